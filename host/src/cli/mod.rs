@@ -1,0 +1,1 @@
+//! Command lines: argv becomes settings; nothing below this module sees an option.

@@ -1,0 +1,29 @@
+//! The domain model: the types of the WIT package, generated, and nothing beside them.
+//!
+//! Netlink is decoded straight into these, and they are what crosses into the plugins. What each field means, in which
+//! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
+
+pub use flowgate_names::{action, event, expectation_field, family, field, protocol, state, statistics, status, verdict};
+
+/// The generated bindings.
+#[allow(missing_docs, clippy::all)]
+pub mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "everything",
+        additional_derives: [Default, Clone, PartialEq],
+    });
+}
+
+pub use bindings::flowgate::conntrack::{
+    action::{Actions, Changes, ExpectationOutcome, Outcome},
+    columns::{Addresses, Annotations, Column, RawAttributes, SparseTexts, Texts},
+    expectation::{ExpectedNat, Expectations},
+    flow::{
+        Counters, Dccps, Events, Flows, Masters, Rare, Sctp, Sequences, Synproxies, Tcp, Times, Translations, Tuples,
+        Zones,
+    },
+    selector::{Address, Direction, Masked, Network, Selection, Translation},
+    setup::{Description, Label, OptionSpec, OptionValue, Setup, UtcOffset},
+    statistics::Counts,
+};

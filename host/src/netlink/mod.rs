@@ -1,0 +1,1 @@
+//! ctnetlink: sockets, decoding, encoding, filters.

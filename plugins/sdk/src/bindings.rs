@@ -1,0 +1,18 @@
+//! The data types of the WIT package, generated; the names and comments are those of `wit/*.wit`.
+#![allow(missing_docs, clippy::all)]
+
+wit_bindgen::generate!({
+    path: "wit",
+    inline: "package flowgate:sdk; world types {
+        import flowgate:conntrack/setup@0.1.0;
+        import flowgate:conntrack/columns@0.1.0;
+        import flowgate:conntrack/flow@0.1.0;
+        import flowgate:conntrack/expectation@0.1.0;
+        import flowgate:conntrack/statistics@0.1.0;
+        import flowgate:conntrack/selector@0.1.0;
+        import flowgate:conntrack/action@0.1.0;
+    }",
+    world: "flowgate:sdk/types",
+    generate_all,
+    additional_derives: [Default],
+});
