@@ -1,6 +1,85 @@
+//! Write flowgate plugins in Rust.
+//!
+//! A plugin is a small type and a macro. This one keeps the TCP flows that have moved more than a number of bytes, and
+//! notes how many:
+//!
+//! ```
+//! use flowgate_sdk::prelude::*;
+//!
+//! struct Heavy {
+//!     bytes: u64,
+//! }
+//!
+//! impl Plugin for Heavy {
+//!     fn describe() -> Description {
+//!         Description::new("heavy", "1.0.0", "Keeps TCP flows over a number of bytes")
+//!             .option("bytes", "BYTES", "keep flows with more bytes than this", Some("1000000"))
+//!             .reads(field::PROTOCOL | field::COUNTERS)
+//!     }
+//!
+//!     fn configure(setup: &Setup) -> Result<Self, String> {
+//!         Ok(Heavy { bytes: setup.option("bytes")?.unwrap_or(1_000_000) })
+//!     }
+//! }
+//!
+//! impl Filter for Heavy {
+//!     fn keep(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> bool {
+//!         let bytes = flow.bytes().unwrap_or(0);
+//!         notes.annotate(flow, "bytes", bytes);
+//!         flow.protocol() == protocol::TCP && bytes > self.bytes
+//!     }
+//! }
+//!
+//! flowgate_sdk::filter!(Heavy);
+//! # fn main() {}
+//! ```
+//!
+//! Built with `cargo build --release --target wasm32-unknown-unknown` (or `wasm32-wasip2`), it runs by
+//! `flowgate -L --plugin heavy.wasm,bytes=5000`.
+//!
+//! * [`Filter`] looks at one flow at a time, [`FlowStage`] at a batch; [`FlowFormat`] turns batches into bytes.
+//! * [`Flow`] is a view of one row of a batch. It costs nothing: each method reads one column.
+//! * Numbers that belong to the kernel or to IANA have names in [`protocol`], [`state`], [`status`], [`field`].
+
 extern crate self as flowgate_sdk;
+
+pub mod address;
 pub mod bindings;
+mod description;
+mod export;
+mod flow;
+mod notes;
+mod plugin;
+pub mod text;
+
 #[doc(hidden)]
 pub use wit_bindgen;
+
+pub use bindings::flowgate::conntrack::{
+    action::{ExpectationOutcome, Outcome},
+    expectation::Expectations,
+    flow::Flows,
+    selector::Selection,
+    setup::{Description, Setup},
+    statistics::Counts,
+};
+pub use flow::{Direction, Flow};
+pub use flowgate_names::{
+    action, event, expectation_field, family, field, protocol, state, statistics, status, verdict,
+};
+pub use notes::Notes;
+pub use plugin::{
+    ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowSelection, FlowStage, FlowTemplate, Plugin,
+    StatisticsFormat,
+};
+
+/// All that a plugin usually names.
+pub mod prelude {
+    pub use crate::address::Cidr;
+    pub use crate::{
+        Description, Filter, Flow, FlowFormat, FlowStage, Flows, Notes, Outcome, Plugin, Setup, family, field,
+        protocol, state, status,
+    };
+}
 
 include!(concat!(env!("OUT_DIR"), "/worlds.rs"));

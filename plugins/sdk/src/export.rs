@@ -1,0 +1,213 @@
+//! The macros that turn a type into a component's exports.
+
+/// Makes a [`Filter`](crate::Filter) or a [`FlowStage`](crate::FlowStage) the component's stage.
+#[macro_export]
+macro_rules! stage {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, stage, [flow_stage]);
+    };
+}
+
+/// Makes a [`Filter`](crate::Filter) the component's stage.
+#[macro_export]
+macro_rules! filter {
+    ($plugin:ty) => {
+        $crate::stage!($plugin);
+    };
+}
+
+/// Makes a [`FlowStage`](crate::FlowStage) that is also a [`FlowSelection`](crate::FlowSelection) the component's stage.
+#[macro_export]
+macro_rules! selecting_stage {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, selecting_stage, [flow_stage, flow_selection]);
+    };
+}
+
+/// Makes a [`FlowStage`](crate::FlowStage) that is also a [`FlowTemplate`](crate::FlowTemplate) the component's stage.
+#[macro_export]
+macro_rules! template_stage {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, template_stage, [flow_stage, flow_template]);
+    };
+}
+
+/// Makes a [`FlowStage`](crate::FlowStage) that is also an [`ExpectationStage`](crate::ExpectationStage) the component's
+/// stage.
+#[macro_export]
+macro_rules! full_stage {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, full_stage, [flow_stage, expectation_stage]);
+    };
+}
+
+/// Makes a [`FlowFormat`](crate::FlowFormat) the component's format.
+#[macro_export]
+macro_rules! format {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, format, [flow_format]);
+    };
+}
+
+/// Makes a format for flows and expectations the component's format.
+#[macro_export]
+macro_rules! table_format {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, table_format, [flow_format, expectation_format]);
+    };
+}
+
+/// Makes a format for flows, expectations and statistics the component's format.
+#[macro_export]
+macro_rules! full_format {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, full_format, [flow_format, expectation_format, statistics_format]);
+    };
+}
+
+/// The component: bindings of its world, the one instance of the plugin, and the exports that lead to it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __component {
+    ($plugin:ty, $world:ident, [$($interface:ident),*]) => {
+        #[allow(missing_docs, unsafe_code, clippy::all, clippy::unwrap_used, clippy::panic)]
+        mod __flowgate {
+            $crate::__bindings!($world);
+        }
+
+        const _: () = {
+            use __flowgate::exports::flowgate::conntrack as exports;
+
+            struct Component;
+
+            ::std::thread_local! {
+                static PLUGIN: ::std::cell::RefCell<::std::option::Option<$plugin>> =
+                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
+            }
+
+            /// Calls the configured plugin. The host configures before it calls anything else, and calls never overlap.
+            fn with<R>(call: impl ::std::ops::FnOnce(&mut $plugin) -> R) -> R {
+                PLUGIN.with_borrow_mut(|plugin| match plugin {
+                    ::std::option::Option::Some(plugin) => call(plugin),
+                    ::std::option::Option::None => ::std::panic!("called before configure"),
+                })
+            }
+
+            impl exports::plugin::Guest for Component {
+                fn describe() -> $crate::Description {
+                    <$plugin as $crate::Plugin>::describe()
+                }
+
+                fn configure(setup: $crate::Setup) -> ::std::result::Result<(), ::std::string::String> {
+                    let plugin = <$plugin as $crate::Plugin>::configure(&setup)?;
+                    PLUGIN.set(::std::option::Option::Some(plugin));
+                    ::std::result::Result::Ok(())
+                }
+            }
+
+            $($crate::__export!($interface, $plugin);)*
+
+            __flowgate::export!(Component with_types_in __flowgate);
+        };
+    };
+}
+
+/// The bindings of a world.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __bindings {
+    (stage) => {
+        $crate::__bindings_stage!();
+    };
+    (selecting_stage) => {
+        $crate::__bindings_selecting_stage!();
+    };
+    (template_stage) => {
+        $crate::__bindings_template_stage!();
+    };
+    (full_stage) => {
+        $crate::__bindings_full_stage!();
+    };
+    (format) => {
+        $crate::__bindings_format!();
+    };
+    (table_format) => {
+        $crate::__bindings_table_format!();
+    };
+    (full_format) => {
+        $crate::__bindings_full_format!();
+    };
+}
+
+/// One interface's functions, led to the plugin's trait.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    (flow_stage, $plugin:ty) => {
+        impl exports::flow_stage::Guest for Component {
+            fn process(batch: $crate::Flows) -> $crate::Outcome {
+                with(|plugin| $crate::FlowStage::process(plugin, &batch))
+            }
+            fn finish() -> $crate::Outcome {
+                with(|plugin| $crate::FlowStage::finish(plugin))
+            }
+        }
+    };
+    (flow_selection, $plugin:ty) => {
+        impl exports::flow_selection::Guest for Component {
+            fn select(selection: $crate::Selection) -> ::std::result::Result<(), ::std::string::String> {
+                with(|plugin| $crate::FlowSelection::select(plugin, selection))
+            }
+        }
+    };
+    (flow_template, $plugin:ty) => {
+        impl exports::flow_template::Guest for Component {
+            fn template(values: $crate::Flows) -> ::std::result::Result<(), ::std::string::String> {
+                with(|plugin| $crate::FlowTemplate::template(plugin, values))
+            }
+        }
+    };
+    (flow_format, $plugin:ty) => {
+        impl exports::flow_format::Guest for Component {
+            fn begin() -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::FlowFormat::begin(plugin))
+            }
+            fn render(batch: $crate::Flows) -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::FlowFormat::render(plugin, &batch))
+            }
+            fn finish() -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::FlowFormat::finish(plugin))
+            }
+        }
+    };
+    (expectation_stage, $plugin:ty) => {
+        impl exports::expectation_stage::Guest for Component {
+            fn process(batch: $crate::Expectations) -> $crate::ExpectationOutcome {
+                with(|plugin| $crate::ExpectationStage::process(plugin, &batch))
+            }
+            fn finish() -> $crate::ExpectationOutcome {
+                with(|plugin| $crate::ExpectationStage::finish(plugin))
+            }
+        }
+    };
+    (expectation_format, $plugin:ty) => {
+        impl exports::expectation_format::Guest for Component {
+            fn begin() -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::ExpectationFormat::begin(plugin))
+            }
+            fn render(batch: $crate::Expectations) -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::ExpectationFormat::render(plugin, &batch))
+            }
+            fn finish() -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::ExpectationFormat::finish(plugin))
+            }
+        }
+    };
+    (statistics_format, $plugin:ty) => {
+        impl exports::statistics_format::Guest for Component {
+            fn render(counts: $crate::Counts) -> ::std::vec::Vec<u8> {
+                with(|plugin| $crate::StatisticsFormat::render(plugin, &counts))
+            }
+        }
+    };
+}
