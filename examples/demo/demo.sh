@@ -102,13 +102,13 @@ ftp_replies() {
     printf '220 ready\r\n'
     sleep 0.3 # the helper looks at the beginning of a packet only
     printf '227 Entering Passive Mode (10,2,0,2,195,80)\r\n'
-    sleep 60
+    exec sleep 60
 }
 export -f ftp_replies
 serve TCP6-LISTEN:80,fork,reuseaddr,ipv6only=0 SYSTEM:'head -c 4000000 /dev/zero'
 serve TCP6-LISTEN:81,fork,reuseaddr,ipv6only=0 EXEC:cat
 serve UDP6-RECVFROM:53,fork,ipv6only=0 EXEC:cat
-serve TCP4-LISTEN:21,fork,reuseaddr SYSTEM:'bash -c ftp_replies'
+serve TCP4-LISTEN:21,fork,reuseaddr EXEC:'bash -c ftp_replies'
 
 for port in 80 81 53 21; do
     for attempt in {1..50}; do
