@@ -3,7 +3,9 @@
 //! Netlink is decoded straight into these, and they are what crosses into the plugins. What each field means, in which
 //! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
 
-pub use flowgate_names::{action, event, expectation_field, family, field, protocol, state, statistics, status, verdict};
+pub use flowgate_names::{
+    action, event, expectation_field, family, field, protocol, state, statistics, status, verdict,
+};
 
 /// The generated bindings.
 #[allow(missing_docs, clippy::all)]
@@ -18,7 +20,7 @@ pub mod bindings {
 pub use bindings::flowgate::conntrack::{
     action::{Actions, Changes, ExpectationOutcome, Outcome},
     columns::{Addresses, Annotations, Column, RawAttributes, SparseTexts, Texts},
-    expectation::{ExpectedNat, Expectations},
+    expectation::{Expectations, ExpectedNat},
     flow::{
         Counters, Dccps, Events, Flows, Masters, Rare, Sctp, Sequences, Synproxies, Tcp, Times, Translations, Tuples,
         Zones,

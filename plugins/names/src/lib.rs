@@ -237,18 +237,33 @@ pub mod protocol {
 pub mod state {
     /// `enum tcp_conntrack` of linux/netfilter/nf_conntrack_tcp.h.
     pub const TCP: [&str; 10] = [
-        "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",
+        "NONE",
+        "SYN_SENT",
+        "SYN_RECV",
+        "ESTABLISHED",
+        "FIN_WAIT",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "TIME_WAIT",
+        "CLOSE",
         "SYN_SENT2",
     ];
     /// `enum sctp_conntrack` of linux/netfilter/nf_conntrack_sctp.h.
     pub const SCTP: [&str; 10] = [
-        "NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD",
-        "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT", "HEARTBEAT_ACKED",
+        "NONE",
+        "CLOSED",
+        "COOKIE_WAIT",
+        "COOKIE_ECHOED",
+        "ESTABLISHED",
+        "SHUTDOWN_SENT",
+        "SHUTDOWN_RECD",
+        "SHUTDOWN_ACK_SENT",
+        "HEARTBEAT_SENT",
+        "HEARTBEAT_ACKED",
     ];
     /// `enum ct_dccp_states` of the kernels that tracked DCCP.
-    pub const DCCP: [&str; 10] = [
-        "NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID",
-    ];
+    pub const DCCP: [&str; 10] =
+        ["NONE", "REQUEST", "RESPOND", "PARTOPEN", "OPEN", "CLOSEREQ", "CLOSING", "TIMEWAIT", "IGNORE", "INVALID"];
 
     /// Number of TCP's ESTABLISHED.
     pub const TCP_ESTABLISHED: u8 = 3;
@@ -370,8 +385,25 @@ pub mod statistics {
 
     /// CTA_STATS_*: index is the attribute's number.
     pub const CPU_NAMES: [&str; 20] = [
-        "", "searched", "found", "new", "invalid", "ignore", "delete", "delete_list", "insert", "insert_failed", "drop",
-        "early_drop", "error", "search_restart", "clash_resolve", "chaintoolong", "unknown1", "unknown2", "unknown3",
+        "",
+        "searched",
+        "found",
+        "new",
+        "invalid",
+        "ignore",
+        "delete",
+        "delete_list",
+        "insert",
+        "insert_failed",
+        "drop",
+        "early_drop",
+        "error",
+        "search_restart",
+        "clash_resolve",
+        "chaintoolong",
+        "unknown1",
+        "unknown2",
+        "unknown3",
         "unknown4",
     ];
     /// CTA_STATS_EXP_*.
