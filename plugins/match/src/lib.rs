@@ -1,0 +1,1 @@
+//! Stock plugin of flowgate: keeps the flows that a selector is about.
