@@ -233,7 +233,7 @@ fn every_option_and_optional_field() {
     assert!(line(&["labels"], row.without(field::LABELS)).ends_with(" use=1\n"));
 
     let all = Row::ipv6(protocol::TCP).original("2001:db8::1", "::ffff:1.2.3.4", 65535, 65534).set(
-        u64::MAX & field::ALL & !field::UNKNOWN,
+        field::ALL & !field::UNKNOWN,
         |r| {
             (r.zone, r.original_zone, r.reply_zone) = (65535, 1, 2);
             (r.status, r.timeout, r.mark, r.secmark, r.use_count, r.id) = (BOTH, 432_000, 4_294_967_295, 9, 2, 3);
@@ -378,4 +378,31 @@ fn statistics() {
 fn bad_switches_are_named() {
     let setup = Setup { options: vec![OptionValue { name: "id".into(), value: "maybe".into() }], ..Setup::default() };
     assert!(Plain::configure(&setup).err().unwrap().contains("maybe"));
+}
+
+/// `cargo test --release -p flowgate-plugin-text speed -- --ignored --nocapture`
+#[test]
+#[ignore = "prints how long a flow takes"]
+fn speed() {
+    let rows = (0..256u32).map(|i| {
+        let tcp = Row::ipv4(if i % 3 == 0 { protocol::UDP } else { protocol::TCP }).original(
+            &format!("10.{}.{}.{}", i % 7, i, i * 3 % 256),
+            "192.168.100.25",
+            (i * 257 + 1024) as u16,
+            443,
+        );
+        let row = common(tcp, 431_000 + i, if i % 2 == 0 { BOTH } else { NEW });
+        if i % 3 == 0 { row } else { established(row) }
+    });
+    let flows = batch(rows);
+    let mut plain = plain(&[]);
+    let mut best = f64::MAX;
+    for _ in 0..50 {
+        let start = std::time::Instant::now();
+        for _ in 0..100 {
+            std::hint::black_box(FlowFormat::render(&mut plain, std::hint::black_box(&flows)));
+        }
+        best = best.min(start.elapsed().as_nanos() as f64 / 100.0 / 256.0);
+    }
+    println!("{best:.1} ns a flow");
 }
