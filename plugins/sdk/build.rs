@@ -3,7 +3,7 @@
 //! `wit_bindgen::generate!` must run in the plugin's own crate (the symbols that it exports are the component's), and
 //! takes nothing but literals, so the literal path of the package is written into the macros here.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 
 /// World, and the interfaces of data types that its exports use.
 const WORLDS: &[(&str, &[&str])] = &[
@@ -16,9 +16,9 @@ const WORLDS: &[(&str, &[&str])] = &[
     ("full-format", &["setup", "columns", "flow", "expectation", "statistics"]),
 ];
 
-fn main() {
-    let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = env::var("CARGO_MANIFEST_DIR")?;
+    let out = env::var("OUT_DIR")?;
     let wit = Path::new(&root).join("wit");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", wit.display());
@@ -43,8 +43,8 @@ fn main() {
                     with: {{ {remap} }},
                 }});
             }} }}\n",
-        )
-        .expect("writing to a String");
+        )?;
     }
-    fs::write(Path::new(&out).join("worlds.rs"), text).expect("OUT_DIR is writable");
+    fs::write(Path::new(&out).join("worlds.rs"), text)?;
+    Ok(())
 }

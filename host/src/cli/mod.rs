@@ -1,1 +1,178 @@
 //! Command lines: argv becomes settings; nothing below this module sees an option.
+//!
+//! [`parse`] reads the classic `conntrack` command line with its exact rules and messages. Under any other name than
+//! `conntrack` the program also knows `--plugin`, `--batch` and `-o json`.
+
+mod environment;
+mod error;
+mod expectation;
+mod getopt;
+mod labels;
+mod legality;
+pub mod options;
+mod plugin;
+pub mod protocols;
+mod request;
+mod selection;
+mod settings;
+mod template;
+pub mod usage;
+mod values;
+
+mod load_file;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+pub use environment::{Environment, SystemEnvironment, error_text};
+pub use error::{CliError, HINT, Word};
+pub use getopt::Argument;
+pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
+pub use settings::{
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, PluginSpec, Settings,
+    Table,
+};
+
+use labels::LabelSet;
+use options::Key;
+use protocols::Database;
+use request::{LabelUse, Request};
+use template::LabelChange;
+
+use crate::model;
+
+/// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
+/// directory is before it.
+pub fn has_own_options(program: &OsStr) -> bool {
+    program.as_bytes().rsplit(|byte| *byte == b'/').next() != Some(b"conntrack")
+}
+
+/// Reads a command line. `program` is argv[0] as typed, `arguments` are the others.
+pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
+    let mut warnings = Vec::new();
+    let mut parser = Parser { own: has_own_options(program), environment, warnings: &mut warnings };
+    let result = match arguments {
+        [option, file, ..] if option == "-R" || option == "--load-file" => {
+            let program = program.as_bytes();
+            let mut line = |words| parser.line(words);
+            load_file::load(program, file.as_bytes(), environment, &mut line).map(Invocation::Load)
+        }
+        _ => {
+            let program = std::iter::once(program.to_os_string());
+            let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
+            parser.command(words).map(|settings| Invocation::Run(Box::new(settings)))
+        }
+    };
+    Parsed { warnings, result }
+}
+
+struct Parser<'a> {
+    own: bool,
+    environment: &'a dyn Environment,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Parser<'_> {
+    /// A command line of its own: without command and options it asks for help.
+    fn command(&mut self, words: Vec<Vec<u8>>) -> Result<Settings, CliError> {
+        let mut request = request::read(words, self.own, self.environment, self.warnings)?;
+        let (map, labels) = self.labels(&request)?;
+        legality::check(&request)?;
+        let command = *request.command.get_or_insert((Command::Help, Table::Conntrack));
+        Ok(self.settings(&request, command, map, labels))
+    }
+
+    /// A line of a load file: none without command and options.
+    fn line(&mut self, words: Vec<Vec<u8>>) -> Result<Option<Settings>, CliError> {
+        let request = request::read(words, self.own, self.environment, self.warnings)?;
+        let (map, labels) = self.labels(&request)?;
+        legality::check(&request)?;
+        Ok(request.command.map(|command| self.settings(&request, command, map, labels)))
+    }
+
+    /// The label map, if something needs it, and the sets of labels that are matched, added and removed.
+    fn labels(&mut self, request: &Request) -> Result<(Option<LabelMap>, [LabelSet; 3]), CliError> {
+        let needed = request.given.contains_any(&[Key::Label, Key::LabelAdd, Key::LabelDelete])
+            || request.output.contains(Output::LABELS);
+        let mut sets = [LabelSet::default(), LabelSet::default(), LabelSet::default()];
+        if !needed {
+            return Ok((None, sets));
+        }
+        let path = request.label_map.as_deref().unwrap_or(labels::DEFAULT_PATH.as_bytes());
+        let map = LabelMap::load(self.environment, path).map_err(|warning| self.warnings.push(warning)).ok();
+        let [matched, added, deleted] = &mut sets;
+        for (usage, list) in &request.labels {
+            let set = match usage {
+                LabelUse::Match => &mut *matched,
+                LabelUse::Add => &mut *added,
+                LabelUse::Delete => &mut *deleted,
+            };
+            labels::resolve(map.as_ref(), list, set)?;
+        }
+        Ok((map, sets))
+    }
+
+    fn settings(
+        &self,
+        request: &Request,
+        (command, table): (Command, Table),
+        label_map: Option<LabelMap>,
+        [matched, added, deleted]: [LabelSet; 3],
+    ) -> Settings {
+        let given = request.given;
+        let family = family(request.family, command, table);
+        let change = if given.contains(Key::LabelAdd) {
+            LabelChange::Add(added)
+        } else if !given.contains(Key::LabelDelete) {
+            LabelChange::Keep
+        } else if deleted.is_empty() {
+            LabelChange::Clear
+        } else {
+            LabelChange::Remove(deleted)
+        };
+        let (template, expectation) = match table {
+            Table::Expect => (model::Flows::default(), expectation::build(request, command, family)),
+            _ => (template::build(request, command, family, change), model::Expectations::default()),
+        };
+        let help = request.protocol.filter(|_| command == Command::Help);
+        let selects = matches!(command, Command::List | Command::Events) && table != Table::Expect;
+        Settings {
+            command,
+            table,
+            family,
+            selection: selection::build(request, command, table, family, matched),
+            secmark: (selects && given.contains(Key::Secmark)).then_some(request.secmark),
+            compares: legality::compares(request),
+            template,
+            expectation,
+            output: request.output,
+            events: request.events.unwrap_or(EventGroups::ALL),
+            buffer_size: given.contains(Key::BufferSize).then_some(request.buffer_size),
+            zero: given.contains(Key::Zero) && table == Table::Conntrack,
+            label_map,
+            help_protocol: help.map(|protocol| HelpProtocol {
+                number: protocol.number,
+                name: request::protocol_title(&protocol, || Database::load(self.environment)),
+                has_options: protocol.handler.is_some(),
+            }),
+            plugins: request.plugins.clone(),
+            batch: request.batch,
+        }
+    }
+}
+
+/// The family of the request: the commands that work on all flows do so for both families unless one is given; for the
+/// others it is IPv4 then.
+fn family(given: Option<u8>, command: Command, table: Table) -> Option<u8> {
+    let both = matches!(
+        command,
+        Command::List | Command::Update | Command::Delete | Command::Get | Command::Flush | Command::Events
+    );
+    match given {
+        None if both && table != Table::Expect => None,
+        given => given.or(Some(model::family::IPV4)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

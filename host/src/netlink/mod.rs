@@ -1,1 +1,20 @@
 //! ctnetlink: sockets, decoding, encoding, filters.
+
+pub mod decode;
+pub mod dump;
+pub mod encode;
+pub mod filter;
+pub mod message;
+pub mod request;
+pub mod socket;
+mod stop;
+mod sys;
+pub mod wire;
+
+pub use dump::{Dump, DumpError, entries};
+pub use encode::{EncodeError, Entry, ExpectationEntry};
+pub use filter::DumpFilter;
+pub use message::{Content, Message, MessageError, Messages, Netfilter, Outcome, Subject};
+pub use request::{Request, Table};
+pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};
+pub use stop::Stop;

@@ -171,6 +171,19 @@ pub mod expectation_field {
     pub const PROGRAM: u64 = 1 << 17;
 }
 
+/// Bits of `expectations.flags`: NF_CT_EXPECT_* of linux/netfilter/nf_conntrack_common.h.
+pub mod expectation_flag {
+    /// The expectation stays after it was met.
+    pub const PERMANENT: u32 = 1 << 0;
+    /// The expectation is not looked at.
+    pub const INACTIVE: u32 = 1 << 1;
+    /// A program made the expectation, not a helper of the kernel.
+    pub const USERSPACE: u32 = 1 << 2;
+
+    /// Bits and names, ascending.
+    pub const NAMES: [(u32, &str); 3] = [(PERMANENT, "PERMANENT"), (INACTIVE, "INACTIVE"), (USERSPACE, "USERSPACE")];
+}
+
 /// Layer-3 families: AF_INET and AF_INET6 of Linux.
 pub mod family {
     /// AF_INET.

@@ -70,14 +70,16 @@ macro_rules! full_format {
 #[macro_export]
 macro_rules! __component {
     ($plugin:ty, $world:ident, [$($interface:ident),*]) => {
-        #[allow(missing_docs, unsafe_code, clippy::all, clippy::unwrap_used, clippy::panic)]
+        #[allow(missing_docs, unsafe_code, dead_code, unused, clippy::all, clippy::unwrap_used, clippy::panic)]
         mod __flowgate {
             $crate::__bindings!($world);
         }
 
+        #[allow(clippy::panic)]
         const _: () = {
             use __flowgate::exports::flowgate::conntrack as exports;
 
+            #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
             struct Component;
 
             ::std::thread_local! {
@@ -107,6 +109,8 @@ macro_rules! __component {
 
             $($crate::__export!($interface, $plugin);)*
 
+            // The exports' names are no names for a native linker; natively, plugins are built for their tests alone.
+            #[cfg(target_family = "wasm")]
             __flowgate::export!(Component with_types_in __flowgate);
         };
     };

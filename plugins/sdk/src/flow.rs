@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     bindings::flowgate::conntrack::{
-        columns::{Addresses, SparseTexts, Texts},
+        columns::{Addresses, Annotations, SparseTexts, Texts},
         flow::{Flows, Tuples},
     },
     event, family, field, protocol, state, status,
@@ -73,8 +73,8 @@ impl Addresses {
 }
 
 /// A number of a dense column, 0 where the column is empty.
-#[inline]
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+#[inline(always)]
+pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
 }
 
@@ -313,6 +313,7 @@ impl<'a> Flow<'a> {
 
     /// TCP flags and their mask, original and reply.
     #[must_use]
+    #[allow(clippy::type_complexity)] // Two pairs, each of which may be missing: a name would not say more.
     pub fn tcp_flags(&self) -> (Option<(u8, u8)>, Option<(u8, u8)>) {
         let Some(tcp) = self.batch.tcp.as_ref() else { return (None, None) };
         let split = |word: u16| ((word >> 8) as u8, word as u8);
@@ -370,13 +371,7 @@ impl<'a> Flow<'a> {
 
     /// Annotations that earlier stages made: keys and values.
     pub fn annotations(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        let annotations = self.batch.rare.as_ref().map(|rare| &rare.annotations);
-        let row = self.row as u32;
-        annotations.into_iter().flat_map(move |annotations| {
-            let first = annotations.rows.partition_point(|&r| r < row);
-            let last = annotations.rows.partition_point(|&r| r <= row);
-            (first..last).filter_map(|i| Some((annotations.keys.get(i)?, annotations.values.get(i)?)))
-        })
+        annotations(self.batch.rare.as_ref().map(|rare| &rare.annotations), self.row)
     }
 
     /// Kind of event: [`event::NONE`] in a dump.
@@ -414,7 +409,35 @@ impl<'a> Flow<'a> {
     }
 }
 
-impl Direction<'_> {
+impl<'a> Direction<'a> {
+    /// A row of a table of tuples.
+    #[inline]
+    #[must_use]
+    pub fn new(tuples: &'a Tuples, row: usize, family: u8) -> Self {
+        Direction { tuples, row, family }
+    }
+
+    /// Layer-3 family of the addresses.
+    #[inline]
+    #[must_use]
+    pub fn family(&self) -> u8 {
+        self.family
+    }
+
+    /// Source address of an IPv4 flow, as a number.
+    #[inline]
+    #[must_use]
+    pub fn source_ipv4(&self) -> u32 {
+        at(&self.tuples.source.lo, self.row) as u32
+    }
+
+    /// Destination address of an IPv4 flow, as a number.
+    #[inline]
+    #[must_use]
+    pub fn destination_ipv4(&self) -> u32 {
+        at(&self.tuples.destination.lo, self.row) as u32
+    }
+
     /// Source address as a 128-bit number, IPv4 in its mapped form.
     #[inline]
     #[must_use]
@@ -483,6 +506,19 @@ impl Direction<'_> {
     pub fn icmp_id(&self) -> u16 {
         self.source_l4()
     }
+}
+
+/// The keys and values of a row.
+pub(crate) fn annotations<'a>(
+    annotations: Option<&'a Annotations>,
+    row: usize,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+    let row = row as u32;
+    annotations.into_iter().flat_map(move |annotations| {
+        let first = annotations.rows.partition_point(|&r| r < row);
+        let last = annotations.rows.partition_point(|&r| r <= row);
+        (first..last).filter_map(|i| Some((annotations.keys.get(i)?, annotations.values.get(i)?)))
+    })
 }
 
 /// An address of a family from its 128 bits.

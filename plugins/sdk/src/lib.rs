@@ -46,11 +46,15 @@ extern crate self as flowgate_sdk;
 pub mod address;
 pub mod bindings;
 mod description;
+mod expectation;
 mod export;
 mod flow;
 mod notes;
+mod page;
 mod plugin;
+pub mod testing;
 pub mod text;
+pub mod time;
 
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -63,11 +67,13 @@ pub use bindings::flowgate::conntrack::{
     setup::{Description, Setup},
     statistics::Counts,
 };
+pub use expectation::Expectation;
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
-    action, event, expectation_field, family, field, protocol, state, statistics, status, verdict,
+    action, event, expectation_field, expectation_flag, family, field, protocol, state, statistics, status, verdict,
 };
 pub use notes::Notes;
+pub use page::Page;
 pub use plugin::{
     ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowSelection, FlowStage, FlowTemplate, Plugin,
     StatisticsFormat,

@@ -1,0 +1,95 @@
+//! What a command line needs of the outside: a few files and one variable.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+
+/// The outside, as far as command lines depend on it. Tests put their own in its place.
+pub trait Environment {
+    /// Opens a file: the label map, the protocols database, a load file. The name is as typed.
+    fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>>;
+
+    /// Standard input, for `-R -`.
+    fn standard_input(&self) -> io::Result<Box<dyn BufRead>>;
+
+    /// Whether POSIXLY_CORRECT is set: options then end at the first word that is none.
+    fn posixly_correct(&self) -> bool;
+
+    /// The whole of a file.
+    fn read(&self, name: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(name)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The machine's own files and variables.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEnvironment;
+
+impl Environment for SystemEnvironment {
+    fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>> {
+        Ok(Box::new(BufReader::new(std::fs::File::open(OsStr::from_bytes(name))?)))
+    }
+
+    fn standard_input(&self) -> io::Result<Box<dyn BufRead>> {
+        Ok(Box::new(BufReader::new(io::stdin())))
+    }
+
+    fn posixly_correct(&self) -> bool {
+        std::env::var_os("POSIXLY_CORRECT").is_some()
+    }
+}
+
+/// Text of an error as strerror(3) has it, without the number that the standard library adds.
+pub fn error_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text.get(..end).unwrap_or_default().to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// Files in memory.
+    #[derive(Debug, Default)]
+    pub struct FakeEnvironment {
+        pub files: HashMap<Vec<u8>, Vec<u8>>,
+        pub input: Vec<u8>,
+        pub posixly_correct: bool,
+    }
+
+    impl FakeEnvironment {
+        pub fn with(files: &[(&str, &str)]) -> Self {
+            let files = files.iter().map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec()));
+            Self { files: files.collect(), ..Self::default() }
+        }
+    }
+
+    impl Environment for FakeEnvironment {
+        fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>> {
+            match self.files.get(name) {
+                Some(bytes) => Ok(Box::new(io::Cursor::new(bytes.clone()))),
+                None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            }
+        }
+
+        fn standard_input(&self) -> io::Result<Box<dyn BufRead>> {
+            Ok(Box::new(io::Cursor::new(self.input.clone())))
+        }
+
+        fn posixly_correct(&self) -> bool {
+            self.posixly_correct
+        }
+    }
+
+    #[test]
+    fn error_texts_have_no_number() {
+        assert_eq!(error_text(&io::Error::from_raw_os_error(libc::ENOENT)), "No such file or directory");
+        assert_eq!(error_text(&io::Error::other("why")), "why");
+    }
+}

@@ -1,0 +1,314 @@
+//! Scanning argv the way GNU `getopt_long` does: permutation, clusters, abbreviations, optional values.
+//!
+//! getopt(3) says what is an option and in which order; the words move while it scans, and the classic messages name
+//! the word before the scan position, so the permutation is carried out here in the same steps.
+
+/// Whether an option takes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument {
+    /// None; a value attached to the long form is an error.
+    None,
+    /// One: the rest of the word or else the next word, whatever it looks like.
+    Required,
+    /// Perhaps one, attached to the word.
+    Optional,
+}
+
+/// An option in its long form.
+#[derive(Debug, Clone, Copy)]
+pub struct LongOption<T> {
+    /// Without the two hyphens.
+    pub name: &'static str,
+    /// Whether it takes a value.
+    pub argument: Argument,
+    /// Whether it must be written out: then it never makes the abbreviation of another option ambiguous.
+    pub exact: bool,
+    /// What is reported when it is found. Names with equal ids are one option.
+    pub id: T,
+}
+
+/// What the scanner knows as options.
+pub trait Options<T> {
+    /// The option of this letter.
+    fn short(&self, letter: u8) -> Option<(Argument, T)>;
+    /// All long options.
+    fn long(&self) -> &[LongOption<T>];
+}
+
+/// What was found next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found<T> {
+    /// An option and its attached or required value.
+    Option {
+        /// Which.
+        id: T,
+        /// The value; `None` also where an optional one is not attached.
+        value: Option<Vec<u8>>,
+    },
+    /// Unknown, ambiguous, or with a value that it does not take. Holds the word before the scan position.
+    Unknown(Vec<u8>),
+    /// The value is missing. Holds the word before the scan position.
+    MissingValue(Vec<u8>),
+}
+
+/// A scan of the words of a command line, of which the first is the program's name.
+#[derive(Debug)]
+pub struct Scanner {
+    words: Vec<Vec<u8>>,
+    /// The next word to be looked at.
+    index: usize,
+    /// Words in `first..last` are no options and were passed over.
+    first: usize,
+    last: usize,
+    /// Where in the word at `index` a cluster of letters goes on.
+    cluster: Option<usize>,
+    /// POSIXLY_CORRECT: options end at the first word that is none.
+    posixly_correct: bool,
+}
+
+impl Scanner {
+    /// A scan from the start.
+    pub fn new(words: Vec<Vec<u8>>, posixly_correct: bool) -> Self {
+        Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct }
+    }
+
+    /// The value of an option that may have one in the next word: taken if nothing was attached to the option, there is
+    /// a next word, and it begins with neither `-` nor `!`. Inside a cluster the next word is the cluster itself.
+    pub fn take_optional(&mut self, attached: &Option<Vec<u8>>) -> Option<Vec<u8>> {
+        if attached.is_some() {
+            return None;
+        }
+        let word = self.words.get(self.index)?;
+        if matches!(word.first(), Some(b'-' | b'!')) {
+            return None;
+        }
+        let word = word.clone();
+        self.index += 1;
+        Some(word)
+    }
+
+    /// The next option, or `None` at the end of the options.
+    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<T>> {
+        if let Some(position) = self.cluster {
+            return Some(self.letter(position, options));
+        }
+        // Words may have been taken by `take_optional`.
+        self.last = self.last.min(self.index);
+        self.first = self.first.min(self.index);
+        if self.posixly_correct {
+            if !self.words.get(self.index).is_some_and(|word| looks_like_option(word)) {
+                return None;
+            }
+        } else {
+            self.pass_over();
+        }
+        if self.words.get(self.index).is_some_and(|word| word == b"--") {
+            self.index += 1;
+            self.last = self.words.len();
+            self.index = self.words.len();
+        }
+        let word = self.words.get(self.index)?;
+        if !looks_like_option(word) {
+            return None;
+        }
+        Some(if word.starts_with(b"--") { self.long(options) } else { self.letter(1, options) })
+    }
+
+    /// Moves options that were found since before the words that are none, and passes over more of those.
+    fn pass_over(&mut self) {
+        if self.first != self.last && self.last != self.index {
+            if let Some(part) = self.words.get_mut(self.first..self.index) {
+                part.rotate_left(self.last - self.first);
+            }
+            self.first += self.index - self.last;
+            self.last = self.index;
+        } else if self.last != self.index {
+            self.first = self.index;
+        }
+        while self.words.get(self.index).is_some_and(|word| !looks_like_option(word)) {
+            self.index += 1;
+        }
+        self.last = self.index;
+    }
+
+    fn before(&self) -> Vec<u8> {
+        self.index.checked_sub(1).and_then(|index| self.words.get(index)).cloned().unwrap_or_default()
+    }
+
+    fn long<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Found<T> {
+        let word = self.words.get(self.index).cloned().unwrap_or_default();
+        self.index += 1;
+        let body = word.get(2..).unwrap_or_default();
+        let (name, attached) = match body.iter().position(|byte| *byte == b'=') {
+            Some(equals) => (body.get(..equals).unwrap_or_default(), body.get(equals + 1..)),
+            None => (body, None),
+        };
+        let known = options.long();
+        let exact = known.iter().find(|option| option.name.as_bytes() == name);
+        let found = exact.or_else(|| {
+            let mut candidates =
+                known.iter().filter(|option| !option.exact && option.name.as_bytes().starts_with(name));
+            let first = candidates.next()?;
+            candidates.all(|other| other.id == first.id && other.argument == first.argument).then_some(first)
+        });
+        let Some(option) = found else {
+            return Found::Unknown(self.before());
+        };
+        match (option.argument, attached) {
+            (Argument::None, Some(_)) => Found::Unknown(self.before()),
+            (Argument::Required, None) => match self.words.get(self.index).cloned() {
+                Some(value) => {
+                    self.index += 1;
+                    Found::Option { id: option.id, value: Some(value) }
+                }
+                None => Found::MissingValue(self.before()),
+            },
+            (_, attached) => Found::Option { id: option.id, value: attached.map(<[u8]>::to_vec) },
+        }
+    }
+
+    fn letter<T: Copy + PartialEq>(&mut self, position: usize, options: &dyn Options<T>) -> Found<T> {
+        let word = self.words.get(self.index).cloned().unwrap_or_default();
+        let rest = word.get(position + 1..).unwrap_or_default();
+        let option = word.get(position).and_then(|letter| options.short(*letter));
+        if rest.is_empty() {
+            self.cluster = None;
+            self.index += 1;
+        } else {
+            self.cluster = Some(position + 1);
+        }
+        let Some((argument, id)) = option else {
+            return Found::Unknown(self.before());
+        };
+        let value = match argument {
+            Argument::None => None,
+            _ if !rest.is_empty() => {
+                self.cluster = None;
+                self.index += 1;
+                Some(rest.to_vec())
+            }
+            Argument::Optional => None,
+            Argument::Required => match self.words.get(self.index).cloned() {
+                Some(value) => {
+                    self.index += 1;
+                    Some(value)
+                }
+                None => return Found::MissingValue(self.before()),
+            },
+        };
+        Found::Option { id, value }
+    }
+}
+
+/// A lone `-` is an ordinary word.
+fn looks_like_option(word: &[u8]) -> bool {
+    word.len() > 1 && word.first() == Some(&b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Table(Vec<LongOption<char>>);
+
+    impl Options<char> for Table {
+        fn short(&self, letter: u8) -> Option<(Argument, char)> {
+            match letter {
+                b'L' | b'z' => Some((Argument::None, char::from(letter))),
+                b'm' => Some((Argument::Required, 'm')),
+                b'n' => Some((Argument::Optional, 'n')),
+                _ => None,
+            }
+        }
+
+        fn long(&self) -> &[LongOption<char>] {
+            &self.0
+        }
+    }
+
+    fn table() -> Table {
+        let option = |name, argument, id| LongOption { name, argument, exact: false, id };
+        Table(vec![
+            option("dump", Argument::Optional, 'L'),
+            option("mark", Argument::Required, 'm'),
+            option("src", Argument::Required, 's'),
+            option("orig-src", Argument::Required, 's'),
+            option("src-nat", Argument::Optional, 'n'),
+            option("zero", Argument::None, 'z'),
+            LongOption { name: "zeal", argument: Argument::None, exact: true, id: 'Z' },
+        ])
+    }
+
+    fn scan(words: &[&str], posixly_correct: bool) -> String {
+        let mut all = vec![b"prog".to_vec()];
+        all.extend(words.iter().map(|word| word.as_bytes().to_vec()));
+        let mut scanner = Scanner::new(all, posixly_correct);
+        let table = table();
+        let mut seen = Vec::new();
+        while let Some(found) = scanner.next(&table) {
+            seen.push(match found {
+                Found::Option { id, value } => {
+                    let taken = matches!(id, 'L' | 'n').then(|| scanner.take_optional(&value)).flatten();
+                    let value = value.or(taken);
+                    match value {
+                        Some(value) => format!("{id}={}", String::from_utf8_lossy(&value)),
+                        None => id.to_string(),
+                    }
+                }
+                Found::Unknown(word) => {
+                    seen.push(format!("unknown {}", String::from_utf8_lossy(&word)));
+                    break;
+                }
+                Found::MissingValue(word) => {
+                    seen.push(format!("missing {}", String::from_utf8_lossy(&word)));
+                    break;
+                }
+            });
+        }
+        seen.join(" ")
+    }
+
+    #[test]
+    fn words_that_are_no_options_may_stand_anywhere() {
+        assert_eq!(scan(&["foo", "-L", "expect", "bar", "-z"], false), "L=expect z");
+        assert_eq!(scan(&["a", "b", "-z", "c", "-m", "5", "d", "-n"], false), "z m=5 n");
+        assert_eq!(scan(&["foo", "-L"], true), "");
+        assert_eq!(scan(&["-L", "expect", "foo", "-z"], true), "L=expect");
+        assert_eq!(scan(&["-z", "--", "-L"], false), "z");
+        assert_eq!(scan(&["-", "-z"], false), "z");
+    }
+
+    #[test]
+    fn clusters_end_where_a_value_begins() {
+        assert_eq!(scan(&["-zL", "expect"], false), "z L=expect");
+        assert_eq!(scan(&["-Lz", "expect"], false), "L z");
+        assert_eq!(scan(&["-zm5"], false), "z m=5");
+        assert_eq!(scan(&["-zm", "-1"], false), "z m=-1");
+        assert_eq!(scan(&["-n8.8.8.8", "x"], false), "n=8.8.8.8");
+        assert_eq!(scan(&["-n", "-z"], false), "n z");
+        assert_eq!(scan(&["-n", "!x"], false), "n");
+        assert_eq!(scan(&["-n", ""], false), "n=");
+    }
+
+    #[test]
+    fn messages_name_the_word_before_the_scan_position() {
+        assert_eq!(scan(&["-xL"], false), "unknown prog");
+        assert_eq!(scan(&["-z", "-xL"], false), "z unknown -z");
+        assert_eq!(scan(&["-zx"], false), "z unknown -zx");
+        assert_eq!(scan(&["--zero=1"], false), "unknown --zero=1");
+        assert_eq!(scan(&["-zm"], false), "z missing -zm");
+        assert_eq!(scan(&["--mark"], false), "missing --mark");
+        assert_eq!(scan(&["foo", "-zx"], false), "z unknown -zx");
+        assert_eq!(scan(&["foo", "-xz"], false), "unknown foo");
+    }
+
+    #[test]
+    fn long_names_can_be_abbreviated_unless_they_must_be_exact() {
+        assert_eq!(scan(&["--mar=7", "--orig", "a", "--src", "b"], false), "m=7 s=a s=b");
+        assert_eq!(scan(&["--sr", "b"], false), "unknown --sr");
+        assert_eq!(scan(&["--ze"], false), "z");
+        assert_eq!(scan(&["--zea"], false), "unknown --zea");
+        assert_eq!(scan(&["--zeal"], false), "Z");
+        assert_eq!(scan(&["--dump=expect", "x"], false), "L=expect");
+    }
+}

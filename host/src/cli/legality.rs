@@ -1,0 +1,102 @@
+//! Which options go with which command, and with each other. The first problem in a fixed order is the one reported.
+
+use super::error::CliError;
+use super::options::{self, Key, OPTIONS};
+use super::protocols;
+use super::request::Request;
+use super::settings::{Command, Table};
+
+/// The options that compare flows with the command line.
+pub const COMPARING: [Key; 12] = [
+    Key::Protocol,
+    Key::Source,
+    Key::Destination,
+    Key::ReplySource,
+    Key::ReplyDestination,
+    Key::Mark,
+    Key::Secmark,
+    Key::Status,
+    Key::Id,
+    Key::Zone,
+    Key::Label,
+    Key::OriginalZone,
+];
+
+/// Whether an option was given that compares flows with the command line.
+pub fn compares(request: &Request) -> bool {
+    request.given.contains_any(&COMPARING) || request.given.contains(Key::ReplyZone)
+}
+
+/// Checks what was typed.
+pub fn check(request: &Request) -> Result<(), CliError> {
+    let given = request.given;
+    if given.contains(Key::AnyNat) && given.contains_any(&[Key::SourceNat, Key::DestinationNat]) {
+        return Err(CliError::AnyNatWithOther);
+    }
+    let pairs = matrix(request)?;
+    if pairs {
+        address_pairs(request)?;
+    }
+    let Some((command, table)) = request.command else {
+        return Ok(());
+    };
+    if command == Command::Help {
+        return Ok(());
+    }
+    if let Some(name) = request.stray {
+        return Err(CliError::Illegal(name));
+    }
+    if let Some(handler) = request.protocol.and_then(|protocol| protocol.handler) {
+        protocols::check(handler, &request.protocol_values, command, table)?;
+    }
+    values(request, command, table)
+}
+
+/// Checks every option against the command. Returns whether the command wants a pair of addresses.
+fn matrix(request: &Request) -> Result<bool, CliError> {
+    let mut pairs = false;
+    for spec in &OPTIONS {
+        match (options::legality(spec, request.command), request.given.contains(spec.key)) {
+            (b'R', false) => return Err(CliError::Missing(spec.name())),
+            (b'.', true) => return Err(CliError::Illegal(spec.name())),
+            (b'T', _) => pairs = true,
+            _ => {}
+        }
+    }
+    Ok(pairs)
+}
+
+/// Both addresses of one direction must be given.
+fn address_pairs(request: &Request) -> Result<(), CliError> {
+    let both = |keys: [Key; 2]| keys.map(|key| request.given.contains(key));
+    let original = both([Key::Source, Key::Destination]);
+    let reply = both([Key::ReplySource, Key::ReplyDestination]);
+    if original == [true; 2] || reply == [true; 2] {
+        Ok(())
+    } else if original != [false; 2] || reply == [false; 2] {
+        Err(CliError::Both("src", "dst"))
+    } else {
+        Err(CliError::Both("reply-src", "reply-dst"))
+    }
+}
+
+/// What the tables of options cannot say.
+fn values(request: &Request, command: Command, table: Table) -> Result<(), CliError> {
+    let given = request.given;
+    if command == Command::List && table == Table::Conntrack && given.contains(Key::Zero) && compares(request) {
+        return Err(CliError::ZeroWithFilter);
+    }
+    if table != Table::Expect {
+        if given.contains(Key::MaskSource) && !given.contains(Key::Source) {
+            return Err(CliError::MaskAlone { mask: "mask-src", address: "src" });
+        }
+        if given.contains(Key::MaskDestination) && !given.contains(Key::Destination) {
+            return Err(CliError::MaskAlone { mask: "mask-dst", address: "dst" });
+        }
+    }
+    let status = request.status;
+    if command == Command::Delete && given.contains(Key::Status) && status.set | status.clear == 0 && !status.unset {
+        return Err(CliError::StatusSelectsAll(request.status_text.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `-R FILE`: a file of command lines. All are read and checked before the first is carried out.
+
+use std::io::{BufRead, Read};
+
+use super::environment::{Environment, error_text};
+use super::error::{CliError, Word};
+use super::settings::{Command, LoadFile, Settings, Table};
+
+/// What one line holds at most; what is longer counts as several lines.
+const LINE: u64 = 10239;
+/// What one word holds at most.
+const WORD: usize = 1023;
+/// How many words a line has at most, with the program's name that it is given.
+const WORDS: usize = 254;
+
+/// Reads the file; `line` makes settings of the words of a line, of which the first is the program's name, or `None`
+/// of a line without command and options.
+pub fn load(
+    program: &[u8],
+    file: &[u8],
+    environment: &dyn Environment,
+    line: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<Option<Settings>, CliError>,
+) -> Result<LoadFile, CliError> {
+    let (name, opened) = match file {
+        b"-" => (Word::from("/dev/stdin"), environment.standard_input()),
+        file => (Word::from(file), environment.open(file)),
+    };
+    let mut reader = opened.map_err(|_| CliError::CannotOpen(name.clone()))?;
+    let mut commands = Vec::new();
+    loop {
+        let mut text = Vec::new();
+        let read = reader.by_ref().take(LINE).read_until(b'\n', &mut text);
+        match read {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => return Err(CliError::CannotRead { name, error: error_text(&error) }),
+        }
+        if let Some(words) = split(program, &text)? {
+            commands.push(line(words)?);
+        }
+    }
+    let commands = commands.into_iter().map(|settings| {
+        let settings = settings.ok_or(CliError::NotInLoadFile("unknown"))?;
+        match forbidden(settings.command, settings.table) {
+            Some(command) => Err(CliError::NotInLoadFile(command)),
+            None => Ok(settings),
+        }
+    });
+    Ok(LoadFile { commands: commands.collect::<Result<_, _>>()? })
+}
+
+/// What a command is called that a load file cannot contain; none for one that it can.
+fn forbidden(command: Command, table: Table) -> Option<&'static str> {
+    let expect = table == Table::Expect;
+    match command {
+        Command::Create | Command::Add | Command::Update | Command::Delete | Command::Flush if !expect => None,
+        Command::List => Some(if expect { "-L expect" } else { "-L" }),
+        Command::Get => Some(if expect { "-G expect" } else { "-G" }),
+        Command::Events => Some(if expect { "-E expect" } else { "-E" }),
+        Command::Statistics => Some(if expect { "-S expect" } else { "-S" }),
+        Command::Count if !expect => Some("-C"),
+        // The classic program has the same name for both.
+        Command::Count | Command::Create => Some("-C expect"),
+        Command::Delete => Some("-D expect"),
+        Command::Flush => Some("-F expect"),
+        Command::Version => Some("-V"),
+        Command::Help => Some("-h"),
+        Command::Add | Command::Update => Some("unknown"),
+    }
+}
+
+/// The words of a line behind the program's name; none for an empty line or a comment.
+///
+/// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
+/// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
+fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let text = text.get(start..).unwrap_or_default();
+    if matches!(text.first(), Some(b'\n' | b'#')) {
+        return Ok(None);
+    }
+    let mut line = Line { words: vec![program.to_vec()], word: Vec::new() };
+    let mut quoted = false;
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' if quoted => {
+                if let Some(byte) = bytes.next() {
+                    line.push(byte)?;
+                }
+            }
+            b'"' => {
+                if quoted {
+                    line.end()?;
+                }
+                quoted = !quoted;
+            }
+            b' ' | b'\t' | b'\n' if !quoted => {
+                if !line.word.is_empty() {
+                    line.end()?;
+                }
+            }
+            _ => line.push(byte)?,
+        }
+    }
+    if !line.word.is_empty() {
+        line.end()?;
+    }
+    Ok(Some(line.words))
+}
+
+struct Line {
+    words: Vec<Vec<u8>>,
+    word: Vec<u8>,
+}
+
+impl Line {
+    fn push(&mut self, byte: u8) -> Result<(), CliError> {
+        if self.word.len() == WORD {
+            return Err(CliError::WordTooLong);
+        }
+        self.word.push(byte);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), CliError> {
+        if self.words.len() == WORDS {
+            return Err(CliError::TooManyWords);
+        }
+        self.words.push(std::mem::take(&mut self.word));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Option<Vec<String>> {
+        let words = split(b"prog", text.as_bytes()).expect("a line")?;
+        Some(words.iter().skip(1).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    }
+
+    #[test]
+    fn words_are_split_and_quoted() {
+        let some = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(words("-D  -s\t1.2.3.4\n"), some(&["-D", "-s", "1.2.3.4"]));
+        assert_eq!(words("a\"b\"c\n"), some(&["ab", "c"]));
+        assert_eq!(words("-F \"\"\n"), some(&["-F", ""]));
+        assert_eq!(words("\"a \\\" b\" c\\d 'e f'\n"), some(&["a \" b", "c\\d", "'e", "f'"]));
+        assert_eq!(words("-m \"a\n"), some(&["-m", "a\n"]));
+        assert_eq!(words("-F # x\n"), some(&["-F", "#", "x"]));
+        assert_eq!(words("-F\r\n"), some(&["-F\r"]));
+        assert_eq!(words("  \t\n"), None);
+        assert_eq!(words(" # -F\n"), None);
+        assert_eq!(words("  "), some(&[]));
+    }
+
+    #[test]
+    fn lines_and_words_have_limits() {
+        assert_eq!(split(b"", "x".repeat(1024).as_bytes()), Err(CliError::WordTooLong));
+        assert!(split(b"", "x".repeat(1023).as_bytes()).is_ok());
+        assert_eq!(split(b"", "x ".repeat(254).as_bytes()), Err(CliError::TooManyWords));
+        assert!(split(b"", "x ".repeat(253).as_bytes()).is_ok());
+    }
+}

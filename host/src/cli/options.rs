@@ -1,0 +1,351 @@
+//! The table of options: names, values, help, and which command takes which. Messages, help, the manual page and shell
+//! completions all come from it.
+
+use super::getopt::Argument;
+use super::settings::{Command, Table};
+
+/// What an option of the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Key {
+    /// `-s`
+    Source,
+    /// `-d`
+    Destination,
+    /// `-r`
+    ReplySource,
+    /// `-q`
+    ReplyDestination,
+    /// `-p`
+    Protocol,
+    /// `-t`
+    Timeout,
+    /// `-u`
+    Status,
+    /// `-z`
+    Zero,
+    /// `-e`
+    EventMask,
+    /// `--tuple-src`
+    TupleSource,
+    /// `--tuple-dst`
+    TupleDestination,
+    /// `--mask-src`
+    MaskSource,
+    /// `--mask-dst`
+    MaskDestination,
+    /// `-m`
+    Mark,
+    /// `-i`
+    Id,
+    /// `-f`
+    Family,
+    /// `-n`
+    SourceNat,
+    /// `-g`
+    DestinationNat,
+    /// `-o`
+    Output,
+    /// `-c`
+    Secmark,
+    /// `-b`
+    BufferSize,
+    /// `-j`
+    AnyNat,
+    /// `-w`
+    Zone,
+    /// `-l`
+    Label,
+    /// `--label-add`
+    LabelAdd,
+    /// `--label-del`
+    LabelDelete,
+    /// `--orig-zone`
+    OriginalZone,
+    /// `--reply-zone`
+    ReplyZone,
+    /// `--labelmap`
+    LabelMap,
+    /// `-a`, which does nothing.
+    NatRange,
+    /// `--plugin`
+    Plugin,
+    /// `--batch`
+    Batch,
+}
+
+/// A set of options.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeySet(u64);
+
+impl KeySet {
+    /// Adds one.
+    pub fn insert(&mut self, key: Key) {
+        self.0 |= 1 << key as u32;
+    }
+
+    /// Whether it is in.
+    pub fn contains(self, key: Key) -> bool {
+        self.0 & (1 << key as u32) != 0
+    }
+
+    /// Whether any of these is in.
+    pub fn contains_any(self, keys: &[Key]) -> bool {
+        keys.iter().any(|key| self.contains(*key))
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Where help speaks of an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Flows.
+    Conntrack,
+    /// Expectations.
+    Expectation,
+    /// Changing flows.
+    Updating,
+    /// Both.
+    Common,
+    /// Nowhere.
+    Hidden,
+    /// What the classic program does not have.
+    Flowgate,
+}
+
+/// An option.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// Which.
+    pub key: Key,
+    /// Its letter.
+    pub short: Option<u8>,
+    /// Its names. The first is the one in messages.
+    pub long: &'static [&'static str],
+    /// Whether it takes a value. An optional one is taken from the next word only.
+    pub argument: Argument,
+    /// What stands for the value in help.
+    pub placeholder: &'static str,
+    /// What each command makes of it: `R` required, `o` allowed, `.` illegal, `T` one of a pair of addresses. The
+    /// columns are those of [`column`].
+    pub legality: &'static str,
+    /// Where help speaks of it.
+    pub section: Section,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+impl OptionSpec {
+    /// The name in messages.
+    pub fn name(&self) -> &'static str {
+        self.long.first().copied().unwrap_or_default()
+    }
+}
+
+/// The column of `legality` that is about a command on a table:
+/// L, I A, U, D, G, F, E, h, V C S, and of expectations L, I, D G, E, F C S.
+pub fn column(command: Command, table: Table) -> usize {
+    use Command::{Add, Count, Create, Delete, Events, Flush, Get, Help, List, Statistics, Update, Version};
+    match (table, command) {
+        (_, Help) => 7,
+        (_, Version) => 8,
+        (Table::Expect, List) => 9,
+        (Table::Expect, Create | Add) => 10,
+        (Table::Expect, Delete | Get | Update) => 11,
+        (Table::Expect, Events) => 12,
+        (Table::Expect, Flush | Count | Statistics) => 13,
+        (_, List) => 0,
+        (_, Create | Add) => 1,
+        (_, Update) => 2,
+        (_, Delete) => 3,
+        (_, Get) => 4,
+        (_, Flush) => 5,
+        (_, Events) => 6,
+        (_, Count | Statistics) => 8,
+    }
+}
+
+/// What a command makes of an option. Without a command everything is illegal but what does nothing.
+pub fn legality(spec: &OptionSpec, command: Option<(Command, Table)>) -> u8 {
+    match command {
+        Some((command, table)) => spec.legality.as_bytes().get(column(command, table)).copied().unwrap_or(b'.'),
+        None if spec.key == Key::NatRange => b'o',
+        None => b'.',
+    }
+}
+
+/// A command.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandSpec {
+    /// Which.
+    pub command: Command,
+    /// Its letter.
+    pub short: u8,
+    /// Its name.
+    pub long: &'static str,
+    /// Whether a value may be attached (it is ignored): to the letter, to the name.
+    pub arguments: (Argument, Argument),
+    /// What follows it in help.
+    pub synopsis: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+const fn command(
+    command: Command,
+    short: u8,
+    long: &'static str,
+    synopsis: &'static str,
+    help: &'static str,
+) -> CommandSpec {
+    let arguments = match command {
+        Command::Count => (Argument::Optional, Argument::Optional),
+        Command::Version | Command::Help => (Argument::None, Argument::None),
+        _ => (Argument::None, Argument::Optional),
+    };
+    CommandSpec { command, short, long, arguments, synopsis, help }
+}
+
+/// The commands, but for `-R`, which is none to the scanner.
+pub const COMMANDS: [CommandSpec; 12] = [
+    command(Command::List, b'L', "dump", "[table] [options]", "list the entries of a table"),
+    command(Command::Get, b'G', "get", "[table] parameters", "look one entry up and show it"),
+    command(Command::Delete, b'D', "delete", "[table] parameters", "delete the entries that match"),
+    command(Command::Create, b'I', "create", "[table] parameters", "make an entry; fail if there is one"),
+    command(Command::Add, b'A', "add", "[table] parameters", "make an entry, or change the one there is"),
+    command(Command::Update, b'U', "update", "[table] parameters", "change the flows that match"),
+    command(Command::Events, b'E', "event", "[table] [options]", "show what happens, as it happens"),
+    command(Command::Flush, b'F', "flush", "[table]", "empty a table"),
+    command(Command::Count, b'C', "counter", "[table]", "show how many entries a table has"),
+    command(Command::Statistics, b'S', "stats", "[table]", "show the kernel's counters of each CPU"),
+    command(Command::Version, b'V', "version", "", "show the version"),
+    command(Command::Help, b'h', "help", "[-p proto]", "show this, and the options of a protocol"),
+];
+
+/// A row of the table, in the order key, letter, names, value, what stands for it, legality, section, help.
+macro_rules! option {
+    ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $help:expr) => {
+        OptionSpec {
+            key: Key::$key,
+            short: $short,
+            long: &$long,
+            argument: Argument::$argument,
+            placeholder: $placeholder,
+            legality: $legality,
+            section: Section::$section,
+            help: $help,
+        }
+    };
+}
+
+/// The options, in the order in which problems with them are reported.
+#[rustfmt::skip]
+pub const OPTIONS: [OptionSpec; 32] = [
+    option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
+        "source address of the original direction"),
+    option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
+        "destination address of the original direction"),
+    option!(ReplySource, Some(b'r'), ["reply-src"], Required, "ip", "oTooT.o...oo..", Common,
+        "source address of the reply direction"),
+    option!(ReplyDestination, Some(b'q'), ["reply-dst"], Required, "ip", "oTooT.o...oo..", Common,
+        "destination address of the reply direction"),
+    option!(Protocol, Some(b'p'), ["protonum"], Required, "proto", "oRooR.oo..RR..", Common,
+        "layer-4 protocol, such as tcp or 17; unlocks its own options"),
+    option!(Timeout, Some(b't'), ["timeout"], Required, "seconds", ".Roo......R...", Common,
+        "set the timeout; with -D: match it"),
+    option!(Status, Some(b'u'), ["status"], Required, "status[,...]", "oooo......o...", Common,
+        "ASSURED, SEEN_REPLY, FIXED_TIMEOUT, EXPECTED, OFFLOAD, HW_OFFLOAD, UNSET; !NAME: not NAME"),
+    option!(Zero, Some(b'z'), ["zero"], None, "", "o.............", Conntrack,
+        "set the counters to zero while listing"),
+    option!(EventMask, Some(b'e'), ["event-mask"], Required, "event[,...]", "......o.......", Conntrack,
+        "which events: ALL, NEW, UPDATES, DESTROY"),
+    option!(TupleSource, Some(b'['), ["tuple-src"], Required, "ip[/prefix]", "..........R...", Expectation,
+        "source address of the expected flow"),
+    option!(TupleDestination, Some(b']'), ["tuple-dst"], Required, "ip[/prefix]", "..........R...", Expectation,
+        "destination address of the expected flow"),
+    option!(MaskSource, Some(b'{'), ["mask-src"], Required, "ip", "o.oo..o...R...", Common,
+        "mask of the source address, such as 255.255.0.0"),
+    option!(MaskDestination, Some(b'}'), ["mask-dst"], Required, "ip", "o.oo..o...R...", Common,
+        "mask of the destination address"),
+    option!(Mark, Some(b'm'), ["mark"], Required, "mark[/mask]", "oooo..o.......", Conntrack,
+        "match the mark; with -I, -A, -U: set it"),
+    option!(Id, Some(b'i'), ["id"], Required, "id", "..ooo.........", Conntrack,
+        "match the id that -o id shows"),
+    option!(Family, Some(b'f'), ["family"], Required, "family", "o.oo.oo..o....", Common,
+        "layer-3 protocol: ipv4 or ipv6"),
+    option!(SourceNat, Some(b'n'), ["src-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
+        "match flows with source NAT; with -I, -A: ask for it"),
+    option!(DestinationNat, Some(b'g'), ["dst-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
+        "match flows with destination NAT; with -I, -A: ask for it"),
+    option!(Output, Some(b'o'), ["output"], Required, "type[,...]", "o.ooo.o..o..o.", Conntrack,
+        "xml, extended, timestamp, id, ktimestamp, labels, userspace, or save"),
+    option!(Secmark, Some(b'c'), ["secmark"], Required, "secmark", "o.....o.......", Conntrack,
+        "match the SELinux security mark"),
+    option!(BufferSize, Some(b'b'), ["buffer-size"], Required, "bytes", "......o.......", Common,
+        "receive buffer of the event socket"),
+    option!(AnyNat, Some(b'j'), ["any-nat"], Optional, "[ip[:port]]", "o.....o.......", Conntrack,
+        "match flows with any NAT"),
+    option!(Zone, Some(b'w'), ["zone"], Required, "zone", "oo.o..o.......", Common,
+        "zone of both directions"),
+    option!(Label, Some(b'l'), ["label"], Required, "label[,...]", "o.ooo.o.......", Conntrack,
+        "match flows that have all of these labels"),
+    option!(LabelAdd, Some(b'<'), ["label-add"], Required, "label[,...]", ".oo...........", Updating,
+        "add labels"),
+    option!(LabelDelete, Some(b'>'), ["label-del"], Optional, "[label[,...]]", "..o...........", Updating,
+        "remove these labels, or all"),
+    option!(OriginalZone, Some(b'('), ["orig-zone"], Required, "zone", "oo.o..o.......", Common,
+        "zone of the original direction alone"),
+    option!(ReplyZone, Some(b')'), ["reply-zone"], Required, "zone", "oo.o..o.......", Common,
+        "zone of the reply direction alone"),
+    option!(LabelMap, Some(b'M'), ["labelmap"], Required, "path", "o.oo..o.......", Conntrack,
+        "file of label names (default: /etc/xtables/connlabel.conf)"),
+    option!(NatRange, Some(b'a'), ["nat-range"], Required, "ip", "oooooooooooooo", Hidden,
+        "ignored"),
+    option!(Plugin, None, ["plugin"], Required, "file[,name=value...]", "o.ooo.o..o..o.", Flowgate,
+        "pass what the command is about through this component; may be repeated"),
+    option!(Batch, None, ["batch"], Required, "rows", "o.ooo.o..o..o.", Flowgate,
+        "most entries that a component is handed at once (default: 1024)"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_the_table_is_that_of_the_keys() {
+        for (index, spec) in OPTIONS.iter().enumerate() {
+            assert_eq!(spec.key as usize, index, "{}", spec.name());
+            assert_eq!(spec.legality.len(), 14, "{}", spec.name());
+            assert!(!spec.help.is_empty());
+        }
+    }
+
+    #[test]
+    fn letters_and_names_are_unique() {
+        let letters: Vec<u8> =
+            OPTIONS.iter().filter_map(|spec| spec.short).chain(COMMANDS.iter().map(|spec| spec.short)).collect();
+        let names: Vec<&str> = OPTIONS
+            .iter()
+            .flat_map(|spec| spec.long.iter().copied())
+            .chain(COMMANDS.iter().map(|spec| spec.long))
+            .collect();
+        for (index, letter) in letters.iter().enumerate() {
+            assert!(!letters.iter().skip(index + 1).any(|other| other == letter), "{letter}");
+        }
+        for (index, name) in names.iter().enumerate() {
+            assert!(!names.iter().skip(index + 1).any(|other| other == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn commands_have_their_columns() {
+        let mark = OPTIONS.iter().find(|spec| spec.key == Key::Mark).expect("an option");
+        assert_eq!(legality(mark, Some((Command::List, Table::Dying))), b'o');
+        assert_eq!(legality(mark, Some((Command::List, Table::Expect))), b'.');
+        assert_eq!(legality(mark, Some((Command::Get, Table::Conntrack))), b'.');
+        assert_eq!(legality(mark, None), b'.');
+    }
+}

@@ -1,0 +1,313 @@
+//! Options of layer-4 protocols: what each has, in which commands, and what its values are.
+//!
+//! They exist only once `-p` has been read. Protocols that connection tracking knows no more of than the number have none.
+
+mod database;
+mod table;
+
+pub use database::{DATABASE_PATH, Database};
+pub use table::HANDLERS;
+
+use super::error::CliError;
+use super::settings::{Command, Table};
+use super::values;
+use crate::model;
+
+/// What an option of a protocol is. Ports and GRE keys are the same words of the tuple.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolKey {
+    /// First word of the original tuple.
+    Source,
+    /// Second word of the original tuple.
+    Destination,
+    /// First word of the reply tuple.
+    ReplySource,
+    /// Second word of the reply tuple.
+    ReplyDestination,
+    /// First word of an expectation's mask.
+    MaskSource,
+    /// Second word of an expectation's mask.
+    MaskDestination,
+    /// State.
+    State,
+    /// First word of an expectation's tuple.
+    TupleSource,
+    /// Second word of an expectation's tuple.
+    TupleDestination,
+    /// Verification tag of SCTP, original direction.
+    OriginalVtag,
+    /// Verification tag of SCTP, reply direction.
+    ReplyVtag,
+    /// Role of DCCP.
+    Role,
+    /// ICMP type.
+    IcmpType,
+    /// ICMP code.
+    IcmpCode,
+    /// ICMP identifier.
+    IcmpId,
+}
+
+/// An option of a protocol. All take a value.
+#[derive(Debug, Clone, Copy)]
+pub struct ProtocolOption {
+    /// Which.
+    pub key: ProtocolKey,
+    /// Its names. The first is the one in messages.
+    pub long: &'static [&'static str],
+    /// What stands for the value in help.
+    pub placeholder: &'static str,
+    /// What each command makes of it: `R` required, `o` allowed, `.` illegal, `T` one of a pair. The columns are
+    /// L D E, U, I A, G, and of expectations I, D G.
+    pub legality: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+impl ProtocolOption {
+    /// The name in messages.
+    pub fn name(&self) -> &'static str {
+        self.long.first().copied().unwrap_or_default()
+    }
+
+    /// What a command makes of the option.
+    pub fn legality(&self, command: Command, table: Table) -> u8 {
+        let column = match (table, command) {
+            (Table::Expect, Command::Create) => 4,
+            (Table::Expect, _) => 5,
+            (_, Command::Update) => 1,
+            (_, Command::Create | Command::Add) => 2,
+            (_, Command::Get) => 3,
+            _ => 0,
+        };
+        self.legality.as_bytes().get(column).copied().unwrap_or(b'.')
+    }
+}
+
+/// A protocol with options of its own.
+#[derive(Debug)]
+pub struct Handler {
+    /// Its name, as `-p` takes it in any case.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u8,
+    /// Its options, in the order in which problems with them are reported.
+    pub options: &'static [ProtocolOption],
+    /// The pairs of which one must be complete, as they are called in messages (not always what the options are
+    /// called): of the original direction, of the reply.
+    pub pairs: [(&'static str, &'static str); 2],
+}
+
+/// A layer-4 protocol, as `-p` chose it.
+#[derive(Debug, Clone, Copy)]
+pub struct Protocol {
+    /// Its number.
+    pub number: u8,
+    /// Its options, if it has any.
+    pub handler: Option<&'static Handler>,
+}
+
+impl Protocol {
+    /// Finds the protocol that `-p` names: one with options by name, in any case; any by its name in the protocols
+    /// database, which then has no options; any by number.
+    pub fn find(text: &[u8], database: impl FnOnce() -> Database) -> Result<Self, CliError> {
+        if let Some(handler) = HANDLERS.iter().find(|handler| handler.name.as_bytes().eq_ignore_ascii_case(text)) {
+            return Ok(Self { number: handler.number, handler: Some(handler) });
+        }
+        if let Some(number) = database().number(text) {
+            return Ok(Self { number, handler: None });
+        }
+        let number = values::protocol_number(text).ok_or_else(|| CliError::UnsupportedProtocol(text.into()))?;
+        Ok(Self { number, handler: HANDLERS.iter().find(|handler| handler.number == number) })
+    }
+}
+
+/// What was given in options of the protocol.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProtocolValues {
+    given: u32,
+    /// Ports or keys of the original direction.
+    pub original: [u16; 2],
+    /// Ports or keys of the reply direction.
+    pub reply: [u16; 2],
+    /// Ports or keys of an expectation's mask.
+    pub mask: [u16; 2],
+    /// Ports or keys of an expectation's tuple.
+    pub tuple: [u16; 2],
+    /// State, by number.
+    pub state: u8,
+    /// Verification tags of SCTP.
+    pub vtags: [u32; 2],
+    /// Role of DCCP: 0 client, 1 server.
+    pub role: u8,
+    /// ICMP type.
+    pub icmp_type: u8,
+    /// ICMP code.
+    pub icmp_code: u8,
+    /// ICMP identifier.
+    pub icmp_id: u16,
+}
+
+impl ProtocolValues {
+    /// Whether the option was given.
+    pub fn has(&self, key: ProtocolKey) -> bool {
+        self.given & (1 << key as u32) != 0
+    }
+
+    /// The value, if the option was given.
+    pub fn if_given<T>(&self, key: ProtocolKey, value: T) -> Option<T> {
+        self.has(key).then_some(value)
+    }
+
+    /// Reads the value of an option.
+    pub fn set(&mut self, protocol: u8, key: ProtocolKey, text: &[u8]) -> Result<(), CliError> {
+        let word = if protocol == model::protocol::GRE { values::key } else { values::loose_word };
+        match key {
+            ProtocolKey::Source => self.original[0] = word(text),
+            ProtocolKey::Destination => self.original[1] = word(text),
+            ProtocolKey::ReplySource => self.reply[0] = word(text),
+            ProtocolKey::ReplyDestination => self.reply[1] = word(text),
+            ProtocolKey::MaskSource => self.mask[0] = word(text),
+            ProtocolKey::MaskDestination => self.mask[1] = word(text),
+            ProtocolKey::TupleSource => self.tuple[0] = word(text),
+            ProtocolKey::TupleDestination => self.tuple[1] = word(text),
+            ProtocolKey::State => self.state = state(protocol, text)?,
+            ProtocolKey::OriginalVtag => self.vtags[0] = values::loose(text),
+            ProtocolKey::ReplyVtag => self.vtags[1] = values::loose(text),
+            ProtocolKey::Role => self.role = role(text)?,
+            ProtocolKey::IcmpType => self.icmp_type = values::loose(text) as u8,
+            ProtocolKey::IcmpCode => self.icmp_code = values::loose(text) as u8,
+            ProtocolKey::IcmpId => self.icmp_id = values::loose_word(text),
+        }
+        self.given |= 1 << key as u32;
+        Ok(())
+    }
+}
+
+/// The number of a state's name, which is exact and in capitals.
+fn state(protocol: u8, text: &[u8]) -> Result<u8, CliError> {
+    let (names, error): (&[&str], fn(_) -> _) = match protocol {
+        model::protocol::TCP => (&model::state::TCP, CliError::UnknownTcpState),
+        // The HEARTBEAT states can be read from the kernel but not be asked for.
+        model::protocol::SCTP => (model::state::SCTP.get(..8).unwrap_or_default(), CliError::UnknownSctpState),
+        _ => (&model::state::DCCP, CliError::UnknownDccpState),
+    };
+    if protocol == model::protocol::TCP && text == b"LISTEN" {
+        // The kernel has the number of the old LISTEN for SYN_SENT2.
+        return state(protocol, b"SYN_SENT2");
+    }
+    let found = names.iter().position(|name| name.as_bytes() == text).and_then(|index| u8::try_from(index).ok());
+    found.ok_or_else(|| error(text.into()))
+}
+
+/// The number of a role's name, which may be abbreviated to nothing.
+fn role(text: &[u8]) -> Result<u8, CliError> {
+    match text {
+        _ if values::abbreviates(text, "client") => Ok(0),
+        _ if values::abbreviates(text, "server") => Ok(1),
+        _ => Err(CliError::UnknownDccpRole(text.into())),
+    }
+}
+
+/// Checks the options of the protocol against the command, and the rule of pairs.
+pub fn check(handler: &Handler, given: &ProtocolValues, command: Command, table: Table) -> Result<(), CliError> {
+    let mut pairs = false;
+    for option in handler.options {
+        match (option.legality(command, table), given.has(option.key)) {
+            (b'R', false) => return Err(CliError::Missing(option.name())),
+            (b'.', true) => return Err(CliError::Illegal(option.name())),
+            (b'T', _) => pairs = true,
+            _ => {}
+        }
+    }
+    let has = |keys: [ProtocolKey; 2]| keys.map(|key| given.has(key));
+    let original = has([ProtocolKey::Source, ProtocolKey::Destination]);
+    let reply = has([ProtocolKey::ReplySource, ProtocolKey::ReplyDestination]);
+    if !pairs || original == [true; 2] || reply == [true; 2] {
+        return Ok(());
+    }
+    let [(first, second), (reply_first, reply_second)] = handler.pairs;
+    if original != [false; 2] || reply == [false; 2] {
+        Err(CliError::Both(first, second))
+    } else {
+        Err(CliError::Both(reply_first, reply_second))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(text: &str) -> Result<(u8, bool), CliError> {
+        let protocol = Protocol::find(text.as_bytes(), Database::built_in)?;
+        Ok((protocol.number, protocol.handler.is_some()))
+    }
+
+    #[test]
+    fn protocols_are_found_by_name_and_number() {
+        assert_eq!(find("TcP"), Ok((6, true)));
+        assert_eq!(find("ICMPV6"), Ok((58, true)));
+        assert_eq!(find("ipv6-icmp"), Ok((58, false)));
+        assert_eq!(find("esp"), Ok((50, false)));
+        assert_eq!(find("ESP"), Ok((50, false)));
+        assert_eq!(find("Esp"), Err(CliError::UnsupportedProtocol("Esp".into())));
+        assert_eq!(find(" 0x6"), Ok((6, true)));
+        assert_eq!(find("06"), Ok((6, true)));
+        assert_eq!(find("99"), Ok((99, false)));
+        for wrong in ["", "256", "-1", "6x", "99999999999999999999999"] {
+            assert_eq!(find(wrong), Err(CliError::UnsupportedProtocol(wrong.into())));
+        }
+    }
+
+    #[test]
+    fn states_and_roles_have_names() {
+        let mut given = ProtocolValues::default();
+        let mut set = |protocol, key, text: &str| given.set(protocol, key, text.as_bytes()).map(|()| given);
+        use ProtocolKey::{Role, State};
+        assert_eq!(set(6, State, "LISTEN").map(|given| given.state), Ok(9));
+        assert_eq!(set(6, State, "TIME_WAIT").map(|given| given.state), Ok(7));
+        assert_eq!(set(6, State, "x").map(|given| given.state), Err(CliError::UnknownTcpState("x".into())));
+        assert_eq!(set(132, State, "SHUTDOWN_ACK_SENT").map(|given| given.state), Ok(7));
+        let error = set(132, State, "HEARTBEAT_SENT").map(|given| given.state);
+        assert_eq!(error, Err(CliError::UnknownSctpState("HEARTBEAT_SENT".into())));
+        assert_eq!(set(33, State, "INVALID").map(|given| given.state), Ok(9));
+        assert_eq!(set(33, State, "").map(|given| given.state), Err(CliError::UnknownDccpState("".into())));
+        assert_eq!(set(33, Role, "S").map(|given| given.role), Ok(1));
+        assert_eq!(set(33, Role, "").map(|given| given.role), Ok(0));
+        assert_eq!(set(33, Role, "servers").map(|given| given.role), Err(CliError::UnknownDccpRole("servers".into())));
+    }
+
+    #[test]
+    fn keys_may_be_hexadecimal_and_ports_not() {
+        let mut given = ProtocolValues::default();
+        given.set(47, ProtocolKey::Source, b"0x10").expect("a key");
+        given.set(17, ProtocolKey::Destination, b"0x10").expect("a port");
+        assert_eq!(given.original, [16, 0]);
+    }
+
+    #[test]
+    fn one_pair_must_be_complete() {
+        let tcp = HANDLERS.iter().find(|handler| handler.name == "udp").expect("udp");
+        let check = |keys: &[ProtocolKey]| {
+            let mut given = ProtocolValues::default();
+            for key in keys {
+                given.set(17, *key, b"1").expect("a port");
+            }
+            check(tcp, &given, Command::Create, Table::Conntrack)
+        };
+        use ProtocolKey::{Destination, MaskSource, ReplyDestination, ReplySource, Source};
+        assert_eq!(check(&[Source, Destination]), Ok(()));
+        assert_eq!(check(&[ReplySource, ReplyDestination]), Ok(()));
+        assert_eq!(check(&[]), Err(CliError::Both("sport", "dport")));
+        assert_eq!(check(&[Source, ReplySource]), Err(CliError::Both("sport", "dport")));
+        assert_eq!(check(&[ReplySource]), Err(CliError::Both("reply-src-port", "reply-dst-port")));
+        assert_eq!(check(&[Source, Destination, MaskSource]), Err(CliError::Illegal("mask-port-src")));
+    }
+
+    #[test]
+    fn every_row_has_six_columns() {
+        for option in HANDLERS.iter().flat_map(|handler| handler.options) {
+            assert_eq!(option.legality.len(), 6, "{}", option.name());
+        }
+    }
+}

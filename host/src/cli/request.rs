@@ -1,0 +1,548 @@
+//! The words of one command line, read from left to right into what was typed. What belongs together, and what it means,
+//! is for others to say.
+
+use std::net::IpAddr;
+
+use super::environment::Environment;
+use super::error::{CliError, Word};
+use super::getopt::{Argument, Found, LongOption, Options, Scanner};
+use super::options::{COMMANDS, Key, KeySet, OPTIONS, Section};
+use super::protocols::{Database, HANDLERS, Protocol, ProtocolKey, ProtocolValues};
+use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
+use super::{plugin, values};
+use crate::model;
+
+/// What is kept of `-u`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Bits named plainly.
+    pub set: u32,
+    /// Bits named with `!`.
+    pub clear: u32,
+    /// Whether UNSET was named plainly.
+    pub unset: bool,
+}
+
+/// A translation as given with `-n`, `-g` or `-j`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Nat {
+    /// The address, if one was given.
+    pub address: Option<IpAddr>,
+    /// The port, if one was given.
+    pub port: Option<u16>,
+}
+
+/// Which labels an option is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelUse {
+    /// `-l`
+    Match,
+    /// `--label-add`
+    Add,
+    /// `--label-del`
+    Delete,
+}
+
+/// What was typed.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The command and its table.
+    pub command: Option<(Command, Table)>,
+    /// Which options were given. A prefix length counts as a mask.
+    pub given: KeySet,
+    /// What `-f` or the first address says.
+    pub family: Option<u8>,
+    /// `-s`
+    pub source: Option<IpAddr>,
+    /// `-d`
+    pub destination: Option<IpAddr>,
+    /// `-r`
+    pub reply_source: Option<IpAddr>,
+    /// `-q`
+    pub reply_destination: Option<IpAddr>,
+    /// `--tuple-src`
+    pub tuple_source: Option<IpAddr>,
+    /// `--tuple-dst`
+    pub tuple_destination: Option<IpAddr>,
+    /// `--mask-src`, or the prefix length of `-s` or `--tuple-src`
+    pub mask_source: Option<IpAddr>,
+    /// `--mask-dst`, or the prefix length of `-d` or `--tuple-dst`
+    pub mask_destination: Option<IpAddr>,
+    /// `-p`
+    pub protocol: Option<Protocol>,
+    /// `-p` as typed.
+    pub protocol_name: Vec<u8>,
+    /// The options of the protocol.
+    pub protocol_values: ProtocolValues,
+    /// An option of a protocol that a later `-p` gave up.
+    pub stray: Option<&'static str>,
+    /// `-t`
+    pub timeout: u32,
+    /// `-u`
+    pub status: Status,
+    /// The last `-u` as typed.
+    pub status_text: Word,
+    /// `-e`
+    pub events: Option<EventGroups>,
+    /// `-m`
+    pub mark: model::Masked,
+    /// `-i`
+    pub id: u32,
+    /// `-n`
+    pub source_nat: Nat,
+    /// `-g`
+    pub destination_nat: Nat,
+    /// `-j`
+    pub any_nat: Nat,
+    /// `-o`
+    pub output: Output,
+    /// `-c`
+    pub secmark: u32,
+    /// `-b`
+    pub buffer_size: u32,
+    /// `-w`
+    pub zone: u16,
+    /// `--orig-zone`
+    pub original_zone: u16,
+    /// `--reply-zone`
+    pub reply_zone: u16,
+    /// The lists of `-l`, `--label-add` and `--label-del`, in order.
+    pub labels: Vec<(LabelUse, Vec<u8>)>,
+    /// `--labelmap`
+    pub label_map: Option<Vec<u8>>,
+    /// `--plugin`
+    pub plugins: Vec<PluginSpec>,
+    /// `--batch`
+    pub batch: u32,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            command: None,
+            given: KeySet::default(),
+            family: None,
+            source: None,
+            destination: None,
+            reply_source: None,
+            reply_destination: None,
+            tuple_source: None,
+            tuple_destination: None,
+            mask_source: None,
+            mask_destination: None,
+            protocol: None,
+            protocol_name: Vec::new(),
+            protocol_values: ProtocolValues::default(),
+            stray: None,
+            timeout: 0,
+            status: Status::default(),
+            status_text: Word::default(),
+            events: None,
+            mark: model::Masked { value: 0, mask: u32::MAX },
+            id: 0,
+            source_nat: Nat::default(),
+            destination_nat: Nat::default(),
+            any_nat: Nat::default(),
+            output: Output::default(),
+            secmark: 0,
+            buffer_size: 0,
+            zone: 0,
+            original_zone: 0,
+            reply_zone: 0,
+            labels: Vec::new(),
+            label_map: None,
+            plugins: Vec::new(),
+            batch: DEFAULT_BATCH,
+        }
+    }
+}
+
+/// What the scanner reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Id {
+    Command(Command),
+    Option(Key),
+    Protocol(ProtocolKey),
+}
+
+/// The options that exist at the moment.
+struct Known {
+    long: Vec<LongOption<Id>>,
+}
+
+impl Known {
+    /// All but those of protocols. `own` says whether those that the classic program does not have are among them.
+    fn new(own: bool) -> Self {
+        let commands = COMMANDS.iter().map(|spec| LongOption {
+            name: spec.long,
+            argument: spec.arguments.1,
+            exact: false,
+            id: Id::Command(spec.command),
+        });
+        let options = OPTIONS.iter().filter(|spec| own || spec.section != Section::Flowgate).flat_map(|spec| {
+            spec.long.iter().map(|name| LongOption {
+                name,
+                argument: spec.argument,
+                exact: spec.section == Section::Flowgate,
+                id: Id::Option(spec.key),
+            })
+        });
+        Self { long: commands.chain(options).collect() }
+    }
+
+    fn set_protocol(&mut self, protocol: Protocol) {
+        self.long.retain(|option| !matches!(option.id, Id::Protocol(_)));
+        for option in protocol.handler.map_or(&[][..], |handler| handler.options) {
+            self.long.extend(option.long.iter().map(|name| LongOption {
+                name,
+                argument: Argument::Required,
+                exact: false,
+                id: Id::Protocol(option.key),
+            }));
+        }
+    }
+}
+
+impl Options<Id> for Known {
+    fn short(&self, letter: u8) -> Option<(Argument, Id)> {
+        let command = COMMANDS.iter().find(|spec| spec.short == letter);
+        let option = OPTIONS.iter().find(|spec| spec.short == Some(letter));
+        command
+            .map(|spec| (spec.arguments.0, Id::Command(spec.command)))
+            .or(option.map(|spec| (spec.argument, Id::Option(spec.key))))
+    }
+
+    fn long(&self) -> &[LongOption<Id>] {
+        &self.long
+    }
+}
+
+/// Reads words, of which the first is the program's name.
+pub fn read(
+    words: Vec<Vec<u8>>,
+    own: bool,
+    environment: &dyn Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Request, CliError> {
+    let mut reader = Reader {
+        request: Request::default(),
+        known: Known::new(own),
+        scanner: Scanner::new(words, environment.posixly_correct()),
+        own,
+        environment,
+        warnings,
+    };
+    while let Some(found) = reader.scanner.next(&reader.known) {
+        match found {
+            Found::Unknown(word) => return Err(CliError::UnknownOption(Word(word))),
+            Found::MissingValue(word) => return Err(CliError::MissingValue(Word(word))),
+            Found::Option { id: Id::Command(command), value } => reader.command(command, &value)?,
+            Found::Option { id: Id::Protocol(key), value } => {
+                let number = reader.request.protocol.map_or(0, |protocol| protocol.number);
+                reader.request.protocol_values.set(number, key, &value.unwrap_or_default())?;
+            }
+            Found::Option { id: Id::Option(key), value } => reader.option(key, value)?,
+        }
+    }
+    Ok(reader.request)
+}
+
+struct Reader<'a> {
+    request: Request,
+    known: Known,
+    scanner: Scanner,
+    own: bool,
+    environment: &'a dyn Environment,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn command(&mut self, command: Command, attached: &Option<Vec<u8>>) -> Result<(), CliError> {
+        let table = match self.scanner.take_optional(attached) {
+            Some(word) => table(&word)?,
+            None => Table::Conntrack,
+        };
+        match (table, command) {
+            (Table::Dying | Table::Unconfirmed, command) if command != Command::List => {
+                return Err(CliError::ListOnly);
+            }
+            (Table::Expect, Command::Add) => return Err(CliError::NoAddOnExpectations),
+            (Table::Expect, Command::Update) => return Err(CliError::NoUpdateOnExpectations),
+            _ => {}
+        }
+        if self.request.command.is_some() {
+            return Err(CliError::CommandsCombined);
+        }
+        self.request.command = Some((command, table));
+        Ok(())
+    }
+
+    fn option(&mut self, key: Key, attached: Option<Vec<u8>>) -> Result<(), CliError> {
+        let taken = matches!(key, Key::SourceNat | Key::DestinationNat | Key::AnyNat | Key::LabelDelete);
+        let taken = if taken { self.scanner.take_optional(&attached) } else { None };
+        let value = attached.unwrap_or_default();
+        let value = value.as_slice();
+        match key {
+            Key::Source
+            | Key::Destination
+            | Key::ReplySource
+            | Key::ReplyDestination
+            | Key::TupleSource
+            | Key::TupleDestination
+            | Key::MaskSource
+            | Key::MaskDestination => self.address_option(key, value)?,
+            Key::Protocol => self.protocol(value)?,
+            Key::Timeout => self.request.timeout = values::loose(value),
+            Key::Status => self.status(value)?,
+            Key::Zero => {}
+            Key::EventMask => self.events(value)?,
+            Key::Mark => self.request.mark = values::mark(value)?,
+            Key::Id => self.request.id = values::exact(value, u32::MAX, 'i')?,
+            Key::Family => {
+                let family = match value {
+                    [b'i', b'p', b'v', b'4', ..] => model::family::IPV4,
+                    [b'i', b'p', b'v', b'6', ..] => model::family::IPV6,
+                    _ => return Err(CliError::UnsupportedProtocol(value.into())),
+                };
+                self.fix_family(family)?;
+            }
+            Key::SourceNat => self.nat(key, taken.as_deref(), |request| &mut request.source_nat)?,
+            Key::DestinationNat => self.nat(key, taken.as_deref(), |request| &mut request.destination_nat)?,
+            Key::AnyNat => self.nat(key, taken.as_deref(), |request| &mut request.any_nat)?,
+            Key::Output => self.output(value)?,
+            Key::Secmark => self.request.secmark = values::exact(value, u32::MAX, 'c')?,
+            Key::BufferSize => self.request.buffer_size = values::loose(value),
+            Key::Zone => self.request.zone = values::zone(value, 'w')?,
+            Key::OriginalZone => self.request.original_zone = values::zone(value, '(')?,
+            Key::ReplyZone => self.request.reply_zone = values::zone(value, ')')?,
+            Key::Label => self.request.labels.push((LabelUse::Match, value.to_vec())),
+            Key::LabelAdd => {
+                if self.request.given.contains(Key::LabelDelete) {
+                    return Err(CliError::LabelAddWithDelete);
+                }
+                self.request.labels.push((LabelUse::Add, value.to_vec()));
+            }
+            Key::LabelDelete => {
+                if self.request.given.contains(Key::LabelAdd) {
+                    return Err(CliError::LabelAddWithDelete);
+                }
+                self.request.labels.extend(taken.map(|list| (LabelUse::Delete, list)));
+            }
+            Key::LabelMap => {
+                if self.request.label_map.replace(value.to_vec()).is_some() {
+                    return Err(CliError::LabelMapTwice);
+                }
+            }
+            Key::NatRange => {
+                self.warnings.push("WARNING: ignoring -a, deprecated option.".to_owned());
+                return Ok(());
+            }
+            Key::Plugin => self.request.plugins.push(plugin::parse(value)?),
+            Key::Batch => self.request.batch = batch(value)?,
+        }
+        self.request.given.insert(key);
+        Ok(())
+    }
+
+    fn fix_family(&mut self, family: u8) -> Result<(), CliError> {
+        if *self.request.family.get_or_insert(family) != family {
+            return Err(CliError::MismatchedFamily);
+        }
+        Ok(())
+    }
+
+    /// An address and, where one is taken, its prefix length.
+    fn address(&mut self, key: Key, text: &[u8]) -> Result<(IpAddr, Option<IpAddr>), CliError> {
+        let network = values::network(text)?;
+        self.fix_family(values::family(&network.address))?;
+        let Some(prefix) = network.prefix else {
+            return Ok((network.address, None));
+        };
+        if !matches!(key, Key::Source | Key::Destination | Key::TupleSource | Key::TupleDestination) {
+            let name = OPTIONS.iter().find(|spec| spec.key == key).map_or("", |spec| spec.name());
+            return Err(CliError::NoPrefixHere(name));
+        }
+        Ok((network.address, values::netmask(&prefix, &network.address)?))
+    }
+
+    fn address_option(&mut self, key: Key, text: &[u8]) -> Result<(), CliError> {
+        let (address, mask) = self.address(key, text)?;
+        let request = &mut self.request;
+        let place = match key {
+            Key::Source => &mut request.source,
+            Key::Destination => &mut request.destination,
+            Key::ReplySource => &mut request.reply_source,
+            Key::ReplyDestination => &mut request.reply_destination,
+            Key::TupleSource => &mut request.tuple_source,
+            Key::TupleDestination => &mut request.tuple_destination,
+            Key::MaskSource => &mut request.mask_source,
+            _ => &mut request.mask_destination,
+        };
+        *place = Some(address);
+        if mask.is_some() {
+            if matches!(key, Key::Source | Key::TupleSource) {
+                request.mask_source = mask;
+                request.given.insert(Key::MaskSource);
+            } else {
+                request.mask_destination = mask;
+                request.given.insert(Key::MaskDestination);
+            }
+        }
+        Ok(())
+    }
+
+    fn nat(
+        &mut self,
+        key: Key,
+        text: Option<&[u8]>,
+        place: impl FnOnce(&mut Request) -> &mut Nat,
+    ) -> Result<(), CliError> {
+        let Some(text) = text else {
+            return Ok(());
+        };
+        let (host, port) = values::split_port(text)?;
+        let (address, _) = self.address(key, host)?;
+        *place(&mut self.request) = Nat { address: Some(address), port };
+        Ok(())
+    }
+
+    fn protocol(&mut self, text: &[u8]) -> Result<(), CliError> {
+        let environment = self.environment;
+        let protocol = Protocol::find(text, || Database::load(environment))?;
+        if let Some(before) = self.request.protocol
+            && before.number != protocol.number
+        {
+            let given = &self.request.protocol_values;
+            let options = before.handler.map_or(&[][..], |handler| handler.options);
+            let stray = options.iter().find(|option| given.has(option.key)).map(|option| option.name());
+            self.request.stray = self.request.stray.or(stray);
+            self.request.protocol_values = ProtocolValues::default();
+        }
+        self.request.protocol = Some(protocol);
+        self.request.protocol_name = text.to_vec();
+        self.known.set_protocol(protocol);
+        Ok(())
+    }
+
+    /// Whether an element of a list asks for translation, which is ignored with a warning.
+    fn ignored(&mut self, element: &[u8]) -> bool {
+        let ignored = values::Ignored::of(element);
+        self.warnings.extend(ignored.map(|ignored| ignored.warning().to_owned()));
+        ignored.is_some()
+    }
+
+    fn status(&mut self, list: &[u8]) -> Result<(), CliError> {
+        use model::status::{ASSURED, EXPECTED, FIXED_TIMEOUT, HW_OFFLOAD, OFFLOAD, SEEN_REPLY};
+        const NAMES: [(&str, u32); 7] = [
+            ("ASSURED", ASSURED),
+            ("SEEN_REPLY", SEEN_REPLY),
+            ("UNSET", 0),
+            ("FIXED_TIMEOUT", FIXED_TIMEOUT),
+            ("EXPECTED", EXPECTED),
+            ("OFFLOAD", OFFLOAD),
+            ("HW_OFFLOAD", HW_OFFLOAD),
+        ];
+        self.request.status_text = list.into();
+        for (element, rest) in values::elements(list) {
+            if element.starts_with(b"UNREPLIED") {
+                self.request.status.clear |= SEEN_REPLY;
+                continue;
+            }
+            let (negated, name, rest) = match element {
+                [b'!', name @ ..] => (true, name, rest.get(1..).unwrap_or_default()),
+                name => (false, name, rest),
+            };
+            if self.ignored(name) {
+                continue;
+            }
+            let found = NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
+            let (full, bit) = found.ok_or_else(|| values::bad_parameter(rest))?;
+            self.request.status.unset |= !negated && *full == "UNSET";
+            let set = if negated { &mut self.request.status.clear } else { &mut self.request.status.set };
+            *set |= bit;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, list: &[u8]) -> Result<(), CliError> {
+        const NAMES: [(&str, EventGroups); 4] = [
+            ("ALL", EventGroups::ALL),
+            ("NEW", EventGroups { new: true, ..EventGroups::NONE }),
+            ("UPDATES", EventGroups { update: true, ..EventGroups::NONE }),
+            ("DESTROY", EventGroups { destroy: true, ..EventGroups::NONE }),
+        ];
+        for (name, rest) in values::elements(list) {
+            if self.ignored(name) {
+                self.request.events.get_or_insert(EventGroups::NONE);
+                continue;
+            }
+            let groups = self.request.events.get_or_insert(EventGroups::NONE);
+            let found = NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
+            let (_, more) = found.ok_or_else(|| values::bad_parameter(rest))?;
+            groups.new |= more.new;
+            groups.update |= more.update;
+            groups.destroy |= more.destroy;
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, list: &[u8]) -> Result<(), CliError> {
+        for (name, rest) in values::elements(list) {
+            if self.ignored(name) {
+                continue;
+            }
+            let found = Output::NAMES.iter().find(|(_, full)| !name.is_empty() && values::abbreviates(name, full));
+            let json = self.own && name.eq_ignore_ascii_case(b"json");
+            let bit = found.map(|(bit, _)| *bit).or(json.then_some(Output::JSON));
+            self.request.output.insert(bit.ok_or_else(|| values::bad_parameter(rest))?);
+        }
+        let output = self.request.output;
+        let with_save =
+            [Output::XML, Output::EXTENDED, Output::TIMESTAMP, Output::ID, Output::KERNEL_TIMESTAMP, Output::LABELS];
+        if output.contains(Output::JSON) {
+            for (other, name) in [(Output::XML, "xml"), (Output::SAVE, "save")] {
+                if output.contains(other) {
+                    return Err(CliError::JsonWithOther(name));
+                }
+            }
+        }
+        if output.contains(Output::SAVE) && with_save.iter().any(|other| output.contains(*other)) {
+            return Err(CliError::SaveWithOther);
+        }
+        Ok(())
+    }
+}
+
+/// The table that a word names: the first of which it is the beginning.
+fn table(word: &[u8]) -> Result<Table, CliError> {
+    const TABLES: [(&str, Table); 4] = [
+        ("expect", Table::Expect),
+        ("conntrack", Table::Conntrack),
+        ("dying", Table::Dying),
+        ("unconfirmed", Table::Unconfirmed),
+    ];
+    let found = TABLES.iter().find(|(name, _)| name.as_bytes().starts_with(word));
+    found.map(|(_, table)| *table).ok_or_else(|| CliError::UnknownTable(word.into()))
+}
+
+fn batch(text: &[u8]) -> Result<u32, CliError> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let rows = digits.and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
+    rows.ok_or_else(|| CliError::BatchRows(text.into()))
+}
+
+/// The name of a protocol in the heading of its help.
+pub fn protocol_title(protocol: &Protocol, database: impl FnOnce() -> Database) -> String {
+    match protocol.handler {
+        Some(handler) => handler.name.to_owned(),
+        None => match database().name(protocol.number) {
+            Some(name) => String::from_utf8_lossy(name).into_owned(),
+            None => "unknown".to_owned(),
+        },
+    }
+}
+
+/// The protocol with options that has this number.
+pub fn handler_of(number: u8) -> Option<&'static super::protocols::Handler> {
+    HANDLERS.iter().find(|handler| handler.number == number)
+}

@@ -1,0 +1,216 @@
+//! What a command line asks for, once it has been read: typed, checked, and without a trace of its options.
+
+use std::path::PathBuf;
+
+use super::labels::LabelMap;
+use crate::model::{Expectations, Flows, OptionValue, Selection};
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// `-L`
+    List,
+    /// `-G`
+    Get,
+    /// `-D`
+    Delete,
+    /// `-I`: make an entry, fail if there is one.
+    Create,
+    /// `-A`: make an entry or change the one there is.
+    Add,
+    /// `-U`
+    Update,
+    /// `-E`
+    Events,
+    /// `-F`
+    Flush,
+    /// `-C`
+    Count,
+    /// `-S`
+    Statistics,
+    /// `-V`
+    Version,
+    /// `-h`, or nothing at all.
+    Help,
+}
+
+/// What to do it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Flows.
+    Conntrack,
+    /// Expectations.
+    Expect,
+    /// Flows that are being removed.
+    Dying,
+    /// Flows that are not in the table yet.
+    Unconfirmed,
+}
+
+/// What `-o` asks for: a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Output(u16);
+
+impl Output {
+    /// `xml`
+    pub const XML: Self = Self(1 << 0);
+    /// `extended`: also the layer-3 protocol.
+    pub const EXTENDED: Self = Self(1 << 1);
+    /// `timestamp`: when an event was seen.
+    pub const TIMESTAMP: Self = Self(1 << 2);
+    /// `id`
+    pub const ID: Self = Self(1 << 3);
+    /// `ktimestamp`: when the flow began and ended.
+    pub const KERNEL_TIMESTAMP: Self = Self(1 << 4);
+    /// `labels`
+    pub const LABELS: Self = Self(1 << 5);
+    /// `userspace`, which is always on.
+    pub const USERSPACE: Self = Self(1 << 6);
+    /// `save`: as command lines.
+    pub const SAVE: Self = Self(1 << 7);
+    /// `json`, not in the classic program.
+    pub const JSON: Self = Self(1 << 8);
+
+    /// Bits and names, in the order in which abbreviations are looked up. `json` is not among them: it has none.
+    pub const NAMES: [(Self, &'static str); 8] = [
+        (Self::XML, "xml"),
+        (Self::EXTENDED, "extended"),
+        (Self::TIMESTAMP, "timestamp"),
+        (Self::ID, "id"),
+        (Self::KERNEL_TIMESTAMP, "ktimestamp"),
+        (Self::LABELS, "labels"),
+        (Self::USERSPACE, "userspace"),
+        (Self::SAVE, "save"),
+    ];
+
+    /// Adds what is in the other set.
+    pub fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Whether something of the other set is in this one.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether nothing was asked for.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Which events are wanted. Without `-e` all are; with lists that name none, none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventGroups {
+    /// NFNLGRP_CONNTRACK_NEW
+    pub new: bool,
+    /// NFNLGRP_CONNTRACK_UPDATE
+    pub update: bool,
+    /// NFNLGRP_CONNTRACK_DESTROY
+    pub destroy: bool,
+}
+
+impl EventGroups {
+    /// All three.
+    pub const ALL: Self = Self { new: true, update: true, destroy: true };
+    /// None of them.
+    pub const NONE: Self = Self { new: false, update: false, destroy: false };
+}
+
+/// A plugin that the command's entries pass through: `--plugin FILE[,name=value...]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginSpec {
+    /// The component.
+    pub file: PathBuf,
+    /// Its options, in the order given.
+    pub options: Vec<OptionValue>,
+}
+
+/// A protocol that help was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelpProtocol {
+    /// Its number.
+    pub number: u8,
+    /// Its name, `unknown` if it has none.
+    pub name: String,
+    /// Whether it has options of its own.
+    pub has_options: bool,
+}
+
+/// Entries that a plugin is handed at once unless `--batch` says otherwise.
+pub const DEFAULT_BATCH: u32 = 1024;
+
+/// What a command line asks for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What to do.
+    pub command: Command,
+    /// What to do it to.
+    pub table: Table,
+    /// Layer-3 family of the request (AF_INET 2, AF_INET6 10): what `-f` or an address says, or else IPv4 for the
+    /// commands that know no request for both; none for both.
+    pub family: Option<u8>,
+    /// Which flows are meant: by L, D, E and U, and by G of what the kernel returns. Empty for the others, and for
+    /// expectations. With U it has neither mark, status, timeout nor state: those are set, not compared.
+    ///
+    /// The kernel's status filter follows from `selection.status`: value and mask as they are. A mask of 0 means that
+    /// `-u` named nothing but UNSET; the kernel refuses that (EINVAL).
+    pub selection: Selection,
+    /// The security mark that a flow must have (`-c`); a flow without one does not match. No kernel since 2.6.37 sends
+    /// it, which is why selections have no field for it.
+    pub secmark: Option<u32>,
+    /// Whether one of the options was given that compare the flow with the command line: `-p -s -d -r -q -m -c -u -i
+    /// -w -l --orig-zone --reply-zone`.
+    pub compares: bool,
+    /// A table of one row for I, A, G and U; without rows for the others.
+    ///
+    /// I, A: the flow to be made, with both tuples; NAT in `rare.nat`. G: the original tuple to be looked up (none if
+    /// only the reply was given). U: what is to be set, as fields that the kernel would take: the new mark is
+    /// `(old & !mark_mask) ^ mark`, the new labels are `(old & !labels_mask) ^ labels` (no labels count as none set), the
+    /// new status is `old | status`; timeout, state, TCP flags, vtags and NAT replace.
+    pub template: Flows,
+    /// A table of one row for I, D and G of expectations; without rows for the others. For D and G only the expected
+    /// tuple is given.
+    pub expectation: Expectations,
+    /// How to show it.
+    pub output: Output,
+    /// Which events.
+    pub events: EventGroups,
+    /// Receive buffer of the event socket in bytes, if it is to be set; any number, also 0.
+    pub buffer_size: Option<u32>,
+    /// Counters are set to zero as they are read. Never on the tables dying and unconfirmed.
+    pub zero: bool,
+    /// Names of labels; present if an option needed them and the file could be read.
+    pub label_map: Option<LabelMap>,
+    /// For help: the protocol whose options are to be explained.
+    pub help_protocol: Option<HelpProtocol>,
+    /// Plugins, in order.
+    pub plugins: Vec<PluginSpec>,
+    /// Most entries that a plugin is handed at once, 1 to 65536.
+    pub batch: u32,
+}
+
+/// The commands of a load file, all read and checked before the first is carried out.
+#[derive(Debug, Clone)]
+pub struct LoadFile {
+    /// In the order of the file. Only I, A, U, D and F of flows occur.
+    pub commands: Vec<Settings>,
+}
+
+/// What a command line turned out to be.
+#[derive(Debug, Clone)]
+pub enum Invocation {
+    /// One command.
+    Run(Box<Settings>),
+    /// `-R FILE`
+    Load(LoadFile),
+}
+
+/// The result of reading a command line.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Lines for stderr, without banner, in order; to be printed before anything else, also if there is an error.
+    pub warnings: Vec<String>,
+    /// What is to be done, or what is wrong.
+    pub result: Result<Invocation, super::error::CliError>,
+}

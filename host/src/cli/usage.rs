@@ -1,0 +1,157 @@
+//! What `-h` prints: the commands, the options, and with `-p` those of a protocol.
+
+use std::fmt::Write as _;
+
+use super::options::{COMMANDS, OPTIONS, OptionSpec, Section};
+use super::request::handler_of;
+use super::settings::{Command, HelpProtocol};
+
+/// Where descriptions begin.
+const COLUMN: usize = 40;
+/// How far a TAB goes.
+const TAB: usize = 8;
+
+/// The whole text, to be printed on stdout.
+///
+/// `program` is the name that the program was called by; `own` says whether options are listed that the classic
+/// program does not have.
+pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String {
+    let mut text = String::new();
+    let version = env!("CARGO_PKG_VERSION");
+    line(&mut text, &format!("flowgate, the programmable command line of connection tracking. Version {version}"));
+    line(&mut text, &format!("Usage: {program} [commands] [options]"));
+    line(&mut text, "");
+    line(&mut text, "Commands:");
+    for spec in COMMANDS.iter().filter(|spec| !matches!(spec.command, Command::Version | Command::Help)) {
+        let left = format!("-{} {}", char::from(spec.short), spec.synopsis);
+        described(&mut text, left.trim_end(), spec.help);
+    }
+    described(&mut text, "-R file", "carry out the -I, -A, -U, -D and -F lines of a file, - for standard input");
+    line(&mut text, "");
+    line(&mut text, "Tables: conntrack, expect, dying, unconfirmed");
+    section(&mut text, "Conntrack parameters and options:", Section::Conntrack);
+    section(&mut text, "Expectation parameters and options:", Section::Expectation);
+    section(&mut text, "Updating parameters and options:", Section::Updating);
+    section(&mut text, "Common parameters and options:", Section::Common);
+    if own {
+        section(&mut text, "Options of flowgate alone:", Section::Flowgate);
+        described(&mut text, "-o, --output json", "one JSON object per line");
+    }
+    line(&mut text, "");
+    line(&mut text, "Examples:");
+    for (example, help) in EXAMPLES {
+        described(&mut text, &format!("{program} {example}"), help);
+    }
+    line(&mut text, "");
+    if let Some(protocol) = protocol {
+        protocol_text(&mut text, protocol);
+    }
+    text
+}
+
+const EXAMPLES: [(&str, &str); 6] = [
+    ("-L -p tcp --dport 443", "TCP flows to port 443"),
+    ("-L -f ipv6 -o extended", "IPv6 flows"),
+    ("-E -e NEW,DESTROY -o timestamp", "how flows begin and end"),
+    ("-D -s 192.0.2.0/24", "delete the flows of a network"),
+    ("-U -s 192.0.2.1 -m 1", "set the mark of a host's flows"),
+    ("-h -p tcp", "also explain the options of TCP"),
+];
+
+fn line(text: &mut String, content: &str) {
+    text.push_str(content);
+    text.push('\n');
+}
+
+/// Something, TABs, and what it is.
+fn described(text: &mut String, left: &str, help: &str) {
+    let width = 2 + left.chars().count();
+    let tabs = if width < COLUMN { (COLUMN - width).div_ceil(TAB) } else { 1 };
+    let _ = writeln!(text, "  {left}{}{help}", "\t".repeat(tabs));
+}
+
+fn section(text: &mut String, heading: &str, section: Section) {
+    line(text, "");
+    line(text, heading);
+    for spec in OPTIONS.iter().filter(|spec| spec.section == section) {
+        described(text, &synopsis(spec), spec.help);
+    }
+}
+
+/// `-s, --src, --orig-src ip`. Letters that are punctuation need quoting in a shell, and are left out.
+fn synopsis(spec: &OptionSpec) -> String {
+    let letter = spec.short.filter(u8::is_ascii_lowercase).map(|letter| format!("-{}", char::from(letter)));
+    let names = spec.long.iter().map(|name| format!("--{name}"));
+    let all: Vec<String> = letter.into_iter().chain(names).collect();
+    let all = all.join(", ");
+    if spec.placeholder.is_empty() { all } else { format!("{all} {}", spec.placeholder) }
+}
+
+fn protocol_text(text: &mut String, protocol: &HelpProtocol) {
+    line(text, &format!("Proto `{}' help:", protocol.name));
+    let handler = handler_of(protocol.number).filter(|_| protocol.has_options);
+    let Some(handler) = handler else {
+        line(text, "  no options (unsupported)");
+        return;
+    };
+    for option in handler.options {
+        let names: Vec<String> = option.long.iter().map(|name| format!("--{name}")).collect();
+        described(text, &format!("{} {}", names.join(", "), option.placeholder), option.help);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_separated_by_one_empty_line() {
+        let text = text("conntrack", false, None);
+        let mut lines = text.lines();
+        assert_eq!(
+            lines.next(),
+            Some(
+                format!(
+                    "flowgate, the programmable command line of connection tracking. Version {}",
+                    env!("CARGO_PKG_VERSION")
+                )
+                .as_str()
+            )
+        );
+        assert_eq!(lines.next(), Some("Usage: conntrack [commands] [options]"));
+        assert!(!text.contains("\n\n\n"));
+        assert!(text.ends_with("\n\n"));
+        let headings = [
+            "Commands:",
+            "Tables: conntrack, expect, dying, unconfirmed",
+            "Conntrack parameters and options:",
+            "Expectation parameters and options:",
+            "Updating parameters and options:",
+            "Common parameters and options:",
+        ];
+        let found: Vec<usize> =
+            headings.iter().map(|heading| text.find(&format!("\n\n{heading}\n")).expect("a heading")).collect();
+        assert!(found.is_sorted());
+        assert!(!text.contains("--plugin"));
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        let text = text("flowgate", true, None);
+        for spec in OPTIONS.iter().filter(|spec| spec.section != Section::Hidden) {
+            assert!(text.contains(&format!("--{}", spec.name())), "{}", spec.name());
+        }
+        assert!(text.contains("  -s, --src, --orig-src ip[/prefix]\t"));
+        assert!(text.contains("--plugin file[,name=value...]\t"));
+    }
+
+    #[test]
+    fn protocols_are_explained_on_demand() {
+        let help = |number, name: &str, has_options| {
+            text("conntrack", false, Some(&HelpProtocol { number, name: name.to_owned(), has_options }))
+        };
+        assert!(help(132, "sctp", true).contains("\n\nProto `sctp' help:\n  --sport, --orig-port-src port\t"));
+        assert!(help(132, "sctp", true).contains("--reply-vtag"));
+        assert!(help(58, "ipv6-icmp", false).ends_with("\n\nProto `ipv6-icmp' help:\n  no options (unsupported)\n"));
+    }
+}

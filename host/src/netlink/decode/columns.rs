@@ -1,0 +1,204 @@
+//! Emptying and filling columns and groups of columns while their allocations live on.
+
+use crate::model::{
+    Addresses, Annotations, Counters, Dccps, Events, ExpectedNat, Masters, Rare, RawAttributes, Sctp, Sequences,
+    SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones, field,
+};
+
+/// A batch is full when one of its columns of text has this many bytes: with one message more, 32-bit ends still do.
+pub const TEXT_LIMIT: usize = 1 << 31;
+/// A batch is full at this many rows.
+pub const ROW_LIMIT: u32 = 1 << 24;
+
+/// Lays a byte string behind the others.
+#[inline]
+pub fn push_text(texts: &mut Texts, text: &[u8]) {
+    texts.bytes.extend_from_slice(text);
+    texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
+}
+
+/// Gives `row` a byte string.
+#[inline]
+pub fn push_sparse(column: &mut SparseTexts, row: u32, text: &[u8]) {
+    column.rows.push(row);
+    push_text(&mut column.texts, text);
+}
+
+/// Appends an address.
+#[inline]
+pub fn push_address(column: &mut Addresses, (hi, lo): (u64, u64)) {
+    column.hi.push(hi);
+    column.lo.push(lo);
+}
+
+/// Empties a column of byte strings.
+pub fn clear_texts(texts: &mut Texts) {
+    texts.ends.clear();
+    texts.bytes.clear();
+}
+
+/// Empties a sparse column of byte strings.
+pub fn clear_sparse(column: &mut SparseTexts) {
+    column.rows.clear();
+    clear_texts(&mut column.texts);
+}
+
+/// Empties a column of addresses.
+pub fn clear_addresses(column: &mut Addresses) {
+    column.hi.clear();
+    column.lo.clear();
+}
+
+/// Empties the columns of one direction.
+pub fn clear_tuples(tuples: &mut Tuples) {
+    clear_addresses(&mut tuples.source);
+    clear_addresses(&mut tuples.destination);
+    tuples.source_l4.clear();
+    tuples.destination_l4.clear();
+}
+
+/// Empties a column of raw attributes.
+pub fn clear_raw(column: &mut RawAttributes) {
+    column.rows.clear();
+    column.paths.clear();
+    clear_texts(&mut column.payloads);
+}
+
+/// Empties annotations.
+pub fn clear_annotations(column: &mut Annotations) {
+    column.rows.clear();
+    clear_texts(&mut column.keys);
+    clear_texts(&mut column.values);
+}
+
+/// Empties the translations of expectations.
+pub fn clear_expected_nat(column: &mut ExpectedNat) {
+    column.rows.clear();
+    column.direction.clear();
+    column.protocol.clear();
+    clear_tuples(&mut column.tuple);
+}
+
+/// A group of columns that is absent while no row carries any of them.
+pub trait Group: Default {
+    /// Gives the dense columns among `wanted` as many zeroes as there are rows so far.
+    fn pad(&mut self, wanted: u64, rows: usize);
+    /// Empties all columns.
+    fn clear(&mut self);
+}
+
+/// The group in `place`; one that lay spare, or a new one, padded for the rows before, if there is none.
+#[inline]
+pub fn need<'g, G: Group>(place: &'g mut Option<G>, spare: &mut Vec<G>, wanted: u64, rows: usize) -> &'g mut G {
+    place.get_or_insert_with(|| {
+        let mut group = spare.pop().unwrap_or_default();
+        group.pad(wanted, rows);
+        group
+    })
+}
+
+/// Takes the group away, and keeps its allocations for [`need`].
+pub fn put_away<G: Group>(place: &mut Option<G>, spare: &mut Vec<G>) {
+    if let Some(mut group) = place.take() {
+        group.clear();
+        spare.push(group);
+    }
+}
+
+/// A [`Group`] of dense columns, each filled if one of its bits is wanted.
+macro_rules! dense_group {
+    ($group:ident { $($column:ident: $bits:expr),* $(,)? } $(also $others:expr)?) => {
+        impl Group for $group {
+            fn pad(&mut self, wanted: u64, rows: usize) {
+                $(if wanted & $bits != 0 { self.$column.resize(rows, 0); })*
+            }
+            fn clear(&mut self) {
+                $(self.$column.clear();)*
+                $(let others: fn(&mut Self) = $others; others(self);)?
+            }
+        }
+    };
+}
+
+dense_group!(Zones { zone: field::ZONE, original: field::ORIGINAL_ZONE, reply: field::REPLY_ZONE });
+dense_group!(Counters {
+    original_packets: field::ORIGINAL_COUNTERS,
+    original_bytes: field::ORIGINAL_COUNTERS,
+    reply_packets: field::REPLY_COUNTERS,
+    reply_bytes: field::REPLY_COUNTERS,
+});
+dense_group!(Times { start: field::START, stop: field::STOP });
+dense_group!(Tcp {
+    original_window_scale: field::ORIGINAL_WINDOW_SCALE,
+    reply_window_scale: field::REPLY_WINDOW_SCALE,
+    original_flags: field::ORIGINAL_TCP_FLAGS,
+    reply_flags: field::REPLY_TCP_FLAGS,
+});
+dense_group!(Sctp { original_vtag: field::ORIGINAL_VTAG, reply_vtag: field::REPLY_VTAG });
+dense_group!(Events {
+    // What happened and when the host read it is said of every event.
+    kind: u64::MAX,
+    received: u64::MAX,
+    time: field::EVENT_TIME,
+    port_id: field::PORT_ID,
+    namespace_id: field::NAMESPACE,
+} also |events| {
+    clear_sparse(&mut events.program);
+    clear_sparse(&mut events.namespace_name);
+});
+
+impl Group for Rare {
+    /// Its dense columns stay empty until a row carries them.
+    fn pad(&mut self, _: u64, _: usize) {}
+
+    fn clear(&mut self) {
+        let Self {
+            helper,
+            helper_info,
+            labels,
+            labels_mask,
+            security_context,
+            secmark,
+            mark_mask,
+            master,
+            sequence,
+            synproxy,
+            dccp,
+            nat,
+            unknown,
+            annotations,
+        } = self;
+        for column in [helper, helper_info, labels, labels_mask, security_context] {
+            clear_sparse(column);
+        }
+        secmark.clear();
+        mark_mask.clear();
+        let Masters { rows, protocol, tuple, zone } = master;
+        rows.clear();
+        protocol.clear();
+        clear_tuples(tuple);
+        zone.clear();
+        let Sequences { rows, reply, position, before, after } = sequence;
+        reply.clear();
+        for column in [rows, position, before, after] {
+            column.clear();
+        }
+        let Synproxies { rows, isn, its, tsoff } = synproxy;
+        for column in [rows, isn, its, tsoff] {
+            column.clear();
+        }
+        let Dccps { rows, role, handshake } = dccp;
+        rows.clear();
+        role.clear();
+        handshake.clear();
+        let Translations { rows, destination, first, last, first_port, last_port } = nat;
+        rows.clear();
+        destination.clear();
+        clear_addresses(first);
+        clear_addresses(last);
+        first_port.clear();
+        last_port.clear();
+        clear_raw(unknown);
+        clear_annotations(annotations);
+    }
+}

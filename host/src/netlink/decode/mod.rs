@@ -1,0 +1,16 @@
+//! Decoding: what the kernel sends, straight into the columns of the model.
+
+pub mod attribute;
+mod columns;
+mod expectation;
+mod flow;
+mod row;
+mod statistics;
+mod tuple;
+mod unknown;
+
+pub use attribute::{DecodeError, Malformed};
+pub use expectation::ExpectationDecoder;
+pub use flow::{Arrival, FlowDecoder};
+pub(crate) use row::normalise_labels;
+pub use statistics::{clear_counts, push_counts};

@@ -1,0 +1,57 @@
+//! Decoding statistics: the counters of a CPU or of the table.
+
+use super::attribute::{Attributes, DecodeError, be32, be64};
+use crate::model::{Counts, statistics};
+use crate::netlink::message::{Message, Subject};
+
+/// Adds the counters of one message to a table, as its next row. Which row and CPU it is comes from `res_id`; the
+/// table's subject is set from the message's type.
+///
+/// Attributes that are neither 32 nor 64 bits long are no counters and are passed over.
+///
+/// # Errors
+/// When the message is malformed; the table is then as it was.
+pub fn push_counts(counts: &mut Counts, message: &Message<'_>) -> Result<(), DecodeError> {
+    let Some(body) = message.netfilter() else {
+        return Err(DecodeError::Header { length: message.body.len() });
+    };
+    counts.subject = match message.subject() {
+        Subject::ExpectationStatistics => statistics::EXPECTATION_CPU,
+        Subject::GlobalStatistics => statistics::GLOBAL,
+        _ => statistics::CPU,
+    };
+    let row = if counts.subject == statistics::GLOBAL {
+        counts.rows.last().map_or(0, |row| row.saturating_add(1))
+    } else {
+        u32::try_from(counts.cpus.len()).map_err(|_| DecodeError::Full)?
+    };
+    let before = counts.rows.len();
+    let mut walk = Attributes::new(body.attributes);
+    while let Some((kind, value)) = walk.next() {
+        if let Some(value) = be32(value).map(u64::from).or_else(|| be64(value)) {
+            counts.rows.push(row);
+            counts.attributes.push(kind);
+            counts.values.push(value);
+        }
+    }
+    if let Err(error) = walk.finish(0) {
+        counts.rows.truncate(before);
+        counts.attributes.truncate(before);
+        counts.values.truncate(before);
+        return Err(error);
+    }
+    if counts.subject != statistics::GLOBAL {
+        counts.cpus.push(u32::from(body.resource));
+    }
+    Ok(())
+}
+
+/// Empties a table and keeps its allocations.
+pub fn clear_counts(counts: &mut Counts) {
+    let Counts { subject, cpus, rows, attributes, values } = counts;
+    *subject = 0;
+    cpus.clear();
+    rows.clear();
+    attributes.clear();
+    values.clear();
+}

@@ -1,0 +1,249 @@
+//! Decoding one direction of a flow: CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_MASTER and the tuples of expectations.
+
+use super::attribute::{Attributes, DecodeError, be16, byte, child};
+use super::unknown::Unknown;
+use crate::model::field;
+use crate::netlink::wire::{NESTED, tuple};
+
+/// An address as it stands in the columns: the first and the last eight bytes as numbers, IPv4 mapped.
+pub type Address = (u64, u64);
+
+/// What a mapped IPv4 address has above its 32 bits.
+const MAPPED: u64 = 0x0000_ffff_0000_0000;
+
+/// Scratch bits of [`Key::has`], above those of fields: which half of an ICMP type and code has been seen.
+const ICMP_TYPE: u64 = 1 << 62;
+const ICMP_CODE: u64 = 1 << 63;
+
+/// The fields of one direction.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Key {
+    /// Which fields there are, as bits of the *original* direction in [`field`].
+    has: u64,
+    pub source: Address,
+    pub destination: Address,
+    pub source_l4: u16,
+    pub destination_l4: u16,
+    pub zone: u16,
+    pub protocol: u8,
+}
+
+/// An IPv4 address in its mapped form.
+#[inline]
+pub const fn mapped(address: u32) -> Address {
+    (0, MAPPED | address as u64)
+}
+
+/// The address in a payload of 4 or 16 bytes.
+#[inline]
+pub fn address(payload: &[u8]) -> Option<Address> {
+    if let Ok(bytes) = payload.try_into() {
+        return Some(mapped(u32::from_be_bytes(bytes)));
+    }
+    let bytes = u128::from_be_bytes(payload.try_into().ok()?);
+    Some(((bytes >> 64) as u64, bytes as u64))
+}
+
+/// The address in a payload of exactly `length` bytes.
+#[inline]
+fn address_of(payload: &[u8], length: usize) -> Option<Address> {
+    if payload.len() == length { address(payload) } else { None }
+}
+
+/// An attribute's header as the native 32-bit number that it is in the datagram.
+const fn header(length: u16, kind: u16) -> u32 {
+    let [l0, l1] = length.to_ne_bytes();
+    let [k0, k1] = kind.to_ne_bytes();
+    u32::from_ne_bytes([l0, l1, k0, k1])
+}
+
+/// The native 32-bit number at `AT`.
+#[inline(always)]
+fn word<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u32 {
+    const { assert!(AT + 4 <= N) }
+    u32::from_ne_bytes([bytes[AT], bytes[AT + 1], bytes[AT + 2], bytes[AT + 3]])
+}
+
+/// The big-endian 64-bit number at `AT`.
+#[inline(always)]
+fn long<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u64 {
+    u64::from(u32::from_be(word::<N, AT>(bytes))) << 32 | u64::from(u32::from_be(tail::<N, AT>(bytes)))
+}
+
+/// The native 32-bit number four bytes behind `AT`.
+#[inline(always)]
+fn tail<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u32 {
+    const { assert!(AT + 8 <= N) }
+    u32::from_ne_bytes([bytes[AT + 4], bytes[AT + 5], bytes[AT + 6], bytes[AT + 7]])
+}
+
+/// All fields that a tuple with ports has.
+const COMPLETE: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL | field::SOURCE_L4 | field::DESTINATION_L4;
+
+impl Key {
+    /// Which fields there are, as bits of the original direction.
+    #[inline]
+    pub fn original_bits(&self) -> u64 {
+        self.has & !(ICMP_TYPE | ICMP_CODE)
+    }
+
+    /// Which fields there are, as bits of the reply direction.
+    #[inline]
+    pub fn reply_bits(&self) -> u64 {
+        const BY_TWO: u64 = field::SOURCE | field::DESTINATION | field::SOURCE_L4 | field::DESTINATION_L4;
+        const BY_ONE: u64 = field::PROTOCOL | field::ORIGINAL_ZONE;
+        (self.has & BY_TWO) << 2 | (self.has & BY_ONE) << 1
+    }
+
+    /// Whether any of these fields (bits of the original direction) is there.
+    #[inline]
+    pub fn has(&self, fields: u64) -> bool {
+        self.has & fields != 0
+    }
+
+    /// Marks a field as there; `false` if it already was.
+    #[inline]
+    fn take(&mut self, bit: u64) -> bool {
+        let fresh = self.has & bit == 0;
+        self.has |= bit;
+        fresh
+    }
+
+    /// The same for one half of the ICMP type and code, which share a field.
+    #[inline]
+    fn take_half(&mut self, half: u64) -> bool {
+        if self.has & field::DESTINATION_L4 != 0 && self.has & (ICMP_TYPE | ICMP_CODE) == 0 {
+            return false;
+        }
+        self.has |= field::DESTINATION_L4;
+        self.take(half)
+    }
+
+    /// Decodes a tuple's payload. The attribute is at `path`; what has no field goes to `unknown`.
+    #[inline]
+    pub fn decode(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+        if self.has == 0 {
+            // The fixed layouts that the kernel writes for protocols with ports; offsets within the payload.
+            if let Ok(bytes) = payload.try_into()
+                && self.decode_ipv4(bytes)
+            {
+                return Ok(());
+            }
+            if let Ok(bytes) = payload.try_into()
+                && self.decode_ipv6(bytes)
+            {
+                return Ok(());
+            }
+        }
+        self.decode_any(payload, path, unknown)
+    }
+
+    #[inline(always)]
+    fn decode_ipv4(&mut self, bytes: &[u8; 48]) -> bool {
+        let same = (word::<48, 0>(bytes) ^ header(20, tuple::IP | NESTED))
+            | (word::<48, 4>(bytes) ^ header(8, tuple::V4_SRC))
+            | (word::<48, 12>(bytes) ^ header(8, tuple::V4_DST))
+            | (word::<48, 20>(bytes) ^ header(28, tuple::PROTO | NESTED))
+            | (word::<48, 24>(bytes) ^ header(5, tuple::NUM))
+            | (word::<48, 32>(bytes) ^ header(6, tuple::SRC_PORT))
+            | (word::<48, 40>(bytes) ^ header(6, tuple::DST_PORT));
+        if same != 0 {
+            return false;
+        }
+        self.has = COMPLETE;
+        self.source = mapped(u32::from_be(word::<48, 8>(bytes)));
+        self.destination = mapped(u32::from_be(word::<48, 16>(bytes)));
+        self.protocol = bytes[28];
+        self.source_l4 = u16::from_be_bytes([bytes[36], bytes[37]]);
+        self.destination_l4 = u16::from_be_bytes([bytes[44], bytes[45]]);
+        true
+    }
+
+    #[inline(always)]
+    fn decode_ipv6(&mut self, bytes: &[u8; 72]) -> bool {
+        let same = (word::<72, 0>(bytes) ^ header(44, tuple::IP | NESTED))
+            | (word::<72, 4>(bytes) ^ header(20, tuple::V6_SRC))
+            | (word::<72, 24>(bytes) ^ header(20, tuple::V6_DST))
+            | (word::<72, 44>(bytes) ^ header(28, tuple::PROTO | NESTED))
+            | (word::<72, 48>(bytes) ^ header(5, tuple::NUM))
+            | (word::<72, 56>(bytes) ^ header(6, tuple::SRC_PORT))
+            | (word::<72, 64>(bytes) ^ header(6, tuple::DST_PORT));
+        if same != 0 {
+            return false;
+        }
+        self.has = COMPLETE;
+        self.source = (long::<72, 8>(bytes), long::<72, 16>(bytes));
+        self.destination = (long::<72, 28>(bytes), long::<72, 36>(bytes));
+        self.protocol = bytes[52];
+        self.source_l4 = u16::from_be_bytes([bytes[60], bytes[61]]);
+        self.destination_l4 = u16::from_be_bytes([bytes[68], bytes[69]]);
+        true
+    }
+
+    /// Any layout: other protocols, zones, attributes to come.
+    fn decode_any(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+        let mut attributes = Attributes::new(payload);
+        while let Some((kind, value)) = attributes.next() {
+            match kind {
+                tuple::IP => self.decode_addresses(value, child(path, kind), unknown)?,
+                tuple::PROTO => self.decode_protocol(value, child(path, kind), unknown)?,
+                tuple::ZONE => match be16(value) {
+                    Some(zone) if self.take(field::ORIGINAL_ZONE) => self.zone = zone,
+                    _ => unknown.keep(child(path, kind), value),
+                },
+                _ => unknown.keep(child(path, kind), value),
+            }
+        }
+        attributes.finish(path)
+    }
+
+    fn decode_addresses(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+        let mut attributes = Attributes::new(payload);
+        while let Some((kind, value)) = attributes.next() {
+            let (bit, address) = match kind {
+                tuple::V4_SRC => (field::SOURCE, address_of(value, 4)),
+                tuple::V4_DST => (field::DESTINATION, address_of(value, 4)),
+                tuple::V6_SRC => (field::SOURCE, address_of(value, 16)),
+                tuple::V6_DST => (field::DESTINATION, address_of(value, 16)),
+                _ => (0, None),
+            };
+            match address {
+                Some(address) if self.take(bit) => {
+                    if bit == field::SOURCE {
+                        self.source = address;
+                    } else {
+                        self.destination = address;
+                    }
+                }
+                _ => unknown.keep(child(path, kind), value),
+            }
+        }
+        attributes.finish(path)
+    }
+
+    fn decode_protocol(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+        let mut attributes = Attributes::new(payload);
+        while let Some((kind, value)) = attributes.next() {
+            let taken = match (kind, byte(value), be16(value)) {
+                (tuple::NUM, Some(number), _) => self.take(field::PROTOCOL).then(|| self.protocol = number),
+                (tuple::SRC_PORT | tuple::ICMP_ID | tuple::ICMPV6_ID, _, Some(number)) => {
+                    self.take(field::SOURCE_L4).then(|| self.source_l4 = number)
+                }
+                (tuple::DST_PORT, _, Some(number)) => {
+                    self.take(field::DESTINATION_L4).then(|| self.destination_l4 = number)
+                }
+                (tuple::ICMP_TYPE | tuple::ICMPV6_TYPE, Some(number), _) => {
+                    self.take_half(ICMP_TYPE).then(|| self.destination_l4 |= u16::from(number) << 8)
+                }
+                (tuple::ICMP_CODE | tuple::ICMPV6_CODE, Some(number), _) => {
+                    self.take_half(ICMP_CODE).then(|| self.destination_l4 |= u16::from(number))
+                }
+                _ => None,
+            };
+            if taken.is_none() {
+                unknown.keep(child(path, kind), value);
+            }
+        }
+        attributes.finish(path)
+    }
+}

@@ -1,0 +1,53 @@
+//! What has no field: kept raw, with the path of where it stood, until the row that it belongs to is complete.
+
+use super::columns::{clear_texts, push_text};
+use crate::model::{RawAttributes, Texts};
+
+/// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and
+/// repetitions.
+#[derive(Debug, Default)]
+pub struct Unknown {
+    /// Whether anybody wants them.
+    wanted: bool,
+    paths: Vec<u64>,
+    payloads: Texts,
+}
+
+impl Unknown {
+    /// Starts anew for a message.
+    #[inline]
+    pub fn begin(&mut self, wanted: bool) {
+        self.wanted = wanted;
+        if !self.paths.is_empty() {
+            self.paths.clear();
+            clear_texts(&mut self.payloads);
+        }
+    }
+
+    /// Whether nothing was kept.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Keeps the attribute at `path`.
+    #[cold]
+    pub fn keep(&mut self, path: u64, payload: &[u8]) {
+        if self.wanted {
+            self.paths.push(path);
+            push_text(&mut self.payloads, payload);
+        }
+    }
+
+    /// Appends what was kept to a column, as attributes of `row`.
+    pub fn append_to(&self, column: &mut RawAttributes, row: u32) {
+        let mut start = 0;
+        for (path, end) in self.paths.iter().zip(&self.payloads.ends) {
+            let end = *end as usize;
+            column.rows.push(row);
+            column.paths.push(*path);
+            push_text(&mut column.payloads, self.payloads.bytes.get(start..end).unwrap_or_default());
+            start = end;
+        }
+    }
+}

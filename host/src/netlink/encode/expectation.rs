@@ -1,0 +1,188 @@
+//! Encoding requests about expectations: create, delete, get, list; and the flush.
+
+use netlink_packet_core::DefaultNla;
+
+use super::tuple::{Direction, nest};
+use super::{EncodeError, ExpectationEntry, at, find, known_family, name, text};
+use crate::model::{Tuples, expectation_field as bits, field, protocol};
+use crate::netlink::request::{Head, Request};
+use crate::netlink::wire::{self, expectation, expectation_message};
+
+/// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
+const HELPER_NAME: usize = 15;
+/// The longest name of a function that is sent.
+const FUNCTION_NAME: usize = 255;
+
+/// A request to make an expectation with the fields of `entry`; fails with EEXIST if there is such a one already and
+/// `exclusive`, and updates its timeout otherwise. The kernel demands expected tuple, mask and master.
+///
+/// # Errors
+/// When the family or a name is none that the kernel takes.
+pub fn create(entry: ExpectationEntry<'_>, exclusive: bool) -> Result<Request, EncodeError> {
+    let exclusive = if exclusive { wire::EXCLUSIVE } else { 0 };
+    let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: known_family(entry.family)?, version: 0 };
+    let (batch, row) = (entry.batch, entry.row);
+    let number = |kind, column: &[u32]| DefaultNla::new(kind, at(column, row).to_be_bytes().to_vec());
+    let mut attributes = tuples(&entry);
+    if entry.has(bits::NAT)
+        && let Some(nat) = &batch.nat
+        && let Some(index) = find(&nat.rows, row)
+    {
+        let tuple = direction(&nat.tuple, index, entry.family, at(&nat.protocol, index), true);
+        let direction = at(&nat.direction, index).to_be_bytes().to_vec();
+        attributes.push(nest(
+            expectation::NAT,
+            &[DefaultNla::new(expectation::NAT_DIR, direction), tuple.untyped(expectation::NAT_TUPLE)],
+        ));
+    }
+    if entry.has(bits::TIMEOUT) {
+        attributes.push(number(expectation::TIMEOUT, &batch.timeout));
+    }
+    if entry.has(bits::FLAGS) {
+        attributes.push(number(expectation::FLAGS, &batch.flags));
+    }
+    if entry.has(bits::CLASS) {
+        attributes.push(number(expectation::CLASS, &batch.class_number));
+    }
+    if entry.has(bits::HELPER)
+        && let Some(helper) = text(&batch.helper, row)
+    {
+        attributes
+            .push(DefaultNla::new(expectation::HELP_NAME, name("the name of a helper", helper, HELPER_NAME)?));
+    }
+    if entry.has(bits::FUNCTION)
+        && let Some(function) = text(&batch.function, row)
+    {
+        attributes.push(DefaultNla::new(expectation::FN, name("the name of a function", function, FUNCTION_NAME)?));
+    }
+    attributes.extend(zone(&entry));
+    Ok(Request::expectations(expectation_message::NEW, head, attributes))
+}
+
+/// A request for the expectation whose expected tuple (or, without one, whose master tuple: the kernel looks for it
+/// among the expected ones, too) is that of `entry`. It is answered by the expectation, without acknowledgement.
+///
+/// # Errors
+/// When the family is none that the kernel takes.
+pub fn get(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: 0, family: known_family(entry.family)?, version: 0 };
+    let mut attributes = tuples(&entry);
+    attributes.extend(id(&entry));
+    attributes.extend(zone(&entry));
+    Ok(Request::expectations(expectation_message::GET, head, attributes))
+}
+
+/// A request for the expectations of one master, the tuple of which is in `entry`. It is a dump that may be answered
+/// by an acknowledgement alone.
+///
+/// # Errors
+/// When the family is none that the kernel takes, or the master's tuple is not complete.
+pub fn of_master(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: wire::DUMP | wire::ACK, family: known_family(entry.family)?, version: 0 };
+    let master = master(&entry);
+    if master.missing() != 0 {
+        return Err(EncodeError::IncompleteTuple { missing: master.missing() });
+    }
+    let mut attributes = vec![master.untyped(expectation::MASTER)];
+    attributes.extend(zone(&entry));
+    Ok(Request::expectations(expectation_message::GET, head, attributes))
+}
+
+/// A request to delete the expectation with the expected tuple of `entry`; with an `id`, only if it still is the same.
+///
+/// # Errors
+/// When the tuple is not complete: the kernel takes a deletion without tuple for an order to delete everything.
+pub fn delete(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: wire::ACK, family: known_family(entry.family)?, version: 0 };
+    let expected = expected(&entry);
+    if expected.missing() != 0 {
+        return Err(EncodeError::IncompleteTuple { missing: expected.missing() });
+    }
+    let mut attributes = vec![expected.untyped(expectation::TUPLE)];
+    attributes.extend(id(&entry));
+    attributes.extend(zone(&entry));
+    Ok(Request::expectations(expectation_message::DELETE, head, attributes))
+}
+
+/// A request to delete all expectations of a helper, of both families.
+///
+/// # Errors
+/// When it is no name: without one the kernel would delete everything.
+pub fn delete_of_helper(helper: &[u8]) -> Result<Request, EncodeError> {
+    const WHAT: &str = "the name of a helper";
+    if helper.is_empty() {
+        return Err(EncodeError::Name { what: WHAT });
+    }
+    let head = Head { flags: wire::ACK, family: 0, version: 0 };
+    let attributes = vec![DefaultNla::new(expectation::HELP_NAME, name(WHAT, helper, HELPER_NAME)?)];
+    Ok(Request::expectations(expectation_message::DELETE, head, attributes))
+}
+
+/// A request to delete **all** expectations. The kernel does not heed a family here.
+#[must_use]
+pub fn flush() -> Request {
+    Request::expectations(
+        expectation_message::DELETE,
+        Head { flags: wire::ACK, family: 0, version: 0 },
+        Vec::new(),
+    )
+}
+
+/// Master, expected tuple and mask, as far as they are there.
+fn tuples(entry: &ExpectationEntry<'_>) -> Vec<DefaultNla> {
+    let mut attributes = Vec::new();
+    if entry.has(bits::MASTER) {
+        attributes.push(master(entry).untyped(expectation::MASTER));
+    }
+    if entry.has(bits::EXPECTED) {
+        attributes.push(expected(entry).untyped(expectation::TUPLE));
+    }
+    if entry.has(bits::MASK) {
+        let (batch, row) = (entry.batch, entry.row);
+        // The mask's attributes follow the expected flow's protocol: ports for TCP, identifiers for ICMP.
+        let number = match at(&batch.mask_protocol, row) {
+            0 | u8::MAX => at(&batch.protocol, row),
+            number => number,
+        };
+        let mask = direction(&batch.mask, row, entry.family, number, entry.has(bits::MASK_L4));
+        attributes.push(mask.untyped(expectation::MASK));
+    }
+    attributes
+}
+
+fn expected(entry: &ExpectationEntry<'_>) -> Direction {
+    let batch = entry.batch;
+    let has = entry.has(bits::EXPECTED);
+    if !has {
+        return Direction::default();
+    }
+    let number = at(&batch.protocol, entry.row);
+    direction(&batch.expected, entry.row, entry.family, number, entry.has(bits::EXPECTED_L4))
+}
+
+fn master(entry: &ExpectationEntry<'_>) -> Direction {
+    let batch = entry.batch;
+    if !entry.has(bits::MASTER) {
+        return Direction::default();
+    }
+    let number = at(&batch.master_protocol, entry.row);
+    direction(&batch.master, entry.row, entry.family, number, entry.has(bits::MASTER_L4))
+}
+
+fn direction(tuples: &Tuples, row: usize, family: u8, number: u8, l4: bool) -> Direction {
+    let l4 = l4 && (protocol::is_icmp(number) || protocol::has_ports(number) || number == protocol::GRE);
+    let has = field::ORIGINAL_ADDRESSES | field::PROTOCOL | if l4 { field::ORIGINAL_L4 } else { 0 };
+    Direction::new(tuples, row, family, number, 0, has)
+}
+
+fn id(entry: &ExpectationEntry<'_>) -> Option<DefaultNla> {
+    entry
+        .has(bits::ID)
+        .then(|| DefaultNla::new(expectation::ID, at(&entry.batch.id, entry.row).to_be_bytes().to_vec()))
+}
+
+fn zone(entry: &ExpectationEntry<'_>) -> Option<DefaultNla> {
+    entry
+        .has(bits::ZONE)
+        .then(|| DefaultNla::new(expectation::ZONE, at(&entry.batch.zone, entry.row).to_be_bytes().to_vec()))
+}

@@ -1,0 +1,360 @@
+//! Encoding requests about flows: create, update, delete, get; and the flush.
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoInfoTCP, Status};
+
+use super::tuple::{Direction, address_of, nest};
+use super::{EncodeError, Entry, at, find, name, text};
+use crate::model::{field, protocol, status};
+use crate::netlink::decode::normalise_labels;
+use crate::netlink::request::{Head, Request};
+use crate::netlink::wire::{self, flow, flow_message, part, protoinfo};
+
+/// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
+const HELPER_NAME: usize = 15;
+/// The longest opaque data of a helper that is sent; an attribute cannot have more than 64 KiB.
+const HELPER_INFO: usize = 4096;
+/// The longest bit set of labels that is sent; the kernel takes 16 bytes and says ERANGE to more.
+const LABELS: usize = 256;
+
+/// What a creation does if the flow exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It fails with EEXIST.
+    Fail,
+    /// It updates the flow.
+    Update,
+}
+
+/// A request to make a flow with the fields of `entry`, as far as a flow can be made with them: tuples, zones, status
+/// (always with CONFIRMED), timeout, mark, protocol state, master, NAT, sequence adjustment, helper, labels, SYN proxy.
+/// The kernel demands both tuples and the timeout.
+///
+/// # Errors
+/// When the family or a text is none that the kernel takes.
+pub fn create(entry: Entry<'_>, existing: Existing) -> Result<Request, EncodeError> {
+    let exclusive = if existing == Existing::Fail { wire::EXCLUSIVE } else { 0 };
+    let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: entry.known_family()?, version: 0 };
+    let mut attributes = key(&entry, true);
+    // A related flow says so by its master, from which the kernel sets EXPECTED; that bit or DYING is refused.
+    values(&entry, None, !(status::EXPECTED | status::DYING), &mut attributes)?;
+    Ok(Request::flows(flow_message::NEW, head, attributes))
+}
+
+/// A request to set the values of `values` in the flow whose tuple and zone are those of `of` (the original tuple, or
+/// the reply tuple if only that is there).
+///
+/// TCP window scales and flags are taken only together with a state; a mark mask and a labels mask limit what is
+/// changed. The kernel applies helper, timeout, status, protocol state, mark, sequence, SYN proxy, labels in this
+/// order, and what came before a failure stays applied.
+///
+/// # Errors
+/// When the family or a text is none that the kernel takes.
+pub fn update(of: Entry<'_>, values_of: Entry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: wire::ACK, family: of.known_family()?, version: 0 };
+    let mut attributes = key(&of, false);
+    let number = of.has(field::PROTOCOL | field::REPLY_PROTOCOL).then(|| at(&of.flows.protocol, of.row));
+    values(&values_of, number, u32::MAX, &mut attributes)?;
+    Ok(Request::flows(flow_message::NEW, head, attributes))
+}
+
+/// A request for the flow with the tuple and zone of `entry`. It is answered by the flow, without acknowledgement.
+///
+/// # Errors
+/// When the family is none that the kernel takes.
+pub fn get(entry: Entry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: 0, family: entry.known_family()?, version: 0 };
+    Ok(Request::flows(flow_message::GET, head, key(&entry, false)))
+}
+
+/// A request to delete the flow with the tuple and zone of `entry`: the original tuple if that is complete, else the
+/// reply tuple. With an `id`, only if the flow still is the same one (else ENOENT).
+///
+/// # Errors
+/// When neither tuple is complete, since requests without one may mean the whole table to the kernel.
+pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
+    let head = Head { flags: wire::ACK, family: entry.known_family()?, version: 0 };
+    let (original, reply) = (Direction::original(&entry), Direction::reply(&entry));
+    let mut attributes = match (original.missing(), reply.missing()) {
+        (0, _) => vec![ConntrackAttribute::CtaTupleOrig(original.attributes())],
+        (_, 0) => vec![ConntrackAttribute::CtaTupleReply(reply.attributes())],
+        (missing, _) => return Err(EncodeError::IncompleteTuple { missing }),
+    };
+    if entry.has(field::ID) {
+        attributes.push(plain(flow::ID, &at(&entry.flows.id, entry.row).to_be_bytes()));
+    }
+    attributes.extend(zone(&entry));
+    Ok(Request::flows(flow_message::DELETE, head, attributes))
+}
+
+/// A request to delete **all** flows: of one family (2 IPv4, 10 IPv6), or of both with 0.
+///
+/// The kernel heeds the family only with version 1 of the netfilter header (Linux 4.20 on); version 0, as conntrack
+/// sends it, empties the table whatever the family.
+#[must_use]
+pub fn flush(family: u8) -> Request {
+    let head = Head { flags: wire::ACK, family, version: u8::from(family != 0) };
+    Request::flows(flow_message::DELETE, head, Vec::new())
+}
+
+/// The tuples and the zone. For a creation both tuples; to find a flow one will do.
+fn key(entry: &Entry<'_>, both: bool) -> Vec<ConntrackAttribute> {
+    let mut attributes = Vec::new();
+    let (original, reply) = (Direction::original(entry), Direction::reply(entry));
+    if !original.is_empty() {
+        attributes.push(ConntrackAttribute::CtaTupleOrig(original.attributes()));
+    }
+    if !reply.is_empty() && (both || original.missing() != 0) {
+        attributes.push(ConntrackAttribute::CtaTupleReply(reply.attributes()));
+    }
+    attributes.extend(zone(entry));
+    attributes
+}
+
+fn zone(entry: &Entry<'_>) -> Option<ConntrackAttribute> {
+    let zones = entry.flows.zones.as_ref().filter(|_| entry.has(field::ZONE))?;
+    Some(plain(flow::ZONE, &at(&zones.zone, entry.row).to_be_bytes()))
+}
+
+/// The values, without the key. `number` is the protocol of the flow if the values do not name it.
+fn values(
+    entry: &Entry<'_>,
+    number: Option<u8>,
+    status_mask: u32,
+    attributes: &mut Vec<ConntrackAttribute>,
+) -> Result<(), EncodeError> {
+    let (flows, row) = (entry.flows, entry.row);
+    if entry.has(field::STATUS) {
+        // The kernel refuses a status without CONFIRMED, which every flow in its table has.
+        let bits = at(&flows.status, row) & status_mask | status::CONFIRMED;
+        attributes.push(ConntrackAttribute::CtaStatus(Status::from_bits_retain(bits)));
+    }
+    if entry.has(field::TIMEOUT) {
+        attributes.push(ConntrackAttribute::CtaTimeout(at(&flows.timeout, row)));
+    }
+    if entry.has(field::MARK) {
+        attributes.push(ConntrackAttribute::CtaMark(at(&flows.mark, row)));
+    }
+    let number = if entry.has(field::PROTOCOL | field::REPLY_PROTOCOL) {
+        Some(at(&flows.protocol, row))
+    } else {
+        number
+    };
+    attributes.extend(protoinfo_of(entry, number));
+    let Some(rare) = &flows.rare else {
+        return Ok(());
+    };
+    if entry.has(field::MARK_MASK) && entry.has(field::MARK) {
+        attributes.push(plain(flow::MARK_MASK, &at(&rare.mark_mask, row).to_be_bytes()));
+    }
+    if entry.has(field::MASTER)
+        && let Some(index) = find(&rare.master.rows, row)
+    {
+        attributes.push(ConntrackAttribute::Other(master(entry, index).untyped(flow::TUPLE_MASTER)));
+    }
+    translations(entry, attributes);
+    sequences(entry, attributes);
+    if entry.has(field::HELPER)
+        && let Some(helper) = text(&rare.helper, row)
+    {
+        let mut parts = vec![DefaultNla::new(part::HELP_NAME, name("the name of a helper", helper, HELPER_NAME)?)];
+        if entry.has(field::HELPER_INFO)
+            && let Some(info) = text(&rare.helper_info, row)
+        {
+            bounded("the data of a helper", info, HELPER_INFO)?;
+            parts.push(DefaultNla::new(part::HELP_INFO, info.to_vec()));
+        }
+        attributes.push(ConntrackAttribute::Other(nest(flow::HELP, &parts)));
+    }
+    for (bit, column, kind) in [
+        (field::LABELS, &rare.labels, flow::LABELS),
+        (field::LABELS_MASK, &rare.labels_mask, flow::LABELS_MASK),
+    ] {
+        if entry.has(bit)
+            && let Some(labels) = text(column, row)
+        {
+            bounded("a set of labels", labels, LABELS)?;
+            let mut labels = labels.to_vec();
+            // Words of 32 bits; an empty set is one word of zeroes.
+            labels.resize(labels.len().next_multiple_of(4).max(4), 0);
+            attributes.push(plain(kind, &normalise_labels(&labels)));
+        }
+    }
+    if entry.has(field::SYNPROXY)
+        && let Some(index) = find(&rare.synproxy.rows, row)
+    {
+        let proxy = &rare.synproxy;
+        attributes.push(three(
+            flow::SYNPROXY,
+            [
+                (part::SYNPROXY_ISN, at(&proxy.isn, index)),
+                (part::SYNPROXY_ITS, at(&proxy.its, index)),
+                (part::SYNPROXY_TSOFF, at(&proxy.tsoff, index)),
+            ],
+        ));
+    }
+    Ok(())
+}
+
+fn protoinfo_of(entry: &Entry<'_>, number: Option<u8>) -> Option<ConntrackAttribute> {
+    let (flows, row) = (entry.flows, entry.row);
+    let state = entry.has(field::STATE).then(|| at(&flows.state, row));
+    let info = match number? {
+        protocol::TCP => {
+            let mut parts: Vec<ProtoInfoTCP> = state.map(ProtoInfoTCP::State).into_iter().collect();
+            if let Some(tcp) = &flows.tcp {
+                let flags = |kind, column: &[u16]| {
+                    ProtoInfoTCP::Other(DefaultNla::new(kind, at(column, row).to_be_bytes().to_vec()))
+                };
+                if entry.has(field::ORIGINAL_WINDOW_SCALE) {
+                    parts.push(ProtoInfoTCP::OriginalWindowScale(at(&tcp.original_window_scale, row)));
+                }
+                if entry.has(field::REPLY_WINDOW_SCALE) {
+                    parts.push(ProtoInfoTCP::ReplyWindowScale(at(&tcp.reply_window_scale, row)));
+                }
+                if entry.has(field::ORIGINAL_TCP_FLAGS) {
+                    parts.push(flags(protoinfo::TCP_FLAGS_ORIGINAL, &tcp.original_flags));
+                }
+                if entry.has(field::REPLY_TCP_FLAGS) {
+                    parts.push(flags(protoinfo::TCP_FLAGS_REPLY, &tcp.reply_flags));
+                }
+            }
+            (!parts.is_empty()).then_some(ProtoInfo::TCP(parts))?
+        }
+        protocol::SCTP => {
+            let mut parts: Vec<DefaultNla> =
+                state.map(|state| DefaultNla::new(protoinfo::SCTP_STATE, vec![state])).into_iter().collect();
+            if let Some(sctp) = &flows.sctp {
+                for (bit, kind, column) in [
+                    (field::ORIGINAL_VTAG, protoinfo::SCTP_VTAG_ORIGINAL, &sctp.original_vtag),
+                    (field::REPLY_VTAG, protoinfo::SCTP_VTAG_REPLY, &sctp.reply_vtag),
+                ] {
+                    if entry.has(bit) {
+                        parts.push(DefaultNla::new(kind, at(column, row).to_be_bytes().to_vec()));
+                    }
+                }
+            }
+            (!parts.is_empty()).then(|| ProtoInfo::Other(nest(protoinfo::SCTP, &parts)))?
+        }
+        protocol::DCCP => {
+            let mut parts: Vec<DefaultNla> =
+                state.map(|state| DefaultNla::new(protoinfo::DCCP_STATE, vec![state])).into_iter().collect();
+            if entry.has(field::DCCP)
+                && let Some(dccp) = flows.rare.as_ref().map(|rare| &rare.dccp)
+                && let Some(index) = find(&dccp.rows, row)
+            {
+                parts.push(DefaultNla::new(protoinfo::DCCP_ROLE, vec![at(&dccp.role, index)]));
+                let handshake = at(&dccp.handshake, index).to_be_bytes();
+                parts.push(DefaultNla::new(protoinfo::DCCP_HANDSHAKE_SEQ, handshake.to_vec()));
+            }
+            (!parts.is_empty()).then(|| ProtoInfo::Other(nest(protoinfo::DCCP, &parts)))?
+        }
+        _ => return None,
+    };
+    Some(ConntrackAttribute::CtaProtoInfo(vec![info]))
+}
+
+/// The tuple of the master at `index` of the sparse column.
+fn master(entry: &Entry<'_>, index: usize) -> Direction {
+    let masters = match &entry.flows.rare {
+        Some(rare) => &rare.master,
+        None => return Direction::default(),
+    };
+    let number = at(&masters.protocol, index);
+    let zone = at(&masters.zone, index);
+    let l4 = protocol::is_icmp(number) || protocol::has_ports(number) || number == protocol::GRE;
+    let has = field::ORIGINAL_ADDRESSES
+        | field::PROTOCOL
+        | if l4 { field::ORIGINAL_L4 } else { 0 }
+        | if zone != 0 { field::ORIGINAL_ZONE } else { 0 };
+    Direction::new(&masters.tuple, index, entry.family, number, zone, has)
+}
+
+/// CTA_NAT_SRC and CTA_NAT_DST. An address of all zeroes (not even mapped) is none, ports of 0 are none.
+fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+    let Some(nat) = entry.flows.rare.as_ref().map(|rare| &rare.nat) else {
+        return;
+    };
+    let Some(first) = find(&nat.rows, entry.row) else {
+        return;
+    };
+    let v4 = entry.family == crate::model::family::IPV4;
+    let [low, high] = if v4 {
+        [part::NAT_V4_MINIP, part::NAT_V4_MAXIP]
+    } else {
+        [part::NAT_V6_MINIP, part::NAT_V6_MAXIP]
+    };
+    let of_row = nat.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();
+    for index in first..first + of_row {
+        let (bit, kind) = match at(&nat.destination, index) {
+            0 => (field::SOURCE_NAT, flow::NAT_SRC),
+            _ => (field::DESTINATION_NAT, flow::NAT_DST),
+        };
+        if !entry.has(bit) {
+            continue;
+        }
+        let mut parts = Vec::new();
+        for (kind, column) in [(low, &nat.first), (high, &nat.last)] {
+            let halves = (at(&column.hi, index), at(&column.lo, index));
+            if halves != (0, 0) {
+                let address = address_of(halves.0, halves.1, entry.family);
+                let bytes = match address {
+                    std::net::IpAddr::V4(address) => address.octets().to_vec(),
+                    std::net::IpAddr::V6(address) => address.octets().to_vec(),
+                };
+                parts.push(DefaultNla::new(kind, bytes));
+            }
+        }
+        let ports = [at(&nat.first_port, index), at(&nat.last_port, index)];
+        if ports != [0, 0] {
+            let [min, max] = ports.map(|port| port.to_be_bytes().to_vec());
+            parts.push(nest(
+                part::NAT_PROTO,
+                &[DefaultNla::new(part::PROTONAT_PORT_MIN, min), DefaultNla::new(part::PROTONAT_PORT_MAX, max)],
+            ));
+        }
+        attributes.push(ConntrackAttribute::Other(nest(kind, &parts)));
+    }
+}
+
+/// CTA_SEQ_ADJ_ORIG and CTA_SEQ_ADJ_REPLY.
+fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+    let Some(sequence) = entry.flows.rare.as_ref().map(|rare| &rare.sequence) else {
+        return;
+    };
+    let Some(first) = find(&sequence.rows, entry.row) else {
+        return;
+    };
+    let of_row = sequence.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();
+    for index in first..first + of_row {
+        let (bit, kind) = match at(&sequence.reply, index) {
+            0 => (field::ORIGINAL_SEQUENCE, flow::SEQ_ADJ_ORIG),
+            _ => (field::REPLY_SEQUENCE, flow::SEQ_ADJ_REPLY),
+        };
+        if entry.has(bit) {
+            attributes.push(three(
+                kind,
+                [
+                    (part::SEQADJ_CORRECTION_POS, at(&sequence.position, index)),
+                    (part::SEQADJ_OFFSET_BEFORE, at(&sequence.before, index)),
+                    (part::SEQADJ_OFFSET_AFTER, at(&sequence.after, index)),
+                ],
+            ));
+        }
+    }
+}
+
+/// A nest of three 32-bit numbers.
+fn three(kind: u16, numbers: [(u16, u32); 3]) -> ConntrackAttribute {
+    let parts = numbers.map(|(kind, number)| DefaultNla::new(kind, number.to_be_bytes().to_vec()));
+    ConntrackAttribute::Other(nest(kind, &parts))
+}
+
+/// An attribute that netlink-packet-netfilter has no type for.
+fn plain(kind: u16, value: &[u8]) -> ConntrackAttribute {
+    ConntrackAttribute::Other(DefaultNla::new(kind, value.to_vec()))
+}
+
+fn bounded(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), EncodeError> {
+    if bytes.len() > limit { Err(EncodeError::TooLong { what, length: bytes.len(), limit }) } else { Ok(()) }
+}

@@ -1,0 +1,157 @@
+//! Encoding one direction of a flow.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
+use netlink_packet_netfilter::conntrack::{IPTuple, ProtoTuple, Tuple};
+
+use super::{Entry, at};
+use crate::model::{Addresses, Tuples, field, protocol};
+use crate::netlink::wire::tuple;
+
+/// One direction, taken out of the columns: what there is of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Direction {
+    pub source: Option<IpAddr>,
+    pub destination: Option<IpAddr>,
+    pub protocol: Option<u8>,
+    pub source_l4: Option<u16>,
+    pub destination_l4: Option<u16>,
+    pub zone: Option<u16>,
+}
+
+/// An address of a column. `family` says whether it is a mapped IPv4 one.
+pub fn address(column: &Addresses, row: usize, family: u8) -> IpAddr {
+    address_of(at(&column.hi, row), at(&column.lo, row), family)
+}
+
+/// An address in two halves.
+pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
+    if family == crate::model::family::IPV4 {
+        Ipv4Addr::from_bits(lo as u32).into()
+    } else {
+        Ipv6Addr::from_bits(u128::from(hi) << 64 | u128::from(lo)).into()
+    }
+}
+
+impl Direction {
+    /// The direction in `tuples`; `has` tells by bits of the original direction what there is.
+    pub fn new(tuples: &Tuples, row: usize, family: u8, protocol: u8, zone: u16, has: u64) -> Self {
+        let given = |bit: u64| has & bit != 0;
+        Self {
+            source: given(field::SOURCE).then(|| address(&tuples.source, row, family)),
+            destination: given(field::DESTINATION).then(|| address(&tuples.destination, row, family)),
+            protocol: given(field::PROTOCOL).then_some(protocol),
+            source_l4: given(field::SOURCE_L4).then(|| at(&tuples.source_l4, row)),
+            destination_l4: given(field::DESTINATION_L4).then(|| at(&tuples.destination_l4, row)),
+            zone: given(field::ORIGINAL_ZONE).then_some(zone),
+        }
+    }
+
+    /// The original direction of a flow.
+    pub fn original(entry: &Entry<'_>) -> Self {
+        let flows = entry.flows;
+        let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.original, entry.row));
+        Self::new(&flows.original, entry.row, entry.family, at(&flows.protocol, entry.row), zone, entry.has)
+    }
+
+    /// The reply direction of a flow.
+    pub fn reply(entry: &Entry<'_>) -> Self {
+        let flows = entry.flows;
+        let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.reply, entry.row));
+        let has = [
+            (field::REPLY_SOURCE, field::SOURCE),
+            (field::REPLY_DESTINATION, field::DESTINATION),
+            (field::REPLY_PROTOCOL, field::PROTOCOL),
+            (field::REPLY_SOURCE_L4, field::SOURCE_L4),
+            (field::REPLY_DESTINATION_L4, field::DESTINATION_L4),
+            (field::REPLY_ZONE, field::ORIGINAL_ZONE),
+        ]
+        .iter()
+        .filter(|(reply, _)| entry.has(*reply))
+        .fold(0, |has, (_, original)| has | original);
+        Self::new(&flows.reply, entry.row, entry.family, at(&flows.protocol, entry.row), zone, has)
+    }
+
+    /// Whether there is nothing of it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The fields that the kernel needs to find or make a flow and that are not there, as bits of the original
+    /// direction. DCCP and GRE may be tracked without ports and keys, depending on the kernel.
+    pub fn missing(&self) -> u64 {
+        let number = self.protocol.unwrap_or_default();
+        let l4 = protocol::is_icmp(number) || protocol::has_ports(number) && number != protocol::DCCP;
+        [
+            (field::SOURCE, self.source.is_none()),
+            (field::DESTINATION, self.destination.is_none()),
+            (field::PROTOCOL, self.protocol.is_none()),
+            (field::SOURCE_L4, l4 && self.source_l4.is_none()),
+            (field::DESTINATION_L4, l4 && self.destination_l4.is_none()),
+        ]
+        .iter()
+        .filter(|(_, missing)| *missing)
+        .fold(0, |bits, (bit, _)| bits | bit)
+    }
+
+    /// The attributes inside a tuple.
+    pub fn attributes(&self) -> Vec<Tuple> {
+        let mut parts = Vec::with_capacity(3);
+        let addresses: Vec<IPTuple> = [
+            self.source.map(IPTuple::SourceAddress),
+            self.destination.map(IPTuple::DestinationAddress),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !addresses.is_empty() {
+            parts.push(Tuple::Ip(addresses));
+        }
+        let protocol = self.protocol_attributes();
+        if !protocol.is_empty() {
+            parts.push(Tuple::Proto(protocol));
+        }
+        if let Some(zone) = self.zone {
+            parts.push(Tuple::Other(DefaultNla::new(tuple::ZONE, zone.to_be_bytes().to_vec())));
+        }
+        parts
+    }
+
+    fn protocol_attributes(&self) -> Vec<ProtoTuple> {
+        let plain = |kind: u16, value: &[u8]| ProtoTuple::Other(DefaultNla::new(kind, value.to_vec()));
+        let mut parts: Vec<ProtoTuple> =
+            self.protocol.map(|number| ProtoTuple::Protocol(number.into())).into_iter().collect();
+        let icmp = match self.protocol {
+            Some(protocol::ICMP) => Some([tuple::ICMP_ID, tuple::ICMP_TYPE, tuple::ICMP_CODE]),
+            Some(protocol::ICMPV6) => Some([tuple::ICMPV6_ID, tuple::ICMPV6_TYPE, tuple::ICMPV6_CODE]),
+            _ => None,
+        };
+        match icmp {
+            Some([id, kind, code]) => {
+                parts.extend(self.source_l4.map(|number| plain(id, &number.to_be_bytes())));
+                if let Some([high, low]) = self.destination_l4.map(u16::to_be_bytes) {
+                    parts.push(plain(kind, &[high]));
+                    parts.push(plain(code, &[low]));
+                }
+            }
+            None => {
+                parts.extend(self.source_l4.map(ProtoTuple::SourcePort));
+                parts.extend(self.destination_l4.map(ProtoTuple::DestinationPort));
+            }
+        }
+        parts
+    }
+
+    /// The tuple as an attribute without a type of its own, for expectations and masters.
+    pub fn untyped(&self, kind: u16) -> DefaultNla {
+        nest(kind, &self.attributes())
+    }
+}
+
+/// A nest as an attribute without a type of its own.
+pub fn nest<T: Nla>(kind: u16, parts: &[T]) -> DefaultNla {
+    let mut value = vec![0; parts.buffer_len()];
+    parts.emit(&mut value);
+    DefaultNla::new(kind | NLA_F_NESTED, value)
+}

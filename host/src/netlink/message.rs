@@ -1,0 +1,251 @@
+//! Messages in a datagram: `struct nlmsghdr` after `struct nlmsghdr`, and what netlink itself says by them.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use super::decode::attribute::Attributes;
+use super::wire::{
+    self, ACK_ATTRIBUTES, CAPPED, CREATE, DUMP_FILTERED, DUMP_INTERRUPTED, EXCLUSIVE, FIRST_SUBSYSTEM_TYPE,
+    MESSAGE_HEADER, NETFILTER_HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, align,
+};
+use crate::model::event;
+
+/// A datagram that does not consist of whole messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum MessageError {
+    /// There are bytes left, but too few for a message header.
+    #[error("{left} bytes are left at {offset} of a netlink datagram, too few for a message header")]
+    Header {
+        /// Where in the datagram.
+        offset: usize,
+        /// What is left.
+        left: usize,
+    },
+    /// A message claims to be shorter than its header or longer than the datagram.
+    #[error("the message at {offset} of a netlink datagram claims {length} bytes, but {left} are left")]
+    Length {
+        /// Where in the datagram.
+        offset: usize,
+        /// What the message claims.
+        length: u32,
+        /// What is left.
+        left: usize,
+    },
+}
+
+/// A message: its header and its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// `nlmsg_type`
+    pub kind: u16,
+    /// `nlmsg_flags`
+    pub flags: u16,
+    /// `nlmsg_seq`: the number of the request that it answers, 0 in events.
+    pub sequence: u32,
+    /// `nlmsg_pid`: in an event, the netlink port of who caused it, 0 for packets and timeouts.
+    pub port: u32,
+    /// What follows the header.
+    pub body: &'a [u8],
+}
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Nothing, NLMSG_NOOP (or another control message that netlink may add).
+    Nothing,
+    /// NLMSG_ERROR: the result of a request.
+    Result(Outcome<'a>),
+    /// NLMSG_DONE: a dump is at its end.
+    Done(Outcome<'a>),
+    /// NLMSG_OVERRUN: data was lost. The kernel does not send it.
+    Overrun,
+    /// A netfilter message: about what.
+    Netfilter(Subject),
+}
+
+/// What a netfilter message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// A flow of a dump or a NEW or UPDATE event.
+    Flow,
+    /// A DESTROY event of a flow.
+    FlowDestroyed,
+    /// An expectation of a dump or a NEW event.
+    Expectation,
+    /// A DESTROY event of an expectation.
+    ExpectationDestroyed,
+    /// Statistics of one CPU (0x0104).
+    CpuStatistics,
+    /// Statistics of expectations of one CPU (0x0103: the kernel answers with the flow subsystem's number).
+    ExpectationStatistics,
+    /// Statistics of the table (0x0105).
+    GlobalStatistics,
+    /// Another type.
+    Other(u16),
+}
+
+/// The result of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome<'a> {
+    /// 0 for success, else a positive error number as in `errno(3)`.
+    pub errno: i32,
+    /// What the kernel says of it (NLMSGERR_ATTR_MSG), for policy errors.
+    pub text: Option<Cow<'a, str>>,
+    /// Where in the request it sees the cause (NLMSGERR_ATTR_OFFS), in bytes from its header on.
+    pub offset: Option<u32>,
+}
+
+/// The body of a netfilter message: `struct nfgenmsg` and attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Netfilter<'a> {
+    /// `nfgen_family`, an AF_ number.
+    pub family: u8,
+    /// `version`
+    pub version: u8,
+    /// `res_id`: the CPU in statistics.
+    pub resource: u16,
+    /// The attributes.
+    pub attributes: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// What the message says.
+    #[must_use]
+    pub fn content(&self) -> Content<'a> {
+        match self.kind {
+            NLMSG_ERROR => Content::Result(self.outcome(true)),
+            NLMSG_DONE => Content::Done(self.outcome(false)),
+            NLMSG_OVERRUN => Content::Overrun,
+            NLMSG_NOOP => Content::Nothing,
+            kind if kind < FIRST_SUBSYSTEM_TYPE => Content::Nothing,
+            _ => Content::Netfilter(self.subject()),
+        }
+    }
+
+    /// What a netfilter message is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self.kind {
+            0x0100 => Subject::Flow,
+            0x0102 => Subject::FlowDestroyed,
+            0x0200 => Subject::Expectation,
+            0x0202 => Subject::ExpectationDestroyed,
+            0x0103 => Subject::ExpectationStatistics,
+            0x0104 => Subject::CpuStatistics,
+            0x0105 => Subject::GlobalStatistics,
+            other => Subject::Other(other),
+        }
+    }
+
+    /// The kind of event, a number of [`event`], if the message came as one.
+    #[must_use]
+    pub fn event(&self) -> u8 {
+        match self.subject() {
+            Subject::FlowDestroyed | Subject::ExpectationDestroyed => event::DESTROY,
+            _ if self.flags & (CREATE | EXCLUSIVE) != 0 => event::NEW,
+            _ => event::UPDATE,
+        }
+    }
+
+    /// Whether the kernel says that the dump became inconsistent (NLM_F_DUMP_INTR).
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.flags & DUMP_INTERRUPTED != 0 && self.kind != NLMSG_ERROR
+    }
+
+    /// Whether the kernel says that it filtered the dump (NLM_F_DUMP_FILTERED).
+    #[must_use]
+    pub fn filtered(&self) -> bool {
+        self.flags & DUMP_FILTERED != 0 && self.kind != NLMSG_ERROR
+    }
+
+    /// The netfilter header and the attributes; `None` if the body is too short for the header.
+    #[must_use]
+    pub fn netfilter(&self) -> Option<Netfilter<'a>> {
+        let (header, attributes) = self.body.split_first_chunk::<NETFILTER_HEADER>()?;
+        let [family, version, high, low] = *header;
+        Some(Netfilter { family, version, resource: u16::from_be_bytes([high, low]), attributes })
+    }
+
+    /// The error number and what the extended acknowledgement adds. An error carries the request, a DONE does not.
+    fn outcome(&self, with_request: bool) -> Outcome<'a> {
+        let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
+            return Outcome::default();
+        };
+        let mut outcome = Outcome { errno: i32::from_ne_bytes(*code).saturating_neg(), ..Outcome::default() };
+        if self.flags & ACK_ATTRIBUTES == 0 {
+            return outcome;
+        }
+        let skip = if !with_request {
+            0
+        } else if self.flags & CAPPED != 0 {
+            MESSAGE_HEADER
+        } else {
+            let length = rest.first_chunk::<4>().map_or(0, |bytes| u32::from_ne_bytes(*bytes) as usize);
+            align(length.max(MESSAGE_HEADER))
+        };
+        let mut attributes = Attributes::new(rest.get(skip..).unwrap_or_default());
+        while let Some((kind, payload)) = attributes.next() {
+            match kind {
+                wire::ERROR_TEXT => {
+                    outcome.text = Some(String::from_utf8_lossy(payload.strip_suffix(&[0]).unwrap_or(payload)));
+                }
+                wire::ERROR_OFFSET => {
+                    outcome.offset = payload.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
+                }
+                _ => {}
+            }
+        }
+        outcome
+    }
+}
+
+/// The messages of a datagram. After an error there is nothing more.
+#[derive(Debug, Clone)]
+pub struct Messages<'a> {
+    datagram: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Messages<'a> {
+    /// The messages of `datagram`.
+    #[must_use]
+    pub fn new(datagram: &'a [u8]) -> Self {
+        Self { datagram, offset: 0 }
+    }
+
+    fn fail(&mut self, error: MessageError) -> Option<Result<Message<'a>, MessageError>> {
+        self.offset = self.datagram.len();
+        Some(Err(error))
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<Message<'a>, MessageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let offset = self.offset;
+        let rest = self.datagram.get(offset..)?;
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((header, _)) = rest.split_first_chunk::<MESSAGE_HEADER>() else {
+            return self.fail(MessageError::Header { offset, left: rest.len() });
+        };
+        let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]);
+        let Some(body) = rest.get(MESSAGE_HEADER..length as usize) else {
+            return self.fail(MessageError::Length { offset, length, left: rest.len() });
+        };
+        // The padding of the last message may be missing.
+        self.offset = offset.saturating_add(align(length as usize)).min(self.datagram.len());
+        Some(Ok(Message {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
+            body,
+        }))
+    }
+}

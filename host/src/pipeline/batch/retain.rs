@@ -1,0 +1,284 @@
+//! Keeps some rows of a batch.
+
+use super::columns::{push_text, text, with_dense, with_grouped};
+use crate::model::{
+    Addresses, Annotations, Column as MoreColumn, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts,
+    Translations, Tuples,
+};
+
+/// Keeps the rows with a verdict other than 0. `verdicts` must have one element per row.
+pub fn retain(flows: &mut Flows, verdicts: &[u8]) {
+    let rows = verdicts.len();
+    let kept = verdicts.iter().filter(|&&verdict| verdict != 0).count();
+    if kept == rows {
+        return;
+    }
+    each_dense(flows, |column| column.retain(verdicts));
+    let places = places(verdicts);
+    if let Some(events) = &mut flows.events {
+        retain_texts(&mut events.program, &places);
+        retain_texts(&mut events.namespace_name, &places);
+    }
+    if let Some(rare) = &mut flows.rare {
+        retain_rare(rare, &places);
+    }
+    for column in &mut flows.more {
+        retain_more(column, verdicts, &places);
+    }
+    flows.length = kept as u32;
+}
+
+/// Where each row goes; the dropped ones nowhere.
+fn places(verdicts: &[u8]) -> Vec<Option<u32>> {
+    let mut next = 0;
+    verdicts
+        .iter()
+        .map(|&verdict| {
+            (verdict != 0).then(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect()
+}
+
+/// As [`retain`], for expectations.
+pub fn retain_expectations(rows: &mut Expectations, verdicts: &[u8]) {
+    let places = places(verdicts);
+    let stay: Vec<usize> = (0..verdicts.len()).filter(|&row| places.get(row).is_some_and(Option::is_some)).collect();
+    keep(&mut rows.has, verdicts);
+    for column in [&mut rows.event, &mut rows.family, &mut rows.protocol, &mut rows.mask_protocol, &mut rows.master_protocol] {
+        keep(column, verdicts);
+    }
+    for tuples in [&mut rows.expected, &mut rows.mask, &mut rows.master] {
+        pick_tuples(tuples, &stay);
+    }
+    for column in [&mut rows.timeout, &mut rows.id, &mut rows.flags, &mut rows.class_number, &mut rows.port_id] {
+        keep(column, verdicts);
+    }
+    keep(&mut rows.zone, verdicts);
+    for column in [&mut rows.helper, &mut rows.function, &mut rows.program] {
+        retain_texts(column, &places);
+    }
+    if let Some(nat) = &mut rows.nat {
+        let stay = places_of(&mut nat.rows, &places);
+        pick(&mut nat.direction, &stay);
+        pick(&mut nat.protocol, &stay);
+        pick_tuples(&mut nat.tuple, &stay);
+    }
+    if let Some(unknown) = &mut rows.unknown {
+        retain_raw(unknown, &places);
+    }
+    if let Some(annotations) = &mut rows.annotations {
+        retain_annotations(annotations, &places);
+    }
+    for column in &mut rows.more {
+        retain_more(column, verdicts, &places);
+    }
+    rows.length = stay.len() as u32;
+}
+
+/// A dense column of any width.
+enum Column<'a> {
+    Bytes(&'a mut Vec<u8>),
+    Words(&'a mut Vec<u16>),
+    Numbers(&'a mut Vec<u32>),
+    Longs(&'a mut Vec<u64>),
+}
+
+impl<'a> From<&'a mut Vec<u8>> for Column<'a> {
+    fn from(column: &'a mut Vec<u8>) -> Self {
+        Column::Bytes(column)
+    }
+}
+
+impl<'a> From<&'a mut Vec<u16>> for Column<'a> {
+    fn from(column: &'a mut Vec<u16>) -> Self {
+        Column::Words(column)
+    }
+}
+
+impl<'a> From<&'a mut Vec<u32>> for Column<'a> {
+    fn from(column: &'a mut Vec<u32>) -> Self {
+        Column::Numbers(column)
+    }
+}
+
+impl<'a> From<&'a mut Vec<u64>> for Column<'a> {
+    fn from(column: &'a mut Vec<u64>) -> Self {
+        Column::Longs(column)
+    }
+}
+
+impl Column<'_> {
+    fn retain(&mut self, verdicts: &[u8]) {
+        match self {
+            Column::Bytes(column) => keep(column, verdicts),
+            Column::Words(column) => keep(column, verdicts),
+            Column::Numbers(column) => keep(column, verdicts),
+            Column::Longs(column) => keep(column, verdicts),
+        }
+    }
+}
+
+/// Moves the elements with a verdict other than 0 to the front, and cuts the rest off.
+fn keep<T: Copy>(column: &mut Vec<T>, verdicts: &[u8]) {
+    if column.is_empty() {
+        return;
+    }
+    let mut next = 0;
+    for (row, &verdict) in verdicts.iter().enumerate().take(column.len()) {
+        column[next] = column[row];
+        next += usize::from(verdict != 0);
+    }
+    column.truncate(next);
+}
+
+/// Visits every dense column.
+fn each_dense(flows: &mut Flows, visit: impl Fn(&mut Column<'_>)) {
+    visit(&mut (&mut flows.has).into());
+    visit(&mut (&mut flows.family).into());
+    macro_rules! dense {
+        ($bits:expr, $($path:ident).+) => { visit(&mut (&mut flows.$($path).+).into()) };
+    }
+    with_dense!(dense);
+    macro_rules! grouped {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(group) = &mut flows.$group {
+                visit(&mut (&mut group.$column).into());
+            }
+        };
+    }
+    with_grouped!(grouped);
+    if let Some(events) = &mut flows.events {
+        visit(&mut (&mut events.kind).into());
+        visit(&mut (&mut events.received).into());
+    }
+}
+
+/// The items of a sparse column that stay; its rows are renumbered.
+fn places_of(rows: &mut Vec<u32>, places: &[Option<u32>]) -> Vec<usize> {
+    let mut stay = Vec::with_capacity(rows.len());
+    let mut next = 0;
+    for item in 0..rows.len() {
+        if let Some(Some(place)) = places.get(rows[item] as usize) {
+            rows[next] = *place;
+            next += 1;
+            stay.push(item);
+        }
+    }
+    rows.truncate(next);
+    stay
+}
+
+fn pick<T: Copy>(column: &mut Vec<T>, stay: &[usize]) {
+    if column.is_empty() {
+        return;
+    }
+    for (next, &item) in stay.iter().enumerate() {
+        column[next] = column[item];
+    }
+    column.truncate(stay.len());
+}
+
+fn pick_texts(texts: &mut Texts, stay: &[usize]) {
+    let mut kept = Texts { ends: Vec::with_capacity(stay.len()), bytes: Vec::with_capacity(texts.bytes.len()) };
+    for &item in stay {
+        push_text(&mut kept, text(texts, item));
+    }
+    *texts = kept;
+}
+
+fn retain_texts(column: &mut SparseTexts, places: &[Option<u32>]) {
+    if !column.rows.is_empty() {
+        let stay = places_of(&mut column.rows, places);
+        pick_texts(&mut column.texts, &stay);
+    }
+}
+
+fn pick_addresses(addresses: &mut Addresses, stay: &[usize]) {
+    pick(&mut addresses.hi, stay);
+    pick(&mut addresses.lo, stay);
+}
+
+fn pick_tuples(tuples: &mut Tuples, stay: &[usize]) {
+    pick_addresses(&mut tuples.source, stay);
+    pick_addresses(&mut tuples.destination, stay);
+    pick(&mut tuples.source_l4, stay);
+    pick(&mut tuples.destination_l4, stay);
+}
+
+fn retain_rare(rare: &mut Rare, places: &[Option<u32>]) {
+    for column in [
+        &mut rare.helper,
+        &mut rare.helper_info,
+        &mut rare.labels,
+        &mut rare.labels_mask,
+        &mut rare.security_context,
+    ] {
+        retain_texts(column, places);
+    }
+    let stay = places_of(&mut rare.master.rows, places);
+    pick(&mut rare.master.protocol, &stay);
+    pick_tuples(&mut rare.master.tuple, &stay);
+    pick(&mut rare.master.zone, &stay);
+
+    let stay = places_of(&mut rare.sequence.rows, places);
+    pick(&mut rare.sequence.reply, &stay);
+    pick(&mut rare.sequence.position, &stay);
+    pick(&mut rare.sequence.before, &stay);
+    pick(&mut rare.sequence.after, &stay);
+
+    let stay = places_of(&mut rare.synproxy.rows, places);
+    pick(&mut rare.synproxy.isn, &stay);
+    pick(&mut rare.synproxy.its, &stay);
+    pick(&mut rare.synproxy.tsoff, &stay);
+
+    let stay = places_of(&mut rare.dccp.rows, places);
+    pick(&mut rare.dccp.role, &stay);
+    pick(&mut rare.dccp.handshake, &stay);
+
+    retain_translations(&mut rare.nat, places);
+
+    retain_raw(&mut rare.unknown, places);
+    retain_annotations(&mut rare.annotations, places);
+}
+
+fn retain_raw(unknown: &mut RawAttributes, places: &[Option<u32>]) {
+    let stay = places_of(&mut unknown.rows, places);
+    pick(&mut unknown.paths, &stay);
+    pick_texts(&mut unknown.payloads, &stay);
+}
+
+fn retain_annotations(annotations: &mut Annotations, places: &[Option<u32>]) {
+    let stay = places_of(&mut annotations.rows, places);
+    pick_texts(&mut annotations.keys, &stay);
+    pick_texts(&mut annotations.values, &stay);
+}
+
+fn retain_translations(nat: &mut Translations, places: &[Option<u32>]) {
+    let stay = places_of(&mut nat.rows, places);
+    pick(&mut nat.destination, &stay);
+    pick_addresses(&mut nat.first, &stay);
+    pick_addresses(&mut nat.last, &stay);
+    pick(&mut nat.first_port, &stay);
+    pick(&mut nat.last_port, &stay);
+}
+
+fn retain_more(column: &mut MoreColumn, verdicts: &[u8], places: &[Option<u32>]) {
+    if column.rows.is_empty() {
+        keep(&mut column.bytes, verdicts);
+        keep(&mut column.words, verdicts);
+        keep(&mut column.numbers, verdicts);
+        keep(&mut column.longs, verdicts);
+        let stay: Vec<usize> = (0..column.texts.ends.len()).filter(|&i| places.get(i).is_some_and(Option::is_some)).collect();
+        pick_texts(&mut column.texts, &stay);
+    } else {
+        let stay = places_of(&mut column.rows, places);
+        pick(&mut column.bytes, &stay);
+        pick(&mut column.words, &stay);
+        pick(&mut column.numbers, &stay);
+        pick(&mut column.longs, &stay);
+        pick_texts(&mut column.texts, &stay);
+    }
+}

@@ -1,0 +1,20 @@
+//! The pipeline: source -> stage* -> executor -> format -> sink.
+//!
+//! * [`source`] yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
+//! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
+//! * [`stage`] is a plugin that looks at batches; [`batch`] are the operations on a batch that its outcome asks for.
+//! * [`executor`] is the only place with authority over the kernel.
+//! * [`format`] turns batches into bytes, [`sink`] takes these away.
+//! * [`run`] joins them.
+
+pub mod batch;
+pub mod executor;
+pub mod format;
+mod queue;
+pub mod run;
+pub mod sink;
+pub mod source;
+pub mod stage;
+pub mod table;
+
+pub use run::{Pipeline, RunError, Tally};

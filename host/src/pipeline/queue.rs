@@ -1,0 +1,62 @@
+//! The bounded queue between reader and worker: a fixed number of buffers goes round and round.
+
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+
+use super::source::{Datagram, SourceError};
+
+/// How many datagrams may wait for the worker: with the reader's and the worker's own, about 300 KiB in all, and enough to
+/// keep both busy.
+const DEPTH: usize = 8;
+
+/// The reader's end.
+pub(super) struct Filling {
+    empty: Receiver<Datagram>,
+    filled: SyncSender<Result<Datagram, SourceError>>,
+}
+
+/// The worker's end.
+pub(super) struct Draining {
+    empty: SyncSender<Datagram>,
+    filled: Receiver<Result<Datagram, SourceError>>,
+}
+
+/// A queue.
+pub(super) fn queue() -> (Filling, Draining) {
+    let (give_empty, take_empty) = sync_channel(DEPTH);
+    let (give_filled, take_filled) = sync_channel(DEPTH);
+    for _ in 0..DEPTH {
+        // Cannot fail: there is room for all of them, and the receiver is at hand.
+        let _ = give_empty.try_send(Datagram::new());
+    }
+    (Filling { empty: take_empty, filled: give_filled }, Draining { empty: give_empty, filled: take_filled })
+}
+
+impl Filling {
+    /// A buffer to fill; none once the worker is gone.
+    pub fn buffer(&self) -> Option<Datagram> {
+        self.empty.recv().ok()
+    }
+
+    /// Hands a datagram, or the reason why there is none, to the worker; `false` once it is gone.
+    pub fn hand(&self, datagram: Result<Datagram, SourceError>) -> bool {
+        self.filled.send(datagram).is_ok()
+    }
+}
+
+impl Draining {
+    /// The next datagram, waiting for it; an error once the reader is done.
+    pub fn wait(&self) -> Result<Result<Datagram, SourceError>, RecvError> {
+        self.filled.recv()
+    }
+
+    /// The next datagram if there is one already.
+    pub fn ready(&self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
+        self.filled.try_recv()
+    }
+
+    /// Gives a buffer back.
+    pub fn give_back(&self, datagram: Datagram) {
+        // Fails only when the reader is gone, and then nobody needs it.
+        let _ = self.empty.try_send(datagram);
+    }
+}

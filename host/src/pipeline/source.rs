@@ -1,0 +1,81 @@
+//! Sources: where datagrams come from.
+
+use crate::netlink::{SocketError, decode::Arrival};
+
+/// Room for one datagram of a dump: the kernel never sends a longer one.
+pub const DATAGRAM: usize = 32 << 10;
+
+/// What a source can run into.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The kernel refused the request, or broke the dump off: a positive error number as in `errno(3)`.
+    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
+    Kernel(i32),
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+impl SourceError {
+    /// The error number, as in `errno(3)`.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            SourceError::Kernel(errno) => *errno,
+            SourceError::Socket(error) => error.errno(),
+        }
+    }
+}
+
+/// A datagram in a reused buffer.
+#[derive(Debug)]
+pub struct Datagram {
+    /// The buffer; the first `length` bytes are the datagram.
+    pub buffer: Vec<u8>,
+    /// Length of the datagram in bytes.
+    pub length: usize,
+    /// When it was received, nanoseconds since 1970. Sources of events fill it in; dumps leave 0.
+    pub received: u64,
+    /// Id of the network namespace, where it is not the host's own.
+    pub namespace: Option<u32>,
+}
+
+impl Datagram {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Datagram { buffer: vec![0; DATAGRAM], length: 0, received: 0, namespace: None }
+    }
+
+    /// How its messages came, for the decoder.
+    #[must_use]
+    pub fn arrival(&self, live: bool) -> Arrival {
+        if live { Arrival::Event { received: self.received, namespace: self.namespace } } else { Arrival::Entry }
+    }
+
+    /// The datagram.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Default for Datagram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A stream of datagrams. It runs on the reader's thread and does nothing but receive.
+pub trait Source: Send {
+    /// Fills in the next datagram; `false` at the end of the stream (or when the stop signal was given).
+    ///
+    /// # Errors
+    /// [`SourceError`], after which the stream is at its end.
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError>;
+
+    /// Whether what has arrived should be handed on at once, rather than when the batch is full.
+    fn live(&self) -> bool {
+        false
+    }
+}

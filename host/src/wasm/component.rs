@@ -1,0 +1,286 @@
+//! From a file to a component that can be run, or to a sentence that says why not.
+
+use std::{borrow::Cow, fs, path::Path};
+
+use wasmtime::component::{Component, InstancePre};
+
+use super::{
+    engine::PluginEngine,
+    error::LoadError,
+    imports::{self, HostState},
+    stock,
+};
+use crate::model::bindings::exports::flowgate::conntrack as exports;
+
+/// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
+const VERSION: &str = "0.1.0";
+
+/// What a component can do, told by its exports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Stage for flows.
+    pub flow_stage: bool,
+    /// Applies a selector.
+    pub flow_selection: bool,
+    /// Applies a template.
+    pub flow_template: bool,
+    /// Format for flows.
+    pub flow_format: bool,
+    /// Stage for expectations.
+    pub expectation_stage: bool,
+    /// Format for expectations.
+    pub expectation_format: bool,
+    /// Format for statistics.
+    pub statistics_format: bool,
+}
+
+/// A compiled plugin, ready to be instantiated.
+pub struct PluginComponent {
+    pub(super) engine: PluginEngine,
+    pub(super) instance: InstancePre<HostState>,
+    pub(super) indices: Indices,
+    /// The name in messages: the stock plugin's, or the file's as given.
+    pub name: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// Where the exports are.
+pub(super) struct Indices {
+    pub plugin: exports::plugin::GuestIndices,
+    pub flow_stage: Option<exports::flow_stage::GuestIndices>,
+    pub flow_selection: Option<exports::flow_selection::GuestIndices>,
+    pub flow_template: Option<exports::flow_template::GuestIndices>,
+    pub flow_format: Option<exports::flow_format::GuestIndices>,
+    pub expectation_stage: Option<exports::expectation_stage::GuestIndices>,
+    pub expectation_format: Option<exports::expectation_format::GuestIndices>,
+    pub statistics_format: Option<exports::statistics_format::GuestIndices>,
+}
+
+impl PluginComponent {
+    /// A plugin that the binary carries.
+    ///
+    /// # Errors
+    /// [`LoadError`] if there is none of that name, or if the binary was put together wrongly.
+    pub fn stock(engine: &PluginEngine, name: &str) -> Result<Self, LoadError> {
+        let code = stock::compiled(name).ok_or_else(|| LoadError::Mismatch {
+            path: name.into(),
+            reason: "there is no stock plugin of this name".into(),
+        })?;
+        // SAFETY: `deserialize` trusts its bytes to be wasmtime's own output. These were written by the build script of
+        // this very binary and are part of its read-only data; no file and no user can reach them.
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
+        let component = component
+            .map_err(|error| LoadError::Compile { path: name.into(), said: format!("{error:#}") })?;
+        Self::prepare(engine, Path::new(name), &component)
+    }
+
+    /// A plugin from a file: a component, or a core module that carries a component's metadata.
+    ///
+    /// # Errors
+    /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host.
+    pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
+        let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+        Self::from_bytes(engine, path, &bytes)
+    }
+
+    /// As [`PluginComponent::open`], with the file's content at hand.
+    ///
+    /// # Errors
+    /// As [`PluginComponent::open`], except for reading.
+    pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        let bytes = componentize(path, bytes)?;
+        let component = Component::from_binary(engine.wasmtime(), &bytes)
+            .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&format!("{error:#}")) })?;
+        Self::prepare(engine, path, &component)
+    }
+
+    /// Looks at the exports, and links the imports.
+    fn prepare(engine: &PluginEngine, path: &Path, component: &Component) -> Result<Self, LoadError> {
+        let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
+        let exported: Vec<String> =
+            component.component_type().exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+        let capabilities = capabilities(&exported).map_err(mismatch)?;
+
+        let pre = imports::linker(engine, component)
+            .and_then(|linker| linker.instantiate_pre(component))
+            .map_err(|error| mismatch(one_line(&format!("{error:#}"))))?;
+        let indices = indices(&pre, capabilities).map_err(|error| {
+            mismatch(format!(
+                "an interface has another shape than flowgate:conntrack@{VERSION} of this host ({}); \
+                 rebuild the plugin against the wit/ of this version",
+                one_line(&format!("{error:#}"))
+            ))
+        })?;
+        Ok(PluginComponent {
+            engine: engine.clone(),
+            instance: pre,
+            indices,
+            name: path.display().to_string(),
+            capabilities,
+        })
+    }
+}
+
+/// The component in a file's bytes.
+fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+    match bytes.get(..8) {
+        // The preamble's second word: 1 for a module, 0x1000d for a component.
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
+            .validate(true)
+            .module(bytes)
+            .and_then(|mut encoder| encoder.encode())
+            .map(Cow::Owned)
+            .map_err(|error| LoadError::NotComponent { path: path.into(), said: one_line(&format!("{error:#}")) }),
+        Some([0, b'a', b's', b'm', ..]) => Ok(Cow::Borrowed(bytes)),
+        _ => {
+            let found = match bytes {
+                [] => "is empty".to_string(),
+                [b'(', ..] => "looks like WebAssembly text, which must be assembled first".to_string(),
+                [0x7f, b'E', b'L', b'F', ..] => "is an ELF file, built for this machine and not for wasm32".to_string(),
+                _ => {
+                    let start: String =
+                        bytes.iter().take(8).map(|&byte| char::from(byte).escape_default().to_string()).collect();
+                    format!("begins with `{start}`")
+                }
+            };
+            Err(LoadError::NotWasm { path: path.into(), found })
+        }
+    }
+}
+
+/// What the exports amount to.
+fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
+    let ours: Vec<(&str, &str)> = exported
+        .iter()
+        .filter_map(|name| name.strip_prefix("flowgate:conntrack/"))
+        .map(|name| name.split_once('@').unwrap_or((name, "")))
+        .collect();
+    if ours.is_empty() {
+        let what = if exported.is_empty() { "nothing".to_string() } else { list(exported) };
+        return Err(format!(
+            "it exports {what}, and none of the interfaces of flowgate:conntrack@{VERSION}; \
+             build it for one of the worlds in wit/worlds.wit, such as `stage`"
+        ));
+    }
+    if let Some((name, version)) = ours.iter().find(|(_, version)| !compatible(version)) {
+        return Err(format!(
+            "it wants flowgate:conntrack/{name}@{version}, and this host offers {VERSION}; \
+             rebuild the plugin against the wit/ of this version, or use a host that offers {version}"
+        ));
+    }
+    let has = |name: &str| ours.iter().any(|(ours, _)| *ours == name);
+    let capabilities = Capabilities {
+        flow_stage: has("flow-stage"),
+        flow_selection: has("flow-selection"),
+        flow_template: has("flow-template"),
+        flow_format: has("flow-format"),
+        expectation_stage: has("expectation-stage"),
+        expectation_format: has("expectation-format"),
+        statistics_format: has("statistics-format"),
+    };
+    if !has("plugin") {
+        return Err(format!(
+            "it does not export flowgate:conntrack/plugin@{VERSION} (describe and configure), which every plugin must"
+        ));
+    }
+    if capabilities == Capabilities::default() {
+        return Err(format!(
+            "it exports flowgate:conntrack/plugin@{VERSION} but nothing to do: no stage and no format; \
+             build it for one of the worlds in wit/worlds.wit, such as `stage`"
+        ));
+    }
+    Ok(capabilities)
+}
+
+/// Whether a plugin of this version of the package runs on this host: the same 0.x line, and not a later minor one.
+fn compatible(version: &str) -> bool {
+    let numbers = |text: &str| -> Option<(u64, u64, u64)> {
+        let mut parts = text.split('.').map(str::parse);
+        let triple = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        parts.next().is_none().then_some(triple)
+    };
+    match (numbers(version), numbers(VERSION)) {
+        (Some((major, minor, patch)), Some((our_major, our_minor, our_patch))) => {
+            if major == 0 {
+                our_major == 0 && minor == our_minor && patch <= our_patch
+            } else {
+                major == our_major && (minor, patch) <= (our_minor, our_patch)
+            }
+        }
+        _ => false,
+    }
+}
+
+fn indices(pre: &InstancePre<HostState>, can: Capabilities) -> wasmtime::Result<Indices> {
+    Ok(Indices {
+        plugin: exports::plugin::GuestIndices::new(pre)?,
+        flow_stage: can.flow_stage.then(|| exports::flow_stage::GuestIndices::new(pre)).transpose()?,
+        flow_selection: can.flow_selection.then(|| exports::flow_selection::GuestIndices::new(pre)).transpose()?,
+        flow_template: can.flow_template.then(|| exports::flow_template::GuestIndices::new(pre)).transpose()?,
+        flow_format: can.flow_format.then(|| exports::flow_format::GuestIndices::new(pre)).transpose()?,
+        expectation_stage: can
+            .expectation_stage
+            .then(|| exports::expectation_stage::GuestIndices::new(pre))
+            .transpose()?,
+        expectation_format: can
+            .expectation_format
+            .then(|| exports::expectation_format::GuestIndices::new(pre))
+            .transpose()?,
+        statistics_format: can
+            .statistics_format
+            .then(|| exports::statistics_format::GuestIndices::new(pre))
+            .transpose()?,
+    })
+}
+
+/// At most five names, and how many more.
+fn list(names: &[String]) -> String {
+    let mut text = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > 5 {
+        text.push_str(&format!(" and {} more", names.len() - 5));
+    }
+    text
+}
+
+/// Errors of libraries come in several lines; ours is one.
+fn one_line(text: &str) -> String {
+    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn exports_become_capabilities() {
+        let can = capabilities(&names(&["flowgate:conntrack/plugin@0.1.0", "flowgate:conntrack/flow-stage@0.1.0"]));
+        assert_eq!(can, Ok(Capabilities { flow_stage: true, ..Capabilities::default() }));
+    }
+
+    #[test]
+    fn mismatches_are_put_in_words() {
+        let other = capabilities(&names(&["wasi:http/handler@0.2.0"])).unwrap_err();
+        assert!(other.contains("wasi:http/handler@0.2.0") && other.contains("wit/worlds.wit"), "{other}");
+        let newer = capabilities(&names(&["flowgate:conntrack/plugin@0.2.0"])).unwrap_err();
+        assert!(newer.contains("wants flowgate:conntrack/plugin@0.2.0") && newer.contains("offers 0.1.0"), "{newer}");
+        let idle = capabilities(&names(&["flowgate:conntrack/plugin@0.1.0"])).unwrap_err();
+        assert!(idle.contains("no stage and no format"), "{idle}");
+        let half = capabilities(&names(&["flowgate:conntrack/flow-stage@0.1.0"])).unwrap_err();
+        assert!(half.contains("does not export flowgate:conntrack/plugin"), "{half}");
+        assert!(capabilities(&[]).unwrap_err().contains("exports nothing"));
+    }
+
+    #[test]
+    fn versions_of_the_same_line_agree() {
+        assert!(compatible("0.1.0"));
+        for other in ["0.1.1", "0.2.0", "1.0.0", "0.0.9", "", "0.1", "0.1.0.0", "x"] {
+            assert!(!compatible(other), "{other}");
+        }
+    }
+}

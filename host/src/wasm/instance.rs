@@ -1,0 +1,321 @@
+//! A running plugin: calls with a deadline, and names for what goes wrong in them.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::{Store, Trap, component::Instance as Running};
+
+use super::{
+    component::PluginComponent,
+    engine::PluginEngine,
+    error::{Failure, PluginError},
+    imports::HostState,
+    limits::{Guard, Limits},
+};
+use crate::model::{
+    Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Selection, Setup,
+    bindings::exports::flowgate::conntrack as exports,
+};
+
+/// An instance of a plugin. After a failed call it must not be called again; [`Instance::is_dead`] says so.
+pub struct Instance {
+    store: Store<HostState>,
+    plugin: exports::plugin::Guest,
+    flow_stage: Option<exports::flow_stage::Guest>,
+    flow_selection: Option<exports::flow_selection::Guest>,
+    flow_template: Option<exports::flow_template::Guest>,
+    flow_format: Option<exports::flow_format::Guest>,
+    expectation_stage: Option<exports::expectation_stage::Guest>,
+    expectation_format: Option<exports::expectation_format::Guest>,
+    statistics_format: Option<exports::statistics_format::Guest>,
+    name: String,
+    limits: Limits,
+    dead: bool,
+    /// What is left of the time for start-up; none once the plugin is configured.
+    starting: Option<Instant>,
+}
+
+type Called<T> = Result<T, PluginError>;
+
+impl Instance {
+    /// Instantiates a plugin. The time for start-up runs from here.
+    ///
+    /// # Errors
+    /// A [`PluginError`] if its start function fails, or if it wants more memory than it may have.
+    pub fn new(component: &PluginComponent, limits: Limits) -> Called<Self> {
+        let name = component.name.clone();
+        let fail = |failure| PluginError { plugin: name.clone(), failure };
+        component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
+
+        let state = HostState { guard: Guard::new(limits.memory) };
+        let mut store = Store::new(component.engine.wasmtime(), state);
+        store.limiter(|state| &mut state.guard);
+        store.set_hostcall_fuel(limits.output);
+        store.set_epoch_deadline(PluginEngine::ticks(limits.start_up));
+        let starting = Instant::now() + limits.start_up;
+
+        let running = component
+            .instance
+            .instantiate(&mut store)
+            .map_err(|error| fail(classify(&error, &mut store, limits, limits.start_up)))?;
+        let guests = Guests::load(component, &mut store, &running)
+            .map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
+        Ok(Instance {
+            store,
+            plugin: guests.plugin,
+            flow_stage: guests.flow_stage,
+            flow_selection: guests.flow_selection,
+            flow_template: guests.flow_template,
+            flow_format: guests.flow_format,
+            expectation_stage: guests.expectation_stage,
+            expectation_format: guests.expectation_format,
+            statistics_format: guests.statistics_format,
+            name,
+            limits,
+            dead: false,
+            starting: Some(starting),
+        })
+    }
+
+    /// The name in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a call has failed, so that the instance can only be thrown away.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Bytes of linear memory in use.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.store.data().guard.used()
+    }
+
+    /// An error in this plugin's name.
+    #[must_use]
+    pub fn error(&self, failure: Failure) -> PluginError {
+        PluginError { plugin: self.name.clone(), failure }
+    }
+
+    /// The end of start-up: from here on each call has its own deadline.
+    pub fn started(&mut self) {
+        self.starting = None;
+    }
+
+    /// Makes a call with its deadline. All calls go through here.
+    fn call<G, T>(
+        &mut self,
+        guest: impl FnOnce(&Self) -> Option<&G>,
+        call: impl FnOnce(&G, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Called<T>
+    where
+        G: Clone,
+    {
+        if self.dead {
+            return Err(self.error(Failure::Host("it has failed before".into())));
+        }
+        let Some(guest) = guest(self).cloned() else {
+            return Err(self.error(Failure::Host("it does not export what was called".into())));
+        };
+        let time = match self.starting {
+            Some(until) => until.saturating_duration_since(Instant::now()),
+            None => self.limits.call,
+        };
+        self.store.set_epoch_deadline(PluginEngine::ticks(time));
+        match call(&guest, &mut self.store) {
+            Ok(value) => Ok(value),
+            Err(error) => {
+                self.dead = true;
+                let allowed = if self.starting.is_some() { self.limits.start_up } else { self.limits.call };
+                let failure = classify(&error, &mut self.store, self.limits, allowed);
+                Err(self.error(failure))
+            }
+        }
+    }
+
+    /// As `call`, for functions that may refuse.
+    fn call_refusable<G: Clone>(
+        &mut self,
+        guest: impl FnOnce(&Self) -> Option<&G>,
+        call: impl FnOnce(&G, &mut Store<HostState>) -> wasmtime::Result<Result<(), String>>,
+    ) -> Called<()> {
+        self.call(guest, call)?.map_err(|reason| {
+            let reason = crate::text::clean(&reason);
+            self.error(Failure::Refused(reason))
+        })
+    }
+
+    /// `plugin.describe`.
+    ///
+    /// # Errors
+    /// A [`PluginError`], as all calls.
+    pub fn describe(&mut self) -> Called<Description> {
+        self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))
+    }
+
+    /// `plugin.configure`.
+    ///
+    /// # Errors
+    /// A [`PluginError`]; [`Failure::Refused`] with the plugin's own words if it does not like its options.
+    pub fn configure(&mut self, setup: &Setup) -> Called<()> {
+        self.call_refusable(|i| Some(&i.plugin), |guest, store| guest.call_configure(store, setup))
+    }
+
+    /// `flow-selection.select`.
+    ///
+    /// # Errors
+    /// As [`Instance::configure`].
+    pub fn select(&mut self, selection: &Selection) -> Called<()> {
+        self.call_refusable(|i| i.flow_selection.as_ref(), |guest, store| guest.call_select(store, selection))
+    }
+
+    /// `flow-template.template`.
+    ///
+    /// # Errors
+    /// As [`Instance::configure`].
+    pub fn template(&mut self, values: &Flows) -> Called<()> {
+        self.call_refusable(|i| i.flow_template.as_ref(), |guest, store| guest.call_template(store, values))
+    }
+
+    /// `flow-stage.process`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn process_flows(&mut self, batch: &Flows) -> Called<Outcome> {
+        self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_process(store, batch))
+    }
+
+    /// `flow-stage.finish`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn finish_flows(&mut self) -> Called<Outcome> {
+        self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_finish(store))
+    }
+
+    /// `expectation-stage.process`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn process_expectations(&mut self, batch: &Expectations) -> Called<ExpectationOutcome> {
+        self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_process(store, batch))
+    }
+
+    /// `expectation-stage.finish`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn finish_expectations(&mut self) -> Called<ExpectationOutcome> {
+        self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_finish(store))
+    }
+
+    /// `flow-format.begin`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn begin_flow_format(&mut self) -> Called<Vec<u8>> {
+        self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_begin(store))
+    }
+
+    /// `flow-format.render`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn render_flows(&mut self, batch: &Flows) -> Called<Vec<u8>> {
+        self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_render(store, batch))
+    }
+
+    /// `flow-format.finish`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn finish_flow_format(&mut self) -> Called<Vec<u8>> {
+        self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_finish(store))
+    }
+
+    /// `expectation-format.begin`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn begin_expectation_format(&mut self) -> Called<Vec<u8>> {
+        self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_begin(store))
+    }
+
+    /// `expectation-format.render`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn render_expectations(&mut self, batch: &Expectations) -> Called<Vec<u8>> {
+        self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_render(store, batch))
+    }
+
+    /// `expectation-format.finish`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn finish_expectation_format(&mut self) -> Called<Vec<u8>> {
+        self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_finish(store))
+    }
+
+    /// `statistics-format.render`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn render_statistics(&mut self, counts: &Counts) -> Called<Vec<u8>> {
+        self.call(|i| i.statistics_format.as_ref(), |guest, store| guest.call_render(store, counts))
+    }
+}
+
+/// The exports of an instance, found.
+struct Guests {
+    plugin: exports::plugin::Guest,
+    flow_stage: Option<exports::flow_stage::Guest>,
+    flow_selection: Option<exports::flow_selection::Guest>,
+    flow_template: Option<exports::flow_template::Guest>,
+    flow_format: Option<exports::flow_format::Guest>,
+    expectation_stage: Option<exports::expectation_stage::Guest>,
+    expectation_format: Option<exports::expectation_format::Guest>,
+    statistics_format: Option<exports::statistics_format::Guest>,
+}
+
+impl Guests {
+    fn load(component: &PluginComponent, store: &mut Store<HostState>, running: &Running) -> wasmtime::Result<Self> {
+        let at = &component.indices;
+        Ok(Guests {
+            plugin: at.plugin.load(&mut *store, running)?,
+            flow_stage: at.flow_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_selection: at.flow_selection.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_template: at.flow_template.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_format: at.flow_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            expectation_stage: at.expectation_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            expectation_format: at.expectation_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            statistics_format: at.statistics_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+        })
+    }
+}
+
+/// What an error of wasmtime means.
+fn classify(error: &wasmtime::Error, store: &mut Store<HostState>, limits: Limits, allowed: Duration) -> Failure {
+    if let Some(wanted) = store.data_mut().guard.refused.take() {
+        return Failure::Memory { wanted, limit: limits.memory };
+    }
+    let text = error.root_cause().to_string();
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => Failure::Deadline(allowed),
+        Some(Trap::StackOverflow) => Failure::Stack,
+        Some(Trap::UnreachableCodeReached) => Failure::Trap("panicked or reached `unreachable`".into()),
+        Some(trap) => Failure::Trap(trap.to_string()),
+        None => {
+            if let Some(import) = text.strip_prefix("unknown import: `").and_then(|rest| rest.split('`').next()) {
+                Failure::Forbidden(import.to_string())
+            } else if text.contains("fuel") {
+                Failure::Output { limit: limits.output }
+            } else {
+                Failure::BadValue(format!("something that cannot be read: {text}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What a plugin may use up, and the guard that holds it to that.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// Limits of one plugin instance. All are on by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory, over all memories of the instance.
+    pub memory: usize,
+    /// Time of one call.
+    pub call: Duration,
+    /// Time from instantiation to the end of `configure`.
+    pub start_up: Duration,
+    /// Bytes that one call may return.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: 64 << 20,
+            call: Duration::from_secs(1),
+            start_up: Duration::from_secs(10),
+            output: 32 << 20,
+        }
+    }
+}
+
+/// Refuses growth over the limit, and remembers that it did: what the guest makes of the refusal (most abort, some catch
+/// it) must not decide what the error is called.
+#[derive(Debug)]
+pub(super) struct Guard {
+    limit: usize,
+    used: usize,
+    /// What was asked for when growth was refused last.
+    pub refused: Option<usize>,
+}
+
+impl Guard {
+    /// Tables are few and small in any sane plugin; each element costs the host a pointer.
+    const TABLE_ELEMENTS: usize = 1 << 20;
+
+    pub fn new(limit: usize) -> Self {
+        Guard { limit, used: 0, refused: None }
+    }
+
+    /// Bytes of linear memory in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl ResourceLimiter for Guard {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.used.saturating_sub(current).saturating_add(desired);
+        if total > self.limit {
+            self.refused = Some(total);
+            return Ok(false);
+        }
+        self.used = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= Self::TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_counted_over_all_memories_and_refused_over_the_limit() {
+        let mut guard = Guard::new(100);
+        assert!(guard.memory_growing(0, 40, None).unwrap());
+        assert!(guard.memory_growing(0, 40, None).unwrap());
+        assert!(guard.memory_growing(40, 60, None).unwrap());
+        assert_eq!(guard.used(), 100);
+        assert!(!guard.memory_growing(40, 41, None).unwrap());
+        assert_eq!(guard.refused, Some(101));
+        assert_eq!(guard.used(), 100);
+    }
+}

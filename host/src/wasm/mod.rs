@@ -1,0 +1,20 @@
+//! WebAssembly: compiling, limiting and calling plugins.
+//!
+//! * [`engine`] compiles and keeps what all plugins share; [`stock`] holds the plugins that the binary carries.
+//! * [`component`] turns a file into something that can be run, and says in words why it cannot.
+//! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
+
+pub mod component;
+mod config;
+pub mod engine;
+pub mod error;
+mod imports;
+pub mod instance;
+pub mod limits;
+mod stock;
+
+pub use component::{Capabilities, PluginComponent};
+pub use engine::PluginEngine;
+pub use error::{Failure, LoadError, PluginError};
+pub use instance::Instance;
+pub use limits::Limits;

@@ -1,0 +1,1 @@
+//! Stock plugin of flowgate: flows as lines that conntrack -R can load.

@@ -1,0 +1,1 @@
+//! Stock plugin of flowgate: flows and expectations as the XML of conntrack.

@@ -1,0 +1,141 @@
+//! Misbehaves on request: `do=WHAT`, on the first batch or, with `when=configure`, at start-up. With `do=nothing` it
+//! passes everything on, which is what the cost of a crossing is measured with.
+
+use flowgate_sdk::{
+    Outcome, action,
+    bindings::flowgate::conntrack::{
+        action::{Actions, Changes},
+        columns::{Annotations, Texts},
+    },
+    prelude::*,
+};
+
+struct Hostile {
+    what: String,
+}
+
+impl Plugin for Hostile {
+    fn describe() -> Description {
+        Description::new("hostile", "1.0.0", "Misbehaves on request")
+            .option("do", "WHAT", "what to do", Some("nothing"))
+            .option("when", "CALL", "`configure` or `batch`", Some("batch"))
+    }
+
+    fn configure(setup: &Setup) -> Result<Self, String> {
+        let what = setup.text("do").unwrap_or("nothing").to_string();
+        if what == "refuse" {
+            return Err("this plugin \x1b[31mrefuses\x1b[0m to start".into());
+        }
+        if setup.text("when") == Some("configure") {
+            misbehave(&what, 0);
+        }
+        Ok(Hostile { what })
+    }
+}
+
+impl FlowStage for Hostile {
+    fn process(&mut self, batch: &Flows) -> Outcome {
+        misbehave(&self.what, batch.length)
+    }
+
+    fn finish(&mut self) -> Outcome {
+        if self.what == "late-changes" {
+            return Outcome {
+                changes: Some(Changes { rows: vec![0], values: vec![0], clear: vec![0] }),
+                ..Outcome::default()
+            };
+        }
+        Outcome::default()
+    }
+}
+
+/// Does one bad thing; what does not end the plugin ends up in the outcome.
+fn misbehave(what: &str, rows: u32) -> Outcome {
+    let good = Outcome::default;
+    match what {
+        "trap" => panic!("trapped on purpose"),
+        "loop" => loop {
+            std::hint::black_box(());
+        },
+        "recurse" => {
+            recurse(1);
+            good()
+        }
+        "memory" => {
+            let mut hoard = Vec::new();
+            loop {
+                hoard.push(vec![1u8; 1 << 20]);
+                std::hint::black_box(&hoard);
+            }
+        }
+        "output" => Outcome { verdicts: vec![1; 40 << 20], ..good() },
+        // The same megabyte, named so often that the host would need many gigabytes for its copies of it.
+        "amplify" => Outcome {
+            annotations: Some(Annotations {
+                rows: vec![0; 1 << 22],
+                keys: texts(1 << 20),
+                values: texts(1 << 20),
+            }),
+            ..good()
+        },
+        "short-verdicts" => Outcome { verdicts: vec![1; rows as usize - 1], ..good() },
+        "long-verdicts" => Outcome { verdicts: vec![1; rows as usize + 1], ..good() },
+        "strange-verdict" => Outcome { verdicts: vec![7; rows as usize], ..good() },
+        "strange-row" => Outcome {
+            annotations: Some(Annotations { rows: vec![rows], keys: text("key"), values: text("value") }),
+            ..good()
+        },
+        "strange-texts" => Outcome {
+            annotations: Some(Annotations {
+                rows: vec![0],
+                keys: Texts { ends: vec![1 << 30], bytes: b"key".to_vec() },
+                values: text("value"),
+            }),
+            ..good()
+        },
+        "strange-change" => Outcome {
+            changes: Some(Changes { rows: vec![0], values: vec![5], clear: vec![0] }),
+            ..good()
+        },
+        "strange-table" => Outcome {
+            values: Some(Flows { length: 1 << 31, has: vec![1], ..Flows::default() }),
+            ..good()
+        },
+        "strange-action" => Outcome {
+            actions: Some(Actions { kinds: vec![action::DELETE], rows: vec![rows + 7], values: vec![action::NO_ROW] }),
+            ..good()
+        },
+        "ungranted" => Outcome {
+            actions: Some(Actions {
+                kinds: vec![action::DELETE; rows as usize],
+                rows: (0..rows).collect(),
+                values: vec![action::NO_ROW; rows as usize],
+            }),
+            ..good()
+        },
+        "escape" => Outcome {
+            annotations: Some(Annotations {
+                rows: vec![0],
+                keys: text("key\x1b[2J"),
+                values: Texts { ends: vec![9], bytes: b"\xff\x1b]0;x\x07\n\x9b\x00"[..9].to_vec() },
+            }),
+            ..good()
+        },
+        _ => good(),
+    }
+}
+
+fn text(text: &str) -> Texts {
+    Texts { ends: vec![text.len() as u32], bytes: text.as_bytes().to_vec() }
+}
+
+fn texts(length: u32) -> Texts {
+    Texts { ends: vec![length], bytes: vec![b'x'; length as usize] }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64) -> u64 {
+    std::hint::black_box(recurse(depth + 1) + depth)
+}
+
+flowgate_sdk::stage!(Hostile);
