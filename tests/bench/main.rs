@@ -1,0 +1,151 @@
+//! `make bench`: flowgate beside `conntrack` on one table, wall clock, CPU and peak memory, in one run.
+//!
+//! It measures and never fails on a figure. `FLOWS` (200000) is the size of the table, `ROUNDS` (5) how often each case
+//! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
+
+mod measure;
+mod report;
+
+use flowgate_test_support::{Namespace, Program, entries};
+use measure::{Figures, Sink};
+use report::Row;
+use std::path::{Path, PathBuf};
+
+/// What is compared: a name, the command line of `conntrack`, what only flowgate is given, and the goals.
+struct Case {
+    name: &'static str,
+    words: Vec<String>,
+    /// Words that `conntrack` does not know, for flowgate only.
+    more: Vec<String>,
+    sink: Sink,
+    /// To reach, as a share of the figure of `conntrack`.
+    wall: Option<f64>,
+    cpu: Option<f64>,
+    /// To reach, in milliseconds.
+    wall_ms: Option<f64>,
+}
+
+impl Case {
+    fn new(name: &'static str, words: &[&str], wall: f64) -> Self {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Self { name, words, more: Vec::new(), sink: Sink::Null, wall: Some(wall), cpu: None, wall_ms: None }
+    }
+}
+
+/// Raises the limit on entries while it lives; the limit belongs to the whole host.
+struct Limit(Option<String>);
+
+impl Limit {
+    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+    /// Makes room for so many entries in each namespace.
+    fn of(entries: u64) -> Self {
+        let before = std::fs::read_to_string(Self::PATH).expect("the kernel has connection tracking");
+        let enough = entries + entries / 10;
+        if before.trim().parse::<u64>().is_ok_and(|now| now >= enough || now == 0) {
+            return Self(None);
+        }
+        std::fs::write(Self::PATH, enough.to_string()).unwrap_or_else(|error| {
+            panic!("{} is {}, too low for {entries} flows, and cannot be raised: {error}", Self::PATH, before.trim())
+        });
+        println!("nf_conntrack_max raised from {} to {enough} for this run", before.trim());
+        Self(Some(before))
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = std::fs::write(Self::PATH, before);
+        }
+    }
+}
+
+/// A number from the environment.
+fn number(variable: &str, usual: u32) -> u32 {
+    std::env::var(variable)
+        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
+}
+
+/// Where cargo builds to.
+fn target_directory() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_flowgate")).ancestors().nth(2).expect("the target directory").to_owned()
+}
+
+/// The example plugin, named by `PLUGIN` or where `make` builds it.
+fn plugin() -> PathBuf {
+    std::env::var_os("PLUGIN")
+        .map_or_else(|| target_directory().join("wasm32-unknown-unknown/plugin/heavy_tcp.wasm"), Into::into)
+}
+
+fn main() {
+    // The program calls itself to start each measured program from a small process.
+    if std::env::args().nth(1).as_deref() == Some(measure::WORD) {
+        measure::inside();
+        return;
+    }
+    let (flows, rounds) = (number("FLOWS", 200_000), number("ROUNDS", 5).max(1));
+    let ours = std::env::var("FLOWGATE_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flowgate").to_owned());
+    let _limit = Limit::of(u64::from(flows));
+    let mut rows = Namespace::run(|namespace| {
+        entries::load(namespace, &entries::busy(flows));
+        let version = Program::new("conntrack").must(&["-V"]);
+        println!("{flows} flows, {rounds} rounds, {} against {ours}", version.trim());
+        cases().iter().filter_map(|case| run(case, &ours, rounds)).collect::<Vec<_>>()
+    });
+    // The table of all namespaces is one: the empty one must be listed after the full one is gone.
+    rows.extend(Namespace::run(|_| {
+        let empty = Case { wall: None, wall_ms: Some(10.0), ..Case::new("empty table", &["-L"], 0.0) };
+        run(&empty, &ours, rounds * 4)
+    }));
+    report::print(&rows);
+    let path = target_directory().join("bench.tsv");
+    std::fs::write(&path, report::tsv(&rows)).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
+    println!("written to {}", path.display());
+}
+
+/// The cases, in the order of the report; the empty table is none of them.
+fn cases() -> Vec<Case> {
+    let plugin = plugin();
+    let mut cases = vec![
+        Case { cpu: Some(0.9), ..Case::new("-L", &["-L"], 0.65) },
+        Case::new("-L -o extended", &["-L", "-o", "extended"], 0.65),
+        Case::new("-L -o xml", &["-L", "-o", "xml"], 0.65),
+        Case::new("-L -o save", &["-L", "-o", "save"], 0.65),
+        Case::new("-L -s ONE", &["-L", "-s", "10.0.39.25"], 0.2),
+        Case::new("-L -p udp -s CIDR", &["-L", "-p", "udp", "-s", "10.1.0.0/16"], 0.65),
+        Case { sink: Sink::Pipe, cpu: Some(0.9), ..Case::new("-L, to a pipe", &["-L"], 0.65) },
+        Case { sink: Sink::Pipe, ..Case::new("-L -o xml, to a pipe", &["-L", "-o", "xml"], 0.65) },
+    ];
+    if plugin.exists() {
+        let more = vec!["--plugin".to_owned(), plugin.display().to_string()];
+        cases.insert(6, Case { more, ..Case::new("-L --plugin example", &["-L"], 0.8) });
+    } else {
+        println!("{} is missing, so the case with a plugin is left out; `make bench` builds it", plugin.display());
+    }
+    cases
+}
+
+/// Runs a case for both programs in turn.
+fn run(case: &Case, ours: &str, rounds: u32) -> Option<Row> {
+    let mut programs = [("conntrack", case.words.clone(), Vec::new()), (ours, case.words.clone(), Vec::new())];
+    programs[1].1.extend(case.more.iter().cloned());
+    // The first call of each warms caches and is not counted; it also tells whether both list the same.
+    let mut lines = [0; 2];
+    for (at, (program, words, _)) in programs.iter().enumerate() {
+        let outcome = Program::new(*program).run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        if outcome.status != 0 {
+            println!("{}: {program} ended with status {}: {}", case.name, outcome.status, outcome.errors().trim());
+            return None;
+        }
+        lines[at] = outcome.stdout.iter().filter(|byte| **byte == b'\n').count();
+    }
+    for _ in 0..rounds {
+        for (program, words, figures) in &mut programs {
+            figures.push(measure::outside(program, words, case.sink));
+        }
+    }
+    let [theirs, ours] = programs.map(|(_, _, figures)| Figures::median(&figures));
+    Some(Row { name: case.name, lines, theirs, ours, wall: case.wall, cpu: case.cpu, wall_ms: case.wall_ms })
+}

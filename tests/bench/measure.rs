@@ -1,0 +1,86 @@
+//! Wall clock, CPU and peak memory of one run of a program.
+//!
+//! Peak memory counts from before the new program replaces the one that started it, so that a big parent would be
+//! measured instead of a small child. The benchmark therefore calls itself, and that small process starts the program.
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// First word of the command line that means: start, measure and report one program.
+pub const WORD: &str = "--measure";
+
+/// Where the measured program writes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sink {
+    /// `/dev/null`.
+    Null,
+    /// A pipe that is read as fast as possible.
+    Pipe,
+}
+
+/// What one run cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// From start to end, in milliseconds.
+    pub wall: f64,
+    /// User and system time, in milliseconds.
+    pub cpu: f64,
+    /// Largest resident memory, in MiB.
+    pub memory: f64,
+}
+
+impl Figures {
+    /// The median of each figure by itself.
+    pub fn median(runs: &[Self]) -> Self {
+        let middle = |of: fn(&Self) -> f64| {
+            let mut values: Vec<f64> = runs.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied().unwrap_or_default()
+        };
+        Self { wall: middle(|run| run.wall), cpu: middle(|run| run.cpu), memory: middle(|run| run.memory) }
+    }
+}
+
+/// Measures a program from a process of its own.
+pub fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
+    let this = std::env::current_exe().expect("this program's path");
+    let sink = if sink == Sink::Pipe { "pipe" } else { "null" };
+    let output = Command::new(this).args([WORD, sink, program]).args(words).output().expect("starting this program");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [wall, cpu, memory] if output.status.success() => Figures { wall, cpu, memory },
+        _ => panic!("measuring {program} {words:?}: {}{}", text, String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// The other side of [`outside`]: runs the program named on the command line and prints its figures.
+pub fn inside() {
+    let mut arguments = std::env::args().skip(2);
+    let piped = arguments.next().as_deref() == Some("pipe");
+    let program = arguments.next().expect("a program to measure");
+    let mut command = Command::new(&program);
+    command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
+    command.stdout(if piped { Stdio::piped() } else { Stdio::null() });
+    let start = Instant::now();
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    if let Some(mut pipe) = child.stdout.take() {
+        let mut buffer = [0; 1 << 16];
+        while pipe.read(&mut buffer).is_ok_and(|length| length > 0) {}
+    }
+    let status = child.wait().expect("its end");
+    let wall = start.elapsed();
+    assert!(status.success(), "{program} ended with {status}");
+    // One child only, so that the sum and the maximum over all children are its own.
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("its usage");
+    let milliseconds = |time: TimeVal| time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;
+    println!(
+        "{} {} {}",
+        wall.as_secs_f64() * 1e3,
+        milliseconds(usage.user_time()) + milliseconds(usage.system_time()),
+        usage.max_rss() as f64 / 1024.0
+    );
+}

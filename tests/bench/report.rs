@@ -1,0 +1,108 @@
+//! The figures as a table for people and as one for programs.
+
+use crate::measure::Figures;
+use std::fmt::Write;
+
+/// Peak memory that flowgate must not exceed, in MiB, whatever the size of the table.
+const MEMORY: f64 = 64.0;
+
+/// One case.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// What was run.
+    pub name: &'static str,
+    /// Lines that `conntrack` and flowgate wrote.
+    pub lines: [usize; 2],
+    /// Medians of `conntrack`.
+    pub theirs: Figures,
+    /// Medians of flowgate.
+    pub ours: Figures,
+    /// Goal for wall clock, as a share of that of `conntrack`.
+    pub wall: Option<f64>,
+    /// Goal for CPU, likewise.
+    pub cpu: Option<f64>,
+    /// Goal for wall clock in milliseconds.
+    pub wall_ms: Option<f64>,
+}
+
+impl Row {
+    /// The goals that were missed, in words; empty when all are reached.
+    fn missed(&self) -> String {
+        let mut missed = Vec::new();
+        let mut check = |what: &str, value: f64, goal: Option<f64>| {
+            if let Some(goal) = goal.filter(|goal| value > *goal) {
+                missed.push(format!("{what} {value:.2} > {goal}"));
+            }
+        };
+        check("wall", self.ours.wall / self.theirs.wall, self.wall);
+        check("cpu", self.ours.cpu / self.theirs.cpu, self.cpu);
+        check("wall ms", self.ours.wall, self.wall_ms);
+        check("MiB", self.ours.memory, Some(MEMORY));
+        missed.join(", ")
+    }
+
+    /// The goals, in words.
+    fn goals(&self) -> String {
+        let goals = [("wall", self.wall), ("cpu", self.cpu), ("wall ms", self.wall_ms)];
+        goals
+            .iter()
+            .filter_map(|(what, goal)| goal.map(|goal| format!("{what} <= {goal}")))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// Prints the table for people.
+pub fn print(rows: &[Row]) {
+    println!("\n{:21} {:^28} {:^23} {:^19}", "", "wall, ms", "CPU, ms", "peak memory, MiB");
+    println!(
+        "{:21} {:>9} {:>9} {:>8} {:>8} {:>8} {:>5} {:>9} {:>9}  to reach",
+        "", "conntrack", "flowgate", "ratio", "conntr.", "flowg.", "ratio", "conntrack", "flowgate"
+    );
+    for row in rows {
+        let Row { name, theirs, ours, .. } = row;
+        let missed = row.missed();
+        println!(
+            "{name:21} {:9.1} {:9.1} {:8.2} {:8.0} {:8.0} {:5.2} {:9.1} {:9.1}  {}: {}",
+            theirs.wall,
+            ours.wall,
+            ours.wall / theirs.wall,
+            theirs.cpu,
+            ours.cpu,
+            ours.cpu / theirs.cpu,
+            theirs.memory,
+            ours.memory,
+            row.goals(),
+            if missed.is_empty() { "reached".to_owned() } else { format!("MISSED ({missed})") }
+        );
+        if row.lines[0] != row.lines[1] {
+            println!("{:21} conntrack wrote {} lines and flowgate {}", "", row.lines[0], row.lines[1]);
+        }
+    }
+    println!("Memory to reach: {MEMORY} MiB at most in every case.");
+}
+
+/// The table for programs: a header, then a line per case; times in milliseconds, memory in MiB.
+pub fn tsv(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "case\tconntrack_wall\tflowgate_wall\tconntrack_cpu\tflowgate_cpu\tconntrack_memory\tflowgate_memory\tconntrack_lines\tflowgate_lines\tto_reach\tmissed\n",
+    );
+    for row in rows {
+        let Row { name, lines, theirs, ours, .. } = row;
+        let _ = writeln!(
+            text,
+            "{name}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{:.3}\t{}\t{}\t{}\t{}",
+            theirs.wall,
+            ours.wall,
+            theirs.cpu,
+            ours.cpu,
+            theirs.memory,
+            ours.memory,
+            lines[0],
+            lines[1],
+            row.goals(),
+            row.missed()
+        );
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! One line of output, split into what must be equal and the times that pass between two calls.
+
+/// A line of `-L`, in any of the formats.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Line {
+    /// The line with a `~` in place of each passing time, and nothing else changed.
+    pub rest: String,
+    /// The passing times, in seconds, in the order of their places.
+    pub times: Vec<u64>,
+}
+
+impl Line {
+    /// Takes the passing times out of a line; a line of an unknown shape is left as it is.
+    pub fn new(line: &str) -> Self {
+        if line.starts_with("<flow") {
+            return Self::take(line, &[after(line, "<timeout>"), after(line, "<deltatime>")]);
+        }
+        if ["-A ", "-D ", "-U "].iter().any(|prefix| line.starts_with(prefix)) {
+            return Self::take(line, &[line[3..].starts_with("-t ").then_some(6)]);
+        }
+        if let Some(at) = expectation(line) {
+            let clock = line.starts_with('[').then_some(1);
+            let mut taken = Self::take(line, &[clock, Some(at)]);
+            if clock.is_some() {
+                // `[~.MICROS]`: six columns, filled with blanks at their right.
+                let digits = taken.rest[3..9].trim_end_matches(' ');
+                if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    taken.rest.replace_range(3..9, "~");
+                }
+            }
+            return taken;
+        }
+        // `[LAYER-3 NUMBER ]LAYER-4 NUMBER TIMEOUT `: names take eight columns.
+        let start = if ["ipv4     2 ", "ipv6     10 "].iter().any(|family| line.starts_with(family)) {
+            9 + line[9..].find(' ').unwrap_or(0) + 1
+        } else {
+            0
+        };
+        let timeout = line.get(start + 9..).and_then(|tail| Some(start + 9 + tail.find(' ')? + 1));
+        Self::take(line, &[timeout, after(line, " delta-time=")])
+    }
+
+    /// Cuts out the decimal numbers that start at the given places, which must ascend.
+    fn take(line: &str, places: &[Option<usize>]) -> Self {
+        let (mut rest, mut times, mut done) = (String::with_capacity(line.len()), Vec::new(), 0);
+        for place in places.iter().flatten() {
+            let digits = line[*place..].bytes().take_while(u8::is_ascii_digit).count();
+            if let Ok(number) = line[*place..place + digits].parse() {
+                rest.push_str(&line[done..*place]);
+                rest.push('~');
+                times.push(number);
+                done = place + digits;
+            }
+        }
+        rest.push_str(&line[done..]);
+        Self { rest, times }
+    }
+
+    /// Is this a line around the flows, such as the head of an XML document?
+    pub fn frames(&self) -> bool {
+        self.rest.starts_with('<') && !self.rest.starts_with("<flow")
+    }
+}
+
+/// Where the text after `what` begins.
+fn after(line: &str, what: &str) -> Option<usize> {
+    line.find(what).map(|at| at + what.len())
+}
+
+/// Where the timeout of an expectation begins: `[CLOCK\t]TIMEOUT proto=`.
+fn expectation(line: &str) -> Option<usize> {
+    let at = if line.starts_with('[') { line.find('\t')? + 1 } else { 0 };
+    let tail = line[at..].trim_start_matches(|character: char| character.is_ascii_digit());
+    (tail.len() < line.len() - at && tail.starts_with(" proto=")).then_some(at)
+}
+
+/// What [`Line`] takes out, and what it must not.
+#[test]
+fn only_times_are_taken_out() {
+    for (line, rest, times) in [
+        (
+            "udp      17 29 src=1.1.1.1 mark=0 delta-time=7 use=1",
+            "udp      17 ~ src=1.1.1.1 mark=0 delta-time=~ use=1",
+            vec![29, 7],
+        ),
+        ("ipv6     10 icmpv6   58 9 src=::1 type=128", "ipv6     10 icmpv6   58 ~ src=::1 type=128", vec![9]),
+        ("udp      17 src=1.1.1.1", "udp      17 src=1.1.1.1", vec![]),
+        ("unknown  255 599 src=1.1.1.1", "unknown  255 ~ src=1.1.1.1", vec![599]),
+        ("-A -t 598 -u UNSET -s 1.1.1.1", "-A -t ~ -u UNSET -s 1.1.1.1", vec![598]),
+        ("-A -u UNSET -s 1.1.1.1", "-A -u UNSET -s 1.1.1.1", vec![]),
+        (
+            "<flow><timeout>5</timeout><mark>1</mark><deltatime>6</deltatime></flow>",
+            "<flow><timeout>~</timeout><mark>1</mark><deltatime>~</deltatime></flow>",
+            vec![5, 6],
+        ),
+        ("299 proto=17 src=1.1.1.1", "~ proto=17 src=1.1.1.1", vec![299]),
+        ("[1795480090.41579 ]\t299 proto=17", "[~.~]\t~ proto=17", vec![1795480090, 299]),
+        ("[1795480090.4 579 ]\t299 proto=17", "[~.4 579 ]\t~ proto=17", vec![1795480090, 299]),
+    ] {
+        assert_eq!(Line::new(line), Line { rest: rest.into(), times }, "{line}");
+    }
+}

@@ -1,0 +1,17 @@
+//! flowgate beside the installed `conntrack`, on one and the same table: output, error text and exit status must agree.
+//!
+//! Lines are compared sorted, because nothing promises the order of a dump. Times that pass between the two calls
+//! (the remaining timeout, the age) may differ by the time that did pass and no more. Everything else is compared byte
+//! for byte, apart from what `differences.rs` lists by command line, with a reason.
+//!
+//! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test fails
+
+mod batches;
+mod compare;
+mod differences;
+mod line;
+mod options;
+mod pipe;
+mod selectors;
+mod tables;

@@ -1,0 +1,19 @@
+//! What the tests and benchmarks of flowgate share: private network namespaces, entries made by hand, real traffic.
+//!
+//! Nothing here ever touches the connection-tracking table of the host: every helper that makes entries or traffic asks
+//! for a [`Namespace`], and the only way to get one is [`Namespace::run`], which makes it and takes it away again.
+//!
+//! Everything fails by panicking with a sentence that says what to do: a test that cannot run is a failed test, never a
+//! skipped one.
+#![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
+
+pub mod dying;
+pub mod entries;
+pub mod namespace;
+pub mod program;
+pub mod random;
+pub mod traffic;
+
+pub use namespace::Namespace;
+pub use program::{Outcome, Program};
+pub use random::Random;

@@ -1,0 +1,122 @@
+//! A fresh network namespace for one closure: its own table, its own rules, gone when the closure ends.
+
+use crate::program::Program;
+use nix::sched::{CloneFlags, unshare};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+/// Proof that the calling thread is in a network namespace of its own.
+///
+/// It cannot leave that thread. Programs started and threads spawned from it are in the namespace too.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Where files of this namespace live; removed at its end.
+    directory: PathBuf,
+    /// Namespaces belong to threads, so this must not be sent to another.
+    stays: PhantomData<*const ()>,
+}
+
+impl Namespace {
+    /// Runs `body` in a fresh network namespace with loopback up; a panic of `body` is passed on.
+    ///
+    /// Mounts are private too, so that [`Namespace::label_map`] changes no file of the host. Needs root.
+    pub fn run<R: Send>(body: impl FnOnce(&Namespace) -> R + Send) -> R {
+        let outcome = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+                if let Err(error) = unshare(flags) {
+                    panic!("cannot make a private network namespace: {error}; run the tests as root");
+                }
+                Program::new("mount").must(&["--make-rprivate", "/"]);
+                let namespace = Namespace { directory: temporary_directory(), stays: PhantomData };
+                namespace.ip("link set lo up");
+                body(&namespace)
+            });
+            thread.join()
+        });
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Where files of this namespace may be put; removed with it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Sets a sysctl of this namespace, for example `netfilter/nf_conntrack_acct`.
+    pub fn set(&self, name: &str, value: impl ToString) {
+        let path = Path::new("/proc/sys/net").join(name);
+        std::fs::write(&path, value.to_string()).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
+    }
+
+    /// Accounting of packets and bytes, and time stamps, for entries made from now on.
+    pub fn account(&self, on: bool) {
+        self.set("netfilter/nf_conntrack_acct", u8::from(on));
+        self.set("netfilter/nf_conntrack_timestamp", u8::from(on));
+    }
+
+    /// Makes entries of real traffic live for an hour, so that none goes away between two listings.
+    pub fn keep_entries(&self) {
+        let directory = Path::new("/proc/sys/net/netfilter");
+        let listing = std::fs::read_dir(directory).expect("the kernel has connection tracking");
+        let mut changed = 0;
+        for name in listing.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            // Not that of fragments, which is no timeout of entries.
+            if name.contains("timeout") && !name.contains("frag6") {
+                self.set(&format!("netfilter/{name}"), 3600);
+                changed += 1;
+            }
+        }
+        assert!(changed > 10, "expected the timeouts of connection tracking in {}", directory.display());
+    }
+
+    /// Loads nft rules.
+    pub fn nft(&self, rules: &str) {
+        Program::new("nft").must_with(&["-f", "-"], rules.as_bytes());
+    }
+
+    /// Runs `ip` with words separated by blanks.
+    pub fn ip(&self, words: &str) {
+        Program::new("ip").must(&words.split_whitespace().collect::<Vec<_>>());
+    }
+
+    /// Puts `text` where programs look for the names of labels, for this namespace only.
+    pub fn label_map(&self, text: &str) {
+        let layers = self.directory.join("etc");
+        std::fs::create_dir(&layers).expect("a directory of this namespace");
+        let mount = Program::new("mount");
+        // The upper layer must not itself be an overlay, which /tmp is in a container.
+        mount.must(&["-t", "tmpfs", "tmpfs", &layers.display().to_string()]);
+        for name in ["upper", "work"] {
+            std::fs::create_dir(layers.join(name)).expect("a directory in a fresh tmpfs");
+        }
+        let at = layers.display();
+        mount.must(&[
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            &format!("lowerdir=/etc,upperdir={at}/upper,workdir={at}/work"),
+            "/etc",
+        ]);
+        std::fs::create_dir_all("/etc/xtables").expect("a directory in the overlay");
+        std::fs::write("/etc/xtables/connlabel.conf", text).expect("a file in the overlay");
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Only this thread sees the mount, and it ends with it; but a mount point cannot be removed.
+        let _ = nix::mount::umount2(&self.directory.join("etc"), nix::mount::MntFlags::MNT_DETACH);
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A new directory that nobody else uses.
+fn temporary_directory() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("flowgate-test-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
+    path
+}

@@ -1,0 +1,147 @@
+//! Running programs: captured output, exact exit status, and a clear sentence when one is not installed.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A program to run, and how it is to be started.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What is executed: a name looked up in `PATH`, or a path.
+    pub path: PathBuf,
+    /// What the program is told that it is called (`argv[0]`); `path` when absent.
+    pub called: Option<OsString>,
+    /// Environment variables set for it, over the inherited ones.
+    pub environment: Vec<(String, String)>,
+    /// User and group that it runs as; the caller's when absent.
+    pub user: Option<u32>,
+}
+
+/// How a program ended and what it wrote.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// Everything written to standard output.
+    pub stdout: Vec<u8>,
+    /// Everything written to standard error.
+    pub stderr: Vec<u8>,
+    /// Exit status as a shell reports it: 0-255, or 128 plus the number of the signal that ended it.
+    pub status: i32,
+}
+
+impl Outcome {
+    /// Standard output as text, with a replacement character for anything that is not UTF-8.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text, with a replacement character for anything that is not UTF-8.
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}
+
+/// Exit status as a shell reports it: the status, or 128 plus the signal.
+pub fn shell_status(status: std::process::ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
+}
+
+impl Program {
+    /// A program by name or path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), called: None, environment: Vec::new(), user: None }
+    }
+
+    /// The same program under another `argv[0]`.
+    pub fn called(mut self, name: &str) -> Self {
+        self.called = Some(name.into());
+        self
+    }
+
+    /// The same program with an environment variable set.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The same program run as another user and group, without supplementary groups or capabilities.
+    pub fn user(mut self, id: u32) -> Self {
+        self.user = Some(id);
+        self
+    }
+
+    /// The command, ready for redirections that [`Program::run`] does not offer.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(arguments);
+        if let Some(name) = &self.called {
+            command.arg0(name);
+        }
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        if let Some(id) = self.user {
+            // The standard library drops the supplementary groups of root by itself.
+            command.uid(id).gid(id);
+        }
+        command
+    }
+
+    /// Runs it to its end, with `input` on standard input.
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Outcome {
+        let mut command = self.command(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{}", self.explain(&error)));
+        let output = std::thread::scope(|scope| {
+            if let Some(mut pipe) = child.stdin.take() {
+                // A program that stops reading early is its own business: its status will tell.
+                scope.spawn(move || pipe.write_all(input));
+            }
+            child.wait_with_output().unwrap_or_else(|error| panic!("waiting for {}: {error}", self.path.display()))
+        });
+        Outcome { stdout: output.stdout, stderr: output.stderr, status: shell_status(output.status) }
+    }
+
+    /// Runs it to its end, with nothing on standard input.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs it, panics unless it succeeds, and returns its standard output.
+    pub fn must(&self, arguments: &[&str]) -> String {
+        self.must_with(arguments, b"")
+    }
+
+    /// Runs it with `input`, panics unless it succeeds, and returns its standard output.
+    pub fn must_with(&self, arguments: &[&str], input: &[u8]) -> String {
+        let outcome = self.run_with(arguments, input);
+        assert!(
+            outcome.status == 0,
+            "`{} {}` ended with status {}:\n{}",
+            self.path.display(),
+            arguments.join(" "),
+            outcome.status,
+            outcome.errors()
+        );
+        outcome.text()
+    }
+
+    /// The sentence for a program that cannot be started.
+    pub fn explain(&self, error: &std::io::Error) -> String {
+        let name = self.path.display().to_string();
+        let package = match name.as_str() {
+            "conntrack" => "conntrack",
+            "nft" => "nftables",
+            "ip" => "iproute2",
+            "ping" => "iputils-ping",
+            "mount" => "mount",
+            _ => return format!("cannot run {name}: {error}"),
+        };
+        match error.kind() {
+            std::io::ErrorKind::NotFound => format!("{name} is not installed: apt-get install {package}"),
+            _ => format!("cannot run {name}: {error}"),
+        }
+    }
+}

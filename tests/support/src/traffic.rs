@@ -1,0 +1,225 @@
+//! Real traffic between addresses of loopback: TCP, UDP, ICMP, both kinds of NAT, helpers and their expectations.
+
+use crate::{Namespace, Program};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+/// Where the server of all traffic listens, in both families.
+pub const SERVERS: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
+/// Addresses whose traffic is sent on to [`SERVERS`] by destination NAT, for TCP port 80 and UDP port 5353.
+pub const DOORS: [&str; 2] = ["10.9.0.80", "2001:db8:9::80"];
+/// What source NAT makes of the source of UDP to port 5000.
+pub const OUTSIDES: [&str; 2] = ["10.9.0.77", "2001:db8:9::77"];
+/// Port of the server that speaks just enough FTP for the helper.
+pub const FTP: u16 = 2121;
+/// Port at which the TFTP helper looks on.
+pub const TFTP: u16 = 6969;
+
+/// The rules: connection tracking on, helpers, NAT both ways, and TCP port 81 that never answers.
+const RULES: &str = r#"
+table inet traffic {
+    ct helper look-at-ftp { type "ftp" protocol tcp; }
+    ct helper look-at-tftp { type "tftp" protocol udp; }
+    chain output {
+        type filter hook output priority filter;
+        ct state new tcp dport 2121 ct helper set "look-at-ftp"
+        ct state new udp dport 6969 ct helper set "look-at-tftp"
+    }
+    chain input {
+        type filter hook input priority filter;
+        tcp dport 81 drop
+    }
+    chain doors {
+        type nat hook output priority -100;
+        ip daddr 10.9.0.80 tcp dport 80 dnat ip to 10.9.0.1:8080
+        ip daddr 10.9.0.80 tcp dport 2121 dnat ip to 10.9.0.1:2121
+        ip daddr 10.9.0.80 udp dport 5353 dnat ip to 10.9.0.1:5300
+        ip6 daddr 2001:db8:9::80 tcp dport 80 dnat ip6 to [2001:db8:9::1]:8080
+        ip6 daddr 2001:db8:9::80 udp dport 5353 dnat ip6 to [2001:db8:9::1]:5300
+    }
+    chain outsides {
+        type nat hook postrouting priority 100;
+        ip daddr 10.9.0.1 udp dport 5000 snat ip to 10.9.0.77
+        ip6 daddr 2001:db8:9::1 udp dport 5000 snat ip6 to 2001:db8:9::77
+    }
+}
+"#;
+
+/// Sockets held open, so that their entries keep their state.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    streams: Vec<TcpStream>,
+    listeners: Vec<TcpListener>,
+    datagrams: Vec<UdpSocket>,
+}
+
+impl Traffic {
+    /// Addresses and rules, without traffic yet.
+    pub fn prepare(namespace: &Namespace) -> Self {
+        for address in ["10.9.0.1/32", "10.9.0.77/32", "10.9.0.80/32"] {
+            namespace.ip(&format!("address add {address} dev lo"));
+        }
+        for address in ["2001:db8:9::1/128", "2001:db8:9::77/128", "2001:db8:9::80/128"] {
+            namespace.ip(&format!("-6 address add {address} dev lo nodad"));
+        }
+        namespace.nft(RULES);
+        Self::default()
+    }
+
+    /// Everything at once: see the other methods.
+    pub fn everything(namespace: &Namespace) -> Self {
+        let mut traffic = Self::prepare(namespace);
+        for family in 0..2 {
+            traffic.tcp_open(&socket(SERVERS[family], 8080), &socket(DOORS[family], 80));
+            traffic.tcp_open(&socket(SERVERS[family], 8081), &socket(SERVERS[family], 8081));
+            traffic.tcp_closed(&socket(SERVERS[family], 8082));
+            traffic.tcp_refused(&socket(SERVERS[family], 8083));
+            traffic.tcp_unanswered(&socket(SERVERS[family], 81));
+            traffic.udp(&socket(SERVERS[family], 5300), &socket(DOORS[family], 5353), true);
+            traffic.udp(&socket(SERVERS[family], 5000), &socket(SERVERS[family], 5000), true);
+            traffic.udp(&socket(SERVERS[family], 5001), &socket(SERVERS[family], 5001), false);
+            traffic.tftp(&socket(SERVERS[family], TFTP));
+        }
+        traffic.ftp(&socket(SERVERS[0], FTP), &socket(SERVERS[0], FTP), true);
+        traffic.ftp(&socket(SERVERS[0], FTP), &socket(SERVERS[0], FTP), false);
+        traffic.ftp(&socket(SERVERS[0], FTP), &socket(DOORS[0], FTP), true);
+        ping(SERVERS[0]);
+        ping(SERVERS[1]);
+        traffic
+    }
+
+    /// A TCP connection that stays open and has carried data both ways; the client calls `door`.
+    pub fn tcp_open(&mut self, server: &SocketAddr, door: &SocketAddr) {
+        let listener = listen(server);
+        let mut client = TcpStream::connect(door).unwrap_or_else(|error| panic!("connecting to {door}: {error}"));
+        let (mut accepted, _) = listener.accept().expect("the connection");
+        exchange(&mut client, &mut accepted);
+        self.streams.extend([client, accepted]);
+        self.listeners.push(listener);
+    }
+
+    /// A TCP connection that was closed by both sides.
+    pub fn tcp_closed(&mut self, server: &SocketAddr) {
+        let listener = listen(server);
+        let mut client = TcpStream::connect(server).expect("connecting");
+        let (mut accepted, _) = listener.accept().expect("the connection");
+        exchange(&mut client, &mut accepted);
+        drop(client);
+        // Wait for the client's end before ending too: otherwise the order of the two is anybody's guess.
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut accepted, &mut rest).expect("the client's end");
+    }
+
+    /// A TCP connection that is refused with a reset.
+    pub fn tcp_refused(&mut self, server: &SocketAddr) {
+        assert!(TcpStream::connect(server).is_err(), "nobody listens at {server}");
+    }
+
+    /// A TCP connection whose first packet is never answered.
+    pub fn tcp_unanswered(&mut self, server: &SocketAddr) {
+        assert!(TcpStream::connect_timeout(server, Duration::from_millis(50)).is_err(), "a rule drops {server}");
+    }
+
+    /// UDP from a new port to `door`, where `server` listens behind; answered or not.
+    pub fn udp(&mut self, server: &SocketAddr, door: &SocketAddr, answered: bool) {
+        let at = UdpSocket::bind(server).unwrap_or_else(|error| panic!("binding UDP {server}: {error}"));
+        let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
+        client.send_to(b"question", door).expect("sending");
+        let mut buffer = [0; 64];
+        at.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
+        let (length, from) =
+            at.recv_from(&mut buffer).unwrap_or_else(|error| panic!("waiting for UDP at {server}: {error}"));
+        if answered {
+            at.send_to(&buffer[..length], from).expect("answering");
+            client.recv_from(&mut buffer).unwrap_or_else(|error| panic!("waiting for the answer of {server}: {error}"));
+        }
+        self.datagrams.extend([at, client]);
+    }
+
+    /// `count` datagrams of eight bytes from one fixed port to another, and as many answers.
+    pub fn udp_exactly(&mut self, from: &SocketAddr, to: &SocketAddr, count: usize) {
+        let (client, server) =
+            (UdpSocket::bind(from).expect("a UDP socket"), UdpSocket::bind(to).expect("a UDP socket"));
+        let mut buffer = [0; 64];
+        for _ in 0..count {
+            client.send_to(b"12345678", to).expect("sending");
+            server.recv_from(&mut buffer).expect("receiving");
+            server.send_to(b"12345678", from).expect("answering");
+            client.recv_from(&mut buffer).expect("receiving");
+        }
+    }
+
+    /// A request for a file by TFTP, which makes the helper expect the answer from another port.
+    pub fn tftp(&mut self, server: &SocketAddr) {
+        let at = UdpSocket::bind(server).expect("a UDP socket");
+        let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
+        // Opcode 1 is a read request (RFC 1350, section 5).
+        client.send_to(b"\0\x01flows\0octet\0", server).expect("sending");
+        let mut buffer = [0; 64];
+        at.recv_from(&mut buffer).expect("the request");
+        self.datagrams.extend([at, client]);
+    }
+
+    /// More TFTP requests to a server that [`Traffic::tftp`] has set up, each from its own port: as many entries with a
+    /// helper, and as many expectations.
+    pub fn tftp_more(&mut self, server: &SocketAddr, count: usize) {
+        for _ in 0..count {
+            // Nobody reads them: the server's queue overflows, which is of no interest to connection tracking.
+            let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
+            client.send_to(b"\0\x01flows\0octet\0", server).expect("sending");
+        }
+    }
+
+    /// An FTP control connection in which the server announces a data port; `fetched`: the client calls there, so that
+    /// an expected connection stands beside its master, otherwise the expectation stays. Where `door` leads to the server
+    /// by NAT, the helper rewrites the announcement, and the entry gets a sequence adjustment.
+    pub fn ftp(&mut self, server: &SocketAddr, door: &SocketAddr, fetched: bool) {
+        let control = listen(server);
+        let data = listen(&SocketAddr::new(server.ip(), 0));
+        let port = data.local_addr().expect("an address").port();
+        let mut client = BufReader::new(TcpStream::connect(door).expect("connecting"));
+        let (mut accepted, _) = control.accept().expect("the connection");
+        let mut line = String::new();
+        let host = server.ip().to_string().replace('.', ",");
+        // Replies 220 and 227 of RFC 959, section 4.2.
+        for reply in
+            ["220 ready\r\n".into(), format!("227 Entering Passive Mode ({host},{},{})\r\n", port >> 8, port & 0xff)]
+        {
+            accepted.write_all(reply.as_bytes()).expect("replying");
+            client.read_line(&mut line).expect("the reply");
+            client.get_mut().write_all(b"NOOP\r\n").expect("a command");
+            BufReader::new(&mut accepted).read_line(&mut String::new()).expect("the command");
+        }
+        if fetched {
+            let client = TcpStream::connect((door.ip(), port)).expect("connecting to the announced port");
+            self.streams.extend([client, data.accept().expect("the expected connection").0]);
+        }
+        self.streams.extend([client.into_inner(), accepted]);
+        self.listeners.extend([data]);
+    }
+}
+
+/// One echo request of ICMP or ICMPv6 and its reply.
+pub fn ping(address: &str) {
+    Program::new("ping").must(&["-c", "1", "-W", "5", address]);
+}
+
+/// An address and a port.
+pub fn socket(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
+}
+
+fn listen(address: &SocketAddr) -> TcpListener {
+    TcpListener::bind(address).unwrap_or_else(|error| panic!("listening at {address}: {error}"))
+}
+
+/// A line each way.
+fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
+    let mut line = String::new();
+    client.write_all(b"question\n").expect("sending");
+    BufReader::new(&mut *server).read_line(&mut line).expect("receiving");
+    server.write_all(b"answer\n").expect("sending");
+    BufReader::new(client).read_line(&mut line).expect("receiving");
+}
