@@ -479,3 +479,64 @@ fn posix_ends_options_at_the_first_other_word() {
     let environment = FakeEnvironment { posixly_correct: true, ..FakeEnvironment::default() };
     assert_eq!(settings_in("foo -L", &environment).command, Command::Help);
 }
+
+#[test]
+fn no_command_line_is_a_panic() {
+    const PIECES: [&[u8]; 40] = [
+        b"-",
+        b"-",
+        b"--",
+        b"=",
+        b"L",
+        b"D",
+        b"I",
+        b"U",
+        b"R",
+        b"s",
+        b"d",
+        b"p",
+        b"n",
+        b"j",
+        b"u",
+        b"o",
+        b"m",
+        b"w",
+        b"tcp",
+        b"icmp",
+        b"src",
+        b"reply-",
+        b"mask-",
+        b"label-",
+        b"plugin",
+        b",",
+        b"!",
+        b"/",
+        b":",
+        b"[",
+        b"]",
+        b"1.2.3.4",
+        b"::1",
+        b"0x",
+        b"99999999999999999999",
+        b"\xff",
+        b"\"",
+        b"\\",
+        b"expect",
+        b" ",
+    ];
+    let mut seed: u64 = 42;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as usize % below
+    };
+    let mut environment = labelled();
+    for _ in 0..50_000 {
+        let words: Vec<OsString> = (0..random(6))
+            .map(|_| OsString::from_vec((0..random(5)).flat_map(|_| PIECES[random(PIECES.len())]).copied().collect()))
+            .collect();
+        let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b" "].concat()).collect();
+        let _ = parse(OsStr::new("flowgate"), &words, &environment);
+        environment.files.insert(b"file".to_vec(), text);
+        let _ = parse_as("flowgate", "-R file", &environment);
+    }
+}
