@@ -10,6 +10,8 @@ pub mod request;
 pub mod socket;
 mod stop;
 mod sys;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
 pub use batch::{Batches, Fate};

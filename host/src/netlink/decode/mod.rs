@@ -7,6 +7,8 @@ mod expectation;
 mod flow;
 mod row;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod tuple;
 mod unknown;
 
