@@ -1,13 +1,11 @@
 //! Decoding expectations into the columns of a batch.
 
 use super::attribute::{Attributes, DecodeError, be16, be32, child, string};
-use super::columns::{
-    ROW_LIMIT, TEXT_LIMIT, clear_expected_nat, clear_raw, clear_sparse, clear_tuples, push_sparse,
-};
+use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_expected_nat, clear_raw, clear_sparse, clear_tuples, push_sparse};
 use super::flow::{Arrival, push_key};
 use super::tuple::Key;
 use super::unknown::Unknown;
-use crate::model::{ExpectedNat, Expectations, RawAttributes, event, expectation_field as bits, field};
+use crate::model::{Expectations, ExpectedNat, RawAttributes, event, expectation_field as bits, field};
 use crate::netlink::message::Message;
 use crate::netlink::wire::expectation;
 

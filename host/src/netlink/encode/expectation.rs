@@ -47,8 +47,7 @@ pub fn create(entry: ExpectationEntry<'_>, exclusive: bool) -> Result<Request, E
     if entry.has(bits::HELPER)
         && let Some(helper) = text(&batch.helper, row)
     {
-        attributes
-            .push(DefaultNla::new(expectation::HELP_NAME, name("the name of a helper", helper, HELPER_NAME)?));
+        attributes.push(DefaultNla::new(expectation::HELP_NAME, name("the name of a helper", helper, HELPER_NAME)?));
     }
     if entry.has(bits::FUNCTION)
         && let Some(function) = text(&batch.function, row)
@@ -121,11 +120,7 @@ pub fn delete_of_helper(helper: &[u8]) -> Result<Request, EncodeError> {
 /// A request to delete **all** expectations. The kernel does not heed a family here.
 #[must_use]
 pub fn flush() -> Request {
-    Request::expectations(
-        expectation_message::DELETE,
-        Head { flags: wire::ACK, family: 0, version: 0 },
-        Vec::new(),
-    )
+    Request::expectations(expectation_message::DELETE, Head { flags: wire::ACK, family: 0, version: 0 }, Vec::new())
 }
 
 /// Master, expected tuple and mask, as far as they are there.
@@ -176,9 +171,7 @@ fn direction(tuples: &Tuples, row: usize, family: u8, number: u8, l4: bool) -> D
 }
 
 fn id(entry: &ExpectationEntry<'_>) -> Option<DefaultNla> {
-    entry
-        .has(bits::ID)
-        .then(|| DefaultNla::new(expectation::ID, at(&entry.batch.id, entry.row).to_be_bytes().to_vec()))
+    entry.has(bits::ID).then(|| DefaultNla::new(expectation::ID, at(&entry.batch.id, entry.row).to_be_bytes().to_vec()))
 }
 
 fn zone(entry: &ExpectationEntry<'_>) -> Option<DefaultNla> {

@@ -135,11 +135,8 @@ fn values(
     if entry.has(field::MARK) {
         attributes.push(ConntrackAttribute::CtaMark(at(&flows.mark, row)));
     }
-    let number = if entry.has(field::PROTOCOL | field::REPLY_PROTOCOL) {
-        Some(at(&flows.protocol, row))
-    } else {
-        number
-    };
+    let number =
+        if entry.has(field::PROTOCOL | field::REPLY_PROTOCOL) { Some(at(&flows.protocol, row)) } else { number };
     attributes.extend(protoinfo_of(entry, number));
     let Some(rare) = &flows.rare else {
         return Ok(());
@@ -166,10 +163,9 @@ fn values(
         }
         attributes.push(ConntrackAttribute::Other(nest(flow::HELP, &parts)));
     }
-    for (bit, column, kind) in [
-        (field::LABELS, &rare.labels, flow::LABELS),
-        (field::LABELS_MASK, &rare.labels_mask, flow::LABELS_MASK),
-    ] {
+    for (bit, column, kind) in
+        [(field::LABELS, &rare.labels, flow::LABELS), (field::LABELS_MASK, &rare.labels_mask, flow::LABELS_MASK)]
+    {
         if entry.has(bit)
             && let Some(labels) = text(column, row)
         {
@@ -279,11 +275,8 @@ fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
         return;
     };
     let v4 = entry.family == crate::model::family::IPV4;
-    let [low, high] = if v4 {
-        [part::NAT_V4_MINIP, part::NAT_V4_MAXIP]
-    } else {
-        [part::NAT_V6_MINIP, part::NAT_V6_MAXIP]
-    };
+    let [low, high] =
+        if v4 { [part::NAT_V4_MINIP, part::NAT_V4_MAXIP] } else { [part::NAT_V6_MINIP, part::NAT_V6_MAXIP] };
     let of_row = nat.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();
     for index in first..first + of_row {
         let (bit, kind) = match at(&nat.destination, index) {

@@ -98,13 +98,11 @@ impl Direction {
     /// The attributes inside a tuple.
     pub fn attributes(&self) -> Vec<Tuple> {
         let mut parts = Vec::with_capacity(3);
-        let addresses: Vec<IPTuple> = [
-            self.source.map(IPTuple::SourceAddress),
-            self.destination.map(IPTuple::DestinationAddress),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let addresses: Vec<IPTuple> =
+            [self.source.map(IPTuple::SourceAddress), self.destination.map(IPTuple::DestinationAddress)]
+                .into_iter()
+                .flatten()
+                .collect();
         if !addresses.is_empty() {
             parts.push(Tuple::Ip(addresses));
         }
