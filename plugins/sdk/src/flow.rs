@@ -330,6 +330,17 @@ impl<'a> Flow<'a> {
         (self.carried(field::ORIGINAL_VTAG, &sctp.original_vtag), self.carried(field::REPLY_VTAG, &sctp.reply_vtag))
     }
 
+    /// DCCP role (0 client, 1 server) and handshake sequence number.
+    #[must_use]
+    pub fn dccp(&self) -> Option<(u8, u64)> {
+        if !self.has(field::DCCP) {
+            return None;
+        }
+        let dccp = &self.batch.rare.as_ref()?.dccp;
+        let at = dccp.rows.binary_search(&(self.row as u32)).ok()?;
+        Some((*dccp.role.get(at)?, dccp.handshake.get(at).copied().unwrap_or_default()))
+    }
+
     /// Helper's name.
     #[must_use]
     pub fn helper(&self) -> Option<&'a [u8]> {
