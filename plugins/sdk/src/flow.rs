@@ -84,8 +84,8 @@ pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
 /// ([`crate::Description::reads`]) counts as not carried.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
-    batch: &'a Flows,
-    row: usize,
+    pub(crate) batch: &'a Flows,
+    pub(crate) row: usize,
 }
 
 /// One direction of a flow.
@@ -126,7 +126,7 @@ impl<'a> Flow<'a> {
     }
 
     #[inline]
-    fn carried<T: Copy + Default>(&self, fields: u64, column: &[T]) -> Option<T> {
+    pub(crate) fn carried<T: Copy + Default>(&self, fields: u64, column: &[T]) -> Option<T> {
         if self.has(fields) { Some(at(column, self.row)) } else { None }
     }
 
@@ -328,17 +328,6 @@ impl<'a> Flow<'a> {
     pub fn vtags(&self) -> (Option<u32>, Option<u32>) {
         let Some(sctp) = self.batch.sctp.as_ref() else { return (None, None) };
         (self.carried(field::ORIGINAL_VTAG, &sctp.original_vtag), self.carried(field::REPLY_VTAG, &sctp.reply_vtag))
-    }
-
-    /// DCCP role (0 client, 1 server) and handshake sequence number.
-    #[must_use]
-    pub fn dccp(&self) -> Option<(u8, u64)> {
-        if !self.has(field::DCCP) {
-            return None;
-        }
-        let dccp = &self.batch.rare.as_ref()?.dccp;
-        let at = dccp.rows.binary_search(&(self.row as u32)).ok()?;
-        Some((*dccp.role.get(at)?, dccp.handshake.get(at).copied().unwrap_or_default()))
     }
 
     /// Helper's name.
