@@ -69,7 +69,7 @@ pub use bindings::flowgate::conntrack::{
     setup::{Description, Setup},
     statistics::Counts,
 };
-pub use expectation::Expectation;
+pub use expectation::{Expectation, ExpectedTranslation};
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, protocol, state, statistics, status, verdict,

@@ -2,7 +2,10 @@
 
 use crate::{
     Direction, Flow,
-    bindings::flowgate::conntrack::{columns::SparseTexts, flow::Rare},
+    bindings::flowgate::conntrack::{
+        columns::{RawAttributes, SparseTexts},
+        flow::Rare,
+    },
     field,
     flow::at,
 };
@@ -163,12 +166,7 @@ impl<'a> Flow<'a> {
 
     /// Attributes without a field of their own: where each stood, as in `columns.raw-attributes`, and its payload.
     pub fn unknown(&self) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
-        let row = self.row as u32;
-        self.rare(field::UNKNOWN).into_iter().flat_map(move |rare| {
-            let all = &rare.unknown;
-            let (first, last) = (all.rows.partition_point(|&of| of < row), all.rows.partition_point(|&of| of <= row));
-            (first..last).filter_map(|i| Some((*all.paths.get(i)?, all.payloads.get(i)?)))
-        })
+        unknown(self.rare(field::UNKNOWN).map(|rare| &rare.unknown), self.row)
     }
 
     /// Id of the event's network namespace; none for the host's own.
@@ -191,4 +189,16 @@ impl<'a> Flow<'a> {
     pub fn synthetic(&self) -> bool {
         self.has(field::SYNTHETIC)
     }
+}
+
+/// Paths and payloads of a row.
+pub(crate) fn unknown<'a>(
+    attributes: Option<&'a RawAttributes>,
+    row: usize,
+) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
+    let row = row as u32;
+    attributes.into_iter().flat_map(move |all| {
+        let (first, last) = (all.rows.partition_point(|&of| of < row), all.rows.partition_point(|&of| of <= row));
+        (first..last).filter_map(|i| Some((*all.paths.get(i)?, all.payloads.get(i)?)))
+    })
 }
