@@ -1,4 +1,15 @@
 //! flowgate: the kernel's connection tracking, streamed through WebAssembly components.
+//!
+//! * [`cli`]: a command line becomes settings.
+//! * [`command`]: settings become a pipeline, and its end an exit status.
+//! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
+//! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
+//! * [`wasm`]: the plugins' side.
+
 pub mod cli;
+pub mod command;
 pub mod model;
 pub mod netlink;
+pub mod pipeline;
+pub mod text;
+pub mod wasm;

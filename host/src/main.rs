@@ -1,1 +1,56 @@
-fn main() {}
+//! The program: signals, and how the process ends. Everything else is the library's.
+
+use std::{process::ExitCode, time::Duration};
+
+use flowgate::{
+    command::{self, Exit, report},
+    netlink::Stop,
+};
+use signal_hook::low_level::emulate_default_handler;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long what is under way may take to end after a signal: a reader that does not read holds up the writing for ever.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(exit) => exit,
+        Err(error) => {
+            report::banner(&format!("cannot start: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> std::io::Result<ExitCode> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_else(|| "flowgate".into());
+    let arguments: Vec<_> = arguments.collect();
+    let stop = Stop::new()?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let worker_stop = stop.clone();
+        let mut work = tokio::task::spawn_blocking(move || command::run(&program, &arguments, &worker_stop));
+        let caught = tokio::select! {
+            done = &mut work => return Ok(end(done.unwrap_or(Exit::Failure))),
+            _ = interrupt.recv() => libc::SIGINT,
+            _ = terminate.recv() => libc::SIGTERM,
+        };
+        stop.stop();
+        let _ = tokio::time::timeout(PATIENCE, work).await;
+        // As a program that does not catch the signal: the shell and its scripts see what happened.
+        let _ = emulate_default_handler(caught);
+        Ok(ExitCode::FAILURE)
+    })
+}
+
+/// The exit status; nobody to read the output ends the process as SIGPIPE does.
+fn end(exit: Exit) -> ExitCode {
+    if exit == Exit::BrokenPipe {
+        let _ = emulate_default_handler(libc::SIGPIPE);
+    }
+    ExitCode::from(exit.status())
+}

@@ -15,8 +15,7 @@ pub fn build(request: &Request, command: Command, family: Option<u8>) -> Expecta
     }
     let given = &request.protocol_values;
     let protocol = request.protocol.map_or(0, |protocol| protocol.number);
-    let words =
-        request.protocol.is_some_and(|protocol| protocol.handler.is_some_and(|handler| has_ports(handler.number)));
+    let words = request.protocol.is_some_and(|protocol| protocol.handler.is_some());
     let named = tuples(request.source, request.destination, given.original);
     let mut row = Expectations {
         length: 1,
@@ -42,11 +41,6 @@ pub fn build(request: &Request, command: Command, family: Option<u8>) -> Expecta
     }
     row.has = vec![has];
     row
-}
-
-/// Whether expectations of the protocol have ports or keys; ICMP takes no options here.
-fn has_ports(protocol: u8) -> bool {
-    crate::model::protocol::has_ports(protocol) || protocol == crate::model::protocol::GRE
 }
 
 fn tuples(source: Option<IpAddr>, destination: Option<IpAddr>, words: [u16; 2]) -> Tuples {

@@ -7,6 +7,7 @@ mod environment;
 mod error;
 mod expectation;
 mod getopt;
+mod known;
 mod labels;
 mod legality;
 pub mod options;
@@ -47,7 +48,7 @@ pub fn has_own_options(program: &OsStr) -> bool {
     program.as_bytes().rsplit(|byte| *byte == b'/').next() != Some(b"conntrack")
 }
 
-/// Reads a command line. `program` is argv[0] as typed, `arguments` are the others.
+/// Reads a command line. `program` is the first word of argv as typed, `arguments` are the others.
 pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
     let mut warnings = Vec::new();
     let mut parser = Parser { own: has_own_options(program), environment, warnings: &mut warnings };
@@ -152,7 +153,7 @@ impl Parser<'_> {
             label_map,
             help_protocol: help.map(|protocol| HelpProtocol {
                 number: protocol.number,
-                name: request::protocol_title(&protocol, || Database::load(self.environment)),
+                name: protocol.title(|| Database::load(self.environment)),
                 has_options: protocol.handler.is_some(),
             }),
             plugins: request.plugins.clone(),

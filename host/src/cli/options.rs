@@ -130,7 +130,7 @@ pub struct OptionSpec {
     /// What stands for the value in help.
     pub placeholder: &'static str,
     /// What each command makes of it: `R` required, `o` allowed, `.` illegal, `T` one of a pair of addresses. The
-    /// columns are those of [`column`].
+    /// columns are those of [`column()`].
     pub legality: &'static str,
     /// Where help speaks of it.
     pub section: Section,

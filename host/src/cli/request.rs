@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use super::environment::Environment;
 use super::error::{CliError, Word};
-use super::getopt::{Argument, Found, LongOption, Options, Scanner};
-use super::options::{COMMANDS, Key, KeySet, OPTIONS, Section};
-use super::protocols::{Database, HANDLERS, Protocol, ProtocolKey, ProtocolValues};
+use super::getopt::{Found, Scanner};
+use super::known::{Id, Known};
+use super::options::{Key, KeySet, OPTIONS};
+use super::protocols::{Database, Protocol, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
 use super::{plugin, values};
 use crate::model;
@@ -154,66 +155,6 @@ impl Default for Request {
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
         }
-    }
-}
-
-/// What the scanner reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Id {
-    Command(Command),
-    Option(Key),
-    Protocol(ProtocolKey),
-}
-
-/// The options that exist at the moment.
-struct Known {
-    long: Vec<LongOption<Id>>,
-}
-
-impl Known {
-    /// All but those of protocols. `own` says whether those that the classic program does not have are among them.
-    fn new(own: bool) -> Self {
-        let commands = COMMANDS.iter().map(|spec| LongOption {
-            name: spec.long,
-            argument: spec.arguments.1,
-            exact: false,
-            id: Id::Command(spec.command),
-        });
-        let options = OPTIONS.iter().filter(|spec| own || spec.section != Section::Flowgate).flat_map(|spec| {
-            spec.long.iter().map(|name| LongOption {
-                name,
-                argument: spec.argument,
-                exact: spec.section == Section::Flowgate,
-                id: Id::Option(spec.key),
-            })
-        });
-        Self { long: commands.chain(options).collect() }
-    }
-
-    fn set_protocol(&mut self, protocol: Protocol) {
-        self.long.retain(|option| !matches!(option.id, Id::Protocol(_)));
-        for option in protocol.handler.map_or(&[][..], |handler| handler.options) {
-            self.long.extend(option.long.iter().map(|name| LongOption {
-                name,
-                argument: Argument::Required,
-                exact: false,
-                id: Id::Protocol(option.key),
-            }));
-        }
-    }
-}
-
-impl Options<Id> for Known {
-    fn short(&self, letter: u8) -> Option<(Argument, Id)> {
-        let command = COMMANDS.iter().find(|spec| spec.short == letter);
-        let option = OPTIONS.iter().find(|spec| spec.short == Some(letter));
-        command
-            .map(|spec| (spec.arguments.0, Id::Command(spec.command)))
-            .or(option.map(|spec| (spec.argument, Id::Option(spec.key))))
-    }
-
-    fn long(&self) -> &[LongOption<Id>] {
-        &self.long
     }
 }
 
@@ -529,20 +470,4 @@ fn batch(text: &[u8]) -> Result<u32, CliError> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let rows = digits.and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
     rows.ok_or_else(|| CliError::BatchRows(text.into()))
-}
-
-/// The name of a protocol in the heading of its help.
-pub fn protocol_title(protocol: &Protocol, database: impl FnOnce() -> Database) -> String {
-    match protocol.handler {
-        Some(handler) => handler.name.to_owned(),
-        None => match database().name(protocol.number) {
-            Some(name) => String::from_utf8_lossy(name).into_owned(),
-            None => "unknown".to_owned(),
-        },
-    }
-}
-
-/// The protocol with options that has this number.
-pub fn handler_of(number: u8) -> Option<&'static super::protocols::Handler> {
-    HANDLERS.iter().find(|handler| handler.number == number)
 }

@@ -1,6 +1,6 @@
 //! From what was typed to the one row that is created, looked up, or set.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::labels::LabelSet;
 use super::options::Key;
@@ -84,8 +84,14 @@ fn addresses(address: IpAddr) -> Addresses {
     Addresses { hi: vec![halves.hi], lo: vec![halves.lo] }
 }
 
+/// A direction of which an address was given. One that is missing is all zero, as in saved flows with translation: the
+/// kernel fills in what the translation makes of it.
 fn side(source: Option<IpAddr>, destination: Option<IpAddr>, words: [u16; 2]) -> Option<Side> {
-    Some(Side { addresses: [source?, destination?], words })
+    let unspecified: IpAddr = match source.or(destination)? {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    Some(Side { addresses: [source.unwrap_or(unspecified), destination.unwrap_or(unspecified)], words })
 }
 
 /// The layer-4 words of both directions as given, and whether those of the reply were.
@@ -127,15 +133,13 @@ fn created(request: &Request) -> Flows {
     let swap = |[first, second]: [u16; 2]| [second, first];
     let original = side(request.source, request.destination, original_words);
     let reply = side(request.reply_source, request.reply_destination, reply_words);
-    let any_original = request.source.is_some() || request.destination.is_some();
-    let any_reply = request.reply_source.is_some() || request.reply_destination.is_some();
     let mut derived = true;
     let (original, reply) = match (original, reply) {
-        (Some(original), _) if !any_reply => {
+        (Some(original), None) => {
             let words = if icmp { reply_words } else { swap(original_words) };
             (Some(original), Some(original.reversed(words)))
         }
-        (_, Some(reply)) if !any_original => {
+        (None, Some(reply)) => {
             let words = if icmp { original_words } else { swap(reply_words) };
             (Some(reply.reversed(words)), Some(reply))
         }
@@ -156,18 +160,6 @@ fn created(request: &Request) -> Flows {
     if let Some(reply) = reply {
         row.reply = reply.tuples();
         has |= field::REPLY_ADDRESSES;
-    } else {
-        // One address of the reply is not a tuple, but the kernel is to see, and refuse, what was given.
-        row.reply.source = request.reply_source.map(addresses).unwrap_or_default();
-        row.reply.destination = request.reply_destination.map(addresses).unwrap_or_default();
-        has |= if request.reply_source.is_some() { field::REPLY_SOURCE } else { 0 };
-        has |= if request.reply_destination.is_some() { field::REPLY_DESTINATION } else { 0 };
-    }
-    if original.is_none() {
-        row.original.source = request.source.map(addresses).unwrap_or_default();
-        row.original.destination = request.destination.map(addresses).unwrap_or_default();
-        has |= if request.source.is_some() { field::SOURCE } else { 0 };
-        has |= if request.destination.is_some() { field::DESTINATION } else { 0 };
     }
     let words = has_words(request);
     if words {

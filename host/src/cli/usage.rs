@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::options::{COMMANDS, OPTIONS, OptionSpec, Section};
-use super::request::handler_of;
+use super::protocols::Handler;
 use super::settings::{Command, HelpProtocol};
 
 /// Where descriptions begin.
@@ -89,7 +89,7 @@ fn synopsis(spec: &OptionSpec) -> String {
 
 fn protocol_text(text: &mut String, protocol: &HelpProtocol) {
     line(text, &format!("Proto `{}' help:", protocol.name));
-    let handler = handler_of(protocol.number).filter(|_| protocol.has_options);
+    let handler = Handler::of(protocol.number).filter(|_| protocol.has_options);
     let Some(handler) = handler else {
         line(text, "  no options (unsupported)");
         return;

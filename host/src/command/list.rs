@@ -6,8 +6,8 @@ use super::{
     table::{Row, Source},
 };
 use crate::{
-    cli::{Output, Settings},
-    model::{Expectations, Flows, Label, OptionValue, Selection, UtcOffset, field},
+    cli::{LabelMap, Output, Settings},
+    model::{Expectations, Flows, OptionValue, Selection},
     netlink::{
         Dump, DumpError, DumpFilter, Options, Request, Socket, Stop, Table as KernelTable,
         decode::{ExpectationDecoder, FlowDecoder},
@@ -24,7 +24,7 @@ use crate::{
 
 /// Carries out a row.
 pub(super) fn run(row: &Row, settings: &Settings, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let labels = settings.label_map.as_ref().map(labels).unwrap_or_default();
+    let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
     let local_time = settings.output.contains(Output::KERNEL_TIMESTAMP) || settings.output.contains(Output::TIMESTAMP);
     let assembly = Assembly::new(labels, !settings.plugins.is_empty(), local_time)?;
     let shown = match row.source {
@@ -135,4 +135,40 @@ impl DatagramSource for KernelDump {
             Err(error) => Err(SourceError::Kernel(error.errno())),
         }
     }
+}
+
+/// The stock format for these outputs, and its options.
+fn format(settings: &Settings, footer: bool) -> (&'static str, Vec<OptionValue>) {
+    let output = settings.output;
+    let mut options = Vec::new();
+    let mut option = |name: &str, value: &str| {
+        options.push(OptionValue { name: name.into(), value: value.into() });
+    };
+    let mut switches = |names: &[(Output, &str)]| {
+        for (bit, name) in names {
+            if output.contains(*bit) {
+                option(name, "true");
+            }
+        }
+    };
+    let plugin = if output.contains(Output::JSON) {
+        "json"
+    } else if output.contains(Output::SAVE) {
+        option("command", "A");
+        "save"
+    } else if output.contains(Output::XML) {
+        switches(&[(Output::TIMESTAMP, "timestamp"), (Output::KERNEL_TIMESTAMP, "ktimestamp")]);
+        option("header", "true");
+        option("footer", if footer { "true" } else { "false" });
+        "xml"
+    } else {
+        switches(&[
+            (Output::EXTENDED, "extended"),
+            (Output::ID, "id"),
+            (Output::TIMESTAMP, "timestamp"),
+            (Output::KERNEL_TIMESTAMP, "ktimestamp"),
+        ]);
+        "text"
+    };
+    (plugin, options)
 }

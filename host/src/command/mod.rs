@@ -9,7 +9,10 @@ mod list;
 pub mod report;
 pub mod table;
 
-use std::io::{self, Write};
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Write},
+};
 
 pub use report::{CommandError, Exit};
 
@@ -20,7 +23,7 @@ use crate::{
 };
 
 /// Carries out a command line. Everything that is to be said of it has been said when this returns.
-pub fn run(program: &str, arguments: &[std::ffi::OsString], stop: &Stop) -> Exit {
+pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     let parsed = cli::parse(program, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
@@ -28,8 +31,8 @@ pub fn run(program: &str, arguments: &[std::ffi::OsString], stop: &Stop) -> Exit
     let invocation = match parsed.result {
         Ok(invocation) => invocation,
         Err(error) => {
-            report::banner(&error.to_string());
-            if error.hint() {
+            report::banner_bytes(&error.message());
+            if error.has_hint() {
                 report::line(cli::HINT);
             }
             return Exit::from(&error);
@@ -43,7 +46,7 @@ pub fn run(program: &str, arguments: &[std::ffi::OsString], stop: &Stop) -> Exit
         }
     };
     let result = match invocation {
-        Invocation::Run(settings) => command(program, &settings, stop, &mut stdout),
+        Invocation::Run(settings) => command(&program.to_string_lossy(), &settings, stop, &mut stdout),
         Invocation::Load(_) => Err(CommandError::NotAvailable("-R")),
     };
     match result {
@@ -60,7 +63,7 @@ pub fn run(program: &str, arguments: &[std::ffi::OsString], stop: &Stop) -> Exit
 fn command(program: &str, settings: &Settings, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     match settings.command {
         Command::Version => text(sink, &report::version()),
-        Command::Help => text(sink, &cli::usage(program, settings.help_protocol.as_ref())),
+        Command::Help => text(sink, &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref())),
         _ => match table::row(settings.command, settings.table) {
             Some(row) => list::run(row, settings, stop, sink),
             None => Err(CommandError::NotAvailable(settings.command.letter())),

@@ -1,6 +1,6 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io;
+use std::io::{self, Write};
 
 use crate::{cli::{CliError, Command}, pipeline::RunError, wasm::{LoadError, PluginError}};
 
@@ -125,6 +125,15 @@ fn errno_text(command: Command, errno: i32) -> String {
 /// A line on standard error, with the banner that programs look for.
 pub fn banner(text: &str) {
     line(&format!("conntrack v{COMPATIBLE} (flowgate): {text}"));
+}
+
+/// As [`banner`], for text that repeats what was typed and need not be UTF-8.
+pub fn banner_bytes(text: &[u8]) {
+    let mut line = format!("conntrack v{COMPATIBLE} (flowgate): ").into_bytes();
+    line.extend_from_slice(text);
+    line.push(b'\n');
+    // Nobody to tell is no reason to stop.
+    let _ = io::stderr().lock().write_all(&line);
 }
 
 /// A line on standard error.

@@ -1,12 +1,71 @@
 //! The kernel's filter for dumps: what of a selection the kernel itself can check.
+//!
+//! It compares whole values under masks and nothing else: no prefixes, ranges, negation or alternatives. What it gets
+//! wrong is never asked of it: on Linux 6.18 its comparison of IPv6 addresses is inverted, ports of other protocols than
+//! TCP and UDP are ignored, and tuples need a family. So a filter lets through at least what the selection means, and
+//! who uses it must check the whole selection on what arrives.
 
-use netlink_packet_netfilter::conntrack::ConntrackAttribute;
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, Status};
+
+use super::encode::tuple::{Direction as Tuple, nest};
+use super::wire::{flow, part};
+use crate::model::{Direction, Masked, Network, Selection, family, protocol};
+
+/// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS (`linux/netfilter/nf_conntrack_common.h` has no names for
+/// them; they are those of `ctnetlink_filter` in the order of the tuple's attributes).
+mod flag {
+    pub const SOURCE: u32 = 1 << 0;
+    pub const DESTINATION: u32 = 1 << 1;
+    pub const PROTOCOL: u32 = 1 << 3;
+    pub const SOURCE_PORT: u32 = 1 << 4;
+    pub const DESTINATION_PORT: u32 = 1 << 5;
+    pub const ICMP_TYPE: u32 = 1 << 6;
+    pub const ICMP_CODE: u32 = 1 << 7;
+    pub const ICMP_ID: u32 = 1 << 8;
+    pub const ICMPV6_TYPE: u32 = 1 << 9;
+    pub const ICMPV6_CODE: u32 = 1 << 10;
+    pub const ICMPV6_ID: u32 = 1 << 11;
+}
 
 /// A filter in the kernel's terms. It lets through at least the flows that are meant, and perhaps others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DumpFilter {
     family: u8,
-    attributes: Vec<ConntrackAttribute>,
+    /// Value and mask.
+    mark: Option<(u32, u32)>,
+    /// Value and mask, which is not 0.
+    status: Option<(u32, u32)>,
+    /// Of either direction; never 0.
+    zone: Option<u16>,
+    original: Side,
+    reply: Side,
+}
+
+/// What is asked of one direction.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Side {
+    flags: u32,
+    tuple: Tuple,
+}
+
+/// What has been made of a selection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the kernel is asked for.
+    pub filter: DumpFilter,
+    /// One line for each condition, for people: whether the kernel checks it, and if not, why.
+    pub lines: Vec<String>,
+}
+
+impl Plan {
+    fn pushed(&mut self, what: &str) {
+        self.lines.push(format!("{what}: checked by the kernel"));
+    }
+
+    fn kept(&mut self, what: &str, why: &str) {
+        self.lines.push(format!("{what}: checked here ({why})"));
+    }
 }
 
 impl DumpFilter {
@@ -19,7 +78,7 @@ impl DumpFilter {
     /// The flows of one family (2 IPv4, 10 IPv6; 0 both).
     #[must_use]
     pub fn family_only(family: u8) -> Self {
-        Self { family, attributes: Vec::new() }
+        Self { family, ..Self::default() }
     }
 
     /// `nfgen_family` of the request: 0 for all.
@@ -28,9 +87,236 @@ impl DumpFilter {
         self.family
     }
 
-    /// The attributes of the request.
+    /// Whether it lets everything through.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What of `selection` the kernel can check.
+    #[must_use]
+    pub fn plan(selection: &Selection) -> Plan {
+        let mut plan = Plan::default();
+        match selection.family {
+            Some(number @ (family::IPV4 | family::IPV6)) => {
+                plan.filter.family = number;
+                plan.pushed("family");
+            }
+            Some(_) => plan.kept("family", "it is neither IPv4 nor IPv6"),
+            None => {}
+        }
+        if let Some(Masked { value, mask }) = selection.mark {
+            if mask == 0 {
+                plan.kept("mark", "an empty mask says nothing to the kernel");
+            } else {
+                plan.filter.mark = Some((value, mask));
+                plan.pushed("mark");
+            }
+        }
+        if let Some(Masked { value, mask }) = selection.status {
+            if mask == 0 {
+                plan.kept("status", "the kernel refuses an empty mask");
+            } else {
+                plan.filter.status = Some((value, mask));
+                plan.pushed("status");
+            }
+        }
+        plan_zones(&mut plan, selection);
+        plan_protocol(&mut plan, selection);
+        plan_direction(&mut plan, selection, false);
+        plan_direction(&mut plan, selection, true);
+        for (given, what) in [
+            (selection.state.is_some(), "protocol state"),
+            (!selection.labels.is_empty(), "labels"),
+            (selection.source_nat.is_some(), "source NAT"),
+            (selection.destination_nat.is_some(), "destination NAT"),
+            (selection.any_nat.is_some(), "NAT"),
+            (selection.id.is_some(), "id"),
+            (selection.timeout.is_some(), "timeout"),
+        ] {
+            if given {
+                plan.kept(what, "the kernel has no such filter");
+            }
+        }
+        plan
+    }
+
+    /// The attributes of a request with this filter.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {
-        self.attributes.clone()
+        let plain = |kind, value: &[u8]| ConntrackAttribute::Other(DefaultNla::new(kind, value.to_vec()));
+        let mut attributes = Vec::new();
+        if self.original.flags != 0 {
+            attributes.push(ConntrackAttribute::CtaTupleOrig(self.original.tuple.attributes()));
+        }
+        if self.reply.flags != 0 {
+            attributes.push(ConntrackAttribute::CtaTupleReply(self.reply.tuple.attributes()));
+        }
+        if let Some((value, mask)) = self.status {
+            attributes.push(ConntrackAttribute::CtaStatus(Status::from_bits_retain(value)));
+            attributes.push(plain(flow::STATUS_MASK, &mask.to_be_bytes()));
+        }
+        if let Some((value, mask)) = self.mark {
+            attributes.push(ConntrackAttribute::CtaMark(value));
+            attributes.push(plain(flow::MARK_MASK, &mask.to_be_bytes()));
+        }
+        if let Some(zone) = self.zone {
+            attributes.push(plain(flow::ZONE, &zone.to_be_bytes()));
+        }
+        // These flags alone are in the machine's own byte order.
+        let flags: Vec<DefaultNla> =
+            [(part::FILTER_ORIG_FLAGS, self.original.flags), (part::FILTER_REPLY_FLAGS, self.reply.flags)]
+                .into_iter()
+                .filter(|(_, flags)| *flags != 0)
+                .map(|(kind, flags)| DefaultNla::new(kind, flags.to_ne_bytes().to_vec()))
+                .collect();
+        if !flags.is_empty() {
+            attributes.push(ConntrackAttribute::Other(nest(flow::FILTER, &flags)));
+        }
+        attributes
     }
+}
+
+/// The kernel compares the one zone number of an entry, whichever direction it is for. So a zone that is asked for in
+/// any of the three ways is a condition, except the default zone: an entry with a zone in one direction has none in the
+/// other, and is not in the kernel's zone 0.
+fn plan_zones(plan: &mut Plan, selection: &Selection) {
+    for (zone, what) in
+        [(selection.zone, "zone"), (selection.original.zone, "original zone"), (selection.reply.zone, "reply zone")]
+    {
+        match zone {
+            None => {}
+            Some(0) => plan.kept(what, "the kernel's zone 0 leaves out flows with a zone in one direction"),
+            Some(zone) if plan.filter.zone.is_none() || plan.filter.zone == Some(zone) => {
+                plan.filter.zone = Some(zone);
+                if what == "zone" {
+                    plan.pushed(what);
+                } else {
+                    plan.kept(what, "the kernel checks that either direction has it");
+                }
+            }
+            Some(_) => plan.kept(what, "the kernel checks another zone already"),
+        }
+    }
+}
+
+fn plan_protocol(plan: &mut Plan, selection: &Selection) {
+    let Some(number) = selection.protocol else {
+        return;
+    };
+    if plan.filter.family == 0 {
+        plan.kept("protocol", "the kernel's filter for tuples needs a family");
+        return;
+    }
+    plan.filter.original.flags |= flag::PROTOCOL;
+    plan.filter.original.tuple.protocol = Some(number);
+    plan.pushed("protocol");
+}
+
+fn plan_direction(plan: &mut Plan, selection: &Selection, reply: bool) {
+    let (direction, name) = if reply { (&selection.reply, "reply") } else { (&selection.original, "original") };
+    let mut side = if reply { plan.filter.reply } else { plan.filter.original };
+    for (network, what, bit) in
+        [(direction.source, "source", flag::SOURCE), (direction.destination, "destination", flag::DESTINATION)]
+    {
+        let Some(network) = network else {
+            continue;
+        };
+        let what = format!("{name} {what} address");
+        match single_ipv4(&network, plan.filter.family) {
+            Ok(address) => {
+                side.flags |= bit;
+                let place = if bit == flag::SOURCE { &mut side.tuple.source } else { &mut side.tuple.destination };
+                *place = Some(address.into());
+                plan.pushed(&what);
+            }
+            Err(why) => plan.kept(&what, why),
+        }
+    }
+    plan_l4(plan, &mut side, direction, selection.protocol, name);
+    *(if reply { &mut plan.filter.reply } else { &mut plan.filter.original }) = side;
+}
+
+/// The one IPv4 address that a network consists of, or why the kernel cannot check it.
+fn single_ipv4(network: &Network, number: u8) -> Result<std::net::Ipv4Addr, &'static str> {
+    let Network { value, mask } = network;
+    match number {
+        0 => return Err("the kernel's filter for tuples needs a family"),
+        family::IPV6 => return Err("the kernel's comparison of IPv6 addresses is not reliable"),
+        _ => {}
+    }
+    if (mask.hi, mask.lo) != (u64::MAX, u64::MAX) {
+        return Err("the kernel compares whole addresses only");
+    }
+    if value.hi != 0 || value.lo >> 32 != 0xffff {
+        return Err("it is not an IPv4 address");
+    }
+    Ok(std::net::Ipv4Addr::from_bits(value.lo as u32))
+}
+
+/// Ports, or identifier, type and code.
+fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Option<u8>, name: &str) {
+    let (source, destination) = (direction.source_l4, direction.destination_l4);
+    let known = match number {
+        Some(number) if plan.filter.family != 0 => Ok(number),
+        Some(_) => Err("the kernel's filter for tuples needs a family"),
+        None => Err("the kernel's filter for ports needs a protocol"),
+    };
+    let mut ask = |given: Option<Masked>, what: &str, push: &mut dyn FnMut(Masked, u8) -> Result<(), &'static str>| {
+        if let Some(masked) = given {
+            let what = format!("{name} {what}");
+            match known.and_then(|number| push(masked, number)) {
+                Ok(()) => plan.pushed(&what),
+                Err(why) => plan.kept(&what, why),
+            }
+        }
+    };
+    const PORTS: &str = "the kernel compares ports of TCP and UDP only";
+    const WHOLE: &str = "the kernel compares whole numbers only";
+    let whole = |Masked { value, mask }: Masked| {
+        if mask & 0xffff == 0xffff { u16::try_from(value).map_err(|_| "no flow has such a number") } else { Err(WHOLE) }
+    };
+    let what = if number.is_some_and(protocol::is_icmp) { "identifier" } else { "source port" };
+    let mut pushed = *side;
+    ask(source, what, &mut |masked, number| {
+        let bit = match number {
+            protocol::TCP | protocol::UDP => flag::SOURCE_PORT,
+            protocol::ICMP => flag::ICMP_ID,
+            protocol::ICMPV6 => flag::ICMPV6_ID,
+            _ => return Err(PORTS),
+        };
+        pushed.tuple.source_l4 = Some(whole(masked)?);
+        pushed.tuple.protocol = Some(number);
+        pushed.flags |= bit | flag::PROTOCOL;
+        Ok(())
+    });
+    let what = if number.is_some_and(protocol::is_icmp) { "type and code" } else { "destination port" };
+    ask(destination, what, &mut |masked, number| {
+        let (bits, value) = match number {
+            protocol::TCP | protocol::UDP => (flag::DESTINATION_PORT, whole(masked)?),
+            protocol::ICMP => icmp(masked, flag::ICMP_TYPE, flag::ICMP_CODE, &[0, 8, 13, 14, 15, 16, 17, 18])?,
+            protocol::ICMPV6 => icmp(masked, flag::ICMPV6_TYPE, flag::ICMPV6_CODE, &[128, 129, 139, 140])?,
+            _ => return Err(PORTS),
+        };
+        pushed.tuple.destination_l4 = Some(value);
+        pushed.tuple.protocol = Some(number);
+        pushed.flags |= bits | flag::PROTOCOL;
+        Ok(())
+    });
+    *side = pushed;
+}
+
+/// Which of type and code the kernel can compare, and the two as one number. It refuses types that have no answer.
+fn icmp(masked: Masked, of_type: u32, of_code: u32, types: &[u16]) -> Result<(u32, u16), &'static str> {
+    let value = u16::try_from(masked.value).map_err(|_| "no flow has such a number")?;
+    let bits = match masked.mask & 0xffff {
+        0xffff => of_type | of_code,
+        0xff00 if value & 0xff == 0 => of_type,
+        0x00ff if value & 0xff00 == 0 => of_code,
+        _ => return Err("the kernel compares type and code as a whole only"),
+    };
+    if bits & of_type != 0 && !types.contains(&(value >> 8)) {
+        return Err("the kernel refuses types without an answer");
+    }
+    Ok((bits, value))
 }

@@ -249,3 +249,76 @@ impl<'a> Iterator for Messages<'a> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::testing::{attribute, raw_message};
+
+    fn one(datagram: &[u8]) -> Content<'_> {
+        Messages::new(datagram).next().unwrap().unwrap().content()
+    }
+
+    #[test]
+    fn whole_messages_then_an_error() {
+        let mut datagram = raw_message(0x0100, 2, 7, 8, &[2, 0, 0, 0, 1]);
+        datagram.extend(raw_message(NLMSG_DONE, 2, 7, 8, &[0; 4]));
+        datagram.extend([1, 2, 3]);
+        let messages: Vec<_> = Messages::new(&datagram).collect();
+        assert_eq!(messages.len(), 3);
+        assert_eq!(messages[0].unwrap().body, [2, 0, 0, 0, 1]);
+        assert_eq!((messages[0].unwrap().sequence, messages[0].unwrap().port), (7, 8));
+        assert_eq!(messages[1].unwrap().content(), Content::Done(Outcome::default()));
+        assert_eq!(messages[2], Err(MessageError::Header { offset: 44, left: 3 }));
+    }
+
+    #[test]
+    fn lengths_that_cannot_be() {
+        for length in [0, 15, 21, u32::MAX] {
+            let mut datagram = raw_message(0x0100, 0, 0, 0, &[0; 4]);
+            datagram[..4].copy_from_slice(&length.to_ne_bytes());
+            let messages: Vec<_> = Messages::new(&datagram).collect();
+            assert_eq!(messages, [Err(MessageError::Length { offset: 0, length, left: 20 })]);
+        }
+        assert_eq!(Messages::new(&[]).count(), 0);
+    }
+
+    #[test]
+    fn errors_and_what_the_kernel_adds() {
+        let request = raw_message(0x0101, 5, 3, 0, &[2, 0, 0, 0, 9, 9, 9, 9]);
+        let additions =
+            [attribute(wire::ERROR_TEXT, b"no such\0"), attribute(wire::ERROR_OFFSET, &24u32.to_ne_bytes())];
+        let body = |echo: &[u8]| [&(-22i32).to_ne_bytes()[..], echo, &additions.concat()].concat();
+        let expected = Outcome { errno: 22, text: Some(Cow::Borrowed("no such")), offset: Some(24) };
+        let echoed = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES, 3, 0, &body(&request));
+        assert_eq!(one(&echoed), Content::Result(expected.clone()));
+        let capped = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES | CAPPED, 3, 0, &body(&request[..16]));
+        assert_eq!(one(&capped), Content::Result(expected.clone()));
+        let done = raw_message(NLMSG_DONE, ACK_ATTRIBUTES, 3, 0, &body(&[]));
+        assert_eq!(one(&done), Content::Done(expected));
+        let acknowledged = raw_message(NLMSG_ERROR, CAPPED, 3, 0, &[&[0; 4][..], &request[..16]].concat());
+        assert_eq!(one(&acknowledged), Content::Result(Outcome::default()));
+        // Cut short, or nonsense.
+        assert_eq!(one(&raw_message(NLMSG_DONE, 0, 3, 0, &[])), Content::Done(Outcome::default()));
+        let odd = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES, 3, 0, &i32::MIN.to_ne_bytes());
+        assert_eq!(one(&odd), Content::Result(Outcome { errno: i32::MAX, ..Outcome::default() }));
+    }
+
+    #[test]
+    fn subjects_and_events() {
+        let of = |kind, flags| {
+            let datagram = raw_message(kind, flags, 0, 0, &[]);
+            let message = Messages::new(&datagram).next().unwrap().unwrap();
+            (message.subject(), message.event())
+        };
+        assert_eq!(of(0x0100, CREATE | EXCLUSIVE), (Subject::Flow, event::NEW));
+        assert_eq!(of(0x0100, 0), (Subject::Flow, event::UPDATE));
+        assert_eq!(of(0x0102, 0), (Subject::FlowDestroyed, event::DESTROY));
+        assert_eq!(of(0x0200, CREATE), (Subject::Expectation, event::NEW));
+        assert_eq!(of(0x0202, 0), (Subject::ExpectationDestroyed, event::DESTROY));
+        assert_eq!(of(0x0103, 0).0, Subject::ExpectationStatistics);
+        assert_eq!(of(0x0a00, 0).0, Subject::Other(0x0a00));
+        assert_eq!(one(&raw_message(NLMSG_NOOP, 0, 0, 0, &[])), Content::Nothing);
+        assert_eq!(one(&raw_message(NLMSG_OVERRUN, 0, 0, 0, &[])), Content::Overrun);
+    }
+}

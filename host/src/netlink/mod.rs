@@ -1,5 +1,6 @@
 //! ctnetlink: sockets, decoding, encoding, filters.
 
+pub mod batch;
 pub mod decode;
 pub mod dump;
 pub mod encode;
@@ -9,11 +10,14 @@ pub mod request;
 pub mod socket;
 mod stop;
 mod sys;
+#[cfg(test)]
+mod testing;
 pub mod wire;
 
+pub use batch::{Batches, Fate};
 pub use dump::{Dump, DumpError, entries};
 pub use encode::{EncodeError, Entry, ExpectationEntry};
-pub use filter::DumpFilter;
+pub use filter::{DumpFilter, Plan};
 pub use message::{Content, Message, MessageError, Messages, Netfilter, Outcome, Subject};
 pub use request::{Request, Table};
 pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};

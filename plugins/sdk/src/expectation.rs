@@ -3,8 +3,11 @@
 use crate::{
     bindings::flowgate::conntrack::{columns::SparseTexts, expectation::Expectations},
     event,
-    expectation_field::{ANNOTATIONS, CLASS, FLAGS, FUNCTION, HELPER, ID, PORT_ID, PROGRAM, TIMEOUT, ZONE},
+    expectation_field::{
+        ANNOTATIONS, CLASS, FLAGS, FUNCTION, HELPER, ID, NAT, PORT_ID, PROGRAM, TIMEOUT, UNKNOWN, ZONE,
+    },
     flow::{Direction, annotations, at},
+    rare::unknown,
 };
 
 impl Expectations {
@@ -21,6 +24,17 @@ impl Expectations {
 pub struct Expectation<'a> {
     batch: &'a Expectations,
     row: usize,
+}
+
+/// The translation that will be applied to an expected flow.
+#[derive(Clone, Copy)]
+pub struct ExpectedTranslation<'a> {
+    /// 0 original, 1 reply: the direction of the master that it is about.
+    pub direction: u32,
+    /// Layer-4 protocol.
+    pub protocol: u8,
+    /// The tuple.
+    pub tuple: Direction<'a>,
 }
 
 impl<'a> Expectation<'a> {
@@ -156,6 +170,23 @@ impl<'a> Expectation<'a> {
     #[must_use]
     pub fn program(&self) -> Option<&'a [u8]> {
         self.text(PROGRAM, &self.batch.program)
+    }
+
+    /// The translation that will be applied to the expected flow.
+    #[must_use]
+    pub fn nat(&self) -> Option<ExpectedTranslation<'a>> {
+        let all = self.batch.nat.as_ref().filter(|_| self.has(NAT))?;
+        let item = all.rows.binary_search(&(self.row as u32)).ok()?;
+        Some(ExpectedTranslation {
+            direction: at(&all.direction, item),
+            protocol: at(&all.protocol, item),
+            tuple: Direction::new(&all.tuple, item, self.family()),
+        })
+    }
+
+    /// Attributes without a field of their own: where each stood, as in `columns.raw-attributes`, and its payload.
+    pub fn unknown(&self) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
+        unknown(self.batch.unknown.as_ref().filter(|_| self.has(UNKNOWN)), self.row)
     }
 
     /// Annotations that earlier stages made: keys and values.

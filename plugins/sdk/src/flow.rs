@@ -84,8 +84,8 @@ pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
 /// ([`crate::Description::reads`]) counts as not carried.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
-    batch: &'a Flows,
-    row: usize,
+    pub(crate) batch: &'a Flows,
+    pub(crate) row: usize,
 }
 
 /// One direction of a flow.
@@ -126,7 +126,7 @@ impl<'a> Flow<'a> {
     }
 
     #[inline]
-    fn carried<T: Copy + Default>(&self, fields: u64, column: &[T]) -> Option<T> {
+    pub(crate) fn carried<T: Copy + Default>(&self, fields: u64, column: &[T]) -> Option<T> {
         if self.has(fields) { Some(at(column, self.row)) } else { None }
     }
 

@@ -49,9 +49,11 @@ mod description;
 mod expectation;
 mod export;
 mod flow;
+mod nat;
 mod notes;
 mod page;
 mod plugin;
+mod rare;
 pub mod testing;
 pub mod text;
 pub mod time;
@@ -67,17 +69,19 @@ pub use bindings::flowgate::conntrack::{
     setup::{Description, Setup},
     statistics::Counts,
 };
-pub use expectation::Expectation;
+pub use expectation::{Expectation, ExpectedTranslation};
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, protocol, state, statistics, status, verdict,
 };
+pub use nat::Translated;
 pub use notes::Notes;
 pub use page::Page;
 pub use plugin::{
     ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowSelection, FlowStage, FlowTemplate, Plugin,
     StatisticsFormat,
 };
+pub use rare::{AddressRange, Master, Sequence, Synproxy};
 
 /// All that a plugin usually names.
 pub mod prelude {

@@ -86,6 +86,13 @@ impl Page {
         self.end += text.len();
     }
 
+    /// The last byte; none on an empty page.
+    #[inline(always)]
+    #[must_use]
+    pub fn last(&self) -> Option<u8> {
+        self.bytes.get(self.end.wrapping_sub(1)).copied()
+    }
+
     /// Replaces the last byte; does nothing on an empty page.
     #[inline(always)]
     pub fn replace_last(&mut self, byte: u8) {

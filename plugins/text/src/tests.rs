@@ -1,8 +1,8 @@
 use flowgate_sdk::{
     Setup,
     bindings::flowgate::conntrack::setup::{Label, OptionValue},
-    event, field, protocol, status,
-    testing::{Row, batch},
+    event, expectation_field, field, protocol, status,
+    testing::{Expected, Row, Tuple, batch, expectations},
 };
 
 use super::*;
@@ -405,4 +405,81 @@ fn speed() {
         best = best.min(start.elapsed().as_nanos() as f64 / 100.0 / 256.0);
     }
     println!("{best:.1} ns a flow");
+}
+
+fn tftp() -> Expected {
+    Expected::new(2, protocol::UDP).set(
+        expectation_field::TIMEOUT | expectation_field::CLASS | expectation_field::HELPER,
+        |r| {
+            r.expected = Tuple::new("127.0.0.1", "127.0.0.1", 0, 43549);
+            r.mask = Tuple::new("255.255.255.255", "255.255.255.255", 0, 65535);
+            r.master = Tuple::new("127.0.0.1", "127.0.0.1", 43549, 6969);
+            (r.timeout, r.helper) = (299, b"tftp".to_vec());
+        },
+    )
+}
+
+fn expectation_line(options: &[&str], now: u64, row: Expected) -> String {
+    let mut batch = expectations([row]);
+    batch.time = now;
+    String::from_utf8(ExpectationFormat::render(&mut plain(options), &batch)).unwrap()
+}
+
+#[test]
+fn expectation_lines() {
+    let line = "299 proto=17 src=127.0.0.1 dst=127.0.0.1 sport=0 dport=43549 mask-src=255.255.255.255 mask-dst=255.255.255.255 sport=0 dport=65535 master-src=127.0.0.1 master-dst=127.0.0.1 sport=43549 dport=6969 class=0 helper=tftp\n";
+    assert_eq!(expectation_line(&[], NOW, tftp()), line);
+    assert_eq!(expectation_line(&["id", "extended", "ktimestamp", "labels", "userspace"], NOW, tftp()), line);
+    assert_eq!(
+        expectation_line(&["timestamp"], 1_795_480_090_415_790_000, tftp()),
+        format!("[1795480090.415790]\t{line}")
+    );
+    assert_eq!(expectation_line(&["timestamp"], 12 * SECOND + 34_000, tftp()), format!("[12      .34    ]\t{line}"));
+    for (flags, text) in [
+        (1, "PERMANENT "),
+        (2, "INACTIVE "),
+        (4, "USERSPACE "),
+        (7, "PERMANENT,INACTIVE,USERSPACE "),
+        (0, ""),
+        (8, " "),
+    ] {
+        let row = tftp().set(expectation_field::FLAGS, |r| r.flags = flags);
+        assert_eq!(expectation_line(&[], NOW, row), line.replace("class=", &format!("{text}class=")));
+    }
+    let full = tftp().set(expectation_field::ZONE | expectation_field::ID | expectation_field::ANNOTATIONS, |r| {
+        (r.zone, r.id, r.annotations) = (7, 9, vec![key_value("why", "a b")]);
+    });
+    assert_eq!(
+        expectation_line(&[], NOW, full),
+        line.replace("class=", "zone=7 class=").replace("=tftp\n", "=tftp why=\"a b\"\n")
+    );
+
+    let new = Expected::new(2, protocol::TCP).set(
+        expectation_field::TIMEOUT | expectation_field::CLASS | expectation_field::HELPER,
+        |r| {
+            r.event = event::NEW;
+            r.expected = Tuple::new("4.4.4.4", "5.5.5.5", 0, 5000);
+            r.mask = Tuple::new("255.255.255.0", "255.255.255.255", 0, 65535);
+            r.master = Tuple::new("127.0.0.1", "127.0.0.1", 39676, 2121);
+            (r.timeout, r.helper) = (300, b"ftp".to_vec());
+        },
+    );
+    let new_line = "    [NEW] 300 proto=6 src=4.4.4.4 dst=5.5.5.5 sport=0 dport=5000 mask-src=255.255.255.0 mask-dst=255.255.255.255 sport=0 dport=65535 master-src=127.0.0.1 master-dst=127.0.0.1 sport=39676 dport=2121 class=0 helper=ftp\n";
+    assert_eq!(expectation_line(&[], NOW, new.clone()), new_line);
+    let gone = new.clone().set(0, |r| r.event = event::DESTROY);
+    assert_eq!(
+        expectation_line(&["timestamp"], NOW, gone),
+        format!("[1795480170.500000]\t[DESTROY]{}", &new_line[9..])
+    );
+    assert_eq!(expectation_line(&["timestamp"], NOW, new.set(0, |r| r.event = event::GAP)), "");
+
+    let six = Expected::new(10, 99).set(0, |r| {
+        r.expected = Tuple::new("2001:db8::1", "::1", 0, 0);
+        r.mask = Tuple::new("ffff:ffff::", "::", 0, 0);
+        (r.master, r.master_protocol) = (Tuple::new("::1", "::2", 16, 32), protocol::GRE);
+    });
+    assert_eq!(
+        expectation_line(&[], NOW, six),
+        "proto=99 src=2001:db8::1 dst=::1 mask-src=ffff:ffff:: mask-dst=:: master-src=::1 master-dst=::2 srckey=0x10 dstkey=0x20\n"
+    );
 }

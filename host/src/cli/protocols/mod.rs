@@ -98,6 +98,13 @@ pub struct Handler {
     pub pairs: [(&'static str, &'static str); 2],
 }
 
+impl Handler {
+    /// The protocol with options that has this number.
+    pub fn of(number: u8) -> Option<&'static Self> {
+        HANDLERS.iter().find(|handler| handler.number == number)
+    }
+}
+
 /// A layer-4 protocol, as `-p` chose it.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
@@ -118,7 +125,18 @@ impl Protocol {
             return Ok(Self { number, handler: None });
         }
         let number = values::protocol_number(text).ok_or_else(|| CliError::UnsupportedProtocol(text.into()))?;
-        Ok(Self { number, handler: HANDLERS.iter().find(|handler| handler.number == number) })
+        Ok(Self { number, handler: Handler::of(number) })
+    }
+
+    /// Its name in the heading of its help.
+    pub fn title(&self, database: impl FnOnce() -> Database) -> String {
+        match self.handler {
+            Some(handler) => handler.name.to_owned(),
+            None => match database().name(self.number) {
+                Some(name) => String::from_utf8_lossy(name).into_owned(),
+                None => "unknown".to_owned(),
+            },
+        }
     }
 }
 

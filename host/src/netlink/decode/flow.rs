@@ -2,7 +2,7 @@
 
 use super::attribute::DecodeError;
 use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, put_away};
-use super::row::{Nat, RARE, Row, normalise_labels};
+use super::row::{Nat, RARE, RareRow, Row, normalise_labels};
 use super::tuple::Key;
 use super::unknown::Unknown;
 use crate::model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
@@ -215,10 +215,13 @@ impl FlowDecoder {
     }
 
     fn append_rare(&mut self, flows: &mut Flows, row: &Row<'_>, has: u64, rows: usize) {
+        let nothing = RareRow::default();
+        let of_row = row.rare.as_ref().unwrap_or(&nothing);
         let rare = need(&mut flows.rare, &mut self.rare, self.wanted, rows);
-        for (bit, value, column) in
-            [(field::SECMARK, row.secmark, &mut rare.secmark), (field::MARK_MASK, row.mark_mask, &mut rare.mark_mask)]
-        {
+        for (bit, value, column) in [
+            (field::SECMARK, of_row.secmark, &mut rare.secmark),
+            (field::MARK_MASK, of_row.mark_mask, &mut rare.mark_mask),
+        ] {
             if has & bit != 0 || !column.is_empty() {
                 column.resize(rows, 0);
                 column.push(value);
@@ -229,17 +232,17 @@ impl FlowDecoder {
         }
         let number = flows.length;
         for (bit, text, column) in [
-            (field::HELPER, row.helper, &mut rare.helper),
-            (field::HELPER_INFO, row.helper_info, &mut rare.helper_info),
-            (field::SECURITY_CONTEXT, row.security_context, &mut rare.security_context),
+            (field::HELPER, of_row.helper, &mut rare.helper),
+            (field::HELPER_INFO, of_row.helper_info, &mut rare.helper_info),
+            (field::SECURITY_CONTEXT, of_row.security_context, &mut rare.security_context),
         ] {
             if has & bit != 0 {
                 push_sparse(column, number, text);
             }
         }
         for (bit, labels, column) in [
-            (field::LABELS, row.labels, &mut rare.labels),
-            (field::LABELS_MASK, row.labels_mask, &mut rare.labels_mask),
+            (field::LABELS, of_row.labels, &mut rare.labels),
+            (field::LABELS_MASK, of_row.labels_mask, &mut rare.labels_mask),
         ] {
             if has & bit != 0 {
                 push_sparse(column, number, &normalise_labels(labels));
@@ -247,11 +250,11 @@ impl FlowDecoder {
         }
         if has & field::MASTER != 0 {
             rare.master.rows.push(number);
-            rare.master.protocol.push(row.master.protocol);
-            push_key(&mut rare.master.tuple, &row.master);
-            rare.master.zone.push(row.master.zone);
+            rare.master.protocol.push(of_row.master.protocol);
+            push_key(&mut rare.master.tuple, &of_row.master);
+            rare.master.zone.push(of_row.master.zone);
         }
-        let [original, reply] = row.sequences;
+        let [original, reply] = of_row.sequences;
         for (bit, direction, [position, before, after]) in
             [(field::ORIGINAL_SEQUENCE, 0, original), (field::REPLY_SEQUENCE, 1, reply)]
         {
@@ -264,19 +267,19 @@ impl FlowDecoder {
             }
         }
         if has & field::SYNPROXY != 0 {
-            let [isn, its, tsoff] = row.synproxy;
+            let [isn, its, tsoff] = of_row.synproxy;
             rare.synproxy.rows.push(number);
             rare.synproxy.isn.push(isn);
             rare.synproxy.its.push(its);
             rare.synproxy.tsoff.push(tsoff);
         }
         if has & field::DCCP != 0 {
-            let (role, handshake) = row.dccp;
+            let (role, handshake) = of_row.dccp;
             rare.dccp.rows.push(number);
             rare.dccp.role.push(role);
             rare.dccp.handshake.push(handshake);
         }
-        let [source, destination] = row.nat;
+        let [source, destination] = of_row.nat;
         for (bit, which, Nat { first, last, ports: [low, high] }) in
             [(field::SOURCE_NAT, 0, source), (field::DESTINATION_NAT, 1, destination)]
         {

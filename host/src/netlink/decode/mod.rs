@@ -1,11 +1,14 @@
 //! Decoding: what the kernel sends, straight into the columns of the model.
 
 pub mod attribute;
+pub mod check;
 mod columns;
 mod expectation;
 mod flow;
 mod row;
 mod statistics;
+#[cfg(test)]
+mod tests;
 mod tuple;
 mod unknown;
 

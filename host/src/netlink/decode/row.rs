@@ -31,6 +31,13 @@ pub struct Row<'a> {
     pub start: u64,
     pub stop: u64,
     pub event_time: u64,
+    /// What few flows carry; most rows are spared the cost of its zeroes.
+    pub rare: Option<RareRow<'a>>,
+}
+
+/// What few flows carry.
+#[derive(Debug, Default)]
+pub struct RareRow<'a> {
     pub helper: &'a [u8],
     pub helper_info: &'a [u8],
     pub labels: &'a [u8],
@@ -102,6 +109,12 @@ impl<'a> Row<'a> {
         let fresh = self.has & bit == 0;
         self.has |= bit;
         fresh
+    }
+
+    /// The place for what few flows carry.
+    #[cold]
+    fn rare(&mut self) -> &mut RareRow<'a> {
+        self.rare.get_or_insert_default()
     }
 
     /// Decodes a message's attributes. Nests of which nothing is wanted are not entered, unless the unknown is wanted.
@@ -193,38 +206,38 @@ impl<'a> Row<'a> {
             }
             flow::HELP if enter(field::HELPER | field::HELPER_INFO) => self.decode_helper(value, unknown)?,
             flow::LABELS => {
-                take!(self, field::LABELS, bit_set(value) => self.labels, else unknown.keep(path, value));
+                take!(self, field::LABELS, bit_set(value) => self.rare().labels, else unknown.keep(path, value));
             }
             flow::LABELS_MASK => {
-                take!(self, field::LABELS_MASK, bit_set(value) => self.labels_mask, else unknown.keep(path, value));
+                take!(self, field::LABELS_MASK, bit_set(value) => self.rare().labels_mask, else unknown.keep(path, value));
             }
             flow::MARK_MASK => {
-                take!(self, field::MARK_MASK, be32(value) => self.mark_mask, else unknown.keep(path, value));
+                take!(self, field::MARK_MASK, be32(value) => self.rare().mark_mask, else unknown.keep(path, value));
             }
             flow::SECMARK => {
-                take!(self, field::SECMARK, be32(value) => self.secmark, else unknown.keep(path, value));
+                take!(self, field::SECMARK, be32(value) => self.rare().secmark, else unknown.keep(path, value));
             }
             flow::SECCTX if enter(field::SECURITY_CONTEXT) => self.decode_security(value, unknown)?,
             flow::TUPLE_MASTER if enter(field::MASTER) => {
                 self.has |= field::MASTER;
-                self.master.decode(value, path, unknown)?;
+                self.rare().master.decode(value, path, unknown)?;
             }
             flow::SEQ_ADJ_ORIG if enter(field::ORIGINAL_SEQUENCE) => {
                 let parts = [part::SEQADJ_CORRECTION_POS, part::SEQADJ_OFFSET_BEFORE, part::SEQADJ_OFFSET_AFTER];
                 if let Some(numbers) = self.three(field::ORIGINAL_SEQUENCE, parts, value, path, unknown)? {
-                    self.sequences[0] = numbers;
+                    self.rare().sequences[0] = numbers;
                 }
             }
             flow::SEQ_ADJ_REPLY if enter(field::REPLY_SEQUENCE) => {
                 let parts = [part::SEQADJ_CORRECTION_POS, part::SEQADJ_OFFSET_BEFORE, part::SEQADJ_OFFSET_AFTER];
                 if let Some(numbers) = self.three(field::REPLY_SEQUENCE, parts, value, path, unknown)? {
-                    self.sequences[1] = numbers;
+                    self.rare().sequences[1] = numbers;
                 }
             }
             flow::SYNPROXY if enter(field::SYNPROXY) => {
                 let parts = [part::SYNPROXY_ISN, part::SYNPROXY_ITS, part::SYNPROXY_TSOFF];
                 if let Some(numbers) = self.three(field::SYNPROXY, parts, value, path, unknown)? {
-                    self.synproxy = numbers;
+                    self.rare().synproxy = numbers;
                 }
             }
             flow::NAT_SRC if enter(field::SOURCE_NAT) => self.decode_nat(0, value, path, unknown)?,
@@ -327,7 +340,7 @@ impl<'a> Row<'a> {
         walk.finish(path)?;
         if role.is_some() || handshake.is_some() {
             if self.fresh(field::DCCP) {
-                self.dccp = (role.unwrap_or_default(), handshake.unwrap_or_default());
+                self.rare().dccp = (role.unwrap_or_default(), handshake.unwrap_or_default());
             } else {
                 unknown.keep(path, payload);
             }
@@ -390,8 +403,8 @@ impl<'a> Row<'a> {
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             match kind {
-                part::HELP_NAME if self.fresh(field::HELPER) => self.helper = string(value),
-                part::HELP_INFO if self.fresh(field::HELPER_INFO) => self.helper_info = value,
+                part::HELP_NAME if self.fresh(field::HELPER) => self.rare().helper = string(value),
+                part::HELP_INFO if self.fresh(field::HELPER_INFO) => self.rare().helper_info = value,
                 _ => unknown.keep(child(path, kind), value),
             }
         }
@@ -403,7 +416,9 @@ impl<'a> Row<'a> {
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             match kind {
-                part::SECCTX_NAME if self.fresh(field::SECURITY_CONTEXT) => self.security_context = string(value),
+                part::SECCTX_NAME if self.fresh(field::SECURITY_CONTEXT) => {
+                    self.rare().security_context = string(value)
+                }
                 _ => unknown.keep(child(path, kind), value),
             }
         }
@@ -469,14 +484,15 @@ impl<'a> Row<'a> {
         }
         walk.finish(path)?;
         let bit = if index == 0 { field::SOURCE_NAT } else { field::DESTINATION_NAT };
-        match self.nat.get_mut(index) {
-            Some(place) if self.has & bit == 0 => {
-                self.has |= bit;
+        let free = self.has & bit == 0;
+        match self.rare().nat.get_mut(index) {
+            Some(place) if free => {
                 // One end of a range alone means one address, one port.
                 let first = first.or(last).unwrap_or_default();
                 let [low, high] = ports;
                 let low = low.or(high).unwrap_or_default();
                 *place = Nat { first, last: last.unwrap_or(first), ports: [low, high.unwrap_or(low)] };
+                self.has |= bit;
             }
             _ => unknown.keep(path, payload),
         }

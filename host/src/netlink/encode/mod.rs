@@ -2,7 +2,7 @@
 
 mod expectation;
 mod flow;
-mod tuple;
+pub(super) mod tuple;
 
 use thiserror::Error;
 

@@ -1,0 +1,219 @@
+//! Many requests in few sends: the kernel executes a datagram's messages in order, and says which of them failed.
+//!
+//! Only the last message of a datagram asks for an acknowledgement, which more than halves the cost of each. The others
+//! answer only if they fail; a datagram's errors are therefore all in when the answer to its last message is.
+
+use std::time::Duration;
+
+use super::message::{Content, Message, Messages};
+use super::request::Request;
+use super::socket::{RECEIVE_LENGTH, Socket, SocketError, Woken};
+use super::wire::flow_message;
+
+/// The most requests in one send. More do not make it faster.
+const MOST: usize = 512;
+/// What one answer takes of the receive buffer at most: an error that is not echoed takes 832 bytes, a flow 1,280.
+const ANSWER: usize = 1280;
+/// The most bytes in one send; the default send buffer takes 212,960.
+const BYTES: usize = 128 * 1024;
+/// The kernel answers before the send returns; an answer that is not there after this will not come.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// The kernel has done it.
+    Done,
+    /// The kernel has refused it.
+    Refused {
+        /// The error number, as in `errno(3)`.
+        errno: i32,
+        /// What the kernel says of it, for malformed attributes.
+        text: Option<String>,
+    },
+    /// It was sent and perhaps executed, but its answer is lost (ENOBUFS).
+    Unknown,
+}
+
+/// Sends requests in batches.
+#[derive(Debug)]
+pub struct Batches {
+    socket: Socket,
+    most: usize,
+    datagram: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Batches {
+    /// Sends over `socket`, which must have no other use. The larger its receive buffer, the larger the batches: 8 MiB
+    /// are plenty, the system's default will do.
+    #[must_use]
+    pub fn new(socket: Socket) -> Self {
+        // Even if every request of a batch fails, the answers must fit; and half of the buffer stays in reserve.
+        let most = (socket.receive_buffer() / ANSWER / 2).clamp(1, MOST);
+        Self { socket, most, datagram: Vec::new(), buffer: vec![0; RECEIVE_LENGTH] }
+    }
+
+    /// The most requests that go into one send.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// The socket's netlink port id, by which events tell who caused them.
+    #[must_use]
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
+    /// Executes the requests in order, and appends the fate of each to `fates`. A failure does not keep those after it
+    /// from being executed.
+    ///
+    /// # Errors
+    /// When a send fails; none of its requests has been executed then, and `fates` has those of the sends before.
+    pub fn submit(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
+        self.exchange(requests, fates, &mut |_, _| {})
+    }
+
+    /// Executes the requests as [`Batches::submit`] does, and gives what they are answered with to `answer`: the number
+    /// of the request and the message, as with [`super::encode::flows::get`].
+    ///
+    /// # Errors
+    /// As [`Batches::submit`].
+    pub fn exchange(
+        &mut self,
+        requests: &[Request],
+        fates: &mut Vec<Fate>,
+        answer: &mut dyn FnMut(usize, &Message<'_>),
+    ) -> Result<(), SocketError> {
+        let mut rest = requests;
+        let mut done = 0;
+        while !rest.is_empty() {
+            let count = self.fitting(rest);
+            let (batch, after) = rest.split_at(count);
+            self.one(batch, done, fates, answer)?;
+            done += count;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// How many of the first requests go into one send: at least one.
+    fn fitting(&self, requests: &[Request]) -> usize {
+        let mut bytes = 0;
+        requests
+            .iter()
+            .take(self.most)
+            .take_while(|request| {
+                bytes += request.len();
+                bytes <= BYTES
+            })
+            .count()
+            .max(1)
+    }
+
+    fn one(
+        &mut self,
+        batch: &[Request],
+        number: usize,
+        fates: &mut Vec<Fate>,
+        answer: &mut dyn FnMut(usize, &Message<'_>),
+    ) -> Result<(), SocketError> {
+        let Some(last) = batch.len().checked_sub(1) else {
+            return Ok(());
+        };
+        self.datagram.clear();
+        let mut sequences = Vec::with_capacity(batch.len());
+        for (index, request) in batch.iter().enumerate() {
+            let sequence = self.socket.next_sequence();
+            sequences.push(sequence);
+            // A GET is answered in any case, by the flow or an error.
+            request.append_to(&mut self.datagram, sequence, index == last && !is_get(request));
+        }
+        self.socket.send(&self.datagram)?;
+
+        let start = fates.len();
+        fates.resize(start + batch.len(), Fate::Done);
+        let mut answered = vec![false; batch.len()];
+        let mut lost = false;
+        let mut over = false;
+        while !over {
+            let length = match self.socket.try_receive(&mut self.buffer) {
+                Ok(Some(received)) => received.length,
+                // After an overrun the queue is read empty: what is missing then is lost.
+                Ok(None) if lost => break,
+                Ok(None) => match self.socket.wait(None, Some(PATIENCE)) {
+                    Ok(Woken::Readable) => continue,
+                    Ok(_) | Err(_) => {
+                        lost = true;
+                        break;
+                    }
+                },
+                Err(_) => {
+                    // The requests have been executed, so this is not an error of theirs.
+                    if lost {
+                        break;
+                    }
+                    lost = true;
+                    continue;
+                }
+            };
+            for message in Messages::new(self.buffer.get(..length).unwrap_or_default()).map_while(Result::ok) {
+                let Some(index) = position(&sequences, message.sequence) else {
+                    // An answer to an earlier send that was given up.
+                    continue;
+                };
+                match message.content() {
+                    Content::Result(outcome) => {
+                        mark(&mut answered, index);
+                        if outcome.errno != 0
+                            && let Some(fate) = fates.get_mut(start + index)
+                        {
+                            let text = outcome.text.map(|text| text.into_owned());
+                            *fate = Fate::Refused { errno: outcome.errno, text };
+                        }
+                        over |= index == last;
+                    }
+                    Content::Netfilter(_) => {
+                        mark(&mut answered, index);
+                        answer(number + index, &message);
+                        over |= index == last && batch.get(index).is_some_and(is_get);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if lost {
+            for (fate, answered) in fates.iter_mut().skip(start).zip(&answered) {
+                if !answered {
+                    *fate = Fate::Unknown;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket, for other uses.
+    #[must_use]
+    pub fn into_socket(self) -> Socket {
+        self.socket
+    }
+}
+
+/// Whether a request is answered with data instead of an acknowledgement.
+fn is_get(request: &Request) -> bool {
+    matches!(request.kind() as u8, flow_message::GET | flow_message::GET_AND_ZERO)
+}
+
+/// Where a sequence number stands among those of a batch, which ascend but for the wrap around.
+fn position(sequences: &[u32], sequence: u32) -> Option<usize> {
+    let guess = sequence.wrapping_sub(*sequences.first()?) as usize;
+    // The wrap leaves out 0, so that the number may be one further to the left.
+    [guess, guess.wrapping_sub(1)].into_iter().find(|index| sequences.get(*index) == Some(&sequence))
+}
+
+fn mark(answered: &mut [bool], index: usize) {
+    if let Some(answered) = answered.get_mut(index) {
+        *answered = true;
+    }
+}

@@ -1,0 +1,14 @@
+//! Hand-made batches, for the tests of plugins.
+//!
+//! ```
+//! use flowgate_sdk::{field, protocol, testing::{Row, batch}};
+//!
+//! let flows = batch([Row::ipv4(protocol::UDP).original("10.0.0.1", "10.0.0.2", 1000, 53).set(field::MARK, |row| row.mark = 7)]);
+//! assert_eq!(flows.flow(0).and_then(|flow| flow.mark()), Some(7));
+//! ```
+
+mod expectation;
+mod flow;
+
+pub use expectation::{Expected, expectations};
+pub use flow::{Row, Tuple, batch, push};
