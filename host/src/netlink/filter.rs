@@ -178,7 +178,7 @@ impl DumpFilter {
 }
 
 /// The kernel compares the one zone number of an entry, whichever direction it is for. So a zone that is asked for in
-/// any of the three ways is a condition, except the default zone: an entry with a zone in one direction has none in the
+/// any of the three ways narrows the dump, except the default zone: an entry with a zone in one direction has none in the
 /// other, and is not in the kernel's zone 0.
 fn plan_zones(plan: &mut Plan, selection: &Selection) {
     for (zone, what) in
@@ -189,11 +189,7 @@ fn plan_zones(plan: &mut Plan, selection: &Selection) {
             Some(0) => plan.kept(what, "the kernel's zone 0 leaves out flows with a zone in one direction"),
             Some(zone) if plan.filter.zone.is_none() || plan.filter.zone == Some(zone) => {
                 plan.filter.zone = Some(zone);
-                if what == "zone" {
-                    plan.pushed(what);
-                } else {
-                    plan.kept(what, "the kernel checks that either direction has it");
-                }
+                plan.kept(what, "the kernel checks that at least one direction has it");
             }
             Some(_) => plan.kept(what, "the kernel checks another zone already"),
         }
