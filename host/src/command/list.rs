@@ -54,11 +54,15 @@ fn flows(
     for spec in &settings.plugins {
         stages.push(assembly.user_stage(spec, Role::FlowStage)?);
     }
+    // A status filter that names no bit (`-u UNSET`): the kernel refuses it, and so scripts know it as an error.
+    if row.source == Source::Flows && settings.selection.status.is_some_and(|status| status.mask == 0) {
+        return Err(CommandError::of_errno(settings.command, libc::EINVAL));
+    }
     let (table, filter) = match row.source {
         Source::Dying => (KernelTable::Dying, DumpFilter::family_only(settings.family.unwrap_or(0))),
         Source::Unconfirmed => (KernelTable::Unconfirmed, DumpFilter::family_only(settings.family.unwrap_or(0))),
-        _ if settings.zero => (KernelTable::FlowsAndZero, DumpFilter::compile(settings.family, &settings.selection)),
-        _ => (KernelTable::Flows, DumpFilter::compile(settings.family, &settings.selection)),
+        _ if settings.zero => (KernelTable::FlowsAndZero, DumpFilter::plan(&settings.selection).filter),
+        _ => (KernelTable::Flows, DumpFilter::plan(&settings.selection).filter),
     };
     let wanted = stage::needed(&stages, format.reads());
     let mut pipeline = Pipeline::<Flows> {

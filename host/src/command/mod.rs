@@ -47,7 +47,7 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     };
     let result = match invocation {
         Invocation::Run(settings) => command(&program.to_string_lossy(), &settings, stop, &mut stdout),
-        Invocation::Load(_) => Err(CommandError::NotAvailable("-R")),
+        Invocation::Load(_) => Err(CommandError::NotAvailable("load-file")),
     };
     match result {
         Ok(exit) => exit,
@@ -66,7 +66,7 @@ fn command(program: &str, settings: &Settings, stop: &Stop, sink: &mut dyn Sink)
         Command::Help => text(sink, &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref())),
         _ => match table::row(settings.command, settings.table) {
             Some(row) => list::run(row, settings, stop, sink),
-            None => Err(CommandError::NotAvailable(settings.command.letter())),
+            None => Err(CommandError::NotAvailable(long_name(settings.command))),
         },
     }
 }
@@ -79,4 +79,9 @@ fn text(sink: &mut dyn Sink, text: &str) -> Result<Exit, CommandError> {
 /// Writes a line to standard error; nobody to tell is no reason to stop.
 fn tell(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The command's long option, without hyphens.
+fn long_name(command: Command) -> &'static str {
+    cli::options::COMMANDS.iter().find(|spec| spec.command == command).map_or("", |spec| spec.long)
 }

@@ -69,7 +69,7 @@ pub enum CommandError {
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     /// A command of the classic program that this version does not have.
-    #[error("the command {0} is not available in this version")]
+    #[error("the command --{0} is not available in this version")]
     NotAvailable(&'static str),
 }
 

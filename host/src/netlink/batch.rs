@@ -217,3 +217,20 @@ fn mark(answered: &mut [bool], index: usize) {
         *answered = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_around_the_wrap() {
+        let sequences = [u32::MAX - 1, u32::MAX, 1, 2];
+        for (index, sequence) in sequences.into_iter().enumerate() {
+            assert_eq!(position(&sequences, sequence), Some(index));
+        }
+        for other in [0, 3, u32::MAX - 2, 1 << 31] {
+            assert_eq!(position(&sequences, other), None);
+        }
+        assert_eq!(position(&[], 1), None);
+    }
+}

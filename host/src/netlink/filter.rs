@@ -178,7 +178,7 @@ impl DumpFilter {
 }
 
 /// The kernel compares the one zone number of an entry, whichever direction it is for. So a zone that is asked for in
-/// any of the three ways is a condition, except the default zone: an entry with a zone in one direction has none in the
+/// any of the three ways narrows the dump, except the default zone: an entry with a zone in one direction has none in the
 /// other, and is not in the kernel's zone 0.
 fn plan_zones(plan: &mut Plan, selection: &Selection) {
     for (zone, what) in
@@ -189,11 +189,7 @@ fn plan_zones(plan: &mut Plan, selection: &Selection) {
             Some(0) => plan.kept(what, "the kernel's zone 0 leaves out flows with a zone in one direction"),
             Some(zone) if plan.filter.zone.is_none() || plan.filter.zone == Some(zone) => {
                 plan.filter.zone = Some(zone);
-                if what == "zone" {
-                    plan.pushed(what);
-                } else {
-                    plan.kept(what, "the kernel checks that either direction has it");
-                }
+                plan.kept(what, "the kernel checks that at least one direction has it");
             }
             Some(_) => plan.kept(what, "the kernel checks another zone already"),
         }
@@ -319,4 +315,92 @@ fn icmp(masked: Masked, of_type: u32, of_code: u32, types: &[u16]) -> Result<(u3
         return Err("the kernel refuses types without an answer");
     }
     Ok((bits, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Address;
+    use netlink_packet_core::Nla;
+
+    fn plan(change: impl FnOnce(&mut Selection)) -> Plan {
+        let mut selection = Selection::default();
+        change(&mut selection);
+        DumpFilter::plan(&selection)
+    }
+
+    fn kinds(plan: &Plan) -> Vec<u16> {
+        plan.filter.attributes().iter().map(|attribute| attribute.kind() & 0x3fff).collect()
+    }
+
+    fn whole(hi: u64, lo: u64) -> Option<Network> {
+        Some(Network { value: Address { hi, lo }, mask: Address { hi: u64::MAX, lo: u64::MAX } })
+    }
+
+    const PORT: Option<Masked> = Some(Masked { value: 80, mask: 0xffff });
+
+    #[test]
+    fn nothing_is_asked_of_the_kernel_that_it_gets_wrong() {
+        assert!(plan(|_| {}).filter.is_all());
+        // IPv6 addresses, prefixes, ports of SCTP, tuples without a family, types without an answer, default zones.
+        let nothing: [fn(&mut Selection); 8] = [
+            |selection| selection.original.source = whole(0x2001_0db8 << 32, 1),
+            |selection| selection.original.source = whole(0, 0xffff_0102_0304),
+            |selection| selection.original.source_l4 = PORT,
+            |selection| selection.protocol = Some(6),
+            |selection| (selection.protocol, selection.original.source_l4) = (Some(6), PORT),
+            |selection| selection.zone = Some(0),
+            |selection| selection.state = Some(3),
+            |selection| selection.mark = Some(Masked { value: 0, mask: 0 }),
+        ];
+        for change in nothing {
+            let plan = plan(change);
+            assert!(plan.filter.is_all(), "{plan:?}");
+            assert!(!plan.lines.is_empty() && plan.lines.iter().all(|line| line.contains("checked here (")));
+        }
+        let with_family = plan(|selection| {
+            selection.family = Some(family::IPV6);
+            selection.original.source = whole(0x2001_0db8 << 32, 1);
+        });
+        assert_eq!((with_family.filter.family(), kinds(&with_family)), (10, vec![]));
+        let sctp = plan(|selection| {
+            (selection.family, selection.protocol) = (Some(2), Some(protocol::SCTP));
+            selection.original.destination_l4 = PORT;
+        });
+        assert_eq!(sctp.filter.original.flags, flag::PROTOCOL);
+        let odd = plan(|selection| {
+            (selection.family, selection.protocol) = (Some(2), Some(protocol::ICMP));
+            selection.original.destination_l4 = Some(Masked { value: 3 << 8, mask: 0xffff });
+        });
+        assert_eq!(odd.filter.original.flags, flag::PROTOCOL);
+    }
+
+    #[test]
+    fn what_the_kernel_does_well_is_asked_of_it() {
+        let plan = plan(|selection| {
+            (selection.family, selection.protocol) = (Some(2), Some(protocol::TCP));
+            selection.original.source = whole(0, 0xffff_0102_0304);
+            selection.original.destination_l4 = PORT;
+            selection.reply.destination = whole(0, 0xffff_0102_0304);
+            selection.reply.source_l4 = PORT;
+            selection.mark = Some(Masked { value: 1, mask: 3 });
+            selection.status = Some(Masked { value: 0, mask: 4 });
+        });
+        assert_eq!(plan.filter.original.flags, flag::SOURCE | flag::PROTOCOL | flag::DESTINATION_PORT);
+        assert_eq!(plan.filter.reply.flags, flag::DESTINATION | flag::PROTOCOL | flag::SOURCE_PORT);
+        assert_eq!(
+            kinds(&plan),
+            [
+                flow::TUPLE_ORIG,
+                flow::TUPLE_REPLY,
+                flow::STATUS,
+                flow::STATUS_MASK,
+                flow::MARK,
+                flow::MARK_MASK,
+                flow::FILTER
+            ]
+        );
+        assert!(plan.lines.iter().all(|line| line.ends_with(": checked by the kernel")), "{plan:?}");
+        assert_eq!(plan.lines.len(), 8);
+    }
 }

@@ -48,16 +48,12 @@ pub(super) struct Head {
 
 impl Request {
     /// A request to the flow subsystem.
-    pub(super) fn flows(message: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
-        let message = match message {
-            flow_message::NEW => ConntrackMessage::New(attributes),
-            flow_message::GET => ConntrackMessage::Get(attributes),
-            flow_message::DELETE => ConntrackMessage::Delete(attributes),
-            message_type => {
-                ConntrackMessage::Other { message_type, attributes: attributes.iter().map(untyped).collect() }
-            }
-        };
-        Self::new(head, NetfilterMessageInner::Conntrack(message))
+    ///
+    /// The attributes go out untyped: the typed messages of netlink-packet-netfilter drop the nested flag of the nests
+    /// that it has no type for, and without the flag the kernel refuses CTA_FILTER.
+    pub(super) fn flows(message_type: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
+        let attributes = attributes.iter().map(untyped).collect();
+        Self::new(head, NetfilterMessageInner::Conntrack(ConntrackMessage::Other { message_type, attributes }))
     }
 
     /// A request to the expectation subsystem.
@@ -156,7 +152,7 @@ impl Request {
     }
 }
 
-/// A typed attribute as type and bytes, for messages that take no typed ones.
+/// A typed attribute as type and bytes.
 fn untyped(attribute: &ConntrackAttribute) -> DefaultNla {
     let mut value = vec![0; attribute.value_len()];
     attribute.emit_value(&mut value);

@@ -230,7 +230,7 @@ fn protoinfo_of(entry: &Entry<'_>, number: Option<u8>) -> Option<ConntrackAttrib
                     }
                 }
             }
-            (!parts.is_empty()).then(|| ProtoInfo::Other(nest(protoinfo::SCTP, &parts)))?
+            return untyped_protoinfo(protoinfo::SCTP, &parts);
         }
         protocol::DCCP => {
             let mut parts: Vec<DefaultNla> =
@@ -243,11 +243,16 @@ fn protoinfo_of(entry: &Entry<'_>, number: Option<u8>) -> Option<ConntrackAttrib
                 let handshake = at(&dccp.handshake, index).to_be_bytes();
                 parts.push(DefaultNla::new(protoinfo::DCCP_HANDSHAKE_SEQ, handshake.to_vec()));
             }
-            (!parts.is_empty()).then(|| ProtoInfo::Other(nest(protoinfo::DCCP, &parts)))?
+            return untyped_protoinfo(protoinfo::DCCP, &parts);
         }
         _ => return None,
     };
     Some(ConntrackAttribute::CtaProtoInfo(vec![info]))
+}
+
+/// CTA_PROTOINFO of a protocol that netlink-packet-netfilter has no type for, if there is anything in it.
+fn untyped_protoinfo(kind: u16, parts: &[DefaultNla]) -> Option<ConntrackAttribute> {
+    (!parts.is_empty()).then(|| ConntrackAttribute::Other(nest(flow::PROTOINFO, &[nest(kind, parts)])))
 }
 
 /// The tuple of the master at `index` of the sparse column.

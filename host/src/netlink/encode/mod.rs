@@ -2,6 +2,8 @@
 
 mod expectation;
 mod flow;
+#[cfg(test)]
+mod tests;
 pub(super) mod tuple;
 
 use thiserror::Error;
