@@ -1,7 +1,7 @@
 //! The list of columns of a batch of flows. Everything that is done to a whole batch goes through it, so that a column
 //! cannot be forgotten in one place.
 
-use crate::model::{Texts, field};
+use crate::model::{SparseTexts, Texts, field};
 
 /// Expands `$visit!(FIELD BITS, column path)` for every dense column outside the optional groups.
 macro_rules! with_dense {
@@ -107,4 +107,10 @@ pub fn text(texts: &Texts, item: usize) -> &[u8] {
 pub fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
+}
+
+/// Gives a row, later than all that have one, its byte string.
+pub fn push_sparse(column: &mut SparseTexts, row: usize, text: &[u8]) {
+    column.rows.push(row as u32);
+    push_text(&mut column.texts, text);
 }
