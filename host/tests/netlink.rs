@@ -370,6 +370,9 @@ fn large_batches_match_errors_to_their_requests() {
     });
 }
 
+/// Sets one condition of a selection.
+type Choice = Box<dyn Fn(&mut Selection)>;
+
 /// Whether a row is what a selection means, as far as these tests use it.
 fn matches(flows: &Flows, row: usize, selection: &Selection) -> bool {
     let masked = |of: Option<Masked>, number: u32| of.is_none_or(|Masked { value, mask }| number & mask == value);
@@ -428,7 +431,7 @@ fn filters_let_through_what_is_meant() {
 
         let whole = |address| Network { value: address, mask: Address { hi: u64::MAX, lo: u64::MAX } };
         let port = |value| Some(Masked { value, mask: 0xffff });
-        let choices: Vec<Box<dyn Fn(&mut Selection)>> = vec![
+        let choices: Vec<Choice> = vec![
             Box::new(|selection| selection.family = Some(2)),
             Box::new(|selection| selection.family = Some(10)),
             Box::new(|selection| selection.family = Some(7)),
