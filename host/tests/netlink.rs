@@ -814,3 +814,46 @@ fn a_malformed_request_is_explained_by_the_kernel() {
         assert!(!text.is_empty());
     });
 }
+
+#[test]
+fn events_of_another_namespace_say_which() {
+    in_namespace(|| {
+        let listener =
+            Socket::open(&Options { groups: group::NEW, all_namespaces: true, ..Options::default() }).unwrap();
+        let (identify, identified) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            // SAFETY: system calls without pointers.
+            let (result, thread) = unsafe { (libc::unshare(libc::CLONE_NEWNET), libc::gettid()) };
+            assert_eq!(result, 0);
+            let _ = std::fs::write("/proc/sys/net/netfilter/nf_conntrack_events", "1");
+            identify.send(thread).unwrap();
+            if gone.recv().is_ok() {
+                all_protocols().create();
+            }
+        });
+        // A link into the other namespace gives that one an id.
+        let thread = identified.recv().unwrap().to_string();
+        let linked = Command::new("ip")
+            .args(["link", "add", "here", "type", "veth", "peer", "name", "there", "netns", &thread])
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !linked {
+            eprintln!("skipped: cannot link two namespaces");
+            drop(go);
+            let _ = other.join();
+            return;
+        }
+        go.send(()).unwrap();
+        other.join().unwrap();
+        all_protocols().create();
+        let mut buffer = vec![0; RECEIVE_LENGTH];
+        let mut namespaces = Vec::new();
+        while let Some(received) = listener.try_receive(&mut buffer).unwrap() {
+            namespaces.push(received.namespace);
+        }
+        assert_eq!(namespaces.len(), 20);
+        assert!(namespaces[..10].iter().all(|id| id.is_some() && *id == namespaces[0]), "{namespaces:?}");
+        assert!(namespaces[10..].iter().all(Option::is_none), "{namespaces:?}");
+    });
+}
