@@ -19,16 +19,23 @@ use crate::{
 /// A row that does not exist.
 const NOWHERE: EncodeError = EncodeError::Row { row: usize::MAX, length: 0 };
 
+fn flow((batch, row): (&Flows, usize)) -> Result<Entry<'_>, EncodeError> {
+    Entry::new(batch, row)
+}
+
+fn expectation((batch, row): (&Expectations, usize)) -> Result<ExpectationEntry<'_>, EncodeError> {
+    ExpectationEntry::new(batch, row)
+}
+
 impl Actionable for Flows {
     fn request(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Result<Request, EncodeError> {
-        let entry = |(batch, row): (&'_ _, usize)| Entry::new(batch, row);
-        let meant = target.or(values).map(entry).ok_or(NOWHERE)??;
+        let meant = target.or(values).map(flow).ok_or(NOWHERE)??;
         match kind {
             action::DELETE => flows::delete(meant),
-            action::UPDATE => flows::update(meant, values.map(entry).ok_or(NOWHERE)??),
+            action::UPDATE => flows::update(meant, values.map(flow).ok_or(NOWHERE)??),
             _ => {
                 let existing = if kind == action::CREATE { Existing::Fail } else { Existing::Update };
-                flows::create(values.or(target).map(entry).ok_or(NOWHERE)??, existing)
+                flows::create(values.or(target).map(flow).ok_or(NOWHERE)??, existing)
             }
         }
     }
@@ -58,10 +65,9 @@ impl Actionable for Flows {
 
 impl Actionable for Expectations {
     fn request(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Result<Request, EncodeError> {
-        let entry = |(batch, row): (&'_ _, usize)| ExpectationEntry::new(batch, row);
         match kind {
-            action::DELETE => expectations::delete(target.or(values).map(entry).ok_or(NOWHERE)??),
-            _ => expectations::create(values.or(target).map(entry).ok_or(NOWHERE)??, kind == action::CREATE),
+            action::DELETE => expectations::delete(target.or(values).map(expectation).ok_or(NOWHERE)??),
+            _ => expectations::create(values.or(target).map(expectation).ok_or(NOWHERE)??, kind == action::CREATE),
         }
     }
 

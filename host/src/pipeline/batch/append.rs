@@ -1,7 +1,7 @@
 //! Puts the rows of one batch after those of another.
 
 use super::columns::{push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Addresses, Flows, Rare, SparseTexts, field};
+use crate::model::{Addresses, Flows, Rare, SparseTexts};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
 /// which it cannot, are left out, and so are annotations and unknown attributes.
