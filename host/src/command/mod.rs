@@ -63,7 +63,10 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
 fn command(program: &str, settings: &Settings, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     match settings.command {
         Command::Version => text(sink, &report::version()),
-        Command::Help => text(sink, &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref())),
+        Command::Help => text(
+            sink,
+            &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref()),
+        ),
         _ => match table::row(settings.command, settings.table) {
             Some(row) => list::run(row, settings, stop, sink),
             None => Err(CommandError::NotAvailable(long_name(settings.command))),

@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::{cli::{CliError, Command}, pipeline::RunError, wasm::{LoadError, PluginError}};
+use crate::{
+    cli::{CliError, Command},
+    pipeline::RunError,
+    wasm::{LoadError, PluginError},
+};
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
 pub const COMPATIBLE: &str = "1.4.9";

@@ -1,9 +1,7 @@
 //! A stage: a plugin that looks at batches, and the check of what it returns.
 
 use crate::{
-    model::{
-        Actions, Annotations, Expectations, Flows, action, expectation_field as expected, field, verdict,
-    },
+    model::{Actions, Annotations, Expectations, Flows, action, expectation_field as expected, field, verdict},
     pipeline::batch,
     wasm::{Failure, Instance, PluginError},
 };

@@ -2,12 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{
-    executor::Executor,
-    format::Format,
-    source::Datagram,
-    stage::Stage,
-};
+use super::{executor::Executor, format::Format, source::Datagram, stage::Stage};
 use crate::{
     model::{Expectations, Flows},
     netlink::{
@@ -35,8 +30,13 @@ pub trait Table: Default + Sized {
     ///
     /// # Errors
     /// The message is malformed; no row was added.
-    fn push(&mut self, decoder: &mut Self::Decoder, message: &Message<'_>, from: &Datagram, live: bool)
-    -> Result<(), DecodeError>;
+    fn push(
+        &mut self,
+        decoder: &mut Self::Decoder,
+        message: &Message<'_>,
+        from: &Datagram,
+        live: bool,
+    ) -> Result<(), DecodeError>;
 
     /// Lets a stage look at the table.
     ///
@@ -72,9 +72,7 @@ pub trait Table: Default + Sized {
 /// Wall clock, nanoseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Table for Flows {
@@ -149,9 +147,7 @@ impl Table for Expectations {
         live: bool,
     ) -> Result<(), DecodeError> {
         match message.subject() {
-            Subject::Expectation | Subject::ExpectationDestroyed => {
-                decoder.push(self, message, from.arrival(live))
-            }
+            Subject::Expectation | Subject::ExpectationDestroyed => decoder.push(self, message, from.arrival(live)),
             _ => Ok(()),
         }
     }
