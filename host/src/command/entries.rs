@@ -13,14 +13,7 @@ use crate::{
     cli::Settings,
     model::field,
     netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
-    pipeline::{
-        Pipeline, RunError, Tally,
-        executor::Executor,
-        grants::Grants,
-        sink::Sink,
-        source::SourceError,
-        stage,
-    },
+    pipeline::{Pipeline, RunError, Tally, executor::Executor, grants::Grants, sink::Sink, source::SourceError, stage},
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -104,7 +97,9 @@ fn pipeline<'a, T: Subject>(
     sink: &'a mut dyn Sink,
 ) -> Result<Pipeline<'a, T>, CommandError> {
     let mut stages = Vec::new();
-    if row.selects && let Some(selection) = T::selection(settings) {
+    if row.selects
+        && let Some(selection) = T::selection(settings)
+    {
         stages.push(assembly.selecting_stage("match", selection)?);
     }
     for spec in &settings.plugins {

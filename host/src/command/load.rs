@@ -34,14 +34,8 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>) -> Result<Exit, Co
         }
         let Some(row) = table::row(settings.command, settings.table) else { continue };
         let assembly = context.assembly(settings)?;
-        let job = Job {
-            row,
-            settings,
-            assembly: &assembly,
-            stop: context.stop,
-            sink: &mut *context.sink,
-            loading: true,
-        };
+        let job =
+            Job { row, settings, assembly: &assembly, stop: context.stop, sink: &mut *context.sink, loading: true };
         job.run::<Flows>(Some(given))?;
     }
     Ok(Exit::Success)

@@ -85,8 +85,7 @@ pub struct Row {
     pub summary: Summary,
 }
 
-const LISTED: Look =
-    Look { header: true, footer: true, save: "A", labels: true, kernel_times: true, time: false };
+const LISTED: Look = Look { header: true, footer: true, save: "A", labels: true, kernel_times: true, time: false };
 const LISTED_OPEN: Look = Look { footer: false, ..LISTED };
 const UPDATED: Look = Look { header: false, footer: false, kernel_times: false, ..LISTED };
 const DELETED: Look = Look { save: "D", labels: false, ..UPDATED };
@@ -110,7 +109,8 @@ const BASE: Row = Row {
 };
 
 /// What most rows about expectations have in common.
-const EXPECT: Row = Row { table: Table::Expect, source: Source::Given, selects: false, look: None, summary: Summary::None, ..BASE };
+const EXPECT: Row =
+    Row { table: Table::Expect, source: Source::Given, selects: false, look: None, summary: Summary::None, ..BASE };
 
 /// All rows.
 const ROWS: &[Row] = &[

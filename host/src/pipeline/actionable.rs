@@ -28,7 +28,11 @@ fn expectation((batch, row): (&Expectations, usize)) -> Result<ExpectationEntry<
 }
 
 impl Actionable for Flows {
-    fn request(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Result<Request, EncodeError> {
+    fn request(
+        kind: u8,
+        target: Option<(&Self, usize)>,
+        values: Option<(&Self, usize)>,
+    ) -> Result<Request, EncodeError> {
         let meant = target.or(values).map(flow).ok_or(NOWHERE)??;
         match kind {
             action::DELETE => flows::delete(meant),
@@ -53,7 +57,8 @@ impl Actionable for Flows {
     }
 
     fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool {
-        let labels = values.is_some_and(|(values, row)| values.has.get(row).is_some_and(|has| has & field::LABELS != 0));
+        let labels =
+            values.is_some_and(|(values, row)| values.has.get(row).is_some_and(|has| has & field::LABELS != 0));
         match (kind, errno) {
             (action::DELETE | action::UPDATE, libc::ENOENT) => true,
             // The entry is older than the first rule that uses labels, and has no room for any.
@@ -64,7 +69,11 @@ impl Actionable for Flows {
 }
 
 impl Actionable for Expectations {
-    fn request(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Result<Request, EncodeError> {
+    fn request(
+        kind: u8,
+        target: Option<(&Self, usize)>,
+        values: Option<(&Self, usize)>,
+    ) -> Result<Request, EncodeError> {
         match kind {
             action::DELETE => expectations::delete(target.or(values).map(expectation).ok_or(NOWHERE)??),
             _ => expectations::create(values.or(target).map(expectation).ok_or(NOWHERE)??, kind == action::CREATE),

@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{grants::Grants, stage::{Requests, Stage}, table::Table};
+use super::{
+    grants::Grants,
+    stage::{Requests, Stage},
+    table::Table,
+};
 use crate::{
     model::action,
     netlink::{
         Batches, Fate, Options, Request, Socket, SocketError,
-        encode::EncodeError,
         decode::Arrival,
+        encode::EncodeError,
         message::{Content, Message},
     },
     wasm::PluginError,
@@ -81,7 +85,11 @@ pub trait Actionable: Table {
     ///
     /// # Errors
     /// What is asked for cannot be put into words for the kernel.
-    fn request(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Result<Request, EncodeError>;
+    fn request(
+        kind: u8,
+        target: Option<(&Self, usize)>,
+        values: Option<(&Self, usize)>,
+    ) -> Result<Request, EncodeError>;
 
     /// The request for a row as the kernel has it now.
     ///

@@ -192,12 +192,7 @@ impl<T: Actionable> Pipeline<'_, T> {
     }
 
     /// Runs a batch through the stages, the format and the sink, and empties it.
-    fn hand_on(
-        &mut self,
-        batch: &mut T,
-        programs: Option<&mut Programs>,
-        tally: &mut Tally,
-    ) -> Result<(), RunError> {
+    fn hand_on(&mut self, batch: &mut T, programs: Option<&mut Programs>, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
             return Ok(());
         }

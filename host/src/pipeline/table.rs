@@ -33,7 +33,8 @@ pub trait Table: Default + Sized {
     ///
     /// # Errors
     /// The message is malformed; no row was added.
-    fn push(&mut self, decoder: &mut Self::Decoder, message: &Message<'_>, arrival: Arrival) -> Result<(), DecodeError>;
+    fn push(&mut self, decoder: &mut Self::Decoder, message: &Message<'_>, arrival: Arrival)
+    -> Result<(), DecodeError>;
 
     /// Adds a row that says that events were lost before it, where the table has such rows.
     ///
@@ -66,9 +67,7 @@ pub trait Table: Default + Sized {
 /// Wall clock, nanoseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Table for Flows {
@@ -79,9 +78,8 @@ impl Table for Flows {
     }
 
     fn entries(&self) -> usize {
-        let gaps = self.events.as_ref().map_or(0, |events| {
-            events.kind.iter().filter(|&&kind| kind == event::GAP).count()
-        });
+        let gaps =
+            self.events.as_ref().map_or(0, |events| events.kind.iter().filter(|&&kind| kind == event::GAP).count());
         self.rows().saturating_sub(gaps)
     }
 
@@ -93,12 +91,7 @@ impl Table for Flows {
         decoder.clear(self);
     }
 
-    fn push(
-        &mut self,
-        decoder: &mut FlowDecoder,
-        message: &Message<'_>,
-        arrival: Arrival,
-    ) -> Result<(), DecodeError> {
+    fn push(&mut self, decoder: &mut FlowDecoder, message: &Message<'_>, arrival: Arrival) -> Result<(), DecodeError> {
         match message.subject() {
             Subject::Flow | Subject::FlowDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
@@ -158,9 +151,7 @@ impl Table for Expectations {
         arrival: Arrival,
     ) -> Result<(), DecodeError> {
         match message.subject() {
-            Subject::Expectation | Subject::ExpectationDestroyed => {
-                decoder.push(self, message, arrival)
-            }
+            Subject::Expectation | Subject::ExpectationDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
         }
     }

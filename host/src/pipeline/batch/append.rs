@@ -16,10 +16,14 @@ pub fn append(flows: &mut Flows, more: &Flows) {
     join(&mut flows.family, before, &more.family, after);
     macro_rules! grouped {
         ($bits:expr, $group:ident, $column:ident) => {
-            if let Some(from) = &more.$group && !from.$column.is_empty() {
+            if let Some(from) = &more.$group
+                && !from.$column.is_empty()
+            {
                 let group = flows.$group.get_or_insert_with(Default::default);
                 join(&mut group.$column, before, &from.$column, after);
-            } else if let Some(group) = &mut flows.$group && !group.$column.is_empty() {
+            } else if let Some(group) = &mut flows.$group
+                && !group.$column.is_empty()
+            {
                 group.$column.resize(after, Default::default());
             }
         };
@@ -27,14 +31,18 @@ pub fn append(flows: &mut Flows, more: &Flows) {
     with_grouped!(grouped);
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
-            if let Some(from) = &more.$group && !from.$column.rows.is_empty() {
+            if let Some(from) = &more.$group
+                && !from.$column.rows.is_empty()
+            {
                 let group = flows.$group.get_or_insert_with(Default::default);
                 join_texts(&mut group.$column, before, &from.$column);
             }
         };
     }
     with_texts!(texts);
-    if let Some(from) = &more.rare && !from.nat.rows.is_empty() {
+    if let Some(from) = &more.rare
+        && !from.nat.rows.is_empty()
+    {
         let nat = &mut flows.rare.get_or_insert_with(Rare::default).nat;
         nat.rows.extend(from.nat.rows.iter().map(|row| row + before as u32));
         nat.destination.extend_from_slice(&from.nat.destination);
