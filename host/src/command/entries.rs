@@ -41,7 +41,7 @@ impl Job<'_> {
         match row.source {
             Source::Given => pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally).map_err(failed)?,
             Source::Events => {
-                let mut source = KernelEvents::open(T::groups(settings), settings.buffer_size, stop)?;
+                let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
                 pipeline.run(&mut source, &mut tally).map_err(failed)?;
             }
             source => {

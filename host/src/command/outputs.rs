@@ -10,8 +10,8 @@ pub(super) fn format(output: Output, look: Look) -> (&'static str, Vec<OptionVal
     let wants = |what: Output, allowed: bool| allowed && output.contains(what);
     let plugin = if output.contains(Output::JSON) {
         "json"
-    } else if output.contains(Output::SAVE) {
-        option("command", look.save);
+    } else if let Some(command) = look.save.filter(|_| output.contains(Output::SAVE)) {
+        option("command", command);
         "save"
     } else if output.contains(Output::XML) {
         option("header", if look.header { "true" } else { "false" });

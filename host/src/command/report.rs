@@ -67,6 +67,9 @@ pub enum CommandError {
     /// The socket for events cannot be had; why was said before.
     #[error("Can't open netlink socket")]
     EventSocket,
+    /// The socket for events of expectations cannot be had.
+    #[error("Can't open handler")]
+    EventHandler,
     /// A file that stands in for netlink cannot be opened.
     #[error("Can't open {0}")]
     CannotOpen(String),

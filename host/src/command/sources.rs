@@ -1,7 +1,11 @@
 //! The kernel as a source: dumps and events.
 
-use super::report::{self, CommandError};
+use super::{
+    report::{self, CommandError},
+    table::Row,
+};
 use crate::{
+    cli::Table,
     netlink::{Dump, DumpError, Options, Socket, SocketError, Stop, Woken},
     pipeline::{
         source::{Datagram, Source, SourceError},
@@ -47,10 +51,13 @@ pub(super) struct KernelEvents {
 
 impl KernelEvents {
     /// Joins the groups. `buffer`: what the user wants the receive buffer to be; he is told what it came to.
-    pub fn open(groups: u32, buffer: Option<u32>, stop: &Stop) -> Result<Self, CommandError> {
+    pub fn open(row: &Row, groups: u32, buffer: Option<u32>, stop: &Stop) -> Result<Self, CommandError> {
         let wanted = buffer.map_or(EVENT_BUFFER, |bytes| bytes as usize);
         let options = Options { groups, receive_buffer: Some(wanted), ..Options::default() };
         let socket = Socket::open(&options).map_err(|error| {
+            if row.table == Table::Expect {
+                return CommandError::EventHandler;
+            }
             let step = if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
             report::line(&format!("{step}: {}", report::strerror(error.errno())));
             CommandError::EventSocket

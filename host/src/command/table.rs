@@ -54,8 +54,9 @@ pub struct Look {
     pub header: bool,
     /// See `header`.
     pub footer: bool,
-    /// The command in front of each line of `-o save`: `A`, `D`, or `event` for one that depends on the event.
-    pub save: &'static str,
+    /// The command in front of each line of `-o save`: `A`, `D`, or `event` for one that depends on the event; none
+    /// where `-o save` changes nothing.
+    pub save: Option<&'static str>,
     /// Whether labels are printed once a label map is loaded.
     pub labels: bool,
     /// Whether times of the kernel are printed if they are asked for.
@@ -85,13 +86,13 @@ pub struct Row {
     pub summary: Summary,
 }
 
-const LISTED: Look = Look { header: true, footer: true, save: "A", labels: true, kernel_times: true, time: false };
+const LISTED: Look = Look { header: true, footer: true, save: Some("A"), labels: true, kernel_times: true, time: false };
 const LISTED_OPEN: Look = Look { footer: false, ..LISTED };
 const UPDATED: Look = Look { header: false, footer: false, kernel_times: false, ..LISTED };
-const DELETED: Look = Look { save: "D", labels: false, ..UPDATED };
-const EVENTS: Look = Look { save: "event", time: true, ..LISTED };
-const EXPECTED: Look = Look { time: true, ..LISTED };
-const PLAIN: Look = Look { header: false, footer: false, save: "A", labels: false, kernel_times: false, time: false };
+const DELETED: Look = Look { save: Some("D"), labels: false, ..UPDATED };
+const EVENTS: Look = Look { save: Some("event"), time: true, ..LISTED };
+const EXPECTED: Look = Look { save: None, time: true, ..LISTED };
+const PLAIN: Look = Look { header: false, footer: false, save: None, labels: false, kernel_times: false, time: false };
 
 const SHOWN: Summary = Summary::Shown("flow entries have been shown.", Nothing::Success);
 const NO_EXPECTATIONS: Summary = Summary::Always("0 expectations have been shown.");

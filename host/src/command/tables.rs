@@ -53,8 +53,10 @@ pub(super) fn counts(row: &Row, assembly: &Assembly, sink: &mut dyn Sink) -> Res
     let (counts, failure) = match read(row) {
         Ok(counts) => (counts, None),
         Err(error) => {
-            let counts = match row.source {
-                Source::Count => count_file()?,
+            let counts = match (row.source, row.table) {
+                // There is no such file for expectations; none were counted.
+                (Source::Count, Table::Expect) => one(0),
+                (Source::Count, _) => count_file()?,
                 _ => statistics_file()?,
             };
             (counts, Some(CommandError::of_errno(row, error.errno())))
