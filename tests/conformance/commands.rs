@@ -26,8 +26,8 @@ const SCRIPTS: &[(&str, &str)] = &[
          -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 7 --dport 53 --orig-zone 6
          -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 8 --dport 53 --orig-zone 6 --reply-zone 7
          -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 9 --dport 53 -n 203.0.113.7:7000 -g 10.3.0.9:54
-         -I -t 0 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 10 --dport 53
          -C
+         -I -t 0 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 10 --dport 53
          -L
          -L -o save
          -G -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80
@@ -91,7 +91,7 @@ const FILES: &[(&str, &str)] = &[
         "a refusal of the kernel",
         "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 51 -s 10.0.0.1 -d 10.1.0.1\n",
     ),
-    ("lines that end as on Windows", "-F\r\n"),
+    ("lines that end as on Windows", "-D -p 50\r\n"),
 ];
 
 /// The outcome of each line, and of a last listing by `conntrack`.
