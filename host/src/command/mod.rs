@@ -2,10 +2,12 @@
 //!
 //! [`table`] has one row per classic command and table: which source, which stock stages, which summary. [`assemble`] puts
 //! the plugins of a pipeline together, [`list`] runs the rows that show entries of a dump, [`report`] has the texts and exit
-//! statuses that scripts know.
+//! statuses that scripts know. Each subcommand has a file of its name.
 
 pub mod assemble;
+mod completions;
 mod list;
+mod man;
 pub mod report;
 pub mod table;
 
@@ -17,7 +19,7 @@ use std::{
 pub use report::{CommandError, Exit};
 
 use crate::{
-    cli::{self, Command, Invocation, Settings},
+    cli::{self, Command, Invocation, Settings, Subcommand},
     netlink::Stop,
     pipeline::sink::{Sink, Stdout},
 };
@@ -31,7 +33,11 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     let invocation = match parsed.result {
         Ok(invocation) => invocation,
         Err(error) => {
-            report::banner_bytes(&error.message());
+            if error.is_text() {
+                report::text(&error.message());
+            } else {
+                report::banner_bytes(&error.message());
+            }
             if error.has_hint() {
                 report::line(cli::HINT);
             }
@@ -47,6 +53,8 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     };
     let result = match invocation {
         Invocation::Run(settings) => command(&program.to_string_lossy(), &settings, stop, &mut stdout),
+        Invocation::Subcommand(subcommand) => run_subcommand(&subcommand, &mut stdout),
+        Invocation::Text(help) => text(&mut stdout, &help),
         Invocation::Load(_) => Err(CommandError::NotAvailable("load-file")),
     };
     match result {
@@ -63,11 +71,22 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
 fn command(program: &str, settings: &Settings, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     match settings.command {
         Command::Version => text(sink, &report::version()),
-        Command::Help => text(sink, &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref())),
+        Command::Help => text(
+            sink,
+            &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref()),
+        ),
         _ => match table::row(settings.command, settings.table) {
             Some(row) => list::run(row, settings, stop, sink),
             None => Err(CommandError::NotAvailable(long_name(settings.command))),
         },
+    }
+}
+
+/// Carries out a subcommand.
+fn run_subcommand(subcommand: &Subcommand, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+    match subcommand {
+        Subcommand::Completions { shell, name } => completions::run(*shell, name, sink),
+        Subcommand::Man => man::run(sink),
     }
 }
 

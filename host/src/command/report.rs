@@ -2,7 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::{cli::{CliError, Command}, pipeline::RunError, wasm::{LoadError, PluginError}};
+use crate::{
+    cli::{CliError, Command},
+    pipeline::RunError,
+    wasm::{LoadError, PluginError},
+};
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
 pub const COMPATIBLE: &str = "1.4.9";
@@ -134,6 +138,12 @@ pub fn banner_bytes(text: &[u8]) {
     line.push(b'\n');
     // Nobody to tell is no reason to stop.
     let _ = io::stderr().lock().write_all(&line);
+}
+
+/// Lines on standard error, without banner.
+pub fn text(text: &[u8]) {
+    // Nobody to tell is no reason to stop.
+    let _ = io::stderr().lock().write_all(text);
 }
 
 /// A line on standard error.
