@@ -11,7 +11,7 @@ use flowgate::netlink::decode::{Arrival, FlowDecoder};
 
 /// Messages per datagram, as many as the kernel puts into 32 KiB.
 const MESSAGES: usize = 135;
-/// Short measurements, of which the best counts: the others shared the machine.
+/// Short measurements, of which the best counts: other work on the machine only adds.
 const TRIES: usize = 400;
 const ROUNDS: usize = 50;
 

@@ -40,7 +40,9 @@ fn start() -> std::io::Result<ExitCode> {
             _ = terminate.recv() => libc::SIGTERM,
         };
         stop.stop();
-        let _ = tokio::time::timeout(PATIENCE, work).await;
+        if let Ok(Ok(Exit::Stopped)) = tokio::time::timeout(PATIENCE, work).await {
+            return Ok(end(Exit::Stopped));
+        }
         // As a program that does not catch the signal: the shell and its scripts see what happened.
         let _ = emulate_default_handler(caught);
         Ok(ExitCode::FAILURE)

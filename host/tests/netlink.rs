@@ -370,6 +370,9 @@ fn large_batches_match_errors_to_their_requests() {
     });
 }
 
+/// Sets one condition of a selection.
+type Choice = Box<dyn Fn(&mut Selection)>;
+
 /// Whether a row is what a selection means, as far as these tests use it.
 fn matches(flows: &Flows, row: usize, selection: &Selection) -> bool {
     let masked = |of: Option<Masked>, number: u32| of.is_none_or(|Masked { value, mask }| number & mask == value);
@@ -428,7 +431,7 @@ fn filters_let_through_what_is_meant() {
 
         let whole = |address| Network { value: address, mask: Address { hi: u64::MAX, lo: u64::MAX } };
         let port = |value| Some(Masked { value, mask: 0xffff });
-        let choices: Vec<Box<dyn Fn(&mut Selection)>> = vec![
+        let choices: Vec<Choice> = vec![
             Box::new(|selection| selection.family = Some(2)),
             Box::new(|selection| selection.family = Some(10)),
             Box::new(|selection| selection.family = Some(7)),
@@ -809,5 +812,48 @@ fn a_malformed_request_is_explained_by_the_kernel() {
         let [Fate::Refused { errno, text: Some(text) }] = &*fates else { panic!("{fates:?}") };
         assert_eq!(*errno, libc::ERANGE);
         assert!(!text.is_empty());
+    });
+}
+
+#[test]
+fn events_of_another_namespace_say_which() {
+    in_namespace(|| {
+        let listener =
+            Socket::open(&Options { groups: group::NEW, all_namespaces: true, ..Options::default() }).unwrap();
+        let (identify, identified) = std::sync::mpsc::channel();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || {
+            // SAFETY: system calls without pointers.
+            let (result, thread) = unsafe { (libc::unshare(libc::CLONE_NEWNET), libc::gettid()) };
+            assert_eq!(result, 0);
+            let _ = std::fs::write("/proc/sys/net/netfilter/nf_conntrack_events", "1");
+            identify.send(thread).unwrap();
+            if gone.recv().is_ok() {
+                all_protocols().create();
+            }
+        });
+        // A link into the other namespace gives that one an id.
+        let thread = identified.recv().unwrap().to_string();
+        let linked = Command::new("ip")
+            .args(["link", "add", "here", "type", "veth", "peer", "name", "there", "netns", &thread])
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !linked {
+            eprintln!("skipped: cannot link two namespaces");
+            drop(go);
+            let _ = other.join();
+            return;
+        }
+        go.send(()).unwrap();
+        other.join().unwrap();
+        all_protocols().create();
+        let mut buffer = vec![0; RECEIVE_LENGTH];
+        let mut namespaces = Vec::new();
+        while let Some(received) = listener.try_receive(&mut buffer).unwrap() {
+            namespaces.push(received.namespace);
+        }
+        assert_eq!(namespaces.len(), 20);
+        assert!(namespaces[..10].iter().all(|id| id.is_some() && *id == namespaces[0]), "{namespaces:?}");
+        assert!(namespaces[10..].iter().all(Option::is_none), "{namespaces:?}");
     });
 }

@@ -63,7 +63,7 @@ pub fn print(rows: &[Row]) {
         let Row { name, theirs, ours, .. } = row;
         let missed = row.missed();
         println!(
-            "{name:21} {:9.1} {:9.1} {:8.2} {:8.0} {:8.0} {:5.2} {:9.1} {:9.1}  {}: {}",
+            "{name:21} {:9.1} {:9.1} {:8.2} {:8.0} {:8.0} {:5.2} {:9.1} {:9.1}  {}{}",
             theirs.wall,
             ours.wall,
             ours.wall / theirs.wall,
@@ -73,7 +73,13 @@ pub fn print(rows: &[Row]) {
             theirs.memory,
             ours.memory,
             row.goals(),
-            if missed.is_empty() { "reached".to_owned() } else { format!("MISSED ({missed})") }
+            if !missed.is_empty() {
+                format!(": MISSED ({missed})")
+            } else if row.goals().is_empty() {
+                String::new()
+            } else {
+                ": reached".to_owned()
+            }
         );
         if row.lines[0] != row.lines[1] {
             println!("{:21} conntrack wrote {} lines and flowgate {}", "", row.lines[0], row.lines[1]);

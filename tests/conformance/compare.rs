@@ -52,12 +52,15 @@ impl Both {
     }
 }
 
+/// The version of `conntrack` that flowgate does the same as, which its banner names for the sake of programs that read it.
+const COMPATIBLE: &str = "1.4.9";
+
 /// The banner of error lines of each program.
 fn banners() -> [String; 2] {
     let theirs = format!("conntrack v{} (conntrack-tools): ", Both::version());
     let ours = match std::env::var_os("FLOWGATE_UNDER_TEST") {
         Some(_) => theirs.clone(),
-        None => format!("conntrack v{} (flowgate): ", env!("CARGO_PKG_VERSION")),
+        None => format!("conntrack v{COMPATIBLE} (flowgate): "),
     };
     [theirs, ours]
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test fails
 
 mod batches;
+mod commands;
 mod compare;
 mod differences;
 mod line;

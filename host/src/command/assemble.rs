@@ -1,12 +1,14 @@
 //! Puts the plugins of a pipeline together: loaded, described, their options checked, configured.
 
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::report::CommandError;
 use crate::{
-    cli::PluginSpec,
+    cli::{Command, PluginSpec, Settings},
     model::{Description, Label, OptionValue, Selection, Setup, UtcOffset, field},
-    pipeline::{format::Format, stage::Stage},
+    pipeline::{format::Format, grants::Grants, stage::Stage},
     text::clean,
     wasm::{Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, PluginError},
 };
@@ -16,7 +18,9 @@ pub struct Assembly {
     engine: PluginEngine,
     limits: Limits,
     labels: Vec<Label>,
+    users: bool,
     offsets: Vec<UtcOffset>,
+    stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
 }
 
 /// What a plugin is to do in a pipeline.
@@ -67,50 +71,81 @@ impl Assembly {
             engine: PluginEngine::new(cache.as_deref())?,
             limits: Limits::default(),
             labels,
+            users,
             offsets: if users || local_time { offsets() } else { Vec::new() },
+            stock: RefCell::default(),
         })
     }
 
-    /// A stock stage.
+    /// Whether plugins would be told the same by an assembly that is made anew.
+    pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
+        self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
+    }
+
+    /// A stock stage that applies the selector.
     ///
     /// # Errors
     /// [`CommandError`] if it cannot be started.
-    pub fn stock_stage(&self, name: &str, role: Role, selection: Option<&Selection>) -> Result<Stage, CommandError> {
-        let component = PluginComponent::stock(&self.engine, name)?;
-        let (mut instance, description) = self.start(&component, role, &[], true)?;
-        if let Some(selection) = selection {
-            instance.select(selection)?;
+    pub fn selecting_stage(&self, name: &'static str, selection: &Selection) -> Result<Stage, CommandError> {
+        let (mut instance, description) = self.start(&*self.stock(name)?, Role::FlowStage, &[], true)?;
+        instance.select(selection)?;
+        instance.started();
+        Ok(Stage::new(instance, description.reads, Grants::NONE))
+    }
+
+    /// The stock stage that carries out what a command is about; the user asked for it, so it may.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it cannot be started.
+    pub fn acting_stage(&self, name: &'static str, role: Role, settings: &Settings) -> Result<Stage, CommandError> {
+        let mut options = Vec::new();
+        if settings.command == Command::Add {
+            options.push(OptionValue { name: "or-update".into(), value: "true".into() });
+        }
+        let component = self.stock(name)?;
+        let (mut instance, description) = self.start(&component, role, &options, true)?;
+        if component.capabilities.flow_template {
+            instance.template(&settings.template)?;
         }
         instance.started();
-        Ok(Stage::new(instance, description.reads))
+        Ok(Stage::new(instance, description.reads, Grants::ALL))
     }
 
     /// A stage of the user.
     ///
     /// # Errors
     /// [`CommandError`] if the file is no plugin for this role, or does not accept its options.
-    pub fn user_stage(&self, spec: &PluginSpec, role: Role) -> Result<Stage, CommandError> {
+    pub fn user_stage(&self, spec: &PluginSpec, role: Role, grants: Grants) -> Result<Stage, CommandError> {
         let component = PluginComponent::open(&self.engine, &spec.file)?;
         let (mut instance, description) = self.start(&component, role, &spec.options, true)?;
         instance.started();
-        Ok(Stage::new(instance, description.reads))
+        Ok(Stage::new(instance, description.reads, grants))
     }
 
     /// A stock format. `labels`: whether it is told their names, and so prints them.
     ///
     /// # Errors
     /// [`CommandError`] if it cannot be started.
-    pub fn stock_format(
+    pub fn format(
         &self,
-        name: &str,
+        name: &'static str,
         role: Role,
         options: &[OptionValue],
         labels: bool,
     ) -> Result<Format, CommandError> {
-        let component = PluginComponent::stock(&self.engine, name)?;
-        let (mut instance, description) = self.start(&component, role, options, labels)?;
+        let (mut instance, description) = self.start(&*self.stock(name)?, role, options, labels)?;
         instance.started();
         Ok(Format::new(instance, description.reads))
+    }
+
+    /// A stock plugin, loaded once.
+    fn stock(&self, name: &'static str) -> Result<Rc<PluginComponent>, CommandError> {
+        if let Some(component) = self.stock.borrow().get(name) {
+            return Ok(component.clone());
+        }
+        let component = Rc::new(PluginComponent::stock(&self.engine, name)?);
+        self.stock.borrow_mut().insert(name, component.clone());
+        Ok(component)
     }
 
     /// Instantiates, describes and configures.
@@ -181,9 +216,7 @@ fn known(description: &Description) -> String {
     let list: Vec<String> = description
         .options
         .iter()
-        .map(|spec| {
-            format!("{}={} ({})", clean(&spec.name), clean(&spec.placeholder), clean(&spec.help))
-        })
+        .map(|spec| format!("{}={} ({})", clean(&spec.name), clean(&spec.placeholder), clean(&spec.help)))
         .collect();
     format!("it has {}", list.join(", "))
 }

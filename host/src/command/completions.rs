@@ -8,5 +8,6 @@ use crate::{
 
 /// Writes the script.
 pub(super) fn run(shell: Shell, name: &str, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    super::text(sink, &cli::completion_script(shell, name)?)
+    sink.write(cli::completion_script(shell, name)?.as_bytes())?;
+    Ok(Exit::Success)
 }

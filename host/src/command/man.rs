@@ -16,7 +16,8 @@ use crate::{
 
 /// Writes the page.
 pub(super) fn run(sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    super::text(sink, &page(&Limits::default()))
+    sink.write(page(&Limits::default()).as_bytes())?;
+    Ok(Exit::Success)
 }
 
 const SYNOPSIS: [&str; 5] = [

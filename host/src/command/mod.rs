@@ -1,25 +1,36 @@
 //! Commands: what a command line asks for, carried out.
 //!
-//! [`table`] has one row per classic command and table: which source, which stock stages, which summary. [`assemble`] puts
-//! the plugins of a pipeline together, [`list`] runs the rows that show entries of a dump, [`report`] has the texts and exit
-//! statuses that scripts know. Each subcommand has a file of its name.
+//! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
+//! * [`entries`] runs the rows that have entries, [`tables`] those about a table as a whole, [`load`] a load file.
+//! * [`assemble`] puts the plugins of a pipeline together, [`outputs`] chooses the format, [`sources`] are the kernel's.
+//! * [`report`] has the texts and exit statuses that scripts know.
+//! * Each subcommand has a file of its name.
 
-pub mod assemble;
+mod assemble;
 mod completions;
-mod list;
+mod entries;
+mod load;
 mod man;
+mod outputs;
 pub mod report;
+mod sources;
+mod subject;
 pub mod table;
+mod tables;
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Write},
+    rc::Rc,
 };
 
+use assemble::Assembly;
+use entries::Job;
 pub use report::{CommandError, Exit};
+use table::Source;
 
 use crate::{
-    cli::{self, Command, Invocation, Settings, Subcommand},
+    cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
+    model::{Expectations, Flows},
     netlink::Stop,
     pipeline::sink::{Sink, Stdout},
 };
@@ -44,18 +55,13 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
             return Exit::from(&error);
         }
     };
-    let mut stdout = match Stdout::new() {
-        Ok(stdout) => stdout,
-        Err(error) => {
-            report::banner(&format!("cannot write to standard output: {error}"));
-            return Exit::Failure;
-        }
-    };
-    let result = match invocation {
-        Invocation::Run(settings) => command(&program.to_string_lossy(), &settings, stop, &mut stdout),
-        Invocation::Subcommand(subcommand) => run_subcommand(&subcommand, &mut stdout),
-        Invocation::Text(help) => text(&mut stdout, &help),
-        Invocation::Load(_) => Err(CommandError::NotAvailable("load-file")),
+    let mut stdout = Stdout::new();
+    let mut context = Context { program, stop, sink: &mut stdout, assembly: None };
+    let result = match &invocation {
+        Invocation::Run(settings) => context.command(settings, false),
+        Invocation::Subcommand(subcommand) => context.subcommand(subcommand),
+        Invocation::Text(help) => context.text(help),
+        Invocation::Load(file) => load::run(file, &mut context),
     };
     match result {
         Ok(exit) => exit,
@@ -67,37 +73,70 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     }
 }
 
-/// Carries out one command.
-fn command(program: &str, settings: &Settings, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    match settings.command {
-        Command::Version => text(sink, &report::version()),
-        Command::Help => text(
-            sink,
-            &cli::usage::text(program, cli::has_own_options(OsStr::new(program)), settings.help_protocol.as_ref()),
-        ),
-        _ => match table::row(settings.command, settings.table) {
-            Some(row) => list::run(row, settings, stop, sink),
-            None => Err(CommandError::NotAvailable(long_name(settings.command))),
-        },
+/// What all commands of a process share.
+struct Context<'a> {
+    program: &'a OsStr,
+    stop: &'a Stop,
+    sink: &'a mut dyn Sink,
+    /// The plugins' engine, once it was needed.
+    assembly: Option<Rc<Assembly>>,
+}
+
+impl Context<'_> {
+    /// Carries out one command. `loading`: it is a line of a load file.
+    fn command(&mut self, settings: &Settings, loading: bool) -> Result<Exit, CommandError> {
+        match settings.command {
+            Command::Version => return self.text(&report::version()),
+            Command::Help => {
+                let (program, own) = (self.program.to_string_lossy(), cli::has_own_options(self.program));
+                return self.text(&cli::usage::text(&program, own, settings.help_protocol.as_ref()));
+            }
+            _ => {}
+        }
+        let row = table::row(settings.command, settings.table)
+            .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
+        if row.source == Source::Flush {
+            return tables::flush(row, settings);
+        }
+        let assembly = self.assembly(settings)?;
+        if matches!(row.source, Source::Count | Source::Statistics(_)) {
+            return tables::counts(row, &assembly, self.sink);
+        }
+        let job = Job { row, settings, assembly: &assembly, stop: self.stop, sink: &mut *self.sink, loading };
+        match settings.table {
+            Table::Expect => job.run::<Expectations>(None),
+            _ => job.run::<Flows>(None),
+        }
     }
-}
 
-/// Carries out a subcommand.
-fn run_subcommand(subcommand: &Subcommand, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    match subcommand {
-        Subcommand::Completions { shell, name } => completions::run(*shell, name, sink),
-        Subcommand::Man => man::run(sink),
+    /// Carries out a subcommand.
+    fn subcommand(&mut self, subcommand: &Subcommand) -> Result<Exit, CommandError> {
+        match subcommand {
+            Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
+            Subcommand::Man => man::run(self.sink),
+        }
     }
-}
 
-fn text(sink: &mut dyn Sink, text: &str) -> Result<Exit, CommandError> {
-    sink.write(text.as_bytes())?;
-    Ok(Exit::Success)
-}
+    /// The plugins' engine; one for all commands that agree in what plugins are told.
+    fn assembly(&mut self, settings: &Settings) -> Result<Rc<Assembly>, CommandError> {
+        let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
+        let users = !settings.plugins.is_empty();
+        let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
+        let local_time = times.iter().any(|&time| settings.output.contains(time));
+        if let Some(assembly) = &self.assembly
+            && assembly.suits(&labels, users, local_time)
+        {
+            return Ok(assembly.clone());
+        }
+        let assembly = Rc::new(Assembly::new(labels, users, local_time)?);
+        self.assembly = Some(assembly.clone());
+        Ok(assembly)
+    }
 
-/// Writes a line to standard error; nobody to tell is no reason to stop.
-fn tell(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    fn text(&mut self, text: &str) -> Result<Exit, CommandError> {
+        self.sink.write(text.as_bytes())?;
+        Ok(Exit::Success)
+    }
 }
 
 /// The command's long option, without hyphens.

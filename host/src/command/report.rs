@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
+use super::table::{Nothing, Row};
 use crate::{
-    cli::{CliError, Command},
+    cli::{CliError, Command, Table},
     pipeline::RunError,
     wasm::{LoadError, PluginError},
 };
@@ -16,6 +17,8 @@ pub const COMPATIBLE: &str = "1.4.9";
 pub enum Exit {
     /// 0: done.
     Success,
+    /// 0: events were shown until a signal said that it is enough.
+    Stopped,
     /// 1: it failed, or nothing was there to be deleted, updated or found.
     Failure,
     /// 2: the command line makes no sense.
@@ -29,10 +32,22 @@ impl Exit {
     #[must_use]
     pub fn status(self) -> u8 {
         match self {
-            Exit::Success => 0,
+            Exit::Success | Exit::Stopped => 0,
             Exit::Failure => 1,
             Exit::Usage => 2,
             Exit::BrokenPipe => 141,
+        }
+    }
+}
+
+impl Exit {
+    /// Of a command that showed this many entries.
+    #[must_use]
+    pub(super) fn of(shown: u64, nothing: Nothing, events: bool) -> Self {
+        match (shown, nothing) {
+            _ if events => Exit::Stopped,
+            (0, Nothing::Failure) => Exit::Failure,
+            _ => Exit::Success,
         }
     }
 }
@@ -49,6 +64,18 @@ pub enum CommandError {
     /// The kernel refused; the text is that of `conntrack`.
     #[error("Operation failed: {0}")]
     Kernel(String),
+    /// The socket for events cannot be had; why was said before.
+    #[error("Can't open netlink socket")]
+    EventSocket,
+    /// A file that stands in for netlink cannot be opened.
+    #[error("Can't open {0}")]
+    CannotOpen(String),
+    /// A file that stands in for netlink makes no sense.
+    #[error("Can't read {0}")]
+    CannotRead(String),
+    /// The receiving of events failed.
+    #[error("failed to received netlink event: {0}")]
+    Events(String),
     /// A plugin cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -84,46 +111,60 @@ impl From<io::Error> for CommandError {
 }
 
 impl CommandError {
-    /// What became of a run, in the words for this command.
+    /// What became of a run, in the words for this row.
     #[must_use]
-    pub fn of_run(command: Command, error: RunError) -> Self {
+    pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
-            RunError::Source(error) => Self::of_errno(command, error.errno()),
+            RunError::Source(error) if row.command == Command::Events && row.table != Table::Expect => {
+                Self::Events(strerror(error.errno()))
+            }
+            RunError::Source(error) => Self::of_errno(row, error.errno()),
+            RunError::Executor(error) => Self::of_errno(row, error.errno()),
             RunError::Plugin(error) => Self::Plugin(error),
             RunError::Sink(error) => error.into(),
             RunError::Thread(error) => Self::Thread(error),
         }
     }
 
-    /// An error number of the kernel, in the words for this command.
+    /// An error number of the kernel, in the words for this row.
     #[must_use]
-    pub fn of_errno(command: Command, errno: i32) -> Self {
-        Self::Kernel(errno_text(command, errno))
+    pub(super) fn of_errno(row: &Row, errno: i32) -> Self {
+        Self::Kernel(errno_text(row.command, row.table, errno))
     }
 }
 
 /// What `conntrack` calls an error number. ENOTSUPP (524) is internal to the kernel and has no name outside.
-fn errno_text(command: Command, errno: i32) -> String {
+fn errno_text(command: Command, table: Table, errno: i32) -> String {
     const ENOTSUPP: i32 = 524;
     use Command::{Add, Count, Create, Delete, Get, List, Statistics};
+    let expect = table == Table::Expect;
+    let invalid = if expect { !matches!(command, Count | Statistics) } else { !matches!(command, Add | Statistics) };
     let text = match (errno, command) {
+        (libc::EPERM, _) => "sorry, you must be root or get CAP_NET_ADMIN capability to do this",
+        (libc::EINVAL, _) if invalid => "invalid parameters",
+        (libc::ENOENT, Create) if expect => "master conntrack not found",
+        _ if expect => return strerror(errno),
         (ENOTSUPP, List) => "function not implemented",
-        (libc::EINVAL, command) if !matches!(command, Add | Statistics | Count) => "invalid parameters",
         (libc::EEXIST, Create) => "Such conntrack exists, try -U to update",
         (libc::ENOENT, Create | Add | Get | Delete) => "such conntrack doesn't exist",
         (libc::ENOMEM, Create | Add | Get) => "not enough memory",
         (libc::EAFNOSUPPORT, Get) => "protocol not supported",
         (libc::ETIME, Create | Add) => "conntrack has expired",
-        (libc::EPERM, _) => "sorry, you must be root or get CAP_NET_ADMIN capability to do this",
-        _ => {
-            let text = io::Error::from_raw_os_error(errno).to_string();
-            return match text.find(" (os error ") {
-                Some(end) => text[..end].to_string(),
-                None => text,
-            };
-        }
+        _ => return strerror(errno),
     };
     text.to_string()
+}
+
+/// The text of an error number, as strerror(3) has it.
+pub(super) fn strerror(errno: i32) -> String {
+    crate::cli::error_text(&io::Error::from_raw_os_error(errno))
+}
+
+/// Warns that events were lost.
+pub(super) fn gap() {
+    line("WARNING: We have hit ENOBUFS! We are losing events.");
+    line("This message means that the current netlink socket buffer size is too small.");
+    line("Please, check --buffer-size in conntrack(8) manpage.");
 }
 
 /// A line on standard error, with the banner that programs look for.
@@ -148,7 +189,8 @@ pub fn text(text: &[u8]) {
 
 /// A line on standard error.
 pub fn line(text: &str) {
-    super::tell(text);
+    // Nobody to tell is no reason to stop.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// What `-V` prints.

@@ -3,13 +3,17 @@
 //! * [`source`] yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
 //! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
 //! * [`stage`] is a plugin that looks at batches; [`batch`] are the operations on a batch that its outcome asks for.
-//! * [`executor`] is the only place with authority over the kernel.
+//! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
+//!   table.
 //! * [`format`] turns batches into bytes, [`sink`] takes these away.
 //! * [`run`] joins them.
 
+mod actionable;
 pub mod batch;
 pub mod executor;
 pub mod format;
+pub mod grants;
+pub mod programs;
 mod queue;
 pub mod run;
 pub mod sink;

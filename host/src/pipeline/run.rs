@@ -7,13 +7,14 @@
 use std::{io, thread};
 
 use super::{
-    executor::Executor,
+    executor::{Actionable, Executor, ExecutorError},
     format::Format,
+    programs::Programs,
     queue::{self, Draining, Filling},
     sink::Sink,
     source::{Datagram, Source, SourceError},
     stage::Stage,
-    table::{Table, now},
+    table::now,
 };
 use crate::{
     netlink::{
@@ -35,6 +36,9 @@ pub enum RunError {
     /// The sink failed.
     #[error("cannot write: {0}")]
     Sink(io::Error),
+    /// The executor will not go on.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -50,7 +54,7 @@ pub struct Tally {
 }
 
 /// A pipeline without its source: what happens to the rows.
-pub struct Pipeline<'a, T: Table> {
+pub struct Pipeline<'a, T: Actionable> {
     /// Rows of a batch.
     pub batch_rows: usize,
     /// Decodes what the source yields.
@@ -58,13 +62,15 @@ pub struct Pipeline<'a, T: Table> {
     /// The stages, in order.
     pub stages: Vec<Stage>,
     /// Deals with what the stages ask for.
-    pub executor: &'a mut dyn Executor<T>,
-    /// The format.
-    pub format: Format,
+    pub executor: Executor<T>,
+    /// The format; none if nothing is shown.
+    pub format: Option<Format>,
     /// Where the bytes go.
     pub sink: &'a mut dyn Sink,
     /// Told of messages that could not be read; the stream goes on.
-    pub on_malformed: &'a mut dyn FnMut(Malformed),
+    pub on_malformed: fn(Malformed),
+    /// Told of gaps in a stream of events; the stream goes on.
+    pub on_gap: fn(),
 }
 
 /// A message, or the rest of a datagram, that could not be read.
@@ -78,7 +84,7 @@ pub enum Malformed {
     Message(#[from] DecodeError),
 }
 
-impl<T: Table> Pipeline<'_, T> {
+impl<T: Actionable> Pipeline<'_, T> {
     /// Runs the source to its end. The tally also counts when the run fails.
     ///
     /// # Errors
@@ -97,30 +103,51 @@ impl<T: Table> Pipeline<'_, T> {
         result
     }
 
+    /// Runs rows that are at hand already, instead of a source.
+    ///
+    /// # Errors
+    /// As [`Pipeline::run`].
+    pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
+        self.write(T::begin)?;
+        self.hand_on(&mut rows, None, tally)?;
+        for stage in &mut self.stages {
+            T::finish(stage, &mut self.executor)?;
+        }
+        self.write(T::end)
+    }
+
     /// The worker.
     fn work(&mut self, queue: Draining, live: bool, tally: &mut Tally) -> Result<(), RunError> {
         self.write(T::begin)?;
         let mut batch = T::default();
-        let ended = self.drain(&queue, live, &mut batch, tally);
+        let mut programs = live.then(Programs::default);
+        let ended = self.drain(&queue, programs.as_mut(), &mut batch, tally);
         // What came before an error of the source is still shown.
-        if !matches!(ended, Err(RunError::Plugin(_) | RunError::Sink(_))) {
-            self.hand_on(&mut batch, tally)?;
+        if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
+            self.hand_on(&mut batch, programs.as_mut(), tally)?;
         }
         ended?;
         for stage in &mut self.stages {
-            T::finish(stage, self.executor)?;
+            T::finish(stage, &mut self.executor)?;
         }
         self.write(T::end)
     }
 
     /// Takes datagrams until there are no more.
-    fn drain(&mut self, queue: &Draining, live: bool, batch: &mut T, tally: &mut Tally) -> Result<(), RunError> {
+    fn drain(
+        &mut self,
+        queue: &Draining,
+        mut programs: Option<&mut Programs>,
+        batch: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), RunError> {
         loop {
             let datagram = match queue.ready() {
                 Ok(datagram) => datagram?,
                 Err(_) => {
-                    if live {
-                        self.hand_on(batch, tally)?;
+                    // Events are handed on as soon as there are no more of them for the moment.
+                    if programs.is_some() {
+                        self.hand_on(batch, programs.as_deref_mut(), tally)?;
                     }
                     match queue.wait() {
                         Ok(datagram) => datagram?,
@@ -128,55 +155,79 @@ impl<T: Table> Pipeline<'_, T> {
                     }
                 }
             };
-            self.decode(&datagram, live, batch, tally)?;
+            self.decode(&datagram, programs.as_deref_mut(), batch, tally)?;
             queue.give_back(datagram);
         }
     }
 
-    /// Decodes a datagram, handing on the batch whenever it is full.
-    fn decode(&mut self, datagram: &Datagram, live: bool, batch: &mut T, tally: &mut Tally) -> Result<(), RunError> {
+    /// Decodes a datagram, handing on the batch whenever it is full. There are `programs` to be named in events only.
+    fn decode(
+        &mut self,
+        datagram: &Datagram,
+        mut programs: Option<&mut Programs>,
+        batch: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), RunError> {
+        if datagram.gap {
+            (self.on_gap)();
+            if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received) {
+                (self.on_malformed)(error.into());
+            }
+            return Ok(());
+        }
+        let arrival = datagram.arrival(programs.is_some());
         for message in Messages::new(datagram.bytes()) {
             let pushed = message
                 .map_err(Malformed::from)
-                .and_then(|message| Ok(batch.push(&mut self.decoder, &message, datagram, live)?));
+                .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));
             if let Err(malformed) = pushed {
                 tally.malformed += 1;
                 (self.on_malformed)(malformed);
             }
             if batch.rows() >= self.batch_rows {
-                self.hand_on(batch, tally)?;
+                self.hand_on(batch, programs.as_deref_mut(), tally)?;
             }
         }
         Ok(())
     }
 
     /// Runs a batch through the stages, the format and the sink, and empties it.
-    fn hand_on(&mut self, batch: &mut T, tally: &mut Tally) -> Result<(), RunError> {
+    fn hand_on(&mut self, batch: &mut T, programs: Option<&mut Programs>, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
             return Ok(());
         }
         batch.stamp(now());
+        if let Some(programs) = programs {
+            batch.name_programs(programs);
+        }
         for stage in &mut self.stages {
-            batch.stage(stage, self.executor)?;
+            batch.stage(stage, &mut self.executor)?;
             if batch.rows() == 0 {
                 break;
             }
         }
         let rows = batch.rows();
         if rows > 0 {
-            let bytes = batch.render(&mut self.format)?;
-            if !bytes.is_empty() {
-                self.sink.write(&bytes).map_err(RunError::Sink)?;
+            batch.stamp(now());
+            if let Some(format) = &mut self.format {
+                let bytes = batch.render(format)?;
+                if !bytes.is_empty() {
+                    self.sink.write(&bytes).map_err(RunError::Sink)?;
+                }
             }
-            tally.shown += rows as u64;
+            tally.shown += batch.entries() as u64;
         }
         batch.clear(&mut self.decoder);
-        Ok(())
+        match self.executor.take_failure() {
+            Some(failure) => Err(failure.into()),
+            None => Ok(()),
+        }
     }
 
     /// Writes what stands before or after everything.
     fn write(&mut self, part: fn(&mut Format) -> Result<Vec<u8>, PluginError>) -> Result<(), RunError> {
-        let bytes = part(&mut self.format)?;
+        let Some(format) = &mut self.format else { return Ok(()) };
+        let bytes = part(format)?;
         if bytes.is_empty() { Ok(()) } else { self.sink.write(&bytes).map_err(RunError::Sink) }
     }
 }

@@ -16,21 +16,25 @@ pub trait Sink {
 }
 
 /// Standard output, without a buffer in between: what comes is a batch.
-pub struct Stdout(File);
+pub struct Stdout(Option<File>);
 
 impl Stdout {
-    /// Standard output.
-    ///
-    /// # Errors
-    /// If it is closed.
-    pub fn new() -> io::Result<Self> {
-        Ok(Stdout(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+    /// Standard output. If it is closed, what is written goes nowhere, as with programs that do not look.
+    #[must_use]
+    pub fn new() -> Self {
+        Stdout(io::stdout().as_fd().try_clone_to_owned().ok().map(File::from))
+    }
+}
+
+impl Default for Stdout {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl Sink for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.0.as_mut().map_or(Ok(()), |file| file.write_all(bytes))
     }
 }
 

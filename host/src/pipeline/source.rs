@@ -38,13 +38,15 @@ pub struct Datagram {
     pub received: u64,
     /// Id of the network namespace, where it is not the host's own.
     pub namespace: Option<u32>,
+    /// Not a datagram, but word that some before the next one are lost.
+    pub gap: bool,
 }
 
 impl Datagram {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
-        Datagram { buffer: vec![0; DATAGRAM], length: 0, received: 0, namespace: None }
+        Datagram { buffer: vec![0; DATAGRAM], length: 0, received: 0, namespace: None, gap: false }
     }
 
     /// How its messages came, for the decoder.

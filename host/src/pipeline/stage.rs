@@ -1,10 +1,12 @@
 //! A stage: a plugin that looks at batches, and the check of what it returns.
 
 use crate::{
-    model::{
-        Actions, Annotations, Expectations, Flows, action, expectation_field as expected, field, verdict,
+    model::{Actions, Annotations, Changes, Expectations, Flows, action, field, verdict},
+    pipeline::{
+        batch,
+        executor::{Acted, Asker, Executor},
+        grants::Grants,
     },
-    pipeline::batch,
     wasm::{Failure, Instance, PluginError},
 };
 
@@ -12,6 +14,7 @@ use crate::{
 pub struct Stage {
     instance: Instance,
     reads: u64,
+    grants: Grants,
     hidden: Flows,
 }
 
@@ -25,10 +28,10 @@ pub struct Requests<T> {
 }
 
 impl Stage {
-    /// A stage of a configured plugin that reads these fields.
+    /// A stage of a configured plugin that reads these fields and may do these things.
     #[must_use]
-    pub fn new(instance: Instance, reads: u64) -> Self {
-        Stage { instance, reads, hidden: Flows::default() }
+    pub fn new(instance: Instance, reads: u64, grants: Grants) -> Self {
+        Stage { instance, reads, grants, hidden: Flows::default() }
     }
 
     /// The plugin's name.
@@ -43,52 +46,40 @@ impl Stage {
         self.reads
     }
 
-    /// Lets the plugin look at a batch. `act` gets the actions, and sees the batch as the kernel said it is; then the changes
-    /// of what is shown are made, and the rows that the plugin dropped are removed.
+    fn asker(&self) -> Asker<'_> {
+        Asker { plugin: self.instance.name(), grants: self.grants }
+    }
+
+    /// Lets the plugin look at a batch. First its actions are performed, on the batch as the kernel said it is; then the
+    /// changes of what is shown are made, and the rows that it dropped are removed.
     ///
     /// # Errors
-    /// The plugin failed, or returned what makes no sense; the batch is as it was then.
-    pub fn flows(
-        &mut self,
-        flows: &mut Flows,
-        act: impl FnOnce(&str, &Flows, Requests<Flows>),
-    ) -> Result<(), PluginError> {
+    /// The plugin failed, or returned what makes no sense; the batch is as it was then, and nothing was done.
+    pub fn flows(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
         let instance = &mut self.instance;
         let outcome = batch::shown(flows, self.reads, &mut self.hidden, |shown| instance.process_flows(shown))?;
-        let rows = flows.length as usize;
         let values = outcome.values.unwrap_or_default();
-        let check = || -> Result<(), String> {
-            check_verdicts(&outcome.verdicts, rows)?;
-            batch::check(&values)?;
-            if let Some(changes) = &outcome.changes {
-                let lists = [changes.rows.len(), changes.values.len(), changes.clear.len()];
-                if lists.iter().any(|&length| length != changes.rows.len()) {
-                    return Err(format!("changes in lists of different lengths: {lists:?}"));
-                }
-                check_rows("a change", &changes.rows, rows, false)?;
-                check_rows("a change by values", &changes.values, values.length as usize, false)?;
-            }
-            if let Some(annotations) = &outcome.annotations {
-                check_annotations(annotations, rows)?;
-            }
-            if let Some(actions) = &outcome.actions {
-                check_actions(actions, rows, values.length as usize)?;
-            }
-            Ok(())
-        };
-        check().map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
+        check_flows(&outcome.verdicts, &outcome.changes, &outcome.annotations, &outcome.actions, flows, &values)
+            .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
 
-        if let Some(actions) = outcome.actions {
-            act(self.instance.name(), flows, Requests { actions, values: values.clone() });
-        }
+        let requests = Requests { actions: outcome.actions.unwrap_or_default(), values };
+        let acted = match requests.actions.kinds.is_empty() {
+            true => Acted::default(),
+            false => executor.perform(self.asker(), flows, &requests),
+        };
         if let Some(changes) = &outcome.changes {
-            batch::change(flows, changes, &values);
+            // What a later stage is to act on must stay what the kernel said it is.
+            let fixed = if executor.acts() { batch::IDENTITY } else { 0 };
+            batch::change(flows, changes, &requests.values, fixed);
         }
         if let Some(annotations) = outcome.annotations.filter(|annotations| !annotations.rows.is_empty()) {
             batch::annotate(flows, &annotations);
         }
-        if !outcome.verdicts.is_empty() {
-            batch::retain(flows, &outcome.verdicts);
+        if let Some(verdicts) = both(outcome.verdicts, acted.keep) {
+            batch::retain(flows, &verdicts);
+        }
+        if let Some(replacement) = acted.replacement {
+            *flows = replacement;
         }
         Ok(())
     }
@@ -97,20 +88,14 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::flows`].
-    pub fn finish_flows(&mut self, act: impl FnOnce(&str, &Flows, Requests<Flows>)) -> Result<(), PluginError> {
+    pub fn finish_flows(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
         let outcome = self.instance.finish_flows()?;
         let values = outcome.values.unwrap_or_default();
-        let check = || -> Result<(), String> {
-            check_verdicts(&outcome.verdicts, 0)?;
-            batch::check(&values)?;
-            if outcome.changes.is_some_and(|changes| !changes.rows.is_empty()) {
-                return Err("changes after the last batch".into());
-            }
-            outcome.actions.as_ref().map_or(Ok(()), |actions| check_actions(actions, 0, values.length as usize))
-        };
-        check().map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
+        let none = Flows::default();
+        check_flows(&outcome.verdicts, &outcome.changes, &outcome.annotations, &outcome.actions, &none, &values)
+            .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
         if let Some(actions) = outcome.actions {
-            act(self.instance.name(), &Flows::default(), Requests { actions, values });
+            executor.perform(self.asker(), &none, &Requests { actions, values });
         }
         Ok(())
     }
@@ -122,34 +107,25 @@ impl Stage {
     pub fn expectations(
         &mut self,
         rows: &mut Expectations,
-        act: impl FnOnce(&str, &Expectations, Requests<Expectations>),
+        executor: &mut Executor<Expectations>,
     ) -> Result<(), PluginError> {
         let outcome = self.instance.process_expectations(rows)?;
-        let length = rows.length as usize;
         let values = outcome.values.unwrap_or_default();
-        let check = || -> Result<(), String> {
-            check_verdicts(&outcome.verdicts, length)?;
-            if let Some(annotations) = &outcome.annotations {
-                check_annotations(annotations, length)?;
-            }
-            outcome.actions.as_ref().map_or(Ok(()), |actions| check_actions(actions, length, values.length as usize))
+        check_expectations(&outcome.verdicts, &outcome.annotations, &outcome.actions, rows, &values)
+            .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
+        let requests = Requests { actions: outcome.actions.unwrap_or_default(), values };
+        let acted = match requests.actions.kinds.is_empty() {
+            true => Acted::default(),
+            false => executor.perform(self.asker(), rows, &requests),
         };
-        check().map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
-        if let Some(actions) = outcome.actions {
-            act(self.instance.name(), rows, Requests { actions, values });
-        }
         if let Some(annotations) = outcome.annotations.filter(|annotations| !annotations.rows.is_empty()) {
-            let mut all = rows.annotations.take().unwrap_or_default();
-            batch::merge_annotations(&mut all, &annotations);
-            for &row in &annotations.rows {
-                if let Some(has) = rows.has.get_mut(row as usize) {
-                    *has |= expected::ANNOTATIONS;
-                }
-            }
-            rows.annotations = Some(all);
+            batch::annotate_expectations(rows, &annotations);
         }
-        if !outcome.verdicts.is_empty() {
-            batch::retain_expectations(rows, &outcome.verdicts);
+        if let Some(verdicts) = both(outcome.verdicts, acted.keep) {
+            batch::retain_expectations(rows, &verdicts);
+        }
+        if let Some(replacement) = acted.replacement {
+            *rows = replacement;
         }
         Ok(())
     }
@@ -158,22 +134,75 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::flows`].
-    pub fn finish_expectations(
-        &mut self,
-        act: impl FnOnce(&str, &Expectations, Requests<Expectations>),
-    ) -> Result<(), PluginError> {
+    pub fn finish_expectations(&mut self, executor: &mut Executor<Expectations>) -> Result<(), PluginError> {
         let outcome = self.instance.finish_expectations()?;
         let values = outcome.values.unwrap_or_default();
-        let check = || -> Result<(), String> {
-            check_verdicts(&outcome.verdicts, 0)?;
-            outcome.actions.as_ref().map_or(Ok(()), |actions| check_actions(actions, 0, values.length as usize))
-        };
-        check().map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
+        let none = Expectations::default();
+        check_expectations(&outcome.verdicts, &outcome.annotations, &outcome.actions, &none, &values)
+            .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
         if let Some(actions) = outcome.actions {
-            act(self.instance.name(), &Expectations::default(), Requests { actions, values });
+            executor.perform(self.asker(), &none, &Requests { actions, values });
         }
         Ok(())
     }
+}
+
+/// The rows that both the stage and the executor keep; none if these are all.
+fn both(verdicts: Vec<u8>, keep: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match keep {
+        None => (!verdicts.is_empty()).then_some(verdicts),
+        Some(keep) if verdicts.is_empty() => Some(keep),
+        Some(keep) => Some(verdicts.iter().zip(&keep).map(|(verdict, keep)| verdict & keep).collect()),
+    }
+}
+
+/// Whether an outcome for flows makes sense for this batch.
+fn check_flows(
+    verdicts: &[u8],
+    changes: &Option<Changes>,
+    annotations: &Option<Annotations>,
+    actions: &Option<Actions>,
+    batch: &Flows,
+    values: &Flows,
+) -> Result<(), String> {
+    let rows = batch.length as usize;
+    check_verdicts(verdicts, rows)?;
+    batch::check(values)?;
+    if let Some(changes) = changes {
+        let lists = [changes.rows.len(), changes.values.len(), changes.clear.len()];
+        if lists.iter().any(|&length| length != changes.rows.len()) {
+            return Err(format!("changes in lists of different lengths: {lists:?}"));
+        }
+        check_rows("a change", &changes.rows, rows, false)?;
+        check_rows("a change by values", &changes.values, values.length as usize, false)?;
+    }
+    check_notes(annotations, actions, rows, values.length as usize)
+}
+
+/// Whether an outcome for expectations makes sense for this batch.
+fn check_expectations(
+    verdicts: &[u8],
+    annotations: &Option<Annotations>,
+    actions: &Option<Actions>,
+    batch: &Expectations,
+    values: &Expectations,
+) -> Result<(), String> {
+    let rows = batch.length as usize;
+    check_verdicts(verdicts, rows)?;
+    batch::check_expectations(values)?;
+    check_notes(annotations, actions, rows, values.length as usize)
+}
+
+fn check_notes(
+    annotations: &Option<Annotations>,
+    actions: &Option<Actions>,
+    rows: usize,
+    values: usize,
+) -> Result<(), String> {
+    if let Some(annotations) = annotations {
+        check_annotations(annotations, rows)?;
+    }
+    actions.as_ref().map_or(Ok(()), |actions| check_actions(actions, rows, values))
 }
 
 /// The fields that all of these stages and a format that reads `format` need decoded.

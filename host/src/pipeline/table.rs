@@ -2,16 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{
-    executor::Executor,
-    format::Format,
-    source::Datagram,
-    stage::Stage,
-};
+use super::{batch, format::Format, programs::Programs};
 use crate::{
-    model::{Expectations, Flows},
+    model::{Expectations, Flows, event, expectation_field, field},
     netlink::{
-        decode::{DecodeError, ExpectationDecoder, FlowDecoder},
+        decode::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder},
         message::{Message, Subject},
     },
     wasm::PluginError,
@@ -25,6 +20,9 @@ pub trait Table: Default + Sized {
     /// Number of rows.
     fn rows(&self) -> usize;
 
+    /// Number of rows that are entries, and not word of a gap.
+    fn entries(&self) -> usize;
+
     /// Sets the wall clock of the batch, nanoseconds since 1970.
     fn stamp(&mut self, time: u64);
 
@@ -35,20 +33,17 @@ pub trait Table: Default + Sized {
     ///
     /// # Errors
     /// The message is malformed; no row was added.
-    fn push(&mut self, decoder: &mut Self::Decoder, message: &Message<'_>, from: &Datagram, live: bool)
+    fn push(&mut self, decoder: &mut Self::Decoder, message: &Message<'_>, arrival: Arrival)
     -> Result<(), DecodeError>;
 
-    /// Lets a stage look at the table.
+    /// Adds a row that says that events were lost before it, where the table has such rows.
     ///
     /// # Errors
-    /// The stage failed.
-    fn stage(&mut self, stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError>;
+    /// The batch is full.
+    fn push_gap(&mut self, decoder: &mut Self::Decoder, received: u64) -> Result<(), DecodeError>;
 
-    /// Tells a stage that the stream has ended.
-    ///
-    /// # Errors
-    /// The stage failed.
-    fn finish(stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError>;
+    /// Adds the names of the programs that caused events.
+    fn name_programs(&mut self, programs: &mut Programs);
 
     /// What the format puts before everything.
     ///
@@ -72,9 +67,7 @@ pub trait Table: Default + Sized {
 /// Wall clock, nanoseconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Table for Flows {
@@ -82,6 +75,12 @@ impl Table for Flows {
 
     fn rows(&self) -> usize {
         self.length as usize
+    }
+
+    fn entries(&self) -> usize {
+        let gaps =
+            self.events.as_ref().map_or(0, |events| events.kind.iter().filter(|&&kind| kind == event::GAP).count());
+        self.rows().saturating_sub(gaps)
     }
 
     fn stamp(&mut self, time: u64) {
@@ -92,25 +91,25 @@ impl Table for Flows {
         decoder.clear(self);
     }
 
-    fn push(
-        &mut self,
-        decoder: &mut FlowDecoder,
-        message: &Message<'_>,
-        from: &Datagram,
-        live: bool,
-    ) -> Result<(), DecodeError> {
+    fn push(&mut self, decoder: &mut FlowDecoder, message: &Message<'_>, arrival: Arrival) -> Result<(), DecodeError> {
         match message.subject() {
-            Subject::Flow | Subject::FlowDestroyed => decoder.push(self, message, from.arrival(live)),
+            Subject::Flow | Subject::FlowDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
         }
     }
 
-    fn stage(&mut self, stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError> {
-        stage.flows(self, |plugin, batch, requests| executor.perform(plugin, batch, requests))
+    fn push_gap(&mut self, decoder: &mut FlowDecoder, received: u64) -> Result<(), DecodeError> {
+        decoder.push_gap(self, received)
     }
 
-    fn finish(stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError> {
-        stage.finish_flows(|plugin, batch, requests| executor.perform(plugin, batch, requests))
+    fn name_programs(&mut self, programs: &mut Programs) {
+        let Some(events) = &mut self.events else { return };
+        for (row, (&port, has)) in events.port_id.iter().zip(&mut self.has).enumerate() {
+            if let Some(name) = programs.name(port) {
+                batch::push_sparse(&mut events.program, row, name);
+                *has |= field::PROGRAM;
+            }
+        }
     }
 
     fn begin(format: &mut Format) -> Result<Vec<u8>, PluginError> {
@@ -133,6 +132,10 @@ impl Table for Expectations {
         self.length as usize
     }
 
+    fn entries(&self) -> usize {
+        self.rows()
+    }
+
     fn stamp(&mut self, time: u64) {
         self.time = time;
     }
@@ -145,23 +148,25 @@ impl Table for Expectations {
         &mut self,
         decoder: &mut ExpectationDecoder,
         message: &Message<'_>,
-        from: &Datagram,
-        live: bool,
+        arrival: Arrival,
     ) -> Result<(), DecodeError> {
         match message.subject() {
-            Subject::Expectation | Subject::ExpectationDestroyed => {
-                decoder.push(self, message, from.arrival(live))
-            }
+            Subject::Expectation | Subject::ExpectationDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
         }
     }
 
-    fn stage(&mut self, stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError> {
-        stage.expectations(self, |plugin, batch, requests| executor.perform(plugin, batch, requests))
+    fn push_gap(&mut self, _decoder: &mut ExpectationDecoder, _received: u64) -> Result<(), DecodeError> {
+        Ok(())
     }
 
-    fn finish(stage: &mut Stage, executor: &mut dyn Executor<Self>) -> Result<(), PluginError> {
-        stage.finish_expectations(|plugin, batch, requests| executor.perform(plugin, batch, requests))
+    fn name_programs(&mut self, programs: &mut Programs) {
+        for (row, (&port, has)) in self.port_id.iter().zip(&mut self.has).enumerate() {
+            if let Some(name) = programs.name(port) {
+                batch::push_sparse(&mut self.program, row, name);
+                *has |= expectation_field::PROGRAM;
+            }
+        }
     }
 
     fn begin(format: &mut Format) -> Result<Vec<u8>, PluginError> {

@@ -10,6 +10,7 @@ pub fn render(counts: &Counts) -> Vec<u8> {
         statistics::CPU => Some("cpu"),
         statistics::EXPECTATION_CPU => Some("expectation_cpu"),
         statistics::GLOBAL => Some("table"),
+        statistics::PROC => Some("proc"),
         _ => None,
     };
     let rows = counts.cpus.len().max(counts.rows.last().map_or(0, |&row| row as usize + 1));
@@ -33,8 +34,12 @@ fn counters(page: &mut Page, counts: &Counts, row: u32) {
     let last = counts.rows.partition_point(|&of| of <= row);
     for item in first..last {
         let (Some(&attribute), Some(&value)) = (counts.attributes.get(item), counts.values.get(item)) else { return };
-        match statistics::name(counts.subject, attribute) {
-            Some(name) => key(page, name.as_bytes()),
+        let name = match counts.subject {
+            statistics::PROC => counts.names.get(attribute.into()),
+            subject => statistics::name(subject, attribute).map(str::as_bytes),
+        };
+        match name {
+            Some(name) => key(page, name),
             None => {
                 page.byte(b'"');
                 page.number(attribute.into());

@@ -396,6 +396,9 @@ pub mod statistics {
     /// `counts.subject`: of the table as a whole.
     pub const GLOBAL: u8 = 2;
 
+    /// `counts.subject`: of each CPU, from procfs, with names of its own.
+    pub const PROC: u8 = 3;
+
     /// CTA_STATS_*: index is the attribute's number.
     pub const CPU_NAMES: [&str; 20] = [
         "",

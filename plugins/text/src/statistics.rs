@@ -29,8 +29,12 @@ pub fn render(counts: &Counts) -> Vec<u8> {
         }
         page.byte(b'\t');
         while let Some((_, attribute, value)) = values.next_if(|&(of, ..)| of as usize <= row) {
-            if let Some(name) = statistics::name(counts.subject, attribute) {
-                page.bytes(name.as_bytes());
+            let name = match counts.subject {
+                statistics::PROC => counts.names.get(attribute.into()),
+                subject => statistics::name(subject, attribute).map(str::as_bytes),
+            };
+            if let Some(name) = name {
+                page.bytes(name);
                 page.byte(b'=');
                 page.number(value);
                 page.byte(b' ');

@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::columns::{SCTP, TCP, TIMES, push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Annotations, Changes, Flows, Rare, SparseTexts, Texts, field};
+use crate::model::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, expectation_field, field};
 
 /// Fields that [`change`] can set: all that formats show, except those that belong to the host (event time, process,
 /// namespace) or that only actions use.
@@ -25,13 +25,18 @@ const CHANGEABLE: u64 = field::TUPLES
     | field::LABELS
     | field::SECURITY_CONTEXT;
 
-/// Applies a stage's changes. Row numbers must have been checked; fields that cannot be changed are left alone.
-pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows) {
+/// What tells a flow from others.
+pub const IDENTITY: u64 = field::TUPLES | field::ZONES | field::ID;
+
+/// Applies a stage's changes. Row numbers must have been checked; fields that cannot be changed, and those in `fixed`, are
+/// left alone.
+pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) {
+    let changeable = CHANGEABLE & !fixed;
     let length = flows.length as usize;
     for (item, (&row, &value)) in changes.rows.iter().zip(&changes.values).enumerate() {
         let (row, value) = (row as usize, value as usize);
-        let sets = values.has.get(value).copied().unwrap_or(0) & CHANGEABLE;
-        let clears = changes.clear.get(item).copied().unwrap_or(0) & CHANGEABLE;
+        let sets = values.has.get(value).copied().unwrap_or(0) & changeable;
+        let clears = changes.clear.get(item).copied().unwrap_or(0) & changeable;
         macro_rules! dense {
             ($bits:expr, $($path:ident).+) => {
                 if sets & ($bits) != 0 {
@@ -42,7 +47,9 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows) {
         with_dense!(dense);
         macro_rules! grouped {
             ($bits:expr, $group:ident, $column:ident) => {
-                if sets & ($bits) != 0 && let Some(from) = &values.$group {
+                if sets & ($bits) != 0
+                    && let Some(from) = &values.$group
+                {
                     let group = flows.$group.get_or_insert_with(Default::default);
                     set(&mut group.$column, length, row, &from.$column, value);
                 }
@@ -51,7 +58,9 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows) {
         with_grouped!(grouped);
         macro_rules! texts {
             ($bits:expr, $group:ident, $column:ident) => {
-                if sets & ($bits) != 0 && let Some(from) = &values.$group {
+                if sets & ($bits) != 0
+                    && let Some(from) = &values.$group
+                {
                     let group = flows.$group.get_or_insert_with(Default::default);
                     if let Ok(at) = from.$column.rows.binary_search(&(value as u32)) {
                         set_text(&mut group.$column, row as u32, text(&from.$column.texts, at));
@@ -60,7 +69,10 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows) {
             };
         }
         with_texts!(texts);
-        if sets & field::SOURCE != 0 && let Some(&family) = values.family.get(value) && let Some(ours) = flows.family.get_mut(row) {
+        if sets & field::SOURCE != 0
+            && let Some(&family) = values.family.get(value)
+            && let Some(ours) = flows.family.get_mut(row)
+        {
             *ours = family;
         }
         if let Some(has) = flows.has.get_mut(row) {
@@ -112,7 +124,7 @@ pub fn annotate(flows: &mut Flows, added: &Annotations) {
 }
 
 /// Adds annotations to others, so that the rows stay in order, and cleans their text.
-pub fn merge_annotations(all: &mut Annotations, added: &Annotations) {
+fn merge_annotations(all: &mut Annotations, added: &Annotations) {
     let old = mem::take(all);
     let mut order: Vec<(u32, bool, usize)> = Vec::with_capacity(old.rows.len() + added.rows.len());
     order.extend(old.rows.iter().enumerate().map(|(item, &row)| (row, false, item)));
@@ -137,5 +149,15 @@ fn push_clean(texts: &mut Texts, text: &[u8]) {
         push_text(texts, text);
     } else {
         push_text(texts, crate::text::clean(&String::from_utf8_lossy(text)).as_bytes());
+    }
+}
+
+/// As [`annotate`], for expectations.
+pub fn annotate_expectations(rows: &mut Expectations, added: &Annotations) {
+    merge_annotations(rows.annotations.get_or_insert_with(Annotations::default), added);
+    for &row in &added.rows {
+        if let Some(has) = rows.has.get_mut(row as usize) {
+            *has |= expectation_field::ANNOTATIONS;
+        }
     }
 }

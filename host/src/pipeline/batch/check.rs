@@ -1,7 +1,7 @@
 //! Checks a table that a plugin made, before the host reads it.
 
 use super::columns::{with_dense, with_grouped, with_texts};
-use crate::model::{Flows, Texts};
+use crate::model::{Expectations, Flows, Texts};
 
 /// Whether all dense columns are as long as the batch says, or empty, and all sparse rows within it: what must hold of a
 /// table that a plugin made before the host reads it.
@@ -36,7 +36,12 @@ pub fn check(flows: &Flows) -> Result<(), String> {
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(group) = &flows.$group {
-                check_texts(concat!(stringify!($group), ".", stringify!($column)), length, &group.$column.rows, &group.$column.texts)?;
+                check_texts(
+                    concat!(stringify!($group), ".", stringify!($column)),
+                    length,
+                    &group.$column.rows,
+                    &group.$column.texts,
+                )?;
             }
         };
     }
@@ -57,6 +62,25 @@ pub fn check_texts(name: &str, length: usize, rows: &[u32], texts: &Texts) -> Re
     }
     if !texts.ends.is_sorted() || texts.ends.last().is_some_and(|&end| end as usize > texts.bytes.len()) {
         return Err(format!("`{name}` whose values end outside their {} bytes", texts.bytes.len()));
+    }
+    Ok(())
+}
+
+/// As [`check`], for expectations.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
+    let length = rows.length as usize;
+    if rows.has.len() != length || rows.family.len() != length {
+        return Err(format!(
+            "a table of {length} rows whose columns `has` and `family` have {} and {} elements",
+            rows.has.len(),
+            rows.family.len()
+        ));
+    }
+    for (name, column) in [("helper", &rows.helper), ("function", &rows.function), ("program", &rows.program)] {
+        check_texts(name, length, &column.rows, &column.texts)?;
     }
     Ok(())
 }

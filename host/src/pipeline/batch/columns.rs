@@ -1,7 +1,7 @@
 //! The list of columns of a batch of flows. Everything that is done to a whole batch goes through it, so that a column
 //! cannot be forgotten in one place.
 
-use crate::model::{Texts, field};
+use crate::model::{SparseTexts, Texts, field};
 
 /// Expands `$visit!(FIELD BITS, column path)` for every dense column outside the optional groups.
 macro_rules! with_dense {
@@ -73,10 +73,8 @@ pub(super) use {with_dense, with_grouped, with_texts};
 pub(super) const ZONES: u64 = field::ZONES;
 pub(super) const COUNTERS: u64 = field::COUNTERS;
 pub(super) const TIMES: u64 = field::START | field::STOP;
-pub(super) const TCP: u64 = field::ORIGINAL_WINDOW_SCALE
-    | field::REPLY_WINDOW_SCALE
-    | field::ORIGINAL_TCP_FLAGS
-    | field::REPLY_TCP_FLAGS;
+pub(super) const TCP: u64 =
+    field::ORIGINAL_WINDOW_SCALE | field::REPLY_WINDOW_SCALE | field::ORIGINAL_TCP_FLAGS | field::REPLY_TCP_FLAGS;
 pub(super) const SCTP: u64 = field::ORIGINAL_VTAG | field::REPLY_VTAG;
 pub(super) const RARE: u64 = field::SECMARK
     | field::HELPER
@@ -107,4 +105,10 @@ pub fn text(texts: &Texts, item: usize) -> &[u8] {
 pub fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
+}
+
+/// Gives a row, later than all that have one, its byte string.
+pub fn push_sparse(column: &mut SparseTexts, row: usize, text: &[u8]) {
+    column.rows.push(row as u32);
+    push_text(&mut column.texts, text);
 }

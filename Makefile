@@ -1,0 +1,90 @@
+# Everything one does with flowgate. `make help` lists the targets; each sets up what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+# Seconds that each fuzz target runs.
+FUZZ_SECONDS ?= 60
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+FLOWGATE := $(CARGO_TARGET_DIR)/release/flowgate
+PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
+
+# Programs that tests, benchmark and demo run, and the Debian packages they come in.
+PROGRAMS := conntrack nft ip ping socat
+PACKAGES := conntrack nftables iproute2 iputils-ping socat
+# Privileged targets work as root and by way of sudo alike.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# Network namespaces need root. Cargo is not run as root for that: only what it built is.
+ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
+
+.PHONY: help setup build plugin demo test bench install fuzz fmt lint doc clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## packages and compiler targets that the others need
+	@missing=; for program in $(PROGRAMS); do \
+	    PATH=$$PATH:/usr/sbin:/sbin command -v $$program >/dev/null || missing="$$missing $$program"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    echo "installing$$missing"; \
+	    command -v apt-get >/dev/null || { echo "not Debian: please install$$missing yourself" >&2; exit 1; }; \
+	    $(SUDO) apt-get update -q </dev/null; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES) </dev/null; \
+	fi
+	@rustup target add wasm32-unknown-unknown wasm32-wasip2
+
+build: setup ## the program, in target/release
+	$(CARGO) build --release -p flowgate
+
+plugin: setup ## the example plugin
+	$(CARGO) build --profile plugin --target wasm32-unknown-unknown -p heavy-tcp
+
+demo: build plugin ## real traffic in a private network, listed in three ways
+	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
+
+test: setup fmt-check lint doc plugin ## everything that is checked
+	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(CARGO) test --release --workspace
+
+bench: build plugin ## flowgate beside conntrack: time, CPU, memory; FLOWS=200000 ROUNDS=5
+	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench -p flowgate --bench compare
+
+install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
+	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
+	install -D -m 755 "$(FLOWGATE)" "$(DESTDIR)$(PREFIX)/bin/flowgate"
+	@share="$(DESTDIR)$(PREFIX)/share"; shopt -s nullglob; set -e; \
+	make_file() { install -D -m 644 /dev/null "$$share/$$1"; "$(FLOWGATE)" "$${@:2}" > "$$share/$$1"; echo "$$share/$$1"; }; \
+	put() { install -D -m 644 "$$1" "$$share/$$2"; echo "$$share/$$2"; }; \
+	make_file man/man1/flowgate.1 man; \
+	make_file bash-completion/completions/flowgate completions bash; \
+	make_file fish/vendor_completions.d/flowgate.fish completions fish; \
+	make_file zsh/site-functions/_flowgate completions zsh; \
+	for file in README.md ARCHITECTURE.md docs/*.md; do put "$$file" "doc/flowgate/$${file##*/}"; done
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60)
+	@[ -d fuzz ] || { echo "there is no fuzz directory" >&2; exit 1; }
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+	    echo "fuzzing $$target"; $(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --all --check
+
+lint: setup ## every warning is an error
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+doc: setup ## the documentation of the crates; every warning is an error
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps
+
+clean: ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,132 @@
+//! Runs the rows of the command table that have entries: a dump, a lookup, what the command line describes, or events,
+//! through the pipeline.
+
+use super::{
+    assemble::Assembly,
+    outputs,
+    report::{self, CommandError, Exit},
+    sources::{KernelDump, KernelEvents},
+    subject::Subject,
+    table::{Row, Source, Summary},
+};
+use crate::{
+    cli::Settings,
+    model::field,
+    netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
+    pipeline::{Pipeline, RunError, Tally, executor::Executor, grants::Grants, sink::Sink, source::SourceError, stage},
+};
+
+/// A row of the command table, and what is needed to carry it out.
+pub(super) struct Job<'a> {
+    pub row: &'a Row,
+    pub settings: &'a Settings,
+    pub assembly: &'a Assembly,
+    pub stop: &'a Stop,
+    pub sink: &'a mut dyn Sink,
+    /// Whether this is a line of a load file: no summary, and nothing found is no failure.
+    pub loading: bool,
+}
+
+impl Job<'_> {
+    /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
+    /// lines of a load file were put together).
+    pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
+        let Job { row, settings, assembly, stop, sink, loading } = self;
+        let mut pipeline = pipeline::<T>(row, settings, assembly, sink)?;
+        if loading {
+            pipeline.executor = pipeline.executor.one_by_one();
+        }
+        let mut tally = Tally::default();
+        let failed = |error: RunError| CommandError::of_run(row, error);
+        match row.source {
+            Source::Given => pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally).map_err(failed)?,
+            Source::Events => {
+                let mut source = KernelEvents::open(T::groups(settings), settings.buffer_size, stop)?;
+                pipeline.run(&mut source, &mut tally).map_err(failed)?;
+            }
+            source => {
+                let request = request::<T>(row, settings, source)?;
+                let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
+                let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
+                let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
+                pipeline.run(&mut KernelDump::new(dump, stop), &mut tally).map_err(failed)?;
+            }
+        }
+        if loading {
+            return Ok(Exit::Success);
+        }
+        Ok(match row.summary {
+            Summary::None => Exit::Success,
+            Summary::Always(text) => {
+                report::banner(text);
+                Exit::Failure
+            }
+            Summary::Done(text) => {
+                report::banner(&format!("{} {text}", pipeline.executor.done()));
+                Exit::Success
+            }
+            Summary::Shown(text, nothing) => {
+                report::banner(&format!("{} {text}", tally.shown));
+                Exit::of(tally.shown, nothing, row.source == Source::Events)
+            }
+        })
+    }
+}
+
+/// What the kernel is asked for.
+fn request<T: Subject>(row: &Row, settings: &Settings, source: Source) -> Result<Request, CommandError> {
+    match source {
+        Source::Dump(table) => {
+            // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
+            let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
+            if row.acts.is_none() && table == KernelTable::Flows && no_status {
+                return Err(CommandError::of_errno(row, libc::EINVAL));
+            }
+            let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
+            Ok(Request::dump(table, &T::filter(settings, table)))
+        }
+        _ => T::lookup(settings).map_err(|error| CommandError::of_errno(row, error.errno())),
+    }
+}
+
+/// The pipeline of a row.
+fn pipeline<'a, T: Subject>(
+    row: &Row,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &'a mut dyn Sink,
+) -> Result<Pipeline<'a, T>, CommandError> {
+    let mut stages = Vec::new();
+    if row.selects
+        && let Some(selection) = T::selection(settings)
+    {
+        stages.push(assembly.selecting_stage("match", selection)?);
+    }
+    for spec in &settings.plugins {
+        stages.push(assembly.user_stage(spec, T::STAGE, Grants::NONE)?);
+    }
+    if let Some(name) = row.acts {
+        stages.push(assembly.acting_stage(name, T::STAGE, settings)?);
+    }
+    let format = match row.look {
+        None => None,
+        Some(look) => {
+            let (name, options) = outputs::format(settings.output, look);
+            Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
+        }
+    };
+    // A stage that acts needs what names an entry, besides what it reads.
+    let acting = if row.acts.is_some() { field::TUPLES | field::ZONES | field::ID | field::LABELS } else { 0 };
+    let shown = format.as_ref().map_or(0, |format| format.reads());
+    let wanted = stage::needed(&stages, shown | acting);
+    Ok(Pipeline {
+        batch_rows: settings.batch as usize,
+        decoder: T::decoder(wanted),
+        stages,
+        executor: Executor::new(row.shows, T::decoder(shown), report::line),
+        format,
+        sink,
+        on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
+        on_gap: report::gap,
+    })
+}

@@ -1,0 +1,116 @@
+//! What a command is about: flows or expectations. What differs between the two, in one place.
+
+use super::assemble::Role;
+use crate::{
+    cli::{EventGroups, Settings},
+    model::{Expectations, Flows, Selection},
+    netlink::{
+        DumpFilter, EncodeError, Entry, ExpectationEntry, Request, Table as KernelTable,
+        decode::{ExpectationDecoder, FlowDecoder},
+        encode::{expectations, flows},
+        group,
+    },
+    pipeline::executor::Actionable,
+};
+
+/// A table that commands are about.
+pub(super) trait Subject: Actionable {
+    /// The role of stages.
+    const STAGE: Role;
+    /// The role of formats.
+    const FORMAT: Role;
+
+    /// A decoder that fills these fields.
+    fn decoder(fields: u64) -> Self::Decoder;
+
+    /// The row that the command line describes.
+    fn given(settings: &Settings) -> Self;
+
+    /// The request for the entry that the command line names.
+    fn lookup(settings: &Settings) -> Result<Request, EncodeError>;
+
+    /// The filter of a dump.
+    fn filter(settings: &Settings, table: KernelTable) -> DumpFilter;
+
+    /// The groups of events.
+    fn groups(settings: &Settings) -> u32;
+
+    /// The request that empties the table.
+    fn flush(settings: &Settings) -> Request;
+
+    /// The selector, if it selects anything away.
+    fn selection(settings: &Settings) -> Option<&Selection>;
+}
+
+impl Subject for Flows {
+    const STAGE: Role = Role::FlowStage;
+    const FORMAT: Role = Role::FlowFormat;
+
+    fn decoder(fields: u64) -> FlowDecoder {
+        FlowDecoder::new(fields)
+    }
+
+    fn given(settings: &Settings) -> Self {
+        settings.template.clone()
+    }
+
+    fn lookup(settings: &Settings) -> Result<Request, EncodeError> {
+        flows::get(Entry::new(&settings.template, 0)?)
+    }
+
+    fn filter(settings: &Settings, table: KernelTable) -> DumpFilter {
+        match table {
+            KernelTable::Flows | KernelTable::FlowsAndZero => DumpFilter::plan(&settings.selection).filter,
+            _ => DumpFilter::family_only(settings.family.unwrap_or(0)),
+        }
+    }
+
+    fn groups(settings: &Settings) -> u32 {
+        let EventGroups { new, update, destroy } = settings.events;
+        [(new, group::NEW), (update, group::UPDATE), (destroy, group::DESTROY)]
+            .iter()
+            .filter(|(wanted, _)| *wanted)
+            .fold(0, |groups, (_, group)| groups | group)
+    }
+
+    fn flush(settings: &Settings) -> Request {
+        flows::flush(settings.family.unwrap_or(0))
+    }
+
+    fn selection(settings: &Settings) -> Option<&Selection> {
+        (settings.selection != Selection::default()).then_some(&settings.selection)
+    }
+}
+
+impl Subject for Expectations {
+    const STAGE: Role = Role::ExpectationStage;
+    const FORMAT: Role = Role::ExpectationFormat;
+
+    fn decoder(_fields: u64) -> ExpectationDecoder {
+        ExpectationDecoder::new()
+    }
+
+    fn given(settings: &Settings) -> Self {
+        settings.expectation.clone()
+    }
+
+    fn lookup(settings: &Settings) -> Result<Request, EncodeError> {
+        expectations::get(ExpectationEntry::new(&settings.expectation, 0)?)
+    }
+
+    fn filter(settings: &Settings, _table: KernelTable) -> DumpFilter {
+        DumpFilter::family_only(settings.family.unwrap_or(0))
+    }
+
+    fn groups(_settings: &Settings) -> u32 {
+        group::EXPECTATIONS
+    }
+
+    fn flush(_settings: &Settings) -> Request {
+        expectations::flush()
+    }
+
+    fn selection(_settings: &Settings) -> Option<&Selection> {
+        None
+    }
+}

@@ -1,0 +1,129 @@
+//! Runs the rows of the command table that are about a table as a whole: counting, statistics, emptying.
+
+use std::fs;
+
+use super::{
+    assemble::{Assembly, Role},
+    report::{self, CommandError, Exit},
+    subject::Subject,
+    table::{Row, Source, Summary},
+};
+use crate::{
+    cli::{Settings, Table},
+    model::{Counts, Expectations, Flows, Texts, statistics},
+    netlink::{
+        Batches, Dump, DumpError, DumpFilter, Fate, Options, Request, Socket, Table as KernelTable,
+        decode::push_counts, entries,
+    },
+    pipeline::{batch::push_text, sink::Sink, source::DATAGRAM},
+};
+
+/// Where the number of entries is when netlink is out of reach.
+const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
+/// Where the counters of each CPU are then.
+const STATISTICS_FILE: &str = "/proc/net/stat/nf_conntrack";
+/// CTA_STATS_GLOBAL_ENTRIES.
+const ENTRIES: u16 = 1;
+
+/// Empties the table.
+pub(super) fn flush(row: &Row, settings: &Settings) -> Result<Exit, CommandError> {
+    let request = match row.table {
+        Table::Expect => Expectations::flush(settings),
+        _ => Flows::flush(settings),
+    };
+    let fate = Socket::open(&Options::default()).and_then(|socket| {
+        let mut fates = Vec::new();
+        Batches::new(socket).submit(&[request], &mut fates)?;
+        Ok(fates.pop())
+    });
+    // Said in any case, as programs have learnt to expect.
+    if let Summary::Always(text) = row.summary {
+        report::banner(text);
+    }
+    match fate {
+        Ok(Some(Fate::Done)) => Ok(Exit::Success),
+        Ok(Some(Fate::Refused { errno, .. })) => Err(CommandError::of_errno(row, errno)),
+        Ok(_) => Err(CommandError::of_errno(row, libc::ENOBUFS)),
+        Err(error) => Err(CommandError::of_errno(row, error.errno())),
+    }
+}
+
+/// Prints counters. Where netlink is out of reach they come from procfs, and the command fails all the same.
+pub(super) fn counts(row: &Row, assembly: &Assembly, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+    let (counts, failure) = match read(row) {
+        Ok(counts) => (counts, None),
+        Err(error) => {
+            let counts = match row.source {
+                Source::Count => count_file()?,
+                _ => statistics_file()?,
+            };
+            (counts, Some(CommandError::of_errno(row, error.errno())))
+        }
+    };
+    let mut format = assembly.format("text", Role::StatisticsFormat, &[], false)?;
+    sink.write(&format.instance().render_statistics(&counts)?)?;
+    failure.map_or(Ok(Exit::Success), Err)
+}
+
+/// The counters from the kernel.
+fn read(row: &Row) -> Result<Counts, DumpError> {
+    let mut counts = Counts::default();
+    let request = match (row.source, row.table) {
+        (Source::Count, Table::Expect) => Request::dump(KernelTable::Expectations, &DumpFilter::family_only(2)),
+        (Source::Count, _) => Request::global_statistics(),
+        (Source::Statistics(table), _) => Request::dump(table, &DumpFilter::all()),
+        _ => return Ok(counts),
+    };
+    let mut dump = Dump::start(Socket::open(&Options::default())?, &request)?;
+    let sequence = dump.sequence();
+    let mut buffer = vec![0; DATAGRAM];
+    let mut number = 0;
+    while let Some(length) = dump.next(&mut buffer, None)? {
+        for message in entries(buffer.get(..length).unwrap_or_default(), sequence) {
+            number += 1;
+            if (row.source, row.table) != (Source::Count, Table::Expect) {
+                // A message that cannot be read counts nothing.
+                let _ = push_counts(&mut counts, &message);
+            }
+        }
+    }
+    if (row.source, row.table) == (Source::Count, Table::Expect) {
+        counts = one(number);
+    }
+    Ok(counts)
+}
+
+/// A number of entries.
+fn one(number: u64) -> Counts {
+    Counts {
+        subject: statistics::GLOBAL,
+        rows: vec![0],
+        attributes: vec![ENTRIES],
+        values: vec![number],
+        ..Counts::default()
+    }
+}
+
+fn count_file() -> Result<Counts, CommandError> {
+    let text = fs::read_to_string(COUNT_FILE).map_err(|_| CommandError::CannotOpen(COUNT_FILE.into()))?;
+    text.trim().parse().map(one).map_err(|_| CommandError::CannotRead(COUNT_FILE.into()))
+}
+
+fn statistics_file() -> Result<Counts, CommandError> {
+    let text = fs::read_to_string(STATISTICS_FILE).map_err(|_| CommandError::CannotOpen("/proc interface".into()))?;
+    let mut lines = text.lines();
+    let mut names = Texts::default();
+    for name in lines.next().unwrap_or_default().split_ascii_whitespace() {
+        push_text(&mut names, name.as_bytes());
+    }
+    let mut counts = Counts { subject: statistics::PROC, names, ..Counts::default() };
+    for (cpu, line) in lines.enumerate() {
+        counts.cpus.push(cpu as u32);
+        for (attribute, word) in line.split_ascii_whitespace().enumerate().take(counts.names.ends.len()) {
+            counts.rows.push(cpu as u32);
+            counts.attributes.push(attribute as u16);
+            counts.values.push(u64::from_str_radix(word, 16).unwrap_or_default());
+        }
+    }
+    Ok(counts)
+}

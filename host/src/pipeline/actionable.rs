@@ -1,0 +1,98 @@
+//! Actions on flows and on expectations, in the kernel's terms.
+
+use super::{
+    executor::{Actionable, Executor},
+    stage::Stage,
+};
+use crate::{
+    model::{Expectations, Flows, action, field},
+    netlink::{
+        Request,
+        encode::{
+            EncodeError, Entry, ExpectationEntry, expectations,
+            flows::{self, Existing},
+        },
+    },
+    wasm::PluginError,
+};
+
+/// A row that does not exist.
+const NOWHERE: EncodeError = EncodeError::Row { row: usize::MAX, length: 0 };
+
+fn flow((batch, row): (&Flows, usize)) -> Result<Entry<'_>, EncodeError> {
+    Entry::new(batch, row)
+}
+
+fn expectation((batch, row): (&Expectations, usize)) -> Result<ExpectationEntry<'_>, EncodeError> {
+    ExpectationEntry::new(batch, row)
+}
+
+impl Actionable for Flows {
+    fn request(
+        kind: u8,
+        target: Option<(&Self, usize)>,
+        values: Option<(&Self, usize)>,
+    ) -> Result<Request, EncodeError> {
+        let meant = target.or(values).map(flow).ok_or(NOWHERE)??;
+        match kind {
+            action::DELETE => flows::delete(meant),
+            action::UPDATE => flows::update(meant, values.map(flow).ok_or(NOWHERE)??),
+            _ => {
+                let existing = if kind == action::CREATE { Existing::Fail } else { Existing::Update };
+                flows::create(values.or(target).map(flow).ok_or(NOWHERE)??, existing)
+            }
+        }
+    }
+
+    fn stage(&mut self, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.flows(self, executor)
+    }
+
+    fn finish(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.finish_flows(executor)
+    }
+
+    fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {
+        flows::get(Entry::new(batch, row)?)
+    }
+
+    fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool {
+        let labels =
+            values.is_some_and(|(values, row)| values.has.get(row).is_some_and(|has| has & field::LABELS != 0));
+        match (kind, errno) {
+            (action::DELETE | action::UPDATE, libc::ENOENT) => true,
+            // The entry is older than the first rule that uses labels, and has no room for any.
+            (action::UPDATE, libc::ENOSPC) => labels,
+            _ => false,
+        }
+    }
+}
+
+impl Actionable for Expectations {
+    fn request(
+        kind: u8,
+        target: Option<(&Self, usize)>,
+        values: Option<(&Self, usize)>,
+    ) -> Result<Request, EncodeError> {
+        match kind {
+            action::DELETE => expectations::delete(target.or(values).map(expectation).ok_or(NOWHERE)??),
+            _ => expectations::create(values.or(target).map(expectation).ok_or(NOWHERE)??, kind == action::CREATE),
+        }
+    }
+
+    fn stage(&mut self, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.expectations(self, executor)
+    }
+
+    fn finish(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.finish_expectations(executor)
+    }
+
+    fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {
+        expectations::get(ExpectationEntry::new(batch, row)?)
+    }
+
+    fn passes_over(_kind: u8, _errno: i32, _values: Option<(&Self, usize)>) -> bool {
+        false
+    }
+}

@@ -1,0 +1,106 @@
+//! Puts the rows of one batch after those of another.
+
+use super::columns::{push_text, text, with_dense, with_grouped, with_texts};
+use crate::model::{Addresses, Flows, Rare, SparseTexts};
+
+/// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
+/// which it cannot, are left out, and so are annotations and unknown attributes.
+pub fn append(flows: &mut Flows, more: &Flows) {
+    let (before, added) = (flows.length as usize, more.length as usize);
+    let after = before + added;
+    macro_rules! dense {
+        ($bits:expr, $($path:ident).+) => { join(&mut flows.$($path).+, before, &more.$($path).+, after) };
+    }
+    with_dense!(dense);
+    join(&mut flows.has, before, &more.has, after);
+    join(&mut flows.family, before, &more.family, after);
+    macro_rules! grouped {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &more.$group
+                && !from.$column.is_empty()
+            {
+                let group = flows.$group.get_or_insert_with(Default::default);
+                join(&mut group.$column, before, &from.$column, after);
+            } else if let Some(group) = &mut flows.$group
+                && !group.$column.is_empty()
+            {
+                group.$column.resize(after, Default::default());
+            }
+        };
+    }
+    with_grouped!(grouped);
+    macro_rules! texts {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &more.$group
+                && !from.$column.rows.is_empty()
+            {
+                let group = flows.$group.get_or_insert_with(Default::default);
+                join_texts(&mut group.$column, before, &from.$column);
+            }
+        };
+    }
+    with_texts!(texts);
+    if let Some(from) = &more.rare
+        && !from.nat.rows.is_empty()
+    {
+        let nat = &mut flows.rare.get_or_insert_with(Rare::default).nat;
+        nat.rows.extend(from.nat.rows.iter().map(|row| row + before as u32));
+        nat.destination.extend_from_slice(&from.nat.destination);
+        join_addresses(&mut nat.first, &from.nat.first);
+        join_addresses(&mut nat.last, &from.nat.last);
+        nat.first_port.extend_from_slice(&from.nat.first_port);
+        nat.last_port.extend_from_slice(&from.nat.last_port);
+    }
+    flows.length = after as u32;
+}
+
+/// Appends a dense column; one of the two may be empty, which counts as zeroes.
+fn join<T: Copy + Default>(column: &mut Vec<T>, before: usize, more: &[T], after: usize) {
+    if column.is_empty() && more.is_empty() {
+        return;
+    }
+    column.resize(before, T::default());
+    column.extend_from_slice(more);
+    column.resize(after, T::default());
+}
+
+fn join_texts(column: &mut SparseTexts, before: usize, more: &SparseTexts) {
+    for (item, row) in more.rows.iter().enumerate() {
+        column.rows.push(row + before as u32);
+        push_text(&mut column.texts, text(&more.texts, item));
+    }
+}
+
+fn join_addresses(addresses: &mut Addresses, more: &Addresses) {
+    addresses.hi.extend_from_slice(&more.hi);
+    addresses.lo.extend_from_slice(&more.lo);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stay_as_long_as_the_table() {
+        let plain = Flows { length: 1, has: vec![0], family: vec![2], timeout: vec![5], ..Flows::default() };
+        let mut labelled = Flows { length: 1, has: vec![0], family: vec![10], mark: vec![7], ..Flows::default() };
+        let rare = labelled.rare.get_or_insert_with(Rare::default);
+        rare.mark_mask = vec![3];
+        rare.labels.rows = vec![0];
+        push_text(&mut rare.labels.texts, b"abc");
+
+        let mut all = Flows::default();
+        for more in [&plain, &labelled, &plain, &labelled] {
+            append(&mut all, more);
+        }
+        assert_eq!(all.length, 4);
+        assert_eq!(all.family, [2, 10, 2, 10]);
+        assert_eq!(all.timeout, [5, 0, 5, 0]);
+        assert_eq!(all.mark, [0, 7, 0, 7]);
+        let rare = all.rare.as_ref().unwrap();
+        assert_eq!(rare.mark_mask, [0, 3, 0, 3]);
+        assert_eq!(rare.labels.rows, [1, 3]);
+        assert_eq!(rare.labels.texts.ends, [3, 6]);
+        super::super::check(&all).unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! Names of the programs behind netlink ports: who changed the table.
+
+use std::{collections::VecDeque, fs, os::unix::fs::MetadataExt as _, path::Path};
+
+/// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
+const REMEMBERED: usize = 64;
+
+/// Looks names up, and remembers the last ones: a program that changes many entries is looked up once, and found even when
+/// it has ended meanwhile.
+#[derive(Debug, Default)]
+pub struct Programs {
+    known: VecDeque<(u32, Vec<u8>)>,
+}
+
+impl Programs {
+    /// The name of the program that has a netlink port, as in /proc/PID/stat; none for the kernel itself (port 0), and for
+    /// programs that have ended before they were looked up.
+    pub fn name(&mut self, port: u32) -> Option<&[u8]> {
+        if port == 0 {
+            return None;
+        }
+        if let Some(at) = self.known.iter().position(|(known, _)| *known == port) {
+            return self.known.get(at).map(|(_, name)| name.as_slice());
+        }
+        let name = look_up(port)?;
+        if self.known.len() == REMEMBERED {
+            self.known.pop_front();
+        }
+        self.known.push_back((port, name));
+        self.known.back().map(|(_, name)| name.as_slice())
+    }
+}
+
+/// The netfilter socket of a port has an inode, and some process holds it.
+fn look_up(port: u32) -> Option<Vec<u8>> {
+    let inode = inode(&fs::read_to_string("/proc/net/netlink").ok()?, port)?;
+    // Mostly the port is the process's number.
+    let likely = Path::new("/proc").join(port.to_string());
+    let mut processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
+    let holder = std::iter::once(likely).chain(&mut processes).find(|process| holds(process, inode))?;
+    name(&fs::read(holder.join("stat")).ok()?)
+}
+
+/// The inode of the socket with this port; netfilter is protocol 12.
+fn inode(table: &str, port: u32) -> Option<u64> {
+    table.lines().skip(1).find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (protocol, of) = (words.nth(1)?, words.next()?);
+        if protocol != "12" || of.parse() != Ok(port) {
+            return None;
+        }
+        words.last()?.parse().ok()
+    })
+}
+
+/// Whether a process has the socket open.
+fn holds(process: &Path, inode: u64) -> bool {
+    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+    descriptors.flatten().any(|descriptor| fs::metadata(descriptor.path()).is_ok_and(|file| file.ino() == inode))
+}
+
+/// The text between the first parenthesis and the next closing one.
+fn name(stat: &[u8]) -> Option<Vec<u8>> {
+    let start = stat.iter().position(|&byte| byte == b'(')? + 1;
+    let rest = stat.get(start..)?;
+    let end = rest.iter().position(|&byte| byte == b')')?;
+    rest.get(..end).map(<[u8]>::to_vec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode
+0000000012345678 12  4711       00000000 0        0        0     2        0        9876
+0000000012345679 0   4712       00000000 0        0        0     2        0        9877
+";
+
+    #[test]
+    fn only_netfilter_sockets_count() {
+        assert_eq!(inode(TABLE, 4711), Some(9876));
+        assert_eq!(inode(TABLE, 4712), None);
+        assert_eq!(inode("", 1), None);
+    }
+
+    #[test]
+    fn names_end_at_the_first_parenthesis() {
+        assert_eq!(name(b"1 (conntrack) S 0").unwrap(), b"conntrack");
+        assert_eq!(name(b"1 (a)b) S 0").unwrap(), b"a");
+        assert_eq!(name(b"1 S 0"), None);
+    }
+
+    #[test]
+    fn nobody_has_port_zero() {
+        assert_eq!(Programs::default().name(0), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands that change the table: each script runs in two fresh namespaces, once by each program.
+//!
+//! After every line the output, error text and status must agree, and at the end the whole table.
+
+use crate::compare::{Both, Report, words};
+use flowgate_test_support::entries;
+use flowgate_test_support::{Namespace, Outcome, Program};
+
+/// Scripts: a name, then command lines.
+///
+/// None meets a difference of `differences.rs`. Each update is of one entry: of several, `conntrack` 1.4.7 prints only one.
+const SCRIPTS: &[(&str, &str)] = &[
+    (
+        "create, get and delete",
+        "-I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80 --state ESTABLISHED -u ASSURED,SEEN_REPLY
+         -I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80 --state ESTABLISHED
+         -I -t 600 -p udp -r 10.1.0.1 -q 10.0.0.1 --reply-port-src 53 --reply-port-dst 2
+         -I -t 600 -p udp -s 2001:db8::1 -d 2001:db8::2 --sport 3 --dport 53 -m 7
+         -I -t 600 -p sctp -s 10.0.0.1 -d 10.1.0.1 --sport 4 --dport 5 --state COOKIE_WAIT --orig-vtag 5 --reply-vtag 6
+         -I -t 600 -p icmp -s 10.0.0.1 -d 10.1.0.1 --icmp-type 8 --icmp-code 0 --icmp-id 9
+         -I -t 600 -p icmp -s 10.0.0.1 -d 10.1.0.1 --icmp-type 3 --icmp-code 0 --icmp-id 9
+         -I -t 600 -p icmpv6 -s 2001:db8::1 -d 2001:db8::2 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 9
+         -I -t 600 -p gre -s 10.0.0.1 -d 10.1.0.1 --srckey 1 --dstkey 2
+         -I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 6 --dport 53 -w 5
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 7 --dport 53 --orig-zone 6
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 8 --dport 53 --orig-zone 6 --reply-zone 7
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 9 --dport 53 -n 203.0.113.7:7000 -g 10.3.0.9:54
+         -I -t 0 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 10 --dport 53
+         -C
+         -L
+         -L -o save
+         -G -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80
+         -G -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80 -o extended
+         -G -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 80
+         -G -p udp -s 2001:db8::1 -d 2001:db8::2 --sport 3 --dport 53 -o save
+         -D -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80
+         -D -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80
+         -D -f ipv6 -o save
+         -D -m 7
+         -D -n -o extended
+         -D -w 5
+         -D -s 10.0.0.0/8 -p 50
+         -L
+         -F
+         -C
+         -L",
+    ),
+    (
+        "update",
+        "-I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 80 --state SYN_SENT -m 12
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 53
+         -I -t 600 -p udp -s 2001:db8::1 -d 2001:db8::2 --sport 3 --dport 53 -m 3
+         -U -s 10.0.0.1 -p tcp -m 5
+         -U -s 10.0.0.1 -p tcp -m 5
+         -U -s 10.0.0.1 -p udp -m 2/3
+         -U -f ipv6 -m 0x80000000
+         -U -f ipv4 -p tcp -t 7200
+         -U -s 10.0.0.1 -p tcp --state ESTABLISHED -u ASSURED,SEEN_REPLY -o save
+         -U -s 10.9.9.9 -m 5
+         -U -d 10.1.0.0/16 -p udp -m 9 -o extended
+         -U -s 10.0.0.1 -p udp --sport 2 -u SEEN_REPLY
+         -L
+         -A -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 4 --dport 53 -m 4
+         -L -m 4
+         -D
+         -D",
+    ),
+    (
+        "expectations",
+        "-L expect\n-F expect\n-C expect\n-D expect -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --reply-port-src 1 --reply-port-dst 2",
+    ),
+];
+
+/// Files for `-R`.
+const FILES: &[(&str, &str)] = &[
+    ("nothing", ""),
+    ("comments", "# one\n   # two\n\n\t\n"),
+    (
+        "all commands",
+        "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 53\nconntrack -A -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 53\n-U -s 10.0.0.1 -m 5\n-D -p udp --sport 1\n-D -p udp --sport 9\n",
+    ),
+    ("a flush", "-F\n"),
+    ("a word in quotes", "-I -t 600 -p \"udp\" -s 10.0.0.1 -d \"10.1.0.1\" --sport 1 --dport 53\n"),
+    ("no last new line", "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1"),
+    ("a mistake in the last line", "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-x\n"),
+    ("a command that is not allowed", "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-L\n"),
+    ("expectations", "-F expect\n"),
+    ("a comment after a command", "-F # all\n"),
+    (
+        "a refusal of the kernel",
+        "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 51 -s 10.0.0.1 -d 10.1.0.1\n",
+    ),
+    ("lines that end as on Windows", "-F\r\n"),
+];
+
+/// The outcome of each line, and of a last listing by `conntrack`.
+fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
+    Namespace::run(|namespace| {
+        namespace.label_map(entries::LABEL_MAP);
+        let mut outcomes: Vec<_> = script.iter().map(|line| program.run(&words(line))).collect();
+        outcomes.push(Program::new("conntrack").run(&["-L", "-o", "extended"]));
+        // The banner is that of this program, whoever made the table.
+        outcomes.last_mut().expect("one at least").stderr.clear();
+        outcomes
+    })
+}
+
+#[test]
+fn scripts() {
+    let both = Both::new();
+    let mut report = Report::new("scripts");
+    for (name, text) in SCRIPTS {
+        let script: Vec<&str> = text.lines().map(str::trim).collect();
+        let (theirs, ours) = (play(&both.theirs, &script), play(&both.ours, &script));
+        for (at, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+            let line = script.get(at).copied().unwrap_or("the table at the end");
+            report.outcomes(&format!("{line}   ({name}, line {})", at + 1), theirs, ours);
+        }
+    }
+    report.finish();
+}
+
+#[test]
+fn files() {
+    let both = Both::new();
+    let mut report = Report::new("files for -R");
+    for (name, text) in FILES {
+        let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+            Namespace::run(|namespace| {
+                let path = namespace.directory().join("lines");
+                std::fs::write(&path, text).expect("a file of this namespace");
+                let outcomes = [
+                    program.run(&["-R", &path.display().to_string()]),
+                    program.run_with(&["--load-file", "-", "ignored"], text.as_bytes()),
+                    Program::new("conntrack").run(&["-L", "-o", "extended"]),
+                ];
+                outcomes
+            })
+        });
+        for (what, (theirs, ours)) in ["-R FILE", "--load-file -"].iter().zip(theirs.iter().zip(&ours)) {
+            report.outcomes(&format!("{what}: {name}"), theirs, ours);
+        }
+        assert!(theirs[2].status == 0 && ours[2].status == 0);
+        let tables = [theirs[2].clone(), ours[2].clone()].map(|table| Outcome { stderr: Vec::new(), ..table });
+        report.outcomes(&format!("the table after -R: {name}"), &tables[0], &tables[1]);
+    }
+    report.finish();
+}
