@@ -20,19 +20,22 @@ for program in ip nft ping socat ss; do
     command -v "$program" >/dev/null || die "$program is not installed; run \`make setup\`"
 done
 
-# client 10.1.0.2 -- 10.1.0.1 router 10.2.0.1 -- 10.2.0.2 server, and the same in 2001:db8:1:: and 2001:db8:2::
+# The addresses outside are those for documentation, which count as public.
+# client 10.1.0.2 -- 10.1.0.1 router 198.51.100.1 -- 198.51.100.2 server, and the same in 2001:db8:1:: and 2001:db8:2::
 name=flowgate-demo-$$
+scratch=$(mktemp -d)
 client=$name-client router=$name-router server=$name-server
 
 cleanup() {
     local status=$? namespace pids
     for namespace in "$client" "$server" "$router"; do
-        # The processes of the namespace, which only this script started.
+        # The processes of the namespace, which only this script started; at once, so that none reports its end.
         pids=$(ip netns pids "$namespace" 2>/dev/null || true)
         # shellcheck disable=SC2086 # several numbers
-        [ -z "$pids" ] || kill $pids 2>/dev/null || true
+        [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
         ip netns delete "$namespace" 2>/dev/null || true
     done
+    rm -rf "$scratch"
     [ "$status" = 0 ] || printf 'demo: failed with status %s\n' "$status" >&2
     exit "$status"
 }
@@ -56,8 +59,8 @@ link() { # namespace interface IPv4 IPv6
 }
 link "$client" eth0 10.1.0.2/24 2001:db8:1::2/64
 link "$router" inside 10.1.0.1/24 2001:db8:1::1/64
-link "$router" outside 10.2.0.1/24 2001:db8:2::1/64
-link "$server" eth0 10.2.0.2/24 2001:db8:2::2/64
+link "$router" outside 198.51.100.1/24 2001:db8:2::1/64
+link "$server" eth0 198.51.100.2/24 2001:db8:2::2/64
 ip -n "$client" route add default via 10.1.0.1
 ip -n "$client" -6 route add default via 2001:db8:1::1
 # The server has no route to the client in IPv4: that must go through source NAT.
@@ -83,29 +86,33 @@ table inet demo {
 table ip demo-nat {
     chain door {
         type nat hook prerouting priority dstnat;
-        ip daddr 10.1.0.1 tcp dport 8080 dnat to 10.2.0.2:80
+        ip daddr 10.1.0.1 tcp dport 8080 dnat to 198.51.100.2:80
     }
     chain outside {
         type nat hook postrouting priority srcnat;
-        oifname "outside" ip saddr 10.1.0.0/24 snat to 10.2.0.1
+        oifname "outside" ip saddr 10.1.0.0/24 snat to 198.51.100.1
     }
 }
 RULES
 
 say "Servers: HTTP-like on TCP 80, echo on UDP 53, FTP control on TCP 21"
-serve() { # address of socat, what it does
-    at "$server" socat "$1" "$2" &
+# Without a shell around it, which would report the end of its program when the demo ends it.
+behind() { # namespace, program, arguments
+    (exec ip netns exec "$@") &
     disown
+}
+serve() { # address of socat, what it does
+    behind "$server" socat "$1" "$2"
 }
 # Reply 227 (RFC 959, section 4.2) announces a data port, 195 * 256 + 80: the helper reads it and expects a connection.
 ftp_replies() {
     printf '220 ready\r\n'
     sleep 0.3 # the helper looks at the beginning of a packet only
-    printf '227 Entering Passive Mode (10,2,0,2,195,80)\r\n'
+    printf '227 Entering Passive Mode (198,51,100,2,195,80)\r\n'
     exec sleep 60
 }
 export -f ftp_replies
-serve TCP6-LISTEN:80,fork,reuseaddr,ipv6only=0 SYSTEM:'head -c 4000000 /dev/zero'
+serve TCP6-LISTEN:80,fork,reuseaddr,ipv6only=0 SYSTEM:'head -c 4000000 /dev/zero; exec sleep 60'
 serve TCP6-LISTEN:81,fork,reuseaddr,ipv6only=0 EXEC:cat
 serve UDP6-RECVFROM:53,fork,ipv6only=0 EXEC:cat
 serve TCP4-LISTEN:21,fork,reuseaddr EXEC:'bash -c ftp_replies'
@@ -120,29 +127,34 @@ done
 
 say "Traffic"
 echo "ICMP and ICMPv6: ping"
-at "$client" ping -q -c 2 -i 0.2 10.2.0.2 >/dev/null || die "no answer to ping"
+at "$client" ping -q -c 2 -i 0.2 198.51.100.2 >/dev/null || die "no answer to ping"
 at "$client" ping -q -c 2 -i 0.2 2001:db8:2::2 >/dev/null || die "no answer to ping over IPv6"
-fetch() { # address port
-    local bytes
-    bytes=$(at "$client" timeout 20 socat -u "TCP:$1:$2" - | wc -c)
-    [ "$bytes" = 4000000 ] || die "$1 port $2 sent $bytes bytes instead of 4000000"
+fetch() { # address port; the connection stays open
+    rm -f "$scratch/bytes"
+    # shellcheck disable=SC2016 # the inner shell's
+    behind "$client" bash -c 'exec 3<>"/dev/tcp/$1/$2"; head -c 4000000 <&3 | wc -c >"$3.new"; mv "$3.new" "$3"; exec sleep 60 3<&3' \
+        fetch "$1" "$2" "$scratch/bytes"
+    for attempt in {1..200}; do
+        [ ! -f "$scratch/bytes" ] || break
+        [ "$attempt" -lt 200 ] || die "$1 port $2 was too slow"
+        sleep 0.1
+    done
+    [ "$(<"$scratch/bytes")" = 4000000 ] || die "$1 port $2 sent $(<"$scratch/bytes") bytes instead of 4000000"
 }
 echo "TCP: 4 MB through the destination NAT, 4 MB over IPv6"
 fetch 10.1.0.1 8080
-fetch '[2001:db8:2::2]' 80
+fetch 2001:db8:2::2 80
 echo "TCP: a connection that stays open, and one to a port that is closed"
-at "$client" bash -c 'exec 3<>/dev/tcp/10.2.0.2/81; echo hello >&3; read -r _ <&3; exec sleep 60 3<&3' &
-disown
-at "$client" bash -c 'exec 3<>/dev/tcp/10.2.0.2/82' 2>/dev/null && die "port 82 is open"
+behind "$client" bash -c 'exec 3<>/dev/tcp/198.51.100.2/81; echo hello >&3; read -r _ <&3; exec sleep 60 3<&3'
+at "$client" bash -c 'exec 3<>/dev/tcp/198.51.100.2/82' 2>/dev/null && die "port 82 is open"
 echo "UDP: three questions with answers, one without"
 for question in one two three; do
-    answer=$(printf '%s' "$question" | at "$client" timeout 5 socat -T 0.3 - UDP:10.2.0.2:53)
+    answer=$(printf '%s' "$question" | at "$client" timeout 5 socat -T 0.3 - UDP:198.51.100.2:53)
     [ "$answer" = "$question" ] || die "UDP port 53 answered '$answer'"
 done
 at "$client" bash -c 'echo lost >/dev/udp/2001:db8:2::2/9' || true
 echo "FTP: a control connection, whose helper expects a data connection"
-at "$client" bash -c 'exec 3<>/dev/tcp/10.2.0.2/21; read -r _ <&3; read -r _ <&3; exec sleep 60 3<&3' &
-disown
+behind "$client" bash -c 'exec 3<>/dev/tcp/198.51.100.2/21; read -r _ <&3; read -r _ <&3; exec sleep 60 3<&3'
 sleep 1
 
 flowgate() {
@@ -162,8 +174,8 @@ expect "UDP" '^udp .*mark=7'
 expect "ICMP" '^icmp '
 expect "ICMPv6" '^icmpv6 '
 expect "IPv6 connection" '^tcp .*src=2001:db8:1::2'
-expect "destination NAT" 'dst=10\.1\.0\.1 .* src=10\.2\.0\.2 .*sport=80 '
-expect "source NAT" 'dst=10\.2\.0\.1 '
+expect "destination NAT" 'dst=10\.1\.0\.1 .* src=198\.51\.100\.2 .*sport=80 '
+expect "source NAT" 'dst=198\.51\.100\.1 '
 expect "helper" 'helper=ftp'
 
 say "What the FTP helper expects"
@@ -172,6 +184,7 @@ flowgate -L expect
 
 say "Through the example plugin ${PLUGIN%%,*}"
 flowgate -L --plugin "$PLUGIN"
+[ -n "$(at "$router" "$FLOWGATE" -L --plugin "$PLUGIN" 2>/dev/null)" ] || die "the plugin let nothing through, although 4 MB went to public addresses"
 
 say "As JSON"
 flowgate -L -o json

@@ -112,15 +112,18 @@ impl Report {
 
     /// Panics with all disagreements, or says how much was compared.
     pub fn finish(self) {
-        const SHOWN: usize = 12;
+        let shown_at_most = std::env::var("FLOWGATE_SHOWN").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
         let Self { about, compared, failures } = self;
         assert!(compared > 0, "{about}: nothing was compared");
         if failures.is_empty() {
             println!("{about}: {compared} command lines agree");
             return;
         }
-        let shown = failures.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
-        panic!("{about}: {} disagreements in {compared} command lines; the first {SHOWN}:\n{shown}", failures.len());
+        let shown = failures.iter().take(shown_at_most).cloned().collect::<Vec<_>>().join("\n");
+        panic!(
+            "{about}: {} disagreements in {compared} command lines; the first {shown_at_most}:\n{shown}",
+            failures.len()
+        );
     }
 }
 

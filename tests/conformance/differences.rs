@@ -48,15 +48,15 @@ const fn fails(status: i32, stderr: &'static str) -> Does {
 
 const NONE: &str = "BANNER 0 flow entries have been shown.\n";
 const ONE: &str = "BANNER 1 flow entries have been shown.\n";
-const ALL: &str = "BANNER 4 flow entries have been shown.\n";
+const ALL: &str = "BANNER 8 flow entries have been shown.\n";
 const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
 
-/// The list. The table has four flows, see [`fill`].
+/// The list. The table has eight flows, see [`fill`].
 const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L -w abc",
         which: Which::Old,
-        theirs: lists(4, ALL),
+        theirs: lists(8, ALL),
         ours: fails(1, "BANNER unexpected value 'abc' with -w option\n"),
         reason: VALUE,
     },
@@ -70,7 +70,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L -w 65536",
         which: Which::Old,
-        theirs: lists(4, ALL),
+        theirs: lists(8, ALL),
         ours: fails(1, "BANNER unexpected value '65536' with -w option\n"),
         reason: VALUE,
     },
@@ -84,7 +84,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L --orig-zone abc",
         which: Which::Old,
-        theirs: lists(4, ALL),
+        theirs: lists(8, ALL),
         ours: fails(1, "BANNER unexpected value 'abc' with -( option\n"),
         reason: VALUE,
     },
@@ -98,7 +98,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L -m x",
         which: Which::Old,
-        theirs: lists(3, "BANNER 3 flow entries have been shown.\n"),
+        theirs: lists(7, "BANNER 7 flow entries have been shown.\n"),
         ours: fails(1, "BANNER unexpected value 'x' with -m option\n"),
         reason: VALUE,
     },
@@ -126,7 +126,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L -c abc",
         which: Which::Old,
-        theirs: lists(4, ALL),
+        theirs: lists(8, ALL),
         ours: fails(1, "BANNER unexpected value 'abc' with -c option\n"),
         reason: VALUE,
     },
@@ -146,7 +146,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-Lexpect",
         which: Which::Old,
-        theirs: lists(4, ALL),
+        theirs: lists(8, ALL),
         ours: fails(
             2,
             "BANNER Bad parameter `xpect'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
@@ -170,15 +170,115 @@ const DIFFERENCES: &[Difference] = &[
         ),
         reason: "conntrack crashes",
     },
+    Difference {
+        line: "-Lx",
+        which: Which::Old,
+        theirs: lists(8, ALL),
+        ours: fails(2, "BANNER unknown option `-Lx'\nTry `conntrack -h' or 'conntrack --help' for more information.\n"),
+        reason: "since 1.4.9 command letters take no attached value: this is -L -x",
+    },
+    Difference {
+        line: "-Lo xml",
+        which: Which::Old,
+        theirs: lists(8, ALL),
+        ours: lists(11, ALL),
+        reason: "since 1.4.9 command letters take no attached value: this is -L -o xml",
+    },
+    Difference {
+        line: "-L -l nosuch -x",
+        which: Which::Old,
+        theirs: fails(
+            2,
+            "nfct_labelmap_new: No such file or directory\nBANNER unknown label 'nosuch'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+        ),
+        ours: fails(2, "BANNER unknown option `-x'\nTry `conntrack -h' or 'conntrack --help' for more information.\n"),
+        reason: "since 1.4.9 labels are looked up after all options have been read",
+    },
+    Difference {
+        line: "-L -o save,labels",
+        which: Which::Old,
+        theirs: fails(
+            1,
+            "nfct_labelmap_new: No such file or directory\nBANNER cannot combine save output with any other output type, use -o save only\n",
+        ),
+        ours: fails(1, "BANNER cannot combine save output with any other output type, use -o save only\n"),
+        reason: "since 1.4.9 the label map is loaded after all options have been read",
+    },
+    Difference {
+        line: "-L -p gre --srckey 1",
+        which: Which::Every,
+        theirs: lists(2, "BANNER 2 flow entries have been shown.\n"),
+        ours: lists(1, ONE),
+        reason: "conntrack takes the keys of GRE and does not compare them",
+    },
+    Difference {
+        line: "-L -g",
+        which: Which::Every,
+        theirs: lists(1, ONE),
+        ours: lists(0, NONE),
+        reason: "conntrack compares type and code of ICMP as ports, and so takes source NAT for destination NAT",
+    },
+    Difference {
+        line: "-L -n 203.0.113.7:0",
+        which: Which::Every,
+        theirs: lists(1, ONE),
+        ours: lists(0, NONE),
+        reason: "conntrack compares type and code of ICMP as ports",
+    },
+    Difference {
+        line: "-L -n 2001:db8::99",
+        which: Which::Every,
+        theirs: lists(1, ONE),
+        ours: lists(0, NONE),
+        reason: "conntrack takes an IPv6 address and does not compare it",
+    },
+    Difference {
+        line: "-L -j 203.0.113.7 -p tcp",
+        which: Which::Every,
+        theirs: lists(0, NONE),
+        ours: lists(1, ONE),
+        reason: "in conntrack the address also becomes the source address that is asked for",
+    },
+    Difference {
+        line: "-L -u ASSURED -u SEEN_REPLY",
+        which: Which::Every,
+        theirs: lists(0, NONE),
+        ours: lists(1, ONE),
+        reason: "in conntrack the first -u decides which bits are looked at, so that a second bit never matches",
+    },
+    Difference {
+        line: "-L -u ASSURED,!SEEN_REPLY",
+        which: Which::Every,
+        theirs: lists(0, NONE),
+        ours: lists(1, ONE),
+        reason: "in conntrack only the bits with `!` are looked at where there are some, so that the others never match",
+    },
+    Difference {
+        line: "-L dying --mask-src 255.0.0.0",
+        which: Which::Every,
+        theirs: lists(0, NONE),
+        ours: fails(
+            2,
+            "BANNER Can't use --mask-src without --src\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+        ),
+        reason: "conntrack checks masks for its main table only, and then shows nothing",
+    },
 ];
 
-/// Four flows: mark 5 and assured, mark 0 with NAT, IPv6, SCTP.
+/// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured without reply.
 fn fill(namespace: &Namespace) {
+    // Whatever map the host has: here there is none.
+    namespace.label_map("");
+    std::fs::remove_file("/etc/xtables/connlabel.conf").expect("a file in the private /etc");
     let lines = [
         "-I -t 3000 -u ASSURED,SEEN_REPLY -m 5 -s 10.0.0.1 -d 10.1.0.1 -p udp --sport 1 --dport 53",
         "-I -t 3000 -s 10.0.0.2 -d 10.1.0.1 -n 203.0.113.7 -p tcp --sport 1 --dport 80 --state ESTABLISHED",
         "-I -t 3000 -s 2001:db8::1 -d 2001:db8::2 -n 2001:db8::7 -p udp --sport 1 --dport 53",
         "-I -t 3000 -s 10.0.0.1 -d 10.1.0.1 -p sctp --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2",
+        "-I -t 3000 -s 10.6.0.1 -d 10.7.0.1 -n 203.0.113.7 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 9",
+        "-I -t 3000 -s 10.0.0.1 -d 10.1.0.1 -p gre --srckey 1 --dstkey 2",
+        "-I -t 3000 -s 10.0.0.1 -d 10.1.0.1 -p gre --srckey 3 --dstkey 4",
+        "-I -t 3000 -u ASSURED -s 10.0.0.9 -d 10.1.0.1 -p udp --sport 1 --dport 53",
     ];
     entries::load(namespace, &lines.map(Into::into));
 }

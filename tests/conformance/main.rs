@@ -4,6 +4,8 @@
 //! (the remaining timeout, the age) may differ by the time that did pass and no more. Everything else is compared byte
 //! for byte, apart from what `differences.rs` lists by command line, with a reason.
 //!
+//! A failure shows the first disagreements; `FLOWGATE_SHOWN=N` shows more.
+//!
 //! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test fails
 

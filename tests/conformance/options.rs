@@ -5,7 +5,7 @@
 use crate::compare::{Report, Setting};
 use flowgate_test_support::entries;
 use flowgate_test_support::traffic::Traffic;
-use flowgate_test_support::{Namespace, Random};
+use flowgate_test_support::{Namespace, Program, Random};
 
 /// A table with something of everything.
 fn fill(namespace: &Namespace) -> Traffic {
@@ -17,6 +17,10 @@ fn fill(namespace: &Namespace) -> Traffic {
     entries::labelled(namespace);
     for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
         entries::load(namespace, &lines);
+    }
+    // conntrack takes the numbers of ICMP for ports and so finds NAT where there is none: see `differences.rs`.
+    for (protocol, source) in [("icmp", "10.9.0.1"), ("icmp", "10.1.0.1"), ("icmpv6", "2001:db8:9::1")] {
+        Program::new("conntrack").must(&["-D", "-p", protocol, "-s", source]);
     }
     traffic
 }
@@ -56,7 +60,7 @@ fn mistakes() {
 fn posixly_correct() {
     let setting =
         Setting { environment: vec![("POSIXLY_CORRECT", "1")], called: Some("conntrack"), ..Setting::default() };
-    let list = "-L -p tcp\nexpect -L -p tcp\n-L expect foo -o xml\n-L -o xml foo -p tcp\n-L -- -p tcp";
+    let list = "-L -p tcp\n-L expect foo -o xml\n-L -o xml foo -p tcp\n-L -- -p tcp";
     Namespace::run(|namespace| {
         let _held = fill(namespace);
         check(namespace, "POSIXLY_CORRECT", list, &setting);
@@ -170,8 +174,15 @@ fn random_mistakes() {
         for _ in 0..400 {
             let mut line = random.pick(&COMMANDS).to_owned();
             for _ in 0..=random.below(4) {
-                line += " ";
-                line += random.pick(&OPTIONS);
+                let option = random.pick(&OPTIONS);
+                // Differences of their own: options of a protocol that a later `-p` takes back, masks where none is checked.
+                let again = option.starts_with("-p") && line.contains(" -p ");
+                let unchecked =
+                    option.starts_with("--mask") && (line.contains("dying") || line.contains("unconfirmed"));
+                if !again && !unchecked {
+                    line += " ";
+                    line += option;
+                }
             }
             report.words(namespace, &Setting::default(), &line);
         }
