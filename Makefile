@@ -56,12 +56,13 @@ bench: build plugin ## flowgate beside conntrack: time, CPU, memory; FLOWS=20000
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
 	install -D -m 755 "$(FLOWGATE)" "$(DESTDIR)$(PREFIX)/bin/flowgate"
-	@shopt -s nullglob; \
-	put() { install -D -m 644 "$$1" "$(DESTDIR)$(PREFIX)/share/$$2"; echo "$(DESTDIR)$(PREFIX)/share/$$2"; }; \
-	for file in man/*.[1-8]; do put "$$file" "man/man$${file##*.}/$${file##*/}"; done; \
-	for file in completions/*.bash; do put "$$file" "bash-completion/completions/$$(basename "$$file" .bash)"; done; \
-	for file in completions/*.fish; do put "$$file" "fish/vendor_completions.d/$${file##*/}"; done; \
-	for file in completions/_*; do put "$$file" "zsh/site-functions/$${file##*/}"; done; \
+	@share="$(DESTDIR)$(PREFIX)/share"; shopt -s nullglob; set -e; \
+	make_file() { install -D -m 644 /dev/null "$$share/$$1"; "$(FLOWGATE)" "$${@:2}" > "$$share/$$1"; echo "$$share/$$1"; }; \
+	put() { install -D -m 644 "$$1" "$$share/$$2"; echo "$$share/$$2"; }; \
+	make_file man/man1/flowgate.1 man; \
+	make_file bash-completion/completions/flowgate completions bash; \
+	make_file fish/vendor_completions.d/flowgate.fish completions fish; \
+	make_file zsh/site-functions/_flowgate completions zsh; \
 	for file in README.md ARCHITECTURE.md docs/*.md; do put "$$file" "doc/flowgate/$${file##*/}"; done
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)

@@ -151,6 +151,8 @@ pub enum CliError {
     PluginQuote(Word),
     /// Value of `--plugin` with an option that is not UTF-8.
     PluginText(Word),
+    /// A subcommand does not take what follows it; the whole text for standard error, of several lines.
+    Subcommand(String),
 }
 
 /// Lays pieces of bytes and text end to end.
@@ -177,7 +179,12 @@ impl CliError {
 
     /// Whether the line [`HINT`] follows the message.
     pub fn has_hint(&self) -> bool {
-        self.status() == 2
+        self.status() == 2 && !self.is_text()
+    }
+
+    /// Whether the message is the whole of what is to be printed, with neither banner nor hint: it has several lines.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Subcommand(_))
     }
 
     /// The message in bytes, with what was typed as it was typed.
@@ -248,6 +255,7 @@ impl CliError {
             Self::PluginQuote(word) => {
                 text!("no closing '\"' in '", word, "' with --plugin option; a quote inside a value is written \\\"")
             }
+            Self::Subcommand(text) => text!(text.as_str()),
             Self::PluginText(word) => text!("'", word, "' with --plugin option is not UTF-8"),
         }
     }

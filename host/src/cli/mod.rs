@@ -1,8 +1,9 @@
 //! Command lines: argv becomes settings; nothing below this module sees an option.
 //!
 //! [`parse`] reads the classic `conntrack` command line with its exact rules and messages. Under any other name than
-//! `conntrack` the program also knows `--plugin`, `--batch` and `-o json`.
+//! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand).
 
+mod definition;
 mod environment;
 mod error;
 mod expectation;
@@ -16,6 +17,7 @@ pub mod protocols;
 mod request;
 mod selection;
 mod settings;
+pub mod subcommand;
 mod template;
 pub mod usage;
 mod values;
@@ -25,6 +27,7 @@ mod load_file;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+pub use definition::{OUTPUTS, STATUSES, script as completion_script, tables};
 pub use environment::{Environment, SystemEnvironment, error_text};
 pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
@@ -33,6 +36,8 @@ pub use settings::{
     Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, PluginSpec, Settings,
     Table,
 };
+
+pub use subcommand::{Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;
@@ -51,7 +56,17 @@ pub fn has_own_options(program: &OsStr) -> bool {
 /// Reads a command line. `program` is the first word of argv as typed, `arguments` are the others.
 pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
     let mut warnings = Vec::new();
-    let mut parser = Parser { own: has_own_options(program), environment, warnings: &mut warnings };
+    let own = has_own_options(program);
+    let mut arguments = arguments;
+    if own {
+        if let Some(result) = subcommand::parse(program, arguments) {
+            return Parsed { warnings, result };
+        }
+        if subcommand::is_help(arguments) {
+            arguments = &[];
+        }
+    }
+    let mut parser = Parser { own, environment, warnings: &mut warnings };
     let result = match arguments {
         [option, file, ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();

@@ -143,6 +143,11 @@ impl OptionSpec {
     pub fn name(&self) -> &'static str {
         self.long.first().copied().unwrap_or_default()
     }
+
+    /// The letter that people are told of. Letters that are punctuation need quoting in a shell, and are left out.
+    pub fn letter(&self) -> Option<char> {
+        self.short.filter(u8::is_ascii_lowercase).map(char::from)
+    }
 }
 
 /// The column of `legality` that is about a command on a table:

@@ -13,6 +13,34 @@ use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, T
 use super::{plugin, values};
 use crate::model;
 
+/// The tables that commands work on, in the order in which abbreviations are looked up.
+pub const TABLES: [(&str, Table); 4] = [
+    ("expect", Table::Expect),
+    ("conntrack", Table::Conntrack),
+    ("dying", Table::Dying),
+    ("unconfirmed", Table::Unconfirmed),
+];
+
+/// What `-u` takes, in the order in which abbreviations are looked up, with bits of [`model::status`]. UNREPLIED, which
+/// stands for `!SEEN_REPLY`, is apart: it has no abbreviation.
+pub const STATUS_NAMES: [(&str, u32); 7] = [
+    ("ASSURED", model::status::ASSURED),
+    ("SEEN_REPLY", model::status::SEEN_REPLY),
+    ("UNSET", 0),
+    ("FIXED_TIMEOUT", model::status::FIXED_TIMEOUT),
+    ("EXPECTED", model::status::EXPECTED),
+    ("OFFLOAD", model::status::OFFLOAD),
+    ("HW_OFFLOAD", model::status::HW_OFFLOAD),
+];
+
+/// What `-e` takes, in the order in which abbreviations are looked up.
+pub const EVENT_NAMES: [(&str, EventGroups); 4] = [
+    ("ALL", EventGroups::ALL),
+    ("NEW", EventGroups { new: true, ..EventGroups::NONE }),
+    ("UPDATES", EventGroups { update: true, ..EventGroups::NONE }),
+    ("DESTROY", EventGroups { destroy: true, ..EventGroups::NONE }),
+];
+
 /// What is kept of `-u`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Status {
@@ -373,20 +401,10 @@ impl Reader<'_> {
     }
 
     fn status(&mut self, list: &[u8]) -> Result<(), CliError> {
-        use model::status::{ASSURED, EXPECTED, FIXED_TIMEOUT, HW_OFFLOAD, OFFLOAD, SEEN_REPLY};
-        const NAMES: [(&str, u32); 7] = [
-            ("ASSURED", ASSURED),
-            ("SEEN_REPLY", SEEN_REPLY),
-            ("UNSET", 0),
-            ("FIXED_TIMEOUT", FIXED_TIMEOUT),
-            ("EXPECTED", EXPECTED),
-            ("OFFLOAD", OFFLOAD),
-            ("HW_OFFLOAD", HW_OFFLOAD),
-        ];
         self.request.status_text = list.into();
         for (element, rest) in values::elements(list) {
             if element.starts_with(b"UNREPLIED") {
-                self.request.status.clear |= SEEN_REPLY;
+                self.request.status.clear |= model::status::SEEN_REPLY;
                 continue;
             }
             let (negated, name, rest) = match element {
@@ -396,7 +414,7 @@ impl Reader<'_> {
             if self.ignored(name) {
                 continue;
             }
-            let found = NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
+            let found = STATUS_NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
             let (full, bit) = found.ok_or_else(|| values::bad_parameter(rest))?;
             self.request.status.unset |= !negated && *full == "UNSET";
             let set = if negated { &mut self.request.status.clear } else { &mut self.request.status.set };
@@ -406,19 +424,13 @@ impl Reader<'_> {
     }
 
     fn events(&mut self, list: &[u8]) -> Result<(), CliError> {
-        const NAMES: [(&str, EventGroups); 4] = [
-            ("ALL", EventGroups::ALL),
-            ("NEW", EventGroups { new: true, ..EventGroups::NONE }),
-            ("UPDATES", EventGroups { update: true, ..EventGroups::NONE }),
-            ("DESTROY", EventGroups { destroy: true, ..EventGroups::NONE }),
-        ];
         for (name, rest) in values::elements(list) {
             if self.ignored(name) {
                 self.request.events.get_or_insert(EventGroups::NONE);
                 continue;
             }
             let groups = self.request.events.get_or_insert(EventGroups::NONE);
-            let found = NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
+            let found = EVENT_NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
             let (_, more) = found.ok_or_else(|| values::bad_parameter(rest))?;
             groups.new |= more.new;
             groups.update |= more.update;
@@ -456,12 +468,6 @@ impl Reader<'_> {
 
 /// The table that a word names: the first of which it is the beginning.
 fn table(word: &[u8]) -> Result<Table, CliError> {
-    const TABLES: [(&str, Table); 4] = [
-        ("expect", Table::Expect),
-        ("conntrack", Table::Conntrack),
-        ("dying", Table::Dying),
-        ("unconfirmed", Table::Unconfirmed),
-    ];
     let found = TABLES.iter().find(|(name, _)| name.as_bytes().starts_with(word));
     found.map(|(_, table)| *table).ok_or_else(|| CliError::UnknownTable(word.into()))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::labels::LabelMap;
+use super::subcommand::Subcommand;
 use crate::model::{Expectations, Flows, OptionValue, Selection};
 
 /// What to do.
@@ -204,6 +205,10 @@ pub enum Invocation {
     Run(Box<Settings>),
     /// `-R FILE`
     Load(LoadFile),
+    /// A subcommand; never under the name `conntrack`.
+    Subcommand(Subcommand),
+    /// Help of a subcommand: text for standard output.
+    Text(String),
 }
 
 /// The result of reading a command line.

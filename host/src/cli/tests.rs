@@ -540,3 +540,25 @@ fn no_command_line_is_a_panic() {
         let _ = parse_as("flowgate", "-R file", &environment);
     }
 }
+
+#[test]
+fn subcommands_are_unknown_to_the_classic_name() {
+    let environment = FakeEnvironment::default();
+    for line in ["man", "completions bash", "help", "help man"] {
+        // To the classic program these are words that are no options, and ignored.
+        match parse_as("/usr/sbin/conntrack", line, &environment).result {
+            Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::Help, "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    match parse_as("conntrack", "man -L", &environment).result {
+        Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::List),
+        other => panic!("{other:?}"),
+    }
+    let own = |line| parse_as("flowgate", line, &environment).result;
+    assert!(matches!(own("man"), Ok(Invocation::Subcommand(Subcommand::Man))));
+    assert!(matches!(own("help"), Ok(Invocation::Run(settings)) if settings.command == Command::Help));
+    assert!(matches!(own("help man"), Ok(Invocation::Text(_))));
+    assert!(matches!(own("man -L"), Err(CliError::Subcommand(_))));
+    assert!(matches!(own("foo -L"), Ok(Invocation::Run(settings)) if settings.command == Command::List));
+}

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::options::{COMMANDS, OPTIONS, OptionSpec, Section};
 use super::protocols::Handler;
 use super::settings::{Command, HelpProtocol};
+use super::subcommand;
 
 /// Where descriptions begin.
 const COLUMN: usize = 40;
@@ -36,11 +37,21 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     if own {
         section(&mut text, "Options of flowgate alone:", Section::Flowgate);
         described(&mut text, "-o, --output json", "one JSON object per line");
+        line(&mut text, "");
+        line(&mut text, "Subcommands (the first word of the command line):");
+        for synopsis in subcommand::synopses() {
+            let usage = synopsis.usage.split(" [").next().unwrap_or_default();
+            let (first, rest) = synopsis.help.split_at_checked(1).unwrap_or_default();
+            described(&mut text, usage, &format!("{}{rest}", first.to_ascii_lowercase()));
+        }
+        described(&mut text, "help [subcommand]", "explain a subcommand; alone, show this");
     }
     line(&mut text, "");
     line(&mut text, "Examples:");
-    for (example, help) in EXAMPLES {
-        described(&mut text, &format!("{program} {example}"), help);
+    let own_examples = if own { &OWN_EXAMPLES[..] } else { &[] };
+    let name = program.rsplit('/').next().unwrap_or(program);
+    for (example, help) in EXAMPLES.iter().chain(own_examples) {
+        described(&mut text, &format!("{name} {example}"), help);
     }
     line(&mut text, "");
     if let Some(protocol) = protocol {
@@ -49,13 +60,23 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     text
 }
 
-const EXAMPLES: [(&str, &str); 6] = [
+/// What is worth knowing first.
+const EXAMPLES: [(&str, &str); 8] = [
+    ("-L", "all flows, IPv4 and IPv6"),
     ("-L -p tcp --dport 443", "TCP flows to port 443"),
     ("-L -f ipv6 -o extended", "IPv6 flows"),
     ("-E -e NEW,DESTROY -o timestamp", "how flows begin and end"),
+    ("-L -u UNREPLIED", "flows that nobody has answered"),
     ("-D -s 192.0.2.0/24", "delete the flows of a network"),
     ("-U -s 192.0.2.1 -m 1", "set the mark of a host's flows"),
     ("-h -p tcp", "also explain the options of TCP"),
+];
+
+/// And of flowgate alone.
+const OWN_EXAMPLES: [(&str, &str); 3] = [
+    ("-L -o json", "all flows, one JSON object a line"),
+    ("-L --plugin mine.wasm", "the flows that your plugin keeps"),
+    ("man | man -l -", "the manual page"),
 ];
 
 fn line(text: &mut String, content: &str) {
@@ -78,9 +99,9 @@ fn section(text: &mut String, heading: &str, section: Section) {
     }
 }
 
-/// `-s, --src, --orig-src ip`. Letters that are punctuation need quoting in a shell, and are left out.
+/// `-s, --src, --orig-src ip`.
 fn synopsis(spec: &OptionSpec) -> String {
-    let letter = spec.short.filter(u8::is_ascii_lowercase).map(|letter| format!("-{}", char::from(letter)));
+    let letter = spec.letter().map(|letter| format!("-{letter}"));
     let names = spec.long.iter().map(|name| format!("--{name}"));
     let all: Vec<String> = letter.into_iter().chain(names).collect();
     let all = all.join(", ");
@@ -132,7 +153,9 @@ mod tests {
         let found: Vec<usize> =
             headings.iter().map(|heading| text.find(&format!("\n\n{heading}\n")).expect("a heading")).collect();
         assert!(found.is_sorted());
-        assert!(!text.contains("--plugin"));
+        for own in ["--plugin", "json", "completions", "Subcommands"] {
+            assert!(!text.contains(own), "{own}");
+        }
     }
 
     #[test]
@@ -143,6 +166,7 @@ mod tests {
         }
         assert!(text.contains("  -s, --src, --orig-src ip[/prefix]\t"));
         assert!(text.contains("--plugin file[,name=value...]\t"));
+        assert!(text.contains("\n  completions bash|zsh|fish\t"));
     }
 
     #[test]

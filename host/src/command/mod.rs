@@ -4,10 +4,13 @@
 //! * [`entries`] runs the rows that have entries, [`tables`] those about a table as a whole, [`load`] a load file.
 //! * [`assemble`] puts the plugins of a pipeline together, [`outputs`] chooses the format, [`sources`] are the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
+//! * Each subcommand has a file of its name.
 
 mod assemble;
+mod completions;
 mod entries;
 mod load;
+mod man;
 mod outputs;
 pub mod report;
 mod sources;
@@ -26,7 +29,7 @@ pub use report::{CommandError, Exit};
 use table::Source;
 
 use crate::{
-    cli::{self, Command, Invocation, LabelMap, Output, Settings, Table},
+    cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
     model::{Expectations, Flows},
     netlink::Stop,
     pipeline::sink::{Sink, Stdout},
@@ -41,7 +44,11 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     let invocation = match parsed.result {
         Ok(invocation) => invocation,
         Err(error) => {
-            report::banner_bytes(&error.message());
+            if error.is_text() {
+                report::text(&error.message());
+            } else {
+                report::banner_bytes(&error.message());
+            }
             if error.has_hint() {
                 report::line(cli::HINT);
             }
@@ -52,6 +59,8 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     let mut context = Context { program, stop, sink: &mut stdout, assembly: None };
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
+        Invocation::Subcommand(subcommand) => context.subcommand(subcommand),
+        Invocation::Text(help) => context.text(help),
         Invocation::Load(file) => load::run(file, &mut context),
     };
     match result {
@@ -97,6 +106,14 @@ impl Context<'_> {
         match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
+        }
+    }
+
+    /// Carries out a subcommand.
+    fn subcommand(&mut self, subcommand: &Subcommand) -> Result<Exit, CommandError> {
+        match subcommand {
+            Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
+            Subcommand::Man => man::run(self.sink),
         }
     }
 

@@ -184,6 +184,12 @@ pub fn banner_bytes(text: &[u8]) {
     let _ = io::stderr().lock().write_all(&line);
 }
 
+/// Lines on standard error, without banner.
+pub fn text(text: &[u8]) {
+    // Nobody to tell is no reason to stop.
+    let _ = io::stderr().lock().write_all(text);
+}
+
 /// A line on standard error.
 pub fn line(text: &str) {
     // Nobody to tell is no reason to stop.

@@ -202,20 +202,28 @@ impl ProtocolValues {
     }
 }
 
+/// The names of the states that can be asked for, by number; those of TCP end with LISTEN, which is another name for
+/// SYN_SENT2: the kernel has that at the number of the old LISTEN. None for protocols without states.
+pub fn state_names(protocol: u8) -> Vec<&'static str> {
+    match protocol {
+        model::protocol::TCP => model::state::TCP.into_iter().chain(["LISTEN"]).collect(),
+        // The HEARTBEAT states can be read from the kernel but not be asked for.
+        model::protocol::SCTP => model::state::SCTP.into_iter().take(8).collect(),
+        model::protocol::DCCP => model::state::DCCP.to_vec(),
+        _ => Vec::new(),
+    }
+}
+
 /// The number of a state's name, which is exact and in capitals.
 fn state(protocol: u8, text: &[u8]) -> Result<u8, CliError> {
-    let (names, error): (&[&str], fn(_) -> _) = match protocol {
-        model::protocol::TCP => (&model::state::TCP, CliError::UnknownTcpState),
-        // The HEARTBEAT states can be read from the kernel but not be asked for.
-        model::protocol::SCTP => (model::state::SCTP.get(..8).unwrap_or_default(), CliError::UnknownSctpState),
-        _ => (&model::state::DCCP, CliError::UnknownDccpState),
+    let error: fn(_) -> _ = match protocol {
+        model::protocol::TCP => CliError::UnknownTcpState,
+        model::protocol::SCTP => CliError::UnknownSctpState,
+        _ => CliError::UnknownDccpState,
     };
-    if protocol == model::protocol::TCP && text == b"LISTEN" {
-        // The kernel has the number of the old LISTEN for SYN_SENT2.
-        return state(protocol, b"SYN_SENT2");
-    }
-    let found = names.iter().position(|name| name.as_bytes() == text).and_then(|index| u8::try_from(index).ok());
-    found.ok_or_else(|| error(text.into()))
+    let text = if protocol == model::protocol::TCP && text == b"LISTEN" { b"SYN_SENT2" } else { text };
+    let found = state_names(protocol).iter().position(|name| name.as_bytes() == text);
+    found.and_then(|index| u8::try_from(index).ok()).ok_or_else(|| error(text.into()))
 }
 
 /// The number of a role's name, which may be abbreviated to nothing.

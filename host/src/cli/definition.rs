@@ -1,0 +1,362 @@
+//! The whole command line as a clap command, made from the tables of the parser: what shell completions are generated
+//! from. It is never parsed with: the classic rules are not clap's.
+//!
+//! Options that are punctuation or stand for something else in a shell have no letter here, and what does nothing is
+//! not offered.
+
+use std::ffi::OsStr;
+use std::io;
+
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, ValueHint};
+use clap_complete::Generator;
+
+use super::getopt::Argument;
+use super::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
+use super::protocols::{HANDLERS, ProtocolKey, state_names};
+use super::request::{EVENT_NAMES, TABLES};
+use super::settings::{Command, Table};
+use super::subcommand::{self, Shell};
+
+/// What `-o` takes, each with what it does. The last is not in the classic program.
+pub const OUTPUTS: [(&str, &str); 9] = [
+    ("xml", "as XML"),
+    ("extended", "with the layer-3 protocol"),
+    ("timestamp", "with the time at which an event was seen"),
+    ("id", "with the entry's id"),
+    ("ktimestamp", "with the times at which a flow began and ended, by the kernel's clock"),
+    ("labels", "with the names of labels"),
+    ("userspace", "accepted; changes nothing"),
+    ("save", "as lines for -R"),
+    ("json", "as JSON, one object a line"),
+];
+
+/// What `-u` takes, each with what it means. UNREPLIED is short for `!SEEN_REPLY`.
+pub const STATUSES: [(&str, &str); 8] = [
+    ("ASSURED", "has seen enough traffic not to be dropped early"),
+    ("SEEN_REPLY", "has seen packets in both directions"),
+    ("UNREPLIED", "has seen packets in one direction only"),
+    ("UNSET", "has none of EXPECTED, SEEN_REPLY, ASSURED, FIXED_TIMEOUT"),
+    ("FIXED_TIMEOUT", "has a timeout that packets do not renew"),
+    ("EXPECTED", "was expected by another flow"),
+    ("OFFLOAD", "is forwarded by a flow table"),
+    ("HW_OFFLOAD", "is forwarded by hardware"),
+];
+
+/// The script that completes command lines of a program of this name in a shell.
+///
+/// # Errors
+///
+/// Those of writing, which to memory there are none.
+pub fn script(shell: Shell, program: &str) -> io::Result<String> {
+    let mut command = command_line(program);
+    command.set_bin_name(program);
+    command.build();
+    let mut script = Vec::new();
+    match shell {
+        Shell::Bash => clap_complete::aot::Bash.try_generate(&command, &mut script)?,
+        Shell::Zsh => clap_complete::aot::Zsh.try_generate(&command, &mut script)?,
+        Shell::Fish => clap_complete::aot::Fish.try_generate(&command, &mut script)?,
+    }
+    let script = String::from_utf8(script).map_err(io::Error::other)?;
+    let subcommands = command.has_subcommands();
+    Ok(match shell {
+        Shell::Zsh if subcommands => zsh_subcommands_first(&detach_optional_values(&script), program),
+        Shell::Zsh => detach_optional_values(&script),
+        Shell::Fish if subcommands => fish_subcommands_first(&script, program, &command),
+        Shell::Fish | Shell::Bash => script,
+    })
+}
+
+/// Subcommands are the first word or none: zsh must not offer them elsewhere.
+fn zsh_subcommands_first(script: &str, program: &str) -> String {
+    let offer = format!(":: :_{program}_commands");
+    script.replacen(&offer, &format!(":: :{{ (( CURRENT == 2 )) && _{program}_commands }}"), 1)
+}
+
+/// As [`zsh_subcommands_first`] for fish. The generated functions look for a subcommand anywhere, and take the word
+/// behind a command for its value even where it is an option. The values of subcommands' arguments are added.
+fn fish_subcommands_first(script: &str, program: &str, command: &clap::Command) -> String {
+    let function = program.replace('-', "_");
+    let words: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let words = words.join(" ");
+    let mut text = format!(
+        "# A subcommand is the first word or none.
+function __fish_{function}_at_first_word
+    test (count (commandline -opc)) -eq 1
+end
+
+function __fish_{function}_needs_command
+    set -l words (commandline -opc)
+    test (count $words) -eq 1; or not contains -- $words[2] {words}
+end
+
+function __fish_{function}_using_subcommand
+    set -l words (commandline -opc)
+    test (count $words) -gt 1; and contains -- $words[2] $argv
+end
+
+"
+    );
+    let start = script.find("\ncomplete ").map_or(0, |at| at + 1);
+    let needs = format!("\"__fish_{function}_needs_command\" -f -a ");
+    let first = format!("\"__fish_{function}_at_first_word\" -f -a ");
+    text += &script.get(start..).unwrap_or_default().replace(&needs, &first);
+    for subcommand in command.get_subcommands() {
+        for value in subcommand.get_positionals().flat_map(Arg::get_possible_values) {
+            let help = value.get_help().map(ToString::to_string).unwrap_or_default().replace(['\\', '\''], "");
+            text += &format!(
+                "complete -c {program} -n \"__fish_{function}_using_subcommand {}\" -f -a \"{}\" -d '{help}'\n",
+                subcommand.get_name(),
+                value.get_name(),
+            );
+        }
+    }
+    text
+}
+
+/// Optional values are taken from the next word only, and ignored if attached (`--dump=expect` lists flows): zsh must
+/// not offer them there. In its script they are marked by two colons behind the help.
+fn detach_optional_values(script: &str) -> String {
+    let line = |line: &str| match line.contains("]::") {
+        true if line.contains("=[") => line.replacen("=[", "[", 1),
+        true => line.replacen("+[", "[", 1),
+        false => line.to_owned(),
+    };
+    script.lines().map(|text| line(text) + "\n").collect()
+}
+
+/// The command line of a program of this name.
+fn command_line(program: &str) -> clap::Command {
+    let own = super::has_own_options(OsStr::new(program));
+    let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
+    for spec in &COMMANDS {
+        command = command.arg(command_argument(spec, own));
+    }
+    let others = COMMANDS.iter().map(|spec| spec.long);
+    command = command.arg(
+        Arg::new("load-file")
+            .short('R')
+            .long("load-file")
+            .help("carry out the -I, -A, -U, -D and -F lines of a file, - for standard input")
+            .value_name("file")
+            .value_hint(ValueHint::FilePath)
+            .conflicts_with_all(others),
+    );
+    for spec in offered(own) {
+        command = command.arg(option_argument(spec, own));
+    }
+    command = command.args(protocol_arguments());
+    if own { subcommand::add_to(command) } else { command }
+}
+
+/// The options that are offered.
+fn offered(own: bool) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |spec| spec.section != Section::Hidden && (own || spec.section != Section::Flowgate))
+}
+
+/// The tables that a command works on, first the one that it works on if none is named.
+pub fn tables(command: Command) -> Vec<&'static str> {
+    let works = |table: Table| match command {
+        Command::List => true,
+        Command::Version | Command::Help => false,
+        Command::Add | Command::Update => table == Table::Conntrack,
+        _ => matches!(table, Table::Conntrack | Table::Expect),
+    };
+    let mut tables: Vec<_> = TABLES.iter().filter(|(_, table)| works(*table)).collect();
+    tables.sort_by_key(|(_, table)| *table != Table::Conntrack);
+    tables.iter().map(|(name, _)| *name).collect()
+}
+
+/// Whether a command has no use for an option, whatever its table.
+fn excluded(command: Command, spec: &OptionSpec) -> bool {
+    [Table::Conntrack, Table::Expect].iter().all(|table| options::legality(spec, Some((command, *table))) == b'.')
+}
+
+fn command_argument(spec: &CommandSpec, own: bool) -> Arg {
+    let others = COMMANDS.iter().filter(|other| other.command != spec.command).map(|other| other.long);
+    let illegal = offered(own).filter(|option| excluded(spec.command, option)).map(OptionSpec::name);
+    let argument = Arg::new(spec.long)
+        .short(char::from(spec.short))
+        .long(spec.long)
+        .help(spec.help)
+        .conflicts_with_all(others.chain(["load-file"]).chain(illegal));
+    let tables = tables(spec.command);
+    if tables.is_empty() {
+        return argument.action(ArgAction::SetTrue);
+    }
+    argument.value_name("table").num_args(0..=1).value_parser(values(tables))
+}
+
+fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
+    let mut aliases = spec.long.iter().copied();
+    let name = aliases.next().unwrap_or_default();
+    let illegal = COMMANDS.iter().filter(|command| excluded(command.command, spec)).map(|command| command.long);
+    let repeated = matches!(
+        spec.key,
+        Key::Status | Key::EventMask | Key::Output | Key::Label | Key::LabelAdd | Key::LabelDelete | Key::Plugin
+    );
+    let argument = Arg::new(name).long(name).visible_aliases(aliases).help(spec.help).conflicts_with_all(illegal);
+    let argument = match spec.letter() {
+        Some(letter) => argument.short(letter),
+        None => argument,
+    };
+    let argument = match spec.argument {
+        Argument::None => return argument.action(ArgAction::SetTrue),
+        Argument::Required => argument.num_args(1),
+        Argument::Optional => argument.num_args(0..=1),
+    };
+    let argument = argument.value_name(spec.placeholder).value_hint(ValueHint::Other).action(if repeated {
+        ArgAction::Append
+    } else {
+        ArgAction::Set
+    });
+    match spec.key {
+        Key::Protocol => argument.value_parser(values(HANDLERS.iter().map(|handler| handler.name))),
+        Key::Status => argument.value_parser(described(&STATUSES)),
+        Key::EventMask => argument.value_parser(values(EVENT_NAMES.iter().map(|(name, _)| *name))),
+        Key::Family => argument.value_parser(values(["ipv4", "ipv6"])),
+        Key::Output => {
+            let classic = OUTPUTS.get(..OUTPUTS.len() - 1).unwrap_or_default();
+            argument.value_parser(described(if own { &OUTPUTS } else { classic }))
+        }
+        Key::LabelMap | Key::Plugin => argument.value_hint(ValueHint::FilePath),
+        _ => argument,
+    }
+}
+
+fn values(names: impl IntoIterator<Item = &'static str>) -> Vec<PossibleValue> {
+    names.into_iter().map(PossibleValue::new).collect()
+}
+
+fn described(names: &[(&'static str, &'static str)]) -> Vec<PossibleValue> {
+    names.iter().map(|(name, help)| PossibleValue::new(*name).help(*help)).collect()
+}
+
+/// The options of all protocols; one that several have is there once, and says whose it is.
+fn protocol_arguments() -> Vec<Arg> {
+    let mut seen: Vec<&str> = Vec::new();
+    let mut arguments = Vec::new();
+    for option in HANDLERS.iter().flat_map(|handler| handler.options) {
+        if seen.contains(&option.name()) {
+            continue;
+        }
+        seen.push(option.name());
+        let owners: Vec<_> = HANDLERS
+            .iter()
+            .filter(|handler| handler.options.iter().any(|other| other.name() == option.name()))
+            .collect();
+        let names: Vec<&str> = owners.iter().map(|handler| handler.name).collect();
+        let help = if option.key == ProtocolKey::State { "state of the connection" } else { option.help };
+        let argument = Arg::new(option.name())
+            .long(option.name())
+            .visible_aliases(option.long.iter().copied().skip(1))
+            .help(format!("with -p {}: {help}", names.join(", ")))
+            .value_name(option.placeholder)
+            .value_hint(ValueHint::Other)
+            .num_args(1);
+        arguments.push(match option.key {
+            ProtocolKey::State => {
+                let mut states: Vec<&str> = Vec::new();
+                for name in owners.iter().flat_map(|handler| state_names(handler.number)) {
+                    if !states.contains(&name) {
+                        states.push(name);
+                    }
+                }
+                argument.value_parser(values(states))
+            }
+            ProtocolKey::Role => argument.value_parser(values(["client", "server"])),
+            _ => argument,
+        });
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::STATUS_NAMES;
+    use super::super::settings::Output;
+    use super::*;
+
+    const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+    /// Whether a long option occurs in a script, as the shell writes it, and not as a part of another.
+    fn offers(shell: Shell, script: &str, name: &str) -> bool {
+        let (before, name) = match shell {
+            Shell::Fish => ("-l ", name.to_owned()),
+            _ => ("", format!("--{name}")),
+        };
+        let ends = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+        let found = format!("{before}{name}");
+        script.match_indices(&found).any(|(at, text)| script.get(at + text.len()..).is_some_and(ends))
+    }
+
+    #[test]
+    fn every_script_offers_every_option() {
+        for shell in SHELLS {
+            let script = script(shell, "flowgate").expect("a script");
+            let commands = COMMANDS.iter().map(|spec| spec.long).chain(["load-file"]);
+            let options = offered(true).flat_map(|spec| spec.long.iter().copied());
+            let protocols = HANDLERS.iter().flat_map(|handler| handler.options).flat_map(|spec| spec.long);
+            for name in commands.chain(options).chain(protocols.copied()) {
+                assert!(offers(shell, &script, name), "{shell:?} --{name}");
+            }
+            for word in ["completions", "man", "help", "json", "ESTABLISHED", "SHUTDOWN_ACK_SENT", "PARTOPEN", "icmpv6"]
+            {
+                assert!(script.contains(word), "{shell:?} {word}");
+            }
+            assert!(!offers(shell, &script, "nat-range"));
+        }
+    }
+
+    #[test]
+    fn the_classic_name_has_classic_completions() {
+        for shell in SHELLS {
+            let script = script(shell, "conntrack").expect("a script");
+            for spec in offered(false) {
+                assert!(offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
+            }
+            for spec in OPTIONS.iter().filter(|spec| spec.section == Section::Flowgate) {
+                assert!(!offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
+            }
+            for word in ["completions", "json", "flowgate"] {
+                assert!(!script.contains(word), "{shell:?} {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn zsh_takes_optional_values_from_the_next_word() {
+        let script = script(Shell::Zsh, "flowgate").expect("a script");
+        let dump = script.lines().find(|line| line.contains("--dump[")).expect("the option");
+        assert!(dump.contains("]::table:(conntrack expect dying unconfirmed)"), "{dump}");
+        assert!(script.contains("--src-nat["));
+        assert!(script.contains("--src=["));
+    }
+
+    #[test]
+    fn subcommands_are_offered_as_the_first_word_only() {
+        let zsh = script(Shell::Zsh, "flowgate").expect("a script");
+        assert!(zsh.contains("\n\":: :{ (( CURRENT == 2 )) && _flowgate_commands }\" \\\n"));
+        let fish = script(Shell::Fish, "flow-gate").expect("a script");
+        assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
+        assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
+        assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
+        // None of the generated functions is left, and every one that is used is there.
+        assert!(!fish.contains("argparse"));
+        for used in fish.split("__fish_flow_gate_").skip(1) {
+            let known = ["at_first_word", "needs_command", "using_subcommand"];
+            assert!(known.iter().any(|name| used.starts_with(name)), "{used}");
+        }
+    }
+
+    #[test]
+    fn words_with_help_are_those_that_the_parser_takes() {
+        let words: Vec<&str> = OUTPUTS.iter().map(|(name, _)| *name).collect();
+        let known: Vec<&str> = Output::NAMES.iter().map(|(_, name)| *name).chain(["json"]).collect();
+        assert_eq!(words, known);
+        let words: Vec<&str> = STATUSES.iter().map(|(name, _)| *name).filter(|name| *name != "UNREPLIED").collect();
+        let known: Vec<&str> = STATUS_NAMES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(words, known);
+    }
+}
