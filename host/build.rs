@@ -36,7 +36,7 @@ fn main() -> Result<(), Failure> {
     settings.target(&variable("TARGET")?)?;
     let engine = wasmtime::Engine::new(&settings)?;
 
-    let mut table = String::from("/// Name and compiled code of each stock plugin.\npub const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json"];
+    let mut table = String::from("/// Name and compiled code of each stock plugin.\npub const STOCK: &[(&str, &[u8])] = &[\n");
     for name in STOCK {
         let module = target.join(TARGET).join("plugin").join(format!("flowgate_plugin_{name}.wasm"));
         let component = wit_component::ComponentEncoder::default()

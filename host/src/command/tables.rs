@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     cli::{Settings, Table},
-    model::{Counts, Expectations, Flows, Texts, statistics},
+    model::{Counts, Expectations, Flows, Texts, family, statistics},
     netlink::{
-        Batches, Dump, DumpError, DumpFilter, Fate, Options, Request, Socket, Table as KernelTable,
+        Batches, Dump, DumpError, DumpFilter, Fate, Message, Options, Request, Socket, Table as KernelTable,
         decode::push_counts, entries,
     },
     pipeline::{batch::push_text, sink::Sink, source::DATAGRAM},
@@ -67,32 +67,47 @@ pub(super) fn counts(row: &Row, assembly: &Assembly, sink: &mut dyn Sink) -> Res
     failure.map_or(Ok(Exit::Success), Err)
 }
 
-/// The counters from the kernel.
-fn read(row: &Row) -> Result<Counts, DumpError> {
+/// How many flows the kernel counts in this namespace, those that are being removed included.
+pub(super) fn flow_count() -> Result<u64, DumpError> {
+    let counts = kernel_counts(&Request::global_statistics())?;
+    let entries = counts.attributes.iter().zip(&counts.values).find(|(attribute, _)| **attribute == ENTRIES);
+    // Without the counter there may be any number.
+    Ok(entries.map_or(u64::MAX, |(_, count)| *count))
+}
+
+/// The counters that a request is answered with.
+fn kernel_counts(request: &Request) -> Result<Counts, DumpError> {
     let mut counts = Counts::default();
-    let request = match (row.source, row.table) {
-        (Source::Count, Table::Expect) => Request::dump(KernelTable::Expectations, &DumpFilter::family_only(2)),
-        (Source::Count, _) => Request::global_statistics(),
-        (Source::Statistics(table), _) => Request::dump(table, &DumpFilter::all()),
-        _ => return Ok(counts),
-    };
-    let mut dump = Dump::start(Socket::open(&Options::default())?, &request)?;
+    each_message(request, |message| {
+        // A message that cannot be read counts nothing.
+        let _ = push_counts(&mut counts, message);
+    })?;
+    Ok(counts)
+}
+
+/// Visits the messages that a request is answered with.
+fn each_message(request: &Request, mut visit: impl FnMut(&Message<'_>)) -> Result<(), DumpError> {
+    let mut dump = Dump::start(Socket::open(&Options::default())?, request)?;
     let sequence = dump.sequence();
     let mut buffer = vec![0; DATAGRAM];
-    let mut number = 0;
     while let Some(length) = dump.next(&mut buffer, None)? {
-        for message in entries(buffer.get(..length).unwrap_or_default(), sequence) {
-            number += 1;
-            if (row.source, row.table) != (Source::Count, Table::Expect) {
-                // A message that cannot be read counts nothing.
-                let _ = push_counts(&mut counts, &message);
-            }
+        entries(buffer.get(..length).unwrap_or_default(), sequence).for_each(|message| visit(&message));
+    }
+    Ok(())
+}
+
+/// The counters of a row from the kernel.
+fn read(row: &Row) -> Result<Counts, DumpError> {
+    match (row.source, row.table) {
+        (Source::Count, Table::Expect) => {
+            let mut number = 0;
+            let request = Request::dump(KernelTable::Expectations, &DumpFilter::family_only(family::IPV4));
+            each_message(&request, |_| number += 1)?;
+            Ok(one(number))
         }
+        (Source::Statistics(table), _) => kernel_counts(&Request::dump(table, &DumpFilter::all())),
+        _ => kernel_counts(&Request::global_statistics()),
     }
-    if (row.source, row.table) == (Source::Count, Table::Expect) {
-        counts = one(number);
-    }
-    Ok(counts)
 }
 
 /// A number of entries.
