@@ -36,7 +36,8 @@ fn main() -> Result<(), Failure> {
     settings.target(&variable("TARGET")?)?;
     let engine = wasmtime::Engine::new(&settings)?;
 
-    let mut table = String::from("/// Name and compiled code of each stock plugin.\npub const STOCK: &[(&str, &[u8])] = &[\n");
+    let mut table =
+        String::from("/// Name and compiled code of each stock plugin.\npub const STOCK: &[(&str, &[u8])] = &[\n");
     for name in STOCK {
         let module = target.join(TARGET).join("plugin").join(format!("flowgate_plugin_{name}.wasm"));
         let component = wit_component::ComponentEncoder::default()
@@ -62,7 +63,8 @@ fn build(root: &Path, target: &Path) -> Result<(), Failure> {
     // What the outer cargo says about itself (flags for the host's target, clippy as compiler, coverage) is not meant here.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let inherited = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOCFLAGS"];
+        let inherited =
+            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTDOCFLAGS"];
         if inherited.contains(&text.as_ref()) || text.starts_with("CARGO_PROFILE_") {
             cargo.env_remove(&name);
         }

@@ -130,12 +130,11 @@ fn files() {
             Namespace::run(|namespace| {
                 let path = namespace.directory().join("lines");
                 std::fs::write(&path, text).expect("a file of this namespace");
-                let outcomes = [
+                [
                     program.run(&["-R", &path.display().to_string()]),
                     program.run_with(&["--load-file", "-", "ignored"], text.as_bytes()),
                     Program::new("conntrack").run(&["-L", "-o", "extended"]),
-                ];
-                outcomes
+                ]
             })
         });
         for (what, (theirs, ours)) in ["-R FILE", "--load-file -"].iter().zip(theirs.iter().zip(&ours)) {

@@ -40,7 +40,10 @@ fn batch(rows: u32) -> Flows {
 
 fn setup(options: &[(&str, &str)]) -> Setup {
     Setup {
-        options: options.iter().map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() }).collect(),
+        options: options
+            .iter()
+            .map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() })
+            .collect(),
         ..Setup::default()
     }
 }

@@ -216,9 +216,7 @@ fn known(description: &Description) -> String {
     let list: Vec<String> = description
         .options
         .iter()
-        .map(|spec| {
-            format!("{}={} ({})", clean(&spec.name), clean(&spec.placeholder), clean(&spec.help))
-        })
+        .map(|spec| format!("{}={} ({})", clean(&spec.name), clean(&spec.placeholder), clean(&spec.help)))
         .collect();
     format!("it has {}", list.join(", "))
 }

@@ -86,7 +86,8 @@ pub struct Row {
     pub summary: Summary,
 }
 
-const LISTED: Look = Look { header: true, footer: true, save: Some("A"), labels: true, kernel_times: true, time: false };
+const LISTED: Look =
+    Look { header: true, footer: true, save: Some("A"), labels: true, kernel_times: true, time: false };
 const LISTED_OPEN: Look = Look { footer: false, ..LISTED };
 const UPDATED: Look = Look { header: false, footer: false, kernel_times: false, ..LISTED };
 const DELETED: Look = Look { save: Some("D"), labels: false, ..UPDATED };

@@ -92,15 +92,14 @@ impl<T: Actionable> Pipeline<'_, T> {
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let live = source.live();
         let (filling, draining) = queue::queue();
-        let result = thread::scope(|scope| {
+        thread::scope(|scope| {
             thread::Builder::new()
                 .name("reader".into())
                 .spawn_scoped(scope, move || read(source, &filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
             self.work(draining, live, tally)
-        });
-        result
+        })
     }
 
     /// Runs rows that are at hand already, instead of a source.

@@ -71,8 +71,8 @@ impl PluginComponent {
         // this very binary and are part of its read-only data; no file and no user can reach them.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
-        let component = component
-            .map_err(|error| LoadError::Compile { path: name.into(), said: format!("{error:#}") })?;
+        let component =
+            component.map_err(|error| LoadError::Compile { path: name.into(), said: format!("{error:#}") })?;
         Self::prepare(engine, Path::new(name), &component)
     }
 

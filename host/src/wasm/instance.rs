@@ -57,8 +57,8 @@ impl Instance {
             .instance
             .instantiate(&mut store)
             .map_err(|error| fail(classify(&error, &mut store, limits, limits.start_up)))?;
-        let guests = Guests::load(component, &mut store, &running)
-            .map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
+        let guests =
+            Guests::load(component, &mut store, &running).map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
         Ok(Instance {
             store,
             plugin: guests.plugin,

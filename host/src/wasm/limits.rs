@@ -19,12 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            memory: 64 << 20,
-            call: Duration::from_secs(1),
-            start_up: Duration::from_secs(10),
-            output: 32 << 20,
-        }
+        Limits { memory: 64 << 20, call: Duration::from_secs(1), start_up: Duration::from_secs(10), output: 32 << 20 }
     }
 }
 

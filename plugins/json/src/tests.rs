@@ -337,6 +337,7 @@ fn counters() {
             rows: vec![0, 0, 1],
             attributes: vec![2, 25, 15],
             values: vec![7, 8, u64::MAX],
+            ..Counts::default()
         }),
         [
             json!({ "type": "statistics", "subject": 0, "subject_name": "cpu", "cpu": 0, "counters": { "found": 7, "25": 8 } }),
@@ -344,7 +345,14 @@ fn counters() {
         ]
     );
     assert_eq!(
-        render(Counts { subject: 1, cpus: vec![1], rows: vec![0], attributes: vec![2], values: vec![3] }),
+        render(Counts {
+            subject: 1,
+            cpus: vec![1],
+            rows: vec![0],
+            attributes: vec![2],
+            values: vec![3],
+            ..Counts::default()
+        }),
         [
             json!({ "type": "statistics", "subject": 1, "subject_name": "expectation_cpu", "cpu": 1, "counters": { "expect_create": 3 } })
         ]

@@ -23,7 +23,10 @@ fn values(template: Row, flow: Row) -> Option<Flows> {
             None
         }
         [1] => {
-            assert_eq!((&actions.kinds[..], &actions.rows[..], &actions.values[..]), (&[action::UPDATE][..], &[0][..], &[0][..]));
+            assert_eq!(
+                (&actions.kinds[..], &actions.rows[..], &actions.values[..]),
+                (&[action::UPDATE][..], &[0][..], &[0][..])
+            );
             outcome.values
         }
         ref other => panic!("verdicts {other:?}"),

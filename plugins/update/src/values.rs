@@ -1,8 +1,6 @@
 //! What is to be set in one flow.
 
-use flowgate_sdk::{
-    AddressRange, Flow, Flows, bindings::flowgate::conntrack::flow::Rare, field, protocol,
-};
+use flowgate_sdk::{AddressRange, Flow, Flows, bindings::flowgate::conntrack::flow::Rare, field, protocol};
 
 /// Values for one flow. What is absent stays as it is.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -99,11 +97,7 @@ fn labels(old: Option<&[u8]>, bits: &[u8], mask: &[u8]) -> Option<(Vec<u8>, Vec<
 }
 
 fn target(range: AddressRange) -> Target {
-    Target {
-        first: range.first,
-        last: range.last,
-        ports: (range.first_port, range.last_port),
-    }
+    Target { first: range.first, last: range.last, ports: (range.first_port, range.last_port) }
 }
 
 impl Values {

@@ -483,6 +483,7 @@ fn statistics_of_cpus_and_of_the_table() {
         rows: vec![0, 0, 1, 1],
         attributes: vec![2, 15, 2, 15],
         values: vec![5, 6, 5, 7],
+        ..Counts::default()
     };
     assert_eq!(counts, expected);
     let mut bad = message(0x0104, 2, 1, 0, 0, &[attribute(2, &be32(5)), attribute(3, &be32(1))]);

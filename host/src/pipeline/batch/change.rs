@@ -47,7 +47,9 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
         with_dense!(dense);
         macro_rules! grouped {
             ($bits:expr, $group:ident, $column:ident) => {
-                if sets & ($bits) != 0 && let Some(from) = &values.$group {
+                if sets & ($bits) != 0
+                    && let Some(from) = &values.$group
+                {
                     let group = flows.$group.get_or_insert_with(Default::default);
                     set(&mut group.$column, length, row, &from.$column, value);
                 }
@@ -56,7 +58,9 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
         with_grouped!(grouped);
         macro_rules! texts {
             ($bits:expr, $group:ident, $column:ident) => {
-                if sets & ($bits) != 0 && let Some(from) = &values.$group {
+                if sets & ($bits) != 0
+                    && let Some(from) = &values.$group
+                {
                     let group = flows.$group.get_or_insert_with(Default::default);
                     if let Ok(at) = from.$column.rows.binary_search(&(value as u32)) {
                         set_text(&mut group.$column, row as u32, text(&from.$column.texts, at));
@@ -65,7 +69,10 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
             };
         }
         with_texts!(texts);
-        if sets & field::SOURCE != 0 && let Some(&family) = values.family.get(value) && let Some(ours) = flows.family.get_mut(row) {
+        if sets & field::SOURCE != 0
+            && let Some(&family) = values.family.get(value)
+            && let Some(ours) = flows.family.get_mut(row)
+        {
             *ours = family;
         }
         if let Some(has) = flows.has.get_mut(row) {

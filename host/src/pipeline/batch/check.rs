@@ -36,7 +36,12 @@ pub fn check(flows: &Flows) -> Result<(), String> {
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(group) = &flows.$group {
-                check_texts(concat!(stringify!($group), ".", stringify!($column)), length, &group.$column.rows, &group.$column.texts)?;
+                check_texts(
+                    concat!(stringify!($group), ".", stringify!($column)),
+                    length,
+                    &group.$column.rows,
+                    &group.$column.texts,
+                )?;
             }
         };
     }

@@ -73,10 +73,8 @@ pub(super) use {with_dense, with_grouped, with_texts};
 pub(super) const ZONES: u64 = field::ZONES;
 pub(super) const COUNTERS: u64 = field::COUNTERS;
 pub(super) const TIMES: u64 = field::START | field::STOP;
-pub(super) const TCP: u64 = field::ORIGINAL_WINDOW_SCALE
-    | field::REPLY_WINDOW_SCALE
-    | field::ORIGINAL_TCP_FLAGS
-    | field::REPLY_TCP_FLAGS;
+pub(super) const TCP: u64 =
+    field::ORIGINAL_WINDOW_SCALE | field::REPLY_WINDOW_SCALE | field::ORIGINAL_TCP_FLAGS | field::REPLY_TCP_FLAGS;
 pub(super) const SCTP: u64 = field::ORIGINAL_VTAG | field::REPLY_VTAG;
 pub(super) const RARE: u64 = field::SECMARK
     | field::HELPER

@@ -47,7 +47,9 @@ pub fn retain_expectations(rows: &mut Expectations, verdicts: &[u8]) {
     let places = places(verdicts);
     let stay: Vec<usize> = (0..verdicts.len()).filter(|&row| places.get(row).is_some_and(Option::is_some)).collect();
     keep(&mut rows.has, verdicts);
-    for column in [&mut rows.event, &mut rows.family, &mut rows.protocol, &mut rows.mask_protocol, &mut rows.master_protocol] {
+    for column in
+        [&mut rows.event, &mut rows.family, &mut rows.protocol, &mut rows.mask_protocol, &mut rows.master_protocol]
+    {
         keep(column, verdicts);
     }
     for tuples in [&mut rows.expected, &mut rows.mask, &mut rows.master] {
@@ -209,13 +211,9 @@ fn pick_tuples(tuples: &mut Tuples, stay: &[usize]) {
 }
 
 fn retain_rare(rare: &mut Rare, places: &[Option<u32>]) {
-    for column in [
-        &mut rare.helper,
-        &mut rare.helper_info,
-        &mut rare.labels,
-        &mut rare.labels_mask,
-        &mut rare.security_context,
-    ] {
+    for column in
+        [&mut rare.helper, &mut rare.helper_info, &mut rare.labels, &mut rare.labels_mask, &mut rare.security_context]
+    {
         retain_texts(column, places);
     }
     let stay = places_of(&mut rare.master.rows, places);
@@ -271,7 +269,8 @@ fn retain_more(column: &mut MoreColumn, verdicts: &[u8], places: &[Option<u32>])
         keep(&mut column.words, verdicts);
         keep(&mut column.numbers, verdicts);
         keep(&mut column.longs, verdicts);
-        let stay: Vec<usize> = (0..column.texts.ends.len()).filter(|&i| places.get(i).is_some_and(Option::is_some)).collect();
+        let stay: Vec<usize> =
+            (0..column.texts.ends.len()).filter(|&i| places.get(i).is_some_and(Option::is_some)).collect();
         pick_texts(&mut column.texts, &stay);
     } else {
         let stay = places_of(&mut column.rows, places);

@@ -71,11 +71,7 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
         "output" => Outcome { verdicts: vec![1; 40 << 20], ..good() },
         // The same megabyte, named so often that the host would need many gigabytes for its copies of it.
         "amplify" => Outcome {
-            annotations: Some(Annotations {
-                rows: vec![0; 1 << 22],
-                keys: texts(1 << 20),
-                values: texts(1 << 20),
-            }),
+            annotations: Some(Annotations { rows: vec![0; 1 << 22], keys: texts(1 << 20), values: texts(1 << 20) }),
             ..good()
         },
         "short-verdicts" => Outcome { verdicts: vec![1; rows as usize - 1], ..good() },
@@ -93,14 +89,12 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
             }),
             ..good()
         },
-        "strange-change" => Outcome {
-            changes: Some(Changes { rows: vec![0], values: vec![5], clear: vec![0] }),
-            ..good()
-        },
-        "strange-table" => Outcome {
-            values: Some(Flows { length: 1 << 31, has: vec![1], ..Flows::default() }),
-            ..good()
-        },
+        "strange-change" => {
+            Outcome { changes: Some(Changes { rows: vec![0], values: vec![5], clear: vec![0] }), ..good() }
+        }
+        "strange-table" => {
+            Outcome { values: Some(Flows { length: 1 << 31, has: vec![1], ..Flows::default() }), ..good() }
+        }
         "strange-action" => Outcome {
             actions: Some(Actions { kinds: vec![action::DELETE], rows: vec![rows + 7], values: vec![action::NO_ROW] }),
             ..good()
