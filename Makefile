@@ -38,8 +38,10 @@ setup: ## packages and compiler targets that the others need
 	fi
 	@rustup target add wasm32-unknown-unknown wasm32-wasip2
 
+# All of the workspace at once, always: another selection of packages means other features of shared dependencies, and with
+# them wasmtime compiled once more.
 build: setup ## the program, in target/release
-	$(CARGO) build --release -p flowgate
+	$(CARGO) build --release --workspace
 
 plugin: setup ## the example plugin
 	$(CARGO) build --profile plugin --target wasm32-unknown-unknown -p heavy-tcp
@@ -51,7 +53,7 @@ test: setup fmt-check lint doc plugin ## everything that is checked
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(CARGO) test --release --workspace
 
 bench: build plugin ## flowgate beside conntrack: time, CPU, memory; FLOWS=200000 ROUNDS=5
-	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench -p flowgate --bench compare
+	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare
 
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
@@ -68,9 +70,8 @@ install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@[ -d fuzz ] || { echo "there is no fuzz directory" >&2; exit 1; }
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz
-	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
-	@for target in $$($(CARGO) +nightly fuzz list); do \
-	    echo "fuzzing $$target"; $(CARGO) +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	@export RUSTC_BOOTSTRAP=1; for target in $$($(CARGO) fuzz list); do \
+	    echo "fuzzing $$target"; $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
 
 fmt: ## format the code
@@ -84,7 +85,7 @@ lint: setup ## every warning is an error
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
 doc: setup ## the documentation of the crates; every warning is an error
-	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --workspace --no-deps
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --workspace --no-deps
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -1,6 +1,7 @@
 //! Measures decoding: nanoseconds per flow, of messages as the kernel sends them in a dump.
 //!
 //! `cargo bench -p flowgate --bench decode`
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! The command lines of `src/cli/testdata/command_lines.txt`, given to the installed `conntrack`: what it says to them must
 //! be what flowgate says. Each runs in a network namespace of its own. Needs root and conntrack 1.4.7; says so and
 //! passes without.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,7 @@
 //! What a crossing host -> guest -> host costs: a stage that passes everything on, and one that looks at each flow.
 //!
 //! `cargo bench --bench boundary`
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on says so")]
 
 #[path = "../plugins/mod.rs"]
 mod plugins;

@@ -1,4 +1,5 @@
 //! Hostile plugins: each way to misbehave has a clear error of its own, ends within its limits, and leaves the host alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 #[path = "../plugins/mod.rs"]
 mod plugins;
@@ -10,7 +11,12 @@ use std::{
 
 use flowgate::{
     model::{Flows, OptionValue, Setup, field},
-    pipeline::stage::Stage,
+    netlink::decode::FlowDecoder,
+    pipeline::{
+        executor::{Executor, Shows},
+        grants::Grants,
+        stage::Stage,
+    },
     wasm::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError},
 };
 
@@ -53,14 +59,19 @@ fn started(component: &PluginComponent, options: &[(&str, &str)]) -> Result<Stag
     let reads = instance.describe()?.reads;
     instance.configure(&setup(options))?;
     instance.started();
-    Ok(Stage::new(instance, reads))
+    Ok(Stage::new(instance, reads, Grants::NONE))
+}
+
+/// An executor that no stage here has anything for.
+fn executor() -> Executor<Flows> {
+    Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| panic!("{warning}"))
 }
 
 /// What a batch of ten rows comes to when the plugin does this to it.
 fn failure(component: &PluginComponent, what: &str) -> Failure {
     let mut stage = started(component, &[("do", what)]).unwrap();
     let mut rows = batch(10);
-    let error = stage.flows(&mut rows, |_, _, _| panic!("no action was asked for")).unwrap_err();
+    let error = stage.flows(&mut rows, &mut executor()).unwrap_err();
     assert!(error.plugin.ends_with("hostile.wasm"), "{error}");
     assert_eq!(rows, batch(10), "a failed stage leaves the batch as it was");
     error.failure
@@ -104,8 +115,8 @@ fn output_is_capped() {
         let mut instance = Instance::new(&component, roomy).unwrap();
         instance.configure(&setup(&[("do", what)])).unwrap();
         instance.started();
-        let mut stage = Stage::new(instance, field::ALL);
-        let error = stage.flows(&mut batch(10), |_, _, _| {}).unwrap_err();
+        let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
+        let error = stage.flows(&mut batch(10), &mut executor()).unwrap_err();
         assert_eq!(error.failure, Failure::Output { limit: LIMITS.output }, "{what}");
     }
 }
@@ -132,7 +143,7 @@ fn what_makes_no_sense_is_refused_in_words() {
 #[test]
 fn changes_after_the_end_are_refused() {
     let mut stage = started(&hostile(), &[("do", "late-changes")]).unwrap();
-    let error = stage.finish_flows(|_, _, _| {}).unwrap_err();
+    let error = stage.finish_flows(&mut executor()).unwrap_err();
     assert!(matches!(error.failure, Failure::BadValue(_)), "{error}");
 }
 
@@ -157,7 +168,7 @@ fn a_refusal_is_shown_without_escape_sequences() {
 fn annotations_are_cleaned() {
     let mut stage = started(&hostile(), &[("do", "escape")]).unwrap();
     let mut rows = batch(2);
-    stage.flows(&mut rows, |_, _, _| {}).unwrap();
+    stage.flows(&mut rows, &mut executor()).unwrap();
     let annotations = rows.rare.unwrap().annotations;
     assert_eq!(annotations.rows, [0]);
     for text in [annotations.keys.bytes, annotations.values.bytes] {
@@ -167,11 +178,29 @@ fn annotations_are_cleaned() {
 }
 
 #[test]
+fn what_was_not_granted_is_refused_and_told_once() {
+    static TOLD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| {
+        TOLD.lock().unwrap().push(warning.to_string());
+    });
+    let mut stage = started(&hostile(), &[("do", "ungranted")]).unwrap();
+    for _ in 0..2 {
+        let mut rows = batch(10);
+        stage.flows(&mut rows, &mut executor).unwrap();
+        assert_eq!(rows, batch(10), "the flows themselves go on");
+    }
+    assert_eq!((executor.refused(), executor.done()), (20, 0));
+    let told = TOLD.lock().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("hostile.wasm asked to delete") && told[0].contains("not granted"), "{told:?}");
+}
+
+#[test]
 fn a_crossing_changes_nothing() {
     let mut stage = started(&hostile(), &[]).unwrap();
     for rows in [1, 255, 4096] {
         let mut flows = batch(rows);
-        stage.flows(&mut flows, |_, _, _| panic!("no action was asked for")).unwrap();
+        stage.flows(&mut flows, &mut executor()).unwrap();
         assert_eq!(flows, batch(rows));
     }
 }

@@ -1,4 +1,5 @@
 //! Plugins for tests and benches, built once per process from the sources beside this file and in `examples/`.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test without its plugin is a failed test")]
 
 use std::{
     path::{Path, PathBuf},

@@ -106,7 +106,7 @@ fn labels() {
 
     // Added, even if it is set already; the mask is as long as what the flow has.
     let set = values(template(&[1], &[1]), old.clone()).unwrap();
-    let mut expected = vec![0; 16];
+    let mut expected = [0; 16];
     expected[0] = 1;
     assert_eq!((row(&set).labels().unwrap(), row(&set).labels_mask().unwrap()), (&expected[..], &expected[..]));
     assert!(values(template(&[1], &[1]), tcp()).is_some(), "a flow without labels gets some");

@@ -1,5 +1,6 @@
 //! Misbehaves on request: `do=WHAT`, on the first batch or, with `when=configure`, at start-up. With `do=nothing` it
 //! passes everything on, which is what the cost of a crossing is measured with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "misbehaving is what it is for")]
 
 use flowgate_sdk::{
     Outcome, action,
