@@ -1,8 +1,8 @@
 //! Commands: what a command line asks for, carried out.
 //!
 //! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
-//! * [`entries`] runs the rows that have entries, [`tables`] those about a table as a whole, [`load`] a load file.
-//! * [`assemble`] puts the plugins of a pipeline together, [`outputs`] chooses the format, [`sources`] are the kernel's.
+//! * `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
+//! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` are the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * Each subcommand has a file of its name.
 

@@ -5,7 +5,7 @@
 //! * [`stage`] is a plugin that looks at batches; [`batch`] are the operations on a batch that its outcome asks for.
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
-//! * [`format`] turns batches into bytes, [`sink`] takes these away.
+//! * [`mod@format`] turns batches into bytes, [`sink`] takes these away.
 //! * [`run`] joins them.
 
 mod actionable;

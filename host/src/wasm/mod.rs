@@ -1,6 +1,6 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
-//! * [`engine`] compiles and keeps what all plugins share; [`stock`] holds the plugins that the binary carries.
+//! * [`engine`] compiles and keeps what all plugins share; `stock` holds the plugins that the binary carries.
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
 
