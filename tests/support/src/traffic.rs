@@ -1,8 +1,9 @@
 //! Real traffic between addresses of loopback: TCP, UDP, ICMP, both kinds of NAT, helpers and their expectations.
 
 use crate::{Namespace, Program};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 /// Where the server of all traffic listens, in both families.
@@ -211,8 +212,17 @@ pub fn socket(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("an address"), port)
 }
 
+/// Listens, with patience: a program that another test is starting at this moment still holds a copy of a listener that has
+/// been closed here, until it becomes that program.
 fn listen(address: &SocketAddr) -> TcpListener {
-    TcpListener::bind(address).unwrap_or_else(|error| panic!("listening at {address}: {error}"))
+    for _ in 0..100 {
+        match TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) if error.kind() == ErrorKind::AddrInUse => thread::sleep(Duration::from_millis(20)),
+            Err(error) => panic!("listening at {address}: {error}"),
+        }
+    }
+    panic!("listening at {address}: the address stays in use")
 }
 
 /// A line each way.
