@@ -52,8 +52,9 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 test: setup fmt-check lint doc plugin ## everything that is checked
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(CARGO) test --release --workspace
 
-bench: build plugin ## flowgate beside conntrack: time, CPU, memory; FLOWS=200000 ROUNDS=5
+bench: build plugin ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then the crossing and the decoding
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare
+	$(CARGO) bench --workspace --bench boundary --bench decode
 
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
