@@ -78,7 +78,7 @@ const FILES: &[(&str, &str)] = &[
     ("comments", "# one\n   # two\n\n\t\n"),
     (
         "all commands",
-        "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 53\nconntrack -A -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 53\n-U -s 10.0.0.1 -m 5\n-D -p udp --sport 1\n-D -p udp --sport 9\n",
+        "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 53\nconntrack -A -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 53\n-D -p udp --sport 1\n-D -p udp --sport 9\n-U -s 10.0.0.1 -m 5\n",
     ),
     ("a flush", "-F\n"),
     ("a word in quotes", "-I -t 600 -p \"udp\" -s 10.0.0.1 -d \"10.1.0.1\" --sport 1 --dport 53\n"),
@@ -145,4 +145,21 @@ fn files() {
         report.outcomes(&format!("the table after -R: {name}"), &tables[0], &tables[1]);
     }
     report.finish();
+}
+
+/// An intended difference: upstream lets the mark of the file's last line act in all lines that update. flowgate gives each
+/// line its own. Both are checked, so that this test fails when the difference exists no more.
+#[test]
+fn lines_of_a_file_keep_their_own_mark() {
+    let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
+    let update = |port, mark| format!("-U -s 10.0.0.1 -p udp --sport {port} -m {mark}\n");
+    let file = [create(1), create(2), update(1, 5), update(2, 7)].concat();
+    let both = Both::new();
+    let marks = [&both.theirs, &both.ours].map(|program| {
+        Namespace::run(|_| {
+            assert_eq!(program.run_with(&["-R", "-"], file.as_bytes()).status, 0);
+            ["5", "7"].map(|mark| Program::new("conntrack").run(&["-L", "-m", mark]).text().lines().count())
+        })
+    });
+    assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
 }

@@ -54,6 +54,16 @@ const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 
 /// The list. The table has eight flows, see [`fill`].
 const DIFFERENCES: &[Difference] = &[
     Difference {
+        line: "-L -p udp --sport 60000 -p tcp",
+        which: Which::Every,
+        theirs: lists(0, NONE),
+        ours: fails(
+            2,
+            "BANNER Illegal option `--sport' with this command\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+        ),
+        reason: "options of the first of two protocols are refused, not passed over in silence",
+    },
+    Difference {
         line: "-L -w abc",
         which: Which::Old,
         theirs: lists(8, ALL),
