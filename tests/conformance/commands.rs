@@ -95,7 +95,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// The outcome of each line, and of a last listing by `conntrack`.
-fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
+pub fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
     Namespace::run(|namespace| {
         namespace.label_map(entries::LABEL_MAP);
         let mut outcomes: Vec<_> = script.iter().map(|line| program.run(&words(line))).collect();

@@ -93,7 +93,7 @@ impl Traffic {
     /// A TCP connection that stays open and has carried data both ways; the client calls `door`.
     pub fn tcp_open(&mut self, server: &SocketAddr, door: &SocketAddr) {
         let listener = listen(server);
-        let mut client = TcpStream::connect(door).unwrap_or_else(|error| panic!("connecting to {door}: {error}"));
+        let mut client = connect(door);
         let (mut accepted, _) = listener.accept().expect("the connection");
         exchange(&mut client, &mut accepted);
         self.streams.extend([client, accepted]);
@@ -103,7 +103,7 @@ impl Traffic {
     /// A TCP connection that was closed by both sides.
     pub fn tcp_closed(&mut self, server: &SocketAddr) {
         let listener = listen(server);
-        let mut client = TcpStream::connect(server).expect("connecting");
+        let mut client = connect(server);
         let (mut accepted, _) = listener.accept().expect("the connection");
         exchange(&mut client, &mut accepted);
         drop(client);
@@ -180,7 +180,7 @@ impl Traffic {
         let control = listen(server);
         let data = listen(&SocketAddr::new(server.ip(), 0));
         let port = data.local_addr().expect("an address").port();
-        let mut client = BufReader::new(TcpStream::connect(door).expect("connecting"));
+        let mut client = BufReader::new(connect(door));
         let (mut accepted, _) = control.accept().expect("the connection");
         let mut line = String::new();
         let host = server.ip().to_string().replace('.', ",");
@@ -223,6 +223,18 @@ fn listen(address: &SocketAddr) -> TcpListener {
         }
     }
     panic!("listening at {address}: the address stays in use")
+}
+
+/// Connects, with patience: an address that has just been added to a loaded machine may have no route for a moment.
+fn connect(address: &SocketAddr) -> TcpStream {
+    for _ in 0..100 {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) if error.kind() == ErrorKind::NetworkUnreachable => thread::sleep(Duration::from_millis(20)),
+            Err(error) => panic!("connecting to {address}: {error}"),
+        }
+    }
+    panic!("connecting to {address}: the network stays unreachable")
 }
 
 /// A line each way.
