@@ -2,7 +2,7 @@
 //!
 //! After every line the output, error text and status must agree, and at the end the whole table.
 
-use crate::compare::{Both, Report, words};
+use crate::compare::{Both, Report, Setting, words};
 use flowgate_test_support::entries;
 use flowgate_test_support::{Namespace, Outcome, Program};
 
@@ -123,7 +123,8 @@ fn scripts() {
 
 #[test]
 fn files() {
-    let both = Both::new();
+    // As `conntrack`: under its own name flowgate adds which line of the file it was.
+    let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
     let mut report = Report::new("files for -R");
     for (name, text) in FILES {
         let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
@@ -162,4 +163,39 @@ fn lines_of_a_file_keep_their_own_mark() {
         })
     });
     assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
+}
+
+/// Under its own name flowgate says in which line of a file it failed, whether in reading or in carrying out.
+#[test]
+fn mistakes_in_files_are_located() {
+    let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
+    Namespace::run(|_| {
+        let ours = Both::new().ours;
+        for (file, last) in [
+            (format!("# first\n{}-x\n", create(1)), "in /dev/stdin, line 3\n"),
+            (format!("{}\n-L\n", create(1)), "in /dev/stdin, line 3\n"),
+            ([create(1), "#\n".into(), create(2), create(2), create(3)].concat(), "in /dev/stdin, line 4\n"),
+        ] {
+            let outcome = ours.run_with(&["-R", "-"], file.as_bytes());
+            assert_ne!(outcome.status, 0);
+            assert!(outcome.errors().ends_with(last), "{file}\n{}", outcome.errors());
+        }
+        assert_eq!(Program::new("conntrack").must(&["-C"]), "2\n", "nothing after the line that failed was done");
+    });
+}
+
+/// Counters as JSON, one object a line.
+#[test]
+fn counters_as_json() {
+    Namespace::run(|_| {
+        let ours = Both::new().ours;
+        for words in [&["-S", "-o", "json"][..], &["-C", "-o", "json"], &["-S", "expect", "-o", "json"]] {
+            let text = ours.must(words);
+            assert!(
+                text.lines().count() > 0 && text.lines().all(|line| line.starts_with("{\"type\":\"statistics\"")),
+                "{text}"
+            );
+        }
+        assert_eq!(ours.run(&["-S", "-o", "xml"]).status, 2);
+    });
 }

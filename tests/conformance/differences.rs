@@ -141,6 +141,13 @@ const DIFFERENCES: &[Difference] = &[
         reason: VALUE,
     },
     Difference {
+        line: "-L -c 5",
+        which: Which::Every,
+        theirs: lists(8, ALL),
+        ours: lists(0, NONE),
+        reason: "a security mark that is asked for is compared, and no kernel since 2.6.37 sends one",
+    },
+    Difference {
         line: "-L -M /nonexistent -l x",
         which: Which::Old,
         theirs: fails(

@@ -55,7 +55,8 @@ impl Listener {
             let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
             let joined = table.lines().skip(1).filter(|line| {
                 let mut words = line.split_whitespace();
-                words.nth(1) == Some("12") && words.nth(1).is_some_and(|groups| groups.trim_start_matches('0') != "")
+                words.nth(1) == Some("12")
+                    && words.nth(1).is_some_and(|groups| !groups.trim_start_matches('0').is_empty())
             });
             if joined.count() >= listeners {
                 return;

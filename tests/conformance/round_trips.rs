@@ -31,7 +31,7 @@ fn loadable(line: &str) -> bool {
     let both_translated = line.contains(" -g ") && line.contains(" -n ");
     let ports_translated =
         value(" --sport ") != value(" --reply-port-dst ") || value(" --dport ") != value(" --reply-port-src ");
-    !line.contains("-p dccp") && !(both_translated && ports_translated)
+    !(line.contains("-p dccp") || both_translated && ports_translated)
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::error::CliError;
 use super::options::{self, Key, OPTIONS};
 use super::protocols;
 use super::request::Request;
-use super::settings::{Command, Table};
+use super::settings::{Command, Output, Table};
 
 /// The options that compare flows with the command line.
 pub const COMPARING: [Key; 12] = [
@@ -52,12 +52,18 @@ pub fn check(request: &Request) -> Result<(), CliError> {
     values(request, command, table)
 }
 
+/// Whether counters are asked for as JSON, which the classic program does not know.
+fn json_counts(request: &Request) -> bool {
+    matches!(request.command, Some((Command::Count | Command::Statistics, _))) && request.output == Output::JSON
+}
+
 /// Checks every option against the command. Returns whether the command wants a pair of addresses.
 fn matrix(request: &Request) -> Result<bool, CliError> {
     let mut pairs = false;
     for spec in &OPTIONS {
         match (options::legality(spec, request.command), request.given.contains(spec.key)) {
             (b'R', false) => return Err(CliError::Missing(spec.name())),
+            (b'.', true) if spec.key == Key::Output && json_counts(request) => {}
             (b'.', true) => return Err(CliError::Illegal(spec.name())),
             (b'T', _) => pairs = true,
             _ => {}

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read};
 
 use super::environment::{Environment, error_text};
 use super::error::{CliError, Word};
-use super::settings::{Command, LoadFile, Settings, Table};
+use super::settings::{Command, LoadFile, Place, Settings, Table};
 
 /// What one line holds at most; what is longer counts as several lines.
 const LINE: u64 = 10239;
@@ -20,6 +20,7 @@ pub fn load(
     file: &[u8],
     environment: &dyn Environment,
     line: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<Option<Settings>, CliError>,
+    place: &mut Option<Place>,
 ) -> Result<LoadFile, CliError> {
     let (name, opened) = match file {
         b"-" => (Word::from("/dev/stdin"), environment.standard_input()),
@@ -27,6 +28,8 @@ pub fn load(
     };
     let mut reader = opened.map_err(|_| CliError::CannotOpen(name.clone()))?;
     let mut commands = Vec::new();
+    let mut number = 0;
+    let at = |line| Some(Place { file: name.clone(), line });
     loop {
         let mut text = Vec::new();
         let read = reader.by_ref().take(LINE).read_until(b'\n', &mut text);
@@ -35,18 +38,23 @@ pub fn load(
             Ok(_) => {}
             Err(error) => return Err(CliError::CannotRead { name, error: error_text(&error) }),
         }
+        number += 1;
+        *place = at(number);
         if let Some(words) = split(program, &text)? {
-            commands.push(line(words)?);
+            commands.push((number, line(words)?));
         }
     }
-    let commands = commands.into_iter().map(|settings| {
+    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), lines: Vec::new() };
+    for (number, settings) in commands {
+        *place = at(number);
         let settings = settings.ok_or(CliError::NotInLoadFile("unknown"))?;
-        match forbidden(settings.command, settings.table) {
-            Some(command) => Err(CliError::NotInLoadFile(command)),
-            None => Ok(settings),
+        if let Some(command) = forbidden(settings.command, settings.table) {
+            return Err(CliError::NotInLoadFile(command));
         }
-    });
-    Ok(LoadFile { commands: commands.collect::<Result<_, _>>()? })
+        file.commands.push(settings);
+        file.lines.push(number);
+    }
+    Ok(file)
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.

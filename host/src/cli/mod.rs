@@ -33,8 +33,8 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, PluginSpec, Settings,
-    Table,
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, Place, PluginSpec,
+    Settings, Table,
 };
 
 pub use subcommand::{Shell, Subcommand};
@@ -60,18 +60,19 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     let mut arguments = arguments;
     if own {
         if let Some(result) = subcommand::parse(program, arguments) {
-            return Parsed { warnings, result };
+            return Parsed { warnings, result, place: None };
         }
         if subcommand::is_help(arguments) {
             arguments = &[];
         }
     }
+    let mut place = None;
     let mut parser = Parser { own, environment, warnings: &mut warnings };
     let result = match arguments {
         [option, file, ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
             let mut line = |words| parser.line(words);
-            load_file::load(program, file.as_bytes(), environment, &mut line).map(Invocation::Load)
+            load_file::load(program, file.as_bytes(), environment, &mut line, &mut place).map(Invocation::Load)
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
@@ -79,7 +80,8 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
             parser.command(words).map(|settings| Invocation::Run(Box::new(settings)))
         }
     };
-    Parsed { warnings, result }
+    let place = place.filter(|_| own && result.is_err());
+    Parsed { warnings, result, place }
 }
 
 struct Parser<'a> {
@@ -151,13 +153,11 @@ impl Parser<'_> {
             _ => (template::build(request, command, family, change), model::Expectations::default()),
         };
         let help = request.protocol.filter(|_| command == Command::Help);
-        let selects = matches!(command, Command::List | Command::Events) && table != Table::Expect;
         Settings {
             command,
             table,
             family,
             selection: selection::build(request, command, table, family, matched),
-            secmark: (selects && given.contains(Key::Secmark)).then_some(request.secmark),
             compares: legality::compares(request),
             template,
             expectation,

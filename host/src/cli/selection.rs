@@ -46,6 +46,7 @@ pub fn build(request: &Request, command: Command, table: Table, family: Option<u
         state: values.if_given(ProtocolKey::State, values.state).filter(|_| !updates),
         status: compared(Key::Status).then(|| status(request, command)),
         mark: compared(Key::Mark).then_some(request.mark),
+        secmark: compared(Key::Secmark).then_some(request.secmark),
         zone: given.contains(Key::Zone).then_some(request.zone),
         labels: labels.into_bytes(),
         source_nat: given.contains(Key::SourceNat).then(|| translation(request.source_nat)),

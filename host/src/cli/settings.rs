@@ -157,9 +157,6 @@ pub struct Settings {
     /// The kernel's status filter follows from `selection.status`: value and mask as they are. A mask of 0 means that
     /// `-u` named nothing but UNSET; the kernel refuses that (EINVAL).
     pub selection: Selection,
-    /// The security mark that a flow must have (`-c`); a flow without one does not match. No kernel since 2.6.37 sends
-    /// it, which is why selections have no field for it.
-    pub secmark: Option<u32>,
     /// Whether one of the options was given that compare the flow with the command line: `-p -s -d -r -q -m -c -u -i
     /// -w -l --orig-zone --reply-zone`.
     pub compares: bool,
@@ -194,8 +191,27 @@ pub struct Settings {
 /// The commands of a load file, all read and checked before the first is carried out.
 #[derive(Debug, Clone)]
 pub struct LoadFile {
+    /// The file's name as it is told.
+    pub name: super::error::Word,
     /// In the order of the file. Only I, A, U, D and F of flows occur.
     pub commands: Vec<Settings>,
+    /// The number of each command's line, from 1 on.
+    pub lines: Vec<usize>,
+}
+
+/// A line of a load file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name as it is told.
+    pub file: super::error::Word,
+    /// The line's number, from 1 on.
+    pub line: usize,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}, line {}", self.file, self.line)
+    }
 }
 
 /// What a command line turned out to be.
@@ -218,4 +234,6 @@ pub struct Parsed {
     pub warnings: Vec<String>,
     /// What is to be done, or what is wrong.
     pub result: Result<Invocation, super::error::CliError>,
+    /// Where in a load file it is wrong. Told under flowgate's own name only: conntrack has no such line.
+    pub place: Option<Place>,
 }

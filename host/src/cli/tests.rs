@@ -175,7 +175,7 @@ fn numbers_select() {
     assert_eq!((selection.id, selection.zone, selection.state), (Some(7), Some(3), Some(3)));
     assert_eq!((selection.original.zone, selection.reply.zone), (Some(4), Some(0)));
     let settings = self::settings("-L -c 9 -o xml,id");
-    assert_eq!(settings.secmark, Some(9));
+    assert_eq!(settings.selection.secmark, Some(9));
     assert!(settings.output.contains(Output::XML) && settings.output.contains(Output::ID));
     assert!(!settings.output.contains(Output::EXTENDED));
     assert!(!self::settings("-D -t 5").compares);

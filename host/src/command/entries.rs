@@ -25,13 +25,15 @@ pub(super) struct Job<'a> {
     pub sink: &'a mut dyn Sink,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
     pub loading: bool,
+    /// Set to how many actions were done, also when the job fails.
+    pub done: &'a mut u64,
 }
 
 impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, loading } = self;
+        let Job { row, settings, assembly, stop, sink, loading, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink)?;
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
@@ -39,7 +41,11 @@ impl Job<'_> {
         let mut tally = Tally::default();
         let failed = |error: RunError| CommandError::of_run(row, error);
         match row.source {
-            Source::Given => pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally).map_err(failed)?,
+            Source::Given => {
+                let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
+                *done = pipeline.executor.done();
+                result.map_err(failed)?;
+            }
             Source::Events => {
                 let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
                 pipeline.run(&mut source, &mut tally).map_err(failed)?;

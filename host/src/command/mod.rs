@@ -52,22 +52,29 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
             if error.has_hint() {
                 report::line(cli::HINT);
             }
+            if let Some(place) = &parsed.place {
+                report::line(&format!("in {place}"));
+            }
             return Exit::from(&error);
         }
     };
     let mut stdout = Stdout::new();
     let mut context = Context { program, stop, sink: &mut stdout, assembly: None };
+    let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
         Invocation::Subcommand(subcommand) => context.subcommand(subcommand),
         Invocation::Text(help) => context.text(help),
-        Invocation::Load(file) => load::run(file, &mut context),
+        Invocation::Load(file) => load::run(file, &mut context, &mut place),
     };
     match result {
         Ok(exit) => exit,
         Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
         Err(error) => {
             report::banner(&error.to_string());
+            if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
+                report::line(&format!("in {place}"));
+            }
             Exit::Failure
         }
     }
@@ -100,9 +107,10 @@ impl Context<'_> {
         }
         let assembly = self.assembly(settings)?;
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
-            return tables::counts(row, &assembly, self.sink);
+            return tables::counts(row, settings, &assembly, self.sink);
         }
-        let job = Job { row, settings, assembly: &assembly, stop: self.stop, sink: &mut *self.sink, loading };
+        let done = &mut 0;
+        let job = Job { row, settings, assembly: &assembly, stop: self.stop, sink: &mut *self.sink, loading, done };
         match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),

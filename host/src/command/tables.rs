@@ -9,7 +9,7 @@ use super::{
     table::{Row, Source, Summary},
 };
 use crate::{
-    cli::{Settings, Table},
+    cli::{Output, Settings, Table},
     model::{Counts, Expectations, Flows, Texts, family, statistics},
     netlink::{
         Batches, Dump, DumpError, DumpFilter, Fate, Message, Options, Request, Socket, Table as KernelTable,
@@ -49,7 +49,12 @@ pub(super) fn flush(row: &Row, settings: &Settings) -> Result<Exit, CommandError
 }
 
 /// Prints counters. Where netlink is out of reach they come from procfs, and the command fails all the same.
-pub(super) fn counts(row: &Row, assembly: &Assembly, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+pub(super) fn counts(
+    row: &Row,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
     let (counts, failure) = match read(row) {
         Ok(counts) => (counts, None),
         Err(error) => {
@@ -62,7 +67,8 @@ pub(super) fn counts(row: &Row, assembly: &Assembly, sink: &mut dyn Sink) -> Res
             (counts, Some(CommandError::of_errno(row, error.errno())))
         }
     };
-    let mut format = assembly.format("text", Role::StatisticsFormat, &[], false)?;
+    let name = if settings.output.contains(Output::JSON) { "json" } else { "text" };
+    let mut format = assembly.format(name, Role::StatisticsFormat, &[], false)?;
     sink.write(&format.instance().render_statistics(&counts)?)?;
     failure.map_or(Ok(Exit::Success), Err)
 }

@@ -133,6 +133,7 @@ impl DumpFilter {
             (selection.any_nat.is_some(), "NAT"),
             (selection.id.is_some(), "id"),
             (selection.timeout.is_some(), "timeout"),
+            (selection.secmark.is_some(), "security mark"),
         ] {
             if given {
                 plan.kept(what, "the kernel has no such filter");

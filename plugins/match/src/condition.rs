@@ -21,6 +21,7 @@ pub enum Condition {
     State(u8),
     Status(Masked),
     Mark(Masked),
+    Secmark(u32),
     Labels(Vec<u8>),
     Id(u32),
     Timeout(u32),
@@ -54,6 +55,7 @@ pub fn compile(selection: Selection) -> Vec<Condition> {
     all.extend(selection.state.map(Condition::State));
     all.extend(selection.status.map(Condition::Status));
     all.extend(selection.mark.map(Condition::Mark));
+    all.extend(selection.secmark.map(Condition::Secmark));
     all.extend(selection.zone.map(|zone| Condition::Zone(Zone::Both, zone)));
     all.extend(selection.id.map(Condition::Id));
     all.extend(selection.timeout.map(Condition::Timeout));
@@ -91,6 +93,7 @@ impl Condition {
             Condition::State(_) => field::STATE,
             Condition::Status(_) => field::STATUS,
             Condition::Mark(_) => field::MARK,
+            Condition::Secmark(_) => field::SECMARK,
             Condition::Labels(_) => field::LABELS,
             Condition::Id(_) => field::ID,
             Condition::Timeout(_) => field::TIMEOUT,
@@ -125,6 +128,10 @@ impl Condition {
             Condition::State(number) => and(verdicts, &batch.state, |state| state == *number),
             Condition::Status(Masked { value, mask }) => and(verdicts, &batch.status, |bits| bits & mask == *value),
             Condition::Mark(Masked { value, mask }) => and(verdicts, &batch.mark, |mark| mark & mask == *value),
+            Condition::Secmark(number) => {
+                let column = batch.rare.as_ref().map_or(&[][..], |rare| &rare.secmark);
+                and(verdicts, column, |mark| mark == *number);
+            }
             Condition::Id(number) => and(verdicts, &batch.id, |id| id == *number),
             Condition::Timeout(seconds) => and(verdicts, &batch.timeout, |timeout| timeout == *seconds),
             Condition::Labels(bits) => labels(verdicts, batch, bits),

@@ -26,6 +26,7 @@ const READS: u64 = field::TUPLES
     | field::STATUS
     | field::TIMEOUT
     | field::MARK
+    | field::SECMARK
     | field::ID
     | field::STATE
     | field::LABELS;

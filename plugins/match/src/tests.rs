@@ -152,6 +152,7 @@ fn numbers() {
     both(Selection { id: Some(7), ..s() }, true);
     both(Selection { id: Some(0), ..s() }, false);
     both(Selection { timeout: Some(5), ..s() }, true);
+    both(Selection { secmark: Some(9), ..s() }, false);
     both(Selection { timeout: Some(0), ..s() }, false);
 }
 
@@ -306,6 +307,7 @@ impl Random {
             (self.below(2) as u16, self.below(2) as u16, self.below(2) as u16);
         (row.status, row.mark, row.state) = (self.next() as u32, self.below(4) as u32, self.below(3) as u8);
         (row.id, row.timeout) = (self.below(2) as u32, self.below(2) as u32);
+        row.secmark = self.below(2) as u32;
         row.labels = (0..self.below(3)).map(|_| self.next() as u8).collect();
         row
     }
@@ -358,6 +360,7 @@ impl Random {
             any_nat: self.maybe(8, Self::translation),
             id: self.maybe(8, |r| r.below(2) as u32),
             timeout: self.maybe(8, |r| r.below(2) as u32),
+            secmark: self.maybe(12, |r| r.below(2) as u32),
         }
     }
 }
@@ -421,6 +424,7 @@ fn oracle(s: &Selection, r: &Row) -> bool {
         && word(&s.mark, field::MARK, r.mark)
         && number(s.id, field::ID, r.id)
         && number(s.timeout, field::TIMEOUT, r.timeout)
+        && number(s.secmark, field::SECMARK, r.secmark)
         && labels
         && s.source_nat.as_ref().is_none_or(source)
         && s.destination_nat.as_ref().is_none_or(destination)
