@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_test_support::{Namespace, Program, entries};
+
 use flowgate::{
     model::{Flows, OptionValue, Setup, field},
     netlink::decode::FlowDecoder,
@@ -239,4 +241,40 @@ fn files_that_are_no_plugins_are_told_apart() {
     let error = load_error(empty_component);
     assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
     assert!(error.to_string().contains("exports nothing"), "{error}");
+}
+
+/// At the command line each of them ends the command with status 1, a message of its own that names the plugin, and no panic.
+#[test]
+fn at_the_command_line_each_failure_has_its_message() {
+    let plugin = plugins::built("hostile");
+    let plugin = plugin.display();
+    let cases = [
+        (format!("{plugin},do=trap"), "hostile.wasm: trapped: "),
+        (format!("{plugin},do=loop"), "hostile.wasm: ran longer than 1000 ms and was stopped"),
+        (format!("{plugin},do=recurse"), "hostile.wasm: used up its stack"),
+        (format!("{plugin},do=memory"), "bytes of memory; the limit is 67108864"),
+        (format!("{plugin},do=output"), "hostile.wasm: returned more than 33554432 bytes from one call"),
+        (format!("{plugin},do=long-verdicts"), "hostile.wasm: returned 2 verdicts for a batch of 1 rows"),
+        (format!("{plugin},do=strange-row"), "for row 1 of a batch of 1 rows"),
+        (format!("{plugin},do=refuse"), "hostile.wasm: this plugin \\u{1b}[31mrefuses"),
+        (format!("{plugin},what=trap"), "it has no option `what`; it has do=WHAT"),
+        ("/etc/passwd".into(), "/etc/passwd is not a WebAssembly component: it begins with `"),
+        ("/nonexistent".into(), "cannot read plugin /nonexistent: No such file"),
+    ];
+    Namespace::run(|namespace| {
+        entries::load(namespace, &["-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1".to_owned()]);
+        let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+        for (spec, words) in &cases {
+            let outcome = flowgate.run(&["-L", "--plugin", spec]);
+            let errors = outcome.errors();
+            assert_eq!(outcome.status, 1, "{spec}: {errors}");
+            assert!(errors.contains(words), "{spec}: {errors}");
+            assert!(!errors.contains("thread '") && errors.lines().count() == 1, "{spec}: {errors}");
+        }
+        // What is not granted is refused, and the listing goes on.
+        let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do=ungranted")]);
+        assert_eq!((outcome.status, outcome.text().lines().count()), (0, 1));
+        assert!(outcome.errors().contains("asked to delete entries, which it was not granted"), "{}", outcome.errors());
+        assert_eq!(Program::new("conntrack").must(&["-C"]), "1\n", "the flow is still there");
+    });
 }
