@@ -2,7 +2,7 @@
 
 use crate::compare::{Both, Report, words};
 use flowgate_test_support::program::shell_status;
-use flowgate_test_support::traffic::Traffic;
+use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Outcome, Program, entries};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -134,12 +134,8 @@ fn story(namespace: &Namespace) {
         conntrack.must(&words(line));
     }
     let mut traffic = Traffic::prepare(namespace);
-    traffic.udp(
-        &flowgate_test_support::traffic::socket("10.9.0.1", 5001),
-        &flowgate_test_support::traffic::socket("10.9.0.1", 5001),
-        true,
-    );
-    traffic.tcp_closed(&flowgate_test_support::traffic::socket("2001:db8:9::1", 8082));
+    traffic.udp(&socket("10.9.0.1", 5001), &socket("10.9.0.1", 5001), true);
+    traffic.tcp_closed(&socket("2001:db8:9::1", 8082));
     conntrack.must(&["-F"]);
 }
 
@@ -158,6 +154,29 @@ fn both_tell_the_same_story() {
         });
         let theirs = if line.contains("xml") { without_text_after_xml(theirs) } else { theirs };
         assert!(!theirs.stdout.is_empty(), "{line}: conntrack saw nothing, so nothing is compared");
+        report.outcomes(line, &theirs, &ours);
+    }
+    report.finish();
+}
+
+/// The helpers' expectations come and go: an FTP transfer that fetches, one that does not, a TFTP request, a flush.
+#[test]
+fn expectations_come_and_go() {
+    let both = Both::new();
+    let mut report = Report::new("events of expectations");
+    for line in ["-E expect", "-E expect -o xml", "-E expect -o timestamp"] {
+        let [theirs, ours] = Namespace::run(|namespace| {
+            let listeners = [&both.theirs, &both.ours].map(|program| Listener::start(program, line));
+            Listener::wait_for(2);
+            let mut traffic = Traffic::prepare(namespace);
+            let ftp = socket("10.9.0.1", FTP);
+            traffic.ftp(&ftp, &ftp, true);
+            traffic.ftp(&ftp, &ftp, false);
+            traffic.tftp(&socket("10.9.0.1", TFTP));
+            Program::new("conntrack").must(&["-F", "expect"]);
+            listeners.map(|listener| steady(listener.end(Signal::SIGINT)))
+        });
+        assert!(theirs.text().lines().count() >= 4, "{line}: conntrack saw {}", theirs.text());
         report.outcomes(line, &theirs, &ours);
     }
     report.finish();
