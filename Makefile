@@ -18,6 +18,8 @@ PROGRAMS := conntrack nft ip ping socat
 PACKAGES := conntrack nftables iproute2 iputils-ping socat
 # Privileged targets work as root and by way of sudo alike.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# A shell that runs a job in the background has it ignore signals, and so all that is started from there; tests send some.
+SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE,TERM
 # Network namespaces need root. Cargo is not run as root for that: only what it built is.
 ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
 
@@ -50,7 +52,7 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
 test: setup fmt-check lint doc plugin ## everything that is checked
-	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(CARGO) test --release --workspace
+	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace
 
 bench: build plugin ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then the crossing and the decoding
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare

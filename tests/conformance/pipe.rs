@@ -2,7 +2,7 @@
 
 use crate::compare::{Both, Report, without_banner};
 use flowgate_test_support::entries;
-use flowgate_test_support::program::shell_status;
+use flowgate_test_support::program::{must_heed_signals, shell_status};
 use flowgate_test_support::{Namespace, Outcome, Program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -53,6 +53,7 @@ fn reader_that_leaves() {
 
 #[test]
 fn interrupted_while_the_reader_is_slow() {
+    must_heed_signals();
     Namespace::run(|namespace| {
         fill(namespace);
         let both = Both::new();
@@ -73,6 +74,7 @@ fn interrupted_while_the_reader_is_slow() {
 
 #[test]
 fn signals_end_events() {
+    must_heed_signals();
     Namespace::run(|namespace| {
         let both = Both::new();
         let mut report = Report::new("a signal while waiting for events");

@@ -145,3 +145,20 @@ impl Program {
         }
     }
 }
+
+/// Fails where signals that tests send would not be heeded: programs inherit it if this process ignores one, as the jobs of a
+/// shell in the background do.
+///
+/// # Panics
+/// If SIGHUP, SIGINT or SIGTERM is ignored.
+pub fn must_heed_signals() {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the state of this process");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("the signals that are ignored");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a bit set");
+    for (number, name) in [(1, "HUP"), (2, "INT"), (15, "TERM")] {
+        assert!(
+            ignored & 1 << (number - 1) == 0,
+            "SIG{name} is ignored here; run the tests by `make test`, or by `env --default-signal={name} cargo test ...`"
+        );
+    }
+}
