@@ -38,7 +38,10 @@ fn check(namespace: &Namespace, about: &str, list: &str, setting: &Setting) {
 fn selections() {
     Namespace::run(|namespace| {
         let _held = fill(namespace);
-        check(namespace, "fixed command lines", include_str!("selections.txt"), &Setting::default());
+        let list = include_str!("selections.txt");
+        check(namespace, "fixed command lines", list, &Setting::default());
+        let link = Setting { called: Some("conntrack"), ..Setting::default() };
+        check(namespace, "fixed command lines, invoked as conntrack", list, &link);
     });
 }
 

@@ -446,28 +446,3 @@ fn random_selections_agree_with_the_oracle() {
     }
     assert!(kept > 1000 && dropped > 1000, "{kept} kept, {dropped} dropped: the test is too easy");
 }
-
-/// `cargo test --release -p flowgate-plugin-match speed -- --ignored --nocapture`
-#[test]
-#[ignore = "prints how long a flow takes"]
-fn speed() {
-    let flows = batch((0..256).map(|_| tcp().set(field::STATUS | field::MARK, |_| ())));
-    let mut plugin = Match::configure(&Setup::default()).unwrap();
-    plugin
-        .select(Selection {
-            protocol: Some(protocol::TCP),
-            original: Direction {
-                source: network("10.0.0.0", 8),
-                destination_l4: exactly(443),
-                ..Direction::default()
-            },
-            mark: exactly(0),
-            ..Selection::default()
-        })
-        .unwrap();
-    let start = std::time::Instant::now();
-    for _ in 0..10_000 {
-        std::hint::black_box(plugin.process(std::hint::black_box(&flows)));
-    }
-    println!("{:.2} ns a flow", start.elapsed().as_nanos() as f64 / 10_000.0 / 256.0);
-}

@@ -387,33 +387,6 @@ fn bad_switches_are_named() {
     assert!(Plain::configure(&setup).err().unwrap().contains("maybe"));
 }
 
-/// `cargo test --release -p flowgate-plugin-text speed -- --ignored --nocapture`
-#[test]
-#[ignore = "prints how long a flow takes"]
-fn speed() {
-    let rows = (0..256u32).map(|i| {
-        let tcp = Row::ipv4(if i % 3 == 0 { protocol::UDP } else { protocol::TCP }).original(
-            &format!("10.{}.{}.{}", i % 7, i, i * 3 % 256),
-            "192.168.100.25",
-            (i * 257 + 1024) as u16,
-            443,
-        );
-        let row = common(tcp, 431_000 + i, if i % 2 == 0 { BOTH } else { NEW });
-        if i % 3 == 0 { row } else { established(row) }
-    });
-    let flows = batch(rows);
-    let mut plain = plain(&[]);
-    let mut best = f64::MAX;
-    for _ in 0..50 {
-        let start = std::time::Instant::now();
-        for _ in 0..100 {
-            std::hint::black_box(FlowFormat::render(&mut plain, std::hint::black_box(&flows)));
-        }
-        best = best.min(start.elapsed().as_nanos() as f64 / 100.0 / 256.0);
-    }
-    println!("{best:.1} ns a flow");
-}
-
 fn tftp() -> Expected {
     Expected::new(2, protocol::UDP).set(
         expectation_field::TIMEOUT | expectation_field::CLASS | expectation_field::HELPER,
