@@ -94,11 +94,20 @@ const FILES: &[(&str, &str)] = &[
     ("lines that end as on Windows", "-D -p 50\r\n"),
 ];
 
+/// What stands in front of a script's line that is loaded by `-R -`: the lines of the file, with `; ` between them.
+pub const LOAD: &str = "-R - << ";
+
 /// The outcome of each line, and of a last listing by `conntrack`.
 pub fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
     Namespace::run(|namespace| {
         namespace.label_map(entries::LABEL_MAP);
-        let mut outcomes: Vec<_> = script.iter().map(|line| program.run(&words(line))).collect();
+        let mut outcomes: Vec<_> = script
+            .iter()
+            .map(|line| match line.strip_prefix(LOAD) {
+                Some(file) => program.run_with(&["-R", "-"], file.replace("; ", "\n").as_bytes()),
+                None => program.run(&words(line)),
+            })
+            .collect();
         outcomes.push(Program::new("conntrack").run(&["-L", "-o", "extended"]));
         // The banner is that of this program, whoever made the table.
         outcomes.last_mut().expect("one at least").stderr.clear();
