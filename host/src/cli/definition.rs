@@ -68,10 +68,16 @@ pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     })
 }
 
-/// Subcommands are the first word or none: zsh must not offer them elsewhere.
+/// Subcommands are the first word or none: zsh must not offer them elsewhere. The function that offers them no longer
+/// sees the words before the current one, so that the completing function looks for it.
 fn zsh_subcommands_first(script: &str, program: &str) -> String {
-    let offer = format!(":: :_{program}_commands");
-    script.replacen(&offer, &format!(":: :{{ (( CURRENT == 2 )) && _{program}_commands }}"), 1)
+    let begins = "    local context curcontext=\"$curcontext\" state line\n";
+    let offers = format!("\n_{program}_commands() {{\n");
+    script.replacen(begins, &format!("{begins}    local -i at_first_word=$(( CURRENT == 2 ))\n"), 1).replacen(
+        &offers,
+        &format!("{offers}    (( at_first_word )) || return 1\n"),
+        1,
+    )
 }
 
 /// As [`zsh_subcommands_first`] for fish. The generated functions look for a subcommand anywhere, and take the word
@@ -79,7 +85,8 @@ fn zsh_subcommands_first(script: &str, program: &str) -> String {
 fn fish_subcommands_first(script: &str, program: &str, command: &clap::Command) -> String {
     let function = program.replace('-', "_");
     let words: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
-    let words = words.join(" ");
+    let others: Vec<&str> = words.iter().copied().filter(|word| *word != "help").collect();
+    let (words, others) = (words.join(" "), others.join(" "));
     let mut text = format!(
         "# A subcommand is the first word or none.
 function __fish_{function}_at_first_word
@@ -101,7 +108,9 @@ end
     let start = script.find("\ncomplete ").map_or(0, |at| at + 1);
     let needs = format!("\"__fish_{function}_needs_command\" -f -a ");
     let first = format!("\"__fish_{function}_at_first_word\" -f -a ");
-    text += &script.get(start..).unwrap_or_default().replace(&needs, &first);
+    // Behind `help` the generated condition finds that very word, and offers nothing.
+    let (seen, unseen) = (format!("subcommand_from {words}\""), format!("subcommand_from {others}\""));
+    text += &script.get(start..).unwrap_or_default().replace(&needs, &first).replace(&seen, &unseen);
     for subcommand in command.get_subcommands() {
         for value in subcommand.get_positionals().flat_map(Arg::get_possible_values) {
             let help = value.get_help().map(ToString::to_string).unwrap_or_default().replace(['\\', '\''], "");
@@ -337,10 +346,12 @@ mod tests {
     #[test]
     fn subcommands_are_offered_as_the_first_word_only() {
         let zsh = script(Shell::Zsh, "flowgate").expect("a script");
-        assert!(zsh.contains("\n\":: :{ (( CURRENT == 2 )) && _flowgate_commands }\" \\\n"));
+        assert_eq!(zsh.matches("local -i at_first_word=$(( CURRENT == 2 ))\n").count(), 1);
+        assert_eq!(zsh.matches("_flowgate_commands() {\n    (( at_first_word )) || return 1\n").count(), 1);
         let fish = script(Shell::Fish, "flow-gate").expect("a script");
         assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
+        assert!(fish.contains("help; and not __fish_seen_subcommand_from completions man\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
         // None of the generated functions is left, and every one that is used is there.
         assert!(!fish.contains("argparse"));

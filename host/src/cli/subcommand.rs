@@ -30,7 +30,7 @@ pub enum Subcommand {
         /// The shell
         shell: Shell,
         /// The name that the program is called by; for conntrack the script has the classic options only
-        #[arg(long, default_value = "flowgate", value_parser = program_name)]
+        #[arg(long, default_value = "flowgate", value_parser = program_name, value_hint = clap::ValueHint::Other)]
         name: String,
     },
     /// Print the manual page, in roff
