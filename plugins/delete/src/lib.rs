@@ -32,7 +32,8 @@ impl FlowStage for Delete {
 
 impl ExpectationStage for Delete {
     fn process(&mut self, batch: &Expectations) -> ExpectationOutcome {
-        ExpectationOutcome { actions: delete((0..batch.length).collect()), ..ExpectationOutcome::default() }
+        let entries = batch.expectations().filter(|entry| entry.event() != event::GAP).map(|entry| entry.row() as u32);
+        ExpectationOutcome { actions: delete(entries.collect()), ..ExpectationOutcome::default() }
     }
 }
 
@@ -40,27 +41,47 @@ flowgate_sdk::full_stage!(Delete);
 
 #[cfg(test)]
 mod tests {
-    use flowgate_sdk::{bindings::flowgate::conntrack::flow::Events, family};
+    use flowgate_sdk::{
+        family, protocol,
+        testing::{Expected, Row, batch, expectations},
+    };
 
     use super::*;
 
-    #[test]
-    fn every_entry_and_no_gap() {
-        let mut batch = Flows { length: 3, has: vec![0; 3], family: vec![family::IPV4; 3], ..Flows::default() };
-        let all = FlowStage::process(&mut Delete, &batch);
-        assert!(all.verdicts.is_empty());
-        assert_eq!(all.actions.unwrap().rows, [0, 1, 2]);
+    fn rows(actions: Option<Actions>) -> Vec<u32> {
+        let actions = actions.unwrap();
+        assert_eq!(actions.kinds, vec![action::DELETE; actions.rows.len()]);
+        assert_eq!(actions.values, vec![action::NO_ROW; actions.rows.len()]);
+        actions.rows
+    }
 
-        batch.events = Some(Events { kind: vec![event::NEW, event::GAP, event::UPDATE], ..Events::default() });
-        let actions = FlowStage::process(&mut Delete, &batch).actions.unwrap();
-        assert_eq!(actions.rows, [0, 2]);
-        assert_eq!(actions.kinds, [action::DELETE; 2]);
-        assert_eq!(actions.values, [action::NO_ROW; 2]);
+    #[test]
+    fn every_flow_and_no_gap() {
+        let entry = || Row::ipv4(protocol::TCP);
+        let all = FlowStage::process(&mut Delete, &batch([entry(), Row::ipv6(50), entry()]));
+        assert!(all.verdicts.is_empty() && all.values.is_none() && all.changes.is_none());
+        assert_eq!(rows(all.actions), [0, 1, 2]);
+
+        let events = [entry().event(event::NEW), Row::default().event(event::GAP), entry().event(event::UPDATE)];
+        let some = FlowStage::process(&mut Delete, &batch(events));
+        assert!(some.verdicts.is_empty());
+        assert_eq!(rows(some.actions), [0, 2]);
+    }
+
+    #[test]
+    fn every_expectation_and_no_gap() {
+        let entry = |kind| Expected { event: kind, ..Expected::new(family::IPV4, protocol::UDP) };
+        let all = ExpectationStage::process(&mut Delete, &expectations([entry(event::NONE), entry(event::NONE)]));
+        assert!(all.verdicts.is_empty() && all.values.is_none());
+        assert_eq!(rows(all.actions), [0, 1]);
+        let some = ExpectationStage::process(&mut Delete, &expectations([entry(event::GAP), entry(event::NEW)]));
+        assert_eq!(rows(some.actions), [1]);
     }
 
     #[test]
     fn nothing_of_nothing() {
         assert!(FlowStage::process(&mut Delete, &Flows::default()).actions.is_none());
+        assert!(FlowStage::process(&mut Delete, &batch([Row::default().event(event::GAP)])).actions.is_none());
         assert!(ExpectationStage::process(&mut Delete, &Expectations::default()).actions.is_none());
     }
 }

@@ -153,6 +153,10 @@ fn numbers() {
     both(Selection { id: Some(0), ..s() }, false);
     both(Selection { timeout: Some(5), ..s() }, true);
     both(Selection { secmark: Some(9), ..s() }, false);
+    let marked = tcp().set(field::SECMARK, |r| r.secmark = 9);
+    check(Selection { secmark: Some(9), ..s() }, &[(marked.clone(), true), (tcp(), false)]);
+    let zero = tcp().set(field::SECMARK, |_| ());
+    check(Selection { secmark: Some(0), ..s() }, &[(marked, false), (tcp(), false), (zero, true)]);
     both(Selection { timeout: Some(0), ..s() }, false);
 }
 

@@ -39,16 +39,20 @@
 //!
 //! * [`Filter`] looks at one flow at a time, [`FlowStage`] at a batch; [`FlowFormat`] turns batches into bytes.
 //! * [`Flow`] is a view of one row of a batch. It costs nothing: each method reads one column.
+//! * [`Notes`] takes annotations and actions: delete, update (what an [`Update`] sets), create (a [`NewFlow`]), of flows in
+//!   the batch or of those that a [`Key`] names. The host refuses what the user did not grant.
 //! * Numbers that belong to the kernel or to IANA have names in [`protocol`], [`state`], [`status`], [`field`].
 
 extern crate self as flowgate_sdk;
 
 pub mod address;
 pub mod bindings;
+mod create;
 mod description;
 mod expectation;
 mod export;
 mod flow;
+mod key;
 mod nat;
 mod notes;
 mod page;
@@ -57,6 +61,8 @@ mod rare;
 pub mod testing;
 pub mod text;
 pub mod time;
+mod update;
+mod values;
 
 #[doc(hidden)]
 pub use wit_bindgen;
@@ -69,11 +75,13 @@ pub use bindings::flowgate::conntrack::{
     setup::{Description, Setup},
     statistics::Counts,
 };
+pub use create::NewFlow;
 pub use expectation::{Expectation, ExpectedTranslation};
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, protocol, state, statistics, status, verdict,
 };
+pub use key::Key;
 pub use nat::Translated;
 pub use notes::Notes;
 pub use page::Page;
@@ -82,13 +90,14 @@ pub use plugin::{
     StatisticsFormat,
 };
 pub use rare::{AddressRange, Master, Sequence, Synproxy};
+pub use update::Update;
 
 /// All that a plugin usually names.
 pub mod prelude {
     pub use crate::address::Cidr;
     pub use crate::{
-        Description, Filter, Flow, FlowFormat, FlowStage, Flows, Notes, Outcome, Plugin, Setup, family, field,
-        protocol, state, status,
+        Description, Filter, Flow, FlowFormat, FlowStage, Flows, Key, NewFlow, Notes, Outcome, Plugin, Setup, Update,
+        family, field, protocol, state, status,
     };
 }
 

@@ -3,30 +3,24 @@
 use std::fmt::{Display, Write as _};
 
 use crate::{
-    Flow, Flows, Outcome, action,
+    Flow, Key, NewFlow, Outcome, Update, action,
     bindings::flowgate::conntrack::{
         action::Actions,
         columns::{Annotations, Texts},
     },
-    field,
+    values::{Table, Zones},
 };
 
 /// Annotations and actions of one batch.
+///
+/// All of it is a request: the host checks it against what the user granted the plugin, and does it after the plugin has
+/// looked at the batch, in the order in which it was asked for.
 #[derive(Default)]
 pub struct Notes {
     annotations: Annotations,
     actions: Actions,
-    values: Flows,
+    values: Table,
     scratch: String,
-}
-
-/// A row of values: what an update sets. Fields that are not set stay as they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Update {
-    /// New timeout in seconds.
-    pub timeout: Option<u32>,
-    /// New mark, and which bits of it are changed.
-    pub mark: Option<(u32, u32)>,
 }
 
 impl Notes {
@@ -41,29 +35,85 @@ impl Notes {
         self.annotations.values.push(self.scratch.as_bytes());
     }
 
-    /// Asks for the flow to be removed from the kernel's table. Needs the grant `delete`.
+    /// Asks for the flow to be removed from the kernel's table. Needs the grant `delete`. A flow that has gone meanwhile is
+    /// passed over.
     pub fn delete(&mut self, flow: &Flow<'_>) {
         self.action(action::DELETE, flow.row() as u32, action::NO_ROW);
     }
 
-    /// Asks for the flow to be changed in the kernel's table. Needs the grant `update`, or one for each field.
-    pub fn update(&mut self, flow: &Flow<'_>, update: Update) {
-        let value = self.values.length;
-        let mut has = 0;
-        if update.timeout.is_some() {
-            has |= field::TIMEOUT;
+    /// Asks for a flow that need not be in the batch to be removed from the kernel's table: the one with this direction,
+    /// be it the original or the reply. Needs the grant `delete`.
+    ///
+    /// [`crate::Filter::finish`] is the place for what is known at the end only.
+    pub fn delete_at(&mut self, key: &Key) {
+        let values = self.meant(key, |_| ());
+        self.action(action::DELETE, action::NO_ROW, values);
+    }
+
+    /// Asks for the flow to be changed in the kernel's table. Needs the grant `update`. Asks nothing if nothing is to be set.
+    ///
+    /// The plugin has to read [`crate::field::PROTOCOL`], without which protocol state is left out; for a status also
+    /// [`crate::field::STATUS`].
+    pub fn update(&mut self, flow: &Flow<'_>, update: &Update) {
+        if update.is_empty() {
+            return;
         }
-        if update.mark.is_some() {
-            has |= field::MARK | field::MARK_MASK;
+        let number = flow.has(crate::field::PROTOCOL).then(|| flow.protocol());
+        let mut row = self.values.begin(flow.family(), number);
+        row.values(&update.values_for(flow));
+        let values = row.number();
+        self.action(action::UPDATE, flow.row() as u32, values);
+    }
+
+    /// Asks for a flow that need not be in the batch to be changed: the one with this direction, be it the original or the
+    /// reply. Needs the grant `update`. Asks nothing if nothing is to be set.
+    ///
+    /// A status has to name all the bits that the flow is to have, those of SEEN_REPLY, ASSURED and EXPECTED that it has
+    /// included; the kernel refuses it otherwise (EBUSY).
+    pub fn update_at(&mut self, key: &Key, update: &Update) {
+        if update.is_empty() {
+            return;
         }
-        let (mark, mask) = update.mark.unwrap_or_default();
-        self.values.length += 1;
-        self.values.has.push(has);
-        self.values.family.push(flow.family());
-        self.values.timeout.push(update.timeout.unwrap_or_default());
-        self.values.mark.push(mark & mask);
-        self.values.rare.get_or_insert_default().mark_mask.push(mask);
-        self.action(action::UPDATE, flow.row() as u32, value);
+        let values = self.meant(key, |row| row.values(&update.values_at(key.protocol, None)));
+        self.action(action::UPDATE, action::NO_ROW, values);
+    }
+
+    /// Asks for a flow to be made; the kernel refuses it if there is one with one of its directions (EEXIST). Needs the grant
+    /// `create`.
+    pub fn create(&mut self, flow: &NewFlow) {
+        self.make(action::CREATE, flow);
+    }
+
+    /// Asks for a flow to be made, or, if there is one with one of its directions, for that to be changed. Needs the grants
+    /// `create` and `update`. Translation and master can only be given to a flow that is made (EOPNOTSUPP).
+    pub fn create_or_update(&mut self, flow: &NewFlow) {
+        self.make(action::CREATE_OR_UPDATE, flow);
+    }
+
+    fn make(&mut self, kind: u8, flow: &NewFlow) {
+        let mut row = self.values.begin(flow.original.family(), Some(flow.original.protocol));
+        // Without its tuples the flow is refused, which is what has to become of one in two families at once.
+        if flow.is_sound() {
+            row.original(&flow.original);
+            if let Some(reply) = &flow.reply {
+                row.reply(reply);
+            }
+        }
+        row.zones(flow.zones);
+        row.values(&flow.values);
+        let values = row.number();
+        self.action(kind, action::NO_ROW, values);
+    }
+
+    /// A row of values that means a flow by its key.
+    fn meant(&mut self, key: &Key, set: impl FnOnce(&mut crate::values::LastRow<'_>)) -> u32 {
+        let mut row = self.values.begin(key.family(), Some(key.protocol));
+        if key.is_sound() {
+            row.original(key);
+        }
+        row.zones(Zones { both: key.zone, ..Zones::default() });
+        set(&mut row);
+        row.number()
     }
 
     fn action(&mut self, kind: u8, row: u32, value: u32) {
@@ -75,19 +125,9 @@ impl Notes {
     /// The outcome of a batch with these verdicts.
     #[must_use]
     pub fn outcome(self, verdicts: Vec<u8>) -> Outcome {
-        fn some<T>(value: T, empty: bool) -> Option<T> {
-            if empty { None } else { Some(value) }
-        }
-        let no_annotations = self.annotations.rows.is_empty();
-        let no_actions = self.actions.kinds.is_empty();
-        let no_values = self.values.length == 0;
-        Outcome {
-            verdicts,
-            changes: None,
-            annotations: some(self.annotations, no_annotations),
-            actions: some(self.actions, no_actions),
-            values: some(self.values, no_values),
-        }
+        let annotations = (!self.annotations.rows.is_empty()).then_some(self.annotations);
+        let actions = (!self.actions.kinds.is_empty()).then_some(self.actions);
+        Outcome { verdicts, changes: None, annotations, actions, values: self.values.finish() }
     }
 }
 
@@ -98,3 +138,6 @@ impl Texts {
         self.ends.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

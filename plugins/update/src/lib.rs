@@ -1,24 +1,27 @@
-//! Stock stage `update`: asks for the values of a template to be set in every flow that reaches it, and drops the flows that
-//! have them already.
+//! Stock stage `update`: asks for the values of a template to be set in every flow that reaches it, and drops the flows in
+//! which nothing would change.
 
-mod values;
+mod decision;
 
 use flowgate_sdk::{
-    Description, FlowStage, FlowTemplate, Flows, Outcome, Plugin, Setup, action,
-    bindings::flowgate::conntrack::action::Actions, event, field, verdict,
+    Description, Filter, Flow, FlowTemplate, Flows, Notes, Plugin, Setup, Update as Values, event, field,
 };
 
+/// The plugin and its template. Without a template there is nothing to change.
 #[derive(Default)]
 struct Update {
     /// A table of one row: what the command line said.
     template: Flows,
+    /// The same, as what is asked for.
+    values: Values,
 }
+
+/// What decides whether a flow changes.
+const READS: u64 = field::PROTOCOL | field::STATUS | field::TIMEOUT | field::MARK | field::STATE | field::LABELS;
 
 impl Plugin for Update {
     fn describe() -> Description {
-        Description::new("update", env!("CARGO_PKG_VERSION"), "Sets values in every flow")
-            .wants("update")
-            .reads(field::PROTOCOL | field::STATUS | field::TIMEOUT | field::MARK | field::STATE | field::LABELS)
+        Description::new("update", env!("CARGO_PKG_VERSION"), "Sets values in every flow").wants("update").reads(READS)
     }
 
     fn configure(_setup: &Setup) -> Result<Self, String> {
@@ -28,36 +31,28 @@ impl Plugin for Update {
 
 impl FlowTemplate for Update {
     fn template(&mut self, values: Flows) -> Result<(), String> {
-        match values.length {
-            1 => {
+        match (values.length, values.flow(0)) {
+            (1, Some(template)) => {
+                self.values = Values::of_template(&template);
                 self.template = values;
                 Ok(())
             }
-            length => Err(format!("a template has one row, not {length}")),
+            (length, _) => Err(format!("a template has one row, not {length}")),
         }
     }
 }
 
-impl FlowStage for Update {
-    fn process(&mut self, batch: &Flows) -> Outcome {
-        let template = self.template.flow(0);
-        let mut verdicts = Vec::with_capacity(batch.length as usize);
-        let mut actions = Actions::default();
-        let mut values = Flows::default();
-        for flow in batch.flows() {
-            let set = match template {
-                Some(template) if flow.event() != event::GAP => values::of(&flow, &template),
-                _ => None,
-            };
-            verdicts.push(if set.is_some() { verdict::KEEP } else { verdict::DROP });
-            if let Some(set) = set {
-                actions.kinds.push(action::UPDATE);
-                actions.rows.push(flow.row() as u32);
-                actions.values.push(values.length);
-                set.append_to(&mut values);
-            }
+impl Filter for Update {
+    fn keep(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> bool {
+        if flow.event() == event::GAP {
+            // It is about the stream, not about a flow: whoever sees part of the stream must see it.
+            return true;
         }
-        Outcome { verdicts, actions: Some(actions), values: Some(values), ..Outcome::default() }
+        let changes = self.template.flow(0).is_some_and(|template| decision::changes(flow, &template));
+        if changes {
+            notes.update(flow, &self.values);
+        }
+        changes
     }
 }
 
