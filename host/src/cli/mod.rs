@@ -173,6 +173,8 @@ impl Parser<'_> {
             }),
             plugins: request.plugins.clone(),
             batch: request.batch,
+            dry_run: given.contains(Key::DryRun),
+            stats: given.contains(Key::Stats),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! through the pipeline.
 
 use super::{
-    assemble::Assembly,
+    assemble::{Assembly, UserPlugin},
     outputs,
     report::{self, CommandError, Exit},
     sources::{self, KernelDump, KernelEvents},
@@ -13,7 +13,10 @@ use crate::{
     cli::Settings,
     model::field,
     netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
-    pipeline::{Pipeline, RunError, Tally, executor::Executor, grants::Grants, sink::Sink, source::SourceError, stage},
+    pipeline::{
+        Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source::SourceError, stage,
+        stats::Board,
+    },
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -23,6 +26,8 @@ pub(super) struct Job<'a> {
     pub assembly: &'a Assembly,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
+    /// Where the stages of the user are told of.
+    pub board: &'a Board,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
     pub loading: bool,
     /// Set to how many actions were done, also when the job fails.
@@ -33,8 +38,8 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, loading, done } = self;
-        let mut pipeline = pipeline::<T>(row, settings, assembly, sink)?;
+        let Job { row, settings, assembly, stop, sink, board, loading, done } = self;
+        let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
@@ -48,6 +53,7 @@ impl Job<'_> {
             }
             Source::Events => {
                 let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
+                pipeline.look_back = Some(look_back::<T>(settings, stop));
                 pipeline.run(&mut source, &mut tally).map_err(failed)?;
             }
             source => {
@@ -66,6 +72,10 @@ impl Job<'_> {
             }
         }
         if loading {
+            return Ok(Exit::Success);
+        }
+        if settings.dry_run {
+            report::banner(&format!("{} actions have been printed, none was done.", pipeline.executor.done()));
             return Ok(Exit::Success);
         }
         Ok(match row.summary {
@@ -102,12 +112,23 @@ fn request<T: Subject>(row: &Row, settings: &Settings, source: Source) -> Result
     }
 }
 
+/// Dumps of the table for stages that look back.
+fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
+    let table = KernelTable::Flows;
+    Box::new(move || {
+        let request = Request::dump(table, &T::filter(settings, table));
+        let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
+        Ok(Box::new(KernelDump::new(dump, stop)))
+    })
+}
+
 /// The pipeline of a row.
 fn pipeline<'a, T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
     sink: &'a mut dyn Sink,
+    board: &Board,
 ) -> Result<Pipeline<'a, T>, CommandError> {
     let mut stages = Vec::new();
     if row.selects
@@ -116,30 +137,41 @@ fn pipeline<'a, T: Subject>(
         stages.push(assembly.selecting_stage("match", selection)?);
     }
     for spec in &settings.plugins {
-        stages.push(assembly.user_stage(spec, T::STAGE, Grants::NONE)?);
+        let stage = assembly.user_stage(&UserPlugin::new(spec), T::STAGE)?;
+        board.add(stage.stats().clone());
+        stages.push(stage);
     }
     if let Some(name) = row.acts {
         stages.push(assembly.acting_stage(name, T::STAGE, settings)?);
     }
     let format = match row.look {
+        _ if settings.dry_run => None,
         None => None,
         Some(look) => {
             let (name, options) = outputs::format(settings.output, look);
             Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
-    // A stage that acts needs what names an entry, besides what it reads.
-    let acting = if row.acts.is_some() { field::TUPLES | field::ZONES | field::ID | field::LABELS } else { 0 };
     let shown = format.as_ref().map_or(0, |format| format.reads());
-    let wanted = stage::needed(&stages, shown | acting);
+    // What a dry run prints of an action is up to the format that it prints with.
+    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
+    let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
+    if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
+        executor = executor.guarded();
+    }
+    if settings.dry_run {
+        executor = executor.dry(assembly.plan(T::FORMAT)?);
+    }
     Ok(Pipeline {
         batch_rows: settings.batch as usize,
         decoder: T::decoder(wanted),
         stages,
-        executor: Executor::new(row.shows, T::decoder(shown), report::line),
+        executor,
         format,
         sink,
         on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
         on_gap: report::gap,
+        on_warning: report::line,
+        look_back: None,
     })
 }

@@ -32,11 +32,16 @@ use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
     model::{Expectations, Flows},
     netlink::Stop,
-    pipeline::sink::{Sink, Stdout},
+    pipeline::{
+        sink::{Sink, Stdout},
+        stats::Board,
+    },
 };
 
 /// Carries out a command line. Everything that is to be said of it has been said when this returns.
-pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
+///
+/// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
+pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) -> Exit {
     let parsed = cli::parse(program, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
@@ -59,7 +64,7 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
         }
     };
     let mut stdout = Stdout::new();
-    let mut context = Context { program, stop, sink: &mut stdout, assembly: None };
+    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -84,6 +89,7 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
 struct Context<'a> {
     program: &'a OsStr,
     stop: &'a Stop,
+    board: &'a Board,
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
@@ -110,11 +116,25 @@ impl Context<'_> {
             return tables::counts(row, settings, &assembly, self.sink);
         }
         let done = &mut 0;
-        let job = Job { row, settings, assembly: &assembly, stop: self.stop, sink: &mut *self.sink, loading, done };
-        match settings.table {
+        let job = Job {
+            row,
+            settings,
+            assembly: &assembly,
+            stop: self.stop,
+            sink: &mut *self.sink,
+            board: self.board,
+            loading,
+            done,
+        };
+        let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
+        };
+        if settings.stats {
+            let json = settings.output.contains(Output::JSON);
+            report::text(if json { self.board.json() } else { self.board.text() }.as_bytes());
         }
+        result
     }
 
     /// Carries out a subcommand.
@@ -129,6 +149,9 @@ impl Context<'_> {
     fn assembly(&mut self, settings: &Settings) -> Result<Rc<Assembly>, CommandError> {
         let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
         let users = !settings.plugins.is_empty();
+        if users {
+            report::start_log();
+        }
         let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
         let local_time = times.iter().any(|&time| settings.output.contains(time));
         if let Some(assembly) = &self.assembly

@@ -1,12 +1,14 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+
+use tracing_subscriber::filter::LevelFilter;
 
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
     pipeline::RunError,
-    wasm::{LoadError, PluginError},
+    wasm::{LoadError, PluginError, services::state::StateError},
 };
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
@@ -92,6 +94,26 @@ pub enum CommandError {
         plugin: String,
         /// What is wrong, and what would be right.
         problem: String,
+    },
+    /// A plugin needs a service that it was not granted.
+    #[error(
+        "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"
+    )]
+    PluginService {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        service: String,
+        /// What would allow it.
+        grant: &'static str,
+    },
+    /// The file that a plugin keeps its state in cannot be used.
+    #[error("plugin {plugin}: {error}")]
+    PluginState {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        error: StateError,
     },
     /// Nobody reads the output any more.
     #[error("broken pipe")]
@@ -194,6 +216,21 @@ pub fn text(text: &[u8]) {
 pub fn line(text: &str) {
     // Nobody to tell is no reason to stop.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much
+/// of it is shown: `error`, `warn`, `info` (the default), `debug`, or `off`.
+pub(super) fn start_log() {
+    let level = std::env::var("FLOWGATE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let subscriber = tracing_subscriber::fmt()
+        .compact()
+        .with_target(false)
+        .with_max_level(level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .finish();
+    // Already started: by an earlier command of a load file.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// What `-V` prints.

@@ -2,6 +2,7 @@
 //!
 //! * [`engine`] compiles and keeps what all plugins share; `stock` holds the plugins that the binary carries.
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot.
+//! * [`services`] are what a plugin may call, `imports` everything else that it imports.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
 
 pub mod component;
@@ -11,6 +12,7 @@ pub mod error;
 mod imports;
 pub mod instance;
 pub mod limits;
+pub mod services;
 mod stock;
 
 pub use component::{Capabilities, PluginComponent};
@@ -18,3 +20,4 @@ pub use engine::PluginEngine;
 pub use error::{Failure, LoadError, PluginError};
 pub use instance::Instance;
 pub use limits::Limits;
+pub use services::Services;

@@ -387,6 +387,50 @@ pub mod action {
     pub const NO_ROW: u32 = u32::MAX;
 }
 
+/// What became of an action: `results.results`.
+pub mod result {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// The operator did not grant it.
+    pub const NOT_GRANTED: u8 = 1;
+    /// Passed over: the entry has gone, or has no room for what it was to be given.
+    pub const GONE: u8 = 2;
+    /// The kernel refused it.
+    pub const REFUSED: u8 = 3;
+    /// Nothing that the kernel can be asked for.
+    pub const INVALID: u8 = 4;
+    /// Only printed: a dry run.
+    pub const PRINTED: u8 = 5;
+    /// Outside of what the plugin may touch.
+    pub const OUTSIDE: u8 = 6;
+    /// More than the plugin may ask for.
+    pub const OVER_LIMIT: u8 = 7;
+
+    /// By number.
+    pub const NAMES: [&str; 8] = [
+        "done",
+        "not granted",
+        "gone",
+        "refused by the kernel",
+        "invalid",
+        "printed",
+        "outside its scope",
+        "over limit",
+    ];
+}
+
+/// Levels of log lines.
+pub mod level {
+    /// Something is broken.
+    pub const ERROR: u8 = 1;
+    /// Something may be wrong.
+    pub const WARNING: u8 = 2;
+    /// Worth knowing.
+    pub const INFO: u8 = 3;
+    /// For the plugin's author.
+    pub const DEBUG: u8 = 4;
+}
+
 /// Names of the kernel's counters, as `conntrack -S` prints them.
 pub mod statistics {
     /// `counts.subject`: of each CPU, for flows.
