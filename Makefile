@@ -26,7 +26,7 @@ ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 
 .PHONY: help setup build plugin demo test bench install fuzz fmt lint doc clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## packages and compiler targets that the others need
 	@missing=; for program in $(PROGRAMS); do \
@@ -92,3 +92,5 @@ doc: setup ## the documentation of the crates; every warning is an error
 
 clean: ## remove what was built
 	$(CARGO) clean
+
+include examples/examples.mk
