@@ -11,14 +11,14 @@
 
 /** Bits of `batch.has` and of `reads`: the fields that a row carries, or that a plugin reads. See wit/flow.wit. */
 export const field = {
-  SOURCE: 1n << 0n, DESTINATION: 1n << 1n, REPLY_SOURCE: 1n << 2n, REPLY_DESTINATION: 1n << 3n,
-  PROTOCOL: 1n << 4n, REPLY_PROTOCOL: 1n << 5n, SOURCE_L4: 1n << 6n, DESTINATION_L4: 1n << 7n,
-  REPLY_SOURCE_L4: 1n << 8n, REPLY_DESTINATION_L4: 1n << 9n, ORIGINAL_ZONE: 1n << 10n, REPLY_ZONE: 1n << 11n,
-  ZONE: 1n << 12n, STATUS: 1n << 13n, TIMEOUT: 1n << 14n, MARK: 1n << 15n, USE: 1n << 17n, ID: 1n << 18n,
-  ORIGINAL_COUNTERS: 1n << 19n, REPLY_COUNTERS: 1n << 20n, START: 1n << 21n, STOP: 1n << 22n, EVENT_TIME: 1n << 23n,
-  STATE: 1n << 24n, HELPER: 1n << 31n, LABELS: 1n << 33n, LABELS_MASK: 1n << 34n, MARK_MASK: 1n << 35n,
-  ANNOTATIONS: 1n << 45n,
-  ORIGINAL: 0xd3n, REPLY: 0x32cn, TUPLES: 0x3ffn, COUNTERS: 3n << 19n, ALL: (1n << 51n) - 1n,
+  SOURCE: 2 ** 0, DESTINATION: 2 ** 1, REPLY_SOURCE: 2 ** 2, REPLY_DESTINATION: 2 ** 3,
+  PROTOCOL: 2 ** 4, REPLY_PROTOCOL: 2 ** 5, SOURCE_L4: 2 ** 6, DESTINATION_L4: 2 ** 7,
+  REPLY_SOURCE_L4: 2 ** 8, REPLY_DESTINATION_L4: 2 ** 9, ORIGINAL_ZONE: 2 ** 10, REPLY_ZONE: 2 ** 11,
+  ZONE: 2 ** 12, STATUS: 2 ** 13, TIMEOUT: 2 ** 14, MARK: 2 ** 15, USE: 2 ** 17, ID: 2 ** 18,
+  ORIGINAL_COUNTERS: 2 ** 19, REPLY_COUNTERS: 2 ** 20, START: 2 ** 21, STOP: 2 ** 22, EVENT_TIME: 2 ** 23,
+  STATE: 2 ** 24, HELPER: 2 ** 31, LABELS: 2 ** 33, LABELS_MASK: 2 ** 34, MARK_MASK: 2 ** 35,
+  ANNOTATIONS: 2 ** 45,
+  ORIGINAL: 0xd3, REPLY: 0x32c, TUPLES: 0x3ff, COUNTERS: 3 * 2 ** 19, ALL: 2 ** 51 - 1,
 };
 
 /** Numbers of IANA for layer-4 protocols, by name. */
@@ -44,26 +44,19 @@ const IPV4 = 2;
 const PORTS = new Set([protocol.TCP, protocol.UDP, protocol.DCCP, protocol.SCTP, protocol.UDPLITE]);
 
 /**
- * A column of 64-bit numbers as one of 32-bit halves, low half first: element `i` is `halves[2 * i] + halves[2 * i + 1] * 2 ** 32`.
- * Arithmetic on these is several times faster than on BigInt, and exact up to 2 ** 53.
+ * An address as people write it, of its two 64-bit halves (RFC 5952 for IPv6).
+ *
+ * componentize-qjs hands 64-bit numbers over as doubles, which are exact up to 2 ** 53 only. IPv4 addresses, counters and the bits of
+ * `has` are below that; an IPv6 address that is not is undefined here, rather than another one.
  */
-export function halves(column) {
-  return new Uint32Array(column.buffer, column.byteOffset, column.length * 2);
-}
-
-const at = (column, row) => {
-  const pairs = halves(column);
-  return pairs[2 * row] + pairs[2 * row + 1] * 4294967296;
-};
-
-/** An address as people write it, of its two 64-bit halves (RFC 5952 for IPv6). */
 export function address(family, hi, lo) {
   if (family === IPV4) {
-    const bits = Number(lo & 0xffffffffn);
+    const bits = lo % 4294967296;
     return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
   }
-  const groups = [48n, 32n, 16n, 0n].map((shift) => Number((hi >> shift) & 0xffffn))
-    .concat([48n, 32n, 16n, 0n].map((shift) => Number((lo >> shift) & 0xffffn)));
+  if (!Number.isSafeInteger(hi) || !Number.isSafeInteger(lo)) return undefined;
+  const shifts = [2 ** 48, 2 ** 32, 2 ** 16, 1];
+  const groups = [hi, lo].flatMap((half) => shifts.map((shift) => Math.floor(half / shift) % 65536));
   // The longest run of zeros, of two groups at least and the first of equals, becomes `::`.
   let [start, length] = [-1, 1];
   for (let i = 0; i < 8; i++) {
@@ -75,6 +68,12 @@ export function address(family, hi, lo) {
   return start < 0 ? hex(groups) : `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
 }
 
+/** Whether a number has all of these bits. The operators of JavaScript know 32 of them, so that it takes two steps. */
+function holds(bits, wanted) {
+  const [low, high] = [wanted >>> 0, Math.floor(wanted / 4294967296)];
+  return ((bits >>> 0) & low) >>> 0 === low && (Math.floor(bits / 4294967296) & high) === high;
+}
+
 /** One direction of a flow. */
 class Direction {
   constructor(tuples, row, family) {
@@ -84,11 +83,11 @@ class Direction {
   }
   get source() {
     const { hi, lo } = this.tuples.source;
-    return address(this.family, hi[this.row] ?? 0n, lo[this.row] ?? 0n);
+    return address(this.family, hi[this.row] ?? 0, lo[this.row] ?? 0);
   }
   get destination() {
     const { hi, lo } = this.tuples.destination;
-    return address(this.family, hi[this.row] ?? 0n, lo[this.row] ?? 0n);
+    return address(this.family, hi[this.row] ?? 0, lo[this.row] ?? 0);
   }
   /** Source port, GRE key or ICMP identifier. */
   get sourcePort() { return this.tuples.sourceL4[this.row]; }
@@ -102,10 +101,9 @@ export class Flow {
     this.batch = batch;
     this.row = row;
   }
-  /** Whether the flow carries all of these fields (bits of `field`). */
-  has(fields) { return (this.batch.has[this.row] & fields) === fields; }
+  /** Whether the flow carries all of these fields (bits of `field`, added up). */
+  has(fields) { return holds(this.batch.has[this.row], fields); }
   #number(fields, column) { return column != null && this.has(fields) ? column[this.row] : undefined; }
-  #long(fields, column) { return column != null && this.has(fields) ? at(column, this.row) : undefined; }
   /** Address family: 4 or 6. */
   get family() { return this.batch.family[this.row] === IPV4 ? 4 : 6; }
   /** Layer-4 protocol number. */
@@ -126,21 +124,21 @@ export class Flow {
     const names = this.protocol === protocol.TCP ? TCP_STATES : this.protocol === protocol.SCTP ? SCTP_STATES : [];
     return names[number] ?? String(number);
   }
-  get originalPackets() { return this.#long(field.ORIGINAL_COUNTERS, this.batch.counters?.originalPackets); }
-  get originalBytes() { return this.#long(field.ORIGINAL_COUNTERS, this.batch.counters?.originalBytes); }
-  get replyPackets() { return this.#long(field.REPLY_COUNTERS, this.batch.counters?.replyPackets); }
-  get replyBytes() { return this.#long(field.REPLY_COUNTERS, this.batch.counters?.replyBytes); }
+  get originalPackets() { return this.#number(field.ORIGINAL_COUNTERS, this.batch.counters?.originalPackets); }
+  get originalBytes() { return this.#number(field.ORIGINAL_COUNTERS, this.batch.counters?.originalBytes); }
+  get replyPackets() { return this.#number(field.REPLY_COUNTERS, this.batch.counters?.replyPackets); }
+  get replyBytes() { return this.#number(field.REPLY_COUNTERS, this.batch.counters?.replyBytes); }
   /** Packets of both directions. */
   get packets() { return this.has(field.COUNTERS) ? this.originalPackets + this.replyPackets : undefined; }
   /** Bytes of both directions. */
   get bytes() { return this.has(field.COUNTERS) ? this.originalBytes + this.replyBytes : undefined; }
   /** Seconds since 1970, with a fraction. */
   get start() {
-    const start = this.#long(field.START, this.batch.times?.start);
+    const start = this.#number(field.START, this.batch.times?.start);
     return start === undefined ? undefined : start / 1e9;
   }
   get stop() {
-    const stop = this.#long(field.STOP, this.batch.times?.stop);
+    const stop = this.#number(field.STOP, this.batch.times?.stop);
     return stop === undefined ? undefined : stop / 1e9;
   }
   /** NEW, UPDATE, DESTROY, GAP, or an empty text in a listing. */
@@ -202,13 +200,13 @@ export class Notes {
   }
   /** The outcome of a batch: a verdict for each row (1 keep, 0 drop), or none if all are kept. */
   outcome(verdicts = []) {
-    const outcome = { verdicts: Uint8Array.from(verdicts) };
+    const outcome = { verdicts: Uint8Array.from(verdicts), changes: null, annotations: null, actions: null, values: null };
     if (this.#rows.length > 0) {
-      outcome.annotations = { rows: Uint32Array.from(this.#rows), keys: texts(this.#keys), values: texts(this.#values) };
+      outcome.annotations = { rows: this.#rows, keys: texts(this.#keys), values: texts(this.#values) };
     }
     if (this.#actions.kinds.length > 0) {
       const { kinds, rows, values } = this.#actions;
-      outcome.actions = { kinds: Uint8Array.from(kinds), rows: Uint32Array.from(rows), values: Uint32Array.from(values) };
+      outcome.actions = { kinds: Uint8Array.from(kinds), rows, values };
     }
     if (this.#updates.length > 0) outcome.values = values(this.#updates);
     return outcome;
@@ -217,9 +215,9 @@ export class Notes {
 
 /** Texts laid end to end, in UTF-8. */
 function texts(list) {
-  const ends = new Uint32Array(list.length);
+  const ends = [];
   const bytes = [];
-  list.forEach((text, index) => {
+  list.forEach((text) => {
     for (const character of text) {
       const code = character.codePointAt(0);
       if (code < 0x80) bytes.push(code);
@@ -227,37 +225,37 @@ function texts(list) {
       else if (code < 0x10000) bytes.push(0xe0 | (code >> 12), 0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
       else bytes.push(0xf0 | (code >> 18), 0x80 | ((code >> 12) & 63), 0x80 | ((code >> 6) & 63), 0x80 | (code & 63));
     }
-    ends[index] = bytes.length;
+    ends.push(bytes.length);
   });
   return { ends, bytes: Uint8Array.from(bytes) };
 }
 
 /** The table that updates refer to. */
 function values(updates) {
-  const [none8, none16, none32, none64] = [new Uint8Array(), new Uint16Array(), new Uint32Array(), new BigUint64Array()];
-  const addresses = () => ({ hi: none64, lo: none64 });
-  const tuples = () => ({ source: addresses(), destination: addresses(), sourceL4: none16, destinationL4: none16 });
-  const noTexts = () => ({ ends: none32, bytes: none8 });
-  const noSparse = () => ({ rows: none32, texts: noTexts() });
+  const [none8, none] = [new Uint8Array(), []];
+  const addresses = () => ({ hi: none, lo: none });
+  const tuples = () => ({ source: addresses(), destination: addresses(), sourceL4: none, destinationL4: none });
+  const noTexts = () => ({ ends: none, bytes: none8 });
+  const noSparse = () => ({ rows: none, texts: noTexts() });
   const has = updates.map(({ mark, timeout }) =>
-    field.PROTOCOL | (mark === undefined ? 0n : field.MARK | field.MARK_MASK) | (timeout === undefined ? 0n : field.TIMEOUT));
+    field.PROTOCOL + (mark === undefined ? 0 : field.MARK + field.MARK_MASK) + (timeout === undefined ? 0 : field.TIMEOUT));
   return {
-    length: updates.length, time: 0n, has: BigUint64Array.from(has),
+    length: updates.length, time: 0, has,
     family: Uint8Array.from(updates, (row) => row.family), protocol: Uint8Array.from(updates, (row) => row.protocol),
-    original: tuples(), reply: tuples(), status: none32,
-    timeout: Uint32Array.from(updates, (row) => row.timeout ?? 0), mark: Uint32Array.from(updates, (row) => row.mark ?? 0),
-    useCount: none32, id: none32, state: none8,
-    zones: undefined, counters: undefined, times: undefined, tcp: undefined, sctp: undefined, events: undefined,
+    original: tuples(), reply: tuples(), status: none,
+    timeout: updates.map((row) => row.timeout ?? 0), mark: updates.map((row) => row.mark ?? 0),
+    useCount: none, id: none, state: none8,
+    zones: null, counters: null, times: null, tcp: null, sctp: null, events: null,
     rare: {
       helper: noSparse(), helperInfo: noSparse(), labels: noSparse(), labelsMask: noSparse(), securityContext: noSparse(),
-      secmark: none32, markMask: Uint32Array.from(updates, (row) => row.mask),
-      master: { rows: none32, protocol: none8, tuple: tuples(), zone: none16 },
-      sequence: { rows: none32, reply: none8, position: none32, before: none32, after: none32 },
-      synproxy: { rows: none32, isn: none32, its: none32, tsoff: none32 },
-      dccp: { rows: none32, role: none8, handshake: none64 },
-      nat: { rows: none32, destination: none8, first: addresses(), last: addresses(), firstPort: none16, lastPort: none16 },
-      unknown: { rows: none32, paths: none64, payloads: noTexts() },
-      annotations: { rows: none32, keys: noTexts(), values: noTexts() },
+      secmark: none, markMask: updates.map((row) => row.mask),
+      master: { rows: none, protocol: none8, tuple: tuples(), zone: none },
+      sequence: { rows: none, reply: none8, position: none, before: none, after: none },
+      synproxy: { rows: none, isn: none, its: none, tsoff: none },
+      dccp: { rows: none, role: none8, handshake: none },
+      nat: { rows: none, destination: none8, first: addresses(), last: addresses(), firstPort: none, lastPort: none },
+      unknown: { rows: none, paths: none, payloads: noTexts() },
+      annotations: { rows: none, keys: noTexts(), values: noTexts() },
     },
     more: [],
   };
@@ -292,7 +290,7 @@ export function stage(Plugin) {
     plugin: {
       describe() {
         const { options = [], ...rest } = Plugin.describe();
-        const all = options.map((option) => ({ help: "", placeholder: "VALUE", default: undefined, required: false, ...option }));
+        const all = options.map((option) => ({ help: "", placeholder: "VALUE", default: null, required: false, ...option }));
         return { grants: [], reads: field.ALL, more: [], details: [], options: all, ...rest };
       },
       configure(setup) {

@@ -1,6 +1,6 @@
 // Keeps the flows that have moved more than a number of bytes, and notes how many. It reads columns, which is quick.
 
-import { Notes, field, halves, stage } from "../flowgate.js";
+import { Notes, field, stage } from "../flowgate.js";
 
 export const { plugin, flowStage } = stage(class Heavy {
   static describe() {
@@ -22,12 +22,11 @@ export const { plugin, flowStage } = stage(class Heavy {
     const verdicts = new Uint8Array(batch.length);
     // Without accounting no flow carries counters.
     if (batch.counters == null) return notes.outcome(verdicts);
-    const original = halves(batch.counters.originalBytes);
-    const reply = halves(batch.counters.replyBytes);
+    const { originalBytes, replyBytes } = batch.counters;
     const limit = this.limit;
-    for (let row = 0, low = 0; row < verdicts.length; row++, low += 2) {
-      // What a row does not carry is 0 in its columns.
-      const bytes = original[low] + reply[low] + (original[low + 1] + reply[low + 1]) * 4294967296;
+    for (let row = 0; row < verdicts.length; row++) {
+      // What a row does not carry is 0 in its columns; a direction that no row has counted is an empty column.
+      const bytes = (originalBytes[row] ?? 0) + (replyBytes[row] ?? 0);
       if (bytes > limit) {
         verdicts[row] = 1;
         notes.annotate(row, "total_bytes", bytes);

@@ -3,9 +3,9 @@
 //     flowgate -L --plugin 'where.wasm,keep="bytes > 1e6 && within(destination, `10.0.0.0/8`)",note="mb: bytes / 1e6"'
 //
 // Expressions are JavaScript, over the names in NAMES and the functions in FUNCTIONS. A name that a flow does not carry is
-// undefined, with which comparisons are false.
+// undefined, with which comparisons are false; so is an IPv6 address that does not fit into the numbers of the tool (see flowgate.js).
 
-import { Flow, Notes, field, protocol, stage, status } from "../flowgate.js";
+import { field, protocol, stage, status } from "../flowgate.js";
 
 /** What expressions may name, and how it is read from a flow. */
 const NAMES = {
@@ -29,7 +29,7 @@ const NAMES = {
   originalBytes: "flow.originalBytes",
   replyPackets: "flow.replyPackets",
   replyBytes: "flow.replyBytes",
-  age: "(flow.start === undefined ? undefined : (flow.stop ?? Number(flow.batch.time) / 1e9) - flow.start)",
+  age: "(flow.start === undefined ? undefined : (flow.stop ?? flow.batch.time / 1e9) - flow.start)",
   event: "flow.event",
   helper: "flow.helper",
   assured: "((flow.status & STATUS.ASSURED) !== 0)",
@@ -97,11 +97,25 @@ function compiled(option, expression) {
   const words = new Set(expression.match(/[A-Za-z_$][\w$]*/g) ?? []);
   const reads = Object.keys(NAMES).filter((name) => words.has(name));
   const body = `"use strict"; return (flow) => { ${reads.map((name) => `const ${name} = ${NAMES[name]};`).join(" ")} return (${expression}\n); };`;
+  let evaluate;
   try {
-    return new Function("PROTOCOLS", "STATUS", ...Object.keys(FUNCTIONS), body)(PROTOCOLS, status, ...Object.values(FUNCTIONS));
+    evaluate = new Function("PROTOCOLS", "STATUS", ...Object.keys(FUNCTIONS), body)(PROTOCOLS, status, ...Object.values(FUNCTIONS));
+    // On a flow that carries nothing a name that does not exist shows itself.
+    evaluate({ original: {}, reply: {}, batch: {} });
   } catch (error) {
-    throw new Error(`option ${option}: ${JSON.stringify(expression)} is no expression: ${error.message}; names are ${Object.keys(NAMES).join(", ")}`);
+    if (evaluate === undefined || error instanceof ReferenceError) {
+      const names = [...Object.keys(NAMES), ...Object.keys(FUNCTIONS)].join(", ");
+      throw new Error(`option ${option}: ${JSON.stringify(expression)} is no expression: ${error.message}; names are ${names}`);
+    }
   }
+  // Of a flow that does not carry what the expression needs, such as `helper.length`, it holds as little as a comparison does.
+  return (flow) => {
+    try {
+      return evaluate(flow);
+    } catch {
+      return undefined;
+    }
+  };
 }
 
 export const { plugin, flowStage } = stage(class Where {
@@ -114,8 +128,9 @@ export const { plugin, flowStage } = stage(class Where {
         { name: "keep", help: "keep flows for which this holds", placeholder: "EXPRESSION", default: "true" },
         { name: "note", help: "note the value of expressions, under these keys", placeholder: "KEY: EXPRESSION[; ...]" },
       ],
-      reads: field.TUPLES | field.ZONE | field.STATUS | field.TIMEOUT | field.MARK | field.ID | field.COUNTERS | field.START
-        | field.STOP | field.STATE | field.HELPER,
+      // Added up: the operator `|` of JavaScript knows 32 bits only.
+      reads: field.TUPLES + field.ZONE + field.STATUS + field.TIMEOUT + field.MARK + field.ID + field.COUNTERS + field.START
+        + field.STOP + field.STATE + field.HELPER,
     };
   }
 
