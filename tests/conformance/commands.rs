@@ -92,6 +92,58 @@ const FILES: &[(&str, &str)] = &[
         "-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n-I -t 600 -p 51 -s 10.0.0.1 -d 10.1.0.1\n",
     ),
     ("lines that end as on Windows", "-D -p 50\r\n"),
+    ("an empty word", "-F \"\"\n"),
+    ("a quote that is not closed", "-D -p \"udp\n"),
+    ("a quote in the middle of a word", "-D -p u\"dp\" -s 10.0.0.1\n"),
+    ("a backslash between quotes", "-D -p \"ud\\p\"\n-D -p \"a \\\" b\"\n"),
+    ("a backslash outside", "-D -p ud\\p\n"),
+    ("single quotes", "-D -p 'udp'\n"),
+    ("blanks of all kinds", "\t  -I\t-t   600 -p 50 \t-s 10.0.0.1 -d 10.1.0.1  \t\n"),
+    ("a program's name before the command", "conntrack -I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\nfoo -D -p 50\n"),
+    ("words that are no options", "-D -p 99 foo bar\n-F conntrack foo\n"),
+    ("an end of options", "-D -p 99 -- -x\n"),
+    ("a table", "-D conntrack -p 99\n-I conn -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1\n"),
+    ("an unknown table", "-D foo\n"),
+    ("a table that cannot be changed", "-D dying\n"),
+    ("two commands in a line", "-D -F\n"),
+    ("no command in a line", "-p udp\n"),
+    ("a file in a file", "-R /dev/null\n"),
+    ("a list", "-L\n"),
+    ("a list of expectations", "-L expect\n"),
+    ("a lookup", "-G -p 50 -s 10.0.0.1 -d 10.1.0.1\n"),
+    (
+        "a lookup of an expectation",
+        "-G expect -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --reply-port-src 1 --reply-port-dst 2\n",
+    ),
+    (
+        "a deletion of an expectation",
+        "-D expect -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --reply-port-src 1 --reply-port-dst 2\n",
+    ),
+    ("events", "-E\n"),
+    ("events of expectations", "-E expect\n"),
+    ("a count", "-C\n"),
+    ("a count of expectations", "-C expect\n"),
+    ("statistics", "-S\n"),
+    ("statistics of expectations", "-S expect\n"),
+    ("the version", "-V\n"),
+    ("help", "-h\n"),
+    (
+        "a new expectation",
+        "-I expect -t 9 -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --tuple-src 1.1.1.1 --tuple-dst 2.2.2.2 --tuple-port-src 1 --tuple-port-dst 2 --mask-src 255.255.255.255 --mask-dst 255.255.255.255 --mask-port-src 1 --mask-port-dst 2\n",
+    ),
+    ("an illegal option", "-F\n-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1 -z\n"),
+    ("an option that lacks", "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1\n"),
+    ("an illegal option before a forbidden command", "-L\n-D -x\n"),
+    ("an update of nothing", "-U -s 10.9.9.9 -m 5\n-D -p 99\n"),
+    (
+        "updates by status, timeout and state",
+        "-I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 2 --state SYN_SENT\n-I -t 600 -p tcp -s 10.0.0.2 -d 10.1.0.1 --sport 1 --dport 2 --state SYN_SENT\n-U -s 10.0.0.1 -p tcp --state ESTABLISHED -t 900 -u ASSURED\n",
+    ),
+    (
+        "all that can be made",
+        "-I -t 600 -p tcp -s ::1 -d ::2 --sport 1 --dport 2 --state CLOSE -m 7\n-A -t 600 -p sctp -s ::1 -d ::2 --sport 1 --dport 2 --state CLOSED --orig-vtag 1 --reply-vtag 2 -w 7\n-I -t 600 -p dccp -s ::1 -d ::2 --sport 1 --dport 2 --state OPEN --role client\n-I -t 600 -p icmpv6 -s ::1 -d ::2 --icmpv6-type 128 --icmpv6-code 0\n-I -t 600 -p icmp -s 1.1.1.1 -d 2.2.2.2 --icmp-type 8 --icmp-code 0 --icmp-id 7\n-A -t 600 -p gre -s ::1 -d ::2 --srckey 1 --dstkey 2\n-A -t 600 -p udplite -s ::1 -d ::2 --sport 1 --dport 2 --orig-zone 9 -n ::9\n-D -p dccp -o extended\n",
+    ),
+    ("a refusal that ends it", "-I -t 600 -p icmp -s 1.1.1.1 -d 2.2.2.2 --icmp-type 3 --icmp-code 0\n-F\n"),
 ];
 
 /// What stands in front of a script's line that is loaded by `-R -`: the lines of the file, with `; ` between them.
@@ -157,6 +209,28 @@ fn files() {
     report.finish();
 }
 
+/// What a line and a word may hold, and how many words: at the limit and beyond it.
+#[test]
+fn lines_have_limits() {
+    let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
+    let mut report = Report::new("limits of -R");
+    for (what, file) in [
+        ("a word at the limit", format!("-D -p 99 {}\n", "x".repeat(1023))),
+        ("a word beyond the limit", format!("-D -p 99 {}\n", "x".repeat(1024))),
+        ("as many words as can be", format!("-D -p 99{}\n", " x".repeat(250))),
+        ("a word too many", format!("-D -p 99{}\n", " x".repeat(251))),
+        ("a line at the limit", format!("-D -p 99{}\n", " ".repeat(10230))),
+        ("a line beyond the limit", format!("-D -p 99 {}-D -p 98\n", " ".repeat(10230))),
+        ("a comment beyond the limit", format!("#{}-x\n", " ".repeat(10238))),
+        ("a word with a zero byte", "-D -p 99 a\0b\n-D -p 98\n".into()),
+    ] {
+        let [theirs, ours] = [&both.theirs, &both.ours]
+            .map(|program| Namespace::run(|_| program.run_with(&["-R", "-"], file.as_bytes())));
+        report.outcomes(what, &theirs, &ours);
+    }
+    report.finish();
+}
+
 /// An intended difference: upstream lets the mark of the file's last line act in all lines that update. flowgate gives each
 /// line its own. Both are checked, so that this test fails when the difference exists no more.
 #[test]
@@ -172,6 +246,27 @@ fn lines_of_a_file_keep_their_own_mark() {
         })
     });
     assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
+}
+
+/// An intended difference: upstream writes all that a file does in the output that any of its lines asks for, and refuses a
+/// file of whose lines one wants `save` and another one XML. Here a line has the output that it asks for.
+#[test]
+fn lines_of_a_file_keep_their_own_output() {
+    let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
+    let delete = |port, output| format!("-D -p udp --sport {port} {output}\n");
+    let both = Both::new();
+    for (outputs, theirs, ours) in [
+        (["", "-o xml"], ["<flow>", "<flow>"], ["udp ", "<flow>"]),
+        (["-o save", ""], ["-D ", "-D "], ["-D ", "udp "]),
+        (["-o extended", "-o id"], ["ipv4 ", "ipv4 "], ["ipv4 ", "udp "]),
+    ] {
+        let file = [create(1), create(2), delete(1, outputs[0]), delete(2, outputs[1])].concat();
+        for (program, starts) in [(&both.theirs, theirs), (&both.ours, ours)] {
+            let text = Namespace::run(|_| program.must_with(&["-R", "-"], file.as_bytes()));
+            let as_wanted = text.lines().zip(starts).all(|(line, start)| line.starts_with(start));
+            assert!(as_wanted && text.lines().count() == 2, "{}: {starts:?}\n{text}", program.path.display());
+        }
+    }
 }
 
 /// Under its own name flowgate says in which line of a file it failed, whether in reading or in carrying out.

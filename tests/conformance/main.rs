@@ -9,6 +9,7 @@
 //! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test fails
 
+mod acts;
 mod batches;
 mod commands;
 mod compare;
