@@ -149,10 +149,13 @@ const FILES: &[(&str, &str)] = &[
 /// What stands in front of a script's line that is loaded by `-R -`: the lines of the file, with `; ` between them.
 pub const LOAD: &str = "-R - << ";
 
-/// The outcome of each line, and of a last listing by `conntrack`.
-pub fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
+/// The outcome of each line, and of a last listing by `conntrack`. `labels`: whether flows can have labels.
+pub fn play(program: &Program, script: &[&str], labels: bool) -> Vec<Outcome> {
     Namespace::run(|namespace| {
         namespace.label_map(entries::LABEL_MAP);
+        if labels {
+            entries::allow_labels(namespace);
+        }
         let mut outcomes: Vec<_> = script
             .iter()
             .map(|line| match line.strip_prefix(LOAD) {
@@ -160,7 +163,7 @@ pub fn play(program: &Program, script: &[&str]) -> Vec<Outcome> {
                 None => program.run(&words(line)),
             })
             .collect();
-        outcomes.push(Program::new("conntrack").run(&["-L", "-o", "extended"]));
+        outcomes.push(Program::new("conntrack").run(&["-L", "-o", "extended,labels"]));
         // The banner is that of this program, whoever made the table.
         outcomes.last_mut().expect("one at least").stderr.clear();
         outcomes
@@ -173,7 +176,7 @@ fn scripts() {
     let mut report = Report::new("scripts");
     for (name, text) in SCRIPTS {
         let script: Vec<&str> = text.lines().map(str::trim).collect();
-        let (theirs, ours) = (play(&both.theirs, &script), play(&both.ours, &script));
+        let (theirs, ours) = (play(&both.theirs, &script, true), play(&both.ours, &script, true));
         for (at, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             let line = script.get(at).copied().unwrap_or("the table at the end");
             report.outcomes(&format!("{line}   ({name}, line {})", at + 1), theirs, ours);

@@ -16,6 +16,7 @@ mod compare;
 mod differences;
 mod events;
 mod helpers;
+mod histories;
 mod line;
 mod link;
 mod options;
