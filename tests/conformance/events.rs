@@ -270,12 +270,20 @@ fn both_keep_silent() {
     report.finish();
 }
 
-/// The helpers' expectations come and go: an FTP transfer that fetches, one that does not, a TFTP request, a flush.
+/// The helpers' expectations come and go: an FTP transfer that fetches, one that does not, TFTP requests
+/// in both families, expectations by hand, a flush.
 #[test]
 fn expectations_come_and_go() {
     let both = Both::new();
     let mut report = Report::new("events of expectations");
-    for line in ["-E expect", "-E expect -o xml", "-E expect -o timestamp"] {
+    for line in [
+        "-E expect",
+        "-E expect -o xml",
+        "-E expect -o timestamp",
+        "-E expect -o xml,timestamp",
+        "-E expect -o save",
+        "-E expect -o extended,id,ktimestamp,labels,userspace",
+    ] {
         let [theirs, ours] = Namespace::run(|namespace| {
             let listeners = [&both.theirs, &both.ours].map(|program| Listener::start(program, line));
             Listener::wait_for(2);
@@ -283,7 +291,15 @@ fn expectations_come_and_go() {
             let ftp = socket("10.9.0.1", FTP);
             traffic.ftp(&ftp, &ftp, true);
             traffic.ftp(&ftp, &ftp, false);
-            traffic.tftp(&socket("10.9.0.1", TFTP));
+            for (address, whole) in
+                [("10.9.0.1", "255.255.255.255"), ("2001:db8:9::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]
+            {
+                traffic.tftp_from(&socket(address, 7001), &socket(address, TFTP));
+                // By hand: it takes the place of what the helper expects.
+                Program::new("conntrack").must(&words(&format!(
+                    "-I expect -t 300 -p udp -s {address} -d {address} --sport 7001 --dport 6969 --tuple-src {address} --tuple-dst {address} --tuple-port-src 0 --tuple-port-dst 5001 --mask-src {whole} --mask-dst {whole} --mask-port-src 0 --mask-port-dst 65535"
+                )));
+            }
             Program::new("conntrack").must(&["-F", "expect"]);
             settle();
             listeners.map(|listener| steady(listener.end(Signal::SIGINT)))
