@@ -17,6 +17,7 @@ mod differences;
 mod events;
 mod helpers;
 mod histories;
+mod legality;
 mod line;
 mod link;
 mod options;
