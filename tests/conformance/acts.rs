@@ -19,6 +19,11 @@ struct Did {
     left: usize,
 }
 
+/// Lines of output, error text, status, and entries that are left.
+const fn did(lines: usize, stderr: &'static str, status: i32, left: usize) -> Did {
+    Did { lines, stderr, status, left }
+}
+
 /// One intended difference.
 #[derive(Debug)]
 struct Act {
@@ -45,6 +50,11 @@ const LABELLED: &[&str] = &[
     "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 2 --dport 53 --label-add first",
 ];
 
+const SCTP: &[&str] =
+    &["-I -t 600 -p sctp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 2 --state ESTABLISHED --orig-vtag 5 --reply-vtag 6"];
+const FIXED: &[&str] = &["-I -t 600 -u FIXED_TIMEOUT -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53"];
+
+const GOES_ON: &str = "1.4.7 tells a refusal without its banner and goes on as if it had been none";
 const NONE_DELETED: &str = "BANNER 0 flow entries have been deleted.\n";
 
 const ACTS: &[Act] = &[
@@ -53,8 +63,8 @@ const ACTS: &[Act] = &[
         line: "-D -u UNREPLIED",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 8, stderr: "BANNER 8 flow entries have been deleted.\n", status: 0, left: 0 },
-        ours: Did { lines: 7, stderr: "BANNER 7 flow entries have been deleted.\n", status: 0, left: 1 },
+        theirs: did(8, "BANNER 8 flow entries have been deleted.\n", 0, 0),
+        ours: did(7, "BANNER 7 flow entries have been deleted.\n", 0, 1),
         reason: "conntrack asks the kernel for no status and does not compare one that is negated",
     },
     Act {
@@ -62,8 +72,8 @@ const ACTS: &[Act] = &[
         line: "-D -u !ASSURED",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 8, stderr: "BANNER 8 flow entries have been deleted.\n", status: 0, left: 0 },
-        ours: Did { lines: 6, stderr: "BANNER 6 flow entries have been deleted.\n", status: 0, left: 2 },
+        theirs: did(8, "BANNER 8 flow entries have been deleted.\n", 0, 0),
+        ours: did(6, "BANNER 6 flow entries have been deleted.\n", 0, 2),
         reason: "conntrack asks the kernel for no status and does not compare one that is negated",
     },
     Act {
@@ -71,8 +81,8 @@ const ACTS: &[Act] = &[
         line: "-D -u UNSET",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 8, stderr: "BANNER 8 flow entries have been deleted.\n", status: 0, left: 0 },
-        ours: Did { lines: 6, stderr: "BANNER 6 flow entries have been deleted.\n", status: 0, left: 2 },
+        theirs: did(8, "BANNER 8 flow entries have been deleted.\n", 0, 0),
+        ours: did(6, "BANNER 6 flow entries have been deleted.\n", 0, 2),
         reason: "in conntrack a status that names no bit narrows nothing; saved lines describe by it the flows without any",
     },
     Act {
@@ -80,8 +90,8 @@ const ACTS: &[Act] = &[
         line: "-D -u ASSURED,!SEEN_REPLY",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 2, stderr: "BANNER 2 flow entries have been deleted.\n", status: 0, left: 6 },
-        ours: Did { lines: 1, stderr: "BANNER 1 flow entries have been deleted.\n", status: 0, left: 7 },
+        theirs: did(2, "BANNER 2 flow entries have been deleted.\n", 0, 6),
+        ours: did(1, "BANNER 1 flow entries have been deleted.\n", 0, 7),
         reason: "conntrack asks the kernel for no status and does not compare one that is negated",
     },
     Act {
@@ -89,18 +99,18 @@ const ACTS: &[Act] = &[
         line: "-D -u SRC_NAT",
         then: "-L",
         which: Which::Every,
-        theirs: Did {
-            lines: 8,
-            stderr: "WARNING: ignoring SRC_NAT, use --src-nat instead\nBANNER 8 flow entries have been deleted.\n",
-            status: 0,
-            left: 0,
-        },
-        ours: Did {
-            lines: 0,
-            stderr: "WARNING: ignoring SRC_NAT, use --src-nat instead\nBANNER status `SRC_NAT' names no bit to compare, so that it would not narrow what is deleted; leave -u out to delete regardless\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
-            status: 2,
-            left: 8,
-        },
+        theirs: did(
+            8,
+            "WARNING: ignoring SRC_NAT, use --src-nat instead\nBANNER 8 flow entries have been deleted.\n",
+            0,
+            0,
+        ),
+        ours: did(
+            0,
+            "WARNING: ignoring SRC_NAT, use --src-nat instead\nBANNER status `SRC_NAT' names no bit to compare, so that it would not narrow what is deleted; leave -u out to delete regardless\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            2,
+            8,
+        ),
         reason: "a name that is ignored would leave nothing to select by: refused",
     },
     Act {
@@ -108,8 +118,8 @@ const ACTS: &[Act] = &[
         line: "-D -t 5",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 8, stderr: "BANNER 8 flow entries have been deleted.\n", status: 0, left: 0 },
-        ours: Did { lines: 0, stderr: NONE_DELETED, status: 1, left: 8 },
+        theirs: did(8, "BANNER 8 flow entries have been deleted.\n", 0, 0),
+        ours: did(0, NONE_DELETED, 1, 8),
         reason: "conntrack compares the timeout only if something else is compared too",
     },
     Act {
@@ -117,8 +127,8 @@ const ACTS: &[Act] = &[
         line: "-D -p gre --srckey 1",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 2, stderr: "BANNER 2 flow entries have been deleted.\n", status: 0, left: 6 },
-        ours: Did { lines: 1, stderr: "BANNER 1 flow entries have been deleted.\n", status: 0, left: 7 },
+        theirs: did(2, "BANNER 2 flow entries have been deleted.\n", 0, 6),
+        ours: did(1, "BANNER 1 flow entries have been deleted.\n", 0, 7),
         reason: "conntrack takes the keys of GRE and does not compare them",
     },
     Act {
@@ -126,8 +136,8 @@ const ACTS: &[Act] = &[
         line: "-D -n 2001:db8::99",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 1, stderr: "BANNER 1 flow entries have been deleted.\n", status: 0, left: 7 },
-        ours: Did { lines: 0, stderr: NONE_DELETED, status: 1, left: 8 },
+        theirs: did(1, "BANNER 1 flow entries have been deleted.\n", 0, 7),
+        ours: did(0, NONE_DELETED, 1, 8),
         reason: "conntrack takes an IPv6 address and does not compare it",
     },
     Act {
@@ -135,8 +145,8 @@ const ACTS: &[Act] = &[
         line: "-D -g",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 1, stderr: "BANNER 1 flow entries have been deleted.\n", status: 0, left: 7 },
-        ours: Did { lines: 0, stderr: NONE_DELETED, status: 1, left: 8 },
+        theirs: did(1, "BANNER 1 flow entries have been deleted.\n", 0, 7),
+        ours: did(0, NONE_DELETED, 1, 8),
         reason: "conntrack compares type and code of ICMP as ports, and so takes source NAT for destination NAT",
     },
     Act {
@@ -144,8 +154,8 @@ const ACTS: &[Act] = &[
         line: "-F -f ipv6",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER connection tracking table has been emptied.\n", status: 0, left: 0 },
-        ours: Did { lines: 0, stderr: "BANNER connection tracking table has been emptied.\n", status: 0, left: 7 },
+        theirs: did(0, "BANNER connection tracking table has been emptied.\n", 0, 0),
+        ours: did(0, "BANNER connection tracking table has been emptied.\n", 0, 7),
         reason: "conntrack leaves out the version by which the kernel knows that the family counts",
     },
     Act {
@@ -153,8 +163,8 @@ const ACTS: &[Act] = &[
         line: "-I -t 600 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 1 -s 10.0.0.1 -d 10.1.0.1",
         then: "-L -p icmp -s 10.0.0.1",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER Operation failed: invalid parameters\n", status: 1, left: 0 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 1 },
+        theirs: did(0, "BANNER Operation failed: invalid parameters\n", 1, 0),
+        ours: did(0, "BANNER 1 flow entries have been created.\n", 0, 1),
         reason: "conntrack looks for the type of the reply before it knows the family",
     },
     Act {
@@ -162,8 +172,8 @@ const ACTS: &[Act] = &[
         line: "-I -t 600 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 1 -r 10.1.0.1 -q 10.0.0.1",
         then: "-L -p 0",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 1 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 0 },
+        theirs: did(0, "BANNER 1 flow entries have been created.\n", 0, 1),
+        ours: did(0, "BANNER 1 flow entries have been created.\n", 0, 0),
         reason: "conntrack forgets the protocol where only one direction has addresses and the other has the numbers",
     },
     Act {
@@ -171,8 +181,8 @@ const ACTS: &[Act] = &[
         line: "-I -t 600 -p udp -r 10.1.0.1 -q 10.0.0.1 --sport 1 --dport 53",
         then: "-L -p 0",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 1 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 0 },
+        theirs: did(0, "BANNER 1 flow entries have been created.\n", 0, 1),
+        ours: did(0, "BANNER 1 flow entries have been created.\n", 0, 0),
         reason: "conntrack forgets the protocol where only one direction has addresses and the other has the numbers",
     },
     Act {
@@ -180,8 +190,8 @@ const ACTS: &[Act] = &[
         line: "-I -t 600 -p icmpv6 -r ::1 -q ::2 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 1",
         then: "-L -p icmpv6",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER Operation failed: invalid parameters\n", status: 1, left: 0 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 1 },
+        theirs: did(0, "BANNER Operation failed: invalid parameters\n", 1, 0),
+        ours: did(0, "BANNER 1 flow entries have been created.\n", 0, 1),
         reason: "conntrack looks for the type of the reply before it knows the family",
     },
     Act {
@@ -189,8 +199,8 @@ const ACTS: &[Act] = &[
         line: "-G -s 10.0.0.1 -d 10.1.0.1 -p udp --reply-port-src 53 --reply-port-dst 1",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER Operation failed: Success\n", status: 1, left: 8 },
-        ours: Did { lines: 0, stderr: "BANNER Operation failed: such conntrack doesn't exist\n", status: 1, left: 8 },
+        theirs: did(0, "BANNER Operation failed: Success\n", 1, 8),
+        ours: did(0, "BANNER Operation failed: such conntrack doesn't exist\n", 1, 8),
         reason: "conntrack says that it failed because of success",
     },
     Act {
@@ -198,8 +208,8 @@ const ACTS: &[Act] = &[
         line: "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53 -m 5 -u ASSURED",
         then: "-L -s 10.8.0.1 -m 5",
         which: Which::Old,
-        theirs: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 0 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been created.\n", status: 0, left: 1 },
+        theirs: did(0, "BANNER 1 flow entries have been created.\n", 0, 0),
+        ours: did(0, "BANNER 1 flow entries have been created.\n", 0, 1),
         reason: "in 1.4.7 a status after a mark overwrites the mark",
     },
     Act {
@@ -207,13 +217,8 @@ const ACTS: &[Act] = &[
         line: "-U -s 10.8.0.1 -m 7",
         then: "-L -m 7",
         which: Which::Every,
-        theirs: Did {
-            lines: 0,
-            stderr: "Operation failed: No such file or directory\nBANNER 0 flow entries have been updated.\n",
-            status: 1,
-            left: 0,
-        },
-        ours: Did { lines: 1, stderr: "BANNER 1 flow entries have been updated.\n", status: 0, left: 1 },
+        theirs: did(0, "Operation failed: No such file or directory\nBANNER 0 flow entries have been updated.\n", 1, 0),
+        ours: did(1, "BANNER 1 flow entries have been updated.\n", 0, 1),
         reason: "conntrack leaves the zone out of what it asks for (1.4.9 does not tell that nothing was found)",
     },
     Act {
@@ -221,13 +226,13 @@ const ACTS: &[Act] = &[
         line: "-U -p udp -m 7",
         then: "-L -m 7",
         which: Which::Old,
-        theirs: Did {
-            lines: 0,
-            stderr: "Operation failed: Operation not supported\nBANNER Operation failed: Operation not supported\n",
-            status: 1,
-            left: 0,
-        },
-        ours: Did { lines: 5, stderr: "BANNER 5 flow entries have been updated.\n", status: 0, left: 5 },
+        theirs: did(
+            0,
+            "Operation failed: Operation not supported\nBANNER Operation failed: Operation not supported\n",
+            1,
+            0,
+        ),
+        ours: did(5, "BANNER 5 flow entries have been updated.\n", 0, 5),
         reason: "1.4.7 cannot update without a family",
     },
     Act {
@@ -235,8 +240,8 @@ const ACTS: &[Act] = &[
         line: "-U -s 10.8.0.1 -m 7",
         then: "-L -m 7",
         which: Which::Old,
-        theirs: Did { lines: 1, stderr: "BANNER 2 flow entries have been updated.\n", status: 0, left: 2 },
-        ours: Did { lines: 2, stderr: "BANNER 2 flow entries have been updated.\n", status: 0, left: 2 },
+        theirs: did(1, "BANNER 2 flow entries have been updated.\n", 0, 2),
+        ours: did(2, "BANNER 2 flow entries have been updated.\n", 0, 2),
         reason: "of several updates 1.4.7 prints the first",
     },
     Act {
@@ -244,8 +249,8 @@ const ACTS: &[Act] = &[
         line: "-A -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53 -m 7",
         then: "-L -m 7",
         which: Which::Old,
-        theirs: Did { lines: 0, stderr: "BANNER 0 flow entries have been added.\n", status: 0, left: 0 },
-        ours: Did { lines: 0, stderr: "BANNER 1 flow entries have been added.\n", status: 0, left: 1 },
+        theirs: did(0, "BANNER 0 flow entries have been added.\n", 0, 0),
+        ours: did(0, "BANNER 1 flow entries have been added.\n", 0, 1),
         reason: "in 1.4.7 -A leaves an entry that exists as it is",
     },
     Act {
@@ -253,22 +258,17 @@ const ACTS: &[Act] = &[
         line: "-U -s 10.8.0.1 -p udp --sport 1 -u EXPECTED",
         then: "-L -u EXPECTED",
         which: Which::Old,
-        theirs: Did {
-            lines: 1,
-            stderr: "Operation failed: Device or resource busy\nBANNER 1 flow entries have been updated.\n",
-            status: 0,
-            left: 0,
-        },
-        ours: Did { lines: 0, stderr: "BANNER Operation failed: Device or resource busy\n", status: 1, left: 0 },
-        reason: "1.4.7 tells a refusal without its banner and goes on as if it had been none",
+        theirs: did(1, "Operation failed: Device or resource busy\nBANNER 1 flow entries have been updated.\n", 0, 0),
+        ours: did(0, "BANNER Operation failed: Device or resource busy\n", 1, 0),
+        reason: GOES_ON,
     },
     Act {
         before: TWO,
         line: "-D --id 5",
         then: "-L",
         which: Which::Old,
-        theirs: Did { lines: 0, stderr: "", status: 139, left: 10 },
-        ours: Did { lines: 0, stderr: NONE_DELETED, status: 1, left: 10 },
+        theirs: did(0, "", 139, 10),
+        ours: did(0, NONE_DELETED, 1, 10),
         reason: "the long option has an optional value in 1.4.7, which crashes",
     },
     Act {
@@ -276,8 +276,8 @@ const ACTS: &[Act] = &[
         line: "-D -i abc",
         then: "-L",
         which: Which::Old,
-        theirs: Did { lines: 0, stderr: NONE_DELETED, status: 1, left: 10 },
-        ours: Did { lines: 0, stderr: "BANNER unexpected value 'abc' with -i option\n", status: 1, left: 10 },
+        theirs: did(0, NONE_DELETED, 1, 10),
+        ours: did(0, "BANNER unexpected value 'abc' with -i option\n", 1, 10),
         reason: VALUE,
     },
     Act {
@@ -285,8 +285,8 @@ const ACTS: &[Act] = &[
         line: "-U -s 10.8.0.1 -p udp --sport 1 --label-del last",
         then: "-L -l first",
         which: Which::Every,
-        theirs: Did { lines: 1, stderr: "BANNER 1 flow entries have been updated.\n", status: 0, left: 1 },
-        ours: Did { lines: 1, stderr: "BANNER 1 flow entries have been updated.\n", status: 0, left: 2 },
+        theirs: did(1, "BANNER 1 flow entries have been updated.\n", 0, 1),
+        ours: did(1, "BANNER 1 flow entries have been updated.\n", 0, 2),
         reason: "conntrack sends a mask as long as all labels, by which the kernel keeps only what is in it",
     },
     Act {
@@ -294,13 +294,13 @@ const ACTS: &[Act] = &[
         line: "-D -M /etc/xtables/connlabel.conf -l first",
         then: "-L",
         which: Which::Old,
-        theirs: Did {
-            lines: 0,
-            stderr: "BANNER unknown option `-M'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
-            status: 2,
-            left: 10,
-        },
-        ours: Did { lines: 2, stderr: "BANNER 2 flow entries have been deleted.\n", status: 0, left: 8 },
+        theirs: did(
+            0,
+            "BANNER unknown option `-M'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            2,
+            10,
+        ),
+        ours: did(2, "BANNER 2 flow entries have been deleted.\n", 0, 8),
         reason: "the label map can be named since 1.4.9",
     },
     Act {
@@ -308,27 +308,17 @@ const ACTS: &[Act] = &[
         line: "-U -s 10.8.0.1 -p udp --sport 1 --label-add first",
         then: "-L -s 10.8.0.1",
         which: Which::Old,
-        theirs: Did {
-            lines: 1,
-            stderr: "Operation failed: No space left on device\nBANNER 1 flow entries have been updated.\n",
-            status: 0,
-            left: 2,
-        },
-        ours: Did { lines: 0, stderr: "BANNER 0 flow entries have been updated.\n", status: 1, left: 2 },
-        reason: "1.4.7 tells a refusal without its banner and goes on as if it had been none",
+        theirs: did(1, "Operation failed: No space left on device\nBANNER 1 flow entries have been updated.\n", 0, 2),
+        ours: did(0, "BANNER 0 flow entries have been updated.\n", 1, 2),
+        reason: GOES_ON,
     },
     Act {
         before: TWO,
         line: "-R - << -D -p udp --sport 1 -s 10.8.0.1 -o save; -D -p udp --sport 2 -s 10.8.0.1 -o xml",
         then: "-L",
         which: Which::Every,
-        theirs: Did {
-            lines: 0,
-            stderr: "BANNER cannot combine save output with any other output type, use -o save only\n",
-            status: 1,
-            left: 10,
-        },
-        ours: Did { lines: 2, stderr: "", status: 0, left: 8 },
+        theirs: did(0, "BANNER cannot combine save output with any other output type, use -o save only\n", 1, 10),
+        ours: did(2, "", 0, 8),
         reason: "in conntrack the output of any line is that of all: here it refuses two that each line may have",
     },
     Act {
@@ -336,8 +326,8 @@ const ACTS: &[Act] = &[
         line: "-R - << -U -s 10.8.0.1 -p udp --sport 1 -m 7; -U -s 10.8.0.1 -p udp --sport 2 -m 9",
         then: "-L -m 7",
         which: Which::Every,
-        theirs: Did { lines: 1, stderr: "", status: 0, left: 0 },
-        ours: Did { lines: 2, stderr: "", status: 0, left: 1 },
+        theirs: did(1, "", 0, 0),
+        ours: did(2, "", 0, 1),
         reason: "in conntrack the last line's mark is that of all lines",
     },
     Act {
@@ -345,8 +335,8 @@ const ACTS: &[Act] = &[
         line: "-R - << -U -s 10.8.0.1 -p udp --sport 1 -m 7; -D -p 99",
         then: "-L -m 7",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "", status: 0, left: 0 },
-        ours: Did { lines: 1, stderr: "", status: 0, left: 1 },
+        theirs: did(0, "", 0, 0),
+        ours: did(1, "", 0, 1),
         reason: "in conntrack the last line's mark is that of all lines",
     },
     Act {
@@ -354,8 +344,8 @@ const ACTS: &[Act] = &[
         line: "-R - << -D -l last; -D -l first",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "", status: 139, left: 8 },
-        ours: Did { lines: 2, stderr: "", status: 0, left: 8 },
+        theirs: did(0, "", 139, 8),
+        ours: did(2, "", 0, 8),
         reason: "conntrack crashes",
     },
     Act {
@@ -363,13 +353,13 @@ const ACTS: &[Act] = &[
         line: "-L -p icmp -p tcp --icmp-type 3",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER 0 flow entries have been shown.\n", status: 0, left: 8 },
-        ours: Did {
-            lines: 0,
-            stderr: "BANNER unknown option `--icmp-type'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
-            status: 2,
-            left: 8,
-        },
+        theirs: did(0, "BANNER 0 flow entries have been shown.\n", 0, 8),
+        ours: did(
+            0,
+            "BANNER unknown option `--icmp-type'\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            2,
+            8,
+        ),
         reason: "options of an earlier protocol are unknown, not passed over in silence",
     },
     Act {
@@ -377,9 +367,55 @@ const ACTS: &[Act] = &[
         line: "-L -j 203.0.113.7 -m 0",
         then: "-L",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "BANNER 0 flow entries have been shown.\n", status: 0, left: 8 },
-        ours: Did { lines: 2, stderr: "BANNER 2 flow entries have been shown.\n", status: 0, left: 8 },
+        theirs: did(0, "BANNER 0 flow entries have been shown.\n", 0, 8),
+        ours: did(2, "BANNER 2 flow entries have been shown.\n", 0, 8),
         reason: "in conntrack the address also becomes the source address that is asked for",
+    },
+    Act {
+        before: SCTP,
+        line: "-U -s 10.8.0.1 -p sctp --state CLOSED",
+        then: "-L -s 10.8.0.1",
+        which: Which::Old,
+        theirs: did(1, "Operation failed: invalid parameters\nBANNER 1 flow entries have been updated.\n", 0, 1),
+        ours: did(0, "BANNER Operation failed: invalid parameters\n", 1, 1),
+        reason: GOES_ON,
+    },
+    Act {
+        before: SCTP,
+        line: "-U -s 10.8.0.1 -p sctp --orig-vtag 7 -m 9",
+        then: "-L -s 10.8.0.1",
+        which: Which::Old,
+        theirs: did(1, "Operation failed: invalid parameters\nBANNER 1 flow entries have been updated.\n", 0, 1),
+        ours: did(0, "BANNER Operation failed: invalid parameters\n", 1, 1),
+        reason: GOES_ON,
+    },
+    Act {
+        before: FIXED,
+        line: "-U -s 10.8.0.1 -p udp -t 5",
+        then: "-L -s 10.8.0.1",
+        which: Which::Old,
+        theirs: did(
+            1,
+            "Operation failed: sorry, you must be root or get CAP_NET_ADMIN capability to do this\nBANNER 1 flow entries have been updated.\n",
+            0,
+            1,
+        ),
+        ours: did(
+            0,
+            "BANNER Operation failed: sorry, you must be root or get CAP_NET_ADMIN capability to do this\n",
+            1,
+            1,
+        ),
+        reason: GOES_ON,
+    },
+    Act {
+        before: LABELLED,
+        line: "-U -s 10.8.0.1 -p udp --sport 1 --label-add beyond",
+        then: "-L -s 10.8.0.1",
+        which: Which::Every,
+        theirs: did(1, "BANNER 1 flow entries have been updated.\n", 0, 2),
+        ours: did(0, "BANNER Operation failed: Numerical result out of range\n", 1, 2),
+        reason: "conntrack cuts off a label beyond those that the flow has room for, and says that it is set",
     },
 ];
 
@@ -440,8 +476,8 @@ fn files_with_labels() {
         line: "-R - << -D -l last; -I -t 600 -p 50 -s 10.8.0.1 -d 10.1.0.1 --label-add five; -U -l first -s 10.8.0.1 -m 7",
         then: "-L -s 10.8.0.1",
         which: Which::Every,
-        theirs: Did { lines: 0, stderr: "", status: 0, left: 0 },
-        ours: Did { lines: 0, stderr: "", status: 0, left: 0 },
+        theirs: did(0, "", 0, 0),
+        ours: did(0, "", 0, 0),
         reason: "conntrack crashes",
     };
     let (outcome, _) = play(&both.theirs, &act);

@@ -67,6 +67,82 @@ const SCRIPTS: &[(&str, &str)] = &[
          -D",
     ),
     (
+        "labels",
+        "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 1 --dport 53 --label-add beyond
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 2 --dport 53 --label-add first --label-add beyond
+         -A -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 4 --dport 53 --label-add beyond
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 3 --dport 53 --label-add first --label-add hundred
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53
+         -U -s 10.0.0.1 -p udp --sport 3 --label-del beyond
+         -U -s 10.0.0.1 -p udp --sport 3 --label-del beyond --label-del first
+         -U -s 10.0.0.1 -p udp --sport 5 --label-del beyond
+         -U -s 10.0.0.1 -p udp --sport 5 --label-del
+         -U -s 10.0.0.1 -p udp --sport 5 --label-del -m 5
+         -U -s 10.0.0.1 -p udp --sport 5 --label-add first -o save
+         -U -s 10.0.0.1 -p udp --sport 5 --label-add first -o extended
+         -U -s 10.0.0.1 -p udp -l hundred --label-add five
+         -U -s 10.0.0.1 -p udp -l last --label-del
+         -U -s 10.0.0.1 -p udp --sport 3 --label-del five --label-del five -m 6
+         -L -l beyond
+         -L -l first -o labels
+         -G -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 3 --dport 53 -l hundred
+         -G -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 3 --dport 53 -l last
+         -D -l first -o labels
+         -L -o labels",
+    ),
+    (
+        "tags, states and timeouts that are fixed",
+        "-I -t 600 -p sctp -s 10.0.0.1 -d 10.1.0.1 --sport 3 --dport 53 --state ESTABLISHED --orig-vtag 5 --reply-vtag 6
+         -U -s 10.0.0.1 -p sctp --orig-vtag 7 --reply-vtag 8
+         -U -s 10.0.0.1 -p sctp --state ESTABLISHED --orig-vtag 7 --reply-vtag 8
+         -U -s 10.0.0.1 -p sctp --state CLOSED --orig-vtag 7 --reply-vtag 8
+         -L -o save
+         -I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 3 --dport 53 --state ESTABLISHED -u FIXED_TIMEOUT
+         -U -s 10.0.0.1 -p tcp -m 5
+         -U -s 10.0.0.1 -p tcp -u SEEN_REPLY
+         -U -s 10.0.0.1 -p tcp -u UNSET -m 5
+         -U -s 10.0.0.1 -p tcp -u OFFLOAD
+         -U -s 10.0.0.1 -p tcp -u HW_OFFLOAD -m 6
+         -I -t 600 -p 50 -s ::1 -d ::2 -u FIXED_TIMEOUT
+         -U -s ::1 -u ASSURED,FIXED_TIMEOUT
+         -U -r ::2 -m 8
+         -U -q ::1 -m 9 -o save
+         -U -s ::/64 -m 10/6
+         -U -s ::1 -n -m 11
+         -I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53
+         -U -s 10.0.0.1 -p udp --sport 5 -t 0
+         -I -t 5 -p udp -s ::1 -d ::2 --sport 3 --dport 4 -u EXPECTED
+         -I -t -1 -p udp -s ::1 -d ::2 --sport 4 --dport 4
+         -I -t abc -p udp -s ::1 -d ::2 --sport 5 --dport 4
+         -L",
+    ),
+    (
+        "tuples that are given in part, or derived",
+        "-I -t 600 -p icmp -s 10.0.0.1 -d 10.1.0.1 -r 10.1.0.1 -q 10.0.0.1 --icmp-type 8 --icmp-code 0 --icmp-id 1
+         -I -t 600 -p icmpv6 -s ::1 -d ::2 --icmpv6-type 135 --icmpv6-code 0 --icmpv6-id 1
+         -I -t 600 -p icmp -s ::1 -d ::2 --icmp-type 8 --icmp-code 0 --icmp-id 1
+         -I -t 600 -p icmpv6 -s 1.1.1.1 -d 1.1.1.2 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 1
+         -I -t 600 -p udp -s 1.1.1.1 -d 1.1.1.2 -r 1.1.1.1 -q 1.1.1.3 --sport 3 --dport 4
+         -I -t 600 -p udp -s 1.1.1.1 -d 1.1.1.2 -r 1.1.1.2 -q 1.1.1.3 --sport 3 --dport 4 --reply-port-src 5 --reply-port-dst 6
+         -I -t 600 -p 50 -s 1.1.1.1 -d 1.1.1.2 -r 1.1.1.2 -q 1.1.1.3
+         -I -t 600 -p gre -s 1.1.1.1 -d 1.1.1.2 -r 1.1.1.2 -q 1.1.1.3 --srckey 1 --dstkey 2
+         -I -t 600 -p gre -s ::1 -d ::2 --reply-key-src 7 --reply-key-dst 8
+         -I -t 600 -p sctp -r 1.1.1.1 -q 1.1.1.2 --reply-port-src 3 --reply-port-dst 4 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2
+         -I -t 600 -p tcp -s ::1 -d ::2 --reply-port-src 3 --reply-port-dst 4 --state LISTEN
+         -I -t 600 -p dccp -s ::1 -d ::2 --sport 3 --dport 4 --state OPEN --role server
+         -I -t 600 -p udp -s ::1 -d ::2 --sport 3 --dport 4 --orig-zone 5 --reply-zone 6
+         -I -t 600 -p udp -s ::1 -d ::2 --sport 3 --dport 4 -w 5 --reply-zone 6
+         -I -t 600 -p udp -s ::1 -d ::2 --sport 3 --dport 4 -w 5 --orig-zone 5
+         -I -t 600 -p udp -s ::3 -d ::2 --sport 3 --dport 4 -g -n ::5
+         -I -t 600 -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 3 --dport 4 -g 0.0.0.0:5
+         -I -t 600 -p udplite -s 1.1.1.1 -d 2.2.2.2 --sport 3 --dport 4 -g 3.3.3.3:5
+         -I -t 600 -p gre -s 1.1.1.4 -d 2.2.2.2 --srckey 3 --dstkey 4 -n 3.3.3.3:5
+         -I -t 600 -p icmp -s 1.1.1.1 -d 2.2.2.2 --icmp-type 13 --icmp-code 0 -n 3.3.3.3:5
+         -A -t 600 -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 3 --dport 4 -m 5/3 -w 7
+         -L -o extended
+         -L -o save",
+    ),
+    (
         "expectations",
         "-L expect\n-F expect\n-C expect\n-D expect -p udp -s 1.1.1.1 -d 2.2.2.2 --sport 1 --dport 2 --reply-port-src 1 --reply-port-dst 2",
     ),
@@ -270,6 +346,47 @@ fn lines_of_a_file_keep_their_own_output() {
             assert!(as_wanted && text.lines().count() == 2, "{}: {starts:?}\n{text}", program.path.display());
         }
     }
+}
+
+/// `-i` names one entry: as a filter of a lookup, of an update and of a deletion.
+#[test]
+fn entries_by_their_id() {
+    let both = Both::new();
+    let mut report = Report::new("ids");
+    Namespace::run(|namespace| {
+        let lines =
+            ["1", "2"].map(|port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53"));
+        let id = |port: &str| {
+            let listed = Program::new("conntrack").must(&["-L", "-p", "udp", "--sport", port, "-o", "id"]);
+            listed.trim_end().split_once(" id=").expect("an id").1.to_owned()
+        };
+        entries::load(namespace, &lines);
+        let first = id("1");
+        let lookup = "-G -p udp -s 10.0.0.1 -d 10.1.0.1 --sport";
+        for line in [
+            format!("{lookup} 1 --dport 53 -i {first}"),
+            format!("{lookup} 1 --dport 53 --id={first}"),
+            format!("{lookup} 2 --dport 53 -i {first}"),
+            format!("{lookup} 1 --dport 53 -i 5 -o xml"),
+            "-D -i 5".into(),
+            "-U -f ipv4 -i 5 -m 7".into(),
+            format!("-D -i {first} -p tcp"),
+            format!("-U -s 10.0.0.1 -p udp --sport 2 -i {first} -m 7"),
+        ] {
+            report.words(namespace, &Setting::default(), &line);
+        }
+        // What changes the entry is done by each program to an entry of the same description.
+        for act in ["-U -f ipv4 -m 7 -i ", "-D -i "] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                Program::new("conntrack").must(&["-F"]);
+                entries::load(namespace, &lines);
+                program.run(&words(&format!("{act}{}", id("1"))))
+            });
+            assert_eq!(ours.text().lines().count(), 1, "{act}");
+            report.outcomes(act, &theirs, &ours);
+        }
+    });
+    report.finish();
 }
 
 /// Under its own name flowgate says in which line of a file it failed, whether in reading or in carrying out.
