@@ -323,15 +323,6 @@ const ACTS: &[Act] = &[
     },
     Act {
         before: TWO,
-        line: "-R - << -U -s 10.8.0.1 -p udp --sport 1 -m 7; -U -s 10.8.0.1 -p udp --sport 2 -m 9",
-        then: "-L -m 7",
-        which: Which::Every,
-        theirs: did(1, "", 0, 0),
-        ours: did(2, "", 0, 1),
-        reason: "in conntrack the last line's mark is that of all lines",
-    },
-    Act {
-        before: TWO,
         line: "-R - << -U -s 10.8.0.1 -p udp --sport 1 -m 7; -D -p 99",
         then: "-L -m 7",
         which: Which::Every,

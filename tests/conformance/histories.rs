@@ -189,20 +189,24 @@ impl History {
         }
     }
 
-    /// Lines for `-R`: no labels and one update, for the sake of what conntrack makes of more.
+    /// Lines for `-R`: no labels and one update, for the sake of what conntrack makes of more. The update comes last: 1.4.7
+    /// leaves an acknowledgement of it unread, which a later deletion takes for its own, and fails if the clock's second has
+    /// changed meanwhile (`Protocol error`).
     fn file(&mut self) -> String {
         let mut lines = vec!["# a file".to_owned()];
         for _ in 0..1 + self.random.below(7) {
-            let line = match self.random.below(6) {
+            let line = match self.random.below(5) {
                 0..=2 => self.create("-A", false),
                 3 => self.create("conntrack -I", false),
-                4 => self.update(true),
                 _ => self.delete(),
             };
-            let second_update = line.starts_with("-U") && lines.iter().any(|line| line.starts_with("-U"));
-            if !line.contains(" -l ") && !second_update {
+            if !line.contains(" -l ") {
                 lines.push(line);
             }
+        }
+        if self.random.chance(1, 2) {
+            let update = self.update(true);
+            lines.push(update);
         }
         lines.push("-D -s 192.88.99.1 -p tcp".into());
         format!("{LOAD}{}", lines.join("; "))
@@ -252,7 +256,7 @@ impl History {
 fn random_histories() {
     let seed = Random::seed("FLOWGATE_SEED");
     println!("FLOWGATE_SEED={seed}");
-    let histories = std::env::var("FLOWGATE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let histories = std::env::var("FLOWGATE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
     // As `conntrack`: under its own name flowgate adds which line of a file failed.
     let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
     let mut report = Report::new(format!("random histories of FLOWGATE_SEED={seed}"));
