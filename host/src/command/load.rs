@@ -41,6 +41,7 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
             assembly: &assembly,
             stop: context.stop,
             sink: &mut *context.sink,
+            source: None,
             loading: true,
             done: &mut done,
         };
