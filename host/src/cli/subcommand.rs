@@ -253,6 +253,29 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_two_hyphens_is_a_classic_command_line() {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let file = || PathBuf::from("a.pcap");
+        let record =
+            |show, max_size, duration, command| Subcommand::Record { file: file(), show, max_size, duration, command };
+        assert_eq!(subcommand("record a.pcap"), record(false, None, None, Vec::new()));
+        assert_eq!(
+            subcommand("record --show --max-size 3k --duration 1.5 a.pcap -- -E -p tcp --show"),
+            record(true, Some(3072), Some(Duration::from_millis(1500)), words("-E -p tcp --show"))
+        );
+        let replay = |speed, command| Subcommand::Replay { file: file(), speed, command };
+        assert_eq!(subcommand("replay a.pcap -- -L"), replay(Speed::Max, words("-L")));
+        assert_eq!(subcommand("replay a.pcap --speed real"), replay(Speed::Times(1.0), Vec::new()));
+        assert!(error("replay a.pcap -L").to_string().contains("-L"));
+        for size in ["0", "-1", "k", "x", "1T", "99999999999G"] {
+            assert!(error(&format!("record a --max-size={size}")).to_string().contains("a size is"), "{size}");
+        }
+        for time in ["0", "-1", "nan", "x"] {
+            assert!(error(&format!("record a --duration={time}")).to_string().contains("a time is"), "{time}");
+        }
+    }
+
+    #[test]
     fn only_a_whole_name_at_the_front_counts() {
         for line in ["", "-L", "-L man", "ma", "mans", "complet bash", "foo man", "help", "--help"] {
             assert!(read(line).is_none(), "{line}");
@@ -278,7 +301,9 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        assert_eq!(synopses[1].usage, "man");
+        let usages: Vec<_> = synopses[1..].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

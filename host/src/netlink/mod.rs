@@ -11,7 +11,7 @@ pub mod socket;
 mod stop;
 mod sys;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod wire;
 
 pub use batch::{Batches, Fate};

@@ -4,7 +4,7 @@ use std::{collections::HashSet, io::Write};
 
 use super::{Kind, Note, RecordingError, Subject, Writer};
 use crate::{
-    netlink::{Content, Messages, Stop},
+    netlink::{Content, Messages, Stop, wire::MESSAGE_HEADER},
     pipeline::{
         programs::Programs,
         source::{Datagram, Source, SourceError},
@@ -107,8 +107,8 @@ impl<W: Write + Send> Recorder<W> {
         self.writer.flush()
     }
 
-    /// Writes a datagram.
-    fn write(&mut self, datagram: &mut Datagram) -> Result<(), RecordingError> {
+    /// Writes a datagram; `false` if the file would become too long.
+    fn write(&mut self, datagram: &mut Datagram) -> Result<bool, RecordingError> {
         if datagram.received == 0 {
             datagram.received = now();
         }
@@ -116,36 +116,60 @@ impl<W: Write + Send> Recorder<W> {
         if datagram.pause {
             self.unknown.clear();
             if self.pauses {
+                if !self.fits(&[Note::Pause.message()], None) {
+                    return Ok(false);
+                }
                 self.writer.note(&Note::Pause, time)?;
             }
             // Whoever reads the file while it grows sees what there is.
-            return self.writer.flush();
+            self.writer.flush()?;
+            return Ok(true);
         }
         if datagram.gap {
-            self.count.gaps += 1;
-            return self.writer.gap(time);
+            let fits = self.fits(&[], Some(MESSAGE_HEADER));
+            if fits {
+                self.count.gaps += 1;
+                self.writer.gap(time)?;
+            }
+            return Ok(fits);
         }
+        let (mut messages, mut notes, mut programs) = (0, Vec::new(), Vec::new());
         if datagram.namespace != self.namespace {
             self.namespace = datagram.namespace;
-            self.writer.note(&Note::Namespace(datagram.namespace), time)?;
+            notes.push(Note::Namespace(datagram.namespace).message());
         }
-        let mut ports = Vec::new();
         for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
-            if matches!(message.content(), Content::Netfilter(_)) {
-                self.count.messages += 1;
-                if self.kind == Kind::Events && message.port != 0 {
-                    ports.push(message.port);
-                }
+            if !matches!(message.content(), Content::Netfilter(_)) {
+                continue;
+            }
+            messages += 1;
+            if self.kind == Kind::Events
+                && message.port != 0
+                && let Some(name) = self.found(message.port)
+            {
+                notes.push(Note::Program { port: message.port, name: name.clone() }.message());
+                programs.push((message.port, name));
             }
         }
-        for port in ports {
-            if let Some(name) = self.found(port) {
-                self.writer.note(&Note::Program { port, name: name.clone() }, time)?;
-                datagram.programs.push((port, name));
+        datagram.programs = programs;
+        let fits = self.fits(&notes, Some(datagram.length));
+        if fits {
+            for note in notes {
+                self.writer.datagram(&note, time)?;
             }
+            self.count.messages += messages;
+            self.count.datagrams += 1;
+            self.writer.datagram(datagram.bytes(), time)?;
         }
-        self.count.datagrams += 1;
-        self.writer.datagram(datagram.bytes(), time)
+        Ok(fits)
+    }
+
+    /// Whether the file may become so much longer; if not, that is noted.
+    fn fits(&mut self, notes: &[Vec<u8>], datagram: Option<usize>) -> bool {
+        let lengths = notes.iter().map(Vec::len).chain(datagram);
+        let length = self.writer.length() + lengths.map(Writer::<W>::packet).sum::<u64>();
+        self.count.full |= self.most.is_some_and(|most| length > most);
+        !self.count.full
     }
 
     /// The name of the program behind a port, if it has just been found.
@@ -167,8 +191,7 @@ impl<W: Write + Send> Source for Recorder<W> {
         if self.ended {
             return Ok(false);
         }
-        datagram.received = 0;
-        datagram.programs.clear();
+        datagram.begin();
         match self.source.next(datagram) {
             Ok(true) => {}
             Ok(false) => {
@@ -181,14 +204,11 @@ impl<W: Write + Send> Source for Recorder<W> {
                 return Err(error);
             }
         }
-        let long = self.writer.length() + Writer::<W>::packet(datagram.length);
-        if !datagram.pause && self.most.is_some_and(|most| long > most) {
-            self.count.full = true;
+        let fits = self.write(datagram)?;
+        if !fits {
             self.end(None)?;
-            return Ok(false);
         }
-        self.write(datagram)?;
-        Ok(true)
+        Ok(fits)
     }
 
     fn live(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A recording as a source: datagrams as they were received, with the times, names and pauses that the file has.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed, Subject,
@@ -9,13 +9,15 @@ use crate::{
     model::event,
     netlink::{
         Content, Message, Messages, Stop, Subject as About,
-        wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, align},
+        wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
     },
     pipeline::source::{Datagram, Source, SourceError},
 };
 
 /// After how many packets the stop signal is looked at, where nothing is waited for.
 const LOOK: u32 = 64;
+/// How much later than the last one a datagram begins a new batch, in recordings that do not say where batches end.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What of a recording is wanted: what live sources leave to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +123,7 @@ impl Recording {
             programs: Vec::new(),
             namespace: None,
             shown: false,
+            last: 0,
             unlooked: 0,
         };
         RecordingSource { recording: self, player, ended: false }
@@ -151,6 +154,8 @@ struct Player {
     namespace: Option<u32>,
     /// Whether something was handed on since the last pause.
     shown: bool,
+    /// The time of what was handed on last.
+    last: u64,
     /// Packets since the stop signal was looked at.
     unlooked: u32,
 }
@@ -201,7 +206,7 @@ impl Player {
             datagram.programs.append(&mut self.programs);
         }
         datagram.received = packet.time;
-        self.shown = true;
+        (self.shown, self.last) = (true, packet.time);
         Ok(if self.wait(packet.time) { Step::Yield } else { Step::Stopped })
     }
 
@@ -221,15 +226,22 @@ impl Player {
         }
     }
 
-    /// Whether a datagram of this time is still to come.
-    fn is_early(&self, time: u64) -> bool {
-        let Some((start, first)) = self.begun else { return false };
-        self.speed.due(time.saturating_sub(first)).is_some_and(|due| due > start.elapsed())
+    /// Whether rows may have to be handed on where the recording does not say so.
+    fn may_pause(&self) -> bool {
+        self.shown && !self.pauses && self.wanted.kind == Kind::Events
     }
 
-    /// Whether rows are to be handed on before something is waited for, because the recording does not say when.
-    fn must_pause(&self) -> bool {
-        self.shown && !self.pauses && self.wanted.kind == Kind::Events
+    /// Whether rows are to be handed on before a datagram of this time, which is not so close to the last one: their batch
+    /// has one time. It does not depend on the clock, so that a recording is played in the same way every time.
+    fn must_pause(&self, time: u64) -> bool {
+        let later = time.saturating_sub(self.last);
+        self.may_pause() && (later >= PAUSE.as_nanos() as u64 || self.speed.due(later).is_some_and(|due| due >= PAUSE))
+    }
+
+    fn pause(&mut self, datagram: &mut Datagram) -> Step {
+        self.shown = false;
+        datagram.pause = true;
+        Step::Yield
     }
 }
 
@@ -244,7 +256,7 @@ impl RecordingSource {
             return Err(problem.into());
         }
         if recording.packets.would_wait() {
-            if player.must_pause() {
+            if player.may_pause() {
                 return Ok(player.pause(datagram));
             }
             if !recording.packets.wait(&player.stop) {
@@ -252,7 +264,7 @@ impl RecordingSource {
             }
         }
         match recording.packets.next()? {
-            Some(packet) if player.must_pause() && player.is_early(packet.time) => {
+            Some(packet) if player.must_pause(packet.time) => {
                 recording.first = Some((packet.time, packet.data.to_vec()));
                 Ok(player.pause(datagram))
             }
@@ -261,14 +273,6 @@ impl RecordingSource {
             None if recording.titled && recording.kind == Kind::Dump => Err(RecordingError::Unfinished.into()),
             None => Ok(Step::End),
         }
-    }
-}
-
-impl Player {
-    fn pause(&mut self, datagram: &mut Datagram) -> Step {
-        self.shown = false;
-        datagram.pause = true;
-        Step::Yield
     }
 }
 
@@ -357,6 +361,10 @@ fn note(message: &Message<'_>) -> Option<Note> {
 
 /// What a message of the kernel is about, if it is about a flow or an expectation.
 fn about(message: &Message<'_>) -> Option<Subject> {
+    // Captures of nlmon have the requests too, and libpcap does not always tell the direction.
+    if message.flags & REQUEST != 0 {
+        return None;
+    }
     match message.subject() {
         About::Flow | About::FlowDestroyed => Some(Subject::Conntrack),
         About::Expectation | About::ExpectationDestroyed => Some(Subject::Expect),
