@@ -50,7 +50,7 @@ fn formats_make_of_a_recording_what_they_made_before() {
         record_events();
         record_expectations();
     }
-    let program = flowgate().environment("TZ", "Europe/Berlin");
+    let program = flowgate().environment("TZ", "UTC");
     let labels = data().join("connlabel.conf").display().to_string();
     let mut wrong = Vec::new();
     for (name, ways) in DATA {

@@ -70,6 +70,17 @@ fn a_file_that_is_cut_shows_what_came_before() {
     });
 }
 
+/// Nobody reads the recording any more: as with any output.
+#[test]
+fn a_reader_that_leaves() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::busy(2000));
+        let script = format!("{} record - -- -L | true; echo ${{PIPESTATUS[0]}}", flowgate().path.display());
+        let outcome = flowgate_test_support::Program::new("bash").run(&["-c", &script]);
+        assert_eq!((outcome.text().as_str(), outcome.errors().as_str()), ("141\n", ""));
+    });
+}
+
 /// The kernel refuses before a file is touched.
 #[test]
 fn without_privileges_nothing_is_recorded() {

@@ -105,7 +105,7 @@ pub enum CommandError {
     Thread(io::Error),
     /// A recording cannot be written or played.
     #[error(transparent)]
-    Recording(#[from] RecordingError),
+    Recording(RecordingError),
     /// A command that is not about what a recording holds.
     #[error(
         "cannot {what} the command --{command}: a recording holds what -L lists and what -E shows, and nothing in it can be acted on"
@@ -143,12 +143,21 @@ impl From<io::Error> for CommandError {
     }
 }
 
+impl From<RecordingError> for CommandError {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            error => Self::Recording(error),
+        }
+    }
+}
+
 impl CommandError {
     /// What became of a run, in the words for this row.
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
-            RunError::Source(SourceError::Recording(error)) => Self::Recording(error),
+            RunError::Source(SourceError::Recording(error)) => error.into(),
             RunError::Source(error) if row.command == Command::Events && row.table != Table::Expect => {
                 Self::Events(strerror(error.errno()))
             }

@@ -133,7 +133,7 @@ impl Packets {
     ///
     /// # Errors
     /// [`RecordingError`], after which there is nothing more.
-    pub fn next(&mut self) -> Result<Option<Packet<'_>>, RecordingError> {
+    pub fn read(&mut self) -> Result<Option<Packet<'_>>, RecordingError> {
         let (time, offset, place) = loop {
             if !self.fill(1)? {
                 return match self.other.take() {

@@ -65,7 +65,7 @@ impl Recording {
             problem: None,
         };
         loop {
-            let packet = match recording.packets.next() {
+            let packet = match recording.packets.read() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => break,
                 Err(error @ RecordingError::LinkType { .. }) => return Err(error),
@@ -263,7 +263,7 @@ impl RecordingSource {
                 return Ok(Step::Stopped);
             }
         }
-        match recording.packets.next()? {
+        match recording.packets.read()? {
             Some(packet) if player.must_pause(packet.time) => {
                 recording.first = Some((packet.time, packet.data.to_vec()));
                 Ok(player.pause(datagram))

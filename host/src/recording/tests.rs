@@ -188,7 +188,7 @@ fn a_dump_ends_as_it_ended() {
     };
     let entry = Got::Data(flow(0x0100, MULTI, 9, 1), SECOND, None);
     let whole = dump(None);
-    assert_eq!(play(&whole, ENTRIES), [entry.clone()]);
+    assert_eq!(play(&whole, ENTRIES), std::slice::from_ref(&entry));
     let broken = play(&dump(Some(Item::Error(libc::EINTR))), ENTRIES);
     assert_eq!(broken, [entry.clone(), Got::Error(io::Error::from_raw_os_error(libc::EINTR).to_string())]);
     // Without its last packet: as if it had been stopped.
