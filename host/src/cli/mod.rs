@@ -33,8 +33,8 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, Place, PluginSpec,
-    Settings, Table,
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
+    PluginSpec, Settings, Table,
 };
 
 pub use subcommand::{Shell, Subcommand};

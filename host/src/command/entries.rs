@@ -13,7 +13,14 @@ use crate::{
     cli::Settings,
     model::field,
     netlink::{Stop, Table as KernelTable},
-    pipeline::{Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source, stage, stats::Board},
+    pipeline::{
+        Pipeline, RunError, Tally,
+        executor::{Executor, ExecutorError},
+        run::LookBack,
+        sink::Sink,
+        source, stage,
+        stats::Board,
+    },
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -27,10 +34,30 @@ pub(super) struct Job<'a> {
     pub board: &'a Board,
     /// Where the entries come from; none for the kernel.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
-    /// Whether this is a line of a load file: no summary, and nothing found is no failure.
-    pub loading: bool,
-    /// Set to how many actions were done, also when the job fails.
-    pub done: &'a mut u64,
+    /// Whether this is a line of a load file.
+    pub loading: Loading,
+    /// Set to what was done, also when the job fails.
+    pub done: &'a mut Done,
+}
+
+/// Whether a job is a line of a load file: no summary, and nothing found is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loading {
+    /// It is a command of its own.
+    No,
+    /// It ends with the first action that the kernel refuses.
+    UntilRefused,
+    /// Actions that the kernel refuses are noted, and the others are done.
+    Each,
+}
+
+/// What a job did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Actions that were done.
+    pub done: u64,
+    /// Rows whose action was refused, and why.
+    pub refused: Vec<(usize, ExecutorError)>,
 }
 
 impl Job<'_> {
@@ -39,15 +66,17 @@ impl Job<'_> {
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
-        if loading {
-            pipeline.executor = pipeline.executor.one_by_one();
+        match loading {
+            Loading::No => {}
+            Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
+            Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
         let failed = |error: RunError| CommandError::of_run(row, error);
         match row.source {
             Source::Given => {
                 let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
-                *done = pipeline.executor.done();
+                *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
                 result.map_err(failed)?;
             }
             _ => {
@@ -65,7 +94,7 @@ impl Job<'_> {
                 pipeline.run(source, &mut tally).map_err(failed)?;
             }
         }
-        if loading {
+        if loading != Loading::No {
             return Ok(Exit::Success);
         }
         if settings.dry_run {

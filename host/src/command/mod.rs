@@ -26,7 +26,7 @@ use std::{
 };
 
 use assemble::Assembly;
-use entries::Job;
+use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
@@ -146,7 +146,8 @@ impl Context<'_> {
         loading: bool,
     ) -> Result<Exit, CommandError> {
         let assembly = self.assembly(settings)?;
-        let done = &mut 0;
+        let done = &mut Done::default();
+        let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
         let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
         let result = match settings.table {
