@@ -47,6 +47,15 @@ use template::LabelChange;
 
 use crate::model;
 
+/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+///
+/// # Errors
+/// A word or a line is too long.
+pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let words = load_file::split(b"", line)?;
+    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+}
+
 /// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
 /// directory is before it.
 pub fn has_own_options(program: &OsStr) -> bool {
