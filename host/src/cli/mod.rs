@@ -13,6 +13,7 @@ mod labels;
 mod legality;
 pub mod options;
 mod plugin;
+pub mod plugin_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -37,6 +38,7 @@ pub use settings::{
     Settings, Table,
 };
 
+pub use plugin_command::{PluginCommand, Report};
 pub use subcommand::{Shell, Subcommand};
 
 use labels::LabelSet;

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
+use super::plugin_command::PluginCommand;
 use super::settings::Invocation;
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
@@ -19,7 +20,7 @@ struct Program {
 }
 
 /// A subcommand. The comments are its help.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+#[derive(Debug, Clone, PartialEq, clap::Subcommand)]
 pub enum Subcommand {
     /// Print the script that completes command lines in a shell
     #[command(after_help = "Examples:\n  source <(flowgate completions bash)\n  \
@@ -36,6 +37,14 @@ pub enum Subcommand {
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
+    /// Write plugins: make a project, test it on fixtures, inspect it, measure it
+    #[command(after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
+        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step.")]
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
 }
 
 /// A shell that command lines can be completed in.
@@ -60,19 +69,30 @@ pub struct Synopsis {
     pub arguments: Vec<(String, String)>,
 }
 
-/// All subcommands but `help`.
+/// All subcommands but `help`. Those that have subcommands of their own are represented by these.
 pub fn synopses() -> Vec<Synopsis> {
+    let mut all = Vec::new();
+    collect("", &Program::command(), &mut all);
+    all
+}
+
+/// Adds the subcommands of a command whose name is known by this beginning.
+fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
-    let synopsis = |command: &clap::Command| {
+    for command in command.get_subcommands() {
+        let name_of_it = format!("{beginning}{}", command.get_name());
+        if command.has_subcommands() {
+            collect(&format!("{name_of_it} "), command, all);
+            continue;
+        }
         let arguments: Vec<(String, String)> =
             command.get_arguments().map(|argument| (name(argument), text(argument.get_help()))).collect();
-        let usage = command.get_arguments().fold(command.get_name().to_owned(), |usage, argument| {
+        let usage = command.get_arguments().fold(name_of_it, |usage, argument| {
             let name = name(argument);
             if argument.is_required_set() { format!("{usage} {name}") } else { format!("{usage} [{name}]") }
         });
-        Synopsis { usage, help: text(command.get_about()), arguments }
-    };
-    Program::command().get_subcommands().map(synopsis).collect()
+        all.push(Synopsis { usage, help: text(command.get_about()), arguments });
+    }
 }
 
 /// `--name NAME`, or for an argument its values, as in `bash|zsh|fish`.
@@ -85,7 +105,9 @@ fn name(argument: &clap::Arg) -> String {
         Some(names) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         None => argument.get_id().as_str().to_ascii_uppercase(),
     };
+    let takes_value = argument.get_num_args().is_none_or(|range| range.takes_values());
     match argument.get_long() {
+        Some(long) if !takes_value => format!("--{long}"),
         Some(long) => format!("--{long} {value}"),
         None => value,
     }

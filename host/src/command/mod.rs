@@ -12,6 +12,7 @@ mod entries;
 mod load;
 mod man;
 mod outputs;
+pub mod plugin;
 pub mod report;
 mod sources;
 mod subject;
@@ -122,6 +123,7 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
+            Subcommand::Plugin { command } => plugin::run(command, self.stop, self.sink),
         }
     }
 

@@ -93,6 +93,9 @@ pub enum CommandError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A tool for authors of plugins cannot do its work.
+    #[error(transparent)]
+    Tool(#[from] super::plugin::ToolError),
     /// Nobody reads the output any more.
     #[error("broken pipe")]
     BrokenPipe,

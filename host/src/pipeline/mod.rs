@@ -5,6 +5,7 @@
 //! * [`stage`] is a plugin that looks at batches; [`batch`] are the operations on a batch that its outcome asks for.
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
+//! * [`phrase`] puts actions into the words of conntrack's command line.
 //! * [`mod@format`] turns batches into bytes, [`sink`] takes these away.
 //! * [`run`] joins them.
 
@@ -13,6 +14,7 @@ pub mod batch;
 pub mod executor;
 pub mod format;
 pub mod grants;
+pub mod phrase;
 pub mod programs;
 mod queue;
 pub mod run;

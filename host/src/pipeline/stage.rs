@@ -1,7 +1,11 @@
 //! A stage: a plugin that looks at batches, and the check of what it returns.
 
+use std::{cell::RefCell, rc::Rc};
+
 use crate::{
-    model::{Actions, Annotations, Changes, Expectations, Flows, action, field, verdict},
+    model::{
+        Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, action, field, verdict,
+    },
     pipeline::{
         batch,
         executor::{Acted, Asker, Executor},
@@ -16,6 +20,16 @@ pub struct Stage {
     reads: u64,
     grants: Grants,
     hidden: Flows,
+    seen: Option<Rc<RefCell<Seen>>>,
+}
+
+/// What a stage returned, for those who test it. Nothing of it has been checked.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// For each batch of flows, and for the end of the stream.
+    pub flows: Vec<Outcome>,
+    /// The same for expectations.
+    pub expectations: Vec<ExpectationOutcome>,
 }
 
 /// What a stage asks the kernel's table to become: actions, and the table that they refer to.
@@ -31,7 +45,14 @@ impl Stage {
     /// A stage of a configured plugin that reads these fields and may do these things.
     #[must_use]
     pub fn new(instance: Instance, reads: u64, grants: Grants) -> Self {
-        Stage { instance, reads, grants, hidden: Flows::default() }
+        Stage { instance, reads, grants, hidden: Flows::default(), seen: None }
+    }
+
+    /// The stage, which from now on also notes down what its plugin returns.
+    #[must_use]
+    pub fn watched(mut self, seen: Rc<RefCell<Seen>>) -> Self {
+        self.seen = Some(seen);
+        self
     }
 
     /// The plugin's name.
@@ -46,6 +67,18 @@ impl Stage {
         self.reads
     }
 
+    /// Bytes of linear memory that the plugin uses. They never become fewer.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.instance.memory()
+    }
+
+    fn see(&self, note: impl FnOnce(&mut Seen)) {
+        if let Some(seen) = &self.seen {
+            note(&mut seen.borrow_mut());
+        }
+    }
+
     fn asker(&self) -> Asker<'_> {
         Asker { plugin: self.instance.name(), grants: self.grants }
     }
@@ -58,6 +91,7 @@ impl Stage {
     pub fn flows(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
         let instance = &mut self.instance;
         let outcome = batch::shown(flows, self.reads, &mut self.hidden, |shown| instance.process_flows(shown))?;
+        self.see(|seen| seen.flows.push(outcome.clone()));
         let values = outcome.values.unwrap_or_default();
         check_flows(&outcome.verdicts, &outcome.changes, &outcome.annotations, &outcome.actions, flows, &values)
             .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
@@ -90,6 +124,7 @@ impl Stage {
     /// As [`Stage::flows`].
     pub fn finish_flows(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
         let outcome = self.instance.finish_flows()?;
+        self.see(|seen| seen.flows.push(outcome.clone()));
         let values = outcome.values.unwrap_or_default();
         let none = Flows::default();
         check_flows(&outcome.verdicts, &outcome.changes, &outcome.annotations, &outcome.actions, &none, &values)
@@ -110,6 +145,7 @@ impl Stage {
         executor: &mut Executor<Expectations>,
     ) -> Result<(), PluginError> {
         let outcome = self.instance.process_expectations(rows)?;
+        self.see(|seen| seen.expectations.push(outcome.clone()));
         let values = outcome.values.unwrap_or_default();
         check_expectations(&outcome.verdicts, &outcome.annotations, &outcome.actions, rows, &values)
             .map_err(|reason| self.instance.error(Failure::BadValue(reason)))?;
@@ -136,6 +172,7 @@ impl Stage {
     /// As [`Stage::flows`].
     pub fn finish_expectations(&mut self, executor: &mut Executor<Expectations>) -> Result<(), PluginError> {
         let outcome = self.instance.finish_expectations()?;
+        self.see(|seen| seen.expectations.push(outcome.clone()));
         let values = outcome.values.unwrap_or_default();
         let none = Expectations::default();
         check_expectations(&outcome.verdicts, &outcome.annotations, &outcome.actions, &none, &values)

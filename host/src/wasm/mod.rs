@@ -1,7 +1,7 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
 //! * [`engine`] compiles and keeps what all plugins share; `stock` holds the plugins that the binary carries.
-//! * [`component`] turns a file into something that can be run, and says in words why it cannot.
+//! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at exports and imports.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
 
 pub mod component;
@@ -12,9 +12,11 @@ mod imports;
 pub mod instance;
 pub mod limits;
 mod stock;
+pub mod survey;
 
 pub use component::{Capabilities, PluginComponent};
 pub use engine::PluginEngine;
 pub use error::{Failure, LoadError, PluginError};
 pub use instance::Instance;
 pub use limits::Limits;
+pub use survey::{Import, Provision, Survey};

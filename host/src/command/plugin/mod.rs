@@ -1,0 +1,41 @@
+//! `plugin`: the tools of those who write plugins.
+//!
+//! * [`new`] makes a project from the templates that the binary carries.
+//! * [`test`] runs the cases of a `test.toml` ([`suite`]) through the real component ([`trial`]); no kernel is asked.
+//! * [`inspect`] says what a file is, and whether it runs here.
+//! * [`bench`](mod@bench) says what a plugin costs.
+
+mod allowance;
+mod bench;
+mod error;
+mod generator;
+mod inspect;
+mod new;
+mod report;
+mod suite;
+mod templates;
+mod test;
+mod trial;
+
+pub use error::ToolError;
+pub use templates::languages;
+
+use super::{CommandError, Exit};
+use crate::{cli::PluginCommand, netlink::Stop, pipeline::sink::Sink};
+
+/// Carries out a subcommand of `plugin`.
+pub(super) fn run(command: &PluginCommand, stop: &Stop, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+    let _ = stop;
+    match command {
+        PluginCommand::New { name, lang, dir } => new::run(name, lang, dir.as_deref(), sink),
+        PluginCommand::Inspect { file, output } => inspect::run(file, *output, sink),
+        PluginCommand::Test { directories, plugin, case, bless, output } => {
+            let wanted = test::Wanted { directories, plugin: plugin.as_deref(), case: case.as_deref(), bless: *bless };
+            test::run(&wanted, *output, sink)
+        }
+        PluginCommand::Bench { plugin, flows, from, batch, output } => {
+            let wanted = bench::Wanted { plugin, flows: *flows, from: from.as_deref(), batch: *batch };
+            bench::run(&wanted, *output, sink)
+        }
+    }
+}
