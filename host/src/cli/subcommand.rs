@@ -38,8 +38,10 @@ pub enum Subcommand {
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
     /// Write plugins: make a project, test it on fixtures, inspect it, measure it
-    #[command(after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
-        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step.")]
+    #[command(
+        after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
+        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step."
+    )]
     Plugin {
         /// What to do
         #[command(subcommand)]
@@ -99,13 +101,13 @@ fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
 fn name(argument: &clap::Arg) -> String {
     let values = argument.get_possible_values();
     let value = match argument.get_value_names() {
-        _ if !values.is_empty() => {
+        _ if !values.is_empty() && argument.get_action().takes_values() => {
             values.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>().join("|")
         }
         Some(names) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         None => argument.get_id().as_str().to_ascii_uppercase(),
     };
-    let takes_value = argument.get_num_args().is_none_or(|range| range.takes_values());
+    let takes_value = argument.get_action().takes_values();
     match argument.get_long() {
         Some(long) if !takes_value => format!("--{long}"),
         Some(long) => format!("--{long} {value}"),
@@ -157,6 +159,7 @@ fn program_name(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plugin_command::Report;
     use super::*;
 
     fn read(line: &str) -> Option<Result<Invocation, CliError>> {
@@ -192,6 +195,8 @@ mod tests {
         let classic = Subcommand::Completions { shell: Shell::Bash, name: "conntrack".to_owned() };
         assert_eq!(subcommand("completions --name conntrack bash"), classic);
         assert_eq!(subcommand("man"), Subcommand::Man);
+        let inspect = PluginCommand::Inspect { file: "a.wasm".into(), output: Report::Json };
+        assert_eq!(subcommand("plugin inspect a.wasm -o json"), Subcommand::Plugin { command: inspect });
     }
 
     #[test]
@@ -211,6 +216,9 @@ mod tests {
         assert!(error("completions").to_string().contains("<SHELL>"));
         assert!(error("completions bash --name a;b").to_string().contains("a;b"));
         assert!(error("man page").to_string().contains("'page'"));
+        assert!(error("plugin new x --lang cobol").to_string().contains("[possible values: "));
+        assert!(error("plugin bench x,y").to_string().contains("'y' in 'x,y'"));
+        assert!(error("plugin bench x --batch 0").to_string().contains("0 is not in 1..=65536"));
     }
 
     #[test]
@@ -221,6 +229,11 @@ mod tests {
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
         assert_eq!(synopses[1].usage, "man");
+        let of = |beginning: &str| {
+            synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
+        };
+        assert!(of("plugin test").usage.contains("[--bless] [--output text|json]"), "{}", of("plugin test").usage);
+        assert_eq!(of("plugin inspect").usage, "plugin inspect FILE [--output text|json]");
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

@@ -208,7 +208,11 @@ impl Assembly {
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.
-pub(super) fn checked(plugin: &str, description: &Description, given: &[OptionValue]) -> Result<Vec<OptionValue>, CommandError> {
+pub(super) fn checked(
+    plugin: &str,
+    description: &Description,
+    given: &[OptionValue],
+) -> Result<Vec<OptionValue>, CommandError> {
     let problem = |problem: String| CommandError::PluginOption { plugin: plugin.to_string(), problem };
     for option in given {
         if !description.options.iter().any(|spec| spec.name == option.name) {

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::batch;
-use crate::model::{Addresses, Expectations, Flows, SparseTexts, Tuples, action, expectation_field, family, field, protocol, state, status};
+use crate::model::{
+    Addresses, Expectations, Flows, SparseTexts, Tuples, action, expectation_field, family, field, protocol, state,
+    status,
+};
 
 /// Values that the command line has no option for.
 const WORDLESS: [(u64, &str); 11] = [
@@ -153,7 +156,13 @@ fn key(line: &mut String, flows: &Flows, row: usize, both: bool) {
     let original = has & field::ORIGINAL_ADDRESSES != 0;
     for (reply, bits, tuples, names, l4) in [
         (false, field::ORIGINAL_ADDRESSES, &flows.original, ["-s", "-d"], [field::SOURCE_L4, field::DESTINATION_L4]),
-        (true, field::REPLY_ADDRESSES, &flows.reply, ["-r", "-q"], [field::REPLY_SOURCE_L4, field::REPLY_DESTINATION_L4]),
+        (
+            true,
+            field::REPLY_ADDRESSES,
+            &flows.reply,
+            ["-r", "-q"],
+            [field::REPLY_SOURCE_L4, field::REPLY_DESTINATION_L4],
+        ),
     ] {
         if has & bits == 0 || (reply && original && !both) {
             continue;
@@ -202,9 +211,10 @@ fn settings(line: &mut String, flows: &Flows, row: usize) {
         }
     }
     if let Some(sctp) = &flows.sctp {
-        for (bit, name, column) in
-            [(field::ORIGINAL_VTAG, "--orig-vtag", &sctp.original_vtag), (field::REPLY_VTAG, "--reply-vtag", &sctp.reply_vtag)]
-        {
+        for (bit, name, column) in [
+            (field::ORIGINAL_VTAG, "--orig-vtag", &sctp.original_vtag),
+            (field::REPLY_VTAG, "--reply-vtag", &sctp.reply_vtag),
+        ] {
             if has & bit != 0 {
                 // conntrack takes the tag with its bytes reversed.
                 let _ = write!(line, " {name} {}", at(column, row).swap_bytes());
@@ -252,7 +262,11 @@ fn labels(line: &mut String, labels: &SparseTexts, masks: &SparseTexts, row: usi
     };
     let added = list(&|bit| is_set(&bits, bit));
     let removed = list(&|bit| !is_set(&bits, bit) && is_set(&mask, bit));
-    for (option, numbers) in [("-l", if masked { "" } else { &added }), ("--label-add", if masked { &added } else { "" }), ("--label-del", &removed)] {
+    for (option, numbers) in [
+        ("-l", if masked { "" } else { &added }),
+        ("--label-add", if masked { &added } else { "" }),
+        ("--label-del", &removed),
+    ] {
         if !numbers.is_empty() {
             let _ = write!(line, " {option} {numbers}");
         }
@@ -283,7 +297,8 @@ mod tests {
             flow(action::DELETE, row(1), None),
             "conntrack -D -p icmp -s 10.0.0.1 -d 10.0.0.2 --icmp-type 8 --icmp-code 0 --icmp-id 3"
         );
-        let mut values = Flows { length: 1, has: vec![field::MARK | field::MARK_MASK | field::TIMEOUT], ..Flows::default() };
+        let mut values =
+            Flows { length: 1, has: vec![field::MARK | field::MARK_MASK | field::TIMEOUT], ..Flows::default() };
         values.mark = vec![16];
         values.timeout = vec![30];
         values.rare.get_or_insert_default().mark_mask = vec![0xf0];
@@ -292,7 +307,10 @@ mod tests {
             "conntrack -U -p icmp -s 10.0.0.1 -d 10.0.0.2 --icmp-type 8 --icmp-code 0 --icmp-id 3 -t 30 -m 16/0xf0"
         );
         let made = flow(action::CREATE, None, row(0));
-        assert!(made.starts_with("conntrack -I -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 -r 10.0.0.2"), "{made}");
+        assert!(
+            made.starts_with("conntrack -I -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2 -r 10.0.0.2"),
+            "{made}"
+        );
         assert!(made.ends_with("-t 10 -u SEEN_REPLY,CONFIRMED --state ESTABLISHED"), "{made}");
         assert_eq!(flow(9, row(5), None), "conntrack (the unknown action 9)");
     }

@@ -3,9 +3,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use crate::{
-    model::{
-        Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, action, field, verdict,
-    },
+    model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, action, field, verdict},
     pipeline::{
         batch,
         executor::{Acted, Asker, Executor},

@@ -101,3 +101,22 @@ fn provision(engine: &PluginEngine, import: &str, function: &str) -> Provision {
     let mut define = || imports::harmless(&mut linker, import, interface, function).is_ok();
     if define() && !define() { Provision::Harmless } else { Provision::Refused }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_makes_of_imports_is_known_beforehand() {
+        let engine = PluginEngine::new(None).unwrap();
+        for (interface, function, expected) in [
+            ("wasi:cli/environment@0.2.3", "get-environment", Provision::Harmless),
+            ("wasi:random/insecure-seed@0.2.0", "insecure-seed", Provision::Harmless),
+            ("wasi:cli/environment@0.2.3", "initial-cwd", Provision::Refused),
+            ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", Provision::Refused),
+            ("flowgate:conntrack/log@0.1.0", "write", Provision::Service),
+        ] {
+            assert_eq!(provision(&engine, interface, function), expected, "{interface} {function}");
+        }
+    }
+}

@@ -50,7 +50,10 @@ impl Allowance {
                 "delete" => allowance.delete = true,
                 "create" => allowance.create = true,
                 "update" => allowance.updates = u64::MAX,
-                _ => match word.strip_prefix("update.").and_then(|name| UPDATES.iter().find(|(known, _)| *known == name)) {
+                _ => match word
+                    .strip_prefix("update.")
+                    .and_then(|name| UPDATES.iter().find(|(known, _)| *known == name))
+                {
                     Some((_, fields)) => allowance.updates |= fields,
                     None => {
                         let fields: Vec<String> = UPDATES.iter().map(|(name, _)| format!("update.{name}")).collect();
@@ -103,7 +106,10 @@ mod tests {
         assert_eq!(of("delete, annotate").missing(action::DELETE, 0), None);
         assert_eq!(of("delete").missing(action::UPDATE, field::MARK), Some("update.mark".into()));
         assert_eq!(of("update.mark").missing(action::UPDATE, field::MARK | field::SOURCE), None);
-        assert_eq!(of("update.mark").missing(action::UPDATE, field::MARK | field::TIMEOUT), Some("update.timeout".into()));
+        assert_eq!(
+            of("update.mark").missing(action::UPDATE, field::MARK | field::TIMEOUT),
+            Some("update.timeout".into())
+        );
         assert_eq!(of("update").missing(action::UPDATE, field::MARK | field::TIMEOUT), None);
         assert_eq!(of("create").missing(action::CREATE, 0), None);
         assert_eq!(of("create").missing(action::CREATE_OR_UPDATE, 0), Some("update".into()));

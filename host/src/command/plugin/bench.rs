@@ -13,7 +13,10 @@ use std::{
 use serde_json::json;
 
 use super::{
-    super::{CommandError, Exit, assemble::{Assembly, Role}},
+    super::{
+        CommandError, Exit,
+        assemble::{Assembly, Role},
+    },
     error::ToolError,
     generator,
 };
@@ -113,8 +116,8 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
             let figures = |of: &Measured| {
                 json!({
                     "name": of.name,
-                    "ns_per_flow_p50": of.percentile(50),
-                    "ns_per_flow_p99": of.percentile(99),
+                    "ns_per_flow_p50": tenths(of.percentile(50)),
+                    "ns_per_flow_p99": tenths(of.percentile(99)),
                     "memory": of.memory,
                     "kept": of.kept,
                 })
@@ -133,6 +136,11 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     };
     sink.write(text.as_bytes())?;
     Ok(Exit::Success)
+}
+
+/// As exact as it is meant.
+fn tenths(time: f64) -> f64 {
+    (time * 10.0).round() / 10.0
 }
 
 /// One call: its time, and how many flows were kept.
@@ -159,7 +167,8 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
         return Err(ToolError::Bench { path: path.into(), problem: "there are no flows in it".into() }.into());
     }
     // The whole file as often as a batch has room for; of a longer file, its parts.
-    let all = fixture::flows(&name, &content.repeat((rows / once.length as usize).max(1)), &[]).map_err(ToolError::from)?;
+    let all = fixture::flows(&name, &content.repeat(rows.div_ceil(once.length as usize).max(1)), &[])
+        .map_err(ToolError::from)?;
     let length = all.length as usize;
     let parts = (0..length).step_by(rows).take(DIFFERENT).map(|start| {
         let mut part = all.clone();
@@ -184,6 +193,7 @@ fn text(file: &Path, measured: [&Measured; 2], flows: u64, rows: u32, calls: usi
     }
     let [plugin, pass] = measured;
     let own = plugin.percentile(50) - pass.percentile(50);
-    let _ = writeln!(page, "The plugin's own share: {own:.1} ns a flow. The kernel takes 2,000 to 2,600 ns to dump one.");
+    let _ =
+        writeln!(page, "The plugin's own share: {own:.1} ns a flow. The kernel takes 2,000 to 2,600 ns to dump one.");
     page
 }

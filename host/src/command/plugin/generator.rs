@@ -56,14 +56,20 @@ fn row(random: &mut Random, rows: &mut FlowRows) {
             (v4(0x0a00_0000, random.below(1 << 16)), v4(0x4000_0000, random.below(1 << 29)))
         }
         family::IPV4 => (v4(0x0a00_0000, random.below(1 << 16)), v4(0x0a01_0000, random.below(1 << 16))),
-        _ => ((0x2001_0db8_0000_0000, random.below(1 << 32)), (0x2600_0000_0000_0000 | random.below(1 << 32), random.bits())),
+        _ => (
+            (0x2001_0db8_0000_0000, random.below(1 << 32)),
+            (0x2600_0000_0000_0000 | random.below(1 << 32), random.bits()),
+        ),
     };
     let (source_l4, destination_l4) = match number {
         protocol::ICMP => (random.below(65536) as u16, 8 << 8),
         protocol::ICMPV6 => (random.below(65536) as u16, 128 << 8),
         protocol::GRE => (random.below(65536) as u16, random.below(65536) as u16),
         protocol::UDP => (32768 + random.below(28000) as u16, if random.below(3) == 0 { 443 } else { 53 }),
-        _ => (32768 + random.below(28000) as u16, *[443, 443, 443, 80, 22, 993].get(random.below(6) as usize).unwrap_or(&443)),
+        _ => (
+            32768 + random.below(28000) as u16,
+            *[443, 443, 443, 80, 22, 993].get(random.below(6) as usize).unwrap_or(&443),
+        ),
     };
     let original = Tuple {
         source: Some(client),

@@ -189,11 +189,14 @@ fn text(file: &Path, findings: &Findings) -> String {
         line("summary", &clean(&description.summary));
     }
     if let Some(survey) = &findings.survey {
-        let kind = if survey.module { "core module with the metadata of a component" } else { "component" };
+        let kind = if survey.module { "core module, which the host makes a component of" } else { "component" };
         line("kind", kind);
         let versions = survey.versions();
         if !versions.is_empty() {
-            line("package", &format!("flowgate:conntrack {} (this host offers {})", versions.join(", "), Survey::offered()));
+            line(
+                "package",
+                &format!("flowgate:conntrack {} (this host offers {})", versions.join(", "), Survey::offered()),
+            );
         }
         let ours = interfaces(survey);
         let others = survey.exports.iter().filter(|name| !name.starts_with("flowgate:conntrack/"));
@@ -235,7 +238,10 @@ fn text(file: &Path, findings: &Findings) -> String {
             line("option", &format!("{name}  {}{value}", clean(&option.help)));
         }
         let grants: Vec<String> = description.grants.iter().map(|grant| clean(grant)).collect();
-        line("grants", &if grants.is_empty() { "it asks for none".into() } else { format!("it asks for {}", grants.join(", ")) });
+        line(
+            "grants",
+            &if grants.is_empty() { "it asks for none".into() } else { format!("it asks for {}", grants.join(", ")) },
+        );
         let reads = fields(description.reads);
         line("reads", &if reads.is_empty() { "no fields".into() } else { reads.join(", ") });
         for detail in &description.details {
@@ -243,7 +249,10 @@ fn text(file: &Path, findings: &Findings) -> String {
         }
     }
     if let Some((memory, time)) = findings.started {
-        line("memory", &format!("{} KiB after start-up (the limit is {} KiB)", memory >> 10, Limits::default().memory >> 10));
+        line(
+            "memory",
+            &format!("{} KiB after start-up (the limit is {} KiB)", memory >> 10, Limits::default().memory >> 10),
+        );
         let (start, compile) = (milliseconds(time), milliseconds(findings.compiling));
         line("start-up", &format!("{start} ms, and {compile} ms to compile it the first time"));
     }
@@ -283,12 +292,9 @@ fn object(file: &Path, findings: &Findings) -> Value {
         put("kind", if survey.module { "module" } else { "component" }.into());
         put("wants", survey.versions().into());
         put("exports", survey.exports.clone().into());
-        let imports = survey.imports.iter().map(|import| {
-            let functions: Vec<Value> = import
-                .functions
-                .iter()
-                .map(|(name, of)| json!({"name": name, "provision": provided(*of)}))
-                .collect();
+        let imports = survey.imports.iter().filter(|import| !import.functions.is_empty()).map(|import| {
+            let functions: Vec<Value> =
+                import.functions.iter().map(|(name, of)| json!({"name": name, "provision": provided(*of)})).collect();
             json!({"interface": import.interface, "functions": functions})
         });
         put("imports", imports.collect());

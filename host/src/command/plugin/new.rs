@@ -13,7 +13,12 @@ use super::{
 use crate::pipeline::sink::Sink;
 
 /// Makes a project.
-pub(super) fn run(name: &str, language: &str, directory: Option<&Path>, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+pub(super) fn run(
+    name: &str,
+    language: &str,
+    directory: Option<&Path>,
+    sink: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
     check(name)?;
     let directory = directory.map_or_else(|| PathBuf::from(name), Path::to_path_buf);
     let taken = fs::read_dir(&directory).is_ok_and(|mut entries| entries.next().is_some()) || directory.is_file();
@@ -40,7 +45,9 @@ pub(super) fn run(name: &str, language: &str, directory: Option<&Path>, sink: &m
     }
     let shown = directory.display();
     let mut text = format!("{shown}: a plugin in {language}, {} files\n\n", files.len());
-    text.push_str(&format!("  cd {shown}\n  make          # build it\n  make test     # and run it on flows.txt, without root\n"));
+    text.push_str(&format!(
+        "  cd {shown}\n  make          # build it\n  make test     # and run it on flows.txt, without root\n"
+    ));
     text.push_str("\nREADME.md says what is where.\n");
     sink.write(text.as_bytes())?;
     Ok(Exit::Success)
@@ -60,7 +67,10 @@ fn check(name: &str) -> Result<(), ToolError> {
         return wrong("it has at most 64 characters");
     }
     // What cargo refuses as the name of a package, and what a program in C cannot be called by.
-    if matches!(name, "test" | "core" | "std" | "alloc" | "self" | "crate" | "super" | "main" | "build" | "deps" | "examples") {
+    if matches!(
+        name,
+        "test" | "core" | "std" | "alloc" | "self" | "crate" | "super" | "main" | "build" | "deps" | "examples"
+    ) {
         return wrong("it is a word that compilers keep for themselves; add another, as in `my-test`");
     }
     Ok(())

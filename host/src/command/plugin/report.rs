@@ -83,7 +83,12 @@ impl<'a> Reporter<'a> {
             let object = json!({"type": "suite", "directory": directory.display().to_string(), "result": "failed", "message": message});
             return self.write(&format!("{object}\n"));
         }
-        let text = format!("{}\n  {}  {}\n", clean(&directory.display().to_string()), self.paint("31", "FAIL"), indented(message));
+        let text = format!(
+            "{}\n  {}  {}\n",
+            clean(&directory.display().to_string()),
+            self.paint("31", "FAIL"),
+            indented(message)
+        );
         self.write(&text)
     }
 

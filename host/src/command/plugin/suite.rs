@@ -97,8 +97,8 @@ impl Suite {
     pub fn read(directory: &Path) -> Result<Self, ToolError> {
         let path = directory.join(FILE);
         let text = fs::read_to_string(&path).map_err(|source| ToolError::Read { path: path.clone(), source })?;
-        let raw: RawSuite =
-            toml::from_str(&text).map_err(|error| ToolError::Toml { path: path.clone(), said: error.to_string().trim_end().into() })?;
+        let raw: RawSuite = toml::from_str(&text)
+            .map_err(|error| ToolError::Toml { path: path.clone(), said: error.to_string().trim_end().into() })?;
         let labels: Vec<Label> = raw.labels.into_iter().map(|(name, bit)| Label { bit, name }).collect();
         if let Some(label) = labels.iter().find(|label| label.bit > 127) {
             let said = format!("label `{}` is {}; labels are numbers from 0 to 127", label.name, label.bit);
@@ -112,8 +112,13 @@ impl Suite {
                 Wrong::Problem(problem) => wrong(problem),
                 Wrong::Tool(error) => error,
             })?;
-            if cases.iter().any(|other| other.name == case.name || (other.expected == case.expected && matches!(case.expected, Expected::File(_)))) {
-                return Err(wrong("another case has the same name, or the same file of what is expected; both are used once".into()));
+            if cases.iter().any(|other| {
+                other.name == case.name
+                    || (other.expected == case.expected && matches!(case.expected, Expected::File(_)))
+            }) {
+                return Err(wrong(
+                    "another case has the same name, or the same file of what is expected; both are used once".into(),
+                ));
             }
             cases.push(case);
         }
@@ -122,7 +127,12 @@ impl Suite {
         }
         let mut labels = labels;
         labels.sort_by_key(|label| label.bit);
-        Ok(Suite { directory: directory.into(), plugin: raw.plugin.map(|plugin| directory.join(plugin)), labels, cases })
+        Ok(Suite {
+            directory: directory.into(),
+            plugin: raw.plugin.map(|plugin| directory.join(plugin)),
+            labels,
+            cases,
+        })
     }
 }
 
@@ -152,12 +162,15 @@ impl Case {
             (format!("{} ({key} of `{}`)", FILE, raw.name), given.into_bytes())
         } else {
             let path = directory.join(given);
-            let content = fs::read(&path).map_err(|source| Wrong::Tool(ToolError::Read { path: path.clone(), source }))?;
+            let content =
+                fs::read(&path).map_err(|source| Wrong::Tool(ToolError::Read { path: path.clone(), source }))?;
             (path.display().to_string(), content)
         };
         let expected = match (raw.expect, raw.error) {
             (Some(_), Some(_)) => {
-                return Err("it has both expect = and error =; a case that fails has nothing else to expect".to_string().into());
+                return Err("it has both expect = and error =; a case that fails has nothing else to expect"
+                    .to_string()
+                    .into());
             }
             (None, Some(error)) => Expected::Error(error),
             (Some(text), None) if text.contains('\n') => Expected::Inline(text),

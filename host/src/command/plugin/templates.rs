@@ -50,7 +50,8 @@ fn included(list: &[u8], files: &mut Vec<File>) {
 
 /// A path whose parts that begin with `dot-` begin with a dot.
 fn dotted(path: &str) -> String {
-    let parts = path.split('/').map(|part| part.strip_prefix("dot-").map_or(part.to_string(), |rest| format!(".{rest}")));
+    let parts =
+        path.split('/').map(|part| part.strip_prefix("dot-").map_or(part.to_string(), |rest| format!(".{rest}")));
     parts.collect::<Vec<_>>().join("/")
 }
 
@@ -79,7 +80,8 @@ mod tests {
             assert!(files.iter().any(|file| file.path.ends_with("wit/flow.wit")), "{language}: the package");
             for file in files {
                 let text = String::from_utf8_lossy(&file.content).into_owned();
-                let left = ["{{name}}", "{{crate}}", "{{type}}", "{{version}}"].iter().find(|left| text.contains(**left));
+                let left =
+                    ["{{name}}", "{{crate}}", "{{type}}", "{{version}}"].iter().find(|left| text.contains(**left));
                 assert_eq!(left, None, "{language}: {}", file.path);
             }
         }

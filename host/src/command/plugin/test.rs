@@ -140,7 +140,8 @@ fn found(directory: &Path) -> Result<PathBuf, ToolError> {
     let whole = fs::canonicalize(directory).map_err(|source| ToolError::Read { path: directory.into(), source })?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let names = [format!("{}.wasm", name.replace('-', "_")), format!("{name}.wasm"), "plugin.wasm".into()];
-    let mut places: Vec<PathBuf> = vec![whole.clone(), whole.join("build"), whole.join("dist"), whole.join("zig-out/bin")];
+    let mut places: Vec<PathBuf> =
+        vec![whole.clone(), whole.join("build"), whole.join("dist"), whole.join("zig-out/bin")];
     // A package of a workspace is built into the workspace's target directory.
     let own = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let targets = own.into_iter().chain(whole.ancestors().take(4).map(|parent| parent.join("target")));

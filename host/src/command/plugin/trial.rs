@@ -33,13 +33,19 @@ use crate::{
 };
 
 /// How a row looks by itself.
-const LOOK: Look = Look { header: false, footer: false, save: Some("event"), labels: true, kernel_times: true, time: true };
+const LOOK: Look =
+    Look { header: false, footer: false, save: Some("event"), labels: true, kernel_times: true, time: true };
 
 /// Runs a case; the transcript.
 ///
 /// # Errors
 /// The fixture is wrong, or the plugin does not start or fails.
-pub fn run(assembly: &Assembly, component: &PluginComponent, labels: &[Label], case: &Case) -> Result<String, CommandError> {
+pub fn run(
+    assembly: &Assembly,
+    component: &PluginComponent,
+    labels: &[Label],
+    case: &Case,
+) -> Result<String, CommandError> {
     let (name, content) = &case.fixture;
     if case.expectations {
         let rows = fixture::expectations(name, content).map_err(ToolError::from)?;
@@ -121,7 +127,9 @@ fn transcript<T: Tested>(
     rows: T,
 ) -> Result<String, CommandError> {
     let is_format = match T::STAGE {
-        Role::ExpectationStage => component.capabilities.expectation_format && !component.capabilities.expectation_stage,
+        Role::ExpectationStage => {
+            component.capabilities.expectation_format && !component.capabilities.expectation_stage
+        }
         _ => component.capabilities.flow_format && !component.capabilities.flow_stage,
     };
     if is_format {
@@ -133,7 +141,11 @@ fn transcript<T: Tested>(
     // What is asked for is written down here; the executor refuses it all, and is not to say so.
     let mut executor = Executor::new(Shows::Entries, T::decoder(0), |_| {});
     let (name, options) = outputs::format(case.output, LOOK);
-    let mut writer = Writer { format: assembly.format(name, T::FORMAT, &options, true)?, allowance: case.allowance, text: String::new() };
+    let mut writer = Writer {
+        format: assembly.format(name, T::FORMAT, &options, true)?,
+        allowance: case.allowance,
+        text: String::new(),
+    };
     for before in batches(&rows, case.batch) {
         let mut after = before.clone();
         after.stage(&mut stage, &mut executor)?;
