@@ -5,9 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use flowgate::{
     command::{self, Exit, report},
     netlink::Stop,
+    pipeline::stats::Board,
 };
 use signal_hook::low_level::emulate_default_handler;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long what is under way may take to end after a signal: a reader that does not read holds up the writing for ever.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -32,12 +33,24 @@ fn start() -> std::io::Result<ExitCode> {
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let worker_stop = stop.clone();
-        let mut work = tokio::task::spawn_blocking(move || command::run(&program, &arguments, &worker_stop));
-        let caught = tokio::select! {
-            done = &mut work => return Ok(end(done.unwrap_or(Exit::Failure))),
-            _ = interrupt.recv() => libc::SIGINT,
-            _ = terminate.recv() => libc::SIGTERM,
+        let board = Board::default();
+        // Without plugins there is nothing to tell, and the signal means what it means to every program.
+        let mut tell = if arguments.iter().any(|word| word == "run" || word.as_encoded_bytes().starts_with(b"--plugin"))
+        {
+            Some(signal(SignalKind::user_defined1())?)
+        } else {
+            None
+        };
+        let (worker_stop, worker_board) = (stop.clone(), board.clone());
+        let mut work =
+            tokio::task::spawn_blocking(move || command::run(&program, &arguments, &worker_stop, &worker_board));
+        let caught = loop {
+            tokio::select! {
+                done = &mut work => return Ok(end(done.unwrap_or(Exit::Failure))),
+                _ = interrupt.recv() => break libc::SIGINT,
+                _ = terminate.recv() => break libc::SIGTERM,
+                Some(()) = next(&mut tell) => report::text(board.text().as_bytes()),
+            }
         };
         stop.stop();
         if let Ok(Ok(Exit::Stopped)) = tokio::time::timeout(PATIENCE, work).await {
@@ -47,6 +60,14 @@ fn start() -> std::io::Result<ExitCode> {
         let _ = emulate_default_handler(caught);
         Ok(ExitCode::FAILURE)
     })
+}
+
+/// The next signal of a kind that is listened for; never, if it is not.
+async fn next(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The exit status; nobody to read the output ends the process as SIGPIPE does.

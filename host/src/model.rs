@@ -4,7 +4,7 @@
 //! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
 
 pub use flowgate_names::{
-    action, event, expectation_field, family, field, protocol, state, statistics, status, verdict,
+    action, event, expectation_field, family, field, level, protocol, result, state, statistics, status, verdict,
 };
 
 /// The generated bindings.
@@ -18,7 +18,7 @@ pub mod bindings {
 }
 
 pub use bindings::flowgate::conntrack::{
-    action::{Actions, Changes, ExpectationOutcome, Outcome},
+    action::{Actions, Changes, ExpectationOutcome, Outcome, Results},
     columns::{Addresses, Annotations, Column, RawAttributes, SparseTexts, Texts},
     expectation::{Expectations, ExpectedNat},
     flow::{

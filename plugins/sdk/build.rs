@@ -16,6 +16,23 @@ const WORLDS: &[(&str, &[&str])] = &[
     ("full-format", &["setup", "columns", "flow", "expectation", "statistics"]),
 ];
 
+/// What a stage may export besides: the word in the macro, and the interface.
+const EXTRA: &[(&str, &str)] = &[("tick", "flow-tick"), ("results", "action-results"), ("look_back", "flow-look-back")];
+
+/// All selections of these, in all orders.
+fn orders<'a>(all: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a str, &'a str)>> {
+    let mut found = vec![Vec::new()];
+    for (index, first) in all.iter().enumerate() {
+        let mut others = all.to_vec();
+        others.remove(index);
+        for mut rest in orders(&others) {
+            rest.insert(0, *first);
+            found.push(rest);
+        }
+    }
+    found
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = env::var("CARGO_MANIFEST_DIR")?;
     let out = env::var("OUT_DIR")?;
@@ -23,28 +40,45 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={}", wit.display());
 
-    let mut text = String::new();
+    let mut text = String::from(
+        "/// Generates the bindings of a world, with further exports, in the module where it stands.
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! __bindings {\n",
+    );
     for (world, interfaces) in WORLDS {
-        let name = world.replace('-', "_");
-        let remap: String = interfaces
-            .iter()
-            .map(|i| format!("\"flowgate:conntrack/{i}@0.1.0\": ::flowgate_sdk::bindings::flowgate::conntrack::{i},\n"))
-            .collect();
-        write!(
-            text,
-            "/// Generates the bindings of the world `{world}` in the module where it stands.
-            #[doc(hidden)]
-            #[macro_export]
-            macro_rules! __bindings_{name} {{ () => {{
-                $crate::wit_bindgen::generate!({{
-                    path: {wit:?},
-                    world: \"{world}\",
-                    runtime_path: \"::flowgate_sdk::wit_bindgen::rt\",
-                    with: {{ {remap} }},
-                }});
-            }} }}\n",
-        )?;
+        let takes_more = world.contains("stage");
+        let orders = if takes_more { orders(EXTRA) } else { vec![Vec::new()] };
+        for extra in orders {
+            let names: Vec<&str> = extra.iter().map(|(name, _)| *name).collect();
+            let exports: String =
+                extra.iter().map(|(_, export)| format!("export flowgate:conntrack/{export}@0.1.0; ")).collect();
+            let remap: String = interfaces
+                .iter()
+                .map(|i| {
+                    format!("\"flowgate:conntrack/{i}@0.1.0\": ::flowgate_sdk::bindings::flowgate::conntrack::{i},\n")
+                })
+                .collect();
+            let name = world.replace('-', "_");
+            let names = names.join(" ");
+            write!(
+                text,
+                "({name} [{names}]) => {{
+                    $crate::wit_bindgen::generate!({{
+                        path: {wit:?},
+                        inline: \"package flowgate:plugin; world plugin {{
+                            include flowgate:conntrack/{world}@0.1.0;
+                            {exports}
+                        }}\",
+                        world: \"flowgate:plugin/plugin\",
+                        runtime_path: \"::flowgate_sdk::wit_bindgen::rt\",
+                        with: {{ {remap} }},
+                    }});
+                }};\n",
+            )?;
+        }
     }
+    text.push_str("}\n");
     fs::write(Path::new(&out).join("worlds.rs"), text)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ mod plugins;
 mod bench;
 mod inspect;
 mod new;
+mod run;
 mod suite;
 
 use std::{

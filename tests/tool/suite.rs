@@ -43,18 +43,18 @@ fn what_is_asked_of_the_kernel_is_written_down_and_not_done() {
         granted,
         "\
 keep tcp      6 100 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 [ASSURED] mark=0 use=1
-  -> conntrack -D -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2
+  -> conntrack -D -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.2 -q 10.0.0.1 -p tcp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1
 keep udp      17 30 src=10.0.0.1 dst=10.0.0.2 sport=3 dport=4 src=10.0.0.2 dst=10.0.0.1 sport=4 dport=3 mark=0 use=1
-  -> conntrack -D -p udp -s 10.0.0.1 -d 10.0.0.2 --sport 3 --dport 4
+  -> conntrack -D -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.2 -q 10.0.0.1 -p udp --sport 3 --dport 4 --reply-port-src 4 --reply-port-dst 3
 keep icmp     1 30 src=10.0.0.1 dst=10.0.0.2 type=8 code=0 id=5 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 type=0 code=0 id=5 mark=0 use=1
-  -> conntrack -D -p icmp -s 10.0.0.1 -d 10.0.0.2 --icmp-type 8 --icmp-code 0 --icmp-id 5
+  -> conntrack -D -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.2 -q 10.0.0.1 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 5
 "
     );
     assert_eq!(fs::read_to_string(place.join("expected/two-at-a-time.txt")).expect("it was written"), granted);
     let refused = fs::read_to_string(place.join("expected/not-granted.txt")).expect("it was written");
     assert!(
         refused.contains(
-            "\n  -x conntrack -D -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 2  # not granted: delete\n"
+            "\n  -x conntrack -D -s 10.0.0.1 -d 10.0.0.2 -r 10.0.0.2 -q 10.0.0.1 -p tcp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1  # not granted: delete\n"
         ),
         "{refused}"
     );
@@ -137,10 +137,7 @@ fn mistakes_in_test_toml_are_told_with_their_place() {
         ("plugn = 1\n".into(), "unknown field `plugn`"),
         (format!("{case}batch = \"two\"\n"), "invalid type: string \"two\""),
         (format!("{case}batch = 0\n"), "case `x`: batch = 0 is not a number from 1 to 65536"),
-        (
-            format!("{case}grants = \"delet\"\n"),
-            "grant `delet` is not known; the words are annotate, delete, create, update",
-        ),
+        (format!("{case}grants = \"delet\"\n"), "there is no grant `delet`; there are delete, create, update"),
         (format!("{case}output = \"jsn\"\n"), "output `jsn` is not known; the words are text, xml"),
         (format!("{case}expectations = \"flows.txt\"\n"), "it needs one of flows = and expectations ="),
         ("[[case]]\nname = \"x\"\n".into(), "it needs one of flows = and expectations ="),

@@ -17,6 +17,7 @@ use super::protocols::{HANDLERS, ProtocolKey, state_names};
 use super::request::{EVENT_NAMES, TABLES};
 use super::settings::{Command, Table};
 use super::subcommand::{self, Shell};
+use crate::pipeline::supervisor::OnError;
 
 /// What `-o` takes, each with what it does. The last is not in the classic program.
 pub const OUTPUTS: [(&str, &str); 9] = [
@@ -203,7 +204,15 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
     let illegal = COMMANDS.iter().filter(|command| excluded(command.command, spec)).map(|command| command.long);
     let repeated = matches!(
         spec.key,
-        Key::Status | Key::EventMask | Key::Output | Key::Label | Key::LabelAdd | Key::LabelDelete | Key::Plugin
+        Key::Status
+            | Key::EventMask
+            | Key::Output
+            | Key::Label
+            | Key::LabelAdd
+            | Key::LabelDelete
+            | Key::Plugin
+            | Key::Grant
+            | Key::OnError
     );
     let argument = Arg::new(name).long(name).visible_aliases(aliases).help(spec.help).conflicts_with_all(illegal);
     let argument = match spec.letter() {
@@ -229,6 +238,7 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
             let classic = OUTPUTS.get(..OUTPUTS.len() - 1).unwrap_or_default();
             argument.value_parser(described(if own { &OUTPUTS } else { classic }))
         }
+        Key::OnError => argument.value_parser(values(OnError::NAMES.map(|(name, _)| name))),
         Key::LabelMap | Key::Plugin => argument.value_hint(ValueHint::FilePath),
         _ => argument,
     }
@@ -351,7 +361,9 @@ mod tests {
         let fish = script(Shell::Fish, "flow-gate").expect("a script");
         assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
-        assert!(fish.contains("help; and not __fish_seen_subcommand_from completions man plugin\" -f -a \"man\""));
+        assert!(fish.contains(
+            "help; and not __fish_seen_subcommand_from completions record replay man plugin\" -f -a \"man\""
+        ));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
         // None of the generated functions is left, and every one that is used is there.
         assert!(!fish.contains("argparse"));

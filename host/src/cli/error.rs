@@ -151,6 +151,21 @@ pub enum CliError {
     PluginQuote(Word),
     /// Value of `--plugin` with an option that is not UTF-8.
     PluginText(Word),
+    /// `--grant` or `--on-error` before any `--plugin`.
+    WithoutPlugin(&'static str),
+    /// Value of `--grant`, and what is wrong with it.
+    Grant(String),
+    /// Value of `--on-error`.
+    OnErrorValue(Word),
+    /// A file that holds the value of a plugin's option, and why it cannot be read.
+    PluginFile {
+        /// The option.
+        option: String,
+        /// The file, as typed.
+        file: Word,
+        /// What the system says.
+        reason: String,
+    },
     /// A subcommand does not take what follows it; the whole text for standard error, of several lines.
     Subcommand(String),
 }
@@ -256,6 +271,20 @@ impl CliError {
                 text!("no closing '\"' in '", word, "' with --plugin option; a quote inside a value is written \\\"")
             }
             Self::Subcommand(text) => text!(text.as_str()),
+            Self::WithoutPlugin(option) => {
+                text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
+            }
+            Self::Grant(problem) => text!("--grant: ", problem.as_str()),
+            Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is none of skip, drop and stop"),
+            Self::PluginFile { option, file, reason } => text!(
+                "cannot read '",
+                file,
+                "', the value of the option '",
+                option.as_str(),
+                "' of a plugin: ",
+                reason.as_str(),
+                "; a value that begins with @ is written @@",
+            ),
             Self::PluginText(word) => text!("'", word, "' with --plugin option is not UTF-8"),
         }
     }

@@ -71,6 +71,14 @@ pub enum Key {
     Plugin,
     /// `--batch`
     Batch,
+    /// `--grant`
+    Grant,
+    /// `--on-error`
+    OnError,
+    /// `--dry-run`
+    DryRun,
+    /// `--plugin-stats`
+    Stats,
 }
 
 /// A set of options.
@@ -248,7 +256,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 32] = [
+pub const OPTIONS: [OptionSpec; 36] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -313,6 +321,14 @@ pub const OPTIONS: [OptionSpec; 32] = [
         "pass what the command is about through this component; may be repeated"),
     option!(Batch, None, ["batch"], Required, "rows", "o.ooo.o..o..o.", Flowgate,
         "most entries that a component is handed at once (default: 1024)"),
+    option!(Grant, None, ["grant"], Required, "grant[,...]", "o.ooo.o..o..o.", Flowgate,
+        "what the component before it may do: delete, create, update, update.mark=0xff, log, state, time, tick, look-back"),
+    option!(OnError, None, ["on-error"], Required, "skip|drop|stop", "o.ooo.o..o..o.", Flowgate,
+        "when the component before it fails: go on without it, drop what it was to see, or end (default)"),
+    option!(DryRun, None, ["dry-run"], None, "", "ooooo.o..oooo.", Flowgate,
+        "print what would be done to the table as command lines, and do nothing"),
+    option!(Stats, None, ["plugin-stats"], None, "", "o.ooo.o..o..o.", Flowgate,
+        "at the end tell what each component did; SIGUSR1 tells it at any time"),
 ];
 
 #[cfg(test)]

@@ -3,31 +3,63 @@
 //! `FILE[,name=value...]`. A backslash makes the next character an ordinary one, and double quotes do so for all between
 //! them (but for the backslash and the closing quote), so that a comma, a quote or a backslash can be part of a file
 //! name or a value: `deny.wasm,networks="10.0.0.0/8,192.168.0.0/16"`. Names and values are UTF-8; a value may be empty
-//! and may contain `=`.
+//! and may contain `=`. A value `@FILE` is the content of a file; `@@` stands for one `@` at the beginning.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use super::environment::{Environment, error_text};
 use super::error::CliError;
 use super::settings::PluginSpec;
 use crate::model::OptionValue;
+use crate::pipeline::{grants::Grants, supervisor::OnError};
+
+/// Adds the value of `--grant` to what the last plugin may do.
+pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
+    let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("grant"))?;
+    let text = std::str::from_utf8(value).map_err(|_| CliError::PluginText(value.into()))?;
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        plugin.grants.add(word).map_err(|error| CliError::Grant(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Takes the value of `--on-error` for the last plugin.
+pub fn on_error(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
+    let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("on-error"))?;
+    let policy: Option<OnError> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    plugin.on_error = policy.ok_or_else(|| CliError::OnErrorValue(value.into()))?;
+    Ok(())
+}
+
+/// The value of an option: as it stands, or from a file.
+fn content(name: &str, value: &str, environment: &dyn Environment) -> Result<String, CliError> {
+    let Some(file) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
+    if file.starts_with('@') {
+        return Ok(file.to_owned());
+    }
+    let wrong = |reason: String| CliError::PluginFile { option: name.to_owned(), file: file.as_bytes().into(), reason };
+    let bytes = environment.read(file.as_bytes()).map_err(|error| wrong(error_text(&error)))?;
+    String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))
+}
 
 /// Reads the value.
-pub fn parse(text: &[u8]) -> Result<PluginSpec, CliError> {
+pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginSpec, CliError> {
     let mut parts = split(text)?.into_iter();
     let file = parts.next().filter(|file| !file.is_empty()).ok_or_else(|| CliError::PluginWithoutFile(text.into()))?;
     let mut options = Vec::new();
     for part in parts {
         let wrong = || CliError::PluginOption { value: text.into(), option: part.as_slice().into() };
-        let content = std::str::from_utf8(&part).map_err(|_| CliError::PluginText(text.into()))?;
-        let (name, value) = content.split_once('=').ok_or_else(wrong)?;
+        let part_text = std::str::from_utf8(&part).map_err(|_| CliError::PluginText(text.into()))?;
+        let (name, value) = part_text.split_once('=').ok_or_else(wrong)?;
         if name.is_empty() {
             return Err(wrong());
         }
-        options.push(OptionValue { name: name.to_owned(), value: value.to_owned() });
+        options.push(OptionValue { name: name.to_owned(), value: content(name, value, environment)? });
     }
-    Ok(PluginSpec { file: PathBuf::from(OsString::from_vec(file)), options })
+    let file = PathBuf::from(OsString::from_vec(file));
+    Ok(PluginSpec { file, options, grants: Grants::NONE, on_error: OnError::default() })
 }
 
 /// Splits at the commas that are neither quoted nor escaped, and resolves quotes and escapes.
@@ -55,9 +87,11 @@ fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::environment::tests::FakeEnvironment;
 
     fn read(text: &str) -> Result<String, String> {
-        let spec = parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        let files = FakeEnvironment::with(&[("t", "1\n2\n")]);
+        let spec = parse(text.as_bytes(), &files).map_err(|error| error.to_string())?;
         let options = spec.options.iter().map(|option| format!(" [{}]=[{}]", option.name, option.value));
         Ok(format!("{}{}", spec.file.display(), options.collect::<String>()))
     }
@@ -78,6 +112,27 @@ mod tests {
     }
 
     #[test]
+    fn values_come_from_files() {
+        assert_eq!(read("a,x=@t").as_deref(), Ok("a [x]=[1\n2\n]"));
+        assert_eq!(read("a,x=@@t,y=a@b").as_deref(), Ok("a [x]=[@t] [y]=[a@b]"));
+    }
+
+    #[test]
+    fn grants_and_policies_speak_of_the_plugin_before_them() {
+        let plugin = |text: &[u8]| parse(text, &FakeEnvironment::default()).unwrap();
+        let mut plugins = vec![plugin(b"a"), plugin(b"b")];
+        grant(&mut plugins, b"delete,update.mark=1").unwrap();
+        grant(&mut plugins, b"log").unwrap();
+        on_error(&mut plugins, b"skip").unwrap();
+        assert_eq!(plugins[0].grants, Grants::NONE);
+        assert_eq!(plugins[1].grants.to_string(), "delete,update.mark=0x1,log");
+        assert_eq!((plugins[0].on_error, plugins[1].on_error), (OnError::Stop, OnError::Skip));
+        assert!(grant(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
+        assert!(grant(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`"));
+        assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("none of skip, drop and stop"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let wrong = |text: &str| read(text).expect_err("is wrong");
         assert_eq!(wrong(""), "no file in '' with --plugin option, it takes FILE[,name=value...]");
@@ -86,6 +141,7 @@ mod tests {
         assert!(wrong("a,").starts_with("'' in 'a,'"));
         assert!(wrong("a,=1").starts_with("'=1' in 'a,=1'"));
         assert!(wrong("a,x=\"1").starts_with("no closing '\"' in 'a,x=\"1'"));
-        assert!(parse(b"a,x=\xff").is_err());
+        assert!(parse(b"a,x=\xff", &FakeEnvironment::default()).is_err());
+        assert!(wrong("a,x=@none").starts_with("cannot read 'none', the value of the option 'x'"));
     }
 }

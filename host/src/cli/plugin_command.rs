@@ -1,8 +1,9 @@
 //! `plugin`: the subcommands of those who write plugins. The comments are their help.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use super::{plugin, settings::PluginSpec};
+use super::{SystemEnvironment, plugin, settings::PluginSpec};
+use crate::{pipeline::grants::Grants, recording::Speed};
 
 /// Flows that are measured with unless `--flows` says otherwise.
 const FLOWS: u32 = 100_000;
@@ -71,6 +72,9 @@ pub enum PluginCommand {
         /// The plugin and its options: FILE[,NAME=VALUE...]
         #[arg(value_name = "PLUGIN", value_parser = spec, value_hint = clap::ValueHint::FilePath)]
         plugin: PluginSpec,
+        /// What it may do, as with --grant; nothing is done to the kernel's table
+        #[arg(long, value_name = "GRANTS", value_hint = clap::ValueHint::Other)]
+        grant: Option<Grants>,
         /// How many flows pass through it in each round
         #[arg(long, value_name = "N", default_value_t = FLOWS, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         flows: u32,
@@ -83,6 +87,23 @@ pub enum PluginCommand {
         /// How to report
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
+    },
+    /// Show a recording through a plugin: `flowgate replay` with --plugin
+    #[command(after_help = "Examples:\n  flowgate plugin run heavy_tcp.wasm trace.pcap\n  \
+        flowgate plugin run heavy_tcp.wasm,bytes=1000 trace.pcap -- -p tcp -o json")]
+    Run {
+        /// The plugin and its options: FILE[,NAME=VALUE...]
+        #[arg(value_name = "PLUGIN", value_hint = clap::ValueHint::FilePath)]
+        plugin: OsString,
+        /// The recording, as `flowgate record` makes it, or a capture of nlmon; - for standard input
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        recording: PathBuf,
+        /// How fast: max, real (as it was recorded), or how many times as fast as that
+        #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
+        speed: Speed,
+        /// How to show it: a command line of -L or -E, or only its options
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
     },
 }
 
@@ -98,5 +119,5 @@ pub enum Report {
 
 /// The value of an argument that names a plugin with its options.
 fn spec(text: &str) -> Result<PluginSpec, String> {
-    plugin::parse(text.as_bytes()).map_err(|error| error.to_string())
+    plugin::parse(text.as_bytes(), &SystemEnvironment).map_err(|error| error.to_string())
 }

@@ -306,7 +306,11 @@ impl Reader<'_> {
                 self.warnings.push("WARNING: ignoring -a, deprecated option.".to_owned());
                 return Ok(());
             }
-            Key::Plugin => self.request.plugins.push(plugin::parse(value)?),
+            Key::Plugin => self.request.plugins.push(plugin::parse(value, self.environment)?),
+            Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
+            Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
+            // That they were given is all there is to know.
+            Key::DryRun | Key::Stats => {}
             Key::Batch => self.request.batch = batch(value)?,
         }
         self.request.given.insert(key);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::labels::LabelMap;
 use super::subcommand::Subcommand;
 use crate::model::{Expectations, Flows, OptionValue, Selection};
+use crate::pipeline::{grants::Grants, supervisor::OnError};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,6 +126,10 @@ pub struct PluginSpec {
     pub file: PathBuf,
     /// Its options, in the order given.
     pub options: Vec<OptionValue>,
+    /// What it may do: `--grant`.
+    pub grants: Grants,
+    /// What becomes of its batch when it fails: `--on-error`.
+    pub on_error: OnError,
 }
 
 /// A protocol that help was asked for.
@@ -186,6 +191,10 @@ pub struct Settings {
     pub plugins: Vec<PluginSpec>,
     /// Most entries that a plugin is handed at once, 1 to 65536.
     pub batch: u32,
+    /// Nothing is done to the table; what would be is printed.
+    pub dry_run: bool,
+    /// At the end it is told what each plugin did.
+    pub stats: bool,
 }
 
 /// The commands of a load file, all read and checked before the first is carried out.

@@ -1,6 +1,11 @@
 //! Puts the plugins of a pipeline together: loaded, described, their options checked, configured.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -8,9 +13,22 @@ use super::report::CommandError;
 use crate::{
     cli::{Command, PluginSpec, Settings},
     model::{Description, Label, OptionValue, Selection, Setup, UtcOffset, field},
-    pipeline::{format::Format, grants::Grants, stage::Stage},
+    pipeline::{
+        executor::{Plan, Planned},
+        format::Format,
+        grants::{Grants, Keeping},
+        stage::Stage,
+        supervisor::Policy,
+    },
     text::clean,
-    wasm::{Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, PluginError},
+    wasm::{
+        Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, PluginError, Services,
+        services::{
+            NEEDED,
+            log::Log,
+            state::{CAPACITY, State},
+        },
+    },
 };
 
 /// What all plugins of a command have in common.
@@ -21,6 +39,28 @@ pub struct Assembly {
     users: bool,
     offsets: Vec<UtcOffset>,
     stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
+}
+
+/// A plugin of the user, and all that is decided about it.
+#[derive(Debug)]
+pub struct UserPlugin<'a> {
+    /// File and options.
+    pub spec: &'a PluginSpec,
+    /// What it may use up.
+    pub limits: Limits,
+    /// What happens when it fails.
+    pub policy: Policy,
+    /// Bytes that it may keep, if it may keep any.
+    pub capacity: usize,
+}
+
+impl<'a> UserPlugin<'a> {
+    /// With the limits that hold unless others are named.
+    #[must_use]
+    pub fn new(spec: &'a PluginSpec) -> Self {
+        let policy = Policy { on_error: spec.on_error, ..Policy::default() };
+        UserPlugin { spec, limits: Limits::default(), policy, capacity: CAPACITY }
+    }
 }
 
 /// What a plugin is to do in a pipeline.
@@ -91,17 +131,21 @@ impl Assembly {
         &self.engine
     }
 
-    /// A plugin, started for a role with these options: `labels` says whether it is told their names.
+    /// A plugin, started for a role with these options and with the services that it is granted.
     ///
     /// # Errors
-    /// [`CommandError`] if it is no plugin for this role, or does not accept its options.
+    /// [`CommandError`] if it is no plugin for this role, needs a service that it was not granted, or does not accept its
+    /// options.
     pub fn started(
         &self,
         component: &PluginComponent,
         role: Role,
         options: &[OptionValue],
+        grants: &Grants,
     ) -> Result<(Instance, Description), CommandError> {
-        let (mut instance, description) = self.start(component, role, options, true)?;
+        let services = services(component, grants, CAPACITY)?;
+        let instance = Instance::with_services(component, self.limits, services)?;
+        let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
         instance.started();
         Ok((instance, description))
     }
@@ -119,7 +163,7 @@ impl Assembly {
         let (mut instance, description) = self.start(&*self.stock(name)?, Role::FlowStage, &[], true)?;
         instance.select(selection)?;
         instance.started();
-        Ok(Stage::new(instance, description.reads, Grants::NONE))
+        Ok(Stage::new(instance, description.reads, Grants::NONE).selecting())
     }
 
     /// The stock stage that carries out what a command is about; the user asked for it, so it may.
@@ -137,18 +181,45 @@ impl Assembly {
             instance.template(&settings.template)?;
         }
         instance.started();
-        Ok(Stage::new(instance, description.reads, Grants::ALL))
+        Ok(Stage::new(instance, description.reads, Grants::ALL).strict())
     }
 
     /// A stage of the user.
     ///
     /// # Errors
-    /// [`CommandError`] if the file is no plugin for this role, or does not accept its options.
-    pub fn user_stage(&self, spec: &PluginSpec, role: Role, grants: Grants) -> Result<Stage, CommandError> {
+    /// [`CommandError`] if the file is no plugin for this role, needs a service that it was not granted, or does not accept
+    /// its options.
+    pub fn user_stage(&self, plugin: &UserPlugin<'_>, role: Role) -> Result<Stage, CommandError> {
+        let UserPlugin { spec, limits, policy, capacity } = *plugin;
         let component = PluginComponent::open(&self.engine, &spec.file)?;
-        let (mut instance, description) = self.start(&component, role, &spec.options, true)?;
+        let services = services(&component, &spec.grants, capacity)?;
+        let instance = Instance::with_services(&component, limits, services.clone())?;
+        let (mut instance, description, setup) = self.configured(&component, instance, role, &spec.options, true)?;
+        let can = component.capabilities;
+        let interval = if can.flow_tick && spec.grants.tick { instance.tick_interval()? } else { 0 };
         instance.started();
-        Ok(Stage::new(instance, description.reads, grants))
+        let stage = Stage::new(instance, description.reads, spec.grants.clone());
+        let again = services.clone();
+        let recipe = move || {
+            let mut instance = Instance::with_services(&component, limits, again.clone())?;
+            instance.configure(&setup)?;
+            instance.started();
+            Ok(instance)
+        };
+        Ok(stage.supervised(Box::new(recipe), policy).serving(services).called(can, interval))
+    }
+
+    /// What a dry run writes with.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it cannot be started.
+    pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, CommandError> {
+        let format = |command: &str| {
+            let options = [("command", command), ("complete", "true")]
+                .map(|(name, value)| OptionValue { name: name.into(), value: value.into() });
+            self.format("save", role, &options, true)
+        };
+        Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
     }
 
     /// A stock format. `labels`: whether it is told their names, and so prints them.
@@ -185,26 +256,77 @@ impl Assembly {
         options: &[OptionValue],
         labels: bool,
     ) -> Result<(Instance, Description), CommandError> {
-        if !role.is_within(component.capabilities) {
-            return Err(CommandError::Plugin(PluginError {
-                plugin: component.name.clone(),
-                failure: Failure::Host(format!(
-                    "it does not export flowgate:conntrack/{}, which this command needs of it",
-                    role.interface()
-                )),
-            }));
-        }
-        let mut instance = Instance::new(component, self.limits)?;
+        let instance = Instance::new(component, self.limits)?;
+        let (instance, description, _) = self.configured(component, instance, role, options, labels)?;
+        Ok((instance, description))
+    }
+
+    /// Describes and configures an instance. What it was configured with is returned, for the instances after it.
+    fn configured(
+        &self,
+        component: &PluginComponent,
+        mut instance: Instance,
+        role: Role,
+        options: &[OptionValue],
+        labels: bool,
+    ) -> Result<(Instance, Description, Setup), CommandError> {
+        fits(component, role)?;
         let description = instance.describe()?;
         let options = checked(&component.name, &description, options)?;
-        instance.configure(&Setup {
+        let setup = Setup {
             options,
             labels: if labels { self.labels.clone() } else { Vec::new() },
             offsets: self.offsets.clone(),
             host: concat!("flowgate ", env!("CARGO_PKG_VERSION")).into(),
-        })?;
-        Ok((instance, Description { reads: description.reads & field::ALL, ..description }))
+        };
+        instance.configure(&setup)?;
+        Ok((instance, Description { reads: description.reads & field::ALL, ..description }, setup))
     }
+}
+
+/// Whether a component can play a role.
+fn fits(component: &PluginComponent, role: Role) -> Result<(), CommandError> {
+    if role.is_within(component.capabilities) {
+        return Ok(());
+    }
+    Err(CommandError::Plugin(PluginError {
+        plugin: component.name.clone(),
+        failure: Failure::Host(format!(
+            "it does not export flowgate:conntrack/{}, which this command needs of it",
+            role.interface()
+        )),
+    }))
+}
+
+/// A plugin's name in the log: the file's without directory and extension.
+fn short(name: &str) -> String {
+    std::path::Path::new(name).file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The services that a plugin has been granted.
+fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Result<Services, CommandError> {
+    let plugin = || component.name.clone();
+    let state = match &grants.state {
+        None => None,
+        Some(Keeping::Memory) => Some(State::in_memory(capacity)),
+        Some(Keeping::File(path)) => {
+            let state = State::in_file(path, capacity);
+            Some(state.map_err(|error| CommandError::PluginState { plugin: plugin(), error })?)
+        }
+    };
+    let services = Services {
+        log: Arc::new(if grants.log { Log::of(&short(&component.name)) } else { Log::default() }),
+        state: state.map(|state| Arc::new(Mutex::new(state))),
+        time: grants.time,
+    };
+    for wanted in &component.services {
+        if let (false, Some((_, grant))) =
+            (services.granted(wanted), NEEDED.iter().find(|(interface, _)| interface == wanted))
+        {
+            return Err(CommandError::PluginService { plugin: plugin(), service: wanted.clone(), grant });
+        }
+    }
+    Ok(services)
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.

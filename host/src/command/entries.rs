@@ -1,19 +1,19 @@
 //! Runs the rows of the command table that have entries: a dump, a lookup, what the command line describes, or events,
-//! through the pipeline.
+//! through the pipeline. They come from the kernel, or from elsewhere: a recording, say.
 
 use super::{
-    assemble::Assembly,
+    assemble::{Assembly, UserPlugin},
     outputs,
     report::{self, CommandError, Exit},
-    sources::{self, KernelDump, KernelEvents},
+    sources,
     subject::Subject,
     table::{Row, Source, Summary},
 };
 use crate::{
     cli::Settings,
     model::field,
-    netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
-    pipeline::{Pipeline, RunError, Tally, executor::Executor, grants::Grants, sink::Sink, source::SourceError, stage},
+    netlink::{Stop, Table as KernelTable},
+    pipeline::{Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source, stage, stats::Board},
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -23,6 +23,10 @@ pub(super) struct Job<'a> {
     pub assembly: &'a Assembly,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
+    /// Where the stages of the user are told of.
+    pub board: &'a Board,
+    /// Where the entries come from; none for the kernel.
+    pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
     pub loading: bool,
     /// Set to how many actions were done, also when the job fails.
@@ -33,8 +37,8 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, loading, done } = self;
-        let mut pipeline = pipeline::<T>(row, settings, assembly, sink)?;
+        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
+        let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
@@ -46,26 +50,26 @@ impl Job<'_> {
                 *done = pipeline.executor.done();
                 result.map_err(failed)?;
             }
-            Source::Events => {
-                let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
-                pipeline.run(&mut source, &mut tally).map_err(failed)?;
-            }
-            source => {
-                let request = request::<T>(row, settings, source)?;
-                let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
-                let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
-                match source {
-                    Source::Dump(KernelTable::Flows) if sources::no_flows() => {
-                        pipeline.feed(T::default(), &mut tally).map_err(failed)?;
+            _ => {
+                let mut kernel;
+                let source = match source {
+                    Some(source) => source,
+                    None => {
+                        if row.source == Source::Events {
+                            pipeline.look_back = Some(look_back::<T>(settings, stop));
+                        }
+                        kernel = sources::open::<T>(row, settings, stop, false)?;
+                        kernel.as_mut()
                     }
-                    _ => {
-                        let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
-                        pipeline.run(&mut KernelDump::new(dump, stop), &mut tally).map_err(failed)?;
-                    }
-                }
+                };
+                pipeline.run(source, &mut tally).map_err(failed)?;
             }
         }
         if loading {
+            return Ok(Exit::Success);
+        }
+        if settings.dry_run {
+            report::banner(&format!("{} actions have been printed, none was done.", pipeline.executor.done()));
             return Ok(Exit::Success);
         }
         Ok(match row.summary {
@@ -86,20 +90,9 @@ impl Job<'_> {
     }
 }
 
-/// What the kernel is asked for.
-fn request<T: Subject>(row: &Row, settings: &Settings, source: Source) -> Result<Request, CommandError> {
-    match source {
-        Source::Dump(table) => {
-            // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
-            let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
-            if row.acts.is_none() && table == KernelTable::Flows && no_status {
-                return Err(CommandError::of_errno(row, libc::EINVAL));
-            }
-            let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
-            Ok(Request::dump(table, &T::filter(settings, table)))
-        }
-        _ => T::lookup(settings).map_err(|error| CommandError::of_errno(row, error.errno())),
-    }
+/// Dumps of the table for stages that look back.
+fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
+    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
 }
 
 /// The pipeline of a row.
@@ -108,6 +101,7 @@ fn pipeline<'a, T: Subject>(
     settings: &Settings,
     assembly: &Assembly,
     sink: &'a mut dyn Sink,
+    board: &Board,
 ) -> Result<Pipeline<'a, T>, CommandError> {
     let mut stages = Vec::new();
     if row.selects
@@ -116,30 +110,41 @@ fn pipeline<'a, T: Subject>(
         stages.push(assembly.selecting_stage("match", selection)?);
     }
     for spec in &settings.plugins {
-        stages.push(assembly.user_stage(spec, T::STAGE, Grants::NONE)?);
+        let stage = assembly.user_stage(&UserPlugin::new(spec), T::STAGE)?;
+        board.add(stage.stats().clone());
+        stages.push(stage);
     }
     if let Some(name) = row.acts {
         stages.push(assembly.acting_stage(name, T::STAGE, settings)?);
     }
     let format = match row.look {
+        _ if settings.dry_run => None,
         None => None,
         Some(look) => {
             let (name, options) = outputs::format(settings.output, look);
             Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
-    // A stage that acts needs what names an entry, besides what it reads.
-    let acting = if row.acts.is_some() { field::TUPLES | field::ZONES | field::ID | field::LABELS } else { 0 };
     let shown = format.as_ref().map_or(0, |format| format.reads());
-    let wanted = stage::needed(&stages, shown | acting);
+    // What a dry run prints of an action is up to the format that it prints with.
+    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
+    let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
+    if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
+        executor = executor.guarded();
+    }
+    if settings.dry_run {
+        executor = executor.dry(assembly.plan(T::FORMAT)?);
+    }
     Ok(Pipeline {
         batch_rows: settings.batch as usize,
         decoder: T::decoder(wanted),
         stages,
-        executor: Executor::new(row.shows, T::decoder(shown), report::line),
+        executor,
         format,
         sink,
         on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
         on_gap: report::gap,
+        on_warning: report::line,
+        look_back: None,
     })
 }

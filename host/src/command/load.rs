@@ -41,6 +41,8 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
             assembly: &assembly,
             stop: context.stop,
             sink: &mut *context.sink,
+            board: context.board,
+            source: None,
             loading: true,
             done: &mut done,
         };

@@ -13,6 +13,8 @@ mod load;
 mod man;
 mod outputs;
 pub mod plugin;
+mod record;
+mod replay;
 pub mod report;
 mod sources;
 mod subject;
@@ -27,17 +29,23 @@ use std::{
 use assemble::Assembly;
 use entries::Job;
 pub use report::{CommandError, Exit};
-use table::Source;
+use table::{Row, Source};
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
     model::{Expectations, Flows},
     netlink::Stop,
-    pipeline::sink::{Sink, Stdout},
+    pipeline::{
+        sink::{Sink, Stdout},
+        source::Source as DatagramSource,
+        stats::Board,
+    },
 };
 
 /// Carries out a command line. Everything that is to be said of it has been said when this returns.
-pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
+///
+/// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
+pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) -> Exit {
     let parsed = cli::parse(program, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
@@ -45,22 +53,15 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     let invocation = match parsed.result {
         Ok(invocation) => invocation,
         Err(error) => {
-            if error.is_text() {
-                report::text(&error.message());
-            } else {
-                report::banner_bytes(&error.message());
-            }
-            if error.has_hint() {
-                report::line(cli::HINT);
-            }
+            let exit = misunderstood(&error);
             if let Some(place) = &parsed.place {
                 report::line(&format!("in {place}"));
             }
-            return Exit::from(&error);
+            return exit;
         }
     };
     let mut stdout = Stdout::new();
-    let mut context = Context { program, stop, sink: &mut stdout, assembly: None };
+    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -81,10 +82,24 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop) -> Exit {
     }
 }
 
+/// Says what is wrong with a command line.
+fn misunderstood(error: &cli::CliError) -> Exit {
+    if error.is_text() {
+        report::text(&error.message());
+    } else {
+        report::banner_bytes(&error.message());
+    }
+    if error.has_hint() {
+        report::line(cli::HINT);
+    }
+    Exit::from(error)
+}
+
 /// What all commands of a process share.
 struct Context<'a> {
     program: &'a OsStr,
     stop: &'a Stop,
+    board: &'a Board,
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
@@ -106,16 +121,44 @@ impl Context<'_> {
         if row.source == Source::Flush {
             return tables::flush(row, settings);
         }
-        let assembly = self.assembly(settings)?;
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
+            let assembly = self.assembly(settings)?;
             return tables::counts(row, settings, &assembly, self.sink);
         }
+        self.entries(row, settings, None, loading)
+    }
+
+    /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
+    fn classic(&self, words: &[OsString], command: (Command, Table)) -> Result<Box<Settings>, Exit> {
+        let mut warnings = Vec::new();
+        let settings = cli::parse_classic(self.program, words, command, &cli::SystemEnvironment, &mut warnings);
+        for warning in &warnings {
+            report::line(warning);
+        }
+        settings.map_err(|error| misunderstood(&error))
+    }
+
+    /// Carries out a command that is about entries. `source`: where they come from, none for the kernel.
+    fn entries(
+        &mut self,
+        row: &Row,
+        settings: &Settings,
+        source: Option<&mut (dyn DatagramSource + 'static)>,
+        loading: bool,
+    ) -> Result<Exit, CommandError> {
+        let assembly = self.assembly(settings)?;
         let done = &mut 0;
-        let job = Job { row, settings, assembly: &assembly, stop: self.stop, sink: &mut *self.sink, loading, done };
-        match settings.table {
+        let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
+        let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
+        let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
+        };
+        if settings.stats {
+            let json = settings.output.contains(Output::JSON);
+            report::text(if json { self.board.json() } else { self.board.text() }.as_bytes());
         }
+        result
     }
 
     /// Carries out a subcommand.
@@ -123,7 +166,12 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
-            Subcommand::Plugin { command } => plugin::run(command, self.stop, self.sink),
+            Subcommand::Plugin { command } => plugin::run(self, command),
+            Subcommand::Record { file, show, max_size, duration, command } => {
+                let limits = record::Limits { bytes: *max_size, time: *duration };
+                record::run(self, file, *show, limits, command)
+            }
+            Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }
     }
 
@@ -131,6 +179,9 @@ impl Context<'_> {
     fn assembly(&mut self, settings: &Settings) -> Result<Rc<Assembly>, CommandError> {
         let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
         let users = !settings.plugins.is_empty();
+        if users {
+            report::start_log();
+        }
         let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
         let local_time = times.iter().any(|&time| settings.output.contains(time));
         if let Some(assembly) = &self.assembly

@@ -1,12 +1,15 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+
+use tracing_subscriber::filter::LevelFilter;
 
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
-    pipeline::RunError,
-    wasm::{LoadError, PluginError},
+    pipeline::{RunError, source::SourceError},
+    recording::RecordingError,
+    wasm::{LoadError, PluginError, services::state::StateError},
 };
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
@@ -96,6 +99,26 @@ pub enum CommandError {
     /// A tool for authors of plugins cannot do its work.
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
+    /// A plugin needs a service that it was not granted.
+    #[error(
+        "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"
+    )]
+    PluginService {
+        /// The plugin.
+        plugin: String,
+        /// The interface.
+        service: String,
+        /// What would allow it.
+        grant: &'static str,
+    },
+    /// The file that a plugin keeps its state in cannot be used.
+    #[error("plugin {plugin}: {error}")]
+    PluginState {
+        /// The plugin.
+        plugin: String,
+        /// What is wrong.
+        error: StateError,
+    },
     /// Nobody reads the output any more.
     #[error("broken pipe")]
     BrokenPipe,
@@ -105,6 +128,35 @@ pub enum CommandError {
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// A recording cannot be written or played.
+    #[error(transparent)]
+    Recording(RecordingError),
+    /// A command that is not about what a recording holds.
+    #[error(
+        "cannot {what} the command --{command}: a recording holds what -L lists and what -E shows, and nothing in it can be acted on"
+    )]
+    NotInRecording {
+        /// `record` or `replay`.
+        what: &'static str,
+        /// The command's long option.
+        command: &'static str,
+    },
+    /// A command that a recording is not of.
+    #[error("the recording is of {recorded}, which --{command} does not show; leave the command out, or use {instead}")]
+    OtherRecording {
+        /// What it is of.
+        recorded: &'static str,
+        /// What was asked for.
+        command: &'static str,
+        /// What would be right.
+        instead: &'static str,
+    },
+    /// An option that acts on the kernel's counters.
+    #[error("-z sets the kernel's counters to zero, and a replay does not touch the kernel; leave it out")]
+    ZeroInReplay,
+    /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
+    #[error("{0}")]
+    RecordingOutput(&'static str),
     /// A command of the classic program that this version does not have.
     #[error("the command --{0} is not available in this version")]
     NotAvailable(&'static str),
@@ -116,11 +168,21 @@ impl From<io::Error> for CommandError {
     }
 }
 
+impl From<RecordingError> for CommandError {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            error => Self::Recording(error),
+        }
+    }
+}
+
 impl CommandError {
     /// What became of a run, in the words for this row.
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
+            RunError::Source(SourceError::Recording(error)) => error.into(),
             RunError::Source(error) if row.command == Command::Events && row.table != Table::Expect => {
                 Self::Events(strerror(error.errno()))
             }
@@ -197,6 +259,21 @@ pub fn text(text: &[u8]) {
 pub fn line(text: &str) {
     // Nobody to tell is no reason to stop.
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much
+/// of it is shown: `error`, `warn`, `info` (the default), `debug`, or `off`.
+pub(super) fn start_log() {
+    let level = std::env::var("FLOWGATE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
+    let subscriber = tracing_subscriber::fmt()
+        .compact()
+        .with_target(false)
+        .with_max_level(level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .finish();
+    // Already started: by an earlier command of a load file.
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// What `-V` prints.

@@ -10,11 +10,11 @@ use crate::{
         encode::{expectations, flows},
         group,
     },
-    pipeline::executor::Actionable,
+    pipeline::{executor::Actionable, stage::Staged},
 };
 
 /// A table that commands are about.
-pub(super) trait Subject: Actionable {
+pub(super) trait Subject: Actionable + Staged {
     /// The role of stages.
     const STAGE: Role;
     /// The role of formats.

@@ -1,7 +1,8 @@
 //! Actions on flows and on expectations, in the kernel's terms.
 
 use super::{
-    executor::{Actionable, Executor},
+    executor::{Actionable, Executor, Part},
+    grants::Grants,
     stage::Stage,
 };
 use crate::{
@@ -44,12 +45,20 @@ impl Actionable for Flows {
         }
     }
 
-    fn stage(&mut self, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        stage.flows(self, executor)
+    fn granted(grants: &Grants, kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> bool {
+        grants.allow(kind, target, values)
     }
 
-    fn finish(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        stage.finish_flows(executor)
+    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.tick(executor)
+    }
+
+    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        match part {
+            Part::Begin(reason) => stage.begin_look_back(reason, executor),
+            Part::Entries(entries) => stage.look_back(entries, executor),
+            Part::End => stage.end_look_back(executor),
+        }
     }
 
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {
@@ -80,12 +89,18 @@ impl Actionable for Expectations {
         }
     }
 
-    fn stage(&mut self, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        stage.expectations(self, executor)
+    fn granted(grants: &Grants, kind: u8, _target: Option<(&Self, usize)>, _values: Option<(&Self, usize)>) -> bool {
+        grants.allow_expectation(kind)
     }
 
-    fn finish(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        stage.finish_expectations(executor)
+    /// Ticks are about flows.
+    fn tick(_stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        Ok(())
+    }
+
+    /// Look-backs are about flows.
+    fn look_back(_part: Part<'_, Self>, _stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        Ok(())
     }
 
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {

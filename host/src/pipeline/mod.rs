@@ -2,25 +2,26 @@
 //!
 //! * [`source`] yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
 //! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
-//! * [`stage`] is a plugin that looks at batches; [`batch`] are the operations on a batch that its outcome asks for.
+//! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it; [`batch`] are the operations on a batch that its outcome asks for.
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
-//! * [`phrase`] puts actions into the words of conntrack's command line.
 //! * [`mod@format`] turns batches into bytes, [`sink`] takes these away.
 //! * [`run`] joins them.
 
 mod actionable;
 pub mod batch;
+mod context;
 pub mod executor;
 pub mod format;
 pub mod grants;
-pub mod phrase;
 pub mod programs;
 mod queue;
 pub mod run;
 pub mod sink;
 pub mod source;
 pub mod stage;
+pub mod stats;
+pub mod supervisor;
 pub mod table;
 
 pub use run::{Pipeline, RunError, Tally};

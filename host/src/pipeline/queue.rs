@@ -1,6 +1,9 @@
 //! The bounded queue between reader and worker: a fixed number of buffers goes round and round.
 
-use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+    time::Duration,
+};
 
 use super::source::{Datagram, SourceError};
 
@@ -44,9 +47,12 @@ impl Filling {
 }
 
 impl Draining {
-    /// The next datagram, waiting for it; an error once the reader is done.
-    pub fn wait(&self) -> Result<Result<Datagram, SourceError>, RecvError> {
-        self.filled.recv()
+    /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
+    pub fn wait(&self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
+        match patience {
+            Some(patience) => self.filled.recv_timeout(patience),
+            None => self.filled.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
     }
 
     /// The next datagram if there is one already.

@@ -4,16 +4,16 @@
 //! worker decodes, runs the plugins and writes. Between them a fixed number of buffers goes round, so the memory is the same
 //! whatever the table's size.
 
-use std::{io, thread};
+use std::{io, sync::mpsc::RecvTimeoutError, thread};
 
 use super::{
-    executor::{Actionable, Executor, ExecutorError},
+    context::Context,
+    executor::{Actionable, Executor, ExecutorError, Part},
     format::Format,
-    programs::Programs,
     queue::{self, Draining, Filling},
     sink::Sink,
     source::{Datagram, Source, SourceError},
-    stage::Stage,
+    stage::{Reason, Stage, Staged},
     table::now,
 };
 use crate::{
@@ -67,11 +67,18 @@ pub struct Pipeline<'a, T: Actionable> {
     pub format: Option<Format>,
     /// Where the bytes go.
     pub sink: &'a mut dyn Sink,
+    /// Told of what is wrong but no reason to stop.
+    pub on_warning: fn(&str),
     /// Told of messages that could not be read; the stream goes on.
     pub on_malformed: fn(Malformed),
     /// Told of gaps in a stream of events; the stream goes on.
     pub on_gap: fn(),
+    /// Dumps the table, for stages that want to look back; none where that is of no use.
+    pub look_back: Option<LookBack<'a>>,
 }
+
+/// Begins a dump of the table.
+pub type LookBack<'a> = Box<dyn FnMut() -> Result<Box<dyn Source>, SourceError> + 'a>;
 
 /// A message, or the rest of a datagram, that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -84,13 +91,13 @@ pub enum Malformed {
     Message(#[from] DecodeError),
 }
 
-impl<T: Actionable> Pipeline<'_, T> {
+impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// Runs the source to its end. The tally also counts when the run fails.
     ///
     /// # Errors
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
-        let live = source.live();
+        let context = Context::of(source);
         let (filling, draining) = queue::queue();
         thread::scope(|scope| {
             thread::Builder::new()
@@ -98,7 +105,7 @@ impl<T: Actionable> Pipeline<'_, T> {
                 .spawn_scoped(scope, move || read(source, &filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
-            self.work(draining, live, tally)
+            self.work(draining, context, tally)
         })
     }
 
@@ -108,35 +115,43 @@ impl<T: Actionable> Pipeline<'_, T> {
     /// As [`Pipeline::run`].
     pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
         self.write(T::begin)?;
-        self.hand_on(&mut rows, None, tally)?;
+        self.hand_on(&mut rows, &mut Context::default(), tally)?;
+        self.finish()
+    }
+
+    /// The stream has ended.
+    fn finish(&mut self) -> Result<(), RunError> {
         for stage in &mut self.stages {
-            T::finish(stage, &mut self.executor)?;
+            stage.finish(&mut self.executor)?;
+        }
+        self.settle()?;
+        for stage in &mut self.stages {
+            stage.save_state(true, self.on_warning);
         }
         self.write(T::end)
     }
 
     /// The worker.
-    fn work(&mut self, queue: Draining, live: bool, tally: &mut Tally) -> Result<(), RunError> {
+    fn work(&mut self, queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
         self.write(T::begin)?;
         let mut batch = T::default();
-        let mut programs = live.then(Programs::default);
-        let ended = self.drain(&queue, programs.as_mut(), &mut batch, tally);
+        if context.events() {
+            self.look_back(Some(Reason::Start))?;
+        }
+        let ended = self.drain(&queue, &mut context, &mut batch, tally);
         // What came before an error of the source is still shown.
         if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
-            self.hand_on(&mut batch, programs.as_mut(), tally)?;
+            self.hand_on(&mut batch, &mut context, tally)?;
         }
         ended?;
-        for stage in &mut self.stages {
-            T::finish(stage, &mut self.executor)?;
-        }
-        self.write(T::end)
+        self.finish()
     }
 
     /// Takes datagrams until there are no more.
     fn drain(
         &mut self,
         queue: &Draining,
-        mut programs: Option<&mut Programs>,
+        context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
@@ -145,36 +160,44 @@ impl<T: Actionable> Pipeline<'_, T> {
                 Ok(datagram) => datagram?,
                 Err(_) => {
                     // Events are handed on as soon as there are no more of them for the moment.
-                    if programs.is_some() {
-                        self.hand_on(batch, programs.as_deref_mut(), tally)?;
+                    if context.when_idle() {
+                        self.hand_on(batch, context, tally)?;
                     }
-                    match queue.wait() {
+                    self.tick()?;
+                    let patience = self.stages.iter().filter_map(Stage::patience).min();
+                    match queue.wait(patience) {
                         Ok(datagram) => datagram?,
-                        Err(_) => return Ok(()),
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => return Ok(()),
                     }
                 }
             };
-            self.decode(&datagram, programs.as_deref_mut(), batch, tally)?;
+            self.decode(&datagram, context, batch, tally)?;
             queue.give_back(datagram);
         }
     }
 
-    /// Decodes a datagram, handing on the batch whenever it is full. There are `programs` to be named in events only.
+    /// Decodes a datagram, handing on the batch whenever it is full.
     fn decode(
         &mut self,
         datagram: &Datagram,
-        mut programs: Option<&mut Programs>,
+        context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
+        if datagram.pause {
+            return self.hand_on(batch, context, tally);
+        }
+        context.meet(datagram);
         if datagram.gap {
             (self.on_gap)();
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received) {
                 (self.on_malformed)(error.into());
             }
-            return Ok(());
+            self.hand_on(batch, context, tally)?;
+            return self.look_back(Some(Reason::Gap));
         }
-        let arrival = datagram.arrival(programs.is_some());
+        let arrival = datagram.arrival(context.events());
         for message in Messages::new(datagram.bytes()) {
             let pushed = message
                 .map_err(Malformed::from)
@@ -184,30 +207,30 @@ impl<T: Actionable> Pipeline<'_, T> {
                 (self.on_malformed)(malformed);
             }
             if batch.rows() >= self.batch_rows {
-                self.hand_on(batch, programs.as_deref_mut(), tally)?;
+                self.hand_on(batch, context, tally)?;
             }
         }
         Ok(())
     }
 
     /// Runs a batch through the stages, the format and the sink, and empties it.
-    fn hand_on(&mut self, batch: &mut T, programs: Option<&mut Programs>, tally: &mut Tally) -> Result<(), RunError> {
+    fn hand_on(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
             return Ok(());
         }
-        batch.stamp(now());
-        if let Some(programs) = programs {
+        batch.stamp(context.time());
+        if let Some(programs) = context.programs() {
             batch.name_programs(programs);
         }
         for stage in &mut self.stages {
-            batch.stage(stage, &mut self.executor)?;
+            stage.batch(batch, &mut self.executor)?;
             if batch.rows() == 0 {
                 break;
             }
         }
         let rows = batch.rows();
         if rows > 0 {
-            batch.stamp(now());
+            batch.stamp(context.time());
             if let Some(format) = &mut self.format {
                 let bytes = batch.render(format)?;
                 if !bytes.is_empty() {
@@ -217,10 +240,84 @@ impl<T: Actionable> Pipeline<'_, T> {
             tally.shown += batch.entries() as u64;
         }
         batch.clear(&mut self.decoder);
+        self.settle()?;
+        self.tick()?;
+        // A stage whose plugin was started anew may want to know the table.
+        self.look_back(None)
+    }
+
+    /// After something was acted on: prints what a dry run has to say, and ends the run if that is to be.
+    fn settle(&mut self) -> Result<(), RunError> {
+        let printed = self.executor.take_printed()?;
+        if !printed.is_empty() {
+            self.sink.write(&printed).map_err(RunError::Sink)?;
+        }
         match self.executor.take_failure() {
             Some(failure) => Err(failure.into()),
             None => Ok(()),
         }
+    }
+
+    /// Gives the stages the ticks that are due, and writes what they keep now and then.
+    fn tick(&mut self) -> Result<(), RunError> {
+        for stage in &mut self.stages {
+            T::tick(stage, &mut self.executor)?;
+            stage.save_state(false, self.on_warning);
+        }
+        self.settle()
+    }
+
+    /// Offers the table to the stages that want it, for this reason or since their plugin is new.
+    fn look_back(&mut self, reason: Option<Reason>) -> Result<(), RunError> {
+        let Some(open) = &mut self.look_back else { return Ok(()) };
+        let wanting: Vec<Option<Reason>> = self.stages.iter().map(|stage| stage.wants_look_back(reason)).collect();
+        if wanting.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let mut source = open()?;
+        for (stage, reason) in self.stages.iter_mut().zip(&wanting) {
+            if let Some(reason) = reason {
+                T::look_back(Part::Begin(*reason), stage, &mut self.executor)?;
+            }
+        }
+        let mut part = T::default();
+        let mut datagram = Datagram::new();
+        loop {
+            let more = source.next(&mut datagram)?;
+            if more {
+                for message in Messages::new(datagram.bytes()) {
+                    let pushed = message
+                        .map_err(Malformed::from)
+                        .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false))?));
+                    if let Err(malformed) = pushed {
+                        (self.on_malformed)(malformed);
+                    }
+                }
+            }
+            if part.rows() >= self.batch_rows || !more {
+                self.offer(&mut part, &wanting)?;
+                part.clear(&mut self.decoder);
+            }
+            if !more {
+                break;
+            }
+        }
+        for (stage, _) in self.stages.iter_mut().zip(&wanting).filter(|(_, reason)| reason.is_some()) {
+            T::look_back(Part::End, stage, &mut self.executor)?;
+        }
+        self.settle()
+    }
+
+    /// Offers a part of the table to the stages that want it: what the command's selector leaves of it.
+    fn offer(&mut self, part: &mut T, wanting: &[Option<Reason>]) -> Result<(), RunError> {
+        part.stamp(now());
+        for stage in self.stages.iter_mut().filter(|stage| stage.selects()) {
+            stage.batch(part, &mut self.executor)?;
+        }
+        for (stage, _) in self.stages.iter_mut().zip(wanting).filter(|(_, reason)| reason.is_some()) {
+            T::look_back(Part::Entries(part), stage, &mut self.executor)?;
+        }
+        Ok(())
     }
 
     /// Writes what stands before or after everything.

@@ -32,6 +32,12 @@ pub struct Capabilities {
     pub expectation_format: bool,
     /// Format for statistics.
     pub statistics_format: bool,
+    /// Wants to be called from time to time.
+    pub flow_tick: bool,
+    /// Wants to know the table before live events.
+    pub flow_look_back: bool,
+    /// Wants to hear what became of its actions.
+    pub action_results: bool,
 }
 
 /// A compiled plugin, ready to be instantiated.
@@ -43,6 +49,8 @@ pub struct PluginComponent {
     pub name: String,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// The host services that it imports: names of interfaces of the WIT package, such as `log`.
+    pub services: Vec<String>,
 }
 
 /// Where the exports are.
@@ -55,6 +63,9 @@ pub(super) struct Indices {
     pub expectation_stage: Option<exports::expectation_stage::GuestIndices>,
     pub expectation_format: Option<exports::expectation_format::GuestIndices>,
     pub statistics_format: Option<exports::statistics_format::GuestIndices>,
+    pub flow_tick: Option<exports::flow_tick::GuestIndices>,
+    pub flow_look_back: Option<exports::flow_look_back::GuestIndices>,
+    pub action_results: Option<exports::action_results::GuestIndices>,
 }
 
 impl PluginComponent {
@@ -102,6 +113,9 @@ impl PluginComponent {
         let exported: Vec<String> =
             component.component_type().exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
         let capabilities = capabilities(&exported).map_err(mismatch)?;
+        let imported: Vec<String> =
+            component.component_type().imports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+        let services = services(&imported).map_err(mismatch)?;
 
         let pre = imports::linker(engine, component)
             .and_then(|linker| linker.instantiate_pre(component))
@@ -119,6 +133,7 @@ impl PluginComponent {
             indices,
             name: path.display().to_string(),
             capabilities,
+            services,
         })
     }
 }
@@ -179,19 +194,47 @@ fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
         expectation_stage: has("expectation-stage"),
         expectation_format: has("expectation-format"),
         statistics_format: has("statistics-format"),
+        flow_tick: has("flow-tick"),
+        flow_look_back: has("flow-look-back"),
+        action_results: has("action-results"),
     };
     if !has("plugin") {
         return Err(format!(
             "it does not export flowgate:conntrack/plugin@{VERSION} (describe and configure), which every plugin must"
         ));
     }
-    if capabilities == Capabilities::default() {
+    let helpers = Capabilities { flow_tick: false, flow_look_back: false, action_results: false, ..capabilities };
+    if helpers == Capabilities::default() {
         return Err(format!(
             "it exports flowgate:conntrack/plugin@{VERSION} but nothing to do: no stage and no format; \
              build it for one of the worlds in wit/worlds.wit, such as `stage`"
         ));
     }
     Ok(capabilities)
+}
+
+/// Interfaces of data types, which a component imports as soon as a function mentions one of the types.
+const TYPES: [&str; 7] = ["columns", "flow", "expectation", "statistics", "selector", "action", "setup"];
+/// Interfaces with functions that the host offers.
+const SERVICES: [&str; 3] = ["log", "key-value", "clock"];
+
+/// The host services among the imports.
+fn services(imported: &[String]) -> Result<Vec<String>, String> {
+    let mut services = Vec::new();
+    for name in imported.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")) {
+        let (name, version) = name.split_once('@').unwrap_or((name, ""));
+        if !compatible(version) || !(TYPES.contains(&name) || SERVICES.contains(&name)) {
+            return Err(format!(
+                "it asks for flowgate:conntrack/{name}@{version}, and this host offers {} of {VERSION}; \
+                 rebuild the plugin against the wit/ of this version, or use a host that offers it",
+                SERVICES.join(", ")
+            ));
+        }
+        if SERVICES.contains(&name) {
+            services.push(name.to_string());
+        }
+    }
+    Ok(services)
 }
 
 /// Whether a plugin of this version of the package runs on this host: the same 0.x line, and not a later minor one.
@@ -232,6 +275,9 @@ fn indices(pre: &InstancePre<HostState>, can: Capabilities) -> wasmtime::Result<
             .statistics_format
             .then(|| exports::statistics_format::GuestIndices::new(pre))
             .transpose()?,
+        flow_tick: can.flow_tick.then(|| exports::flow_tick::GuestIndices::new(pre)).transpose()?,
+        flow_look_back: can.flow_look_back.then(|| exports::flow_look_back::GuestIndices::new(pre)).transpose()?,
+        action_results: can.action_results.then(|| exports::action_results::GuestIndices::new(pre)).transpose()?,
     })
 }
 
@@ -274,6 +320,16 @@ mod tests {
         let half = capabilities(&names(&["flowgate:conntrack/flow-stage@0.1.0"])).unwrap_err();
         assert!(half.contains("does not export flowgate:conntrack/plugin"), "{half}");
         assert!(capabilities(&[]).unwrap_err().contains("exports nothing"));
+    }
+
+    #[test]
+    fn services_are_found_among_the_imports() {
+        let imported = ["wasi:io/poll@0.2.0", "flowgate:conntrack/flow@0.1.0", "flowgate:conntrack/log@0.1.0"];
+        assert_eq!(services(&names(&imported)).unwrap(), ["log"]);
+        let unknown = services(&names(&["flowgate:conntrack/teleport@0.1.0"])).unwrap_err();
+        assert!(unknown.contains("asks for flowgate:conntrack/teleport@0.1.0"), "{unknown}");
+        let newer = services(&names(&["flowgate:conntrack/log@0.1.7"])).unwrap_err();
+        assert!(newer.contains("log@0.1.7"), "{newer}");
     }
 
     #[test]

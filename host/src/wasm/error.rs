@@ -76,6 +76,14 @@ pub enum Failure {
         /// Bytes allowed.
         limit: usize,
     },
+    /// It asked for more actions than it may.
+    #[error("asked for {asked} actions in one call; the limit is {limit}")]
+    Actions {
+        /// Actions asked for.
+        asked: usize,
+        /// Actions allowed.
+        limit: usize,
+    },
     /// It called something of the outside that plugins do not have.
     #[error("called `{0}`, which plugins are not given")]
     Forbidden(String),

@@ -1,4 +1,4 @@
-//! What a plugin may call: nothing.
+//! What a plugin may call: the host's services that it was granted, and nothing else.
 //!
 //! The standard libraries of several languages import WASI whether or not the plugin uses it. The few functions that such a
 //! library calls on its own, before or beside the plugin's code, get harmless answers that give nothing away; every other
@@ -11,11 +11,13 @@ use super::engine::PluginEngine;
 /// State of a store: what imports can reach.
 pub(super) struct HostState {
     pub guard: super::limits::Guard,
+    pub services: super::services::Services,
 }
 
 /// A linker that satisfies all imports of a component without granting it anything.
 pub(super) fn linker(engine: &PluginEngine, component: &Component) -> wasmtime::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine.wasmtime());
+    super::services::add_to_linker(&mut linker)?;
     for (name, item) in component.component_type().imports(engine.wasmtime()) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
         let interface = name.split('@').next().unwrap_or(name);

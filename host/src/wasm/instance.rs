@@ -10,9 +10,10 @@ use super::{
     error::{Failure, PluginError},
     imports::HostState,
     limits::{Guard, Limits},
+    services::Services,
 };
 use crate::model::{
-    Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Selection, Setup,
+    Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
     bindings::exports::flowgate::conntrack as exports,
 };
 
@@ -27,6 +28,9 @@ pub struct Instance {
     expectation_stage: Option<exports::expectation_stage::Guest>,
     expectation_format: Option<exports::expectation_format::Guest>,
     statistics_format: Option<exports::statistics_format::Guest>,
+    flow_tick: Option<exports::flow_tick::Guest>,
+    flow_look_back: Option<exports::flow_look_back::Guest>,
+    action_results: Option<exports::action_results::Guest>,
     name: String,
     limits: Limits,
     dead: bool,
@@ -37,16 +41,24 @@ pub struct Instance {
 type Called<T> = Result<T, PluginError>;
 
 impl Instance {
-    /// Instantiates a plugin. The time for start-up runs from here.
+    /// Instantiates a plugin without services. The time for start-up runs from here.
     ///
     /// # Errors
     /// A [`PluginError`] if its start function fails, or if it wants more memory than it may have.
     pub fn new(component: &PluginComponent, limits: Limits) -> Called<Self> {
+        Self::with_services(component, limits, Services::default())
+    }
+
+    /// As [`Instance::new`], with services of the host.
+    ///
+    /// # Errors
+    /// As [`Instance::new`].
+    pub fn with_services(component: &PluginComponent, limits: Limits, services: Services) -> Called<Self> {
         let name = component.name.clone();
         let fail = |failure| PluginError { plugin: name.clone(), failure };
         component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
 
-        let state = HostState { guard: Guard::new(limits.memory) };
+        let state = HostState { guard: Guard::new(limits.memory), services };
         let mut store = Store::new(component.engine.wasmtime(), state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.output);
@@ -69,6 +81,9 @@ impl Instance {
             expectation_stage: guests.expectation_stage,
             expectation_format: guests.expectation_format,
             statistics_format: guests.statistics_format,
+            flow_tick: guests.flow_tick,
+            flow_look_back: guests.flow_look_back,
+            action_results: guests.action_results,
             name,
             limits,
             dead: false,
@@ -86,6 +101,12 @@ impl Instance {
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.dead
+    }
+
+    /// What it may use up.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// Bytes of linear memory in use.
@@ -196,6 +217,54 @@ impl Instance {
         self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_finish(store))
     }
 
+    /// `flow-tick.interval`: milliseconds, 0 for none.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn tick_interval(&mut self) -> Called<u32> {
+        self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_interval(store))
+    }
+
+    /// `flow-tick.tick`, at this time in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn tick(&mut self, time: u64) -> Called<Outcome> {
+        self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_tick(store, time))
+    }
+
+    /// `flow-look-back.begin`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn begin_look_back(&mut self, reason: u8) -> Called<()> {
+        self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_begin(store, reason))
+    }
+
+    /// `flow-look-back.entries`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn look_back(&mut self, batch: &Flows) -> Called<Outcome> {
+        self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_entries(store, batch))
+    }
+
+    /// `flow-look-back.end`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn end_look_back(&mut self) -> Called<Outcome> {
+        self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_end(store))
+    }
+
+    /// `action-results.learn`.
+    ///
+    /// # Errors
+    /// A [`PluginError`].
+    pub fn learn(&mut self, results: &Results) -> Called<()> {
+        self.call(|i| i.action_results.as_ref(), |guest, store| guest.call_learn(store, results))
+    }
+
     /// `expectation-stage.process`.
     ///
     /// # Errors
@@ -279,6 +348,9 @@ struct Guests {
     expectation_stage: Option<exports::expectation_stage::Guest>,
     expectation_format: Option<exports::expectation_format::Guest>,
     statistics_format: Option<exports::statistics_format::Guest>,
+    flow_tick: Option<exports::flow_tick::Guest>,
+    flow_look_back: Option<exports::flow_look_back::Guest>,
+    action_results: Option<exports::action_results::Guest>,
 }
 
 impl Guests {
@@ -293,6 +365,9 @@ impl Guests {
             expectation_stage: at.expectation_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             expectation_format: at.expectation_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             statistics_format: at.statistics_format.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_tick: at.flow_tick.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            flow_look_back: at.flow_look_back.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
+            action_results: at.action_results.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
         })
     }
 }

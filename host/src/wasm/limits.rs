@@ -15,11 +15,19 @@ pub struct Limits {
     pub start_up: Duration,
     /// Bytes that one call may return.
     pub output: usize,
+    /// Actions that one call may ask for.
+    pub actions: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { memory: 64 << 20, call: Duration::from_secs(1), start_up: Duration::from_secs(10), output: 32 << 20 }
+        Limits {
+            memory: 64 << 20,
+            call: Duration::from_secs(1),
+            start_up: Duration::from_secs(10),
+            output: 32 << 20,
+            actions: 1 << 16,
+        }
     }
 }
 

@@ -127,6 +127,23 @@ pub mod field {
     pub const ZONES: u64 = ZONE | ORIGINAL_ZONE | REPLY_ZONE;
     /// Counters of both directions.
     pub const COUNTERS: u64 = ORIGINAL_COUNTERS | REPLY_COUNTERS;
+    /// The fields of the group `rare`.
+    pub const RARE: u64 = SECMARK
+        | HELPER
+        | HELPER_INFO
+        | LABELS
+        | LABELS_MASK
+        | MARK_MASK
+        | SECURITY_CONTEXT
+        | MASTER
+        | ORIGINAL_SEQUENCE
+        | REPLY_SEQUENCE
+        | SYNPROXY
+        | DCCP
+        | SOURCE_NAT
+        | DESTINATION_NAT
+        | UNKNOWN
+        | ANNOTATIONS;
     /// Every field.
     pub const ALL: u64 = (1 << 51) - 1;
 }
@@ -385,6 +402,50 @@ pub mod action {
     pub const CREATE_OR_UPDATE: u8 = 4;
     /// No row: in `actions.rows` and `actions.values`.
     pub const NO_ROW: u32 = u32::MAX;
+}
+
+/// What became of an action: `results.results`.
+pub mod result {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// The operator did not grant it.
+    pub const NOT_GRANTED: u8 = 1;
+    /// Passed over: the entry has gone, or has no room for what it was to be given.
+    pub const GONE: u8 = 2;
+    /// The kernel refused it.
+    pub const REFUSED: u8 = 3;
+    /// Nothing that the kernel can be asked for.
+    pub const INVALID: u8 = 4;
+    /// Only printed: a dry run.
+    pub const PRINTED: u8 = 5;
+    /// Outside of what the plugin may touch.
+    pub const OUTSIDE: u8 = 6;
+    /// More than the plugin may ask for.
+    pub const OVER_LIMIT: u8 = 7;
+
+    /// By number.
+    pub const NAMES: [&str; 8] = [
+        "done",
+        "not granted",
+        "gone",
+        "refused by the kernel",
+        "invalid",
+        "printed",
+        "outside its scope",
+        "over limit",
+    ];
+}
+
+/// Levels of log lines.
+pub mod level {
+    /// Something is broken.
+    pub const ERROR: u8 = 1;
+    /// Something may be wrong.
+    pub const WARNING: u8 = 2;
+    /// Worth knowing.
+    pub const INFO: u8 = 3;
+    /// For the plugin's author.
+    pub const DEBUG: u8 = 4;
 }
 
 /// Names of the kernel's counters, as `conntrack -S` prints them.

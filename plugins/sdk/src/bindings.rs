@@ -16,3 +16,13 @@ wit_bindgen::generate!({
     generate_all,
     additional_derives: [Default],
 });
+
+/// The host's services. Those that a plugin does not call leave no trace in its component.
+pub mod services {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "package flowgate:sdk; world services { include flowgate:conntrack/services@0.1.0; }",
+        world: "flowgate:sdk/services",
+        generate_all,
+    });
+}

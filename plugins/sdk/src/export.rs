@@ -1,18 +1,22 @@
 //! The macros that turn a type into a component's exports.
 
 /// Makes a [`Filter`](crate::Filter) or a [`FlowStage`](crate::FlowStage) the component's stage.
+///
+/// After the type, say what else it implements: `tick` ([`FlowTick`](crate::FlowTick)), `results`
+/// ([`ActionResults`](crate::ActionResults)), `look_back` ([`FlowLookBack`](crate::FlowLookBack)), as in
+/// `stage!(Reaper, tick, results)`.
 #[macro_export]
 macro_rules! stage {
-    ($plugin:ty) => {
-        $crate::__component!($plugin, stage, [flow_stage]);
+    ($plugin:ty $(, $extra:ident)* $(,)?) => {
+        $crate::__component!($plugin, stage [$($extra)*], [flow_stage $($extra)*]);
     };
 }
 
-/// Makes a [`Filter`](crate::Filter) the component's stage.
+/// As [`stage!`], for a [`Filter`](crate::Filter).
 #[macro_export]
 macro_rules! filter {
-    ($plugin:ty) => {
-        $crate::stage!($plugin);
+    ($plugin:ty $(, $extra:ident)* $(,)?) => {
+        $crate::stage!($plugin $(, $extra)*);
     };
 }
 
@@ -20,7 +24,7 @@ macro_rules! filter {
 #[macro_export]
 macro_rules! selecting_stage {
     ($plugin:ty) => {
-        $crate::__component!($plugin, selecting_stage, [flow_stage, flow_selection]);
+        $crate::__component!($plugin, selecting_stage [], [flow_stage flow_selection]);
     };
 }
 
@@ -28,16 +32,16 @@ macro_rules! selecting_stage {
 #[macro_export]
 macro_rules! template_stage {
     ($plugin:ty) => {
-        $crate::__component!($plugin, template_stage, [flow_stage, flow_template]);
+        $crate::__component!($plugin, template_stage [], [flow_stage flow_template]);
     };
 }
 
 /// Makes a [`FlowStage`](crate::FlowStage) that is also an [`ExpectationStage`](crate::ExpectationStage) the component's
-/// stage.
+/// stage. What else it implements is said as in [`stage!`].
 #[macro_export]
 macro_rules! full_stage {
-    ($plugin:ty) => {
-        $crate::__component!($plugin, full_stage, [flow_stage, expectation_stage]);
+    ($plugin:ty $(, $extra:ident)* $(,)?) => {
+        $crate::__component!($plugin, full_stage [$($extra)*], [flow_stage expectation_stage $($extra)*]);
     };
 }
 
@@ -45,7 +49,7 @@ macro_rules! full_stage {
 #[macro_export]
 macro_rules! format {
     ($plugin:ty) => {
-        $crate::__component!($plugin, format, [flow_format]);
+        $crate::__component!($plugin, format [], [flow_format]);
     };
 }
 
@@ -53,7 +57,7 @@ macro_rules! format {
 #[macro_export]
 macro_rules! table_format {
     ($plugin:ty) => {
-        $crate::__component!($plugin, table_format, [flow_format, expectation_format]);
+        $crate::__component!($plugin, table_format [], [flow_format expectation_format]);
     };
 }
 
@@ -61,7 +65,7 @@ macro_rules! table_format {
 #[macro_export]
 macro_rules! full_format {
     ($plugin:ty) => {
-        $crate::__component!($plugin, full_format, [flow_format, expectation_format, statistics_format]);
+        $crate::__component!($plugin, full_format [], [flow_format expectation_format statistics_format]);
     };
 }
 
@@ -69,10 +73,10 @@ macro_rules! full_format {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __component {
-    ($plugin:ty, $world:ident, [$($interface:ident),*]) => {
+    ($plugin:ty, $world:ident [$($extra:ident)*], [$($interface:ident)*]) => {
         #[allow(missing_docs, unsafe_code, dead_code, unused, clippy::all, clippy::unwrap_used, clippy::panic)]
         mod __flowgate {
-            $crate::__bindings!($world);
+            $crate::__bindings!($world [$($extra)*]);
         }
 
         #[allow(clippy::panic)]
@@ -116,33 +120,6 @@ macro_rules! __component {
     };
 }
 
-/// The bindings of a world.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __bindings {
-    (stage) => {
-        $crate::__bindings_stage!();
-    };
-    (selecting_stage) => {
-        $crate::__bindings_selecting_stage!();
-    };
-    (template_stage) => {
-        $crate::__bindings_template_stage!();
-    };
-    (full_stage) => {
-        $crate::__bindings_full_stage!();
-    };
-    (format) => {
-        $crate::__bindings_format!();
-    };
-    (table_format) => {
-        $crate::__bindings_table_format!();
-    };
-    (full_format) => {
-        $crate::__bindings_full_format!();
-    };
-}
-
 /// One interface's functions, led to the plugin's trait.
 #[doc(hidden)]
 #[macro_export]
@@ -154,6 +131,42 @@ macro_rules! __export {
             }
             fn finish() -> $crate::Outcome {
                 with(|plugin| $crate::FlowStage::finish(plugin))
+            }
+        }
+    };
+    (tick, $plugin:ty) => {
+        impl exports::flow_tick::Guest for Component {
+            fn interval() -> u32 {
+                with(|plugin| $crate::milliseconds($crate::FlowTick::interval(plugin)))
+            }
+            fn tick(time: u64) -> $crate::Outcome {
+                with(|plugin| $crate::actions_of(|notes| $crate::FlowTick::tick(plugin, time, notes)))
+            }
+        }
+    };
+    (results, $plugin:ty) => {
+        impl exports::action_results::Guest for Component {
+            fn learn(results: $crate::Results) {
+                with(|plugin| $crate::ActionResults::learn(plugin, &results))
+            }
+        }
+    };
+    (look_back, $plugin:ty) => {
+        impl exports::flow_look_back::Guest for Component {
+            fn begin(reason: u8) {
+                with(|plugin| $crate::FlowLookBack::begin(plugin, reason))
+            }
+            fn entries(batch: $crate::Flows) -> $crate::Outcome {
+                with(|plugin| {
+                    $crate::actions_of(|notes| {
+                        for flow in batch.flows() {
+                            $crate::FlowLookBack::entry(plugin, &flow, notes);
+                        }
+                    })
+                })
+            }
+            fn end() -> $crate::Outcome {
+                with(|plugin| $crate::actions_of(|notes| $crate::FlowLookBack::end(plugin, notes)))
             }
         }
     };

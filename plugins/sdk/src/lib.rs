@@ -41,12 +41,16 @@
 //! * [`Flow`] is a view of one row of a batch. It costs nothing: each method reads one column.
 //! * [`Notes`] takes annotations and actions: delete, update (what an [`Update`] sets), create (a [`NewFlow`]), of flows in
 //!   the batch or of those that a [`Key`] names. The host refuses what the user did not grant.
+//! * [`FlowTick`] is called from time to time, [`ActionResults`] hears what became of actions, [`FlowLookBack`] is offered the
+//!   table before live events: say so in the macro, as in `filter!(Heavy, tick)`.
+//! * [`services`] are what a plugin may ask the host for: a log, a memory that outlives the instance, the time.
 //! * Numbers that belong to the kernel or to IANA have names in [`protocol`], [`state`], [`status`], [`field`].
 
 extern crate self as flowgate_sdk;
 
 pub mod address;
 pub mod bindings;
+mod change;
 mod create;
 mod description;
 mod expectation;
@@ -58,6 +62,7 @@ mod notes;
 mod page;
 mod plugin;
 mod rare;
+pub mod services;
 pub mod testing;
 pub mod text;
 pub mod time;
@@ -68,27 +73,31 @@ mod values;
 pub use wit_bindgen;
 
 pub use bindings::flowgate::conntrack::{
-    action::{ExpectationOutcome, Outcome},
+    action::{ExpectationOutcome, Outcome, Results},
     expectation::Expectations,
     flow::Flows,
     selector::Selection,
     setup::{Description, Setup},
     statistics::Counts,
 };
+pub use change::Change;
 pub use create::NewFlow;
 pub use expectation::{Expectation, ExpectedTranslation};
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
-    action, event, expectation_field, expectation_flag, family, field, protocol, state, statistics, status, verdict,
+    action, event, expectation_field, expectation_flag, family, field, level, protocol, result, state, statistics,
+    status, verdict,
 };
 pub use key::Key;
 pub use nat::Translated;
 pub use notes::Notes;
 pub use page::Page;
 pub use plugin::{
-    ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowSelection, FlowStage, FlowTemplate, Plugin,
-    StatisticsFormat,
+    ActionResults, ExpectationFormat, ExpectationStage, Filter, FlowFormat, FlowLookBack, FlowSelection, FlowStage,
+    FlowTemplate, FlowTick, Plugin, StatisticsFormat,
 };
+#[doc(hidden)]
+pub use plugin::{actions_of, milliseconds};
 pub use rare::{AddressRange, Master, Sequence, Synproxy};
 pub use update::Update;
 
@@ -96,8 +105,8 @@ pub use update::Update;
 pub mod prelude {
     pub use crate::address::Cidr;
     pub use crate::{
-        Description, Filter, Flow, FlowFormat, FlowStage, Flows, Key, NewFlow, Notes, Outcome, Plugin, Setup, Update,
-        family, field, protocol, state, status,
+        ActionResults, Change, Description, Filter, Flow, FlowFormat, FlowLookBack, FlowStage, FlowTick, Flows, Key,
+        NewFlow, Notes, Outcome, Plugin, Results, Setup, Update, family, field, protocol, services, state, status,
     };
 }
 

@@ -3,9 +3,9 @@
 use std::fmt::{Display, Write as _};
 
 use crate::{
-    Flow, Key, NewFlow, Outcome, Update, action,
+    Change, Flow, Key, NewFlow, Outcome, Update, action,
     bindings::flowgate::conntrack::{
-        action::Actions,
+        action::{Actions, Changes},
         columns::{Annotations, Texts},
     },
     values::{Table, Zones},
@@ -18,6 +18,7 @@ use crate::{
 #[derive(Default)]
 pub struct Notes {
     annotations: Annotations,
+    changes: Changes,
     actions: Actions,
     values: Table,
     scratch: String,
@@ -33,6 +34,24 @@ impl Notes {
         self.annotations.rows.push(flow.row() as u32);
         self.annotations.keys.push(key.as_bytes());
         self.annotations.values.push(self.scratch.as_bytes());
+    }
+
+    /// Changes what later stages and the format see of the flow; the kernel's entry stays as it is.
+    pub fn change(&mut self, flow: &Flow<'_>, change: &Change) {
+        let number = flow.has(crate::field::PROTOCOL).then(|| flow.protocol());
+        let family = change.original.or(change.reply).map_or(flow.family(), |key| key.family());
+        let mut row = self.values.begin(family, number);
+        if let Some(key) = change.original.filter(Key::is_sound) {
+            row.original(&key);
+        }
+        if let Some(key) = change.reply.filter(Key::is_sound) {
+            row.reply(&key);
+        }
+        row.values(&change.values);
+        let values = row.number();
+        self.changes.rows.push(flow.row() as u32);
+        self.changes.values.push(values);
+        self.changes.clear.push(change.clear);
     }
 
     /// Asks for the flow to be removed from the kernel's table. Needs the grant `delete`. A flow that has gone meanwhile is
@@ -127,7 +146,8 @@ impl Notes {
     pub fn outcome(self, verdicts: Vec<u8>) -> Outcome {
         let annotations = (!self.annotations.rows.is_empty()).then_some(self.annotations);
         let actions = (!self.actions.kinds.is_empty()).then_some(self.actions);
-        Outcome { verdicts, changes: None, annotations, actions, values: self.values.finish() }
+        let changes = (!self.changes.rows.is_empty()).then_some(self.changes);
+        Outcome { verdicts, changes, annotations, actions, values: self.values.finish() }
     }
 }
 

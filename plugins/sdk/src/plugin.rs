@@ -1,7 +1,10 @@
 //! The traits that a plugin implements, one per interface of the WIT package.
 
+use std::time::Duration;
+
 use crate::{
-    Counts, Description, ExpectationOutcome, Expectations, Flow, Flows, Notes, Outcome, Selection, Setup, verdict,
+    Counts, Description, ExpectationOutcome, Expectations, Flow, Flows, Notes, Outcome, Results, Selection, Setup,
+    verdict,
 };
 
 /// What every plugin is: something that can be described and configured. Interface `plugin`.
@@ -57,6 +60,49 @@ impl<T: Filter> FlowStage for T {
         Filter::finish(self, &mut notes);
         notes.outcome(Vec::new())
     }
+}
+
+/// A stage that is called from time to time. Interface `flow-tick`; needs the grant `tick`.
+pub trait FlowTick: Plugin {
+    /// From one tick to the next: 100 ms at least.
+    fn interval(&self) -> Duration;
+
+    /// A tick, at this wall clock time in nanoseconds since 1970. Actions on flows that a [`crate::Key`] names go into
+    /// `notes`.
+    fn tick(&mut self, time: u64, notes: &mut Notes);
+}
+
+/// A stage that hears what became of its actions. Interface `action-results`.
+pub trait ActionResults: Plugin {
+    /// Results ([`crate::result`]) of the actions since the last time, in the order in which they were asked for.
+    fn learn(&mut self, results: &Results);
+}
+
+/// A stage that is offered the whole table before live events, and again after some were lost. Interface `flow-look-back`;
+/// needs the grant `look-back`.
+pub trait FlowLookBack: Plugin {
+    /// The table follows: 1 at the start, 2 because events were lost, 3 because this instance is new.
+    fn begin(&mut self, _reason: u8) {}
+
+    /// An entry of the table. Actions go into `notes`; annotations make no sense here.
+    fn entry(&mut self, flow: &Flow<'_>, notes: &mut Notes);
+
+    /// That was all.
+    fn end(&mut self, _notes: &mut Notes) {}
+}
+
+/// The interval in milliseconds, as it crosses.
+#[doc(hidden)]
+pub fn milliseconds(interval: Duration) -> u32 {
+    u32::try_from(interval.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The outcome of a call that can only ask for actions.
+#[doc(hidden)]
+pub fn actions_of(call: impl FnOnce(&mut Notes)) -> Outcome {
+    let mut notes = Notes::default();
+    call(&mut notes);
+    notes.outcome(Vec::new())
 }
 
 /// A stage that applies the command's selector. Interface `flow-selection`.

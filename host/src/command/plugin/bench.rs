@@ -28,7 +28,7 @@ use crate::{
     pipeline::{
         batch,
         executor::{Executor, Shows},
-        grants::Grants,
+        grants::{Grants, Keeping},
         sink::Sink,
         stage::Stage,
     },
@@ -45,6 +45,8 @@ const WARM_UP: usize = 8;
 pub struct Wanted<'a> {
     /// The plugin and its options.
     pub plugin: &'a PluginSpec,
+    /// What it may do; nothing but services matters here.
+    pub grants: Option<&'a Grants>,
     /// Flows that pass through it.
     pub flows: u32,
     /// A fixture to take flows from.
@@ -80,11 +82,14 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
         return Err(ToolError::Bench { path: file.clone(), problem }.into());
     }
     let batches = batches(wanted)?;
-    let (instance, description) = assembly.started(&component, Role::FlowStage, &wanted.plugin.options)?;
+    let mut grants = wanted.grants.cloned().unwrap_or_default();
+    // What it keeps is forgotten afterwards.
+    grants.state = grants.state.map(|_| Keeping::Memory);
+    let (instance, description) = assembly.started(&component, Role::FlowStage, &wanted.plugin.options, &grants)?;
     let reads = description.reads;
     let mut plugin = Stage::new(instance, reads, Grants::NONE);
     let stock = PluginComponent::stock(assembly.engine(), "pass")?;
-    let (instance, _) = assembly.started(&stock, Role::FlowStage, &[])?;
+    let (instance, _) = assembly.started(&stock, Role::FlowStage, &[], &Grants::NONE)?;
     // It is shown the columns that the plugin reads, so that the difference is the plugin's own work.
     let mut pass = Stage::new(instance, reads, Grants::NONE);
 
@@ -105,7 +110,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
         }
     }
     for (stage, measured) in [&plugin, &pass].into_iter().zip(&mut measured) {
-        measured.memory = stage.memory();
+        measured.memory = usize::try_from(stage.stats().lock().memory).unwrap_or(usize::MAX);
         measured.times.sort_by(f64::total_cmp);
     }
     let [plugin, pass] = &measured;

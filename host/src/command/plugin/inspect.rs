@@ -19,7 +19,7 @@ use crate::{
     model::{Description, Setup, UtcOffset},
     pipeline::sink::Sink,
     text::clean,
-    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey},
+    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey, services::NEEDED},
 };
 
 /// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
@@ -166,6 +166,12 @@ fn interfaces(survey: &Survey) -> Vec<&str> {
     survey.exports.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")).collect()
 }
 
+/// The grant that a service of the host needs; none for one that needs none.
+fn grant(interface: &str) -> Option<&'static str> {
+    let name = interface.strip_prefix("flowgate:conntrack/")?.split('@').next()?;
+    NEEDED.iter().find(|(service, _)| *service == name).map(|(_, grant)| *grant)
+}
+
 fn provided(provision: Provision) -> &'static str {
     match provision {
         Provision::Service => "service",
@@ -207,8 +213,12 @@ fn text(file: &Path, findings: &Findings) -> String {
         }
         for import in survey.imports.iter().filter(|import| !import.functions.is_empty()) {
             let mut parts = Vec::new();
+            let service = match grant(&import.interface) {
+                Some(grant) => format!("provided if it is granted, by --grant {grant}"),
+                None => "provided by this host".to_string(),
+            };
             for (provision, words) in [
-                (Provision::Service, "provided by this host"),
+                (Provision::Service, service.as_str()),
                 (Provision::Harmless, "answered harmlessly"),
                 (Provision::Refused, "ends the plugin if it is called"),
             ] {
@@ -295,7 +305,7 @@ fn object(file: &Path, findings: &Findings) -> Value {
         let imports = survey.imports.iter().filter(|import| !import.functions.is_empty()).map(|import| {
             let functions: Vec<Value> =
                 import.functions.iter().map(|(name, of)| json!({"name": name, "provision": provided(*of)})).collect();
-            json!({"interface": import.interface, "functions": functions})
+            json!({"interface": import.interface, "grant": grant(&import.interface), "functions": functions})
         });
         put("imports", imports.collect());
     }

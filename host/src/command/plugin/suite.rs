@@ -8,10 +8,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{allowance::Allowance, error::ToolError};
+use super::error::ToolError;
 use crate::{
     cli::{DEFAULT_BATCH, Output},
     model::{Label, OptionValue},
+    pipeline::grants::{Grants, Keeping},
 };
 
 /// The name of the file.
@@ -42,7 +43,7 @@ pub struct Case {
     /// Options of the plugin.
     pub options: Vec<OptionValue>,
     /// What the plugin may do.
-    pub allowance: Allowance,
+    pub grants: Grants,
     /// Rows that it is shown at once.
     pub batch: usize,
     /// How rows are written down.
@@ -180,7 +181,7 @@ impl Case {
         let mut options = Vec::new();
         for (name, value) in raw.options {
             let value = match value {
-                toml::Value::String(text) => text,
+                toml::Value::String(text) => content(directory, text)?,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Float(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
@@ -192,7 +193,7 @@ impl Case {
             fixture,
             expectations,
             options,
-            allowance: Allowance::parse(&raw.grants)?,
+            grants: granted(&raw.grants)?,
             batch: match raw.batch.unwrap_or(DEFAULT_BATCH) {
                 batch @ 1..=65536 => batch as usize,
                 batch => return Err(format!("batch = {batch} is not a number from 1 to 65536").into()),
@@ -202,6 +203,25 @@ impl Case {
             name: raw.name,
         })
     }
+}
+
+/// The value of an option: as it stands, or, behind `@`, what a file says; `@@` stands for one `@`.
+fn content(directory: &Path, text: String) -> Result<String, Wrong> {
+    match text.strip_prefix('@') {
+        None => Ok(text),
+        Some(rest) if rest.starts_with('@') => Ok(rest.to_string()),
+        Some(file) => {
+            let path = directory.join(file);
+            fs::read_to_string(&path).map_err(|source| Wrong::Tool(ToolError::Read { path, source }))
+        }
+    }
+}
+
+/// Grants, as on the command line. What is kept is kept in memory: a test leaves nothing behind.
+fn granted(text: &str) -> Result<Grants, String> {
+    let mut grants: Grants = text.parse().map_err(|error: crate::pipeline::grants::GrantError| error.to_string())?;
+    grants.state = grants.state.map(|_| Keeping::Memory);
+    Ok(grants)
 }
 
 /// The words of `-o`.

@@ -1,7 +1,7 @@
 //! The files that new projects are made of, which the binary carries: templates by language, the WIT package, and the SDK for
 //! Rust.
 //!
-//! A language is a directory of `host/templates`. In its files `{{name}}` and the like are replaced ([`filled`]); what a
+//! A language is a directory of `host/templates`. In its files `{{name}}` and the like are replaced; what a
 //! file `INCLUDE` names is copied from the other parts: lines of `PART -> DIRECTORY`, with the parts `wit`, `sdk` and `names`.
 //! A path that begins with `dot-` begins with a dot in the project.
 

@@ -14,20 +14,17 @@ use super::{
         subject::Subject,
         table::Look,
     },
-    allowance::Allowance,
     error::ToolError,
     suite::Case,
 };
 use crate::{
     fixture,
-    model::{Actions, Expectations, Flows, Label, action},
+    model::{Expectations, Flows, Label, action},
     pipeline::{
-        batch,
-        executor::{Executor, Shows},
+        executor::{self, Executor, Plan, Shows},
         format::Format,
         grants::Grants,
-        phrase,
-        stage::{Seen, Stage},
+        stage::{Requests, Said, Seen, Stage, Staged},
     },
     wasm::PluginComponent,
 };
@@ -56,58 +53,28 @@ pub fn run(
     }
 }
 
-/// What a stage returned: verdicts, actions, and the values that these refer to.
-type Returned<T> = (Vec<u8>, Option<Actions>, T);
-
 /// A table that cases are about.
-trait Tested: Subject + Clone {
+trait Tested: Subject + Staged + Clone {
+    /// What the stage said last.
+    fn said(seen: &mut Seen) -> Option<Said<Self>>;
+
     /// The rows that have a 1.
-    fn only(&self, rows: &[u8]) -> Self;
-    /// What the stage returned last.
-    fn returned(seen: &mut Seen) -> Option<Returned<Self>>;
-    /// An action in words.
-    fn phrase(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> String;
-    /// The fields that a row of values sets.
-    fn set_by(values: &Self, row: Option<usize>) -> u64;
+    fn only(&self, rows: &[u8]) -> Self {
+        let mut picked = self.clone();
+        picked.retain(rows);
+        picked
+    }
 }
 
 impl Tested for Flows {
-    fn only(&self, rows: &[u8]) -> Self {
-        let mut picked = self.clone();
-        batch::retain(&mut picked, rows);
-        picked
-    }
-
-    fn returned(seen: &mut Seen) -> Option<Returned<Self>> {
-        seen.flows.pop().map(|outcome| (outcome.verdicts, outcome.actions, outcome.values.unwrap_or_default()))
-    }
-
-    fn phrase(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> String {
-        phrase::flow(kind, target, values)
-    }
-
-    fn set_by(values: &Self, row: Option<usize>) -> u64 {
-        Allowance::set_by(values, row)
+    fn said(seen: &mut Seen) -> Option<Said<Self>> {
+        seen.flows.pop()
     }
 }
 
 impl Tested for Expectations {
-    fn only(&self, rows: &[u8]) -> Self {
-        let mut picked = self.clone();
-        batch::retain_expectations(&mut picked, rows);
-        picked
-    }
-
-    fn returned(seen: &mut Seen) -> Option<Returned<Self>> {
-        seen.expectations.pop().map(|outcome| (outcome.verdicts, outcome.actions, outcome.values.unwrap_or_default()))
-    }
-
-    fn phrase(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> String {
-        phrase::expectation(kind, target, values)
-    }
-
-    fn set_by(_values: &Self, _row: Option<usize>) -> u64 {
-        0
+    fn said(seen: &mut Seen) -> Option<Said<Self>> {
+        seen.expectations.pop()
     }
 }
 
@@ -135,7 +102,7 @@ fn transcript<T: Tested>(
     if is_format {
         return formatted(assembly, component, case, rows);
     }
-    let (instance, description) = assembly.started(component, T::STAGE, &case.options)?;
+    let (instance, description) = assembly.started(component, T::STAGE, &case.options, &case.grants)?;
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut stage = Stage::new(instance, description.reads, Grants::NONE).watched(seen.clone());
     // What is asked for is written down here; the executor refuses it all, and is not to say so.
@@ -143,21 +110,23 @@ fn transcript<T: Tested>(
     let (name, options) = outputs::format(case.output, LOOK);
     let mut writer = Writer {
         format: assembly.format(name, T::FORMAT, &options, true)?,
-        allowance: case.allowance,
+        plan: assembly.plan(T::FORMAT)?,
+        grants: &case.grants,
         text: String::new(),
     };
     for before in batches(&rows, case.batch) {
         let mut after = before.clone();
-        after.stage(&mut stage, &mut executor)?;
-        let (verdicts, actions, values) = T::returned(&mut seen.borrow_mut()).unwrap_or_default();
-        writer.batch(&before, &after, &verdicts, actions.as_ref(), &values)?;
+        stage.batch(&mut after, &mut executor)?;
+        if let Some(said) = T::said(&mut seen.borrow_mut()) {
+            writer.batch(&before, &after, &said)?;
+        }
     }
-    T::finish(&mut stage, &mut executor)?;
-    if let Some((_, Some(actions), values)) = T::returned(&mut seen.borrow_mut())
-        && !actions.kinds.is_empty()
+    stage.finish(&mut executor)?;
+    if let Some(said) = T::said(&mut seen.borrow_mut())
+        && !said.requests.actions.kinds.is_empty()
     {
         writer.text.push_str("end\n");
-        writer.actions(&T::default(), None, &actions, &values);
+        writer.actions(&T::default(), None, &said.requests)?;
     }
     Ok(writer.text)
 }
@@ -169,7 +138,7 @@ fn formatted<T: Tested>(
     case: &Case,
     rows: T,
 ) -> Result<String, CommandError> {
-    let (instance, description) = assembly.started(component, T::FORMAT, &case.options)?;
+    let (instance, description) = assembly.started(component, T::FORMAT, &case.options, &case.grants)?;
     let mut format = Format::new(instance, description.reads);
     let mut bytes = T::begin(&mut format)?;
     for mut batch in batches(&rows, case.batch) {
@@ -180,40 +149,30 @@ fn formatted<T: Tested>(
 }
 
 /// Writes the transcript.
-struct Writer {
+struct Writer<'a, T> {
     format: Format,
-    allowance: Allowance,
+    /// Writes actions as command lines.
+    plan: Plan<T>,
+    grants: &'a Grants,
     text: String,
 }
 
-impl Writer {
+impl<T: Tested> Writer<'_, T> {
     /// The rows of a batch, as they came and as the kept ones are afterwards.
-    fn batch<T: Tested>(
-        &mut self,
-        before: &T,
-        after: &T,
-        verdicts: &[u8],
-        actions: Option<&Actions>,
-        values: &T,
-    ) -> Result<(), CommandError> {
+    fn batch(&mut self, before: &T, after: &T, said: &Said<T>) -> Result<(), CommandError> {
         let mut kept = 0;
         for row in 0..before.rows() {
-            let keeps = verdicts.get(row).is_none_or(|verdict| *verdict != 0);
+            let keeps = said.verdicts.get(row).is_none_or(|verdict| *verdict != 0);
             let (word, from, at) = if keeps { ("keep", after, kept) } else { ("drop", before, row) };
             kept += usize::from(keeps);
             self.row(word, from, at)?;
-            if let Some(actions) = actions {
-                self.actions(before, Some(row), actions, values);
-            }
+            self.actions(before, Some(row), &said.requests)?;
         }
-        if let Some(actions) = actions {
-            self.actions(before, None, actions, values);
-        }
-        Ok(())
+        self.actions(before, None, &said.requests)
     }
 
     /// A row as the format shows it.
-    fn row<T: Tested>(&mut self, word: &str, rows: &T, row: usize) -> Result<(), CommandError> {
+    fn row(&mut self, word: &str, rows: &T, row: usize) -> Result<(), CommandError> {
         let mask: Vec<u8> = (0..rows.rows()).map(|of| u8::from(of == row)).collect();
         let bytes = rows.only(&mask).render(&mut self.format)?;
         let shown = String::from_utf8_lossy(&bytes);
@@ -228,23 +187,28 @@ impl Writer {
     }
 
     /// What is asked for with this row, or with none.
-    fn actions<T: Tested>(&mut self, batch: &T, row: Option<usize>, actions: &Actions, values: &T) {
+    fn actions(&mut self, batch: &T, row: Option<usize>, requests: &Requests<T>) -> Result<(), CommandError> {
+        let actions = &requests.actions;
         for ((&kind, &of), &value) in actions.kinds.iter().zip(&actions.rows).zip(&actions.values) {
             let at = (of != action::NO_ROW).then_some(of as usize);
             if at != row {
                 continue;
             }
             let value = (value != action::NO_ROW).then_some(value as usize);
-            let (target, with) = (at.map(|at| (batch, at)), value.map(|value| (values, value)));
-            let line = crate::text::clean(&T::phrase(kind, target, with));
-            let refusal = match self.allowance.missing(kind, T::set_by(values, value)) {
-                Some(missing) => Some(format!("not granted: {missing}")),
-                None => T::request(kind, target, with).err().map(|error| format!("cannot be asked for: {error}")),
+            let (target, values) = (at.map(|at| (batch, at)), value.map(|value| (&requests.values, value)));
+            self.plan.add(kind, target, values);
+            let written = self.plan.take()?;
+            let line = crate::text::clean(String::from_utf8_lossy(&written).trim_end());
+            let refusal = if T::granted(self.grants, kind, target, values) {
+                T::request(kind, target, values).err().map(|error| format!("cannot be asked for: {error}"))
+            } else {
+                Some(format!("not granted: {}", executor::name(kind)))
             };
             match refusal {
-                None => self.text.push_str(&format!("  -> {line}\n")),
-                Some(refusal) => self.text.push_str(&format!("  -x {line}  # {refusal}\n")),
+                None => self.text.push_str(&format!("  -> conntrack {line}\n")),
+                Some(refusal) => self.text.push_str(&format!("  -x conntrack {line}  # {refusal}\n")),
             }
         }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Puts the rows of one batch after those of another.
 
-use super::columns::{push_text, text, with_dense, with_grouped, with_texts};
+use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
 use crate::model::{Addresses, Flows, Rare, SparseTexts};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
@@ -52,6 +52,56 @@ pub fn append(flows: &mut Flows, more: &Flows) {
         nat.last_port.extend_from_slice(&from.nat.last_port);
     }
     flows.length = after as u32;
+}
+
+/// One row as a table of its own, with what [`append`] takes along.
+#[must_use]
+pub fn pick(flows: &Flows, row: usize) -> Flows {
+    fn one<T: Copy>(column: &[T], row: usize) -> Vec<T> {
+        column.get(row).copied().into_iter().collect()
+    }
+    let mut picked =
+        Flows { length: 1, has: one(&flows.has, row), family: one(&flows.family, row), ..Flows::default() };
+    macro_rules! dense {
+        ($bits:expr, $($path:ident).+) => { picked.$($path).+ = one(&flows.$($path).+, row) };
+    }
+    with_dense!(dense);
+    macro_rules! grouped {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &flows.$group
+                && !from.$column.is_empty()
+            {
+                picked.$group.get_or_insert_with(Default::default).$column = one(&from.$column, row);
+            }
+        };
+    }
+    with_grouped!(grouped);
+    macro_rules! texts {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &flows.$group
+                && let Ok(item) = from.$column.rows.binary_search(&(row as u32))
+            {
+                let group = picked.$group.get_or_insert_with(Default::default);
+                push_sparse(&mut group.$column, 0, text(&from.$column.texts, item));
+            }
+        };
+    }
+    with_texts!(texts);
+    if let Some(from) = &flows.rare {
+        let nat = &from.nat;
+        for item in (0..nat.rows.len()).filter(|&item| nat.rows.get(item) == Some(&(row as u32))) {
+            let to = &mut picked.rare.get_or_insert_with(Rare::default).nat;
+            to.rows.push(0);
+            to.destination.extend(nat.destination.get(item));
+            for (to, from) in [(&mut to.first, &nat.first), (&mut to.last, &nat.last)] {
+                to.hi.extend(from.hi.get(item));
+                to.lo.extend(from.lo.get(item));
+            }
+            to.first_port.extend(nat.first_port.get(item));
+            to.last_port.extend(nat.last_port.get(item));
+        }
+    }
+    picked
 }
 
 /// Appends a dense column; one of the two may be empty, which counts as zeroes.

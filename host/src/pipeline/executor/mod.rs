@@ -1,9 +1,13 @@
 //! The executor: the only place with authority over the kernel's table.
 //!
 //! Stages ask, the executor decides: what was not granted is refused, counted, and told once. The rest is sent to the
-//! kernel in batches, and each answer is matched to its row.
+//! kernel in batches, and each answer is matched to its row. In a dry run nothing is sent: what would be done is printed.
 
-use std::collections::BTreeMap;
+mod plan;
+
+use std::collections::BTreeSet;
+
+pub use plan::{Plan, Planned};
 
 use super::{
     grants::Grants,
@@ -11,7 +15,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    model::action,
+    model::{action, result},
     netlink::{
         Batches, Fate, Options, Request, Socket, SocketError,
         decode::Arrival,
@@ -27,7 +31,9 @@ pub struct Asker<'a> {
     /// The plugin's name.
     pub plugin: &'a str,
     /// What it may do.
-    pub grants: Grants,
+    pub grants: &'a Grants,
+    /// Whether it is the command itself: what it acted on is what is shown, and a refusal by the kernel ends the run.
+    pub strict: bool,
 }
 
 /// What the executor's work means for the batch.
@@ -37,11 +43,13 @@ pub struct Acted<T> {
     pub keep: Option<Vec<u8>>,
     /// What to show instead of the rows that are kept.
     pub replacement: Option<T>,
+    /// What became of each action ([`result`]), with the kernel's error number, in the order in which they were asked for.
+    pub results: Vec<(u8, u32)>,
 }
 
 impl<T> Default for Acted<T> {
     fn default() -> Self {
-        Acted { keep: None, replacement: None }
+        Acted { keep: None, replacement: None, results: Vec::new() }
     }
 }
 
@@ -80,7 +88,7 @@ impl ExecutorError {
 }
 
 /// A table on whose entries the kernel can act.
-pub trait Actionable: Table {
+pub trait Actionable: Table + Planned {
     /// The request for an action on a row of the batch, on a row of values, or both.
     ///
     /// # Errors
@@ -97,21 +105,35 @@ pub trait Actionable: Table {
     /// As [`Actionable::request`].
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError>;
 
-    /// Lets a stage look at the table.
-    ///
-    /// # Errors
-    /// The stage failed.
-    fn stage(&mut self, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
+    /// Whether an action is granted.
+    fn granted(grants: &Grants, kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> bool;
 
-    /// Tells a stage that the stream has ended.
+    /// Gives a stage a tick if one is due.
     ///
     /// # Errors
     /// The stage failed.
-    fn finish(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
+    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
+
+    /// Offers a stage the table, part by part, as `dump` yields it.
+    ///
+    /// # Errors
+    /// The stage failed.
+    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
 
     /// Whether an error number means no more than that there was nothing to do: the entry has gone, or cannot have what an
     /// update would give it.
     fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool;
+}
+
+/// A part of a look-back.
+#[derive(Debug)]
+pub enum Part<'a, T> {
+    /// It begins, for this reason.
+    Begin(super::stage::Reason),
+    /// Entries of the table.
+    Entries(&'a mut T),
+    /// It ends.
+    End,
 }
 
 /// Performs what is granted. A socket is opened when it is first needed.
@@ -119,12 +141,25 @@ pub struct Executor<T: Actionable> {
     shows: Shows,
     /// Whether a refused action ends the run, and keeps those after it in its batch from being sent.
     one_by_one: bool,
+    /// Whether stages other than the command may act.
+    guarded: bool,
     decoder: T::Decoder,
     batches: Option<Batches>,
+    plan: Option<Plan<T>>,
     failure: Option<ExecutorError>,
     done: u64,
-    refused: BTreeMap<(String, u8), u64>,
+    refused: u64,
+    told: BTreeSet<(String, String)>,
     tell: fn(&str),
+}
+
+/// An action that is on its way.
+struct Sent {
+    /// Its place among those that were asked for.
+    index: usize,
+    kind: u8,
+    row: Option<usize>,
+    value: Option<usize>,
 }
 
 impl<T: Actionable> Executor<T> {
@@ -134,11 +169,14 @@ impl<T: Actionable> Executor<T> {
         Executor {
             shows,
             one_by_one: false,
+            guarded: false,
             decoder,
             batches: None,
+            plan: None,
             failure: None,
             done: 0,
-            refused: BTreeMap::new(),
+            refused: 0,
+            told: BTreeSet::new(),
             tell,
         }
     }
@@ -150,7 +188,21 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
-    /// How many actions were done.
+    /// Plugins of the user may act.
+    #[must_use]
+    pub fn guarded(mut self) -> Self {
+        self.guarded = true;
+        self
+    }
+
+    /// Sends nothing: what would be done is printed.
+    #[must_use]
+    pub fn dry(mut self, plan: Plan<T>) -> Self {
+        self.plan = Some(plan);
+        self
+    }
+
+    /// How many actions were done, or printed in a dry run.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
@@ -159,7 +211,7 @@ impl<T: Actionable> Executor<T> {
     /// How many actions were refused for want of a grant.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused.values().sum()
+        self.refused
     }
 
     /// Why the run must end, if it must.
@@ -167,60 +219,117 @@ impl<T: Actionable> Executor<T> {
         self.failure.take()
     }
 
-    /// Whether the command itself acts on what it shows.
+    /// What a dry run has to print since the last time.
+    ///
+    /// # Errors
+    /// The plugin that writes it failed.
+    pub fn take_printed(&mut self) -> Result<Vec<u8>, PluginError> {
+        self.plan.as_mut().map_or(Ok(Vec::new()), Plan::take)
+    }
+
+    /// Whether something may act on what is shown, so that it must stay what the kernel said it is.
     #[must_use]
     pub fn acts(&self) -> bool {
-        self.shows != Shows::Entries
+        self.shows != Shows::Entries || self.guarded
+    }
+
+    /// Passes a warning on.
+    pub fn tell(&self, warning: &str) {
+        (self.tell)(warning);
+    }
+
+    /// Passes a warning on, the first time that it concerns this plugin and this matter.
+    pub fn tell_once(&mut self, plugin: &str, matter: &str, warning: &str) {
+        if self.told.insert((plugin.to_string(), matter.to_string())) {
+            (self.tell)(warning);
+        }
     }
 
     /// Deals with what a stage asks for.
     pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Acted<T> {
-        let rows = batch.rows();
-        let mut keep = vec![0u8; rows];
-        let mut sent: Vec<(Option<usize>, u8, Option<usize>)> = Vec::new();
-        let mut messages: Vec<Request> = Vec::new();
         let lists = &requests.actions;
-        for ((&kind, &row), &value) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values) {
-            if !asker.grants.allow(kind) {
-                self.refuse(asker.plugin, kind);
-                continue;
-            }
+        let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
+        let mut sent: Vec<Sent> = Vec::new();
+        let mut messages: Vec<Request> = Vec::new();
+        for (index, ((&kind, &row), &value)) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).enumerate() {
             let row = (row != action::NO_ROW).then_some(row as usize);
             let value = (value != action::NO_ROW).then_some(value as usize);
-            let target = row.map(|row| (batch, row));
-            match T::request(kind, target, value.map(|value| (&requests.values, value))) {
+            let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
+            if !T::granted(asker.grants, kind, target, values) {
+                put(&mut results, index, result::NOT_GRANTED, 0);
+                self.not_granted(asker.plugin, kind);
+                continue;
+            }
+            match T::request(kind, target, values) {
                 Ok(message) => {
-                    sent.push((row, kind, value));
+                    sent.push(Sent { index, kind, row, value });
                     messages.push(message);
                 }
-                Err(error) => {
+                Err(error) if asker.strict => {
                     let text = Some(error.to_string());
                     self.fail(ExecutorError::Refused { errno: error.errno(), text });
                     break;
                 }
-            }
-        }
-        for ((row, kind, value), fate) in sent.iter().zip(self.submit(&messages)) {
-            match fate {
-                Fate::Done => {
-                    self.done += 1;
-                    if let Some(keep) = row.and_then(|row| keep.get_mut(row)) {
-                        *keep = 1;
-                    }
+                Err(error) => {
+                    let warning =
+                        format!("WARNING: plugin {} asked for what cannot be done: {error}; left out.", asker.plugin);
+                    self.tell_once(asker.plugin, "invalid", &warning);
                 }
-                Fate::Refused { errno, .. }
-                    if T::passes_over(*kind, errno, value.map(|value| (&requests.values, value))) => {}
-                Fate::Refused { errno, text } => self.fail(ExecutorError::Refused { errno, text }),
-                Fate::Unknown => self.fail(ExecutorError::Refused { errno: libc::ENOBUFS, text: None }),
             }
         }
-        match self.shows {
-            Shows::Entries => Acted::default(),
-            Shows::Acted => Acted { keep: Some(keep), replacement: None },
-            Shows::Reread => self.reread(batch, keep),
+        let mut keep = vec![0u8; batch.rows()];
+        if let Some(plan) = &mut self.plan {
+            for Sent { index, kind, row, value } in &sent {
+                let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
+                plan.add(*kind, target, values);
+                put(&mut results, *index, result::PRINTED, 0);
+                self.done += 1;
+            }
+        } else {
+            let fates = self.submit(&messages);
+            for (one, fate) in sent.iter().zip(fates) {
+                let values = one.value.map(|value| (&requests.values, value));
+                let (result, errno) = self.settle(asker, one.kind, values, fate);
+                put(&mut results, one.index, result, errno);
+                if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
+                    *keep = 1;
+                }
+            }
         }
+        let mut acted = match self.shows {
+            _ if !asker.strict => Acted::default(),
+            Shows::Entries => Acted::default(),
+            Shows::Acted => Acted { keep: Some(keep), ..Acted::default() },
+            Shows::Reread => self.reread(batch, keep),
+        };
+        acted.results = results;
+        acted
     }
 
+    /// What an answer of the kernel means.
+    fn settle(&mut self, asker: Asker<'_>, kind: u8, values: Option<(&T, usize)>, fate: Fate) -> (u8, u32) {
+        let (errno, text) = match fate {
+            Fate::Done => {
+                self.done += 1;
+                return (result::DONE, 0);
+            }
+            Fate::Refused { errno, .. } if T::passes_over(kind, errno, values) => {
+                return (result::GONE, errno.unsigned_abs());
+            }
+            Fate::Refused { errno, text } => (errno, text),
+            Fate::Unknown => (libc::ENOBUFS, None),
+        };
+        let error = ExecutorError::Refused { errno, text };
+        if asker.strict {
+            self.fail(error);
+        } else {
+            let what = name(kind);
+            let warning =
+                format!("WARNING: the kernel refused to {what} entries for plugin {}: {error}.", asker.plugin);
+            self.tell_once(asker.plugin, &format!("{what} {errno}"), &warning);
+        }
+        (result::REFUSED, errno.unsigned_abs())
+    }
     /// Sends requests; in the one-by-one manner those after a refusal have no fate.
     fn submit(&mut self, messages: &[Request]) -> Vec<Fate> {
         let mut fates = Vec::with_capacity(messages.len());
@@ -294,7 +403,7 @@ impl<T: Actionable> Executor<T> {
                 *keep = 0;
             }
         }
-        Acted { keep: Some(keep), replacement: Some(table) }
+        Acted { keep: Some(keep), replacement: Some(table), results: Vec::new() }
     }
 
     /// Notes the first failure.
@@ -302,15 +411,26 @@ impl<T: Actionable> Executor<T> {
         self.failure.get_or_insert(error);
     }
 
-    fn refuse(&mut self, plugin: &str, kind: u8) {
-        let count = self.refused.entry((plugin.to_string(), kind)).or_insert(0);
-        *count += 1;
-        if *count == 1 {
-            (self.tell)(&format!(
-                "WARNING: plugin {plugin} asked to {} entries, which it was not granted; refused.",
-                name(kind)
-            ));
-        }
+    fn not_granted(&mut self, plugin: &str, kind: u8) {
+        self.refused += 1;
+        let what = name(kind);
+        let hint = match kind {
+            action::CREATE => "create",
+            action::CREATE_OR_UPDATE => "create,update",
+            action::DELETE => "delete",
+            _ => "update (or update.mark, update.timeout and so on)",
+        };
+        let warning = format!(
+            "WARNING: plugin {plugin} asked to {what} entries in a way that it was not granted; refused. \
+             To allow it: --grant {hint}"
+        );
+        self.tell_once(plugin, &format!("grant {what}"), &warning);
+    }
+}
+
+fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
+    if let Some(place) = results.get_mut(index) {
+        *place = (result, errno);
     }
 }
 

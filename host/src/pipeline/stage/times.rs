@@ -1,0 +1,172 @@
+//! The calls of a stage that come without live rows: ticks, look-backs, the end.
+
+use std::time::{Duration, Instant};
+
+use super::{Said, Stage, Staged, check};
+use crate::{
+    model::Flows,
+    pipeline::{
+        batch,
+        executor::{Actionable, Executor},
+        table::now,
+    },
+    wasm::{Failure, Instance, PluginError},
+};
+
+/// The shortest interval between ticks.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// When the next tick is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rhythm {
+    every: Duration,
+    next: Instant,
+}
+
+impl Rhythm {
+    pub fn of(milliseconds: u32) -> Self {
+        let every = Duration::from_millis(milliseconds.into()).max(SHORTEST);
+        Rhythm { every, next: Instant::now() + every }
+    }
+
+    /// How long until then.
+    pub fn rest(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether a tick is due; the next one is then a whole interval away, so that ticks never pile up.
+    fn due(&mut self) -> bool {
+        let due = self.rest().is_zero();
+        if due {
+            self.next = Instant::now() + self.every;
+        }
+        due
+    }
+}
+
+/// Why the table is offered: `flow-look-back.begin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The stream begins.
+    Start = 1,
+    /// Events were lost.
+    Gap = 2,
+    /// The instance is new.
+    Restart = 3,
+}
+
+impl Stage {
+    /// Tells the plugin that the stream has ended.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn finish<T: Staged + Actionable>(&mut self, executor: &mut Executor<T>) -> Result<(), PluginError> {
+        self.late(executor, T::finish)
+    }
+
+    /// As [`Stage::finish`], for flows.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn finish_flows(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+        self.finish(executor)
+    }
+
+    /// Gives the plugin a tick if one is due.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn tick(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+        if !self.rhythm.as_mut().is_some_and(Rhythm::due) {
+            return Ok(());
+        }
+        self.stats.lock().ticks += 1;
+        self.late(executor, |instance| instance.tick(now()).map(Said::from))
+    }
+
+    /// Why the plugin is to be offered the table, if it is.
+    #[must_use]
+    pub fn wants_look_back(&self, reason: Option<Reason>) -> Option<Reason> {
+        if !self.looks_back { None } else { reason.or(self.fresh.then_some(Reason::Restart)) }
+    }
+
+    /// The table follows.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn begin_look_back(&mut self, reason: Reason, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+        self.fresh = false;
+        self.late(executor, |instance| instance.begin_look_back(reason as u8).map(|()| nothing()))
+    }
+
+    /// A part of the table.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn look_back(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+        let (reads, mut hidden) = (self.reads, std::mem::take(&mut self.hidden));
+        let said = self.call(|instance| {
+            batch::shown(flows, reads, &mut hidden, |shown| instance.look_back(shown)).map(Said::from)
+        });
+        self.hidden = hidden;
+        self.only_actions(said, flows, executor)
+    }
+
+    /// That was all of the table.
+    ///
+    /// # Errors
+    /// As [`Stage::batch`].
+    pub fn end_look_back(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+        self.late(executor, |instance| instance.end_look_back().map(Said::from))
+    }
+
+    /// A call without a batch.
+    fn late<T: Staged + Actionable>(
+        &mut self,
+        executor: &mut Executor<T>,
+        call: impl FnOnce(&mut Instance) -> Result<Said<T>, PluginError>,
+    ) -> Result<(), PluginError> {
+        let said = self.call(call);
+        self.only_actions(said, &T::default(), executor)
+    }
+
+    /// Does the actions of an outcome that can have nothing else.
+    fn only_actions<T: Staged + Actionable>(
+        &mut self,
+        said: Result<Option<Said<T>>, PluginError>,
+        batch: &T,
+        executor: &mut Executor<T>,
+    ) -> Result<(), PluginError> {
+        let said = said.and_then(|said| {
+            let Some(said) = said else { return Ok(None) };
+            check::late(&said).map_err(|reason| self.supervisor.error(Failure::BadValue(reason)))?;
+            self.checked(said, batch.rows()).map(Some)
+        });
+        match said {
+            Ok(Some(said)) => {
+                self.act(batch, &said.requests, executor);
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => self.failed(&error, executor),
+        }
+    }
+}
+
+fn nothing() -> Said<Flows> {
+    crate::model::Outcome::default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_do_not_pile_up() {
+        let mut rhythm = Rhythm::of(1);
+        assert_eq!(rhythm.every, SHORTEST);
+        assert!(!rhythm.due());
+        rhythm.next = Instant::now() - Duration::from_secs(5);
+        assert!(rhythm.due() && !rhythm.due());
+    }
+}

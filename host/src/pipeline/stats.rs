@@ -1,0 +1,199 @@
+//! What is known of each stage while a pipeline runs: for `--plugin-stats`, SIGUSR1 and metrics.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use crate::model::result;
+
+/// Kinds of result of actions.
+pub const RESULTS: usize = result::NAMES.len();
+
+/// Whether a stage's plugin works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// It does.
+    #[default]
+    Running,
+    /// It failed, and is given time before it is started again.
+    BackingOff,
+    /// It failed too often, and is not called any more.
+    Quarantined,
+}
+
+impl Health {
+    /// In words.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Health::Running => "running",
+            Health::BackingOff => "backing off",
+            Health::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// One stage.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StageStats {
+    /// The plugin.
+    pub plugin: String,
+    /// Whether it works.
+    pub health: Health,
+    /// Calls with a batch.
+    pub calls: u64,
+    /// Rows that it was to look at.
+    pub rows_in: u64,
+    /// Rows that went on.
+    pub rows_out: u64,
+    /// Rows that went on (or were dropped, as `on-error` says) without it, because it did not work.
+    pub rows_without: u64,
+    /// Ticks that it was given.
+    pub ticks: u64,
+    /// Time of all its calls, in nanoseconds.
+    pub nanoseconds: u64,
+    /// Time of the longest one, in nanoseconds.
+    pub longest: u64,
+    /// Bytes of linear memory of the instance.
+    pub memory: u64,
+    /// Failures.
+    pub failures: u64,
+    /// The last one.
+    pub last_error: Option<String>,
+    /// Instances after the first.
+    pub restarts: u64,
+    /// What became of its actions, by [`result`].
+    pub actions: [u64; RESULTS],
+    /// Lines that it wrote into the log.
+    pub log_lines: u64,
+    /// Lines that were dropped.
+    pub log_dropped: u64,
+    /// Bytes that it keeps in its state.
+    pub state_bytes: u64,
+}
+
+/// The stages of what runs, shared with whoever wants to show them.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<Vec<Shared>>>);
+
+/// A stage's numbers, shared between the stage and the board.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<StageStats>>);
+
+impl Shared {
+    /// The numbers, to be read or changed. Whoever panicked while he held them left nothing half done.
+    pub fn lock(&self) -> MutexGuard<'_, StageStats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    /// Adds a stage.
+    pub fn add(&self, stage: Shared) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
+    }
+
+    /// All stages as they are now.
+    #[must_use]
+    pub fn stages(&self) -> Vec<StageStats> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|stage| stage.lock().clone()).collect()
+    }
+
+    /// For people: some lines for each stage; empty if there are none.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for stage in self.stages() {
+            describe(&stage, &mut text);
+        }
+        text
+    }
+
+    /// For programs: one JSON object a line for each stage.
+    #[must_use]
+    pub fn json(&self) -> String {
+        // Numbers and text always have a form in JSON.
+        self.stages().iter().filter_map(|stage| serde_json::to_string(stage).ok()).map(|line| line + "\n").collect()
+    }
+}
+
+fn describe(stage: &StageStats, text: &mut String) {
+    let milliseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds).as_secs_f64() * 1e3;
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "plugin {}: {}, {} calls, {} rows in, {} out, {:.3} ms in all, {:.3} ms the longest, {} KiB of memory",
+        stage.plugin,
+        stage.health.name(),
+        stage.calls,
+        stage.rows_in,
+        stage.rows_out,
+        milliseconds(stage.nanoseconds),
+        milliseconds(stage.longest),
+        stage.memory >> 10,
+    );
+    if stage.failures > 0 {
+        let _ = writeln!(
+            text,
+            "  {} failures, {} restarts, {} rows without it; the last: {}",
+            stage.failures,
+            stage.restarts,
+            stage.rows_without,
+            stage.last_error.as_deref().unwrap_or("unknown")
+        );
+    }
+    let actions: Vec<String> = result::NAMES
+        .iter()
+        .zip(stage.actions)
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    if !actions.is_empty() {
+        let _ = writeln!(text, "  actions: {}", actions.join(", "));
+    }
+    if stage.ticks > 0 {
+        let _ = writeln!(text, "  {} ticks", stage.ticks);
+    }
+    if stage.log_lines + stage.log_dropped > 0 {
+        let _ = writeln!(text, "  log: {} lines, {} dropped", stage.log_lines, stage.log_dropped);
+    }
+    if stage.state_bytes > 0 {
+        let _ = writeln!(text, "  state: {} bytes", stage.state_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_is_told_and_what_did_not_is_not() {
+        let board = Board::default();
+        assert_eq!(board.text(), "");
+        let stage = Shared::default();
+        board.add(stage.clone());
+        stage.lock().plugin = "p.wasm".into();
+        let text = board.text();
+        assert!(text.starts_with("plugin p.wasm: running, 0 calls") && text.lines().count() == 1, "{text}");
+        {
+            let mut stats = stage.lock();
+            stats.health = Health::Quarantined;
+            stats.failures = 5;
+            stats.last_error = Some("trapped: x".into());
+            stats.actions[usize::from(result::NOT_GRANTED)] = 3;
+            stats.log_dropped = 7;
+        }
+        let text = board.text();
+        for words in ["quarantined", "5 failures", "trapped: x", "actions: 3 not granted", "log: 0 lines, 7 dropped"] {
+            assert!(text.contains(words), "{text}");
+        }
+        let json: serde_json::Value = serde_json::from_str(board.json().trim()).unwrap();
+        assert_eq!(json["health"], "quarantined");
+        assert_eq!(json["actions"][1], 3);
+    }
+}

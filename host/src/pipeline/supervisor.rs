@@ -1,0 +1,209 @@
+//! Keeps a stage's plugin running: throws a failed instance away, makes another after a while, and gives up on one that fails
+//! again and again.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use super::stats::Health;
+use crate::wasm::{Failure, Instance, PluginError};
+
+/// What becomes of a batch whose stage failed or does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The run ends.
+    #[default]
+    Stop,
+    /// It goes on as if the stage were not there.
+    Skip,
+    /// It is dropped.
+    Drop,
+}
+
+impl OnError {
+    /// Names, as on the command line.
+    pub const NAMES: [(&'static str, Self); 3] = [("skip", Self::Skip), ("drop", Self::Drop), ("stop", Self::Stop)];
+}
+
+impl FromStr for OnError {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::NAMES
+            .iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| format!("`{text}` is none of skip, drop and stop"))
+    }
+}
+
+impl fmt::Display for OnError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, value)| value == self).map_or("", |(name, _)| name);
+        formatter.write_str(name)
+    }
+}
+
+/// How failures are dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What becomes of the batch.
+    pub on_error: OnError,
+    /// With so many failures ...
+    pub failures: u32,
+    /// ... in this time, the plugin is quarantined.
+    pub window: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy { on_error: OnError::Stop, failures: 5, window: Duration::from_secs(60) }
+    }
+}
+
+/// Before the second start after a failure; the first is at once, and each one after that waits twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Makes a configured instance.
+pub type Recipe = Box<dyn FnMut() -> Result<Instance, PluginError>>;
+
+/// The supervisor of one plugin.
+pub struct Supervisor {
+    instance: Instance,
+    recipe: Option<Recipe>,
+    policy: Policy,
+    failures: VecDeque<Instant>,
+    retry: Option<Instant>,
+    health: Health,
+}
+
+impl Supervisor {
+    /// Of a running instance that cannot be replaced.
+    #[must_use]
+    pub fn new(instance: Instance) -> Self {
+        Supervisor {
+            instance,
+            recipe: None,
+            policy: Policy::default(),
+            failures: VecDeque::new(),
+            retry: None,
+            health: Health::Running,
+        }
+    }
+
+    /// Failed instances are replaced by what `recipe` makes.
+    #[must_use]
+    pub fn with(self, recipe: Recipe, policy: Policy) -> Self {
+        Supervisor { recipe: Some(recipe), policy, ..self }
+    }
+
+    /// The plugin's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.instance.name()
+    }
+
+    /// How failures are dealt with.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Whether the plugin works.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// The instance, if there is one that works; after a failure another one, when its time has come. Second: whether it is a
+    /// new one.
+    ///
+    /// # Errors
+    /// The new instance did not start, which is one more failure.
+    pub fn instance(&mut self) -> Result<Option<(&mut Instance, bool)>, PluginError> {
+        match self.health {
+            Health::Running => return Ok(Some((&mut self.instance, false))),
+            Health::Quarantined => return Ok(None),
+            Health::BackingOff => {}
+        }
+        if self.retry.is_some_and(|retry| Instant::now() < retry) {
+            return Ok(None);
+        }
+        let Some(recipe) = &mut self.recipe else { return Ok(None) };
+        match recipe() {
+            Ok(instance) => {
+                self.instance = instance;
+                self.health = Health::Running;
+                Ok(Some((&mut self.instance, true)))
+            }
+            Err(error) => {
+                self.failed();
+                Err(error)
+            }
+        }
+    }
+
+    /// The instance, whatever its state.
+    pub fn last(&mut self) -> &mut Instance {
+        &mut self.instance
+    }
+
+    /// An error in the plugin's name.
+    #[must_use]
+    pub fn error(&self, failure: Failure) -> PluginError {
+        self.instance.error(failure)
+    }
+
+    /// The plugin failed: its instance is not called again.
+    pub fn failed(&mut self) {
+        self.failed_at(Instant::now());
+    }
+
+    fn failed_at(&mut self, now: Instant) {
+        while self.failures.front().is_some_and(|&first| now.saturating_duration_since(first) > self.policy.window) {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(now);
+        let failures = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
+        if self.recipe.is_none() || failures >= self.policy.failures {
+            self.health = Health::Quarantined;
+            return;
+        }
+        self.health = Health::BackingOff;
+        self.retry = Some(now + pause(failures));
+    }
+}
+
+/// How long to wait after so many failures in a short time.
+fn pause(failures: u32) -> Duration {
+    match failures {
+        0 | 1 => Duration::ZERO,
+        more => FIRST_PAUSE.saturating_mul(1 << (more - 2).min(16)).min(LONGEST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let pauses: Vec<u128> = (1..=5).map(|failures| pause(failures).as_millis()).collect();
+        assert_eq!(pauses, [0, 100, 200, 400, 800]);
+        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn what_to_do_on_error_has_names() {
+        for (name, value) in OnError::NAMES {
+            assert_eq!(name.parse(), Ok(value));
+            assert_eq!(value.to_string(), name);
+        }
+        assert_eq!("explode".parse::<OnError>(), Err("`explode` is none of skip, drop and stop".into()));
+    }
+}

@@ -1,0 +1,115 @@
+//! A plugin's lines for the operator's log: cleaned, bounded in number and length, and counted.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{model::level, text};
+
+/// Lines that may come at once.
+const BURST: u32 = 100;
+/// Then one line in this time.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Takes a plugin's lines.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// The plugin's name; none if its lines are thrown away.
+    plugin: Option<String>,
+    lines: Mutex<Lines>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    written: u64,
+    dropped: u64,
+    /// Dropped since the last line that was written.
+    silent: u64,
+    /// Lines of the burst that are used up, and when that was counted.
+    used: u32,
+    since: Option<Instant>,
+}
+
+impl Log {
+    /// A log that writes lines in this plugin's name.
+    #[must_use]
+    pub fn of(plugin: &str) -> Self {
+        Log { plugin: Some(plugin.into()), lines: Mutex::default() }
+    }
+
+    /// Writes a line, or counts it where there is no grant or no room.
+    pub fn write(&self, level: u8, message: &str) {
+        self.write_at(level, message, Instant::now());
+    }
+
+    fn write_at(&self, level: u8, message: &str, now: Instant) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(plugin) = self.plugin.as_deref().filter(|_| lines.room(now)) else {
+            lines.dropped += 1;
+            lines.silent += 1;
+            return;
+        };
+        lines.written += 1;
+        let silent = std::mem::take(&mut lines.silent);
+        if silent > 0 {
+            tracing::warn!(target: "plugin", "{plugin}: {silent} lines of its log were dropped");
+        }
+        let message = text::clean(message);
+        match level {
+            level::ERROR => tracing::error!(target: "plugin", "{plugin}: {message}"),
+            level::WARNING => tracing::warn!(target: "plugin", "{plugin}: {message}"),
+            level::INFO => tracing::info!(target: "plugin", "{plugin}: {message}"),
+            _ => tracing::debug!(target: "plugin", "{plugin}: {message}"),
+        }
+    }
+
+    /// How many lines were written, and how many were dropped.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        (lines.written, lines.dropped)
+    }
+}
+
+impl Lines {
+    /// Whether one more line may be written now.
+    fn room(&mut self, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let earned = now.saturating_duration_since(since).as_millis() / EVERY.as_millis();
+        if earned > 0 {
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            self.used = self.used.saturating_sub(earned);
+            self.since = Some(since + EVERY.saturating_mul(earned));
+        }
+        let room = self.used < BURST;
+        self.used += u32::from(room);
+        room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_dropped_and_counted_and_a_trickle_is_not() {
+        let log = Log::of("p");
+        let start = Instant::now();
+        for _ in 0..1000 {
+            log.write_at(level::INFO, "x", start);
+        }
+        assert_eq!(log.counts(), (100, 900));
+        for second in 1..=10 {
+            log.write_at(level::INFO, "x", start + Duration::from_secs(second));
+        }
+        assert_eq!(log.counts(), (110, 900));
+    }
+
+    #[test]
+    fn without_the_grant_lines_are_counted_only() {
+        let log = Log::default();
+        log.write(level::ERROR, "x");
+        assert_eq!(log.counts(), (0, 1));
+    }
+}

@@ -1,0 +1,268 @@
+//! What a plugin keeps beyond its instance: a bounded map of bytes to bytes, in a file if the operator named one.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    ops::Bound,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// Longest key, in bytes.
+pub const LONGEST_KEY: usize = 256;
+/// Longest value, in bytes.
+pub const LONGEST_VALUE: usize = 65_536;
+/// What an entry counts besides its bytes.
+const ENTRY: usize = 64;
+/// Bytes that a store holds unless the operator says otherwise.
+pub const CAPACITY: usize = 1 << 20;
+/// Between two writings of a store that changes.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Refusal: the key is too long.
+pub const KEY_TOO_LONG: u8 = 1;
+/// Refusal: the value is too long.
+pub const VALUE_TOO_LONG: u8 = 2;
+/// Refusal: the store is full.
+pub const FULL: u8 = 3;
+
+/// Why a file cannot hold a store.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read.
+    #[error("cannot read the state file {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("cannot write the state file {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("{} is no state file of flowgate ({said}); name another file, or remove it to begin anew", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        said: String,
+    },
+    /// It holds more than the store may.
+    #[error("the state file {} holds {held} bytes, and the plugin may keep {capacity}", path.display())]
+    TooMuch {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        held: usize,
+        /// What is allowed.
+        capacity: usize,
+    },
+}
+
+/// A store.
+#[derive(Debug)]
+pub struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    held: usize,
+    capacity: usize,
+    file: Option<PathBuf>,
+    changed: bool,
+    written: Option<Instant>,
+}
+
+impl State {
+    /// A store in memory, for this many bytes.
+    #[must_use]
+    pub fn in_memory(capacity: usize) -> Self {
+        State { entries: BTreeMap::new(), held: 0, capacity, file: None, changed: false, written: None }
+    }
+
+    /// A store that is read from a file, if it exists, and written to it.
+    ///
+    /// # Errors
+    /// [`StateError`]: the file is there but cannot be used. It is left as it is.
+    pub fn in_file(path: &Path, capacity: usize) -> Result<Self, StateError> {
+        let mut state = Self::in_memory(capacity);
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A file that cannot be written is better known now than after hours of work.
+                state.file = Some(path.into());
+                state.changed = true;
+                return state.save().map(|()| state);
+            }
+            Err(source) => return Err(StateError::Read { path: path.into(), source }),
+        };
+        let entries: Vec<(serde_bytes::ByteBuf, serde_bytes::ByteBuf)> = ciborium::from_reader(bytes.as_slice())
+            .map_err(|error| StateError::Content { path: path.into(), said: error.to_string() })?;
+        for (key, value) in entries {
+            state.held += cost(&key, &value);
+            state.entries.insert(key.into_vec(), value.into_vec());
+        }
+        if state.held > capacity {
+            return Err(StateError::TooMuch { path: path.into(), held: state.held, capacity });
+        }
+        state.file = Some(path.into());
+        Ok(state)
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        self.entries.get(key).map(Vec::as_slice)
+    }
+
+    /// Keeps a value.
+    ///
+    /// # Errors
+    /// [`KEY_TOO_LONG`], [`VALUE_TOO_LONG`] or [`FULL`]; what was kept before stays.
+    pub fn set(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), u8> {
+        if key.len() > LONGEST_KEY {
+            return Err(KEY_TOO_LONG);
+        }
+        if value.len() > LONGEST_VALUE {
+            return Err(VALUE_TOO_LONG);
+        }
+        let before = self.entries.get(&key).map_or(0, |old| cost(&key, old));
+        let held = self.held - before + cost(&key, &value);
+        if held > self.capacity {
+            return Err(FULL);
+        }
+        self.held = held;
+        self.changed = true;
+        self.entries.insert(key, value);
+        Ok(())
+    }
+
+    /// Forgets a key; whether there was one.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let Some(value) = self.entries.remove(key) else { return false };
+        self.held -= cost(key, &value);
+        self.changed = true;
+        true
+    }
+
+    /// Keys that begin with `prefix` and come after `after`, ascending, `limit` of them at most.
+    #[must_use]
+    pub fn keys(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Vec<u8>> {
+        let start = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
+        self.entries
+            .range::<[u8], _>((start, Bound::Unbounded))
+            .map(|(key, _)| key)
+            .take_while(|key| key.starts_with(prefix))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    /// Bytes that count.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Writes the store to its file if it has changed and was not written a moment ago.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is as it was.
+    pub fn save_now_and_then(&mut self) -> Result<(), StateError> {
+        match self.written {
+            Some(written) if written.elapsed() < PAUSE => Ok(()),
+            _ => self.save(),
+        }
+    }
+
+    /// Writes the store to its file if it has changed. The file is replaced as a whole, so that it is never half of one.
+    ///
+    /// # Errors
+    /// [`StateError::Write`]; the file is as it was.
+    pub fn save(&mut self) -> Result<(), StateError> {
+        let Some(path) = self.file.as_deref().filter(|_| self.changed) else { return Ok(()) };
+        let failed = |source: io::Error| StateError::Write { path: path.into(), source };
+        let entries: Vec<_> = self
+            .entries
+            .iter()
+            .map(|(key, value)| (serde_bytes::Bytes::new(key), serde_bytes::Bytes::new(value)))
+            .collect();
+        let mut bytes = Vec::with_capacity(self.held);
+        ciborium::into_writer(&entries, &mut bytes).map_err(|error| failed(io::Error::other(error.to_string())))?;
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+        io::Write::write_all(&mut file, &bytes).map_err(failed)?;
+        file.as_file().sync_data().map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        self.changed = false;
+        self.written = Some(Instant::now());
+        Ok(())
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // Who wants to know has saved before.
+        let _ = self.save();
+    }
+}
+
+fn cost(key: &[u8], value: &[u8]) -> usize {
+    key.len() + value.len() + ENTRY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_bounded() {
+        let mut state = State::in_memory(1000);
+        assert_eq!(state.set(vec![0; 257], vec![]), Err(KEY_TOO_LONG));
+        assert_eq!(state.set(vec![0], vec![0; 65_537]), Err(VALUE_TOO_LONG));
+        assert_eq!(state.set(vec![0], vec![0; 1000]), Err(FULL));
+        assert_eq!(state.held(), 0);
+        state.set(b"a".to_vec(), vec![0; 900]).unwrap();
+        assert_eq!(state.set(b"b".to_vec(), vec![0; 900]), Err(FULL));
+        state.set(b"a".to_vec(), vec![0; 10]).unwrap();
+        state.set(b"b".to_vec(), vec![0; 700]).unwrap();
+        assert!(state.remove(b"b") && !state.remove(b"b"));
+        assert_eq!(state.held(), 1 + 10 + 64);
+    }
+
+    #[test]
+    fn keys_come_in_order_and_in_parts() {
+        let mut state = State::in_memory(10_000);
+        for key in ["b2", "a", "b1", "b3", "c"] {
+            state.set(key.into(), vec![]).unwrap();
+        }
+        let keys = |prefix: &str, after: &str, limit| {
+            let keys = state.keys(prefix.as_bytes(), after.as_bytes(), limit);
+            keys.into_iter().map(|key| String::from_utf8(key).unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(keys("", "", 10), "a b1 b2 b3 c");
+        assert_eq!(keys("b", "", 2), "b1 b2");
+        assert_eq!(keys("b", "b2", 2), "b3");
+        assert_eq!(keys("x", "", 2), "");
+    }
+
+    #[test]
+    fn a_file_outlives_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state");
+        let mut state = State::in_file(&path, 1000).unwrap();
+        state.set(vec![0, 255], vec![1, 2]).unwrap();
+        drop(state);
+        let state = State::in_file(&path, 1000).unwrap();
+        assert_eq!(state.get(&[0, 255]), Some(&[1, 2][..]));
+        assert!(matches!(State::in_file(&path, 10), Err(StateError::TooMuch { .. })));
+        fs::write(&path, "hello").unwrap();
+        assert!(matches!(State::in_file(&path, 1000), Err(StateError::Content { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"hello", "what is no state file is left alone");
+        let nowhere = State::in_file(&directory.path().join("no/state"), 1000);
+        assert!(matches!(nowhere, Err(StateError::Write { .. })));
+    }
+}

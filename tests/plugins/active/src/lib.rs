@@ -1,0 +1,143 @@
+//! Uses everything that a plugin may use, on request: `do=WHAT` for each flow, `tick=WHAT` for each tick. What became of its
+//! actions, and what it was offered, goes into the log.
+
+#![allow(clippy::panic, reason = "what the host makes of it is tested")]
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use flowgate_sdk::{prelude::*, protocol};
+
+struct Active {
+    what: String,
+    at_tick: String,
+    interval: u32,
+    seen: u64,
+    offered: u64,
+}
+
+impl Plugin for Active {
+    fn describe() -> Description {
+        Description::new("active", "1.0.0", "Uses everything that a plugin may use")
+            .option("do", "WHAT", "what to do with each flow", Some("nothing"))
+            .option("tick", "WHAT", "what to do at each tick", Some("nothing"))
+            .option("interval", "MS", "milliseconds between ticks", Some("100"))
+            .wants("delete")
+            .wants("create")
+            .wants("update")
+            .wants("state")
+    }
+
+    fn configure(setup: &Setup) -> Result<Self, String> {
+        let text = |name: &str| setup.text(name).unwrap_or_default().to_string();
+        Ok(Active {
+            what: text("do"),
+            at_tick: text("tick"),
+            interval: setup.option("interval")?.unwrap_or(100),
+            seen: services::get(b"seen").map_or(0, number),
+            offered: 0,
+        })
+    }
+}
+
+fn number(bytes: Vec<u8>) -> u64 {
+    bytes.try_into().map_or(0, u64::from_be_bytes)
+}
+
+impl Filter for Active {
+    fn keep(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> bool {
+        self.seen += 1;
+        for what in self.what.split('+') {
+            match what {
+                "drop" => return false,
+                "annotate" => notes.annotate(flow, "seen", self.seen),
+                "transform" => notes.change(flow, &Change::new().mark(77).clear(field::TIMEOUT)),
+                "rename" => notes.change(flow, &Change::new().original(key(9))),
+                "delete" => notes.delete(flow),
+                "mark" => notes.update(flow, &Update::new().mark_bits(0x100, 0xff00)),
+                "timeout" => notes.update(flow, &Update::new().timeout(77)),
+                "status" => notes.update(flow, &Update::new().status(status::ASSURED | status::SEEN_REPLY)),
+                "label" => notes.update(flow, &Update::new().add_label(3)),
+                "helper" => notes.update(flow, &Update::new().helper("ftp")),
+                "create" => notes.create(&NewFlow::new(key(1), 100)),
+                "create-or-update" => notes.create_or_update(&NewFlow::new(key(1), 200)),
+                "delete-other" => notes.delete_at(&key(1)),
+                "mark-other" => notes.update_at(&key(1), &Update::new().mark(5)),
+                "count" => {
+                    if services::set(b"seen", &self.seen.to_be_bytes()).is_err() {
+                        services::error("no room");
+                    }
+                }
+                // The third flow of all, counting those that an instance before this one saw.
+                "trap" if self.seen == 3 => panic!("trapped on purpose"),
+                "time" => services::info(format!("time {}", services::now())),
+                "log" => services::warn(format!("flow {}", flow.protocol())),
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn finish(&mut self, notes: &mut Notes) {
+        services::info(format!("finish {}", self.seen));
+        if self.what.contains("at-end") {
+            notes.delete_at(&key(1));
+        }
+    }
+}
+
+/// A UDP flow by number.
+fn key(port: u16) -> Key {
+    let address = |last: u8| IpAddr::V4(Ipv4Addr::new(10, 77, 0, last));
+    Key::new(protocol::UDP, SocketAddr::new(address(1), port), SocketAddr::new(address(2), 53))
+}
+
+impl FlowTick for Active {
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval.into())
+    }
+
+    fn tick(&mut self, time: u64, notes: &mut Notes) {
+        services::info(format!("tick {}", time > 1_000_000_000_000_000_000));
+        match self.at_tick.as_str() {
+            "create" => notes.create(&NewFlow::new(key(1), 100)),
+            "delete" => notes.delete_at(&key(1)),
+            _ => {}
+        }
+    }
+}
+
+impl ActionResults for Active {
+    fn learn(&mut self, results: &Results) {
+        let words: Vec<String> = results
+            .kinds
+            .iter()
+            .zip(&results.results)
+            .zip(&results.errors)
+            .map(|((kind, result), errno)| format!("{kind}:{result}:{errno}"))
+            .collect();
+        services::info(format!("results {}", words.join(" ")));
+    }
+}
+
+impl FlowLookBack for Active {
+    fn begin(&mut self, reason: u8) {
+        self.offered = 0;
+        services::info(format!("look-back {reason}"));
+    }
+
+    fn entry(&mut self, flow: &Flow<'_>, notes: &mut Notes) {
+        self.offered += 1;
+        if self.what.contains("mark-table") {
+            notes.update(flow, &Update::new().mark(9));
+        }
+    }
+
+    fn end(&mut self, _notes: &mut Notes) {
+        services::info(format!("offered {}", self.offered));
+    }
+}
+
+flowgate_sdk::filter!(Active, tick, results, look_back);
