@@ -104,7 +104,7 @@ fn forbidden(command: Command, table: Table) -> Option<&'static str> {
 ///
 /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
 /// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
-fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let text = text.get(start..).unwrap_or_default();

@@ -13,6 +13,7 @@ mod labels;
 mod legality;
 pub mod options;
 mod plugin;
+pub mod plugin_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -37,6 +38,7 @@ pub use settings::{
     PluginSpec, Settings, Table,
 };
 
+pub use plugin_command::{PluginCommand, Report};
 pub use subcommand::{Shell, Subcommand};
 
 use labels::LabelSet;
@@ -46,6 +48,15 @@ use request::{LabelUse, Request};
 use template::LabelChange;
 
 use crate::model;
+
+/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+///
+/// # Errors
+/// A word or a line is too long.
+pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let words = load_file::split(b"", line)?;
+    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+}
 
 /// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
 /// directory is before it.

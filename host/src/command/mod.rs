@@ -12,6 +12,7 @@ mod entries;
 mod load;
 mod man;
 mod outputs;
+pub mod plugin;
 mod record;
 mod replay;
 pub mod report;
@@ -166,6 +167,7 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
+            Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
