@@ -13,6 +13,7 @@ mod labels;
 mod legality;
 pub mod options;
 mod plugin;
+pub mod plugin_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -33,10 +34,11 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, Place, PluginSpec,
-    Settings, Table,
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
+    PluginSpec, Settings, Table,
 };
 
+pub use plugin_command::{PluginCommand, Report};
 pub use subcommand::{Shell, Subcommand};
 
 use labels::LabelSet;
@@ -46,6 +48,15 @@ use request::{LabelUse, Request};
 use template::LabelChange;
 
 use crate::model;
+
+/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+///
+/// # Errors
+/// A word or a line is too long.
+pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let words = load_file::split(b"", line)?;
+    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+}
 
 /// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
 /// directory is before it.
@@ -77,11 +88,28 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
         _ => {
             let program = std::iter::once(program.to_os_string());
             let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
-            parser.command(words).map(|settings| Invocation::Run(Box::new(settings)))
+            parser.command(words, None).map(|settings| Invocation::Run(Box::new(settings)))
         }
     };
     let place = place.filter(|_| own && result.is_err());
     Parsed { warnings, result, place }
+}
+
+/// Reads a classic command line that stands behind a subcommand: without command it is about `command`.
+///
+/// # Errors
+/// As [`parse`]; warnings are added to `warnings`.
+pub fn parse_classic(
+    program: &OsStr,
+    arguments: &[OsString],
+    command: (Command, Table),
+    environment: &dyn Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Box<Settings>, CliError> {
+    let own = has_own_options(program);
+    let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
+    let words = words.map(OsString::into_vec).collect();
+    Parser { own, environment, warnings }.command(words, Some(command)).map(Box::new)
 }
 
 struct Parser<'a> {
@@ -91,9 +119,11 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// A command line of its own: without command and options it asks for help.
-    fn command(&mut self, words: Vec<Vec<u8>>) -> Result<Settings, CliError> {
+    /// A command line of its own: without command it is about `default`, or else, if it has no options either, asks for
+    /// help.
+    fn command(&mut self, words: Vec<Vec<u8>>, default: Option<(Command, Table)>) -> Result<Settings, CliError> {
         let mut request = request::read(words, self.own, self.environment, self.warnings)?;
+        request.command = request.command.or(default);
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
         let command = *request.command.get_or_insert((Command::Help, Table::Conntrack));

@@ -4,11 +4,15 @@
 //! ignores words that are no options, so that only a word which is exactly a subcommand's name counts as one.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
+use super::plugin_command::PluginCommand;
 use super::settings::Invocation;
+use crate::recording::Speed;
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -19,7 +23,7 @@ struct Program {
 }
 
 /// A subcommand. The comments are its help.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+#[derive(Debug, Clone, PartialEq, clap::Subcommand)]
 pub enum Subcommand {
     /// Print the script that completes command lines in a shell
     #[command(after_help = "Examples:\n  source <(flowgate completions bash)\n  \
@@ -33,9 +37,69 @@ pub enum Subcommand {
         #[arg(long, default_value = "flowgate", value_parser = program_name, value_hint = clap::ValueHint::Other)]
         name: String,
     },
+    /// Record what the kernel sends, in a file for Wireshark and for replay
+    #[command(
+        after_help = "What -L and -E receive goes into the file as it comes: selectors hold as far as the kernel itself \
+        applies them, and options of output mean something with --show only. A signal (SIGINT, SIGTERM) ends it, and the \
+        file is complete.\n\n\
+        The file is in the format pcap with link type NETLINK; docs/RECORDING.md describes it. The names of programs behind \
+        netlink ports are stored; names of labels and the time zone are not, replay takes those of its command line and \
+        environment.\n\n\
+        Examples:\n  flowgate record trace.pcap\n  flowgate record trace.pcap -- -E -p tcp\n  \
+        flowgate record table.pcap -- -L\n  flowgate record --show --duration 60 trace.pcap -- -E -o timestamp"
+    )]
+    Record {
+        /// The file, replaced if it exists; - for standard output
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// Show what is recorded at the same time, as the command does
+        #[arg(long)]
+        show: bool,
+        /// End before the file is longer than this; k, M and G stand for 1024, 1024 k and 1024 M
+        #[arg(long, value_name = "BYTES", value_parser = bytes, value_hint = clap::ValueHint::Other)]
+        max_size: Option<u64>,
+        /// End after this time
+        #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = clap::ValueHint::Other)]
+        duration: Option<Duration>,
+        /// What to record: -L or -E, their tables and options, as of flowgate itself; -E unless it says otherwise
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
+    },
+    /// Show what a recording holds, through the pipeline of -L or -E, without the kernel
+    #[command(
+        after_help = "The command is what the recording is of unless another one is given. It takes selectors, formats \
+        and plugins as it does on the kernel, and prints the same; commands that act are refused. Names of labels are those \
+        of this machine or of --labelmap, times are in the time zone of TZ; the names of programs are in the recording.\n\n\
+        Captures of an nlmon interface by tcpdump or Wireshark (pcap and pcapng) are recordings too; -L shows the dumps \
+        in them and -E the events.\n\n\
+        Examples:\n  flowgate replay trace.pcap\n  flowgate replay trace.pcap -- -p tcp -o json\n  \
+        flowgate replay trace.pcap --speed real -- --plugin heavy_tcp.wasm\n  \
+        tcpdump -i nlmon0 -U -w - | flowgate replay - -- -E"
+    )]
+    Replay {
+        /// The recording, - for standard input
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// How fast: max, real (as it was recorded), or how many times as fast as that
+        #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
+        speed: Speed,
+        /// How to show it: a command line of -L or -E, or only its options
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
+    },
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
+    /// Write plugins: make a project, test it on fixtures, inspect it, measure it
+    #[command(
+        after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
+        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step."
+    )]
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
 }
 
 /// A shell that command lines can be completed in.
@@ -60,32 +124,48 @@ pub struct Synopsis {
     pub arguments: Vec<(String, String)>,
 }
 
-/// All subcommands but `help`.
+/// All subcommands but `help`. Those that have subcommands of their own are represented by these.
 pub fn synopses() -> Vec<Synopsis> {
+    let mut all = Vec::new();
+    collect("", &Program::command(), &mut all);
+    all
+}
+
+/// Adds the subcommands of a command whose name is known by this beginning.
+fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
-    let synopsis = |command: &clap::Command| {
+    for command in command.get_subcommands() {
+        let name_of_it = format!("{beginning}{}", command.get_name());
+        if command.has_subcommands() {
+            collect(&format!("{name_of_it} "), command, all);
+            continue;
+        }
         let arguments: Vec<(String, String)> =
             command.get_arguments().map(|argument| (name(argument), text(argument.get_help()))).collect();
-        let usage = command.get_arguments().fold(command.get_name().to_owned(), |usage, argument| {
+        let usage = command.get_arguments().fold(name_of_it, |usage, argument| {
             let name = name(argument);
-            if argument.is_required_set() { format!("{usage} {name}") } else { format!("{usage} [{name}]") }
+            match (argument.is_required_set(), argument.is_last_set()) {
+                (true, _) => format!("{usage} {name}"),
+                (false, true) => format!("{usage} [-- {name}...]"),
+                (false, false) => format!("{usage} [{name}]"),
+            }
         });
-        Synopsis { usage, help: text(command.get_about()), arguments }
-    };
-    Program::command().get_subcommands().map(synopsis).collect()
+        all.push(Synopsis { usage, help: text(command.get_about()), arguments });
+    }
 }
 
 /// `--name NAME`, or for an argument its values, as in `bash|zsh|fish`.
 fn name(argument: &clap::Arg) -> String {
     let values = argument.get_possible_values();
     let value = match argument.get_value_names() {
-        _ if !values.is_empty() => {
+        _ if !values.is_empty() && argument.get_action().takes_values() => {
             values.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>().join("|")
         }
         Some(names) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         None => argument.get_id().as_str().to_ascii_uppercase(),
     };
     match argument.get_long() {
+        Some(long) if !argument.get_action().takes_values() => format!("--{long}"),
         Some(long) => format!("--{long} {value}"),
         None => value,
     }
@@ -133,8 +213,31 @@ fn program_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A number of bytes: `1000`, `64k`, `10M`, `2G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
+        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
+        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number = number.and_then(|number| number.parse::<u64>().ok()).filter(|&number| number > 0);
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "a size is a number of bytes, as in 1000000, 64k, 10M or 2G".to_owned())
+}
+
+/// A time in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().ok().filter(|&number| number > 0.0);
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or_else(|| "a time is a number of seconds above 0, as in 60 or 0.5".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::plugin_command::Report;
     use super::*;
 
     fn read(line: &str) -> Option<Result<Invocation, CliError>> {
@@ -170,6 +273,31 @@ mod tests {
         let classic = Subcommand::Completions { shell: Shell::Bash, name: "conntrack".to_owned() };
         assert_eq!(subcommand("completions --name conntrack bash"), classic);
         assert_eq!(subcommand("man"), Subcommand::Man);
+        let inspect = PluginCommand::Inspect { file: "a.wasm".into(), output: Report::Json };
+        assert_eq!(subcommand("plugin inspect a.wasm -o json"), Subcommand::Plugin { command: inspect });
+    }
+
+    #[test]
+    fn what_stands_behind_two_hyphens_is_a_classic_command_line() {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let file = || PathBuf::from("a.pcap");
+        let record =
+            |show, max_size, duration, command| Subcommand::Record { file: file(), show, max_size, duration, command };
+        assert_eq!(subcommand("record a.pcap"), record(false, None, None, Vec::new()));
+        assert_eq!(
+            subcommand("record --show --max-size 3k --duration 1.5 a.pcap -- -E -p tcp --show"),
+            record(true, Some(3072), Some(Duration::from_millis(1500)), words("-E -p tcp --show"))
+        );
+        let replay = |speed, command| Subcommand::Replay { file: file(), speed, command };
+        assert_eq!(subcommand("replay a.pcap -- -L"), replay(Speed::Max, words("-L")));
+        assert_eq!(subcommand("replay a.pcap --speed real"), replay(Speed::Times(1.0), Vec::new()));
+        assert!(error("replay a.pcap -L").to_string().contains("-L"));
+        for size in ["0", "-1", "k", "x", "1T", "99999999999G"] {
+            assert!(error(&format!("record a --max-size={size}")).to_string().contains("a size is"), "{size}");
+        }
+        for time in ["0", "-1", "nan", "x"] {
+            assert!(error(&format!("record a --duration={time}")).to_string().contains("a time is"), "{time}");
+        }
     }
 
     #[test]
@@ -189,6 +317,9 @@ mod tests {
         assert!(error("completions").to_string().contains("<SHELL>"));
         assert!(error("completions bash --name a;b").to_string().contains("a;b"));
         assert!(error("man page").to_string().contains("'page'"));
+        assert!(error("plugin new x --lang cobol").to_string().contains("[possible values: "));
+        assert!(error("plugin bench x,y").to_string().contains("'y' in 'x,y'"));
+        assert!(error("plugin bench x --batch 0").to_string().contains("0 is not in 1..=65536"));
     }
 
     #[test]
@@ -198,7 +329,14 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        assert_eq!(synopses[1].usage, "man");
+        let usages: Vec<_> = synopses[1..4].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
+        let of = |beginning: &str| {
+            synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
+        };
+        assert!(of("plugin test").usage.contains("[--bless] [--output text|json]"), "{}", of("plugin test").usage);
+        assert_eq!(of("plugin inspect").usage, "plugin inspect FILE [--output text|json]");
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

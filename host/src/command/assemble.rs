@@ -117,6 +117,39 @@ impl Assembly {
         })
     }
 
+    /// As [`Assembly::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
+    ///
+    /// # Errors
+    /// As [`Assembly::new`].
+    pub fn in_utc(labels: Vec<Label>) -> Result<Self, CommandError> {
+        let utc = vec![UtcOffset { since: 0, offset: 0 }];
+        Ok(Assembly { offsets: utc, ..Self::new(labels, true, false)? })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &PluginEngine {
+        &self.engine
+    }
+
+    /// A plugin, started for a role with these options and with the services that it is granted.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it is no plugin for this role, needs a service that it was not granted, or does not accept its
+    /// options.
+    pub fn started(
+        &self,
+        component: &PluginComponent,
+        role: Role,
+        options: &[OptionValue],
+        grants: &Grants,
+    ) -> Result<(Instance, Description), CommandError> {
+        let services = services(component, grants, CAPACITY)?;
+        let instance = Instance::with_services(component, self.limits, services)?;
+        let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
+        instance.started();
+        Ok((instance, description))
+    }
+
     /// Whether plugins would be told the same by an assembly that is made anew.
     pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
@@ -182,7 +215,8 @@ impl Assembly {
     /// [`CommandError`] if it cannot be started.
     pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, CommandError> {
         let format = |command: &str| {
-            let options = [OptionValue { name: "command".into(), value: command.into() }];
+            let options = [("command", command), ("complete", "true")]
+                .map(|(name, value)| OptionValue { name: name.into(), value: value.into() });
             self.format("save", role, &options, true)
         };
         Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
@@ -264,6 +298,11 @@ fn fits(component: &PluginComponent, role: Role) -> Result<(), CommandError> {
     }))
 }
 
+/// A plugin's name in the log: the file's without directory and extension.
+fn short(name: &str) -> String {
+    std::path::Path::new(name).file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
+}
+
 /// The services that a plugin has been granted.
 fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Result<Services, CommandError> {
     let plugin = || component.name.clone();
@@ -276,7 +315,7 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
         }
     };
     let services = Services {
-        log: Arc::new(if grants.log { Log::of(&component.name) } else { Log::default() }),
+        log: Arc::new(if grants.log { Log::of(&short(&component.name)) } else { Log::default() }),
         state: state.map(|state| Arc::new(Mutex::new(state))),
         time: grants.time,
     };
@@ -291,7 +330,11 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.
-fn checked(plugin: &str, description: &Description, given: &[OptionValue]) -> Result<Vec<OptionValue>, CommandError> {
+pub(super) fn checked(
+    plugin: &str,
+    description: &Description,
+    given: &[OptionValue],
+) -> Result<Vec<OptionValue>, CommandError> {
     let problem = |problem: String| CommandError::PluginOption { plugin: plugin.to_string(), problem };
     for option in given {
         if !description.options.iter().any(|spec| spec.name == option.name) {

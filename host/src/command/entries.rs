@@ -1,20 +1,24 @@
 //! Runs the rows of the command table that have entries: a dump, a lookup, what the command line describes, or events,
-//! through the pipeline.
+//! through the pipeline. They come from the kernel, or from elsewhere: a recording, say.
 
 use super::{
     assemble::{Assembly, UserPlugin},
     outputs,
     report::{self, CommandError, Exit},
-    sources::{self, KernelDump, KernelEvents},
+    sources,
     subject::Subject,
     table::{Row, Source, Summary},
 };
 use crate::{
     cli::Settings,
     model::field,
-    netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
+    netlink::{Stop, Table as KernelTable},
     pipeline::{
-        Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source::SourceError, stage,
+        Pipeline, RunError, Tally,
+        executor::{Executor, ExecutorError},
+        run::LookBack,
+        sink::Sink,
+        source, stage,
         stats::Board,
     },
 };
@@ -28,50 +32,69 @@ pub(super) struct Job<'a> {
     pub sink: &'a mut dyn Sink,
     /// Where the stages of the user are told of.
     pub board: &'a Board,
-    /// Whether this is a line of a load file: no summary, and nothing found is no failure.
-    pub loading: bool,
-    /// Set to how many actions were done, also when the job fails.
-    pub done: &'a mut u64,
+    /// Where the entries come from; none for the kernel.
+    pub source: Option<&'a mut (dyn source::Source + 'static)>,
+    /// Whether this is a line of a load file.
+    pub loading: Loading,
+    /// Set to what was done, also when the job fails.
+    pub done: &'a mut Done,
+}
+
+/// Whether a job is a line of a load file: no summary, and nothing found is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loading {
+    /// It is a command of its own.
+    No,
+    /// It ends with the first action that the kernel refuses.
+    UntilRefused,
+    /// Actions that the kernel refuses are noted, and the others are done.
+    Each,
+}
+
+/// What a job did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Actions that were done.
+    pub done: u64,
+    /// Rows whose action was refused, and why.
+    pub refused: Vec<(usize, ExecutorError)>,
 }
 
 impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, board, loading, done } = self;
+        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
-        if loading {
-            pipeline.executor = pipeline.executor.one_by_one();
+        match loading {
+            Loading::No => {}
+            Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
+            Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
         let failed = |error: RunError| CommandError::of_run(row, error);
         match row.source {
             Source::Given => {
                 let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
-                *done = pipeline.executor.done();
+                *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
                 result.map_err(failed)?;
             }
-            Source::Events => {
-                let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
-                pipeline.look_back = Some(look_back::<T>(settings, stop));
-                pipeline.run(&mut source, &mut tally).map_err(failed)?;
-            }
-            source => {
-                let request = request::<T>(row, settings, source)?;
-                let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
-                let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
-                match source {
-                    Source::Dump(KernelTable::Flows) if sources::no_flows() => {
-                        pipeline.feed(T::default(), &mut tally).map_err(failed)?;
+            _ => {
+                let mut kernel;
+                let source = match source {
+                    Some(source) => source,
+                    None => {
+                        if row.source == Source::Events {
+                            pipeline.look_back = Some(look_back::<T>(settings, stop));
+                        }
+                        kernel = sources::open::<T>(row, settings, stop, false)?;
+                        kernel.as_mut()
                     }
-                    _ => {
-                        let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
-                        pipeline.run(&mut KernelDump::new(dump, stop), &mut tally).map_err(failed)?;
-                    }
-                }
+                };
+                pipeline.run(source, &mut tally).map_err(failed)?;
             }
         }
-        if loading {
+        if loading != Loading::No {
             return Ok(Exit::Success);
         }
         if settings.dry_run {
@@ -96,30 +119,9 @@ impl Job<'_> {
     }
 }
 
-/// What the kernel is asked for.
-fn request<T: Subject>(row: &Row, settings: &Settings, source: Source) -> Result<Request, CommandError> {
-    match source {
-        Source::Dump(table) => {
-            // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
-            let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
-            if row.acts.is_none() && table == KernelTable::Flows && no_status {
-                return Err(CommandError::of_errno(row, libc::EINVAL));
-            }
-            let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
-            Ok(Request::dump(table, &T::filter(settings, table)))
-        }
-        _ => T::lookup(settings).map_err(|error| CommandError::of_errno(row, error.errno())),
-    }
-}
-
 /// Dumps of the table for stages that look back.
 fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
-    let table = KernelTable::Flows;
-    Box::new(move || {
-        let request = Request::dump(table, &T::filter(settings, table));
-        let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
-        Ok(Box::new(KernelDump::new(dump, stop)))
-    })
+    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
 }
 
 /// The pipeline of a row.
