@@ -8,6 +8,9 @@ VENV := $(CARGO_TARGET_DIR)/venv
 NPM := $(CARGO_TARGET_DIR)/npm
 WIT := $(wildcard wit/*.wit)
 
+# Directories with a test.toml.
+EXAMPLE_SUITES := $(sort $(patsubst %/test.toml,%,$(wildcard examples/*/test.toml examples/*/*/test.toml)))
+
 RUST_EXAMPLES := flow-log heavy heavy-tcp idle-tcp net-labels port-scan stale-udp top-talkers
 
 .PHONY: examples example-rust example-c example-python example-javascript example-zig example-tests
@@ -15,7 +18,7 @@ RUST_EXAMPLES := flow-log heavy heavy-tcp idle-tcp net-labels port-scan stale-ud
 examples: example-rust example-c example-python example-javascript example-zig ## the example plugins in all languages, in target/examples
 
 example-tests: examples ## the example plugins on their fixtures
-	@for suite in $$(find examples -name test.toml -printf '%h\n' | sort); do "$(FLOWGATE)" plugin test "$$suite"; done
+	"$(FLOWGATE)" plugin test $(EXAMPLE_SUITES)
 
 # Installs Debian packages (second argument) if a command (first argument) fails.
 define need
