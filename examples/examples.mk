@@ -110,6 +110,18 @@ $(EXAMPLES)/heavy-python.wasm $(EXAMPLES)/inventory.wasm: examples/python/flowga
 
 # --- JavaScript: componentize-qjs from npm, likewise ---
 
+# The runtime of npm's 0.4.5 makes doubles of 64-bit numbers, which no IPv6 address survives. That of 0.5.0, which only crates.io has so
+# far, makes them BigInt, and fits the tool of 0.4.5. `cargo info` is what downloads one crate without those that it depends on.
+QJS := 0.5.0
+QJS_RUNTIME := $(NPM)/runtime-$(QJS).wasm
+QJS_SHA256 := 1781cbe19b0426a008e0d8d1d13e5d3389d6675f4f0ec6bb6cb2d52213b8b97d
+
+$(QJS_RUNTIME): | $(NPM)/made
+	cd $(NPM) && $(CARGO) info --quiet componentize-qjs@$(QJS) >/dev/null
+	@cp $${CARGO_HOME:-$$HOME/.cargo}/registry/src/*/componentize-qjs-$(QJS)/prebuilt/runtime-sync.wasm $@.new
+	@echo "$(QJS_SHA256)  $@.new" | sha256sum --check --quiet
+	@mv $@.new $@
+
 $(NPM)/made: examples/javascript/package.json examples/javascript/package-lock.json
 	$(call need,npm --version,nodejs npm)
 	@mkdir -p $(NPM)
@@ -123,6 +135,6 @@ $(EXAMPLES)/heavy-javascript.wasm: SOURCE := examples/javascript/heavy/heavy.js
 $(EXAMPLES)/heavy-javascript.wasm: examples/javascript/heavy/heavy.js
 $(EXAMPLES)/where.wasm: SOURCE := examples/javascript/where/where.js
 $(EXAMPLES)/where.wasm: examples/javascript/where/where.js
-$(EXAMPLES)/heavy-javascript.wasm $(EXAMPLES)/where.wasm: examples/javascript/flowgate.js $(WIT) $(NPM)/made
+$(EXAMPLES)/heavy-javascript.wasm $(EXAMPLES)/where.wasm: examples/javascript/flowgate.js $(WIT) $(NPM)/made $(QJS_RUNTIME)
 	@mkdir -p $(EXAMPLES)
-	$(NPM)/node_modules/.bin/componentize-qjs -w wit -n stage -j $(SOURCE) --module-root examples/javascript --stub-wasi --sync -o $@
+	$(NPM)/node_modules/.bin/componentize-qjs -w wit -n stage -j $(SOURCE) --module-root examples/javascript --stub-wasi --runtime $(QJS_RUNTIME) -o $@

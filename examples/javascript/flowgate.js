@@ -11,14 +11,14 @@
 
 /** Bits of `batch.has` and of `reads`: the fields that a row carries, or that a plugin reads. See wit/flow.wit. */
 export const field = {
-  SOURCE: 2 ** 0, DESTINATION: 2 ** 1, REPLY_SOURCE: 2 ** 2, REPLY_DESTINATION: 2 ** 3,
-  PROTOCOL: 2 ** 4, REPLY_PROTOCOL: 2 ** 5, SOURCE_L4: 2 ** 6, DESTINATION_L4: 2 ** 7,
-  REPLY_SOURCE_L4: 2 ** 8, REPLY_DESTINATION_L4: 2 ** 9, ORIGINAL_ZONE: 2 ** 10, REPLY_ZONE: 2 ** 11,
-  ZONE: 2 ** 12, STATUS: 2 ** 13, TIMEOUT: 2 ** 14, MARK: 2 ** 15, USE: 2 ** 17, ID: 2 ** 18,
-  ORIGINAL_COUNTERS: 2 ** 19, REPLY_COUNTERS: 2 ** 20, START: 2 ** 21, STOP: 2 ** 22, EVENT_TIME: 2 ** 23,
-  STATE: 2 ** 24, HELPER: 2 ** 31, LABELS: 2 ** 33, LABELS_MASK: 2 ** 34, MARK_MASK: 2 ** 35,
-  ANNOTATIONS: 2 ** 45,
-  ORIGINAL: 0xd3, REPLY: 0x32c, TUPLES: 0x3ff, COUNTERS: 3 * 2 ** 19, ALL: 2 ** 51 - 1,
+  SOURCE: 1n << 0n, DESTINATION: 1n << 1n, REPLY_SOURCE: 1n << 2n, REPLY_DESTINATION: 1n << 3n,
+  PROTOCOL: 1n << 4n, REPLY_PROTOCOL: 1n << 5n, SOURCE_L4: 1n << 6n, DESTINATION_L4: 1n << 7n,
+  REPLY_SOURCE_L4: 1n << 8n, REPLY_DESTINATION_L4: 1n << 9n, ORIGINAL_ZONE: 1n << 10n, REPLY_ZONE: 1n << 11n,
+  ZONE: 1n << 12n, STATUS: 1n << 13n, TIMEOUT: 1n << 14n, MARK: 1n << 15n, USE: 1n << 17n, ID: 1n << 18n,
+  ORIGINAL_COUNTERS: 1n << 19n, REPLY_COUNTERS: 1n << 20n, START: 1n << 21n, STOP: 1n << 22n, EVENT_TIME: 1n << 23n,
+  STATE: 1n << 24n, HELPER: 1n << 31n, LABELS: 1n << 33n, LABELS_MASK: 1n << 34n, MARK_MASK: 1n << 35n,
+  ANNOTATIONS: 1n << 45n,
+  ORIGINAL: 0xd3n, REPLY: 0x32cn, TUPLES: 0x3ffn, COUNTERS: 3n << 19n, ALL: (1n << 51n) - 1n,
 };
 
 /** Numbers of IANA for layer-4 protocols, by name. */
@@ -43,20 +43,14 @@ const EVENTS = ["", "NEW", "UPDATE", "DESTROY", "GAP"];
 const IPV4 = 2;
 const PORTS = new Set([protocol.TCP, protocol.UDP, protocol.DCCP, protocol.SCTP, protocol.UDPLITE]);
 
-/**
- * An address as people write it, of its two 64-bit halves (RFC 5952 for IPv6).
- *
- * componentize-qjs hands 64-bit numbers over as doubles, which are exact up to 2 ** 53 only. IPv4 addresses, counters and the bits of
- * `has` are below that; an IPv6 address that is not is undefined here, rather than another one.
- */
+/** An address as people write it, of its two 64-bit halves (RFC 5952 for IPv6). */
 export function address(family, hi, lo) {
   if (family === IPV4) {
-    const bits = lo % 4294967296;
+    const bits = Number(lo & 0xffffffffn);
     return `${bits >>> 24}.${(bits >>> 16) & 255}.${(bits >>> 8) & 255}.${bits & 255}`;
   }
-  if (!Number.isSafeInteger(hi) || !Number.isSafeInteger(lo)) return undefined;
-  const shifts = [2 ** 48, 2 ** 32, 2 ** 16, 1];
-  const groups = [hi, lo].flatMap((half) => shifts.map((shift) => Math.floor(half / shift) % 65536));
+  const shifts = [48n, 32n, 16n, 0n];
+  const groups = [hi, lo].flatMap((half) => shifts.map((shift) => Number((half >> shift) & 0xffffn)));
   // The longest run of zeros, of two groups at least and the first of equals, becomes `::`.
   let [start, length] = [-1, 1];
   for (let i = 0; i < 8; i++) {
@@ -68,12 +62,6 @@ export function address(family, hi, lo) {
   return start < 0 ? hex(groups) : `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
 }
 
-/** Whether a number has all of these bits. The operators of JavaScript know 32 of them, so that it takes two steps. */
-function holds(bits, wanted) {
-  const [low, high] = [wanted >>> 0, Math.floor(wanted / 4294967296)];
-  return ((bits >>> 0) & low) >>> 0 === low && (Math.floor(bits / 4294967296) & high) === high;
-}
-
 /** One direction of a flow. */
 class Direction {
   constructor(tuples, row, family) {
@@ -83,11 +71,11 @@ class Direction {
   }
   get source() {
     const { hi, lo } = this.tuples.source;
-    return address(this.family, hi[this.row] ?? 0, lo[this.row] ?? 0);
+    return address(this.family, hi[this.row] ?? 0n, lo[this.row] ?? 0n);
   }
   get destination() {
     const { hi, lo } = this.tuples.destination;
-    return address(this.family, hi[this.row] ?? 0, lo[this.row] ?? 0);
+    return address(this.family, hi[this.row] ?? 0n, lo[this.row] ?? 0n);
   }
   /** Source port, GRE key or ICMP identifier. */
   get sourcePort() { return this.tuples.sourceL4[this.row]; }
@@ -101,8 +89,11 @@ export class Flow {
     this.batch = batch;
     this.row = row;
   }
-  /** Whether the flow carries all of these fields (bits of `field`, added up). */
-  has(fields) { return holds(this.batch.has[this.row], fields); }
+  /** Whether the flow carries all of these fields (bits of `field`). */
+  has(fields) { return (this.batch.has[this.row] & fields) === fields; }
+
+  /** A 64-bit number, which is exact up to 2 ** 53: petabytes, and microseconds since 1970. */
+  #long(fields, column) { return column != null && this.has(fields) ? Number(column[this.row]) : undefined; }
   #number(fields, column) { return column != null && this.has(fields) ? column[this.row] : undefined; }
   /** Address family: 4 or 6. */
   get family() { return this.batch.family[this.row] === IPV4 ? 4 : 6; }
@@ -124,21 +115,21 @@ export class Flow {
     const names = this.protocol === protocol.TCP ? TCP_STATES : this.protocol === protocol.SCTP ? SCTP_STATES : [];
     return names[number] ?? String(number);
   }
-  get originalPackets() { return this.#number(field.ORIGINAL_COUNTERS, this.batch.counters?.originalPackets); }
-  get originalBytes() { return this.#number(field.ORIGINAL_COUNTERS, this.batch.counters?.originalBytes); }
-  get replyPackets() { return this.#number(field.REPLY_COUNTERS, this.batch.counters?.replyPackets); }
-  get replyBytes() { return this.#number(field.REPLY_COUNTERS, this.batch.counters?.replyBytes); }
+  get originalPackets() { return this.#long(field.ORIGINAL_COUNTERS, this.batch.counters?.originalPackets); }
+  get originalBytes() { return this.#long(field.ORIGINAL_COUNTERS, this.batch.counters?.originalBytes); }
+  get replyPackets() { return this.#long(field.REPLY_COUNTERS, this.batch.counters?.replyPackets); }
+  get replyBytes() { return this.#long(field.REPLY_COUNTERS, this.batch.counters?.replyBytes); }
   /** Packets of both directions. */
   get packets() { return this.has(field.COUNTERS) ? this.originalPackets + this.replyPackets : undefined; }
   /** Bytes of both directions. */
   get bytes() { return this.has(field.COUNTERS) ? this.originalBytes + this.replyBytes : undefined; }
   /** Seconds since 1970, with a fraction. */
   get start() {
-    const start = this.#number(field.START, this.batch.times?.start);
+    const start = this.#long(field.START, this.batch.times?.start);
     return start === undefined ? undefined : start / 1e9;
   }
   get stop() {
-    const stop = this.#number(field.STOP, this.batch.times?.stop);
+    const stop = this.#long(field.STOP, this.batch.times?.stop);
     return stop === undefined ? undefined : stop / 1e9;
   }
   /** NEW, UPDATE, DESTROY, GAP, or an empty text in a listing. */
@@ -238,9 +229,9 @@ function values(updates) {
   const noTexts = () => ({ ends: none, bytes: none8 });
   const noSparse = () => ({ rows: none, texts: noTexts() });
   const has = updates.map(({ mark, timeout }) =>
-    field.PROTOCOL + (mark === undefined ? 0 : field.MARK + field.MARK_MASK) + (timeout === undefined ? 0 : field.TIMEOUT));
+    field.PROTOCOL | (mark === undefined ? 0n : field.MARK | field.MARK_MASK) | (timeout === undefined ? 0n : field.TIMEOUT));
   return {
-    length: updates.length, time: 0, has,
+    length: updates.length, time: 0n, has,
     family: Uint8Array.from(updates, (row) => row.family), protocol: Uint8Array.from(updates, (row) => row.protocol),
     original: tuples(), reply: tuples(), status: none,
     timeout: updates.map((row) => row.timeout ?? 0), mark: updates.map((row) => row.mark ?? 0),

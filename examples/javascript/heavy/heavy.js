@@ -14,7 +14,7 @@ export const { plugin, flowStage } = stage(class Heavy {
   }
 
   constructor(options) {
-    this.limit = options.number("bytes");
+    this.limit = BigInt(options.number("bytes"));
   }
 
   process(batch) {
@@ -26,7 +26,7 @@ export const { plugin, flowStage } = stage(class Heavy {
     const limit = this.limit;
     for (let row = 0; row < verdicts.length; row++) {
       // What a row does not carry is 0 in its columns; a direction that no row has counted is an empty column.
-      const bytes = (originalBytes[row] ?? 0) + (replyBytes[row] ?? 0);
+      const bytes = (originalBytes[row] ?? 0n) + (replyBytes[row] ?? 0n);
       if (bytes > limit) {
         verdicts[row] = 1;
         notes.annotate(row, "total_bytes", bytes);

@@ -3,7 +3,7 @@
 //     flowgate -L --plugin 'where.wasm,keep="bytes > 1e6 && within(destination, `10.0.0.0/8`)",note="mb: bytes / 1e6"'
 //
 // Expressions are JavaScript, over the names in NAMES and the functions in FUNCTIONS. A name that a flow does not carry is
-// undefined, with which comparisons are false; so is an IPv6 address that does not fit into the numbers of the tool (see flowgate.js).
+// undefined, with which comparisons are false.
 
 import { field, protocol, stage, status } from "../flowgate.js";
 
@@ -29,7 +29,7 @@ const NAMES = {
   originalBytes: "flow.originalBytes",
   replyPackets: "flow.replyPackets",
   replyBytes: "flow.replyBytes",
-  age: "(flow.start === undefined ? undefined : (flow.stop ?? flow.batch.time / 1e9) - flow.start)",
+  age: "(flow.start === undefined ? undefined : (flow.stop ?? Number(flow.batch.time) / 1e9) - flow.start)",
   event: "flow.event",
   helper: "flow.helper",
   assured: "((flow.status & STATUS.ASSURED) !== 0)",
@@ -128,9 +128,8 @@ export const { plugin, flowStage } = stage(class Where {
         { name: "keep", help: "keep flows for which this holds", placeholder: "EXPRESSION", default: "true" },
         { name: "note", help: "note the value of expressions, under these keys", placeholder: "KEY: EXPRESSION[; ...]" },
       ],
-      // Added up: the operator `|` of JavaScript knows 32 bits only.
-      reads: field.TUPLES + field.ZONE + field.STATUS + field.TIMEOUT + field.MARK + field.ID + field.COUNTERS + field.START
-        + field.STOP + field.STATE + field.HELPER,
+      reads: field.TUPLES | field.ZONE | field.STATUS | field.TIMEOUT | field.MARK | field.ID | field.COUNTERS | field.START
+        | field.STOP | field.STATE | field.HELPER,
     };
   }
 

@@ -28,11 +28,12 @@ impl Table {
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut table = Table::default();
         let mut networks: Vec<(Cidr, usize, usize)> = Vec::new();
-        for (number, line) in (1..).zip(text.split(['\n', ';'])) {
-            let line = line.split('#').next().unwrap_or_default().trim();
-            if line.is_empty() {
-                continue;
-            }
+        // A comment goes on to the end of the line, whatever it says.
+        let parts = (1..)
+            .zip(text.lines())
+            .map(|(number, line)| (number, line.split('#').next().unwrap_or_default()))
+            .flat_map(|(number, line)| line.split(';').map(move |part| (number, part.trim())));
+        for (number, line) in parts.filter(|(_, part)| !part.is_empty()) {
             let wrong = |what: String| format!("line {number}: {what}");
             let (network, name) = line
                 .split_once(char::is_whitespace)
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_holds() {
-        let text = "10.0.0.0/8 office # all of it\n10.1.0.0/16 lab\n10.1.2.3 printer; 10.1.255.0/24 lab-edge\n\
+        let text = "10.0.0.0/8 office # all of it; really\n10.1.0.0/16 lab\n10.1.2.3 printer; 10.1.255.0/24 lab-edge\n\
                     0.0.0.0/0 world\n2001:db8::/32 office\n2001:db8:1::/48 lab six\n::/0 world6";
         let table = Table::parse(text).unwrap();
         for (address, expected) in [

@@ -28,14 +28,16 @@ pub struct Source {
     pub since: u64,
     /// What it was found to do, once it was.
     pub found: Option<String>,
-    /// Where its unanswered flows lead, and what names the last of each.
-    targets: HashMap<Target, Key>,
+    /// Where its unanswered flows lead: the number of the flow, and what names the last flow there.
+    targets: HashMap<Target, (usize, Key)>,
+    /// How many flows there have been.
+    count: usize,
 }
 
 impl Source {
     /// One that is watched from now on.
     pub fn new(since: u64) -> Self {
-        Source { since, found: None, targets: HashMap::new() }
+        Source { since, found: None, targets: HashMap::new(), count: 0 }
     }
 
     /// Begins anew; how many targets were forgotten.
@@ -47,7 +49,8 @@ impl Source {
 
     /// Remembers a target; whether it is a new one.
     pub fn add(&mut self, target: Target, key: Key) -> bool {
-        self.targets.insert(target, key).is_none()
+        self.count += 1;
+        self.targets.insert(target, (self.count, key)).is_none()
     }
 
     /// Forgets a target; whether there was one.
@@ -72,8 +75,10 @@ impl Source {
         self.found.clone()
     }
 
-    /// What names its flows so far; they are not remembered any longer.
+    /// What names its flows so far, in the order in which they were seen; they are not remembered any longer.
     pub fn take(&mut self) -> Vec<Key> {
-        std::mem::take(&mut self.targets).into_values().collect()
+        let mut flows: Vec<(usize, Key)> = std::mem::take(&mut self.targets).into_values().collect();
+        flows.sort_unstable_by_key(|(number, _)| *number);
+        flows.into_iter().map(|(_, key)| key).collect()
     }
 }
