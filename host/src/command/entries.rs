@@ -66,6 +66,12 @@ impl Job<'_> {
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        if source.is_some() {
+            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+                report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
+            }
+            pipeline.executor = pipeline.executor.detached();
+        }
         match loading {
             Loading::No => {}
             Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
