@@ -195,7 +195,11 @@ fn what_was_not_granted_is_refused_and_told_once() {
     assert_eq!((executor.refused(), executor.done()), (20, 0));
     let told = TOLD.lock().unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("hostile.wasm asked to delete") && told[0].contains("not granted; refused. To allow it: --grant delete"), "{told:?}");
+    assert!(
+        told[0].contains("hostile.wasm asked to delete")
+            && told[0].contains("not granted; refused. To allow it: --grant delete"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -275,7 +279,11 @@ fn at_the_command_line_each_failure_has_its_message() {
         // What is not granted is refused, and the listing goes on.
         let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do=ungranted")]);
         assert_eq!((outcome.status, outcome.text().lines().count()), (0, 1));
-        assert!(outcome.errors().contains("asked to delete entries in a way that it was not granted"), "{}", outcome.errors());
+        assert!(
+            outcome.errors().contains("asked to delete entries in a way that it was not granted"),
+            "{}",
+            outcome.errors()
+        );
         assert_eq!(Program::new("conntrack").must(&["-C"]), "1\n", "the flow is still there");
     });
 }

@@ -7,7 +7,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
-    pipeline::RunError,
+    pipeline::{RunError, sink::SinkError},
     wasm::{LoadError, PluginError, services::state::StateError},
 };
 
@@ -119,8 +119,8 @@ pub enum CommandError {
     #[error("broken pipe")]
     BrokenPipe,
     /// The output cannot be written.
-    #[error("cannot write: {0}")]
-    Output(io::Error),
+    #[error(transparent)]
+    Output(SinkError),
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -129,9 +129,9 @@ pub enum CommandError {
     NotAvailable(&'static str),
 }
 
-impl From<io::Error> for CommandError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { CommandError::BrokenPipe } else { CommandError::Output(error) }
+impl From<SinkError> for CommandError {
+    fn from(error: SinkError) -> Self {
+        if error.is_broken_pipe() { CommandError::BrokenPipe } else { CommandError::Output(error) }
     }
 }
 
