@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;

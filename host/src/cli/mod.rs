@@ -7,6 +7,7 @@ mod definition;
 mod environment;
 mod error;
 mod expectation;
+pub mod fragment;
 mod getopt;
 mod known;
 mod labels;
@@ -37,7 +38,7 @@ pub use settings::{
     Settings, Table,
 };
 
-pub use subcommand::{Shell, Subcommand};
+pub use subcommand::{Form, RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;

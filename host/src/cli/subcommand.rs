@@ -4,6 +4,7 @@
 //! ignores words that are no options, so that only a word which is exactly a subcommand's name counts as one.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
@@ -36,6 +37,42 @@ pub enum Subcommand {
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
+    /// Run the pipeline that a file describes
+    #[command(after_help = "Examples:\n  flowgate run heavy.toml\n  flowgate run heavy.toml --check\n  \
+        flowgate run heavy.toml --explain -o json")]
+    Run(RunOptions),
+}
+
+/// What `run` is told. The comments are its help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct RunOptions {
+    /// The pipeline file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Look for mistakes, all of them, and run nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Tell what would run, and run nothing
+    #[arg(long, conflicts_with = "check")]
+    pub explain: bool,
+    /// The form of --explain
+    #[arg(short = 'o', long, requires = "explain", default_value = "text")]
+    pub output: Form,
+    /// Print what would be done to the table as command lines, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At the end tell what each component did; SIGUSR1 tells it at any time
+    #[arg(long)]
+    pub plugin_stats: bool,
+}
+
+/// A form of text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// A shell that command lines can be completed in.
@@ -86,6 +123,7 @@ fn name(argument: &clap::Arg) -> String {
         None => argument.get_id().as_str().to_ascii_uppercase(),
     };
     match argument.get_long() {
+        Some(long) if !argument.get_action().takes_values() => format!("--{long}"),
         Some(long) => format!("--{long} {value}"),
         None => value,
     }
@@ -199,6 +237,8 @@ mod tests {
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
         assert_eq!(synopses[1].usage, "man");
+        let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
+        assert_eq!(synopses[2].usage, run);
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

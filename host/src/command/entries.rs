@@ -14,7 +14,13 @@ use crate::{
     model::field,
     netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
     pipeline::{
-        Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source::SourceError, stage,
+        Pipeline, RunError, Tally,
+        executor::{Executor, Shows},
+        format::Format,
+        run::LookBack,
+        sink::Sink,
+        source::SourceError,
+        stage::{self, Stage},
         stats::Board,
     },
 };
@@ -39,60 +45,76 @@ impl Job<'_> {
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, loading, done } = self;
-        let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        let parts = parts::<T>(row, settings, assembly, board)?;
+        let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
         let mut tally = Tally::default();
-        let failed = |error: RunError| CommandError::of_run(row, error);
-        match row.source {
-            Source::Given => {
-                let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
-                *done = pipeline.executor.done();
-                result.map_err(failed)?;
-            }
-            Source::Events => {
-                let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
-                pipeline.look_back = Some(look_back::<T>(settings, stop));
-                pipeline.run(&mut source, &mut tally).map_err(failed)?;
-            }
-            source => {
-                let request = request::<T>(row, settings, source)?;
-                let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
-                let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
-                match source {
-                    Source::Dump(KernelTable::Flows) if sources::no_flows() => {
-                        pipeline.feed(T::default(), &mut tally).map_err(failed)?;
-                    }
-                    _ => {
-                        let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
-                        pipeline.run(&mut KernelDump::new(dump, stop), &mut tally).map_err(failed)?;
-                    }
-                }
-            }
-        }
+        let result = drive(row, settings, stop, &mut pipeline, given, &mut tally);
+        *done = pipeline.executor.done();
+        result?;
         if loading {
             return Ok(Exit::Success);
         }
-        if settings.dry_run {
-            report::banner(&format!("{} actions have been printed, none was done.", pipeline.executor.done()));
-            return Ok(Exit::Success);
+        Ok(conclude(row, settings, pipeline.executor.done(), tally.shown))
+    }
+}
+
+/// Runs a pipeline on what the row's source yields, or on the entries that are given if it yields those.
+pub(super) fn drive<'a, T: Subject>(
+    row: &Row,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    pipeline: &mut Pipeline<'a, T>,
+    given: Option<T>,
+    tally: &mut Tally,
+) -> Result<(), CommandError> {
+    let failed = |error: RunError| CommandError::of_run(row, error);
+    match row.source {
+        Source::Given => pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed),
+        Source::Events => {
+            let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
+            pipeline.look_back = Some(look_back::<T>(settings, stop));
+            pipeline.run(&mut source, tally).map_err(failed)
         }
-        Ok(match row.summary {
-            Summary::None => Exit::Success,
-            Summary::Always(text) => {
-                report::banner(text);
-                Exit::Failure
+        source => {
+            let request = request::<T>(row, settings, source)?;
+            let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
+            let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
+            match source {
+                Source::Dump(KernelTable::Flows) if sources::no_flows() => {
+                    pipeline.feed(T::default(), tally).map_err(failed)
+                }
+                _ => {
+                    let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
+                    pipeline.run(&mut KernelDump::new(dump, stop), tally).map_err(failed)
+                }
             }
-            Summary::Done(text) => {
-                report::banner(&format!("{} {text}", pipeline.executor.done()));
-                Exit::Success
-            }
-            Summary::Shown(text, nothing) => {
-                report::banner(&format!("{} {text}", tally.shown));
-                Exit::of(tally.shown, nothing, row.source == Source::Events)
-            }
-        })
+        }
+    }
+}
+
+/// Says what a row came to.
+pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) -> Exit {
+    if settings.dry_run {
+        report::banner(&format!("{done} actions have been printed, none was done."));
+        return Exit::Success;
+    }
+    match row.summary {
+        Summary::None => Exit::Success,
+        Summary::Always(text) => {
+            report::banner(text);
+            Exit::Failure
+        }
+        Summary::Done(text) => {
+            report::banner(&format!("{done} {text}"));
+            Exit::Success
+        }
+        Summary::Shown(text, nothing) => {
+            report::banner(&format!("{shown} {text}"));
+            Exit::of(shown, nothing, row.source == Source::Events)
+        }
     }
 }
 
@@ -122,14 +144,23 @@ fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack
     })
 }
 
-/// The pipeline of a row.
-fn pipeline<'a, T: Subject>(
+/// What is joined to a pipeline.
+pub(super) struct Parts {
+    pub stages: Vec<Stage>,
+    pub format: Option<Format>,
+    /// What is shown after actions.
+    pub shows: Shows,
+    /// Whether plugins of the user may act.
+    pub guarded: bool,
+}
+
+/// The parts of a row.
+fn parts<T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
-    sink: &'a mut dyn Sink,
     board: &Board,
-) -> Result<Pipeline<'a, T>, CommandError> {
+) -> Result<Parts, CommandError> {
     let mut stages = Vec::new();
     if row.selects
         && let Some(selection) = T::selection(settings)
@@ -152,11 +183,23 @@ fn pipeline<'a, T: Subject>(
             Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
+    let guarded = settings.plugins.iter().any(|plugin| plugin.grants.acts());
+    Ok(Parts { stages, format, shows: row.shows, guarded })
+}
+
+/// Joins parts to a pipeline.
+pub(super) fn join<'a, T: Subject>(
+    parts: Parts,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &'a mut dyn Sink,
+) -> Result<Pipeline<'a, T>, CommandError> {
+    let Parts { stages, format, shows, guarded } = parts;
     let shown = format.as_ref().map_or(0, |format| format.reads());
     // What a dry run prints of an action is up to the format that it prints with.
     let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
-    let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
-    if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
+    let mut executor = Executor::new(shows, T::decoder(shown), report::line);
+    if guarded {
         executor = executor.guarded();
     }
     if settings.dry_run {

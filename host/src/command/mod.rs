@@ -13,6 +13,7 @@ mod load;
 mod man;
 mod outputs;
 pub mod report;
+mod run;
 mod sources;
 mod subject;
 pub mod table;
@@ -142,6 +143,7 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
+            Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+};
 
 use tracing_subscriber::filter::LevelFilter;
 
@@ -114,6 +117,22 @@ pub enum CommandError {
         plugin: String,
         /// What is wrong.
         error: StateError,
+    },
+    /// A pipeline file cannot be read.
+    #[error("cannot read {}: {}", path.display(), strerror(source.raw_os_error().unwrap_or(0)))]
+    Pipeline {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A pipeline file makes no sense; each mistake was told before.
+    #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        mistakes: usize,
     },
     /// Nobody reads the output any more.
     #[error("broken pipe")]
