@@ -4,6 +4,7 @@
 //! * [`command`]: settings become a pipeline, and its end an exit status.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
+//! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
 //! * [`wasm`]: the plugins' side.
 
 pub mod cli;
@@ -12,5 +13,6 @@ pub mod config;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;
+pub mod recording;
 pub mod text;
 pub mod wasm;

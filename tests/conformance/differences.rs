@@ -9,7 +9,7 @@ use flowgate_test_support::{Namespace, Outcome};
 
 /// Which `conntrack` has a difference.
 #[derive(Clone, Copy, Debug)]
-enum Which {
+pub enum Which {
     /// 1.4.7 only; flowgate does what 1.4.9 does.
     Old,
     /// Every version known: flowgate does what the manual page says.
@@ -49,7 +49,7 @@ const fn fails(status: i32, stderr: &'static str) -> Does {
 const NONE: &str = "BANNER 0 flow entries have been shown.\n";
 const ONE: &str = "BANNER 1 flow entries have been shown.\n";
 const ALL: &str = "BANNER 8 flow entries have been shown.\n";
-const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
+pub const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
 
 /// The list. The table has eight flows, see [`fill`].
 const DIFFERENCES: &[Difference] = &[
@@ -283,7 +283,7 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 /// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured without reply.
-fn fill(namespace: &Namespace) {
+pub fn fill(namespace: &Namespace) {
     // Whatever map the host has: here there is none.
     namespace.label_map("");
     std::fs::remove_file("/etc/xtables/connlabel.conf").expect("a file in the private /etc");

@@ -9,12 +9,15 @@
 //! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test fails
 
+mod acts;
 mod batches;
 mod commands;
 mod compare;
 mod differences;
 mod events;
 mod helpers;
+mod histories;
+mod legality;
 mod line;
 mod link;
 mod options;

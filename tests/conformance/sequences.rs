@@ -94,7 +94,7 @@ fn random_sequences() {
         let lines: Vec<String> =
             (0..30).map(|_| if random.chance(1, 10) { load(&mut random) } else { line(&mut random) }).collect();
         let script: Vec<&str> = lines.iter().map(String::as_str).collect();
-        let [theirs, ours] = [&both.theirs, &both.ours].map(|program| play(program, &script));
+        let [theirs, ours] = [&both.theirs, &both.ours].map(|program| play(program, &script, false));
         for (index, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             let text = script.get(index).copied().unwrap_or("the table that is left");
             report.outcomes(&format!("{text}   (sequence {number}, line {})", index + 1), theirs, ours);

@@ -12,12 +12,14 @@ use std::{
 use flowgate_test_support::{Namespace, Program, entries};
 
 use flowgate::{
-    model::{Flows, OptionValue, Setup, field},
+    model::{Flows, OptionValue, Setup, field, result},
     netlink::decode::FlowDecoder,
     pipeline::{
         executor::{Executor, Shows},
         grants::Grants,
         stage::Stage,
+        stats::Health,
+        supervisor::{OnError, Policy},
     },
     wasm::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError},
 };
@@ -200,6 +202,194 @@ fn what_was_not_granted_is_refused_and_told_once() {
             && told[0].contains("not granted; refused. To allow it: --grant delete"),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_flood_of_actions_is_refused_as_a_whole() {
+    assert_eq!(failure(&hostile(), "action-flood"), Failure::Actions { asked: 100_000, limit: LIMITS.actions });
+}
+
+/// A stage whose instances do this from the `at`th flow on, and are replaced.
+fn supervised(what: &str, at: &str, policy: Policy) -> Stage {
+    let component = hostile();
+    let setup = setup(&[("do", what), ("at", at)]);
+    let make = move || {
+        let mut instance = Instance::new(&component, LIMITS)?;
+        instance.configure(&setup)?;
+        instance.started();
+        Ok(instance)
+    };
+    let first = make().unwrap();
+    Stage::new(first, field::ALL, Grants::NONE).supervised(Box::new(make), policy)
+}
+
+/// An executor whose warnings nobody reads.
+fn quiet() -> Executor<Flows> {
+    Executor::new(Shows::Entries, FlowDecoder::new(0), |_| ())
+}
+
+#[test]
+fn a_failing_plugin_is_replaced_then_waits_and_is_then_quarantined() {
+    for (on_error, left) in [(OnError::Skip, 10), (OnError::Drop, 0)] {
+        let policy = Policy { on_error, failures: 3, window: Duration::from_secs(3600) };
+        let mut stage = supervised("trap", "1", policy);
+        let pass = |stage: &mut Stage| {
+            let mut rows = batch(10);
+            stage.flows(&mut rows, &mut quiet()).unwrap();
+            assert_eq!(rows.length, left, "{on_error}");
+        };
+        pass(&mut stage);
+        let known = |stage: &Stage| stage.stats().lock().clone();
+        assert_eq!((known(&stage).failures, known(&stage).health), (1, Health::BackingOff));
+        // The first replacement is made at once, the second after a while.
+        pass(&mut stage);
+        assert_eq!((known(&stage).failures, known(&stage).restarts), (2, 1));
+        pass(&mut stage);
+        assert_eq!(known(&stage).failures, 2, "it is not called while it is given time");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while known(&stage).failures < 3 {
+            assert!(Instant::now() < deadline, "it was never started again");
+            std::thread::sleep(Duration::from_millis(20));
+            pass(&mut stage);
+        }
+        assert_eq!(known(&stage).health, Health::Quarantined);
+        std::thread::sleep(Duration::from_millis(300));
+        pass(&mut stage);
+        let stats = known(&stage);
+        assert_eq!((stats.failures, stats.restarts, stats.health), (3, 2, Health::Quarantined));
+        assert!(stats.last_error.unwrap().contains("trapped"));
+        assert_eq!(stats.rows_without, stats.rows_in, "no batch went through it");
+    }
+}
+
+#[test]
+fn a_failure_on_the_nth_flow_costs_one_batch_and_the_next_instance_goes_on() {
+    let policy = Policy { on_error: OnError::Skip, failures: 100, window: Duration::from_secs(3600) };
+    let mut stage = supervised("long-verdicts", "25", policy);
+    for _ in 0..4 {
+        let mut rows = batch(10);
+        stage.flows(&mut rows, &mut quiet()).unwrap();
+        assert_eq!(rows, batch(10));
+    }
+    let stats = stage.stats().lock().clone();
+    assert_eq!((stats.failures, stats.restarts, stats.rows_without, stats.rows_out), (1, 1, 10, 40));
+    assert!(stats.last_error.unwrap().contains("11 verdicts for a batch of 10 rows"));
+}
+
+#[test]
+fn on_error_stop_ends_the_run_with_the_name_of_the_plugin() {
+    let mut stage = supervised("trap", "1", Policy::default());
+    let error = stage.flows(&mut batch(10), &mut quiet()).unwrap_err();
+    assert!(matches!(error.failure, Failure::Trap(_)) && error.plugin.ends_with("hostile.wasm"), "{error}");
+}
+
+#[test]
+fn refusals_are_counted_by_what_became_of_the_actions() {
+    let mut stage = started(&hostile(), &[("do", "ungranted")]).unwrap();
+    stage.flows(&mut batch(10), &mut quiet()).unwrap();
+    assert_eq!(stage.stats().lock().actions[usize::from(result::NOT_GRANTED)], 10);
+}
+
+#[test]
+fn a_plugin_for_another_version_is_refused_in_words() {
+    let path = plugins::built_for("outside", "wasm32-wasip2");
+    let mut bytes = std::fs::read(path).unwrap();
+    // The same component, had it been built for another version of the package.
+    let (ours, other) = (b"flowgate:conntrack/flow-stage@0.1.0", b"flowgate:conntrack/flow-stage@0.9.0");
+    let mut found = 0;
+    for at in 0..bytes.len() - ours.len() {
+        if bytes[at..].starts_with(ours) {
+            bytes[at..at + ours.len()].copy_from_slice(other);
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+    let error = load_error(&bytes).to_string();
+    for words in ["wants flowgate:conntrack/flow-stage@0.9.0", "offers 0.1.0", "rebuild the plugin"] {
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+/// Whatever a plugin reaches for through WASI, it gets nothing, and the message names what it was.
+#[test]
+fn the_outside_is_out_of_reach() {
+    let plugin = plugins::built_for("outside", "wasm32-wasip2");
+    let plugin = plugin.display();
+    let cases = [
+        ("file", "called `wasi:"),
+        ("write", "called `wasi:"),
+        ("network", "called `wasi:"),
+        ("clock", "called `wasi:clocks/wall-clock"),
+        ("timer", "called `wasi:clocks/monotonic-clock"),
+        ("print", "called `wasi:cli/"),
+        ("exit", "called `wasi:cli/exit"),
+    ];
+    Namespace::run(|namespace| {
+        entries::load(namespace, &["-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1".to_owned()]);
+        let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+        for (what, words) in cases {
+            let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do={what}")]);
+            let errors = outcome.errors();
+            assert_eq!(outcome.status, 1, "{what}: {errors}");
+            assert!(errors.contains(words) && errors.contains("outside.wasm"), "{what}: {errors}");
+            assert_eq!(outcome.text(), "", "{what}");
+        }
+        // The standard library asks for these two unbidden; they are empty.
+        for what in ["environment", "arguments"] {
+            let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do={what}")]);
+            assert!(outcome.text().contains("found=[]"), "{what}: {}{}", outcome.text(), outcome.errors());
+        }
+        assert!(!Path::new("/tmp/flowgate-was-here").exists());
+    });
+}
+
+/// One stage misbehaves, the one after it does its work on every flow all the same.
+#[test]
+fn an_innocent_stage_loses_no_flow() {
+    let (hostile, active) = (plugins::built("hostile"), plugins::built("active"));
+    Namespace::run(|namespace| {
+        let flows: Vec<String> = (0..40).map(|host| format!("-I -t 600 -p 50 -s 10.0.0.{host} -d 10.1.0.1")).collect();
+        entries::load(namespace, &flows);
+        let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+        for what in ["trap", "loop", "recurse", "memory", "output", "long-verdicts", "strange-row", "action-flood"] {
+            let hostile = format!("{},do={what},at=3", hostile.display());
+            let active = format!("{},do=annotate", active.display());
+            let arguments = ["-L", "--batch", "1", "--plugin", &hostile, "--on-error", "skip", "--plugin", &active];
+            let grants = ["--grant", "state,time", "--plugin-stats"];
+            let outcome = flowgate.run(&[&arguments[..], &grants].concat());
+            let (text, errors) = (outcome.text(), outcome.errors());
+            assert_eq!((outcome.status, text.lines().count()), (0, 40), "{what}: {errors}");
+            assert!(text.lines().all(|line| line.contains(" seen=")), "{what}: {text}");
+            assert!(errors.contains("until it runs again flows pass by it"), "{what}: {errors}");
+            assert!(errors.contains("40 flow entries have been shown"), "{what}: {errors}");
+            assert!(errors.contains("rows without it; the last: "), "{what}: {errors}");
+            assert!(!errors.contains("thread '"), "{what}: {errors}");
+        }
+        // Dropping is what was asked for then, and is counted.
+        let arguments = ["-L", "--batch", "1", "--on-error", "drop"];
+        let hostile = format!("{},do=trap,at=3", hostile.display());
+        let outcome = flowgate.run(&[&arguments[..3], &["--plugin", &hostile], &arguments[3..]].concat());
+        assert!(outcome.text().lines().count() < 40, "{}", outcome.text());
+    });
+}
+
+#[test]
+fn a_flood_of_log_lines_is_cut_off_counted_and_cleaned() {
+    let hostile = plugins::built("hostile");
+    Namespace::run(|namespace| {
+        entries::load(namespace, &["-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1".to_owned()]);
+        let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+        let plugin = format!("{},do=log-flood", hostile.display());
+        let granted = flowgate.run(&["-L", "--plugin", &plugin, "--grant", "log", "--plugin-stats"]);
+        let errors = granted.errors();
+        let lines = errors.lines().filter(|line| line.contains("hostile: line ")).count();
+        assert!((100..1000).contains(&lines), "{lines} lines");
+        assert!(!errors.contains('\x1b') && errors.contains("\\u{1b}[31m"), "{errors}");
+        assert!(errors.contains(&format!("log: {lines} lines, {} dropped", 100_000 - lines)), "{errors}");
+        let ungranted = flowgate.run(&["-L", "--plugin", &plugin, "--plugin-stats"]);
+        assert!(ungranted.errors().contains("log: 0 lines, 100000 dropped"), "{}", ungranted.errors());
+        assert!(!ungranted.errors().contains("hostile: line "), "{}", ungranted.errors());
+    });
 }
 
 #[test]

@@ -12,19 +12,27 @@ use std::{
 /// # Panics
 /// If it cannot be built: no test goes on without its plugin.
 pub fn built(package: &str) -> PathBuf {
+    built_for(package, "wasm32-unknown-unknown")
+}
+
+/// As [`built`], for a target: `wasm32-wasip2` makes a component that imports WASI.
+///
+/// # Panics
+/// As [`built`].
+pub fn built_for(package: &str, machine: &str) -> PathBuf {
     static ONE_AT_A_TIME: OnceLock<Mutex<()>> = OnceLock::new();
     let _guard = ONE_AT_A_TIME.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = target_directory().join("test-plugins");
     let output = Command::new(env!("CARGO"))
         .current_dir(&root)
-        .args(["build", "--profile", "plugin", "--target", "wasm32-unknown-unknown", "-p", package, "--target-dir"])
+        .args(["build", "--profile", "plugin", "--target", machine, "-p", package, "--target-dir"])
         .arg(&target)
         .env_remove("RUSTFLAGS")
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "building {package} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    target.join("wasm32-unknown-unknown/plugin").join(format!("{}.wasm", package.replace('-', "_")))
+    target.join(machine).join("plugin").join(format!("{}.wasm", package.replace('-', "_")))
 }
 
 /// The directory that this test was built in: .../target/PROFILE/deps/TEST.

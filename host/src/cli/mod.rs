@@ -78,11 +78,28 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
         _ => {
             let program = std::iter::once(program.to_os_string());
             let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
-            parser.command(words).map(|settings| Invocation::Run(Box::new(settings)))
+            parser.command(words, None).map(|settings| Invocation::Run(Box::new(settings)))
         }
     };
     let place = place.filter(|_| own && result.is_err());
     Parsed { warnings, result, place }
+}
+
+/// Reads a classic command line that stands behind a subcommand: without command it is about `command`.
+///
+/// # Errors
+/// As [`parse`]; warnings are added to `warnings`.
+pub fn parse_classic(
+    program: &OsStr,
+    arguments: &[OsString],
+    command: (Command, Table),
+    environment: &dyn Environment,
+    warnings: &mut Vec<String>,
+) -> Result<Box<Settings>, CliError> {
+    let own = has_own_options(program);
+    let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
+    let words = words.map(OsString::into_vec).collect();
+    Parser { own, environment, warnings }.command(words, Some(command)).map(Box::new)
 }
 
 struct Parser<'a> {
@@ -92,9 +109,11 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// A command line of its own: without command and options it asks for help.
-    fn command(&mut self, words: Vec<Vec<u8>>) -> Result<Settings, CliError> {
+    /// A command line of its own: without command it is about `default`, or else, if it has no options either, asks for
+    /// help.
+    fn command(&mut self, words: Vec<Vec<u8>>, default: Option<(Command, Table)>) -> Result<Settings, CliError> {
         let mut request = request::read(words, self.own, self.environment, self.warnings)?;
+        request.command = request.command.or(default);
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
         let command = *request.command.get_or_insert((Command::Help, Table::Conntrack));

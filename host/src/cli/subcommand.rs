@@ -5,11 +5,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
 use super::settings::Invocation;
+use crate::recording::Speed;
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -20,7 +22,7 @@ struct Program {
 }
 
 /// A subcommand. The comments are its help.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+#[derive(Debug, Clone, PartialEq, clap::Subcommand)]
 pub enum Subcommand {
     /// Print the script that completes command lines in a shell
     #[command(after_help = "Examples:\n  source <(flowgate completions bash)\n  \
@@ -33,6 +35,56 @@ pub enum Subcommand {
         /// The name that the program is called by; for conntrack the script has the classic options only
         #[arg(long, default_value = "flowgate", value_parser = program_name, value_hint = clap::ValueHint::Other)]
         name: String,
+    },
+    /// Record what the kernel sends, in a file for Wireshark and for replay
+    #[command(
+        after_help = "What -L and -E receive goes into the file as it comes: selectors hold as far as the kernel itself \
+        applies them, and options of output mean something with --show only. A signal (SIGINT, SIGTERM) ends it, and the \
+        file is complete.\n\n\
+        The file is in the format pcap with link type NETLINK; docs/RECORDING.md describes it. The names of programs behind \
+        netlink ports are stored; names of labels and the time zone are not, replay takes those of its command line and \
+        environment.\n\n\
+        Examples:\n  flowgate record trace.pcap\n  flowgate record trace.pcap -- -E -p tcp\n  \
+        flowgate record table.pcap -- -L\n  flowgate record --show --duration 60 trace.pcap -- -E -o timestamp"
+    )]
+    Record {
+        /// The file, replaced if it exists; - for standard output
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// Show what is recorded at the same time, as the command does
+        #[arg(long)]
+        show: bool,
+        /// End before the file is longer than this; k, M and G stand for 1024, 1024 k and 1024 M
+        #[arg(long, value_name = "BYTES", value_parser = bytes, value_hint = clap::ValueHint::Other)]
+        max_size: Option<u64>,
+        /// End after this time
+        #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = clap::ValueHint::Other)]
+        duration: Option<Duration>,
+        /// What to record: -L or -E, their tables and options, as of flowgate itself; -E unless it says otherwise
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
+    },
+    /// Show what a recording holds, through the pipeline of -L or -E, without the kernel
+    #[command(
+        after_help = "The command is what the recording is of unless another one is given. It takes selectors, formats \
+        and plugins as it does on the kernel, and prints the same; commands that act are refused. Names of labels are those \
+        of this machine or of --labelmap, times are in the time zone of TZ; the names of programs are in the recording.\n\n\
+        Captures of an nlmon interface by tcpdump or Wireshark (pcap and pcapng) are recordings too; -L shows the dumps \
+        in them and -E the events.\n\n\
+        Examples:\n  flowgate replay trace.pcap\n  flowgate replay trace.pcap -- -p tcp -o json\n  \
+        flowgate replay trace.pcap --speed real -- --plugin heavy_tcp.wasm\n  \
+        tcpdump -i nlmon0 -U -w - | flowgate replay - -- -E"
+    )]
+    Replay {
+        /// The recording, - for standard input
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// How fast: max, real (as it was recorded), or how many times as fast as that
+        #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
+        speed: Speed,
+        /// How to show it: a command line of -L or -E, or only its options
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
     },
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
@@ -105,7 +157,11 @@ pub fn synopses() -> Vec<Synopsis> {
             command.get_arguments().map(|argument| (name(argument), text(argument.get_help()))).collect();
         let usage = command.get_arguments().fold(command.get_name().to_owned(), |usage, argument| {
             let name = name(argument);
-            if argument.is_required_set() { format!("{usage} {name}") } else { format!("{usage} [{name}]") }
+            match (argument.is_required_set(), argument.is_last_set()) {
+                (true, _) => format!("{usage} {name}"),
+                (false, true) => format!("{usage} [-- {name}...]"),
+                (false, false) => format!("{usage} [{name}]"),
+            }
         });
         Synopsis { usage, help: text(command.get_about()), arguments }
     };
@@ -116,7 +172,7 @@ pub fn synopses() -> Vec<Synopsis> {
 fn name(argument: &clap::Arg) -> String {
     let values = argument.get_possible_values();
     let value = match argument.get_value_names() {
-        _ if !values.is_empty() => {
+        _ if !values.is_empty() && argument.get_action().takes_values() => {
             values.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>().join("|")
         }
         Some(names) => names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
@@ -171,6 +227,28 @@ fn program_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A number of bytes: `1000`, `64k`, `10M`, `2G`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
+        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
+        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
+        _ => (Some(text), 1),
+    };
+    let number = number.and_then(|number| number.parse::<u64>().ok()).filter(|&number| number > 0);
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "a size is a number of bytes, as in 1000000, 64k, 10M or 2G".to_owned())
+}
+
+/// A time in seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().ok().filter(|&number| number > 0.0);
+    number
+        .and_then(|number| Duration::try_from_secs_f64(number).ok())
+        .ok_or_else(|| "a time is a number of seconds above 0, as in 60 or 0.5".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +289,29 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_two_hyphens_is_a_classic_command_line() {
+        let words = |line: &str| line.split_whitespace().map(OsString::from).collect::<Vec<_>>();
+        let file = || PathBuf::from("a.pcap");
+        let record =
+            |show, max_size, duration, command| Subcommand::Record { file: file(), show, max_size, duration, command };
+        assert_eq!(subcommand("record a.pcap"), record(false, None, None, Vec::new()));
+        assert_eq!(
+            subcommand("record --show --max-size 3k --duration 1.5 a.pcap -- -E -p tcp --show"),
+            record(true, Some(3072), Some(Duration::from_millis(1500)), words("-E -p tcp --show"))
+        );
+        let replay = |speed, command| Subcommand::Replay { file: file(), speed, command };
+        assert_eq!(subcommand("replay a.pcap -- -L"), replay(Speed::Max, words("-L")));
+        assert_eq!(subcommand("replay a.pcap --speed real"), replay(Speed::Times(1.0), Vec::new()));
+        assert!(error("replay a.pcap -L").to_string().contains("-L"));
+        for size in ["0", "-1", "k", "x", "1T", "99999999999G"] {
+            assert!(error(&format!("record a --max-size={size}")).to_string().contains("a size is"), "{size}");
+        }
+        for time in ["0", "-1", "nan", "x"] {
+            assert!(error(&format!("record a --duration={time}")).to_string().contains("a time is"), "{time}");
+        }
+    }
+
+    #[test]
     fn only_a_whole_name_at_the_front_counts() {
         for line in ["", "-L", "-L man", "ma", "mans", "complet bash", "foo man", "help", "--help"] {
             assert!(read(line).is_none(), "{line}");
@@ -236,9 +337,10 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        assert_eq!(synopses[1].usage, "man");
+        let usages: Vec<_> = synopses[1..].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
         let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
-        assert_eq!(synopses[2].usage, run);
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man", run]);
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

@@ -224,7 +224,8 @@ impl Assembly {
     /// [`CommandError`] if it cannot be started.
     pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, CommandError> {
         let format = |command: &str| {
-            let options = [OptionValue { name: "command".into(), value: command.into() }];
+            let options = [("command", command), ("complete", "true")]
+                .map(|(name, value)| OptionValue { name: name.into(), value: value.into() });
             self.format("save", role, &options, true)
         };
         Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
@@ -323,6 +324,11 @@ fn fits(component: &PluginComponent, role: Role) -> Result<(), CommandError> {
     }))
 }
 
+/// A plugin's name in the log: the file's without directory and extension.
+fn short(name: &str) -> String {
+    std::path::Path::new(name).file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
+}
+
 /// The services that a plugin has been granted.
 fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Result<Services, CommandError> {
     let plugin = || component.name.clone();
@@ -335,7 +341,7 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
         }
     };
     let services = Services {
-        log: Arc::new(if grants.log { Log::of(&component.name) } else { Log::default() }),
+        log: Arc::new(if grants.log { Log::of(&short(&component.name)) } else { Log::default() }),
         state: state.map(|state| Arc::new(Mutex::new(state))),
         time: grants.time,
     };

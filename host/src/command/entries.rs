@@ -1,25 +1,25 @@
 //! Runs the rows of the command table that have entries: a dump, a lookup, what the command line describes, or events,
-//! through the pipeline.
+//! through the pipeline. They come from the kernel, or from elsewhere: a recording, say.
 
 use super::{
     assemble::{Assembly, UserPlugin},
     outputs,
     report::{self, CommandError, Exit},
-    sources::{self, KernelDump, KernelEvents},
+    sources,
     subject::Subject,
     table::{Row, Source, Summary},
 };
 use crate::{
     cli::Settings,
     model::field,
-    netlink::{Dump, Options, Request, Socket, Stop, Table as KernelTable},
+    netlink::{Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
         executor::{Executor, Shows},
         format::Format,
         run::LookBack,
         sink::Sink,
-        source::SourceError,
+        source,
         stage::{self, Stage},
         stats::Board,
     },
@@ -34,6 +34,8 @@ pub(super) struct Job<'a> {
     pub sink: &'a mut dyn Sink,
     /// Where the stages of the user are told of.
     pub board: &'a Board,
+    /// Where the entries come from; none for the kernel.
+    pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
     pub loading: bool,
     /// Set to how many actions were done, also when the job fails.
@@ -44,14 +46,14 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, board, loading, done } = self;
+        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
         let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
         let mut tally = Tally::default();
-        let result = drive(row, settings, stop, &mut pipeline, given, &mut tally);
+        let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
         *done = pipeline.executor.done();
         result?;
         if loading {
@@ -61,38 +63,33 @@ impl Job<'_> {
     }
 }
 
-/// Runs a pipeline on what the row's source yields, or on the entries that are given if it yields those.
+/// Runs a pipeline on what the row's source yields (`source` instead of the kernel, if there is one), or on the entries that
+/// are given if it yields those.
 pub(super) fn drive<'a, T: Subject>(
     row: &Row,
     settings: &'a Settings,
     stop: &'a Stop,
     pipeline: &mut Pipeline<'a, T>,
+    source: Option<&mut (dyn source::Source + 'static)>,
     given: Option<T>,
     tally: &mut Tally,
 ) -> Result<(), CommandError> {
     let failed = |error: RunError| CommandError::of_run(row, error);
-    match row.source {
-        Source::Given => pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed),
-        Source::Events => {
-            let mut source = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
-            pipeline.look_back = Some(look_back::<T>(settings, stop));
-            pipeline.run(&mut source, tally).map_err(failed)
-        }
-        source => {
-            let request = request::<T>(row, settings, source)?;
-            let refused = |error: SourceError| CommandError::of_errno(row, error.errno());
-            let socket = Socket::open(&Options::default()).map_err(|error| refused(error.into()))?;
-            match source {
-                Source::Dump(KernelTable::Flows) if sources::no_flows() => {
-                    pipeline.feed(T::default(), tally).map_err(failed)
-                }
-                _ => {
-                    let dump = Dump::start(socket, &request).map_err(|error| refused(error.into()))?;
-                    pipeline.run(&mut KernelDump::new(dump, stop), tally).map_err(failed)
-                }
-            }
-        }
+    if row.source == Source::Given {
+        return pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed);
     }
+    let mut kernel;
+    let source = match source {
+        Some(source) => source,
+        None => {
+            if row.source == Source::Events {
+                pipeline.look_back = Some(look_back::<T>(settings, stop));
+            }
+            kernel = sources::open::<T>(row, settings, stop, false)?;
+            kernel.as_mut()
+        }
+    };
+    pipeline.run(source, tally).map_err(failed)
 }
 
 /// Says what a row came to.
@@ -118,30 +115,9 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
     }
 }
 
-/// What the kernel is asked for.
-fn request<T: Subject>(row: &Row, settings: &Settings, source: Source) -> Result<Request, CommandError> {
-    match source {
-        Source::Dump(table) => {
-            // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
-            let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
-            if row.acts.is_none() && table == KernelTable::Flows && no_status {
-                return Err(CommandError::of_errno(row, libc::EINVAL));
-            }
-            let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
-            Ok(Request::dump(table, &T::filter(settings, table)))
-        }
-        _ => T::lookup(settings).map_err(|error| CommandError::of_errno(row, error.errno())),
-    }
-}
-
 /// Dumps of the table for stages that look back.
 fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
-    let table = KernelTable::Flows;
-    Box::new(move || {
-        let request = Request::dump(table, &T::filter(settings, table));
-        let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
-        Ok(Box::new(KernelDump::new(dump, stop)))
-    })
+    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
 }
 
 /// What is joined to a pipeline.

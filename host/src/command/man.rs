@@ -141,7 +141,7 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ("POSIXLY_CORRECT", "If set, options end at the first word that is none."),
 ];
 
-const EXAMPLES: [(&str, &str); 14] = [
+const EXAMPLES: [(&str, &str); 16] = [
     ("flowgate -L", "All flows, IPv4 and IPv6."),
     ("flowgate -L -f ipv6 -o extended,id", "IPv6 flows, with the layer-3 protocol and the id."),
     ("flowgate -L -p tcp --state ESTABLISHED --dport 443", "Established TCP flows to port 443."),
@@ -163,6 +163,11 @@ const EXAMPLES: [(&str, &str); 14] = [
          --profile plugin --target wasm32-unknown-unknown -p heavy-tcp.",
     ),
     ("flowgate completions bash > /etc/bash_completion.d/flowgate", "Complete command lines in bash."),
+    ("flowgate record trace.pcap -- -E -p tcp", "Record events of TCP, until a signal ends it."),
+    (
+        "flowgate replay trace.pcap -- -s 192.0.2.0/24 -o json",
+        "Show those of a network again, as JSON, on any machine of the same byte order and as any user.",
+    ),
     ("flowgate -h -p tcp", "A short summary of the options, with those of TCP."),
 ];
 

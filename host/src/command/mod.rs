@@ -12,6 +12,8 @@ mod entries;
 mod load;
 mod man;
 mod outputs;
+mod record;
+mod replay;
 pub mod report;
 mod run;
 mod sources;
@@ -27,7 +29,7 @@ use std::{
 use assemble::Assembly;
 use entries::Job;
 pub use report::{CommandError, Exit};
-use table::Source;
+use table::{Row, Source};
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
@@ -35,6 +37,7 @@ use crate::{
     netlink::Stop,
     pipeline::{
         sink::{Sink, Stdout},
+        source::Source as DatagramSource,
         stats::Board,
     },
 };
@@ -50,18 +53,11 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
     let invocation = match parsed.result {
         Ok(invocation) => invocation,
         Err(error) => {
-            if error.is_text() {
-                report::text(&error.message());
-            } else {
-                report::banner_bytes(&error.message());
-            }
-            if error.has_hint() {
-                report::line(cli::HINT);
-            }
+            let exit = misunderstood(&error);
             if let Some(place) = &parsed.place {
                 report::line(&format!("in {place}"));
             }
-            return Exit::from(&error);
+            return exit;
         }
     };
     let mut stdout = Stdout::new();
@@ -84,6 +80,19 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
             Exit::Failure
         }
     }
+}
+
+/// Says what is wrong with a command line.
+fn misunderstood(error: &cli::CliError) -> Exit {
+    if error.is_text() {
+        report::text(&error.message());
+    } else {
+        report::banner_bytes(&error.message());
+    }
+    if error.has_hint() {
+        report::line(cli::HINT);
+    }
+    Exit::from(error)
 }
 
 /// What all commands of a process share.
@@ -112,21 +121,35 @@ impl Context<'_> {
         if row.source == Source::Flush {
             return tables::flush(row, settings);
         }
-        let assembly = self.assembly(settings)?;
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
+            let assembly = self.assembly(settings)?;
             return tables::counts(row, settings, &assembly, self.sink);
         }
+        self.entries(row, settings, None, loading)
+    }
+
+    /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
+    fn classic(&self, words: &[OsString], command: (Command, Table)) -> Result<Box<Settings>, Exit> {
+        let mut warnings = Vec::new();
+        let settings = cli::parse_classic(self.program, words, command, &cli::SystemEnvironment, &mut warnings);
+        for warning in &warnings {
+            report::line(warning);
+        }
+        settings.map_err(|error| misunderstood(&error))
+    }
+
+    /// Carries out a command that is about entries. `source`: where they come from, none for the kernel.
+    fn entries(
+        &mut self,
+        row: &Row,
+        settings: &Settings,
+        source: Option<&mut (dyn DatagramSource + 'static)>,
+        loading: bool,
+    ) -> Result<Exit, CommandError> {
+        let assembly = self.assembly(settings)?;
         let done = &mut 0;
-        let job = Job {
-            row,
-            settings,
-            assembly: &assembly,
-            stop: self.stop,
-            sink: &mut *self.sink,
-            board: self.board,
-            loading,
-            done,
-        };
+        let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
+        let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -144,6 +167,11 @@ impl Context<'_> {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
+            Subcommand::Record { file, show, max_size, duration, command } => {
+                let limits = record::Limits { bytes: *max_size, time: *duration };
+                record::run(self, file, *show, limits, command)
+            }
+            Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }
     }
 

@@ -10,7 +10,8 @@ use tracing_subscriber::filter::LevelFilter;
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
-    pipeline::{RunError, sink::SinkError},
+    pipeline::{RunError, sink::SinkError, source::SourceError},
+    recording::RecordingError,
     wasm::{LoadError, PluginError, services::state::StateError},
 };
 
@@ -143,6 +144,35 @@ pub enum CommandError {
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// A recording cannot be written or played.
+    #[error(transparent)]
+    Recording(RecordingError),
+    /// A command that is not about what a recording holds.
+    #[error(
+        "cannot {what} the command --{command}: a recording holds what -L lists and what -E shows, and nothing in it can be acted on"
+    )]
+    NotInRecording {
+        /// `record` or `replay`.
+        what: &'static str,
+        /// The command's long option.
+        command: &'static str,
+    },
+    /// A command that a recording is not of.
+    #[error("the recording is of {recorded}, which --{command} does not show; leave the command out, or use {instead}")]
+    OtherRecording {
+        /// What it is of.
+        recorded: &'static str,
+        /// What was asked for.
+        command: &'static str,
+        /// What would be right.
+        instead: &'static str,
+    },
+    /// An option that acts on the kernel's counters.
+    #[error("-z sets the kernel's counters to zero, and a replay does not touch the kernel; leave it out")]
+    ZeroInReplay,
+    /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
+    #[error("{0}")]
+    RecordingOutput(&'static str),
     /// A command of the classic program that this version does not have.
     #[error("the command --{0} is not available in this version")]
     NotAvailable(&'static str),
@@ -154,11 +184,21 @@ impl From<SinkError> for CommandError {
     }
 }
 
+impl From<RecordingError> for CommandError {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            error => Self::Recording(error),
+        }
+    }
+}
+
 impl CommandError {
     /// What became of a run, in the words for this row.
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
+            RunError::Source(SourceError::Recording(error)) => error.into(),
             RunError::Source(error) if row.command == Command::Events && row.table != Table::Expect => {
                 Self::Events(strerror(error.errno()))
             }

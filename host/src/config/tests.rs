@@ -208,7 +208,7 @@ fn all_mistakes_are_found_in_the_order_of_the_file() {
 
 #[test]
 fn columns_count_characters() {
-    let mistakes = parse("[source]\nkind = 'dump'\n[[stage]]\nplugin = 'x'\noptions = { "é" = 'ü', b = [] }\n").1;
+    let mistakes = parse("[source]\nkind = 'dump'\n[[stage]]\nplugin = 'x'\noptions = { 'é' = 'ü', b = [] }\n").1;
     assert!(mistakes[0].starts_with("dir/p.toml:5:28: "), "{mistakes:?}");
 }
 

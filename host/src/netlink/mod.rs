@@ -11,7 +11,7 @@ pub mod socket;
 mod stop;
 mod sys;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod wire;
 
 pub use batch::{Batches, Fate};
@@ -22,3 +22,4 @@ pub use message::{Content, Message, MessageError, Messages, Netfilter, Outcome, 
 pub use request::{Request, Table};
 pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};
 pub use stop::Stop;
+pub(crate) use sys::poll;

@@ -113,7 +113,8 @@ impl SocketError {
 pub struct Options {
     /// Event groups to join, bits of [`group`]. Each event takes 1,280 bytes of the receive buffer, whatever its size.
     pub groups: u32,
-    /// Wanted receive buffer in bytes; `None`: the system's default (`net.core.rmem_default`).
+    /// Wanted receive buffer in bytes, of which the lowest 32 bits count, as an int; what is negative or small gives the
+    /// kernel's minimum. `None`: the system's default (`net.core.rmem_default`).
     pub receive_buffer: Option<usize>,
     /// Wanted send buffer in bytes: a datagram may be 32 bytes shorter than what is in force (the kernel doubles the
     /// value). `None`: the system's default.
@@ -166,9 +167,7 @@ impl Socket {
         let option = |option, result: io::Result<()>| result.map_err(|source| SocketError::Option { option, source });
         if let Some(bytes) = options.receive_buffer {
             // Forced where that is allowed, else as much as the system's limit allows.
-            sys::force_receive_buffer(descriptor(&inner), bytes)
-                .or_else(|_| inner.set_rx_buf_sz(i32::try_from(bytes).unwrap_or(i32::MAX / 2)))
-                .map_err(|source| SocketError::Option { option: "SO_RCVBUF", source })?;
+            option("SO_RCVBUF", sys::set_receive_buffer(descriptor(&inner), bytes))?;
         }
         if let Some(bytes) = options.send_buffer {
             option("SO_SNDBUF", sys::set_send_buffer(descriptor(&inner), bytes))?;

@@ -3,7 +3,7 @@
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sys;
 
@@ -37,7 +37,22 @@ impl Stop {
     /// Whether the signal has been given.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        matches!(sys::poll([self.reader.as_fd()], Some(Duration::ZERO)), Ok([true]))
+        self.wait(Duration::ZERO)
+    }
+
+    /// Waits for the signal, at most so long; whether it has been given.
+    #[must_use]
+    pub fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now().checked_add(time);
+        loop {
+            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            match sys::poll([self.reader.as_fd()], Some(left)) {
+                Ok([true]) => return true,
+                // A wait of more than 24 days is cut by poll, one of any length by a caught Unix signal.
+                _ if left.is_zero() => return false,
+                _ => {}
+            }
+        }
     }
 }
 
@@ -58,9 +73,11 @@ mod tests {
         let stop = Stop::new().unwrap();
         let clone = stop.clone();
         assert!(!clone.is_stopped());
+        assert!(!clone.wait(Duration::from_millis(1)));
         stop.stop();
         stop.stop();
         assert!(clone.is_stopped() && stop.is_stopped());
+        assert!(clone.wait(Duration::MAX), "returns at once");
         let mut byte = [0];
         assert_eq!((&*clone.reader).read(&mut byte).unwrap(), 1);
     }

@@ -87,7 +87,7 @@ fn namespace(header: &libc::msghdr) -> Option<u32> {
 }
 
 /// Waits until one of the descriptors has something to read; for each, whether it has. `None`: for ever.
-pub(super) fn poll<const N: usize>(sources: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
+pub(crate) fn poll<const N: usize>(sources: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
     let mut entries = sources.map(|source| libc::pollfd { fd: source.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     let milliseconds = match timeout {
         None => -1,
@@ -114,15 +114,23 @@ fn set_int(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> i
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// A size as the int that `setsockopt` takes, of which the kernel makes at least its minimum: what has the sign bit after the
+/// cast is less than nothing to it, and gives the minimum (2,304 bytes to receive into) instead of gigabytes. `-b -5` is such.
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the wrapping is what is wanted")]
+const fn as_int(bytes: usize) -> libc::c_int {
+    bytes as u32 as libc::c_int
+}
+
 /// Sets the receive buffer beyond `net.core.rmem_max` (`SO_RCVBUFFORCE`, needs CAP_NET_ADMIN in the initial user
-/// namespace).
-pub(super) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    set_int(socket, libc::SO_RCVBUFFORCE, libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2))
+/// namespace), or else up to it (`SO_RCVBUF`).
+pub(super) fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = as_int(bytes);
+    set_int(socket, libc::SO_RCVBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SO_RCVBUF, bytes))
 }
 
 /// Sets the send buffer beyond `net.core.wmem_max` (`SO_SNDBUFFORCE`), or else up to it (`SO_SNDBUF`).
 pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX / 2);
+    let bytes = as_int(bytes);
     set_int(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SO_SNDBUF, bytes))
 }
 

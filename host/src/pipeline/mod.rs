@@ -10,6 +10,7 @@
 
 mod actionable;
 pub mod batch;
+mod context;
 pub mod executor;
 pub mod format;
 pub mod grants;

@@ -10,9 +10,32 @@ const REMEMBERED: usize = 64;
 #[derive(Debug, Default)]
 pub struct Programs {
     known: VecDeque<(u32, Vec<u8>)>,
+    /// Whether names are those that were told, and never looked up.
+    told: bool,
 }
 
 impl Programs {
+    /// Knows the names that it is told, and looks none up.
+    #[must_use]
+    pub fn told() -> Self {
+        Self { told: true, ..Self::default() }
+    }
+
+    /// Whether the name of a port is remembered.
+    #[must_use]
+    pub fn knows(&self, port: u32) -> bool {
+        self.known.iter().any(|(known, _)| *known == port)
+    }
+
+    /// Remembers a name.
+    pub fn learn(&mut self, port: u32, name: Vec<u8>) {
+        self.known.retain(|(known, _)| *known != port);
+        if self.known.len() >= REMEMBERED {
+            self.known.pop_front();
+        }
+        self.known.push_back((port, name));
+    }
+
     /// The name of the program that has a netlink port, as in /proc/PID/stat; none for the kernel itself (port 0), and for
     /// programs that have ended before they were looked up.
     pub fn name(&mut self, port: u32) -> Option<&[u8]> {
@@ -22,11 +45,10 @@ impl Programs {
         if let Some(at) = self.known.iter().position(|(known, _)| *known == port) {
             return self.known.get(at).map(|(_, name)| name.as_slice());
         }
-        let name = look_up(port)?;
-        if self.known.len() == REMEMBERED {
-            self.known.pop_front();
+        if self.told {
+            return None;
         }
-        self.known.push_back((port, name));
+        self.learn(port, look_up(port)?);
         self.known.back().map(|(_, name)| name.as_slice())
     }
 }
@@ -88,6 +110,18 @@ mod tests {
         assert_eq!(name(b"1 (conntrack) S 0").unwrap(), b"conntrack");
         assert_eq!(name(b"1 (a)b) S 0").unwrap(), b"a");
         assert_eq!(name(b"1 S 0"), None);
+    }
+
+    #[test]
+    fn the_last_names_that_were_told_count() {
+        let mut programs = Programs::told();
+        assert_eq!(programs.name(std::process::id()), None);
+        for port in 1..=REMEMBERED as u32 + 1 {
+            programs.learn(port, port.to_string().into_bytes());
+        }
+        programs.learn(5, b"five".to_vec());
+        assert!(!programs.knows(1) && programs.knows(2));
+        assert_eq!(programs.name(5).unwrap(), b"five");
     }
 
     #[test]

@@ -7,9 +7,9 @@
 use std::{io, sync::mpsc::RecvTimeoutError, thread};
 
 use super::{
+    context::Context,
     executor::{Actionable, Executor, ExecutorError, Part},
     format::Format,
-    programs::Programs,
     queue::{self, Draining, Filling},
     sink::{Sink, SinkError},
     source::{Datagram, Source, SourceError},
@@ -97,7 +97,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// # Errors
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
-        let live = source.live();
+        let context = Context::of(source);
         let (filling, draining) = queue::queue();
         thread::scope(|scope| {
             thread::Builder::new()
@@ -105,7 +105,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 .spawn_scoped(scope, move || read(source, &filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
-            self.work(draining, live, tally)
+            self.work(draining, context, tally)
         })
     }
 
@@ -115,7 +115,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// As [`Pipeline::run`].
     pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
         self.write(T::begin)?;
-        self.hand_on(&mut rows, None, tally)?;
+        self.hand_on(&mut rows, &mut Context::default(), tally)?;
         self.finish()
     }
 
@@ -132,17 +132,16 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     }
 
     /// The worker.
-    fn work(&mut self, queue: Draining, live: bool, tally: &mut Tally) -> Result<(), RunError> {
+    fn work(&mut self, queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
         self.write(T::begin)?;
         let mut batch = T::default();
-        let mut programs = live.then(Programs::default);
-        if live {
+        if context.events() {
             self.look_back(Some(Reason::Start))?;
         }
-        let ended = self.drain(&queue, programs.as_mut(), &mut batch, tally);
+        let ended = self.drain(&queue, &mut context, &mut batch, tally);
         // What came before an error of the source is still shown.
         if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
-            self.hand_on(&mut batch, programs.as_mut(), tally)?;
+            self.hand_on(&mut batch, &mut context, tally)?;
         }
         ended?;
         self.finish()
@@ -152,7 +151,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn drain(
         &mut self,
         queue: &Draining,
-        mut programs: Option<&mut Programs>,
+        context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
@@ -161,8 +160,8 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 Ok(datagram) => datagram?,
                 Err(_) => {
                     // Events are handed on as soon as there are no more of them for the moment.
-                    if programs.is_some() {
-                        self.hand_on(batch, programs.as_deref_mut(), tally)?;
+                    if context.when_idle() {
+                        self.hand_on(batch, context, tally)?;
                     }
                     self.tick()?;
                     let patience = self.stages.iter().filter_map(Stage::patience).min();
@@ -173,28 +172,32 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                     }
                 }
             };
-            self.decode(&datagram, programs.as_deref_mut(), batch, tally)?;
+            self.decode(&datagram, context, batch, tally)?;
             queue.give_back(datagram);
         }
     }
 
-    /// Decodes a datagram, handing on the batch whenever it is full. There are `programs` to be named in events only.
+    /// Decodes a datagram, handing on the batch whenever it is full.
     fn decode(
         &mut self,
         datagram: &Datagram,
-        mut programs: Option<&mut Programs>,
+        context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
+        if datagram.pause {
+            return self.hand_on(batch, context, tally);
+        }
+        context.meet(datagram);
         if datagram.gap {
             (self.on_gap)();
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received) {
                 (self.on_malformed)(error.into());
             }
-            self.hand_on(batch, programs, tally)?;
+            self.hand_on(batch, context, tally)?;
             return self.look_back(Some(Reason::Gap));
         }
-        let arrival = datagram.arrival(programs.is_some());
+        let arrival = datagram.arrival(context.events());
         for message in Messages::new(datagram.bytes()) {
             let pushed = message
                 .map_err(Malformed::from)
@@ -204,19 +207,19 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 (self.on_malformed)(malformed);
             }
             if batch.rows() >= self.batch_rows {
-                self.hand_on(batch, programs.as_deref_mut(), tally)?;
+                self.hand_on(batch, context, tally)?;
             }
         }
         Ok(())
     }
 
     /// Runs a batch through the stages, the format and the sink, and empties it.
-    fn hand_on(&mut self, batch: &mut T, programs: Option<&mut Programs>, tally: &mut Tally) -> Result<(), RunError> {
+    fn hand_on(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
             return Ok(());
         }
-        batch.stamp(now());
-        if let Some(programs) = programs {
+        batch.stamp(context.time());
+        if let Some(programs) = context.programs() {
             batch.name_programs(programs);
         }
         for stage in &mut self.stages {
@@ -227,7 +230,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         let rows = batch.rows();
         if rows > 0 {
-            batch.stamp(now());
+            batch.stamp(context.time());
             if let Some(format) = &mut self.format {
                 let bytes = batch.render(format)?;
                 if !bytes.is_empty() {

@@ -1,6 +1,9 @@
 //! Sources: where datagrams come from.
 
-use crate::netlink::{SocketError, decode::Arrival};
+use crate::{
+    netlink::{SocketError, decode::Arrival},
+    recording::RecordingError,
+};
 
 /// Room for one datagram of a dump: the kernel never sends a longer one.
 pub const DATAGRAM: usize = 32 << 10;
@@ -14,6 +17,9 @@ pub enum SourceError {
     /// The socket failed.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// A recording cannot be read on, or not be written.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
 }
 
 impl SourceError {
@@ -23,6 +29,7 @@ impl SourceError {
         match self {
             SourceError::Kernel(errno) => *errno,
             SourceError::Socket(error) => error.errno(),
+            SourceError::Recording(error) => error.errno(),
         }
     }
 }
@@ -40,13 +47,32 @@ pub struct Datagram {
     pub namespace: Option<u32>,
     /// Not a datagram, but word that some before the next one are lost.
     pub gap: bool,
+    /// Not a datagram, but word that there is nothing more for the moment: what has arrived is to be handed on.
+    pub pause: bool,
+    /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
+    /// here on.
+    pub programs: Vec<(u32, Vec<u8>)>,
 }
 
 impl Datagram {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
-        Datagram { buffer: vec![0; DATAGRAM], length: 0, received: 0, namespace: None, gap: false }
+        Datagram {
+            buffer: vec![0; DATAGRAM],
+            length: 0,
+            received: 0,
+            namespace: None,
+            gap: false,
+            pause: false,
+            programs: Vec::new(),
+        }
+    }
+
+    /// Empties it, for a source to fill in what applies.
+    pub fn begin(&mut self) {
+        (self.length, self.received, self.namespace, self.gap, self.pause) = (0, 0, None, false, false);
+        self.programs.clear();
     }
 
     /// How its messages came, for the decoder.
@@ -78,6 +104,12 @@ pub trait Source: Send {
 
     /// Whether what has arrived should be handed on at once, rather than when the batch is full.
     fn live(&self) -> bool {
+        false
+    }
+
+    /// Whether times, names of programs and pauses come with the datagrams, instead of being found by the pipeline as it
+    /// goes: then it makes the same of them every time.
+    fn recorded(&self) -> bool {
         false
     }
 }

@@ -127,6 +127,23 @@ pub mod field {
     pub const ZONES: u64 = ZONE | ORIGINAL_ZONE | REPLY_ZONE;
     /// Counters of both directions.
     pub const COUNTERS: u64 = ORIGINAL_COUNTERS | REPLY_COUNTERS;
+    /// The fields of the group `rare`.
+    pub const RARE: u64 = SECMARK
+        | HELPER
+        | HELPER_INFO
+        | LABELS
+        | LABELS_MASK
+        | MARK_MASK
+        | SECURITY_CONTEXT
+        | MASTER
+        | ORIGINAL_SEQUENCE
+        | REPLY_SEQUENCE
+        | SYNPROXY
+        | DCCP
+        | SOURCE_NAT
+        | DESTINATION_NAT
+        | UNKNOWN
+        | ANNOTATIONS;
     /// Every field.
     pub const ALL: u64 = (1 << 51) - 1;
 }

@@ -41,6 +41,9 @@ impl Save {
         }
         page = addresses(page, flow);
         page = layer4(page, flow);
+        if self.complete {
+            self.complete(&mut page, flow);
+        }
         if kind != event::NONE
             && let Some(port) = flow.port_id().filter(|&port| port != 0)
         {

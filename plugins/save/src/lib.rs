@@ -1,16 +1,24 @@
 //! Stock plugin: flows as lines of options that `conntrack -R` can load (conntrack(8), `-o save`).
 
+mod complete;
+mod expectation;
 mod flow;
 #[cfg(test)]
 mod tests;
 
-use flowgate_sdk::{Description, FlowFormat, Flows, Page, Plugin, Setup, event, field};
+use flowgate_sdk::{
+    Description, ExpectationFormat, Expectations, FlowFormat, Flows, Page, Plugin, Setup, event, field,
+};
 
 /// What each line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
     /// `-A`: add the entry.
     Add,
+    /// `-I`: make the entry; there is none yet.
+    Create,
+    /// `-U`: change it.
+    Update,
     /// `-D`: delete it.
     Delete,
     /// What the event was: `-A` for NEW and for entries of a dump, `-U` for UPDATE, `-D` for DESTROY.
@@ -20,6 +28,10 @@ enum Command {
 /// The plugin and its settings.
 pub struct Save {
     command: Command,
+    /// Whether also what conntrack's own lines leave out is written: mark, labels, translations to be made.
+    complete: bool,
+    /// Label names by bit.
+    labels: Vec<Option<String>>,
     /// Bytes that the batch before took.
     room: usize,
 }
@@ -41,18 +53,36 @@ const READS: u64 = field::TUPLES
 impl Plugin for Save {
     fn describe() -> Description {
         Description::new("save", env!("CARGO_PKG_VERSION"), "Lines that conntrack -R can load")
-            .option("command", "A|D|event", "what each line asks for: add, delete, or what the event was", Some("A"))
-            .reads(READS)
+            .option(
+                "command",
+                "A|I|U|D|event",
+                "what each line asks for: add, create, update, delete, or what the event was",
+                Some("A"),
+            )
+            .option("complete", "true|false", "also mark, labels and translations to be made", Some("false"))
+            .reads(READS | complete::READS)
     }
 
     fn configure(setup: &Setup) -> Result<Self, String> {
         let command = match setup.text("command") {
             None | Some("A") => Command::Add,
+            Some("I") => Command::Create,
+            Some("U") => Command::Update,
             Some("D") => Command::Delete,
             Some("event") => Command::Event,
-            Some(other) => return Err(std::format!("option command: {other:?} is none of A, D and event")),
+            Some(other) => return Err(std::format!("option command: {other:?} is none of A, I, U, D and event")),
         };
-        Ok(Save { command, room: 0 })
+        let mut labels: Vec<Option<String>> = Vec::new();
+        for label in &setup.labels {
+            let bit = usize::from(label.bit);
+            if labels.len() <= bit {
+                labels.resize(bit + 1, None);
+            }
+            if let Some(place) = labels.get_mut(bit) {
+                *place = Some(label.name.clone());
+            }
+        }
+        Ok(Save { command, complete: setup.switch("complete")?, labels, room: 0 })
     }
 }
 
@@ -61,7 +91,8 @@ impl Save {
     fn letter(&self, kind: u8) -> &'static [u8; 2] {
         match (self.command, kind) {
             (Command::Delete, _) | (Command::Event, event::DESTROY) => b"-D",
-            (Command::Event, event::UPDATE) => b"-U",
+            (Command::Update, _) | (Command::Event, event::UPDATE) => b"-U",
+            (Command::Create, _) => b"-I",
             (Command::Add | Command::Event, _) => b"-A",
         }
     }
@@ -78,4 +109,14 @@ impl FlowFormat for Save {
     }
 }
 
-flowgate_sdk::format!(Save);
+impl ExpectationFormat for Save {
+    fn render(&mut self, batch: &Expectations) -> Vec<u8> {
+        let mut page = Page::default();
+        for expectation in batch.expectations() {
+            self.expectation(&mut page, &expectation);
+        }
+        page.into_bytes()
+    }
+}
+
+flowgate_sdk::table_format!(Save);

@@ -13,7 +13,7 @@ fn save(command: Option<&str>) -> Result<Save, String> {
 }
 
 fn line(command: &str, row: Row) -> String {
-    String::from_utf8(save(Some(command)).unwrap().render(&batch([row]))).unwrap()
+    String::from_utf8(FlowFormat::render(&mut save(Some(command)).unwrap(), &batch([row]))).unwrap()
 }
 
 fn timed(row: Row, timeout: u32, bits: u32) -> Row {
@@ -160,9 +160,36 @@ fn events_and_comments() {
 #[test]
 fn odd_input() {
     let mut plugin = save(None).unwrap();
-    assert_eq!(plugin.render(&batch([])), b"");
+    assert_eq!(FlowFormat::render(&mut plugin, &batch([])), b"");
     let other = Row::new(7, 6);
-    let text = plugin.render(&batch([udp("10.0.0.1", 1, 1), other, udp("10.0.0.1", 1, 1)]));
+    let text = FlowFormat::render(&mut plugin, &batch([udp("10.0.0.1", 1, 1), other, udp("10.0.0.1", 1, 1)]));
     assert_eq!(String::from_utf8(text).unwrap().lines().count(), 2);
     assert!(save(Some("X")).err().unwrap().contains("\"X\""));
+}
+
+fn complete(command: &str, row: Row) -> String {
+    let option = |name: &str, value: &str| OptionValue { name: name.into(), value: value.into() };
+    let setup = Setup {
+        options: vec![option("command", command), option("complete", "true")],
+        labels: vec![flowgate_sdk::bindings::flowgate::conntrack::setup::Label { bit: 3, name: "web".into() }],
+        ..Setup::default()
+    };
+    String::from_utf8(FlowFormat::render(&mut Save::configure(&setup).unwrap(), &batch([row]))).unwrap()
+}
+
+#[test]
+fn actions_are_written_completely() {
+    let row = || Row::ipv4(protocol::UDP).original("1.1.1.1", "2.2.2.2", 1000, 80);
+    let tail = " -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p udp --sport 1000 --dport 80 --reply-port-src 80 --reply-port-dst 1000";
+    assert_eq!(complete("D", row()), format!("-D{tail}\n"));
+    let marked = row().set(field::MARK | field::MARK_MASK, |r| (r.mark, r.mark_mask) = (0x100, 0xff00));
+    assert_eq!(complete("U", marked), format!("-U{tail} -m 256/65280\n"));
+    assert_eq!(complete("I", row().set(field::MARK, |r| r.mark = 7)), format!("-I{tail} -m 7\n"));
+    let labelled = row().set(field::LABELS | field::LABELS_MASK, |r| {
+        r.labels = vec![0x08, 0, 0, 0];
+        r.labels_mask = vec![0x38, 0, 0, 0];
+    });
+    assert_eq!(complete("U", labelled), format!("-U{tail} --label-add web --label-del 4,5\n"));
+    let tcp = Row::ipv4(protocol::TCP).original("1.1.1.1", "2.2.2.2", 1, 2);
+    assert!(complete("A", tcp).ends_with(" --state NONE\n"));
 }

@@ -42,5 +42,10 @@ fn state(flow: &Flow<'_>, template: &Flow<'_>) -> bool {
 
 /// Labels are added whether or not the flow has them; a flow without any has none to lose.
 fn labels(flow: &Flow<'_>, template: &Flow<'_>) -> bool {
-    template.labels().is_some_and(|bits| flow.labels().is_some() || bits.iter().any(|&byte| byte != 0))
+    adds_labels(template) || template.labels().is_some() && flow.labels().is_some()
+}
+
+/// Whether a template has a label that flows are to get.
+pub fn adds_labels(template: &Flow<'_>) -> bool {
+    template.labels().is_some_and(|bits| bits.iter().any(|&byte| byte != 0))
 }

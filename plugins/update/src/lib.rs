@@ -14,6 +14,9 @@ struct Update {
     template: Flows,
     /// The same, as what is asked for.
     values: Values,
+    /// The same for a flow without labels. Where none are added, none are sent: the kernel may have left the flow no room for
+    /// any, and would refuse even to remove them (ENOSPC), after it has set all else.
+    values_without_labels: Values,
 }
 
 /// What decides whether a flow changes.
@@ -34,6 +37,13 @@ impl FlowTemplate for Update {
         match (values.length, values.flow(0)) {
             (1, Some(template)) => {
                 self.values = Values::of_template(&template);
+                self.values_without_labels = self.values.clone();
+                if !decision::adds_labels(&template) {
+                    let mut rest = values.clone();
+                    rest.has.iter_mut().for_each(|has| *has &= !(field::LABELS | field::LABELS_MASK));
+                    self.values_without_labels =
+                        rest.flow(0).map_or_else(Values::default, |rest| Values::of_template(&rest));
+                }
                 self.template = values;
                 Ok(())
             }
@@ -50,7 +60,7 @@ impl Filter for Update {
         }
         let changes = self.template.flow(0).is_some_and(|template| decision::changes(flow, &template));
         if changes {
-            notes.update(flow, &self.values);
+            notes.update(flow, if flow.labels().is_some() { &self.values } else { &self.values_without_labels });
         }
         changes
     }

@@ -168,6 +168,10 @@ fn labels() {
     assert_eq!(sent(template(&[1], &[1]), tcp()), Some((first(16, 1), first(16, 1))));
     assert_eq!(sent(template(&[0], &[2]), tcp()), None);
     assert_eq!(sent(template(&[0; 16], &[0xff; 16]), tcp()), None);
+    // Nor are labels sent to it along with other values.
+    let both = template(&[0; 16], &[0xff; 16]).set(field::TIMEOUT, |row| row.timeout = 7);
+    let set = values(both, tcp()).unwrap();
+    assert_eq!(row(&set).fields(), field::PROTOCOL | field::TIMEOUT);
     // The first eight labels are not all of them.
     assert_eq!(sent(template(&[0], &[0xff]), labelled(16)), Some((vec![0; 16], first(16, 0xff))));
     // A label beyond those that the kernel keeps is sent, for the kernel to refuse.

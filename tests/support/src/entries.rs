@@ -176,8 +176,9 @@ pub fn marks() -> Vec<String> {
     lines
 }
 
-/// The names of labels for [`Namespace::label_map`]: gaps, a name with blanks, the first and the last bit.
-pub const LABEL_MAP: &str = "# bit name\n0 first\n1 eth0-in\n2\ttwo words \n0x5 five\n31 thirty-one\n32 thirty-two\n64 sixty-four\n100 hundred\n127 last\n\n";
+/// The names of labels for [`Namespace::label_map`]: gaps, a name with blanks, the first and the last bit, and
+/// one beyond those that the kernel keeps.
+pub const LABEL_MAP: &str = "# bit name\n0 first\n1 eth0-in\n2\ttwo words \n0x5 five\n31 thirty-one\n32 thirty-two\n64 sixty-four\n100 hundred\n127 last\n200 beyond\n\n";
 
 /// Makes every later entry able to carry labels, which the kernel allows only while a rule uses them.
 pub fn allow_labels(namespace: &Namespace) {

@@ -154,8 +154,13 @@ impl Traffic {
 
     /// A request for a file by TFTP, which makes the helper expect the answer from another port.
     pub fn tftp(&mut self, server: &SocketAddr) {
+        self.tftp_from(&socket(SERVERS[usize::from(server.is_ipv6())], 0), server);
+    }
+
+    /// The same from a given address and port.
+    pub fn tftp_from(&mut self, client: &SocketAddr, server: &SocketAddr) {
         let at = UdpSocket::bind(server).expect("a UDP socket");
-        let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
+        let client = UdpSocket::bind(client).expect("a UDP socket");
         // Opcode 1 is a read request (RFC 1350, section 5).
         client.send_to(b"\0\x01flows\0octet\0", server).expect("sending");
         let mut buffer = [0; 64];

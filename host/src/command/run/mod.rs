@@ -110,7 +110,7 @@ fn carry_out<T: Subject + Planned>(
     let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
     let parts: Parts = prepared.parts;
     let mut pipeline = entries::join::<T>(parts, &config.settings, assembly, &mut sinks)?;
-    let result = entries::drive(row, &config.settings, stop, &mut pipeline, None, &mut tally);
+    let result = entries::drive(row, &config.settings, stop, &mut pipeline, None, None, &mut tally);
     let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
     drop(pipeline);
     let end = sinks.finish();

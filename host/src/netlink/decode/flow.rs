@@ -2,7 +2,7 @@
 
 use super::attribute::DecodeError;
 use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, put_away};
-use super::row::{Nat, RARE, RareRow, Row, normalise_labels};
+use super::row::{Nat, RareRow, Row, normalise_labels};
 use super::tuple::Key;
 use super::unknown::Unknown;
 use crate::model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
@@ -208,7 +208,7 @@ impl FlowDecoder {
                 field::NAMESPACE => events.namespace_id, namespace;
             );
         }
-        if has & RARE != 0 || flows.rare.is_some() {
+        if has & field::RARE != 0 || flows.rare.is_some() {
             self.append_rare(flows, row, has, rows);
         }
         flows.length = flows.length.saturating_add(1);
@@ -227,7 +227,7 @@ impl FlowDecoder {
                 column.push(value);
             }
         }
-        if has & RARE == 0 {
+        if has & field::RARE == 0 {
             return;
         }
         let number = flows.length;

@@ -64,23 +64,6 @@ pub struct Nat {
     pub ports: [u16; 2],
 }
 
-/// The fields of a flow that are in the group `rare`.
-pub const RARE: u64 = field::SECMARK
-    | field::HELPER
-    | field::HELPER_INFO
-    | field::LABELS
-    | field::LABELS_MASK
-    | field::MARK_MASK
-    | field::SECURITY_CONTEXT
-    | field::MASTER
-    | field::ORIGINAL_SEQUENCE
-    | field::REPLY_SEQUENCE
-    | field::SYNPROXY
-    | field::DCCP
-    | field::SOURCE_NAT
-    | field::DESTINATION_NAT
-    | field::UNKNOWN;
-
 /// The bits of the fields in CTA_PROTOINFO.
 const PROTOINFO: u64 = field::STATE
     | field::ORIGINAL_WINDOW_SCALE

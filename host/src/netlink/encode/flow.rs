@@ -36,8 +36,10 @@ pub fn create(entry: Entry<'_>, existing: Existing) -> Result<Request, EncodeErr
     let exclusive = if existing == Existing::Fail { wire::EXCLUSIVE } else { 0 };
     let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: entry.known_family()?, version: 0 };
     let mut attributes = key(&entry, true);
-    // A related flow says so by its master, from which the kernel sets EXPECTED; that bit or DYING is refused.
-    values(&entry, None, !(status::EXPECTED | status::DYING), &mut attributes)?;
+    // A related flow says so by its master, from which the kernel sets EXPECTED; it refuses that bit (EBUSY). Without a master
+    // somebody asks for it by name, and is to be told.
+    let implied = if entry.has(field::MASTER) { status::EXPECTED } else { 0 };
+    values(&entry, None, !(implied | status::DYING), &mut attributes)?;
     Ok(Request::flows(flow_message::NEW, head, attributes))
 }
 

@@ -118,10 +118,16 @@ fn icmp_tuples_and_the_status_of_a_creation() {
         ];
         let original = nest(1, &[nest(1, &addresses), nest(2, &parts)]);
         let bits = status::EXPECTED | status::DYING | status::ASSURED;
-        let wanted = decode(&message(0x0100, 2, 1, 0, family, &[original, attribute(3, &bits.to_be_bytes())]));
+        let bits = attribute(3, &bits.to_be_bytes());
+        let wanted = decode(&message(0x0100, 2, 1, 0, family, &[original.clone(), bits.clone()]));
         let entry = Entry::new(&wanted, 0).unwrap();
         let made = again(&flows::create(entry, flows::Existing::Update).unwrap());
         assert_eq!((&made.original, made.protocol[0]), (&wanted.original, protocol));
+        assert_eq!(made.status, [status::EXPECTED | status::ASSURED | status::CONFIRMED]);
+        // The kernel sets EXPECTED itself where there is a master, and refuses it elsewhere.
+        let master = nest(14, &[nest(1, &addresses), nest(2, &parts)]);
+        let related = decode(&message(0x0100, 2, 1, 0, family, &[original, master, bits]));
+        let made = again(&flows::create(Entry::new(&related, 0).unwrap(), flows::Existing::Update).unwrap());
         assert_eq!(made.status, [status::ASSURED | status::CONFIRMED]);
         assert_eq!(again(&flows::delete(entry).unwrap()).has, [field::ORIGINAL]);
         assert_eq!(again(&flows::get(entry).unwrap()).has, [field::ORIGINAL]);

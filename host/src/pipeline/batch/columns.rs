@@ -76,22 +76,7 @@ pub(super) const TIMES: u64 = field::START | field::STOP;
 pub(super) const TCP: u64 =
     field::ORIGINAL_WINDOW_SCALE | field::REPLY_WINDOW_SCALE | field::ORIGINAL_TCP_FLAGS | field::REPLY_TCP_FLAGS;
 pub(super) const SCTP: u64 = field::ORIGINAL_VTAG | field::REPLY_VTAG;
-pub(super) const RARE: u64 = field::SECMARK
-    | field::HELPER
-    | field::HELPER_INFO
-    | field::LABELS
-    | field::LABELS_MASK
-    | field::MARK_MASK
-    | field::SECURITY_CONTEXT
-    | field::MASTER
-    | field::ORIGINAL_SEQUENCE
-    | field::REPLY_SEQUENCE
-    | field::SYNPROXY
-    | field::DCCP
-    | field::SOURCE_NAT
-    | field::DESTINATION_NAT
-    | field::UNKNOWN
-    | field::ANNOTATIONS;
+pub(super) const RARE: u64 = field::RARE;
 
 /// A byte string of a heap; empty if there is no such item.
 #[must_use]

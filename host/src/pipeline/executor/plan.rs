@@ -85,7 +85,7 @@ impl Planned for Flows {
     const TOGETHER: bool = true;
 
     fn planned(kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Self {
-        match (target, values) {
+        let mut planned = match (target, values) {
             (Some((batch, row)), None) => batch::pick(batch, row),
             (None, Some((values, row))) => batch::pick(values, row),
             (Some((batch, row)), Some((values, value))) => {
@@ -101,7 +101,14 @@ impl Planned for Flows {
                 planned
             }
             (None, None) => Flows::default(),
+        };
+        if let (action::DELETE, Some(has)) = (kind, planned.has.first_mut()) {
+            // Which flow it is, and no more: the rest has changed by the time that the line is used.
+            *has &= batch::IDENTITY;
         }
+        // What is printed is an action, not the event that it came with.
+        planned.events = None;
+        planned
     }
 
     fn add_row(&mut self, row: &Self) {

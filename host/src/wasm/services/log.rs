@@ -53,14 +53,14 @@ impl Log {
         lines.written += 1;
         let silent = std::mem::take(&mut lines.silent);
         if silent > 0 {
-            tracing::warn!(target: "plugin", plugin, "{silent} lines of its log were dropped");
+            tracing::warn!(target: "plugin", "{plugin}: {silent} lines of its log were dropped");
         }
         let message = text::clean(message);
         match level {
-            level::ERROR => tracing::error!(target: "plugin", plugin, "{message}"),
-            level::WARNING => tracing::warn!(target: "plugin", plugin, "{message}"),
-            level::INFO => tracing::info!(target: "plugin", plugin, "{message}"),
-            _ => tracing::debug!(target: "plugin", plugin, "{message}"),
+            level::ERROR => tracing::error!(target: "plugin", "{plugin}: {message}"),
+            level::WARNING => tracing::warn!(target: "plugin", "{plugin}: {message}"),
+            level::INFO => tracing::info!(target: "plugin", "{plugin}: {message}"),
+            _ => tracing::debug!(target: "plugin", "{plugin}: {message}"),
         }
     }
 

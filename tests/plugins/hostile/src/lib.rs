@@ -1,4 +1,5 @@
-//! Misbehaves on request: `do=WHAT`, on the first batch or, with `when=configure`, at start-up. With `do=nothing` it
+//! Misbehaves on request: `do=WHAT`, on the first batch, with `at=N` on the batch in which the Nth flow comes, or, with
+//! `when=configure`, at start-up. With `do=nothing` it
 //! passes everything on, which is what the cost of a crossing is measured with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "misbehaving is what it is for")]
 
@@ -13,12 +14,15 @@ use flowgate_sdk::{
 
 struct Hostile {
     what: String,
+    at: u64,
+    seen: u64,
 }
 
 impl Plugin for Hostile {
     fn describe() -> Description {
         Description::new("hostile", "1.0.0", "Misbehaves on request")
             .option("do", "WHAT", "what to do", Some("nothing"))
+            .option("at", "N", "at which flow", Some("1"))
             .option("when", "CALL", "`configure` or `batch`", Some("batch"))
     }
 
@@ -30,13 +34,14 @@ impl Plugin for Hostile {
         if setup.text("when") == Some("configure") {
             misbehave(&what, 0);
         }
-        Ok(Hostile { what })
+        Ok(Hostile { what, at: setup.option("at")?.unwrap_or(1), seen: 0 })
     }
 }
 
 impl FlowStage for Hostile {
     fn process(&mut self, batch: &Flows) -> Outcome {
-        misbehave(&self.what, batch.length)
+        self.seen += u64::from(batch.length);
+        if self.seen < self.at { Outcome::default() } else { misbehave(&self.what, batch.length) }
     }
 
     fn finish(&mut self) -> Outcome {
@@ -105,6 +110,20 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
                 kinds: vec![action::DELETE; rows as usize],
                 rows: (0..rows).collect(),
                 values: vec![action::NO_ROW; rows as usize],
+            }),
+            ..good()
+        },
+        "log-flood" => {
+            for line in 0..100_000 {
+                services::info(format!("line {line} \x1b[31m"));
+            }
+            good()
+        }
+        "action-flood" => Outcome {
+            actions: Some(Actions {
+                kinds: vec![action::DELETE; 100_000],
+                rows: vec![0; 100_000],
+                values: vec![action::NO_ROW; 100_000],
             }),
             ..good()
         },

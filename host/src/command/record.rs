@@ -1,0 +1,161 @@
+//! `flowgate record`: what the kernel sends goes into a file, and through the pipeline of its command if that is wanted.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    os::fd::AsFd as _,
+    path::Path,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Context, long_name,
+    report::{self, CommandError, Exit},
+    sources,
+    table::{self, Row},
+};
+use crate::{
+    cli::{Command, Settings, Table},
+    model::{Expectations, Flows},
+    pipeline::{
+        RunError,
+        source::{Datagram, Source},
+    },
+    recording::{Count, Recorder, RecordingError, Subject},
+};
+
+/// How often progress is shown.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+/// When a recording ends by itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Before the file is longer than this.
+    pub bytes: Option<u64>,
+    /// After this time.
+    pub time: Option<Duration>,
+}
+
+/// Records.
+pub(super) fn run(
+    context: &mut Context<'_>,
+    file: &Path,
+    show: bool,
+    limits: Limits,
+    words: &[OsString],
+) -> Result<Exit, CommandError> {
+    let settings = match context.classic(words, (Command::Events, Table::Conntrack)) {
+        Ok(settings) => settings,
+        Err(exit) => return Ok(exit),
+    };
+    let (row, subject) = recordable(&settings)?;
+    let stop = context.stop;
+    // The socket first: where the kernel refuses, an older file stays as it is.
+    let source = match settings.table {
+        Table::Expect => sources::open::<Expectations>(row, &settings, stop, true)?,
+        _ => sources::open::<Flows>(row, &settings, stop, true)?,
+    };
+    let output = output(file, show)?;
+    let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;
+    let result = thread::scope(|scope| {
+        let (done, over) = mpsc::channel::<()>();
+        if let Some(time) = limits.time {
+            thread::Builder::new()
+                .name("duration".into())
+                .spawn_scoped(scope, move || {
+                    if over.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                        stop.stop();
+                    }
+                })
+                .map_err(CommandError::Thread)?;
+        }
+        let result =
+            if show { context.entries(row, &settings, Some(&mut recorder), false) } else { write(row, &mut recorder) };
+        drop(done);
+        result
+    });
+    // Also when the showing failed: the file ends with a whole packet.
+    recorder.finish()?;
+    let exit = result?;
+    tell(recorder.count());
+    Ok(if exit == Exit::Success { Exit::Stopped } else { exit })
+}
+
+/// The row of a command that can be recorded.
+fn recordable(settings: &Settings) -> Result<(&'static Row, Subject), CommandError> {
+    let refused = || CommandError::NotInRecording { what: "record", command: long_name(settings.command) };
+    if !matches!(settings.command, Command::List | Command::Events) {
+        return Err(refused());
+    }
+    let row = table::row(settings.command, settings.table).ok_or_else(refused)?;
+    let subject = match settings.table {
+        Table::Conntrack => Subject::Conntrack,
+        Table::Expect => Subject::Expect,
+        Table::Dying => Subject::Dying,
+        Table::Unconfirmed => Subject::Unconfirmed,
+    };
+    Ok((row, subject))
+}
+
+/// The file.
+fn output(path: &Path, show: bool) -> Result<File, CommandError> {
+    let file = if path.as_os_str() == "-" {
+        if show {
+            return Err(CommandError::RecordingOutput(
+                "a recording on standard output leaves no place for --show; give it a file",
+            ));
+        }
+        if io::stdout().is_terminal() {
+            return Err(CommandError::RecordingOutput(
+                "a recording is not for a terminal; redirect standard output, or give it a file",
+            ));
+        }
+        io::stdout().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        File::create(path)
+    };
+    file.map_err(|source| RecordingError::Create { path: path.display().to_string(), source }.into())
+}
+
+/// Records without showing anything.
+fn write(row: &Row, recorder: &mut Recorder<File>) -> Result<Exit, CommandError> {
+    let terminal = io::stderr().is_terminal();
+    let mut told = Instant::now();
+    let mut datagram = Datagram::new();
+    let mut gaps = 0;
+    let result = loop {
+        match recorder.next(&mut datagram) {
+            Ok(true) => {}
+            Ok(false) => break Ok(Exit::Stopped),
+            Err(error) => break Err(CommandError::of_run(row, RunError::Source(error))),
+        }
+        let count = recorder.count();
+        if count.gaps > gaps {
+            gaps = count.gaps;
+            report::gap();
+        }
+        if terminal && told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            // Nobody to tell is no reason to stop.
+            let _ = write!(io::stderr(), "\r{} messages, {} bytes", count.messages, count.bytes);
+        }
+    };
+    if terminal {
+        let _ = write!(io::stderr(), "\r\x1b[K");
+    }
+    result
+}
+
+/// The last line.
+fn tell(count: Count) {
+    let Count { messages, gaps, bytes, full, .. } = count;
+    let mut text = format!("{messages} messages have been recorded, {bytes} bytes");
+    if gaps > 0 {
+        text.push_str(&format!(", with {gaps} gaps where the kernel lost events"));
+    }
+    text.push_str(if full { "; the file would have become longer than --max-size." } else { "." });
+    report::banner(&text);
+}

@@ -1,0 +1,81 @@
+//! `flowgate replay`: a recording through the pipeline of -L or -E, without the kernel.
+
+use std::{ffi::OsString, path::Path};
+
+use super::{
+    Context, long_name,
+    report::{CommandError, Exit},
+    table,
+};
+use crate::{
+    cli::{Command, Settings, Table},
+    recording::{Input, Kind, Recording, Speed, Subject, Wanted},
+};
+
+/// Replays.
+pub(super) fn run(
+    context: &mut Context<'_>,
+    file: &Path,
+    speed: Speed,
+    words: &[OsString],
+) -> Result<Exit, CommandError> {
+    let recording = Recording::open(Input::open(file)?)?;
+    let settings = match context.classic(words, command(&recording)) {
+        Ok(settings) => settings,
+        Err(exit) => return Ok(exit),
+    };
+    let wanted = wanted(&settings, &recording)?;
+    let Some(row) = table::row(settings.command, settings.table) else {
+        return Err(CommandError::NotAvailable(long_name(settings.command)));
+    };
+    let mut source = recording.play(wanted, speed, context.stop);
+    context.entries(row, &settings, Some(&mut source), false)
+}
+
+/// The command that a recording is of.
+fn command(recording: &Recording) -> (Command, Table) {
+    let command = match recording.kind() {
+        Kind::Dump => Command::List,
+        Kind::Events => Command::Events,
+    };
+    let table = match recording.subject() {
+        Subject::Conntrack => Table::Conntrack,
+        Subject::Expect => Table::Expect,
+        Subject::Dying => Table::Dying,
+        Subject::Unconfirmed => Table::Unconfirmed,
+    };
+    (command, table)
+}
+
+/// What a command wants of a recording, if that can be had.
+fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
+    let command = long_name(settings.command);
+    let kind = match settings.command {
+        Command::List => Kind::Dump,
+        Command::Events => Kind::Events,
+        _ => return Err(CommandError::NotInRecording { what: "replay", command }),
+    };
+    if settings.zero {
+        return Err(CommandError::ZeroInReplay);
+    }
+    let expect = settings.table == Table::Expect;
+    let recorded_expect = recording.subject() == Subject::Expect;
+    if recording.is_titled() && (kind != recording.kind() || expect != recorded_expect) {
+        let (recorded, instead) = match (recording.kind(), recorded_expect) {
+            (Kind::Dump, false) => ("a dump of flows", "-L"),
+            (Kind::Dump, true) => ("a dump of expectations", "-L expect"),
+            (Kind::Events, false) => ("events of flows", "-E"),
+            (Kind::Events, true) => ("events of expectations", "-E expect"),
+        };
+        return Err(CommandError::OtherRecording { recorded, command, instead });
+    }
+    // What the kernel leaves out for a live command: groups of events that it has not joined, families it did not ask for.
+    let events = settings.events;
+    Ok(Wanted {
+        kind,
+        new: expect || events.new,
+        update: expect || events.update,
+        destroy: expect || events.destroy,
+        family: settings.family.unwrap_or(0),
+    })
+}

@@ -1,0 +1,58 @@
+//! What the host adds to the kernel's messages: the time of a batch, and the names of the programs behind ports.
+
+use super::{
+    programs::Programs,
+    source::{Datagram, Source},
+    table::now,
+};
+
+/// How the rows of a run are completed.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    /// Whether the rows are events.
+    events: bool,
+    /// Whether times and names come with the datagrams.
+    recorded: bool,
+    /// When the last datagram was received, nanoseconds since 1970.
+    received: u64,
+    programs: Programs,
+}
+
+impl Context {
+    /// For the datagrams of a source.
+    pub fn of(source: &dyn Source) -> Self {
+        let recorded = source.recorded();
+        let programs = if recorded { Programs::told() } else { Programs::default() };
+        Self { events: source.live(), recorded, received: 0, programs }
+    }
+
+    /// Whether the rows are events.
+    pub fn events(&self) -> bool {
+        self.events
+    }
+
+    /// Whether rows are handed on when no datagram is waiting, though the batch is not full.
+    pub fn when_idle(&self) -> bool {
+        self.events && !self.recorded
+    }
+
+    /// Takes in what a datagram says besides its messages.
+    pub fn meet(&mut self, datagram: &Datagram) {
+        if self.recorded {
+            self.received = datagram.received;
+            for (port, name) in &datagram.programs {
+                self.programs.learn(*port, name.clone());
+            }
+        }
+    }
+
+    /// The time of a batch: now, or that of its last datagram.
+    pub fn time(&self) -> u64 {
+        if self.recorded { self.received } else { now() }
+    }
+
+    /// The names of programs, where the rows are events.
+    pub fn programs(&mut self) -> Option<&mut Programs> {
+        self.events.then_some(&mut self.programs)
+    }
+}

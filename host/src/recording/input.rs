@@ -1,0 +1,74 @@
+//! What a recording is read from: a file, or a pipe that may have to be waited for.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::AsFd,
+    path::Path,
+    time::Duration,
+};
+
+use super::RecordingError;
+use crate::netlink::{Stop, poll};
+
+/// A file, standard input, or bytes at hand.
+#[derive(Debug)]
+pub enum Input {
+    /// A file that is all there.
+    File(File),
+    /// Something that bytes come out of as they are made: a pipe, a terminal.
+    Pipe(File),
+    /// Bytes.
+    Bytes(io::Cursor<Vec<u8>>),
+}
+
+impl Input {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// [`RecordingError::Open`].
+    pub fn open(path: &Path) -> Result<Self, RecordingError> {
+        let file = if path.as_os_str() == "-" {
+            io::stdin().as_fd().try_clone_to_owned().map(File::from)
+        } else {
+            File::open(path)
+        };
+        file.and_then(|file| {
+            let regular = file.metadata()?.is_file();
+            Ok(if regular { Input::File(file) } else { Input::Pipe(file) })
+        })
+        .map_err(|source| RecordingError::Open { path: path.display().to_string(), source })
+    }
+
+    /// Whether reading may have to wait.
+    pub(super) fn would_wait(&self) -> bool {
+        match self {
+            Input::Pipe(file) => matches!(poll([file.as_fd()], Some(Duration::ZERO)), Ok([false])),
+            _ => false,
+        }
+    }
+
+    /// Waits until something can be read; `false` if the stop signal came first.
+    pub(super) fn wait(&self, stop: &Stop) -> bool {
+        match self {
+            Input::Pipe(file) => loop {
+                match poll([file.as_fd(), stop.as_fd()], None) {
+                    Ok([_, true]) => return false,
+                    Ok([true, _]) => return true,
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return true,
+                    _ => {}
+                }
+            },
+            _ => true,
+        }
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::File(file) | Input::Pipe(file) => file.read(buffer),
+            Input::Bytes(bytes) => bytes.read(buffer),
+        }
+    }
+}

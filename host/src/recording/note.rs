@@ -1,0 +1,192 @@
+//! What a recording says besides the kernel's bytes: messages of type NLMSG_NOOP whose body is a line of text.
+
+use crate::netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
+
+/// What every note begins with.
+const MARK: &[u8] = b"flowgate ";
+/// What stands for no namespace id.
+const NO_NAMESPACE: &[u8] = b"own";
+
+/// How the datagrams of a recording came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// As the entries of one dump.
+    Dump,
+    /// As events.
+    Events,
+}
+
+/// What a recording is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Flows.
+    Conntrack,
+    /// Expectations.
+    Expect,
+    /// Flows that were being removed.
+    Dying,
+    /// Flows that were not in the table yet.
+    Unconfirmed,
+}
+
+/// The names of [`Kind`] and [`Subject`] in the file.
+const KINDS: [(Kind, &str); 2] = [(Kind::Dump, "dump"), (Kind::Events, "events")];
+/// See [`KINDS`].
+const SUBJECTS: [(Subject, &str); 4] = [
+    (Subject::Conntrack, "conntrack"),
+    (Subject::Expect, "expect"),
+    (Subject::Dying, "dying"),
+    (Subject::Unconfirmed, "unconfirmed"),
+];
+
+/// A note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// `VERSION dump|events TABLE [pauses]`: the first one; what the recording is.
+    Title {
+        /// How the datagrams came.
+        kind: Kind,
+        /// What they are about.
+        subject: Subject,
+        /// Whether there are [`Note::Pause`]s, which then are the only places where rows are handed on before the batch
+        /// is full.
+        pauses: bool,
+    },
+    /// `program PORT NAME`: the name of the program that has a netlink port, from here on.
+    Program {
+        /// The port.
+        port: u32,
+        /// The name, any bytes.
+        name: Vec<u8>,
+    },
+    /// `namespace ID` or `namespace own`: the network namespace that the datagrams from here on are about.
+    Namespace(Option<u32>),
+    /// `pause`: there was nothing more to be received for the moment.
+    Pause,
+}
+
+impl Note {
+    /// The message, as a datagram.
+    #[must_use]
+    pub fn message(&self) -> Vec<u8> {
+        let mut body = MARK.to_vec();
+        match self {
+            Note::Title { kind, subject, pauses } => {
+                let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, name)| name);
+                let subject = SUBJECTS.iter().find(|(known, _)| known == subject).map_or("", |(_, name)| name);
+                let pauses = if *pauses { " pauses" } else { "" };
+                body.extend_from_slice(format!("{} {kind} {subject}{pauses}", env!("CARGO_PKG_VERSION")).as_bytes());
+            }
+            Note::Program { port, name } => {
+                body.extend_from_slice(format!("program {port} ").as_bytes());
+                body.extend_from_slice(name);
+            }
+            Note::Namespace(Some(id)) => body.extend_from_slice(format!("namespace {id}").as_bytes()),
+            Note::Namespace(None) => {
+                body.extend_from_slice(b"namespace ");
+                body.extend_from_slice(NO_NAMESPACE);
+            }
+            Note::Pause => body.extend_from_slice(b"pause"),
+        }
+        control(NLMSG_NOOP, &body)
+    }
+
+    /// Reads the body of an NLMSG_NOOP message; none for what is no note, or one of a later version.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let text = body.strip_prefix(MARK)?;
+        let mut words = text.splitn(3, |&byte| byte == b' ');
+        let (first, second, rest) = (words.next()?, words.next(), words.next());
+        match first {
+            b"pause" => Some(Note::Pause),
+            b"program" => Some(Note::Program { port: number(second?)?, name: rest?.to_vec() }),
+            b"namespace" if second? == NO_NAMESPACE => Some(Note::Namespace(None)),
+            b"namespace" => Some(Note::Namespace(Some(number(second?)?))),
+            version if version.first().is_some_and(u8::is_ascii_digit) => {
+                let kind = KINDS.iter().find(|(_, name)| Some(name.as_bytes()) == second)?.0;
+                let mut words = rest?.split(|&byte| byte == b' ');
+                let subject = words.next()?;
+                let subject = SUBJECTS.iter().find(|(_, name)| name.as_bytes() == subject)?.0;
+                Some(Note::Title { kind, subject, pauses: words.any(|word| word == b"pauses") })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A decimal number.
+fn number(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// A message that netlink itself sends, as a datagram: `struct nlmsghdr` without flags, sequence number and port, padded.
+pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
+    let length = MESSAGE_HEADER + body.len();
+    let mut bytes = Vec::with_capacity(align(length));
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+    bytes.extend_from_slice(&kind.to_ne_bytes());
+    bytes.resize(MESSAGE_HEADER, 0);
+    bytes.extend_from_slice(body);
+    bytes.resize(align(length), 0);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Content, Messages};
+
+    #[test]
+    fn notes_survive() {
+        let mut notes = vec![
+            Note::Program { port: 4711, name: b"a b\xff".to_vec() },
+            Note::Program { port: 0, name: Vec::new() },
+            Note::Namespace(Some(7)),
+            Note::Namespace(None),
+            Note::Pause,
+        ];
+        for (kind, _) in KINDS {
+            for (subject, _) in SUBJECTS {
+                notes.extend([true, false].map(|pauses| Note::Title { kind, subject, pauses }));
+            }
+        }
+        for note in notes {
+            let datagram = note.message();
+            let messages: Vec<_> = Messages::new(&datagram).collect();
+            let [Ok(message)] = messages[..] else { panic!("{note:?}: {messages:?}") };
+            assert_eq!(message.content(), Content::Nothing, "readers of netlink pass over it");
+            assert_eq!(Note::parse(message.body), Some(note));
+        }
+    }
+
+    #[test]
+    fn the_file_says_it_in_words() {
+        let title = Note::Title { kind: Kind::Events, subject: Subject::Conntrack, pauses: true };
+        let words = format!("flowgate {} events conntrack pauses", env!("CARGO_PKG_VERSION"));
+        assert_eq!(&title.message()[MESSAGE_HEADER..][..words.len()], words.as_bytes());
+    }
+
+    #[test]
+    fn what_is_no_note_is_none() {
+        for body in [
+            &b""[..],
+            b"flowgate",
+            b"flowgate ",
+            b"flowgate program",
+            b"flowgate program x y",
+            b"flowgate program 1",
+            b"flowgate namespace",
+            b"flowgate namespace -1",
+            b"flowgate 0.1.0",
+            b"flowgate 0.1.0 dump",
+            b"flowgate 0.1.0 dump tables",
+            b"flowgate 0.1.0 dumps conntrack",
+            b"flowgate later 1",
+            b"other pause",
+        ] {
+            assert_eq!(Note::parse(body), None, "{}", String::from_utf8_lossy(body));
+        }
+        let later = Note::parse(b"flowgate 9.1.0 dump expect something new");
+        assert_eq!(later, Some(Note::Title { kind: Kind::Dump, subject: Subject::Expect, pauses: false }));
+    }
+}

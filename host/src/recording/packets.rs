@@ -1,0 +1,313 @@
+//! The packets of a pcap or pcapng file, one after the other, each with its time and its place in the file.
+
+use std::{io::Read, ops::Range};
+
+use pcap_parser::{
+    Block, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header,
+    pcapng::{parse_block_be, parse_block_le},
+    traits::PcapNGPacketBlock as _,
+};
+
+use super::{Input, LINK_TYPE, LONGEST_PACKET, RecordingError};
+use crate::netlink::Stop;
+
+/// First bytes of a pcapng file, the type of its section header in either byte order.
+const SECTION: u32 = 0x0a0d_0d0a;
+/// Where in a section header the number stands that tells the byte order, and the number.
+const ORDER: (usize, u32) = (8, 0x1a2b_3c4d);
+/// Magic numbers of pcap files: times in microseconds and in nanoseconds.
+const MAGIC: [u32; 2] = [0xa1b2_c3d4, 0xa1b2_3c4d];
+/// Length of the header of a pcap file, and of each packet in it.
+const HEADER: usize = 24;
+/// See [`HEADER`].
+const PACKET: usize = 16;
+/// The shortest block of a pcapng file, and what its other parts may add to the packet in one.
+const BLOCK: usize = 12;
+/// See [`BLOCK`].
+const BLOCK_EXTRA: usize = 1 << 20;
+/// How much is read at once.
+const CHUNK: usize = 256 << 10;
+/// The most interfaces of a section that are believed.
+const INTERFACES: usize = 1 << 16;
+
+/// Whether this machine is big-endian.
+const BIG: bool = cfg!(target_endian = "big");
+
+/// A packet of link type NETLINK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// When it was captured, nanoseconds since 1970; 0 where the file does not say.
+    pub time: u64,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// The cooked header and the datagram.
+    pub data: &'a [u8],
+}
+
+/// An interface of a pcapng file.
+#[derive(Debug, Clone, Copy)]
+struct Interface {
+    link_type: u32,
+    /// Ticks of its clock in a second.
+    resolution: u64,
+    /// Seconds to add.
+    offset: i64,
+}
+
+/// The format of a file, and what is known from its headers.
+#[derive(Debug)]
+enum Format {
+    /// pcap; whether its times are in nanoseconds.
+    Pcap(bool),
+    /// pcapng: the interfaces of the section.
+    Blocks(Vec<Interface>),
+}
+
+/// What stands at a place of the file.
+struct Found {
+    /// Its length in the file.
+    length: usize,
+    /// Time and place in the buffer, if it is a packet of netlink.
+    packet: Option<(u64, Range<usize>)>,
+}
+
+/// Reads the packets of a file.
+#[derive(Debug)]
+pub struct Packets {
+    input: Input,
+    buffer: Vec<u8>,
+    /// The part of the buffer that has not been used yet.
+    unread: Range<usize>,
+    /// Where in the file the unread part begins.
+    offset: u64,
+    format: Format,
+    /// A link type that is not netlink's, as long as no interface of netlink has been seen.
+    other: Option<u32>,
+}
+
+impl Packets {
+    /// Reads the header of a file.
+    ///
+    /// # Errors
+    /// [`RecordingError`]: no pcap or pcapng file, of another byte order, or of another link type.
+    pub fn new(input: Input) -> Result<Self, RecordingError> {
+        let mut packets = Self {
+            input,
+            buffer: vec![0; CHUNK],
+            unread: 0..0,
+            offset: 0,
+            format: Format::Blocks(Vec::new()),
+            other: None,
+        };
+        if !packets.fill(4)? {
+            return match packets.unread.len() {
+                0 => Err(RecordingError::Empty),
+                left => Err(RecordingError::Truncated { offset: 0, left, needed: HEADER }),
+            };
+        }
+        let magic = packets.number(0);
+        if magic == SECTION {
+            return Ok(packets);
+        }
+        if MAGIC.contains(&magic.swap_bytes()) {
+            return Err(RecordingError::ByteOrder { found: other_order() });
+        }
+        if !MAGIC.contains(&magic) {
+            return Err(RecordingError::Foreign { magic: magic.to_ne_bytes() });
+        }
+        packets.need(HEADER)?;
+        let Ok((_, header)) = parse_pcap_header(packets.rest()) else {
+            return Err(RecordingError::Foreign { magic: magic.to_ne_bytes() });
+        };
+        // The upper bits say how long a frame check sequence is, which netlink has not.
+        let found = header.network.0 as u32 & 0xffff;
+        if found != LINK_TYPE {
+            return Err(RecordingError::LinkType { found });
+        }
+        packets.format = Format::Pcap(magic == MAGIC[1]);
+        packets.pass(HEADER);
+        Ok(packets)
+    }
+
+    /// The next packet; none at the end of the file.
+    ///
+    /// # Errors
+    /// [`RecordingError`], after which there is nothing more.
+    pub fn read(&mut self) -> Result<Option<Packet<'_>>, RecordingError> {
+        let (time, offset, place) = loop {
+            if !self.fill(1)? {
+                return match self.other.take() {
+                    Some(found) => Err(RecordingError::LinkType { found }),
+                    None => Ok(None),
+                };
+            }
+            let found = match self.format {
+                Format::Pcap(nanoseconds) => self.frame(nanoseconds)?,
+                Format::Blocks(_) => self.block()?,
+            };
+            let offset = self.offset;
+            self.pass(found.length);
+            if let Some((time, place)) = found.packet {
+                break (time, offset, place);
+            }
+        };
+        Ok(Some(Packet { time, offset, data: self.buffer.get(place).unwrap_or_default() }))
+    }
+
+    /// Whether there is nothing at hand, and the input has nothing at the moment.
+    pub(super) fn would_wait(&self) -> bool {
+        self.unread.is_empty() && self.input.would_wait()
+    }
+
+    /// Waits until there is something to read; `false` if the stop signal came first.
+    pub(super) fn wait(&self, stop: &Stop) -> bool {
+        self.input.wait(stop)
+    }
+
+    /// A packet of a pcap file.
+    fn frame(&mut self, nanoseconds: bool) -> Result<Found, RecordingError> {
+        self.need(PACKET)?;
+        let claimed = self.number(8) as usize;
+        if claimed > LONGEST_PACKET {
+            return Err(self.too_long(claimed, LONGEST_PACKET));
+        }
+        self.need(PACKET + claimed)?;
+        let parse = if BIG { parse_pcap_frame_be } else { parse_pcap_frame };
+        let Ok((_, frame)) = parse(self.rest()) else { return Err(self.nonsense("it cannot be parsed")) };
+        let part = u64::from(frame.ts_usec) * if nanoseconds { 1 } else { 1000 };
+        let time = u64::from(frame.ts_sec) * 1_000_000_000 + part;
+        let start = self.unread.start + PACKET;
+        Ok(Found { length: PACKET + claimed, packet: Some((time, start..start + claimed)) })
+    }
+
+    /// A block of a pcapng file.
+    fn block(&mut self) -> Result<Found, RecordingError> {
+        self.need(BLOCK)?;
+        if self.number(0) == SECTION {
+            match self.number(ORDER.0) {
+                order if order == ORDER.1 => {}
+                order if order == ORDER.1.swap_bytes() => {
+                    return Err(RecordingError::ByteOrder { found: other_order() });
+                }
+                order => return Err(self.nonsense(&format!("byte-order mark {order:#x}"))),
+            }
+        }
+        let length = self.number(4) as usize;
+        if !length.is_multiple_of(4) || length < BLOCK {
+            return Err(self.nonsense(&format!("a length of {length}")));
+        }
+        if length > LONGEST_PACKET + BLOCK_EXTRA {
+            return Err(self.too_long(length, LONGEST_PACKET + BLOCK_EXTRA));
+        }
+        self.need(length)?;
+        let parse = if BIG { parse_block_be } else { parse_block_le };
+        let whole = self.buffer.get(self.unread.start..self.unread.start + length).unwrap_or_default();
+        let Ok((_, block)) = parse(whole) else { return Err(self.nonsense("it cannot be parsed")) };
+        let Format::Blocks(interfaces) = &mut self.format else { return Ok(Found { length, packet: None }) };
+        let (interface, ticks, data) = match &block {
+            Block::SectionHeader(_) => {
+                interfaces.clear();
+                return Ok(Found { length, packet: None });
+            }
+            Block::InterfaceDescription(description) => {
+                let link_type = description.linktype.0 as u32 & 0xffff;
+                let resolution = description.ts_resolution().unwrap_or(1_000_000).max(1);
+                if interfaces.len() < INTERFACES {
+                    interfaces.push(Interface { link_type, resolution, offset: description.ts_offset() });
+                }
+                match link_type {
+                    LINK_TYPE => self.other = None,
+                    _ if interfaces.iter().any(|known| known.link_type == LINK_TYPE) => {}
+                    found => self.other = Some(found),
+                }
+                return Ok(Found { length, packet: None });
+            }
+            Block::EnhancedPacket(packet) => {
+                let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+                (packet.if_id as usize, ticks, packet.packet_data())
+            }
+            Block::SimplePacket(packet) => (0, 0, packet.packet_data()),
+            _ => return Ok(Found { length, packet: None }),
+        };
+        let Some(&interface) = interfaces.get(interface) else {
+            return Err(self.nonsense("a packet of an interface that was not described"));
+        };
+        if interface.link_type != LINK_TYPE {
+            return Ok(Found { length, packet: None });
+        }
+        // The data is a part of the block; where, both formats of packets say by their headers.
+        let header = if matches!(block, Block::SimplePacket(_)) { 12 } else { 28 };
+        let start = self.unread.start + header;
+        let time = interface.nanoseconds(ticks);
+        Ok(Found { length, packet: Some((time, start..start + data.len())) })
+    }
+
+    /// A number of the unread part, in the machine's byte order; 0 beyond its end.
+    fn number(&self, at: usize) -> u32 {
+        self.rest().get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.unread.clone()).unwrap_or_default()
+    }
+
+    fn pass(&mut self, length: usize) {
+        self.unread.start = self.unread.start.saturating_add(length).min(self.unread.end);
+        self.offset += length as u64;
+    }
+
+    /// Reads until so many bytes are unread; `false` if there are not so many.
+    fn fill(&mut self, needed: usize) -> Result<bool, RecordingError> {
+        if self.unread.len() >= needed {
+            return Ok(true);
+        }
+        self.buffer.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.buffer.len() < needed {
+            self.buffer.resize(needed.next_multiple_of(CHUNK), 0);
+        }
+        while self.unread.len() < needed {
+            let free = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
+            match self.input.read(free) {
+                Ok(0) => return Ok(false),
+                Ok(length) => self.unread.end += length,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    let offset = self.offset + self.unread.len() as u64;
+                    return Err(RecordingError::Read { offset, source });
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// As [`Packets::fill`], where there have to be so many.
+    fn need(&mut self, needed: usize) -> Result<(), RecordingError> {
+        if self.fill(needed)? {
+            return Ok(());
+        }
+        Err(RecordingError::Truncated { offset: self.offset, left: self.unread.len(), needed })
+    }
+
+    fn nonsense(&self, problem: &str) -> RecordingError {
+        RecordingError::Block { offset: self.offset, problem: problem.to_owned() }
+    }
+
+    fn too_long(&self, length: usize, most: usize) -> RecordingError {
+        RecordingError::PacketLength { offset: self.offset, length, most }
+    }
+}
+
+impl Interface {
+    /// A time in ticks of the interface's clock as nanoseconds since 1970.
+    fn nanoseconds(self, ticks: u64) -> u64 {
+        let time = u128::from(ticks) * 1_000_000_000 / u128::from(self.resolution);
+        let time = i128::try_from(time).unwrap_or(i128::MAX) + i128::from(self.offset) * 1_000_000_000;
+        u64::try_from(time.max(0)).unwrap_or(u64::MAX)
+    }
+}
+
+/// The byte order that this machine does not have.
+fn other_order() -> &'static str {
+    if BIG { "little" } else { "big" }
+}

@@ -1,0 +1,221 @@
+//! A source that writes down what it hands on.
+
+use std::{collections::HashSet, io::Write};
+
+use super::{Kind, Note, RecordingError, Subject, Writer};
+use crate::{
+    netlink::{Content, Messages, Stop, wire::MESSAGE_HEADER},
+    pipeline::{
+        programs::Programs,
+        source::{Datagram, Source, SourceError},
+        table::now,
+    },
+};
+
+/// How many ports without a program are remembered until there is a pause.
+const REMEMBERED: usize = 1024;
+
+/// What has been recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Messages of the kernel.
+    pub messages: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Gaps: places where the kernel lost events.
+    pub gaps: u64,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// Whether it ended because the file would have become too long.
+    pub full: bool,
+}
+
+/// Hands on what another source yields, and writes it down. What is handed on has the times and the names that the file
+/// has, so that a pipeline makes the same of it as of the file.
+pub struct Recorder<W> {
+    source: Box<dyn Source>,
+    writer: Writer<W>,
+    kind: Kind,
+    /// Whether pauses are written.
+    pauses: bool,
+    most: Option<u64>,
+    stop: Stop,
+    programs: Programs,
+    /// Ports whose program could not be found since the last pause.
+    unknown: HashSet<u32>,
+    namespace: Option<u32>,
+    count: Count,
+    ended: bool,
+}
+
+impl<W: Write + Send> Recorder<W> {
+    /// Writes what `source` yields to `file`.
+    ///
+    /// `shown`: a pipeline shows it at the same time, and the file is to say where it paused. `most`: how long the file may
+    /// become, in bytes.
+    ///
+    /// # Errors
+    /// When the beginning of the file cannot be written.
+    pub fn new(
+        source: Box<dyn Source>,
+        subject: Subject,
+        file: W,
+        shown: bool,
+        most: Option<u64>,
+        stop: &Stop,
+    ) -> Result<Self, RecordingError> {
+        let kind = if source.live() { Kind::Events } else { Kind::Dump };
+        let pauses = shown && kind == Kind::Events;
+        let writer = Writer::new(file, &Note::Title { kind, subject, pauses }, now())?;
+        Ok(Self {
+            source,
+            writer,
+            kind,
+            pauses,
+            most,
+            stop: stop.clone(),
+            programs: Programs::default(),
+            unknown: HashSet::new(),
+            namespace: None,
+            count: Count::default(),
+            ended: false,
+        })
+    }
+
+    /// What has been recorded so far.
+    #[must_use]
+    pub fn count(&self) -> Count {
+        Count { bytes: self.writer.length(), ..self.count }
+    }
+
+    /// Completes the file if nobody has read to the end of the source.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(&mut self) -> Result<(), RecordingError> {
+        if self.ended { Ok(()) } else { self.end(None) }
+    }
+
+    /// Completes the file. `errno`: how the source ended by itself, 0 for well.
+    fn end(&mut self, errno: Option<i32>) -> Result<(), RecordingError> {
+        self.ended = true;
+        match (self.kind, errno) {
+            // Events have no end of their own.
+            (_, None) | (Kind::Events, Some(0)) => {}
+            (_, Some(errno)) => self.writer.end(errno, now())?,
+        }
+        self.writer.flush()
+    }
+
+    /// Writes a datagram; `false` if the file would become too long.
+    fn write(&mut self, datagram: &mut Datagram) -> Result<bool, RecordingError> {
+        if datagram.received == 0 {
+            datagram.received = now();
+        }
+        let time = datagram.received;
+        if datagram.pause {
+            self.unknown.clear();
+            if self.pauses {
+                if !self.fits(&[Note::Pause.message()], None) {
+                    return Ok(false);
+                }
+                self.writer.note(&Note::Pause, time)?;
+            }
+            // Whoever reads the file while it grows sees what there is.
+            self.writer.flush()?;
+            return Ok(true);
+        }
+        if datagram.gap {
+            let fits = self.fits(&[], Some(MESSAGE_HEADER));
+            if fits {
+                self.count.gaps += 1;
+                self.writer.gap(time)?;
+            }
+            return Ok(fits);
+        }
+        let (mut messages, mut notes, mut programs) = (0, Vec::new(), Vec::new());
+        if datagram.namespace != self.namespace {
+            self.namespace = datagram.namespace;
+            notes.push(Note::Namespace(datagram.namespace).message());
+        }
+        for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
+            if !matches!(message.content(), Content::Netfilter(_)) {
+                continue;
+            }
+            messages += 1;
+            if self.kind == Kind::Events
+                && message.port != 0
+                && let Some(name) = self.found(message.port)
+            {
+                notes.push(Note::Program { port: message.port, name: name.clone() }.message());
+                programs.push((message.port, name));
+            }
+        }
+        datagram.programs = programs;
+        let fits = self.fits(&notes, Some(datagram.length));
+        if fits {
+            for note in notes {
+                self.writer.datagram(&note, time)?;
+            }
+            self.count.messages += messages;
+            self.count.datagrams += 1;
+            self.writer.datagram(datagram.bytes(), time)?;
+        }
+        Ok(fits)
+    }
+
+    /// Whether the file may become so much longer; if not, that is noted.
+    fn fits(&mut self, notes: &[Vec<u8>], datagram: Option<usize>) -> bool {
+        let lengths = notes.iter().map(Vec::len).chain(datagram);
+        let length = self.writer.length() + lengths.map(Writer::<W>::packet).sum::<u64>();
+        self.count.full |= self.most.is_some_and(|most| length > most);
+        !self.count.full
+    }
+
+    /// The name of the program behind a port, if it has just been found.
+    fn found(&mut self, port: u32) -> Option<Vec<u8>> {
+        if self.programs.knows(port) || self.unknown.contains(&port) {
+            return None;
+        }
+        let name = self.programs.name(port).map(<[u8]>::to_vec);
+        // A search through all processes for each event of a program that has ended would hold up the reading.
+        if name.is_none() && self.unknown.len() < REMEMBERED {
+            self.unknown.insert(port);
+        }
+        name
+    }
+}
+
+impl<W: Write + Send> Source for Recorder<W> {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        if self.ended {
+            return Ok(false);
+        }
+        datagram.begin();
+        match self.source.next(datagram) {
+            Ok(true) => {}
+            Ok(false) => {
+                // A dump that was stopped has not come to its end.
+                self.end(if self.stop.is_stopped() { None } else { Some(0) })?;
+                return Ok(false);
+            }
+            Err(error) => {
+                self.end(Some(error.errno()))?;
+                return Err(error);
+            }
+        }
+        let fits = self.write(datagram)?;
+        if !fits {
+            self.end(None)?;
+        }
+        Ok(fits)
+    }
+
+    fn live(&self) -> bool {
+        self.source.live()
+    }
+
+    fn recorded(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,378 @@
+//! A recording as a source: datagrams as they were received, with the times, names and pauses that the file has.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed, Subject,
+};
+use crate::{
+    model::event,
+    netlink::{
+        Content, Message, Messages, Stop, Subject as About,
+        wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
+    },
+    pipeline::source::{Datagram, Source, SourceError},
+};
+
+/// After how many packets the stop signal is looked at, where nothing is waited for.
+const LOOK: u32 = 64;
+/// How much later than the last one a datagram begins a new batch, in recordings that do not say where batches end.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What of a recording is wanted: what live sources leave to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Entries of dumps or events.
+    pub kind: Kind,
+    /// Of the events: NEW.
+    pub new: bool,
+    /// Of the events: UPDATE.
+    pub update: bool,
+    /// Of the events: DESTROY.
+    pub destroy: bool,
+    /// Of the entries of a dump: those of a family (AF_INET 2, AF_INET6 10); 0 for all.
+    pub family: u8,
+}
+
+/// A recording that has been opened.
+#[derive(Debug)]
+pub struct Recording {
+    packets: Packets,
+    /// Whether it is titled, as those that flowgate writes are.
+    titled: bool,
+    kind: Kind,
+    subject: Subject,
+    pauses: bool,
+    /// What was read to find that out, and is to be played: time, cooked header and datagram.
+    first: Option<(u64, Vec<u8>)>,
+    /// What went wrong in doing so.
+    problem: Option<RecordingError>,
+}
+
+impl Recording {
+    /// Reads as far as is needed to know what it is: its title, or else the first message about a flow or an expectation.
+    ///
+    /// # Errors
+    /// [`RecordingError`] if it is no capture of netlink.
+    pub fn open(input: Input) -> Result<Self, RecordingError> {
+        let mut recording = Self {
+            packets: Packets::new(input)?,
+            titled: false,
+            kind: Kind::Events,
+            subject: Subject::Conntrack,
+            pauses: false,
+            first: None,
+            problem: None,
+        };
+        loop {
+            let packet = match recording.packets.read() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => break,
+                Err(error @ RecordingError::LinkType { .. }) => return Err(error),
+                Err(error) => {
+                    recording.problem = Some(error);
+                    break;
+                }
+            };
+            let Some(datagram) = from_kernel(packet.data) else { continue };
+            let mut messages = Messages::new(datagram).map_while(Result::ok);
+            if let Some(Note::Title { kind, subject, pauses }) =
+                messages.clone().next().and_then(|message| note(&message))
+            {
+                (recording.titled, recording.kind, recording.subject, recording.pauses) = (true, kind, subject, pauses);
+                break;
+            }
+            if let Some((message, subject)) = messages.find_map(|message| Some((message, about(&message)?))) {
+                recording.kind = kind(&message);
+                recording.subject = subject;
+                recording.first = Some((packet.time, packet.data.to_vec()));
+                break;
+            }
+        }
+        Ok(recording)
+    }
+
+    /// Whether it says what it is; if not, it may hold dumps and events, and [`Recording::kind`] is that of the first.
+    #[must_use]
+    pub fn is_titled(&self) -> bool {
+        self.titled
+    }
+
+    /// How its datagrams came.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        self.subject
+    }
+
+    /// Plays it.
+    #[must_use]
+    pub fn play(self, wanted: Wanted, speed: Speed, stop: &Stop) -> RecordingSource {
+        let player = Player {
+            wanted,
+            titled: self.titled,
+            pauses: self.pauses,
+            speed,
+            stop: stop.clone(),
+            begun: None,
+            programs: Vec::new(),
+            namespace: None,
+            shown: false,
+            last: 0,
+            unlooked: 0,
+        };
+        RecordingSource { recording: self, player, ended: false }
+    }
+}
+
+/// Plays a recording.
+#[derive(Debug)]
+pub struct RecordingSource {
+    recording: Recording,
+    player: Player,
+    ended: bool,
+}
+
+/// What becomes of the packets.
+#[derive(Debug)]
+struct Player {
+    wanted: Wanted,
+    titled: bool,
+    /// Whether the recording says where rows are handed on.
+    pauses: bool,
+    speed: Speed,
+    stop: Stop,
+    /// When the first datagram was played, and its time in the recording.
+    begun: Option<(Instant, u64)>,
+    /// Names that go with the next datagram.
+    programs: Vec<(u32, Vec<u8>)>,
+    namespace: Option<u32>,
+    /// Whether something was handed on since the last pause.
+    shown: bool,
+    /// The time of what was handed on last.
+    last: u64,
+    /// Packets since the stop signal was looked at.
+    unlooked: u32,
+}
+
+/// What a packet came to.
+enum Step {
+    /// A datagram, a gap or a pause to be handed on.
+    Yield,
+    /// Nothing.
+    Pass,
+    /// The end that the kernel announced.
+    End,
+    /// The stop signal.
+    Stopped,
+}
+
+impl Player {
+    /// What stands in one packet, into `datagram`, when it is due.
+    fn step(&mut self, packet: Packet<'_>, datagram: &mut Datagram) -> Result<Step, SourceError> {
+        let Some(bytes) = from_kernel(packet.data) else { return Ok(Step::Pass) };
+        // What flowgate adds stands in datagrams of its own; in other captures such messages are about other requests.
+        if self.titled
+            && let Some(Ok(message)) = Messages::new(bytes).next()
+        {
+            match message.content() {
+                Content::Nothing => match note(&message) {
+                    Some(Note::Pause) if self.wanted.kind == Kind::Events => {
+                        datagram.pause = true;
+                        return Ok(Step::Yield);
+                    }
+                    Some(Note::Program { port, name }) => self.programs.push((port, name)),
+                    Some(Note::Namespace(id)) => self.namespace = id,
+                    _ => {}
+                },
+                Content::Overrun => datagram.gap = true,
+                Content::Done(outcome) if message.sequence == 0 => {
+                    return if outcome.errno == 0 { Ok(Step::End) } else { Err(SourceError::Kernel(outcome.errno)) };
+                }
+                _ => {}
+            }
+        }
+        if !datagram.gap {
+            datagram.length = self.wanted.select(bytes, self.titled, &mut datagram.buffer);
+            if datagram.length == 0 {
+                return Ok(Step::Pass);
+            }
+            datagram.namespace = self.namespace;
+            datagram.programs.append(&mut self.programs);
+        }
+        datagram.received = packet.time;
+        (self.shown, self.last) = (true, packet.time);
+        Ok(if self.wait(packet.time) { Step::Yield } else { Step::Stopped })
+    }
+
+    /// Waits until a datagram is due; `false` if the stop signal came first.
+    fn wait(&mut self, time: u64) -> bool {
+        let (start, first) = *self.begun.get_or_insert_with(|| (Instant::now(), time));
+        match self.speed.due(time.saturating_sub(first)) {
+            None => {
+                self.unlooked += 1;
+                if self.unlooked < LOOK {
+                    return true;
+                }
+                self.unlooked = 0;
+                !self.stop.is_stopped()
+            }
+            Some(due) => !self.stop.wait(due.saturating_sub(start.elapsed())),
+        }
+    }
+
+    /// Whether rows may have to be handed on where the recording does not say so.
+    fn may_pause(&self) -> bool {
+        self.shown && !self.pauses && self.wanted.kind == Kind::Events
+    }
+
+    /// Whether rows are to be handed on before a datagram of this time, which is not so close to the last one: their batch
+    /// has one time. It does not depend on the clock, so that a recording is played in the same way every time.
+    fn must_pause(&self, time: u64) -> bool {
+        let later = time.saturating_sub(self.last);
+        self.may_pause() && (later >= PAUSE.as_nanos() as u64 || self.speed.due(later).is_some_and(|due| due >= PAUSE))
+    }
+
+    fn pause(&mut self, datagram: &mut Datagram) -> Step {
+        self.shown = false;
+        datagram.pause = true;
+        Step::Yield
+    }
+}
+
+impl RecordingSource {
+    /// The next packet that is to be handed on.
+    fn step(&mut self, datagram: &mut Datagram) -> Result<Step, SourceError> {
+        let Self { recording, player, .. } = self;
+        if let Some((time, data)) = recording.first.take() {
+            return player.step(Packet { time, offset: 0, data: &data }, datagram);
+        }
+        if let Some(problem) = recording.problem.take() {
+            return Err(problem.into());
+        }
+        if recording.packets.would_wait() {
+            if player.may_pause() {
+                return Ok(player.pause(datagram));
+            }
+            if !recording.packets.wait(&player.stop) {
+                return Ok(Step::Stopped);
+            }
+        }
+        match recording.packets.read()? {
+            Some(packet) if player.must_pause(packet.time) => {
+                recording.first = Some((packet.time, packet.data.to_vec()));
+                Ok(player.pause(datagram))
+            }
+            Some(packet) => player.step(packet, datagram),
+            // Only a dump has an end of its own.
+            None if recording.titled && recording.kind == Kind::Dump => Err(RecordingError::Unfinished.into()),
+            None => Ok(Step::End),
+        }
+    }
+}
+
+impl Source for RecordingSource {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        while !self.ended {
+            datagram.begin();
+            match self.step(datagram) {
+                Ok(Step::Yield) => return Ok(true),
+                Ok(Step::Pass) => {}
+                Ok(Step::End | Step::Stopped) => self.ended = true,
+                Err(error) => {
+                    self.ended = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn live(&self) -> bool {
+        self.player.wanted.kind == Kind::Events
+    }
+
+    fn recorded(&self) -> bool {
+        true
+    }
+}
+
+impl Wanted {
+    /// Copies what is wanted of a datagram; its length. What cannot be read is wanted too: whoever decodes it says why.
+    fn select(&self, datagram: &[u8], titled: bool, buffer: &mut Vec<u8>) -> usize {
+        if buffer.len() < datagram.len() {
+            buffer.resize(datagram.len(), 0);
+        }
+        let (mut at, mut length) = (0, 0);
+        for message in Messages::new(datagram) {
+            let (end, wanted) = match &message {
+                Ok(message) => {
+                    let end = at + align(MESSAGE_HEADER + message.body.len());
+                    (end.min(datagram.len()), self.wants(message, titled))
+                }
+                Err(_) => (datagram.len(), true),
+            };
+            if wanted {
+                let bytes = datagram.get(at..end).unwrap_or_default();
+                if let Some(place) = buffer.get_mut(length..length + bytes.len()) {
+                    place.copy_from_slice(bytes);
+                    length += bytes.len();
+                }
+            }
+            at = end;
+        }
+        length
+    }
+
+    fn wants(&self, message: &Message<'_>, titled: bool) -> bool {
+        if about(message).is_none() || !titled && kind(message) != self.kind {
+            return false;
+        }
+        match self.kind {
+            // A message without a family is malformed, which the decoder says.
+            Kind::Dump => self.family == 0 || message.body.first().is_none_or(|&family| family == self.family),
+            Kind::Events => match message.event() {
+                event::NEW => self.new,
+                event::UPDATE => self.update,
+                _ => self.destroy,
+            },
+        }
+    }
+}
+
+/// The datagram behind a cooked header, if it came from the kernel's netfilter.
+fn from_kernel(data: &[u8]) -> Option<&[u8]> {
+    let (header, datagram) = data.split_first_chunk::<COOKED_HEADER>()?;
+    let [t0, t1, h0, h1, .., f0, f1] = *header;
+    let of = |high, low| u16::from_be_bytes([high, low]);
+    let wanted = of(t0, t1) != PACKET_KERNEL && of(h0, h1) == ARPHRD_NETLINK && of(f0, f1) == NETLINK_NETFILTER as u16;
+    wanted.then_some(datagram)
+}
+
+/// A message as a note.
+fn note(message: &Message<'_>) -> Option<Note> {
+    if message.kind == NLMSG_NOOP { Note::parse(message.body) } else { None }
+}
+
+/// What a message of the kernel is about, if it is about a flow or an expectation.
+fn about(message: &Message<'_>) -> Option<Subject> {
+    // Captures of nlmon have the requests too, and libpcap does not always tell the direction.
+    if message.flags & REQUEST != 0 {
+        return None;
+    }
+    match message.subject() {
+        About::Flow | About::FlowDestroyed => Some(Subject::Conntrack),
+        About::Expectation | About::ExpectationDestroyed => Some(Subject::Expect),
+        _ => None,
+    }
+}
+
+/// How a message came: the kernel numbers answers like the request, and events not at all.
+fn kind(message: &Message<'_>) -> Kind {
+    if message.sequence == 0 { Kind::Events } else { Kind::Dump }
+}

@@ -1,0 +1,126 @@
+//! Writes a recording: packets of a pcap file with times in nanoseconds, in this machine's byte order.
+
+use std::io::Write;
+
+use super::{
+    ARPHRD_NETLINK, COOKED_HEADER, LINK_TYPE, LONGEST_PACKET, PACKET_USER, RecordingError,
+    note::{Note, control},
+};
+use crate::netlink::wire::{NETLINK_NETFILTER, NLMSG_DONE, NLMSG_OVERRUN};
+
+/// Magic number of a pcap file whose times are in nanoseconds.
+const MAGIC: u32 = 0xa1b2_3c4d;
+/// Version of the format, 2.4 since 1998.
+const VERSION: [u16; 2] = [2, 4];
+/// Length of the header of a packet.
+pub(super) const PACKET_HEADER: usize = 16;
+/// How many bytes are collected before they are written.
+const CHUNK: usize = 64 << 10;
+
+/// Writes packets. Whole ones only are handed to the file, so that one that is being written can be read up to its end.
+#[derive(Debug)]
+pub struct Writer<W> {
+    file: W,
+    pending: Vec<u8>,
+    length: u64,
+}
+
+impl<W: Write> Writer<W> {
+    /// A recording of this title, with `now` (nanoseconds since 1970) for its beginning.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn new(file: W, title: &Note, now: u64) -> Result<Self, RecordingError> {
+        let mut writer = Self { file, pending: Vec::with_capacity(CHUNK), length: 0 };
+        writer.put(&MAGIC.to_ne_bytes());
+        for part in VERSION {
+            writer.put(&part.to_ne_bytes());
+        }
+        // Zone and accuracy of the times, which nobody uses; the longest packet; the link type.
+        for part in [0, 0, LONGEST_PACKET as u32, LINK_TYPE] {
+            writer.put(&part.to_ne_bytes());
+        }
+        writer.note(title, now)?;
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// A datagram as it was received at a time in nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn datagram(&mut self, bytes: &[u8], received: u64) -> Result<(), RecordingError> {
+        let most = LONGEST_PACKET - COOKED_HEADER;
+        if bytes.len() > most {
+            return Err(RecordingError::Long { length: bytes.len(), most });
+        }
+        // Fits, as the check above says; the seconds do until 2106.
+        let length = (COOKED_HEADER + bytes.len()) as u32;
+        let seconds = u32::try_from(received / 1_000_000_000).unwrap_or(u32::MAX);
+        for part in [seconds, (received % 1_000_000_000) as u32, length, length] {
+            self.put(&part.to_ne_bytes());
+        }
+        self.put(&PACKET_USER.to_be_bytes());
+        self.put(&ARPHRD_NETLINK.to_be_bytes());
+        self.put(&[0; 10]);
+        self.put(&(NETLINK_NETFILTER as u16).to_be_bytes());
+        self.put(bytes);
+        if self.pending.len() >= CHUNK { self.hand_over() } else { Ok(()) }
+    }
+
+    /// A note.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn note(&mut self, note: &Note, now: u64) -> Result<(), RecordingError> {
+        self.datagram(&note.message(), now)
+    }
+
+    /// Word that events before this were lost.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn gap(&mut self, now: u64) -> Result<(), RecordingError> {
+        self.datagram(&control(NLMSG_OVERRUN, &[]), now)
+    }
+
+    /// The end, and the positive error number that it came with, 0 for none.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end(&mut self, errno: i32, now: u64) -> Result<(), RecordingError> {
+        self.datagram(&control(NLMSG_DONE, &errno.saturating_neg().to_ne_bytes()), now)
+    }
+
+    /// Bytes so far, those that are not written yet included.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Length of the packet of a datagram of this length, in bytes.
+    #[must_use]
+    pub fn packet(datagram: usize) -> u64 {
+        (PACKET_HEADER + COOKED_HEADER + datagram) as u64
+    }
+
+    /// Writes what has been collected.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> Result<(), RecordingError> {
+        self.hand_over()?;
+        self.file.flush().map_err(RecordingError::Write)
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.length += bytes.len() as u64;
+    }
+
+    fn hand_over(&mut self) -> Result<(), RecordingError> {
+        let result = self.file.write_all(&self.pending).map_err(RecordingError::Write);
+        self.pending.clear();
+        result
+    }
+}

@@ -1,0 +1,9 @@
+//! The netlink layer against the real kernel, each test in a network namespace of its own. Needs root, and `conntrack` and `ip`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
+
+mod dumps;
+mod events;
+mod expectations;
+mod filters;
+mod requests;
+mod rows;
