@@ -51,8 +51,9 @@ plugin: setup ## the example plugin
 demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
-test: setup fmt-check lint doc plugin ## everything that is checked
+test: setup fmt-check lint doc build plugin ## everything that is checked
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace
+	"$(FLOWGATE)" plugin test $(patsubst %/test.toml,%,$(wildcard examples/*/test.toml))
 
 bench: build plugin ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then the crossing and the decoding
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare

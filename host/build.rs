@@ -11,7 +11,7 @@ use std::{
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
-const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json"];
+const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "pass"];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -23,7 +23,7 @@ fn main() -> Result<(), Failure> {
     for input in ["plugins", "wit", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    for input in ["build.rs", "src/wasm/config.rs"] {
+    for input in ["build.rs", "src/wasm/config.rs", "templates"] {
         println!("cargo::rerun-if-changed={input}");
     }
 
@@ -50,6 +50,39 @@ fn main() -> Result<(), Failure> {
     }
     table.push_str("];\n");
     fs::write(out.join("stock.rs"), table)?;
+    templates(&root, &out)
+}
+
+/// Writes the table of the files that new plugin projects are made of.
+fn templates(root: &Path, out: &Path) -> Result<(), Failure> {
+    let mut text = String::from("/// Files of the templates: path below `host/templates`, and content.\n");
+    text.push_str("const TEMPLATES: &[(&str, &[u8])] = &[\n");
+    embed(&root.join("host/templates"), "", &mut text)?;
+    text.push_str("];\n/// Files that several templates include: name of the part, path in it, and content.\n");
+    text.push_str("const PARTS: &[(&str, &[u8])] = &[\n");
+    for (part, directory) in [("wit", "wit"), ("sdk", "plugins/sdk/src"), ("names", "plugins/names/src")] {
+        embed(&root.join(directory), &format!("{part}/"), &mut text)?;
+    }
+    let build = root.join("plugins/sdk/build.rs").canonicalize()?.display().to_string();
+    text.push_str(&format!("    (\"sdk-build/build.rs\", include_bytes!({build:?})),\n];\n"));
+    fs::write(out.join("templates.rs"), text)?;
+    Ok(())
+}
+
+/// Adds the files of a directory and of those in it to the table, in order of their names.
+fn embed(directory: &Path, prefix: &str, table: &mut String) -> Result<(), Failure> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            embed(&path, &format!("{prefix}{name}/"), table)?;
+        } else {
+            let whole = path.canonicalize()?.display().to_string();
+            table.push_str(&format!("    ({:?}, include_bytes!({whole:?})),\n", format!("{prefix}{name}")));
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`cli`]: a command line becomes settings.
 //! * [`command`]: settings become a pipeline, and its end an exit status.
+//! * [`fixture`]: flows and expectations from text, for tests of plugins.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
 //! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
@@ -10,6 +11,7 @@
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod fixture;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;

@@ -4,12 +4,15 @@ use std::io::{BufRead, Read};
 
 use super::environment::{Environment, error_text};
 use super::error::{CliError, Word};
-use super::settings::{Command, LoadFile, Place, Settings, Table};
+use super::settings::{Command, LoadFile, LoadedCommand, Place, Settings, Table};
+use crate::pipeline::batch;
 
 /// What one line holds at most; what is longer counts as several lines.
 const LINE: u64 = 10239;
 /// What one word holds at most.
 const WORD: usize = 1023;
+/// Most lines that are put together: a table of so many rows is handed on at once.
+const TOGETHER: usize = 4096;
 /// How many words a line has at most, with the program's name that it is given.
 const WORDS: usize = 254;
 
@@ -27,7 +30,7 @@ pub fn load(
         file => (Word::from(file), environment.open(file)),
     };
     let mut reader = opened.map_err(|_| CliError::CannotOpen(name.clone()))?;
-    let mut commands = Vec::new();
+    let mut commands: Vec<(usize, Option<LoadedCommand>)> = Vec::new();
     let mut number = 0;
     let at = |line| Some(Place { file: name.clone(), line });
     loop {
@@ -41,20 +44,40 @@ pub fn load(
         number += 1;
         *place = at(number);
         if let Some(words) = split(program, &text)? {
-            commands.push((number, line(words)?));
+            let settings = line(words)?;
+            let last = commands.last_mut().and_then(|(_, command)| command.as_mut());
+            match (settings, last) {
+                (Some(settings), Some(last)) if joins(last, &settings) => {
+                    batch::append(&mut last.settings.template, &settings.template);
+                    last.lines.push(number);
+                }
+                (settings, _) => {
+                    let command = settings.map(|settings| LoadedCommand { settings, lines: vec![number] });
+                    commands.push((number, command));
+                }
+            }
         }
     }
-    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), lines: Vec::new() };
-    for (number, settings) in commands {
+    let mut file = LoadFile { name: name.clone(), commands: Vec::new() };
+    for (number, command) in commands {
         *place = at(number);
-        let settings = settings.ok_or(CliError::NotInLoadFile("unknown"))?;
-        if let Some(command) = forbidden(settings.command, settings.table) {
+        let command = command.ok_or(CliError::NotInLoadFile("unknown"))?;
+        if let Some(command) = forbidden(command.settings.command, command.settings.table) {
             return Err(CliError::NotInLoadFile(command));
         }
-        file.commands.push(settings);
-        file.lines.push(number);
+        file.commands.push(command);
     }
     Ok(file)
+}
+
+/// Whether a line that makes a flow can be put together with those before it: then a file of a million lines is a few tables
+/// and not a million settings.
+fn joins(last: &LoadedCommand, next: &Settings) -> bool {
+    let before = &last.settings;
+    matches!(next.command, Command::Create | Command::Add)
+        && (before.command, before.table, before.dry_run) == (next.command, next.table, next.dry_run)
+        && next.table == Table::Conntrack
+        && last.lines.len() < TOGETHER
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.
@@ -88,7 +111,7 @@ pub fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
 ///
 /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
 /// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
-fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let text = text.get(start..).unwrap_or_default();

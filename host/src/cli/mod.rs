@@ -14,6 +14,7 @@ mod labels;
 mod legality;
 pub mod options;
 mod plugin;
+pub mod plugin_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -34,11 +35,12 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, Place, PluginSpec,
-    Settings, Table,
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
+    PluginSpec, Settings, Table,
 };
 
-pub use subcommand::{Form, RunOptions, Shell, Subcommand};
+pub use plugin_command::{PluginCommand, Report};
+pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;
@@ -47,6 +49,15 @@ use request::{LabelUse, Request};
 use template::LabelChange;
 
 use crate::model;
+
+/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+///
+/// # Errors
+/// A word or a line is too long.
+pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let words = load_file::split(b"", line)?;
+    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+}
 
 /// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
 /// directory is before it.

@@ -203,8 +203,15 @@ pub struct LoadFile {
     /// The file's name as it is told.
     pub name: super::error::Word,
     /// In the order of the file. Only I, A, U, D and F of flows occur.
-    pub commands: Vec<Settings>,
-    /// The number of each command's line, from 1 on.
+    pub commands: Vec<LoadedCommand>,
+}
+
+/// A line of a load file, or several that make flows one after the other.
+#[derive(Debug, Clone)]
+pub struct LoadedCommand {
+    /// What the first line asks for; its template has a row for each line.
+    pub settings: Settings,
+    /// The number of each line, from 1 on.
     pub lines: Vec<usize>,
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
+use super::plugin_command::{PluginCommand, Report};
 use super::settings::Invocation;
 use crate::recording::Speed;
 
@@ -93,6 +94,16 @@ pub enum Subcommand {
     #[command(after_help = "Examples:\n  flowgate run heavy.toml\n  flowgate run heavy.toml --check\n  \
         flowgate run heavy.toml --explain -o json")]
     Run(RunOptions),
+    /// Write plugins: make a project, test it on fixtures, inspect it, measure it
+    #[command(
+        after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
+        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step."
+    )]
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
 }
 
 /// What `run` is told. The comments are its help.
@@ -109,22 +120,13 @@ pub struct RunOptions {
     pub explain: bool,
     /// The form of --explain
     #[arg(short = 'o', long, requires = "explain", default_value = "text")]
-    pub output: Form,
+    pub output: Report,
     /// Print what would be done to the table as command lines, and do nothing
     #[arg(long)]
     pub dry_run: bool,
     /// At the end tell what each component did; SIGUSR1 tells it at any time
     #[arg(long)]
     pub plugin_stats: bool,
-}
-
-/// A form of text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Form {
-    /// For people
-    Text,
-    /// For programs
-    Json,
 }
 
 /// A shell that command lines can be completed in.
@@ -149,13 +151,25 @@ pub struct Synopsis {
     pub arguments: Vec<(String, String)>,
 }
 
-/// All subcommands but `help`.
+/// All subcommands but `help`. Those that have subcommands of their own are represented by these.
 pub fn synopses() -> Vec<Synopsis> {
+    let mut all = Vec::new();
+    collect("", &Program::command(), &mut all);
+    all
+}
+
+/// Adds the subcommands of a command whose name is known by this beginning.
+fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
-    let synopsis = |command: &clap::Command| {
+    for command in command.get_subcommands() {
+        let name_of_it = format!("{beginning}{}", command.get_name());
+        if command.has_subcommands() {
+            collect(&format!("{name_of_it} "), command, all);
+            continue;
+        }
         let arguments: Vec<(String, String)> =
             command.get_arguments().map(|argument| (name(argument), text(argument.get_help()))).collect();
-        let usage = command.get_arguments().fold(command.get_name().to_owned(), |usage, argument| {
+        let usage = command.get_arguments().fold(name_of_it, |usage, argument| {
             let name = name(argument);
             match (argument.is_required_set(), argument.is_last_set()) {
                 (true, _) => format!("{usage} {name}"),
@@ -163,9 +177,8 @@ pub fn synopses() -> Vec<Synopsis> {
                 (false, false) => format!("{usage} [{name}]"),
             }
         });
-        Synopsis { usage, help: text(command.get_about()), arguments }
-    };
-    Program::command().get_subcommands().map(synopsis).collect()
+        all.push(Synopsis { usage, help: text(command.get_about()), arguments });
+    }
 }
 
 /// `--name NAME`, or for an argument its values, as in `bash|zsh|fish`.
@@ -251,6 +264,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plugin_command::Report;
     use super::*;
 
     fn read(line: &str) -> Option<Result<Invocation, CliError>> {
@@ -286,6 +300,8 @@ mod tests {
         let classic = Subcommand::Completions { shell: Shell::Bash, name: "conntrack".to_owned() };
         assert_eq!(subcommand("completions --name conntrack bash"), classic);
         assert_eq!(subcommand("man"), Subcommand::Man);
+        let inspect = PluginCommand::Inspect { file: "a.wasm".into(), output: Report::Json };
+        assert_eq!(subcommand("plugin inspect a.wasm -o json"), Subcommand::Plugin { command: inspect });
     }
 
     #[test]
@@ -328,6 +344,9 @@ mod tests {
         assert!(error("completions").to_string().contains("<SHELL>"));
         assert!(error("completions bash --name a;b").to_string().contains("a;b"));
         assert!(error("man page").to_string().contains("'page'"));
+        assert!(error("plugin new x --lang cobol").to_string().contains("[possible values: "));
+        assert!(error("plugin bench x,y").to_string().contains("'y' in 'x,y'"));
+        assert!(error("plugin bench x --batch 0").to_string().contains("0 is not in 1..=65536"));
     }
 
     #[test]
@@ -337,10 +356,16 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        let usages: Vec<_> = synopses[1..].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let usages: Vec<_> = synopses[1..4].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
         let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
-        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man", run]);
+        assert_eq!(synopses[4].usage, run);
+        let of = |beginning: &str| {
+            synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
+        };
+        assert!(of("plugin test").usage.contains("[--bless] [--output text|json]"), "{}", of("plugin test").usage);
+        assert_eq!(of("plugin inspect").usage, "plugin inspect FILE [--output text|json]");
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

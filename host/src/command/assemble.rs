@@ -119,6 +119,39 @@ impl Assembly {
         })
     }
 
+    /// As [`Assembly::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
+    ///
+    /// # Errors
+    /// As [`Assembly::new`].
+    pub fn in_utc(labels: Vec<Label>) -> Result<Self, CommandError> {
+        let utc = vec![UtcOffset { since: 0, offset: 0 }];
+        Ok(Assembly { offsets: utc, ..Self::new(labels, true, false)? })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &PluginEngine {
+        &self.engine
+    }
+
+    /// A plugin, started for a role with these options and with the services that it is granted.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it is no plugin for this role, needs a service that it was not granted, or does not accept its
+    /// options.
+    pub fn started(
+        &self,
+        component: &PluginComponent,
+        role: Role,
+        options: &[OptionValue],
+        grants: &Grants,
+    ) -> Result<(Instance, Description), CommandError> {
+        let services = services(component, grants, CAPACITY)?;
+        let instance = Instance::with_services(component, self.limits, services)?;
+        let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
+        instance.started();
+        Ok((instance, description))
+    }
+
     /// Whether plugins would be told the same by an assembly that is made anew.
     pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
@@ -173,12 +206,6 @@ impl Assembly {
     /// It cannot be started, or failed.
     pub fn describe(&self, component: &PluginComponent, limits: Limits) -> Result<Description, PluginError> {
         Instance::new(component, limits)?.describe()
-    }
-
-    /// The engine, to compile plugins with.
-    #[must_use]
-    pub fn engine(&self) -> &PluginEngine {
-        &self.engine
     }
 
     /// A stage of the user.
@@ -356,7 +383,11 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.
-fn checked(plugin: &str, description: &Description, given: &[OptionValue]) -> Result<Vec<OptionValue>, CommandError> {
+pub(super) fn checked(
+    plugin: &str,
+    description: &Description,
+    given: &[OptionValue],
+) -> Result<Vec<OptionValue>, CommandError> {
     if let Some((_, problem)) = option_problems(description, given).into_iter().next() {
         return Err(CommandError::PluginOption { plugin: plugin.to_string(), problem });
     }

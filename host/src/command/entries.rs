@@ -15,7 +15,7 @@ use crate::{
     netlink::{Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
-        executor::{Executor, Shows},
+        executor::{Executor, ExecutorError, Shows},
         format::Format,
         run::LookBack,
         sink::Sink,
@@ -36,10 +36,30 @@ pub(super) struct Job<'a> {
     pub board: &'a Board,
     /// Where the entries come from; none for the kernel.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
-    /// Whether this is a line of a load file: no summary, and nothing found is no failure.
-    pub loading: bool,
-    /// Set to how many actions were done, also when the job fails.
-    pub done: &'a mut u64,
+    /// Whether this is a line of a load file.
+    pub loading: Loading,
+    /// Set to what was done, also when the job fails.
+    pub done: &'a mut Done,
+}
+
+/// Whether a job is a line of a load file: no summary, and nothing found is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loading {
+    /// It is a command of its own.
+    No,
+    /// It ends with the first action that the kernel refuses.
+    UntilRefused,
+    /// Actions that the kernel refuses are noted, and the others are done.
+    Each,
+}
+
+/// What a job did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Actions that were done.
+    pub done: u64,
+    /// Rows whose action was refused, and why.
+    pub refused: Vec<(usize, ExecutorError)>,
 }
 
 impl Job<'_> {
@@ -49,14 +69,16 @@ impl Job<'_> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
         let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
-        if loading {
-            pipeline.executor = pipeline.executor.one_by_one();
+        match loading {
+            Loading::No => {}
+            Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
+            Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
         let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
-        *done = pipeline.executor.done();
+        *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
         result?;
-        if loading {
+        if loading != Loading::No {
             return Ok(Exit::Success);
         }
         Ok(conclude(row, settings, pipeline.executor.done(), tally.shown))

@@ -12,6 +12,7 @@ mod entries;
 mod load;
 mod man;
 mod outputs;
+pub mod plugin;
 mod record;
 mod replay;
 pub mod report;
@@ -27,7 +28,7 @@ use std::{
 };
 
 use assemble::Assembly;
-use entries::Job;
+use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
@@ -147,7 +148,8 @@ impl Context<'_> {
         loading: bool,
     ) -> Result<Exit, CommandError> {
         let assembly = self.assembly(settings)?;
-        let done = &mut 0;
+        let done = &mut Done::default();
+        let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
         let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
         let result = match settings.table {
@@ -167,6 +169,7 @@ impl Context<'_> {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
+            Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)

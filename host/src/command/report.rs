@@ -99,6 +99,9 @@ pub enum CommandError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A tool for authors of plugins cannot do its work.
+    #[error(transparent)]
+    Tool(#[from] super::plugin::ToolError),
     /// A plugin needs a service that it was not granted.
     #[error(
         "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"

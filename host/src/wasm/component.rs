@@ -13,7 +13,7 @@ use super::{
 use crate::model::bindings::exports::flowgate::conntrack as exports;
 
 /// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
-const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.0";
 
 /// What a component can do, told by its exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl PluginComponent {
 }
 
 /// The component in a file's bytes.
-fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
     match bytes.get(..8) {
         // The preamble's second word: 1 for a module, 0x1000d for a component.
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
@@ -314,7 +314,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// Errors of libraries come in several lines; ours is one.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 

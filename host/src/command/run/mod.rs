@@ -14,7 +14,7 @@ use super::{
     table::{self, Row},
 };
 use crate::{
-    cli::{Command, Form, LabelMap, Output, RunOptions, Settings, Table},
+    cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
     config::{Config, SourceKind},
     model::{Expectations, Flows},
     netlink::Stop,
@@ -59,7 +59,7 @@ pub(super) fn run(
     }
     if options.explain {
         let told = explain::tell(&config, &prepared);
-        let text = if options.output == Form::Json { told.json() } else { told.text() };
+        let text = if options.output == Report::Json { told.json() } else { told.text() };
         stdout.write(text.as_bytes())?;
         return Ok(Exit::Success);
     }
