@@ -100,6 +100,13 @@ fn forbidden(command: Command, table: Table) -> Option<&'static str> {
     }
 }
 
+/// The words of a text as those of a line, behind a program's name.
+pub fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
+    let program = b"flowgate";
+    let line: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
+    Ok(split(program, &line)?.unwrap_or_else(|| vec![program.to_vec()]))
+}
+
 /// The words of a line behind the program's name; none for an empty line or a comment.
 ///
 /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash

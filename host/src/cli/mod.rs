@@ -7,6 +7,7 @@ mod definition;
 mod environment;
 mod error;
 mod expectation;
+pub mod fragment;
 mod getopt;
 mod known;
 mod labels;
@@ -39,7 +40,7 @@ pub use settings::{
 };
 
 pub use plugin_command::{PluginCommand, Report};
-pub use subcommand::{Shell, Subcommand};
+pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;
