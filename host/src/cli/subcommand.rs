@@ -217,7 +217,7 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     }
     let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
     Some(match Program::try_parse_from(words) {
-        Ok(program) => Ok(Invocation::Subcommand(program.subcommand)),
+        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand))),
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -274,7 +274,7 @@ mod tests {
 
     fn subcommand(line: &str) -> Subcommand {
         match read(line) {
-            Some(Ok(Invocation::Subcommand(subcommand))) => subcommand,
+            Some(Ok(Invocation::Subcommand(subcommand))) => *subcommand,
             other => panic!("{line}: {other:?}"),
         }
     }

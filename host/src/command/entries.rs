@@ -69,6 +69,12 @@ impl Job<'_> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
         let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
+        if source.is_some() {
+            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+                report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
+            }
+            pipeline.executor = pipeline.executor.detached();
+        }
         match loading {
             Loading::No => {}
             Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),

@@ -65,11 +65,7 @@ impl Filter for Active {
                 "create-or-update" => notes.create_or_update(&NewFlow::new(key(1), 200)),
                 "delete-other" => notes.delete_at(&key(1)),
                 "mark-other" => notes.update_at(&key(1), &Update::new().mark(5)),
-                "count" => {
-                    if services::set(b"seen", &self.seen.to_be_bytes()).is_err() {
-                        services::error("no room");
-                    }
-                }
+                "count" if services::set(b"seen", &self.seen.to_be_bytes()).is_err() => services::error("no room"),
                 // The third flow of all, counting those that an instance before this one saw.
                 "trap" if self.seen == 3 => panic!("trapped on purpose"),
                 "time" => services::info(format!("time {}", services::now())),
