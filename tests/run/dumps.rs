@@ -206,3 +206,22 @@ fn a_reader_that_leaves_ends_it_as_a_pipe_does() {
         assert_eq!(shell_status(child.wait().unwrap()), 141);
     });
 }
+
+#[test]
+fn recordings_stand_in_for_the_kernel() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::every_protocol());
+        let trace = namespace.directory().join("trace.pcap").display().to_string();
+        flowgate().must(&["record", &trace, "--", "-L"]);
+        let listed = flowgate().must(&["-L", "-p", "udp", "-o", "save"]);
+        conntrack().must(&["-F"]);
+        let source = "[source]\nkind = 'recording'\nfile = 'trace.pcap'\nselect = '-p udp'\n";
+        assert_eq!(must(namespace, &format!("{source}[format]\nkind = 'save'\n")), listed);
+        let deleting = format!("{source}[[stage]]\nstock = 'delete'\n");
+        let outcome = run(namespace, &deleting, &[]);
+        assert_eq!(outcome.status, 1);
+        assert!(outcome.errors().contains("pipeline.toml:5:1: nothing can be done to flows of a recording"));
+        let dry = run(namespace, &deleting, &["--dry-run"]);
+        assert_eq!((dry.status, dry.text().lines().count()), (0, listed.lines().count()), "{}", dry.errors());
+    });
+}

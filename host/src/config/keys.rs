@@ -72,7 +72,7 @@ impl Key {
 }
 
 /// Kinds of sources.
-pub const SOURCES: [&str; 2] = ["dump", "events"];
+pub const SOURCES: [&str; 3] = ["dump", "events", "recording"];
 /// Tables.
 pub const TABLES: [&str; 4] = ["conntrack", "expect", "dying", "unconfirmed"];
 /// Kinds of events.
@@ -119,18 +119,23 @@ const LIMITS: [Key; 8] = [
     key("window", Kind::Time, "see `restarts`").default("60s"),
 ];
 
-const SOURCE: [Key; 5] = [
+const SOURCE: [Key; 7] = [
     key(
         "kind",
         Kind::OneOf(&SOURCES),
-        "`dump`: the table as it is, once; `events`: what changes, until a signal ends it",
+        "`dump`: the table as it is, once; `events`: what changes, until a signal ends it; `recording`: what a file holds",
     ),
     key("table", Kind::OneOf(&TABLES), "the table; there are events of `conntrack` and `expect` only")
+        .only(&["dump", "events"])
         .default("conntrack"),
     key("select", Kind::Text, "which entries, in the options of conntrack(8): `-p tcp --dport 443 -s 10.0.0.0/8`")
         .default("all"),
-    key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events"]).default("all"),
+    key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),
     key("buffer", Kind::Size, "receive buffer of the socket").only(&["events"]).default("8MiB"),
+    key("file", Kind::Path, "the recording, as `flowgate record` makes it").only(&["recording"]),
+    key("speed", Kind::Text, "how fast: `max`, `real`, or how many times as fast as it was recorded")
+        .only(&["recording"])
+        .default("max"),
 ];
 
 const STAGE: [Key; 11] = [

@@ -19,7 +19,9 @@ mod units;
 #[cfg(test)]
 mod tests;
 
-pub use pipeline::{Config, FormatConfig, Limits, Plugin, SourceConfig, SourceKind, StageConfig, StageKind};
+pub use pipeline::{
+    Config, FormatConfig, Limits, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind,
+};
 pub use place::{At, Mistake, Text};
 pub use sinks::{SinkConfig, SinkKind};
 pub use units::{show_size, show_time, size, time};

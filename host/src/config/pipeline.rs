@@ -19,6 +19,7 @@ use crate::{
         grants::{Grants, Keeping},
         supervisor::{OnError, Policy},
     },
+    recording::{Input, Kind, Recording, Speed, Subject},
     text::clean,
     wasm::{self, services::state::CAPACITY},
 };
@@ -49,11 +50,22 @@ pub enum SourceKind {
     Events,
 }
 
+/// A file that stands in for the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// How fast it is played.
+    pub speed: Speed,
+}
+
 /// Where entries come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
-    /// What kind of source.
+    /// What kind of source, or what was recorded.
     pub kind: SourceKind,
+    /// The recording, if it is one.
+    pub recording: Option<RecordingConfig>,
     /// Of which table.
     pub table: Table,
     /// Which entries, as it is written.
@@ -190,7 +202,7 @@ impl Config {
     /// Whether the source does not wait for whoever reads it.
     #[must_use]
     pub fn live(&self) -> bool {
-        self.source.kind == SourceKind::Events
+        self.source.kind == SourceKind::Events && self.source.recording.is_none()
     }
 }
 
@@ -269,14 +281,20 @@ impl Reader<'_> {
         let kind = self.kind(&fields, "source")?;
         self.only("source", &fields, &kind.value);
         let table = fields.text("table");
+        let recorded = if kind.value == "recording" { Some(self.recording(&fields)?) } else { None };
+        let live = if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump };
         let source = SourceConfig {
-            kind: if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump },
-            table: match table.as_ref().map_or("conntrack", |table| table.value.as_str()) {
-                "expect" => Table::Expect,
-                "dying" => Table::Dying,
-                "unconfirmed" => Table::Unconfirmed,
-                _ => Table::Conntrack,
+            kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
+            table: match recorded.as_ref().map(|(_, _, table)| *table) {
+                Some(table) => table,
+                None => match table.as_ref().map_or("conntrack", |table| table.value.as_str()) {
+                    "expect" => Table::Expect,
+                    "dying" => Table::Dying,
+                    "unconfirmed" => Table::Unconfirmed,
+                    _ => Table::Conntrack,
+                },
             },
+            recording: recorded.map(|(recording, _, _)| recording),
             select: fields.text("select").map(|select| select.value).unwrap_or_default(),
             events: match fields.words("events") {
                 None => EventGroups::ALL,
@@ -302,6 +320,34 @@ impl Reader<'_> {
         }
         let select = fields.text("select").map_or(fields.at, |select| select.at);
         Some((source, select))
+    }
+
+    /// A recording, and what is in it.
+    fn recording(&mut self, fields: &Fields) -> Option<(RecordingConfig, SourceKind, Table)> {
+        let file = self.needed(fields, "file", "source", "recording")?;
+        let speed = fields.text("speed").map_or(Ok(Speed::Max), |speed| {
+            speed.value.parse().map_err(|error: String| self.wrong(speed.at, format!("`speed`: {error}")))
+        });
+        let path = self.path(&file.value);
+        match Input::open(&path).and_then(Recording::open) {
+            Ok(recording) => {
+                let kind = match recording.kind() {
+                    Kind::Dump => SourceKind::Dump,
+                    Kind::Events => SourceKind::Events,
+                };
+                let table = match recording.subject() {
+                    Subject::Conntrack => Table::Conntrack,
+                    Subject::Expect => Table::Expect,
+                    Subject::Dying => Table::Dying,
+                    Subject::Unconfirmed => Table::Unconfirmed,
+                };
+                Some((RecordingConfig { file: path, speed: speed.unwrap_or(Speed::Max) }, kind, table))
+            }
+            Err(error) => {
+                self.wrong(file.at, error.to_string());
+                None
+            }
+        }
     }
 
     fn stages(&mut self, source: Option<&SourceConfig>) -> Vec<StageConfig> {

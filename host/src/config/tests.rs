@@ -28,11 +28,11 @@ const MISTAKES: &[(&str, &str)] = &[
     ("selct = '-p tcp'", "3:1: there is no key of `source` `selct`; did you mean `select`?"),
     (
         "colour = 1",
-        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `events` and `buffer`",
+        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `events`, `buffer`, `file` and `speed`",
     ),
     ("table = 'conntrak'", "3:9: there is no table `conntrak`; did you mean `conntrack`?"),
     ("table = 5", "3:9: `table` takes one of `conntrack`, `expect`, `dying` and `unconfirmed`, not 5"),
-    ("events = ['new']", "3:1: `events` is no key of a source of kind `dump`, only of `events`"),
+    ("events = ['new']", "3:1: `events` is no key of a source of kind `dump`, only of `events` and `recording`"),
     ("select = '-p tcp --dprt 1'", "3:10: `select`: unknown option `--dprt'"),
     ("select = '-p tcp 10.0.0.1'", "3:10: `select`: `10.0.0.1` is no option; options begin with a hyphen"),
     (
@@ -178,8 +178,13 @@ fn mistakes_are_told_with_their_place() {
 fn files_without_a_source_are_told_so() {
     let first = |text: &str| parse(text).1.into_iter().next().unwrap();
     assert_eq!(first(""), "dir/p.toml:1:1: there is no `[source]`, which says where entries come from");
-    assert_eq!(first("[source]"), "dir/p.toml:1:2: `source` needs a `kind`: one of `dump` and `events`");
+    assert_eq!(first("[source]"), "dir/p.toml:1:2: `source` needs a `kind`: one of `dump`, `events` and `recording`");
     assert_eq!(first("source = 5"), "dir/p.toml:1:10: `source` takes a table, not 5");
+    let recording = "[source]\nkind = 'recording'\n";
+    assert_eq!(first(recording), "dir/p.toml:1:2: a source of `recording` needs `file`");
+    let missing = first(&format!("{recording}file = 'none.pcap'"));
+    assert!(missing.starts_with("dir/p.toml:3:8: ") && missing.contains("dir/none.pcap"), "{missing}");
+    assert!(first(&format!("{recording}file = 'none.pcap'\nspeed = 'slow'")).starts_with("dir/p.toml:3:8: "));
     let events = "[source]\nkind = 'events'\n";
     assert_eq!(
         first(&format!("{events}table = 'dying'")),

@@ -31,6 +31,9 @@ pub(super) struct Told {
 struct Source {
     kind: &'static str,
     table: &'static str,
+    /// The file, if it is a recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recording: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<&'static str>,
     select: String,
@@ -97,22 +100,27 @@ struct Sink {
 /// All of it.
 pub(super) fn tell(config: &Config, prepared: &Prepared) -> Told {
     let source = &config.source;
-    let live = source.kind == SourceKind::Events;
+    let live = config.live();
     let EventGroups { new, update, destroy } = source.events;
     let events = [(new, "new"), (update, "update"), (destroy, "destroy")];
     Told {
         file: config.text.path.display().to_string(),
         source: Source {
-            kind: if live { "events" } else { "dump" },
+            kind: if source.kind == SourceKind::Events { "events" } else { "dump" },
             table: match source.table {
                 Table::Conntrack => "conntrack",
                 Table::Expect => "expect",
                 Table::Dying => "dying",
                 Table::Unconfirmed => "unconfirmed",
             },
-            events: events.iter().filter(|(wanted, _)| live && *wanted).map(|(_, name)| *name).collect(),
+            recording: source.recording.as_ref().map(|recording| recording.file.display().to_string()),
+            events: events
+                .iter()
+                .filter(|(wanted, _)| source.kind == SourceKind::Events && *wanted)
+                .map(|(_, name)| *name)
+                .collect(),
             select: source.select.clone(),
-            conditions: pushed_down(&config.settings, source.table, source.kind),
+            conditions: pushed_down(&config.settings, source),
             buffer: source.buffer,
         },
         stages: prepared.stages.iter().map(plugin).collect(),
@@ -217,7 +225,8 @@ impl Told {
             let _ = writeln!(text, "{:indent$}{what}", "");
         };
         let source = &self.source;
-        line(0, &format!("source: {} of {}", source.kind, source.table));
+        let from = source.recording.as_ref().map_or(String::new(), |file| format!(", recorded in {file}"));
+        line(0, &format!("source: {} of {}{from}", source.kind, source.table));
         if !source.events.is_empty() && source.table == "conntrack" {
             line(2, &format!("events: {}", source.events.join(", ")));
         }

@@ -9,21 +9,24 @@ mod prepare;
 use super::{
     assemble::Assembly,
     entries::{self, Parts},
+    replay,
     report::{self, CommandError, Exit},
     subject::Subject,
     table::{self, Row},
 };
 use crate::{
     cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
-    config::{Config, SourceKind},
+    config::{Config, RecordingConfig, SourceKind},
     model::{Expectations, Flows},
     netlink::Stop,
     pipeline::{
         Tally,
         executor::Planned,
         sink::{Several, Sink, SinkError},
+        source::Source,
         stats::Board,
     },
+    recording::{Input, Recording},
 };
 use prepare::{Prepared, Purpose};
 
@@ -99,6 +102,15 @@ fn carry_out<T: Subject + Planned>(
     stop: &Stop,
 ) -> Result<Exit, CommandError> {
     let row = row(config)?;
+    let mut recording = match &config.source.recording {
+        None => None,
+        Some(RecordingConfig { file, speed }) => {
+            let recording = Recording::open(Input::open(file)?)?;
+            let wanted = replay::wanted(&config.settings, &recording)?;
+            Some(recording.play(wanted, *speed, stop))
+        }
+    };
+    let source = recording.as_mut().map(|source| source as &mut (dyn Source + 'static));
     let mut sinks = Vec::new();
     if prepared.parts.format.is_some() || config.settings.dry_run {
         for sink in &config.sinks {
@@ -110,7 +122,7 @@ fn carry_out<T: Subject + Planned>(
     let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
     let parts: Parts = prepared.parts;
     let mut pipeline = entries::join::<T>(parts, &config.settings, assembly, &mut sinks)?;
-    let result = entries::drive(row, &config.settings, stop, &mut pipeline, None, None, &mut tally);
+    let result = entries::drive(row, &config.settings, stop, &mut pipeline, source, None, &mut tally);
     let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
     drop(pipeline);
     let end = sinks.finish();

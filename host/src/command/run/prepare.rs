@@ -15,10 +15,11 @@ use super::super::{
 use crate::{
     cli::{PluginSpec, Settings, Table, error_text},
     config::{
-        At, Config, FormatConfig, Limits, Mistake, Plugin, SinkKind, SourceKind, StageConfig, StageKind,
+        At, Config, FormatConfig, Limits, Mistake, Plugin, SinkKind, SourceConfig, SourceKind, StageConfig, StageKind,
         pipeline::option_values,
     },
     model::{Description, Expectations, Flows, OptionValue},
+    netlink::DumpFilter,
     pipeline::{
         executor::Shows,
         format::Format,
@@ -28,6 +29,10 @@ use crate::{
     text::clean,
     wasm::{LoadError, PluginComponent, services::NEEDED},
 };
+
+/// Why a stage that may act does not go with a recording.
+const ON_RECORDING: &str =
+    "nothing can be done to flows of a recording, which are those of another time; --dry-run prints what would be done";
 
 /// What for a file is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +114,16 @@ pub(super) fn prepare(
     let mut shows = Shows::Entries;
     let mut acts = false;
     let mut guarded = false;
+    let recorded = config.source.recording.is_some() && !config.settings.dry_run;
     for stage in &config.stages {
+        let at = match &stage.kind {
+            StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.at),
+            StageKind::Plugin(plugin) => plugin.grants.value.acts().then_some(plugin.grants.at),
+            StageKind::Match(_) => None,
+        };
+        if let Some(at) = at.filter(|_| recorded) {
+            preparation.wrong(at, ON_RECORDING);
+        }
         match &stage.kind {
             StageKind::Update(_) if config.source.kind == SourceKind::Dump && shows == Shows::Entries => {
                 shows = Shows::Reread;
@@ -433,20 +447,20 @@ fn covers(grants: &Grants, wanted: &str) -> bool {
 }
 
 /// What the classic command is told, for those who want to see it.
-pub(super) fn pushed_down(settings: &Settings, table: Table, kind: SourceKind) -> Vec<String> {
-    let plan = crate::netlink::DumpFilter::plan(&settings.selection).lines;
-    match (kind, table) {
-        (SourceKind::Dump, Table::Conntrack) => plan,
+pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
+    let plan = DumpFilter::plan(&settings.selection).lines;
+    let here = |why: &str| {
+        let what = |line: &String| line.split(": ").next().unwrap_or_default().to_string();
+        plan.iter().map(|line| format!("{}: checked here ({why})", what(line))).collect()
+    };
+    match (source.kind, source.table) {
+        _ if source.recording.is_some() => here("it is a recording"),
+        (SourceKind::Dump, Table::Conntrack) => plan.clone(),
         (SourceKind::Dump, _) => match settings.family {
             Some(_) => vec!["family: checked by the kernel".into()],
             None => Vec::new(),
         },
-        (SourceKind::Events, _) => {
-            let what = |line: String| line.split(": ").next().map(str::to_string).unwrap_or_default();
-            plan.into_iter()
-                .map(|line| format!("{}: checked here (the kernel has no filter for events)", what(line)))
-                .collect()
-        }
+        (SourceKind::Events, _) => here("the kernel has no filter for events"),
     }
 }
 
