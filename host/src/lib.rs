@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod config;
 pub mod fixture;
 pub mod model;
 pub mod netlink;

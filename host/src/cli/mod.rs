@@ -7,6 +7,7 @@ mod definition;
 mod environment;
 mod error;
 mod expectation;
+pub mod fragment;
 mod getopt;
 mod known;
 mod labels;
@@ -39,7 +40,7 @@ pub use settings::{
 };
 
 pub use plugin_command::{PluginCommand, Report};
-pub use subcommand::{Shell, Subcommand};
+pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;
@@ -78,16 +79,17 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
         }
     }
     let mut place = None;
-    let mut parser = Parser { own, environment, warnings: &mut warnings };
     let result = match arguments {
         [option, file, ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
-            let mut line = |words| parser.line(words);
-            load_file::load(program, file.as_bytes(), environment, &mut line, &mut place).map(Invocation::Load)
+            let line = |words, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
+            let file = file.as_bytes();
+            load_file::load(program, file, environment, &line, &mut warnings, &mut place).map(Invocation::Load)
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
             let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
+            let mut parser = Parser { own, environment, warnings: &mut warnings };
             parser.command(words, None).map(|settings| Invocation::Run(Box::new(settings)))
         }
     };

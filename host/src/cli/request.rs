@@ -143,6 +143,8 @@ pub struct Request {
     pub plugins: Vec<PluginSpec>,
     /// `--batch`
     pub batch: u32,
+    /// Words that are no options; the classic program takes no notice of them.
+    pub passed_over: Vec<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -182,6 +184,7 @@ impl Default for Request {
             label_map: None,
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
+            passed_over: Vec::new(),
         }
     }
 }
@@ -213,6 +216,7 @@ pub fn read(
             Found::Option { id: Id::Option(key), value } => reader.option(key, value)?,
         }
     }
+    reader.request.passed_over = reader.scanner.passed_over().to_vec();
     Ok(reader.request)
 }
 

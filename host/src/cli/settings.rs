@@ -238,7 +238,7 @@ pub enum Invocation {
     /// `-R FILE`
     Load(LoadFile),
     /// A subcommand; never under the name `conntrack`.
-    Subcommand(Subcommand),
+    Subcommand(Box<Subcommand>),
     /// Help of a subcommand: text for standard output.
     Text(String),
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
-use super::plugin_command::PluginCommand;
+use super::plugin_command::{PluginCommand, Report};
 use super::settings::Invocation;
 use crate::recording::Speed;
 
@@ -90,6 +90,10 @@ pub enum Subcommand {
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
+    /// Run the pipeline that a file describes
+    #[command(after_help = "Examples:\n  flowgate run heavy.toml\n  flowgate run heavy.toml --check\n  \
+        flowgate run heavy.toml --explain -o json")]
+    Run(RunOptions),
     /// Write plugins: make a project, test it on fixtures, inspect it, measure it
     #[command(
         after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
@@ -100,6 +104,29 @@ pub enum Subcommand {
         #[command(subcommand)]
         command: PluginCommand,
     },
+}
+
+/// What `run` is told. The comments are its help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct RunOptions {
+    /// The pipeline file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Look for mistakes, all of them, and run nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Tell what would run, and run nothing
+    #[arg(long, conflicts_with = "check")]
+    pub explain: bool,
+    /// The form of --explain
+    #[arg(short = 'o', long, requires = "explain", default_value = "text")]
+    pub output: Report,
+    /// Print what would be done to the table as command lines, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At the end tell what each component did; SIGUSR1 tells it at any time
+    #[arg(long)]
+    pub plugin_stats: bool,
 }
 
 /// A shell that command lines can be completed in.
@@ -190,7 +217,7 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     }
     let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
     Some(match Program::try_parse_from(words) {
-        Ok(program) => Ok(Invocation::Subcommand(program.subcommand)),
+        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand))),
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -247,7 +274,7 @@ mod tests {
 
     fn subcommand(line: &str) -> Subcommand {
         match read(line) {
-            Some(Ok(Invocation::Subcommand(subcommand))) => subcommand,
+            Some(Ok(Invocation::Subcommand(subcommand))) => *subcommand,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -332,6 +359,8 @@ mod tests {
         let usages: Vec<_> = synopses[1..4].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
         assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
+        let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
+        assert_eq!(synopses[4].usage, run);
         let of = |beginning: &str| {
             synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
         };

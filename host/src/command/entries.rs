@@ -15,10 +15,12 @@ use crate::{
     netlink::{Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
-        executor::{Executor, ExecutorError},
+        executor::{Executor, ExecutorError, Shows},
+        format::Format,
         run::LookBack,
         sink::Sink,
-        source, stage,
+        source,
+        stage::{self, Stage},
         stats::Board,
     },
 };
@@ -65,57 +67,79 @@ impl Job<'_> {
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
-        let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        let parts = parts::<T>(row, settings, assembly, board)?;
+        let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
+        if source.is_some() {
+            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+                report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
+            }
+            pipeline.executor = pipeline.executor.detached();
+        }
         match loading {
             Loading::No => {}
             Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
             Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
-        let failed = |error: RunError| CommandError::of_run(row, error);
-        match row.source {
-            Source::Given => {
-                let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
-                *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
-                result.map_err(failed)?;
-            }
-            _ => {
-                let mut kernel;
-                let source = match source {
-                    Some(source) => source,
-                    None => {
-                        if row.source == Source::Events {
-                            pipeline.look_back = Some(look_back::<T>(settings, stop));
-                        }
-                        kernel = sources::open::<T>(row, settings, stop, false)?;
-                        kernel.as_mut()
-                    }
-                };
-                pipeline.run(source, &mut tally).map_err(failed)?;
-            }
-        }
+        let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
+        *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
+        result?;
         if loading != Loading::No {
             return Ok(Exit::Success);
         }
-        if settings.dry_run {
-            report::banner(&format!("{} actions have been printed, none was done.", pipeline.executor.done()));
-            return Ok(Exit::Success);
+        Ok(conclude(row, settings, pipeline.executor.done(), tally.shown))
+    }
+}
+
+/// Runs a pipeline on what the row's source yields (`source` instead of the kernel, if there is one), or on the entries that
+/// are given if it yields those.
+pub(super) fn drive<'a, T: Subject>(
+    row: &Row,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    pipeline: &mut Pipeline<'a, T>,
+    source: Option<&mut (dyn source::Source + 'static)>,
+    given: Option<T>,
+    tally: &mut Tally,
+) -> Result<(), CommandError> {
+    let failed = |error: RunError| CommandError::of_run(row, error);
+    if row.source == Source::Given {
+        return pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed);
+    }
+    let mut kernel;
+    let source = match source {
+        Some(source) => source,
+        None => {
+            if row.source == Source::Events {
+                pipeline.look_back = Some(look_back::<T>(settings, stop));
+            }
+            kernel = sources::open::<T>(row, settings, stop, false)?;
+            kernel.as_mut()
         }
-        Ok(match row.summary {
-            Summary::None => Exit::Success,
-            Summary::Always(text) => {
-                report::banner(text);
-                Exit::Failure
-            }
-            Summary::Done(text) => {
-                report::banner(&format!("{} {text}", pipeline.executor.done()));
-                Exit::Success
-            }
-            Summary::Shown(text, nothing) => {
-                report::banner(&format!("{} {text}", tally.shown));
-                Exit::of(tally.shown, nothing, row.source == Source::Events)
-            }
-        })
+    };
+    pipeline.run(source, tally).map_err(failed)
+}
+
+/// Says what a row came to.
+pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) -> Exit {
+    if settings.dry_run {
+        report::banner(&format!("{done} actions have been printed, none was done."));
+        return Exit::Success;
+    }
+    match row.summary {
+        Summary::None => Exit::Success,
+        Summary::Always(text) => {
+            report::banner(text);
+            Exit::Failure
+        }
+        Summary::Done(text) => {
+            report::banner(&format!("{done} {text}"));
+            Exit::Success
+        }
+        Summary::Shown(text, nothing) => {
+            report::banner(&format!("{shown} {text}"));
+            Exit::of(shown, nothing, row.source == Source::Events)
+        }
     }
 }
 
@@ -124,14 +148,23 @@ fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack
     Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
 }
 
-/// The pipeline of a row.
-fn pipeline<'a, T: Subject>(
+/// What is joined to a pipeline.
+pub(super) struct Parts {
+    pub stages: Vec<Stage>,
+    pub format: Option<Format>,
+    /// What is shown after actions.
+    pub shows: Shows,
+    /// Whether plugins of the user may act.
+    pub guarded: bool,
+}
+
+/// The parts of a row.
+fn parts<T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
-    sink: &'a mut dyn Sink,
     board: &Board,
-) -> Result<Pipeline<'a, T>, CommandError> {
+) -> Result<Parts, CommandError> {
     let mut stages = Vec::new();
     if row.selects
         && let Some(selection) = T::selection(settings)
@@ -154,11 +187,23 @@ fn pipeline<'a, T: Subject>(
             Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
+    let guarded = settings.plugins.iter().any(|plugin| plugin.grants.acts());
+    Ok(Parts { stages, format, shows: row.shows, guarded })
+}
+
+/// Joins parts to a pipeline.
+pub(super) fn join<'a, T: Subject>(
+    parts: Parts,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &'a mut dyn Sink,
+) -> Result<Pipeline<'a, T>, CommandError> {
+    let Parts { stages, format, shows, guarded } = parts;
     let shown = format.as_ref().map_or(0, |format| format.reads());
     // What a dry run prints of an action is up to the format that it prints with.
     let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
-    let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
-    if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
+    let mut executor = Executor::new(shows, T::decoder(shown), report::line);
+    if guarded {
         executor = executor.guarded();
     }
     if settings.dry_run {

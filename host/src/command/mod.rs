@@ -16,6 +16,7 @@ pub mod plugin;
 mod record;
 mod replay;
 pub mod report;
+mod run;
 mod sources;
 mod subject;
 pub mod table;
@@ -167,6 +168,7 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
+            Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };

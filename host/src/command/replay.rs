@@ -48,7 +48,7 @@ fn command(recording: &Recording) -> (Command, Table) {
 }
 
 /// What a command wants of a recording, if that can be had.
-fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
+pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
     let command = long_name(settings.command);
     let kind = match settings.command {
         Command::List => Kind::Dump,

@@ -1,13 +1,16 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+};
 
 use tracing_subscriber::filter::LevelFilter;
 
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
-    pipeline::{RunError, source::SourceError},
+    pipeline::{RunError, sink::SinkError, source::SourceError},
     recording::RecordingError,
     wasm::{LoadError, PluginError, services::state::StateError},
 };
@@ -119,12 +122,28 @@ pub enum CommandError {
         /// What is wrong.
         error: StateError,
     },
+    /// A pipeline file cannot be read.
+    #[error("cannot read {}: {}", path.display(), strerror(source.raw_os_error().unwrap_or(0)))]
+    Pipeline {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A pipeline file makes no sense; each mistake was told before.
+    #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        mistakes: usize,
+    },
     /// Nobody reads the output any more.
     #[error("broken pipe")]
     BrokenPipe,
     /// The output cannot be written.
-    #[error("cannot write: {0}")]
-    Output(io::Error),
+    #[error(transparent)]
+    Output(SinkError),
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -162,9 +181,9 @@ pub enum CommandError {
     NotAvailable(&'static str),
 }
 
-impl From<io::Error> for CommandError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { CommandError::BrokenPipe } else { CommandError::Output(error) }
+impl From<SinkError> for CommandError {
+    fn from(error: SinkError) -> Self {
+        if error.is_broken_pipe() { CommandError::BrokenPipe } else { CommandError::Output(error) }
     }
 }
 

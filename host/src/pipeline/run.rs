@@ -11,7 +11,7 @@ use super::{
     executor::{Actionable, Executor, ExecutorError, Part},
     format::Format,
     queue::{self, Draining, Filling},
-    sink::Sink,
+    sink::{Sink, SinkError},
     source::{Datagram, Source, SourceError},
     stage::{Reason, Stage, Staged},
     table::now,
@@ -34,8 +34,8 @@ pub enum RunError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// The sink failed.
-    #[error("cannot write: {0}")]
-    Sink(io::Error),
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The executor will not go on.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -234,7 +234,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             if let Some(format) = &mut self.format {
                 let bytes = batch.render(format)?;
                 if !bytes.is_empty() {
-                    self.sink.write(&bytes).map_err(RunError::Sink)?;
+                    self.sink.write(&bytes)?;
                 }
             }
             tally.shown += batch.entries() as u64;
@@ -250,7 +250,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn settle(&mut self) -> Result<(), RunError> {
         let printed = self.executor.take_printed()?;
         if !printed.is_empty() {
-            self.sink.write(&printed).map_err(RunError::Sink)?;
+            self.sink.write(&printed)?;
         }
         match self.executor.take_failure() {
             Some(failure) => Err(failure.into()),
@@ -324,7 +324,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn write(&mut self, part: fn(&mut Format) -> Result<Vec<u8>, PluginError>) -> Result<(), RunError> {
         let Some(format) = &mut self.format else { return Ok(()) };
         let bytes = part(format)?;
-        if bytes.is_empty() { Ok(()) } else { self.sink.write(&bytes).map_err(RunError::Sink) }
+        if bytes.is_empty() { Ok(()) } else { Ok(self.sink.write(&bytes)?) }
     }
 }
 

@@ -40,6 +40,29 @@ pub struct Capabilities {
     pub action_results: bool,
 }
 
+impl Capabilities {
+    /// The names of the interfaces.
+    #[must_use]
+    pub fn interfaces(self) -> Vec<&'static str> {
+        [
+            (self.flow_stage, "flow-stage"),
+            (self.flow_selection, "flow-selection"),
+            (self.flow_template, "flow-template"),
+            (self.flow_format, "flow-format"),
+            (self.expectation_stage, "expectation-stage"),
+            (self.expectation_format, "expectation-format"),
+            (self.statistics_format, "statistics-format"),
+            (self.flow_tick, "flow-tick"),
+            (self.flow_look_back, "flow-look-back"),
+            (self.action_results, "action-results"),
+        ]
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, name)| *name)
+        .collect()
+    }
+}
+
 /// A compiled plugin, ready to be instantiated.
 pub struct PluginComponent {
     pub(super) engine: PluginEngine,

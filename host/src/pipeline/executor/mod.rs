@@ -149,6 +149,8 @@ pub struct Executor<T: Actionable> {
     guarded: bool,
     decoder: T::Decoder,
     batches: Option<Batches>,
+    /// Whether nothing is sent.
+    dry: bool,
     plan: Option<Plan<T>>,
     failure: Option<ExecutorError>,
     done: u64,
@@ -178,6 +180,7 @@ impl<T: Actionable> Executor<T> {
             guarded: false,
             decoder,
             batches: None,
+            dry: false,
             plan: None,
             failure: None,
             done: 0,
@@ -216,7 +219,14 @@ impl<T: Actionable> Executor<T> {
     /// Sends nothing: what would be done is printed.
     #[must_use]
     pub fn dry(mut self, plan: Plan<T>) -> Self {
-        self.plan = Some(plan);
+        (self.dry, self.plan) = (true, Some(plan));
+        self
+    }
+
+    /// Sends nothing: what is acted on is not the kernel's table as it is now.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.dry = true;
         self
     }
 
@@ -301,10 +311,12 @@ impl<T: Actionable> Executor<T> {
             }
         }
         let mut keep = vec![0u8; batch.rows()];
-        if let Some(plan) = &mut self.plan {
+        if self.dry {
             for Sent { index, kind, row, value } in &sent {
                 let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-                plan.add(*kind, target, values);
+                if let Some(plan) = &mut self.plan {
+                    plan.add(*kind, target, values);
+                }
                 put(&mut results, *index, result::PRINTED, 0);
                 self.done += 1;
             }
