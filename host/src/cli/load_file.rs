@@ -79,11 +79,11 @@ pub fn load(
 }
 
 /// The next lines, not too many; none at the end. What could be read comes with the reason why no more can.
-fn take(reader: &mut dyn BufRead) -> (Vec<Vec<u8>>, std::io::Result<()>) {
+fn take(mut reader: &mut dyn BufRead) -> (Vec<Vec<u8>>, std::io::Result<()>) {
     let mut texts = Vec::new();
     while texts.len() < AT_ONCE {
         let mut text = Vec::new();
-        match reader.by_ref().take(LINE).read_until(b'\n', &mut text) {
+        match Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut text) {
             Ok(0) => break,
             Ok(_) => texts.push(text),
             Err(error) => return (texts, Err(error)),
