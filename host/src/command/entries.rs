@@ -10,10 +10,18 @@ use super::{
     table::{Row, Source, Summary},
 };
 use crate::{
-    cli::Settings,
+    cli::{EventGroups, Settings},
     model::field,
     netlink::{Stop, Table as KernelTable},
-    pipeline::{Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source, stage, stats::Board},
+    pipeline::{
+        Pipeline, RunError, Tally,
+        executor::Executor,
+        resync::{self, Healed, Kinds, Resync},
+        run::LookBack,
+        sink::Sink,
+        source, stage,
+        stats::Board,
+    },
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -57,6 +65,7 @@ impl Job<'_> {
                     None => {
                         if row.source == Source::Events {
                             pipeline.look_back = Some(look_back::<T>(settings, stop));
+                            pipeline.resync = settings.resync.then(|| resync(settings, stop));
                         }
                         kernel = sources::open::<T>(row, settings, stop, false)?;
                         kernel.as_mut()
@@ -64,6 +73,9 @@ impl Job<'_> {
                 };
                 pipeline.run(source, &mut tally).map_err(failed)?;
             }
+        }
+        if let Some(resync) = &pipeline.resync {
+            tell(tally, resync.healed());
         }
         if loading {
             return Ok(Exit::Success);
@@ -93,6 +105,22 @@ impl Job<'_> {
 /// Dumps of the table for stages that look back.
 fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
     Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
+}
+
+/// What makes up for lost events.
+fn resync<'a>(settings: &Settings, stop: &Stop) -> Resync<'a> {
+    let EventGroups { new, update, destroy } = settings.events;
+    Resync::new(Box::new(sources::Flowtable::new(stop)), Kinds { new, update, destroy })
+}
+
+/// Says what was lost and made up for.
+fn tell(tally: Tally, healed: Healed) {
+    let Healed { resyncs, new, update, destroy } = healed;
+    report::banner(&format!(
+        "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \
+         {destroy} DESTROY events.",
+        tally.gaps, tally.lost
+    ));
 }
 
 /// The pipeline of a row.
@@ -127,7 +155,8 @@ fn pipeline<'a, T: Subject>(
     };
     let shown = format.as_ref().map_or(0, |format| format.reads());
     // What a dry run prints of an action is up to the format that it prints with.
-    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
+    let followed = if settings.resync { resync::READS } else { 0 };
+    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown | followed });
     let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
     if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
         executor = executor.guarded();
@@ -146,5 +175,6 @@ fn pipeline<'a, T: Subject>(
         on_gap: report::gap,
         on_warning: report::line,
         look_back: None,
+        resync: None,
     })
 }
