@@ -15,6 +15,8 @@ const STATE: u16 = 1 << 13;
 /// Whether all was said that there is to say: by NEW, or by the table itself. The first that is heard of a flow may be an UPDATE,
 /// which says only what changed.
 const WHOLE: u16 = 1 << 14;
+/// Whether it was taken from the table at the start, and the stream may have lost what it said of it since.
+const ASSUMED: u16 = 1 << 15;
 
 /// An address, most significant byte first.
 type Address = [u8; 16];
@@ -46,7 +48,7 @@ struct Said {
     labels: u32,
     /// When it was last seen alive: the number of the resync.
     seen: u32,
-    /// Bits of [`KEPT`], [`STATE`] and [`WHOLE`].
+    /// Bits of [`KEPT`], [`STATE`], [`WHOLE`] and [`ASSUMED`].
     has: u16,
     state: u8,
 }
@@ -170,13 +172,21 @@ impl Known {
         self.0.insert(*key, said);
     }
 
-    /// Takes in a row of a listing as what is known anyway.
+    /// Takes in a row of the listing at the start, of which the stream need not speak.
     pub fn assume(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) {
         match self.0.get_mut(key) {
             Some(said) => said.seen = seen,
             None => {
-                self.0.insert(*key, Said::of(flows, row, key, seen));
+                let said = Said::of(flows, row, key, seen);
+                self.0.insert(*key, Said { has: said.has | ASSUMED, ..said });
             }
+        }
+    }
+
+    /// The stream has come to where the listing at the start ended, without a gap.
+    pub fn settle(&mut self) {
+        for said in self.0.values_mut() {
+            said.has &= !ASSUMED;
         }
     }
 
@@ -184,6 +194,9 @@ impl Known {
     pub fn compare(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) -> Difference {
         let Some(said) = self.0.get_mut(key) else { return Difference::New };
         said.seen = seen;
+        if said.has & ASSUMED != 0 {
+            return Difference::New;
+        }
         let now = Said::of(flows, row, key, seen);
         let both_have_states = said.has & now.has & STATE != 0;
         // Offloaded flows are listed without their state.

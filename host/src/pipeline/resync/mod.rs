@@ -307,6 +307,9 @@ impl<'a> Resync<'a> {
         if self.part.is_some() {
             return Ok(false);
         }
+        if self.silent {
+            self.known.settle();
+        }
         self.healed.resyncs += u64::from(!self.silent);
         self.known.shrink();
         self.raw = Vec::new();
@@ -323,10 +326,8 @@ impl<'a> Resync<'a> {
                 let result = self.list(listing.as_mut(), &mut datagram, &mut part.differing);
                 self.datagram = datagram;
                 if result? {
-                    if self.silent {
-                        return Ok(None);
-                    }
-                    part.rest = Rest::Unlisted(self.known.unseen(self.number));
+                    let unlisted = if self.silent { Vec::new() } else { self.known.unseen(self.number) };
+                    part.rest = Rest::Unlisted(unlisted);
                 }
             }
             Rest::Unlisted(keys) => {
