@@ -72,6 +72,10 @@ pub(super) struct Listener {
     dropped: u32,
     /// After an overrun: how many events may still be queued from before it.
     overrun: Option<usize>,
+    /// Whether there was one before that, whose place this is.
+    due: bool,
+    /// After the stop signal: how many events may still be queued from before it.
+    ending: Option<usize>,
     /// An event of another namespace, which begins the next datagram: bytes, namespace, when it was received.
     held: Option<(Vec<u8>, Option<u32>, u64)>,
     /// Whether events are left to gather before the next look.
@@ -106,6 +110,8 @@ impl Listener {
             unlooked: 0,
             dropped: 0,
             overrun: None,
+            due: false,
+            ending: None,
             held: None,
             busy: false,
         };
@@ -133,13 +139,27 @@ impl Listener {
 
     /// Makes the receive buffer larger if it is half full.
     fn relieve(&mut self) {
-        self.unlooked = 0;
         if self.buffer < self.buffer_max
             && let Ok(memory) = self.socket.memory()
             && memory.queued > memory.limit / 2
         {
             self.grow();
         }
+    }
+
+    /// Looks now and then at how full the receive buffer is, and whether to end: what comes faster than it can be read has no
+    /// end by itself, and what was there when the signal came is shown.
+    fn look(&mut self) {
+        self.unlooked += 1;
+        if self.unlooked < LOOK {
+            return;
+        }
+        self.unlooked = 0;
+        self.relieve();
+        self.ending = match self.ending {
+            Some(left) => Some(left.saturating_sub(LOOK as usize)),
+            None => self.stop.is_stopped().then(|| self.socket.receive_buffer() / CHARGE),
+        };
     }
 
     /// How many events were dropped since this was last asked; none if the kernel does not tell.
@@ -152,7 +172,7 @@ impl Listener {
 
     /// Tells of a gap, if there is one here.
     fn gap(&mut self, datagram: &mut Datagram) -> bool {
-        let lost = if self.overrun.take().is_some() {
+        let lost = if std::mem::take(&mut self.due) || self.overrun.take().is_some() {
             self.newly_dropped()
         } else if self.reliable && self.newly_dropped().is_some_and(|dropped| dropped > 0) {
             // These are attempts: what could not be delivered is tried again.
@@ -174,7 +194,7 @@ impl Listener {
     fn fill(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         loop {
             let room = datagram.buffer.get_mut(datagram.length..).unwrap_or_default();
-            if room.len() < ROOM || self.overrun == Some(0) {
+            if room.len() < ROOM || self.due || self.overrun == Some(0) || self.ending == Some(0) {
                 return Ok(true);
             }
             let received = match self.socket.try_receive(room) {
@@ -182,7 +202,9 @@ impl Listener {
                 Ok(None) => return Ok(false),
                 Err(SocketError::Overrun) => {
                     self.grow();
-                    self.overrun.get_or_insert(self.socket.receive_buffer() / CHARGE);
+                    // What was queued before another one has been read by now.
+                    self.due = self.overrun.is_some();
+                    self.overrun = Some(self.socket.receive_buffer() / CHARGE);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -199,12 +221,9 @@ impl Listener {
             }
             datagram.namespace = received.namespace;
             take(datagram, received.length, time);
+            self.look();
             if self.pauses {
                 return Ok(true);
-            }
-            self.unlooked += 1;
-            if self.unlooked >= LOOK {
-                self.relieve();
             }
         }
     }
@@ -252,8 +271,11 @@ impl Source for Listener {
                 self.busy |= gathered;
                 return Ok(true);
             }
-            if (!more || self.overrun == Some(0)) && self.gap(datagram) {
+            if (!more || self.due || self.overrun == Some(0)) && self.gap(datagram) {
                 return Ok(true);
+            }
+            if self.ending == Some(0) {
+                return Ok(false);
             }
             if self.pauses && self.received {
                 self.received = false;

@@ -40,12 +40,7 @@ pub trait Table: Default + Sized {
     ///
     /// # Errors
     /// The batch is full.
-    fn push_gap(
-        &mut self,
-        decoder: &mut Self::Decoder,
-        received: u64,
-        lost: Option<u32>,
-    ) -> Result<(), DecodeError>;
+    fn push_gap(&mut self, decoder: &mut Self::Decoder, received: u64, lost: Option<u32>) -> Result<(), DecodeError>;
 
     /// Has `resync` take in what the rows say, and take out those that nobody asked for.
     fn follow(&mut self, resync: &mut Resync<'_>);
