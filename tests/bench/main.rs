@@ -4,6 +4,7 @@
 //! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
+mod events;
 mod measure;
 mod report;
 
@@ -102,6 +103,7 @@ fn main() {
         cases().iter().filter_map(|case| run(case, &ours, rounds)).collect::<Vec<_>>()
     });
     rows.extend(empty);
+    events::run(&ours, (flows / 2).max(1), rounds.min(3));
     report::print(&rows);
     let path = target_directory().join("bench.tsv");
     std::fs::write(&path, report::tsv(&rows)).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));

@@ -93,6 +93,27 @@ fn after_a_gap_the_table_is_offered_again() {
 }
 
 #[test]
+fn what_was_lost_is_made_up_for_before_the_table_is_offered_again() {
+    Namespace::run(|namespace| {
+        let mut listening = Listening::start("-E -b 4096 --resync", "do=nothing", "look-back", &[]);
+        listening.wait("offered 0");
+        listening.signal(Signal::SIGSTOP);
+        let flows: Vec<String> = (0..2000)
+            .map(|number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250))
+            .collect();
+        entries::load(namespace, &flows);
+        listening.signal(Signal::SIGCONT);
+        listening.wait("We have hit ENOBUFS");
+        assert!(listening.wait("look-back").contains("look-back 2"));
+        listening.wait("offered 2000");
+        let (text, _) = listening.stop();
+        let new = text.lines().filter(|line| line.contains("[NEW]"));
+        assert_eq!(new.clone().count(), 2000, "each is told once");
+        assert!(new.filter(|line| line.ends_with("[SYNTHETIC]")).count() > 1900, "{text}");
+    });
+}
+
+#[test]
 fn sigusr1_tells_what_each_plugin_did() {
     Namespace::run(|namespace| {
         let mut listening = Listening::start("-E", "do=log", "look-back", &["--plugin-stats"]);

@@ -138,6 +138,8 @@ pub enum CliError {
     JsonWithOther(&'static str),
     /// Value of `--batch`.
     BatchRows(Word),
+    /// The value of `--buffer-max` is not a number of bytes that the kernel takes.
+    BufferMax(Word),
     /// Value of `--plugin` without a file.
     PluginWithoutFile(Word),
     /// Value of `--plugin` with an option that is not `name=value`.
@@ -253,6 +255,9 @@ impl CliError {
             ),
             Self::JsonWithOther(other) => {
                 text!("cannot combine json output with ", other, " output, use one of them only")
+            }
+            Self::BufferMax(word) => {
+                text!("'", word, "' with --buffer-max option is not a number of bytes from 1 to 1073741823")
             }
             Self::BatchRows(word) => {
                 text!("unexpected value '", word, "' with --batch option, it takes a number of rows from 1 to 65536")

@@ -196,6 +196,13 @@ impl Parser<'_> {
             output: request.output,
             events: request.events.unwrap_or(EventGroups::ALL),
             buffer_size: given.contains(Key::BufferSize).then_some(request.buffer_size),
+            buffer_max: if given.contains(Key::BufferMax) {
+                Some(request.buffer_max)
+            } else {
+                (!self.own && given.contains(Key::BufferSize)).then_some(0)
+            },
+            reliable: given.contains(Key::Reliable),
+            resync: given.contains(Key::Resync),
             zero: given.contains(Key::Zero) && table == Table::Conntrack,
             label_map,
             help_protocol: help.map(|protocol| HelpProtocol {

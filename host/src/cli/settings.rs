@@ -181,6 +181,12 @@ pub struct Settings {
     pub events: EventGroups,
     /// Receive buffer of the event socket in bytes, if it is to be set; any number, also 0.
     pub buffer_size: Option<u32>,
+    /// What that buffer may grow to, if something else than usual. Called `conntrack` and given a size, it stays at that.
+    pub buffer_max: Option<u32>,
+    /// The kernel keeps what it cannot deliver to the event socket.
+    pub reliable: bool,
+    /// Lost events are made up for.
+    pub resync: bool,
     /// Counters are set to zero as they are read. Never on the tables dying and unconfirmed.
     pub zero: bool,
     /// Names of labels; present if an option needed them and the file could be read.

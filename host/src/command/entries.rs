@@ -10,13 +10,14 @@ use super::{
     table::{Row, Source, Summary},
 };
 use crate::{
-    cli::Settings,
+    cli::{EventGroups, Settings},
     model::field,
     netlink::{Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
         executor::{Executor, ExecutorError, Shows},
         format::Format,
+        resync::{self, Healed, Kinds, Resync},
         run::LookBack,
         sink::Sink,
         source,
@@ -84,6 +85,9 @@ impl Job<'_> {
         let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
         *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
         result?;
+        if let Some(resync) = &pipeline.resync {
+            tell(tally, resync.healed());
+        }
         if loading != Loading::No {
             return Ok(Exit::Success);
         }
@@ -112,6 +116,7 @@ pub(super) fn drive<'a, T: Subject>(
         None => {
             if row.source == Source::Events {
                 pipeline.look_back = Some(look_back::<T>(settings, stop));
+                pipeline.resync = settings.resync.then(|| resync(settings, stop));
             }
             kernel = sources::open::<T>(row, settings, stop, false)?;
             kernel.as_mut()
@@ -146,6 +151,22 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
 /// Dumps of the table for stages that look back.
 fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
     Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
+}
+
+/// What makes up for lost events.
+fn resync<'a>(settings: &Settings, stop: &Stop) -> Resync<'a> {
+    let EventGroups { new, update, destroy } = settings.events;
+    Resync::new(Box::new(sources::Flowtable::new(stop)), Kinds { new, update, destroy })
+}
+
+/// Says what was lost and made up for.
+fn tell(tally: Tally, healed: Healed) {
+    let Healed { resyncs, new, update, destroy } = healed;
+    report::banner(&format!(
+        "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \
+         {destroy} DESTROY events.",
+        tally.gaps, tally.lost
+    ));
 }
 
 /// What is joined to a pipeline.
@@ -201,7 +222,8 @@ pub(super) fn join<'a, T: Subject>(
     let Parts { stages, format, shows, guarded } = parts;
     let shown = format.as_ref().map_or(0, |format| format.reads());
     // What a dry run prints of an action is up to the format that it prints with.
-    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
+    let followed = if settings.resync { resync::READS } else { 0 };
+    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown | followed });
     let mut executor = Executor::new(shows, T::decoder(shown), report::line);
     if guarded {
         executor = executor.guarded();
@@ -220,5 +242,6 @@ pub(super) fn join<'a, T: Subject>(
         on_gap: report::gap,
         on_warning: report::line,
         look_back: None,
+        resync: None,
     })
 }

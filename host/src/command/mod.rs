@@ -9,6 +9,7 @@
 mod assemble;
 mod completions;
 mod entries;
+mod listener;
 mod load;
 mod man;
 mod outputs;

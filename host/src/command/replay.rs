@@ -55,6 +55,9 @@ pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wante
         Command::Events => Kind::Events,
         _ => return Err(CommandError::NotInRecording { what: "replay", command }),
     };
+    if settings.resync {
+        return Err(CommandError::ResyncInRecording);
+    }
     if settings.zero {
         return Err(CommandError::ZeroInReplay);
     }

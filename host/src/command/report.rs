@@ -173,6 +173,11 @@ pub enum CommandError {
     /// An option that acts on the kernel's counters.
     #[error("-z sets the kernel's counters to zero, and a replay does not touch the kernel; leave it out")]
     ZeroInReplay,
+    /// An option that needs the kernel at hand.
+    #[error(
+        "--resync makes up for lost events from the kernel's table as it is at that time, which is in no recording; leave it out"
+    )]
+    ResyncInRecording,
     /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
     #[error("{0}")]
     RecordingOutput(&'static str),

@@ -6,6 +6,7 @@
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
 //! * [`mod@format`] turns batches into bytes, [`sink`] takes these away.
+//! * [`resync`] makes up for lost events.
 //! * [`run`] joins them.
 
 mod actionable;
@@ -16,6 +17,7 @@ pub mod format;
 pub mod grants;
 pub mod programs;
 mod queue;
+pub mod resync;
 pub mod run;
 pub mod sink;
 pub mod source;
