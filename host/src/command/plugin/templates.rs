@@ -103,11 +103,9 @@ mod tests {
                 assert!(!files.is_empty(), "{path}: {line}");
             }
         }
-        for language in ["c", "zig"] {
+        for (language, view) in [("c", "flowgate.h"), ("zig", "flowgate.zig")] {
             let files = project(language, &[]);
-            for needed in
-                ["stage.h", "stage.c", "stage_component_type.o", &format!("flowgate.{}", &language.replace('c', "h"))]
-            {
+            for needed in ["stage.h", "stage.c", "stage_component_type.o", view] {
                 assert!(files.iter().any(|file| file.path == format!("vendor/{needed}")), "{language}: {needed}");
             }
         }
