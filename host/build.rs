@@ -13,6 +13,16 @@ mod config;
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
 const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "pass"];
 
+/// What projects in other languages than Rust have in common with the examples: name of the part, and file.
+const VIEWS: &[(&str, &str)] = &[
+    ("c-view", "examples/c/flowgate.h"),
+    ("javascript-view", "examples/javascript/flowgate.js"),
+    ("python-view", "examples/python/flowgate.py"),
+    ("zig-view", "examples/zig/flowgate.zig"),
+    ("python-tools", "examples/python/requirements.txt"),
+    ("zig-tools", "examples/zig/requirements.txt"),
+];
+
 const TARGET: &str = "wasm32-unknown-unknown";
 
 type Failure = Box<dyn std::error::Error>;
@@ -20,7 +30,8 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for input in ["plugins", "wit", "Cargo.lock"] {
+    let views = VIEWS.iter().map(|(_, path)| *path);
+    for input in ["plugins", "wit", "Cargo.lock"].into_iter().chain(views) {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     for input in ["build.rs", "src/wasm/config.rs", "templates"] {
@@ -63,9 +74,31 @@ fn templates(root: &Path, out: &Path) -> Result<(), Failure> {
     for (part, directory) in [("wit", "wit"), ("sdk", "plugins/sdk/src"), ("names", "plugins/names/src")] {
         embed(&root.join(directory), &format!("{part}/"), &mut text)?;
     }
-    let build = root.join("plugins/sdk/build.rs").canonicalize()?.display().to_string();
-    text.push_str(&format!("    (\"sdk-build/build.rs\", include_bytes!({build:?})),\n];\n"));
+    let bindings = out.join("bindings");
+    write_bindings(&root.join("wit"), &bindings)?;
+    embed(&bindings, "bindings/", &mut text)?;
+    for (part, file) in VIEWS.iter().chain(&[("sdk-build", "plugins/sdk/build.rs")]) {
+        let whole = root.join(file).canonicalize()?;
+        let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let whole = whole.display().to_string();
+        text.push_str(&format!("    ({:?}, include_bytes!({whole:?})),\n", format!("{part}/{name}")));
+    }
+    text.push_str("];\n");
     fs::write(out.join("templates.rs"), text)?;
+    Ok(())
+}
+
+/// Writes the C bindings of the world `stage`, so that projects in C and Zig need no generator.
+fn write_bindings(wit: &Path, directory: &Path) -> Result<(), Failure> {
+    let mut resolve = wit_bindgen_core::wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(wit)?;
+    let world = resolve.packages[package].worlds.get("stage").copied().ok_or("the package has no world `stage`")?;
+    let mut files = wit_bindgen_core::Files::default();
+    wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
+    fs::create_dir_all(directory)?;
+    for (name, content) in files.iter() {
+        fs::write(directory.join(name), content)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{directory, flowgate, root};
+use super::{directory, flowgate, root, text};
 
 /// Runs make in the project, with this flowgate.
 fn make(project: &Path, target: &str) -> (bool, String) {
@@ -61,6 +61,53 @@ fn a_new_project_passes_its_tests_and_the_tutorial_holds() {
         let (good, said) = make(&project, target);
         assert!(good, "{target}: {said}");
     }
+}
+
+/// A project in a language whose tools come from a package registry. The virtual environment is the one of the examples,
+/// which the project completes if something is missing there.
+fn builds_and_passes(language: &str) {
+    let place = directory(&format!("new-{language}"));
+    flowgate(&place, &["plugin", "new", "see-dns", "--lang", language]).stdout(0);
+    let project = place.join("see-dns");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("tmp lies in the build directory");
+    let venv = format!("VENV={}", text(&target.join("venv")));
+    let make = |goal: &str| {
+        let output = Command::new("make")
+            .args([goal, &venv])
+            .current_dir(&project)
+            .env("FLOWGATE", env!("CARGO_BIN_EXE_flowgate"))
+            .env("XDG_CACHE_HOME", project.join(".cache"))
+            .env("ZIG_GLOBAL_CACHE_DIR", target.join("zig-global-cache"))
+            .env_remove("ZIG_LOCAL_CACHE_DIR")
+            .env_remove("MAKEFLAGS")
+            .output()
+            .expect("make runs");
+        (
+            output.status.success(),
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        )
+    };
+    let (good, said) = make("test");
+    assert!(good && said.contains("3 passed, 0 failed"), "{language}: {said}");
+    // Built once, it is not built again.
+    let (good, said) = make("all");
+    assert!(good && said.contains("Nothing to be done"), "{language}: {said}");
+    // It is found by itself as well; what was compiled for the first test is still there.
+    let outcome = flowgate(&project, &["plugin", "test"]);
+    assert!(outcome.stdout(0).contains("3 passed, 0 failed"), "{language}: {}", outcome.stdout);
+}
+
+#[test]
+fn a_new_project_in_c_zig_or_python_passes_its_tests() {
+    // One behind the other: all complete the same virtual environment.
+    builds_and_passes("c");
+    builds_and_passes("zig");
+    builds_and_passes("python");
+}
+
+#[test]
+fn a_new_project_in_javascript_passes_its_tests() {
+    builds_and_passes("javascript");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub enum PluginCommand {
         after_help = "The project has a small filter that works, a fixture with flows, a test, a Makefile, a README and a \
         workflow for continuous\nintegration. Change the filter, and `make test` says what the change does.\n\n\
         Examples:\n  flowgate plugin new heavy-talkers\n  cd heavy-talkers && make test\n  \
-        flowgate plugin new no-telnet --lang rust --dir ~/plugins/no-telnet"
+        flowgate plugin new no-telnet --lang python --dir ~/plugins/no-telnet"
     )]
     New {
         /// The plugin's name: small letters, digits and hyphens
