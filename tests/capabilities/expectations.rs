@@ -24,7 +24,8 @@ fn count() -> usize {
 #[test]
 fn annotating_and_dropping() {
     with_expectations(|| {
-        for (output, note) in [("extended", " seen="), ("xml", "<annotation "), ("json", "\"annotations\":{\"seen\":")] {
+        for (output, note) in [("extended", " seen="), ("xml", "<annotation "), ("json", "\"annotations\":{\"seen\":")]
+        {
             let outcome = run(&format!("-L expect -o {output}"), "do=annotate", "");
             assert_eq!(outcome.text().matches(note).count(), 2, "{output}: {}{}", outcome.text(), outcome.errors());
         }

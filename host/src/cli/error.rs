@@ -153,6 +153,8 @@ pub enum CliError {
     PluginQuote(Word),
     /// Value of `--plugin` with an option that is not UTF-8.
     PluginText(Word),
+    /// `--dry-run` with a file that empties the table.
+    DryFlush,
     /// `--grant` or `--on-error` before any `--plugin`.
     WithoutPlugin(&'static str),
     /// Value of `--grant`, and what is wrong with it.
@@ -276,6 +278,7 @@ impl CliError {
                 text!("no closing '\"' in '", word, "' with --plugin option; a quote inside a value is written \\\"")
             }
             Self::Subcommand(text) => text!(text.as_str()),
+            Self::DryFlush => text!("--dry-run cannot print what -F would do; take that line out of the file"),
             Self::WithoutPlugin(option) => {
                 text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
             }

@@ -80,11 +80,13 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     }
     let mut place = None;
     let result = match arguments {
-        [option, file, ..] if option == "-R" || option == "--load-file" => {
+        [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
             let line = |words, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
             let file = file.as_bytes();
-            load_file::load(program, file, environment, &line, &mut warnings, &mut place).map(Invocation::Load)
+            let dry = own && rest.iter().any(|word| word == "--dry-run");
+            let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
+            loaded.and_then(|file| if dry { dry_run(file) } else { Ok(file) }).map(Invocation::Load)
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
@@ -95,6 +97,17 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     };
     let place = place.filter(|_| own && result.is_err());
     Parsed { warnings, result, place }
+}
+
+/// `--dry-run` behind a file: for all of its lines. What cannot be printed instead of being done is refused.
+fn dry_run(mut file: LoadFile) -> Result<LoadFile, CliError> {
+    for command in &mut file.commands {
+        if command.settings.command == Command::Flush {
+            return Err(CliError::DryFlush);
+        }
+        command.settings.dry_run = true;
+    }
+    Ok(file)
 }
 
 /// Reads a classic command line that stands behind a subcommand: without command it is about `command`.

@@ -8,7 +8,8 @@ use std::{
 use crate::{
     Expectation, ExpectationOutcome, Expectations, Key, action,
     bindings::flowgate::conntrack::{action::Actions, columns::Annotations},
-    expectation_field, values::put_tuple,
+    expectation_field,
+    values::put_tuple,
 };
 
 /// An expectation that is to be made: the flow that is expected, and the one that leads to it, which must have a helper.
