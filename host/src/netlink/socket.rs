@@ -245,6 +245,14 @@ impl Socket {
         sys::memory(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
     }
 
+    /// How many datagrams were lost so far because the receive buffer was full.
+    ///
+    /// # Errors
+    /// As [`Socket::memory`].
+    pub fn dropped(&self) -> Result<u32, SocketError> {
+        Ok(self.memory()?.dropped)
+    }
+
     /// Has the kernel answer on this socket behind everything that is queued on it now, and so behind every event that it
     /// has sent: the sequence number of the answer, which is an [`NLMSG_ERROR`] without error.
     ///

@@ -233,7 +233,7 @@ impl Plain {
                 page.byte(b' ');
             }
         }
-        if flow.synthetic() {
+        if flow.event() != event::NONE && flow.synthetic() {
             page.text(b"[SYNTHETIC] ");
         }
         annotations(&mut page, flow.annotations());

@@ -71,6 +71,8 @@ pub struct Healed {
 enum Rest {
     /// What a listing still has.
     Listing(Box<dyn Source>),
+    /// The listing is over; what it did not have is known when the mark behind it has come by.
+    Listed,
     /// Flows that it did not have.
     Unlisted(Vec<Key>),
 }
@@ -319,15 +321,20 @@ impl<'a> Resync<'a> {
     fn next_part(&mut self, rest: Rest) -> Result<Option<Part>, SourceError> {
         self.raw.clear();
         self.untouched.clear();
+        let rest = match rest {
+            Rest::Listed if self.silent => Rest::Unlisted(Vec::new()),
+            Rest::Listed => Rest::Unlisted(self.known.unseen(self.number)),
+            rest => rest,
+        };
         let mut part = Part { mark: 0, rest, differing: Vec::new(), gone: Vec::new() };
         match &mut part.rest {
+            Rest::Listed => {}
             Rest::Listing(listing) => {
                 let mut datagram = std::mem::take(&mut self.datagram);
                 let result = self.list(listing.as_mut(), &mut datagram, &mut part.differing);
                 self.datagram = datagram;
                 if result? {
-                    let unlisted = if self.silent { Vec::new() } else { self.known.unseen(self.number) };
-                    part.rest = Rest::Unlisted(unlisted);
+                    part.rest = Rest::Listed;
                 }
             }
             Rest::Unlisted(keys) => {
