@@ -261,7 +261,7 @@ fn every_option_and_optional_field() {
     assert_eq!(
         line(&["timestamp"], event),
         format!("[1795480170.500042]\t    [NEW] {plain_line}")
-            .replace(" country", " [USERSPACE] portid=77 progname=conntrack country")
+            .replace(" country", " [USERSPACE] portid=77 progname=conntrack [SYNTHETIC] country")
     );
 }
 
