@@ -395,8 +395,7 @@ fn the_hosts_memory_stays_within_the_caps() {
     const MOST: u64 = (64 + 2 * 32 + 64) << 20;
     let hostile = plugins::built("hostile");
     Namespace::run(|namespace| {
-        let flows: Vec<String> =
-            (0..40).map(|host| format!("-I -t 600 -p 50 -s 10.0.0.{host} -d 10.1.0.1")).collect();
+        let flows: Vec<String> = (0..40).map(|host| format!("-I -t 600 -p 50 -s 10.0.0.{host} -d 10.1.0.1")).collect();
         entries::load(namespace, &flows);
         let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
         for what in ["memory", "output", "amplify", "action-flood", "log-flood", "strange-table"] {
