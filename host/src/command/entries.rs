@@ -69,9 +69,10 @@ impl Job<'_> {
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
+        let guarded = parts.guarded;
         let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
         if source.is_some() {
-            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+            if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
             }
             pipeline.executor = pipeline.executor.detached();
