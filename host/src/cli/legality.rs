@@ -100,6 +100,9 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
             return Err(CliError::MaskAlone { mask: "mask-dst", address: "dst" });
         }
     }
+    if given.contains(Key::AllNetns) && request.plugins.iter().any(|plugin| plugin.grants.acts()) {
+        return Err(CliError::AllNetnsWithGrant);
+    }
     let status = request.status;
     if command == Command::Delete && given.contains(Key::Status) && status.set | status.clear == 0 && !status.unset {
         return Err(CliError::StatusSelectsAll(request.status_text.clone()));

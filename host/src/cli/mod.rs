@@ -69,10 +69,13 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     let mut place = None;
     let mut parser = Parser { own, environment, warnings: &mut warnings };
     let result = match arguments {
-        [option, file, ..] if option == "-R" || option == "--load-file" => {
+        [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
             let mut line = |words| parser.line(words);
-            load_file::load(program, file.as_bytes(), environment, &mut line, &mut place).map(Invocation::Load)
+            load_file::load(program, file.as_bytes(), environment, &mut line, &mut place).and_then(|file| {
+                place = None;
+                parser.behind_file(file, rest).map(Invocation::Load)
+            })
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
@@ -101,6 +104,11 @@ pub fn parse_classic(
     Parser { own, environment, warnings }.command(words, Some(command)).map(Box::new)
 }
 
+/// Options that stand behind the file of `-R` and hold for all of its lines.
+const FOR_ALL_LINES: [(Key, &str); 3] = [(Key::Netns, "netns"), (Key::Explain, "explain"), (Key::DryRun, "dry-run")];
+/// Those of them that no line has for itself.
+const NOT_IN_LINES: [(Key, &str); 2] = [(Key::Netns, "netns"), (Key::Explain, "explain")];
+
 struct Parser<'a> {
     own: bool,
     environment: &'a dyn Environment,
@@ -119,9 +127,44 @@ impl Parser<'_> {
         Ok(self.settings(&request, command, map, labels))
     }
 
+    /// Applies what stands behind the file of `-R`. The classic program ignores it; flowgate's own options that hold for all
+    /// lines are heeded, and if there is one of them, nothing else may stand there.
+    fn behind_file(&mut self, mut file: LoadFile, rest: &[OsString]) -> Result<LoadFile, CliError> {
+        let heeded = |word: &OsString| {
+            let word = word.as_bytes();
+            FOR_ALL_LINES.iter().any(|(_, name)| {
+                word.strip_prefix(b"--")
+                    .and_then(|word| word.strip_prefix(name.as_bytes()))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+            })
+        };
+        if !self.own || !rest.iter().any(heeded) {
+            return Ok(file);
+        }
+        let words = std::iter::once(OsString::new()).chain(rest.iter().cloned()).map(OsString::into_vec).collect();
+        let request = request::read(words, true, self.environment, self.warnings)?;
+        if request.command.is_some() {
+            return Err(CliError::CommandsCombined);
+        }
+        let allowed = |key: Key| FOR_ALL_LINES.iter().any(|(allowed, _)| *allowed == key);
+        if let Some(spec) = options::OPTIONS.iter().find(|spec| request.given.contains(spec.key) && !allowed(spec.key))
+        {
+            return Err(CliError::Illegal(spec.name()));
+        }
+        for settings in &mut file.commands {
+            settings.netns = request.netns.clone().map(OsString::from_vec);
+            settings.explain = request.given.contains(Key::Explain);
+            settings.dry_run |= request.given.contains(Key::DryRun);
+        }
+        Ok(file)
+    }
+
     /// A line of a load file: none without command and options.
     fn line(&mut self, words: Vec<Vec<u8>>) -> Result<Option<Settings>, CliError> {
         let request = request::read(words, self.own, self.environment, self.warnings)?;
+        if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
+            return Err(CliError::NotInLine(name));
+        }
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
         Ok(request.command.map(|command| self.settings(&request, command, map, labels)))
@@ -194,6 +237,9 @@ impl Parser<'_> {
             batch: request.batch,
             dry_run: given.contains(Key::DryRun),
             stats: given.contains(Key::Stats),
+            netns: request.netns.clone().map(OsString::from_vec),
+            all_netns: given.contains(Key::AllNetns),
+            explain: given.contains(Key::Explain),
         }
     }
 }

@@ -79,6 +79,12 @@ pub enum Key {
     DryRun,
     /// `--plugin-stats`
     Stats,
+    /// `--netns`
+    Netns,
+    /// `--all-netns`
+    AllNetns,
+    /// `--explain`
+    Explain,
 }
 
 /// A set of options.
@@ -256,7 +262,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 36] = [
+pub const OPTIONS: [OptionSpec; 39] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -329,6 +335,12 @@ pub const OPTIONS: [OptionSpec; 36] = [
         "print what would be done to the table as command lines, and do nothing"),
     option!(Stats, None, ["plugin-stats"], None, "", "o.ooo.o..o..o.", Flowgate,
         "at the end tell what each component did; SIGUSR1 tells it at any time"),
+    option!(Netns, None, ["netns"], Required, "name|pid|path", "oooooooooooooo", Flowgate,
+        "work in this network namespace; with -R it stands behind the file, and holds for all lines"),
+    option!(AllNetns, None, ["all-netns"], None, "", "......o.......", Flowgate,
+        "show the events of all network namespaces that have an id here (ip netns set NAME auto gives them one)"),
+    option!(Explain, None, ["explain"], None, "", "ooooooo.oooooo", Flowgate,
+        "print what would be asked of the kernel and of components, and do nothing; with -o json as one JSON object"),
 ];
 
 #[cfg(test)]

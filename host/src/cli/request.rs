@@ -143,6 +143,8 @@ pub struct Request {
     pub plugins: Vec<PluginSpec>,
     /// `--batch`
     pub batch: u32,
+    /// `--netns`
+    pub netns: Option<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -182,6 +184,7 @@ impl Default for Request {
             label_map: None,
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
+            netns: None,
         }
     }
 }
@@ -310,7 +313,9 @@ impl Reader<'_> {
             Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
             Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
             // That they were given is all there is to know.
-            Key::DryRun | Key::Stats => {}
+            Key::DryRun | Key::Stats | Key::AllNetns | Key::Explain => {}
+            Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
+            Key::Netns => self.request.netns = Some(value.to_vec()),
             Key::Batch => self.request.batch = batch(value)?,
         }
         self.request.given.insert(key);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::Settings,
     model::field,
-    netlink::{Stop, Table as KernelTable},
+    netlink::{Namespace, Stop, Table as KernelTable},
     pipeline::{Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source, stage, stats::Board},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Job<'a> {
     pub row: &'a Row,
     pub settings: &'a Settings,
+    /// The network namespace to work in; none for that of the process.
+    pub namespace: Option<&'a Namespace>,
     pub assembly: &'a Assembly,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
@@ -29,6 +31,8 @@ pub(super) struct Job<'a> {
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
     pub loading: bool,
+    /// Whether the program is called by a name of its own, and not `conntrack`.
+    pub own: bool,
     /// Set to how many actions were done, also when the job fails.
     pub done: &'a mut u64,
 }
@@ -37,12 +41,14 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
+        let Job { row, settings, namespace, assembly, stop, sink, board, source, loading, own, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        pipeline.executor = pipeline.executor.within(namespace);
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
         let mut tally = Tally::default();
+        let live = source.is_none() && row.source == Source::Events;
         let failed = |error: RunError| CommandError::of_run(row, error);
         match row.source {
             Source::Given => {
@@ -56,9 +62,9 @@ impl Job<'_> {
                     Some(source) => source,
                     None => {
                         if row.source == Source::Events {
-                            pipeline.look_back = Some(look_back::<T>(settings, stop));
+                            pipeline.look_back = Some(look_back::<T>(settings, namespace, stop));
                         }
-                        kernel = sources::open::<T>(row, settings, stop, false)?;
+                        kernel = sources::open::<T>(row, settings, namespace, stop, false)?;
                         kernel.as_mut()
                     }
                 };
@@ -84,6 +90,9 @@ impl Job<'_> {
             }
             Summary::Shown(text, nothing) => {
                 report::banner(&format!("{} {text}", tally.shown));
+                if live && own && tally.messages == 0 {
+                    report::line("The kernel sent no event at all; `flowgate doctor` tells whether it would.");
+                }
                 Exit::of(tally.shown, nothing, row.source == Source::Events)
             }
         })
@@ -91,8 +100,8 @@ impl Job<'_> {
 }
 
 /// Dumps of the table for stages that look back.
-fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
-    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
+fn look_back<'a, T: Subject>(settings: &'a Settings, namespace: Option<&'a Namespace>, stop: &'a Stop) -> LookBack<'a> {
+    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, namespace, stop))
 }
 
 /// The pipeline of a row.

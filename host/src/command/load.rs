@@ -21,7 +21,7 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
     let at = |index: usize| file.lines.get(index).map(|&line| Place { file: file.name.clone(), line });
     while let Some((index, settings)) = commands.next() {
         *place = at(index);
-        if !matches!(settings.command, Command::Create | Command::Add) {
+        if settings.explain || !matches!(settings.command, Command::Create | Command::Add) {
             context.command(settings, true)?;
             continue;
         }
@@ -34,6 +34,7 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
         }
         let Some(row) = table::row(settings.command, settings.table) else { continue };
         let assembly = context.assembly(settings)?;
+        let namespace = context.namespace(settings)?;
         let mut done = 0;
         let job = Job {
             row,
@@ -42,8 +43,10 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
             stop: context.stop,
             sink: &mut *context.sink,
             board: context.board,
+            namespace: namespace.as_ref(),
             source: None,
             loading: true,
+            own: false,
             done: &mut done,
         };
         let result = job.run::<Flows>(Some(given));

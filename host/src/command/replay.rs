@@ -55,6 +55,9 @@ fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandE
         Command::Events => Kind::Events,
         _ => return Err(CommandError::NotInRecording { what: "replay", command }),
     };
+    if settings.netns.is_some() || settings.all_netns {
+        return Err(CommandError::NetnsInReplay);
+    }
     if settings.zero {
         return Err(CommandError::ZeroInReplay);
     }

@@ -8,11 +8,14 @@ use super::{
 };
 use crate::{
     cli::{Settings, Table},
-    netlink::{Dump, DumpError, Options, Request, Socket, SocketError, Stop, Table as KernelTable, Woken},
+    netlink::{
+        Dump, DumpError, Namespace, Options, Request, Socket, SocketError, Stop, Table as KernelTable, Woken, namespace,
+    },
     pipeline::{
         source::{Datagram, Source, SourceError},
         table::now,
     },
+    text::clean,
 };
 
 /// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
@@ -23,17 +26,18 @@ const EVENT_BUFFER: usize = 8 << 20;
 pub(super) fn open<T: Subject>(
     row: &Row,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     stop: &Stop,
     pauses: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
-        let events = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
+        let events = KernelEvents::open(row, T::groups(settings), settings, namespace, stop)?;
         return Ok(Box::new(KernelEvents { pauses, ..events }));
     }
     let request = request::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
-    let socket = Socket::open(&Options::default()).map_err(refused)?;
-    if row.source == table::Source::Dump(KernelTable::Flows) && no_flows() {
+    let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
+    if row.source == table::Source::Dump(KernelTable::Flows) && no_flows(namespace) {
         return Ok(Box::new(Nothing));
     }
     let dump = Dump::start(socket, &request).map_err(refused)?;
@@ -44,10 +48,11 @@ pub(super) fn open<T: Subject>(
 pub(super) fn table<T: Subject>(
     table: KernelTable,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     stop: &Stop,
 ) -> Result<Box<dyn Source>, SourceError> {
     let request = Request::dump(table, &T::filter(settings, table));
-    let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
+    let dump = Dump::start(Socket::open(&Options::within(namespace))?, &request)?;
     Ok(Box::new(KernelDump::new(dump, stop)))
 }
 
@@ -76,10 +81,10 @@ impl Source for Nothing {
     }
 }
 
-/// Whether the kernel says that this namespace has no flows. A dump walks the hash table of the whole machine to find that
+/// Whether the kernel says that a namespace has no flows. A dump walks the hash table of the whole machine to find that
 /// out, 0.14 us for every bucket; the counter is there at once. If it cannot be had, the dump says why.
-fn no_flows() -> bool {
-    tables::flow_count().is_ok_and(|count| count == 0)
+fn no_flows(namespace: Option<&Namespace>) -> bool {
+    tables::flow_count(namespace).is_ok_and(|count| count == 0)
 }
 
 /// A dump of the kernel, or the answer to a lookup.
@@ -112,6 +117,7 @@ impl Source for KernelDump {
 struct KernelEvents {
     socket: Socket,
     stop: Stop,
+    namespace: Option<Namespace>,
     /// Whether it says where it found nothing more.
     pauses: bool,
     /// Whether something was received since it said so.
@@ -119,25 +125,54 @@ struct KernelEvents {
 }
 
 impl KernelEvents {
-    /// Joins the groups. `buffer`: what the user wants the receive buffer to be; he is told what it came to.
-    fn open(row: &Row, groups: u32, buffer: Option<u32>, stop: &Stop) -> Result<Self, CommandError> {
+    /// Joins the groups. Whoever sets the receive buffer is told what it came to.
+    fn open(
+        row: &Row,
+        groups: u32,
+        settings: &Settings,
+        namespace: Option<&Namespace>,
+        stop: &Stop,
+    ) -> Result<Self, CommandError> {
+        let buffer = settings.buffer_size;
         let wanted = buffer.map_or(EVENT_BUFFER, |bytes| bytes as usize);
-        let options = Options { groups, receive_buffer: Some(wanted), ..Options::default() };
+        let all_namespaces = settings.all_netns;
+        let options = Options { groups, receive_buffer: Some(wanted), all_namespaces, ..Options::within(namespace) };
         let socket = Socket::open(&options).map_err(|error| {
             if row.table == Table::Expect {
-                return CommandError::EventHandler;
+                return CommandError::EventHandler { errno: error.errno() };
             }
             let step = if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
             report::line(&format!("{step}: {}", report::strerror(error.errno())));
-            CommandError::EventSocket
+            if matches!(error, SocketError::Option { option: "NETLINK_LISTEN_ALL_NSID", .. }) {
+                report::line("--all-netns takes the capability CAP_NET_BROADCAST");
+            }
+            CommandError::EventSocket { errno: error.errno() }
         })?;
+        if all_namespaces {
+            tell_silent(namespace);
+        }
         if buffer.is_some() {
             report::line(&format!(
                 "NOTICE: Netlink socket buffer size has been set to {} bytes.",
                 socket.receive_buffer()
             ));
         }
-        Ok(KernelEvents { socket, stop: stop.clone(), pauses: false, received: false })
+        Ok(KernelEvents { socket, stop: stop.clone(), namespace: namespace.cloned(), pauses: false, received: false })
+    }
+}
+
+/// Names the namespaces whose events do not arrive: those without an id in the listener's.
+fn tell_silent(home: Option<&Namespace>) {
+    let neighbours = match namespace::neighbours(home) {
+        Ok(neighbours) => neighbours,
+        Err(error) => return report::line(&format!("WARNING: {error}.")),
+    };
+    for silent in neighbours.iter().filter(|neighbour| !neighbour.own && neighbour.id.is_none()) {
+        let name = clean(silent.namespace.name());
+        report::line(&format!(
+            "WARNING: the network namespace {name} has no id here, so that its events do not arrive; \
+             `ip netns set {name} auto` gives it one."
+        ));
     }
 }
 
@@ -177,5 +212,9 @@ impl Source for KernelEvents {
 
     fn live(&self) -> bool {
         true
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 }

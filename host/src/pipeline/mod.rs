@@ -14,6 +14,7 @@ mod context;
 pub mod executor;
 pub mod format;
 pub mod grants;
+pub mod namespaces;
 pub mod programs;
 mod queue;
 pub mod run;

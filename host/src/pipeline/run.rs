@@ -49,7 +49,9 @@ pub enum RunError {
 pub struct Tally {
     /// Rows that reached the format.
     pub shown: u64,
-    /// Messages of the kernel that could not be read.
+    /// Messages of the kernel.
+    pub messages: u64,
+    /// Those of them that could not be read.
     pub malformed: u64,
 }
 
@@ -199,6 +201,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         let arrival = datagram.arrival(context.events());
         for message in Messages::new(datagram.bytes()) {
+            tally.messages += 1;
             let pushed = message
                 .map_err(Malformed::from)
                 .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));

@@ -1,7 +1,7 @@
 //! Sources: where datagrams come from.
 
 use crate::{
-    netlink::{SocketError, decode::Arrival},
+    netlink::{Namespace, SocketError, decode::Arrival},
     recording::RecordingError,
 };
 
@@ -52,6 +52,8 @@ pub struct Datagram {
     /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
     /// here on.
     pub programs: Vec<(u32, Vec<u8>)>,
+    /// The name of the namespace with the id `namespace`, where the source knows it ([`Source::recorded`]).
+    pub namespace_name: Option<Vec<u8>>,
 }
 
 impl Datagram {
@@ -66,6 +68,7 @@ impl Datagram {
             gap: false,
             pause: false,
             programs: Vec::new(),
+            namespace_name: None,
         }
     }
 
@@ -73,6 +76,7 @@ impl Datagram {
     pub fn begin(&mut self) {
         (self.length, self.received, self.namespace, self.gap, self.pause) = (0, 0, None, false, false);
         self.programs.clear();
+        self.namespace_name = None;
     }
 
     /// How its messages came, for the decoder.
@@ -111,5 +115,10 @@ pub trait Source: Send {
     /// goes: then it makes the same of them every time.
     fn recorded(&self) -> bool {
         false
+    }
+
+    /// The network namespace that it receives in, where it is not that of the process.
+    fn namespace(&self) -> Option<&Namespace> {
+        None
     }
 }

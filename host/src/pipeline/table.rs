@@ -42,7 +42,7 @@ pub trait Table: Default + Sized {
     /// The batch is full.
     fn push_gap(&mut self, decoder: &mut Self::Decoder, received: u64) -> Result<(), DecodeError>;
 
-    /// Adds the names of the programs that caused events.
+    /// Adds the names of the programs that caused events, and of the network namespaces of events.
     fn name_programs(&mut self, programs: &mut Programs);
 
     /// What the format puts before everything.
@@ -105,7 +105,12 @@ impl Table for Flows {
     fn name_programs(&mut self, programs: &mut Programs) {
         let Some(events) = &mut self.events else { return };
         for (row, (&port, has)) in events.port_id.iter().zip(&mut self.has).enumerate() {
-            if let Some(name) = programs.name(port) {
+            let namespace = if *has & field::NAMESPACE != 0 { events.namespace_id.get(row).copied() } else { None };
+            if let Some(name) = namespace.and_then(|id| programs.namespaces.name(id)) {
+                batch::push_sparse(&mut events.namespace_name, row, name);
+                *has |= field::NAMESPACE_NAME;
+            }
+            if let Some(name) = programs.name(namespace, port) {
                 batch::push_sparse(&mut events.program, row, name);
                 *has |= field::PROGRAM;
             }
@@ -162,7 +167,7 @@ impl Table for Expectations {
 
     fn name_programs(&mut self, programs: &mut Programs) {
         for (row, (&port, has)) in self.port_id.iter().zip(&mut self.has).enumerate() {
-            if let Some(name) = programs.name(port) {
+            if let Some(name) = programs.name(None, port) {
                 batch::push_sparse(&mut self.program, row, name);
                 *has |= expectation_field::PROGRAM;
             }

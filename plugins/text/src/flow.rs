@@ -69,6 +69,7 @@ const RARE: u64 = field::SECMARK
     | field::HELPER
     | field::LABELS
     | field::PORT_ID
+    | field::NAMESPACE
     | field::ANNOTATIONS;
 
 impl Plain {
@@ -231,6 +232,15 @@ impl Plain {
                 page.clean(program);
                 page.byte(b' ');
             }
+        }
+        if let Some(name) = flow.namespace_name() {
+            page.text(b"netns=");
+            page.word(name);
+            page.byte(b' ');
+        } else if let Some(id) = flow.namespace_id() {
+            page.text(b"nsid=");
+            page.number(id.into());
+            page.byte(b' ');
         }
         annotations(&mut page, flow.annotations());
         page.replace_last(b'\n');

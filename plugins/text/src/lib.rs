@@ -44,7 +44,9 @@ const READS: u64 = field::TUPLES
     | field::SECURITY_CONTEXT
     | field::ANNOTATIONS
     | field::PORT_ID
-    | field::PROGRAM;
+    | field::PROGRAM
+    | field::NAMESPACE
+    | field::NAMESPACE_NAME;
 
 impl Plugin for Plain {
     fn describe() -> Description {
