@@ -37,7 +37,7 @@ pub use settings::{
     Settings, Table,
 };
 
-pub use subcommand::{Shell, Subcommand};
+pub use subcommand::{Report, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;

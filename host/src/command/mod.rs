@@ -8,6 +8,7 @@
 
 mod assemble;
 mod completions;
+mod doctor;
 mod entries;
 mod load;
 mod man;
@@ -171,6 +172,10 @@ impl Context<'_> {
     fn subcommand(&mut self, subcommand: &Subcommand) -> Result<Exit, CommandError> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
+            Subcommand::Doctor { netns, json, output } => {
+                let json = *json || *output == cli::Report::Json;
+                doctor::run(netns.as_deref(), json, self.sink)
+            }
             Subcommand::Man => man::run(self.sink),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };

@@ -128,6 +128,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Namespace {
     file: Arc<File>,
     name: Arc<str>,
+    path: Arc<Path>,
     /// Device and inode of the namespace's file: two namespaces are the same if these are.
     identity: (u64, u64),
 }
@@ -188,13 +189,19 @@ impl Namespace {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { file: Arc::new(file), name: name.into(), identity })
+        Ok(Self { file: Arc::new(file), name: name.into(), path: path.into(), identity })
     }
 
     /// What it was asked for by: a name, a number or a path.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The file that it was found by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Inode of the namespace, as `ls -l /proc/PID/ns/net` shows it.

@@ -45,6 +45,8 @@ const READS: u64 = field::TUPLES
     | field::HELPER
     | field::LABELS
     | field::SECURITY_CONTEXT
+    | field::NAMESPACE
+    | field::NAMESPACE_NAME
     | field::ANNOTATIONS;
 
 impl Plugin for Xml {
