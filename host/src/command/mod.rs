@@ -10,6 +10,7 @@ mod assemble;
 mod completions;
 mod doctor;
 mod entries;
+mod explain;
 mod load;
 mod man;
 mod outputs;
@@ -123,6 +124,9 @@ impl Context<'_> {
         }
         let row = table::row(settings.command, settings.table)
             .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
+        if settings.explain {
+            return self.explain(row, settings, None, loading);
+        }
         if row.source == Source::Flush {
             return tables::flush(row, settings, self.namespace(settings)?.as_ref());
         }

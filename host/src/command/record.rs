@@ -52,6 +52,9 @@ pub(super) fn run(
         Err(exit) => return Ok(exit),
     };
     let (row, subject) = recordable(&settings)?;
+    if settings.explain {
+        return context.explain(row, &settings, None, false);
+    }
     let stop = context.stop;
     let namespace = context.namespace(&settings)?;
     // The socket first: where the kernel refuses, an older file stays as it is.

@@ -28,6 +28,9 @@ pub(super) fn run(
     let Some(row) = table::row(settings.command, settings.table) else {
         return Err(CommandError::NotAvailable(long_name(settings.command)));
     };
+    if settings.explain {
+        return context.explain(row, &settings, Some(file), false);
+    }
     let mut source = recording.play(wanted, speed, context.stop);
     context.entries(row, &settings, Some(&mut source), false)
 }

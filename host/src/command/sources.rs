@@ -20,7 +20,7 @@ use crate::{
 
 /// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
 /// the system's default has room for 166.
-const EVENT_BUFFER: usize = 8 << 20;
+pub(super) const EVENT_BUFFER: usize = 8 << 20;
 
 /// The kernel as the source of a row: of a dump, a lookup or events. `pauses`: it says where it found nothing more to receive.
 pub(super) fn open<T: Subject>(
@@ -57,7 +57,7 @@ pub(super) fn table<T: Subject>(
 }
 
 /// What the kernel is asked for.
-fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Request, CommandError> {
+pub(super) fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Request, CommandError> {
     match row.source {
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.

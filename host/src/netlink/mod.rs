@@ -15,7 +15,7 @@ mod sys;
 pub(crate) mod testing;
 pub mod wire;
 
-pub use batch::{Batches, Fate};
+pub use batch::{Batches, Fate, MOST as MOST_REQUESTS};
 pub use dump::{Dump, DumpError, entries};
 pub use encode::{EncodeError, Entry, ExpectationEntry};
 pub use filter::{DumpFilter, Plan};
