@@ -104,7 +104,9 @@ impl Table for Flows {
 
     fn name_programs(&mut self, programs: &mut Programs) {
         let Some(events) = &mut self.events else { return };
-        for (row, (&port, has)) in events.port_id.iter().zip(&mut self.has).enumerate() {
+        for (row, has) in self.has.iter_mut().enumerate() {
+            // Columns that nobody reads are empty.
+            let port = events.port_id.get(row).copied().unwrap_or_default();
             let namespace = if *has & field::NAMESPACE != 0 { events.namespace_id.get(row).copied() } else { None };
             if let Some(name) = namespace.and_then(|id| programs.namespaces.name(id)) {
                 batch::push_sparse(&mut events.namespace_name, row, name);
