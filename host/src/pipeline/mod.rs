@@ -15,6 +15,7 @@ mod context;
 pub mod executor;
 pub mod format;
 pub mod grants;
+pub mod namespaces;
 pub mod programs;
 mod queue;
 pub mod resync;

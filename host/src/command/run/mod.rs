@@ -8,7 +8,7 @@ mod prepare;
 
 use super::{
     assemble::Assembly,
-    entries::{self, Parts},
+    entries::{self, Circumstances, Parts},
     replay,
     report::{self, CommandError, Exit},
     subject::Subject,
@@ -18,7 +18,7 @@ use crate::{
     cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
     config::{Config, RecordingConfig, SourceKind},
     model::{Expectations, Flows},
-    netlink::Stop,
+    netlink::{Namespace, Stop},
     pipeline::{
         Tally,
         executor::Planned,
@@ -121,8 +121,11 @@ fn carry_out<T: Subject + Planned>(
     let mut tally = Tally::default();
     let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
     let parts: Parts = prepared.parts;
-    let mut pipeline = entries::join::<T>(parts, &config.settings, assembly, &mut sinks)?;
-    let result = entries::drive(row, &config.settings, stop, &mut pipeline, source, None, &mut tally);
+    let namespace = config.settings.netns.as_deref().map(Namespace::find).transpose()?;
+    let namespace = namespace.as_ref();
+    let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, assembly, &mut sinks)?;
+    let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
+    let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);
     let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
     drop(pipeline);
     let end = sinks.finish();
