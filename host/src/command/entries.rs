@@ -179,7 +179,7 @@ fn resync<'a>(settings: &Settings, namespace: Option<&Namespace>, stop: &Stop) -
 }
 
 /// Says what was lost and made up for.
-fn tell(tally: Tally, healed: Healed) {
+pub(super) fn tell(tally: Tally, healed: Healed) {
     let Healed { resyncs, new, update, destroy } = healed;
     report::banner(&format!(
         "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \

@@ -22,6 +22,7 @@ use crate::{
     pipeline::{
         Tally,
         executor::Planned,
+        resync::Resync,
         sink::{Several, Sink, SinkError},
         source::Source,
         stats::Board,
@@ -126,6 +127,7 @@ fn carry_out<T: Subject + Planned>(
     let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, assembly, &mut sinks)?;
     let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
     let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);
+    let healed = pipeline.resync.as_ref().map(Resync::healed);
     let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
     drop(pipeline);
     let end = sinks.finish();
@@ -134,6 +136,9 @@ fn carry_out<T: Subject + Planned>(
         // Whoever says that it is enough does not wait for a peer that is away.
         Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => report::line(&format!("WARNING: {error}.")),
         end => end?,
+    }
+    if let Some(healed) = healed.filter(|_| tally.gaps > 0) {
+        entries::tell(tally, healed);
     }
     let exit = match shows || config.settings.dry_run {
         true => entries::conclude(row, &config.settings, done, tally.shown),
