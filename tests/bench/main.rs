@@ -8,7 +8,7 @@ mod events;
 mod measure;
 mod report;
 
-use flowgate_test_support::{Namespace, Program, entries};
+use flowgate_test_support::{Limit, Namespace, Program, entries};
 use measure::{Figures, Sink};
 use report::Row;
 use std::path::{Path, PathBuf};
@@ -31,35 +31,6 @@ impl Case {
     fn new(name: &'static str, words: &[&str], wall: impl Into<Option<f64>>) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         Self { name, words, more: Vec::new(), sink: Sink::Null, wall: wall.into(), cpu: None, wall_ms: None }
-    }
-}
-
-/// Raises the limit on entries while it lives; the limit belongs to the whole host.
-struct Limit(Option<String>);
-
-impl Limit {
-    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
-
-    /// Makes room for so many entries in each namespace.
-    fn of(entries: u64) -> Self {
-        let before = std::fs::read_to_string(Self::PATH).expect("the kernel has connection tracking");
-        let enough = entries + entries / 10;
-        if before.trim().parse::<u64>().is_ok_and(|now| now >= enough || now == 0) {
-            return Self(None);
-        }
-        std::fs::write(Self::PATH, enough.to_string()).unwrap_or_else(|error| {
-            panic!("{} is {}, too low for {entries} flows, and cannot be raised: {error}", Self::PATH, before.trim())
-        });
-        println!("nf_conntrack_max raised from {} to {enough} for this run", before.trim());
-        Self(Some(before))
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = std::fs::write(Self::PATH, before);
-        }
     }
 }
 
