@@ -44,16 +44,21 @@ impl Figures {
     }
 }
 
-/// Measures a program from a process of its own.
+/// Measures a program that must succeed from a process of its own.
 pub fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
+    attempt(program, words, sink).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Measures a program from a process of its own; what that one says where it fails.
+pub fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
     let this = std::env::current_exe().expect("this program's path");
     let sink = if sink == Sink::Pipe { "pipe" } else { "null" };
     let output = Command::new(this).args([WORD, sink, program]).args(words).output().expect("starting this program");
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     match numbers[..] {
-        [wall, cpu, memory] if output.status.success() => Figures { wall, cpu, memory },
-        _ => panic!("measuring {program} {words:?}: {}{}", text, String::from_utf8_lossy(&output.stderr)),
+        [wall, cpu, memory] if output.status.success() => Ok(Figures { wall, cpu, memory }),
+        _ => Err(format!("measuring {program} {words:?}: {text}{}", String::from_utf8_lossy(&output.stderr))),
     }
 }
 
@@ -73,7 +78,10 @@ pub fn inside() {
     }
     let status = child.wait().expect("its end");
     let wall = start.elapsed();
-    assert!(status.success(), "{program} ended with {status}");
+    if !status.success() {
+        eprintln!("{program} ended with {status}");
+        std::process::exit(1);
+    }
     // One child only, so that the sum and the maximum over all children are its own.
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("its usage");
     let milliseconds = |time: TimeVal| time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;

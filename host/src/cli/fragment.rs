@@ -114,7 +114,7 @@ fn read(
 ) -> Result<Request, FragmentError> {
     let words = load_file::words(text.as_bytes())?;
     let mut warnings = Vec::new();
-    let request = request::read(words, true, environment, &mut warnings)?;
+    let request = request::read(words.iter().map(Vec::as_slice).collect(), true, environment, &mut warnings)?;
     if request.command.is_some() {
         return Err(FragmentError::Command(takes));
     }
@@ -141,7 +141,7 @@ fn settings(
     let parser = &mut Parser { own: true, environment, warnings: &mut warnings };
     let (map, labels) = parser.labels(&request)?;
     super::legality::check(&request)?;
-    Ok(parser.settings(&request, command, map, labels))
+    Ok(*parser.settings(&request, command, map, labels))
 }
 
 #[cfg(test)]

@@ -31,19 +31,19 @@ pub struct LongOption<T> {
 pub trait Options<T> {
     /// The option of this letter.
     fn short(&self, letter: u8) -> Option<(Argument, T)>;
-    /// All long options.
-    fn long(&self) -> &[LongOption<T>];
+    /// All long options, in two parts.
+    fn long(&self) -> (&[LongOption<T>], &[LongOption<T>]);
 }
 
 /// What was found next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found<T> {
+pub enum Found<'a, T> {
     /// An option and its attached or required value.
     Option {
         /// Which.
         id: T,
         /// The value; `None` also where an optional one is not attached.
-        value: Option<Vec<u8>>,
+        value: Option<&'a [u8]>,
     },
     /// Unknown, ambiguous, or with a value that it does not take. Holds the word before the scan position.
     Unknown(Vec<u8>),
@@ -53,8 +53,8 @@ pub enum Found<T> {
 
 /// A scan of the words of a command line, of which the first is the program's name.
 #[derive(Debug)]
-pub struct Scanner {
-    words: Vec<Vec<u8>>,
+pub struct Scanner<'a> {
+    words: Vec<&'a [u8]>,
     /// The next word to be looked at.
     index: usize,
     /// Words in `first..last` are no options and were passed over.
@@ -66,34 +66,33 @@ pub struct Scanner {
     posixly_correct: bool,
 }
 
-impl Scanner {
+impl<'a> Scanner<'a> {
     /// A scan from the start.
-    pub fn new(words: Vec<Vec<u8>>, posixly_correct: bool) -> Self {
+    pub fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
         Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct }
     }
 
     /// The value of an option that may have one in the next word: taken if nothing was attached to the option, there is
     /// a next word, and it begins with neither `-` nor `!`. Inside a cluster the next word is the cluster itself.
-    pub fn take_optional(&mut self, attached: &Option<Vec<u8>>) -> Option<Vec<u8>> {
+    pub fn take_optional(&mut self, attached: Option<&[u8]>) -> Option<&'a [u8]> {
         if attached.is_some() {
             return None;
         }
-        let word = self.words.get(self.index)?;
+        let word = *self.words.get(self.index)?;
         if matches!(word.first(), Some(b'-' | b'!')) {
             return None;
         }
-        let word = word.clone();
         self.index += 1;
         Some(word)
     }
 
     /// The words that are no options, once there is no option any more.
-    pub fn passed_over(&self) -> &[Vec<u8>] {
+    pub fn passed_over(&self) -> &[&'a [u8]] {
         self.words.get(self.first..).unwrap_or_default()
     }
 
     /// The next option, or `None` at the end of the options.
-    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<T>> {
+    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<'a, T>> {
         if let Some(position) = self.cluster {
             return Some(self.letter(position, options));
         }
@@ -107,7 +106,7 @@ impl Scanner {
         } else {
             self.pass_over();
         }
-        if self.words.get(self.index).is_some_and(|word| word == b"--") {
+        if self.words.get(self.index).is_some_and(|word| *word == b"--") {
             self.index += 1;
             self.last = self.words.len();
             self.index = self.words.len();
@@ -137,22 +136,22 @@ impl Scanner {
     }
 
     fn before(&self) -> Vec<u8> {
-        self.index.checked_sub(1).and_then(|index| self.words.get(index)).cloned().unwrap_or_default()
+        self.index.checked_sub(1).and_then(|index| self.words.get(index)).map(|word| word.to_vec()).unwrap_or_default()
     }
 
-    fn long<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Found<T> {
-        let word = self.words.get(self.index).cloned().unwrap_or_default();
+    fn long<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Found<'a, T> {
+        let word = self.words.get(self.index).copied().unwrap_or_default();
         self.index += 1;
         let body = word.get(2..).unwrap_or_default();
         let (name, attached) = match body.iter().position(|byte| *byte == b'=') {
             Some(equals) => (body.get(..equals).unwrap_or_default(), body.get(equals + 1..)),
             None => (body, None),
         };
-        let known = options.long();
-        let exact = known.iter().find(|option| option.name.as_bytes() == name);
+        let (common, more) = options.long();
+        let known = || common.iter().chain(more);
+        let exact = known().find(|option| option.name.as_bytes() == name);
         let found = exact.or_else(|| {
-            let mut candidates =
-                known.iter().filter(|option| !option.exact && option.name.as_bytes().starts_with(name));
+            let mut candidates = known().filter(|option| !option.exact && option.name.as_bytes().starts_with(name));
             let first = candidates.next()?;
             candidates.all(|other| other.id == first.id && other.argument == first.argument).then_some(first)
         });
@@ -161,19 +160,19 @@ impl Scanner {
         };
         match (option.argument, attached) {
             (Argument::None, Some(_)) => Found::Unknown(self.before()),
-            (Argument::Required, None) => match self.words.get(self.index).cloned() {
+            (Argument::Required, None) => match self.words.get(self.index).copied() {
                 Some(value) => {
                     self.index += 1;
                     Found::Option { id: option.id, value: Some(value) }
                 }
                 None => Found::MissingValue(self.before()),
             },
-            (_, attached) => Found::Option { id: option.id, value: attached.map(<[u8]>::to_vec) },
+            (_, attached) => Found::Option { id: option.id, value: attached },
         }
     }
 
-    fn letter<T: Copy + PartialEq>(&mut self, position: usize, options: &dyn Options<T>) -> Found<T> {
-        let word = self.words.get(self.index).cloned().unwrap_or_default();
+    fn letter<T: Copy + PartialEq>(&mut self, position: usize, options: &dyn Options<T>) -> Found<'a, T> {
+        let word = self.words.get(self.index).copied().unwrap_or_default();
         let rest = word.get(position + 1..).unwrap_or_default();
         let option = word.get(position).and_then(|letter| options.short(*letter));
         if rest.is_empty() {
@@ -190,10 +189,10 @@ impl Scanner {
             _ if !rest.is_empty() => {
                 self.cluster = None;
                 self.index += 1;
-                Some(rest.to_vec())
+                Some(rest)
             }
             Argument::Optional => None,
-            Argument::Required => match self.words.get(self.index).cloned() {
+            Argument::Required => match self.words.get(self.index).copied() {
                 Some(value) => {
                     self.index += 1;
                     Some(value)
@@ -226,8 +225,8 @@ mod tests {
             }
         }
 
-        fn long(&self) -> &[LongOption<char>] {
-            &self.0
+        fn long(&self) -> (&[LongOption<char>], &[LongOption<char>]) {
+            self.0.split_at(self.0.len() / 2)
         }
     }
 
@@ -245,18 +244,18 @@ mod tests {
     }
 
     fn scan(words: &[&str], posixly_correct: bool) -> String {
-        let mut all = vec![b"prog".to_vec()];
-        all.extend(words.iter().map(|word| word.as_bytes().to_vec()));
+        let mut all = vec![b"prog".as_slice()];
+        all.extend(words.iter().map(|word| word.as_bytes()));
         let mut scanner = Scanner::new(all, posixly_correct);
         let table = table();
         let mut seen = Vec::new();
         while let Some(found) = scanner.next(&table) {
             seen.push(match found {
                 Found::Option { id, value } => {
-                    let taken = matches!(id, 'L' | 'n').then(|| scanner.take_optional(&value)).flatten();
+                    let taken = matches!(id, 'L' | 'n').then(|| scanner.take_optional(value)).flatten();
                     let value = value.or(taken);
                     match value {
-                        Some(value) => format!("{id}={}", String::from_utf8_lossy(&value)),
+                        Some(value) => format!("{id}={}", String::from_utf8_lossy(value)),
                         None => id.to_string(),
                     }
                 }

@@ -1,5 +1,7 @@
 //! Which options the scanner knows at a moment: all of the table, and those of the protocol that `-p` chose.
 
+use std::sync::LazyLock;
+
 use super::getopt::{Argument, LongOption, Options};
 use super::options::{COMMANDS, Key, OPTIONS, Section};
 use super::protocols::{Protocol, ProtocolKey};
@@ -18,34 +20,46 @@ pub enum Id {
 
 /// The options that exist at the moment.
 pub struct Known {
-    long: Vec<LongOption<Id>>,
+    /// All but those of protocols.
+    common: &'static [LongOption<Id>],
+    /// Those of the protocol.
+    protocol: Vec<LongOption<Id>>,
+}
+
+/// What does not depend on the line is made once: a file may have a million.
+static CLASSIC: LazyLock<Vec<LongOption<Id>>> = LazyLock::new(|| common(false));
+static OWN: LazyLock<Vec<LongOption<Id>>> = LazyLock::new(|| common(true));
+
+/// All but the options of protocols.
+fn common(own: bool) -> Vec<LongOption<Id>> {
+    let commands = COMMANDS.iter().map(|spec| LongOption {
+        name: spec.long,
+        argument: spec.arguments.1,
+        exact: false,
+        id: Id::Command(spec.command),
+    });
+    let options = OPTIONS.iter().filter(|spec| own || spec.section != Section::Flowgate).flat_map(|spec| {
+        spec.long.iter().map(|name| LongOption {
+            name,
+            argument: spec.argument,
+            exact: spec.section == Section::Flowgate,
+            id: Id::Option(spec.key),
+        })
+    });
+    commands.chain(options).collect()
 }
 
 impl Known {
     /// All but those of protocols. `own` says whether those that the classic program does not have are among them.
     pub fn new(own: bool) -> Self {
-        let commands = COMMANDS.iter().map(|spec| LongOption {
-            name: spec.long,
-            argument: spec.arguments.1,
-            exact: false,
-            id: Id::Command(spec.command),
-        });
-        let options = OPTIONS.iter().filter(|spec| own || spec.section != Section::Flowgate).flat_map(|spec| {
-            spec.long.iter().map(|name| LongOption {
-                name,
-                argument: spec.argument,
-                exact: spec.section == Section::Flowgate,
-                id: Id::Option(spec.key),
-            })
-        });
-        Self { long: commands.chain(options).collect() }
+        Self { common: if own { &OWN } else { &CLASSIC }, protocol: Vec::new() }
     }
 
     /// Puts the options of a protocol in the place of those of another.
     pub fn set_protocol(&mut self, protocol: Protocol) {
-        self.long.retain(|option| !matches!(option.id, Id::Protocol(_)));
+        self.protocol.clear();
         for option in protocol.handler.map_or(&[][..], |handler| handler.options) {
-            self.long.extend(option.long.iter().map(|name| LongOption {
+            self.protocol.extend(option.long.iter().map(|name| LongOption {
                 name,
                 argument: Argument::Required,
                 exact: false,
@@ -64,7 +78,7 @@ impl Options<Id> for Known {
             .or(option.map(|spec| (spec.argument, Id::Option(spec.key))))
     }
 
-    fn long(&self) -> &[LongOption<Id>] {
-        &self.long
+    fn long(&self) -> (&[LongOption<Id>], &[LongOption<Id>]) {
+        (self.common, &self.protocol)
     }
 }

@@ -22,7 +22,7 @@ const WORDS: usize = 254;
 
 /// Makes settings of the words of a line, of which the first is the program's name, or none of a line without command and
 /// options; adds warnings.
-pub type ReadLine<'a> = &'a (dyn Fn(Vec<Vec<u8>>, &mut Vec<String>) -> Result<Option<Settings>, CliError> + Sync);
+pub type ReadLine<'a> = &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>) -> Result<Option<Box<Settings>>, CliError> + Sync);
 
 /// What is to be carried out, each with the number of its first line; none for a line without command.
 type Commands = Vec<(usize, Option<LoadedCommand>)>;
@@ -131,9 +131,11 @@ fn read_parts(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_
 
 fn read_part(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_>) -> Part {
     let mut part = Part::default();
+    let mut words = Words::default();
     for (number, text) in (first..).zip(texts) {
-        let read =
-            split(program, text).and_then(|words| words.map(|words| line(words, &mut part.warnings)).transpose());
+        let read = words
+            .split(program, text)
+            .and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings)).transpose());
         match read {
             Ok(None) => {}
             Ok(Some(settings)) => {
@@ -199,65 +201,88 @@ pub fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
 }
 
 /// The words of a line behind the program's name; none for an empty line or a comment.
-///
-/// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
-/// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
 pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
-    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
-    let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let text = text.get(start..).unwrap_or_default();
-    if matches!(text.first(), Some(b'\n' | b'#')) {
-        return Ok(None);
+    let mut words = Words::default();
+    Ok(words.split(program, text)?.then(|| words.words().map(<[u8]>::to_vec).collect()))
+}
+
+/// The words of one line after the other, in one place: a file may have a million lines.
+#[derive(Default)]
+struct Words {
+    bytes: Vec<u8>,
+    /// Where each word ends.
+    ends: Vec<usize>,
+}
+
+impl Words {
+    /// The words that were last split.
+    fn words(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
-    let mut line = Line { words: vec![program.to_vec()], word: Vec::new() };
-    let mut quoted = false;
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' if quoted => {
-                if let Some(byte) = bytes.next() {
-                    line.push(byte)?;
-                }
-            }
-            b'"' => {
-                if quoted {
-                    line.end()?;
-                }
-                quoted = !quoted;
-            }
-            b' ' | b'\t' | b'\n' if !quoted => {
-                if !line.word.is_empty() {
-                    line.end()?;
-                }
-            }
-            _ => line.push(byte)?,
+
+    /// Splits a line behind the program's name; `false` for an empty line or a comment.
+    ///
+    /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
+    /// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
+    fn split(&mut self, program: &[u8], text: &[u8]) -> Result<bool, CliError> {
+        self.bytes.clear();
+        self.ends.clear();
+        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        let text = text.get(start..).unwrap_or_default();
+        if matches!(text.first(), Some(b'\n' | b'#')) {
+            return Ok(false);
         }
+        self.bytes.extend_from_slice(program);
+        self.ends.push(program.len());
+        let mut quoted = false;
+        let mut bytes = text.iter().copied();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'\\' if quoted => {
+                    if let Some(byte) = bytes.next() {
+                        self.push(byte)?;
+                    }
+                }
+                b'"' => {
+                    if quoted {
+                        self.end()?;
+                    }
+                    quoted = !quoted;
+                }
+                b' ' | b'\t' | b'\n' if !quoted => {
+                    if self.length() > 0 {
+                        self.end()?;
+                    }
+                }
+                _ => self.push(byte)?,
+            }
+        }
+        if self.length() > 0 {
+            self.end()?;
+        }
+        Ok(true)
     }
-    if !line.word.is_empty() {
-        line.end()?;
+
+    /// How long the word is that has not ended yet.
+    fn length(&self) -> usize {
+        self.bytes.len() - self.ends.last().copied().unwrap_or_default()
     }
-    Ok(Some(line.words))
-}
 
-struct Line {
-    words: Vec<Vec<u8>>,
-    word: Vec<u8>,
-}
-
-impl Line {
     fn push(&mut self, byte: u8) -> Result<(), CliError> {
-        if self.word.len() == WORD {
+        if self.length() == WORD {
             return Err(CliError::WordTooLong);
         }
-        self.word.push(byte);
+        self.bytes.push(byte);
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), CliError> {
-        if self.words.len() == WORDS {
+        if self.ends.len() == WORDS {
             return Err(CliError::TooManyWords);
         }
-        self.words.push(std::mem::take(&mut self.word));
+        self.ends.push(self.bytes.len());
         Ok(())
     }
 }

@@ -82,7 +82,8 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     let result = match arguments {
         [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
-            let line = |words, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
+            let line =
+                |words: Vec<&[u8]>, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
             let file = file.as_bytes();
             let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
             loaded.and_then(|file| {
@@ -92,10 +93,10 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
             })
         }
         _ => {
-            let program = std::iter::once(program.to_os_string());
-            let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
+            let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(OsStr::as_bytes);
+            let words = words.collect();
             let mut parser = Parser { own, environment, warnings: &mut warnings };
-            parser.command(words, None).map(|settings| Invocation::Run(Box::new(settings)))
+            parser.command(words, None).map(Invocation::Run)
         }
     };
     let place = place.filter(|_| own && result.is_err());
@@ -114,9 +115,9 @@ pub fn parse_classic(
     warnings: &mut Vec<String>,
 ) -> Result<Box<Settings>, CliError> {
     let own = has_own_options(program);
-    let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
-    let words = words.map(OsString::into_vec).collect();
-    Parser { own, environment, warnings }.command(words, Some(command)).map(Box::new)
+    let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
+    let words = words.map(OsStr::as_bytes).collect();
+    Parser { own, environment, warnings }.command(words, Some(command))
 }
 
 /// Options that stand behind the file of `-R` and hold for all of its lines.
@@ -133,7 +134,7 @@ struct Parser<'a> {
 impl Parser<'_> {
     /// A command line of its own: without command it is about `default`, or else, if it has no options either, asks for
     /// help.
-    fn command(&mut self, words: Vec<Vec<u8>>, default: Option<(Command, Table)>) -> Result<Settings, CliError> {
+    fn command(&mut self, words: Vec<&[u8]>, default: Option<(Command, Table)>) -> Result<Box<Settings>, CliError> {
         let mut request = request::read(words, self.own, self.environment, self.warnings)?;
         request.command = request.command.or(default);
         let (map, labels) = self.labels(&request)?;
@@ -156,7 +157,7 @@ impl Parser<'_> {
         if !self.own || !rest.iter().any(heeded) {
             return Ok(file);
         }
-        let words = std::iter::once(OsString::new()).chain(rest.iter().cloned()).map(OsString::into_vec).collect();
+        let words = std::iter::once(b"".as_slice()).chain(rest.iter().map(|word| word.as_bytes())).collect();
         let request = request::read(words, true, self.environment, self.warnings)?;
         if request.command.is_some() {
             return Err(CliError::CommandsCombined);
@@ -180,7 +181,7 @@ impl Parser<'_> {
     }
 
     /// A line of a load file: none without command and options.
-    fn line(&mut self, words: Vec<Vec<u8>>) -> Result<Option<Settings>, CliError> {
+    fn line(&mut self, words: Vec<&[u8]>) -> Result<Option<Box<Settings>>, CliError> {
         let request = request::read(words, self.own, self.environment, self.warnings)?;
         if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
@@ -218,7 +219,7 @@ impl Parser<'_> {
         (command, table): (Command, Table),
         label_map: Option<LabelMap>,
         [matched, added, deleted]: [LabelSet; 3],
-    ) -> Settings {
+    ) -> Box<Settings> {
         let given = request.given;
         let family = family(request.family, command, table);
         let change = if given.contains(Key::LabelAdd) {
@@ -235,7 +236,7 @@ impl Parser<'_> {
             _ => (template::build(request, command, family, change), model::Expectations::default()),
         };
         let help = request.protocol.filter(|_| command == Command::Help);
-        Settings {
+        Box::new(Settings {
             command,
             table,
             family,
@@ -267,7 +268,7 @@ impl Parser<'_> {
             netns: request.netns.clone().map(OsString::from_vec),
             all_netns: given.contains(Key::AllNetns),
             explain: given.contains(Key::Explain),
-        }
+        })
     }
 }
 

@@ -197,7 +197,7 @@ impl Default for Request {
 
 /// Reads words, of which the first is the program's name.
 pub fn read(
-    words: Vec<Vec<u8>>,
+    words: Vec<&[u8]>,
     own: bool,
     environment: &dyn Environment,
     warnings: &mut Vec<String>,
@@ -214,31 +214,31 @@ pub fn read(
         match found {
             Found::Unknown(word) => return Err(CliError::UnknownOption(Word(word))),
             Found::MissingValue(word) => return Err(CliError::MissingValue(Word(word))),
-            Found::Option { id: Id::Command(command), value } => reader.command(command, &value)?,
+            Found::Option { id: Id::Command(command), value } => reader.command(command, value)?,
             Found::Option { id: Id::Protocol(key), value } => {
                 let number = reader.request.protocol.map_or(0, |protocol| protocol.number);
-                reader.request.protocol_values.set(number, key, &value.unwrap_or_default())?;
+                reader.request.protocol_values.set(number, key, value.unwrap_or_default())?;
             }
             Found::Option { id: Id::Option(key), value } => reader.option(key, value)?,
         }
     }
-    reader.request.passed_over = reader.scanner.passed_over().to_vec();
+    reader.request.passed_over = reader.scanner.passed_over().iter().map(|word| word.to_vec()).collect();
     Ok(reader.request)
 }
 
 struct Reader<'a> {
     request: Request,
     known: Known,
-    scanner: Scanner,
+    scanner: Scanner<'a>,
     own: bool,
     environment: &'a dyn Environment,
     warnings: &'a mut Vec<String>,
 }
 
 impl Reader<'_> {
-    fn command(&mut self, command: Command, attached: &Option<Vec<u8>>) -> Result<(), CliError> {
+    fn command(&mut self, command: Command, attached: Option<&[u8]>) -> Result<(), CliError> {
         let table = match self.scanner.take_optional(attached) {
-            Some(word) => table(&word)?,
+            Some(word) => table(word)?,
             None => Table::Conntrack,
         };
         match (table, command) {
@@ -256,11 +256,10 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn option(&mut self, key: Key, attached: Option<Vec<u8>>) -> Result<(), CliError> {
+    fn option(&mut self, key: Key, attached: Option<&[u8]>) -> Result<(), CliError> {
         let taken = matches!(key, Key::SourceNat | Key::DestinationNat | Key::AnyNat | Key::LabelDelete);
-        let taken = if taken { self.scanner.take_optional(&attached) } else { None };
+        let taken = if taken { self.scanner.take_optional(attached) } else { None };
         let value = attached.unwrap_or_default();
-        let value = value.as_slice();
         match key {
             Key::Source
             | Key::Destination
@@ -285,9 +284,9 @@ impl Reader<'_> {
                 };
                 self.fix_family(family)?;
             }
-            Key::SourceNat => self.nat(key, taken.as_deref(), |request| &mut request.source_nat)?,
-            Key::DestinationNat => self.nat(key, taken.as_deref(), |request| &mut request.destination_nat)?,
-            Key::AnyNat => self.nat(key, taken.as_deref(), |request| &mut request.any_nat)?,
+            Key::SourceNat => self.nat(key, taken, |request| &mut request.source_nat)?,
+            Key::DestinationNat => self.nat(key, taken, |request| &mut request.destination_nat)?,
+            Key::AnyNat => self.nat(key, taken, |request| &mut request.any_nat)?,
             Key::Output => self.output(value)?,
             Key::Secmark => self.request.secmark = values::exact(value, u32::MAX, 'c')?,
             Key::BufferSize => self.request.buffer_size = values::loose(value),
@@ -305,7 +304,7 @@ impl Reader<'_> {
                 if self.request.given.contains(Key::LabelAdd) {
                     return Err(CliError::LabelAddWithDelete);
                 }
-                self.request.labels.extend(taken.map(|list| (LabelUse::Delete, list)));
+                self.request.labels.extend(taken.map(|list| (LabelUse::Delete, list.to_vec())));
             }
             Key::LabelMap => {
                 if self.request.label_map.replace(value.to_vec()).is_some() {

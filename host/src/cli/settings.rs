@@ -222,7 +222,7 @@ pub struct LoadFile {
 #[derive(Debug, Clone)]
 pub struct LoadedCommand {
     /// What the first line asks for; its template has a row for each line.
-    pub settings: Settings,
+    pub settings: Box<Settings>,
     /// The number of each line, from 1 on.
     pub lines: Vec<usize>,
 }

@@ -363,7 +363,7 @@ fn load(text: &str) -> Parsed {
 
 fn loaded(text: &str) -> Vec<Settings> {
     match load(text).result {
-        Ok(Invocation::Load(file)) => file.commands.into_iter().map(|command| command.settings).collect(),
+        Ok(Invocation::Load(file)) => file.commands.into_iter().map(|command| *command.settings).collect(),
         other => panic!("{text}: {other:?}"),
     }
 }
