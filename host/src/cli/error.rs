@@ -157,6 +157,8 @@ pub enum CliError {
     Grant(String),
     /// Value of `--on-error`.
     OnErrorValue(Word),
+    /// Value of `--metrics`, and what is wrong with it.
+    Metrics(String),
     /// A file that holds the value of a plugin's option, and why it cannot be read.
     PluginFile {
         /// The option.
@@ -274,6 +276,7 @@ impl CliError {
             Self::WithoutPlugin(option) => {
                 text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
             }
+            Self::Metrics(problem) => text!("--metrics: ", problem.as_str()),
             Self::Grant(problem) => text!("--grant: ", problem.as_str()),
             Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is none of skip, drop and stop"),
             Self::PluginFile { option, file, reason } => text!(

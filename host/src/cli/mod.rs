@@ -194,6 +194,7 @@ impl Parser<'_> {
             batch: request.batch,
             dry_run: given.contains(Key::DryRun),
             stats: given.contains(Key::Stats),
+            metrics: request.metrics.clone(),
         }
     }
 }

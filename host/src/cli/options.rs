@@ -79,6 +79,8 @@ pub enum Key {
     DryRun,
     /// `--plugin-stats`
     Stats,
+    /// `--metrics`
+    Metrics,
 }
 
 /// A set of options.
@@ -256,7 +258,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 36] = [
+pub const OPTIONS: [OptionSpec; 37] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -329,6 +331,8 @@ pub const OPTIONS: [OptionSpec; 36] = [
         "print what would be done to the table as command lines, and do nothing"),
     option!(Stats, None, ["plugin-stats"], None, "", "o.ooo.o..o..o.", Flowgate,
         "at the end tell what each component did; SIGUSR1 tells it at any time"),
+    option!(Metrics, None, ["metrics"], Required, "addr", "......o.....o.", Flowgate,
+        "serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH"),
 ];
 
 #[cfg(test)]

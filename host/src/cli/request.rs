@@ -11,6 +11,7 @@ use super::options::{Key, KeySet, OPTIONS};
 use super::protocols::{Database, Protocol, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
 use super::{plugin, values};
+use crate::metrics::{Address, MetricsError};
 use crate::model;
 
 /// The tables that commands work on, in the order in which abbreviations are looked up.
@@ -143,6 +144,8 @@ pub struct Request {
     pub plugins: Vec<PluginSpec>,
     /// `--batch`
     pub batch: u32,
+    /// `--metrics`
+    pub metrics: Option<Address>,
 }
 
 impl Default for Request {
@@ -182,6 +185,7 @@ impl Default for Request {
             label_map: None,
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
+            metrics: None,
         }
     }
 }
@@ -312,6 +316,11 @@ impl Reader<'_> {
             // That they were given is all there is to know.
             Key::DryRun | Key::Stats => {}
             Key::Batch => self.request.batch = batch(value)?,
+            Key::Metrics => {
+                let address = String::from_utf8_lossy(value).parse();
+                self.request.metrics =
+                    Some(address.map_err(|error: MetricsError| CliError::Metrics(error.to_string()))?);
+            }
         }
         self.request.given.insert(key);
         Ok(())

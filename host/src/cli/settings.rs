@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::labels::LabelMap;
 use super::subcommand::Subcommand;
+use crate::metrics::Address;
 use crate::model::{Expectations, Flows, OptionValue, Selection};
 use crate::pipeline::{grants::Grants, supervisor::OnError};
 
@@ -195,6 +196,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// At the end it is told what each plugin did.
     pub stats: bool,
+    /// Where metrics are served while the command runs.
+    pub metrics: Option<Address>,
 }
 
 /// The commands of a load file, all read and checked before the first is carried out.

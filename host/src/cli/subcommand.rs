@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use super::error::CliError;
 use super::settings::Invocation;
 use crate::recording::Speed;
+use crate::top::{Form, Key as SortKey};
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -83,6 +84,47 @@ pub enum Subcommand {
         #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
         speed: Speed,
         /// How to show it: a command line of -L or -E, or only its options
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
+    },
+    /// Show flows by rate, bytes, packets, age or remaining time, on a screen
+    #[command(
+        after_help = "The table is dumped every interval, and events are shown in between; or a recording is played. What is \
+        shown goes through the pipeline of -L: selectors and plugins of its command line hold. The key ? explains the keys.\n\n\
+        Bytes and packets are counted where accounting is on: sysctl -w net.netfilter.nf_conntrack_acct=1.\n\n\
+        Examples:\n  flowgate top\n  flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
+        flowgate top -- --plugin heavy_tcp.wasm\n  flowgate top trace.pcap --speed real\n  \
+        flowgate top --once -o json | jq .rows"
+    )]
+    Top {
+        /// A recording instead of the kernel, - for standard input
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// How often the table is dumped
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, value_hint = clap::ValueHint::Other)]
+        interval: Duration,
+        /// What comes first: the largest rate, packet-rate, bytes, packets, age or timeout
+        #[arg(long, value_name = "COLUMN", default_value = "rate", value_hint = clap::ValueHint::Other)]
+        sort: SortKey,
+        /// The smallest comes first
+        #[arg(long)]
+        reverse: bool,
+        /// Show only flows whose addresses, ports, protocol, state and mark contain these words
+        #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, value_hint = clap::ValueHint::Other)]
+        filter: String,
+        /// Print one frame as text, and end: after two dumps, an interval apart, or at the end of the recording
+        #[arg(long)]
+        once: bool,
+        /// With --once: text or json
+        #[arg(short, long, value_name = "FORM", requires = "once", value_hint = clap::ValueHint::Other)]
+        output: Option<Form>,
+        /// With --once: print no more flows than this
+        #[arg(long, value_name = "N", requires = "once", value_hint = clap::ValueHint::Other)]
+        rows: Option<usize>,
+        /// How fast a recording is played: max, real (as it was recorded), or how many times as fast as that
+        #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
+        speed: Speed,
+        /// Which flows, and how they are treated: selectors and plugins, as of -L
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
@@ -205,6 +247,21 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a size is a number of bytes, as in 1000000, 64k, 10M or 2G".to_owned())
 }
 
+/// A time between dumps: `1s`, `500ms`, `2m`, or a number of seconds.
+fn interval(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text {
+        _ if text.ends_with("ms") => (text.strip_suffix("ms"), 0.001),
+        _ if text.ends_with('s') => (text.strip_suffix('s'), 1.0),
+        _ if text.ends_with('m') => (text.strip_suffix('m'), 60.0),
+        _ => (Some(text), 1.0),
+    };
+    let seconds = number.and_then(|number| number.parse::<f64>().ok()).map(|number| number * unit);
+    seconds
+        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "an interval is a time from 100ms to a day, as in 1s, 500ms or 2m".to_owned())
+}
+
 /// A time in seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok().filter(|&number| number > 0.0);
@@ -276,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn intervals_have_units() {
+        for (text, milliseconds) in [("1s", 1000), ("500ms", 500), ("2m", 120_000), ("3", 3000), ("0.5", 500)] {
+            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "0", "50ms", "-1s", "nan", "1h", "99999999s"] {
+            assert!(interval(text).unwrap_err().contains("100ms to a day"), "{text}");
+        }
+        assert!(error("top --interval 0").to_string().contains("100ms to a day"));
+        assert!(error("top --sort colour").to_string().contains("packet-rate"));
+        assert!(error("top -o json").to_string().contains("--once"));
+    }
+
+    #[test]
     fn only_a_whole_name_at_the_front_counts() {
         for line in ["", "-L", "-L man", "ma", "mans", "complet bash", "foo man", "help", "--help"] {
             assert!(read(line).is_none(), "{line}");
@@ -303,7 +373,9 @@ mod tests {
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
         let usages: Vec<_> = synopses[1..].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
-        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
+        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--once] [--output FORM] \
+            [--rows N] [--speed SPEED] [-- COMMAND...]";
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, "man"]);
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

@@ -13,7 +13,10 @@ use crate::{
     cli::Settings,
     model::field,
     netlink::{Stop, Table as KernelTable},
-    pipeline::{Pipeline, RunError, Tally, executor::Executor, run::LookBack, sink::Sink, source, stage, stats::Board},
+    pipeline::{
+        Pipeline, RunError, Tally, consumer::Consumer, counters::Counters, executor::Executor, run::LookBack,
+        sink::Sink, source, stage, stats::Board,
+    },
 };
 
 /// A row of the command table, and what is needed to carry it out.
@@ -25,6 +28,8 @@ pub(super) struct Job<'a> {
     pub sink: &'a mut dyn Sink,
     /// Where the stages of the user are told of.
     pub board: &'a Board,
+    /// What is received is counted there.
+    pub counters: &'a Counters,
     /// Where the entries come from; none for the kernel.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file: no summary, and nothing found is no failure.
@@ -37,8 +42,9 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
+        let Job { row, settings, assembly, stop, sink, board, counters, source, loading, done } = self;
         let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        pipeline.counters = counters.clone();
         if loading {
             pipeline.executor = pipeline.executor.one_by_one();
         }
@@ -58,7 +64,7 @@ impl Job<'_> {
                         if row.source == Source::Events {
                             pipeline.look_back = Some(look_back::<T>(settings, stop));
                         }
-                        kernel = sources::open::<T>(row, settings, stop, false)?;
+                        kernel = sources::open::<T>(row, settings, stop, counters, false)?;
                         kernel.as_mut()
                     }
                 };
@@ -96,7 +102,7 @@ fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack
 }
 
 /// The pipeline of a row.
-fn pipeline<'a, T: Subject>(
+pub(super) fn pipeline<'a, T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
@@ -140,11 +146,12 @@ fn pipeline<'a, T: Subject>(
         decoder: T::decoder(wanted),
         stages,
         executor,
-        format,
+        consumer: format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
         sink,
         on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
         on_gap: report::gap,
         on_warning: report::line,
         look_back: None,
+        counters: Counters::default(),
     })
 }

@@ -42,6 +42,7 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
             stop: context.stop,
             sink: &mut *context.sink,
             board: context.board,
+            counters: &context.counters,
             source: None,
             loading: true,
             done: &mut done,

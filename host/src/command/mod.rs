@@ -19,6 +19,7 @@ mod sources;
 mod subject;
 pub mod table;
 mod tables;
+mod top;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -32,13 +33,16 @@ use table::{Row, Source};
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
+    metrics,
     model::{Expectations, Flows},
     netlink::Stop,
     pipeline::{
+        counters::Counters,
         sink::{Sink, Stdout},
         source::Source as DatagramSource,
         stats::Board,
     },
+    top::Sort,
 };
 
 /// Carries out a command line. Everything that is to be said of it has been said when this returns.
@@ -60,7 +64,8 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
         }
     };
     let mut stdout = Stdout::new();
-    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None };
+    let counters = Counters::default();
+    let mut context = Context { program, stop, board, counters, sink: &mut stdout, assembly: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -99,6 +104,8 @@ struct Context<'a> {
     program: &'a OsStr,
     stop: &'a Stop,
     board: &'a Board,
+    /// What is received.
+    counters: Counters,
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
@@ -147,8 +154,15 @@ impl Context<'_> {
     ) -> Result<Exit, CommandError> {
         let assembly = self.assembly(settings)?;
         let done = &mut 0;
+        let counters = &self.counters;
+        let metrics = settings.metrics.as_ref().map(|address| metrics::serve(address, self.board, counters));
+        // Until the command ends.
+        let metrics = metrics.transpose()?;
+        if let Some(server) = &metrics {
+            report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
+        }
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
+        let job = Job { row, settings, assembly: &assembly, stop, sink, board, counters, source, loading, done };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -168,6 +182,17 @@ impl Context<'_> {
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
+            }
+            Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command } => {
+                let wanted = top::Wanted {
+                    file: file.as_deref(),
+                    interval: *interval,
+                    sort: Sort { key: *sort, reverse: *reverse },
+                    filter,
+                    once: once.then(|| (output.unwrap_or_default(), rows.unwrap_or(usize::MAX))),
+                    speed: *speed,
+                };
+                top::run(self, &wanted, command)
             }
             Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }

@@ -52,11 +52,11 @@ pub(super) fn run(
         Err(exit) => return Ok(exit),
     };
     let (row, subject) = recordable(&settings)?;
-    let stop = context.stop;
+    let (stop, counters) = (context.stop, &context.counters);
     // The socket first: where the kernel refuses, an older file stays as it is.
     let source = match settings.table {
-        Table::Expect => sources::open::<Expectations>(row, &settings, stop, true)?,
-        _ => sources::open::<Flows>(row, &settings, stop, true)?,
+        Table::Expect => sources::open::<Expectations>(row, &settings, stop, counters, true)?,
+        _ => sources::open::<Flows>(row, &settings, stop, counters, true)?,
     };
     let output = output(file, show)?;
     let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;

@@ -1,5 +1,7 @@
 //! The kernel as a source: dumps and events.
 
+use std::sync::Arc;
+
 use super::{
     report::{self, CommandError},
     subject::Subject,
@@ -10,6 +12,7 @@ use crate::{
     cli::{Settings, Table},
     netlink::{Dump, DumpError, Options, Request, Socket, SocketError, Stop, Table as KernelTable, Woken},
     pipeline::{
+        counters::Counters,
         source::{Datagram, Source, SourceError},
         table::now,
     },
@@ -24,10 +27,12 @@ pub(super) fn open<T: Subject>(
     row: &Row,
     settings: &Settings,
     stop: &Stop,
+    counters: &Counters,
     pauses: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
         let events = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
+        counters.watch(&events.socket);
         return Ok(Box::new(KernelEvents { pauses, ..events }));
     }
     let request = request::<T>(row, settings)?;
@@ -110,7 +115,7 @@ impl Source for KernelDump {
 
 /// Events of the kernel, until the stop signal.
 struct KernelEvents {
-    socket: Socket,
+    socket: Arc<Socket>,
     stop: Stop,
     /// Whether it says where it found nothing more.
     pauses: bool,
@@ -137,7 +142,7 @@ impl KernelEvents {
                 socket.receive_buffer()
             ));
         }
-        Ok(KernelEvents { socket, stop: stop.clone(), pauses: false, received: false })
+        Ok(KernelEvents { socket: Arc::new(socket), stop: stop.clone(), pauses: false, received: false })
     }
 }
 

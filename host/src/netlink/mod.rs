@@ -22,4 +22,5 @@ pub use message::{Content, Message, MessageError, Messages, Netfilter, Outcome, 
 pub use request::{Request, Table};
 pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};
 pub use stop::Stop;
+pub use sys::Memory;
 pub(crate) use sys::poll;

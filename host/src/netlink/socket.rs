@@ -9,7 +9,7 @@ use netlink_sys::SocketAddr;
 use thiserror::Error;
 
 use super::stop::Stop;
-use super::sys;
+use super::sys::{self, Memory};
 use super::wire::NETLINK_NETFILTER;
 
 /// Length of the buffer to receive into: the kernel makes no longer datagram of a dump, and sizes the next one by the
@@ -226,7 +226,15 @@ impl Socket {
     /// # Errors
     /// On kernels older than 4.12.
     pub fn dropped(&self) -> Result<u32, SocketError> {
-        sys::dropped(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
+        Ok(self.memory()?.dropped)
+    }
+
+    /// How full the receive buffer is.
+    ///
+    /// # Errors
+    /// On kernels older than 4.12.
+    pub fn memory(&self) -> Result<Memory, SocketError> {
+        sys::memory(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
     }
 
     /// Sends one datagram, which may hold several messages, to the kernel. The kernel executes it before this returns.

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 /// Control message type of `NETLINK_LISTEN_ALL_NSID` at level `SOL_NETLINK`: the namespace id of the datagram.
 const CONTROL_NAMESPACE: libc::c_int = libc::NETLINK_LISTEN_ALL_NSID;
-/// `SK_MEMINFO_DROPS`: index of the number of dropped datagrams in what `SO_MEMINFO` returns.
-const MEMINFO_DROPS: usize = 8;
 /// `SO_MEMINFO` of `asm-generic/socket.h`, where libc has no name for it.
 const SO_MEMINFO: libc::c_int = 55;
 
@@ -134,8 +132,19 @@ pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Resul
     set_int(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SO_SNDBUF, bytes))
 }
 
-/// How many datagrams the kernel has dropped because the socket's receive buffer was full (`SO_MEMINFO`).
-pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
+/// A socket's receive buffer, as `SO_MEMINFO` tells it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that what waits to be received takes (`SK_MEMINFO_RMEM_ALLOC`): 1,280 for an event, whatever its length.
+    pub used: u32,
+    /// Bytes that it may take (`SK_MEMINFO_RCVBUF`).
+    pub limit: u32,
+    /// Datagrams that the kernel has dropped so far because there was no room (`SK_MEMINFO_DROPS`).
+    pub dropped: u32,
+}
+
+/// The state of a socket's receive buffer (`SO_MEMINFO`).
+pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     let mut information = [0u32; 16];
     let mut length = size_of::<[u32; 16]>() as libc::socklen_t;
     // SAFETY: the pointer is to a local array, `length` is its size, and the kernel writes at most that much.
@@ -151,7 +160,8 @@ pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u32> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(information.get(MEMINFO_DROPS).copied().unwrap_or_default())
+    let [used, limit, _, _, _, _, _, _, dropped, ..] = information;
+    Ok(Memory { used, limit, dropped })
 }
 
 /// The descriptor of a socket of netlink-sys, which offers it only as a number.

@@ -5,33 +5,42 @@ use std::{
     time::Duration,
 };
 
-use super::source::{Datagram, SourceError};
+use super::{
+    counters::Counters,
+    source::{Datagram, SourceError},
+};
 
 /// How many datagrams may wait for the worker: with the reader's and the worker's own, about 300 KiB in all, and enough to
 /// keep both busy.
-const DEPTH: usize = 8;
+pub(super) const DEPTH: usize = 8;
 
 /// The reader's end.
 pub(super) struct Filling {
     empty: Receiver<Datagram>,
     filled: SyncSender<Result<Datagram, SourceError>>,
+    counters: Counters,
 }
 
 /// The worker's end.
 pub(super) struct Draining {
     empty: SyncSender<Datagram>,
     filled: Receiver<Result<Datagram, SourceError>>,
+    counters: Counters,
 }
 
-/// A queue.
-pub(super) fn queue() -> (Filling, Draining) {
+/// A queue. `counters` are told of how many datagrams wait in it.
+pub(super) fn queue(counters: &Counters) -> (Filling, Draining) {
     let (give_empty, take_empty) = sync_channel(DEPTH);
     let (give_filled, take_filled) = sync_channel(DEPTH);
     for _ in 0..DEPTH {
         // Cannot fail: there is room for all of them, and the receiver is at hand.
         let _ = give_empty.try_send(Datagram::new());
     }
-    (Filling { empty: take_empty, filled: give_filled }, Draining { empty: give_empty, filled: take_filled })
+    let counters = || counters.clone();
+    (
+        Filling { empty: take_empty, filled: give_filled, counters: counters() },
+        Draining { empty: give_empty, filled: take_filled, counters: counters() },
+    )
 }
 
 impl Filling {
@@ -42,6 +51,7 @@ impl Filling {
 
     /// Hands a datagram, or the reason why there is none, to the worker; `false` once it is gone.
     pub fn hand(&self, datagram: Result<Datagram, SourceError>) -> bool {
+        self.counters.handed();
         self.filled.send(datagram).is_ok()
     }
 }
@@ -49,15 +59,19 @@ impl Filling {
 impl Draining {
     /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
     pub fn wait(&self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
-        match patience {
+        let datagram = match patience {
             Some(patience) => self.filled.recv_timeout(patience),
             None => self.filled.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
+        }?;
+        self.counters.taken();
+        Ok(datagram)
     }
 
     /// The next datagram if there is one already.
     pub fn ready(&self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
-        self.filled.try_recv()
+        let datagram = self.filled.try_recv()?;
+        self.counters.taken();
+        Ok(datagram)
     }
 
     /// Gives a buffer back.

@@ -7,9 +7,10 @@
 use std::{io, sync::mpsc::RecvTimeoutError, thread};
 
 use super::{
+    consumer::Consumer,
     context::Context,
+    counters::Counters,
     executor::{Actionable, Executor, ExecutorError, Part},
-    format::Format,
     queue::{self, Draining, Filling},
     sink::Sink,
     source::{Datagram, Source, SourceError},
@@ -63,9 +64,9 @@ pub struct Pipeline<'a, T: Actionable> {
     pub stages: Vec<Stage>,
     /// Deals with what the stages ask for.
     pub executor: Executor<T>,
-    /// The format; none if nothing is shown.
-    pub format: Option<Format>,
-    /// Where the bytes go.
+    /// Takes the rows at the end; none if nothing is shown.
+    pub consumer: Option<Box<dyn Consumer<T> + 'a>>,
+    /// Where bytes go: those of a format, and those of a dry run.
     pub sink: &'a mut dyn Sink,
     /// Told of what is wrong but no reason to stop.
     pub on_warning: fn(&str),
@@ -75,6 +76,8 @@ pub struct Pipeline<'a, T: Actionable> {
     pub on_gap: fn(),
     /// Dumps the table, for stages that want to look back; none where that is of no use.
     pub look_back: Option<LookBack<'a>>,
+    /// What has been received.
+    pub counters: Counters,
 }
 
 /// Begins a dump of the table.
@@ -98,7 +101,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let context = Context::of(source);
-        let (filling, draining) = queue::queue();
+        let (filling, draining) = queue::queue(&self.counters);
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("reader".into())
@@ -114,7 +117,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// # Errors
     /// As [`Pipeline::run`].
     pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
-        self.write(T::begin)?;
+        self.begin()?;
         self.hand_on(&mut rows, &mut Context::default(), tally)?;
         self.finish()
     }
@@ -128,12 +131,15 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         for stage in &mut self.stages {
             stage.save_state(true, self.on_warning);
         }
-        self.write(T::end)
+        match &mut self.consumer {
+            Some(consumer) => consumer.end(self.sink),
+            None => Ok(()),
+        }
     }
 
     /// The worker.
     fn work(&mut self, queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
-        self.write(T::begin)?;
+        self.begin()?;
         let mut batch = T::default();
         if context.events() {
             self.look_back(Some(Reason::Start))?;
@@ -186,10 +192,18 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         tally: &mut Tally,
     ) -> Result<(), RunError> {
         if datagram.pause {
-            return self.hand_on(batch, context, tally);
+            self.hand_on(batch, context, tally)?;
+            if let Some(consumer) = &mut self.consumer {
+                consumer.pause();
+            }
+            return Ok(());
+        }
+        if context.turns(datagram) {
+            self.hand_on(batch, context, tally)?;
         }
         context.meet(datagram);
         if datagram.gap {
+            self.counters.gap();
             (self.on_gap)();
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received) {
                 (self.on_malformed)(error.into());
@@ -197,6 +211,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             self.hand_on(batch, context, tally)?;
             return self.look_back(Some(Reason::Gap));
         }
+        self.counters.datagram(datagram.length);
         let arrival = datagram.arrival(context.events());
         for message in Messages::new(datagram.bytes()) {
             let pushed = message
@@ -204,6 +219,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));
             if let Err(malformed) = pushed {
                 tally.malformed += 1;
+                self.counters.malformed();
                 (self.on_malformed)(malformed);
             }
             if batch.rows() >= self.batch_rows {
@@ -218,6 +234,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if batch.rows() == 0 {
             return Ok(());
         }
+        self.counters.rows(batch.rows(), batch.kinds());
         batch.stamp(context.time());
         if let Some(programs) = context.programs() {
             batch.name_programs(programs);
@@ -231,13 +248,12 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         let rows = batch.rows();
         if rows > 0 {
             batch.stamp(context.time());
-            if let Some(format) = &mut self.format {
-                let bytes = batch.render(format)?;
-                if !bytes.is_empty() {
-                    self.sink.write(&bytes).map_err(RunError::Sink)?;
-                }
+            if let Some(consumer) = &mut self.consumer {
+                consumer.take(batch, self.sink)?;
             }
-            tally.shown += batch.entries() as u64;
+            let shown = batch.entries() as u64;
+            tally.shown += shown;
+            self.counters.shown(shown);
         }
         batch.clear(&mut self.decoder);
         self.settle()?;
@@ -273,6 +289,9 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         let wanting: Vec<Option<Reason>> = self.stages.iter().map(|stage| stage.wants_look_back(reason)).collect();
         if wanting.iter().all(Option::is_none) {
             return Ok(());
+        }
+        if reason == Some(Reason::Gap) {
+            self.counters.resync();
         }
         let mut source = open()?;
         for (stage, reason) in self.stages.iter_mut().zip(&wanting) {
@@ -320,11 +339,12 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         Ok(())
     }
 
-    /// Writes what stands before or after everything.
-    fn write(&mut self, part: fn(&mut Format) -> Result<Vec<u8>, PluginError>) -> Result<(), RunError> {
-        let Some(format) = &mut self.format else { return Ok(()) };
-        let bytes = part(format)?;
-        if bytes.is_empty() { Ok(()) } else { self.sink.write(&bytes).map_err(RunError::Sink) }
+    /// The stream begins.
+    fn begin(&mut self) -> Result<(), RunError> {
+        match &mut self.consumer {
+            Some(consumer) => consumer.begin(self.sink),
+            None => Ok(()),
+        }
     }
 }
 

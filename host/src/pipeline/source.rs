@@ -49,6 +49,8 @@ pub struct Datagram {
     pub gap: bool,
     /// Not a datagram, but word that there is nothing more for the moment: what has arrived is to be handed on.
     pub pause: bool,
+    /// The messages are entries of the table and not events, though the source is one of events.
+    pub entries: bool,
     /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
     /// here on.
     pub programs: Vec<(u32, Vec<u8>)>,
@@ -65,20 +67,26 @@ impl Datagram {
             namespace: None,
             gap: false,
             pause: false,
+            entries: false,
             programs: Vec::new(),
         }
     }
 
     /// Empties it, for a source to fill in what applies.
     pub fn begin(&mut self) {
-        (self.length, self.received, self.namespace, self.gap, self.pause) = (0, 0, None, false, false);
+        (self.length, self.received, self.namespace) = (0, 0, None);
+        (self.gap, self.pause, self.entries) = (false, false, false);
         self.programs.clear();
     }
 
     /// How its messages came, for the decoder.
     #[must_use]
     pub fn arrival(&self, live: bool) -> Arrival {
-        if live { Arrival::Event { received: self.received, namespace: self.namespace } } else { Arrival::Entry }
+        if live && !self.entries {
+            Arrival::Event { received: self.received, namespace: self.namespace }
+        } else {
+            Arrival::Entry
+        }
     }
 
     /// The datagram.

@@ -195,6 +195,13 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
+    /// Passes warnings on to somebody else.
+    #[must_use]
+    pub fn telling(mut self, tell: fn(&str)) -> Self {
+        self.tell = tell;
+        self
+    }
+
     /// Sends nothing: what would be done is printed.
     #[must_use]
     pub fn dry(mut self, plan: Plan<T>) -> Self {
