@@ -28,7 +28,7 @@ ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 
 .PHONY: help setup build plugin demo test bench install fuzz fmt lint doc clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## packages and compiler targets that the others need
 	@missing=; for program in $(PROGRAMS); do \
@@ -61,11 +61,13 @@ plugin: setup ## the example plugin
 demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
-test: setup fmt-check lint doc plugin ## everything that is checked
+test: setup fmt-check lint doc build examples ## everything that is checked
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace
+	"$(FLOWGATE)" plugin test $(EXAMPLE_SUITES)
 
-bench: build plugin ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then the crossing and the decoding
+bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then plugins, the crossing, the decoding
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare
+	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
 	$(CARGO) bench --workspace --bench boundary --bench decode
 
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
@@ -102,3 +104,5 @@ doc: setup ## the documentation of the crates; every warning is an error
 
 clean: ## remove what was built
 	$(CARGO) clean
+
+include examples/examples.mk

@@ -11,7 +11,17 @@ use std::{
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
-const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json"];
+const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "pass"];
+
+/// What projects in other languages than Rust have in common with the examples: name of the part, and file.
+const VIEWS: &[(&str, &str)] = &[
+    ("c-view", "examples/c/flowgate.h"),
+    ("javascript-view", "examples/javascript/flowgate.js"),
+    ("python-view", "examples/python/flowgate.py"),
+    ("zig-view", "examples/zig/flowgate.zig"),
+    ("python-tools", "examples/python/requirements.txt"),
+    ("zig-tools", "examples/zig/requirements.txt"),
+];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -20,10 +30,11 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for input in ["plugins", "wit", "Cargo.lock"] {
+    let views = VIEWS.iter().map(|(_, path)| *path);
+    for input in ["plugins", "wit", "Cargo.lock"].into_iter().chain(views) {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    for input in ["build.rs", "src/wasm/config.rs"] {
+    for input in ["build.rs", "src/wasm/config.rs", "templates"] {
         println!("cargo::rerun-if-changed={input}");
     }
 
@@ -50,6 +61,61 @@ fn main() -> Result<(), Failure> {
     }
     table.push_str("];\n");
     fs::write(out.join("stock.rs"), table)?;
+    templates(&root, &out)
+}
+
+/// Writes the table of the files that new plugin projects are made of.
+fn templates(root: &Path, out: &Path) -> Result<(), Failure> {
+    let mut text = String::from("/// Files of the templates: path below `host/templates`, and content.\n");
+    text.push_str("const TEMPLATES: &[(&str, &[u8])] = &[\n");
+    embed(&root.join("host/templates"), "", &mut text)?;
+    text.push_str("];\n/// Files that several templates include: name of the part, path in it, and content.\n");
+    text.push_str("const PARTS: &[(&str, &[u8])] = &[\n");
+    for (part, directory) in [("wit", "wit"), ("sdk", "plugins/sdk/src"), ("names", "plugins/names/src")] {
+        embed(&root.join(directory), &format!("{part}/"), &mut text)?;
+    }
+    let bindings = out.join("bindings");
+    write_bindings(&root.join("wit"), &bindings)?;
+    embed(&bindings, "bindings/", &mut text)?;
+    for (part, file) in VIEWS.iter().chain(&[("sdk-build", "plugins/sdk/build.rs")]) {
+        let whole = root.join(file).canonicalize()?;
+        let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let whole = whole.display().to_string();
+        text.push_str(&format!("    ({:?}, include_bytes!({whole:?})),\n", format!("{part}/{name}")));
+    }
+    text.push_str("];\n");
+    fs::write(out.join("templates.rs"), text)?;
+    Ok(())
+}
+
+/// Writes the C bindings of the world `stage`, so that projects in C and Zig need no generator.
+fn write_bindings(wit: &Path, directory: &Path) -> Result<(), Failure> {
+    let mut resolve = wit_bindgen_core::wit_parser::Resolve::default();
+    let (package, _) = resolve.push_dir(wit)?;
+    let world = resolve.packages[package].worlds.get("stage").copied().ok_or("the package has no world `stage`")?;
+    let mut files = wit_bindgen_core::Files::default();
+    wit_bindgen_c::Opts::default().build().generate(&mut resolve, world, &mut files)?;
+    fs::create_dir_all(directory)?;
+    for (name, content) in files.iter() {
+        fs::write(directory.join(name), content)?;
+    }
+    Ok(())
+}
+
+/// Adds the files of a directory and of those in it to the table, in order of their names.
+fn embed(directory: &Path, prefix: &str, table: &mut String) -> Result<(), Failure> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            embed(&path, &format!("{prefix}{name}/"), table)?;
+        } else {
+            let whole = path.canonicalize()?.display().to_string();
+            table.push_str(&format!("    ({:?}, include_bytes!({whole:?})),\n", format!("{prefix}{name}")));
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! * [`cli`]: a command line becomes settings.
 //! * [`command`]: settings become a pipeline, and its end an exit status.
+//! * [`fixture`]: flows and expectations from text, for tests of plugins.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
 //! * [`metrics`]: what runs, in numbers, for Prometheus.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
@@ -11,6 +12,8 @@
 
 pub mod cli;
 pub mod command;
+pub mod config;
+pub mod fixture;
 pub mod metrics;
 pub mod model;
 pub mod netlink;

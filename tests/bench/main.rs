@@ -4,6 +4,7 @@
 //! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
+mod events;
 mod measure;
 mod report;
 
@@ -102,6 +103,7 @@ fn main() {
         cases().iter().filter_map(|case| run(case, &ours, rounds)).collect::<Vec<_>>()
     });
     rows.extend(empty);
+    events::run(&ours, (flows / 2).max(1), rounds.min(3));
     report::print(&rows);
     let path = target_directory().join("bench.tsv");
     std::fs::write(&path, report::tsv(&rows)).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
@@ -121,6 +123,24 @@ fn cases() -> Vec<Case> {
         Case { sink: Sink::Pipe, cpu: Some(0.9), ..Case::new("-L, to a pipe", &["-L"], 0.65) },
         Case { sink: Sink::Pipe, ..Case::new("-L -o xml, to a pipe", &["-L", "-o", "xml"], 0.65) },
     ];
+    let stages = ["flowgate_plugin_pass.wasm"].map(|name| {
+        target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin").join(name).display().to_string()
+    });
+    let [pass] = stages;
+    let example = |name: &str| target_directory().join("examples").join(name).display().to_string();
+    let with = |plugins: &[String]| plugins.iter().flat_map(|plugin| ["--plugin".to_owned(), plugin.clone()]).collect();
+    // Three that look at every flow and keep all of these.
+    let three = [
+        example("idle-tcp.wasm"),
+        format!("{},backend=203.0.113.9:53", example("stale-udp.wasm")),
+        format!("{},all=true", example("port-scan.wasm")),
+    ];
+    cases.insert(6, Case { more: with(&[pass]), ..Case::new("-L, a stage that passes all", &["-L"], 0.65) });
+    if three.iter().all(|plugin| Path::new(plugin.split(',').next().unwrap_or_default()).exists()) {
+        cases.insert(7, Case { more: with(&three), ..Case::new("-L, three Rust stages", &["-L"], 0.7) });
+    } else {
+        println!("target/examples is missing, so the case with three stages is left out; `make bench` builds it");
+    }
     if plugin.exists() {
         let more = vec!["--plugin".to_owned(), plugin.display().to_string()];
         cases.insert(6, Case { more, ..Case::new("-L --plugin example", &["-L"], 0.8) });

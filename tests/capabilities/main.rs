@@ -6,6 +6,7 @@
 mod plugins;
 
 mod actions;
+mod expectations;
 mod listening;
 mod services;
 

@@ -65,6 +65,15 @@ impl Listener {
     }
 }
 
+/// A test that failed leaves nobody behind who goes on writing.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Waits for something that is bound to happen.
 pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;

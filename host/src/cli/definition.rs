@@ -361,9 +361,9 @@ mod tests {
         let fish = script(Shell::Fish, "flow-gate").expect("a script");
         assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
-        assert!(
-            fish.contains("help; and not __fish_seen_subcommand_from completions record replay man\" -f -a \"man\"")
-        );
+        assert!(fish.contains(
+            "help; and not __fish_seen_subcommand_from completions record replay man run plugin\" -f -a \"man\""
+        ));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
         // None of the generated functions is left, and every one that is used is there.
         assert!(!fish.contains("argparse"));

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 
 /// The outside, as far as command lines depend on it. Tests put their own in its place.
-pub trait Environment {
+pub trait Environment: Sync {
     /// Opens a file: the label map, the protocols database, a load file. The name is as typed.
     fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>>;
 

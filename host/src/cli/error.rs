@@ -138,6 +138,8 @@ pub enum CliError {
     JsonWithOther(&'static str),
     /// Value of `--batch`.
     BatchRows(Word),
+    /// The value of `--buffer-max` is not a number of bytes that the kernel takes.
+    BufferMax(Word),
     /// Value of `--plugin` without a file.
     PluginWithoutFile(Word),
     /// Value of `--plugin` with an option that is not `name=value`.
@@ -151,6 +153,8 @@ pub enum CliError {
     PluginQuote(Word),
     /// Value of `--plugin` with an option that is not UTF-8.
     PluginText(Word),
+    /// `--dry-run` with a file that empties the table.
+    DryFlush,
     /// `--grant` or `--on-error` before any `--plugin`.
     WithoutPlugin(&'static str),
     /// Value of `--grant`, and what is wrong with it.
@@ -256,6 +260,9 @@ impl CliError {
             Self::JsonWithOther(other) => {
                 text!("cannot combine json output with ", other, " output, use one of them only")
             }
+            Self::BufferMax(word) => {
+                text!("'", word, "' with --buffer-max option is not a number of bytes from 1 to 1073741823")
+            }
             Self::BatchRows(word) => {
                 text!("unexpected value '", word, "' with --batch option, it takes a number of rows from 1 to 65536")
             }
@@ -273,6 +280,7 @@ impl CliError {
                 text!("no closing '\"' in '", word, "' with --plugin option; a quote inside a value is written \\\"")
             }
             Self::Subcommand(text) => text!(text.as_str()),
+            Self::DryFlush => text!("--dry-run cannot print what -F would do; take that line out of the file"),
             Self::WithoutPlugin(option) => {
                 text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
             }

@@ -87,6 +87,11 @@ impl Scanner {
         Some(word)
     }
 
+    /// The words that are no options, once there is no option any more.
+    pub fn passed_over(&self) -> &[Vec<u8>] {
+        self.words.get(self.first..).unwrap_or_default()
+    }
+
     /// The next option, or `None` at the end of the options.
     pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<T>> {
         if let Some(position) = self.cluster {

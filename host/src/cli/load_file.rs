@@ -4,22 +4,36 @@ use std::io::{BufRead, Read};
 
 use super::environment::{Environment, error_text};
 use super::error::{CliError, Word};
-use super::settings::{Command, LoadFile, Place, Settings, Table};
+use super::settings::{Command, LoadFile, LoadedCommand, Place, Settings, Table};
+use crate::pipeline::batch;
 
 /// What one line holds at most; what is longer counts as several lines.
 const LINE: u64 = 10239;
 /// What one word holds at most.
 const WORD: usize = 1023;
+/// Most lines that are put together: a table of so many rows is handed on at once.
+const TOGETHER: usize = 4096;
+/// Lines that are read before they are made sense of.
+const AT_ONCE: usize = 16_384;
+/// Fewer lines are not worth a thread.
+const WORTH_A_THREAD: usize = 1024;
 /// How many words a line has at most, with the program's name that it is given.
 const WORDS: usize = 254;
 
-/// Reads the file; `line` makes settings of the words of a line, of which the first is the program's name, or `None`
-/// of a line without command and options.
+/// Makes settings of the words of a line, of which the first is the program's name, or none of a line without command and
+/// options; adds warnings.
+pub type ReadLine<'a> = &'a (dyn Fn(Vec<Vec<u8>>, &mut Vec<String>) -> Result<Option<Settings>, CliError> + Sync);
+
+/// What is to be carried out, each with the number of its first line; none for a line without command.
+type Commands = Vec<(usize, Option<LoadedCommand>)>;
+
+/// Reads the file. What is wrong is at `place`, unless the file itself is.
 pub fn load(
     program: &[u8],
     file: &[u8],
     environment: &dyn Environment,
-    line: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<Option<Settings>, CliError>,
+    line: ReadLine<'_>,
+    warnings: &mut Vec<String>,
     place: &mut Option<Place>,
 ) -> Result<LoadFile, CliError> {
     let (name, opened) = match file {
@@ -27,34 +41,134 @@ pub fn load(
         file => (Word::from(file), environment.open(file)),
     };
     let mut reader = opened.map_err(|_| CliError::CannotOpen(name.clone()))?;
-    let mut commands = Vec::new();
-    let mut number = 0;
+    let mut commands = Commands::new();
     let at = |line| Some(Place { file: name.clone(), line });
+    let mut first = 1;
     loop {
-        let mut text = Vec::new();
-        let read = reader.by_ref().take(LINE).read_until(b'\n', &mut text);
-        match read {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) => return Err(CliError::CannotRead { name, error: error_text(&error) }),
+        let (texts, end) = take(&mut *reader);
+        let last = texts.is_empty();
+        for part in read_parts(program, &texts, first, line) {
+            warnings.extend(part.warnings);
+            for command in part.commands {
+                join(&mut commands, command);
+            }
+            if let Some((number, error)) = part.wrong {
+                *place = at(number);
+                return Err(error);
+            }
         }
-        number += 1;
-        *place = at(number);
-        if let Some(words) = split(program, &text)? {
-            commands.push((number, line(words)?));
+        first += texts.len();
+        if let Err(error) = end {
+            *place = at(first - 1);
+            return Err(CliError::CannotRead { name, error: error_text(&error) });
+        }
+        if last {
+            break;
         }
     }
-    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), lines: Vec::new() };
-    for (number, settings) in commands {
+    let mut file = LoadFile { name: name.clone(), commands: Vec::new() };
+    for (number, command) in commands {
         *place = at(number);
-        let settings = settings.ok_or(CliError::NotInLoadFile("unknown"))?;
-        if let Some(command) = forbidden(settings.command, settings.table) {
+        let command = command.ok_or(CliError::NotInLoadFile("unknown"))?;
+        if let Some(command) = forbidden(command.settings.command, command.settings.table) {
             return Err(CliError::NotInLoadFile(command));
         }
-        file.commands.push(settings);
-        file.lines.push(number);
+        file.commands.push(command);
     }
     Ok(file)
+}
+
+/// The next lines, not too many; none at the end. What could be read comes with the reason why no more can.
+fn take(mut reader: &mut dyn BufRead) -> (Vec<Vec<u8>>, std::io::Result<()>) {
+    let mut texts = Vec::new();
+    while texts.len() < AT_ONCE {
+        let mut text = Vec::new();
+        match Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut text) {
+            Ok(0) => break,
+            Ok(_) => texts.push(text),
+            Err(error) => return (texts, Err(error)),
+        }
+    }
+    (texts, Ok(()))
+}
+
+/// What some lines came to.
+#[derive(Default)]
+struct Part {
+    commands: Commands,
+    warnings: Vec<String>,
+    /// The line that ended it, and what is wrong with it.
+    wrong: Option<(usize, CliError)>,
+}
+
+/// Reads lines, many of them on several threads; the parts are in order, and what is wrong in one is told before what is in
+/// later ones.
+fn read_parts(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_>) -> Vec<Part> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let size = texts.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let read = |index: usize, texts: &[Vec<u8>]| read_part(program, texts, first + index * size, line);
+    if texts.len() <= size {
+        return vec![read(0, texts)];
+    }
+    std::thread::scope(|scope| {
+        let running: Vec<_> = texts
+            .chunks(size)
+            .enumerate()
+            .map(|(index, texts)| {
+                let work = move || read(index, texts);
+                (std::thread::Builder::new().spawn_scoped(scope, work), index, texts)
+            })
+            .collect();
+        // Without another thread, or when one was lost, this one does the work.
+        running
+            .into_iter()
+            .map(|(thread, index, texts)| {
+                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| read(index, texts))
+            })
+            .collect()
+    })
+}
+
+fn read_part(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_>) -> Part {
+    let mut part = Part::default();
+    for (number, text) in (first..).zip(texts) {
+        let read =
+            split(program, text).and_then(|words| words.map(|words| line(words, &mut part.warnings)).transpose());
+        match read {
+            Ok(None) => {}
+            Ok(Some(settings)) => {
+                let command = settings.map(|settings| LoadedCommand { settings, lines: vec![number] });
+                join(&mut part.commands, (number, command));
+            }
+            Err(error) => {
+                part.wrong = Some((number, error));
+                break;
+            }
+        }
+    }
+    part
+}
+
+/// Adds a command, to the one before it if the two can be one.
+fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand>)) {
+    let last = commands.last_mut().and_then(|(_, command)| command.as_mut());
+    match (command, last) {
+        (Some(command), Some(last)) if joins(last, &command) => {
+            batch::append(&mut last.settings.template, &command.settings.template);
+            last.lines.extend(command.lines);
+        }
+        (command, _) => commands.push((number, command)),
+    }
+}
+
+/// Whether a line that makes a flow can be put together with those before it: then a file of a million lines is a few tables
+/// and not a million settings.
+fn joins(last: &LoadedCommand, next: &LoadedCommand) -> bool {
+    let (before, lines, next) = (&last.settings, last.lines.len() + next.lines.len(), &next.settings);
+    matches!(next.command, Command::Create | Command::Add)
+        && (before.command, before.table, before.dry_run) == (next.command, next.table, next.dry_run)
+        && next.table == Table::Conntrack
+        && lines <= TOGETHER
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.
@@ -77,11 +191,18 @@ fn forbidden(command: Command, table: Table) -> Option<&'static str> {
     }
 }
 
+/// The words of a text as those of a line, behind a program's name.
+pub fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
+    let program = b"flowgate";
+    let line: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
+    Ok(split(program, &line)?.unwrap_or_else(|| vec![program.to_vec()]))
+}
+
 /// The words of a line behind the program's name; none for an empty line or a comment.
 ///
 /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
 /// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
-fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     let start = text.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let text = text.get(start..).unwrap_or_default();

@@ -7,12 +7,14 @@ mod definition;
 mod environment;
 mod error;
 mod expectation;
+pub mod fragment;
 mod getopt;
 mod known;
 mod labels;
 mod legality;
 pub mod options;
 mod plugin;
+pub mod plugin_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -33,11 +35,12 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, Output, Parsed, Place, PluginSpec,
-    Settings, Table,
+    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
+    PluginSpec, Settings, Table,
 };
 
-pub use subcommand::{Shell, Subcommand};
+pub use plugin_command::{PluginCommand, Report};
+pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use options::Key;
@@ -46,6 +49,15 @@ use request::{LabelUse, Request};
 use template::LabelChange;
 
 use crate::model;
+
+/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+///
+/// # Errors
+/// A word or a line is too long.
+pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let words = load_file::split(b"", line)?;
+    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+}
 
 /// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
 /// directory is before it.
@@ -67,21 +79,35 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
         }
     }
     let mut place = None;
-    let mut parser = Parser { own, environment, warnings: &mut warnings };
     let result = match arguments {
-        [option, file, ..] if option == "-R" || option == "--load-file" => {
+        [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
-            let mut line = |words| parser.line(words);
-            load_file::load(program, file.as_bytes(), environment, &mut line, &mut place).map(Invocation::Load)
+            let line = |words, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
+            let file = file.as_bytes();
+            let dry = own && rest.iter().any(|word| word == "--dry-run");
+            let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
+            loaded.and_then(|file| if dry { dry_run(file) } else { Ok(file) }).map(Invocation::Load)
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
             let words = program.chain(arguments.iter().cloned()).map(OsString::into_vec).collect();
+            let mut parser = Parser { own, environment, warnings: &mut warnings };
             parser.command(words, None).map(|settings| Invocation::Run(Box::new(settings)))
         }
     };
     let place = place.filter(|_| own && result.is_err());
     Parsed { warnings, result, place }
+}
+
+/// `--dry-run` behind a file: for all of its lines. What cannot be printed instead of being done is refused.
+fn dry_run(mut file: LoadFile) -> Result<LoadFile, CliError> {
+    for command in &mut file.commands {
+        if command.settings.command == Command::Flush {
+            return Err(CliError::DryFlush);
+        }
+        command.settings.dry_run = true;
+    }
+    Ok(file)
 }
 
 /// Reads a classic command line that stands behind a subcommand: without command it is about `command`.
@@ -183,6 +209,13 @@ impl Parser<'_> {
             output: request.output,
             events: request.events.unwrap_or(EventGroups::ALL),
             buffer_size: given.contains(Key::BufferSize).then_some(request.buffer_size),
+            buffer_max: if given.contains(Key::BufferMax) {
+                Some(request.buffer_max)
+            } else {
+                (!self.own && given.contains(Key::BufferSize)).then_some(0)
+            },
+            reliable: given.contains(Key::Reliable),
+            resync: given.contains(Key::Resync),
             zero: given.contains(Key::Zero) && table == Table::Conntrack,
             label_map,
             help_protocol: help.map(|protocol| HelpProtocol {

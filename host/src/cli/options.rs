@@ -79,6 +79,12 @@ pub enum Key {
     DryRun,
     /// `--plugin-stats`
     Stats,
+    /// `--buffer-max`
+    BufferMax,
+    /// `--reliable`
+    Reliable,
+    /// `--resync`
+    Resync,
     /// `--metrics`
     Metrics,
 }
@@ -258,7 +264,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 37] = [
+pub const OPTIONS: [OptionSpec; 40] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -331,6 +337,12 @@ pub const OPTIONS: [OptionSpec; 37] = [
         "print what would be done to the table as command lines, and do nothing"),
     option!(Stats, None, ["plugin-stats"], None, "", "o.ooo.o..o..o.", Flowgate,
         "at the end tell what each component did; SIGUSR1 tells it at any time"),
+    option!(BufferMax, None, ["buffer-max"], Required, "bytes", "......o.....o.", Flowgate,
+        "what the receive buffer of the event socket may grow to under pressure (default: 134217728)"),
+    option!(Reliable, None, ["reliable"], None, "", "......o.....o.", Flowgate,
+        "the kernel keeps entries until their end could be told; a listener that stalls then fills the table"),
+    option!(Resync, None, ["resync"], None, "", "......o.......", Flowgate,
+        "after events were lost, compare with the table and make up for them; such events are marked [SYNTHETIC]"),
     option!(Metrics, None, ["metrics"], Required, "addr", "......o.....o.", Flowgate,
         "serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH"),
 ];

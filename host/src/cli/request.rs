@@ -146,6 +146,10 @@ pub struct Request {
     pub batch: u32,
     /// `--metrics`
     pub metrics: Option<Address>,
+    /// Words that are no options; the classic program takes no notice of them.
+    pub passed_over: Vec<Vec<u8>>,
+    /// `--buffer-max`
+    pub buffer_max: u32,
 }
 
 impl Default for Request {
@@ -186,6 +190,8 @@ impl Default for Request {
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
             metrics: None,
+            passed_over: Vec::new(),
+            buffer_max: 0,
         }
     }
 }
@@ -217,6 +223,7 @@ pub fn read(
             Found::Option { id: Id::Option(key), value } => reader.option(key, value)?,
         }
     }
+    reader.request.passed_over = reader.scanner.passed_over().to_vec();
     Ok(reader.request)
 }
 
@@ -314,7 +321,8 @@ impl Reader<'_> {
             Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
             Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
             // That they were given is all there is to know.
-            Key::DryRun | Key::Stats => {}
+            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync => {}
+            Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
             Key::Batch => self.request.batch = batch(value)?,
             Key::Metrics => {
                 let address = String::from_utf8_lossy(value).parse();
@@ -489,4 +497,11 @@ fn batch(text: &[u8]) -> Result<u32, CliError> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let rows = digits.and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
     rows.ok_or_else(|| CliError::BatchRows(text.into()))
+}
+
+/// A size that the kernel can double and keep as an int.
+fn buffer_max(text: &[u8]) -> Result<u32, CliError> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = digits.and_then(|text| text.parse().ok()).filter(|bytes| (1..1 << 30).contains(bytes));
+    bytes.ok_or_else(|| CliError::BufferMax(text.into()))
 }

@@ -182,6 +182,12 @@ pub struct Settings {
     pub events: EventGroups,
     /// Receive buffer of the event socket in bytes, if it is to be set; any number, also 0.
     pub buffer_size: Option<u32>,
+    /// What that buffer may grow to, if something else than usual. Called `conntrack` and given a size, it stays at that.
+    pub buffer_max: Option<u32>,
+    /// The kernel keeps what it cannot deliver to the event socket.
+    pub reliable: bool,
+    /// Lost events are made up for.
+    pub resync: bool,
     /// Counters are set to zero as they are read. Never on the tables dying and unconfirmed.
     pub zero: bool,
     /// Names of labels; present if an option needed them and the file could be read.
@@ -206,8 +212,15 @@ pub struct LoadFile {
     /// The file's name as it is told.
     pub name: super::error::Word,
     /// In the order of the file. Only I, A, U, D and F of flows occur.
-    pub commands: Vec<Settings>,
-    /// The number of each command's line, from 1 on.
+    pub commands: Vec<LoadedCommand>,
+}
+
+/// A line of a load file, or several that make flows one after the other.
+#[derive(Debug, Clone)]
+pub struct LoadedCommand {
+    /// What the first line asks for; its template has a row for each line.
+    pub settings: Settings,
+    /// The number of each line, from 1 on.
     pub lines: Vec<usize>,
 }
 
@@ -234,7 +247,7 @@ pub enum Invocation {
     /// `-R FILE`
     Load(LoadFile),
     /// A subcommand; never under the name `conntrack`.
-    Subcommand(Subcommand),
+    Subcommand(Box<Subcommand>),
     /// Help of a subcommand: text for standard output.
     Text(String),
 }

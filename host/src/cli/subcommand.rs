@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
+use super::plugin_command::{PluginCommand, Report};
 use super::settings::Invocation;
+use crate::metrics::Address;
 use crate::recording::Speed;
 use crate::top::{Form, Key as SortKey};
 
@@ -131,6 +133,46 @@ pub enum Subcommand {
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
+    /// Run the pipeline that a file describes
+    #[command(after_help = "Examples:\n  flowgate run heavy.toml\n  flowgate run heavy.toml --check\n  \
+        flowgate run heavy.toml --explain -o json")]
+    Run(RunOptions),
+    /// Write plugins: make a project, test it on fixtures, inspect it, measure it
+    #[command(
+        after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
+        $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step."
+    )]
+    Plugin {
+        /// What to do
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+}
+
+/// What `run` is told. The comments are its help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct RunOptions {
+    /// The pipeline file
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Look for mistakes, all of them, and run nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Tell what would run, and run nothing
+    #[arg(long, conflicts_with = "check")]
+    pub explain: bool,
+    /// The form of --explain
+    #[arg(short = 'o', long, requires = "explain", default_value = "text")]
+    pub output: Report,
+    /// Print what would be done to the table as command lines, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// At the end tell what each component did; SIGUSR1 tells it at any time
+    #[arg(long)]
+    pub plugin_stats: bool,
+    /// Serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH
+    #[arg(long, value_name = "ADDR", value_hint = clap::ValueHint::Other)]
+    pub metrics: Option<Address>,
 }
 
 /// A shell that command lines can be completed in.
@@ -155,13 +197,25 @@ pub struct Synopsis {
     pub arguments: Vec<(String, String)>,
 }
 
-/// All subcommands but `help`.
+/// All subcommands but `help`. Those that have subcommands of their own are represented by these.
 pub fn synopses() -> Vec<Synopsis> {
+    let mut all = Vec::new();
+    collect("", &Program::command(), &mut all);
+    all
+}
+
+/// Adds the subcommands of a command whose name is known by this beginning.
+fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
-    let synopsis = |command: &clap::Command| {
+    for command in command.get_subcommands() {
+        let name_of_it = format!("{beginning}{}", command.get_name());
+        if command.has_subcommands() {
+            collect(&format!("{name_of_it} "), command, all);
+            continue;
+        }
         let arguments: Vec<(String, String)> =
             command.get_arguments().map(|argument| (name(argument), text(argument.get_help()))).collect();
-        let usage = command.get_arguments().fold(command.get_name().to_owned(), |usage, argument| {
+        let usage = command.get_arguments().fold(name_of_it, |usage, argument| {
             let name = name(argument);
             match (argument.is_required_set(), argument.is_last_set()) {
                 (true, _) => format!("{usage} {name}"),
@@ -169,9 +223,8 @@ pub fn synopses() -> Vec<Synopsis> {
                 (false, false) => format!("{usage} [{name}]"),
             }
         });
-        Synopsis { usage, help: text(command.get_about()), arguments }
-    };
-    Program::command().get_subcommands().map(synopsis).collect()
+        all.push(Synopsis { usage, help: text(command.get_about()), arguments });
+    }
 }
 
 /// `--name NAME`, or for an argument its values, as in `bash|zsh|fish`.
@@ -210,7 +263,7 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     }
     let words = std::iter::once(program.to_os_string()).chain(arguments.iter().cloned());
     Some(match Program::try_parse_from(words) {
-        Ok(program) => Ok(Invocation::Subcommand(program.subcommand)),
+        Ok(program) => Ok(Invocation::Subcommand(Box::new(program.subcommand))),
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -272,6 +325,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plugin_command::Report;
     use super::*;
 
     fn read(line: &str) -> Option<Result<Invocation, CliError>> {
@@ -281,7 +335,7 @@ mod tests {
 
     fn subcommand(line: &str) -> Subcommand {
         match read(line) {
-            Some(Ok(Invocation::Subcommand(subcommand))) => subcommand,
+            Some(Ok(Invocation::Subcommand(subcommand))) => *subcommand,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -307,6 +361,8 @@ mod tests {
         let classic = Subcommand::Completions { shell: Shell::Bash, name: "conntrack".to_owned() };
         assert_eq!(subcommand("completions --name conntrack bash"), classic);
         assert_eq!(subcommand("man"), Subcommand::Man);
+        let inspect = PluginCommand::Inspect { file: "a.wasm".into(), output: Report::Json };
+        assert_eq!(subcommand("plugin inspect a.wasm -o json"), Subcommand::Plugin { command: inspect });
     }
 
     #[test]
@@ -362,6 +418,9 @@ mod tests {
         assert!(error("completions").to_string().contains("<SHELL>"));
         assert!(error("completions bash --name a;b").to_string().contains("a;b"));
         assert!(error("man page").to_string().contains("'page'"));
+        assert!(error("plugin new x --lang cobol").to_string().contains("[possible values: "));
+        assert!(error("plugin bench x,y").to_string().contains("'y' in 'x,y'"));
+        assert!(error("plugin bench x --batch 0").to_string().contains("0 is not in 1..=65536"));
     }
 
     #[test]
@@ -371,11 +430,19 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        let usages: Vec<_> = synopses[1..].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let usages: Vec<_> = synopses[1..4].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
         let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--once] [--output FORM] \
             [--rows N] [--speed SPEED] [-- COMMAND...]";
-        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, "man"]);
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top]);
+        assert_eq!(synopses[4].usage, "man");
+        let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats] [--metrics ADDR]";
+        assert_eq!(synopses[5].usage, run);
+        let of = |beginning: &str| {
+            synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
+        };
+        assert!(of("plugin test").usage.contains("[--bless] [--output text|json]"), "{}", of("plugin test").usage);
+        assert_eq!(of("plugin inspect").usage, "plugin inspect FILE [--output text|json]");
         assert!(synopses.iter().all(|synopsis| !synopsis.help.is_empty()));
     }
 }

@@ -363,7 +363,7 @@ fn load(text: &str) -> Parsed {
 
 fn loaded(text: &str) -> Vec<Settings> {
     match load(text).result {
-        Ok(Invocation::Load(file)) => file.commands,
+        Ok(Invocation::Load(file)) => file.commands.into_iter().map(|command| command.settings).collect(),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -420,7 +420,11 @@ fn a_saved_flow_can_be_loaded() {
                  -A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p gre --srckey 16 --dstkey 32 \
                  --reply-key-src 32 --reply-key-dst 16\n\
                  -A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p 50\n";
-    let commands = loaded(saved);
+    // Lines that make flows are one command with a row for each.
+    let together = loaded(saved);
+    assert_eq!((together.len(), together[0].template.length), (1, 4));
+    assert_eq!(together[0].template.family, [2, 10, 2, 2]);
+    let commands: Vec<Settings> = saved.lines().flat_map(loaded).collect();
     let complete = |index: usize| commands[index].template.has[0] & field::TUPLES;
     assert_eq!((complete(1), complete(2)), (field::TUPLES, field::TUPLES));
     assert_eq!(complete(3), field::TUPLES & !(field::ORIGINAL_L4 | field::REPLY_L4));
@@ -433,6 +437,34 @@ fn a_saved_flow_can_be_loaded() {
         (0xffff_0000_0000, 0xffff_0101_0101)
     );
     assert_eq!(translated.has[0] & field::DESTINATION_NAT, field::DESTINATION_NAT);
+}
+
+#[test]
+fn many_lines_are_read_in_order_and_the_first_mistake_is_told() {
+    let line = |port: usize| format!("-I -t 9 -p udp -s 1.1.1.1 -d 2.2.2.2 --sport {} --dport 53\n", port % 65536);
+    let mut text: Vec<String> = (0..20_000).map(line).collect();
+    let rows: Vec<Vec<u16>> =
+        loaded(&text.concat()).iter().map(|settings| settings.template.original.source_l4.clone()).collect();
+    assert_eq!(rows.concat(), (0..20_000).collect::<Vec<u16>>());
+    text[12_345] = "-I -p nonsense\n".into();
+    text[19_000] = "-I -p other\n".into();
+    let parsed = load(&text.concat());
+    assert!(parsed.result.unwrap_err().to_string().contains("nonsense"));
+}
+
+#[test]
+fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
+    let mut environment = labelled();
+    environment.files.insert(b"file".to_vec(), b"-F\n-D -s 1.2.3.4\n".to_vec());
+    for (program, dry) in [("flowgate", true), ("conntrack", false)] {
+        match parse_as(program, "-R file --dry-run", &environment).result {
+            Ok(Invocation::Load(file)) => {
+                assert!(file.commands.iter().all(|command| command.settings.dry_run == dry), "{program}");
+            }
+            Err(error) => assert!(dry && error.to_string().contains("--dry-run"), "{program}: {error}"),
+            other => panic!("{program}: {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -556,7 +588,7 @@ fn subcommands_are_unknown_to_the_classic_name() {
         other => panic!("{other:?}"),
     }
     let own = |line| parse_as("flowgate", line, &environment).result;
-    assert!(matches!(own("man"), Ok(Invocation::Subcommand(Subcommand::Man))));
+    assert!(matches!(own("man"), Ok(Invocation::Subcommand(given)) if *given == Subcommand::Man));
     assert!(matches!(own("help"), Ok(Invocation::Run(settings)) if settings.command == Command::Help));
     assert!(matches!(own("help man"), Ok(Invocation::Text(_))));
     assert!(matches!(own("man -L"), Err(CliError::Subcommand(_))));

@@ -79,7 +79,8 @@ pub enum Role {
 }
 
 impl Role {
-    fn is_within(self, can: Capabilities) -> bool {
+    /// Whether a component can play it.
+    pub fn is_within(self, can: Capabilities) -> bool {
         match self {
             Role::FlowStage => can.flow_stage,
             Role::ExpectationStage => can.expectation_stage,
@@ -89,7 +90,8 @@ impl Role {
         }
     }
 
-    fn interface(self) -> &'static str {
+    /// The interface that it needs.
+    pub fn interface(self) -> &'static str {
         match self {
             Role::FlowStage => "flow-stage",
             Role::ExpectationStage => "expectation-stage",
@@ -117,6 +119,39 @@ impl Assembly {
         })
     }
 
+    /// As [`Assembly::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
+    ///
+    /// # Errors
+    /// As [`Assembly::new`].
+    pub fn in_utc(labels: Vec<Label>) -> Result<Self, CommandError> {
+        let utc = vec![UtcOffset { since: 0, offset: 0 }];
+        Ok(Assembly { offsets: utc, ..Self::new(labels, true, false)? })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &PluginEngine {
+        &self.engine
+    }
+
+    /// A plugin, started for a role with these options and with the services that it is granted.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it is no plugin for this role, needs a service that it was not granted, or does not accept its
+    /// options.
+    pub fn started(
+        &self,
+        component: &PluginComponent,
+        role: Role,
+        options: &[OptionValue],
+        grants: &Grants,
+    ) -> Result<(Instance, Description), CommandError> {
+        let services = services(component, grants, CAPACITY)?;
+        let instance = Instance::with_services(component, self.limits, services)?;
+        let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
+        instance.started();
+        Ok((instance, description))
+    }
+
     /// Whether plugins would be told the same by an assembly that is made anew.
     pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
@@ -127,10 +162,8 @@ impl Assembly {
     /// # Errors
     /// [`CommandError`] if it cannot be started.
     pub fn selecting_stage(&self, name: &'static str, selection: &Selection) -> Result<Stage, CommandError> {
-        let (mut instance, description) = self.start(&*self.stock(name)?, Role::FlowStage, &[], true)?;
-        instance.select(selection)?;
-        instance.started();
-        Ok(Stage::new(instance, description.reads, Grants::NONE).selecting())
+        let select = |instance: &mut Instance| instance.select(selection);
+        Ok(self.stock_stage(name, Role::FlowStage, &[], Grants::NONE, select)?.selecting())
     }
 
     /// The stock stage that carries out what a command is about; the user asked for it, so it may.
@@ -142,13 +175,37 @@ impl Assembly {
         if settings.command == Command::Add {
             options.push(OptionValue { name: "or-update".into(), value: "true".into() });
         }
-        let component = self.stock(name)?;
-        let (mut instance, description) = self.start(&component, role, &options, true)?;
-        if component.capabilities.flow_template {
-            instance.template(&settings.template)?;
-        }
+        let takes_template = self.stock(name)?.capabilities.flow_template;
+        let template = |instance: &mut Instance| {
+            if takes_template { instance.template(&settings.template) } else { Ok(()) }
+        };
+        Ok(self.stock_stage(name, role, &options, Grants::ALL, template)?.strict())
+    }
+
+    /// A stock stage. `tell` gives it what it needs to know besides its options.
+    ///
+    /// # Errors
+    /// [`CommandError`] if it cannot be started.
+    pub fn stock_stage(
+        &self,
+        name: &'static str,
+        role: Role,
+        options: &[OptionValue],
+        grants: Grants,
+        tell: impl FnOnce(&mut Instance) -> Result<(), PluginError>,
+    ) -> Result<Stage, CommandError> {
+        let (mut instance, description) = self.start(&*self.stock(name)?, role, options, true)?;
+        tell(&mut instance)?;
         instance.started();
-        Ok(Stage::new(instance, description.reads, Grants::ALL).strict())
+        Ok(Stage::new(instance, description.reads, grants))
+    }
+
+    /// What a plugin says of itself.
+    ///
+    /// # Errors
+    /// It cannot be started, or failed.
+    pub fn describe(&self, component: &PluginComponent, limits: Limits) -> Result<Description, PluginError> {
+        Instance::new(component, limits)?.describe()
     }
 
     /// A stage of the user.
@@ -157,8 +214,20 @@ impl Assembly {
     /// [`CommandError`] if the file is no plugin for this role, needs a service that it was not granted, or does not accept
     /// its options.
     pub fn user_stage(&self, plugin: &UserPlugin<'_>, role: Role) -> Result<Stage, CommandError> {
+        self.compiled_stage(PluginComponent::open(&self.engine, &plugin.spec.file)?, plugin, role)
+    }
+
+    /// As [`Assembly::user_stage`], of a plugin that has been compiled.
+    ///
+    /// # Errors
+    /// As [`Assembly::user_stage`].
+    pub fn compiled_stage(
+        &self,
+        component: PluginComponent,
+        plugin: &UserPlugin<'_>,
+        role: Role,
+    ) -> Result<Stage, CommandError> {
         let UserPlugin { spec, limits, policy, capacity } = *plugin;
-        let component = PluginComponent::open(&self.engine, &spec.file)?;
         let services = services(&component, &spec.grants, capacity)?;
         let instance = Instance::with_services(&component, limits, services.clone())?;
         let (mut instance, description, setup) = self.configured(&component, instance, role, &spec.options, true)?;
@@ -205,8 +274,25 @@ impl Assembly {
         Ok(Format::new(instance, description.reads))
     }
 
+    /// A format of the user, compiled.
+    ///
+    /// # Errors
+    /// As [`Assembly::user_stage`].
+    pub fn compiled_format(
+        &self,
+        component: &PluginComponent,
+        plugin: &UserPlugin<'_>,
+        role: Role,
+    ) -> Result<Format, CommandError> {
+        let services = services(component, &plugin.spec.grants, plugin.capacity)?;
+        let instance = Instance::with_services(component, plugin.limits, services)?;
+        let (mut instance, description, _) = self.configured(component, instance, role, &plugin.spec.options, true)?;
+        instance.started();
+        Ok(Format::new(instance, description.reads))
+    }
+
     /// A stock plugin, loaded once.
-    fn stock(&self, name: &'static str) -> Result<Rc<PluginComponent>, CommandError> {
+    pub fn stock(&self, name: &'static str) -> Result<Rc<PluginComponent>, CommandError> {
         if let Some(component) = self.stock.borrow().get(name) {
             return Ok(component.clone());
         }
@@ -297,33 +383,44 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.
-fn checked(plugin: &str, description: &Description, given: &[OptionValue]) -> Result<Vec<OptionValue>, CommandError> {
-    let problem = |problem: String| CommandError::PluginOption { plugin: plugin.to_string(), problem };
-    for option in given {
-        if !description.options.iter().any(|spec| spec.name == option.name) {
-            return Err(problem(format!("it has no option `{}`; {}", clean(&option.name), known(description))));
-        }
+pub(super) fn checked(
+    plugin: &str,
+    description: &Description,
+    given: &[OptionValue],
+) -> Result<Vec<OptionValue>, CommandError> {
+    if let Some((_, problem)) = option_problems(description, given).into_iter().next() {
+        return Err(CommandError::PluginOption { plugin: plugin.to_string(), problem });
     }
     let mut options = Vec::new();
     for spec in &description.options {
-        let chosen = given.iter().any(|option| option.name == spec.name);
-        match &spec.default {
-            Some(default) if !chosen => {
-                options.push(OptionValue { name: spec.name.clone(), value: default.clone() });
-            }
-            None if !chosen && spec.required => {
-                return Err(problem(format!(
-                    "it needs the option `{}={}` ({})",
-                    clean(&spec.name),
-                    clean(&spec.placeholder),
-                    clean(&spec.help)
-                )));
-            }
-            _ => {}
+        if let Some(default) = &spec.default
+            && !given.iter().any(|option| option.name == spec.name)
+        {
+            options.push(OptionValue { name: spec.name.clone(), value: default.clone() });
         }
     }
     options.extend_from_slice(given);
     Ok(options)
+}
+
+/// What is wrong with the options that a plugin is given: with that of this number, or with none but for its want.
+pub fn option_problems(description: &Description, given: &[OptionValue]) -> Vec<(Option<usize>, String)> {
+    let unknown = given
+        .iter()
+        .enumerate()
+        .filter(|(_, option)| !description.options.iter().any(|spec| spec.name == option.name))
+        .map(|(index, option)| {
+            (Some(index), format!("it has no option `{}`; {}", clean(&option.name), known(description)))
+        });
+    let missing = description
+        .options
+        .iter()
+        .filter(|spec| spec.required && spec.default.is_none() && !given.iter().any(|option| option.name == spec.name))
+        .map(|spec| {
+            let (name, placeholder, help) = (clean(&spec.name), clean(&spec.placeholder), clean(&spec.help));
+            (None, format!("it needs the option `{name}={placeholder}` ({help})"))
+        });
+    unknown.chain(missing).collect()
 }
 
 /// The options that a plugin has, in a sentence.

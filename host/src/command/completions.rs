@@ -3,11 +3,12 @@
 use super::{CommandError, Exit};
 use crate::{
     cli::{self, Shell},
-    pipeline::sink::Sink,
+    pipeline::sink::{Sink, SinkError},
 };
 
 /// Writes the script.
 pub(super) fn run(shell: Shell, name: &str, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    sink.write(cli::completion_script(shell, name)?.as_bytes())?;
+    let script = cli::completion_script(shell, name).map_err(SinkError::Stdout)?;
+    sink.write(script.as_bytes())?;
     Ok(Exit::Success)
 }

@@ -10,12 +10,21 @@ use super::{
     table::{Row, Source, Summary},
 };
 use crate::{
-    cli::Settings,
+    cli::{EventGroups, Settings},
     model::field,
     netlink::{Stop, Table as KernelTable},
     pipeline::{
-        Pipeline, RunError, Tally, consumer::Consumer, counters::Counters, executor::Executor, run::LookBack,
-        sink::Sink, source, stage, stats::Board,
+        Pipeline, RunError, Tally,
+        consumer::Consumer,
+        counters::Counters,
+        executor::{Executor, ExecutorError, Shows},
+        format::Format,
+        resync::{self, Healed, Kinds, Resync},
+        run::LookBack,
+        sink::Sink,
+        source,
+        stage::{self, Stage},
+        stats::Board,
     },
 };
 
@@ -32,10 +41,30 @@ pub(super) struct Job<'a> {
     pub counters: &'a Counters,
     /// Where the entries come from; none for the kernel.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
-    /// Whether this is a line of a load file: no summary, and nothing found is no failure.
-    pub loading: bool,
-    /// Set to how many actions were done, also when the job fails.
-    pub done: &'a mut u64,
+    /// Whether this is a line of a load file.
+    pub loading: Loading,
+    /// Set to what was done, also when the job fails.
+    pub done: &'a mut Done,
+}
+
+/// Whether a job is a line of a load file: no summary, and nothing found is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loading {
+    /// It is a command of its own.
+    No,
+    /// It ends with the first action that the kernel refuses.
+    UntilRefused,
+    /// Actions that the kernel refuses are noted, and the others are done.
+    Each,
+}
+
+/// What a job did.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Actions that were done.
+    pub done: u64,
+    /// Rows whose action was refused, and why.
+    pub refused: Vec<(usize, ExecutorError)>,
 }
 
 impl Job<'_> {
@@ -43,56 +72,84 @@ impl Job<'_> {
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, counters, source, loading, done } = self;
-        let mut pipeline = pipeline::<T>(row, settings, assembly, sink, board)?;
+        let parts = parts::<T>(row, settings, assembly, board)?;
+        let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
         pipeline.counters = counters.clone();
-        if loading {
-            pipeline.executor = pipeline.executor.one_by_one();
+        if source.is_some() {
+            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+                report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
+            }
+            pipeline.executor = pipeline.executor.detached();
+        }
+        match loading {
+            Loading::No => {}
+            Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
+            Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
-        let failed = |error: RunError| CommandError::of_run(row, error);
-        match row.source {
-            Source::Given => {
-                let result = pipeline.feed(given.unwrap_or_else(|| T::given(settings)), &mut tally);
-                *done = pipeline.executor.done();
-                result.map_err(failed)?;
-            }
-            _ => {
-                let mut kernel;
-                let source = match source {
-                    Some(source) => source,
-                    None => {
-                        if row.source == Source::Events {
-                            pipeline.look_back = Some(look_back::<T>(settings, stop));
-                        }
-                        kernel = sources::open::<T>(row, settings, stop, counters, false)?;
-                        kernel.as_mut()
-                    }
-                };
-                pipeline.run(source, &mut tally).map_err(failed)?;
-            }
+        let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
+        *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
+        result?;
+        if let Some(resync) = &pipeline.resync {
+            tell(tally, resync.healed());
         }
-        if loading {
+        if loading != Loading::No {
             return Ok(Exit::Success);
         }
-        if settings.dry_run {
-            report::banner(&format!("{} actions have been printed, none was done.", pipeline.executor.done()));
-            return Ok(Exit::Success);
+        Ok(conclude(row, settings, pipeline.executor.done(), tally.shown))
+    }
+}
+
+/// Runs a pipeline on what the row's source yields (`source` instead of the kernel, if there is one), or on the entries that
+/// are given if it yields those.
+pub(super) fn drive<'a, T: Subject>(
+    row: &Row,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    pipeline: &mut Pipeline<'a, T>,
+    source: Option<&mut (dyn source::Source + 'static)>,
+    given: Option<T>,
+    tally: &mut Tally,
+) -> Result<(), CommandError> {
+    let failed = |error: RunError| CommandError::of_run(row, error);
+    if row.source == Source::Given {
+        return pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed);
+    }
+    let mut kernel;
+    let source = match source {
+        Some(source) => source,
+        None => {
+            if row.source == Source::Events {
+                pipeline.look_back = Some(look_back::<T>(settings, stop));
+                pipeline.resync = settings.resync.then(|| resync(settings, stop));
+            }
+            kernel = sources::open::<T>(row, settings, stop, &pipeline.counters, false)?;
+            kernel.as_mut()
         }
-        Ok(match row.summary {
-            Summary::None => Exit::Success,
-            Summary::Always(text) => {
-                report::banner(text);
-                Exit::Failure
-            }
-            Summary::Done(text) => {
-                report::banner(&format!("{} {text}", pipeline.executor.done()));
-                Exit::Success
-            }
-            Summary::Shown(text, nothing) => {
-                report::banner(&format!("{} {text}", tally.shown));
-                Exit::of(tally.shown, nothing, row.source == Source::Events)
-            }
-        })
+    };
+    pipeline.run(source, tally).map_err(failed)
+}
+
+/// Says what a row came to.
+pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) -> Exit {
+    if settings.dry_run {
+        report::banner(&format!("{done} actions have been printed, none was done."));
+        return Exit::Success;
+    }
+    match row.summary {
+        Summary::None => Exit::Success,
+        Summary::Always(text) => {
+            report::banner(text);
+            Exit::Failure
+        }
+        Summary::Done(text) => {
+            report::banner(&format!("{done} {text}"));
+            Exit::Success
+        }
+        Summary::Shown(text, nothing) => {
+            report::banner(&format!("{shown} {text}"));
+            Exit::of(shown, nothing, row.source == Source::Events)
+        }
     }
 }
 
@@ -101,14 +158,39 @@ fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack
     Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
 }
 
-/// The pipeline of a row.
-pub(super) fn pipeline<'a, T: Subject>(
+/// What makes up for lost events.
+fn resync<'a>(settings: &Settings, stop: &Stop) -> Resync<'a> {
+    let EventGroups { new, update, destroy } = settings.events;
+    Resync::new(Box::new(sources::Flowtable::new(stop)), Kinds { new, update, destroy })
+}
+
+/// Says what was lost and made up for.
+fn tell(tally: Tally, healed: Healed) {
+    let Healed { resyncs, new, update, destroy } = healed;
+    report::banner(&format!(
+        "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \
+         {destroy} DESTROY events.",
+        tally.gaps, tally.lost
+    ));
+}
+
+/// What is joined to a pipeline.
+pub(super) struct Parts {
+    pub stages: Vec<Stage>,
+    pub format: Option<Format>,
+    /// What is shown after actions.
+    pub shows: Shows,
+    /// Whether plugins of the user may act.
+    pub guarded: bool,
+}
+
+/// The parts of a row.
+pub(super) fn parts<T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
-    sink: &'a mut dyn Sink,
     board: &Board,
-) -> Result<Pipeline<'a, T>, CommandError> {
+) -> Result<Parts, CommandError> {
     let mut stages = Vec::new();
     if row.selects
         && let Some(selection) = T::selection(settings)
@@ -131,11 +213,24 @@ pub(super) fn pipeline<'a, T: Subject>(
             Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
+    let guarded = settings.plugins.iter().any(|plugin| plugin.grants.acts());
+    Ok(Parts { stages, format, shows: row.shows, guarded })
+}
+
+/// Joins parts to a pipeline.
+pub(super) fn join<'a, T: Subject>(
+    parts: Parts,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &'a mut dyn Sink,
+) -> Result<Pipeline<'a, T>, CommandError> {
+    let Parts { stages, format, shows, guarded } = parts;
     let shown = format.as_ref().map_or(0, |format| format.reads());
     // What a dry run prints of an action is up to the format that it prints with.
-    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown });
-    let mut executor = Executor::new(row.shows, T::decoder(shown), report::line);
-    if settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
+    let followed = if settings.resync { resync::READS } else { 0 };
+    let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown | followed });
+    let mut executor = Executor::new(shows, T::decoder(shown), report::line);
+    if guarded {
         executor = executor.guarded();
     }
     if settings.dry_run {
@@ -152,6 +247,7 @@ pub(super) fn pipeline<'a, T: Subject>(
         on_gap: report::gap,
         on_warning: report::line,
         look_back: None,
+        resync: None,
         counters: Counters::default(),
     })
 }

@@ -1,56 +1,101 @@
-//! `-R`: carries out the commands of a load file in order, and stops at the first that fails.
+//! `-R`: carries out the commands of a load file in order.
+//!
+//! Invoked as `conntrack` it stops at the first line that the kernel refuses, which means one request at a time. Under its own
+//! name requests go in batches, and a line that is refused loses only itself: all others are carried out.
 
 use super::{
     Context,
-    entries::Job,
-    report::{CommandError, Exit},
+    entries::{Done, Job, Loading},
+    report::{self, CommandError, Exit},
     table,
 };
 use crate::{
-    cli::{Command, LoadFile, Place, Settings},
+    cli::{self, Command, LoadFile, LoadedCommand, Place},
     model::Flows,
-    pipeline::batch,
+    pipeline::executor::ExecutorError,
 };
 
-/// Most rows of creates that are put together: consecutive ones share a pipeline instead of each having its own.
-const TOGETHER: usize = 4096;
+/// How many refused lines are told one by one.
+const TOLD: usize = 10;
 
 /// Carries out a load file. Where it failed is left in `place`.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
-    let mut commands = file.commands.iter().enumerate().peekable();
-    let at = |index: usize| file.lines.get(index).map(|&line| Place { file: file.name.clone(), line });
-    while let Some((index, settings)) = commands.next() {
-        *place = at(index);
-        if !matches!(settings.command, Command::Create | Command::Add) {
-            context.command(settings, true)?;
-            continue;
-        }
-        let mut given = settings.template.clone();
-        let same = |next: &(usize, &Settings)| next.1.command == settings.command;
-        while (given.length as usize) < TOGETHER
-            && let Some((_, next)) = commands.next_if(same)
-        {
-            batch::append(&mut given, &next.template);
-        }
-        let Some(row) = table::row(settings.command, settings.table) else { continue };
-        let assembly = context.assembly(settings)?;
-        let mut done = 0;
-        let job = Job {
-            row,
-            settings,
-            assembly: &assembly,
-            stop: context.stop,
-            sink: &mut *context.sink,
-            board: context.board,
-            counters: &context.counters,
-            source: None,
-            loading: true,
-            done: &mut done,
+    let each = cli::has_own_options(context.program);
+    let mut refused = Refused { file, count: 0 };
+    for command in &file.commands {
+        *place = refused.at(command, 0);
+        let result = if matches!(command.settings.command, Command::Create | Command::Add) {
+            create(command, context, each, &mut refused, place)
+        } else {
+            context.command(&command.settings, true).map(|_| ())
         };
-        let result = job.run::<Flows>(Some(given));
-        // One at a time, each a row: the one after those that were done is the one that failed.
-        *place = usize::try_from(done).ok().and_then(|done| at(index + done));
-        result?;
+        match result {
+            Err(error @ CommandError::Kernel(_)) if each => refused.tell(command, 0, &error),
+            other => other?,
+        }
     }
-    Ok(Exit::Success)
+    if refused.count > TOLD {
+        report::line(&format!("{} more lines were refused.", refused.count - TOLD));
+    }
+    Ok(if refused.count == 0 { Exit::Success } else { Exit::Failure })
+}
+
+/// Lines of a file that were refused.
+struct Refused<'a> {
+    file: &'a LoadFile,
+    count: usize,
+}
+
+impl Refused<'_> {
+    /// The place of a line of a command.
+    fn at(&self, command: &LoadedCommand, line: usize) -> Option<Place> {
+        command.lines.get(line).map(|&line| Place { file: self.file.name.clone(), line })
+    }
+
+    fn tell(&mut self, command: &LoadedCommand, line: usize, error: &CommandError) {
+        self.count += 1;
+        if self.count > TOLD {
+            return;
+        }
+        report::banner(&error.to_string());
+        if let Some(place) = self.at(command, line) {
+            report::line(&format!("in {place}"));
+        }
+    }
+}
+
+/// Makes the flows of a command.
+fn create(
+    command: &LoadedCommand,
+    context: &mut Context<'_>,
+    each: bool,
+    refused: &mut Refused<'_>,
+    place: &mut Option<Place>,
+) -> Result<(), CommandError> {
+    let settings = &command.settings;
+    let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
+    let assembly = context.assembly(settings)?;
+    let mut done = Done::default();
+    let job = Job {
+        row,
+        settings,
+        assembly: &assembly,
+        stop: context.stop,
+        sink: &mut *context.sink,
+        board: context.board,
+        counters: &context.counters,
+        source: None,
+        loading: if each { Loading::Each } else { Loading::UntilRefused },
+        done: &mut done,
+    };
+    let result = job.run::<Flows>(None);
+    for (line, error) in done.refused {
+        let ExecutorError::Refused { errno, .. } = error;
+        refused.tell(command, line, &CommandError::of_errno(row, errno));
+    }
+    // One at a time, each a row: the one after those that were done is the one that failed.
+    if let (false, Ok(line)) = (each, usize::try_from(done.done)) {
+        *place = refused.at(command, line);
+    }
+    result.map(|_| ())
 }

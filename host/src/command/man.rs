@@ -57,7 +57,7 @@ const TABLES: [(&str, &str); 4] = [
 ];
 
 /// What a line of help is too short for.
-const DETAILS: [(Key, &str); 16] = [
+const DETAILS: [(Key, &str); 19] = [
     (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
         Key::Protocol,
@@ -93,12 +93,34 @@ const DETAILS: [(Key, &str); 16] = [
         "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
                    *json*; see OUTPUT. Words may be abbreviated, in any case; *json* must be written out.",
     ),
-    (Key::BufferSize, "A larger buffer bridges longer bursts of events."),
+    (
+        Key::BufferSize,
+        "A larger buffer bridges longer bursts of events. Each takes 1,280 bytes of it, and the kernel doubles what it is \
+         asked for. Without this option the buffer begins with 8,388,608 bytes; it grows, see *--buffer-max*. Called \
+         *conntrack*, a buffer that this option sets stays as it is.",
+    ),
     (Key::Zone, "From 0 to 65535; flows outside any zone are in zone 0."),
     (Key::Label, "Labels are names of the label map."),
     (Key::LabelDelete, "The value is taken from the next word only."),
     (Key::Plugin, "See PLUGINS. Several run in the order given."),
     (Key::Batch, "From 1 to 65536."),
+    (
+        Key::BufferMax,
+        "The buffer is doubled when it is half full, and when it has overflowed. Beyond the sysctl net.core.rmem_max it \
+         grows only with CAP_NET_ADMIN in the initial user namespace.",
+    ),
+    (
+        Key::Reliable,
+        "The kernel keeps a flow that has ended, in the table *dying*, until its DESTROY event could be delivered, trying \
+         again from a second later on; NEW and UPDATE events that could not be delivered go with the flow's next event. A \
+         listener that stands still then fills the table up to net.netfilter.nf_conntrack_max, and new flows are refused.",
+    ),
+    (
+        Key::Resync,
+        "After a gap the table is listed and compared with what the events have said: what was missed is told by events \
+         that end with [SYNTHETIC] (in JSON: *\"synthetic\": true*). Takes 93 to 185 bytes of memory for each flow of the \
+         table.",
+    ),
 ];
 
 const OUTPUT: [&str; 2] = [

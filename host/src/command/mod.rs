@@ -9,12 +9,15 @@
 mod assemble;
 mod completions;
 mod entries;
+mod listener;
 mod load;
 mod man;
 mod outputs;
+pub mod plugin;
 mod record;
 mod replay;
 pub mod report;
+mod run;
 mod sources;
 mod subject;
 pub mod table;
@@ -27,13 +30,13 @@ use std::{
 };
 
 use assemble::Assembly;
-use entries::Job;
+use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
-    metrics,
+    metrics::{self, Address, Server},
     model::{Expectations, Flows},
     netlink::Stop,
     pipeline::{
@@ -153,14 +156,11 @@ impl Context<'_> {
         loading: bool,
     ) -> Result<Exit, CommandError> {
         let assembly = self.assembly(settings)?;
-        let done = &mut 0;
+        let done = &mut Done::default();
+        let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let counters = &self.counters;
-        let metrics = settings.metrics.as_ref().map(|address| metrics::serve(address, self.board, counters));
         // Until the command ends.
-        let metrics = metrics.transpose()?;
-        if let Some(server) = &metrics {
-            report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
-        }
+        let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
         let job = Job { row, settings, assembly: &assembly, stop, sink, board, counters, source, loading, done };
         let result = match settings.table {
@@ -179,6 +179,8 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Man => man::run(self.sink),
+            Subcommand::Run(options) => run::run(options, self.stop, (self.board, &self.counters), self.sink),
+            Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
@@ -221,6 +223,19 @@ impl Context<'_> {
         self.sink.write(text.as_bytes())?;
         Ok(Exit::Success)
     }
+}
+
+/// Serves metrics until what is returned is dropped, if they are wanted, and tells where.
+fn serve_metrics(
+    address: Option<&Address>,
+    board: &Board,
+    counters: &Counters,
+) -> Result<Option<Server>, CommandError> {
+    let server = address.map(|address| metrics::serve(address, board, counters)).transpose()?;
+    if let Some(server) = &server {
+        report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
+    }
+    Ok(server)
 }
 
 /// The command's long option, without hyphens.

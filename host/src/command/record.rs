@@ -51,6 +51,9 @@ pub(super) fn run(
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
     };
+    if settings.resync {
+        return Err(CommandError::ResyncInRecording);
+    }
     let (row, subject) = recordable(&settings)?;
     let (stop, counters) = (context.stop, &context.counters);
     // The socket first: where the kernel refuses, an older file stays as it is.

@@ -48,13 +48,16 @@ fn command(recording: &Recording) -> (Command, Table) {
 }
 
 /// What a command wants of a recording, if that can be had.
-fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
+pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
     let command = long_name(settings.command);
     let kind = match settings.command {
         Command::List => Kind::Dump,
         Command::Events => Kind::Events,
         _ => return Err(CommandError::NotInRecording { what: "replay", command }),
     };
+    if settings.resync {
+        return Err(CommandError::ResyncInRecording);
+    }
     if settings.zero {
         return Err(CommandError::ZeroInReplay);
     }

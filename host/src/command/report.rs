@@ -1,6 +1,9 @@
 //! What scripts know: banner, messages, exit statuses.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::{
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
+};
 
 use tracing_subscriber::filter::LevelFilter;
 
@@ -8,7 +11,7 @@ use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
     metrics::MetricsError,
-    pipeline::{RunError, source::SourceError},
+    pipeline::{RunError, sink::SinkError, source::SourceError},
     recording::RecordingError,
     wasm::{LoadError, PluginError, services::state::StateError},
 };
@@ -97,6 +100,9 @@ pub enum CommandError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// A tool for authors of plugins cannot do its work.
+    #[error(transparent)]
+    Tool(#[from] super::plugin::ToolError),
     /// A plugin needs a service that it was not granted.
     #[error(
         "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"
@@ -117,12 +123,28 @@ pub enum CommandError {
         /// What is wrong.
         error: StateError,
     },
+    /// A pipeline file cannot be read.
+    #[error("cannot read {}: {}", path.display(), strerror(source.raw_os_error().unwrap_or(0)))]
+    Pipeline {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A pipeline file makes no sense; each mistake was told before.
+    #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
+    Mistakes {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        mistakes: usize,
+    },
     /// Nobody reads the output any more.
     #[error("broken pipe")]
     BrokenPipe,
     /// The output cannot be written.
-    #[error("cannot write: {0}")]
-    Output(io::Error),
+    #[error(transparent)]
+    Output(SinkError),
     /// No thread can be had.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -152,6 +174,11 @@ pub enum CommandError {
     /// An option that acts on the kernel's counters.
     #[error("-z sets the kernel's counters to zero, and a replay does not touch the kernel; leave it out")]
     ZeroInReplay,
+    /// An option that needs the kernel at hand.
+    #[error(
+        "--resync makes up for lost events from the kernel's table as it is at that time, which is in no recording; leave it out"
+    )]
+    ResyncInRecording,
     /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
     #[error("{0}")]
     RecordingOutput(&'static str),
@@ -166,9 +193,9 @@ pub enum CommandError {
     NotAvailable(&'static str),
 }
 
-impl From<io::Error> for CommandError {
-    fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe { CommandError::BrokenPipe } else { CommandError::Output(error) }
+impl From<SinkError> for CommandError {
+    fn from(error: SinkError) -> Self {
+        if error.is_broken_pipe() { CommandError::BrokenPipe } else { CommandError::Output(error) }
     }
 }
 

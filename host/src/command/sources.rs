@@ -1,8 +1,7 @@
 //! The kernel as a source: dumps and events.
 
-use std::sync::Arc;
-
 use super::{
+    listener::{self, Listener},
     report::{self, CommandError},
     subject::Subject,
     table::{self, Row},
@@ -10,17 +9,17 @@ use super::{
 };
 use crate::{
     cli::{Settings, Table},
-    netlink::{Dump, DumpError, Options, Request, Socket, SocketError, Stop, Table as KernelTable, Woken},
+    model::Flows,
+    netlink::{
+        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Message, Options, Request, Socket, SocketError, Stop,
+        Table as KernelTable, encode, group,
+    },
     pipeline::{
         counters::Counters,
+        resync::Kernel,
         source::{Datagram, Source, SourceError},
-        table::now,
     },
 };
-
-/// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
-/// the system's default has room for 166.
-const EVENT_BUFFER: usize = 8 << 20;
 
 /// The kernel as the source of a row: of a dump, a lookup or events. `pauses`: it says where it found nothing more to receive.
 pub(super) fn open<T: Subject>(
@@ -31,9 +30,9 @@ pub(super) fn open<T: Subject>(
     pauses: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
-        let events = KernelEvents::open(row, T::groups(settings), settings.buffer_size, stop)?;
-        counters.watch(&events.socket);
-        return Ok(Box::new(KernelEvents { pauses, ..events }));
+        let events = events::<T>(row, settings, stop, pauses)?;
+        counters.watch(events.socket());
+        return Ok(Box::new(events));
     }
     let request = request::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
@@ -45,6 +44,30 @@ pub(super) fn open<T: Subject>(
     Ok(Box::new(KernelDump::new(dump, stop)))
 }
 
+/// The events that a row is about. The user is told what his wish for the receive buffer came to.
+fn events<T: Subject>(row: &Row, settings: &Settings, stop: &Stop, pauses: bool) -> Result<Listener, CommandError> {
+    let wanted = listener::Wanted {
+        groups: if settings.resync { group::FLOWS } else { T::groups(settings) },
+        buffer: settings.buffer_size.map(|bytes| bytes as usize),
+        buffer_max: settings.buffer_max.map(|bytes| bytes as usize),
+        reliable: settings.reliable,
+        pauses,
+    };
+    let listener = Listener::open(&wanted, stop).map_err(|error| {
+        if row.table == Table::Expect {
+            return CommandError::EventHandler;
+        }
+        let step = if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
+        report::line(&format!("{step}: {}", report::strerror(error.errno())));
+        CommandError::EventSocket
+    })?;
+    if settings.buffer_size.is_some() {
+        let bytes = listener.receive_buffer();
+        report::line(&format!("NOTICE: Netlink socket buffer size has been set to {bytes} bytes."));
+    }
+    Ok(listener)
+}
+
 /// A dump of a table beside what a pipeline runs on: what the command's selector leaves of it.
 pub(super) fn table<T: Subject>(
     table: KernelTable,
@@ -54,6 +77,53 @@ pub(super) fn table<T: Subject>(
     let request = Request::dump(table, &T::filter(settings, table));
     let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
     Ok(Box::new(KernelDump::new(dump, stop)))
+}
+
+/// The whole table of flows, for a [`Resync`](crate::pipeline::resync::Resync).
+pub(super) struct Flowtable {
+    stop: Stop,
+    /// For lookups, once there was one.
+    batches: Option<Batches>,
+}
+
+impl Flowtable {
+    /// The table of this network namespace.
+    pub fn new(stop: &Stop) -> Self {
+        Flowtable { stop: stop.clone(), batches: None }
+    }
+}
+
+impl Kernel for Flowtable {
+    fn list(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        let socket = Socket::open(&Options::default())?;
+        if no_flows() {
+            return Ok(Box::new(Nothing));
+        }
+        let dump = Dump::start(socket, &Request::dump(KernelTable::Flows, &DumpFilter::family_only(0)))?;
+        Ok(Box::new(KernelDump { whole: true, ..KernelDump::new(dump, &self.stop) }))
+    }
+
+    fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
+        let batches = match &mut self.batches {
+            Some(batches) => batches,
+            none => none.insert(Batches::new(Socket::open(&Options::default())?)),
+        };
+        let rows = 0..flows.length as usize;
+        let requests: Vec<Request> =
+            rows.filter_map(|row| encode::flows::get(Entry::new(flows, row).ok()?).ok()).collect();
+        let mut fates = Vec::new();
+        batches.exchange(&requests, &mut fates, &mut |_, message| found(message))?;
+        // A flow that may still be there must not be told to be gone.
+        let unsure = fates.iter().find_map(|fate| match fate {
+            Fate::Done => None,
+            Fate::Refused { errno, .. } => (*errno != libc::ENOENT).then_some(*errno),
+            Fate::Unknown => Some(libc::ENOBUFS),
+        });
+        if requests.len() < flows.length as usize {
+            return Err(SourceError::Kernel(libc::EINVAL));
+        }
+        unsure.map_or(Ok(()), |errno| Err(SourceError::Kernel(errno)))
+    }
 }
 
 /// What the kernel is asked for.
@@ -91,11 +161,13 @@ fn no_flows() -> bool {
 struct KernelDump {
     dump: Dump,
     stop: Stop,
+    /// Whether it is an error (EINTR) that it is stopped before its end.
+    whole: bool,
 }
 
 impl KernelDump {
     fn new(dump: Dump, stop: &Stop) -> Self {
-        KernelDump { dump, stop: stop.clone() }
+        KernelDump { dump, stop: stop.clone(), whole: false }
     }
 }
 
@@ -106,81 +178,10 @@ impl Source for KernelDump {
                 datagram.length = length;
                 Ok(true)
             }
-            Ok(None) | Err(DumpError::Stopped) => Ok(false),
+            Ok(None) => Ok(false),
+            Err(DumpError::Stopped) if !self.whole => Ok(false),
             Err(DumpError::Socket(error)) => Err(error.into()),
             Err(error) => Err(SourceError::Kernel(error.errno())),
         }
-    }
-}
-
-/// Events of the kernel, until the stop signal.
-struct KernelEvents {
-    socket: Arc<Socket>,
-    stop: Stop,
-    /// Whether it says where it found nothing more.
-    pauses: bool,
-    /// Whether something was received since it said so.
-    received: bool,
-}
-
-impl KernelEvents {
-    /// Joins the groups. `buffer`: what the user wants the receive buffer to be; he is told what it came to.
-    fn open(row: &Row, groups: u32, buffer: Option<u32>, stop: &Stop) -> Result<Self, CommandError> {
-        let wanted = buffer.map_or(EVENT_BUFFER, |bytes| bytes as usize);
-        let options = Options { groups, receive_buffer: Some(wanted), ..Options::default() };
-        let socket = Socket::open(&options).map_err(|error| {
-            if row.table == Table::Expect {
-                return CommandError::EventHandler;
-            }
-            let step = if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
-            report::line(&format!("{step}: {}", report::strerror(error.errno())));
-            CommandError::EventSocket
-        })?;
-        if buffer.is_some() {
-            report::line(&format!(
-                "NOTICE: Netlink socket buffer size has been set to {} bytes.",
-                socket.receive_buffer()
-            ));
-        }
-        Ok(KernelEvents { socket: Arc::new(socket), stop: stop.clone(), pauses: false, received: false })
-    }
-}
-
-impl Source for KernelEvents {
-    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
-        loop {
-            // What is queued is taken without asking whether there is something.
-            match self.socket.try_receive(&mut datagram.buffer) {
-                Ok(Some(received)) => {
-                    datagram.length = received.length;
-                    datagram.namespace = received.namespace;
-                    datagram.received = now();
-                    self.received = true;
-                    return Ok(true);
-                }
-                Err(SocketError::Overrun) => {
-                    datagram.length = 0;
-                    datagram.gap = true;
-                    datagram.received = now();
-                    self.received = true;
-                    return Ok(true);
-                }
-                Err(error) => return Err(error.into()),
-                Ok(None) => {}
-            }
-            if self.pauses && self.received {
-                self.received = false;
-                datagram.pause = true;
-                return Ok(true);
-            }
-            if self.socket.wait(Some(&self.stop), None)? == Woken::Stopped {
-                return Ok(false);
-            }
-        }
-    }
-
-    fn live(&self) -> bool {
-        true
     }
 }

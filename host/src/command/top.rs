@@ -26,6 +26,7 @@ use crate::{
     pipeline::{
         Pipeline, RunError, Tally,
         executor::Shows,
+        sink::Sink,
         source::{Source as DatagramSource, SourceError},
         stage,
         stats::Board,
@@ -79,12 +80,15 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     model.set_filter(Filter::new(wanted.filter));
     let model = Shared::new(model);
     let board = context.board;
-    let mut pipeline = entries::pipeline::<Flows>(&row, &settings, &assembly, &mut *context.sink, board)?;
+    let mut pipeline = pipeline(&row, &settings, &assembly, &mut *context.sink, board)?;
     pipeline.decoder = FlowDecoder::new(stage::needed(&pipeline.stages, row::READS));
     pipeline.consumer = Some(Box::new(model.clone()));
     pipeline.counters = context.counters.clone();
     // What identifies a flow must stay what the kernel said: it may be deleted.
     pipeline.executor = pipeline.executor.guarded();
+    if origin == Origin::Recording {
+        pipeline.executor = pipeline.executor.detached();
+    }
     if wanted.once.is_none() {
         pipeline.executor = pipeline.executor.telling(messages::add);
         pipeline.on_warning = messages::add;
@@ -138,6 +142,18 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         stop,
     };
     show(screen, pipeline, source, &row)
+}
+
+/// The pipeline of a row that has no format.
+fn pipeline<'a>(
+    row: &Row,
+    settings: &Settings,
+    assembly: &Assembly,
+    sink: &'a mut dyn Sink,
+    board: &Board,
+) -> Result<Pipeline<'a, Flows>, CommandError> {
+    let parts = entries::parts::<Flows>(row, settings, assembly, board)?;
+    entries::join(parts, settings, assembly, sink)
 }
 
 /// Runs screen and pipeline beside each other, until the user or a failure ends it.
@@ -255,7 +271,7 @@ fn delete(flow: &Flow, settings: &Settings) -> Result<bool, CommandError> {
     let settings = Settings { command: Command::Delete, plugins: Vec::new(), ..settings.clone() };
     let assembly = Assembly::new(Vec::new(), false, false)?;
     let mut nowhere: Vec<u8> = Vec::new();
-    let mut pipeline = entries::pipeline::<Flows>(&row, &settings, &assembly, &mut nowhere, &Board::default())?;
+    let mut pipeline = pipeline(&row, &settings, &assembly, &mut nowhere, &Board::default())?;
     pipeline.on_warning = messages::add;
     pipeline.executor = pipeline.executor.telling(messages::add);
     let result = pipeline.feed(flow.table(), &mut Tally::default());

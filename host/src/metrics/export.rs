@@ -28,16 +28,17 @@ const PREFIX: &str = "flowgate";
 /// A metric with one value for the whole: name without prefix and `_total`, help, whether it is a counter, value.
 type Whole = (&'static str, &'static str, bool, fn(&Counts) -> u64);
 
-const WHOLE: [Whole; 9] = [
+const WHOLE: [Whole; 10] = [
     ("entries", "Entries of the table, from dumps", true, |counts| counts.entries),
     ("gaps", "Times that the kernel lost events because its buffer was full", true, |counts| counts.gaps),
+    ("lost_events", "Events that are known to be lost", true, |counts| counts.lost),
     ("resyncs", "Dumps of the table made because events were lost", true, |counts| counts.resyncs),
     ("malformed_messages", "Messages that could not be read", true, |counts| counts.malformed),
     ("datagrams", "Datagrams received from the kernel", true, |counts| counts.datagrams),
     ("received_bytes", "Bytes received from the kernel", true, |counts| counts.bytes),
     ("rows_shown", "Flows, expectations and events that came out of the last stage", true, |counts| counts.shown),
     ("queue_datagrams", "Datagrams that wait between reader and worker", false, |counts| counts.waiting),
-    ("queue_limit_datagrams", "Datagrams that can wait there", false, |_| Counters::QUEUE),
+    ("queue_limit_datagrams", "Datagrams that can wait there", false, |counts| counts.limit),
 ];
 
 const EVENTS: (&str, &str) = ("events", "Events by kind");
@@ -57,7 +58,7 @@ type Buffer = (&'static str, &'static str, bool, fn(&Memory) -> u32);
 
 const BUFFER: [Buffer; 3] = [
     ("receive_buffer_bytes", "Size of the kernel's buffer of events", false, |memory| memory.limit),
-    ("receive_buffer_used_bytes", "Bytes of the buffer that events take which wait", false, |memory| memory.used),
+    ("receive_buffer_used_bytes", "Bytes of the buffer that events take which wait", false, |memory| memory.queued),
     ("receive_dropped_datagrams", "Events that the kernel dropped because its buffer was full", true, |memory| {
         memory.dropped
     }),

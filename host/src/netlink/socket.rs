@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use netlink_sys::SocketAddr;
@@ -10,7 +10,9 @@ use thiserror::Error;
 
 use super::stop::Stop;
 use super::sys::{self, Memory};
-use super::wire::NETLINK_NETFILTER;
+#[cfg(doc)]
+use super::wire::NLMSG_ERROR;
+use super::wire::{ACK, MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST};
 
 /// Length of the buffer to receive into: the kernel makes no longer datagram of a dump, and sizes the next one by the
 /// length of the buffer that was last offered.
@@ -153,7 +155,7 @@ pub enum Woken {
 pub struct Socket {
     inner: netlink_sys::Socket,
     port: u32,
-    receive_buffer: usize,
+    receive_buffer: AtomicUsize,
     sequence: AtomicU32,
 }
 
@@ -194,6 +196,7 @@ impl Socket {
         inner.connect(&SocketAddr::new(0, 0)).map_err(bind)?;
         let receive_buffer =
             inner.get_rx_buf_sz().map_err(|source| SocketError::Option { option: "SO_RCVBUF", source })?;
+        let receive_buffer = AtomicUsize::new(receive_buffer);
         Ok(Self { inner, port: address.port_number(), receive_buffer, sequence: AtomicU32::new(0) })
     }
 
@@ -218,23 +221,53 @@ impl Socket {
     /// 832 one acknowledgement.
     #[must_use]
     pub fn receive_buffer(&self) -> usize {
-        self.receive_buffer
+        self.receive_buffer.load(Ordering::Relaxed)
     }
 
-    /// How many datagrams were lost so far because the receive buffer was full.
+    /// Sets the receive buffer anew, as [`Options::receive_buffer`] does; what is in force then, which may be less than
+    /// twice that where `net.core.rmem_max` holds. What is queued stays.
     ///
     /// # Errors
-    /// On kernels older than 4.12.
-    pub fn dropped(&self) -> Result<u32, SocketError> {
-        Ok(self.memory()?.dropped)
+    /// When the kernel refuses.
+    pub fn set_receive_buffer(&self, bytes: usize) -> Result<usize, SocketError> {
+        let option = |source| SocketError::Option { option: "SO_RCVBUF", source };
+        sys::set_receive_buffer(self.as_fd(), bytes).map_err(option)?;
+        let in_force = self.inner.get_rx_buf_sz().map_err(option)?;
+        self.receive_buffer.store(in_force, Ordering::Relaxed);
+        Ok(in_force)
     }
 
-    /// How full the receive buffer is.
+    /// How full the receive buffer is, and how many datagrams were lost so far because it was.
     ///
     /// # Errors
     /// On kernels older than 4.12.
     pub fn memory(&self) -> Result<Memory, SocketError> {
         sys::memory(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
+    }
+
+    /// How many datagrams were lost so far because the receive buffer was full.
+    ///
+    /// # Errors
+    /// As [`Socket::memory`].
+    pub fn dropped(&self) -> Result<u32, SocketError> {
+        Ok(self.memory()?.dropped)
+    }
+
+    /// Has the kernel answer on this socket behind everything that is queued on it now, and so behind every event that it
+    /// has sent: the sequence number of the answer, which is an [`NLMSG_ERROR`] without error.
+    ///
+    /// # Errors
+    /// As [`Socket::send`].
+    pub fn mark(&self) -> Result<u32, SocketError> {
+        let sequence = self.next_sequence();
+        let mut message = Vec::with_capacity(MESSAGE_HEADER);
+        message.extend((MESSAGE_HEADER as u32).to_ne_bytes());
+        message.extend(NLMSG_NOOP.to_ne_bytes());
+        message.extend((REQUEST | ACK).to_ne_bytes());
+        message.extend(sequence.to_ne_bytes());
+        message.extend(0u32.to_ne_bytes());
+        self.send(&message)?;
+        Ok(sequence)
     }
 
     /// Sends one datagram, which may hold several messages, to the kernel. The kernel executes it before this returns.

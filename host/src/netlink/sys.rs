@@ -9,6 +9,12 @@ use std::time::Duration;
 
 /// Control message type of `NETLINK_LISTEN_ALL_NSID` at level `SOL_NETLINK`: the namespace id of the datagram.
 const CONTROL_NAMESPACE: libc::c_int = libc::NETLINK_LISTEN_ALL_NSID;
+/// `SK_MEMINFO_RMEM_ALLOC`: index of the bytes queued in what `SO_MEMINFO` returns.
+const MEMINFO_QUEUED: usize = 0;
+/// `SK_MEMINFO_RCVBUF`: index of the limit on them.
+const MEMINFO_LIMIT: usize = 1;
+/// `SK_MEMINFO_DROPS`: index of the number of dropped datagrams in what `SO_MEMINFO` returns.
+const MEMINFO_DROPS: usize = 8;
 /// `SO_MEMINFO` of `asm-generic/socket.h`, where libc has no name for it.
 const SO_MEMINFO: libc::c_int = 55;
 
@@ -132,18 +138,18 @@ pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Resul
     set_int(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SO_SNDBUF, bytes))
 }
 
-/// A socket's receive buffer, as `SO_MEMINFO` tells it.
+/// What the kernel says of a socket's receive buffer (`SO_MEMINFO`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes that what waits to be received takes (`SK_MEMINFO_RMEM_ALLOC`): 1,280 for an event, whatever its length.
-    pub used: u32,
+    /// Bytes that what is queued takes (`SK_MEMINFO_RMEM_ALLOC`).
+    pub queued: u32,
     /// Bytes that it may take (`SK_MEMINFO_RCVBUF`).
     pub limit: u32,
-    /// Datagrams that the kernel has dropped so far because there was no room (`SK_MEMINFO_DROPS`).
+    /// How many datagrams were dropped because it was full (`SK_MEMINFO_DROPS`), since the socket was made; wraps around.
     pub dropped: u32,
 }
 
-/// The state of a socket's receive buffer (`SO_MEMINFO`).
+/// What the kernel says of a socket's receive buffer.
 pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     let mut information = [0u32; 16];
     let mut length = size_of::<[u32; 16]>() as libc::socklen_t;
@@ -160,8 +166,8 @@ pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let [used, limit, _, _, _, _, _, _, dropped, ..] = information;
-    Ok(Memory { used, limit, dropped })
+    let of = |index: usize| information.get(index).copied().unwrap_or_default();
+    Ok(Memory { queued: of(MEMINFO_QUEUED), limit: of(MEMINFO_LIMIT), dropped: of(MEMINFO_DROPS) })
 }
 
 /// The descriptor of a socket of netlink-sys, which offers it only as a number.

@@ -48,5 +48,5 @@ impl<T: Table> Consumer<T> for Format {
 
 /// Writes, if there is something to be written.
 fn write(sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), RunError> {
-    if bytes.is_empty() { Ok(()) } else { sink.write(bytes).map_err(RunError::Sink) }
+    if bytes.is_empty() { Ok(()) } else { Ok(sink.write(bytes)?) }
 }

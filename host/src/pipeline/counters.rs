@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::queue::DEPTH;
 use crate::{
     model::event,
     netlink::{Memory, Socket},
@@ -24,6 +23,7 @@ struct Numbers {
     other: AtomicU64,
     gaps: AtomicU64,
     resyncs: AtomicU64,
+    lost: AtomicU64,
     malformed: AtomicU64,
     datagrams: AtomicU64,
     bytes: AtomicU64,
@@ -31,6 +31,8 @@ struct Numbers {
     /// Datagrams that went into the queue, and that were taken from it.
     handed: AtomicU64,
     taken: AtomicU64,
+    /// How many can wait in it.
+    limit: AtomicU64,
     /// The socket that events come from, while it is open.
     socket: Mutex<Weak<Socket>>,
 }
@@ -62,12 +64,13 @@ pub struct Counts {
     pub shown: u64,
     /// Datagrams that wait between reader and worker.
     pub waiting: u64,
+    /// How many can wait there.
+    pub limit: u64,
+    /// Events that are known to be lost.
+    pub lost: u64,
 }
 
 impl Counters {
-    /// How many datagrams can wait between reader and worker.
-    pub const QUEUE: u64 = DEPTH as u64;
-
     /// Rows that have been decoded: `kinds` are their events ([`event`]), none where they are entries.
     pub(super) fn rows(&self, rows: usize, kinds: &[u8]) {
         let mut counts = [0u64; 5];
@@ -85,15 +88,16 @@ impl Counters {
         add(&self.0.other, rest.saturating_sub(gaps));
     }
 
-    /// A datagram has been received.
-    pub(super) fn datagram(&self, bytes: usize) {
-        add(&self.0.datagrams, 1);
+    /// Datagrams have been received.
+    pub(super) fn datagrams(&self, number: usize, bytes: usize) {
+        add(&self.0.datagrams, number as u64);
         add(&self.0.bytes, bytes as u64);
     }
 
-    /// Events were lost.
-    pub(super) fn gap(&self) {
+    /// Events were lost, at least so many.
+    pub(super) fn gap(&self, lost: u32) {
         add(&self.0.gaps, 1);
+        add(&self.0.lost, lost.into());
     }
 
     /// The table is dumped because events were lost.
@@ -109,6 +113,11 @@ impl Counters {
     /// Rows came out of the last stage.
     pub(super) fn shown(&self, rows: u64) {
         add(&self.0.shown, rows);
+    }
+
+    /// So many datagrams can wait.
+    pub(super) fn queue(&self, limit: usize) {
+        self.0.limit.store(limit as u64, Relaxed);
     }
 
     /// A datagram went into the queue.
@@ -150,6 +159,8 @@ impl Counters {
             datagrams: get(&numbers.datagrams),
             bytes: get(&numbers.bytes),
             shown: get(&numbers.shown),
+            limit: get(&numbers.limit),
+            lost: get(&numbers.lost),
             // Read one after the other, so that the difference may be off for a moment.
             waiting: get(&numbers.handed).saturating_sub(get(&numbers.taken)),
         }

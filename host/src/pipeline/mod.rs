@@ -7,6 +7,7 @@
 //!   table.
 //! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
 //! * [`counters`] are of what was received.
+//! * [`resync`] makes up for lost events.
 //! * [`run`] joins them.
 
 mod actionable;
@@ -19,6 +20,7 @@ pub mod format;
 pub mod grants;
 pub mod programs;
 mod queue;
+pub mod resync;
 pub mod run;
 pub mod sink;
 pub mod source;

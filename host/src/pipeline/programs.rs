@@ -1,9 +1,19 @@
 //! Names of the programs behind netlink ports: who changed the table.
 
-use std::{collections::VecDeque, fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    collections::{HashSet, VecDeque},
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
 const REMEMBERED: usize = 64;
+
+/// How long it is remembered that nobody has a port. The search goes through all processes, and many events of a program
+/// that has ended may still be waiting.
+const FRUITLESS: Duration = Duration::from_millis(100);
 
 /// Looks names up, and remembers the last ones: a program that changes many entries is looked up once, and found even when
 /// it has ended meanwhile.
@@ -12,6 +22,9 @@ pub struct Programs {
     known: VecDeque<(u32, Vec<u8>)>,
     /// Whether names are those that were told, and never looked up.
     told: bool,
+    /// Ports that nobody had since `forgotten`.
+    fruitless: HashSet<u32>,
+    forgotten: Option<Instant>,
 }
 
 impl Programs {
@@ -48,8 +61,25 @@ impl Programs {
         if self.told {
             return None;
         }
-        self.learn(port, look_up(port)?);
+        let name = self.search(port)?;
+        self.learn(port, name);
         self.known.back().map(|(_, name)| name.as_slice())
+    }
+
+    /// Looks a name up, unless that was of no use a moment ago.
+    fn search(&mut self, port: u32) -> Option<Vec<u8>> {
+        if self.fruitless.contains(&port) && self.forgotten.is_some_and(|since| since.elapsed() < FRUITLESS) {
+            return None;
+        }
+        let found = look_up(port);
+        if found.is_none() {
+            if self.forgotten.is_none_or(|since| since.elapsed() >= FRUITLESS) {
+                self.fruitless.clear();
+                self.forgotten = Some(Instant::now());
+            }
+            self.fruitless.insert(port);
+        }
+        found
     }
 }
 

@@ -1,4 +1,5 @@
-//! The bounded queue between reader and worker: a fixed number of buffers goes round and round.
+//! The bounded queue between reader and worker: buffers go round and round. There are no more of them than were ever needed at
+//! once, and never more than a fixed number.
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
@@ -7,17 +8,26 @@ use std::{
 
 use super::{
     counters::Counters,
-    source::{Datagram, SourceError},
+    source::{DATAGRAM, Datagram, EVENTS, Source, SourceError},
 };
 
-/// How many datagrams may wait for the worker: with the reader's and the worker's own, about 300 KiB in all, and enough to
-/// keep both busy.
-pub(super) const DEPTH: usize = 8;
+/// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
+/// with the next one.
+const DUMP_DEPTH: usize = 8;
+/// The same for events, 64 KiB full of them each: 8 MiB in all, about 35,000 events. The kernel does not wait, so that the
+/// reader must go on while the output is held up.
+const EVENT_DEPTH: usize = 128;
+/// How often a source that is held up is called.
+const HELD_UP: Duration = Duration::from_millis(2);
 
 /// The reader's end.
 pub(super) struct Filling {
     empty: Receiver<Datagram>,
     filled: SyncSender<Result<Datagram, SourceError>>,
+    /// Buffers that may still be made.
+    unmade: usize,
+    /// Bytes of each.
+    room: usize,
     counters: Counters,
 }
 
@@ -28,25 +38,39 @@ pub(super) struct Draining {
     counters: Counters,
 }
 
-/// A queue. `counters` are told of how many datagrams wait in it.
-pub(super) fn queue(counters: &Counters) -> (Filling, Draining) {
-    let (give_empty, take_empty) = sync_channel(DEPTH);
-    let (give_filled, take_filled) = sync_channel(DEPTH);
-    for _ in 0..DEPTH {
-        // Cannot fail: there is room for all of them, and the receiver is at hand.
-        let _ = give_empty.try_send(Datagram::new());
-    }
-    let counters = || counters.clone();
-    (
-        Filling { empty: take_empty, filled: give_filled, counters: counters() },
-        Draining { empty: give_empty, filled: take_filled, counters: counters() },
-    )
+/// A queue for what a source yields. `counters` are told of how many datagrams wait in it.
+pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
+    let (depth, room) = match (source.live(), source.recorded()) {
+        (true, false) => (EVENT_DEPTH, EVENTS),
+        (true, true) => (EVENT_DEPTH, DATAGRAM),
+        (false, _) => (DUMP_DEPTH, DATAGRAM),
+    };
+    let (give_empty, take_empty) = sync_channel(depth);
+    let (give_filled, take_filled) = sync_channel(depth);
+    let filling = Filling { empty: take_empty, filled: give_filled, unmade: depth, room, counters: counters.clone() };
+    counters.queue(depth);
+    (filling, Draining { empty: give_empty, filled: take_filled, counters: counters.clone() })
 }
 
 impl Filling {
-    /// A buffer to fill; none once the worker is gone.
-    pub fn buffer(&self) -> Option<Datagram> {
-        self.empty.recv().ok()
+    /// A buffer to fill; none once the worker is gone. While there is none, `source` is told that it is held up.
+    pub fn buffer(&mut self, source: &mut dyn Source) -> Option<Datagram> {
+        match self.empty.try_recv() {
+            Ok(datagram) => return Some(datagram),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        if let Some(left) = self.unmade.checked_sub(1) {
+            self.unmade = left;
+            return Some(Datagram::with_room(self.room));
+        }
+        loop {
+            match self.empty.recv_timeout(HELD_UP) {
+                Ok(datagram) => return Some(datagram),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => source.held_up(),
+            }
+        }
     }
 
     /// Hands a datagram, or the reason why there is none, to the worker; `false` once it is gone.

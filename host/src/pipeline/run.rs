@@ -12,7 +12,8 @@ use super::{
     counters::Counters,
     executor::{Actionable, Executor, ExecutorError, Part},
     queue::{self, Draining, Filling},
-    sink::Sink,
+    resync::Resync,
+    sink::{Sink, SinkError},
     source::{Datagram, Source, SourceError},
     stage::{Reason, Stage, Staged},
     table::now,
@@ -21,6 +22,7 @@ use crate::{
     netlink::{
         decode::DecodeError,
         message::{MessageError, Messages},
+        wire::NLMSG_ERROR,
     },
     wasm::PluginError,
 };
@@ -35,8 +37,8 @@ pub enum RunError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// The sink failed.
-    #[error("cannot write: {0}")]
-    Sink(io::Error),
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// The executor will not go on.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
@@ -52,6 +54,10 @@ pub struct Tally {
     pub shown: u64,
     /// Messages of the kernel that could not be read.
     pub malformed: u64,
+    /// Gaps in a stream of events.
+    pub gaps: u64,
+    /// Events that are known to be lost in them.
+    pub lost: u64,
 }
 
 /// A pipeline without its source: what happens to the rows.
@@ -78,6 +84,8 @@ pub struct Pipeline<'a, T: Actionable> {
     pub look_back: Option<LookBack<'a>>,
     /// What has been received.
     pub counters: Counters,
+    /// Makes up for events that were lost; none if that is not wanted.
+    pub resync: Option<Resync<'a>>,
 }
 
 /// Begins a dump of the table.
@@ -101,11 +109,14 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let context = Context::of(source);
-        let (filling, draining) = queue::queue(&self.counters);
+        let (filling, draining) = queue::queue(source, &self.counters);
+        if let Some(resync) = &mut self.resync {
+            resync.mark_by(source.marker());
+        }
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("reader".into())
-                .spawn_scoped(scope, move || read(source, &filling))
+                .spawn_scoped(scope, move || read(source, filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
             self.work(draining, context, tally)
@@ -142,6 +153,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         self.begin()?;
         let mut batch = T::default();
         if context.events() {
+            self.resync(true)?;
             self.look_back(Some(Reason::Start))?;
         }
         let ended = self.drain(&queue, &mut context, &mut batch, tally);
@@ -170,7 +182,8 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                         self.hand_on(batch, context, tally)?;
                     }
                     self.tick()?;
-                    let patience = self.stages.iter().filter_map(Stage::patience).min();
+                    let resync = self.resync.as_ref().and_then(Resync::patience);
+                    let patience = self.stages.iter().filter_map(Stage::patience).chain(resync).min();
                     match queue.wait(patience) {
                         Ok(datagram) => datagram?,
                         Err(RecvTimeoutError::Timeout) => continue,
@@ -203,17 +216,30 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         context.meet(datagram);
         if datagram.gap {
-            self.counters.gap();
+            self.counters.gap(datagram.lost.unwrap_or(0));
             (self.on_gap)();
-            if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received) {
+            tally.gaps += 1;
+            tally.lost += u64::from(datagram.lost.unwrap_or(0));
+            if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received, datagram.lost) {
                 (self.on_malformed)(error.into());
             }
             self.hand_on(batch, context, tally)?;
+            if self.resync.is_some() {
+                return self.resync(false);
+            }
             return self.look_back(Some(Reason::Gap));
         }
-        self.counters.datagram(datagram.length);
-        let arrival = datagram.arrival(context.events());
-        for message in Messages::new(datagram.bytes()) {
+        self.counters.datagrams(datagram.times.len().max(1), datagram.length);
+        for (number, message) in Messages::new(datagram.bytes()).enumerate() {
+            if let Ok(message) = &message
+                && message.kind == NLMSG_ERROR
+                && self.resync.as_mut().is_some_and(|resync| resync.reached(message.sequence))
+            {
+                self.hand_on(batch, context, tally)?;
+                self.make_up(batch, context, tally)?;
+                continue;
+            }
+            let arrival = datagram.arrival(context.events(), number);
             let pushed = message
                 .map_err(Malformed::from)
                 .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));
@@ -229,6 +255,37 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         Ok(())
     }
 
+    /// Begins to make up for lost events, or at the start takes the table as it is.
+    fn resync(&mut self, start: bool) -> Result<(), RunError> {
+        let Some(resync) = &mut self.resync else { return Ok(()) };
+        if let Err(error) = resync.begin(start) {
+            (self.on_warning)(&cannot_resync(&error));
+        }
+        Ok(())
+    }
+
+    /// Tells what a part of the table has shown to be lost, and reads the next part.
+    fn make_up(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
+        while let Some(resync) = &mut self.resync
+            && batch.made_up(&mut self.decoder, resync, self.batch_rows)
+        {
+            self.hand_on(batch, context, tally)?;
+        }
+        match self.resync.as_mut().map(Resync::advance) {
+            Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),
+            // A stage that looks back does so when the stream is whole again, and begins anew from there.
+            Some(Ok(true)) => {
+                self.counters.resync();
+                self.look_back(Some(Reason::Gap))
+            }
+            Some(Err(error)) => {
+                (self.on_warning)(&cannot_resync(&error));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Runs a batch through the stages, the format and the sink, and empties it.
     fn hand_on(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
@@ -239,11 +296,14 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if let Some(programs) = context.programs() {
             batch.name_programs(programs);
         }
+        if let Some(resync) = &mut self.resync {
+            batch.follow(resync);
+        }
         for stage in &mut self.stages {
-            stage.batch(batch, &mut self.executor)?;
             if batch.rows() == 0 {
                 break;
             }
+            stage.batch(batch, &mut self.executor)?;
         }
         let rows = batch.rows();
         if rows > 0 {
@@ -266,7 +326,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn settle(&mut self) -> Result<(), RunError> {
         let printed = self.executor.take_printed()?;
         if !printed.is_empty() {
-            self.sink.write(&printed).map_err(RunError::Sink)?;
+            self.sink.write(&printed)?;
         }
         match self.executor.take_failure() {
             Some(failure) => Err(failure.into()),
@@ -280,6 +340,9 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             T::tick(stage, &mut self.executor)?;
             stage.save_state(false, self.on_warning);
         }
+        if let Some(Err(error)) = self.resync.as_mut().map(Resync::retry) {
+            (self.on_warning)(&cannot_resync(&error));
+        }
         self.settle()
     }
 
@@ -290,7 +353,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if wanting.iter().all(Option::is_none) {
             return Ok(());
         }
-        if reason == Some(Reason::Gap) {
+        if reason == Some(Reason::Gap) && self.resync.is_none() {
             self.counters.resync();
         }
         let mut source = open()?;
@@ -307,7 +370,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 for message in Messages::new(datagram.bytes()) {
                     let pushed = message
                         .map_err(Malformed::from)
-                        .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false))?));
+                        .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false, 0))?));
                     if let Err(malformed) = pushed {
                         (self.on_malformed)(malformed);
                     }
@@ -348,9 +411,13 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     }
 }
 
+fn cannot_resync(error: &SourceError) -> String {
+    format!("WARNING: the table cannot be read to make up for lost events: {error}; trying again in a second.")
+}
+
 /// The reader: receives until the source ends, or until the worker is gone.
-fn read(source: &mut dyn Source, queue: &Filling) {
-    while let Some(mut datagram) = queue.buffer() {
+fn read(source: &mut dyn Source, mut queue: Filling) {
+    while let Some(mut datagram) = queue.buffer(source) {
         match source.next(&mut datagram) {
             Ok(true) => {
                 if !queue.hand(Ok(datagram)) {

@@ -7,6 +7,8 @@ use crate::{
 
 /// Room for one datagram of a dump: the kernel never sends a longer one.
 pub const DATAGRAM: usize = 32 << 10;
+/// Room for the events that a live source puts together into one.
+pub const EVENTS: usize = 64 << 10;
 
 /// What a source can run into.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +45,14 @@ pub struct Datagram {
     pub length: usize,
     /// When it was received, nanoseconds since 1970. Sources of events fill it in; dumps leave 0.
     pub received: u64,
+    /// When each of its messages was received, where it was put together from several datagrams; else empty.
+    pub times: Vec<u64>,
     /// Id of the network namespace, where it is not the host's own.
     pub namespace: Option<u32>,
     /// Not a datagram, but word that some before the next one are lost.
     pub gap: bool,
+    /// How many, where that is known.
+    pub lost: Option<u32>,
     /// Not a datagram, but word that there is nothing more for the moment: what has arrived is to be handed on.
     pub pause: bool,
     /// The messages are entries of the table and not events, though the source is one of events.
@@ -57,15 +63,23 @@ pub struct Datagram {
 }
 
 impl Datagram {
-    /// An empty one.
+    /// An empty one, for a dump.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_room(DATAGRAM)
+    }
+
+    /// An empty one with a buffer of so many bytes.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
         Datagram {
-            buffer: vec![0; DATAGRAM],
+            buffer: vec![0; bytes],
             length: 0,
             received: 0,
+            times: Vec::new(),
             namespace: None,
             gap: false,
+            lost: None,
             pause: false,
             entries: false,
             programs: Vec::new(),
@@ -76,17 +90,19 @@ impl Datagram {
     pub fn begin(&mut self) {
         (self.length, self.received, self.namespace) = (0, 0, None);
         (self.gap, self.pause, self.entries) = (false, false, false);
+        self.lost = None;
+        self.times.clear();
         self.programs.clear();
     }
 
-    /// How its messages came, for the decoder.
+    /// How its message with this number came, for the decoder.
     #[must_use]
-    pub fn arrival(&self, live: bool) -> Arrival {
-        if live && !self.entries {
-            Arrival::Event { received: self.received, namespace: self.namespace }
-        } else {
-            Arrival::Entry
+    pub fn arrival(&self, live: bool, message: usize) -> Arrival {
+        if !live || self.entries {
+            return Arrival::Entry;
         }
+        let received = self.times.get(message).copied().unwrap_or(self.received);
+        Arrival::Event { received, namespace: self.namespace }
     }
 
     /// The datagram.
@@ -102,6 +118,17 @@ impl Default for Datagram {
     }
 }
 
+/// Puts marks into the stream of a source.
+pub trait Marker {
+    /// Puts a mark behind everything that the kernel has sent to the source until now. It comes out of the source as a
+    /// message NLMSG_ERROR without error and with the sequence number that is returned; or, where there was no room for it,
+    /// a gap does.
+    ///
+    /// # Errors
+    /// The mark cannot be sent.
+    fn mark(&mut self) -> Result<u32, SourceError>;
+}
+
 /// A stream of datagrams. It runs on the reader's thread and does nothing but receive.
 pub trait Source: Send {
     /// Fills in the next datagram; `false` at the end of the stream (or when the stop signal was given).
@@ -113,6 +140,15 @@ pub trait Source: Send {
     /// Whether what has arrived should be handed on at once, rather than when the batch is full.
     fn live(&self) -> bool {
         false
+    }
+
+    /// Called while there is no buffer to receive into, since nobody takes what was received: a source of events makes room
+    /// for those that the kernel sends meanwhile.
+    fn held_up(&mut self) {}
+
+    /// What tells that everything which was sent until now has been handed on; none where that means nothing.
+    fn marker(&self) -> Option<Box<dyn Marker>> {
+        None
     }
 
     /// Whether times, names of programs and pauses come with the datagrams, instead of being found by the pipeline as it

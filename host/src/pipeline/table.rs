@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{batch, format::Format, programs::Programs};
+use super::{batch, format::Format, programs::Programs, resync::Resync};
 use crate::{
     model::{Expectations, Flows, event, expectation_field, field},
     netlink::{
@@ -43,7 +43,13 @@ pub trait Table: Default + Sized {
     ///
     /// # Errors
     /// The batch is full.
-    fn push_gap(&mut self, decoder: &mut Self::Decoder, received: u64) -> Result<(), DecodeError>;
+    fn push_gap(&mut self, decoder: &mut Self::Decoder, received: u64, lost: Option<u32>) -> Result<(), DecodeError>;
+
+    /// Has `resync` take in what the rows say, and take out those that nobody asked for.
+    fn follow(&mut self, resync: &mut Resync<'_>);
+
+    /// Fills the table, which is empty, with events that make up for lost ones; `false` if there are none.
+    fn made_up(&mut self, decoder: &mut Self::Decoder, resync: &mut Resync<'_>, most: usize) -> bool;
 
     /// Adds the names of the programs that caused events.
     fn name_programs(&mut self, programs: &mut Programs);
@@ -105,8 +111,16 @@ impl Table for Flows {
         }
     }
 
-    fn push_gap(&mut self, decoder: &mut FlowDecoder, received: u64) -> Result<(), DecodeError> {
-        decoder.push_gap(self, received)
+    fn push_gap(&mut self, decoder: &mut FlowDecoder, received: u64, lost: Option<u32>) -> Result<(), DecodeError> {
+        decoder.push_gap(self, received, lost)
+    }
+
+    fn follow(&mut self, resync: &mut Resync<'_>) {
+        resync.follow(self);
+    }
+
+    fn made_up(&mut self, decoder: &mut FlowDecoder, resync: &mut Resync<'_>, most: usize) -> bool {
+        resync.tell(decoder, self, most)
     }
 
     fn name_programs(&mut self, programs: &mut Programs) {
@@ -167,8 +181,21 @@ impl Table for Expectations {
         }
     }
 
-    fn push_gap(&mut self, _decoder: &mut ExpectationDecoder, _received: u64) -> Result<(), DecodeError> {
+    fn push_gap(
+        &mut self,
+        _decoder: &mut ExpectationDecoder,
+        _received: u64,
+        _lost: Option<u32>,
+    ) -> Result<(), DecodeError> {
         Ok(())
+    }
+
+    /// Resyncs are about flows.
+    fn follow(&mut self, _resync: &mut Resync<'_>) {}
+
+    /// Resyncs are about flows.
+    fn made_up(&mut self, _decoder: &mut ExpectationDecoder, _resync: &mut Resync<'_>, _most: usize) -> bool {
+        false
     }
 
     fn name_programs(&mut self, programs: &mut Programs) {

@@ -6,7 +6,7 @@
 //!
 //! docs/RECORDING.md describes the file. In short: link type NETLINK (253), each packet a cooked header of 16 bytes and a
 //! datagram as it was received. What is not in the kernel's bytes stands beside them in messages of type NLMSG_NOOP, which
-//! every reader of netlink passes over ([`note`]): what the recording is, which programs the ports belong to, which
+//! every reader of netlink passes over (`note`): what the recording is, which programs the ports belong to, which
 //! namespace a datagram is about, where the reader found nothing more to receive. A gap is a message NLMSG_OVERRUN, the end
 //! of a dump NLMSG_DONE with its error number.
 

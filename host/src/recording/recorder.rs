@@ -126,10 +126,10 @@ impl<W: Write + Send> Recorder<W> {
             return Ok(true);
         }
         if datagram.gap {
-            let fits = self.fits(&[], Some(MESSAGE_HEADER));
+            let fits = self.fits(&[], Some(MESSAGE_HEADER + if datagram.lost.is_some() { 4 } else { 0 }));
             if fits {
                 self.count.gaps += 1;
-                self.writer.gap(time)?;
+                self.writer.gap(datagram.lost, time)?;
             }
             return Ok(fits);
         }

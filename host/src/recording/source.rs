@@ -190,7 +190,10 @@ impl Player {
                     Some(Note::Namespace(id)) => self.namespace = id,
                     _ => {}
                 },
-                Content::Overrun => datagram.gap = true,
+                Content::Overrun => {
+                    datagram.gap = true;
+                    datagram.lost = message.body.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+                }
                 Content::Done(outcome) if message.sequence == 0 => {
                     return if outcome.errno == 0 { Ok(Step::End) } else { Err(SourceError::Kernel(outcome.errno)) };
                 }

@@ -76,12 +76,13 @@ impl<W: Write> Writer<W> {
         self.datagram(&note.message(), now)
     }
 
-    /// Word that events before this were lost.
+    /// Word that events before this were lost, and how many if that is known.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn gap(&mut self, now: u64) -> Result<(), RecordingError> {
-        self.datagram(&control(NLMSG_OVERRUN, &[]), now)
+    pub fn gap(&mut self, lost: Option<u32>, now: u64) -> Result<(), RecordingError> {
+        let lost = lost.map(u32::to_ne_bytes);
+        self.datagram(&control(NLMSG_OVERRUN, lost.as_ref().map_or(&[], |bytes| bytes.as_slice())), now)
     }
 
     /// The end, and the positive error number that it came with, 0 for none.

@@ -13,7 +13,7 @@ use super::{
 use crate::model::bindings::exports::flowgate::conntrack as exports;
 
 /// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
-const VERSION: &str = "0.1.0";
+pub(super) const VERSION: &str = "0.1.0";
 
 /// What a component can do, told by its exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,29 @@ pub struct Capabilities {
     pub flow_look_back: bool,
     /// Wants to hear what became of its actions.
     pub action_results: bool,
+}
+
+impl Capabilities {
+    /// The names of the interfaces.
+    #[must_use]
+    pub fn interfaces(self) -> Vec<&'static str> {
+        [
+            (self.flow_stage, "flow-stage"),
+            (self.flow_selection, "flow-selection"),
+            (self.flow_template, "flow-template"),
+            (self.flow_format, "flow-format"),
+            (self.expectation_stage, "expectation-stage"),
+            (self.expectation_format, "expectation-format"),
+            (self.statistics_format, "statistics-format"),
+            (self.flow_tick, "flow-tick"),
+            (self.flow_look_back, "flow-look-back"),
+            (self.action_results, "action-results"),
+        ]
+        .iter()
+        .filter(|(has, _)| *has)
+        .map(|(_, name)| *name)
+        .collect()
+    }
 }
 
 /// A compiled plugin, ready to be instantiated.
@@ -139,7 +162,7 @@ impl PluginComponent {
 }
 
 /// The component in a file's bytes.
-fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
     match bytes.get(..8) {
         // The preamble's second word: 1 for a module, 0x1000d for a component.
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
@@ -291,7 +314,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// Errors of libraries come in several lines; ours is one.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 

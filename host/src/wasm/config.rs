@@ -10,6 +10,9 @@ pub fn config() -> wasmtime::Config {
     config.max_wasm_stack(512 << 10);
     // What no plugin needs is not there to be attacked.
     config.wasm_memory64(false);
-    config.wasm_multi_memory(false);
+    // A component that is put together from several (as the tools for JavaScript and Python do, to take the place of WASI) gets
+    // adapters that copy from one memory into another; without this, wasmtime panics when it makes them. What a plugin may
+    // use up counts over all of its memories.
+    config.wasm_multi_memory(true);
     config
 }

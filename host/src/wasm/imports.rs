@@ -30,7 +30,12 @@ pub(super) fn linker(engine: &PluginEngine, component: &Component) -> wasmtime::
 }
 
 /// Defines a function if it is one of those that standard libraries call unasked.
-fn harmless(linker: &mut Linker<HostState>, import: &str, interface: &str, function: &str) -> wasmtime::Result<()> {
+pub(super) fn harmless(
+    linker: &mut Linker<HostState>,
+    import: &str,
+    interface: &str,
+    function: &str,
+) -> wasmtime::Result<()> {
     match (interface, function) {
         // Hash maps seed themselves; the same seed for everybody leaks nothing and repeats well in tests.
         ("wasi:random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {

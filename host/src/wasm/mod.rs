@@ -1,7 +1,8 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
 //! * [`engine`] compiles and keeps what all plugins share; `stock` holds the plugins that the binary carries.
-//! * [`component`] turns a file into something that can be run, and says in words why it cannot.
+//! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
+//!   exports and imports.
 //! * [`services`] are what a plugin may call, `imports` everything else that it imports.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
 
@@ -14,6 +15,7 @@ pub mod instance;
 pub mod limits;
 pub mod services;
 mod stock;
+pub mod survey;
 
 pub use component::{Capabilities, PluginComponent};
 pub use engine::PluginEngine;
@@ -21,3 +23,4 @@ pub use error::{Failure, LoadError, PluginError};
 pub use instance::Instance;
 pub use limits::Limits;
 pub use services::Services;
+pub use survey::{Import, Provision, Survey};

@@ -116,6 +116,11 @@ impl Json {
         if kind != event::NONE {
             event_kind(&mut page, kind);
         }
+        if kind == event::GAP
+            && let Some(lost) = lost(flow)
+        {
+            plain(&mut page, b"lost", lost);
+        }
         if flow.synthetic() {
             page.text(b"\"synthetic\":true,");
         }
@@ -149,6 +154,12 @@ impl Json {
         }
         &cached.1
     }
+}
+
+/// How many events were lost before a row that says so.
+fn lost(flow: Flow<'_>) -> Option<u64> {
+    let (_, number) = flow.annotations().find(|(key, _)| *key == event::LOST.as_bytes())?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 /// One direction as an object; nothing if the flow carries nothing of it.

@@ -1,6 +1,6 @@
 //! One flow as one object: what few flows carry.
 
-use flowgate_sdk::{AddressRange, Flow, Page, field, protocol};
+use flowgate_sdk::{AddressRange, Flow, Page, event, field, protocol};
 
 use crate::{
     Json,
@@ -109,7 +109,9 @@ impl Json {
             });
         }
         unknown(&mut page, flow.unknown());
-        annotations(&mut page, flow.annotations());
+        // The number of lost events has a member of its own.
+        let number = |(key, _): &(&[u8], &[u8])| flow.event() == event::GAP && *key == event::LOST.as_bytes();
+        annotations(&mut page, flow.annotations().filter(|note| !number(note)));
         page
     }
 

@@ -262,6 +262,16 @@ fn events() {
     }
     let gap = flow(Row::default().event(event::GAP).set(0, |r| r.received = 5));
     assert_eq!(gap, json!({ "type": "flow", "time": NOW, "event": "gap", "event_kind": 4, "received": 5 }));
+    let notes = vec![("lost".into(), "272".into()), ("site".into(), "north".into())];
+    let gap =
+        flow(Row::default().event(event::GAP).set(field::ANNOTATIONS, |r| (r.received, r.annotations) = (5, notes)));
+    assert_eq!(
+        gap,
+        json!({
+            "type": "flow", "time": NOW, "event": "gap", "event_kind": 4, "lost": 272, "received": 5,
+            "annotations": { "site": "north" },
+        })
+    );
     assert!(flow(Row::ipv4(protocol::UDP)).get("event").is_none());
 }
 

@@ -380,6 +380,8 @@ pub mod event {
     pub const DESTROY: u8 = 3;
     /// Events were lost before this row.
     pub const GAP: u8 = 4;
+    /// The annotation of such a row that says how many, in decimal, where that is known.
+    pub const LOST: &str = "lost";
 }
 
 /// Verdicts: `outcome.verdicts`.

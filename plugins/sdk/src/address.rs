@@ -38,6 +38,24 @@ impl Cidr {
     pub fn contains_bits(&self, address: u128) -> bool {
         address & self.mask == self.value
     }
+
+    /// The lowest address of the network as a number, IPv4 in its mapped form.
+    #[must_use]
+    pub fn first(&self) -> u128 {
+        self.value
+    }
+
+    /// The highest address of the network as a number, IPv4 in its mapped form.
+    #[must_use]
+    pub fn last(&self) -> u128 {
+        self.value | !self.mask
+    }
+
+    /// Whether it is a network of IPv4 addresses.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.mask >> 32 == u128::MAX >> 32 && self.value >> 32 == MAPPED >> 32
+    }
 }
 
 /// Why a text is no network.
@@ -109,6 +127,17 @@ mod tests {
         let one: Cidr = "2001:db8::1".parse().unwrap();
         assert!(one.contains("2001:db8::1".parse().unwrap()));
         assert!(!one.contains("2001:db8::2".parse().unwrap()));
+    }
+
+    #[test]
+    fn networks_have_ends() {
+        let net: Cidr = "192.0.2.0/24".parse().unwrap();
+        assert_eq!(net.first(), bits("192.0.2.0".parse().unwrap()));
+        assert_eq!(net.last(), bits("192.0.2.255".parse().unwrap()));
+        let all4: Cidr = "0.0.0.0/0".parse().unwrap();
+        let all6: Cidr = "::/0".parse().unwrap();
+        assert!(net.is_ipv4() && all4.is_ipv4() && !all6.is_ipv4());
+        assert_eq!((all6.first(), all6.last()), (0, u128::MAX));
     }
 
     #[test]

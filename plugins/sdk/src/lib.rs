@@ -54,6 +54,7 @@ mod change;
 mod create;
 mod description;
 mod expectation;
+mod expectation_notes;
 mod export;
 mod flow;
 mod key;
@@ -83,6 +84,7 @@ pub use bindings::flowgate::conntrack::{
 pub use change::Change;
 pub use create::NewFlow;
 pub use expectation::{Expectation, ExpectedTranslation};
+pub use expectation_notes::{ExpectationNotes, NewExpectation};
 pub use flow::{Direction, Flow};
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, level, protocol, result, state, statistics,

@@ -131,7 +131,7 @@ fn put_address(column: &mut Addresses, row: usize, bits: u128) {
     put(&mut column.lo, row, bits as u64);
 }
 
-fn put_tuple(tuples: &mut Tuples, row: usize, key: &Key) {
+pub(crate) fn put_tuple(tuples: &mut Tuples, row: usize, key: &Key) {
     let [source, destination] = key.bits();
     put_address(&mut tuples.source, row, source);
     put_address(&mut tuples.destination, row, destination);

@@ -69,6 +69,7 @@ const RARE: u64 = field::SECMARK
     | field::HELPER
     | field::LABELS
     | field::PORT_ID
+    | field::SYNTHETIC
     | field::ANNOTATIONS;
 
 impl Plain {
@@ -231,6 +232,9 @@ impl Plain {
                 page.clean(program);
                 page.byte(b' ');
             }
+        }
+        if flow.event() != event::NONE && flow.synthetic() {
+            page.text(b"[SYNTHETIC] ");
         }
         annotations(&mut page, flow.annotations());
         page.replace_last(b'\n');

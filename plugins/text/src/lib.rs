@@ -44,7 +44,8 @@ const READS: u64 = field::TUPLES
     | field::SECURITY_CONTEXT
     | field::ANNOTATIONS
     | field::PORT_ID
-    | field::PROGRAM;
+    | field::PROGRAM
+    | field::SYNTHETIC;
 
 impl Plugin for Plain {
     fn describe() -> Description {

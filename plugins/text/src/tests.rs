@@ -261,7 +261,7 @@ fn every_option_and_optional_field() {
     assert_eq!(
         line(&["timestamp"], event),
         format!("[1795480170.500042]\t    [NEW] {plain_line}")
-            .replace(" country", " [USERSPACE] portid=77 progname=conntrack country")
+            .replace(" country", " [USERSPACE] portid=77 progname=conntrack [SYNTHETIC] country")
     );
 }
 
@@ -298,6 +298,9 @@ fn events() {
     assert_eq!(line(&[], new.clone()), new_line);
     let gone = new.clone().without(field::PROGRAM);
     assert_eq!(line(&[], gone), new_line.replace(" progname=conntrack", ""));
+    let synthetic = new.clone().without(field::PORT_ID | field::PROGRAM).set(field::SYNTHETIC, |_| {});
+    let marked = new_line.replace("[USERSPACE] portid=8806 progname=conntrack", "[SYNTHETIC]");
+    assert_eq!(line(&[], synthetic), marked);
     let packet = new.clone().set(0, |r| r.port_id = 0);
     assert_eq!(line(&[], packet), new_line.replace(" [USERSPACE] portid=8806 progname=conntrack", ""));
 

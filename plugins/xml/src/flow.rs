@@ -26,6 +26,10 @@ impl Xml {
             page.text(b"<flow>");
         } else {
             page.bytes(opening(kind));
+            if flow.synthetic() {
+                page.replace_last(b' ');
+                page.text(b"synthetic=\"true\">");
+            }
         }
         let counted = flow.has(field::ORIGINAL_COUNTERS);
         page.text(b"<meta direction=\"original\">");

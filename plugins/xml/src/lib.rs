@@ -45,6 +45,7 @@ const READS: u64 = field::TUPLES
     | field::HELPER
     | field::LABELS
     | field::SECURITY_CONTEXT
+    | field::SYNTHETIC
     | field::ANNOTATIONS;
 
 impl Plugin for Xml {

@@ -68,6 +68,8 @@ fn event_of_a_flow() {
         assert!(text.ends_with(&format!("{independent}{when}")), "{text}");
         assert!(line(&[], row.clone().event(kind)).ends_with(&format!("{independent}</flow>\n")));
     }
+    let synthetic = line(&[], row.clone().event(event::DESTROY).set(field::SYNTHETIC, |_| {}));
+    assert!(synthetic.starts_with("<flow type=\"destroy\" synthetic=\"true\"><meta direction"), "{synthetic}");
     // No event, no time of it.
     assert!(line(&["timestamp"], row).ends_with(&format!("{independent}</flow>\n")));
     let gap = Row::default().event(event::GAP);

@@ -1,7 +1,7 @@
 //! Decoding flows: one message after the other into the columns of a batch.
 
 use super::attribute::DecodeError;
-use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, put_away};
+use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, push_text, put_away};
 use super::row::{Nat, RareRow, Row, normalise_labels};
 use super::tuple::Key;
 use super::unknown::Unknown;
@@ -96,14 +96,23 @@ impl FlowDecoder {
         Ok(())
     }
 
-    /// Adds a row that carries no flow and says that events before it were lost.
+    /// Adds a row that carries no flow and says that events before it were lost; how many, if that is known, stands in an
+    /// annotation `lost`.
     ///
     /// # Errors
     /// When the batch is full.
-    pub fn push_gap(&mut self, flows: &mut Flows, received: u64) -> Result<(), DecodeError> {
+    pub fn push_gap(&mut self, flows: &mut Flows, received: u64, lost: Option<u32>) -> Result<(), DecodeError> {
         self.room(flows)?;
         self.unknown.begin(false);
         self.append(flows, &Row::default(), 0, Some((event::GAP, received, 0)), 0);
+        let row = flows.length.saturating_sub(1);
+        if let (Some(lost), Some(has)) = (lost, flows.has.last_mut()) {
+            *has |= field::ANNOTATIONS;
+            let rare = need(&mut flows.rare, &mut self.rare, self.wanted, row as usize);
+            rare.annotations.rows.push(row);
+            push_text(&mut rare.annotations.keys, event::LOST.as_bytes());
+            push_text(&mut rare.annotations.values, lost.to_string().as_bytes());
+        }
         Ok(())
     }
 

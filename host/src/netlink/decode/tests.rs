@@ -356,7 +356,7 @@ fn events_say_how_they_came() {
 
     let mut decoder = FlowDecoder::new(field::ALL);
     let mut flows = Flows::default();
-    decoder.push_gap(&mut flows, 9).unwrap();
+    decoder.push_gap(&mut flows, 9, None).unwrap();
     check::flows(&flows).unwrap();
     assert_eq!(flows.has, [0]);
     let events = flows.events.unwrap();

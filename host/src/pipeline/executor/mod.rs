@@ -141,10 +141,16 @@ pub struct Executor<T: Actionable> {
     shows: Shows,
     /// Whether a refused action ends the run, and keeps those after it in its batch from being sent.
     one_by_one: bool,
+    /// Whether refused actions of the command are noted, instead of ending the run.
+    noting: bool,
+    /// Those, with their row.
+    noted: Vec<(usize, ExecutorError)>,
     /// Whether stages other than the command may act.
     guarded: bool,
     decoder: T::Decoder,
     batches: Option<Batches>,
+    /// Whether nothing is sent.
+    dry: bool,
     plan: Option<Plan<T>>,
     failure: Option<ExecutorError>,
     done: u64,
@@ -169,9 +175,12 @@ impl<T: Actionable> Executor<T> {
         Executor {
             shows,
             one_by_one: false,
+            noting: false,
+            noted: Vec::new(),
             guarded: false,
             decoder,
             batches: None,
+            dry: false,
             plan: None,
             failure: None,
             done: 0,
@@ -186,6 +195,18 @@ impl<T: Actionable> Executor<T> {
     pub fn one_by_one(mut self) -> Self {
         self.one_by_one = true;
         self
+    }
+
+    /// Actions of the command that are refused are noted; the others are done.
+    #[must_use]
+    pub fn noting_refusals(mut self) -> Self {
+        self.noting = true;
+        self
+    }
+
+    /// Rows whose action was refused since the last time, and why.
+    pub fn take_refusals(&mut self) -> Vec<(usize, ExecutorError)> {
+        std::mem::take(&mut self.noted)
     }
 
     /// Plugins of the user may act.
@@ -205,7 +226,14 @@ impl<T: Actionable> Executor<T> {
     /// Sends nothing: what would be done is printed.
     #[must_use]
     pub fn dry(mut self, plan: Plan<T>) -> Self {
-        self.plan = Some(plan);
+        (self.dry, self.plan) = (true, Some(plan));
+        self
+    }
+
+    /// Sends nothing: what is acted on is not the kernel's table as it is now.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.dry = true;
         self
     }
 
@@ -273,9 +301,14 @@ impl<T: Actionable> Executor<T> {
                     messages.push(message);
                 }
                 Err(error) if asker.strict => {
-                    let text = Some(error.to_string());
-                    self.fail(ExecutorError::Refused { errno: error.errno(), text });
-                    break;
+                    let refused = ExecutorError::Refused { errno: error.errno(), text: Some(error.to_string()) };
+                    match row.filter(|_| self.noting) {
+                        Some(row) => self.noted.push((row, refused)),
+                        None => {
+                            self.fail(refused);
+                            break;
+                        }
+                    }
                 }
                 Err(error) => {
                     let warning =
@@ -285,10 +318,12 @@ impl<T: Actionable> Executor<T> {
             }
         }
         let mut keep = vec![0u8; batch.rows()];
-        if let Some(plan) = &mut self.plan {
+        if self.dry {
             for Sent { index, kind, row, value } in &sent {
                 let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-                plan.add(*kind, target, values);
+                if let Some(plan) = &mut self.plan {
+                    plan.add(*kind, target, values);
+                }
                 put(&mut results, *index, result::PRINTED, 0);
                 self.done += 1;
             }
@@ -296,7 +331,7 @@ impl<T: Actionable> Executor<T> {
             let fates = self.submit(&messages);
             for (one, fate) in sent.iter().zip(fates) {
                 let values = one.value.map(|value| (&requests.values, value));
-                let (result, errno) = self.settle(asker, one.kind, values, fate);
+                let (result, errno) = self.settle(asker, one, values, fate);
                 put(&mut results, one.index, result, errno);
                 if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
                     *keep = 1;
@@ -314,7 +349,8 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// What an answer of the kernel means.
-    fn settle(&mut self, asker: Asker<'_>, kind: u8, values: Option<(&T, usize)>, fate: Fate) -> (u8, u32) {
+    fn settle(&mut self, asker: Asker<'_>, sent: &Sent, values: Option<(&T, usize)>, fate: Fate) -> (u8, u32) {
+        let kind = sent.kind;
         let (errno, text) = match fate {
             Fate::Done => {
                 self.done += 1;
@@ -328,7 +364,11 @@ impl<T: Actionable> Executor<T> {
         };
         let error = ExecutorError::Refused { errno, text };
         if asker.strict {
-            self.fail(error);
+            // Without privileges, none of the others would fare better.
+            match sent.row.filter(|_| self.noting && errno != libc::EPERM) {
+                Some(row) => self.noted.push((row, error)),
+                None => self.fail(error),
+            }
         } else {
             let what = name(kind);
             let warning =
@@ -337,6 +377,7 @@ impl<T: Actionable> Executor<T> {
         }
         (result::REFUSED, errno.unsigned_abs())
     }
+
     /// Sends requests; in the one-by-one manner those after a refusal have no fate.
     fn submit(&mut self, messages: &[Request]) -> Vec<Fate> {
         let mut fates = Vec::with_capacity(messages.len());

@@ -7,9 +7,13 @@ mod check;
 mod said;
 mod times;
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
-pub use said::{Requests, Said, Staged};
+pub use said::{Requests, Said, Seen, Staged};
 pub use times::Reason;
 
 use crate::{
@@ -44,6 +48,7 @@ pub struct Stage {
     /// Whether the instance is new and has not been offered the table.
     fresh: bool,
     stats: Shared,
+    seen: Option<Rc<RefCell<Seen>>>,
 }
 
 impl Stage {
@@ -66,7 +71,15 @@ impl Stage {
             looks_back: false,
             fresh: false,
             stats,
+            seen: None,
         }
+    }
+
+    /// What the plugin says is also noted down, once it has been checked.
+    #[must_use]
+    pub fn watched(mut self, seen: Rc<RefCell<Seen>>) -> Self {
+        self.seen = Some(seen);
+        self
     }
 
     /// The command itself: an action of this stage that the kernel refuses ends the run.
@@ -201,6 +214,9 @@ impl Stage {
         let (asked, limit) = (said.requests.actions.kinds.len(), self.supervisor.last().limits().actions);
         if asked > limit {
             return Err(self.supervisor.error(Failure::Actions { asked, limit }));
+        }
+        if let Some(seen) = &self.seen {
+            T::see(&said, &mut seen.borrow_mut());
         }
         Ok(said)
     }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What a stage asks the kernel's table to become: actions, and the table that they refer to.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Requests<T> {
     /// What to do. Row numbers have been checked.
     pub actions: Actions,
@@ -16,7 +16,7 @@ pub struct Requests<T> {
 }
 
 /// An outcome, whatever its subject.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Said<T> {
     /// One per row, or none.
     pub verdicts: Vec<u8>,
@@ -42,6 +42,15 @@ impl From<ExpectationOutcome> for Said<Expectations> {
         let requests = Requests { actions: actions.unwrap_or_default(), values: values.unwrap_or_default() };
         Said { verdicts, changes: None, annotations, requests }
     }
+}
+
+/// What a stage said, noted down for those who test it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Of flows: for each batch, and for the end of the stream.
+    pub flows: Vec<Said<Flows>>,
+    /// The same of expectations.
+    pub expectations: Vec<Said<Expectations>>,
 }
 
 /// A table that a stage can look at.
@@ -75,6 +84,9 @@ pub trait Staged: Table {
 
     /// Verdicts that keep nothing but word of gaps.
     fn gaps(&self) -> Vec<u8>;
+
+    /// Notes down what a stage said.
+    fn see(said: &Said<Self>, seen: &mut Seen);
 }
 
 impl Staged for Flows {
@@ -104,6 +116,10 @@ impl Staged for Flows {
 
     fn gaps(&self) -> Vec<u8> {
         super::gaps(self)
+    }
+
+    fn see(said: &Said<Self>, seen: &mut Seen) {
+        seen.flows.push(said.clone());
     }
 }
 
@@ -138,5 +154,9 @@ impl Staged for Expectations {
 
     fn gaps(&self) -> Vec<u8> {
         vec![0; self.length as usize]
+    }
+
+    fn see(said: &Said<Self>, seen: &mut Seen) {
+        seen.expectations.push(said.clone());
     }
 }

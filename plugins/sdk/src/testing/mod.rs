@@ -12,3 +12,12 @@ mod flow;
 
 pub use expectation::{Expected, expectations};
 pub use flow::{Row, Tuple, batch, push};
+
+use crate::bindings::flowgate::conntrack::setup::{OptionValue, Setup};
+
+/// What the host tells a plugin that is given these options.
+#[must_use]
+pub fn setup(options: &[(&str, &str)]) -> Setup {
+    let options = options.iter().map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() });
+    Setup { options: options.collect(), host: "flowgate 0.1.0".into(), ..Setup::default() }
+}

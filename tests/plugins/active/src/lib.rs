@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use flowgate_sdk::{prelude::*, protocol};
+use flowgate_sdk::{
+    ExpectationNotes, ExpectationOutcome, ExpectationStage, Expectations, NewExpectation, prelude::*, protocol,
+};
 
 struct Active {
     what: String,
@@ -65,11 +67,7 @@ impl Filter for Active {
                 "create-or-update" => notes.create_or_update(&NewFlow::new(key(1), 200)),
                 "delete-other" => notes.delete_at(&key(1)),
                 "mark-other" => notes.update_at(&key(1), &Update::new().mark(5)),
-                "count" => {
-                    if services::set(b"seen", &self.seen.to_be_bytes()).is_err() {
-                        services::error("no room");
-                    }
-                }
+                "count" if services::set(b"seen", &self.seen.to_be_bytes()).is_err() => services::error("no room"),
                 // The third flow of all, counting those that an instance before this one saw.
                 "trap" if self.seen == 3 => panic!("trapped on purpose"),
                 "time" => services::info(format!("time {}", services::now())),
@@ -140,4 +138,40 @@ impl FlowLookBack for Active {
     }
 }
 
-flowgate_sdk::filter!(Active, tick, results, look_back);
+impl ExpectationStage for Active {
+    fn process(&mut self, batch: &Expectations) -> ExpectationOutcome {
+        let mut notes = ExpectationNotes::default();
+        let mut verdicts = Vec::new();
+        for expectation in batch.expectations() {
+            self.seen += 1;
+            let mut keep = 1;
+            for what in self.what.split('+') {
+                match what {
+                    "drop" => keep = 0,
+                    "annotate" => notes.annotate(&expectation, "seen", self.seen),
+                    "delete" => notes.delete(&expectation),
+                    "create" => {
+                        // One more of the same master, for another port.
+                        let number = expectation.protocol();
+                        let key = |direction: flowgate_sdk::Direction<'_>, port: Option<u16>| Key {
+                            protocol: number,
+                            source: direction.source(),
+                            destination: direction.destination(),
+                            source_l4: direction.source_l4(),
+                            destination_l4: port.unwrap_or(direction.destination_l4()),
+                            zone: 0,
+                        };
+                        let (master, expected) =
+                            (key(expectation.master(), None), key(expectation.expected(), Some(5555)));
+                        notes.create(&NewExpectation::new(master, expected, 120));
+                    }
+                    _ => {}
+                }
+            }
+            verdicts.push(keep);
+        }
+        notes.outcome(verdicts)
+    }
+}
+
+flowgate_sdk::full_stage!(Active, tick, results, look_back);

@@ -1,0 +1,84 @@
+//! What is remembered of a source.
+
+use std::collections::{HashMap, HashSet};
+
+use flowgate_sdk::{Flow, Key, protocol};
+
+/// What a flow is addressed to: a host, and a port where the protocol has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    host: u128,
+    protocol: u8,
+    port: Option<u16>,
+}
+
+impl Target {
+    /// That of a flow.
+    pub fn of(flow: &Flow<'_>) -> Self {
+        let original = flow.original();
+        let port = protocol::has_ports(flow.protocol()).then(|| original.destination_port());
+        Target { host: original.destination_bits(), protocol: flow.protocol(), port }
+    }
+}
+
+/// A source of unanswered flows.
+#[derive(Debug)]
+pub struct Source {
+    /// Since when it is watched, nanoseconds since 1970.
+    pub since: u64,
+    /// What it was found to do, once it was.
+    pub found: Option<String>,
+    /// Where its unanswered flows lead: the number of the flow, and what names the last flow there.
+    targets: HashMap<Target, (usize, Key)>,
+    /// How many flows there have been.
+    count: usize,
+}
+
+impl Source {
+    /// One that is watched from now on.
+    pub fn new(since: u64) -> Self {
+        Source { since, found: None, targets: HashMap::new(), count: 0 }
+    }
+
+    /// Begins anew; how many targets were forgotten.
+    pub fn forget(&mut self, since: u64) -> usize {
+        let forgotten = self.targets.len();
+        *self = Source::new(since);
+        forgotten
+    }
+
+    /// Remembers a target; whether it is a new one.
+    pub fn add(&mut self, target: Target, key: Key) -> bool {
+        self.count += 1;
+        self.targets.insert(target, (self.count, key)).is_none()
+    }
+
+    /// Forgets a target; whether there was one.
+    pub fn remove(&mut self, target: Target) -> bool {
+        self.targets.remove(&target).is_some()
+    }
+
+    /// Whether this is a scan, in words.
+    pub fn judge(&mut self, ports: usize, hosts: usize) -> Option<String> {
+        if self.targets.len() < ports.min(hosts) {
+            return None;
+        }
+        let distinct_ports: HashSet<(u8, u16)> =
+            self.targets.keys().filter_map(|target| Some((target.protocol, target.port?))).collect();
+        let distinct_hosts: HashSet<u128> = self.targets.keys().map(|target| target.host).collect();
+        if distinct_ports.len() < ports && distinct_hosts.len() < hosts {
+            return None;
+        }
+        let several = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+        self.found =
+            Some(format!("{} on {}", several(distinct_ports.len(), "port"), several(distinct_hosts.len(), "host")));
+        self.found.clone()
+    }
+
+    /// What names its flows so far, in the order in which they were seen; they are not remembered any longer.
+    pub fn take(&mut self) -> Vec<Key> {
+        let mut flows: Vec<(usize, Key)> = std::mem::take(&mut self.targets).into_values().collect();
+        flows.sort_unstable_by_key(|(number, _)| *number);
+        flows.into_iter().map(|(_, key)| key).collect()
+    }
+}

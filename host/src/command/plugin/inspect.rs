@@ -1,0 +1,354 @@
+//! `plugin inspect`: what a file is, what it wants, and whether it runs here.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    super::{CommandError, Exit, assemble},
+    error::ToolError,
+};
+use crate::{
+    cli::Report,
+    model::{Description, Setup, UtcOffset},
+    pipeline::sink::Sink,
+    text::clean,
+    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey, services::NEEDED},
+};
+
+/// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
+const FIELDS: [&str; 51] = [
+    "source",
+    "destination",
+    "reply-source",
+    "reply-destination",
+    "protocol",
+    "reply-protocol",
+    "source-l4",
+    "destination-l4",
+    "reply-source-l4",
+    "reply-destination-l4",
+    "original-zone",
+    "reply-zone",
+    "zone",
+    "status",
+    "timeout",
+    "mark",
+    "secmark",
+    "use",
+    "id",
+    "original-counters",
+    "reply-counters",
+    "start",
+    "stop",
+    "event-time",
+    "state",
+    "original-window-scale",
+    "reply-window-scale",
+    "original-tcp-flags",
+    "reply-tcp-flags",
+    "original-vtag",
+    "reply-vtag",
+    "helper",
+    "helper-info",
+    "labels",
+    "labels-mask",
+    "mark-mask",
+    "security-context",
+    "master",
+    "original-sequence",
+    "reply-sequence",
+    "synproxy",
+    "dccp",
+    "source-nat",
+    "destination-nat",
+    "unknown",
+    "annotations",
+    "port-id",
+    "program",
+    "namespace",
+    "namespace-name",
+    "synthetic",
+];
+
+/// What was found out.
+#[derive(Default)]
+struct Findings {
+    size: usize,
+    digest: String,
+    survey: Option<Survey>,
+    compiling: Duration,
+    description: Option<Description>,
+    /// Bytes of linear memory after start-up, and how long start-up took.
+    started: Option<(usize, Duration)>,
+    /// Why start-up was not tried to the end.
+    unstarted: Option<String>,
+    /// Why it does not run here; none if it does.
+    problem: Option<String>,
+}
+
+/// Inspects.
+pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
+    let bytes = fs::read(file).map_err(|source| ToolError::Read { path: file.into(), source })?;
+    let engine = PluginEngine::new(None)?;
+    let findings = examine(&engine, file, &bytes);
+    let text = match output {
+        Report::Text => text(file, &findings),
+        Report::Json => format!("{}\n", object(file, &findings)),
+    };
+    sink.write(text.as_bytes())?;
+    Ok(if findings.problem.is_some() { Exit::Failure } else { Exit::Success })
+}
+
+/// Finds out as much as can be found out.
+fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
+    let digest = Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let mut findings = Findings { size: bytes.len(), digest, ..Findings::default() };
+    match Survey::of(engine, file, bytes) {
+        Ok(survey) => findings.survey = Some(survey),
+        Err(error) => {
+            findings.problem = Some(error.to_string());
+            return findings;
+        }
+    }
+    let begun = Instant::now();
+    let component = match PluginComponent::from_bytes(engine, file, bytes) {
+        Ok(component) => component,
+        Err(error) => {
+            findings.problem = Some(error.to_string());
+            return findings;
+        }
+    };
+    findings.compiling = begun.elapsed();
+    if let Err(problem) = start(&component, &mut findings) {
+        findings.problem = Some(problem);
+    }
+    findings
+}
+
+/// Starts it, with its own defaults.
+fn start(component: &PluginComponent, findings: &mut Findings) -> Result<(), String> {
+    let said = |error: crate::wasm::PluginError| error.to_string();
+    let begun = Instant::now();
+    let mut instance = Instance::new(component, Limits::default()).map_err(said)?;
+    let description = instance.describe().map_err(said)?;
+    let options = assemble::checked(&component.name, &description, &[]);
+    findings.description = Some(description);
+    match options {
+        Ok(options) => {
+            let offsets = vec![UtcOffset { since: 0, offset: 0 }];
+            let host = concat!("flowgate ", env!("CARGO_PKG_VERSION")).into();
+            instance.configure(&Setup { options, offsets, host, ..Setup::default() }).map_err(said)?;
+        }
+        // It runs, with the options that it needs.
+        Err(needed) => findings.unstarted = Some(needed.to_string()),
+    }
+    findings.started = Some((instance.memory(), begun.elapsed()));
+    Ok(())
+}
+
+/// Names of fields.
+fn fields(reads: u64) -> Vec<&'static str> {
+    FIELDS.iter().enumerate().filter(|(bit, _)| reads >> bit & 1 != 0).map(|(_, name)| *name).collect()
+}
+
+/// Names of exported interfaces of the package; whether it can do anything.
+fn interfaces(survey: &Survey) -> Vec<&str> {
+    survey.exports.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")).collect()
+}
+
+/// The grant that a service of the host needs; none for one that needs none.
+fn grant(interface: &str) -> Option<&'static str> {
+    let name = interface.strip_prefix("flowgate:conntrack/")?.split('@').next()?;
+    NEEDED.iter().find(|(service, _)| *service == name).map(|(_, grant)| *grant)
+}
+
+fn provided(provision: Provision) -> &'static str {
+    match provision {
+        Provision::Service => "service",
+        Provision::Harmless => "harmless",
+        Provision::Refused => "refused",
+    }
+}
+
+/// The findings for people.
+fn text(file: &Path, findings: &Findings) -> String {
+    let mut page = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(page, "{name:<12}{value}");
+    };
+    line("file", &clean(&file.display().to_string()));
+    line("size", &format!("{} bytes", findings.size));
+    line("sha256", &findings.digest);
+    if let Some(description) = &findings.description {
+        line("name", &clean(&description.name));
+        line("version", &clean(&description.version));
+        line("summary", &clean(&description.summary));
+    }
+    if let Some(survey) = &findings.survey {
+        let kind = if survey.module { "core module, which the host makes a component of" } else { "component" };
+        line("kind", kind);
+        let versions = survey.versions();
+        if !versions.is_empty() {
+            line(
+                "package",
+                &format!("flowgate:conntrack {} (this host offers {})", versions.join(", "), Survey::offered()),
+            );
+        }
+        let ours = interfaces(survey);
+        let others = survey.exports.iter().filter(|name| !name.starts_with("flowgate:conntrack/"));
+        let all: Vec<String> = ours.iter().copied().chain(others.map(String::as_str)).map(clean).collect();
+        line("exports", &if all.is_empty() { "nothing".into() } else { all.join(", ") });
+        if survey.imports.iter().all(|import| import.functions.is_empty()) {
+            line("imports", "nothing");
+        }
+        for import in survey.imports.iter().filter(|import| !import.functions.is_empty()) {
+            let mut parts = Vec::new();
+            let service = match grant(&import.interface) {
+                Some(grant) => format!("provided if it is granted, by --grant {grant}"),
+                None => "provided by this host".to_string(),
+            };
+            for (provision, words) in [
+                (Provision::Service, service.as_str()),
+                (Provision::Harmless, "answered harmlessly"),
+                (Provision::Refused, "ends the plugin if it is called"),
+            ] {
+                let names: Vec<String> =
+                    import.functions.iter().filter(|(_, of)| *of == provision).map(|(name, _)| clean(name)).collect();
+                if !names.is_empty() {
+                    parts.push(format!("{}: {words}", names.join(", ")));
+                }
+            }
+            line("imports", &format!("{} ({})", clean(&import.interface), parts.join("; ")));
+        }
+    }
+    if let Some(description) = &findings.description {
+        if description.options.is_empty() {
+            line("options", "none");
+        }
+        for option in &description.options {
+            let value = match (&option.default, option.required) {
+                (Some(default), _) => format!("; {} if not given", clean(default)),
+                (None, true) => "; required".into(),
+                (None, false) => String::new(),
+            };
+            let name = match option.placeholder.as_str() {
+                "" => clean(&option.name),
+                placeholder => format!("{}={}", clean(&option.name), clean(placeholder)),
+            };
+            line("option", &format!("{name}  {}{value}", clean(&option.help)));
+        }
+        let grants: Vec<String> = description.grants.iter().map(|grant| clean(grant)).collect();
+        line(
+            "grants",
+            &if grants.is_empty() { "it asks for none".into() } else { format!("it asks for {}", grants.join(", ")) },
+        );
+        let reads = fields(description.reads);
+        line("reads", &if reads.is_empty() { "no fields".into() } else { reads.join(", ") });
+        for detail in &description.details {
+            line("detail", &format!("{}: {}", clean(&detail.name), clean(&detail.value)));
+        }
+    }
+    if let Some((memory, time)) = findings.started {
+        line(
+            "memory",
+            &format!("{} KiB after start-up (the limit is {} KiB)", memory >> 10, Limits::default().memory >> 10),
+        );
+        let (start, compile) = (milliseconds(time), milliseconds(findings.compiling));
+        line("start-up", &format!("{start} ms, and {compile} ms to compile it the first time"));
+    }
+    if let Some(needed) = &findings.unstarted {
+        line("note", &format!("it was not configured: {needed}"));
+    }
+    match &findings.problem {
+        None => line("runs here", "yes"),
+        Some(problem) => line("runs here", &format!("no: {}", clean(problem))),
+    }
+    page
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1e3)
+}
+
+/// The findings for programs.
+fn object(file: &Path, findings: &Findings) -> Value {
+    let mut object = json!({
+        "type": "plugin",
+        "file": file.display().to_string(),
+        "size": findings.size,
+        "sha256": findings.digest,
+        "offered": Survey::offered(),
+        "runs": findings.problem.is_none(),
+    });
+    let Some(members) = object.as_object_mut() else { return object };
+    let mut put = |name: &str, value: Value| members.insert(name.to_string(), value);
+    if let Some(problem) = &findings.problem {
+        put("problem", problem.as_str().into());
+    }
+    if let Some(note) = &findings.unstarted {
+        put("unconfigured", note.as_str().into());
+    }
+    if let Some(survey) = &findings.survey {
+        put("kind", if survey.module { "module" } else { "component" }.into());
+        put("wants", survey.versions().into());
+        put("exports", survey.exports.clone().into());
+        let imports = survey.imports.iter().filter(|import| !import.functions.is_empty()).map(|import| {
+            let functions: Vec<Value> =
+                import.functions.iter().map(|(name, of)| json!({"name": name, "provision": provided(*of)})).collect();
+            json!({"interface": import.interface, "grant": grant(&import.interface), "functions": functions})
+        });
+        put("imports", imports.collect());
+    }
+    if let Some(description) = &findings.description {
+        put("name", description.name.as_str().into());
+        put("version", description.version.as_str().into());
+        put("summary", description.summary.as_str().into());
+        let options = description.options.iter().map(|option| {
+            json!({
+                "name": option.name,
+                "help": option.help,
+                "placeholder": option.placeholder,
+                "default": option.default,
+                "required": option.required,
+            })
+        });
+        put("options", options.collect());
+        put("grants", description.grants.clone().into());
+        put("reads", fields(description.reads).into());
+        let details = description.details.iter().map(|detail| (detail.name.clone(), detail.value.as_str().into()));
+        put("details", Value::Object(details.collect()));
+    }
+    if let Some((memory, time)) = findings.started {
+        put("memory", memory.into());
+        put("start_up_ns", u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).into());
+        put("compile_ns", u64::try_from(findings.compiling.as_nanos()).unwrap_or(u64::MAX).into());
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_have_the_names_of_the_interface() {
+        let wit = include_str!("../../../../wit/flow.wit");
+        for (bit, name) in FIELDS.iter().enumerate() {
+            let row = wit.lines().find(|line| {
+                let mut cells = line.split('|').map(str::trim);
+                cells.nth(1) == Some(&bit.to_string()) && cells.next() == Some(name)
+            });
+            assert!(row.is_some(), "{bit} {name}");
+        }
+    }
+}

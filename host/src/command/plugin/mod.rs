@@ -1,0 +1,47 @@
+//! `plugin`: the tools of those who write plugins.
+//!
+//! * `new` makes a project from the templates that the binary carries.
+//! * `test` runs the cases of a `test.toml` (`suite`) through the real component (`trial`); no kernel is asked.
+//! * `inspect` says what a file is, and whether it runs here.
+//! * `bench` says what a plugin costs.
+//! * `run` is `replay` with a plugin.
+
+mod bench;
+mod error;
+mod generator;
+mod inspect;
+mod new;
+mod report;
+mod suite;
+mod templates;
+mod test;
+mod trial;
+
+pub use error::ToolError;
+pub use templates::languages;
+
+use super::{CommandError, Context, Exit, replay};
+use crate::cli::PluginCommand;
+
+/// Carries out a subcommand of `plugin`.
+pub(super) fn run(context: &mut Context<'_>, command: &PluginCommand) -> Result<Exit, CommandError> {
+    let sink = &mut *context.sink;
+    match command {
+        PluginCommand::New { name, lang, dir } => new::run(name, lang, dir.as_deref(), sink),
+        PluginCommand::Inspect { file, output } => inspect::run(file, *output, sink),
+        PluginCommand::Test { directories, plugin, case, bless, output } => {
+            let wanted = test::Wanted { directories, plugin: plugin.as_deref(), case: case.as_deref(), bless: *bless };
+            test::run(&wanted, *output, sink)
+        }
+        PluginCommand::Bench { plugin, grant, flows, from, batch, output } => {
+            let wanted =
+                bench::Wanted { plugin, grants: grant.as_ref(), flows: *flows, from: from.as_deref(), batch: *batch };
+            bench::run(&wanted, *output, sink)
+        }
+        PluginCommand::Run { plugin, recording, speed, command } => {
+            let mut words = command.clone();
+            words.extend(["--plugin".into(), plugin.clone()]);
+            replay::run(context, recording, *speed, &words)
+        }
+    }
+}

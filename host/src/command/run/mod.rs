@@ -1,0 +1,152 @@
+//! `run`: a pipeline that a file describes.
+//!
+//! * `prepare` checks the file against the plugins that it names, and starts them.
+//! * `explain` tells what would run.
+
+mod explain;
+mod prepare;
+
+use super::{
+    assemble::Assembly,
+    entries::{self, Parts},
+    replay,
+    report::{self, CommandError, Exit},
+    serve_metrics,
+    subject::Subject,
+    table::{self, Row},
+};
+use crate::{
+    cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
+    config::{Config, RecordingConfig, SourceKind},
+    model::{Expectations, Flows},
+    netlink::Stop,
+    pipeline::{
+        Tally,
+        counters::Counters,
+        executor::Planned,
+        sink::{Several, Sink, SinkError},
+        source::Source,
+        stats::Board,
+    },
+    recording::{Input, Recording},
+};
+use prepare::{Prepared, Purpose};
+
+/// Carries the subcommand out. `stdout` is for what it tells itself; the pipeline has its own sinks.
+pub(super) fn run(
+    options: &RunOptions,
+    stop: &Stop,
+    (board, counters): (&Board, &Counters),
+    stdout: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
+    let failed = |source| CommandError::Pipeline { path: options.file.clone(), source };
+    let (config, mut mistakes) = Config::read(&options.file).map_err(failed)?;
+    report::start_log();
+    let purpose = if options.check || options.explain { Purpose::Look } else { Purpose::Run };
+    let mut job = None;
+    if let Some(mut config) = config {
+        config.settings.dry_run = options.dry_run;
+        config.settings.stats = options.plugin_stats;
+        let assembly = assembly(&config.settings)?;
+        let prepared = prepare::prepare(&config, &assembly, purpose, &mut mistakes)?;
+        job = Some((config, assembly, prepared));
+    }
+    mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
+    let Some((config, assembly, prepared)) = job.filter(|_| mistakes.is_empty()) else {
+        return Err(CommandError::Mistakes { path: options.file.clone(), mistakes: mistakes.len() });
+    };
+    if purpose == Purpose::Look || options.dry_run {
+        prepared.notes.iter().for_each(|note| report::line(&note.to_string()));
+    }
+    if options.check {
+        stdout.write(format!("{}: no mistakes\n", options.file.display()).as_bytes())?;
+        return Ok(Exit::Success);
+    }
+    if options.explain {
+        let told = explain::tell(&config, &prepared);
+        let text = if options.output == Report::Json { told.json() } else { told.text() };
+        stdout.write(text.as_bytes())?;
+        return Ok(Exit::Success);
+    }
+    for stage in prepared.parts.stages.iter().zip(&prepared.stages).filter(|(_, shown)| shown.file.is_some()) {
+        board.add(stage.0.stats().clone());
+    }
+    // Until the pipeline ends.
+    let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;
+    let result = match config.source.table {
+        Table::Expect => carry_out::<Expectations>(&config, &assembly, prepared, stop, counters),
+        _ => carry_out::<Flows>(&config, &assembly, prepared, stop, counters),
+    };
+    if config.settings.stats {
+        report::text(board.text().as_bytes());
+    }
+    result
+}
+
+/// The plugins' engine.
+fn assembly(settings: &Settings) -> Result<Assembly, CommandError> {
+    let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
+    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
+    Assembly::new(labels, true, times.iter().any(|&time| settings.output.contains(time)))
+}
+
+/// The row of the command table that is like this pipeline: its source, look and summary hold here too.
+fn row(config: &Config) -> Result<&'static Row, CommandError> {
+    let (command, name) = match config.source.kind {
+        SourceKind::Dump => (Command::List, "dump"),
+        SourceKind::Events => (Command::Events, "event"),
+    };
+    table::row(command, config.source.table).ok_or(CommandError::NotAvailable(name))
+}
+
+fn carry_out<T: Subject + Planned>(
+    config: &Config,
+    assembly: &Assembly,
+    prepared: Prepared,
+    stop: &Stop,
+    counters: &Counters,
+) -> Result<Exit, CommandError> {
+    let row = row(config)?;
+    let mut recording = match &config.source.recording {
+        None => None,
+        Some(RecordingConfig { file, speed }) => {
+            let recording = Recording::open(Input::open(file)?)?;
+            let wanted = replay::wanted(&config.settings, &recording)?;
+            Some(recording.play(wanted, *speed, stop))
+        }
+    };
+    let source = recording.as_mut().map(|source| source as &mut (dyn Source + 'static));
+    let mut sinks = Vec::new();
+    if prepared.parts.format.is_some() || config.settings.dry_run {
+        for sink in &config.sinks {
+            sinks.push(sink.open(config.live(), stop, report::line)?);
+        }
+    }
+    let mut sinks = Several::new(sinks);
+    let mut tally = Tally::default();
+    let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
+    let parts: Parts = prepared.parts;
+    let mut pipeline = entries::join::<T>(parts, &config.settings, assembly, &mut sinks)?;
+    pipeline.counters = counters.clone();
+    let result = entries::drive(row, &config.settings, stop, &mut pipeline, source, None, &mut tally);
+    let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
+    drop(pipeline);
+    let end = sinks.finish();
+    result?;
+    match end {
+        // Whoever says that it is enough does not wait for a peer that is away.
+        Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => report::line(&format!("WARNING: {error}.")),
+        end => end?,
+    }
+    let exit = match shows || config.settings.dry_run {
+        true => entries::conclude(row, &config.settings, done, tally.shown),
+        false => {
+            report::banner(&format!("{} entries have passed.", tally.shown));
+            Exit::of(tally.shown, table::Nothing::Success, config.live())
+        }
+    };
+    if acts && !config.settings.dry_run {
+        report::banner(&format!("{done} actions have been done, {refused} have been refused."));
+    }
+    Ok(exit)
+}

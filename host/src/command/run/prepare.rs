@@ -1,0 +1,481 @@
+//! From a pipeline file to plugins that run: each is looked at, compared with what the file says of it, and started. All
+//! mistakes are found, each with its place.
+
+use std::{fs, path::Path};
+
+use sha2::{Digest, Sha256};
+
+use super::super::{
+    assemble::{Assembly, Role, UserPlugin, option_problems},
+    entries::Parts,
+    outputs,
+    report::CommandError,
+    subject::Subject,
+};
+use crate::{
+    cli::{PluginSpec, Settings, Table, error_text},
+    config::{
+        At, Config, FormatConfig, Limits, Mistake, Plugin, SinkKind, SourceConfig, SourceKind, StageConfig, StageKind,
+        pipeline::option_values,
+    },
+    model::{Description, Expectations, Flows, OptionValue},
+    netlink::DumpFilter,
+    pipeline::{
+        executor::Shows,
+        format::Format,
+        grants::{Grants, Keeping},
+        stage::Stage,
+    },
+    text::clean,
+    wasm::{LoadError, PluginComponent, services::NEEDED},
+};
+
+/// Why a stage that may act does not go with a recording.
+const ON_RECORDING: &str =
+    "nothing can be done to flows of a recording, which are those of another time; --dry-run prints what would be done";
+
+/// What for a file is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be run.
+    Run,
+    /// To be looked at: nothing is opened that a run would change.
+    Look,
+}
+
+/// A pipeline that could run.
+pub(super) struct Prepared {
+    pub parts: Parts,
+    /// What is to be told of the stages, in their order.
+    pub stages: Vec<Shown>,
+    /// What is to be told of the format, if there is one.
+    pub format: Option<Shown>,
+    /// What is worth knowing but no mistake.
+    pub notes: Vec<Mistake>,
+    /// Whether a stage may act.
+    pub acts: bool,
+}
+
+/// What there is to tell of a plugin.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    /// What it is called in messages.
+    pub name: String,
+    /// The file; none of a stock plugin.
+    pub file: Option<String>,
+    /// SHA-256 of the file.
+    pub digest: Option<String>,
+    pub description: Description,
+    pub interfaces: Vec<&'static str>,
+    pub services: Vec<String>,
+    pub options: Vec<OptionValue>,
+    pub grants: Grants,
+    pub limits: Option<Limits>,
+    /// The selector of `match`, or what `update` sets.
+    pub told: Option<String>,
+}
+
+/// Looks at plugins for one file.
+struct Preparation<'a> {
+    config: &'a Config,
+    assembly: &'a Assembly,
+    purpose: Purpose,
+    mistakes: &'a mut Vec<Mistake>,
+    notes: Vec<Mistake>,
+}
+
+/// Prepares a file. If there are mistakes, what is returned is not complete.
+///
+/// # Errors
+/// A stock plugin cannot be started, which is nobody's mistake.
+pub(super) fn prepare(
+    config: &Config,
+    assembly: &Assembly,
+    purpose: Purpose,
+    mistakes: &mut Vec<Mistake>,
+) -> Result<Prepared, CommandError> {
+    let (stage_role, format_role) = match config.source.table {
+        Table::Expect => (Expectations::STAGE, Expectations::FORMAT),
+        _ => (Flows::STAGE, Flows::FORMAT),
+    };
+    let mut preparation = Preparation { config, assembly, purpose, mistakes, notes: Vec::new() };
+    let mut stages = Vec::new();
+    let mut shown = Vec::new();
+    let selection = match config.source.table {
+        Table::Expect => None,
+        _ => Flows::selection(&config.settings),
+    };
+    if let Some(selection) = selection {
+        stages.push(assembly.selecting_stage("match", selection)?);
+        let mut told = preparation.stock("match", &[], Grants::NONE)?;
+        told.told = Some(config.source.select.clone());
+        shown.push(told);
+    }
+    let mut shows = Shows::Entries;
+    let mut acts = false;
+    let mut guarded = false;
+    let recorded = config.source.recording.is_some() && !config.settings.dry_run;
+    for stage in &config.stages {
+        let at = match &stage.kind {
+            StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.at),
+            StageKind::Plugin(plugin) => plugin.grants.value.acts().then_some(plugin.grants.at),
+            StageKind::Match(_) => None,
+        };
+        if let Some(at) = at.filter(|_| recorded) {
+            preparation.wrong(at, ON_RECORDING);
+        }
+        match &stage.kind {
+            StageKind::Update(_) if config.source.kind == SourceKind::Dump && shows == Shows::Entries => {
+                shows = Shows::Reread;
+            }
+            StageKind::Update(_) | StageKind::Delete | StageKind::Create => shows = Shows::Acted,
+            StageKind::Match(_) => {}
+            StageKind::Plugin(plugin) => {
+                guarded |= plugin.grants.value.acts();
+                acts |= plugin.grants.value.acts();
+            }
+        }
+        acts |= shows != Shows::Entries;
+        if let Some((made, told)) = preparation.stage(stage, stage_role)? {
+            stages.push(made);
+            shown.push(told);
+        }
+    }
+    let format = preparation.format(format_role)?;
+    preparation.sinks();
+    let notes = preparation.notes;
+    let (format, told) = match format {
+        Some((format, told)) => (Some(format), Some(told)),
+        None => (None, None),
+    };
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+    let parts = Parts { stages, format: format.filter(|_| !config.settings.dry_run), shows, guarded };
+    Ok(Prepared { parts, stages: shown, format: told, notes, acts })
+}
+
+impl Preparation<'_> {
+    fn wrong(&mut self, at: usize, what: impl Into<String>) {
+        self.mistakes.push(self.config.text.mistake(at, what));
+    }
+
+    fn note(&mut self, at: usize, what: impl Into<String>) {
+        let what: String = what.into();
+        self.notes.push(self.config.text.mistake(at, format!("note: {what}")));
+    }
+
+    fn stage(&mut self, stage: &StageConfig, role: Role) -> Result<Option<(Stage, Shown)>, CommandError> {
+        let (name, grants) = match &stage.kind {
+            StageKind::Plugin(plugin) => return Ok(self.user_stage(plugin, &stage.options, role)),
+            StageKind::Match(_) => ("match", ""),
+            StageKind::Update(_) => ("update", "update"),
+            StageKind::Delete => ("delete", "delete"),
+            StageKind::Create => ("create", "create,update"),
+        };
+        let grants: Grants = grants.parse().unwrap_or(Grants::NONE);
+        let options = option_values(&stage.options);
+        let mut told = self.stock(name, &options, grants.clone())?;
+        if self.options_wrong(name, &told.description, &stage.options, stage.at) {
+            return Ok(None);
+        }
+        let made = self.assembly.stock_stage(name, role, &options, grants, |instance| match &stage.kind {
+            StageKind::Match(selection) => instance.select(selection),
+            StageKind::Update(settings) => instance.template(&settings.template),
+            _ => Ok(()),
+        });
+        match made {
+            Ok(made) => {
+                told.told.clone_from(&stage.told);
+                Ok(Some((if name == "match" { made } else { made.strict() }, told)))
+            }
+            Err(CommandError::Plugin(error)) => {
+                self.wrong(stage.at, error.to_string());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What there is to tell of a stock plugin.
+    fn stock(&self, name: &'static str, options: &[OptionValue], grants: Grants) -> Result<Shown, CommandError> {
+        let component = self.assembly.stock(name)?;
+        let description = self.assembly.describe(&component, Default::default())?;
+        Ok(Shown {
+            name: name.into(),
+            file: None,
+            digest: None,
+            options: effective(&description, options),
+            description,
+            interfaces: component.capabilities.interfaces(),
+            services: component.services.clone(),
+            grants,
+            limits: None,
+            told: None,
+        })
+    }
+
+    fn user_stage(
+        &mut self,
+        plugin: &Plugin,
+        options: &[(At<String>, At<String>)],
+        role: Role,
+    ) -> Option<(Stage, Shown)> {
+        let (component, shown) = self.user_plugin(plugin, options, role)?;
+        let (spec, limits) = self.spec(plugin, options);
+        let user =
+            UserPlugin { spec: &spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity };
+        match self.assembly.compiled_stage(component, &user, role) {
+            Ok(stage) => Some((stage, shown)),
+            Err(error) => {
+                self.refused(plugin, options, &error);
+                None
+            }
+        }
+    }
+
+    fn format(&mut self, role: Role) -> Result<Option<(Format, Shown)>, CommandError> {
+        match &self.config.format {
+            FormatConfig::None => Ok(None),
+            FormatConfig::Stock { .. } => {
+                let row = super::row(self.config)?;
+                let Some(look) = row.look else { return Ok(None) };
+                let (name, options) = outputs::format(self.config.settings.output, look);
+                let format = self.assembly.format(name, role, &options, look.labels)?;
+                Ok(Some((format, self.stock(name, &options, Grants::NONE)?)))
+            }
+            FormatConfig::Plugin { plugin, options } => {
+                let Some((component, shown)) = self.user_plugin(plugin, options, role) else { return Ok(None) };
+                let (spec, limits) = self.spec(plugin, options);
+                let user = UserPlugin {
+                    spec: &spec,
+                    limits: limits.instance,
+                    policy: limits.policy,
+                    capacity: limits.capacity,
+                };
+                match self.assembly.compiled_format(&component, &user, role) {
+                    Ok(format) => Ok(Some((format, shown))),
+                    Err(error) => {
+                        self.refused(plugin, options, &error);
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A plugin as the assembly wants it. One that is only looked at keeps its state in memory.
+    fn spec(&self, plugin: &Plugin, options: &[(At<String>, At<String>)]) -> (PluginSpec, Limits) {
+        let mut grants = plugin.grants.value.clone();
+        if self.purpose == Purpose::Look && grants.state.is_some() {
+            grants.state = Some(Keeping::Memory);
+        }
+        let file = plugin.file.value.clone();
+        let spec =
+            PluginSpec { file, options: option_values(options), grants, on_error: plugin.limits.policy.on_error };
+        (spec, plugin.limits)
+    }
+
+    /// Loads a plugin and compares it with what the file says of it.
+    fn user_plugin(
+        &mut self,
+        plugin: &Plugin,
+        options: &[(At<String>, At<String>)],
+        role: Role,
+    ) -> Option<(PluginComponent, Shown)> {
+        let at = plugin.file.at;
+        let file = &plugin.file.value;
+        let (mut component, digest) = match load(self.assembly, file) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.wrong(at, load_problem(error));
+                return None;
+            }
+        };
+        if let Some(name) = &plugin.name {
+            component.name.clone_from(name);
+        }
+        if !role.is_within(component.capabilities) {
+            let (wanted, has) = (role.interface(), component.capabilities.interfaces().join(", "));
+            self.wrong(
+                at,
+                format!(
+                    "{} does not export flowgate:conntrack/{wanted}, which this place needs; it exports {has}",
+                    file.display()
+                ),
+            );
+            return None;
+        }
+        let described = self.assembly.describe(&component, plugin.limits.instance);
+        let description = match described {
+            Ok(description) => description,
+            Err(error) => {
+                self.wrong(at, error.to_string());
+                return None;
+            }
+        };
+        let mut wrong = self.options_wrong(&component.name, &description, options, at);
+        wrong |= self.grants_wrong(plugin, &component, &description);
+        if wrong {
+            return None;
+        }
+        let shown = Shown {
+            name: component.name.clone(),
+            file: Some(file.display().to_string()),
+            digest: Some(digest),
+            options: effective(&description, &option_values(options)),
+            description,
+            interfaces: component.capabilities.interfaces(),
+            services: component.services.clone(),
+            grants: plugin.grants.value.clone(),
+            limits: Some(plugin.limits),
+            told: None,
+        };
+        Some((component, shown))
+    }
+
+    /// Whether options are wrong, each of which is told at its place.
+    fn options_wrong(
+        &mut self,
+        plugin: &str,
+        description: &Description,
+        options: &[(At<String>, At<String>)],
+        at: usize,
+    ) -> bool {
+        let problems = option_problems(description, &option_values(options));
+        for (index, problem) in &problems {
+            let place = index.and_then(|index| options.get(index)).map_or(at, |(name, _)| name.at);
+            self.wrong(place, format!("plugin {plugin}: {problem}"));
+        }
+        !problems.is_empty()
+    }
+
+    /// Whether a service is missing that the plugin cannot do without. What else it would like is a note.
+    fn grants_wrong(&mut self, plugin: &Plugin, component: &PluginComponent, description: &Description) -> bool {
+        let grants = &plugin.grants.value;
+        let name = component.name.clone();
+        let mut wrong = false;
+        let mut wanted: Vec<String> = Vec::new();
+        for service in &component.services {
+            let needed = NEEDED.iter().find(|(interface, _)| interface == service).map(|(_, grant)| *grant);
+            match needed {
+                Some(grant) if !covers(grants, grant) => {
+                    let what = format!(
+                        "plugin {name} cannot start without the grant `{grant}`: it uses the service {service}; to allow it: grants = [\"{grant}\"]"
+                    );
+                    self.wrong(plugin.grants.at, what);
+                    wrong = true;
+                }
+                Some(_) => {}
+                None => wanted.push(service.clone()),
+            }
+        }
+        let can = component.capabilities;
+        let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
+        wanted.extend(calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string()));
+        // Everybody may annotate.
+        wanted.extend(description.grants.iter().filter(|grant| *grant != "annotate").cloned());
+        let mut missing: Vec<String> =
+            wanted.iter().filter(|grant| !covers(grants, grant)).map(|grant| clean(grant)).collect();
+        missing.dedup();
+        if !missing.is_empty() {
+            let list: Vec<String> = missing.iter().map(|grant| format!("\"{grant}\"")).collect();
+            self.note(plugin.grants.at, format!("plugin {name} would like grants = [{}]", list.join(", ")));
+        }
+        wrong
+    }
+
+    /// Tells why a plugin did not start: at the option that it speaks of, if it speaks of one.
+    fn refused(&mut self, plugin: &Plugin, options: &[(At<String>, At<String>)], error: &CommandError) {
+        let said = error.to_string();
+        let own = said.split_once(": ").map_or(said.as_str(), |(_, own)| own);
+        let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
+        let about = options.iter().find(|(name, _)| words.contains(&name.value.as_str()));
+        self.wrong(about.map_or(plugin.file.at, |(_, value)| value.at), said);
+    }
+
+    /// Whether files can be where sinks want them.
+    fn sinks(&mut self) {
+        for sink in &self.config.sinks {
+            if let SinkKind::File(options) = &sink.kind {
+                let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
+                let directory = directory.unwrap_or(Path::new("."));
+                if !directory.is_dir() {
+                    let what = format!("there is no directory {}, in which the file is to be", directory.display());
+                    self.mistakes.push(self.config.text.mistake(sink.at, what));
+                }
+            }
+        }
+    }
+}
+
+/// Reads and compiles a plugin; second: its digest.
+fn load(assembly: &Assembly, file: &Path) -> Result<(PluginComponent, String), LoadError> {
+    let bytes = fs::read(file).map_err(|source| LoadError::Read { path: file.into(), source })?;
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((PluginComponent::from_bytes(assembly.engine(), file, &bytes)?, digest))
+}
+
+fn load_problem(error: LoadError) -> String {
+    match error {
+        LoadError::Read { path, source } => format!("cannot read plugin {}: {}", path.display(), error_text(&source)),
+        error => error.to_string(),
+    }
+}
+
+/// The options that hold: those given, and the plugin's own defaults.
+fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValue> {
+    let defaults = description.options.iter().filter_map(|spec| {
+        let default = spec.default.clone()?;
+        let chosen = given.iter().any(|option| option.name == spec.name);
+        (!chosen).then(|| OptionValue { name: spec.name.clone(), value: default })
+    });
+    given.iter().cloned().chain(defaults).collect()
+}
+
+/// Whether a grant that a plugin names is among those that it has. One that does not exist never is.
+fn covers(grants: &Grants, wanted: &str) -> bool {
+    let Ok(wanted) = wanted.parse::<Grants>() else { return false };
+    let implies = |wanted: bool, granted: bool| !wanted || granted;
+    let (want, have) = (&wanted.update, &grants.update);
+    implies(wanted.delete, grants.delete)
+        && implies(wanted.create, grants.create)
+        && implies(wanted.log, grants.log)
+        && implies(wanted.time, grants.time)
+        && implies(wanted.tick, grants.tick)
+        && implies(wanted.look_back, grants.look_back)
+        && implies(wanted.state.is_some(), grants.state.is_some())
+        && want.fields & !have.fields == 0
+}
+
+/// What the classic command is told, for those who want to see it.
+pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
+    let plan = DumpFilter::plan(&settings.selection).lines;
+    let here = |why: &str| {
+        let what = |line: &String| line.split(": ").next().unwrap_or_default().to_string();
+        plan.iter().map(|line| format!("{}: checked here ({why})", what(line))).collect()
+    };
+    match (source.kind, source.table) {
+        _ if source.recording.is_some() => here("it is a recording"),
+        (SourceKind::Dump, Table::Conntrack) => plan.clone(),
+        (SourceKind::Dump, _) => match settings.family {
+            Some(_) => vec!["family: checked by the kernel".into()],
+            None => Vec::new(),
+        },
+        (SourceKind::Events, _) => here("the kernel has no filter for events"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_cover_what_they_include() {
+        let grants: Grants = "delete,update.mark=0xff,log".parse().unwrap();
+        for wanted in ["delete", "update.mark", "log"] {
+            assert!(covers(&grants, wanted), "{wanted}");
+        }
+        for wanted in ["create", "update", "update.timeout", "tick", "state", "nonsense"] {
+            assert!(!covers(&grants, wanted), "{wanted}");
+        }
+    }
+}

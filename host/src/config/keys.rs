@@ -1,0 +1,235 @@
+//! The table of all sections and keys of a pipeline file. What is not in here does not exist.
+
+use crate::pipeline::sink::syslog::{FACILITIES, SEVERITIES};
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// The path of a file, relative to the pipeline file.
+    Path,
+    /// `true` or `false`.
+    Switch,
+    /// A whole number from the first to the second.
+    Count(u64, u64),
+    /// A size with its unit.
+    Size,
+    /// A time with its unit.
+    Time,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of some of these words.
+    Some(&'static [&'static str]),
+    /// A list of words, or one text with commas.
+    Words,
+    /// A table of names and their values: texts, whole numbers or switches.
+    Values,
+    /// A table of these keys.
+    Table(&'static [Key]),
+}
+
+/// A key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// Of which kinds of its section it may be part; empty for all.
+    pub only: &'static [&'static str],
+    /// What holds without it, for people; empty if there is nothing to say.
+    pub default: &'static str,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// A section.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether there may be several, written `[[name]]`.
+    pub several: bool,
+    /// What it is for.
+    pub help: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
+    Key { name, kind, only: &[], default: "", help }
+}
+
+impl Key {
+    const fn only(self, only: &'static [&'static str]) -> Key {
+        Key { only, ..self }
+    }
+
+    const fn default(self, default: &'static str) -> Key {
+        Key { default, ..self }
+    }
+}
+
+/// Kinds of sources.
+pub const SOURCES: [&str; 3] = ["dump", "events", "recording"];
+/// Tables.
+pub const TABLES: [&str; 4] = ["conntrack", "expect", "dying", "unconfirmed"];
+/// Kinds of events.
+pub const EVENTS: [&str; 3] = ["new", "update", "destroy"];
+/// Stock stages.
+pub const STOCK: [&str; 4] = ["match", "delete", "update", "create"];
+/// Stock formats; `none` shows nothing.
+pub const FORMATS: [&str; 5] = ["text", "xml", "save", "json", "none"];
+/// What formats show besides.
+pub const SHOWS: [&str; 5] = ["extended", "id", "timestamp", "ktimestamp", "labels"];
+/// Kinds of sinks.
+pub const SINKS: [&str; 5] = ["stdout", "file", "unix", "tcp", "syslog"];
+/// What happens when a plugin fails.
+pub const ON_ERROR: [&str; 3] = ["skip", "drop", "stop"];
+/// What happens when a buffer is full.
+pub const WHEN_FULL: [&str; 2] = ["drop", "wait"];
+
+const fn names<const N: usize>(table: &[(&'static str, u8); N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut index = 0;
+    while index < N {
+        names[index] = table[index].0;
+        index += 1;
+    }
+    names
+}
+const FACILITY_NAMES: [&str; FACILITIES.len()] = names(&FACILITIES);
+const SEVERITY_NAMES: [&str; SEVERITIES.len()] = names(&SEVERITIES);
+
+const PLUGIN: &[&str] = &["plugin"];
+const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
+const ROTATED: &[&str] = &["file"];
+
+/// Keys of `limits`.
+const LIMITS: [Key; 8] = [
+    key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
+    key("call", Kind::Time, "time of one call").default("1s"),
+    key("start-up", Kind::Time, "time from the start until the plugin is configured").default("10s"),
+    key("output", Kind::Size, "bytes that one call may return").default("32MiB"),
+    key("actions", Kind::Count(0, 1 << 24), "actions that one call may ask for").default("65536"),
+    key("state", Kind::Size, "bytes that the plugin may keep with the grant `state`").default("1MiB"),
+    key("restarts", Kind::Count(1, 1000), "with so many failures within `window` the plugin is quarantined")
+        .default("5"),
+    key("window", Kind::Time, "see `restarts`").default("60s"),
+];
+
+const SOURCE: [Key; 7] = [
+    key(
+        "kind",
+        Kind::OneOf(&SOURCES),
+        "`dump`: the table as it is, once; `events`: what changes, until a signal ends it; `recording`: what a file holds",
+    ),
+    key("table", Kind::OneOf(&TABLES), "the table; there are events of `conntrack` and `expect` only")
+        .only(&["dump", "events"])
+        .default("conntrack"),
+    key("select", Kind::Text, "which entries, in the options of conntrack(8): `-p tcp --dport 443 -s 10.0.0.0/8`")
+        .default("all"),
+    key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),
+    key("buffer", Kind::Size, "receive buffer of the socket").only(&["events"]).default("8MiB"),
+    key("file", Kind::Path, "the recording, as `flowgate record` makes it").only(&["recording"]),
+    key("speed", Kind::Text, "how fast: `max`, `real`, or how many times as fast as it was recorded")
+        .only(&["recording"])
+        .default("max"),
+];
+
+const STAGE: [Key; 11] = [
+    key("plugin", Kind::Path, "the component; one of `plugin` and `stock` must be given"),
+    key(
+        "stock",
+        Kind::OneOf(&STOCK),
+        "a stage that flowgate brings along; those that act need no grant, and pass on what they acted on",
+    ),
+    key("name", Kind::Text, "what it is called in messages").default("the file").only(PLUGIN),
+    key("options", Kind::Values, "its options, as `flowgate run FILE --explain` lists them"),
+    key("options-file", Kind::Values, "options whose values are the content of files: `{ networks = \"deny.txt\" }`"),
+    key("grants", Kind::Words, "what it may do: `[\"delete\", \"update.mark=0xff00\", \"log\"]`")
+        .only(PLUGIN)
+        .default("nothing"),
+    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: go on without it, drop what it was to see, or end the run")
+        .only(PLUGIN)
+        .default("stop"),
+    key("limits", Kind::Table(&LIMITS), "what it may use up").only(PLUGIN),
+    key("state", Kind::Path, "the file that it keeps its state in: the grant `state=FILE`").only(PLUGIN),
+    key("select", Kind::Text, "which flows go on, in the options of conntrack(8)").only(&["match"]),
+    key("set", Kind::Text, "what flows are given, in the options of conntrack(8): `--mark 5 --timeout 60`")
+        .only(&["update"]),
+];
+
+const FORMAT: [Key; 7] = [
+    key("kind", Kind::OneOf(&FORMATS), "a format that flowgate brings along; `none` shows nothing").default("text"),
+    key("plugin", Kind::Path, "a component instead"),
+    key("show", Kind::Some(&SHOWS), "what is shown besides, as with `conntrack -o`").only(&["text", "xml", "json"]),
+    key("options", Kind::Values, "its options").only(PLUGIN),
+    key("options-file", Kind::Values, "options whose values are the content of files").only(PLUGIN),
+    key(
+        "limits",
+        Kind::Table(&LIMITS),
+        "what it may use up; `actions`, `state`, `restarts` and `window` are of no use here",
+    )
+    .only(PLUGIN),
+    key("batch", Kind::Count(1, 65_536), "most entries that plugins are handed at once").default("1024"),
+];
+
+const SINK: [Key; 16] = [
+    key("kind", Kind::OneOf(&SINKS), "where the bytes go"),
+    key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
+    key("append", Kind::Switch, "keep what is in the file already").only(ROTATED).default("true"),
+    key("rotate-size", Kind::Size, "put the file aside before it is longer than this").only(ROTATED).default("never"),
+    key(
+        "rotate-time",
+        Kind::Time,
+        "put the file aside at the first line after a multiple of this time in UTC: `1d` is midnight",
+    )
+    .only(ROTATED)
+    .default("never"),
+    key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept: FILE.1 is the youngest")
+        .only(ROTATED)
+        .default("7"),
+    key("compress", Kind::Switch, "compress files that were put aside: FILE.1.gz").only(ROTATED).default("false"),
+    key(
+        "address",
+        Kind::Text,
+        "of tcp `HOST:PORT`; of syslog a socket's path, `udp://HOST[:514]`, or `tcp://HOST[:601]`",
+    )
+    .only(&["tcp", "syslog"])
+    .default("of syslog /dev/log"),
+    key("facility", Kind::OneOf(&FACILITY_NAMES), "the facility").only(&["syslog"]).default("daemon"),
+    key("severity", Kind::OneOf(&SEVERITY_NAMES), "the severity").only(&["syslog"]).default("info"),
+    key("app-name", Kind::Text, "APP-NAME: at most 48 printable characters of ASCII")
+        .only(&["syslog"])
+        .default("flowgate"),
+    key("max-message", Kind::Size, "longer messages are cut; with udp at most 65000B")
+        .only(&["syslog"])
+        .default("2KiB"),
+    key("buffer", Kind::Size, "what is kept while the peer is slow or away").only(BUFFERED).default("1MiB"),
+    key(
+        "when-full",
+        Kind::OneOf(&WHEN_FULL),
+        "with a full buffer: drop whole lines, which are counted, or hold up the pipeline",
+    )
+    .only(BUFFERED)
+    .default("drop for events, wait for dumps"),
+    key("linger", Kind::Time, "how long the end waits for a peer that takes nothing").only(BUFFERED).default("5s"),
+    key("optional", Kind::Switch, "whether lines that could not be delivered leave the exit status alone")
+        .only(BUFFERED)
+        .default("false"),
+];
+
+/// All sections.
+pub const SECTIONS: [Section; 4] = [
+    Section { name: "source", several: false, help: "where entries come from", keys: &SOURCE },
+    Section { name: "stage", several: true, help: "a plugin that looks at the entries, in this order", keys: &STAGE },
+    Section { name: "format", several: false, help: "how entries become bytes", keys: &FORMAT },
+    Section {
+        name: "sink",
+        several: true,
+        help: "where the bytes go; several get the same, without one it is standard output",
+        keys: &SINK,
+    },
+];

@@ -1,0 +1,27 @@
+//! Pipeline files: TOML becomes a [`Config`], or a list of mistakes with their places. Nothing else knows TOML.
+//!
+//! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow it.
+//! * `reader` compares a file with that table, and finds all mistakes rather than the first.
+//! * [`pipeline`] and [`sinks`] are what a file says, typed. `units` reads sizes and times.
+//! * [`place`] are places in the file, [`schema`] is the schema for editors.
+//!
+//! What needs a plugin to be looked at, such as the names of its options, is checked by `command/run`, with the places from
+//! here.
+
+pub mod keys;
+pub mod pipeline;
+pub mod place;
+mod reader;
+pub mod schema;
+pub mod sinks;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use pipeline::{
+    Config, FormatConfig, Limits, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind,
+};
+pub use place::{At, Mistake, Text};
+pub use sinks::{SinkConfig, SinkKind};
+pub use units::{show_size, show_time, size, time};

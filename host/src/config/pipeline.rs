@@ -1,0 +1,536 @@
+//! What a pipeline file says, typed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    keys::SECTIONS,
+    place::{At, Mistake, Text, list},
+    reader::{Fields, Reader},
+    sinks::SinkConfig,
+};
+use crate::{
+    cli::{self, Command, EventGroups, Output, Settings, Table},
+    model::{OptionValue, Selection},
+    pipeline::{
+        grants::{Grants, Keeping},
+        supervisor::{OnError, Policy},
+    },
+    recording::{Input, Kind, Recording, Speed, Subject},
+    text::clean,
+    wasm::{self, services::state::CAPACITY},
+};
+
+/// A pipeline file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file, for places.
+    pub text: Text,
+    /// Where entries come from.
+    pub source: SourceConfig,
+    /// What looks at them.
+    pub stages: Vec<StageConfig>,
+    /// How they are shown.
+    pub format: FormatConfig,
+    /// Where the bytes go.
+    pub sinks: Vec<SinkConfig>,
+    /// What the classic command that is most like it would be told: selector, family, output, events, buffer and label map.
+    pub settings: Settings,
+}
+
+/// Kinds of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The table as it is.
+    Dump,
+    /// What changes.
+    Events,
+}
+
+/// A file that stands in for the kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordingConfig {
+    /// The file.
+    pub file: PathBuf,
+    /// How fast it is played.
+    pub speed: Speed,
+}
+
+/// Where entries come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceConfig {
+    /// What kind of source, or what was recorded.
+    pub kind: SourceKind,
+    /// The recording, if it is one.
+    pub recording: Option<RecordingConfig>,
+    /// Of which table.
+    pub table: Table,
+    /// Which entries, as it is written.
+    pub select: String,
+    /// Which events.
+    pub events: EventGroups,
+    /// Receive buffer in bytes, if one is asked for.
+    pub buffer: Option<u32>,
+}
+
+/// A stage.
+#[derive(Clone, Debug)]
+pub struct StageConfig {
+    /// Where its section is.
+    pub at: usize,
+    /// What it is.
+    pub kind: StageKind,
+    /// Its options, by name.
+    pub options: Vec<(At<String>, At<String>)>,
+    /// What `match` selects, or `update` sets, as it is written.
+    pub told: Option<String>,
+}
+
+/// What a stage is.
+#[derive(Clone, Debug)]
+pub enum StageKind {
+    /// A component.
+    Plugin(Box<Plugin>),
+    /// The stock stage `match`, and its selector.
+    Match(Box<Selection>),
+    /// The stock stage `update`, and what the command line that it stands for would be told.
+    Update(Box<Settings>),
+    /// The stock stage `delete`.
+    Delete,
+    /// The stock stage `create`.
+    Create,
+}
+
+/// A component, and all that is decided about it.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// The file.
+    pub file: At<PathBuf>,
+    /// What it is called in messages, unless that is the file's name.
+    pub name: Option<String>,
+    /// What it may do.
+    pub grants: At<Grants>,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// What a plugin may use up, and what happens when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of an instance.
+    pub instance: wasm::Limits,
+    /// When it fails.
+    pub policy: Policy,
+    /// Bytes that it may keep.
+    pub capacity: usize,
+}
+
+/// How entries are shown.
+#[derive(Clone, Debug)]
+pub enum FormatConfig {
+    /// By a stock format, with these additions.
+    Stock {
+        /// Its name.
+        name: String,
+        /// What is shown besides.
+        show: Vec<String>,
+    },
+    /// By a component.
+    Plugin {
+        /// The component.
+        plugin: Box<Plugin>,
+        /// Its options, by name.
+        options: Vec<(At<String>, At<String>)>,
+    },
+    /// Not at all.
+    None,
+}
+
+impl Config {
+    /// Reads a file. What could be understood is returned even if there are mistakes, so that a plugin's options can be
+    /// checked all the same; nothing at all only if there is no source.
+    ///
+    /// # Errors
+    /// Why the file cannot be read.
+    pub fn read(path: &Path) -> std::io::Result<(Option<Self>, Vec<Mistake>)> {
+        let bytes = fs::read(path)?;
+        let (text, valid) = match String::from_utf8(bytes) {
+            Ok(text) => (text, None),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(valid))
+            }
+        };
+        let text = Text { path: path.into(), text };
+        Ok(match valid {
+            Some(at) => {
+                let mistake = text.mistake(at, "this is not UTF-8, which TOML is written in");
+                (None, vec![mistake])
+            }
+            None => Self::parse(text),
+        })
+    }
+
+    /// As [`Config::read`], of a text that is at hand.
+    #[must_use]
+    pub fn parse(text: Text) -> (Option<Self>, Vec<Mistake>) {
+        let mut reader = Reader::read(&text);
+        if !reader.mistakes.is_empty() && reader.sections.is_empty() {
+            return (None, reader.mistakes);
+        }
+        let source = reader.source();
+        let stages = reader.stages(source.as_ref().map(|(source, _)| source));
+        let (format, batch) = reader.format();
+        let sinks = reader.sinks();
+        let mut mistakes = reader.mistakes;
+        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        let Some((source, select)) = source else { return (None, mistakes) };
+        let output = output(&format);
+        match settings(&source, output, batch) {
+            Ok(settings) => (Some(Config { source, stages, format, sinks, settings, text }), mistakes),
+            Err(error) => {
+                mistakes.push(text.mistake(select, format!("`select`: {error}")));
+                mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+                (None, mistakes)
+            }
+        }
+    }
+
+    /// Whether the source does not wait for whoever reads it.
+    #[must_use]
+    pub fn live(&self) -> bool {
+        self.source.kind == SourceKind::Events && self.source.recording.is_none()
+    }
+}
+
+/// What `-o` would be told.
+fn output(format: &FormatConfig) -> Output {
+    let mut output = Output::default();
+    if let FormatConfig::Stock { name, show } = format {
+        let names = Output::NAMES.iter().copied().chain([(Output::JSON, "json")]);
+        for (bit, _) in names.filter(|(_, known)| known == name || show.iter().any(|word| word == known)) {
+            output.insert(bit);
+        }
+    }
+    output
+}
+
+/// What the classic command would be told.
+fn settings(source: &SourceConfig, output: Output, batch: u32) -> Result<Settings, cli::fragment::FragmentError> {
+    let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
+    let settings = cli::fragment::selector(command, source.table, &source.select, output, &cli::SystemEnvironment)?;
+    Ok(Settings { events: source.events, buffer_size: source.buffer, batch, ..settings })
+}
+
+impl Reader<'_> {
+    /// A path, relative to the file.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        self.text.path.parent().unwrap_or(Path::new("")).join(text)
+    }
+
+    /// The key `kind` of a section that must have it.
+    pub(super) fn kind(&mut self, fields: &Fields, section: &str) -> Option<At<String>> {
+        let kind = fields.text("kind");
+        if kind.is_none() && fields.key("kind").is_none() {
+            let kinds = SECTIONS.iter().find(|known| known.name == section).and_then(|section| section.keys.first());
+            let words = match kinds.map(|key| key.kind) {
+                Some(super::keys::Kind::OneOf(words)) => list(words),
+                _ => String::new(),
+            };
+            self.wrong(fields.at, format!("`{section}` needs a `kind`: one of {words}"));
+        }
+        kind
+    }
+
+    /// Tells of keys that sections of this kind do not have.
+    pub(super) fn only(&mut self, section: &str, fields: &Fields, kind: &str) {
+        let keys = SECTIONS.iter().find(|known| known.name == section).map_or(&[][..], |section| section.keys);
+        for key in keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&kind)) {
+            if let Some(at) = fields.key(key.name) {
+                let of =
+                    if section == "stage" || kind == "plugin" { format!("`{kind}`") } else { format!("kind `{kind}`") };
+                self.wrong(at, format!("`{}` is no key of a {section} of {of}, only of {}", key.name, list(key.only)));
+            }
+        }
+    }
+
+    /// A key that must be there.
+    pub(super) fn needed(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<At<String>> {
+        let text = fields.text(name);
+        if text.is_none() && fields.key(name).is_none() {
+            self.wrong(fields.at, format!("a {section} of `{kind}` needs `{name}`"));
+        }
+        text
+    }
+
+    /// A path that must be there.
+    pub(super) fn needed_path(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<PathBuf> {
+        let path = self.needed(fields, name, section, kind)?;
+        Some(self.path(&path.value))
+    }
+
+    /// The source, and where its selector is.
+    fn source(&mut self) -> Option<(SourceConfig, usize)> {
+        let Some(fields) = self.sections.remove("source").and_then(|sections| sections.into_iter().next()) else {
+            self.wrong(0, "there is no `[source]`, which says where entries come from");
+            return None;
+        };
+        let kind = self.kind(&fields, "source")?;
+        self.only("source", &fields, &kind.value);
+        let table = fields.text("table");
+        let recorded = if kind.value == "recording" { Some(self.recording(&fields)?) } else { None };
+        let live = if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump };
+        let source = SourceConfig {
+            kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
+            table: match recorded.as_ref().map(|(_, _, table)| *table) {
+                Some(table) => table,
+                None => match table.as_ref().map_or("conntrack", |table| table.value.as_str()) {
+                    "expect" => Table::Expect,
+                    "dying" => Table::Dying,
+                    "unconfirmed" => Table::Unconfirmed,
+                    _ => Table::Conntrack,
+                },
+            },
+            recording: recorded.map(|(recording, _, _)| recording),
+            select: fields.text("select").map(|select| select.value).unwrap_or_default(),
+            events: match fields.words("events") {
+                None => EventGroups::ALL,
+                Some(words) => {
+                    let has = |name: &str| words.iter().any(|word| word.value == name);
+                    EventGroups { new: has("new"), update: has("update"), destroy: has("destroy") }
+                }
+            },
+            buffer: fields.count("buffer").map(|size| u32::try_from(size.value).unwrap_or(u32::MAX)),
+        };
+        if let (SourceKind::Events, Some(table)) = (source.kind, &table)
+            && !matches!(source.table, Table::Conntrack | Table::Expect)
+        {
+            self.wrong(table.at, format!("the kernel has no events of the table `{}`, only dumps", table.value));
+            return None;
+        }
+        if let Some(at) = fields.key("events") {
+            if source.table == Table::Expect {
+                self.wrong(at, "events of expectations cannot be chosen; leave out `events`");
+            } else if source.events == EventGroups::NONE {
+                self.wrong(at, "no events are chosen, so that nothing would ever be shown; leave out `events` for all");
+            }
+        }
+        let select = fields.text("select").map_or(fields.at, |select| select.at);
+        Some((source, select))
+    }
+
+    /// A recording, and what is in it.
+    fn recording(&mut self, fields: &Fields) -> Option<(RecordingConfig, SourceKind, Table)> {
+        let file = self.needed(fields, "file", "source", "recording")?;
+        let speed = fields.text("speed").map_or(Ok(Speed::Max), |speed| {
+            speed.value.parse().map_err(|error: String| self.wrong(speed.at, format!("`speed`: {error}")))
+        });
+        let path = self.path(&file.value);
+        match Input::open(&path).and_then(Recording::open) {
+            Ok(recording) => {
+                let kind = match recording.kind() {
+                    Kind::Dump => SourceKind::Dump,
+                    Kind::Events => SourceKind::Events,
+                };
+                let table = match recording.subject() {
+                    Subject::Conntrack => Table::Conntrack,
+                    Subject::Expect => Table::Expect,
+                    Subject::Dying => Table::Dying,
+                    Subject::Unconfirmed => Table::Unconfirmed,
+                };
+                Some((RecordingConfig { file: path, speed: speed.unwrap_or(Speed::Max) }, kind, table))
+            }
+            Err(error) => {
+                self.wrong(file.at, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn stages(&mut self, source: Option<&SourceConfig>) -> Vec<StageConfig> {
+        let sections = self.sections.remove("stage").unwrap_or_default();
+        sections.into_iter().filter_map(|fields| self.stage(&fields, source)).collect()
+    }
+
+    fn stage(&mut self, fields: &Fields, source: Option<&SourceConfig>) -> Option<StageConfig> {
+        let stock = fields.text("stock");
+        let kind = match (fields.key("plugin"), fields.key("stock")) {
+            (Some(_), Some(at)) => {
+                self.wrong(at, "a stage is either a `plugin` or a `stock` one, not both");
+                return None;
+            }
+            (None, None) => {
+                self.wrong(
+                    fields.at,
+                    "a stage needs a `plugin = \"FILE\"`, or `stock` and the name of one that there is",
+                );
+                return None;
+            }
+            (Some(_), None) => "plugin".to_string(),
+            (None, Some(_)) => stock?.value,
+        };
+        self.only("stage", fields, &kind);
+        let flows = source.is_none_or(|source| source.table != Table::Expect);
+        if !flows && matches!(kind.as_str(), "match" | "update") {
+            self.wrong(
+                fields.at,
+                format!("the stock stage `{kind}` is about flows, and the source yields expectations"),
+            );
+            return None;
+        }
+        let kind = match kind.as_str() {
+            "match" => {
+                let select = self.needed(fields, "select", "stage", "match")?;
+                let command = match source.map(|source| source.kind) {
+                    Some(SourceKind::Events) => Command::Events,
+                    _ => Command::List,
+                };
+                let table = Table::Conntrack;
+                let none = Output::default();
+                match cli::fragment::selector(command, table, &select.value, none, &cli::SystemEnvironment) {
+                    Ok(settings) => StageKind::Match(Box::new(settings.selection)),
+                    Err(error) => {
+                        self.wrong(select.at, format!("`select`: {error}"));
+                        return None;
+                    }
+                }
+            }
+            "update" => {
+                let set = self.needed(fields, "set", "stage", "update")?;
+                match cli::fragment::values(&set.value, &cli::SystemEnvironment) {
+                    Ok(settings) => StageKind::Update(Box::new(settings)),
+                    Err(error) => {
+                        self.wrong(set.at, format!("`set`: {error}"));
+                        return None;
+                    }
+                }
+            }
+            "delete" => StageKind::Delete,
+            "create" => StageKind::Create,
+            _ => StageKind::Plugin(self.plugin(fields)?),
+        };
+        let told = fields.text("select").or_else(|| fields.text("set")).map(|told| told.value);
+        Some(StageConfig { at: fields.at, kind, options: self.options(fields), told })
+    }
+
+    fn plugin(&mut self, fields: &Fields) -> Option<Box<Plugin>> {
+        let file = fields.text("plugin")?;
+        let name = fields.text("name");
+        if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
+            self.wrong(name.at, "`name` takes a text of printable characters");
+        }
+        let name = name.map(|name| clean(&name.value));
+        let mut grants = Grants::NONE;
+        for word in fields.words("grants").unwrap_or_default() {
+            if let Err(error) = grants.add(&word.value) {
+                self.wrong(word.at, error.to_string());
+            }
+        }
+        if let Some(Keeping::File(path)) = &grants.state {
+            grants.state = Some(Keeping::File(self.path(&path.to_string_lossy())));
+        }
+        if let Some(state) = fields.text("state") {
+            if matches!(grants.state, Some(Keeping::File(_))) {
+                self.wrong(state.at, "the file of the state is in `grants` already; leave out one of the two");
+            }
+            grants.state = Some(Keeping::File(self.path(&state.value)));
+        }
+        let mut limits = self.limits(fields);
+        if let Some(policy) = fields.text("on-error").and_then(|word| word.value.parse::<OnError>().ok()) {
+            limits.policy.on_error = policy;
+        }
+        let at = fields.key("grants").unwrap_or(file.at);
+        let path = self.path(&file.value);
+        Some(Box::new(Plugin { file: At::new(path, file.at), name, grants: At::new(grants, at), limits }))
+    }
+
+    fn limits(&mut self, fields: &Fields) -> Limits {
+        let mut limits = Limits { instance: wasm::Limits::default(), policy: Policy::default(), capacity: CAPACITY };
+        let Some(fields) = fields.table("limits") else { return limits };
+        let mut size = |name: &str, to: &mut usize, least: usize| {
+            let Some(given) = fields.count(name) else { return };
+            match usize::try_from(given.value).ok().filter(|size| *size >= least) {
+                Some(size) => *to = size,
+                None => self.wrong(given.at, format!("`{name}` must be at least {least}, not {}", given.value)),
+            }
+        };
+        size("memory", &mut limits.instance.memory, 64 << 10);
+        size("output", &mut limits.instance.output, 1 << 10);
+        size("actions", &mut limits.instance.actions, 0);
+        size("state", &mut limits.capacity, 1);
+        let mut time = |name: &str, to: &mut Duration, least: Duration| {
+            let Some(given) = fields.time(name) else { return };
+            if given.value < least {
+                self.wrong(given.at, format!("`{name}` must be at least {} ms", least.as_millis()));
+            }
+            *to = given.value;
+        };
+        time("call", &mut limits.instance.call, Duration::from_millis(10));
+        time("start-up", &mut limits.instance.start_up, Duration::from_millis(10));
+        time("window", &mut limits.policy.window, Duration::from_secs(1));
+        if let Some(count) = fields.count("restarts").and_then(|count| u32::try_from(count.value).ok()) {
+            limits.policy.failures = count;
+        }
+        limits
+    }
+
+    /// Options as they stand, and from files.
+    fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
+        let mut options = fields.values("options").to_vec();
+        for (name, file) in fields.values("options-file") {
+            if options.iter().any(|(other, _)| other.value == name.value) {
+                self.wrong(name.at, format!("the option `{}` is given in `options` already", clean(&name.value)));
+                continue;
+            }
+            let path = self.path(&file.value);
+            let content = fs::read(&path).map_err(|error| cli::error_text(&error));
+            match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
+                Ok(content) => options.push((name.clone(), At::new(content, file.at))),
+                Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
+            }
+        }
+        options
+    }
+
+    /// The format, and the size of batches.
+    fn format(&mut self) -> (FormatConfig, u32) {
+        let stock = |name: &str, show: Vec<String>| FormatConfig::Stock { name: name.into(), show };
+        let Some(fields) = self.sections.remove("format").and_then(|sections| sections.into_iter().next()) else {
+            return (stock("text", Vec::new()), cli::DEFAULT_BATCH);
+        };
+        let batch =
+            fields.count("batch").and_then(|batch| u32::try_from(batch.value).ok()).unwrap_or(cli::DEFAULT_BATCH);
+        if let (Some(_), Some(at)) = (fields.key("kind"), fields.key("plugin")) {
+            self.wrong(at, "a format has either a `kind` or is a `plugin`, not both");
+            return (FormatConfig::None, batch);
+        }
+        let kind = match (fields.key("plugin"), fields.text("kind")) {
+            (Some(_), _) => "plugin".to_string(),
+            (None, kind) => kind.map_or("text".to_string(), |kind| kind.value),
+        };
+        self.only("format", &fields, &kind);
+        let format = match kind.as_str() {
+            "plugin" => match self.plugin(&fields) {
+                Some(plugin) => FormatConfig::Plugin { plugin, options: self.options(&fields) },
+                None => FormatConfig::None,
+            },
+            "none" => FormatConfig::None,
+            name => {
+                let show = fields.words("show").unwrap_or_default().iter().map(|word| word.value.clone());
+                stock(name, show.collect())
+            }
+        };
+        (format, batch)
+    }
+}
+
+/// Options as plugins are given them.
+#[must_use]
+pub fn option_values(options: &[(At<String>, At<String>)]) -> Vec<OptionValue> {
+    let value =
+        |(name, value): &(At<String>, At<String>)| OptionValue { name: name.value.clone(), value: value.value.clone() };
+    options.iter().map(value).collect()
+}

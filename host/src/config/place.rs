@@ -1,0 +1,84 @@
+//! Places in a pipeline file, and the mistakes that are found there.
+
+use std::{fmt, path::PathBuf};
+
+use crate::text::clean;
+
+/// Something, and the offset in bytes at which the file says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct At<T> {
+    /// What is said.
+    pub value: T,
+    /// Where.
+    pub at: usize,
+}
+
+impl<T> At<T> {
+    /// Said there.
+    pub fn new(value: T, at: usize) -> Self {
+        At { value, at }
+    }
+}
+
+/// A file and its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// The file, as it is told.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Text {
+    /// A mistake at an offset.
+    #[must_use]
+    pub fn mistake(&self, at: usize, what: impl Into<String>) -> Mistake {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
+        Mistake { path: self.path.clone(), line, column, what: what.into() }
+    }
+}
+
+/// What is wrong in a file, and where. Shown as `file:line:column: what`, as compilers do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistake {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1 on.
+    pub line: usize,
+    /// The column, in characters, from 1 on.
+    pub column: usize,
+    /// What is wrong, and what would be right.
+    pub what: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.what)
+    }
+}
+
+/// `` there is no WHAT `name`; did you mean `x`? ``, or all that there are if nothing is like it.
+pub(super) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+    let near = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min();
+    let name = clean(name);
+    match near {
+        Some((_, near)) => format!("there is no {what} `{name}`; did you mean `{near}`?"),
+        None => format!("there is no {what} `{name}`; there are {}", list(known)),
+    }
+}
+
+/// `` `a`, `b` and `c` ``.
+pub(super) fn list(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}

@@ -1,0 +1,319 @@
+//! Compares a file with the table of keys, and collects all that is wrong with it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use super::{
+    keys::{Key, Kind, SECTIONS, Section},
+    place::{At, Mistake, Text, list, no_such},
+    units::{self, SIZE, TIME},
+};
+use crate::text::clean;
+
+/// A value that is what its key takes.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Of `Text`, `Path` and `OneOf`.
+    Text(String),
+    /// Of `Switch`.
+    Switch(bool),
+    /// Of `Count` and `Size`.
+    Count(u64),
+    /// Of `Time`.
+    Time(Duration),
+    /// Of `Some` and `Words`.
+    Words(Vec<At<String>>),
+    /// Of `Values`.
+    Values(Vec<(At<String>, At<String>)>),
+    /// Of `Table`.
+    Table(Fields),
+}
+
+/// A section as it is in the file.
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    /// Where it begins.
+    pub at: usize,
+    fields: BTreeMap<&'static str, At<Value>>,
+    /// Where the keys are.
+    keys: BTreeMap<&'static str, usize>,
+}
+
+impl Fields {
+    /// Where a key is, if it is given.
+    pub fn key(&self, name: &str) -> Option<usize> {
+        self.keys.get(name).copied()
+    }
+
+    pub fn text(&self, name: &str) -> Option<At<String>> {
+        match self.fields.get(name) {
+            Some(At { value: Value::Text(text), at }) => Some(At::new(text.clone(), *at)),
+            _ => None,
+        }
+    }
+
+    pub fn switch(&self, name: &str) -> Option<bool> {
+        match self.fields.get(name)?.value {
+            Value::Switch(on) => Some(on),
+            _ => None,
+        }
+    }
+
+    pub fn count(&self, name: &str) -> Option<At<u64>> {
+        match self.fields.get(name) {
+            Some(At { value: Value::Count(count), at }) => Some(At::new(*count, *at)),
+            _ => None,
+        }
+    }
+
+    pub fn time(&self, name: &str) -> Option<At<Duration>> {
+        match self.fields.get(name) {
+            Some(At { value: Value::Time(time), at }) => Some(At::new(*time, *at)),
+            _ => None,
+        }
+    }
+
+    pub fn words(&self, name: &str) -> Option<&[At<String>]> {
+        match &self.fields.get(name)?.value {
+            Value::Words(words) => Some(words),
+            _ => None,
+        }
+    }
+
+    pub fn values(&self, name: &str) -> &[(At<String>, At<String>)] {
+        match self.fields.get(name).map(|field| &field.value) {
+            Some(Value::Values(values)) => values,
+            _ => &[],
+        }
+    }
+
+    pub fn table(&self, name: &str) -> Option<&Fields> {
+        match &self.fields.get(name)?.value {
+            Value::Table(fields) => Some(fields),
+            _ => None,
+        }
+    }
+}
+
+/// The sections of a file by name, and what is wrong.
+pub struct Reader<'a> {
+    pub text: &'a Text,
+    pub mistakes: Vec<Mistake>,
+    pub sections: BTreeMap<&'static str, Vec<Fields>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads all sections.
+    pub fn read(text: &'a Text) -> Self {
+        let mut reader = Reader { text, mistakes: Vec::new(), sections: BTreeMap::new() };
+        let (table, errors) = DeTable::parse_recoverable(&text.text);
+        for error in errors {
+            let at = error.span().map_or(0, |span| span.start);
+            reader.wrong(at, error.message().lines().collect::<Vec<_>>().join("; "));
+        }
+        if !reader.mistakes.is_empty() {
+            // What a broken file seems to say is not worth looking at.
+            return reader;
+        }
+        for (name, value) in ordered(table.get_ref()) {
+            match SECTIONS.iter().find(|section| section.name == name.get_ref()) {
+                Some(section) => reader.section(section, name, value),
+                None => {
+                    let known: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
+                    reader.wrong(name.span().start, no_such("section", name.get_ref(), &known));
+                }
+            }
+        }
+        reader
+    }
+
+    pub fn wrong(&mut self, at: usize, what: impl Into<String>) {
+        self.mistakes.push(self.text.mistake(at, what));
+    }
+
+    fn section(&mut self, section: &Section, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {
+        let at = name.span().start;
+        let tables: Vec<(usize, &DeTable<'_>)> = match (value.get_ref(), section.several) {
+            (DeValue::Table(table), several) => {
+                if several {
+                    self.wrong(at, format!("write `[[{0}]]`, since there may be several", section.name));
+                }
+                vec![(at, table)]
+            }
+            (DeValue::Array(array), several) => {
+                if !several {
+                    self.wrong(at, format!("write `[{0}]`, since there is only one", section.name));
+                }
+                let mut tables = Vec::new();
+                for item in array {
+                    match item.get_ref() {
+                        DeValue::Table(table) => tables.push((item.span().start, table)),
+                        other => self.wrong(item.span().start, takes(section.name, "a table", other)),
+                    }
+                }
+                tables
+            }
+            (other, _) => {
+                self.wrong(value.span().start, takes(section.name, "a table", other));
+                return;
+            }
+        };
+        for (at, table) in tables {
+            let mut fields = Fields { at, ..Fields::default() };
+            self.fields(section.name, section.keys, table, &mut fields);
+            self.sections.entry(section.name).or_default().push(fields);
+        }
+    }
+
+    fn fields(&mut self, of: &str, keys: &'static [Key], table: &DeTable<'_>, fields: &mut Fields) {
+        for (name, value) in ordered(table) {
+            let at = name.span().start;
+            let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) else {
+                let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
+                self.wrong(at, no_such(&format!("key of `{of}`"), name.get_ref(), &known));
+                continue;
+            };
+            fields.keys.insert(key.name, at);
+            if let Some(read) = self.value(key, value) {
+                fields.fields.insert(key.name, At::new(read, value.span().start));
+            }
+        }
+    }
+
+    fn value(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
+        let at = value.span().start;
+        let name = key.name;
+        let wrong = match (key.kind, value.get_ref()) {
+            (Kind::Text, DeValue::String(text)) => return Some(Value::Text(text.to_string())),
+            (Kind::Path, DeValue::String(text)) if !text.is_empty() && !text.contains('\0') => {
+                return Some(Value::Text(text.to_string()));
+            }
+            (Kind::Switch, DeValue::Boolean(on)) => return Some(Value::Switch(*on)),
+            (Kind::OneOf(words), DeValue::String(text)) => match words.iter().find(|word| *word == text) {
+                Some(word) => return Some(Value::Text((*word).to_string())),
+                None => no_such(name, text, words),
+            },
+            (Kind::Count(least, most), other) => match whole(other).filter(|count| (least..=most).contains(count)) {
+                Some(count) => return Some(Value::Count(count)),
+                None => takes(name, &format!("a whole number from {least} to {most}"), other),
+            },
+            (Kind::Size, DeValue::String(text)) => match units::size(text) {
+                Some(size) => return Some(Value::Count(size)),
+                None => takes(name, SIZE, value.get_ref()),
+            },
+            (Kind::Time, DeValue::String(text)) => match units::time(text) {
+                Some(time) => return Some(Value::Time(time)),
+                None => takes(name, TIME, value.get_ref()),
+            },
+            (Kind::Some(known), DeValue::Array(array)) => {
+                let mut words = Vec::new();
+                for item in array {
+                    match item.get_ref() {
+                        DeValue::String(text) if known.contains(&text.as_ref()) => {
+                            words.push(At::new(text.to_string(), item.span().start));
+                        }
+                        DeValue::String(text) => {
+                            self.wrong(item.span().start, no_such(&format!("word of `{name}`"), text, known));
+                        }
+                        other => self.wrong(item.span().start, takes(name, &list(known), other)),
+                    }
+                }
+                return Some(Value::Words(words));
+            }
+            (Kind::Words, DeValue::String(text)) => {
+                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                return Some(Value::Words(words.map(|word| At::new(word.to_string(), at)).collect()));
+            }
+            (Kind::Words, DeValue::Array(array)) => {
+                let mut words = Vec::new();
+                for item in array {
+                    match item.get_ref() {
+                        DeValue::String(text) => words.push(At::new(text.trim().to_string(), item.span().start)),
+                        other => self.wrong(item.span().start, takes(name, "texts", other)),
+                    }
+                }
+                return Some(Value::Words(words));
+            }
+            (Kind::Values, DeValue::Table(table)) => {
+                let mut values = Vec::new();
+                for (option, value) in ordered(table) {
+                    let option = At::new(option.get_ref().to_string(), option.span().start);
+                    match plain(value.get_ref()) {
+                        Some(text) => values.push((option, At::new(text, value.span().start))),
+                        None => {
+                            let wanted = "a text, a whole number, `true` or `false`";
+                            self.wrong(value.span().start, takes(&option.value, wanted, value.get_ref()));
+                        }
+                    }
+                }
+                return Some(Value::Values(values));
+            }
+            (Kind::Table(keys), DeValue::Table(table)) => {
+                let mut fields = Fields { at, ..Fields::default() };
+                self.fields(name, keys, table, &mut fields);
+                return Some(Value::Table(fields));
+            }
+            (kind, other) => {
+                let wanted = match kind {
+                    Kind::Text => "a text".to_string(),
+                    Kind::Path => "the path of a file".to_string(),
+                    Kind::Switch => "`true` or `false`".to_string(),
+                    Kind::OneOf(words) => format!("one of {}", list(words)),
+                    Kind::Some(words) => format!("a list of some of {}", list(words)),
+                    Kind::Size => SIZE.to_string(),
+                    Kind::Time => TIME.to_string(),
+                    Kind::Words => "a list of texts".to_string(),
+                    Kind::Values => "a table such as `{ name = \"value\" }`".to_string(),
+                    Kind::Table(_) | Kind::Count(..) => "a table".to_string(),
+                };
+                takes(name, &wanted, other)
+            }
+        };
+        self.wrong(at, wrong);
+        None
+    }
+}
+
+/// `` `name` takes X, not Y ``.
+fn takes(name: &str, wanted: &str, given: &DeValue<'_>) -> String {
+    let given = match given {
+        DeValue::String(text) => format!("\"{}\"", clean(text)),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.as_str().to_string(),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".to_string(),
+        DeValue::Table(_) => "a table".to_string(),
+    };
+    format!("`{}` takes {wanted}, not {given}", clean(name))
+}
+
+fn whole(value: &DeValue<'_>) -> Option<u64> {
+    match value {
+        DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
+        _ => None,
+    }
+}
+
+/// A plain value as the text that a plugin is given.
+fn plain(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+        }
+        DeValue::Boolean(on) => Some(on.to_string()),
+        _ => None,
+    }
+}
+
+/// In the order of the file, so that mistakes come in that order too.
+fn ordered<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}

@@ -1,0 +1,80 @@
+//! The JSON schema of pipeline files, for editors. It follows the table of keys.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{Key, Kind, SECTIONS};
+
+/// The schema (JSON Schema, draft 7, which editors' TOML servers read).
+#[must_use]
+pub fn schema() -> Value {
+    let mut properties = Map::new();
+    for section in &SECTIONS {
+        let mut table = table(section.keys);
+        if let Some(first) = section.keys.first().filter(|key| key.name == "kind" && key.default.is_empty()) {
+            set(&mut table, "required", json!([first.name]));
+        }
+        let mut value = if section.several { json!({ "type": "array", "items": table }) } else { table };
+        set(&mut value, "description", json!(section.help));
+        properties.insert(section.name.into(), value);
+    }
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "flowgate pipeline",
+        "description": "A pipeline that `flowgate run` runs. docs/PIPELINES.md explains it.",
+        "type": "object",
+        "properties": properties,
+        "required": ["source"],
+        "additionalProperties": false
+    })
+}
+
+/// As it is kept in a file.
+#[must_use]
+pub fn text() -> String {
+    // Such a value always has a form.
+    serde_json::to_string_pretty(&schema()).unwrap_or_default() + "\n"
+}
+
+fn table(keys: &[Key]) -> Value {
+    let properties: Map<String, Value> = keys.iter().map(|key| (key.name.to_string(), property(key))).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+fn property(key: &Key) -> Value {
+    let mut value = match key.kind {
+        Kind::Text => json!({ "type": "string" }),
+        Kind::Path => json!({ "type": "string", "minLength": 1 }),
+        Kind::Switch => json!({ "type": "boolean" }),
+        Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Kind::Size => json!({ "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$" }),
+        Kind::Time => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d)$" }),
+        Kind::OneOf(words) => json!({ "enum": words }),
+        Kind::Some(words) => json!({ "type": "array", "items": { "enum": words } }),
+        Kind::Words => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
+        Kind::Values => {
+            json!({ "type": "object", "additionalProperties": { "type": ["string", "integer", "boolean"] } })
+        }
+        Kind::Table(keys) => table(keys),
+    };
+    set(&mut value, "description", json!(description(key)));
+    value
+}
+
+/// Help, default, and where the key belongs.
+#[must_use]
+pub fn description(key: &Key) -> String {
+    let mut text = key.help.to_string();
+    if !key.default.is_empty() {
+        text.push_str(&format!(" (default: {})", key.default));
+    }
+    if !key.only.is_empty() {
+        text.push_str(&format!("; with {} only", key.only.join(", ")));
+    }
+    text
+}
+
+fn set(value: &mut Value, name: &str, to: Value) {
+    if let Value::Object(map) = value {
+        map.insert(name.into(), to);
+    }
+}

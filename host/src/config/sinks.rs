@@ -1,0 +1,290 @@
+//! The sinks of a pipeline file.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    place::At,
+    reader::{Fields, Reader},
+};
+use crate::{
+    netlink::Stop,
+    pipeline::sink::{
+        Sink, SinkError, Stdout,
+        file::{FileOptions, FileSink, Rotation},
+        outbox::{Outbox, OutboxOptions, WhenFull},
+        stream::{Tcp, Unix},
+        syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
+    },
+};
+
+/// The least that a buffer of a socket may hold.
+const LEAST_BUFFER: u64 = 4 << 10;
+/// The least that messages of the system log may be limited to (RFC 5424, section 6.1).
+const LEAST_MESSAGE: u64 = 480;
+/// The most that fits into a datagram of UDP, with some room for headers.
+const MOST_UDP: u64 = 65_000;
+
+/// A sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkConfig {
+    /// Where its section is.
+    pub at: usize,
+    /// What it is.
+    pub kind: SinkKind,
+    /// Its buffer; sockets only.
+    pub buffer: Buffer,
+}
+
+/// The buffer of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// Bytes that it holds.
+    pub capacity: usize,
+    /// What happens when it is full; none if the source decides.
+    pub when_full: Option<WhenFull>,
+    /// How long the end waits.
+    pub linger: Duration,
+    /// Whether what could not be delivered leaves the exit status alone.
+    pub optional: bool,
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Buffer { capacity: 1 << 20, when_full: None, linger: Duration::from_secs(5), optional: false }
+    }
+}
+
+/// What a sink is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkKind {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(FileOptions),
+    /// A stream socket of the Unix family.
+    Unix(PathBuf),
+    /// TCP.
+    Tcp(String),
+    /// The system log.
+    Syslog {
+        /// Where it is.
+        target: Target,
+        /// The facility, by number.
+        facility: u8,
+        /// The severity, by number.
+        severity: u8,
+        /// The program's name in it.
+        app_name: String,
+        /// The longest message, in bytes.
+        longest: usize,
+    },
+}
+
+impl SinkConfig {
+    /// Standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        SinkConfig { at: 0, kind: SinkKind::Stdout, buffer: Buffer::default() }
+    }
+
+    /// What happens when the buffer is full, for a live source or another one.
+    #[must_use]
+    pub fn when_full(&self, live: bool) -> WhenFull {
+        self.buffer.when_full.unwrap_or(if live { WhenFull::Drop } else { WhenFull::Wait })
+    }
+
+    /// Opens it. Sockets are connected in the background. `live`: the source does not wait.
+    ///
+    /// # Errors
+    /// [`SinkError`]: a file cannot be opened.
+    pub fn open(&self, live: bool, stop: &Stop, tell: fn(&str)) -> Result<Box<dyn Sink>, SinkError> {
+        let buffer = OutboxOptions {
+            capacity: self.buffer.capacity,
+            when_full: self.when_full(live),
+            linger: self.buffer.linger,
+        };
+        let sink: Box<dyn Sink> = match &self.kind {
+            SinkKind::Stdout => Box::new(Stdout::new()),
+            SinkKind::File(options) => Box::new(FileSink::open(options.clone(), tell)?),
+            SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, tell)?),
+            SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, tell)?),
+            SinkKind::Syslog { target, facility, severity, app_name, longest } => {
+                let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *longest);
+                Box::new(Outbox::start(syslog, buffer, stop, tell)?)
+            }
+        };
+        Ok(if self.buffer.optional { Box::new(Optional { sink, tell }) } else { sink })
+    }
+}
+
+/// A sink whose undelivered lines are no failure of the run.
+struct Optional {
+    sink: Box<dyn Sink>,
+    tell: fn(&str),
+}
+
+impl Sink for Optional {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.sink.write(bytes)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        match self.sink.finish() {
+            Err(error @ SinkError::Undelivered { .. }) => {
+                (self.tell)(&format!("WARNING: {error}."));
+                Ok(())
+            }
+            end => end,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// All sinks that make sense. Without any it is standard output.
+    pub(super) fn sinks(&mut self) -> Vec<SinkConfig> {
+        let Some(sections) = self.sections.remove("sink") else { return vec![SinkConfig::stdout()] };
+        let mut sinks: Vec<SinkConfig> = Vec::new();
+        for fields in sections {
+            let Some(kind) = self.kind(&fields, "sink") else { continue };
+            self.only("sink", &fields, &kind.value);
+            let Some(sink) = self.sink(&fields, &kind.value) else { continue };
+            let path = |sink: &SinkConfig| match &sink.kind {
+                SinkKind::File(options) => Some(options.path.clone()),
+                _ => None,
+            };
+            let twin = |other: &SinkConfig| match &sink.kind {
+                SinkKind::Stdout => other.kind == SinkKind::Stdout,
+                _ => path(&sink).is_some() && path(&sink) == path(other),
+            };
+            if sinks.iter().any(twin) {
+                self.wrong(fields.at, "another sink has the same destination; each can be given once");
+            }
+            sinks.push(sink);
+        }
+        sinks
+    }
+
+    fn sink(&mut self, fields: &Fields, kind: &str) -> Option<SinkConfig> {
+        let buffer = self.buffer(fields);
+        let kind = match kind {
+            "stdout" => SinkKind::Stdout,
+            "file" => SinkKind::File(FileOptions {
+                path: self.needed_path(fields, "path", "sink", kind)?,
+                append: fields.switch("append").unwrap_or(true),
+                rotation: self.rotation(fields),
+            }),
+            "unix" => SinkKind::Unix(self.needed_path(fields, "path", "sink", kind)?),
+            "tcp" => {
+                let address = self.needed(fields, "address", "sink", kind)?;
+                SinkKind::Tcp(self.host_and_port(&address, &address.value, None)?)
+            }
+            _ => self.syslog(fields)?,
+        };
+        Some(SinkConfig { at: fields.at, kind, buffer })
+    }
+
+    fn buffer(&mut self, fields: &Fields) -> Buffer {
+        let default = Buffer::default();
+        let capacity = fields.count("buffer").map(|size| self.at_least("buffer", size, LEAST_BUFFER));
+        Buffer {
+            capacity: capacity.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.capacity),
+            when_full: fields.text("when-full").map(|word| match word.value.as_str() {
+                "wait" => WhenFull::Wait,
+                _ => WhenFull::Drop,
+            }),
+            linger: fields.time("linger").map_or(default.linger, |time| time.value),
+            optional: fields.switch("optional").unwrap_or(false),
+        }
+    }
+
+    fn at_least(&mut self, name: &str, size: At<u64>, least: u64) -> u64 {
+        if size.value < least {
+            self.wrong(size.at, format!("`{name}` must be at least {least}B, not {}B", size.value));
+        }
+        size.value
+    }
+
+    fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
+        let size = fields.count("rotate-size").map(|size| self.at_least("rotate-size", size, 1));
+        let time = fields.time("rotate-time");
+        if let Some(time) = time.as_ref().filter(|time| time.value < Duration::from_secs(1)) {
+            self.wrong(time.at, "`rotate-time` must be at least 1s");
+        }
+        if size.is_none() && time.is_none() {
+            for name in ["keep", "compress"] {
+                if let Some(at) = fields.key(name) {
+                    self.wrong(at, format!("`{name}` needs `rotate-size` or `rotate-time`"));
+                }
+            }
+            return None;
+        }
+        Some(Rotation {
+            size,
+            interval: time.map(|time| time.value),
+            keep: fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(7),
+            compress: fields.switch("compress").unwrap_or(false),
+        })
+    }
+
+    fn syslog(&mut self, fields: &Fields) -> Option<SinkKind> {
+        let address = fields.text("address").unwrap_or_else(|| At::new(LOCAL.into(), fields.at));
+        let target = match address.value.split_once("://") {
+            Some(("udp", host)) => Target::Udp(self.host_and_port(&address, host, Some(514))?),
+            Some(("tcp", host)) => Target::Tcp(self.host_and_port(&address, host, Some(601))?),
+            None if !address.value.is_empty() => Target::Local(self.path(&address.value)),
+            _ => {
+                let what = "`address` takes the path of a socket, `udp://HOST[:PORT]` or `tcp://HOST[:PORT]`";
+                self.wrong(address.at, format!("{what}, not \"{}\"", crate::text::clean(&address.value)));
+                return None;
+            }
+        };
+        let longest = fields.count("max-message").map(|size| {
+            if matches!(target, Target::Udp(_)) && size.value > MOST_UDP {
+                self.wrong(size.at, format!("with udp `max-message` is at most {MOST_UDP}B"));
+            }
+            self.at_least("max-message", size, LEAST_MESSAGE)
+        });
+        let app_name = fields.text("app-name").unwrap_or_else(|| At::new("flowgate".into(), fields.at));
+        let graphic = app_name.value.bytes().all(|byte| byte.is_ascii_graphic());
+        if !graphic || app_name.value.is_empty() || app_name.value.len() > LONGEST_APP_NAME {
+            self.wrong(
+                app_name.at,
+                format!("`app-name` takes 1 to {LONGEST_APP_NAME} printable characters of ASCII without blanks"),
+            );
+        }
+        let number = |name: &str, table: &[(&str, u8)], default: u8| {
+            let word = fields.text(name);
+            word.and_then(|word| table.iter().find(|(known, _)| *known == word.value).map(|(_, number)| *number))
+                .unwrap_or(default)
+        };
+        Some(SinkKind::Syslog {
+            facility: number("facility", &FACILITIES, 3),
+            severity: number("severity", &SEVERITIES, 6),
+            app_name: app_name.value,
+            longest: longest.and_then(|size| usize::try_from(size).ok()).unwrap_or(LONGEST),
+            target,
+        })
+    }
+
+    /// `HOST:PORT`, or `HOST` where a port is known; an IPv6 address in brackets.
+    fn host_and_port(&mut self, place: &At<String>, text: &str, port: Option<u16>) -> Option<String> {
+        let complete = match port {
+            Some(port) if !text.contains(':') || text.ends_with(']') => format!("{text}:{port}"),
+            _ => text.to_string(),
+        };
+        let parts = complete.rsplit_once(':').filter(|(host, port)| {
+            let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let named = match bracketed {
+                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => !host.is_empty() && !host.contains([':', '/', ' ', '[', ']']),
+            };
+            named && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if parts.is_none() {
+            let what = "`address` needs a host and a port from 1 to 65535, as in `log.example.org:5000` or `[2001:db8::1]:5000`";
+            self.wrong(place.at, format!("{what}, not \"{}\"", crate::text::clean(text)));
+            return None;
+        }
+        Some(complete)
+    }
+}

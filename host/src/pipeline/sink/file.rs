@@ -1,0 +1,348 @@
+//! A file as a sink, with rotation: `flows.log` becomes `flows.log.1`, that `flows.log.2`, and so on.
+//!
+//! A file is put aside between two lines, so that no line is lost, split, or written twice.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use flate2::{Compression, write::GzEncoder};
+
+use super::{Sink, SinkError, first_line, whole_lines};
+
+/// What a file sink is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether what is there already is kept; otherwise the file begins empty.
+    pub append: bool,
+    /// When files are put aside; none if never.
+    pub rotation: Option<Rotation>,
+}
+
+/// When files are put aside, and what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Before it is longer than this many bytes. A single line that is longer has a file of its own.
+    pub size: Option<u64>,
+    /// At the first line after a multiple of this time, counted from 1970 in UTC: with a day, the first after midnight.
+    pub interval: Option<Duration>,
+    /// How many files that were put aside are kept; older ones are removed. At least 1.
+    pub keep: u32,
+    /// Whether they are compressed with gzip, on a thread of its own.
+    pub compress: bool,
+}
+
+/// A file that bytes are appended to.
+pub struct FileSink {
+    options: FileOptions,
+    file: File,
+    regular: bool,
+    /// Bytes in the file.
+    length: u64,
+    /// In which interval the file was last written.
+    period: u64,
+    packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
+    tell: fn(&str),
+}
+
+impl FileSink {
+    /// Opens the file, and makes it if it is not there. `tell` gets warnings.
+    ///
+    /// # Errors
+    /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
+    pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
+        let failed = |source| SinkError::Open { path: options.path.clone(), source };
+        let file = open(&options.path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let regular = metadata.is_file();
+        if options.rotation.is_some() && !regular {
+            return Err(SinkError::NotRegular { path: options.path });
+        }
+        let mut length = if regular { metadata.len() } else { 0 };
+        if regular && !options.append {
+            file.set_len(0).map_err(failed)?;
+            length = 0;
+        }
+        let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, tell };
+        sink.period = sink.period_of(last);
+        Ok(sink)
+    }
+
+    /// The number of the interval that a time falls into.
+    fn period_of(&self, time: SystemTime) -> u64 {
+        let interval = self.options.rotation.and_then(|rotation| rotation.interval).map_or(0, |time| time.as_secs());
+        let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        seconds.checked_div(interval).unwrap_or(0)
+    }
+
+    /// As `Sink::write`, at this time.
+    fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
+        let period = self.period_of(time);
+        if period != self.period && self.length > 0 {
+            self.rotate()?;
+        }
+        self.period = period;
+        let size = self.options.rotation.and_then(|rotation| rotation.size).unwrap_or(u64::MAX);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = usize::try_from(size.saturating_sub(self.length)).unwrap_or(usize::MAX);
+            let part = match whole_lines(rest, room) {
+                0 if self.length > 0 => {
+                    self.rotate()?;
+                    continue;
+                }
+                0 => first_line(rest),
+                part => part,
+            };
+            let (now, later) = rest.split_at_checked(part).unwrap_or((rest, &[]));
+            self.put(now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Appends lines. If that fails half-way, a regular file is cut back to the lines before.
+    fn put(&mut self, lines: &[u8]) -> Result<(), SinkError> {
+        if let Err(source) = self.file.write_all(lines) {
+            if self.regular {
+                // The failure to write is the one that matters.
+                let _ = self.file.set_len(self.length);
+            }
+            return Err(SinkError::Write { path: self.options.path.clone(), source });
+        }
+        self.length += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Puts the file aside and begins another one.
+    fn rotate(&mut self) -> Result<(), SinkError> {
+        let Some(rotation) = self.options.rotation else { return Ok(()) };
+        self.packed();
+        let path = &self.options.path;
+        let keep = rotation.keep.max(1);
+        // Both endings, in case compression was switched on or off in between. Behind a gap nothing moves.
+        let taken = |number: u32| ["", ".gz"].iter().any(|end| numbered(path, number, end).exists());
+        let free = (1..keep).find(|&number| !taken(number)).unwrap_or(keep);
+        for end in ["", ".gz"] {
+            remove(&numbered(path, free, end))?;
+            for number in (1..free).rev() {
+                rename(&numbered(path, number, end), &numbered(path, number + 1, end))?;
+            }
+        }
+        let aside = numbered(path, 1, "");
+        rename(path, &aside)?;
+        self.file = open(path).map_err(|source| SinkError::Open { path: path.clone(), source })?;
+        self.length = 0;
+        if rotation.compress {
+            let packed = numbered(path, 1, ".gz");
+            let job = thread::Builder::new()
+                .name("gzip".into())
+                .spawn(move || compress(&aside, &packed).map_err(|error| (aside, error)));
+            match job {
+                Ok(job) => self.packing = Some(job),
+                Err(error) => (self.tell)(&format!("WARNING: sink file: cannot start a thread to compress: {error}.")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the file that was put aside last is compressed. One that cannot be stays as it is.
+    fn packed(&mut self) {
+        if let Some(job) = self.packing.take()
+            && let Ok(Err((path, error))) = job.join()
+        {
+            (self.tell)(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
+        }
+    }
+}
+
+impl Sink for FileSink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.write_at(bytes, SystemTime::now())
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.packed();
+        Ok(())
+    }
+}
+
+impl Drop for FileSink {
+    fn drop(&mut self) {
+        self.packed();
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// `flows.log.3`, `flows.log.3.gz`.
+fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(format!(".{number}{end}"));
+    PathBuf::from(name)
+}
+
+/// Renames a file, if it is there.
+fn rename(from: &Path, to: &Path) -> Result<(), SinkError> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|source| SinkError::Rotate { from: from.into(), to: to.into(), source }),
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<(), SinkError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|source| SinkError::Write { path: path.into(), source }),
+    }
+}
+
+/// Compresses a file. Under its name there is never half of one.
+fn compress(from: &Path, to: &Path) -> io::Result<()> {
+    let mut part = OsString::from(to);
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let packed = (|| {
+        let mut packer = GzEncoder::new(File::create(&part)?, Compression::default());
+        io::copy(&mut File::open(from)?, &mut packer)?;
+        packer.finish()?.sync_all()?;
+        fs::rename(&part, to)
+    })();
+    if packed.is_err() {
+        // What is left of a failed attempt is of no use to anybody.
+        let _ = fs::remove_file(&part);
+    }
+    packed?;
+    fs::remove_file(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::GzDecoder;
+
+    use super::*;
+
+    fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
+        let options = FileOptions { path: path.into(), append, rotation };
+        FileSink::open(options, |warning| panic!("{warning}")).unwrap()
+    }
+
+    fn by_size(size: u64, keep: u32, compress: bool) -> Option<Rotation> {
+        Some(Rotation { size: Some(size), interval: None, keep, compress })
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn files_are_put_aside_between_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let mut sink = sink(&path, true, by_size(10, 3, false));
+        sink.write(b"1111\n2222\n3333\n").unwrap();
+        sink.write(b"4444\na line that is longer than a file may be\n55\n").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(read(&path), "55\n");
+        assert_eq!(read(&numbered(&path, 1, "")), "a line that is longer than a file may be\n");
+        assert_eq!(read(&numbered(&path, 2, "")), "3333\n4444\n");
+        assert_eq!(read(&numbered(&path, 3, "")), "1111\n2222\n");
+        sink.write(b"666666666\n7\n").unwrap();
+        assert_eq!(read(&numbered(&path, 3, "")), "a line that is longer than a file may be\n");
+        assert!(!numbered(&path, 4, "").exists(), "no more are kept than there may be");
+    }
+
+    #[test]
+    fn no_line_is_lost_or_split_whatever_the_size() {
+        let directory = tempfile::tempdir().unwrap();
+        for size in 1..60 {
+            let path = directory.path().join(size.to_string());
+            let mut sink = sink(&path, true, by_size(size, 1000, false));
+            let lines: Vec<String> = (0..100).map(|number| format!("{}\n", "x".repeat(number % 17))).collect();
+            for batch in lines.chunks(7) {
+                sink.write(batch.concat().as_bytes()).unwrap();
+            }
+            let mut all = String::new();
+            for number in (1..1000).rev().filter(|&number| numbered(&path, number, "").exists()) {
+                let part = read(&numbered(&path, number, ""));
+                assert!(part.ends_with('\n'));
+                assert!(part.len() as u64 <= size || part.lines().count() == 1, "{size}: {part}");
+                all += &part;
+            }
+            assert_eq!(all + &read(&path), lines.concat());
+        }
+    }
+
+    #[test]
+    fn files_that_were_put_aside_are_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let mut sink = sink(&path, true, by_size(4, 2, true));
+        for line in ["111\n", "222\n", "333\n", "444\n"] {
+            sink.write(line.as_bytes()).unwrap();
+        }
+        sink.finish().unwrap();
+        for (number, content) in [(1, "333\n"), (2, "222\n")] {
+            let mut text = String::new();
+            let packed = File::open(numbered(&path, number, ".gz")).unwrap();
+            GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+            assert_eq!(text, content);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "and nothing else is left");
+    }
+
+    #[test]
+    fn files_are_put_aside_when_their_time_is_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let hour = Duration::from_secs(3600);
+        let rotation = Some(Rotation { size: None, interval: Some(hour), keep: 2, compress: false });
+        let noon = UNIX_EPOCH + hour * 1_000_000;
+        let mut sink = sink(&path, true, rotation);
+        sink.write_at(b"1\n", noon).unwrap();
+        sink.write_at(b"2\n", noon + hour - Duration::from_secs(1)).unwrap();
+        sink.write_at(b"3\n", noon + hour).unwrap();
+        assert_eq!((read(&numbered(&path, 1, "")), read(&path)), ("1\n2\n".into(), "3\n".into()));
+        sink.write_at(b"", noon + hour * 3).unwrap();
+        sink.write_at(b"4\n", noon + hour * 3).unwrap();
+        assert_eq!((read(&numbered(&path, 2, "")), read(&path)), ("1\n2\n".into(), "4\n".into()));
+    }
+
+    #[test]
+    fn what_is_there_is_kept_or_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        fs::write(&path, "old\n").unwrap();
+        sink(&path, true, None).write(b"new\n").unwrap();
+        assert_eq!(read(&path), "old\nnew\n");
+        sink(&path, true, by_size(8, 1, false)).write(b"more\n").unwrap();
+        assert_eq!((read(&numbered(&path, 1, "")), read(&path)), ("old\nnew\n".into(), "more\n".into()));
+        sink(&path, false, None).write(b"new\n").unwrap();
+        assert_eq!(read(&path), "new\n");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_named() {
+        let open =
+            |path: &str, rotation| FileSink::open(FileOptions { path: path.into(), append: true, rotation }, |_| ());
+        let missing = open("/nowhere/flows", None).err().unwrap().to_string();
+        assert!(missing.starts_with("cannot open /nowhere/flows for writing: No such file"), "{missing}");
+        let device = open("/dev/null", by_size(1, 1, false)).err().unwrap().to_string();
+        assert!(device.contains("/dev/null is no regular file"), "{device}");
+        let full = open("/dev/full", None).unwrap().write(b"x\n").unwrap_err().to_string();
+        assert!(full.starts_with("cannot write /dev/full: No space left"), "{full}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Sinks: where bytes go.
+//!
+//! * [`Stdout`] and [`file`] hold up whoever writes until the bytes are taken.
+//! * [`outbox`] is a bounded buffer with a thread that empties it into a connection: what sockets have in common, so that a
+//!   peer that is slow or away holds up nobody. [`stream`] and [`syslog`] are the connections.
+//! * [`Several`] gives the same bytes to more than one.
+
+pub mod error;
+pub mod file;
+pub mod outbox;
+pub mod stream;
+pub mod syslog;
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+};
+
+pub use error::SinkError;
+
+/// Takes bytes away. One write is a whole number of lines.
+pub trait Sink {
+    /// Takes all of the bytes.
+    ///
+    /// # Errors
+    /// Why not all of them could be taken; [`SinkError::is_broken_pipe`] if nobody reads any more.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
+
+    /// Brings to its end what is still under way. Nothing is written afterwards.
+    ///
+    /// # Errors
+    /// What was taken but could not be brought to where it belongs.
+    fn finish(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// Standard output, without a buffer in between: what comes is a batch.
+pub struct Stdout(Option<File>);
+
+impl Stdout {
+    /// Standard output. If it is closed, what is written goes nowhere, as with programs that do not look.
+    #[must_use]
+    pub fn new() -> Self {
+        Stdout(io::stdout().as_fd().try_clone_to_owned().ok().map(File::from))
+    }
+}
+
+impl Default for Stdout {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sink for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.0.as_mut().map_or(Ok(()), |file| file.write_all(bytes)).map_err(SinkError::Stdout)
+    }
+}
+
+/// More than one sink, each of which gets everything.
+#[derive(Default)]
+pub struct Several(Vec<Box<dyn Sink>>);
+
+impl Several {
+    /// These sinks, in this order.
+    #[must_use]
+    pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
+        Several(sinks)
+    }
+}
+
+impl Sink for Several {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.0.iter_mut().try_for_each(|sink| sink.write(bytes))
+    }
+
+    /// All of them are brought to their end, also when one fails; the first failure is the one that is told.
+    fn finish(&mut self) -> Result<(), SinkError> {
+        let ends: Vec<Result<(), SinkError>> = self.0.iter_mut().map(|sink| sink.finish()).collect();
+        ends.into_iter().collect()
+    }
+}
+
+/// For tests: keeps everything.
+impl Sink for Vec<u8> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// The longest beginning of `bytes` that consists of whole lines and has at most `room` bytes. What follows the last newline
+/// counts as a line too.
+fn whole_lines(bytes: &[u8], room: usize) -> usize {
+    if bytes.len() <= room {
+        return bytes.len();
+    }
+    let start = bytes.get(..room).unwrap_or_default();
+    start.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1)
+}
+
+/// The length of the first line, with its newline.
+fn first_line(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |newline| newline + 1)
+}
+
+/// How many lines these are.
+fn count_lines(bytes: &[u8]) -> u64 {
+    let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    newlines + u64::from(bytes.last().is_some_and(|&byte| byte != b'\n'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_never_split() {
+        assert_eq!(whole_lines(b"ab\ncd\n", 6), 6);
+        assert_eq!(whole_lines(b"ab\ncd\n", 5), 3);
+        assert_eq!(whole_lines(b"ab\ncd\n", 3), 3);
+        assert_eq!(whole_lines(b"ab\ncd\n", 2), 0);
+        assert_eq!((first_line(b"ab\nc"), first_line(b"ab"), first_line(b"")), (3, 2, 0));
+        assert_eq!((count_lines(b"ab\ncd\n"), count_lines(b"ab\ncd"), count_lines(b"")), (2, 2, 0));
+    }
+
+    #[test]
+    fn several_sinks_get_the_same() {
+        struct Shared(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
+        impl Sink for Shared {
+            fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+                self.0.borrow_mut().extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+        let kept: [std::rc::Rc<std::cell::RefCell<Vec<u8>>>; 2] = Default::default();
+        let sinks = kept.iter().map(|kept| Box::new(Shared(kept.clone())) as Box<dyn Sink>).collect();
+        let mut several = Several::new(sinks);
+        Sink::write(&mut several, b"a\n").unwrap();
+        several.finish().unwrap();
+        assert!(kept.iter().all(|kept| *kept.borrow() == b"a\n"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What a file exports and imports, told without running it, also where it cannot run here.
+
+use std::path::Path;
+
+use wasmtime::component::{Component, Linker, types::ComponentItem};
+
+use super::{
+    component::{VERSION, componentize, one_line},
+    engine::PluginEngine,
+    error::LoadError,
+    imports,
+};
+
+/// What the host makes of an imported function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provision {
+    /// A service of the host's own package.
+    Service,
+    /// A function that standard libraries call unasked; the answer gives nothing away.
+    Harmless,
+    /// It can be linked, and ends the plugin if it is called.
+    Refused,
+}
+
+/// An imported interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its name with its version, such as `wasi:cli/environment@0.2.3`.
+    pub interface: String,
+    /// Its functions, and what the host makes of each.
+    pub functions: Vec<(String, Provision)>,
+}
+
+/// What a component exports and imports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Whether the file is a core module with the metadata of a component.
+    pub module: bool,
+    /// Exported interfaces with their versions.
+    pub exports: Vec<String>,
+    /// Imported interfaces.
+    pub imports: Vec<Import>,
+}
+
+impl Survey {
+    /// Looks at a file's content; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is no component, or none that can be compiled.
+    pub fn of(engine: &PluginEngine, path: &Path, content: &[u8]) -> Result<Self, LoadError> {
+        let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
+        let bytes = componentize(path, content)?;
+        let component = Component::from_binary(engine.wasmtime(), &bytes)
+            .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&format!("{error:#}")) })?;
+        let of_type = component.component_type();
+        let exports = of_type.exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+        let mut found = Vec::new();
+        for (name, item) in of_type.imports(engine.wasmtime()) {
+            let functions = match item.ty {
+                ComponentItem::ComponentInstance(instance) => instance
+                    .exports(engine.wasmtime())
+                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                    .map(|(function, _)| (function.to_string(), provision(engine, name, function)))
+                    .collect(),
+                ComponentItem::ComponentFunc(_) => vec![(name.to_string(), Provision::Refused)],
+                _ => Vec::new(),
+            };
+            found.push(Import { interface: name.to_string(), functions });
+        }
+        Ok(Survey { module, exports, imports: found })
+    }
+
+    /// The versions of the host's package that exports and imports name, each once.
+    #[must_use]
+    pub fn versions(&self) -> Vec<String> {
+        let names = self.exports.iter().chain(self.imports.iter().map(|import| &import.interface));
+        let mut versions: Vec<String> = names
+            .filter_map(|name| name.strip_prefix("flowgate:conntrack/"))
+            .filter_map(|name| name.split_once('@').map(|(_, version)| version.to_string()))
+            .collect();
+        versions.sort();
+        versions.dedup();
+        versions
+    }
+
+    /// The version of the package that this host offers.
+    #[must_use]
+    pub fn offered() -> &'static str {
+        VERSION
+    }
+}
+
+/// What the host makes of a function. Asked of the definitions themselves: a linker takes a name only once, so that a second
+/// definition fails exactly if there was a first.
+fn provision(engine: &PluginEngine, import: &str, function: &str) -> Provision {
+    let interface = import.split('@').next().unwrap_or(import);
+    if interface.starts_with("flowgate:conntrack/") {
+        return Provision::Service;
+    }
+    let mut linker = Linker::new(engine.wasmtime());
+    let mut define = || imports::harmless(&mut linker, import, interface, function).is_ok();
+    if define() && !define() { Provision::Harmless } else { Provision::Refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_makes_of_imports_is_known_beforehand() {
+        let engine = PluginEngine::new(None).unwrap();
+        for (interface, function, expected) in [
+            ("wasi:cli/environment@0.2.3", "get-environment", Provision::Harmless),
+            ("wasi:random/insecure-seed@0.2.0", "insecure-seed", Provision::Harmless),
+            ("wasi:cli/environment@0.2.3", "initial-cwd", Provision::Refused),
+            ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", Provision::Refused),
+            ("flowgate:conntrack/log@0.1.0", "write", Provision::Service),
+        ] {
+            assert_eq!(provision(&engine, interface, function), expected, "{interface} {function}");
+        }
+    }
+}

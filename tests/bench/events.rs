@@ -1,0 +1,108 @@
+//! Events: how many each program shows of those that a writer causes at full speed, and what one costs.
+
+use flowgate_test_support::{Namespace, Program};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    io::Read,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+/// To reach: CPU per event shown, as a share of that of `conntrack`.
+const CPU: f64 = 0.7;
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    shown: u64,
+    /// CPU in microseconds.
+    cpu: f64,
+}
+
+/// CPU time of all threads of a program so far, in microseconds.
+fn cpu(child: &Child) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+    let nanoseconds = tasks.filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e3
+}
+
+/// Waits until a program does nothing any more.
+fn idle(child: &Child) {
+    let mut before = -1.0;
+    loop {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = cpu(child);
+        if now - before < 100.0 {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// One program listens while flows are made and flushed.
+fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
+    let mut child = Program::new(program)
+        .command(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+    idle(&child);
+    let before = cpu(&child);
+    Program::new(ours).must_with(&["-R", "-"], flows);
+    Program::new("conntrack").must(&["-F"]);
+    idle(&child);
+    let cpu = cpu(&child) - before;
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it takes signals");
+    let mut errors = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut errors).expect("it is text");
+    child.wait().expect("its end");
+    let shown = errors
+        .lines()
+        .find_map(|line| line.split_once("): ")?.1.strip_suffix(" flow events have been shown.")?.parse().ok());
+    Run { shown: shown.unwrap_or(0), cpu }
+}
+
+/// Measures and prints.
+pub fn run(ours: &str, count: u32, rounds: u32) {
+    let flows = flowgate_test_support::entries::busy(count).join("\n").into_bytes();
+    let cases: [(&str, &[&str]); 5] = [
+        ("conntrack", &["-E"]),
+        ("conntrack", &["-E", "-b", "8388608"]),
+        (ours, &["-E"]),
+        (ours, &["-E", "-o", "json"]),
+        (ours, &["-E", "--resync"]),
+    ];
+    let caused = f64::from(count) * 2.0;
+    println!("\n{caused} events, made and flushed at full speed while one program listens\n");
+    println!("{:34} {:>8} {:>8} {:>14} {:>6}", "", "shown", "share", "us CPU a piece", "ratio");
+    let mut theirs = None;
+    for (program, words) in cases {
+        let mut runs: Vec<Run> =
+            (0..rounds).map(|_| Namespace::run(|_| listen(program, words, ours, &flows))).collect();
+        runs.sort_by_key(|run| run.shown);
+        let run = runs.get(runs.len() / 2).copied().unwrap_or_default();
+        let each = run.cpu / (run.shown.max(1) as f64);
+        let ratio = each / *theirs.get_or_insert(each);
+        let name = if program == "conntrack" { program } else { "flowgate" };
+        let share = run.shown as f64 / caused * 100.0;
+        let goal = match name {
+            "conntrack" => "",
+            _ if ratio <= CPU && run.shown as f64 >= caused => "reached",
+            _ => "MISSED",
+        };
+        println!(
+            "{:34} {:8} {share:7.2}% {each:14.2} {ratio:6.2} {goal}",
+            format!("{name} {}", words.join(" ")),
+            run.shown
+        );
+    }
+    println!("To reach: all of them shown, at {CPU} of conntrack's CPU for each.");
+}
