@@ -404,7 +404,16 @@ fn mistakes_in_files_are_located() {
             assert_ne!(outcome.status, 0);
             assert!(outcome.errors().ends_with(last), "{file}\n{}", outcome.errors());
         }
-        assert_eq!(Program::new("conntrack").must(&["-C"]), "2\n", "nothing after the line that failed was done");
+        assert_eq!(Program::new("conntrack").must(&["-C"]), "3\n", "the line that was refused lost only itself");
+    });
+    // As `conntrack`, nothing after the line that failed is done.
+    Namespace::run(|_| {
+        let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
+        let file = [create(1), create(2), create(2), create(3)].concat();
+        let outcome = both.ours.run_with(&["-R", "-"], file.as_bytes());
+        assert_eq!(outcome.status, 1);
+        assert!(!outcome.errors().contains("line "), "{}", outcome.errors());
+        assert_eq!(Program::new("conntrack").must(&["-C"]), "2\n");
     });
 }
 

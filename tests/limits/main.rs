@@ -373,6 +373,48 @@ fn an_innocent_stage_loses_no_flow() {
     });
 }
 
+/// The most memory that a process had while it ran, in bytes, as far as could be seen.
+fn peak(child: &mut std::process::Child) -> u64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        most = most.max(kibibytes.unwrap_or(0) << 10);
+        if child.try_wait().unwrap().is_some() {
+            return most;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn the_hosts_memory_stays_within_the_caps() {
+    // What a plugin may have, what it may return (twice: as it is read, and as it is used), and the host itself.
+    const MOST: u64 = (64 + 2 * 32 + 64) << 20;
+    let hostile = plugins::built("hostile");
+    Namespace::run(|namespace| {
+        let flows: Vec<String> = (0..40).map(|host| format!("-I -t 600 -p 50 -s 10.0.0.{host} -d 10.1.0.1")).collect();
+        entries::load(namespace, &flows);
+        let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+        for what in ["memory", "output", "amplify", "action-flood", "log-flood", "strange-table"] {
+            let plugin = format!("{},do={what}", hostile.display());
+            let words = ["-L", "--batch", "1", "--plugin", &plugin, "--on-error", "skip"];
+            let mut child = flowgate
+                .command(&words)
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            let peak = peak(&mut child);
+            assert!(peak > 0 && peak < MOST, "{what}: {peak} bytes");
+            assert!(child.wait().unwrap().success(), "{what}");
+        }
+    });
+}
+
 #[test]
 fn a_flood_of_log_lines_is_cut_off_counted_and_cleaned() {
     let hostile = plugins::built("hostile");
