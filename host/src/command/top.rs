@@ -138,7 +138,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         board,
         title: crate::text::clean(&title),
         wishes,
-        delete: Box::new(|flow| delete(flow, &settings).map_err(|error| error.to_string())),
+        delete: Box::new(|flow: &Flow| delete(flow, &settings).map_err(|error| error.to_string())),
         stop,
     };
     show(screen, pipeline, source, &row)
