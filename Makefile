@@ -66,7 +66,7 @@ test: setup fmt-check lint doc build examples ## everything that is checked
 	"$(FLOWGATE)" plugin test $(EXAMPLE_SUITES)
 
 bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then plugins, the crossing, the decoding
-	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(CARGO) bench --workspace --bench compare
+	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
 	$(CARGO) bench --workspace --bench boundary --bench decode
 

@@ -129,11 +129,12 @@ fn cases() -> Vec<Case> {
     let [pass] = stages;
     let example = |name: &str| target_directory().join("examples").join(name).display().to_string();
     let with = |plugins: &[String]| plugins.iter().flat_map(|plugin| ["--plugin".to_owned(), plugin.clone()]).collect();
-    // Three that look at every flow and keep all of these.
+    // Three that look at every flow, and keep all of them.
+    let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fixtures/networks.txt");
     let three = [
-        example("idle-tcp.wasm"),
-        format!("{},backend=203.0.113.9:53", example("stale-udp.wasm")),
+        pass.clone(),
         format!("{},all=true", example("port-scan.wasm")),
+        format!("{},table=@{}", example("net-labels.wasm"), networks.display()),
     ];
     cases.insert(6, Case { more: with(&[pass]), ..Case::new("-L, a stage that passes all", &["-L"], 0.65) });
     if three.iter().all(|plugin| Path::new(plugin.split(',').next().unwrap_or_default()).exists()) {

@@ -79,16 +79,13 @@ fn a_dump_is_shown_again() {
     Namespace::run(|namespace| {
         let _traffic = table(namespace);
         let file = namespace.directory().join("dump.pcap");
-        // The build directory may be closed to others.
-        let copy = namespace.directory().join("flowgate");
-        std::fs::copy(&flowgate().path, &copy).expect("a copy of the program");
+        let nobody = flowgate().copied_to(namespace.directory()).user(NOBODY);
         for line in LISTS {
             let live = run(&flowgate(), &file, &format!("record --show FILE -- {line}"));
             assert_eq!(live.status, 0, "{line}: {}", live.errors());
             assert!(live.errors().contains(" messages have been recorded, "), "{line}: {}", live.errors());
             same(line, &live, &run(&flowgate(), &file, &format!("replay FILE -- {line}")));
             // Its own command, as another user, without any socket.
-            let nobody = Program::new(copy.clone()).user(NOBODY);
             let words: Vec<&str> = line.split_whitespace().collect();
             let options = words.iter().skip_while(|word| **word != "-o").copied().collect::<Vec<_>>().join(" ");
             if words.len() == 1 || words.get(1) == Some(&"-o") {

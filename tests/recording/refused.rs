@@ -85,9 +85,7 @@ fn a_reader_that_leaves() {
 #[test]
 fn without_privileges_nothing_is_recorded() {
     Namespace::run(|namespace| {
-        let copy = namespace.directory().join("flowgate");
-        std::fs::copy(&flowgate().path, &copy).expect("a copy of the program");
-        let program = flowgate_test_support::Program::new(copy).user(65534);
+        let program = flowgate().copied_to(namespace.directory()).user(65534);
         let file = namespace.directory().join("none.pcap");
         for line in ["record FILE", "record FILE -- -E expect"] {
             let outcome = run(&program, &file, line);

@@ -213,7 +213,8 @@ fn recordings_stand_in_for_the_kernel() {
         entries::load(namespace, &entries::every_protocol());
         let trace = namespace.directory().join("trace.pcap").display().to_string();
         flowgate().must(&["record", &trace, "--", "-L"]);
-        let listed = flowgate().must(&["-L", "-p", "udp", "-o", "save"]);
+        // Of the recording too: a live listing could be of another second, with other timeouts.
+        let listed = flowgate().must(&["replay", &trace, "--", "-L", "-p", "udp", "-o", "save"]);
         conntrack().must(&["-F"]);
         let source = "[source]\nkind = 'recording'\nfile = 'trace.pcap'\nselect = '-p udp'\n";
         assert_eq!(must(namespace, &format!("{source}[format]\nkind = 'save'\n")), listed);

@@ -24,8 +24,8 @@ use crate::{
     wasm::{
         Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, PluginError, Services,
         services::{
-            NEEDED,
             log::Log,
+            needs,
             state::{CAPACITY, State},
         },
     },
@@ -373,9 +373,7 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
         time: grants.time,
     };
     for wanted in &component.services {
-        if let (false, Some((_, grant))) =
-            (services.granted(wanted), NEEDED.iter().find(|(interface, _)| interface == wanted))
-        {
+        if let Some(grant) = needs(wanted).filter(|grant| !grants.covers(grant)) {
             return Err(CommandError::PluginService { plugin: plugin(), service: wanted.clone(), grant });
         }
     }

@@ -73,10 +73,11 @@ impl Job<'_> {
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
         let Job { row, settings, assembly, stop, sink, board, counters, source, loading, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
+        let guarded = parts.guarded;
         let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
         pipeline.counters = counters.clone();
         if source.is_some() {
-            if settings.plugins.iter().any(|plugin| plugin.grants.acts()) && !settings.dry_run {
+            if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
             }
             pipeline.executor = pipeline.executor.detached();

@@ -19,7 +19,7 @@ use crate::{
     model::{Description, Setup, UtcOffset},
     pipeline::sink::Sink,
     text::clean,
-    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey, services::NEEDED},
+    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey, services},
 };
 
 /// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
@@ -169,7 +169,7 @@ fn interfaces(survey: &Survey) -> Vec<&str> {
 /// The grant that a service of the host needs; none for one that needs none.
 fn grant(interface: &str) -> Option<&'static str> {
     let name = interface.strip_prefix("flowgate:conntrack/")?.split('@').next()?;
-    NEEDED.iter().find(|(service, _)| *service == name).map(|(_, grant)| *grant)
+    services::needs(name)
 }
 
 fn provided(provision: Provision) -> &'static str {

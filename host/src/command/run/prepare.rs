@@ -27,7 +27,7 @@ use crate::{
         stage::Stage,
     },
     text::clean,
-    wasm::{LoadError, PluginComponent, services::NEEDED},
+    wasm::{LoadError, PluginComponent, services},
 };
 
 /// Why a stage that may act does not go with a recording.
@@ -355,9 +355,8 @@ impl Preparation<'_> {
         let mut wrong = false;
         let mut wanted: Vec<String> = Vec::new();
         for service in &component.services {
-            let needed = NEEDED.iter().find(|(interface, _)| interface == service).map(|(_, grant)| *grant);
-            match needed {
-                Some(grant) if !covers(grants, grant) => {
+            match services::needs(service) {
+                Some(grant) if !grants.covers(grant) => {
                     let what = format!(
                         "plugin {name} cannot start without the grant `{grant}`: it uses the service {service}; to allow it: grants = [\"{grant}\"]"
                     );
@@ -374,7 +373,7 @@ impl Preparation<'_> {
         // Everybody may annotate.
         wanted.extend(description.grants.iter().filter(|grant| *grant != "annotate").cloned());
         let mut missing: Vec<String> =
-            wanted.iter().filter(|grant| !covers(grants, grant)).map(|grant| clean(grant)).collect();
+            wanted.iter().filter(|grant| !grants.covers(grant)).map(|grant| clean(grant)).collect();
         missing.dedup();
         if !missing.is_empty() {
             let list: Vec<String> = missing.iter().map(|grant| format!("\"{grant}\"")).collect();
@@ -431,21 +430,6 @@ fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValu
     given.iter().cloned().chain(defaults).collect()
 }
 
-/// Whether a grant that a plugin names is among those that it has. One that does not exist never is.
-fn covers(grants: &Grants, wanted: &str) -> bool {
-    let Ok(wanted) = wanted.parse::<Grants>() else { return false };
-    let implies = |wanted: bool, granted: bool| !wanted || granted;
-    let (want, have) = (&wanted.update, &grants.update);
-    implies(wanted.delete, grants.delete)
-        && implies(wanted.create, grants.create)
-        && implies(wanted.log, grants.log)
-        && implies(wanted.time, grants.time)
-        && implies(wanted.tick, grants.tick)
-        && implies(wanted.look_back, grants.look_back)
-        && implies(wanted.state.is_some(), grants.state.is_some())
-        && want.fields & !have.fields == 0
-}
-
 /// What the classic command is told, for those who want to see it.
 pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
     let plan = DumpFilter::plan(&settings.selection).lines;
@@ -472,10 +456,10 @@ mod tests {
     fn grants_cover_what_they_include() {
         let grants: Grants = "delete,update.mark=0xff,log".parse().unwrap();
         for wanted in ["delete", "update.mark", "log"] {
-            assert!(covers(&grants, wanted), "{wanted}");
+            assert!(grants.covers(wanted), "{wanted}");
         }
         for wanted in ["create", "update", "update.timeout", "tick", "state", "nonsense"] {
-            assert!(!covers(&grants, wanted), "{wanted}");
+            assert!(!grants.covers(wanted), "{wanted}");
         }
     }
 }

@@ -90,6 +90,21 @@ impl Grants {
     /// Every action: for the stock stages of a command that the user typed.
     pub const ALL: Self = Self { delete: true, create: true, update: Updates::ALL, ..Self::NONE };
 
+    /// Whether a grant that a plugin names is among these. One that does not exist never is.
+    #[must_use]
+    pub fn covers(&self, wanted: &str) -> bool {
+        let Ok(wanted) = wanted.parse::<Grants>() else { return false };
+        let implies = |wanted: bool, granted: bool| !wanted || granted;
+        implies(wanted.delete, self.delete)
+            && implies(wanted.create, self.create)
+            && implies(wanted.log, self.log)
+            && implies(wanted.time, self.time)
+            && implies(wanted.tick, self.tick)
+            && implies(wanted.look_back, self.look_back)
+            && implies(wanted.state.is_some(), self.state.is_some())
+            && wanted.update.fields & !self.update.fields == 0
+    }
+
     /// Whether the plugin may do anything to the kernel's table.
     #[must_use]
     pub fn acts(&self) -> bool {

@@ -122,7 +122,6 @@ impl Stage {
     pub fn called(mut self, can: Capabilities, interval: u32) -> Self {
         self.learns = can.action_results;
         self.looks_back = can.flow_look_back && self.grants.look_back;
-        self.fresh = false;
         self.rhythm = (can.flow_tick && self.grants.tick && interval > 0).then(|| Rhythm::of(interval));
         self
     }
@@ -255,8 +254,8 @@ impl Stage {
         change(&mut stats);
         stats.health = self.supervisor.health();
         (stats.log_lines, stats.log_dropped) = self.services.log.counts();
-        if let Some(state) = &self.services.state {
-            stats.state_bytes = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).held() as u64;
+        if let Some(state) = self.services.state() {
+            stats.state_bytes = state.held() as u64;
         }
     }
 
@@ -344,8 +343,7 @@ impl Stage {
 
     /// Writes what the plugin keeps to its file, if it is time or the `end`.
     pub fn save_state(&mut self, end: bool, tell: fn(&str)) {
-        let Some(state) = &self.services.state else { return };
-        let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(mut state) = self.services.state() else { return };
         if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
             tell(&format!("WARNING: plugin {}: {error}", self.supervisor.name()));
         }

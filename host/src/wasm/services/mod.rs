@@ -7,7 +7,7 @@
 pub mod log;
 pub mod state;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -21,9 +21,15 @@ use crate::{
 /// How coarse the plugins' clock is, in nanoseconds.
 const COARSE: u64 = 10_000_000;
 
-/// The interfaces that a plugin may import, and the grants that they need; without these a plugin that imports them does
-/// not start.
-pub const NEEDED: [(&str, &str); 2] = [("key-value", "state"), ("clock", "time")];
+/// The grant without which a plugin that imports this interface of the package does not start; none if it may go without.
+#[must_use]
+pub fn needs(interface: &str) -> Option<&'static str> {
+    match interface {
+        "key-value" => Some("state"),
+        "clock" => Some("time"),
+        _ => None,
+    }
+}
 
 /// What one plugin was granted. Cheap to clone: the instances of a plugin, one after the other, share it.
 #[derive(Clone, Debug, Default)]
@@ -37,14 +43,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Whether an interface that a plugin imports is granted. Unknown ones are: others decide about them.
+    /// What the plugin keeps, to be read or changed. Whoever panicked while he held it left nothing half done.
     #[must_use]
-    pub fn granted(&self, interface: &str) -> bool {
-        match interface {
-            "key-value" => self.state.is_some(),
-            "clock" => self.time,
-            _ => true,
-        }
+    pub fn state(&self) -> Option<MutexGuard<'_, State>> {
+        self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -68,29 +70,20 @@ impl clock::Host for HostState {
     }
 }
 
-impl HostState {
-    fn with_state<R>(&self, none: R, call: impl FnOnce(&mut State) -> R) -> R {
-        match &self.services.state {
-            Some(state) => call(&mut state.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => none,
-        }
-    }
-}
-
 impl key_value::Host for HostState {
     fn get(&mut self, key: Vec<u8>) -> Option<Vec<u8>> {
-        self.with_state(None, |state| state.get(&key).map(<[u8]>::to_vec))
+        self.services.state().and_then(|state| state.get(&key).map(<[u8]>::to_vec))
     }
 
     fn set(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), u8> {
-        self.with_state(Err(state::FULL), |state| state.set(key, value))
+        self.services.state().map_or(Err(state::FULL), |mut state| state.set(key, value))
     }
 
     fn remove(&mut self, key: Vec<u8>) -> bool {
-        self.with_state(false, |state| state.remove(&key))
+        self.services.state().is_some_and(|mut state| state.remove(&key))
     }
 
     fn keys(&mut self, prefix: Vec<u8>, after: Vec<u8>, limit: u32) -> Vec<Vec<u8>> {
-        self.with_state(Vec::new(), |state| state.keys(&prefix, &after, limit as usize))
+        self.services.state().map_or_else(Vec::new, |state| state.keys(&prefix, &after, limit as usize))
     }
 }
