@@ -147,7 +147,15 @@ fn events_are_counted_and_promtool_is_content() {
         assert_eq!(value(&text, "flowgate_events_total{kind=\"new\"}"), 3.0);
         assert_eq!(value(&text, "flowgate_events_total{kind=\"update\"}"), 1.0);
         assert_eq!(value(&text, "flowgate_events_total{kind=\"other\"}"), 0.0);
-        for metric in ["gaps", "lost_events", "resyncs", "malformed_messages", "receive_dropped_datagrams", "entries", "rows_shown"] {
+        for metric in [
+            "gaps",
+            "lost_events",
+            "resyncs",
+            "malformed_messages",
+            "receive_dropped_datagrams",
+            "entries",
+            "rows_shown",
+        ] {
             assert_eq!(value(&text, &format!("flowgate_{metric}_total")), 0.0, "{metric}");
         }
         assert!(value(&text, "flowgate_datagrams_total") >= 5.0);

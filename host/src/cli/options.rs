@@ -87,6 +87,12 @@ pub enum Key {
     Resync,
     /// `--metrics`
     Metrics,
+    /// `--netns`
+    Netns,
+    /// `--all-netns`
+    AllNetns,
+    /// `--explain`
+    Explain,
 }
 
 /// A set of options.
@@ -264,7 +270,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 40] = [
+pub const OPTIONS: [OptionSpec; 43] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -345,6 +351,12 @@ pub const OPTIONS: [OptionSpec; 40] = [
         "after events were lost, compare with the table and make up for them; such events are marked [SYNTHETIC]"),
     option!(Metrics, None, ["metrics"], Required, "addr", "......o.....o.", Flowgate,
         "serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH"),
+    option!(Netns, None, ["netns"], Required, "name|pid|path", "oooooooooooooo", Flowgate,
+        "work in this network namespace; with -R it stands behind the file, and holds for all lines"),
+    option!(AllNetns, None, ["all-netns"], None, "", "......o.......", Flowgate,
+        "show the events of all network namespaces that have an id here (ip netns set NAME auto gives them one)"),
+    option!(Explain, None, ["explain"], None, "", "ooooooo.oooooo", Flowgate,
+        "print what would be asked of the kernel and of components, and do nothing; with -o json as one JSON object"),
 ];
 
 #[cfg(test)]

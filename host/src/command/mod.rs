@@ -8,7 +8,9 @@
 
 mod assemble;
 mod completions;
+mod doctor;
 mod entries;
+mod explain;
 mod listener;
 mod load;
 mod man;
@@ -38,7 +40,7 @@ use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
     metrics::{self, Address, Server},
     model::{Expectations, Flows},
-    netlink::Stop,
+    netlink::{Namespace, Stop},
     pipeline::{
         counters::Counters,
         sink::{Sink, Stdout},
@@ -68,7 +70,7 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
     };
     let mut stdout = Stdout::new();
     let counters = Counters::default();
-    let mut context = Context { program, stop, board, counters, sink: &mut stdout, assembly: None };
+    let mut context = Context { program, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -81,6 +83,9 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
         Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
         Err(error) => {
             report::banner(&error.to_string());
+            if error.is_refusal() && cli::has_own_options(program) {
+                report::line("`flowgate doctor` tells what is missing.");
+            }
             if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
                 report::line(&format!("in {place}"));
             }
@@ -112,6 +117,8 @@ struct Context<'a> {
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
+    /// The network namespace that was asked for last, and how.
+    namespace: Option<(OsString, Namespace)>,
 }
 
 impl Context<'_> {
@@ -127,12 +134,15 @@ impl Context<'_> {
         }
         let row = table::row(settings.command, settings.table)
             .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
+        if settings.explain {
+            return self.explain(row, settings, None, loading);
+        }
         if row.source == Source::Flush {
-            return tables::flush(row, settings);
+            return tables::flush(row, settings, self.namespace(settings)?.as_ref());
         }
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
-            let assembly = self.assembly(settings)?;
-            return tables::counts(row, settings, &assembly, self.sink);
+            let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
+            return tables::counts(row, settings, &assembly, namespace.as_ref(), self.sink);
         }
         self.entries(row, settings, None, loading)
     }
@@ -155,14 +165,29 @@ impl Context<'_> {
         source: Option<&mut (dyn DatagramSource + 'static)>,
         loading: bool,
     ) -> Result<Exit, CommandError> {
-        let assembly = self.assembly(settings)?;
+        let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
+        let own = cli::has_own_options(self.program);
+        let namespace = namespace.as_ref();
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let counters = &self.counters;
         // Until the command ends.
         let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job { row, settings, assembly: &assembly, stop, sink, board, counters, source, loading, done };
+        let job = Job {
+            row,
+            settings,
+            namespace,
+            assembly: &assembly,
+            stop,
+            sink,
+            board,
+            counters,
+            source,
+            loading,
+            own,
+            done,
+        };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -178,6 +203,10 @@ impl Context<'_> {
     fn subcommand(&mut self, subcommand: &Subcommand) -> Result<Exit, CommandError> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
+            Subcommand::Doctor { netns, json, output } => {
+                let json = *json || *output == cli::Report::Json;
+                doctor::run(netns.as_deref(), json, self.sink)
+            }
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, (self.board, &self.counters), self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
@@ -198,6 +227,19 @@ impl Context<'_> {
             }
             Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }
+    }
+
+    /// The network namespace that a command is to work in; none for that of the process.
+    fn namespace(&mut self, settings: &Settings) -> Result<Option<Namespace>, CommandError> {
+        let Some(word) = &settings.netns else { return Ok(None) };
+        if let Some((known, namespace)) = &self.namespace
+            && known == word
+        {
+            return Ok(Some(namespace.clone()));
+        }
+        let namespace = Namespace::find(word)?;
+        self.namespace = Some((word.clone(), namespace.clone()));
+        Ok(Some(namespace))
     }
 
     /// The plugins' engine; one for all commands that agree in what plugins are told.

@@ -55,11 +55,16 @@ pub(super) fn run(
         return Err(CommandError::ResyncInRecording);
     }
     let (row, subject) = recordable(&settings)?;
-    let (stop, counters) = (context.stop, &context.counters);
+    if settings.explain {
+        return context.explain(row, &settings, None, false);
+    }
+    let stop = context.stop;
+    let namespace = context.namespace(&settings)?;
+    let (namespace, counters) = (namespace.as_ref(), &context.counters);
     // The socket first: where the kernel refuses, an older file stays as it is.
     let source = match settings.table {
-        Table::Expect => sources::open::<Expectations>(row, &settings, stop, counters, true)?,
-        _ => sources::open::<Flows>(row, &settings, stop, counters, true)?,
+        Table::Expect => sources::open::<Expectations>(row, &settings, namespace, stop, counters, true)?,
+        _ => sources::open::<Flows>(row, &settings, namespace, stop, counters, true)?,
     };
     let output = output(file, show)?;
     let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cli::{Command, Settings, Table},
     model::Flows,
-    netlink::{Stop, Table as KernelTable, decode::FlowDecoder},
+    netlink::{Namespace, Stop, Table as KernelTable, decode::FlowDecoder},
     pipeline::{
         Pipeline, RunError, Tally,
         executor::Shows,
@@ -74,13 +74,14 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         // Before the plugins start: their lines must not be written over the screen.
         report::start_log_into(|| messages::Lines, false);
     }
-    let assembly = context.assembly(&settings)?;
+    let (assembly, namespace) = (context.assembly(&settings)?, context.namespace(&settings)?);
+    let namespace = namespace.as_ref();
     let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
     let mut model = Model::new(origin, wanted.sort);
     model.set_filter(Filter::new(wanted.filter));
     let model = Shared::new(model);
     let board = context.board;
-    let mut pipeline = pipeline(&row, &settings, &assembly, &mut *context.sink, board)?;
+    let mut pipeline = pipeline(&row, &settings, namespace, &assembly, &mut *context.sink, board)?;
     pipeline.decoder = FlowDecoder::new(stage::needed(&pipeline.stages, row::READS));
     pipeline.consumer = Some(Box::new(model.clone()));
     pipeline.counters = context.counters.clone();
@@ -99,7 +100,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     let wishes = Arc::new(Wishes::default());
     let stop = context.stop;
     let title;
-    let open = || sources::table::<Flows>(KernelTable::Flows, &settings, stop);
+    let open = || sources::table::<Flows>(KernelTable::Flows, &settings, namespace, stop);
     let mut kernel;
     let mut player;
     let source: &mut dyn DatagramSource = match recording {
@@ -110,7 +111,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         }
         None => {
             title = String::new();
-            let source = Kernel::new(Box::new(open), wanted.interval, &wishes, stop);
+            let source = Kernel::new(Box::new(open), wanted.interval, &wishes, stop).within(namespace);
             kernel = if wanted.once.is_some() {
                 source.times(2)
             } else {
@@ -138,7 +139,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         board,
         title: crate::text::clean(&title),
         wishes,
-        delete: Box::new(|flow: &Flow| delete(flow, &settings).map_err(|error| error.to_string())),
+        delete: Box::new(|flow: &Flow| delete(flow, &settings, namespace).map_err(|error| error.to_string())),
         stop,
     };
     show(screen, pipeline, source, &row)
@@ -148,12 +149,13 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
 fn pipeline<'a>(
     row: &Row,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     assembly: &Assembly,
     sink: &'a mut dyn Sink,
     board: &Board,
 ) -> Result<Pipeline<'a, Flows>, CommandError> {
     let parts = entries::parts::<Flows>(row, settings, assembly, board)?;
-    entries::join(parts, settings, assembly, sink)
+    entries::join(parts, settings, namespace, assembly, sink)
 }
 
 /// Runs screen and pipeline beside each other, until the user or a failure ends it.
@@ -225,6 +227,11 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
     for (given, option, why) in [
         (settings.zero, "-z", "it sets the kernel's counters to zero, and top compares them from dump to dump"),
         (settings.dry_run, "--dry-run", "there is no place to print what would be done"),
+        (
+            settings.explain,
+            "--explain",
+            "`flowgate -L --explain` tells what would be asked of the kernel and of plugins",
+        ),
         (!settings.output.is_empty(), "-o", "the screen has a format of its own; `top --once -o json` prints JSON"),
     ] {
         if given {
@@ -257,7 +264,7 @@ fn play(
 }
 
 /// Deletes one flow, as -D does: through the stock stage and the executor. Whether it was still there.
-fn delete(flow: &Flow, settings: &Settings) -> Result<bool, CommandError> {
+fn delete(flow: &Flow, settings: &Settings, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
     let row = Row {
         command: Command::Delete,
         table: Table::Conntrack,
@@ -271,7 +278,7 @@ fn delete(flow: &Flow, settings: &Settings) -> Result<bool, CommandError> {
     let settings = Settings { command: Command::Delete, plugins: Vec::new(), ..settings.clone() };
     let assembly = Assembly::new(Vec::new(), false, false)?;
     let mut nowhere: Vec<u8> = Vec::new();
-    let mut pipeline = pipeline(&row, &settings, &assembly, &mut nowhere, &Board::default())?;
+    let mut pipeline = pipeline(&row, &settings, namespace, &assembly, &mut nowhere, &Board::default())?;
     pipeline.on_warning = messages::add;
     pipeline.executor = pipeline.executor.telling(messages::add);
     let result = pipeline.feed(flow.table(), &mut Tally::default());

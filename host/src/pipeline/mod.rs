@@ -18,6 +18,7 @@ pub mod counters;
 pub mod executor;
 pub mod format;
 pub mod grants;
+pub mod namespaces;
 pub mod programs;
 mod queue;
 pub mod resync;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    netlink::{Options, Socket, SocketError, Stop, Woken, group},
+    netlink::{Namespace, Options, Socket, SocketError, Stop, Woken, group},
     pipeline::{
         counters::Counters,
         source::{Datagram, Source, SourceError},
@@ -49,6 +49,8 @@ pub struct Kernel<'a> {
     stop: Stop,
     /// Dumps that remain; none for no end.
     remaining: Option<u32>,
+    /// Where its sockets are, if not in the network namespace of the process.
+    namespace: Option<Namespace>,
 }
 
 impl<'a> Kernel<'a> {
@@ -66,7 +68,14 @@ impl<'a> Kernel<'a> {
             wishes: wishes.clone(),
             stop: stop.clone(),
             remaining: None,
+            namespace: None,
         }
+    }
+
+    /// Receives events of this network namespace.
+    #[must_use]
+    pub fn within(self, namespace: Option<&Namespace>) -> Self {
+        Self { namespace: namespace.cloned(), ..self }
     }
 
     /// Ends after so many dumps.
@@ -80,7 +89,8 @@ impl<'a> Kernel<'a> {
     /// # Errors
     /// The socket cannot be had; EPERM without CAP_NET_ADMIN.
     pub fn with_events(self, counters: &Counters) -> Result<Self, SocketError> {
-        let options = Options { groups: group::FLOWS, receive_buffer: Some(BUFFER), ..Options::default() };
+        let options =
+            Options { groups: group::FLOWS, receive_buffer: Some(BUFFER), ..Options::within(self.namespace.as_ref()) };
         let socket = Arc::new(Socket::open(&options)?);
         counters.watch(&socket);
         Ok(Self { events: Some(socket), ..self })
@@ -167,5 +177,9 @@ impl Source for Kernel<'_> {
 
     fn live(&self) -> bool {
         true
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 }
