@@ -62,7 +62,7 @@ impl Listening {
             let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
             table.lines().skip(1).any(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
-                words.get(1) == Some(&"12") && words.get(3).is_some_and(|groups| groups.trim_matches('0') != "")
+                words.get(1) == Some(&"12") && words.get(3).is_some_and(|groups| !groups.trim_matches('0').is_empty())
             })
         });
         Self { child, stderr, lines, address }

@@ -1,10 +1,7 @@
 //! The screen: what it shows, what the keys do, what is deleted, and how the terminal is given back.
 
-use crate::{conntrack, flowgate, ports, terminal::Terminal, three_flows};
-use flowgate_test_support::{
-    Namespace,
-    traffic::{SERVERS, socket},
-};
+use crate::{conntrack, exactly, flowgate, ports, terminal::Terminal, three_flows};
+use flowgate_test_support::Namespace;
 use nix::sys::signal::Signal;
 
 /// The command with these words.
@@ -43,7 +40,7 @@ fn flows_are_shown_sorted_and_filtered() {
         terminal.press(&["q"]);
         terminal.until("the help is gone", |picture| !picture.contains("any key goes back"));
         // The rate of traffic while it flows, and a flow that begins.
-        traffic.udp_exactly(&socket(SERVERS[0], 7009), &socket(SERVERS[0], 7010), 3);
+        exactly(&mut traffic, 7009, 3);
         terminal.until("a new flow is shown", |picture| shown(picture).contains(&7009));
         terminal.press(&["q"]);
         terminal.is_given_back(0);
@@ -58,7 +55,7 @@ fn what_is_paused_stands_still() {
         terminal.until("three flows are shown", |picture| shown(picture) == [7001, 7003, 7005]);
         terminal.press(&["Space"]);
         terminal.shows(&["[paused]"]);
-        traffic.udp_exactly(&socket(SERVERS[0], 7007), &socket(SERVERS[0], 7008), 40);
+        exactly(&mut traffic, 7007, 40);
         // Two pictures more, both drawn after the kernel has the flow.
         assert!(conntrack().must(&["-L", "-p", "udp"]).contains("sport=7007 "));
         terminal.press(&["?"]);
