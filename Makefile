@@ -14,8 +14,10 @@ FLOWGATE := $(CARGO_TARGET_DIR)/release/flowgate
 PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 
 # Programs that tests, benchmark and demo run, and the Debian packages they come in.
-PROGRAMS := conntrack nft ip ping socat
-PACKAGES := conntrack nftables iproute2 iputils-ping socat
+PROGRAMS := conntrack nft ip ping socat tmux
+PACKAGES := conntrack nftables iproute2 iputils-ping socat tmux
+# promtool judges the metrics. Its package brings a server that is started at once, so only the program is taken from it.
+PROMTOOL_PACKAGE := prometheus
 # Privileged targets work as root and by way of sudo alike.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # A shell that runs a job in the background has it ignore signals, and so all that is started from there; tests send some.
@@ -38,6 +40,14 @@ setup: ## packages and compiler targets that the others need
 	    $(SUDO) apt-get update -q </dev/null; \
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $(PACKAGES) </dev/null; \
 	fi
+	@command -v promtool >/dev/null || { \
+	    echo "installing promtool"; \
+	    command -v apt-get >/dev/null || { echo "not Debian: please install promtool yourself" >&2; exit 1; }; \
+	    place=$$(mktemp -d); trap 'rm -rf "$$place"' EXIT; cd "$$place"; \
+	    $(SUDO) apt-get update -q </dev/null; \
+	    apt-get download -q $(PROMTOOL_PACKAGE) </dev/null; \
+	    dpkg-deb --fsys-tarfile $(PROMTOOL_PACKAGE)_*.deb | $(SUDO) tar -x -C /usr/local --strip-components=2 ./usr/bin/promtool; \
+	}
 	@rustup target add wasm32-unknown-unknown wasm32-wasip2
 
 # All of the workspace at once, always: another selection of packages means other features of shared dependencies, and with

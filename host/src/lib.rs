@@ -4,17 +4,21 @@
 //! * [`command`]: settings become a pipeline, and its end an exit status.
 //! * [`fixture`]: flows and expectations from text, for tests of plugins.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
+//! * [`metrics`]: what runs, in numbers, for Prometheus.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
 //! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
+//! * [`top`]: flows by rate, on a screen.
 //! * [`wasm`]: the plugins' side.
 
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod fixture;
+pub mod metrics;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;
 pub mod recording;
 pub mod text;
+pub mod top;
 pub mod wasm;

@@ -41,6 +41,8 @@ fn start() -> std::io::Result<ExitCode> {
         } else {
             None
         };
+        // There they are on the screen, and must not be written over it.
+        let on_screen = arguments.first().is_some_and(|word| word == "top");
         let (worker_stop, worker_board) = (stop.clone(), board.clone());
         let mut work =
             tokio::task::spawn_blocking(move || command::run(&program, &arguments, &worker_stop, &worker_board));
@@ -49,7 +51,9 @@ fn start() -> std::io::Result<ExitCode> {
                 done = &mut work => return Ok(end(done.unwrap_or(Exit::Failure))),
                 _ = interrupt.recv() => break libc::SIGINT,
                 _ = terminate.recv() => break libc::SIGTERM,
-                Some(()) = next(&mut tell) => report::text(board.text().as_bytes()),
+                Some(()) = next(&mut tell) => if !on_screen {
+                    report::text(board.text().as_bytes());
+                },
             }
         };
         stop.stop();

@@ -35,6 +35,8 @@ fn commands_about_flows() {
             done("-L unconfirmed");
             done(&format!("-A {FLOW} -m 8"));
             assert!(done("-L -m 8 -o json").text().contains("\"mark\":8"));
+            let frame = run(&format!("top --once --interval 200ms -- -p udp --netns {way}"));
+            assert!(frame.status == 0 && frame.text().starts_with("1 flow;"), "{}{}", frame.text(), frame.errors());
             assert!(done("-D -p udp -o save").text().starts_with("-D "));
             done(&format!("-I {FLOW}"));
             done("-F");

@@ -161,6 +161,8 @@ pub enum CliError {
     Grant(String),
     /// Value of `--on-error`.
     OnErrorValue(Word),
+    /// Value of `--metrics`, and what is wrong with it.
+    Metrics(String),
     /// `--netns` without a value.
     NoNetns,
     /// `--all-netns` with a plugin that may act.
@@ -288,6 +290,7 @@ impl CliError {
             Self::WithoutPlugin(option) => {
                 text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
             }
+            Self::Metrics(problem) => text!("--metrics: ", problem.as_str()),
             Self::NoNetns => {
                 text!("--netns takes the name of a network namespace, the number of a process in it, or a path")
             }

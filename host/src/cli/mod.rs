@@ -265,6 +265,7 @@ impl Parser<'_> {
             batch: request.batch,
             dry_run: given.contains(Key::DryRun),
             stats: given.contains(Key::Stats),
+            metrics: request.metrics.clone(),
             netns: request.netns.clone().map(OsString::from_vec),
             all_netns: given.contains(Key::AllNetns),
             explain: given.contains(Key::Explain),

@@ -85,6 +85,8 @@ pub enum Key {
     Reliable,
     /// `--resync`
     Resync,
+    /// `--metrics`
+    Metrics,
     /// `--netns`
     Netns,
     /// `--all-netns`
@@ -268,7 +270,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 42] = [
+pub const OPTIONS: [OptionSpec; 43] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -347,6 +349,8 @@ pub const OPTIONS: [OptionSpec; 42] = [
         "the kernel keeps entries until their end could be told; a listener that stalls then fills the table"),
     option!(Resync, None, ["resync"], None, "", "......o.......", Flowgate,
         "after events were lost, compare with the table and make up for them; such events are marked [SYNTHETIC]"),
+    option!(Metrics, None, ["metrics"], Required, "addr", "......o.....o.", Flowgate,
+        "serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH"),
     option!(Netns, None, ["netns"], Required, "name|pid|path", "oooooooooooooo", Flowgate,
         "work in this network namespace; with -R it stands behind the file, and holds for all lines"),
     option!(AllNetns, None, ["all-netns"], None, "", "......o.......", Flowgate,

@@ -11,6 +11,7 @@ use super::options::{Key, KeySet, OPTIONS};
 use super::protocols::{Database, Protocol, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
 use super::{plugin, values};
+use crate::metrics::{Address, MetricsError};
 use crate::model;
 
 /// The tables that commands work on, in the order in which abbreviations are looked up.
@@ -143,6 +144,8 @@ pub struct Request {
     pub plugins: Vec<PluginSpec>,
     /// `--batch`
     pub batch: u32,
+    /// `--metrics`
+    pub metrics: Option<Address>,
     /// Words that are no options; the classic program takes no notice of them.
     pub passed_over: Vec<Vec<u8>>,
     /// `--buffer-max`
@@ -188,6 +191,7 @@ impl Default for Request {
             label_map: None,
             plugins: Vec::new(),
             batch: DEFAULT_BATCH,
+            metrics: None,
             passed_over: Vec::new(),
             buffer_max: 0,
             netns: None,
@@ -324,6 +328,11 @@ impl Reader<'_> {
             Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
             Key::Netns => self.request.netns = Some(value.to_vec()),
             Key::Batch => self.request.batch = batch(value)?,
+            Key::Metrics => {
+                let address = String::from_utf8_lossy(value).parse();
+                self.request.metrics =
+                    Some(address.map_err(|error: MetricsError| CliError::Metrics(error.to_string()))?);
+            }
         }
         self.request.given.insert(key);
         Ok(())

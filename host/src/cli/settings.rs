@@ -4,6 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use super::labels::LabelMap;
 use super::subcommand::Subcommand;
+use crate::metrics::Address;
 use crate::model::{Expectations, Flows, OptionValue, Selection};
 use crate::pipeline::{grants::Grants, supervisor::OnError};
 
@@ -201,6 +202,8 @@ pub struct Settings {
     pub dry_run: bool,
     /// At the end it is told what each plugin did.
     pub stats: bool,
+    /// Where metrics are served while the command runs.
+    pub metrics: Option<Address>,
     /// The network namespace to work in: a name, the number of a process, or a path; none for that of the process.
     pub netns: Option<OsString>,
     /// Events come from all network namespaces that the kernel lets through.

@@ -12,7 +12,9 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use super::error::CliError;
 use super::plugin_command::{PluginCommand, Report};
 use super::settings::Invocation;
+use crate::metrics::Address;
 use crate::recording::Speed;
+use crate::top::{Form, Key as SortKey};
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -87,6 +89,47 @@ pub enum Subcommand {
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
+    /// Show flows by rate, bytes, packets, age or remaining time, on a screen
+    #[command(
+        after_help = "The table is dumped every interval, and events are shown in between; or a recording is played. What is \
+        shown goes through the pipeline of -L: selectors and plugins of its command line hold. The key ? explains the keys.\n\n\
+        Bytes and packets are counted where accounting is on: sysctl -w net.netfilter.nf_conntrack_acct=1.\n\n\
+        Examples:\n  flowgate top\n  flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
+        flowgate top -- --plugin heavy_tcp.wasm\n  flowgate top trace.pcap --speed real\n  \
+        flowgate top --once -o json | jq .rows"
+    )]
+    Top {
+        /// A recording instead of the kernel, - for standard input
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: Option<PathBuf>,
+        /// How often the table is dumped
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, value_hint = clap::ValueHint::Other)]
+        interval: Duration,
+        /// What comes first: the largest rate, packet-rate, bytes, packets, age or timeout
+        #[arg(long, value_name = "COLUMN", default_value = "rate", value_hint = clap::ValueHint::Other)]
+        sort: SortKey,
+        /// The smallest comes first
+        #[arg(long)]
+        reverse: bool,
+        /// Show only flows whose addresses, ports, protocol, state and mark contain these words
+        #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, value_hint = clap::ValueHint::Other)]
+        filter: String,
+        /// Print one frame as text, and end: after two dumps, an interval apart, or at the end of the recording
+        #[arg(long)]
+        once: bool,
+        /// With --once: text or json
+        #[arg(short, long, value_name = "FORM", requires = "once", value_hint = clap::ValueHint::Other)]
+        output: Option<Form>,
+        /// With --once: print no more flows than this
+        #[arg(long, value_name = "N", requires = "once", value_hint = clap::ValueHint::Other)]
+        rows: Option<usize>,
+        /// How fast a recording is played: max, real (as it was recorded), or how many times as fast as that
+        #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
+        speed: Speed,
+        /// Which flows, and how they are treated: selectors and plugins, as of -L
+        #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
+        command: Vec<OsString>,
+    },
     /// Tell what keeps connection tracking from being seen, and the command that mends it
     #[command(
         after_help = "Looks at capabilities, kernel modules, sysctls, the network namespace, and at what the kernel can \
@@ -146,6 +189,9 @@ pub struct RunOptions {
     /// At the end tell what each component did; SIGUSR1 tells it at any time
     #[arg(long)]
     pub plugin_stats: bool,
+    /// Serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH
+    #[arg(long, value_name = "ADDR", value_hint = clap::ValueHint::Other)]
+    pub metrics: Option<Address>,
 }
 
 /// A shell that command lines can be completed in.
@@ -273,6 +319,21 @@ fn bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a size is a number of bytes, as in 1000000, 64k, 10M or 2G".to_owned())
 }
 
+/// A time between dumps: `1s`, `500ms`, `2m`, or a number of seconds.
+fn interval(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text {
+        _ if text.ends_with("ms") => (text.strip_suffix("ms"), 0.001),
+        _ if text.ends_with('s') => (text.strip_suffix('s'), 1.0),
+        _ if text.ends_with('m') => (text.strip_suffix('m'), 60.0),
+        _ => (Some(text), 1.0),
+    };
+    let seconds = number.and_then(|number| number.parse::<f64>().ok()).map(|number| number * unit);
+    seconds
+        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "an interval is a time from 100ms to a day, as in 1s, 500ms or 2m".to_owned())
+}
+
 /// A time in seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok().filter(|&number| number > 0.0);
@@ -347,6 +408,19 @@ mod tests {
     }
 
     #[test]
+    fn intervals_have_units() {
+        for (text, milliseconds) in [("1s", 1000), ("500ms", 500), ("2m", 120_000), ("3", 3000), ("0.5", 500)] {
+            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "0", "50ms", "-1s", "nan", "1h", "99999999s"] {
+            assert!(interval(text).unwrap_err().contains("100ms to a day"), "{text}");
+        }
+        assert!(error("top --interval 0").to_string().contains("100ms to a day"));
+        assert!(error("top --sort colour").to_string().contains("packet-rate"));
+        assert!(error("top -o json").to_string().contains("--once"));
+    }
+
+    #[test]
     fn only_a_whole_name_at_the_front_counts() {
         for line in ["", "-L", "-L man", "ma", "mans", "complet bash", "foo man", "help", "--help"] {
             assert!(read(line).is_none(), "{line}");
@@ -378,9 +452,12 @@ mod tests {
         let doctor = "doctor [--netns NAME|PID|PATH] [--json] [--output text|json]";
         let usages: Vec<_> = synopses[1..5].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
-        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", doctor, "man"]);
-        let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
-        assert_eq!(synopses[5].usage, run);
+        let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--once] [--output FORM] \
+            [--rows N] [--speed SPEED] [-- COMMAND...]";
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, doctor]);
+        assert_eq!(synopses[5].usage, "man");
+        let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats] [--metrics ADDR]";
+        assert_eq!(synopses[6].usage, run);
         let of = |beginning: &str| {
             synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
         };

@@ -15,6 +15,8 @@ use crate::{
     netlink::{Namespace, Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
+        consumer::Consumer,
+        counters::Counters,
         executor::{Executor, ExecutorError, Shows},
         format::Format,
         resync::{self, Healed, Kinds, Resync},
@@ -37,6 +39,8 @@ pub(super) struct Job<'a> {
     pub sink: &'a mut dyn Sink,
     /// Where the stages of the user are told of.
     pub board: &'a Board,
+    /// What is received is counted there.
+    pub counters: &'a Counters,
     /// Where the entries come from; none for the kernel.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file.
@@ -71,11 +75,12 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, namespace, assembly, stop, sink, board, source, loading, own, done } = self;
+        let Job { row, settings, namespace, assembly, stop, sink, board, counters, source, loading, own, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
         let guarded = parts.guarded;
         let live = source.is_none() && row.source == Source::Events;
         let mut pipeline = join::<T>(parts, settings, namespace, assembly, sink)?;
+        pipeline.counters = counters.clone();
         if source.is_some() {
             if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
@@ -137,7 +142,7 @@ pub(super) fn drive<'a, T: Subject>(
                 pipeline.look_back = Some(look_back::<T>(settings, namespace, stop));
                 pipeline.resync = settings.resync.then(|| resync(settings, namespace, stop));
             }
-            kernel = sources::open::<T>(row, settings, namespace, stop, false)?;
+            kernel = sources::open::<T>(row, settings, namespace, stop, &pipeline.counters, false)?;
             kernel.as_mut()
         }
     };
@@ -199,7 +204,7 @@ pub(super) struct Parts {
 }
 
 /// The parts of a row.
-fn parts<T: Subject>(
+pub(super) fn parts<T: Subject>(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
@@ -256,12 +261,13 @@ pub(super) fn join<'a, T: Subject>(
         decoder: T::decoder(wanted),
         stages,
         executor,
-        format,
+        consumer: format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
         sink,
         on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
         on_gap: report::gap,
         on_warning: report::line,
         look_back: None,
         resync: None,
+        counters: Counters::default(),
     })
 }

@@ -125,6 +125,11 @@ impl Listener {
         Ok(listener)
     }
 
+    /// The socket, for whoever wants to know how full it is.
+    pub fn socket(&self) -> &Arc<Socket> {
+        &self.socket
+    }
+
     /// The receive buffer in force, in bytes.
     pub fn receive_buffer(&self) -> usize {
         self.socket.receive_buffer()

@@ -85,6 +85,7 @@ fn create(
         stop: context.stop,
         sink: &mut *context.sink,
         board: context.board,
+        counters: &context.counters,
         source: None,
         own: each,
         loading: if each { Loading::Each } else { Loading::UntilRefused },

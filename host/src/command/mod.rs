@@ -24,6 +24,7 @@ mod sources;
 mod subject;
 pub mod table;
 mod tables;
+mod top;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -37,13 +38,16 @@ use table::{Row, Source};
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
+    metrics::{self, Address, Server},
     model::{Expectations, Flows},
     netlink::{Namespace, Stop},
     pipeline::{
+        counters::Counters,
         sink::{Sink, Stdout},
         source::Source as DatagramSource,
         stats::Board,
     },
+    top::Sort,
 };
 
 /// Carries out a command line. Everything that is to be said of it has been said when this returns.
@@ -65,7 +69,8 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
         }
     };
     let mut stdout = Stdout::new();
-    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None, namespace: None };
+    let counters = Counters::default();
+    let mut context = Context { program, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -107,6 +112,8 @@ struct Context<'a> {
     program: &'a OsStr,
     stop: &'a Stop,
     board: &'a Board,
+    /// What is received.
+    counters: Counters,
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
@@ -163,8 +170,24 @@ impl Context<'_> {
         let namespace = namespace.as_ref();
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
+        let counters = &self.counters;
+        // Until the command ends.
+        let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job { row, settings, namespace, assembly: &assembly, stop, sink, board, source, loading, own, done };
+        let job = Job {
+            row,
+            settings,
+            namespace,
+            assembly: &assembly,
+            stop,
+            sink,
+            board,
+            counters,
+            source,
+            loading,
+            own,
+            done,
+        };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -185,11 +208,22 @@ impl Context<'_> {
                 doctor::run(netns.as_deref(), json, self.sink)
             }
             Subcommand::Man => man::run(self.sink),
-            Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
+            Subcommand::Run(options) => run::run(options, self.stop, (self.board, &self.counters), self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)
+            }
+            Subcommand::Top { file, interval, sort, reverse, filter, once, output, rows, speed, command } => {
+                let wanted = top::Wanted {
+                    file: file.as_deref(),
+                    interval: *interval,
+                    sort: Sort { key: *sort, reverse: *reverse },
+                    filter,
+                    once: once.then(|| (output.unwrap_or_default(), rows.unwrap_or(usize::MAX))),
+                    speed: *speed,
+                };
+                top::run(self, &wanted, command)
             }
             Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }
@@ -231,6 +265,19 @@ impl Context<'_> {
         self.sink.write(text.as_bytes())?;
         Ok(Exit::Success)
     }
+}
+
+/// Serves metrics until what is returned is dropped, if they are wanted, and tells where.
+fn serve_metrics(
+    address: Option<&Address>,
+    board: &Board,
+    counters: &Counters,
+) -> Result<Option<Server>, CommandError> {
+    let server = address.map(|address| metrics::serve(address, board, counters)).transpose()?;
+    if let Some(server) = &server {
+        report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
+    }
+    Ok(server)
 }
 
 /// The command's long option, without hyphens.

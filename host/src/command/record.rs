@@ -60,10 +60,11 @@ pub(super) fn run(
     }
     let stop = context.stop;
     let namespace = context.namespace(&settings)?;
+    let (namespace, counters) = (namespace.as_ref(), &context.counters);
     // The socket first: where the kernel refuses, an older file stays as it is.
     let source = match settings.table {
-        Table::Expect => sources::open::<Expectations>(row, &settings, namespace.as_ref(), stop, true)?,
-        _ => sources::open::<Flows>(row, &settings, namespace.as_ref(), stop, true)?,
+        Table::Expect => sources::open::<Expectations>(row, &settings, namespace, stop, counters, true)?,
+        _ => sources::open::<Flows>(row, &settings, namespace, stop, counters, true)?,
     };
     let output = output(file, show)?;
     let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;

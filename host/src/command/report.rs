@@ -10,6 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
+    metrics::MetricsError,
     netlink::NamespaceError,
     pipeline::{RunError, sink::SinkError, source::SourceError},
     recording::RecordingError,
@@ -199,6 +200,12 @@ pub enum CommandError {
     /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
     #[error("{0}")]
     RecordingOutput(&'static str),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// What `flowgate top` cannot show, and what would be right.
+    #[error("{0}")]
+    Top(String),
     /// A command of the classic program that this version does not have.
     #[error("the command --{0} is not available in this version")]
     NotAvailable(&'static str),
@@ -317,13 +324,21 @@ pub fn line(text: &str) {
 /// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much
 /// of it is shown: `error`, `warn`, `info` (the default), `debug`, or `off`.
 pub(super) fn start_log() {
+    start_log_into(io::stderr, io::stderr().is_terminal());
+}
+
+/// As [`start_log`], with lines that go somewhere else.
+pub(super) fn start_log_into<W>(writer: impl Fn() -> W + Send + Sync + 'static, colours: bool)
+where
+    W: Write + 'static,
+{
     let level = std::env::var("FLOWGATE_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::INFO);
     let subscriber = tracing_subscriber::fmt()
         .compact()
         .with_target(false)
         .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_writer(writer)
         .finish();
     // Already started: by an earlier command of a load file.
     let _ = tracing::subscriber::set_global_default(subscriber);

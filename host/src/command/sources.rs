@@ -15,6 +15,7 @@ use crate::{
         Stop, Table as KernelTable, encode, group, namespace,
     },
     pipeline::{
+        counters::Counters,
         resync::Kernel,
         source::{Datagram, Source, SourceError},
     },
@@ -27,10 +28,13 @@ pub(super) fn open<T: Subject>(
     settings: &Settings,
     namespace: Option<&Namespace>,
     stop: &Stop,
+    counters: &Counters,
     pauses: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
-        return Ok(Box::new(events::<T>(row, settings, namespace, stop, pauses)?));
+        let events = events::<T>(row, settings, namespace, stop, pauses)?;
+        counters.watch(events.socket());
+        return Ok(Box::new(events));
     }
     let request = request::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());

@@ -13,6 +13,8 @@ pub(super) struct Context {
     events: bool,
     /// Whether times and names come with the datagrams.
     recorded: bool,
+    /// Whether the rows at hand are entries of the table, amid events.
+    entries: bool,
     /// When the last datagram was received, nanoseconds since 1970.
     received: u64,
     programs: Programs,
@@ -23,7 +25,7 @@ impl Context {
     pub fn of(source: &dyn Source) -> Self {
         let recorded = source.recorded();
         let programs = if recorded { Programs::told() } else { Programs::within(source.namespace().cloned()) };
-        Self { events: source.live(), recorded, received: 0, programs }
+        Self { events: source.live(), recorded, entries: false, received: 0, programs }
     }
 
     /// Whether the rows are events.
@@ -34,6 +36,11 @@ impl Context {
     /// Whether rows are handed on when no datagram is waiting, though the batch is not full.
     pub fn when_idle(&self) -> bool {
         self.events && !self.recorded
+    }
+
+    /// Whether what comes now is of another kind than the rows at hand: entries after events, or events after entries.
+    pub fn turns(&mut self, datagram: &Datagram) -> bool {
+        std::mem::replace(&mut self.entries, datagram.entries) != datagram.entries
     }
 
     /// Takes in what a datagram says besides its messages.

@@ -5,13 +5,16 @@
 //! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it; [`batch`] are the operations on a batch that its outcome asks for.
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
-//! * [`mod@format`] turns batches into bytes, [`sink`] takes these away.
+//! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
+//! * [`counters`] are of what was received.
 //! * [`resync`] makes up for lost events.
 //! * [`run`] joins them.
 
 mod actionable;
 pub mod batch;
+pub mod consumer;
 mod context;
+pub mod counters;
 pub mod executor;
 pub mod format;
 pub mod grants;

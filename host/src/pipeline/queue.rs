@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::source::{DATAGRAM, Datagram, EVENTS, Source, SourceError};
+use super::{
+    counters::Counters,
+    source::{DATAGRAM, Datagram, EVENTS, Source, SourceError},
+};
 
 /// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
 /// with the next one.
@@ -25,16 +28,18 @@ pub(super) struct Filling {
     unmade: usize,
     /// Bytes of each.
     room: usize,
+    counters: Counters,
 }
 
 /// The worker's end.
 pub(super) struct Draining {
     empty: SyncSender<Datagram>,
     filled: Receiver<Result<Datagram, SourceError>>,
+    counters: Counters,
 }
 
-/// A queue for what a source yields.
-pub(super) fn queue(source: &dyn Source) -> (Filling, Draining) {
+/// A queue for what a source yields. `counters` are told of how many datagrams wait in it.
+pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
     let (depth, room) = match (source.live(), source.recorded()) {
         (true, false) => (EVENT_DEPTH, EVENTS),
         (true, true) => (EVENT_DEPTH, DATAGRAM),
@@ -42,8 +47,9 @@ pub(super) fn queue(source: &dyn Source) -> (Filling, Draining) {
     };
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);
-    let filling = Filling { empty: take_empty, filled: give_filled, unmade: depth, room };
-    (filling, Draining { empty: give_empty, filled: take_filled })
+    let filling = Filling { empty: take_empty, filled: give_filled, unmade: depth, room, counters: counters.clone() };
+    counters.queue(depth);
+    (filling, Draining { empty: give_empty, filled: take_filled, counters: counters.clone() })
 }
 
 impl Filling {
@@ -69,6 +75,7 @@ impl Filling {
 
     /// Hands a datagram, or the reason why there is none, to the worker; `false` once it is gone.
     pub fn hand(&self, datagram: Result<Datagram, SourceError>) -> bool {
+        self.counters.handed();
         self.filled.send(datagram).is_ok()
     }
 }
@@ -76,15 +83,19 @@ impl Filling {
 impl Draining {
     /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
     pub fn wait(&self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
-        match patience {
+        let datagram = match patience {
             Some(patience) => self.filled.recv_timeout(patience),
             None => self.filled.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
+        }?;
+        self.counters.taken();
+        Ok(datagram)
     }
 
     /// The next datagram if there is one already.
     pub fn ready(&self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
-        self.filled.try_recv()
+        let datagram = self.filled.try_recv()?;
+        self.counters.taken();
+        Ok(datagram)
     }
 
     /// Gives a buffer back.

@@ -7,9 +7,10 @@
 use std::{io, sync::mpsc::RecvTimeoutError, thread};
 
 use super::{
+    consumer::Consumer,
     context::Context,
+    counters::Counters,
     executor::{Actionable, Executor, ExecutorError, Part},
-    format::Format,
     queue::{self, Draining, Filling},
     resync::Resync,
     sink::{Sink, SinkError},
@@ -71,9 +72,9 @@ pub struct Pipeline<'a, T: Actionable> {
     pub stages: Vec<Stage>,
     /// Deals with what the stages ask for.
     pub executor: Executor<T>,
-    /// The format; none if nothing is shown.
-    pub format: Option<Format>,
-    /// Where the bytes go.
+    /// Takes the rows at the end; none if nothing is shown.
+    pub consumer: Option<Box<dyn Consumer<T> + 'a>>,
+    /// Where bytes go: those of a format, and those of a dry run.
     pub sink: &'a mut dyn Sink,
     /// Told of what is wrong but no reason to stop.
     pub on_warning: fn(&str),
@@ -83,6 +84,8 @@ pub struct Pipeline<'a, T: Actionable> {
     pub on_gap: fn(),
     /// Dumps the table, for stages that want to look back; none where that is of no use.
     pub look_back: Option<LookBack<'a>>,
+    /// What has been received.
+    pub counters: Counters,
     /// Makes up for events that were lost; none if that is not wanted.
     pub resync: Option<Resync<'a>>,
 }
@@ -108,7 +111,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let context = Context::of(source);
-        let (filling, draining) = queue::queue(source);
+        let (filling, draining) = queue::queue(source, &self.counters);
         if let Some(resync) = &mut self.resync {
             resync.mark_by(source.marker());
         }
@@ -127,7 +130,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// # Errors
     /// As [`Pipeline::run`].
     pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
-        self.write(T::begin)?;
+        self.begin()?;
         self.hand_on(&mut rows, &mut Context::default(), tally)?;
         self.finish()
     }
@@ -141,12 +144,15 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         for stage in &mut self.stages {
             stage.save_state(true, self.on_warning);
         }
-        self.write(T::end)
+        match &mut self.consumer {
+            Some(consumer) => consumer.end(self.sink),
+            None => Ok(()),
+        }
     }
 
     /// The worker.
     fn work(&mut self, queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
-        self.write(T::begin)?;
+        self.begin()?;
         let mut batch = T::default();
         if context.events() {
             self.resync(true)?;
@@ -201,10 +207,18 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         tally: &mut Tally,
     ) -> Result<(), RunError> {
         if datagram.pause {
-            return self.hand_on(batch, context, tally);
+            self.hand_on(batch, context, tally)?;
+            if let Some(consumer) = &mut self.consumer {
+                consumer.pause();
+            }
+            return Ok(());
+        }
+        if context.turns(datagram) {
+            self.hand_on(batch, context, tally)?;
         }
         context.meet(datagram);
         if datagram.gap {
+            self.counters.gap(datagram.lost.unwrap_or(0));
             (self.on_gap)();
             tally.gaps += 1;
             tally.lost += u64::from(datagram.lost.unwrap_or(0));
@@ -217,6 +231,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             }
             return self.look_back(Some(Reason::Gap));
         }
+        self.counters.datagrams(datagram.times.len().max(1), datagram.length);
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
             tally.messages += 1;
             if let Ok(message) = &message
@@ -233,6 +248,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));
             if let Err(malformed) = pushed {
                 tally.malformed += 1;
+                self.counters.malformed();
                 (self.on_malformed)(malformed);
             }
             if batch.rows() >= self.batch_rows {
@@ -261,7 +277,10 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         match self.resync.as_mut().map(Resync::advance) {
             Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),
             // A stage that looks back does so when the stream is whole again, and begins anew from there.
-            Some(Ok(true)) => self.look_back(Some(Reason::Gap)),
+            Some(Ok(true)) => {
+                self.counters.resync();
+                self.look_back(Some(Reason::Gap))
+            }
             Some(Err(error)) => {
                 (self.on_warning)(&cannot_resync(&error));
                 Ok(())
@@ -275,6 +294,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if batch.rows() == 0 {
             return Ok(());
         }
+        self.counters.rows(batch.rows(), batch.kinds());
         batch.stamp(context.time());
         if let Some(programs) = context.programs() {
             batch.name_programs(programs);
@@ -291,13 +311,12 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         let rows = batch.rows();
         if rows > 0 {
             batch.stamp(context.time());
-            if let Some(format) = &mut self.format {
-                let bytes = batch.render(format)?;
-                if !bytes.is_empty() {
-                    self.sink.write(&bytes)?;
-                }
+            if let Some(consumer) = &mut self.consumer {
+                consumer.take(batch, self.sink)?;
             }
-            tally.shown += batch.entries() as u64;
+            let shown = batch.entries() as u64;
+            tally.shown += shown;
+            self.counters.shown(shown);
         }
         batch.clear(&mut self.decoder);
         self.settle()?;
@@ -336,6 +355,9 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         let wanting: Vec<Option<Reason>> = self.stages.iter().map(|stage| stage.wants_look_back(reason)).collect();
         if wanting.iter().all(Option::is_none) {
             return Ok(());
+        }
+        if reason == Some(Reason::Gap) && self.resync.is_none() {
+            self.counters.resync();
         }
         let mut source = open()?;
         for (stage, reason) in self.stages.iter_mut().zip(&wanting) {
@@ -383,11 +405,12 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         Ok(())
     }
 
-    /// Writes what stands before or after everything.
-    fn write(&mut self, part: fn(&mut Format) -> Result<Vec<u8>, PluginError>) -> Result<(), RunError> {
-        let Some(format) = &mut self.format else { return Ok(()) };
-        let bytes = part(format)?;
-        if bytes.is_empty() { Ok(()) } else { Ok(self.sink.write(&bytes)?) }
+    /// The stream begins.
+    fn begin(&mut self) -> Result<(), RunError> {
+        match &mut self.consumer {
+            Some(consumer) => consumer.begin(self.sink),
+            None => Ok(()),
+        }
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Datagram {
     pub lost: Option<u32>,
     /// Not a datagram, but word that there is nothing more for the moment: what has arrived is to be handed on.
     pub pause: bool,
+    /// The messages are entries of the table and not events, though the source is one of events.
+    pub entries: bool,
     /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
     /// here on.
     pub programs: Vec<(u32, Vec<u8>)>,
@@ -81,6 +83,7 @@ impl Datagram {
             gap: false,
             lost: None,
             pause: false,
+            entries: false,
             programs: Vec::new(),
             namespace_name: None,
         }
@@ -88,7 +91,8 @@ impl Datagram {
 
     /// Empties it, for a source to fill in what applies.
     pub fn begin(&mut self) {
-        (self.length, self.received, self.namespace, self.gap, self.pause) = (0, 0, None, false, false);
+        (self.length, self.received, self.namespace) = (0, 0, None);
+        (self.gap, self.pause, self.entries) = (false, false, false);
         self.lost = None;
         self.times.clear();
         self.programs.clear();
@@ -98,7 +102,7 @@ impl Datagram {
     /// How its message with this number came, for the decoder.
     #[must_use]
     pub fn arrival(&self, live: bool, message: usize) -> Arrival {
-        if !live {
+        if !live || self.entries {
             return Arrival::Entry;
         }
         let received = self.times.get(message).copied().unwrap_or(self.received);

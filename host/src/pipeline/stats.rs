@@ -51,6 +51,8 @@ pub struct StageStats {
     pub rows_in: u64,
     /// Rows that went on.
     pub rows_out: u64,
+    /// Rows that its verdicts dropped.
+    pub rows_dropped: u64,
     /// Rows that went on (or were dropped, as `on-error` says) without it, because it did not work.
     pub rows_without: u64,
     /// Ticks that it was given.

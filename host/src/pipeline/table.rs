@@ -23,6 +23,9 @@ pub trait Table: Default + Sized {
     /// Number of rows that are entries, and not word of a gap.
     fn entries(&self) -> usize;
 
+    /// What happened to each row ([`event`]); empty where no row is an event.
+    fn kinds(&self) -> &[u8];
+
     /// Sets the wall clock of the batch, nanoseconds since 1970.
     fn stamp(&mut self, time: u64);
 
@@ -87,6 +90,10 @@ impl Table for Flows {
         let gaps =
             self.events.as_ref().map_or(0, |events| events.kind.iter().filter(|&&kind| kind == event::GAP).count());
         self.rows().saturating_sub(gaps)
+    }
+
+    fn kinds(&self) -> &[u8] {
+        self.events.as_ref().map(|events| events.kind.as_slice()).unwrap_or_default()
     }
 
     fn stamp(&mut self, time: u64) {
@@ -155,6 +162,10 @@ impl Table for Expectations {
 
     fn entries(&self) -> usize {
         self.rows()
+    }
+
+    fn kinds(&self) -> &[u8] {
+        &self.event
     }
 
     fn stamp(&mut self, time: u64) {

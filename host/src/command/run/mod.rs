@@ -11,6 +11,7 @@ use super::{
     entries::{self, Circumstances, Parts},
     replay,
     report::{self, CommandError, Exit},
+    serve_metrics,
     subject::Subject,
     table::{self, Row},
 };
@@ -21,6 +22,7 @@ use crate::{
     netlink::{Namespace, Stop},
     pipeline::{
         Tally,
+        counters::Counters,
         executor::Planned,
         resync::Resync,
         sink::{Several, Sink, SinkError},
@@ -35,7 +37,7 @@ use prepare::{Prepared, Purpose};
 pub(super) fn run(
     options: &RunOptions,
     stop: &Stop,
-    board: &Board,
+    (board, counters): (&Board, &Counters),
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
     let failed = |source| CommandError::Pipeline { path: options.file.clone(), source };
@@ -70,9 +72,11 @@ pub(super) fn run(
     for stage in prepared.parts.stages.iter().zip(&prepared.stages).filter(|(_, shown)| shown.file.is_some()) {
         board.add(stage.0.stats().clone());
     }
+    // Until the pipeline ends.
+    let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;
     let result = match config.source.table {
-        Table::Expect => carry_out::<Expectations>(&config, &assembly, prepared, stop),
-        _ => carry_out::<Flows>(&config, &assembly, prepared, stop),
+        Table::Expect => carry_out::<Expectations>(&config, &assembly, prepared, stop, counters),
+        _ => carry_out::<Flows>(&config, &assembly, prepared, stop, counters),
     };
     if config.settings.stats {
         report::text(board.text().as_bytes());
@@ -101,6 +105,7 @@ fn carry_out<T: Subject + Planned>(
     assembly: &Assembly,
     prepared: Prepared,
     stop: &Stop,
+    counters: &Counters,
 ) -> Result<Exit, CommandError> {
     let row = row(config)?;
     let mut recording = match &config.source.recording {
@@ -125,6 +130,7 @@ fn carry_out<T: Subject + Planned>(
     let namespace = config.settings.netns.as_deref().map(Namespace::find).transpose()?;
     let namespace = namespace.as_ref();
     let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, assembly, &mut sinks)?;
+    pipeline.counters = counters.clone();
     let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
     let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);
     let healed = pipeline.resync.as_ref().map(Resync::healed);

@@ -219,6 +219,13 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
+    /// Passes warnings on to somebody else.
+    #[must_use]
+    pub fn telling(mut self, tell: fn(&str)) -> Self {
+        self.tell = tell;
+        self
+    }
+
     /// Acts on the table of this network namespace.
     #[must_use]
     pub fn within(mut self, namespace: Option<&Namespace>) -> Self {

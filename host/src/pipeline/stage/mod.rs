@@ -270,6 +270,10 @@ impl Stage {
         if let Some(annotations) = said.annotations.filter(|annotations| !annotations.rows.is_empty()) {
             batch.annotate(&annotations);
         }
+        let dropped = said.verdicts.iter().filter(|&&verdict| verdict == verdict::DROP).count();
+        if dropped > 0 {
+            self.stats.lock().rows_dropped += dropped as u64;
+        }
         if let Some(verdicts) = both(said.verdicts, acted.keep) {
             batch.retain(&verdicts);
         }

@@ -1,0 +1,85 @@
+//! Where metrics are served: an address and a port, or a socket in the file system.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use super::MetricsError;
+
+/// Where metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// Over TCP. The address `::` stands for all addresses of both families.
+    Tcp(SocketAddr),
+    /// At a Unix socket.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = MetricsError;
+
+    /// `127.0.0.1:9465`, `[::1]:9465`, `:9465` for all addresses, `unix:PATH`. Port 0 lets the system choose.
+    fn from_str(text: &str) -> Result<Self, MetricsError> {
+        let wrong = |problem| MetricsError::Address { text: text.to_owned(), problem };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(wrong("no path follows unix:")) } else { Ok(Self::Unix(path.into())) };
+        }
+        if let Some(port) = text.strip_prefix(':') {
+            let port =
+                port.parse().map_err(|_| wrong("what follows the colon is no port, a number from 0 to 65535"))?;
+            return Ok(Self::Tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)));
+        }
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(wrong("the port is missing"));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| wrong("it is not an IP address, a colon and a port"))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "http://{address}/metrics"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_in_four_ways() {
+        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        for (text, address) in [
+            ("127.0.0.1:9465", tcp("127.0.0.1:9465")),
+            ("[::1]:1", tcp("[::1]:1")),
+            (":9465", tcp("[::]:9465")),
+            ("unix:/run/x y", Address::Unix("/run/x y".into())),
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap(), address, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said() {
+        for (text, problem) in [
+            ("", "not an IP address"),
+            ("localhost:1", "not an IP address"),
+            ("127.0.0.1", "port is missing"),
+            ("::1", "port is missing"),
+            (":99999", "no port"),
+            (":", "no port"),
+            ("unix:", "no path"),
+            ("127.0.0.1:x\x1b[2J", "not an IP address"),
+        ] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(problem) && error.contains("unix:PATH"), "{text}: {error}");
+            assert!(!error.contains('\x1b'));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What is exported: board and counters in the text format of Prometheus, version 0.0.4.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{
+    model::result,
+    netlink::Memory,
+    pipeline::{
+        counters::{Counters, Counts},
+        stats::{Board, Health, StageStats},
+    },
+    text::clean,
+};
+
+/// The type of what is exported, for the header `Content-Type`.
+pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The prefix of all names.
+const PREFIX: &str = "flowgate";
+
+/// A metric with one value for the whole: name without prefix and `_total`, help, whether it is a counter, value.
+type Whole = (&'static str, &'static str, bool, fn(&Counts) -> u64);
+
+const WHOLE: [Whole; 10] = [
+    ("entries", "Entries of the table, from dumps", true, |counts| counts.entries),
+    ("gaps", "Times that the kernel lost events because its buffer was full", true, |counts| counts.gaps),
+    ("lost_events", "Events that are known to be lost", true, |counts| counts.lost),
+    ("resyncs", "Dumps of the table made because events were lost", true, |counts| counts.resyncs),
+    ("malformed_messages", "Messages that could not be read", true, |counts| counts.malformed),
+    ("datagrams", "Datagrams received from the kernel", true, |counts| counts.datagrams),
+    ("received_bytes", "Bytes received from the kernel", true, |counts| counts.bytes),
+    ("rows_shown", "Flows, expectations and events that came out of the last stage", true, |counts| counts.shown),
+    ("queue_datagrams", "Datagrams that wait between reader and worker", false, |counts| counts.waiting),
+    ("queue_limit_datagrams", "Datagrams that can wait there", false, |counts| counts.limit),
+];
+
+const EVENTS: (&str, &str) = ("events", "Events by kind");
+
+/// An event's label, and how many there were.
+type Kind = (&'static str, fn(&Counts) -> u64);
+
+const KINDS: [Kind; 4] = [
+    ("new", |counts| counts.new),
+    ("update", |counts| counts.update),
+    ("destroy", |counts| counts.destroy),
+    ("other", |counts| counts.other),
+];
+
+/// The receive buffer of events, absent where no events are received: as [`Whole`].
+type Buffer = (&'static str, &'static str, bool, fn(&Memory) -> u32);
+
+const BUFFER: [Buffer; 3] = [
+    ("receive_buffer_bytes", "Size of the kernel's buffer of events", false, |memory| memory.limit),
+    ("receive_buffer_used_bytes", "Bytes of the buffer that events take which wait", false, |memory| memory.queued),
+    ("receive_dropped_datagrams", "Events that the kernel dropped because its buffer was full", true, |memory| {
+        memory.dropped
+    }),
+];
+
+/// A metric with one value for each stage: as [`Whole`].
+type PerStage = (&'static str, &'static str, bool, fn(&StageStats) -> f64);
+
+const STAGES: [PerStage; 14] = [
+    ("stage_calls", "Calls with a batch", true, |stage| stage.calls as f64),
+    ("stage_seconds", "Time of all calls", true, |stage| seconds(stage.nanoseconds)),
+    ("stage_longest_call_seconds", "Time of the longest call", false, |stage| seconds(stage.longest)),
+    ("stage_rows_in", "Rows that the stage was to look at", true, |stage| stage.rows_in as f64),
+    ("stage_rows_out", "Rows that went on", true, |stage| stage.rows_out as f64),
+    ("stage_rows_dropped", "Rows that the stage's verdicts dropped", true, |stage| stage.rows_dropped as f64),
+    ("stage_rows_without", "Rows that passed it by, or were dropped, while it did not run", true, |stage| {
+        stage.rows_without as f64
+    }),
+    ("stage_failures", "Failures", true, |stage| stage.failures as f64),
+    ("stage_restarts", "Instances after the first", true, |stage| stage.restarts as f64),
+    ("stage_ticks", "Ticks given", true, |stage| stage.ticks as f64),
+    ("stage_memory_bytes", "Linear memory of the instance", false, |stage| stage.memory as f64),
+    ("stage_state_bytes", "Size of what the stage keeps", false, |stage| stage.state_bytes as f64),
+    ("stage_log_lines", "Lines written into the log", true, |stage| stage.log_lines as f64),
+    ("stage_log_dropped", "Lines for the log that were too many", true, |stage| stage.log_dropped as f64),
+];
+
+const ACTIONS: (&str, &str) = ("stage_actions", "Actions that the stage asked for, by what became of them");
+const HEALTH: (&str, &str) = ("stage_health", "1 for the state that the stage is in, 0 for the others");
+const BUILD: (&str, &str) = ("build_info", "1, with the version as a label");
+
+fn seconds(nanoseconds: u64) -> f64 {
+    Duration::from_nanos(nanoseconds).as_secs_f64()
+}
+
+/// The names of all metrics.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let whole = WHOLE.iter().map(|&(name, _, counter, _)| (name, counter));
+    let buffer = BUFFER.iter().map(|&(name, _, counter, _)| (name, counter));
+    let stages = STAGES.iter().map(|&(name, _, counter, _)| (name, counter));
+    [(BUILD.0, false), (EVENTS.0, true), (ACTIONS.0, true), (HEALTH.0, false)]
+        .into_iter()
+        .chain(whole)
+        .chain(buffer)
+        .chain(stages)
+        .map(|(name, counter)| format!("{PREFIX}_{name}{}", if counter { "_total" } else { "" }))
+        .collect()
+}
+
+/// Board and counters, as one collector: all of them are read together, when they are asked for.
+#[derive(Debug)]
+pub(super) struct Export {
+    pub board: Board,
+    pub counters: Counters,
+}
+
+/// A registry of nothing but this.
+pub(super) fn registry(board: Board, counters: Counters) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(Export { board, counters }));
+    registry
+}
+
+/// Everything that is exported, as text.
+#[must_use]
+pub fn text(board: &Board, counters: &Counters) -> String {
+    encode(&registry(board.clone(), counters.clone()))
+}
+
+/// A registry as text.
+pub(super) fn encode(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = prometheus_text::encode(&mut text, registry);
+    text
+}
+
+impl Collector for Export {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        let mut build = encoder.encode_descriptor(BUILD.0, BUILD.1, None, MetricType::Gauge)?;
+        ConstGauge::new(1u64).encode(build.encode_family(&version)?)?;
+        self.whole(&mut encoder)?;
+        self.stages(&mut encoder)
+    }
+}
+
+impl Export {
+    fn whole(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.counters.read();
+        for (name, help, counter, value) in WHOLE {
+            one(encoder, name, help, counter, value(&counts))?;
+        }
+        let mut events = encoder.encode_descriptor(EVENTS.0, EVENTS.1, None, MetricType::Counter)?;
+        for (kind, value) in KINDS {
+            ConstCounter::new(value(&counts)).encode(events.encode_family(&[("kind", kind)])?)?;
+        }
+        if let Some(memory) = self.counters.memory() {
+            for (name, help, counter, value) in BUFFER {
+                one(encoder, name, help, counter, value(&memory).into())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stages(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        // The number tells two stages of one plugin apart.
+        let numbered = self.board.stages().into_iter().enumerate();
+        let stages: Vec<(StageStats, Labels)> = numbered
+            .map(|(number, stage)| {
+                let labels = [("plugin", clean(&stage.plugin)), ("stage", number.to_string())];
+                (stage, labels)
+            })
+            .collect();
+        if stages.is_empty() {
+            return Ok(());
+        }
+        for (name, help, counter, value) in STAGES {
+            let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (stage, labels) in &stages {
+                let one = family.encode_family(labels)?;
+                if counter {
+                    ConstCounter::new(value(stage)).encode(one)?;
+                } else {
+                    ConstGauge::new(value(stage)).encode(one)?;
+                }
+            }
+        }
+        let mut actions = encoder.encode_descriptor(ACTIONS.0, ACTIONS.1, None, MetricType::Counter)?;
+        for (stage, labels) in &stages {
+            for (name, count) in result::NAMES.iter().zip(stage.actions) {
+                let labels = with(labels, ("result", (*name).to_owned()));
+                ConstCounter::new(count).encode(actions.encode_family(&labels)?)?;
+            }
+        }
+        let mut health = encoder.encode_descriptor(HEALTH.0, HEALTH.1, None, MetricType::Gauge)?;
+        for (stage, labels) in &stages {
+            for state in [Health::Running, Health::BackingOff, Health::Quarantined] {
+                let labels = with(labels, ("state", state.name().to_owned()));
+                ConstGauge::new(u64::from(state == stage.health)).encode(health.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The labels of a stage.
+type Labels = [(&'static str, String); 2];
+
+/// The labels of a stage, and one more.
+fn with([first, second]: &Labels, third: (&'static str, String)) -> [(&'static str, String); 3] {
+    [first.clone(), second.clone(), third]
+}
+
+/// A metric with one value.
+fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counter: bool,
+    value: u64,
+) -> Result<(), fmt::Error> {
+    if counter {
+        let kind = MetricType::Counter;
+        ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, kind)?)
+    } else {
+        let kind = MetricType::Gauge;
+        ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, kind)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::stats::Shared;
+
+    fn board() -> Board {
+        let board = Board::default();
+        for plugin in ["a.wasm", "a.wasm", "b\"\n\x1b.wasm"] {
+            let stage = Shared::default();
+            stage.lock().plugin = plugin.into();
+            stage.lock().nanoseconds = 1_500_000_000;
+            board.add(stage);
+        }
+        board
+    }
+
+    #[test]
+    fn every_name_is_exported_and_no_other() {
+        let text = text(&board(), &Counters::default());
+        let exported: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let names = names();
+        for name in &exported {
+            assert!(names.iter().any(|known| known == name), "{name}");
+        }
+        // Without a socket of events there is no buffer to speak of.
+        let missing: Vec<_> = names.iter().filter(|name| !exported.contains(&name.as_str())).collect();
+        assert_eq!(missing.len(), BUFFER.len(), "{missing:?}");
+        assert!(missing.iter().all(|name| name.starts_with("flowgate_receive_")));
+    }
+
+    #[test]
+    fn stages_of_one_plugin_are_told_apart_and_names_are_clean() {
+        let text = text(&board(), &Counters::default());
+        for line in [
+            "flowgate_stage_seconds_total{plugin=\"a.wasm\",stage=\"0\"} 1.5",
+            "flowgate_stage_seconds_total{plugin=\"a.wasm\",stage=\"1\"} 1.5",
+            "flowgate_stage_actions_total{plugin=\"a.wasm\",stage=\"1\",result=\"not granted\"} 0",
+            "flowgate_stage_health{plugin=\"a.wasm\",stage=\"0\",state=\"running\"} 1",
+            "flowgate_events_total{kind=\"new\"} 0",
+            "flowgate_gaps_total 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains('\x1b'));
+    }
+}

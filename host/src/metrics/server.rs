@@ -1,0 +1,215 @@
+//! Serves metrics over HTTP/1, on a thread of its own that nothing else waits for.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, CONTENT_TYPE},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{Address, MetricsError, export};
+use crate::pipeline::{counters::Counters, stats::Board};
+
+/// Connections at the same time; more have to wait until one ends.
+const CONNECTIONS: usize = 16;
+/// How long a connection may take from its beginning to its end, whatever the other side does or does not do.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after a connection could not be accepted, for want of descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Metrics that are being served, until this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// The socket in the file system, to be removed.
+    file: Option<PathBuf>,
+}
+
+/// Serves what `board` and `counters` say at `/metrics` of an address.
+///
+/// # Errors
+/// [`MetricsError::Listen`] if the address is in use, not of this machine, or not allowed; [`MetricsError::Start`].
+pub fn serve(address: &Address, board: &Board, counters: &Counters) -> Result<Server, MetricsError> {
+    let failed = |source| MetricsError::Listen { address: address.clone(), source };
+    let listener = match address {
+        Address::Tcp(address) => Listener::Tcp(listen(*address).map_err(failed)?),
+        Address::Unix(path) => Listener::Unix(listen_at(path).map_err(failed)?),
+    };
+    let file = match address {
+        Address::Unix(path) => Some(path.clone()),
+        Address::Tcp(_) => None,
+    };
+    let address = listener.address().unwrap_or_else(|| address.clone());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(MetricsError::Start)?;
+    let registry = Arc::new(export::registry(board.clone(), counters.clone()));
+    let (stop, stopped) = oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = listener.accept(registry) => {}
+                }
+            });
+        })
+        .map_err(MetricsError::Start)?;
+    Ok(Server { address, stop: Some(stop), thread: Some(thread), file })
+}
+
+impl Server {
+    /// Where metrics are served; with the port that the system chose, if it was to choose.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails if the thread has ended, which is as well.
+        self.stop.take().map(|stop| stop.send(()));
+        self.thread.take().map(JoinHandle::join);
+        if let Some(file) = &self.file {
+            // Somebody may have removed it.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// Listens at an address; at all addresses of both families for `::`, or of IPv4 where there is no IPv6.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).or_else(|error| {
+        let no_ipv6 = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+        if address.ip().is_unspecified() && no_ipv6 {
+            TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+        } else {
+            Err(error)
+        }
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Listens at a socket in the file system. One that nobody listens at any more is replaced; nothing else is.
+fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path).or_else(|error| {
+        let left_over = error.kind() == io::ErrorKind::AddrInUse
+            && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if left_over {
+            fs::remove_file(path)?;
+            UnixListener::bind(path)
+        } else {
+            Err(error)
+        }
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// What connections come from.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The address, where the system has chosen a part of it.
+    fn address(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Serves whoever comes.
+    async fn accept(self, registry: Arc<Registry>) {
+        let mut connections = JoinSet::new();
+        // Neither fails within a runtime that has input and output.
+        match self {
+            Self::Tcp(listener) => {
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => add(&mut connections, stream, &registry).await,
+                        Err(_) => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+            }
+            Self::Unix(listener) => {
+                let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => add(&mut connections, stream, &registry).await,
+                        Err(_) => tokio::time::sleep(PAUSE).await,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds a connection, as soon as there are not too many.
+async fn add<S>(connections: &mut JoinSet<()>, stream: S, registry: &Arc<Registry>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    while connections.try_join_next().is_some() {}
+    while connections.len() >= CONNECTIONS {
+        connections.join_next().await;
+    }
+    let registry = registry.clone();
+    connections.spawn(async move {
+        let service = service_fn(move |request| {
+            let response = answer(&request, &registry);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut connection = http1::Builder::new();
+        connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
+        // One that went wrong, or took too long, is the other side's business.
+        let _ = timeout(PATIENCE, connection.serve_connection(TokioIo::new(stream), service)).await;
+    });
+}
+
+/// The answer to a request.
+fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<String> {
+    const PLAIN: &str = "text/plain; charset=utf-8";
+    let respond = |status, kind, body: String| {
+        let response = Response::builder().status(status).header(CONTENT_TYPE, kind);
+        let response =
+            if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
+        // Cannot fail: the headers are constants.
+        response.body(body).unwrap_or_default()
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return respond(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD are known here\n".into());
+    }
+    match request.uri().path() {
+        "/metrics" => respond(StatusCode::OK, export::CONTENT_TYPE, export::encode(registry)),
+        "/" => respond(StatusCode::OK, PLAIN, "flowgate: metrics are at /metrics\n".into()),
+        _ => respond(StatusCode::NOT_FOUND, PLAIN, "not found; metrics are at /metrics\n".into()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The filter that is typed: words that must all occur in what a flow's line says.
+
+use std::fmt::Write as _;
+
+use super::row::Row;
+use crate::model::field;
+
+/// A filter. Letters match in either case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    words: Vec<String>,
+}
+
+impl Filter {
+    /// Of what was typed: words between blanks.
+    #[must_use]
+    pub fn new(typed: &str) -> Self {
+        Self { words: typed.split_whitespace().map(str::to_lowercase).collect() }
+    }
+
+    /// Whether it leaves everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Whether a flow passes: every word is a part of its addresses and ports (of both directions), its protocol, its state, its
+    /// mark (`mark=7`) and zone, or of what plugins noted. `buffer` is reused.
+    #[must_use]
+    pub fn passes(&self, row: &Row, buffer: &mut String) -> bool {
+        if self.words.is_empty() {
+            return true;
+        }
+        buffer.clear();
+        let [source, destination] = row.ends(&row.name.original);
+        let [reply_source, reply_destination] = row.ends(&row.name.reply);
+        // Writing to a string cannot fail.
+        let _ = write!(
+            buffer,
+            "{} {} {source} {destination} {reply_source} {reply_destination}",
+            row.protocol(),
+            row.state(),
+        );
+        let known = |bit| row.has & bit != 0;
+        if known(field::MARK) {
+            let _ = write!(buffer, " mark={}", row.mark);
+        }
+        for (bit, zone) in [field::ZONE, field::ORIGINAL_ZONE, field::REPLY_ZONE].into_iter().zip(row.name.zones) {
+            if known(bit) {
+                let _ = write!(buffer, " zone={zone}");
+            }
+        }
+        for (key, value) in &row.notes {
+            let _ = write!(buffer, " {key}={value}");
+        }
+        buffer.make_ascii_lowercase();
+        self.words.iter().all(|word| buffer.contains(word.as_str()))
+    }
+}

@@ -1,0 +1,148 @@
+//! What is drawn, on a screen of any size.
+
+use ratatui::{
+    Frame,
+    layout::{Constraint, Flex, Layout, Rect},
+    style::{Modifier, Style},
+    text::Line,
+    widgets::{Block, Clear, Paragraph, Wrap},
+};
+
+use super::{
+    cells::count,
+    frame,
+    model::{Origin, Snapshot},
+    row::Row,
+    ui::{KEYS, Mode, Ui},
+};
+use crate::pipeline::stats::StageStats;
+
+/// What is shown besides the flows.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Where the flows come from, in words.
+    pub title: String,
+    /// The plugins.
+    pub stages: Vec<StageStats>,
+    /// The last warning.
+    pub message: Option<String>,
+}
+
+/// The lines above the table.
+fn head(snapshot: &Snapshot, ui: &Ui, around: &Around) -> Vec<String> {
+    let paused = if ui.paused.is_some() { " [paused]" } else { "" };
+    let mut lines = vec![format!("flowgate top {}{paused}: {}", around.title, frame::summary(snapshot))];
+    let protocols = frame::protocols(snapshot);
+    if !protocols.is_empty() {
+        lines.push(protocols);
+    }
+    lines.extend(around.stages.iter().map(frame::plugin));
+    if snapshot.accounting == Some(false) && ui.origin == Origin::Kernel {
+        lines.push(frame::NO_ACCOUNTING.into());
+    }
+    if let Some(message) = &around.message {
+        lines.push(message.clone());
+    }
+    lines
+}
+
+/// The line below it.
+fn foot(snapshot: &Snapshot, ui: &Ui) -> String {
+    match (&ui.mode, &ui.note) {
+        (Mode::Filter, _) => format!("filter: {}_", ui.filter),
+        (_, Some(note)) => note.clone(),
+        _ => {
+            let filter = if ui.filter.is_empty() { String::new() } else { format!("filter: {}  ", ui.filter) };
+            format!(
+                "{filter}{} of {} flows  ?: help  /: filter  left right: sort  space: pause  d: delete  q: quit",
+                count(snapshot.matching),
+                count(snapshot.total().flows)
+            )
+        }
+    }
+}
+
+/// Draws everything.
+pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &mut Ui, around: &Around) {
+    let area = frame.area();
+    if area.is_empty() {
+        return;
+    }
+    let head = head(snapshot, ui, around);
+    // The table has three lines before the head has its second one.
+    let room = usize::from(area.height.saturating_sub(4)).max(1);
+    let height = u16::try_from(head.len().min(room)).unwrap_or(u16::MAX);
+    let parts = [Constraint::Length(height), Constraint::Fill(1), Constraint::Length(u16::from(area.height > 2))];
+    let [top, middle, bottom] = Layout::vertical(parts).areas(area);
+    let head: Vec<Line<'_>> = head.into_iter().map(Line::from).collect();
+    frame.render_widget(Paragraph::new(head), top);
+    table(frame, middle, snapshot, ui);
+    let foot = Line::from(foot(snapshot, ui)).style(Style::new().add_modifier(Modifier::DIM));
+    frame.render_widget(Paragraph::new(foot), bottom);
+    match &ui.mode {
+        Mode::Help => help(frame, area),
+        Mode::Confirm(row) => confirm(frame, area, row),
+        Mode::Table | Mode::Filter => {}
+    }
+}
+
+fn table(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, ui: &mut Ui) {
+    let page = usize::from(area.height.saturating_sub(1));
+    ui.place(snapshot, page);
+    let end = (ui.offset + page).min(snapshot.rows.len());
+    let rows = snapshot.rows.get(ui.offset..end).unwrap_or_default();
+    let lines = frame::table(rows, snapshot.now, snapshot.sort, Some(area.width.into()));
+    let selected = ui.selected.and_then(|(at, _)| at.checked_sub(ui.offset)).map(|at| at + 1);
+    let width = usize::from(area.width);
+    let styled = lines.into_iter().enumerate().map(|(at, line)| {
+        // To the end of the line, so that what is highlighted is.
+        if at == 0 {
+            Line::from(format!("{line:<width$}"))
+                .style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED))
+        } else if Some(at) == selected {
+            Line::from(format!("{line:<width$}")).style(Style::new().add_modifier(Modifier::REVERSED))
+        } else {
+            Line::from(line)
+        }
+    });
+    frame.render_widget(Paragraph::new(styled.collect::<Vec<_>>()), area);
+}
+
+/// A box in the middle, no larger than the screen.
+fn middle(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, width: u16) {
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
+    let [row] = Layout::vertical([Constraint::Length(height.min(area.height))]).flex(Flex::Center).areas(area);
+    let [place] = Layout::horizontal([Constraint::Length(width.min(area.width))]).flex(Flex::Center).areas(row);
+    frame.render_widget(Clear, place);
+    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
+    // Where there is no room for a frame, the text matters more.
+    if place.height > 3 && place.width > 20 {
+        frame.render_widget(text.block(Block::bordered().title(title.to_owned())), place);
+    } else {
+        frame.render_widget(text, place);
+    }
+}
+
+fn help(frame: &mut Frame<'_>, area: Rect) {
+    let lines = KEYS.iter().map(|(key, what)| Line::from(format!("{key:<19} {what}"))).collect();
+    middle(frame, area, " keys (any key goes back) ", lines, 100);
+}
+
+fn confirm(frame: &mut Frame<'_>, area: Rect, row: &Row) {
+    let mut lines = vec![
+        Line::from(format!("Delete this flow? {}", describe(row))),
+        Line::from("y: delete it    any other key: keep it"),
+    ];
+    // Long addresses take a second line.
+    if area.height > 6 {
+        lines.push(Line::default());
+    }
+    middle(frame, area, " delete ", lines, 100);
+}
+
+/// A flow in a few words.
+#[must_use]
+pub fn describe(row: &Row) -> String {
+    let [source, destination] = row.ends(&row.name.original);
+    format!("{} {} -> {} {}", row.protocol(), source, destination, row.state())
+}

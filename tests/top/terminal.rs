@@ -1,0 +1,109 @@
+//! A terminal of tmux, with a shell that runs a command in it and then says how it left the terminal.
+
+use flowgate_test_support::Namespace;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// See the module. It ends with its server when it is dropped.
+pub struct Terminal {
+    socket: PathBuf,
+}
+
+impl Terminal {
+    /// Starts a command with words separated by blanks, in a terminal of 130 columns and 30 lines in the namespace.
+    pub fn start(namespace: &Namespace, command: &str) -> Self {
+        flowgate_test_support::program::must_heed_signals();
+        let terminal = Self { socket: namespace.directory().join("tmux") };
+        // `stty` says `icanon` where lines are edited as usual, and `-icanon` in raw mode.
+        let shell =
+            format!("echo before; {command}; echo status=$?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000");
+        let size = ["-x", "130", "-y", "30"];
+        terminal.tmux(&[&["-f", "/dev/null", "new-session", "-d"], &size[..], &["sh", "-c", &shell]].concat());
+        terminal
+    }
+
+    fn tmux(&self, words: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command
+            .env_remove("TMUX")
+            .env("TERM", "xterm-256color")
+            .env("LC_ALL", "C.UTF-8")
+            .arg("-u")
+            .arg("-S")
+            .arg(&self.socket);
+        let output = command
+            .args(words)
+            .output()
+            .unwrap_or_else(|error| panic!("tmux cannot be run: {error}; apt-get install tmux"));
+        assert!(output.status.success(), "tmux {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Presses keys, by the names that tmux has for them.
+    pub fn press(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    /// Gives the terminal another size.
+    pub fn resize(&self, width: u16, height: u16) {
+        self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
+    }
+
+    /// What is on the screen.
+    pub fn picture(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until the picture is as wanted, and returns it.
+    pub fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let picture = self.picture();
+            if wanted(&picture) {
+                return picture;
+            }
+            assert!(Instant::now() < end, "waited in vain until {what}; this is on the screen:\n{picture}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until all of these words are on the screen.
+    pub fn shows(&self, words: &[&str]) -> String {
+        self.until(&format!("{words:?} are shown"), |picture| words.iter().all(|word| picture.contains(word)))
+    }
+
+    /// Sends a signal to the command.
+    pub fn signal(&self, signal: Signal) {
+        let shell = self.tmux(&["list-panes", "-F", "#{pane_pid}"]);
+        let shell = shell.trim();
+        let children =
+            std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).expect("the shell's children");
+        let command = children.split_whitespace().next().expect("the command runs").parse().expect("a number");
+        kill(Pid::from_raw(command), signal).expect("sending a signal");
+    }
+
+    /// Waits until the command has ended and the terminal is as it was before.
+    pub fn is_given_back(&self, status: i32) {
+        let picture = self.shows(&["before", &format!("status={status}"), "icanon"]);
+        assert!(!picture.contains("-icanon"), "the terminal is still raw:\n{picture}");
+        assert!(!picture.contains("flowgate top"), "the screen of before is back:\n{picture}");
+        assert_eq!(self.tmux(&["display-message", "-p", "#{cursor_flag}"]).trim(), "1", "the cursor is visible");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // May have ended by itself.
+        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
+    }
+}
