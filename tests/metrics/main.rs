@@ -138,7 +138,7 @@ fn events_are_counted_and_promtool_is_content() {
         for port in 1..=3 {
             happen(namespace, port);
         }
-        Program::new("conntrack").must(&["-U", "-p", "udp", "--sport", "1", "-m", "7"]);
+        flowgate().must(&["-U", "-p", "udp", "--sport", "1", "-m", "7"]);
         Program::new("conntrack").must(&["-D", "-p", "udp", "--sport", "2"]);
         wait_until("all has been counted", || {
             value(&listening.scrape(), "flowgate_events_total{kind=\"destroy\"}") == 1.0

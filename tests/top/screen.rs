@@ -117,6 +117,8 @@ fn flows_of_every_kind_are_deleted() {
             flowgate_test_support::entries::insert(namespace, words);
         }
         let terminal = Terminal::start(namespace, &top(""));
+        // What is typed before the terminal is in raw mode is not what top reads then.
+        terminal.shows(&["5 of 5 flows"]);
         let left = || conntrack().must(&["-C"]).trim().parse::<usize>().expect("a number");
         for (filter, expected) in [("icmp", 4), ("2001:db8::1 mark=7", 3), ("zone=5", 2), ("77 10.0.0.7", 1)] {
             terminal.press(&["/"]);

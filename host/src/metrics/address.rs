@@ -27,13 +27,13 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(wrong("no path follows unix:")) } else { Ok(Self::Unix(path.into())) };
         }
+        if text.parse::<IpAddr>().is_ok() {
+            return Err(wrong("the port is missing"));
+        }
         if let Some(port) = text.strip_prefix(':') {
             let port =
                 port.parse().map_err(|_| wrong("what follows the colon is no port, a number from 0 to 65535"))?;
             return Ok(Self::Tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)));
-        }
-        if text.parse::<IpAddr>().is_ok() {
-            return Err(wrong("the port is missing"));
         }
         text.parse().map(Self::Tcp).map_err(|_| wrong("it is not an IP address, a colon and a port"))
     }

@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::FileTypeExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -117,7 +120,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Listens at a socket in the file system. One that nobody listens at any more is replaced; nothing else is.
 fn listen_at(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path).or_else(|error| {
+        // Connecting to a file that is no socket is refused too.
         let left_over = error.kind() == io::ErrorKind::AddrInUse
+            && fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
             && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         if left_over {
             fs::remove_file(path)?;

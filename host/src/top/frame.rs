@@ -8,7 +8,7 @@ use super::{
     cells::{COLUMNS, Column, bytes, cells, count, heading, number},
     model::{Snapshot, Sum},
     row::{Row, Tuple},
-    sort::Sort,
+    sort::{Key, Sort},
 };
 use crate::{
     model::{family, field, protocol, state, status},
@@ -162,6 +162,8 @@ fn shown(widths: &mut [usize; COLUMNS.len()], sort: Sort, room: usize) -> Vec<us
     /// Numbers of the columns with addresses, and what they are cut to at most.
     const ADDRESSES: [usize; 2] = [2, 3];
     const SHORTEST: usize = 15;
+    /// Number of the column that goes last.
+    const RATE: usize = 4;
     let mut shown: Vec<usize> = (0..COLUMNS.len()).collect();
     let total = |shown: &[usize], widths: &[usize; COLUMNS.len()]| -> usize {
         let sum: usize = shown.iter().filter_map(|&at| widths.get(at)).sum();
@@ -181,6 +183,9 @@ fn shown(widths: &mut [usize; COLUMNS.len()], sort: Sort, room: usize) -> Vec<us
         if let Some(width) = widths.get_mut(at) {
             *width = width.saturating_sub(over).max(SHORTEST.min(*width));
         }
+    }
+    if total(&shown, widths) > room && sort.key != Key::Rate {
+        shown.retain(|&at| at != RATE);
     }
     shown
 }
