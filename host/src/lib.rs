@@ -5,6 +5,7 @@
 //! * [`fixture`]: flows and expectations from text, for tests of plugins.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
+//! * [`policy`]: tenants, their scopes, and what holds them to these.
 //! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
 //! * [`wasm`]: the plugins' side.
 
@@ -15,6 +16,7 @@ pub mod fixture;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;
+pub mod policy;
 pub mod recording;
 pub mod text;
 pub mod wasm;

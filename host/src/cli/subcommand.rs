@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
 use super::plugin_command::{PluginCommand, Report};
+use super::policy_command::PolicyCommand;
 use super::settings::Invocation;
 use crate::recording::Speed;
 
@@ -103,6 +104,12 @@ pub enum Subcommand {
         /// What to do
         #[command(subcommand)]
         command: PluginCommand,
+    },
+    /// Tenants with plugins of their own: check a policy file, ask what it says of a flow
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
 }
 

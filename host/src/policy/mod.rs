@@ -1,0 +1,32 @@
+//! Policy: tenants, each with flows and plugins of its own, and what holds each to them.
+//!
+//! * [`keys`] is the table of all sections and keys of a policy file, [`file`] what a file says, typed.
+//! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of.
+
+pub mod file;
+pub mod keys;
+pub mod scope;
+pub mod sets;
+#[cfg(test)]
+mod tests;
+
+pub use file::{Guest, Policy, Share, Tenant};
+pub use scope::{Scope, Sight};
+
+/// The JSON schema of policy files, for editors, as it is kept in a file.
+#[must_use]
+pub fn schema() -> String {
+    let about = "Tenants that `flowgate run` holds to their flows. docs/POLICY.md explains it.";
+    let mut schema = crate::config::schema::of(&keys::SECTIONS, "flowgate policy", about, &["tenant"]);
+    let tenant = "/properties/tenant/items";
+    for (place, names) in [
+        (tenant.to_string(), &["name", "scope", "plugin"][..]),
+        (format!("{tenant}/properties/plugin/items"), &["file", "sha256"]),
+        (format!("{tenant}/properties/sink/items"), &["kind"]),
+    ] {
+        if let Some(serde_json::Value::Object(table)) = schema.pointer_mut(&place) {
+            table.insert("required".into(), serde_json::json!(names));
+        }
+    }
+    crate::config::schema::pretty(&schema)
+}
