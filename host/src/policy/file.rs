@@ -91,6 +91,14 @@ pub struct Guest {
     pub options: Vec<(At<String>, At<String>)>,
 }
 
+impl Tenant {
+    /// What a plugin is called in messages and in the audit: its name behind that of the tenant.
+    #[must_use]
+    pub fn title(&self, guest: &Guest) -> String {
+        format!("{}:{}", self.name, guest.name())
+    }
+}
+
 impl Guest {
     /// What it is called: its name, or else that of its file without directory and extension.
     #[must_use]
@@ -272,6 +280,9 @@ impl Reading<'_> {
             plugins.push(guest);
         }
         let share = self.share(fields.table("limits"));
+        if let Some(at) = fields.table("format").and_then(|format| format.key("plugin")) {
+            self.reader.wrong(at, "the format of a tenant is a stock one, of a `kind`");
+        }
         let (format, batch) = self.reader.format_of(fields.table("format"));
         let sinks = self.reader.sinks_of(fields.tables("sink"));
         Some(Tenant {
@@ -438,10 +449,14 @@ impl Reading<'_> {
                 self.reader.wrong(word.at, what);
             }
         }
-        grants.state = match state {
-            Some(Keeping::File(path)) => Some(Keeping::File(path)),
-            other => grants.state.or(other),
-        };
+        if let Some(Keeping::File(path)) = &grants.state {
+            if let (Some(_), Some(at)) = (&state, fields.key("state")) {
+                self.reader.wrong(at, "the file of the state is in `grants` already; leave out one of the two");
+            }
+            grants.state = Some(Keeping::File(self.reader.path(&path.to_string_lossy())));
+        } else if state.is_some() {
+            grants.state = state;
+        }
         grants.update.timeout =
             (grants.update.timeout.0.max(bounds.timeout.0), grants.update.timeout.1.min(bounds.timeout.1));
         plugin.grants.value = grants;

@@ -1,12 +1,18 @@
 //! Policy: tenants, each with flows and plugins of its own, and what holds each to them.
 //!
 //! * [`keys`] is the table of all sections and keys of a policy file, [`file`] what a file says, typed.
+//! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
+//! * [`audit`] is the record of all of them.
+//! * [`share`] hands each tenant what is its own, and no more than its share.
 //! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of.
 
+pub mod audit;
 pub mod file;
+pub mod guard;
 pub mod keys;
 pub mod scope;
 pub mod sets;
+pub mod share;
 #[cfg(test)]
 mod tests;
 

@@ -70,7 +70,7 @@ fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     for tenant in &policy.tenants {
         for guest in &tenant.plugins {
             let mut findings = prepare::Findings::default();
-            prepare::guest(&assembly, &policy.text, guest, Purpose::Look, &mut findings);
+            prepare::guest(&assembly, &policy.text, tenant, guest, Purpose::Look, &mut findings);
             mistakes.append(&mut findings.mistakes);
             notes.append(&mut findings.notes);
         }

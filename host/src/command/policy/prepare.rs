@@ -13,7 +13,7 @@ use crate::{
     cli::PluginSpec,
     config::{Mistake, SinkConfig, SinkKind, Text, pipeline::option_values},
     pipeline::{grants::Keeping, stage::Stage},
-    policy::Guest,
+    policy::{Guest, Tenant},
     text::clean,
     wasm::{PluginComponent, services},
 };
@@ -21,6 +21,8 @@ use crate::{
 /// What for a plugin is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// To be run.
+    Run,
     /// To be looked at: nothing is opened that a run would change.
     Look,
 }
@@ -36,6 +38,7 @@ pub(super) struct Findings {
 pub(super) fn guest(
     assembly: &Assembly,
     text: &Text,
+    tenant: &Tenant,
     guest: &Guest,
     purpose: Purpose,
     findings: &mut Findings,
@@ -63,7 +66,7 @@ pub(super) fn guest(
             return None;
         }
     };
-    component.name = guest.name();
+    component.name = tenant.title(guest);
     if !Role::FlowStage.is_within(component.capabilities) {
         let has = component.capabilities.interfaces().join(", ");
         wrong(at, format!("{} does not export flowgate:conntrack/flow-stage; it exports {has}", file.display()));
