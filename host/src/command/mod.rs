@@ -172,6 +172,7 @@ impl Context<'_> {
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
+            Subcommand::Audit(options) => policy::audit(options, self.sink),
             Subcommand::Policy { command } => policy::run(command, self.sink),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };

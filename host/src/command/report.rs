@@ -102,6 +102,9 @@ pub enum CommandError {
     /// A tool for authors of plugins cannot do its work.
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
+    /// The pipeline of a tenant ended.
+    #[error("{0}")]
+    Tenant(String),
     /// A subcommand of `policy` cannot do its work.
     #[error(transparent)]
     Policy(#[from] super::policy::PolicyError),
