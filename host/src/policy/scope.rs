@@ -177,11 +177,13 @@ impl Rule {
         if self.act_on_translated {
             return None;
         }
+        let addresses = [&self.source, &self.destination, &self.reply_source, &self.reply_destination];
+        let whole_zones = self.zones.is_some() && addresses.iter().all(|set| set.is_none());
         let covers = |sets: [&Option<Prefixes>; 2], address: u128| {
             let mut said = sets.iter().filter_map(|set| set.as_ref()).peekable();
             match said.peek() {
-                // Where the rule says nothing of this end, its zones are what confines it.
-                None => self.zones.is_some(),
+                // A rule about whole zones says nothing of addresses, and the zones are what confines both ends.
+                None => whole_zones,
                 Some(_) => said.any(|set| set.contains(sight.family, address)),
             }
         };

@@ -204,7 +204,8 @@ impl<'a> Case<'a> {
         };
         let sight = Sight::of(found.0, found.1);
         law.scope.may_act(&sight).map_err(|outside| hide(outside.into()))?;
-        if !same(found, self.named) {
+        // By its reply a flow may be named, but not by somebody who was shown it by its original direction.
+        if self.shown && !same(found, self.named) {
             return Err(hide(Reason::ByReply));
         }
         if has(self.named) & field::ID != 0 && at(&found.0.id, found.1) != at(&self.named.0.id, self.named.1) {

@@ -1,0 +1,148 @@
+//! The service: what each tenant is shown, how it is reloaded, paused and ended, and what a hostile one costs the others.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// A tenant of a zone, with an output.
+fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
+    format!(
+        "[[tenant]]\nname = \"{name}\"\nformat = {{ kind = \"text\", show = [\"id\"] }}\n[[tenant.scope]]\nzones = {zone}\n\
+         [[tenant.plugin]]\nPLUGIN\ngrants = [\"delete\", \"log\"]\noptions = {{ act = \"{act}\" }}\n{more}\n\
+         [[tenant.sink]]\nkind = \"file\"\npath = \"DIR/{name}.log\"\n"
+    )
+}
+
+fn output(serving: &Serving, name: &str) -> String {
+    fs::read_to_string(serving.directory.join(format!("{name}.log"))).unwrap_or_default()
+}
+
+fn flow(zone: u16, port: u16) -> String {
+    format!("-t 3000 -w {zone} -p udp -s 10.1.0.1 -d 192.0.2.1 --sport {port} --dport 53")
+}
+
+#[test]
+fn each_tenant_is_shown_its_own_flows_the_table_first_and_then_events() {
+    Namespace::run(|namespace| {
+        entries::insert(namespace, &flow(7, 70));
+        entries::insert(namespace, &flow(8, 80));
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "", "")));
+        serving.until("blue sees the table", || output(&serving, "blue").contains("sport=70 "));
+        serving.until("red sees the table", || output(&serving, "red").contains("sport=80 "));
+        for port in 1..=20 {
+            entries::insert(namespace, &flow(7 + port % 2, 100 + port));
+        }
+        serving.until("blue sees events", || output(&serving, "blue").contains("sport=120 "));
+        serving.until("red sees events", || output(&serving, "red").contains("sport=119 "));
+        assert!(!output(&serving, "blue").contains("zone=8") && !output(&serving, "red").contains("zone=7"));
+        let errors = serving.end();
+        // What the plugin saw is what its tenant was shown.
+        let rows = |name: &str| errors.lines().filter(|line| line.contains(name) && line.contains("rows ")).count();
+        assert!(rows("blue:attacker") > 0 && rows("red:attacker") > 0, "{errors}");
+    });
+}
+
+#[test]
+fn a_reload_takes_over_when_all_is_well_and_the_old_one_goes_on_when_not() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        policy(namespace, &(tenant("blue", 7, "", "colour = 1") + &tenant("red", 8, "", "")));
+        let outcome = serving.ask(&["reload"]);
+        assert!(
+            outcome.status == 1 && outcome.errors().contains("there is no key of `plugin` `colour`"),
+            "{outcome:?}"
+        );
+        let path = policy(namespace, &tenant("blue", 7, "", ""));
+        let digest = attacker().1;
+        let other: String = digest.chars().rev().collect();
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace(&digest, &other)).unwrap();
+        assert_eq!(serving.ask(&["reload"]).status, 1, "the digest is that of another file");
+        entries::insert(namespace, &flow(7, 70));
+        serving.until("the old one goes on", || output(&serving, "blue").contains("sport=70 "));
+        policy(namespace, &(tenant("blue", 9, "", "") + &tenant("red", 8, "", "")));
+        let outcome = serving.ask(&["reload"]);
+        assert_eq!((outcome.status, outcome.text().as_str()), (0, "generation 2\n"), "{}", outcome.errors());
+        entries::insert(namespace, &flow(8, 80));
+        entries::insert(namespace, &flow(9, 90));
+        serving.until("red runs", || output(&serving, "red").contains("sport=80 "));
+        serving.until("blue has another scope", || output(&serving, "blue").contains("sport=90 "));
+        policy(namespace, &tenant("red", 8, "", ""));
+        kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGHUP).unwrap();
+        serving.until("SIGHUP reloads", || serving.errors().contains("generation 3 runs"));
+        let told = serving.ask(&["status"]).text();
+        assert!(told.contains("tenant red: running") && !told.contains("blue"), "{told}");
+        serving.end();
+    });
+}
+
+#[test]
+fn a_paused_tenant_gets_nothing_and_what_it_missed_is_made_up_for() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "", "")));
+        let socket = fs::metadata(serving.directory.join("socket")).unwrap();
+        assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+        assert_eq!(serving.ask(&["pause", "blue", "--reason", "too loud\x1b[2J"]).status, 0);
+        for zone in [7, 8] {
+            entries::insert(namespace, &flow(zone, 70 + zone));
+        }
+        serving.until("red goes on", || output(&serving, "red").contains("sport=78 "));
+        assert!(!output(&serving, "blue").contains("sport=77 "));
+        assert!(serving.ask(&["status", "blue"]).text().contains("tenant blue: paused"));
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
+        serving.until("blue is told", || output(&serving, "blue").contains("sport=77 "));
+        assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
+        assert_eq!(serving.ask(&["pause", "green"]).status, 1);
+        let told = serving.ask(&["status", "-o", "json"]).text();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["tenants"][0]["state"], "quarantined", "{told}");
+        assert_eq!(serving.audited("action", "pause")[0]["reason"], "too loud\\u{1b}[2J");
+        serving.end();
+    });
+}
+
+#[test]
+fn one_that_loops_costs_the_others_nothing() {
+    Namespace::run(|namespace| {
+        let limits = "limits = { call = \"100ms\", restarts = 1000 }";
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "loop", limits)));
+        for port in 1..=50 {
+            entries::insert(namespace, &flow(7, 1000 + port));
+            entries::insert(namespace, &flow(8, 1000 + port));
+        }
+        serving.until("blue sees every event", || {
+            let seen = output(&serving, "blue");
+            (1..=50).all(|port| seen.contains(&format!("sport={} ", 1000 + port)))
+        });
+        serving.until("red has failed", || serving.errors().contains("red:attacker"));
+        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        assert_eq!(
+            (&told["tenants"][0]["lost"], &told["tenants"][0]["gaps"]),
+            (&Value::from(0), &Value::from(0)),
+            "{told}"
+        );
+        serving.end();
+    });
+}
+
+#[test]
+fn what_was_under_way_when_it_was_killed_can_be_found() {
+    Namespace::run(|namespace| {
+        entries::insert(namespace, &flow(7, 70));
+        let mut serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
+        serving.until("it has acted", || !serving.audited("stage", "result").is_empty());
+        serving.child.kill().unwrap();
+        let audit = serving.directory.join("audit.jsonl").display().to_string();
+        let outcome = flowgate().run(&["audit", "--tenant", "blue", &audit]);
+        let text = outcome.text();
+        assert!(outcome.status == 0 && text.contains("blue:attacker delete done"), "{text}");
+        assert!(text.contains("udp 10.1.0.1 70 -> 192.0.2.1 53 zone=7"), "{text}");
+        assert_eq!(flowgate().run(&["audit", "--open", &audit]).status, 1, "nothing was under way");
+        // As if it had been killed between the two.
+        let intents: String = serving.audited("stage", "intent").iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&audit, intents + "{\"time\":1,\"sta").unwrap();
+        let outcome = flowgate().run(&["audit", "--open", "-o", "json", &audit]);
+        assert!(outcome.status == 0 && outcome.text().lines().count() == 1, "{}", outcome.text());
+        assert!(outcome.errors().contains("1 lines are broken"), "{}", outcome.errors());
+    });
+}
