@@ -1,6 +1,7 @@
 //! Policy: tenants, each with flows and plugins of its own, and what holds each to them.
 //!
-//! * [`keys`] is the table of all sections and keys of a policy file, [`file`] what a file says, typed.
+//! * [`keys`] is the table of all sections and keys of a policy file, [`file`] what a file says, typed, and
+//!   `reading` how it comes to that.
 //! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
 //! * [`audit`] is the record of all of them.
 //! * [`share`] hands each tenant what is its own, and no more than its share.
@@ -10,6 +11,7 @@ pub mod audit;
 pub mod file;
 pub mod guard;
 pub mod keys;
+mod reading;
 pub mod scope;
 pub mod sets;
 pub mod share;

@@ -5,7 +5,11 @@
 mod judge;
 pub mod reason;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use judge::{Case, Found, Law, Ruling};
 use reason::{Reason, Refusal};
@@ -35,6 +39,8 @@ use crate::{
 
 /// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.
 const TOLD: usize = 64;
+/// Between two lines that sum refusals up.
+const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The guard of one tenant.
 pub struct TenantGuard {
@@ -55,6 +61,9 @@ pub struct TenantGuard {
     decoder: FlowDecoder,
     /// Intents of the last review: which action, and its record.
     open: Vec<(usize, Record)>,
+    /// Refusals that are not recorded one by one, by their code: one of them, and how many there were.
+    silent: BTreeMap<&'static str, (Record, u64)>,
+    told: Option<Instant>,
 }
 
 /// What was decided about an action, and where its entry before and after is.
@@ -91,7 +100,25 @@ impl TenantGuard {
             batches: None,
             decoder: FlowDecoder::new(field::ALL),
             open: Vec::new(),
+            silent: BTreeMap::new(),
+            told: None,
         }
+    }
+
+    /// Records of the refusals that are not told one by one, if it is time to: whoever floods must not fill the audit.
+    fn summary(&mut self, end: bool) -> Vec<Record> {
+        if !end && self.told.is_some_and(|told| told.elapsed() < BETWEEN) {
+            return Vec::new();
+        }
+        let silent = std::mem::take(&mut self.silent);
+        if !silent.is_empty() {
+            self.told = Some(Instant::now());
+        }
+        let summed = silent.into_values().map(|(record, count)| {
+            let (id, count) = (self.audit.number(), Some(count));
+            Record { id, count, before: None, after: None, ..record }
+        });
+        summed.collect()
     }
 
     fn record(&self, plugin: &str, stage: Stage, kind: u8) -> Record {
@@ -248,7 +275,6 @@ impl Guard<Flows> for TenantGuard {
         self.open.clear();
         let mut lines = Vec::new();
         let mut refused = 0;
-        let mut silent: BTreeMap<&'static str, (Record, u64)> = BTreeMap::new();
         let mut judgements = Vec::with_capacity(asked);
         for (index, (ruling, old, new)) in rulings.into_iter().enumerate() {
             let kind = lists.kinds.get(index).copied().unwrap_or_default();
@@ -272,18 +298,13 @@ impl Guard<Flows> for TenantGuard {
                         record.id = self.audit.number();
                         lines.push(record);
                     } else {
-                        silent.entry(reason.word()).or_insert((record, 0)).1 += 1;
+                        self.silent.entry(reason.word()).or_insert((record, 0)).1 += 1;
                     }
                     judgements.push(Judgement::Refuse(result, errno));
                 }
             }
         }
-        for (mut record, count) in silent.into_values() {
-            record.id = self.audit.number();
-            record.count = Some(count);
-            (record.before, record.after) = (None, None);
-            lines.push(record);
-        }
+        lines.extend(self.summary(false));
         if self.audit.write(&lines).is_err() {
             // What cannot be recorded is not done. The audit itself tells the operator.
             self.open.clear();
@@ -308,6 +329,14 @@ impl Guard<Flows> for TenantGuard {
         }
         let lines: Vec<Record> = lines.into_iter().map(|(_, record)| record).collect();
         // A result that cannot be written is missing, as after a crash; the intent is there.
+        let _ = self.audit.write(&lines);
+    }
+}
+
+impl Drop for TenantGuard {
+    fn drop(&mut self) {
+        let lines = self.summary(true);
+        // What cannot be written has been told.
         let _ = self.audit.write(&lines);
     }
 }
