@@ -4,11 +4,14 @@
 //! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
+mod bare;
+mod bulk;
 mod events;
+mod growth;
 mod measure;
 mod report;
 
-use flowgate_test_support::{Namespace, Program, entries};
+use flowgate_test_support::{Limit, Namespace, Program, entries};
 use measure::{Figures, Sink};
 use report::Row;
 use std::path::{Path, PathBuf};
@@ -34,32 +37,10 @@ impl Case {
     }
 }
 
-/// Raises the limit on entries while it lives; the limit belongs to the whole host.
-struct Limit(Option<String>);
-
-impl Limit {
-    const PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
-
-    /// Makes room for so many entries in each namespace.
-    fn of(entries: u64) -> Self {
-        let before = std::fs::read_to_string(Self::PATH).expect("the kernel has connection tracking");
-        let enough = entries + entries / 10;
-        if before.trim().parse::<u64>().is_ok_and(|now| now >= enough || now == 0) {
-            return Self(None);
-        }
-        std::fs::write(Self::PATH, enough.to_string()).unwrap_or_else(|error| {
-            panic!("{} is {}, too low for {entries} flows, and cannot be raised: {error}", Self::PATH, before.trim())
-        });
-        println!("nf_conntrack_max raised from {} to {enough} for this run", before.trim());
-        Self(Some(before))
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = std::fs::write(Self::PATH, before);
-        }
+impl Case {
+    /// A listing of the whole table.
+    fn listing(name: &'static str, words: &[&str]) -> Self {
+        Self { cpu: Some(0.8), ..Self::new(name, words, 0.62) }
     }
 }
 
@@ -86,42 +67,55 @@ fn main() {
         measure::inside();
         return;
     }
+    if std::env::args().nth(1).as_deref() == Some(bare::WORD) {
+        bare::receive();
+        return;
+    }
     let (flows, rounds) = (number("FLOWS", 200_000), number("ROUNDS", 5).max(1));
     let ours = std::env::var("FLOWGATE_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flowgate").to_owned());
     let _limit = Limit::of(u64::from(flows));
     // First the empty table: entries of other namespaces stand in the same hash table, and outlive them for a while.
     let empty = Namespace::run(|_| {
-        let empty = Case { wall_ms: Some(10.0), ..Case::new("empty table", &["-L"], None) };
-        run(&empty, &ours, rounds * 4)
+        let empty = ["-L", "-C"].map(|word| Case {
+            wall_ms: Some(8.0),
+            ..Case::new(if word == "-L" { "-L, empty table" } else { "-C, empty table" }, &[word], None)
+        });
+        empty.iter().filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
     });
+    if let Some(path) = std::env::var_os("GROWTH") {
+        growth::run(&ours, rounds, Path::new(&path));
+        return;
+    }
     let mut rows = Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new("conntrack").must(&["-V"]);
         // Every dump walks all buckets, so that their number is the least that any listing costs.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version.trim());
-        cases().iter().filter_map(|case| run(case, &ours, rounds)).collect::<Vec<_>>()
+        let mut rows: Vec<_> = cases().iter().filter_map(|case| run(case, &ours, rounds)).collect();
+        rows.push(beside_a_bare_reader(&ours, rounds));
+        rows
     });
     rows.extend(empty);
+    rows.extend(bulk::run(&ours, flows, rounds.min(3)));
     events::run(&ours, (flows / 2).max(1), rounds.min(3));
     report::print(&rows);
-    let path = target_directory().join("bench.tsv");
-    std::fs::write(&path, report::tsv(&rows)).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
-    println!("written to {}", path.display());
+    report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
 }
 
 /// The cases, in the order of the report; the empty table is none of them.
 fn cases() -> Vec<Case> {
     let plugin = plugin();
     let mut cases = vec![
-        Case { cpu: Some(0.9), ..Case::new("-L", &["-L"], 0.65) },
-        Case::new("-L -o extended", &["-L", "-o", "extended"], None),
-        Case::new("-L -o xml", &["-L", "-o", "xml"], 0.65),
-        Case::new("-L -o save", &["-L", "-o", "save"], 0.65),
-        Case::new("-L -s ONE", &["-L", "-s", "10.0.39.24"], 0.2),
+        Case::listing("-L", &["-L"]),
+        Case::listing("-L -o extended", &["-L", "-o", "extended"]),
+        Case::listing("-L -o xml", &["-L", "-o", "xml"]),
+        Case::listing("-L -o save", &["-L", "-o", "save"]),
+        Case::new("-L -s ONE", &["-L", "-s", "10.0.39.24"], 0.15),
+        Case::new("-L -p udp --dport 53", &["-L", "-p", "udp", "--dport", "53"], 0.6),
         Case::new("-L -p udp -s CIDR", &["-L", "-p", "udp", "-s", "10.1.0.0/16"], None),
-        Case { sink: Sink::Pipe, cpu: Some(0.9), ..Case::new("-L, to a pipe", &["-L"], 0.65) },
-        Case { sink: Sink::Pipe, ..Case::new("-L -o xml, to a pipe", &["-L", "-o", "xml"], 0.65) },
+        Case { sink: Sink::Pipe, ..Case::listing("-L, to a pipe", &["-L"]) },
+        Case { sink: Sink::Pipe, ..Case::listing("-L -o xml, to a pipe", &["-L", "-o", "xml"]) },
     ];
     let stages = ["flowgate_plugin_pass.wasm"].map(|name| {
         target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin").join(name).display().to_string()
@@ -149,6 +143,19 @@ fn cases() -> Vec<Case> {
         println!("{} is missing, so the case with a plugin is left out; `make bench` builds it", plugin.display());
     }
     cases
+}
+
+/// A listing beside a program that only receives: in this row the columns of `conntrack` are that one's.
+fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
+    let this = std::env::current_exe().expect("this program's path").display().to_string();
+    let mut figures = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        figures[0].push(measure::outside(&this, &[bare::WORD.to_owned()], Sink::Null));
+        figures[1].push(measure::outside(ours, &["-L".to_owned()], Sink::Null));
+    }
+    let [theirs, ours] = figures.map(|figures| Figures::median(&figures));
+    let name = "-L, to a bare reader";
+    Row { name, lines: [0; 2], theirs, ours, wall: Some(1.12), cpu: None, wall_ms: None }
 }
 
 /// Runs a case for both programs in turn.

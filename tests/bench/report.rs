@@ -1,7 +1,7 @@
 //! The figures as a table for people and as one for programs.
 
 use crate::measure::Figures;
-use std::fmt::Write;
+use std::{fmt::Write, path::Path};
 
 /// Peak memory that flowgate must not exceed, in MiB, whatever the size of the table.
 const MEMORY: f64 = 64.0;
@@ -111,4 +111,10 @@ pub fn tsv(rows: &[Row]) -> String {
         );
     }
     text
+}
+
+/// Writes a table for programs to a file.
+pub fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
+    println!("written to {}", path.display());
 }

@@ -48,6 +48,22 @@ fn a_stopped_listener_recovers() {
     });
 }
 
+/// A pipeline makes up for gaps without being told to.
+#[test]
+fn a_stopped_pipeline_recovers() {
+    Namespace::run(|namespace| {
+        let file = namespace.directory().join("pipeline.toml");
+        let text = "[source]\nkind = 'events'\nbuffer = '20000B'\n[format]\nkind = 'json'\n";
+        std::fs::write(&file, text).expect("a file in a temporary directory");
+        let (mut consumer, listener) = begin(namespace, &format!("run {}", file.display()));
+        listener.while_stopped(|| change(namespace, 4));
+        consumer.agree(&listener);
+        let consumer = consumer.finish(listener);
+        assert!(consumer.gaps > 0 && consumer.lost > 500, "{} {}", consumer.gaps, consumer.lost);
+        assert!(consumer.synthetic.iter().all(|&count| count > 100), "{:?}", consumer.synthetic);
+    });
+}
+
 #[test]
 fn flows_of_every_protocol_and_zone_are_made_up_for() {
     Namespace::run(|namespace| {

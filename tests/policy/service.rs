@@ -146,3 +146,58 @@ fn what_was_under_way_when_it_was_killed_can_be_found() {
         assert!(outcome.errors().contains("1 lines are broken"), "{}", outcome.errors());
     });
 }
+
+#[test]
+fn tenants_of_other_namespaces_see_and_act_on_the_flows_of_these() {
+    Namespace::run(|namespace| {
+        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
+        for name in ["inner", "other"] {
+            namespace.ip(&format!("netns add {name}"));
+        }
+        let within = |name: &str, words: &str| {
+            let line = format!("netns exec {name} conntrack {words}");
+            Program::new("ip").must(&line.split_whitespace().collect::<Vec<_>>())
+        };
+        entries::insert(namespace, &flow(7, 70));
+        for name in ["inner", "other"] {
+            within(name, &format!("-I {}", flow(7, 71)));
+        }
+        let inner =
+            tenant("blue", 7, "delete shown", "").replace("name = \"blue\"", "name = \"blue\"\nnamespace = \"inner\"");
+        let serving = Serving::start(namespace, &(inner + &tenant("red", 7, "", "")));
+        serving.until("blue has acted", || !serving.audited("stage", "result").is_empty());
+        assert_eq!(serving.audited("stage", "result")[0]["result"], "done");
+        serving.until("red sees its own", || output(&serving, "red").contains("sport=70 "));
+        assert!(!output(&serving, "red").contains("sport=71 ") && !output(&serving, "blue").contains("sport=70 "));
+        let left = |name: &str| within(name, "-L").lines().count();
+        assert_eq!((left("inner"), left("other"), table().len()), (0, 1, 1));
+        within("inner", &format!("-I {}", flow(7, 72)));
+        serving.until("events of the other namespace", || output(&serving, "blue").contains("sport=72 "));
+        let errors = serving.end();
+        assert!(!errors.contains("WARNING"), "{errors}");
+        let path = policy(
+            namespace,
+            &tenant("blue", 7, "", "").replace("name = \"blue\"", "name = \"blue\"\nnamespace = \"none\""),
+        );
+        let outcome = flowgate().run(&["run", path.to_str().unwrap()]);
+        assert!(outcome.status == 1 && outcome.errors().contains("there is no network namespace"), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_paused_tenant_can_do_nothing() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
+        assert_eq!(serving.ask(&["pause", "blue"]).status, 0);
+        entries::insert(namespace, &flow(7, 70));
+        // Whatever was on its way when it was paused has been dealt with when another is shown what came later.
+        assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
+        policy(namespace, &tenant("red", 7, "", ""));
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("red is told of it", || output(&serving, "red").contains("sport=70 "));
+        assert_eq!(table().len(), 1);
+        assert!(serving.audited("stage", "intent").is_empty());
+        serving.end();
+    });
+}

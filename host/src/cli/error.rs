@@ -161,6 +161,12 @@ pub enum CliError {
     Grant(String),
     /// Value of `--on-error`.
     OnErrorValue(Word),
+    /// `--netns` without a value.
+    NoNetns,
+    /// `--all-netns` with a plugin that may act.
+    AllNetnsWithGrant,
+    /// An option in a line of a load file that holds for all of the file.
+    NotInLine(&'static str),
     /// A file that holds the value of a plugin's option, and why it cannot be read.
     PluginFile {
         /// The option.
@@ -282,6 +288,19 @@ impl CliError {
             Self::WithoutPlugin(option) => {
                 text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
             }
+            Self::NoNetns => {
+                text!("--netns takes the name of a network namespace, the number of a process in it, or a path")
+            }
+            Self::AllNetnsWithGrant => text!(
+                "--all-netns cannot be combined with --grant of delete, update or create: \
+                 what a plugin asks for would be done in this network namespace, whichever one the event is of"
+            ),
+            Self::NotInLine(option) => text!(
+                "--",
+                *option,
+                " cannot stand in a line of a load file; give it behind the file: -R FILE --",
+                *option
+            ),
             Self::Grant(problem) => text!("--grant: ", problem.as_str()),
             Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is none of skip, drop and stop"),
             Self::PluginFile { option, file, reason } => text!(

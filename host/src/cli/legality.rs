@@ -52,9 +52,10 @@ pub fn check(request: &Request) -> Result<(), CliError> {
     values(request, command, table)
 }
 
-/// Whether counters are asked for as JSON, which the classic program does not know.
-fn json_counts(request: &Request) -> bool {
-    matches!(request.command, Some((Command::Count | Command::Statistics, _))) && request.output == Output::JSON
+/// Whether counters, or an explanation of any command, are asked for as JSON, which the classic program does not know.
+fn json_alone(request: &Request) -> bool {
+    let counts = matches!(request.command, Some((Command::Count | Command::Statistics, _)));
+    (counts || request.given.contains(Key::Explain)) && request.output == Output::JSON
 }
 
 /// Checks every option against the command. Returns whether the command wants a pair of addresses.
@@ -63,7 +64,7 @@ fn matrix(request: &Request) -> Result<bool, CliError> {
     for spec in &OPTIONS {
         match (options::legality(spec, request.command), request.given.contains(spec.key)) {
             (b'R', false) => return Err(CliError::Missing(spec.name())),
-            (b'.', true) if spec.key == Key::Output && json_counts(request) => {}
+            (b'.', true) if spec.key == Key::Output && json_alone(request) => {}
             (b'.', true) => return Err(CliError::Illegal(spec.name())),
             (b'T', _) => pairs = true,
             _ => {}
@@ -99,6 +100,9 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
         if given.contains(Key::MaskDestination) && !given.contains(Key::Destination) {
             return Err(CliError::MaskAlone { mask: "mask-dst", address: "dst" });
         }
+    }
+    if given.contains(Key::AllNetns) && request.plugins.iter().any(|plugin| plugin.grants.acts()) {
+        return Err(CliError::AllNetnsWithGrant);
     }
     let status = request.status;
     if command == Command::Delete && given.contains(Key::Status) && status.set | status.clear == 0 && !status.unset {

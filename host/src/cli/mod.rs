@@ -86,9 +86,12 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
             let program = program.as_bytes();
             let line = |words, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
             let file = file.as_bytes();
-            let dry = own && rest.iter().any(|word| word == "--dry-run");
             let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
-            loaded.and_then(|file| if dry { dry_run(file) } else { Ok(file) }).map(Invocation::Load)
+            loaded.and_then(|file| {
+                place = None;
+                let mut parser = Parser { own, environment, warnings: &mut warnings };
+                parser.behind_file(file, rest).map(Invocation::Load)
+            })
         }
         _ => {
             let program = std::iter::once(program.to_os_string());
@@ -99,17 +102,6 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     };
     let place = place.filter(|_| own && result.is_err());
     Parsed { warnings, result, place }
-}
-
-/// `--dry-run` behind a file: for all of its lines. What cannot be printed instead of being done is refused.
-fn dry_run(mut file: LoadFile) -> Result<LoadFile, CliError> {
-    for command in &mut file.commands {
-        if command.settings.command == Command::Flush {
-            return Err(CliError::DryFlush);
-        }
-        command.settings.dry_run = true;
-    }
-    Ok(file)
 }
 
 /// Reads a classic command line that stands behind a subcommand: without command it is about `command`.
@@ -129,6 +121,11 @@ pub fn parse_classic(
     Parser { own, environment, warnings }.command(words, Some(command)).map(Box::new)
 }
 
+/// Options that stand behind the file of `-R` and hold for all of its lines.
+const FOR_ALL_LINES: [(Key, &str); 3] = [(Key::Netns, "netns"), (Key::Explain, "explain"), (Key::DryRun, "dry-run")];
+/// Those of them that no line has for itself.
+const NOT_IN_LINES: [(Key, &str); 2] = [(Key::Netns, "netns"), (Key::Explain, "explain")];
+
 struct Parser<'a> {
     own: bool,
     environment: &'a dyn Environment,
@@ -147,9 +144,49 @@ impl Parser<'_> {
         Ok(self.settings(&request, command, map, labels))
     }
 
+    /// Applies what stands behind the file of `-R`. The classic program ignores it; flowgate's own options that hold for all
+    /// lines are heeded, and if there is one of them, nothing else may stand there.
+    fn behind_file(&mut self, mut file: LoadFile, rest: &[OsString]) -> Result<LoadFile, CliError> {
+        let heeded = |word: &OsString| {
+            let word = word.as_bytes();
+            FOR_ALL_LINES.iter().any(|(_, name)| {
+                word.strip_prefix(b"--")
+                    .and_then(|word| word.strip_prefix(name.as_bytes()))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+            })
+        };
+        if !self.own || !rest.iter().any(heeded) {
+            return Ok(file);
+        }
+        let words = std::iter::once(OsString::new()).chain(rest.iter().cloned()).map(OsString::into_vec).collect();
+        let request = request::read(words, true, self.environment, self.warnings)?;
+        if request.command.is_some() {
+            return Err(CliError::CommandsCombined);
+        }
+        let allowed = |key: Key| FOR_ALL_LINES.iter().any(|(allowed, _)| *allowed == key);
+        if let Some(spec) = options::OPTIONS.iter().find(|spec| request.given.contains(spec.key) && !allowed(spec.key))
+        {
+            return Err(CliError::Illegal(spec.name()));
+        }
+        let (explain, dry_run) = (request.given.contains(Key::Explain), request.given.contains(Key::DryRun));
+        for LoadedCommand { settings, .. } in &mut file.commands {
+            // What cannot be printed instead of being done is refused.
+            if dry_run && settings.command == Command::Flush {
+                return Err(CliError::DryFlush);
+            }
+            settings.netns = request.netns.clone().map(OsString::from_vec);
+            settings.explain = explain;
+            settings.dry_run |= dry_run;
+        }
+        Ok(file)
+    }
+
     /// A line of a load file: none without command and options.
     fn line(&mut self, words: Vec<Vec<u8>>) -> Result<Option<Settings>, CliError> {
         let request = request::read(words, self.own, self.environment, self.warnings)?;
+        if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
+            return Err(CliError::NotInLine(name));
+        }
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
         Ok(request.command.map(|command| self.settings(&request, command, map, labels)))
@@ -229,6 +266,9 @@ impl Parser<'_> {
             batch: request.batch,
             dry_run: given.contains(Key::DryRun),
             stats: given.contains(Key::Stats),
+            netns: request.netns.clone().map(OsString::from_vec),
+            all_netns: given.contains(Key::AllNetns),
+            explain: given.contains(Key::Explain),
         }
     }
 }

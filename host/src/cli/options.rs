@@ -85,6 +85,12 @@ pub enum Key {
     Reliable,
     /// `--resync`
     Resync,
+    /// `--netns`
+    Netns,
+    /// `--all-netns`
+    AllNetns,
+    /// `--explain`
+    Explain,
 }
 
 /// A set of options.
@@ -262,7 +268,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 39] = [
+pub const OPTIONS: [OptionSpec; 42] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -341,6 +347,12 @@ pub const OPTIONS: [OptionSpec; 39] = [
         "the kernel keeps entries until their end could be told; a listener that stalls then fills the table"),
     option!(Resync, None, ["resync"], None, "", "......o.......", Flowgate,
         "after events were lost, compare with the table and make up for them; such events are marked [SYNTHETIC]"),
+    option!(Netns, None, ["netns"], Required, "name|pid|path", "oooooooooooooo", Flowgate,
+        "work in this network namespace; with -R it stands behind the file, and holds for all lines"),
+    option!(AllNetns, None, ["all-netns"], None, "", "......o.......", Flowgate,
+        "show the events of all network namespaces that have an id here (ip netns set NAME auto gives them one)"),
+    option!(Explain, None, ["explain"], None, "", "ooooooo.oooooo", Flowgate,
+        "print what would be asked of the kernel and of components, and do nothing; with -o json as one JSON object"),
 ];
 
 #[cfg(test)]

@@ -147,6 +147,8 @@ pub struct Request {
     pub passed_over: Vec<Vec<u8>>,
     /// `--buffer-max`
     pub buffer_max: u32,
+    /// `--netns`
+    pub netns: Option<Vec<u8>>,
 }
 
 impl Default for Request {
@@ -188,6 +190,7 @@ impl Default for Request {
             batch: DEFAULT_BATCH,
             passed_over: Vec::new(),
             buffer_max: 0,
+            netns: None,
         }
     }
 }
@@ -317,8 +320,10 @@ impl Reader<'_> {
             Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
             Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
             // That they were given is all there is to know.
-            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync => {}
+            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync | Key::AllNetns | Key::Explain => {}
             Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
+            Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
+            Key::Netns => self.request.netns = Some(value.to_vec()),
             Key::Batch => self.request.batch = batch(value)?,
         }
         self.request.given.insert(key);

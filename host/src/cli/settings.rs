@@ -1,6 +1,6 @@
 //! What a command line asks for, once it has been read: typed, checked, and without a trace of its options.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use super::labels::LabelMap;
 use super::subcommand::Subcommand;
@@ -201,6 +201,12 @@ pub struct Settings {
     pub dry_run: bool,
     /// At the end it is told what each plugin did.
     pub stats: bool,
+    /// The network namespace to work in: a name, the number of a process, or a path; none for that of the process.
+    pub netns: Option<OsString>,
+    /// Events come from all network namespaces that the kernel lets through.
+    pub all_netns: bool,
+    /// Nothing is done; what would be is explained.
+    pub explain: bool,
 }
 
 /// The commands of a load file, all read and checked before the first is carried out.

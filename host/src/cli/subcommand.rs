@@ -88,6 +88,25 @@ pub enum Subcommand {
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
+    /// Tell what keeps connection tracking from being seen, and the command that mends it
+    #[command(
+        after_help = "Looks at capabilities, kernel modules, sysctls, the network namespace, and at what the kernel can \
+        do, which is tried out in a network namespace of its own: nothing of the machine is changed. The exit status is 1 if \
+        there is a problem, 0 for mere warnings.\n\n\
+        Examples:\n  flowgate doctor\n  flowgate doctor --netns blue\n  \
+        flowgate doctor -o json | jq -r 'select(.level != \"ok\").mend'"
+    )]
+    Doctor {
+        /// Look at this network namespace instead: a name, the number of a process, or a path
+        #[arg(long, value_name = "NAME|PID|PATH", value_hint = clap::ValueHint::Other)]
+        netns: Option<OsString>,
+        /// One JSON object a line; the same as -o json
+        #[arg(long)]
+        json: bool,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value = "text")]
+        output: Report,
+    },
     /// Print the manual page, in roff
     #[command(after_help = "Example:\n  flowgate man | man -l -")]
     Man,
@@ -368,11 +387,12 @@ mod tests {
         assert!(text("man -h").contains("flowgate man | man -l -"));
         let synopses = synopses();
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
-        let usages: Vec<_> = synopses[1..4].iter().map(|synopsis| synopsis.usage.as_str()).collect();
+        let doctor = "doctor [--netns NAME|PID|PATH] [--json] [--output text|json]";
+        let usages: Vec<_> = synopses[1..5].iter().map(|synopsis| synopsis.usage.as_str()).collect();
         let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
-        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", "man"]);
+        assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", doctor, "man"]);
         let run = "run FILE [--check] [--explain] [--output text|json] [--dry-run] [--plugin-stats]";
-        assert_eq!(synopses[4].usage, run);
+        assert_eq!(synopses[5].usage, run);
         let of = |beginning: &str| {
             synopses.iter().find(|synopsis| synopsis.usage.starts_with(beginning)).expect("it is there")
         };

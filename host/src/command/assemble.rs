@@ -266,6 +266,18 @@ impl Assembly {
         Ok(stage.supervised(Box::new(recipe), policy).serving(services).called(can, interval))
     }
 
+    /// What a plugin of the user says of itself, once it has been told its options.
+    ///
+    /// # Errors
+    /// As [`Assembly::user_stage`].
+    pub fn description(&self, plugin: &UserPlugin<'_>, role: Role) -> Result<Description, CommandError> {
+        let UserPlugin { spec, limits, capacity, .. } = *plugin;
+        let component = PluginComponent::open(&self.engine, &spec.file)?;
+        let services = services(&component, &spec.grants, capacity, None)?;
+        let instance = Instance::with_services(&component, limits, services)?;
+        Ok(self.configured(&component, instance, role, &spec.options, true)?.1)
+    }
+
     /// What a dry run writes with.
     ///
     /// # Errors

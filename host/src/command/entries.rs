@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{EventGroups, Settings},
     model::field,
-    netlink::{Stop, Table as KernelTable},
+    netlink::{Namespace, Stop, Table as KernelTable},
     pipeline::{
         Pipeline, RunError, Tally,
         executor::{Executor, ExecutorError, Shows},
@@ -30,6 +30,8 @@ use crate::{
 pub(super) struct Job<'a> {
     pub row: &'a Row,
     pub settings: &'a Settings,
+    /// The network namespace to work in; none for that of the process.
+    pub namespace: Option<&'a Namespace>,
     pub assembly: &'a Assembly,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
@@ -39,6 +41,8 @@ pub(super) struct Job<'a> {
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file.
     pub loading: Loading,
+    /// Whether the program is called by a name of its own, and not `conntrack`.
+    pub own: bool,
     /// Set to what was done, also when the job fails.
     pub done: &'a mut Done,
 }
@@ -67,10 +71,11 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, assembly, stop, sink, board, source, loading, done } = self;
+        let Job { row, settings, namespace, assembly, stop, sink, board, source, loading, own, done } = self;
         let parts = parts::<T>(row, settings, assembly, board)?;
         let guarded = parts.guarded;
-        let mut pipeline = join::<T>(parts, settings, assembly, sink)?;
+        let live = source.is_none() && row.source == Source::Events;
+        let mut pipeline = join::<T>(parts, settings, namespace, assembly, sink)?;
         if source.is_some() {
             if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
@@ -83,7 +88,7 @@ impl Job<'_> {
             Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
         }
         let mut tally = Tally::default();
-        let result = drive(row, settings, stop, &mut pipeline, source, given, &mut tally);
+        let result = drive(Circumstances { row, settings, namespace, stop }, &mut pipeline, source, given, &mut tally);
         *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
         result?;
         if let Some(resync) = &pipeline.resync {
@@ -92,21 +97,34 @@ impl Job<'_> {
         if loading != Loading::No {
             return Ok(Exit::Success);
         }
-        Ok(conclude(row, settings, pipeline.executor.done(), tally.shown))
+        let exit = conclude(row, settings, pipeline.executor.done(), tally.shown);
+        if live && own && tally.messages == 0 {
+            report::line("The kernel sent no event at all; `flowgate doctor` tells whether it would.");
+        }
+        Ok(exit)
     }
+}
+
+/// What a pipeline runs for, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Circumstances<'a> {
+    pub row: &'a Row,
+    pub settings: &'a Settings,
+    /// The network namespace, if not that of the process.
+    pub namespace: Option<&'a Namespace>,
+    pub stop: &'a Stop,
 }
 
 /// Runs a pipeline on what the row's source yields (`source` instead of the kernel, if there is one), or on the entries that
 /// are given if it yields those.
 pub(super) fn drive<'a, T: Subject>(
-    row: &Row,
-    settings: &'a Settings,
-    stop: &'a Stop,
+    circumstances: Circumstances<'a>,
     pipeline: &mut Pipeline<'a, T>,
     source: Option<&mut (dyn source::Source + 'static)>,
     given: Option<T>,
     tally: &mut Tally,
 ) -> Result<(), CommandError> {
+    let Circumstances { row, settings, namespace, stop } = circumstances;
     let failed = |error: RunError| CommandError::of_run(row, error);
     if row.source == Source::Given {
         return pipeline.feed(given.unwrap_or_else(|| T::given(settings)), tally).map_err(failed);
@@ -116,10 +134,10 @@ pub(super) fn drive<'a, T: Subject>(
         Some(source) => source,
         None => {
             if row.source == Source::Events {
-                pipeline.look_back = Some(look_back::<T>(settings, stop));
-                pipeline.resync = settings.resync.then(|| resync(settings, stop));
+                pipeline.look_back = Some(look_back::<T>(settings, namespace, stop));
+                pipeline.resync = settings.resync.then(|| resync(settings, namespace, stop));
             }
-            kernel = sources::open::<T>(row, settings, stop, false)?;
+            kernel = sources::open::<T>(row, settings, namespace, stop, false)?;
             kernel.as_mut()
         }
     };
@@ -150,18 +168,18 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
 }
 
 /// Dumps of the table for stages that look back.
-fn look_back<'a, T: Subject>(settings: &'a Settings, stop: &'a Stop) -> LookBack<'a> {
-    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, stop))
+fn look_back<'a, T: Subject>(settings: &'a Settings, namespace: Option<&'a Namespace>, stop: &'a Stop) -> LookBack<'a> {
+    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, namespace, stop))
 }
 
 /// What makes up for lost events.
-fn resync<'a>(settings: &Settings, stop: &Stop) -> Resync<'a> {
+fn resync<'a>(settings: &Settings, namespace: Option<&Namespace>, stop: &Stop) -> Resync<'a> {
     let EventGroups { new, update, destroy } = settings.events;
-    Resync::new(Box::new(sources::Flowtable::new(stop)), Kinds { new, update, destroy })
+    Resync::new(Box::new(sources::Flowtable::new(namespace, stop)), Kinds { new, update, destroy })
 }
 
 /// Says what was lost and made up for.
-fn tell(tally: Tally, healed: Healed) {
+pub(super) fn tell(tally: Tally, healed: Healed) {
     let Healed { resyncs, new, update, destroy } = healed;
     report::banner(&format!(
         "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \
@@ -217,6 +235,7 @@ fn parts<T: Subject>(
 pub(super) fn join<'a, T: Subject>(
     parts: Parts,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     assembly: &Assembly,
     sink: &'a mut dyn Sink,
 ) -> Result<Pipeline<'a, T>, CommandError> {
@@ -225,7 +244,7 @@ pub(super) fn join<'a, T: Subject>(
     // What a dry run prints of an action is up to the format that it prints with.
     let followed = if settings.resync { resync::READS } else { 0 };
     let wanted = stage::needed(&stages, if settings.dry_run { field::ALL } else { shown | followed });
-    let mut executor = Executor::new(shows, T::decoder(shown), report::line);
+    let mut executor = Executor::new(shows, T::decoder(shown), report::line).within(namespace);
     if guarded {
         executor = executor.guarded();
     }

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     netlink::{
-        Options, Socket, SocketError, Stop, Woken,
+        Namespace, Options, Socket, SocketError, Stop, Woken,
         wire::{MESSAGE_HEADER, align},
     },
     pipeline::{
@@ -51,6 +51,10 @@ pub(super) struct Wanted {
     pub buffer_max: Option<usize>,
     /// `--reliable`: the kernel keeps what it cannot deliver.
     pub reliable: bool,
+    /// The network namespace, if not that of the process.
+    pub namespace: Option<Namespace>,
+    /// `--all-netns`: events of all namespaces that have an id in it.
+    pub all_namespaces: bool,
     /// Whether it is told where nothing more was found to receive, and each datagram stays as it is.
     pub pauses: bool,
 }
@@ -58,6 +62,7 @@ pub(super) struct Wanted {
 /// Events of the kernel, until the stop signal.
 pub(super) struct Listener {
     socket: Arc<Socket>,
+    namespace: Option<Namespace>,
     stop: Stop,
     reliable: bool,
     pauses: bool,
@@ -95,12 +100,14 @@ impl Listener {
             // What the kernel keeps is not lost, and there is no reason to stop listening.
             no_overrun_errors: reliable,
             reliable,
-            ..Options::default()
+            all_namespaces: wanted.all_namespaces,
+            ..Options::within(wanted.namespace.as_ref())
         };
         let socket = Socket::open(&options)?;
         let buffer = socket.receive_buffer() / 2;
         let listener = Listener {
             socket: Arc::new(socket),
+            namespace: wanted.namespace.clone(),
             stop: stop.clone(),
             reliable,
             pauses,
@@ -295,6 +302,10 @@ impl Source for Listener {
 
     fn held_up(&mut self) {
         self.relieve();
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
     fn marker(&self) -> Option<Box<dyn Marker>> {

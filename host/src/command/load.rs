@@ -24,13 +24,14 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
     let mut refused = Refused { file, count: 0 };
     for command in &file.commands {
         *place = refused.at(command, 0);
-        let result = if matches!(command.settings.command, Command::Create | Command::Add) {
+        let result = if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add)
+        {
             create(command, context, each, &mut refused, place)
         } else {
             context.command(&command.settings, true).map(|_| ())
         };
         match result {
-            Err(error @ CommandError::Kernel(_)) if each => refused.tell(command, 0, &error),
+            Err(error @ CommandError::Kernel { .. }) if each => refused.tell(command, 0, &error),
             other => other?,
         }
     }
@@ -74,16 +75,18 @@ fn create(
 ) -> Result<(), CommandError> {
     let settings = &command.settings;
     let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
-    let assembly = context.assembly(settings)?;
+    let (assembly, namespace) = (context.assembly(settings)?, context.namespace(settings)?);
     let mut done = Done::default();
     let job = Job {
         row,
         settings,
+        namespace: namespace.as_ref(),
         assembly: &assembly,
         stop: context.stop,
         sink: &mut *context.sink,
         board: context.board,
         source: None,
+        own: each,
         loading: if each { Loading::Each } else { Loading::UntilRefused },
         done: &mut done,
     };

@@ -35,7 +35,8 @@ const DESCRIPTION: [&str; 4] = [
      and has its output, messages and exit statuses, so that it can be put in its place. Called by the name *conntrack* \
      (a link) it accepts exactly the classic command line; called by any other name it also has *--plugin*, *--batch*, \
      *-o json* and subcommands.",
-    "The commands need the capability CAP_NET_ADMIN, and act on the network namespace that they run in. Packets and bytes \
+    "The commands need the capability CAP_NET_ADMIN, and act on the network namespace that they run in, or on that of \
+     *--netns*. Packets and bytes \
      are counted if the sysctl net.netfilter.nf_conntrack_acct is 1, times of beginning and end are kept if \
      net.netfilter.nf_conntrack_timestamp is 1.",
     "Options may stand in any order, except that those of a protocol come after *-p*. Long names can be abbreviated as \

@@ -8,7 +8,9 @@
 
 mod assemble;
 mod completions;
+mod doctor;
 mod entries;
+mod explain;
 mod listener;
 mod load;
 mod man;
@@ -37,7 +39,7 @@ use table::{Row, Source};
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
     model::{Expectations, Flows},
-    netlink::Stop,
+    netlink::{Namespace, Stop},
     pipeline::{
         sink::{Sink, Stdout},
         source::Source as DatagramSource,
@@ -64,7 +66,7 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
         }
     };
     let mut stdout = Stdout::new();
-    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None };
+    let mut context = Context { program, stop, board, sink: &mut stdout, assembly: None, namespace: None };
     let mut place = None;
     let result = match &invocation {
         Invocation::Run(settings) => context.command(settings, false),
@@ -77,6 +79,9 @@ pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) 
         Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
         Err(error) => {
             report::banner(&error.to_string());
+            if error.is_refusal() && cli::has_own_options(program) {
+                report::line("`flowgate doctor` tells what is missing.");
+            }
             if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
                 report::line(&format!("in {place}"));
             }
@@ -106,6 +111,8 @@ struct Context<'a> {
     sink: &'a mut dyn Sink,
     /// The plugins' engine, once it was needed.
     assembly: Option<Rc<Assembly>>,
+    /// The network namespace that was asked for last, and how.
+    namespace: Option<(OsString, Namespace)>,
 }
 
 impl Context<'_> {
@@ -121,12 +128,15 @@ impl Context<'_> {
         }
         let row = table::row(settings.command, settings.table)
             .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
+        if settings.explain {
+            return self.explain(row, settings, None, loading);
+        }
         if row.source == Source::Flush {
-            return tables::flush(row, settings);
+            return tables::flush(row, settings, self.namespace(settings)?.as_ref());
         }
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
-            let assembly = self.assembly(settings)?;
-            return tables::counts(row, settings, &assembly, self.sink);
+            let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
+            return tables::counts(row, settings, &assembly, namespace.as_ref(), self.sink);
         }
         self.entries(row, settings, None, loading)
     }
@@ -149,11 +159,13 @@ impl Context<'_> {
         source: Option<&mut (dyn DatagramSource + 'static)>,
         loading: bool,
     ) -> Result<Exit, CommandError> {
-        let assembly = self.assembly(settings)?;
+        let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
+        let own = cli::has_own_options(self.program);
+        let namespace = namespace.as_ref();
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job { row, settings, assembly: &assembly, stop, sink, board, source, loading, done };
+        let job = Job { row, settings, namespace, assembly: &assembly, stop, sink, board, source, loading, own, done };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -169,6 +181,10 @@ impl Context<'_> {
     fn subcommand(&mut self, subcommand: &Subcommand) -> Result<Exit, CommandError> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
+            Subcommand::Doctor { netns, json, output } => {
+                let json = *json || *output == cli::Report::Json;
+                doctor::run(netns.as_deref(), json, self.sink)
+            }
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, self.board, self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
@@ -180,6 +196,19 @@ impl Context<'_> {
             }
             Subcommand::Replay { file, speed, command } => replay::run(self, file, *speed, command),
         }
+    }
+
+    /// The network namespace that a command is to work in; none for that of the process.
+    fn namespace(&mut self, settings: &Settings) -> Result<Option<Namespace>, CommandError> {
+        let Some(word) = &settings.netns else { return Ok(None) };
+        if let Some((known, namespace)) = &self.namespace
+            && known == word
+        {
+            return Ok(Some(namespace.clone()));
+        }
+        let namespace = Namespace::find(word)?;
+        self.namespace = Some((word.clone(), namespace.clone()));
+        Ok(Some(namespace))
     }
 
     /// The plugins' engine; one for all commands that agree in what plugins are told.

@@ -55,11 +55,15 @@ pub(super) fn run(
         return Err(CommandError::ResyncInRecording);
     }
     let (row, subject) = recordable(&settings)?;
+    if settings.explain {
+        return context.explain(row, &settings, None, false);
+    }
     let stop = context.stop;
+    let namespace = context.namespace(&settings)?;
     // The socket first: where the kernel refuses, an older file stays as it is.
     let source = match settings.table {
-        Table::Expect => sources::open::<Expectations>(row, &settings, stop, true)?,
-        _ => sources::open::<Flows>(row, &settings, stop, true)?,
+        Table::Expect => sources::open::<Expectations>(row, &settings, namespace.as_ref(), stop, true)?,
+        _ => sources::open::<Flows>(row, &settings, namespace.as_ref(), stop, true)?,
     };
     let output = output(file, show)?;
     let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;

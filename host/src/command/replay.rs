@@ -28,6 +28,9 @@ pub(super) fn run(
     let Some(row) = table::row(settings.command, settings.table) else {
         return Err(CommandError::NotAvailable(long_name(settings.command)));
     };
+    if settings.explain {
+        return context.explain(row, &settings, Some(file), false);
+    }
     let mut source = recording.play(wanted, speed, context.stop);
     context.entries(row, &settings, Some(&mut source), false)
 }
@@ -57,6 +60,9 @@ pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wante
     };
     if settings.resync {
         return Err(CommandError::ResyncInRecording);
+    }
+    if settings.netns.is_some() || settings.all_netns {
+        return Err(CommandError::NetnsInReplay);
     }
     if settings.zero {
         return Err(CommandError::ZeroInReplay);

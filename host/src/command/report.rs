@@ -10,6 +10,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::table::{Nothing, Row};
 use crate::{
     cli::{CliError, Command, Table},
+    netlink::NamespaceError,
     pipeline::{RunError, sink::SinkError, source::SourceError},
     recording::RecordingError,
     wasm::{LoadError, PluginError, services::state::StateError},
@@ -68,14 +69,31 @@ impl From<&CliError> for Exit {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The kernel refused; the text is that of `conntrack`.
-    #[error("Operation failed: {0}")]
-    Kernel(String),
+    #[error("Operation failed: {text}")]
+    Kernel {
+        /// What `conntrack` says.
+        text: String,
+        /// The error number.
+        errno: i32,
+    },
     /// The socket for events cannot be had; why was said before.
     #[error("Can't open netlink socket")]
-    EventSocket,
+    EventSocket {
+        /// The error number.
+        errno: i32,
+    },
     /// The socket for events of expectations cannot be had.
     #[error("Can't open handler")]
-    EventHandler,
+    EventHandler {
+        /// The error number.
+        errno: i32,
+    },
+    /// The network namespace cannot be used.
+    #[error("--netns: {0}")]
+    Namespace(#[from] NamespaceError),
+    /// A network namespace for a recording.
+    #[error("--netns and --all-netns are about the kernel, and a replay does not touch it; leave them out")]
+    NetnsInReplay,
     /// A file that stands in for netlink cannot be opened.
     #[error("Can't open {0}")]
     CannotOpen(String),
@@ -224,10 +242,21 @@ impl CommandError {
         }
     }
 
+    /// Whether it comes of a privilege that is missing.
+    #[must_use]
+    pub(super) fn is_refusal(&self) -> bool {
+        let errno = match self {
+            Self::Kernel { errno, .. } | Self::EventSocket { errno } | Self::EventHandler { errno } => *errno,
+            Self::Namespace(error) => error.errno(),
+            _ => 0,
+        };
+        matches!(errno, libc::EPERM | libc::EACCES)
+    }
+
     /// An error number of the kernel, in the words for this row.
     #[must_use]
     pub(super) fn of_errno(row: &Row, errno: i32) -> Self {
-        Self::Kernel(errno_text(row.command, row.table, errno))
+        Self::Kernel { text: errno_text(row.command, row.table, errno), errno }
     }
 }
 

@@ -11,29 +11,31 @@ use crate::{
     cli::{Settings, Table},
     model::Flows,
     netlink::{
-        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Message, Options, Request, Socket, SocketError, Stop,
-        Table as KernelTable, encode, group,
+        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Message, Namespace, Options, Request, Socket, SocketError,
+        Stop, Table as KernelTable, encode, group, namespace,
     },
     pipeline::{
         resync::Kernel,
         source::{Datagram, Source, SourceError},
     },
+    text::clean,
 };
 
 /// The kernel as the source of a row: of a dump, a lookup or events. `pauses`: it says where it found nothing more to receive.
 pub(super) fn open<T: Subject>(
     row: &Row,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     stop: &Stop,
     pauses: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
-        return Ok(Box::new(events::<T>(row, settings, stop, pauses)?));
+        return Ok(Box::new(events::<T>(row, settings, namespace, stop, pauses)?));
     }
     let request = request::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
-    let socket = Socket::open(&Options::default()).map_err(refused)?;
-    if row.source == table::Source::Dump(KernelTable::Flows) && no_flows() {
+    let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
+    if row.source == table::Source::Dump(KernelTable::Flows) && no_flows(namespace) {
         return Ok(Box::new(Nothing));
     }
     let dump = Dump::start(socket, &request).map_err(refused)?;
@@ -41,22 +43,36 @@ pub(super) fn open<T: Subject>(
 }
 
 /// The events that a row is about. The user is told what his wish for the receive buffer came to.
-fn events<T: Subject>(row: &Row, settings: &Settings, stop: &Stop, pauses: bool) -> Result<Listener, CommandError> {
+fn events<T: Subject>(
+    row: &Row,
+    settings: &Settings,
+    namespace: Option<&Namespace>,
+    stop: &Stop,
+    pauses: bool,
+) -> Result<Listener, CommandError> {
     let wanted = listener::Wanted {
         groups: if settings.resync { group::FLOWS } else { T::groups(settings) },
         buffer: settings.buffer_size.map(|bytes| bytes as usize),
         buffer_max: settings.buffer_max.map(|bytes| bytes as usize),
         reliable: settings.reliable,
+        namespace: namespace.cloned(),
+        all_namespaces: settings.all_netns,
         pauses,
     };
     let listener = Listener::open(&wanted, stop).map_err(|error| {
         if row.table == Table::Expect {
-            return CommandError::EventHandler;
+            return CommandError::EventHandler { errno: error.errno() };
         }
         let step = if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
         report::line(&format!("{step}: {}", report::strerror(error.errno())));
-        CommandError::EventSocket
+        if matches!(error, SocketError::Option { option: "NETLINK_LISTEN_ALL_NSID", .. }) {
+            report::line("--all-netns takes the capability CAP_NET_BROADCAST");
+        }
+        CommandError::EventSocket { errno: error.errno() }
     })?;
+    if settings.all_netns {
+        tell_silent(namespace);
+    }
     if settings.buffer_size.is_some() {
         let bytes = listener.receive_buffer();
         report::line(&format!("NOTICE: Netlink socket buffer size has been set to {bytes} bytes."));
@@ -64,35 +80,53 @@ fn events<T: Subject>(row: &Row, settings: &Settings, stop: &Stop, pauses: bool)
     Ok(listener)
 }
 
+/// Names the namespaces whose events do not arrive: those without an id in the listener's.
+fn tell_silent(home: Option<&Namespace>) {
+    let neighbours = match namespace::neighbours(home) {
+        Ok(neighbours) => neighbours,
+        Err(error) => return report::line(&format!("WARNING: {error}.")),
+    };
+    for silent in neighbours.iter().filter(|neighbour| !neighbour.own && neighbour.id.is_none()) {
+        let name = clean(silent.namespace.name());
+        report::line(&format!(
+            "WARNING: the network namespace {name} has no id here, so that its events do not arrive; \
+             `ip netns set {name} auto` gives it one."
+        ));
+    }
+}
+
 /// A dump of a table beside what a pipeline runs on: what the command's selector leaves of it.
 pub(super) fn table<T: Subject>(
     table: KernelTable,
     settings: &Settings,
+    namespace: Option<&Namespace>,
     stop: &Stop,
 ) -> Result<Box<dyn Source>, SourceError> {
     let request = Request::dump(table, &T::filter(settings, table));
-    let dump = Dump::start(Socket::open(&Options::default())?, &request)?;
+    let dump = Dump::start(Socket::open(&Options::within(namespace))?, &request)?;
     Ok(Box::new(KernelDump::new(dump, stop)))
 }
 
 /// The whole table of flows, for a [`Resync`](crate::pipeline::resync::Resync).
 pub(super) struct Flowtable {
+    namespace: Option<Namespace>,
     stop: Stop,
     /// For lookups, once there was one.
     batches: Option<Batches>,
 }
 
 impl Flowtable {
-    /// The table of this network namespace.
-    pub fn new(stop: &Stop) -> Self {
-        Flowtable { stop: stop.clone(), batches: None }
+    /// The table of a network namespace, or of that of the process.
+    pub fn new(namespace: Option<&Namespace>, stop: &Stop) -> Self {
+        Flowtable { namespace: namespace.cloned(), stop: stop.clone(), batches: None }
     }
 }
 
 impl Kernel for Flowtable {
     fn list(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        let socket = Socket::open(&Options::default())?;
-        if no_flows() {
+        let namespace = self.namespace.as_ref();
+        let socket = Socket::open(&Options::within(namespace))?;
+        if no_flows(namespace) {
             return Ok(Box::new(Nothing));
         }
         let dump = Dump::start(socket, &Request::dump(KernelTable::Flows, &DumpFilter::family_only(0)))?;
@@ -102,7 +136,7 @@ impl Kernel for Flowtable {
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
         let batches = match &mut self.batches {
             Some(batches) => batches,
-            none => none.insert(Batches::new(Socket::open(&Options::default())?)),
+            none => none.insert(Batches::new(Socket::open(&Options::within(self.namespace.as_ref()))?)),
         };
         let rows = 0..flows.length as usize;
         let requests: Vec<Request> =
@@ -123,7 +157,7 @@ impl Kernel for Flowtable {
 }
 
 /// What the kernel is asked for.
-fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Request, CommandError> {
+pub(super) fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Request, CommandError> {
     match row.source {
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
@@ -147,10 +181,10 @@ impl Source for Nothing {
     }
 }
 
-/// Whether the kernel says that this namespace has no flows. A dump walks the hash table of the whole machine to find that
+/// Whether the kernel says that a namespace has no flows. A dump walks the hash table of the whole machine to find that
 /// out, 0.14 us for every bucket; the counter is there at once. If it cannot be had, the dump says why.
-fn no_flows() -> bool {
-    tables::flow_count().is_ok_and(|count| count == 0)
+fn no_flows(namespace: Option<&Namespace>) -> bool {
+    tables::flow_count(namespace).is_ok_and(|count| count == 0)
 }
 
 /// A dump of the kernel, or the answer to a lookup.

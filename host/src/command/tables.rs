@@ -1,6 +1,6 @@
 //! Runs the rows of the command table that are about a table as a whole: counting, statistics, emptying.
 
-use std::fs;
+use std::{fs, io};
 
 use super::{
     assemble::{Assembly, Role},
@@ -12,8 +12,8 @@ use crate::{
     cli::{Output, Settings, Table},
     model::{Counts, Expectations, Flows, Texts, family, statistics},
     netlink::{
-        Batches, Dump, DumpError, DumpFilter, Fate, Message, Options, Request, Socket, Table as KernelTable,
-        decode::push_counts, entries,
+        Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, Table as KernelTable,
+        decode::push_counts, entries, namespace,
     },
     pipeline::{batch::push_text, sink::Sink, source::DATAGRAM},
 };
@@ -21,17 +21,17 @@ use crate::{
 /// Where the number of entries is when netlink is out of reach.
 const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 /// Where the counters of each CPU are then.
-const STATISTICS_FILE: &str = "/proc/net/stat/nf_conntrack";
+const STATISTICS_FILE: &str = "/proc/thread-self/net/stat/nf_conntrack";
 /// CTA_STATS_GLOBAL_ENTRIES.
 const ENTRIES: u16 = 1;
 
 /// Empties the table.
-pub(super) fn flush(row: &Row, settings: &Settings) -> Result<Exit, CommandError> {
+pub(super) fn flush(row: &Row, settings: &Settings, namespace: Option<&Namespace>) -> Result<Exit, CommandError> {
     let request = match row.table {
         Table::Expect => Expectations::flush(settings),
         _ => Flows::flush(settings),
     };
-    let fate = Socket::open(&Options::default()).and_then(|socket| {
+    let fate = Socket::open(&Options::within(namespace)).and_then(|socket| {
         let mut fates = Vec::new();
         Batches::new(socket).submit(&[request], &mut fates)?;
         Ok(fates.pop())
@@ -53,16 +53,17 @@ pub(super) fn counts(
     row: &Row,
     settings: &Settings,
     assembly: &Assembly,
+    namespace: Option<&Namespace>,
     sink: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
-    let (counts, failure) = match read(row) {
+    let (counts, failure) = match read(row, namespace) {
         Ok(counts) => (counts, None),
         Err(error) => {
             let counts = match (row.source, row.table) {
                 // There is no such file for expectations; none were counted.
                 (Source::Count, Table::Expect) => one(0),
-                (Source::Count, _) => count_file()?,
-                _ => statistics_file()?,
+                (Source::Count, _) => count_file(namespace)?,
+                _ => statistics_file(namespace)?,
             };
             (counts, Some(CommandError::of_errno(row, error.errno())))
         }
@@ -73,18 +74,18 @@ pub(super) fn counts(
     failure.map_or(Ok(Exit::Success), Err)
 }
 
-/// How many flows the kernel counts in this namespace, those that are being removed included.
-pub(super) fn flow_count() -> Result<u64, DumpError> {
-    let counts = kernel_counts(&Request::global_statistics())?;
+/// How many flows the kernel counts in a namespace, those that are being removed included.
+pub(super) fn flow_count(namespace: Option<&Namespace>) -> Result<u64, DumpError> {
+    let counts = kernel_counts(&Request::global_statistics(), namespace)?;
     let entries = counts.attributes.iter().zip(&counts.values).find(|(attribute, _)| **attribute == ENTRIES);
     // Without the counter there may be any number.
     Ok(entries.map_or(u64::MAX, |(_, count)| *count))
 }
 
 /// The counters that a request is answered with.
-fn kernel_counts(request: &Request) -> Result<Counts, DumpError> {
+fn kernel_counts(request: &Request, namespace: Option<&Namespace>) -> Result<Counts, DumpError> {
     let mut counts = Counts::default();
-    each_message(request, |message| {
+    each_message(request, namespace, |message| {
         // A message that cannot be read counts nothing.
         let _ = push_counts(&mut counts, message);
     })?;
@@ -92,8 +93,12 @@ fn kernel_counts(request: &Request) -> Result<Counts, DumpError> {
 }
 
 /// Visits the messages that a request is answered with.
-fn each_message(request: &Request, mut visit: impl FnMut(&Message<'_>)) -> Result<(), DumpError> {
-    let mut dump = Dump::start(Socket::open(&Options::default())?, request)?;
+fn each_message(
+    request: &Request,
+    namespace: Option<&Namespace>,
+    mut visit: impl FnMut(&Message<'_>),
+) -> Result<(), DumpError> {
+    let mut dump = Dump::start(Socket::open(&Options::within(namespace))?, request)?;
     let sequence = dump.sequence();
     let mut buffer = vec![0; DATAGRAM];
     while let Some(length) = dump.next(&mut buffer, None)? {
@@ -103,16 +108,16 @@ fn each_message(request: &Request, mut visit: impl FnMut(&Message<'_>)) -> Resul
 }
 
 /// The counters of a row from the kernel.
-fn read(row: &Row) -> Result<Counts, DumpError> {
+fn read(row: &Row, namespace: Option<&Namespace>) -> Result<Counts, DumpError> {
     match (row.source, row.table) {
         (Source::Count, Table::Expect) => {
             let mut number = 0;
             let request = Request::dump(KernelTable::Expectations, &DumpFilter::family_only(family::IPV4));
-            each_message(&request, |_| number += 1)?;
+            each_message(&request, namespace, |_| number += 1)?;
             Ok(one(number))
         }
-        (Source::Statistics(table), _) => kernel_counts(&Request::dump(table, &DumpFilter::all())),
-        _ => kernel_counts(&Request::global_statistics()),
+        (Source::Statistics(table), _) => kernel_counts(&Request::dump(table, &DumpFilter::all()), namespace),
+        _ => kernel_counts(&Request::global_statistics(), namespace),
     }
 }
 
@@ -127,13 +132,19 @@ fn one(number: u64) -> Counts {
     }
 }
 
-fn count_file() -> Result<Counts, CommandError> {
-    let text = fs::read_to_string(COUNT_FILE).map_err(|_| CommandError::CannotOpen(COUNT_FILE.into()))?;
+/// A file of procfs as it is in a namespace.
+fn file(path: &str, namespace: Option<&Namespace>) -> io::Result<String> {
+    namespace::within(namespace, || fs::read_to_string(path))
+        .map_err(|error| io::Error::from_raw_os_error(error.errno()))?
+}
+
+fn count_file(namespace: Option<&Namespace>) -> Result<Counts, CommandError> {
+    let text = file(COUNT_FILE, namespace).map_err(|_| CommandError::CannotOpen(COUNT_FILE.into()))?;
     text.trim().parse().map(one).map_err(|_| CommandError::CannotRead(COUNT_FILE.into()))
 }
 
-fn statistics_file() -> Result<Counts, CommandError> {
-    let text = fs::read_to_string(STATISTICS_FILE).map_err(|_| CommandError::CannotOpen("/proc interface".into()))?;
+fn statistics_file(namespace: Option<&Namespace>) -> Result<Counts, CommandError> {
+    let text = file(STATISTICS_FILE, namespace).map_err(|_| CommandError::CannotOpen("/proc interface".into()))?;
     let mut lines = text.lines();
     let mut names = Texts::default();
     for name in lines.next().unwrap_or_default().split_ascii_whitespace() {

@@ -123,7 +123,7 @@ pub(crate) const LIMITS: [Key; 8] = [
     key("window", Kind::Time, "see `restarts`").default("60s"),
 ];
 
-const SOURCE: [Key; 7] = [
+const SOURCE: [Key; 11] = [
     key(
         "kind",
         Kind::OneOf(&SOURCES),
@@ -136,6 +136,18 @@ const SOURCE: [Key; 7] = [
         .default("all"),
     key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),
     key("buffer", Kind::Size, "receive buffer of the socket").only(&["events"]).default("8MiB"),
+    key("buffer-max", Kind::Size, "what the receive buffer may grow to under pressure")
+        .only(&["events"])
+        .default("128MiB"),
+    key("reliable", Kind::Switch, "the kernel keeps entries until their end could be told")
+        .only(&["events"])
+        .default("false"),
+    key("resync", Kind::Switch, "after events were lost, compare with the table and make up for them")
+        .only(&["events"])
+        .default("true for flows"),
+    key("netns", Kind::Text, "the network namespace to work in: a name, the number of a process in it, or a path")
+        .only(&["dump", "events"])
+        .default("that of the process"),
     key("file", Kind::Path, "the recording, as `flowgate record` makes it").only(&["recording"]),
     key("speed", Kind::Text, "how fast: `max`, `real`, or how many times as fast as it was recorded")
         .only(&["recording"])

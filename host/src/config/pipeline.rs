@@ -74,6 +74,14 @@ pub struct SourceConfig {
     pub events: EventGroups,
     /// Receive buffer in bytes, if one is asked for.
     pub buffer: Option<u32>,
+    /// What it may grow to, in bytes, if not to what is usual.
+    pub buffer_max: Option<u32>,
+    /// The kernel keeps what it cannot deliver.
+    pub reliable: bool,
+    /// What gaps swallow is made up for.
+    pub resync: bool,
+    /// The network namespace, if not that of the process.
+    pub netns: Option<String>,
 }
 
 /// A stage.
@@ -222,7 +230,16 @@ pub(crate) fn output(format: &FormatConfig) -> Output {
 fn settings(source: &SourceConfig, output: Output, batch: u32) -> Result<Settings, cli::fragment::FragmentError> {
     let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
     let settings = cli::fragment::selector(command, source.table, &source.select, output, &cli::SystemEnvironment)?;
-    Ok(Settings { events: source.events, buffer_size: source.buffer, batch, ..settings })
+    Ok(Settings {
+        events: source.events,
+        buffer_size: source.buffer,
+        buffer_max: source.buffer_max,
+        reliable: source.reliable,
+        resync: source.resync,
+        netns: source.netns.clone().map(Into::into),
+        batch,
+        ..settings
+    })
 }
 
 impl Reader<'_> {
@@ -283,6 +300,8 @@ impl Reader<'_> {
         let table = fields.text("table");
         let recorded = if kind.value == "recording" { Some(self.recording(&fields)?) } else { None };
         let live = if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump };
+        let expectations = table.as_ref().is_some_and(|table| table.value == "expect");
+        let size = |name: &str| fields.count(name).map(|size| u32::try_from(size.value).unwrap_or(u32::MAX));
         let source = SourceConfig {
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
             table: match recorded.as_ref().map(|(_, _, table)| *table) {
@@ -303,7 +322,11 @@ impl Reader<'_> {
                     EventGroups { new: has("new"), update: has("update"), destroy: has("destroy") }
                 }
             },
-            buffer: fields.count("buffer").map(|size| u32::try_from(size.value).unwrap_or(u32::MAX)),
+            buffer: size("buffer"),
+            buffer_max: size("buffer-max"),
+            reliable: fields.switch("reliable").unwrap_or(false),
+            resync: fields.switch("resync").unwrap_or(kind.value == "events" && !expectations),
+            netns: fields.text("netns").map(|netns| netns.value),
         };
         if let (SourceKind::Events, Some(table)) = (source.kind, &table)
             && !matches!(source.table, Table::Conntrack | Table::Expect)
@@ -317,6 +340,12 @@ impl Reader<'_> {
             } else if source.events == EventGroups::NONE {
                 self.wrong(at, "no events are chosen, so that nothing would ever be shown; leave out `events` for all");
             }
+        }
+        if let (true, Some(at)) = (source.resync && expectations, fields.key("resync")) {
+            self.wrong(at, "what was lost can be made up for with events of flows only; leave out `resync`");
+        }
+        if let Some(netns) = fields.text("netns").filter(|netns| netns.value.is_empty()) {
+            self.wrong(netns.at, "`netns` is empty; it takes a name (`ip netns`), the number of a process, or a path");
         }
         let select = fields.text("select").map_or(fields.at, |select| select.at);
         Some((source, select))

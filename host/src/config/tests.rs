@@ -28,7 +28,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("selct = '-p tcp'", "3:1: there is no key of `source` `selct`; did you mean `select`?"),
     (
         "colour = 1",
-        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `events`, `buffer`, `file` and `speed`",
+        "3:1: there is no key of `source` `colour`; there are `kind`, `table`, `select`, `events`, `buffer`, `buffer-max`, `reliable`, `resync`, `netns`, `file` and `speed`",
     ),
     ("table = 'conntrak'", "3:9: there is no table `conntrak`; did you mean `conntrack`?"),
     ("table = 5", "3:9: `table` takes one of `conntrack`, `expect`, `dying` and `unconfirmed`, not 5"),

@@ -11,7 +11,7 @@ use super::socket::{RECEIVE_LENGTH, Socket, SocketError, Woken};
 use super::wire::flow_message;
 
 /// The most requests in one send. More do not make it faster.
-const MOST: usize = 512;
+pub const MOST: usize = 512;
 /// What one answer takes of the receive buffer at most: an error that is not echoed takes 832 bytes, a flow 1,280.
 const ANSWER: usize = 1280;
 /// The most bytes in one send; the default send buffer takes 212,960.

@@ -54,17 +54,26 @@ struct Side {
 pub struct Plan {
     /// What the kernel is asked for.
     pub filter: DumpFilter,
-    /// One line for each condition, for people: whether the kernel checks it, and if not, why.
-    pub lines: Vec<String>,
+    /// The conditions of the selection, in a fixed order.
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition of a selection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What it is about, for people.
+    pub what: String,
+    /// Why the kernel does not check it (alone); none if it does.
+    pub kept: Option<&'static str>,
 }
 
 impl Plan {
     fn pushed(&mut self, what: &str) {
-        self.lines.push(format!("{what}: checked by the kernel"));
+        self.conditions.push(Condition { what: what.to_string(), kept: None });
     }
 
-    fn kept(&mut self, what: &str, why: &str) {
-        self.lines.push(format!("{what}: checked here ({why})"));
+    fn kept(&mut self, what: &str, why: &'static str) {
+        self.conditions.push(Condition { what: what.to_string(), kept: Some(why) });
     }
 }
 
@@ -357,7 +366,7 @@ mod tests {
         for change in nothing {
             let plan = plan(change);
             assert!(plan.filter.is_all(), "{plan:?}");
-            assert!(!plan.lines.is_empty() && plan.lines.iter().all(|line| line.contains("checked here (")));
+            assert!(!plan.conditions.is_empty() && plan.conditions.iter().all(|condition| condition.kept.is_some()));
         }
         let with_family = plan(|selection| {
             selection.family = Some(family::IPV6);
@@ -401,7 +410,7 @@ mod tests {
                 flow::FILTER
             ]
         );
-        assert!(plan.lines.iter().all(|line| line.ends_with(": checked by the kernel")), "{plan:?}");
-        assert_eq!(plan.lines.len(), 8);
+        assert!(plan.conditions.iter().all(|condition| condition.kept.is_none()), "{plan:?}");
+        assert_eq!(plan.conditions.len(), 8);
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use netlink_sys::SocketAddr;
 use thiserror::Error;
 
+use super::namespace::{Namespace, NamespaceError};
 use super::stop::Stop;
 use super::sys::{self, Memory};
 #[cfg(doc)]
@@ -89,6 +90,9 @@ pub enum SocketError {
     /// Receiving failed otherwise.
     #[error("cannot receive from the kernel: {0}")]
     Receive(#[source] io::Error),
+    /// The network namespace that it was to be in cannot be entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// Waiting failed.
     #[error("cannot wait for the kernel: {0}")]
     Wait(#[source] io::Error),
@@ -105,6 +109,7 @@ impl SocketError {
             }
             Self::ShortSend { .. } | Self::Truncated { .. } => Some(libc::EMSGSIZE),
             Self::Overrun => Some(libc::ENOBUFS),
+            Self::Namespace(error) => Some(error.errno()),
         }
         .unwrap_or(libc::EIO)
     }
@@ -128,6 +133,16 @@ pub struct Options {
     pub reliable: bool,
     /// `NETLINK_LISTEN_ALL_NSID`: also events of other network namespaces that have an id. Needs CAP_NET_BROADCAST.
     pub all_namespaces: bool,
+    /// The network namespace that the socket belongs to; none for that of the calling thread.
+    pub namespace: Option<Namespace>,
+}
+
+impl Options {
+    /// Those of a plain socket in a network namespace.
+    #[must_use]
+    pub fn within(namespace: Option<&Namespace>) -> Self {
+        Self { namespace: namespace.cloned(), ..Self::default() }
+    }
 }
 
 /// A datagram in the caller's buffer.
@@ -160,11 +175,18 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket in the network namespace of the calling thread.
+    /// Opens a socket, in the network namespace of the calling thread or in the one that is asked for.
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT where the kernel has no nfnetlink.
     pub fn open(options: &Options) -> Result<Self, SocketError> {
+        match &options.namespace {
+            Some(namespace) => namespace.within(|| Self::open_here(options))?,
+            None => Self::open_here(options),
+        }
+    }
+
+    fn open_here(options: &Options) -> Result<Self, SocketError> {
         let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(SocketError::Open)?;
         let option = |option, result: io::Result<()>| result.map_err(|source| SocketError::Option { option, source });
         if let Some(bytes) = options.receive_buffer {

@@ -1,4 +1,4 @@
-//! What the host adds to the kernel's messages: the time of a batch, and the names of the programs behind ports.
+//! What the host adds to the kernel's messages: the time of a batch, and the names of the programs behind ports and of namespaces.
 
 use super::{
     programs::Programs,
@@ -22,7 +22,7 @@ impl Context {
     /// For the datagrams of a source.
     pub fn of(source: &dyn Source) -> Self {
         let recorded = source.recorded();
-        let programs = if recorded { Programs::told() } else { Programs::default() };
+        let programs = if recorded { Programs::told() } else { Programs::within(source.namespace().cloned()) };
         Self { events: source.live(), recorded, received: 0, programs }
     }
 
@@ -41,7 +41,10 @@ impl Context {
         if self.recorded {
             self.received = datagram.received;
             for (port, name) in &datagram.programs {
-                self.programs.learn(*port, name.clone());
+                self.programs.learn(datagram.namespace, *port, name.clone());
+            }
+            if let (Some(id), Some(name)) = (datagram.namespace, &datagram.namespace_name) {
+                self.programs.namespaces.learn(id, name.clone());
             }
         }
     }
@@ -51,7 +54,7 @@ impl Context {
         if self.recorded { self.received } else { now() }
     }
 
-    /// The names of programs, where the rows are events.
+    /// The names of programs and namespaces, where the rows are events.
     pub fn programs(&mut self) -> Option<&mut Programs> {
         self.events.then_some(&mut self.programs)
     }

@@ -17,6 +17,7 @@ pub mod executor;
 pub mod format;
 pub mod grants;
 pub mod meter;
+pub mod namespaces;
 pub mod programs;
 mod queue;
 pub mod resync;

@@ -8,84 +8,110 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::namespaces::Namespaces;
+use crate::netlink::{Namespace, namespace};
+
 /// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
 const REMEMBERED: usize = 64;
 
 /// How long it is remembered that nobody has a port. The search goes through all processes, and many events of a program
 /// that has ended may still be waiting.
 const FRUITLESS: Duration = Duration::from_millis(100);
+/// A program: the id of the network namespace that its port belongs to (none for that of the source), its port, its name.
+type Known = (Option<u32>, u32, Vec<u8>);
 
 /// Looks names up, and remembers the last ones: a program that changes many entries is looked up once, and found even when
 /// it has ended meanwhile.
 #[derive(Debug, Default)]
 pub struct Programs {
-    known: VecDeque<(u32, Vec<u8>)>,
+    known: VecDeque<Known>,
     /// Whether names are those that were told, and never looked up.
     told: bool,
     /// Ports that nobody had since `forgotten`.
-    fruitless: HashSet<u32>,
+    fruitless: HashSet<(Option<u32>, u32)>,
     forgotten: Option<Instant>,
+    /// The namespace of the source, if not that of the process.
+    home: Option<Namespace>,
+    /// The names of the other namespaces.
+    pub namespaces: Namespaces,
 }
 
 impl Programs {
     /// Knows the names that it is told, and looks none up.
     #[must_use]
     pub fn told() -> Self {
-        Self { told: true, ..Self::default() }
+        Self { told: true, namespaces: Namespaces::told(), ..Self::default() }
+    }
+
+    /// Looks names up for a source in this network namespace.
+    #[must_use]
+    pub fn within(home: Option<Namespace>) -> Self {
+        Self { namespaces: Namespaces::seen_from(home.clone()), home, ..Self::default() }
     }
 
     /// Whether the name of a port is remembered.
     #[must_use]
-    pub fn knows(&self, port: u32) -> bool {
-        self.known.iter().any(|(known, _)| *known == port)
+    pub fn knows(&self, namespace: Option<u32>, port: u32) -> bool {
+        self.at(namespace, port).is_some()
+    }
+
+    fn at(&self, namespace: Option<u32>, port: u32) -> Option<usize> {
+        self.known.iter().position(|known| (known.0, known.1) == (namespace, port))
     }
 
     /// Remembers a name.
-    pub fn learn(&mut self, port: u32, name: Vec<u8>) {
-        self.known.retain(|(known, _)| *known != port);
+    pub fn learn(&mut self, namespace: Option<u32>, port: u32, name: Vec<u8>) {
+        self.known.retain(|known| (known.0, known.1) != (namespace, port));
         if self.known.len() >= REMEMBERED {
             self.known.pop_front();
         }
-        self.known.push_back((port, name));
+        self.known.push_back((namespace, port, name));
     }
 
-    /// The name of the program that has a netlink port, as in /proc/PID/stat; none for the kernel itself (port 0), and for
-    /// programs that have ended before they were looked up.
-    pub fn name(&mut self, port: u32) -> Option<&[u8]> {
+    /// The name of the program that has a netlink port in a network namespace, as in /proc/PID/stat; none for the kernel
+    /// itself (port 0), for programs that have ended before they were looked up, and in a namespace without a name.
+    pub fn name(&mut self, namespace: Option<u32>, port: u32) -> Option<&[u8]> {
         if port == 0 {
             return None;
         }
-        if let Some(at) = self.known.iter().position(|(known, _)| *known == port) {
-            return self.known.get(at).map(|(_, name)| name.as_slice());
+        if let Some(at) = self.at(namespace, port) {
+            return self.known.get(at).map(|known| known.2.as_slice());
         }
         if self.told {
             return None;
         }
-        let name = self.search(port)?;
-        self.learn(port, name);
-        self.known.back().map(|(_, name)| name.as_slice())
+        let name = self.search(namespace, port)?;
+        self.learn(namespace, port, name);
+        self.known.back().map(|known| known.2.as_slice())
     }
 
     /// Looks a name up, unless that was of no use a moment ago.
-    fn search(&mut self, port: u32) -> Option<Vec<u8>> {
-        if self.fruitless.contains(&port) && self.forgotten.is_some_and(|since| since.elapsed() < FRUITLESS) {
+    fn search(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
+        let place = match namespace {
+            Some(id) => Some(self.namespaces.namespace(id)?.clone()),
+            None => self.home.clone(),
+        };
+        if self.fruitless.contains(&(namespace, port))
+            && self.forgotten.is_some_and(|since| since.elapsed() < FRUITLESS)
+        {
             return None;
         }
-        let found = look_up(port);
+        let found = look_up(place.as_ref(), port);
         if found.is_none() {
             if self.forgotten.is_none_or(|since| since.elapsed() >= FRUITLESS) {
                 self.fruitless.clear();
                 self.forgotten = Some(Instant::now());
             }
-            self.fruitless.insert(port);
+            self.fruitless.insert((namespace, port));
         }
         found
     }
 }
 
 /// The netfilter socket of a port has an inode, and some process holds it.
-fn look_up(port: u32) -> Option<Vec<u8>> {
-    let inode = inode(&fs::read_to_string("/proc/net/netlink").ok()?, port)?;
+fn look_up(place: Option<&Namespace>, port: u32) -> Option<Vec<u8>> {
+    let sockets = namespace::within(place, || fs::read_to_string("/proc/thread-self/net/netlink")).ok()?.ok()?;
+    let inode = inode(&sockets, port)?;
     // Mostly the port is the process's number.
     let likely = Path::new("/proc").join(port.to_string());
     let mut processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
@@ -145,17 +171,20 @@ mod tests {
     #[test]
     fn the_last_names_that_were_told_count() {
         let mut programs = Programs::told();
-        assert_eq!(programs.name(std::process::id()), None);
+        assert_eq!(programs.name(None, std::process::id()), None);
         for port in 1..=REMEMBERED as u32 + 1 {
-            programs.learn(port, port.to_string().into_bytes());
+            programs.learn(None, port, port.to_string().into_bytes());
         }
-        programs.learn(5, b"five".to_vec());
-        assert!(!programs.knows(1) && programs.knows(2));
-        assert_eq!(programs.name(5).unwrap(), b"five");
+        programs.learn(None, 5, b"five".to_vec());
+        programs.learn(Some(1), 5, b"another five".to_vec());
+        assert!(!programs.knows(None, 1) && !programs.knows(None, 2) && programs.knows(None, 3));
+        assert_eq!(programs.name(None, 5).unwrap(), b"five");
+        assert_eq!(programs.name(Some(1), 5).unwrap(), b"another five");
+        assert_eq!(programs.name(Some(2), 5), None);
     }
 
     #[test]
     fn nobody_has_port_zero() {
-        assert_eq!(Programs::default().name(0), None);
+        assert_eq!(Programs::default().name(None, 0), None);
     }
 }

@@ -51,7 +51,9 @@ pub enum RunError {
 pub struct Tally {
     /// Rows that reached the format.
     pub shown: u64,
-    /// Messages of the kernel that could not be read.
+    /// Messages of the kernel.
+    pub messages: u64,
+    /// Those of them that could not be read.
     pub malformed: u64,
     /// Gaps in a stream of events.
     pub gaps: u64,
@@ -216,6 +218,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             return self.look_back(Some(Reason::Gap));
         }
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
+            tally.messages += 1;
             if let Ok(message) = &message
                 && message.kind == NLMSG_ERROR
                 && self.resync.as_mut().is_some_and(|resync| resync.reached(message.sequence))

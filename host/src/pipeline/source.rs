@@ -1,7 +1,7 @@
 //! Sources: where datagrams come from.
 
 use crate::{
-    netlink::{SocketError, decode::Arrival},
+    netlink::{Namespace, SocketError, decode::Arrival},
     recording::RecordingError,
 };
 
@@ -58,6 +58,8 @@ pub struct Datagram {
     /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
     /// here on.
     pub programs: Vec<(u32, Vec<u8>)>,
+    /// The name of the namespace with the id `namespace`, where the source knows it ([`Source::recorded`]).
+    pub namespace_name: Option<Vec<u8>>,
 }
 
 impl Datagram {
@@ -80,6 +82,7 @@ impl Datagram {
             lost: None,
             pause: false,
             programs: Vec::new(),
+            namespace_name: None,
         }
     }
 
@@ -89,6 +92,7 @@ impl Datagram {
         self.lost = None;
         self.times.clear();
         self.programs.clear();
+        self.namespace_name = None;
     }
 
     /// How its message with this number came, for the decoder.
@@ -157,5 +161,10 @@ pub trait Source: Send {
     /// goes: then it makes the same of them every time.
     fn recorded(&self) -> bool {
         false
+    }
+
+    /// The network namespace that it receives in, where it is not that of the process.
+    fn namespace(&self) -> Option<&Namespace> {
+        None
     }
 }

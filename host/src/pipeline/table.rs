@@ -48,7 +48,7 @@ pub trait Table: Default + Sized {
     /// Fills the table, which is empty, with events that make up for lost ones; `false` if there are none.
     fn made_up(&mut self, decoder: &mut Self::Decoder, resync: &mut Resync<'_>, most: usize) -> bool;
 
-    /// Adds the names of the programs that caused events.
+    /// Adds the names of the programs that caused events, and of the network namespaces of events.
     fn name_programs(&mut self, programs: &mut Programs);
 
     /// What the format puts before everything.
@@ -118,8 +118,15 @@ impl Table for Flows {
 
     fn name_programs(&mut self, programs: &mut Programs) {
         let Some(events) = &mut self.events else { return };
-        for (row, (&port, has)) in events.port_id.iter().zip(&mut self.has).enumerate() {
-            if let Some(name) = programs.name(port) {
+        for (row, has) in self.has.iter_mut().enumerate() {
+            // Columns that nobody reads are empty.
+            let port = events.port_id.get(row).copied().unwrap_or_default();
+            let namespace = if *has & field::NAMESPACE != 0 { events.namespace_id.get(row).copied() } else { None };
+            if let Some(name) = namespace.and_then(|id| programs.namespaces.name(id)) {
+                batch::push_sparse(&mut events.namespace_name, row, name);
+                *has |= field::NAMESPACE_NAME;
+            }
+            if let Some(name) = programs.name(namespace, port) {
                 batch::push_sparse(&mut events.program, row, name);
                 *has |= field::PROGRAM;
             }
@@ -189,7 +196,7 @@ impl Table for Expectations {
 
     fn name_programs(&mut self, programs: &mut Programs) {
         for (row, (&port, has)) in self.port_id.iter().zip(&mut self.has).enumerate() {
-            if let Some(name) = programs.name(port) {
+            if let Some(name) = programs.name(None, port) {
                 batch::push_sparse(&mut self.program, row, name);
                 *has |= expectation_field::PROGRAM;
             }

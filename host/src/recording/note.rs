@@ -59,8 +59,14 @@ pub enum Note {
         /// The name, any bytes.
         name: Vec<u8>,
     },
-    /// `namespace ID` or `namespace own`: the network namespace that the datagrams from here on are about.
-    Namespace(Option<u32>),
+    /// `namespace ID [NAME]` or `namespace own`: the network namespace that the datagrams, and the ports of programs, from
+    /// here on are about.
+    Namespace {
+        /// The id, none for the recorder's own.
+        id: Option<u32>,
+        /// The name, any bytes, where it could be found.
+        name: Option<Vec<u8>>,
+    },
     /// `pause`: there was nothing more to be received for the moment.
     Pause,
 }
@@ -81,8 +87,14 @@ impl Note {
                 body.extend_from_slice(format!("program {port} ").as_bytes());
                 body.extend_from_slice(name);
             }
-            Note::Namespace(Some(id)) => body.extend_from_slice(format!("namespace {id}").as_bytes()),
-            Note::Namespace(None) => {
+            Note::Namespace { id: Some(id), name } => {
+                body.extend_from_slice(format!("namespace {id}").as_bytes());
+                if let Some(name) = name {
+                    body.push(b' ');
+                    body.extend_from_slice(name);
+                }
+            }
+            Note::Namespace { id: None, .. } => {
                 body.extend_from_slice(b"namespace ");
                 body.extend_from_slice(NO_NAMESPACE);
             }
@@ -100,8 +112,8 @@ impl Note {
         match first {
             b"pause" => Some(Note::Pause),
             b"program" => Some(Note::Program { port: number(second?)?, name: rest?.to_vec() }),
-            b"namespace" if second? == NO_NAMESPACE => Some(Note::Namespace(None)),
-            b"namespace" => Some(Note::Namespace(Some(number(second?)?))),
+            b"namespace" if second? == NO_NAMESPACE => Some(Note::Namespace { id: None, name: None }),
+            b"namespace" => Some(Note::Namespace { id: Some(number(second?)?), name: rest.map(<[u8]>::to_vec) }),
             version if version.first().is_some_and(u8::is_ascii_digit) => {
                 let kind = KINDS.iter().find(|(_, name)| Some(name.as_bytes()) == second)?.0;
                 let mut words = rest?.split(|&byte| byte == b' ');
@@ -141,8 +153,9 @@ mod tests {
         let mut notes = vec![
             Note::Program { port: 4711, name: b"a b\xff".to_vec() },
             Note::Program { port: 0, name: Vec::new() },
-            Note::Namespace(Some(7)),
-            Note::Namespace(None),
+            Note::Namespace { id: Some(7), name: None },
+            Note::Namespace { id: Some(7), name: Some(b"a b\xff".to_vec()) },
+            Note::Namespace { id: None, name: None },
             Note::Pause,
         ];
         for (kind, _) in KINDS {

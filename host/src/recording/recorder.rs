@@ -42,8 +42,9 @@ pub struct Recorder<W> {
     stop: Stop,
     programs: Programs,
     /// Ports whose program could not be found since the last pause.
-    unknown: HashSet<u32>,
+    unknown: HashSet<(Option<u32>, u32)>,
     namespace: Option<u32>,
+    namespace_name: Option<Vec<u8>>,
     count: Count,
     ended: bool,
 }
@@ -67,6 +68,7 @@ impl<W: Write + Send> Recorder<W> {
         let kind = if source.live() { Kind::Events } else { Kind::Dump };
         let pauses = shown && kind == Kind::Events;
         let writer = Writer::new(file, &Note::Title { kind, subject, pauses }, now())?;
+        let programs = Programs::within(source.namespace().cloned());
         Ok(Self {
             source,
             writer,
@@ -74,9 +76,10 @@ impl<W: Write + Send> Recorder<W> {
             pauses,
             most,
             stop: stop.clone(),
-            programs: Programs::default(),
+            programs,
             unknown: HashSet::new(),
             namespace: None,
+            namespace_name: None,
             count: Count::default(),
             ended: false,
         })
@@ -134,10 +137,13 @@ impl<W: Write + Send> Recorder<W> {
             return Ok(fits);
         }
         let (mut messages, mut notes, mut programs) = (0, Vec::new(), Vec::new());
-        if datagram.namespace != self.namespace {
-            self.namespace = datagram.namespace;
-            notes.push(Note::Namespace(datagram.namespace).message());
+        let id = datagram.namespace;
+        let name = id.and_then(|id| self.programs.namespaces.name(id)).map(<[u8]>::to_vec);
+        if (id, &name) != (self.namespace, &self.namespace_name) {
+            (self.namespace, self.namespace_name) = (id, name.clone());
+            notes.push(Note::Namespace { id, name: name.clone() }.message());
         }
+        datagram.namespace_name = name;
         for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
             if !matches!(message.content(), Content::Netfilter(_)) {
                 continue;
@@ -145,7 +151,7 @@ impl<W: Write + Send> Recorder<W> {
             messages += 1;
             if self.kind == Kind::Events
                 && message.port != 0
-                && let Some(name) = self.found(message.port)
+                && let Some(name) = self.found(id, message.port)
             {
                 notes.push(Note::Program { port: message.port, name: name.clone() }.message());
                 programs.push((message.port, name));
@@ -173,14 +179,14 @@ impl<W: Write + Send> Recorder<W> {
     }
 
     /// The name of the program behind a port, if it has just been found.
-    fn found(&mut self, port: u32) -> Option<Vec<u8>> {
-        if self.programs.knows(port) || self.unknown.contains(&port) {
+    fn found(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
+        if self.programs.knows(namespace, port) || self.unknown.contains(&(namespace, port)) {
             return None;
         }
-        let name = self.programs.name(port).map(<[u8]>::to_vec);
+        let name = self.programs.name(namespace, port).map(<[u8]>::to_vec);
         // A search through all processes for each event of a program that has ended would hold up the reading.
         if name.is_none() && self.unknown.len() < REMEMBERED {
-            self.unknown.insert(port);
+            self.unknown.insert((namespace, port));
         }
         name
     }

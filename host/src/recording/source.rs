@@ -122,6 +122,7 @@ impl Recording {
             begun: None,
             programs: Vec::new(),
             namespace: None,
+            namespace_name: None,
             shown: false,
             last: 0,
             unlooked: 0,
@@ -152,6 +153,7 @@ struct Player {
     /// Names that go with the next datagram.
     programs: Vec<(u32, Vec<u8>)>,
     namespace: Option<u32>,
+    namespace_name: Option<Vec<u8>>,
     /// Whether something was handed on since the last pause.
     shown: bool,
     /// The time of what was handed on last.
@@ -187,7 +189,7 @@ impl Player {
                         return Ok(Step::Yield);
                     }
                     Some(Note::Program { port, name }) => self.programs.push((port, name)),
-                    Some(Note::Namespace(id)) => self.namespace = id,
+                    Some(Note::Namespace { id, name }) => (self.namespace, self.namespace_name) = (id, name),
                     _ => {}
                 },
                 Content::Overrun => {
@@ -206,6 +208,7 @@ impl Player {
                 return Ok(Step::Pass);
             }
             datagram.namespace = self.namespace;
+            datagram.namespace_name.clone_from(&self.namespace_name);
             datagram.programs.append(&mut self.programs);
         }
         datagram.received = packet.time;

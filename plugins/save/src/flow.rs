@@ -54,6 +54,13 @@ impl Save {
                 page.clean(program);
             }
         }
+        if let Some(name) = flow.namespace_name() {
+            page.text(b" netns=");
+            page.word(name);
+        } else if let Some(id) = flow.namespace_id() {
+            page.text(b" nsid=");
+            page.number(id.into());
+        }
         page.byte(b'\n');
         page
     }

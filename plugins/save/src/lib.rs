@@ -48,7 +48,9 @@ const READS: u64 = field::TUPLES
     | field::DCCP
     | field::ANNOTATIONS
     | field::PORT_ID
-    | field::PROGRAM;
+    | field::PROGRAM
+    | field::NAMESPACE
+    | field::NAMESPACE_NAME;
 
 impl Plugin for Save {
     fn describe() -> Description {

@@ -70,6 +70,7 @@ const RARE: u64 = field::SECMARK
     | field::LABELS
     | field::PORT_ID
     | field::SYNTHETIC
+    | field::NAMESPACE
     | field::ANNOTATIONS;
 
 impl Plain {
@@ -235,6 +236,15 @@ impl Plain {
         }
         if flow.event() != event::NONE && flow.synthetic() {
             page.text(b"[SYNTHETIC] ");
+        }
+        if let Some(name) = flow.namespace_name() {
+            page.text(b"netns=");
+            page.word(name);
+            page.byte(b' ');
+        } else if let Some(id) = flow.namespace_id() {
+            page.text(b"nsid=");
+            page.number(id.into());
+            page.byte(b' ');
         }
         annotations(&mut page, flow.annotations());
         page.replace_last(b'\n');

@@ -45,7 +45,9 @@ const READS: u64 = field::TUPLES
     | field::ANNOTATIONS
     | field::PORT_ID
     | field::PROGRAM
-    | field::SYNTHETIC;
+    | field::SYNTHETIC
+    | field::NAMESPACE
+    | field::NAMESPACE_NAME;
 
 impl Plugin for Plain {
     fn describe() -> Description {

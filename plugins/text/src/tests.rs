@@ -245,6 +245,7 @@ fn every_option_and_optional_field() {
             r.security_context = b"system_u:object_r:unlabeled_t:s0".to_vec();
             r.annotations = vec![key_value("country", "DE"), key_value("as name", "A \"B\"\u{1b}")];
             (r.port_id, r.program) = (77, b"conntrack".to_vec());
+            r.namespace_name = b"blue".to_vec();
         },
     );
     let plain_line = "tcp      6 432000 CLOSE src=2001:db8::1 dst=::ffff:1.2.3.4 sport=65535 dport=65534 zone-orig=1 packets=1 bytes=2 src=::ffff:1.2.3.4 dst=2001:db8::1 sport=65534 dport=65535 zone-reply=2 packets=3 bytes=4 [ASSURED] mark=4294967295 secmark=9 secctx=system_u:object_r:unlabeled_t:s0 zone=65535 delta-time=3 helper=sip\\x1b[31m use=2 country=DE \"as name\"=\"A \\\"B\\\"\\u001b\"\n";
@@ -261,7 +262,7 @@ fn every_option_and_optional_field() {
     assert_eq!(
         line(&["timestamp"], event),
         format!("[1795480170.500042]\t    [NEW] {plain_line}")
-            .replace(" country", " [USERSPACE] portid=77 progname=conntrack [SYNTHETIC] country")
+            .replace(" country", " [USERSPACE] portid=77 progname=conntrack [SYNTHETIC] netns=blue country")
     );
 }
 

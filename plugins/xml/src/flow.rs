@@ -152,6 +152,12 @@ impl Xml {
         if let Some(helper) = flow.helper() {
             page = text(page, b"<helper>", helper, b"</helper>");
         }
+        if let Some(id) = flow.namespace_id() {
+            page = number(page, b"<nsid>", id.into(), b"</nsid>");
+        }
+        if let Some(name) = flow.namespace_name() {
+            page = text(page, b"<netns>", name, b"</netns>");
+        }
         escape::annotations(&mut page, flow.annotations());
         page
     }

@@ -46,6 +46,8 @@ const READS: u64 = field::TUPLES
     | field::LABELS
     | field::SECURITY_CONTEXT
     | field::SYNTHETIC
+    | field::NAMESPACE
+    | field::NAMESPACE_NAME
     | field::ANNOTATIONS;
 
 impl Plugin for Xml {

@@ -9,11 +9,13 @@
 
 pub mod dying;
 pub mod entries;
+pub mod limit;
 pub mod namespace;
 pub mod program;
 pub mod random;
 pub mod traffic;
 
+pub use limit::Limit;
 pub use namespace::Namespace;
 pub use program::{Outcome, Program};
 pub use random::Random;

@@ -41,6 +41,13 @@ struct Source {
     conditions: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     buffer: Option<u32>,
+    /// Whether what gaps swallow is made up for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    resync: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reliable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -122,6 +129,9 @@ pub(super) fn tell(config: &Config, prepared: &Prepared) -> Told {
             select: source.select.clone(),
             conditions: pushed_down(&config.settings, source),
             buffer: source.buffer,
+            resync: source.resync,
+            reliable: source.reliable,
+            netns: source.netns.clone(),
         },
         stages: prepared.stages.iter().map(plugin).collect(),
         format: prepared.format.as_ref().map(plugin).filter(|_| !matches!(config.format, FormatConfig::None)),
@@ -232,6 +242,15 @@ impl Told {
         }
         if let Some(buffer) = source.buffer {
             line(2, &format!("receive buffer: {}", show_size(u64::from(buffer))));
+        }
+        if let Some(netns) = &source.netns {
+            line(2, &format!("network namespace: {}", clean(netns)));
+        }
+        if source.reliable {
+            line(2, "reliable: the kernel keeps entries until their end could be told");
+        }
+        if source.resync {
+            line(2, "after a gap: the table is compared, and what was lost is made up for");
         }
         line(2, &format!("select: {}", if source.select.is_empty() { "all" } else { &source.select }));
         source.conditions.iter().for_each(|condition| line(4, condition));

@@ -8,7 +8,7 @@ mod prepare;
 
 use super::{
     assemble::Assembly,
-    entries::{self, Parts},
+    entries::{self, Circumstances, Parts},
     policy, replay,
     report::{self, CommandError, Exit},
     subject::Subject,
@@ -18,10 +18,11 @@ use crate::{
     cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
     config::{Config, RecordingConfig, SourceKind},
     model::{Expectations, Flows},
-    netlink::Stop,
+    netlink::{Namespace, Stop},
     pipeline::{
         Tally,
         executor::Planned,
+        resync::Resync,
         sink::{Several, Sink, SinkError},
         source::Source,
         stats::Board,
@@ -128,8 +129,12 @@ fn carry_out<T: Subject + Planned>(
     let mut tally = Tally::default();
     let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
     let parts: Parts = prepared.parts;
-    let mut pipeline = entries::join::<T>(parts, &config.settings, assembly, &mut sinks)?;
-    let result = entries::drive(row, &config.settings, stop, &mut pipeline, source, None, &mut tally);
+    let namespace = config.settings.netns.as_deref().map(Namespace::find).transpose()?;
+    let namespace = namespace.as_ref();
+    let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, assembly, &mut sinks)?;
+    let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
+    let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);
+    let healed = pipeline.resync.as_ref().map(Resync::healed);
     let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
     drop(pipeline);
     let end = sinks.finish();
@@ -138,6 +143,9 @@ fn carry_out<T: Subject + Planned>(
         // Whoever says that it is enough does not wait for a peer that is away.
         Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => report::line(&format!("WARNING: {error}.")),
         end => end?,
+    }
+    if let Some(healed) = healed.filter(|_| tally.gaps > 0) {
+        entries::tell(tally, healed);
     }
     let exit = match shows || config.settings.dry_run {
         true => entries::conclude(row, &config.settings, done, tally.shown),

@@ -19,7 +19,7 @@ use crate::{
         pipeline::option_values,
     },
     model::{Description, Expectations, Flows, OptionValue},
-    netlink::DumpFilter,
+    netlink::{DumpFilter, filter::Condition},
     pipeline::{
         executor::Shows,
         format::Format,
@@ -432,14 +432,17 @@ fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValu
 
 /// What the classic command is told, for those who want to see it.
 pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
-    let plan = DumpFilter::plan(&settings.selection).lines;
-    let here = |why: &str| {
-        let what = |line: &String| line.split(": ").next().unwrap_or_default().to_string();
-        plan.iter().map(|line| format!("{}: checked here ({why})", what(line))).collect()
-    };
+    let plan = DumpFilter::plan(&settings.selection).conditions;
+    let here = |why: &str| plan.iter().map(|condition| format!("{}: checked here ({why})", condition.what)).collect();
     match (source.kind, source.table) {
         _ if source.recording.is_some() => here("it is a recording"),
-        (SourceKind::Dump, Table::Conntrack) => plan.clone(),
+        (SourceKind::Dump, Table::Conntrack) => plan
+            .iter()
+            .map(|Condition { what, kept }| match kept {
+                None => format!("{what}: checked by the kernel"),
+                Some(why) => format!("{what}: checked here ({why})"),
+            })
+            .collect(),
         (SourceKind::Dump, _) => match settings.family {
             Some(_) => vec!["family: checked by the kernel".into()],
             None => Vec::new(),

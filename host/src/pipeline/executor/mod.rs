@@ -19,7 +19,7 @@ use super::{
 use crate::{
     model::{action, result},
     netlink::{
-        Batches, Fate, Options, Request, Socket, SocketError,
+        Batches, Fate, Namespace, Options, Request, Socket, SocketError,
         decode::Arrival,
         encode::EncodeError,
         message::{Content, Message},
@@ -156,6 +156,8 @@ pub struct Executor<T: Actionable> {
     /// Whether nothing is sent.
     dry: bool,
     plan: Option<Plan<T>>,
+    /// The network namespace whose table it acts on; none for that of the process.
+    namespace: Option<Namespace>,
     failure: Option<ExecutorError>,
     done: u64,
     refused: u64,
@@ -187,6 +189,7 @@ impl<T: Actionable> Executor<T> {
             batches: None,
             dry: false,
             plan: None,
+            namespace: None,
             failure: None,
             done: 0,
             refused: 0,
@@ -218,6 +221,13 @@ impl<T: Actionable> Executor<T> {
     #[must_use]
     pub fn guarded(mut self) -> Self {
         self.guarded = true;
+        self
+    }
+
+    /// Acts on the table of this network namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: Option<&Namespace>) -> Self {
+        self.namespace = namespace.cloned();
         self
     }
 
@@ -403,7 +413,7 @@ impl<T: Actionable> Executor<T> {
         }
         let result = match &mut self.batches {
             Some(batches) => send(batches),
-            None => open().and_then(|mut batches| {
+            None => open(self.namespace.as_ref()).and_then(|mut batches| {
                 let result = send(&mut batches);
                 self.batches = Some(batches);
                 result
@@ -488,8 +498,8 @@ fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
 }
 
 /// A socket for requests, with room for the answers to large batches.
-fn open() -> Result<Batches, SocketError> {
-    let options = Options { receive_buffer: Some(8 << 20), ..Options::default() };
+fn open(namespace: Option<&Namespace>) -> Result<Batches, SocketError> {
+    let options = Options { receive_buffer: Some(8 << 20), ..Options::within(namespace) };
     Ok(Batches::new(Socket::open(&options)?))
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     model::{Flows, action, field, result},
     netlink::{
-        Batches, Fate, Options, Request, Socket, SocketError,
+        Batches, Fate, Namespace, Options, Request, Socket, SocketError,
         decode::{Arrival, FlowDecoder},
         message::Content,
     },
@@ -54,6 +54,8 @@ pub struct TenantGuard {
     rate: Meter,
     /// While it says so, nothing is done.
     halted: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The network namespace whose table it asks; none for that of the process.
+    namespace: Option<Namespace>,
     audit: Arc<Audit>,
     /// Writes flows for the audit.
     format: Format,
@@ -94,6 +96,7 @@ impl TenantGuard {
             generation,
             in_flight: tenant.share.in_flight,
             rate: Meter::new(tenant.share.actions),
+            namespace: None,
             halted,
             audit,
             format,
@@ -103,6 +106,13 @@ impl TenantGuard {
             silent: BTreeMap::new(),
             told: None,
         }
+    }
+
+    /// Asks the table of this network namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: Option<&Namespace>) -> Self {
+        self.namespace = namespace.cloned();
+        self
     }
 
     /// Records of the refusals that are not told one by one, if it is time to: whoever floods must not fill the audit.
@@ -144,7 +154,7 @@ impl TenantGuard {
         }
         let opened = match self.batches.take() {
             Some(batches) => Ok(batches),
-            None => open(),
+            None => open(self.namespace.as_ref()),
         };
         let mut batches = match opened {
             Ok(batches) => batches,
@@ -192,8 +202,8 @@ impl TenantGuard {
 }
 
 /// A socket for lookups.
-fn open() -> Result<Batches, SocketError> {
-    let options = Options { receive_buffer: Some(2 << 20), ..Options::default() };
+fn open(namespace: Option<&Namespace>) -> Result<Batches, SocketError> {
+    let options = Options { receive_buffer: Some(2 << 20), ..Options::within(namespace) };
     Ok(Batches::new(Socket::open(&options)?))
 }
 

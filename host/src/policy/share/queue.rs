@@ -8,9 +8,12 @@ use std::{
 };
 
 use super::sieve::Mark;
-use crate::pipeline::{
-    meter::Meter,
-    source::{Datagram, Marker, Source, SourceError},
+use crate::{
+    netlink::Namespace,
+    pipeline::{
+        meter::Meter,
+        source::{Datagram, Marker, Source, SourceError},
+    },
 };
 
 /// Messages are put together up to this many bytes.
@@ -188,6 +191,7 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
 /// The tenant's end of its queue, as the source of its pipeline.
 pub struct Inlet {
     queue: Arc<Queue>,
+    namespace: Option<Namespace>,
     mark: Mark,
     /// Time that its plugins may still use.
     budget: Arc<Mutex<Meter>>,
@@ -200,8 +204,8 @@ pub struct Inlet {
 impl Inlet {
     /// The end of a queue. While `budget` is empty, what comes is lost.
     #[must_use]
-    pub fn new(queue: Arc<Queue>, mark: Mark, budget: Arc<Mutex<Meter>>) -> Self {
-        Inlet { queue, mark, budget, gap: None, next_gap: None, between: BETWEEN }
+    pub fn new(queue: Arc<Queue>, namespace: Option<Namespace>, mark: Mark, budget: Arc<Mutex<Meter>>) -> Self {
+        Inlet { queue, namespace, mark, budget, gap: None, next_gap: None, between: BETWEEN }
     }
 
     fn exhausted(&self) -> bool {
@@ -269,6 +273,10 @@ impl Source for Inlet {
 
     fn live(&self) -> bool {
         true
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
     }
 
     fn marker(&self) -> Option<Box<dyn Marker>> {

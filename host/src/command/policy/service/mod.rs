@@ -1,8 +1,8 @@
 //! `run` with a policy file: a service that hands each tenant its own flows, until a signal ends it.
 //!
-//! One thread receives events and puts each into the queues of the tenants whose scope it is in (`dispatch`); each tenant has a
-//! thread of its own (`tenant`), so that the system's scheduler is what is fair; one more answers the control socket, looks
-//! for SIGHUP and feeds the watchdog (`control`).
+//! A thread for each network namespace receives events and puts each into the queues of the tenants whose scope it is in
+//! (`dispatch`); each tenant has a thread of its own (`tenant`), so that the system's scheduler is what is fair; one more
+//! answers the control socket, looks for SIGHUP and feeds the watchdog (`control`).
 
 mod control;
 mod dispatch;
@@ -12,7 +12,8 @@ mod tenant;
 pub(super) use control::{Request, ask, nobody};
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
@@ -25,8 +26,11 @@ use crate::{
         listener::{Listener, Wanted},
         report::{self, CommandError, Exit},
     },
-    netlink::{Stop, group},
-    pipeline::{source::Source as _, stats::Board},
+    netlink::{Namespace, Stop, group, namespace},
+    pipeline::{
+        source::{Datagram, EVENTS, Source as _},
+        stats::Board,
+    },
     policy::{Policy, audit::Audit, share::sieve::Mark},
     wasm::PluginEngine,
 };
@@ -43,10 +47,23 @@ pub(super) struct Service {
     engine: PluginEngine,
     audit: Arc<Audit>,
     states: Arc<States>,
-    mark: Mark,
     stop: Stop,
     notifier: Notifier,
+    /// Receive buffer of event sockets, if one is asked for.
+    buffer: Option<usize>,
+    /// By the name of the network namespace.
+    stations: Mutex<BTreeMap<Option<String>, Arc<Station>>>,
+    /// Those that receive.
+    receivers: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Why events cannot be received any more, where that is so.
+    failure: Arc<Mutex<Option<i32>>>,
     inner: Mutex<Inner>,
+}
+
+/// Where the events of a network namespace arrive and are handed out.
+pub(super) struct Station {
+    namespace: Option<Namespace>,
+    mark: Mark,
     dispatcher: Dispatcher,
 }
 
@@ -64,23 +81,61 @@ impl Service {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The station of a network namespace; it listens from now on.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn station(&self, name: Option<&String>) -> Result<Arc<Station>, String> {
+        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(station) = stations.get(&name.cloned()) {
+            return Ok(station.clone());
+        }
+        let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
+        let namespace = namespace.transpose().map_err(|error| error.to_string())?;
+        let wanted =
+            Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
+        let mut listener = Listener::open(&wanted, &self.stop)
+            .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
+        let station = Arc::new(Station { namespace, mark: listener.mark(), dispatcher: Dispatcher::default() });
+        let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
+        let receive = move || {
+            let mut datagram = Datagram::with_room(EVENTS);
+            loop {
+                match listener.next(&mut datagram) {
+                    Ok(true) => receiving.dispatcher.hand_out(&datagram),
+                    Ok(false) => break,
+                    Err(error) => {
+                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.errno());
+                        stop.stop();
+                        break;
+                    }
+                }
+            }
+            // Nothing more will come; what waits is still taken.
+            receiving.dispatcher.replace(Vec::new());
+        };
+        let receiver = thread::Builder::new()
+            .name("events".into())
+            .spawn(receive)
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
+        stations.insert(name.cloned(), station.clone());
+        Ok(station)
+    }
+
     /// Starts all tenants of a policy; all or none.
     fn start(&self, policy: &Policy, generation: u64) -> Result<Vec<Running>, Findings> {
         let mut findings = Findings::default();
+        let mut started = Vec::new();
         for tenant in &policy.tenants {
-            if tenant.namespace.is_some() {
-                let what = format!(
-                    "tenant `{}` is in another network namespace; run a flowgate of its own there: ip netns exec",
-                    tenant.name
-                );
-                findings.mistakes.push(policy.text.mistake(tenant.at, what));
+            match self.station(tenant.namespace.as_ref()) {
+                Ok(station) => started.push(Running::start(self, &station, policy, tenant, generation)),
+                Err(error) => {
+                    let what = format!("tenant `{}`: {error}", tenant.name);
+                    findings.mistakes.push(policy.text.mistake(tenant.at, what));
+                }
             }
         }
-        let started: Vec<Running> = if findings.mistakes.is_empty() {
-            policy.tenants.iter().map(|tenant| Running::start(self, policy, tenant, generation)).collect()
-        } else {
-            Vec::new()
-        };
         let end = Instant::now() + START;
         for running in &started {
             if let Err(mistakes) = running.ready(end.saturating_duration_since(Instant::now())) {
@@ -94,6 +149,17 @@ impl Service {
             running.give_up();
         }
         Err(findings)
+    }
+
+    /// Hands events to these tenants from now on.
+    fn hand_to(&self, tenants: &[Running]) {
+        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, station) in stations.iter() {
+            let own = tenants.iter().filter(|running| running.namespace == *name);
+            station.dispatcher.replace(own.map(Running::outlet).collect());
+        }
+        drop(stations);
+        tenants.iter().for_each(Running::go);
     }
 
     /// Reads the file anew, and lets its tenants take over once all of them have started.
@@ -115,8 +181,7 @@ impl Service {
         match result {
             Ok(tenants) => {
                 inner.generation = generation;
-                self.dispatcher.replace(tenants.iter().map(Running::outlet).collect());
-                tenants.iter().for_each(Running::go);
+                self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
                 inner.leaving.retain(|running| !running.finished());
                 inner.leaving.extend(old);
@@ -135,84 +200,60 @@ impl Service {
 }
 
 /// Runs the service until a signal ends it.
-pub(super) fn run(file: &std::path::Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
+pub(super) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
     report::start_log();
     let (policy, mistakes, notes) = super::read(file)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
     let audit = Arc::new(Audit::open(policy.audit.clone(), report::line)?);
-    let wanted =
-        Wanted { groups: group::FLOWS, buffer: policy.service.buffer.map(|bytes| bytes as usize), ..Wanted::default() };
-    let mut listener = Listener::open(&wanted, stop).map_err(|error| {
-        report::line(&format!("events: {}", report::strerror(error.errno())));
-        CommandError::EventSocket
-    })?;
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
         .map_err(|source| PolicyError::Signal { source })?;
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
+    let drain = policy.service.drain;
     let service = Service {
         file: file.into(),
         engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
         audit,
         states: Arc::default(),
-        mark: listener.mark(),
         stop: stop.clone(),
         notifier: Notifier::of_environment(),
-        inner: Mutex::new(Inner {
-            generation: 1,
-            drain: policy.service.drain,
-            tenants: Vec::new(),
-            leaving: Vec::new(),
-        }),
-        dispatcher: Dispatcher::default(),
+        buffer: policy.service.buffer.map(|bytes| bytes as usize),
+        stations: Mutex::default(),
+        receivers: Mutex::default(),
+        failure: Arc::default(),
+        inner: Mutex::new(Inner { generation: 1, drain, tenants: Vec::new(), leaving: Vec::new() }),
     };
     let tenants = service.start(&policy, 1).map_err(|findings| {
         findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
         CommandError::Mistakes { path: file.into(), mistakes: findings.mistakes.len() }
     })?;
-    service.dispatcher.replace(tenants.iter().map(Running::outlet).collect());
-    tenants.iter().for_each(Running::go);
+    service.hand_to(&tenants);
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
     service.notifier.tell("READY=1");
     report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
-    let ended = thread::scope(|scope| {
-        let (shared, flag) = (&service, &reload);
-        let spawned =
-            thread::Builder::new().name("control".into()).spawn_scoped(scope, move || door.serve(shared, flag));
-        if let Err(error) = spawned {
-            stop.stop();
-            return Err(CommandError::from(PolicyError::Thread { source: error }));
-        }
-        let mut datagram = crate::pipeline::source::Datagram::with_room(crate::pipeline::source::EVENTS);
-        let result = loop {
-            match listener.next(&mut datagram) {
-                Ok(true) => service.dispatcher.hand_out(&datagram),
-                Ok(false) => break Ok(()),
-                Err(error) => break Err(CommandError::Events(report::strerror(error.errno()))),
-            }
-        };
-        // The control thread ends with everything else.
-        stop.stop();
-        result
-    });
+    door.serve(&service, &reload);
     service.notifier.tell("STOPPING=1");
+    // What the kernel has queued until now is still handed out.
+    for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // A receiver has nothing to say at its end.
+        let _ = receiver.join();
+    }
+    service.hand_to(&[]);
     let mut inner = service.lock();
     let end = Instant::now() + inner.drain;
-    let leaving: Vec<Running> = std::mem::take(&mut inner.tenants).into_iter().collect();
-    let all: Vec<Running> = leaving.into_iter().chain(std::mem::take(&mut inner.leaving)).collect();
-    service.dispatcher.replace(Vec::new());
-    for running in &all {
-        while !running.finished() && Instant::now() < end {
-            thread::sleep(Duration::from_millis(5));
-        }
+    let mut all = std::mem::take(&mut inner.tenants);
+    all.append(&mut inner.leaving);
+    while all.iter().any(|running| !running.finished()) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
     }
     let late = all.iter().filter(|running| !running.finished()).count();
     if late > 0 {
         report::line(&format!("policy: {late} tenants did not finish in time and were left behind"));
     }
     service.audit.service(inner.generation, "", "stop", None);
-    ended.map(|()| Exit::Stopped)
+    let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(Exit::Stopped), |errno| Err(CommandError::Events(report::strerror(errno))))
 }

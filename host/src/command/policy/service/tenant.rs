@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     super::prepare::{self, Findings, Purpose},
-    Service,
+    Service, Station,
     dispatch::{Outlet, Wish},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     },
     config::{FormatConfig, Mistake, pipeline::output},
     model::Flows,
-    netlink::Stop,
+    netlink::{Namespace, Stop},
     pipeline::{
         Tally,
         executor::Shows,
@@ -55,6 +55,7 @@ use crate::{
 /// A tenant, as the rest of the service knows it.
 pub(super) struct Running {
     pub name: String,
+    pub namespace: Option<String>,
     outlet: Arc<Outlet>,
     facts: Arc<Facts>,
     ready: Mutex<Option<Receiver<Started>>>,
@@ -107,6 +108,7 @@ struct Job {
     states: Arc<States>,
     audit: Arc<Audit>,
     mark: Mark,
+    namespace: Option<Namespace>,
     stop: Stop,
     policy: Policy,
     tenant: Tenant,
@@ -116,7 +118,7 @@ struct Job {
 
 impl Running {
     /// Starts the thread of a tenant: it makes its plugins, and waits.
-    pub fn start(service: &Service, policy: &Policy, tenant: &Tenant, generation: u64) -> Self {
+    pub fn start(service: &Service, station: &Station, policy: &Policy, tenant: &Tenant, generation: u64) -> Self {
         let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
         let outlet = Arc::new(Outlet::new(tenant.scope.clone(), queue));
         let facts = Arc::new(Facts { generation, ..Facts::default() });
@@ -124,7 +126,8 @@ impl Running {
             engine: service.engine.clone(),
             states: service.states.clone(),
             audit: service.audit.clone(),
-            mark: service.mark.clone(),
+            mark: station.mark.clone(),
+            namespace: station.namespace.clone(),
             stop: service.stop.clone(),
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
             tenant: tenant.clone(),
@@ -145,7 +148,13 @@ impl Running {
             let mistake = policy.text.mistake(tenant.at, format!("tenant `{}` has no thread: {error}", tenant.name));
             let _ = failed.try_send(Err(vec![mistake]));
         }
-        Running { name: tenant.name.clone(), outlet, facts, ready: Mutex::new(Some(ready)) }
+        Running {
+            name: tenant.name.clone(),
+            namespace: tenant.namespace.clone(),
+            outlet,
+            facts,
+            ready: Mutex::new(Some(ready)),
+        }
     }
 
     /// Waits until its plugins have started.
@@ -272,15 +281,16 @@ impl Job {
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
         let parts = Parts { stages, format, shows: Shows::Entries, guarded };
-        let mut pipeline = entries::join::<Flows>(parts, &settings, &assembly, &mut sink)?;
+        let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &assembly, &mut sink)?;
         let outlet = self.outlet.clone();
         let halted = Arc::new(move || outlet.wish() != Wish::Run);
         let json = assembly.format("json", Role::FlowFormat, &[], true)?;
         let guard = TenantGuard::new(tenant, self.facts.generation, self.audit.clone(), json, halted);
         // Whoever was granted nothing is guarded as well: what it asks for is recorded.
-        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard));
+        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
         pipeline.on_gap = || {};
-        let own = || OwnTable { kernel: Flowtable::new(&self.stop), scope: tenant.scope.clone() };
+        let own =
+            || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };
         pipeline.look_back = Some(Box::new(move || own().list()));
         let kinds = Kinds { new: true, update: true, destroy: true };
         pipeline.resync = Some(Resync::new(Box::new(own()), kinds).telling());
@@ -288,7 +298,7 @@ impl Job {
         if !self.waited() {
             return Ok(());
         }
-        let mut inlet = Inlet::new(self.outlet.queue.clone(), self.mark.clone(), budget);
+        let mut inlet = Inlet::new(self.outlet.queue.clone(), self.namespace.clone(), self.mark.clone(), budget);
         let mut tally = Tally::default();
         let ended = pipeline.run(&mut inlet, &mut tally);
         drop(pipeline);

@@ -1,0 +1,346 @@
+//! Network namespaces: finding one, doing something within it, and the ids by which they know each other.
+//!
+//! A socket belongs to the network namespace in which its thread was when it was opened, for as long as it lives. So nothing
+//! but the opening happens within another namespace, on a thread that ends with it: the process itself, and the plugins in
+//! it, stay where they are.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{MetadataExt as _, OpenOptionsExt as _},
+        },
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use netlink_packet_core::NlasIterator;
+use netlink_sys::SocketAddr;
+use nix::sched::{CloneFlags, setns};
+
+use super::{
+    message::Messages,
+    sys,
+    wire::{MESSAGE_HEADER, NLMSG_ERROR, REQUEST},
+};
+
+/// Where named network namespaces are, one file each (`ip-netns(8)`).
+pub const DIRECTORY: &str = "/run/netns";
+/// The network namespace of the calling thread.
+pub const OWN: &str = "/proc/thread-self/ns/net";
+
+/// `NETLINK_ROUTE` of `linux/netlink.h`.
+const NETLINK_ROUTE: isize = 0;
+/// `RTM_NEWNSID` of `linux/rtnetlink.h`: the answer.
+const RTM_NEWNSID: u16 = 88;
+/// `RTM_GETNSID`: by which id does the socket's namespace know another one?
+const RTM_GETNSID: u16 = 90;
+/// `NETNSA_NSID` of `linux/net_namespace.h`: the id, an int, -1 for none.
+const NETNSA_NSID: u16 = 1;
+/// `NETNSA_FD`: a descriptor of the other namespace.
+const NETNSA_FD: u16 = 3;
+/// Length of `struct rtgenmsg`, padded.
+const RTGENMSG: usize = 4;
+
+/// Why a network namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// There is none of this name.
+    #[error("there is no network namespace `{name}`; {}", list(known))]
+    NoSuchName {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// There is no process of this number.
+    #[error(
+        "there is no process {0}, whose network namespace could be used; a namespace whose name is a number is written {DIRECTORY}/{0}"
+    )]
+    NoSuchProcess(String),
+    /// The file cannot be opened.
+    #[error("cannot open the network namespace {}: {source}{}", path.display(), hint(source))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", .0.display())]
+    Other(PathBuf),
+    /// It cannot be entered.
+    #[error("cannot enter the network namespace {name}: {source}{}", hint(source))]
+    Enter {
+        /// What it is called.
+        name: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// No thread can be had.
+    #[error("cannot start a thread to enter a network namespace: {0}")]
+    Thread(#[source] io::Error),
+    /// The kernel does not tell ids.
+    #[error("cannot ask the kernel for the ids of network namespaces: {0}")]
+    Ids(#[source] io::Error),
+}
+
+impl NamespaceError {
+    /// The error number behind it, as in `errno(3)`.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::NoSuchName { .. } => libc::ENOENT,
+            Self::NoSuchProcess(_) => libc::ESRCH,
+            Self::Other(_) => libc::EINVAL,
+            Self::Open { source, .. } | Self::Enter { source, .. } | Self::Thread(source) | Self::Ids(source) => {
+                source.raw_os_error().unwrap_or(libc::EIO)
+            }
+        }
+    }
+}
+
+/// The namespaces that there are, in a sentence.
+fn list(known: &[String]) -> String {
+    if known.is_empty() {
+        return format!("there is none in {DIRECTORY} (`ip netns add NAME` makes one)");
+    }
+    format!("there are: {}", known.join(", "))
+}
+
+/// What would allow it.
+fn hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "; entering a network namespace takes the capability CAP_SYS_ADMIN",
+        Some(libc::EACCES) => "; looking into the process of another user takes the capability CAP_SYS_PTRACE",
+        _ => "",
+    }
+}
+
+/// A network namespace. It lives at least as long as this.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    file: Arc<File>,
+    name: Arc<str>,
+    path: Arc<Path>,
+    /// Device and inode of the namespace's file: two namespaces are the same if these are.
+    identity: (u64, u64),
+}
+
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Namespace {}
+
+impl Namespace {
+    /// The namespace that `word` stands for: with a slash a path, digits alone the number of a process, or else a name in
+    /// [`DIRECTORY`].
+    ///
+    /// # Errors
+    /// [`NamespaceError`] if there is none, if it is something else, or if it may not be entered.
+    pub fn find(word: &OsStr) -> Result<Self, NamespaceError> {
+        let bytes = word.as_bytes();
+        let text = word.to_string_lossy();
+        let path = if bytes.contains(&b'/') {
+            PathBuf::from(word)
+        } else if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
+            Path::new("/proc").join(word).join("ns/net")
+        } else {
+            Path::new(DIRECTORY).join(word)
+        };
+        let namespace = Self::open(&path, &text).map_err(|error| match error {
+            NamespaceError::Open { source, .. }
+                if source.kind() == io::ErrorKind::NotFound && bytes != path.as_os_str().as_bytes() =>
+            {
+                if path.starts_with("/proc") {
+                    NamespaceError::NoSuchProcess(text.to_string())
+                } else {
+                    NamespaceError::NoSuchName { name: text.to_string(), known: names() }
+                }
+            }
+            error => error,
+        })?;
+        // Now rather than in the middle of something.
+        namespace.within(|| ()).map_err(|error| match error {
+            NamespaceError::Enter { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
+                NamespaceError::Other(path.clone())
+            }
+            error => error,
+        })?;
+        Ok(namespace)
+    }
+
+    /// The namespace of a file, which is to be called `name`.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Open`], [`NamespaceError::Other`] for a directory.
+    fn open(path: &Path, name: &str) -> Result<Self, NamespaceError> {
+        let failed = |source| NamespaceError::Open { path: path.to_path_buf(), source };
+        // A pipe without a writer must not hold this up.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { file: Arc::new(file), name: name.into(), path: path.into(), identity })
+    }
+
+    /// What it was asked for by: a name, a number or a path.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that it was found by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Inode of the namespace, as `ls -l /proc/PID/ns/net` shows it.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.identity.1
+    }
+
+    /// Does something within the namespace, on a thread of its own: opens a socket, or reads what is below
+    /// `/proc/thread-self/net` and `/proc/sys/net`.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Enter`] (EPERM without CAP_SYS_ADMIN, EINVAL for what is no network namespace),
+    /// [`NamespaceError::Thread`].
+    pub fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
+        thread::scope(|scope| {
+            let entered = move || {
+                setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+                    .map_err(|errno| NamespaceError::Enter { name: self.name.to_string(), source: errno.into() })?;
+                Ok(work())
+            };
+            let thread = thread::Builder::new()
+                .name("netns".into())
+                .spawn_scoped(scope, entered)
+                .map_err(NamespaceError::Thread)?;
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+/// Does something within a namespace, or where the thread is if there is none.
+///
+/// # Errors
+/// As [`Namespace::within`].
+pub fn within<R: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
+    match namespace {
+        Some(namespace) => namespace.within(work),
+        None => Ok(work()),
+    }
+}
+
+/// The names in [`DIRECTORY`], sorted; none if it cannot be read.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A named namespace, and the id by which another one knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// Its id; none if it has none there, and then its events do not get there either.
+    pub id: Option<u32>,
+    /// Whether it is that one itself.
+    pub own: bool,
+}
+
+/// The named namespaces, with the ids by which `home` (or the calling thread's namespace) knows them. What is in
+/// [`DIRECTORY`] and is no namespace is left out.
+///
+/// # Errors
+/// [`NamespaceError`] if `home` cannot be entered or the kernel does not answer.
+pub fn neighbours(home: Option<&Namespace>) -> Result<Vec<Neighbour>, NamespaceError> {
+    let named: Vec<Namespace> =
+        names().iter().filter_map(|name| Namespace::open(&Path::new(DIRECTORY).join(name), name).ok()).collect();
+    within(home, || {
+        let own = Namespace::open(Path::new(OWN), "own").ok();
+        let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(NamespaceError::Ids)?;
+        socket.bind_auto().map_err(NamespaceError::Ids)?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(NamespaceError::Ids)?;
+        let mut neighbours = Vec::new();
+        for namespace in named {
+            if let Some(id) = ask(&socket, &namespace)? {
+                let own = own.as_ref() == Some(&namespace);
+                neighbours.push(Neighbour { id: u32::try_from(id).ok(), own, namespace });
+            }
+        }
+        Ok(neighbours)
+    })?
+}
+
+/// The id by which the socket's namespace knows another one, -1 for none; nothing if the other is no network namespace.
+fn ask(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32>, NamespaceError> {
+    let mut request = Vec::with_capacity(MESSAGE_HEADER + RTGENMSG + 8);
+    request.extend_from_slice(&((MESSAGE_HEADER + RTGENMSG + 8) as u32).to_ne_bytes());
+    request.extend_from_slice(&RTM_GETNSID.to_ne_bytes());
+    request.extend_from_slice(&REQUEST.to_ne_bytes());
+    // Sequence number, port, and `struct rtgenmsg` with AF_UNSPEC.
+    request.extend_from_slice(&[0; 8 + RTGENMSG]);
+    request.extend_from_slice(&8u16.to_ne_bytes());
+    request.extend_from_slice(&NETNSA_FD.to_ne_bytes());
+    request.extend_from_slice(&namespace.file.as_raw_fd().to_ne_bytes());
+    socket.send(&request, 0).map_err(NamespaceError::Ids)?;
+    let mut answer = [0; 4096];
+    let length = sys::receive(sys::borrow(socket), &mut answer, 0).map_err(NamespaceError::Ids)?.length;
+    for message in Messages::new(answer.get(..length).unwrap_or_default()).flatten() {
+        match message.kind {
+            RTM_NEWNSID => {
+                let attributes = message.body.get(RTGENMSG..).unwrap_or_default();
+                let id = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == NETNSA_NSID);
+                let id = id.and_then(|attribute| attribute.value().try_into().ok()).map(i32::from_ne_bytes);
+                return Ok(Some(id.unwrap_or(-1)));
+            }
+            NLMSG_ERROR => return Ok(None),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_namespace_is_told_apart() {
+        let find = |word: &str| Namespace::find(OsStr::new(word)).unwrap_err();
+        assert!(matches!(find("/dev/null"), NamespaceError::Other(_)));
+        assert!(matches!(find("/proc/self/ns/uts"), NamespaceError::Other(_)));
+        assert!(matches!(find("/"), NamespaceError::Other(_)));
+        assert!(matches!(find("/nowhere/to/be/found"), NamespaceError::Open { .. }));
+        assert!(matches!(find("4294967295"), NamespaceError::NoSuchProcess(_)));
+        let error = find("no such name");
+        assert!(error.to_string().starts_with("there is no network namespace `no such name`; there "), "{error}");
+        assert!(matches!(find(""), NamespaceError::Other(_) | NamespaceError::Open { .. }));
+        assert_eq!(find("no such name").errno(), libc::ENOENT);
+    }
+
+    #[test]
+    fn one_namespace_has_several_paths() {
+        let by_path = Namespace::find(OsStr::new("/proc/self/ns/net")).unwrap();
+        let by_number = Namespace::find(OsStr::new(&std::process::id().to_string())).unwrap();
+        assert_eq!(by_path, by_number);
+        assert_eq!(by_path.within(|| 5).unwrap(), 5);
+        assert_eq!(within(None, || 6).unwrap(), 6);
+    }
+}

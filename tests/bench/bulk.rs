@@ -1,0 +1,66 @@
+//! Changes to many entries: each run has a table of its own, since it changes it.
+
+use crate::{
+    measure::{self, Figures, Sink},
+    report::Row,
+};
+use flowgate_test_support::{Namespace, Program, entries};
+
+/// Flows that a load file creates.
+const LOADED: u32 = 60_000;
+
+/// What is compared.
+struct Case {
+    name: &'static str,
+    words: &'static [&'static str],
+    /// Goal for wall clock, as a share of that of `conntrack`.
+    wall: f64,
+}
+
+// conntrack 1.4.7 updates no flow unless a family is given: the kernel refuses it (EOPNOTSUPP).
+const CASES: [Case; 3] = [
+    Case { name: "-D -p udp", words: &["-D", "-p", "udp"], wall: 0.45 },
+    Case { name: "-U -f ipv4 -p udp -m 7", words: &["-U", "-f", "ipv4", "-p", "udp", "-m", "7"], wall: 0.45 },
+    Case { name: "-R, 60,000 creates", words: &["-R"], wall: 0.6 },
+];
+
+/// Runs all of them on tables of so many flows, for both programs in turn.
+pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
+    let table = entries::busy(flows);
+    let file = std::env::temp_dir().join(format!("flowgate-bench-{}", std::process::id()));
+    std::fs::write(&file, entries::busy(LOADED).join("\n")).expect("a file of creates");
+    let mut rows = Vec::new();
+    for Case { name, words, wall } in CASES {
+        let load = words == ["-R"];
+        let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        if load {
+            words.push(file.display().to_string());
+        }
+        let mut figures = [Vec::new(), Vec::new()];
+        let mut changed = [0; 2];
+        for _ in 0..rounds {
+            for (at, program) in ["conntrack", ours].into_iter().enumerate() {
+                let run = Namespace::run(|namespace| {
+                    if !load {
+                        entries::load(namespace, &table);
+                    }
+                    let before = count();
+                    let run = measure::outside(program, &words, Sink::Null);
+                    let marked = || Program::new("conntrack").run(&["-L", "-f", "ipv4", "-p", "udp", "-m", "7"]);
+                    changed[at] =
+                        if words[0] == "-U" { marked().text().lines().count() } else { before.abs_diff(count()) };
+                    run
+                });
+                figures[at].push(run);
+            }
+        }
+        let [theirs, ours] = figures.map(|figures| Figures::median(&figures));
+        rows.push(Row { name, lines: changed, theirs, ours, wall: Some(wall), cpu: None, wall_ms: None });
+    }
+    std::fs::remove_file(&file).expect("the file of creates");
+    rows
+}
+
+fn count() -> usize {
+    Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
+}
