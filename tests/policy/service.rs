@@ -181,7 +181,7 @@ fn tenants_of_other_namespaces_see_and_act_on_the_flows_of_these() {
             &tenant("blue", 7, "", "").replace("name = \"blue\"", "name = \"blue\"\nnamespace = \"none\""),
         );
         let outcome = flowgate().run(&["run", path.to_str().unwrap()]);
-        assert!(outcome.status == 1 && outcome.errors().contains("there is no network namespace"), "{outcome:?}");
+        assert!(outcome.status == 1 && outcome.errors().contains("cannot open the network namespace"), "{outcome:?}");
     });
 }
 
@@ -198,6 +198,63 @@ fn a_paused_tenant_can_do_nothing() {
         serving.until("red is told of it", || output(&serving, "red").contains("sport=70 "));
         assert_eq!(table().len(), 1);
         assert!(serving.audited("stage", "intent").is_empty());
+        serving.end();
+    });
+}
+
+#[test]
+fn what_a_plugin_keeps_outlives_a_reload() {
+    Namespace::run(|namespace| {
+        let path = plugins::built("active");
+        let digest: String =
+            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let tenant = format!(
+            "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
+             grants = [\"state\", \"time\", \"log\"]\noptions = {{ do = \"count\" }}\n\
+             [[tenant.sink]]\nkind = \"file\"\npath = \"DIR/blue.log\"\n",
+            path.display()
+        );
+        entries::insert(namespace, &flow(7, 70));
+        let serving = Serving::start(namespace, &tenant);
+        serving.until("the first is counted", || output(&serving, "blue").lines().count() == 1);
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("the first is told again", || output(&serving, "blue").lines().count() == 2);
+        entries::insert(namespace, &flow(7, 71));
+        serving.until("the second is counted", || output(&serving, "blue").lines().count() == 3);
+        let errors = serving.end();
+        assert!(errors.contains("finish 1") && errors.contains("finish 3"), "{errors}");
+    });
+}
+
+#[test]
+fn nonsense_on_the_control_socket_harms_nobody() {
+    use std::{io::Write as _, os::unix::net::UnixStream};
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        let mut long = vec![b'['; 1 << 20];
+        long.push(b'\n');
+        for request in [
+            &b"\n"[..],
+            b"status\n",
+            b"{}\n",
+            b"{\"command\":\"fly\",\"tenant\":\"blue\"}\n",
+            b"{\"command\":\"pause\"}\n",
+            b"{\"command\":\"status\",\"and\":1}\n",
+            b"\xff\xfe\n",
+            &long,
+        ] {
+            let mut stream = UnixStream::connect(serving.directory.join("socket")).unwrap();
+            // The service may hang up before it has heard it all.
+            let _ = stream.write_all(request);
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            assert!(!answer.contains("\"ok\":true"), "{answer}");
+        }
+        assert!(serving.ask(&["status"]).text().contains("tenant blue: running"));
+        // Another one does not take its place.
+        let path = serving.directory.join("policy.toml").display().to_string();
+        let outcome = flowgate().run(&["run", &path]);
+        assert!(outcome.status == 1 && outcome.errors().contains("a service runs already"), "{}", outcome.errors());
         serving.end();
     });
 }

@@ -25,8 +25,8 @@ const LONGEST: Duration = Duration::from_secs(32);
 
 /// What waits.
 enum Item {
-    /// Messages, and when each was received.
-    Messages(Vec<u8>, Vec<u64>),
+    /// Messages, when each was received, and how many of them are events.
+    Messages(Vec<u8>, Vec<u64>, u64),
     /// Some were lost here: when that was, and how many, where it is known.
     Gap(u64, Option<u32>),
 }
@@ -75,25 +75,26 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts messages at the end; or, where there is no room, word that they were lost.
-    pub fn push(&self, bytes: &[u8], times: &[u64]) {
+    /// Puts messages at the end, of which so many are events (the others are marks); or, where there is no room, word that they
+    /// were lost.
+    pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) {
         let mut inner = self.lock();
         if inner.closed || bytes.is_empty() {
             return;
         }
-        let count = times.len();
-        inner.received += count as u64;
+        inner.received += count;
         if inner.bytes + bytes.len() > self.limit {
             let received = times.last().copied().unwrap_or_default();
-            inner.gap(received, Some(u32::try_from(count).unwrap_or(u32::MAX)));
+            inner.gap(received, Some(small(count)));
         } else {
             inner.bytes += bytes.len();
             match inner.items.back_mut() {
-                Some(Item::Messages(others, theirs)) if others.len() + bytes.len() <= TOGETHER => {
+                Some(Item::Messages(others, theirs, before)) if others.len() + bytes.len() <= TOGETHER => {
                     others.extend_from_slice(bytes);
                     theirs.extend_from_slice(times);
+                    *before += count;
                 }
-                _ => inner.items.push_back(Item::Messages(bytes.to_vec(), times.to_vec())),
+                _ => inner.items.push_back(Item::Messages(bytes.to_vec(), times.to_vec(), count)),
             }
         }
         drop(inner);
@@ -144,9 +145,9 @@ impl Queue {
         let mut inner = self.lock();
         loop {
             if let Some(item) = inner.items.pop_front() {
-                if let Item::Messages(bytes, times) = &item {
+                if let Item::Messages(bytes, _, count) = &item {
                     inner.bytes -= bytes.len();
-                    inner.handed += times.len() as u64;
+                    inner.handed += count;
                 }
                 return Ok(Some(item));
             }
@@ -179,6 +180,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
@@ -246,16 +251,15 @@ impl Source for Inlet {
                 Ok(Some(Item::Gap(received, lost))) => {
                     self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), lost)));
                 }
-                Ok(Some(Item::Messages(_, times))) if self.gap.is_some() || self.exhausted() => {
-                    let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
+                Ok(Some(Item::Messages(_, times, count))) if self.gap.is_some() || self.exhausted() => {
                     let mut inner = self.queue.lock();
-                    inner.lost += u64::from(count);
-                    inner.handed = inner.handed.saturating_sub(u64::from(count));
+                    inner.lost += count;
+                    inner.handed = inner.handed.saturating_sub(count);
                     inner.gaps += u64::from(self.gap.is_none());
                     let received = times.last().copied().unwrap_or_default();
-                    self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), Some(count))));
+                    self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), Some(small(count)))));
                 }
-                Ok(Some(Item::Messages(bytes, times))) => {
+                Ok(Some(Item::Messages(bytes, times, _))) => {
                     if datagram.buffer.len() < bytes.len() {
                         datagram.buffer.resize(bytes.len(), 0);
                     }
@@ -303,14 +307,14 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_a_gap_where_it_was() {
         let queue = Queue::new(100);
-        queue.push(&[1; 60], &[1, 2]);
-        queue.push(&[2; 60], &[3, 4, 5]);
-        queue.push(&[3; 41], &[6]);
-        queue.push(&[4; 20], &[7]);
+        queue.push(&[1; 60], &[1, 2], 2);
+        queue.push(&[2; 60], &[3, 4, 5], 3);
+        queue.push(&[3; 41], &[6], 1);
+        queue.push(&[4; 20], &[7], 1);
         queue.close();
         let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None).unwrap())
             .map(|item| match item {
-                Item::Messages(bytes, _) => (bytes.len(), None),
+                Item::Messages(bytes, ..) => (bytes.len(), None),
                 Item::Gap(_, lost) => (0, lost),
             })
             .collect();

@@ -61,8 +61,8 @@ pub(super) struct Dispatcher {
 #[derive(Default)]
 struct Work {
     sieve: Sieve,
-    /// For each outlet: bytes and times.
-    parts: Vec<(Vec<u8>, Vec<u64>)>,
+    /// For each outlet: bytes and times of messages, and how many of them are events.
+    parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
     marks: Vec<u8>,
 }
 
@@ -92,22 +92,23 @@ impl Dispatcher {
                 // A mark of somebody's resync: its place among the events is what matters.
                 marks.clear();
                 append(marks, &message);
-                for (bytes, times) in parts.iter_mut() {
+                for (bytes, times, _) in parts.iter_mut() {
                     bytes.extend_from_slice(marks);
                     times.push(received);
                 }
                 continue;
             }
             let Some(sight) = sieve.sight(&message) else { continue };
-            for (outlet, (bytes, times)) in outlets.iter().zip(parts.iter_mut()) {
+            for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
                 if outlet.scope.contains(&sight) && outlet.wish() == Wish::Run {
                     append(bytes, &message);
                     times.push(received);
+                    *count += 1;
                 }
             }
         }
-        for (outlet, (bytes, times)) in outlets.iter().zip(parts.iter_mut()) {
-            outlet.queue.push(bytes, times);
+        for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
+            outlet.queue.push(bytes, times, std::mem::take(count));
             bytes.clear();
             times.clear();
         }

@@ -138,7 +138,7 @@ impl Service {
         }
         let end = Instant::now() + START;
         for running in &started {
-            if let Err(mistakes) = running.ready(end.saturating_duration_since(Instant::now())) {
+            if let Err(mistakes) = running.ready(end, &|| self.notifier.tell("WATCHDOG=1")) {
                 findings.mistakes.extend(mistakes);
             }
         }

@@ -4,10 +4,10 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -157,13 +157,21 @@ impl Running {
         }
     }
 
-    /// Waits until its plugins have started.
+    /// Waits until its plugins have started; `meanwhile` is called now and then.
     ///
     /// # Errors
     /// Why they have not.
-    pub fn ready(&self, patience: Duration) -> Result<(), Vec<Mistake>> {
+    pub fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
-        ready.and_then(|ready| ready.recv_timeout(patience).ok()).unwrap_or_else(|| {
+        let answer = ready.and_then(|ready| {
+            loop {
+                match ready.recv_timeout(Duration::from_millis(500)) {
+                    Err(RecvTimeoutError::Timeout) if Instant::now() < end => meanwhile(),
+                    answer => break answer.ok(),
+                }
+            }
+        });
+        answer.unwrap_or_else(|| {
             Err(vec![Mistake {
                 path: "policy".into(),
                 line: 1,
