@@ -68,7 +68,7 @@ test: setup fmt-check lint doc build examples ## everything that is checked
 bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then plugins, the crossing, the decoding
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
-	$(CARGO) bench --workspace --bench boundary --bench decode
+	$(CARGO) bench --workspace --bench boundary --bench decode --bench scope
 
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }

@@ -6,6 +6,7 @@
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
 //! * [`metrics`]: what runs, in numbers, for Prometheus.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
+//! * [`policy`]: tenants, their scopes, and what holds them to these.
 //! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
 //! * [`top`]: flows by rate, on a screen.
 //! * [`wasm`]: the plugins' side.
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod model;
 pub mod netlink;
 pub mod pipeline;
+pub mod policy;
 pub mod recording;
 pub mod text;
 pub mod top;

@@ -57,7 +57,7 @@ fn start() -> std::io::Result<ExitCode> {
             }
         };
         stop.stop();
-        if let Ok(Ok(Exit::Stopped)) = tokio::time::timeout(PATIENCE, work).await {
+        if let Ok(Ok(Exit::Stopped)) = tokio::time::timeout(PATIENCE.max(board.patience()), work).await {
             return Ok(end(Exit::Stopped));
         }
         // As a program that does not catch the signal: the shell and its scripts see what happened.

@@ -362,7 +362,7 @@ mod tests {
         assert!(fish.contains("-n \"__fish_flow_gate_at_first_word\" -f -a \"man\""));
         assert!(fish.contains("-n \"__fish_flow_gate_needs_command\" -s L -l dump "));
         assert!(fish.contains(
-            "help; and not __fish_seen_subcommand_from completions record replay top doctor man run plugin\" -f -a \"man\""
+            "help; and not __fish_seen_subcommand_from completions record replay top doctor man run plugin audit policy\" -f -a \"man\""
         ));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
         // None of the generated functions is left, and every one that is used is there.

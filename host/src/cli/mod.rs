@@ -15,6 +15,7 @@ mod legality;
 pub mod options;
 mod plugin;
 pub mod plugin_command;
+pub mod policy_command;
 pub mod protocols;
 mod request;
 mod selection;
@@ -40,6 +41,7 @@ pub use settings::{
 };
 
 pub use plugin_command::{PluginCommand, Report};
+pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;

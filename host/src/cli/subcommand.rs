@@ -11,6 +11,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 use super::error::CliError;
 use super::plugin_command::{PluginCommand, Report};
+use super::policy_command::{AuditOptions, PolicyCommand};
 use super::settings::Invocation;
 use crate::metrics::Address;
 use crate::recording::Speed;
@@ -165,6 +166,17 @@ pub enum Subcommand {
         /// What to do
         #[command(subcommand)]
         command: PluginCommand,
+    },
+    /// Find lines of the audit: what plugins of tenants asked for, and what became of it
+    #[command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
+        flowgate audit --stage refused --result out-of-scope -o json /var/log/flowgate/audit.jsonl.1.gz\n  \
+        flowgate audit --open      # what was under way when the service ended abruptly")]
+    Audit(AuditOptions),
+    /// Tenants with plugins of their own: check a policy file, ask what it says of a flow
+    Policy {
+        /// What to do
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
 }
 

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -39,7 +39,13 @@ pub struct Assembly {
     users: bool,
     offsets: Vec<UtcOffset>,
     stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
+    /// What plugins keep beyond this assembly.
+    states: Option<Arc<States>>,
 }
+
+/// What plugins keep, by their names: it outlives an assembly, for those that take the place of others.
+#[derive(Debug, Default)]
+pub struct States(Mutex<HashMap<String, Arc<Mutex<State>>>>);
 
 /// A plugin of the user, and all that is decided about it.
 #[derive(Debug)]
@@ -116,7 +122,22 @@ impl Assembly {
             users,
             offsets: if users || local_time { offsets() } else { Vec::new() },
             stock: RefCell::default(),
+            states: None,
         })
+    }
+
+    /// An assembly on an engine that others use too; plugins of the same name share what they keep.
+    #[must_use]
+    pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<States>) -> Self {
+        Assembly {
+            engine,
+            limits: Limits::default(),
+            labels,
+            users: true,
+            offsets: offsets(),
+            stock: RefCell::default(),
+            states: Some(states),
+        }
     }
 
     /// As [`Assembly::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
@@ -145,7 +166,7 @@ impl Assembly {
         options: &[OptionValue],
         grants: &Grants,
     ) -> Result<(Instance, Description), CommandError> {
-        let services = services(component, grants, CAPACITY)?;
+        let services = services(component, grants, CAPACITY, None)?;
         let instance = Instance::with_services(component, self.limits, services)?;
         let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
         instance.started();
@@ -228,7 +249,7 @@ impl Assembly {
         role: Role,
     ) -> Result<Stage, CommandError> {
         let UserPlugin { spec, limits, policy, capacity } = *plugin;
-        let services = services(&component, &spec.grants, capacity)?;
+        let services = services(&component, &spec.grants, capacity, self.states.as_deref())?;
         let instance = Instance::with_services(&component, limits, services.clone())?;
         let (mut instance, description, setup) = self.configured(&component, instance, role, &spec.options, true)?;
         let can = component.capabilities;
@@ -252,7 +273,7 @@ impl Assembly {
     pub fn description(&self, plugin: &UserPlugin<'_>, role: Role) -> Result<Description, CommandError> {
         let UserPlugin { spec, limits, capacity, .. } = *plugin;
         let component = PluginComponent::open(&self.engine, &spec.file)?;
-        let services = services(&component, &spec.grants, capacity)?;
+        let services = services(&component, &spec.grants, capacity, None)?;
         let instance = Instance::with_services(&component, limits, services)?;
         Ok(self.configured(&component, instance, role, &spec.options, true)?.1)
     }
@@ -296,7 +317,7 @@ impl Assembly {
         plugin: &UserPlugin<'_>,
         role: Role,
     ) -> Result<Format, CommandError> {
-        let services = services(component, &plugin.spec.grants, plugin.capacity)?;
+        let services = services(component, &plugin.spec.grants, plugin.capacity, None)?;
         let instance = Instance::with_services(component, plugin.limits, services)?;
         let (mut instance, description, _) = self.configured(component, instance, role, &plugin.spec.options, true)?;
         instance.started();
@@ -369,8 +390,20 @@ fn short(name: &str) -> String {
 }
 
 /// The services that a plugin has been granted.
-fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Result<Services, CommandError> {
+fn services(
+    component: &PluginComponent,
+    grants: &Grants,
+    capacity: usize,
+    states: Option<&States>,
+) -> Result<Services, CommandError> {
     let plugin = || component.name.clone();
+    let mut kept = states.map(|states| states.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let key = format!("{} {capacity} {:?}", component.name, grants.state);
+    if let (Some(kept), Some(_)) = (&kept, &grants.state)
+        && let Some(state) = kept.get(&key)
+    {
+        return granted(component, grants, Some(state.clone()));
+    }
     let state = match &grants.state {
         None => None,
         Some(Keeping::Memory) => Some(State::in_memory(capacity)),
@@ -379,9 +412,23 @@ fn services(component: &PluginComponent, grants: &Grants, capacity: usize) -> Re
             Some(state.map_err(|error| CommandError::PluginState { plugin: plugin(), error })?)
         }
     };
+    let state = state.map(|state| Arc::new(Mutex::new(state)));
+    if let (Some(kept), Some(state)) = (&mut kept, &state) {
+        kept.insert(key, state.clone());
+    }
+    granted(component, grants, state)
+}
+
+/// The services of a plugin that keeps this, if it keeps anything.
+fn granted(
+    component: &PluginComponent,
+    grants: &Grants,
+    state: Option<Arc<Mutex<State>>>,
+) -> Result<Services, CommandError> {
+    let plugin = || component.name.clone();
     let services = Services {
         log: Arc::new(if grants.log { Log::of(&short(&component.name)) } else { Log::default() }),
-        state: state.map(|state| Arc::new(Mutex::new(state))),
+        state,
         time: grants.time,
     };
     for wanted in &component.services {

@@ -318,6 +318,14 @@ impl Source for Listener {
     }
 }
 
+impl Listener {
+    /// What puts marks into the stream, for several who listen to it.
+    pub(super) fn mark(&self) -> crate::policy::share::sieve::Mark {
+        let socket = self.socket.clone();
+        Arc::new(move || socket.mark())
+    }
+}
+
 /// Marks in the events of a socket.
 struct Marks(Arc<Socket>);
 

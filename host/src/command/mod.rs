@@ -16,6 +16,7 @@ mod load;
 mod man;
 mod outputs;
 pub mod plugin;
+pub mod policy;
 mod record;
 mod replay;
 pub mod report;
@@ -210,6 +211,8 @@ impl Context<'_> {
             Subcommand::Man => man::run(self.sink),
             Subcommand::Run(options) => run::run(options, self.stop, (self.board, &self.counters), self.sink),
             Subcommand::Plugin { command } => plugin::run(self, command),
+            Subcommand::Audit(options) => policy::audit(options, self.sink),
+            Subcommand::Policy { command } => policy::run(command, self.sink),
             Subcommand::Record { file, show, max_size, duration, command } => {
                 let limits = record::Limits { bytes: *max_size, time: *duration };
                 record::run(self, file, *show, limits, command)

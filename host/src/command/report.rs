@@ -121,6 +121,12 @@ pub enum CommandError {
     /// A tool for authors of plugins cannot do its work.
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
+    /// The pipeline of a tenant ended.
+    #[error("{0}")]
+    Tenant(String),
+    /// A subcommand of `policy` cannot do its work.
+    #[error(transparent)]
+    Policy(#[from] super::policy::PolicyError),
     /// A plugin needs a service that it was not granted.
     #[error(
         "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"

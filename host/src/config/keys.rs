@@ -25,8 +25,12 @@ pub enum Kind {
     Words,
     /// A table of names and their values: texts, whole numbers or switches.
     Values,
+    /// A list of texts or whole numbers, or one of them.
+    Items,
     /// A table of these keys.
     Table(&'static [Key]),
+    /// Several tables of these keys, written `[[section.name]]`.
+    Tables(&'static [Key]),
 }
 
 /// A key.
@@ -57,16 +61,16 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
-const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
+pub(crate) const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
     Key { name, kind, only: &[], default: "", help }
 }
 
 impl Key {
-    const fn only(self, only: &'static [&'static str]) -> Key {
+    pub(crate) const fn only(self, only: &'static [&'static str]) -> Key {
         Key { only, ..self }
     }
 
-    const fn default(self, default: &'static str) -> Key {
+    pub(crate) const fn default(self, default: &'static str) -> Key {
         Key { default, ..self }
     }
 }
@@ -107,7 +111,7 @@ const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
 const ROTATED: &[&str] = &["file"];
 
 /// Keys of `limits`.
-const LIMITS: [Key; 8] = [
+pub(crate) const LIMITS: [Key; 8] = [
     key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
     key("call", Kind::Time, "time of one call").default("1s"),
     key("start-up", Kind::Time, "time from the start until the plugin is configured").default("10s"),
@@ -173,7 +177,7 @@ const STAGE: [Key; 11] = [
         .only(&["update"]),
 ];
 
-const FORMAT: [Key; 7] = [
+pub(crate) const FORMAT: [Key; 7] = [
     key("kind", Kind::OneOf(&FORMATS), "a format that flowgate brings along; `none` shows nothing").default("text"),
     key("plugin", Kind::Path, "a component instead"),
     key("show", Kind::Some(&SHOWS), "what is shown besides, as with `conntrack -o`").only(&["text", "xml", "json"]),
@@ -188,7 +192,7 @@ const FORMAT: [Key; 7] = [
     key("batch", Kind::Count(1, 65_536), "most entries that plugins are handed at once").default("1024"),
 ];
 
-const SINK: [Key; 16] = [
+pub(crate) const SINK: [Key; 16] = [
     key("kind", Kind::OneOf(&SINKS), "where the bytes go"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
     key("append", Kind::Switch, "keep what is in the file already").only(ROTATED).default("true"),

@@ -11,7 +11,7 @@
 pub mod keys;
 pub mod pipeline;
 pub mod place;
-mod reader;
+pub(crate) mod reader;
 pub mod schema;
 pub mod sinks;
 mod units;

@@ -185,7 +185,7 @@ impl Config {
     /// As [`Config::read`], of a text that is at hand.
     #[must_use]
     pub fn parse(text: Text) -> (Option<Self>, Vec<Mistake>) {
-        let mut reader = Reader::read(&text);
+        let mut reader = Reader::read(&text, &SECTIONS);
         if !reader.mistakes.is_empty() && reader.sections.is_empty() {
             return (None, reader.mistakes);
         }
@@ -215,7 +215,7 @@ impl Config {
 }
 
 /// What `-o` would be told.
-fn output(format: &FormatConfig) -> Output {
+pub(crate) fn output(format: &FormatConfig) -> Output {
     let mut output = Output::default();
     if let FormatConfig::Stock { name, show } = format {
         let names = Output::NAMES.iter().copied().chain([(Output::JSON, "json")]);
@@ -244,7 +244,7 @@ fn settings(source: &SourceConfig, output: Output, batch: u32) -> Result<Setting
 
 impl Reader<'_> {
     /// A path, relative to the file.
-    pub(super) fn path(&self, text: &str) -> PathBuf {
+    pub(crate) fn path(&self, text: &str) -> PathBuf {
         self.text.path.parent().unwrap_or(Path::new("")).join(text)
     }
 
@@ -439,21 +439,23 @@ impl Reader<'_> {
             }
             "delete" => StageKind::Delete,
             "create" => StageKind::Create,
-            _ => StageKind::Plugin(self.plugin(fields)?),
+            _ => StageKind::Plugin(self.plugin(fields, "plugin", true)?),
         };
         let told = fields.text("select").or_else(|| fields.text("set")).map(|told| told.value);
         Some(StageConfig { at: fields.at, kind, options: self.options(fields), told })
     }
 
-    fn plugin(&mut self, fields: &Fields) -> Option<Box<Plugin>> {
-        let file = fields.text("plugin")?;
+    /// A component, and what is decided about it; `key` names its file. `grants`: whether its grants are read here.
+    pub(crate) fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
+        let file = fields.text(key)?;
         let name = fields.text("name");
         if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
             self.wrong(name.at, "`name` takes a text of printable characters");
         }
         let name = name.map(|name| clean(&name.value));
+        let words = if grants { fields.words("grants").unwrap_or_default() } else { &[] };
         let mut grants = Grants::NONE;
-        for word in fields.words("grants").unwrap_or_default() {
+        for word in words {
             if let Err(error) = grants.add(&word.value) {
                 self.wrong(word.at, error.to_string());
             }
@@ -507,7 +509,7 @@ impl Reader<'_> {
     }
 
     /// Options as they stand, and from files.
-    fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
+    pub(crate) fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
         let mut options = fields.values("options").to_vec();
         for (name, file) in fields.values("options-file") {
             if options.iter().any(|(other, _)| other.value == name.value) {
@@ -526,8 +528,14 @@ impl Reader<'_> {
 
     /// The format, and the size of batches.
     fn format(&mut self) -> (FormatConfig, u32) {
+        let fields = self.sections.remove("format").and_then(|sections| sections.into_iter().next());
+        self.format_of(fields.as_ref())
+    }
+
+    /// As [`Reader::format`], of a section that is at hand.
+    pub(crate) fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
         let stock = |name: &str, show: Vec<String>| FormatConfig::Stock { name: name.into(), show };
-        let Some(fields) = self.sections.remove("format").and_then(|sections| sections.into_iter().next()) else {
+        let Some(fields) = fields else {
             return (stock("text", Vec::new()), cli::DEFAULT_BATCH);
         };
         let batch =
@@ -540,10 +548,10 @@ impl Reader<'_> {
             (Some(_), _) => "plugin".to_string(),
             (None, kind) => kind.map_or("text".to_string(), |kind| kind.value),
         };
-        self.only("format", &fields, &kind);
+        self.only("format", fields, &kind);
         let format = match kind.as_str() {
-            "plugin" => match self.plugin(&fields) {
-                Some(plugin) => FormatConfig::Plugin { plugin, options: self.options(&fields) },
+            "plugin" => match self.plugin(fields, "plugin", true) {
+                Some(plugin) => FormatConfig::Plugin { plugin, options: self.options(fields) },
                 None => FormatConfig::None,
             },
             "none" => FormatConfig::None,

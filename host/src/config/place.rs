@@ -61,7 +61,7 @@ impl fmt::Display for Mistake {
 }
 
 /// `` there is no WHAT `name`; did you mean `x`? ``, or all that there are if nothing is like it.
-pub(super) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+pub(crate) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     let near = known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
@@ -75,7 +75,7 @@ pub(super) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// `` `a`, `b` and `c` ``.
-pub(super) fn list(names: &[&str]) -> String {
+pub(crate) fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

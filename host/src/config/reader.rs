@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::{
-    keys::{Key, Kind, SECTIONS, Section},
+    keys::{Key, Kind, Section},
     place::{At, Mistake, Text, list, no_such},
     units::{self, SIZE, TIME},
 };
@@ -25,12 +25,14 @@ pub enum Value {
     Count(u64),
     /// Of `Time`.
     Time(Duration),
-    /// Of `Some` and `Words`.
+    /// Of `Some`, `Words` and `Items`.
     Words(Vec<At<String>>),
     /// Of `Values`.
     Values(Vec<(At<String>, At<String>)>),
     /// Of `Table`.
     Table(Fields),
+    /// Of `Tables`.
+    Tables(Vec<Fields>),
 }
 
 /// A section as it is in the file.
@@ -97,6 +99,13 @@ impl Fields {
             _ => None,
         }
     }
+
+    pub fn tables(&self, name: &str) -> &[Fields] {
+        match self.fields.get(name).map(|field| &field.value) {
+            Some(Value::Tables(tables)) => tables,
+            _ => &[],
+        }
+    }
 }
 
 /// The sections of a file by name, and what is wrong.
@@ -107,8 +116,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads all sections.
-    pub fn read(text: &'a Text) -> Self {
+    /// Reads all sections, which are among those of `known`.
+    pub fn read(text: &'a Text, known: &'static [Section]) -> Self {
         let mut reader = Reader { text, mistakes: Vec::new(), sections: BTreeMap::new() };
         let (table, errors) = DeTable::parse_recoverable(&text.text);
         for error in errors {
@@ -120,10 +129,10 @@ impl<'a> Reader<'a> {
             return reader;
         }
         for (name, value) in ordered(table.get_ref()) {
-            match SECTIONS.iter().find(|section| section.name == name.get_ref()) {
+            match known.iter().find(|section| section.name == name.get_ref()) {
                 Some(section) => reader.section(section, name, value),
                 None => {
-                    let known: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
+                    let known: Vec<&str> = known.iter().map(|section| section.name).collect();
                     reader.wrong(name.span().start, no_such("section", name.get_ref(), &known));
                 }
             }
@@ -238,6 +247,36 @@ impl<'a> Reader<'a> {
                 }
                 return Some(Value::Words(words));
             }
+            (Kind::Items, DeValue::String(_) | DeValue::Integer(_)) => {
+                let item = plain(value.get_ref()).unwrap_or_default();
+                return Some(Value::Words(vec![At::new(item.trim().to_string(), at)]));
+            }
+            (Kind::Items, DeValue::Array(array)) => {
+                let mut words = Vec::new();
+                for item in array {
+                    match (item.get_ref(), plain(item.get_ref())) {
+                        (DeValue::String(_) | DeValue::Integer(_), Some(text)) => {
+                            words.push(At::new(text.trim().to_string(), item.span().start));
+                        }
+                        (other, _) => self.wrong(item.span().start, takes(name, "texts or whole numbers", other)),
+                    }
+                }
+                return Some(Value::Words(words));
+            }
+            (Kind::Tables(keys), DeValue::Array(array)) => {
+                let mut tables = Vec::new();
+                for item in array {
+                    match item.get_ref() {
+                        DeValue::Table(table) => {
+                            let mut fields = Fields { at: item.span().start, ..Fields::default() };
+                            self.fields(name, keys, table, &mut fields);
+                            tables.push(fields);
+                        }
+                        other => self.wrong(item.span().start, takes(name, "tables", other)),
+                    }
+                }
+                return Some(Value::Tables(tables));
+            }
             (Kind::Values, DeValue::Table(table)) => {
                 let mut values = Vec::new();
                 for (option, value) in ordered(table) {
@@ -267,6 +306,8 @@ impl<'a> Reader<'a> {
                     Kind::Size => SIZE.to_string(),
                     Kind::Time => TIME.to_string(),
                     Kind::Words => "a list of texts".to_string(),
+                    Kind::Items => "a list of texts or whole numbers".to_string(),
+                    Kind::Tables(_) => format!("several tables, each below `[[...{name}]]`"),
                     Kind::Values => "a table such as `{ name = \"value\" }`".to_string(),
                     Kind::Table(_) | Kind::Count(..) => "a table".to_string(),
                 };

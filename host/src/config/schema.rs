@@ -2,13 +2,24 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Key, Kind, SECTIONS};
+use super::keys::{Key, Kind, SECTIONS, Section};
 
 /// The schema (JSON Schema, draft 7, which editors' TOML servers read).
 #[must_use]
 pub fn schema() -> Value {
+    of(
+        &SECTIONS,
+        "flowgate pipeline",
+        "A pipeline that `flowgate run` runs. docs/PIPELINES.md explains it.",
+        &["source"],
+    )
+}
+
+/// The schema of files with these sections, of which some must be there.
+#[must_use]
+pub fn of(sections: &[Section], title: &str, about: &str, required: &[&str]) -> Value {
     let mut properties = Map::new();
-    for section in &SECTIONS {
+    for section in sections {
         let mut table = table(section.keys);
         if let Some(first) = section.keys.first().filter(|key| key.name == "kind" && key.default.is_empty()) {
             set(&mut table, "required", json!([first.name]));
@@ -19,11 +30,11 @@ pub fn schema() -> Value {
     }
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "flowgate pipeline",
-        "description": "A pipeline that `flowgate run` runs. docs/PIPELINES.md explains it.",
+        "title": title,
+        "description": about,
         "type": "object",
         "properties": properties,
-        "required": ["source"],
+        "required": required,
         "additionalProperties": false
     })
 }
@@ -31,8 +42,14 @@ pub fn schema() -> Value {
 /// As it is kept in a file.
 #[must_use]
 pub fn text() -> String {
+    pretty(&schema())
+}
+
+/// A schema as it is kept in a file.
+#[must_use]
+pub fn pretty(schema: &Value) -> String {
     // Such a value always has a form.
-    serde_json::to_string_pretty(&schema()).unwrap_or_default() + "\n"
+    serde_json::to_string_pretty(schema).unwrap_or_default() + "\n"
 }
 
 fn table(keys: &[Key]) -> Value {
@@ -54,7 +71,11 @@ fn property(key: &Key) -> Value {
         Kind::Values => {
             json!({ "type": "object", "additionalProperties": { "type": ["string", "integer", "boolean"] } })
         }
+        Kind::Items => {
+            json!({ "type": ["array", "string", "integer"], "items": { "type": ["string", "integer"] } })
+        }
         Kind::Table(keys) => table(keys),
+        Kind::Tables(keys) => json!({ "type": "array", "items": table(keys) }),
     };
     set(&mut value, "description", json!(description(key)));
     value

@@ -142,12 +142,19 @@ impl Sink for Optional {
 impl Reader<'_> {
     /// All sinks that make sense. Without any it is standard output.
     pub(super) fn sinks(&mut self) -> Vec<SinkConfig> {
-        let Some(sections) = self.sections.remove("sink") else { return vec![SinkConfig::stdout()] };
+        match self.sections.remove("sink") {
+            Some(sections) => self.sinks_of(&sections),
+            None => vec![SinkConfig::stdout()],
+        }
+    }
+
+    /// As [`Reader::sinks`], of sections that are at hand.
+    pub(crate) fn sinks_of(&mut self, sections: &[Fields]) -> Vec<SinkConfig> {
         let mut sinks: Vec<SinkConfig> = Vec::new();
         for fields in sections {
-            let Some(kind) = self.kind(&fields, "sink") else { continue };
-            self.only("sink", &fields, &kind.value);
-            let Some(sink) = self.sink(&fields, &kind.value) else { continue };
+            let Some(kind) = self.kind(fields, "sink") else { continue };
+            self.only("sink", fields, &kind.value);
+            let Some(sink) = self.sink(fields, &kind.value) else { continue };
             let path = |sink: &SinkConfig| match &sink.kind {
                 SinkKind::File(options) => Some(options.path.clone()),
                 _ => None,
@@ -204,7 +211,7 @@ impl Reader<'_> {
         size.value
     }
 
-    fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
+    pub(crate) fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
         let size = fields.count("rotate-size").map(|size| self.at_least("rotate-size", size, 1));
         let time = fields.time("rotate-time");
         if let Some(time) = time.as_ref().filter(|time| time.value < Duration::from_secs(1)) {

@@ -45,6 +45,7 @@ pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Drain
         (true, true) => (EVENT_DEPTH, DATAGRAM),
         (false, _) => (DUMP_DEPTH, DATAGRAM),
     };
+    let depth = source.most().map_or(depth, |most| depth.min(most.max(1)));
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);
     let filling = Filling { empty: take_empty, filled: give_filled, unmade: depth, room, counters: counters.clone() };

@@ -155,6 +155,12 @@ pub trait Source: Send {
         None
     }
 
+    /// How many datagrams may wait for whoever takes them, if that is less than usual: for a source that keeps what waits
+    /// itself.
+    fn most(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether times, names of programs and pauses come with the datagrams, instead of being found by the pipeline as it
     /// goes: then it makes the same of them every time.
     fn recorded(&self) -> bool {

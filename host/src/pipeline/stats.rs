@@ -2,7 +2,10 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -81,7 +84,7 @@ pub struct StageStats {
 
 /// The stages of what runs, shared with whoever wants to show them.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Vec<Shared>>>);
+pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);
 
 /// A stage's numbers, shared between the stage and the board.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +98,17 @@ impl Shared {
 }
 
 impl Board {
+    /// What runs wants this long to end after a signal.
+    pub fn end_within(&self, time: Duration) {
+        self.1.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long what runs wants to end after a signal; 0 if it did not say.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.1.load(Ordering::Relaxed))
+    }
+
     /// Adds a stage.
     pub fn add(&self, stage: Shared) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stage);

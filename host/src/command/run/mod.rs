@@ -9,7 +9,7 @@ mod prepare;
 use super::{
     assemble::Assembly,
     entries::{self, Circumstances, Parts},
-    replay,
+    policy, replay,
     report::{self, CommandError, Exit},
     serve_metrics,
     subject::Subject,
@@ -40,6 +40,13 @@ pub(super) fn run(
     (board, counters): (&Board, &Counters),
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
+    if policy::is_policy(&options.file) {
+        return match (options.check, options.explain || options.dry_run) {
+            (_, true) => Err(CommandError::NotAvailable("--explain and --dry-run of a policy")),
+            (true, _) => policy::look(&options.file, stdout),
+            _ => policy::serve(&options.file, stop, board),
+        };
+    }
     let failed = |source| CommandError::Pipeline { path: options.file.clone(), source };
     let (config, mut mistakes) = Config::read(&options.file).map_err(failed)?;
     report::start_log();

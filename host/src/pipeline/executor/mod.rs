@@ -3,10 +3,12 @@
 //! Stages ask, the executor decides: what was not granted is refused, counted, and told once. The rest is sent to the
 //! kernel in batches, and each answer is matched to its row. In a dry run nothing is sent: what would be done is printed.
 
+mod guard;
 mod plan;
 
 use std::collections::BTreeSet;
 
+pub use guard::{Guard, Judgement};
 pub use plan::{Plan, Planned};
 
 use super::{
@@ -147,6 +149,8 @@ pub struct Executor<T: Actionable> {
     noted: Vec<(usize, ExecutorError)>,
     /// Whether stages other than the command may act.
     guarded: bool,
+    /// Decides about what they ask for, instead of their grants alone.
+    guard: Option<Box<dyn Guard<T>>>,
     decoder: T::Decoder,
     batches: Option<Batches>,
     /// Whether nothing is sent.
@@ -180,6 +184,7 @@ impl<T: Actionable> Executor<T> {
             noting: false,
             noted: Vec::new(),
             guarded: false,
+            guard: None,
             decoder,
             batches: None,
             dry: false,
@@ -292,6 +297,13 @@ impl<T: Actionable> Executor<T> {
 
     /// Deals with what a stage asks for.
     pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Acted<T> {
+        if !asker.strict
+            && let Some(mut guard) = self.guard.take()
+        {
+            let acted = self.perform_under(guard.as_mut(), asker, batch, requests);
+            self.guard = Some(guard);
+            return acted;
+        }
         let lists = &requests.actions;
         let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
         let mut sent: Vec<Sent> = Vec::new();

@@ -109,6 +109,8 @@ pub struct Resync<'a> {
     number: u32,
     /// Whether the present resync takes the table as it is, without telling.
     silent: bool,
+    /// Whether the table as it is at the start is told, too.
+    tells: bool,
     part: Option<Part>,
     /// What is to be told: from a part whose mark has come by.
     telling: Option<Part>,
@@ -136,6 +138,7 @@ impl<'a> Resync<'a> {
             known: Known::default(),
             number: 0,
             silent: false,
+            tells: false,
             part: None,
             telling: None,
             raw: Vec::new(),
@@ -146,6 +149,13 @@ impl<'a> Resync<'a> {
             datagram: Datagram::new(),
             healed: Healed::default(),
         }
+    }
+
+    /// At the start the flows of the table are told, as new ones.
+    #[must_use]
+    pub fn telling(mut self) -> Self {
+        self.tells = true;
+        self
     }
 
     /// Puts marks into the stream by this. Without it nothing is made up for.
@@ -177,7 +187,7 @@ impl<'a> Resync<'a> {
     /// # Errors
     /// The table cannot be read; it is tried again later.
     pub fn begin(&mut self, silent: bool) -> Result<(), SourceError> {
-        self.silent = silent;
+        self.silent = silent && !self.tells;
         self.number = self.number.checked_add(1).unwrap_or(1);
         (self.part, self.telling, self.again) = (None, None, None);
         self.untouched.clear();
@@ -410,7 +420,7 @@ impl<'a> Resync<'a> {
 }
 
 /// Appends a message as it stood in its datagram.
-fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
+pub(crate) fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
     let length = crate::netlink::wire::MESSAGE_HEADER + message.body.len();
     bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
     bytes.extend(message.kind.to_ne_bytes());

@@ -10,6 +10,7 @@ mod times;
 use std::{
     cell::RefCell,
     rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,7 @@ use crate::{
         batch,
         executor::{Acted, Actionable, Asker, Executor},
         grants::Grants,
+        meter::Meter,
         stats::Shared,
         supervisor::{OnError, Policy, Recipe, Supervisor},
     },
@@ -49,6 +51,8 @@ pub struct Stage {
     fresh: bool,
     stats: Shared,
     seen: Option<Rc<RefCell<Seen>>>,
+    /// Time that it may still use; without any left it is not called.
+    budget: Option<Arc<Mutex<Meter>>>,
 }
 
 impl Stage {
@@ -72,6 +76,7 @@ impl Stage {
             fresh: false,
             stats,
             seen: None,
+            budget: None,
         }
     }
 
@@ -79,6 +84,13 @@ impl Stage {
     #[must_use]
     pub fn watched(mut self, seen: Rc<RefCell<Seen>>) -> Self {
         self.seen = Some(seen);
+        self
+    }
+
+    /// The time of its calls, in nanoseconds, comes out of this meter; when it is empty the plugin is not called.
+    #[must_use]
+    pub fn within(mut self, budget: Arc<Mutex<Meter>>) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -226,6 +238,14 @@ impl Stage {
         &mut self,
         call: impl FnOnce(&mut Instance) -> Result<R, PluginError>,
     ) -> Result<Option<R>, PluginError> {
+        let budget = |budget: &Mutex<Meter>, used: u64| {
+            let mut meter = budget.lock().unwrap_or_else(PoisonError::into_inner);
+            meter.charge(used);
+            meter.is_empty()
+        };
+        if self.budget.as_deref().is_some_and(|meter| budget(meter, 0)) {
+            return Ok(None);
+        }
         let Some((instance, new)) = self.supervisor.instance()? else { return Ok(None) };
         if new {
             self.fresh = self.looks_back;
@@ -239,6 +259,9 @@ impl Stage {
         let result = call(instance);
         let took = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let memory = instance.memory() as u64;
+        if let Some(meter) = self.budget.as_deref() {
+            budget(meter, took);
+        }
         self.count(|stats| {
             stats.calls += 1;
             stats.nanoseconds = stats.nanoseconds.saturating_add(took);

@@ -1,0 +1,139 @@
+//! `policy`: the subcommands about tenants. The comments are their help.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use super::plugin_command::Report;
+
+/// The service that is asked, and how it is told. The comments are their help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Addressee {
+    /// The control socket of the service
+    #[arg(long, value_name = "SOCKET", default_value = crate::policy::file::SOCKET, value_hint = clap::ValueHint::FilePath)]
+    pub socket: PathBuf,
+    /// How to tell the answer
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Report,
+}
+
+/// A subcommand of `policy`.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
+pub enum PolicyCommand {
+    /// Look for mistakes in a policy file and in the plugins that it names, all of them, and run nothing
+    #[command(after_help = "Example:\n  flowgate policy check policy.toml")]
+    Check {
+        /// The policy file
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Say who sees a flow, what each tenant may do to it, and which rule says so
+    #[command(
+        after_help = "The flow is a line of conntrack -L, -L -o extended or -E, an object of -o json, or options of conntrack -A behind two hyphens.\n\n\
+        Examples:\n  \
+        flowgate policy explain policy.toml 'udp 17 29 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=192.0.2.1 dst=10.1.0.5 sport=53 dport=4000'\n  \
+        flowgate policy explain policy.toml -o json -- -p tcp -s 10.1.0.5 -d 192.0.2.1 --sport 4000 --dport 443 --zone 7"
+    )]
+    Explain {
+        /// The policy file
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+        /// The network namespace that the flow is in; flowgate's own if not given
+        #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+        namespace: Option<String>,
+        /// How to say it
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+        output: Report,
+        /// The flow
+        #[arg(required = true, value_name = "FLOW", value_hint = clap::ValueHint::Other)]
+        flow: Vec<OsString>,
+    },
+    /// Tell what the tenants of the service do
+    Status {
+        /// Whom to ask
+        #[command(flatten)]
+        to: Addressee,
+        /// Only this tenant
+        #[arg(value_hint = clap::ValueHint::Other)]
+        tenant: Option<String>,
+    },
+    /// Hand a tenant nothing and let it do nothing, until it is resumed
+    Pause {
+        /// Whom to ask
+        #[command(flatten)]
+        to: Addressee,
+        /// The tenant
+        #[arg(value_hint = clap::ValueHint::Other)]
+        tenant: String,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
+        reason: Option<String>,
+    },
+    /// Let a tenant go on that was paused; what it missed is made up for
+    Resume {
+        /// Whom to ask
+        #[command(flatten)]
+        to: Addressee,
+        /// The tenant
+        #[arg(value_hint = clap::ValueHint::Other)]
+        tenant: String,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
+        reason: Option<String>,
+    },
+    /// Pause a tenant until the policy is loaded anew
+    Quarantine {
+        /// Whom to ask
+        #[command(flatten)]
+        to: Addressee,
+        /// The tenant
+        #[arg(value_hint = clap::ValueHint::Other)]
+        tenant: String,
+        /// Why, for the audit
+        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
+        reason: Option<String>,
+    },
+    /// Load the policy file anew; if it has mistakes the old one goes on, and the exit status is 1
+    Reload {
+        /// Whom to ask
+        #[command(flatten)]
+        to: Addressee,
+    },
+    /// Print the JSON schema of policy files, for editors
+    Schema,
+}
+
+/// What `audit` is told. The comments are its help.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct AuditOptions {
+    /// Files of an audit, also compressed ones; that of the service if none is named
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Of this tenant
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+    pub tenant: Option<String>,
+    /// Of this plugin: TENANT:PLUGIN
+    #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
+    pub plugin: Option<String>,
+    /// Of this stage: intent, result, refused or service
+    #[arg(long, value_name = "STAGE", value_parser = ["intent", "result", "refused", "service"])]
+    pub stage: Option<String>,
+    /// Of this action: delete, update, create, `create or update`
+    #[arg(long, value_name = "ACTION", value_hint = clap::ValueHint::Other)]
+    pub action: Option<String>,
+    /// With this result, or this code of a refusal
+    #[arg(long, value_name = "WORD", value_hint = clap::ValueHint::Other)]
+    pub result: Option<String>,
+    /// Of the last time: 30s, 15m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = span, value_hint = clap::ValueHint::Other)]
+    pub since: Option<Duration>,
+    /// Intents without a result: what was under way when the service ended abruptly
+    #[arg(long, conflicts_with = "stage")]
+    pub open: bool,
+    /// How to show lines; as JSON they are shown as they are
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Report,
+}
+
+/// A time with its unit.
+fn span(text: &str) -> Result<Duration, String> {
+    crate::config::time(text).ok_or_else(|| "a time is a number with its unit, as in 30s, 15m, 2h or 7d".to_owned())
+}

@@ -1,0 +1,140 @@
+//! `audit`: lines of the audit, found and shown.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::PolicyError;
+use crate::{
+    cli::{Report, policy_command::AuditOptions},
+    command::report::{self, CommandError, Exit},
+    pipeline::{
+        sink::{Sink, SinkError},
+        table::now,
+    },
+    policy::{
+        audit::filter::{Filter, raw},
+        file::AUDIT,
+    },
+    text::clean,
+};
+
+/// Carries the subcommand out. Nothing found is a failure, as with grep.
+pub(in crate::command) fn audit(options: &AuditOptions, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+    let filter = Filter {
+        tenant: options.tenant.clone(),
+        plugin: options.plugin.clone(),
+        stage: options.stage.clone(),
+        action: options.action.clone(),
+        result: options.result.clone(),
+        since: options.since.map(|since| now().saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))),
+        open: options.open,
+    };
+    let files = if options.files.is_empty() { vec![PathBuf::from(AUDIT)] } else { options.files.clone() };
+    let show = if options.output == Report::Json { raw } else { shown };
+    let mut lines = 0;
+    for path in &files {
+        let mut output = Output { sink: &mut *stdout, failure: None };
+        let found = open(path).and_then(|from| filter.copy(from, &mut output, show));
+        if let Some(failure) = output.failure {
+            return Err(failure.into());
+        }
+        let found = found.map_err(|source| PolicyError::Audit { path: path.clone(), source })?;
+        if found.broken > 0 {
+            report::line(&format!("WARNING: {}: {} lines are broken.", path.display(), found.broken));
+        }
+        lines += found.lines;
+    }
+    Ok(if lines > 0 { Exit::Success } else { Exit::Failure })
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let file = File::open(path)?;
+    Ok(match path.extension().is_some_and(|end| end == "gz") {
+        true => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
+        false => Box::new(BufReader::new(file)),
+    })
+}
+
+/// A sink as something to write into.
+struct Output<'a> {
+    sink: &'a mut dyn Sink,
+    failure: Option<SinkError>,
+}
+
+impl Write for Output<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.sink.write(bytes) {
+            Ok(()) => Ok(bytes.len()),
+            Err(error) => {
+                self.failure = Some(error);
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A line for people. What is in it was written by the host, but not all of it is the host's own.
+fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
+    let word = |name: &str| clean(line.get(name).and_then(Value::as_str).unwrap_or_default());
+    let number = |name: &str| line.get(name).and_then(Value::as_u64);
+    let time = number("time").and_then(|time| Timestamp::from_nanosecond(time.into()).ok()).unwrap_or_default();
+    let mut text = format!("{time:.3} {:<7}", word("stage"));
+    let who = word("plugin");
+    let who = if who.is_empty() { word("tenant") } else { who };
+    for part in [who, word("action"), word("result"), word("code")] {
+        if !part.is_empty() {
+            text.push_str(&format!(" {part}"));
+        }
+    }
+    if let Some(count) = number("count") {
+        text.push_str(&format!(" x{count}"));
+    }
+    if let Some(errno) = number("errno") {
+        text.push_str(&format!(" (error {errno})"));
+    }
+    if let Some(flow) = line.get("before").or_else(|| line.get("after")) {
+        text.push_str(&format!(" {}", flow_of(flow)));
+    }
+    let reason = word("reason");
+    if !reason.is_empty() {
+        text.push_str(&format!(": {reason}"));
+    }
+    text.push_str(&format!(" #{} of {}", number("id").unwrap_or(0), number("run").unwrap_or(0)));
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// A flow, as short as it can be told apart.
+fn flow_of(flow: &Value) -> String {
+    let of = |side: &Value, name: &str| match side.get(name) {
+        Some(Value::String(text)) => clean(text),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    let side = flow.get("original").unwrap_or(&Value::Null);
+    let mut text = format!(
+        "{} {} {} -> {} {}",
+        of(flow, "protocol_name"),
+        of(side, "source"),
+        of(side, "source_port"),
+        of(side, "destination"),
+        of(side, "destination_port"),
+    );
+    for name in ["zone", "mark", "id"] {
+        let value = of(flow, name);
+        if !value.is_empty() {
+            text.push_str(&format!(" {name}={value}"));
+        }
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! Who sees a flow, what each tenant may do to it, and which rule says so: for people, or as JSON.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Write as _,
+    os::unix::ffi::OsStrExt as _,
+};
+
+use serde::Serialize;
+
+use super::PolicyError;
+use crate::{
+    cli::Report,
+    command::report::{CommandError, Exit},
+    fixture,
+    model::Flows,
+    pipeline::sink::Sink,
+    policy::{Policy, Sight, Tenant, scope::Outside},
+};
+
+/// What there is to tell.
+#[derive(Debug, Serialize)]
+struct Told {
+    /// As it was given.
+    flow: String,
+    tenants: Vec<OfTenant>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfTenant {
+    tenant: String,
+    /// Whether the flow is in the scope.
+    sees: bool,
+    /// Whether it may be acted on.
+    acts: bool,
+    /// Why not, if it may not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    rules: Vec<OfRule>,
+    plugins: Vec<OfPlugin>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfRule {
+    /// From 1 on.
+    rule: usize,
+    /// Of the file.
+    line: usize,
+    holds: bool,
+    /// The first criterion that does not hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    misses: Option<&'static str>,
+    /// The end whose address is translated to one that the rule does not cover.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    translated: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfPlugin {
+    plugin: String,
+    sha256: String,
+    /// What it may do to this flow, as grants.
+    may: Vec<String>,
+}
+
+/// Carries the subcommand out.
+pub(super) fn run(
+    policy: &Policy,
+    namespace: Option<&str>,
+    output: Report,
+    words: &[OsString],
+    stdout: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
+    let line = line(words);
+    let sight = Sight::of(&flow(policy, &line)?, 0);
+    let told = Told {
+        flow: line,
+        tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &sight)).collect(),
+    };
+    let text = match output {
+        // Such a value always has a form.
+        Report::Json => serde_json::to_string_pretty(&told).unwrap_or_default() + "\n",
+        Report::Text => text(&told, &policy.text.path.display().to_string()),
+    };
+    stdout.write(text.as_bytes())?;
+    Ok(Exit::Success)
+}
+
+/// The words as a line of a fixture: options alone are those of a command that makes a flow.
+fn line(words: &[OsString]) -> String {
+    let is = |word: &OsStr, names: &[&str]| names.iter().any(|name| word == *name);
+    let first = words.first().map(OsString::as_os_str).unwrap_or_default();
+    let mut line = Vec::new();
+    if first.as_bytes().starts_with(b"-") {
+        if !is(first, &["-A", "-I", "--add", "--create"]) {
+            line.push("-A".to_string());
+        }
+        if !words.iter().any(|word| is(word, &["-t", "--timeout"])) {
+            line.push("-t 60".to_string());
+        }
+    }
+    line.extend(words.iter().map(|word| word.to_string_lossy().into_owned()));
+    line.join(" ")
+}
+
+fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
+    let wrong = |wrong: String, right: &str| CommandError::Policy(PolicyError::Flow { wrong, right: right.into() });
+    let flows = fixture::flows("flow", line.as_bytes(), &policy.labels.labels());
+    let flows = flows.map_err(|error| wrong(error.wrong, &error.right))?;
+    match flows.length {
+        1 => Ok(flows),
+        count => Err(wrong(format!("there are {count} flows in it"), "give one, as conntrack -L prints it")),
+    }
+}
+
+fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenant {
+    let here = tenant.namespace.as_deref() == namespace;
+    let rules: Vec<OfRule> = tenant
+        .scope
+        .0
+        .iter()
+        .enumerate()
+        .map(|(index, rule)| {
+            let misses = if here { rule.misses(sight) } else { Some("namespace") };
+            let translated = misses.is_none().then(|| rule.foreign_peer(sight)).flatten();
+            OfRule { rule: index + 1, line: rule.line, holds: misses.is_none(), misses, translated }
+        })
+        .collect();
+    let sees = rules.iter().any(|rule| rule.holds);
+    let acts = if here { tenant.scope.may_act(sight).map(|_| ()) } else { Err(Outside::Scope) };
+    let plugins = tenant.plugins.iter().filter(|_| sees).map(|guest| {
+        let grants = guest.plugin.grants.value.to_string();
+        let granted = grants.split(',').filter(|word| {
+            let action = ["delete", "create", "update"].iter().any(|action| word.starts_with(action));
+            action && acts.is_ok()
+        });
+        let may = std::iter::once("annotate").chain(granted).map(str::to_string).collect();
+        OfPlugin { plugin: guest.name(), sha256: guest.digest.value.clone(), may }
+    });
+    OfTenant {
+        tenant: tenant.name.clone(),
+        sees,
+        acts: acts.is_ok(),
+        reason: acts.err().map(|outside| outside.to_string()),
+        plugins: plugins.collect(),
+        rules,
+    }
+}
+
+fn text(told: &Told, file: &str) -> String {
+    let mut text = format!("{}\n", told.flow);
+    // Writing to a string cannot fail.
+    for tenant in &told.tenants {
+        let verb = match (tenant.sees, tenant.acts) {
+            (false, _) => "does not see it",
+            (true, false) => "sees it, and may not act on it",
+            (true, true) => "sees it, and may act on it",
+        };
+        let _ = writeln!(text, "\ntenant {}: {verb}", tenant.tenant);
+        for rule in &tenant.rules {
+            let says = match (rule.misses, rule.translated) {
+                (Some(criterion), _) => format!("does not hold: `{criterion}`"),
+                (None, Some(end)) => {
+                    format!("holds, but the {end} is translated to an address that it does not cover")
+                }
+                (None, None) => "holds".into(),
+            };
+            let _ = writeln!(text, "  rule {} ({file}:{}) {says}", rule.rule, rule.line);
+        }
+        for plugin in &tenant.plugins {
+            let _ = writeln!(text, "  plugin {} may {}", plugin.plugin, plugin.may.join(", "));
+        }
+    }
+    text
+}

@@ -1,0 +1,133 @@
+//! From the plugin of a tenant to a stage that runs: the file is the one that the policy names by its digest, its options
+//! are known, its services are granted.
+
+use std::fs;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    super::assemble::{Assembly, Role, UserPlugin, option_problems},
+    reason,
+};
+use crate::{
+    cli::PluginSpec,
+    config::{Mistake, SinkConfig, SinkKind, Text, pipeline::option_values},
+    pipeline::{grants::Keeping, stage::Stage},
+    policy::{Guest, Tenant},
+    text::clean,
+    wasm::{PluginComponent, services},
+};
+
+/// What for a plugin is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be run.
+    Run,
+    /// To be looked at: nothing is opened that a run would change.
+    Look,
+}
+
+/// What is wrong, and what is worth knowing.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub mistakes: Vec<Mistake>,
+    pub notes: Vec<Mistake>,
+}
+
+/// A stage of a plugin; none if there are mistakes.
+pub(super) fn guest(
+    assembly: &Assembly,
+    text: &Text,
+    tenant: &Tenant,
+    guest: &Guest,
+    purpose: Purpose,
+    findings: &mut Findings,
+) -> Option<Stage> {
+    let plugin = &guest.plugin;
+    let (at, file) = (plugin.file.at, &plugin.file.value);
+    let mut wrong = |at: usize, what: String| findings.mistakes.push(text.mistake(at, what));
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            wrong(at, format!("cannot read plugin {}: {}", file.display(), reason(&error)));
+            return None;
+        }
+    };
+    // What is hashed is what is compiled, whatever becomes of the file meanwhile.
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if digest != guest.digest.value {
+        wrong(guest.digest.at, format!("the SHA-256 of {} is {digest}", file.display()));
+        return None;
+    }
+    let mut component = match PluginComponent::from_bytes(assembly.engine(), file, &bytes) {
+        Ok(component) => component,
+        Err(error) => {
+            wrong(at, error.to_string());
+            return None;
+        }
+    };
+    component.name = tenant.title(guest);
+    if !Role::FlowStage.is_within(component.capabilities) {
+        let has = component.capabilities.interfaces().join(", ");
+        wrong(at, format!("{} does not export flowgate:conntrack/flow-stage; it exports {has}", file.display()));
+        return None;
+    }
+    let description = match assembly.describe(&component, plugin.limits.instance) {
+        Ok(description) => description,
+        Err(error) => {
+            wrong(at, error.to_string());
+            return None;
+        }
+    };
+    let options = option_values(&guest.options);
+    let problems = option_problems(&description, &options);
+    for (index, problem) in &problems {
+        let place = index.and_then(|index| guest.options.get(index)).map_or(at, |(name, _)| name.at);
+        wrong(place, format!("plugin {}: {problem}", component.name));
+    }
+    let grants = &plugin.grants.value;
+    let missing: Vec<(&String, &str)> = component
+        .services
+        .iter()
+        .filter_map(|service| Some((service, services::needs(service)?)))
+        .filter(|(_, grant)| !grants.covers(grant))
+        .collect();
+    for (service, grant) in &missing {
+        let what = "cannot start without the grant";
+        wrong(plugin.grants.at, format!("plugin {} {what} `{grant}`: it uses the service {service}", component.name));
+    }
+    if !problems.is_empty() || !missing.is_empty() {
+        return None;
+    }
+    let wanted: Vec<String> = description
+        .grants
+        .iter()
+        .filter(|grant| *grant != "annotate" && !grants.covers(grant))
+        .map(|grant| format!("\"{}\"", clean(grant)))
+        .collect();
+    if !wanted.is_empty() {
+        let what = format!("note: plugin {} would like grants = [{}]", component.name, wanted.join(", "));
+        findings.notes.push(text.mistake(plugin.grants.at, what));
+    }
+    let mut grants = grants.clone();
+    if purpose == Purpose::Look && grants.state.is_some() {
+        grants.state = Some(Keeping::Memory);
+    }
+    let spec = PluginSpec { file: file.clone(), options, grants, on_error: plugin.limits.policy.on_error };
+    let limits = plugin.limits;
+    let user = UserPlugin { spec: &spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity };
+    match assembly.compiled_stage(component, &user, Role::FlowStage) {
+        Ok(stage) => Some(stage),
+        Err(error) => {
+            findings.mistakes.push(text.mistake(at, error.to_string()));
+            None
+        }
+    }
+}
+
+/// Why a sink cannot have its file where it wants it, if it cannot.
+pub(super) fn no_directory(sink: &SinkConfig) -> Option<String> {
+    let SinkKind::File(options) = &sink.kind else { return None };
+    let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty())?;
+    (!directory.is_dir()).then(|| format!("there is no directory {}, in which the file is to be", directory.display()))
+}

@@ -1,0 +1,240 @@
+//! The control socket: one request a connection, a line of JSON, and one answer. Only the owner of the socket can connect.
+
+use std::{
+    fs, io,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{PolicyError, reason},
+    Service,
+    dispatch::{self, Wish},
+    tenant::{Running, Status},
+};
+use crate::{
+    cli::Report,
+    command::report::{self, CommandError, Exit},
+    pipeline::sink::Sink,
+    text::clean,
+};
+
+/// Between two looks for signals and connections.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a peer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest request.
+const LONGEST: u64 = 64 << 10;
+
+/// A request.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Request {
+    /// `status`, `pause`, `resume`, `reload` or `quarantine`.
+    pub command: String,
+    /// Whom it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Why, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Serialize)]
+struct Answer {
+    ok: bool,
+    generation: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenants: Option<Vec<Status>>,
+}
+
+/// The socket, which is there as long as the service.
+pub(super) struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Makes the socket.
+    ///
+    /// # Errors
+    /// It cannot be made, or another service has it.
+    pub fn open(path: &Path) -> Result<Self, PolicyError> {
+        let failed = |source: io::Error| PolicyError::Socket { path: path.into(), source };
+        if UnixStream::connect(path).is_ok() {
+            return Err(PolicyError::Running { path: path.into() });
+        }
+        let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Nobody can connect before the mode is what it is to be: it is made where nobody else comes.
+        let private = tempfile::Builder::new().prefix(".flowgate").tempdir_in(directory).map_err(failed)?;
+        let made = private.path().join("socket");
+        let listener = UnixListener::bind(&made).map_err(failed)?;
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        fs::rename(&made, path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        Ok(Door { listener, path: path.into() })
+    }
+
+    /// Answers until the service ends.
+    pub fn serve(self, service: &Service, reload: &AtomicBool) {
+        let mut barked = Instant::now();
+        while !service.stop.wait(LOOK) {
+            if reload.swap(false, Ordering::AcqRel) {
+                // Why it failed has been told.
+                let _ = service.reload();
+            }
+            while let Ok((stream, _)) = self.listener.accept() {
+                // A peer that goes away does not matter to anybody else.
+                let _ = answer(stream, service);
+            }
+            if service.notifier.watchdog.is_some_and(|every| barked.elapsed() >= every) {
+                service.notifier.tell("WATCHDOG=1");
+                barked = Instant::now();
+            }
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // It may have been removed by somebody already.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = Vec::new();
+    BufReader::new(&stream).take(LONGEST).read_until(b'\n', &mut line)?;
+    let answer = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => carry_out(&request, service),
+        Err(error) => {
+            let generation = service.lock().generation;
+            Answer { ok: false, generation, errors: vec![format!("that is no request: {error}")], tenants: None }
+        }
+    };
+    let mut bytes = serde_json::to_vec(&answer)?;
+    bytes.push(b'\n');
+    (&stream).write_all(&bytes)
+}
+
+fn carry_out(request: &Request, service: &Service) -> Answer {
+    if request.command == "reload" {
+        let result = service.reload();
+        let generation = service.lock().generation;
+        return Answer { ok: result.is_ok(), generation, errors: result.err().unwrap_or_default(), tenants: None };
+    }
+    let inner = service.lock();
+    let generation = inner.generation;
+    let failed = |error: String| Answer { ok: false, generation, errors: vec![error], tenants: None };
+    let named: Vec<&Running> = inner
+        .tenants
+        .iter()
+        .filter(|running| request.tenant.as_ref().is_none_or(|name| running.name == *name))
+        .collect();
+    if let (Some(name), true) = (&request.tenant, named.is_empty()) {
+        return failed(format!("there is no tenant `{}`", clean(name)));
+    }
+    if request.command == "status" {
+        let tenants = Some(named.iter().map(|running| running.status()).collect());
+        return Answer { ok: true, generation, errors: Vec::new(), tenants };
+    }
+    let (Some(running), Some(_)) = (named.first(), &request.tenant) else {
+        return failed("name the tenant that it is about".into());
+    };
+    let outlet = running.outlet();
+    match (request.command.as_str(), outlet.wish()) {
+        ("pause" | "resume", Wish::Quarantine) => {
+            return failed("the tenant is in quarantine, which only a reload ends".into());
+        }
+        ("pause", _) => outlet.set(Wish::Pause),
+        ("resume", Wish::Run) => {}
+        ("resume", _) => dispatch::resume(&outlet),
+        ("quarantine", _) => outlet.set(Wish::Quarantine),
+        (other, _) => {
+            let known = "`status`, `pause`, `resume`, `reload` and `quarantine`";
+            return failed(format!("there is no request `{}`; there are {known}", clean(other)));
+        }
+    }
+    let why = request.reason.as_deref().map(clean);
+    service.audit.service(generation, &running.name, &request.command, why);
+    Answer { ok: true, generation, errors: Vec::new(), tenants: Some(vec![running.status()]) }
+}
+
+/// Asks a service that runs, and tells the answer.
+pub(in super::super) fn ask(
+    socket: &Path,
+    request: &Request,
+    output: Report,
+    stdout: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
+    let failed = |source: io::Error| CommandError::Policy(PolicyError::Ask { path: socket.into(), source });
+    let stream = UnixStream::connect(socket).map_err(failed)?;
+    let mut bytes = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
+    bytes.push(b'\n');
+    (&stream).write_all(&bytes).map_err(failed)?;
+    let mut answer = Vec::new();
+    (&stream).read_to_end(&mut answer).map_err(failed)?;
+    let told: serde_json::Value = serde_json::from_slice(&answer).map_err(|error| failed(error.into()))?;
+    let ok = told.get("ok").and_then(serde_json::Value::as_bool).unwrap_or(false);
+    for error in told.get("errors").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        report::line(&clean(error.as_str().unwrap_or_default()));
+    }
+    match output {
+        Report::Json => stdout.write(&answer)?,
+        Report::Text => stdout.write(text(&told).as_bytes())?,
+    }
+    Ok(if ok { Exit::Success } else { Exit::Failure })
+}
+
+fn text(told: &serde_json::Value) -> String {
+    let number =
+        |value: &serde_json::Value, name: &str| value.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
+    let word = |value: &serde_json::Value, name: &str| {
+        clean(value.get(name).and_then(serde_json::Value::as_str).unwrap_or_default())
+    };
+    let mut text = format!("generation {}\n", number(told, "generation"));
+    for tenant in told.get("tenants").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        text.push_str(&format!(
+            "tenant {}: {}, {} events, {} lost in {} gaps, {} bytes waiting, {} lines of output dropped\n",
+            word(tenant, "tenant"),
+            word(tenant, "state"),
+            number(tenant, "events"),
+            number(tenant, "lost"),
+            number(tenant, "gaps"),
+            number(tenant, "waiting"),
+            number(tenant, "output-dropped"),
+        ));
+        let reason = word(tenant, "reason");
+        if !reason.is_empty() {
+            text.push_str(&format!("  {reason}\n"));
+        }
+        for plugin in tenant.get("plugins").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            let (name, health) = (word(plugin, "plugin"), word(plugin, "health"));
+            let (rows, failures) = (number(plugin, "rows_in"), number(plugin, "failures"));
+            text.push_str(&format!("  plugin {name}: {health}, {rows} rows, {failures} failures\n"));
+        }
+    }
+    text
+}
+
+/// Why there is nobody to ask, in words.
+pub(in super::super) fn nobody(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no service runs there".into(),
+        _ => reason(error),
+    }
+}

@@ -1,0 +1,122 @@
+//! Hands each tenant the messages about its own flows.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU8, Ordering},
+};
+
+use crate::{
+    netlink::{Messages, wire::NLMSG_ERROR},
+    pipeline::{resync::append, source::Datagram, table::now},
+    policy::{
+        Scope,
+        share::{Queue, Sieve},
+    },
+};
+
+/// What the operator wants of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// It runs.
+    Run = 0,
+    /// It is handed nothing, and may do nothing, until it is resumed.
+    Pause = 1,
+    /// The same until the next reload.
+    Quarantine = 2,
+}
+
+/// Where a tenant's flows go.
+pub(super) struct Outlet {
+    pub scope: Scope,
+    pub queue: Arc<Queue>,
+    wish: AtomicU8,
+}
+
+impl Outlet {
+    pub fn new(scope: Scope, queue: Arc<Queue>) -> Self {
+        Outlet { scope, queue, wish: AtomicU8::new(Wish::Run as u8) }
+    }
+
+    pub fn wish(&self) -> Wish {
+        match self.wish.load(Ordering::Acquire) {
+            0 => Wish::Run,
+            1 => Wish::Pause,
+            _ => Wish::Quarantine,
+        }
+    }
+
+    pub fn set(&self, wish: Wish) {
+        self.wish.store(wish as u8, Ordering::Release);
+    }
+}
+
+/// All outlets.
+#[derive(Default)]
+pub(super) struct Dispatcher {
+    outlets: Mutex<Vec<Arc<Outlet>>>,
+    work: Mutex<Work>,
+}
+
+/// What is reused from datagram to datagram.
+#[derive(Default)]
+struct Work {
+    sieve: Sieve,
+    /// For each outlet: bytes and times of messages, and how many of them are events.
+    parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
+    marks: Vec<u8>,
+}
+
+impl Dispatcher {
+    /// Other outlets from now on. Those before get nothing more, and finish what they have.
+    pub fn replace(&self, outlets: Vec<Arc<Outlet>>) {
+        let mut current = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        for outlet in std::mem::replace(&mut *current, outlets) {
+            outlet.queue.close();
+        }
+    }
+
+    /// Hands out what is in a datagram. Nobody is waited for.
+    pub fn hand_out(&self, datagram: &Datagram) {
+        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        if datagram.gap {
+            outlets.iter().for_each(|outlet| outlet.queue.push_gap(datagram.received, datagram.lost));
+            return;
+        }
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        let Work { sieve, parts, marks } = &mut *work;
+        parts.resize_with(outlets.len(), Default::default);
+        for (number, message) in Messages::new(datagram.bytes()).enumerate() {
+            let Ok(message) = message else { break };
+            let received = datagram.times.get(number).copied().unwrap_or(datagram.received);
+            if message.kind == NLMSG_ERROR {
+                // A mark of somebody's resync: its place among the events is what matters.
+                marks.clear();
+                append(marks, &message);
+                for (bytes, times, _) in parts.iter_mut() {
+                    bytes.extend_from_slice(marks);
+                    times.push(received);
+                }
+                continue;
+            }
+            let Some(sight) = sieve.sight(&message) else { continue };
+            for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
+                if outlet.scope.contains(&sight) && outlet.wish() == Wish::Run {
+                    append(bytes, &message);
+                    times.push(received);
+                    *count += 1;
+                }
+            }
+        }
+        for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
+            outlet.queue.push(bytes, times, std::mem::take(count));
+            bytes.clear();
+            times.clear();
+        }
+    }
+}
+
+/// A gap for a tenant that was paused.
+pub(super) fn resume(outlet: &Outlet) {
+    outlet.set(Wish::Run);
+    outlet.queue.push_gap(now(), None);
+}

@@ -1,0 +1,259 @@
+//! `run` with a policy file: a service that hands each tenant its own flows, until a signal ends it.
+//!
+//! A thread for each network namespace receives events and puts each into the queues of the tenants whose scope it is in
+//! (`dispatch`); each tenant has a thread of its own (`tenant`), so that the system's scheduler is what is fair; one more
+//! answers the control socket, looks for SIGHUP and feeds the watchdog (`control`).
+
+mod control;
+mod dispatch;
+mod notify;
+mod tenant;
+
+pub(super) use control::{Request, ask, nobody};
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{PolicyError, prepare::Findings};
+use crate::{
+    command::{
+        assemble::States,
+        listener::{Listener, Wanted},
+        report::{self, CommandError, Exit},
+    },
+    netlink::{Namespace, Stop, group, namespace},
+    pipeline::{
+        source::{Datagram, EVENTS, Source as _},
+        stats::Board,
+    },
+    policy::{Policy, audit::Audit, share::sieve::Mark},
+    wasm::PluginEngine,
+};
+use dispatch::Dispatcher;
+use notify::Notifier;
+use tenant::Running;
+
+/// How long a plugin's thread is waited for when it starts, beyond what its own limits say.
+const START: Duration = Duration::from_secs(60);
+
+/// What all threads of the service share.
+pub(super) struct Service {
+    file: PathBuf,
+    engine: PluginEngine,
+    audit: Arc<Audit>,
+    states: Arc<States>,
+    stop: Stop,
+    notifier: Notifier,
+    /// Receive buffer of event sockets, if one is asked for.
+    buffer: Option<usize>,
+    /// By the name of the network namespace.
+    stations: Mutex<BTreeMap<Option<String>, Arc<Station>>>,
+    /// Those that receive.
+    receivers: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Why events cannot be received any more, where that is so.
+    failure: Arc<Mutex<Option<i32>>>,
+    inner: Mutex<Inner>,
+}
+
+/// Where the events of a network namespace arrive and are handed out.
+pub(super) struct Station {
+    namespace: Option<Namespace>,
+    mark: Mark,
+    dispatcher: Dispatcher,
+}
+
+/// What a reload changes.
+struct Inner {
+    generation: u64,
+    drain: Duration,
+    tenants: Vec<Running>,
+    /// Of the generation before, until they have finished.
+    leaving: Vec<Running>,
+}
+
+impl Service {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The station of a network namespace; it listens from now on.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn station(&self, name: Option<&String>) -> Result<Arc<Station>, String> {
+        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(station) = stations.get(&name.cloned()) {
+            return Ok(station.clone());
+        }
+        let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
+        let namespace = namespace.transpose().map_err(|error| error.to_string())?;
+        let wanted =
+            Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
+        let mut listener = Listener::open(&wanted, &self.stop)
+            .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
+        let station = Arc::new(Station { namespace, mark: listener.mark(), dispatcher: Dispatcher::default() });
+        let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
+        let receive = move || {
+            let mut datagram = Datagram::with_room(EVENTS);
+            loop {
+                match listener.next(&mut datagram) {
+                    Ok(true) => receiving.dispatcher.hand_out(&datagram),
+                    Ok(false) => break,
+                    Err(error) => {
+                        *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.errno());
+                        stop.stop();
+                        break;
+                    }
+                }
+            }
+            // Nothing more will come; what waits is still taken.
+            receiving.dispatcher.replace(Vec::new());
+        };
+        let receiver = thread::Builder::new()
+            .name("events".into())
+            .spawn(receive)
+            .map_err(|error| format!("cannot start a thread: {error}"))?;
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
+        stations.insert(name.cloned(), station.clone());
+        Ok(station)
+    }
+
+    /// Starts all tenants of a policy; all or none.
+    fn start(&self, policy: &Policy, generation: u64) -> Result<Vec<Running>, Findings> {
+        let mut findings = Findings::default();
+        let mut started = Vec::new();
+        for tenant in &policy.tenants {
+            match self.station(tenant.namespace.as_ref()) {
+                Ok(station) => started.push(Running::start(self, &station, policy, tenant, generation)),
+                Err(error) => {
+                    let what = format!("tenant `{}`: {error}", tenant.name);
+                    findings.mistakes.push(policy.text.mistake(tenant.at, what));
+                }
+            }
+        }
+        let end = Instant::now() + START;
+        for running in &started {
+            if let Err(mistakes) = running.ready(end, &|| self.notifier.tell("WATCHDOG=1")) {
+                findings.mistakes.extend(mistakes);
+            }
+        }
+        if findings.mistakes.is_empty() {
+            return Ok(started);
+        }
+        for running in started {
+            running.give_up();
+        }
+        Err(findings)
+    }
+
+    /// Hands events to these tenants from now on.
+    fn hand_to(&self, tenants: &[Running]) {
+        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, station) in stations.iter() {
+            let own = tenants.iter().filter(|running| running.namespace == *name);
+            station.dispatcher.replace(own.map(Running::outlet).collect());
+        }
+        drop(stations);
+        tenants.iter().for_each(Running::go);
+    }
+
+    /// Reads the file anew, and lets its tenants take over once all of them have started.
+    ///
+    /// # Errors
+    /// Why the old ones go on.
+    fn reload(&self) -> Result<u64, Vec<String>> {
+        let told = |list: &[crate::config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.notifier.tell("RELOADING=1");
+        let mut inner = self.lock();
+        let generation = inner.generation + 1;
+        let result = Policy::read(&self.file)
+            .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), super::reason(&error))])
+            .and_then(|(policy, mistakes, _)| match mistakes.is_empty() {
+                true => self.start(&policy, generation).map_err(|findings| told(&findings.mistakes)),
+                false => Err(told(&mistakes)),
+            });
+        self.notifier.tell("READY=1");
+        match result {
+            Ok(tenants) => {
+                inner.generation = generation;
+                self.hand_to(&tenants);
+                let old = std::mem::replace(&mut inner.tenants, tenants);
+                inner.leaving.retain(|running| !running.finished());
+                inner.leaving.extend(old);
+                self.audit.service(generation, "", "reload", None);
+                report::line(&format!("policy: generation {generation} runs"));
+                Ok(generation)
+            }
+            Err(reasons) => {
+                self.audit.service(inner.generation, "", "reload-failed", reasons.first().cloned());
+                reasons.iter().for_each(|reason| report::line(reason));
+                report::line(&format!("policy: generation {} goes on; the new file has mistakes", inner.generation));
+                Err(reasons)
+            }
+        }
+    }
+}
+
+/// Runs the service until a signal ends it.
+pub(super) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
+    report::start_log();
+    let (policy, mistakes, notes) = super::read(file)?;
+    notes.iter().for_each(|note| report::line(&note.to_string()));
+    super::sound(file, &mistakes)?;
+    let audit = Arc::new(Audit::open(policy.audit.clone(), report::line)?);
+    let reload = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
+        .map_err(|source| PolicyError::Signal { source })?;
+    let door = control::Door::open(&policy.service.socket)?;
+    board.end_within(policy.service.drain + Duration::from_secs(1));
+    let drain = policy.service.drain;
+    let service = Service {
+        file: file.into(),
+        engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
+        audit,
+        states: Arc::default(),
+        stop: stop.clone(),
+        notifier: Notifier::of_environment(),
+        buffer: policy.service.buffer.map(|bytes| bytes as usize),
+        stations: Mutex::default(),
+        receivers: Mutex::default(),
+        failure: Arc::default(),
+        inner: Mutex::new(Inner { generation: 1, drain, tenants: Vec::new(), leaving: Vec::new() }),
+    };
+    let tenants = service.start(&policy, 1).map_err(|findings| {
+        findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
+        CommandError::Mistakes { path: file.into(), mistakes: findings.mistakes.len() }
+    })?;
+    service.hand_to(&tenants);
+    service.lock().tenants = tenants;
+    service.audit.service(1, "", "start", None);
+    service.notifier.tell("READY=1");
+    report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
+    door.serve(&service, &reload);
+    service.notifier.tell("STOPPING=1");
+    // What the kernel has queued until now is still handed out.
+    for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // A receiver has nothing to say at its end.
+        let _ = receiver.join();
+    }
+    service.hand_to(&[]);
+    let mut inner = service.lock();
+    let end = Instant::now() + inner.drain;
+    let mut all = std::mem::take(&mut inner.tenants);
+    all.append(&mut inner.leaving);
+    while all.iter().any(|running| !running.finished()) && Instant::now() < end {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let late = all.iter().filter(|running| !running.finished()).count();
+    if late > 0 {
+        report::line(&format!("policy: {late} tenants did not finish in time and were left behind"));
+    }
+    service.audit.service(inner.generation, "", "stop", None);
+    let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);
+    failure.map_or(Ok(Exit::Stopped), |errno| Err(CommandError::Events(report::strerror(errno))))
+}

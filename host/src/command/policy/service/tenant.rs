@@ -1,0 +1,326 @@
+//! A tenant that runs: a pipeline of its own on a thread of its own, behind its scope.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use super::{
+    super::prepare::{self, Findings, Purpose},
+    Service, Station,
+    dispatch::{Outlet, Wish},
+};
+use crate::{
+    cli::{self, Command, Settings, SystemEnvironment, Table},
+    command::{
+        assemble::{Assembly, Role, States},
+        entries::{self, Parts},
+        outputs,
+        report::{self, CommandError},
+        sources::Flowtable,
+        table,
+    },
+    config::{FormatConfig, Mistake, pipeline::output},
+    model::Flows,
+    netlink::{Namespace, Stop},
+    pipeline::{
+        Tally,
+        executor::Shows,
+        meter::Meter,
+        resync::{Kernel as _, Kinds, Resync},
+        sink::{Several, Sink},
+        stage::Stage,
+        stats::{Shared, StageStats},
+    },
+    policy::{
+        Policy, Tenant,
+        audit::Audit,
+        guard::TenantGuard,
+        share::{
+            Inlet, Measured, Queue,
+            sieve::{Mark, OwnTable},
+        },
+    },
+    text::clean,
+    wasm::PluginEngine,
+};
+
+/// A tenant, as the rest of the service knows it.
+pub(super) struct Running {
+    pub name: String,
+    pub namespace: Option<String>,
+    outlet: Arc<Outlet>,
+    facts: Arc<Facts>,
+    ready: Mutex<Option<Receiver<Started>>>,
+}
+
+/// Whether the plugins of a tenant have started.
+type Started = Result<(), Vec<Mistake>>;
+
+/// What is known of a tenant.
+#[derive(Default)]
+struct Facts {
+    generation: u64,
+    /// Whether it may begin: a reload may still fail elsewhere. None while that is open.
+    go: Mutex<Option<bool>>,
+    going: Condvar,
+    finished: AtomicBool,
+    /// Why it ended before it was told to.
+    ended: Mutex<Option<String>>,
+    stages: Mutex<Vec<Shared>>,
+    /// Lines of output that were dropped.
+    dropped: Arc<AtomicU64>,
+}
+
+/// What is told of a tenant.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Status {
+    pub tenant: String,
+    pub generation: u64,
+    /// `running`, `paused`, `quarantined` or `ended`.
+    pub state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Events in its scope.
+    pub events: u64,
+    /// Events that it was handed.
+    pub handed: u64,
+    pub lost: u64,
+    pub gaps: u64,
+    /// Bytes that wait for it.
+    pub waiting: usize,
+    /// Lines of output that were dropped.
+    pub output_dropped: u64,
+    pub plugins: Vec<StageStats>,
+}
+
+/// What the thread of a tenant needs.
+struct Job {
+    engine: PluginEngine,
+    states: Arc<States>,
+    audit: Arc<Audit>,
+    mark: Mark,
+    namespace: Option<Namespace>,
+    stop: Stop,
+    policy: Policy,
+    tenant: Tenant,
+    outlet: Arc<Outlet>,
+    facts: Arc<Facts>,
+}
+
+impl Running {
+    /// Starts the thread of a tenant: it makes its plugins, and waits.
+    pub fn start(service: &Service, station: &Station, policy: &Policy, tenant: &Tenant, generation: u64) -> Self {
+        let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
+        let outlet = Arc::new(Outlet::new(tenant.scope.clone(), queue));
+        let facts = Arc::new(Facts { generation, ..Facts::default() });
+        let job = Job {
+            engine: service.engine.clone(),
+            states: service.states.clone(),
+            audit: service.audit.clone(),
+            mark: station.mark.clone(),
+            namespace: station.namespace.clone(),
+            stop: service.stop.clone(),
+            policy: Policy { tenants: Vec::new(), ..policy.clone() },
+            tenant: tenant.clone(),
+            outlet: outlet.clone(),
+            facts: facts.clone(),
+        };
+        let (tell, ready) = sync_channel(1);
+        let failed = tell.clone();
+        let spawned = thread::Builder::new().name(format!("tenant {}", tenant.name)).spawn(move || {
+            job.run(&|result| {
+                // Nobody listens any more if it took too long.
+                let _ = tell.try_send(result);
+            });
+            job.facts.finished.store(true, Ordering::Release);
+        });
+        if let Err(error) = spawned {
+            facts.finished.store(true, Ordering::Release);
+            let mistake = policy.text.mistake(tenant.at, format!("tenant `{}` has no thread: {error}", tenant.name));
+            let _ = failed.try_send(Err(vec![mistake]));
+        }
+        Running {
+            name: tenant.name.clone(),
+            namespace: tenant.namespace.clone(),
+            outlet,
+            facts,
+            ready: Mutex::new(Some(ready)),
+        }
+    }
+
+    /// Waits until its plugins have started; `meanwhile` is called now and then.
+    ///
+    /// # Errors
+    /// Why they have not.
+    pub fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let answer = ready.and_then(|ready| {
+            loop {
+                match ready.recv_timeout(Duration::from_millis(500)) {
+                    Err(RecvTimeoutError::Timeout) if Instant::now() < end => meanwhile(),
+                    answer => break answer.ok(),
+                }
+            }
+        });
+        answer.unwrap_or_else(|| {
+            Err(vec![Mistake {
+                path: "policy".into(),
+                line: 1,
+                column: 1,
+                what: format!("tenant `{}` did not start in time", self.name),
+            }])
+        })
+    }
+
+    /// Lets it begin.
+    pub fn go(&self) {
+        self.decide(true);
+    }
+
+    /// Ends it before it began.
+    pub fn give_up(&self) {
+        self.decide(false);
+        self.outlet.queue.end();
+    }
+
+    fn decide(&self, go: bool) {
+        *self.facts.go.lock().unwrap_or_else(PoisonError::into_inner) = Some(go);
+        self.facts.going.notify_all();
+    }
+
+    pub fn outlet(&self) -> Arc<Outlet> {
+        self.outlet.clone()
+    }
+
+    pub fn finished(&self) -> bool {
+        self.facts.finished.load(Ordering::Acquire)
+    }
+
+    pub fn status(&self) -> Status {
+        let counts = self.outlet.queue.counts();
+        let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        Status {
+            tenant: self.name.clone(),
+            generation: self.facts.generation,
+            state: match (&ended, self.outlet.wish()) {
+                (Some(_), _) => "ended",
+                (None, Wish::Run) => "running",
+                (None, Wish::Pause) => "paused",
+                (None, Wish::Quarantine) => "quarantined",
+            },
+            reason: ended,
+            events: counts.received,
+            handed: counts.handed,
+            lost: counts.lost,
+            gaps: counts.gaps,
+            waiting: counts.waiting,
+            output_dropped: self.facts.dropped.load(Ordering::Relaxed),
+            plugins: stages.iter().map(|stage| stage.lock().clone()).collect(),
+        }
+    }
+}
+
+impl Job {
+    fn run(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) {
+        let name = &self.tenant.name;
+        if let Err(error) = self.work(tell) {
+            let reason = clean(&error.to_string());
+            tell(Err(vec![self.policy.text.mistake(self.tenant.at, format!("tenant `{name}`: {reason}"))]));
+            report::line(&format!("WARNING: tenant {name} has ended: {reason}"));
+            self.audit.service(self.facts.generation, name, "ended", Some(reason.clone()));
+            *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+            self.outlet.queue.end();
+        }
+    }
+
+    fn settings(&self) -> Result<Settings, CommandError> {
+        let output = output(&self.tenant.format);
+        let settings = cli::fragment::selector(Command::Events, Table::Conntrack, "", output, &SystemEnvironment);
+        // An empty selector has nothing that could be wrong.
+        let settings = settings.map_err(|_| CommandError::NotAvailable("event"))?;
+        Ok(Settings { batch: self.tenant.batch, resync: true, ..settings })
+    }
+
+    fn work(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) -> Result<(), CommandError> {
+        let (tenant, settings) = (&self.tenant, self.settings()?);
+        let labels = self.policy.labels.labels();
+        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone());
+        let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
+        let budget = Arc::new(Mutex::new(Meter::new(budget)));
+        let mut findings = Findings::default();
+        let mut stages: Vec<Stage> = Vec::new();
+        for guest in &tenant.plugins {
+            if let Some(stage) =
+                prepare::guest(&assembly, &self.policy.text, tenant, guest, Purpose::Run, &mut findings)
+            {
+                stages.push(stage.within(budget.clone()));
+            }
+        }
+        if !findings.mistakes.is_empty() {
+            tell(Err(findings.mistakes));
+            return Ok(());
+        }
+        let guarded = tenant.plugins.iter().any(|guest| guest.plugin.grants.value.acts());
+        *self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner) =
+            stages.iter().map(|stage| stage.stats().clone()).collect();
+        let format = match &tenant.format {
+            _ if tenant.sinks.is_empty() => None,
+            FormatConfig::Stock { .. } => {
+                let look = table::row(Command::Events, Table::Conntrack).and_then(|row| row.look);
+                let look = look.ok_or(CommandError::NotAvailable("event"))?;
+                let (name, options) = outputs::format(settings.output, look);
+                Some(assembly.format(name, Role::FlowFormat, &options, look.labels)?)
+            }
+            _ => None,
+        };
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        for sink in &tenant.sinks {
+            sinks.push(sink.open(true, &self.stop, report::line)?);
+        }
+        let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
+        let parts = Parts { stages, format, shows: Shows::Entries, guarded };
+        let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &assembly, &mut sink)?;
+        let outlet = self.outlet.clone();
+        let halted = Arc::new(move || outlet.wish() != Wish::Run);
+        let json = assembly.format("json", Role::FlowFormat, &[], true)?;
+        let guard = TenantGuard::new(tenant, self.facts.generation, self.audit.clone(), json, halted);
+        // Whoever was granted nothing is guarded as well: what it asks for is recorded.
+        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
+        pipeline.on_gap = || {};
+        let own =
+            || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };
+        pipeline.look_back = Some(Box::new(move || own().list()));
+        let kinds = Kinds { new: true, update: true, destroy: true };
+        pipeline.resync = Some(Resync::new(Box::new(own()), kinds).telling());
+        tell(Ok(()));
+        if !self.waited() {
+            return Ok(());
+        }
+        let mut inlet = Inlet::new(self.outlet.queue.clone(), self.namespace.clone(), self.mark.clone(), budget);
+        let mut tally = Tally::default();
+        let ended = pipeline.run(&mut inlet, &mut tally);
+        drop(pipeline);
+        let finished = sink.finish();
+        ended.map_err(|error| CommandError::Tenant(error.to_string()))?;
+        Ok(finished?)
+    }
+
+    /// Waits until it may begin; whether it may.
+    fn waited(&self) -> bool {
+        let mut go = self.facts.go.lock().unwrap_or_else(PoisonError::into_inner);
+        while go.is_none() {
+            go = self.facts.going.wait(go).unwrap_or_else(PoisonError::into_inner);
+        }
+        *go == Some(true)
+    }
+}

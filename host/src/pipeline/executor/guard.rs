@@ -1,0 +1,90 @@
+//! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
+
+use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put};
+use crate::{
+    model::{action, result},
+    netlink::Request,
+    pipeline::stage::Requests,
+};
+
+/// What a guard says of an action.
+#[derive(Debug)]
+pub enum Judgement {
+    /// This is what the kernel is to be asked for.
+    Send(Request),
+    /// Nothing is asked; the plugin is told this result ([`result`]) and error number.
+    Refuse(u8, u32),
+}
+
+/// Decides about actions, grants included.
+pub trait Guard<T> {
+    /// One judgement for each action, in their order.
+    fn review(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Vec<Judgement>;
+
+    /// What became of the actions of the last review: a result and an error number for each.
+    fn settled(&mut self, results: &[(u8, u32)]);
+}
+
+impl<T: Actionable> Executor<T> {
+    /// Every action of a plugin of the user is decided about by this guard, instead of by its grants alone.
+    #[must_use]
+    pub fn watched_by(mut self, guard: Box<dyn Guard<T>>) -> Self {
+        self.guard = Some(guard);
+        self
+    }
+
+    /// As [`Executor::perform`], under a guard.
+    pub(super) fn perform_under(
+        &mut self,
+        guard: &mut dyn Guard<T>,
+        asker: Asker<'_>,
+        batch: &T,
+        requests: &Requests<T>,
+    ) -> Acted<T> {
+        let lists = &requests.actions;
+        let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
+        let mut sent = Vec::new();
+        let mut messages = Vec::new();
+        let judgements = guard.review(asker, batch, requests);
+        for (index, judgement) in judgements.into_iter().enumerate() {
+            match judgement {
+                Judgement::Send(message) => {
+                    let place = |list: &[u32]| {
+                        list.get(index).copied().filter(|row| *row != action::NO_ROW).map(|row| row as usize)
+                    };
+                    let kind = lists.kinds.get(index).copied().unwrap_or_default();
+                    sent.push(Sent { index, kind, row: place(&lists.rows), value: place(&lists.values) });
+                    messages.push(message);
+                    // Whatever the kernel has no answer to counts as refused.
+                    put(&mut results, index, result::REFUSED, libc::EIO as u32);
+                }
+                Judgement::Refuse(result, errno) => {
+                    put(&mut results, index, result, errno);
+                    self.refused += 1;
+                }
+            }
+        }
+        if self.dry {
+            for one in &sent {
+                put(&mut results, one.index, result::PRINTED, 0);
+            }
+            self.done += sent.len() as u64;
+        } else {
+            let fates = self.submit(&messages);
+            for (one, fate) in sent.iter().zip(fates) {
+                let values = one.value.map(|value| (&requests.values, value));
+                let (result, errno) = self.settle(asker, one, values, fate);
+                put(&mut results, one.index, result, errno);
+            }
+        }
+        guard.settled(&results);
+        if let Some(ExecutorError::Refused { errno, .. }) = &self.failure {
+            // One tenant's socket is no reason to end anything: its actions were refused, and it is told.
+            let warning = format!("WARNING: actions of plugin {} cannot be sent: error {errno}.", asker.plugin);
+            self.failure = None;
+            self.batches = None;
+            self.tell(&warning);
+        }
+        Acted { results, ..Acted::default() }
+    }
+}

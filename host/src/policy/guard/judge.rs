@@ -1,0 +1,349 @@
+//! Whether an action may be done: the entry that is meant as the kernel has it, and as it would be afterwards.
+//!
+//! Nothing here asks the kernel: what it has is given, so that each rule can be tested by itself.
+
+use super::reason::{Reason, Refusal};
+use crate::{
+    model::{Changes, Flows, action, field, protocol, result, status},
+    netlink::{
+        EncodeError, Entry, Request,
+        encode::flows::{self, Existing},
+    },
+    pipeline::{
+        batch,
+        grants::{Grants, Updates},
+    },
+    policy::scope::{Outside, Scope, Sight},
+};
+
+/// Original tuple, reply tuple.
+const ORIGINAL: u64 = field::SOURCE
+    | field::DESTINATION
+    | field::PROTOCOL
+    | field::SOURCE_L4
+    | field::DESTINATION_L4
+    | field::ORIGINAL_ZONE;
+const REPLY: u64 = field::REPLY_ADDRESSES
+    | field::REPLY_PROTOCOL
+    | field::REPLY_SOURCE_L4
+    | field::REPLY_DESTINATION_L4
+    | field::REPLY_ZONE;
+/// What the kernel alone says of a new flow's translation.
+const NAT_BITS: u32 =
+    status::SRC_NAT | status::DST_NAT | status::SRC_NAT_DONE | status::DST_NAT_DONE | status::SEQ_ADJUST;
+/// Status bits that a new flow may have without a grant.
+const PLAIN_BITS: u32 = status::CONFIRMED | status::SEEN_REPLY | status::ASSURED;
+/// What a new flow may have without a grant: what it takes to make one.
+const PLAIN: u64 = field::STATUS
+    | field::STATE
+    | field::ORIGINAL_TCP_FLAGS
+    | field::REPLY_TCP_FLAGS
+    | field::ORIGINAL_WINDOW_SCALE
+    | field::REPLY_WINDOW_SCALE
+    | field::ORIGINAL_VTAG
+    | field::REPLY_VTAG
+    | field::DCCP
+    | field::SOURCE_NAT
+    | field::DESTINATION_NAT;
+
+/// What the kernel has under a tuple and zone.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// It was not asked.
+    Unasked,
+    /// Nothing.
+    Nothing,
+    /// This entry.
+    Entry(&'a Flows, usize),
+    /// It did not say: the error number.
+    Unknown(i32),
+}
+
+/// What an action is about.
+#[derive(Debug)]
+pub struct Case<'a> {
+    /// What to do: see [`action`].
+    pub kind: u8,
+    /// The flow that is named.
+    pub named: (&'a Flows, usize),
+    /// Whether it is a row that the plugin was shown.
+    pub shown: bool,
+    /// What it is to be given.
+    pub values: Option<(&'a Flows, usize)>,
+    /// Of a flow that may have to be made: as it would be, translated. A table of one row.
+    pub made: Option<Flows>,
+}
+
+/// An action that may be done.
+#[derive(Debug)]
+pub struct Ruling {
+    /// What the kernel is asked for.
+    pub request: Request,
+    /// The entry afterwards, a table of one row; none if it will be gone.
+    pub after: Option<Flows>,
+}
+
+/// By what actions are judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Law<'a> {
+    /// Which flows are the tenant's own.
+    pub scope: &'a Scope,
+    /// What the plugin may do.
+    pub grants: &'a Grants,
+    /// What the tenant may write.
+    pub bounds: &'a Updates,
+}
+
+fn has((flows, row): (&Flows, usize)) -> u64 {
+    flows.has.get(row).copied().unwrap_or_default()
+}
+
+/// Whether a row names a flow: its original tuple is complete.
+fn complete(row: (&Flows, usize), reply: bool) -> bool {
+    let (has, number) = (has(row), row.0.protocol.get(row.1).copied().unwrap_or_default());
+    let addresses = if reply {
+        field::REPLY_ADDRESSES | field::REPLY_PROTOCOL
+    } else {
+        field::SOURCE | field::DESTINATION | field::PROTOCOL
+    };
+    let words = if reply {
+        field::REPLY_SOURCE_L4 | field::REPLY_DESTINATION_L4
+    } else {
+        field::SOURCE_L4 | field::DESTINATION_L4
+    };
+    let l4 = protocol::is_icmp(number) || protocol::has_ports(number);
+    let needed = addresses | if l4 { words } else { 0 };
+    has & needed == needed
+}
+
+/// The value of a dense column.
+fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+    column.get(row).copied().unwrap_or_default()
+}
+
+fn invalid(reason: Reason) -> Refusal {
+    Refusal { result: result::INVALID, errno: 0, reason }
+}
+
+fn encoded<T>(made: Result<T, EncodeError>) -> Result<T, Refusal> {
+    made.map_err(|error| invalid(Reason::Unspeakable(error)))
+}
+
+impl<'a> Case<'a> {
+    /// A case, as far as it can be one.
+    ///
+    /// # Errors
+    /// It is none, or is not granted.
+    pub fn new(
+        law: Law<'_>,
+        kind: u8,
+        target: Option<(&'a Flows, usize)>,
+        values: Option<(&'a Flows, usize)>,
+    ) -> Result<Self, Refusal> {
+        let creates = matches!(kind, action::CREATE | action::CREATE_OR_UPDATE);
+        if !law.grants.allow(kind, target, values) {
+            return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted });
+        }
+        let named = if creates { values.or(target) } else { target.or(values) };
+        let named = named.ok_or_else(|| invalid(Reason::Nameless))?;
+        if !complete(named, false) {
+            return Err(invalid(Reason::Nameless));
+        }
+        let case = Case { kind, named, shown: target.is_some() && !creates, values, made: None };
+        if !creates {
+            return Ok(case);
+        }
+        if !complete(named, true) {
+            return Err(invalid(Reason::Nameless));
+        }
+        if has(named) & field::MASTER != 0 {
+            return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Master });
+        }
+        if !may_have(law, named) {
+            return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::Bounds });
+        }
+        Ok(Case { made: Some(translated(named)?), ..case })
+    }
+
+    /// What has to be looked up: the entry under the original tuple; and for a flow that is made, under the reply tuple.
+    ///
+    /// # Errors
+    /// It cannot be put into words for the kernel.
+    pub fn lookups(&self) -> Result<(Request, Option<Request>), Refusal> {
+        let entry = |(flows, row): (&Flows, usize), without: u64| {
+            encoded(Entry::new(flows, row).and_then(|entry| flows::get(entry.without(without))))
+        };
+        let original = entry(self.named, REPLY)?;
+        let reply = self.made.as_ref().map(|made| entry((made, 0), ORIGINAL)).transpose()?;
+        Ok((original, reply))
+    }
+
+    /// Whether it may be done.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(&self, law: Law<'_>, original: Found<'_>, reply: Found<'_>) -> Result<Ruling, Refusal> {
+        match (self.kind, original) {
+            (_, Found::Unknown(errno)) => Err(unknown(errno)),
+            (action::CREATE, _) | (action::CREATE_OR_UPDATE, Found::Nothing | Found::Unasked) => {
+                self.create(law, [original, reply])
+            }
+            (_, Found::Nothing | Found::Unasked) => {
+                Err(Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason: Reason::Gone })
+            }
+            (_, Found::Entry(flows, row)) => self.existing(law, (flows, row)),
+        }
+    }
+
+    /// The action on an entry that there is.
+    fn existing(&self, law: Law<'_>, found: (&Flows, usize)) -> Result<Ruling, Refusal> {
+        // To somebody who was not shown the flow, there is none.
+        let hide = |reason: Reason| match self.shown {
+            true => Refusal { result: result::OUTSIDE, errno: 0, reason },
+            false => Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason },
+        };
+        let sight = Sight::of(found.0, found.1);
+        law.scope.may_act(&sight).map_err(|outside| hide(outside.into()))?;
+        // By its reply a flow may be named, but not by somebody who was shown it by its original direction.
+        if self.shown && !same(found, self.named) {
+            return Err(hide(Reason::ByReply));
+        }
+        if has(self.named) & field::ID != 0 && at(&found.0.id, found.1) != at(&self.named.0.id, self.named.1) {
+            return Err(Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason: Reason::Replaced });
+        }
+        let entry = encoded(Entry::new(found.0, found.1))?;
+        if self.kind == action::DELETE {
+            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None });
+        }
+        let values = self.values.unwrap_or(self.named);
+        if has(values) & (field::SOURCE_NAT | field::DESTINATION_NAT) != 0 {
+            return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Translation });
+        }
+        if has(values) & field::MASTER != 0 {
+            return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Master });
+        }
+        let after = updated(found, values);
+        let kept = law.scope.may_act(&Sight::of(&after, 0));
+        kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
+        // Which flow it is, and no more: what it has is in the kernel already.
+        let named = entry.without(!(ORIGINAL | field::ZONE));
+        let values = encoded(Entry::new(values.0, values.1))?;
+        Ok(Ruling { request: encoded(flows::update(named, values.without(ORIGINAL | REPLY)))?, after: Some(after) })
+    }
+
+    /// The making of a flow.
+    fn create(&self, law: Law<'_>, found: [Found<'_>; 2]) -> Result<Ruling, Refusal> {
+        let Some(made) = &self.made else { return Err(invalid(Reason::Nameless)) };
+        let outside = |reason: Reason| Refusal { result: result::OUTSIDE, errno: 0, reason };
+        law.scope.may_act(&Sight::of(made, 0)).map_err(|why| match why {
+            Outside::Scope => outside(Reason::WouldBeOutside),
+            Outside::Peer(_) => outside(why.into()),
+        })?;
+        for found in found {
+            match found {
+                Found::Unasked | Found::Nothing => {}
+                Found::Unknown(errno) => return Err(unknown(errno)),
+                Found::Entry(flows, row) if law.scope.contains(&Sight::of(flows, row)) => {
+                    let errno = libc::EEXIST as u32;
+                    return Err(Refusal { result: result::REFUSED, errno, reason: Reason::Exists });
+                }
+                Found::Entry(..) => return Err(outside(Reason::Collision)),
+            }
+        }
+        let (flows, row) = self.named;
+        let request = flows::create(encoded(Entry::new(flows, row))?, Existing::Fail);
+        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()) })
+    }
+}
+
+fn unknown(errno: i32) -> Refusal {
+    Refusal { result: result::REFUSED, errno: errno.unsigned_abs(), reason: Reason::Unknown(errno) }
+}
+
+/// Whether an entry is the one that is named, found by its original tuple.
+fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
+    let (one, two) = (Sight::of(found.0, found.1), Sight::of(named.0, named.1));
+    let words = has(named) & (field::SOURCE_L4 | field::DESTINATION_L4) == 0 || one.ports == two.ports;
+    (one.family, one.protocol, one.source, one.destination) == (two.family, two.protocol, two.source, two.destination)
+        && one.zones.0 == two.zones.0
+        && words
+}
+
+/// An entry as it would be with these values.
+fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {
+    let mut after = batch::pick(found.0, found.1);
+    let mut to = batch::pick(values.0, values.1);
+    let set = has(values);
+    let old = if has(found) & field::MARK != 0 { at(&found.0.mark, found.1) } else { 0 };
+    if set & field::MARK != 0 {
+        let mask = match &values.0.rare {
+            Some(rare) if set & field::MARK_MASK != 0 => at(&rare.mark_mask, values.1),
+            _ => u32::MAX,
+        };
+        to.mark = vec![(old & !mask) ^ at(&values.0.mark, values.1)];
+    }
+    if set & field::STATUS != 0 {
+        to.status = vec![at(&found.0.status, found.1) | at(&values.0.status, values.1)];
+    }
+    let changes = Changes { rows: vec![0], values: vec![0], clear: vec![0] };
+    batch::change(&mut after, &changes, &to, batch::IDENTITY | field::LABELS);
+    after
+}
+
+/// Whether a new flow may have what it is to have.
+fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
+    let mut grants = law.grants.clone();
+    grants.update.fields |= PLAIN | field::TIMEOUT;
+    grants.update.status |= PLAIN_BITS;
+    grants.update.timeout = law.bounds.timeout;
+    let has = has(named);
+    if has & field::MARK != 0 {
+        let mark = at(&named.0.mark, named.1);
+        if mark != 0 && (mark & !grants.update.mark != 0 || grants.update.fields & field::MARK == 0) {
+            return false;
+        }
+    }
+    if has & field::STATUS != 0 && at(&named.0.status, named.1) & NAT_BITS != 0 {
+        return false;
+    }
+    // A mark of its own was looked at: of a new flow there is no old one that a mask would keep.
+    let mut rest = batch::pick(named.0, named.1);
+    if let Some(bits) = rest.has.first_mut() {
+        *bits &= !(field::MARK | field::MARK_MASK);
+    }
+    grants.allow(action::UPDATE, None, Some((&rest, 0)))
+}
+
+/// A new flow as it would be, with the translations that it asks for made.
+fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
+    let mut made = batch::pick(named.0, named.1);
+    let Some(nat) = made.rare.as_ref().map(|rare| rare.nat.clone()) else { return Ok(made) };
+    let asked = has(named);
+    for (item, &destination) in nat.destination.iter().enumerate() {
+        let (bit, end) = match destination {
+            0 => (field::SOURCE_NAT, &mut made.reply),
+            _ => (field::DESTINATION_NAT, &mut made.reply),
+        };
+        if asked & bit == 0 {
+            continue;
+        }
+        let first = (at(&nat.first.hi, item), at(&nat.first.lo, item));
+        let last = (at(&nat.last.hi, item), at(&nat.last.lo, item));
+        let ports = (at(&nat.first_port, item), at(&nat.last_port, item));
+        // What the kernel would choose from a range cannot be judged beforehand.
+        if (last != (0, 0) && last != first) || (ports.1 != 0 && ports.1 != ports.0) {
+            return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Range });
+        }
+        let (addresses, words) = match destination {
+            0 => (&mut end.destination, &mut end.destination_l4),
+            _ => (&mut end.source, &mut end.source_l4),
+        };
+        if first != (0, 0) {
+            (addresses.hi, addresses.lo) = (vec![first.0], vec![first.1]);
+        }
+        if ports.0 != 0 {
+            *words = vec![ports.0];
+        }
+    }
+    Ok(made)
+}

@@ -1,0 +1,109 @@
+//! Why an action is refused.
+
+use crate::{netlink::EncodeError, policy::scope::Outside};
+
+/// A refusal: what the plugin is told, and why, which only the operator is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the plugin is told: see [`crate::model::result`].
+    pub result: u8,
+    /// Error number that goes with it.
+    pub errno: u32,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The plugin was not granted this.
+    #[error("the plugin was not granted this action, or not this field, mark, timeout, status or label")]
+    NotGranted,
+    /// A new flow would have what the plugin may not give.
+    #[error("a new flow would have a mark, timeout, status, label or helper that the plugin may not give")]
+    Bounds,
+    /// No flow is named.
+    #[error("the action does not name a flow completely")]
+    Nameless,
+    /// It cannot be asked for.
+    #[error("it cannot be asked of the kernel: {0}")]
+    Unspeakable(EncodeError),
+    /// Not the tenant's.
+    #[error("{0}")]
+    Outside(#[from] Outside),
+    /// It would not be the tenant's any more.
+    #[error("the flow would leave the tenant's scope")]
+    WouldLeave,
+    /// It would not be the tenant's.
+    #[error("the new flow would be outside the tenant's scope")]
+    WouldBeOutside,
+    /// The name is the reply of another flow.
+    #[error("the flow that is named is the reply of another one")]
+    ByReply,
+    /// There is no such flow.
+    #[error("there is no such flow any more")]
+    Gone,
+    /// Another flow has taken its place.
+    #[error("another flow has taken its place: its id is a different one")]
+    Replaced,
+    /// A flow of the tenant is there already.
+    #[error("there is such a flow already")]
+    Exists,
+    /// A flow of somebody else is in the way.
+    #[error("the new flow would collide with one outside the tenant's scope")]
+    Collision,
+    /// A related flow.
+    #[error("a tenant cannot make a flow the child of another one")]
+    Master,
+    /// Translation of a flow that there is.
+    #[error("the translation of a flow cannot be changed")]
+    Translation,
+    /// Translation into a range.
+    #[error("a new flow can be translated to one address and port, not to a range")]
+    Range,
+    /// Too many at once.
+    #[error("more than `actions-in-flight` at once")]
+    InFlight,
+    /// Too many in a second.
+    #[error("more than `actions-per-second`")]
+    Rate,
+    /// The tenant is paused.
+    #[error("the tenant is paused or in quarantine")]
+    Paused,
+    /// The audit cannot be written.
+    #[error("the audit cannot be written, so that nothing is done")]
+    Unrecorded,
+    /// The kernel did not say what it has.
+    #[error("the kernel could not be asked for the entry: error {0}")]
+    Unknown(i32),
+}
+
+impl Reason {
+    /// A word for programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reason::NotGranted => "not-granted",
+            Reason::Bounds => "bounds",
+            Reason::Nameless => "nameless",
+            Reason::Unspeakable(_) => "invalid",
+            Reason::Outside(Outside::Scope) => "out-of-scope",
+            Reason::Outside(Outside::Peer(_)) => "translated-peer",
+            Reason::WouldLeave => "would-leave-scope",
+            Reason::WouldBeOutside => "would-be-out-of-scope",
+            Reason::ByReply => "named-by-reply",
+            Reason::Gone => "gone",
+            Reason::Replaced => "replaced",
+            Reason::Exists => "exists",
+            Reason::Collision => "collision",
+            Reason::Master => "master",
+            Reason::Translation => "translation",
+            Reason::Range => "translation-range",
+            Reason::InFlight => "in-flight",
+            Reason::Rate => "rate",
+            Reason::Paused => "paused",
+            Reason::Unrecorded => "unrecorded",
+            Reason::Unknown(_) => "unknown",
+        }
+    }
+}

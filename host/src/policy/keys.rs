@@ -1,0 +1,98 @@
+//! The table of all sections and keys of a policy file. What is not in here does not exist.
+
+use crate::config::keys::{FORMAT, Key, Kind, LIMITS, ON_ERROR, SINK, Section, key};
+
+/// Families that a rule may name.
+pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
+/// What may be done to translated flows.
+pub const TRANSLATED: [&str; 2] = ["see", "act"];
+
+const SERVICE: [Key; 3] = [
+    key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
+    key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
+    key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to finish what they have").default("2s"),
+];
+
+const AUDIT: [Key; 5] = [
+    key("path", Kind::Path, "the file that every action is written to, as a JSON object a line")
+        .default("/var/log/flowgate/audit.jsonl"),
+    key("rotate-size", Kind::Size, "put the file aside before it is longer than this").default("64MiB"),
+    key("rotate-time", Kind::Time, "put the file aside at the first line after a multiple of this time in UTC")
+        .default("never"),
+    key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept").default("9"),
+    key("compress", Kind::Switch, "compress files that were put aside").default("false"),
+];
+
+const SCOPE: [Key; 15] = [
+    key("everything", Kind::Switch, "the rule has no criteria: every flow of the network namespace is in the scope")
+        .default("false"),
+    key("family", Kind::OneOf(&FAMILIES), "address family"),
+    key("protocols", Kind::Items, "layer-4 protocols, by name or number: [\"tcp\", \"udp\", 47]"),
+    key("zones", Kind::Items, "zones, of both directions: [0, \"10-20\"]; a flow without zone is in zone 0"),
+    key("original-zones", Kind::Items, "zone of the original direction"),
+    key("reply-zones", Kind::Items, "zone of the reply direction"),
+    key("source", Kind::Items, "networks of the original source: [\"10.1.0.0/16\", \"2001:db8:1::/48\"]"),
+    key("destination", Kind::Items, "networks of the original destination"),
+    key("reply-source", Kind::Items, "networks of the source of the reply direction, where replies come from"),
+    key("reply-destination", Kind::Items, "networks of the destination of the reply direction, where replies go to"),
+    key("source-ports", Kind::Items, "ports of the original source, of protocols that have ports"),
+    key("ports", Kind::Items, "ports of the original destination: [53, \"8000-8099\"]"),
+    key("marks", Kind::Items, "connection marks under masks: [\"0x10/0xf0\"]; a flow without mark has mark 0"),
+    key(
+        "translated",
+        Kind::OneOf(&TRANSLATED),
+        "flows whose address at one end is translated to one that this rule does not cover: only `see` them, or also `act` on them",
+    )
+    .default("see"),
+    key("comment", Kind::Text, "for people"),
+];
+
+const PLUGIN: [Key; 9] = [
+    key("file", Kind::Path, "the component"),
+    key("sha256", Kind::Text, "SHA-256 of the file, 64 hexadecimal digits; another file is not loaded"),
+    key("name", Kind::Text, "what it is called in messages and in the audit").default("the file"),
+    key("options", Kind::Values, "its options"),
+    key("options-file", Kind::Values, "options whose values are the content of files"),
+    key(
+        "grants",
+        Kind::Words,
+        "what it may do, within the tenant's bounds: [\"delete\", \"update.mark=0xff00\", \"update.labels=web|mail\", \"create\", \"log\"]",
+    )
+    .default("annotate"),
+    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: go on without it, drop what it was to see, or end the tenant")
+        .default("drop"),
+    key("limits", Kind::Table(&LIMITS), "what it may use up"),
+    key("state", Kind::Path, "the file that it keeps its state in: the grant `state=FILE`"),
+];
+
+const SHARE: [Key; 5] = [
+    key("actions-per-second", Kind::Count(0, 1 << 24), "actions; those beyond it are refused").default("100"),
+    key("actions-in-flight", Kind::Count(0, 1 << 24), "actions at once, asked for in one call; the rest is refused")
+        .default("256"),
+    key("time-per-second", Kind::Time, "time of its plugins in every second; flows beyond it are a gap")
+        .default("500ms"),
+    key("output-per-second", Kind::Size, "bytes that it writes; whole lines beyond it are dropped and counted")
+        .default("1MiB"),
+    key("queue", Kind::Size, "what waits for it; flows beyond it are a gap, which is made up for").default("4MiB"),
+];
+
+const TENANT: [Key; 10] = [
+    key("name", Kind::Text, "letters, digits, `-`, `_` and `.`, at most 64"),
+    key("namespace", Kind::Text, "the network namespace of its flows, by name as in `ip netns`")
+        .default("that of flowgate"),
+    key("scope", Kind::Tables(&SCOPE), "a rule that says which flows are its own; several are alternatives"),
+    key("plugin", Kind::Tables(&PLUGIN), "a plugin that looks at its flows, in this order"),
+    key("mark-mask", Kind::Text, "the bits of marks that are its own: \"0xff00\"").default("none"),
+    key("timeouts", Kind::Text, "timeouts that it may give, in seconds: \"1..3600\"").default("1..3600"),
+    key("labels", Kind::Items, "labels that are its own, by name or number").default("none"),
+    key("limits", Kind::Table(&SHARE), "its share of the machine"),
+    key("format", Kind::Table(&FORMAT), "how its flows are shown"),
+    key("sink", Kind::Tables(&SINK), "where they are shown; without one, nowhere"),
+];
+
+/// All sections.
+pub const SECTIONS: [Section; 3] = [
+    Section { name: "service", several: false, help: "the service as a whole", keys: &SERVICE },
+    Section { name: "audit", several: false, help: "the record of all actions", keys: &AUDIT },
+    Section { name: "tenant", several: true, help: "somebody with flows and plugins of its own", keys: &TENANT },
+];

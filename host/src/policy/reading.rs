@@ -1,0 +1,487 @@
+//! From the sections of a policy file to what they say: each key compared with what it may be, and tenants with each other.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    file::{AUDIT, Guest, SOCKET, Service, Share, TIMEOUTS, Tenant},
+    scope::{Rule, Scope},
+    sets::{Numbers, Prefixes},
+};
+use crate::{
+    cli::{self, LabelMap},
+    config::{
+        At, Mistake, SinkConfig, SinkKind,
+        reader::{Fields, Reader},
+    },
+    model::{family, field, protocol},
+    pipeline::{
+        grants::{Grants, Keeping, Updates},
+        sink::file::{FileOptions, Rotation},
+        supervisor::OnError,
+    },
+    text::clean,
+};
+
+/// A file that is being read.
+pub(super) struct Reading<'a> {
+    pub reader: Reader<'a>,
+    pub labels: &'a LabelMap,
+    pub notes: Vec<Mistake>,
+}
+
+impl Reading<'_> {
+    fn note(&mut self, at: usize, what: impl std::fmt::Display) {
+        self.notes.push(self.reader.text.mistake(at, format!("note: {what}")));
+    }
+
+    fn section(&mut self, name: &str) -> Fields {
+        self.reader.sections.remove(name).and_then(|sections| sections.into_iter().next()).unwrap_or_default()
+    }
+
+    pub fn service(&mut self) -> Service {
+        let fields = self.section("service");
+        let buffer = fields.count("buffer").and_then(|size| match u32::try_from(size.value) {
+            Ok(bytes) if bytes > 0 => Some(bytes),
+            _ => {
+                self.reader.wrong(size.at, format!("`buffer` must be from 1B to {}B", u32::MAX));
+                None
+            }
+        });
+        Service {
+            socket: fields.text("socket").map_or_else(|| SOCKET.into(), |path| self.reader.path(&path.value)),
+            buffer,
+            drain: fields.time("drain").map_or(Duration::from_secs(2), |time| time.value),
+        }
+    }
+
+    pub fn audit(&mut self) -> FileOptions {
+        let fields = self.section("audit");
+        let path = fields.text("path").map_or_else(|| AUDIT.into(), |path| self.reader.path(&path.value));
+        let size = fields.count("rotate-size").map_or(64 << 20, |size| {
+            if size.value < 64 << 10 {
+                self.reader.wrong(size.at, "`rotate-size` of the audit must be at least 64KiB");
+            }
+            size.value
+        });
+        let interval = fields.time("rotate-time").map(|time| {
+            if time.value < Duration::from_secs(1) {
+                self.reader.wrong(time.at, "`rotate-time` must be at least 1s");
+            }
+            time.value
+        });
+        let keep = fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(9);
+        let compress = fields.switch("compress").unwrap_or(false);
+        FileOptions { path, append: true, rotation: Some(Rotation { size: Some(size), interval, keep, compress }) }
+    }
+
+    pub fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {
+        let name = match fields.text("name") {
+            Some(name) => {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+                if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(plain) {
+                    let what = "`name` takes 1 to 64 letters, digits, `-`, `_` and `.`";
+                    self.reader.wrong(name.at, format!("{what}, not \"{}\"", clean(&name.value)));
+                }
+                clean(&name.value)
+            }
+            None => {
+                if fields.key("name").is_none() {
+                    self.reader.wrong(fields.at, "a tenant needs a `name`");
+                }
+                return None;
+            }
+        };
+        let bounds = self.bounds(fields);
+        let namespace = fields.text("namespace").map(|name| {
+            if name.value.is_empty() || name.value.contains(['/', '\0']) || matches!(name.value.as_str(), "." | "..") {
+                self.reader.wrong(name.at, "`namespace` takes a name, as `ip netns` lists them");
+            }
+            name.value
+        });
+        let rules: Vec<Rule> = fields.tables("scope").iter().map(|rule| self.rule(rule)).collect();
+        if rules.is_empty() && fields.key("scope").is_none() {
+            let what = format!("tenant `{name}` needs a `[[tenant.scope]]`, which says which flows are its own");
+            self.reader.wrong(fields.at, what);
+        }
+        let guests = fields.tables("plugin");
+        if guests.is_empty() && fields.key("plugin").is_none() {
+            self.reader.wrong(fields.at, format!("tenant `{name}` needs a `[[tenant.plugin]]`"));
+        }
+        let mut plugins: Vec<Guest> = Vec::new();
+        for fields in guests {
+            let Some(guest) = self.guest(fields, &bounds) else { continue };
+            if plugins.iter().any(|other| other.name() == guest.name()) {
+                let what = format!("another plugin of tenant `{name}` is called `{}`; give it a `name`", guest.name());
+                self.reader.wrong(fields.at, what);
+            }
+            plugins.push(guest);
+        }
+        let share = self.share(fields.table("limits"));
+        if let Some(at) = fields.table("format").and_then(|format| format.key("plugin")) {
+            self.reader.wrong(at, "the format of a tenant is a stock one, of a `kind`");
+        }
+        let (format, batch) = self.reader.format_of(fields.table("format"));
+        let sinks = self.reader.sinks_of(fields.tables("sink"));
+        Some(Tenant {
+            at: fields.at,
+            name,
+            namespace,
+            scope: Scope(rules),
+            plugins,
+            bounds,
+            share,
+            format,
+            batch,
+            sinks,
+        })
+    }
+
+    /// What a tenant may write into flows.
+    fn bounds(&mut self, fields: &Fields) -> Updates {
+        let mark = fields.text("mark-mask").map_or(0, |mask| {
+            number(&mask.value).unwrap_or_else(|| {
+                let given = clean(&mask.value);
+                self.reader.wrong(mask.at, format!("`mark-mask` takes bits such as \"0xff00\", not \"{given}\""));
+                0
+            })
+        });
+        let timeout = fields.text("timeouts").map_or(TIMEOUTS, |text| {
+            let bounds = text.value.split_once("..").and_then(|(least, most)| {
+                let (least, most) = (least.trim().parse().ok()?, most.trim().parse().ok()?);
+                (least <= most).then_some((least, most))
+            });
+            bounds.unwrap_or_else(|| {
+                let given = clean(&text.value);
+                let what = "`timeouts` takes the least and the most in seconds, such as \"1..3600\"";
+                self.reader.wrong(text.at, format!("{what}, not \"{given}\""));
+                TIMEOUTS
+            })
+        });
+        let mut labels = 0u128;
+        for word in fields.words("labels").unwrap_or_default() {
+            match self.label(&word.value) {
+                Ok(bit) => labels |= 1 << bit,
+                Err(what) => self.reader.wrong(word.at, what),
+            }
+        }
+        Updates { fields: field::ALL, mark, status: u32::MAX, timeout, labels }
+    }
+
+    /// The bit of a label, by name or number.
+    fn label(&self, word: &str) -> Result<u32, String> {
+        let bit = word.parse::<u16>().ok().or_else(|| self.labels.bit(word.as_bytes()));
+        match bit {
+            Some(bit) if bit < 128 => Ok(bit.into()),
+            Some(bit) => Err(format!("the kernel keeps labels 0 to 127, and `{}` is {bit}", clean(word))),
+            None => Err(format!("there is no label `{}` in {}", clean(word), cli::DEFAULT_LABEL_MAP)),
+        }
+    }
+
+    fn rule(&mut self, fields: &Fields) -> Rule {
+        let line = self.reader.text.mistake(fields.at, "").line;
+        let mut rule = Rule { at: fields.at, line, ..Rule::default() };
+        rule.family = fields.text("family").map(|name| if name.value == "ipv4" { family::IPV4 } else { family::IPV6 });
+        for word in self.items(fields, "protocols").unwrap_or_default() {
+            match protocol_of(&word.value) {
+                Some(number) => rule.protocols.push(number),
+                None => {
+                    let what = "`protocols` takes names of layer-4 protocols, or numbers from 0 to 255";
+                    self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+                }
+            }
+        }
+        rule.zones = self.numbers(fields, "zones");
+        rule.original_zones = self.numbers(fields, "original-zones");
+        rule.reply_zones = self.numbers(fields, "reply-zones");
+        rule.source = self.prefixes(fields, "source");
+        rule.destination = self.prefixes(fields, "destination");
+        rule.reply_source = self.prefixes(fields, "reply-source");
+        rule.reply_destination = self.prefixes(fields, "reply-destination");
+        rule.source_ports = self.numbers(fields, "source-ports");
+        rule.ports = self.numbers(fields, "ports");
+        for word in self.items(fields, "marks").unwrap_or_default() {
+            let (value, mask) = word.value.split_once('/').unwrap_or((&word.value, "0xffffffff"));
+            match (number(value.trim()), number(mask.trim())) {
+                (Some(value), Some(mask)) if value & !mask == 0 => rule.marks.push((value, mask)),
+                (Some(value), Some(mask)) => {
+                    let what = format!("no mark under the mask {mask:#x} is {value:#x}, which has other bits");
+                    self.reader.wrong(word.at, what);
+                }
+                _ => {
+                    let what = "`marks` takes marks with their mask, such as \"0x10/0xf0\"";
+                    self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+                }
+            }
+        }
+        rule.act_on_translated = fields.text("translated").is_some_and(|word| word.value == "act");
+        let bare = Rule { at: rule.at, line, act_on_translated: rule.act_on_translated, ..Rule::default() };
+        let everything = fields.switch("everything").unwrap_or(false);
+        let criteria = SCOPED.iter().any(|name| fields.key(name).is_some());
+        if everything && criteria {
+            self.reader.wrong(fields.at, "a rule for `everything` has no criteria; leave out one or the other");
+        } else if !everything && !criteria && rule == bare {
+            let what = "this rule has no criteria; if every flow is meant, say `everything = true`";
+            self.reader.wrong(fields.at, what);
+        }
+        rule
+    }
+
+    /// The items of a criterion, of which there must be some: an empty list would leave the criterion out.
+    fn items(&mut self, fields: &Fields, name: &str) -> Option<Vec<At<String>>> {
+        let words = fields.words(name)?.to_vec();
+        if words.is_empty() {
+            let at = fields.key(name).unwrap_or(fields.at);
+            self.reader.wrong(at, format!("`{name}` is empty; leave it out if it does not matter"));
+        }
+        Some(words)
+    }
+
+    fn numbers(&mut self, fields: &Fields, name: &str) -> Option<Numbers> {
+        let mut set = Numbers::default();
+        for word in self.items(fields, name)? {
+            if !set.add(&word.value) {
+                let what = format!("`{name}` takes numbers from 0 to 65535 and ranges such as \"10-20\"");
+                self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+            }
+        }
+        Some(set)
+    }
+
+    fn prefixes(&mut self, fields: &Fields, name: &str) -> Option<Prefixes> {
+        let mut set = Prefixes::default();
+        for word in self.items(fields, name)? {
+            if let Err(error) = set.add(&word.value) {
+                self.reader.wrong(word.at, format!("`{name}`: {error}"));
+            }
+        }
+        Some(set)
+    }
+
+    fn guest(&mut self, fields: &Fields, bounds: &Updates) -> Option<Guest> {
+        if fields.key("file").is_none() {
+            self.reader.wrong(fields.at, "a plugin needs a `file`");
+        }
+        let digest = match fields.text("sha256") {
+            Some(digest) => {
+                let hexadecimal = digest.value.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if digest.value.len() != 64 || !hexadecimal {
+                    self.reader.wrong(digest.at, "`sha256` takes 64 hexadecimal digits, as `sha256sum FILE` prints");
+                }
+                At::new(digest.value.to_ascii_lowercase(), digest.at)
+            }
+            None => {
+                if fields.key("sha256").is_none() {
+                    let what = "a plugin needs the `sha256` of its file, so that no other one is run in its place";
+                    self.reader.wrong(fields.at, what);
+                }
+                At::new(String::new(), fields.at)
+            }
+        };
+        let words: Vec<At<String>> = fields.words("grants").unwrap_or_default().to_vec();
+        let mut plugin = *self.reader.plugin(fields, "file", false)?;
+        let state = plugin.grants.value.state.clone();
+        let mut grants = Grants::NONE;
+        for word in &words {
+            if let Err(what) = self.grant(&word.value, bounds, &mut grants) {
+                self.reader.wrong(word.at, what);
+            }
+        }
+        if let Some(Keeping::File(path)) = &grants.state {
+            if let (Some(_), Some(at)) = (&state, fields.key("state")) {
+                self.reader.wrong(at, "the file of the state is in `grants` already; leave out one of the two");
+            }
+            grants.state = Some(Keeping::File(self.reader.path(&path.to_string_lossy())));
+        } else if state.is_some() {
+            grants.state = state;
+        }
+        grants.update.timeout =
+            (grants.update.timeout.0.max(bounds.timeout.0), grants.update.timeout.1.min(bounds.timeout.1));
+        plugin.grants.value = grants;
+        if fields.key("on-error").is_none() {
+            plugin.limits.policy.on_error = OnError::Drop;
+        }
+        let options = self.reader.options(fields);
+        Some(Guest { plugin, digest, options })
+    }
+
+    /// Adds a grant, as far as the tenant's bounds allow.
+    fn grant(&self, word: &str, bounds: &Updates, grants: &mut Grants) -> Result<(), String> {
+        let (name, value) =
+            word.split_once('=').map_or((word, None), |(name, value)| (name.trim(), Some(value.trim())));
+        let mut one = Grants::NONE;
+        match (name, value) {
+            // What everybody may.
+            ("annotate", None) => return Ok(()),
+            ("update", _) => {
+                return Err("name the fields that may be updated: `update.mark`, `update.timeout` and so on".into());
+            }
+            ("update.labels", Some(list)) => {
+                let bits: Result<Vec<String>, String> =
+                    list.split('|').map(|word| self.label(word.trim()).map(|bit| bit.to_string())).collect();
+                one.add(&format!("update.labels={}", bits?.join("|"))).map_err(|error| error.to_string())?;
+            }
+            _ => one.add(word).map_err(|error| error.to_string())?,
+        }
+        let update = &mut one.update;
+        if name == "update.mark" && value.is_none() {
+            update.mark = bounds.mark;
+        }
+        if name == "update.labels" && value.is_none() {
+            update.labels = bounds.labels;
+        }
+        if name == "update.mark" && (update.mark == 0 || update.mark & !bounds.mark != 0) {
+            return Err(format!("the tenant owns the bits {:#x} of marks (`mark-mask`), and no others", bounds.mark));
+        }
+        if name == "update.labels" && (update.labels == 0 || update.labels & !bounds.labels != 0) {
+            return Err("the tenant owns the labels of its `labels`, and no others".into());
+        }
+        if name == "update.timeout" {
+            let (least, most) = bounds.timeout;
+            match value {
+                None => update.timeout = bounds.timeout,
+                Some(_) if update.timeout.0 < least || update.timeout.1 > most => {
+                    return Err(format!("the tenant may give timeouts from {least} to {most} s (`timeouts`)"));
+                }
+                Some(_) => {}
+            }
+            grants.update.timeout = update.timeout;
+        }
+        grants.delete |= one.delete;
+        grants.create |= one.create;
+        grants.log |= one.log;
+        grants.time |= one.time;
+        grants.tick |= one.tick;
+        grants.look_back |= one.look_back;
+        grants.state = grants.state.take().or(one.state);
+        grants.update.fields |= one.update.fields;
+        grants.update.mark |= one.update.mark;
+        grants.update.status |= one.update.status;
+        grants.update.labels |= one.update.labels;
+        Ok(())
+    }
+
+    fn share(&mut self, fields: Option<&Fields>) -> Share {
+        let mut share = Share::default();
+        let Some(fields) = fields else { return share };
+        let mut count = |name: &str, to: &mut u64, least: u64| {
+            let Some(given) = fields.count(name) else { return };
+            if given.value < least {
+                self.reader.wrong(given.at, format!("`{name}` must be at least {least}B, not {}B", given.value));
+            }
+            *to = given.value;
+        };
+        count("actions-per-second", &mut share.actions, 0);
+        count("actions-in-flight", &mut share.in_flight, 0);
+        count("output-per-second", &mut share.output, 1 << 10);
+        count("queue", &mut share.queue, 64 << 10);
+        if let Some(time) = fields.time("time-per-second") {
+            if time.value < Duration::from_millis(1) || time.value > Duration::from_secs(1) {
+                self.reader.wrong(time.at, "`time-per-second` must be from 1ms to 1s");
+            }
+            share.time = time.value;
+        }
+        share
+    }
+
+    /// What tenants have in common though they should not.
+    pub fn neighbours(&mut self, tenants: &[Tenant], audit: &FileOptions) {
+        let file = |sink: &SinkConfig| match &sink.kind {
+            SinkKind::File(options) => Some(options.path.clone()),
+            _ => None,
+        };
+        let states = |tenant: &Tenant| -> Vec<(usize, PathBuf)> {
+            let state = |guest: &Guest| match &guest.plugin.grants.value.state {
+                Some(Keeping::File(path)) => Some((guest.plugin.file.at, path.clone())),
+                _ => None,
+            };
+            tenant.plugins.iter().filter_map(state).collect()
+        };
+        let mut files: Vec<PathBuf> = vec![audit.path.clone()];
+        for (number, tenant) in tenants.iter().enumerate() {
+            let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
+            for (at, path) in sinks.chain(states(tenant)) {
+                if files.contains(&path) {
+                    let what = "is written by somebody else already; each needs a file of its own";
+                    self.reader.wrong(at, format!("{} {what}", path.display()));
+                }
+                files.push(path);
+            }
+            for other in tenants.iter().take(number).filter(|other| other.namespace == tenant.namespace) {
+                for (owner, neighbour) in [(tenant, other), (other, tenant)] {
+                    if let Some(bits) = moves_into(owner, neighbour) {
+                        let (one, two) = (&owner.name, &neighbour.name);
+                        let what = "could move flows into the scope of";
+                        let why = "which looks at them";
+                        self.reader.wrong(
+                            owner.at,
+                            format!("tenant `{one}` owns the mark bits {bits:#x}, so that it {what} `{two}`, {why}"),
+                        );
+                    }
+                }
+                if tenant.scope.excludes(&other.scope) {
+                    continue;
+                }
+                let marks = tenant.bounds.mark & other.bounds.mark;
+                let labels = tenant.bounds.labels & other.bounds.labels;
+                let (one, two) = (&other.name, &tenant.name);
+                if marks != 0 || labels != 0 {
+                    let what = if marks != 0 { format!("the mark bits {marks:#x}") } else { "labels".into() };
+                    self.reader.wrong(
+                        tenant.at,
+                        format!("tenants `{one}` and `{two}` own {what} both, and a flow may be in both their scopes"),
+                    );
+                } else {
+                    self.note(tenant.at, format!("a flow may be in the scopes of both `{one}` and `{two}`"));
+                }
+            }
+        }
+    }
+}
+
+/// Bits of marks by which one tenant could give flows to the other, if there are any.
+fn moves_into(owner: &Tenant, neighbour: &Tenant) -> Option<u32> {
+    let without = |scope: &Scope| {
+        Scope(scope.0.iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect::<Vec<Rule>>())
+    };
+    let own = without(&owner.scope);
+    let reachable = neighbour.scope.0.iter().filter(|rule| {
+        let alone = Scope(vec![Rule { marks: Vec::new(), ..(*rule).clone() }]);
+        !own.excludes(&alone)
+    });
+    let looked_at = reachable.flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask);
+    Some(looked_at & owner.bounds.mark).filter(|bits| *bits != 0)
+}
+
+/// Criteria of a rule.
+const SCOPED: [&str; 12] = [
+    "family",
+    "protocols",
+    "zones",
+    "original-zones",
+    "reply-zones",
+    "source",
+    "destination",
+    "reply-source",
+    "reply-destination",
+    "source-ports",
+    "ports",
+    "marks",
+];
+
+/// A number, decimal or with `0x`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None if text.starts_with('+') => None,
+        None => text.parse().ok(),
+    }
+}
+
+/// A protocol by name or number.
+fn protocol_of(text: &str) -> Option<u8> {
+    text.parse().ok().or_else(|| {
+        let text = text.to_ascii_lowercase();
+        (0..=u8::MAX).find(|&number| protocol::name(number) == Some(text.as_str()))
+    })
+}

@@ -1,0 +1,387 @@
+//! The scope of a tenant: which flows are its own. Decided on decoded rows, before any plugin is entered.
+//!
+//! A scope is a list of rules. A flow is in the scope if one of them holds; a rule holds if all of its criteria do. A
+//! criterion about something that a flow does not carry does not hold, but for two things whose absence has a meaning in the
+//! kernel's messages: no zone is zone 0, and no mark is mark 0.
+
+use super::sets::{Numbers, Prefixes, key};
+use crate::model::{Flows, field, protocol};
+
+/// The fields that scopes look at.
+pub const READS: u64 = field::TUPLES | field::ZONES | field::MARK;
+
+/// What a scope sees of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// Address family: 2 is IPv4, 10 is IPv6.
+    pub family: u8,
+    /// Layer-4 protocol.
+    pub protocol: u8,
+    /// Which fields the flow carries, bits of [`field`].
+    pub has: u64,
+    /// Addresses, as [`key`] has them.
+    pub source: u128,
+    /// Of the original direction.
+    pub destination: u128,
+    /// Of the reply direction.
+    pub reply_source: u128,
+    /// Of the reply direction.
+    pub reply_destination: u128,
+    /// Layer-4 words of the original direction.
+    pub ports: (u16, u16),
+    /// Zones of the original and of the reply direction.
+    pub zones: (u16, u16),
+    /// Connection mark.
+    pub mark: u32,
+}
+
+impl Sight {
+    /// Of a row; what is missing in the columns counts as 0.
+    #[must_use]
+    pub fn of(flows: &Flows, row: usize) -> Self {
+        fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+            column.get(row).copied().unwrap_or_default()
+        }
+        let has = at(&flows.has, row);
+        let family = at(&flows.family, row);
+        let address = |column: &crate::model::Addresses| key(family, at(&column.hi, row), at(&column.lo, row));
+        let zones = match &flows.zones {
+            None => (0, 0),
+            Some(zones) => {
+                let of = |bit: u64, column: &[u16]| if has & bit != 0 { at(column, row) } else { 0 };
+                match of(field::ZONE, &zones.zone) {
+                    0 => (of(field::ORIGINAL_ZONE, &zones.original), of(field::REPLY_ZONE, &zones.reply)),
+                    both => (both, both),
+                }
+            }
+        };
+        Sight {
+            family,
+            protocol: at(&flows.protocol, row),
+            has,
+            source: address(&flows.original.source),
+            destination: address(&flows.original.destination),
+            reply_source: address(&flows.reply.source),
+            reply_destination: address(&flows.reply.destination),
+            ports: (at(&flows.original.source_l4, row), at(&flows.original.destination_l4, row)),
+            zones,
+            mark: if has & field::MARK != 0 { at(&flows.mark, row) } else { 0 },
+        }
+    }
+
+    /// Whether the source was translated: replies go to another address.
+    #[must_use]
+    pub fn source_translated(&self) -> bool {
+        self.has & field::REPLY_DESTINATION != 0 && self.reply_destination != self.source
+    }
+
+    /// Whether the destination was translated: replies come from another address.
+    #[must_use]
+    pub fn destination_translated(&self) -> bool {
+        self.has & field::REPLY_SOURCE != 0 && self.reply_source != self.destination
+    }
+}
+
+/// A rule of a scope. Without criteria it holds for every flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Where it is in the file.
+    pub at: usize,
+    /// The line of the file, from 1 on.
+    pub line: usize,
+    /// Address family.
+    pub family: Option<u8>,
+    /// Layer-4 protocols, by number.
+    pub protocols: Vec<u8>,
+    /// Zones of both directions.
+    pub zones: Option<Numbers>,
+    /// Zone of the original direction.
+    pub original_zones: Option<Numbers>,
+    /// Zone of the reply direction.
+    pub reply_zones: Option<Numbers>,
+    /// Original source addresses.
+    pub source: Option<Prefixes>,
+    /// Original destination addresses.
+    pub destination: Option<Prefixes>,
+    /// Source addresses of the reply direction.
+    pub reply_source: Option<Prefixes>,
+    /// Destination addresses of the reply direction.
+    pub reply_destination: Option<Prefixes>,
+    /// Marks: value and mask, of which one must fit.
+    pub marks: Vec<(u32, u32)>,
+    /// Original source ports.
+    pub source_ports: Option<Numbers>,
+    /// Original destination ports.
+    pub ports: Option<Numbers>,
+    /// Whether flows whose addresses are translated to what the rule says nothing of may be acted on.
+    pub act_on_translated: bool,
+}
+
+impl Rule {
+    /// The first criterion that does not hold; none if all do.
+    #[must_use]
+    #[inline]
+    pub fn misses(&self, sight: &Sight) -> Option<&'static str> {
+        let numbers = |set: &Option<Numbers>, number: u16| set.as_ref().is_none_or(|set| set.contains(number));
+        let addresses = |set: &Option<Prefixes>, bit: u64, address: u128| {
+            set.as_ref().is_none_or(|set| sight.has & bit != 0 && set.contains(sight.family, address))
+        };
+        if self.family.is_some_and(|family| family != sight.family) {
+            return Some("family");
+        }
+        if !self.protocols.is_empty()
+            && (sight.has & (field::PROTOCOL | field::REPLY_PROTOCOL) == 0 || !self.protocols.contains(&sight.protocol))
+        {
+            return Some("protocols");
+        }
+        if !numbers(&self.zones, sight.zones.0) || !numbers(&self.zones, sight.zones.1) {
+            return Some("zones");
+        }
+        if !numbers(&self.original_zones, sight.zones.0) {
+            return Some("original-zones");
+        }
+        if !numbers(&self.reply_zones, sight.zones.1) {
+            return Some("reply-zones");
+        }
+        if !addresses(&self.source, field::SOURCE, sight.source) {
+            return Some("source");
+        }
+        if !addresses(&self.destination, field::DESTINATION, sight.destination) {
+            return Some("destination");
+        }
+        if !addresses(&self.reply_source, field::REPLY_SOURCE, sight.reply_source) {
+            return Some("reply-source");
+        }
+        if !addresses(&self.reply_destination, field::REPLY_DESTINATION, sight.reply_destination) {
+            return Some("reply-destination");
+        }
+        let ports = |set: &Option<Numbers>, bit: u64, port: u16| {
+            set.as_ref()
+                .is_none_or(|set| sight.has & bit != 0 && protocol::has_ports(sight.protocol) && set.contains(port))
+        };
+        if !ports(&self.source_ports, field::SOURCE_L4, sight.ports.0) {
+            return Some("source-ports");
+        }
+        if !ports(&self.ports, field::DESTINATION_L4, sight.ports.1) {
+            return Some("ports");
+        }
+        if !self.marks.is_empty() && !self.marks.iter().any(|(value, mask)| sight.mark & mask == *value) {
+            return Some("marks");
+        }
+        None
+    }
+
+    /// The end of a flow in this rule whose address is translated to one that the rule does not cover, if there is one.
+    #[must_use]
+    pub fn foreign_peer(&self, sight: &Sight) -> Option<&'static str> {
+        if self.act_on_translated {
+            return None;
+        }
+        let addresses = [&self.source, &self.destination, &self.reply_source, &self.reply_destination];
+        let whole_zones = self.zones.is_some() && addresses.iter().all(|set| set.is_none());
+        let covers = |sets: [&Option<Prefixes>; 2], address: u128| {
+            let mut said = sets.iter().filter_map(|set| set.as_ref()).peekable();
+            match said.peek() {
+                // A rule about whole zones says nothing of addresses, and the zones are what confines both ends.
+                None => whole_zones,
+                Some(_) => said.any(|set| set.contains(sight.family, address)),
+            }
+        };
+        if sight.source_translated() && !covers([&self.source, &self.reply_destination], sight.reply_destination) {
+            return Some("source");
+        }
+        if sight.destination_translated() && !covers([&self.destination, &self.reply_source], sight.reply_source) {
+            return Some("destination");
+        }
+        None
+    }
+
+    /// Whether no flow can be in both.
+    #[must_use]
+    pub fn excludes(&self, other: &Self) -> bool {
+        fn apart<T>(one: &Option<T>, two: &Option<T>, meet: impl Fn(&T, &T) -> bool) -> bool {
+            matches!((one, two), (Some(one), Some(two)) if !meet(one, two))
+        }
+        let zones = |rule: &Self| [rule.zones.clone(), rule.original_zones.clone(), rule.reply_zones.clone()];
+        let [both, original, reply] = zones(self);
+        let [others, other_original, other_reply] = zones(other);
+        let marks = !self.marks.is_empty()
+            && !other.marks.is_empty()
+            && self.marks.iter().all(|(value, mask)| {
+                other.marks.iter().all(|(others, other_mask)| (value ^ others) & mask & other_mask != 0)
+            });
+        apart(&self.family, &other.family, |one, two| one == two)
+            || (!self.protocols.is_empty()
+                && !other.protocols.is_empty()
+                && !self.protocols.iter().any(|number| other.protocols.contains(number)))
+            || apart(&both, &others, Numbers::meets)
+            || apart(&both, &other_original, Numbers::meets)
+            || apart(&both, &other_reply, Numbers::meets)
+            || apart(&original, &others, Numbers::meets)
+            || apart(&original, &other_original, Numbers::meets)
+            || apart(&reply, &others, Numbers::meets)
+            || apart(&reply, &other_reply, Numbers::meets)
+            || apart(&self.source, &other.source, Prefixes::meets)
+            || apart(&self.destination, &other.destination, Prefixes::meets)
+            || apart(&self.reply_source, &other.reply_source, Prefixes::meets)
+            || apart(&self.reply_destination, &other.reply_destination, Prefixes::meets)
+            || apart(&self.source_ports, &other.source_ports, Numbers::meets)
+            || apart(&self.ports, &other.ports, Numbers::meets)
+            || marks
+    }
+}
+
+/// A scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope(pub Vec<Rule>);
+
+impl Scope {
+    /// The number of the first rule that holds.
+    #[must_use]
+    #[inline]
+    pub fn rule(&self, sight: &Sight) -> Option<usize> {
+        self.0.iter().position(|rule| rule.misses(sight).is_none())
+    }
+
+    /// Whether a flow is in the scope.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, sight: &Sight) -> bool {
+        self.rule(sight).is_some()
+    }
+
+    /// Whether a flow may be acted on: a rule holds, and covers both ends also where they are translated.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_act(&self, sight: &Sight) -> Result<usize, Outside> {
+        let mut foreign = None;
+        for (number, rule) in self.0.iter().enumerate().filter(|(_, rule)| rule.misses(sight).is_none()) {
+            match rule.foreign_peer(sight) {
+                None => return Ok(number),
+                Some(end) => foreign = foreign.or(Some(end)),
+            }
+        }
+        Err(foreign.map_or(Outside::Scope, Outside::Peer))
+    }
+
+    /// Whether no flow can be in both.
+    #[must_use]
+    pub fn excludes(&self, other: &Self) -> bool {
+        self.0.iter().all(|rule| other.0.iter().all(|others| rule.excludes(others)))
+    }
+}
+
+/// Why a flow may not be acted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Outside {
+    /// It is not in the scope.
+    #[error("the flow is outside the tenant's scope")]
+    Scope,
+    /// It is, but this end of it is translated to an address that is not.
+    #[error("the {0} of the flow is translated to an address that the tenant's scope does not cover")]
+    Peer(&'static str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(line: &str) -> Sight {
+        let flows = crate::fixture::flows("test", line.as_bytes(), &[]).unwrap();
+        Sight::of(&flows, 0)
+    }
+
+    fn prefixes(text: &str) -> Option<Prefixes> {
+        let mut set = Prefixes::default();
+        set.add(text).unwrap();
+        Some(set)
+    }
+
+    fn numbers(text: &str) -> Option<Numbers> {
+        let mut set = Numbers::default();
+        assert!(set.add(text));
+        Some(set)
+    }
+
+    const WEB: &str = "tcp 6 100 ESTABLISHED src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=443 src=192.0.2.1 dst=10.1.0.5 sport=443 dport=4000 [ASSURED] mark=18 zone=7 use=1";
+    const NAT: &str = "udp 17 100 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=10.9.0.9 dst=203.0.113.1 sport=53 dport=4000 use=1";
+
+    #[test]
+    fn every_criterion_counts() {
+        let sight = flow(WEB);
+        let holds: [Rule; 8] = [
+            Rule::default(),
+            Rule { family: Some(2), ..Rule::default() },
+            Rule { protocols: vec![17, 6], ..Rule::default() },
+            Rule { zones: numbers("7-9"), ..Rule::default() },
+            Rule { source: prefixes("10.1.0.0/16"), ..Rule::default() },
+            Rule { reply_destination: prefixes("10.1.0.5"), ..Rule::default() },
+            Rule { marks: vec![(1, 1), (0x10, 0xf0)], ..Rule::default() },
+            Rule { ports: numbers("443"), ..Rule::default() },
+        ];
+        for rule in holds {
+            assert_eq!(rule.misses(&sight), None, "{rule:?}");
+        }
+        let fails = [
+            ("family", Rule { family: Some(10), ..Rule::default() }),
+            ("protocols", Rule { protocols: vec![17], ..Rule::default() }),
+            ("zones", Rule { zones: numbers("6"), ..Rule::default() }),
+            ("original-zones", Rule { original_zones: numbers("8"), ..Rule::default() }),
+            ("reply-zones", Rule { reply_zones: numbers("8"), ..Rule::default() }),
+            ("source", Rule { source: prefixes("10.2.0.0/16"), ..Rule::default() }),
+            ("destination", Rule { destination: prefixes("10.2.0.0/16"), ..Rule::default() }),
+            ("reply-source", Rule { reply_source: prefixes("10.2.0.0/16"), ..Rule::default() }),
+            ("reply-destination", Rule { reply_destination: prefixes("::/0"), ..Rule::default() }),
+            ("source-ports", Rule { source_ports: numbers("4001"), ..Rule::default() }),
+            ("ports", Rule { ports: numbers("0-442"), ..Rule::default() }),
+            ("marks", Rule { marks: vec![(1, 1)], ..Rule::default() }),
+        ];
+        for (name, rule) in fails {
+            assert_eq!(rule.misses(&sight), Some(name));
+        }
+    }
+
+    #[test]
+    fn no_zone_is_zone_0_and_one_direction_alone_is_not_both() {
+        let zoned = |words: &str| flow(&WEB.replace("zone=7", words));
+        let zero = Rule { zones: numbers("0"), ..Rule::default() };
+        assert_eq!(zero.misses(&zoned("")), None);
+        assert_eq!(zero.misses(&flow(WEB)), Some("zones"));
+        let mut half = flow(WEB);
+        half.zones = (7, 0);
+        assert_eq!(Rule { zones: numbers("7"), ..Rule::default() }.misses(&half), Some("zones"));
+        assert_eq!(Rule { original_zones: numbers("7"), ..Rule::default() }.misses(&half), None);
+        assert_eq!(Rule { zones: numbers("0"), ..Rule::default() }.misses(&half), Some("zones"));
+    }
+
+    #[test]
+    fn both_ends_of_a_translated_flow_must_be_covered_to_act() {
+        let sight = flow(NAT);
+        let scope = |rule: Rule| Scope(vec![rule]);
+        let source = Rule { source: prefixes("10.1.0.0/16"), ..Rule::default() };
+        assert!(scope(source.clone()).contains(&sight));
+        assert_eq!(scope(source.clone()).may_act(&sight), Err(Outside::Peer("source")));
+        let covered = Rule { reply_destination: prefixes("203.0.113.0/24"), ..source.clone() };
+        assert_eq!(scope(covered.clone()).may_act(&sight), Err(Outside::Peer("destination")));
+        let covered = Rule { reply_source: prefixes("10.9.0.0/16"), ..covered };
+        assert_eq!(scope(covered).may_act(&sight), Ok(0));
+        assert_eq!(scope(Rule { act_on_translated: true, ..source.clone() }).may_act(&sight), Ok(0));
+        let zone = Rule { zones: numbers("0"), ..Rule::default() };
+        assert_eq!(scope(zone).may_act(&sight), Ok(0), "a whole zone is the tenant's");
+        assert_eq!(scope(Rule { source: prefixes("10.2.0.0/16"), ..source }).may_act(&sight), Err(Outside::Scope));
+    }
+
+    #[test]
+    fn scopes_that_cannot_meet_are_known() {
+        let apart = |one: Rule, two: Rule| Scope(vec![one]).excludes(&Scope(vec![two]));
+        let zone = |text: &str| Rule { zones: numbers(text), ..Rule::default() };
+        assert!(apart(zone("1-5"), zone("6")) && !apart(zone("1-5"), zone("5")));
+        let source = |text: &str| Rule { source: prefixes(text), ..Rule::default() };
+        assert!(apart(source("10.1.0.0/16"), source("10.2.0.0/16")));
+        assert!(!apart(source("10.1.0.0/16"), zone("1")));
+        let mark = |value, mask| Rule { marks: vec![(value, mask)], ..Rule::default() };
+        assert!(apart(mark(1, 3), mark(2, 3)) && !apart(mark(1, 1), mark(2, 2)));
+        assert!(apart(zone("3"), Rule { reply_zones: numbers("4"), ..Rule::default() }));
+    }
+}

@@ -1,0 +1,12 @@
+//! What each tenant is handed of the stream, and how much of it: its own flows, a bounded queue, a bounded output.
+//!
+//! * [`sieve`] keeps messages about the flows of a scope, [`queue`] holds them until the tenant takes them, [`output`] limits
+//!   what it writes.
+
+pub mod output;
+pub mod queue;
+pub mod sieve;
+
+pub use output::Measured;
+pub use queue::{Inlet, Queue};
+pub use sieve::Sieve;

@@ -1,0 +1,76 @@
+//! A sink with a limit: so many bytes a second, and whole lines beyond it are dropped and counted.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::pipeline::{
+    meter::Meter,
+    sink::{Sink, SinkError},
+};
+
+/// A limited sink.
+pub struct Measured {
+    sink: Box<dyn Sink>,
+    meter: Meter,
+    /// Lines that were dropped.
+    dropped: Arc<AtomicU64>,
+}
+
+impl Measured {
+    /// So many bytes a second go into `sink`; the lines that do not are counted in `dropped`.
+    #[must_use]
+    pub fn new(sink: Box<dyn Sink>, rate: u64, dropped: Arc<AtomicU64>) -> Self {
+        Measured { sink, meter: Meter::new(rate), dropped }
+    }
+}
+
+impl Sink for Measured {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        let mut fitting = 0;
+        let mut dropped = 0;
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let length = line.len() as u64;
+            if dropped == 0 && self.meter.has(length) {
+                self.meter.take(length);
+                fitting += line.len();
+            } else {
+                dropped += 1;
+            }
+        }
+        self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        match bytes.get(..fitting) {
+            Some(lines) if !lines.is_empty() => self.sink.write(lines),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.sink.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink for Kept {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whole_lines_are_dropped() {
+        let (kept, dropped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
+        let mut sink = Measured::new(Box::new(Kept(kept.clone())), 10, dropped.clone());
+        sink.write(b"12345\n123\nabcdef\nx\n").unwrap();
+        assert_eq!(kept.lock().unwrap().as_slice(), b"12345\n123\n");
+        assert_eq!(dropped.load(Ordering::Relaxed), 2);
+    }
+}

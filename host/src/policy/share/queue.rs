@@ -1,0 +1,325 @@
+//! The queue of a tenant: what waits for it, so many bytes of it at most. What does not fit is lost, and that is told where it
+//! happened, as the kernel does it.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::sieve::Mark;
+use crate::{
+    netlink::Namespace,
+    pipeline::{
+        meter::Meter,
+        source::{Datagram, Marker, Source, SourceError},
+    },
+};
+
+/// Messages are put together up to this many bytes.
+const TOGETHER: usize = 32 << 10;
+/// Between two gaps that are told lies at least this; it doubles as long as there are more, up to [`LONGEST`], since each makes
+/// the table be read again.
+const BETWEEN: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(32);
+
+/// What waits.
+enum Item {
+    /// Messages, when each was received, and how many of them are events.
+    Messages(Vec<u8>, Vec<u64>, u64),
+    /// Some were lost here: when that was, and how many, where it is known.
+    Gap(u64, Option<u32>),
+}
+
+#[derive(Default)]
+struct Inner {
+    items: VecDeque<Item>,
+    bytes: usize,
+    closed: bool,
+    received: u64,
+    lost: u64,
+    gaps: u64,
+    handed: u64,
+}
+
+/// The queue. Nobody who puts something into it ever waits.
+pub struct Queue {
+    limit: usize,
+    inner: Mutex<Inner>,
+    ready: Condvar,
+}
+
+/// What became of the messages of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that were for it.
+    pub received: u64,
+    /// Messages that it was handed.
+    pub handed: u64,
+    /// Messages that are known to be lost.
+    pub lost: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Bytes that wait.
+    pub waiting: usize,
+}
+
+impl Queue {
+    /// A queue for so many bytes.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Queue { limit, inner: Mutex::default(), ready: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts messages at the end, of which so many are events (the others are marks); or, where there is no room, word that they
+    /// were lost.
+    pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) {
+        let mut inner = self.lock();
+        if inner.closed || bytes.is_empty() {
+            return;
+        }
+        inner.received += count;
+        if inner.bytes + bytes.len() > self.limit {
+            let received = times.last().copied().unwrap_or_default();
+            inner.gap(received, Some(small(count)));
+        } else {
+            inner.bytes += bytes.len();
+            match inner.items.back_mut() {
+                Some(Item::Messages(others, theirs, before)) if others.len() + bytes.len() <= TOGETHER => {
+                    others.extend_from_slice(bytes);
+                    theirs.extend_from_slice(times);
+                    *before += count;
+                }
+                _ => inner.items.push_back(Item::Messages(bytes.to_vec(), times.to_vec(), count)),
+            }
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Puts word at the end that events were lost.
+    pub fn push_gap(&self, received: u64, lost: Option<u32>) {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.gap(received, lost);
+        }
+        drop(inner);
+        self.ready.notify_one();
+    }
+
+    /// Nothing more will come: what waits is still handed out.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    /// Nothing more will come, and what waits is thrown away.
+    pub fn end(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.items.clear();
+        inner.bytes = 0;
+        drop(inner);
+        self.ready.notify_all();
+    }
+
+    /// What became of what was put in.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let inner = self.lock();
+        Counts {
+            received: inner.received,
+            handed: inner.handed,
+            lost: inner.lost,
+            gaps: inner.gaps,
+            waiting: inner.bytes,
+        }
+    }
+
+    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that.
+    fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(item) = inner.items.pop_front() {
+                if let Item::Messages(bytes, _, count) = &item {
+                    inner.bytes -= bytes.len();
+                    inner.handed += count;
+                }
+                return Ok(Some(item));
+            }
+            if inner.closed {
+                return Ok(None);
+            }
+            inner = match patience {
+                None => self.ready.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let (inner, waited) =
+                        self.ready.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner);
+                    if waited.timed_out() && inner.items.is_empty() && !inner.closed {
+                        return Err(());
+                    }
+                    inner
+                }
+            };
+        }
+    }
+}
+
+impl Inner {
+    fn gap(&mut self, received: u64, lost: Option<u32>) {
+        self.lost += u64::from(lost.unwrap_or(0));
+        match self.items.back_mut() {
+            Some(Item::Gap(_, before)) => *before = add(*before, lost),
+            _ => {
+                self.gaps += 1;
+                self.items.push_back(Item::Gap(received, lost));
+            }
+        }
+    }
+}
+
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
+    match (one, two) {
+        (None, None) => None,
+        (one, two) => Some(one.unwrap_or(0).saturating_add(two.unwrap_or(0))),
+    }
+}
+
+/// The tenant's end of its queue, as the source of its pipeline.
+pub struct Inlet {
+    queue: Arc<Queue>,
+    namespace: Option<Namespace>,
+    mark: Mark,
+    /// Time that its plugins may still use.
+    budget: Arc<Mutex<Meter>>,
+    /// A gap that waits until it may be told.
+    gap: Option<(u64, Option<u32>)>,
+    next_gap: Option<Instant>,
+    between: Duration,
+}
+
+impl Inlet {
+    /// The end of a queue. While `budget` is empty, what comes is lost.
+    #[must_use]
+    pub fn new(queue: Arc<Queue>, namespace: Option<Namespace>, mark: Mark, budget: Arc<Mutex<Meter>>) -> Self {
+        Inlet { queue, namespace, mark, budget, gap: None, next_gap: None, between: BETWEEN }
+    }
+
+    fn exhausted(&self) -> bool {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// How long until a gap may be told.
+    fn rest(&self) -> Duration {
+        self.next_gap.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// A gap is told now; the next one not too soon.
+    fn told(&mut self) {
+        let now = Instant::now();
+        let calm = self.next_gap.is_none_or(|next| now.saturating_duration_since(next) > LONGEST);
+        self.between = if calm { BETWEEN } else { (self.between * 2).min(LONGEST) };
+        self.next_gap = Some(now + self.between);
+    }
+}
+
+impl Source for Inlet {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        datagram.begin();
+        loop {
+            if let Some((received, lost)) = self.gap
+                && self.rest().is_zero()
+                && !self.exhausted()
+            {
+                self.gap = None;
+                self.told();
+                (datagram.gap, datagram.received, datagram.lost) = (true, received, lost);
+                return Ok(true);
+            }
+            let patience = self.gap.map(|_| self.rest().max(Duration::from_millis(20)));
+            match self.queue.take(patience) {
+                Err(()) => {}
+                Ok(None) => return Ok(false),
+                Ok(Some(Item::Gap(received, lost))) => {
+                    self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), lost)));
+                }
+                Ok(Some(Item::Messages(_, times, count))) if self.gap.is_some() || self.exhausted() => {
+                    let mut inner = self.queue.lock();
+                    inner.lost += count;
+                    inner.handed = inner.handed.saturating_sub(count);
+                    inner.gaps += u64::from(self.gap.is_none());
+                    let received = times.last().copied().unwrap_or_default();
+                    self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), Some(small(count)))));
+                }
+                Ok(Some(Item::Messages(bytes, times, _))) => {
+                    if datagram.buffer.len() < bytes.len() {
+                        datagram.buffer.resize(bytes.len(), 0);
+                    }
+                    if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
+                        place.copy_from_slice(&bytes);
+                    }
+                    datagram.length = bytes.len();
+                    datagram.received = times.first().copied().unwrap_or_default();
+                    datagram.times = times;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn live(&self) -> bool {
+        true
+    }
+
+    fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
+    fn marker(&self) -> Option<Box<dyn Marker>> {
+        Some(Box::new(Marks(self.mark.clone())))
+    }
+
+    fn most(&self) -> Option<usize> {
+        Some(2)
+    }
+}
+
+struct Marks(Mark);
+
+impl Marker for Marks {
+    fn mark(&mut self) -> Result<u32, SourceError> {
+        Ok((self.0)()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_a_gap_where_it_was() {
+        let queue = Queue::new(100);
+        queue.push(&[1; 60], &[1, 2], 2);
+        queue.push(&[2; 60], &[3, 4, 5], 3);
+        queue.push(&[3; 41], &[6], 1);
+        queue.push(&[4; 20], &[7], 1);
+        queue.close();
+        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None).unwrap())
+            .map(|item| match item {
+                Item::Messages(bytes, ..) => (bytes.len(), None),
+                Item::Gap(_, lost) => (0, lost),
+            })
+            .collect();
+        assert_eq!(kinds, [(60, None), (0, Some(4)), (20, None)]);
+        let counts = queue.counts();
+        assert_eq!((counts.received, counts.handed, counts.lost, counts.gaps), (7, 3, 4, 1));
+    }
+}

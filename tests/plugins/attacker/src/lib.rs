@@ -1,0 +1,252 @@
+//! Asks for whatever it is told to, in whatever form: `act=WORD KEY=VALUE ...`, for the first flow that it sees. What it is told of
+//! it goes into the log.
+//!
+//! WORD is `delete`, `update`, `create`, `create-or-update` or a number; `shown` means the flow that it sees, else the flow is the
+//! one of the keys. `times=N` asks so often in one call, `loop` never comes back.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a wrong test is a failed test")]
+
+use std::net::IpAddr;
+
+use flowgate_sdk::{
+    Outcome, action,
+    bindings::flowgate::conntrack::{
+        action::Actions,
+        columns::{Addresses, SparseTexts, Texts},
+        flow::{Rare, Translations, Tuples, Zones},
+    },
+    prelude::*,
+};
+
+struct Attacker {
+    act: String,
+    done: bool,
+}
+
+impl Plugin for Attacker {
+    fn describe() -> Description {
+        Description::new("attacker", "1.0.0", "Attacks other tenants").option(
+            "act",
+            "WORDS",
+            "what to ask for",
+            Some(""),
+        )
+    }
+
+    fn configure(setup: &Setup) -> Result<Self, String> {
+        Ok(Attacker { act: setup.text("act").unwrap_or_default().to_string(), done: false })
+    }
+}
+
+impl FlowStage for Attacker {
+    fn process(&mut self, batch: &Flows) -> Outcome {
+        services::info(format!("rows {} {:x?}", batch.length, batch.original.source.lo));
+        if std::mem::replace(&mut self.done, true) || self.act.is_empty() {
+            return Outcome::default();
+        }
+        attack(&self.act)
+    }
+}
+
+impl ActionResults for Attacker {
+    fn learn(&mut self, results: &Results) {
+        let count = results.results.len();
+        let first = (results.results.first(), results.errors.first());
+        services::info(format!("told {count} times: {first:?}"));
+    }
+}
+
+/// A number, decimal or with `0x`.
+fn number(text: &str) -> u64 {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+        None => text.parse().unwrap(),
+    }
+}
+
+fn address(text: &str) -> (Addresses, u8) {
+    let (bits, family) = match text.parse().unwrap() {
+        IpAddr::V4(address) => (address.to_ipv6_mapped().to_bits(), 2),
+        IpAddr::V6(address) => (address.to_bits(), 10),
+    };
+    (Addresses { hi: vec![(bits >> 64) as u64], lo: vec![bits as u64] }, family)
+}
+
+fn text(bytes: &[u8]) -> SparseTexts {
+    SparseTexts { rows: vec![0], texts: Texts { ends: vec![bytes.len() as u32], bytes: bytes.to_vec() } }
+}
+
+fn labels(bits: &str) -> SparseTexts {
+    let mut all = [0u8; 16];
+    for bit in bits.split('|') {
+        let bit = number(bit) as usize;
+        all[bit / 8] |= 1 << (bit % 8);
+    }
+    text(&all)
+}
+
+fn attack(act: &str) -> Outcome {
+    let mut words = act.split(' ');
+    let kind = match words.next().unwrap() {
+        "loop" => loop {
+            std::hint::black_box(());
+        },
+        "delete" => action::DELETE,
+        "update" => action::UPDATE,
+        "create" => action::CREATE,
+        "create-or-update" => action::CREATE_OR_UPDATE,
+        other => number(other) as u8,
+    };
+    let none = || Addresses { hi: vec![0], lo: vec![0] };
+    let tuples = || Tuples { source: none(), destination: none(), source_l4: vec![0], destination_l4: vec![0] };
+    let mut flow = Flows {
+        length: 1,
+        has: vec![0],
+        family: vec![2],
+        protocol: vec![17],
+        original: tuples(),
+        reply: tuples(),
+        status: vec![0],
+        timeout: vec![0],
+        mark: vec![0],
+        use_count: vec![0],
+        id: vec![0],
+        state: vec![0],
+        ..Flows::default()
+    };
+    let (mut has, mut shown, mut times) = (0, false, 1);
+    let (mut zones, mut rare) = (Zones { zone: vec![0], original: vec![0], reply: vec![0] }, Rare::default());
+    rare.secmark = vec![0];
+    rare.mark_mask = vec![0];
+    let mut nat = Translations::default();
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "shown" => shown = true,
+            "times" => times = number(value) as usize,
+            "proto" => {
+                flow.protocol[0] = number(value) as u8;
+                has |= field::PROTOCOL;
+            }
+            "src" => {
+                (flow.original.source, flow.family[0]) = address(value);
+                has |= field::SOURCE | field::PROTOCOL;
+            }
+            "dst" => {
+                flow.original.destination = address(value).0;
+                has |= field::DESTINATION;
+            }
+            "sport" => {
+                flow.original.source_l4[0] = number(value) as u16;
+                has |= field::SOURCE_L4;
+            }
+            "dport" => {
+                flow.original.destination_l4[0] = number(value) as u16;
+                has |= field::DESTINATION_L4;
+            }
+            "rsrc" => {
+                flow.reply.source = address(value).0;
+                has |= field::REPLY_SOURCE | field::REPLY_PROTOCOL;
+            }
+            "rdst" => {
+                flow.reply.destination = address(value).0;
+                has |= field::REPLY_DESTINATION;
+            }
+            "rsport" => {
+                flow.reply.source_l4[0] = number(value) as u16;
+                has |= field::REPLY_SOURCE_L4;
+            }
+            "rdport" => {
+                flow.reply.destination_l4[0] = number(value) as u16;
+                has |= field::REPLY_DESTINATION_L4;
+            }
+            "zone" => {
+                zones.zone[0] = number(value) as u16;
+                has |= field::ZONE;
+            }
+            "ozone" => {
+                zones.original[0] = number(value) as u16;
+                has |= field::ORIGINAL_ZONE;
+            }
+            "rzone" => {
+                zones.reply[0] = number(value) as u16;
+                has |= field::REPLY_ZONE;
+            }
+            "id" => {
+                flow.id[0] = number(value) as u32;
+                has |= field::ID;
+            }
+            "mark" => {
+                flow.mark[0] = number(value) as u32;
+                has |= field::MARK;
+            }
+            "mask" => {
+                rare.mark_mask[0] = number(value) as u32;
+                has |= field::MARK_MASK;
+            }
+            "timeout" => {
+                flow.timeout[0] = number(value) as u32;
+                has |= field::TIMEOUT;
+            }
+            "status" => {
+                flow.status[0] = number(value) as u32;
+                has |= field::STATUS;
+            }
+            "state" => {
+                flow.state[0] = number(value) as u8;
+                has |= field::STATE;
+            }
+            "labels" => {
+                rare.labels = labels(value);
+                has |= field::LABELS;
+            }
+            "labels-mask" => {
+                rare.labels_mask = labels(value);
+                has |= field::LABELS_MASK;
+            }
+            "helper" => {
+                rare.helper = text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes());
+                has |= field::HELPER;
+            }
+            "snat" | "dnat" => {
+                let (first, last) = value.split_once('-').unwrap_or((value, value));
+                nat.rows.push(0);
+                nat.destination.push(u8::from(key == "dnat"));
+                for (to, from) in [(&mut nat.first, first), (&mut nat.last, last)] {
+                    let from = address(from).0;
+                    to.hi.extend(from.hi);
+                    to.lo.extend(from.lo);
+                }
+                nat.first_port.push(0);
+                nat.last_port.push(0);
+                has |= if key == "snat" { field::SOURCE_NAT } else { field::DESTINATION_NAT };
+            }
+            "master" => {
+                let master = &mut rare.master;
+                master.rows.push(0);
+                master.protocol.push(17);
+                master.tuple = tuples();
+                master.tuple.source = address(value).0;
+                master.tuple.destination = address("192.0.2.1").0;
+                master.tuple.source_l4 = vec![1001];
+                master.tuple.destination_l4 = vec![53];
+                master.zone.push(8);
+                has |= field::MASTER;
+            }
+            other => services::error(format!("no key {other}")),
+        }
+    }
+    rare.nat = nat;
+    flow.has[0] = has;
+    flow.zones = Some(zones);
+    flow.rare = Some(rare);
+    let (row, value) = match (shown, has) {
+        (true, 0) => (0, action::NO_ROW),
+        (true, _) => (0, 0),
+        (false, _) => (action::NO_ROW, 0),
+    };
+    let actions = Actions { kinds: vec![kind; times], rows: vec![row; times], values: vec![value; times] };
+    Outcome { actions: Some(actions), values: Some(flow), ..Outcome::default() }
+}
+
+flowgate_sdk::stage!(Attacker, results);

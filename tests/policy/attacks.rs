@@ -1,0 +1,152 @@
+//! The attacks of `attacks.toml`, each on a table of its own.
+
+use serde::Deserialize;
+
+use super::*;
+
+#[derive(Deserialize)]
+struct Attacks {
+    attack: Vec<Attack>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attack {
+    name: String,
+    act: String,
+    code: String,
+    told: String,
+    scope: Option<String>,
+    keys: Option<String>,
+    grants: Option<String>,
+}
+
+/// What the attacker has unless the attack says otherwise.
+const SCOPE: &str = "zones = 7\nsource = \"10.1.0.0/16\"";
+const KEYS: &str = "mark-mask = \"0xff00\"\ntimeouts = \"10..600\"\nlabels = [3]";
+const GRANTS: &str = "[\"delete\", \"create\", \"update.mark\", \"update.timeout\", \"update.labels\", \"log\"]";
+
+fn tenant(act: &str, scope: &str, keys: &str, grants: &str) -> String {
+    let act = act.replace('\\', "\\\\").replace('"', "\\\"");
+    format!(
+        "[[tenant]]\nname = \"blue\"\n{keys}\n[[tenant.scope]]\n{scope}\n\
+         [[tenant.plugin]]\nPLUGIN\ngrants = {grants}\noptions = {{ act = \"{act}\" }}\n"
+    )
+}
+
+fn attacks() -> Vec<Attack> {
+    toml::from_str::<Attacks>(include_str!("attacks.toml")).expect("a file of attacks").attack
+}
+
+/// What went wrong with an attack, if anything did.
+fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
+    entries::load(namespace, &fill());
+    let before = table();
+    let keys = match (&attack.keys, &attack.grants) {
+        (Some(keys), _) => keys.clone(),
+        _ => KEYS.into(),
+    };
+    let grants = match (&attack.grants, &attack.keys) {
+        (Some(grants), _) => grants.clone(),
+        // The tenant of such an attack owns no labels.
+        (None, Some(_)) => "[\"delete\", \"update.mark\", \"update.timeout\", \"log\"]".into(),
+        (None, None) => GRANTS.into(),
+    };
+    let text = tenant(&attack.act, attack.scope.as_deref().unwrap_or(SCOPE), &keys, &grants);
+    let serving = Serving::start(namespace, &text);
+    serving.until(&attack.name, || !serving.audited("tenant", "blue").is_empty());
+    let lines = serving.audited("tenant", "blue");
+    let after = table();
+    let Attack { name, code, told, .. } = attack;
+    let wrong = |what: String| Some(format!("{name}: {what}"));
+    if let Some(line) = lines.iter().find(|line| line["stage"] != "refused" || line["code"] != code.as_str()) {
+        return wrong(format!("expected a refusal `{code}`: {line}"));
+    }
+    if lines.len() > 65 {
+        return wrong(format!("{} lines in the audit", lines.len()));
+    }
+    let digest = attacker().1;
+    let line = &lines[0];
+    if line["plugin"] != "blue:attacker" || line["sha256"] != digest.as_str() || line["generation"] != 1 {
+        return wrong(format!("who it was is not told: {line}"));
+    }
+    if after != before {
+        return wrong(format!("the table has changed: {before:#?}\n{after:#?}"));
+    }
+    // The next call tells the plugin what became of it.
+    entries::insert(namespace, "-t 3000 -w 7 -p udp -s 10.1.0.99 -d 192.0.2.1 --sport 1 --dport 53 -m 0x100");
+    let (result, errno) = told.split_once(' ').unwrap();
+    let told = format!("(Some({result}), Some({errno}))");
+    serving.until(name, || serving.errors().contains(" times: "));
+    let errors = serving.end();
+    if !errors.contains(&told) {
+        return wrong(format!("the plugin was not told {told}: {errors}"));
+    }
+    if errors.contains('\x1b') {
+        return wrong(format!("an escape sequence on the terminal: {errors:?}"));
+    }
+    None
+}
+
+#[test]
+fn every_attack_is_refused_and_recorded() {
+    let attacks = attacks();
+    assert!(attacks.len() >= 30);
+    let only = std::env::var("ATTACK").unwrap_or_default();
+    let chosen = attacks.iter().filter(|attack| attack.name.contains(&only));
+    let failures: Vec<String> =
+        chosen.filter_map(|attack| Namespace::run(|namespace| carried_out(namespace, attack))).collect();
+    assert!(failures.is_empty(), "{} attacks:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What a tenant may do is done: the attacks do not fail for another reason.
+#[test]
+fn what_is_allowed_is_done_and_recorded_before_and_after() {
+    for (act, changed) in [
+        ("delete shown", "delete"),
+        ("delete src=10.1.0.1 dst=192.0.2.1 sport=1001 dport=53 zone=7", "delete"),
+        ("delete src=192.0.2.1 dst=10.1.0.1 sport=53 dport=1001 zone=7", "delete"),
+        ("update shown mark=0x4200 mask=0xff00", "mark=1196544"),
+        ("update shown timeout=600", ""),
+        (
+            "create src=10.1.0.20 dst=192.0.2.1 sport=1 dport=53 rsrc=192.0.2.1 rdst=10.1.0.20 rsport=53 rdport=1 zone=7 timeout=60 mark=0x500",
+            "src=10.1.0.20",
+        ),
+        (
+            "create src=10.1.0.20 dst=192.0.2.1 sport=1 dport=53 rsrc=192.0.2.1 rdst=10.1.0.20 rsport=53 rdport=1 zone=7 timeout=60 snat=10.1.0.21",
+            "dst=10.1.0.21",
+        ),
+        (
+            "create-or-update src=10.1.0.1 dst=192.0.2.1 sport=1001 dport=53 rsrc=192.0.2.1 rdst=10.1.0.1 rsport=53 rdport=1001 zone=7 timeout=60 mark=0x500 mask=0xff00",
+            "mark=1180928",
+        ),
+    ] {
+        Namespace::run(|namespace| {
+            // Only the tenant's own flow, and one that it must not see.
+            entries::load(namespace, &fill()[..2]);
+            let scope = format!("{SCOPE}\nreply-destination = \"10.1.0.0/16\"");
+            let serving = Serving::start(namespace, &tenant(act, &scope, KEYS, GRANTS));
+            serving.until(act, || !serving.audited("stage", "result").is_empty());
+            let lines = serving.audited("tenant", "blue");
+            let stages: Vec<&str> = lines.iter().filter_map(|line| line["stage"].as_str()).collect();
+            assert_eq!(stages, ["intent", "result"], "{act}: {lines:#?}");
+            assert_eq!((&lines[0]["id"], &lines[1]["result"]), (&lines[1]["id"], &Value::from("done")), "{act}");
+            let table = table();
+            match changed {
+                "delete" => {
+                    assert!(table.len() == 1 && table[0].contains("zone=8"), "{act}: {table:?}");
+                    assert!(lines[0]["before"]["zone"] == 7 && lines[0]["after"].is_null(), "{act}: {lines:#?}");
+                }
+                words => {
+                    assert!(
+                        table.iter().any(|line| line.contains(words) && line.contains("zone=7")),
+                        "{act}: {table:?}"
+                    );
+                    assert!(lines[0]["after"].is_object(), "{act}: {lines:#?}");
+                }
+            }
+            assert!(table.iter().any(|line| line.contains("zone=8")), "{act}: {table:?}");
+            serving.end();
+        });
+    }
+}

@@ -1,0 +1,75 @@
+//! `policy check` and `policy explain`: no root, no kernel.
+
+use super::*;
+
+fn with_policy(text: &str, body: impl FnOnce(&str)) {
+    let directory = tempfile::tempdir().unwrap();
+    let (plugin, digest) = attacker();
+    let plugin = format!("file = \"{}\"\nsha256 = \"{digest}\"", plugin.display());
+    let path = directory.path().join("policy.toml");
+    fs::write(&path, text.replace("PLUGIN", &plugin)).unwrap();
+    body(path.to_str().unwrap());
+}
+
+const TWO: &str = "[[tenant]]\nname = \"blue\"\nmark-mask = \"0xff00\"\n[[tenant.scope]]\nzones = 7\nsource = \"10.1.0.0/16\"\n\
+                   [[tenant.plugin]]\nPLUGIN\ngrants = [\"delete\", \"update.mark\", \"log\"]\n\
+                   [[tenant]]\nname = \"red\"\n[[tenant.scope]]\nzones = 8\n[[tenant.plugin]]\nPLUGIN\n";
+
+#[test]
+fn a_sound_policy_has_no_mistakes() {
+    with_policy(TWO, |path| {
+        for words in [["policy", "check", path], ["run", "--check", path]] {
+            let outcome = flowgate().run(&words);
+            assert_eq!((outcome.status, outcome.text()), (0, format!("{path}: no mistakes\n")), "{}", outcome.errors());
+        }
+    });
+}
+
+#[test]
+fn another_file_than_the_one_with_this_digest_is_not_loaded() {
+    let (_, digest) = attacker();
+    let other: String = digest.chars().rev().collect();
+    with_policy(TWO, |path| {
+        fs::write(path, fs::read_to_string(path).unwrap().replace(&digest, &other)).unwrap();
+        let outcome = flowgate().run(&["policy", "check", path]);
+        assert_eq!(outcome.status, 1);
+        assert_eq!(outcome.errors().matches(&format!("is {digest}")).count(), 2, "{}", outcome.errors());
+        assert!(outcome.errors().contains("policy.toml:9:10: the SHA-256 of"), "{}", outcome.errors());
+    });
+}
+
+#[test]
+fn options_of_plugins_are_checked() {
+    with_policy(&(TWO.to_string() + "options = { fly = 1 }\n"), |path| {
+        let outcome = flowgate().run(&["policy", "check", path]);
+        assert!(outcome.errors().contains("it has no option `fly`"), "{}", outcome.errors());
+        assert_eq!(outcome.status, 1);
+    });
+}
+
+#[test]
+fn who_sees_a_flow_and_why_can_be_asked() {
+    with_policy(TWO, |path| {
+        let flow = "udp 17 29 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=192.0.2.1 dst=10.1.0.5 sport=53 dport=4000 zone=7";
+        let told = flowgate().must(&["policy", "explain", path, flow]);
+        for line in [
+            "tenant blue: sees it, and may act on it",
+            "policy.toml:4) holds",
+            "plugin attacker may annotate, delete, update.mark=0xff00",
+            "tenant red: does not see it",
+            "does not hold: `zones`",
+        ] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+        let words = "-p udp -s 10.1.0.5 -d 192.0.2.1 --sport 4000 --dport 53 --zone 7 --dst-nat 10.2.0.9"
+            .split(' ')
+            .collect::<Vec<_>>();
+        let told = flowgate().must(&[&["policy", "explain", path, "-o", "json", "--"], words.as_slice()].concat());
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["tenants"][0]["sees"], true, "{told}");
+        assert_eq!(told["tenants"][0]["acts"], false, "{told}");
+        assert_eq!(told["tenants"][0]["rules"][0]["translated"], "destination", "{told}");
+        let outcome = flowgate().run(&["policy", "explain", path, "what is this"]);
+        assert!(outcome.status == 1 && outcome.errors().contains("that is no flow"), "{}", outcome.errors());
+    });
+}

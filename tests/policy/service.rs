@@ -1,0 +1,260 @@
+//! The service: what each tenant is shown, how it is reloaded, paused and ended, and what a hostile one costs the others.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+/// A tenant of a zone, with an output.
+fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
+    format!(
+        "[[tenant]]\nname = \"{name}\"\nformat = {{ kind = \"text\", show = [\"id\"] }}\n[[tenant.scope]]\nzones = {zone}\n\
+         [[tenant.plugin]]\nPLUGIN\ngrants = [\"delete\", \"log\"]\noptions = {{ act = \"{act}\" }}\n{more}\n\
+         [[tenant.sink]]\nkind = \"file\"\npath = \"DIR/{name}.log\"\n"
+    )
+}
+
+fn output(serving: &Serving, name: &str) -> String {
+    fs::read_to_string(serving.directory.join(format!("{name}.log"))).unwrap_or_default()
+}
+
+fn flow(zone: u16, port: u16) -> String {
+    format!("-t 3000 -w {zone} -p udp -s 10.1.0.1 -d 192.0.2.1 --sport {port} --dport 53")
+}
+
+#[test]
+fn each_tenant_is_shown_its_own_flows_the_table_first_and_then_events() {
+    Namespace::run(|namespace| {
+        entries::insert(namespace, &flow(7, 70));
+        entries::insert(namespace, &flow(8, 80));
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "", "")));
+        serving.until("blue sees the table", || output(&serving, "blue").contains("sport=70 "));
+        serving.until("red sees the table", || output(&serving, "red").contains("sport=80 "));
+        for port in 1..=20 {
+            entries::insert(namespace, &flow(7 + port % 2, 100 + port));
+        }
+        serving.until("blue sees events", || output(&serving, "blue").contains("sport=120 "));
+        serving.until("red sees events", || output(&serving, "red").contains("sport=119 "));
+        assert!(!output(&serving, "blue").contains("zone=8") && !output(&serving, "red").contains("zone=7"));
+        let errors = serving.end();
+        // What the plugin saw is what its tenant was shown.
+        let rows = |name: &str| errors.lines().filter(|line| line.contains(name) && line.contains("rows ")).count();
+        assert!(rows("blue:attacker") > 0 && rows("red:attacker") > 0, "{errors}");
+    });
+}
+
+#[test]
+fn a_reload_takes_over_when_all_is_well_and_the_old_one_goes_on_when_not() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        policy(namespace, &(tenant("blue", 7, "", "colour = 1") + &tenant("red", 8, "", "")));
+        let outcome = serving.ask(&["reload"]);
+        assert!(
+            outcome.status == 1 && outcome.errors().contains("there is no key of `plugin` `colour`"),
+            "{outcome:?}"
+        );
+        let path = policy(namespace, &tenant("blue", 7, "", ""));
+        let digest = attacker().1;
+        let other: String = digest.chars().rev().collect();
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace(&digest, &other)).unwrap();
+        assert_eq!(serving.ask(&["reload"]).status, 1, "the digest is that of another file");
+        entries::insert(namespace, &flow(7, 70));
+        serving.until("the old one goes on", || output(&serving, "blue").contains("sport=70 "));
+        policy(namespace, &(tenant("blue", 9, "", "") + &tenant("red", 8, "", "")));
+        let outcome = serving.ask(&["reload"]);
+        assert_eq!((outcome.status, outcome.text().as_str()), (0, "generation 2\n"), "{}", outcome.errors());
+        entries::insert(namespace, &flow(8, 80));
+        entries::insert(namespace, &flow(9, 90));
+        serving.until("red runs", || output(&serving, "red").contains("sport=80 "));
+        serving.until("blue has another scope", || output(&serving, "blue").contains("sport=90 "));
+        policy(namespace, &tenant("red", 8, "", ""));
+        kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGHUP).unwrap();
+        serving.until("SIGHUP reloads", || serving.errors().contains("generation 3 runs"));
+        let told = serving.ask(&["status"]).text();
+        assert!(told.contains("tenant red: running") && !told.contains("blue"), "{told}");
+        serving.end();
+    });
+}
+
+#[test]
+fn a_paused_tenant_gets_nothing_and_what_it_missed_is_made_up_for() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "", "")));
+        let socket = fs::metadata(serving.directory.join("socket")).unwrap();
+        assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+        assert_eq!(serving.ask(&["pause", "blue", "--reason", "too loud\x1b[2J"]).status, 0);
+        for zone in [7, 8] {
+            entries::insert(namespace, &flow(zone, 70 + zone));
+        }
+        serving.until("red goes on", || output(&serving, "red").contains("sport=78 "));
+        assert!(!output(&serving, "blue").contains("sport=77 "));
+        assert!(serving.ask(&["status", "blue"]).text().contains("tenant blue: paused"));
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
+        serving.until("blue is told", || output(&serving, "blue").contains("sport=77 "));
+        assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
+        assert_eq!(serving.ask(&["pause", "green"]).status, 1);
+        let told = serving.ask(&["status", "-o", "json"]).text();
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["tenants"][0]["state"], "quarantined", "{told}");
+        assert_eq!(serving.audited("action", "pause")[0]["reason"], "too loud\\u{1b}[2J");
+        serving.end();
+    });
+}
+
+#[test]
+fn one_that_loops_costs_the_others_nothing() {
+    Namespace::run(|namespace| {
+        let limits = "limits = { call = \"100ms\", restarts = 1000 }";
+        let serving = Serving::start(namespace, &(tenant("blue", 7, "", "") + &tenant("red", 8, "loop", limits)));
+        for port in 1..=50 {
+            entries::insert(namespace, &flow(7, 1000 + port));
+            entries::insert(namespace, &flow(8, 1000 + port));
+        }
+        serving.until("blue sees every event", || {
+            let seen = output(&serving, "blue");
+            (1..=50).all(|port| seen.contains(&format!("sport={} ", 1000 + port)))
+        });
+        serving.until("red has failed", || serving.errors().contains("red:attacker"));
+        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        assert_eq!(
+            (&told["tenants"][0]["lost"], &told["tenants"][0]["gaps"]),
+            (&Value::from(0), &Value::from(0)),
+            "{told}"
+        );
+        serving.end();
+    });
+}
+
+#[test]
+fn what_was_under_way_when_it_was_killed_can_be_found() {
+    Namespace::run(|namespace| {
+        entries::insert(namespace, &flow(7, 70));
+        let mut serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
+        serving.until("it has acted", || !serving.audited("stage", "result").is_empty());
+        serving.child.kill().unwrap();
+        let audit = serving.directory.join("audit.jsonl").display().to_string();
+        let outcome = flowgate().run(&["audit", "--tenant", "blue", &audit]);
+        let text = outcome.text();
+        assert!(outcome.status == 0 && text.contains("blue:attacker delete done"), "{text}");
+        assert!(text.contains("udp 10.1.0.1 70 -> 192.0.2.1 53 zone=7"), "{text}");
+        assert_eq!(flowgate().run(&["audit", "--open", &audit]).status, 1, "nothing was under way");
+        // As if it had been killed between the two.
+        let intents: String = serving.audited("stage", "intent").iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&audit, intents + "{\"time\":1,\"sta").unwrap();
+        let outcome = flowgate().run(&["audit", "--open", "-o", "json", &audit]);
+        assert!(outcome.status == 0 && outcome.text().lines().count() == 1, "{}", outcome.text());
+        assert!(outcome.errors().contains("1 lines are broken"), "{}", outcome.errors());
+    });
+}
+
+#[test]
+fn tenants_of_other_namespaces_see_and_act_on_the_flows_of_these() {
+    Namespace::run(|namespace| {
+        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
+        for name in ["inner", "other"] {
+            namespace.ip(&format!("netns add {name}"));
+        }
+        let within = |name: &str, words: &str| {
+            let line = format!("netns exec {name} conntrack {words}");
+            Program::new("ip").must(&line.split_whitespace().collect::<Vec<_>>())
+        };
+        entries::insert(namespace, &flow(7, 70));
+        for name in ["inner", "other"] {
+            within(name, &format!("-I {}", flow(7, 71)));
+        }
+        let inner =
+            tenant("blue", 7, "delete shown", "").replace("name = \"blue\"", "name = \"blue\"\nnamespace = \"inner\"");
+        let serving = Serving::start(namespace, &(inner + &tenant("red", 7, "", "")));
+        serving.until("blue has acted", || !serving.audited("stage", "result").is_empty());
+        assert_eq!(serving.audited("stage", "result")[0]["result"], "done");
+        serving.until("red sees its own", || output(&serving, "red").contains("sport=70 "));
+        assert!(!output(&serving, "red").contains("sport=71 ") && !output(&serving, "blue").contains("sport=70 "));
+        let left = |name: &str| within(name, "-L").lines().count();
+        assert_eq!((left("inner"), left("other"), table().len()), (0, 1, 1));
+        within("inner", &format!("-I {}", flow(7, 72)));
+        serving.until("events of the other namespace", || output(&serving, "blue").contains("sport=72 "));
+        let errors = serving.end();
+        assert!(!errors.contains("WARNING"), "{errors}");
+        let path = policy(
+            namespace,
+            &tenant("blue", 7, "", "").replace("name = \"blue\"", "name = \"blue\"\nnamespace = \"none\""),
+        );
+        let outcome = flowgate().run(&["run", path.to_str().unwrap()]);
+        assert!(outcome.status == 1 && outcome.errors().contains("cannot open the network namespace"), "{outcome:?}");
+    });
+}
+
+#[test]
+fn a_paused_tenant_can_do_nothing() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
+        assert_eq!(serving.ask(&["pause", "blue"]).status, 0);
+        entries::insert(namespace, &flow(7, 70));
+        // Whatever was on its way when it was paused has been dealt with when another is shown what came later.
+        assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
+        policy(namespace, &tenant("red", 7, "", ""));
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("red is told of it", || output(&serving, "red").contains("sport=70 "));
+        assert_eq!(table().len(), 1);
+        assert!(serving.audited("stage", "intent").is_empty());
+        serving.end();
+    });
+}
+
+#[test]
+fn what_a_plugin_keeps_outlives_a_reload() {
+    Namespace::run(|namespace| {
+        let path = plugins::built("active");
+        let digest: String =
+            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let tenant = format!(
+            "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
+             grants = [\"state\", \"time\", \"log\"]\noptions = {{ do = \"count\" }}\n\
+             [[tenant.sink]]\nkind = \"file\"\npath = \"DIR/blue.log\"\n",
+            path.display()
+        );
+        entries::insert(namespace, &flow(7, 70));
+        let serving = Serving::start(namespace, &tenant);
+        serving.until("the first is counted", || output(&serving, "blue").lines().count() == 1);
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("the first is told again", || output(&serving, "blue").lines().count() == 2);
+        entries::insert(namespace, &flow(7, 71));
+        serving.until("the second is counted", || output(&serving, "blue").lines().count() == 3);
+        let errors = serving.end();
+        assert!(errors.contains("finish 1") && errors.contains("finish 3"), "{errors}");
+    });
+}
+
+#[test]
+fn nonsense_on_the_control_socket_harms_nobody() {
+    use std::{io::Write as _, os::unix::net::UnixStream};
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        let mut long = vec![b'['; 1 << 20];
+        long.push(b'\n');
+        for request in [
+            &b"\n"[..],
+            b"status\n",
+            b"{}\n",
+            b"{\"command\":\"fly\",\"tenant\":\"blue\"}\n",
+            b"{\"command\":\"pause\"}\n",
+            b"{\"command\":\"status\",\"and\":1}\n",
+            b"\xff\xfe\n",
+            &long,
+        ] {
+            let mut stream = UnixStream::connect(serving.directory.join("socket")).unwrap();
+            // The service may hang up before it has heard it all.
+            let _ = stream.write_all(request);
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            assert!(!answer.contains("\"ok\":true"), "{answer}");
+        }
+        assert!(serving.ask(&["status"]).text().contains("tenant blue: running"));
+        // Another one does not take its place.
+        let path = serving.directory.join("policy.toml").display().to_string();
+        let outcome = flowgate().run(&["run", &path]);
+        assert!(outcome.status == 1 && outcome.errors().contains("a service runs already"), "{}", outcome.errors());
+        serving.end();
+    });
+}
