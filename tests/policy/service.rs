@@ -258,3 +258,77 @@ fn nonsense_on_the_control_socket_harms_nobody() {
         serving.end();
     });
 }
+
+#[test]
+fn nineteen_of_twenty_tenants_do_not_notice_a_hostile_one() {
+    Namespace::run(|namespace| {
+        let limits = "limits = { call = \"50ms\", restarts = 1000 }";
+        let text: String = (1..=20)
+            .map(|zone| {
+                let (act, more) = if zone == 13 { ("loop", limits) } else { ("", "") };
+                tenant(&format!("t{zone}"), zone, act, more)
+            })
+            .collect();
+        let serving = Serving::start(namespace, &text);
+        let lines: Vec<String> =
+            (1..=20).flat_map(|zone| (1..=25).map(move |port| format!("-I {}", flow(zone, port)))).collect();
+        entries::load(namespace, &lines);
+        for zone in (1..=20).filter(|zone| *zone != 13) {
+            let name = format!("t{zone}");
+            serving.until(&name, || {
+                let seen = output(&serving, &name);
+                (1..=25).all(|port| seen.contains(&format!("sport={port} ")))
+            });
+            let foreign = output(&serving, &name).lines().any(|line| !line.contains(&format!("zone={zone} ")));
+            assert!(!foreign, "{name} is shown flows of others");
+        }
+        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        for tenant in told["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["tenant"] != "t13") {
+            assert_eq!((&tenant["events"], &tenant["lost"]), (&Value::from(25), &Value::from(0)), "{tenant}");
+        }
+        serving.end();
+    });
+}
+
+#[test]
+fn killed_in_the_middle_nothing_is_done_without_a_trace() {
+    Namespace::run(|namespace| {
+        let path = plugins::built("active");
+        let digest: String =
+            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let tenant = format!(
+            "[[tenant]]\nname = \"blue\"\nformat = {{ batch = 10 }}\nlimits = {{ actions-per-second = 100000 }}\n\
+             [[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
+             grants = [\"delete\", \"state\", \"time\"]\noptions = {{ do = \"delete\" }}\n",
+            path.display()
+        );
+        let lines: Vec<String> = (1..=2000).map(|port| format!("-I {}", flow(7, port))).collect();
+        entries::load(namespace, &lines);
+        let mut serving = Serving::start(namespace, &tenant);
+        serving.until("it is at work", || {
+            fs::read_to_string(serving.directory.join("audit.jsonl")).unwrap_or_default().contains("\"result\"")
+        });
+        serving.child.kill().unwrap();
+        serving.child.wait().unwrap();
+        let left: Vec<u64> = table()
+            .iter()
+            .filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("sport="))?.parse().ok())
+            .collect();
+        let port = |line: &Value| line["before"]["original"]["source_port"].as_u64().unwrap();
+        let intents = serving.audited("stage", "intent");
+        let intended: Vec<u64> = intents.iter().map(port).collect();
+        for gone in (1..=2000).filter(|port| !left.contains(port)) {
+            assert!(intended.contains(&gone), "{gone} is gone and nobody wanted it");
+        }
+        for result in serving.audited("stage", "result").iter().filter(|line| line["result"] == "done") {
+            let intent = intents.iter().find(|intent| intent["id"] == result["id"]).unwrap();
+            assert!(!left.contains(&port(intent)), "it is said to be done: {intent}");
+        }
+        // The next run does the rest, and each flow once.
+        let serving = Serving::start(namespace, &tenant);
+        serving.until("the rest is done", || table().is_empty());
+        let done = serving.audited("result", "done");
+        serving.end();
+        assert!(done.len() <= 2000);
+    });
+}

@@ -1,6 +1,6 @@
 //! Policy: tenants, each with flows and plugins of its own, and what holds each to them.
 //!
-//! * [`keys`] is the table of all sections and keys of a policy file, [`file`] what a file says, typed, and
+//! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] what a file says, typed, and
 //!   `reading` how it comes to that.
 //! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
 //! * [`audit`] is the record of all of them.
