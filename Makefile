@@ -25,7 +25,7 @@ SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE,TERM
 # Network namespaces need root. Cargo is not run as root for that: only what it built is.
 ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
 
-.PHONY: help setup build plugin demo test bench install fuzz fmt lint doc clean
+.PHONY: help setup build plugin demo test bench growth install fuzz fmt lint doc clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -69,6 +69,9 @@ bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=20000
 	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
 	$(CARGO) bench --workspace --bench boundary --bench decode --bench scope
+
+growth: build ## the time of -L for tables of 1,000 to 1,000,000 flows, beside conntrack: docs/growth.tsv and docs/growth.svg
+	GROWTH="$(CURDIR)/docs" ROUNDS=3 PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
 
 install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
 	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
