@@ -22,8 +22,8 @@ struct Case {
 const CASES: [Case; 4] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], wall: 0.45 },
     Case {
-        name: "-U of some 140",
-        words: &["-U", "-f", "ipv4", "-p", "udp", "-s", "10.0.0.0/23", "-m", "7"],
+        name: "-U of some 20",
+        words: &["-U", "-f", "ipv4", "-p", "udp", "-s", "10.0.0.0/26", "-m", "7"],
         wall: 0.45,
     },
     Case { name: "-U -f ipv4 -p udp -m 7", words: &["-U", "-f", "ipv4", "-p", "udp", "-m", "7"], wall: 0.45 },

@@ -232,7 +232,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
     let mut family = family_name(settings.family);
     let (kind, requests, text) = match row.source {
         Source::Dump(table) => {
-            let request = sources::request::<T>(row, settings)?;
+            let dumps = sources::requests::<T>(row, settings)?;
             let name = match table {
                 KernelTable::Flows if settings.zero => "IPCTNL_MSG_CT_GET_CTRZERO, dump",
                 KernelTable::Flows | KernelTable::FlowsAndZero => "IPCTNL_MSG_CT_GET, dump",
@@ -242,10 +242,11 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
                 KernelTable::CpuStatistics => "IPCTNL_MSG_CT_GET_STATS_CPU, dump",
                 KernelTable::ExpectationStatistics => "IPCTNL_MSG_EXP_GET_STATS_CPU, dump",
             };
-            let mut requests = vec![named(name, &request)];
+            let mut requests: Vec<String> = dumps.iter().map(|request| named(name, request)).collect();
             let mut text = match table {
                 KernelTable::Dying => "a dump of the flows that are being removed".to_string(),
                 KernelTable::Unconfirmed => "a dump of the flows that are not in the table yet".to_string(),
+                _ if dumps.len() > 1 => format!("a dump of the {of} of IPv4, then one of those of IPv6"),
                 _ => format!("a dump of the {of}"),
             };
             if settings.zero && table == KernelTable::Flows {
@@ -260,9 +261,13 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
             ("dump", requests, text)
         }
         Source::Lookup => {
-            let request = sources::request::<T>(row, settings)?;
+            let requests = sources::requests::<T>(row, settings)?;
             let name = if expect { "IPCTNL_MSG_EXP_GET" } else { "IPCTNL_MSG_CT_GET" };
-            ("lookup", vec![named(name, &request)], "the one entry with the tuple of the command line".to_string())
+            (
+                "lookup",
+                requests.iter().map(|request| named(name, request)).collect(),
+                "the one entry with the tuple of the command line".to_string(),
+            )
         }
         Source::Given => {
             ("given", Vec::new(), "the entry that the command line describes; nothing is read".to_string())
@@ -358,7 +363,7 @@ fn checks(row: &Row, settings: &Settings, selection: Option<&Selection>, recordi
         Check { condition: what, by: if reason.is_none() { "kernel" } else { "match" }, reason }
     };
     debug_assert!(settings.table != Table::Expect);
-    DumpFilter::plan(selection).conditions.into_iter().map(check).collect()
+    DumpFilter::plans(selection).1.into_iter().map(check).collect()
 }
 
 /// What would be sent for the actions.

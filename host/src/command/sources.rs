@@ -36,14 +36,13 @@ pub(super) fn open<T: Subject>(
         counters.watch(events.socket());
         return Ok(Box::new(events));
     }
-    let request = request::<T>(row, settings)?;
+    let requests = requests::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
     let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
     if row.source == table::Source::Dump(KernelTable::Flows) && no_flows(namespace) {
         return Ok(Box::new(Nothing));
     }
-    let dump = Dump::start(socket, &request).map_err(refused)?;
-    Ok(Box::new(KernelDump::new(dump, stop)))
+    Ok(Box::new(KernelDump::start(socket, requests, namespace, stop).map_err(refused)?))
 }
 
 /// The events that a row is about. The user is told what his wish for the receive buffer came to.
@@ -106,9 +105,9 @@ pub(super) fn table<T: Subject>(
     namespace: Option<&Namespace>,
     stop: &Stop,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let request = Request::dump(table, &T::filter(settings, table));
-    let dump = Dump::start(Socket::open(&Options::within(namespace))?, &request)?;
-    Ok(Box::new(KernelDump::new(dump, stop)))
+    let requests = T::filters(settings, table).iter().map(|filter| Request::dump(table, filter)).collect();
+    let socket = Socket::open(&Options::within(namespace))?;
+    Ok(Box::new(KernelDump::start(socket, requests, namespace, stop)?))
 }
 
 /// The whole table of flows, for a [`Resync`](crate::pipeline::resync::Resync).
@@ -133,8 +132,8 @@ impl Kernel for Flowtable {
         if no_flows(namespace) {
             return Ok(Box::new(Nothing));
         }
-        let dump = Dump::start(socket, &Request::dump(KernelTable::Flows, &DumpFilter::family_only(0)))?;
-        Ok(Box::new(KernelDump { whole: true, ..KernelDump::new(dump, &self.stop) }))
+        let requests = vec![Request::dump(KernelTable::Flows, &DumpFilter::family_only(0))];
+        Ok(Box::new(KernelDump { whole: true, ..KernelDump::start(socket, requests, namespace, &self.stop)? }))
     }
 
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
@@ -160,8 +159,8 @@ impl Kernel for Flowtable {
     }
 }
 
-/// What the kernel is asked for.
-pub(super) fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Request, CommandError> {
+/// What the kernel is asked for, one after the other.
+pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec<Request>, CommandError> {
     match row.source {
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
@@ -170,9 +169,11 @@ pub(super) fn request<T: Subject>(row: &Row, settings: &Settings) -> Result<Requ
                 return Err(CommandError::of_errno(row, libc::EINVAL));
             }
             let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
-            Ok(Request::dump(table, &T::filter(settings, table)))
+            Ok(T::filters(settings, table).iter().map(|filter| Request::dump(table, filter)).collect())
         }
-        _ => T::lookup(settings).map_err(|error| CommandError::of_errno(row, error.errno())),
+        _ => {
+            T::lookup(settings).map(|request| vec![request]).map_err(|error| CommandError::of_errno(row, error.errno()))
+        }
     }
 }
 
@@ -191,31 +192,50 @@ fn no_flows(namespace: Option<&Namespace>) -> bool {
     tables::flow_count(namespace).is_ok_and(|count| count == 0)
 }
 
-/// A dump of the kernel, or the answer to a lookup.
+/// Dumps of the kernel, or the answer to a lookup.
 struct KernelDump {
     dump: Dump,
+    /// What is asked for when that is over, the last first.
+    rest: Vec<Request>,
+    namespace: Option<Namespace>,
     stop: Stop,
     /// Whether it is an error (EINTR) that it is stopped before its end.
     whole: bool,
 }
 
 impl KernelDump {
-    fn new(dump: Dump, stop: &Stop) -> Self {
-        KernelDump { dump, stop: stop.clone(), whole: false }
+    /// Asks for the first.
+    fn start(
+        socket: Socket,
+        mut requests: Vec<Request>,
+        namespace: Option<&Namespace>,
+        stop: &Stop,
+    ) -> Result<Self, SocketError> {
+        requests.reverse();
+        let first = requests.pop().unwrap_or_else(|| Request::dump(KernelTable::Flows, &DumpFilter::all()));
+        let dump = Dump::start(socket, &first)?;
+        Ok(KernelDump { dump, rest: requests, namespace: namespace.cloned(), stop: stop.clone(), whole: false })
     }
 }
 
 impl Source for KernelDump {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        match self.dump.next(&mut datagram.buffer, Some(&self.stop)) {
-            Ok(Some(length)) => {
-                datagram.length = length;
-                Ok(true)
-            }
-            Ok(None) => Ok(false),
-            Err(DumpError::Stopped) if !self.whole => Ok(false),
-            Err(DumpError::Socket(error)) => Err(error.into()),
-            Err(error) => Err(SourceError::Kernel(error.errno())),
+        loop {
+            return match self.dump.next(&mut datagram.buffer, Some(&self.stop)) {
+                Ok(Some(length)) => {
+                    datagram.length = length;
+                    Ok(true)
+                }
+                Ok(None) => {
+                    let Some(request) = self.rest.pop() else { return Ok(false) };
+                    let socket = Socket::open(&Options::within(self.namespace.as_ref()))?;
+                    self.dump = Dump::start(socket, &request)?;
+                    continue;
+                }
+                Err(DumpError::Stopped) if !self.whole => Ok(false),
+                Err(DumpError::Socket(error)) => Err(error.into()),
+                Err(error) => Err(SourceError::Kernel(error.errno())),
+            };
         }
     }
 }

@@ -29,8 +29,8 @@ pub(super) trait Subject: Actionable + Staged {
     /// The request for the entry that the command line names.
     fn lookup(settings: &Settings) -> Result<Request, EncodeError>;
 
-    /// The filter of a dump.
-    fn filter(settings: &Settings, table: KernelTable) -> DumpFilter;
+    /// The filters of the dumps, one after the other, that have what is wanted.
+    fn filters(settings: &Settings, table: KernelTable) -> Vec<DumpFilter>;
 
     /// The groups of events.
     fn groups(settings: &Settings) -> u32;
@@ -58,10 +58,11 @@ impl Subject for Flows {
         flows::get(Entry::new(&settings.template, 0)?)
     }
 
-    fn filter(settings: &Settings, table: KernelTable) -> DumpFilter {
+    fn filters(settings: &Settings, table: KernelTable) -> Vec<DumpFilter> {
         match table {
-            KernelTable::Flows | KernelTable::FlowsAndZero => DumpFilter::plan(&settings.selection).filter,
-            _ => DumpFilter::family_only(settings.family.unwrap_or(0)),
+            KernelTable::Flows => DumpFilter::plans(&settings.selection).0,
+            KernelTable::FlowsAndZero => vec![DumpFilter::plan(&settings.selection).filter],
+            _ => vec![DumpFilter::family_only(settings.family.unwrap_or(0))],
         }
     }
 
@@ -98,8 +99,8 @@ impl Subject for Expectations {
         expectations::get(ExpectationEntry::new(&settings.expectation, 0)?)
     }
 
-    fn filter(settings: &Settings, _table: KernelTable) -> DumpFilter {
-        DumpFilter::family_only(settings.family.unwrap_or(0))
+    fn filters(settings: &Settings, _table: KernelTable) -> Vec<DumpFilter> {
+        vec![DumpFilter::family_only(settings.family.unwrap_or(0))]
     }
 
     fn groups(_settings: &Settings) -> u32 {

@@ -151,6 +151,27 @@ impl DumpFilter {
         plan
     }
 
+    /// The filters of the dumps that a selection takes, and its conditions: one dump, or one for each family where none is
+    /// asked for and the kernel can check the protocol that way. Walking the table twice costs less than handing out what is not
+    /// wanted.
+    #[must_use]
+    pub fn plans(selection: &Selection) -> (Vec<DumpFilter>, Vec<Condition>) {
+        let twice = selection.family.is_none() && selection.protocol.is_some_and(|number| !protocol::is_icmp(number));
+        if !twice {
+            let Plan { filter, conditions } = Self::plan(selection);
+            return (vec![filter], conditions);
+        }
+        let of = |family: u8| Self::plan(&Selection { family: Some(family), ..selection.clone() });
+        let (four, six) = (of(family::IPV4), of(family::IPV6));
+        // What one of the two leaves to the stage is left to it.
+        let conditions = four
+            .conditions
+            .into_iter()
+            .zip(six.conditions)
+            .map(|(four, six)| Condition { kept: four.kept.or(six.kept), ..four });
+        (vec![four.filter, six.filter], conditions.filter(|condition| condition.what != "family").collect())
+    }
+
     /// The attributes of a request with this filter.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {

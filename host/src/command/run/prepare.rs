@@ -432,7 +432,7 @@ fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValu
 
 /// What the classic command is told, for those who want to see it.
 pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
-    let plan = DumpFilter::plan(&settings.selection).conditions;
+    let plan = DumpFilter::plans(&settings.selection).1;
     let here = |why: &str| plan.iter().map(|condition| format!("{}: checked here ({why})", condition.what)).collect();
     match (source.kind, source.table) {
         _ if source.recording.is_some() => here("it is a recording"),
