@@ -73,6 +73,10 @@ fn main() {
     }
     let (flows, rounds) = (number("FLOWS", 200_000), number("ROUNDS", 5).max(1));
     let ours = std::env::var("FLOWGATE_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flowgate").to_owned());
+    if let Some(path) = std::env::var_os("GROWTH") {
+        growth::run(&ours, rounds, Path::new(&path));
+        return;
+    }
     let _limit = Limit::of(u64::from(flows));
     // First the empty table: entries of other namespaces stand in the same hash table, and outlive them for a while.
     let empty = Namespace::run(|_| {
@@ -82,10 +86,6 @@ fn main() {
         });
         empty.iter().filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
     });
-    if let Some(path) = std::env::var_os("GROWTH") {
-        growth::run(&ours, rounds, Path::new(&path));
-        return;
-    }
     let mut rows = Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new("conntrack").must(&["-V"]);
