@@ -54,11 +54,14 @@ pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
                     if !load {
                         entries::load(namespace, &table);
                     }
-                    let before = count();
+                    let before = entries::count(namespace);
                     let run = measure::attempt(program, &words, Sink::Null);
                     let marked = || Program::new("conntrack").run(&["-L", "-f", "ipv4", "-p", "udp", "-m", "7"]);
-                    changed[at] =
-                        if words[0] == "-U" { marked().text().lines().count() } else { before.abs_diff(count()) };
+                    changed[at] = if words[0] == "-U" {
+                        marked().text().lines().count()
+                    } else {
+                        before.abs_diff(entries::count(namespace))
+                    };
                     run
                 });
                 match run {
@@ -77,8 +80,4 @@ pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
     }
     std::fs::remove_file(&file).expect("the file of creates");
     rows
-}
-
-fn count() -> usize {
-    Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
 }

@@ -1,7 +1,7 @@
 //! How the time of a listing grows with the table, for both programs: numbers and a picture.
 
 use crate::{
-    measure::{self, Figures, Sink},
+    measure::{self, Sink},
     report,
 };
 use flowgate_test_support::{Limit, Namespace, entries};
@@ -22,13 +22,8 @@ pub fn run(ours: &str, rounds: u32, directory: &Path) {
         .map(|flows| {
             let [theirs, ours] = Namespace::run(|namespace| {
                 entries::load(namespace, &entries::busy(flows));
-                let mut figures = [Vec::new(), Vec::new()];
-                for _ in 0..=rounds {
-                    for (at, program) in ["conntrack", ours].into_iter().enumerate() {
-                        figures[at].push(measure::outside(program, &["-L".to_owned()], Sink::Null));
-                    }
-                }
-                figures.map(|figures| Figures::median(&figures))
+                let words = ["-L".to_owned()];
+                measure::in_turn(["conntrack", ours].map(|program| (program, &words[..])), rounds + 1, Sink::Null)
             });
             println!("{flows:>8} flows: conntrack {:9.1} ms, flowgate {:9.1} ms, {:.2}", theirs.wall, ours.wall, {
                 ours.wall / theirs.wall

@@ -12,7 +12,7 @@ mod measure;
 mod report;
 
 use flowgate_test_support::{Limit, Namespace, Program, entries};
-use measure::{Figures, Sink};
+use measure::Sink;
 use report::Row;
 use std::path::{Path, PathBuf};
 
@@ -35,9 +35,7 @@ impl Case {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
         Self { name, words, more: Vec::new(), sink: Sink::Null, wall: wall.into(), cpu: None, wall_ms: None }
     }
-}
 
-impl Case {
     /// A listing of the whole table.
     fn listing(name: &'static str, words: &[&str]) -> Self {
         Self { cpu: Some(0.8), ..Self::new(name, words, 0.62) }
@@ -148,35 +146,26 @@ fn cases() -> Vec<Case> {
 /// A listing beside a program that only receives: in this row the columns of `conntrack` are that one's.
 fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
     let this = std::env::current_exe().expect("this program's path").display().to_string();
-    let mut figures = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        figures[0].push(measure::outside(&this, &[bare::WORD.to_owned()], Sink::Null));
-        figures[1].push(measure::outside(ours, &["-L".to_owned()], Sink::Null));
-    }
-    let [theirs, ours] = figures.map(|figures| Figures::median(&figures));
+    let programs = [(this.as_str(), &[bare::WORD.to_owned()][..]), (ours, &["-L".to_owned()])];
+    let [theirs, ours] = measure::in_turn(programs, rounds, Sink::Null);
     let name = "-L, to a bare reader";
     Row { name, lines: [0; 2], theirs, ours, wall: Some(1.12), cpu: None, wall_ms: None }
 }
 
 /// Runs a case for both programs in turn.
 fn run(case: &Case, ours: &str, rounds: u32) -> Option<Row> {
-    let mut programs = [("conntrack", case.words.clone(), Vec::new()), (ours, case.words.clone(), Vec::new())];
-    programs[1].1.extend(case.more.iter().cloned());
+    let more = [case.words.as_slice(), &case.more].concat();
+    let programs = [("conntrack", case.words.as_slice()), (ours, &more)];
     // The first call of each warms caches and is not counted; it also tells whether both list the same.
     let mut lines = [0; 2];
-    for (at, (program, words, _)) in programs.iter().enumerate() {
-        let outcome = Program::new(*program).run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    for (at, (program, words)) in programs.into_iter().enumerate() {
+        let outcome = Program::new(program).run(&words.iter().map(String::as_str).collect::<Vec<_>>());
         if outcome.status != 0 {
             println!("{}: {program} ended with status {}: {}", case.name, outcome.status, outcome.errors().trim());
             return None;
         }
         lines[at] = outcome.stdout.iter().filter(|byte| **byte == b'\n').count();
     }
-    for _ in 0..rounds {
-        for (program, words, figures) in &mut programs {
-            figures.push(measure::outside(program, words, case.sink));
-        }
-    }
-    let [theirs, ours] = programs.map(|(_, _, figures)| Figures::median(&figures));
+    let [theirs, ours] = measure::in_turn(programs, rounds, case.sink);
     Some(Row { name: case.name, lines, theirs, ours, wall: case.wall, cpu: case.cpu, wall_ms: case.wall_ms })
 }

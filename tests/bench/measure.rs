@@ -44,8 +44,19 @@ impl Figures {
     }
 }
 
+/// Measures two programs in turn, so many times; the medians.
+pub fn in_turn(programs: [(&str, &[String]); 2], rounds: u32, sink: Sink) -> [Figures; 2] {
+    let mut figures = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for ((program, words), figures) in programs.iter().zip(&mut figures) {
+            figures.push(outside(program, words, sink));
+        }
+    }
+    figures.map(|figures| Figures::median(&figures))
+}
+
 /// Measures a program that must succeed from a process of its own.
-pub fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
+fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
     attempt(program, words, sink).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -12,7 +12,7 @@ mod services;
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Stdio},
+    process::Child,
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
@@ -71,13 +71,7 @@ impl Listening {
         let mut words: Vec<&str> = command.split_whitespace().collect();
         words.extend(["--plugin", plugin.as_str(), "--grant", grants.as_str()]);
         words.extend(more);
-        let mut child = flowgate()
-            .command(&words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowgate starts");
+        let mut child = flowgate().spawn(&words);
         let stderr = child.stderr.take().expect("it has a standard error");
         let (sender, errors) = channel();
         std::thread::spawn(move || {

@@ -7,7 +7,7 @@ use flowgate_test_support::{Namespace, Outcome, Program, entries};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Ways to listen.
@@ -107,13 +107,7 @@ fn settle() {
 
 impl Listener {
     fn start(program: &Program, line: &str) -> Self {
-        let child = program
-            .command(&words(line))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}", program.explain(&error)));
+        let child = program.spawn(&words(line));
         Self(child)
     }
 

@@ -7,7 +7,6 @@ use flowgate_test_support::{Namespace, Outcome, Program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
-use std::process::Stdio;
 use std::time::Duration;
 
 /// More than any pipe or buffer holds.
@@ -17,13 +16,7 @@ fn fill(namespace: &Namespace) {
 
 /// Starts a program with its output in a pipe, lets `reader` do something with it, and waits for the end.
 fn with_pipe(program: &Program, arguments: &[&str], reader: impl FnOnce(&mut std::process::Child)) -> Outcome {
-    let mut child = program
-        .command(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}", program.explain(&error)));
+    let mut child = program.spawn(arguments);
     reader(&mut child);
     let mut stderr = Vec::new();
     child.stderr.take().expect("a pipe").read_to_end(&mut stderr).expect("standard error");

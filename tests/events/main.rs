@@ -16,7 +16,7 @@ use nix::{
 };
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, ChildStdout, Stdio},
+    process::{Child, ChildStdout},
     sync::{Arc, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -75,13 +75,7 @@ impl Listener {
     /// Starts it, and waits until it has joined its event groups. Nobody reads what it writes, yet.
     fn start(line: &str) -> Self {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut child = flowgate()
-            .command(&words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowgate starts");
+        let mut child = flowgate().spawn(&words);
         let errors = Arc::default();
         let threads = vec![collect(child.stderr.take().expect("a pipe"), &errors)];
         let stdout = child.stdout.take();

@@ -19,7 +19,7 @@ use std::{
     net::TcpStream,
     os::unix::net::UnixStream,
     path::Path,
-    process::{Child, ChildStderr, Stdio},
+    process::{Child, ChildStderr},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
@@ -42,13 +42,7 @@ struct Listening {
 impl Listening {
     fn start(words: &[&str]) -> Self {
         must_heed_signals();
-        let mut child = flowgate()
-            .command(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowgate");
+        let mut child = flowgate().spawn(words);
         let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let (send, lines) = channel();

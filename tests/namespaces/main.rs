@@ -86,13 +86,7 @@ struct Listening {
 impl Listening {
     fn start(line: &str) -> Self {
         must_heed_signals();
-        let mut child = flowgate()
-            .command(&words(line))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowgate starts");
+        let mut child = flowgate().spawn(&words(line));
         let (sender, lines) = channel();
         let (out, errors) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
         for stream in [Box::new(out) as Box<dyn std::io::Read + Send>, Box::new(errors)] {

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that takes milliseconds.
@@ -22,13 +22,7 @@ impl Listener {
         let file = file.display().to_string();
         let words: Vec<&str> =
             line.split_whitespace().map(|word| if word == "FILE" { file.as_str() } else { word }).collect();
-        let child = program
-            .command(&words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}", program.explain(&error)));
+        let child = program.spawn(&words);
         Self(child)
     }
 

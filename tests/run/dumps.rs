@@ -4,7 +4,6 @@ use std::{
     io::Read as _,
     net::TcpListener,
     os::unix::net::{UnixDatagram, UnixListener},
-    process::Stdio,
     thread,
 };
 
@@ -193,13 +192,7 @@ fn a_reader_that_leaves_ends_it_as_a_pipe_does() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(20_000));
         let path = file(namespace.directory(), "[source]\nkind = 'dump'\n").display().to_string();
-        let mut child = flowgate()
-            .command(&["run", &path])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = flowgate().spawn(&["run", &path]);
         let mut pipe = child.stdout.take().unwrap();
         pipe.read_exact(&mut [0; 100]).unwrap();
         drop(pipe);

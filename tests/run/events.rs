@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
-    process::{Child, Stdio},
+    process::Child,
     time::{Duration, Instant},
 };
 
@@ -28,13 +28,7 @@ impl Listening {
     fn start(namespace: &Namespace, pipeline: &str) -> Self {
         must_heed_signals();
         let path = file(namespace.directory(), pipeline).display().to_string();
-        let child = flowgate()
-            .command(&["run", &path])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = flowgate().spawn(&["run", &path]);
         let joined = || {
             let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
             table.lines().skip(1).any(|line| {

@@ -1,6 +1,6 @@
 //! SIGINT in the middle: what was told is what was done, and lines are whole.
 
-use crate::{Running, alone, count, flows};
+use crate::{Running, alone, flows};
 use flowgate_test_support::{Namespace, Program, entries};
 use nix::sys::signal::Signal;
 use std::{
@@ -45,13 +45,13 @@ fn a_deletion() {
         let mut left = MANY as usize;
         for after in [0, 1, 5000, 1_000_000] {
             let (status, lines) = interrupted("-D -p udp", after);
-            assert_eq!(count(), left - lines, "{status}");
+            assert_eq!(entries::count(namespace), left - lines, "{status}");
             left -= lines;
             assert!(status == 130 || (status == 0 && left == 0), "{status}, {left} left");
             if left < MANY as usize / 2 {
                 entries::load(namespace, &flows(2, 0..MANY));
                 left += MANY as usize;
-                assert_eq!(count(), left);
+                assert_eq!(entries::count(namespace), left);
                 // Those of before have the same addresses for the next round.
                 Program::new("conntrack").must(&["-F"]);
                 entries::load(namespace, &flows(1, 0..MANY));
@@ -73,7 +73,7 @@ fn an_update() {
             assert!(status == 130 || (status == 0 && marked() == MANY as usize), "{status}");
             // Those that had the mark already are told too, so that there are never more than were told.
             assert!(marked() <= before + lines, "{} > {before} + {lines}", marked());
-            assert_eq!(count(), MANY as usize);
+            assert_eq!(entries::count(namespace), MANY as usize);
         }
     });
 }
@@ -82,7 +82,7 @@ fn an_update() {
 #[test]
 fn a_load() {
     let _alone = alone();
-    Namespace::run(|_| {
+    Namespace::run(|namespace| {
         let mut child = crate::flowgate()
             .command(&["-R", "-"])
             .stdin(Stdio::piped())
@@ -95,17 +95,17 @@ fn a_load() {
         let running = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         nix::sys::signal::kill(running, Signal::SIGINT).expect("it takes signals");
         let status = flowgate_test_support::program::shell_status(child.wait().expect("its end"));
-        assert_eq!((status, count()), (130, 0));
+        assert_eq!((status, entries::count(namespace)), (130, 0));
         drop(pipe);
         let file = std::env::temp_dir().join(format!("flowgate-scale-{}", std::process::id()));
         std::fs::write(&file, flows(1, 0..200_000).join("\n")).expect("a file");
         let running = Running::start(&format!("-R {}", file.display()));
         let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while count() == 0 && std::time::Instant::now() < end {}
+        while entries::count(namespace) == 0 && std::time::Instant::now() < end {}
         running.signal(Signal::SIGINT);
         let outcome = running.end();
         std::fs::remove_file(&file).expect("the file");
-        let there = count();
+        let there = entries::count(namespace);
         assert!(outcome.status == 130 || (outcome.status == 0 && there == 200_000), "{}, {there}", outcome.status);
         assert!(there > 0);
     });

@@ -1,6 +1,6 @@
 //! A full table, a large one, and output that is taken slowly.
 
-use crate::{Running, alone, count, flowgate, flows, told};
+use crate::{Running, alone, flowgate, flows, told};
 use flowgate_test_support::{Limit, Namespace, entries};
 use std::{
     io::Read,
@@ -18,12 +18,12 @@ fn a_full_table_loses_only_what_does_not_fit() {
         let room = 20;
         let max = u32::try_from(max).expect("a limit of this size can be reached");
         entries::load(namespace, &flows(1, 0..max - room));
-        assert_eq!(count(), (max - room) as usize);
+        assert_eq!(entries::count(namespace), (max - room) as usize);
         let lines = flows(2, 0..100);
         let outcome = flowgate().run_with(&["-R", "-"], lines.join("\n").as_bytes());
         assert_eq!(outcome.status, 1, "{}", outcome.errors());
         let errors = outcome.errors();
-        assert_eq!(count(), max as usize, "{errors}");
+        assert_eq!(entries::count(namespace), max as usize, "{errors}");
         // The first that do not fit are named, the others counted.
         let refused: Vec<&str> = errors.lines().filter(|line| line.starts_with("in /dev/stdin, line ")).collect();
         assert_eq!(refused.first(), Some(&format!("in /dev/stdin, line {}", room + 1).as_str()), "{errors}");
@@ -38,7 +38,7 @@ fn a_full_table_loses_only_what_does_not_fit() {
         assert_eq!(flowgate().must(&["-L", "-s", "10.3.0.0"]).lines().count(), 1);
         // One alone is refused as conntrack says it.
         let one = flowgate().run(&crate::words("-I -t 60 -p udp -s 10.4.0.1 -d 10.99.0.1 --sport 1 --dport 2"));
-        let fits = count() < max as usize;
+        let fits = entries::count(namespace) < max as usize;
         assert_eq!((one.status, one.errors().contains("not enough memory")), (i32::from(!fits), !fits));
     });
 }
@@ -78,7 +78,7 @@ fn a_million_flows_in_constant_memory() {
         for group in 0..20 {
             entries::load(namespace, &flows(group, 0..MANY / 20));
         }
-        assert_eq!(count(), MANY as usize);
+        assert_eq!(entries::count(namespace), MANY as usize);
         for line in ["-L", "-L -o extended,id", "-L -o json", "-U -s 10.1.0.0/16 -m 7 --dry-run"] {
             let (lines, peak, errors) = watched(line);
             let expected = if line.starts_with("-U") { MANY / 20 } else { MANY };
@@ -86,7 +86,7 @@ fn a_million_flows_in_constant_memory() {
             assert!(peak > 1000 && peak < 48 << 10, "{line}: {peak} KiB");
         }
         let (lines, peak, errors) = watched("-D -p udp");
-        assert_eq!((lines, told(&errors), count()), (MANY as usize, MANY as usize, 0));
+        assert_eq!((lines, told(&errors), entries::count(namespace)), (MANY as usize, MANY as usize, 0));
         assert!(peak > 1000 && peak < 48 << 10, "{peak} KiB");
     });
 }
@@ -118,6 +118,6 @@ fn a_slow_consumer_gets_everything() {
             let flows = if line.contains("xml") { text.matches("</flow>").count() } else { text.lines().count() };
             assert_eq!(flows, MANY, "{line}");
         }
-        assert_eq!(count(), 0);
+        assert_eq!(entries::count(namespace), 0);
     });
 }

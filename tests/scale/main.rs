@@ -14,7 +14,7 @@ use nix::{
 };
 use std::{
     io::Read,
-    process::{Child, Stdio},
+    process::Child,
     sync::{Mutex, MutexGuard},
     thread::JoinHandle,
 };
@@ -31,11 +31,6 @@ fn flowgate() -> Program {
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
-}
-
-/// Flows in the table, as the kernel counts them.
-fn count() -> usize {
-    Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
 }
 
 /// The number that stands before ` flow entries have been ...` on standard error.
@@ -70,13 +65,7 @@ struct Running {
 impl Running {
     /// Starts it; what it writes is to be read.
     fn start(line: &str) -> Self {
-        let mut child = flowgate()
-            .command(&words(line))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("flowgate starts");
+        let mut child = flowgate().spawn(&words(line));
         let mut pipe = child.stderr.take().expect("a pipe");
         let errors = std::thread::spawn(move || {
             let mut text = String::new();

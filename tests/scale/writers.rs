@@ -1,6 +1,6 @@
 //! Several writers at once: what another one has changed meanwhile is passed over, and nothing is told twice.
 
-use crate::{alone, count, flowgate, flows, told, words};
+use crate::{alone, flowgate, flows, told, words};
 use flowgate_test_support::{Namespace, Program, entries};
 use std::{collections::BTreeSet, thread};
 
@@ -27,7 +27,7 @@ fn deletes_race_with_each_other() {
             sum += text.lines().count();
             seen.extend(text.lines().map(|line| line.split_once("src=").expect("a source").1.to_owned()));
         }
-        assert_eq!((sum, seen.len(), count()), (MANY as usize, MANY as usize, 100));
+        assert_eq!((sum, seen.len(), entries::count(namespace)), (MANY as usize, MANY as usize, 100));
     });
 }
 
@@ -48,7 +48,7 @@ fn an_update_races_with_a_delete() {
         assert_eq!((deleted.status, updated.status), (0, nothing), "{}{}", deleted.errors(), updated.errors());
         assert_eq!(told(&deleted.errors()), MANY as usize);
         assert_eq!(updated.text().lines().count(), told(&updated.errors()));
-        assert_eq!(count(), 0);
+        assert_eq!(entries::count(namespace), 0);
     });
 }
 
@@ -70,6 +70,6 @@ fn a_delete_races_with_a_writer_of_others() {
         assert!(deleted.text().lines().all(|line| line.contains("src=10.1.")));
         let rest = flowgate().must(&["-L", "-s", "10.1.0.0/16"]).lines().count();
         assert_eq!(told(&deleted.errors()) + rest, MANY as usize);
-        assert_eq!(count() - rest, MANY as usize);
+        assert_eq!(entries::count(namespace) - rest, MANY as usize);
     });
 }

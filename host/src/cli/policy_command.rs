@@ -15,6 +15,20 @@ pub struct Addressee {
     pub output: Report,
 }
 
+/// An order that is about a tenant. The comments are its help.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Order {
+    /// Whom to ask
+    #[command(flatten)]
+    pub to: Addressee,
+    /// The tenant
+    #[arg(value_hint = clap::ValueHint::Other)]
+    pub tenant: String,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
+    pub reason: Option<String>,
+}
+
 /// A subcommand of `policy`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum PolicyCommand {
@@ -56,41 +70,11 @@ pub enum PolicyCommand {
         tenant: Option<String>,
     },
     /// Hand a tenant nothing and let it do nothing, until it is resumed
-    Pause {
-        /// Whom to ask
-        #[command(flatten)]
-        to: Addressee,
-        /// The tenant
-        #[arg(value_hint = clap::ValueHint::Other)]
-        tenant: String,
-        /// Why, for the audit
-        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
-        reason: Option<String>,
-    },
+    Pause(Order),
     /// Let a tenant go on that was paused; what it missed is made up for
-    Resume {
-        /// Whom to ask
-        #[command(flatten)]
-        to: Addressee,
-        /// The tenant
-        #[arg(value_hint = clap::ValueHint::Other)]
-        tenant: String,
-        /// Why, for the audit
-        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
-        reason: Option<String>,
-    },
+    Resume(Order),
     /// Pause a tenant until the policy is loaded anew
-    Quarantine {
-        /// Whom to ask
-        #[command(flatten)]
-        to: Addressee,
-        /// The tenant
-        #[arg(value_hint = clap::ValueHint::Other)]
-        tenant: String,
-        /// Why, for the audit
-        #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
-        reason: Option<String>,
-    },
+    Quarantine(Order),
     /// Load the policy file anew; if it has mistakes the old one goes on, and the exit status is 1
     Reload {
         /// Whom to ask

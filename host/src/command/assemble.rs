@@ -12,6 +12,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::report::CommandError;
 use crate::{
     cli::{Command, PluginSpec, Settings},
+    config,
     model::{Description, Label, OptionValue, Selection, Setup, UtcOffset, field},
     pipeline::{
         executor::{Plan, Planned},
@@ -66,6 +67,33 @@ impl<'a> UserPlugin<'a> {
     pub fn new(spec: &'a PluginSpec) -> Self {
         let policy = Policy { on_error: spec.on_error, ..Policy::default() };
         UserPlugin { spec, limits: Limits::default(), policy, capacity: CAPACITY }
+    }
+
+    /// With these limits.
+    #[must_use]
+    pub fn limited(spec: &'a PluginSpec, limits: &config::Limits) -> Self {
+        UserPlugin { spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity }
+    }
+}
+
+/// What for a plugin is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be run.
+    Run,
+    /// To be looked at: nothing is opened that a run would change.
+    Look,
+}
+
+impl Purpose {
+    /// What a plugin is granted. For one that is only looked at the file of its state is neither made nor locked.
+    #[must_use]
+    pub fn grants(self, granted: &Grants) -> Grants {
+        let state = match self {
+            Purpose::Run => granted.state.clone(),
+            Purpose::Look => granted.state.as_ref().map(|_| Keeping::Memory),
+        };
+        Grants { state, ..granted.clone() }
     }
 }
 

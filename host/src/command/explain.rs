@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Context,
-    assemble::UserPlugin,
+    assemble::{Purpose, UserPlugin},
     listener, long_name, outputs,
     report::{CommandError, Exit},
     sources,
@@ -16,10 +16,10 @@ use super::{
     table::{Nothing, Row, Source, Summary},
 };
 use crate::{
-    cli::{Command, Output, Settings, Table},
+    cli::{Command, Output, PluginSpec, Settings, Table},
     model::{Expectations, Flows, OptionValue, Selection, family},
     netlink::{DumpFilter, MOST_REQUESTS, Request, Table as KernelTable, filter::Condition},
-    pipeline::{grants::Keeping, sink::SinkError},
+    pipeline::sink::SinkError,
     text::clean,
 };
 
@@ -169,9 +169,7 @@ impl Context<'_> {
         let assembly = self.assembly(settings)?;
         let mut steps = Vec::new();
         for spec in &settings.plugins {
-            let mut trial = spec.clone();
-            // Its file is neither made nor locked.
-            trial.grants.state = trial.grants.state.map(|_| Keeping::Memory);
+            let trial = PluginSpec { grants: Purpose::Look.grants(&spec.grants), ..spec.clone() };
             let description = assembly.description(&UserPlugin::new(&trial), T::STAGE)?;
             let grants = spec.grants.to_string();
             steps.push(Step {

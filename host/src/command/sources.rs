@@ -194,9 +194,10 @@ fn no_flows(namespace: Option<&Namespace>) -> bool {
 
 /// Dumps of the kernel, or the answer to a lookup.
 struct KernelDump {
-    dump: Dump,
-    /// What is asked for when that is over, the last first.
-    rest: Vec<Request>,
+    /// The one that is under way; none when all are over.
+    dump: Option<Dump>,
+    /// What is asked for when that is over, one after the other.
+    rest: std::vec::IntoIter<Request>,
     namespace: Option<Namespace>,
     stop: Stop,
     /// Whether it is an error (EINTR) that it is stopped before its end.
@@ -207,35 +208,36 @@ impl KernelDump {
     /// Asks for the first.
     fn start(
         socket: Socket,
-        mut requests: Vec<Request>,
+        requests: Vec<Request>,
         namespace: Option<&Namespace>,
         stop: &Stop,
     ) -> Result<Self, SocketError> {
-        requests.reverse();
-        let first = requests.pop().unwrap_or_else(|| Request::dump(KernelTable::Flows, &DumpFilter::all()));
-        let dump = Dump::start(socket, &first)?;
-        Ok(KernelDump { dump, rest: requests, namespace: namespace.cloned(), stop: stop.clone(), whole: false })
+        let mut rest = requests.into_iter();
+        let dump = rest.next().map(|first| Dump::start(socket, &first)).transpose()?;
+        Ok(KernelDump { dump, rest, namespace: namespace.cloned(), stop: stop.clone(), whole: false })
+    }
+
+    /// Asks for the one that follows, if there is one.
+    fn following(&mut self) -> Result<Option<Dump>, SocketError> {
+        let Some(request) = self.rest.next() else { return Ok(None) };
+        Dump::start(Socket::open(&Options::within(self.namespace.as_ref()))?, &request).map(Some)
     }
 }
 
 impl Source for KernelDump {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        loop {
-            return match self.dump.next(&mut datagram.buffer, Some(&self.stop)) {
+        while let Some(dump) = &mut self.dump {
+            match dump.next(&mut datagram.buffer, Some(&self.stop)) {
                 Ok(Some(length)) => {
                     datagram.length = length;
-                    Ok(true)
+                    return Ok(true);
                 }
-                Ok(None) => {
-                    let Some(request) = self.rest.pop() else { return Ok(false) };
-                    let socket = Socket::open(&Options::within(self.namespace.as_ref()))?;
-                    self.dump = Dump::start(socket, &request)?;
-                    continue;
-                }
-                Err(DumpError::Stopped) if !self.whole => Ok(false),
-                Err(DumpError::Socket(error)) => Err(error.into()),
-                Err(error) => Err(SourceError::Kernel(error.errno())),
-            };
+                Ok(None) => self.dump = self.following()?,
+                Err(DumpError::Stopped) if !self.whole => return Ok(false),
+                Err(DumpError::Socket(error)) => return Err(error.into()),
+                Err(error) => return Err(SourceError::Kernel(error.errno())),
+            }
         }
+        Ok(false)
     }
 }

@@ -87,6 +87,15 @@ impl SinkConfig {
         SinkConfig { at: 0, kind: SinkKind::Stdout, buffer: Buffer::default() }
     }
 
+    /// Why the sink cannot have its file where it wants it, if it cannot.
+    #[must_use]
+    pub fn no_directory(&self) -> Option<String> {
+        let SinkKind::File(options) = &self.kind else { return None };
+        let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty())?;
+        (!directory.is_dir())
+            .then(|| format!("there is no directory {}, in which the file is to be", directory.display()))
+    }
+
     /// What happens when the buffer is full, for a live source or another one.
     #[must_use]
     pub fn when_full(&self, live: bool) -> WhenFull {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fs, path::Path};
 
+use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use super::{
@@ -117,6 +118,12 @@ impl PluginComponent {
     pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
         let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
         Self::from_bytes(engine, path, &bytes)
+    }
+
+    /// The SHA-256 of a file's content, as hexadecimal digits.
+    #[must_use]
+    pub fn digest(bytes: &[u8]) -> String {
+        Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// As [`PluginComponent::open`], with the file's content at hand.

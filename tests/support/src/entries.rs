@@ -37,6 +37,11 @@ pub fn load(_: &Namespace, lines: &[String]) {
     assert!(outcome.status == 0, "conntrack -R ended with {}: {}", outcome.status, outcome.errors());
 }
 
+/// Flows in the table, as the kernel counts them.
+pub fn count(_: &Namespace) -> usize {
+    Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
+}
+
 /// Creates one entry through `conntrack -I`, which takes some options that a file does not.
 pub fn insert(_: &Namespace, words: &str) {
     let mut arguments = vec!["-I"];

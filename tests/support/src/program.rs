@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A program to run, and how it is to be started.
 #[derive(Clone, Debug)]
@@ -100,6 +100,13 @@ impl Program {
             command.uid(id).gid(id);
         }
         command
+    }
+
+    /// Starts it, with nothing on standard input and pipes for what it writes.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap_or_else(|error| panic!("{}", self.explain(&error)))
     }
 
     /// Runs it to its end, with `input` on standard input.

@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     super::{CommandError, Exit, assemble},
@@ -108,10 +107,7 @@ pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Ex
 
 /// Finds out as much as can be found out.
 fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
-    let digest = Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let digest = PluginComponent::digest(bytes);
     let mut findings = Findings { size: bytes.len(), digest, ..Findings::default() };
     match Survey::of(engine, file, bytes) {
         Ok(survey) => findings.survey = Some(survey),

@@ -11,24 +11,26 @@ mod service;
 
 use std::path::{Path, PathBuf};
 
+use super::assemble::Purpose;
 use super::{
     assemble::Assembly,
     report::{self, CommandError, Exit},
 };
 use crate::{
-    cli::{PolicyCommand, error_text, policy_command::Addressee},
+    cli::{
+        PolicyCommand, error_text,
+        policy_command::{Addressee, Order},
+    },
     config::Mistake,
-    netlink::Stop,
-    pipeline::{sink::Sink, stats::Board},
+    pipeline::sink::Sink,
     policy::{self, Policy},
 };
-use prepare::Purpose;
 
 /// Why a subcommand of `policy` cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The control socket cannot be made.
-    #[error("the control socket {} cannot be made: {}", path.display(), reason(source))]
+    #[error("the control socket {} cannot be made: {}", path.display(), error_text(source))]
     Socket {
         /// Where.
         path: PathBuf,
@@ -50,19 +52,19 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// Signals cannot be caught.
-    #[error("SIGHUP cannot be caught: {}", reason(source))]
+    #[error("SIGHUP cannot be caught: {}", error_text(source))]
     Signal {
         /// Why not.
         source: std::io::Error,
     },
     /// No thread can be had.
-    #[error("cannot start a thread: {}", reason(source))]
+    #[error("cannot start a thread: {}", error_text(source))]
     Thread {
         /// Why not.
         source: std::io::Error,
     },
     /// A file of the audit cannot be read.
-    #[error("cannot read {}: {}", path.display(), reason(source))]
+    #[error("cannot read {}: {}", path.display(), error_text(source))]
     Audit {
         /// The file.
         path: PathBuf,
@@ -80,20 +82,11 @@ pub enum PolicyError {
 }
 
 pub(super) use audit::audit;
-
-/// Runs the tenants of a policy file as a service.
-pub(super) fn serve(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
-    service::run(file, stop, board)
-}
+pub(super) use service::run as serve;
 
 /// Whether a file is one with tenants.
 pub(super) fn is_policy(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| Policy::is_one(&text))
-}
-
-/// As `policy check`.
-pub(super) fn look(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    check(file, stdout)
 }
 
 /// Carries out a subcommand of `policy`.
@@ -106,17 +99,20 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
             explain::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
         PolicyCommand::Status { to, tenant } => ask(to, "status", tenant.as_deref(), None, stdout),
-        PolicyCommand::Pause { to, tenant, reason } => ask(to, "pause", Some(tenant), reason.as_deref(), stdout),
-        PolicyCommand::Resume { to, tenant, reason } => ask(to, "resume", Some(tenant), reason.as_deref(), stdout),
-        PolicyCommand::Quarantine { to, tenant, reason } => {
-            ask(to, "quarantine", Some(tenant), reason.as_deref(), stdout)
-        }
+        PolicyCommand::Pause(order) => give("pause", order, stdout),
+        PolicyCommand::Resume(order) => give("resume", order, stdout),
+        PolicyCommand::Quarantine(order) => give("quarantine", order, stdout),
         PolicyCommand::Reload { to } => ask(to, "reload", None, None, stdout),
         PolicyCommand::Schema => {
             stdout.write(policy::schema().as_bytes())?;
             Ok(Exit::Success)
         }
     }
+}
+
+/// Gives the service an order.
+fn give(command: &str, Order { to, tenant, reason }: &Order, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+    ask(to, command, Some(tenant), reason.as_deref(), stdout)
 }
 
 /// Asks the service.
@@ -150,7 +146,7 @@ fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
 }
 
 /// Looks for mistakes, also in the plugins.
-fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+pub(super) fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = read(file)?;
     let assembly = Assembly::new(policy.labels.labels(), true, true)?;
     for tenant in &policy.tenants {
@@ -161,7 +157,7 @@ fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
             notes.append(&mut findings.notes);
         }
         for sink in &tenant.sinks {
-            if let Some(problem) = prepare::no_directory(sink) {
+            if let Some(problem) = sink.no_directory() {
                 mistakes.push(policy.text.mistake(sink.at, problem));
             }
         }
@@ -171,9 +167,4 @@ fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     sound(file, &mistakes)?;
     stdout.write(format!("{}: no mistakes\n", file.display()).as_bytes())?;
     Ok(Exit::Success)
-}
-
-/// A reason of the operating system in words.
-fn reason(error: &std::io::Error) -> String {
-    error_text(error)
 }

@@ -3,29 +3,15 @@
 
 use std::fs;
 
-use sha2::{Digest, Sha256};
-
-use super::{
-    super::assemble::{Assembly, Role, UserPlugin, option_problems},
-    reason,
-};
+use super::super::assemble::{Assembly, Purpose, Role, UserPlugin, option_problems};
 use crate::{
-    cli::PluginSpec,
-    config::{Mistake, SinkConfig, SinkKind, Text, pipeline::option_values},
-    pipeline::{grants::Keeping, stage::Stage},
+    cli::{PluginSpec, error_text},
+    config::{Mistake, Text, pipeline::option_values},
+    pipeline::stage::Stage,
     policy::{Guest, Tenant},
     text::clean,
     wasm::{PluginComponent, services},
 };
-
-/// What for a plugin is prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To be run.
-    Run,
-    /// To be looked at: nothing is opened that a run would change.
-    Look,
-}
 
 /// What is wrong, and what is worth knowing.
 #[derive(Debug, Default)]
@@ -49,12 +35,12 @@ pub(super) fn guest(
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            wrong(at, format!("cannot read plugin {}: {}", file.display(), reason(&error)));
+            wrong(at, format!("cannot read plugin {}: {}", file.display(), error_text(&error)));
             return None;
         }
     };
     // What is hashed is what is compiled, whatever becomes of the file meanwhile.
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = PluginComponent::digest(&bytes);
     if digest != guest.digest.value {
         wrong(guest.digest.at, format!("the SHA-256 of {} is {digest}", file.display()));
         return None;
@@ -109,13 +95,9 @@ pub(super) fn guest(
         let what = format!("note: plugin {} would like grants = [{}]", component.name, wanted.join(", "));
         findings.notes.push(text.mistake(plugin.grants.at, what));
     }
-    let mut grants = grants.clone();
-    if purpose == Purpose::Look && grants.state.is_some() {
-        grants.state = Some(Keeping::Memory);
-    }
-    let spec = PluginSpec { file: file.clone(), options, grants, on_error: plugin.limits.policy.on_error };
-    let limits = plugin.limits;
-    let user = UserPlugin { spec: &spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity };
+    let (grants, limits) = (purpose.grants(grants), &plugin.limits);
+    let spec = PluginSpec { file: file.clone(), options, grants, on_error: limits.policy.on_error };
+    let user = UserPlugin::limited(&spec, limits);
     match assembly.compiled_stage(component, &user, Role::FlowStage) {
         Ok(stage) => Some(stage),
         Err(error) => {
@@ -123,11 +105,4 @@ pub(super) fn guest(
             None
         }
     }
-}
-
-/// Why a sink cannot have its file where it wants it, if it cannot.
-pub(super) fn no_directory(sink: &SinkConfig) -> Option<String> {
-    let SinkKind::File(options) = &sink.kind else { return None };
-    let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty())?;
-    (!directory.is_dir()).then(|| format!("there is no directory {}, in which the file is to be", directory.display()))
 }

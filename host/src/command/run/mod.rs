@@ -7,7 +7,7 @@ mod explain;
 mod prepare;
 
 use super::{
-    assemble::Assembly,
+    assemble::{Assembly, Purpose},
     entries::{self, Circumstances, Parts},
     policy, replay,
     report::{self, CommandError, Exit},
@@ -31,7 +31,7 @@ use crate::{
     },
     recording::{Input, Recording},
 };
-use prepare::{Prepared, Purpose};
+use prepare::Prepared;
 
 /// Carries the subcommand out. `stdout` is for what it tells itself; the pipeline has its own sinks.
 pub(super) fn run(
@@ -43,7 +43,7 @@ pub(super) fn run(
     if policy::is_policy(&options.file) {
         return match (options.check, options.explain || options.dry_run) {
             (_, true) => Err(CommandError::NotAvailable("--explain and --dry-run of a policy")),
-            (true, _) => policy::look(&options.file, stdout),
+            (true, _) => policy::check(&options.file, stdout),
             _ => policy::serve(&options.file, stop, board),
         };
     }

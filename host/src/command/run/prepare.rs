@@ -3,10 +3,8 @@
 
 use std::{fs, path::Path};
 
-use sha2::{Digest, Sha256};
-
 use super::super::{
-    assemble::{Assembly, Role, UserPlugin, option_problems},
+    assemble::{Assembly, Purpose, Role, UserPlugin, option_problems},
     entries::Parts,
     outputs,
     report::CommandError,
@@ -15,17 +13,12 @@ use super::super::{
 use crate::{
     cli::{PluginSpec, Settings, Table, error_text},
     config::{
-        At, Config, FormatConfig, Limits, Mistake, Plugin, SinkKind, SourceConfig, SourceKind, StageConfig, StageKind,
+        At, Config, FormatConfig, Limits, Mistake, Plugin, SourceConfig, SourceKind, StageConfig, StageKind,
         pipeline::option_values,
     },
     model::{Description, Expectations, Flows, OptionValue},
     netlink::{DumpFilter, filter::Condition},
-    pipeline::{
-        executor::Shows,
-        format::Format,
-        grants::{Grants, Keeping},
-        stage::Stage,
-    },
+    pipeline::{executor::Shows, format::Format, grants::Grants, stage::Stage},
     text::clean,
     wasm::{LoadError, PluginComponent, services},
 };
@@ -33,15 +26,6 @@ use crate::{
 /// Why a stage that may act does not go with a recording.
 const ON_RECORDING: &str =
     "nothing can be done to flows of a recording, which are those of another time; --dry-run prints what would be done";
-
-/// What for a file is prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To be run.
-    Run,
-    /// To be looked at: nothing is opened that a run would change.
-    Look,
-}
 
 /// A pipeline that could run.
 pub(super) struct Prepared {
@@ -221,8 +205,7 @@ impl Preparation<'_> {
     ) -> Option<(Stage, Shown)> {
         let (component, shown) = self.user_plugin(plugin, options, role)?;
         let (spec, limits) = self.spec(plugin, options);
-        let user =
-            UserPlugin { spec: &spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity };
+        let user = UserPlugin::limited(&spec, &limits);
         match self.assembly.compiled_stage(component, &user, role) {
             Ok(stage) => Some((stage, shown)),
             Err(error) => {
@@ -245,12 +228,7 @@ impl Preparation<'_> {
             FormatConfig::Plugin { plugin, options } => {
                 let Some((component, shown)) = self.user_plugin(plugin, options, role) else { return Ok(None) };
                 let (spec, limits) = self.spec(plugin, options);
-                let user = UserPlugin {
-                    spec: &spec,
-                    limits: limits.instance,
-                    policy: limits.policy,
-                    capacity: limits.capacity,
-                };
+                let user = UserPlugin::limited(&spec, &limits);
                 match self.assembly.compiled_format(&component, &user, role) {
                     Ok(format) => Ok(Some((format, shown))),
                     Err(error) => {
@@ -264,10 +242,7 @@ impl Preparation<'_> {
 
     /// A plugin as the assembly wants it. One that is only looked at keeps its state in memory.
     fn spec(&self, plugin: &Plugin, options: &[(At<String>, At<String>)]) -> (PluginSpec, Limits) {
-        let mut grants = plugin.grants.value.clone();
-        if self.purpose == Purpose::Look && grants.state.is_some() {
-            grants.state = Some(Keeping::Memory);
-        }
+        let grants = self.purpose.grants(&plugin.grants.value);
         let file = plugin.file.value.clone();
         let spec =
             PluginSpec { file, options: option_values(options), grants, on_error: plugin.limits.policy.on_error };
@@ -394,13 +369,8 @@ impl Preparation<'_> {
     /// Whether files can be where sinks want them.
     fn sinks(&mut self) {
         for sink in &self.config.sinks {
-            if let SinkKind::File(options) = &sink.kind {
-                let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
-                let directory = directory.unwrap_or(Path::new("."));
-                if !directory.is_dir() {
-                    let what = format!("there is no directory {}, in which the file is to be", directory.display());
-                    self.mistakes.push(self.config.text.mistake(sink.at, what));
-                }
+            if let Some(problem) = sink.no_directory() {
+                self.mistakes.push(self.config.text.mistake(sink.at, problem));
             }
         }
     }
@@ -409,8 +379,7 @@ impl Preparation<'_> {
 /// Reads and compiles a plugin; second: its digest.
 fn load(assembly: &Assembly, file: &Path) -> Result<(PluginComponent, String), LoadError> {
     let bytes = fs::read(file).map_err(|source| LoadError::Read { path: file.into(), source })?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((PluginComponent::from_bytes(assembly.engine(), file, &bytes)?, digest))
+    Ok((PluginComponent::from_bytes(assembly.engine(), file, &bytes)?, PluginComponent::digest(&bytes)))
 }
 
 fn load_problem(error: LoadError) -> String {

@@ -64,19 +64,7 @@ impl<T: Actionable> Executor<T> {
                 }
             }
         }
-        if self.dry {
-            for one in &sent {
-                put(&mut results, one.index, result::PRINTED, 0);
-            }
-            self.done += sent.len() as u64;
-        } else {
-            let fates = self.submit(&messages);
-            for (one, fate) in sent.iter().zip(fates) {
-                let values = one.value.map(|value| (&requests.values, value));
-                let (result, errno) = self.settle(asker, one, values, fate);
-                put(&mut results, one.index, result, errno);
-            }
-        }
+        self.carry_out(asker, batch, requests, (&sent, &messages), &mut results);
         guard.settled(&results);
         if let Some(ExecutorError::Refused { errno, .. }) = &self.failure {
             // One tenant's socket is no reason to end anything: its actions were refused, and it is told.

@@ -339,27 +339,7 @@ impl<T: Actionable> Executor<T> {
                 }
             }
         }
-        let mut keep = vec![0u8; batch.rows()];
-        if self.dry {
-            for Sent { index, kind, row, value } in &sent {
-                let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-                if let Some(plan) = &mut self.plan {
-                    plan.add(*kind, target, values);
-                }
-                put(&mut results, *index, result::PRINTED, 0);
-                self.done += 1;
-            }
-        } else {
-            let fates = self.submit(&messages);
-            for (one, fate) in sent.iter().zip(fates) {
-                let values = one.value.map(|value| (&requests.values, value));
-                let (result, errno) = self.settle(asker, one, values, fate);
-                put(&mut results, one.index, result, errno);
-                if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
-                    *keep = 1;
-                }
-            }
-        }
+        let keep = self.carry_out(asker, batch, requests, (&sent, &messages), &mut results);
         let mut acted = match self.shows {
             _ if !asker.strict => Acted::default(),
             Shows::Entries => Acted::default(),
@@ -368,6 +348,40 @@ impl<T: Actionable> Executor<T> {
         };
         acted.results = results;
         acted
+    }
+
+    /// Sends what has been put into words, or in a dry run prints it, and enters what became of each. The verdict on each row
+    /// of the batch: kept where its action was done.
+    fn carry_out(
+        &mut self,
+        asker: Asker<'_>,
+        batch: &T,
+        requests: &Requests<T>,
+        (sent, messages): (&[Sent], &[Request]),
+        results: &mut [(u8, u32)],
+    ) -> Vec<u8> {
+        let mut keep = vec![0u8; batch.rows()];
+        if self.dry {
+            for &Sent { index, kind, row, value } in sent {
+                let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
+                if let Some(plan) = &mut self.plan {
+                    plan.add(kind, target, values);
+                }
+                put(results, index, result::PRINTED, 0);
+                self.done += 1;
+            }
+            return keep;
+        }
+        let fates = self.submit(messages);
+        for (one, fate) in sent.iter().zip(fates) {
+            let values = one.value.map(|value| (&requests.values, value));
+            let (result, errno) = self.settle(asker, one, values, fate);
+            put(results, one.index, result, errno);
+            if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
+                *keep = 1;
+            }
+        }
+        keep
     }
 
     /// What an answer of the kernel means.

@@ -119,94 +119,40 @@ fn attack(act: &str) -> Outcome {
     rare.secmark = vec![0];
     rare.mark_mask = vec![0];
     let mut nat = Translations::default();
+    /// Gives the flow a value, and says that it has it.
+    macro_rules! set {
+        ($place:expr => $value:expr, $fields:expr) => {{
+            $place = $value;
+            has |= $fields;
+        }};
+    }
     for word in words {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         match key {
             "shown" => shown = true,
             "times" => times = number(value) as usize,
-            "proto" => {
-                flow.protocol[0] = number(value) as u8;
-                has |= field::PROTOCOL;
-            }
-            "src" => {
-                (flow.original.source, flow.family[0]) = address(value);
-                has |= field::SOURCE | field::PROTOCOL;
-            }
-            "dst" => {
-                flow.original.destination = address(value).0;
-                has |= field::DESTINATION;
-            }
-            "sport" => {
-                flow.original.source_l4[0] = number(value) as u16;
-                has |= field::SOURCE_L4;
-            }
-            "dport" => {
-                flow.original.destination_l4[0] = number(value) as u16;
-                has |= field::DESTINATION_L4;
-            }
-            "rsrc" => {
-                flow.reply.source = address(value).0;
-                has |= field::REPLY_SOURCE | field::REPLY_PROTOCOL;
-            }
-            "rdst" => {
-                flow.reply.destination = address(value).0;
-                has |= field::REPLY_DESTINATION;
-            }
-            "rsport" => {
-                flow.reply.source_l4[0] = number(value) as u16;
-                has |= field::REPLY_SOURCE_L4;
-            }
-            "rdport" => {
-                flow.reply.destination_l4[0] = number(value) as u16;
-                has |= field::REPLY_DESTINATION_L4;
-            }
-            "zone" => {
-                zones.zone[0] = number(value) as u16;
-                has |= field::ZONE;
-            }
-            "ozone" => {
-                zones.original[0] = number(value) as u16;
-                has |= field::ORIGINAL_ZONE;
-            }
-            "rzone" => {
-                zones.reply[0] = number(value) as u16;
-                has |= field::REPLY_ZONE;
-            }
-            "id" => {
-                flow.id[0] = number(value) as u32;
-                has |= field::ID;
-            }
-            "mark" => {
-                flow.mark[0] = number(value) as u32;
-                has |= field::MARK;
-            }
-            "mask" => {
-                rare.mark_mask[0] = number(value) as u32;
-                has |= field::MARK_MASK;
-            }
-            "timeout" => {
-                flow.timeout[0] = number(value) as u32;
-                has |= field::TIMEOUT;
-            }
-            "status" => {
-                flow.status[0] = number(value) as u32;
-                has |= field::STATUS;
-            }
-            "state" => {
-                flow.state[0] = number(value) as u8;
-                has |= field::STATE;
-            }
-            "labels" => {
-                rare.labels = labels(value);
-                has |= field::LABELS;
-            }
-            "labels-mask" => {
-                rare.labels_mask = labels(value);
-                has |= field::LABELS_MASK;
-            }
+            "proto" => set!(flow.protocol[0] => number(value) as u8, field::PROTOCOL),
+            "src" => set!((flow.original.source, flow.family[0]) => address(value), field::SOURCE | field::PROTOCOL),
+            "dst" => set!(flow.original.destination => address(value).0, field::DESTINATION),
+            "sport" => set!(flow.original.source_l4[0] => number(value) as u16, field::SOURCE_L4),
+            "dport" => set!(flow.original.destination_l4[0] => number(value) as u16, field::DESTINATION_L4),
+            "rsrc" => set!(flow.reply.source => address(value).0, field::REPLY_SOURCE | field::REPLY_PROTOCOL),
+            "rdst" => set!(flow.reply.destination => address(value).0, field::REPLY_DESTINATION),
+            "rsport" => set!(flow.reply.source_l4[0] => number(value) as u16, field::REPLY_SOURCE_L4),
+            "rdport" => set!(flow.reply.destination_l4[0] => number(value) as u16, field::REPLY_DESTINATION_L4),
+            "zone" => set!(zones.zone[0] => number(value) as u16, field::ZONE),
+            "ozone" => set!(zones.original[0] => number(value) as u16, field::ORIGINAL_ZONE),
+            "rzone" => set!(zones.reply[0] => number(value) as u16, field::REPLY_ZONE),
+            "id" => set!(flow.id[0] => number(value) as u32, field::ID),
+            "mark" => set!(flow.mark[0] => number(value) as u32, field::MARK),
+            "mask" => set!(rare.mark_mask[0] => number(value) as u32, field::MARK_MASK),
+            "timeout" => set!(flow.timeout[0] => number(value) as u32, field::TIMEOUT),
+            "status" => set!(flow.status[0] => number(value) as u32, field::STATUS),
+            "state" => set!(flow.state[0] => number(value) as u8, field::STATE),
+            "labels" => set!(rare.labels => labels(value), field::LABELS),
+            "labels-mask" => set!(rare.labels_mask => labels(value), field::LABELS_MASK),
             "helper" => {
-                rare.helper = text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes());
-                has |= field::HELPER;
+                set!(rare.helper => text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes()), field::HELPER)
             }
             "snat" | "dnat" => {
                 let (first, last) = value.split_once('-').unwrap_or((value, value));

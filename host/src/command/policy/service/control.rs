@@ -15,13 +15,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{PolicyError, reason},
+    super::PolicyError,
     Service,
     dispatch::{self, Wish},
     tenant::{Running, Status},
 };
 use crate::{
-    cli::Report,
+    cli::{Report, error_text},
     command::report::{self, CommandError, Exit},
     pipeline::sink::Sink,
     text::clean,
@@ -235,6 +235,6 @@ fn text(told: &serde_json::Value) -> String {
 pub(in super::super) fn nobody(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no service runs there".into(),
-        _ => reason(error),
+        _ => error_text(error),
     }
 }

@@ -21,6 +21,7 @@ use std::{
 
 use super::{PolicyError, prepare::Findings};
 use crate::{
+    cli::error_text,
     command::{
         assemble::States,
         listener::{Listener, Wanted},
@@ -172,7 +173,7 @@ impl Service {
         let mut inner = self.lock();
         let generation = inner.generation + 1;
         let result = Policy::read(&self.file)
-            .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), super::reason(&error))])
+            .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))])
             .and_then(|(policy, mistakes, _)| match mistakes.is_empty() {
                 true => self.start(&policy, generation).map_err(|findings| told(&findings.mistakes)),
                 false => Err(told(&mistakes)),
@@ -200,7 +201,7 @@ impl Service {
 }
 
 /// Runs the service until a signal ends it.
-pub(super) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
+pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
     report::start_log();
     let (policy, mistakes, notes) = super::read(file)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));

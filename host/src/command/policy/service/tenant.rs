@@ -13,14 +13,14 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    super::prepare::{self, Findings, Purpose},
+    super::prepare::{self, Findings},
     Service, Station,
     dispatch::{Outlet, Wish},
 };
 use crate::{
     cli::{self, Command, Settings, SystemEnvironment, Table},
     command::{
-        assemble::{Assembly, Role, States},
+        assemble::{Assembly, Purpose, Role, States},
         entries::{self, Parts},
         outputs,
         report::{self, CommandError},
