@@ -7,6 +7,7 @@
 //! * [`metrics`]: what runs, in numbers, for Prometheus.
 //! * [`netlink`]: the kernel's side; decodes into the columns of [`model`].
 //! * [`policy`]: tenants, their scopes, and what holds them to these.
+//! * [`privileges`]: what a process gives up before it does anything.
 //! * [`recording`]: what the kernel sent, in a file, and from it through a pipeline again.
 //! * [`top`]: flows by rate, on a screen.
 //! * [`wasm`]: the plugins' side.
@@ -20,6 +21,7 @@ pub mod model;
 pub mod netlink;
 pub mod pipeline;
 pub mod policy;
+pub mod privileges;
 pub mod recording;
 pub mod text;
 pub mod top;

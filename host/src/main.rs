@@ -27,6 +27,12 @@ fn start() -> std::io::Result<ExitCode> {
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_else(|| "flowgate".into());
     let arguments: Vec<_> = arguments.collect();
+    // While this is the only thread: what it gives up, those that it starts do not have.
+    let order = command::understand(&program, &arguments).and_then(|order| order.give_up_privileges().map(|()| order));
+    let order = match order {
+        Ok(order) => order,
+        Err(exit) => return Ok(end(exit)),
+    };
     let stop = Stop::new()?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -34,26 +40,15 @@ fn start() -> std::io::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let board = Board::default();
-        // Without plugins there is nothing to tell, and the signal means what it means to every program.
-        let mut tell = if arguments.iter().any(|word| word == "run" || word.as_encoded_bytes().starts_with(b"--plugin"))
-        {
-            Some(signal(SignalKind::user_defined1())?)
-        } else {
-            None
-        };
-        // There they are on the screen, and must not be written over it.
-        let on_screen = arguments.first().is_some_and(|word| word == "top");
+        let mut tell = order.has_plugins().then(|| signal(SignalKind::user_defined1())).transpose()?;
         let (worker_stop, worker_board) = (stop.clone(), board.clone());
-        let mut work =
-            tokio::task::spawn_blocking(move || command::run(&program, &arguments, &worker_stop, &worker_board));
+        let mut work = tokio::task::spawn_blocking(move || order.carry_out(&worker_stop, &worker_board));
         let caught = loop {
             tokio::select! {
                 done = &mut work => return Ok(end(done.unwrap_or(Exit::Failure))),
                 _ = interrupt.recv() => break libc::SIGINT,
                 _ = terminate.recv() => break libc::SIGTERM,
-                Some(()) = next(&mut tell) => if !on_screen {
-                    report::text(board.text().as_bytes());
-                },
+                Some(()) = next(&mut tell) => report::text(board.text().as_bytes()),
             }
         };
         stop.stop();

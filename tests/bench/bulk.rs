@@ -1,6 +1,7 @@
 //! Changes to many entries: each run has a table of its own, since it changes it.
 
 use crate::{
+    chosen,
     measure::{self, Figures, Sink},
     report::Row,
 };
@@ -36,7 +37,7 @@ pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
     let file = std::env::temp_dir().join(format!("flowgate-bench-{}", std::process::id()));
     std::fs::write(&file, entries::busy(LOADED).join("\n")).expect("a file of creates");
     let mut rows = Vec::new();
-    for Case { name, words, wall } in CASES {
+    for Case { name, words, wall } in CASES.into_iter().filter(|case| chosen(case.name)) {
         let load = words == ["-R"];
         let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         if load {

@@ -2,6 +2,7 @@
 //!
 //! It measures and never fails on a figure. `FLOWS` (200000) is the size of the table, `ROUNDS` (5) how often each case
 //! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
+//! `CASE=TEXT` runs only cases whose names have this text in them.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod bare;
@@ -48,6 +49,11 @@ fn number(variable: &str, usual: u32) -> u32 {
         .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
 }
 
+/// Whether a case of this name is to be run: `CASE` is a part of it, or not set.
+fn chosen(name: &str) -> bool {
+    std::env::var("CASE").map_or(true, |part| name.contains(&part))
+}
+
 /// Where cargo builds to.
 fn target_directory() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_flowgate")).ancestors().nth(2).expect("the target directory").to_owned()
@@ -82,7 +88,8 @@ fn main() {
             wall_ms: Some(8.0),
             ..Case::new(if word == "-L" { "-L, empty table" } else { "-C, empty table" }, &[word], None)
         });
-        empty.iter().filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
+        let empty = empty.iter().filter(|case| chosen(case.name));
+        empty.filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
     });
     let mut rows = Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(flows));
@@ -90,13 +97,16 @@ fn main() {
         // Every dump walks all buckets, so that their number is the least that any listing costs.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version.trim());
-        let mut rows: Vec<_> = cases().iter().filter_map(|case| run(case, &ours, rounds)).collect();
-        rows.push(beside_a_bare_reader(&ours, rounds));
+        let mut rows: Vec<_> =
+            cases().iter().filter(|case| chosen(case.name)).filter_map(|case| run(case, &ours, rounds)).collect();
+        rows.extend(chosen(BARE).then(|| beside_a_bare_reader(&ours, rounds)));
         rows
     });
     rows.extend(empty);
     rows.extend(bulk::run(&ours, flows, rounds.min(3)));
-    events::run(&ours, (flows / 2).max(1), rounds.min(3));
+    if chosen("events") {
+        events::run(&ours, (flows / 2).max(1), rounds.min(3));
+    }
     report::print(&rows);
     report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
 }
@@ -143,13 +153,15 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// The name of the case of [`beside_a_bare_reader`].
+const BARE: &str = "-L, to a bare reader";
+
 /// A listing beside a program that only receives: in this row the columns of `conntrack` are that one's.
 fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
     let this = std::env::current_exe().expect("this program's path").display().to_string();
     let programs = [(this.as_str(), &[bare::WORD.to_owned()][..]), (ours, &["-L".to_owned()])];
     let [theirs, ours] = measure::in_turn(programs, rounds, Sink::Null);
-    let name = "-L, to a bare reader";
-    Row { name, lines: [0; 2], theirs, ours, wall: Some(1.12), cpu: None, wall_ms: None }
+    Row { name: BARE, lines: [0; 2], theirs, ours, wall: Some(1.12), cpu: None, wall_ms: None }
 }
 
 /// Runs a case for both programs in turn.

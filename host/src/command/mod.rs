@@ -48,51 +48,132 @@ use crate::{
         source::Source as DatagramSource,
         stats::Board,
     },
+    privileges::Duty,
     top::Sort,
 };
 
-/// Carries out a command line. Everything that is to be said of it has been said when this returns.
+/// A command line that has been understood.
+#[derive(Debug)]
+pub struct Order {
+    program: OsString,
+    invocation: Invocation,
+}
+
+/// Reads a command line. What is wrong with it has been said when this returns.
 ///
-/// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
-pub fn run(program: &OsStr, arguments: &[OsString], stop: &Stop, board: &Board) -> Exit {
+/// # Errors
+/// The exit status of a command line that is wrong.
+pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit> {
     let parsed = cli::parse(program, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
     }
-    let invocation = match parsed.result {
-        Ok(invocation) => invocation,
+    match parsed.result {
+        Ok(invocation) => Ok(Order { program: program.into(), invocation }),
         Err(error) => {
             let exit = misunderstood(&error);
             if let Some(place) = &parsed.place {
                 report::line(&format!("in {place}"));
             }
-            return exit;
-        }
-    };
-    let mut stdout = Stdout::new();
-    let counters = Counters::default();
-    let mut context = Context { program, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
-    let mut place = None;
-    let result = match &invocation {
-        Invocation::Run(settings) => context.command(settings, false),
-        Invocation::Subcommand(subcommand) => context.subcommand(subcommand),
-        Invocation::Text(help) => context.text(help),
-        Invocation::Load(file) => load::run(file, &mut context, &mut place),
-    };
-    match result {
-        Ok(exit) => exit,
-        Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
-        Err(error) => {
-            report::banner(&error.to_string());
-            if error.is_refusal() && cli::has_own_options(program) {
-                report::line("`flowgate doctor` tells what is missing.");
-            }
-            if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
-                report::line(&format!("in {place}"));
-            }
-            Exit::Failure
+            Err(exit)
         }
     }
+}
+
+impl Order {
+    /// Gives up the privileges that carrying it out does not take, for the calling thread and those that it starts.
+    ///
+    /// # Errors
+    /// The exit status, if they cannot be given up and that is no matter of taste; why has been said.
+    pub fn give_up_privileges(&self) -> Result<(), Exit> {
+        let duty = self.duty();
+        match duty.give_up_the_rest() {
+            Ok(()) => Ok(()),
+            Err(error) if duty.is_strict() => {
+                report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
+                Err(Exit::Failure)
+            }
+            Err(error) => {
+                report::line(&format!("WARNING: {error}."));
+                Ok(())
+            }
+        }
+    }
+
+    fn duty(&self) -> Duty {
+        match &self.invocation {
+            Invocation::Run(settings) => settings_duty(settings),
+            Invocation::Load(file) => {
+                let namespaces = file.commands.iter().any(|command| command.settings.netns.is_some());
+                Duty::Command { namespaces, plugins: false }
+            }
+            Invocation::Text(_) => Duty::Command { namespaces: false, plugins: false },
+            Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
+                Subcommand::Doctor { .. } => Duty::Look,
+                Subcommand::Run(options) if policy::is_policy(&options.file) => {
+                    Duty::Service { namespaces: policy::enters_namespaces(&options.file) }
+                }
+                // Their own command lines may name some.
+                _ => Duty::Command { namespaces: true, plugins: true },
+            },
+        }
+    }
+
+    /// Whether SIGUSR1 is a wish to be told of the plugins. Otherwise the signal means what it means to every program.
+    #[must_use]
+    pub fn has_plugins(&self) -> bool {
+        match &self.invocation {
+            Invocation::Run(settings) => !settings.plugins.is_empty(),
+            Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
+                Subcommand::Run(_) => true,
+                // There they are on the screen, and must not be written over it.
+                Subcommand::Top { .. } => false,
+                Subcommand::Record { command, .. } | Subcommand::Replay { command, .. } => {
+                    command.iter().any(|word| word.as_encoded_bytes().starts_with(b"--plugin"))
+                }
+                _ => false,
+            },
+            Invocation::Load(_) | Invocation::Text(_) => false,
+        }
+    }
+
+    /// Carries it out. Everything that is to be said of it has been said when this returns.
+    ///
+    /// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
+    pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
+        let program = self.program.as_os_str();
+        let mut stdout = Stdout::new();
+        let counters = Counters::default();
+        let mut context =
+            Context { program, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
+        let mut place = None;
+        let result = match &self.invocation {
+            Invocation::Run(settings) => context.command(settings, false),
+            Invocation::Subcommand(subcommand) => context.subcommand(subcommand),
+            Invocation::Text(help) => context.text(help),
+            Invocation::Load(file) => load::run(file, &mut context, &mut place),
+        };
+        match result {
+            Ok(exit) => exit,
+            Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
+            Err(error) => {
+                report::banner(&error.to_string());
+                if error.is_refusal() && cli::has_own_options(program) {
+                    report::line("`flowgate doctor` tells what is missing.");
+                }
+                if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
+                    report::line(&format!("in {place}"));
+                }
+                Exit::Failure
+            }
+        }
+    }
+}
+
+/// What a classic command is going to do.
+fn settings_duty(settings: &Settings) -> Duty {
+    let namespaces = settings.netns.is_some() || settings.all_netns;
+    Duty::Command { namespaces, plugins: !settings.plugins.is_empty() }
 }
 
 /// Says what is wrong with a command line.

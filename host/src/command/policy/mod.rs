@@ -89,6 +89,11 @@ pub(super) fn is_policy(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| Policy::is_one(&text))
 }
 
+/// Whether a policy has tenants in other network namespaces than that of the process.
+pub(super) fn enters_namespaces(file: &Path) -> bool {
+    Policy::read(file).is_ok_and(|(policy, _, _)| policy.tenants.iter().any(|tenant| tenant.namespace.is_some()))
+}
+
 /// Carries out a subcommand of `policy`.
 pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     match command {

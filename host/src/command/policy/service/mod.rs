@@ -92,7 +92,12 @@ impl Service {
             return Ok(station.clone());
         }
         let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
-        let namespace = namespace.transpose().map_err(|error| error.to_string())?;
+        let namespace = namespace.transpose().map_err(|error| match error.errno() {
+            libc::EPERM => {
+                format!("{error}; a service that started without tenants in namespaces has given it up: restart it")
+            }
+            _ => error.to_string(),
+        })?;
         let wanted =
             Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
         let mut listener = Listener::open(&wanted, &self.stop)

@@ -1,0 +1,197 @@
+//! What a process gives up before it does anything: capabilities, the right to gain new ones, and system calls.
+//!
+//! Both hold for a thread and those that it starts, so that the first thread does this while it is the only one.
+
+mod syscalls;
+
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+use nix::{errno::Errno, sys::prctl};
+
+/// What the process is going to do, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It looks at what the machine allows, its own privileges among it: nothing is given up.
+    Look,
+    /// A command of the user, on files of the user.
+    Command {
+        /// Whether it may enter network namespaces.
+        namespaces: bool,
+        /// Whether it runs plugins of the user.
+        plugins: bool,
+    },
+    /// The service of tenants.
+    Service {
+        /// Whether it enters network namespaces.
+        namespaces: bool,
+    },
+}
+
+/// Why something could not be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegesError {
+    /// The kernel does not let go of capabilities.
+    #[error("capabilities cannot be given up: {0}")]
+    Capabilities(#[from] CapsError),
+    /// The kernel knows no `PR_SET_NO_NEW_PRIVS`.
+    #[error("the right to gain privileges cannot be given up: {0}")]
+    NewPrivileges(#[source] Errno),
+    /// The kernel takes no filter for system calls.
+    #[error("system calls cannot be limited (seccomp): {0}")]
+    Calls(#[from] seccompiler::Error),
+}
+
+impl Duty {
+    /// Whether all of it must be given up, or nothing is done: code that nobody reviewed runs for others than the user.
+    #[must_use]
+    pub fn is_strict(self) -> bool {
+        matches!(self, Duty::Service { .. })
+    }
+
+    /// The capabilities that it takes (`capabilities(7)`); all that there are if none are named.
+    fn capabilities(self) -> Option<Vec<Capability>> {
+        // Netlink asks for it with every dump and every request, not only when the socket is opened.
+        let mut kept = vec![Capability::CAP_NET_ADMIN];
+        let namespaces = match self {
+            Duty::Look => return None,
+            Duty::Command { namespaces, .. } => {
+                // Files that the user names, names of other users' programs, and where metrics are served.
+                kept.extend([
+                    Capability::CAP_DAC_OVERRIDE,
+                    Capability::CAP_DAC_READ_SEARCH,
+                    Capability::CAP_SYS_PTRACE,
+                    Capability::CAP_NET_BIND_SERVICE,
+                ]);
+                namespaces
+            }
+            Duty::Service { namespaces } => namespaces,
+        };
+        if namespaces {
+            // To enter one, and to listen to all.
+            kept.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_NET_BROADCAST]);
+        }
+        Some(kept)
+    }
+
+    /// Whether system calls are limited.
+    fn confined(self) -> bool {
+        matches!(self, Duty::Service { .. } | Duty::Command { plugins: true, .. })
+    }
+
+    /// Gives up what the calling thread, and every one that it starts from now on, does not need.
+    ///
+    /// # Errors
+    /// The first thing that could not be given up; what comes after it has not been tried.
+    pub fn give_up_the_rest(self) -> Result<(), PrivilegesError> {
+        let Some(kept) = self.capabilities() else { return Ok(()) };
+        keep(&kept)?;
+        prctl::set_no_new_privs().map_err(PrivilegesError::NewPrivileges)?;
+        if self.confined() {
+            syscalls::confine()?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps these capabilities, as far as the thread has them.
+fn keep(capabilities: &[Capability]) -> Result<(), CapsError> {
+    let kept: CapsHashSet = capabilities.iter().copied().collect();
+    // What is effective must be permitted, and the kernel takes what is ambient away with it.
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
+        let has = caps::read(None, set)?;
+        let left: CapsHashSet = has.intersection(&kept).copied().collect();
+        if left != has {
+            caps::set(None, set, &left)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    use std::{
+        fs,
+        net::UdpSocket,
+        process::Command,
+        thread::{self, JoinHandle},
+    };
+
+    /// Does something on a thread with this duty, since it cannot be taken back.
+    fn with<R: Send + 'static>(duty: Duty, work: impl FnOnce() -> R + Send + 'static) -> R {
+        let thread: JoinHandle<R> = thread::spawn(move || {
+            duty.give_up_the_rest().unwrap();
+            work()
+        });
+        thread.join().unwrap()
+    }
+
+    /// Why a socket cannot be opened, if so.
+    fn refused(family: AddressFamily, protocol: impl Into<Option<SockProtocol>>) -> Option<Errno> {
+        socket(family, SockType::Raw, SockFlag::empty(), protocol).err()
+    }
+
+    fn status(field: &str) -> String {
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim_start_matches(':').trim().to_string()
+    }
+
+    #[test]
+    fn a_service_keeps_one_capability_and_no_other_program() {
+        let before = status("CapPrm");
+        let [permitted, effective, new, calls] = with(Duty::Service { namespaces: false }, || {
+            // A thread that is started afterwards has no more than the one that starts it.
+            thread::spawn(|| ["CapPrm", "CapEff", "NoNewPrivs", "Seccomp"].map(status)).join().unwrap()
+        });
+        let admin = 1u64 << Capability::CAP_NET_ADMIN.index();
+        let had = u64::from_str_radix(&before, 16).unwrap();
+        assert_eq!(u64::from_str_radix(&permitted, 16).unwrap(), had & admin, "{before} before");
+        assert_eq!(effective, permitted);
+        assert_eq!((new.as_str(), calls.as_str()), ("1", "2"));
+    }
+
+    #[test]
+    fn what_a_service_never_does_the_kernel_refuses() {
+        with(Duty::Service { namespaces: true }, || {
+            assert!(Command::new("/bin/true").status().is_err(), "another program");
+            for family in [AddressFamily::Packet, AddressFamily::Alg, AddressFamily::Vsock] {
+                assert_eq!(refused(family, None), Some(Errno::ENOSYS), "{family:?}");
+            }
+            let inspection = SockProtocol::NetlinkSockDiag;
+            assert_eq!(refused(AddressFamily::Netlink, inspection), Some(Errno::ENOSYS), "another netlink protocol");
+            assert_eq!(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER), Err(Errno::ENOSYS));
+            let none: Option<&str> = None;
+            let mounted = nix::mount::mount(none, "/tmp", Some("tmpfs"), nix::mount::MsFlags::empty(), none);
+            assert_eq!(mounted, Err(Errno::ENOSYS));
+            assert_eq!(nix::sys::signal::kill(nix::unistd::Pid::from_raw(1), None), Err(Errno::ENOSYS));
+        });
+    }
+
+    #[test]
+    fn what_a_service_does_goes_on() {
+        with(Duty::Service { namespaces: false }, || {
+            assert_eq!(thread::spawn(|| 5).join().unwrap(), 5);
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(b"word", socket.local_addr().unwrap()).unwrap();
+            let mut buffer = [0; 8];
+            assert_eq!(socket.recv(&mut buffer).unwrap(), 4);
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("file");
+            fs::write(&file, "text").unwrap();
+            fs::rename(&file, directory.path().join("other")).unwrap();
+            assert_eq!(refused(AddressFamily::Netlink, SockProtocol::NetlinkNetFilter), None);
+            // Signals to oneself: how a program ends that was asked to.
+            assert_eq!(nix::sys::signal::kill(nix::unistd::Pid::this(), None), Ok(()));
+        });
+    }
+
+    #[test]
+    fn a_command_without_plugins_has_all_system_calls() {
+        let [calls, new] =
+            with(Duty::Command { namespaces: false, plugins: false }, || ["Seccomp", "NoNewPrivs"].map(status));
+        assert_eq!((calls.as_str(), new.as_str()), ("0", "1"));
+        let before = status("CapEff");
+        assert_eq!(with(Duty::Look, || status("CapEff")), before);
+    }
+}
