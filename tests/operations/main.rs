@@ -4,6 +4,7 @@
 #[path = "../plugins/mod.rs"]
 mod plugins;
 
+mod bulk;
 mod doctor;
 mod explain;
 

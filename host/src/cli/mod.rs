@@ -271,6 +271,7 @@ impl Parser<'_> {
             netns: request.netns.clone().map(OsString::from_vec),
             all_netns: given.contains(Key::AllNetns),
             explain: given.contains(Key::Explain),
+            quiet: given.contains(Key::Quiet),
         })
     }
 }

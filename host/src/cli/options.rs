@@ -93,6 +93,8 @@ pub enum Key {
     AllNetns,
     /// `--explain`
     Explain,
+    /// `--quiet`
+    Quiet,
 }
 
 /// A set of options.
@@ -270,7 +272,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 43] = [
+pub const OPTIONS: [OptionSpec; 44] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -357,6 +359,8 @@ pub const OPTIONS: [OptionSpec; 43] = [
         "show the events of all network namespaces that have an id here (ip netns set NAME auto gives them one)"),
     option!(Explain, None, ["explain"], None, "", "ooooooo.oooooo", Flowgate,
         "print what would be asked of the kernel and of components, and do nothing; with -o json as one JSON object"),
+    option!(Quiet, None, ["quiet"], None, "", "..oo..........", Flowgate,
+        "show and count nothing, status 0 even if nothing was found: then the kernel deletes by itself what it can tell"),
 ];
 
 #[cfg(test)]

@@ -323,7 +323,7 @@ impl Reader<'_> {
             Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
             Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
             // That they were given is all there is to know.
-            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync | Key::AllNetns | Key::Explain => {}
+            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync | Key::AllNetns | Key::Explain | Key::Quiet => {}
             Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
             Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
             Key::Netns => self.request.netns = Some(value.to_vec()),

@@ -210,6 +210,8 @@ pub struct Settings {
     pub all_netns: bool,
     /// Nothing is done; what would be is explained.
     pub explain: bool,
+    /// Entries that were acted on are neither shown nor counted.
+    pub quiet: bool,
 }
 
 /// The commands of a load file, all read and checked before the first is carried out.

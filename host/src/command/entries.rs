@@ -155,6 +155,9 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
         report::banner(&format!("{done} actions have been printed, none was done."));
         return Exit::Success;
     }
+    if settings.quiet {
+        return Exit::Success;
+    }
     match row.summary {
         Summary::None => Exit::Success,
         Summary::Always(text) => {
@@ -225,7 +228,7 @@ pub(super) fn parts<T: Subject>(
         stages.push(assembly.acting_stage(name, T::STAGE, settings)?);
     }
     let format = match row.look {
-        _ if settings.dry_run => None,
+        _ if settings.dry_run || settings.quiet => None,
         None => None,
         Some(look) => {
             let (name, options) = outputs::format(settings.output, look);
@@ -233,7 +236,9 @@ pub(super) fn parts<T: Subject>(
         }
     };
     let guarded = settings.plugins.iter().any(|plugin| plugin.grants.acts());
-    Ok(Parts { stages, format, shows: row.shows, guarded })
+    // What is not shown need not be read again.
+    let shows = if settings.quiet && row.shows == Shows::Reread { Shows::Acted } else { row.shows };
+    Ok(Parts { stages, format, shows, guarded })
 }
 
 /// Joins parts to a pipeline.

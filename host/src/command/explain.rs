@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Context,
     assemble::{Purpose, UserPlugin},
+    bulk::{self, Bulk},
     listener, long_name, outputs,
     report::{CommandError, Exit},
     sources,
@@ -114,6 +115,7 @@ impl Context<'_> {
         recording: Option<&Path>,
     ) -> Result<Explanation, CommandError> {
         let namespace = self.namespace(settings)?;
+        let bulk = if recording.is_none() { bulk::requests(row, settings) } else { None };
         let source = match recording {
             Some(file) => Origin {
                 kind: "recording",
@@ -121,14 +123,17 @@ impl Context<'_> {
                 family: family_name(settings.family),
                 text: format!("the recording {}", clean(&file.display().to_string())),
             },
-            None => origin::<T>(row, settings)?,
+            None => match &bulk {
+                Some(bulk) => by_itself(bulk, settings),
+                None => origin::<T>(row, settings)?,
+            },
         };
         let mut stages = Vec::new();
-        if row.selects && T::selection(settings).is_some() {
+        if bulk.is_none() && row.selects && T::selection(settings).is_some() {
             stages.push(stock("match", "keeps what the selector means"));
         }
         stages.extend(self.users::<T>(settings)?);
-        if let Some(name) = row.acts {
+        if let Some(name) = row.acts.filter(|_| bulk.is_none()) {
             let what = match name {
                 "delete" => "asks for each entry that is left to be deleted",
                 "update" => "asks for each entry that is left to be given the values of the command line",
@@ -138,6 +143,7 @@ impl Context<'_> {
         }
         let format = match (row.source, row.look) {
             (_, _) if settings.dry_run => Some(Shape { plugin: "save", options: Vec::new() }),
+            (_, _) if settings.quiet => None,
             (_, None) => None,
             (Source::Count | Source::Statistics(_), _) => {
                 let plugin = if settings.output.contains(Output::JSON) { "json" } else { "text" };
@@ -155,7 +161,7 @@ impl Context<'_> {
             source,
             selector: checks(row, settings, T::selection(settings), recording.is_some()),
             stages,
-            actions: actions(row, settings),
+            actions: actions(row, settings).filter(|_| bulk.is_none()),
             format,
             end: end(row, settings),
         })
@@ -220,6 +226,15 @@ fn family_name(number: Option<u8>) -> &'static str {
         Some(family::IPV6) => "IPv6",
         _ => "both",
     }
+}
+
+/// What is asked of a kernel that deletes by itself.
+fn by_itself(bulk: &Bulk, settings: &Settings) -> Origin {
+    let requests =
+        bulk.requests().iter().map(|request| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", request.len())).collect();
+    let text = "no entry is read: the kernel is asked to delete all flows that its filter lets through (Linux 6.9 on; if it \
+                refuses to, the table is dumped and each flow deleted)";
+    Origin { kind: "bulk", requests, family: family_name(settings.family), text: text.into() }
 }
 
 /// What is asked of the kernel. The requests are made, so that what cannot be asked is an error here too.
@@ -377,10 +392,11 @@ fn actions(row: &Row, settings: &Settings) -> Option<String> {
     let mut text = match (row.acts?, expect) {
         ("delete", true) => "IPCTNL_MSG_EXP_DELETE with the tuple of the expectation".to_string(),
         ("delete", false) => format!("IPCTNL_MSG_CT_DELETE with the tuple, zone and id of each entry, {batched}"),
-        ("update", _) => format!(
-            "IPCTNL_MSG_CT_NEW with the tuple of each entry and what is to be set, {batched}; then IPCTNL_MSG_CT_GET, to show \
-             what the kernel made of it"
-        ),
+        ("update", _) => {
+            let shown =
+                if settings.quiet { "" } else { "; then IPCTNL_MSG_CT_GET, to show what the kernel made of it" };
+            format!("IPCTNL_MSG_CT_NEW with the tuple of each entry and what is to be set, {batched}{shown}")
+        }
         (_, true) => "IPCTNL_MSG_EXP_NEW, NLM_F_CREATE | NLM_F_EXCL".to_string(),
         (_, false) if settings.command == Command::Add => "IPCTNL_MSG_CT_NEW, NLM_F_CREATE".to_string(),
         (_, false) => "IPCTNL_MSG_CT_NEW, NLM_F_CREATE | NLM_F_EXCL".to_string(),
@@ -397,6 +413,9 @@ fn actions(row: &Row, settings: &Settings) -> Option<String> {
 fn end(row: &Row, settings: &Settings) -> String {
     if settings.dry_run {
         return "`N actions have been printed, none was done.` on standard error".into();
+    }
+    if settings.quiet {
+        return "nothing on standard error; exit status 0 also if nothing was found".into();
     }
     match row.summary {
         Summary::None => "nothing on standard error".into(),

@@ -1,12 +1,13 @@
 //! Commands: what a command line asks for, carried out.
 //!
 //! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
-//! * `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
+//! * `bulk` has the kernel delete by itself; `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
 //! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` are the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * Each subcommand has a file of its name.
 
 mod assemble;
+mod bulk;
 mod completions;
 mod doctor;
 mod entries;
@@ -218,6 +219,11 @@ impl Context<'_> {
             .ok_or_else(|| CommandError::NotAvailable(long_name(settings.command)))?;
         if settings.explain {
             return self.explain(row, settings, None, loading);
+        }
+        if let Some(requests) = bulk::requests(row, settings)
+            && bulk::delete(row, &requests, self.namespace(settings)?.as_ref())?
+        {
+            return Ok(Exit::Success);
         }
         if row.source == Source::Flush {
             return tables::flush(row, settings, self.namespace(settings)?.as_ref());

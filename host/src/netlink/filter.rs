@@ -172,6 +172,24 @@ impl DumpFilter {
         (vec![four.filter, six.filter], conditions.filter(|condition| condition.what != "family").collect())
     }
 
+    /// The filters that let through what a selection means and nothing else; none if the kernel cannot tell, or if that is
+    /// everything. For requests that do something with what the kernel lets through.
+    #[must_use]
+    pub fn exact(selection: &Selection) -> Option<Vec<ExactFilter>> {
+        let (filters, conditions) = Self::plans(selection);
+        let exact = conditions.iter().all(|condition| condition.kept.is_none());
+        let narrow = |filter: &Self| {
+            filter.original.flags | filter.reply.flags != 0 || filter.mark.is_some() || filter.status.is_some()
+        };
+        (exact && filters.iter().all(narrow)).then(|| filters.into_iter().map(ExactFilter).collect())
+    }
+
+    /// Lets nothing through, on a kernel that compares marks: a value outside its mask.
+    #[must_use]
+    pub fn impossible_mark() -> Self {
+        Self { mark: Some((1, 2)), ..Self::default() }
+    }
+
     /// The attributes of a request with this filter.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {
@@ -203,6 +221,45 @@ impl DumpFilter {
                 .collect();
         if !flags.is_empty() {
             attributes.push(ConntrackAttribute::Other(nest(flow::FILTER, &flags)));
+        }
+        attributes
+    }
+}
+
+/// A filter that lets through what is meant and nothing else, and not everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExactFilter(DumpFilter);
+
+impl ExactFilter {
+    /// Lets nothing through: no flow has the protocol 255, which is reserved (RFC 5237), between these addresses.
+    #[must_use]
+    pub fn nothing() -> Self {
+        let everywhere = Some(std::net::Ipv4Addr::BROADCAST.into());
+        let tuple = Tuple { source: everywhere, destination: everywhere, protocol: Some(u8::MAX), ..Tuple::default() };
+        let original = Side { flags: flag::SOURCE | flag::DESTINATION | flag::PROTOCOL, tuple };
+        ExactFilter(DumpFilter { family: family::IPV4, original, ..DumpFilter::default() })
+    }
+
+    /// Whether it compares the mark.
+    #[must_use]
+    pub fn has_mark(&self) -> bool {
+        self.0.mark.is_some()
+    }
+
+    /// `nfgen_family` of the request.
+    #[must_use]
+    pub fn family(&self) -> u8 {
+        self.0.family
+    }
+
+    /// The attributes of a request with this filter. There is always one for the tuple, if an empty one: without it the kernel
+    /// ignores the family of a deletion.
+    #[must_use]
+    pub fn attributes(&self) -> Vec<ConntrackAttribute> {
+        let mut attributes = self.0.attributes();
+        if self.0.original.flags | self.0.reply.flags == 0 {
+            let none = DefaultNla::new(part::FILTER_ORIG_FLAGS, 0u32.to_ne_bytes().to_vec());
+            attributes.push(ConntrackAttribute::Other(nest(flow::FILTER, &[none])));
         }
         attributes
     }

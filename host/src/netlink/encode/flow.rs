@@ -7,6 +7,7 @@ use super::tuple::{Direction, address_of, nest};
 use super::{EncodeError, Entry, at, find, name, text};
 use crate::model::{field, protocol, status};
 use crate::netlink::decode::normalise_labels;
+use crate::netlink::filter::ExactFilter;
 use crate::netlink::request::{Head, Request};
 use crate::netlink::wire::{self, flow, flow_message, part, protoinfo};
 
@@ -87,6 +88,15 @@ pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
     }
     attributes.extend(zone(&entry));
     Ok(Request::flows(flow_message::DELETE, head, attributes))
+}
+
+/// A request to delete all flows that a filter lets through (Linux 6.9 on; kernels before refuse it with EINVAL). The kernel
+/// does not tell how many these were.
+#[must_use]
+pub fn delete_all_of(filter: &ExactFilter) -> Request {
+    // Version 1 of the netfilter header: the family counts.
+    let head = Head { flags: wire::ACK, family: filter.family(), version: 1 };
+    Request::flows(flow_message::DELETE, head, filter.attributes())
 }
 
 /// A request to delete **all** flows: of one family (2 IPv4, 10 IPv6), or of both with 0.

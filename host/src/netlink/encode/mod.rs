@@ -17,7 +17,7 @@ pub mod expectations {
 
 /// The requests about one flow, and the one about all.
 pub mod flows {
-    pub use super::flow::{Existing, create, delete, flush, get, update};
+    pub use super::flow::{Existing, create, delete, delete_all_of, flush, get, update};
 }
 
 /// A row that cannot be put into words for the kernel.
