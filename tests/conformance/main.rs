@@ -26,3 +26,4 @@ mod round_trips;
 mod selectors;
 mod sequences;
 mod tables;
+mod together;

@@ -41,7 +41,7 @@ pub(super) struct Job<'a> {
     pub board: &'a Board,
     /// What is received is counted there.
     pub counters: &'a Counters,
-    /// Where the entries come from; none for the kernel.
+    /// Where the entries come from; none for the kernel. Nothing is done to those of a recording.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
     /// Whether this is a line of a load file.
     pub loading: Loading,
@@ -81,7 +81,7 @@ impl Job<'_> {
         let live = source.is_none() && row.source == Source::Events;
         let mut pipeline = join::<T>(parts, settings, namespace, assembly, sink)?;
         pipeline.counters = counters.clone();
-        if source.is_some() {
+        if source.as_ref().is_some_and(|source| source.recorded()) {
             if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
             }

@@ -1,7 +1,12 @@
 //! `-R`: carries out the commands of a load file in order.
 //!
 //! Invoked as `conntrack` it stops at the first line that the kernel refuses, which means one request at a time. Under its own
-//! name requests go in batches, and a line that is refused loses only itself: all others are carried out.
+//! name requests go in batches, and a line that is refused loses only itself: all others are carried out. Lines that delete or
+//! update share listings of the table (`together`).
+
+mod together;
+
+use std::collections::VecDeque;
 
 use super::{
     Context,
@@ -22,10 +27,30 @@ const TOLD: usize = 10;
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
     let each = cli::has_own_options(context.program);
     let mut refused = Refused { file, count: 0 };
-    for command in &file.commands {
+    let mut aside = VecDeque::new();
+    for (number, command) in file.commands.iter().enumerate() {
         *place = refused.at(command, 0);
-        let result = if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add)
-        {
+        let row = table::row(command.settings.command, command.settings.table);
+        let rest = file.commands.get(number..).unwrap_or_default();
+        if let (true, Some(row), count @ 1..) = (aside.is_empty(), row, together::lines(rest)) {
+            let lines = rest.get(..count).unwrap_or_default();
+            match together::put_aside(row, lines, context) {
+                Ok(Some(flows)) => aside.extend(flows.into_iter().map(Some)),
+                // Each by itself, but it is found out only once that they cannot be done together.
+                Ok(None) => aside.extend(lines.iter().map(|_| None)),
+                Err(error @ CommandError::Kernel { .. }) if each => {
+                    refused.tell(command, 0, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let result = if let (Some(Some(mut flows)), Some(row)) = (aside.pop_front(), row) {
+            if flows.is_empty() {
+                continue;
+            }
+            context.entries(row, &command.settings, Some(&mut flows), true).map(|_| ())
+        } else if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add) {
             create(command, context, each, &mut refused, place)
         } else {
             context.command(&command.settings, true).map(|_| ())

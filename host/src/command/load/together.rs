@@ -1,0 +1,265 @@
+//! Lines that delete or update flows of certain addresses: one listing of the table for many of them, instead of one for each.
+//!
+//! Such lines stand one behind the other, name the same fields, and never the same values twice, so that no flow is meant by
+//! two of them and what one does is nothing to the others. The flows of each are put aside, and then each line is
+//! carried out as always, on these instead of the table.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    cli::{Command, LoadedCommand, Settings, Table},
+    command::{Context, report::CommandError, sources, table::Row},
+    model::{Addresses, Direction, Flows, Masked, Network, Selection, field},
+    netlink::{
+        Messages, Table as KernelTable,
+        decode::{Arrival, FlowDecoder},
+        wire::align,
+    },
+    pipeline::{
+        resync::append,
+        source::{DATAGRAM, Datagram, Source, SourceError},
+        table::Table as _,
+    },
+};
+
+/// For fewer lines the kernel's filter is as fast: a walk through the table for each, and hardly anything handed out.
+const FEWEST: usize = 8;
+/// The most lines that share a listing, so that it is not old when the last one's turn comes.
+const MOST: usize = 2048;
+/// The most bytes that are put aside. Lines that mean more than that need no listing in common.
+const BYTES: usize = 16 << 20;
+
+/// The fields that must have one value for a selection to mean a flow, with that value. What else a selection says is left
+/// to its line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Key {
+    /// Source and destination, of the original direction and of replies: the halves of the address.
+    addresses: [Option<(u64, u64)>; 4],
+    protocol: Option<u8>,
+    /// Of the original direction.
+    numbers: [Option<u32>; 2],
+}
+
+impl Key {
+    /// What a selection asks for; none if it names no address.
+    fn of(selection: &Selection) -> Option<Self> {
+        let Selection { original, reply, protocol, .. } = selection;
+        let address = |network: Option<Network>| {
+            let Network { value, mask } = network?;
+            ((mask.hi, mask.lo) == (u64::MAX, u64::MAX)).then_some((value.hi, value.lo))
+        };
+        let number =
+            |masked: Option<Masked>| masked.filter(|masked| masked.mask & 0xffff == 0xffff).map(|masked| masked.value);
+        let of = |direction: &Direction| [address(direction.source), address(direction.destination)];
+        let ([source, destination], [reply_source, reply_destination]) = (of(original), of(reply));
+        let addresses = [source, destination, reply_source, reply_destination];
+        let numbers = [number(original.source_l4), number(original.destination_l4)];
+        addresses.iter().any(Option::is_some).then_some(Key { addresses, protocol: *protocol, numbers })
+    }
+
+    /// Whether both name the same fields.
+    fn is_like(&self, other: &Self) -> bool {
+        let shape = |key: &Self| {
+            (
+                key.addresses.map(|address| address.is_some()),
+                key.protocol.is_some(),
+                key.numbers.map(|number| number.is_some()),
+            )
+        };
+        shape(self) == shape(other)
+    }
+
+    /// The values of a flow in the fields that this one names.
+    fn with_values_of(&self, flows: &Flows, row: usize) -> Self {
+        fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+            column.get(row).copied().unwrap_or_default()
+        }
+        let [source, destination, reply_source, reply_destination] = self.addresses;
+        let address =
+            |named: Option<(u64, u64)>, column: &Addresses| named.map(|_| (at(&column.hi, row), at(&column.lo, row)));
+        let number = |named: Option<u32>, column: &[u16]| named.map(|_| u32::from(at(column, row)));
+        Key {
+            addresses: [
+                address(source, &flows.original.source),
+                address(destination, &flows.original.destination),
+                address(reply_source, &flows.reply.source),
+                address(reply_destination, &flows.reply.destination),
+            ],
+            protocol: self.protocol.map(|_| at(&flows.protocol, row)),
+            numbers: [
+                number(self.numbers[0], &flows.original.source_l4),
+                number(self.numbers[1], &flows.original.destination_l4),
+            ],
+        }
+    }
+}
+
+/// How many of the first lines can share a listing; 0 if that is of no use.
+pub(super) fn lines(commands: &[LoadedCommand]) -> usize {
+    let Some((first, key)) = commands.first().and_then(|first| Some((first, Key::of(&first.settings.selection)?)))
+    else {
+        return 0;
+    };
+    let mut seen = HashMap::new();
+    let count = commands
+        .iter()
+        .take(MOST)
+        .take_while(|command| {
+            suits(&command.settings, &first.settings)
+                && Key::of(&command.settings.selection)
+                    .is_some_and(|one| one.is_like(&key) && seen.insert(one, ()).is_none())
+        })
+        .count();
+    if count < FEWEST { 0 } else { count }
+}
+
+/// Whether a line may share a listing with others like `first`.
+fn suits(settings: &Settings, first: &Settings) -> bool {
+    matches!(settings.command, Command::Delete | Command::Update)
+        && settings.table == Table::Conntrack
+        && (settings.command, &settings.netns) == (first.command, &first.netns)
+        && settings.plugins.is_empty()
+        && !settings.explain
+        && !settings.quiet
+}
+
+/// The messages about the flows that a line may mean, in the order in which the kernel listed them.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    datagrams: VecDeque<Vec<u8>>,
+}
+
+impl Aside {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+}
+
+impl Source for Aside {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        datagram.begin();
+        let Some(bytes) = self.datagrams.pop_front() else { return Ok(false) };
+        datagram.length = bytes.len();
+        datagram.buffer.clear();
+        datagram.buffer.extend_from_slice(&bytes);
+        Ok(true)
+    }
+}
+
+/// Lists the table, and puts aside what each line may mean; nothing if that is too much.
+pub(super) fn put_aside(
+    row: &Row,
+    commands: &[LoadedCommand],
+    context: &mut Context<'_>,
+) -> Result<Option<Vec<Aside>>, CommandError> {
+    let Some(first) = commands.first() else { return Ok(None) };
+    let Some(shape) = Key::of(&first.settings.selection) else { return Ok(None) };
+    let keyed = |(line, command): (usize, &LoadedCommand)| Some((Key::of(&command.settings.selection)?, line));
+    let by_key: HashMap<Key, usize> = commands.iter().enumerate().filter_map(keyed).collect();
+    let mut aside: Vec<Aside> = commands.iter().map(|_| Aside::default()).collect();
+    let failed = |error: SourceError| CommandError::of_errno(row, error.errno());
+
+    let settings = Settings { selection: common(commands), ..(*first.settings).clone() };
+    let namespace = context.namespace(&settings)?;
+    let mut table =
+        sources::table::<Flows>(KernelTable::Flows, &settings, namespace.as_ref(), context.stop).map_err(failed)?;
+    let (mut decoder, mut one) = (FlowDecoder::new(field::TUPLES), Flows::default());
+    let mut datagram = Datagram::new();
+    let mut bytes = 0;
+    while table.next(&mut datagram).map_err(failed)? {
+        for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
+            one.clear(&mut decoder);
+            // What cannot be read is told of where it is meant; without a tuple it is not.
+            if one.push(&mut decoder, &message, Arrival::Entry).is_err() || one.length != 1 {
+                continue;
+            }
+            let Some(place) = by_key.get(&shape.with_values_of(&one, 0)).and_then(|&line| aside.get_mut(line)) else {
+                continue;
+            };
+            bytes += message.body.len();
+            if bytes > BYTES {
+                return Ok(None);
+            }
+            let full = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DATAGRAM;
+            match place.datagrams.back_mut().filter(full) {
+                Some(last) => append(last, &message),
+                None => {
+                    let mut first = Vec::new();
+                    append(&mut first, &message);
+                    place.datagrams.push_back(first);
+                }
+            }
+        }
+    }
+    if context.stop.is_stopped() {
+        // What was listed is not all that is meant, and nothing more is to be done.
+        aside.iter_mut().for_each(|flows| flows.datagrams.clear());
+    }
+    Ok(Some(aside))
+}
+
+/// What all lines ask for: the kernel can check that.
+fn common(commands: &[LoadedCommand]) -> Selection {
+    let mut selections = commands.iter().map(|command| &command.settings.selection);
+    let Some(first) = selections.next() else { return Selection::default() };
+    let (mut family, mut protocol) = (first.family, first.protocol);
+    for other in selections {
+        family = family.filter(|_| family == other.family);
+        protocol = protocol.filter(|_| protocol == other.protocol);
+    }
+    Selection { family, protocol, ..Selection::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{self, Invocation};
+    use std::ffi::OsStr;
+
+    /// How many of the first lines of a file share a listing.
+    fn sharing(text: &str) -> usize {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        std::fs::write(&file, text).unwrap();
+        let words = ["-R".into(), file.into_os_string()];
+        match cli::parse(OsStr::new("flowgate"), &words, &cli::SystemEnvironment).result.unwrap() {
+            Invocation::Load(file) => lines(&file.commands),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn each(numbers: std::ops::Range<u32>, line: impl Fn(u32) -> String) -> String {
+        numbers.map(|number| line(number) + "\n").collect()
+    }
+
+    #[test]
+    fn lines_about_one_address_each_share_a_listing() {
+        let deletes = |numbers| each(numbers, |number| format!("-D -s 10.0.0.{number}"));
+        assert_eq!(sharing(&deletes(0..200)), 200);
+        assert_eq!(sharing(&deletes(0..7)), 0, "too few");
+        assert_eq!(sharing(&each(0..50, |number| format!("-U -s 2001:db8::{number:x} -m {number}"))), 50);
+        let tuple = |number| format!("-D -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {number} --dport 53");
+        assert_eq!(sharing(&each(1..4000, tuple)), MOST);
+        // Another command, another field, the same flow once more.
+        for other in ["-U -s 10.0.0.99 -m 1", "-D -d 10.0.0.99", "-D -s 10.0.0.99 -p udp", "-D -s 10.0.0.5", "-F"] {
+            assert_eq!(sharing(&(deletes(0..20) + other + "\n" + &deletes(30..50))), 20, "{other}");
+        }
+    }
+
+    #[test]
+    fn lines_that_may_mean_the_same_flows_do_not() {
+        for line in [
+            "-D -p udp",
+            "-D -s 10.0.0.0/24",
+            "-D -m 5",
+            "-D -p tcp --dport 80",
+            "-I -s 1.2.3.4 -d 1.2.3.5 -p 255 -t 9",
+        ] {
+            assert_eq!(sharing(&each(0..20, |_| line.to_string())), 0, "{line}");
+        }
+        assert_eq!(sharing(&each(0..20, |number| format!("-D -s 10.0.{number}.0/24"))), 0);
+        assert_eq!(sharing(&each(1..20, |number| format!("-D -m {number}"))), 0);
+        assert_eq!(sharing(""), 0);
+    }
+}
