@@ -9,6 +9,12 @@ use flowgate_test_support::{Namespace, Program, entries};
 
 /// Flows that a load file creates.
 const LOADED: u32 = 60_000;
+/// Stands for that file in a command line.
+const CREATES: &str = "CREATES";
+/// Stands for a file whose lines delete the flows of an address each.
+const DELETES: &str = "DELETES";
+/// How many lines that one has. conntrack reads the whole table for each.
+const DELETED: u32 = 20;
 
 /// What is compared.
 struct Case {
@@ -22,7 +28,7 @@ struct Case {
 
 // conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the two
 // answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], more: &[], wall: 0.45 },
     Case { name: "-D -p udp --quiet", words: &["-D", "-p", "udp"], more: &["--quiet"], wall: 0.45 },
     Case {
@@ -37,21 +43,25 @@ const CASES: [Case; 5] = [
         more: &[],
         wall: 0.45,
     },
-    Case { name: "-R, 60,000 creates", words: &["-R"], more: &[], wall: 0.6 },
+    Case { name: "-R, 60,000 creates", words: &["-R", CREATES], more: &[], wall: 0.6 },
+    Case { name: "-R, 20 deletes", words: &["-R", DELETES], more: &[], wall: 0.15 },
 ];
 
 /// Runs all of them on tables of so many flows, for both programs in turn.
 pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
     let table = entries::busy(flows);
-    let file = std::env::temp_dir().join(format!("flowgate-bench-{}", std::process::id()));
-    std::fs::write(&file, entries::busy(LOADED).join("\n")).expect("a file of creates");
+    let file = |word: &str| std::env::temp_dir().join(format!("flowgate-bench-{}-{word}", std::process::id()));
+    let deletes: String = (1..=DELETED).map(|number| format!("-D -s 10.0.0.{number}\n")).collect();
+    std::fs::write(file(CREATES), entries::busy(LOADED).join("\n")).expect("a file of creates");
+    std::fs::write(file(DELETES), deletes).expect("a file of deletes");
     let mut rows = Vec::new();
     for Case { name, words, more, wall } in CASES.into_iter().filter(|case| chosen(case.name)) {
-        let load = words == ["-R"];
-        let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        if load {
-            words.push(file.display().to_string());
-        }
+        let load = words.contains(&CREATES);
+        let word = |word: &&str| match *word {
+            CREATES | DELETES => file(word).display().to_string(),
+            _ => (*word).to_owned(),
+        };
+        let words: Vec<String> = words.iter().map(word).collect();
         let mut figures = [Vec::new(), Vec::new()];
         let mut failure = None;
         let mut changed = [0; 2];
@@ -91,6 +101,8 @@ pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
         let [theirs, ours] = figures.map(|figures| Figures::median(&figures));
         rows.push(Row { name, lines: changed, theirs, ours, wall: Some(wall), cpu: None, wall_ms: None });
     }
-    std::fs::remove_file(&file).expect("the file of creates");
+    for word in [CREATES, DELETES] {
+        std::fs::remove_file(file(word)).expect("a file of this run");
+    }
     rows
 }
