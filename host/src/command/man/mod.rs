@@ -1,5 +1,7 @@
 //! `man`: the manual page, in roff. Commands, options and limits are those of the program's own tables.
 
+mod texts;
+
 use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{CommandError, Exit, report::COMPATIBLE};
@@ -13,186 +15,13 @@ use crate::{
     pipeline::sink::Sink,
     wasm::Limits,
 };
+use texts::{DESCRIPTION, DETAILS, ENVIRONMENT, EXAMPLES, EXIT, FILES, OUTPUT, PIPELINE, SYNOPSIS, TABLES};
 
 /// Writes the page.
 pub(super) fn run(sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     sink.write(page(&Limits::default()).as_bytes())?;
     Ok(Exit::Success)
 }
-
-const SYNOPSIS: [&str; 5] = [
-    "*flowgate* *-L* [<table>] [<options>] [*--plugin* <file>[*,*<name>*=*<value>...]]...",
-    "*flowgate* {*-G*|*-D*|*-I*|*-A*|*-U*|*-E*} [<table>] <options>",
-    "*flowgate* {*-F*|*-C*|*-S*} [<table>]",
-    "*flowgate* *-R* <file>",
-    "*flowgate* {*-h* [*-p* <proto>]|*-V*}",
-];
-
-const DESCRIPTION: [&str; 4] = [
-    "*flowgate* lists, watches and changes the connection tracking table of the Linux kernel. What the kernel sends streams \
-     through WebAssembly components, which filter it, change what is shown of it, add notes, and print it:",
-    "The stock components print what *conntrack*(8) prints, byte for byte. *flowgate* takes the command line of *conntrack* \
-     and has its output, messages and exit statuses, so that it can be put in its place. Called by the name *conntrack* \
-     (a link) it accepts exactly the classic command line; called by any other name it also has *--plugin*, *--batch*, \
-     *-o json* and subcommands.",
-    "The commands need the capability CAP_NET_ADMIN, and act on the network namespace that they run in, or on that of \
-     *--netns*. Packets and bytes \
-     are counted if the sysctl net.netfilter.nf_conntrack_acct is 1, times of beginning and end are kept if \
-     net.netfilter.nf_conntrack_timestamp is 1.",
-    "Options may stand in any order, except that those of a protocol come after *-p*. Long names can be abbreviated as \
-     long as only one begins so; *--plugin* and *--batch* cannot. Words that are no options are ignored.",
-];
-
-const PIPELINE: &str = "kernel  ->  stages  ->  executor  ->  format  ->  output
-            (wasm)      (host)       (wasm)";
-
-const TABLES: [(&str, &str); 4] = [
-    ("conntrack", "The flows that are tracked. This is the table if none is named."),
-    (
-        "expect",
-        "The flows that helpers expect, such as the data connections of FTP. For these commands the family is IPv4 \
-                unless *-f* *ipv6* or an address says otherwise.",
-    ),
-    ("dying", "Flows that have ended and are about to be removed. *-L* only."),
-    ("unconfirmed", "Flows whose first packet is still on its way through the machine. *-L* only."),
-];
-
-/// What a line of help is too short for.
-const DETAILS: [(Key, &str); 19] = [
-    (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
-    (
-        Key::Protocol,
-        "A name of those under PROTOCOL OPTIONS in any case, a name of /etc/protocols, or a number from 0 to 255.",
-    ),
-    (Key::Timeout, "For a new flow, *0* makes it end at once."),
-    (
-        Key::Status,
-        "With *-L* and *-D*, flows must have what is named; *!*<NAME> means that they must not have it. With \
-                   *-I*, *-A* and *-U* it is set. Names may be abbreviated, in any case; UNREPLIED must be written out. \
-                   The names:",
-    ),
-    (Key::EventMask, "Without it all events are shown. The option may be repeated."),
-    (
-        Key::Mark,
-        "With *-L*, *-D* and *-E*, flows whose mark, as far as the mask covers it, is equal. With *-U*, the bits of \
-                 the mask are replaced: the new mark is (old AND NOT mask) XOR mark. The mask is all ones if not given. \
-                 Numbers are decimal, octal with a leading 0, or hexadecimal with 0x.",
-    ),
-    (
-        Key::SourceNat,
-        "The address and port are those that the source is translated to. An IPv6 address with a port is in \
-                      brackets. The value is taken from the next word only.",
-    ),
-    (
-        Key::DestinationNat,
-        "The address and port are those that the destination is translated to. The value is taken from \
-                           the next word only.",
-    ),
-    (Key::AnyNat, "Not together with *-n* or *-g*. The value is taken from the next word only."),
-    (
-        Key::Output,
-        "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
-                   *json*; see OUTPUT. Words may be abbreviated, in any case; *json* must be written out.",
-    ),
-    (
-        Key::BufferSize,
-        "A larger buffer bridges longer bursts of events. Each takes 1,280 bytes of it, and the kernel doubles what it is \
-         asked for. Without this option the buffer begins with 8,388,608 bytes; it grows, see *--buffer-max*. Called \
-         *conntrack*, a buffer that this option sets stays as it is.",
-    ),
-    (Key::Zone, "From 0 to 65535; flows outside any zone are in zone 0."),
-    (Key::Label, "Labels are names of the label map."),
-    (Key::LabelDelete, "The value is taken from the next word only."),
-    (Key::Plugin, "See PLUGINS. Several run in the order given."),
-    (Key::Batch, "From 1 to 65536."),
-    (
-        Key::BufferMax,
-        "The buffer is doubled when it is half full, and when it has overflowed. Beyond the sysctl net.core.rmem_max it \
-         grows only with CAP_NET_ADMIN in the initial user namespace.",
-    ),
-    (
-        Key::Reliable,
-        "The kernel keeps a flow that has ended, in the table *dying*, until its DESTROY event could be delivered, trying \
-         again from a second later on; NEW and UPDATE events that could not be delivered go with the flow's next event. A \
-         listener that stands still then fills the table up to net.netfilter.nf_conntrack_max, and new flows are refused.",
-    ),
-    (
-        Key::Resync,
-        "After a gap the table is listed and compared with what the events have said: what was missed is told by events \
-         that end with [SYNTHETIC] (in JSON: *\"synthetic\": true*). Takes 93 to 185 bytes of memory for each flow of the \
-         table.",
-    ),
-];
-
-const OUTPUT: [&str; 2] = [
-    "Without *-o*, each entry is a line of text. Data is written to standard output, and everything else (what is wrong, \
-     how many entries were shown) to standard error. The words of *-o* can be combined, except that *save* goes only with \
-     *userspace*, and *json* not with *xml* or *save*:",
-    "JSON output is one object (RFC 8259) for each entry, one object a line. A member is there exactly if the kernel \
-     supplied the field; a number that has a name stands beside it (*protocol*, *protocol_name*); times are nanoseconds \
-     since 1970 (UTC). The members are listed in docs/JSON.md of the source.",
-];
-
-const EXIT: [(&str, &str); 3] = [
-    ("0", "Done. A list without entries is a list."),
-    (
-        "1",
-        "Failed: refused by the kernel, stopped by a plugin, not permitted, not written; or there was nothing to be \
-           deleted, updated or found.",
-    ),
-    ("2", "The command line makes no sense, and nothing has been done."),
-];
-
-const FILES: [(&str, &str); 3] = [
-    (
-        "/etc/xtables/connlabel.conf",
-        "The label map: on each line the number of a bit from 0 to 127 and a name of letters, \
-                                     digits, spaces and hyphens. Lines that begin with # are comments. *--labelmap* names \
-                                     another file.",
-    ),
-    ("/etc/protocols", "Names of layer-4 protocols, see protocols(5)."),
-    ("~/.cache/flowgate", "Plugins in compiled form. It can be deleted at any time."),
-];
-
-const ENVIRONMENT: [(&str, &str); 3] = [
-    (
-        "XDG_CACHE_HOME",
-        "Where compiled plugins are kept, in the folder *flowgate* of it, if it is an absolute path; \
-                        otherwise they are in ~/.cache/flowgate.",
-    ),
-    ("TZ", "The time zone in which times are shown as text."),
-    ("POSIXLY_CORRECT", "If set, options end at the first word that is none."),
-];
-
-const EXAMPLES: [(&str, &str); 16] = [
-    ("flowgate -L", "All flows, IPv4 and IPv6."),
-    ("flowgate -L -f ipv6 -o extended,id", "IPv6 flows, with the layer-3 protocol and the id."),
-    ("flowgate -L -p tcp --state ESTABLISHED --dport 443", "Established TCP flows to port 443."),
-    (
-        "flowgate -L -s 10.0.0.0/8 -u ASSURED -o json",
-        "Flows from a network that have seen enough traffic to be kept, as \
-                                                      JSON.",
-    ),
-    ("flowgate -L -o json | jq .original.destination", "Where flows go."),
-    ("flowgate -E -e NEW,DESTROY -o timestamp", "How flows begin and end, as it happens."),
-    ("flowgate -D -p udp -s 192.0.2.0/24", "Delete the UDP flows of a network."),
-    ("flowgate -U -s 192.0.2.1 -m 0x10/0xf0", "Set some bits of the mark of a host's flows."),
-    ("flowgate -L -o save > /tmp/flows", "Save the flows."),
-    ("flowgate -R /tmp/flows", "Make them again."),
-    ("flowgate -C expect", "How many flows are expected."),
-    (
-        "flowgate -L --plugin target/wasm32-unknown-unknown/plugin/heavy_tcp.wasm,bytes=100000",
-        "TCP flows to the outside that have moved much, by the example plugin of the source, which is built by cargo build \
-         --profile plugin --target wasm32-unknown-unknown -p heavy-tcp.",
-    ),
-    ("flowgate completions bash > /etc/bash_completion.d/flowgate", "Complete command lines in bash."),
-    ("flowgate record trace.pcap -- -E -p tcp", "Record events of TCP, until a signal ends it."),
-    (
-        "flowgate replay trace.pcap -- -s 192.0.2.0/24 -o json",
-        "Show those of a network again, as JSON, on any machine of the same byte order and as any user.",
-    ),
-    ("flowgate -h -p tcp", "A short summary of the options, with those of TCP."),
-];
 
 /// The whole page.
 fn page(limits: &Limits) -> String {
