@@ -51,6 +51,7 @@ impl Reading<'_> {
             socket: fields.text("socket").map_or_else(|| SOCKET.into(), |path| self.reader.path(&path.value)),
             buffer,
             drain: fields.time("drain").map_or(Duration::from_secs(2), |time| time.value),
+            reload_on_change: fields.switch("reload-on-change").unwrap_or(true),
         }
     }
 

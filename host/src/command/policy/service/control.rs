@@ -19,6 +19,7 @@ use super::{
     Service,
     dispatch::{self, Wish},
     tenant::{Running, Status},
+    watch::Watch,
 };
 use crate::{
     cli::{Report, error_text},
@@ -87,10 +88,12 @@ impl Door {
     }
 
     /// Answers until the service ends.
-    pub fn serve(self, service: &Service, reload: &AtomicBool) {
+    pub fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
         let mut barked = Instant::now();
         while !service.stop.wait(LOOK) {
-            if reload.swap(false, Ordering::AcqRel) {
+            let asked = reload.swap(false, Ordering::AcqRel);
+            let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
+            if asked || changed {
                 // Why it failed has been told.
                 let _ = service.reload();
             }

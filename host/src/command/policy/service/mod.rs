@@ -8,6 +8,7 @@ mod control;
 mod dispatch;
 mod notify;
 mod tenant;
+mod watch;
 
 pub(super) use control::{Request, ask, nobody};
 
@@ -38,6 +39,7 @@ use crate::{
 use dispatch::Dispatcher;
 use notify::Notifier;
 use tenant::Running;
+use watch::Watch;
 
 /// How long a plugin's thread is waited for when it starts, beyond what its own limits say.
 const START: Duration = Duration::from_secs(60);
@@ -49,6 +51,7 @@ pub(super) struct Service {
     audit: Arc<Audit>,
     states: Arc<States>,
     stop: Stop,
+    board: Board,
     notifier: Notifier,
     /// Receive buffer of event sockets, if one is asked for.
     buffer: Option<usize>,
@@ -72,6 +75,10 @@ pub(super) struct Station {
 struct Inner {
     generation: u64,
     drain: Duration,
+    /// The policy that runs.
+    policy: Arc<Policy>,
+    /// What was in the file when it was last loaded or refused; none if it could not be read.
+    tried: Option<Vec<u8>>,
     tenants: Vec<Running>,
     /// Of the generation before, until they have finished.
     leaving: Vec<Running>,
@@ -163,6 +170,26 @@ impl Service {
         tenants.iter().for_each(Running::go);
     }
 
+    /// Whether the file is loaded anew when it has changed.
+    fn follows_changes(&self) -> bool {
+        self.lock().policy.service.reload_on_change
+    }
+
+    /// Whether there is something in the file that has not been loaded or refused.
+    fn has_news(&self) -> bool {
+        let content = std::fs::read(&self.file).ok();
+        let mut inner = self.lock();
+        if content == inner.tried {
+            return false;
+        }
+        let same = content.as_deref() == Some(inner.policy.text.text.as_bytes());
+        if same {
+            inner.tried = content;
+            report::line(&format!("policy: the file is again that of generation {}, which goes on", inner.generation));
+        }
+        !same
+    }
+
     /// Reads the file anew, and lets its tenants take over once all of them have started.
     ///
     /// # Errors
@@ -172,16 +199,30 @@ impl Service {
         self.notifier.tell("RELOADING=1");
         let mut inner = self.lock();
         let generation = inner.generation + 1;
-        let result = Policy::read(&self.file)
+        let content = std::fs::read(&self.file);
+        inner.tried = content.as_ref().ok().cloned();
+        let result = content
             .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))])
-            .and_then(|(policy, mistakes, _)| match mistakes.is_empty() {
-                true => self.start(&policy, generation).map_err(|findings| told(&findings.mistakes)),
-                false => Err(told(&mistakes)),
+            .and_then(|content| {
+                let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
+                if !mistakes.is_empty() {
+                    return Err(told(&mistakes));
+                }
+                let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
+                Ok((tenants, policy))
             });
         self.notifier.tell("READY=1");
         match result {
-            Ok(tenants) => {
+            Ok((tenants, policy)) => {
                 inner.generation = generation;
+                inner.drain = policy.service.drain;
+                self.board.end_within(inner.drain + Duration::from_secs(1));
+                if inner.policy.needs_restart(&policy) {
+                    report::line(
+                        "NOTE: `socket`, `buffer` and `[audit]` stay as they were until the service is started anew.",
+                    );
+                }
+                inner.policy = Arc::new(policy);
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
                 inner.leaving.retain(|running| !running.finished());
@@ -203,6 +244,8 @@ impl Service {
 /// Runs the service until a signal ends it.
 pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
     report::start_log();
+    // Before the file is read: what changes later is noticed.
+    let mut watch = Watch::new(file);
     let (policy, mistakes, notes) = super::read(file)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
@@ -212,19 +255,27 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
         .map_err(|source| PolicyError::Signal { source })?;
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
-    let drain = policy.service.drain;
+    let (drain, policy) = (policy.service.drain, Arc::new(policy));
     let service = Service {
         file: file.into(),
         engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
         audit,
         states: Arc::default(),
         stop: stop.clone(),
+        board: board.clone(),
         notifier: Notifier::of_environment(),
         buffer: policy.service.buffer.map(|bytes| bytes as usize),
         stations: Mutex::default(),
         receivers: Mutex::default(),
         failure: Arc::default(),
-        inner: Mutex::new(Inner { generation: 1, drain, tenants: Vec::new(), leaving: Vec::new() }),
+        inner: Mutex::new(Inner {
+            generation: 1,
+            drain,
+            policy: policy.clone(),
+            tried: Some(policy.text.text.clone().into_bytes()),
+            tenants: Vec::new(),
+            leaving: Vec::new(),
+        }),
     };
     let tenants = service.start(&policy, 1).map_err(|findings| {
         findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
@@ -235,7 +286,7 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
     service.audit.service(1, "", "start", None);
     service.notifier.tell("READY=1");
     report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
-    door.serve(&service, &reload);
+    door.serve(&service, &reload, &mut watch);
     service.notifier.tell("STOPPING=1");
     // What the kernel has queued until now is still handed out.
     for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
