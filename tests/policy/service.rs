@@ -227,6 +227,22 @@ fn what_a_plugin_keeps_outlives_a_reload() {
 }
 
 #[test]
+fn the_audit_is_appended_to_and_not_everybody_can_read_it() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        let audit = serving.directory.join("audit.jsonl");
+        assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o7777, 0o640);
+        let process = PathBuf::from(format!("/proc/{}", serving.child.id()));
+        let open: Vec<_> = fs::read_dir(process.join("fd")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let number = open.iter().find(|fd| fs::read_link(fd).is_ok_and(|target| target == audit)).unwrap();
+        let about = fs::read_to_string(process.join("fdinfo").join(number.file_name().unwrap())).unwrap();
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert!(i32::from_str_radix(flags, 8).unwrap() & nix::libc::O_APPEND != 0, "{about}");
+        serving.end();
+    });
+}
+
+#[test]
 fn nonsense_on_the_control_socket_harms_nobody() {
     use std::{io::Write as _, os::unix::net::UnixStream};
     Namespace::run(|namespace| {

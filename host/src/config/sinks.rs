@@ -188,6 +188,7 @@ impl Reader<'_> {
                 path: self.needed_path(fields, "path", "sink", kind)?,
                 append: fields.switch("append").unwrap_or(true),
                 rotation: self.rotation(fields),
+                mode: None,
             }),
             "unix" => SinkKind::Unix(self.needed_path(fields, "path", "sink", kind)?),
             "tcp" => {

@@ -5,13 +5,9 @@
 
 pub mod filter;
 
-use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt as _,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use serde::Serialize;
@@ -95,14 +91,11 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the file; a new one can be read by its owner alone. `tell` gets warnings.
+    /// Opens the file. `tell` gets warnings.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
-        let path = options.path.clone();
-        // Which mode it has is decided by whoever makes it; what is there already stays as it is.
-        let _ = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
         Ok(Self::to(Box::new(FileSink::open(options, tell)?), tell))
     }
 
