@@ -1,6 +1,6 @@
 //! Text from elsewhere, made fit for a terminal.
 
-/// Replaces control characters (so also escape sequences and line breaks) and Unicode's invisible direction marks by
+/// Replaces control characters (so also escape sequences and line breaks) and Unicode's invisible direction marks, and its line separators, by
 /// their escaped form, and cuts what is longer than a message should be.
 ///
 /// For whatever a plugin, a file or the network supplied and a message repeats.
@@ -13,7 +13,7 @@ pub fn clean(text: &str) -> String {
             cleaned.push('…');
             break;
         }
-        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
         if character.is_control() || hidden {
             cleaned.extend(character.escape_default());
         } else {

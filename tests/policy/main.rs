@@ -8,6 +8,7 @@ mod attacks;
 mod checks;
 mod reload;
 mod service;
+mod voices;
 
 use std::{
     fs,

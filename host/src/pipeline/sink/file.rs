@@ -15,6 +15,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
+use crate::pipeline::tell::Tell;
 
 /// What a file sink is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub struct FileSink {
     /// In which interval the file was last written.
     period: u64,
     packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
-    tell: fn(&str),
+    tell: Tell,
 }
 
 impl FileSink {
@@ -61,7 +62,7 @@ impl FileSink {
     ///
     /// # Errors
     /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
-    pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
+    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
         let file = open(&options.path, options.mode).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
@@ -75,6 +76,7 @@ impl FileSink {
             length = 0;
         }
         let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let tell = Tell::new(tell);
         let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, tell };
         sink.period = sink.period_of(last);
         Ok(sink)
@@ -154,7 +156,9 @@ impl FileSink {
                 .spawn(move || compress(&aside, &packed).map_err(|error| (aside, error)));
             match job {
                 Ok(job) => self.packing = Some(job),
-                Err(error) => (self.tell)(&format!("WARNING: sink file: cannot start a thread to compress: {error}.")),
+                Err(error) => {
+                    self.tell.line(&format!("WARNING: sink file: cannot start a thread to compress: {error}."))
+                }
             }
         }
         Ok(())
@@ -165,7 +169,7 @@ impl FileSink {
         if let Some(job) = self.packing.take()
             && let Ok(Err((path, error))) = job.join()
         {
-            (self.tell)(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
+            self.tell.line(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::pipeline::{
         file::{FileOptions, FileSink},
     },
     table::now,
+    tell::Tell,
 };
 
 /// What a line is about.
@@ -87,7 +88,7 @@ pub struct Audit {
     sink: Mutex<Box<dyn Sink + Send>>,
     run: u64,
     next: AtomicU64,
-    tell: fn(&str),
+    tell: Tell,
 }
 
 impl Audit {
@@ -95,14 +96,15 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
-        Ok(Self::to(Box::new(FileSink::open(options, tell)?), tell))
+    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
+        let tell = Tell::new(tell);
+        Ok(Self::to(Box::new(FileSink::open(options, tell.function())?), tell.function()))
     }
 
     /// Into this sink.
     #[must_use]
-    pub fn to(sink: Box<dyn Sink + Send>, tell: fn(&str)) -> Self {
-        Audit { sink: Mutex::new(sink), run: now(), next: AtomicU64::new(1), tell }
+    pub fn to(sink: Box<dyn Sink + Send>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Audit { sink: Mutex::new(sink), run: now(), next: AtomicU64::new(1), tell: Tell::new(tell) }
     }
 
     /// A number for an action.
@@ -126,7 +128,7 @@ impl Audit {
             bytes.push(b'\n');
         }
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.write(&bytes).inspect_err(|error| (self.tell)(&format!("WARNING: audit: {error}.")))
+        sink.write(&bytes).inspect_err(|error| self.tell.line(&format!("WARNING: audit: {error}.")))
     }
 
     /// Writes a line about the service itself.

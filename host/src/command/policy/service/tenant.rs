@@ -38,6 +38,7 @@ use crate::{
         sink::{Several, Sink},
         stage::Stage,
         stats::{Shared, StageStats},
+        tell::Tell,
     },
     policy::{
         Policy, Tenant,
@@ -145,7 +146,7 @@ impl Running {
         });
         if let Err(error) = spawned {
             facts.finished.store(true, Ordering::Release);
-            let mistake = policy.text.mistake(tenant.at, format!("tenant `{}` has no thread: {error}", tenant.name));
+            let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {error}"));
             let _ = failed.try_send(Err(vec![mistake]));
         }
         Running {
@@ -171,14 +172,21 @@ impl Running {
                 }
             }
         });
-        answer.unwrap_or_else(|| {
-            Err(vec![Mistake {
-                path: "policy".into(),
-                line: 1,
-                column: 1,
-                what: format!("tenant `{}` did not start in time", self.name),
-            }])
-        })
+        answer
+            .unwrap_or_else(|| {
+                Err(vec![Mistake {
+                    path: "policy".into(),
+                    line: 1,
+                    column: 1,
+                    what: "it did not start in time".into(),
+                }])
+            })
+            .map_err(|mistakes| {
+                let title = title(&self.name, self.facts.generation);
+                let whose =
+                    |mistake: Mistake| Mistake { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
+                mistakes.into_iter().map(whose).collect()
+            })
     }
 
     /// Lets it begin.
@@ -230,17 +238,29 @@ impl Running {
     }
 }
 
+/// Whose a line is.
+fn title(name: &str, generation: u64) -> String {
+    format!("tenant {name} (generation {generation})")
+}
+
 impl Job {
     fn run(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) {
         let name = &self.tenant.name;
         if let Err(error) = self.work(tell) {
             let reason = clean(&error.to_string());
-            tell(Err(vec![self.policy.text.mistake(self.tenant.at, format!("tenant `{name}`: {reason}"))]));
-            report::line(&format!("WARNING: tenant {name} has ended: {reason}"));
+            tell(Err(vec![self.policy.text.mistake(self.tenant.at, reason.clone())]));
+            self.voice().line(&format!("WARNING: the tenant has ended: {reason}"));
             self.audit.service(self.facts.generation, name, "ended", Some(reason.clone()));
             *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             self.outlet.queue.end();
         }
+    }
+
+    /// Says on standard error what concerns the tenant: whose it is and of which generation stands before it, and nothing in it
+    /// begins a line of its own.
+    fn voice(&self) -> Tell {
+        let title = title(&self.tenant.name, self.facts.generation);
+        Tell::new(move |text| report::line(&format!("{title}: {}", clean(text))))
     }
 
     fn settings(&self) -> Result<Settings, CommandError> {
@@ -253,8 +273,9 @@ impl Job {
 
     fn work(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) -> Result<(), CommandError> {
         let (tenant, settings) = (&self.tenant, self.settings()?);
+        let voice = self.voice();
         let labels = self.policy.labels.labels();
-        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone());
+        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         let budget = Arc::new(Mutex::new(Meter::new(budget)));
         let mut findings = Findings::default();
@@ -285,7 +306,7 @@ impl Job {
         };
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &tenant.sinks {
-            sinks.push(sink.open(true, &self.stop, report::line)?);
+            sinks.push(sink.open(true, &self.stop, voice.function())?);
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
         let parts = Parts { stages, format, shows: Shows::Entries, guarded };
@@ -296,6 +317,8 @@ impl Job {
         let guard = TenantGuard::new(tenant, self.facts.generation, self.audit.clone(), json, halted);
         // Whoever was granted nothing is guarded as well: what it asks for is recorded.
         pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
+        pipeline.executor = pipeline.executor.telling(voice.function());
+        pipeline.on_warning = voice;
         pipeline.on_gap = || {};
         let own =
             || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };
