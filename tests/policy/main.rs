@@ -7,6 +7,7 @@ mod plugins;
 mod attacks;
 mod checks;
 mod reload;
+mod resume;
 mod service;
 mod voices;
 

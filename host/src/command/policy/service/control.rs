@@ -140,6 +140,14 @@ fn carry_out(request: &Request, service: &Service) -> Answer {
         let generation = service.lock().generation;
         return Answer { ok: result.is_ok(), generation, errors: result.err().unwrap_or_default(), tenants: None };
     }
+    if request.command == "resume"
+        && let Some(name) = &request.tenant
+        && service.lock().needs_start(name)
+        && let Err(errors) = service.restart(name)
+    {
+        errors.iter().for_each(|error| report::line(error));
+        return Answer { ok: false, generation: service.lock().generation, errors, tenants: None };
+    }
     let inner = service.lock();
     let generation = inner.generation;
     let failed = |error: String| Answer { ok: false, generation, errors: vec![error], tenants: None };

@@ -75,6 +75,16 @@ impl Dispatcher {
         }
     }
 
+    /// Another outlet of a tenant from now on, in the place of this one: between the two nothing is lost, and nothing goes to both.
+    pub fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        match outlets.iter_mut().find(|outlet| Arc::ptr_eq(outlet, old)) {
+            Some(place) => *place = new,
+            None => outlets.push(new),
+        }
+        old.queue.close();
+    }
+
     /// Hands out what is in a datagram. Nobody is waited for.
     pub fn hand_out(&self, datagram: &Datagram) {
         let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);

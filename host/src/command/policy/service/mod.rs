@@ -36,7 +36,7 @@ use crate::{
     policy::{Policy, audit::Audit, share::sieve::Mark},
     wasm::PluginEngine,
 };
-use dispatch::Dispatcher;
+use dispatch::{Dispatcher, Wish};
 use notify::Notifier;
 use tenant::Running;
 use watch::Watch;
@@ -82,6 +82,14 @@ struct Inner {
     tenants: Vec<Running>,
     /// Of the generation before, until they have finished.
     leaving: Vec<Running>,
+}
+
+impl Inner {
+    /// Whether a tenant goes on only if it is started anew, and may be: the operator's quarantine is ended by a reload alone.
+    fn needs_start(&self, name: &str) -> bool {
+        let running = self.tenants.iter().find(|running| running.name == name);
+        running.is_some_and(|running| running.needs_start() && running.outlet().wish() != Wish::Quarantine)
+    }
 }
 
 impl Service {
@@ -168,6 +176,38 @@ impl Service {
         }
         drop(stations);
         tenants.iter().for_each(Running::go);
+    }
+
+    /// Starts a tenant of the running generation anew: one that has ended, or whose plugin has failed too often. It takes over from
+    /// the one before when its plugins have started, and is told the table as it is then.
+    ///
+    /// # Errors
+    /// Why the one before stays as it is.
+    fn restart(&self, name: &str) -> Result<(), Vec<String>> {
+        let (policy, generation) = {
+            let inner = self.lock();
+            (inner.policy.clone(), inner.generation)
+        };
+        let gone = || vec![format!("there is no tenant `{name}`")];
+        let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
+        let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
+        let running = Running::start(self, &station, &policy, tenant, generation);
+        if let Err(mistakes) = running.ready(Instant::now() + START, &|| self.notifier.tell("WATCHDOG=1")) {
+            running.give_up();
+            return Err(mistakes.iter().map(ToString::to_string).collect());
+        }
+        let mut inner = self.lock();
+        let Some(place) = inner.tenants.iter_mut().find(|running| running.name == name) else {
+            running.give_up();
+            return Err(gone());
+        };
+        station.dispatcher.exchange(&place.outlet(), running.outlet());
+        running.go();
+        let old = std::mem::replace(place, running);
+        inner.leaving.retain(|running| !running.finished());
+        inner.leaving.push(old);
+        report::line(&format!("policy: tenant {name} (generation {generation}) has been started anew"));
+        Ok(())
     }
 
     /// Whether the file is loaded anew when it has changed.

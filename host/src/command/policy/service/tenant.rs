@@ -37,7 +37,7 @@ use crate::{
         resync::{Kernel as _, Kinds, Resync},
         sink::{Several, Sink},
         stage::Stage,
-        stats::{Shared, StageStats},
+        stats::{Health, Shared, StageStats},
         tell::Tell,
     },
     policy::{
@@ -211,6 +211,13 @@ impl Running {
 
     pub fn finished(&self) -> bool {
         self.facts.finished.load(Ordering::Acquire)
+    }
+
+    /// Whether it goes on only if it is started anew: it has ended, or a plugin of it has failed too often.
+    pub fn needs_start(&self) -> bool {
+        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
+        self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
     pub fn status(&self) -> Status {
