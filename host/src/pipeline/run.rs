@@ -119,13 +119,19 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if let Some(resync) = &mut self.resync {
             resync.mark_by(source.marker());
         }
+        let waker = source.marker();
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("reader".into())
                 .spawn_scoped(scope, move || read(source, filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
-            self.work(draining, context, tally)
+            let worked = self.work(draining, context, tally);
+            if let (Err(_), Some(mut waker)) = (&worked, waker) {
+                // One that waits for events would notice only when there is one. If it cannot be woken, it is left at that.
+                let _ = waker.mark();
+            }
+            worked
         })
     }
 
