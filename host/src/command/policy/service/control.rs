@@ -89,8 +89,8 @@ impl Door {
 
     /// Answers until the service ends.
     pub fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
-        let mut barked = Instant::now();
-        while !service.stop.wait(LOOK) {
+        let look = service.notifier.rest().map_or(LOOK, |rest| rest.min(LOOK));
+        while !service.stop.wait(look) {
             let asked = reload.swap(false, Ordering::AcqRel);
             let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
             if asked || changed {
@@ -101,10 +101,8 @@ impl Door {
                 // A peer that goes away does not matter to anybody else.
                 let _ = answer(stream, service);
             }
-            if service.notifier.watchdog.is_some_and(|every| barked.elapsed() >= every) {
-                service.notifier.tell("WATCHDOG=1");
-                barked = Instant::now();
-            }
+            service.notifier.status(&service.state());
+            service.feed();
         }
     }
 }

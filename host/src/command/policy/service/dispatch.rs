@@ -85,8 +85,8 @@ impl Dispatcher {
         old.queue.close();
     }
 
-    /// Hands out what is in a datagram. Nobody is waited for.
-    pub fn hand_out(&self, datagram: &Datagram) {
+    /// Hands out what is in a datagram. Nobody is waited for. Marks that are the service's `own` are for no tenant.
+    pub fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool) {
         let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
             outlets.iter().for_each(|outlet| outlet.queue.push_gap(datagram.received, datagram.lost));
@@ -98,6 +98,9 @@ impl Dispatcher {
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
             let Ok(message) = message else { break };
             let received = datagram.times.get(number).copied().unwrap_or(datagram.received);
+            if message.kind == NLMSG_ERROR && own(message.sequence) {
+                continue;
+            }
             if message.kind == NLMSG_ERROR {
                 // A mark of somebody's resync: its place among the events is what matters.
                 marks.clear();

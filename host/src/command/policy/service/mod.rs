@@ -7,6 +7,7 @@
 mod control;
 mod dispatch;
 mod notify;
+mod pulse;
 mod tenant;
 mod watch;
 
@@ -15,7 +16,10 @@ pub(super) use control::{Request, ask, nobody};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -38,6 +42,7 @@ use crate::{
 };
 use dispatch::{Dispatcher, Wish};
 use notify::Notifier;
+use pulse::Pulse;
 use tenant::Running;
 use watch::Watch;
 
@@ -53,6 +58,8 @@ pub(super) struct Service {
     stop: Stop,
     board: Board,
     notifier: Notifier,
+    /// Whether what receives events answered when it was asked last.
+    lived: AtomicBool,
     /// Receive buffer of event sockets, if one is asked for.
     buffer: Option<usize>,
     /// By the name of the network namespace.
@@ -69,6 +76,7 @@ pub(super) struct Station {
     namespace: Option<Namespace>,
     mark: Mark,
     dispatcher: Dispatcher,
+    pulse: Pulse,
 }
 
 /// What a reload changes.
@@ -79,6 +87,8 @@ struct Inner {
     policy: Arc<Policy>,
     /// What was in the file when it was last loaded or refused; none if it could not be read.
     tried: Option<Vec<u8>>,
+    /// Whether that was refused.
+    refused: bool,
     tenants: Vec<Running>,
     /// Of the generation before, until they have finished.
     leaving: Vec<Running>,
@@ -112,13 +122,21 @@ impl Service {
             Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
         let mut listener = Listener::open(&wanted, &self.stop)
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
-        let station = Arc::new(Station { namespace, mark: listener.mark(), dispatcher: Dispatcher::default() });
+        let station = Arc::new(Station {
+            namespace,
+            mark: listener.mark(),
+            dispatcher: Dispatcher::default(),
+            pulse: Pulse::default(),
+        });
         let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
         let receive = move || {
             let mut datagram = Datagram::with_room(EVENTS);
             loop {
                 match listener.next(&mut datagram) {
-                    Ok(true) => receiving.dispatcher.hand_out(&datagram),
+                    Ok(true) => {
+                        receiving.dispatcher.hand_out(&datagram, &|mark| receiving.pulse.is_own(mark));
+                        receiving.pulse.beat();
+                    }
                     Ok(false) => break,
                     Err(error) => {
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.errno());
@@ -139,6 +157,33 @@ impl Service {
         Ok(station)
     }
 
+    /// Feeds the watchdog, if it is time to: whoever calls this lives, and what receives events must answer. If it does not, the
+    /// watchdog gets nothing, and systemd starts the service anew; nobody is told of events meanwhile, so that nothing else helps.
+    fn feed(&self) {
+        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.mark)().ok());
+        // All are asked, also behind one that does not answer.
+        let fed = self.notifier.feed(|| stations.values().filter(|station| !answers(station)).count() == 0);
+        let Some(lives) = fed else { return };
+        if !lives && self.lived.swap(false, Ordering::AcqRel) {
+            report::line("WARNING: what receives events does not answer; the watchdog is not fed until it does.");
+        } else if lives {
+            self.lived.store(true, Ordering::Release);
+        }
+    }
+
+    /// What the service does, in a line.
+    fn state(&self) -> String {
+        let inner = self.lock();
+        let mut states = std::collections::BTreeMap::new();
+        for running in &inner.tenants {
+            *states.entry(running.state()).or_insert(0u64) += 1;
+        }
+        let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let refused = if inner.refused { "; the new file has mistakes" } else { "" };
+        format!("generation {}: {} tenants ({}){refused}", inner.generation, inner.tenants.len(), states.join(", "))
+    }
+
     /// Starts all tenants of a policy; all or none.
     fn start(&self, policy: &Policy, generation: u64) -> Result<Vec<Running>, Findings> {
         let mut findings = Findings::default();
@@ -154,7 +199,7 @@ impl Service {
         }
         let end = Instant::now() + START;
         for running in &started {
-            if let Err(mistakes) = running.ready(end, &|| self.notifier.tell("WATCHDOG=1")) {
+            if let Err(mistakes) = running.ready(end, &|| self.feed()) {
                 findings.mistakes.extend(mistakes);
             }
         }
@@ -192,7 +237,7 @@ impl Service {
         let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
         let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
         let running = Running::start(self, &station, &policy, tenant, generation);
-        if let Err(mistakes) = running.ready(Instant::now() + START, &|| self.notifier.tell("WATCHDOG=1")) {
+        if let Err(mistakes) = running.ready(Instant::now() + START, &|| self.feed()) {
             running.give_up();
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }
@@ -224,7 +269,7 @@ impl Service {
         }
         let same = content.as_deref() == Some(inner.policy.text.text.as_bytes());
         if same {
-            inner.tried = content;
+            (inner.tried, inner.refused) = (content, false);
             report::line(&format!("policy: the file is again that of generation {}, which goes on", inner.generation));
         }
         !same
@@ -236,11 +281,11 @@ impl Service {
     /// Why the old ones go on.
     fn reload(&self) -> Result<u64, Vec<String>> {
         let told = |list: &[crate::config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        self.notifier.tell("RELOADING=1");
-        let mut inner = self.lock();
-        let generation = inner.generation + 1;
+        self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
+        // Others may look meanwhile: nobody else changes anything.
+        let generation = self.lock().generation + 1;
         let content = std::fs::read(&self.file);
-        inner.tried = content.as_ref().ok().cloned();
+        self.lock().tried = content.as_ref().ok().cloned();
         let result = content
             .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))])
             .and_then(|content| {
@@ -251,8 +296,20 @@ impl Service {
                 let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
                 Ok((tenants, policy))
             });
-        self.notifier.tell("READY=1");
-        match result {
+        let result = self.take_over(generation, result);
+        self.notifier.ready(&self.state());
+        result
+    }
+
+    /// Lets the tenants of a generation take over, or tells why there are none.
+    fn take_over(
+        &self,
+        generation: u64,
+        loaded: Result<(Vec<Running>, Policy), Vec<String>>,
+    ) -> Result<u64, Vec<String>> {
+        let mut inner = self.lock();
+        inner.refused = loaded.is_err();
+        match loaded {
             Ok((tenants, policy)) => {
                 inner.generation = generation;
                 inner.drain = policy.service.drain;
@@ -304,6 +361,7 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
         stop: stop.clone(),
         board: board.clone(),
         notifier: Notifier::of_environment(),
+        lived: AtomicBool::new(true),
         buffer: policy.service.buffer.map(|bytes| bytes as usize),
         stations: Mutex::default(),
         receivers: Mutex::default(),
@@ -313,6 +371,7 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
             drain,
             policy: policy.clone(),
             tried: Some(policy.text.text.clone().into_bytes()),
+            refused: false,
             tenants: Vec::new(),
             leaving: Vec::new(),
         }),
@@ -324,10 +383,10 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
     service.hand_to(&tenants);
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
-    service.notifier.tell("READY=1");
+    service.notifier.ready(&service.state());
     report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
     door.serve(&service, &reload, &mut watch);
-    service.notifier.tell("STOPPING=1");
+    service.notifier.stopping(&service.state());
     // What the kernel has queued until now is still handed out.
     for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
         // A receiver has nothing to say at its end.

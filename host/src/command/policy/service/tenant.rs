@@ -166,7 +166,7 @@ impl Running {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = ready.and_then(|ready| {
             loop {
-                match ready.recv_timeout(Duration::from_millis(500)) {
+                match ready.recv_timeout(Duration::from_millis(50)) {
                     Err(RecvTimeoutError::Timeout) if Instant::now() < end => meanwhile(),
                     answer => break answer.ok(),
                 }
@@ -220,6 +220,17 @@ impl Running {
         self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
+    /// `running`, `paused`, `quarantined` or `ended`.
+    pub fn state(&self) -> &'static str {
+        let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        match (ended, self.outlet.wish()) {
+            (true, _) => "ended",
+            (false, Wish::Run) => "running",
+            (false, Wish::Pause) => "paused",
+            (false, Wish::Quarantine) => "quarantined",
+        }
+    }
+
     pub fn status(&self) -> Status {
         let counts = self.outlet.queue.counts();
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -227,12 +238,7 @@ impl Running {
         Status {
             tenant: self.name.clone(),
             generation: self.facts.generation,
-            state: match (&ended, self.outlet.wish()) {
-                (Some(_), _) => "ended",
-                (None, Wish::Run) => "running",
-                (None, Wish::Pause) => "paused",
-                (None, Wish::Quarantine) => "quarantined",
-            },
+            state: self.state(),
             reason: ended,
             events: counts.received,
             handed: counts.handed,
