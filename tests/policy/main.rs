@@ -6,6 +6,7 @@ mod plugins;
 
 mod attacks;
 mod checks;
+mod metrics;
 mod notify;
 mod reload;
 mod resume;

@@ -6,6 +6,7 @@
 
 mod control;
 mod dispatch;
+mod figures;
 mod notify;
 mod pulse;
 mod tenant;
@@ -32,8 +33,10 @@ use crate::{
         listener::{Listener, Wanted},
         report::{self, CommandError, Exit},
     },
+    metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
+        counters::Counters,
         source::{Datagram, EVENTS, Source as _},
         stats::Board,
     },
@@ -68,7 +71,9 @@ pub(super) struct Service {
     receivers: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Why events cannot be received any more, where that is so.
     failure: Arc<Mutex<Option<i32>>>,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// What was received.
+    counters: Counters,
 }
 
 /// Where the events of a network namespace arrive and are handed out.
@@ -92,6 +97,10 @@ struct Inner {
     tenants: Vec<Running>,
     /// Of the generation before, until they have finished.
     leaving: Vec<Running>,
+    /// What those did that have finished, by tenant.
+    past: BTreeMap<String, TenantFigures>,
+    /// Reloads that were done, and that failed.
+    reloads: [u64; 2],
 }
 
 impl Inner {
@@ -128,13 +137,17 @@ impl Service {
             dispatcher: Dispatcher::default(),
             pulse: Pulse::default(),
         });
+        if name.is_none() || stations.is_empty() {
+            self.counters.watch(listener.socket());
+        }
         let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
+        let counters = self.counters.clone();
         let receive = move || {
             let mut datagram = Datagram::with_room(EVENTS);
             loop {
                 match listener.next(&mut datagram) {
                     Ok(true) => {
-                        receiving.dispatcher.hand_out(&datagram, &|mark| receiving.pulse.is_own(mark));
+                        receiving.dispatcher.hand_out(&datagram, &|mark| receiving.pulse.is_own(mark), &counters);
                         receiving.pulse.beat();
                     }
                     Ok(false) => break,
@@ -249,8 +262,7 @@ impl Service {
         station.dispatcher.exchange(&place.outlet(), running.outlet());
         running.go();
         let old = std::mem::replace(place, running);
-        inner.leaving.retain(|running| !running.finished());
-        inner.leaving.push(old);
+        inner.leave([old]);
         report::line(&format!("policy: tenant {name} (generation {generation}) has been started anew"));
         Ok(())
     }
@@ -309,6 +321,8 @@ impl Service {
     ) -> Result<u64, Vec<String>> {
         let mut inner = self.lock();
         inner.refused = loaded.is_err();
+        let [done, failed] = &mut inner.reloads;
+        *if loaded.is_ok() { done } else { failed } += 1;
         match loaded {
             Ok((tenants, policy)) => {
                 inner.generation = generation;
@@ -322,8 +336,8 @@ impl Service {
                 inner.policy = Arc::new(policy);
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
-                inner.leaving.retain(|running| !running.finished());
-                inner.leaving.extend(old);
+                inner.leave(old);
+                inner.forget(&self.audit);
                 self.audit.service(generation, "", "reload", None);
                 report::line(&format!("policy: generation {generation} runs"));
                 Ok(generation)
@@ -339,7 +353,15 @@ impl Service {
 }
 
 /// Runs the service until a signal ends it.
-pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
+///
+/// # Errors
+/// Why it does not run, or why it ended.
+pub(in crate::command) fn run(
+    file: &Path,
+    stop: &Stop,
+    (board, counters): (&Board, &Counters),
+    metrics: Option<&Address>,
+) -> Result<Exit, CommandError> {
     report::start_log();
     // Before the file is read: what changes later is noticed.
     let mut watch = Watch::new(file);
@@ -357,6 +379,7 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
         file: file.into(),
         engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
         audit,
+        counters: counters.clone(),
         states: Arc::default(),
         stop: stop.clone(),
         board: board.clone(),
@@ -366,7 +389,7 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
         stations: Mutex::default(),
         receivers: Mutex::default(),
         failure: Arc::default(),
-        inner: Mutex::new(Inner {
+        inner: Arc::new(Mutex::new(Inner {
             generation: 1,
             drain,
             policy: policy.clone(),
@@ -374,8 +397,15 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
             refused: false,
             tenants: Vec::new(),
             leaving: Vec::new(),
-        }),
+            past: BTreeMap::new(),
+            reloads: [0; 2],
+        })),
     };
+    let (inner, audit) = (service.inner.clone(), service.audit.clone());
+    let look: Look = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
+    // Until the service ends.
+    let metrics = metrics.map(|address| metrics::serve_tenants(address, look, counters)).transpose()?;
+    metrics.iter().for_each(crate::command::tell_address);
     let tenants = service.start(&policy, 1).map_err(|findings| {
         findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
         CommandError::Mistakes { path: file.into(), mistakes: findings.mistakes.len() }

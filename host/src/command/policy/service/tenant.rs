@@ -1,6 +1,7 @@
 //! A tenant that runs: a pipeline of its own on a thread of its own, behind its scope.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,10 +29,12 @@ use crate::{
         table,
     },
     config::{FormatConfig, Mistake, pipeline::output},
+    metrics::TenantFigures,
     model::Flows,
     netlink::{Namespace, Stop},
     pipeline::{
         Tally,
+        counters::Counters,
         executor::Shows,
         meter::Meter,
         resync::{Kernel as _, Kinds, Resync},
@@ -78,6 +81,7 @@ struct Facts {
     stages: Mutex<Vec<Shared>>,
     /// Lines of output that were dropped.
     dropped: Arc<AtomicU64>,
+    counters: Counters,
 }
 
 /// What is told of a tenant.
@@ -231,6 +235,32 @@ impl Running {
         }
     }
 
+    /// What metrics tell of it, but for what the audit knows.
+    pub fn figures(&self) -> TenantFigures {
+        let status = self.status();
+        let counts = self.facts.counters.read();
+        let own = format!("{}:", self.name);
+        let named = |mut stage: StageStats| {
+            stage.plugin = stage.plugin.strip_prefix(&own).map(str::to_string).unwrap_or(stage.plugin);
+            stage
+        };
+        TenantFigures {
+            name: status.tenant,
+            generation: status.generation,
+            state: status.state,
+            events: status.events,
+            handed: status.handed,
+            lost: status.lost,
+            gaps: status.gaps,
+            resyncs: counts.resyncs,
+            shown: counts.shown,
+            waiting: status.waiting as u64,
+            output_dropped: status.output_dropped,
+            refusals: BTreeMap::new(),
+            plugins: status.plugins.into_iter().map(named).collect(),
+        }
+    }
+
     pub fn status(&self) -> Status {
         let counts = self.outlet.queue.counts();
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -332,6 +362,7 @@ impl Job {
         pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
         pipeline.executor = pipeline.executor.telling(voice.function());
         pipeline.on_warning = voice;
+        pipeline.counters = self.facts.counters.clone();
         pipeline.on_gap = || {};
         let own =
             || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };
