@@ -1,7 +1,7 @@
 //! Text from elsewhere, made fit for a terminal.
 
-/// Replaces control characters (so also escape sequences and line breaks) and Unicode's invisible direction marks, and its line separators, by
-/// their escaped form, and cuts what is longer than a message should be.
+/// Replaces control characters (so also escape sequences and line breaks), Unicode's line separators and its invisible
+/// direction marks by their escaped form, and cuts what is longer than a message should be.
 ///
 /// For whatever a plugin, a file or the network supplied and a message repeats.
 #[must_use]

@@ -80,7 +80,7 @@ fn told(namespace: &Namespace, manager: &Manager, name: &str) {
     assert_eq!(value(&manager.until("STATUS"), "STATUS"), "generation 1: 2 tenants (1 paused, 1 running)");
     for (text, status) in [
         (two.clone() + "colour = 1\n", "generation 1: 2 tenants (1 paused, 1 running); the new file has mistakes"),
-        (tenant("blue", 7, "", ""), "generation 2: 1 tenants (1 running)"),
+        (tenant("blue", 7, "", ""), "generation 2: 1 tenant (1 running)"),
     ] {
         policy(namespace, &text);
         let before = now();

@@ -266,7 +266,11 @@ fn nonsense_on_the_control_socket_harms_nobody() {
             let _ = stream.read_to_string(&mut answer);
             assert!(!answer.contains("\"ok\":true"), "{answer}");
         }
+        // One that says nothing, and one that begins to.
+        let mut hanging = [(); 2].map(|()| UnixStream::connect(serving.directory.join("socket")).unwrap());
+        hanging[1].write_all(b"{\"comm").unwrap();
         assert!(serving.ask(&["status"]).text().contains("tenant blue: running"));
+        drop(hanging);
         // Another one does not take its place.
         let path = serving.directory.join("policy.toml").display().to_string();
         let outcome = flowgate().run(&["run", &path]);

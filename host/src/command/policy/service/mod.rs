@@ -194,7 +194,8 @@ impl Service {
         }
         let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let refused = if inner.refused { "; the new file has mistakes" } else { "" };
-        format!("generation {}: {} tenants ({}){refused}", inner.generation, inner.tenants.len(), states.join(", "))
+        let (count, states) = (count(inner.tenants.len()), states.join(", "));
+        format!("generation {}: {count} ({states}){refused}", inner.generation)
     }
 
     /// Starts all tenants of a policy; all or none.
@@ -205,7 +206,7 @@ impl Service {
             match self.station(tenant.namespace.as_ref()) {
                 Ok(station) => started.push(Running::start(self, &station, policy, tenant, generation)),
                 Err(error) => {
-                    let what = format!("tenant `{}`: {error}", tenant.name);
+                    let what = format!("{}: {error}", tenant::title(&tenant.name, generation));
                     findings.mistakes.push(policy.text.mistake(tenant.at, what));
                 }
             }
@@ -261,9 +262,10 @@ impl Service {
         };
         station.dispatcher.exchange(&place.outlet(), running.outlet());
         running.go();
+        let title = running.title();
         let old = std::mem::replace(place, running);
         inner.leave([old]);
-        report::line(&format!("policy: tenant {name} (generation {generation}) has been started anew"));
+        report::line(&format!("{title}: it has been started anew"));
         Ok(())
     }
 
@@ -352,6 +354,11 @@ impl Service {
     }
 }
 
+/// So many tenants.
+fn count(tenants: usize) -> String {
+    format!("{tenants} tenant{}", if tenants == 1 { "" } else { "s" })
+}
+
 /// Runs the service until a signal ends it.
 ///
 /// # Errors
@@ -414,7 +421,7 @@ pub(in crate::command) fn run(
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
     service.notifier.ready(&service.state());
-    report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
+    report::line(&format!("policy: generation 1 runs, {}", count(policy.tenants.len())));
     door.serve(&service, &reload, &mut watch);
     service.notifier.stopping(&service.state());
     // What the kernel has queued until now is still handed out.
@@ -430,9 +437,8 @@ pub(in crate::command) fn run(
     while all.iter().any(|running| !running.finished()) && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
-    let late = all.iter().filter(|running| !running.finished()).count();
-    if late > 0 {
-        report::line(&format!("policy: {late} tenants did not finish in time and were left behind"));
+    for late in all.iter().filter(|running| !running.finished()) {
+        report::line(&format!("{}: it did not finish in time and was left behind", late.title()));
     }
     service.audit.service(inner.generation, "", "stop", None);
     let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -186,11 +186,16 @@ impl Running {
                 }])
             })
             .map_err(|mistakes| {
-                let title = title(&self.name, self.facts.generation);
+                let title = self.title();
                 let whose =
                     |mistake: Mistake| Mistake { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
                 mistakes.into_iter().map(whose).collect()
             })
+    }
+
+    /// Whose it is, before a line about it.
+    pub fn title(&self) -> String {
+        title(&self.name, self.facts.generation)
     }
 
     /// Lets it begin.
@@ -282,7 +287,7 @@ impl Running {
 }
 
 /// Whose a line is.
-fn title(name: &str, generation: u64) -> String {
+pub(super) fn title(name: &str, generation: u64) -> String {
     format!("tenant {name} (generation {generation})")
 }
 
