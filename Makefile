@@ -14,8 +14,8 @@ FLOWGATE := $(CARGO_TARGET_DIR)/release/flowgate
 PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 
 # Programs that tests, benchmark and demo run, and the Debian packages they come in.
-PROGRAMS := conntrack nft ip ping socat tmux
-PACKAGES := conntrack nftables iproute2 iputils-ping socat tmux
+PROGRAMS := conntrack nft ip ping socat systemd-analyze tmux
+PACKAGES := conntrack nftables iproute2 iputils-ping socat systemd tmux
 # promtool judges the metrics. Its package brings a server that is started at once, so only the program is taken from it.
 PROMTOOL_PACKAGE := prometheus
 # Privileged targets work as root and by way of sudo alike.

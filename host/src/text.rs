@@ -1,7 +1,7 @@
 //! Text from elsewhere, made fit for a terminal.
 
-/// Replaces control characters (so also escape sequences and line breaks) and Unicode's invisible direction marks by
-/// their escaped form, and cuts what is longer than a message should be.
+/// Replaces control characters (so also escape sequences and line breaks), Unicode's line separators and its invisible
+/// direction marks by their escaped form, and cuts what is longer than a message should be.
 ///
 /// For whatever a plugin, a file or the network supplied and a message repeats.
 #[must_use]
@@ -13,7 +13,7 @@ pub fn clean(text: &str) -> String {
             cleaned.push('…');
             break;
         }
-        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
         if character.is_control() || hidden {
             cleaned.extend(character.escape_default());
         } else {

@@ -302,7 +302,7 @@ fn names(text: &str) -> Vec<&str> {
 fn dashboard_and_documentation_speak_of_what_is_exported() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let exported = flowgate::metrics::names();
+    let exported = [flowgate::metrics::names(), flowgate::metrics::tenant_names()].concat();
     let dashboard = read("examples/grafana/flowgate.json");
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
     assert!(parsed["panels"].as_array().is_some_and(|panels| panels.len() > 5));

@@ -6,8 +6,13 @@ mod plugins;
 
 mod attacks;
 mod checks;
+mod metrics;
+mod notify;
 mod privileges;
+mod reload;
+mod resume;
 mod service;
+mod voices;
 
 use std::{
     fs,
@@ -75,15 +80,22 @@ fn attacker() -> (PathBuf, String) {
     (path, digest)
 }
 
-/// A policy with this in it; `PLUGIN` stands for the keys of the attacker, `DIR` for the directory.
+/// A policy with this in it; `PLUGIN` stands for the keys of the attacker, `DIR` for the directory. It is loaded when a test says
+/// so, and not before.
 fn policy(namespace: &Namespace, text: &str) -> PathBuf {
+    let path = namespace.directory().join("policy.toml");
+    fs::write(&path, policy_text(namespace, "reload-on-change = false\n", text)).unwrap();
+    path
+}
+
+/// As [`policy`], with these keys of the service; the text alone.
+fn policy_text(namespace: &Namespace, service: &str, text: &str) -> String {
     let (plugin, digest) = attacker();
     let directory = namespace.directory().display().to_string();
-    let head = format!("[service]\nsocket = \"{directory}/socket\"\n[audit]\npath = \"{directory}/audit.jsonl\"\n");
+    let head =
+        format!("[service]\nsocket = \"{directory}/socket\"\n{service}[audit]\npath = \"{directory}/audit.jsonl\"\n");
     let plugin = format!("file = \"{}\"\nsha256 = \"{digest}\"", plugin.display());
-    let path = namespace.directory().join("policy.toml");
-    fs::write(&path, head + &text.replace("PLUGIN", &plugin).replace("DIR", &directory)).unwrap();
-    path
+    head + &text.replace("PLUGIN", &plugin).replace("DIR", &directory)
 }
 
 /// The service, which runs.
@@ -94,19 +106,25 @@ struct Serving {
 
 impl Serving {
     fn start(namespace: &Namespace, text: &str) -> Self {
+        policy(namespace, text);
+        let serving = Self::launch(namespace, &flowgate(), &[]);
+        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        serving
+    }
+
+    /// Starts it on the file that is there, with these options, and does not wait.
+    fn launch(namespace: &Namespace, program: &Program, options: &[&str]) -> Self {
         must_heed_signals();
-        let path = policy(namespace, text).display().to_string();
+        let path = namespace.directory().join("policy.toml").display().to_string();
         let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
-        let child = flowgate()
-            .command(&["run", &path])
+        let child = program
+            .command(&[&["run", &path], options].concat())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
             .unwrap();
-        let serving = Serving { child, directory: namespace.directory().to_path_buf() };
-        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
-        serving
+        Serving { child, directory: namespace.directory().to_path_buf() }
     }
 
     fn errors(&self) -> String {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 
 /// A tenant of a zone, with an output.
-fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
+pub fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
     format!(
         "[[tenant]]\nname = \"{name}\"\nformat = {{ kind = \"text\", show = [\"id\"] }}\n[[tenant.scope]]\nzones = {zone}\n\
          [[tenant.plugin]]\nPLUGIN\ngrants = [\"delete\", \"log\"]\noptions = {{ act = \"{act}\" }}\n{more}\n\
@@ -13,11 +13,11 @@ fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
     )
 }
 
-fn output(serving: &Serving, name: &str) -> String {
+pub fn output(serving: &Serving, name: &str) -> String {
     fs::read_to_string(serving.directory.join(format!("{name}.log"))).unwrap_or_default()
 }
 
-fn flow(zone: u16, port: u16) -> String {
+pub fn flow(zone: u16, port: u16) -> String {
     format!("-t 3000 -w {zone} -p udp -s 10.1.0.1 -d 192.0.2.1 --sport {port} --dport 53")
 }
 
@@ -227,6 +227,22 @@ fn what_a_plugin_keeps_outlives_a_reload() {
 }
 
 #[test]
+fn the_audit_is_appended_to_and_not_everybody_can_read_it() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
+        let audit = serving.directory.join("audit.jsonl");
+        assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o7777, 0o640);
+        let process = PathBuf::from(format!("/proc/{}", serving.child.id()));
+        let open: Vec<_> = fs::read_dir(process.join("fd")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let number = open.iter().find(|fd| fs::read_link(fd).is_ok_and(|target| target == audit)).unwrap();
+        let about = fs::read_to_string(process.join("fdinfo").join(number.file_name().unwrap())).unwrap();
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert!(i32::from_str_radix(flags, 8).unwrap() & nix::libc::O_APPEND != 0, "{about}");
+        serving.end();
+    });
+}
+
+#[test]
 fn nonsense_on_the_control_socket_harms_nobody() {
     use std::{io::Write as _, os::unix::net::UnixStream};
     Namespace::run(|namespace| {
@@ -250,7 +266,11 @@ fn nonsense_on_the_control_socket_harms_nobody() {
             let _ = stream.read_to_string(&mut answer);
             assert!(!answer.contains("\"ok\":true"), "{answer}");
         }
+        // One that says nothing, and one that begins to.
+        let mut hanging = [(); 2].map(|()| UnixStream::connect(serving.directory.join("socket")).unwrap());
+        hanging[1].write_all(b"{\"comm").unwrap();
         assert!(serving.ask(&["status"]).text().contains("tenant blue: running"));
+        drop(hanging);
         // Another one does not take its place.
         let path = serving.directory.join("policy.toml").display().to_string();
         let outcome = flowgate().run(&["run", &path]);

@@ -71,7 +71,7 @@ pub enum PolicyCommand {
     },
     /// Hand a tenant nothing and let it do nothing, until it is resumed
     Pause(Order),
-    /// Let a tenant go on that was paused; what it missed is made up for
+    /// Let a tenant go on that was paused, has ended, or has a plugin that failed too often; what it missed is made up for
     Resume(Order),
     /// Pause a tenant until the policy is loaded anew
     Quarantine(Order),

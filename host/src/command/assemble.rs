@@ -42,6 +42,8 @@ pub struct Assembly {
     stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
     /// What plugins keep beyond this assembly.
     states: Option<Arc<States>>,
+    /// Of which generation of a policy its plugins are, if they are a tenant's.
+    generation: Option<u64>,
 }
 
 /// What plugins keep, by their names: it outlives an assembly, for those that take the place of others.
@@ -151,12 +153,14 @@ impl Assembly {
             offsets: if users || local_time { offsets() } else { Vec::new() },
             stock: RefCell::default(),
             states: None,
+            generation: None,
         })
     }
 
-    /// An assembly on an engine that others use too; plugins of the same name share what they keep.
+    /// An assembly of a tenant, on an engine that others use too; plugins of the same name share what they keep. In the log they
+    /// are called by their whole names and the generation.
     #[must_use]
-    pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<States>) -> Self {
+    pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<States>, generation: u64) -> Self {
         Assembly {
             engine,
             limits: Limits::default(),
@@ -165,6 +169,7 @@ impl Assembly {
             offsets: offsets(),
             stock: RefCell::default(),
             states: Some(states),
+            generation: Some(generation),
         }
     }
 
@@ -194,7 +199,7 @@ impl Assembly {
         options: &[OptionValue],
         grants: &Grants,
     ) -> Result<(Instance, Description), CommandError> {
-        let services = services(component, grants, CAPACITY, None)?;
+        let services = self.services(component, grants, CAPACITY, None)?;
         let instance = Instance::with_services(component, self.limits, services)?;
         let (mut instance, description, _) = self.configured(component, instance, role, options, true)?;
         instance.started();
@@ -277,7 +282,7 @@ impl Assembly {
         role: Role,
     ) -> Result<Stage, CommandError> {
         let UserPlugin { spec, limits, policy, capacity } = *plugin;
-        let services = services(&component, &spec.grants, capacity, self.states.as_deref())?;
+        let services = self.services(&component, &spec.grants, capacity, self.states.as_deref())?;
         let instance = Instance::with_services(&component, limits, services.clone())?;
         let (mut instance, description, setup) = self.configured(&component, instance, role, &spec.options, true)?;
         let can = component.capabilities;
@@ -301,7 +306,7 @@ impl Assembly {
     pub fn description(&self, plugin: &UserPlugin<'_>, role: Role) -> Result<Description, CommandError> {
         let UserPlugin { spec, limits, capacity, .. } = *plugin;
         let component = PluginComponent::open(&self.engine, &spec.file)?;
-        let services = services(&component, &spec.grants, capacity, None)?;
+        let services = self.services(&component, &spec.grants, capacity, None)?;
         let instance = Instance::with_services(&component, limits, services)?;
         Ok(self.configured(&component, instance, role, &spec.options, true)?.1)
     }
@@ -345,7 +350,7 @@ impl Assembly {
         plugin: &UserPlugin<'_>,
         role: Role,
     ) -> Result<Format, CommandError> {
-        let services = services(component, &plugin.spec.grants, plugin.capacity, None)?;
+        let services = self.services(component, &plugin.spec.grants, plugin.capacity, None)?;
         let instance = Instance::with_services(component, plugin.limits, services)?;
         let (mut instance, description, _) = self.configured(component, instance, role, &plugin.spec.options, true)?;
         instance.started();
@@ -398,6 +403,31 @@ impl Assembly {
     }
 }
 
+impl Assembly {
+    /// What a plugin is called in the log: as its file, without directory and extension; that of a tenant as everywhere else, so that
+    /// no name of a file makes it look like another one's.
+    fn title(&self, component: &PluginComponent) -> String {
+        match self.generation {
+            Some(generation) => clean(&format!("{} (generation {generation})", component.name)),
+            None => short(&component.name),
+        }
+    }
+
+    /// The services that a plugin has been granted.
+    fn services(
+        &self,
+        component: &PluginComponent,
+        grants: &Grants,
+        capacity: usize,
+        states: Option<&States>,
+    ) -> Result<Services, CommandError> {
+        services(component, grants, capacity, states).map(|services| match grants.log {
+            true => Services { log: Arc::new(Log::of(&self.title(component))), ..services },
+            false => services,
+        })
+    }
+}
+
 /// Whether a component can play a role.
 fn fits(component: &PluginComponent, role: Role) -> Result<(), CommandError> {
     if role.is_within(component.capabilities) {
@@ -417,7 +447,7 @@ fn short(name: &str) -> String {
     std::path::Path::new(name).file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// The services that a plugin has been granted.
+/// The services that a plugin has been granted, but for the log.
 fn services(
     component: &PluginComponent,
     grants: &Grants,
@@ -454,11 +484,7 @@ fn granted(
     state: Option<Arc<Mutex<State>>>,
 ) -> Result<Services, CommandError> {
     let plugin = || component.name.clone();
-    let services = Services {
-        log: Arc::new(if grants.log { Log::of(&short(&component.name)) } else { Log::default() }),
-        state,
-        time: grants.time,
-    };
+    let services = Services { log: Arc::default(), state, time: grants.time };
     for wanted in &component.services {
         if let Some(grant) = needs(wanted).filter(|grant| !grants.covers(grant)) {
             return Err(CommandError::PluginService { plugin: plugin(), service: wanted.clone(), grant });

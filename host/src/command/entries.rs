@@ -9,6 +9,7 @@ use super::{
     subject::Subject,
     table::{Row, Source, Summary},
 };
+use crate::pipeline::tell::Tell;
 use crate::{
     cli::{EventGroups, Settings},
     model::field,
@@ -268,9 +269,8 @@ pub(super) fn join<'a, T: Subject>(
         executor,
         consumer: format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
         sink,
-        on_malformed: |malformed| report::line(&format!("WARNING: {malformed}; skipped.")),
         on_gap: report::gap,
-        on_warning: report::line,
+        on_warning: Tell::new(report::line),
         look_back: None,
         resync: None,
         counters: Counters::default(),

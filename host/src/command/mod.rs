@@ -364,10 +364,12 @@ fn serve_metrics(
     counters: &Counters,
 ) -> Result<Option<Server>, CommandError> {
     let server = address.map(|address| metrics::serve(address, board, counters)).transpose()?;
-    if let Some(server) = &server {
-        report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
-    }
-    Ok(server)
+    Ok(server.inspect(tell_address))
+}
+
+/// Tells where metrics are served.
+pub(in crate::command) fn tell_address(server: &Server) {
+    report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
 }
 
 /// The command's long option, without hyphens.

@@ -19,6 +19,7 @@ use super::{
     sources,
     table::{self, Row, Source, Summary},
 };
+use crate::pipeline::tell::Tell;
 use crate::{
     cli::{Command, Settings, Table},
     model::Flows,
@@ -92,8 +93,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     }
     if wanted.once.is_none() {
         pipeline.executor = pipeline.executor.telling(messages::add);
-        pipeline.on_warning = messages::add;
-        pipeline.on_malformed = |malformed| messages::add(&format!("WARNING: {malformed}; skipped."));
+        pipeline.on_warning = Tell::new(messages::add);
         // The number of gaps is on the screen, and the next dump has what was lost.
         pipeline.on_gap = || {};
     }
@@ -279,7 +279,7 @@ fn delete(flow: &Flow, settings: &Settings, namespace: Option<&Namespace>) -> Re
     let assembly = Assembly::new(Vec::new(), false, false)?;
     let mut nowhere: Vec<u8> = Vec::new();
     let mut pipeline = pipeline(&row, &settings, namespace, &assembly, &mut nowhere, &Board::default())?;
-    pipeline.on_warning = messages::add;
+    pipeline.on_warning = Tell::new(messages::add);
     pipeline.executor = pipeline.executor.telling(messages::add);
     let result = pipeline.feed(flow.table(), &mut Tally::default());
     let done = pipeline.executor.done();

@@ -8,12 +8,15 @@ use super::{
 };
 use crate::{
     netlink::Stop,
-    pipeline::sink::{
-        Sink, SinkError, Stdout,
-        file::{FileOptions, FileSink, Rotation},
-        outbox::{Outbox, OutboxOptions, WhenFull},
-        stream::{Tcp, Unix},
-        syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
+    pipeline::{
+        sink::{
+            Sink, SinkError, Stdout,
+            file::{FileOptions, FileSink, Rotation},
+            outbox::{Outbox, OutboxOptions, WhenFull},
+            stream::{Tcp, Unix},
+            syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
+        },
+        tell::Tell,
     },
 };
 
@@ -106,7 +109,13 @@ impl SinkConfig {
     ///
     /// # Errors
     /// [`SinkError`]: a file cannot be opened.
-    pub fn open(&self, live: bool, stop: &Stop, tell: fn(&str)) -> Result<Box<dyn Sink>, SinkError> {
+    pub fn open(
+        &self,
+        live: bool,
+        stop: &Stop,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Box<dyn Sink>, SinkError> {
+        let tell = Tell::new(tell);
         let buffer = OutboxOptions {
             capacity: self.buffer.capacity,
             when_full: self.when_full(live),
@@ -114,12 +123,12 @@ impl SinkConfig {
         };
         let sink: Box<dyn Sink> = match &self.kind {
             SinkKind::Stdout => Box::new(Stdout::new()),
-            SinkKind::File(options) => Box::new(FileSink::open(options.clone(), tell)?),
-            SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, tell)?),
-            SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, tell)?),
+            SinkKind::File(options) => Box::new(FileSink::open(options.clone(), tell.function())?),
+            SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, tell.function())?),
+            SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, tell.function())?),
             SinkKind::Syslog { target, facility, severity, app_name, longest } => {
                 let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *longest);
-                Box::new(Outbox::start(syslog, buffer, stop, tell)?)
+                Box::new(Outbox::start(syslog, buffer, stop, tell.function())?)
             }
         };
         Ok(if self.buffer.optional { Box::new(Optional { sink, tell }) } else { sink })
@@ -129,7 +138,7 @@ impl SinkConfig {
 /// A sink whose undelivered lines are no failure of the run.
 struct Optional {
     sink: Box<dyn Sink>,
-    tell: fn(&str),
+    tell: Tell,
 }
 
 impl Sink for Optional {
@@ -140,7 +149,7 @@ impl Sink for Optional {
     fn finish(&mut self) -> Result<(), SinkError> {
         match self.sink.finish() {
             Err(error @ SinkError::Undelivered { .. }) => {
-                (self.tell)(&format!("WARNING: {error}."));
+                self.tell.line(&format!("WARNING: {error}."));
                 Ok(())
             }
             end => end,
@@ -188,6 +197,7 @@ impl Reader<'_> {
                 path: self.needed_path(fields, "path", "sink", kind)?,
                 append: fields.switch("append").unwrap_or(true),
                 rotation: self.rotation(fields),
+                mode: None,
             }),
             "unix" => SinkKind::Unix(self.needed_path(fields, "path", "sink", kind)?),
             "tcp" => {

@@ -23,7 +23,7 @@ use crate::{
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// The prefix of all names.
-const PREFIX: &str = "flowgate";
+pub(super) const PREFIX: &str = "flowgate";
 
 /// A metric with one value for the whole: name without prefix and `_total`, help, whether it is a counter, value.
 type Whole = (&'static str, &'static str, bool, fn(&Counts) -> u64);
@@ -86,6 +86,9 @@ const STAGES: [PerStage; 14] = [
     ("stage_log_dropped", "Lines for the log that were too many", true, |stage| stage.log_dropped as f64),
 ];
 
+/// What a plugin's health may be.
+pub(super) const HEALTHS: [Health; 3] = [Health::Running, Health::BackingOff, Health::Quarantined];
+
 const ACTIONS: (&str, &str) = ("stage_actions", "Actions that the stage asked for, by what became of them");
 const HEALTH: (&str, &str) = ("stage_health", "1 for the state that the stage is in, 0 for the others");
 const BUILD: (&str, &str) = ("build_info", "1, with the version as a label");
@@ -139,84 +142,109 @@ pub(super) fn encode(registry: &Registry) -> String {
 
 impl Collector for Export {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        let mut build = encoder.encode_descriptor(BUILD.0, BUILD.1, None, MetricType::Gauge)?;
-        ConstGauge::new(1u64).encode(build.encode_family(&version)?)?;
-        self.whole(&mut encoder)?;
-        self.stages(&mut encoder)
-    }
-}
-
-impl Export {
-    fn whole(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.counters.read();
-        for (name, help, counter, value) in WHOLE {
-            one(encoder, name, help, counter, value(&counts))?;
-        }
-        let mut events = encoder.encode_descriptor(EVENTS.0, EVENTS.1, None, MetricType::Counter)?;
-        for (kind, value) in KINDS {
-            ConstCounter::new(value(&counts)).encode(events.encode_family(&[("kind", kind)])?)?;
-        }
-        if let Some(memory) = self.counters.memory() {
-            for (name, help, counter, value) in BUFFER {
-                one(encoder, name, help, counter, value(&memory).into())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stages(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        build(&mut encoder)?;
+        whole(&mut encoder, &self.counters, |_| true)?;
         // The number tells two stages of one plugin apart.
         let numbered = self.board.stages().into_iter().enumerate();
-        let stages: Vec<(StageStats, Labels)> = numbered
+        let shown: Vec<Shown> = numbered
             .map(|(number, stage)| {
-                let labels = [("plugin", clean(&stage.plugin)), ("stage", number.to_string())];
-                (stage, labels)
+                let labels = vec![("plugin", clean(&stage.plugin)), ("stage", number.to_string())];
+                Shown::new(labels, stage)
             })
             .collect();
-        if stages.is_empty() {
-            return Ok(());
-        }
-        for (name, help, counter, value) in STAGES {
-            let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for (stage, labels) in &stages {
-                let one = family.encode_family(labels)?;
-                if counter {
-                    ConstCounter::new(value(stage)).encode(one)?;
-                } else {
-                    ConstGauge::new(value(stage)).encode(one)?;
-                }
-            }
-        }
-        let mut actions = encoder.encode_descriptor(ACTIONS.0, ACTIONS.1, None, MetricType::Counter)?;
-        for (stage, labels) in &stages {
-            for (name, count) in result::NAMES.iter().zip(stage.actions) {
-                let labels = with(labels, ("result", (*name).to_owned()));
-                ConstCounter::new(count).encode(actions.encode_family(&labels)?)?;
-            }
-        }
-        let mut health = encoder.encode_descriptor(HEALTH.0, HEALTH.1, None, MetricType::Gauge)?;
-        for (stage, labels) in &stages {
-            for state in [Health::Running, Health::BackingOff, Health::Quarantined] {
-                let labels = with(labels, ("state", state.name().to_owned()));
-                ConstGauge::new(u64::from(state == stage.health)).encode(health.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
+        stages(&mut encoder, &shown)
     }
 }
 
-/// The labels of a stage.
-type Labels = [(&'static str, String); 2];
+/// Which version it is.
+pub(super) fn build(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let mut build = encoder.encode_descriptor(BUILD.0, BUILD.1, None, MetricType::Gauge)?;
+    ConstGauge::new(1u64).encode(build.encode_family(&version)?)
+}
 
-/// The labels of a stage, and one more.
-fn with([first, second]: &Labels, third: (&'static str, String)) -> [(&'static str, String); 3] {
-    [first.clone(), second.clone(), third]
+/// What was received, as far as it is `wanted`, by name.
+pub(super) fn whole(
+    encoder: &mut DescriptorEncoder<'_>,
+    counters: &Counters,
+    wanted: fn(&str) -> bool,
+) -> Result<(), fmt::Error> {
+    let counts = counters.read();
+    for (name, help, counter, value) in WHOLE.into_iter().filter(|(name, ..)| wanted(name)) {
+        one(encoder, name, help, counter, value(&counts))?;
+    }
+    let mut events = encoder.encode_descriptor(EVENTS.0, EVENTS.1, None, MetricType::Counter)?;
+    for (kind, value) in KINDS {
+        ConstCounter::new(value(&counts)).encode(events.encode_family(&[("kind", kind)])?)?;
+    }
+    if let Some(memory) = counters.memory() {
+        for (name, help, counter, value) in BUFFER {
+            one(encoder, name, help, counter, value(&memory).into())?;
+        }
+    }
+    Ok(())
+}
+
+/// A stage as it is exported.
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub labels: Labels,
+    pub stats: StageStats,
+    /// How many plugins are in each state of [`HEALTHS`].
+    pub health: [u64; HEALTHS.len()],
+}
+
+impl Shown {
+    pub fn new(labels: Labels, stats: StageStats) -> Self {
+        let health = HEALTHS.map(|state| u64::from(state == stats.health));
+        Shown { labels, stats, health }
+    }
+}
+
+/// What each stage did.
+pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> Result<(), fmt::Error> {
+    if stages.is_empty() {
+        return Ok(());
+    }
+    for (name, help, counter, value) in STAGES {
+        let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for Shown { labels, stats, .. } in stages {
+            let one = family.encode_family(labels)?;
+            if counter {
+                ConstCounter::new(value(stats)).encode(one)?;
+            } else {
+                ConstGauge::new(value(stats)).encode(one)?;
+            }
+        }
+    }
+    let mut actions = encoder.encode_descriptor(ACTIONS.0, ACTIONS.1, None, MetricType::Counter)?;
+    for Shown { labels, stats, .. } in stages {
+        for (name, count) in result::NAMES.iter().zip(stats.actions) {
+            let labels = with(labels, ("result", (*name).to_owned()));
+            ConstCounter::new(count).encode(actions.encode_family(&labels)?)?;
+        }
+    }
+    let mut health = encoder.encode_descriptor(HEALTH.0, HEALTH.1, None, MetricType::Gauge)?;
+    for Shown { labels, health: counts, .. } in stages {
+        for (state, count) in HEALTHS.iter().zip(counts) {
+            let labels = with(labels, ("state", state.name().to_owned()));
+            ConstGauge::new(*count).encode(health.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The labels of a stage, or of a tenant.
+pub(super) type Labels = Vec<(&'static str, String)>;
+
+/// Labels, and one more.
+pub(super) fn with(labels: &Labels, more: (&'static str, String)) -> Labels {
+    labels.iter().cloned().chain([more]).collect()
 }
 
 /// A metric with one value.
-fn one(
+pub(super) fn one(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

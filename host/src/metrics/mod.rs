@@ -1,15 +1,17 @@
 //! Metrics: what runs, in numbers, as Prometheus reads them over HTTP.
 //!
-//! [`serve`] needs a [`Board`] (what each stage did) and [`Counters`] (what was received), and changes neither: all that is
+//! [`serve_tenants`] serves what is known of a policy service. [`serve`] needs a [`Board`] (what each stage did) and [`Counters`] (what was received), and changes neither: all that is
 //! exported is read when it is asked for. docs/METRICS.md describes each metric.
 
 mod address;
 mod export;
 mod server;
+mod tenants;
 
 pub use address::Address;
 pub use export::{names, text};
-pub use server::{Server, serve};
+pub use server::{Server, serve, serve_tenants};
+pub use tenants::{Look, PolicyFigures, STATES, TenantFigures, tenant_names};
 
 #[cfg(doc)]
 use crate::pipeline::{counters::Counters, stats::Board};

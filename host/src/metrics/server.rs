@@ -30,7 +30,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Address, MetricsError, export};
+use super::{
+    Address, MetricsError, export,
+    tenants::{self, Look},
+};
 use crate::pipeline::{counters::Counters, stats::Board};
 
 /// Connections at the same time; more have to wait until one ends.
@@ -55,6 +58,18 @@ pub struct Server {
 /// # Errors
 /// [`MetricsError::Listen`] if the address is in use, not of this machine, or not allowed; [`MetricsError::Start`].
 pub fn serve(address: &Address, board: &Board, counters: &Counters) -> Result<Server, MetricsError> {
+    start(address, export::registry(board.clone(), counters.clone()))
+}
+
+/// Serves what is known of a service with tenants: `look` is called for each scrape.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_tenants(address: &Address, look: Look, counters: &Counters) -> Result<Server, MetricsError> {
+    start(address, tenants::registry(look, counters.clone()))
+}
+
+fn start(address: &Address, registry: Registry) -> Result<Server, MetricsError> {
     let failed = |source| MetricsError::Listen { address: address.clone(), source };
     let listener = match address {
         Address::Tcp(address) => Listener::Tcp(listen(*address).map_err(failed)?),
@@ -67,7 +82,7 @@ pub fn serve(address: &Address, board: &Board, counters: &Counters) -> Result<Se
     let address = listener.address().unwrap_or_else(|| address.clone());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map_err(MetricsError::Start)?;
-    let registry = Arc::new(export::registry(board.clone(), counters.clone()));
+    let registry = Arc::new(registry);
     let (stop, stopped) = oneshot::channel();
     let thread = thread::Builder::new()
         .name("metrics".into())

@@ -72,7 +72,7 @@ pub struct Counts {
 
 impl Counters {
     /// Rows that have been decoded: `kinds` are their events ([`event`]), none where they are entries.
-    pub(super) fn rows(&self, rows: usize, kinds: &[u8]) {
+    pub(crate) fn rows(&self, rows: usize, kinds: &[u8]) {
         let mut counts = [0u64; 5];
         for &kind in kinds {
             if let Some(count) = counts.get_mut(usize::from(kind).min(4)) {
@@ -89,13 +89,13 @@ impl Counters {
     }
 
     /// Datagrams have been received.
-    pub(super) fn datagrams(&self, number: usize, bytes: usize) {
+    pub(crate) fn datagrams(&self, number: usize, bytes: usize) {
         add(&self.0.datagrams, number as u64);
         add(&self.0.bytes, bytes as u64);
     }
 
     /// Events were lost, at least so many.
-    pub(super) fn gap(&self, lost: u32) {
+    pub(crate) fn gap(&self, lost: u32) {
         add(&self.0.gaps, 1);
         add(&self.0.lost, lost.into());
     }
@@ -106,7 +106,7 @@ impl Counters {
     }
 
     /// Something could not be read.
-    pub(super) fn malformed(&self) {
+    pub(crate) fn malformed(&self) {
         add(&self.0.malformed, 1);
     }
 

@@ -8,6 +8,7 @@
 //!   table.
 //! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
 //! * [`counters`] are of what was received.
+//! * [`tell`] is whoever is told of what is wrong but no reason to stop.
 //! * [`resync`] makes up for lost events.
 //! * [`run`] joins them.
 
@@ -31,5 +32,6 @@ pub mod stage;
 pub mod stats;
 pub mod supervisor;
 pub mod table;
+pub mod tell;
 
 pub use run::{Pipeline, RunError, Tally};

@@ -17,6 +17,7 @@ use super::{
     source::{Datagram, Source, SourceError},
     stage::{Reason, Stage, Staged},
     table::now,
+    tell::Tell,
 };
 use crate::{
     netlink::{
@@ -77,9 +78,7 @@ pub struct Pipeline<'a, T: Actionable> {
     /// Where bytes go: those of a format, and those of a dry run.
     pub sink: &'a mut dyn Sink,
     /// Told of what is wrong but no reason to stop.
-    pub on_warning: fn(&str),
-    /// Told of messages that could not be read; the stream goes on.
-    pub on_malformed: fn(Malformed),
+    pub on_warning: Tell,
     /// Told of gaps in a stream of events; the stream goes on.
     pub on_gap: fn(),
     /// Dumps the table, for stages that want to look back; none where that is of no use.
@@ -104,6 +103,11 @@ pub enum Malformed {
     Message(#[from] DecodeError),
 }
 
+/// Says that something could not be read; the stream goes on.
+fn skipped(malformed: &Malformed) -> String {
+    format!("WARNING: {malformed}; skipped.")
+}
+
 impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// Runs the source to its end. The tally also counts when the run fails.
     ///
@@ -115,13 +119,19 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         if let Some(resync) = &mut self.resync {
             resync.mark_by(source.marker());
         }
+        let waker = source.marker();
         thread::scope(|scope| {
             thread::Builder::new()
                 .name("reader".into())
                 .spawn_scoped(scope, move || read(source, filling))
                 .map_err(RunError::Thread)?;
             // Dropping its end of the queue, also when it fails, tells the reader to stop.
-            self.work(draining, context, tally)
+            let worked = self.work(draining, context, tally);
+            if let (Err(_), Some(mut waker)) = (&worked, waker) {
+                // One that waits for events would notice only when there is one. If it cannot be woken, it is left at that.
+                let _ = waker.mark();
+            }
+            worked
         })
     }
 
@@ -142,7 +152,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         self.settle()?;
         for stage in &mut self.stages {
-            stage.save_state(true, self.on_warning);
+            stage.save_state(true, &self.on_warning);
         }
         match &mut self.consumer {
             Some(consumer) => consumer.end(self.sink),
@@ -223,7 +233,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             tally.gaps += 1;
             tally.lost += u64::from(datagram.lost.unwrap_or(0));
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received, datagram.lost) {
-                (self.on_malformed)(error.into());
+                self.on_warning.line(&skipped(&error.into()));
             }
             self.hand_on(batch, context, tally)?;
             if self.resync.is_some() {
@@ -249,7 +259,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             if let Err(malformed) = pushed {
                 tally.malformed += 1;
                 self.counters.malformed();
-                (self.on_malformed)(malformed);
+                self.on_warning.line(&skipped(&malformed));
             }
             if batch.rows() >= self.batch_rows {
                 self.hand_on(batch, context, tally)?;
@@ -262,7 +272,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn resync(&mut self, start: bool) -> Result<(), RunError> {
         let Some(resync) = &mut self.resync else { return Ok(()) };
         if let Err(error) = resync.begin(start) {
-            (self.on_warning)(&cannot_resync(&error));
+            self.on_warning.line(&cannot_resync(&error));
         }
         Ok(())
     }
@@ -282,7 +292,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 self.look_back(Some(Reason::Gap))
             }
             Some(Err(error)) => {
-                (self.on_warning)(&cannot_resync(&error));
+                self.on_warning.line(&cannot_resync(&error));
                 Ok(())
             }
             _ => Ok(()),
@@ -341,10 +351,10 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn tick(&mut self) -> Result<(), RunError> {
         for stage in &mut self.stages {
             T::tick(stage, &mut self.executor)?;
-            stage.save_state(false, self.on_warning);
+            stage.save_state(false, &self.on_warning);
         }
         if let Some(Err(error)) = self.resync.as_mut().map(Resync::retry) {
-            (self.on_warning)(&cannot_resync(&error));
+            self.on_warning.line(&cannot_resync(&error));
         }
         self.settle()
     }
@@ -375,7 +385,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                         .map_err(Malformed::from)
                         .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false, 0))?));
                     if let Err(malformed) = pushed {
-                        (self.on_malformed)(malformed);
+                        self.on_warning.line(&skipped(&malformed));
                     }
                 }
             }

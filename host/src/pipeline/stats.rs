@@ -82,6 +82,31 @@ pub struct StageStats {
     pub state_bytes: u64,
 }
 
+impl StageStats {
+    /// Takes in what one before it of the same plugin has done: what only grows is summed up, what it is now stays.
+    pub fn add(&mut self, before: &Self) {
+        for (sum, more) in [
+            (&mut self.calls, before.calls),
+            (&mut self.rows_in, before.rows_in),
+            (&mut self.rows_out, before.rows_out),
+            (&mut self.rows_dropped, before.rows_dropped),
+            (&mut self.rows_without, before.rows_without),
+            (&mut self.ticks, before.ticks),
+            (&mut self.nanoseconds, before.nanoseconds),
+            (&mut self.failures, before.failures),
+            (&mut self.restarts, before.restarts),
+            (&mut self.log_lines, before.log_lines),
+            (&mut self.log_dropped, before.log_dropped),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+        self.longest = self.longest.max(before.longest);
+        for (sum, more) in self.actions.iter_mut().zip(before.actions) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
 /// The stages of what runs, shared with whoever wants to show them.
 #[derive(Clone, Debug, Default)]
 pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);

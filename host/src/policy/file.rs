@@ -45,6 +45,8 @@ pub struct Service {
     pub buffer: Option<u32>,
     /// How long the end waits for tenants.
     pub drain: Duration,
+    /// Whether the file is loaded anew when it has changed.
+    pub reload_on_change: bool,
 }
 
 /// Somebody with flows and plugins of its own.
@@ -128,9 +130,14 @@ impl Policy {
     /// # Errors
     /// Why the file cannot be read.
     pub fn read(path: &Path) -> std::io::Result<(Self, Vec<Mistake>, Vec<Mistake>)> {
-        let bytes = fs::read(path)?;
+        Ok(Self::of_bytes(path, fs::read(path)?))
+    }
+
+    /// As [`Policy::read`], of what was in a file. Second: what is wrong; third: what is worth knowing.
+    #[must_use]
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Mistake>, Vec<Mistake>) {
         let map = LabelMap::load(&SystemEnvironment, cli::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
-        Ok(match String::from_utf8(bytes) {
+        match String::from_utf8(bytes) {
             Ok(text) => Self::parse(Text { path: path.into(), text }, map),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
@@ -139,7 +146,7 @@ impl Policy {
                 let (policy, _, _) = Self::parse(Text { path: path.into(), text: String::new() }, map);
                 (policy, vec![mistake], Vec::new())
             }
-        })
+        }
     }
 
     /// As [`Policy::read`], of a text that is at hand. Second: what is wrong; third: what is worth knowing.
@@ -167,6 +174,13 @@ impl Policy {
         mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         notes.sort_by_key(|note| (note.line, note.column));
         (Policy { service, audit, labels, tenants, text }, mistakes, notes)
+    }
+
+    /// Whether what another generation says of the service as a whole is heeded only at the next start.
+    #[must_use]
+    pub fn needs_restart(&self, next: &Self) -> bool {
+        let fixed = |policy: &Self| (policy.service.socket.clone(), policy.service.buffer, policy.audit.clone());
+        fixed(self) != fixed(next)
     }
 
     /// Whether a text describes a policy rather than a pipeline: it has tenants.

@@ -7,10 +7,11 @@ pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// What may be done to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
-const SERVICE: [Key; 3] = [
+const SERVICE: [Key; 4] = [
     key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
     key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to finish what they have").default("2s"),
+    key("reload-on-change", Kind::Switch, "load the file anew when it has changed, as SIGHUP does").default("true"),
 ];
 
 const AUDIT: [Key; 5] = [

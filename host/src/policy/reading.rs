@@ -22,6 +22,9 @@ use crate::{
     text::clean,
 };
 
+/// Mode of the audit: its owner writes it, and the group, say one of those who look at logs, reads it.
+const MODE: u32 = 0o640;
+
 /// A file that is being read.
 pub(super) struct Reading<'a> {
     pub reader: Reader<'a>,
@@ -51,6 +54,7 @@ impl Reading<'_> {
             socket: fields.text("socket").map_or_else(|| SOCKET.into(), |path| self.reader.path(&path.value)),
             buffer,
             drain: fields.time("drain").map_or(Duration::from_secs(2), |time| time.value),
+            reload_on_change: fields.switch("reload-on-change").unwrap_or(true),
         }
     }
 
@@ -71,7 +75,8 @@ impl Reading<'_> {
         });
         let keep = fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(9);
         let compress = fields.switch("compress").unwrap_or(false);
-        FileOptions { path, append: true, rotation: Some(Rotation { size: Some(size), interval, keep, compress }) }
+        let rotation = Some(Rotation { size: Some(size), interval, keep, compress });
+        FileOptions { path, append: true, rotation, mode: Some(MODE) }
     }
 
     pub fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {

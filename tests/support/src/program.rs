@@ -158,6 +158,7 @@ impl Program {
             "ip" => "iproute2",
             "ping" => "iputils-ping",
             "mount" => "mount",
+            "systemd-analyze" => "systemd",
             _ => return format!("cannot run {name}: {error}"),
         };
         match error.kind() {

@@ -8,7 +8,12 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::{
     cli::{Command, LoadedCommand, Settings, Table},
-    command::{Context, report::CommandError, sources, table::Row},
+    command::{
+        Context,
+        report::{self, CommandError},
+        sources,
+        table::Row,
+    },
     model::{Addresses, Direction, Flows, Masked, Network, Selection, field},
     netlink::{
         Messages, Table as KernelTable,
@@ -170,9 +175,13 @@ pub(super) fn put_aside(
     while table.next(&mut datagram).map_err(failed)? {
         for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
             one.clear(&mut decoder);
-            // What cannot be read is told of where it is meant; without a tuple it is not.
-            if one.push(&mut decoder, &message, Arrival::Entry).is_err() || one.length != 1 {
-                continue;
+            match one.push(&mut decoder, &message, Arrival::Entry) {
+                Ok(()) if one.length == 1 => {}
+                Ok(()) => continue,
+                Err(error) => {
+                    report::line(&format!("WARNING: {error}; skipped."));
+                    continue;
+                }
             }
             let Some(place) = by_key.get(&shape.with_values_of(&one, 0)).and_then(|&line| aside.get_mut(line)) else {
                 continue;

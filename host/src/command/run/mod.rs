@@ -44,7 +44,7 @@ pub(super) fn run(
         return match (options.check, options.explain || options.dry_run) {
             (_, true) => Err(CommandError::NotAvailable("--explain and --dry-run of a policy")),
             (true, _) => policy::check(&options.file, stdout),
-            _ => policy::serve(&options.file, stop, board),
+            _ => policy::serve(&options.file, stop, (board, counters), options.metrics.as_ref()),
         };
     }
     let failed = |source| CommandError::Pipeline { path: options.file.clone(), source };

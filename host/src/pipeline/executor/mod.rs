@@ -16,6 +16,7 @@ use super::{
     stage::{Requests, Stage},
     table::Table,
 };
+use crate::pipeline::tell::Tell;
 use crate::{
     model::{action, result},
     netlink::{
@@ -162,7 +163,7 @@ pub struct Executor<T: Actionable> {
     done: u64,
     refused: u64,
     told: BTreeSet<(String, String)>,
-    tell: fn(&str),
+    tell: Tell,
 }
 
 /// An action that is on its way.
@@ -177,7 +178,7 @@ struct Sent {
 impl<T: Actionable> Executor<T> {
     /// An executor; `decoder` is for rows that are read again. `tell` gets warnings.
     #[must_use]
-    pub fn new(shows: Shows, decoder: T::Decoder, tell: fn(&str)) -> Self {
+    pub fn new(shows: Shows, decoder: T::Decoder, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Executor {
             shows,
             one_by_one: false,
@@ -194,7 +195,7 @@ impl<T: Actionable> Executor<T> {
             done: 0,
             refused: 0,
             told: BTreeSet::new(),
-            tell,
+            tell: Tell::new(tell),
         }
     }
 
@@ -226,8 +227,8 @@ impl<T: Actionable> Executor<T> {
 
     /// Passes warnings on to somebody else.
     #[must_use]
-    pub fn telling(mut self, tell: fn(&str)) -> Self {
-        self.tell = tell;
+    pub fn telling(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.tell = Tell::new(tell);
         self
     }
 
@@ -285,13 +286,13 @@ impl<T: Actionable> Executor<T> {
 
     /// Passes a warning on.
     pub fn tell(&self, warning: &str) {
-        (self.tell)(warning);
+        self.tell.line(warning);
     }
 
     /// Passes a warning on, the first time that it concerns this plugin and this matter.
     pub fn tell_once(&mut self, plugin: &str, matter: &str, warning: &str) {
         if self.told.insert((plugin.to_string(), matter.to_string())) {
-            (self.tell)(warning);
+            self.tell.line(warning);
         }
     }
 

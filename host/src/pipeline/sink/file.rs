@@ -4,8 +4,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -14,6 +15,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
+use crate::pipeline::tell::Tell;
 
 /// What a file sink is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,9 @@ pub struct FileOptions {
     pub append: bool,
     /// When files are put aside; none if never.
     pub rotation: Option<Rotation>,
+    /// Mode of the file if it is made, whatever the umask; none for what the umask leaves of 0666. One that is there already keeps
+    /// its mode, and so do those that are put aside or follow it.
+    pub mode: Option<u32>,
 }
 
 /// When files are put aside, and what becomes of them.
@@ -49,7 +54,7 @@ pub struct FileSink {
     /// In which interval the file was last written.
     period: u64,
     packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
-    tell: fn(&str),
+    tell: Tell,
 }
 
 impl FileSink {
@@ -57,9 +62,9 @@ impl FileSink {
     ///
     /// # Errors
     /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
-    pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
+    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
-        let file = open(&options.path).map_err(failed)?;
+        let file = open(&options.path, options.mode).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let regular = metadata.is_file();
         if options.rotation.is_some() && !regular {
@@ -71,6 +76,7 @@ impl FileSink {
             length = 0;
         }
         let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let tell = Tell::new(tell);
         let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, tell };
         sink.period = sink.period_of(last);
         Ok(sink)
@@ -127,6 +133,7 @@ impl FileSink {
         let Some(rotation) = self.options.rotation else { return Ok(()) };
         self.packed();
         let path = &self.options.path;
+        let mode = self.file.metadata().map(|data| data.permissions().mode() & 0o7777).ok();
         let keep = rotation.keep.max(1);
         // Both endings, in case compression was switched on or off in between. Behind a gap nothing moves.
         let taken = |number: u32| ["", ".gz"].iter().any(|end| numbered(path, number, end).exists());
@@ -139,7 +146,8 @@ impl FileSink {
         }
         let aside = numbered(path, 1, "");
         rename(path, &aside)?;
-        self.file = open(path).map_err(|source| SinkError::Open { path: path.clone(), source })?;
+        self.file =
+            open(path, mode.or(self.options.mode)).map_err(|source| SinkError::Open { path: path.clone(), source })?;
         self.length = 0;
         if rotation.compress {
             let packed = numbered(path, 1, ".gz");
@@ -148,7 +156,9 @@ impl FileSink {
                 .spawn(move || compress(&aside, &packed).map_err(|error| (aside, error)));
             match job {
                 Ok(job) => self.packing = Some(job),
-                Err(error) => (self.tell)(&format!("WARNING: sink file: cannot start a thread to compress: {error}.")),
+                Err(error) => {
+                    self.tell.line(&format!("WARNING: sink file: cannot start a thread to compress: {error}."))
+                }
             }
         }
         Ok(())
@@ -159,7 +169,7 @@ impl FileSink {
         if let Some(job) = self.packing.take()
             && let Ok(Err((path, error))) = job.join()
         {
-            (self.tell)(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
+            self.tell.line(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
         }
     }
 }
@@ -181,8 +191,19 @@ impl Drop for FileSink {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+/// Opens a file to append to it. If there is none it is made, with this mode if one is given.
+fn open(path: &Path, mode: Option<u32>) -> io::Result<File> {
+    let append = || OpenOptions::new().append(true).clone();
+    let Some(mode) = mode else { return append().create(true).open(path) };
+    // Until it has its mode nobody else can open it.
+    match append().create_new(true).mode(mode & 0o600).open(path) {
+        Ok(file) => {
+            file.set_permissions(Permissions::from_mode(mode))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => append().create(true).mode(mode).open(path),
+        Err(error) => Err(error),
+    }
 }
 
 /// `flows.log.3`, `flows.log.3.gz`.
@@ -208,15 +229,20 @@ fn remove(path: &Path) -> Result<(), SinkError> {
     }
 }
 
-/// Compresses a file. Under its name there is never half of one.
+/// Compresses a file, which keeps its mode. Under its name there is never half of one.
 fn compress(from: &Path, to: &Path) -> io::Result<()> {
     let mut part = OsString::from(to);
     part.push(".part");
     let part = PathBuf::from(part);
     let packed = (|| {
-        let mut packer = GzEncoder::new(File::create(&part)?, Compression::default());
-        io::copy(&mut File::open(from)?, &mut packer)?;
-        packer.finish()?.sync_all()?;
+        let mut plain = File::open(from)?;
+        let mode = plain.metadata()?.permissions();
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut packer = GzEncoder::new(file, Compression::default());
+        io::copy(&mut plain, &mut packer)?;
+        let file = packer.finish()?;
+        file.set_permissions(mode)?;
+        file.sync_all()?;
         fs::rename(&part, to)
     })();
     if packed.is_err() {
@@ -236,7 +262,7 @@ mod tests {
     use super::*;
 
     fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
-        let options = FileOptions { path: path.into(), append, rotation };
+        let options = FileOptions { path: path.into(), append, rotation, mode: None };
         FileSink::open(options, |warning| panic!("{warning}")).unwrap()
     }
 
@@ -305,6 +331,31 @@ mod tests {
     }
 
     #[test]
+    fn a_file_has_its_mode_and_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let options =
+            FileOptions { path: path.clone(), append: true, rotation: by_size(4, 3, true), mode: Some(0o640) };
+        let mut sink = FileSink::open(options.clone(), |warning| panic!("{warning}")).unwrap();
+        for line in ["111\n", "222\n", "333\n"] {
+            sink.write(line.as_bytes()).unwrap();
+        }
+        sink.finish().unwrap();
+        for path in [path.clone(), numbered(&path, 1, ".gz"), numbered(&path, 2, ".gz")] {
+            assert_eq!(mode(&path), 0o640, "{}", path.display());
+        }
+        // What somebody has decided since holds, also for those that follow.
+        fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
+        drop(sink);
+        let mut sink = FileSink::open(options, |warning| panic!("{warning}")).unwrap();
+        sink.write(b"444\n").unwrap();
+        sink.finish().unwrap();
+        assert_eq!((mode(&path), mode(&numbered(&path, 1, ".gz"))), (0o604, 0o604));
+        assert_eq!(read(&path), "444\n");
+    }
+
+    #[test]
     fn files_are_put_aside_when_their_time_is_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("flows");
@@ -336,8 +387,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_named() {
-        let open =
-            |path: &str, rotation| FileSink::open(FileOptions { path: path.into(), append: true, rotation }, |_| ());
+        let open = |path: &str, rotation| {
+            FileSink::open(FileOptions { path: path.into(), append: true, rotation, mode: None }, |_| ())
+        };
         let missing = open("/nowhere/flows", None).err().unwrap().to_string();
         assert!(missing.starts_with("cannot open /nowhere/flows for writing: No such file"), "{missing}");
         let device = open("/dev/null", by_size(1, 1, false)).err().unwrap().to_string();

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{Sink, SinkError, count_lines, first_line, whole_lines};
-use crate::netlink::Stop;
+use crate::{netlink::Stop, pipeline::tell::Tell};
 
 /// Bytes that the thread takes out of the buffer at once, unless a line is longer.
 const CHUNK: usize = 64 << 10;
@@ -112,7 +112,7 @@ pub struct Outbox {
     options: OutboxOptions,
     shared: Arc<Shared>,
     stop: Stop,
-    tell: fn(&str),
+    tell: Tell,
     told: bool,
 }
 
@@ -142,14 +142,16 @@ impl Outbox {
         transport: T,
         options: OutboxOptions,
         stop: &Stop,
-        tell: fn(&str),
+        tell: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, SinkError> {
         let name = transport.name();
+        let tell = Tell::new(tell);
+        let told_by = tell.clone();
         let shared = Arc::new(Shared::default());
         let for_thread = shared.clone();
         thread::Builder::new()
             .name("sink".into())
-            .spawn(move || Sender { transport, shared: for_thread, tell, connection: None, failures: 0 }.run())
+            .spawn(move || Sender { transport, shared: for_thread, tell: told_by, connection: None, failures: 0 }.run())
             .map_err(|source| SinkError::Thread { sink: name.clone(), source })?;
         Ok(Outbox { name, options, shared, stop: stop.clone(), tell, told: false })
     }
@@ -164,7 +166,7 @@ impl Outbox {
         self.shared.lock().dropped += count_lines(lines);
         if !self.told {
             self.told = true;
-            (self.tell)(&format!(
+            self.tell.line(&format!(
                 "WARNING: sink {}: its buffer of {} bytes is full; lines are being dropped. How many is told at the end.",
                 self.name, self.options.capacity
             ));
@@ -229,10 +231,10 @@ impl Sink for Outbox {
         let remark = inner.remark.take();
         drop(inner);
         if dropped > 0 {
-            (self.tell)(&format!("WARNING: sink {}: {dropped} lines have been dropped.", self.name));
+            self.tell.line(&format!("WARNING: sink {}: {dropped} lines have been dropped.", self.name));
         }
         if let Some(remark) = remark {
-            (self.tell)(&format!("WARNING: sink {}: {remark}", self.name));
+            self.tell.line(&format!("WARNING: sink {}: {remark}", self.name));
         }
         match left {
             0 => Ok(()),
@@ -254,7 +256,7 @@ impl Drop for Outbox {
 struct Sender<T: Transport> {
     transport: T,
     shared: Arc<Shared>,
-    tell: fn(&str),
+    tell: Tell,
     connection: Option<T::Connection>,
     /// Attempts to connect that failed since one succeeded, or connections that broke before anything was sent.
     failures: u32,
@@ -346,7 +348,7 @@ impl<T: Transport> Sender<T> {
     fn lost(&mut self, error: &io::Error) {
         self.connection = None;
         if self.failures == 0 {
-            (self.tell)(&format!(
+            self.tell.line(&format!(
                 "WARNING: sink {}: the connection broke: {}; connecting again.",
                 self.transport.name(),
                 crate::cli::error_text(error)
@@ -375,13 +377,13 @@ impl<T: Transport> Sender<T> {
         match self.transport.connect() {
             Ok(connection) => {
                 if self.failures > 0 {
-                    (self.tell)(&format!("sink {}: connected again.", self.transport.name()));
+                    self.tell.line(&format!("sink {}: connected again.", self.transport.name()));
                 }
                 self.connection = Some(connection);
             }
             Err(error) => {
                 if self.failures == 0 {
-                    (self.tell)(&format!(
+                    self.tell.line(&format!(
                         "WARNING: sink {}: cannot connect: {}; trying again.",
                         self.transport.name(),
                         crate::cli::error_text(&error)

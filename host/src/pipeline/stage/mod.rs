@@ -26,6 +26,7 @@ use crate::{
         meter::Meter,
         stats::Shared,
         supervisor::{OnError, Policy, Recipe, Supervisor},
+        tell::Tell,
     },
     wasm::{Capabilities, Failure, Instance, PluginError, Services},
 };
@@ -365,10 +366,10 @@ impl Stage {
     }
 
     /// Writes what the plugin keeps to its file, if it is time or the `end`.
-    pub fn save_state(&mut self, end: bool, tell: fn(&str)) {
+    pub fn save_state(&mut self, end: bool, tell: &Tell) {
         let Some(mut state) = self.services.state() else { return };
         if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
-            tell(&format!("WARNING: plugin {}: {error}", self.supervisor.name()));
+            tell.line(&format!("WARNING: plugin {}: {error}", self.supervisor.name()));
         }
     }
 

@@ -6,8 +6,7 @@
 pub mod filter;
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt as _,
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +21,7 @@ use crate::pipeline::{
         file::{FileOptions, FileSink},
     },
     table::now,
+    tell::Tell,
 };
 
 /// What a line is about.
@@ -91,25 +91,36 @@ pub struct Audit {
     sink: Mutex<Box<dyn Sink + Send>>,
     run: u64,
     next: AtomicU64,
-    tell: fn(&str),
+    /// Lines that were written, and times that none could be.
+    written: AtomicU64,
+    failures: AtomicU64,
+    /// Actions that were refused, by tenant and reason.
+    refused: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
+    tell: Tell,
 }
 
 impl Audit {
-    /// Opens the file; a new one can be read by its owner alone. `tell` gets warnings.
+    /// Opens the file. `tell` gets warnings.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(options: FileOptions, tell: fn(&str)) -> Result<Self, SinkError> {
-        let path = options.path.clone();
-        // Which mode it has is decided by whoever makes it; what is there already stays as it is.
-        let _ = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
-        Ok(Self::to(Box::new(FileSink::open(options, tell)?), tell))
+    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
+        let tell = Tell::new(tell);
+        Ok(Self::to(Box::new(FileSink::open(options, tell.function())?), tell.function()))
     }
 
     /// Into this sink.
     #[must_use]
-    pub fn to(sink: Box<dyn Sink + Send>, tell: fn(&str)) -> Self {
-        Audit { sink: Mutex::new(sink), run: now(), next: AtomicU64::new(1), tell }
+    pub fn to(sink: Box<dyn Sink + Send>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Audit {
+            sink: Mutex::new(sink),
+            run: now(),
+            next: AtomicU64::new(1),
+            written: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            refused: Mutex::default(),
+            tell: Tell::new(tell),
+        }
     }
 
     /// A number for an action.
@@ -125,6 +136,7 @@ impl Audit {
         if records.is_empty() {
             return Ok(());
         }
+        self.count(records);
         let mut bytes = Vec::new();
         for record in records {
             let record = Record { run: self.run, ..record.clone() };
@@ -133,7 +145,42 @@ impl Audit {
             bytes.push(b'\n');
         }
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.write(&bytes).inspect_err(|error| (self.tell)(&format!("WARNING: audit: {error}.")))
+        let written = sink.write(&bytes);
+        match &written {
+            Ok(()) => self.written.fetch_add(records.len() as u64, Ordering::Relaxed),
+            Err(error) => {
+                self.tell.line(&format!("WARNING: audit: {error}."));
+                self.failures.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+        written
+    }
+
+    /// Counts refusals.
+    fn count(&self, records: &[Record]) {
+        let refusals = records.iter().filter(|record| record.stage == Stage::Refused);
+        let mut counts = None;
+        for (record, code) in refusals.filter_map(|record| Some((record, record.code?))) {
+            let counts = counts.get_or_insert_with(|| self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+            *counts.entry(record.tenant.clone()).or_default().entry(code).or_default() += record.count.unwrap_or(1);
+        }
+    }
+
+    /// How many actions of a tenant were refused, by the reason. Those of a flood count once they are summed up in a line.
+    #[must_use]
+    pub fn refusals(&self, tenant: &str) -> BTreeMap<&'static str, u64> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// Keeps the numbers of these tenants only.
+    pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|tenant, _| is_kept(tenant));
+    }
+
+    /// How many lines were written, and how often none could be.
+    #[must_use]
+    pub fn figures(&self) -> [u64; 2] {
+        [self.written.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed)]
     }
 
     /// Writes a line about the service itself.

@@ -2,7 +2,7 @@
 //! it goes into the log.
 //!
 //! WORD is `delete`, `update`, `create`, `create-or-update` or a number; `shown` means the flow that it sees, else the flow is the
-//! one of the keys. `times=N` asks so often in one call, `loop` never comes back.
+//! one of the keys. `log TEXT` only says this. `times=N` asks so often in one call, `loop` never comes back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a wrong test is a failed test")]
 
@@ -42,6 +42,10 @@ impl FlowStage for Attacker {
     fn process(&mut self, batch: &Flows) -> Outcome {
         services::info(format!("rows {} {:x?}", batch.length, batch.original.source.lo));
         if std::mem::replace(&mut self.done, true) || self.act.is_empty() {
+            return Outcome::default();
+        }
+        if let Some(text) = self.act.strip_prefix("log ") {
+            services::warn(text);
             return Outcome::default();
         }
         attack(&self.act)

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     os::unix::{
         fs::PermissionsExt as _,
         net::{UnixListener, UnixStream},
@@ -19,6 +19,7 @@ use super::{
     Service,
     dispatch::{self, Wish},
     tenant::{Running, Status},
+    watch::Watch,
 };
 use crate::{
     cli::{Report, error_text},
@@ -29,10 +30,10 @@ use crate::{
 
 /// Between two looks for signals and connections.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a peer may take.
+/// How long a peer may take to ask, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest request.
-const LONGEST: u64 = 64 << 10;
+const LONGEST: usize = 64 << 10;
 
 /// A request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -87,21 +88,22 @@ impl Door {
     }
 
     /// Answers until the service ends.
-    pub fn serve(self, service: &Service, reload: &AtomicBool) {
-        let mut barked = Instant::now();
-        while !service.stop.wait(LOOK) {
-            if reload.swap(false, Ordering::AcqRel) {
+    pub fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
+        let look = service.notifier.rest().map_or(LOOK, |rest| rest.min(LOOK));
+        while !service.stop.wait(look) {
+            let asked = reload.swap(false, Ordering::AcqRel);
+            let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
+            if asked || changed {
                 // Why it failed has been told.
                 let _ = service.reload();
             }
             while let Ok((stream, _)) = self.listener.accept() {
                 // A peer that goes away does not matter to anybody else.
-                let _ = answer(stream, service);
+                let _ = answer(&stream, service);
+                service.feed();
             }
-            if service.notifier.watchdog.is_some_and(|every| barked.elapsed() >= every) {
-                service.notifier.tell("WATCHDOG=1");
-                barked = Instant::now();
-            }
+            service.notifier.status(&service.state());
+            service.feed();
         }
     }
 }
@@ -113,13 +115,50 @@ impl Drop for Door {
     }
 }
 
-fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
+/// How much of its time a peer has left.
+///
+/// # Errors
+/// It has none left.
+fn left(end: Instant) -> io::Result<Option<Duration>> {
+    match end.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+        left => Ok(Some(left)),
+    }
+}
+
+/// The first line of what a peer says, who has a limited time for all of it.
+fn request(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + PATIENCE;
+    let (mut line, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        stream.set_read_timeout(left(end)?)?;
+        let count = stream.read(&mut part)?;
+        let more = part.get(..count).unwrap_or_default();
+        if let Some(newline) = more.iter().position(|&byte| byte == b'\n') {
+            line.extend_from_slice(more.get(..newline).unwrap_or_default());
+            return Ok(line);
+        }
+        line.extend_from_slice(more);
+        if count == 0 || line.len() > LONGEST {
+            return Ok(line);
+        }
+    }
+}
+
+/// Sends all of it to a peer, who has a limited time to take it.
+fn send(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !bytes.is_empty() {
+        stream.set_write_timeout(left(end)?)?;
+        let count = stream.write(bytes)?;
+        bytes = bytes.get(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn answer(stream: &UnixStream, service: &Service) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = Vec::new();
-    BufReader::new(&stream).take(LONGEST).read_until(b'\n', &mut line)?;
-    let answer = match serde_json::from_slice::<Request>(&line) {
+    let answer = match serde_json::from_slice::<Request>(&request(stream)?) {
         Ok(request) => carry_out(&request, service),
         Err(error) => {
             let generation = service.lock().generation;
@@ -128,7 +167,7 @@ fn answer(stream: UnixStream, service: &Service) -> io::Result<()> {
     };
     let mut bytes = serde_json::to_vec(&answer)?;
     bytes.push(b'\n');
-    (&stream).write_all(&bytes)
+    send(stream, &bytes)
 }
 
 fn carry_out(request: &Request, service: &Service) -> Answer {
@@ -136,6 +175,14 @@ fn carry_out(request: &Request, service: &Service) -> Answer {
         let result = service.reload();
         let generation = service.lock().generation;
         return Answer { ok: result.is_ok(), generation, errors: result.err().unwrap_or_default(), tenants: None };
+    }
+    if request.command == "resume"
+        && let Some(name) = &request.tenant
+        && service.lock().needs_start(name)
+        && let Err(errors) = service.restart(name)
+    {
+        errors.iter().for_each(|error| report::line(error));
+        return Answer { ok: false, generation: service.lock().generation, errors, tenants: None };
     }
     let inner = service.lock();
     let generation = inner.generation;

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use crate::{
-    netlink::{Messages, wire::NLMSG_ERROR},
-    pipeline::{resync::append, source::Datagram, table::now},
+    netlink::{Messages, message::Subject, wire::NLMSG_ERROR},
+    pipeline::{counters::Counters, resync::append, source::Datagram, table::now},
     policy::{
         Scope,
         share::{Queue, Sieve},
@@ -64,6 +64,8 @@ struct Work {
     /// For each outlet: bytes and times of messages, and how many of them are events.
     parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
     marks: Vec<u8>,
+    /// The kinds of the events.
+    kinds: Vec<u8>,
 }
 
 impl Dispatcher {
@@ -75,19 +77,36 @@ impl Dispatcher {
         }
     }
 
-    /// Hands out what is in a datagram. Nobody is waited for.
-    pub fn hand_out(&self, datagram: &Datagram) {
+    /// Another outlet of a tenant from now on, in the place of this one: between the two nothing is lost, and nothing goes to both.
+    pub fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        match outlets.iter_mut().find(|outlet| Arc::ptr_eq(outlet, old)) {
+            Some(place) => *place = new,
+            None => outlets.push(new),
+        }
+        old.queue.close();
+    }
+
+    /// Hands out what is in a datagram. Nobody is waited for. Marks that are the service's `own` are for no tenant.
+    pub fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
         let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
+            counters.gap(datagram.lost.unwrap_or(0));
             outlets.iter().for_each(|outlet| outlet.queue.push_gap(datagram.received, datagram.lost));
             return;
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let Work { sieve, parts, marks } = &mut *work;
+        let Work { sieve, parts, marks, kinds } = &mut *work;
         parts.resize_with(outlets.len(), Default::default);
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
-            let Ok(message) = message else { break };
+            let Ok(message) = message else {
+                counters.malformed();
+                break;
+            };
             let received = datagram.times.get(number).copied().unwrap_or(datagram.received);
+            if message.kind == NLMSG_ERROR && own(message.sequence) {
+                continue;
+            }
             if message.kind == NLMSG_ERROR {
                 // A mark of somebody's resync: its place among the events is what matters.
                 marks.clear();
@@ -98,6 +117,9 @@ impl Dispatcher {
                 }
                 continue;
             }
+            if matches!(message.subject(), Subject::Flow | Subject::FlowDestroyed) {
+                kinds.push(message.event());
+            }
             let Some(sight) = sieve.sight(&message) else { continue };
             for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
                 if outlet.scope.contains(&sight) && outlet.wish() == Wish::Run {
@@ -107,6 +129,9 @@ impl Dispatcher {
                 }
             }
         }
+        counters.datagrams(datagram.times.len().max(1), datagram.length);
+        counters.rows(kinds.len(), kinds);
+        kinds.clear();
         for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
             outlet.queue.push(bytes, times, std::mem::take(count));
             bytes.clear();

@@ -6,15 +6,21 @@
 
 mod control;
 mod dispatch;
+mod figures;
 mod notify;
+mod pulse;
 mod tenant;
+mod watch;
 
 pub(super) use control::{Request, ask, nobody};
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -27,17 +33,21 @@ use crate::{
         listener::{Listener, Wanted},
         report::{self, CommandError, Exit},
     },
+    metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
+        counters::Counters,
         source::{Datagram, EVENTS, Source as _},
         stats::Board,
     },
     policy::{Policy, audit::Audit, share::sieve::Mark},
     wasm::PluginEngine,
 };
-use dispatch::Dispatcher;
+use dispatch::{Dispatcher, Wish};
 use notify::Notifier;
+use pulse::Pulse;
 use tenant::Running;
+use watch::Watch;
 
 /// How long a plugin's thread is waited for when it starts, beyond what its own limits say.
 const START: Duration = Duration::from_secs(60);
@@ -49,7 +59,10 @@ pub(super) struct Service {
     audit: Arc<Audit>,
     states: Arc<States>,
     stop: Stop,
+    board: Board,
     notifier: Notifier,
+    /// Whether what receives events answered when it was asked last.
+    lived: AtomicBool,
     /// Receive buffer of event sockets, if one is asked for.
     buffer: Option<usize>,
     /// By the name of the network namespace.
@@ -58,7 +71,9 @@ pub(super) struct Service {
     receivers: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Why events cannot be received any more, where that is so.
     failure: Arc<Mutex<Option<i32>>>,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// What was received.
+    counters: Counters,
 }
 
 /// Where the events of a network namespace arrive and are handed out.
@@ -66,15 +81,34 @@ pub(super) struct Station {
     namespace: Option<Namespace>,
     mark: Mark,
     dispatcher: Dispatcher,
+    pulse: Pulse,
 }
 
 /// What a reload changes.
 struct Inner {
     generation: u64,
     drain: Duration,
+    /// The policy that runs.
+    policy: Arc<Policy>,
+    /// What was in the file when it was last loaded or refused; none if it could not be read.
+    tried: Option<Vec<u8>>,
+    /// Whether that was refused.
+    refused: bool,
     tenants: Vec<Running>,
     /// Of the generation before, until they have finished.
     leaving: Vec<Running>,
+    /// What those did that have finished, by tenant.
+    past: BTreeMap<String, TenantFigures>,
+    /// Reloads that were done, and that failed.
+    reloads: [u64; 2],
+}
+
+impl Inner {
+    /// Whether a tenant goes on only if it is started anew, and may be: the operator's quarantine is ended by a reload alone.
+    fn needs_start(&self, name: &str) -> bool {
+        let running = self.tenants.iter().find(|running| running.name == name);
+        running.is_some_and(|running| running.needs_start() && running.outlet().wish() != Wish::Quarantine)
+    }
 }
 
 impl Service {
@@ -102,13 +136,25 @@ impl Service {
             Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
         let mut listener = Listener::open(&wanted, &self.stop)
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
-        let station = Arc::new(Station { namespace, mark: listener.mark(), dispatcher: Dispatcher::default() });
+        let station = Arc::new(Station {
+            namespace,
+            mark: listener.mark(),
+            dispatcher: Dispatcher::default(),
+            pulse: Pulse::default(),
+        });
+        if name.is_none() || stations.is_empty() {
+            self.counters.watch(listener.socket());
+        }
         let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
+        let counters = self.counters.clone();
         let receive = move || {
             let mut datagram = Datagram::with_room(EVENTS);
             loop {
                 match listener.next(&mut datagram) {
-                    Ok(true) => receiving.dispatcher.hand_out(&datagram),
+                    Ok(true) => {
+                        receiving.dispatcher.hand_out(&datagram, &|mark| receiving.pulse.is_own(mark), &counters);
+                        receiving.pulse.beat();
+                    }
                     Ok(false) => break,
                     Err(error) => {
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.errno());
@@ -129,6 +175,34 @@ impl Service {
         Ok(station)
     }
 
+    /// Feeds the watchdog, if it is time to: whoever calls this lives, and what receives events must answer. If it does not, the
+    /// watchdog gets nothing, and systemd starts the service anew; nobody is told of events meanwhile, so that nothing else helps.
+    fn feed(&self) {
+        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.mark)().ok());
+        // All are asked, also behind one that does not answer.
+        let fed = self.notifier.feed(|| stations.values().filter(|station| !answers(station)).count() == 0);
+        let Some(lives) = fed else { return };
+        if !lives && self.lived.swap(false, Ordering::AcqRel) {
+            report::line("WARNING: what receives events does not answer; the watchdog is not fed until it does.");
+        } else if lives {
+            self.lived.store(true, Ordering::Release);
+        }
+    }
+
+    /// What the service does, in a line.
+    fn state(&self) -> String {
+        let inner = self.lock();
+        let mut states = std::collections::BTreeMap::new();
+        for running in &inner.tenants {
+            *states.entry(running.state()).or_insert(0u64) += 1;
+        }
+        let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let refused = if inner.refused { "; the new file has mistakes" } else { "" };
+        let (count, states) = (count(inner.tenants.len()), states.join(", "));
+        format!("generation {}: {count} ({states}){refused}", inner.generation)
+    }
+
     /// Starts all tenants of a policy; all or none.
     fn start(&self, policy: &Policy, generation: u64) -> Result<Vec<Running>, Findings> {
         let mut findings = Findings::default();
@@ -137,14 +211,14 @@ impl Service {
             match self.station(tenant.namespace.as_ref()) {
                 Ok(station) => started.push(Running::start(self, &station, policy, tenant, generation)),
                 Err(error) => {
-                    let what = format!("tenant `{}`: {error}", tenant.name);
+                    let what = format!("{}: {error}", tenant::title(&tenant.name, generation));
                     findings.mistakes.push(policy.text.mistake(tenant.at, what));
                 }
             }
         }
         let end = Instant::now() + START;
         for running in &started {
-            if let Err(mistakes) = running.ready(end, &|| self.notifier.tell("WATCHDOG=1")) {
+            if let Err(mistakes) = running.ready(end, &|| self.feed()) {
                 findings.mistakes.extend(mistakes);
             }
         }
@@ -168,29 +242,109 @@ impl Service {
         tenants.iter().for_each(Running::go);
     }
 
+    /// Starts a tenant of the running generation anew: one that has ended, or whose plugin has failed too often. It takes over from
+    /// the one before when its plugins have started, and is told the table as it is then.
+    ///
+    /// # Errors
+    /// Why the one before stays as it is.
+    fn restart(&self, name: &str) -> Result<(), Vec<String>> {
+        let (policy, generation) = {
+            let inner = self.lock();
+            (inner.policy.clone(), inner.generation)
+        };
+        let gone = || vec![format!("there is no tenant `{name}`")];
+        let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
+        let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
+        let running = Running::start(self, &station, &policy, tenant, generation);
+        if let Err(mistakes) = running.ready(Instant::now() + START, &|| self.feed()) {
+            running.give_up();
+            return Err(mistakes.iter().map(ToString::to_string).collect());
+        }
+        let mut inner = self.lock();
+        let Some(place) = inner.tenants.iter_mut().find(|running| running.name == name) else {
+            running.give_up();
+            return Err(gone());
+        };
+        station.dispatcher.exchange(&place.outlet(), running.outlet());
+        running.go();
+        let title = running.title();
+        let old = std::mem::replace(place, running);
+        inner.leave([old]);
+        report::line(&format!("{title}: it has been started anew"));
+        Ok(())
+    }
+
+    /// Whether the file is loaded anew when it has changed.
+    fn follows_changes(&self) -> bool {
+        self.lock().policy.service.reload_on_change
+    }
+
+    /// Whether there is something in the file that has not been loaded or refused.
+    fn has_news(&self) -> bool {
+        let content = std::fs::read(&self.file).ok();
+        let mut inner = self.lock();
+        if content == inner.tried {
+            return false;
+        }
+        let same = content.as_deref() == Some(inner.policy.text.text.as_bytes());
+        if same {
+            (inner.tried, inner.refused) = (content, false);
+            report::line(&format!("policy: the file is again that of generation {}, which goes on", inner.generation));
+        }
+        !same
+    }
+
     /// Reads the file anew, and lets its tenants take over once all of them have started.
     ///
     /// # Errors
     /// Why the old ones go on.
     fn reload(&self) -> Result<u64, Vec<String>> {
         let told = |list: &[crate::config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        self.notifier.tell("RELOADING=1");
-        let mut inner = self.lock();
-        let generation = inner.generation + 1;
-        let result = Policy::read(&self.file)
+        self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
+        // Others may look meanwhile: nobody else changes anything.
+        let generation = self.lock().generation + 1;
+        let content = std::fs::read(&self.file);
+        self.lock().tried = content.as_ref().ok().cloned();
+        let result = content
             .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))])
-            .and_then(|(policy, mistakes, _)| match mistakes.is_empty() {
-                true => self.start(&policy, generation).map_err(|findings| told(&findings.mistakes)),
-                false => Err(told(&mistakes)),
+            .and_then(|content| {
+                let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
+                if !mistakes.is_empty() {
+                    return Err(told(&mistakes));
+                }
+                let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
+                Ok((tenants, policy))
             });
-        self.notifier.tell("READY=1");
-        match result {
-            Ok(tenants) => {
+        let result = self.take_over(generation, result);
+        self.notifier.ready(&self.state());
+        result
+    }
+
+    /// Lets the tenants of a generation take over, or tells why there are none.
+    fn take_over(
+        &self,
+        generation: u64,
+        loaded: Result<(Vec<Running>, Policy), Vec<String>>,
+    ) -> Result<u64, Vec<String>> {
+        let mut inner = self.lock();
+        inner.refused = loaded.is_err();
+        let [done, failed] = &mut inner.reloads;
+        *if loaded.is_ok() { done } else { failed } += 1;
+        match loaded {
+            Ok((tenants, policy)) => {
                 inner.generation = generation;
+                inner.drain = policy.service.drain;
+                self.board.end_within(inner.drain + Duration::from_secs(1));
+                if inner.policy.needs_restart(&policy) {
+                    report::line(
+                        "NOTE: `socket`, `buffer` and `[audit]` stay as they were until the service is started anew.",
+                    );
+                }
+                inner.policy = Arc::new(policy);
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
-                inner.leaving.retain(|running| !running.finished());
-                inner.leaving.extend(old);
+                inner.leave(old);
+                inner.forget(&self.audit);
                 self.audit.service(generation, "", "reload", None);
                 report::line(&format!("policy: generation {generation} runs"));
                 Ok(generation)
@@ -205,9 +359,24 @@ impl Service {
     }
 }
 
+/// So many tenants.
+fn count(tenants: usize) -> String {
+    format!("{tenants} tenant{}", if tenants == 1 { "" } else { "s" })
+}
+
 /// Runs the service until a signal ends it.
-pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result<Exit, CommandError> {
+///
+/// # Errors
+/// Why it does not run, or why it ended.
+pub(in crate::command) fn run(
+    file: &Path,
+    stop: &Stop,
+    (board, counters): (&Board, &Counters),
+    metrics: Option<&Address>,
+) -> Result<Exit, CommandError> {
     report::start_log();
+    // Before the file is read: what changes later is noticed.
+    let mut watch = Watch::new(file);
     let (policy, mistakes, notes) = super::read(file)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
@@ -217,20 +386,38 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
         .map_err(|source| PolicyError::Signal { source })?;
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
-    let drain = policy.service.drain;
+    let (drain, policy) = (policy.service.drain, Arc::new(policy));
     let service = Service {
         file: file.into(),
         engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
         audit,
+        counters: counters.clone(),
         states: Arc::default(),
         stop: stop.clone(),
+        board: board.clone(),
         notifier: Notifier::of_environment(),
+        lived: AtomicBool::new(true),
         buffer: policy.service.buffer.map(|bytes| bytes as usize),
         stations: Mutex::default(),
         receivers: Mutex::default(),
         failure: Arc::default(),
-        inner: Mutex::new(Inner { generation: 1, drain, tenants: Vec::new(), leaving: Vec::new() }),
+        inner: Arc::new(Mutex::new(Inner {
+            generation: 1,
+            drain,
+            policy: policy.clone(),
+            tried: Some(policy.text.text.clone().into_bytes()),
+            refused: false,
+            tenants: Vec::new(),
+            leaving: Vec::new(),
+            past: BTreeMap::new(),
+            reloads: [0; 2],
+        })),
     };
+    let (inner, audit) = (service.inner.clone(), service.audit.clone());
+    let look: Look = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
+    // Until the service ends.
+    let metrics = metrics.map(|address| metrics::serve_tenants(address, look, counters)).transpose()?;
+    metrics.iter().for_each(crate::command::tell_address);
     let tenants = service.start(&policy, 1).map_err(|findings| {
         findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
         CommandError::Mistakes { path: file.into(), mistakes: findings.mistakes.len() }
@@ -238,10 +425,10 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
     service.hand_to(&tenants);
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
-    service.notifier.tell("READY=1");
-    report::line(&format!("policy: generation 1 runs, {} tenants", policy.tenants.len()));
-    door.serve(&service, &reload);
-    service.notifier.tell("STOPPING=1");
+    service.notifier.ready(&service.state());
+    report::line(&format!("policy: generation 1 runs, {}", count(policy.tenants.len())));
+    door.serve(&service, &reload, &mut watch);
+    service.notifier.stopping(&service.state());
     // What the kernel has queued until now is still handed out.
     for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
         // A receiver has nothing to say at its end.
@@ -255,9 +442,8 @@ pub(in crate::command) fn run(file: &Path, stop: &Stop, board: &Board) -> Result
     while all.iter().any(|running| !running.finished()) && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
-    let late = all.iter().filter(|running| !running.finished()).count();
-    if late > 0 {
-        report::line(&format!("policy: {late} tenants did not finish in time and were left behind"));
+    for late in all.iter().filter(|running| !running.finished()) {
+        report::line(&format!("{}: it did not finish in time and was left behind", late.title()));
     }
     service.audit.service(inner.generation, "", "stop", None);
     let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,7 @@
 //! A tenant that runs: a pipeline of its own on a thread of its own, behind its scope.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -28,16 +29,19 @@ use crate::{
         table,
     },
     config::{FormatConfig, Mistake, pipeline::output},
+    metrics::TenantFigures,
     model::Flows,
     netlink::{Namespace, Stop},
     pipeline::{
         Tally,
+        counters::Counters,
         executor::Shows,
         meter::Meter,
         resync::{Kernel as _, Kinds, Resync},
         sink::{Several, Sink},
         stage::Stage,
-        stats::{Shared, StageStats},
+        stats::{Health, Shared, StageStats},
+        tell::Tell,
     },
     policy::{
         Policy, Tenant,
@@ -77,6 +81,7 @@ struct Facts {
     stages: Mutex<Vec<Shared>>,
     /// Lines of output that were dropped.
     dropped: Arc<AtomicU64>,
+    counters: Counters,
 }
 
 /// What is told of a tenant.
@@ -145,7 +150,7 @@ impl Running {
         });
         if let Err(error) = spawned {
             facts.finished.store(true, Ordering::Release);
-            let mistake = policy.text.mistake(tenant.at, format!("tenant `{}` has no thread: {error}", tenant.name));
+            let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {error}"));
             let _ = failed.try_send(Err(vec![mistake]));
         }
         Running {
@@ -165,20 +170,32 @@ impl Running {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = ready.and_then(|ready| {
             loop {
-                match ready.recv_timeout(Duration::from_millis(500)) {
+                match ready.recv_timeout(Duration::from_millis(50)) {
                     Err(RecvTimeoutError::Timeout) if Instant::now() < end => meanwhile(),
                     answer => break answer.ok(),
                 }
             }
         });
-        answer.unwrap_or_else(|| {
-            Err(vec![Mistake {
-                path: "policy".into(),
-                line: 1,
-                column: 1,
-                what: format!("tenant `{}` did not start in time", self.name),
-            }])
-        })
+        answer
+            .unwrap_or_else(|| {
+                Err(vec![Mistake {
+                    path: "policy".into(),
+                    line: 1,
+                    column: 1,
+                    what: "it did not start in time".into(),
+                }])
+            })
+            .map_err(|mistakes| {
+                let title = self.title();
+                let whose =
+                    |mistake: Mistake| Mistake { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
+                mistakes.into_iter().map(whose).collect()
+            })
+    }
+
+    /// Whose it is, before a line about it.
+    pub fn title(&self) -> String {
+        title(&self.name, self.facts.generation)
     }
 
     /// Lets it begin.
@@ -205,6 +222,50 @@ impl Running {
         self.facts.finished.load(Ordering::Acquire)
     }
 
+    /// Whether it goes on only if it is started anew: it has ended, or a plugin of it has failed too often.
+    pub fn needs_start(&self) -> bool {
+        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
+        self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
+    }
+
+    /// `running`, `paused`, `quarantined` or `ended`.
+    pub fn state(&self) -> &'static str {
+        let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        match (ended, self.outlet.wish()) {
+            (true, _) => "ended",
+            (false, Wish::Run) => "running",
+            (false, Wish::Pause) => "paused",
+            (false, Wish::Quarantine) => "quarantined",
+        }
+    }
+
+    /// What metrics tell of it, but for what the audit knows.
+    pub fn figures(&self) -> TenantFigures {
+        let status = self.status();
+        let counts = self.facts.counters.read();
+        let own = format!("{}:", self.name);
+        let named = |mut stage: StageStats| {
+            stage.plugin = stage.plugin.strip_prefix(&own).map(str::to_string).unwrap_or(stage.plugin);
+            stage
+        };
+        TenantFigures {
+            name: status.tenant,
+            generation: status.generation,
+            state: status.state,
+            events: status.events,
+            handed: status.handed,
+            lost: status.lost,
+            gaps: status.gaps,
+            resyncs: counts.resyncs,
+            shown: counts.shown,
+            waiting: status.waiting as u64,
+            output_dropped: status.output_dropped,
+            refusals: BTreeMap::new(),
+            plugins: status.plugins.into_iter().map(named).collect(),
+        }
+    }
+
     pub fn status(&self) -> Status {
         let counts = self.outlet.queue.counts();
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -212,12 +273,7 @@ impl Running {
         Status {
             tenant: self.name.clone(),
             generation: self.facts.generation,
-            state: match (&ended, self.outlet.wish()) {
-                (Some(_), _) => "ended",
-                (None, Wish::Run) => "running",
-                (None, Wish::Pause) => "paused",
-                (None, Wish::Quarantine) => "quarantined",
-            },
+            state: self.state(),
             reason: ended,
             events: counts.received,
             handed: counts.handed,
@@ -230,17 +286,29 @@ impl Running {
     }
 }
 
+/// Whose a line is.
+pub(super) fn title(name: &str, generation: u64) -> String {
+    format!("tenant {name} (generation {generation})")
+}
+
 impl Job {
     fn run(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) {
         let name = &self.tenant.name;
         if let Err(error) = self.work(tell) {
             let reason = clean(&error.to_string());
-            tell(Err(vec![self.policy.text.mistake(self.tenant.at, format!("tenant `{name}`: {reason}"))]));
-            report::line(&format!("WARNING: tenant {name} has ended: {reason}"));
+            tell(Err(vec![self.policy.text.mistake(self.tenant.at, reason.clone())]));
+            self.voice().line(&format!("WARNING: the tenant has ended: {reason}"));
             self.audit.service(self.facts.generation, name, "ended", Some(reason.clone()));
             *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             self.outlet.queue.end();
         }
+    }
+
+    /// Says on standard error what concerns the tenant: whose it is and of which generation stands before it, and nothing in it
+    /// begins a line of its own.
+    fn voice(&self) -> Tell {
+        let title = title(&self.tenant.name, self.facts.generation);
+        Tell::new(move |text| report::line(&format!("{title}: {}", clean(text))))
     }
 
     fn settings(&self) -> Result<Settings, CommandError> {
@@ -253,8 +321,9 @@ impl Job {
 
     fn work(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) -> Result<(), CommandError> {
         let (tenant, settings) = (&self.tenant, self.settings()?);
+        let voice = self.voice();
         let labels = self.policy.labels.labels();
-        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone());
+        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         let budget = Arc::new(Mutex::new(Meter::new(budget)));
         let mut findings = Findings::default();
@@ -285,7 +354,7 @@ impl Job {
         };
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &tenant.sinks {
-            sinks.push(sink.open(true, &self.stop, report::line)?);
+            sinks.push(sink.open(true, &self.stop, voice.function())?);
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
         let parts = Parts { stages, format, shows: Shows::Entries, guarded };
@@ -296,6 +365,9 @@ impl Job {
         let guard = TenantGuard::new(tenant, self.facts.generation, self.audit.clone(), json, halted);
         // Whoever was granted nothing is guarded as well: what it asks for is recorded.
         pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
+        pipeline.executor = pipeline.executor.telling(voice.function());
+        pipeline.on_warning = voice;
+        pipeline.counters = self.facts.counters.clone();
         pipeline.on_gap = || {};
         let own =
             || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };

@@ -1,0 +1,59 @@
+//! What metrics tell of the tenants: also of what they did in generations before, so that no counter goes back.
+
+use super::{Inner, Running};
+use crate::{
+    metrics::{PolicyFigures, TenantFigures},
+    policy::audit::Audit,
+};
+
+impl Inner {
+    /// What is known now.
+    pub fn figures(&self, audit: &Audit) -> PolicyFigures {
+        let figures = |running: &Running| {
+            let mut figures = running.figures();
+            let before = self.leaving.iter().filter(|other| other.name == running.name).map(Running::figures);
+            before.for_each(|before| figures.add(&before));
+            if let Some(past) = self.past.get(&running.name) {
+                figures.add(past);
+            }
+            TenantFigures { refusals: audit.refusals(&running.name), ..figures }
+        };
+        PolicyFigures {
+            generation: self.generation,
+            reloads: self.reloads,
+            audit: audit.figures(),
+            tenants: self.tenants.iter().map(figures).collect(),
+        }
+    }
+
+    /// Others have taken over from these. Of those before them that have finished only the numbers are kept.
+    pub fn leave(&mut self, old: impl IntoIterator<Item = Running>) {
+        let (gone, left) = std::mem::take(&mut self.leaving).into_iter().partition(Running::finished);
+        self.leaving = left;
+        self.leaving.extend(old);
+        for running in gone {
+            let past = self.past.entry(running.name.clone()).or_default();
+            let mut figures = running.figures();
+            for plugin in std::mem::take(&mut past.plugins) {
+                match figures.plugins.iter_mut().find(|other| other.plugin == plugin.plugin) {
+                    Some(same) => same.add(&plugin),
+                    None => figures.plugins.push(plugin),
+                }
+            }
+            figures.add(past);
+            *past = figures;
+        }
+    }
+
+    /// Forgets tenants, and plugins of tenants, that there are no more.
+    pub fn forget(&mut self, audit: &Audit) {
+        let Inner { tenants, past, .. } = self;
+        let running = |name: &str| tenants.iter().find(|running| running.name == name);
+        past.retain(|name, _| running(name).is_some());
+        for (name, figures) in past.iter_mut() {
+            let now = running(name).map(Running::figures).unwrap_or_default();
+            figures.plugins.retain(|plugin| now.plugins.iter().any(|other| other.plugin == plugin.plugin));
+        }
+        audit.keep(|name| running(name).is_some());
+    }
+}

@@ -1,0 +1,216 @@
+//! Notices that the policy file has changed, and that whoever writes it has finished.
+//!
+//! The kernel tells of changes in the directories that the file and the links to it are in (inotify(7)); what it does not tell of,
+//! such as a link further up or a file system of another machine, is found by looking now and then. What has changed is
+//! decided by the file's metadata alone, so that a busy directory does not matter.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+/// How long the file must have been left alone.
+const QUIET: Duration = Duration::from_millis(200);
+/// Between two looks where nothing was told.
+const LOOK: Duration = Duration::from_secs(1);
+/// Links that are followed, as many as the kernel does (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// Looks at a file.
+pub(super) struct Watch {
+    file: PathBuf,
+    /// None where the system has no more of them: then there is only the looking.
+    inotify: Option<Inotify>,
+    directories: Vec<(PathBuf, WatchDescriptor)>,
+    /// The file as it was seen last; none if there was none.
+    seen: Option<Print>,
+    looked: Instant,
+    /// When it changed, until that has been told.
+    changed: Option<Instant>,
+}
+
+/// What changes with a file: device, inode, size, time of the content, time of the inode.
+type Print = (u64, u64, u64, (i64, i64), (i64, i64));
+
+impl Watch {
+    /// Of a file as it is now.
+    pub fn new(file: &Path) -> Self {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let mut watch = Watch {
+            file: file.into(),
+            inotify,
+            directories: Vec::new(),
+            seen: None,
+            looked: Instant::now(),
+            changed: None,
+        };
+        watch.follow();
+        watch.seen = print(file);
+        watch
+    }
+
+    /// Whether the file has changed since this was last true (or since the beginning), and has been left alone since.
+    pub fn settled(&mut self, now: Instant) -> bool {
+        if self.told() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            let print = print(&self.file);
+            if print != self.seen {
+                self.seen = print;
+                self.changed = Some(now);
+                self.follow();
+            }
+        }
+        let settled = self.changed.is_some_and(|changed| now.saturating_duration_since(changed) >= QUIET);
+        if settled {
+            self.changed = None;
+        }
+        settled
+    }
+
+    /// Whether the kernel told of anything.
+    fn told(&self) -> bool {
+        let mut told = false;
+        // It ends with EAGAIN.
+        while self.inotify.as_ref().is_some_and(|inotify| inotify.read_events().is_ok_and(|events| !events.is_empty()))
+        {
+            told = true;
+        }
+        told
+    }
+
+    /// Watches the directories of the file as it is reached now, and no others.
+    fn follow(&mut self) {
+        let Some(inotify) = &self.inotify else { return };
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_ONLYDIR;
+        let mut watched: Vec<(PathBuf, WatchDescriptor)> = Vec::new();
+        for directory in directories(&self.file) {
+            // A directory that cannot be watched is looked at all the same.
+            if let Ok(descriptor) = inotify.add_watch(&directory, flags) {
+                watched.push((directory, descriptor));
+            }
+        }
+        for (_, old) in std::mem::replace(&mut self.directories, watched) {
+            if !self.directories.iter().any(|(_, descriptor)| *descriptor == old) {
+                // It ends by itself with its directory.
+                let _ = inotify.rm_watch(old);
+            }
+        }
+    }
+}
+
+/// What tells a file from what it was before.
+fn print(file: &Path) -> Option<Print> {
+    let data = fs::metadata(file).ok()?;
+    Some((data.dev(), data.ino(), data.size(), (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec())))
+}
+
+/// The directories that a file and the links on the way to it are in.
+fn directories(file: &Path) -> Vec<PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut path = file.to_path_buf();
+    for _ in 0..LINKS {
+        let directory = parent(&path);
+        if !found.contains(&directory) {
+            found.push(directory.clone());
+        }
+        match fs::read_link(&path) {
+            Ok(target) => path = directory.join(target),
+            Err(_) => break,
+        }
+    }
+    if let Ok(directory) = fs::canonicalize(file).map(|real| parent(&real))
+        && !found.contains(&directory)
+    {
+        found.push(directory);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Whether a change shows, at the time that it happens or when it is looked for, and is told once it is quiet.
+    fn notices(watch: &mut Watch, now: &mut Instant) -> bool {
+        *now += LOOK;
+        let early = watch.settled(*now);
+        *now += QUIET;
+        !early && watch.settled(*now) && !watch.settled(*now + LOOK)
+    }
+
+    #[test]
+    fn a_change_is_told_once_however_it_came_about() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("policy"), "1").unwrap();
+        let (mut watch, mut now) = (Watch::new(&at("policy")), Instant::now());
+        assert!(!watch.settled(now + LOOK) && !watch.settled(now + LOOK * 2));
+        fs::write(at("policy"), "12").unwrap();
+        assert!(notices(&mut watch, &mut now), "written");
+        fs::write(at("other"), "34").unwrap();
+        fs::rename(at("other"), at("policy")).unwrap();
+        assert!(notices(&mut watch, &mut now), "renamed");
+        fs::remove_file(at("policy")).unwrap();
+        assert!(notices(&mut watch, &mut now), "removed");
+        fs::write(at("other"), "5").unwrap();
+        assert!(!notices(&mut watch, &mut now), "another file");
+        fs::rename(at("other"), at("policy")).unwrap();
+        assert!(notices(&mut watch, &mut now), "there again");
+    }
+
+    #[test]
+    fn while_it_is_being_written_nothing_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("policy");
+        fs::write(&path, "").unwrap();
+        let (mut watch, start) = (Watch::new(&path), Instant::now());
+        for step in 1..=20u32 {
+            fs::write(&path, "x".repeat(step as usize)).unwrap();
+            assert!(!watch.settled(start + LOOK + QUIET / 2 * step), "{step}");
+        }
+        assert!(watch.settled(start + LOOK + QUIET * 11));
+    }
+
+    #[test]
+    fn links_are_followed_as_a_config_map_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (name, content) in [("one", "1"), ("two", "2")] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("policy"), content).unwrap();
+        }
+        symlink("one", at("..data")).unwrap();
+        symlink("..data/policy", at("policy")).unwrap();
+        let expected = [directory.path().to_path_buf(), at("..data")];
+        assert_eq!(directories(&at("policy"))[..2], expected);
+        let (mut watch, mut now) = (Watch::new(&at("policy")), Instant::now());
+        assert!(watch.directories.len() >= 2);
+        symlink("two", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert!(watch.told(), "the kernel tells");
+        assert!(notices(&mut watch, &mut now), "another directory behind the link");
+        fs::write(at("two").join("policy"), "22").unwrap();
+        assert!(notices(&mut watch, &mut now), "in place, behind the links");
+        fs::write(at("one").join("policy"), "11").unwrap();
+        assert!(!watch.told() && !notices(&mut watch, &mut now), "that is not the file any more");
+        // A circle is no file.
+        symlink("circle", at("circle")).unwrap();
+        assert!(print(&at("circle")).is_none() && !directories(&at("circle")).is_empty());
+    }
+}
