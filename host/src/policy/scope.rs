@@ -250,6 +250,12 @@ impl Scope {
         self.rule(sight).is_some()
     }
 
+    /// The bits of marks that any rule looks at.
+    #[must_use]
+    pub fn mark_bits(&self) -> u32 {
+        self.0.iter().flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask)
+    }
+
     /// Whether a flow may be acted on: a rule holds, and covers both ends also where they are translated.
     ///
     /// # Errors
