@@ -1,8 +1,11 @@
 //! `make bench`: flowgate beside `conntrack` on one table, wall clock, CPU and peak memory, in one run.
 //!
 //! It measures and never fails on a figure. `FLOWS` (200000) is the size of the table, `ROUNDS` (5) how often each case
-//! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
+//! is run for each program, in turn; shown are the medians. With `TENANTS=1` it is the part about tenants alone. The figures are also written to `target/bench.tsv`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
+
+#[path = "../plugins/mod.rs"]
+mod plugins;
 
 mod bare;
 mod bulk;
@@ -10,6 +13,7 @@ mod events;
 mod growth;
 mod measure;
 mod report;
+mod tenants;
 
 use flowgate_test_support::{Limit, Namespace, Program, entries};
 use measure::Sink;
@@ -76,6 +80,10 @@ fn main() {
         return;
     }
     let _limit = Limit::of(u64::from(flows));
+    if std::env::var_os("TENANTS").is_some() {
+        tenants::run(&ours, (flows / 2).max(1), rounds.min(3));
+        return;
+    }
     // First the empty table: entries of other namespaces stand in the same hash table, and outlive them for a while.
     let empty = Namespace::run(|_| {
         let empty = ["-L", "-C"].map(|word| Case {
@@ -97,6 +105,7 @@ fn main() {
     rows.extend(empty);
     rows.extend(bulk::run(&ours, flows, rounds.min(3)));
     events::run(&ours, (flows / 2).max(1), rounds.min(3));
+    tenants::run(&ours, (flows / 2).max(1), rounds.min(3));
     report::print(&rows);
     report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
 }

@@ -6,6 +6,7 @@ mod plugins;
 
 mod attacks;
 mod checks;
+mod replay;
 mod service;
 
 use std::{
