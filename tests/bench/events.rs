@@ -23,7 +23,7 @@ struct Run {
 }
 
 /// CPU time of all threads of a program so far, in microseconds.
-fn cpu(child: &Child) -> f64 {
+pub fn cpu(child: &Child) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
     let nanoseconds = tasks.filter_map(|task| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -33,7 +33,7 @@ fn cpu(child: &Child) -> f64 {
 }
 
 /// Waits until a program does nothing any more, but for a clock that ticks: a hundredth of the time.
-fn idle(child: &Child) {
+pub fn idle(child: &Child) {
     let mut before = -1.0;
     loop {
         std::thread::sleep(Duration::from_millis(300));

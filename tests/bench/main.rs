@@ -2,8 +2,11 @@
 //!
 //! It measures and never fails on a figure. `FLOWS` (200000) is the size of the table, `ROUNDS` (5) how often each case
 //! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
-//! `CASE=TEXT` runs only cases whose names have this text in them.
+//! `CASE=TEXT` runs only cases whose names have this text in them; `events` and `tenants` are such names too.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
+
+#[path = "../plugins/mod.rs"]
+mod plugins;
 
 mod bare;
 mod bulk;
@@ -11,6 +14,7 @@ mod events;
 mod growth;
 mod measure;
 mod report;
+mod tenants;
 
 use flowgate_test_support::{Limit, Namespace, Program, entries};
 use measure::Sink;
@@ -91,14 +95,17 @@ fn main() {
         let empty = empty.iter().filter(|case| chosen(case.name));
         empty.filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
     });
+    let listings: Vec<Case> = cases().into_iter().filter(|case| chosen(case.name)).collect();
     let mut rows = Namespace::run(|namespace| {
+        if listings.is_empty() && !chosen(BARE) {
+            return Vec::new();
+        }
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new("conntrack").must(&["-V"]);
         // Every dump walks all buckets, so that their number is the least that any listing costs.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version.trim());
-        let mut rows: Vec<_> =
-            cases().iter().filter(|case| chosen(case.name)).filter_map(|case| run(case, &ours, rounds)).collect();
+        let mut rows: Vec<_> = listings.iter().filter_map(|case| run(case, &ours, rounds)).collect();
         rows.extend(chosen(BARE).then(|| beside_a_bare_reader(&ours, rounds)));
         rows
     });
@@ -106,6 +113,9 @@ fn main() {
     rows.extend(bulk::run(&ours, flows, rounds.min(3)));
     if chosen("events") {
         events::run(&ours, (flows / 2).max(1), rounds.min(3));
+    }
+    if chosen("tenants") {
+        tenants::run(&ours, (flows / 2).max(1), rounds.min(3));
     }
     report::print(&rows);
     report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));

@@ -150,3 +150,56 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
         });
     }
 }
+
+/// Each of two updates leaves the flow in the scope, both of them would not: 01 becomes 10, and 11.
+#[test]
+fn one_call_does_not_move_a_flow_twice() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &["-I -t 3000 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1 --dport 53 -m 0x100".into()]);
+        let scope = "marks = [\"0x100/0x300\", \"0x200/0x300\"]";
+        let act = "update shown mark=0x300 mask=0 times=2";
+        let serving =
+            Serving::start(namespace, &tenant(act, scope, "mark-mask = \"0x300\"", "[\"update.mark\", \"log\"]"));
+        serving.until("the kernel has answered", || !serving.audited("stage", "result").is_empty());
+        let refused = serving.audited("stage", "refused");
+        assert!(refused.len() == 1 && refused[0]["code"] == "mark-twice", "{refused:#?}");
+        assert!(table()[0].contains("mark=512 "), "{:?}", table());
+        serving.end();
+    });
+}
+
+/// The audit is on a disk that is full: nothing is done, the plugin is told EIO, and when there is room again, the audit is told.
+#[test]
+fn what_cannot_be_recorded_is_not_done() {
+    Namespace::run(|namespace| {
+        let disk = namespace.directory().join("disk");
+        fs::create_dir(&disk).unwrap();
+        Program::new("mount").must(&["-t", "tmpfs", "-o", "size=64k", "tmpfs", &disk.display().to_string()]);
+        std::os::unix::fs::symlink(disk.join("audit"), namespace.directory().join("audit.jsonl")).unwrap();
+        // Orders about another tenant fill what is left of the audit's last page.
+        let red = "[[tenant]]\nname = \"red\"\n[[tenant.scope]]\nzones = 9\n[[tenant.plugin]]\nPLUGIN\n";
+        let serving = Serving::start(namespace, &(tenant("delete shown", SCOPE, KEYS, GRANTS) + red));
+        assert!(fs::write(disk.join("full"), vec![0; 64 << 10]).is_err(), "the disk has room for that");
+        for reason in ["x".repeat(500), String::new()] {
+            let told = serving.errors().matches("WARNING: audit:").count();
+            while serving.errors().matches("WARNING: audit:").count() == told {
+                serving.ask(&["pause", "red", "--reason", &reason]);
+            }
+        }
+        entries::load(namespace, &fill()[..1]);
+        let before = table();
+        let told = "told 1 times: (Some(3), Some(5))";
+        serving.until("the plugin is told", || {
+            entries::insert(namespace, "-t 3000 -w 7 -p udp -s 10.1.0.99 -d 192.0.2.1 --sport 1 --dport 53");
+            Program::new("conntrack").must(&["-D", "-s", "10.1.0.99"]);
+            serving.errors().contains(told)
+        });
+        assert_eq!(table(), before);
+        fs::remove_file(disk.join("full")).unwrap();
+        let directory = serving.directory.clone();
+        serving.end();
+        let audit = fs::read_to_string(directory.join("audit.jsonl")).unwrap();
+        assert!(audit.contains(r#""code":"unrecorded""#) && !audit.contains(r#""stage":"intent""#), "{audit}");
+        nix::mount::umount(&disk).unwrap();
+    });
+}

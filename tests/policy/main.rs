@@ -10,6 +10,7 @@ mod metrics;
 mod notify;
 mod privileges;
 mod reload;
+mod replay;
 mod resume;
 mod service;
 mod voices;

@@ -6,7 +6,7 @@
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * Each subcommand has a file of its name.
 
-mod assemble;
+pub(crate) mod assemble;
 mod bulk;
 mod completions;
 mod doctor;

@@ -3,6 +3,7 @@
 //! * [`source`] yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
 //! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
 //! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it; [`batch`] are the operations on a batch that its outcome asks for.
+//! * [`histogram`] counts how long calls take.
 //! * [`meter`] limits how much of something there is in a second.
 //! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
 //!   table.
@@ -20,6 +21,7 @@ pub mod counters;
 pub mod executor;
 pub mod format;
 pub mod grants;
+pub mod histogram;
 pub mod meter;
 pub mod namespaces;
 pub mod programs;

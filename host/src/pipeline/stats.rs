@@ -11,6 +11,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::histogram::Histogram;
 use crate::model::result;
 
 /// Kinds of result of actions.
@@ -64,6 +65,9 @@ pub struct StageStats {
     pub nanoseconds: u64,
     /// Time of the longest one, in nanoseconds.
     pub longest: u64,
+    /// What half of them took at most, and what all but one in a hundred did: `p50` and `p99`, in nanoseconds.
+    #[serde(flatten)]
+    pub times: Histogram,
     /// Bytes of linear memory of the instance.
     pub memory: u64,
     /// Failures.
@@ -168,13 +172,16 @@ fn describe(stage: &StageStats, text: &mut String) {
     // Writing to a string cannot fail.
     let _ = writeln!(
         text,
-        "plugin {}: {}, {} calls, {} rows in, {} out, {:.3} ms in all, {:.3} ms the longest, {} KiB of memory",
+        "plugin {}: {}, {} calls, {} rows in, {} out, {:.3} ms in all, half of them within {:.3} ms, \
+         99 % within {:.3} ms, {:.3} ms the longest, {} KiB of memory",
         stage.plugin,
         stage.health.name(),
         stage.calls,
         stage.rows_in,
         stage.rows_out,
         milliseconds(stage.nanoseconds),
+        milliseconds(stage.times.within(500)),
+        milliseconds(stage.times.within(990)),
         milliseconds(stage.longest),
         stage.memory >> 10,
     );
@@ -236,5 +243,6 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(board.json().trim()).unwrap();
         assert_eq!(json["health"], "quarantined");
         assert_eq!(json["actions"][1], 3);
+        assert_eq!((&json["p50"], &json["p99"]), (&0.into(), &0.into()));
     }
 }

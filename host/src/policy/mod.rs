@@ -5,10 +5,12 @@
 //! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
 //! * [`audit`] is the record of all of them.
 //! * [`share`] hands each tenant what is its own, and no more than its share.
-//! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of.
+//! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of, [`gate`] what a flow must be like
+//!   at least to be in one.
 
 pub mod audit;
 pub mod file;
+pub mod gate;
 pub mod guard;
 pub mod keys;
 mod reading;

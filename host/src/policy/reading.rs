@@ -131,7 +131,7 @@ impl Reading<'_> {
             at: fields.at,
             name,
             namespace,
-            scope: Scope(rules),
+            scope: Scope::new(rules),
             plugins,
             bounds,
             share,
@@ -446,11 +446,11 @@ impl Reading<'_> {
 /// Bits of marks by which one tenant could give flows to the other, if there are any.
 fn moves_into(owner: &Tenant, neighbour: &Tenant) -> Option<u32> {
     let without = |scope: &Scope| {
-        Scope(scope.0.iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect::<Vec<Rule>>())
+        Scope::new(scope.rules().iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect())
     };
     let own = without(&owner.scope);
-    let reachable = neighbour.scope.0.iter().filter(|rule| {
-        let alone = Scope(vec![Rule { marks: Vec::new(), ..(*rule).clone() }]);
+    let reachable = neighbour.scope.rules().iter().filter(|rule| {
+        let alone = Scope::new(vec![Rule { marks: Vec::new(), ..(*rule).clone() }]);
         !own.excludes(&alone)
     });
     let looked_at = reachable.flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask);

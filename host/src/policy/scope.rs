@@ -4,7 +4,10 @@
 //! criterion about something that a flow does not carry does not hold, but for two things whose absence has a meaning in the
 //! kernel's messages: no zone is zone 0, and no mark is mark 0.
 
-use super::sets::{Numbers, Prefixes, key};
+use super::{
+    gate::{Gate, Look},
+    sets::{Numbers, Prefixes, key},
+};
 use crate::model::{Flows, field, protocol};
 
 /// The fields that scopes look at.
@@ -233,14 +236,34 @@ impl Rule {
 
 /// A scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Scope(pub Vec<Rule>);
+pub struct Scope {
+    rules: Vec<Rule>,
+    /// One for each rule.
+    gates: Vec<Gate>,
+}
 
 impl Scope {
+    /// A scope of these rules, of which one must hold.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Scope { gates: rules.iter().map(Gate::of).collect(), rules }
+    }
+
+    /// Its rules.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// The number of the first rule that holds.
     #[must_use]
     #[inline]
     pub fn rule(&self, sight: &Sight) -> Option<usize> {
-        self.0.iter().position(|rule| rule.misses(sight).is_none())
+        let look = Look::at(sight);
+        self.gates
+            .iter()
+            .zip(&self.rules)
+            .position(|(gate, rule)| gate.admits(sight, &look) && rule.misses(sight).is_none())
     }
 
     /// Whether a flow is in the scope.
@@ -250,13 +273,19 @@ impl Scope {
         self.rule(sight).is_some()
     }
 
+    /// The bits of marks that any rule looks at.
+    #[must_use]
+    pub fn mark_bits(&self) -> u32 {
+        self.rules.iter().flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask)
+    }
+
     /// Whether a flow may be acted on: a rule holds, and covers both ends also where they are translated.
     ///
     /// # Errors
     /// Why not.
     pub fn may_act(&self, sight: &Sight) -> Result<usize, Outside> {
         let mut foreign = None;
-        for (number, rule) in self.0.iter().enumerate().filter(|(_, rule)| rule.misses(sight).is_none()) {
+        for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.misses(sight).is_none()) {
             match rule.foreign_peer(sight) {
                 None => return Ok(number),
                 Some(end) => foreign = foreign.or(Some(end)),
@@ -268,7 +297,7 @@ impl Scope {
     /// Whether no flow can be in both.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
-        self.0.iter().all(|rule| other.0.iter().all(|others| rule.excludes(others)))
+        self.rules.iter().all(|rule| other.rules.iter().all(|others| rule.excludes(others)))
     }
 }
 
@@ -358,7 +387,7 @@ mod tests {
     #[test]
     fn both_ends_of_a_translated_flow_must_be_covered_to_act() {
         let sight = flow(NAT);
-        let scope = |rule: Rule| Scope(vec![rule]);
+        let scope = |rule: Rule| Scope::new(vec![rule]);
         let source = Rule { source: prefixes("10.1.0.0/16"), ..Rule::default() };
         assert!(scope(source.clone()).contains(&sight));
         assert_eq!(scope(source.clone()).may_act(&sight), Err(Outside::Peer("source")));
@@ -374,7 +403,7 @@ mod tests {
 
     #[test]
     fn scopes_that_cannot_meet_are_known() {
-        let apart = |one: Rule, two: Rule| Scope(vec![one]).excludes(&Scope(vec![two]));
+        let apart = |one: Rule, two: Rule| Scope::new(vec![one]).excludes(&Scope::new(vec![two]));
         let zone = |text: &str| Rule { zones: numbers(text), ..Rule::default() };
         assert!(apart(zone("1-5"), zone("6")) && !apart(zone("1-5"), zone("5")));
         let source = |text: &str| Rule { source: prefixes(text), ..Rule::default() };

@@ -28,6 +28,14 @@ impl Numbers {
         self.0.iter().any(|&(first, last)| (first..=last).contains(&number))
     }
 
+    /// The least and the most; of an empty set (1, 0).
+    #[must_use]
+    pub fn bounds(&self) -> (u16, u16) {
+        let least = self.0.iter().map(|(first, _)| *first).min();
+        let most = self.0.iter().map(|(_, last)| *last).max();
+        least.zip(most).unwrap_or((1, 0))
+    }
+
     /// Whether a number is in both.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
@@ -112,6 +120,13 @@ impl Prefixes {
         let ranges = if of == family::IPV4 { &self.v4 } else { &self.v6 };
         let after = ranges.partition_point(|(first, _)| *first <= address);
         after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, last)| address <= *last)
+    }
+
+    /// The first and the last address of this family; none if there is none.
+    #[must_use]
+    pub fn bounds(&self, of: u8) -> Option<(u128, u128)> {
+        let ranges = if of == family::IPV4 { &self.v4 } else { &self.v6 };
+        Some((ranges.first()?.0, ranges.last()?.1))
     }
 
     /// Whether an address is in both.

@@ -117,7 +117,7 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenan
     let here = tenant.namespace.as_deref() == namespace;
     let rules: Vec<OfRule> = tenant
         .scope
-        .0
+        .rules()
         .iter()
         .enumerate()
         .map(|(index, rule)| {

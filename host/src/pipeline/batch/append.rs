@@ -90,15 +90,19 @@ pub fn pick(flows: &Flows, row: usize) -> Flows {
     if let Some(from) = &flows.rare {
         let nat = &from.nat;
         for item in (0..nat.rows.len()).filter(|&item| nat.rows.get(item) == Some(&(row as u32))) {
+            /// What is missing counts as 0, as it does where it is encoded.
+            fn at<T: Copy + Default>(column: &[T], item: usize) -> T {
+                column.get(item).copied().unwrap_or_default()
+            }
             let to = &mut picked.rare.get_or_insert_with(Rare::default).nat;
             to.rows.push(0);
-            to.destination.extend(nat.destination.get(item));
+            to.destination.push(at(&nat.destination, item));
             for (to, from) in [(&mut to.first, &nat.first), (&mut to.last, &nat.last)] {
-                to.hi.extend(from.hi.get(item));
-                to.lo.extend(from.lo.get(item));
+                to.hi.push(at(&from.hi, item));
+                to.lo.push(at(&from.lo, item));
             }
-            to.first_port.extend(nat.first_port.get(item));
-            to.last_port.extend(nat.last_port.get(item));
+            to.first_port.push(at(&nat.first_port, item));
+            to.last_port.push(at(&nat.last_port, item));
         }
     }
     picked

@@ -70,15 +70,17 @@ impl Grants {
             }
         }
         if has & (field::LABELS | field::LABELS_MASK) != 0 {
-            let bits = |fields: u64, column: fn(&crate::model::Rare) -> &crate::model::SparseTexts| {
+            let bytes = |fields: u64, column: fn(&crate::model::Rare) -> &crate::model::SparseTexts| {
                 rare.filter(|_| has & fields != 0).map(column).and_then(|column| {
                     let item = column.rows.binary_search(&(row as u32)).ok()?;
-                    Some(label_bits(text(&column.texts, item)))
+                    Some(text(&column.texts, item))
                 })
             };
-            let set = bits(field::LABELS, |rare| &rare.labels).unwrap_or(0);
-            let mask = bits(field::LABELS_MASK, |rare| &rare.labels_mask).unwrap_or(u128::MAX);
-            if (set | mask) & !update.labels != 0 {
+            let set = bytes(field::LABELS, |rare| &rare.labels);
+            let mask = bytes(field::LABELS_MASK, |rare| &rare.labels_mask).map_or(u128::MAX, label_bits);
+            // Words that are not given are cleared by the kernel, whatever the mask (`nf_connlabels_replace`).
+            let cleared = set.map_or(0, |set| label_bits_behind(set.len()));
+            if (set.map_or(0, label_bits) | mask | cleared) & !update.labels != 0 {
                 return false;
             }
         }
@@ -95,6 +97,12 @@ fn label_bits(bytes: &[u8]) -> u128 {
     if bytes.iter().skip(16).any(|&byte| byte != 0) { u128::MAX } else { u128::from_le_bytes(all) }
 }
 
+/// The labels behind a set of so many bytes, which is sent in words of four bytes, and at least one.
+fn label_bits_behind(bytes: usize) -> u128 {
+    let bits = u32::try_from(bytes.next_multiple_of(4).max(4)).unwrap_or(u32::MAX).saturating_mul(8);
+    u128::MAX.checked_shl(bits).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +113,7 @@ mod tests {
 
     fn values(has: u64) -> Flows {
         let mut labels = SparseTexts::default();
-        push_sparse(&mut labels, 0, &[0x08]);
+        push_sparse(&mut labels, 0, &[0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         Flows {
             length: 1,
             has: vec![has],
@@ -143,6 +151,23 @@ mod tests {
         assert!(granted("update.labels=3", labels) && !granted("update.labels=4", labels));
         assert!(!granted("update.labels=3", field::LABELS), "without mask all labels are set");
         assert!(!granted("update.mark,update.timeout,update.labels", field::UNKNOWN));
+    }
+
+    #[test]
+    fn labels_that_are_not_given_are_cleared() {
+        let granted = |bytes: usize, grants: &str| {
+            let (mut labels, mut mask) = (SparseTexts::default(), SparseTexts::default());
+            push_sparse(&mut labels, 0, &vec![0; bytes]);
+            push_sparse(&mut mask, 0, &vec![0; bytes]);
+            let mut values = values(field::LABELS | field::LABELS_MASK);
+            values.rare = Some(Rare { labels, labels_mask: mask, ..Rare::default() });
+            let grants: Grants = grants.parse().unwrap();
+            grants.allow(action::UPDATE, None, Some((&values, 0)))
+        };
+        for (bytes, complete) in [(0, false), (4, false), (12, false), (13, true), (16, true), (20, true)] {
+            assert_eq!(granted(bytes, "update.labels=3"), complete, "{bytes} bytes");
+            assert!(granted(bytes, "update.labels"));
+        }
     }
 
     #[test]

@@ -267,6 +267,7 @@ impl Stage {
             stats.calls += 1;
             stats.nanoseconds = stats.nanoseconds.saturating_add(took);
             stats.longest = stats.longest.max(took);
+            stats.times.add(took);
             stats.memory = memory;
         });
         result.map(Some)

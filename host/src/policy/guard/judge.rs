@@ -81,6 +81,8 @@ pub struct Ruling {
     pub request: Request,
     /// The entry afterwards, a table of one row; none if it will be gone.
     pub after: Option<Flows>,
+    /// Bits of the mark of an entry that there is which may be others afterwards.
+    pub moves: u32,
 }
 
 /// By what actions are judged.
@@ -213,9 +215,14 @@ impl<'a> Case<'a> {
         }
         let entry = encoded(Entry::new(found.0, found.1))?;
         if self.kind == action::DELETE {
-            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None });
+            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0 });
         }
         let values = self.values.unwrap_or(self.named);
+        // Status bits need no grant where the flow has them, which the kernel knows; what the plugin was shown may have been
+        // changed by another one of the tenant.
+        if !law.grants.allow(self.kind, Some(found), Some(values)) {
+            return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted });
+        }
         if has(values) & (field::SOURCE_NAT | field::DESTINATION_NAT) != 0 {
             return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Translation });
         }
@@ -227,8 +234,12 @@ impl<'a> Case<'a> {
         kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
         // Which flow it is, and no more: what it has is in the kernel already.
         let named = entry.without(!(ORIGINAL | field::ZONE));
-        let values = encoded(Entry::new(values.0, values.1))?;
-        Ok(Ruling { request: encoded(flows::update(named, values.without(ORIGINAL | REPLY)))?, after: Some(after) })
+        let set = encoded(Entry::new(values.0, values.1))?;
+        Ok(Ruling {
+            request: encoded(flows::update(named, set.without(ORIGINAL | REPLY)))?,
+            after: Some(after),
+            moves: mark(values).map_or(0, |(mark, mask)| mark | mask),
+        })
     }
 
     /// The making of a flow.
@@ -252,7 +263,7 @@ impl<'a> Case<'a> {
         }
         let (flows, row) = self.named;
         let request = flows::create(encoded(Entry::new(flows, row))?, Existing::Fail);
-        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()) })
+        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()), moves: 0 })
     }
 }
 
@@ -273,21 +284,26 @@ fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
 fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {
     let mut after = batch::pick(found.0, found.1);
     let mut to = batch::pick(values.0, values.1);
-    let set = has(values);
     let old = if has(found) & field::MARK != 0 { at(&found.0.mark, found.1) } else { 0 };
-    if set & field::MARK != 0 {
-        let mask = match &values.0.rare {
-            Some(rare) if set & field::MARK_MASK != 0 => at(&rare.mark_mask, values.1),
-            _ => u32::MAX,
-        };
-        to.mark = vec![(old & !mask) ^ at(&values.0.mark, values.1)];
+    if let Some((mark, mask)) = mark(values) {
+        to.mark = vec![(old & !mask) ^ mark];
     }
-    if set & field::STATUS != 0 {
+    if has(values) & field::STATUS != 0 {
         to.status = vec![at(&found.0.status, found.1) | at(&values.0.status, values.1)];
     }
     let changes = Changes { rows: vec![0], values: vec![0], clear: vec![0] };
     batch::change(&mut after, &changes, &to, batch::IDENTITY | field::LABELS);
     after
+}
+
+/// The mark that is to be set, and which bits of the old one it replaces, if it sets one.
+fn mark((values, row): (&Flows, usize)) -> Option<(u32, u32)> {
+    let set = has((values, row));
+    let mask = match &values.rare {
+        Some(rare) if set & field::MARK_MASK != 0 => at(&rare.mark_mask, row),
+        _ => u32::MAX,
+    };
+    (set & field::MARK != 0).then(|| (at(&values.mark, row), mask))
 }
 
 /// Whether a new flow may have what it is to have.
@@ -319,24 +335,29 @@ fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
     let mut made = batch::pick(named.0, named.1);
     let Some(nat) = made.rare.as_ref().map(|rare| rare.nat.clone()) else { return Ok(made) };
     let asked = has(named);
-    for (item, &destination) in nat.destination.iter().enumerate() {
-        let (bit, end) = match destination {
-            0 => (field::SOURCE_NAT, &mut made.reply),
-            _ => (field::DESTINATION_NAT, &mut made.reply),
-        };
+    let mut seen = 0;
+    for item in 0..nat.rows.len() {
+        let destination = at(&nat.destination, item);
+        let bit = if destination == 0 { field::SOURCE_NAT } else { field::DESTINATION_NAT };
         if asked & bit == 0 {
             continue;
         }
+        let range = || Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Range };
+        // Of two translations of one end the kernel takes the last one, and nothing of the other.
+        if seen & bit != 0 {
+            return Err(range());
+        }
+        seen |= bit;
         let first = (at(&nat.first.hi, item), at(&nat.first.lo, item));
         let last = (at(&nat.last.hi, item), at(&nat.last.lo, item));
         let ports = (at(&nat.first_port, item), at(&nat.last_port, item));
-        // What the kernel would choose from a range cannot be judged beforehand.
-        if (last != (0, 0) && last != first) || (ports.1 != 0 && ports.1 != ports.0) {
-            return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Range });
+        // What the kernel would choose from a range cannot be judged beforehand. Ports from 5 to 0 are ports from 0 to 5.
+        if (last != (0, 0) && last != first) || ports.1 != ports.0 {
+            return Err(range());
         }
         let (addresses, words) = match destination {
-            0 => (&mut end.destination, &mut end.destination_l4),
-            _ => (&mut end.source, &mut end.source_l4),
+            0 => (&mut made.reply.destination, &mut made.reply.destination_l4),
+            _ => (&mut made.reply.source, &mut made.reply.source_l4),
         };
         if first != (0, 0) {
             (addresses.hi, addresses.lo) = (vec![first.0], vec![first.1]);

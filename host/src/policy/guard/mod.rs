@@ -1,9 +1,12 @@
 //! The guard of a tenant: decides about each action of its plugins, and has it recorded before and after.
 //!
-//! * `judge` has the rules, [`reason`] why something is refused.
+//! * `judge` has the rules for one action, `moves` one for several of a call; [`reason`] is why something is refused.
 
 mod judge;
+mod moves;
 pub mod reason;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +15,13 @@ use std::{
 };
 
 use judge::{Case, Found, Law, Ruling};
+use moves::Moves;
 use reason::{Reason, Refusal};
 
 use super::{
     audit::{Audit, Record, Stage},
     file::Tenant,
-    scope::Scope,
+    scope::{Scope, Sight},
 };
 use crate::{
     model::{Flows, action, field, result},
@@ -260,11 +264,15 @@ impl Guard<Flows> for TenantGuard {
         // What is recorded: the rulings with the entry before, and where in `after` the entry afterwards is.
         let mut after = Flows::default();
         let mut rulings: Vec<Decided> = Vec::with_capacity(asked);
+        let mut moves = Moves::default();
         for step in &steps {
             rulings.push(match step {
                 Step::Refused(refusal) => (Err(refusal.clone()), None, None),
                 Step::Asked(case, original, reply) => {
-                    let ruling = case.judge(law, place(Some(*original)), place(*reply));
+                    let mut ruling = case.judge(law, place(Some(*original)), place(*reply));
+                    if let Some(row) = row(*original) {
+                        ruling = ruling.and_then(|ruling| moves.note(&scope, ruling, &Sight::of(&found, row)));
+                    }
                     let mut later = |flows: &Flows| {
                         batch::append(&mut after, flows);
                         after.length as usize - 1
@@ -316,12 +324,17 @@ impl Guard<Flows> for TenantGuard {
         }
         lines.extend(self.summary(false));
         if self.audit.write(&lines).is_err() {
-            // What cannot be recorded is not done. The audit itself tells the operator.
-            self.open.clear();
-            for judgement in &mut judgements {
-                if matches!(judgement, Judgement::Send(_)) {
+            // What cannot be recorded is not done. The audit itself tells the operator; how much it was is recorded as soon as
+            // that can be done again.
+            let reason = Reason::Unrecorded;
+            for (index, mut record) in std::mem::take(&mut self.open) {
+                if let Some(judgement) = judgements.get_mut(index) {
                     *judgement = Judgement::Refuse(result::REFUSED, libc::EIO as u32);
                 }
+                record.stage = Stage::Refused;
+                (record.reason, record.code) = (Some(reason.to_string()), Some(reason.word()));
+                record.result = name(result::REFUSED);
+                self.silent.entry(reason.word()).or_insert((record, 0)).1 += 1;
             }
         }
         judgements

@@ -59,8 +59,11 @@ pub enum Reason {
     #[error("the translation of a flow cannot be changed")]
     Translation,
     /// Translation into a range.
-    #[error("a new flow can be translated to one address and port, not to a range")]
+    #[error("a new flow can be translated to one address and port at each end, not to a range or twice")]
     Range,
+    /// Two updates of one call that change what the scope looks at.
+    #[error("one call can change those bits of a flow's mark that the scope looks at once, not again")]
+    Again,
     /// Too many at once.
     #[error("more than `actions-in-flight` at once")]
     InFlight,
@@ -99,6 +102,7 @@ impl Reason {
             Reason::Master => "master",
             Reason::Translation => "translation",
             Reason::Range => "translation-range",
+            Reason::Again => "mark-twice",
             Reason::InFlight => "in-flight",
             Reason::Rate => "rate",
             Reason::Paused => "paused",

@@ -155,6 +155,12 @@ fn attack(act: &str) -> Outcome {
             "state" => set!(flow.state[0] => number(value) as u8, field::STATE),
             "labels" => set!(rare.labels => labels(value), field::LABELS),
             "labels-mask" => set!(rare.labels_mask => labels(value), field::LABELS_MASK),
+            "labels-bytes" => {
+                for set in [&mut rare.labels.texts, &mut rare.labels_mask.texts] {
+                    set.bytes.truncate(number(value) as usize);
+                    set.ends = vec![set.bytes.len() as u32];
+                }
+            }
             "helper" => {
                 set!(rare.helper => text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes()), field::HELPER)
             }
@@ -170,6 +176,10 @@ fn attack(act: &str) -> Outcome {
                 nat.first_port.push(0);
                 nat.last_port.push(0);
                 has |= if key == "snat" { field::SOURCE_NAT } else { field::DESTINATION_NAT };
+            }
+            "nat-ports" => {
+                let (first, last) = value.split_once('-').unwrap();
+                (nat.first_port, nat.last_port) = (vec![number(first) as u16], vec![number(last) as u16]);
             }
             "master" => {
                 let master = &mut rare.master;

@@ -1,0 +1,106 @@
+//! How long calls took: how many of them within which time, so that it can be told what half of them, or all but one in a hundred,
+//! took at most.
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+/// Each power of two is divided into this many steps, so that a figure is at most an eighth too high.
+const STEPS: u64 = 8;
+/// Steps of all times that there can be.
+const ALL: usize = 496;
+
+/// Times in nanoseconds, counted. Counting one costs some nanoseconds; the memory is 4 KiB, once there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+impl Histogram {
+    /// Counts a time.
+    pub fn add(&mut self, nanoseconds: u64) {
+        if self.counts.is_empty() {
+            self.counts.resize(ALL, 0);
+        }
+        if let Some(count) = self.counts.get_mut(step(nanoseconds)) {
+            *count += 1;
+            self.total += 1;
+        }
+    }
+
+    /// The time within which so many of a thousand calls were, in nanoseconds, rounded up to a step; 0 if there were no calls.
+    #[must_use]
+    pub fn within(&self, of_thousand: u64) -> u64 {
+        let wanted = u128::from(self.total) * u128::from(of_thousand.min(1000));
+        let mut counted = 0u128;
+        for (at, &count) in self.counts.iter().enumerate() {
+            counted += u128::from(count) * 1000;
+            if count > 0 && counted >= wanted {
+                return last(at);
+            }
+        }
+        0
+    }
+}
+
+/// The step of a time.
+fn step(nanoseconds: u64) -> usize {
+    if nanoseconds < STEPS {
+        return nanoseconds as usize;
+    }
+    let shift = nanoseconds.ilog2() - STEPS.ilog2();
+    ((u64::from(shift) + 1) * STEPS + ((nanoseconds >> shift) & (STEPS - 1))) as usize
+}
+
+/// The longest time of a step.
+fn last(step: usize) -> u64 {
+    let step = step as u64;
+    match (step / STEPS).checked_sub(1) {
+        None => step,
+        // The shift is at most 60, and all bits below are set.
+        Some(shift) => ((STEPS + step % STEPS) << shift) | ((1 << shift) - 1),
+    }
+}
+
+/// As what half of the calls took at most, and what all but one in a hundred did.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Histogram", 2)?;
+        fields.serialize_field("p50", &self.within(500))?;
+        fields.serialize_field("p99", &self.within(990))?;
+        fields.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_has_a_step_that_is_at_most_an_eighth_longer() {
+        let mut before = 0;
+        for bit in 0..64 {
+            for near in [0, 1, 2, 3, 5, 7] {
+                for time in [(1u64 << bit).saturating_add(near << bit.max(3) >> 3), (1u64 << bit) - 1] {
+                    let at = step(time);
+                    assert!(at < ALL && last(at) >= time && (last(at) - time) as f64 <= time as f64 / 8.0, "{time}");
+                }
+            }
+            assert!(step(1 << bit) >= before);
+            before = step(1 << bit);
+        }
+        assert_eq!((step(u64::MAX), last(ALL - 1)), (ALL - 1, u64::MAX));
+        (1..ALL).for_each(|at| assert_eq!(step(last(at - 1) + 1), at));
+    }
+
+    #[test]
+    fn half_of_the_calls_and_all_but_one_in_a_hundred() {
+        let mut times = Histogram::default();
+        assert_eq!((times.within(500), times.within(990)), (0, 0));
+        times.add(1000);
+        assert_eq!((times.within(500), times.within(1000)), (1023, 1023));
+        (0..97).for_each(|_| times.add(5));
+        assert_eq!((times.within(500), times.within(989), times.within(1000)), (5, 5, 1023));
+        (0..2).for_each(|_| times.add(1_000_000));
+        assert_eq!((times.within(500), times.within(980), times.within(990)), (5, 1023, 1_048_575));
+    }
+}

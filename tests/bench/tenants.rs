@@ -1,0 +1,272 @@
+//! Tenants: how many events a second the service hands to them, beside one program that prints all; and what a hostile one costs
+//! the others.
+
+use crate::{events, plugins, target_directory};
+use flowgate_test_support::{Namespace, Program, entries};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+/// Zones that the flows are spread over.
+const ZONES: u16 = 100;
+/// Tenants of which one is hostile.
+const NEIGHBOURS: u16 = 20;
+
+/// What one run came to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    shown: u64,
+    lost: u64,
+    /// Until the last of them was written, in seconds.
+    wall: f64,
+    /// CPU in microseconds.
+    cpu: f64,
+}
+
+/// A program that listens.
+struct Listening {
+    child: Child,
+    errors: PathBuf,
+    outputs: Vec<PathBuf>,
+}
+
+impl Listening {
+    fn start(program: &str, words: &[&str], outputs: Vec<PathBuf>, errors: PathBuf, stdout: Stdio) -> Self {
+        let to = File::create(&errors).expect("a file for errors");
+        let child = Program::new(program)
+            .command(words)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(to)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
+        Listening { child, errors, outputs }
+    }
+
+    /// Waits until its standard error says this.
+    fn until(&self, words: &str) {
+        let end = Instant::now() + Duration::from_secs(120);
+        while !fs::read_to_string(&self.errors).unwrap_or_default().contains(words) {
+            assert!(Instant::now() < end, "{}", fs::read_to_string(&self.errors).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes and flushes flows, and waits until all is written.
+    fn measured(&self, ours: &str, flows: &[u8]) -> Run {
+        events::idle(&self.child);
+        let before = events::cpu(&self.child);
+        let start = SystemTime::now();
+        Program::new(ours).must_with(&["-R", "-"], flows);
+        Program::new("conntrack").must(&["-F"]);
+        events::idle(&self.child);
+        let cpu = events::cpu(&self.child) - before;
+        let written = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+        let last = self.outputs.iter().filter_map(written).max().unwrap_or(start);
+        let lines = |path: &PathBuf| fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+        Run {
+            shown: self.outputs.iter().map(lines).sum::<usize>() as u64,
+            lost: 0,
+            wall: last.duration_since(start).unwrap_or_default().as_secs_f64(),
+            cpu,
+        }
+    }
+
+    fn end(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("it takes signals");
+        self.child.wait().expect("its end");
+    }
+}
+
+/// The keys of a plugin.
+fn plugin(path: &Path, more: &str) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n{more}\n", path.display())
+}
+
+/// The stock plugin that lets everything pass.
+fn pass() -> PathBuf {
+    target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
+}
+
+/// The service with these tenants: zones, and the keys of the plugin.
+fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
+    let place = directory.display();
+    let mut text = format!("[service]\nsocket = \"{place}/socket\"\n[audit]\npath = \"{place}/audit\"\n");
+    let mut outputs = Vec::new();
+    for (number, (zones, plugin)) in tenants.iter().enumerate() {
+        let output = directory.join(format!("out{number}"));
+        let _ = writeln!(
+            text,
+            "[[tenant]]\nname = \"t{number}\"\nlimits = {{ output-per-second = \"1GiB\" }}\n[[tenant.scope]]\n\
+             zones = \"{zones}\"\n{plugin}[[tenant.sink]]\nkind = \"file\"\npath = \"{}\"\n",
+            output.display()
+        );
+        outputs.push(output);
+    }
+    let policy = directory.join("policy.toml");
+    fs::write(&policy, text).expect("a policy");
+    let words = ["run", &policy.display().to_string()];
+    let service = Listening::start(ours, &words, outputs, directory.join("errors"), Stdio::null());
+    service.until("generation 1 runs");
+    service
+}
+
+/// What the service tells of its tenants.
+fn status(ours: &str, directory: &Path) -> Vec<Value> {
+    let socket = directory.join("socket").display().to_string();
+    let told = Program::new(ours).must(&["policy", "status", "--socket", &socket, "-o", "json"]);
+    let told: Value = serde_json::from_str(&told).expect("an answer");
+    told["tenants"].as_array().cloned().unwrap_or_default()
+}
+
+/// The flows of [`entries::busy`], in all zones.
+fn flows(count: u32, zones: u16) -> Vec<String> {
+    let zoned = |(number, line): (usize, String)| {
+        line.replacen("-I ", &format!("-I -w {} ", 1 + number % usize::from(zones)), 1)
+    };
+    entries::busy(count).into_iter().enumerate().map(zoned).collect()
+}
+
+/// Measures and prints.
+pub fn run(ours: &str, count: u32, rounds: u32) {
+    throughput(ours, count, rounds);
+    neighbours(ours, count, rounds);
+}
+
+fn throughput(ours: &str, count: u32, rounds: u32) {
+    let caused = u64::from(count) * 2;
+    println!("\n{caused} events in {ZONES} zones, made and flushed at full speed, everything written to files\n");
+    println!("{:38} {:>8} {:>8} {:>10} {:>14} {:>6}", "", "shown", "lost", "a second", "us CPU a piece", "ratio");
+    let flows = flows(count, ZONES).join("\n").into_bytes();
+    let plugin = plugin(&pass(), "");
+    let mut theirs = None;
+    let cases: [(&str, u16); 5] = [("conntrack", 0), (ours, 0), (ours, 1), (ours, 10), (ours, 100)];
+    for (program, tenants) in cases {
+        let one = |_| {
+            Namespace::run(|namespace| {
+                let directory = namespace.directory();
+                if tenants == 0 {
+                    let output = directory.join("out");
+                    let file = File::create(&output).expect("a file");
+                    let listening =
+                        Listening::start(program, &["-E"], vec![output], directory.join("errors"), file.into());
+                    let mut run = listening.measured(ours, &flows);
+                    run.lost = caused.saturating_sub(run.shown);
+                    listening.end();
+                    return run;
+                }
+                let each = ZONES / tenants;
+                let own: Vec<(String, String)> = (0..tenants)
+                    .map(|number| (format!("{}-{}", number * each + 1, (number + 1) * each), plugin.clone()))
+                    .collect();
+                let service = serve(ours, directory, &own);
+                let mut run = service.measured(ours, &flows);
+                let sum =
+                    |name: &str| status(ours, directory).iter().filter_map(|told| told[name].as_u64()).sum::<u64>();
+                // What was lost is made up for, so that it is among the lines; here it counts as lost.
+                (run.shown, run.lost) = (sum("handed"), caused.saturating_sub(sum("handed")));
+                service.end();
+                run
+            })
+        };
+        let mut runs: Vec<Run> = (0..rounds).map(one).collect();
+        runs.sort_by(|one, two| one.wall.total_cmp(&two.wall));
+        let run = runs.get(runs.len() / 2).copied().unwrap_or_default();
+        let each = run.cpu / run.shown.max(1) as f64;
+        let ratio = each / *theirs.get_or_insert(each);
+        let name = match (program, tenants) {
+            ("conntrack", _) => "conntrack -E".to_string(),
+            (_, 0) => "flowgate -E".into(),
+            (_, 1) => "flowgate run, 1 tenant".into(),
+            (_, many) => format!("flowgate run, {many} tenants"),
+        };
+        let rate = run.shown as f64 / run.wall.max(1e-3);
+        println!("{name:38} {:8} {:8} {rate:10.0} {each:14.2} {ratio:6.2}", run.shown, run.lost);
+    }
+}
+
+/// Of the calls of the other tenants' plugins, in microseconds: what half of them took, and what all but one in a hundred, each for
+/// the tenant in the middle; the latter for the worst one too; how many calls there were, and how many events were lost.
+fn calls(ours: &str, directory: &Path, hostile: bool) -> [f64; 5] {
+    let told = status(ours, directory);
+    let number = |value: &Value| value.as_u64().unwrap_or_default() as f64;
+    let each = |of: &dyn Fn(&Value) -> f64| {
+        let mut values: Vec<f64> = told.iter().skip(1).map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let plugin = |name: &'static str| each(&move |told: &Value| number(&told["plugins"][0][name]));
+    let (halves, most) = (plugin("p50"), plugin("p99"));
+    let failures = told.first().map_or(0.0, |told| number(&told["plugins"][0]["failures"]));
+    assert!(!hostile || failures > 0.0, "the hostile tenant did no harm at all: {told:?}");
+    let lost: f64 = each(&|told| number(&told["lost"])).iter().sum();
+    let worst = most.last().copied().unwrap_or_default();
+    [middle(&halves) / 1e3, middle(&most) / 1e3, worst / 1e3, plugin("calls").iter().sum(), lost]
+}
+
+/// The value in the middle of values in order.
+fn middle(values: &[f64]) -> f64 {
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn neighbours(ours: &str, count: u32, rounds: u32) {
+    let harmless = plugin(&pass(), "");
+    let hostile = plugin(
+        &plugins::built("attacker"),
+        "options = { act = \"loop\" }\nlimits = { call = \"50ms\", restarts = 1000 }",
+    );
+    // Two hundred bursts, between which the machine has time to rest: what counts is who is in the way, not that there is much.
+    let lines = flows(count, NEIGHBOURS);
+    let bursts: Vec<Vec<u8>> =
+        lines.chunks((lines.len() / 200).max(1)).map(|chunk| chunk.join("\n").into_bytes()).collect();
+    println!("\nThe calls of nineteen tenants' plugins, {} events in {} bursts\n", lines.len(), bursts.len());
+    println!("{:28} {:>10} {:>10} {:>12} {:>8} {:>8}", "", "p50, us", "p99, us", "worst p99", "calls", "lost");
+    let mut figures = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        for (at, first) in [&harmless, &hostile].into_iter().enumerate() {
+            let run = Namespace::run(|namespace| {
+                let directory = namespace.directory();
+                let tenants: Vec<(String, String)> = (1..=NEIGHBOURS)
+                    .map(|zone| (zone.to_string(), if zone == 1 { first.clone() } else { harmless.clone() }))
+                    .collect();
+                let service = serve(ours, directory, &tenants);
+                for burst in &bursts {
+                    Program::new(ours).must_with(&["-R", "-"], burst);
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                std::thread::sleep(Duration::from_millis(500));
+                let run = calls(ours, directory, at == 1);
+                service.end();
+                run
+            });
+            figures[at].push(run);
+        }
+    }
+    let medians = [0, 1].map(|at: usize| {
+        [0, 1, 2, 3, 4].map(|of: usize| {
+            let mut values: Vec<f64> = figures[at].iter().map(|run| run[of]).collect();
+            values.sort_by(f64::total_cmp);
+            middle(&values)
+        })
+    });
+    for (name, [half, most, worst, calls, lost]) in
+        ["twenty tenants", "the first of them loops"].into_iter().zip(medians)
+    {
+        println!("{name:28} {half:10.1} {most:10.1} {worst:12.1} {calls:8.0} {lost:8.0}");
+    }
+    let [without, with] = medians;
+    let ratio = |of: usize| with[of] / without[of];
+    println!("{:28} {:10.2} {:10.2} {:12.2}", "ratio", ratio(0), ratio(1), ratio(2));
+}

@@ -1,0 +1,262 @@
+//! An hour of flows, replayed through the kernel as fast as it goes: in the end what each tenant was told adds up to the part of
+//! the table that is its own, whatever was lost on the way, and the service is no bigger than it was after a quarter of it.
+
+use std::{collections::HashMap, fmt::Write as _, fs::File, io::Read as _};
+
+use flowgate_test_support::Random;
+
+use super::*;
+
+const MINUTES: usize = 60;
+/// Flows that begin in a minute.
+const BEGIN: usize = 1500;
+/// The longest that a flow lives, in minutes.
+const LONGEST: usize = 5;
+/// Zones, and as one more no zone.
+const ZONES: usize = 4;
+/// What the service may be bigger at the end: what allocators keep of queues that were full meanwhile.
+const SLACK: u64 = 8 << 20;
+
+/// The commands of each minute, as a load file has them. A flow's source says in which minute it ends, its destination by which
+/// updates it is changed.
+fn schedule(random: &mut Random) -> Vec<String> {
+    let mut next = 0u32;
+    (0..MINUTES)
+        .map(|minute| {
+            let mut text = String::new();
+            for _ in 0..BEGIN {
+                next += 1;
+                begin(&mut text, next, minute + 1 + random.below(LONGEST), random);
+            }
+            for _ in 0..3 {
+                let (mark, part) = (random.below(1 << 16), random.below(16));
+                if random.chance(1, 4) {
+                    let _ = writeln!(text, "-U -f ipv6 -d 2001:db8:ff:{part:x}::/64 -m {mark}");
+                } else {
+                    let _ = writeln!(text, "-U -f ipv4 -d 198.51.{part}.0/24 -m {mark}");
+                }
+            }
+            // Some of one protocol end early, and then all whose minute it is.
+            let (protocol, part) = (["tcp", "udp", "sctp", "icmp"][random.below(4)], random.below(16));
+            let _ = writeln!(text, "-D -f ipv4 -p {protocol} -d 198.51.{part}.0/24");
+            let _ = writeln!(text, "-D -f ipv4 -s 10.{minute}.0.0/16");
+            let _ = writeln!(text, "-D -f ipv6 -s 2001:db8:{minute:x}::/48");
+            text
+        })
+        .collect()
+}
+
+/// A flow that begins.
+fn begin(text: &mut String, number: u32, ends: usize, random: &mut Random) {
+    let (high, low) = (number >> 8 & 0xff, number & 0xff);
+    let (zone, part, port) = (random.below(ZONES + 1), random.below(16), 1 + number % 60_000);
+    text.push_str("-I -t 432000");
+    if zone > 0 {
+        let _ = write!(text, " -w {zone}");
+    }
+    if random.chance(1, 3) {
+        let _ = write!(text, " -m {}", random.below(1 << 16));
+    }
+    let six = random.chance(1, 4);
+    let _ = match six {
+        true => {
+            write!(text, " -s 2001:db8:{ends:x}::{:x}:{:x} -d 2001:db8:ff:{part:x}::1", number >> 16, number & 0xffff)
+        }
+        false => write!(text, " -s 10.{ends}.{high}.{low} -d 198.51.{part}.1"),
+    };
+    let _ = match random.below(10) {
+        0..4 => writeln!(text, " -p tcp --sport {port} --dport 443 --state ESTABLISHED -u ASSURED,SEEN_REPLY"),
+        4..8 => writeln!(text, " -p udp --sport {port} --dport 53"),
+        8 if six => writeln!(text, " -p icmpv6 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id {}", number & 0xffff),
+        8 => writeln!(text, " -p icmp --icmp-type 8 --icmp-code 0 --icmp-id {}", number & 0xffff),
+        _ => {
+            writeln!(text, " -p sctp --sport {port} --dport 9 --state ESTABLISHED --orig-vtag {number} --reply-vtag 9")
+        }
+    };
+}
+
+/// What a line of a listing or of an event says: which flow it is, and its mark. What is 0 is left out of events.
+fn flow_of(line: &str) -> (String, u32) {
+    let mut name = String::new();
+    let mut mark = 0;
+    for word in line.split_whitespace() {
+        match word.split_once('=') {
+            Some(("mark", number)) => mark = number.parse().unwrap(),
+            Some(("src" | "dst" | "sport" | "dport" | "type" | "code" | "id" | "zone", _)) => {
+                name.push_str(word);
+                name.push(' ');
+            }
+            // The protocol comes first; states, numbers and flags are no part of the name.
+            None if name.is_empty() && word.starts_with(|c: char| c.is_ascii_lowercase()) => {
+                name.push_str(word);
+                name.push(' ');
+            }
+            _ => {}
+        }
+    }
+    (name, mark)
+}
+
+/// What a tenant has been told so far.
+struct View {
+    name: &'static str,
+    file: Option<File>,
+    path: PathBuf,
+    /// The rest of a line that is not complete.
+    rest: Vec<u8>,
+    flows: HashMap<String, u32>,
+    events: usize,
+}
+
+impl View {
+    fn of(serving: &Serving, name: &'static str) -> Self {
+        let path = serving.directory.join(format!("{name}.log"));
+        View { name, file: None, path, rest: Vec::new(), flows: HashMap::new(), events: 0 }
+    }
+
+    /// Takes what was written since the last time.
+    fn read_on(&mut self) {
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+        }
+        let Some(file) = &mut self.file else { return };
+        file.read_to_end(&mut self.rest).unwrap();
+        let whole = self.rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let rest = self.rest.split_off(whole);
+        let text = String::from_utf8(std::mem::replace(&mut self.rest, rest)).unwrap();
+        for line in text.lines() {
+            let Some((kind, line)) = line.trim_start().split_once(']') else { panic!("{}: {line}", self.name) };
+            let (name, mark) = flow_of(line);
+            self.events += 1;
+            match kind {
+                "[NEW" | "[UPDATE" => {
+                    self.flows.insert(name, mark);
+                }
+                "[DESTROY" => {
+                    self.flows.remove(&name);
+                }
+                _ => panic!("{}: {line}", self.name),
+            }
+        }
+    }
+}
+
+/// The part of the table that is in a scope.
+fn part(table: &[(String, u32)], is_in: fn(&str) -> bool) -> HashMap<String, u32> {
+    table.iter().filter(|(name, _)| is_in(name)).cloned().collect()
+}
+
+/// What the kernel has.
+fn all() -> Vec<(String, u32)> {
+    ["ipv4", "ipv6"]
+        .iter()
+        .flat_map(|family| {
+            let text = flowgate().must(&["-L", "-f", family]);
+            text.lines().map(flow_of).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Resident memory of the service, in bytes.
+fn resident(serving: &Serving) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+}
+
+/// Tenants by name, with their scope: for the policy, and as it is told from the name of a flow here; and what more they have.
+type Tenancy = (&'static str, &'static str, fn(&str) -> bool, &'static str);
+
+const TENANTS: [Tenancy; 6] = [
+    ("all", "everything = true", |_| true, ""),
+    ("one", "zones = 1", |name| name.contains("zone=1 "), ""),
+    ("rest", "zones = [0, \"3-9\"]", |name| !name.contains("zone=1 ") && !name.contains("zone=2 "), ""),
+    ("six", "family = \"ipv6\"\nsource = \"2001:db8::/32\"", |name| name.contains("src=2001:db8:"), ""),
+    ("udp", "protocols = [\"udp\"]\nzones = 2", |name| name.starts_with("udp ") && name.contains("zone=2 "), ""),
+    // Its queue is too small for what is told at once.
+    (
+        "small",
+        "destination = \"198.51.0.0/17\"\nprotocols = [\"tcp\", \"icmp\"]",
+        |name| (name.starts_with("tcp ") || name.starts_with("icmp ")) && name.contains(" dst=198.51."),
+        ", queue = \"128KiB\"",
+    ),
+];
+
+fn policies() -> String {
+    let path = plugins::built("flowgate-plugin-pass");
+    let digest: String = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let tenants = TENANTS.iter().map(|(name, scope, _, limits)| {
+        format!(
+            "[[tenant]]\nname = \"{name}\"\nlimits = {{ output-per-second = \"1GiB\", time-per-second = \"1s\"{limits} }}\n\
+             [[tenant.scope]]\n{scope}\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
+             [[tenant.sink]]\nkind = \"file\"\npath = \"DIR/{name}.log\"\n",
+            path.display()
+        )
+    });
+    tenants.collect()
+}
+
+/// Waits until every tenant has been told what the kernel has, no more and no less.
+fn settle(serving: &Serving, views: &mut [View]) {
+    let table = all();
+    let parts: Vec<HashMap<String, u32>> = TENANTS.iter().map(|(_, _, is_in, _)| part(&table, *is_in)).collect();
+    let end = Instant::now() + Duration::from_secs(300);
+    loop {
+        views.iter_mut().for_each(View::read_on);
+        if views.iter().zip(&parts).all(|(view, part)| view.flows == *part) {
+            assert!(parts.iter().all(|part| !part.is_empty()), "a tenant has no flows, so that nothing is tested");
+            return;
+        }
+        if Instant::now() > end {
+            for (view, part) in views.iter().zip(&parts) {
+                let (told, flows) = (&view.flows, &view.name);
+                let missing: Vec<_> =
+                    part.iter().filter(|(name, mark)| told.get(*name) != Some(mark)).take(3).collect();
+                let foreign: Vec<_> = told.iter().filter(|(name, _)| !part.contains_key(*name)).take(3).collect();
+                eprintln!("{flows}: {} of {}, missing {missing:?}, left {foreign:?}", told.len(), part.len());
+            }
+            panic!("what tenants were told does not add up to the table: {}", serving.ask(&["status"]).text());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn an_hour_of_events_adds_up_to_the_table() {
+    let seed = Random::seed("REPLAY_SEED");
+    eprintln!("REPLAY_SEED={seed}");
+    let minutes = schedule(&mut Random::new(seed));
+    let replay = |minutes: &[String]| {
+        flowgate().must_with(&["-R", "-"], minutes.concat().as_bytes());
+    };
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &policies());
+        let mut views: Vec<View> = TENANTS.iter().map(|(name, ..)| View::of(&serving, name)).collect();
+        let (quarter, half) = (MINUTES / 4, MINUTES / 2);
+        replay(&minutes[..quarter]);
+        settle(&serving, &mut views);
+        let before = resident(&serving);
+        // What comes while a tenant is paused is lost to it, for certain.
+        assert_eq!(serving.ask(&["pause", "udp"]).status, 0);
+        replay(&minutes[quarter..half]);
+        assert_eq!(serving.ask(&["resume", "udp"]).status, 0);
+        replay(&minutes[half..]);
+        settle(&serving, &mut views);
+        let after = resident(&serving);
+        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        let of = |name: &str, what: &str| {
+            told["tenants"].as_array().unwrap().iter().find(|told| told["tenant"] == name).unwrap()[what]
+                .as_u64()
+                .unwrap()
+        };
+        for view in &views {
+            let [gaps, lost] = ["gaps", "lost"].map(|what| of(view.name, what));
+            eprintln!("{}: {} lines, {} flows, {gaps} gaps, {lost} lost", view.name, view.events, view.flows.len());
+        }
+        eprintln!("resident: {} KiB after a quarter, {} KiB at the end", before >> 10, after >> 10);
+        assert!(of("udp", "gaps") > 0, "nothing was lost on the way, so that nothing was made up for: {told}");
+        assert!(of("all", "events") > 200_000, "{told}");
+        assert!(after <= before + SLACK, "it has grown from {before} to {after} bytes");
+        serving.end();
+    });
+}
