@@ -178,7 +178,7 @@ const TENANTS: [Tenancy; 6] = [
         "small",
         "destination = \"198.51.0.0/17\"\nprotocols = [\"tcp\", \"icmp\"]",
         |name| (name.starts_with("tcp ") || name.starts_with("icmp ")) && name.contains(" dst=198.51."),
-        ", queue = \"128KiB\"",
+        ", queue = \"64KiB\"",
     ),
 ];
 
