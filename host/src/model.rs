@@ -1,4 +1,4 @@
-//! The domain model: the types of the WIT package, generated, and nothing beside them.
+//! The domain model: the types of the WIT package, generated, and nothing beside them but how a column is read.
 //!
 //! Netlink is decoded straight into these, and they are what crosses into the plugins. What each field means, in which
 //! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
@@ -29,3 +29,10 @@ pub use bindings::flowgate::conntrack::{
     setup::{Description, Label, OptionSpec, OptionValue, Setup, UtcOffset},
     statistics::Counts,
 };
+
+/// The value of a row in a dense column; 0 where the column is empty or too short.
+#[inline]
+#[must_use]
+pub fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+    column.get(row).copied().unwrap_or_default()
+}

@@ -401,9 +401,7 @@ impl Assembly {
         instance.configure(&setup)?;
         Ok((instance, Description { reads: description.reads & field::ALL, ..description }, setup))
     }
-}
 
-impl Assembly {
     /// What a plugin is called in the log: as its file, without directory and extension; that of a tenant as everywhere else, so that
     /// no name of a file makes it look like another one's.
     fn title(&self, component: &PluginComponent) -> String {
@@ -421,10 +419,15 @@ impl Assembly {
         capacity: usize,
         states: Option<&States>,
     ) -> Result<Services, CommandError> {
-        services(component, grants, capacity, states).map(|services| match grants.log {
-            true => Services { log: Arc::new(Log::of(&self.title(component))), ..services },
-            false => services,
-        })
+        let state = kept(component, grants, capacity, states)?;
+        for wanted in &component.services {
+            if let Some(grant) = needs(wanted).filter(|grant| !grants.covers(grant)) {
+                let plugin = component.name.clone();
+                return Err(CommandError::PluginService { plugin, service: wanted.clone(), grant });
+            }
+        }
+        let log = if grants.log { Log::of(&self.title(component)) } else { Log::default() };
+        Ok(Services { log: Arc::new(log), state, time: grants.time })
     }
 }
 
@@ -447,50 +450,29 @@ fn short(name: &str) -> String {
     std::path::Path::new(name).file_stem().map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
 }
 
-/// The services that a plugin has been granted, but for the log.
-fn services(
+/// What a plugin keeps, if it was granted to keep anything: what one of the same name kept before, if there is such.
+fn kept(
     component: &PluginComponent,
     grants: &Grants,
     capacity: usize,
     states: Option<&States>,
-) -> Result<Services, CommandError> {
-    let plugin = || component.name.clone();
-    let mut kept = states.map(|states| states.0.lock().unwrap_or_else(PoisonError::into_inner));
+) -> Result<Option<Arc<Mutex<State>>>, CommandError> {
+    let Some(keeping) = &grants.state else { return Ok(None) };
+    let mut all = states.map(|states| states.0.lock().unwrap_or_else(PoisonError::into_inner));
     let key = format!("{} {capacity} {:?}", component.name, grants.state);
-    if let (Some(kept), Some(_)) = (&kept, &grants.state)
-        && let Some(state) = kept.get(&key)
-    {
-        return granted(component, grants, Some(state.clone()));
+    if let Some(state) = all.as_ref().and_then(|all| all.get(&key)) {
+        return Ok(Some(state.clone()));
     }
-    let state = match &grants.state {
-        None => None,
-        Some(Keeping::Memory) => Some(State::in_memory(capacity)),
-        Some(Keeping::File(path)) => {
-            let state = State::in_file(path, capacity);
-            Some(state.map_err(|error| CommandError::PluginState { plugin: plugin(), error })?)
-        }
+    let state = match keeping {
+        Keeping::Memory => State::in_memory(capacity),
+        Keeping::File(path) => State::in_file(path, capacity)
+            .map_err(|error| CommandError::PluginState { plugin: component.name.clone(), error })?,
     };
-    let state = state.map(|state| Arc::new(Mutex::new(state)));
-    if let (Some(kept), Some(state)) = (&mut kept, &state) {
-        kept.insert(key, state.clone());
+    let state = Arc::new(Mutex::new(state));
+    if let Some(all) = &mut all {
+        all.insert(key, state.clone());
     }
-    granted(component, grants, state)
-}
-
-/// The services of a plugin that keeps this, if it keeps anything.
-fn granted(
-    component: &PluginComponent,
-    grants: &Grants,
-    state: Option<Arc<Mutex<State>>>,
-) -> Result<Services, CommandError> {
-    let plugin = || component.name.clone();
-    let services = Services { log: Arc::default(), state, time: grants.time };
-    for wanted in &component.services {
-        if let Some(grant) = needs(wanted).filter(|grant| !grants.covers(grant)) {
-            return Err(CommandError::PluginService { plugin: plugin(), service: wanted.clone(), grant });
-        }
-    }
-    Ok(services)
+    Ok(Some(state))
 }
 
 /// The options that a plugin is given: those of the user, which it must know, and its own defaults.

@@ -14,52 +14,37 @@ use crate::{
     pipeline::source::DATAGRAM,
 };
 
-/// What the kernel is asked for, one request after the other.
-pub(super) struct Bulk {
-    filters: Vec<ExactFilter>,
-    requests: Vec<Request>,
-}
-
-impl Bulk {
-    /// The requests.
-    pub fn requests(&self) -> &[Request] {
-        &self.requests
-    }
-}
-
-/// The requests that do what the command line asks for; none if it is no such command, or if the kernel cannot tell exactly
-/// what is meant.
-pub(super) fn requests(row: &Row, settings: &Settings) -> Option<Bulk> {
+/// The filters of the requests, one after the other, that do what the command line asks for; none if it is no such command, or if
+/// the kernel cannot tell exactly what is meant.
+pub(super) fn filters(row: &Row, settings: &Settings) -> Option<Vec<ExactFilter>> {
     let plain = settings.quiet && !settings.dry_run && settings.plugins.is_empty();
     let deletes =
         (row.command, row.table, row.source) == (Command::Delete, Table::Conntrack, Source::Dump(KernelTable::Flows));
     if !plain || !deletes {
         return None;
     }
-    let filters = DumpFilter::exact(&settings.selection)?;
-    let requests = filters.iter().map(flows::delete_all_of).collect();
-    Some(Bulk { filters, requests })
+    DumpFilter::exact(&settings.selection)
 }
 
 /// Has the kernel delete. False if this kernel does not take such requests, or would not heed all of them; nothing has been done
 /// then.
-pub(super) fn delete(row: &Row, bulk: &Bulk, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
+pub(super) fn delete(row: &Row, filters: &[ExactFilter], namespace: Option<&Namespace>) -> Result<bool, CommandError> {
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
     let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
     let mut batches = Batches::new(socket);
-    let mut submit = |request: &Request| -> Result<Fate, CommandError> {
+    let mut submit = |filter: &ExactFilter| -> Result<Fate, CommandError> {
         let mut fates = Vec::new();
-        batches.submit(std::slice::from_ref(request), &mut fates).map_err(refused)?;
+        batches.submit(&[flows::delete_all_of(filter)], &mut fates).map_err(refused)?;
         Ok(fates.pop().unwrap_or(Fate::Unknown))
     };
     // Kernels before such requests do not ignore the filter of this one, but refuse it.
-    if submit(&flows::delete_all_of(&ExactFilter::nothing()))? != Fate::Done
-        || bulk.filters.iter().any(ExactFilter::has_mark) && !heeds_marks(namespace)
+    if submit(&ExactFilter::nothing())? != Fate::Done
+        || filters.iter().any(ExactFilter::has_mark) && !heeds_marks(namespace)
     {
         return Ok(false);
     }
-    for request in &bulk.requests {
-        match submit(request)? {
+    for filter in filters {
+        match submit(filter)? {
             Fate::Done => {}
             Fate::Refused { errno, .. } => return Err(CommandError::of_errno(row, errno)),
             Fate::Unknown => return Err(CommandError::of_errno(row, libc::ENOBUFS)),

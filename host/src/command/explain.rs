@@ -9,8 +9,7 @@ use serde::Serialize;
 use super::{
     Context,
     assemble::{Purpose, UserPlugin},
-    bulk::{self, Bulk},
-    listener, long_name, outputs,
+    bulk, listener, long_name, outputs,
     report::{CommandError, Exit},
     sources,
     subject::Subject,
@@ -19,7 +18,11 @@ use super::{
 use crate::{
     cli::{Command, Output, PluginSpec, Settings, Table},
     model::{Expectations, Flows, OptionValue, Selection, family},
-    netlink::{DumpFilter, MOST_REQUESTS, Request, Table as KernelTable, filter::Condition},
+    netlink::{
+        DumpFilter, MOST_REQUESTS, Request, Table as KernelTable,
+        encode::flows,
+        filter::{Condition, ExactFilter},
+    },
     pipeline::sink::SinkError,
     text::clean,
 };
@@ -115,7 +118,7 @@ impl Context<'_> {
         recording: Option<&Path>,
     ) -> Result<Explanation, CommandError> {
         let namespace = self.namespace(settings)?;
-        let bulk = if recording.is_none() { bulk::requests(row, settings) } else { None };
+        let bulk = if recording.is_none() { bulk::filters(row, settings) } else { None };
         let source = match recording {
             Some(file) => Origin {
                 kind: "recording",
@@ -124,7 +127,7 @@ impl Context<'_> {
                 text: format!("the recording {}", clean(&file.display().to_string())),
             },
             None => match &bulk {
-                Some(bulk) => by_itself(bulk, settings),
+                Some(filters) => by_itself(filters, settings),
                 None => origin::<T>(row, settings)?,
             },
         };
@@ -229,9 +232,11 @@ fn family_name(number: Option<u8>) -> &'static str {
 }
 
 /// What is asked of a kernel that deletes by itself.
-fn by_itself(bulk: &Bulk, settings: &Settings) -> Origin {
-    let requests =
-        bulk.requests().iter().map(|request| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", request.len())).collect();
+fn by_itself(filters: &[ExactFilter], settings: &Settings) -> Origin {
+    let requests = filters
+        .iter()
+        .map(|filter| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", flows::delete_all_of(filter).len()))
+        .collect();
     let text = "no entry is read: the kernel is asked to delete all flows that its filter lets through (Linux 6.9 on; if it \
                 refuses to, the table is dumped and each flow deleted)";
     Origin { kind: "bulk", requests, family: family_name(settings.family), text: text.into() }

@@ -102,6 +102,8 @@ impl Order {
     }
 
     fn duty(&self) -> Duty {
+        // Files and command lines behind a subcommand may name namespaces and plugins.
+        const ANY: Duty = Duty::Command { namespaces: true, plugins: true };
         match &self.invocation {
             Invocation::Run(settings) => settings_duty(settings),
             Invocation::Load(file) => {
@@ -111,11 +113,11 @@ impl Order {
             Invocation::Text(_) => Duty::Command { namespaces: false, plugins: false },
             Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
                 Subcommand::Doctor { .. } => Duty::Look,
-                Subcommand::Run(options) if policy::is_policy(&options.file) => {
-                    Duty::Service { namespaces: policy::enters_namespaces(&options.file) }
-                }
-                // Their own command lines may name some.
-                _ => Duty::Command { namespaces: true, plugins: true },
+                Subcommand::Run(options) => match policy::enters_namespaces(&options.file) {
+                    Some(namespaces) => Duty::Service { namespaces },
+                    None => ANY,
+                },
+                _ => ANY,
             },
         }
     }
@@ -220,8 +222,8 @@ impl Context<'_> {
         if settings.explain {
             return self.explain(row, settings, None, loading);
         }
-        if let Some(requests) = bulk::requests(row, settings)
-            && bulk::delete(row, &requests, self.namespace(settings)?.as_ref())?
+        if let Some(filters) = bulk::filters(row, settings)
+            && bulk::delete(row, &filters, self.namespace(settings)?.as_ref())?
         {
             return Ok(Exit::Success);
         }

@@ -1,10 +1,10 @@
 //! What is exported: board and counters in the text format of Prometheus, version 0.0.4.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Borrow, fmt, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _, prometheus_text},
+    encoding::{DescriptorEncoder, EncodeMetric, prometheus_text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -173,10 +173,8 @@ pub(super) fn whole(
     for (name, help, counter, value) in WHOLE.into_iter().filter(|(name, ..)| wanted(name)) {
         one(encoder, name, help, counter, value(&counts))?;
     }
-    let mut events = encoder.encode_descriptor(EVENTS.0, EVENTS.1, None, MetricType::Counter)?;
-    for (kind, value) in KINDS {
-        ConstCounter::new(value(&counts)).encode(events.encode_family(&[("kind", kind)])?)?;
-    }
+    let kinds = KINDS.into_iter().map(|(kind, value)| (kind, value(&counts)));
+    family(encoder, EVENTS.0, EVENTS.1, true, split(&Labels::new(), "kind", kinds))?;
     if let Some(memory) = counters.memory() {
         for (name, help, counter, value) in BUFFER {
             one(encoder, name, help, counter, value(&memory).into())?;
@@ -207,32 +205,26 @@ pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> R
         return Ok(());
     }
     for (name, help, counter, value) in STAGES {
-        let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-        for Shown { labels, stats, .. } in stages {
-            let one = family.encode_family(labels)?;
-            if counter {
-                ConstCounter::new(value(stats)).encode(one)?;
-            } else {
-                ConstGauge::new(value(stats)).encode(one)?;
-            }
-        }
+        family(encoder, name, help, counter, stages.iter().map(|stage| (&stage.labels, value(&stage.stats))))?;
     }
-    let mut actions = encoder.encode_descriptor(ACTIONS.0, ACTIONS.1, None, MetricType::Counter)?;
-    for Shown { labels, stats, .. } in stages {
-        for (name, count) in result::NAMES.iter().zip(stats.actions) {
-            let labels = with(labels, ("result", (*name).to_owned()));
-            ConstCounter::new(count).encode(actions.encode_family(&labels)?)?;
-        }
-    }
-    let mut health = encoder.encode_descriptor(HEALTH.0, HEALTH.1, None, MetricType::Gauge)?;
-    for Shown { labels, health: counts, .. } in stages {
-        for (state, count) in HEALTHS.iter().zip(counts) {
-            let labels = with(labels, ("state", state.name().to_owned()));
-            ConstGauge::new(*count).encode(health.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
+    family(
+        encoder,
+        ACTIONS.0,
+        ACTIONS.1,
+        true,
+        stages.iter().flat_map(|Shown { labels, stats, .. }| {
+            split(labels, "result", result::NAMES.iter().copied().zip(stats.actions))
+        }),
+    )?;
+    family(
+        encoder,
+        HEALTH.0,
+        HEALTH.1,
+        false,
+        stages.iter().flat_map(|Shown { labels, health, .. }| {
+            split(labels, "state", HEALTHS.map(Health::name).into_iter().zip(*health))
+        }),
+    )
 }
 
 /// The labels of a stage, or of a tenant.
@@ -241,6 +233,40 @@ pub(super) type Labels = Vec<(&'static str, String)>;
 /// Labels, and one more.
 pub(super) fn with(labels: &Labels, more: (&'static str, String)) -> Labels {
     labels.iter().cloned().chain([more]).collect()
+}
+
+/// The values of a metric, divided by one more label.
+pub(super) fn split<N>(
+    labels: &Labels,
+    by: &'static str,
+    values: impl IntoIterator<Item = (&'static str, N)>,
+) -> Vec<(Labels, N)> {
+    values.into_iter().map(|(name, value)| (with(labels, (by, name.to_owned())), value)).collect()
+}
+
+/// A metric with a value for each of these labels.
+pub(super) fn family<N>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counter: bool,
+    values: impl IntoIterator<Item = (impl Borrow<Labels>, N)>,
+) -> Result<(), fmt::Error>
+where
+    ConstCounter<N>: EncodeMetric,
+    ConstGauge<N>: EncodeMetric,
+{
+    let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (labels, value) in values {
+        let one = family.encode_family(labels.borrow())?;
+        if counter {
+            ConstCounter::new(value).encode(one)?;
+        } else {
+            ConstGauge::new(value).encode(one)?;
+        }
+    }
+    Ok(())
 }
 
 /// A metric with one value.

@@ -2,14 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
-};
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
-use super::export::{self, Labels, Shown, with};
+use super::export::{self, Labels, Shown, family, split, with};
 use crate::{
     model::result,
     pipeline::{
@@ -258,46 +253,20 @@ impl Collector for Export {
         for (name, help, counter, value) in SERVICE {
             export::one(&mut encoder, name, help, counter, value(&service))?;
         }
-        let mut reloads = encoder.encode_descriptor(RELOADS.0, RELOADS.1, None, MetricType::Counter)?;
-        for (result, count) in RELOADED.iter().zip(service.reloads) {
-            ConstCounter::new(count).encode(reloads.encode_family(&[("result", *result)])?)?;
-        }
+        let reloads = split(&Labels::new(), "result", RELOADED.into_iter().zip(service.reloads));
+        family(&mut encoder, RELOADS.0, RELOADS.1, true, reloads)?;
         let groups = groups(std::mem::take(&mut service.tenants));
         for (name, help, counter, value) in TENANTS {
-            let kind = if counter { MetricType::Counter } else { MetricType::Gauge };
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for group in &groups {
-                let one = family.encode_family(&group.labels)?;
-                let value = value(&group.figures);
-                if counter {
-                    ConstCounter::new(value).encode(one)?;
-                } else {
-                    ConstGauge::new(value).encode(one)?;
-                }
-            }
+            let values = groups.iter().map(|group| (&group.labels, value(&group.figures)));
+            family(&mut encoder, name, help, counter, values)?;
         }
-        let mut states = encoder.encode_descriptor(STATE.0, STATE.1, None, MetricType::Gauge)?;
-        for group in &groups {
-            for (state, count) in STATES.iter().zip(group.states) {
-                let labels = with(&group.labels, ("state", (*state).to_owned()));
-                ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
-            }
-        }
-        let mut actions = encoder.encode_descriptor(ACTIONS.0, ACTIONS.1, None, MetricType::Counter)?;
-        for group in &groups {
-            for (name, count) in result::NAMES.iter().zip(group.actions) {
-                let labels = with(&group.labels, ("result", (*name).to_owned()));
-                ConstCounter::new(count).encode(actions.encode_family(&labels)?)?;
-            }
-        }
+        let states = |group: &Group| split(&group.labels, "state", STATES.into_iter().zip(group.states));
+        family(&mut encoder, STATE.0, STATE.1, false, groups.iter().flat_map(states))?;
+        let actions = |group: &Group| split(&group.labels, "result", result::NAMES.iter().copied().zip(group.actions));
+        family(&mut encoder, ACTIONS.0, ACTIONS.1, true, groups.iter().flat_map(actions))?;
         if groups.iter().any(|group| !group.figures.refusals.is_empty()) {
-            let mut refusals = encoder.encode_descriptor(REFUSALS.0, REFUSALS.1, None, MetricType::Counter)?;
-            for group in &groups {
-                for (reason, count) in &group.figures.refusals {
-                    let labels = with(&group.labels, ("reason", (*reason).to_owned()));
-                    ConstCounter::new(*count).encode(refusals.encode_family(&labels)?)?;
-                }
-            }
+            let refusals = |group: &Group| split(&group.labels, "reason", group.figures.refusals.clone());
+            family(&mut encoder, REFUSALS.0, REFUSALS.1, true, groups.iter().flat_map(refusals))?;
         }
         let plugins: Vec<Shown> = groups.into_iter().flat_map(|group| group.plugins).collect();
         export::stages(&mut encoder, &plugins)

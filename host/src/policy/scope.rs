@@ -8,7 +8,7 @@ use super::{
     gate::{Gate, Look},
     sets::{Numbers, Prefixes, key},
 };
-use crate::model::{Flows, field, protocol};
+use crate::model::{Flows, at, field, protocol};
 
 /// The fields that scopes look at.
 pub const READS: u64 = field::TUPLES | field::ZONES | field::MARK;
@@ -42,9 +42,6 @@ impl Sight {
     /// Of a row; what is missing in the columns counts as 0.
     #[must_use]
     pub fn of(flows: &Flows, row: usize) -> Self {
-        fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-            column.get(row).copied().unwrap_or_default()
-        }
         let has = at(&flows.has, row);
         let family = at(&flows.family, row);
         let address = |column: &crate::model::Addresses| key(family, at(&column.hi, row), at(&column.lo, row));

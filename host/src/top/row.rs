@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
-    model::{Addresses, Flows, Texts, Tuples, Zones, event, family, field, protocol, state},
+    model::{Addresses, Flows, Texts, Tuples, Zones, at, event, family, field, protocol, state},
     text::clean,
 };
 
@@ -91,11 +91,6 @@ pub struct Row {
     pub ended: Option<u64>,
     /// What plugins noted.
     pub notes: Vec<(String, String)>,
-}
-
-/// An element of a column, or 0 where the column is absent.
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
 }
 
 fn address(column: &Addresses, row: usize) -> (u64, u64) {

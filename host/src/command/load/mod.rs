@@ -31,10 +31,11 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
     for (number, command) in file.commands.iter().enumerate() {
         *place = refused.at(command, 0);
         let row = table::row(command.settings.command, command.settings.table);
-        let rest = file.commands.get(number..).unwrap_or_default();
-        if let (true, Some(row), count @ 1..) = (aside.is_empty(), row, together::lines(rest)) {
-            let lines = rest.get(..count).unwrap_or_default();
-            match together::put_aside(row, lines, context) {
+        // Only where the flows of all lines before have been taken.
+        let rest = file.commands.get(number..).filter(|_| aside.is_empty()).unwrap_or_default();
+        let keys = together::keys(rest);
+        if let (Some(row), Some(lines @ [_, ..])) = (row, rest.get(..keys.len())) {
+            match together::put_aside(row, lines, &keys, context) {
                 Ok(Some(flows)) => aside.extend(flows.into_iter().map(Some)),
                 // Each by itself, but it is found out only once that they cannot be done together.
                 Ok(None) => aside.extend(lines.iter().map(|_| None)),

@@ -4,7 +4,7 @@
 //! two of them and what one does is nothing to the others. The flows of each are put aside, and then each line is
 //! carried out as always, on these instead of the table.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::{
     cli::{Command, LoadedCommand, Settings, Table},
@@ -14,7 +14,7 @@ use crate::{
         sources,
         table::Row,
     },
-    model::{Addresses, Direction, Flows, Masked, Network, Selection, field},
+    model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field},
     netlink::{
         Messages, Table as KernelTable,
         decode::{Arrival, FlowDecoder},
@@ -37,7 +37,7 @@ const BYTES: usize = 16 << 20;
 /// The fields that must have one value for a selection to mean a flow, with that value. What else a selection says is left
 /// to its line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     /// Source and destination, of the original direction and of replies: the halves of the address.
     addresses: [Option<(u64, u64)>; 4],
     protocol: Option<u8>,
@@ -76,9 +76,6 @@ impl Key {
 
     /// The values of a flow in the fields that this one names.
     fn with_values_of(&self, flows: &Flows, row: usize) -> Self {
-        fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-            column.get(row).copied().unwrap_or_default()
-        }
         let [source, destination, reply_source, reply_destination] = self.addresses;
         let address =
             |named: Option<(u64, u64)>, column: &Addresses| named.map(|_| (at(&column.hi, row), at(&column.lo, row)));
@@ -99,23 +96,18 @@ impl Key {
     }
 }
 
-/// How many of the first lines can share a listing; 0 if that is of no use.
-pub(super) fn lines(commands: &[LoadedCommand]) -> usize {
-    let Some((first, key)) = commands.first().and_then(|first| Some((first, Key::of(&first.settings.selection)?)))
-    else {
-        return 0;
-    };
-    let mut seen = HashMap::new();
-    let count = commands
-        .iter()
-        .take(MOST)
-        .take_while(|command| {
-            suits(&command.settings, &first.settings)
-                && Key::of(&command.settings.selection)
-                    .is_some_and(|one| one.is_like(&key) && seen.insert(one, ()).is_none())
-        })
-        .count();
-    if count < FEWEST { 0 } else { count }
+/// The keys of the first lines that can share a listing; none if that is of no use.
+pub(super) fn keys(commands: &[LoadedCommand]) -> Vec<Key> {
+    let Some(first) = commands.first() else { return Vec::new() };
+    let mut seen = HashSet::new();
+    let mut keys: Vec<Key> = Vec::new();
+    for command in commands.iter().take(MOST).take_while(|command| suits(&command.settings, &first.settings)) {
+        match Key::of(&command.settings.selection) {
+            Some(key) if keys.first().is_none_or(|first| first.is_like(&key)) && seen.insert(key) => keys.push(key),
+            _ => break,
+        }
+    }
+    if keys.len() < FEWEST { Vec::new() } else { keys }
 }
 
 /// Whether a line may share a listing with others like `first`.
@@ -152,17 +144,16 @@ impl Source for Aside {
     }
 }
 
-/// Lists the table, and puts aside what each line may mean; nothing if that is too much.
+/// Lists the table, and puts aside what each line may mean, of which these are the keys; nothing if that is too much.
 pub(super) fn put_aside(
     row: &Row,
     commands: &[LoadedCommand],
+    keys: &[Key],
     context: &mut Context<'_>,
 ) -> Result<Option<Vec<Aside>>, CommandError> {
-    let Some(first) = commands.first() else { return Ok(None) };
-    let Some(shape) = Key::of(&first.settings.selection) else { return Ok(None) };
-    let keyed = |(line, command): (usize, &LoadedCommand)| Some((Key::of(&command.settings.selection)?, line));
-    let by_key: HashMap<Key, usize> = commands.iter().enumerate().filter_map(keyed).collect();
-    let mut aside: Vec<Aside> = commands.iter().map(|_| Aside::default()).collect();
+    let (Some(first), Some(shape)) = (commands.first(), keys.first()) else { return Ok(None) };
+    let by_key: HashMap<Key, usize> = keys.iter().enumerate().map(|(line, key)| (*key, line)).collect();
+    let mut aside: Vec<Aside> = keys.iter().map(|_| Aside::default()).collect();
     let failed = |error: SourceError| CommandError::of_errno(row, error.errno());
 
     let settings = Settings { selection: common(commands), ..(*first.settings).clone() };
@@ -190,8 +181,8 @@ pub(super) fn put_aside(
             if bytes > BYTES {
                 return Ok(None);
             }
-            let full = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DATAGRAM;
-            match place.datagrams.back_mut().filter(full) {
+            let has_room = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DATAGRAM;
+            match place.datagrams.back_mut().filter(has_room) {
                 Some(last) => append(last, &message),
                 None => {
                     let mut first = Vec::new();
@@ -233,7 +224,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let words = ["-R".into(), file.into_os_string()];
         match cli::parse(OsStr::new("flowgate"), &words, &cli::SystemEnvironment).result.unwrap() {
-            Invocation::Load(file) => lines(&file.commands),
+            Invocation::Load(file) => keys(&file.commands).len(),
             other => panic!("{other:?}"),
         }
     }

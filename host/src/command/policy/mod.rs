@@ -89,9 +89,11 @@ pub(super) fn is_policy(file: &Path) -> bool {
     std::fs::read_to_string(file).is_ok_and(|text| Policy::is_one(&text))
 }
 
-/// Whether a policy has tenants in other network namespaces than that of the process.
-pub(super) fn enters_namespaces(file: &Path) -> bool {
-    Policy::read(file).is_ok_and(|(policy, _, _)| policy.tenants.iter().any(|tenant| tenant.namespace.is_some()))
+/// Whether a policy has tenants in other network namespaces than that of the process; none if the file is no policy.
+pub(super) fn enters_namespaces(file: &Path) -> Option<bool> {
+    let text = std::fs::read_to_string(file).ok().filter(|text| Policy::is_one(text))?;
+    let (policy, _, _) = Policy::of_bytes(file, text.into_bytes());
+    Some(policy.tenants.iter().any(|tenant| tenant.namespace.is_some()))
 }
 
 /// Carries out a subcommand of `policy`.

@@ -3,8 +3,8 @@
 use netlink_packet_core::DefaultNla;
 
 use super::tuple::{Direction, nest};
-use super::{EncodeError, ExpectationEntry, at, find, known_family, name, text};
-use crate::model::{Tuples, expectation_field as bits, field, protocol};
+use super::{EncodeError, ExpectationEntry, find, known_family, name, text};
+use crate::model::{Tuples, at, expectation_field as bits, field, protocol};
 use crate::netlink::request::{Head, Request};
 use crate::netlink::wire::{self, expectation, expectation_message};
 

@@ -4,8 +4,8 @@ use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoInfoTCP, Status};
 
 use super::tuple::{Direction, address_of, nest};
-use super::{EncodeError, Entry, at, find, name, text};
-use crate::model::{field, protocol, status};
+use super::{EncodeError, Entry, find, name, text};
+use crate::model::{at, field, protocol, status};
 use crate::netlink::decode::normalise_labels;
 use crate::netlink::filter::ExactFilter;
 use crate::netlink::request::{Head, Request};

@@ -157,11 +157,6 @@ impl<'a> ExpectationEntry<'a> {
     }
 }
 
-/// The element of a dense column; 0 where the column is empty or too short.
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
-}
-
 /// Where `row` stands in the rows of a sparse column, which are in ascending order.
 fn find(rows: &[u32], row: usize) -> Option<usize> {
     let row = u32::try_from(row).ok()?;

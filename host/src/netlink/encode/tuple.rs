@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
 use netlink_packet_netfilter::conntrack::{IPTuple, ProtoTuple, Tuple};
 
-use super::{Entry, at};
-use crate::model::{Addresses, Tuples, field, protocol};
+use super::Entry;
+use crate::model::{Addresses, Tuples, at, field, protocol};
 use crate::netlink::wire::tuple;
 
 /// One direction, taken out of the columns: what there is of it.

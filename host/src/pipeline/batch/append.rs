@@ -1,7 +1,7 @@
 //! Puts the rows of one batch after those of another.
 
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Addresses, Flows, Rare, SparseTexts};
+use crate::model::{Addresses, Flows, Rare, SparseTexts, at};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
 /// which it cannot, are left out, and so are annotations and unknown attributes.
@@ -90,10 +90,7 @@ pub fn pick(flows: &Flows, row: usize) -> Flows {
     if let Some(from) = &flows.rare {
         let nat = &from.nat;
         for item in (0..nat.rows.len()).filter(|&item| nat.rows.get(item) == Some(&(row as u32))) {
-            /// What is missing counts as 0, as it does where it is encoded.
-            fn at<T: Copy + Default>(column: &[T], item: usize) -> T {
-                column.get(item).copied().unwrap_or_default()
-            }
+            // What is missing counts as 0, as it does where it is encoded.
             let to = &mut picked.rare.get_or_insert_with(Rare::default).nat;
             to.rows.push(0);
             to.destination.push(at(&nat.destination, item));

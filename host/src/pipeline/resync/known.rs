@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    model::{Addresses, Events, Flows, Zones, event, field},
+    model::{Addresses, Events, Flows, Zones, at, event, field},
     pipeline::batch,
 };
 
@@ -71,10 +71,6 @@ pub struct Known(HashMap<Key, Said>);
 /// The fields that must be decoded.
 pub const READS: u64 =
     KEPT | field::ID | field::STATUS | field::MARK | field::STATE | field::LABELS | field::NAMESPACE | field::PORT_ID;
-
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
-}
 
 fn address(column: &Addresses, row: usize) -> Address {
     (u128::from(at(&column.hi, row)) << 64 | u128::from(at(&column.lo, row))).to_be_bytes()

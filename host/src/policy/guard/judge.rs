@@ -4,7 +4,7 @@
 
 use super::reason::{Reason, Refusal};
 use crate::{
-    model::{Changes, Flows, action, field, protocol, result, status},
+    model::{Changes, Flows, action, at, field, protocol, result, status},
     netlink::{
         EncodeError, Entry, Request,
         encode::flows::{self, Existing},
@@ -116,11 +116,6 @@ fn complete(row: (&Flows, usize), reply: bool) -> bool {
     let l4 = protocol::is_icmp(number) || protocol::has_ports(number);
     let needed = addresses | if l4 { words } else { 0 };
     has & needed == needed
-}
-
-/// The value of a dense column.
-fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
 }
 
 fn invalid(reason: Reason) -> Refusal {

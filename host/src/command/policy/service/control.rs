@@ -102,7 +102,7 @@ impl Door {
                 let _ = answer(&stream, service);
                 service.feed();
             }
-            service.notifier.status(&service.state());
+            service.notifier.status(|| service.state());
             service.feed();
         }
     }

@@ -87,7 +87,6 @@ pub(super) struct Station {
 /// What a reload changes.
 struct Inner {
     generation: u64,
-    drain: Duration,
     /// The policy that runs.
     policy: Arc<Policy>,
     /// What was in the file when it was last loaded or refused; none if it could not be read.
@@ -193,7 +192,7 @@ impl Service {
     /// What the service does, in a line.
     fn state(&self) -> String {
         let inner = self.lock();
-        let mut states = std::collections::BTreeMap::new();
+        let mut states = BTreeMap::new();
         for running in &inner.tenants {
             *states.entry(running.state()).or_insert(0u64) += 1;
         }
@@ -333,8 +332,7 @@ impl Service {
         match loaded {
             Ok((tenants, policy)) => {
                 inner.generation = generation;
-                inner.drain = policy.service.drain;
-                self.board.end_within(inner.drain + Duration::from_secs(1));
+                self.board.end_within(policy.service.drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
                     report::line(
                         "NOTE: `socket`, `buffer` and `[audit]` stay as they were until the service is started anew.",
@@ -386,7 +384,7 @@ pub(in crate::command) fn run(
         .map_err(|source| PolicyError::Signal { source })?;
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
-    let (drain, policy) = (policy.service.drain, Arc::new(policy));
+    let policy = Arc::new(policy);
     let service = Service {
         file: file.into(),
         engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
@@ -403,7 +401,6 @@ pub(in crate::command) fn run(
         failure: Arc::default(),
         inner: Arc::new(Mutex::new(Inner {
             generation: 1,
-            drain,
             policy: policy.clone(),
             tried: Some(policy.text.text.clone().into_bytes()),
             refused: false,
@@ -436,7 +433,7 @@ pub(in crate::command) fn run(
     }
     service.hand_to(&[]);
     let mut inner = service.lock();
-    let end = Instant::now() + inner.drain;
+    let end = Instant::now() + inner.policy.service.drain;
     let mut all = std::mem::take(&mut inner.tenants);
     all.append(&mut inner.leaving);
     while all.iter().any(|running| !running.finished()) && Instant::now() < end {

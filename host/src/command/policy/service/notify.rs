@@ -73,12 +73,16 @@ impl Notifier {
         self.with_status("STOPPING=1", status);
     }
 
-    /// What it does, if that is something else than before.
-    pub fn status(&self, status: &str) {
+    /// What it does, if that is something else than before. It is asked only where there is somebody to be told.
+    pub fn status(&self, status: impl FnOnce() -> String) {
+        if self.socket.is_none() {
+            return;
+        }
+        let status = status();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.status != status {
-            told.status = status.into();
             self.tell(&format!("STATUS={status}"));
+            told.status = status;
         }
     }
 
@@ -171,8 +175,8 @@ mod tests {
         assert_eq!((notifier.feed(|| true), message().as_deref()), (Some(true), Some("WATCHDOG=1")));
         assert_eq!((notifier.feed(|| true), message()), (None, None), "it is not time to");
         notifier.ready("two");
-        notifier.status("two");
-        notifier.status("three");
+        notifier.status(|| "two".into());
+        notifier.status(|| "three".into());
         assert_eq!(message().as_deref(), Some("READY=1\nSTATUS=two"));
         assert_eq!((message().as_deref(), message()), (Some("STATUS=three"), None));
         notifier.stopping("three");
