@@ -318,11 +318,21 @@ fn lines_of_a_file_keep_their_own_mark() {
     let update = |port, mark| format!("-U -s 10.0.0.1 -p udp --sport {port} -m {mark}\n");
     let file = [create(1), create(2), update(1, 5), update(2, 7)].concat();
     let both = Both::new();
-    let marks = [&both.theirs, &both.ours].map(|program| {
-        Namespace::run(|_| {
-            assert_eq!(program.run_with(&["-R", "-"], file.as_bytes()).status, 0);
-            ["5", "7"].map(|mark| Program::new("conntrack").run(&["-L", "-m", mark]).text().lines().count())
-        })
+    let marks = [(&both.theirs, 3), (&both.ours, 1)].map(|(program, attempts)| {
+        // Upstream's program has been seen to fail here once in some thousand times; what it does otherwise is the question.
+        let attempt = |number| {
+            Namespace::run(|_| {
+                let outcome = program.run_with(&["-R", "-"], file.as_bytes());
+                if outcome.status != 0 && number < attempts {
+                    eprintln!("attempt {number}: status {}: {}", outcome.status, outcome.errors());
+                    return None;
+                }
+                assert_eq!(outcome.status, 0, "{}: {}", program.path.display(), outcome.errors());
+                let count = |mark| Program::new("conntrack").must(&["-L", "-m", mark]).lines().count();
+                Some(["5", "7"].map(count))
+            })
+        };
+        (1..=attempts).find_map(attempt).expect("the last attempt has a result or fails")
     });
     assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
 }

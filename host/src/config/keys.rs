@@ -113,8 +113,8 @@ const ROTATED: &[&str] = &["file"];
 /// Keys of `limits`.
 pub(crate) const LIMITS: [Key; 8] = [
     key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
-    key("call", Kind::Time, "time of one call").default("1s"),
-    key("start-up", Kind::Time, "time from the start until the plugin is configured").default("10s"),
+    key("call", Kind::Time, "time of one call: CPU time of its thread, kept to about 10 ms").default("1s"),
+    key("start-up", Kind::Time, "CPU time of all calls until the plugin is configured").default("10s"),
     key("output", Kind::Size, "bytes that one call may return").default("32MiB"),
     key("actions", Kind::Count(0, 1 << 24), "actions that one call may ask for").default("65536"),
     key("state", Kind::Size, "bytes that the plugin may keep with the grant `state`").default("1MiB"),

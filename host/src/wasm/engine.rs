@@ -15,7 +15,7 @@ use wasmtime::{Cache, CacheConfig, Engine};
 use super::{config, error::LoadError};
 
 /// Between two looks of running code at the clock; a deadline is kept to about this.
-const TICK: Duration = Duration::from_millis(10);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// The engine. Cheap to clone.
 #[derive(Clone)]
@@ -58,11 +58,6 @@ impl PluginEngine {
 
     pub(super) fn wasmtime(&self) -> &Engine {
         &self.engine
-    }
-
-    /// How many ticks a deadline lies ahead: one more than fit, since the current tick has begun already.
-    pub(super) fn ticks(deadline: Duration) -> u64 {
-        u64::try_from(deadline.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX / 2) + 1
     }
 
     /// Starts the clock, once. It stops by itself when the last engine is gone.

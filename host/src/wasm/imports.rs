@@ -12,6 +12,7 @@ use super::engine::PluginEngine;
 pub(super) struct HostState {
     pub guard: super::limits::Guard,
     pub services: super::services::Services,
+    pub deadline: super::deadline::Deadline,
 }
 
 /// A linker that satisfies all imports of a component without granting it anything.

@@ -1,12 +1,12 @@
 //! A running plugin: calls with a deadline, and names for what goes wrong in them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::{Store, Trap, component::Instance as Running};
 
 use super::{
     component::PluginComponent,
-    engine::PluginEngine,
+    deadline::{Deadline, thread_time},
     error::{Failure, PluginError},
     imports::HostState,
     limits::{Guard, Limits},
@@ -35,13 +35,13 @@ pub struct Instance {
     limits: Limits,
     dead: bool,
     /// What is left of the time for start-up; none once the plugin is configured.
-    starting: Option<Instant>,
+    starting: Option<Duration>,
 }
 
 type Called<T> = Result<T, PluginError>;
 
 impl Instance {
-    /// Instantiates a plugin without services. The time for start-up runs from here.
+    /// Instantiates a plugin without services. The time for start-up counts from here.
     ///
     /// # Errors
     /// A [`PluginError`] if its start function fails, or if it wants more memory than it may have.
@@ -58,12 +58,13 @@ impl Instance {
         let fail = |failure| PluginError { plugin: name.clone(), failure };
         component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
 
-        let state = HostState { guard: Guard::new(limits.memory), services };
+        let state = HostState { guard: Guard::new(limits.memory), services, deadline: Deadline::default() };
         let mut store = Store::new(component.engine.wasmtime(), state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.output);
-        store.set_epoch_deadline(PluginEngine::ticks(limits.start_up));
-        let starting = Instant::now() + limits.start_up;
+        Deadline::watch(&mut store);
+        Deadline::begin(&mut store, limits.start_up);
+        let before = thread_time();
 
         let running = component
             .instance
@@ -87,7 +88,7 @@ impl Instance {
             name,
             limits,
             dead: false,
-            starting: Some(starting),
+            starting: Some(limits.start_up.saturating_sub(thread_time().saturating_sub(before))),
         })
     }
 
@@ -141,12 +142,13 @@ impl Instance {
         let Some(guest) = guest(self).cloned() else {
             return Err(self.error(Failure::Host("it does not export what was called".into())));
         };
-        let time = match self.starting {
-            Some(until) => until.saturating_duration_since(Instant::now()),
-            None => self.limits.call,
-        };
-        self.store.set_epoch_deadline(PluginEngine::ticks(time));
-        match call(&guest, &mut self.store) {
+        Deadline::begin(&mut self.store, self.starting.unwrap_or(self.limits.call));
+        let before = self.starting.map(|_| thread_time());
+        let result = call(&guest, &mut self.store);
+        if let (Some(left), Some(before)) = (&mut self.starting, before) {
+            *left = left.saturating_sub(thread_time().saturating_sub(before));
+        }
+        match result {
             Ok(value) => Ok(value),
             Err(error) => {
                 self.dead = true;

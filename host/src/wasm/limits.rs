@@ -9,9 +9,9 @@ use wasmtime::ResourceLimiter;
 pub struct Limits {
     /// Bytes of linear memory, over all memories of the instance.
     pub memory: usize,
-    /// Time of one call.
+    /// Time of one call: what its thread spends in it ([`super::deadline`]), kept to about 10 ms.
     pub call: Duration,
-    /// Time from instantiation to the end of `configure`.
+    /// Time of instantiation and of all calls to the end of `configure`, counted in the same way.
     pub start_up: Duration,
     /// Bytes that one call may return.
     pub output: usize,

@@ -4,10 +4,11 @@
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
 //!   exports and imports.
 //! * [`services`] are what a plugin may call, `imports` everything else that it imports.
-//! * [`instance`] is a running plugin; [`limits`] is what it may use up; [`error`] is how it can fail.
+//! * [`instance`] is a running plugin; [`limits`] is what it may use up, [`deadline`] the time of its calls; [`error`] is how it can fail.
 
 pub mod component;
 mod config;
+pub mod deadline;
 pub mod engine;
 pub mod error;
 mod imports;

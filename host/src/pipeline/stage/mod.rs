@@ -28,7 +28,7 @@ use crate::{
         supervisor::{OnError, Policy, Recipe, Supervisor},
         tell::Tell,
     },
-    wasm::{Capabilities, Failure, Instance, PluginError, Services},
+    wasm::{Capabilities, Failure, Instance, PluginError, Services, deadline::thread_time},
 };
 use times::Rhythm;
 
@@ -52,7 +52,7 @@ pub struct Stage {
     fresh: bool,
     stats: Shared,
     seen: Option<Rc<RefCell<Seen>>>,
-    /// Time that it may still use; without any left it is not called.
+    /// CPU time that it may still use; without any left it is not called.
     budget: Option<Arc<Mutex<Meter>>>,
 }
 
@@ -88,7 +88,8 @@ impl Stage {
         self
     }
 
-    /// The time of its calls, in nanoseconds, comes out of this meter; when it is empty the plugin is not called.
+    /// The time that its thread spends in its calls, in nanoseconds, comes out of this meter; when it is empty the plugin is not
+    /// called.
     #[must_use]
     pub fn within(mut self, budget: Arc<Mutex<Meter>>) -> Self {
         self.budget = Some(budget);
@@ -253,15 +254,16 @@ impl Stage {
             self.pending = Results::default();
             self.stats.lock().restarts += 1;
         }
-        let before = Instant::now();
+        let (before, used) = (Instant::now(), self.budget.as_ref().map(|_| thread_time()));
         if !self.pending.kinds.is_empty() {
             instance.learn(&std::mem::take(&mut self.pending))?;
         }
         let result = call(instance);
         let took = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let memory = instance.memory() as u64;
-        if let Some(meter) = self.budget.as_deref() {
-            budget(meter, took);
+        if let (Some(meter), Some(used)) = (self.budget.as_deref(), used) {
+            let used = thread_time().saturating_sub(used);
+            budget(meter, u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
         }
         self.count(|stats| {
             stats.calls += 1;

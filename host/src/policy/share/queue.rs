@@ -22,6 +22,9 @@ const TOGETHER: usize = 32 << 10;
 /// the table be read again.
 const BETWEEN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(32);
+/// From one batch to the next passes at least this while there is little to hand out: a call costs far more than an event, and
+/// to wake a thread costs more than a call. The first event after a rest is handed out at once.
+const GATHER: Duration = Duration::from_millis(4);
 
 /// What waits.
 enum Item {
@@ -35,6 +38,8 @@ enum Item {
 struct Inner {
     items: VecDeque<Item>,
     bytes: usize,
+    /// With fewer bytes than this, whoever waits is not woken.
+    wake_at: usize,
     closed: bool,
     received: u64,
     lost: u64,
@@ -97,8 +102,11 @@ impl Queue {
                 _ => inner.items.push_back(Item::Messages(bytes.to_vec(), times.to_vec(), count)),
             }
         }
+        let wake = inner.bytes >= inner.wake_at;
         drop(inner);
-        self.ready.notify_one();
+        if wake {
+            self.ready.notify_one();
+        }
     }
 
     /// Puts word at the end that events were lost.
@@ -140,9 +148,20 @@ impl Queue {
         }
     }
 
-    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that.
-    fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
+    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that. Fewer messages than fit
+    /// together are handed out after `rest` and no sooner.
+    fn take(&self, patience: Option<Duration>, rest: Option<Instant>) -> Result<Option<Item>, ()> {
+        let enough = TOGETHER.min(self.limit / 2);
         let mut inner = self.lock();
+        while let Some(rest) =
+            rest.map(|rest| rest.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
+            && inner.bytes < enough
+            && !inner.closed
+        {
+            inner.wake_at = enough;
+            inner = self.ready.wait_timeout(inner, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner.wake_at = 0;
         loop {
             if let Some(item) = inner.items.pop_front() {
                 if let Item::Messages(bytes, _, count) = &item {
@@ -204,13 +223,15 @@ pub struct Inlet {
     gap: Option<(u64, Option<u32>)>,
     next_gap: Option<Instant>,
     between: Duration,
+    /// Until then, a few messages wait for more.
+    rest: Option<Instant>,
 }
 
 impl Inlet {
     /// The end of a queue. While `budget` is empty, what comes is lost.
     #[must_use]
     pub fn new(queue: Arc<Queue>, namespace: Option<Namespace>, mark: Mark, budget: Arc<Mutex<Meter>>) -> Self {
-        Inlet { queue, namespace, mark, budget, gap: None, next_gap: None, between: BETWEEN }
+        Inlet { queue, namespace, mark, budget, gap: None, next_gap: None, between: BETWEEN, rest: None }
     }
 
     fn exhausted(&self) -> bool {
@@ -245,7 +266,7 @@ impl Source for Inlet {
                 return Ok(true);
             }
             let patience = self.gap.map(|_| self.rest().max(Duration::from_millis(20)));
-            match self.queue.take(patience) {
+            match self.queue.take(patience, self.rest) {
                 Err(()) => {}
                 Ok(None) => return Ok(false),
                 Ok(Some(Item::Gap(received, lost))) => {
@@ -269,6 +290,7 @@ impl Source for Inlet {
                     datagram.length = bytes.len();
                     datagram.received = times.first().copied().unwrap_or_default();
                     datagram.times = times;
+                    self.rest = Some(Instant::now() + GATHER);
                     return Ok(true);
                 }
             }
@@ -312,7 +334,7 @@ mod tests {
         queue.push(&[3; 41], &[6], 1);
         queue.push(&[4; 20], &[7], 1);
         queue.close();
-        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None).unwrap())
+        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None, None).unwrap())
             .map(|item| match item {
                 Item::Messages(bytes, ..) => (bytes.len(), None),
                 Item::Gap(_, lost) => (0, lost),
@@ -321,5 +343,25 @@ mod tests {
         assert_eq!(kinds, [(60, None), (0, Some(4)), (20, None)]);
         let counts = queue.counts();
         assert_eq!((counts.received, counts.handed, counts.lost, counts.gaps), (7, 3, 4, 1));
+    }
+
+    /// A queue, and the time at which it hands out what is put in by this.
+    fn waiting(rest: Duration, put: impl FnOnce(&Queue) + Send) -> Duration {
+        let queue = Queue::new(1 << 20);
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| put(&queue));
+            queue.take(None, Some(start + rest)).unwrap();
+        });
+        start.elapsed()
+    }
+
+    #[test]
+    fn a_few_messages_wait_for_more_and_many_do_not() {
+        let (short, long) = (Duration::from_millis(50), Duration::from_secs(600));
+        assert!(waiting(short, |queue| queue.push(&[1; 60], &[1], 1)) >= short);
+        assert!(waiting(long, |queue| (0..TOGETHER).step_by(64).for_each(|_| queue.push(&[1; 64], &[1], 1))) < long);
+        assert!(waiting(long, Queue::close) < long);
+        assert!(waiting(Duration::ZERO, |queue| queue.push(&[1; 60], &[1], 1)) < long);
     }
 }

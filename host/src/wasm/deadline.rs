@@ -1,0 +1,94 @@
+//! The time of a call is what its thread spends in it: neither a machine that has other things to do nor a tenant that takes its
+//! share makes a plugin look slow.
+
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::{engine::TICK, imports::HostState};
+
+/// The clock of the thread that calls plugins: CPU time, in user mode and in the kernel (`clock_gettime(2)`,
+/// CLOCK_THREAD_CPUTIME_ID). Only differences of it mean anything.
+#[must_use]
+pub fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What a call may use, and since when it is counted.
+///
+/// Reading the clock of a thread costs more than a short call, so the call looks at it when the first tick has passed; what it
+/// used before that is not counted.
+#[derive(Debug, Default)]
+pub(super) struct Deadline {
+    allowed: Duration,
+    since: Option<Duration>,
+}
+
+impl Deadline {
+    /// Has each call of a store look at the clock at every tick that its deadline names.
+    pub fn watch(store: &mut Store<HostState>) {
+        store.epoch_deadline_callback(|mut store| match store.data_mut().deadline.look(thread_time()) {
+            Some(ticks) => Ok(UpdateDeadline::Continue(ticks)),
+            None => Err(Trap::Interrupt.into()),
+        });
+    }
+
+    /// A call begins.
+    pub fn begin(store: &mut Store<HostState>, allowed: Duration) {
+        store.data_mut().deadline = Deadline { allowed, since: None };
+        store.set_epoch_deadline(1);
+    }
+
+    /// After how many more ticks it is to look again; none if its time is over.
+    fn look(&mut self, now: Duration) -> Option<u64> {
+        let used = now.saturating_sub(*self.since.get_or_insert(now));
+        let left = self.allowed.saturating_sub(used);
+        // A tick more costs as much as one too few.
+        (left >= TICK / 2).then(|| ticks(left))
+    }
+}
+
+/// How many ticks this takes.
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn only_the_time_of_the_thread_counts() {
+        let mut deadline = Deadline { allowed: ms(50), since: None };
+        assert_eq!(deadline.look(ms(7000)), Some(5), "what was before is not its");
+        assert_eq!(deadline.look(ms(7000)), Some(5), "it did not get to run");
+        assert_eq!(deadline.look(ms(7012)), Some(4));
+        assert_eq!(deadline.look(ms(7044)), Some(1));
+        assert_eq!(deadline.look(ms(7046)), None);
+        assert_eq!(deadline.look(ms(9000)), None);
+    }
+
+    #[test]
+    fn no_time_at_all_is_over_at_the_first_look() {
+        assert_eq!(Deadline::default().look(ms(3)), None);
+        assert_eq!(Deadline { allowed: Duration::MAX, since: None }.look(ms(3)), Some(u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_uses_no_time() {
+        let before = thread_time();
+        std::thread::sleep(ms(60));
+        let slept = thread_time() - before;
+        assert!(slept < ms(30), "{slept:?}");
+        let end = std::time::Instant::now() + ms(60);
+        while std::time::Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        assert!(thread_time() > before + slept);
+    }
+}
