@@ -24,7 +24,11 @@ impl Context {
     /// For the datagrams of a source.
     pub fn of(source: &dyn Source) -> Self {
         let recorded = source.recorded();
-        let programs = if recorded { Programs::told() } else { Programs::within(source.namespace().cloned()) };
+        let programs = if recorded {
+            Programs::told()
+        } else {
+            Programs::within(source.namespace().cloned()).searched_by(source.programs())
+        };
         Self { events: source.live(), recorded, entries: false, received: 0, programs }
     }
 

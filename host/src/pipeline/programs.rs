@@ -1,10 +1,11 @@
 //! Names of the programs behind netlink ports: who changed the table.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     fs,
     os::unix::fs::MetadataExt as _,
     path::Path,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,9 +15,13 @@ use crate::netlink::{Namespace, namespace};
 /// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
 const REMEMBERED: usize = 64;
 
-/// How long it is remembered that nobody has a port. The search goes through all processes, and many events of a program
-/// that has ended may still be waiting.
+/// How long it is remembered that the program behind a port was not found; twice as long each time, up to [`LONGEST`]. The
+/// search goes through all processes, many events of a program that has ended may still be waiting, and who has given up
+/// privileges finds nobody who has more.
 const FRUITLESS: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_millis(3200);
+/// Of how many ports that is remembered.
+const PORTS: usize = 1024;
 /// A program: the id of the network namespace that its port belongs to (none for that of the source), its port, its name.
 type Known = (Option<u32>, u32, Vec<u8>);
 
@@ -27,9 +32,10 @@ pub struct Programs {
     known: VecDeque<Known>,
     /// Whether names are those that were told, and never looked up.
     told: bool,
-    /// Ports that nobody had since `forgotten`.
-    fruitless: HashSet<(Option<u32>, u32)>,
-    forgotten: Option<Instant>,
+    /// Ports behind which nobody was found: until when they are left alone, and for how long that is.
+    fruitless: HashMap<(Option<u32>, u32), (Instant, Duration)>,
+    /// Who searches, where that is done for several.
+    searcher: Option<Arc<Mutex<Programs>>>,
     /// The namespace of the source, if not that of the process.
     home: Option<Namespace>,
     /// The names of the other namespaces.
@@ -47,6 +53,14 @@ impl Programs {
     #[must_use]
     pub fn within(home: Option<Namespace>) -> Self {
         Self { namespaces: Namespaces::seen_from(home.clone()), home, ..Self::default() }
+    }
+
+    /// Has names of programs in the home namespace looked up by this one, which does so for others too: one search for all of
+    /// them.
+    #[must_use]
+    pub fn searched_by(mut self, searcher: Option<Arc<Mutex<Programs>>>) -> Self {
+        self.searcher = searcher;
+        self
     }
 
     /// Whether the name of a port is remembered.
@@ -87,22 +101,25 @@ impl Programs {
 
     /// Looks a name up, unless that was of no use a moment ago.
     fn search(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
-        let place = match namespace {
-            Some(id) => Some(self.namespaces.namespace(id)?.clone()),
-            None => self.home.clone(),
-        };
-        if self.fruitless.contains(&(namespace, port))
-            && self.forgotten.is_some_and(|since| since.elapsed() < FRUITLESS)
-        {
+        let before = self.fruitless.get(&(namespace, port)).copied();
+        if before.is_some_and(|(until, _)| Instant::now() < until) {
             return None;
         }
-        let found = look_up(place.as_ref(), port);
-        if found.is_none() {
-            if self.forgotten.is_none_or(|since| since.elapsed() >= FRUITLESS) {
-                self.fruitless.clear();
-                self.forgotten = Some(Instant::now());
+        let found = match (namespace, &self.searcher) {
+            (Some(id), _) => look_up(Some(&self.namespaces.namespace(id)?.clone()), port),
+            (None, Some(searcher)) => {
+                searcher.lock().unwrap_or_else(PoisonError::into_inner).name(None, port).map(<[u8]>::to_vec)
             }
-            self.fruitless.insert((namespace, port));
+            (None, None) => look_up(self.home.as_ref(), port),
+        };
+        if found.is_none() {
+            if self.fruitless.len() >= PORTS {
+                self.fruitless.clear();
+            }
+            let pause = before.map_or(FRUITLESS, |(_, pause)| (pause * 2).min(LONGEST));
+            self.fruitless.insert((namespace, port), (Instant::now() + pause, pause));
+        } else {
+            self.fruitless.remove(&(namespace, port));
         }
         found
     }
@@ -181,6 +198,39 @@ mod tests {
         assert_eq!(programs.name(None, 5).unwrap(), b"five");
         assert_eq!(programs.name(Some(1), 5).unwrap(), b"another five");
         assert_eq!(programs.name(Some(2), 5), None);
+    }
+
+    #[test]
+    fn one_searches_for_others() {
+        let searcher = Arc::new(Mutex::new(Programs::told()));
+        searcher.lock().unwrap().learn(None, 5, b"five".to_vec());
+        let mut programs = Programs::default().searched_by(Some(searcher.clone()));
+        assert_eq!(programs.name(None, 5).unwrap(), b"five");
+        assert_eq!(programs.name(None, 6), None);
+        searcher.lock().unwrap().learn(None, 6, b"six".to_vec());
+        assert_eq!(programs.name(None, 6), None, "that was asked a moment ago");
+        let (until, pause) = programs.fruitless[&(None, 6)];
+        assert!(pause == FRUITLESS && until <= Instant::now() + FRUITLESS);
+        programs.fruitless.insert((None, 6), (Instant::now(), FRUITLESS));
+        assert_eq!(programs.name(None, 6).unwrap(), b"six");
+        assert!(programs.fruitless.is_empty());
+    }
+
+    #[test]
+    fn who_is_not_found_is_left_alone_for_longer_each_time() {
+        let mut programs = Programs::default().searched_by(Some(Arc::new(Mutex::new(Programs::told()))));
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert_eq!(programs.name(None, 7), None);
+            let (until, pause) = programs.fruitless.get_mut(&(None, 7)).unwrap();
+            pauses.push(pause.as_millis());
+            *until = Instant::now();
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);
+        for port in 0..3 * PORTS as u32 {
+            programs.name(None, port);
+        }
+        assert!(programs.fruitless.len() <= PORTS);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Sources: where datagrams come from.
 
+use std::sync::{Arc, Mutex};
+
+use super::programs::Programs;
 use crate::{
     netlink::{Namespace, SocketError, decode::Arrival},
     recording::RecordingError,
@@ -165,6 +168,11 @@ pub trait Source: Send {
     /// goes: then it makes the same of them every time.
     fn recorded(&self) -> bool {
         false
+    }
+
+    /// Who looks up the names of programs behind its events, where that is done for several sources.
+    fn programs(&self) -> Option<Arc<Mutex<Programs>>> {
+        None
     }
 
     /// The network namespace that it receives in, where it is not that of the process.

@@ -8,5 +8,5 @@ pub mod queue;
 pub mod sieve;
 
 pub use output::Measured;
-pub use queue::{Inlet, Queue};
+pub use queue::{Inlet, Queue, gathering};
 pub use sieve::Sieve;

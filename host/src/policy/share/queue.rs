@@ -12,6 +12,7 @@ use crate::{
     netlink::Namespace,
     pipeline::{
         meter::Meter,
+        programs::Programs,
         source::{Datagram, Marker, Source, SourceError},
     },
 };
@@ -22,9 +23,19 @@ const TOGETHER: usize = 32 << 10;
 /// the table be read again.
 const BETWEEN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(32);
-/// From one batch to the next passes at least this while there is little to hand out: a call costs far more than an event, and
-/// to wake a thread costs more than a call. The first event after a rest is handed out at once.
-const GATHER: Duration = Duration::from_millis(4);
+/// To wake a thread and call its plugins costs some 50 us, an event 2. So from one batch of a tenant to the next passes at least
+/// this for each tenant that shares a processor, unless there is much to hand out: then a tenth of the processors' time goes there
+/// at most. The first event after a rest is handed out at once.
+const GATHER: Duration = Duration::from_micros(400);
+const GATHER_MOST: Duration = Duration::from_millis(100);
+
+/// How long messages of a tenant are gathered where so many tenants share the machine.
+#[must_use]
+pub fn gathering(tenants: usize) -> Duration {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = u32::try_from(tenants.div_ceil(processors)).unwrap_or(u32::MAX);
+    GATHER.saturating_mul(share).min(GATHER_MOST)
+}
 
 /// What waits.
 enum Item {
@@ -83,8 +94,11 @@ impl Queue {
     /// Puts messages at the end, of which so many are events (the others are marks); or, where there is no room, word that they
     /// were lost.
     pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) {
+        if bytes.is_empty() {
+            return;
+        }
         let mut inner = self.lock();
-        if inner.closed || bytes.is_empty() {
+        if inner.closed {
             return;
         }
         inner.received += count;
@@ -148,20 +162,24 @@ impl Queue {
         }
     }
 
-    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that. Fewer messages than fit
-    /// together are handed out after `rest` and no sooner.
-    fn take(&self, patience: Option<Duration>, rest: Option<Instant>) -> Result<Option<Item>, ()> {
+    /// Waits until then for as many messages as fit together.
+    fn gather(&self, until: Instant) {
         let enough = TOGETHER.min(self.limit / 2);
         let mut inner = self.lock();
-        while let Some(rest) =
-            rest.map(|rest| rest.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
-            && inner.bytes < enough
-            && !inner.closed
-        {
+        while inner.bytes < enough && !inner.closed {
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                break;
+            }
             inner.wake_at = enough;
             inner = self.ready.wait_timeout(inner, rest).unwrap_or_else(PoisonError::into_inner).0;
         }
         inner.wake_at = 0;
+    }
+
+    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that.
+    fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
+        let mut inner = self.lock();
         loop {
             if let Some(item) = inner.items.pop_front() {
                 if let Item::Messages(bytes, _, count) = &item {
@@ -223,15 +241,41 @@ pub struct Inlet {
     gap: Option<(u64, Option<u32>)>,
     next_gap: Option<Instant>,
     between: Duration,
-    /// Until then, a few messages wait for more.
+    /// How long, and until when, a few messages wait for more.
+    gather: Duration,
     rest: Option<Instant>,
+    programs: Arc<Mutex<Programs>>,
 }
 
 impl Inlet {
-    /// The end of a queue. While `budget` is empty, what comes is lost.
+    /// The end of a queue. While `budget` is empty, what comes is lost. The names of programs are looked up by `programs`.
     #[must_use]
-    pub fn new(queue: Arc<Queue>, namespace: Option<Namespace>, mark: Mark, budget: Arc<Mutex<Meter>>) -> Self {
-        Inlet { queue, namespace, mark, budget, gap: None, next_gap: None, between: BETWEEN, rest: None }
+    pub fn new(
+        queue: Arc<Queue>,
+        namespace: Option<Namespace>,
+        mark: Mark,
+        budget: Arc<Mutex<Meter>>,
+        programs: Arc<Mutex<Programs>>,
+    ) -> Self {
+        Inlet {
+            queue,
+            namespace,
+            mark,
+            budget,
+            programs,
+            gap: None,
+            next_gap: None,
+            between: BETWEEN,
+            gather: GATHER,
+            rest: None,
+        }
+    }
+
+    /// Has messages gathered for so long; see [`gathering`].
+    #[must_use]
+    pub fn gathering(mut self, time: Duration) -> Self {
+        self.gather = time;
+        self
     }
 
     fn exhausted(&self) -> bool {
@@ -255,6 +299,10 @@ impl Inlet {
 impl Source for Inlet {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         datagram.begin();
+        // Some have just been handed out: others may follow.
+        if let Some(until) = self.rest.take() {
+            self.queue.gather(until);
+        }
         loop {
             if let Some((received, lost)) = self.gap
                 && self.rest().is_zero()
@@ -266,7 +314,7 @@ impl Source for Inlet {
                 return Ok(true);
             }
             let patience = self.gap.map(|_| self.rest().max(Duration::from_millis(20)));
-            match self.queue.take(patience, self.rest) {
+            match self.queue.take(patience) {
                 Err(()) => {}
                 Ok(None) => return Ok(false),
                 Ok(Some(Item::Gap(received, lost))) => {
@@ -290,7 +338,7 @@ impl Source for Inlet {
                     datagram.length = bytes.len();
                     datagram.received = times.first().copied().unwrap_or_default();
                     datagram.times = times;
-                    self.rest = Some(Instant::now() + GATHER);
+                    self.rest = Some(Instant::now() + self.gather);
                     return Ok(true);
                 }
             }
@@ -303,6 +351,10 @@ impl Source for Inlet {
 
     fn namespace(&self) -> Option<&Namespace> {
         self.namespace.as_ref()
+    }
+
+    fn programs(&self) -> Option<Arc<Mutex<Programs>>> {
+        Some(self.programs.clone())
     }
 
     fn marker(&self) -> Option<Box<dyn Marker>> {
@@ -334,7 +386,7 @@ mod tests {
         queue.push(&[3; 41], &[6], 1);
         queue.push(&[4; 20], &[7], 1);
         queue.close();
-        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None, None).unwrap())
+        let kinds: Vec<(usize, Option<u32>)> = std::iter::from_fn(|| queue.take(None).unwrap())
             .map(|item| match item {
                 Item::Messages(bytes, ..) => (bytes.len(), None),
                 Item::Gap(_, lost) => (0, lost),
@@ -345,13 +397,13 @@ mod tests {
         assert_eq!((counts.received, counts.handed, counts.lost, counts.gaps), (7, 3, 4, 1));
     }
 
-    /// A queue, and the time at which it hands out what is put in by this.
+    /// How long messages are gathered, if this puts some in.
     fn waiting(rest: Duration, put: impl FnOnce(&Queue) + Send) -> Duration {
         let queue = Queue::new(1 << 20);
         let start = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| put(&queue));
-            queue.take(None, Some(start + rest)).unwrap();
+            queue.gather(start + rest);
         });
         start.elapsed()
     }
@@ -362,6 +414,7 @@ mod tests {
         assert!(waiting(short, |queue| queue.push(&[1; 60], &[1], 1)) >= short);
         assert!(waiting(long, |queue| (0..TOGETHER).step_by(64).for_each(|_| queue.push(&[1; 64], &[1], 1))) < long);
         assert!(waiting(long, Queue::close) < long);
-        assert!(waiting(Duration::ZERO, |queue| queue.push(&[1; 60], &[1], 1)) < long);
+        assert!(waiting(short, |_| ()) >= short);
+        Queue::new(1 << 20).gather(Instant::now());
     }
 }

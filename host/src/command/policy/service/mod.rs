@@ -37,6 +37,7 @@ use crate::{
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
         counters::Counters,
+        programs::Programs,
         source::{Datagram, EVENTS, Source as _},
         stats::Board,
     },
@@ -82,6 +83,8 @@ pub(super) struct Station {
     mark: Mark,
     dispatcher: Dispatcher,
     pulse: Pulse,
+    /// Looks up the names of programs for all of its tenants.
+    programs: Arc<Mutex<Programs>>,
 }
 
 /// What a reload changes.
@@ -135,11 +138,13 @@ impl Service {
             Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
         let mut listener = Listener::open(&wanted, &self.stop)
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
+        let programs = Programs::within(namespace.clone());
         let station = Arc::new(Station {
             namespace,
             mark: listener.mark(),
             dispatcher: Dispatcher::default(),
             pulse: Pulse::default(),
+            programs: Arc::new(Mutex::new(programs)),
         });
         if name.is_none() || stations.is_empty() {
             self.counters.watch(listener.socket());

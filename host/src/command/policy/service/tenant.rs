@@ -37,6 +37,7 @@ use crate::{
         counters::Counters,
         executor::Shows,
         meter::Meter,
+        programs::Programs,
         resync::{Kernel as _, Kinds, Resync},
         sink::{Several, Sink},
         stage::Stage,
@@ -48,7 +49,7 @@ use crate::{
         audit::Audit,
         guard::TenantGuard,
         share::{
-            Inlet, Measured, Queue,
+            Inlet, Measured, Queue, gathering,
             sieve::{Mark, OwnTable},
         },
     },
@@ -113,11 +114,14 @@ struct Job {
     states: Arc<States>,
     audit: Arc<Audit>,
     mark: Mark,
+    programs: Arc<Mutex<Programs>>,
     namespace: Option<Namespace>,
     stop: Stop,
     policy: Policy,
     tenant: Tenant,
     outlet: Arc<Outlet>,
+    /// How long events are gathered.
+    gathering: Duration,
     facts: Arc<Facts>,
 }
 
@@ -132,11 +136,13 @@ impl Running {
             states: service.states.clone(),
             audit: service.audit.clone(),
             mark: station.mark.clone(),
+            programs: station.programs.clone(),
             namespace: station.namespace.clone(),
             stop: service.stop.clone(),
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
             tenant: tenant.clone(),
             outlet: outlet.clone(),
+            gathering: gathering(policy.tenants.len()),
             facts: facts.clone(),
         };
         let (tell, ready) = sync_channel(1);
@@ -378,7 +384,9 @@ impl Job {
         if !self.waited() {
             return Ok(());
         }
-        let mut inlet = Inlet::new(self.outlet.queue.clone(), self.namespace.clone(), self.mark.clone(), budget);
+        let queue = self.outlet.queue.clone();
+        let mut inlet = Inlet::new(queue, self.namespace.clone(), self.mark.clone(), budget, self.programs.clone())
+            .gathering(self.gathering);
         let mut tally = Tally::default();
         let ended = pipeline.run(&mut inlet, &mut tally);
         drop(pipeline);
