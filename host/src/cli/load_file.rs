@@ -1,6 +1,7 @@
 //! `-R FILE`: a file of command lines. All are read and checked before the first is carried out.
 
 use std::io::{BufRead, Read};
+use std::ops::Range;
 
 use super::environment::{Environment, error_text};
 use super::error::{CliError, Word};
@@ -44,9 +45,10 @@ pub fn load(
     let mut commands = Commands::new();
     let at = |line| Some(Place { file: name.clone(), line });
     let mut first = 1;
+    let mut texts = Texts::default();
     loop {
-        let (texts, end) = take(&mut *reader);
-        let last = texts.is_empty();
+        let end = texts.take(&mut *reader);
+        let last = texts.ends.is_empty();
         for part in read_parts(program, &texts, first, line) {
             warnings.extend(part.warnings);
             for command in part.commands {
@@ -57,7 +59,7 @@ pub fn load(
                 return Err(error);
             }
         }
-        first += texts.len();
+        first += texts.ends.len();
         if let Err(error) = end {
             *place = at(first - 1);
             return Err(CliError::CannotRead { name, error: error_text(&error) });
@@ -78,18 +80,42 @@ pub fn load(
     Ok(file)
 }
 
-/// The next lines, not too many; none at the end. What could be read comes with the reason why no more can.
-fn take(mut reader: &mut dyn BufRead) -> (Vec<Vec<u8>>, std::io::Result<()>) {
-    let mut texts = Vec::new();
-    while texts.len() < AT_ONCE {
-        let mut text = Vec::new();
-        match Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut text) {
-            Ok(0) => break,
-            Ok(_) => texts.push(text),
-            Err(error) => return (texts, Err(error)),
+/// Some lines of the file, in one place that is used again for the next ones.
+#[derive(Default)]
+struct Texts {
+    bytes: Vec<u8>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Reads the next lines, not too many; none at the end. What could be read is kept where no more can.
+    fn take(&mut self, mut reader: &mut dyn BufRead) -> std::io::Result<()> {
+        self.bytes.clear();
+        self.ends.clear();
+        while self.ends.len() < AT_ONCE {
+            let line = Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut self.bytes);
+            let start = self.ends.last().copied().unwrap_or_default();
+            match line {
+                Ok(0) => break,
+                Ok(_) => self.ends.push(self.bytes.len()),
+                Err(error) => {
+                    self.bytes.truncate(start);
+                    return Err(error);
+                }
+            }
         }
+        Ok(())
     }
-    (texts, Ok(()))
+
+    /// The lines of these numbers.
+    fn lines(&self, numbers: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        let end = |number: usize| self.ends.get(number).copied().unwrap_or_default();
+        numbers.map(move |number| {
+            let start = number.checked_sub(1).map_or(0, end);
+            self.bytes.get(start..end(number)).unwrap_or_default()
+        })
+    }
 }
 
 /// What some lines came to.
@@ -103,36 +129,31 @@ struct Part {
 
 /// Reads lines, many of them on several threads; the parts are in order, and what is wrong in one is told before what is in
 /// later ones.
-fn read_parts(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_>) -> Vec<Part> {
+fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>) -> Vec<Part> {
+    let lines = texts.ends.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let size = texts.len().div_ceil(threads).max(WORTH_A_THREAD);
-    let read = |index: usize, texts: &[Vec<u8>]| read_part(program, texts, first + index * size, line);
-    if texts.len() <= size {
-        return vec![read(0, texts)];
+    let size = lines.div_ceil(threads).max(WORTH_A_THREAD);
+    let read = |start: usize| read_part(program, texts, start..lines.min(start + size), first, line);
+    if lines <= size {
+        return vec![read(0)];
     }
     std::thread::scope(|scope| {
-        let running: Vec<_> = texts
-            .chunks(size)
-            .enumerate()
-            .map(|(index, texts)| {
-                let work = move || read(index, texts);
-                (std::thread::Builder::new().spawn_scoped(scope, work), index, texts)
-            })
+        let running: Vec<_> = (0..lines)
+            .step_by(size)
+            .map(|start| (std::thread::Builder::new().spawn_scoped(scope, move || read(start)), start))
             .collect();
         // Without another thread, or when one was lost, this one does the work.
         running
             .into_iter()
-            .map(|(thread, index, texts)| {
-                thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| read(index, texts))
-            })
+            .map(|(thread, start)| thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| read(start)))
             .collect()
     })
 }
 
-fn read_part(program: &[u8], texts: &[Vec<u8>], first: usize, line: ReadLine<'_>) -> Part {
+fn read_part(program: &[u8], texts: &Texts, lines: Range<usize>, first: usize, line: ReadLine<'_>) -> Part {
     let mut part = Part::default();
     let mut words = Words::default();
-    for (number, text) in (first..).zip(texts) {
+    for (number, text) in (first + lines.start..).zip(texts.lines(lines)) {
         let read = words
             .split(program, text)
             .and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings)).transpose());

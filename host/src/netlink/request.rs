@@ -1,12 +1,12 @@
 //! Requests: a message to the kernel, complete but for its sequence number, and those that ask for a whole table.
 
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla};
-use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterSubsystem};
+use netlink_packet_core::{DefaultNla, Emitable, NetlinkHeader, Nla};
+use netlink_packet_netfilter::{NetfilterHeader, conntrack::ConntrackAttribute};
 
 use super::filter::DumpFilter;
 use super::wire::{
-    self, MESSAGE_HEADER, SUBSYSTEM_EXPECTATIONS, SUBSYSTEM_FLOWS, align, expectation_message, flow_message,
+    self, MESSAGE_HEADER, NETFILTER_HEADER, SUBSYSTEM_EXPECTATIONS, SUBSYSTEM_FLOWS, align, expectation_message,
+    flow_message,
 };
 
 /// A table of the kernel that can be dumped.
@@ -48,28 +48,29 @@ pub(super) struct Head {
 
 impl Request {
     /// A request to the flow subsystem.
-    ///
-    /// The attributes go out untyped: the typed messages of netlink-packet-netfilter drop the nested flag of the nests
-    /// that it has no type for, and without the flag the kernel refuses CTA_FILTER.
     pub(super) fn flows(message_type: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
-        let attributes = attributes.iter().map(untyped).collect();
-        Self::new(head, NetfilterMessageInner::Conntrack(ConntrackMessage::Other { message_type, attributes }))
+        Self::new(SUBSYSTEM_FLOWS, message_type, head, &attributes)
     }
 
     /// A request to the expectation subsystem.
     pub(super) fn expectations(message_type: u8, head: Head, attributes: Vec<DefaultNla>) -> Self {
-        let subsys = NetfilterSubsystem::Other(SUBSYSTEM_EXPECTATIONS);
-        Self::new(head, NetfilterMessageInner::Other { subsys, message_type, attributes })
+        Self::new(SUBSYSTEM_EXPECTATIONS, message_type, head, &attributes)
     }
 
-    fn new(head: Head, inner: NetfilterMessageInner) -> Self {
+    /// Written in one go: the messages of netlink-packet-netfilter drop the nested flag of the nests that it has no type for,
+    /// and without the flag the kernel refuses CTA_FILTER; its attributes keep it.
+    fn new<A: Nla>(subsystem: u8, message_type: u8, head: Head, attributes: &[A]) -> Self {
+        let length = MESSAGE_HEADER + NETFILTER_HEADER + attributes.buffer_len();
         let mut header = NetlinkHeader::default();
+        header.length = u32::try_from(length).unwrap_or(u32::MAX);
+        header.message_type = u16::from(subsystem) << 8 | u16::from(message_type);
         header.flags = wire::REQUEST | head.flags;
-        let body = NetfilterMessage::new(NetfilterHeader::new(head.family.into(), head.version, 0), inner);
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(body));
-        message.finalize();
-        let mut bytes = vec![0; align(message.buffer_len())];
-        message.serialize(&mut bytes);
+        let mut bytes = vec![0; align(length)];
+        let (first, rest) = bytes.split_at_mut(MESSAGE_HEADER);
+        let (second, rest) = rest.split_at_mut(NETFILTER_HEADER);
+        header.emit(first);
+        NetfilterHeader::new(head.family.into(), head.version, 0).emit(second);
+        attributes.emit(rest);
         Self { bytes }
     }
 
@@ -150,11 +151,4 @@ impl Request {
     pub fn is_for_flows(&self) -> bool {
         self.kind() >> 8 == u16::from(SUBSYSTEM_FLOWS)
     }
-}
-
-/// A typed attribute as type and bytes.
-fn untyped(attribute: &ConntrackAttribute) -> DefaultNla {
-    let mut value = vec![0; attribute.value_len()];
-    attribute.emit_value(&mut value);
-    DefaultNla::new(attribute.kind() | if attribute.is_nested() { NLA_F_NESTED } else { 0 }, value)
 }
