@@ -1,5 +1,6 @@
 //! Events: how many each program shows of those that a writer causes at full speed, and what one costs.
 
+use crate::measure;
 use flowgate_test_support::{Namespace, Program};
 use nix::{
     sys::signal::{Signal, kill},
@@ -47,6 +48,7 @@ pub fn idle(child: &Child) {
 
 /// One program listens while flows are made and flushed.
 fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
+    measure::settle();
     let mut child = Program::new(program)
         .command(words)
         .stdin(Stdio::null())

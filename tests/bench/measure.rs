@@ -7,7 +7,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// First word of the command line that means: start, measure and report one program.
 pub const WORD: &str = "--measure";
@@ -60,8 +60,31 @@ fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
     attempt(program, words, sink).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Waits until the machine has nothing to do: the kernel takes the tables of namespaces that have gone apart on its own time, and a
+/// program that needs both processors would pay for it. On a machine that is never idle, not for ever.
+pub fn settle() {
+    const LOOK: Duration = Duration::from_millis(50);
+    let idle = || {
+        let stat = std::fs::read_to_string("/proc/stat").expect("the kernel's statistics");
+        let times = stat.lines().next().unwrap_or_default().split_ascii_whitespace().skip(1);
+        let times: Vec<f64> = times.filter_map(|time| time.parse().ok()).collect();
+        (times.iter().skip(3).take(2).sum::<f64>(), times.iter().take(8).sum::<f64>())
+    };
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut before = idle();
+    while Instant::now() < end {
+        std::thread::sleep(LOOK);
+        let now = idle();
+        if now.0 - before.0 >= 0.9 * (now.1 - before.1) {
+            return;
+        }
+        before = now;
+    }
+}
+
 /// Measures a program from a process of its own; what that one says where it fails.
 pub fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
+    settle();
     let this = std::env::current_exe().expect("this program's path");
     let sink = if sink == Sink::Pipe { "pipe" } else { "null" };
     let output = Command::new(this).args([WORD, sink, program]).args(words).output().expect("starting this program");

@@ -1,7 +1,7 @@
 //! Tenants: how many events a second the service hands to them, beside one program that prints all; and what a hostile one costs
 //! the others.
 
-use crate::{events, plugins, target_directory};
+use crate::{events, measure, plugins, target_directory};
 use flowgate_test_support::{Namespace, Program, entries};
 use nix::{
     sys::signal::{Signal, kill},
@@ -42,6 +42,7 @@ struct Listening {
 
 impl Listening {
     fn start(program: &str, words: &[&str], outputs: Vec<PathBuf>, errors: PathBuf, stdout: Stdio) -> Self {
+        measure::settle();
         let to = File::create(&errors).expect("a file for errors");
         let child = Program::new(program)
             .command(words)

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 
 /// The outside, as far as command lines depend on it. Tests put their own in its place.
 pub trait Environment: Sync {
@@ -37,7 +38,9 @@ impl Environment for SystemEnvironment {
     }
 
     fn posixly_correct(&self) -> bool {
-        std::env::var_os("POSIXLY_CORRECT").is_some()
+        // A file of `-R` asks for every line.
+        static SET: OnceLock<bool> = OnceLock::new();
+        *SET.get_or_init(|| std::env::var_os("POSIXLY_CORRECT").is_some())
     }
 }
 

@@ -21,9 +21,20 @@ const WORTH_A_THREAD: usize = 1024;
 /// How many words a line has at most, with the program's name that it is given.
 const WORDS: usize = 254;
 
-/// Makes settings of the words of a line, of which the first is the program's name, or none of a line without command and
-/// options; adds warnings.
-pub type ReadLine<'a> = &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>) -> Result<Option<Box<Settings>>, CliError> + Sync);
+/// Makes something of the words of a line, of which the first is the program's name; adds warnings. The command before it is at
+/// hand, for lines that can be put together with it ([`joins`]).
+pub type ReadLine<'a> =
+    &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>, Option<&mut LoadedCommand>) -> Result<Line, CliError> + Sync);
+
+/// What a line came to.
+pub enum Line {
+    /// A command of its own.
+    Command(Box<Settings>),
+    /// Its row is now one of the command before it.
+    Joined,
+    /// It has neither command nor options.
+    Nothing,
+}
 
 /// What is to be carried out, each with the number of its first line; none for a line without command.
 type Commands = Vec<(usize, Option<LoadedCommand>)>;
@@ -45,11 +56,14 @@ pub fn load(
     let mut commands = Commands::new();
     let at = |line| Some(Place { file: name.clone(), line });
     let mut first = 1;
-    let mut texts = Texts::default();
+    let (mut texts, mut next) = (Texts::default(), Texts::default());
+    let mut end = texts.take(&mut *reader);
     loop {
-        let end = texts.take(&mut *reader);
-        let last = texts.ends.is_empty();
-        for part in read_parts(program, &texts, first, line) {
+        let last = texts.ends.len() < AT_ONCE;
+        // The next lines are read while others are made sense of.
+        let mut end_of_next = Ok(());
+        let meanwhile = || end_of_next = if last { Ok(()) } else { next.take(&mut *reader) };
+        for part in read_parts(program, &texts, first, line, meanwhile) {
             warnings.extend(part.warnings);
             for command in part.commands {
                 join(&mut commands, command);
@@ -67,6 +81,8 @@ pub fn load(
         if last {
             break;
         }
+        std::mem::swap(&mut texts, &mut next);
+        end = end_of_next;
     }
     let mut file = LoadFile { name: name.clone(), commands: Vec::new() };
     for (number, command) in commands {
@@ -127,14 +143,15 @@ struct Part {
     wrong: Option<(usize, CliError)>,
 }
 
-/// Reads lines, many of them on several threads; the parts are in order, and what is wrong in one is told before what is in
-/// later ones.
-fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>) -> Vec<Part> {
+/// Reads lines, many of them on several threads, and does something else `meanwhile`; the parts are in order, and what is wrong in
+/// one is told before what is in later ones.
+fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>, meanwhile: impl FnOnce()) -> Vec<Part> {
     let lines = texts.ends.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let size = lines.div_ceil(threads).max(WORTH_A_THREAD);
     let read = |start: usize| read_part(program, texts, start..lines.min(start + size), first, line);
     if lines <= size {
+        meanwhile();
         return vec![read(0)];
     }
     std::thread::scope(|scope| {
@@ -142,6 +159,7 @@ fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>) -
             .step_by(size)
             .map(|start| (std::thread::Builder::new().spawn_scoped(scope, move || read(start)), start))
             .collect();
+        meanwhile();
         // Without another thread, or when one was lost, this one does the work.
         running
             .into_iter()
@@ -154,15 +172,21 @@ fn read_part(program: &[u8], texts: &Texts, lines: Range<usize>, first: usize, l
     let mut part = Part::default();
     let mut words = Words::default();
     for (number, text) in (first + lines.start..).zip(texts.lines(lines)) {
+        let last = part.commands.last_mut().and_then(|(_, command)| command.as_mut());
         let read = words
             .split(program, text)
-            .and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings)).transpose());
+            .and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings, last)).transpose());
         match read {
             Ok(None) => {}
-            Ok(Some(settings)) => {
-                let command = settings.map(|settings| LoadedCommand { settings, lines: vec![number] });
-                join(&mut part.commands, (number, command));
+            Ok(Some(Line::Command(settings))) => {
+                part.commands.push((number, Some(LoadedCommand { settings, lines: vec![number] })));
             }
+            Ok(Some(Line::Joined)) => {
+                if let Some((_, Some(last))) = part.commands.last_mut() {
+                    last.lines.push(number);
+                }
+            }
+            Ok(Some(Line::Nothing)) => part.commands.push((number, None)),
             Err(error) => {
                 part.wrong = Some((number, error));
                 break;
@@ -172,11 +196,11 @@ fn read_part(program: &[u8], texts: &Texts, lines: Range<usize>, first: usize, l
     part
 }
 
-/// Adds a command, to the one before it if the two can be one.
+/// Adds a command of the next part, to the one before it if the two can be one.
 fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand>)) {
     let last = commands.last_mut().and_then(|(_, command)| command.as_mut());
     match (command, last) {
-        (Some(command), Some(last)) if joins(last, &command) => {
+        (Some(command), Some(last)) if joins(last, Kind::of(&command.settings), command.lines.len()) => {
             batch::append(&mut last.settings.template, &command.settings.template);
             last.lines.extend(command.lines);
         }
@@ -186,12 +210,24 @@ fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand
 
 /// Whether a line that makes a flow can be put together with those before it: then a file of a million lines is a few tables
 /// and not a million settings.
-fn joins(last: &LoadedCommand, next: &LoadedCommand) -> bool {
-    let (before, lines, next) = (&last.settings, last.lines.len() + next.lines.len(), &next.settings);
-    matches!(next.command, Command::Create | Command::Add)
-        && (before.command, before.table, before.dry_run) == (next.command, next.table, next.dry_run)
-        && next.table == Table::Conntrack
-        && lines <= TOGETHER
+pub fn joins(last: &LoadedCommand, next: Kind, lines: usize) -> bool {
+    matches!((next.command, next.table), (Command::Create | Command::Add, Table::Conntrack))
+        && Kind::of(&last.settings) == next
+        && last.lines.len() + lines <= TOGETHER
+}
+
+/// What must be the same in lines that are put together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    pub command: Command,
+    pub table: Table,
+    pub dry_run: bool,
+}
+
+impl Kind {
+    fn of(settings: &Settings) -> Self {
+        Kind { command: settings.command, table: settings.table, dry_run: settings.dry_run }
+    }
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.
@@ -258,12 +294,23 @@ impl Words {
         self.bytes.extend_from_slice(program);
         self.ends.push(program.len());
         let mut quoted = false;
-        let mut bytes = text.iter().copied();
-        while let Some(byte) = bytes.next() {
+        let mut rest = text;
+        loop {
+            let ordinary = |byte: &u8| match byte {
+                b'"' => false,
+                b'\\' => !quoted,
+                b' ' | b'\t' | b'\n' => quoted,
+                _ => true,
+            };
+            let (run, special) = rest.split_at(rest.iter().take_while(|byte| ordinary(byte)).count());
+            self.push(run)?;
+            let Some((byte, after)) = special.split_first() else { break };
+            rest = after;
             match byte {
-                b'\\' if quoted => {
-                    if let Some(byte) = bytes.next() {
-                        self.push(byte)?;
+                b'\\' => {
+                    if let Some((byte, after)) = rest.split_first() {
+                        self.push(std::slice::from_ref(byte))?;
+                        rest = after;
                     }
                 }
                 b'"' => {
@@ -272,12 +319,11 @@ impl Words {
                     }
                     quoted = !quoted;
                 }
-                b' ' | b'\t' | b'\n' if !quoted => {
+                _ => {
                     if self.length() > 0 {
                         self.end()?;
                     }
                 }
-                _ => self.push(byte)?,
             }
         }
         if self.length() > 0 {
@@ -291,11 +337,11 @@ impl Words {
         self.bytes.len() - self.ends.last().copied().unwrap_or_default()
     }
 
-    fn push(&mut self, byte: u8) -> Result<(), CliError> {
-        if self.length() == WORD {
+    fn push(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        if self.length() + bytes.len() > WORD {
             return Err(CliError::WordTooLong);
         }
-        self.bytes.push(byte);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 

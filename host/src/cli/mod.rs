@@ -45,12 +45,13 @@ pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
+use load_file::Line;
 use options::Key;
 use protocols::Database;
 use request::{LabelUse, Request};
 use template::LabelChange;
 
-use crate::model;
+use crate::{model, pipeline::batch};
 
 /// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
 ///
@@ -84,8 +85,9 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
     let result = match arguments {
         [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
             let program = program.as_bytes();
-            let line =
-                |words: Vec<&[u8]>, warnings: &mut Vec<String>| Parser { own, environment, warnings }.line(words);
+            let line = |words: Vec<&[u8]>, warnings: &mut Vec<String>, last: Option<&mut LoadedCommand>| {
+                Parser { own, environment, warnings }.line(words, last)
+            };
             let file = file.as_bytes();
             let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
             loaded.and_then(|file| {
@@ -182,15 +184,23 @@ impl Parser<'_> {
         Ok(file)
     }
 
-    /// A line of a load file: none without command and options.
-    fn line(&mut self, words: Vec<&[u8]>) -> Result<Option<Box<Settings>>, CliError> {
+    /// A line of a load file, behind this command.
+    fn line(&mut self, words: Vec<&[u8]>, last: Option<&mut LoadedCommand>) -> Result<Line, CliError> {
         let request = request::read(words, self.own, self.environment, self.warnings)?;
         if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
         }
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
-        Ok(request.command.map(|command| self.settings(&request, command, map, labels)))
+        let Some((command, table)) = request.command else { return Ok(Line::Nothing) };
+        let kind = load_file::Kind { command, table, dry_run: request.given.contains(Key::DryRun) };
+        if let Some(last) = last.filter(|last| load_file::joins(last, kind, 1)) {
+            let row =
+                template::build(&request, command, family(request.family, command, table), change(&request, labels));
+            batch::append(&mut last.settings.template, &row);
+            return Ok(Line::Joined);
+        }
+        Ok(Line::Command(self.settings(&request, (command, table), map, labels)))
     }
 
     /// The label map, if something needs it, and the sets of labels that are matched, added and removed.
@@ -220,19 +230,12 @@ impl Parser<'_> {
         request: &Request,
         (command, table): (Command, Table),
         label_map: Option<LabelMap>,
-        [matched, added, deleted]: [LabelSet; 3],
+        mut labels: [LabelSet; 3],
     ) -> Box<Settings> {
         let given = request.given;
         let family = family(request.family, command, table);
-        let change = if given.contains(Key::LabelAdd) {
-            LabelChange::Add(added)
-        } else if !given.contains(Key::LabelDelete) {
-            LabelChange::Keep
-        } else if deleted.is_empty() {
-            LabelChange::Clear
-        } else {
-            LabelChange::Remove(deleted)
-        };
+        let matched = std::mem::take(&mut labels[0]);
+        let change = change(request, labels);
         let (template, expectation) = match table {
             Table::Expect => (model::Flows::default(), expectation::build(request, command, family)),
             _ => (template::build(request, command, family, change), model::Expectations::default()),
@@ -273,6 +276,19 @@ impl Parser<'_> {
             explain: given.contains(Key::Explain),
             quiet: given.contains(Key::Quiet),
         })
+    }
+}
+
+/// What is to be done with labels, of those that are matched, added and removed.
+fn change(request: &Request, [_, added, deleted]: [LabelSet; 3]) -> LabelChange {
+    if request.given.contains(Key::LabelAdd) {
+        LabelChange::Add(added)
+    } else if !request.given.contains(Key::LabelDelete) {
+        LabelChange::Keep
+    } else if deleted.is_empty() {
+        LabelChange::Clear
+    } else {
+        LabelChange::Remove(deleted)
     }
 }
 

@@ -1,11 +1,7 @@
 //! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
 
-use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put};
-use crate::{
-    model::{action, result},
-    netlink::Request,
-    pipeline::stage::Requests,
-};
+use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put, words};
+use crate::{model::result, netlink::Request, pipeline::stage::Requests};
 
 /// What a guard says of an action.
 #[derive(Debug)]
@@ -49,11 +45,8 @@ impl<T: Actionable> Executor<T> {
         for (index, judgement) in judgements.into_iter().enumerate() {
             match judgement {
                 Judgement::Send(message) => {
-                    let place = |list: &[u32]| {
-                        list.get(index).copied().filter(|row| *row != action::NO_ROW).map(|row| row as usize)
-                    };
-                    let kind = lists.kinds.get(index).copied().unwrap_or_default();
-                    sent.push(Sent { index, kind, row: place(&lists.rows), value: place(&lists.values) });
+                    let (kind, row, value) = words::action(lists, index).unwrap_or_default();
+                    sent.push(Sent { index, kind, row, value });
                     messages.push(message);
                     // Whatever the kernel has no answer to counts as refused.
                     put(&mut results, index, result::REFUSED, libc::EIO as u32);
@@ -64,7 +57,7 @@ impl<T: Actionable> Executor<T> {
                 }
             }
         }
-        self.carry_out(asker, batch, requests, (&sent, &messages), &mut results);
+        self.carry_out(asker, batch, requests, (&sent, &messages), (&mut results, &mut []));
         guard.settled(&results);
         if let Some(ExecutorError::Refused { errno, .. }) = &self.failure {
             // One tenant's socket is no reason to end anything: its actions were refused, and it is told.

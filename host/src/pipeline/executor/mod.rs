@@ -5,8 +5,9 @@
 
 mod guard;
 mod plan;
+mod words;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 pub use guard::{Guard, Judgement};
 pub use plan::{Plan, Planned};
@@ -91,7 +92,7 @@ impl ExecutorError {
 }
 
 /// A table on whose entries the kernel can act.
-pub trait Actionable: Table + Planned {
+pub trait Actionable: Table + Planned + Sync {
     /// The request for an action on a row of the batch, on a row of values, or both.
     ///
     /// # Errors
@@ -305,20 +306,46 @@ impl<T: Actionable> Executor<T> {
             self.guard = Some(guard);
             return acted;
         }
-        let lists = &requests.actions;
-        let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
-        let mut sent: Vec<Sent> = Vec::new();
-        let mut messages: Vec<Request> = Vec::new();
-        for (index, ((&kind, &row), &value)) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).enumerate() {
-            let row = (row != action::NO_ROW).then_some(row as usize);
-            let value = (value != action::NO_ROW).then_some(value as usize);
+        let mut results = vec![(result::INVALID, 0); requests.actions.kinds.len()];
+        let mut keep = vec![0u8; batch.rows()];
+        // In the one-by-one manner nothing may be sent after a refusal.
+        let ahead = asker.strict && !self.one_by_one;
+        words::put(batch, requests, ahead, |numbers, worded| {
+            self.perform_some(asker, batch, requests, (numbers, worded), (&mut results, &mut keep))
+        });
+        let mut acted = match self.shows {
+            _ if !asker.strict => Acted::default(),
+            Shows::Entries => Acted::default(),
+            Shows::Acted => Acted { keep: Some(keep), ..Acted::default() },
+            Shows::Reread => self.reread(batch, keep),
+        };
+        acted.results = results;
+        acted
+    }
+
+    /// Deals with some of what a strict stage, or one without a guard, asks for, as far as that has been put into words; `false` if
+    /// that was the end.
+    fn perform_some(
+        &mut self,
+        asker: Asker<'_>,
+        batch: &T,
+        requests: &Requests<T>,
+        (numbers, worded): (Range<usize>, Vec<Result<Request, EncodeError>>),
+        (results, keep): (&mut [(u8, u32)], &mut [u8]),
+    ) -> bool {
+        let (mut sent, mut messages): (Vec<Sent>, Vec<Request>) = Default::default();
+        let mut worded = worded.into_iter();
+        let mut goes_on = true;
+        for index in numbers {
+            let Some((kind, row, value)) = words::action(&requests.actions, index) else { break };
             let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
+            let ready = worded.next();
             if !T::granted(asker.grants, kind, target, values) {
-                put(&mut results, index, result::NOT_GRANTED, 0);
+                put(results, index, result::NOT_GRANTED, 0);
                 self.not_granted(asker.plugin, kind);
                 continue;
             }
-            match T::request(kind, target, values) {
+            match ready.unwrap_or_else(|| T::request(kind, target, values)) {
                 Ok(message) => {
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
@@ -329,6 +356,7 @@ impl<T: Actionable> Executor<T> {
                         Some(row) => self.noted.push((row, refused)),
                         None => {
                             self.fail(refused);
+                            goes_on = false;
                             break;
                         }
                     }
@@ -340,28 +368,20 @@ impl<T: Actionable> Executor<T> {
                 }
             }
         }
-        let keep = self.carry_out(asker, batch, requests, (&sent, &messages), &mut results);
-        let mut acted = match self.shows {
-            _ if !asker.strict => Acted::default(),
-            Shows::Entries => Acted::default(),
-            Shows::Acted => Acted { keep: Some(keep), ..Acted::default() },
-            Shows::Reread => self.reread(batch, keep),
-        };
-        acted.results = results;
-        acted
+        self.carry_out(asker, batch, requests, (&sent, &messages), (results, keep));
+        goes_on && self.failure.is_none()
     }
 
-    /// Sends what has been put into words, or in a dry run prints it, and enters what became of each. The verdict on each row
-    /// of the batch: kept where its action was done.
+    /// Sends what has been put into words, or in a dry run prints it, and enters what became of each, and in `keep` the rows of
+    /// the batch whose action was done.
     fn carry_out(
         &mut self,
         asker: Asker<'_>,
         batch: &T,
         requests: &Requests<T>,
         (sent, messages): (&[Sent], &[Request]),
-        results: &mut [(u8, u32)],
-    ) -> Vec<u8> {
-        let mut keep = vec![0u8; batch.rows()];
+        (results, keep): (&mut [(u8, u32)], &mut [u8]),
+    ) {
         if self.dry {
             for &Sent { index, kind, row, value } in sent {
                 let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
@@ -371,7 +391,7 @@ impl<T: Actionable> Executor<T> {
                 put(results, index, result::PRINTED, 0);
                 self.done += 1;
             }
-            return keep;
+            return;
         }
         let fates = self.submit(messages);
         for (one, fate) in sent.iter().zip(fates) {
@@ -382,7 +402,6 @@ impl<T: Actionable> Executor<T> {
                 *keep = 1;
             }
         }
-        keep
     }
 
     /// What an answer of the kernel means.

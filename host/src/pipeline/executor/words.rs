@@ -1,0 +1,69 @@
+//! Puts actions into words for the kernel. Where there are many, that is done on another thread for the next ones while the kernel
+//! deals with those before them.
+
+use std::{ops::Range, sync::mpsc::sync_channel, thread};
+
+use super::Actionable;
+use crate::{
+    model::{Actions, action},
+    netlink::{Request, encode::EncodeError},
+    pipeline::stage::Requests,
+};
+
+/// From so many actions on it is worth a thread: files of `-R`, and no batch of a listing.
+const MANY: usize = 2048;
+/// How many are put into words at a time: some 0.3 ms of work, and twice as much for the kernel.
+const AT_ONCE: usize = 512;
+
+/// The requests for some actions, or why there are none.
+type Worded = Vec<Result<Request, EncodeError>>;
+
+/// An action: its kind, the row of the batch that it is about, and the row of values.
+pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
+    let named = |rows: &[u32]| rows.get(index).filter(|&&row| row != action::NO_ROW).map(|&row| row as usize);
+    Some((*actions.kinds.get(index)?, named(&actions.rows), named(&actions.values)))
+}
+
+/// Hands all actions on in order, so many at a time, until `some` says `false`: their numbers, and the requests for them; no
+/// requests where they are not made `ahead`.
+pub(super) fn put<T: Actionable>(
+    batch: &T,
+    requests: &Requests<T>,
+    ahead: bool,
+    mut some: impl FnMut(Range<usize>, Worded) -> bool,
+) {
+    let count = requests.actions.kinds.len();
+    if !ahead || count < MANY {
+        some(0..count, Worded::new());
+        return;
+    }
+    let one = |index: usize| {
+        let (kind, row, value) = action(&requests.actions, index).unwrap_or_default();
+        T::request(kind, row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)))
+    };
+    thread::scope(|scope| {
+        let (give, take) = sync_channel(2);
+        let work = move || {
+            for start in (0..count).step_by(AT_ONCE) {
+                let numbers = start..count.min(start + AT_ONCE);
+                let worded: Worded = numbers.clone().map(one).collect();
+                if give.send((numbers, worded)).is_err() {
+                    return;
+                }
+            }
+        };
+        let mut done = 0;
+        if thread::Builder::new().spawn_scoped(scope, work).is_ok() {
+            for (numbers, worded) in &take {
+                done = numbers.end;
+                if !some(numbers, worded) {
+                    return;
+                }
+            }
+        }
+        // Without another thread, or if it was lost, this one does the work.
+        if done < count {
+            some(done..count, Worded::new());
+        }
+    });
+}
