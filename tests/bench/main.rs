@@ -85,7 +85,7 @@ fn main() {
         growth::run(&ours, rounds, Path::new(&path));
         return;
     }
-    let _limit = Limit::of(u64::from(flows));
+    let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
     // First the empty table: entries of other namespaces stand in the same hash table, and outlive them for a while.
     let empty = Namespace::run(|_| {
         let empty = ["-L", "-C"].map(|word| Case {

@@ -1,6 +1,6 @@
 //! Requests: a message to the kernel, complete but for its sequence number, and those that ask for a whole table.
 
-use netlink_packet_core::{DefaultNla, Emitable, NetlinkHeader, Nla};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NetlinkHeader, Nla};
 use netlink_packet_netfilter::{NetfilterHeader, conntrack::ConntrackAttribute};
 
 use super::filter::DumpFilter;
@@ -49,6 +49,7 @@ pub(super) struct Head {
 impl Request {
     /// A request to the flow subsystem.
     pub(super) fn flows(message_type: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
+        let attributes: Vec<Whole<'_>> = attributes.iter().map(Whole).collect();
         Self::new(SUBSYSTEM_FLOWS, message_type, head, &attributes)
     }
 
@@ -57,8 +58,7 @@ impl Request {
         Self::new(SUBSYSTEM_EXPECTATIONS, message_type, head, &attributes)
     }
 
-    /// Written in one go: the messages of netlink-packet-netfilter drop the nested flag of the nests that it has no type for,
-    /// and without the flag the kernel refuses CTA_FILTER; its attributes keep it.
+    /// Writes it in one go.
     fn new<A: Nla>(subsystem: u8, message_type: u8, head: Head, attributes: &[A]) -> Self {
         let length = MESSAGE_HEADER + NETFILTER_HEADER + attributes.buffer_len();
         let mut header = NetlinkHeader::default();
@@ -150,5 +150,27 @@ impl Request {
     #[must_use]
     pub fn is_for_flows(&self) -> bool {
         self.kind() >> 8 == u16::from(SUBSYSTEM_FLOWS)
+    }
+}
+
+/// An attribute with its nested flag: netlink-packet-netfilter drops that of the nests that it has no type for, and without it the
+/// kernel refuses CTA_FILTER.
+struct Whole<'a>(&'a ConntrackAttribute);
+
+impl Nla for Whole<'_> {
+    fn value_len(&self) -> usize {
+        self.0.value_len()
+    }
+
+    fn kind(&self) -> u16 {
+        self.0.kind()
+    }
+
+    fn emit_value(&self, buffer: &mut [u8]) {
+        self.0.emit_value(buffer);
+    }
+
+    fn is_nested(&self) -> bool {
+        self.0.is_nested() || self.0.kind() & NLA_F_NESTED != 0
     }
 }

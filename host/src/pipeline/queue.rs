@@ -2,6 +2,7 @@
 //! once, and never more than a fixed number.
 
 use std::{
+    collections::VecDeque,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     time::Duration,
 };
@@ -17,13 +18,22 @@ const DUMP_DEPTH: usize = 8;
 /// The same for events, 64 KiB full of them each: 8 MiB in all, about 35,000 events. The kernel does not wait, so that the
 /// reader must go on while the output is held up.
 const EVENT_DEPTH: usize = 128;
+/// How many datagrams of a dump are handed over at once: the worker is the faster one and sleeps in between, and to wake it costs the
+/// reader more than it takes to put a datagram down. Events are handed over one by one, since there may be no others.
+const TOGETHER: usize = 4;
 /// How often a source that is held up is called.
 const HELD_UP: Duration = Duration::from_millis(2);
+
+/// Datagrams that are handed over at once; an error is the last one.
+type Group = VecDeque<Result<Datagram, SourceError>>;
 
 /// The reader's end.
 pub(super) struct Filling {
     empty: Receiver<Datagram>,
-    filled: SyncSender<Result<Datagram, SourceError>>,
+    filled: SyncSender<Group>,
+    /// What has not been handed over yet, and how many that may be.
+    group: Group,
+    together: usize,
     /// Buffers that may still be made.
     unmade: usize,
     /// Bytes of each.
@@ -34,7 +44,9 @@ pub(super) struct Filling {
 /// The worker's end.
 pub(super) struct Draining {
     empty: SyncSender<Datagram>,
-    filled: Receiver<Result<Datagram, SourceError>>,
+    filled: Receiver<Group>,
+    /// What has been handed over and not been taken yet.
+    group: Group,
     counters: Counters,
 }
 
@@ -48,9 +60,18 @@ pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Drain
     let depth = source.most().map_or(depth, |most| depth.min(most.max(1)));
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);
-    let filling = Filling { empty: take_empty, filled: give_filled, unmade: depth, room, counters: counters.clone() };
+    let together = if source.live() { 1 } else { TOGETHER.min(depth / 2).max(1) };
+    let filling = Filling {
+        empty: take_empty,
+        filled: give_filled,
+        group: Group::new(),
+        together,
+        unmade: depth,
+        room,
+        counters: counters.clone(),
+    };
     counters.queue(depth);
-    (filling, Draining { empty: give_empty, filled: take_filled, counters: counters.clone() })
+    (filling, Draining { empty: give_empty, filled: take_filled, group: Group::new(), counters: counters.clone() })
 }
 
 impl Filling {
@@ -65,6 +86,9 @@ impl Filling {
             self.unmade = left;
             return Some(Datagram::with_room(self.room));
         }
+        if !self.hand_over() {
+            return None;
+        }
         loop {
             match self.empty.recv_timeout(HELD_UP) {
                 Ok(datagram) => return Some(datagram),
@@ -74,29 +98,43 @@ impl Filling {
         }
     }
 
-    /// Hands a datagram, or the reason why there is none, to the worker; `false` once it is gone.
-    pub fn hand(&self, datagram: Result<Datagram, SourceError>) -> bool {
+    /// Hands a datagram, or the reason why there is none, to the worker, perhaps with later ones; `false` once it is gone.
+    pub fn hand(&mut self, datagram: Result<Datagram, SourceError>) -> bool {
         self.counters.handed();
-        self.filled.send(datagram).is_ok()
+        self.group.push_back(datagram);
+        self.group.len() < self.together || self.hand_over()
+    }
+
+    /// Hands over what has not been yet; `false` once the worker is gone.
+    pub fn hand_over(&mut self) -> bool {
+        self.group.is_empty() || self.filled.send(std::mem::take(&mut self.group)).is_ok()
     }
 }
 
 impl Draining {
     /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
-    pub fn wait(&self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
-        let datagram = match patience {
-            Some(patience) => self.filled.recv_timeout(patience),
-            None => self.filled.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }?;
-        self.counters.taken();
-        Ok(datagram)
+    pub fn wait(&mut self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
+        loop {
+            if let Some(datagram) = self.group.pop_front() {
+                self.counters.taken();
+                return Ok(datagram);
+            }
+            self.group = match patience {
+                Some(patience) => self.filled.recv_timeout(patience),
+                None => self.filled.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            }?;
+        }
     }
 
     /// The next datagram if there is one already.
-    pub fn ready(&self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
-        let datagram = self.filled.try_recv()?;
-        self.counters.taken();
-        Ok(datagram)
+    pub fn ready(&mut self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
+        loop {
+            if let Some(datagram) = self.group.pop_front() {
+                self.counters.taken();
+                return Ok(datagram);
+            }
+            self.group = self.filled.try_recv()?;
+        }
     }
 
     /// Gives a buffer back.

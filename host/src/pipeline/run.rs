@@ -161,14 +161,14 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     }
 
     /// The worker.
-    fn work(&mut self, queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
+    fn work(&mut self, mut queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
         self.begin()?;
         let mut batch = T::default();
         if context.events() {
             self.resync(true)?;
             self.look_back(Some(Reason::Start))?;
         }
-        let ended = self.drain(&queue, &mut context, &mut batch, tally);
+        let ended = self.drain(&mut queue, &mut context, &mut batch, tally);
         // What came before an error of the source is still shown.
         if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
             self.hand_on(&mut batch, &mut context, tally)?;
@@ -180,7 +180,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// Takes datagrams until there are no more.
     fn drain(
         &mut self,
-        queue: &Draining,
+        queue: &mut Draining,
         context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
@@ -437,9 +437,13 @@ fn read(source: &mut dyn Source, mut queue: Filling) {
                     return;
                 }
             }
-            Ok(false) => return,
+            Ok(false) => {
+                queue.hand_over();
+                return;
+            }
             Err(error) => {
                 queue.hand(Err(error));
+                queue.hand_over();
                 return;
             }
         }
