@@ -77,6 +77,8 @@ pub fn print(rows: &[Row]) {
                 format!(": MISSED ({missed})")
             } else if row.goals().is_empty() {
                 String::new()
+            } else if row.theirs.wall.is_nan() {
+                ": nothing to compare with".to_owned()
             } else {
                 ": reached".to_owned()
             }
