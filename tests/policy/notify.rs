@@ -200,6 +200,9 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     let directory = tempfile::tempdir().unwrap();
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policy/flowgate-policy.service");
     let text = fs::read_to_string(unit).unwrap();
+    // What systemd calls a service's system calls does not have the one by which flowgate gives up most of them.
+    let filter = text.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).expect("a filter");
+    assert!(filter.split(' ').any(|word| word == "seccomp"), "{filter}");
     // Only that the program is elsewhere.
     let text = text.replace("/usr/local/bin/flowgate", env!("CARGO_BIN_EXE_flowgate"));
     let copy = directory.path().join("flowgate-policy.service");
