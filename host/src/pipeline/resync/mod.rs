@@ -69,8 +69,8 @@ pub struct Healed {
 
 /// What of the table has not been compared yet.
 enum Rest {
-    /// What a listing still has.
-    Listing(Box<dyn Source>),
+    /// What a listing still has. Once some of it has been read, the kernel has the next datagram ready.
+    Listing { listing: Box<dyn Source>, begun: bool },
     /// The listing is over; what it did not have is known when the mark behind it has come by.
     Listed,
     /// Flows that it did not have.
@@ -195,7 +195,7 @@ impl<'a> Resync<'a> {
             return Ok(());
         }
         let listing = self.kernel.list().inspect_err(|_| self.again = Some(Instant::now() + AGAIN))?;
-        self.read(Rest::Listing(listing)).map(|_| ())
+        self.read(Rest::Listing { listing, begun: false }).map(|_| ())
     }
 
     /// Begins again if it is time to.
@@ -324,7 +324,7 @@ impl<'a> Resync<'a> {
         }
         self.healed.resyncs += u64::from(!self.silent);
         self.known.shrink();
-        self.raw = Vec::new();
+        (self.raw, self.datagram) = (Vec::new(), Datagram::new());
         Ok(true)
     }
 
@@ -339,10 +339,11 @@ impl<'a> Resync<'a> {
         let mut part = Part { mark: 0, rest, differing: Vec::new(), gone: Vec::new() };
         match &mut part.rest {
             Rest::Listed => {}
-            Rest::Listing(listing) => {
+            Rest::Listing { listing, begun } => {
                 let mut datagram = std::mem::take(&mut self.datagram);
-                let result = self.list(listing.as_mut(), &mut datagram, &mut part.differing);
+                let result = self.list(listing.as_mut(), *begun, &mut datagram, &mut part.differing);
                 self.datagram = datagram;
+                *begun = true;
                 if result? {
                     part.rest = Rest::Listed;
                 }
@@ -367,9 +368,13 @@ impl<'a> Resync<'a> {
     }
 
     /// Reads a part of a listing; `true` at its end.
+    ///
+    /// The kernel fills a datagram when the one before it is taken. So the first one of a part that is not the first was filled
+    /// before the events that have gone by since then, and may be older than what they said: its flows are looked up instead.
     fn list(
         &mut self,
         listing: &mut dyn Source,
+        mut stale: bool,
         datagram: &mut Datagram,
         differing: &mut Vec<(Key, u8, usize, usize)>,
     ) -> Result<bool, SourceError> {
@@ -378,9 +383,33 @@ impl<'a> Resync<'a> {
             if !listing.next(datagram)? {
                 return Ok(true);
             }
-            read += self.compare(datagram.bytes(), differing);
+            read += if std::mem::take(&mut stale) {
+                self.compare_anew(datagram.bytes(), differing)?
+            } else {
+                self.compare(datagram.bytes(), differing)
+            };
         }
         Ok(false)
+    }
+
+    /// Compares what the kernel says now of the flows that messages are about; how many there were.
+    fn compare_anew(
+        &mut self,
+        bytes: &[u8],
+        differing: &mut Vec<(Key, u8, usize, usize)>,
+    ) -> Result<usize, SourceError> {
+        let mut asked = Flows::default();
+        self.decoder.clear(&mut asked);
+        for message in Messages::new(bytes).map_while(Result::ok) {
+            if message.subject() == Subject::Flow {
+                // One that makes no sense is passed over, as in `compare`.
+                let _ = self.decoder.push(&mut asked, &message, Arrival::Entry);
+            }
+        }
+        let mut found = Vec::new();
+        self.kernel.look_up(&asked, &mut |message| append(&mut found, message))?;
+        self.compare(&found, differing);
+        Ok(asked.length as usize)
     }
 
     /// Compares what messages say with what is known; how many flows there were. A message that makes no sense is passed over: the

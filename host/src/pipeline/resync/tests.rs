@@ -256,3 +256,20 @@ fn kinds_that_nobody_asked_for_are_followed_and_not_shown() {
     assert!(event(&mut resync, event::DESTROY, 1, 3));
     assert_eq!(resync.known(), 0);
 }
+
+#[test]
+fn what_the_kernel_had_ready_before_an_event_is_not_believed() {
+    let fake = Fake::default();
+    let many: Vec<(u32, u32)> = (1..=PART as u32 + 1).map(|id| (id, 0)).collect();
+    fake.set(&many);
+    let mut resync = fake.follow(ALL);
+    resync.begin(true).unwrap();
+    assert_eq!(fake.all(&mut resync), []);
+    // The flow that comes in the second part changes after the first one has been read.
+    resync.begin(false).unwrap();
+    let last = 1;
+    fake.set(&many.iter().map(|&(id, mark)| (id, if id == last { 5 } else { mark })).collect::<Vec<_>>());
+    assert!(event(&mut resync, event::UPDATE, last, 5));
+    assert_eq!(fake.all(&mut resync), []);
+    assert_eq!(resync.known(), PART + 1);
+}

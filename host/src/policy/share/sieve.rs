@@ -1,5 +1,8 @@
 //! Keeps the messages about flows of a scope, and takes out all others.
 
+use std::sync::Arc;
+
+use super::listing::{Listed, Listings};
 use crate::{
     model::Flows,
     netlink::{
@@ -71,10 +74,19 @@ pub struct OwnTable<K> {
     pub kernel: K,
     /// What of it.
     pub scope: Scope,
+    /// Lists it together with other tenants' parts, as long as this one is no longer than so many bytes; none if there are no
+    /// others, or it is too long.
+    pub together: Option<(Arc<Listings>, usize)>,
 }
 
 impl<K: Kernel> Kernel for OwnTable<K> {
     fn list(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        if let Some((listings, most)) = &self.together {
+            if let Some(own) = listings.list(&self.scope, *most)? {
+                return Ok(Box::new(Listed(own)));
+            }
+            self.together = None;
+        }
         let inner = self.kernel.list()?;
         Ok(Box::new(Listing { inner, scope: self.scope.clone(), sieve: Sieve::default() }))
     }
@@ -92,4 +104,4 @@ impl<K: Kernel> Kernel for OwnTable<K> {
 }
 
 /// Puts a mark into a stream that is shared: everybody gets it, and knows his own by its number.
-pub type Mark = std::sync::Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
+pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;

@@ -32,16 +32,22 @@ use crate::{
         assemble::States,
         listener::{Listener, Wanted},
         report::{self, CommandError, Exit},
+        sources::Flowtable,
     },
     metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
         counters::Counters,
         programs::Programs,
+        resync::Kernel as _,
         source::{Datagram, EVENTS, Source as _},
         stats::Board,
     },
-    policy::{Policy, audit::Audit, share::sieve::Mark},
+    policy::{
+        Policy,
+        audit::Audit,
+        share::{Listings, sieve::Mark},
+    },
     wasm::PluginEngine,
 };
 use dispatch::{Dispatcher, Wish};
@@ -85,6 +91,8 @@ pub(super) struct Station {
     pulse: Pulse,
     /// Looks up the names of programs for all of its tenants.
     programs: Arc<Mutex<Programs>>,
+    /// Lists the table for all of them.
+    listings: Arc<Listings>,
 }
 
 /// What a reload changes.
@@ -139,12 +147,15 @@ impl Service {
         let mut listener = Listener::open(&wanted, &self.stop)
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
         let programs = Programs::within(namespace.clone());
+        let (place, until) = (namespace.clone(), self.stop.clone());
+        let listings = Listings::new(Box::new(move || Flowtable::new(place.as_ref(), &until).list()));
         let station = Arc::new(Station {
             namespace,
             mark: listener.mark(),
             dispatcher: Dispatcher::default(),
             pulse: Pulse::default(),
             programs: Arc::new(Mutex::new(programs)),
+            listings: Arc::new(listings),
         });
         if name.is_none() || stations.is_empty() {
             self.counters.watch(listener.socket());

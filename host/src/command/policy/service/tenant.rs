@@ -49,7 +49,7 @@ use crate::{
         audit::Audit,
         guard::TenantGuard,
         share::{
-            Inlet, Measured, Queue, gathering,
+            Inlet, Listings, Measured, Queue, gathering,
             sieve::{Mark, OwnTable},
         },
     },
@@ -115,6 +115,8 @@ struct Job {
     audit: Arc<Audit>,
     mark: Mark,
     programs: Arc<Mutex<Programs>>,
+    /// Lists the table together with others, if there are any.
+    listings: Option<Arc<Listings>>,
     namespace: Option<Namespace>,
     stop: Stop,
     policy: Policy,
@@ -137,6 +139,7 @@ impl Running {
             audit: service.audit.clone(),
             mark: station.mark.clone(),
             programs: station.programs.clone(),
+            listings: (policy.tenants.len() > 1).then(|| station.listings.clone()),
             namespace: station.namespace.clone(),
             stop: service.stop.clone(),
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
@@ -375,8 +378,14 @@ impl Job {
         pipeline.on_warning = voice;
         pipeline.counters = self.facts.counters.clone();
         pipeline.on_gap = || {};
-        let own =
-            || OwnTable { kernel: Flowtable::new(self.namespace.as_ref(), &self.stop), scope: tenant.scope.clone() };
+        let own = || OwnTable {
+            kernel: Flowtable::new(self.namespace.as_ref(), &self.stop),
+            scope: tenant.scope.clone(),
+            together: self
+                .listings
+                .clone()
+                .map(|listings| (listings, usize::try_from(tenant.share.queue).unwrap_or(usize::MAX))),
+        };
         pipeline.look_back = Some(Box::new(move || own().list()));
         let kinds = Kinds { new: true, update: true, destroy: true };
         pipeline.resync = Some(Resync::new(Box::new(own()), kinds).telling());

@@ -1,0 +1,222 @@
+//! One listing of the table for all tenants that want one: at the start and after a gap of the kernel's that is all of them, and
+//! each would read the whole table for the flows of its own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Sieve;
+use crate::{
+    netlink::Messages,
+    pipeline::{
+        resync::append,
+        source::{Datagram, Source, SourceError},
+    },
+    policy::Scope,
+};
+
+/// Begins a listing of the whole table.
+type Open = Box<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
+
+/// What a tenant gets of a listing: its flows; none if they are more than it may have waiting.
+type Own = Option<Vec<u8>>;
+
+/// Lists the table for several tenants at once.
+pub struct Listings {
+    open: Open,
+    /// Whoever has it lists, for all who wait.
+    turn: Mutex<()>,
+    waiting: Mutex<Vec<Arc<Order>>>,
+}
+
+/// What a tenant waits for.
+struct Order {
+    scope: Scope,
+    most: usize,
+    /// Its part, or the number of the error, once it is there.
+    done: Mutex<Option<Result<Own, i32>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Listings {
+    /// Of the table that this lists.
+    #[must_use]
+    pub fn new(open: Open) -> Self {
+        Listings { open, turn: Mutex::default(), waiting: Mutex::default() }
+    }
+
+    /// The messages about the flows of a scope; none if that is more than `most` bytes. The listing begins after the call, and is
+    /// over when it returns: nothing of it is older than what the caller knows.
+    ///
+    /// # Errors
+    /// The kernel refused, or broke the listing off.
+    pub fn list(&self, scope: &Scope, most: usize) -> Result<Own, SourceError> {
+        let order = Arc::new(Order { scope: scope.clone(), most, done: Mutex::default() });
+        lock(&self.waiting).push(order.clone());
+        // While somebody lists, others gather here; the first of them lists for all.
+        let turn = lock(&self.turn);
+        if lock(&order.done).is_none() {
+            self.serve(std::mem::take(&mut *lock(&self.waiting)));
+        }
+        drop(turn);
+        let own = lock(&order.done).take();
+        own.unwrap_or(Err(libc::EINTR)).map_err(SourceError::Kernel)
+    }
+
+    fn serve(&self, orders: Vec<Arc<Order>>) {
+        let mut parts: Vec<Own> = orders.iter().map(|_| Some(Vec::new())).collect();
+        let result = self.read(&orders, &mut parts).map_err(|error| error.errno());
+        for (order, part) in orders.iter().zip(parts) {
+            *lock(&order.done) = Some(result.map(|()| part));
+        }
+    }
+
+    fn read(&self, orders: &[Arc<Order>], parts: &mut [Own]) -> Result<(), SourceError> {
+        let mut listing = (self.open)()?;
+        let (mut sieve, mut datagram) = (Sieve::default(), Datagram::new());
+        while parts.iter().any(Option::is_some) && listing.next(&mut datagram)? {
+            for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
+                let Some(sight) = sieve.sight(&message) else { continue };
+                for (order, part) in orders.iter().zip(parts.iter_mut()) {
+                    if let Some(bytes) = part
+                        && order.scope.contains(&sight)
+                    {
+                        append(bytes, &message);
+                        if bytes.len() > order.most {
+                            *part = None;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A listing that is over, as a source: all of it at once, since it gets older.
+pub(super) struct Listed(pub Vec<u8>);
+
+impl Source for Listed {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        datagram.begin();
+        if self.0.is_empty() {
+            return Ok(false);
+        }
+        let bytes = std::mem::take(&mut self.0);
+        // The buffer stays as long as a datagram of the kernel's may be.
+        if datagram.buffer.len() < bytes.len() {
+            datagram.buffer.resize(bytes.len(), 0);
+        }
+        if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
+            place.copy_from_slice(&bytes);
+        }
+        datagram.length = bytes.len();
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        netlink::testing::{attribute, message, tuple},
+        policy::scope::Rule,
+    };
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+    };
+
+    /// An entry of a listing.
+    fn flow(id: u8, mark: u32) -> Vec<u8> {
+        let [source, destination] = [[10, 0, 0, id], [10, 1, 0, 1]];
+        let attributes = [
+            tuple(1, [&source, &destination], 17, [1000, 53]),
+            tuple(2, [&destination, &source], 17, [53, 1000]),
+            attribute(3, &8u32.to_be_bytes()),
+            attribute(8, &mark.to_be_bytes()),
+        ];
+        message(0x0100, 2, 0, 0, 2, &attributes)
+    }
+
+    struct Table(Vec<Vec<u8>>, Option<i32>);
+
+    impl Source for Table {
+        fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+            let Some(bytes) = self.0.pop() else {
+                return self.1.map_or(Ok(false), |errno| Err(SourceError::Kernel(errno)));
+            };
+            datagram.buffer[..bytes.len()].copy_from_slice(&bytes);
+            datagram.length = bytes.len();
+            Ok(true)
+        }
+    }
+
+    /// A table of 64 flows with marks 0 to 7, how often it is listed, and how that ends.
+    fn listings(error: Option<i32>) -> (Arc<Listings>, Arc<AtomicUsize>) {
+        let listed = Arc::new(AtomicUsize::new(0));
+        let count = listed.clone();
+        let open = move || -> Result<Box<dyn Source>, SourceError> {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(Box::new(Table((0..64).map(|id| flow(id, u32::from(id) % 8)).collect(), error)))
+        };
+        (Arc::new(Listings::new(Box::new(open))), listed)
+    }
+
+    fn marked(value: u32) -> Scope {
+        Scope::new(vec![Rule { marks: vec![(value, u32::MAX)], ..Rule::default() }])
+    }
+
+    #[test]
+    fn all_who_wait_share_a_listing_and_get_their_own() {
+        let (listings, listed) = listings(None);
+        let turn = lock(&listings.turn);
+        let waiting: Vec<_> = (0..8)
+            .map(|mark| {
+                let listings = listings.clone();
+                thread::spawn(move || listings.list(&marked(mark), 1 << 20).unwrap().unwrap())
+            })
+            .collect();
+        while lock(&listings.waiting).len() < 8 {
+            thread::yield_now();
+        }
+        drop(turn);
+        for (mark, own) in waiting.into_iter().enumerate() {
+            let own = own.join().unwrap();
+            let mut sieve = Sieve::default();
+            let of_it = |message| sieve.sight(&message).is_some_and(|sight| marked(mark as u32).contains(&sight));
+            assert_eq!(Messages::new(&own).map(Result::unwrap).map(of_it).collect::<Vec<_>>(), [true; 8]);
+        }
+        assert_eq!(listed.load(Ordering::Relaxed), 1);
+        // What comes later is not answered by what was listed before.
+        assert!(listings.list(&marked(0), 1 << 20).unwrap().is_some());
+        assert_eq!(listed.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn who_has_too_many_flows_gets_none_and_nobody_else_suffers() {
+        let (listings, _) = listings(None);
+        let one = flow(0, 0).len();
+        assert!(listings.list(&marked(3), 8 * one).unwrap().is_some());
+        assert!(listings.list(&marked(3), 8 * one - 1).unwrap().is_none());
+        assert_eq!(listings.list(&marked(99), 0).unwrap(), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_listing_that_breaks_off_is_an_error() {
+        let (listings, _) = listings(Some(libc::ENOBUFS));
+        assert_eq!(listings.list(&marked(3), 1 << 20).unwrap_err().errno(), libc::ENOBUFS);
+    }
+
+    #[test]
+    fn a_buffer_stays_long_enough_for_the_kernel() {
+        let mut datagram = Datagram::new();
+        let mut listed = Listed(flow(1, 1));
+        assert!(listed.next(&mut datagram).unwrap() && datagram.bytes() == flow(1, 1));
+        assert!(datagram.buffer.len() >= Datagram::new().buffer.len());
+        assert!(!listed.next(&mut datagram).unwrap());
+        let many = vec![7; 1 << 20];
+        assert!(Listed(many.clone()).next(&mut datagram).unwrap() && datagram.bytes() == many);
+    }
+}
