@@ -431,21 +431,17 @@ fn cannot_resync(error: &SourceError) -> String {
 /// The reader: receives until the source ends, or until the worker is gone.
 fn read(source: &mut dyn Source, mut queue: Filling) {
     while let Some(mut datagram) = queue.buffer(source) {
-        match source.next(&mut datagram) {
-            Ok(true) => {
-                if !queue.hand(Ok(datagram)) {
-                    return;
-                }
-            }
-            Ok(false) => {
-                queue.hand_over();
-                return;
-            }
+        let goes_on = match source.next(&mut datagram) {
+            Ok(true) => queue.hand(Ok(datagram)),
+            Ok(false) => false,
             Err(error) => {
                 queue.hand(Err(error));
-                queue.hand_over();
-                return;
+                false
             }
+        };
+        if !goes_on {
+            break;
         }
     }
+    queue.hand_over();
 }

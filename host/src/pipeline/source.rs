@@ -102,6 +102,17 @@ impl Datagram {
         self.namespace_name = None;
     }
 
+    /// Makes these bytes the datagram. The buffer gets longer if it must, and never shorter: the kernel's next one must fit too.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        if self.buffer.len() < bytes.len() {
+            self.buffer.resize(bytes.len(), 0);
+        }
+        if let Some(place) = self.buffer.get_mut(..bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+        self.length = bytes.len();
+    }
+
     /// How its message with this number came, for the decoder.
     #[must_use]
     pub fn arrival(&self, live: bool, message: usize) -> Arrival {

@@ -137,9 +137,7 @@ impl Source for Aside {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         datagram.begin();
         let Some(bytes) = self.datagrams.pop_front() else { return Ok(false) };
-        datagram.length = bytes.len();
-        datagram.buffer.clear();
-        datagram.buffer.extend_from_slice(&bytes);
+        datagram.fill(&bytes);
         Ok(true)
     }
 }

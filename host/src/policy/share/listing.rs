@@ -103,15 +103,7 @@ impl Source for Listed {
         if self.0.is_empty() {
             return Ok(false);
         }
-        let bytes = std::mem::take(&mut self.0);
-        // The buffer stays as long as a datagram of the kernel's may be.
-        if datagram.buffer.len() < bytes.len() {
-            datagram.buffer.resize(bytes.len(), 0);
-        }
-        if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
-            place.copy_from_slice(&bytes);
-        }
-        datagram.length = bytes.len();
+        datagram.fill(&std::mem::take(&mut self.0));
         Ok(true)
     }
 }

@@ -329,13 +329,7 @@ impl Source for Inlet {
                     self.gap = Some((received, add(self.gap.and_then(|gap| gap.1), Some(small(count)))));
                 }
                 Ok(Some(Item::Messages(bytes, times, _))) => {
-                    if datagram.buffer.len() < bytes.len() {
-                        datagram.buffer.resize(bytes.len(), 0);
-                    }
-                    if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
-                        place.copy_from_slice(&bytes);
-                    }
-                    datagram.length = bytes.len();
+                    datagram.fill(&bytes);
                     datagram.received = times.first().copied().unwrap_or_default();
                     datagram.times = times;
                     self.rest = Some(Instant::now() + self.gather);

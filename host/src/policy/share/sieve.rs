@@ -60,10 +60,7 @@ impl Source for Listing {
                 append(&mut kept, &message);
             }
         }
-        datagram.length = kept.len();
-        if let Some(place) = datagram.buffer.get_mut(..kept.len()) {
-            place.copy_from_slice(&kept);
-        }
+        datagram.fill(&kept);
         Ok(true)
     }
 }
