@@ -1,0 +1,1 @@
+//! Tables saved, carried to another machine or zone, and loaded again.

@@ -1,0 +1,1 @@
+//! Command lines: numbers, stray words, attached values, empty values, in every option.

@@ -1,0 +1,1 @@
+//! Files that are read and written: read once, with limits, without following links.

@@ -1,0 +1,1 @@
+//! Hardened units, containers and tight limits: what a classic command can do without.

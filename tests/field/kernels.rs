@@ -1,0 +1,1 @@
+//! Kernels that refuse what others take.

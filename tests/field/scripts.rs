@@ -1,0 +1,1 @@
+//! Scripts, watchdogs and exporters that read the output.
