@@ -150,6 +150,10 @@ impl Namespace {
     pub fn find(word: &OsStr) -> Result<Self, NamespaceError> {
         let bytes = word.as_bytes();
         let text = word.to_string_lossy();
+        // Joined to the directory of names, these would be the directory itself, or the one above it.
+        if matches!(bytes, b"" | b"." | b"..") {
+            return Err(NamespaceError::NoSuchName { name: text.to_string(), known: names() });
+        }
         let path = if bytes.contains(&b'/') {
             PathBuf::from(word)
         } else if !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit) {
@@ -331,7 +335,9 @@ mod tests {
         assert!(matches!(find("4294967295"), NamespaceError::NoSuchProcess(_)));
         let error = find("no such name");
         assert!(error.to_string().starts_with("there is no network namespace `no such name`; there "), "{error}");
-        assert!(matches!(find(""), NamespaceError::Other(_) | NamespaceError::Open { .. }));
+        for directory in ["", ".", ".."] {
+            assert!(matches!(find(directory), NamespaceError::NoSuchName { .. }), "{directory}");
+        }
         assert_eq!(find("no such name").errno(), libc::ENOENT);
     }
 
