@@ -1,1 +1,3 @@
 //! Hardened units, containers and tight limits: what a classic command can do without.
+
+mod engine;

@@ -4,6 +4,8 @@
 #[path = "../plugins/mod.rs"]
 mod plugins;
 
+mod loading;
+
 use std::{
     path::Path,
     time::{Duration, Instant},

@@ -4,12 +4,12 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
 };
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::report::CommandError;
+use super::report::{self, CommandError};
 use crate::{
     cli::{Command, PluginSpec, Settings},
     config,
@@ -23,7 +23,8 @@ use crate::{
     },
     text::clean,
     wasm::{
-        Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, PluginError, Services,
+        Cache, Capabilities, Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError,
+        Services,
         services::{
             log::Log,
             needs,
@@ -44,6 +45,19 @@ pub struct Assembly {
     states: Option<Arc<States>>,
     /// Of which generation of a policy its plugins are, if they are a tenant's.
     generation: Option<u64>,
+}
+
+/// Tells once if plugins from files run slower here than elsewhere, and why.
+///
+/// # Errors
+/// [`LoadError::Engine`] if they cannot run at all.
+pub(in crate::command) fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
+    static TOLD: Once = Once::new();
+    let execution = engine.execution()?;
+    if execution.is_slowed() {
+        TOLD.call_once(|| report::line(&format!("NOTICE: Plugins from files run as {execution}.")));
+    }
+    Ok(())
 }
 
 /// What plugins keep, by their names: it outlives an assembly, for those that take the place of others.
@@ -144,9 +158,12 @@ impl Assembly {
     /// # Errors
     /// [`CommandError::Load`] if the engine cannot start.
     pub fn new(labels: Vec<Label>, users: bool, local_time: bool) -> Result<Self, CommandError> {
-        let cache = if users { PluginEngine::cache_directory() } else { None };
+        let engine = PluginEngine::new(if users { Cache::of_environment() } else { None })?;
+        if users {
+            tell_execution(&engine)?;
+        }
         Ok(Assembly {
-            engine: PluginEngine::new(cache.as_deref())?,
+            engine,
             limits: Limits::default(),
             labels,
             users,

@@ -306,25 +306,22 @@ pub fn banner(text: &str) {
     line(&format!("conntrack v{COMPATIBLE} (flowgate): {text}"));
 }
 
-/// As [`banner`], for text that repeats what was typed and need not be UTF-8.
+/// As [`banner`], for text that repeats what was typed: control characters in it, line breaks among them, and bytes that are no
+/// UTF-8 are written in escaped form.
 pub fn banner_bytes(text: &[u8]) {
-    let mut line = format!("conntrack v{COMPATIBLE} (flowgate): ").into_bytes();
-    line.extend_from_slice(text);
-    line.push(b'\n');
-    // Nobody to tell is no reason to stop.
-    let _ = io::stderr().lock().write_all(&line);
+    banner(&crate::text::line(text));
 }
 
-/// Lines on standard error, without banner.
+/// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
+/// cleaned before.
 pub fn text(text: &[u8]) {
     // Nobody to tell is no reason to stop.
-    let _ = io::stderr().lock().write_all(text);
+    let _ = io::stderr().lock().write_all(crate::text::message(text).as_bytes());
 }
 
 /// A line on standard error.
 pub fn line(text: &str) {
-    // Nobody to tell is no reason to stop.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    self::text(format!("{text}\n").as_bytes());
 }
 
 /// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much

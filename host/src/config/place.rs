@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::text::clean;
+use crate::text::{clean, line};
 
 /// Something, and the offset in bytes at which the file says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,8 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.what)
+        let (path, what) = (clean(&self.path.display().to_string()), line(self.what.as_bytes()));
+        write!(formatter, "{path}:{}:{}: {what}", self.line, self.column)
     }
 }
 

@@ -1,15 +1,16 @@
 //! From a file to a component that can be run, or to a sentence that says why not.
 
-use std::{borrow::Cow, fs, path::Path};
+use std::{borrow::Cow, path::Path};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use super::{
     engine::PluginEngine,
-    error::LoadError,
+    error::{LoadError, one_line},
+    file,
     imports::{self, HostState},
-    stock,
+    outline::{Outline, Rejection},
 };
 use crate::model::bindings::exports::flowgate::conntrack as exports;
 
@@ -64,9 +65,19 @@ impl Capabilities {
     }
 }
 
+/// Where a plugin comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The program carries it: it is this project's own code.
+    Stock,
+    /// A file.
+    File,
+}
+
 /// A compiled plugin, ready to be instantiated.
 pub struct PluginComponent {
     pub(super) engine: PluginEngine,
+    pub(super) origin: Origin,
     pub(super) instance: InstancePre<HostState>,
     pub(super) indices: Indices,
     /// The name in messages: the stock plugin's, or the file's as given.
@@ -93,22 +104,16 @@ pub(super) struct Indices {
 }
 
 impl PluginComponent {
-    /// A plugin that the binary carries.
+    /// A plugin that the program carries.
     ///
     /// # Errors
-    /// [`LoadError`] if there is none of that name, or if the binary was put together wrongly.
+    /// [`LoadError`] if there is none of that name, or if the program was put together wrongly.
     pub fn stock(engine: &PluginEngine, name: &str) -> Result<Self, LoadError> {
-        let code = stock::compiled(name).ok_or_else(|| LoadError::Mismatch {
+        let component = engine.load_stock(name)?.ok_or_else(|| LoadError::Mismatch {
             path: name.into(),
             reason: "there is no stock plugin of this name".into(),
         })?;
-        // SAFETY: `deserialize` trusts its bytes to be wasmtime's own output. These were written by the build script of
-        // this very binary and are part of its read-only data; no file and no user can reach them.
-        #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(engine.wasmtime(), code) };
-        let component =
-            component.map_err(|error| LoadError::Compile { path: name.into(), said: format!("{error:#}") })?;
-        Self::prepare(engine, Path::new(name), &component)
+        Self::prepare(engine, Path::new(name), &component, Origin::Stock)
     }
 
     /// A plugin from a file: a component, or a core module that carries a component's metadata.
@@ -116,8 +121,16 @@ impl PluginComponent {
     /// # Errors
     /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host.
     pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
-        let bytes = fs::read(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
-        Self::from_bytes(engine, path, &bytes)
+        Self::from_bytes(engine, path, &Self::read(path)?)
+    }
+
+    /// The content of a plugin's file, of at most 32 MiB.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`], [`LoadError::NotWasm`] after its first bytes if it is something else, [`LoadError::Excessive`] if
+    /// there is too much of it.
+    pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
+        file::read(path)
     }
 
     /// The SHA-256 of a file's content, as hexadecimal digits.
@@ -131,23 +144,29 @@ impl PluginComponent {
     /// # Errors
     /// As [`PluginComponent::open`], except for reading.
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
-        let bytes = componentize(path, bytes)?;
-        let component = Component::from_binary(engine.wasmtime(), &bytes)
-            .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&format!("{error:#}")) })?;
-        Self::prepare(engine, path, &component)
+        let component = engine.apart(|| {
+            let (bytes, outline) = componentize(path, bytes)?;
+            let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
+            // What cannot run here is not compiled.
+            capabilities(&outline.exports).map_err(mismatch)?;
+            services(&outline.imports).map_err(mismatch)?;
+            engine.compile(path, &bytes)
+        })??;
+        Self::prepare(engine, path, &component, Origin::File)
     }
 
     /// Looks at the exports, and links the imports.
-    fn prepare(engine: &PluginEngine, path: &Path, component: &Component) -> Result<Self, LoadError> {
+    fn prepare(shared: &PluginEngine, path: &Path, component: &Component, origin: Origin) -> Result<Self, LoadError> {
+        let engine = component.engine();
         let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
         let exported: Vec<String> =
-            component.component_type().exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+            component.component_type().exports(engine).map(|(name, _)| name.to_string()).collect();
         let capabilities = capabilities(&exported).map_err(mismatch)?;
         let imported: Vec<String> =
-            component.component_type().imports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
+            component.component_type().imports(engine).map(|(name, _)| name.to_string()).collect();
         let services = services(&imported).map_err(mismatch)?;
 
-        let pre = imports::linker(engine, component)
+        let pre = imports::linker(component)
             .and_then(|linker| linker.instantiate_pre(component))
             .map_err(|error| mismatch(one_line(&format!("{error:#}"))))?;
         let indices = indices(&pre, capabilities).map_err(|error| {
@@ -158,7 +177,8 @@ impl PluginComponent {
             ))
         })?;
         Ok(PluginComponent {
-            engine: engine.clone(),
+            engine: shared.clone(),
+            origin,
             instance: pre,
             indices,
             name: path.display().to_string(),
@@ -168,30 +188,34 @@ impl PluginComponent {
     }
 }
 
-/// The component in a file's bytes.
-pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+/// The component in a file's bytes, and what it has. Nothing of it has been compiled.
+pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Cow<'a, [u8]>, Outline), LoadError> {
+    let outline = |bytes: &[u8]| Outline::of(bytes).map_err(|rejection| rejected(path, rejection));
     match bytes.get(..8) {
         // The preamble's second word: 1 for a module, 0x1000d for a component.
-        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => wit_component::ComponentEncoder::default()
-            .validate(true)
-            .module(bytes)
-            .and_then(|mut encoder| encoder.encode())
-            .map(Cow::Owned)
-            .map_err(|error| LoadError::NotComponent { path: path.into(), said: one_line(&format!("{error:#}")) }),
-        Some([0, b'a', b's', b'm', ..]) => Ok(Cow::Borrowed(bytes)),
-        _ => {
-            let found = match bytes {
-                [] => "is empty".to_string(),
-                [b'(', ..] => "looks like WebAssembly text, which must be assembled first".to_string(),
-                [0x7f, b'E', b'L', b'F', ..] => "is an ELF file, built for this machine and not for wasm32".to_string(),
-                _ => {
-                    let start: String =
-                        bytes.iter().take(8).map(|&byte| char::from(byte).escape_default().to_string()).collect();
-                    format!("begins with `{start}`")
-                }
-            };
-            Err(LoadError::NotWasm { path: path.into(), found })
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
+            outline(bytes)?;
+            let component = wit_component::ComponentEncoder::default()
+                .validate(true)
+                .module(bytes)
+                .and_then(|mut encoder| encoder.encode())
+                .map_err(|error| LoadError::NotComponent {
+                    path: path.into(),
+                    said: one_line(&format!("{error:#}")),
+                })?;
+            let outline = outline(&component)?;
+            Ok((Cow::Owned(component), outline))
         }
+        Some([0, b'a', b's', b'm', ..]) => Ok((Cow::Borrowed(bytes), outline(bytes)?)),
+        _ => Err(file::not_wasm(path, bytes)),
+    }
+}
+
+/// Why a file is not compiled.
+pub(super) fn rejected(path: &Path, rejection: Rejection) -> LoadError {
+    match rejection {
+        Rejection::Malformed(said) => LoadError::Compile { path: path.into(), said: one_line(&said) },
+        Rejection::Excessive(excess) => LoadError::Excessive { path: path.into(), excess },
     }
 }
 
@@ -318,11 +342,6 @@ fn list(names: &[String]) -> String {
         text.push_str(&format!(" and {} more", names.len() - 5));
     }
     text
-}
-
-/// Errors of libraries come in several lines; ours is one.
-pub(super) fn one_line(text: &str) -> String {
-    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

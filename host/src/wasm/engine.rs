@@ -1,82 +1,210 @@
-//! What all plugins share: the compiler, the cache of compiled code, and the clock behind the deadlines.
+//! What all plugins share: the engine of the stock plugins, the engine of plugins from files, the cache of compiled code, and
+//! the clock behind the deadlines.
 
 use std::{
-    path::{Path, PathBuf},
+    num::NonZeroUsize,
+    path::Path,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use wasmtime::Engine;
+use wasmtime::{Engine, component::Component};
 
-use super::{config, error::LoadError};
+use super::{
+    cache::Cache,
+    component::rejected,
+    error::{self, LoadError},
+    execution::Execution,
+    outline, stock,
+};
 
 /// Between two looks of running code at the clock; a deadline is kept to about this.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+/// Threads that compile a plugin, at most.
+const COMPILING: usize = 4;
+/// Bytes of the stack of each; only what is used of it takes memory.
+const STACK: usize = 32 << 20;
 
-/// The engine. Cheap to clone.
+/// The engines of a process, each made when it is first needed. Cheap to clone.
 #[derive(Clone)]
-pub struct PluginEngine {
-    engine: Engine,
-    clock: Arc<Clock>,
+pub struct PluginEngine(Arc<Engines>);
+
+struct Engines {
+    /// Of stock plugins: it has no compiler.
+    stock: OnceLock<Engine>,
+    /// Of plugins from files.
+    user: OnceLock<User>,
+    cache: Option<Cache>,
+    ticking: AtomicBool,
 }
 
-/// Advances the engine's epoch for as long as it lives.
-struct Clock {
-    running: AtomicBool,
+struct User {
+    engine: Engine,
+    execution: Execution,
 }
 
 impl PluginEngine {
-    /// An engine; compiled user plugins are kept in `cache`, if there is such a directory.
+    /// Engines; plugins from files are kept in compiled form in `cache`, if there is one.
+    ///
+    /// # Errors
+    /// None today: engines are made when they are first needed.
+    pub fn new(cache: Option<Cache>) -> Result<Self, LoadError> {
+        let engines = Engines { stock: OnceLock::new(), user: OnceLock::new(), cache, ticking: AtomicBool::new(false) };
+        Ok(PluginEngine(Arc::new(engines)))
+    }
+
+    /// How the code of plugins from files runs here. Makes their engine.
     ///
     /// # Errors
     /// [`LoadError::Engine`] if wasmtime refuses its configuration or the machine.
-    pub fn new(cache: Option<&Path>) -> Result<Self, LoadError> {
-        let config = config::config();
-        let _ = cache;
-        let engine = Engine::new(&config).map_err(|error| LoadError::Engine(format!("{error:#}")))?;
-        Ok(PluginEngine { engine, clock: Arc::new(Clock { running: AtomicBool::new(false) }) })
+    pub fn execution(&self) -> Result<Execution, LoadError> {
+        self.user().map(|user| user.execution)
     }
 
-    /// Where compiled plugins of this user are kept: `$XDG_CACHE_HOME/flowgate`, or `~/.cache/flowgate`.
-    #[must_use]
-    pub fn cache_directory() -> Option<PathBuf> {
-        let absolute = |path: PathBuf| path.is_absolute().then_some(path);
-        std::env::var_os("XDG_CACHE_HOME")
-            .and_then(|path| absolute(path.into()))
-            .or_else(|| absolute(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-            .map(|path| path.join("flowgate"))
-    }
-
-    pub(super) fn wasmtime(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// Starts the clock, once. It stops by itself when the last engine is gone.
+    /// Starts the clock, once: from now on calls of plugins end at their deadlines. It stops by itself when the last engine is
+    /// gone. The first plugin from a file starts it; what runs stock plugins alone, for long or on much input, does so itself.
     ///
     /// # Errors
     /// [`LoadError::Engine`] if no thread can be had.
-    pub(super) fn start_clock(&self) -> Result<(), LoadError> {
-        if self.clock.running.swap(true, Ordering::AcqRel) {
+    pub fn start_clock(&self) -> Result<(), LoadError> {
+        if self.0.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let alive: Weak<Clock> = Arc::downgrade(&self.clock);
-        let engine = self.engine.weak();
+        let engines = Arc::downgrade(&self.0);
         thread::Builder::new()
             .name("clock".into())
             .spawn(move || {
-                while alive.strong_count() > 0 {
+                loop {
                     thread::sleep(TICK);
-                    match engine.upgrade() {
-                        Some(engine) => engine.increment_epoch(),
-                        None => break,
-                    }
+                    let Some(engines) = engines.upgrade() else { break };
+                    engines.tick();
                 }
             })
             .map_err(|error| LoadError::Engine(format!("no thread for the clock: {error}")))?;
         Ok(())
+    }
+
+    /// Loads a stock plugin; none if there is none of this name.
+    ///
+    /// # Errors
+    /// [`LoadError::Engine`] if the engine cannot be made, [`LoadError::Compile`] if the program was put together wrongly.
+    pub(super) fn load_stock(&self, name: &str) -> Result<Option<Component>, LoadError> {
+        let engine = match self.0.stock.get() {
+            Some(engine) => engine,
+            None => {
+                let engine = Engine::new(&stock::config()).map_err(engine_error)?;
+                self.0.stock.get_or_init(|| engine)
+            }
+        };
+        stock::load(engine, name).map_err(|error| error::not_compiled(name.as_ref(), &error))
+    }
+
+    /// Does something with the bytes of a file on threads of its own: their stack is large enough for whatever is nested within
+    /// the bounds of an [`super::outline::Outline`], and there are few of them. (The pool that wasmtime would start otherwise has as
+    /// many threads as a variable of the environment says, and they stay.)
+    ///
+    /// # Errors
+    /// [`LoadError::Engine`] if no thread can be had.
+    pub(super) fn apart<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, LoadError> {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        // Each takes address space, for its stack and for what it allocates.
+        let threads = if self.user()?.execution.limit.is_some() { 1 } else { processors.min(COMPILING) };
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|number| format!("compile {number}"))
+            .stack_size(STACK)
+            .build()
+            .map_err(|error| LoadError::Engine(format!("no threads to compile on: {error}")))?;
+        Ok(pool.install(work))
+    }
+
+    /// Compiles a component, or takes it from the cache. To be called within [`PluginEngine::apart`].
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is no valid component, would take too much to compile, or there is no memory for it.
+    pub(super) fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, LoadError> {
+        let engine = self.user_engine()?;
+        let cache = self.0.cache.as_ref().map(|cache| (cache, cache.key(engine, bytes)));
+        if let Some(component) = cache.as_ref().and_then(|(cache, key)| cache.load(engine, key)) {
+            return Ok(component);
+        }
+        outline::weigh(bytes).map_err(|rejection| rejected(path, rejection))?;
+        let component = Component::from_binary(engine, bytes).map_err(|error| error::not_compiled(path, &error))?;
+        if let Some((cache, key)) = &cache {
+            cache.store(key, &component);
+        }
+        Ok(component)
+    }
+
+    /// Whether the clock has been started.
+    #[cfg(test)]
+    pub(super) fn is_ticking(&self) -> bool {
+        self.0.ticking.load(Ordering::Acquire)
+    }
+
+    /// The engine of plugins from files.
+    pub(super) fn user_engine(&self) -> Result<&Engine, LoadError> {
+        self.user().map(|user| &user.engine)
+    }
+
+    fn user(&self) -> Result<&User, LoadError> {
+        if let Some(user) = self.0.user.get() {
+            return Ok(user);
+        }
+        let execution = Execution::detect();
+        let engine = execution.config().and_then(|config| Engine::new(&config)).map_err(engine_error)?;
+        Ok(self.0.user.get_or_init(|| User { engine, execution }))
+    }
+}
+
+impl Engines {
+    /// Advances the clock.
+    fn tick(&self) {
+        for engine in self.stock.get().into_iter().chain(self.user.get().map(|user| &user.engine)) {
+            engine.increment_epoch();
+        }
+    }
+}
+
+fn engine_error(error: wasmtime::Error) -> LoadError {
+    LoadError::Engine(error::one_line(&format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wasm::{Instance, Limits, PluginComponent};
+
+    #[test]
+    fn engines_are_made_when_they_are_needed() {
+        let engine = PluginEngine::new(None).unwrap();
+        assert!(engine.0.stock.get().is_none() && engine.0.user.get().is_none());
+        assert!(engine.load_stock("text").unwrap().is_some());
+        assert!(engine.0.stock.get().is_some() && engine.0.user.get().is_none());
+        assert!(engine.load_stock("teleport").unwrap().is_none());
+        engine.execution().unwrap();
+        assert!(engine.0.user.get().is_some());
+    }
+
+    #[test]
+    fn what_does_not_compile_is_an_error_and_no_panic() {
+        let engine = PluginEngine::new(None).unwrap();
+        let compile = |bytes: &[u8]| engine.apart(|| engine.compile(Path::new("some.wasm"), bytes)).unwrap();
+        assert!(matches!(compile(b"\0asm\x0d\0\x01\0garbage"), Err(LoadError::Compile { .. })));
+        assert!(compile(b"\0asm\x0d\0\x01\0").is_ok());
+    }
+
+    #[test]
+    fn a_stock_plugin_alone_takes_no_clock() {
+        let engine = PluginEngine::new(None).unwrap();
+        let component = PluginComponent::stock(&engine, "text").unwrap();
+        Instance::new(&component, Limits::default()).unwrap().describe().unwrap();
+        assert!(!engine.is_ticking());
+        engine.start_clock().unwrap();
+        assert!(engine.is_ticking());
     }
 }

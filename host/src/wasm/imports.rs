@@ -6,8 +6,6 @@
 
 use wasmtime::component::{Component, Linker, types::ComponentItem};
 
-use super::engine::PluginEngine;
-
 /// State of a store: what imports can reach.
 pub(super) struct HostState {
     pub guard: super::limits::Guard,
@@ -16,13 +14,14 @@ pub(super) struct HostState {
 }
 
 /// A linker that satisfies all imports of a component without granting it anything.
-pub(super) fn linker(engine: &PluginEngine, component: &Component) -> wasmtime::Result<Linker<HostState>> {
-    let mut linker = Linker::new(engine.wasmtime());
+pub(super) fn linker(component: &Component) -> wasmtime::Result<Linker<HostState>> {
+    let engine = component.engine();
+    let mut linker = Linker::new(engine);
     super::services::add_to_linker(&mut linker)?;
-    for (name, item) in component.component_type().imports(engine.wasmtime()) {
+    for (name, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
         let interface = name.split('@').next().unwrap_or(name);
-        for (function, _) in instance.exports(engine.wasmtime()) {
+        for (function, _) in instance.exports(engine) {
             harmless(&mut linker, name, interface, function)?;
         }
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use wasmtime::{Store, Trap, component::Instance as Running};
 
 use super::{
-    component::PluginComponent,
+    component::{Origin, PluginComponent},
     deadline::{Deadline, thread_time},
-    error::{Failure, PluginError},
+    error::{self, Failure, PluginError},
     imports::HostState,
     limits::{Guard, Limits},
     services::Services,
@@ -56,10 +56,12 @@ impl Instance {
     pub fn with_services(component: &PluginComponent, limits: Limits, services: Services) -> Called<Self> {
         let name = component.name.clone();
         let fail = |failure| PluginError { plugin: name.clone(), failure };
-        component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
+        if component.origin == Origin::File {
+            component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
+        }
 
         let state = HostState { guard: Guard::new(limits.memory), services, deadline: Deadline::default() };
-        let mut store = Store::new(component.engine.wasmtime(), state);
+        let mut store = Store::new(component.instance.engine(), state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.output);
         Deadline::watch(&mut store);
@@ -378,6 +380,9 @@ impl Guests {
 fn classify(error: &wasmtime::Error, store: &mut Store<HostState>, limits: Limits, allowed: Duration) -> Failure {
     if let Some(wanted) = store.data_mut().guard.refused.take() {
         return Failure::Memory { wanted, limit: limits.memory };
+    }
+    if let Some(failure) = error::no_memory_failure(error) {
+        return failure;
     }
     let text = error.root_cause().to_string();
     match error.downcast_ref::<Trap>() {

@@ -7,7 +7,7 @@ use wasmtime::ResourceLimiter;
 /// Limits of one plugin instance. All are on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory, over all memories of the instance.
+    /// Bytes of linear memory and of tables, over all of the instance's.
     pub memory: usize,
     /// Time of one call: what its thread spends in it ([`super::deadline`]), kept to about 10 ms.
     pub call: Duration,
@@ -42,14 +42,25 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Tables are few and small in any sane plugin; each element costs the host a pointer.
-    const TABLE_ELEMENTS: usize = 1 << 20;
+    /// Bytes of an element of a table: a pointer.
+    const ELEMENT: usize = size_of::<usize>();
 
     pub fn new(limit: usize) -> Self {
         Guard { limit, used: 0, refused: None }
     }
 
-    /// Bytes of linear memory in use.
+    /// Whether one memory or table may grow from so many bytes to so many.
+    fn grow(&mut self, current: usize, desired: usize) -> bool {
+        let total = self.used.saturating_sub(current).saturating_add(desired);
+        if total > self.limit {
+            self.refused = Some(total);
+            return false;
+        }
+        self.used = total;
+        true
+    }
+
+    /// Bytes of linear memory and of tables in use.
     pub fn used(&self) -> usize {
         self.used
     }
@@ -57,17 +68,11 @@ impl Guard {
 
 impl ResourceLimiter for Guard {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.used.saturating_sub(current).saturating_add(desired);
-        if total > self.limit {
-            self.refused = Some(total);
-            return Ok(false);
-        }
-        self.used = total;
-        Ok(true)
+        Ok(self.grow(current, desired))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= Self::TABLE_ELEMENTS)
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(current.saturating_mul(Self::ELEMENT), desired.saturating_mul(Self::ELEMENT)))
     }
 
     fn instances(&self) -> usize {
@@ -96,6 +101,17 @@ mod tests {
         assert_eq!(guard.used(), 100);
         assert!(!guard.memory_growing(40, 41, None).unwrap());
         assert_eq!(guard.refused, Some(101));
+        assert_eq!(guard.used(), 100);
+    }
+
+    #[test]
+    fn tables_count_by_the_size_of_their_elements() {
+        let mut guard = Guard::new(100);
+        assert!(guard.table_growing(0, 5, None).unwrap());
+        assert!(guard.memory_growing(0, 60, None).unwrap());
+        assert_eq!(guard.used(), 100);
+        assert!(!guard.table_growing(5, 6, None).unwrap());
+        assert!(!guard.table_growing(0, usize::MAX, None).unwrap());
         assert_eq!(guard.used(), 100);
     }
 }

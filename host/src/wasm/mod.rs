@@ -1,26 +1,35 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
-//! * [`engine`] compiles and keeps what all plugins share; `stock` holds the plugins that the binary carries.
+//! * [`engine`] has what all plugins share, `stock` the plugins that the program carries; [`execution`] decides how the code of
+//!   others runs, and [`cache`] keeps it in compiled form.
+//! * `file` reads a plugin, and `outline` finds out what it has before anything is compiled.
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
 //!   exports and imports.
 //! * [`services`] are what a plugin may call, `imports` everything else that it imports.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up, [`deadline`] the time of its calls; [`error`] is how it can fail.
 
+pub mod cache;
 pub mod component;
 mod config;
 pub mod deadline;
 pub mod engine;
 pub mod error;
+pub mod execution;
+mod file;
 mod imports;
 pub mod instance;
 pub mod limits;
+mod outline;
 pub mod services;
 mod stock;
 pub mod survey;
+mod sys;
 
+pub use cache::Cache;
 pub use component::{Capabilities, PluginComponent};
 pub use engine::PluginEngine;
 pub use error::{Failure, LoadError, PluginError};
+pub use execution::Execution;
 pub use instance::Instance;
 pub use limits::Limits;
 pub use services::Services;

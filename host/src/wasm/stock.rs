@@ -1,8 +1,136 @@
-//! The plugins that the binary carries, compiled by the build script.
+//! The plugins that the program carries. The build script compiles them; here they become part of the program's own
+//! executable pages, and run where they lie: nothing is copied, no memory is made executable, and all processes share them.
+#![allow(unsafe_code)]
 
+use std::{ptr::NonNull, sync::Arc};
+
+use wasmtime::{Config, CustomCodeMemory, Engine, component::Component};
+
+use super::config;
+
+/// Puts a file into the section `.text.stock`, which the linker makes part of the program's executable, read-only segment.
+/// (A static with `link_section` would be data, which is not executable.)
+macro_rules! image {
+    ($start:ident, $end:ident, $file:expr, $alignment:expr) => {
+        std::arch::global_asm!(
+            ".pushsection .text.stock,\"ax\",@progbits",
+            concat!(".balign ", $alignment),
+            concat!(".globl ", stringify!($start)),
+            concat!(".hidden ", stringify!($start)),
+            concat!(stringify!($start), ":"),
+            concat!(".incbin \"", $file, "\""),
+            concat!(".globl ", stringify!($end)),
+            concat!(".hidden ", stringify!($end)),
+            concat!(stringify!($end), ":"),
+            concat!(".balign ", $alignment),
+            ".popsection",
+            options(raw),
+        );
+        // SAFETY: the symbols are those that the assembler defines above. Their addresses are taken and nothing is read
+        // through these declarations.
+        unsafe extern "C" {
+            static $start: u8;
+            static $end: u8;
+        }
+    };
+}
+
+// `ALIGNMENT`, `image!` for each image, and `images()`, all of them.
 include!(concat!(env!("OUT_DIR"), "/stock.rs"));
 
-/// The compiled code of a stock plugin.
-pub(super) fn compiled(name: &str) -> Option<&'static [u8]> {
-    STOCK.iter().find(|(stock, _)| *stock == name).map(|(_, code)| *code)
+/// An image: the compiled code of a stock plugin, as wasmtime serialised it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Image {
+    name: &'static str,
+    start: *const u8,
+    end: *const u8,
+}
+
+impl Image {
+    fn bytes(self) -> Option<NonNull<[u8]>> {
+        let length = self.end.addr().checked_sub(self.start.addr())?;
+        NonNull::new(std::ptr::slice_from_raw_parts_mut(self.start.cast_mut(), length))
+    }
+
+    /// Whether this stretch of memory lies in the image.
+    fn holds(self, start: *const u8, length: usize) -> bool {
+        let end = start.addr().saturating_add(length);
+        self.start <= start && end <= self.end.addr().next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// Loads a stock plugin; none if there is none of this name.
+///
+/// # Errors
+/// The image was not compiled for this engine, or does not fit the machine.
+pub(super) fn load(engine: &Engine, name: &str) -> wasmtime::Result<Option<Component>> {
+    let Some(bytes) = images().into_iter().find(|image| image.name == name).and_then(Image::bytes) else {
+        return Ok(None);
+    };
+    // SAFETY: the bytes are wasmtime's own output, written by the build script of this very program; no file and no user
+    // can reach them. They are part of the program's read-only segment, so that they live as long as the process and are
+    // never written to.
+    unsafe { Component::deserialize_raw(engine, bytes) }.map(Some)
+}
+
+/// The configuration of the engine that runs the images. It has no compiler.
+pub(super) fn config() -> Config {
+    let mut config = config::stock();
+    config.enable_compiler(false);
+    config.with_custom_code_memory(Some(Arc::new(InPlace)));
+    config
+}
+
+/// Code that is executable from the start: there is nothing to be done to it, before or after.
+struct InPlace;
+
+impl CustomCodeMemory for InPlace {
+    fn required_alignment(&self) -> usize {
+        ALIGNMENT
+    }
+
+    fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        let inside = images().into_iter().any(|image| image.holds(start, length));
+        wasmtime::ensure!(inside, "code outside of the program was to be made executable");
+        Ok(())
+    }
+
+    fn unpublish_executable(&self, _start: *const u8, _length: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_lie_executable_and_read_only_in_the_program() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let program = std::env::current_exe().unwrap();
+        for image in images() {
+            assert_eq!(image.start.addr() % ALIGNMENT, 0, "{}", image.name);
+            assert!(image.bytes().unwrap().len() > ALIGNMENT, "{}", image.name);
+            let line = maps.lines().find(|line| {
+                let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
+                let number = |text| usize::from_str_radix(text, 16).unwrap();
+                (number(start)..number(end)).contains(&image.start.addr())
+            });
+            let line = line.unwrap();
+            assert!(line.contains(" r-xp "), "{}: {line}", image.name);
+            assert!(line.ends_with(program.to_str().unwrap()), "{}: {line}", image.name);
+        }
+    }
+
+    #[test]
+    fn every_image_loads_where_it_lies_and_no_other_name_does() {
+        let engine = Engine::new(&config()).unwrap();
+        for image in images() {
+            let component = load(&engine, image.name).unwrap().unwrap();
+            let range = component.image_range();
+            assert_eq!(range.start, image.start, "{}", image.name);
+        }
+        assert!(load(&engine, "teleport").unwrap().is_none());
+        assert!(InPlace.publish_executable(std::ptr::dangling(), 4096).is_err());
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use wasmtime::component::{Component, Linker, types::ComponentItem};
+use wasmparser::{Validator, component_types::ComponentEntityType, types::TypesRef};
+use wasmtime::component::Linker;
 
 use super::{
-    component::{VERSION, componentize, one_line},
+    component::{VERSION, componentize, rejected},
     engine::PluginEngine,
-    error::LoadError,
-    imports,
+    error::{LoadError, one_line},
+    imports, outline,
 };
 
 /// What the host makes of an imported function.
@@ -43,31 +44,21 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at a file's content; `path` is its name in errors.
+    /// Looks at a file's content without compiling it; `path` is its name in errors.
     ///
     /// # Errors
-    /// [`LoadError`] if it is no component, or none that can be compiled.
+    /// [`LoadError`] if it is no component, or has more of something than plugins may have.
     pub fn of(engine: &PluginEngine, path: &Path, content: &[u8]) -> Result<Self, LoadError> {
-        let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
-        let bytes = componentize(path, content)?;
-        let component = Component::from_binary(engine.wasmtime(), &bytes)
-            .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&format!("{error:#}")) })?;
-        let of_type = component.component_type();
-        let exports = of_type.exports(engine.wasmtime()).map(|(name, _)| name.to_string()).collect();
-        let mut found = Vec::new();
-        for (name, item) in of_type.imports(engine.wasmtime()) {
-            let functions = match item.ty {
-                ComponentItem::ComponentInstance(instance) => instance
-                    .exports(engine.wasmtime())
-                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
-                    .map(|(function, _)| (function.to_string(), provision(engine, name, function)))
-                    .collect(),
-                ComponentItem::ComponentFunc(_) => vec![(name.to_string(), Provision::Refused)],
-                _ => Vec::new(),
-            };
-            found.push(Import { interface: name.to_string(), functions });
-        }
-        Ok(Survey { module, exports, imports: found })
+        engine.apart(|| {
+            let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
+            let (bytes, outline) = componentize(path, content)?;
+            outline::weigh(&bytes).map_err(|rejection| rejected(path, rejection))?;
+            let types = Validator::new()
+                .validate_all(&bytes)
+                .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&error.to_string()) })?;
+            let imports = outline.imports.into_iter().map(|name| import(engine, types.as_ref(), name));
+            Ok(Survey { module, imports: imports.collect::<Result<_, _>>()?, exports: outline.exports })
+        })?
     }
 
     /// The versions of the host's package that exports and imports name, each once.
@@ -90,16 +81,33 @@ impl Survey {
     }
 }
 
+/// An imported interface and its functions.
+fn import(engine: &PluginEngine, types: TypesRef<'_>, interface: String) -> Result<Import, LoadError> {
+    let functions = match types.component_item_for_import(&interface).map(|item| item.ty) {
+        Some(ComponentEntityType::Instance(id)) => types
+            .get(id)
+            .map(|instance| &instance.exports)
+            .into_iter()
+            .flatten()
+            .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
+            .map(|(function, _)| Ok((function.clone(), provision(engine, &interface, function)?)))
+            .collect::<Result<_, LoadError>>()?,
+        Some(ComponentEntityType::Func(_)) => vec![(interface.clone(), Provision::Refused)],
+        _ => Vec::new(),
+    };
+    Ok(Import { interface, functions })
+}
+
 /// What the host makes of a function. Asked of the definitions themselves: a linker takes a name only once, so that a second
 /// definition fails exactly if there was a first.
-fn provision(engine: &PluginEngine, import: &str, function: &str) -> Provision {
+fn provision(engine: &PluginEngine, import: &str, function: &str) -> Result<Provision, LoadError> {
     let interface = import.split('@').next().unwrap_or(import);
     if interface.starts_with("flowgate:conntrack/") {
-        return Provision::Service;
+        return Ok(Provision::Service);
     }
-    let mut linker = Linker::new(engine.wasmtime());
+    let mut linker = Linker::new(engine.user_engine()?);
     let mut define = || imports::harmless(&mut linker, import, interface, function).is_ok();
-    if define() && !define() { Provision::Harmless } else { Provision::Refused }
+    Ok(if define() && !define() { Provision::Harmless } else { Provision::Refused })
 }
 
 #[cfg(test)]
@@ -116,7 +124,7 @@ mod tests {
             ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", Provision::Refused),
             ("flowgate:conntrack/log@0.1.0", "write", Provision::Service),
         ] {
-            assert_eq!(provision(&engine, interface, function), expected, "{interface} {function}");
+            assert_eq!(provision(&engine, interface, function).unwrap(), expected, "{interface} {function}");
         }
     }
 }

@@ -3,10 +3,12 @@
 //! * `privileges`: capabilities, and the network namespace.
 //! * `kernel`: what is loaded or built in.
 //! * `settings`: sysctls.
+//! * `plugins`: how the code of plugins runs here.
 //! * `features`: what this kernel can do, tried out in a network namespace that is made for it.
 
 mod features;
 mod kernel;
+mod plugins;
 mod privileges;
 mod settings;
 
@@ -117,6 +119,7 @@ pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Res
     let mut findings = privileges::examine(&patient);
     findings.extend(kernel::examine(&patient));
     findings.extend(settings::examine(&patient));
+    findings.push(plugins::examine(crate::wasm::Execution::detect()));
     findings.extend(features::examine());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut text = String::new();

@@ -133,14 +133,17 @@ pub(super) const FILES: [(&str, &str); 3] = [
                                      another file.",
     ),
     ("/etc/protocols", "Names of layer-4 protocols, see protocols(5)."),
-    ("~/.cache/flowgate", "Plugins in compiled form. It can be deleted at any time."),
+    (
+        "~/.cache/flowgate",
+        "Plugins in compiled form. It can be deleted at any time. It is used only if nobody but root and the user can write it.",
+    ),
 ];
 
 pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
     (
         "XDG_CACHE_HOME",
         "Where compiled plugins are kept, in the folder *flowgate* of it, if it is an absolute path; \
-                        otherwise they are in ~/.cache/flowgate.",
+                        otherwise they are in ~/.cache/flowgate. A program with file capabilities does not look at it.",
     ),
     ("TZ", "The time zone in which times are shown as text."),
     ("POSIXLY_CORRECT", "If set, options end at the first word that is none."),

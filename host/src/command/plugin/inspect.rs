@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use crate::{
     model::{Description, Setup, UtcOffset},
     pipeline::sink::Sink,
     text::clean,
-    wasm::{Instance, Limits, PluginComponent, PluginEngine, Provision, Survey, services},
+    wasm::{Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services},
 };
 
 /// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
@@ -79,8 +78,10 @@ const FIELDS: [&str; 51] = [
 /// What was found out.
 #[derive(Default)]
 struct Findings {
-    size: usize,
-    digest: String,
+    /// Bytes of the file and its SHA-256, if it was read.
+    content: Option<(usize, String)>,
+    /// How the code of plugins runs in this process.
+    execution: Option<Execution>,
     survey: Option<Survey>,
     compiling: Duration,
     description: Option<Description>,
@@ -94,9 +95,14 @@ struct Findings {
 
 /// Inspects.
 pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let bytes = fs::read(file).map_err(|source| ToolError::Read { path: file.into(), source })?;
     let engine = PluginEngine::new(None)?;
-    let findings = examine(&engine, file, &bytes);
+    let findings = match PluginComponent::read(file) {
+        Ok(bytes) => examine(&engine, file, &bytes),
+        Err(LoadError::Read { path, source }) => return Err(ToolError::Read { path, source }.into()),
+        // What is no plugin is not read to its end.
+        Err(error) => Findings { problem: Some(error.to_string()), ..Findings::default() },
+    };
+    let findings = Findings { execution: Some(engine.execution()?), ..findings };
     let text = match output {
         Report::Text => text(file, &findings),
         Report::Json => format!("{}\n", object(file, &findings)),
@@ -108,7 +114,7 @@ pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Ex
 /// Finds out as much as can be found out.
 fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
     let digest = PluginComponent::digest(bytes);
-    let mut findings = Findings { size: bytes.len(), digest, ..Findings::default() };
+    let mut findings = Findings { content: Some((bytes.len(), digest)), ..Findings::default() };
     match Survey::of(engine, file, bytes) {
         Ok(survey) => findings.survey = Some(survey),
         Err(error) => {
@@ -183,8 +189,10 @@ fn text(file: &Path, findings: &Findings) -> String {
         let _ = writeln!(page, "{name:<12}{value}");
     };
     line("file", &clean(&file.display().to_string()));
-    line("size", &format!("{} bytes", findings.size));
-    line("sha256", &findings.digest);
+    if let Some((size, digest)) = &findings.content {
+        line("size", &format!("{size} bytes"));
+        line("sha256", digest);
+    }
     if let Some(description) = &findings.description {
         line("name", &clean(&description.name));
         line("version", &clean(&description.version));
@@ -262,6 +270,9 @@ fn text(file: &Path, findings: &Findings) -> String {
         let (start, compile) = (milliseconds(time), milliseconds(findings.compiling));
         line("start-up", &format!("{start} ms, and {compile} ms to compile it the first time"));
     }
+    if let Some(execution) = findings.execution.filter(|execution| execution.is_slowed()) {
+        line("runs as", &execution.to_string());
+    }
     if let Some(needed) = &findings.unstarted {
         line("note", &format!("it was not configured: {needed}"));
     }
@@ -281,13 +292,18 @@ fn object(file: &Path, findings: &Findings) -> Value {
     let mut object = json!({
         "type": "plugin",
         "file": file.display().to_string(),
-        "size": findings.size,
-        "sha256": findings.digest,
         "offered": Survey::offered(),
         "runs": findings.problem.is_none(),
     });
     let Some(members) = object.as_object_mut() else { return object };
     let mut put = |name: &str, value: Value| members.insert(name.to_string(), value);
+    if let Some((size, digest)) = &findings.content {
+        put("size", (*size).into());
+        put("sha256", digest.as_str().into());
+    }
+    if let Some(execution) = findings.execution {
+        put("execution", execution.name().into());
+    }
     if let Some(problem) = &findings.problem {
         put("problem", problem.as_str().into());
     }

@@ -1,11 +1,9 @@
 //! From the plugin of a tenant to a stage that runs: the file is the one that the policy names by its digest, its options
 //! are known, its services are granted.
 
-use std::fs;
-
 use super::super::assemble::{Assembly, Purpose, Role, UserPlugin, option_problems};
 use crate::{
-    cli::{PluginSpec, error_text},
+    cli::PluginSpec,
     config::{Mistake, Text, pipeline::option_values},
     pipeline::stage::Stage,
     policy::{Guest, Tenant},
@@ -32,10 +30,10 @@ pub(super) fn guest(
     let plugin = &guest.plugin;
     let (at, file) = (plugin.file.at, &plugin.file.value);
     let mut wrong = |at: usize, what: String| findings.mistakes.push(text.mistake(at, what));
-    let bytes = match fs::read(file) {
+    let bytes = match PluginComponent::read(file) {
         Ok(bytes) => bytes,
         Err(error) => {
-            wrong(at, format!("cannot read plugin {}: {}", file.display(), error_text(&error)));
+            wrong(at, error.to_string());
             return None;
         }
     };

@@ -1,7 +1,7 @@
 //! From a pipeline file to plugins that run: each is looked at, compared with what the file says of it, and started. All
 //! mistakes are found, each with its place.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use super::super::{
     assemble::{Assembly, Purpose, Role, UserPlugin, option_problems},
@@ -11,7 +11,7 @@ use super::super::{
     subject::Subject,
 };
 use crate::{
-    cli::{PluginSpec, Settings, Table, error_text},
+    cli::{PluginSpec, Settings, Table},
     config::{
         At, Config, FormatConfig, Limits, Mistake, Plugin, SourceConfig, SourceKind, StageConfig, StageKind,
         pipeline::option_values,
@@ -261,7 +261,7 @@ impl Preparation<'_> {
         let (mut component, digest) = match load(self.assembly, file) {
             Ok(loaded) => loaded,
             Err(error) => {
-                self.wrong(at, load_problem(error));
+                self.wrong(at, error.to_string());
                 return None;
             }
         };
@@ -378,15 +378,8 @@ impl Preparation<'_> {
 
 /// Reads and compiles a plugin; second: its digest.
 fn load(assembly: &Assembly, file: &Path) -> Result<(PluginComponent, String), LoadError> {
-    let bytes = fs::read(file).map_err(|source| LoadError::Read { path: file.into(), source })?;
+    let bytes = PluginComponent::read(file)?;
     Ok((PluginComponent::from_bytes(assembly.engine(), file, &bytes)?, PluginComponent::digest(&bytes)))
-}
-
-fn load_problem(error: LoadError) -> String {
-    match error {
-        LoadError::Read { path, source } => format!("cannot read plugin {}: {}", path.display(), error_text(&source)),
-        error => error.to_string(),
-    }
 }
 
 /// The options that hold: those given, and the plugin's own defaults.

@@ -401,9 +401,12 @@ pub(in crate::command) fn run(
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
     let policy = Arc::new(policy);
+    // No cache of compiled code: what runs is what has been compiled here, of the bytes that have been hashed.
+    let engine = PluginEngine::new(None)?;
+    crate::command::assemble::tell_execution(&engine)?;
     let service = Service {
         file: file.into(),
-        engine: PluginEngine::new(PluginEngine::cache_directory().as_deref())?,
+        engine,
         audit,
         counters: counters.clone(),
         states: Arc::default(),

@@ -1,0 +1,201 @@
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
+    time::{Duration, SystemTime},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
+/// Nobody.
+const OTHER: u32 = 65534;
+
+/// A cache whose path begins in a fresh directory, since a test cannot rely on the real one.
+fn cache() -> (TempDir, Cache) {
+    let root = tempfile::tempdir().unwrap();
+    let cache = Cache { root: root.path().into(), directory: "/home/user/.cache/flowgate".into() };
+    (root, cache)
+}
+
+fn engine() -> Engine {
+    Engine::new(&crate::wasm::execution::Execution::detect().config().unwrap()).unwrap()
+}
+
+/// Compiles and keeps; the file.
+fn kept(root: &TempDir, cache: &Cache, engine: &Engine, component: &[u8]) -> PathBuf {
+    let key = cache.key(engine, component);
+    cache.store(&key, &Component::from_binary(engine, component).unwrap());
+    root.path().join("home/user/.cache/flowgate").join(key.file())
+}
+
+fn hit(cache: &Cache, engine: &Engine) -> bool {
+    cache.load(engine, &cache.key(engine, EMPTY)).is_some()
+}
+
+/// A component that is not empty: it has a custom section of this name.
+fn named(name: u8) -> Vec<u8> {
+    [EMPTY, &[0, 3, 1, name, 0]].concat()
+}
+
+#[test]
+fn what_was_kept_is_found_and_is_for_the_user_alone() {
+    let ((root, cache), engine) = (cache(), engine());
+    assert!(!hit(&cache, &engine));
+    assert!(!root.path().join("home").exists(), "to look makes no directory");
+    let file = kept(&root, &cache, &engine, EMPTY);
+    assert!(hit(&cache, &engine));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no part of a file is left");
+}
+
+#[test]
+fn another_component_or_engine_has_another_key() {
+    let ((_root, cache), engine) = (cache(), engine());
+    let other = Engine::new(crate::wasm::config::common().epoch_interruption(false)).unwrap();
+    let keys = [cache.key(&engine, EMPTY), cache.key(&engine, &named(b'a')), cache.key(&other, EMPTY)];
+    assert!(keys[0].0 != keys[1].0 && keys[0].0 != keys[2].0);
+    assert_eq!(keys[0].0, cache.key(&engine, EMPTY).0);
+}
+
+#[test]
+fn a_flipped_bit_is_a_miss_wherever_it_is() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    let sound = fs::read(&file).unwrap();
+    for at in (0..HEADER).chain((HEADER..sound.len()).step_by(97)).chain([sound.len() - 1]) {
+        let mut flipped = sound.clone();
+        flipped[at] ^= 1;
+        fs::write(&file, flipped).unwrap();
+        assert!(!hit(&cache, &engine), "byte {at}");
+    }
+    for length in [0, 1, HEADER - 1, HEADER, sound.len() - 1] {
+        fs::write(&file, &sound[..length]).unwrap();
+        assert!(!hit(&cache, &engine), "{length} bytes");
+    }
+    fs::write(&file, [&sound[..], b"x"].concat()).unwrap();
+    assert!(!hit(&cache, &engine), "longer");
+    fs::write(&file, &sound).unwrap();
+    assert!(hit(&cache, &engine));
+}
+
+#[test]
+fn one_plugins_file_under_the_name_of_another_is_a_miss() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    let other = kept(&root, &cache, &engine, &named(b'a'));
+    fs::rename(other, file).unwrap();
+    assert!(!hit(&cache, &engine));
+}
+
+#[test]
+fn a_directory_that_others_can_write_is_not_used() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    for part in ["", "home", "home/user", "home/user/.cache", "home/user/.cache/flowgate"] {
+        let part = root.path().join(part);
+        let before = fs::metadata(&part).unwrap().permissions();
+        for mode in [0o777, 0o1777, 0o770, 0o702] {
+            fs::set_permissions(&part, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(!hit(&cache, &engine), "{} {mode:o}", part.display());
+            fs::remove_file(&file).unwrap();
+            assert_eq!(kept(&root, &cache, &engine, EMPTY), file);
+            assert!(!file.exists(), "{} {mode:o}: nothing is written there either", part.display());
+            fs::set_permissions(&part, before.clone()).unwrap();
+            kept(&root, &cache, &engine, EMPTY);
+        }
+        assert!(hit(&cache, &engine), "{}", part.display());
+    }
+}
+
+#[test]
+fn a_file_that_others_can_write_is_a_miss() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    for mode in [0o602, 0o620, 0o666] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(!hit(&cache, &engine), "{mode:o}");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(hit(&cache, &engine));
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_not_used() {
+    assert!(crate::wasm::sys::effective_user() == 0, "this test gives files to another user: run it as root");
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    for part in [root.path().join("home/user"), file.parent().unwrap().into(), file.clone()] {
+        chown(&part, Some(OTHER), None).unwrap();
+        assert!(!hit(&cache, &engine), "{}", part.display());
+        chown(&part, Some(0), None).unwrap();
+        assert!(hit(&cache, &engine), "{}", part.display());
+    }
+}
+
+#[test]
+fn links_are_followed_only_if_they_are_ours() {
+    assert!(crate::wasm::sys::effective_user() == 0, "this test gives files to another user: run it as root");
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    let (user, moved) = (root.path().join("home/user"), root.path().join("elsewhere"));
+    fs::rename(&user, &moved).unwrap();
+    for target in ["../elsewhere", "/elsewhere", "/home/../elsewhere/./"] {
+        symlink(target, &user).unwrap();
+        assert!(hit(&cache, &engine), "{target}");
+        std::os::unix::fs::lchown(&user, Some(OTHER), None).unwrap();
+        assert!(!hit(&cache, &engine), "{target}");
+        fs::remove_file(&user).unwrap();
+    }
+    symlink("user", &user).unwrap();
+    assert!(!hit(&cache, &engine), "a link to itself");
+    fs::remove_file(&user).unwrap();
+    fs::rename(&moved, &user).unwrap();
+    // The file itself is never a link.
+    let copy = root.path().join("copy");
+    fs::rename(&file, &copy).unwrap();
+    symlink(&copy, &file).unwrap();
+    assert!(!hit(&cache, &engine));
+    // Nor is anything written through one.
+    let victim = root.path().join("victim");
+    fs::write(&victim, "").unwrap();
+    fs::remove_file(&file).unwrap();
+    symlink(&victim, &file).unwrap();
+    kept(&root, &cache, &engine, EMPTY);
+    assert!(hit(&cache, &engine), "a file took the link's place");
+    assert_eq!(fs::read(&victim).unwrap(), b"");
+}
+
+#[test]
+fn what_is_no_file_is_a_miss() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(!hit(&cache, &engine));
+    fs::remove_dir(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+    assert!(!hit(&cache, &engine), "a pipe, which nobody writes into, is not waited for");
+}
+
+#[test]
+fn the_oldest_files_go_first_and_what_writers_left_behind() {
+    let ((root, cache), engine) = (cache(), engine());
+    let file = kept(&root, &cache, &engine, EMPTY);
+    let directory = file.parent().unwrap();
+    let put = |name: &str, age: u64| {
+        let path = directory.join(name);
+        fs::write(&path, [0; 1000]).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(age);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        path
+    };
+    let (oldest, older) = (put("a.code", 9000), put("b.code", 8000));
+    let (left, busy, foreign) = (put(".c.code.1.0.part", 7200), put(".d.code.1.0.part", 5), put("notes.txt", 90_000));
+    let room = 1500 + fs::metadata(&file).unwrap().len();
+    Directory::open(&cache.root, &cache.directory, false).unwrap().shrink(room);
+    assert!(!oldest.exists() && older.exists() && file.exists());
+    assert!(!left.exists() && busy.exists() && foreign.exists());
+}

@@ -1,0 +1,166 @@
+//! How the code of plugins from files runs in this process: decided here, once, by what the kernel allows.
+//!
+//! Stock plugins are not concerned: their code lies executable in the program ([`super::stock`]).
+
+use std::{fmt, io};
+
+use nix::sys::resource::{Resource, getrlimit};
+use wasmtime::Config;
+
+use super::{config, sys};
+
+/// Below this limit of address space memories are not given 4 GiB each: it takes a few plugins of a few memories.
+const ROOMY: u64 = 128 << 30;
+/// Bytes of address space for a memory where there is little of it. What needs more is moved.
+const MEMORY: u64 = 64 << 20;
+/// Bytes that a memory which is moved may grow by before it is moved again.
+const GROWTH: u64 = 16 << 20;
+
+/// How the code of plugins from files runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Why it is interpreted, if it is; otherwise it is compiled to machine code.
+    pub barrier: Option<Barrier>,
+    /// The limit of address space in bytes (RLIMIT_AS), if it is so low that memories take little of it and each access is
+    /// checked.
+    pub limit: Option<u64>,
+}
+
+/// Why machine code cannot be made here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barrier {
+    /// The process may not make memory executable (`PR_SET_MDWE`, `MemoryDenyWriteExecute=` of systemd).
+    Denied,
+    /// The kernel refused with this error number when it was tried.
+    Refused(i32),
+}
+
+impl Execution {
+    /// Asks the kernel.
+    #[must_use]
+    pub fn detect() -> Self {
+        let barrier = if sys::denies_write_execute() {
+            Some(Barrier::Denied)
+        } else {
+            // Without memory for one page there are worse problems, which have messages of their own.
+            let refused = sys::make_executable().err().and_then(|error| error.raw_os_error());
+            refused.filter(|&errno| errno != libc::ENOMEM).map(Barrier::Refused)
+        };
+        Execution { barrier, limit: address_space().filter(|&limit| limit < ROOMY) }
+    }
+
+    /// Whether an interpreter runs the code.
+    #[must_use]
+    pub fn is_interpreted(self) -> bool {
+        self.barrier.is_some()
+    }
+
+    /// Whether plugins run slower than where nothing stands in the way.
+    #[must_use]
+    pub fn is_slowed(self) -> bool {
+        self.barrier.is_some() || self.limit.is_some()
+    }
+
+    /// The name for programs: `native`, `checked` or `interpreted`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Execution { barrier: Some(_), .. } => "interpreted",
+            Execution { limit: Some(_), .. } => "checked",
+            _ => "native",
+        }
+    }
+
+    /// How an engine runs code in this way.
+    ///
+    /// # Errors
+    /// wasmtime was built without its interpreter.
+    pub(super) fn config(self) -> wasmtime::Result<Config> {
+        let mut config = config::common();
+        // Threads take address space too: 64 MiB and more for each that allocates.
+        config.parallel_compilation(self.limit.is_none());
+        config.memory_init_cow(!self.is_slowed());
+        if self.is_interpreted() {
+            config.target("pulley64")?;
+        }
+        if self.limit.is_some() {
+            config.memory_reservation(MEMORY);
+            config.memory_reservation_for_growth(GROWTH);
+            config.memory_guard_size(0);
+        } else {
+            config.memory_reservation(4 << 30);
+            config.memory_guard_size(if self.is_interpreted() { 0 } else { 32 << 20 });
+        }
+        Ok(config)
+    }
+}
+
+/// A sentence's rest: "plugins from files run as ...".
+impl fmt::Display for Execution {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.barrier {
+            Some(barrier) => {
+                formatter.write_str("interpreted code, since ")?;
+                match barrier {
+                    Barrier::Denied => formatter.write_str(
+                        "this process may not make memory executable (MemoryDenyWriteExecute=yes, PR_SET_MDWE)",
+                    )?,
+                    Barrier::Refused(errno) => write!(
+                        formatter,
+                        "the kernel does not let this process make memory executable ({})",
+                        io::Error::from_raw_os_error(errno)
+                    )?,
+                }
+                formatter.write_str(": they take 10 to 25 times the time, a plugin in Rust 0.3 to 1 us a flow")
+            }
+            None => match self.limit {
+                Some(limit) => write!(
+                    formatter,
+                    "machine code that checks each access to memory, since the address space of this process is limited \
+                     to {limit} bytes (RLIMIT_AS, `ulimit -v`): they take a quarter to a half more time"
+                ),
+                None => formatter.write_str("machine code"),
+            },
+        }
+    }
+}
+
+/// The limit of this process's address space in bytes (RLIMIT_AS), if there is one.
+#[must_use]
+pub fn address_space() -> Option<u64> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_AS).ok()?;
+    (limit != libc::RLIM_INFINITY).then_some(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_the_way_is_machine_code() {
+        let free = Execution { barrier: None, limit: None };
+        assert_eq!((free.name(), free.is_slowed(), free.to_string().as_str()), ("native", false, "machine code"));
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named() {
+        let denied = Execution { barrier: Some(Barrier::Denied), limit: Some(1 << 29) };
+        assert_eq!(denied.name(), "interpreted");
+        assert!(denied.to_string().contains("MemoryDenyWriteExecute"), "{denied}");
+        let refused = Execution { barrier: Some(Barrier::Refused(libc::EPERM)), limit: None };
+        assert!(refused.to_string().contains("Operation not permitted"), "{refused}");
+        let tight = Execution { barrier: None, limit: Some(536_870_912) };
+        assert_eq!(tight.name(), "checked");
+        assert!(tight.to_string().contains("536870912 bytes (RLIMIT_AS"), "{tight}");
+    }
+
+    #[test]
+    fn every_way_makes_an_engine() {
+        for barrier in [None, Some(Barrier::Denied)] {
+            for limit in [None, Some(1 << 29)] {
+                let execution = Execution { barrier, limit };
+                wasmtime::Engine::new(&execution.config().unwrap()).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What the kernel says of this process, and what it lets the process do with memory.
+#![allow(unsafe_code)]
+
+use std::{io, ptr};
+
+/// Whether the process may make no memory executable (`PR_GET_MDWE` in prctl(2), since Linux 6.3; systemd sets it for
+/// `MemoryDenyWriteExecute=yes`). An older kernel says no.
+pub(super) fn denies_write_execute() -> bool {
+    const PR_GET_MDWE: libc::c_int = 66;
+    const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_int = 1;
+    // SAFETY: this request of prctl takes four arguments that must be 0, and touches no memory.
+    let flags = unsafe { libc::prctl(PR_GET_MDWE, 0, 0, 0, 0) };
+    flags > 0 && flags & PR_MDWE_REFUSE_EXEC_GAIN != 0
+}
+
+/// Makes a page executable as a compiler would, to see whether that can be done here.
+///
+/// # Errors
+/// What the kernel says: filters of system calls, SELinux and others forbid it too.
+pub(super) fn make_executable() -> io::Result<()> {
+    const LENGTH: usize = 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new private mapping, at a place that the kernel chooses; it overlaps nothing.
+    let page = unsafe { libc::mmap(ptr::null_mut(), LENGTH, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `page` is the mapping from above, which nothing refers to.
+    let protected = unsafe { libc::mprotect(page, LENGTH, libc::PROT_READ | libc::PROT_EXEC) };
+    let result = if protected == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: as above; it is not used afterwards.
+    unsafe { libc::munmap(page, LENGTH) };
+    result
+}
+
+/// Whether the kernel started the program with more privileges than its caller has: set-user-ID, set-group-ID, or file
+/// capabilities (`AT_SECURE` in getauxval(3)). Its environment is then another user's.
+pub(super) fn is_privileged_start() -> bool {
+    // SAFETY: getauxval takes any number and reads only what the kernel handed to the process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The effective user.
+pub(super) fn effective_user() -> u32 {
+    // SAFETY: takes nothing, touches no memory and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether the process acts as another user or group than the one that started it.
+pub(super) fn acts_for_another() -> bool {
+    // SAFETY: as above, all four.
+    unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
+}
