@@ -45,7 +45,7 @@ fn of_every_size() {
             // A stand-in for flowgate knows no batches.
             let ours_only =
                 if std::env::var_os("FLOWGATE_UNDER_TEST").is_some() { vec![] } else { vec!["--batch", batch] };
-            let setting = Setting { ours_only, ..Setting::default() };
+            let setting = Setting { called: Some("flowgate"), ours_only, ..Setting::default() };
             for words in [
                 "-L -o extended,id,ktimestamp,labels",
                 "-L -o xml,ktimestamp,labels",

@@ -4,7 +4,7 @@ use crate::line::Line;
 use flowgate_test_support::{Namespace, Outcome, Program};
 use std::time::Instant;
 
-/// How a command line is run; the default is as root, under each program's own name.
+/// How a command line is run; the default is as root, both programs called `conntrack`.
 #[derive(Clone, Debug, Default)]
 pub struct Setting {
     /// `argv[0]` of both programs.
@@ -25,19 +25,24 @@ pub struct Both {
 }
 
 impl Both {
-    /// The installed `conntrack` and the `flowgate` that this test was built with.
+    /// The installed `conntrack` and the `flowgate` that this test was built with, called `conntrack`.
     ///
     /// `FLOWGATE_UNDER_TEST` names another program to test, to try the tests themselves.
     pub fn new() -> Self {
         let path = std::env::var_os("FLOWGATE_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_flowgate").into());
-        Self { theirs: Program::new("conntrack"), ours: Program::new(path) }
+        Self { theirs: Program::new("conntrack"), ours: Program::new(path).called("conntrack") }
+    }
+
+    /// The `flowgate` that this test was built with, under its own name.
+    pub fn own() -> Program {
+        Program { called: Some("flowgate".into()), ..Self::new().ours }
     }
 
     /// Both under a setting.
     pub fn under(setting: &Setting) -> Self {
         let mut both = Self::new();
         for program in [&mut both.theirs, &mut both.ours] {
-            program.called = setting.called.map(Into::into);
+            program.called = Some(setting.called.unwrap_or("conntrack").into());
             program.environment =
                 setting.environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         }
@@ -55,24 +60,23 @@ impl Both {
 /// The version of `conntrack` that flowgate does the same as, which its banner names for the sake of programs that read it.
 const COMPATIBLE: &str = "1.4.9";
 
-/// The banner of error lines of each program.
-fn banners() -> [String; 2] {
-    let theirs = format!("conntrack v{} (conntrack-tools): ", Both::version());
+/// The banners of error lines of each program; flowgate's differ by the name that it is called by.
+fn banners() -> [Vec<String>; 2] {
+    let theirs = vec![format!("conntrack v{} (conntrack-tools): ", Both::version())];
     let ours = match std::env::var_os("FLOWGATE_UNDER_TEST") {
         Some(_) => theirs.clone(),
-        None => format!("conntrack v{COMPATIBLE} (flowgate): "),
+        None => vec![format!("conntrack v{COMPATIBLE} (conntrack-tools): "), "flowgate: ".to_owned()],
     };
     [theirs, ours]
 }
 
 /// Standard error without the banner that each program has of its own.
 pub fn without_banner(outcome: &Outcome, ours: bool) -> String {
-    static BANNERS: std::sync::OnceLock<[String; 2]> = std::sync::OnceLock::new();
-    let banner = &BANNERS.get_or_init(banners)[usize::from(ours)];
+    static BANNERS: std::sync::OnceLock<[Vec<String>; 2]> = std::sync::OnceLock::new();
+    let banners = &BANNERS.get_or_init(banners)[usize::from(ours)];
+    let rest = |line: &str| banners.iter().find_map(|banner| Some(format!("BANNER {}", line.strip_prefix(banner)?)));
     let text = outcome.errors();
-    text.split_inclusive('\n')
-        .map(|line| line.strip_prefix(banner.as_str()).map_or(line.to_owned(), |rest| format!("BANNER {rest}")))
-        .collect()
+    text.split_inclusive('\n').map(|line| rest(line).unwrap_or_else(|| line.to_owned())).collect()
 }
 
 /// Collects disagreements, so that one run shows them all.

@@ -49,7 +49,7 @@ const fn fails(status: i32, stderr: &'static str) -> Does {
 const NONE: &str = "BANNER 0 flow entries have been shown.\n";
 const ONE: &str = "BANNER 1 flow entries have been shown.\n";
 const ALL: &str = "BANNER 8 flow entries have been shown.\n";
-pub const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
+const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
 
 /// The list. The table has eight flows, see [`fill`].
 const DIFFERENCES: &[Difference] = &[
@@ -312,7 +312,7 @@ fn exist_as_listed() {
     Namespace::run(|namespace| {
         fill(namespace);
         let both = Both::new();
-        let (theirs, ours) = (both.theirs.called("conntrack"), both.ours.called("conntrack"));
+        let (theirs, ours) = (both.theirs.called("conntrack"), both.ours);
         let old = Both::version() == "1.4.7";
         let mut failures = String::new();
         for Difference { line, which, theirs: they_do, ours: we_do, reason } in DIFFERENCES {

@@ -327,8 +327,6 @@ fn listen_with(both: &Both, line: &str) -> [Outcome; 2] {
 fn the_buffer_can_be_set_and_is_told() {
     Namespace::run(|_| {
         let both = Both::new();
-        // Under its own name flowgate adds where to ask why nothing came.
-        let both = Both { ours: both.ours.called("conntrack"), theirs: both.theirs };
         let mut report = Report::new("the buffer of events");
         for size in ["100000", "4000000", "0", "1", "4096", "abc", "5x", "''", "0x5000", "2147483647", "4294967295"] {
             let line = format!("-E -b {size}");

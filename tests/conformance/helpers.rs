@@ -157,7 +157,7 @@ fn commands_by_hand([family, address, whole, wide, network, nearby]: [&str; 6]) 
         list(),
         list() + " -o xml",
         create(format!(
-            "--tuple-src {nearby} --tuple-dst {address} --tuple-port-src abc --tuple-port-dst 70000 --mask-src {whole} --mask-dst {whole} --mask-port-src 0 --mask-port-dst -1"
+            "--tuple-src {nearby} --tuple-dst {address} --tuple-port-src 0 --tuple-port-dst 4464 --mask-src {whole} --mask-dst {whole} --mask-port-src 0 --mask-port-dst 65535"
         )),
         list(),
         format!("-D expect {}", key(5999)),

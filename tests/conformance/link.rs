@@ -26,7 +26,7 @@ fn the_link_is_conntrack() {
         }
         assert_eq!(link.run(&["-L", "-o", "json"]).status, 2);
         // Under its own name they are there.
-        let ours = Both::new().ours;
+        let ours = Both::own();
         assert!(ours.must(&["completions", "bash"]).contains("flowgate"));
         assert_eq!(ours.must(&["-L", "-o", "json"]).lines().count(), count);
     });

@@ -20,6 +20,7 @@ mod histories;
 mod legality;
 mod line;
 mod link;
+mod loose;
 mod options;
 mod pipe;
 mod round_trips;

@@ -2,7 +2,7 @@
 //!
 //! None of them changes the table. What is allowed to differ stands in `differences.rs`.
 
-use crate::compare::{Report, Setting};
+use crate::compare::{Both, Report, Setting, words};
 use flowgate_test_support::entries;
 use flowgate_test_support::traffic::Traffic;
 use flowgate_test_support::{Namespace, Program, Random};
@@ -39,9 +39,15 @@ fn selections() {
     Namespace::run(|namespace| {
         let _held = fill(namespace);
         let list = include_str!("selections.txt");
-        check(namespace, "fixed command lines", list, &Setting::default());
-        let link = Setting { called: Some("conntrack"), ..Setting::default() };
-        check(namespace, "fixed command lines, invoked as conntrack", list, &link);
+        check(namespace, "fixed command lines", &list.replace("~ ", ""), &Setting::default());
+        let (strict, both): (Vec<&str>, Vec<&str>) = list.lines().partition(|line| line.starts_with("~ "));
+        let own = Setting { called: Some("flowgate"), ..Setting::default() };
+        check(namespace, "fixed command lines, under the own name", &both.join("\n"), &own);
+        for line in strict.iter().filter_map(|line| line.strip_prefix("~ ")) {
+            let outcome = Both::own().run(&words(line));
+            let warned = outcome.errors().starts_with("WARNING: the mark ");
+            assert!(warned || outcome.status == 2 && outcome.stdout.is_empty(), "{line}: {outcome:?}");
+        }
     });
 }
 

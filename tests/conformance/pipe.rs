@@ -70,8 +70,6 @@ fn signals_end_events() {
     must_heed_signals();
     Namespace::run(|namespace| {
         let both = Both::new();
-        // Under its own name flowgate adds where to ask why nothing came.
-        let both = Both { ours: both.ours.called("conntrack"), theirs: both.theirs };
         let mut report = Report::new("a signal while waiting for events");
         for (signal, arguments) in [
             (Signal::SIGINT, &["-E"][..]),

@@ -109,7 +109,7 @@ fn lines_that_share_a_listing_do_what_conntrack_does() {
     let file = file(false);
     let theirs = loaded(&Both::new().theirs, &file);
     assert!(theirs.2.len() > 150 && theirs.3.len() > 20, "{} printed, {} left", theirs.2.len(), theirs.3.len());
-    for called in [None, Some("conntrack")] {
+    for called in [Some("flowgate"), Some("conntrack")] {
         let ours = loaded(&Both::under(&Setting { called, ..Setting::default() }).ours, &file);
         assert_eq!(ours, theirs, "called {called:?}");
     }
@@ -117,7 +117,7 @@ fn lines_that_share_a_listing_do_what_conntrack_does() {
 
 #[test]
 fn lines_that_share_a_listing_do_what_each_does_alone() {
-    let (file, ours) = (file(true), Both::new().ours);
+    let (file, ours) = (file(true), Both::own());
     let alone = done(|| {
         let mut text = String::new();
         for line in file.lines() {
@@ -139,7 +139,7 @@ fn thousands_of_lines_are_no_matter() {
             format!("-I -t 3600 -p udp -s 10.{}.{}.7 -d 10.200.0.1 --sport 9 --dport 53", number >> 8, number & 255)
         };
         entries::load(namespace, &(0..6000).map(flow).collect::<Vec<_>>());
-        let outcome = Both::new().ours.run_with(&["-R", "-"], lines.as_bytes());
+        let outcome = Both::own().run_with(&["-R", "-"], lines.as_bytes());
         assert_eq!((outcome.status, outcome.errors()), (0, String::new()));
         assert_eq!(outcome.text().lines().count(), 5000);
         assert_eq!(entries::count(namespace), 1000);

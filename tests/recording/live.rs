@@ -312,7 +312,7 @@ fn a_recording_can_be_played_while_it_is_made() {
         nix::sys::signal::kill(recorder, Signal::SIGINT).expect("ending the recorder");
         assert_eq!(shell.wait().expect("its end").code(), Some(0));
         let text = std::fs::read_to_string(&shown).expect("what was shown");
-        assert!(text.ends_with("(flowgate): 2 flow events have been shown.\n"), "{text}");
+        assert!(text.ends_with("flowgate: 2 flow events have been shown.\n"), "{text}");
     });
 }
 

@@ -138,7 +138,7 @@ fn detach_optional_values(script: &str) -> String {
 
 /// The command line of a program of this name.
 fn command_line(program: &str) -> clap::Command {
-    let own = super::has_own_options(OsStr::new(program));
+    let own = super::Name::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
     for spec in &COMMANDS {
         command = command.arg(command_argument(spec, own));

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::wrong_value::WrongValue;
+
 /// A piece of the command line as it was typed. It need not be UTF-8.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Word(pub Vec<u8>);
@@ -132,6 +134,59 @@ pub enum CliError {
     /// A command that load files cannot contain.
     NotInLoadFile(&'static str),
 
+    /// A value that `conntrack` takes for another one.
+    WrongValue(Box<WrongValue>),
+    /// A word that belongs to no option.
+    Stray {
+        /// The word.
+        word: Word,
+        /// What may have been meant.
+        hint: Option<String>,
+    },
+    /// A value that is attached to an option that takes it from the next word only.
+    Attached {
+        /// The option's name.
+        option: &'static str,
+        /// The value.
+        value: Word,
+        /// The next word in an example.
+        example: String,
+    },
+    /// An option behind the file of `-R`, where `conntrack` ignores it.
+    BehindFile(Word),
+    /// An empty word in the place of a table.
+    EmptyTable,
+    /// An address behind a network of the same option.
+    MaskedByAnother(&'static str),
+    /// `-D -u` with a name that is ignored.
+    StatusIgnored(Word),
+    /// `-D` without a selector and without `--all`.
+    NothingSelected,
+    /// `--all` with a selector.
+    AllWithSelector,
+    /// A problem, and what would be right.
+    Explained(Box<CliError>, String),
+    /// The first word is no subcommand; the text is the whole message.
+    NoSubcommand(String),
+    /// The value of the variable that names the program.
+    UnknownName(Word),
+    /// `-z` with `--dry-run`.
+    DryZero,
+    /// `--plugin` with the same option twice.
+    PluginOptionTwice {
+        /// The whole value.
+        value: Word,
+        /// The option.
+        option: String,
+    },
+    /// `-b` with more than `--buffer-max`.
+    BufferAboveMax {
+        /// `-b`
+        size: u32,
+        /// `--buffer-max`
+        max: u32,
+    },
+
     /// `-D -u` with nothing that a flow could be compared with.
     StatusSelectsAll(Word),
     /// `-o json` with xml or save.
@@ -258,6 +313,59 @@ impl CliError {
             Self::WordTooLong => text!("Parameter too long!"),
             Self::TooManyWords => text!("too many arguments"),
             Self::NotInLoadFile(command) => text!("Cannot use command `", command, "' with --load-file"),
+            Self::WrongValue(wrong) => wrong.message(),
+            Self::Stray { word, hint } => {
+                let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let empty = Word::from("an empty word");
+                let word = if word.0.is_empty() { &empty } else { word };
+                text!(word, " belongs to no option", hint.as_str())
+            }
+            Self::Attached { option, value, example } => text!(
+                "--",
+                *option,
+                " takes no attached value `",
+                value,
+                "'; it takes the next word: --",
+                *option,
+                " ",
+                example.as_str(),
+            ),
+            Self::BehindFile(word) => {
+                text!("`", word, "' behind the file of -R would be ignored; options stand in its lines")
+            }
+            Self::EmptyTable => text!("an empty word is no table; leave it out, or name one: conntrack or expect"),
+            Self::MaskedByAnother(option) => text!(
+                "--",
+                *option,
+                " is given twice, and the prefix of the first network would hold for the second address",
+            ),
+            Self::StatusIgnored(word) => text!(
+                "status `",
+                word,
+                "' has a name that is ignored, so that more would be deleted than it says; use --src-nat or --dst-nat",
+            ),
+            Self::NothingSelected => text!(
+                "nothing selects the flows that are to be deleted; to delete all of them: -D --all, or -F to empty the table"
+            ),
+            Self::AllWithSelector => {
+                text!("--all deletes every flow, and does not go with options that select some; leave one of them out")
+            }
+            Self::Explained(error, hint) => text!(&error.message(), "; ", hint.as_str()),
+            Self::NoSubcommand(text) => text!(text.as_str()),
+            Self::UnknownName(word) => text!("FLOWGATE_AS is `", word, "'; it takes conntrack or flowgate"),
+            Self::DryZero => {
+                text!("--dry-run cannot print what -z would do, which sets counters to zero; leave one of them out")
+            }
+            Self::PluginOptionTwice { value, option } => {
+                text!("option '", option.as_str(), "' is given twice in '", value, "' with --plugin option")
+            }
+            Self::BufferAboveMax { size, max } => text!(
+                "--buffer-size ",
+                &size.to_string(),
+                " is above --buffer-max ",
+                &max.to_string(),
+                "; the buffer begins with the one and grows to the other",
+            ),
             Self::StatusSelectsAll(word) => text!(
                 "status `",
                 word,

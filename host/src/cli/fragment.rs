@@ -9,6 +9,7 @@ use super::{
     options::{Key, OPTIONS},
     request::{self, Request},
     settings::{Command, Output, Settings, Table},
+    strict,
 };
 
 /// What is wrong with a part of a command line.
@@ -141,6 +142,7 @@ fn settings(
     let parser = &mut Parser { own: true, environment, warnings: &mut warnings };
     let (map, labels) = parser.labels(&request)?;
     super::legality::check(&request)?;
+    strict::check(&request, true, strict::Position::Part)?;
     Ok(*parser.settings(&request, command, map, labels))
 }
 

@@ -88,7 +88,8 @@ impl<'a> Scanner<'a> {
 
     /// The words that are no options, once there is no option any more.
     pub fn passed_over(&self) -> &[&'a [u8]] {
-        self.words.get(self.first..).unwrap_or_default()
+        let start = if self.posixly_correct { self.index } else { self.first };
+        self.words.get(start..).unwrap_or_default()
     }
 
     /// The next option, or `None` at the end of the options.
@@ -108,6 +109,18 @@ impl<'a> Scanner<'a> {
         }
         if self.words.get(self.index).is_some_and(|word| *word == b"--") {
             self.index += 1;
+            if self.posixly_correct {
+                return None;
+            }
+            // The mark is no word of its own: it goes before those that were passed over.
+            if self.first == self.last {
+                self.first = self.index;
+            } else {
+                if let Some(part) = self.words.get_mut(self.first..self.index) {
+                    part.rotate_right(1);
+                }
+                self.first += 1;
+            }
             self.last = self.words.len();
             self.index = self.words.len();
         }
@@ -280,6 +293,37 @@ mod tests {
         assert_eq!(scan(&["-L", "expect", "foo", "-z"], true), "L=expect");
         assert_eq!(scan(&["-z", "--", "-L"], false), "z");
         assert_eq!(scan(&["-", "-z"], false), "z");
+    }
+
+    #[test]
+    fn words_that_belong_to_no_option_are_known_at_the_end() {
+        let left = |words: &[&str], posixly_correct| {
+            let mut all = vec![b"prog".as_slice()];
+            all.extend(words.iter().map(|word| word.as_bytes()));
+            let mut scanner = Scanner::new(all, posixly_correct);
+            let table = table();
+            while let Some(found) = scanner.next(&table) {
+                if let Found::Option { id: 'L' | 'n', value } = found {
+                    scanner.take_optional(value);
+                }
+            }
+            scanner.passed_over().iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ")
+        };
+        for (words, over) in [
+            (&["-L", "expect", "-z"][..], ""),
+            (&["a", "-L", "b", "c", "-z", "d"], "a c d"),
+            (&["-z", "--"], ""),
+            (&["-z", "--", "-L", "x"], "-L x"),
+            (&["a", "-z", "--", "-L", "x"], "a -L x"),
+            (&["-m", "5", "a", "--", "b"], "a b"),
+        ] {
+            assert_eq!(left(words, false), over, "{words:?}");
+        }
+        for (words, over) in
+            [(&["-L", "expect", "-z"][..], ""), (&["-L", "expect", "a", "-z"], "a -z"), (&["-z", "--", "-L"], "-L")]
+        {
+            assert_eq!(left(words, true), over, "{words:?}");
+        }
     }
 
     #[test]

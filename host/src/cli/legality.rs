@@ -93,6 +93,12 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
     if command == Command::List && table == Table::Conntrack && given.contains(Key::Zero) && compares(request) {
         return Err(CliError::ZeroWithFilter);
     }
+    if command == Command::List && given.contains(Key::Zero) && given.contains(Key::DryRun) {
+        return Err(CliError::DryZero);
+    }
+    if given.contains(Key::BufferSize) && given.contains(Key::BufferMax) && request.buffer_size > request.buffer_max {
+        return Err(CliError::BufferAboveMax { size: request.buffer_size, max: request.buffer_max });
+    }
     if table != Table::Expect {
         if given.contains(Key::MaskSource) && !given.contains(Key::Source) {
             return Err(CliError::MaskAlone { mask: "mask-src", address: "src" });

@@ -231,7 +231,7 @@ impl Kind {
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.
-fn forbidden(command: Command, table: Table) -> Option<&'static str> {
+pub fn forbidden(command: Command, table: Table) -> Option<&'static str> {
     let expect = table == Table::Expect;
     match command {
         Command::Create | Command::Add | Command::Update | Command::Delete | Command::Flush if !expect => None,

@@ -1,7 +1,8 @@
 //! Command lines: argv becomes settings; nothing below this module sees an option.
 //!
 //! [`parse`] reads the classic `conntrack` command line with its exact rules and messages. Under any other name than
-//! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand).
+//! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand), and reads the whole
+//! command line [strictly](strict). Which name it is called by is a [`Name`], made once and handed down.
 
 mod definition;
 mod environment;
@@ -12,6 +13,7 @@ mod getopt;
 mod known;
 mod labels;
 mod legality;
+mod name;
 pub mod options;
 mod plugin;
 pub mod plugin_command;
@@ -20,14 +22,16 @@ pub mod protocols;
 mod request;
 mod selection;
 mod settings;
+mod strict;
 pub mod subcommand;
 mod template;
 pub mod usage;
 mod values;
+mod wrong_value;
 
 mod load_file;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 pub use definition::{OUTPUTS, STATUSES, script as completion_script, tables};
@@ -35,6 +39,7 @@ pub use environment::{Environment, SystemEnvironment, error_text};
 pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
+pub use name::{Name, VARIABLE as NAME_VARIABLE};
 pub use settings::{
     Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
     PluginSpec, Settings, Table,
@@ -62,43 +67,39 @@ pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     Ok(words.map(|words| words.into_iter().skip(1).collect()))
 }
 
-/// Whether a program of this name accepts more than the classic command line: any name but `conntrack`, whatever
-/// directory is before it.
-pub fn has_own_options(program: &OsStr) -> bool {
-    program.as_bytes().rsplit(|byte| *byte == b'/').next() != Some(b"conntrack")
-}
-
-/// Reads a command line. `program` is the first word of argv as typed, `arguments` are the others.
-pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
+/// Reads a command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
+pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
     let mut warnings = Vec::new();
-    let own = has_own_options(program);
+    let own = name.has_own_options();
     let mut arguments = arguments;
     if own {
-        if let Some(result) = subcommand::parse(program, arguments) {
+        if let Some(result) = subcommand::parse(name.word(), arguments) {
             return Parsed { warnings, result, place: None };
         }
         if subcommand::is_help(arguments) {
             arguments = &[];
         }
+        if let Some(error) = subcommand::unknown(arguments) {
+            return Parsed { warnings, result: Err(error), place: None };
+        }
     }
     let mut place = None;
+    let program = name.word().as_bytes();
     let result = match arguments {
         [option, file, rest @ ..] if option == "-R" || option == "--load-file" => {
-            let program = program.as_bytes();
-            let line = |words: Vec<&[u8]>, warnings: &mut Vec<String>, last: Option<&mut LoadedCommand>| {
-                Parser { own, environment, warnings }.line(words, last)
-            };
-            let file = file.as_bytes();
-            let loaded = load_file::load(program, file, environment, &line, &mut warnings, &mut place);
-            loaded.and_then(|file| {
+            let mut parser = Parser { own, environment, warnings: &mut warnings };
+            parser.behind_file(rest).and_then(|behind| {
+                let harmless = behind.explain || behind.dry_run;
+                let line = |words: Vec<&[u8]>, warnings: &mut Vec<String>, last: Option<&mut LoadedCommand>| {
+                    Parser { own, environment, warnings }.line(words, last, harmless)
+                };
+                let loaded = load_file::load(program, file.as_bytes(), environment, &line, &mut warnings, &mut place)?;
                 place = None;
-                let mut parser = Parser { own, environment, warnings: &mut warnings };
-                parser.behind_file(file, rest).map(Invocation::Load)
+                behind.apply(loaded).map(Invocation::Load)
             })
         }
         _ => {
-            let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str)).map(OsStr::as_bytes);
-            let words = words.collect();
+            let words = std::iter::once(program).chain(arguments.iter().map(|word| word.as_bytes())).collect();
             let mut parser = Parser { own, environment, warnings: &mut warnings };
             parser.command(words, None).map(Invocation::Run)
         }
@@ -112,15 +113,15 @@ pub fn parse(program: &OsStr, arguments: &[OsString], environment: &dyn Environm
 /// # Errors
 /// As [`parse`]; warnings are added to `warnings`.
 pub fn parse_classic(
-    program: &OsStr,
+    name: &Name,
     arguments: &[OsString],
     command: (Command, Table),
     environment: &dyn Environment,
     warnings: &mut Vec<String>,
 ) -> Result<Box<Settings>, CliError> {
-    let own = has_own_options(program);
-    let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
-    let words = words.map(OsStr::as_bytes).collect();
+    let own = name.has_own_options();
+    let words = std::iter::once(name.word()).chain(arguments.iter().map(OsString::as_os_str));
+    let words = words.map(OsStrExt::as_bytes).collect();
     Parser { own, environment, warnings }.command(words, Some(command))
 }
 
@@ -128,6 +129,29 @@ pub fn parse_classic(
 const FOR_ALL_LINES: [(Key, &str); 3] = [(Key::Netns, "netns"), (Key::Explain, "explain"), (Key::DryRun, "dry-run")];
 /// Those of them that no line has for itself.
 const NOT_IN_LINES: [(Key, &str); 2] = [(Key::Netns, "netns"), (Key::Explain, "explain")];
+
+/// What stands behind the file of `-R`.
+struct Behind {
+    netns: Option<OsString>,
+    explain: bool,
+    dry_run: bool,
+}
+
+impl Behind {
+    /// Applies it to all lines.
+    fn apply(self, mut file: LoadFile) -> Result<LoadFile, CliError> {
+        for LoadedCommand { settings, .. } in &mut file.commands {
+            // What cannot be printed instead of being done is refused.
+            if self.dry_run && settings.command == Command::Flush {
+                return Err(CliError::DryFlush);
+            }
+            settings.netns.clone_from(&self.netns);
+            settings.explain = self.explain;
+            settings.dry_run |= self.dry_run;
+        }
+        Ok(file)
+    }
+}
 
 struct Parser<'a> {
     own: bool,
@@ -143,23 +167,22 @@ impl Parser<'_> {
         request.command = request.command.or(default);
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
+        let place = if default.is_some() { strict::Position::Part } else { strict::Position::Alone };
+        strict::check(&request, self.own, place)?;
+        self.warnings.extend(strict::warning(&request).filter(|_| self.own));
         let command = *request.command.get_or_insert((Command::Help, Table::Conntrack));
         Ok(self.settings(&request, command, map, labels))
     }
 
-    /// Applies what stands behind the file of `-R`. The classic program ignores it; flowgate's own options that hold for all
-    /// lines are heeded, and if there is one of them, nothing else may stand there.
-    fn behind_file(&mut self, mut file: LoadFile, rest: &[OsString]) -> Result<LoadFile, CliError> {
-        let heeded = |word: &OsString| {
-            let word = word.as_bytes();
-            FOR_ALL_LINES.iter().any(|(_, name)| {
-                word.strip_prefix(b"--")
-                    .and_then(|word| word.strip_prefix(name.as_bytes()))
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
-            })
-        };
-        if !self.own || !rest.iter().any(heeded) {
-            return Ok(file);
+    /// Reads what stands behind the file of `-R`: options of flowgate's own that hold for all lines, and nothing else. `conntrack`
+    /// ignores what stands there, and so does flowgate if it is called that; but an option that would be ignored, such as one
+    /// that asks for a zone or to do nothing, is refused.
+    fn behind_file(&mut self, rest: &[OsString]) -> Result<Behind, CliError> {
+        if !self.own {
+            return match rest.iter().find(|word| word.len() > 1 && word.as_bytes().starts_with(b"-")) {
+                Some(word) => Err(CliError::BehindFile(word.as_bytes().into())),
+                None => Ok(Behind { netns: None, explain: false, dry_run: false }),
+            };
         }
         let words = std::iter::once(b"".as_slice()).chain(rest.iter().map(|word| word.as_bytes())).collect();
         let request = request::read(words, true, self.environment, self.warnings)?;
@@ -171,21 +194,25 @@ impl Parser<'_> {
         {
             return Err(CliError::Illegal(spec.name()));
         }
-        let (explain, dry_run) = (request.given.contains(Key::Explain), request.given.contains(Key::DryRun));
-        for LoadedCommand { settings, .. } in &mut file.commands {
-            // What cannot be printed instead of being done is refused.
-            if dry_run && settings.command == Command::Flush {
-                return Err(CliError::DryFlush);
-            }
-            settings.netns = request.netns.clone().map(OsString::from_vec);
-            settings.explain = explain;
-            settings.dry_run |= dry_run;
-        }
-        Ok(file)
+        strict::check(&request, true, strict::Position::Part)?;
+        Ok(Behind {
+            netns: request.netns.clone().map(OsString::from_vec),
+            explain: request.given.contains(Key::Explain),
+            dry_run: request.given.contains(Key::DryRun),
+        })
     }
 
-    /// A line of a load file, behind this command.
-    fn line(&mut self, words: Vec<&[u8]>, last: Option<&mut LoadedCommand>) -> Result<Line, CliError> {
+    /// A line of a load file, behind this command. `harmless`: the file is not carried out.
+    fn line(
+        &mut self,
+        mut words: Vec<&[u8]>,
+        last: Option<&mut LoadedCommand>,
+        harmless: bool,
+    ) -> Result<Line, CliError> {
+        // What people copy from a shell; `conntrack` passes over it.
+        if words.get(1).is_some_and(|word| *word == b"conntrack") {
+            words.remove(1);
+        }
         let request = request::read(words, self.own, self.environment, self.warnings)?;
         if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
@@ -193,6 +220,14 @@ impl Parser<'_> {
         let (map, labels) = self.labels(&request)?;
         legality::check(&request)?;
         let Some((command, table)) = request.command else { return Ok(Line::Nothing) };
+        // A command that a file cannot contain is told first.
+        if load_file::forbidden(command, table).is_none() {
+            match strict::check(&request, self.own, strict::Position::Line) {
+                Err(CliError::NothingSelected) if harmless => {}
+                result => result?,
+            }
+            self.warnings.extend(strict::warning(&request).filter(|_| self.own));
+        }
         let kind = load_file::Kind { command, table, dry_run: request.given.contains(Key::DryRun) };
         if let Some(last) = last.filter(|last| load_file::joins(last, kind, 1)) {
             let row =

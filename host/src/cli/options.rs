@@ -95,6 +95,8 @@ pub enum Key {
     Explain,
     /// `--quiet`
     Quiet,
+    /// `--all`
+    All,
 }
 
 /// A set of options.
@@ -272,7 +274,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 44] = [
+pub const OPTIONS: [OptionSpec; 45] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -306,9 +308,9 @@ pub const OPTIONS: [OptionSpec; 44] = [
     option!(Family, Some(b'f'), ["family"], Required, "family", "o.oo.oo..o....", Common,
         "layer-3 protocol: ipv4 or ipv6"),
     option!(SourceNat, Some(b'n'), ["src-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
-        "match flows with source NAT; with -I, -A: ask for it"),
+        "match flows with source NAT, alone those with any; with -I, -A: ask for it"),
     option!(DestinationNat, Some(b'g'), ["dst-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
-        "match flows with destination NAT; with -I, -A: ask for it"),
+        "match flows with destination NAT, alone those with any; with -I, -A: ask for it"),
     option!(Output, Some(b'o'), ["output"], Required, "type[,...]", "o.ooo.o..o..o.", Conntrack,
         "xml, extended, timestamp, id, ktimestamp, labels, userspace, or save"),
     option!(Secmark, Some(b'c'), ["secmark"], Required, "secmark", "o.....o.......", Conntrack,
@@ -361,6 +363,8 @@ pub const OPTIONS: [OptionSpec; 44] = [
         "print what would be asked of the kernel and of components, and do nothing; with -o json as one JSON object"),
     option!(Quiet, None, ["quiet"], None, "", "..oo..........", Flowgate,
         "show and count nothing, status 0 even if nothing was found: then the kernel deletes by itself what it can tell"),
+    option!(All, None, ["all"], None, "", "...o..........", Flowgate,
+        "delete every flow: -D without an option that selects asks for this word"),
 ];
 
 #[cfg(test)]

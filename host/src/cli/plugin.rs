@@ -19,7 +19,13 @@ use crate::pipeline::{grants::Grants, supervisor::OnError};
 pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("grant"))?;
     let text = std::str::from_utf8(value).map_err(|_| CliError::PluginText(value.into()))?;
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+    let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty()).peekable();
+    if words.peek().is_none() {
+        return Err(CliError::Grant(format!(
+            "'{text}' names no grant; it takes grants such as delete,update.mark=0xff"
+        )));
+    }
+    for word in words {
         plugin.grants.add(word).map_err(|error| CliError::Grant(error.to_string()))?;
     }
     Ok(())
@@ -48,13 +54,16 @@ fn content(name: &str, value: &str, environment: &dyn Environment) -> Result<Str
 pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginSpec, CliError> {
     let mut parts = split(text)?.into_iter();
     let file = parts.next().filter(|file| !file.is_empty()).ok_or_else(|| CliError::PluginWithoutFile(text.into()))?;
-    let mut options = Vec::new();
+    let mut options: Vec<OptionValue> = Vec::new();
     for part in parts {
         let wrong = || CliError::PluginOption { value: text.into(), option: part.as_slice().into() };
         let part_text = std::str::from_utf8(&part).map_err(|_| CliError::PluginText(text.into()))?;
         let (name, value) = part_text.split_once('=').ok_or_else(wrong)?;
         if name.is_empty() {
             return Err(wrong());
+        }
+        if options.iter().any(|option| option.name == name) {
+            return Err(CliError::PluginOptionTwice { value: text.into(), option: name.to_owned() });
         }
         options.push(OptionValue { name: name.to_owned(), value: content(name, value, environment)? });
     }
@@ -99,7 +108,7 @@ mod tests {
     #[test]
     fn options_follow_the_file() {
         assert_eq!(read("a.wasm").as_deref(), Ok("a.wasm"));
-        assert_eq!(read("a.wasm,x=1,y=,x=a=b").as_deref(), Ok("a.wasm [x]=[1] [y]=[] [x]=[a=b]"));
+        assert_eq!(read("a.wasm,x=1,y=,z=a=b").as_deref(), Ok("a.wasm [x]=[1] [y]=[] [z]=[a=b]"));
     }
 
     #[test]
@@ -129,6 +138,10 @@ mod tests {
         assert_eq!((plugins[0].on_error, plugins[1].on_error), (OnError::Stop, OnError::Skip));
         assert!(grant(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
         assert!(grant(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`"));
+        for empty in ["", ",", ", ,", " "] {
+            let error = grant(&mut plugins, empty.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("names no grant"), "{empty}: {error}");
+        }
         assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("none of skip, drop and stop"));
     }
 
@@ -138,6 +151,7 @@ mod tests {
         assert_eq!(wrong(""), "no file in '' with --plugin option, it takes FILE[,name=value...]");
         assert_eq!(wrong(",x=1"), "no file in ',x=1' with --plugin option, it takes FILE[,name=value...]");
         assert!(wrong("a,x").starts_with("'x' in 'a,x' with --plugin option is not of the form name=value"));
+        assert_eq!(wrong("a,x=1,x=2"), "option 'x' is given twice in 'a,x=1,x=2' with --plugin option");
         assert!(wrong("a,").starts_with("'' in 'a,'"));
         assert!(wrong("a,=1").starts_with("'=1' in 'a,=1'"));
         assert!(wrong("a,x=\"1").starts_with("no closing '\"' in 'a,x=\"1'"));

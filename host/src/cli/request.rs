@@ -7,10 +7,12 @@ use super::environment::Environment;
 use super::error::{CliError, Word};
 use super::getopt::{Found, Scanner};
 use super::known::{Id, Known};
-use super::options::{Key, KeySet, OPTIONS};
-use super::protocols::{Database, Protocol, ProtocolValues};
+use super::options::{COMMANDS, Key, KeySet};
+use super::protocols::{self, Database, Protocol, ProtocolKey, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
-use super::{plugin, values};
+use super::values::{self, Numeric};
+use super::wrong_value::WrongValue;
+use super::{plugin, strict};
 use crate::metrics::{Address, MetricsError};
 use crate::model;
 
@@ -146,8 +148,14 @@ pub struct Request {
     pub batch: u32,
     /// `--metrics`
     pub metrics: Option<Address>,
-    /// Words that are no options; the classic program takes no notice of them.
+    /// Words that belong to no option; `conntrack` takes no notice of them.
     pub passed_over: Vec<Vec<u8>>,
+    /// The first value that `conntrack` reads loosely, as the problem that it is in a [strict] reading.
+    pub flaw: Option<CliError>,
+    /// An address that was given with a prefix and then without, which leaves the mask of the first for the second.
+    pub masked_by_another: Option<&'static str>,
+    /// Whether `-u` has a name that is ignored with a warning.
+    pub status_ignored: bool,
     /// `--buffer-max`
     pub buffer_max: u32,
     /// `--netns`
@@ -193,13 +201,18 @@ impl Default for Request {
             batch: DEFAULT_BATCH,
             metrics: None,
             passed_over: Vec::new(),
+            flaw: None,
+            masked_by_another: None,
+            status_ignored: false,
             buffer_max: 0,
             netns: None,
         }
     }
 }
 
-/// Reads words, of which the first is the program's name.
+/// Reads words, of which the first is the program's name. Whether what `conntrack` reads loosely is refused is for
+/// [`strict::check`] to say; but a number that `conntrack` refuses with status 1 is refused with what would be right where such
+/// a check would find it.
 pub fn read(
     words: Vec<&[u8]>,
     own: bool,
@@ -214,17 +227,17 @@ pub fn read(
         environment,
         warnings,
     };
+    let mut refused = None;
     while let Some(found) = reader.scanner.next(&reader.known) {
-        match found {
-            Found::Unknown(word) => return Err(CliError::UnknownOption(Word(word))),
-            Found::MissingValue(word) => return Err(CliError::MissingValue(Word(word))),
-            Found::Option { id: Id::Command(command), value } => reader.command(command, value)?,
-            Found::Option { id: Id::Protocol(key), value } => {
-                let number = reader.request.protocol.map_or(0, |protocol| protocol.number);
-                reader.request.protocol_values.set(number, key, value.unwrap_or_default())?;
-            }
-            Found::Option { id: Id::Option(key), value } => reader.option(key, value)?,
+        match reader.take(found) {
+            // Words behind it say whether the command is one that changes something.
+            Err(error @ CliError::UnexpectedValue { .. }) if refused.is_none() => refused = Some(error),
+            Err(error) => return Err(refused.map_or(error, |refused| reader.refusal(refused))),
+            Ok(()) => {}
         }
+    }
+    if let Some(refused) = refused {
+        return Err(reader.refusal(refused));
     }
     reader.request.passed_over = reader.scanner.passed_over().iter().map(|word| word.to_vec()).collect();
     Ok(reader.request)
@@ -239,10 +252,42 @@ struct Reader<'a> {
     warnings: &'a mut Vec<String>,
 }
 
-impl Reader<'_> {
-    fn command(&mut self, command: Command, attached: Option<&[u8]>) -> Result<(), CliError> {
+impl<'a> Reader<'a> {
+    fn take(&mut self, found: Found<'a, Id>) -> Result<(), CliError> {
+        match found {
+            Found::Unknown(word) => Err(CliError::UnknownOption(Word(word))),
+            Found::MissingValue(word) => Err(CliError::MissingValue(Word(word))),
+            Found::Option { id: Id::Command(command), value } => self.command(command, value),
+            Found::Option { id: Id::Protocol(key), value } => self.protocol_option(key, value.unwrap_or_default()),
+            Found::Option { id: Id::Option(key), value } => self.option(key, value),
+        }
+    }
+
+    /// A number that `conntrack` refuses, in its words or in those of a strict reading.
+    fn refusal(&mut self, refused: CliError) -> CliError {
+        let strict = self.own || strict::changes(self.request.command, self.request.given);
+        if strict { self.request.flaw.take().unwrap_or(refused) } else { refused }
+    }
+
+    /// Keeps the first flaw.
+    fn flaw(&mut self, flaw: impl FnOnce() -> CliError) {
+        if self.request.flaw.is_none() {
+            self.request.flaw = Some(flaw());
+        }
+    }
+
+    fn command(&mut self, command: Command, attached: Option<&'a [u8]>) -> Result<(), CliError> {
+        if let Some(value) = attached {
+            let name = COMMANDS.iter().find(|spec| spec.command == command).map_or("", |spec| spec.long);
+            self.flaw(|| strict::attached(name, value, true));
+        }
         let table = match self.scanner.take_optional(attached) {
-            Some(word) => table(word)?,
+            Some(word) => {
+                if word.is_empty() {
+                    self.flaw(|| CliError::EmptyTable);
+                }
+                table(word)?
+            }
             None => Table::Conntrack,
         };
         match (table, command) {
@@ -260,9 +305,44 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn option(&mut self, key: Key, attached: Option<&[u8]>) -> Result<(), CliError> {
-        let taken = matches!(key, Key::SourceNat | Key::DestinationNat | Key::AnyNat | Key::LabelDelete);
-        let taken = if taken { self.scanner.take_optional(attached) } else { None };
+    /// The number of an option.
+    fn number(&mut self, key: Key, text: &[u8], kind: Numeric) -> Result<u32, CliError> {
+        let reading = kind.read(text);
+        if !reading.exact {
+            let (letter, name) = strict::names(key);
+            self.flaw(|| strict::wrong_number(letter, name, text, kind).into());
+        }
+        match kind.refuses() {
+            Some(option) if reading.refused => Err(CliError::UnexpectedValue { value: text.into(), option }),
+            _ => Ok(reading.value),
+        }
+    }
+
+    fn zone(&mut self, key: Key, text: &[u8], letter: char) -> Result<u16, CliError> {
+        self.number(key, text, Numeric::zone(letter)).map(|zone| zone as u16)
+    }
+
+    fn protocol_option(&mut self, key: ProtocolKey, text: &'a [u8]) -> Result<(), CliError> {
+        let number = self.request.protocol.map_or(0, |protocol| protocol.number);
+        let exact = self.request.protocol_values.set(number, key, text)?;
+        let options =
+            self.request.protocol.and_then(|protocol| protocol.handler).map_or(&[][..], |known| known.options);
+        let name = options.iter().find(|option| option.key == key).map_or("", |option| option.name());
+        if !exact {
+            self.flaw(|| match key {
+                ProtocolKey::Role => WrongValue::new(None, name, text, "client or server".to_owned()).into(),
+                _ => strict::wrong_number(None, name, text, protocols::numeric(number, key)).into(),
+            });
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, key: Key, attached: Option<&'a [u8]>) -> Result<(), CliError> {
+        let optional = matches!(key, Key::SourceNat | Key::DestinationNat | Key::AnyNat | Key::LabelDelete);
+        let taken = if optional { self.scanner.take_optional(attached) } else { None };
+        if let (true, Some(value)) = (optional, attached) {
+            self.flaw(|| strict::attached(strict::names(key).1, value, false));
+        }
         let value = attached.unwrap_or_default();
         match key {
             Key::Source
@@ -274,29 +354,22 @@ impl Reader<'_> {
             | Key::MaskSource
             | Key::MaskDestination => self.address_option(key, value)?,
             Key::Protocol => self.protocol(value)?,
-            Key::Timeout => self.request.timeout = values::loose(value),
+            Key::Timeout => self.request.timeout = self.number(key, value, Numeric::LONG)?,
             Key::Status => self.status(value)?,
             Key::Zero => {}
             Key::EventMask => self.events(value)?,
-            Key::Mark => self.request.mark = values::mark(value)?,
-            Key::Id => self.request.id = values::exact(value, u32::MAX, 'i')?,
-            Key::Family => {
-                let family = match value {
-                    [b'i', b'p', b'v', b'4', ..] => model::family::IPV4,
-                    [b'i', b'p', b'v', b'6', ..] => model::family::IPV6,
-                    _ => return Err(CliError::UnsupportedProtocol(value.into())),
-                };
-                self.fix_family(family)?;
-            }
+            Key::Mark => self.mark(value)?,
+            Key::Id => self.request.id = self.number(key, value, Numeric::id('i'))?,
+            Key::Family => self.family(value)?,
             Key::SourceNat => self.nat(key, taken, |request| &mut request.source_nat)?,
             Key::DestinationNat => self.nat(key, taken, |request| &mut request.destination_nat)?,
             Key::AnyNat => self.nat(key, taken, |request| &mut request.any_nat)?,
             Key::Output => self.output(value)?,
-            Key::Secmark => self.request.secmark = values::exact(value, u32::MAX, 'c')?,
-            Key::BufferSize => self.request.buffer_size = values::loose(value),
-            Key::Zone => self.request.zone = values::zone(value, 'w')?,
-            Key::OriginalZone => self.request.original_zone = values::zone(value, '(')?,
-            Key::ReplyZone => self.request.reply_zone = values::zone(value, ')')?,
+            Key::Secmark => self.request.secmark = self.number(key, value, Numeric::id('c'))?,
+            Key::BufferSize => self.request.buffer_size = self.number(key, value, Numeric::BUFFER)?,
+            Key::Zone => self.request.zone = self.zone(key, value, 'w')?,
+            Key::OriginalZone => self.request.original_zone = self.zone(key, value, '(')?,
+            Key::ReplyZone => self.request.reply_zone = self.zone(key, value, ')')?,
             Key::Label => self.request.labels.push((LabelUse::Match, value.to_vec())),
             Key::LabelAdd => {
                 if self.request.given.contains(Key::LabelDelete) {
@@ -311,6 +384,9 @@ impl Reader<'_> {
                 self.request.labels.extend(taken.map(|list| (LabelUse::Delete, list.to_vec())));
             }
             Key::LabelMap => {
+                if value.is_empty() {
+                    self.flaw(|| WrongValue::new(None, "labelmap", value, "the name of a file".to_owned()).into());
+                }
                 if self.request.label_map.replace(value.to_vec()).is_some() {
                     return Err(CliError::LabelMapTwice);
                 }
@@ -323,7 +399,14 @@ impl Reader<'_> {
             Key::Grant => plugin::grant(&mut self.request.plugins, value)?,
             Key::OnError => plugin::on_error(&mut self.request.plugins, value)?,
             // That they were given is all there is to know.
-            Key::DryRun | Key::Stats | Key::Reliable | Key::Resync | Key::AllNetns | Key::Explain | Key::Quiet => {}
+            Key::DryRun
+            | Key::Stats
+            | Key::Reliable
+            | Key::Resync
+            | Key::AllNetns
+            | Key::Explain
+            | Key::Quiet
+            | Key::All => {}
             Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
             Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
             Key::Netns => self.request.netns = Some(value.to_vec()),
@@ -338,6 +421,28 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn mark(&mut self, text: &[u8]) -> Result<(), CliError> {
+        let mark = values::mark(text);
+        if mark.as_ref().map_or(true, |mark| !mark.exact) {
+            self.flaw(|| strict::wrong_mark(text).into());
+        }
+        self.request.mark = mark?.masked;
+        Ok(())
+    }
+
+    fn family(&mut self, text: &[u8]) -> Result<(), CliError> {
+        let family = match text {
+            [b'i', b'p', b'v', b'4', ..] => model::family::IPV4,
+            [b'i', b'p', b'v', b'6', ..] => model::family::IPV6,
+            _ => return Err(CliError::UnsupportedProtocol(text.into())),
+        };
+        if text.len() > 4 {
+            let (letter, name) = strict::names(Key::Family);
+            self.flaw(|| WrongValue::new(letter, name, text, "ipv4 or ipv6".to_owned()).into());
+        }
+        self.fix_family(family)
+    }
+
     fn fix_family(&mut self, family: u8) -> Result<(), CliError> {
         if *self.request.family.get_or_insert(family) != family {
             return Err(CliError::MismatchedFamily);
@@ -345,18 +450,27 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// An address and, where one is taken, its prefix length.
+    /// An address and, where one is taken, the mask of its prefix length.
     fn address(&mut self, key: Key, text: &[u8]) -> Result<(IpAddr, Option<IpAddr>), CliError> {
-        let network = values::network(text)?;
-        self.fix_family(values::family(&network.address))?;
-        let Some(prefix) = network.prefix else {
-            return Ok((network.address, None));
+        let name = strict::names(key).1;
+        let explained = |own: bool, error, is_ipv4| match own {
+            true => strict::explained(error, name, text, is_ipv4),
+            false => error,
         };
-        if !matches!(key, Key::Source | Key::Destination | Key::TupleSource | Key::TupleDestination) {
-            let name = OPTIONS.iter().find(|spec| spec.key == key).map_or("", |spec| spec.name());
-            return Err(CliError::NoPrefixHere(name));
+        let network = values::network(text).map_err(|error| explained(self.own, error, true))?;
+        self.fix_family(values::family(&network.address))?;
+        let mask = match &network.prefix {
+            None => None,
+            Some(_) if !matches!(key, Key::Source | Key::Destination | Key::TupleSource | Key::TupleDestination) => {
+                return Err(CliError::NoPrefixHere(name));
+            }
+            Some(prefix) => values::netmask(prefix, &network.address)
+                .map_err(|error| explained(self.own, error, network.address.is_ipv4()))?,
+        };
+        if let Some(flaw) = values::address_flaw(text, &network, mask.as_ref()) {
+            self.flaw(|| strict::wrong_address(key, text, flaw).into());
         }
-        Ok((network.address, values::netmask(&prefix, &network.address)?))
+        Ok((network.address, mask))
     }
 
     fn address_option(&mut self, key: Key, text: &[u8]) -> Result<(), CliError> {
@@ -372,7 +486,19 @@ impl Reader<'_> {
             Key::MaskSource => &mut request.mask_source,
             _ => &mut request.mask_destination,
         };
-        *place = Some(address);
+        let before = place.replace(address);
+        let (masks, left) = match key {
+            Key::Source | Key::TupleSource => (Key::MaskSource, request.mask_source),
+            Key::Destination | Key::TupleDestination => (Key::MaskDestination, request.mask_destination),
+            _ => (key, None),
+        };
+        if before.is_some_and(|before| before != address)
+            && mask.is_none()
+            && left.is_some()
+            && request.given.contains(masks)
+        {
+            request.masked_by_another.get_or_insert(strict::names(key).1);
+        }
         if mask.is_some() {
             if matches!(key, Key::Source | Key::TupleSource) {
                 request.mask_source = mask;
@@ -396,6 +522,12 @@ impl Reader<'_> {
         };
         let (host, port) = values::split_port(text)?;
         let (address, _) = self.address(key, host)?;
+        if values::has_text_around_brackets(text) {
+            let (letter, name) = strict::names(key);
+            self.flaw(|| {
+                WrongValue::new(letter, name, text, "ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT".to_owned()).into()
+            });
+        }
         *place(&mut self.request) = Nat { address: Some(address), port };
         Ok(())
     }
@@ -429,6 +561,10 @@ impl Reader<'_> {
         self.request.status_text = list.into();
         for (element, rest) in values::elements(list) {
             if element.starts_with(b"UNREPLIED") {
+                if element.len() > b"UNREPLIED".len() {
+                    let (letter, name) = strict::names(Key::Status);
+                    self.flaw(|| WrongValue::new(letter, name, element, "names such as UNREPLIED".to_owned()).into());
+                }
                 self.request.status.clear |= model::status::SEEN_REPLY;
                 continue;
             }
@@ -437,6 +573,7 @@ impl Reader<'_> {
                 name => (false, name, rest),
             };
             if self.ignored(name) {
+                self.request.status_ignored = true;
                 continue;
             }
             let found = STATUS_NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));

@@ -303,6 +303,24 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
     })
 }
 
+/// What is wrong with a command line that begins with a word that is no subcommand; none for any other.
+pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
+    let first = arguments.first()?;
+    if first.as_encoded_bytes().starts_with(b"-") {
+        return None;
+    }
+    let word = first.to_string_lossy();
+    if let Some(command) = super::options::COMMANDS.iter().find(|command| command.long == word) {
+        let (long, short) = (command.long, char::from(command.short));
+        return Some(CliError::NoSubcommand(format!(
+            "there is no subcommand `{long}`; the command is --{long} or -{short}"
+        )));
+    }
+    let program = Program::command();
+    let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
+    Some(CliError::NoSubcommand(crate::config::place::no_such("subcommand", &word, &names)))
+}
+
 /// Whether the command line is the word `help` alone.
 pub fn is_help(arguments: &[OsString]) -> bool {
     matches!(arguments, [word] if word == "help")
@@ -437,6 +455,18 @@ mod tests {
         for line in ["", "-L", "-L man", "ma", "mans", "complet bash", "foo man", "help", "--help"] {
             assert!(read(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_word_that_is_no_subcommand_gets_a_suggestion() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let wrong = |line: &str| unknown(&words(line)).expect("no subcommand").to_string();
+        assert_eq!(wrong("polcy reload"), "there is no subcommand `polcy`; did you mean `policy`?");
+        assert_eq!(wrong("flush expect"), "there is no subcommand `flush`; the command is --flush or -F");
+        assert!(wrong("nothing").starts_with("there is no subcommand `nothing`; there are `completions`, "));
+        assert!(wrong("").starts_with("there is no subcommand ``; there are"));
+        assert!(unknown(&words("-L")).is_none() && unknown(&[]).is_none());
+        assert!(error("policy relod").to_string().contains("'reload'"), "{}", error("policy relod"));
     }
 
     #[test]

@@ -47,6 +47,13 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
         described(&mut text, "help [subcommand]", "explain a subcommand; alone, show this");
     }
     line(&mut text, "");
+    if own {
+        line(
+            &mut text,
+            "In the place of conntrack, with its options and messages: ln -s /usr/bin/flowgate /usr/local/sbin/conntrack",
+        );
+        line(&mut text, "");
+    }
     line(&mut text, "Examples:");
     let own_examples = if own { &OWN_EXAMPLES[..] } else { &[] };
     let name = program.rsplit('/').next().unwrap_or(program);

@@ -23,6 +23,16 @@ impl Number {
     pub fn wrapping(self) -> u64 {
         if self.negative && self.magnitude != u64::MAX { self.magnitude.wrapping_neg() } else { self.magnitude }
     }
+
+    /// As a `long`: what is too large or too small is the largest or smallest.
+    fn saturating(self) -> i64 {
+        let magnitude = i64::try_from(self.magnitude).unwrap_or(i64::MAX);
+        match self.negative {
+            true if self.magnitude > i64::MAX as u64 => i64::MIN,
+            true => -magnitude,
+            false => magnitude,
+        }
+    }
 }
 
 fn is_space(byte: u8) -> bool {
@@ -54,46 +64,94 @@ pub fn number(text: &[u8], base: u32) -> Number {
     Number { magnitude, negative, length }
 }
 
-/// atol(3) and atoi(3): base 10, whatever follows; 0 if there is no number; the lowest 32 bits.
-pub fn loose(text: &[u8]) -> u32 {
-    let number = number(text, 10);
-    let magnitude = i64::try_from(number.magnitude).unwrap_or(i64::MAX);
-    let value = match (number.negative, number.magnitude) {
-        (true, magnitude) if magnitude > i64::MAX as u64 => i64::MIN,
-        (true, _) => -magnitude,
-        (false, _) => magnitude,
-    };
-    value as u32
+/// A number that an option takes: how it is written, and how large it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numeric {
+    /// 10, or 0 for the base that the number's prefix says.
+    base: u32,
+    /// The largest value.
+    maximum: u32,
+    /// The bits that `conntrack` keeps of a number that is too large.
+    kept: u32,
+    /// The letter in the message of `conntrack`, for the options of which it refuses what is no such number.
+    refuses: Option<char>,
 }
 
-/// A port, an ICMP identifier and the like: [`loose`], of which the lowest 16 bits.
-pub fn loose_word(text: &[u8]) -> u16 {
-    loose(text) as u16
+/// What stands in the place of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// What `conntrack` makes of it.
+    pub value: u32,
+    /// Whether it is a number of this kind: the whole text, not negative, in range.
+    pub exact: bool,
+    /// Whether `conntrack` refuses it.
+    pub refused: bool,
 }
 
-/// A GRE key: base 0, whatever follows, of which the lowest 16 bits.
-pub fn key(text: &[u8]) -> u16 {
-    number(text, 0).wrapping() as u16
-}
+impl Numeric {
+    /// A port or an ICMP identifier: decimal.
+    pub const WORD: Self = Self::loose(10, 0xffff);
+    /// A GRE key: decimal, octal or hexadecimal.
+    pub const KEY: Self = Self::loose(0, 0xffff);
+    /// An ICMP type or code: decimal.
+    pub const BYTE: Self = Self::loose(10, 0xff);
+    /// A timeout in seconds, or a verification tag: decimal.
+    pub const LONG: Self = Self::loose(10, u32::MAX);
+    /// A size of a receive buffer in bytes, which the kernel doubles and keeps as an int: decimal.
+    pub const BUFFER: Self = Self { base: 10, maximum: (1 << 30) - 1, kept: u32::MAX, refuses: None };
 
-/// A number of base 0 that is the whole text, is not negative and not above `maximum`. `option` is the letter that the
-/// message names.
-pub fn exact(text: &[u8], maximum: u32, option: char) -> Result<u32, CliError> {
-    let number = number(text, 0);
-    let wrong = || CliError::UnexpectedValue { value: text.into(), option };
-    if number.length == 0 || number.length != text.len() || (number.negative && number.magnitude != 0) {
-        return Err(wrong());
+    const fn loose(base: u32, maximum: u32) -> Self {
+        Self { base, maximum, kept: maximum, refuses: None }
     }
-    u32::try_from(number.magnitude).ok().filter(|value| *value <= maximum).ok_or_else(wrong)
+
+    /// A zone, for the option of this letter: decimal, octal or hexadecimal.
+    pub const fn zone(letter: char) -> Self {
+        Self { base: 0, maximum: 0xffff, kept: 0xffff, refuses: Some(letter) }
+    }
+
+    /// An id or a security mark, for the option of this letter: decimal, octal or hexadecimal.
+    pub const fn id(letter: char) -> Self {
+        Self { base: 0, maximum: u32::MAX, kept: u32::MAX, refuses: Some(letter) }
+    }
+
+    /// Whether it is written in decimal only.
+    pub fn is_decimal(self) -> bool {
+        self.base == 10
+    }
+
+    /// The largest value.
+    pub fn maximum(self) -> u32 {
+        self.maximum
+    }
+
+    /// The letter in the message of `conntrack`, if it refuses what is no such number.
+    pub fn refuses(self) -> Option<char> {
+        self.refuses
+    }
+
+    /// Reads a text of any kind: the one place where an option's text becomes a number.
+    pub fn read(self, text: &[u8]) -> Reading {
+        let number = number(text, self.base);
+        let whole = number.length != 0 && number.length == text.len() && number.magnitude <= u64::from(self.maximum);
+        let exact = whole && !number.negative;
+        let refused = self.refuses.is_some() && !(exact || whole && number.magnitude == 0);
+        // atol(3) for decimal numbers, strtoul(3) for the others.
+        let value = if self.base == 10 { number.saturating() as u32 } else { number.wrapping() as u32 };
+        Reading { value: value & self.kept, exact, refused }
+    }
 }
 
-/// A zone.
-pub fn zone(text: &[u8], option: char) -> Result<u16, CliError> {
-    exact(text, u32::from(u16::MAX), option).map(|zone| zone as u16)
+/// A mark and its mask.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mark {
+    /// What `conntrack` makes of the text.
+    pub masked: model::Masked,
+    /// Whether both are whole numbers from 0 to 4294967295.
+    pub exact: bool,
 }
 
-/// `MARK[/MASK]`. The mark must be a number of 32 bits; the mask is cut to 32 bits, and an empty one is 0.
-pub fn mark(text: &[u8]) -> Result<model::Masked, CliError> {
+/// `MARK[/MASK]`. The mark must be a number of 32 bits; `conntrack` cuts the mask to 32 bits, and takes an empty one for 0.
+pub fn mark(text: &[u8]) -> Result<Mark, CliError> {
     let wrong = || CliError::UnexpectedValue { value: text.into(), option: 'm' };
     let first = number(text, 0);
     if first.length == 0 {
@@ -101,13 +159,14 @@ pub fn mark(text: &[u8]) -> Result<model::Masked, CliError> {
     }
     let value = u32::try_from(first.wrapping()).map_err(|_| wrong())?;
     match text.get(first.length..).unwrap_or_default() {
-        [] => Ok(model::Masked { value, mask: u32::MAX }),
+        [] => Ok(Mark { masked: model::Masked { value, mask: u32::MAX }, exact: !first.negative }),
         [b'/', rest @ ..] => {
             let mask = number(rest, 0);
             if mask.length != rest.len() {
                 return Err(wrong());
             }
-            Ok(model::Masked { value, mask: mask.wrapping() as u32 })
+            let exact = !first.negative && Numeric::id('m').read(rest).exact;
+            Ok(Mark { masked: model::Masked { value, mask: mask.wrapping() as u32 }, exact })
         }
         _ => Err(wrong()),
     }
@@ -180,6 +239,40 @@ pub fn network(text: &[u8]) -> Result<Network, CliError> {
     Ok(Network { address, prefix: prefix.map(<[u8]>::to_vec) })
 }
 
+/// Why an address that `conntrack` takes is none in a careful reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressFlaw {
+    /// Text stands behind it, which `conntrack` ignores.
+    Trailing,
+    /// An IPv4 address with fewer than four parts: `10.1` is 10.0.0.1, and `10/8` is 0.0.0.10/8.
+    Abbreviated,
+    /// Nothing behind the slash, which `conntrack` takes for 0: every address.
+    EmptyPrefix,
+    /// The address has bits, and a prefix or mask of 0 leaves none of them: every address.
+    NothingCompared,
+}
+
+/// What is wrong with the text of an address that [`network`] takes; `mask` is what [`netmask`] makes of its prefix.
+pub fn address_flaw(text: &[u8], network: &Network, mask: Option<&IpAddr>) -> Option<AddressFlaw> {
+    let host = text.split(|byte| *byte == b'/').next().unwrap_or_default();
+    if text.len() > LONGEST_ADDRESS || host.iter().any(|byte| is_space(*byte)) {
+        return Some(AddressFlaw::Trailing);
+    }
+    let dots = host.iter().filter(|byte| **byte == b'.').count();
+    if network.address.is_ipv4() && dots < 3 && (dots > 0 || network.prefix.is_some()) {
+        return Some(AddressFlaw::Abbreviated);
+    }
+    if network.prefix.as_ref().is_some_and(Vec::is_empty) {
+        return Some(AddressFlaw::EmptyPrefix);
+    }
+    nothing_compared(&network.address, mask).then_some(AddressFlaw::NothingCompared)
+}
+
+/// Whether a mask leaves nothing of an address that has bits.
+pub fn nothing_compared(address: &IpAddr, mask: Option<&IpAddr>) -> bool {
+    mask.is_some_and(IpAddr::is_unspecified) && !address.is_unspecified()
+}
+
 /// The mask of a prefix length for addresses like `address`; none where it is the full length. An empty length is 0.
 pub fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliError> {
     let number = number(prefix, 10);
@@ -231,6 +324,16 @@ pub fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
     let digits = std::str::from_utf8(port).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let value = digits.and_then(|text| text.parse::<u16>().ok());
     value.map(|port| (host, Some(port))).ok_or_else(|| CliError::InvalidPort(port.into()))
+}
+
+/// Whether text stands around the brackets of `[ADDR]:PORT`, which `conntrack` ignores.
+pub fn has_text_around_brackets(text: &[u8]) -> bool {
+    let open = text.iter().position(|byte| *byte == b'[');
+    let close = text.iter().position(|byte| *byte == b']');
+    match (open, close) {
+        (Some(open), Some(close)) => open != 0 || text.get(close + 1) != Some(&b':'),
+        _ => false,
+    }
 }
 
 /// AF_INET or AF_INET6.
@@ -336,6 +439,7 @@ mod tests {
 
     #[test]
     fn loose_numbers_never_fail() {
+        let loose = |text: &[u8]| Numeric::LONG.read(text).value;
         assert_eq!(loose(b"abc"), 0);
         assert_eq!(loose(b"-1"), u32::MAX);
         assert_eq!(loose(b"5x"), 5);
@@ -343,29 +447,42 @@ mod tests {
         assert_eq!(loose(b"4294967296"), 0);
         assert_eq!(loose(b"99999999999999999999"), u32::MAX);
         assert_eq!(loose(b"-99999999999999999999"), 0);
-        assert_eq!(loose_word(b"70000"), 4464);
-        assert_eq!(key(b"0x12345"), 0x2345);
+        assert_eq!(Numeric::WORD.read(b"70000").value, 4464);
+        assert_eq!(Numeric::KEY.read(b"0x12345").value, 0x2345);
+        assert_eq!(Numeric::BYTE.read(b"264").value, 8);
     }
 
     #[test]
-    fn exact_numbers_take_the_whole_word() {
-        assert_eq!(exact(b"0x10", u32::MAX, 'i'), Ok(16));
-        assert_eq!(exact(b" 7", u32::MAX, 'i'), Ok(7));
-        assert_eq!(zone(b"65535", 'w'), Ok(65535));
-        for wrong in ["", "abc", "5x", "-1", "65536", "99999999999999999999", "5 "] {
-            let error = zone(wrong.as_bytes(), '(').expect_err("is no zone");
-            assert_eq!(error.to_string(), format!("unexpected value '{wrong}' with -( option"));
+    fn exact_numbers_take_the_whole_word_and_are_in_range() {
+        let exact = |kind: Numeric, text: &str| {
+            let reading = kind.read(text.as_bytes());
+            reading.exact.then_some(reading.value)
+        };
+        assert_eq!(exact(Numeric::id('i'), "0x10"), Some(16));
+        assert_eq!(exact(Numeric::id('i'), " 7"), Some(7));
+        assert_eq!(exact(Numeric::zone('w'), "65535"), Some(65535));
+        assert_eq!(exact(Numeric::WORD, "010"), Some(10));
+        assert_eq!(exact(Numeric::KEY, "010"), Some(8));
+        assert_eq!(exact(Numeric::LONG, "4294967295"), Some(u32::MAX));
+        assert_eq!(exact(Numeric::BUFFER, "1073741824"), None);
+        for wrong in
+            ["", "abc", "5x", "-1", "-0", "65536", "99999999999999999999", "5 ", "8000-8999", "80,443", "0x10 "]
+        {
+            for kind in [Numeric::WORD, Numeric::KEY, Numeric::BYTE, Numeric::zone('w')] {
+                assert_eq!(exact(kind, wrong), None, "{wrong}");
+            }
         }
+        assert_eq!(exact(Numeric::WORD, "0x10"), None);
     }
 
     #[test]
     fn marks_have_masks() {
-        let masked = |value, mask| Ok(model::Masked { value, mask });
-        assert_eq!(mark(b"5"), masked(5, u32::MAX));
-        assert_eq!(mark(b"0x10/0xf0"), masked(16, 0xf0));
-        assert_eq!(mark(b"5/"), masked(5, 0));
-        assert_eq!(mark(b"5/-1"), masked(5, u32::MAX));
-        assert_eq!(mark(b"5/0x100000001"), masked(5, 1));
+        let masked = |value, mask, exact| Ok(Mark { masked: model::Masked { value, mask }, exact });
+        assert_eq!(mark(b"5"), masked(5, u32::MAX, true));
+        assert_eq!(mark(b"0x10/0xf0"), masked(16, 0xf0, true));
+        assert_eq!(mark(b"5/"), masked(5, 0, false));
+        assert_eq!(mark(b"5/-1"), masked(5, u32::MAX, false));
+        assert_eq!(mark(b"5/0x100000001"), masked(5, 1, false));
         for wrong in ["", "x", "5x", "-1", "4294967296", "5/x", "5/1x", "/5"] {
             assert!(mark(wrong.as_bytes()).is_err(), "{wrong}");
         }
@@ -428,6 +545,26 @@ mod tests {
         }
         assert_eq!(read("foo/8"), Err(CliError::InvalidAddress("foo/8".into())));
         assert_eq!(read("/8"), Err(CliError::InvalidAddress("/8".into())));
+    }
+
+    #[test]
+    fn flaws_of_addresses_are_found() {
+        let flaw = |text: &str| {
+            let network = network(text.as_bytes()).expect("an address");
+            let mask = network.prefix.as_ref().map(|prefix| netmask(prefix, &network.address).expect("a prefix"));
+            address_flaw(text.as_bytes(), &network, mask.flatten().as_ref())
+        };
+        for right in ["10.1.2.3", "10.1.2.3/8", "0.0.0.0/0", "::/0", "::1", "0x7f000001", "1.2.3.4/32", "fe80::1/10"] {
+            assert_eq!(flaw(right), None, "{right}");
+        }
+        assert_eq!(flaw("10.1.2.3 x"), Some(AddressFlaw::Trailing));
+        assert_eq!(flaw("10.1.2.3                                            /8"), Some(AddressFlaw::Trailing));
+        assert_eq!(flaw("10.1/16"), Some(AddressFlaw::Abbreviated));
+        assert_eq!(flaw("10/8"), Some(AddressFlaw::Abbreviated));
+        assert_eq!(flaw("10.1"), Some(AddressFlaw::Abbreviated));
+        assert_eq!(flaw("10.0.0.0/"), Some(AddressFlaw::EmptyPrefix));
+        assert_eq!(flaw("::1/"), Some(AddressFlaw::EmptyPrefix));
+        assert_eq!(flaw("10.0.0.0/0"), Some(AddressFlaw::NothingCompared));
     }
 
     #[test]

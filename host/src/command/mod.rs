@@ -39,7 +39,7 @@ pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
 use crate::{
-    cli::{self, Command, Invocation, LabelMap, Output, Settings, Subcommand, Table},
+    cli::{self, Command, Invocation, LabelMap, Name, Output, Settings, Subcommand, Table},
     metrics::{self, Address, Server},
     model::{Expectations, Flows},
     netlink::{Namespace, Stop},
@@ -56,7 +56,7 @@ use crate::{
 /// A command line that has been understood.
 #[derive(Debug)]
 pub struct Order {
-    program: OsString,
+    name: Name,
     invocation: Invocation,
 }
 
@@ -65,12 +65,15 @@ pub struct Order {
 /// # Errors
 /// The exit status of a command line that is wrong.
 pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit> {
-    let parsed = cli::parse(program, arguments, &cli::SystemEnvironment);
+    let variable = std::env::var_os(cli::NAME_VARIABLE);
+    let name = Name::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
+    report::set_name(&name);
+    let parsed = cli::parse(&name, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
     }
     match parsed.result {
-        Ok(invocation) => Ok(Order { program: program.into(), invocation }),
+        Ok(invocation) => Ok(Order { name, invocation }),
         Err(error) => {
             let exit = misunderstood(&error);
             if let Some(place) = &parsed.place {
@@ -144,11 +147,10 @@ impl Order {
     ///
     /// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
     pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
-        let program = self.program.as_os_str();
         let mut stdout = Stdout::new();
         let counters = Counters::default();
         let mut context =
-            Context { program, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
+            Context { name: &self.name, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
         let mut place = None;
         let result = match &self.invocation {
             Invocation::Run(settings) => context.command(settings, false),
@@ -161,10 +163,10 @@ impl Order {
             Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
             Err(error) => {
                 report::banner(&error.to_string());
-                if error.is_refusal() && cli::has_own_options(program) {
+                if error.is_refusal() && self.name.has_own_options() {
                     report::line("`flowgate doctor` tells what is missing.");
                 }
-                if let Some(place) = place.filter(|_| cli::has_own_options(program)) {
+                if let Some(place) = place.filter(|_| self.name.has_own_options()) {
                     report::line(&format!("in {place}"));
                 }
                 Exit::Failure
@@ -194,7 +196,7 @@ fn misunderstood(error: &cli::CliError) -> Exit {
 
 /// What all commands of a process share.
 struct Context<'a> {
-    program: &'a OsStr,
+    name: &'a Name,
     stop: &'a Stop,
     board: &'a Board,
     /// What is received.
@@ -212,7 +214,7 @@ impl Context<'_> {
         match settings.command {
             Command::Version => return self.text(&report::version()),
             Command::Help => {
-                let (program, own) = (self.program.to_string_lossy(), cli::has_own_options(self.program));
+                let (program, own) = (self.name.word().to_string_lossy(), self.name.has_own_options());
                 return self.text(&cli::usage::text(&program, own, settings.help_protocol.as_ref()));
             }
             _ => {}
@@ -240,7 +242,7 @@ impl Context<'_> {
     /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
     fn classic(&self, words: &[OsString], command: (Command, Table)) -> Result<Box<Settings>, Exit> {
         let mut warnings = Vec::new();
-        let settings = cli::parse_classic(self.program, words, command, &cli::SystemEnvironment, &mut warnings);
+        let settings = cli::parse_classic(self.name, words, command, &cli::SystemEnvironment, &mut warnings);
         for warning in &warnings {
             report::line(warning);
         }
@@ -256,7 +258,7 @@ impl Context<'_> {
         loading: bool,
     ) -> Result<Exit, CommandError> {
         let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
-        let own = cli::has_own_options(self.program);
+        let own = self.name.has_own_options();
         let namespace = namespace.as_ref();
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };

@@ -3,13 +3,14 @@
 use std::{
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tracing_subscriber::filter::LevelFilter;
 
 use super::table::{Nothing, Row};
 use crate::{
-    cli::{CliError, Command, Table},
+    cli::{CliError, Command, Name, Table},
     metrics::MetricsError,
     netlink::NamespaceError,
     pipeline::{RunError, sink::SinkError, source::SourceError},
@@ -301,9 +302,26 @@ pub(super) fn gap() {
     line("Please, check --buffer-size in conntrack(8) manpage.");
 }
 
+/// Whether the process is called `conntrack`: a process has one standard error and one name.
+static AS_CONNTRACK: AtomicBool = AtomicBool::new(false);
+
+/// Sets the name that messages begin with.
+pub fn set_name(name: &Name) {
+    AS_CONNTRACK.store(name.is_conntrack(), Ordering::Relaxed);
+}
+
+/// What messages begin with: the banner of conntrack-tools that programs look for, or flowgate's own name.
+fn beginning() -> String {
+    if AS_CONNTRACK.load(Ordering::Relaxed) {
+        format!("conntrack v{COMPATIBLE} (conntrack-tools): ")
+    } else {
+        "flowgate: ".to_owned()
+    }
+}
+
 /// A line on standard error, with the banner that programs look for.
 pub fn banner(text: &str) {
-    line(&format!("conntrack v{COMPATIBLE} (flowgate): {text}"));
+    line(&format!("{}{text}", beginning()));
 }
 
 /// As [`banner`], for text that repeats what was typed: control characters in it, line breaks among them, and bytes that are no
@@ -347,8 +365,8 @@ where
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// What `-V` prints.
+/// What `-V` prints: the line of conntrack-tools, and one that says which program it is.
 #[must_use]
 pub fn version() -> String {
-    format!("conntrack v{COMPATIBLE} (flowgate {})\n", env!("CARGO_PKG_VERSION"))
+    format!("conntrack v{COMPATIBLE} (conntrack-tools)\nflowgate {}\n", env!("CARGO_PKG_VERSION"))
 }

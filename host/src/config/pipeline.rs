@@ -302,6 +302,14 @@ impl Reader<'_> {
         let live = if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump };
         let expectations = table.as_ref().is_some_and(|table| table.value == "expect");
         let size = |name: &str| fields.count(name).map(|size| u32::try_from(size.value).unwrap_or(u32::MAX));
+        if let (Some(buffer), Some(max)) = (fields.count("buffer"), fields.count("buffer-max"))
+            && buffer.value > max.value
+        {
+            self.wrong(
+                buffer.at,
+                "`buffer` is above `buffer-max`; the buffer begins with the one and grows to the other",
+            );
+        }
         let source = SourceConfig {
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
             table: match recorded.as_ref().map(|(_, _, table)| *table) {

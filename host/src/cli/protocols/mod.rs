@@ -10,7 +10,7 @@ pub use table::HANDLERS;
 
 use super::error::CliError;
 use super::settings::{Command, Table};
-use super::values;
+use super::values::{self, Numeric};
 use crate::model;
 
 /// What an option of a protocol is. Ports and GRE keys are the same words of the tuple.
@@ -177,28 +177,46 @@ impl ProtocolValues {
         self.has(key).then_some(value)
     }
 
-    /// Reads the value of an option.
-    pub fn set(&mut self, protocol: u8, key: ProtocolKey, text: &[u8]) -> Result<(), CliError> {
-        let word = if protocol == model::protocol::GRE { values::key } else { values::loose_word };
+    /// Reads the value of an option. `false` for a number that `conntrack` takes for another one, and for an empty role.
+    pub fn set(&mut self, protocol: u8, key: ProtocolKey, text: &[u8]) -> Result<bool, CliError> {
+        let mut exact = true;
+        let mut number = || {
+            let reading = numeric(protocol, key).read(text);
+            exact = reading.exact;
+            reading.value
+        };
         match key {
-            ProtocolKey::Source => self.original[0] = word(text),
-            ProtocolKey::Destination => self.original[1] = word(text),
-            ProtocolKey::ReplySource => self.reply[0] = word(text),
-            ProtocolKey::ReplyDestination => self.reply[1] = word(text),
-            ProtocolKey::MaskSource => self.mask[0] = word(text),
-            ProtocolKey::MaskDestination => self.mask[1] = word(text),
-            ProtocolKey::TupleSource => self.tuple[0] = word(text),
-            ProtocolKey::TupleDestination => self.tuple[1] = word(text),
+            ProtocolKey::Source => self.original[0] = number() as u16,
+            ProtocolKey::Destination => self.original[1] = number() as u16,
+            ProtocolKey::ReplySource => self.reply[0] = number() as u16,
+            ProtocolKey::ReplyDestination => self.reply[1] = number() as u16,
+            ProtocolKey::MaskSource => self.mask[0] = number() as u16,
+            ProtocolKey::MaskDestination => self.mask[1] = number() as u16,
+            ProtocolKey::TupleSource => self.tuple[0] = number() as u16,
+            ProtocolKey::TupleDestination => self.tuple[1] = number() as u16,
             ProtocolKey::State => self.state = state(protocol, text)?,
-            ProtocolKey::OriginalVtag => self.vtags[0] = values::loose(text),
-            ProtocolKey::ReplyVtag => self.vtags[1] = values::loose(text),
-            ProtocolKey::Role => self.role = role(text)?,
-            ProtocolKey::IcmpType => self.icmp_type = values::loose(text) as u8,
-            ProtocolKey::IcmpCode => self.icmp_code = values::loose(text) as u8,
-            ProtocolKey::IcmpId => self.icmp_id = values::loose_word(text),
+            ProtocolKey::OriginalVtag => self.vtags[0] = number(),
+            ProtocolKey::ReplyVtag => self.vtags[1] = number(),
+            ProtocolKey::Role => {
+                self.role = role(text)?;
+                exact = !text.is_empty();
+            }
+            ProtocolKey::IcmpType => self.icmp_type = number() as u8,
+            ProtocolKey::IcmpCode => self.icmp_code = number() as u8,
+            ProtocolKey::IcmpId => self.icmp_id = number() as u16,
         }
         self.given |= 1 << key as u32;
-        Ok(())
+        Ok(exact)
+    }
+}
+
+/// The numbers that an option of a protocol takes; without meaning for those that take names.
+pub fn numeric(protocol: u8, key: ProtocolKey) -> Numeric {
+    match key {
+        ProtocolKey::OriginalVtag | ProtocolKey::ReplyVtag => Numeric::LONG,
+        ProtocolKey::IcmpType | ProtocolKey::IcmpCode => Numeric::BYTE,
+        _ if protocol == model::protocol::GRE => Numeric::KEY,
+        _ => Numeric::WORD,
     }
 }
 
@@ -288,7 +306,7 @@ mod tests {
     #[test]
     fn states_and_roles_have_names() {
         let mut given = ProtocolValues::default();
-        let mut set = |protocol, key, text: &str| given.set(protocol, key, text.as_bytes()).map(|()| given);
+        let mut set = |protocol, key, text: &str| given.set(protocol, key, text.as_bytes()).map(|_| given);
         use ProtocolKey::{Role, State};
         assert_eq!(set(6, State, "LISTEN").map(|given| given.state), Ok(9));
         assert_eq!(set(6, State, "TIME_WAIT").map(|given| given.state), Ok(7));

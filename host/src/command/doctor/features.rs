@@ -93,7 +93,7 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
 /// The settings of a command line of this file.
 fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-    match cli::parse("conntrack".as_ref(), &words, &cli::SystemEnvironment).result? {
+    match cli::parse(&cli::Name::of("conntrack".as_ref()), &words, &cli::SystemEnvironment).result? {
         Invocation::Run(settings) => Ok(settings),
         _ => Err("it is no command".into()),
     }

@@ -15,7 +15,7 @@ use super::{
     table,
 };
 use crate::{
-    cli::{self, Command, LoadFile, LoadedCommand, Place},
+    cli::{Command, LoadFile, LoadedCommand, Place},
     model::Flows,
     pipeline::executor::ExecutorError,
 };
@@ -25,7 +25,7 @@ const TOLD: usize = 10;
 
 /// Carries out a load file. Where it failed is left in `place`.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
-    let each = cli::has_own_options(context.program);
+    let each = context.name.has_own_options();
     let mut refused = Refused { file, count: 0 };
     let mut aside = VecDeque::new();
     for (number, command) in file.commands.iter().enumerate() {

@@ -221,7 +221,7 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, text).unwrap();
         let words = ["-R".into(), file.into_os_string()];
-        match cli::parse(OsStr::new("flowgate"), &words, &cli::SystemEnvironment).result.unwrap() {
+        match cli::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment).result.unwrap() {
             Invocation::Load(file) => keys(&file.commands).len(),
             other => panic!("{other:?}"),
         }

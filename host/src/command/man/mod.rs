@@ -414,7 +414,7 @@ mod tests {
         for (example, _) in EXAMPLES.iter().filter(|(example, _)| !example.contains(" -R ")) {
             let command = example.split(['|', '>']).next().expect("a command");
             let words: Vec<OsString> = command.split_whitespace().skip(1).map(OsString::from).collect();
-            let parsed = cli::parse(OsStr::new("flowgate"), &words, &cli::SystemEnvironment);
+            let parsed = cli::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment);
             assert!(parsed.result.is_ok(), "{example}: {:?}", parsed.result);
             assert!(parsed.warnings.is_empty(), "{example}: {:?}", parsed.warnings);
         }

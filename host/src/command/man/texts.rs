@@ -10,19 +10,26 @@ pub(super) const SYNOPSIS: [&str; 5] = [
     "*flowgate* {*-h* [*-p* <proto>]|*-V*}",
 ];
 
-pub(super) const DESCRIPTION: [&str; 4] = [
+pub(super) const DESCRIPTION: [&str; 6] = [
     "*flowgate* lists, watches and changes the connection tracking table of the Linux kernel. What the kernel sends streams \
      through WebAssembly components, which filter it, change what is shown of it, add notes, and print it:",
     "The stock components print what *conntrack*(8) prints, byte for byte. *flowgate* takes the command line of *conntrack* \
-     and has its output, messages and exit statuses, so that it can be put in its place. Called by the name *conntrack* \
-     (a link) it accepts exactly the classic command line; called by any other name it also has *--plugin*, *--batch*, \
-     *-o json* and subcommands.",
+     and has its output, messages and exit statuses, so that it can be put in its place. Called by the name *conntrack* it \
+     accepts exactly the classic command line, and its messages begin with the banner of conntrack-tools; called by any other \
+     name it also has the options under *Of flowgate alone*, *-o json* and subcommands, and its messages begin with *flowgate:*.",
+    "To put it in the place of *conntrack*, make a link of that name: *ln -s /usr/bin/flowgate /usr/local/sbin/conntrack*. What \
+     wrappers add to a name, a leading dot and a trailing *-wrapped*, does not count. Where the name says nothing, as in \
+     /proc/self/fd/4, the environment variable *FLOWGATE_AS* says it.",
+    "Under every name, nothing is deleted, changed, created or set to zero that was not named: with a command that does so, a \
+     word that belongs to no option, a number that is none or out of range, a range or list in the place of one value, an \
+     empty prefix, and a value that is attached where none is taken are refused with status 2. Under its own name flowgate \
+     is as strict with commands that only list, and *-D* without an option that selects takes *--all*.",
     "The commands need the capability CAP_NET_ADMIN, and act on the network namespace that they run in, or on that of \
      *--netns*. Packets and bytes \
      are counted if the sysctl net.netfilter.nf_conntrack_acct is 1, times of beginning and end are kept if \
      net.netfilter.nf_conntrack_timestamp is 1.",
     "Options may stand in any order, except that those of a protocol come after *-p*. Long names can be abbreviated as \
-     long as only one begins so; *--plugin* and *--batch* cannot. Words that are no options are ignored.",
+     long as only one begins so; those of flowgate alone cannot.",
 ];
 
 pub(super) const PIPELINE: &str = "kernel  ->  stages  ->  executor  ->  format  ->  output
@@ -40,7 +47,7 @@ pub(super) const TABLES: [(&str, &str); 4] = [
 ];
 
 /// What a line of help is too short for.
-pub(super) const DETAILS: [(Key, &str); 19] = [
+pub(super) const DETAILS: [(Key, &str); 28] = [
     (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
         Key::Protocol,
@@ -56,21 +63,26 @@ pub(super) const DETAILS: [(Key, &str); 19] = [
     (Key::EventMask, "Without it all events are shown. The option may be repeated."),
     (
         Key::Mark,
-        "With *-L*, *-D* and *-E*, flows whose mark, as far as the mask covers it, is equal. With *-U*, the bits of \
+        "With *-L*, *-D* and *-E*, flows whose mark, as far as the mask covers it, is equal; a mark with bits outside of its \
+                 mask matches nothing. With *-U*, the bits of \
                  the mask are replaced: the new mark is (old AND NOT mask) XOR mark. The mask is all ones if not given. \
                  Numbers are decimal, octal with a leading 0, or hexadecimal with 0x.",
     ),
     (
         Key::SourceNat,
-        "The address and port are those that the source is translated to. An IPv6 address with a port is in \
-                      brackets. The value is taken from the next word only.",
+        "Alone it means every flow whose source is translated, to whatever. The address and port are those that the source is \
+                      translated to. An IPv6 address with a port is in brackets. The value is taken from the next word only.",
     ),
     (
         Key::DestinationNat,
-        "The address and port are those that the destination is translated to. The value is taken from \
-                           the next word only.",
+        "Alone it means every flow whose destination is translated, to whatever. The address and port are those that the \
+                           destination is translated to. The value is taken from the next word only.",
     ),
-    (Key::AnyNat, "Not together with *-n* or *-g*. The value is taken from the next word only."),
+    (
+        Key::AnyNat,
+        "Alone it means every flow that is translated at all. Not together with *-n* or *-g*. The value is taken from the next \
+         word only.",
+    ),
     (
         Key::Output,
         "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
@@ -85,8 +97,54 @@ pub(super) const DETAILS: [(Key, &str); 19] = [
     (Key::Zone, "From 0 to 65535; flows outside any zone are in zone 0."),
     (Key::Label, "Labels are names of the label map."),
     (Key::LabelDelete, "The value is taken from the next word only."),
-    (Key::Plugin, "See PLUGINS. Several run in the order given."),
+    (
+        Key::Plugin,
+        "See PLUGINS. Several run in the order given. Options of the component follow its file: *x.wasm,bytes=1000*; each once. A \
+         comma, a double quote or a backslash in them is preceded by a backslash, or the part is put in double quotes. A value \
+         *@*<FILE> is the content of a file, *@@* is one *@*.",
+    ),
     (Key::Batch, "From 1 to 65536."),
+    (
+        Key::Grant,
+        "Without a grant a component changes only what is shown; what it asks for is refused and counted. The grants are \
+         *delete*, *create*, *update*, or one field of it such as *update.mark=0xff00*, and the services *log*, \
+         *state*[*=*<FILE>], *time*, *tick* and *look-back*.",
+    ),
+    (
+        Key::OnError,
+        "A component fails if it traps, takes too long, or returns what makes no sense. With *skip* and *drop* it is started \
+         again, after a pause that grows, and given up if it goes on to fail.",
+    ),
+    (
+        Key::DryRun,
+        "The actions of the command and of its components are printed as command lines, and none is done. Not together with \
+         *-z*, nor with *-F*, of which nothing can be printed.",
+    ),
+    (
+        Key::Stats,
+        "For each component: batches and flows that it saw, kept and changed, its time, its failures, and the actions that it \
+         asked for. As JSON with *-o json*.",
+    ),
+    (
+        Key::Metrics,
+        "While the command runs. An address without a host listens on all; a path after *unix:* is that of a socket.",
+    ),
+    (Key::AllNetns, "Every event is shown with the id of its namespace, and with its name if *ip netns* knows one."),
+    (
+        Key::Explain,
+        "The requests with what the kernel filters and what is left to the stage *match*, the components with their options and \
+         grants, and the format. Nothing is asked of the kernel. Behind the file of *-R* it holds for all lines.",
+    ),
+    (
+        Key::Quiet,
+        "Standard error stays empty. Where the kernel's filter means exactly what the options mean, Linux 6.12 and later delete \
+         by themselves, without a listing; they tell neither what nor how many.",
+    ),
+    (
+        Key::All,
+        "Without an option that selects, *-D* would delete every flow, which is rarely what is meant by a line such as \
+         *-D -o ext*. With *--dry-run* and *--explain* the word is not needed. *-F* empties the table at once, without a listing.",
+    ),
     (
         Key::BufferMax,
         "The buffer is doubled when it is half full, and when it has overflowed. Beyond the sysctl net.core.rmem_max it \
@@ -139,7 +197,11 @@ pub(super) const FILES: [(&str, &str); 3] = [
     ),
 ];
 
-pub(super) const ENVIRONMENT: [(&str, &str); 3] = [
+pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
+    (
+        "FLOWGATE_AS",
+        "*conntrack* or *flowgate*: the name that the program goes by, whatever its file is called. Another value is an error.",
+    ),
     (
         "XDG_CACHE_HOME",
         "Where compiled plugins are kept, in the folder *flowgate* of it, if it is an absolute path; \

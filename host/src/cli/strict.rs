@@ -1,0 +1,398 @@
+//! A strict reading of what `conntrack` reads loosely.
+//!
+//! `conntrack` takes the leading digits of a number or 0, ignores words that belong to no option and values that are attached
+//! where none is taken, and reads an empty prefix as "every address". With a command that changes something such a line does
+//! what nobody asked for: it is refused under every name. Under flowgate's own name commands that only list are strict too;
+//! called `conntrack` they answer as `conntrack` does.
+
+use super::error::{CliError, Word};
+use super::options::{Key, KeySet, OPTIONS};
+use super::request::{Request, TABLES};
+use super::settings::{Command, Table};
+use super::values::{self, AddressFlaw, Numeric};
+use super::wrong_value::WrongValue;
+
+/// Where a command line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// It is the whole command line.
+    Alone,
+    /// It is a line of a load file.
+    Line,
+    /// It stands behind a subcommand or in a pipeline file, which do not carry it out as a command.
+    Part,
+}
+
+/// Whether a command changes the table: deletes, changes, creates, or sets counters to zero.
+pub fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
+    match command {
+        Some((Command::Delete | Command::Update | Command::Create | Command::Add | Command::Flush, _)) => true,
+        Some((Command::List, Table::Conntrack)) => given.contains(Key::Zero),
+        _ => false,
+    }
+}
+
+/// Checks what `conntrack` would let pass; `own` says whether the program is called by its own name.
+///
+/// # Errors
+/// The first flaw, if the command is one that must not have any.
+pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliError> {
+    let changes = place == Position::Line || changes(request.command, request.given);
+    if own || changes {
+        if let Some(flaw) = &request.flaw {
+            return Err(flaw.clone());
+        }
+        if let Some(word) = request.passed_over.first() {
+            return Err(stray(word, request));
+        }
+        masks(request)?;
+    }
+    if changes {
+        if let Some(option) = request.masked_by_another {
+            return Err(CliError::MaskedByAnother(option));
+        }
+        if request.status_ignored && matches!(request.command, Some((Command::Delete, _))) {
+            return Err(CliError::StatusIgnored(request.status_text.clone()));
+        }
+    }
+    if own && place != Position::Part {
+        everything(request)?;
+    }
+    Ok(())
+}
+
+/// What no flow can have, though it is no mistake.
+pub fn warning(request: &Request) -> Option<String> {
+    let compared = matches!(request.command, Some((Command::List | Command::Delete | Command::Events, _)));
+    let mark = request.mark;
+    let told = compared && request.given.contains(Key::Mark) && !request.given.contains(Key::Quiet);
+    (told && mark.value & !mark.mask != 0).then(|| {
+        format!(
+            "WARNING: the mark {:#x} has bits outside of its mask {:#x}, so that no flow can match.",
+            mark.value, mark.mask
+        )
+    })
+}
+
+/// A mask that leaves nothing of an address. Those of expectations belong to the expected flow, and may leave nothing.
+fn masks(request: &Request) -> Result<(), CliError> {
+    if matches!(request.command, Some((_, Table::Expect))) {
+        return Ok(());
+    }
+    for (address, mask, name) in
+        [(request.source, request.mask_source, "mask-src"), (request.destination, request.mask_destination, "mask-dst")]
+    {
+        if let (Some(address), Some(mask)) = (address, mask)
+            && values::nothing_compared(&address, Some(&mask))
+        {
+            let value = mask.to_string();
+            let takes = format!("a mask that leaves something of {address}; to select every address leave both out");
+            return Err(WrongValue::new(None, name, value.as_bytes(), takes).into());
+        }
+    }
+    Ok(())
+}
+
+/// Deleting all flows takes a word that says so.
+fn everything(request: &Request) -> Result<(), CliError> {
+    const SELECTING: [Key; 17] = [
+        Key::Source,
+        Key::Destination,
+        Key::ReplySource,
+        Key::ReplyDestination,
+        Key::Protocol,
+        Key::Timeout,
+        Key::Status,
+        Key::Mark,
+        Key::Id,
+        Key::Family,
+        Key::SourceNat,
+        Key::DestinationNat,
+        Key::Zone,
+        Key::Label,
+        Key::OriginalZone,
+        Key::ReplyZone,
+        Key::Plugin,
+    ];
+    let given = request.given;
+    if request.command != Some((Command::Delete, Table::Conntrack)) {
+        return Ok(());
+    }
+    match (given.contains(Key::All), given.contains_any(&SELECTING)) {
+        (true, true) => Err(CliError::AllWithSelector),
+        (false, false) if !given.contains_any(&[Key::DryRun, Key::Explain]) => Err(CliError::NothingSelected),
+        _ => Ok(()),
+    }
+}
+
+/// A word that belongs to no option.
+pub fn stray(word: &[u8], request: &Request) -> CliError {
+    let number = Numeric::id('w').read(word).exact;
+    let hint = if number && request.given.contains(Key::Zero) {
+        Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
+    } else if let Some((name, _)) = TABLES.iter().find(|(name, _)| name.as_bytes() == word) {
+        Some(format!("a table stands directly behind its command, as in -L {name}"))
+    } else if word.starts_with(b"#") {
+        Some("a comment takes a line of its own".to_owned())
+    } else if word.starts_with(b"-") {
+        Some("options end at `--'".to_owned())
+    } else if values::network(word).is_ok() && !number {
+        Some("for a source address: -s, for a destination address: -d".to_owned())
+    } else {
+        None
+    };
+    CliError::Stray { word: word.into(), hint }
+}
+
+/// A value that is attached to an option which takes it from the next word only.
+pub fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError {
+    let known = TABLES.iter().map(|(table, _)| *table).find(|table| table.as_bytes() == value);
+    let example = match (is_command, known) {
+        (true, table) => table.unwrap_or("conntrack").to_owned(),
+        (false, _) => String::from_utf8_lossy(value).into_owned(),
+    };
+    CliError::Attached { option: name, value: value.into(), example }
+}
+
+/// The value of an option that takes a number.
+pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: Numeric) -> WrongValue {
+    let decimal = if kind.is_decimal() { "decimal " } else { "" };
+    let takes = format!("a {decimal}number from 0 to {}", kind.maximum());
+    WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
+}
+
+/// The value of `--mark`.
+pub fn wrong_mark(value: &[u8]) -> WrongValue {
+    let takes = "VALUE or VALUE/MASK, numbers from 0 to 4294967295".to_owned();
+    WrongValue::new(Some(b'm'), "mark", value, takes).hint(number_hint("mark", value))
+}
+
+/// What may have been meant by a value that is no number.
+fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
+    let digits = |part: &[u8]| part.first().is_some_and(u8::is_ascii_digit);
+    let range = value.split(|byte| matches!(byte, b'-' | b':')).collect::<Vec<_>>();
+    if value.contains(&b',') {
+        Some("one value is taken, not a list")
+    } else if range.len() == 2 && range.iter().all(|part| digits(part)) {
+        Some("one value is taken, not a range")
+    } else if value.first().is_some_and(u8::is_ascii_alphabetic) {
+        Some(if name == "id" { "the kernel keeps no interfaces for flows" } else { "names are not looked up" })
+    } else {
+        None
+    }
+}
+
+/// The address of an option, which `conntrack` takes for another one than is typed.
+pub fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
+    let (letter, name) = names(key);
+    let takes = match flaw {
+        AddressFlaw::Trailing => "an address and nothing behind it",
+        AddressFlaw::Abbreviated => "an IPv4 address with all of its four parts",
+        AddressFlaw::EmptyPrefix => "a prefix length behind the slash; an empty one would stand for every address",
+        AddressFlaw::NothingCompared => {
+            "a prefix length that leaves something of the address; 0 stands for every address, which is written 0.0.0.0/0 or ::/0"
+        }
+    };
+    WrongValue::new(letter, name, value, takes.to_owned())
+}
+
+/// Letter and name of an option in messages. Letters that are punctuation are left out.
+pub fn names(key: Key) -> (Option<u8>, &'static str) {
+    let spec = OPTIONS.get(key as usize);
+    let letter = spec.and_then(|spec| spec.short).filter(u8::is_ascii_lowercase);
+    (letter, spec.map_or("", |spec| spec.name()))
+}
+
+/// What a problem that `conntrack` tells in few words is about, for flowgate's own name.
+pub fn explained(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
+    let hint = match &error {
+        CliError::InvalidNetmask => {
+            let prefix: Word = value.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default().into();
+            let longest = if is_ipv4 { 32 } else { 128 };
+            format!("`{prefix}' with --{name} option: a prefix length is a number from 0 to {longest}")
+        }
+        CliError::InvalidAddress(_) if value.contains(&b',') => format!("--{name} takes one address, not a list"),
+        CliError::InvalidAddress(_) if value.contains(&b'-') => {
+            format!("--{name} takes one address or network, not a range")
+        }
+        _ => return error,
+    };
+    CliError::Explained(Box::new(error), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::tests::FakeEnvironment;
+    use super::super::{Invocation, Name, parse};
+    use std::ffi::{OsStr, OsString};
+
+    /// Status and message of a command line, `-` where it would be carried out. `''` is an empty word.
+    fn outcome(program: &str, line: &str) -> String {
+        let words: Vec<OsString> =
+            line.split(' ').map(|word| if word == "''" { OsString::new() } else { word.into() }).collect();
+        let files =
+            FakeEnvironment::with(&[("all", "-D\n"), ("stray", "-D -p tcp x\n"), ("name", "conntrack -D -p tcp\n")]);
+        match parse(&Name::of(OsStr::new(program)), &words, &files).result {
+            Ok(Invocation::Run(_) | Invocation::Load(_)) => "-".to_owned(),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => format!("{} {error}", error.status()),
+        }
+    }
+
+    #[test]
+    fn what_changes_the_table_is_refused_under_both_names() {
+        for (line, expected) in [
+            (
+                "-D -p tcp --dport 8000-8999",
+                "unexpected value '8000-8999' with --dport option: it takes a decimal number from 0 to 65535; one value is taken, not a range",
+            ),
+            (
+                "-D -p tcp --dport 80,443",
+                "unexpected value '80,443' with --dport option: it takes a decimal number from 0 to 65535; one value is taken, not a list",
+            ),
+            (
+                "-D -p tcp --dport http",
+                "unexpected value 'http' with --dport option: it takes a decimal number from 0 to 65535; names are not looked up",
+            ),
+            (
+                "-U -p tcp --timeout established 100000",
+                "unexpected value 'established' with -t option: --timeout takes a decimal number from 0 to 4294967295; names are not looked up",
+            ),
+            (
+                "-D -i wg0",
+                "unexpected value 'wg0' with -i option: --id takes a number from 0 to 4294967295; the kernel keeps no interfaces for flows",
+            ),
+            (
+                "-D -m mark",
+                "unexpected value 'mark' with -m option: --mark takes VALUE or VALUE/MASK, numbers from 0 to 4294967295; names are not looked up",
+            ),
+            (
+                "-m 5/ -D",
+                "unexpected value '5/' with -m option: --mark takes VALUE or VALUE/MASK, numbers from 0 to 4294967295",
+            ),
+            (
+                "--orig-zone x -D",
+                "unexpected value 'x' with --orig-zone option: it takes a number from 0 to 65535; names are not looked up",
+            ),
+            (
+                "-D -p tcp 192.0.2.1",
+                "192.0.2.1 belongs to no option; for a source address: -s, for a destination address: -d",
+            ),
+            ("-D -m 1 mark", "mark belongs to no option"),
+            ("-L -z 64000", "64000 belongs to no option; for a zone: -w 64000"),
+            (
+                "-D -p tcp expect",
+                "expect belongs to no option; a table stands directly behind its command, as in -L expect",
+            ),
+            ("-D -p tcp -- -s", "-s belongs to no option; options end at `--'"),
+            ("-D -p tcp ''", "an empty word belongs to no option"),
+            ("-F -- x", "x belongs to no option"),
+            ("--flush=expect", "--flush takes no attached value `expect'; it takes the next word: --flush expect"),
+            ("--delete=x -p tcp", "--delete takes no attached value `x'; it takes the next word: --delete conntrack"),
+            ("-D -n8.8.8.8", "--src-nat takes no attached value `8.8.8.8'; it takes the next word: --src-nat 8.8.8.8"),
+            ("-F ''", "an empty word is no table; leave it out, or name one: conntrack or expect"),
+            (
+                "-D -s 10.0.0.0/",
+                "unexpected value '10.0.0.0/' with -s option: --src takes a prefix length behind the slash; an empty one would stand for every address",
+            ),
+            (
+                "-D -s 10/8",
+                "unexpected value '10/8' with -s option: --src takes an IPv4 address with all of its four parts",
+            ),
+            ("-D -f ipv4x", "unexpected value 'ipv4x' with -f option: --family takes ipv4 or ipv6"),
+            (
+                "-D -s 10.0.0.0/8 -s 192.0.2.1",
+                "--src is given twice, and the prefix of the first network would hold for the second address",
+            ),
+            (
+                "-D -u ASSURED,SRC_NAT",
+                "status `ASSURED,SRC_NAT' has a name that is ignored, so that more would be deleted than it says; use --src-nat or --dst-nat",
+            ),
+            (
+                "-D -u UNREPLIEDX",
+                "unexpected value 'UNREPLIEDX' with -u option: --status takes names such as UNREPLIED",
+            ),
+            (
+                "-D -n x[1.2.3.4]:5",
+                "unexpected value 'x[1.2.3.4]:5' with -n option: --src-nat takes ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT",
+            ),
+            ("-R stray", "x belongs to no option"),
+        ] {
+            for program in ["conntrack", "flowgate"] {
+                assert_eq!(outcome(program, line), format!("2 {expected}"), "{program} {line}");
+            }
+        }
+        for program in ["conntrack", "flowgate"] {
+            let masked = outcome(program, "-D -s 10.0.0.1 --mask-src 0.0.0.0");
+            assert!(masked.starts_with("2 unexpected value '0.0.0.0' with --mask-src option"), "{masked}");
+            let zero = outcome(program, "-D -s 10.0.0.1/0");
+            assert!(zero.starts_with("2 unexpected value '10.0.0.1/0' with -s option"), "{zero}");
+            for right in
+                ["-D -s 0.0.0.0/0", "-D -p tcp --dport 080", "-U -m 0x5/0xff", "-D -f ipv6", "-R name", "-F expect"]
+            {
+                assert_eq!(outcome(program, right), "-", "{program} {right}");
+            }
+        }
+    }
+
+    #[test]
+    fn listings_are_strict_under_the_own_name_only() {
+        for line in [
+            "-L foo x",
+            "-L -p tcp x",
+            "-L -p tcp --dport 80-90",
+            "-E -b abc",
+            "-E -b -1",
+            "-L -s 10.0.0.0/",
+            "-L --src-nat=1.2.3.4",
+            "-L -f ipv4x",
+            "-C -- x",
+            "--dump=expect",
+            "-Cexpect",
+            "-L ''",
+        ] {
+            let own = outcome("flowgate", line);
+            assert!(own.starts_with("2 "), "{line}: {own}");
+            let classic = outcome("conntrack", line);
+            assert!(classic == "-" || line == "-L foo x", "{line}: {classic}");
+        }
+        assert_eq!(outcome("conntrack", "-L -w abc"), "1 unexpected value 'abc' with -w option");
+        assert!(outcome("flowgate", "-L -w abc").starts_with("2 unexpected value 'abc' with -w option: --zone takes"));
+        let netmask = "2 Invalid netmask; `33' with --src option: a prefix length is a number from 0 to 32";
+        assert_eq!(outcome("flowgate", "-L -s 1.2.3.4/33"), netmask);
+        assert_eq!(outcome("conntrack", "-L -s 1.2.3.4/33"), "2 Invalid netmask");
+        let range = outcome("flowgate", "-D -d 10.0.0.1-10.0.0.9");
+        assert_eq!(range, "2 Invalid IP address `10.0.0.1-10.0.0.9'; --dst takes one address or network, not a range");
+    }
+
+    #[test]
+    fn deleting_everything_takes_a_word_that_says_so() {
+        assert!(outcome("flowgate", "-D").starts_with("2 nothing selects the flows"));
+        assert!(outcome("flowgate", "-D -o ext").starts_with("2 nothing selects the flows"));
+        assert!(outcome("flowgate", "-R all").starts_with("2 nothing selects the flows"));
+        assert!(outcome("flowgate", "-D --all -p tcp").starts_with("2 --all deletes every flow"));
+        for right in ["-D --all", "-D --dry-run", "-D --explain", "-R all --dry-run", "-R all --explain", "-D -f ipv4"]
+        {
+            assert_eq!(outcome("flowgate", right), "-", "{right}");
+        }
+        for right in ["-D", "-D -o ext", "-R all"] {
+            assert_eq!(outcome("conntrack", right), "-", "{right}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_no_flow_can_have_is_a_warning() {
+        let warnings = |program: &str, line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            parse(&Name::of(OsStr::new(program)), &words, &FakeEnvironment::default()).warnings
+        };
+        let expected = "WARNING: the mark 0x2 has bits outside of its mask 0xff0000, so that no flow can match.";
+        for command in ["-L", "-D", "-E"] {
+            assert_eq!(warnings("flowgate", &format!("{command} -m 0x000002/0x0ff0000")), [expected]);
+            assert!(warnings("conntrack", &format!("{command} -m 0x000002/0x0ff0000")).is_empty());
+        }
+        assert!(warnings("flowgate", "-U -m 0x2/0xff0000").is_empty(), "there it is XORed");
+        assert!(warnings("flowgate", "-L -m 0x2/0x2").is_empty());
+        assert!(warnings("flowgate", "-D -m 0x2/0xff0000 --quiet").is_empty());
+    }
+}

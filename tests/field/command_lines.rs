@@ -1,1 +1,0 @@
-//! Command lines: numbers, stray words, attached values, empty values, in every option.
