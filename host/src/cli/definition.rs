@@ -11,6 +11,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ValueHint};
 use clap_complete::Generator;
 
+use super::bash;
 use super::getopt::Argument;
 use super::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
 use super::protocols::{HANDLERS, ProtocolKey, state_names};
@@ -51,6 +52,9 @@ pub const STATUSES: [(&str, &str); 8] = [
 /// Those of writing, which to memory there are none.
 pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     let mut command = command_line(program);
+    if shell == Shell::Bash {
+        command = bash::with_listings(command, &listing());
+    }
     command.set_bin_name(program);
     command.build();
     let mut script = Vec::new();
@@ -65,7 +69,8 @@ pub fn script(shell: Shell, program: &str) -> io::Result<String> {
         Shell::Zsh if subcommands => zsh_subcommands_first(&detach_optional_values(&script), program),
         Shell::Zsh => detach_optional_values(&script),
         Shell::Fish if subcommands => fish_subcommands_first(&script, program, &command),
-        Shell::Fish | Shell::Bash => script,
+        Shell::Bash => bash::with_files(&script, &command),
+        Shell::Fish => script,
     })
 }
 
@@ -158,6 +163,20 @@ fn command_line(program: &str) -> clap::Command {
     }
     command = command.args(protocol_arguments());
     if own { subcommand::add_to(command) } else { command }
+}
+
+/// What may stand behind the `--` of a subcommand: `-L` and `-E` with their options.
+fn listing() -> clap::Command {
+    let shows = |command: Command| matches!(command, Command::List | Command::Events);
+    let commands = COMMANDS.iter().filter(|spec| shows(spec.command)).map(|spec| command_argument(spec, true));
+    let legal = |spec: &&OptionSpec| [Command::List, Command::Events].iter().any(|command| !excluded(*command, spec));
+    let options = offered(true).filter(legal).map(|spec| option_argument(spec, true));
+    // What they conflict with is not among them.
+    let alone = |argument: Arg| argument.conflicts_with(clap::builder::Resettable::Reset);
+    clap::Command::new("--")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(commands.chain(options).chain(protocol_arguments()).map(alone))
 }
 
 /// The options that are offered.
@@ -341,6 +360,76 @@ mod tests {
             for word in ["completions", "json", "flowgate"] {
                 assert!(!script.contains(word), "{shell:?} {word}");
             }
+        }
+    }
+
+    /// What bash offers for the last word of a command line, in a directory with the file `a file` and the folder `folder`.
+    fn bash_offers(words: &[&str]) -> Vec<String> {
+        let directory = std::env::temp_dir().join(format!(
+            "flowgate-bash-{}-{}",
+            std::process::id(),
+            words.concat().replace('/', "")
+        ));
+        std::fs::create_dir_all(directory.join("folder")).expect("a directory");
+        std::fs::write(directory.join("a file"), "").expect("a file");
+        let script = script(Shell::Bash, "flowgate").expect("a script");
+        let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let (last, before) = (words.last().expect("a word"), words.get(words.len() - 2).expect("two words"));
+        let program = format!(
+            "complete() {{ :; }}\ncompopt() {{ :; }}\n{script}\nCOMP_WORDS=({}); COMP_CWORD={}\n\
+             _flowgate flowgate '{last}' '{before}'\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
+            quoted.join(" "),
+            words.len() - 1,
+        );
+        // Too long for an argument.
+        let file = directory.with_extension("sh");
+        std::fs::write(&file, program).expect("a file");
+        let output = std::process::Command::new("bash").arg(&file).current_dir(&directory).output();
+        let output = output.expect("bash runs");
+        std::fs::remove_file(file).expect("the file goes away");
+        std::fs::remove_dir_all(directory).expect("the directory goes away");
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut offered: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        offered.sort();
+        offered
+    }
+
+    #[test]
+    fn bash_offers_files_where_a_subcommand_takes_one() {
+        for words in [
+            &["flowgate", "run", ""][..],
+            &["flowgate", "run", "--check", ""],
+            &["flowgate", "record", ""],
+            &["flowgate", "replay", "--speed", "real", ""],
+            &["flowgate", "top", ""],
+            &["flowgate", "policy", "check", ""],
+            &["flowgate", "plugin", "inspect", ""],
+            &["flowgate", "audit", ""],
+        ] {
+            assert_eq!(bash_offers(words), ["a file", "folder"], "{words:?}");
+        }
+        assert_eq!(bash_offers(&["flowgate", "run", "a"]), ["a file"]);
+        assert_eq!(bash_offers(&["flowgate", "plugin", "test", ""]), ["folder"]);
+        assert!(bash_offers(&["flowgate", "run", "--ch"]).contains(&"--check".to_owned()));
+        assert_eq!(bash_offers(&["flowgate", "po"]), ["policy"]);
+    }
+
+    #[test]
+    fn behind_two_hyphens_bash_offers_the_options_of_listings() {
+        for subcommand in [&["record"][..], &["replay"], &["top"], &["plugin", "run", "x.wasm"]] {
+            let line = |last: &[&'static str]| {
+                let words: Vec<&str> = [&["flowgate"], subcommand, &["x", "--"], last].concat();
+                bash_offers(&words)
+            };
+            let offered = line(&["--"]);
+            for option in ["--dump", "--event", "--src", "--protonum", "--plugin", "--sport", "--state"] {
+                assert!(offered.contains(&option.to_owned()), "{subcommand:?} {option}: {offered:?}");
+            }
+            for option in ["--delete", "--flush", "--label-add", "--all", "--show", "--quiet"] {
+                assert!(!offered.contains(&option.to_owned()), "{subcommand:?} {option}");
+            }
+            assert!(line(&["-p", "udp"]).contains(&"udplite".to_owned()));
+            assert!(line(&["-o", "x"]).contains(&"xml".to_owned()));
         }
     }
 

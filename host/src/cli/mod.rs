@@ -4,6 +4,7 @@
 //! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand), and reads the whole
 //! command line [strictly](strict). Which name it is called by is a [`Name`], made once and handed down.
 
+mod bash;
 mod definition;
 mod environment;
 mod error;
