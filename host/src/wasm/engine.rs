@@ -1,5 +1,5 @@
-//! What all plugins share: the engine of the stock plugins, the engine of plugins from files, the cache of compiled code, and
-//! the clock behind the deadlines.
+//! What all plugins share: the engine of plugins from files, the cache of compiled code, and the clock behind the deadlines.
+//! Stock plugins have an engine of the whole process ([`super::stock`]).
 
 use std::{
     num::NonZeroUsize,
@@ -29,13 +29,11 @@ const COMPILING: usize = 4;
 /// Bytes of the stack of each; only what is used of it takes memory.
 const STACK: usize = 32 << 20;
 
-/// The engines of a process, each made when it is first needed. Cheap to clone.
+/// The engine of plugins, made when it is first needed. Cheap to clone.
 #[derive(Clone)]
 pub struct PluginEngine(Arc<Engines>);
 
 struct Engines {
-    /// Of stock plugins: it has no compiler.
-    stock: OnceLock<Engine>,
     /// Of plugins from files.
     user: OnceLock<User>,
     cache: Option<Cache>,
@@ -53,7 +51,7 @@ impl PluginEngine {
     /// # Errors
     /// None today: engines are made when they are first needed.
     pub fn new(cache: Option<Cache>) -> Result<Self, LoadError> {
-        let engines = Engines { stock: OnceLock::new(), user: OnceLock::new(), cache, ticking: AtomicBool::new(false) };
+        let engines = Engines { user: OnceLock::new(), cache, ticking: AtomicBool::new(false) };
         Ok(PluginEngine(Arc::new(engines)))
     }
 
@@ -91,16 +89,9 @@ impl PluginEngine {
     /// Loads a stock plugin; none if there is none of this name.
     ///
     /// # Errors
-    /// [`LoadError::Engine`] if the engine cannot be made, [`LoadError::Compile`] if the program was put together wrongly.
+    /// [`LoadError::Compile`] if the program was put together wrongly.
     pub(super) fn load_stock(&self, name: &str) -> Result<Option<Component>, LoadError> {
-        let engine = match self.0.stock.get() {
-            Some(engine) => engine,
-            None => {
-                let engine = Engine::new(&stock::config()).map_err(engine_error)?;
-                self.0.stock.get_or_init(|| engine)
-            }
-        };
-        stock::load(engine, name).map_err(|error| error::not_compiled(name.as_ref(), &error))
+        stock::load(name).map_err(|error| error::not_compiled(name.as_ref(), &error))
     }
 
     /// Does something with the bytes of a file on threads of its own: their stack is large enough for whatever is nested within
@@ -164,8 +155,9 @@ impl PluginEngine {
 impl Engines {
     /// Advances the clock.
     fn tick(&self) {
-        for engine in self.stock.get().into_iter().chain(self.user.get().map(|user| &user.engine)) {
-            engine.increment_epoch();
+        stock::tick();
+        if let Some(user) = self.user.get() {
+            user.engine.increment_epoch();
         }
     }
 }
@@ -182,9 +174,8 @@ mod tests {
     #[test]
     fn engines_are_made_when_they_are_needed() {
         let engine = PluginEngine::new(None).unwrap();
-        assert!(engine.0.stock.get().is_none() && engine.0.user.get().is_none());
         assert!(engine.load_stock("text").unwrap().is_some());
-        assert!(engine.0.stock.get().is_some() && engine.0.user.get().is_none());
+        assert!(engine.0.user.get().is_none());
         assert!(engine.load_stock("teleport").unwrap().is_none());
         engine.execution().unwrap();
         assert!(engine.0.user.get().is_some());

@@ -1,8 +1,15 @@
 //! The plugins that the program carries. The build script compiles them; here they become part of the program's own
 //! executable pages, and run where they lie: nothing is copied, no memory is made executable, and all processes share them.
+//!
+//! Code that lies at one place can be loaded once: wasmtime keeps a register of all code of a process, by its addresses. So there is
+//! one engine for the images, and each is loaded at most once.
 #![allow(unsafe_code)]
 
-use std::{ptr::NonNull, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ptr::NonNull,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
 
 use wasmtime::{Config, CustomCodeMemory, Engine, component::Component};
 
@@ -59,22 +66,54 @@ impl Image {
     }
 }
 
-/// Loads a stock plugin; none if there is none of this name.
+/// The engine of the images, if it has been made.
+static ENGINE: OnceLock<Engine> = OnceLock::new();
+/// What has been loaded. It stays until the process ends.
+static LOADED: Mutex<BTreeMap<&str, Component>> = Mutex::new(BTreeMap::new());
+
+/// Advances the clock of the images' engine, if there is one. Where several threads do so a call looks at its own time more
+/// often, and ends no sooner.
+pub(super) fn tick() {
+    if let Some(engine) = ENGINE.get() {
+        engine.increment_epoch();
+    }
+}
+
+/// A stock plugin; none if there is none of this name.
 ///
 /// # Errors
-/// The image was not compiled for this engine, or does not fit the machine.
-pub(super) fn load(engine: &Engine, name: &str) -> wasmtime::Result<Option<Component>> {
-    let Some(bytes) = images().into_iter().find(|image| image.name == name).and_then(Image::bytes) else {
-        return Ok(None);
+/// The engine cannot be made, or the image was not compiled for it or does not fit the machine.
+pub(super) fn load(name: &str) -> wasmtime::Result<Option<Component>> {
+    let Some(image) = images().into_iter().find(|image| image.name == name) else { return Ok(None) };
+    // Held until it is loaded, so that nobody loads it a second time.
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(component) = loaded.get(name) {
+        return Ok(Some(component.clone()));
+    }
+    let engine = match ENGINE.get() {
+        Some(engine) => engine,
+        None => {
+            let engine = Engine::new(&config())?;
+            ENGINE.get_or_init(|| engine)
+        }
     };
+    let component = deserialize(engine, image)?;
+    loaded.insert(image.name, component.clone());
+    Ok(Some(component))
+}
+
+/// Makes a component of an image.
+fn deserialize(engine: &Engine, image: Image) -> wasmtime::Result<Component> {
+    let bytes = image.bytes().ok_or_else(|| wasmtime::format_err!("the image has no bytes"))?;
     // SAFETY: the bytes are wasmtime's own output, written by the build script of this very program; no file and no user
     // can reach them. They are part of the program's read-only segment, so that they live as long as the process and are
     // never written to.
-    unsafe { Component::deserialize_raw(engine, bytes) }.map(Some)
+    // It is loaded once (`load`).
+    unsafe { Component::deserialize_raw(engine, bytes) }
 }
 
 /// The configuration of the engine that runs the images. It has no compiler.
-pub(super) fn config() -> Config {
+fn config() -> Config {
     let mut config = config::stock();
     config.enable_compiler(false);
     config.with_custom_code_memory(Some(Arc::new(InPlace)));
@@ -123,14 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn every_image_loads_where_it_lies_and_no_other_name_does() {
-        let engine = Engine::new(&config()).unwrap();
-        for image in images() {
-            let component = load(&engine, image.name).unwrap().unwrap();
-            let range = component.image_range();
-            assert_eq!(range.start, image.start, "{}", image.name);
-        }
-        assert!(load(&engine, "teleport").unwrap().is_none());
+    fn every_image_runs_where_it_lies_however_often_it_is_loaded() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for image in images() {
+                        let component = load(image.name).unwrap().unwrap();
+                        assert_eq!(component.image_range().start, image.start, "{}", image.name);
+                    }
+                });
+            }
+        });
+        assert!(load("teleport").unwrap().is_none());
         assert!(InPlace.publish_executable(std::ptr::dangling(), 4096).is_err());
     }
 }
