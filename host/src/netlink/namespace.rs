@@ -1,22 +1,22 @@
 //! Network namespaces: finding one, doing something within it, and the ids by which they know each other.
 //!
 //! A socket belongs to the network namespace in which its thread was when it was opened, for as long as it lives. So nothing
-//! but the opening happens within another namespace, on a thread that ends with it: the process itself, and the plugins in
-//! it, stay where they are.
+//! but the opening happens within another namespace, on a thread that ends with it (or comes back, where there is only one): the
+//! process itself, and the plugins in it, stay where they are.
 
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{
             ffi::OsStrExt as _,
             fs::{MetadataExt as _, OpenOptionsExt as _},
         },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -214,25 +214,60 @@ impl Namespace {
         self.identity.1
     }
 
-    /// Does something within the namespace, on a thread of its own: opens a socket, or reads what is below
-    /// `/proc/thread-self/net` and `/proc/sys/net`.
+    /// Does something within the namespace: opens a socket, or reads what is below `/proc/thread-self/net` and `/proc/sys/net`. That
+    /// happens on a thread of its own; where none can be had, on the calling one, which comes back.
     ///
     /// # Errors
     /// [`NamespaceError::Enter`] (EPERM without CAP_SYS_ADMIN, EINVAL for what is no network namespace),
     /// [`NamespaceError::Thread`].
     pub fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
-        thread::scope(|scope| {
-            let entered = move || {
-                setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
-                    .map_err(|errno| NamespaceError::Enter { name: self.name.to_string(), source: errno.into() })?;
-                Ok(work())
-            };
-            let thread = thread::Builder::new()
-                .name("netns".into())
-                .spawn_scoped(scope, entered)
-                .map_err(NamespaceError::Thread)?;
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        // Taken by whoever does the work.
+        let work = Mutex::new(Some(work));
+        let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let started = thread::scope(|scope| {
+            let entered = || self.enter().map(|()| take().map(|work| work()));
+            let thread = thread::Builder::new().name("netns".into()).spawn_scoped(scope, entered)?;
+            Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let done = match started {
+            Ok(done) => done?,
+            Err(error) => {
+                let home = Home::of_this_thread().map_err(|_| NamespaceError::Thread(error))?;
+                self.enter()?;
+                let done = take().map(|work| work());
+                drop(home);
+                done
+            }
+        };
+        // None: it was done by nobody, which cannot be.
+        done.ok_or_else(|| NamespaceError::Thread(io::ErrorKind::Other.into()))
+    }
+
+    /// Brings the calling thread into the namespace.
+    fn enter(&self) -> Result<(), NamespaceError> {
+        setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NamespaceError::Enter { name: self.name.to_string(), source: errno.into() })
+    }
+}
+
+/// The network namespace of a thread that leaves it; dropped, it is entered again.
+struct Home(OwnedFd);
+
+impl Home {
+    /// That of the calling thread.
+    fn of_this_thread() -> io::Result<Self> {
+        let file = File::open(OWN).map(OwnedFd::from);
+        // Without /proc a socket tells.
+        file.or_else(|_| sys::namespace_of(sys::borrow(&netlink_sys::Socket::new(NETLINK_ROUTE)?))).map(Self)
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).is_err() {
+            // What is done from here on would be done to another table than the one that was meant.
+            std::process::abort();
+        }
     }
 }
 
@@ -339,6 +374,25 @@ mod tests {
             assert!(matches!(find(directory), NamespaceError::NoSuchName { .. }), "{directory}");
         }
         assert_eq!(find("no such name").errno(), libc::ENOENT);
+    }
+
+    #[test]
+    fn a_thread_comes_back() {
+        let inode = || fs::metadata(OWN).unwrap().ino();
+        let before = inode();
+        thread::spawn(move || {
+            let home = Home::of_this_thread().unwrap();
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            assert_ne!(inode(), before);
+            drop(home);
+            assert_eq!(inode(), before);
+            // As it is told without /proc.
+            let socket = netlink_sys::Socket::new(NETLINK_ROUTE).unwrap();
+            let own = File::from(sys::namespace_of(sys::borrow(&socket)).unwrap());
+            assert_eq!(own.metadata().unwrap().ino(), before);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

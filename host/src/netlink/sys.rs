@@ -1,10 +1,10 @@
 //! The system calls that netlink-sys does not offer: `recvmsg` with control data, `poll`, forced buffer sizes, memory
-//! information. The only place of this crate with `unsafe`, each a call into libc on memory that is borrowed here.
+//! information, namespaces. `unsafe` in calls into libc on memory that is borrowed here.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Control message type of `NETLINK_LISTEN_ALL_NSID` at level `SOL_NETLINK`: the namespace id of the datagram.
@@ -17,6 +17,9 @@ const MEMINFO_LIMIT: usize = 1;
 const MEMINFO_DROPS: usize = 8;
 /// `SO_MEMINFO` of `asm-generic/socket.h`, where libc has no name for it.
 const SO_MEMINFO: libc::c_int = 55;
+
+/// `SIOCGSKNS` of `linux/sockios.h`.
+const SIOCGSKNS: libc::Ioctl = 0x894C;
 
 /// A datagram that has been received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +171,17 @@ pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     }
     let of = |index: usize| information.get(index).copied().unwrap_or_default();
     Ok(Memory { queued: of(MEMINFO_QUEUED), limit: of(MEMINFO_LIMIT), dropped: of(MEMINFO_DROPS) })
+}
+
+/// A descriptor of the network namespace that a socket belongs to (`SIOCGSKNS`, Linux 4.9; needs CAP_NET_ADMIN there).
+pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: this request takes no argument.
+    let descriptor = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has made this descriptor for the caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The descriptor of a socket of netlink-sys, which offers it only as a number.
