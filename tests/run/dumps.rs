@@ -220,3 +220,21 @@ fn recordings_stand_in_for_the_kernel() {
         assert_eq!((dry.status, dry.text().lines().count()), (0, listed.lines().count()), "{}", dry.errors());
     });
 }
+
+/// A pipe can be read once.
+#[test]
+fn a_pipeline_comes_through_a_pipe() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        let file = "[source]\nkind = 'dump'\n[format]\nkind = 'save'\n";
+        for path in ["/dev/stdin", "/proc/self/fd/0"] {
+            let text = flowgate().must_with(&["run", path], file.as_bytes());
+            assert_eq!(text.lines().count(), entries::marks().len(), "{path}");
+        }
+        let checked = flowgate().must_with(&["run", "--check", "/dev/stdin"], file.as_bytes());
+        assert_eq!(checked, "/dev/stdin: no mistakes\n");
+        let wrong = flowgate().run_with(&["run", "/dev/stdin"], b"[sauce]\n");
+        assert_eq!(wrong.status, 1);
+        assert!(wrong.errors().contains("/dev/stdin has"), "{}", wrong.errors());
+    });
+}

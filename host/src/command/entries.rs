@@ -104,6 +104,10 @@ impl Job<'_> {
             return Ok(Exit::Success);
         }
         let exit = conclude(row, settings, pipeline.executor.done(), tally.shown);
+        if settings.plugins.is_empty() {
+            // The process ends, and with it its sockets and the memory of its plugins, all at once. Nothing is left to be written.
+            std::mem::forget(pipeline);
+        }
         if live && own && tally.messages == 0 {
             report::line("The kernel sent no event at all; `flowgate doctor` tells whether it would.");
         }
@@ -273,6 +277,7 @@ pub(super) fn join<'a, T: Subject>(
         on_warning: Tell::new(report::line),
         look_back: None,
         resync: None,
+        engine: Some(assembly.engine().clone()),
         counters: Counters::default(),
     })
 }

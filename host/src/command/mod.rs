@@ -4,12 +4,14 @@
 //! * `bulk` has the kernel delete by itself; `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
 //! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` are the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
+//! * `duty` tells from a command line what the process does not need for it.
 //! * Each subcommand has a file of its name.
 
 pub(crate) mod assemble;
 mod bulk;
 mod completions;
 mod doctor;
+mod duty;
 mod entries;
 mod explain;
 mod listener;
@@ -30,6 +32,7 @@ mod top;
 
 use std::{
     ffi::{OsStr, OsString},
+    io,
     rc::Rc,
 };
 
@@ -58,6 +61,8 @@ use crate::{
 pub struct Order {
     name: Name,
     invocation: Invocation,
+    /// What is in the file of `flowgate run`, which is read once: it decides what the process gives up, and what it does.
+    file: Option<io::Result<Vec<u8>>>,
 }
 
 /// Reads a command line. What is wrong with it has been said when this returns.
@@ -73,7 +78,16 @@ pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit
         report::line(warning);
     }
     match parsed.result {
-        Ok(invocation) => Ok(Order { name, invocation }),
+        Ok(invocation) => {
+            let file = match &invocation {
+                Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
+                    Subcommand::Run(options) => Some(std::fs::read(&options.file)),
+                    _ => None,
+                },
+                _ => None,
+            };
+            Ok(Order { name, invocation, file })
+        }
         Err(error) => {
             let exit = misunderstood(&error);
             if let Some(place) = &parsed.place {
@@ -91,37 +105,36 @@ impl Order {
     /// The exit status, if they cannot be given up and that is no matter of taste; why has been said.
     pub fn give_up_privileges(&self) -> Result<(), Exit> {
         let duty = self.duty();
-        match duty.give_up_the_rest() {
-            Ok(()) => Ok(()),
+        match duty.take_on() {
             Err(error) if duty.is_strict() => {
                 report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
                 Err(Exit::Failure)
             }
-            Err(error) => {
-                report::line(&format!("WARNING: {error}."));
-                Ok(())
-            }
+            // A command does without; plugins are refused where they are loaded, and there it is said why.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
     fn duty(&self) -> Duty {
-        // Files and command lines behind a subcommand may name namespaces and plugins.
-        const ANY: Duty = Duty::Command { namespaces: true, plugins: true };
+        let file = self.file.as_ref().and_then(|file| file.as_deref().ok());
+        duty::of(&self.name, &self.invocation, file)
+    }
+
+    /// Whether it is to come to an end of its own when a signal asks for that: to the end of a line, of what has been done, of a
+    /// stream, or of a screen. All others are ended by the signal itself, as programs are that do not look.
+    #[must_use]
+    pub fn has_an_end(&self) -> bool {
         match &self.invocation {
-            Invocation::Run(settings) => settings_duty(settings),
-            Invocation::Load(file) => {
-                let namespaces = file.commands.iter().any(|command| command.settings.netns.is_some());
-                Duty::Command { namespaces, plugins: false }
+            Invocation::Run(settings) => {
+                use Command::{Delete, Events, List, Update};
+                matches!(settings.command, List | Events | Delete | Update) || !settings.plugins.is_empty()
             }
-            Invocation::Text(_) => Duty::Command { namespaces: false, plugins: false },
-            Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
-                Subcommand::Doctor { .. } => Duty::Look,
-                Subcommand::Run(options) => match policy::enters_namespaces(&options.file) {
-                    Some(namespaces) => Duty::Service { namespaces },
-                    None => ANY,
-                },
-                _ => ANY,
-            },
+            Invocation::Load(_) => true,
+            Invocation::Text(_) => false,
+            Invocation::Subcommand(subcommand) => {
+                use Subcommand::{Record, Replay, Run, Top};
+                matches!(subcommand.as_ref(), Run(_) | Record { .. } | Replay { .. } | Top { .. })
+            }
         }
     }
 
@@ -130,16 +143,16 @@ impl Order {
     pub fn has_plugins(&self) -> bool {
         match &self.invocation {
             Invocation::Run(settings) => !settings.plugins.is_empty(),
+            Invocation::Load(file) => file.commands.iter().any(|command| !command.settings.plugins.is_empty()),
             Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
                 Subcommand::Run(_) => true,
-                // There they are on the screen, and must not be written over it.
-                Subcommand::Top { .. } => false,
-                Subcommand::Record { command, .. } | Subcommand::Replay { command, .. } => {
-                    command.iter().any(|word| word.as_encoded_bytes().starts_with(b"--plugin"))
+                Subcommand::Record { .. } | Subcommand::Replay { .. } => {
+                    matches!(self.duty(), Duty::Command { plugins: true, .. })
                 }
+                // In `top` they are on the screen, and must not be written over it.
                 _ => false,
             },
-            Invocation::Load(_) | Invocation::Text(_) => false,
+            Invocation::Text(_) => false,
         }
     }
 
@@ -149,8 +162,17 @@ impl Order {
     pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
         let mut stdout = Stdout::new();
         let counters = Counters::default();
-        let mut context =
-            Context { name: &self.name, stop, board, counters, sink: &mut stdout, assembly: None, namespace: None };
+        let file = self.file.as_ref();
+        let mut context = Context {
+            name: &self.name,
+            stop,
+            board,
+            counters,
+            sink: &mut stdout,
+            assembly: None,
+            namespace: None,
+            file,
+        };
         let mut place = None;
         let result = match &self.invocation {
             Invocation::Run(settings) => context.command(settings, false),
@@ -158,6 +180,8 @@ impl Order {
             Invocation::Text(help) => context.text(help),
             Invocation::Load(file) => load::run(file, &mut context, &mut place),
         };
+        // The process ends, and the memory of its plugins with it.
+        std::mem::forget(context.assembly.take());
         match result {
             Ok(exit) => exit,
             Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
@@ -173,12 +197,6 @@ impl Order {
             }
         }
     }
-}
-
-/// What a classic command is going to do.
-fn settings_duty(settings: &Settings) -> Duty {
-    let namespaces = settings.netns.is_some() || settings.all_netns;
-    Duty::Command { namespaces, plugins: !settings.plugins.is_empty() }
 }
 
 /// Says what is wrong with a command line.
@@ -206,6 +224,8 @@ struct Context<'a> {
     assembly: Option<Rc<Assembly>>,
     /// The network namespace that was asked for last, and how.
     namespace: Option<(OsString, Namespace)>,
+    /// What is in the file of `run`.
+    file: Option<&'a io::Result<Vec<u8>>>,
 }
 
 impl Context<'_> {
@@ -300,7 +320,16 @@ impl Context<'_> {
                 doctor::run(netns.as_deref(), json, self.sink)
             }
             Subcommand::Man => man::run(self.sink),
-            Subcommand::Run(options) => run::run(options, self.stop, (self.board, &self.counters), self.sink),
+            Subcommand::Run(options) => {
+                let content = match self.file {
+                    Some(Ok(content)) => Ok(content.clone()),
+                    Some(Err(error)) => {
+                        Err(error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error))
+                    }
+                    None => std::fs::read(&options.file),
+                };
+                run::run(options, content, self.stop, (self.board, &self.counters), self.sink)
+            }
             Subcommand::Plugin { command } => plugin::run(self, command),
             Subcommand::Audit(options) => policy::audit(options, self.sink),
             Subcommand::Policy { command } => policy::run(command, self.sink),

@@ -246,7 +246,6 @@ impl CommandError {
             RunError::Executor(error) => Self::of_errno(row, error.errno()),
             RunError::Plugin(error) => Self::Plugin(error),
             RunError::Sink(error) => error.into(),
-            RunError::Thread(error) => Self::Thread(error),
         }
     }
 

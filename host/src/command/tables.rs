@@ -71,6 +71,8 @@ pub(super) fn counts(
     let name = if settings.output.contains(Output::JSON) { "json" } else { "text" };
     let mut format = assembly.format(name, Role::StatisticsFormat, &[], false)?;
     sink.write(&format.instance().render_statistics(&counts)?)?;
+    // The process ends, and its memory with it.
+    std::mem::forget(format);
     failure.map_or(Ok(Exit::Success), Err)
 }
 
@@ -83,7 +85,7 @@ pub(super) fn flow_count(namespace: Option<&Namespace>) -> Result<u64, DumpError
 }
 
 /// The counters that a request is answered with.
-fn kernel_counts(request: &Request, namespace: Option<&Namespace>) -> Result<Counts, DumpError> {
+pub(super) fn kernel_counts(request: &Request, namespace: Option<&Namespace>) -> Result<Counts, DumpError> {
     let mut counts = Counts::default();
     each_message(request, namespace, |message| {
         // A message that cannot be read counts nothing.

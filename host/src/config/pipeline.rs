@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use toml::de::{DeTable, DeValue};
+
 use super::{
     keys::SECTIONS,
     place::{At, Mistake, Text, list},
@@ -158,13 +160,10 @@ pub enum FormatConfig {
 }
 
 impl Config {
-    /// Reads a file. What could be understood is returned even if there are mistakes, so that a plugin's options can be
-    /// checked all the same; nothing at all only if there is no source.
-    ///
-    /// # Errors
-    /// Why the file cannot be read.
-    pub fn read(path: &Path) -> std::io::Result<(Option<Self>, Vec<Mistake>)> {
-        let bytes = fs::read(path)?;
+    /// Reads what was in a file. What could be understood is returned even if there are mistakes, so that a plugin's options can
+    /// be checked all the same; nothing at all only if there is no source.
+    #[must_use]
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Option<Self>, Vec<Mistake>) {
         let (text, valid) = match String::from_utf8(bytes) {
             Ok(text) => (text, None),
             Err(error) => {
@@ -173,16 +172,35 @@ impl Config {
             }
         };
         let text = Text { path: path.into(), text };
-        Ok(match valid {
+        match valid {
             Some(at) => {
                 let mistake = text.mistake(at, "this is not UTF-8, which TOML is written in");
                 (None, vec![mistake])
             }
             None => Self::parse(text),
-        })
+        }
     }
 
-    /// As [`Config::read`], of a text that is at hand.
+    /// Whether what was in a file names plugins, and whether it names a network namespace: all that matters for privileges, from the
+    /// keys alone. Nothing else is looked at, no other file is opened.
+    #[must_use]
+    pub fn outline(bytes: &[u8]) -> (bool, bool) {
+        let text = String::from_utf8_lossy(bytes);
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let section = |name: &str| {
+            let found = table.get_ref().iter().find(|(key, _)| key.get_ref() == name);
+            found.map(|(_, value)| value.get_ref())
+        };
+        let has = |value: &DeValue<'_>, name: &str| {
+            value.as_table().is_some_and(|table| table.keys().any(|key| key.get_ref() == name))
+        };
+        let stages = section("stage").and_then(DeValue::as_array);
+        let plugins = stages.is_some_and(|stages| stages.iter().any(|stage| has(stage.get_ref(), "plugin")))
+            || section("format").is_some_and(|format| has(format, "plugin"));
+        (plugins, section("source").is_some_and(|source| has(source, "netns")))
+    }
+
+    /// As [`Config::of_bytes`], of a text that is at hand.
     #[must_use]
     pub fn parse(text: Text) -> (Option<Self>, Vec<Mistake>) {
         let mut reader = Reader::read(&text, &SECTIONS);

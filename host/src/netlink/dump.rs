@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::message::{Content, Message, MessageError, Messages, Outcome};
 use super::request::Request;
-use super::socket::{Socket, SocketError, Woken};
+use super::socket::{Socket, SocketError};
 use super::stop::Stop;
 
 /// Why a dump ended before its end.
@@ -105,12 +105,9 @@ impl Dump {
 
     /// Receives one datagram: its length, and whether there is data in it.
     fn receive(&mut self, buffer: &mut [u8], stop: Option<&Stop>) -> Result<(usize, bool), DumpError> {
-        if stop.is_some() {
-            match self.socket.wait(stop, None)? {
-                Woken::Stopped => return Err(DumpError::Stopped),
-                Woken::TimedOut => return Ok((0, false)),
-                Woken::Readable => {}
-            }
+        // The kernel makes the next datagram within the call that receives it: there is nothing to wait for.
+        if stop.is_some_and(Stop::is_stopped) {
+            return Err(DumpError::Stopped);
         }
         let length = self.socket.receive(buffer)?.length;
         let mut data = false;

@@ -3,13 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink_sys::SocketAddr;
 use thiserror::Error;
 
 use super::namespace::{Namespace, NamespaceError};
-use super::stop::Stop;
+use super::stop::{GLANCE, Stop};
 use super::sys::{self, Memory};
 #[cfg(doc)]
 use super::wire::NLMSG_ERROR;
@@ -347,16 +347,40 @@ impl Socket {
     /// Waits until there is something to receive, the stop signal is given, or the time is over. The stop signal wins.
     ///
     /// # Errors
-    /// When `poll` fails. A caught Unix signal is not an error: the wait ends as if its time were over.
+    /// When `poll` fails. A caught Unix signal is not an error: with a stop signal to watch, the wait ends as if its time were
+    /// over, since one may have led to the other; without one it goes on.
     pub fn wait(&self, stop: Option<&Stop>, timeout: Option<Duration>) -> Result<Woken, SocketError> {
-        // Without a signal to watch the socket is watched twice, which is harmless.
-        let second = stop.map_or(self.as_fd(), AsFd::as_fd);
-        match sys::poll([self.as_fd(), second], timeout) {
-            Ok([_, true]) if stop.is_some() => Ok(Woken::Stopped),
-            Ok([true, _]) => Ok(Woken::Readable),
-            Ok(_) => Ok(Woken::TimedOut),
+        let Some(stop) = stop else { return self.wait_without_stop(timeout) };
+        if stop.is_stopped() {
+            return Ok(Woken::Stopped);
+        }
+        let woken = match stop.descriptor() {
+            Ok(descriptor) => sys::poll([self.as_fd(), descriptor], timeout).map(|[readable, _]| readable),
+            // Without a descriptor to be woken by, the wait ends early, and the caller comes back.
+            Err(_) => {
+                let glance = timeout.map_or(GLANCE, |timeout| timeout.min(GLANCE));
+                sys::poll([self.as_fd()], Some(glance)).map(|[readable]| readable)
+            }
+        };
+        match woken {
+            _ if stop.is_stopped() => Ok(Woken::Stopped),
+            Ok(true) => Ok(Woken::Readable),
+            Ok(false) => Ok(Woken::TimedOut),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Woken::TimedOut),
             Err(error) => Err(SocketError::Wait(error)),
+        }
+    }
+
+    fn wait_without_stop(&self, timeout: Option<Duration>) -> Result<Woken, SocketError> {
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            match sys::poll([self.as_fd()], left) {
+                Ok([true]) => return Ok(Woken::Readable),
+                Ok(_) => return Ok(Woken::TimedOut),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(SocketError::Wait(error)),
+            }
         }
     }
 

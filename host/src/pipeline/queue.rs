@@ -50,13 +50,15 @@ pub(super) struct Draining {
     counters: Counters,
 }
 
+/// Bytes of a buffer for what a source yields.
+pub(super) fn room(source: &dyn Source) -> usize {
+    if source.live() && !source.recorded() { EVENTS } else { DATAGRAM }
+}
+
 /// A queue for what a source yields. `counters` are told of how many datagrams wait in it.
 pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
-    let (depth, room) = match (source.live(), source.recorded()) {
-        (true, false) => (EVENT_DEPTH, EVENTS),
-        (true, true) => (EVENT_DEPTH, DATAGRAM),
-        (false, _) => (DUMP_DEPTH, DATAGRAM),
-    };
+    let depth = if source.live() { EVENT_DEPTH } else { DUMP_DEPTH };
+    let room = room(source);
     let depth = source.most().map_or(depth, |most| depth.min(most.max(1)));
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);

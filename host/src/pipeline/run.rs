@@ -1,10 +1,11 @@
 //! The loop that joins source, stages, executor, format and sink.
 //!
-//! Two threads: the reader only receives, so that the kernel's work on the next datagram overlaps with everything else; the
-//! worker decodes, runs the plugins and writes. Between them a fixed number of buffers goes round, so the memory is the same
-//! whatever the table's size.
+//! The first datagrams of a dump are received and dealt with in turn, which is all that there is to most commands. What goes on, and
+//! what does not end by itself, has two threads: the reader only receives, so that the kernel's work on the next datagram overlaps
+//! with everything else; the worker decodes, runs the plugins and writes. Between them a fixed number of buffers goes round, so
+//! the memory is the same whatever the table's size. Where no second thread can be had, one does all.
 
-use std::{io, sync::mpsc::RecvTimeoutError, thread};
+use std::{sync::mpsc::RecvTimeoutError, thread};
 
 use super::{
     consumer::Consumer,
@@ -25,8 +26,12 @@ use crate::{
         message::{MessageError, Messages},
         wire::NLMSG_ERROR,
     },
-    wasm::PluginError,
+    wasm::{PluginEngine, PluginError},
 };
+
+/// How many datagrams of a dump are dealt with before there is a second thread: about a thousand flows, which take no longer than
+/// it takes to start one and to wake it.
+const ALONE: usize = 8;
 
 /// Why a pipeline ended before its source did.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +48,6 @@ pub enum RunError {
     /// The executor will not go on.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
-    /// No thread can be had.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
 }
 
 /// What a run came to.
@@ -87,6 +89,8 @@ pub struct Pipeline<'a, T: Actionable> {
     pub counters: Counters,
     /// Makes up for events that were lost; none if that is not wanted.
     pub resync: Option<Resync<'a>>,
+    /// The engine of its plugins, whose clock is started when the pipeline runs for long; none where it runs already.
+    pub engine: Option<PluginEngine>,
 }
 
 /// Begins a dump of the table.
@@ -114,25 +118,91 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// # Errors
     /// [`RunError`]; what was shown until then has been written.
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
-        let context = Context::of(source);
-        let (filling, draining) = queue::queue(source, &self.counters);
+        let mut context = Context::of(source);
         if let Some(resync) = &mut self.resync {
             resync.mark_by(source.marker());
         }
+        self.begin()?;
+        let mut batch = T::default();
+        if context.events() {
+            self.start_clock();
+            self.resync(true)?;
+            self.look_back(Some(Reason::Start))?;
+        }
+        let ended = self.take_all(source, &mut context, &mut batch, tally);
+        // What came before an error of the source is still shown.
+        if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
+            self.hand_on(&mut batch, &mut context, tally)?;
+        }
+        ended?;
+        self.finish()
+    }
+
+    /// Takes what the source yields, to its end: the beginning of a dump alone, the rest with a reader beside.
+    fn take_all(
+        &mut self,
+        source: &mut dyn Source,
+        context: &mut Context,
+        batch: &mut T,
+        tally: &mut Tally,
+    ) -> Result<(), RunError> {
+        if !context.events() && self.take(source, Some(ALONE), context, batch, tally)? {
+            return Ok(());
+        }
+        self.start_clock();
+        let (filling, mut draining) = queue::queue(source, &self.counters);
         let waker = source.marker();
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .name("reader".into())
-                .spawn_scoped(scope, move || read(source, filling))
-                .map_err(RunError::Thread)?;
-            // Dropping its end of the queue, also when it fails, tells the reader to stop.
-            let worked = self.work(draining, context, tally);
+        let worked = thread::scope(|scope| {
+            let reader = &mut *source;
+            thread::Builder::new().name("reader".into()).spawn_scoped(scope, move || read(reader, filling)).ok()?;
+            let worked = self.drain(&mut draining, context, batch, tally);
+            // Without its end of the queue, also when this failed, the reader stops.
+            drop(draining);
             if let (Err(_), Some(mut waker)) = (&worked, waker) {
                 // One that waits for events would notice only when there is one. If it cannot be woken, it is left at that.
                 let _ = waker.mark();
             }
-            worked
-        })
+            Some(worked)
+        });
+        match worked {
+            Some(worked) => worked,
+            // There is no other thread to be had.
+            None => self.take(source, None, context, batch, tally).map(|_| ()),
+        }
+    }
+
+    /// Takes datagrams on this thread, all or so many; whether the source has ended. Events are handed on with each, since nothing
+    /// tells whether there are more.
+    fn take(
+        &mut self,
+        source: &mut dyn Source,
+        most: Option<usize>,
+        context: &mut Context,
+        batch: &mut T,
+        tally: &mut Tally,
+    ) -> Result<bool, RunError> {
+        let mut datagram = Datagram::with_room(queue::room(source));
+        let mut taken = 0;
+        while most.is_none_or(|most| taken < most) {
+            if !source.next(&mut datagram)? {
+                return Ok(true);
+            }
+            taken += 1;
+            self.decode(&datagram, context, batch, tally)?;
+            if context.when_idle() {
+                self.hand_on(batch, context, tally)?;
+                self.tick()?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Calls of plugins end at their deadlines from now on. Without another thread they do not: stock plugins need no deadline, and
+    /// one of the user has had its clock before, or was not started.
+    fn start_clock(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.start_clock();
+        }
     }
 
     /// Runs rows that are at hand already, instead of a source.
@@ -160,24 +230,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
     }
 
-    /// The worker.
-    fn work(&mut self, mut queue: Draining, mut context: Context, tally: &mut Tally) -> Result<(), RunError> {
-        self.begin()?;
-        let mut batch = T::default();
-        if context.events() {
-            self.resync(true)?;
-            self.look_back(Some(Reason::Start))?;
-        }
-        let ended = self.drain(&mut queue, &mut context, &mut batch, tally);
-        // What came before an error of the source is still shown.
-        if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
-            self.hand_on(&mut batch, &mut context, tally)?;
-        }
-        ended?;
-        self.finish()
-    }
-
-    /// Takes datagrams until there are no more.
+    /// Takes datagrams of the reader until there are no more.
     fn drain(
         &mut self,
         queue: &mut Draining,

@@ -1,7 +1,6 @@
 //! What a policy file says, typed; or what is wrong with it, all of it, with places.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -124,16 +123,8 @@ impl Default for Share {
 }
 
 impl Policy {
-    /// Reads a file. What could be understood is returned even if there are mistakes, so that plugins can be looked at all
-    /// the same.
-    ///
-    /// # Errors
-    /// Why the file cannot be read.
-    pub fn read(path: &Path) -> std::io::Result<(Self, Vec<Mistake>, Vec<Mistake>)> {
-        Ok(Self::of_bytes(path, fs::read(path)?))
-    }
-
-    /// As [`Policy::read`], of what was in a file. Second: what is wrong; third: what is worth knowing.
+    /// Reads what was in a file. What could be understood is returned even if there are mistakes, so that plugins can be looked
+    /// at all the same. Second: what is wrong; third: what is worth knowing.
     #[must_use]
     pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Mistake>, Vec<Mistake>) {
         let map = LabelMap::load(&SystemEnvironment, cli::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
@@ -149,7 +140,7 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::read`], of a text that is at hand. Second: what is wrong; third: what is worth knowing.
+    /// As [`Policy::of_bytes`], of a text that is at hand. Second: what is wrong; third: what is worth knowing.
     #[must_use]
     pub fn parse(text: Text, labels: LabelMap) -> (Self, Vec<Mistake>, Vec<Mistake>) {
         let mut reading = Reading { reader: Reader::read(&text, &SECTIONS), labels: &labels, notes: Vec::new() };

@@ -1,10 +1,19 @@
 //! What a process gives up before it does anything: capabilities, the right to gain new ones, and system calls.
 //!
-//! Both hold for a thread and those that it starts, so that the first thread does this while it is the only one.
+//! Both hold for a thread and those that it starts, so that the first thread does this while it is the only one. A command line
+//! [declares](Duty::take_on) what it is going to do, and components from files are loaded only in a process that has given up what
+//! [code of others](may_run_foreign_code) must not have.
+//!
+//! Where there is nothing to give up no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
+//! ~@resources` kills a process for it).
 
+mod capabilities;
 mod syscalls;
 
-use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+use std::{io, sync::OnceLock};
+
+use capabilities::Sets;
+use caps::Capability;
 use nix::{errno::Errno, sys::prctl};
 
 /// What the process is going to do, as far as it matters here.
@@ -30,14 +39,41 @@ pub enum Duty {
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegesError {
     /// The kernel does not let go of capabilities.
-    #[error("capabilities cannot be given up: {0}")]
-    Capabilities(#[from] CapsError),
+    #[error(
+        "capabilities cannot be given up: {0}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
+         or let it call capset(2)"
+    )]
+    Capabilities(#[source] io::Error),
     /// The kernel knows no `PR_SET_NO_NEW_PRIVS`.
     #[error("the right to gain privileges cannot be given up: {0}")]
     NewPrivileges(#[source] Errno),
+    /// The filter for system calls cannot be made for this machine.
+    #[error("there is no filter of system calls for this machine: {0}")]
+    Filter(#[from] seccompiler::Error),
     /// The kernel takes no filter for system calls.
     #[error("system calls cannot be limited (seccomp): {0}")]
-    Calls(#[from] seccompiler::Error),
+    Calls(#[source] io::Error),
+    /// More is left than the duty takes.
+    #[error("the process has {0} more than it needs")]
+    Left(&'static str),
+}
+
+/// What became of the duty that the command line of this process has taken on; none where it has none, as in a program that
+/// embeds the library.
+static TAKEN_ON: OnceLock<Result<Duty, String>> = OnceLock::new();
+
+/// Whether components from files may be loaded: code that nobody reviewed runs behind a filter of system calls only. A program that
+/// embeds the library decides about that itself.
+///
+/// # Errors
+/// What the process has not given up, and why.
+pub fn may_run_foreign_code() -> Result<(), String> {
+    match TAKEN_ON.get() {
+        None => Ok(()),
+        Some(Ok(duty)) if duty.confined() => Ok(()),
+        Some(Ok(_)) => Err("nothing on its command line named one when privileges were given up".into()),
+        Some(Err(reason)) => Err(reason.clone()),
+    }
 }
 
 impl Duty {
@@ -47,8 +83,8 @@ impl Duty {
         matches!(self, Duty::Service { .. })
     }
 
-    /// The capabilities that it takes (`capabilities(7)`); all that there are if none are named.
-    fn capabilities(self) -> Option<Vec<Capability>> {
+    /// The capabilities that it takes (`capabilities(7)`), a bit for each; all that there are if none are named.
+    fn capabilities(self) -> Option<u64> {
         // Netlink asks for it with every dump and every request, not only when the socket is opened.
         let mut kept = vec![Capability::CAP_NET_ADMIN];
         let namespaces = match self {
@@ -69,12 +105,23 @@ impl Duty {
             // To enter one, and to listen to all.
             kept.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_NET_BROADCAST]);
         }
-        Some(kept)
+        Some(kept.iter().fold(0, |bits, capability| bits | capability.bitmask()))
     }
 
     /// Whether system calls are limited.
     fn confined(self) -> bool {
         matches!(self, Duty::Service { .. } | Duty::Command { plugins: true, .. })
+    }
+
+    /// Gives up what the process does not need for its command line, and remembers what came of it.
+    ///
+    /// # Errors
+    /// As [`Duty::give_up_the_rest`].
+    pub fn take_on(self) -> Result<(), PrivilegesError> {
+        let result = self.give_up_the_rest();
+        // A process has one command line.
+        let _ = TAKEN_ON.set(result.as_ref().map(|()| self).map_err(ToString::to_string));
+        result
     }
 
     /// Gives up what the calling thread, and every one that it starts from now on, does not need.
@@ -83,27 +130,51 @@ impl Duty {
     /// The first thing that could not be given up; what comes after it has not been tried.
     pub fn give_up_the_rest(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
-        keep(&kept)?;
+        self.keep(kept)?;
         prctl::set_no_new_privs().map_err(PrivilegesError::NewPrivileges)?;
         if self.confined() {
             syscalls::confine()?;
         }
         Ok(())
     }
+
+    /// Keeps these capabilities, as far as the thread has them.
+    fn keep(self, kept: u64) -> Result<(), PrivilegesError> {
+        let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
+        let left = has.only(kept);
+        // Somebody's filter of system calls may kill the process for capset, and nothing tells beforehand. What the process has there
+        // is what its unit or container let it have; without foreign code that is left at that.
+        if left == has || !self.confined() && syscalls::are_filtered() {
+            return Ok(());
+        }
+        // What is effective must be permitted, and the kernel takes what is ambient away with it.
+        left.apply().map_err(PrivilegesError::Capabilities)
+    }
+
+    /// Makes sure that the calling thread has no more than this duty takes.
+    ///
+    /// # Errors
+    /// [`PrivilegesError::Left`]: what is too much.
+    pub fn holds(self) -> Result<(), PrivilegesError> {
+        let Some(kept) = self.capabilities() else { return Ok(()) };
+        let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
+        if has != has.only(kept) {
+            return Err(PrivilegesError::Left("capabilities"));
+        }
+        if !prctl::get_no_new_privs().map_err(PrivilegesError::NewPrivileges)? {
+            return Err(PrivilegesError::Left("the right to gain privileges"));
+        }
+        if self.confined() && !syscalls::are_filtered() {
+            return Err(PrivilegesError::Left("system calls"));
+        }
+        Ok(())
+    }
 }
 
-/// Keeps these capabilities, as far as the thread has them.
-fn keep(capabilities: &[Capability]) -> Result<(), CapsError> {
-    let kept: CapsHashSet = capabilities.iter().copied().collect();
-    // What is effective must be permitted, and the kernel takes what is ambient away with it.
-    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
-        let has = caps::read(None, set)?;
-        let left: CapsHashSet = has.intersection(&kept).copied().collect();
-        if left != has {
-            caps::set(None, set, &left)?;
-        }
-    }
-    Ok(())
+/// Whether a filter of system calls is in force for the calling thread: one of its own, or that of a unit or container.
+#[must_use]
+pub fn system_calls_are_filtered() -> bool {
+    syscalls::are_filtered()
 }
 
 #[cfg(test)]

@@ -2,13 +2,15 @@
 //! four families. Everything else does not exist for it (`seccomp(2)`): the answer is ENOSYS, on which the C library falls
 //! back where it asks for something newer than this list.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use libc::*;
 use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
+
+use super::PrivilegesError;
 
 /// Files, as far as their permissions go.
 const FILES: &[c_long] = &[
@@ -163,6 +165,8 @@ const WAITING: &[c_long] = &[
     SYS_clock_nanosleep,
     SYS_nanosleep,
     SYS_gettimeofday,
+    // How long what is under way may take to end after a signal.
+    SYS_setitimer,
     SYS_timerfd_create,
     SYS_timerfd_settime,
     SYS_timerfd_gettime,
@@ -236,8 +240,24 @@ fn program() -> Result<BpfProgram, Error> {
 
 /// Leaves the calling thread, and those that it starts, no other system calls.
 ///
+/// By `prctl` and not by `seccomp(2)`, which systemd's set `@system-service` does not have.
+///
 /// # Errors
 /// The kernel takes no filters, or not on this architecture.
-pub(super) fn confine() -> Result<(), Error> {
-    seccompiler::apply_filter(&program()?)
+#[allow(unsafe_code)]
+pub(super) fn confine() -> Result<(), PrivilegesError> {
+    let mut filter = program()?;
+    let length = u16::try_from(filter.len()).map_err(|_| PrivilegesError::Calls(io::ErrorKind::InvalidInput.into()))?;
+    let program = sock_fprog { len: length, filter: filter.as_mut_ptr().cast() };
+    // SAFETY: the kernel copies the program, whose instructions have the layout of `struct sock_filter`.
+    let result = unsafe { prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &raw const program) };
+    if result == 0 { Ok(()) } else { Err(PrivilegesError::Calls(io::Error::last_os_error())) }
+}
+
+/// Whether a filter is in force for the calling thread.
+#[allow(unsafe_code)]
+pub(super) fn are_filtered() -> bool {
+    // SAFETY: takes no pointers and changes nothing.
+    let mode = unsafe { prctl(PR_GET_SECCOMP) };
+    u32::try_from(mode).is_ok_and(|mode| mode == SECCOMP_MODE_FILTER)
 }

@@ -11,6 +11,9 @@ use std::{
 use super::RecordingError;
 use crate::netlink::{Stop, poll};
 
+/// How often a wait looks for the stop signal where it cannot be woken by it.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// A file, standard input, or bytes at hand.
 #[derive(Debug)]
 pub enum Input {
@@ -52,9 +55,17 @@ impl Input {
     pub(super) fn wait(&self, stop: &Stop) -> bool {
         match self {
             Input::Pipe(file) => loop {
-                match poll([file.as_fd(), stop.as_fd()], None) {
-                    Ok([_, true]) => return false,
-                    Ok([true, _]) => return true,
+                if stop.is_stopped() {
+                    return false;
+                }
+                let ready = match stop.descriptor() {
+                    Ok(descriptor) => poll([file.as_fd(), descriptor], None).map(|[ready, _]| ready),
+                    // Nothing to be woken by: looked at now and then.
+                    Err(_) => poll([file.as_fd()], Some(GLANCE)).map(|[ready]| ready),
+                };
+                match ready {
+                    _ if stop.is_stopped() => return false,
+                    Ok(true) => return true,
                     Err(error) if error.kind() != io::ErrorKind::Interrupted => return true,
                     _ => {}
                 }

@@ -12,7 +12,7 @@ use super::{
     imports::{self, HostState},
     outline::{Outline, Rejection},
 };
-use crate::model::bindings::exports::flowgate::conntrack as exports;
+use crate::{model::bindings::exports::flowgate::conntrack as exports, privileges};
 
 /// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
 pub(super) const VERSION: &str = "0.1.0";
@@ -119,7 +119,8 @@ impl PluginComponent {
     /// A plugin from a file: a component, or a core module that carries a component's metadata.
     ///
     /// # Errors
-    /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host.
+    /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host; or the process has
+    /// [privileges](privileges::may_run_foreign_code) that code of others must not have.
     pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
         Self::from_bytes(engine, path, &Self::read(path)?)
     }
@@ -144,6 +145,7 @@ impl PluginComponent {
     /// # Errors
     /// As [`PluginComponent::open`], except for reading.
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        privileges::may_run_foreign_code().map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
         let component = engine.apart(|| {
             let (bytes, outline) = componentize(path, bytes)?;
             let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };

@@ -54,6 +54,17 @@ pub enum LoadError {
         /// What it has and how much it may have, as the rest of a sentence that begins with "it".
         excess: String,
     },
+    /// The process has not given up what code of others must not have.
+    #[error(
+        "plugin {} is not loaded: it would run with privileges that code of others must not have ({reason})",
+        shown(path)
+    )]
+    Unconfined {
+        /// The file.
+        path: PathBuf,
+        /// What has not been given up, and why.
+        reason: String,
+    },
     /// The component cannot be compiled.
     #[error("cannot compile plugin {}: {}", shown(path), clean(said))]
     Compile {

@@ -29,6 +29,10 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
     let mut refused = Refused { file, count: 0 };
     let mut aside = VecDeque::new();
     for (number, command) in file.commands.iter().enumerate() {
+        // A signal asks for the end: what has been done is whole lines.
+        if context.stop.is_stopped() {
+            return Ok(Exit::Failure);
+        }
         *place = refused.at(command, 0);
         let row = table::row(command.settings.command, command.settings.table);
         // Only where the flows of all lines before have been taken.

@@ -24,6 +24,7 @@ use crate::{
     config::Mistake,
     pipeline::sink::Sink,
     policy::{self, Policy},
+    privileges::PrivilegesError,
 };
 
 /// Why a subcommand of `policy` cannot do its work.
@@ -50,6 +51,15 @@ pub enum PolicyError {
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
+    },
+    /// More privileges are left than a service takes.
+    #[error("the service does not run with privileges that it does not need: {0}")]
+    Privileges(#[from] PrivilegesError),
+    /// The policy came through a pipe, or from whatever else can be read only once.
+    #[error("{} can be read only once, so that its policy stays; give the service a file to load it anew", path.display())]
+    Once {
+        /// What it was read from.
+        path: PathBuf,
     },
     /// Signals cannot be caught.
     #[error("SIGHUP cannot be caught: {}", error_text(source))]
@@ -84,24 +94,26 @@ pub enum PolicyError {
 pub(super) use audit::audit;
 pub(super) use service::run as serve;
 
-/// Whether a file is one with tenants.
-pub(super) fn is_policy(file: &Path) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| Policy::is_one(&text))
+/// Whether what is in a file describes tenants.
+pub(super) fn is_policy(content: &[u8]) -> bool {
+    std::str::from_utf8(content).is_ok_and(Policy::is_one)
 }
 
-/// Whether a policy has tenants in other network namespaces than that of the process; none if the file is no policy.
-pub(super) fn enters_namespaces(file: &Path) -> Option<bool> {
-    let text = std::fs::read_to_string(file).ok().filter(|text| Policy::is_one(text))?;
-    let (policy, _, _) = Policy::of_bytes(file, text.into_bytes());
+/// Whether a policy has tenants in other network namespaces than that of the process; none if this is no policy.
+pub(super) fn enters_namespaces(file: &Path, content: &[u8]) -> Option<bool> {
+    if !is_policy(content) {
+        return None;
+    }
+    let (policy, _, _) = Policy::of_bytes(file, content.to_vec());
     Some(policy.tenants.iter().any(|tenant| tenant.namespace.is_some()))
 }
 
 /// Carries out a subcommand of `policy`.
 pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     match command {
-        PolicyCommand::Check { file } => check(file, stdout),
+        PolicyCommand::Check { file } => check(file, content(file)?, stdout),
         PolicyCommand::Explain { file, namespace, output, flow } => {
-            let (policy, mistakes, _) = read(file)?;
+            let (policy, mistakes, _) = Policy::of_bytes(file, content(file)?);
             sound(file, &mistakes)?;
             explain::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
@@ -138,9 +150,9 @@ fn ask(
     service::ask(&to.socket, &request, to.output, stdout)
 }
 
-/// Reads a policy file: what it says, what is wrong with it, and what is worth knowing.
-fn read(file: &Path) -> Result<(Policy, Vec<Mistake>, Vec<Mistake>), CommandError> {
-    Policy::read(file).map_err(|source| CommandError::Pipeline { path: file.into(), source })
+/// What is in a policy file.
+fn content(file: &Path) -> Result<Vec<u8>, CommandError> {
+    std::fs::read(file).map_err(|source| CommandError::Pipeline { path: file.into(), source })
 }
 
 /// Tells mistakes, of which there must be none.
@@ -152,9 +164,9 @@ fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
     }
 }
 
-/// Looks for mistakes, also in the plugins.
-pub(super) fn check(file: &Path, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let (policy, mut mistakes, mut notes) = read(file)?;
+/// Looks for mistakes in what was in a file, also in the plugins.
+pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+    let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
     let assembly = Assembly::new(policy.labels.labels(), true, true)?;
     for tenant in &policy.tenants {
         for guest in &tenant.plugins {

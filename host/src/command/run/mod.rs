@@ -6,6 +6,8 @@
 mod explain;
 mod prepare;
 
+use std::io;
+
 use super::{
     assemble::{Assembly, Purpose},
     entries::{self, Circumstances, Parts},
@@ -33,22 +35,23 @@ use crate::{
 };
 use prepare::Prepared;
 
-/// Carries the subcommand out. `stdout` is for what it tells itself; the pipeline has its own sinks.
+/// Carries the subcommand out, with what was in its file. `stdout` is for what it tells itself; the pipeline has its own sinks.
 pub(super) fn run(
     options: &RunOptions,
+    content: io::Result<Vec<u8>>,
     stop: &Stop,
     (board, counters): (&Board, &Counters),
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
-    if policy::is_policy(&options.file) {
+    let content = content.map_err(|source| CommandError::Pipeline { path: options.file.clone(), source })?;
+    if policy::is_policy(&content) {
         return match (options.check, options.explain || options.dry_run) {
             (_, true) => Err(CommandError::NotAvailable("--explain and --dry-run of a policy")),
-            (true, _) => policy::check(&options.file, stdout),
-            _ => policy::serve(&options.file, stop, (board, counters), options.metrics.as_ref()),
+            (true, _) => policy::check(&options.file, content, stdout),
+            _ => policy::serve((&options.file, content), stop, (board, counters), options.metrics.as_ref()),
         };
     }
-    let failed = |source| CommandError::Pipeline { path: options.file.clone(), source };
-    let (config, mut mistakes) = Config::read(&options.file).map_err(failed)?;
+    let (config, mut mistakes) = Config::of_bytes(&options.file, content);
     report::start_log();
     let purpose = if options.check || options.explain { Purpose::Look } else { Purpose::Run };
     let mut job = None;

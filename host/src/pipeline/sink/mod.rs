@@ -11,11 +11,7 @@ pub mod outbox;
 pub mod stream;
 pub mod syslog;
 
-use std::{
-    fs::File,
-    io::{self, Write},
-    os::fd::AsFd,
-};
+use std::{fs::File, io::Write, mem::ManuallyDrop, os::fd::FromRawFd as _};
 
 pub use error::SinkError;
 
@@ -36,14 +32,18 @@ pub trait Sink {
     }
 }
 
-/// Standard output, without a buffer in between: what comes is a batch.
-pub struct Stdout(Option<File>);
+/// Standard output, without a buffer in between: what comes is a batch. It is the descriptor itself and takes no other.
+pub struct Stdout(ManuallyDrop<File>);
 
 impl Stdout {
     /// Standard output. If it is closed, what is written goes nowhere, as with programs that do not look.
     #[must_use]
     pub fn new() -> Self {
-        Stdout(io::stdout().as_fd().try_clone_to_owned().ok().map(File::from))
+        // SAFETY: the program occupies a descriptor that is closed before it opens anything (`inherited::record`), and the file is
+        // never closed here.
+        #[allow(unsafe_code)]
+        let file = unsafe { File::from_raw_fd(libc::STDOUT_FILENO) };
+        Stdout(ManuallyDrop::new(file))
     }
 }
 
@@ -55,7 +55,10 @@ impl Default for Stdout {
 
 impl Sink for Stdout {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        self.0.as_mut().map_or(Ok(()), |file| file.write_all(bytes)).map_err(SinkError::Stdout)
+        match self.0.write_all(bytes) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
+            written => written.map_err(SinkError::Stdout),
+        }
     }
 }
 

@@ -48,6 +48,7 @@ use crate::{
         audit::Audit,
         share::{Listings, sieve::Mark},
     },
+    privileges::Duty,
     wasm::PluginEngine,
 };
 use dispatch::{Dispatcher, Wish};
@@ -62,6 +63,8 @@ const START: Duration = Duration::from_secs(60);
 /// What all threads of the service share.
 pub(super) struct Service {
     file: PathBuf,
+    /// Whether that is a pipe or the like, of which nothing more comes.
+    once: bool,
     engine: PluginEngine,
     audit: Arc<Audit>,
     states: Arc<States>,
@@ -291,7 +294,7 @@ impl Service {
 
     /// Whether the file is loaded anew when it has changed.
     fn follows_changes(&self) -> bool {
-        self.lock().policy.service.reload_on_change
+        !self.once && self.lock().policy.service.reload_on_change
     }
 
     /// Whether there is something in the file that has not been loaded or refused.
@@ -309,6 +312,18 @@ impl Service {
         !same
     }
 
+    /// What is in the file now.
+    ///
+    /// # Errors
+    /// Why that cannot be said, in a list of one.
+    fn content(&self) -> Result<Vec<u8>, Vec<String>> {
+        if self.once {
+            return Err(vec![PolicyError::Once { path: self.file.clone() }.to_string()]);
+        }
+        let failed = |error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))];
+        std::fs::read(&self.file).map_err(failed)
+    }
+
     /// Reads the file anew, and lets its tenants take over once all of them have started.
     ///
     /// # Errors
@@ -318,18 +333,16 @@ impl Service {
         self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
         // Others may look meanwhile: nobody else changes anything.
         let generation = self.lock().generation + 1;
-        let content = std::fs::read(&self.file);
+        let content = self.content();
         self.lock().tried = content.as_ref().ok().cloned();
-        let result = content
-            .map_err(|error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))])
-            .and_then(|content| {
-                let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
-                if !mistakes.is_empty() {
-                    return Err(told(&mistakes));
-                }
-                let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
-                Ok((tenants, policy))
-            });
+        let result = content.and_then(|content| {
+            let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
+            if !mistakes.is_empty() {
+                return Err(told(&mistakes));
+            }
+            let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
+            Ok((tenants, policy))
+        });
         let result = self.take_over(generation, result);
         self.notifier.ready(&self.state());
         result
@@ -383,15 +396,18 @@ fn count(tenants: usize) -> String {
 /// # Errors
 /// Why it does not run, or why it ended.
 pub(in crate::command) fn run(
-    file: &Path,
+    (file, content): (&Path, Vec<u8>),
     stop: &Stop,
     (board, counters): (&Board, &Counters),
     metrics: Option<&Address>,
 ) -> Result<Exit, CommandError> {
     report::start_log();
-    // Before the file is read: what changes later is noticed.
-    let mut watch = Watch::new(file);
-    let (policy, mistakes, notes) = super::read(file)?;
+    let once = std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
+    let mut watch = if once { Watch::new(file) } else { Watch::of(file, &content) };
+    let (policy, mistakes, notes) = Policy::of_bytes(file, content);
+    // What was given up was decided by the same bytes.
+    let namespaces = policy.tenants.iter().any(|tenant| tenant.namespace.is_some());
+    Duty::Service { namespaces }.holds().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
     let audit = Arc::new(Audit::open(policy.audit.clone(), report::line)?);
@@ -406,6 +422,7 @@ pub(in crate::command) fn run(
     crate::command::assemble::tell_execution(&engine)?;
     let service = Service {
         file: file.into(),
+        once,
         engine,
         audit,
         counters: counters.clone(),

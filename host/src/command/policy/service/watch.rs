@@ -53,6 +53,15 @@ impl Watch {
         watch
     }
 
+    /// As [`Watch::new`], of a file that had this content a moment ago: what it has become since is a change.
+    pub fn of(file: &Path, content: &[u8]) -> Self {
+        let mut watch = Self::new(file);
+        if fs::read(file).ok().as_deref() != Some(content) {
+            watch.changed = Some(Instant::now());
+        }
+        watch
+    }
+
     /// Whether the file has changed since this was last true (or since the beginning), and has been left alone since.
     pub fn settled(&mut self, now: Instant) -> bool {
         if self.told() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
@@ -172,6 +181,16 @@ mod tests {
         assert!(!notices(&mut watch, &mut now), "another file");
         fs::rename(at("other"), at("policy")).unwrap();
         assert!(notices(&mut watch, &mut now), "there again");
+    }
+
+    #[test]
+    fn a_change_since_it_was_read_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("policy");
+        fs::write(&path, "new").unwrap();
+        let now = Instant::now();
+        assert!(!Watch::of(&path, b"new").settled(now + QUIET * 2));
+        assert!(Watch::of(&path, b"old").settled(now + QUIET * 2));
     }
 
     #[test]

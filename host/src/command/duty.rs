@@ -1,0 +1,138 @@
+//! What a command line is going to do, as far as privileges matter: from all that will run, the lines of a file, the words behind a
+//! subcommand, a pipeline file.
+
+use std::ffi::OsString;
+
+use super::policy;
+use crate::{
+    cli::{self, Command, Invocation, Name, PluginCommand, PolicyCommand, Settings, Subcommand, Table},
+    config::Config,
+    privileges::Duty,
+};
+
+/// The duty of an invocation; `file` is the content of the file that it names, if there is one and it can be read.
+pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> Duty {
+    const NEITHER: Duty = Duty::Command { namespaces: false, plugins: false };
+    const PLUGINS: Duty = Duty::Command { namespaces: false, plugins: true };
+    match invocation {
+        Invocation::Run(settings) => of_all([settings.as_ref()]),
+        Invocation::Load(file) => of_all(file.commands.iter().map(|command| command.settings.as_ref())),
+        Invocation::Text(_) => NEITHER,
+        Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
+            Subcommand::Doctor { .. } => Duty::Look,
+            Subcommand::Run(options) => match file.map(|content| policy::enters_namespaces(&options.file, content)) {
+                Some(Some(namespaces)) => Duty::Service { namespaces },
+                Some(None) => {
+                    let (plugins, namespaces) = file.map(Config::outline).unwrap_or_default();
+                    Duty::Command { namespaces, plugins }
+                }
+                None => NEITHER,
+            },
+            Subcommand::Record { command, .. }
+            | Subcommand::Replay { command, .. }
+            | Subcommand::Top { command, .. } => of_words(name, command),
+            Subcommand::Plugin { command: PluginCommand::New { .. } } => NEITHER,
+            Subcommand::Plugin { .. } | Subcommand::Policy { command: PolicyCommand::Check { .. } } => PLUGINS,
+            Subcommand::Policy { .. } | Subcommand::Audit(_) | Subcommand::Completions { .. } | Subcommand::Man => {
+                NEITHER
+            }
+        },
+    }
+}
+
+/// That of several commands.
+fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
+    let (mut namespaces, mut plugins) = (false, false);
+    for settings in commands {
+        namespaces |= settings.netns.is_some() || settings.all_netns;
+        plugins |= !settings.plugins.is_empty();
+    }
+    Duty::Command { namespaces, plugins }
+}
+
+/// That of the words of a classic command line behind a subcommand. Which command they are about may be for a recording to say:
+/// what stands in them is read as of both. What is no command line does nothing.
+fn of_words(name: &Name, words: &[OsString]) -> Duty {
+    let read = |command| {
+        let mut warnings = Vec::new();
+        cli::parse_classic(name, words, (command, Table::Conntrack), &cli::SystemEnvironment, &mut warnings).ok()
+    };
+    let both: Vec<Box<Settings>> = [Command::List, Command::Events].into_iter().filter_map(read).collect();
+    of_all(both.iter().map(Box::as_ref))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    /// What of namespaces and plugins a command line with this file takes; none for other duties.
+    fn of_line(line: &str, file: Option<&str>) -> Option<(bool, bool)> {
+        let name = Name::of(OsStr::new("flowgate"));
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let invocation = cli::parse(&name, &words, &cli::SystemEnvironment).result.unwrap();
+        match of(&name, &invocation, file.map(str::as_bytes)) {
+            Duty::Command { namespaces, plugins } => Some((namespaces, plugins)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn it_is_worked_out_from_what_will_run() {
+        for (line, namespaces, plugins) in [
+            ("-L", false, false),
+            ("-L --plugin x.wasm", false, true),
+            ("-L --netns blue", true, false),
+            ("-E --all-netns", true, false),
+            ("record f", false, false),
+            ("record f -- -E --plugin=x.wasm", false, true),
+            ("record f -- -L --netns blue", true, false),
+            ("replay f -- --plugin x.wasm", false, true),
+            ("replay f -- -e NEW --plugin x.wasm", false, true),
+            ("replay f -- -p tcp", false, false),
+            ("top -- --plugin x.wasm --netns 1", true, true),
+            ("top", false, false),
+            ("plugin test", false, true),
+            ("plugin inspect x.wasm", false, true),
+            ("plugin new x", false, false),
+            ("policy check x.toml", false, true),
+            ("policy status", false, false),
+            ("man", false, false),
+            ("audit", false, false),
+        ] {
+            assert_eq!(of_line(line, None), Some((namespaces, plugins)), "{line}");
+        }
+        assert_eq!(of_line("doctor", None), None);
+    }
+
+    #[test]
+    fn lines_of_a_file_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        for (text, namespaces, plugins) in
+            [("-D -s 192.0.2.1\n", false, false), ("-D -s 192.0.2.1\n-D -p tcp --plugin x.wasm\n", false, true)]
+        {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(of_line(&format!("-R {}", file.display()), None), Some((namespaces, plugins)), "{text}");
+        }
+        std::fs::write(&file, "-F\n").unwrap();
+        assert_eq!(of_line(&format!("-R {} --netns blue", file.display()), None), Some((true, false)));
+    }
+
+    #[test]
+    fn pipeline_files_count() {
+        for (text, namespaces, plugins) in [
+            ("[source]\nkind = 'dump'\n", false, false),
+            ("[source]\nkind = 'dump'\nnetns = 'blue'\n", true, false),
+            ("source.kind = 'dump'\nsource.netns = 'blue'\n", true, false),
+            ("[source]\nkind = 'dump'\n[[stage]]\nmatch = '-p tcp'\n", false, false),
+            ("[source]\nkind = 'dump'\n[[stage]]\nplugin = 'x.wasm'\n", false, true),
+            ("stage = [{ match = '-p tcp' }, { plugin = 'x.wasm' }]\n", false, true),
+            ("[source]\nkind = 'dump'\n[format]\nplugin = 'x.wasm'\n", false, true),
+        ] {
+            assert_eq!(of_line("run file", Some(text)), Some((namespaces, plugins)), "{text}");
+        }
+        assert_eq!(of_line("run file", Some("[[tenant]]\nname = 'x'\n")), None);
+        assert_eq!(of_line("run file", None), Some((false, false)));
+    }
+}

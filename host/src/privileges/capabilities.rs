@@ -1,0 +1,86 @@
+//! The capabilities of the calling thread (`capabilities(7)`), in one system call each way.
+#![allow(unsafe_code)]
+
+use std::io;
+
+/// `_LINUX_CAPABILITY_VERSION_3` of `linux/capability.h`: sets of 64 bits, in two halves.
+const VERSION: u32 = 0x2008_0522;
+
+/// `struct __user_cap_header_struct`.
+#[repr(C)]
+struct Header {
+    version: u32,
+    /// 0: the calling thread.
+    pid: i32,
+}
+
+/// `struct __user_cap_data_struct`: a half of each set.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Half {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Sets of capabilities, a bit for each. The ambient set is within the permitted and the inheritable one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sets {
+    /// Those that the kernel checks.
+    pub effective: u64,
+    /// Those that may be made effective.
+    pub permitted: u64,
+    /// Those that may be handed to another program.
+    pub inheritable: u64,
+}
+
+impl Sets {
+    /// The sets of the calling thread.
+    ///
+    /// # Errors
+    /// EPERM, ENOSYS: a filter of system calls refuses.
+    pub fn read() -> io::Result<Self> {
+        let mut header = Header { version: VERSION, pid: 0 };
+        let mut halves = [Half::default(); 2];
+        // SAFETY: the kernel reads the header and writes two halves for this version.
+        let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let [low, high] = halves;
+        let whole = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+        Ok(Sets {
+            effective: whole(low.effective, high.effective),
+            permitted: whole(low.permitted, high.permitted),
+            inheritable: whole(low.inheritable, high.inheritable),
+        })
+    }
+
+    /// Makes these the sets of the calling thread.
+    ///
+    /// # Errors
+    /// EPERM: more than it has, or a filter of system calls refuses.
+    #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
+    pub fn apply(self) -> io::Result<()> {
+        let half = |shift: u32| Half {
+            effective: (self.effective >> shift) as u32,
+            permitted: (self.permitted >> shift) as u32,
+            inheritable: (self.inheritable >> shift) as u32,
+        };
+        let mut header = Header { version: VERSION, pid: 0 };
+        let halves = [half(0), half(32)];
+        // SAFETY: the kernel reads the header and two halves.
+        let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// What of them is among these.
+    #[must_use]
+    pub fn only(self, kept: u64) -> Self {
+        Sets {
+            effective: self.effective & kept,
+            permitted: self.permitted & kept,
+            inheritable: self.inheritable & kept,
+        }
+    }
+}
