@@ -1,6 +1,6 @@
 //! The doctor in good and bad circumstances.
 
-use flowgate_test_support::{Namespace, Outcome, Program};
+use flowgate_test_support::{Namespace, Outcome, Program, entries};
 use serde_json::Value;
 
 use crate::{flowgate, run};
@@ -92,7 +92,8 @@ fn for_people_it_is_plain_text() {
         assert!(text.contains("\nwarning  nf_conntrack_acct=0: "), "{text}");
         assert!(text.contains("\n         -> sysctl -w net.netfilter.nf_conntrack_acct=1\n"), "{text}");
         assert!(text.contains("not the initial one of the machine"), "{text}");
-        assert!(text.ends_with("0 problems, 2 warnings\n"), "{text}");
+        assert!(text.contains("\nwarning  no rule turns connection tracking on in this network namespace"), "{text}");
+        assert!(text.ends_with("0 problems, 3 warnings\n"), "{text}");
         assert!(outcome.stderr.is_empty(), "{}", outcome.errors());
     });
 }
@@ -135,6 +136,97 @@ fn of_another_namespace() {
         let outcome = run("doctor --netns green");
         assert_eq!(outcome.status, 1);
         assert!(outcome.errors().contains("there is no network namespace `green`; there are: blue"));
+    });
+}
+
+/// Runs the doctor after something else in a mount namespace of its own.
+fn after(script: &str) -> Vec<Value> {
+    let doctor = flowgate().path.display().to_string();
+    findings(&Program::new("unshare").run(&["--mount", "sh", "-ec", &format!("{script}; exec {doctor} doctor --json")]))
+}
+
+#[test]
+fn what_is_hidden_is_told_and_is_not_missing() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        for hidden in ["/proc/sys/net/netfilter", "/proc/sys/net", "/proc/sys"] {
+            let found = after(&format!("mount -t tmpfs tmpfs {hidden}"));
+            for check in ["module.nf_conntrack", "module.nf_conntrack_netlink", "module.nfnetlink", "table.fill"] {
+                assert_eq!(of(&found, check).0, "ok", "{hidden}: {check}");
+            }
+            let (level, mend) = of(&found, "unit.proc");
+            assert_eq!(level, "warning");
+            assert!(mend.contains("--netns"), "{mend}");
+            let fill = found.iter().find(|finding| finding["check"] == "table.fill").unwrap();
+            assert!(
+                fill["text"].as_str().unwrap().starts_with(&format!("{} of at most", entries::marks().len())),
+                "{fill}"
+            );
+            assert!(
+                !found.iter().any(|finding| finding["check"] == "protocols"),
+                "nothing is said of what is not known"
+            );
+        }
+        let found = after("mount -t tmpfs tmpfs /proc");
+        assert_eq!((of(&found, "module.nf_conntrack").0, of(&found, "unit.proc").0), ("ok".into(), "warning".into()));
+        assert_eq!(of(&findings(&run("doctor --json")), "module.nf_conntrack").0, "ok");
+        assert!(!findings(&run("doctor --json")).iter().any(|finding| finding["check"] == "unit.proc"));
+    });
+}
+
+#[test]
+fn a_namespace_in_which_no_rule_tracks_is_told() {
+    Namespace::run(|namespace| {
+        let level = || of(&findings(&run("doctor --json")), "tracking");
+        let (told, mend) = level();
+        assert_eq!(told, "warning");
+        // Rules that do not track change nothing.
+        namespace.nft("add table ip plain; add chain ip plain c { type filter hook input priority 0; }; add rule ip plain c tcp dport 1 drop");
+        assert_eq!(level().0, "warning");
+        for rule in [
+            "add rule ip plain c ct state established accept",
+            "add rule ip plain c ct mark set 1",
+            "add table ip n; add chain ip n p { type nat hook postrouting priority 100; }; add rule ip n p masquerade",
+        ] {
+            namespace.nft(rule);
+            assert_eq!(level().0, "ok", "{rule}");
+            namespace.nft("flush chain ip plain c");
+            Program::new("nft").run(&["delete", "table", "ip", "n"]);
+            assert_eq!(level().0, "warning", "without {rule}");
+        }
+        // The command that is named does what it says: what is sent is tracked.
+        Program::new("sh").must(&["-c", &mend]);
+        assert_eq!(level().0, "ok");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"tracked", socket.local_addr().unwrap()).unwrap();
+        assert_eq!(entries::count(namespace), 1);
+        namespace.nft("flush ruleset");
+        // Flows that are there are told, whatever made them.
+        assert_eq!(level().0, "ok");
+        let (told, _) = of(
+            &findings(&Program::new("setpriv").run(&[
+                "--bounding-set=-net_admin",
+                "--inh-caps=-net_admin",
+                &flowgate().path.display().to_string(),
+                "doctor",
+                "--json",
+            ])),
+            "tracking",
+        );
+        assert_eq!(told, "warning", "it cannot be told without the capability");
+    });
+}
+
+#[test]
+fn what_a_unit_keeps_from_it_is_told() {
+    Namespace::run(|_| {
+        let found = findings(&run("doctor --json"));
+        for check in ["unit.system_calls", "unit.threads", "unit.descriptors"] {
+            assert_eq!(of(&found, check).0, "ok", "{check}");
+        }
+        let program = flowgate().path.display().to_string();
+        let found = findings(&Program::new("prlimit").run(&["--nofile=16", &program, "doctor", "--json"]));
+        assert_eq!(of(&found, "unit.descriptors").0, "warning");
     });
 }
 

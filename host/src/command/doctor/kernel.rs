@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use super::{Finding, Patient};
-use crate::netlink::{Dump, DumpError, Options, RECEIVE_LENGTH, Request, Socket, SocketError, Stop};
+use crate::{
+    command::tables,
+    netlink::{DumpError, Request, SocketError},
+};
 
 /// Modules of helpers, without `nf_conntrack_`: protocols that expect flows.
 const HELPERS: [&str; 10] = ["ftp", "tftp", "sip", "irc", "h323", "amanda", "netbios_ns", "pptp", "sane", "snmp"];
@@ -18,37 +21,70 @@ const TRACKED: [(&str, &str); 6] = [
     ("GRE", "nf_conntrack_gre_timeout"),
 ];
 
+/// What the kernel says by netlink of the table as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// Flows, where it says so.
+    pub flows: Option<u64>,
+    /// How many there may be; Linux 4.18 and later.
+    pub most: Option<u64>,
+}
+
+impl Counts {
+    /// Asks for the statistics of the table, which costs nothing.
+    pub fn of(patient: &Patient<'_>) -> Result<Self, DumpError> {
+        let counts = tables::kernel_counts(&Request::global_statistics(), patient.namespace)?;
+        let of = |wanted: u16| {
+            let found = counts.attributes.iter().zip(&counts.values).find(|(attribute, _)| **attribute == wanted);
+            found.map(|(_, value)| *value)
+        };
+        Ok(Counts { flows: of(ENTRIES), most: of(MOST_ENTRIES) })
+    }
+}
+
+/// `CTA_STATS_GLOBAL_ENTRIES` and `CTA_STATS_GLOBAL_MAX_ENTRIES`.
+const ENTRIES: u16 = 1;
+const MOST_ENTRIES: u16 = 2;
+
 /// Looks for what is needed.
-pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
-    let mut findings = vec![tracking(patient)];
-    findings.extend(interface(patient));
-    findings.push(tracked(patient));
+pub(super) fn examine(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Vec<Finding> {
+    let mut findings = vec![tracking(patient, counts)];
+    findings.extend(interface(counts));
+    findings.extend(tracked(patient, counts.is_ok()));
     findings.push(helpers());
     findings
 }
 
-fn tracking(patient: &Patient<'_>) -> Finding {
+fn tracking(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Finding {
     let check = "module.nf_conntrack";
     if patient.sysctl("net.netfilter.nf_conntrack_max").is_some() {
-        Finding::ok(check, format!("nf_conntrack is {}", how("nf_conntrack")))
-    } else {
-        Finding::problem(check, "nf_conntrack is not there: the kernel tracks no connections")
-            .mend("modprobe nf_conntrack")
+        return Finding::ok(check, format!("nf_conntrack is {}", how("nf_conntrack")));
+    }
+    let settings = patient.within(|| Path::new("/proc/sys/net").is_dir()).unwrap_or(false);
+    match counts {
+        Ok(_) => Finding::ok(check, "nf_conntrack is there: the kernel answers, though its settings are hidden"),
+        // Hidden, and netlink does not tell either.
+        Err(error) if error.errno() == libc::EPERM && !settings => Finding::warning(
+            check,
+            "whether nf_conntrack is there cannot be told without CAP_NET_ADMIN: /proc/sys/net is hidden",
+        )
+        .mend("sudo flowgate doctor"),
+        Err(_) => Finding::problem(check, "nf_conntrack is not there: the kernel tracks no connections")
+            .mend("modprobe nf_conntrack"),
     }
 }
 
 /// nfnetlink and nf_conntrack_netlink: whether the kernel answers.
-fn interface(patient: &Patient<'_>) -> [Finding; 2] {
+fn interface(counts: &Result<Counts, DumpError>) -> [Finding; 2] {
     let (transport, tables) = ("module.nfnetlink", "module.nf_conntrack_netlink");
-    let answer = answer(patient);
-    let transport = match &answer {
+    let transport = match counts {
         Err(DumpError::Socket(SocketError::Open(error))) => {
             Finding::problem(transport, format!("nfnetlink does not answer: {error}")).mend("modprobe nfnetlink")
         }
         _ => Finding::ok(transport, format!("nfnetlink is {}", how("nfnetlink"))),
     };
-    let tables = match &answer {
-        Ok(()) => Finding::ok(tables, format!("nf_conntrack_netlink is {}", how("nf_conntrack_netlink"))),
+    let tables = match counts {
+        Ok(_) => Finding::ok(tables, format!("nf_conntrack_netlink is {}", how("nf_conntrack_netlink"))),
         Err(error) if error.errno() == libc::EPERM => {
             Finding::warning(tables, "whether nf_conntrack_netlink is there cannot be told without CAP_NET_ADMIN")
                 .mend("sudo flowgate doctor")
@@ -59,28 +95,20 @@ fn interface(patient: &Patient<'_>) -> [Finding; 2] {
     [transport, tables]
 }
 
-/// Asks for the statistics of the table, which costs nothing.
-fn answer(patient: &Patient<'_>) -> Result<(), DumpError> {
-    let mut dump = Dump::start(Socket::open(&Options::within(patient.namespace))?, &Request::global_statistics())?;
-    let mut buffer = vec![0; RECEIVE_LENGTH];
-    let stop: Option<&Stop> = None;
-    while dump.next(&mut buffer, stop)?.is_some() {}
-    Ok(())
-}
-
-fn tracked(patient: &Patient<'_>) -> Finding {
+/// The protocols that are tracked; nothing where the settings that tell are hidden.
+fn tracked(patient: &Patient<'_>, answers: bool) -> Option<Finding> {
     let check = "protocols";
     let there = |sysctl: &str| patient.sysctl(&format!("net.netfilter.{sysctl}")).is_some();
     let (known, others): (Vec<_>, Vec<_>) = TRACKED.iter().partition(|(_, sysctl)| there(sysctl));
     let names = |list: &[&(&str, &str)]| list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     if known.is_empty() {
-        return Finding::warning(check, "no protocol is tracked");
+        return (!answers).then(|| Finding::warning(check, "no protocol is tracked"));
     }
     let text = format!("protocols tracked with states or timeouts of their own: {}", names(&known));
     if others.is_empty() {
-        return Finding::ok(check, text);
+        return Some(Finding::ok(check, text));
     }
-    Finding::ok(check, format!("{text}; not {}, which this kernel was built without", names(&others)))
+    Some(Finding::ok(check, format!("{text}; not {}, which this kernel was built without", names(&others))))
 }
 
 fn helpers() -> Finding {

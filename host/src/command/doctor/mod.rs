@@ -4,13 +4,17 @@
 //! * `kernel`: what is loaded or built in.
 //! * `settings`: sysctls.
 //! * `plugins`: how the code of plugins runs here.
+//! * `rules`: whether anything turns tracking on.
+//! * `unit`: what the unit or container keeps from the process.
 //! * `features`: what this kernel can do, tried out in a network namespace that is made for it.
 
 mod features;
 mod kernel;
 mod plugins;
 mod privileges;
+mod rules;
 mod settings;
+mod unit;
 
 use std::{
     ffi::OsStr,
@@ -117,8 +121,11 @@ pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Res
     let namespace = netns.map(Namespace::find).transpose()?;
     let patient = Patient { namespace: namespace.as_ref() };
     let mut findings = privileges::examine(&patient);
-    findings.extend(kernel::examine(&patient));
-    findings.extend(settings::examine(&patient));
+    let counts = kernel::Counts::of(&patient);
+    findings.extend(kernel::examine(&patient, &counts));
+    findings.push(rules::examine(&patient, counts.as_ref().ok().and_then(|counts| counts.flows)));
+    findings.extend(settings::examine(&patient, counts.as_ref().ok()));
+    findings.extend(unit::examine(&patient, counts.is_ok()));
     findings.push(plugins::examine(crate::wasm::Execution::detect()));
     findings.extend(features::examine());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

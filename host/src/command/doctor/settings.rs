@@ -1,14 +1,14 @@
 //! The sysctls that decide what is counted, stamped and announced, and how much room there is.
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, kernel::Counts};
 
 /// Receive buffer that `-E` asks for, in bytes.
 const WANTED_BUFFER: u64 = 8 << 20;
 /// Bytes of the buffer that an event takes.
 const EVENT: u64 = 1_280;
 
-/// Looks at them.
-pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
+/// Looks at them. `counts`: what the kernel says by netlink, which is as good where a setting is hidden.
+pub(super) fn examine(patient: &Patient<'_>, counts: Option<&Counts>) -> Vec<Finding> {
     let of = |name: &str| patient.sysctl(&format!("net.netfilter.nf_conntrack_{name}"));
     let set = |name: &str, value: u64| patient.command(&format!("sysctl -w net.netfilter.nf_conntrack_{name}={value}"));
     let mut findings = Vec::new();
@@ -48,7 +48,8 @@ pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
         }
     }));
     findings.extend(buffer(patient));
-    findings.extend(fill(of("count"), of("max"), of("buckets")));
+    let (flows, most) = counts.map_or((None, None), |counts| (counts.flows, counts.most));
+    findings.extend(fill(of("count").or(flows), of("max").or(most), of("buckets")));
     findings
 }
 
