@@ -1,6 +1,9 @@
 //! What people really type, in the units in which they really run it: one test a case, by name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
+#[path = "../plugins/mod.rs"]
+mod plugins;
+
 mod carrying_state;
 mod command_lines;
 mod files;
