@@ -50,9 +50,15 @@ fn a_capability_of_the_file_is_enough() {
 fn root_without_capabilities_is_told_so() {
     Namespace::run(|_| {
         let start = behind(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], &super::built());
-        for line in
-            ["-L", "-D", "-F", "-C", "-E", "-U -m 1", "-I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 -t 9"]
-        {
+        for line in [
+            "-L",
+            "-D -p udp",
+            "-F",
+            "-C",
+            "-E",
+            "-U -m 1",
+            "-I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 -t 9",
+        ] {
             let outcome = run(start(&line.split_whitespace().collect::<Vec<_>>()), b"");
             in_good_order(line, &outcome);
             assert_eq!(outcome.status, 1, "{line}: {}", outcome.errors());
