@@ -65,6 +65,9 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     if lines.len() > 65 {
         return wrong(format!("{} lines in the audit", lines.len()));
     }
+    if let Some(line) = lines.iter().find(|line| line.to_string().len() > 4096) {
+        return wrong(format!("a line of {} bytes in the audit", line.to_string().len()));
+    }
     let digest = attacker().1;
     let line = &lines[0];
     if line["plugin"] != "blue:attacker" || line["sha256"] != digest.as_str() || line["generation"] != 1 {
@@ -117,6 +120,10 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
             "dst=10.1.0.21",
         ),
         (
+            "create proto=6 src=10.1.0.20 dst=192.0.2.1 sport=1 dport=53 rsrc=192.0.2.1 rdst=10.1.0.20 rsport=53 rdport=1 zone=7 timeout=60 state=3 status=0xe",
+            "ESTABLISHED",
+        ),
+        (
             "create-or-update src=10.1.0.1 dst=192.0.2.1 sport=1001 dport=53 rsrc=192.0.2.1 rdst=10.1.0.1 rsport=53 rdport=1001 zone=7 timeout=60 mark=0x500 mask=0xff00",
             "mark=1180928",
         ),
@@ -125,7 +132,8 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
             // Only the tenant's own flow, and one that it must not see.
             entries::load(namespace, &fill()[..2]);
             let scope = format!("{SCOPE}\nreply-destination = \"10.1.0.0/16\"");
-            let serving = Serving::start(namespace, &tenant(act, &scope, KEYS, GRANTS));
+            let grants = GRANTS.replace("\"create\"", "\"create.translated\", \"create.established\"");
+            let serving = Serving::start(namespace, &tenant(act, &scope, KEYS, &grants));
             serving.until(act, || !serving.audited("stage", "result").is_empty());
             let lines = serving.audited("tenant", "blue");
             let stages: Vec<&str> = lines.iter().filter_map(|line| line["stage"].as_str()).collect();
@@ -143,6 +151,8 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
                         "{act}: {table:?}"
                     );
                     assert!(lines[0]["after"].is_object(), "{act}: {lines:#?}");
+                    assert!(lines[0]["request"].as_str().is_some_and(|hex| hex.len() >= 80), "{act}: {lines:#?}");
+                    assert!(lines[1].get("request").is_none(), "{act}: {lines:#?}");
                 }
             }
             assert!(table.iter().any(|line| line.contains("zone=8")), "{act}: {table:?}");

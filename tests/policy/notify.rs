@@ -119,10 +119,11 @@ fn what_does_not_start_is_not_ready() {
     Namespace::run(|namespace| {
         let path = namespace.directory().join("notify");
         let manager = Manager::at(&path);
-        // The first plugin starts, the second one does not.
+        // The first plugin starts, the second one does not, and is required.
         let digest = attacker().1;
         let other: String = digest.chars().rev().collect();
         let text = tenant("blue", 7, "", "") + &tenant("red", 8, "", "").replace("PLUGIN", &format!("PLUGIN{other}"));
+        let text = text.replace("name = \"red\"", "name = \"red\"\nrequired = true");
         let file = policy(namespace, &text);
         let text = fs::read_to_string(&file).unwrap().replace(&format!("\"{digest}\"{other}"), &format!("\"{other}\""));
         fs::write(&file, text).unwrap();

@@ -75,11 +75,14 @@ pub enum PolicyCommand {
     Resume(Order),
     /// Pause a tenant until the policy is loaded anew
     Quarantine(Order),
-    /// Load the policy file anew; if it has mistakes the old one goes on, and the exit status is 1
+    /// Load the policy file anew; if it has mistakes, or no tenant starts, the old one goes on, and the exit status is 1
     Reload {
         /// Whom to ask
         #[command(flatten)]
         to: Addressee,
+        /// Leave this tenant out: it is ended, and the others take over
+        #[arg(long, value_name = "TENANT")]
+        without: Option<String>,
     },
     /// Print the JSON schema of policy files, for editors
     Schema,

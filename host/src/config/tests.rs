@@ -64,7 +64,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[[stage]]\nplugin = 'x'\ngrants = ['delete', 'fly']",
-        "5:21: there is no grant `fly`; there are delete, create, update, update.timeout[=LEAST..MOST], update.mark[=MASK], update.status[=BIT|BIT...], update.labels[=BIT|BIT...], update.helper, update.state, update.sequence, log, state[=FILE], time, tick, look-back",
+        "5:21: there is no grant `fly`; there are delete, create, update, update.timeout[=LEAST..MOST], update.mark[=MASK], update.status[=BIT|BIT...], update.labels[=BIT|BIT...], update.helper, update.state, update.sequence, create.translated, create.established, log, state[=FILE], time, tick, look-back",
     ),
     ("[[stage]]\nplugin = 'x'\ngrants = [1]", "5:11: `grants` takes texts, not 1"),
     (

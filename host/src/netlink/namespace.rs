@@ -123,14 +123,25 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// What a namespace is, whatever it is called: device and inode of its file.
+pub type Identity = (u64, u64);
+
+/// Which network namespace has this name in [`DIRECTORY`], or with none, which one the calling thread is in; nothing if that cannot
+/// be looked at.
+#[must_use]
+pub fn identity(name: Option<&str>) -> Option<Identity> {
+    let path = name.map_or_else(|| PathBuf::from(OWN), |name| Path::new(DIRECTORY).join(name));
+    fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
+}
+
 /// A network namespace. It lives at least as long as this.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     file: Arc<File>,
     name: Arc<str>,
     path: Arc<Path>,
-    /// Device and inode of the namespace's file: two namespaces are the same if these are.
-    identity: (u64, u64),
+    /// Two namespaces are the same if these are.
+    identity: Identity,
 }
 
 impl PartialEq for Namespace {
@@ -206,6 +217,12 @@ impl Namespace {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What it is, whatever it is called.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Inode of the namespace, as `ls -l /proc/PID/ns/net` shows it.

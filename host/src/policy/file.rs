@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{keys::SECTIONS, reading::Reading, scope::Scope};
+use super::{keys::SECTIONS, neighbours, reading::Reading, scope::Scope};
 use crate::{
     cli::{self, LabelMap, SystemEnvironment},
     config::{At, FormatConfig, Mistake, Plugin, SinkConfig, Text, reader::Reader},
@@ -29,6 +29,8 @@ pub struct Policy {
     pub service: Service,
     /// The record of all actions.
     pub audit: FileOptions,
+    /// What tenants leave of it to each other.
+    pub audit_limits: AuditLimits,
     /// Names of labels.
     pub labels: LabelMap,
     /// Everybody, in the order of the file.
@@ -46,6 +48,17 @@ pub struct Service {
     pub drain: Duration,
     /// Whether the file is loaded anew when it has changed.
     pub reload_on_change: bool,
+    /// Entries that all tenants of a network namespace may have made, in percent of nf_conntrack_max.
+    pub table_share: u64,
+}
+
+/// What tenants leave of the audit to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditLimits {
+    /// What was recorded within this time is not pushed out.
+    pub history: Duration,
+    /// Bytes that files of tenants leave free on its file system.
+    pub reserve: u64,
 }
 
 /// Somebody with flows and plugins of its own.
@@ -57,6 +70,8 @@ pub struct Tenant {
     pub name: String,
     /// The network namespace of its flows, by name; none for that of the process.
     pub namespace: Option<String>,
+    /// Whether nothing is started unless it starts.
+    pub required: bool,
     /// Which flows are its own.
     pub scope: Scope,
     /// Its plugins, in order.
@@ -108,6 +123,8 @@ pub struct Share {
     pub actions: u64,
     /// Actions at once.
     pub in_flight: u64,
+    /// Entries that it has made and that are alive.
+    pub entries: u64,
     /// Time of its plugins in a second.
     pub time: Duration,
     /// Bytes that it writes in a second.
@@ -118,7 +135,14 @@ pub struct Share {
 
 impl Default for Share {
     fn default() -> Self {
-        Share { actions: 100, in_flight: 256, time: Duration::from_millis(500), output: 1 << 20, queue: 4 << 20 }
+        Share {
+            actions: 100,
+            in_flight: 256,
+            entries: 1000,
+            time: Duration::from_millis(500),
+            output: 1 << 20,
+            queue: 4 << 20,
+        }
     }
 }
 
@@ -143,9 +167,9 @@ impl Policy {
     /// As [`Policy::of_bytes`], of a text that is at hand. Second: what is wrong; third: what is worth knowing.
     #[must_use]
     pub fn parse(text: Text, labels: LabelMap) -> (Self, Vec<Mistake>, Vec<Mistake>) {
-        let mut reading = Reading { reader: Reader::read(&text, &SECTIONS), labels: &labels, notes: Vec::new() };
+        let mut reading = Reading { reader: Reader::read(&text, &SECTIONS), labels: &labels };
         let service = reading.service();
-        let audit = reading.audit();
+        let (audit, audit_limits) = reading.audit();
         let sections = reading.reader.sections.remove("tenant").unwrap_or_default();
         if sections.is_empty() && reading.reader.mistakes.is_empty() {
             reading.reader.wrong(0, "there is no `[[tenant]]`, so that nothing would run");
@@ -159,18 +183,22 @@ impl Policy {
             }
             tenants.push(tenant);
         }
-        reading.neighbours(&tenants, &audit);
-        let Reading { reader, mut notes, .. } = reading;
-        let mut mistakes = reader.mistakes;
+        let mut mistakes = reading.reader.mistakes;
+        let policy = Policy { service, audit, audit_limits, labels, tenants, text };
+        let found = neighbours::compare(&policy);
+        let mut notes = found.notes;
+        mistakes.extend(found.mistakes);
         mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         notes.sort_by_key(|note| (note.line, note.column));
-        (Policy { service, audit, labels, tenants, text }, mistakes, notes)
+        (policy, mistakes, notes)
     }
 
     /// Whether what another generation says of the service as a whole is heeded only at the next start.
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> bool {
-        let fixed = |policy: &Self| (policy.service.socket.clone(), policy.service.buffer, policy.audit.clone());
+        let fixed = |policy: &Self| {
+            (policy.service.socket.clone(), policy.service.buffer, policy.audit.clone(), policy.audit_limits)
+        };
         fixed(self) != fixed(next)
     }
 

@@ -193,6 +193,7 @@ mod tests {
             reply_source: address(random),
             reply_destination: address(random),
             ports: (number(random), number(random)),
+            reply_ports: (number(random), number(random)),
             zones: (number(random), number(random)),
             mark: [0, 7, 0x700, 1 << 31, u32::MAX, 0x1234_5678][random.below(6)],
         }

@@ -7,14 +7,20 @@ pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// What may be done to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
-const SERVICE: [Key; 4] = [
+const SERVICE: [Key; 5] = [
     key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
     key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to finish what they have").default("2s"),
     key("reload-on-change", Kind::Switch, "load the file anew when it has changed, as SIGHUP does").default("true"),
+    key(
+        "table-share",
+        Kind::Count(0, 100),
+        "entries that all tenants of a network namespace together may have made, in percent of its nf_conntrack_max",
+    )
+    .default("25"),
 ];
 
-const AUDIT: [Key; 5] = [
+const AUDIT: [Key; 7] = [
     key("path", Kind::Path, "the file that every action is written to, as a JSON object a line")
         .default("/var/log/flowgate/audit.jsonl"),
     key("rotate-size", Kind::Size, "put the file aside before it is longer than this").default("64MiB"),
@@ -22,6 +28,18 @@ const AUDIT: [Key; 5] = [
         .default("never"),
     key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept").default("9"),
     key("compress", Kind::Switch, "compress files that were put aside").default("false"),
+    key(
+        "history",
+        Kind::Time,
+        "no tenant can push out what was recorded within this time: what each may write in it is its part of all files",
+    )
+    .default("1h"),
+    key(
+        "reserve",
+        Kind::Size,
+        "what is left free on the file system of the audit by the files of tenants: their lines beyond it are dropped and counted",
+    )
+    .default("64MiB"),
 ];
 
 const SCOPE: [Key; 15] = [
@@ -57,7 +75,7 @@ const PLUGIN: [Key; 9] = [
     key(
         "grants",
         Kind::Words,
-        "what it may do, within the tenant's bounds: [\"delete\", \"update.mark=0xff00\", \"update.labels=web|mail\", \"create\", \"log\"]",
+        "what it may do, within the tenant's bounds: [\"delete\", \"update.mark=0xff00\", \"update.labels=web|mail\", \"create\", \"create.established\", \"log\"]",
     )
     .default("annotate"),
     key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: go on without it, drop what it was to see, or end the tenant")
@@ -66,10 +84,12 @@ const PLUGIN: [Key; 9] = [
     key("state", Kind::Path, "the file that it keeps its state in: the grant `state=FILE`"),
 ];
 
-const SHARE: [Key; 5] = [
+const SHARE: [Key; 6] = [
     key("actions-per-second", Kind::Count(0, 1 << 24), "actions; those beyond it are refused").default("100"),
     key("actions-in-flight", Kind::Count(0, 1 << 24), "actions at once, asked for in one call; the rest is refused")
         .default("256"),
+    key("entries", Kind::Count(0, 1 << 32), "entries that it has made (`create`) and that are alive; more are refused")
+        .default("1000"),
     key("time-per-second", Kind::Time, "time of its plugins in every second; flows beyond it are a gap")
         .default("500ms"),
     key("output-per-second", Kind::Size, "bytes that it writes; whole lines beyond it are dropped and counted")
@@ -77,10 +97,16 @@ const SHARE: [Key; 5] = [
     key("queue", Kind::Size, "what waits for it; flows beyond it are a gap, which is made up for").default("4MiB"),
 ];
 
-const TENANT: [Key; 10] = [
+const TENANT: [Key; 11] = [
     key("name", Kind::Text, "letters, digits, `-`, `_` and `.`, at most 64"),
     key("namespace", Kind::Text, "the network namespace of its flows, by name as in `ip netns`")
         .default("that of flowgate"),
+    key(
+        "required",
+        Kind::Switch,
+        "nothing starts or is loaded anew unless this tenant starts; else it ends alone, and the others take over",
+    )
+    .default("false"),
     key("scope", Kind::Tables(&SCOPE), "a rule that says which flows are its own; several are alternatives"),
     key("plugin", Kind::Tables(&PLUGIN), "a plugin that looks at its flows, in this order"),
     key("mark-mask", Kind::Text, "the bits of marks that are its own: \"0xff00\"").default("none"),

@@ -2,6 +2,7 @@
 //!
 //! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] what a file says, typed, and
 //!   `reading` how it comes to that.
+//! * [`neighbours`] compares tenants with each other.
 //! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
 //! * [`audit`] is the record of all of them.
 //! * [`share`] hands each tenant what is its own, and no more than its share.
@@ -13,6 +14,7 @@ pub mod file;
 pub mod gate;
 pub mod guard;
 pub mod keys;
+pub mod neighbours;
 mod reading;
 pub mod scope;
 pub mod sets;

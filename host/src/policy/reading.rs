@@ -1,16 +1,16 @@
 //! From the sections of a policy file to what they say: each key compared with what it may be, and tenants with each other.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{
-    file::{AUDIT, Guest, SOCKET, Service, Share, TIMEOUTS, Tenant},
+    file::{AUDIT, AuditLimits, Guest, SOCKET, Service, Share, TIMEOUTS, Tenant},
     scope::{Rule, Scope},
     sets::{Numbers, Prefixes},
 };
 use crate::{
     cli::{self, LabelMap},
     config::{
-        At, Mistake, SinkConfig, SinkKind,
+        At,
         reader::{Fields, Reader},
     },
     model::{family, field, protocol},
@@ -29,14 +29,9 @@ const MODE: u32 = 0o640;
 pub(super) struct Reading<'a> {
     pub reader: Reader<'a>,
     pub labels: &'a LabelMap,
-    pub notes: Vec<Mistake>,
 }
 
 impl Reading<'_> {
-    fn note(&mut self, at: usize, what: impl std::fmt::Display) {
-        self.notes.push(self.reader.text.mistake(at, format!("note: {what}")));
-    }
-
     fn section(&mut self, name: &str) -> Fields {
         self.reader.sections.remove(name).and_then(|sections| sections.into_iter().next()).unwrap_or_default()
     }
@@ -55,10 +50,11 @@ impl Reading<'_> {
             buffer,
             drain: fields.time("drain").map_or(Duration::from_secs(2), |time| time.value),
             reload_on_change: fields.switch("reload-on-change").unwrap_or(true),
+            table_share: fields.count("table-share").map_or(25, |percent| percent.value),
         }
     }
 
-    pub fn audit(&mut self) -> FileOptions {
+    pub fn audit(&mut self) -> (FileOptions, AuditLimits) {
         let fields = self.section("audit");
         let path = fields.text("path").map_or_else(|| AUDIT.into(), |path| self.reader.path(&path.value));
         let size = fields.count("rotate-size").map_or(64 << 20, |size| {
@@ -76,7 +72,14 @@ impl Reading<'_> {
         let keep = fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(9);
         let compress = fields.switch("compress").unwrap_or(false);
         let rotation = Some(Rotation { size: Some(size), interval, keep, compress });
-        FileOptions { path, append: true, rotation, mode: Some(MODE) }
+        let history = fields.time("history").map_or(Duration::from_secs(3600), |time| {
+            if time.value < Duration::from_secs(1) {
+                self.reader.wrong(time.at, "`history` must be at least 1s");
+            }
+            time.value
+        });
+        let reserve = fields.count("reserve").map_or(64 << 20, |size| size.value);
+        (FileOptions { path, append: true, rotation, mode: Some(MODE) }, AuditLimits { history, reserve })
     }
 
     pub fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {
@@ -131,6 +134,7 @@ impl Reading<'_> {
             at: fields.at,
             name,
             namespace,
+            required: fields.switch("required").unwrap_or(false),
             scope: Scope::new(rules),
             plugins,
             bounds,
@@ -353,6 +357,8 @@ impl Reading<'_> {
         }
         grants.delete |= one.delete;
         grants.create |= one.create;
+        grants.translated |= one.translated;
+        grants.established |= one.established;
         grants.log |= one.log;
         grants.time |= one.time;
         grants.tick |= one.tick;
@@ -377,6 +383,7 @@ impl Reading<'_> {
         };
         count("actions-per-second", &mut share.actions, 0);
         count("actions-in-flight", &mut share.in_flight, 0);
+        count("entries", &mut share.entries, 0);
         count("output-per-second", &mut share.output, 1 << 10);
         count("queue", &mut share.queue, 64 << 10);
         if let Some(time) = fields.time("time-per-second") {
@@ -387,74 +394,6 @@ impl Reading<'_> {
         }
         share
     }
-
-    /// What tenants have in common though they should not.
-    pub fn neighbours(&mut self, tenants: &[Tenant], audit: &FileOptions) {
-        let file = |sink: &SinkConfig| match &sink.kind {
-            SinkKind::File(options) => Some(options.path.clone()),
-            _ => None,
-        };
-        let states = |tenant: &Tenant| -> Vec<(usize, PathBuf)> {
-            let state = |guest: &Guest| match &guest.plugin.grants.value.state {
-                Some(Keeping::File(path)) => Some((guest.plugin.file.at, path.clone())),
-                _ => None,
-            };
-            tenant.plugins.iter().filter_map(state).collect()
-        };
-        let mut files: Vec<PathBuf> = vec![audit.path.clone()];
-        for (number, tenant) in tenants.iter().enumerate() {
-            let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
-            for (at, path) in sinks.chain(states(tenant)) {
-                if files.contains(&path) {
-                    let what = "is written by somebody else already; each needs a file of its own";
-                    self.reader.wrong(at, format!("{} {what}", path.display()));
-                }
-                files.push(path);
-            }
-            for other in tenants.iter().take(number).filter(|other| other.namespace == tenant.namespace) {
-                for (owner, neighbour) in [(tenant, other), (other, tenant)] {
-                    if let Some(bits) = moves_into(owner, neighbour) {
-                        let (one, two) = (&owner.name, &neighbour.name);
-                        let what = "could move flows into the scope of";
-                        let why = "which looks at them";
-                        self.reader.wrong(
-                            owner.at,
-                            format!("tenant `{one}` owns the mark bits {bits:#x}, so that it {what} `{two}`, {why}"),
-                        );
-                    }
-                }
-                if tenant.scope.excludes(&other.scope) {
-                    continue;
-                }
-                let marks = tenant.bounds.mark & other.bounds.mark;
-                let labels = tenant.bounds.labels & other.bounds.labels;
-                let (one, two) = (&other.name, &tenant.name);
-                if marks != 0 || labels != 0 {
-                    let what = if marks != 0 { format!("the mark bits {marks:#x}") } else { "labels".into() };
-                    self.reader.wrong(
-                        tenant.at,
-                        format!("tenants `{one}` and `{two}` own {what} both, and a flow may be in both their scopes"),
-                    );
-                } else {
-                    self.note(tenant.at, format!("a flow may be in the scopes of both `{one}` and `{two}`"));
-                }
-            }
-        }
-    }
-}
-
-/// Bits of marks by which one tenant could give flows to the other, if there are any.
-fn moves_into(owner: &Tenant, neighbour: &Tenant) -> Option<u32> {
-    let without = |scope: &Scope| {
-        Scope::new(scope.rules().iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect())
-    };
-    let own = without(&owner.scope);
-    let reachable = neighbour.scope.rules().iter().filter(|rule| {
-        let alone = Scope::new(vec![Rule { marks: Vec::new(), ..(*rule).clone() }]);
-        !own.excludes(&alone)
-    });
-    let looked_at = reachable.flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask);
-    Some(looked_at & owner.bounds.mark).filter(|bits| *bits != 0)
 }
 
 /// Criteria of a rule.

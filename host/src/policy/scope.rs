@@ -32,6 +32,8 @@ pub struct Sight {
     pub reply_destination: u128,
     /// Layer-4 words of the original direction.
     pub ports: (u16, u16),
+    /// Layer-4 words of the reply direction.
+    pub reply_ports: (u16, u16),
     /// Zones of the original and of the reply direction.
     pub zones: (u16, u16),
     /// Connection mark.
@@ -64,6 +66,7 @@ impl Sight {
             reply_source: address(&flows.reply.source),
             reply_destination: address(&flows.reply.destination),
             ports: (at(&flows.original.source_l4, row), at(&flows.original.destination_l4, row)),
+            reply_ports: (at(&flows.reply.source_l4, row), at(&flows.reply.destination_l4, row)),
             zones,
             mark: if has & field::MARK != 0 { at(&flows.mark, row) } else { 0 },
         }
@@ -80,6 +83,42 @@ impl Sight {
     pub fn destination_translated(&self) -> bool {
         self.has & field::REPLY_SOURCE != 0 && self.reply_source != self.destination
     }
+
+    /// The end at which the reply direction is not the original one reversed: `source`, `destination`, or none if it is
+    /// reversed at both, layer-4 words included.
+    #[must_use]
+    pub fn not_reversed(&self) -> Option<&'static str> {
+        let (source, destination) = match self.protocol {
+            // The identifier stays, the type becomes that of the answer.
+            number if protocol::is_icmp(number) => {
+                (self.reply_ports.0 == self.ports.0, icmp_answer(number, self.ports.1) == Some(self.reply_ports.1))
+            }
+            number if protocol::has_ports(number) || number == protocol::GRE => {
+                (self.reply_ports.1 == self.ports.0, self.reply_ports.0 == self.ports.1)
+            }
+            _ => (true, true),
+        };
+        if self.reply_destination != self.source || !source {
+            return Some("source");
+        }
+        (self.reply_source != self.destination || !destination).then_some("destination")
+    }
+}
+
+/// The type and code (type times 256 plus code) of the ICMP or ICMPv6 message that answers one of these; none where the kernel
+/// knows of no answer.
+fn icmp_answer(number: u8, type_and_code: u16) -> Option<u16> {
+    let [kind, code] = type_and_code.to_be_bytes();
+    let pairs: &[(u8, u8)] = match number {
+        protocol::ICMP => &[(8, 0), (13, 14), (15, 16), (17, 18)],
+        _ => &[(128, 129), (139, 140)],
+    };
+    let answer = pairs.iter().find_map(|&(ask, answer)| match kind {
+        _ if kind == ask => Some(answer),
+        _ if kind == answer => Some(ask),
+        _ => None,
+    })?;
+    Some(u16::from_be_bytes([answer, code]))
 }
 
 /// A rule of a scope. Without criteria it holds for every flow.
@@ -171,7 +210,8 @@ impl Rule {
         None
     }
 
-    /// The end of a flow in this rule whose address is translated to one that the rule does not cover, if there is one.
+    /// The end of a flow in this rule whose address or port is translated to one that the rule does not cover, if there is one.
+    /// Ports count where the rule looks at those of this end.
     #[must_use]
     pub fn foreign_peer(&self, sight: &Sight) -> Option<&'static str> {
         if self.act_on_translated {
@@ -193,7 +233,22 @@ impl Rule {
         if sight.destination_translated() && !covers([&self.destination, &self.reply_source], sight.reply_source) {
             return Some("destination");
         }
-        None
+        let ports = |set: &Option<Numbers>, bit: u64, port: u16| {
+            set.as_ref().is_none_or(|set| sight.has & bit == 0 || set.contains(port))
+        };
+        if !ports(&self.source_ports, field::REPLY_DESTINATION_L4, sight.reply_ports.1) {
+            return Some("source");
+        }
+        (!ports(&self.ports, field::REPLY_SOURCE_L4, sight.reply_ports.0)).then_some("destination")
+    }
+
+    /// Whether the rule says in which zone the replies of this flow are: it looks at the zone of the reply direction, or that is the
+    /// zone of the original one.
+    #[must_use]
+    pub fn covers_zones(&self, sight: &Sight) -> bool {
+        sight.zones.0 == sight.zones.1
+            || self.zones.is_some()
+            || (self.original_zones.is_some() && self.reply_zones.is_some())
     }
 
     /// Whether no flow can be in both.
@@ -291,6 +346,22 @@ impl Scope {
         Err(foreign.map_or(Outside::Scope, Outside::Peer))
     }
 
+    /// Whether a flow may be made: as [`Scope::may_act`], and the rule says in which zone each direction is.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_make(&self, sight: &Sight) -> Result<usize, Outside> {
+        let zoned = self.rules.iter().filter(|rule| rule.covers_zones(sight)).cloned().collect();
+        Scope::new(zoned).may_act(sight)
+    }
+
+    /// Whether the master of a flow is in the scope, of which its original direction alone is known: only a rule that needs no more
+    /// than that holds.
+    #[must_use]
+    pub fn contains_master(&self, sight: &Sight) -> bool {
+        self.rules.iter().any(|rule| rule.marks.is_empty() && rule.misses(sight).is_none())
+    }
+
     /// Whether no flow can be in both.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
@@ -304,8 +375,8 @@ pub enum Outside {
     /// It is not in the scope.
     #[error("the flow is outside the tenant's scope")]
     Scope,
-    /// It is, but this end of it is translated to an address that is not.
-    #[error("the {0} of the flow is translated to an address that the tenant's scope does not cover")]
+    /// It is, but this end of it is translated to an address or port that is not.
+    #[error("the {0} of the flow is translated to an address or port that the tenant's scope does not cover")]
     Peer(&'static str),
 }
 

@@ -114,7 +114,9 @@ fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
 }
 
 fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenant {
-    let here = tenant.namespace.as_deref() == namespace;
+    let of_it = || crate::netlink::namespace::identity(namespace);
+    let here = tenant.namespace.as_deref() == namespace
+        || (of_it().is_some() && of_it() == crate::netlink::namespace::identity(tenant.namespace.as_deref()));
     let rules: Vec<OfRule> = tenant
         .scope
         .rules()

@@ -117,11 +117,13 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
             sound(file, &mistakes)?;
             explain::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
-        PolicyCommand::Status { to, tenant } => ask(to, "status", tenant.as_deref(), None, stdout),
+        PolicyCommand::Status { to, tenant } => ask(to, &request("status", tenant.as_deref(), None), stdout),
         PolicyCommand::Pause(order) => give("pause", order, stdout),
         PolicyCommand::Resume(order) => give("resume", order, stdout),
         PolicyCommand::Quarantine(order) => give("quarantine", order, stdout),
-        PolicyCommand::Reload { to } => ask(to, "reload", None, None, stdout),
+        PolicyCommand::Reload { to, without } => {
+            ask(to, &service::Request { without: without.clone(), ..request("reload", None, None) }, stdout)
+        }
         PolicyCommand::Schema => {
             stdout.write(policy::schema().as_bytes())?;
             Ok(Exit::Success)
@@ -131,23 +133,21 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
 
 /// Gives the service an order.
 fn give(command: &str, Order { to, tenant, reason }: &Order, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    ask(to, command, Some(tenant), reason.as_deref(), stdout)
+    ask(to, &request(command, Some(tenant), reason.as_deref()), stdout)
 }
 
-/// Asks the service.
-fn ask(
-    to: &Addressee,
-    command: &str,
-    tenant: Option<&str>,
-    reason: Option<&str>,
-    stdout: &mut dyn Sink,
-) -> Result<Exit, CommandError> {
-    let request = service::Request {
+fn request(command: &str, tenant: Option<&str>, reason: Option<&str>) -> service::Request {
+    service::Request {
         command: command.into(),
         tenant: tenant.map(str::to_string),
         reason: reason.map(str::to_string),
-    };
-    service::ask(&to.socket, &request, to.output, stdout)
+        without: None,
+    }
+}
+
+/// Asks the service.
+fn ask(to: &Addressee, request: &service::Request, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+    service::ask(&to.socket, request, to.output, stdout)
 }
 
 /// What is in a policy file.

@@ -1,7 +1,7 @@
 //! Puts the rows of one batch after those of another.
 
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Addresses, Flows, Rare, SparseTexts, at};
+use crate::model::{Addresses, Flows, Rare, SparseTexts, at, field};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
 /// which it cannot, are left out, and so are annotations and unknown attributes.
@@ -57,6 +57,14 @@ pub fn append(flows: &mut Flows, more: &Flows) {
 /// One row as a table of its own, with what [`append`] takes along.
 #[must_use]
 pub fn pick(flows: &Flows, row: usize) -> Flows {
+    pick_bounded(flows, row, |_| usize::MAX)
+}
+
+/// As [`pick`], without byte strings that are longer than `most` says for their field, or that the row does not carry by its `has`.
+/// What it costs does not depend on how long these are.
+#[must_use]
+pub fn pick_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> Flows {
+    let has = at(&flows.has, row);
     fn one<T: Copy>(column: &[T], row: usize) -> Vec<T> {
         column.get(row).copied().into_iter().collect()
     }
@@ -78,8 +86,10 @@ pub fn pick(flows: &Flows, row: usize) -> Flows {
     with_grouped!(grouped);
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
-            if let Some(from) = &flows.$group
+            if has & ($bits) != 0
+                && let Some(from) = &flows.$group
                 && let Ok(item) = from.$column.rows.binary_search(&(row as u32))
+                && text(&from.$column.texts, item).len() <= most($bits)
             {
                 let group = picked.$group.get_or_insert_with(Default::default);
                 push_sparse(&mut group.$column, 0, text(&from.$column.texts, item));
@@ -89,7 +99,9 @@ pub fn pick(flows: &Flows, row: usize) -> Flows {
     with_texts!(texts);
     if let Some(from) = &flows.rare {
         let nat = &from.nat;
-        for item in (0..nat.rows.len()).filter(|&item| nat.rows.get(item) == Some(&(row as u32))) {
+        let first = nat.rows.partition_point(|&other| (other as usize) < row);
+        let of_row = nat.rows.iter().skip(first).take_while(|&&other| other as usize == row).count();
+        for item in first..first + of_row {
             // What is missing counts as 0, as it does where it is encoded.
             let to = &mut picked.rare.get_or_insert_with(Rare::default).nat;
             to.rows.push(0);

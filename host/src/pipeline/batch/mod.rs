@@ -7,7 +7,7 @@ mod columns;
 mod retain;
 mod shown;
 
-pub use append::{append, pick};
+pub use append::{append, pick, pick_bounded};
 pub use change::{IDENTITY, annotate, annotate_expectations, change};
 pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};

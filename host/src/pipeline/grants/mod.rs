@@ -16,8 +16,13 @@ use crate::model::field;
 pub struct Grants {
     /// Remove entries.
     pub delete: bool,
-    /// Make entries, with whatever they are to have.
+    /// Make entries. In a pipeline with whatever they are to have; those of a tenant begin as the kernel would begin them, unless
+    /// it has the two grants that follow.
     pub create: bool,
+    /// Make entries whose addresses or ports are translated.
+    pub translated: bool,
+    /// Make entries that look as if packets had gone by: replied to, assured, in any protocol state.
+    pub established: bool,
     /// Change entries, in these respects.
     pub update: Updates,
     /// Write lines into the log.
@@ -80,6 +85,8 @@ impl Grants {
     pub const NONE: Self = Self {
         delete: false,
         create: false,
+        translated: false,
+        established: false,
         update: Updates { fields: 0, mark: 0, status: 0, timeout: (0, u32::MAX), labels: 0 },
         log: false,
         state: None,
@@ -88,7 +95,8 @@ impl Grants {
         look_back: false,
     };
     /// Every action: for the stock stages of a command that the user typed.
-    pub const ALL: Self = Self { delete: true, create: true, update: Updates::ALL, ..Self::NONE };
+    pub const ALL: Self =
+        Self { delete: true, create: true, translated: true, established: true, update: Updates::ALL, ..Self::NONE };
 
     /// Whether a grant that a plugin names is among these. One that does not exist never is.
     #[must_use]
@@ -97,6 +105,8 @@ impl Grants {
         let implies = |wanted: bool, granted: bool| !wanted || granted;
         implies(wanted.delete, self.delete)
             && implies(wanted.create, self.create)
+            && implies(wanted.translated, self.translated)
+            && implies(wanted.established, self.established)
             && implies(wanted.log, self.log)
             && implies(wanted.time, self.time)
             && implies(wanted.tick, self.tick)

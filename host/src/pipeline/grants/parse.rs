@@ -6,7 +6,7 @@ use super::{Grants, Keeping, Updates};
 use crate::model::{field, status};
 
 /// What a grant is called, and whether it takes a value.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 17] = [
     "delete",
     "create",
     "update",
@@ -17,6 +17,8 @@ const NAMES: [&str; 15] = [
     "update.helper",
     "update.state",
     "update.sequence",
+    "create.translated",
+    "create.established",
     "log",
     "state[=FILE]",
     "time",
@@ -104,6 +106,8 @@ impl Grants {
         match name {
             "delete" => self.delete = true,
             "create" => self.create = true,
+            "create.translated" => (self.create, self.translated) = (true, true),
+            "create.established" => (self.create, self.established) = (true, true),
             "update" => self.update = Updates::ALL,
             "log" => self.log = true,
             "time" => self.time = true,
@@ -201,6 +205,9 @@ impl fmt::Display for Grants {
             let granted = FIELDS.iter().filter(|(_, fields)| self.update.fields & fields == *fields);
             words.extend(granted.map(|(name, _)| format!("update.{name}{}", self.update.value(name))));
         }
+        for (on, name) in [(self.translated, "create.translated"), (self.established, "create.established")] {
+            words.extend(on.then(|| name.to_string()));
+        }
         for (on, name) in [(self.log, "log"), (self.time, "time"), (self.tick, "tick"), (self.look_back, "look-back")] {
             words.extend(on.then(|| name.to_string()));
         }
@@ -250,6 +257,7 @@ mod tests {
             "delete,create,update",
             "update.timeout=1..600,update.mark=0xff00,update.status=SEEN_REPLY|ASSURED,update.labels=3|17",
             "update.timeout,update.mark,update.labels,update.helper,update.state,update.sequence",
+            "create,create.translated,create.established,log",
             "log,time,tick,look-back,state",
             "state=/var/lib/flowgate/x",
         ] {

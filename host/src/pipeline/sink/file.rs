@@ -54,6 +54,8 @@ pub struct FileSink {
     /// In which interval the file was last written.
     period: u64,
     packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
+    /// Whether the file is put aside only once the one before it is compressed.
+    patient: bool,
     tell: Tell,
 }
 
@@ -77,9 +79,17 @@ impl FileSink {
         }
         let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
         let tell = Tell::new(tell);
-        let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, tell };
+        let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, patient: false, tell };
         sink.period = sink.period_of(last);
         Ok(sink)
+    }
+
+    /// Never waits for a compression: while the file that was put aside last is being compressed, the next one may become longer than
+    /// it should.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
     }
 
     /// The number of the interval that a time falls into.
@@ -91,6 +101,9 @@ impl FileSink {
 
     /// As `Sink::write`, at this time.
     fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
+        if self.patient && self.packing.as_ref().is_some_and(|job| !job.is_finished()) {
+            return self.put(bytes);
+        }
         let period = self.period_of(time);
         if period != self.period && self.length > 0 {
             self.rotate()?;
@@ -328,6 +341,32 @@ mod tests {
             assert_eq!(text, content);
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "and nothing else is left");
+    }
+
+    #[test]
+    fn one_who_does_not_wait_puts_the_file_aside_once_the_one_before_is_compressed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let mut sink = sink(&path, true, by_size(4, 3, true)).patient();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        sink.packing = Some(thread::spawn(move || {
+            wait.recv().unwrap();
+            Ok(())
+        }));
+        for line in ["111\n", "222\n", "333\n"] {
+            sink.write(line.as_bytes()).unwrap();
+        }
+        assert_eq!(read(&path), "111\n222\n333\n", "nothing is put aside meanwhile");
+        done.send(()).unwrap();
+        while sink.packing.as_ref().is_some_and(|job| !job.is_finished()) {
+            thread::yield_now();
+        }
+        sink.write(b"444\n").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(read(&path), "444\n");
+        let mut text = String::new();
+        GzDecoder::new(File::open(numbered(&path, 1, ".gz")).unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "111\n222\n333\n");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The audit: every action, allowed or refused, as a JSON object on a line of its own. An intent is written before the kernel is
 //! asked, a result after, so that a crash loses results at most.
 //!
-//! * [`filter`] finds lines again.
+//! * [`filter`] finds lines again; [`share`] is how much of it each tenant may fill.
 
 pub mod filter;
+pub mod share;
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +12,11 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use serde::Serialize;
+use share::{Shares, Use};
 
 use crate::pipeline::{
     sink::{
@@ -84,6 +87,26 @@ pub struct Record {
     /// The entry as it was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<serde_json::Value>,
+    /// The attributes of the request that the kernel is about to get, in hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+}
+
+/// A line that is to be written.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it says.
+    pub record: Record,
+    /// Itself, with the newline.
+    bytes: Vec<u8>,
+}
+
+impl Line {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 /// The record of all actions. Shared by all tenants.
@@ -96,17 +119,26 @@ pub struct Audit {
     failures: AtomicU64,
     /// Actions that were refused, by tenant and reason.
     refused: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
+    shares: Shares,
     tell: Tell,
 }
 
 impl Audit {
-    /// Opens the file. `tell` gets warnings.
+    /// Opens the file. What is in it and in those that were put aside is not pushed out within `history`. `tell` gets warnings.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
+    pub fn open(
+        options: FileOptions,
+        history: Duration,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self, SinkError> {
         let tell = Tell::new(tell);
-        Ok(Self::to(Box::new(FileSink::open(options, tell.function())?), tell.function()))
+        let capacity = options.rotation.map_or(u64::MAX, |rotation| {
+            rotation.size.unwrap_or(u64::MAX).saturating_mul(u64::from(rotation.keep) + 1)
+        });
+        let audit = Self::to(Box::new(FileSink::open(options, tell.function())?.patient()), tell.function());
+        Ok(Audit { shares: Shares::new(capacity, history), ..audit })
     }
 
     /// Into this sink.
@@ -119,6 +151,7 @@ impl Audit {
             written: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             refused: Mutex::default(),
+            shares: Shares::new(u64::MAX, Duration::from_secs(1)),
             tell: Tell::new(tell),
         }
     }
@@ -128,26 +161,37 @@ impl Audit {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The shares of the tenants.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// A record as a line.
+    #[must_use]
+    pub fn line(&self, record: Record) -> Line {
+        let record = Record { run: self.run, ..record };
+        // Such a record always has a form, in which control characters are escaped.
+        let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
+        bytes.push(b'\n');
+        Line { record, bytes }
+    }
+
     /// Writes lines, all at once.
     ///
     /// # Errors
     /// They could not be written; the operator has been told.
-    pub fn write(&self, records: &[Record]) -> Result<(), SinkError> {
-        if records.is_empty() {
+    pub fn write(&self, lines: &[Line]) -> Result<(), SinkError> {
+        if lines.is_empty() {
             return Ok(());
         }
-        self.count(records);
-        let mut bytes = Vec::new();
-        for record in records {
-            let record = Record { run: self.run, ..record.clone() };
-            // Such a record always has a form, in which control characters are escaped.
-            bytes.extend(serde_json::to_vec(&record).unwrap_or_default());
-            bytes.push(b'\n');
-        }
+        self.count(lines);
+        let bytes: Vec<u8> = lines.iter().flat_map(|line| &line.bytes).copied().collect();
         let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         let written = sink.write(&bytes);
+        drop(sink);
         match &written {
-            Ok(()) => self.written.fetch_add(records.len() as u64, Ordering::Relaxed),
+            Ok(()) => self.written.fetch_add(lines.len() as u64, Ordering::Relaxed),
             Err(error) => {
                 self.tell.line(&format!("WARNING: audit: {error}."));
                 self.failures.fetch_add(1, Ordering::Relaxed)
@@ -156,9 +200,26 @@ impl Audit {
         written
     }
 
+    /// Writes results, which are charged to the tenant and written in any case.
+    ///
+    /// # Errors
+    /// As [`Audit::write`].
+    pub fn write_results(&self, tenant: &str, records: impl IntoIterator<Item = Record>) -> Result<(), SinkError> {
+        let lines: Vec<Line> = records.into_iter().map(|record| self.line(record)).collect();
+        self.shares.take(tenant, lines.iter().map(|line| line.length() as u64).sum(), Use::Result);
+        self.write(&lines)
+    }
+
+    /// Tells the operator that a tenant may write no more for the moment.
+    pub fn exhausted(&self, generation: u64, tenant: &str) {
+        let what = "it has used up its share of the audit: its actions are refused until there is room again";
+        self.tell.line(&format!("WARNING: tenant {tenant} (generation {generation}): {what}."));
+        self.service(generation, tenant, "audit-share", Some(what.into()));
+    }
+
     /// Counts refusals.
-    fn count(&self, records: &[Record]) {
-        let refusals = records.iter().filter(|record| record.stage == Stage::Refused);
+    fn count(&self, lines: &[Line]) {
+        let refusals = lines.iter().map(|line| &line.record).filter(|record| record.stage == Stage::Refused);
         let mut counts = None;
         for (record, code) in refusals.filter_map(|record| Some((record, record.code?))) {
             let counts = counts.get_or_insert_with(|| self.refused.lock().unwrap_or_else(PoisonError::into_inner));
@@ -174,6 +235,7 @@ impl Audit {
 
     /// Keeps the numbers of these tenants only.
     pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
+        self.shares.keep(&is_kept);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|tenant, _| is_kept(tenant));
     }
 
@@ -196,6 +258,6 @@ impl Audit {
             ..Record::default()
         };
         // The operator has been told if it could not be written.
-        let _ = self.write(&[record]);
+        let _ = self.write(&[self.line(record)]);
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Nothing here asks the kernel: what it has is given, so that each rule can be tested by itself.
 
-use super::reason::{Reason, Refusal};
+use super::{
+    asked::{asked, fits, mark, translated, updated},
+    reason::{Reason, Refusal},
+};
 use crate::{
-    model::{Changes, Flows, action, at, field, protocol, result, status},
+    model::{Flows, action, at, field, protocol, result, status},
     netlink::{
         EncodeError, Entry, Request,
         encode::flows::{self, Existing},
     },
-    pipeline::{
-        batch,
-        grants::{Grants, Updates},
-    },
+    pipeline::grants::{Grants, Updates},
     policy::scope::{Outside, Scope, Sight},
 };
 
@@ -31,20 +31,18 @@ const REPLY: u64 = field::REPLY_ADDRESSES
 /// What the kernel alone says of a new flow's translation.
 const NAT_BITS: u32 =
     status::SRC_NAT | status::DST_NAT | status::SRC_NAT_DONE | status::DST_NAT_DONE | status::SEQ_ADJUST;
-/// Status bits that a new flow may have without a grant.
-const PLAIN_BITS: u32 = status::CONFIRMED | status::SEEN_REPLY | status::ASSURED;
-/// What a new flow may have without a grant: what it takes to make one.
-const PLAIN: u64 = field::STATUS
-    | field::STATE
-    | field::ORIGINAL_TCP_FLAGS
+/// What a new flow may have without a grant, as far as it says no more than that the flow begins: the protocol's first state, and no
+/// status but CONFIRMED. Its translation is judged by itself.
+pub(super) const PLAIN: u64 =
+    field::STATUS | field::STATE | field::TIMEOUT | field::SOURCE_NAT | field::DESTINATION_NAT;
+/// What it may have besides with the grant `create.established`: as if packets had gone by.
+pub(super) const ESTABLISHED: u64 = field::ORIGINAL_TCP_FLAGS
     | field::REPLY_TCP_FLAGS
     | field::ORIGINAL_WINDOW_SCALE
     | field::REPLY_WINDOW_SCALE
     | field::ORIGINAL_VTAG
     | field::REPLY_VTAG
-    | field::DCCP
-    | field::SOURCE_NAT
-    | field::DESTINATION_NAT;
+    | field::DCCP;
 
 /// What the kernel has under a tuple and zone.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +81,8 @@ pub struct Ruling {
     pub after: Option<Flows>,
     /// Bits of the mark of an entry that there is which may be others afterwards.
     pub moves: u32,
+    /// Whether it makes the entry.
+    pub makes: bool,
 }
 
 /// By what actions are judged.
@@ -96,7 +96,7 @@ pub struct Law<'a> {
     pub bounds: &'a Updates,
 }
 
-fn has((flows, row): (&Flows, usize)) -> u64 {
+pub(super) fn has((flows, row): (&Flows, usize)) -> u64 {
     flows.has.get(row).copied().unwrap_or_default()
 }
 
@@ -118,7 +118,7 @@ fn complete(row: (&Flows, usize), reply: bool) -> bool {
     has & needed == needed
 }
 
-fn invalid(reason: Reason) -> Refusal {
+pub(super) fn invalid(reason: Reason) -> Refusal {
     Refusal { result: result::INVALID, errno: 0, reason }
 }
 
@@ -159,6 +159,7 @@ impl<'a> Case<'a> {
         if !may_have(law, named) {
             return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::Bounds });
         }
+        fits(named)?;
         Ok(Case { made: Some(translated(named)?), ..case })
     }
 
@@ -210,7 +211,7 @@ impl<'a> Case<'a> {
         }
         let entry = encoded(Entry::new(found.0, found.1))?;
         if self.kind == action::DELETE {
-            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0 });
+            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0, makes: false });
         }
         let values = self.values.unwrap_or(self.named);
         // Status bits need no grant where the flow has them, which the kernel knows; what the plugin was shown may have been
@@ -224,6 +225,7 @@ impl<'a> Case<'a> {
         if has(values) & field::MASTER != 0 {
             return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Master });
         }
+        fits(values)?;
         let after = updated(found, values);
         let kept = law.scope.may_act(&Sight::of(&after, 0));
         kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
@@ -234,6 +236,7 @@ impl<'a> Case<'a> {
             request: encoded(flows::update(named, set.without(ORIGINAL | REPLY)))?,
             after: Some(after),
             moves: mark(values).map_or(0, |(mark, mask)| mark | mask),
+            makes: false,
         })
     }
 
@@ -241,10 +244,22 @@ impl<'a> Case<'a> {
     fn create(&self, law: Law<'_>, found: [Found<'_>; 2]) -> Result<Ruling, Refusal> {
         let Some(made) = &self.made else { return Err(invalid(Reason::Nameless)) };
         let outside = |reason: Reason| Refusal { result: result::OUTSIDE, errno: 0, reason };
-        law.scope.may_act(&Sight::of(made, 0)).map_err(|why| match why {
+        let sight = Sight::of(made, 0);
+        law.scope.may_make(&sight).map_err(|why| match why {
             Outside::Scope => outside(Reason::WouldBeOutside),
             Outside::Peer(_) => outside(why.into()),
         })?;
+        if !law.grants.translated {
+            // A translation to what is there already leaves the kernel the choice of another port.
+            let asked = |bit: u64, end: &'static str| (has(self.named) & bit != 0).then_some(end);
+            let end = sight
+                .not_reversed()
+                .or_else(|| asked(field::SOURCE_NAT, "source"))
+                .or_else(|| asked(field::DESTINATION_NAT, "destination"));
+            if let Some(end) = end {
+                return Err(outside(Reason::Reply(end)));
+            }
+        }
         for found in found {
             match found {
                 Found::Unasked | Found::Nothing => {}
@@ -258,7 +273,7 @@ impl<'a> Case<'a> {
         }
         let (flows, row) = self.named;
         let request = flows::create(encoded(Entry::new(flows, row))?, Existing::Fail);
-        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()), moves: 0 })
+        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()), moves: 0, makes: true })
     }
 }
 
@@ -275,37 +290,16 @@ fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
         && words
 }
 
-/// An entry as it would be with these values.
-fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {
-    let mut after = batch::pick(found.0, found.1);
-    let mut to = batch::pick(values.0, values.1);
-    let old = if has(found) & field::MARK != 0 { at(&found.0.mark, found.1) } else { 0 };
-    if let Some((mark, mask)) = mark(values) {
-        to.mark = vec![(old & !mask) ^ mark];
-    }
-    if has(values) & field::STATUS != 0 {
-        to.status = vec![at(&found.0.status, found.1) | at(&values.0.status, values.1)];
-    }
-    let changes = Changes { rows: vec![0], values: vec![0], clear: vec![0] };
-    batch::change(&mut after, &changes, &to, batch::IDENTITY | field::LABELS);
-    after
-}
-
-/// The mark that is to be set, and which bits of the old one it replaces, if it sets one.
-fn mark((values, row): (&Flows, usize)) -> Option<(u32, u32)> {
-    let set = has((values, row));
-    let mask = match &values.rare {
-        Some(rare) if set & field::MARK_MASK != 0 => at(&rare.mark_mask, row),
-        _ => u32::MAX,
-    };
-    (set & field::MARK != 0).then(|| (at(&values.mark, row), mask))
-}
-
 /// Whether a new flow may have what it is to have.
 fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
     let mut grants = law.grants.clone();
-    grants.update.fields |= PLAIN | field::TIMEOUT;
-    grants.update.status |= PLAIN_BITS;
+    let any_state = grants.established || grants.update.fields & field::STATE != 0;
+    grants.update.fields |= PLAIN;
+    grants.update.status |= status::CONFIRMED;
+    if grants.established {
+        grants.update.fields |= ESTABLISHED;
+        grants.update.status |= status::SEEN_REPLY | status::ASSURED;
+    }
     grants.update.timeout = law.bounds.timeout;
     let has = has(named);
     if has & field::MARK != 0 {
@@ -317,49 +311,25 @@ fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
     if has & field::STATUS != 0 && at(&named.0.status, named.1) & NAT_BITS != 0 {
         return false;
     }
+    let state = at(&named.0.state, named.1);
+    if has & field::STATE != 0 && !any_state && !begins(at(&named.0.protocol, named.1), state) {
+        return false;
+    }
     // A mark of its own was looked at: of a new flow there is no old one that a mask would keep.
-    let mut rest = batch::pick(named.0, named.1);
+    let mut rest = asked(named.0, named.1);
     if let Some(bits) = rest.has.first_mut() {
         *bits &= !(field::MARK | field::MARK_MASK);
     }
     grants.allow(action::UPDATE, None, Some((&rest, 0)))
 }
 
-/// A new flow as it would be, with the translations that it asks for made.
-fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
-    let mut made = batch::pick(named.0, named.1);
-    let Some(nat) = made.rare.as_ref().map(|rare| rare.nat.clone()) else { return Ok(made) };
-    let asked = has(named);
-    let mut seen = 0;
-    for item in 0..nat.rows.len() {
-        let destination = at(&nat.destination, item);
-        let bit = if destination == 0 { field::SOURCE_NAT } else { field::DESTINATION_NAT };
-        if asked & bit == 0 {
-            continue;
-        }
-        let range = || Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Range };
-        // Of two translations of one end the kernel takes the last one, and nothing of the other.
-        if seen & bit != 0 {
-            return Err(range());
-        }
-        seen |= bit;
-        let first = (at(&nat.first.hi, item), at(&nat.first.lo, item));
-        let last = (at(&nat.last.hi, item), at(&nat.last.lo, item));
-        let ports = (at(&nat.first_port, item), at(&nat.last_port, item));
-        // What the kernel would choose from a range cannot be judged beforehand. Ports from 5 to 0 are ports from 0 to 5.
-        if (last != (0, 0) && last != first) || ports.1 != ports.0 {
-            return Err(range());
-        }
-        let (addresses, words) = match destination {
-            0 => (&mut made.reply.destination, &mut made.reply.destination_l4),
-            _ => (&mut made.reply.source, &mut made.reply.source_l4),
-        };
-        if first != (0, 0) {
-            (addresses.hi, addresses.lo) = (vec![first.0], vec![first.1]);
-        }
-        if ports.0 != 0 {
-            *words = vec![ports.0];
-        }
+/// Whether a flow is in this state before an answer to its first packet.
+fn begins(number: u8, state: u8) -> bool {
+    match number {
+        // NONE, SYN_SENT; NONE, CLOSED, COOKIE_WAIT; NONE, REQUEST.
+        protocol::TCP | protocol::DCCP => state <= 1,
+        protocol::SCTP => state <= 2,
+        // Others have no state that could be sent.
+        _ => true,
     }
-    Ok(made)
 }

@@ -8,16 +8,13 @@ use std::collections::BTreeSet;
 
 use super::{
     judge::Ruling,
+    ledger::Name,
     reason::{Reason, Refusal},
 };
 use crate::{
     model::result,
     policy::scope::{Scope, Sight},
 };
-
-/// What tells an entry of the table from all others: family, protocol, addresses, layer-4 words and zone of the original
-/// direction.
-type Name = (u8, u8, [u128; 2], (u16, u16), u16);
 
 /// Flows that this call has moved.
 #[derive(Debug, Default)]
@@ -29,8 +26,7 @@ impl Moves {
     /// # Errors
     /// The entry was moved by this call already.
     pub fn note(&mut self, scope: &Scope, ruling: Ruling, of: &Sight) -> Result<Ruling, Refusal> {
-        let name = (of.family, of.protocol, [of.source, of.destination], of.ports, of.zones.0);
-        if ruling.moves & scope.mark_bits() == 0 || self.0.insert(name) {
+        if ruling.moves & scope.mark_bits() == 0 || self.0.insert(Name::of(of)) {
             return Ok(ruling);
         }
         Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Again })

@@ -20,7 +20,7 @@ pub enum Reason {
     #[error("the plugin was not granted this action, or not this field, mark, timeout, status or label")]
     NotGranted,
     /// A new flow would have what the plugin may not give.
-    #[error("a new flow would have a mark, timeout, status, label or helper that the plugin may not give")]
+    #[error("a new flow would have a mark, timeout, status, state, label or helper that the plugin may not give")]
     Bounds,
     /// No flow is named.
     #[error("the action does not name a flow completely")]
@@ -61,6 +61,9 @@ pub enum Reason {
     /// Translation into a range.
     #[error("a new flow can be translated to one address and port at each end, not to a range or twice")]
     Range,
+    /// A new flow whose replies are not the reverse of it.
+    #[error("the new flow would be translated at its {0}, for which the plugin has no grant `create.translated`")]
+    Reply(&'static str),
     /// Two updates of one call that change what the scope looks at.
     #[error("one call can change those bits of a flow's mark that the scope looks at once, not again")]
     Again,
@@ -70,12 +73,26 @@ pub enum Reason {
     /// Too many in a second.
     #[error("more than `actions-per-second`")]
     Rate,
+    /// The tenant has made as many flows as it may have.
+    #[error("the tenant has made {0} flows that are alive, as many as `entries` allows")]
+    Entries(u64),
+    /// All tenants together have.
+    #[error(
+        "all tenants together have made {0} flows that are alive, as many as `table-share` of nf_conntrack_max allows"
+    )]
+    TableShare(u64),
     /// The tenant is paused.
     #[error("the tenant is paused or in quarantine")]
     Paused,
     /// The audit cannot be written.
     #[error("the audit cannot be written, so that nothing is done")]
     Unrecorded,
+    /// The tenant has written as much into the audit as it may.
+    #[error("the tenant has used up its share of the audit")]
+    AuditShare,
+    /// The entry cannot be written as JSON.
+    #[error("what would be done cannot be put into words for the audit")]
+    Unrendered,
     /// The kernel did not say what it has.
     #[error("the kernel could not be asked for the entry: error {0}")]
     Unknown(i32),
@@ -91,7 +108,8 @@ impl Reason {
             Reason::Nameless => "nameless",
             Reason::Unspeakable(_) => "invalid",
             Reason::Outside(Outside::Scope) => "out-of-scope",
-            Reason::Outside(Outside::Peer(_)) => "translated-peer",
+            // To a program it is the same: the far end is another one than the scope has.
+            Reason::Outside(Outside::Peer(_)) | Reason::Reply(_) => "translated-peer",
             Reason::WouldLeave => "would-leave-scope",
             Reason::WouldBeOutside => "would-be-out-of-scope",
             Reason::ByReply => "named-by-reply",
@@ -105,8 +123,12 @@ impl Reason {
             Reason::Again => "mark-twice",
             Reason::InFlight => "in-flight",
             Reason::Rate => "rate",
+            Reason::Entries(_) => "entries",
+            Reason::TableShare(_) => "table-share",
             Reason::Paused => "paused",
             Reason::Unrecorded => "unrecorded",
+            Reason::AuditShare => "audit-share",
+            Reason::Unrendered => "unrendered",
             Reason::Unknown(_) => "unknown",
         }
     }

@@ -3,17 +3,29 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use flowgate_test_support::Random;
+use serde_json::Value;
 
-use super::*;
+use super::{
+    judge::{Case, Found, Law, Ruling},
+    moves::Moves,
+    review::rendered,
+    *,
+};
 use crate::{
     cli::LabelMap,
     command::assemble::{Assembly, Role},
     config::Text,
     fixture,
-    model::{Actions, Tuples, field, status},
+    model::{Actions, Tuples, action, field, status},
+    netlink::decode::{Arrival, FlowDecoder},
     pipeline::{
+        batch,
+        executor::{Asker, Guard as _, Judgement},
+        format::Format,
         grants::Grants,
         sink::file::{FileOptions, Rotation},
+        stage::Requests,
+        table::Table as _,
     },
     policy::Policy,
 };
@@ -302,6 +314,21 @@ fn which_flows_may_be_acted_on() {
 }
 
 impl Row {
+    /// Labels that are longer than the kernel has.
+    fn long_labels(mut self) -> Self {
+        let labels = &mut self.0.rare.as_mut().unwrap().labels;
+        labels.texts.bytes.push(0);
+        labels.texts.ends = vec![17];
+        self
+    }
+
+    /// Zones of each direction.
+    fn zones(mut self, original: u16, reply: u16) -> Self {
+        let zones = self.0.zones.get_or_insert_default();
+        (zones.zone, zones.original, zones.reply) = (vec![0], vec![original], vec![reply]);
+        self.has(field::ORIGINAL_ZONE | field::REPLY_ZONE)
+    }
+
     /// As if replies went elsewhere.
     fn nated(mut self) -> Self {
         self.0.reply.destination.lo[0] += 1;
@@ -489,10 +516,15 @@ fn what_may_be_written() {
             ("all labels", values().labels(one, None, 16), "not-granted", Some("bounds")),
             ("a short set, which clears the rest", values().labels(one, Some(one), 4), "not-granted", Some("bounds")),
             ("the status that it is granted", values().status(status::ASSURED), "", None),
+            ("replied to, as the flow is that there is", values().status(status::SEEN_REPLY), "", Some("bounds")),
+            ("flags of TCP", values().has(field::ORIGINAL_TCP_FLAGS), "not-granted", Some("bounds")),
+            ("window scales", values().has(field::REPLY_WINDOW_SCALE), "not-granted", Some("bounds")),
+            ("tags of SCTP", values().has(field::ORIGINAL_VTAG), "not-granted", Some("bounds")),
+            ("labels that are too long", values().labels(owned, Some(owned), 16).long_labels(), "invalid", None),
             ("another one", values().status(status::FIXED_TIMEOUT), "not-granted", Some("bounds")),
             ("translated", values().status(status::SRC_NAT), "not-granted", Some("bounds")),
             ("a helper", values().helper("ftp"), "not-granted", Some("bounds")),
-            ("a state", values().state(3), "not-granted", Some("")),
+            ("a state, which UDP has none of", values().state(3), "not-granted", Some("")),
             ("sequence numbers", values().has(field::ORIGINAL_SEQUENCE), "not-granted", Some("bounds")),
             ("a SYN proxy", values().has(field::SYNPROXY), "not-granted", Some("bounds")),
         ];
@@ -562,6 +594,13 @@ fn what_may_be_made() {
     for family in &FAMILIES {
         let line = |from: &str, to: &str, more: &str| filled(&udp(from, to, more), family);
         let make = |from: &str, to: &str, more: &str| named(&line(from, to, more)).timeout(60);
+        let line_of = |from: &str, to: &str, (sport, dport): (u16, u16), (reply_sport, reply_dport): (u16, u16)| {
+            let text = format!(
+                "udp 17 9 src={from} dst={to} sport={sport} dport={dport} \
+                 src={to} dst={from} sport={reply_sport} dport={reply_dport} zone=7 use=1"
+            );
+            named(&filled(&text, family)).timeout(60)
+        };
         let own = || make("OWN", "PEER", "zone=7");
         let to = |name: &str| filled(name, family);
         let nat = |destination: bool, first: &str, last: &str, ports: (u16, u16)| {
@@ -597,14 +636,19 @@ fn what_may_be_made() {
                 ("create or update of nothing", "not-granted", SCOPE, Attempt::named(action::CREATE_OR_UPDATE, own().helper("x"), None)),
                 ("create or update where there is none", "", SCOPE, Attempt::named(action::CREATE_OR_UPDATE, own(), None)),
                 ("create or update into the way", "collision", SCOPE, Attempt { found: [Ok(None), Ok(Some(foreign.clone()))], ..Attempt::named(action::CREATE_OR_UPDATE, own(), None) }),
-                ("translated to itself", "", SCOPE, Attempt::create(nat(false, "OWN", "OWN", (0, 0)))),
+                ("translated to itself, where the kernel may choose a port", "translated-peer", SCOPE, Attempt::create(nat(false, "OWN", "OWN", (0, 0)))),
                 ("source translated", "translated-peer", SCOPE, Attempt::create(nat(false, "FOREIGN", "FOREIGN", (0, 0)))),
                 ("source translated, the last address not said", "translated-peer", SCOPE, Attempt::create(nat(false, "FOREIGN", none, (0, 0)))),
-                ("source translated to what is covered", "", public, Attempt::create(nat(false, "PUBLIC", "PUBLIC", (0, 0)))),
+                ("source translated to what is covered", "translated-peer", public, Attempt::create(nat(false, "PUBLIC", "PUBLIC", (0, 0)))),
                 ("source not translated, which this rule demands", "would-be-out-of-scope", public, Attempt::create(own())),
-                ("source port translated", "", SCOPE, Attempt::create(nat(false, none, none, (9, 9)))),
+                ("source port translated", "translated-peer", SCOPE, Attempt::create(nat(false, none, none, (9, 9)))),
                 ("destination translated", "translated-peer", SCOPE, Attempt::create(nat(true, "FOREIGN", "FOREIGN", (0, 0)))),
-                ("destination port translated", "", SCOPE, Attempt::create(nat(true, none, none, (9, 9)))),
+                ("destination port translated", "translated-peer", SCOPE, Attempt::create(nat(true, none, none, (9, 9)))),
+                ("with a reply from another port", "translated-peer", SCOPE, Attempt::create(line_of("OWN", "PEER", (1, 2), (3, 1)))),
+                ("with a reply to another port", "translated-peer", SCOPE, Attempt::create(line_of("OWN", "PEER", (1, 2), (2, 3)))),
+                ("whose replies are in another zone", "would-be-out-of-scope", "[[tenant.scope]]\noriginal-zones = 7", Attempt::create(own().lacks(field::ZONE).zones(7, 8))),
+                ("whose replies are in the same zone", "", "[[tenant.scope]]\noriginal-zones = 7", Attempt::create(own())),
+                ("whose replies are in a zone of its own", "", "[[tenant.scope]]\noriginal-zones = 7\nreply-zones = 8", Attempt::create(own().lacks(field::ZONE).zones(7, 8))),
                 ("a range of addresses", "translation-range", SCOPE, Attempt::create(nat(false, "OWN", "FOREIGN", (0, 0)))),
                 ("a range from nothing", "translation-range", SCOPE, Attempt::create(nat(false, none, "FOREIGN", (0, 0)))),
                 ("a range of ports", "translation-range", SCOPE, Attempt::create(nat(false, "OWN", "OWN", (1, 9)))),
@@ -646,6 +690,162 @@ fn what_may_be_made() {
         }
         assert_eq!(all(Attempt::create(own().status(0xe))), "");
     }
+}
+
+/// With the grant `create.translated` both ends must be covered as they are after the translation, ports included.
+#[test]
+fn a_new_flow_may_be_translated_within_the_scope_by_a_grant() {
+    let grants = r#""create", "create.translated""#;
+    for family in &FAMILIES {
+        let own = || named(&filled(&udp("OWN", "PEER", "zone=7"), family)).timeout(60);
+        let to = |name: &str| filled(name, family);
+        let port = |destination: bool, port: u16| own().nat(destination, ["", ""], (port, port));
+        let plain = "[[tenant.scope]]\nzones = 7\nsource = \"NET\"";
+        let public = "[[tenant.scope]]\nzones = 7\nsource = \"NET\"\nreply-destination = \"PUBNET\"";
+        let service = "[[tenant.scope]]\nzones = 7\nsource = \"NET\"\nports = [53, 5353]";
+        let client = "[[tenant.scope]]\nzones = 7\nsource = \"NET\"\nsource-ports = \"4000-4999\"";
+        let act = "[[tenant.scope]]\nzones = 7\nsource = \"NET\"\nports = 53\ntranslated = \"act\"";
+        for (name, word, scope, row) in [
+            ("to itself", "", plain, own().nat(false, [&to("OWN"), ""], (0, 0))),
+            ("to a neighbour", "translated-peer", plain, own().nat(false, [&to("FOREIGN"), ""], (0, 0))),
+            ("to what is covered", "", public, own().nat(false, [&to("PUBLIC"), ""], (0, 0))),
+            ("the port of a rule without ports", "", plain, port(true, 22)),
+            ("the port of the far end to one of the rule", "", service, port(true, 5353)),
+            ("the port of the far end to another one", "translated-peer", service, port(true, 22)),
+            ("the port of the near end of such a rule", "", service, port(false, 22)),
+            ("the port of the near end to one of the rule", "", client, port(false, 4999)),
+            ("the port of the near end to another one", "translated-peer", client, port(false, 5000)),
+            ("wherever the rule lets it", "", act, port(true, 22)),
+            ("into a range", "translation-range", plain, own().nat(true, ["", ""], (1, 9))),
+        ] {
+            let with = tenant(&filled(scope, family), KEYS, grants);
+            assert_eq!(Attempt::create(row.clone()).word(&with), word, "{name}");
+            let without = tenant(&filled(scope, family), KEYS, r#""create", "create.established""#);
+            assert_ne!(Attempt::create(row).word(&without), "", "{name}");
+        }
+    }
+}
+
+/// What a stateful filter takes for an established connection is made by the grant `create.established` alone, or by that of the
+/// update which would come to the same.
+#[test]
+fn a_new_flow_looks_established_by_a_grant() {
+    let line = |protocol: &str, number: u8| {
+        format!(
+            "{protocol} {number} 60 src=10.1.0.5 dst=192.0.2.1 sport=1 dport=2 \
+             src=192.0.2.1 dst=10.1.0.5 sport=2 dport=1 use=1"
+        )
+    };
+    let rows = |protocol: &str, number: u8| {
+        let row = || named(&line(protocol, number)).timeout(60);
+        let bits = status::SEEN_REPLY | status::ASSURED;
+        vec![
+            row().status(status::SEEN_REPLY),
+            row().status(status::ASSURED),
+            row().status(status::CONFIRMED | bits),
+            row().state(3),
+            row().state(4),
+            row().state(9),
+            row().has(field::ORIGINAL_TCP_FLAGS),
+            row().has(field::REPLY_TCP_FLAGS),
+            row().has(field::ORIGINAL_WINDOW_SCALE),
+            row().has(field::REPLY_WINDOW_SCALE),
+            row().has(field::ORIGINAL_VTAG),
+            row().has(field::REPLY_VTAG),
+            row().has(field::DCCP),
+        ]
+    };
+    let scope = "[[tenant.scope]]\nzones = 0";
+    let with = |grants: &str| tenant(scope, "", grants);
+    let plain = with(r#""create", "create.translated", "update.timeout""#);
+    let established = with(r#""create.established""#);
+    let by_updates = with(r#""create", "update.status=SEEN_REPLY|ASSURED", "update.state""#);
+    for (protocol, number) in [("tcp", 6), ("sctp", 132), ("dccp", 33)] {
+        for (at, row) in rows(protocol, number).into_iter().enumerate() {
+            assert_eq!(Attempt::create(row.clone()).word(&plain), "bounds", "{protocol} {at}");
+            assert_eq!(Attempt::create(row.clone()).word(&established), "", "{protocol} {at}");
+            assert_eq!(Attempt::create(row.clone()).word(&by_updates), "", "{protocol} {at}");
+            let both = Attempt::named(action::CREATE_OR_UPDATE, row, None).word(&plain);
+            assert_eq!(both, "not-granted", "{protocol} {at}");
+        }
+        for state in 0..=1 {
+            let row = named(&line(protocol, number)).timeout(60).state(state).status(status::CONFIRMED);
+            assert_eq!(Attempt::create(row).word(&plain), "");
+        }
+    }
+    // Nobody is granted what the kernel alone says.
+    let all = with(r#""create.established", "update.status", "update.state""#);
+    for bit in [status::SRC_NAT_DONE, status::DST_NAT] {
+        assert_eq!(Attempt::create(named(&line("tcp", 6)).timeout(60).status(bit)).word(&all), "bounds");
+    }
+}
+
+/// Whatever a plugin asks for: what is made without `create.translated` is, in both directions, what the rule says, ports included.
+#[test]
+fn whatever_is_made_answers_from_where_it_was_sent_to() {
+    let scopes = [
+        "zones = 7",
+        "zones = 7\nsource = \"NET\"\nports = [53]",
+        "source = \"NET\"\nsource-ports = \"1-4000\"",
+        "destination = \"NET\"\nports = [\"1-100\"]\nprotocols = [\"udp\", \"tcp\"]",
+        "original-zones = 7\nports = 53",
+        "reply-source = \"PEER\"\nreply-destination = \"NET\"",
+        "everything = true",
+        "source = \"NET\"\nports = 53\ntranslated = \"act\"",
+    ];
+    let mut random = Random::new(4);
+    let (mut made, mut translated) = (0, 0);
+    for round in 0..8000 {
+        let family = &FAMILIES[random.below(2)];
+        let rule = filled(scopes[random.below(scopes.len())], family);
+        let granted = random.chance(1, 2);
+        let grants = if granted { r#""create.translated""# } else { r#""create""# };
+        let tenant = tenant(&format!("[[tenant.scope]]\n{rule}"), "", grants);
+        let ends = ["OWN", "FIRST", "FOREIGN", "PEER"];
+        let (from, to) = (random.pick(&ends), random.pick(&ends));
+        let port = |random: &mut Random| [53, 22, 4000, 1, 0][random.below(5)];
+        let (sport, dport) = (port(&mut random), port(&mut random));
+        let plain = random.chance(1, 2);
+        let reply = if plain {
+            (to, from, dport, sport)
+        } else {
+            (random.pick(&ends), random.pick(&ends), port(&mut random), port(&mut random))
+        };
+        let (protocol, number) = [("udp", 17), ("tcp", 6), ("sctp", 132), ("udplite", 136)][random.below(4)];
+        let zone = ["zone=7", "", "zone=8"][random.below(3)];
+        let line = filled(
+            &format!(
+                "{protocol} {number} 9 src={from} dst={to} sport={sport} dport={dport} \
+                 src={} dst={} sport={} dport={} {zone} use=1",
+                reply.0, reply.1, reply.2, reply.3
+            ),
+            family,
+        );
+        let mut row = named(&line).timeout(60);
+        for _ in 0..random.below(3) {
+            let (address, port) = (filled(random.pick(&ends), family), port(&mut random));
+            let address = if random.chance(1, 2) { address } else { String::new() };
+            row = row.nat(random.chance(1, 2), [&address, &address], (port, port));
+        }
+        let Ok(ruling) = Attempt::create(row).ruling(&tenant, None) else { continue };
+        let after = Sight::of(ruling.after.as_ref().unwrap(), 0);
+        assert!(ruling.makes && tenant.scope.contains(&after), "round {round}: {line}");
+        let reversed = after.reply_source == after.destination
+            && after.reply_destination == after.source
+            && after.reply_ports == (after.ports.1, after.ports.0);
+        made += usize::from(!granted);
+        translated += usize::from(!reversed);
+        assert!(granted || reversed, "round {round}: {line} {after:x?}");
+        if rule.contains("act") {
+            continue;
+        }
+        let rule = &tenant.scope.rules()[0];
+        let covers =
+            |set: &Option<crate::policy::sets::Numbers>, port| set.as_ref().is_none_or(|set| set.contains(port));
+        assert!(covers(&rule.ports, after.reply_ports.0), "round {round}: the far port of {line}");
+        assert!(covers(&rule.source_ports, after.reply_ports.1), "round {round}: the near port of {line}");
+    }
+    assert!(made > 200 && translated > 100, "{made} made, {translated} translated");
 }
 
 /// A flow neither leaves the scope, nor is moved within it twice in one call.
@@ -792,11 +992,28 @@ fn whatever_is_allowed_stays_within_the_scope_and_the_bounds() {
 
 /// A guard whose audit is in this directory.
 fn guard(tenant: &Tenant, directory: &std::path::Path, halted: bool) -> TenantGuard {
-    let rotation = Rotation { size: None, interval: None, keep: 1, compress: false };
+    TenantGuard::new(tenant, 1, None, audit(directory, 1 << 20), recorder(None), Arc::new(move || halted))
+}
+
+/// An audit of two files of so many bytes.
+fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
+    let rotation = Rotation { size: Some(size), interval: None, keep: 1, compress: false };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: Some(rotation) };
-    let audit = Arc::new(Audit::open(options, |_| {}).unwrap());
-    let json = Assembly::in_utc(Vec::new()).unwrap().format("json", Role::FlowFormat, &[], true).unwrap();
-    TenantGuard::new(tenant, 1, audit, json, Arc::new(move || halted))
+    Arc::new(Audit::open(options, Duration::from_secs(3600), |_| {}).unwrap())
+}
+
+fn json() -> Format {
+    Assembly::in_utc(Vec::new()).unwrap().format("json", Role::FlowFormat, &[], true).unwrap()
+}
+
+/// What writes flows; with a number, new instances are to be had so often.
+fn recorder(times: Option<usize>) -> Recorder {
+    let left = std::cell::Cell::new(times.unwrap_or(usize::MAX));
+    let make = move || {
+        left.set(left.get().checked_sub(1)?);
+        Some(json())
+    };
+    Recorder::new(json(), Box::new(make))
 }
 
 /// Limits are refusals as well, before the kernel is asked for anything.
@@ -838,6 +1055,140 @@ fn what_is_over_a_limit_is_refused_and_counted() {
     }
 }
 
+/// One that names a flow with a helper of many bytes, so often.
+fn bulky(bytes: usize, times: usize) -> Requests<Flows> {
+    let Row(mut values) = original(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
+    batch::push_sparse(&mut values.rare.get_or_insert_default().helper, 0, &vec![1; bytes]);
+    values.has[0] |= field::HELPER;
+    Requests {
+        actions: Actions {
+            kinds: vec![action::DELETE; times],
+            rows: vec![action::NO_ROW; times],
+            values: vec![0; times],
+        },
+        values,
+    }
+}
+
+fn lines(directory: &std::path::Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(directory.join("audit")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What is recorded has a bound whatever a plugin writes into its row, and does not make the format fail.
+#[test]
+fn what_a_plugin_writes_neither_blinds_the_audit_nor_fills_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""delete""#);
+    let mut guard = guard(&tenant, directory.path(), false);
+    let grants: Grants = "delete".parse().unwrap();
+    let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+    for times in [1, 100] {
+        let judgements = guard.review(asker, &Flows::default(), &bulky(15_000_000, times));
+        assert_eq!(judgements.len(), times);
+    }
+    drop(guard);
+    let lines = lines(directory.path());
+    assert!(lines.len() > 60, "{lines:#?}");
+    for line in lines.iter().filter(|line| line["count"].is_null()) {
+        assert!(line["after"]["original"].is_object() && line.to_string().len() < 2000, "{line}");
+    }
+}
+
+/// A format that has failed is replaced; while none is to be had nothing is done, and the records after that are whole again.
+#[test]
+fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {
+    let mut dead = json();
+    let Row(mut huge) = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7")).helper("");
+    huge.rare.as_mut().unwrap().helper.texts = crate::model::Texts { ends: vec![30 << 20], bytes: vec![1; 30 << 20] };
+    assert!(huge.render(&mut dead).is_err(), "the format has failed");
+    let mut flows = Flows::default();
+    for port in 1..4 {
+        let line = udp("10.1.0.5", "192.0.2.1", "zone=7").replace("4000", &port.to_string());
+        batch::append(&mut flows, &kernel(&line).0);
+    }
+    let available = std::rc::Rc::new(std::cell::Cell::new(false));
+    let is = available.clone();
+    let mut recorder = Recorder::new(dead, Box::new(move || is.get().then(json)));
+    assert_eq!(recorder.render(&mut flows.clone()), [None, None, None]);
+    available.set(true);
+    let whole = |values: Vec<Option<Value>>| values.iter().flatten().filter(|value| value["zone"] == 7).count();
+    assert_eq!(whole(recorder.render(&mut flows.clone())), 3);
+    // One row that makes it fail costs no other row its record.
+    batch::append(&mut flows, &huge);
+    batch::append(&mut flows, &kernel(&udp("10.1.0.6", "192.0.2.1", "zone=7")).0);
+    let values = recorder.render(&mut flows);
+    assert!(values[3].is_none());
+    // What would be done and cannot be shown is not done; the others are.
+    let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""delete""#);
+    let shown = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
+    let delete = || Attempt::shown(action::DELETE, shown.clone(), None).ruling(&tenant, None);
+    let refusal = rendered(delete(), (Some(3), None), &values, &[]).0.unwrap_err();
+    assert_eq!((refusal.reason.word(), refusal.result), ("unrendered", result::REFUSED));
+    let (ruling, before, after) = rendered(delete(), (Some(2), None), &values, &[]);
+    assert!(ruling.is_ok() && before.is_some() && after.is_none());
+    assert_eq!(whole(values), 4);
+}
+
+/// A tenant that has used up its share of the audit does nothing more; another one goes on.
+#[test]
+fn a_share_of_the_audit_is_a_tenants_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = audit(directory.path(), 64 << 10);
+    audit.shares().divide(2);
+    let grants: Grants = "delete".parse().unwrap();
+    let of = |name: &str| {
+        let mut tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "limits = { actions-per-second = 10000 }", r#""delete""#);
+        tenant.name = name.into();
+        TenantGuard::new(&tenant, 1, None, audit.clone(), recorder(None), Arc::new(|| false))
+    };
+    let (mut blue, mut red) = (of("blue"), of("red"));
+    let asker = |plugin| Asker { plugin, grants: &grants, strict: false };
+    for _ in 0..50 {
+        blue.review(asker("blue:a"), &Flows::default(), &bulky(10, 64));
+    }
+    red.review(asker("red:a"), &Flows::default(), &bulky(10, 1));
+    let text = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
+    let all = text("audit.1") + &text("audit");
+    let written = |tenant: &str| all.lines().filter(|line| line.contains(&format!("\"tenant\":\"{tenant}\""))).count();
+    assert!(written("blue") > 10 && written("red") == 1, "{} {}", written("blue"), written("red"));
+    assert!(all.len() < 64 << 10, "refusals have filled it: {}", all.len());
+    // What may still be recorded of an action is less than that.
+    assert!(audit.shares().take("red", 1000, Use::Intent));
+    while audit.shares().take("blue", 1000, Use::Intent) {}
+    assert!(audit.shares().take("red", 1000, Use::Intent));
+}
+
+/// Labels that an update sets are in the record, as the kernel makes them of those that the flow has.
+#[test]
+fn labels_are_recorded_as_they_will_be() {
+    let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "labels = [0, 1, 2, 3, 64]", r#""update.labels""#);
+    let line = udp("10.1.0.5", "192.0.2.1", "zone=7");
+    let found = kernel(&line).labels(0b1010 | 1 << 100, None, 16);
+    for (set, mask, result) in [
+        (0b0001, 0b0001, 0b1011 | 1 << 100),
+        (0b0000, 0b1000, 0b0010 | 1 << 100),
+        (0b0010, 0b0000, 0b1000 | 1 << 100),
+        (1 << 64, 1 << 64, 0b1010 | 1 << 64 | 1 << 100),
+    ] {
+        let values = named(&line).lacks(u64::MAX).labels(set, Some(mask), 16);
+        let ruling = Attempt::shown(action::UPDATE, found.clone(), Some(values)).ruling(&tenant, None).unwrap();
+        let after = ruling.after.unwrap();
+        let labels = batch::text(&after.rare.as_ref().unwrap().labels.texts, 0).to_vec();
+        assert_eq!(u128::from_le_bytes(labels.try_into().unwrap()), result, "{set:#x}/{mask:#x}");
+    }
+    // Without a mask, and with fewer words than there are, the rest is cleared.
+    let all: Grants = "update.labels".parse().unwrap();
+    for (set, mask, bytes, result) in [(0b1u128, None, 16, 0b1u128), (0b100, Some(0b110), 4, 0b1100)] {
+        let values = named(&line).lacks(u64::MAX).labels(set, mask, bytes);
+        let wide = super::tests::tenant(&filled(SCOPE, &FAMILIES[0]), "", "");
+        let attempt = Attempt::shown(action::UPDATE, found.clone(), Some(values));
+        let after = attempt.ruling(&wide, Some(&all)).unwrap().after.unwrap();
+        let labels = batch::text(&after.rare.as_ref().unwrap().labels.texts, 0).to_vec();
+        assert_eq!(u128::from_le_bytes(labels.try_into().unwrap()), result, "{bytes}");
+    }
+}
+
 /// Every reason has a test above or, where it takes a kernel or a disk that is full, in `tests/policy`.
 #[test]
 fn every_reason_has_a_word_of_its_own() {
@@ -862,16 +1213,23 @@ fn every_reason_has_a_word_of_its_own() {
         Reason::Again,
         Reason::InFlight,
         Reason::Rate,
+        Reason::Entries(1),
+        Reason::TableShare(1),
         Reason::Paused,
         Reason::Unrecorded,
+        Reason::AuditShare,
+        Reason::Unrendered,
         Reason::Unknown(22),
     ];
+    // A translation that the plugin was not granted is, to a program, one that the scope does not cover.
+    assert_eq!(Reason::Reply("source").word(), Reason::Outside(Outside::Peer("source")).word());
     let words: std::collections::BTreeSet<&str> = all.iter().map(Reason::word).collect();
     assert_eq!(words.len(), all.len());
     let tests = concat!(
         include_str!("tests.rs"),
         include_str!("../../../../tests/policy/attacks.toml"),
-        include_str!("../../../../tests/policy/attacks.rs")
+        include_str!("../../../../tests/policy/attacks.rs"),
+        include_str!("../../../../tests/policy/hostile.rs")
     );
     for word in words {
         assert!(tests.contains(&format!("\"{word}\"")), "no test is refused for `{word}`");

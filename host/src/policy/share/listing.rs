@@ -6,10 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Sieve;
 use crate::{
     netlink::Messages,
-    pipeline::{
-        resync::append,
-        source::{Datagram, Source, SourceError},
-    },
+    pipeline::source::{Datagram, Source, SourceError},
     policy::Scope,
 };
 
@@ -82,7 +79,7 @@ impl Listings {
                     if let Some(bytes) = part
                         && order.scope.contains(&sight)
                     {
-                        append(bytes, &message);
+                        sieve.append(bytes, &message, &order.scope, &sight);
                         if bytes.len() > order.most {
                             *part = None;
                         }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::listing::{Listed, Listings};
 use crate::{
-    model::Flows,
+    model::{Flows, at, field, protocol},
     netlink::{
         Message, Messages, SocketError,
         decode::{Arrival, FlowDecoder},
         message::Subject,
+        wire::{NETFILTER_HEADER, flow::TUPLE_MASTER},
     },
     pipeline::{
         resync::{Kernel, append},
@@ -18,6 +19,11 @@ use crate::{
     policy::{Scope, Sight, scope},
 };
 
+/// The original direction, as far as a tuple says it.
+const ORIGINAL: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL;
+/// `NLA_TYPE_MASK` of `linux/netlink.h`: an attribute's kind without its flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
 /// Looks at messages one by one.
 pub struct Sieve {
     decoder: FlowDecoder,
@@ -26,7 +32,7 @@ pub struct Sieve {
 
 impl Default for Sieve {
     fn default() -> Self {
-        Sieve { decoder: FlowDecoder::new(scope::READS), rows: Flows::default() }
+        Sieve { decoder: FlowDecoder::new(scope::READS | field::ID | field::MASTER), rows: Flows::default() }
     }
 }
 
@@ -40,6 +46,63 @@ impl Sieve {
         self.rows.push(&mut self.decoder, message, Arrival::Entry).ok()?;
         (self.rows.length == 1).then(|| Sight::of(&self.rows, 0))
     }
+
+    /// The id of the flow that was looked at last.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        let has = self.rows.has.first().is_some_and(|has| has & field::ID != 0);
+        self.rows.id.first().copied().filter(|_| has)
+    }
+
+    /// The original direction of the master of the flow that was looked at last, if it has one.
+    fn master(&self, flow: &Sight) -> Option<Sight> {
+        let has = self.rows.has.first().is_some_and(|has| has & field::MASTER != 0);
+        let masters = &self.rows.rare.as_ref().filter(|_| has)?.master;
+        let number = at(&masters.protocol, 0);
+        let l4 = protocol::has_ports(number) || protocol::is_icmp(number) || number == protocol::GRE;
+        let of = Flows {
+            length: 1,
+            has: vec![ORIGINAL | if l4 { field::ORIGINAL_L4 } else { 0 }],
+            family: self.rows.family.clone(),
+            protocol: vec![number],
+            original: masters.tuple.clone(),
+            ..Flows::default()
+        };
+        // The kernel says a zone here only where it is that of a direction; else it is that of the flow.
+        let zones = match at(&masters.zone, 0) {
+            0 => flow.zones,
+            zone => (zone, flow.zones.1),
+        };
+        Some(Sight { zones, ..Sight::of(&of, 0) })
+    }
+
+    /// Adds a message about the flow that was looked at last to others, as a tenant with this scope may see it: without the flow's
+    /// master (CTA_TUPLE_MASTER) where that is not in the scope itself.
+    pub fn append(&self, bytes: &mut Vec<u8>, message: &Message<'_>, scope: &Scope, flow: &Sight) {
+        match self.master(flow) {
+            Some(master) if !scope.contains_master(&master) => append_without(bytes, message, TUPLE_MASTER),
+            _ => append(bytes, message),
+        }
+    }
+}
+
+/// Adds a message without the attributes of this kind.
+fn append_without(bytes: &mut Vec<u8>, message: &Message<'_>, without: u16) {
+    let Some((header, mut rest)) = message.body.split_at_checked(NETFILTER_HEADER) else { return };
+    let mut body = header.to_vec();
+    while let Some((length, kind)) = rest
+        .first_chunk::<4>()
+        .map(|[a, b, c, d]| (usize::from(u16::from_ne_bytes([*a, *b])), u16::from_ne_bytes([*c, *d])))
+    {
+        // What is behind the last whole attribute is none.
+        let Some(attribute) = rest.get(..length).filter(|attribute| attribute.len() >= 4) else { break };
+        if kind & NLA_TYPE_MASK != without {
+            body.extend_from_slice(attribute);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    append(bytes, &Message { body: &body, ..*message });
 }
 
 /// A listing of the table, of which the flows of a scope are kept.
@@ -56,8 +119,10 @@ impl Source for Listing {
         }
         let mut kept = Vec::with_capacity(datagram.length);
         for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
-            if self.sieve.sight(&message).is_some_and(|sight| self.scope.contains(&sight)) {
-                append(&mut kept, &message);
+            if let Some(sight) = self.sieve.sight(&message)
+                && self.scope.contains(&sight)
+            {
+                self.sieve.append(&mut kept, &message, &self.scope, &sight);
             }
         }
         datagram.fill(&kept);
@@ -93,12 +158,93 @@ impl<K: Kernel> Kernel for OwnTable<K> {
         let scope = &self.scope;
         self.kernel.look_up(flows, &mut |message| {
             // A flow that is not the tenant's any more has ended for it.
-            if sieve.sight(message).is_some_and(|sight| scope.contains(&sight)) {
-                found(message);
-            }
+            let Some(sight) = sieve.sight(message).filter(|sight| scope.contains(sight)) else { return };
+            let mut seen = Vec::new();
+            sieve.append(&mut seen, message, scope, &sight);
+            Messages::new(&seen).map_while(Result::ok).for_each(|message| found(&message));
         })
     }
 }
 
 /// Puts a mark into a stream that is shared: everybody gets it, and knows his own by its number.
 pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        netlink::testing::{attribute, message, tuple},
+        policy::{scope::Rule, sets::Prefixes},
+    };
+
+    /// A flow in zone 7 whose master is between these.
+    fn related(master: [[u8; 4]; 2], master_zone: Option<u16>) -> Vec<u8> {
+        let [source, destination] = [[10, 1, 0, 5], [192, 0, 2, 1]];
+        let mut master = tuple(14, [&master[0], &master[1]], 6, [1000, 21]);
+        if let Some(zone) = master_zone {
+            // CTA_TUPLE_ZONE within the tuple, and its length.
+            master.extend(attribute(3, &zone.to_be_bytes()));
+            let length = u16::try_from(master.len()).unwrap();
+            master[..2].copy_from_slice(&length.to_ne_bytes());
+        }
+        let attributes = [
+            tuple(1, [&source, &destination], 17, [1000, 53]),
+            tuple(2, [&destination, &source], 17, [53, 1000]),
+            attribute(3, &9u32.to_be_bytes()),
+            master,
+            attribute(18, &7u16.to_be_bytes()),
+            attribute(12, &77u32.to_be_bytes()),
+        ];
+        message(0x0100, 0x600, 0, 0, 2, &attributes)
+    }
+
+    fn seen(bytes: &[u8], rule: Rule) -> Flows {
+        let scope = Scope::new(vec![rule]);
+        let message = Messages::new(bytes).next().unwrap().unwrap();
+        let mut sieve = Sieve::default();
+        let sight = sieve.sight(&message).unwrap();
+        assert!(scope.contains(&sight));
+        assert_eq!(sieve.id(), Some(77));
+        let mut copied = Vec::new();
+        sieve.append(&mut copied, &message, &scope, &sight);
+        let copy = Messages::new(&copied).next().unwrap().unwrap();
+        assert_eq!((copy.kind, copy.flags), (message.kind, message.flags));
+        let mut rows = Flows::default();
+        rows.push(&mut FlowDecoder::new(field::ALL), &copy, Arrival::Entry).unwrap();
+        rows
+    }
+
+    #[test]
+    fn a_master_outside_of_the_scope_is_not_shown() {
+        let own = |text: &str| {
+            let mut set = Prefixes::default();
+            set.add(text).unwrap();
+            Rule { source: Some(set), ..Rule::default() }
+        };
+        let numbers = |text: &str| {
+            let mut set = crate::policy::sets::Numbers::default();
+            assert!(set.add(text));
+            Some(set)
+        };
+        let ([mine, theirs], server) = ([[10, 1, 0, 9], [10, 2, 0, 9]], [192, 0, 2, 9]);
+        let shown = |master: [u8; 4], zone: Option<u16>, rule: Rule| {
+            let rows = seen(&related([master, server], zone), rule);
+            assert_eq!((rows.id[0], rows.status[0], rows.zones.as_ref().unwrap().zone[0]), (77, 9, 7));
+            assert_eq!(rows.has[0] & field::TUPLES, field::TUPLES);
+            rows.has[0] & field::MASTER != 0
+        };
+        assert!(shown(mine, None, own("10.1.0.0/16")));
+        assert!(!shown(theirs, None, own("10.1.0.0/16")));
+        assert!(shown(theirs, None, Rule::default()), "everything is the tenant's");
+        // Its zone is that of the flow unless the kernel says another one.
+        let zoned = || Rule { original_zones: numbers("7"), ..Rule::default() };
+        assert!(shown(theirs, None, zoned()) && shown(theirs, Some(7), zoned()));
+        assert!(!shown(theirs, Some(8), zoned()));
+        // What cannot be known of a master is not assumed.
+        let mut reply = Prefixes::default();
+        reply.add("192.0.2.0/24").unwrap();
+        assert!(!shown(mine, None, Rule { reply_source: Some(reply), ..Rule::default() }));
+        assert!(!shown(mine, None, Rule { marks: vec![(0, 1)], ..Rule::default() }));
+        assert!(!shown(mine, None, Rule { ports: numbers("53"), ..Rule::default() }), "its port is 21");
+    }
+}

@@ -2,7 +2,8 @@
 //! it goes into the log.
 //!
 //! WORD is `delete`, `update`, `create`, `create-or-update` or a number; `shown` means the flow that it sees, else the flow is the
-//! one of the keys. `log TEXT` only says this. `times=N` asks so often in one call, `loop` never comes back.
+//! one of the keys. `log TEXT` only says this. `times=N` asks so often in one call, `count=N` for so many flows whose source ports
+//! follow each other, `again` in every call and not in the first one alone; `loop` never comes back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a wrong test is a failed test")]
 
@@ -13,7 +14,7 @@ use flowgate_sdk::{
     bindings::flowgate::conntrack::{
         action::Actions,
         columns::{Addresses, SparseTexts, Texts},
-        flow::{Rare, Translations, Tuples, Zones},
+        flow::{Rare, Tcp, Translations, Tuples, Zones},
     },
     prelude::*,
 };
@@ -41,7 +42,7 @@ impl Plugin for Attacker {
 impl FlowStage for Attacker {
     fn process(&mut self, batch: &Flows) -> Outcome {
         services::info(format!("rows {} {:x?}", batch.length, batch.original.source.lo));
-        if std::mem::replace(&mut self.done, true) || self.act.is_empty() {
+        if std::mem::replace(&mut self.done, true) && !self.act.contains(" again") || self.act.is_empty() {
             return Outcome::default();
         }
         if let Some(text) = self.act.strip_prefix("log ") {
@@ -118,11 +119,17 @@ fn attack(act: &str) -> Outcome {
         state: vec![0],
         ..Flows::default()
     };
-    let (mut has, mut shown, mut times) = (0, false, 1);
+    let (mut has, mut shown, mut times, mut count) = (0, false, 1, 1u16);
     let (mut zones, mut rare) = (Zones { zone: vec![0], original: vec![0], reply: vec![0] }, Rare::default());
     rare.secmark = vec![0];
     rare.mark_mask = vec![0];
     let mut nat = Translations::default();
+    let mut tcp = Tcp {
+        original_window_scale: vec![0],
+        reply_window_scale: vec![0],
+        original_flags: vec![0],
+        reply_flags: vec![0],
+    };
     /// Gives the flow a value, and says that it has it.
     macro_rules! set {
         ($place:expr => $value:expr, $fields:expr) => {{
@@ -135,6 +142,8 @@ fn attack(act: &str) -> Outcome {
         match key {
             "shown" => shown = true,
             "times" => times = number(value) as usize,
+            "count" => count = number(value) as u16,
+            "again" => {}
             "proto" => set!(flow.protocol[0] => number(value) as u8, field::PROTOCOL),
             "src" => set!((flow.original.source, flow.family[0]) => address(value), field::SOURCE | field::PROTOCOL),
             "dst" => set!(flow.original.destination => address(value).0, field::DESTINATION),
@@ -163,6 +172,13 @@ fn attack(act: &str) -> Outcome {
             }
             "helper" => {
                 set!(rare.helper => text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes()), field::HELPER)
+            }
+            // A text of so many bytes that each need six in JSON; `big` says that the flow has it, `bulk` does not.
+            "big" => set!(rare.helper => text(&vec![1; number(value) as usize]), field::HELPER),
+            "bulk" => rare.helper = text(&vec![b'x'; number(value) as usize]),
+            "scale" => {
+                tcp.reply_window_scale[0] = number(value) as u8;
+                has |= field::REPLY_WINDOW_SCALE;
             }
             "snat" | "dnat" => {
                 let (first, last) = value.split_once('-').unwrap_or((value, value));
@@ -200,12 +216,55 @@ fn attack(act: &str) -> Outcome {
     flow.has[0] = has;
     flow.zones = Some(zones);
     flow.rare = Some(rare);
+    flow.tcp = Some(tcp);
+    if count > 1 {
+        return many(flow, kind, count);
+    }
     let (row, value) = match (shown, has) {
         (true, 0) => (0, action::NO_ROW),
         (true, _) => (0, 0),
         (false, _) => (action::NO_ROW, 0),
     };
     let actions = Actions { kinds: vec![kind; times], rows: vec![row; times], values: vec![value; times] };
+    Outcome { actions: Some(actions), values: Some(flow), ..Outcome::default() }
+}
+
+/// The same action on flows whose source ports follow each other.
+fn many(mut flow: Flows, kind: u8, count: u16) -> Outcome {
+    fn repeat<T: Copy>(column: &mut Vec<T>, count: u16) {
+        if let Some(&first) = column.first() {
+            column.resize(count.into(), first);
+        }
+    }
+    let tuples = |tuples: &mut Tuples| {
+        for addresses in [&mut tuples.source, &mut tuples.destination] {
+            repeat(&mut addresses.hi, count);
+            repeat(&mut addresses.lo, count);
+        }
+        repeat(&mut tuples.source_l4, count);
+        repeat(&mut tuples.destination_l4, count);
+    };
+    tuples(&mut flow.original);
+    tuples(&mut flow.reply);
+    for row in 0..count {
+        flow.original.source_l4[usize::from(row)] += row;
+        flow.reply.destination_l4[usize::from(row)] += row;
+    }
+    repeat(&mut flow.has, count);
+    for column in [&mut flow.family, &mut flow.protocol, &mut flow.state] {
+        repeat(column, count);
+    }
+    for column in [&mut flow.status, &mut flow.timeout, &mut flow.mark, &mut flow.use_count, &mut flow.id] {
+        repeat(column, count);
+    }
+    let zones = flow.zones.as_mut().unwrap();
+    for column in [&mut zones.zone, &mut zones.original, &mut zones.reply] {
+        repeat(column, count);
+    }
+    (flow.rare, flow.tcp, flow.length) = (None, None, count.into());
+    let count = usize::from(count);
+    let actions =
+        Actions { kinds: vec![kind; count], rows: vec![action::NO_ROW; count], values: (0..count as u32).collect() };
     Outcome { actions: Some(actions), values: Some(flow), ..Outcome::default() }
 }
 

@@ -34,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest request.
 const LONGEST: usize = 64 << 10;
+/// The longest answer: some 10,000 tenants.
+const LONGEST_ANSWER: usize = 16 << 20;
 
 /// A request.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -47,6 +49,9 @@ pub(in super::super) struct Request {
     /// Why, for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Of a reload: the tenant that is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<String>,
 }
 
 /// An answer.
@@ -95,16 +100,27 @@ impl Door {
             let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
             if asked || changed {
                 // Why it failed has been told.
-                let _ = service.reload();
+                let _ = service.reload(&[], &|| self.tend(service));
             }
             while let Ok((stream, _)) = self.listener.accept() {
                 // A peer that goes away does not matter to anybody else.
-                let _ = answer(&stream, service);
+                let _ = answer(&stream, service, Some(&|| self.tend(service)));
                 service.feed();
             }
             service.notifier.status(|| service.state());
             service.feed();
         }
+    }
+}
+
+impl Door {
+    /// Answers those who ask while tenants are being started.
+    fn tend(&self, service: &Service) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            // As above.
+            let _ = answer(&stream, service, None);
+        }
+        service.feed();
     }
 }
 
@@ -156,10 +172,11 @@ fn send(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(stream: &UnixStream, service: &Service) -> io::Result<()> {
+/// Answers a peer. `meanwhile` is called while tenants are being started for it; none if some are being started already.
+fn answer(stream: &UnixStream, service: &Service, meanwhile: Option<&dyn Fn()>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let answer = match serde_json::from_slice::<Request>(&request(stream)?) {
-        Ok(request) => carry_out(&request, service),
+        Ok(request) => carry_out(&request, service, meanwhile),
         Err(error) => {
             let generation = service.lock().generation;
             Answer { ok: false, generation, errors: vec![format!("that is no request: {error}")], tenants: None }
@@ -170,19 +187,26 @@ fn answer(stream: &UnixStream, service: &Service) -> io::Result<()> {
     send(stream, &bytes)
 }
 
-fn carry_out(request: &Request, service: &Service) -> Answer {
-    if request.command == "reload" {
-        let result = service.reload();
-        let generation = service.lock().generation;
-        return Answer { ok: result.is_ok(), generation, errors: result.err().unwrap_or_default(), tenants: None };
-    }
-    if request.command == "resume"
-        && let Some(name) = &request.tenant
-        && service.lock().needs_start(name)
-        && let Err(errors) = service.restart(name)
-    {
-        errors.iter().for_each(|error| report::line(error));
-        return Answer { ok: false, generation: service.lock().generation, errors, tenants: None };
+fn carry_out(request: &Request, service: &Service, meanwhile: Option<&dyn Fn()>) -> Answer {
+    let starts =
+        request.command == "resume" && request.tenant.as_ref().is_some_and(|name| service.lock().needs_start(name));
+    if starts || request.command == "reload" {
+        let Some(meanwhile) = meanwhile else {
+            let (generation, what) =
+                (service.lock().generation, "tenants are being started; ask again when that is over");
+            return Answer { ok: false, generation, errors: vec![what.into()], tenants: None };
+        };
+        if !starts {
+            let without: Vec<String> = request.without.iter().cloned().collect();
+            let result = service.reload(&without, meanwhile);
+            let (generation, ok) = (service.lock().generation, result.is_ok());
+            return Answer { ok, generation, errors: result.unwrap_or_else(|errors| errors), tenants: None };
+        }
+        let name = request.tenant.as_deref().unwrap_or_default();
+        if let Err(errors) = service.restart(name, meanwhile) {
+            errors.iter().for_each(|error| report::line(error));
+            return Answer { ok: false, generation: service.lock().generation, errors, tenants: None };
+        }
     }
     let inner = service.lock();
     let generation = inner.generation;
@@ -203,6 +227,18 @@ fn carry_out(request: &Request, service: &Service) -> Answer {
         return failed("name the tenant that it is about".into());
     };
     let outlet = running.outlet();
+    let wish = match request.command.as_str() {
+        "pause" => Some(Wish::Pause),
+        "quarantine" => Some(Wish::Quarantine),
+        _ => None,
+    };
+    if meanwhile.is_none() {
+        // Those that take over meanwhile are to heed it as well.
+        match wish {
+            Some(wish) => drop(service.orders().insert(running.name.clone(), wish)),
+            None => drop(service.orders().remove(&running.name)),
+        }
+    }
     match (request.command.as_str(), outlet.wish()) {
         ("pause" | "resume", Wish::Quarantine) => {
             return failed("the tenant is in quarantine, which only a reload ends".into());
@@ -221,6 +257,26 @@ fn carry_out(request: &Request, service: &Service) -> Answer {
     Answer { ok: true, generation, errors: Vec::new(), tenants: Some(vec![running.status()]) }
 }
 
+/// All that a peer says until it has finished: so long at most, and no more than [`LONGEST_ANSWER`].
+fn receive(mut stream: &UnixStream, end: Instant) -> io::Result<Vec<u8>> {
+    let late = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::other("it does not answer in time"),
+        _ => error,
+    };
+    let (mut answer, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        stream.set_read_timeout(left(end).map_err(late)?)?;
+        let count = stream.read(&mut part).map_err(late)?;
+        answer.extend_from_slice(part.get(..count).unwrap_or_default());
+        if count == 0 {
+            return Ok(answer);
+        }
+        if answer.len() > LONGEST_ANSWER {
+            return Err(io::Error::other(format!("its answer is longer than {} MiB", LONGEST_ANSWER >> 20)));
+        }
+    }
+}
+
 /// Asks a service that runs, and tells the answer.
 pub(in super::super) fn ask(
     socket: &Path,
@@ -232,9 +288,11 @@ pub(in super::super) fn ask(
     let stream = UnixStream::connect(socket).map_err(failed)?;
     let mut bytes = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
     bytes.push(b'\n');
-    (&stream).write_all(&bytes).map_err(failed)?;
-    let mut answer = Vec::new();
-    (&stream).read_to_end(&mut answer).map_err(failed)?;
+    send(&stream, &bytes).map_err(failed)?;
+    // Tenants that start may take as long as the service waits for them, twice where somebody else had asked before.
+    let patience =
+        if matches!(request.command.as_str(), "reload" | "resume") { 4 * super::START } else { super::START };
+    let answer = receive(&stream, Instant::now() + patience).map_err(failed)?;
     let told: serde_json::Value = serde_json::from_slice(&answer).map_err(|error| failed(error.into()))?;
     let ok = told.get("ok").and_then(serde_json::Value::as_bool).unwrap_or(false);
     for error in told.get("errors").and_then(serde_json::Value::as_array).into_iter().flatten() {

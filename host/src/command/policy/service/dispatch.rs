@@ -10,6 +10,7 @@ use crate::{
     pipeline::{counters::Counters, resync::append, source::Datagram, table::now},
     policy::{
         Scope,
+        guard::ledger::{Ledger, Name},
         share::{Queue, Sieve},
     },
 };
@@ -54,6 +55,8 @@ impl Outlet {
 #[derive(Default)]
 pub(super) struct Dispatcher {
     outlets: Mutex<Vec<Arc<Outlet>>>,
+    /// The entries that tenants have made: some of them end.
+    pub ledger: Arc<Ledger>,
     work: Mutex<Work>,
 }
 
@@ -121,9 +124,15 @@ impl Dispatcher {
                 kinds.push(message.event());
             }
             let Some(sight) = sieve.sight(&message) else { continue };
+            if message.subject() == Subject::FlowDestroyed
+                && !self.ledger.is_empty()
+                && let Some(id) = sieve.id()
+            {
+                self.ledger.ended(&Name::of(&sight), id);
+            }
             for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
                 if outlet.scope.contains(&sight) && outlet.wish() == Wish::Run {
-                    append(bytes, &message);
+                    sieve.append(bytes, &message, &outlet.scope, &sight);
                     times.push(received);
                     *count += 1;
                 }

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PolicyError, prepare::Findings};
+use super::PolicyError;
 use crate::{
     cli::error_text,
     command::{
@@ -34,6 +34,7 @@ use crate::{
         report::{self, CommandError, Exit},
         sources::Flowtable,
     },
+    config::Mistake,
     metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
@@ -46,9 +47,11 @@ use crate::{
     policy::{
         Policy,
         audit::Audit,
+        neighbours,
         share::{Listings, sieve::Mark},
     },
     privileges::Duty,
+    text::clean,
     wasm::PluginEngine,
 };
 use dispatch::{Dispatcher, Wish};
@@ -75,8 +78,10 @@ pub(super) struct Service {
     lived: AtomicBool,
     /// Receive buffer of event sockets, if one is asked for.
     buffer: Option<usize>,
-    /// By the name of the network namespace.
-    stations: Mutex<BTreeMap<Option<String>, Arc<Station>>>,
+    /// By what the network namespace is, whatever it is called.
+    stations: Mutex<BTreeMap<namespace::Identity, Arc<Station>>>,
+    /// What the operator asked of tenants while a policy was being loaded: it holds for those that take over as well.
+    orders: Mutex<BTreeMap<String, Wish>>,
     /// Those that receive.
     receivers: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Why events cannot be received any more, where that is so.
@@ -89,6 +94,7 @@ pub(super) struct Service {
 /// Where the events of a network namespace arrive and are handed out.
 pub(super) struct Station {
     namespace: Option<Namespace>,
+    identity: namespace::Identity,
     mark: Mark,
     dispatcher: Dispatcher,
     pulse: Pulse,
@@ -129,15 +135,15 @@ impl Service {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<String, Wish>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The station of a network namespace; it listens from now on.
     ///
     /// # Errors
     /// Why it cannot.
     fn station(&self, name: Option<&String>) -> Result<Arc<Station>, String> {
-        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(station) = stations.get(&name.cloned()) {
-            return Ok(station.clone());
-        }
         let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
         let namespace = namespace.transpose().map_err(|error| match error.errno() {
             libc::EPERM => {
@@ -145,6 +151,13 @@ impl Service {
             }
             _ => error.to_string(),
         })?;
+        // Where the process cannot see its own namespace it has one all the same.
+        let own = || namespace::identity(None).unwrap_or_default();
+        let identity = namespace.as_ref().map_or_else(own, Namespace::identity);
+        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(station) = stations.get(&identity) {
+            return Ok(station.clone());
+        }
         let wanted =
             Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
         let mut listener = Listener::open(&wanted, &self.stop)
@@ -154,6 +167,7 @@ impl Service {
         let listings = Listings::new(Box::new(move || Flowtable::new(place.as_ref(), &until).list()));
         let station = Arc::new(Station {
             namespace,
+            identity,
             mark: listener.mark(),
             dispatcher: Dispatcher::default(),
             pulse: Pulse::default(),
@@ -189,7 +203,7 @@ impl Service {
             .spawn(receive)
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
-        stations.insert(name.cloned(), station.clone());
+        stations.insert(identity, station.clone());
         Ok(station)
     }
 
@@ -221,39 +235,65 @@ impl Service {
         format!("generation {}: {count} ({states}){refused}", inner.generation)
     }
 
-    /// Starts all tenants of a policy; all or none.
-    fn start(&self, policy: &Policy, generation: u64) -> Result<Vec<Running>, Findings> {
-        let mut findings = Findings::default();
+    /// Starts all tenants of a policy. One that does not start has ended, and the others go on without it; unless it is required, or
+    /// none of them starts. Tenants that the operator leaves out by `without` have ended as well. `meanwhile` is called now and then.
+    ///
+    /// # Errors
+    /// Why nothing was started.
+    fn start(
+        &self,
+        policy: &Policy,
+        generation: u64,
+        without: &[String],
+        meanwhile: &dyn Fn(),
+    ) -> Result<(Vec<Running>, Vec<Mistake>), Vec<Mistake>> {
+        let end = Instant::now() + START;
+        let mut identities = Vec::new();
         let mut started = Vec::new();
         for tenant in &policy.tenants {
-            match self.station(tenant.namespace.as_ref()) {
-                Ok(station) => started.push(Running::start(self, &station, policy, tenant, generation)),
-                Err(error) => {
-                    let what = format!("{}: {error}", tenant::title(&tenant.name, generation));
-                    findings.mistakes.push(policy.text.mistake(tenant.at, what));
+            let station = self.station(tenant.namespace.as_ref());
+            identities.push(station.as_ref().ok().map(|station| station.identity));
+            started.push(match station {
+                Ok(_) if without.contains(&tenant.name) => {
+                    Running::absent(policy, tenant, generation, "the operator has left it out")
                 }
+                Ok(station) => Running::start(self, &station, policy, tenant, generation),
+                Err(error) => Running::absent(policy, tenant, generation, &error),
+            });
+        }
+        // Names may have come to stand for one namespace since the file was read.
+        let mut mistakes = neighbours::flows(policy, &identities).mistakes;
+        let (mut fatal, mut failed) = (!mistakes.is_empty(), Vec::new());
+        for (tenant, running) in policy.tenants.iter().zip(&started) {
+            if let Err(why) = running.ready(end, meanwhile) {
+                let left_out = without.contains(&tenant.name);
+                fatal |= tenant.required && !left_out;
+                failed.push((running, why));
             }
         }
-        let end = Instant::now() + START;
-        for running in &started {
-            if let Err(mistakes) = running.ready(end, &|| self.feed()) {
-                findings.mistakes.extend(mistakes);
-            }
-        }
-        if findings.mistakes.is_empty() {
-            return Ok(started);
-        }
-        for running in started {
+        fatal |= failed.len() == started.len();
+        for (running, why) in failed {
             running.give_up();
+            if !fatal {
+                let reason = why.first().map(|mistake| mistake.what.clone()).unwrap_or_default();
+                self.audit.service(generation, &running.name, "ended", Some(reason.clone()));
+                running.end(reason);
+            }
+            mistakes.extend(why);
         }
-        Err(findings)
+        if fatal {
+            started.iter().for_each(Running::give_up);
+            return Err(mistakes);
+        }
+        self.audit.shares().divide(started.len());
+        Ok((started, mistakes))
     }
 
     /// Hands events to these tenants from now on.
     fn hand_to(&self, tenants: &[Running]) {
         let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, station) in stations.iter() {
-            let own = tenants.iter().filter(|running| running.namespace == *name);
+        for station in stations.values() {
+            let own = tenants.iter().filter(|running| running.is_at(station));
             station.dispatcher.replace(own.map(Running::outlet).collect());
         }
         drop(stations);
@@ -265,7 +305,7 @@ impl Service {
     ///
     /// # Errors
     /// Why the one before stays as it is.
-    fn restart(&self, name: &str) -> Result<(), Vec<String>> {
+    fn restart(&self, name: &str, meanwhile: &dyn Fn()) -> Result<(), Vec<String>> {
         let (policy, generation) = {
             let inner = self.lock();
             (inner.policy.clone(), inner.generation)
@@ -274,7 +314,7 @@ impl Service {
         let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
         let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
         let running = Running::start(self, &station, &policy, tenant, generation);
-        if let Err(mistakes) = running.ready(Instant::now() + START, &|| self.feed()) {
+        if let Err(mistakes) = running.ready(Instant::now() + START, meanwhile) {
             running.give_up();
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }
@@ -324,24 +364,31 @@ impl Service {
         std::fs::read(&self.file).map_err(failed)
     }
 
-    /// Reads the file anew, and lets its tenants take over once all of them have started.
+    /// Reads the file anew, and lets its tenants take over once they have started; `meanwhile` is called now and then until then.
+    /// Returns which tenants have not started, and why.
     ///
     /// # Errors
     /// Why the old ones go on.
-    fn reload(&self) -> Result<u64, Vec<String>> {
+    fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
         let told = |list: &[crate::config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
         // Others may look meanwhile: nobody else changes anything.
         let generation = self.lock().generation + 1;
         let content = self.content();
         self.lock().tried = content.as_ref().ok().cloned();
+        self.orders().clear();
         let result = content.and_then(|content| {
             let (policy, mistakes, _) = Policy::of_bytes(&self.file, content);
             if !mistakes.is_empty() {
                 return Err(told(&mistakes));
             }
-            let tenants = self.start(&policy, generation).map_err(|findings| told(&findings.mistakes))?;
-            Ok((tenants, policy))
+            let unknown = |name: &&String| policy.tenants.iter().all(|tenant| tenant.name != **name);
+            if let Some(name) = without.iter().find(unknown) {
+                return Err(vec![format!("there is no tenant `{}` that could be left out", clean(name))]);
+            }
+            let started = self.start(&policy, generation, without, meanwhile);
+            let (tenants, failed) = started.map_err(|mistakes| told(&mistakes))?;
+            Ok((tenants, told(&failed), policy))
         });
         let result = self.take_over(generation, result);
         self.notifier.ready(&self.state());
@@ -352,14 +399,14 @@ impl Service {
     fn take_over(
         &self,
         generation: u64,
-        loaded: Result<(Vec<Running>, Policy), Vec<String>>,
-    ) -> Result<u64, Vec<String>> {
+        loaded: Result<(Vec<Running>, Vec<String>, Policy), Vec<String>>,
+    ) -> Result<Vec<String>, Vec<String>> {
         let mut inner = self.lock();
         inner.refused = loaded.is_err();
         let [done, failed] = &mut inner.reloads;
         *if loaded.is_ok() { done } else { failed } += 1;
         match loaded {
-            Ok((tenants, policy)) => {
+            Ok((tenants, failed, policy)) => {
                 inner.generation = generation;
                 self.board.end_within(policy.service.drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
@@ -368,13 +415,20 @@ impl Service {
                     );
                 }
                 inner.policy = Arc::new(policy);
+                let orders = std::mem::take(&mut *self.orders());
+                for running in &tenants {
+                    if let Some(wish) = orders.get(&running.name) {
+                        running.outlet().set(*wish);
+                    }
+                }
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
                 inner.leave(old);
                 inner.forget(&self.audit);
                 self.audit.service(generation, "", "reload", None);
-                report::line(&format!("policy: generation {generation} runs"));
-                Ok(generation)
+                failed.iter().for_each(|reason| report::line(reason));
+                report::line(&format!("policy: generation {generation} runs{}", without(&failed)));
+                Ok(failed)
             }
             Err(reasons) => {
                 self.audit.service(inner.generation, "", "reload-failed", reasons.first().cloned());
@@ -384,6 +438,11 @@ impl Service {
             }
         }
     }
+}
+
+/// Word of tenants that have not started.
+fn without<T>(failed: &[T]) -> &'static str {
+    if failed.is_empty() { "" } else { ", without tenants that have not started" }
 }
 
 /// So many tenants.
@@ -410,7 +469,7 @@ pub(in crate::command) fn run(
     Duty::Service { namespaces }.holds().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
-    let audit = Arc::new(Audit::open(policy.audit.clone(), report::line)?);
+    let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, report::line)?);
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
         .map_err(|source| PolicyError::Signal { source })?;
@@ -433,6 +492,7 @@ pub(in crate::command) fn run(
         lived: AtomicBool::new(true),
         buffer: policy.service.buffer.map(|bytes| bytes as usize),
         stations: Mutex::default(),
+        orders: Mutex::default(),
         receivers: Mutex::default(),
         failure: Arc::default(),
         inner: Arc::new(Mutex::new(Inner {
@@ -451,15 +511,16 @@ pub(in crate::command) fn run(
     // Until the service ends.
     let metrics = metrics.map(|address| metrics::serve_tenants(address, look, counters)).transpose()?;
     metrics.iter().for_each(crate::command::tell_address);
-    let tenants = service.start(&policy, 1).map_err(|findings| {
-        findings.mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
-        CommandError::Mistakes { path: file.into(), mistakes: findings.mistakes.len() }
+    let (tenants, failed) = service.start(&policy, 1, &[], &|| service.feed()).map_err(|mistakes| {
+        mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
+        CommandError::Mistakes { path: file.into(), mistakes: mistakes.len() }
     })?;
+    failed.iter().for_each(|mistake| report::line(&mistake.to_string()));
     service.hand_to(&tenants);
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
     service.notifier.ready(&service.state());
-    report::line(&format!("policy: generation 1 runs, {}", count(policy.tenants.len())));
+    report::line(&format!("policy: generation 1 runs, {}{}", count(policy.tenants.len()), without(&failed)));
     door.serve(&service, &reload, &mut watch);
     service.notifier.stopping(&service.state());
     // What the kernel has queued until now is still handed out.

@@ -28,10 +28,10 @@ use crate::{
         sources::Flowtable,
         table,
     },
-    config::{FormatConfig, Mistake, pipeline::output},
+    config::{FormatConfig, Mistake, SinkKind, pipeline::output},
     metrics::TenantFigures,
     model::Flows,
-    netlink::{Namespace, Stop},
+    netlink::{Namespace, Stop, namespace},
     pipeline::{
         Tally,
         counters::Counters,
@@ -47,9 +47,9 @@ use crate::{
     policy::{
         Policy, Tenant,
         audit::Audit,
-        guard::TenantGuard,
+        guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
         share::{
-            Inlet, Listings, Measured, Queue, gathering,
+            Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system,
             sieve::{Mark, OwnTable},
         },
     },
@@ -60,7 +60,8 @@ use crate::{
 /// A tenant, as the rest of the service knows it.
 pub(super) struct Running {
     pub name: String,
-    pub namespace: Option<String>,
+    /// Where its events arrive; none if it could not be had.
+    station: Option<namespace::Identity>,
     outlet: Arc<Outlet>,
     facts: Arc<Facts>,
     ready: Mutex<Option<Receiver<Started>>>,
@@ -118,6 +119,8 @@ struct Job {
     /// Lists the table together with others, if there are any.
     listings: Option<Arc<Listings>>,
     namespace: Option<Namespace>,
+    /// The entries that tenants of the namespace have made.
+    ledger: Arc<Ledger>,
     stop: Stop,
     policy: Policy,
     tenant: Tenant,
@@ -141,6 +144,7 @@ impl Running {
             programs: station.programs.clone(),
             listings: (policy.tenants.len() > 1).then(|| station.listings.clone()),
             namespace: station.namespace.clone(),
+            ledger: station.dispatcher.ledger.clone(),
             stop: service.stop.clone(),
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
             tenant: tenant.clone(),
@@ -164,11 +168,37 @@ impl Running {
         }
         Running {
             name: tenant.name.clone(),
-            namespace: tenant.namespace.clone(),
+            station: Some(station.identity),
             outlet,
             facts,
             ready: Mutex::new(Some(ready)),
         }
+    }
+
+    /// A tenant that is not started, and why.
+    pub fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
+        let (tell, ready) = sync_channel(1);
+        // It has just been made.
+        let _ = tell.try_send(Err(vec![policy.text.mistake(tenant.at, why)]));
+        let queue = Arc::new(Queue::new(0));
+        queue.end();
+        Running {
+            name: tenant.name.clone(),
+            station: None,
+            outlet: Arc::new(Outlet::new(tenant.scope.clone(), queue)),
+            facts: Arc::new(Facts { generation, finished: AtomicBool::new(true), ..Facts::default() }),
+            ready: Mutex::new(Some(ready)),
+        }
+    }
+
+    /// Whether its events arrive there.
+    pub fn is_at(&self, station: &Station) -> bool {
+        self.station == Some(station.identity)
+    }
+
+    /// It has ended before it began.
+    pub fn end(&self, reason: String) {
+        *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     /// Waits until its plugins have started; `meanwhile` is called now and then.
@@ -305,7 +335,11 @@ impl Job {
         let name = &self.tenant.name;
         if let Err(error) = self.work(tell) {
             let reason = clean(&error.to_string());
-            tell(Err(vec![self.policy.text.mistake(self.tenant.at, reason.clone())]));
+            if *self.facts.go.lock().unwrap_or_else(PoisonError::into_inner) != Some(true) {
+                // Whoever waits for it decides what that means.
+                tell(Err(vec![self.policy.text.mistake(self.tenant.at, reason)]));
+                return;
+            }
             self.voice().line(&format!("WARNING: the tenant has ended: {reason}"));
             self.audit.service(self.facts.generation, name, "ended", Some(reason.clone()));
             *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
@@ -363,7 +397,14 @@ impl Job {
         };
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &tenant.sinks {
-            sinks.push(sink.open(true, &self.stop, voice.function())?);
+            let opened = sink.open(true, &self.stop, voice.function())?;
+            sinks.push(match &sink.kind {
+                SinkKind::File(options) if share_a_file_system(&options.path, &self.policy.audit.path) => {
+                    let (reserve, dropped) = (self.policy.audit_limits.reserve, self.facts.dropped.clone());
+                    Box::new(Reserving::new(opened, &options.path, reserve, dropped, self.voice()))
+                }
+                _ => opened,
+            });
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
         let parts = Parts { stages, format, shows: Shows::Entries, guarded };
@@ -371,9 +412,18 @@ impl Job {
         let outlet = self.outlet.clone();
         let halted = Arc::new(move || outlet.wish() != Wish::Run);
         let json = assembly.format("json", Role::FlowFormat, &[], true)?;
-        let guard = TenantGuard::new(tenant, self.facts.generation, self.audit.clone(), json, halted);
-        // Whoever was granted nothing is guarded as well: what it asks for is recorded.
-        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard.within(self.namespace.as_ref())));
+        let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
+        let generation = self.facts.generation;
+        // A failed instance is never entered again, so that the records that follow need another one.
+        let again = move || {
+            let assembly = Assembly::sharing(engine.clone(), labels.clone(), states.clone(), generation);
+            assembly.format("json", Role::FlowFormat, &[], true).ok()
+        };
+        let recorder = Recorder::new(json, Box::new(again));
+        let guard = TenantGuard::new(tenant, generation, self.namespace.as_ref(), self.audit.clone(), recorder, halted)
+            .counting(self.ledger.clone(), self.policy.service.table_share);
+        // One that was granted nothing is guarded as well: what it asks for is recorded.
+        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard));
         pipeline.executor = pipeline.executor.telling(voice.function());
         pipeline.on_warning = voice;
         pipeline.counters = self.facts.counters.clone();

@@ -1,0 +1,129 @@
+//! What the guard asks the kernel.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    model::{Counts, Flows, field},
+    netlink::{
+        Batches, Fate, Namespace, Options, Request, Socket, SocketError, Subject,
+        decode::{Arrival, FlowDecoder, push_counts},
+        message::Content,
+    },
+    pipeline::table::Table as _,
+};
+
+/// How long the most entries of the table that were read are believed.
+const FRESH: Duration = Duration::from_secs(1);
+/// The most entries of a table whose kernel does not say (before Linux 4.18, where /proc cannot be read either): the default of a
+/// machine with 1 to 4 GiB.
+const USUAL: u64 = 65_536;
+/// CTA_STATS_GLOBAL_MAX_ENTRIES.
+const MAX_ENTRIES: u16 = 2;
+/// The same in /proc.
+const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// Asks the kernel for entries. A socket is opened when it is first needed.
+pub struct Kernel {
+    /// The network namespace whose table it asks; none for that of the process.
+    namespace: Option<Namespace>,
+    batches: Option<Batches>,
+    decoder: FlowDecoder,
+    most: Option<(Instant, u64)>,
+}
+
+/// For each request the row of what was found, none if there is no such entry, or an error number.
+pub type Places = Vec<Result<Option<usize>, i32>>;
+
+impl Kernel {
+    /// Asks the table of this network namespace.
+    #[must_use]
+    pub fn new(namespace: Option<Namespace>) -> Self {
+        Kernel { namespace, batches: None, decoder: FlowDecoder::new(field::ALL), most: None }
+    }
+
+    /// Asks for entries, all in one exchange where they fit.
+    pub fn find(&mut self, lookups: &[Request]) -> (Flows, Places) {
+        let mut found = Flows::default();
+        let mut rows: Vec<Option<usize>> = vec![None; lookups.len()];
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let (fates, sent) = self.exchange(lookups, &mut |index, message| {
+            let row = found.length as usize;
+            if found.push(&mut decoder, message, Arrival::Entry).is_ok()
+                && found.length as usize > row
+                && let Some(place) = rows.get_mut(index)
+            {
+                *place = Some(row);
+            }
+        });
+        self.decoder = decoder;
+        let place = |index: usize| match (fates.get(index), rows.get(index).copied().flatten()) {
+            (Some(Fate::Done), Some(row)) => Ok(Some(row)),
+            (Some(Fate::Refused { errno: libc::ENOENT, .. }), _) => Ok(None),
+            (Some(Fate::Refused { errno, .. }), _) => Err(*errno),
+            _ => Err(sent.err().unwrap_or(libc::ENOBUFS)),
+        };
+        let places = (0..lookups.len()).map(place).collect();
+        (found, places)
+    }
+
+    /// The most entries that the table takes, nf_conntrack_max; [`u64::MAX`] if there is no limit.
+    pub fn most(&mut self) -> u64 {
+        if let Some((read, most)) = self.most
+            && read.elapsed() < FRESH
+        {
+            return most;
+        }
+        let mut counts = Counts::default();
+        let (_, _) = self.exchange(&[Request::global_statistics()], &mut |_, message| {
+            if message.subject() == Subject::GlobalStatistics {
+                // What is malformed is as if the kernel had not said it.
+                let _ = push_counts(&mut counts, message);
+            }
+        });
+        let told = counts.attributes.iter().zip(&counts.values).find(|(kind, _)| **kind == MAX_ENTRIES);
+        let most = told.map(|(_, most)| *most).or_else(|| self.read_most()).unwrap_or(USUAL);
+        let most = if most == 0 { u64::MAX } else { most };
+        self.most = Some((Instant::now(), most));
+        most
+    }
+
+    fn read_most(&self) -> Option<u64> {
+        let read = || std::fs::read_to_string(MAX_FILE);
+        crate::netlink::namespace::within(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
+    }
+
+    /// Sends requests; what became of each, and the error number if the socket failed.
+    fn exchange(
+        &mut self,
+        requests: &[Request],
+        answer: &mut dyn FnMut(usize, &crate::netlink::Message<'_>),
+    ) -> (Vec<Fate>, Result<(), i32>) {
+        let mut fates = Vec::new();
+        if requests.is_empty() {
+            return (fates, Ok(()));
+        }
+        let opened = match self.batches.take() {
+            Some(batches) => Ok(batches),
+            None => open(self.namespace.as_ref()),
+        };
+        let mut batches = match opened {
+            Ok(batches) => batches,
+            Err(error) => return (fates, Err(error.errno())),
+        };
+        let sent = batches.exchange(requests, &mut fates, &mut |index, message| {
+            if matches!(message.content(), Content::Netfilter(_)) {
+                answer(index, message);
+            }
+        });
+        if sent.is_ok() {
+            self.batches = Some(batches);
+        }
+        (fates, sent.map_err(|error| error.errno()))
+    }
+}
+
+/// A socket for lookups.
+fn open(namespace: Option<&Namespace>) -> Result<Batches, SocketError> {
+    let options = Options { receive_buffer: Some(2 << 20), ..Options::within(namespace) };
+    Ok(Batches::new(Socket::open(&options)?))
+}

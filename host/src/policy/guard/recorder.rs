@@ -1,0 +1,56 @@
+//! Writes flows for the audit, as `-o json` has them.
+
+use serde_json::Value;
+
+use crate::{
+    model::Flows,
+    pipeline::{
+        batch,
+        format::Format,
+        table::{Table as _, now},
+    },
+};
+
+/// Makes a new instance of the format; none if that fails.
+pub type MakeFormat = Box<dyn Fn() -> Option<Format>>;
+
+/// A format, and what makes another one when it has failed: a failed instance is never entered again.
+pub struct Recorder {
+    format: Option<Format>,
+    make: MakeFormat,
+}
+
+impl Recorder {
+    /// Writes with `format`, and after its failure with what `make` returns.
+    #[must_use]
+    pub fn new(format: Format, make: MakeFormat) -> Self {
+        Recorder { format: Some(format), make }
+    }
+
+    /// All rows as JSON, in their order; none in place of a row that cannot be written. A row that makes the format fail does
+    /// not affect the others.
+    pub fn render(&mut self, flows: &mut Flows) -> Vec<Option<Value>> {
+        let rows = flows.length as usize;
+        if rows == 0 {
+            return Vec::new();
+        }
+        if let Some(values) = self.attempt(flows) {
+            return values.into_iter().map(Some).collect();
+        }
+        (0..rows).map(|row| self.attempt(&mut batch::pick(flows, row)).and_then(|mut values| values.pop())).collect()
+    }
+
+    /// All rows as JSON, or nothing; then the next attempt has a new instance.
+    fn attempt(&mut self, flows: &mut Flows) -> Option<Vec<Value>> {
+        let mut format = self.format.take().or_else(|| (self.make)())?;
+        flows.stamp(now());
+        let bytes = flows.render(&mut format).ok()?;
+        let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let values: Vec<Value> = lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()?;
+        if values.len() != flows.length as usize {
+            return None;
+        }
+        self.format = Some(format);
+        Some(values)
+    }
+}

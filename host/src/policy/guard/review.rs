@@ -1,0 +1,306 @@
+//! From what a plugin asks for in a call to what becomes of each action: judged, recorded, sent or refused, settled.
+
+use serde_json::Value;
+
+use super::{
+    LONGEST, Open, TOLD, TenantGuard, asked,
+    judge::{Case, Found, Law, Ruling},
+    ledger::Name,
+    moves::Moves,
+    name, over,
+    reason::{Reason, Refusal},
+    refused,
+};
+use crate::{
+    model::{Flows, action, result},
+    netlink::Request,
+    pipeline::{
+        batch,
+        executor::{Asker, Guard, Judgement},
+        stage::Requests,
+        table::now,
+    },
+    policy::{
+        audit::{Record, Stage, share::Use},
+        scope::Sight,
+    },
+};
+
+/// `struct nlmsghdr` and `struct nfgenmsg`, which are before the attributes of a request.
+const HEADERS: usize = 20;
+
+/// What was decided about an action, and where its entry before and after is.
+struct Decided {
+    ruling: Result<Ruling, Refusal>,
+    before: Option<usize>,
+    after: Option<usize>,
+    /// What looks its entry up.
+    lookup: Option<usize>,
+}
+
+/// What is known of an action on its way to a judgement.
+enum Step<'a> {
+    /// It is none that the kernel need be asked about; with the row that it names, where it is recorded.
+    Refused(Refusal, Option<(&'a Flows, usize)>),
+    /// Which lookups belong to it.
+    Asked(Box<Case<'a>>, usize, Option<usize>),
+}
+
+impl TenantGuard {
+    /// What becomes of each action before its entry is known, and the lookups for those that have one.
+    fn steps<'a>(
+        &mut self,
+        asker: Asker<'_>,
+        law: Law<'_>,
+        shown: &'a Flows,
+        requests: &'a Requests<Flows>,
+    ) -> (Vec<Step<'a>>, Vec<Request>) {
+        let lists = &requests.actions;
+        let asked = lists.kinds.len();
+        let room = usize::try_from(self.rate.take(asked.min(self.in_flight as usize) as u64)).unwrap_or(usize::MAX);
+        let mut lookups: Vec<Request> = Vec::new();
+        let mut steps: Vec<Step<'_>> = Vec::new();
+        let (mut told, mut made) = (0, 0);
+        for (index, ((&kind, &row), &value)) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).enumerate() {
+            if index as u64 >= self.in_flight {
+                // All that follow are refused for the same reason.
+                let rest = over(Reason::InFlight);
+                lists.kinds.iter().skip(index).for_each(|&kind| self.silence(asker.plugin, kind, &rest));
+                break;
+            }
+            let limit = match () {
+                () if index >= room => Some(Reason::Rate),
+                () if (self.halted)() => Some(Reason::Paused),
+                () => None,
+            };
+            if let Some(reason) = limit {
+                steps.push(Step::Refused(over(reason), None));
+                continue;
+            }
+            let target = (row != action::NO_ROW).then_some((shown, row as usize));
+            let values = (value != action::NO_ROW).then_some((&requests.values, value as usize));
+            let case = Case::new(law, kind, target, values).and_then(|case| {
+                let wanted = case.lookups()?;
+                Ok((case, wanted))
+            });
+            steps.push(match case {
+                Err(refusal) => {
+                    told += 1;
+                    let named = if case_makes(kind) { values.or(target) } else { target.or(values) };
+                    Step::Refused(refusal, named.filter(|_| told <= TOLD))
+                }
+                Ok((case, (original, reply))) => {
+                    let first = lookups.len();
+                    lookups.push(original);
+                    let second = reply.map(|reply| {
+                        made += 1;
+                        lookups.push(reply);
+                        first + 1
+                    });
+                    Step::Asked(Box::new(case), first, second)
+                }
+            });
+        }
+        if made > 0 {
+            self.look(made);
+        }
+        (steps, lookups)
+    }
+}
+
+/// Whether an action may make an entry.
+fn case_makes(kind: u8) -> bool {
+    matches!(kind, action::CREATE | action::CREATE_OR_UPDATE)
+}
+
+/// A record of what would be done cannot be made.
+fn unrendered() -> Refusal {
+    Refusal { result: result::REFUSED, errno: libc::EIO as u32, reason: Reason::Unrendered }
+}
+
+/// A ruling with the entry before and after, which have these places among those that were rendered. What is allowed and has one
+/// that could not be rendered is refused.
+pub(super) fn rendered(
+    ruling: Result<Ruling, Refusal>,
+    (old, new): (Option<usize>, Option<usize>),
+    before: &[Option<Value>],
+    after: &[Option<Value>],
+) -> (Result<Ruling, Refusal>, Option<Value>, Option<Value>) {
+    let of = |list: &[Option<Value>], at: Option<usize>| at.and_then(|at| list.get(at).cloned().flatten());
+    let values = (of(before, old), of(after, new));
+    let whole = values.0.is_some() == old.is_some() && values.1.is_some() == new.is_some();
+    (ruling.and_then(|ruling| if whole { Ok(ruling) } else { Err(unrendered()) }), values.0, values.1)
+}
+
+/// The attributes of a request.
+fn attributes(request: &Request) -> String {
+    let bytes = request.as_bytes().get(HEADERS..).unwrap_or_default();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Guard<Flows> for TenantGuard {
+    fn review(&mut self, asker: Asker<'_>, shown: &Flows, requests: &Requests<Flows>) -> Vec<Judgement> {
+        let lists = &requests.actions;
+        let (scope, bounds) = (self.scope.clone(), self.bounds.clone());
+        let law = Law { scope: &scope, grants: asker.grants, bounds: &bounds };
+        let (steps, lookups) = self.steps(asker, law, shown, requests);
+        let (mut found, places) = self.kernel.find(&lookups);
+        let (rulings, mut after) = decided(law, &steps, &found, &places);
+        drop(steps);
+        let before = self.recorder.render(&mut found);
+        let after = self.recorder.render(&mut after);
+        // Those of an earlier review whose results were never told: what they made is looked up all the same.
+        let left: Vec<(Name, Request)> =
+            std::mem::take(&mut self.open).into_iter().filter_map(|open| open.makes).collect();
+        self.unsettled.extend(left);
+        let mut lines = Vec::new();
+        let mut told = 0;
+        let mut judgements = Vec::with_capacity(lists.kinds.len());
+        for (index, Decided { ruling, before: old, after: new, lookup }) in rulings.into_iter().enumerate() {
+            let kind = lists.kinds.get(index).copied().unwrap_or_default();
+            let (ruling, old, new) = rendered(ruling, (old, new), &before, &after);
+            let with_flows = |record: Record| Record { before: old.clone(), after: new.clone(), ..record };
+            let ruling = ruling.and_then(|ruling| {
+                let makes = match (&ruling.after, lookup.and_then(|lookup| lookups.get(lookup))) {
+                    (Some(made), Some(lookup)) if ruling.makes => Some((self.reserve(made, lookup)?, lookup.clone())),
+                    _ => None,
+                };
+                let request = Some(attributes(&ruling.request));
+                let line = self.audit.line(Record {
+                    id: self.audit.number(),
+                    request,
+                    ..with_flows(self.record(asker.plugin, Stage::Intent, kind))
+                });
+                let refusal = if line.length() > LONGEST {
+                    Some(unrendered())
+                } else if !self.audit.shares().take(&self.tenant, line.length() as u64, Use::Intent) {
+                    self.exhausted();
+                    Some(over(Reason::AuditShare))
+                } else {
+                    None
+                };
+                if let (Some(_), Some((name, _))) = (&refusal, &makes) {
+                    self.ledger.settle(name, None);
+                }
+                refusal.map_or(Ok((ruling.request, line, makes)), Err)
+            });
+            match ruling {
+                Ok((request, line, makes)) => {
+                    self.open.push(Open { index, record: line.record.clone(), makes });
+                    lines.push(line);
+                    judgements.push(Judgement::Send(request));
+                }
+                Err(refusal) => {
+                    judgements.push(Judgement::Refuse(refusal.result, refusal.errno));
+                    let one_by_one = !matches!(refusal.reason, Reason::InFlight | Reason::Rate | Reason::AuditShare);
+                    if one_by_one && told < TOLD {
+                        told += 1;
+                        let record = with_flows(self.record(asker.plugin, Stage::Refused, kind));
+                        let line = self.audit.line(Record { id: self.audit.number(), ..refused(record, &refusal) });
+                        if line.length() <= LONGEST
+                            && self.audit.shares().take(&self.tenant, line.length() as u64, Use::Refusal)
+                        {
+                            lines.push(line);
+                            continue;
+                        }
+                    }
+                    self.silence(asker.plugin, kind, &refusal);
+                }
+            }
+        }
+        judgements.resize_with(lists.kinds.len(), || Judgement::Refuse(result::OVER_LIMIT, 0));
+        lines.extend(self.summary(false));
+        if self.audit.write(&lines).is_err() {
+            // What cannot be recorded is not done. The audit itself tells the operator; how much it was is recorded as soon as
+            // that can be done again.
+            let refusal = Refusal { result: result::REFUSED, errno: libc::EIO as u32, reason: Reason::Unrecorded };
+            for Open { index, makes, .. } in std::mem::take(&mut self.open) {
+                if let Some(judgement) = judgements.get_mut(index) {
+                    *judgement = Judgement::Refuse(refusal.result, refusal.errno);
+                }
+                if let Some((name, _)) = makes {
+                    self.ledger.settle(&name, None);
+                }
+                let kind = lists.kinds.get(index).copied().unwrap_or_default();
+                self.silence(asker.plugin, kind, &refusal);
+            }
+        }
+        judgements
+    }
+
+    fn settled(&mut self, results: &[(u8, u32)]) {
+        let open = std::mem::take(&mut self.open);
+        let mut made = Vec::new();
+        let mut records = Vec::with_capacity(open.len());
+        for Open { index, record, makes } in open {
+            let (result, errno) = results.get(index).copied().unwrap_or((result::REFUSED, 0));
+            match makes {
+                Some((name, _)) if result != result::DONE && errno == libc::EEXIST as u32 => {
+                    self.ledger.settle(&name, None)
+                }
+                Some(makes) => made.push(makes),
+                None => {}
+            }
+            records.push(Record {
+                stage: Stage::Result,
+                time: now(),
+                before: None,
+                after: None,
+                request: None,
+                result: name(result),
+                errno: (errno != 0).then_some(errno),
+                ..record
+            });
+        }
+        // A result that cannot be written is missing, as after a crash; the intent is there.
+        let _ = self.audit.write_results(&self.tenant, records);
+        if !made.is_empty() {
+            self.settle(made);
+        }
+    }
+}
+
+/// The rulings, with the entry before, and a table of entries as they would be afterwards.
+fn decided(
+    law: Law<'_>,
+    steps: &[Step<'_>],
+    found: &Flows,
+    places: &[Result<Option<usize>, i32>],
+) -> (Vec<Decided>, Flows) {
+    let place = |index: Option<usize>| match index.and_then(|index| places.get(index)) {
+        None => Found::Unasked,
+        Some(Ok(None)) => Found::Nothing,
+        Some(Ok(Some(row))) => Found::Entry(found, *row),
+        Some(Err(errno)) => Found::Unknown(*errno),
+    };
+    let row = |index: usize| places.get(index).and_then(|place| place.as_ref().ok().copied().flatten());
+    let mut after = Flows::default();
+    let mut later = |flows: &Flows| {
+        batch::append(&mut after, flows);
+        after.length as usize - 1
+    };
+    let mut moves = Moves::default();
+    let rulings = steps
+        .iter()
+        .map(|step| match step {
+            Step::Refused(refusal, named) => {
+                let after = named.map(|(flows, row)| later(&asked::recorded(flows, row)));
+                Decided { ruling: Err(refusal.clone()), before: None, after, lookup: None }
+            }
+            Step::Asked(case, original, reply) => {
+                let mut ruling = case.judge(law, place(Some(*original)), place(*reply));
+                if let Some(row) = row(*original) {
+                    ruling = ruling.and_then(|ruling| moves.note(law.scope, ruling, &Sight::of(found, row)));
+                }
+                let after = match &ruling {
+                    Ok(ruling) => ruling.after.as_ref().map(&mut later),
+                    // What was asked for, where there is no entry to show.
+                    Err(_) if row(*original).is_none() => Some(later(&asked::recorded(case.named.0, case.named.1))),
+                    Err(_) => None,
+                };
+                Decided { ruling, before: row(*original), after, lookup: Some(*original) }
+            }
+        })
+        .collect();
+    (rulings, after)
+}

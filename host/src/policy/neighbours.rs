@@ -1,0 +1,124 @@
+//! What tenants of a policy have in common though they should not: files, bits of marks, labels, and marks that move flows.
+
+use std::path::PathBuf;
+
+use super::{
+    file::{Guest, Policy, Tenant},
+    scope::{Rule, Scope},
+};
+use crate::{
+    config::{Mistake, SinkConfig, SinkKind},
+    netlink::namespace,
+    pipeline::grants::Keeping,
+    text::clean,
+};
+
+/// What is wrong, and what is worth knowing.
+#[derive(Debug, Default)]
+pub struct Neighbours {
+    /// What is wrong.
+    pub mistakes: Vec<Mistake>,
+    /// What is worth knowing.
+    pub notes: Vec<Mistake>,
+}
+
+/// Compares the tenants of a policy with each other. Namespaces are the same if they are, whatever their names; those that cannot be
+/// looked at are told apart by their names.
+#[must_use]
+pub fn compare(policy: &Policy) -> Neighbours {
+    let identities: Vec<Option<namespace::Identity>> =
+        policy.tenants.iter().map(|tenant| namespace::identity(tenant.namespace.as_deref())).collect();
+    let mut found = flows(policy, &identities);
+    files(policy, &mut found.mistakes);
+    found
+}
+
+/// What tenants can do to each other's flows, where `identities` are the network namespaces of the tenants, in their order; none
+/// where that is not known.
+#[must_use]
+pub fn flows(policy: &Policy, identities: &[Option<namespace::Identity>]) -> Neighbours {
+    let mut found = Neighbours::default();
+    let identity = |index: usize| identities.get(index).copied().flatten();
+    for (number, tenant) in policy.tenants.iter().enumerate() {
+        for (index, other) in policy.tenants.iter().enumerate().take(number) {
+            let named = other.namespace == tenant.namespace;
+            if named || (identity(number).is_some() && identity(number) == identity(index)) {
+                pair(policy, tenant, other, &mut found);
+            }
+        }
+    }
+    found
+}
+
+fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours) {
+    let called = |tenant: &Tenant| match &tenant.namespace {
+        Some(name) => format!("`{}`", clean(name)),
+        None => "that of flowgate".into(),
+    };
+    let why = if other.namespace == tenant.namespace {
+        String::new()
+    } else {
+        format!(" (the network namespaces {} and {} are the same one)", called(other), called(tenant))
+    };
+    for (owner, neighbour) in [(tenant, other), (other, tenant)] {
+        if let Some(bits) = moves_into(owner, neighbour) {
+            let (one, two) = (&owner.name, &neighbour.name);
+            let what = format!(
+                "tenant `{one}` owns the mark bits {bits:#x}, so that it could move flows into the scope of `{two}`, \
+                 which looks at them{why}"
+            );
+            found.mistakes.push(policy.text.mistake(owner.at, what));
+        }
+    }
+    if tenant.scope.excludes(&other.scope) {
+        return;
+    }
+    let marks = tenant.bounds.mark & other.bounds.mark;
+    let labels = tenant.bounds.labels & other.bounds.labels;
+    let (one, two) = (&other.name, &tenant.name);
+    if marks != 0 || labels != 0 {
+        let what = if marks != 0 { format!("the mark bits {marks:#x}") } else { "labels".into() };
+        let what = format!("tenants `{one}` and `{two}` own {what} both, and a flow may be in both their scopes{why}");
+        found.mistakes.push(policy.text.mistake(tenant.at, what));
+    } else {
+        let what = format!("note: a flow may be in the scopes of both `{one}` and `{two}`{why}");
+        found.notes.push(policy.text.mistake(tenant.at, what));
+    }
+}
+
+/// Files that more than one writes.
+fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
+    let file = |sink: &SinkConfig| match &sink.kind {
+        SinkKind::File(options) => Some(options.path.clone()),
+        _ => None,
+    };
+    let state = |guest: &Guest| match &guest.plugin.grants.value.state {
+        Some(Keeping::File(path)) => Some((guest.plugin.file.at, path.clone())),
+        _ => None,
+    };
+    let mut files: Vec<PathBuf> = vec![policy.audit.path.clone()];
+    for tenant in &policy.tenants {
+        let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
+        for (at, path) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
+            if files.contains(&path) {
+                let what = "is written by somebody else already; each needs a file of its own";
+                mistakes.push(policy.text.mistake(at, format!("{} {what}", path.display())));
+            }
+            files.push(path);
+        }
+    }
+}
+
+/// Bits of marks by which one tenant could give flows to the other, if there are any.
+fn moves_into(owner: &Tenant, neighbour: &Tenant) -> Option<u32> {
+    let without = |scope: &Scope| {
+        Scope::new(scope.rules().iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect())
+    };
+    let own = without(&owner.scope);
+    let reachable = neighbour.scope.rules().iter().filter(|rule| {
+        let alone = Scope::new(vec![Rule { marks: Vec::new(), ..(*rule).clone() }]);
+        !own.excludes(&alone)
+    });
+    let looked_at = reachable.flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask);
+    Some(looked_at & owner.bounds.mark).filter(|bits| *bits != 0)
+}

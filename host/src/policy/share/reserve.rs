@@ -1,0 +1,141 @@
+//! A file of a tenant on the file system of the audit: it leaves so much free, so that what it writes keeps nobody's actions from
+//! being recorded.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    mem::MaybeUninit,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::pipeline::{
+    sink::{Sink, SinkError},
+    tell::Tell,
+};
+
+/// A sink that writes only while there is room.
+pub struct Reserving {
+    sink: Box<dyn Sink>,
+    directory: PathBuf,
+    /// Bytes that stay free.
+    reserve: u64,
+    /// Lines that were dropped.
+    dropped: Arc<AtomicU64>,
+    full: bool,
+    tell: Tell,
+}
+
+impl Reserving {
+    /// Writes into `sink`, whose file is `path`, while more than `reserve` bytes are free on its file system; lines that are not
+    /// written are counted in `dropped`. `tell` gets warnings.
+    #[must_use]
+    pub fn new(sink: Box<dyn Sink>, path: &Path, reserve: u64, dropped: Arc<AtomicU64>, tell: Tell) -> Self {
+        Reserving { sink, directory: directory(path), reserve, dropped, full: false, tell }
+    }
+}
+
+impl Sink for Reserving {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        // Where it cannot be looked at, writing will say what is wrong.
+        let left = free(&self.directory).unwrap_or(u64::MAX);
+        if left >= self.reserve.saturating_add(bytes.len() as u64) {
+            self.full = false;
+            return self.sink.write(bytes);
+        }
+        if !std::mem::replace(&mut self.full, true) {
+            self.tell.line(&format!(
+                "WARNING: {left} bytes are free on the file system of {}, where the audit is: what the tenant would write is dropped \
+                 until there is more than {} (`reserve`).",
+                self.directory.display(),
+                self.reserve
+            ));
+        }
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n').count();
+        self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.sink.finish()
+    }
+}
+
+/// Whether two files are, or would be, on the same file system.
+#[must_use]
+pub fn share_a_file_system(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(directory(path)).ok().map(|data| data.dev());
+    device(one).is_some() && device(one) == device(other)
+}
+
+/// The directory that a file is in, behind links.
+fn directory(path: &Path) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The bytes that an unprivileged process may still write on the file system of a directory.
+#[allow(unsafe_code)]
+fn free(directory: &Path) -> io::Result<u64> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    let mut room = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a NUL, and the structure is large enough to be filled.
+    if unsafe { libc::statvfs(path.as_ptr(), room.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, and has filled it.
+    let room = unsafe { room.assume_init() };
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink for Kept {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_would_take_of_the_reserve_is_dropped_and_said_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("blue.log");
+        for (reserve, written, told) in [(1, "1\n2\n3\n", 0), (u64::MAX, "", 1)] {
+            let (kept, dropped, said) = <(Arc<Mutex<Vec<u8>>>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+            let count = said.clone();
+            let tell = Tell::new(move |_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            let mut sink = Reserving::new(Box::new(Kept(kept.clone())), &path, reserve, dropped.clone(), tell);
+            sink.write(b"1\n2\n").unwrap();
+            sink.write(b"3\n").unwrap();
+            assert_eq!(kept.lock().unwrap().as_slice(), written.as_bytes());
+            let lines = 3 - written.lines().count() as u64;
+            assert_eq!((dropped.load(Ordering::Relaxed), said.load(Ordering::Relaxed)), (lines, told));
+        }
+    }
+
+    #[test]
+    fn files_of_one_file_system_are_known_whatever_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink("/proc/self/status", at("elsewhere")).unwrap();
+        assert!(share_a_file_system(&at("audit"), &at("blue.log")));
+        assert!(!share_a_file_system(&at("audit"), &at("elsewhere")));
+        assert!(!share_a_file_system(&at("audit"), &at("none/blue.log")));
+        assert!(free(directory.path()).unwrap() > 0);
+    }
+}
