@@ -97,6 +97,7 @@ fn who_checks_what_is_told_with_the_reason() {
             .contains("protocol: checked by the stage match (the kernel has no filter for this table)")
     );
     assert!(explain("-F -f ipv6").contains("remove all flows of IPv6"));
+    assert!(explain("-D -p udp --quiet").contains("its filter lets through (Linux 6.12 on;"));
     assert!(explain("-D --dry-run").contains("none is sent: they are printed"));
 }
 

@@ -237,8 +237,8 @@ fn by_itself(filters: &[ExactFilter], settings: &Settings) -> Origin {
         .iter()
         .map(|filter| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", flows::delete_all_of(filter).len()))
         .collect();
-    let text = "no entry is read: the kernel is asked to delete all flows that its filter lets through (Linux 6.9 on; if it \
-                refuses to, the table is dumped and each flow deleted)";
+    let text = "no entry is read: the kernel is asked to delete all flows that its filter lets through (Linux 6.12 on; if \
+                it refuses to, the table is dumped and each flow deleted)";
     Origin { kind: "bulk", requests, family: family_name(settings.family), text: text.into() }
 }
 

@@ -90,8 +90,8 @@ pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::flows(flow_message::DELETE, head, attributes))
 }
 
-/// A request to delete all flows that a filter lets through (Linux 6.9 on; kernels before refuse it with EINVAL). The kernel
-/// does not tell how many these were.
+/// A request to delete all flows that a filter lets through (Linux 6.12 on; 5.8 to 6.11 refuse it with EOPNOTSUPP).
+/// The kernel does not tell how many these were.
 #[must_use]
 pub fn delete_all_of(filter: &ExactFilter) -> Request {
     // Version 1 of the netfilter header: the family counts.
