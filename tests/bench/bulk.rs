@@ -1,9 +1,9 @@
 //! Changes to many entries: each run has a table of its own, since it changes it.
 
 use crate::{
-    chosen,
     measure::{self, Figures, Sink},
     report::Row,
+    settings::Settings,
 };
 use flowgate_test_support::{Namespace, Program, entries};
 
@@ -17,8 +17,8 @@ const DELETES: &str = "DELETES";
 const DELETED: u32 = 20;
 
 /// What is compared.
-struct Case {
-    name: &'static str,
+pub struct Case {
+    pub name: &'static str,
     words: &'static [&'static str],
     /// Words that `conntrack` does not know, for flowgate only.
     more: &'static [&'static str],
@@ -28,7 +28,7 @@ struct Case {
 
 // conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the two
 // answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
-const CASES: [Case; 6] = [
+pub const CASES: [Case; 6] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], more: &[], wall: 0.45 },
     Case { name: "-D -p udp --quiet", words: &["-D", "-p", "udp"], more: &["--quiet"], wall: 0.45 },
     Case {
@@ -47,15 +47,20 @@ const CASES: [Case; 6] = [
     Case { name: "-R, 20 deletes", words: &["-R", DELETES], more: &[], wall: 0.15 },
 ];
 
-/// Runs all of them on tables of so many flows, for both programs in turn.
-pub fn run(ours: &str, flows: u32, rounds: u32) -> Vec<Row> {
+/// Runs those that are chosen, for both programs in turn.
+pub fn run(settings: &Settings) -> Vec<Row> {
+    if !CASES.iter().any(|case| settings.chooses(case.name)) {
+        return Vec::new();
+    }
+    let Settings { flows, rounds, program: ours, .. } = settings;
+    let (flows, rounds) = (*flows, (*rounds).min(3));
     let table = entries::busy(flows);
     let file = |word: &str| std::env::temp_dir().join(format!("flowgate-bench-{}-{word}", std::process::id()));
     let deletes: String = (1..=DELETED).map(|number| format!("-D -s 10.0.0.{number}\n")).collect();
     std::fs::write(file(CREATES), entries::busy(LOADED).join("\n")).expect("a file of creates");
     std::fs::write(file(DELETES), deletes).expect("a file of deletes");
     let mut rows = Vec::new();
-    for Case { name, words, more, wall } in CASES.into_iter().filter(|case| chosen(case.name)) {
+    for Case { name, words, more, wall } in CASES.into_iter().filter(|case| settings.chooses(case.name)) {
         let load = words.contains(&CREATES);
         let word = |word: &&str| match *word {
             CREATES | DELETES => file(word).display().to_string(),

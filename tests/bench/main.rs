@@ -1,8 +1,10 @@
 //! `make bench`: flowgate beside `conntrack` on one table, wall clock, CPU and peak memory, in one run.
 //!
-//! It measures and never fails on a figure. `FLOWS` (200000) is the size of the table, `ROUNDS` (5) how often each case
-//! is run for each program, in turn; shown are the medians. The figures are also written to `target/bench.tsv`.
-//! `CASE=TEXT` runs only cases whose names have this text in them; `events` and `tenants` are such names too.
+//! It measures and never fails on a figure, but it does where it cannot measure what was asked for. `FLOWS` (200000)
+//! is the size of the table, `ROUNDS` (5) how often each case is run for each program, in turn; shown are the
+//! medians. The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names have this
+//! text in them; `events` and `tenants` are such names too. `FLOWGATE_UNDER_TEST` names the program: `make bench`
+//! measures the one that it installs.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 #[path = "../plugins/mod.rs"]
@@ -14,11 +16,14 @@ mod events;
 mod growth;
 mod measure;
 mod report;
+mod settings;
+mod starts;
 mod tenants;
 
 use flowgate_test_support::{Limit, Namespace, Program, entries};
 use measure::Sink;
 use report::Row;
+use settings::Settings;
 use std::path::{Path, PathBuf};
 
 /// What is compared: a name, the command line of `conntrack`, what only flowgate is given, and the goals.
@@ -47,83 +52,88 @@ impl Case {
     }
 }
 
-/// A number from the environment.
-fn number(variable: &str, usual: u32) -> u32 {
-    std::env::var(variable)
-        .map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a number")))
-}
-
-/// Whether a case of this name is to be run: `CASE` is a part of it, or not set.
-fn chosen(name: &str) -> bool {
-    std::env::var("CASE").map_or(true, |part| name.contains(&part))
-}
-
 /// Where cargo builds to.
 fn target_directory() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_flowgate")).ancestors().nth(2).expect("the target directory").to_owned()
 }
 
-/// The example plugin, named by `PLUGIN` or where `make` builds it.
-fn plugin() -> PathBuf {
-    std::env::var_os("PLUGIN")
-        .map_or_else(|| target_directory().join("wasm32-unknown-unknown/plugin/heavy_tcp.wasm"), Into::into)
-}
-
 fn main() {
     // The program calls itself to start each measured program from a small process.
-    if std::env::args().nth(1).as_deref() == Some(measure::WORD) {
-        measure::inside();
-        return;
+    let outcome = match std::env::args().nth(1).as_deref() {
+        Some(measure::WORD) => return measure::inside(),
+        Some(starts::WORD) => return starts::inside(),
+        Some(bare::WORD) => return bare::receive(),
+        // What cargo says to every benchmark.
+        None | Some("--bench") => bench(),
+        Some(word) => Err(format!("{word}: the benchmark takes no words; CASE=TEXT chooses what is measured")),
+    };
+    if let Err(error) = outcome {
+        eprintln!("{error}");
+        std::process::exit(1);
     }
-    if std::env::args().nth(1).as_deref() == Some(bare::WORD) {
-        bare::receive();
-        return;
+}
+
+/// Measures what the environment asks for, and prints it.
+fn bench() -> Result<(), String> {
+    let settings = Settings::read(env!("CARGO_BIN_EXE_flowgate"), &target_directory())?;
+    let Settings { flows, rounds, program: ours, .. } = &settings;
+    let (flows, rounds) = (*flows, *rounds);
+    if let Some(directory) = &settings.growth {
+        growth::run(ours, rounds, directory);
+        return Ok(());
     }
-    let (flows, rounds) = (number("FLOWS", 200_000), number("ROUNDS", 5).max(1));
-    let ours = std::env::var("FLOWGATE_UNDER_TEST").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flowgate").to_owned());
-    if let Some(path) = std::env::var_os("GROWTH") {
-        growth::run(&ours, rounds, Path::new(&path));
-        return;
-    }
+    let (empty, listings) = (on_an_empty_table(), cases(&settings.plugin));
+    let names = empty.iter().chain(&listings).map(|case| case.name);
+    let names = names.chain(starts::CASES.iter().map(|case| case.name)).chain(bulk::CASES.iter().map(|case| case.name));
+    settings.must_choose_one_of(&names.chain([BARE, EVENTS, TENANTS]).collect::<Vec<_>>())?;
+
     let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
-    // First the empty table: entries of other namespaces stand in the same hash table, and outlive them for a while.
-    let empty = Namespace::run(|_| {
-        let empty = ["-L", "-C"].map(|word| Case {
-            wall_ms: Some(8.0),
-            ..Case::new(if word == "-L" { "-L, empty table" } else { "-C, empty table" }, &[word], None)
-        });
-        let empty = empty.iter().filter(|case| chosen(case.name));
-        empty.filter_map(|case| run(case, &ours, rounds * 4)).collect::<Vec<_>>()
-    });
-    let listings: Vec<Case> = cases().into_iter().filter(|case| chosen(case.name)).collect();
-    let mut rows = Namespace::run(|namespace| {
-        if listings.is_empty() && !chosen(BARE) {
-            return Vec::new();
+    // First small tables: entries of other namespaces stand in the same hash table, and outlive them for a while.
+    starts::run(&settings, &target_directory())?;
+    let chosen = |cases: Vec<Case>| cases.into_iter().filter(|case| settings.chooses(case.name)).collect::<Vec<_>>();
+    let (empty, listings) = (chosen(empty), chosen(listings));
+    let empty: Vec<Row> =
+        Namespace::run(|_| empty.iter().map(|case| run(case, ours, rounds * 4)).collect::<Result<_, _>>())?;
+    let mut rows = Namespace::run(|namespace| -> Result<Vec<Row>, String> {
+        if listings.is_empty() && !settings.chooses(BARE) {
+            return Ok(Vec::new());
         }
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new("conntrack").must(&["-V"]);
         // Every dump walks all buckets, so that their number is the least that any listing costs.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version.trim());
-        let mut rows: Vec<_> = listings.iter().filter_map(|case| run(case, &ours, rounds)).collect();
-        rows.extend(chosen(BARE).then(|| beside_a_bare_reader(&ours, rounds)));
-        rows
-    });
+        let mut rows = listings.iter().map(|case| run(case, ours, rounds)).collect::<Result<Vec<_>, _>>()?;
+        rows.extend(settings.chooses(BARE).then(|| beside_a_bare_reader(ours, rounds)));
+        Ok(rows)
+    })?;
     rows.extend(empty);
-    rows.extend(bulk::run(&ours, flows, rounds.min(3)));
-    if chosen("events") {
-        events::run(&ours, (flows / 2).max(1), rounds.min(3));
+    rows.extend(bulk::run(&settings));
+    if settings.chooses(EVENTS) {
+        events::run(ours, (flows / 2).max(1), rounds.min(3));
     }
-    if chosen("tenants") {
-        tenants::run(&ours, (flows / 2).max(1), rounds.min(3));
+    if settings.chooses(TENANTS) {
+        tenants::run(ours, (flows / 2).max(1), rounds.min(3));
     }
-    report::print(&rows);
-    report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
+    if !rows.is_empty() {
+        report::print(&rows);
+        report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
+    }
+    Ok(())
 }
 
-/// The cases, in the order of the report; the empty table is none of them.
-fn cases() -> Vec<Case> {
-    let plugin = plugin();
+/// The names of what has a report of its own.
+const EVENTS: &str = "events";
+const TENANTS: &str = "tenants";
+
+/// The cases without a flow.
+fn on_an_empty_table() -> Vec<Case> {
+    let cases = [("-L, empty table", "-L"), ("-C, empty table", "-C")];
+    cases.map(|(name, word)| Case { wall_ms: Some(8.0), ..Case::new(name, &[word], None) }).into()
+}
+
+/// The cases on the whole table, in the order of the report.
+fn cases(plugin: &Path) -> Vec<Case> {
     let mut cases = vec![
         Case::listing("-L", &["-L"]),
         Case::listing("-L -o extended", &["-L", "-o", "extended"]),
@@ -149,17 +159,9 @@ fn cases() -> Vec<Case> {
         format!("{},table=@{}", example("net-labels.wasm"), networks.display()),
     ];
     cases.insert(6, Case { more: with(&[pass]), ..Case::new("-L, a stage that passes all", &["-L"], 0.65) });
-    if three.iter().all(|plugin| Path::new(plugin.split(',').next().unwrap_or_default()).exists()) {
-        cases.insert(7, Case { more: with(&three), ..Case::new("-L, three Rust stages", &["-L"], 0.7) });
-    } else {
-        println!("target/examples is missing, so the case with three stages is left out; `make bench` builds it");
-    }
-    if plugin.exists() {
-        let more = vec!["--plugin".to_owned(), plugin.display().to_string()];
-        cases.insert(6, Case { more, ..Case::new("-L --plugin example", &["-L"], 0.8) });
-    } else {
-        println!("{} is missing, so the case with a plugin is left out; `make bench` builds it", plugin.display());
-    }
+    cases.insert(7, Case { more: with(&three), ..Case::new("-L, three Rust stages", &["-L"], 0.7) });
+    let more = with(&[plugin.display().to_string()]);
+    cases.insert(6, Case { more, ..Case::new("-L --plugin example", &["-L"], 0.8) });
     cases
 }
 
@@ -175,7 +177,10 @@ fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
 }
 
 /// Runs a case for both programs in turn.
-fn run(case: &Case, ours: &str, rounds: u32) -> Option<Row> {
+///
+/// # Errors
+/// What a program said that ended with another status than 0.
+fn run(case: &Case, ours: &str, rounds: u32) -> Result<Row, String> {
     let more = [case.words.as_slice(), &case.more].concat();
     let programs = [("conntrack", case.words.as_slice()), (ours, &more)];
     // The first call of each warms caches and is not counted; it also tells whether both list the same.
@@ -183,11 +188,11 @@ fn run(case: &Case, ours: &str, rounds: u32) -> Option<Row> {
     for (at, (program, words)) in programs.into_iter().enumerate() {
         let outcome = Program::new(program).run(&words.iter().map(String::as_str).collect::<Vec<_>>());
         if outcome.status != 0 {
-            println!("{}: {program} ended with status {}: {}", case.name, outcome.status, outcome.errors().trim());
-            return None;
+            let (name, status) = (case.name, outcome.status);
+            return Err(format!("{name}: {program} ended with status {status}: {}", outcome.errors().trim()));
         }
         lines[at] = outcome.stdout.iter().filter(|byte| **byte == b'\n').count();
     }
     let [theirs, ours] = measure::in_turn(programs, rounds, case.sink);
-    Some(Row { name: case.name, lines, theirs, ours, wall: case.wall, cpu: case.cpu, wall_ms: case.wall_ms })
+    Ok(Row { name: case.name, lines, theirs, ours, wall: case.wall, cpu: case.cpu, wall_ms: case.wall_ms })
 }
