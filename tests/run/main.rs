@@ -7,6 +7,7 @@ mod plugins;
 mod checks;
 mod dumps;
 mod events;
+mod names;
 
 use std::path::{Path, PathBuf};
 

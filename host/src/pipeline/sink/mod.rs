@@ -8,6 +8,7 @@
 pub mod error;
 pub mod file;
 pub mod outbox;
+mod resolve;
 pub mod stream;
 pub mod syslog;
 

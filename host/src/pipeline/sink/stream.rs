@@ -2,13 +2,16 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, TcpStream, ToSocketAddrs},
+    net::{Shutdown, TcpStream},
     os::unix::net::UnixStream,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use super::outbox::{Connection, Transport};
+use super::{
+    outbox::{Connection, Transport},
+    resolve,
+};
 
 /// How long one address may take to answer.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -54,7 +57,7 @@ impl Transport for Tcp {
 /// Connects to the first address of a host that answers.
 pub(super) fn connect_tcp(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
+    for address in resolve::addresses(address)? {
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(stream) => {
                 stream.set_write_timeout(Some(SEND))?;

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, Write},
-    net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::unix::net::UnixDatagram,
     path::PathBuf,
     sync::{
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use super::{
     first_line,
     outbox::{Connection, Transport},
+    resolve,
     stream::{SEND, close_tcp, connect_tcp},
 };
 
@@ -163,7 +164,7 @@ impl Transport for Syslog {
 
 fn connect_udp(address: &str) -> io::Result<UdpSocket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in address.to_socket_addrs()? {
+    for address in resolve::addresses(address)? {
         let any: SocketAddr = match address {
             SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
