@@ -9,8 +9,12 @@ CARGO ?= cargo
 # Seconds that each fuzz target runs.
 FUZZ_SECONDS ?= 60
 
+# What may be set on make's command line; a misspelt one would be ignored in silence.
+VARIABLES := CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS
+UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(filter-out $(VARIABLES),$(name))))
+$(if $(strip $(UNKNOWN)),$(error unknown variable $(firstword $(UNKNOWN)); there are: $(VARIABLES)))
+
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-FLOWGATE := $(CARGO_TARGET_DIR)/release/flowgate
 PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 
 # Programs that tests, benchmark and demo run, and the Debian packages they come in.
@@ -25,7 +29,9 @@ SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE,TERM
 # Network namespaces need root. Cargo is not run as root for that: only what it built is.
 ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
 
-.PHONY: help setup build plugin demo test bench growth install fuzz fmt lint doc clean
+.PHONY: help setup build plugin demo test bench growth fuzz fmt lint doc clean
+
+include packaging/packaging.mk
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -52,8 +58,9 @@ setup: ## packages and compiler targets that the others need
 
 # All of the workspace at once, always: another selection of packages means other features of shared dependencies, and with
 # them wasmtime compiled once more.
-build: setup ## the program, in target/release
+build: setup ## the program: with symbols in target/release, as it is installed in target/dist
 	$(CARGO) build --release --workspace
+	@$(MAKE) --no-print-directory strip
 
 plugin: setup ## the example plugin
 	$(CARGO) build --profile plugin --target wasm32-unknown-unknown -p heavy-tcp
@@ -62,28 +69,27 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
 test: setup fmt-check lint doc build examples ## everything that is checked
-	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace
+	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace --no-fail-fast
 	"$(FLOWGATE)" plugin test $(EXAMPLE_SUITES)
 
-bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5); then plugins, the crossing, the decoding
-	PATH="$$PATH:/usr/sbin:/sbin" PLUGIN="$(PLUGIN)" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
+# The benchmarks that run in one process. CASE may name one of them, or be a part of the name of a case of `compare`.
+BENCHES := boundary decode scope
+COMPARE := FLOWGATE_UNDER_TEST="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) \
+    $(CARGO) bench --workspace --bench compare
+
+bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5 CASE=); then plugins, the crossing, the decoding
+ifeq ($(filter $(BENCHES),$(CASE)),)
+	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" $(COMPARE)
+endif
+ifeq ($(CASE),)
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
-	$(CARGO) bench --workspace --bench boundary --bench decode --bench scope
+endif
+ifneq ($(if $(CASE),$(filter $(BENCHES),$(CASE)),$(BENCHES)),)
+	$(CARGO) bench --workspace $(foreach bench,$(if $(CASE),$(CASE),$(BENCHES)),--bench $(bench))
+endif
 
-growth: build ## the time of -L for tables of 1,000 to 1,000,000 flows, beside conntrack: docs/growth.tsv and docs/growth.svg
-	GROWTH="$(CURDIR)/docs" ROUNDS=3 PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) bench --workspace --bench compare
-
-install: ## into PREFIX (/usr/local), under DESTDIR; run `make build` before
-	@[ -x "$(FLOWGATE)" ] || { echo "$(FLOWGATE) is missing: run \`make build\` first" >&2; exit 1; }
-	install -D -m 755 "$(FLOWGATE)" "$(DESTDIR)$(PREFIX)/bin/flowgate"
-	@share="$(DESTDIR)$(PREFIX)/share"; shopt -s nullglob; set -e; \
-	make_file() { install -D -m 644 /dev/null "$$share/$$1"; "$(FLOWGATE)" "$${@:2}" > "$$share/$$1"; echo "$$share/$$1"; }; \
-	put() { install -D -m 644 "$$1" "$$share/$$2"; echo "$$share/$$2"; }; \
-	make_file man/man1/flowgate.1 man; \
-	make_file bash-completion/completions/flowgate completions bash; \
-	make_file fish/vendor_completions.d/flowgate.fish completions fish; \
-	make_file zsh/site-functions/_flowgate completions zsh; \
-	for file in README.md ARCHITECTURE.md docs/*.md; do put "$$file" "doc/flowgate/$${file##*/}"; done
+growth: build plugin ## the time of -L for tables of 1,000 to 1,000,000 flows, beside conntrack: docs/growth.tsv and docs/growth.svg
+	GROWTH="$(CURDIR)/docs" CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(if $(ROUNDS),$(ROUNDS),3)" $(COMPARE)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@[ -d fuzz ] || { echo "there is no fuzz directory" >&2; exit 1; }

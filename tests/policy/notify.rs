@@ -197,19 +197,25 @@ fn the_watchdog_of_another_process_is_not_fed() {
 }
 
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
-    let directory = tempfile::tempdir().unwrap();
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/policy/flowgate-policy.service");
-    let text = fs::read_to_string(unit).unwrap();
-    // What systemd calls a service's system calls does not have the one by which flowgate gives up most of them.
-    let filter = text.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).expect("a filter");
-    assert!(filter.split(' ').any(|word| word == "seccomp"), "{filter}");
-    // Only that the program is elsewhere.
-    let text = text.replace("/usr/local/bin/flowgate", env!("CARGO_BIN_EXE_flowgate"));
-    let copy = directory.path().join("flowgate-policy.service");
-    fs::write(&copy, text).unwrap();
-    let outcome = Program::new("systemd-analyze").run(&["verify", "--man=no", copy.to_str().unwrap()]);
-    let said = outcome.text() + &outcome.errors();
-    let about: Vec<&str> = said.lines().filter(|line| line.contains("flowgate")).collect();
-    assert!(outcome.status == 0 && about.is_empty(), "{said}");
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    for (file, name) in [
+        ("flowgate-policy.service.in", "flowgate-policy.service"),
+        ("flowgate-pipeline@.service.in", "flowgate-pipeline@one.service"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let text = fs::read_to_string(units.join(file)).unwrap();
+        // What systemd calls a service's system calls does not have the one by which flowgate gives up most of them.
+        let filter = text.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).expect("a filter");
+        assert!(filter.split(' ').any(|word| word == "seccomp"), "{filter}");
+        // Only that the program is elsewhere.
+        let text = text.replace("@PREFIX@/bin/flowgate", env!("CARGO_BIN_EXE_flowgate"));
+        assert!(!text.contains("@PREFIX@"), "{text}");
+        let copy = directory.path().join(name);
+        fs::write(&copy, text).unwrap();
+        let outcome = Program::new("systemd-analyze").run(&["verify", "--man=no", copy.to_str().unwrap()]);
+        let said = outcome.text() + &outcome.errors();
+        let about: Vec<&str> = said.lines().filter(|line| line.contains("flowgate")).collect();
+        assert!(outcome.status == 0 && about.is_empty(), "{name}: {said}");
+    }
 }
