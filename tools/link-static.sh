@@ -3,7 +3,7 @@
 # program `flowgate` with the flags by which it is linked:
 #
 # * crt-static: a static position-independent executable. Without dynamic loader and look-up of symbols it starts
-#   in two thirds of the time (docs/PERFORMANCE.md, "Start-up").
+#   in three quarters of the time (docs/PERFORMANCE.md, "Start-up").
 # * pack-relative-relocs: some 47,000 relative relocations as a bit map, 11 KB instead of 1.1 MB.
 # * icf=all (lld, which rustc links with on x86_64): functions of the same code are one, 0.7 MB less. Nothing here
 #   compares addresses of functions; vtables, which wakers compare, are data and stay apart.

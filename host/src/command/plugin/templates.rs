@@ -6,7 +6,29 @@
 //! fixture and the cases that all languages are held to; the others are gathered by `host/build.rs`.
 //! A path that begins with `dot-` begins with a dot in the project.
 
+use std::{io::Read as _, sync::LazyLock};
+
+use flate2::read::DeflateDecoder;
+
 include!(concat!(env!("OUT_DIR"), "/templates.rs"));
+
+/// A name, and the content of the file.
+type Embedded = (&'static str, Vec<u8>);
+
+/// The files of the templates, and those that several templates include.
+static FILES: LazyLock<(Vec<Embedded>, Vec<Embedded>)> = LazyLock::new(|| {
+    let mut packed = DeflateDecoder::new(PACKED);
+    let mut files = |table: &[(&'static str, usize)]| {
+        let file = |(name, length): &(&'static str, usize)| {
+            let mut content = vec![0; *length];
+            // It is what the build script packed, so that no file ends before its length.
+            packed.read_exact(&mut content).ok()?;
+            Some((*name, content))
+        };
+        table.iter().map_while(file).collect()
+    };
+    (files(TEMPLATES), files(PARTS))
+});
 
 /// The languages, in alphabetical order.
 #[must_use]
@@ -26,7 +48,7 @@ pub struct File {
 pub fn project(language: &str, variables: &[(&str, &str)]) -> Vec<File> {
     let mut files = Vec::new();
     let prefix = format!("{language}/");
-    for (path, content) in TEMPLATES.iter().filter_map(|(path, content)| Some((path.strip_prefix(&prefix)?, content))) {
+    for (path, content) in FILES.0.iter().filter_map(|(path, content)| Some((path.strip_prefix(&prefix)?, content))) {
         if path == "INCLUDE" {
             included(content, &mut files);
             continue;
@@ -41,10 +63,10 @@ fn included(list: &[u8], files: &mut Vec<File>) {
     for line in String::from_utf8_lossy(list).lines() {
         let Some((part, directory)) = line.split_once("->") else { continue };
         let (part, directory) = (format!("{}/", part.trim()), directory.trim());
-        let all = PARTS.iter().chain(TEMPLATES);
+        let all = FILES.1.iter().chain(&FILES.0);
         for (path, content) in all.filter_map(|(path, content)| Some((path.strip_prefix(&part)?, content))) {
             let path = if directory == "." { path.to_string() } else { format!("{directory}/{path}") };
-            files.push(File { path, content: content.to_vec() });
+            files.push(File { path, content: content.clone() });
         }
     }
 }
@@ -96,7 +118,8 @@ mod tests {
 
     #[test]
     fn every_part_is_there() {
-        for (path, list) in TEMPLATES.iter().filter(|(path, _)| path.ends_with("/INCLUDE")) {
+        assert_eq!((FILES.0.len(), FILES.1.len()), (TEMPLATES.len(), PARTS.len()));
+        for (path, list) in FILES.0.iter().filter(|(path, _)| path.ends_with("/INCLUDE")) {
             for line in String::from_utf8_lossy(list).lines() {
                 let mut files = Vec::new();
                 included(line.as_bytes(), &mut files);
