@@ -14,6 +14,7 @@
 //! * [`top`]: flows by rate, on a screen.
 //! * [`wasm`]: the plugins' side.
 
+pub mod bounds;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -1,6 +1,9 @@
 //! Consumers: what takes the rows at a pipeline's end. A format that writes into the sink is one, a screen another.
 
-use super::{format::Format, run::RunError, sink::Sink, table::Table};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{format::Format, meter::Meter, run::RunError, sink::Sink, table::Table};
+use crate::wasm::deadline::thread_time;
 
 /// Takes the rows that come out of a pipeline.
 pub trait Consumer<T> {
@@ -38,11 +41,52 @@ impl<T: Table> Consumer<T> for Format {
     }
 
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
-        write(sink, &batch.render(self)?)
+        let Some(parts) = batch.parts() else { return write(sink, &batch.render(self)?) };
+        for range in parts {
+            write(sink, &batch.part(range).render(self)?)?;
+        }
+        Ok(())
     }
 
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
         write(sink, &T::end(self)?)
+    }
+}
+
+/// A consumer whose work is paid from a budget: what the thread spends in it, in nanoseconds.
+pub struct Charged<'a, T> {
+    consumer: Box<dyn Consumer<T> + 'a>,
+    budget: Arc<Mutex<Meter>>,
+}
+
+impl<'a, T> Charged<'a, T> {
+    /// A consumer that is paid for by this meter.
+    #[must_use]
+    pub fn new(consumer: Box<dyn Consumer<T> + 'a>, budget: Arc<Mutex<Meter>>) -> Self {
+        Charged { consumer, budget }
+    }
+}
+
+impl<T> Consumer<T> for Charged<'_, T> {
+    fn begin(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        self.consumer.begin(sink)
+    }
+
+    fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
+        let before = thread_time();
+        let taken = self.consumer.take(batch, sink);
+        let used = thread_time().saturating_sub(before);
+        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner).charge(used);
+        taken
+    }
+
+    fn pause(&mut self) {
+        self.consumer.pause();
+    }
+
+    fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
+        self.consumer.end(sink)
     }
 }
 

@@ -1,6 +1,9 @@
 //! What flows and expectations have in common: tables that are decoded, staged and rendered batch by batch.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    ops::Range,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use super::{batch, format::Format, programs::Programs, resync::Resync};
 use crate::{
@@ -65,6 +68,12 @@ pub trait Table: Default + Sized {
     /// # Errors
     /// The format failed.
     fn render(&mut self, format: &mut Format) -> Result<Vec<u8>, PluginError>;
+
+    /// How to take the table apart, where it is too much for one call of a format; none if it is not.
+    fn parts(&self) -> Option<Vec<Range<usize>>>;
+
+    /// Some of its rows.
+    fn part(&self, range: Range<usize>) -> Self;
 
     /// What the format puts after everything.
     ///
@@ -148,6 +157,14 @@ impl Table for Flows {
         format.flows(self)
     }
 
+    fn parts(&self) -> Option<Vec<Range<usize>>> {
+        batch::parts(self)
+    }
+
+    fn part(&self, range: Range<usize>) -> Self {
+        batch::part(self, range)
+    }
+
     fn end(format: &mut Format) -> Result<Vec<u8>, PluginError> {
         format.instance().finish_flow_format()
     }
@@ -220,6 +237,14 @@ impl Table for Expectations {
 
     fn render(&mut self, format: &mut Format) -> Result<Vec<u8>, PluginError> {
         format.expectations(self)
+    }
+
+    fn parts(&self) -> Option<Vec<Range<usize>>> {
+        batch::expectation_parts(self)
+    }
+
+    fn part(&self, range: Range<usize>) -> Self {
+        batch::expectation_part(self, range)
     }
 
     fn end(format: &mut Format) -> Result<Vec<u8>, PluginError> {

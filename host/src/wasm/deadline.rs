@@ -1,12 +1,12 @@
 //! The time of a call is what its thread spends in it: neither a machine that has other things to do nor a tenant that takes its
 //! share makes a plugin look slow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::{engine::TICK, imports::HostState};
+use super::{engine::TICK, error::Failure, imports::HostState};
 
 /// The clock of the thread that calls plugins: CPU time, in user mode and in the kernel (`clock_gettime(2)`,
 /// CLOCK_THREAD_CPUTIME_ID). Only differences of it mean anything.
@@ -40,12 +40,67 @@ impl Deadline {
         store.set_epoch_deadline(1);
     }
 
+    /// The thread's clock when it was looked at first; none if the call took less than a tick.
+    pub fn since(&self) -> Option<Duration> {
+        self.since
+    }
+
     /// After how many more ticks it is to look again; none if its time is over.
     fn look(&mut self, now: Duration) -> Option<u64> {
         let used = now.saturating_sub(*self.since.get_or_insert(now));
         let left = self.allowed.saturating_sub(used);
         // A tick more costs as much as one too few.
         (left >= TICK / 2).then(|| ticks(left))
+    }
+}
+
+/// The time of a call, counted on through what the host does because of it: checking what came back, copying it, carrying it out.
+///
+/// Looking at it is cheap until the first tick has passed: a thread cannot have spent more time than has gone by.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    allowed: Duration,
+    /// When the call began.
+    began: Instant,
+    /// The thread's clock at that time, or at the first look after it.
+    since: Option<Duration>,
+}
+
+impl Watch {
+    /// Begins to count. `since` is the thread's clock ([`thread_time`]) where it is known already.
+    #[must_use]
+    pub fn begin(allowed: Duration, since: Option<Duration>) -> Self {
+        Watch { allowed, began: Instant::now(), since }
+    }
+
+    /// For what has no deadline: the work of the command itself.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Watch::begin(Duration::MAX, None)
+    }
+
+    /// Counts from this reading of the thread's clock, unless it does so from an earlier one.
+    pub(crate) fn since(&mut self, reading: Option<Duration>) {
+        self.since = self.since.or(reading);
+    }
+
+    /// The time that has gone by since the call began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Whether there is time left.
+    ///
+    /// # Errors
+    /// [`Failure::Deadline`] if the time is over.
+    pub fn check(&mut self) -> Result<(), Failure> {
+        if self.allowed == Duration::MAX || self.began.elapsed() < TICK.min(self.allowed) {
+            return Ok(());
+        }
+        let now = thread_time();
+        let used = now.saturating_sub(*self.since.get_or_insert(now));
+        if used > self.allowed { Err(Failure::Deadline(self.allowed)) } else { Ok(()) }
     }
 }
 
@@ -77,6 +132,20 @@ mod tests {
     fn no_time_at_all_is_over_at_the_first_look() {
         assert_eq!(Deadline::default().look(ms(3)), None);
         assert_eq!(Deadline { allowed: Duration::MAX, since: None }.look(ms(3)), Some(u64::MAX / 2));
+    }
+
+    #[test]
+    fn a_watch_ends_with_the_time_of_the_thread_and_not_with_that_on_the_wall() {
+        let mut watch = Watch::begin(ms(40), Some(thread_time()));
+        std::thread::sleep(ms(80));
+        assert_eq!(watch.check(), Ok(()), "it did not get to run");
+        let mut unlimited = Watch::unlimited();
+        let begun = thread_time();
+        while thread_time() - begun < ms(60) {
+            std::hint::spin_loop();
+        }
+        assert_eq!(watch.check(), Err(Failure::Deadline(ms(40))));
+        assert_eq!(unlimited.check(), Ok(()));
     }
 
     #[test]

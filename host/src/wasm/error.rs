@@ -160,6 +160,16 @@ pub enum Failure {
         /// Bytes allowed.
         limit: usize,
     },
+    /// It returned what the host would have to copy more often than it may.
+    #[error("returned {returned} bytes of which the host would have to make {bytes}; it may make {limit} of them")]
+    Amplified {
+        /// Bytes that came from the plugin, as far as they matter here.
+        returned: usize,
+        /// Bytes that the host would write.
+        bytes: usize,
+        /// Bytes that it may write ([`crate::bounds`]).
+        limit: usize,
+    },
     /// It asked for more actions than it may.
     #[error("asked for {asked} actions in one call; the limit is {limit}")]
     Actions {

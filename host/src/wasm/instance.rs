@@ -12,6 +12,7 @@ use super::{
     limits::{Guard, Limits},
     services::Services,
 };
+use crate::bounds;
 use crate::model::{
     Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
     bindings::exports::flowgate::conntrack as exports,
@@ -124,6 +125,11 @@ impl Instance {
         PluginError { plugin: self.name.clone(), failure }
     }
 
+    /// The thread's clock when the last call was looked at first; none if that took less than a tick.
+    pub(crate) fn counted_since(&self) -> Option<Duration> {
+        self.store.data().deadline.since()
+    }
+
     /// The end of start-up: from here on each call has its own deadline.
     pub fn started(&mut self) {
         self.starting = None;
@@ -178,7 +184,9 @@ impl Instance {
     /// # Errors
     /// A [`PluginError`], as all calls.
     pub fn describe(&mut self) -> Called<Description> {
-        self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))
+        let description = self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))?;
+        bounds::description(&description).map_err(|reason| self.error(Failure::BadValue(reason)))?;
+        Ok(description)
     }
 
     /// `plugin.configure`.

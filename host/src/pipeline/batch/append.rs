@@ -1,7 +1,8 @@
 //! Puts the rows of one batch after those of another.
 
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Addresses, Flows, Rare, SparseTexts, at, field};
+use super::part::expectation_part;
+use crate::model::{Addresses, Expectations, Flows, Rare, SparseTexts, at, field};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
 /// which it cannot, are left out, and so are annotations and unknown attributes.
@@ -114,6 +115,15 @@ pub fn pick_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> F
             to.last_port.push(at(&nat.last_port, item));
         }
     }
+    picked
+}
+
+/// One row of expectations as a table of its own, with what a request or a command line can say of it.
+#[must_use]
+pub fn pick_expectation(rows: &Expectations, row: usize) -> Expectations {
+    let mut picked = expectation_part(rows, row..row + 1);
+    (picked.unknown, picked.annotations) = (None, None);
+    picked.more.clear();
     picked
 }
 

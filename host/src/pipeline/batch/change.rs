@@ -2,8 +2,12 @@
 
 use std::mem;
 
-use super::columns::{SCTP, TCP, TIMES, push_text, text, with_dense, with_grouped, with_texts};
-use crate::model::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, expectation_field, field};
+use super::columns::{SCTP, TCP, TIMES, push_sparse, push_text, text, with_dense, with_grouped, with_texts};
+use crate::{
+    bounds,
+    model::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, expectation_field, field},
+    wasm::{Failure, deadline::Watch},
+};
 
 /// Fields that [`change`] can set: all that formats show, except those that belong to the host (event time, process,
 /// namespace) or that only actions use.
@@ -28,14 +32,17 @@ const CHANGEABLE: u64 = field::TUPLES
 /// What tells a flow from others.
 pub const IDENTITY: u64 = field::TUPLES | field::ZONES | field::ID;
 
-/// Applies a stage's changes. Row numbers must have been checked; fields that cannot be changed, and those in `fixed`, are
-/// left alone.
+/// Applies a stage's changes, in their order: of several that set a field of a row, the last one holds. Row numbers must have been
+/// checked; fields that cannot be changed, and those in `fixed`, are left alone.
+///
+/// The work is linear in the rows, the changes, and the bytes of text before and after.
 pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) {
     let changeable = CHANGEABLE & !fixed;
     let length = flows.length as usize;
+    let sets = |value: u32| values.has.get(value as usize).copied().unwrap_or(0) & changeable;
     for (item, (&row, &value)) in changes.rows.iter().zip(&changes.values).enumerate() {
+        let sets = sets(value);
         let (row, value) = (row as usize, value as usize);
-        let sets = values.has.get(value).copied().unwrap_or(0) & changeable;
         let clears = changes.clear.get(item).copied().unwrap_or(0) & changeable;
         macro_rules! dense {
             ($bits:expr, $($path:ident).+) => {
@@ -56,19 +63,6 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
             };
         }
         with_grouped!(grouped);
-        macro_rules! texts {
-            ($bits:expr, $group:ident, $column:ident) => {
-                if sets & ($bits) != 0
-                    && let Some(from) = &values.$group
-                {
-                    let group = flows.$group.get_or_insert_with(Default::default);
-                    if let Ok(at) = from.$column.rows.binary_search(&(value as u32)) {
-                        set_text(&mut group.$column, row as u32, text(&from.$column.texts, at));
-                    }
-                }
-            };
-        }
-        with_texts!(texts);
         if sets & field::SOURCE != 0
             && let Some(&family) = values.family.get(value)
             && let Some(ours) = flows.family.get_mut(row)
@@ -79,6 +73,85 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
             *has = (*has & !clears) | sets;
         }
     }
+    macro_rules! texts {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &values.$group
+                && let Some(chosen) = chosen(changes, &from.$column, length, |value| sets(value) & $bits != 0)
+            {
+                let group = flows.$group.get_or_insert_with(Default::default);
+                set_texts(&mut group.$column, &from.$column, &chosen);
+            }
+        };
+    }
+    with_texts!(texts);
+}
+
+/// What changes would write into fields of text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes that crossed because of it: the changes, the texts that they name, and the presence of each row.
+    pub crossed: usize,
+    /// Bytes that would be written.
+    pub bytes: usize,
+}
+
+/// What [`change`] would write into fields of text. Row numbers must have been checked.
+///
+/// # Errors
+/// A text is longer than the kernel's own can be ([`bounds::of_changes`]).
+pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> Result<Written, String> {
+    let changeable = CHANGEABLE & !fixed;
+    let length = flows.length as usize;
+    let mut written = Written { crossed: size_of::<u64>() * length + CHANGE * changes.rows.len(), bytes: 0 };
+    macro_rules! texts {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(from) = &values.$group
+                && changeable & $bits != 0
+            {
+                let from = &from.$column;
+                written.crossed = written.crossed.saturating_add(from.texts.bytes.len());
+                let sets = |value: u32| values.has.get(value as usize).copied().unwrap_or(0) & $bits != 0;
+                let most = bounds::of_changes($bits);
+                for &item in chosen(changes, from, length, sets).iter().flatten().flatten() {
+                    let length = text(&from.texts, item as usize).len();
+                    if length > most {
+                        let name = stringify!($column);
+                        return Err(format!(
+                            "a change by a `{name}` of {length} bytes; the kernel's have at most {most}"
+                        ));
+                    }
+                    written.bytes = written.bytes.saturating_add(length);
+                }
+            }
+        };
+    }
+    with_texts!(texts);
+    Ok(written)
+}
+
+/// Bytes of a change: a row, a row of values, and the fields that are removed.
+const CHANGE: usize = 16;
+
+/// For each row of a batch of `length` rows the item of a sparse column that it gets, by the last change that sets the field; none if
+/// no row gets one.
+fn chosen(
+    changes: &Changes,
+    from: &SparseTexts,
+    length: usize,
+    sets: impl Fn(u32) -> bool,
+) -> Option<Vec<Option<u32>>> {
+    if from.rows.is_empty() {
+        return None;
+    }
+    let mut chosen = None;
+    for (&row, &value) in changes.rows.iter().zip(&changes.values).filter(|&(_, &value)| sets(value)) {
+        let Ok(item) = from.rows.binary_search(&value) else { continue };
+        let chosen = chosen.get_or_insert_with(|| vec![None; length]);
+        if let Some(place) = chosen.get_mut(row as usize) {
+            *place = u32::try_from(item).ok();
+        }
+    }
+    chosen
 }
 
 /// Sets an element of a dense column, which may be empty so far.
@@ -91,53 +164,146 @@ fn set<T: Copy + Default>(column: &mut Vec<T>, length: usize, row: usize, from: 
     }
 }
 
-/// Sets an item of a sparse column.
-fn set_text(column: &mut SparseTexts, row: u32, value: &[u8]) {
-    let mut changed = SparseTexts::default();
-    let mut done = false;
-    for (item, &other) in column.rows.iter().enumerate() {
-        if !done && other >= row {
-            changed.rows.push(row);
-            push_text(&mut changed.texts, value);
-            done = true;
+/// Sets items of a sparse column, in one pass: for each row that has one chosen, that item of `from`.
+fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>]) {
+    let old = mem::take(column);
+    let mut next = 0;
+    let mut keep = |column: &mut SparseTexts, before: usize, replaced: Option<usize>| {
+        while let Some(&row) =
+            old.rows.get(next).filter(|&&row| (row as usize) < before || replaced == Some(row as usize))
+        {
+            if replaced != Some(row as usize) {
+                push_sparse(column, row as usize, text(&old.texts, next));
+            }
+            next += 1;
         }
-        if other != row {
-            changed.rows.push(other);
-            push_text(&mut changed.texts, text(&column.texts, item));
+    };
+    for (row, item) in chosen.iter().enumerate() {
+        if let Some(item) = item {
+            keep(column, row, Some(row));
+            push_sparse(column, row, text(&from.texts, *item as usize));
         }
     }
-    if !done {
-        changed.rows.push(row);
-        push_text(&mut changed.texts, value);
-    }
-    *column = changed;
+    keep(column, usize::MAX, None);
 }
 
-/// Adds annotations to those that the batch has, so that the rows stay in order, and cleans their text.
-pub fn annotate(flows: &mut Flows, added: &Annotations) {
-    merge_annotations(&mut flows.rare.get_or_insert_with(Rare::default).annotations, added);
-    for &row in &added.rows {
-        if let Some(has) = flows.has.get_mut(row as usize) {
-            *has |= field::ANNOTATIONS;
-        }
-    }
+/// The annotations of a batch with those that a stage adds, ready to be put in their place.
+#[derive(Debug, Default)]
+pub struct Annotated {
+    all: Annotations,
+    /// The rows that get some.
+    rows: Vec<u32>,
 }
 
-/// Adds annotations to others, so that the rows stay in order, and cleans their text.
-fn merge_annotations(all: &mut Annotations, added: &Annotations) {
-    let old = mem::take(all);
-    let mut order: Vec<(u32, bool, usize)> = Vec::with_capacity(old.rows.len() + added.rows.len());
-    order.extend(old.rows.iter().enumerate().map(|(item, &row)| (row, false, item)));
-    order.extend(added.rows.iter().enumerate().map(|(item, &row)| (row, true, item)));
-    order.sort_by_key(|&(row, new, item)| (row, new, item));
-    for (row, new, item) in order {
+/// Joins the annotations that `old` has, in the order of its rows, with those that a stage adds for a batch of `length` rows, and
+/// makes the text of the latter fit for a terminal. Row numbers and texts of both must have been checked.
+///
+/// # Errors
+/// A row would get too many, all of them too much ([`bounds`]), or there is no time left.
+pub fn annotated(
+    old: &Annotations,
+    added: Annotations,
+    length: usize,
+    watch: &mut Watch,
+) -> Result<Annotated, Failure> {
+    if added.rows.is_empty() {
+        return Ok(Annotated { all: old.clone(), rows: Vec::new() });
+    }
+    let order = if added.rows.is_sorted() { None } else { Some(by_row(&added.rows, length)) };
+    let mut all = Annotations::default();
+    let room = added.keys.bytes.len() + added.values.bytes.len();
+    all.rows.reserve(old.rows.len() + added.rows.len());
+    for (texts, old, added) in [(&mut all.keys, &old.keys, &added.keys), (&mut all.values, &old.values, &added.values)]
+    {
+        texts.ends.reserve(old.ends.len() + added.ends.len());
+        texts.bytes.reserve(old.bytes.len() + added.bytes.len().min(room));
+    }
+    let (mut next, mut written, mut of_row) = (0, 0usize, (u32::MAX, 0, 0));
+    let mut keep = |all: &mut Annotations, up_to: usize| {
+        while let Some(&row) = old.rows.get(next).filter(|&&row| (row as usize) <= up_to) {
+            all.rows.push(row);
+            push_text(&mut all.keys, text(&old.keys, next));
+            push_text(&mut all.values, text(&old.values, next));
+            next += 1;
+        }
+    };
+    for place in 0..added.rows.len() {
+        if place % LOOK == 0 {
+            watch.check()?;
+        }
+        let item = order.as_ref().map_or(place, |order| order.get(place).copied().unwrap_or_default() as usize);
+        let Some(&row) = added.rows.get(item) else { continue };
+        let (key, value) = (text(&added.keys, item), text(&added.values, item));
+        if of_row.0 != row {
+            of_row = (row, 0, 0);
+            keep(&mut all, row as usize);
+        }
+        of_row = (row, of_row.1 + 1, of_row.2 + key.len() + value.len());
+        if of_row.1 > bounds::ROW_ANNOTATIONS || of_row.2 > bounds::ROW_NOTES {
+            return Err(Failure::BadValue(format!(
+                "more annotations for row {row} than the {} of {} bytes in all that a row has room for",
+                bounds::ROW_ANNOTATIONS,
+                bounds::ROW_NOTES
+            )));
+        }
         all.rows.push(row);
-        if new {
-            push_clean(&mut all.keys, text(&added.keys, item));
-            push_clean(&mut all.values, text(&added.values, item));
-        } else {
-            push_text(&mut all.keys, text(&old.keys, item));
-            push_text(&mut all.values, text(&old.values, item));
+        let before = all.keys.bytes.len() + all.values.bytes.len();
+        push_clean(&mut all.keys, key);
+        push_clean(&mut all.values, value);
+        written += all.keys.bytes.len() + all.values.bytes.len() - before;
+        if written > bounds::TEXTS {
+            return Err(Failure::Amplified { returned: room, bytes: written, limit: bounds::TEXTS });
+        }
+    }
+    keep(&mut all, usize::MAX);
+    Ok(Annotated { all, rows: added.rows })
+}
+
+/// After how many annotations the time is looked at.
+const LOOK: usize = 1024;
+
+/// The numbers of all items, in the order of their rows, which must be less than `length`; those of a row stay in their order.
+fn by_row(rows: &[u32], length: usize) -> Vec<u32> {
+    let mut starts = vec![0u32; length + 1];
+    for &row in rows {
+        if let Some(count) = starts.get_mut(row as usize + 1) {
+            *count += 1;
+        }
+    }
+    let mut sum = 0;
+    for start in &mut starts {
+        sum += *start;
+        *start = sum;
+    }
+    let mut order = vec![0; rows.len()];
+    for (item, &row) in rows.iter().enumerate() {
+        if let Some(start) = starts.get_mut(row as usize) {
+            if let Some(place) = order.get_mut(*start as usize) {
+                *place = item as u32;
+            }
+            *start += 1;
+        }
+    }
+    order
+}
+
+/// Puts annotations in their place.
+pub fn annotate(flows: &mut Flows, annotated: Annotated) {
+    flows.rare.get_or_insert_with(Rare::default).annotations = annotated.all;
+    mark(&mut flows.has, &annotated.rows, field::ANNOTATIONS);
+}
+
+/// As [`annotate`], for expectations.
+pub fn annotate_expectations(rows: &mut Expectations, annotated: Annotated) {
+    rows.annotations = Some(annotated.all);
+    mark(&mut rows.has, &annotated.rows, expectation_field::ANNOTATIONS);
+}
+
+/// Sets a bit of the presence of these rows.
+fn mark(has: &mut [u64], rows: &[u32], bit: u64) {
+    for &row in rows {
+        if let Some(has) = has.get_mut(row as usize) {
+            *has |= bit;
         }
     }
 }
@@ -152,12 +318,84 @@ fn push_clean(texts: &mut Texts, text: &[u8]) {
     }
 }
 
-/// As [`annotate`], for expectations.
-pub fn annotate_expectations(rows: &mut Expectations, added: &Annotations) {
-    merge_annotations(rows.annotations.get_or_insert_with(Annotations::default), added);
-    for &row in &added.rows {
-        if let Some(has) = rows.has.get_mut(row as usize) {
-            *has |= expectation_field::ANNOTATIONS;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch of rows, of which every other one has a helper, and values with one.
+    fn tables(rows: usize) -> (Flows, Flows) {
+        let table = |rows: usize, name: &str| {
+            let mut flows =
+                Flows { length: rows as u32, has: vec![0; rows], family: vec![2; rows], ..Flows::default() };
+            for row in (0..rows).step_by(2) {
+                push_sparse(&mut flows.rare.get_or_insert_default().helper, row, format!("{name}{row}").as_bytes());
+                flows.has[row] = field::HELPER;
+            }
+            flows
+        };
+        (table(rows, "old"), table(3, "new"))
+    }
+
+    fn changes(pairs: &[(u32, u32)]) -> Changes {
+        let (rows, values): (Vec<u32>, Vec<u32>) = pairs.iter().copied().unzip();
+        Changes { clear: vec![0; rows.len()], rows, values }
+    }
+
+    fn helpers(flows: &Flows) -> Vec<(u32, String)> {
+        let helper = &flows.rare.as_ref().unwrap().helper;
+        let name = |item| String::from_utf8(text(&helper.texts, item).to_vec()).unwrap();
+        helper.rows.iter().enumerate().map(|(item, &row)| (row, name(item))).collect()
+    }
+
+    #[test]
+    fn of_several_changes_of_a_row_the_last_one_that_sets_the_field_holds() {
+        let (mut flows, values) = tables(6);
+        // The row 1 of the values sets nothing.
+        let changes = changes(&[(5, 0), (2, 0), (2, 2), (2, 1), (5, 1), (0, 2)]);
+        let written = written(&flows, &changes, &values, 0).unwrap();
+        assert_eq!(written, Written { crossed: 6 * 8 + 6 * 16 + 8, bytes: 3 * 4 });
+        change(&mut flows, &changes, &values, 0);
+        let expected = [(0, "new2"), (2, "new2"), (4, "old4"), (5, "new0")];
+        assert_eq!(helpers(&flows), expected.map(|(row, name)| (row, name.to_string())));
+        assert_eq!(flows.has.iter().filter(|&&has| has & field::HELPER != 0).count(), 4);
+        crate::pipeline::batch::check(&flows).unwrap();
+    }
+
+    #[test]
+    fn what_is_fixed_is_neither_counted_nor_changed() {
+        let (mut flows, values) = tables(6);
+        let before = flows.clone();
+        let changes = changes(&[(1, 0)]);
+        assert_eq!(written(&flows, &changes, &values, field::HELPER).unwrap().bytes, 0);
+        change(&mut flows, &changes, &values, field::HELPER);
+        assert_eq!(flows, before);
+    }
+
+    /// Annotations with these rows, whose values are their numbers.
+    fn notes(rows: &[u32]) -> Annotations {
+        let mut notes = Annotations { rows: rows.to_vec(), ..Annotations::default() };
+        for number in 0..rows.len() {
+            push_text(&mut notes.keys, b"k");
+            push_text(&mut notes.values, number.to_string().as_bytes());
+        }
+        notes
+    }
+
+    #[test]
+    fn annotations_come_in_the_order_of_rows_and_behind_those_that_are_there() {
+        for (added, expected) in [
+            (&[0u32, 1, 1, 3][..], "0:0 0:0 1:1 1:2 2:1 3:2 3:3"),
+            (&[3, 1, 0, 1], "0:0 0:2 1:1 1:3 2:1 3:2 3:0"),
+            (&[2], "0:0 2:1 2:0 3:2"),
+        ] {
+            let all = annotated(&notes(&[0, 2, 3]), notes(added), 4, &mut Watch::unlimited()).unwrap().all;
+            let found: Vec<String> = all
+                .rows
+                .iter()
+                .enumerate()
+                .map(|(item, row)| format!("{row}:{}", String::from_utf8_lossy(text(&all.values, item))))
+                .collect();
+            assert_eq!(found.join(" "), expected);
         }
     }
 }

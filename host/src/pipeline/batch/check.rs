@@ -1,10 +1,14 @@
 //! Checks a table that a plugin made, before the host reads it.
 
 use super::columns::{with_dense, with_grouped, with_texts};
-use crate::model::{Expectations, Flows, Texts};
+use crate::{
+    bounds,
+    model::{Column, Expectations, Flows, RawAttributes, Texts, field},
+    netlink::decode::check,
+};
 
-/// Whether all dense columns are as long as the batch says, or empty, and all sparse rows within it: what must hold of a
-/// table that a plugin made before the host reads it.
+/// Whether all dense columns are as long as the batch says, or empty, all sparse rows within it and in order, and no text longer
+/// than its kind can be ([`bounds::of_values`]): what must hold of a table that a plugin made before the host reads it.
 ///
 /// # Errors
 /// What is wrong, as the rest of a sentence that begins with "returned".
@@ -36,17 +40,47 @@ pub fn check(flows: &Flows) -> Result<(), String> {
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(group) = &flows.$group {
-                check_texts(
-                    concat!(stringify!($group), ".", stringify!($column)),
-                    length,
-                    &group.$column.rows,
-                    &group.$column.texts,
-                )?;
+                let name = concat!(stringify!($group), ".", stringify!($column));
+                check_texts(name, length, &group.$column.rows, &group.$column.texts)?;
+                check_lengths(name, &group.$column.texts, bounds::of_values($bits))?;
             }
         };
     }
     with_texts!(texts);
+    if let Some(events) = &flows.events {
+        column("events.kind", events.kind.len())?;
+        column("events.received", events.received.len())?;
+        check_order("program", length, &events.program.rows, 1)?;
+        check_order("namespace_name", length, &events.namespace_name.rows, 1)?;
+    }
+    more(&flows.more, length)?;
     sparse(flows, length)
+}
+
+/// Whether columns of later versions are whole.
+fn more(columns: &[Column], length: usize) -> Result<(), String> {
+    if columns.len() > bounds::COLUMNS {
+        return Err(format!("a table with {} columns in `more`; at most {} are taken", columns.len(), bounds::COLUMNS));
+    }
+    for column in columns {
+        let items = if column.rows.is_empty() { length } else { column.rows.len() };
+        check_order("more", length, &column.rows, 1)?;
+        let lists =
+            [column.bytes.len(), column.words.len(), column.numbers.len(), column.longs.len(), column.texts.ends.len()];
+        if let Some(values) = lists.iter().find(|&&values| values != 0 && values != items) {
+            return Err(format!("`more` with {items} rows but {values} values"));
+        }
+        check_ends("more", &column.texts)?;
+        check_lengths("more", &column.texts, bounds::ATTRIBUTE)?;
+    }
+    Ok(())
+}
+
+/// Whether unknown attributes are whole.
+fn unknown(attributes: &RawAttributes, length: usize) -> Result<(), String> {
+    check_texts("unknown", length, &attributes.rows, &attributes.payloads)?;
+    check_items("unknown", length, &attributes.rows, usize::MAX, &[attributes.paths.len()])?;
+    check_lengths("unknown", &attributes.payloads, bounds::ATTRIBUTE)
 }
 
 /// Whether the rows of the sparse columns are in order, and these columns are all as long: whoever judges a value and whoever
@@ -60,6 +94,11 @@ fn sparse(flows: &Flows, length: usize) -> Result<(), String> {
         ($bits:expr, $group:ident, $column:ident) => {};
     }
     with_texts!(texts);
+    unknown(&rare.unknown, length)?;
+    let notes = &rare.annotations;
+    for texts in [&notes.keys, &notes.values] {
+        check_texts("annotations", length, &notes.rows, texts)?;
+    }
     let (master, sequence, proxy, dccp, nat) = (&rare.master, &rare.sequence, &rare.synproxy, &rare.dccp, &rare.nat);
     let tuple = &master.tuple;
     check_items(
@@ -121,7 +160,7 @@ fn check_order(name: &str, length: usize, rows: &[u32], most: usize) -> Result<(
     if !rows.is_sorted() {
         return Err(format!("`{name}` whose rows are not in ascending order"));
     }
-    match rows.iter().zip(rows.iter().skip(most)).find(|(one, other)| one == other) {
+    match rows.iter().zip(rows.iter().skip(most.min(rows.len()))).find(|(one, other)| one == other) {
         Some((row, _)) => Err(format!("`{name}` for row {row} more than {}", if most == 1 { "once" } else { "twice" })),
         None => Ok(()),
     }
@@ -138,8 +177,30 @@ pub fn check_texts(name: &str, length: usize, rows: &[u32], texts: &Texts) -> Re
     if rows.len() != texts.ends.len() {
         return Err(format!("`{name}` with {} rows but {} values", rows.len(), texts.ends.len()));
     }
+    check_ends(name, texts)
+}
+
+/// Whether byte strings lie one behind the other, within their bytes.
+fn check_ends(name: &str, texts: &Texts) -> Result<(), String> {
     if !texts.ends.is_sorted() || texts.ends.last().is_some_and(|&end| end as usize > texts.bytes.len()) {
         return Err(format!("`{name}` whose values end outside their {} bytes", texts.bytes.len()));
+    }
+    Ok(())
+}
+
+/// Whether no byte string is longer than those of its kind can be; their ends have been checked.
+pub fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
+    // Together they are often shorter than one may be.
+    if texts.bytes.len() <= most {
+        return Ok(());
+    }
+    let mut start = 0;
+    for &end in &texts.ends {
+        let length = (end as usize).saturating_sub(start);
+        if length > most {
+            return Err(format!("`{name}` with a value of {length} bytes; such a value has at most {most}"));
+        }
+        start = end as usize;
     }
     Ok(())
 }
@@ -159,8 +220,13 @@ pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
     }
     for (name, column) in [("helper", &rows.helper), ("function", &rows.function), ("program", &rows.program)] {
         check_texts(name, length, &column.rows, &column.texts)?;
+        check_lengths(name, &column.texts, bounds::NAMED)?;
     }
-    Ok(())
+    if let Some(attributes) = &rows.unknown {
+        unknown(attributes, length)?;
+    }
+    more(&rows.more, length)?;
+    check::expectations(rows).map_err(|wrong| format!("a table that is none: {wrong}"))
 }
 
 #[cfg(test)]

@@ -30,6 +30,18 @@ fn exchange(one: &mut Flows, other: &mut Flows, fields: u64) {
     group!(TCP, tcp);
     group!(SCTP, sctp);
     group!(RARE, rare);
+    // The other fields of that group are small; these have as many items as other plugins and the kernel like.
+    if fields & RARE != RARE
+        && let Some(one) = &mut one.rare
+    {
+        let other = other.rare.get_or_insert_default();
+        if fields & field::ANNOTATIONS != 0 {
+            mem::swap(&mut one.annotations, &mut other.annotations);
+        }
+        if fields & field::UNKNOWN != 0 {
+            mem::swap(&mut one.unknown, &mut other.unknown);
+        }
+    }
 }
 
 /// Swaps the upper halves of these addresses between two batches.

@@ -13,12 +13,14 @@ pub use guard::{Guard, Judgement};
 pub use plan::{Plan, Planned};
 
 use super::{
+    batch,
     grants::Grants,
     stage::{Requests, Stage},
     table::Table,
 };
 use crate::pipeline::tell::Tell;
 use crate::{
+    bounds,
     model::{action, result},
     netlink::{
         Batches, Fate, Namespace, Options, Request, Socket, SocketError,
@@ -26,7 +28,7 @@ use crate::{
         encode::EncodeError,
         message::{Content, Message},
     },
-    wasm::PluginError,
+    wasm::{PluginError, deadline::Watch},
 };
 
 /// Who asks.
@@ -297,8 +299,26 @@ impl<T: Actionable> Executor<T> {
         }
     }
 
+    /// The fields of what is shown that nobody may change: what a stage acts on must stay what the kernel said it is.
+    #[must_use]
+    pub fn fixed(&self) -> u64 {
+        if self.acts() { batch::IDENTITY } else { 0 }
+    }
+
     /// Deals with what a stage asks for.
     pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Acted<T> {
+        self.perform_within(&mut Watch::unlimited(), asker, batch, requests)
+    }
+
+    /// Deals with what a stage asks for, as long as there is time: the actions that are left then are refused
+    /// ([`result::OVER_LIMIT`]). A guard, which decides about few at a time, is not interrupted.
+    pub fn perform_within(
+        &mut self,
+        watch: &mut Watch,
+        asker: Asker<'_>,
+        batch: &T,
+        requests: &Requests<T>,
+    ) -> Acted<T> {
         if !asker.strict
             && let Some(mut guard) = self.guard.take()
         {
@@ -310,7 +330,14 @@ impl<T: Actionable> Executor<T> {
         let mut keep = vec![0u8; batch.rows()];
         // In the one-by-one manner nothing may be sent after a refusal.
         let ahead = asker.strict && !self.one_by_one;
-        words::put(batch, requests, ahead, |numbers, worded| {
+        let at_once = if asker.strict { usize::MAX } else { bounds::ACTIONS_AT_ONCE };
+        words::put(batch, requests, (ahead, at_once), |numbers, worded| {
+            if watch.check().is_err() {
+                for index in numbers.start..results.len() {
+                    put(&mut results, index, result::OVER_LIMIT, 0);
+                }
+                return false;
+            }
             self.perform_some(asker, batch, requests, (numbers, worded), (&mut results, &mut keep))
         });
         let mut acted = match self.shows {

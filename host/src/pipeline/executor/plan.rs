@@ -6,6 +6,9 @@ use crate::{
     wasm::PluginError,
 };
 
+/// Actions that are written at a time.
+const AT_ONCE: usize = 1024;
+
 /// Formats that write actions as command lines, and the actions that wait to be written.
 pub struct Plan<T> {
     delete: Format,
@@ -42,7 +45,7 @@ impl<T: Planned> Plan<T> {
 impl<T: Planned> Plan<T> {
     /// Adds an action.
     pub fn add(&mut self, kind: u8, target: Option<(&T, usize)>, values: Option<(&T, usize)>) {
-        if kind != self.kind || !T::TOGETHER {
+        if kind != self.kind || !T::TOGETHER || self.waiting.rows() >= AT_ONCE {
             self.write();
             self.kind = kind;
         }
@@ -121,12 +124,7 @@ impl Planned for Expectations {
     const TOGETHER: bool = false;
 
     fn planned(_kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> Self {
-        target.or(values).map_or_else(Self::default, |(rows, row)| {
-            let mut one = rows.clone();
-            let verdicts: Vec<u8> = (0..rows.length as usize).map(|other| u8::from(other == row)).collect();
-            batch::retain_expectations(&mut one, &verdicts);
-            one
-        })
+        target.or(values).map_or_else(Self::default, |(rows, row)| batch::pick_expectation(rows, row))
     }
 
     fn add_row(&mut self, row: &Self) {

@@ -25,16 +25,23 @@ pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usiz
 }
 
 /// Hands all actions on in order, so many at a time, until `some` says `false`: their numbers, and the requests for them; no
-/// requests where they are not made `ahead`.
+/// requests where they are not made `ahead`, and then at most `at_once` of them.
 pub(super) fn put<T: Actionable>(
     batch: &T,
     requests: &Requests<T>,
-    ahead: bool,
+    (ahead, at_once): (bool, usize),
     mut some: impl FnMut(Range<usize>, Worded) -> bool,
 ) {
     let count = requests.actions.kinds.len();
     if !ahead || count < MANY {
-        some(0..count, Worded::new());
+        let mut start = 0;
+        while start < count {
+            let end = count.min(start.saturating_add(at_once));
+            if !some(start..end, Worded::new()) {
+                return;
+            }
+            start = end;
+        }
         return;
     }
     let one = |index: usize| {

@@ -3,6 +3,7 @@
 
 use super::Said;
 use crate::{
+    bounds,
     model::{Actions, Annotations, action, verdict},
     pipeline::batch,
 };
@@ -17,6 +18,10 @@ pub(super) fn outcome<T>(said: &Said<T>, rows: usize, values: usize) -> Result<(
         }
         check_rows("a change", &changes.rows, rows, false)?;
         check_rows("a change by values", &changes.values, values, false)?;
+        let (length, most) = (changes.rows.len(), bounds::ROW_CHANGES);
+        if length > rows.saturating_mul(most) {
+            return Err(format!("{length} changes of a batch of {rows} rows; there can be {most} for each row"));
+        }
     }
     if let Some(annotations) = &said.annotations {
         check_annotations(annotations, rows)?;

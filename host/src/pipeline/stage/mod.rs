@@ -11,16 +11,15 @@ use std::{
     cell::RefCell,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-pub use said::{Requests, Said, Seen, Staged};
+pub use said::{Checked, Requests, Said, Seen, Staged};
 pub use times::Reason;
 
 use crate::{
     model::{Expectations, Flows, Results, event, field, verdict},
     pipeline::{
-        batch,
         executor::{Acted, Actionable, Asker, Executor},
         grants::Grants,
         meter::Meter,
@@ -28,7 +27,10 @@ use crate::{
         supervisor::{OnError, Policy, Recipe, Supervisor},
         tell::Tell,
     },
-    wasm::{Capabilities, Failure, Instance, PluginError, Services, deadline::thread_time},
+    wasm::{
+        Capabilities, Instance, PluginError, Services,
+        deadline::{Watch, thread_time},
+    },
 };
 use times::Rhythm;
 
@@ -185,11 +187,11 @@ impl Stage {
     }
 
     /// Lets the plugin look at a batch. First its actions are performed, on the batch as the kernel said it is; then the
-    /// changes of what is shown are made, and the rows that it dropped are removed.
+    /// changes of what is shown are made, and the rows that it dropped are removed. The time of all that is the plugin's.
     ///
     /// # Errors
-    /// The plugin failed or returned what makes no sense, and that is to end the run. The batch is as it was then, and
-    /// nothing was done.
+    /// The plugin failed, returned what makes no sense, or used up its time, and that is to end the run. The batch is as it was
+    /// then; nothing was done, unless it was its actions that took too long.
     pub fn batch<T: Staged + Actionable>(
         &mut self,
         batch: &mut T,
@@ -197,74 +199,93 @@ impl Stage {
     ) -> Result<(), PluginError> {
         let rows = batch.rows() as u64;
         self.stats.lock().rows_in += rows;
-        match self.look(batch) {
-            Ok(Some(said)) => self.carry_out(batch, said, executor),
-            Ok(None) => self.without(batch),
-            Err(error) => {
-                self.failed(&error, executor)?;
-                self.without(batch);
+        self.charged(|stage| {
+            let done = stage.look(batch, executor.fixed()).and_then(|looked| match looked {
+                Some((checked, watch)) => stage.carry_out(batch, checked, executor, watch).map(|()| true),
+                None => Ok(false),
+            });
+            match done {
+                Ok(true) => {}
+                Ok(false) => stage.without(batch),
+                Err(error) => {
+                    stage.failed(&error, executor)?;
+                    stage.without(batch);
+                }
             }
-        }
+            Ok(())
+        })?;
         self.stats.lock().rows_out += batch.rows() as u64;
         Ok(())
     }
 
-    /// What the plugin says of a batch; none if it does not run.
-    fn look<T: Staged>(&mut self, batch: &mut T) -> Result<Option<Said<T>>, PluginError> {
+    /// Does something in the plugin's time: what the thread spends in it comes out of the budget.
+    fn charged<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let Some(budget) = self.budget.clone() else { return work(self) };
+        let before = thread_time();
+        let result = work(self);
+        let used = thread_time().saturating_sub(before);
+        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        budget.lock().unwrap_or_else(PoisonError::into_inner).charge(used);
+        result
+    }
+
+    /// What the plugin says of a batch, checked; none if it does not run.
+    fn look<T: Staged>(&mut self, batch: &mut T, fixed: u64) -> Result<Option<(Checked<T>, Watch)>, PluginError> {
         let reads = self.reads;
         let mut hidden = std::mem::take(&mut self.hidden);
         let said = self.call(|instance| T::process(batch, instance, reads, &mut hidden));
         self.hidden = hidden;
-        let Some(said) = said? else { return Ok(None) };
-        self.checked(said, batch.rows()).map(Some)
+        let Some((said, mut watch)) = said? else { return Ok(None) };
+        let checked = self.checked(said, batch, fixed, &mut watch)?;
+        Ok(Some((checked, watch)))
     }
 
     /// An outcome that makes sense.
-    fn checked<T: Staged>(&mut self, said: Said<T>, rows: usize) -> Result<Said<T>, PluginError> {
-        let bad = |reason| self.supervisor.error(Failure::BadValue(reason));
-        said.requests.values.check().map_err(bad)?;
-        check::outcome(&said, rows, said.requests.values.rows()).map_err(bad)?;
-        let (asked, limit) = (said.requests.actions.kinds.len(), self.supervisor.last().limits().actions);
-        if asked > limit {
-            return Err(self.supervisor.error(Failure::Actions { asked, limit }));
-        }
+    fn checked<T: Staged>(
+        &mut self,
+        said: Said<T>,
+        batch: &T,
+        fixed: u64,
+        watch: &mut Watch,
+    ) -> Result<Checked<T>, PluginError> {
+        let limit = self.supervisor.last().limits().actions;
         if let Some(seen) = &self.seen {
             T::see(&said, &mut seen.borrow_mut());
         }
-        Ok(said)
+        let checked = said.checked(batch, limit, fixed, watch);
+        if let (Err(_), Some(seen)) = (&checked, &self.seen) {
+            T::forget(&mut seen.borrow_mut());
+        }
+        checked.map_err(|failure| self.supervisor.error(failure))
     }
 
     /// Calls the plugin, if it runs; after a failure a new instance, when its time has come. Before the call it hears what
-    /// became of its actions.
+    /// became of its actions. Second: the time of the call, to be counted on.
     fn call<R>(
         &mut self,
         call: impl FnOnce(&mut Instance) -> Result<R, PluginError>,
-    ) -> Result<Option<R>, PluginError> {
-        let budget = |budget: &Mutex<Meter>, used: u64| {
-            let mut meter = budget.lock().unwrap_or_else(PoisonError::into_inner);
-            meter.charge(used);
-            meter.is_empty()
-        };
-        if self.budget.as_deref().is_some_and(|meter| budget(meter, 0)) {
+    ) -> Result<Option<(R, Watch)>, PluginError> {
+        if let Some(budget) = &self.budget
+            && budget.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        {
             return Ok(None);
         }
+        let strict = self.strict;
         let Some((instance, new)) = self.supervisor.instance()? else { return Ok(None) };
         if new {
             self.fresh = self.looks_back;
             self.pending = Results::default();
             self.stats.lock().restarts += 1;
         }
-        let (before, used) = (Instant::now(), self.budget.as_ref().map(|_| thread_time()));
         if !self.pending.kinds.is_empty() {
             instance.learn(&std::mem::take(&mut self.pending))?;
         }
+        // What the command itself asks of the kernel takes as long as it takes.
+        let mut watch = if strict { Watch::unlimited() } else { Watch::begin(instance.limits().call, None) };
         let result = call(instance);
-        let took = u64::try_from(before.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        watch.since(instance.counted_since());
+        let took = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let memory = instance.memory() as u64;
-        if let (Some(meter), Some(used)) = (self.budget.as_deref(), used) {
-            let used = thread_time().saturating_sub(used);
-            budget(meter, u64::try_from(used.as_nanos()).unwrap_or(u64::MAX));
-        }
         self.count(|stats| {
             stats.calls += 1;
             stats.nanoseconds = stats.nanoseconds.saturating_add(took);
@@ -272,7 +293,7 @@ impl Stage {
             stats.times.add(took);
             stats.memory = memory;
         });
-        result.map(Some)
+        result.map(|result| Some((result, watch)))
     }
 
     /// Brings what is known of the stage up to date.
@@ -287,35 +308,40 @@ impl Stage {
     }
 
     /// Does what the plugin asked for.
-    fn carry_out<T: Staged + Actionable>(&mut self, batch: &mut T, said: Said<T>, executor: &mut Executor<T>) {
-        let acted = self.act(batch, &said.requests, executor);
-        // What a stage acts on must stay what the kernel said it is.
-        let fixed = if executor.acts() { batch::IDENTITY } else { 0 };
-        if let Some(changes) = &said.changes {
-            batch.change(changes, &said.requests.values, fixed);
-        }
-        if let Some(annotations) = said.annotations.filter(|annotations| !annotations.rows.is_empty()) {
-            batch.annotate(&annotations);
-        }
-        let dropped = said.verdicts.iter().filter(|&&verdict| verdict == verdict::DROP).count();
+    ///
+    /// # Errors
+    /// There was no time left; the batch is as it was, and the actions that were done by then are done.
+    fn carry_out<T: Staged + Actionable>(
+        &mut self,
+        batch: &mut T,
+        checked: Checked<T>,
+        executor: &mut Executor<T>,
+        mut watch: Watch,
+    ) -> Result<(), PluginError> {
+        let acted = self.act(batch, &checked.requests, executor, &mut watch)?;
+        let dropped = checked.apply(batch, acted);
         if dropped > 0 {
             self.stats.lock().rows_dropped += dropped as u64;
         }
-        if let Some(verdicts) = both(said.verdicts, acted.keep) {
-            batch.retain(&verdicts);
-        }
-        if let Some(replacement) = acted.replacement {
-            *batch = replacement;
-        }
+        Ok(())
     }
 
     /// Has actions performed, and remembers what became of them.
-    fn act<T: Actionable>(&mut self, batch: &T, requests: &Requests<T>, executor: &mut Executor<T>) -> Acted<T> {
+    ///
+    /// # Errors
+    /// There was no time left for all of them.
+    fn act<T: Actionable>(
+        &mut self,
+        batch: &T,
+        requests: &Requests<T>,
+        executor: &mut Executor<T>,
+        watch: &mut Watch,
+    ) -> Result<Acted<T>, PluginError> {
         if requests.actions.kinds.is_empty() {
-            return Acted::default();
+            return Ok(Acted::default());
         }
         let asker = Asker { plugin: self.supervisor.name(), grants: &self.grants, strict: self.strict };
-        let mut acted = executor.perform(asker, batch, requests);
+        let mut acted = executor.perform_within(watch, asker, batch, requests);
         let results = std::mem::take(&mut acted.results);
         let mut stats = self.stats.lock();
         for (&kind, &(result, errno)) in requests.actions.kinds.iter().zip(&results) {
@@ -328,7 +354,9 @@ impl Stage {
                 self.pending.errors.push(errno);
             }
         }
-        acted
+        drop(stats);
+        watch.check().map_err(|failure| self.supervisor.error(failure))?;
+        Ok(acted)
     }
 
     /// The batch goes on, or not, without the plugin.
@@ -370,10 +398,15 @@ impl Stage {
 
     /// Writes what the plugin keeps to its file, if it is time or the `end`.
     pub fn save_state(&mut self, end: bool, tell: &Tell) {
-        let Some(mut state) = self.services.state() else { return };
-        if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
-            tell.line(&format!("WARNING: plugin {}: {error}", self.supervisor.name()));
+        if self.services.state.is_none() {
+            return;
         }
+        self.charged(|stage| {
+            let Some(mut state) = stage.services.state() else { return };
+            if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
+                tell.line(&format!("WARNING: plugin {}: {error}", stage.supervisor.name()));
+            }
+        });
     }
 
     /// How long until the stage wants to be called though there are no flows, or looked after; none if never.
@@ -384,15 +417,6 @@ impl Stage {
         let tick = self.rhythm.as_ref().map(Rhythm::rest);
         let state = self.services.state.as_ref().map(|_| CARE);
         [tick, state].into_iter().flatten().min()
-    }
-}
-
-/// The rows that both the stage and the executor keep; none if these are all.
-fn both(verdicts: Vec<u8>, keep: Option<Vec<u8>>) -> Option<Vec<u8>> {
-    match keep {
-        None => (!verdicts.is_empty()).then_some(verdicts),
-        Some(keep) if verdicts.is_empty() => Some(keep),
-        Some(keep) => Some(verdicts.iter().zip(&keep).map(|(verdict, keep)| verdict & keep).collect()),
     }
 }
 

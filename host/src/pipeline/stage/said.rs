@@ -1,9 +1,15 @@
 //! What a plugin says of a batch, and what flows and expectations have in common when it does.
 
+use super::check;
 use crate::{
-    model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome},
-    pipeline::{batch, table::Table},
-    wasm::{Instance, PluginError},
+    bounds,
+    model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, Texts, verdict},
+    pipeline::{
+        batch::{self, Annotated, Written},
+        executor::Acted,
+        table::Table,
+    },
+    wasm::{Failure, Instance, PluginError, deadline::Watch},
 };
 
 /// What a stage asks the kernel's table to become: actions, and the table that they refer to.
@@ -44,6 +50,82 @@ impl From<ExpectationOutcome> for Said<Expectations> {
     }
 }
 
+impl<T: Staged> Said<T> {
+    /// Checks the outcome against the batch and the bounds of what the host does because of it ([`bounds`]), and makes ready what can
+    /// fail: nothing has been done, and the batch is as it was. `actions` is how many may be asked for, `fixed` the fields that
+    /// cannot be changed.
+    ///
+    /// # Errors
+    /// It makes no sense, asks for more than it may, or there is no time left.
+    pub fn checked(self, batch: &T, actions: usize, fixed: u64, watch: &mut Watch) -> Result<Checked<T>, Failure> {
+        let rows = batch.rows();
+        self.requests.values.check().map_err(Failure::BadValue)?;
+        check::outcome(&self, rows, self.requests.values.rows()).map_err(Failure::BadValue)?;
+        let asked = self.requests.actions.kinds.len();
+        if asked > actions {
+            return Err(Failure::Actions { asked, limit: actions });
+        }
+        watch.check()?;
+        if let Some(changes) = &self.changes {
+            let Written { crossed, bytes } =
+                batch.written(changes, &self.requests.values, fixed).map_err(Failure::BadValue)?;
+            let limit = bounds::allowance(crossed);
+            if bytes > limit {
+                return Err(Failure::Amplified { returned: crossed, bytes, limit });
+            }
+        }
+        let annotated = match self.annotations {
+            Some(annotations) if !annotations.rows.is_empty() => {
+                Some(batch::annotated(batch.annotations(), annotations, rows, watch)?)
+            }
+            _ => None,
+        };
+        watch.check()?;
+        Ok(Checked { verdicts: self.verdicts, changes: self.changes, annotated, requests: self.requests, fixed })
+    }
+}
+
+/// An outcome that has been checked.
+#[derive(Debug)]
+pub struct Checked<T> {
+    verdicts: Vec<u8>,
+    changes: Option<Changes>,
+    annotated: Option<Annotated>,
+    /// What is to be done.
+    pub requests: Requests<T>,
+    fixed: u64,
+}
+
+impl<T: Staged> Checked<T> {
+    /// Changes what is shown of a batch, the same that it was checked against, after its actions came to `acted`. How many rows the
+    /// plugin dropped is returned.
+    pub fn apply(self, batch: &mut T, acted: Acted<T>) -> usize {
+        if let Some(changes) = &self.changes {
+            batch.change(changes, &self.requests.values, self.fixed);
+        }
+        if let Some(annotated) = self.annotated {
+            batch.annotate(annotated);
+        }
+        let dropped = self.verdicts.iter().filter(|&&verdict| verdict == verdict::DROP).count();
+        if let Some(verdicts) = both(self.verdicts, acted.keep) {
+            batch.retain(&verdicts);
+        }
+        if let Some(replacement) = acted.replacement {
+            *batch = replacement;
+        }
+        dropped
+    }
+}
+
+/// The rows that both the stage and the executor keep; none if these are all.
+fn both(verdicts: Vec<u8>, keep: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    match keep {
+        None => (!verdicts.is_empty()).then_some(verdicts),
+        Some(keep) if verdicts.is_empty() => Some(keep),
+        Some(keep) => Some(verdicts.iter().zip(&keep).map(|(verdict, keep)| verdict & keep).collect()),
+    }
+}
+
 /// What a stage said, noted down for those who test it.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -76,8 +158,17 @@ pub trait Staged: Table {
     /// Changes what is shown, but for the fields in `fixed`.
     fn change(&mut self, changes: &Changes, values: &Self, fixed: u64);
 
-    /// Adds notes.
-    fn annotate(&mut self, annotations: &Annotations);
+    /// What [`Staged::change`] would write into fields of text.
+    ///
+    /// # Errors
+    /// A text is longer than the kernel's own can be.
+    fn written(&self, changes: &Changes, values: &Self, fixed: u64) -> Result<Written, String>;
+
+    /// The annotations of the rows.
+    fn annotations(&self) -> &Annotations;
+
+    /// Puts annotations in their place.
+    fn annotate(&mut self, annotated: Annotated);
 
     /// Removes the rows whose verdict is 0.
     fn retain(&mut self, verdicts: &[u8]);
@@ -87,7 +178,17 @@ pub trait Staged: Table {
 
     /// Notes down what a stage said.
     fn see(said: &Said<Self>, seen: &mut Seen);
+
+    /// Takes back what was noted last: it made no sense.
+    fn forget(seen: &mut Seen);
 }
+
+/// The annotations of a batch without any.
+static NO_ANNOTATIONS: Annotations = Annotations {
+    rows: Vec::new(),
+    keys: Texts { ends: Vec::new(), bytes: Vec::new() },
+    values: Texts { ends: Vec::new(), bytes: Vec::new() },
+};
 
 impl Staged for Flows {
     fn process(&mut self, instance: &mut Instance, reads: u64, hidden: &mut Flows) -> Result<Said<Self>, PluginError> {
@@ -106,8 +207,16 @@ impl Staged for Flows {
         batch::change(self, changes, values, fixed);
     }
 
-    fn annotate(&mut self, annotations: &Annotations) {
-        batch::annotate(self, annotations);
+    fn written(&self, changes: &Changes, values: &Self, fixed: u64) -> Result<Written, String> {
+        batch::written(self, changes, values, fixed)
+    }
+
+    fn annotations(&self) -> &Annotations {
+        self.rare.as_ref().map_or(&NO_ANNOTATIONS, |rare| &rare.annotations)
+    }
+
+    fn annotate(&mut self, annotated: Annotated) {
+        batch::annotate(self, annotated);
     }
 
     fn retain(&mut self, verdicts: &[u8]) {
@@ -120,6 +229,10 @@ impl Staged for Flows {
 
     fn see(said: &Said<Self>, seen: &mut Seen) {
         seen.flows.push(said.clone());
+    }
+
+    fn forget(seen: &mut Seen) {
+        seen.flows.pop();
     }
 }
 
@@ -144,8 +257,16 @@ impl Staged for Expectations {
     /// There are no changes of expectations.
     fn change(&mut self, _changes: &Changes, _values: &Self, _fixed: u64) {}
 
-    fn annotate(&mut self, annotations: &Annotations) {
-        batch::annotate_expectations(self, annotations);
+    fn written(&self, _changes: &Changes, _values: &Self, _fixed: u64) -> Result<Written, String> {
+        Ok(Written::default())
+    }
+
+    fn annotations(&self) -> &Annotations {
+        self.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS)
+    }
+
+    fn annotate(&mut self, annotated: Annotated) {
+        batch::annotate_expectations(self, annotated);
     }
 
     fn retain(&mut self, verdicts: &[u8]) {
@@ -158,5 +279,9 @@ impl Staged for Expectations {
 
     fn see(said: &Said<Self>, seen: &mut Seen) {
         seen.expectations.push(said.clone());
+    }
+
+    fn forget(seen: &mut Seen) {
+        seen.expectations.pop();
     }
 }

@@ -10,7 +10,7 @@ use crate::{
         executor::{Actionable, Executor},
         table::now,
     },
-    wasm::{Failure, Instance, PluginError},
+    wasm::{Failure, Instance, PluginError, deadline::Watch},
 };
 
 /// The shortest interval between ticks.
@@ -104,12 +104,14 @@ impl Stage {
     /// # Errors
     /// As [`Stage::batch`].
     pub fn look_back(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
-        let (reads, mut hidden) = (self.reads, std::mem::take(&mut self.hidden));
-        let said = self.call(|instance| {
-            batch::shown(flows, reads, &mut hidden, |shown| instance.look_back(shown)).map(Said::from)
-        });
-        self.hidden = hidden;
-        self.only_actions(said, flows, executor)
+        self.charged(|stage| {
+            let (reads, mut hidden) = (stage.reads, std::mem::take(&mut stage.hidden));
+            let said = stage.call(|instance| {
+                batch::shown(flows, reads, &mut hidden, |shown| instance.look_back(shown)).map(Said::from)
+            });
+            stage.hidden = hidden;
+            stage.only_actions(said, flows, executor)
+        })
     }
 
     /// That was all of the table.
@@ -126,28 +128,27 @@ impl Stage {
         executor: &mut Executor<T>,
         call: impl FnOnce(&mut Instance) -> Result<Said<T>, PluginError>,
     ) -> Result<(), PluginError> {
-        let said = self.call(call);
-        self.only_actions(said, &T::default(), executor)
+        self.charged(|stage| {
+            let said = stage.call(call);
+            stage.only_actions(said, &T::default(), executor)
+        })
     }
 
     /// Does the actions of an outcome that can have nothing else.
     fn only_actions<T: Staged + Actionable>(
         &mut self,
-        said: Result<Option<Said<T>>, PluginError>,
+        said: Result<Option<(Said<T>, Watch)>, PluginError>,
         batch: &T,
         executor: &mut Executor<T>,
     ) -> Result<(), PluginError> {
-        let said = said.and_then(|said| {
-            let Some(said) = said else { return Ok(None) };
+        let done = said.and_then(|said| {
+            let Some((said, mut watch)) = said else { return Ok(()) };
             check::late(&said).map_err(|reason| self.supervisor.error(Failure::BadValue(reason)))?;
-            self.checked(said, batch.rows()).map(Some)
+            let checked = self.checked(said, batch, executor.fixed(), &mut watch)?;
+            self.act(batch, &checked.requests, executor, &mut watch).map(drop)
         });
-        match said {
-            Ok(Some(said)) => {
-                self.act(batch, &said.requests, executor);
-                Ok(())
-            }
-            Ok(None) => Ok(()),
+        match done {
+            Ok(()) => Ok(()),
             Err(error) => self.failed(&error, executor),
         }
     }

@@ -1,10 +1,12 @@
 //! Misbehaves on request: `do=WHAT`, on the first batch, with `at=N` on the batch in which the Nth flow comes, or, with
-//! `when=configure`, at start-up. With `do=nothing` it
-//! passes everything on, which is what the cost of a crossing is measured with.
+//! `when=configure`, at start-up, with `when=finish` at the end. What is multiplied is of `column=NAME` and has `bytes=N`. With
+//! `do=nothing` it passes everything on, which is what the cost of a crossing is measured with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "misbehaving is what it is for")]
 
+mod multiply;
+
 use flowgate_sdk::{
-    Outcome, action,
+    ExpectationOutcome, ExpectationStage, Expectations, Outcome, action,
     bindings::flowgate::conntrack::{
         action::{Actions, Changes},
         columns::{Annotations, Texts},
@@ -12,10 +14,14 @@ use flowgate_sdk::{
     prelude::*,
 };
 
+use multiply::Multiplied;
+
 struct Hostile {
     what: String,
+    multiplied: Multiplied,
     at: u64,
     seen: u64,
+    late: bool,
 }
 
 impl Plugin for Hostile {
@@ -23,7 +29,9 @@ impl Plugin for Hostile {
         Description::new("hostile", "1.0.0", "Misbehaves on request")
             .option("do", "WHAT", "what to do", Some("nothing"))
             .option("at", "N", "at which flow", Some("1"))
-            .option("when", "CALL", "`configure` or `batch`", Some("batch"))
+            .option("when", "CALL", "`configure`, `batch` or `finish`", Some("batch"))
+            .option("column", "NAME", "what to multiply", Some("helper"))
+            .option("bytes", "N", "bytes of what is multiplied", Some("0"))
     }
 
     fn configure(setup: &Setup) -> Result<Self, String> {
@@ -34,14 +42,20 @@ impl Plugin for Hostile {
         if setup.text("when") == Some("configure") {
             misbehave(&what, 0);
         }
-        Ok(Hostile { what, at: setup.option("at")?.unwrap_or(1), seen: 0 })
+        let late = setup.text("when") == Some("finish");
+        let column = setup.text("column").unwrap_or("helper").to_string();
+        let multiplied = Multiplied { column, bytes: setup.option("bytes")?.unwrap_or(0) };
+        Ok(Hostile { what, multiplied, at: setup.option("at")?.unwrap_or(1), seen: 0, late })
     }
 }
 
 impl FlowStage for Hostile {
     fn process(&mut self, batch: &Flows) -> Outcome {
         self.seen += u64::from(batch.length);
-        if self.seen < self.at { Outcome::default() } else { misbehave(&self.what, batch.length) }
+        if self.seen < self.at || self.late {
+            return Outcome::default();
+        }
+        self.multiplied.outcome(&self.what, batch.length).unwrap_or_else(|| misbehave(&self.what, batch.length))
     }
 
     fn finish(&mut self) -> Outcome {
@@ -51,7 +65,20 @@ impl FlowStage for Hostile {
                 ..Outcome::default()
             };
         }
+        if self.late {
+            return self.multiplied.outcome(&self.what, 1).unwrap_or_else(|| misbehave(&self.what, 1));
+        }
         Outcome::default()
+    }
+}
+
+impl ExpectationStage for Hostile {
+    fn process(&mut self, batch: &Expectations) -> ExpectationOutcome {
+        self.multiplied.expectations(&self.what, batch.length).unwrap_or_default()
+    }
+
+    fn finish(&mut self) -> ExpectationOutcome {
+        ExpectationOutcome::default()
     }
 }
 
@@ -119,6 +146,14 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
             }
             good()
         }
+        // Long lines, each of which the host has to take before it cuts it.
+        "log-bytes" => {
+            let line = "\x1b".repeat(1 << 20);
+            for _ in 0..100 {
+                services::info(&line);
+            }
+            good()
+        }
         "action-flood" => Outcome {
             actions: Some(Actions {
                 kinds: vec![action::DELETE; 100_000],
@@ -152,4 +187,4 @@ fn recurse(depth: u64) -> u64 {
     std::hint::black_box(recurse(depth + 1) + depth)
 }
 
-flowgate_sdk::stage!(Hostile);
+flowgate_sdk::full_stage!(Hostile);

@@ -34,6 +34,7 @@ use crate::{
     netlink::{Namespace, Stop, namespace},
     pipeline::{
         Tally,
+        consumer::{Charged, Consumer},
         counters::Counters,
         executor::Shows,
         meter::Meter,
@@ -425,6 +426,9 @@ impl Job {
         // One that was granted nothing is guarded as well: what it asks for is recorded.
         pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard));
         pipeline.executor = pipeline.executor.telling(voice.function());
+        // What its plugins add to the rows makes these longer to write.
+        let charged = |consumer| Box::new(Charged::new(consumer, budget.clone())) as Box<dyn Consumer<Flows>>;
+        pipeline.consumer = pipeline.consumer.map(charged);
         pipeline.on_warning = voice;
         pipeline.counters = self.facts.counters.clone();
         pipeline.on_gap = || {};
