@@ -18,8 +18,8 @@ use flowgate::{
     cli::LabelMap,
     config::Text,
     model::{
-        Actions, Annotations, Changes, Expectations, Flows, RawAttributes, Rare, SparseTexts, Texts, Translations, action,
-        expectation_field, field,
+        Actions, Annotations, Changes, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Translations,
+        action, expectation_field, field,
     },
     netlink::decode::{FlowDecoder, check},
     pipeline::{
@@ -29,7 +29,11 @@ use flowgate::{
         sink::{Sink, SinkError},
         stage::{Requests, Said, Staged},
     },
-    policy::{Policy, audit::Audit, guard::TenantGuard},
+    policy::{
+        Policy,
+        audit::Audit,
+        guard::{TenantGuard, recorder::Recorder},
+    },
     wasm::{
         Instance, Limits, PluginComponent, PluginEngine,
         deadline::{Watch, thread_time},
@@ -175,9 +179,9 @@ fn raw(input: &mut Unstructured<'_>, length: usize) -> Result<RawAttributes> {
 }
 
 /// A flow of the scope, of which each row has some fields.
-fn flows(input: &mut Unstructured<'_>, length: usize, has: u64) -> Flows {
-    let _ = input;
-    let mut flows = Flows { length: length as u32, has: vec![has; length], family: vec![2; length], ..Flows::default() };
+fn flows(length: usize, has: u64) -> Flows {
+    let mut flows =
+        Flows { length: length as u32, has: vec![has; length], family: vec![2; length], ..Flows::default() };
     flows.protocol = vec![17; length];
     let addresses = |last: u64| (0..length as u64).map(|row| 0xffff_0a01_0000 + row % 250 + last).collect::<Vec<u64>>();
     for (tuples, (source, destination)) in [(&mut flows.original, (1, 2)), (&mut flows.reply, (2, 1))] {
@@ -201,15 +205,11 @@ fn values(input: &mut Unstructured<'_>) -> Result<Flows> {
         input.arbitrary::<u64>()?
     };
     let has = if input.ratio(1, 4)? { has & !texts } else { has };
-    let mut made = flows(input, length, has);
+    let mut made = flows(length, has);
     let mut rare = Rare::default();
-    for column in [
-        &mut rare.helper,
-        &mut rare.helper_info,
-        &mut rare.labels,
-        &mut rare.labels_mask,
-        &mut rare.security_context,
-    ] {
+    for column in
+        [&mut rare.helper, &mut rare.helper_info, &mut rare.labels, &mut rare.labels_mask, &mut rare.security_context]
+    {
         *column = sparse(input, length)?;
     }
     if input.ratio(1, 4)? {
@@ -253,9 +253,7 @@ fn crossed<T>(said: &Said<T>, values: usize) -> usize {
     let texts = |texts: &Texts| texts.bytes.len() + 4 * texts.ends.len();
     said.verdicts.len()
         + said.changes.as_ref().map_or(0, |changes| 16 * changes.rows.len())
-        + said.annotations.as_ref().map_or(0, |notes| {
-            4 * notes.rows.len() + texts(&notes.keys) + texts(&notes.values)
-        })
+        + said.annotations.as_ref().map_or(0, |notes| 4 * notes.rows.len() + texts(&notes.keys) + texts(&notes.values))
         + 9 * said.requests.actions.kinds.len()
         + values
 }
@@ -315,13 +313,17 @@ fn judge() -> Judge {
     let tenant = policy.tenants.first().expect("a tenant");
     let engine = PluginEngine::new(None).expect("an engine");
     let component = PluginComponent::stock(&engine, "json").expect("a format");
-    let mut json = Instance::new(&component, Limits::default()).expect("it starts");
-    let reads = json.describe().expect("a description").reads;
-    json.configure(&Default::default()).expect("it takes no options");
-    json.started();
+    let json = move || {
+        let mut json = Instance::new(&component, Limits::default()).ok()?;
+        let reads = json.describe().ok()?.reads;
+        json.configure(&Default::default()).ok()?;
+        json.started();
+        Some(Format::new(json, reads & field::ALL))
+    };
     let lines = Lines::default();
     let audit = Arc::new(Audit::to(Box::new(lines.clone()), |_| {}));
-    let guard = TenantGuard::new(tenant, 1, audit, Format::new(json, reads & field::ALL), Arc::new(|| false));
+    let recorder = Recorder::new(json().expect("it starts"), Box::new(json));
+    let guard = TenantGuard::new(tenant, 1, None, audit, recorder, Arc::new(|| false));
     Judge { guard, grants: "delete,create".parse().expect("grants"), lines }
 }
 
@@ -334,11 +336,7 @@ fn digest<T: Staged>(said: Said<T>, batch: &mut T, held: usize, values: usize, a
     let (rows, asked) = (batch.rows(), said.requests.actions.kinds.len().min(1 << 16));
     // What the batch holds has crossed as well, in the other direction or from stages before.
     let crossed = crossed(&said, values) + held;
-    let may = EACH_BYTE * crossed
-        + EACH_ROW * rows
-        + EACH_ACTION * asked
-        + EACH_RECORD * asked.min(IN_FLIGHT)
-        + ANYHOW;
+    let may = EACH_BYTE * crossed + EACH_ROW * rows + EACH_ACTION * asked + EACH_RECORD * asked.min(IN_FLIGHT) + ANYHOW;
     TOTAL.store(0, Relaxed);
     LIMIT_IN_ALL.store(TIMES * may, Relaxed);
     LIMIT.store(NOW.load(Relaxed) + may, Relaxed);
@@ -355,7 +353,7 @@ fn digest<T: Staged>(said: Said<T>, batch: &mut T, held: usize, values: usize, a
 
 fn of_flows(input: &mut Unstructured<'_>) -> Result<()> {
     let length = size(input, 65_536)?;
-    let mut batch = flows(input, length, field::TUPLES | field::MARK | field::TIMEOUT | field::STATUS);
+    let mut batch = flows(length, field::TUPLES | field::MARK | field::TIMEOUT | field::STATUS);
     // What several stages say adds up.
     for _ in 0..input.int_in_range(1..=3u8)? {
         let rows_now = batch.length as usize;
