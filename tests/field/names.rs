@@ -136,6 +136,16 @@ fn patterns_of_others_match() {
     });
 }
 
+/// Programs read what conntrack writes; under its own name nothing that was typed moves a cursor.
+#[test]
+fn what_was_typed_is_repeated_as_conntrack_does() {
+    let words = ["-L", "-p", "u\u{1b}[2Jdp\n"];
+    let classic = called("conntrack", None).run(&words).errors();
+    assert!(classic.starts_with(&format!("{CONNTRACK}`u\u{1b}[2Jdp\n' unsupported protocol\n")), "{classic:?}");
+    let own = called("flowgate", None).run(&words).errors();
+    assert!(own.starts_with("flowgate: `u") && !own.contains('\u{1b}') && own.lines().count() == 2, "{own:?}");
+}
+
 #[test]
 fn an_unknown_subcommand_gets_a_suggestion() {
     for (words, suggestion) in [

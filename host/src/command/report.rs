@@ -324,9 +324,15 @@ pub fn banner(text: &str) {
 }
 
 /// As [`banner`], for text that repeats what was typed: control characters in it, line breaks among them, and bytes that are no
-/// UTF-8 are written in escaped form.
+/// UTF-8 are written in escaped form. Called `conntrack`, what is no terminal gets them as they were typed, as from `conntrack`.
 pub fn banner_bytes(text: &[u8]) {
-    banner(&crate::text::line(text));
+    if AS_CONNTRACK.load(Ordering::Relaxed) && !io::stderr().is_terminal() {
+        let line = [beginning().as_bytes(), text, b"\n"].concat();
+        // Nobody to tell is no reason to stop.
+        let _ = io::stderr().lock().write_all(&line);
+    } else {
+        banner(&crate::text::line(text));
+    }
 }
 
 /// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
