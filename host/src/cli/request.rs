@@ -231,12 +231,17 @@ pub fn read(
     while let Some(found) = reader.scanner.next(&reader.known) {
         match reader.take(found) {
             // Words behind it say whether the command is one that changes something.
-            Err(error @ CliError::UnexpectedValue { .. }) if refused.is_none() => refused = Some(error),
-            Err(error) => return Err(refused.map_or(error, |refused| reader.refusal(refused))),
-            Ok(()) => {}
+            Err(error @ CliError::UnexpectedValue { .. }) if refused.is_none() => {
+                refused = Some((error, reader.warnings.len()));
+            }
+            Ok(()) | Err(CliError::UnexpectedValue { .. }) => {}
+            Err(error) if refused.is_none() => return Err(error),
+            Err(_) => break,
         }
     }
-    if let Some(refused) = refused {
+    if let Some((refused, warnings)) = refused {
+        // `conntrack` has ended by then.
+        reader.warnings.truncate(warnings);
         return Err(reader.refusal(refused));
     }
     reader.request.passed_over = reader.scanner.passed_over().iter().map(|word| word.to_vec()).collect();

@@ -271,7 +271,7 @@ mod tests {
                 "unexpected value '5/' with -m option: --mark takes VALUE or VALUE/MASK, numbers from 0 to 4294967295",
             ),
             (
-                "--orig-zone x -D",
+                "--orig-zone x -w y -D",
                 "unexpected value 'x' with --orig-zone option: it takes a number from 0 to 65535; names are not looked up",
             ),
             (
@@ -358,6 +358,7 @@ mod tests {
         }
         assert_eq!(outcome("conntrack", "-L -w abc"), "1 unexpected value 'abc' with -w option");
         assert!(outcome("flowgate", "-L -w abc").starts_with("2 unexpected value 'abc' with -w option: --zone takes"));
+        assert_eq!(outcome("conntrack", "-L -w abc -x"), "1 unexpected value 'abc' with -w option");
         let netmask = "2 Invalid netmask; `33' with --src option: a prefix length is a number from 0 to 32";
         assert_eq!(outcome("flowgate", "-L -s 1.2.3.4/33"), netmask);
         assert_eq!(outcome("conntrack", "-L -s 1.2.3.4/33"), "2 Invalid netmask");
@@ -394,5 +395,6 @@ mod tests {
         assert!(warnings("flowgate", "-U -m 0x2/0xff0000").is_empty(), "there it is XORed");
         assert!(warnings("flowgate", "-L -m 0x2/0x2").is_empty());
         assert!(warnings("flowgate", "-D -m 0x2/0xff0000 --quiet").is_empty());
+        assert!(warnings("conntrack", "-L -w abc -a 1.2.3.4").is_empty(), "conntrack ends at the first");
     }
 }
