@@ -2,6 +2,7 @@
 //!
 //! * [`cli`]: a command line becomes settings.
 //! * [`command`]: settings become a pipeline, and its end an exit status.
+//! * [`files`]: files that are opened safely, read within limits, and written to whether they block or not.
 //! * [`fixture`]: flows and expectations from text, for tests of plugins.
 //! * [`inherited`]: what the process inherited from its parent.
 //! * [`pipeline`]: source -> stage* -> executor -> format -> sink.
@@ -18,6 +19,7 @@ pub mod bounds;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod files;
 pub mod fixture;
 pub mod inherited;
 pub mod metrics;

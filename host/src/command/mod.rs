@@ -14,6 +14,8 @@ mod doctor;
 mod duty;
 mod entries;
 mod explain;
+#[cfg(test)]
+mod kernels;
 mod listener;
 mod load;
 mod man;
@@ -40,17 +42,19 @@ use assemble::Assembly;
 use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
+use tables::Flushed;
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Name, Output, Settings, Subcommand, Table},
     metrics::{self, Address, Server},
-    model::{Expectations, Flows},
+    model::{Expectations, Flows, Selection},
     netlink::{Namespace, Stop},
     pipeline::{
         counters::Counters,
-        sink::{Sink, Stdout},
+        sink::{Sink, Stdout, Tolerant},
         source::Source as DatagramSource,
         stats::Board,
+        tell::Tell,
     },
     privileges::Duty,
     top::Sort,
@@ -160,7 +164,7 @@ impl Order {
     ///
     /// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
     pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
-        let mut stdout = Stdout::new();
+        let mut sink = self.sink();
         let counters = Counters::default();
         let file = self.file.as_ref();
         let mut context = Context {
@@ -168,7 +172,7 @@ impl Order {
             stop,
             board,
             counters,
-            sink: &mut stdout,
+            sink: sink.as_mut(),
             assembly: None,
             namespace: None,
             file,
@@ -182,9 +186,9 @@ impl Order {
         };
         // The process ends, and the memory of its plugins with it.
         std::mem::forget(context.assembly.take());
-        match result {
+        let exit = match result {
             Ok(exit) => exit,
-            Err(CommandError::BrokenPipe) => Exit::BrokenPipe,
+            Err(CommandError::BrokenPipe) => return Exit::BrokenPipe,
             Err(error) => {
                 report::banner(&error.to_string());
                 if error.is_refusal() && self.name.has_own_options() {
@@ -195,8 +199,37 @@ impl Order {
                 }
                 Exit::Failure
             }
+        };
+        match sink.finish() {
+            Ok(()) => exit,
+            // Output of something that was carried out all the same.
+            Err(error) => {
+                report::banner(&error.to_string());
+                Exit::Failure
+            }
         }
     }
+
+    /// Where the output goes. For a command that changes something, output that cannot be written is no reason to stop half-way.
+    fn sink(&self) -> Box<dyn Sink> {
+        let (changes, live) = match &self.invocation {
+            Invocation::Run(settings) => (changes(settings), settings.command == Command::Events),
+            Invocation::Load(_) => (true, false),
+            Invocation::Subcommand(_) | Invocation::Text(_) => (false, false),
+        };
+        match changes {
+            true => Box::new(Tolerant::new(Stdout::new(), live.then(|| Tell::new(report::line)))),
+            false => Box::new(Stdout::new()),
+        }
+    }
+}
+
+/// Whether a classic command changes something in the kernel, itself or through plugins.
+fn changes(settings: &Settings) -> bool {
+    let row = table::row(settings.command, settings.table);
+    let acts = row.is_some_and(|row| row.acts.is_some() || row.source == Source::Flush);
+    let plugins = settings.plugins.iter().any(|plugin| plugin.grants.acts());
+    !settings.explain && !settings.dry_run && (acts || settings.zero || plugins)
 }
 
 /// Says what is wrong with a command line.
@@ -250,13 +283,25 @@ impl Context<'_> {
             return Ok(Exit::Success);
         }
         if row.source == Source::Flush {
-            return tables::flush(row, settings, self.namespace(settings)?.as_ref());
+            return match tables::flush(row, settings, self.namespace(settings)?.as_ref())? {
+                Flushed::Done => Ok(Exit::Success),
+                Flushed::NotByKernel => self.delete_family(settings),
+            };
         }
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
             let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
             return tables::counts(row, settings, &assembly, namespace.as_ref(), self.sink);
         }
         self.entries(row, settings, None, loading)
+    }
+
+    /// Deletes the flows of one family, each by itself, without a word.
+    fn delete_family(&mut self, settings: &Settings) -> Result<Exit, CommandError> {
+        let selection = Selection { family: settings.family, ..Selection::default() };
+        let settings = Settings { command: Command::Delete, quiet: true, selection, ..settings.clone() };
+        let row = table::row(Command::Delete, Table::Conntrack)
+            .ok_or(CommandError::NotAvailable(long_name(Command::Delete)))?;
+        self.entries(row, &settings, None, true)
     }
 
     /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.

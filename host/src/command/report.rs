@@ -10,7 +10,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::table::{Nothing, Row};
 use crate::{
-    cli::{CliError, Command, Name, Table},
+    cli::{CliError, Command, Name, Table, error_text},
+    files, inherited,
     metrics::MetricsError,
     netlink::NamespaceError,
     pipeline::{RunError, sink::SinkError, source::SourceError},
@@ -149,7 +150,7 @@ pub enum CommandError {
         error: StateError,
     },
     /// A pipeline file cannot be read.
-    #[error("cannot read {}: {}", path.display(), strerror(source.raw_os_error().unwrap_or(0)))]
+    #[error("cannot read {}: {}", path.display(), error_text(source))]
     Pipeline {
         /// The file.
         path: PathBuf,
@@ -227,7 +228,11 @@ impl From<SinkError> for CommandError {
 impl From<RecordingError> for CommandError {
     fn from(error: RecordingError) -> Self {
         match error {
-            RecordingError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            RecordingError::Write(error)
+                if error.kind() == io::ErrorKind::BrokenPipe && !inherited::ignores_sigpipe() =>
+            {
+                Self::BrokenPipe
+            }
             error => Self::Recording(error),
         }
     }
@@ -336,10 +341,15 @@ pub fn banner_bytes(text: &[u8]) {
 }
 
 /// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
-/// cleaned before.
+/// cleaned before. A reader that is slow is waited for.
 pub fn text(text: &[u8]) {
+    write(crate::text::message(text).as_bytes());
+}
+
+/// Writes bytes to standard error as they are.
+fn write(bytes: &[u8]) {
     // Nobody to tell is no reason to stop.
-    let _ = io::stderr().lock().write_all(crate::text::message(text).as_bytes());
+    let _ = files::write_all(&mut io::stderr().lock(), bytes);
 }
 
 /// A line on standard error.
@@ -347,10 +357,25 @@ pub fn line(text: &str) {
     self::text(format!("{text}\n").as_bytes());
 }
 
+/// Standard error as a writer that waits for a slow reader, and never fails.
+#[derive(Clone, Copy, Debug)]
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much
 /// of it is shown: `error`, `warn`, `info` (the default), `debug`, or `off`.
 pub(super) fn start_log() {
-    start_log_into(io::stderr, io::stderr().is_terminal());
+    start_log_into(|| StandardError, io::stderr().is_terminal());
 }
 
 /// As [`start_log`], with lines that go somewhere else.

@@ -64,6 +64,16 @@ impl Taken {
     }
 }
 
+impl Taken {
+    /// Clears the screen, so that the next picture is drawn as a whole. Unlike `Terminal::clear` it does not ask the terminal where its
+    /// cursor is: some answer nothing, which would be an error after two seconds.
+    fn redraw(&mut self) -> io::Result<()> {
+        execute!(stdout(), terminal::Clear(terminal::ClearType::All))?;
+        self.0 = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
+    }
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
         give_back();
@@ -122,7 +132,7 @@ impl Screen<'_> {
                     raise(libc::SIGTSTP)?;
                     taken = Taken::new()?;
                 }
-                Some(Wish::Redraw) => taken.0.clear()?,
+                Some(Wish::Redraw) => taken.redraw()?,
                 Some(wish) => self.fulfil(wish),
                 None => {}
             }

@@ -27,9 +27,10 @@ use crate::{
         counters::Counters,
         executor::Planned,
         resync::Resync,
-        sink::{Several, Sink, SinkError},
+        sink::{Several, Sink, SinkError, Tolerant},
         source::Source,
         stats::Board,
+        tell::Tell,
     },
     recording::{Input, Recording},
 };
@@ -130,7 +131,10 @@ fn carry_out<T: Subject + Planned>(
     let mut sinks = Vec::new();
     if prepared.parts.format.is_some() || config.settings.dry_run {
         for sink in &config.sinks {
-            sinks.push(sink.open(config.live(), stop, report::line)?);
+            let sink = sink.open(config.live(), stop, report::line)?;
+            let tolerant = prepared.acts && !config.settings.dry_run;
+            let tell = config.live().then(|| Tell::new(report::line));
+            sinks.push(if tolerant { Box::new(Tolerant::new(sink, tell)) } else { sink });
         }
     }
     let mut sinks = Several::new(sinks);
@@ -148,11 +152,14 @@ fn carry_out<T: Subject + Planned>(
     drop(pipeline);
     let end = sinks.finish();
     result?;
-    match end {
+    let end = match end {
         // Whoever says that it is enough does not wait for a peer that is away.
-        Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => report::line(&format!("WARNING: {error}.")),
-        end => end?,
-    }
+        Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => {
+            report::line(&format!("WARNING: {error}."));
+            Ok(())
+        }
+        end => end,
+    };
     if let Some(healed) = healed.filter(|_| tally.gaps > 0) {
         entries::tell(tally, healed);
     }
@@ -166,5 +173,6 @@ fn carry_out<T: Subject + Planned>(
     if acts && !config.settings.dry_run {
         report::banner(&format!("{done} actions have been done, {refused} have been refused."));
     }
+    end?;
     Ok(exit)
 }

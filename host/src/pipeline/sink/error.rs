@@ -2,14 +2,16 @@
 
 use std::{io, path::PathBuf};
 
+use crate::{cli::error_text, inherited};
+
 /// Why a sink did not take what it was given.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Standard output cannot be written.
-    #[error("cannot write: {0}")]
+    #[error("cannot write: {}", error_text(.0))]
     Stdout(io::Error),
     /// A file cannot be opened.
-    #[error("cannot open {} for writing: {source}", path.display())]
+    #[error("cannot open {} for writing: {}", path.display(), error_text(source))]
     Open {
         /// The file.
         path: PathBuf,
@@ -23,7 +25,7 @@ pub enum SinkError {
         path: PathBuf,
     },
     /// A file cannot be written. It ends with the last line that was written as a whole.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {}", path.display(), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -31,7 +33,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// A file that is full, or old, cannot be put aside.
-    #[error("cannot rename {} to {}: {source}", from.display(), to.display())]
+    #[error("cannot rename {} to {}: {}", from.display(), to.display(), error_text(source))]
     Rotate {
         /// The file.
         from: PathBuf,
@@ -41,7 +43,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// The thread that writes to a socket cannot be had.
-    #[error("sink {sink}: cannot start a thread: {source}")]
+    #[error("sink {sink}: cannot start a thread: {}", error_text(source))]
     Thread {
         /// The sink.
         sink: String,
@@ -59,11 +61,14 @@ pub enum SinkError {
 }
 
 impl SinkError {
-    /// Whether nobody reads standard output, or a pipe, any more.
+    /// Whether nobody reads standard output, or a pipe, any more, and the process is to end as SIGPIPE would end it. Where its parent
+    /// has the signal ignored this is an error like any other.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         match self {
-            SinkError::Stdout(source) | SinkError::Write { source, .. } => source.kind() == io::ErrorKind::BrokenPipe,
+            SinkError::Stdout(source) | SinkError::Write { source, .. } => {
+                source.kind() == io::ErrorKind::BrokenPipe && !inherited::ignores_sigpipe()
+            }
             _ => false,
         }
     }

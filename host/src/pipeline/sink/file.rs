@@ -1,13 +1,14 @@
 //! A file as a sink, with rotation: `flows.log` becomes `flows.log.1`, that `flows.log.2`, and so on.
 //!
-//! A file is put aside between two lines, so that no line is lost, split, or written twice.
+//! A file is put aside between two lines, so that no line is lost, split, or written twice. All of its files are opened, renamed and
+//! removed relative to their directory, in which nobody else can replace them ([`Trust::Exclusive`]).
 
 use std::{
-    ffi::OsString,
-    fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -15,7 +16,11 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
-use crate::pipeline::tell::Tell;
+use crate::{
+    cli::error_text,
+    files::{self, BlockingFile, Directory, Trust},
+    pipeline::tell::Tell,
+};
 
 /// What a file sink is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,22 @@ pub struct FileOptions {
     /// Mode of the file if it is made, whatever the umask; none for what the umask leaves of 0666. One that is there already keeps
     /// its mode, and so do those that are put aside or follow it.
     pub mode: Option<u32>,
+}
+
+impl FileOptions {
+    /// What would keep [`FileSink::open`] from opening the file, without opening or making it.
+    ///
+    /// # Errors
+    /// As [`FileSink::open`].
+    pub fn check(&self) -> Result<(), SinkError> {
+        let failed = |source| SinkError::Open { path: self.path.clone(), source };
+        let (directory, name) = Directory::of(&self.path, Trust::Exclusive).map_err(failed)?;
+        directory.check(&name).map_err(failed)?;
+        if self.rotation.is_some() && !directory.is_regular(&name).map_err(failed)? {
+            return Err(SinkError::NotRegular { path: self.path.clone() });
+        }
+        Ok(())
+    }
 }
 
 /// When files are put aside, and what becomes of them.
@@ -47,7 +68,9 @@ pub struct Rotation {
 /// A file that bytes are appended to.
 pub struct FileSink {
     options: FileOptions,
-    file: File,
+    directory: Arc<Directory>,
+    name: OsString,
+    file: BlockingFile,
     regular: bool,
     /// Bytes in the file.
     length: u64,
@@ -66,7 +89,8 @@ impl FileSink {
     /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
     pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
-        let file = open(&options.path, options.mode).map_err(failed)?;
+        let (directory, name) = Directory::of(&options.path, Trust::Exclusive).map_err(failed)?;
+        let file = directory.append(&name, options.mode).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let regular = metadata.is_file();
         if options.rotation.is_some() && !regular {
@@ -78,8 +102,19 @@ impl FileSink {
             length = 0;
         }
         let last = metadata.modified().unwrap_or_else(|_| SystemTime::now());
-        let tell = Tell::new(tell);
-        let mut sink = FileSink { options, file, regular, length, period: 0, packing: None, patient: false, tell };
+        let (directory, file) = (Arc::new(directory), file.into());
+        let mut sink = FileSink {
+            options,
+            directory,
+            name,
+            file,
+            regular,
+            length,
+            period: 0,
+            packing: None,
+            patient: false,
+            tell: Tell::new(tell),
+        };
         sink.period = sink.period_of(last);
         Ok(sink)
     }
@@ -103,6 +138,10 @@ impl FileSink {
     fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
         if self.patient && self.packing.as_ref().is_some_and(|job| !job.is_finished()) {
             return self.put(bytes);
+        }
+        if self.regular {
+            // Somebody else may have cut it, as logrotate does with `copytruncate`.
+            self.length = self.file.file().metadata().map_or(self.length, |metadata| metadata.len());
         }
         let period = self.period_of(time);
         if period != self.period && self.length > 0 {
@@ -128,12 +167,11 @@ impl FileSink {
         Ok(())
     }
 
-    /// Appends lines. If that fails half-way, a regular file is cut back to the lines before.
+    /// Appends lines. If that fails half-way, what was written of them is taken off a regular file again.
     fn put(&mut self, lines: &[u8]) -> Result<(), SinkError> {
-        if let Err(source) = self.file.write_all(lines) {
-            if self.regular {
-                // The failure to write is the one that matters.
-                let _ = self.file.set_len(self.length);
+        if let Err((written, source)) = files::write_all(&mut self.file, lines) {
+            if self.regular && written > 0 {
+                self.take_off(written as u64);
             }
             return Err(SinkError::Write { path: self.options.path.clone(), source });
         }
@@ -141,32 +179,42 @@ impl FileSink {
         Ok(())
     }
 
+    /// Takes the last bytes off. The file is as long as the kernel says, which is less than what was counted if somebody has cut it
+    /// meanwhile: it must not be made longer, which would fill it with NULs.
+    fn take_off(&mut self, bytes: u64) {
+        let file = self.file.file();
+        if let Ok(length) = file.metadata().map(|metadata| metadata.len()) {
+            // The failure to write is the one that matters.
+            let _ = file.set_len(length.saturating_sub(bytes));
+        }
+    }
+
     /// Puts the file aside and begins another one.
     fn rotate(&mut self) -> Result<(), SinkError> {
         let Some(rotation) = self.options.rotation else { return Ok(()) };
         self.packed();
-        let path = &self.options.path;
-        let mode = self.file.metadata().map(|data| data.permissions().mode() & 0o7777).ok();
+        let mode = self.file.file().metadata().map(|data| data.permissions().mode() & 0o7777).ok();
         let keep = rotation.keep.max(1);
+        let numbered = |number: u32, end: &str| numbered(&self.name, number, end);
         // Both endings, in case compression was switched on or off in between. Behind a gap nothing moves.
-        let taken = |number: u32| ["", ".gz"].iter().any(|end| numbered(path, number, end).exists());
+        let taken = |number: u32| ["", ".gz"].iter().any(|end| self.directory.has(&numbered(number, end)));
         let free = (1..keep).find(|&number| !taken(number)).unwrap_or(keep);
         for end in ["", ".gz"] {
-            remove(&numbered(path, free, end))?;
+            self.remove(&numbered(free, end))?;
             for number in (1..free).rev() {
-                rename(&numbered(path, number, end), &numbered(path, number + 1, end))?;
+                self.rename(&numbered(number, end), &numbered(number + 1, end))?;
             }
         }
-        let aside = numbered(path, 1, "");
-        rename(path, &aside)?;
-        self.file =
-            open(path, mode.or(self.options.mode)).map_err(|source| SinkError::Open { path: path.clone(), source })?;
+        let aside = numbered(1, "");
+        self.rename(&self.name, &aside)?;
+        let file = self.directory.append(&self.name, mode.or(self.options.mode));
+        self.file = file.map_err(|source| SinkError::Open { path: self.options.path.clone(), source })?.into();
         self.length = 0;
         if rotation.compress {
-            let packed = numbered(path, 1, ".gz");
-            let job = thread::Builder::new()
-                .name("gzip".into())
-                .spawn(move || compress(&aside, &packed).map_err(|error| (aside, error)));
+            let (directory, packed) = (self.directory.clone(), numbered(1, ".gz"));
+            let job = thread::Builder::new().name("gzip".into()).spawn(move || {
+                compress(&directory, &aside, &packed).map_err(|error| (directory.path().join(&aside), error))
+            });
             match job {
                 Ok(job) => self.packing = Some(job),
                 Err(error) => {
@@ -182,7 +230,29 @@ impl FileSink {
         if let Some(job) = self.packing.take()
             && let Ok(Err((path, error))) = job.join()
         {
-            self.tell.line(&format!("WARNING: cannot compress {}: {error}; left as it is.", path.display()));
+            let reason = error_text(&error);
+            self.tell.line(&format!("WARNING: cannot compress {}: {reason}; left as it is.", path.display()));
+        }
+    }
+
+    /// The path of a file beside this one.
+    fn beside(&self, name: &OsStr) -> PathBuf {
+        self.options.path.parent().unwrap_or(Path::new("")).join(name)
+    }
+
+    /// Renames a file, if it is there.
+    fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), SinkError> {
+        match self.directory.rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|source| SinkError::Rotate { from: self.beside(from), to: self.beside(to), source }),
+        }
+    }
+
+    /// Removes a file, if it is there.
+    fn remove(&self, name: &OsStr) -> Result<(), SinkError> {
+        match self.directory.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|source| SinkError::Write { path: self.beside(name), source }),
         }
     }
 }
@@ -204,75 +274,56 @@ impl Drop for FileSink {
     }
 }
 
-/// Opens a file to append to it. If there is none it is made, with this mode if one is given.
-fn open(path: &Path, mode: Option<u32>) -> io::Result<File> {
-    let append = || OpenOptions::new().append(true).clone();
-    let Some(mode) = mode else { return append().create(true).open(path) };
-    // Until it has its mode nobody else can open it.
-    match append().create_new(true).mode(mode & 0o600).open(path) {
-        Ok(file) => {
-            file.set_permissions(Permissions::from_mode(mode))?;
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => append().create(true).mode(mode).open(path),
-        Err(error) => Err(error),
-    }
-}
-
 /// `flows.log.3`, `flows.log.3.gz`.
-fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
-    let mut name = OsString::from(path);
+fn numbered(name: &OsStr, number: u32, end: &str) -> OsString {
+    let mut name = name.to_owned();
     name.push(format!(".{number}{end}"));
-    PathBuf::from(name)
-}
-
-/// Renames a file, if it is there.
-fn rename(from: &Path, to: &Path) -> Result<(), SinkError> {
-    match fs::rename(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(|source| SinkError::Rotate { from: from.into(), to: to.into(), source }),
-    }
-}
-
-/// Removes a file, if it is there.
-fn remove(path: &Path) -> Result<(), SinkError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(|source| SinkError::Write { path: path.into(), source }),
-    }
+    name
 }
 
 /// Compresses a file, which keeps its mode. Under its name there is never half of one.
-fn compress(from: &Path, to: &Path) -> io::Result<()> {
-    let mut part = OsString::from(to);
+fn compress(directory: &Directory, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    let mut part = to.to_owned();
     part.push(".part");
-    let part = PathBuf::from(part);
+    // Left over from an earlier run that was killed, or put there by somebody: never written to.
+    match directory.remove(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let packed = (|| {
-        let mut plain = File::open(from)?;
+        let mut plain = directory.read(from)?;
         let mode = plain.metadata()?.permissions();
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-        let mut packer = GzEncoder::new(file, Compression::default());
+        let mut packer = GzEncoder::new(directory.create_new(&part, 0o600)?, Compression::default());
         io::copy(&mut plain, &mut packer)?;
         let file = packer.finish()?;
         file.set_permissions(mode)?;
         file.sync_all()?;
-        fs::rename(&part, to)
+        directory.rename(&part, to)
     })();
     if packed.is_err() {
         // What is left of a failed attempt is of no use to anybody.
-        let _ = fs::remove_file(&part);
+        let _ = directory.remove(&part);
     }
     packed?;
-    fs::remove_file(from)
+    directory.remove(from)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{
+        fs::{self, File, Permissions},
+        io::Read,
+        os::unix::fs::symlink,
+    };
 
     use flate2::read::GzDecoder;
 
     use super::*;
+
+    /// The path of a file that was put aside.
+    fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
+        path.with_file_name(super::numbered(path.file_name().unwrap(), number, end))
+    }
 
     fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
         let options = FileOptions { path: path.into(), append, rotation, mode: None };
@@ -435,5 +486,79 @@ mod tests {
         assert!(device.contains("/dev/null is no regular file"), "{device}");
         let full = open("/dev/full", None).unwrap().write(b"x\n").unwrap_err().to_string();
         assert!(full.starts_with("cannot write /dev/full: No space left"), "{full}");
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_cuts_is_not_filled_with_nuls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let mut sink = sink(&path, true, by_size(12, 3, false));
+        sink.write(b"1111\n2222\n").unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        // What is in it counts, not what was written.
+        sink.write(b"3333\n4444\n").unwrap();
+        assert_eq!(read(&path), "3333\n4444\n");
+        assert!(!numbered(&path, 1, "").exists());
+        // And what cannot be written as a whole is taken off what is there.
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        sink.take_off(7);
+        assert_eq!(read(&path), "");
+        sink.write(b"5555\n").unwrap();
+        sink.take_off(3);
+        assert_eq!(read(&path), "55");
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("flows"), directory.path().join("victim"));
+        let open = |path: &Path| {
+            let options = FileOptions { path: path.into(), append: true, rotation: None, mode: Some(0o640) };
+            let checked = options.check().map_err(|error| error.to_string());
+            let opened = FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string());
+            assert_eq!(checked, opened, "the check finds what opening finds");
+            opened
+        };
+        fs::write(&victim, "untouched\n").unwrap();
+        symlink(&victim, &path).unwrap();
+        assert!(open(&path).unwrap_err().contains("is a symbolic link"));
+        // One that leads nowhere makes no file either.
+        fs::remove_file(&path).unwrap();
+        symlink(directory.path().join("nowhere"), &path).unwrap();
+        assert!(open(&path).unwrap_err().contains("is a symbolic link"));
+        assert!(!directory.path().join("nowhere").exists());
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+        assert!(open(&path).unwrap_err().contains("has 2 names"));
+        fs::remove_file(&path).unwrap();
+        assert!(open(directory.path()).unwrap_err().contains("Is a directory"));
+        assert_eq!(read(&victim), "untouched\n");
+        // The file that is compressed into is made, whatever stands there.
+        symlink(&victim, numbered(&path, 1, ".gz.part")).unwrap();
+        let mut sink = sink(&path, true, by_size(4, 2, true));
+        sink.write(b"111\n").unwrap();
+        sink.write(b"222\n").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(read(&victim), "untouched\n");
+        assert!(fs::symlink_metadata(numbered(&path, 1, ".gz")).unwrap().is_file());
+    }
+
+    #[test]
+    fn directories_that_others_can_write_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flows");
+        let open = |mode: u32| {
+            fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
+            let options = FileOptions { path: path.clone(), append: true, rotation: None, mode: None };
+            FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert!(
+            open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it")
+        );
+        assert!(open(0o2775).unwrap_err().contains("can be written by group"));
+        assert!(!path.exists());
+        // As /tmp is.
+        open(0o1777).unwrap();
+        open(0o755).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 //! * [`Stdout`] and [`mod@file`] hold up whoever writes until the bytes are taken.
 //! * [`outbox`] is a bounded buffer with a thread that empties it into a connection: what sockets have in common, so that a
 //!   peer that is slow or away holds up nobody. [`stream`] and [`syslog`] are the connections.
+//! * [`Tolerant`] keeps a failure for the end, where something else than the output matters.
 //! * [`Several`] gives the same bytes to more than one.
 
 pub mod error;
@@ -11,10 +12,14 @@ pub mod outbox;
 mod resolve;
 pub mod stream;
 pub mod syslog;
+mod tolerant;
 
-use std::{fs::File, io::Write, mem::ManuallyDrop, os::fd::FromRawFd as _};
+use std::{fs::File, mem::ManuallyDrop, os::fd::FromRawFd as _};
 
 pub use error::SinkError;
+pub use tolerant::Tolerant;
+
+use crate::files;
 
 /// Takes bytes away. One write is a whole number of lines.
 pub trait Sink {
@@ -37,7 +42,7 @@ pub trait Sink {
 pub struct Stdout(ManuallyDrop<File>);
 
 impl Stdout {
-    /// Standard output. If it is closed, what is written goes nowhere, as with programs that do not look.
+    /// Standard output. If it is closed, writing fails with EBADF.
     #[must_use]
     pub fn new() -> Self {
         // SAFETY: the program occupies a descriptor that is closed before it opens anything (`inherited::record`), and the file is
@@ -56,10 +61,7 @@ impl Default for Stdout {
 
 impl Sink for Stdout {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        match self.0.write_all(bytes) {
-            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
-            written => written.map_err(SinkError::Stdout),
-        }
+        files::write_all(&mut *self.0, bytes).map_err(|(_, error)| SinkError::Stdout(error))
     }
 }
 

@@ -1,0 +1,94 @@
+//! Writing to descriptors that may not block.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+};
+
+use super::sys::wait_writable;
+
+/// A file that is written to as if it blocked, whether or not O_NONBLOCK is set. A parent hands down such descriptors (node and some
+/// ssh set-ups do), and the flag cannot be taken off: it belongs to everybody who shares the open file.
+#[derive(Debug)]
+pub struct BlockingFile(File);
+
+impl BlockingFile {
+    /// The file itself.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl From<File> for BlockingFile {
+    fn from(file: File) -> Self {
+        BlockingFile(file)
+    }
+}
+
+impl Write for BlockingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_blocking(&mut self.0, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the beginning of `bytes`, at least one of them, waiting until that is possible.
+fn write_blocking<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match writer.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(writer)?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Writes all of `bytes`, waiting where that is not possible at once.
+///
+/// # Errors
+/// How many bytes were written before it failed, and why it did.
+pub fn write_all<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match write_blocking(writer, rest) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) => return Err((written, error)),
+        }
+    }
+    Ok(())
+}
+
+impl AsFd for BlockingFile {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Read as _, os::unix::net::UnixStream, thread, time::Duration};
+
+    #[test]
+    fn a_descriptor_that_does_not_block_is_waited_for() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let mut writer = BlockingFile::from(File::from(std::os::fd::OwnedFd::from(writer)));
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|number| number as u8).collect();
+        let expected = bytes.clone();
+        let reading = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(100));
+            let mut read = Vec::new();
+            reader.read_to_end(&mut read).map(|_| read)
+        });
+        write_all(&mut writer, &bytes).unwrap();
+        drop(writer);
+        assert!(reading.join().unwrap().unwrap() == expected);
+    }
+}

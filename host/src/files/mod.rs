@@ -1,0 +1,17 @@
+//! Files: opening them where others may write too, reading no more than a limit, and writing to what does not block.
+//!
+//! * [`Directory`]: files are opened, renamed and removed relative to a directory that has been walked to.
+//! * [`read()`] and its kin: how much is read of which file.
+//! * [`BlockingFile`]: a descriptor that may not block.
+
+mod blocking;
+mod directory;
+mod read;
+mod sys;
+
+pub use blocking::{BlockingFile, write_all};
+pub use directory::{Directory, Output, Place, Trust};
+pub use read::{
+    Limited, MOST_OF_CONFIGURATION, MOST_OF_FIXTURE, MOST_OF_LOAD_FILE, MOST_OF_OPTION, MOST_OF_PLUGIN, read,
+    read_from, read_text, too_long,
+};
