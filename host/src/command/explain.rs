@@ -14,6 +14,7 @@ use super::{
     sources,
     subject::Subject,
     table::{Nothing, Row, Source, Summary},
+    tables,
 };
 use crate::{
     cli::{Command, Output, PluginSpec, Settings, Table},
@@ -260,7 +261,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
                 KernelTable::CpuStatistics => "IPCTNL_MSG_CT_GET_STATS_CPU, dump",
                 KernelTable::ExpectationStatistics => "IPCTNL_MSG_EXP_GET_STATS_CPU, dump",
             };
-            let mut requests: Vec<String> = dumps.iter().map(|request| named(name, request)).collect();
+            let mut requests: Vec<String> = dumps.iter().map(|asked| named(name, &asked.request())).collect();
             let mut text = match table {
                 KernelTable::Dying => "a dump of the flows that are being removed".to_string(),
                 KernelTable::Unconfirmed => "a dump of the flows that are not in the table yet".to_string(),
@@ -283,7 +284,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
             let name = if expect { "IPCTNL_MSG_EXP_GET" } else { "IPCTNL_MSG_CT_GET" };
             (
                 "lookup",
-                requests.iter().map(|request| named(name, request)).collect(),
+                requests.iter().map(|asked| named(name, &asked.request())).collect(),
                 "the one entry with the tuple of the command line".to_string(),
             )
         }
@@ -336,7 +337,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
             ("count", vec![named("IPCTNL_MSG_CT_GET_STATS", &request)], "the kernel's own count of flows".to_string())
         }
         Source::Flush => {
-            let request = T::flush(settings);
+            let request = tables::flush_request(row, settings);
             let name = if expect { "IPCTNL_MSG_EXP_DELETE" } else { "IPCTNL_MSG_CT_DELETE" };
             if expect {
                 family = "both";

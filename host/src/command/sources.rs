@@ -1,5 +1,7 @@
 //! The kernel as a source: dumps and events.
 
+use std::collections::VecDeque;
+
 use super::{
     listener::{self, Listener},
     report::{self, CommandError},
@@ -11,8 +13,8 @@ use crate::{
     cli::{Settings, Table},
     model::Flows,
     netlink::{
-        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Message, Namespace, Options, Request, Socket, SocketError,
-        Stop, Table as KernelTable, encode, group, namespace,
+        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Listing, Message, Namespace, Options, Request, Socket,
+        SocketError, Stop, Table as KernelTable, encode, group, listing::is_unsupported, namespace,
     },
     pipeline::{
         counters::Counters,
@@ -105,9 +107,9 @@ pub(super) fn table<T: Subject>(
     namespace: Option<&Namespace>,
     stop: &Stop,
 ) -> Result<Box<dyn Source>, SourceError> {
-    let requests = T::filters(settings, table).iter().map(|filter| Request::dump(table, filter)).collect();
+    let listings = T::filters(settings, table).into_iter().map(|filter| Listing::new(table, filter).into()).collect();
     let socket = Socket::open(&Options::within(namespace))?;
-    Ok(Box::new(KernelDump::start(socket, requests, namespace, stop)?))
+    Ok(Box::new(KernelDump::start(socket, listings, namespace, stop)?))
 }
 
 /// The whole table of flows, for a [`Resync`](crate::pipeline::resync::Resync).
@@ -132,8 +134,8 @@ impl Kernel for Flowtable {
         if no_flows(namespace) {
             return Ok(Box::new(Nothing));
         }
-        let requests = vec![Request::dump(KernelTable::Flows, &DumpFilter::family_only(0))];
-        Ok(Box::new(KernelDump { whole: true, ..KernelDump::start(socket, requests, namespace, &self.stop)? }))
+        let all = vec![Listing::new(KernelTable::Flows, DumpFilter::all()).into()];
+        Ok(Box::new(KernelDump { whole: true, ..KernelDump::start(socket, all, namespace, &self.stop)? }))
     }
 
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
@@ -159,8 +161,33 @@ impl Kernel for Flowtable {
     }
 }
 
+/// Something that the kernel is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A dump.
+    Listing(Listing),
+    /// One entry.
+    Lookup(Request),
+}
+
+impl From<Listing> for Asked {
+    fn from(listing: Listing) -> Self {
+        Asked::Listing(listing)
+    }
+}
+
+impl Asked {
+    /// The request.
+    pub fn request(&self) -> Request {
+        match self {
+            Asked::Listing(listing) => listing.request(),
+            Asked::Lookup(request) => request.clone(),
+        }
+    }
+}
+
 /// What the kernel is asked for, one after the other.
-pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec<Request>, CommandError> {
+pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec<Asked>, CommandError> {
     match row.source {
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
@@ -169,11 +196,11 @@ pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec
                 return Err(CommandError::of_errno(row, libc::EINVAL));
             }
             let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
-            Ok(T::filters(settings, table).iter().map(|filter| Request::dump(table, filter)).collect())
+            Ok(T::filters(settings, table).into_iter().map(|filter| Listing::new(table, filter).into()).collect())
         }
-        _ => {
-            T::lookup(settings).map(|request| vec![request]).map_err(|error| CommandError::of_errno(row, error.errno()))
-        }
+        _ => T::lookup(settings)
+            .map(|request| vec![Asked::Lookup(request)])
+            .map_err(|error| CommandError::of_errno(row, error.errno())),
     }
 }
 
@@ -194,10 +221,14 @@ fn no_flows(namespace: Option<&Namespace>) -> bool {
 
 /// Dumps of the kernel, or the answer to a lookup.
 struct KernelDump {
-    /// The one that is under way; none when all are over.
-    dump: Option<Dump>,
+    /// The one that is under way, and what was asked for; none when all are over.
+    dump: Option<(Dump, Asked)>,
     /// What is asked for when that is over, one after the other.
-    rest: std::vec::IntoIter<Request>,
+    rest: VecDeque<Asked>,
+    /// Whether the one that is under way has yielded something.
+    begun: bool,
+    /// The error number with which the kernel refused what something else was asked for instead of.
+    refused: Option<i32>,
     namespace: Option<Namespace>,
     stop: Stop,
     /// Whether it is an error (EINTR) that it is stopped before its end.
@@ -208,33 +239,66 @@ impl KernelDump {
     /// Asks for the first.
     fn start(
         socket: Socket,
-        requests: Vec<Request>,
+        asked: Vec<Asked>,
         namespace: Option<&Namespace>,
         stop: &Stop,
     ) -> Result<Self, SocketError> {
-        let mut rest = requests.into_iter();
-        let dump = rest.next().map(|first| Dump::start(socket, &first)).transpose()?;
-        Ok(KernelDump { dump, rest, namespace: namespace.cloned(), stop: stop.clone(), whole: false })
+        let mut rest = VecDeque::from(asked);
+        let dump = match rest.pop_front() {
+            Some(first) => Some((Dump::start(socket, &first.request())?, first)),
+            None => None,
+        };
+        let (namespace, stop) = (namespace.cloned(), stop.clone());
+        Ok(KernelDump { dump, rest, begun: false, refused: None, namespace, stop, whole: false })
     }
 
     /// Asks for the one that follows, if there is one.
-    fn following(&mut self) -> Result<Option<Dump>, SocketError> {
-        let Some(request) = self.rest.next() else { return Ok(None) };
-        Dump::start(Socket::open(&Options::within(self.namespace.as_ref()))?, &request).map(Some)
+    fn follow(&mut self) -> Result<(), SocketError> {
+        self.begun = false;
+        self.dump = None;
+        if let Some(next) = self.rest.pop_front() {
+            let socket = Socket::open(&Options::within(self.namespace.as_ref()))?;
+            self.dump = Some((Dump::start(socket, &next.request())?, next));
+        }
+        Ok(())
+    }
+
+    /// After a refusal: asks in another way, if there is one.
+    fn ask_otherwise(&mut self, errno: i32) -> Result<(), SourceError> {
+        let listing = match &self.dump {
+            Some((_, Asked::Listing(listing))) if !self.begun => Some(listing),
+            _ => None,
+        };
+        if listing.is_some_and(|listing| listing.is_nothing(errno)) {
+            return Ok(self.follow()?);
+        }
+        let others = listing.map(|listing| listing.instead(errno)).unwrap_or_default();
+        let first = *self.refused.get_or_insert(errno);
+        if others.is_empty() {
+            self.dump = None;
+            self.rest.clear();
+            return Err(SourceError::Kernel(if is_unsupported(errno) { first } else { errno }));
+        }
+        for other in others.into_iter().rev() {
+            self.rest.push_front(other.into());
+        }
+        Ok(self.follow()?)
     }
 }
 
 impl Source for KernelDump {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        while let Some(dump) = &mut self.dump {
+        while let Some((dump, _)) = &mut self.dump {
             match dump.next(&mut datagram.buffer, Some(&self.stop)) {
                 Ok(Some(length)) => {
+                    self.begun = true;
                     datagram.length = length;
                     return Ok(true);
                 }
-                Ok(None) => self.dump = self.following()?,
+                Ok(None) => self.follow()?,
                 Err(DumpError::Stopped) if !self.whole => return Ok(false),
                 Err(DumpError::Socket(error)) => return Err(error.into()),
+                Err(DumpError::Refused { errno, .. }) => self.ask_otherwise(errno)?,
                 Err(error) => return Err(SourceError::Kernel(error.errno())),
             }
         }

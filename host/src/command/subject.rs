@@ -35,8 +35,8 @@ pub(super) trait Subject: Actionable + Staged {
     /// The groups of events.
     fn groups(settings: &Settings) -> u32;
 
-    /// The request that empties the table.
-    fn flush(settings: &Settings) -> Request;
+    /// The request that empties the table of both families. `family` is 0, or one after the other where the kernel refuses that.
+    fn flush(family: u8) -> Request;
 
     /// The selector, if it selects anything away.
     fn selection(settings: &Settings) -> Option<&Selection>;
@@ -74,8 +74,8 @@ impl Subject for Flows {
             .fold(0, |groups, (_, group)| groups | group)
     }
 
-    fn flush(settings: &Settings) -> Request {
-        flows::flush(settings.family.unwrap_or(0))
+    fn flush(family: u8) -> Request {
+        flows::flush(family)
     }
 
     fn selection(settings: &Settings) -> Option<&Selection> {
@@ -107,8 +107,8 @@ impl Subject for Expectations {
         group::EXPECTATIONS
     }
 
-    fn flush(_settings: &Settings) -> Request {
-        expectations::flush()
+    fn flush(family: u8) -> Request {
+        expectations::flush(family)
     }
 
     fn selection(_settings: &Settings) -> Option<&Selection> {

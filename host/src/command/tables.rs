@@ -12,8 +12,9 @@ use crate::{
     cli::{Output, Settings, Table},
     model::{Counts, Expectations, Flows, Texts, family, statistics},
     netlink::{
-        Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, Table as KernelTable,
-        decode::push_counts, entries, namespace,
+        Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, SocketError,
+        Table as KernelTable, decode::push_counts, encode::flows, entries, filter::ExactFilter,
+        listing::is_unsupported, namespace,
     },
     pipeline::{batch::push_text, sink::Sink, source::DATAGRAM},
 };
@@ -25,27 +26,75 @@ const STATISTICS_FILE: &str = "/proc/thread-self/net/stat/nf_conntrack";
 /// CTA_STATS_GLOBAL_ENTRIES.
 const ENTRIES: u16 = 1;
 
+/// What became of the order to empty a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// It is empty.
+    Done,
+    /// This kernel cannot empty the table of one family, and has done nothing: the flows are to be listed and deleted.
+    NotByKernel,
+}
+
+/// The request that empties the table that a command is about, or of a family of it.
+pub(super) fn flush_request(row: &Row, settings: &Settings) -> Request {
+    match (row.table, settings.family) {
+        (Table::Expect, _) => Expectations::flush(0),
+        (_, None) => Flows::flush(0),
+        // Kernels before 5.3 ignore the family of a flush; those before 6.12 refuse this.
+        (_, Some(family)) => flows::delete_all_of(&ExactFilter::of_family(family)),
+    }
+}
+
 /// Empties the table.
-pub(super) fn flush(row: &Row, settings: &Settings, namespace: Option<&Namespace>) -> Result<Exit, CommandError> {
-    let request = match row.table {
-        Table::Expect => Expectations::flush(settings),
-        _ => Flows::flush(settings),
+pub(super) fn flush(row: &Row, settings: &Settings, namespace: Option<&Namespace>) -> Result<Flushed, CommandError> {
+    let flush = match row.table {
+        Table::Expect => Expectations::flush,
+        _ => Flows::flush,
     };
-    let fate = Socket::open(&Options::within(namespace)).and_then(|socket| {
-        let mut fates = Vec::new();
-        Batches::new(socket).submit(&[request], &mut fates)?;
-        Ok(fates.pop())
+    let one = row.table != Table::Expect && settings.family.is_some();
+    let result = Socket::open(&Options::within(namespace)).and_then(|socket| {
+        let mut batches = Batches::new(socket);
+        let mut first = one_fate(&mut batches, flush_request(row, settings))?;
+        if let Fate::Refused { errno, .. } = first
+            && is_unsupported(errno)
+            && !one
+        {
+            let halves = [family::IPV4, family::IPV6].map(|family| one_fate(&mut batches, flush(family)));
+            first = in_halves(first, halves)?;
+        }
+        Ok(first)
     });
     // Said in any case, as programs have learnt to expect.
     if let Summary::Always(text) = row.summary {
         report::banner(text);
     }
-    match fate {
-        Ok(Some(Fate::Done)) => Ok(Exit::Success),
-        Ok(Some(Fate::Refused { errno, .. })) => Err(CommandError::of_errno(row, errno)),
-        Ok(_) => Err(CommandError::of_errno(row, libc::ENOBUFS)),
+    match result {
+        Ok(Fate::Done) => Ok(Flushed::Done),
+        Ok(Fate::Refused { errno, .. }) if one && (is_unsupported(errno) || errno == libc::ENOENT) => {
+            Ok(Flushed::NotByKernel)
+        }
+        Ok(Fate::Refused { errno, .. }) => Err(CommandError::of_errno(row, errno)),
+        Ok(Fate::Unknown) => Err(CommandError::of_errno(row, libc::ENOBUFS)),
         Err(error) => Err(CommandError::of_errno(row, error.errno())),
     }
+}
+
+/// What the kernel answers to a request.
+fn one_fate(batches: &mut Batches, request: Request) -> Result<Fate, SocketError> {
+    let mut fates = Vec::new();
+    batches.submit(&[request], &mut fates)?;
+    Ok(fates.pop().unwrap_or(Fate::Unknown))
+}
+
+/// What became of both families together, which `whole` was the refusal of. A kernel without IPv6 has nothing of it to delete.
+fn in_halves(whole: Fate, halves: [Result<Fate, SocketError>; 2]) -> Result<Fate, SocketError> {
+    let [first, second] = halves;
+    Ok(match (first?, second?) {
+        (Fate::Done, Fate::Done | Fate::Refused { errno: libc::EAFNOSUPPORT, .. }) => Fate::Done,
+        (Fate::Unknown, _) | (_, Fate::Unknown) => Fate::Unknown,
+        (Fate::Refused { .. }, Fate::Refused { .. }) => whole,
+        (refused @ Fate::Refused { .. }, _) | (_, refused) => refused,
+    })
 }
 
 /// Prints counters. Where netlink is out of reach they come from procfs, and the command fails all the same.

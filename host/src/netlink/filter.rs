@@ -240,6 +240,12 @@ impl ExactFilter {
         ExactFilter(DumpFilter { family: family::IPV4, original, ..DumpFilter::default() })
     }
 
+    /// The flows of one family.
+    #[must_use]
+    pub fn of_family(family: u8) -> Self {
+        ExactFilter(DumpFilter::family_only(family))
+    }
+
     /// Whether it compares the mark.
     #[must_use]
     pub fn has_mark(&self) -> bool {
@@ -252,8 +258,13 @@ impl ExactFilter {
         self.0.family
     }
 
-    /// The attributes of a request with this filter. There is always one for the tuple, if an empty one: without it the kernel
+    /// The attributes of a request with this filter. CTA_FILTER is always among them, if an empty one: without it the kernel
     /// ignores the family of a deletion.
+    ///
+    /// A kernel that does not know CTA_FILTER in a deletion takes one without a tuple for an order to empty the table. So there is
+    /// always a tuple of the original direction, and an id that no flow has: where the filter asks for no tuple it is one
+    /// without protocol, which such a kernel refuses with EINVAL, and a complete one finds no flow of this id (ENOENT). Kernels that
+    /// know CTA_FILTER look at neither.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {
         let mut attributes = self.0.attributes();
@@ -261,6 +272,12 @@ impl ExactFilter {
             let none = DefaultNla::new(part::FILTER_ORIG_FLAGS, 0u32.to_ne_bytes().to_vec());
             attributes.push(ConntrackAttribute::Other(nest(flow::FILTER, &[none])));
         }
+        if self.0.original.flags == 0 {
+            let source = Some(std::net::Ipv4Addr::BROADCAST.into());
+            let incomplete = Tuple { source, ..Tuple::default() };
+            attributes.insert(0, ConntrackAttribute::CtaTupleOrig(incomplete.attributes()));
+        }
+        attributes.push(ConntrackAttribute::Other(DefaultNla::new(flow::ID, 0u32.to_be_bytes().to_vec())));
         attributes
     }
 }

@@ -142,6 +142,9 @@ pub struct Namespace {
     path: Arc<Path>,
     /// Two namespaces are the same if these are.
     identity: Identity,
+    /// A kernel that a test plays.
+    #[cfg(test)]
+    played: Option<super::played::Played>,
 }
 
 impl PartialEq for Namespace {
@@ -204,7 +207,27 @@ impl Namespace {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { file: Arc::new(file), name: name.into(), path: path.into(), identity })
+        Ok(Self {
+            file: Arc::new(file),
+            name: name.into(),
+            path: path.into(),
+            identity,
+            #[cfg(test)]
+            played: None,
+        })
+    }
+
+    /// A kernel that a test plays, as a namespace: sockets are connected to it.
+    #[cfg(test)]
+    pub(crate) fn played(kernel: super::played::Played) -> Self {
+        let own = Self::open(Path::new(OWN), "played").expect("the own namespace");
+        Self { played: Some(kernel), ..own }
+    }
+
+    /// The kernel that a test plays here.
+    #[cfg(test)]
+    pub(super) fn kernel(&self) -> Option<&super::played::Played> {
+        self.played.as_ref()
     }
 
     /// What it was asked for by: a name, a number or a path.

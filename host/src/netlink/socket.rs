@@ -180,6 +180,10 @@ impl Socket {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT where the kernel has no nfnetlink.
     pub fn open(options: &Options) -> Result<Self, SocketError> {
+        #[cfg(test)]
+        if let Some(kernel) = options.namespace.as_ref().and_then(Namespace::kernel) {
+            return Ok(kernel.connect());
+        }
         match &options.namespace {
             Some(namespace) => namespace.within(|| Self::open_here(options))?,
             None => Self::open_here(options),
@@ -220,6 +224,16 @@ impl Socket {
             inner.get_rx_buf_sz().map_err(|source| SocketError::Option { option: "SO_RCVBUF", source })?;
         let receive_buffer = AtomicUsize::new(receive_buffer);
         Ok(Self { inner, port: address.port_number(), receive_buffer, sequence: AtomicU32::new(0) })
+    }
+
+    /// A socket that a test has connected to a kernel that it plays.
+    #[cfg(test)]
+    #[allow(unsafe_code)]
+    pub(super) fn of_descriptor(descriptor: std::os::fd::OwnedFd) -> Self {
+        use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+        // SAFETY: the descriptor is open, and nothing else owns it from here on.
+        let inner = unsafe { netlink_sys::Socket::from_raw_fd(descriptor.into_raw_fd()) };
+        Self { inner, port: 1, receive_buffer: AtomicUsize::new(8 << 20), sequence: AtomicU32::new(0) }
     }
 
     /// The socket's netlink port id: what `nlmsg_pid` of an event says if this socket caused it.

@@ -103,7 +103,7 @@ fn expectations_of_a_helper() {
         let mut fates = Vec::new();
         let create = expectations::create(entry, true).unwrap();
         let of_helper = expectations::delete_of_helper(b"ftp").unwrap();
-        batches.submit(&[create.clone(), of_helper, create, expectations::flush()], &mut fates).unwrap();
+        batches.submit(&[create.clone(), of_helper, create, expectations::flush(0)], &mut fates).unwrap();
         assert_eq!(fates, vec![Fate::Done; 4]);
         assert_eq!(dump_expectations(&all).unwrap().length, 0);
 

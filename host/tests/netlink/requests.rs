@@ -3,6 +3,7 @@
 use flowgate::model::{Flows, Rare, Zones, field, status};
 use flowgate::netlink::decode::{Arrival, FlowDecoder};
 use flowgate::netlink::encode::flows;
+use flowgate::netlink::filter::ExactFilter;
 use flowgate::netlink::{Batches, EncodeError, Entry, Fate, Options, Socket};
 use flowgate_test_support::{Namespace, Program};
 
@@ -174,7 +175,7 @@ fn flush_by_family_and_whole() {
         rows.create();
         let mut batches = Batches::new(socket());
         let mut fates = Vec::new();
-        batches.submit(&[flows::flush(10)], &mut fates).unwrap();
+        batches.submit(&[flows::delete_all_of(&ExactFilter::of_family(10))], &mut fates).unwrap();
         assert_eq!(fates, [Fate::Done]);
         assert!(dump_all().family.iter().all(|family| *family == 2));
         assert_eq!(dump_all().length, 6);

@@ -117,10 +117,11 @@ pub fn delete_of_helper(helper: &[u8]) -> Result<Request, EncodeError> {
     Ok(Request::expectations(expectation_message::DELETE, head, attributes))
 }
 
-/// A request to delete **all** expectations. The kernel does not heed a family here.
+/// A request to delete **all** expectations. `family` is 0, or for a kernel that refuses that one after the other; other kernels
+/// ignore it.
 #[must_use]
-pub fn flush() -> Request {
-    Request::expectations(expectation_message::DELETE, Head { flags: wire::ACK, family: 0, version: 0 }, Vec::new())
+pub fn flush(family: u8) -> Request {
+    Request::expectations(expectation_message::DELETE, Head { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
 /// Master, expected tuple and mask, as far as they are there.

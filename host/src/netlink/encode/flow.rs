@@ -90,8 +90,8 @@ pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::flows(flow_message::DELETE, head, attributes))
 }
 
-/// A request to delete all flows that a filter lets through (Linux 6.12 on; 5.8 to 6.11 refuse it with EOPNOTSUPP).
-/// The kernel does not tell how many these were.
+/// A request to delete all flows that a filter lets through (Linux 6.12 on; kernels before refuse it with EINVAL or ENOENT, see
+/// [`ExactFilter::attributes`]). The kernel does not tell how many these were.
 #[must_use]
 pub fn delete_all_of(filter: &ExactFilter) -> Request {
     // Version 1 of the netfilter header: the family counts.
@@ -99,14 +99,11 @@ pub fn delete_all_of(filter: &ExactFilter) -> Request {
     Request::flows(flow_message::DELETE, head, filter.attributes())
 }
 
-/// A request to delete **all** flows: of one family (2 IPv4, 10 IPv6), or of both with 0.
-///
-/// The kernel heeds the family only with version 1 of the netfilter header (Linux 4.20 on); version 0, as conntrack
-/// sends it, empties the table whatever the family.
+/// A request to delete **all** flows, of both families. `family` is 0, or for a kernel that refuses that one after the other; other
+/// kernels ignore it, since version 0 of the netfilter header says nothing of it.
 #[must_use]
 pub fn flush(family: u8) -> Request {
-    let head = Head { flags: wire::ACK, family, version: u8::from(family != 0) };
-    Request::flows(flow_message::DELETE, head, Vec::new())
+    Request::flows(flow_message::DELETE, Head { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
 /// The tuples and the zone. For a creation both tuples; to find a flow one will do.

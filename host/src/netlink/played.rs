@@ -1,0 +1,334 @@
+//! Kernels of other ages, played for tests: the other end of a socket, with a table of flows and one of expectations of its own.
+//!
+//! A test hands in a [`Namespace`](super::Namespace) that is such a kernel, and runs a whole command in it. What such a kernel does is
+//! what the notes of the kernel's sources say, and where these leave a choice, the worst.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+
+use super::{
+    decode::attribute::Attributes,
+    message::Messages,
+    socket::Socket,
+    testing::{attribute, message, raw_message, tuple},
+    wire::{
+        ACK, DUMP, MULTI, NLMSG_DONE, NLMSG_ERROR, SUBSYSTEM_EXPECTATIONS, expectation_message, flow, flow_message,
+        tuple as part,
+    },
+};
+use crate::model::{family, protocol};
+
+/// What a kernel does with CTA_FILTER in a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filters {
+    /// Nothing: it is older than 5.8.
+    Ignored,
+    /// It answers with this error number.
+    Refused(i32),
+    /// It compares family, protocol, ports and mark.
+    Heeded,
+}
+
+/// What a kernel can do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Age {
+    /// Filters of dumps.
+    pub filters: Filters,
+    /// The error number with which it answers to family 0, if it does not take that.
+    pub refuses_both_families: Option<i32>,
+    /// Whether it has no IPv6 (EAFNOSUPPORT).
+    pub without_ipv6: bool,
+    /// Whether it deletes by filter, as Linux does since 6.12; otherwise a deletion without a tuple empties the table.
+    pub deletes_by_filter: bool,
+}
+
+impl Age {
+    /// Everything that is known is done.
+    pub const RECENT: Self =
+        Age { filters: Filters::Heeded, refuses_both_families: None, without_ipv6: false, deletes_by_filter: true };
+    /// From 5.8 to 6.11.
+    pub const WITHOUT_DELETION_BY_FILTER: Self = Age { deletes_by_filter: false, ..Self::RECENT };
+    /// Before 5.8.
+    pub const OLD: Self = Age { filters: Filters::Ignored, ..Self::WITHOUT_DELETION_BY_FILTER };
+}
+
+/// An entry of the table of flows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub family: u8,
+    pub protocol: u8,
+    pub port: u16,
+    pub mark: u32,
+    pub zeroed: bool,
+}
+
+impl Entry {
+    /// A flow of one of a few addresses.
+    pub fn new(family: u8, protocol: u8, port: u16, mark: u32) -> Self {
+        Entry { family, protocol, port, mark, zeroed: false }
+    }
+
+    fn addresses(&self) -> [Vec<u8>; 2] {
+        match self.family {
+            family::IPV4 => [vec![192, 0, 2, 1], vec![198, 51, 100, 1]],
+            _ => [1, 2].map(|last| [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[last]].concat()),
+        }
+    }
+
+    fn id(&self) -> u32 {
+        u32::from(self.family) << 24 | u32::from(self.protocol) << 16 | u32::from(self.port) | 0x4000_0000
+    }
+
+    fn tuples(&self) -> [Vec<u8>; 2] {
+        let [source, destination] = self.addresses();
+        [
+            tuple(flow::TUPLE_ORIG, [&source, &destination], self.protocol, [self.port, 53]),
+            tuple(flow::TUPLE_REPLY, [&destination, &source], self.protocol, [53, self.port]),
+        ]
+    }
+
+    fn attributes(&self) -> Vec<Vec<u8>> {
+        let [original, reply] = self.tuples();
+        let number = |kind, value: u32| attribute(kind, &value.to_be_bytes());
+        vec![
+            original,
+            reply,
+            number(flow::STATUS, 8),
+            number(flow::TIMEOUT, 100),
+            number(flow::MARK, self.mark),
+            number(flow::ID, self.id()),
+            number(flow::USE, 1),
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    flows: Vec<Entry>,
+    expectations: usize,
+    /// Requests, by type and family.
+    asked: Vec<(u16, u8)>,
+}
+
+/// A kernel.
+#[derive(Debug, Clone)]
+pub(crate) struct Played {
+    age: Age,
+    state: Arc<Mutex<State>>,
+}
+
+/// Attributes of a request, by type.
+struct Request<'a>(Vec<(u16, &'a [u8])>);
+
+impl<'a> Request<'a> {
+    fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        self.0.iter().find(|(other, _)| *other == kind).map(|(_, value)| *value)
+    }
+
+    fn of(bytes: &'a [u8]) -> Self {
+        let mut attributes = Attributes::new(bytes);
+        Request(std::iter::from_fn(|| attributes.next()).collect())
+    }
+
+    fn number(&self, kind: u16) -> Option<u32> {
+        self.get(kind).map(|value| u32::from_be_bytes(value.try_into().expect("4 bytes")))
+    }
+
+    /// The protocol and the first port of a tuple, if it is complete.
+    fn complete(&self, kind: u16) -> Option<(u8, u16)> {
+        let tuple = Request::of(self.get(kind)?);
+        let (addresses, protocol) = (Request::of(tuple.get(part::IP)?), Request::of(tuple.get(part::PROTO)?));
+        let both = [[1, 2], [3, 4]].iter().any(|pair| pair.iter().all(|&kind| addresses.get(kind).is_some()));
+        let number = *protocol.get(1)?.first()?;
+        let port = match number {
+            protocol::TCP | protocol::UDP => {
+                protocol.get(3)?;
+                u16::from_be_bytes(protocol.get(2)?.try_into().ok()?)
+            }
+            _ => 0,
+        };
+        both.then_some((number, port))
+    }
+}
+
+impl Played {
+    pub fn new(age: Age, flows: Vec<Entry>) -> Self {
+        Played { age, state: Arc::new(Mutex::new(State { flows, expectations: 2, asked: Vec::new() })) }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The flows that are left.
+    pub fn flows(&self) -> Vec<Entry> {
+        self.state().flows.clone()
+    }
+
+    /// The number of expectations that are left.
+    pub fn expectations(&self) -> usize {
+        self.state().expectations
+    }
+
+    /// What it was asked for since the last time: type of message and family.
+    pub fn asked(&self) -> Vec<(u16, u8)> {
+        std::mem::take(&mut self.state().asked)
+    }
+
+    /// A socket that is connected to it.
+    pub fn connect(&self) -> Socket {
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .expect("a pair of sockets");
+        let kernel = self.clone();
+        // Ends when the other end is closed.
+        thread::spawn(move || kernel.serve(&theirs));
+        Socket::of_descriptor(ours)
+    }
+
+    fn serve(&self, socket: &OwnedFd) {
+        let mut buffer = vec![0; 256 << 10];
+        while let Ok(length @ 1..) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let mut answers = Vec::new();
+            for message in Messages::new(&buffer[..length]) {
+                let message = message.expect("a whole message");
+                let attributes = Request::of(&message.body[4..]);
+                let head = (message.kind, message.flags, message.body[0], message.body[1]);
+                self.state().asked.push((message.kind, message.body[0]));
+                let (entries, errno) = self.answer(head, &attributes);
+                let dump = message.flags & DUMP == DUMP && message.kind as u8 != flow_message::DELETE;
+                for entry in &entries {
+                    answers.push(with_sequence(entry.clone(), message.sequence));
+                }
+                let result = (-errno).to_ne_bytes();
+                if dump && errno == 0 {
+                    answers.push(raw_message(NLMSG_DONE, MULTI, message.sequence, 0, &result));
+                } else if errno != 0 || message.flags & ACK != 0 {
+                    let body = [&result[..], &[0; 16]].concat();
+                    answers.push(raw_message(NLMSG_ERROR, 0, message.sequence, 0, &body));
+                }
+            }
+            for answer in answers {
+                if send(socket.as_raw_fd(), &answer, MsgFlags::MSG_NOSIGNAL).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What is sent back, and the error number.
+    fn answer(&self, (kind, flags, family, version): (u16, u16, u8, u8), request: &Request<'_>) -> (Vec<Vec<u8>>, i32) {
+        let (age, mut state) = (self.age, self.state());
+        let (subsystem, number) = ((kind >> 8) as u8, kind as u8);
+        let dump = flags & DUMP == DUMP;
+        if number == flow_message::GET_STATISTICS && subsystem != SUBSYSTEM_EXPECTATIONS {
+            let count = attribute(1, &(state.flows.len() as u32).to_be_bytes());
+            return (vec![message(0x0105, MULTI, 0, 0, 0, &[count])], 0);
+        }
+        let named = request.get(flow::TUPLE_ORIG).or(request.get(flow::TUPLE_REPLY)).is_some();
+        if let Some(errno) = age.refuses_both_families.filter(|_| family == 0 && (dump || !named)) {
+            return (Vec::new(), errno);
+        }
+        if age.without_ipv6 && family == family::IPV6 {
+            return (Vec::new(), libc::EAFNOSUPPORT);
+        }
+        if subsystem == SUBSYSTEM_EXPECTATIONS {
+            if number == expectation_message::DELETE {
+                state.expectations = 0;
+            }
+            return (Vec::new(), 0);
+        }
+        let filter = request.get(flow::FILTER);
+        let wanted = |entry: &Entry| {
+            let mask = request.number(flow::MARK_MASK).unwrap_or(u32::MAX);
+            let flags = filter
+                .and_then(|filter| Request::of(filter).get(1))
+                .map_or(0, |flags| u32::from_ne_bytes(flags.try_into().expect("4 bytes")));
+            let tuple = request.get(flow::TUPLE_ORIG).map(Request::of);
+            let proto = tuple.as_ref().and_then(|tuple| tuple.get(part::PROTO)).map(Request::of);
+            let value = |kind| proto.as_ref().and_then(|proto| proto.get(kind)).unwrap_or_default().to_vec();
+            (family == 0 || entry.family == family)
+                && request.number(flow::MARK).is_none_or(|mark| entry.mark & mask == mark)
+                && (flags & 1 << 3 == 0 || value(part::NUM) == [entry.protocol])
+                && (flags & 1 << 4 == 0 || value(part::SRC_PORT) == entry.port.to_be_bytes())
+                && (flags & 1 << 5 == 0 || value(part::DST_PORT) == 53u16.to_be_bytes())
+        };
+        match number {
+            flow_message::GET | flow_message::GET_AND_ZERO if dump => {
+                let narrow = filter.is_some() || request.get(flow::MARK).is_some();
+                if let Filters::Refused(errno) = age.filters
+                    && narrow
+                {
+                    return (Vec::new(), errno);
+                }
+                let heeded = age.filters == Filters::Heeded;
+                let mut entries = Vec::new();
+                for entry in state.flows.iter_mut() {
+                    if if heeded { wanted(entry) } else { family == 0 || entry.family == family } {
+                        entry.zeroed |= number == flow_message::GET_AND_ZERO;
+                        entries.push(message(0x0100, MULTI, 0, 0, entry.family, &entry.attributes()));
+                    }
+                }
+                (entries, 0)
+            }
+            flow_message::DELETE if age.deletes_by_filter && filter.is_some() => {
+                state.flows.retain(|entry| !wanted(entry));
+                (Vec::new(), 0)
+            }
+            flow_message::DELETE if request.get(flow::TUPLE_ORIG).is_some() => {
+                let Some((protocol, port)) = request.complete(flow::TUPLE_ORIG) else {
+                    return (Vec::new(), libc::EINVAL);
+                };
+                let is = |entry: &Entry| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
+                match state.flows.iter().position(is) {
+                    Some(at) if request.number(flow::ID).is_none_or(|id| state.flows[at].id() == id) => {
+                        state.flows.remove(at);
+                        (Vec::new(), 0)
+                    }
+                    _ => (Vec::new(), libc::ENOENT),
+                }
+            }
+            flow_message::DELETE => {
+                // The worst: whatever else is in the request, it empties the table.
+                let one = version != 0 && age.deletes_by_filter;
+                state.flows.retain(|entry| one && family != 0 && entry.family != family);
+                (Vec::new(), 0)
+            }
+            flow_message::NEW => {
+                let Some((protocol, port)) = request.complete(flow::TUPLE_ORIG) else {
+                    return (Vec::new(), libc::EINVAL);
+                };
+                let is = |entry: &&mut Entry| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
+                match (state.flows.iter_mut().find(is), request.number(flow::MARK)) {
+                    (Some(entry), Some(mark)) => {
+                        entry.mark = mark;
+                        (Vec::new(), 0)
+                    }
+                    _ => (Vec::new(), libc::ENOENT),
+                }
+            }
+            flow_message::GET => {
+                let complete = request.complete(flow::TUPLE_ORIG);
+                let found = state
+                    .flows
+                    .iter()
+                    .find(|entry| entry.family == family && complete == Some((entry.protocol, entry.port)));
+                match found {
+                    Some(entry) => (vec![message(0x0100, 0, 0, 0, entry.family, &entry.attributes())], 0),
+                    None => (Vec::new(), libc::ENOENT),
+                }
+            }
+            _ => (Vec::new(), libc::EOPNOTSUPP),
+        }
+    }
+}
+
+/// A message with another sequence number.
+fn with_sequence(mut bytes: Vec<u8>, sequence: u32) -> Vec<u8> {
+    bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    bytes
+}
