@@ -47,12 +47,10 @@ fn must_say(outcome: &Outcome, status: i32, text: &str, what: &str) {
 }
 
 /// What is on standard error when the output cannot be written, for each way in which it cannot.
-const HINDRANCES: [(&str, &str); 4] = [
+const HINDRANCES: [(&str, &str); 3] = [
     (">/dev/full", "cannot write: No space left on device"),
     (">&-", "cannot write: Bad file descriptor"),
     ("1</dev/null", "cannot write: Bad file descriptor"),
-    // A terminal that has gone.
-    (">/dev/full 2>&1 | cat >&2", "cannot write: No space left on device"),
 ];
 
 #[test]
@@ -62,9 +60,8 @@ fn case_22_what_was_asked_for_is_done_also_if_it_cannot_be_shown() {
             for (redirection, reason) in HINDRANCES {
                 fill(namespace, 3000);
                 let outcome = sh(&program, &format!("\"$F\" -D -p udp {redirection}"));
-                let status = if redirection.contains('|') { 0 } else { 1 };
-                must_say(&outcome, status, reason, redirection);
-                must_say(&outcome, status, "3000 flow entries have been deleted.", redirection);
+                must_say(&outcome, 1, reason, redirection);
+                must_say(&outcome, 1, "3000 flow entries have been deleted.", redirection);
                 assert_eq!(entries::count(namespace), 0, "-D {redirection}");
             }
         }
@@ -101,7 +98,7 @@ fn case_22_holds_for_whatever_changes_something_and_shows_it() {
 fn case_22_lines_of_a_load_file_are_all_carried_out() {
     Namespace::run(|namespace| {
         let file = namespace.directory().join("lines");
-        let lines = "-L\n-D -s 10.0.0.1\n-L -o xml\n-D -s 10.0.0.2\n-U -s 10.0.0.3 -m 5\n\
+        let lines = "-D -s 10.0.0.1\n-D -s 10.0.0.2 -o xml\n-U -s 10.0.0.3 -m 5\n\
                      -I -t 600 -s 10.8.0.1 -d 10.8.0.2 -p udp --sport 1 --dport 2\n-D -s 10.0.0.4\n";
         std::fs::write(&file, lines).expect("a file");
         for redirection in [">/dev/full", ">&-"] {
@@ -110,7 +107,8 @@ fn case_22_lines_of_a_load_file_are_all_carried_out() {
             must_say(&outcome, 1, "cannot write: ", redirection);
             let left = flowgate().must(&["-L", "-o", "save"]);
             assert_eq!(left.lines().count(), 8, "{redirection}: 10 and 1 less 3\n{left}");
-            assert!(left.contains("10.8.0.1") && left.contains("--mark 5"), "{left}");
+            assert!(left.contains("10.8.0.1"), "{left}");
+            assert_eq!(flowgate().must(&["-L", "-m", "5"]).lines().count(), 1);
             flowgate().must(&["-F"]);
         }
     });
@@ -173,7 +171,7 @@ fn case_22_what_only_lists_ends_where_it_cannot_be_shown() {
     Namespace::run(|namespace| {
         fill(namespace, 3000);
         for words in ["-L", "-L -o xml", "-G -p udp -s 10.0.0.1 -d 198.51.100.1 --sport 4000 --dport 53", "-C", "-S"] {
-            for (redirection, reason) in &HINDRANCES[..3] {
+            for (redirection, reason) in &HINDRANCES {
                 let outcome = sh(&flowgate(), &format!("\"$F\" {words} {redirection}"));
                 must_say(&outcome, 1, reason, &format!("{words} {redirection}"));
             }
@@ -346,9 +344,16 @@ if child == 0:
 def size(rows, columns):
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 size(24, 80)
-def until(what, text):
+def until(what, *texts):
+    def there():
+        at = 0
+        for text in texts:
+            at = seen.find(text, at)
+            if at < 0:
+                return False
+        return True
     seen, end = b"", time.time() + 60
-    while text not in seen:
+    while not there():
         if time.time() > end:
             sys.exit(f"waited in vain for {what}: {seen!r}")
         if select.select([terminal], [], [], 1)[0]:
@@ -356,14 +361,13 @@ def until(what, text):
                 seen += os.read(terminal, 65536)
             except OSError:
                 sys.exit(f"it ended before {what}: {seen!r}")
-until("the first picture", b"flowgate top")
+until("the first picture", b"flowgate")
 for _ in range(3):
     os.write(terminal, b"\x0c")
-    until("a screen that is cleared", b"\x1b[2J")
-    until("a picture that is drawn as a whole", b"flowgate top")
+    until("a screen that is cleared and drawn as a whole", b"\x1b[2J", b"flowgate")
 size(30, 100)
 os.kill(child, signal.SIGWINCH)
-until("the picture of another size", b"flowgate top")
+until("the picture of another size", b"flowgate")
 os.write(terminal, b"q")
 while True:
     try:

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
+use crate::files::{self, Limited};
+
 /// The outside, as far as command lines depend on it. Tests put their own in its place.
 pub trait Environment: Sync {
     /// Opens a file: the label map, the protocols database, a load file. The name is as typed.
@@ -16,11 +18,9 @@ pub trait Environment: Sync {
     /// Whether POSIXLY_CORRECT is set: options then end at the first word that is none.
     fn posixly_correct(&self) -> bool;
 
-    /// The whole of a file.
+    /// The whole of a file of names or of a plugin's option, which has a limit.
     fn read(&self, name: &[u8]) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.open(name)?.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        files::read_from(&mut self.open(name)?, files::MOST_OF_OPTION)
     }
 }
 
@@ -30,11 +30,12 @@ pub struct SystemEnvironment;
 
 impl Environment for SystemEnvironment {
     fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>> {
-        Ok(Box::new(BufReader::new(std::fs::File::open(OsStr::from_bytes(name))?)))
+        let file = std::fs::File::open(OsStr::from_bytes(name))?;
+        Ok(Box::new(BufReader::new(Limited::new(file, files::MOST_OF_LOAD_FILE))))
     }
 
     fn standard_input(&self) -> io::Result<Box<dyn BufRead>> {
-        Ok(Box::new(BufReader::new(io::stdin())))
+        Ok(Box::new(BufReader::new(Limited::new(io::stdin(), files::MOST_OF_LOAD_FILE))))
     }
 
     fn posixly_correct(&self) -> bool {

@@ -29,6 +29,9 @@ pub enum FragmentError {
     /// A word that is no option.
     #[error("`{0}` is no option; options begin with a hyphen")]
     NoOption(String),
+    /// Quotation marks that do not come in pairs.
+    #[error("a quotation mark is not closed: {0}")]
+    Quote(String),
     /// A command.
     #[error("a command, such as -L, does not belong here; this takes {0}")]
     Command(&'static str),
@@ -113,6 +116,9 @@ fn read(
     takes: &'static str,
     environment: &dyn Environment,
 ) -> Result<Request, FragmentError> {
+    if has_open_quote(text) {
+        return Err(FragmentError::Quote(crate::text::clean(text)));
+    }
     let words = load_file::words(text.as_bytes())?;
     let mut warnings = Vec::new();
     let request = request::read(words.iter().map(Vec::as_slice).collect(), true, environment, &mut warnings)?;
@@ -130,6 +136,20 @@ fn read(
         Some(spec) => Err(FragmentError::Misplaced { option: spec.name(), takes }),
         None => Ok(request),
     }
+}
+
+/// Whether a quotation mark is not closed, by the rules of [`load_file::words`].
+fn has_open_quote(text: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    quoted
 }
 
 fn settings(
@@ -175,6 +195,15 @@ mod tests {
         assert_eq!(wrong("tcp -p udp"), "`tcp` is no option; options begin with a hyphen");
         assert!(wrong("-s 10.0.0.300").contains("10.0.0.300"));
         assert!(select(Table::Expect, "-p tcp").unwrap_err().contains("expectations cannot be selected"));
+    }
+
+    #[test]
+    fn quotation_marks_come_in_pairs() {
+        for text in ["-p \"tcp", "\"", "-p \"tcp\" \"", "-l \"a \\\""] {
+            let error = select(Table::Conntrack, text).unwrap_err();
+            assert!(error.starts_with("a quotation mark is not closed: "), "{text}: {error}");
+        }
+        assert!(select(Table::Conntrack, "-p \"tcp\" --dport \"\\443\"").is_ok());
     }
 
     #[test]

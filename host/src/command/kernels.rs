@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::Context;
 use crate::{
-    cli::{self, Invocation},
+    cli::{self, Invocation, Name},
     command::{CommandError, Exit},
     model::{
         family::{IPV4, IPV6},
@@ -33,21 +33,22 @@ fn flows() -> Vec<Entry> {
 
 /// Runs a command line on a kernel: what it prints, and how it ends.
 fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
-    let program = OsStr::new("flowgate");
+    let name = Name::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
-    let settings = match cli::parse(program, &words, &cli::SystemEnvironment).result {
+    let settings = match cli::parse(&name, &words, &cli::SystemEnvironment).result {
         Ok(Invocation::Run(settings)) => settings,
         other => panic!("{line}: {other:?}"),
     };
     let (stop, board, mut output) = (Stop::new().unwrap(), Board::default(), Vec::new());
     let mut context = Context {
-        program,
+        name: &name,
         stop: &stop,
         board: &board,
         counters: Counters::default(),
         sink: &mut output,
         assembly: None,
         namespace: Some(("played".into(), Namespace::played(kernel.clone()))),
+        file: None,
     };
     let result = context.command(&settings, false);
     (String::from_utf8(output).unwrap(), result)
@@ -69,8 +70,11 @@ fn ages() -> Vec<Age> {
     ages
 }
 
+/// Whether a selector means a flow.
+type Means = fn(&Entry) -> bool;
+
 /// Selectors, and which flows they mean.
-const SELECTORS: [(&str, fn(&Entry) -> bool); 9] = [
+const SELECTORS: [(&str, Means); 9] = [
     ("", |_| true),
     (" -f ipv4", |flow| flow.family == IPV4),
     (" -f ipv6", |flow| flow.family == IPV6),
@@ -101,7 +105,8 @@ fn no_kernel_deletes_what_was_not_named() {
         for (selector, means) in SELECTORS {
             for quiet in ["", " --quiet"] {
                 let kernel = Played::new(age, flows());
-                let (_, result) = run(&kernel, &format!("-D{selector}{quiet}"));
+                let all = if selector.is_empty() { " --all" } else { "" };
+                let (_, result) = run(&kernel, &format!("-D{selector}{all}{quiet}"));
                 assert!(result.is_ok(), "{age:?} -D{selector}{quiet}: {result:?}");
                 let rest: Vec<Entry> = flows().into_iter().filter(|flow| !means(flow)).collect();
                 assert_eq!(kernel.flows(), rest, "{age:?} -D{selector}{quiet}");

@@ -46,6 +46,7 @@ use tables::Flushed;
 
 use crate::{
     cli::{self, Command, Invocation, LabelMap, Name, Output, Settings, Subcommand, Table},
+    files,
     metrics::{self, Address, Server},
     model::{Expectations, Flows, Selection},
     netlink::{Namespace, Stop},
@@ -85,7 +86,7 @@ pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit
         Ok(invocation) => {
             let file = match &invocation {
                 Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
-                    Subcommand::Run(options) => Some(std::fs::read(&options.file)),
+                    Subcommand::Run(options) => Some(files::read(&options.file, files::MOST_OF_CONFIGURATION)),
                     _ => None,
                 },
                 _ => None,
@@ -371,7 +372,7 @@ impl Context<'_> {
                     Some(Err(error)) => {
                         Err(error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error))
                     }
-                    None => std::fs::read(&options.file),
+                    None => files::read(&options.file, files::MOST_OF_CONFIGURATION),
                 };
                 run::run(options, content, self.stop, (self.board, &self.counters), self.sink)
             }

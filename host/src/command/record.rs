@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     cli::{Command, Settings, Table},
+    files::{BlockingFile, Directory, Trust},
     model::{Expectations, Flows},
     pipeline::{
         RunError,
@@ -109,8 +110,8 @@ fn recordable(settings: &Settings) -> Result<(&'static Row, Subject), CommandErr
 }
 
 /// The file.
-fn output(path: &Path, show: bool) -> Result<File, CommandError> {
-    let file = if path.as_os_str() == "-" {
+fn output(path: &Path, show: bool) -> Result<BlockingFile, CommandError> {
+    let file: io::Result<File> = if path.as_os_str() == "-" {
         if show {
             return Err(CommandError::RecordingOutput(
                 "a recording on standard output leaves no place for --show; give it a file",
@@ -123,13 +124,14 @@ fn output(path: &Path, show: bool) -> Result<File, CommandError> {
         }
         io::stdout().as_fd().try_clone_to_owned().map(File::from)
     } else {
-        File::create(path)
+        Directory::of(path, Trust::Typed).and_then(|(directory, name)| directory.replace(&name))
     };
-    file.map_err(|source| RecordingError::Create { path: path.display().to_string(), source }.into())
+    file.map(BlockingFile::from)
+        .map_err(|source| RecordingError::Create { path: path.display().to_string(), source }.into())
 }
 
 /// Records without showing anything.
-fn write(row: &Row, recorder: &mut Recorder<File>) -> Result<Exit, CommandError> {
+fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, CommandError> {
     let terminal = io::stderr().is_terminal();
     let mut told = Instant::now();
     let mut datagram = Datagram::new();

@@ -1,7 +1,6 @@
 //! What a pipeline file says, typed.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +15,7 @@ use super::{
 };
 use crate::{
     cli::{self, Command, EventGroups, Output, Settings, Table},
+    files,
     model::{OptionValue, Selection},
     pipeline::{
         grants::{Grants, Keeping},
@@ -64,6 +64,8 @@ pub struct RecordingConfig {
 /// Where entries come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
+    /// Where its section is.
+    pub at: usize,
     /// What kind of source, or what was recorded.
     pub kind: SourceKind,
     /// The recording, if it is one.
@@ -329,6 +331,7 @@ impl Reader<'_> {
             );
         }
         let source = SourceConfig {
+            at: fields.at,
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
             table: match recorded.as_ref().map(|(_, _, table)| *table) {
                 Some(table) => table,
@@ -543,7 +546,7 @@ impl Reader<'_> {
                 continue;
             }
             let path = self.path(&file.value);
-            let content = fs::read(&path).map_err(|error| cli::error_text(&error));
+            let content = files::read(&path, files::MOST_OF_OPTION).map_err(|error| cli::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
                 Ok(content) => options.push((name.clone(), At::new(content, file.at))),
                 Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),

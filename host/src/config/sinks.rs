@@ -7,6 +7,7 @@ use super::{
     reader::{Fields, Reader},
 };
 use crate::{
+    files,
     netlink::Stop,
     pipeline::{
         sink::{
@@ -26,6 +27,9 @@ const LEAST_BUFFER: u64 = 4 << 10;
 const LEAST_MESSAGE: u64 = 480;
 /// The most that fits into a datagram of UDP, with some room for headers.
 const MOST_UDP: u64 = 65_000;
+
+/// The longest path of a socket: `sun_path` of `struct sockaddr_un` without its NUL.
+const LONGEST_SOCKET_PATH: usize = 107;
 
 /// A sink.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,13 +94,36 @@ impl SinkConfig {
         SinkConfig { at: 0, kind: SinkKind::Stdout, buffer: Buffer::default() }
     }
 
-    /// Why the sink cannot have its file where it wants it, if it cannot.
+    /// What would keep the sink from being opened, if something would. Nothing is opened or made.
     #[must_use]
-    pub fn no_directory(&self) -> Option<String> {
-        let SinkKind::File(options) = &self.kind else { return None };
-        let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty())?;
-        (!directory.is_dir())
-            .then(|| format!("there is no directory {}, in which the file is to be", directory.display()))
+    pub fn problem(&self) -> Option<String> {
+        match &self.kind {
+            SinkKind::File(options) => {
+                let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
+                match directory.filter(|directory| !directory.is_dir()) {
+                    Some(directory) => {
+                        Some(format!("there is no directory {}, in which the file is to be", directory.display()))
+                    }
+                    None => options.check().err().map(|error| error.to_string()),
+                }
+            }
+            SinkKind::Unix(path) | SinkKind::Syslog { target: Target::Local(path), .. } => {
+                let length = path.as_os_str().len();
+                (length > LONGEST_SOCKET_PATH).then(|| {
+                    format!("the path of a socket has at most {LONGEST_SOCKET_PATH} bytes, and this has {length}")
+                })
+            }
+            SinkKind::Stdout | SinkKind::Tcp(_) | SinkKind::Syslog { .. } => None,
+        }
+    }
+
+    /// The file that it writes, if it is one.
+    #[must_use]
+    pub fn output(&self) -> Option<files::Output> {
+        match &self.kind {
+            SinkKind::File(options) => Some(files::Output::new(&options.path, options.rotation.is_some())),
+            _ => None,
+        }
     }
 
     /// What happens when the buffer is full, for a live source or another one.
@@ -173,13 +200,10 @@ impl Reader<'_> {
             let Some(kind) = self.kind(fields, "sink") else { continue };
             self.only("sink", fields, &kind.value);
             let Some(sink) = self.sink(fields, &kind.value) else { continue };
-            let path = |sink: &SinkConfig| match &sink.kind {
-                SinkKind::File(options) => Some(options.path.clone()),
-                _ => None,
-            };
-            let twin = |other: &SinkConfig| match &sink.kind {
-                SinkKind::Stdout => other.kind == SinkKind::Stdout,
-                _ => path(&sink).is_some() && path(&sink) == path(other),
+            let output = sink.output();
+            let twin = |other: &SinkConfig| match (&output, other.output()) {
+                (Some(one), Some(two)) => one.clashes_with(&two),
+                _ => sink.kind == SinkKind::Stdout && other.kind == SinkKind::Stdout,
             };
             if sinks.iter().any(twin) {
                 self.wrong(fields.at, "another sink has the same destination; each can be given once");

@@ -12,6 +12,6 @@ mod sys;
 pub use blocking::{BlockingFile, write_all};
 pub use directory::{Directory, Output, Place, Trust};
 pub use read::{
-    Limited, MOST_OF_CONFIGURATION, MOST_OF_FIXTURE, MOST_OF_LOAD_FILE, MOST_OF_OPTION, MOST_OF_PLUGIN, read,
-    read_from, read_text, too_long,
+    Limited, MOST_OF_CONFIGURATION, MOST_OF_FIXTURE, MOST_OF_LOAD_FILE, MOST_OF_OPTION, read, read_from, read_text,
+    too_long,
 };

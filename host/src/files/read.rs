@@ -8,8 +8,6 @@ use std::{
 
 /// The most that is read of a pipeline or policy file, in bytes.
 pub const MOST_OF_CONFIGURATION: u64 = 4 << 20;
-/// The most that is read of a plugin, in bytes. Those that carry an interpreter of JavaScript or Python have 12 to 40 MiB.
-pub const MOST_OF_PLUGIN: u64 = 128 << 20;
 /// The most that is read of a file whose content is the value of a plugin's option, in bytes.
 pub const MOST_OF_OPTION: u64 = 16 << 20;
 /// The most that is read of a file of flows for tests, or of what these should print, in bytes.

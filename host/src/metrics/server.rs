@@ -34,7 +34,10 @@ use super::{
     Address, MetricsError, export,
     tenants::{self, Look},
 };
-use crate::pipeline::{counters::Counters, stats::Board};
+use crate::{
+    files::{Directory, Trust},
+    pipeline::{counters::Counters, stats::Board},
+};
 
 /// Connections at the same time; more have to wait until one ends.
 const CONNECTIONS: usize = 16;
@@ -134,13 +137,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Listens at a socket in the file system. One that nobody listens at any more is replaced; nothing else is.
 fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    let (directory, name) = Directory::of(path, Trust::Typed)?;
     let listener = UnixListener::bind(path).or_else(|error| {
         // Connecting to a file that is no socket is refused too.
         let left_over = error.kind() == io::ErrorKind::AddrInUse
             && fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
             && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         if left_over {
-            fs::remove_file(path)?;
+            directory.remove(&name)?;
             UnixListener::bind(path)
         } else {
             Err(error)

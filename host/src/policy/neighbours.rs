@@ -1,13 +1,12 @@
 //! What tenants of a policy have in common though they should not: files, bits of marks, labels, and marks that move flows.
 
-use std::path::PathBuf;
-
 use super::{
     file::{Guest, Policy, Tenant},
     scope::{Rule, Scope},
 };
 use crate::{
     config::{Mistake, SinkConfig, SinkKind},
+    files::Output,
     netlink::namespace,
     pipeline::grants::Keeping,
     text::clean,
@@ -89,22 +88,24 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
 /// Files that more than one writes.
 fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
     let file = |sink: &SinkConfig| match &sink.kind {
-        SinkKind::File(options) => Some(options.path.clone()),
+        SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
         _ => None,
     };
     let state = |guest: &Guest| match &guest.plugin.grants.value.state {
-        Some(Keeping::File(path)) => Some((guest.plugin.file.at, path.clone())),
+        Some(Keeping::File(path)) => Some((guest.plugin.file.at, (path.clone(), false))),
         _ => None,
     };
-    let mut files: Vec<PathBuf> = vec![policy.audit.path.clone()];
+    // By what they are: one file may have many names.
+    let mut files = vec![Output::new(&policy.audit.path, true)];
     for tenant in &policy.tenants {
         let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
-        for (at, path) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
-            if files.contains(&path) {
+        for (at, (path, rotates)) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
+            let output = Output::new(&path, rotates);
+            if files.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by somebody else already; each needs a file of its own";
                 mistakes.push(policy.text.mistake(at, format!("{} {what}", path.display())));
             }
-            files.push(path);
+            files.push(output);
         }
     }
 }

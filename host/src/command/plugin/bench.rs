@@ -5,7 +5,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     path::Path,
     time::{Duration, Instant},
 };
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     cli::{PluginSpec, Report},
-    fixture,
+    files, fixture,
     model::Flows,
     netlink::decode::FlowDecoder,
     pipeline::{
@@ -164,7 +163,8 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
         let different = DIFFERENT.min((wanted.flows as usize).div_ceil(rows.max(1)));
         return Ok((0..different as u64).map(|number| generator::batch(number, rows)).collect());
     };
-    let mut content = fs::read(path).map_err(|source| ToolError::Read { path: path.into(), source })?;
+    let mut content =
+        files::read(path, files::MOST_OF_FIXTURE).map_err(|source| ToolError::Read { path: path.into(), source })?;
     content.push(b'\n');
     let name = path.display().to_string();
     let once = fixture::flows(&name, &content, &[]).map_err(ToolError::from)?;

@@ -2,11 +2,13 @@
 
 use std::{io, path::PathBuf};
 
+use crate::cli::error_text;
+
 /// Why one of the subcommands of `plugin` cannot do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {}", path.display(), error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -14,7 +16,7 @@ pub enum ToolError {
         source: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {}", path.display(), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,

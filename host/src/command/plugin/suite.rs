@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use super::error::ToolError;
 use crate::{
     cli::{DEFAULT_BATCH, Output},
+    files,
     model::{Label, OptionValue},
     pipeline::grants::{Grants, Keeping},
 };
@@ -97,7 +97,8 @@ impl Suite {
     /// [`ToolError`]: a file cannot be read, or says something that makes no sense.
     pub fn read(directory: &Path) -> Result<Self, ToolError> {
         let path = directory.join(FILE);
-        let text = fs::read_to_string(&path).map_err(|source| ToolError::Read { path: path.clone(), source })?;
+        let text = files::read_text(&path, files::MOST_OF_FIXTURE)
+            .map_err(|source| ToolError::Read { path: path.clone(), source })?;
         let raw: RawSuite = toml::from_str(&text)
             .map_err(|error| ToolError::Toml { path: path.clone(), said: error.to_string().trim_end().into() })?;
         let labels: Vec<Label> = raw.labels.into_iter().map(|(name, bit)| Label { bit, name }).collect();
@@ -163,8 +164,8 @@ impl Case {
             (format!("{} ({key} of `{}`)", FILE, raw.name), given.into_bytes())
         } else {
             let path = directory.join(given);
-            let content =
-                fs::read(&path).map_err(|source| Wrong::Tool(ToolError::Read { path: path.clone(), source }))?;
+            let content = files::read(&path, files::MOST_OF_FIXTURE)
+                .map_err(|source| Wrong::Tool(ToolError::Read { path: path.clone(), source }))?;
             (path.display().to_string(), content)
         };
         let expected = match (raw.expect, raw.error) {
@@ -212,7 +213,8 @@ fn content(directory: &Path, text: String) -> Result<String, Wrong> {
         Some(rest) if rest.starts_with('@') => Ok(rest.to_string()),
         Some(file) => {
             let path = directory.join(file);
-            fs::read_to_string(&path).map_err(|source| Wrong::Tool(ToolError::Read { path, source }))
+            files::read_text(&path, files::MOST_OF_FIXTURE)
+                .map_err(|source| Wrong::Tool(ToolError::Read { path, source }))
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     suite::{Case, Expected, Suite},
     trial,
 };
-use crate::{cli::Report, pipeline::sink::Sink, wasm::PluginComponent};
+use crate::{cli::Report, files, pipeline::sink::Sink, wasm::PluginComponent};
 
 /// What is to be tested.
 pub struct Wanted<'a> {
@@ -86,7 +86,7 @@ fn case_of(
     };
     let expected = match &case.expected {
         Expected::Inline(text) => text.clone(),
-        Expected::File(path) => match fs::read(path) {
+        Expected::File(path) => match files::read(path, files::MOST_OF_FIXTURE) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(_) if bless => String::new(),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {

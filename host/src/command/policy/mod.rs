@@ -22,6 +22,7 @@ use crate::{
         policy_command::{Addressee, Order},
     },
     config::Mistake,
+    files,
     pipeline::sink::Sink,
     policy::{self, Policy},
     privileges::PrivilegesError,
@@ -152,7 +153,8 @@ fn ask(to: &Addressee, request: &service::Request, stdout: &mut dyn Sink) -> Res
 
 /// What is in a policy file.
 fn content(file: &Path) -> Result<Vec<u8>, CommandError> {
-    std::fs::read(file).map_err(|source| CommandError::Pipeline { path: file.into(), source })
+    files::read(file, files::MOST_OF_CONFIGURATION)
+        .map_err(|source| CommandError::Pipeline { path: file.into(), source })
 }
 
 /// Tells mistakes, of which there must be none.
@@ -176,10 +178,16 @@ pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Res
             notes.append(&mut findings.notes);
         }
         for sink in &tenant.sinks {
-            if let Some(problem) = sink.no_directory() {
+            if let Some(problem) = sink.problem() {
                 mistakes.push(policy.text.mistake(sink.at, problem));
             }
         }
+    }
+    // Their directories are made by the package or the unit, perhaps on another machine.
+    if policy.audit.path.parent().is_some_and(Path::is_dir)
+        && let Err(error) = policy.audit.check()
+    {
+        mistakes.push(policy.text.mistake(0, format!("the audit: {error}")));
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     notes.iter().for_each(|note| report::line(&note.to_string()));

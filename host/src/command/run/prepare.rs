@@ -6,21 +6,31 @@ use std::path::Path;
 use super::super::{
     assemble::{Assembly, Purpose, Role, UserPlugin, option_problems},
     entries::Parts,
-    outputs,
+    outputs, replay,
     report::CommandError,
     subject::Subject,
 };
 use crate::{
     cli::{PluginSpec, Settings, Table},
     config::{
-        At, Config, FormatConfig, Limits, Mistake, Plugin, SourceConfig, SourceKind, StageConfig, StageKind,
-        pipeline::option_values,
+        At, Config, FormatConfig, Limits, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig,
+        StageKind, pipeline::option_values,
     },
+    files,
     model::{Description, Expectations, Flows, OptionValue},
-    netlink::{DumpFilter, filter::Condition},
-    pipeline::{executor::Shows, format::Format, grants::Grants, stage::Stage},
+    netlink::{DumpFilter, Namespace, NamespaceError, filter::Condition},
+    pipeline::{
+        executor::Shows,
+        format::Format,
+        grants::{Grants, Keeping},
+        stage::Stage,
+    },
+    recording::{Input, Recording},
     text::clean,
-    wasm::{LoadError, PluginComponent, services},
+    wasm::{
+        LoadError, PluginComponent,
+        services::{self, state::State},
+    },
 };
 
 /// Why a stage that may act does not go with a recording.
@@ -126,7 +136,8 @@ pub(super) fn prepare(
         }
     }
     let format = preparation.format(format_role)?;
-    preparation.sinks();
+    preparation.outputs();
+    preparation.source();
     let notes = preparation.notes;
     let (format, told) = match format {
         Some((format, told)) => (Some(format), Some(told)),
@@ -366,12 +377,56 @@ impl Preparation<'_> {
         self.wrong(about.map_or(plugin.file.at, |(_, value)| value.at), said);
     }
 
-    /// Whether files can be where sinks want them.
-    fn sinks(&mut self) {
-        for sink in &self.config.sinks {
-            if let Some(problem) = sink.no_directory() {
-                self.mistakes.push(self.config.text.mistake(sink.at, problem));
+    /// Whether what the pipeline writes can be written, and each file by one of its parts only.
+    fn outputs(&mut self) {
+        let config = self.config;
+        let mut outputs: Vec<files::Output> = Vec::new();
+        for sink in &config.sinks {
+            if let Some(problem) = sink.problem() {
+                self.wrong(sink.at, problem);
             }
+            outputs.extend(sink.output());
+        }
+        let stages = config.stages.iter().filter_map(|stage| match &stage.kind {
+            StageKind::Plugin(plugin) => Some(plugin),
+            _ => None,
+        });
+        let format = match &config.format {
+            FormatConfig::Plugin { plugin, .. } => Some(plugin),
+            _ => None,
+        };
+        for plugin in stages.chain(format) {
+            let Some(Keeping::File(path)) = &plugin.grants.value.state else { continue };
+            let output = files::Output::new(path, false);
+            if outputs.iter().any(|other| output.clashes_with(other)) {
+                let what = "is written by another part of the pipeline; each needs a file of its own";
+                self.wrong(plugin.grants.at, format!("{} {what}", path.display()));
+            } else if let Err(error) = State::check(path, plugin.limits.capacity) {
+                self.wrong(plugin.grants.at, error.to_string());
+            }
+            outputs.push(output);
+        }
+    }
+
+    /// Whether the source is there. What may come and go until the pipeline runs, a pipe or an interface, is not looked at.
+    fn source(&mut self) {
+        let source = &self.config.source;
+        if let Some(RecordingConfig { file, .. }) = &source.recording
+            && !matches!(file.metadata(), Ok(metadata) if !metadata.is_file())
+            && file.as_os_str() != "-"
+        {
+            let opened = Input::open(file).and_then(Recording::open).map_err(CommandError::from);
+            let wanted = opened.and_then(|recording| replay::wanted(&self.config.settings, &recording));
+            if let Err(error) = wanted {
+                self.wrong(source.at, error.to_string());
+            }
+        }
+        // Whether it may be entered is another matter, and that of who runs it.
+        if let Some(word) = &source.netns
+            && let Err(error) = Namespace::find(word.as_ref())
+            && !matches!(error, NamespaceError::Enter { .. } | NamespaceError::Thread(_))
+        {
+            self.wrong(source.at, format!("`netns`: {error}"));
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Finds lines of an audit: by tenant, plugin, stage, action, result, code, and by a text anywhere in a line.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
+
+/// The longest line that is read as one, in bytes.
+const LONGEST_LINE: u64 = 16 << 20;
 
 /// What is looked for. What is not given does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,14 +57,23 @@ impl Filter {
     /// Reading or writing failed.
     pub fn copy(
         &self,
-        from: impl BufRead,
+        mut from: impl BufRead,
         to: &mut dyn Write,
         show: fn(&Value, &[u8]) -> Vec<u8>,
     ) -> io::Result<Found> {
         let mut found = Found::default();
         let mut waiting: std::collections::BTreeMap<(u64, u64), Vec<u8>> = std::collections::BTreeMap::new();
-        for line in from.split(b'\n') {
-            let line = line?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if Read::take(&mut from, LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            if line.len() as u64 == LONGEST_LINE {
+                let what = format!("a line has {} MiB or more, as no line of an audit has", LONGEST_LINE >> 20);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            line.pop_if(|last| *last == b'\n');
             if line.is_empty() {
                 continue;
             }

@@ -2,10 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    ffi::OsString,
+    io,
     ops::Bound,
     path::{Path, PathBuf},
     time::{Duration, Instant},
+};
+
+use crate::{
+    cli::error_text,
+    files::{self, Directory, Trust},
 };
 
 /// Longest key, in bytes.
@@ -30,7 +36,7 @@ pub const FULL: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It cannot be read.
-    #[error("cannot read the state file {}: {source}", path.display())]
+    #[error("cannot read the state file {}: {}", path.display(), error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -38,7 +44,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("cannot write the state file {}: {source}", path.display())]
+    #[error("cannot write the state file {}: {}", path.display(), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -71,9 +77,41 @@ pub struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     held: usize,
     capacity: usize,
-    file: Option<PathBuf>,
+    file: Option<StateFile>,
     changed: bool,
     written: Option<Instant>,
+}
+
+/// The file of a store.
+#[derive(Debug)]
+struct StateFile {
+    path: PathBuf,
+    directory: Directory,
+    name: OsString,
+}
+
+impl StateFile {
+    /// Replaces the file as a whole, so that it is never half of one.
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut part = OsString::from(".");
+        part.push(&self.name);
+        // Another process that keeps its state in the same file writes a part of its own.
+        part.push(format!(".{}.part", std::process::id()));
+        match self.directory.remove(&part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let written = self.directory.create_new(&part, 0o600).and_then(|mut file| {
+            io::Write::write_all(&mut file, bytes)?;
+            file.sync_data()?;
+            self.directory.rename(&part, &self.name)
+        });
+        if written.is_err() {
+            // What is left of a failed attempt is of no use to anybody.
+            let _ = self.directory.remove(&part);
+        }
+        written
+    }
 }
 
 impl State {
@@ -83,21 +121,44 @@ impl State {
         State { entries: BTreeMap::new(), held: 0, capacity, file: None, changed: false, written: None }
     }
 
-    /// A store that is read from a file, if it exists, and written to it.
+    /// A store that is read from a file, if it exists, and written to it. Nobody else may be able to replace files in its
+    /// directory.
     ///
     /// # Errors
     /// [`StateError`]: the file is there but cannot be used. It is left as it is.
     pub fn in_file(path: &Path, capacity: usize) -> Result<Self, StateError> {
+        let (mut state, file, exists) = Self::load(path, capacity)?;
+        state.file = Some(file);
+        if !exists {
+            // A file that cannot be written is better known now than after hours of work.
+            state.changed = true;
+            state.save()?;
+        }
+        Ok(state)
+    }
+
+    /// Whether [`State::in_file`] would take the file. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`State::in_file`].
+    pub fn check(path: &Path, capacity: usize) -> Result<(), StateError> {
+        let (_, file, _) = Self::load(path, capacity)?;
+        file.directory.check(&file.name).map_err(|source| StateError::Write { path: path.into(), source })
+    }
+
+    /// What is in a file, and whether it exists.
+    fn load(path: &Path, capacity: usize) -> Result<(Self, StateFile, bool), StateError> {
         let mut state = Self::in_memory(capacity);
-        let bytes = match fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // A file that cannot be written is better known now than after hours of work.
-                state.file = Some(path.into());
-                state.changed = true;
-                return state.save().map(|()| state);
-            }
-            Err(source) => return Err(StateError::Read { path: path.into(), source }),
+        let unreadable = |source| StateError::Read { path: path.into(), source };
+        let (directory, name) =
+            Directory::of(path, Trust::Exclusive).map_err(|source| StateError::Write { path: path.into(), source })?;
+        let file = StateFile { path: path.into(), directory, name };
+        // More than this cannot be what a store of this capacity was written to.
+        let most = 2 * capacity.max(CAPACITY) as u64 + 4096;
+        let bytes = match file.directory.read(&file.name) {
+            Ok(mut content) => files::read_from(&mut content, most).map_err(unreadable)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((state, file, false)),
+            Err(source) => return Err(unreadable(source)),
         };
         let entries: Vec<(serde_bytes::ByteBuf, serde_bytes::ByteBuf)> = ciborium::from_reader(bytes.as_slice())
             .map_err(|error| StateError::Content { path: path.into(), said: error.to_string() })?;
@@ -108,8 +169,7 @@ impl State {
         if state.held > capacity {
             return Err(StateError::TooMuch { path: path.into(), held: state.held, capacity });
         }
-        state.file = Some(path.into());
-        Ok(state)
+        Ok((state, file, true))
     }
 
     /// The value of a key.
@@ -183,8 +243,8 @@ impl State {
     /// # Errors
     /// [`StateError::Write`]; the file is as it was.
     pub fn save(&mut self) -> Result<(), StateError> {
-        let Some(path) = self.file.as_deref().filter(|_| self.changed) else { return Ok(()) };
-        let failed = |source: io::Error| StateError::Write { path: path.into(), source };
+        let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
+        let failed = |source: io::Error| StateError::Write { path: file.path.clone(), source };
         let entries: Vec<_> = self
             .entries
             .iter()
@@ -192,11 +252,7 @@ impl State {
             .collect();
         let mut bytes = Vec::with_capacity(self.held);
         ciborium::into_writer(&entries, &mut bytes).map_err(|error| failed(io::Error::other(error.to_string())))?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-        io::Write::write_all(&mut file, &bytes).map_err(failed)?;
-        file.as_file().sync_data().map_err(failed)?;
-        file.persist(path).map_err(|error| failed(error.error))?;
+        file.replace(&bytes).map_err(failed)?;
         self.changed = false;
         self.written = Some(Instant::now());
         Ok(())
@@ -216,6 +272,8 @@ fn cost(key: &[u8], value: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -264,5 +322,19 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"hello", "what is no state file is left alone");
         let nowhere = State::in_file(&directory.path().join("no/state"), 1000);
         assert!(matches!(nowhere, Err(StateError::Write { .. })));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn the_file_is_no_link_and_no_device() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, victim) = (directory.path().join("state"), directory.path().join("victim"));
+        fs::write(&victim, "").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        let error = State::in_file(&path, 1000).unwrap_err().to_string();
+        assert!(error.contains("is a symbolic link"), "{error}");
+        let error = State::in_file(Path::new("/dev/zero"), 1000).unwrap_err().to_string();
+        assert!(error.contains("no regular file"), "{error}");
+        assert_eq!(fs::read(&victim).unwrap(), b"");
     }
 }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     cli::{Report, error_text},
     command::report::{self, CommandError, Exit},
+    files::{Directory, Trust},
     pipeline::sink::Sink,
     text::clean,
 };
@@ -81,6 +82,8 @@ impl Door {
         if UnixStream::connect(path).is_ok() {
             return Err(PolicyError::Running { path: path.into() });
         }
+        // The directory must be one in which nobody else can put another socket in its place.
+        Directory::of(path, Trust::Exclusive).map_err(failed)?;
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Nobody can connect before the mode is what it is to be: it is made where nobody else comes.
         let private = tempfile::Builder::new().prefix(".flowgate").tempdir_in(directory).map_err(failed)?;

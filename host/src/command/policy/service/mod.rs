@@ -35,6 +35,7 @@ use crate::{
         sources::Flowtable,
     },
     config::Mistake,
+    files,
     metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{
@@ -339,7 +340,7 @@ impl Service {
 
     /// Whether there is something in the file that has not been loaded or refused.
     fn has_news(&self) -> bool {
-        let content = std::fs::read(&self.file).ok();
+        let content = files::read(&self.file, files::MOST_OF_CONFIGURATION).ok();
         let mut inner = self.lock();
         if content == inner.tried {
             return false;
@@ -361,7 +362,7 @@ impl Service {
             return Err(vec![PolicyError::Once { path: self.file.clone() }.to_string()]);
         }
         let failed = |error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))];
-        std::fs::read(&self.file).map_err(failed)
+        files::read(&self.file, files::MOST_OF_CONFIGURATION).map_err(failed)
     }
 
     /// Reads the file anew, and lets its tenants take over once they have started; `meanwhile` is called now and then until then.
