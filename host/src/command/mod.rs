@@ -370,7 +370,8 @@ impl Context<'_> {
                 let content = match self.file {
                     Some(Ok(content)) => Ok(content.clone()),
                     Some(Err(error)) => {
-                        Err(error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error))
+                        let described = || io::Error::new(error.kind(), error.to_string());
+                        Err(error.raw_os_error().map_or_else(described, io::Error::from_raw_os_error))
                     }
                     None => files::read(&options.file, files::MOST_OF_CONFIGURATION),
                 };
