@@ -134,6 +134,14 @@ impl PluginComponent {
         file::read(path)
     }
 
+    /// As [`PluginComponent::read`], of a file that need not be WebAssembly: its digest says whether it is the one that is meant.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] or [`LoadError::Excessive`].
+    pub fn content(path: &Path) -> Result<Vec<u8>, LoadError> {
+        file::content(path)
+    }
+
     /// The SHA-256 of a file's content, as hexadecimal digits.
     #[must_use]
     pub fn digest(bytes: &[u8]) -> String {

@@ -29,8 +29,22 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     if !content.starts_with(&PREAMBLE) {
         return Err(not_wasm(path, &content));
     }
+    rest(path, &file, content)
+}
+
+/// As [`read`], whatever it is: for a file whose digest must be the one that is known.
+///
+/// # Errors
+/// [`LoadError::Read`] or [`LoadError::Excessive`].
+pub(super) fn content(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let file = open(path).map_err(|source| LoadError::Read { path: path.into(), source })?;
+    rest(path, &file, Vec::new())
+}
+
+/// Reads on, to the end of the file.
+fn rest(path: &Path, file: &File, mut content: Vec<u8>) -> Result<Vec<u8>, LoadError> {
     let left = MOST - content.len() as u64;
-    file.take(left + 1).read_to_end(&mut content).map_err(failed)?;
+    file.take(left + 1).read_to_end(&mut content).map_err(|source| LoadError::Read { path: path.into(), source })?;
     if content.len() as u64 > MOST {
         let excess = format!("has more than {MOST} bytes, the most that the file of a plugin may have");
         return Err(LoadError::Excessive { path: path.into(), excess });
@@ -72,6 +86,7 @@ mod tests {
         assert!(matches!(error, LoadError::NotWasm { .. }), "{error}");
         assert!(error.to_string().contains(r"begins with `\u{0}\u{0}"), "{error}");
         assert!(matches!(read(Path::new("/")).unwrap_err(), LoadError::Read { .. }));
+        assert!(matches!(content(Path::new("/dev/zero")).unwrap_err(), LoadError::Excessive { .. }));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn guest(
     let plugin = &guest.plugin;
     let (at, file) = (plugin.file.at, &plugin.file.value);
     let mut wrong = |at: usize, what: String| findings.mistakes.push(text.mistake(at, what));
-    let bytes = match PluginComponent::read(file) {
+    let bytes = match PluginComponent::content(file) {
         Ok(bytes) => bytes,
         Err(error) => {
             wrong(at, error.to_string());
