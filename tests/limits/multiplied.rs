@@ -158,7 +158,8 @@ fn large_batches_take_no_more_than_was_handed_over() {
                 |attack: &str| output.is_empty() || attack.contains("notes") || attack.contains("amplify-change");
             for (attack, more) in attacks.iter().filter(|(attack, _)| shown(attack)) {
                 bounded("65536", &[name(attack)], &[&output[..], more].concat(), most);
-                if output.is_empty() {
+                // Printing 60,000 actions for each of 68 batches takes its time, and may.
+                if output.is_empty() && !more.contains(&"--dry-run") {
                     bounded("1024", &[name(attack)], more, most * 2);
                 }
             }

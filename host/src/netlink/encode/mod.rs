@@ -176,12 +176,12 @@ fn text(column: &SparseTexts, row: usize) -> Option<&[u8]> {
 
 /// A name with the NUL that the kernel wants at its end.
 fn name(what: &'static str, text: &[u8], limit: usize) -> Result<Vec<u8>, EncodeError> {
-    // The length first: what is too long is not even read.
+    // What is too long is not read to its end.
+    if text.iter().take(limit + 1).any(|&byte| byte == 0) {
+        return Err(EncodeError::Name { what });
+    }
     if text.len() > limit {
         return Err(EncodeError::TooLong { what, length: text.len(), limit });
-    }
-    if text.contains(&0) {
-        return Err(EncodeError::Name { what });
     }
     Ok([text, &[0]].concat())
 }
