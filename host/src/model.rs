@@ -36,3 +36,13 @@ pub use bindings::flowgate::conntrack::{
 pub fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
 }
+
+/// Sets the value of a row in a dense column, which may be shorter so far.
+pub fn put<T: Copy + Default>(column: &mut Vec<T>, row: usize, value: T) {
+    if column.len() <= row {
+        column.resize(row + 1, T::default());
+    }
+    if let Some(place) = column.get_mut(row) {
+        *place = value;
+    }
+}

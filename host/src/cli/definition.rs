@@ -16,12 +16,12 @@ use super::getopt::Argument;
 use super::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
 use super::protocols::{HANDLERS, ProtocolKey, state_names};
 use super::request::{EVENT_NAMES, TABLES};
-use super::settings::{Command, Table};
+use super::settings::{Command, Output, Table};
 use super::subcommand::{self, Shell};
 use crate::pipeline::supervisor::OnError;
 
-/// What `-o` takes, each with what it does. The last is not in the classic program.
-pub const OUTPUTS: [(&str, &str); 9] = [
+/// What `-o` takes, each with what it does. The last two are not in the classic program.
+pub const OUTPUTS: [(&str, &str); 10] = [
     ("xml", "as XML"),
     ("extended", "with the layer-3 protocol"),
     ("timestamp", "with the time at which an event was seen"),
@@ -31,6 +31,7 @@ pub const OUTPUTS: [(&str, &str); 9] = [
     ("userspace", "accepted; changes nothing"),
     ("save", "as lines for -R"),
     ("json", "as JSON, one object a line"),
+    ("complete", "with save: everything that can be loaded, in options of flowgate's own"),
 ];
 
 /// What `-u` takes, each with what it means. UNREPLIED is short for `!SEEN_REPLY`.
@@ -254,7 +255,7 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
         Key::EventMask => argument.value_parser(values(EVENT_NAMES.iter().map(|(name, _)| *name))),
         Key::Family => argument.value_parser(values(["ipv4", "ipv6"])),
         Key::Output => {
-            let classic = OUTPUTS.get(..OUTPUTS.len() - 1).unwrap_or_default();
+            let classic = OUTPUTS.get(..OUTPUTS.len() - Output::OWN_NAMES.len()).unwrap_or_default();
             argument.value_parser(described(if own { &OUTPUTS } else { classic }))
         }
         Key::OnError => argument.value_parser(values(OnError::NAMES.map(|(name, _)| name))),
@@ -313,7 +314,6 @@ fn protocol_arguments() -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::super::request::STATUS_NAMES;
-    use super::super::settings::Output;
     use super::*;
 
     const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn words_with_help_are_those_that_the_parser_takes() {
         let words: Vec<&str> = OUTPUTS.iter().map(|(name, _)| *name).collect();
-        let known: Vec<&str> = Output::NAMES.iter().map(|(_, name)| *name).chain(["json"]).collect();
+        let known: Vec<&str> = Output::NAMES.iter().chain(&Output::OWN_NAMES).map(|(_, name)| *name).collect();
         assert_eq!(words, known);
         let words: Vec<&str> = STATUSES.iter().map(|(name, _)| *name).filter(|name| *name != "UNREPLIED").collect();
         let known: Vec<&str> = STATUS_NAMES.iter().map(|(name, _)| *name).collect();

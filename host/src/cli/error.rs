@@ -70,6 +70,14 @@ pub enum CliError {
     InvalidNetmask,
     /// Value of `-p` or `-f`.
     UnsupportedProtocol(Word),
+    /// `-o complete` without `save`.
+    CompleteAlone,
+    /// `--labels` with `--label-add` or `--label-del`.
+    LabelsTwice,
+    /// A line of a load file that is longer than lines may be.
+    LineTooLong,
+    /// `-F` in a file that is loaded with `--set-zone`.
+    FlushWithZone,
     /// A number that is none, or out of its range.
     UnexpectedValue {
         /// What was given.
@@ -285,6 +293,14 @@ impl CliError {
             Self::NoPrefixHere(name) => text!("CIDR notation unavailable for `--", name, "'"),
             Self::InvalidNetmask => text!("Invalid netmask"),
             Self::UnsupportedProtocol(word) => text!("`", word, "' unsupported protocol"),
+            Self::CompleteAlone => text!("`complete' says more of what `save' writes; use -o save,complete"),
+            Self::LabelsTwice => {
+                text!("--labels says which labels there are; --label-add and --label-del cannot be used with it")
+            }
+            Self::LineTooLong => text!("the line has more than 10239 bytes"),
+            Self::FlushWithZone => {
+                text!("-F empties all zones, and --set-zone is about one; delete its flows by -D -w and its number")
+            }
             Self::UnexpectedValue { value, option } => {
                 text!("unexpected value '", value, "' with -", &option.to_string(), " option")
             }

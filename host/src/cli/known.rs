@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::getopt::{Argument, LongOption, Options};
 use super::options::{COMMANDS, Key, OPTIONS, Section};
-use super::protocols::{Protocol, ProtocolKey};
+use super::protocols::{HANDLERS, Handler, Protocol, ProtocolKey};
 use super::settings::Command;
 
 /// What the scanner reports.
@@ -23,12 +23,27 @@ pub struct Known {
     /// All but those of protocols.
     common: &'static [LongOption<Id>],
     /// Those of the protocol.
-    protocol: Vec<LongOption<Id>>,
+    protocol: &'static [LongOption<Id>],
 }
 
 /// What does not depend on the line is made once: a file may have a million.
 static CLASSIC: LazyLock<Vec<LongOption<Id>>> = LazyLock::new(|| common(false));
 static OWN: LazyLock<Vec<LongOption<Id>>> = LazyLock::new(|| common(true));
+/// The options of each protocol, with its number.
+static PROTOCOLS: LazyLock<Vec<(u8, Vec<LongOption<Id>>)>> = LazyLock::new(|| {
+    let of = |handler: &Handler| {
+        let options = handler.options.iter().flat_map(|option| {
+            option.long.iter().map(|name| LongOption {
+                name,
+                argument: Argument::Required,
+                exact: false,
+                id: Id::Protocol(option.key),
+            })
+        });
+        (handler.number, options.collect())
+    };
+    HANDLERS.iter().map(of).collect()
+});
 
 /// All but the options of protocols.
 fn common(own: bool) -> Vec<LongOption<Id>> {
@@ -52,20 +67,14 @@ fn common(own: bool) -> Vec<LongOption<Id>> {
 impl Known {
     /// All but those of protocols. `own` says whether those that the classic program does not have are among them.
     pub fn new(own: bool) -> Self {
-        Self { common: if own { &OWN } else { &CLASSIC }, protocol: Vec::new() }
+        Self { common: if own { &OWN } else { &CLASSIC }, protocol: &[] }
     }
 
     /// Puts the options of a protocol in the place of those of another.
     pub fn set_protocol(&mut self, protocol: Protocol) {
-        self.protocol.clear();
-        for option in protocol.handler.map_or(&[][..], |handler| handler.options) {
-            self.protocol.extend(option.long.iter().map(|name| LongOption {
-                name,
-                argument: Argument::Required,
-                exact: false,
-                id: Id::Protocol(option.key),
-            }));
-        }
+        let number = protocol.handler.map(|handler| handler.number);
+        let options = PROTOCOLS.iter().find(|(of, _)| Some(*of) == number);
+        self.protocol = options.map_or(&[], |(_, options)| options);
     }
 }
 
@@ -79,6 +88,6 @@ impl Options<Id> for Known {
     }
 
     fn long(&self) -> (&[LongOption<Id>], &[LongOption<Id>]) {
-        (self.common, &self.protocol)
+        (self.common, self.protocol)
     }
 }

@@ -107,6 +107,15 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
             return Err(CliError::MaskAlone { mask: "mask-dst", address: "dst" });
         }
     }
+    if request.output.contains(Output::COMPLETE) && !request.output.contains(Output::SAVE) {
+        return Err(CliError::CompleteAlone);
+    }
+    if given.contains(Key::Labels) && given.contains_any(&[Key::LabelAdd, Key::LabelDelete]) {
+        return Err(CliError::LabelsTwice);
+    }
+    if let Some(details) = &request.details {
+        details.check(command, request.protocol.map(|protocol| protocol.number), request.family)?;
+    }
     if given.contains(Key::AllNetns) && request.plugins.iter().any(|plugin| plugin.grants.acts()) {
         return Err(CliError::AllNetnsWithGrant);
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use super::environment::{Environment, error_text};
 use super::error::{CliError, Word};
-use super::settings::{Command, LoadFile, LoadedCommand, Place, Settings, Table};
-use crate::pipeline::batch;
+use super::settings::{Command, LoadFile, LoadedCommand, LostLines, Place, Settings, Table};
+use crate::{model::Flows, pipeline::batch};
 
 /// What one line holds at most; what is longer counts as several lines.
 const LINE: u64 = 10239;
@@ -39,9 +39,20 @@ pub enum Line {
 /// What is to be carried out, each with the number of its first line; none for a line without command.
 type Commands = Vec<(usize, Option<LoadedCommand>)>;
 
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub struct Manner<'a> {
+    /// The program's name, which is put before each line.
+    pub program: &'a [u8],
+    /// Whether that is a name of its own: then a line that is too long is wrong, where `conntrack` takes it for several.
+    pub own: bool,
+    /// Whether a line that makes no sense loses only itself.
+    pub keep_going: bool,
+}
+
 /// Reads the file. What is wrong is at `place`, unless the file itself is.
 pub fn load(
-    program: &[u8],
+    manner: Manner<'_>,
     file: &[u8],
     environment: &dyn Environment,
     line: ReadLine<'_>,
@@ -57,14 +68,16 @@ pub fn load(
     let at = |line| Some(Place { file: name.clone(), line });
     let mut first = 1;
     let (mut texts, mut next) = (Texts::default(), Texts::default());
-    let mut end = texts.take(&mut *reader);
+    let mut end = texts.take(&mut *reader, manner);
+    let mut lost = LostLines::default();
     loop {
         let last = texts.ends.len() < AT_ONCE;
         // The next lines are read while others are made sense of.
         let mut end_of_next = Ok(());
-        let meanwhile = || end_of_next = if last { Ok(()) } else { next.take(&mut *reader) };
-        for part in read_parts(program, &texts, first, line, meanwhile) {
+        let meanwhile = || end_of_next = if last { Ok(()) } else { next.take(&mut *reader, manner) };
+        for part in read_parts(manner, &texts, first, line, meanwhile) {
             warnings.extend(part.warnings);
+            lost.append(part.lost);
             for command in part.commands {
                 join(&mut commands, command);
             }
@@ -84,13 +97,15 @@ pub fn load(
         std::mem::swap(&mut texts, &mut next);
         end = end_of_next;
     }
-    let mut file = LoadFile { name: name.clone(), commands: Vec::new() };
+    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), lost };
     for (number, command) in commands {
         *place = at(number);
-        let command = command.ok_or(CliError::NotInLoadFile("unknown"))?;
+        let mut command = command.ok_or(CliError::NotInLoadFile("unknown"))?;
         if let Some(command) = forbidden(command.settings.command, command.settings.table) {
             return Err(CliError::NotInLoadFile(command));
         }
+        // All columns become as long as the table.
+        batch::append(&mut command.settings.template, &Flows::default());
         file.commands.push(command);
     }
     Ok(file)
@@ -102,19 +117,32 @@ struct Texts {
     bytes: Vec<u8>,
     /// Where each line ends.
     ends: Vec<usize>,
+    /// The places of those that are too long, in ascending order; what is behind the longest line is left out of them.
+    too_long: Vec<usize>,
 }
 
 impl Texts {
     /// Reads the next lines, not too many; none at the end. What could be read is kept where no more can.
-    fn take(&mut self, mut reader: &mut dyn BufRead) -> std::io::Result<()> {
+    fn take(&mut self, mut reader: &mut dyn BufRead, manner: Manner<'_>) -> std::io::Result<()> {
         self.bytes.clear();
         self.ends.clear();
+        self.too_long.clear();
         while self.ends.len() < AT_ONCE {
             let line = Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut self.bytes);
             let start = self.ends.last().copied().unwrap_or_default();
             match line {
                 Ok(0) => break,
-                Ok(_) => self.ends.push(self.bytes.len()),
+                Ok(length) => {
+                    if manner.own && length as u64 == LINE && self.bytes.last() != Some(&b'\n') {
+                        let mut rest = Vec::new();
+                        Read::by_ref(&mut reader).take(1).read_to_end(&mut rest)?;
+                        if !rest.is_empty() && rest != b"\n" {
+                            self.too_long.push(self.ends.len());
+                            reader.skip_until(b'\n')?;
+                        }
+                    }
+                    self.ends.push(self.bytes.len());
+                }
                 Err(error) => {
                     self.bytes.truncate(start);
                     return Err(error);
@@ -141,15 +169,23 @@ struct Part {
     warnings: Vec<String>,
     /// The line that ended it, and what is wrong with it.
     wrong: Option<(usize, CliError)>,
+    /// Lines that are passed over.
+    lost: LostLines,
 }
 
 /// Reads lines, many of them on several threads, and does something else `meanwhile`; the parts are in order, and what is wrong in
 /// one is told before what is in later ones.
-fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>, meanwhile: impl FnOnce()) -> Vec<Part> {
+fn read_parts(
+    manner: Manner<'_>,
+    texts: &Texts,
+    first: usize,
+    line: ReadLine<'_>,
+    meanwhile: impl FnOnce(),
+) -> Vec<Part> {
     let lines = texts.ends.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let size = lines.div_ceil(threads).max(WORTH_A_THREAD);
-    let read = |start: usize| read_part(program, texts, start..lines.min(start + size), first, line);
+    let read = |start: usize| read_part(manner, texts, start..lines.min(start + size), first, line);
     if lines <= size {
         meanwhile();
         return vec![read(0)];
@@ -168,14 +204,24 @@ fn read_parts(program: &[u8], texts: &Texts, first: usize, line: ReadLine<'_>, m
     })
 }
 
-fn read_part(program: &[u8], texts: &Texts, lines: Range<usize>, first: usize, line: ReadLine<'_>) -> Part {
+fn read_part(manner: Manner<'_>, texts: &Texts, lines: Range<usize>, first: usize, line: ReadLine<'_>) -> Part {
     let mut part = Part::default();
     let mut words = Words::default();
     for (number, text) in (first + lines.start..).zip(texts.lines(lines)) {
         let last = part.commands.last_mut().and_then(|(_, command)| command.as_mut());
-        let read = words
-            .split(program, text)
-            .and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings, last)).transpose());
+        let too_long = texts.too_long.binary_search(&(number - first)).is_ok();
+        let any = if too_long { Err(CliError::LineTooLong) } else { words.split(manner.program, text) };
+        let read = any.and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings, last)).transpose());
+        let read = match read {
+            Ok(Some(Line::Command(settings))) if manner.keep_going => {
+                match forbidden(settings.command, settings.table) {
+                    Some(command) => Err(CliError::NotInLoadFile(command)),
+                    None => Ok(Some(Line::Command(settings))),
+                }
+            }
+            Ok(Some(Line::Nothing)) if manner.keep_going => Err(CliError::NotInLoadFile("unknown")),
+            read => read,
+        };
         match read {
             Ok(None) => {}
             Ok(Some(Line::Command(settings))) => {
@@ -187,6 +233,7 @@ fn read_part(program: &[u8], texts: &Texts, lines: Range<usize>, first: usize, l
                 }
             }
             Ok(Some(Line::Nothing)) => part.commands.push((number, None)),
+            Err(error) if manner.keep_going => part.lost.push(number, error),
             Err(error) => {
                 part.wrong = Some((number, error));
                 break;
@@ -247,6 +294,15 @@ pub fn forbidden(command: Command, table: Table) -> Option<&'static str> {
         Command::Version => Some("-V"),
         Command::Help => Some("-h"),
         Command::Add | Command::Update => Some("unknown"),
+    }
+}
+
+/// Leaves out what `-E -o save` writes behind a line about the process that caused the event: its name may be any text.
+pub fn without_suffix(words: &mut Vec<&[u8]>) {
+    let suffix =
+        words.windows(2).position(|pair| matches!(pair, [b"[USERSPACE]", next] if next.starts_with(b"portid=")));
+    if let Some(suffix) = suffix {
+        words.truncate(suffix);
     }
 }
 

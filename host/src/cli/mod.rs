@@ -6,6 +6,7 @@
 
 mod bash;
 mod definition;
+mod details;
 mod environment;
 mod error;
 mod expectation;
@@ -29,6 +30,7 @@ mod template;
 pub mod usage;
 mod values;
 mod wrong_value;
+mod zone;
 
 mod load_file;
 
@@ -43,7 +45,7 @@ pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use name::{Name, VARIABLE as NAME_VARIABLE};
 pub use settings::{
     Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
-    PluginSpec, Settings, Table,
+    PluginSpec, Settings, TOLD, Table,
 };
 
 pub use plugin_command::{PluginCommand, Report};
@@ -57,15 +59,21 @@ use protocols::Database;
 use request::{LabelUse, Request};
 use template::LabelChange;
 
-use crate::{model, pipeline::batch};
+use crate::model;
 
-/// The words of a line as a load file has them (blanks, double quotes, backslashes); none for an empty line or a comment.
+/// The words of a line as a load file has them (blanks, double quotes, backslashes), without what `-E -o save` writes behind it
+/// about a program; none for an empty line or a comment.
 ///
 /// # Errors
 /// A word or a line is too long.
 pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let words = load_file::split(b"", line)?;
-    Ok(words.map(|words| words.into_iter().skip(1).collect()))
+    Ok(words.map(|words| {
+        let mut options: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        load_file::without_suffix(&mut options);
+        let count = options.len();
+        words.into_iter().take(count).skip(1).collect()
+    }))
 }
 
 /// Reads a command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
@@ -94,9 +102,10 @@ pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment)
                 let line = |words: Vec<&[u8]>, warnings: &mut Vec<String>, last: Option<&mut LoadedCommand>| {
                     Parser { own, environment, warnings }.line(words, last, harmless)
                 };
-                let loaded = load_file::load(program, file.as_bytes(), environment, &line, &mut warnings, &mut place)?;
+                let manner = load_file::Manner { program, own, keep_going: behind.keep_going };
+                let loaded = load_file::load(manner, file.as_bytes(), environment, &line, &mut warnings, &mut place)?;
                 place = None;
-                behind.apply(loaded).map(Invocation::Load)
+                behind.apply(loaded, &mut place).map(Invocation::Load)
             })
         }
         _ => {
@@ -127,21 +136,31 @@ pub fn parse_classic(
 }
 
 /// Options that stand behind the file of `-R` and hold for all of its lines.
-const FOR_ALL_LINES: [(Key, &str); 3] = [(Key::Netns, "netns"), (Key::Explain, "explain"), (Key::DryRun, "dry-run")];
+const FOR_ALL_LINES: [(Key, &str); 5] = [
+    (Key::Netns, "netns"),
+    (Key::Explain, "explain"),
+    (Key::DryRun, "dry-run"),
+    (Key::KeepGoing, "keep-going"),
+    (Key::SetZone, "set-zone"),
+];
 /// Those of them that no line has for itself.
 const NOT_IN_LINES: [(Key, &str); 2] = [(Key::Netns, "netns"), (Key::Explain, "explain")];
 
 /// What stands behind the file of `-R`.
+#[derive(Default)]
 struct Behind {
     netns: Option<OsString>,
     explain: bool,
     dry_run: bool,
+    keep_going: bool,
+    zone: Option<u16>,
 }
 
 impl Behind {
-    /// Applies it to all lines.
-    fn apply(self, mut file: LoadFile) -> Result<LoadFile, CliError> {
-        for LoadedCommand { settings, .. } in &mut file.commands {
+    /// Applies it to all lines. What is wrong is at `place`.
+    fn apply(self, mut file: LoadFile, place: &mut Option<Place>) -> Result<LoadFile, CliError> {
+        for LoadedCommand { settings, lines } in &mut file.commands {
+            *place = lines.first().map(|&line| Place { file: file.name.clone(), line });
             // What cannot be printed instead of being done is refused.
             if self.dry_run && settings.command == Command::Flush {
                 return Err(CliError::DryFlush);
@@ -149,7 +168,11 @@ impl Behind {
             settings.netns.clone_from(&self.netns);
             settings.explain = self.explain;
             settings.dry_run |= self.dry_run;
+            if let Some(zone) = self.zone {
+                zone::set(settings, zone)?;
+            }
         }
+        *place = None;
         Ok(file)
     }
 }
@@ -182,7 +205,7 @@ impl Parser<'_> {
         if !self.own {
             return match rest.iter().find(|word| word.len() > 1 && word.as_bytes().starts_with(b"-")) {
                 Some(word) => Err(CliError::BehindFile(word.as_bytes().into())),
-                None => Ok(Behind { netns: None, explain: false, dry_run: false }),
+                None => Ok(Behind::default()),
             };
         }
         let words = std::iter::once(b"".as_slice()).chain(rest.iter().map(|word| word.as_bytes())).collect();
@@ -200,6 +223,8 @@ impl Parser<'_> {
             netns: request.netns.clone().map(OsString::from_vec),
             explain: request.given.contains(Key::Explain),
             dry_run: request.given.contains(Key::DryRun),
+            keep_going: request.given.contains(Key::KeepGoing),
+            zone: request.given.contains(Key::SetZone).then_some(request.set_zone),
         })
     }
 
@@ -214,6 +239,7 @@ impl Parser<'_> {
         if words.get(1).is_some_and(|word| *word == b"conntrack") {
             words.remove(1);
         }
+        load_file::without_suffix(&mut words);
         let request = request::read(words, self.own, self.environment, self.warnings)?;
         if let Some((_, name)) = NOT_IN_LINES.iter().find(|(key, _)| request.given.contains(*key)) {
             return Err(CliError::NotInLine(name));
@@ -231,9 +257,8 @@ impl Parser<'_> {
         }
         let kind = load_file::Kind { command, table, dry_run: request.given.contains(Key::DryRun) };
         if let Some(last) = last.filter(|last| load_file::joins(last, kind, 1)) {
-            let row =
-                template::build(&request, command, family(request.family, command, table), change(&request, labels));
-            batch::append(&mut last.settings.template, &row);
+            let (family, change) = (family(request.family, command, table), change(&request, labels));
+            template::push(&mut last.settings.template, &request, command, family, change);
             return Ok(Line::Joined);
         }
         Ok(Line::Command(self.settings(&request, (command, table), map, labels)))

@@ -97,6 +97,30 @@ pub enum Key {
     Quiet,
     /// `--all`
     All,
+    /// `--labels`
+    Labels,
+    /// `--helper`
+    Helper,
+    /// `--orig-seqadj`
+    OriginalSequence,
+    /// `--reply-seqadj`
+    ReplySequence,
+    /// `--orig-tcp-flags`
+    OriginalTcpFlags,
+    /// `--reply-tcp-flags`
+    ReplyTcpFlags,
+    /// `--orig-wscale`
+    OriginalWindowScale,
+    /// `--reply-wscale`
+    ReplyWindowScale,
+    /// `--synproxy`
+    Synproxy,
+    /// `--master`
+    Master,
+    /// `--keep-going`
+    KeepGoing,
+    /// `--set-zone`
+    SetZone,
 }
 
 /// A set of options.
@@ -274,7 +298,7 @@ macro_rules! option {
 
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
-pub const OPTIONS: [OptionSpec; 45] = [
+pub const OPTIONS: [OptionSpec; 57] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
         "source address of the original direction"),
     option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
@@ -365,6 +389,30 @@ pub const OPTIONS: [OptionSpec; 45] = [
         "show and count nothing, status 0 even if nothing was found: then the kernel deletes by itself what it can tell"),
     option!(All, None, ["all"], None, "", "...o..........", Flowgate,
         "delete every flow: -D without an option that selects asks for this word"),
+    option!(Labels, None, ["labels"], Required, "bits[/mask]", ".oo...........", Flowgate,
+        "set labels by number, label n being bit n: 0x5 for the labels 0 and 2; the others are removed, or with a mask kept"),
+    option!(Helper, None, ["helper"], Required, "name", ".oo...........", Flowgate,
+        "give the flow this helper, such as ftp; the kernel gives it to new flows only"),
+    option!(OriginalSequence, None, ["orig-seqadj"], Required, "pos:before:after", ".oo...........", Flowgate,
+        "TCP sequence adjustment of the original direction, as a NAT helper makes it"),
+    option!(ReplySequence, None, ["reply-seqadj"], Required, "pos:before:after", ".oo...........", Flowgate,
+        "TCP sequence adjustment of the reply direction"),
+    option!(OriginalTcpFlags, None, ["orig-tcp-flags"], Required, "flags[/mask]", ".oo...........", Flowgate,
+        "the kernel's TCP flags (IP_CT_TCP_FLAG_*) of the original direction, instead of 0x0a/0x0a"),
+    option!(ReplyTcpFlags, None, ["reply-tcp-flags"], Required, "flags[/mask]", ".oo...........", Flowgate,
+        "the kernel's TCP flags of the reply direction"),
+    option!(OriginalWindowScale, None, ["orig-wscale"], Required, "bits", ".oo...........", Flowgate,
+        "TCP window scale of the original direction; taken if both directions have one and flag 0x01"),
+    option!(ReplyWindowScale, None, ["reply-wscale"], Required, "bits", ".oo...........", Flowgate,
+        "TCP window scale of the reply direction"),
+    option!(Synproxy, None, ["synproxy"], Required, "isn:its:tsoff", ".oo...........", Flowgate,
+        "state of the SYN proxy"),
+    option!(Master, None, ["master"], Required, "proto,src,dst[,port,port]", ".o............", Flowgate,
+        "the flow that this one was expected by, which must be there; sets the status EXPECTED"),
+    option!(KeepGoing, None, ["keep-going"], None, "", "..............", Flowgate,
+        "behind the file of -R: a line that cannot be understood loses only itself, and the status is 1"),
+    option!(SetZone, None, ["set-zone"], Required, "zone", "..............", Flowgate,
+        "behind the file of -R: every line is about this zone, whatever zone it names"),
 ];
 
 #[cfg(test)]

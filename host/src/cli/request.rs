@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::details::{Details, whole};
 use super::environment::Environment;
 use super::error::{CliError, Word};
 use super::getopt::{Found, Scanner};
@@ -78,6 +79,8 @@ pub enum LabelUse {
 /// What was typed.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// Whether the program is called by a name of its own, and not `conntrack`.
+    pub own: bool,
     /// The command and its table.
     pub command: Option<(Command, Table)>,
     /// Which options were given. A prefix length counts as a mask.
@@ -102,8 +105,6 @@ pub struct Request {
     pub mask_destination: Option<IpAddr>,
     /// `-p`
     pub protocol: Option<Protocol>,
-    /// `-p` as typed.
-    pub protocol_name: Vec<u8>,
     /// The options of the protocol.
     pub protocol_values: ProtocolValues,
     /// An option of a protocol that a later `-p` gave up.
@@ -160,11 +161,16 @@ pub struct Request {
     pub buffer_max: u32,
     /// `--netns`
     pub netns: Option<Vec<u8>>,
+    /// What else is said of the flow.
+    pub details: Option<Box<Details>>,
+    /// `--set-zone`
+    pub set_zone: u16,
 }
 
 impl Default for Request {
     fn default() -> Self {
         Self {
+            own: false,
             command: None,
             given: KeySet::default(),
             family: None,
@@ -177,7 +183,6 @@ impl Default for Request {
             mask_source: None,
             mask_destination: None,
             protocol: None,
-            protocol_name: Vec::new(),
             protocol_values: ProtocolValues::default(),
             stray: None,
             timeout: 0,
@@ -206,6 +211,8 @@ impl Default for Request {
             status_ignored: false,
             buffer_max: 0,
             netns: None,
+            details: None,
+            set_zone: 0,
         }
     }
 }
@@ -220,7 +227,7 @@ pub fn read(
     warnings: &mut Vec<String>,
 ) -> Result<Request, CliError> {
     let mut reader = Reader {
-        request: Request::default(),
+        request: Request { own, ..Request::default() },
         known: Known::new(own),
         scanner: Scanner::new(words, environment.posixly_correct()),
         own,
@@ -411,7 +418,24 @@ impl<'a> Reader<'a> {
             | Key::AllNetns
             | Key::Explain
             | Key::Quiet
-            | Key::All => {}
+            | Key::All
+            | Key::KeepGoing => {}
+            Key::Labels
+            | Key::Helper
+            | Key::OriginalSequence
+            | Key::ReplySequence
+            | Key::OriginalTcpFlags
+            | Key::ReplyTcpFlags
+            | Key::OriginalWindowScale
+            | Key::ReplyWindowScale
+            | Key::Synproxy
+            | Key::Master => self.request.details.get_or_insert_default().set(key, value, self.environment)?,
+            Key::SetZone => {
+                let zone = whole(value, u16::MAX.into()).map(|zone| zone as u16);
+                let takes = "a zone, which is a number from 0 to 65535";
+                let wrong = WrongValue::new(None, "set-zone", value, takes.to_owned());
+                self.request.set_zone = zone.ok_or(wrong)?;
+            }
             Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
             Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
             Key::Netns => self.request.netns = Some(value.to_vec()),
@@ -550,7 +574,6 @@ impl<'a> Reader<'a> {
             self.request.protocol_values = ProtocolValues::default();
         }
         self.request.protocol = Some(protocol);
-        self.request.protocol_name = text.to_vec();
         self.known.set_protocol(protocol);
         Ok(())
     }
@@ -612,8 +635,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let found = Output::NAMES.iter().find(|(_, full)| !name.is_empty() && values::abbreviates(name, full));
-            let json = self.own && name.eq_ignore_ascii_case(b"json");
-            let bit = found.map(|(bit, _)| *bit).or(json.then_some(Output::JSON));
+            let own = Output::OWN_NAMES.iter().find(|(_, full)| self.own && name.eq_ignore_ascii_case(full.as_bytes()));
+            let bit = found.or(own).map(|(bit, _)| *bit);
             self.request.output.insert(bit.ok_or_else(|| values::bad_parameter(rest))?);
         }
         let output = self.request.output;

@@ -74,7 +74,13 @@ impl Output {
     /// `json`, not in the classic program.
     pub const JSON: Self = Self(1 << 8);
 
-    /// Bits and names, in the order in which abbreviations are looked up. `json` is not among them: it has none.
+    /// `complete`, not in the classic program: with `save`, everything that can be loaded.
+    pub const COMPLETE: Self = Self(1 << 9);
+
+    /// Bits and names of those that the classic program does not have, which have no abbreviation.
+    pub const OWN_NAMES: [(Self, &'static str); 2] = [(Self::JSON, "json"), (Self::COMPLETE, "complete")];
+
+    /// Bits and names, in the order in which abbreviations are looked up.
     pub const NAMES: [(Self, &'static str); 8] = [
         (Self::XML, "xml"),
         (Self::EXTENDED, "extended"),
@@ -221,6 +227,37 @@ pub struct LoadFile {
     pub name: super::error::Word,
     /// In the order of the file. Only I, A, U, D and F of flows occur.
     pub commands: Vec<LoadedCommand>,
+    /// Lines that make no sense, and are passed over because `--keep-going` says so.
+    pub lost: LostLines,
+}
+
+/// How many lines of a load file that are lost are told one by one.
+pub const TOLD: usize = 10;
+
+/// Lines of a load file that make no sense.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LostLines {
+    /// The first of them, [`TOLD`] at most: number and what is wrong.
+    pub first: Vec<(usize, super::error::CliError)>,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl LostLines {
+    /// Adds a line.
+    pub fn push(&mut self, line: usize, error: super::error::CliError) {
+        self.count += 1;
+        if self.first.len() < TOLD {
+            self.first.push((line, error));
+        }
+    }
+
+    /// Adds those of later lines.
+    pub fn append(&mut self, more: Self) {
+        let room = TOLD - self.first.len();
+        self.first.extend(more.first.into_iter().take(room));
+        self.count += more.count;
+    }
 }
 
 /// A line of a load file, or several that make flows one after the other.

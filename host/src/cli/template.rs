@@ -1,4 +1,4 @@
-//! From what was typed to the one row that is created, looked up, or set.
+//! From what was typed to the row that is created, looked up, or set.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,8 +8,9 @@ use super::protocols::ProtocolKey;
 use super::request::{Nat, Request};
 use super::settings::Command;
 use super::values;
-use crate::model::{
-    self, Addresses, Dccps, Flows, Rare, Sctp, SparseTexts, Tcp, Texts, Translations, Tuples, Zones, field,
+use crate::{
+    model::{self, Addresses, Flows, Tuples, field, put},
+    pipeline::batch,
 };
 
 /// IP_CT_TCP_FLAG_SACK_PERM and IP_CT_TCP_FLAG_BE_LIBERAL: what TCP flows that are made or changed here always get, so
@@ -32,26 +33,35 @@ pub enum LabelChange {
     Clear,
 }
 
-/// The row for I, A, G and U; no row for the others.
+/// A table with the row for I, A, G and U; without rows for the others.
 pub fn build(request: &Request, command: Command, family: Option<u8>, labels: LabelChange) -> Flows {
-    let mut row = match command {
-        Command::Create | Command::Add => created(request),
-        Command::Get => looked_up(request),
-        Command::Update => Flows::default(),
-        _ => return Flows::default(),
+    let mut flows = Flows::default();
+    push(&mut flows, request, command, family, labels);
+    flows
+}
+
+/// Adds the row for I, A, G and U to a table; no row for the others. Dense columns may stay shorter than the table.
+pub fn push(flows: &mut Flows, request: &Request, command: Command, family: Option<u8>, labels: LabelChange) {
+    let row = flows.length as usize;
+    let mut has = match command {
+        Command::Create | Command::Add => created(flows, row, request),
+        Command::Get => looked_up(flows, row, request),
+        Command::Update => 0,
+        _ => return,
     };
-    row.length = 1;
-    row.family = vec![family.unwrap_or(0)];
-    let mut has = row.has.first().copied().unwrap_or(0);
+    flows.length += 1;
+    put(&mut flows.family, row, family.unwrap_or(0));
     if let Some(protocol) = request.protocol {
-        row.protocol = vec![protocol.number];
+        put(&mut flows.protocol, row, protocol.number);
     }
     if command != Command::Get {
-        has |= set_values(&mut row, request, command, labels);
+        has |= set_values(flows, row, request, command, labels);
     }
-    has |= protocol_state(&mut row, request);
-    row.has = vec![has];
-    row
+    has |= protocol_state(flows, row, request);
+    if let Some(details) = &request.details {
+        has |= details.put(flows, row, command == Command::Update);
+    }
+    put(&mut flows.has, row, has);
 }
 
 /// Addresses and layer-4 words of one direction.
@@ -67,21 +77,21 @@ impl Side {
         Self { addresses: [destination, source], words }
     }
 
-    fn tuples(self) -> Tuples {
+    fn put(self, tuples: &mut Tuples, row: usize) {
         let [source, destination] = self.addresses;
-        let [source_l4, destination_l4] = self.words;
-        Tuples {
-            source: addresses(source),
-            destination: addresses(destination),
-            source_l4: vec![source_l4],
-            destination_l4: vec![destination_l4],
-        }
+        put_address(&mut tuples.source, row, source);
+        put_address(&mut tuples.destination, row, destination);
+        let [source, destination] = self.words;
+        put(&mut tuples.source_l4, row, source);
+        put(&mut tuples.destination_l4, row, destination);
     }
 }
 
-fn addresses(address: IpAddr) -> Addresses {
+/// Sets an address of a row.
+pub fn put_address(column: &mut Addresses, row: usize, address: IpAddr) {
     let halves = values::halves(&address);
-    Addresses { hi: vec![halves.hi], lo: vec![halves.lo] }
+    put(&mut column.hi, row, halves.hi);
+    put(&mut column.lo, row, halves.lo);
 }
 
 /// A direction of which an address was given. One that is missing is all zero, as in saved flows with translation: the
@@ -127,7 +137,7 @@ fn has_words(request: &Request) -> bool {
 
 /// Both tuples of a flow that is to be made. Where addresses of one direction only are given, the other direction is
 /// that one reversed, whatever ports were given for it.
-fn created(request: &Request) -> Flows {
+fn created(flows: &mut Flows, row: usize, request: &Request) -> u64 {
     let (original_words, reply_words, reply_given) = words(request);
     let icmp = request.protocol.is_some_and(|protocol| model::protocol::is_icmp(protocol.number));
     let swap = |[first, second]: [u16; 2]| [second, first];
@@ -149,16 +159,15 @@ fn created(request: &Request) -> Flows {
         }
     };
     let mut has = 0;
-    let mut row = Flows::default();
     if request.protocol.is_some() {
         has |= field::PROTOCOL;
     }
     if let Some(original) = original {
-        row.original = original.tuples();
+        original.put(&mut flows.original, row);
         has |= field::ORIGINAL_ADDRESSES;
     }
     if let Some(reply) = reply {
-        row.reply = reply.tuples();
+        reply.put(&mut flows.reply, row);
         has |= field::REPLY_ADDRESSES;
     }
     let words = has_words(request);
@@ -171,62 +180,55 @@ fn created(request: &Request) -> Flows {
         has |= if request.protocol.is_some() { field::REPLY_PROTOCOL } else { 0 };
         has |= if words { field::REPLY_L4 } else { 0 };
     }
-    row.has = vec![has];
-    row
+    has
 }
 
 /// The original tuple of a flow that is to be found. Without one the request cannot be made.
-fn looked_up(request: &Request) -> Flows {
+fn looked_up(flows: &mut Flows, row: usize, request: &Request) -> u64 {
     let (words, _, _) = words(request);
-    let mut row = Flows { has: vec![0], ..Flows::default() };
-    if let Some(original) = side(request.source, request.destination, words) {
-        row.original = original.tuples();
-        let l4 = if has_words(request) { field::ORIGINAL_L4 } else { 0 };
-        row.has = vec![field::ORIGINAL_ADDRESSES | field::PROTOCOL | l4];
-    }
-    row
+    let Some(original) = side(request.source, request.destination, words) else { return 0 };
+    original.put(&mut flows.original, row);
+    let l4 = if has_words(request) { field::ORIGINAL_L4 } else { 0 };
+    field::ORIGINAL_ADDRESSES | field::PROTOCOL | l4
 }
 
 /// Timeout, status, mark, zones, translation and labels.
-fn set_values(row: &mut Flows, request: &Request, command: Command, labels: LabelChange) -> u64 {
+fn set_values(flows: &mut Flows, row: usize, request: &Request, command: Command, labels: LabelChange) -> u64 {
     let given = request.given;
     let updates = command == Command::Update;
     let mut has = 0;
-    let mut rare = Rare::default();
     if given.contains(Key::Timeout) {
-        row.timeout = vec![request.timeout];
+        put(&mut flows.timeout, row, request.timeout);
         has |= field::TIMEOUT;
     }
     if given.contains(Key::Status) {
         // A flow that is made is in the table.
         let confirmed = if updates { 0 } else { model::status::CONFIRMED };
-        row.status = vec![request.status.set | confirmed];
+        put(&mut flows.status, row, request.status.set | confirmed);
         has |= field::STATUS;
     }
     if given.contains(Key::Mark) {
-        row.mark = vec![request.mark.value];
+        put(&mut flows.mark, row, request.mark.value);
         has |= field::MARK;
         if updates {
-            rare.mark_mask = vec![request.mark.mask];
+            put(&mut flows.rare.get_or_insert_default().mark_mask, row, request.mark.mask);
             has |= field::MARK_MASK;
         }
     }
-    let zones = [
-        (Key::Zone, field::ZONE, request.zone),
-        (Key::OriginalZone, field::ORIGINAL_ZONE, request.original_zone),
-        (Key::ReplyZone, field::REPLY_ZONE, request.reply_zone),
-    ]
-    .map(|(key, bit, zone)| {
-        let given = given.contains(key);
-        has |= if given { bit } else { 0 };
-        if given { vec![zone] } else { Vec::new() }
-    });
-    if has & field::ZONES != 0 {
-        let [zone, original, reply] = zones;
-        row.zones = Some(Zones { zone, original, reply });
+    if given.contains(Key::Zone) {
+        put(&mut flows.zones.get_or_insert_default().zone, row, request.zone);
+        has |= field::ZONE;
     }
-    has |= translate(&mut rare.nat, request, request.source_nat, 0, field::SOURCE_NAT);
-    has |= translate(&mut rare.nat, request, request.destination_nat, 1, field::DESTINATION_NAT);
+    if given.contains(Key::OriginalZone) {
+        put(&mut flows.zones.get_or_insert_default().original, row, request.original_zone);
+        has |= field::ORIGINAL_ZONE;
+    }
+    if given.contains(Key::ReplyZone) {
+        put(&mut flows.zones.get_or_insert_default().reply, row, request.reply_zone);
+        has |= field::REPLY_ZONE;
+    }
+    has |= translate(flows, row, request, request.source_nat, 0, field::SOURCE_NAT);
+    has |= translate(flows, row, request, request.destination_nat, 1, field::DESTINATION_NAT);
     let labels = match labels {
         LabelChange::Keep => None,
         LabelChange::Add(set) => Some((set.clone(), set)),
@@ -234,35 +236,31 @@ fn set_values(row: &mut Flows, request: &Request, command: Command, labels: Labe
         LabelChange::Clear => Some((LabelSet::none(), LabelSet::all())),
     };
     if let Some((value, mask)) = labels {
-        rare.labels = single(value.into_bytes());
+        let rare = flows.rare.get_or_insert_default();
+        batch::push_sparse(&mut rare.labels, row, &value.into_bytes());
         has |= field::LABELS;
-        if updates {
-            rare.labels_mask = single(mask.into_bytes());
+        // The mask keeps the other labels of a flow that is there already.
+        if updates || command == Command::Add {
+            batch::push_sparse(&mut rare.labels_mask, row, &mask.into_bytes());
             has |= field::LABELS_MASK;
         }
-    }
-    if has & (field::MARK_MASK | field::SOURCE_NAT | field::DESTINATION_NAT | field::LABELS) != 0 {
-        row.rare = Some(rare);
     }
     has
 }
 
-/// A sparse column with a value for row 0.
-fn single(bytes: Vec<u8>) -> SparseTexts {
-    let ends = vec![u32::try_from(bytes.len()).unwrap_or(u32::MAX)];
-    SparseTexts { rows: vec![0], texts: Texts { ends, bytes } }
-}
-
-/// Asks for a translation, if an address was given. A port is meaningful for TCP and UDP only.
-fn translate(column: &mut Translations, request: &Request, nat: Nat, destination: u8, bit: u64) -> u64 {
+/// Asks for a translation, if an address was given. `conntrack` sends a port with TCP and UDP only.
+fn translate(flows: &mut Flows, row: usize, request: &Request, nat: Nat, destination: u8, bit: u64) -> u64 {
     let Some(address) = nat.address else {
         return 0;
     };
-    let ports =
-        request.protocol.is_some_and(|protocol| matches!(protocol.number, model::protocol::TCP | model::protocol::UDP));
+    let ports = request.protocol.is_some_and(|protocol| match protocol.number {
+        model::protocol::TCP | model::protocol::UDP => true,
+        _ => request.own && protocol.handler.is_some(),
+    });
     let port = nat.port.filter(|_| ports).unwrap_or(0);
     let halves = values::halves(&address);
-    column.rows.push(0);
+    let column = &mut flows.rare.get_or_insert_default().nat;
+    column.rows.push(row as u32);
     column.destination.push(destination);
     for addresses in [&mut column.first, &mut column.last] {
         addresses.hi.push(halves.hi);
@@ -274,11 +272,11 @@ fn translate(column: &mut Translations, request: &Request, nat: Nat, destination
 }
 
 /// State, TCP flags, verification tags, role.
-fn protocol_state(row: &mut Flows, request: &Request) -> u64 {
+fn protocol_state(flows: &mut Flows, row: usize, request: &Request) -> u64 {
     let given = &request.protocol_values;
     let mut has = 0;
     if given.has(ProtocolKey::State) {
-        row.state = vec![given.state];
+        put(&mut flows.state, row, given.state);
         has |= field::STATE;
     }
     // By its own name in the protocols database TCP would have no options, but it is always found with them first.
@@ -286,26 +284,30 @@ fn protocol_state(row: &mut Flows, request: &Request) -> u64 {
         let closing = given.has(ProtocolKey::State) && given.state >= model::state::TCP_TIME_WAIT;
         let flags = TCP_FLAGS | if closing { TCP_CLOSE_INIT } else { 0 };
         let word = flags << 8 | flags;
-        row.tcp = Some(Tcp { original_flags: vec![word], reply_flags: vec![word], ..Tcp::default() });
+        let tcp = flows.tcp.get_or_insert_default();
+        put(&mut tcp.original_flags, row, word);
+        put(&mut tcp.reply_flags, row, word);
         has |= field::ORIGINAL_TCP_FLAGS | field::REPLY_TCP_FLAGS;
     }
-    let vtags = [
+    for (key, bit, tag) in [
         (ProtocolKey::OriginalVtag, field::ORIGINAL_VTAG, given.vtags[0]),
         (ProtocolKey::ReplyVtag, field::REPLY_VTAG, given.vtags[1]),
-    ]
-    .map(|(key, bit, tag)| {
-        has |= if given.has(key) { bit } else { 0 };
-        // The classic program sends and shows tags in the byte order of the machine where the kernel has that of the
-        // network; what it shows must stay what it takes.
-        given.if_given(key, vec![u32::from_be_bytes(tag.to_ne_bytes())]).unwrap_or_default()
-    });
-    if has & (field::ORIGINAL_VTAG | field::REPLY_VTAG) != 0 {
-        let [original_vtag, reply_vtag] = vtags;
-        row.sctp = Some(Sctp { original_vtag, reply_vtag });
+    ] {
+        if given.has(key) {
+            let sctp = flows.sctp.get_or_insert_default();
+            let original = key == ProtocolKey::OriginalVtag;
+            let column = if original { &mut sctp.original_vtag } else { &mut sctp.reply_vtag };
+            // The classic program sends and shows tags in the byte order of the machine where the kernel has that of the
+            // network; what it shows must stay what it takes.
+            put(column, row, u32::from_be_bytes(tag.to_ne_bytes()));
+            has |= bit;
+        }
     }
     if given.has(ProtocolKey::Role) {
-        let dccp = Dccps { rows: vec![0], role: vec![given.role], handshake: vec![0] };
-        row.rare.get_or_insert_default().dccp = dccp;
+        let dccp = &mut flows.rare.get_or_insert_default().dccp;
+        dccp.rows.push(row as u32);
+        dccp.role.push(given.role);
+        dccp.handshake.push(0);
         has |= field::DCCP;
     }
     has

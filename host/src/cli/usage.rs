@@ -37,6 +37,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     if own {
         section(&mut text, "Options of flowgate alone:", Section::Flowgate);
         described(&mut text, "-o, --output json", "one JSON object per line");
+        described(&mut text, "-o, --output save,complete", "lines for -R that make the same flows again");
         line(&mut text, "");
         line(&mut text, "Subcommands (the first word of the command line):");
         for synopsis in subcommand::synopses() {

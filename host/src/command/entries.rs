@@ -11,7 +11,7 @@ use super::{
 };
 use crate::pipeline::tell::Tell;
 use crate::{
-    cli::{EventGroups, Settings},
+    cli::{Command, EventGroups, Settings},
     model::field,
     netlink::{Namespace, Stop, Table as KernelTable},
     pipeline::{
@@ -60,7 +60,10 @@ pub(super) enum Loading {
     /// It ends with the first action that the kernel refuses.
     UntilRefused,
     /// Actions that the kernel refuses are noted, and the others are done.
-    Each,
+    Each {
+        /// Whether flows are also made without the flow that they were expected by, if that is not there.
+        orphans: bool,
+    },
 }
 
 /// What a job did.
@@ -68,8 +71,12 @@ pub(super) enum Loading {
 pub(super) struct Done {
     /// Actions that were done.
     pub done: u64,
+    /// How many of these changed an entry, where the command makes entries or changes those that exist.
+    pub changed: u64,
     /// Rows whose action was refused, and why.
     pub refused: Vec<(usize, ExecutorError)>,
+    /// Rows of which something was left out, and what.
+    pub kept: Vec<(usize, String)>,
 }
 
 impl Job<'_> {
@@ -91,11 +98,19 @@ impl Job<'_> {
         match loading {
             Loading::No => {}
             Loading::UntilRefused => pipeline.executor = pipeline.executor.one_by_one(),
-            Loading::Each => pipeline.executor = pipeline.executor.noting_refusals(),
+            Loading::Each { .. } => pipeline.executor = pipeline.executor.noting_refusals(),
+        }
+        if own && settings.command == Command::Add {
+            pipeline.executor = pipeline.executor.merging(loading != Loading::Each { orphans: false });
         }
         let mut tally = Tally::default();
         let result = drive(Circumstances { row, settings, namespace, stop }, &mut pipeline, source, given, &mut tally);
-        *done = Done { done: pipeline.executor.done(), refused: pipeline.executor.take_refusals() };
+        *done = Done {
+            done: pipeline.executor.done(),
+            changed: pipeline.executor.changed(),
+            refused: pipeline.executor.take_refusals(),
+            kept: pipeline.executor.take_kept(),
+        };
         result?;
         if let Some(resync) = &pipeline.resync {
             tell(tally, resync.healed());
@@ -103,16 +118,25 @@ impl Job<'_> {
         if loading != Loading::No {
             return Ok(Exit::Success);
         }
+        for (_, kept) in &done.kept {
+            report::banner(&left_out(kept));
+        }
         let exit = conclude(row, settings, pipeline.executor.done(), tally.shown);
         if settings.plugins.is_empty() {
             // The process ends, and with it its sockets and the memory of its plugins, all at once. Nothing is left to be written.
             std::mem::forget(pipeline);
         }
+        let exit = if done.kept.is_empty() { exit } else { Exit::Failure };
         if live && own && tally.messages == 0 {
             report::line("The kernel sent no event at all; `flowgate doctor` tells whether it would.");
         }
         Ok(exit)
     }
+}
+
+/// Says what was left out of a flow.
+pub(super) fn left_out(what: &str) -> String {
+    format!("left out of the flow: {what}")
 }
 
 /// What a pipeline runs for, and where.

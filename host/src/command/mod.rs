@@ -177,6 +177,7 @@ impl Order {
             assembly: None,
             namespace: None,
             file,
+            done: 0,
         };
         let mut place = None;
         let result = match &self.invocation {
@@ -260,6 +261,8 @@ struct Context<'a> {
     namespace: Option<(OsString, Namespace)>,
     /// What is in the file of `run`.
     file: Option<&'a io::Result<Vec<u8>>>,
+    /// How many actions the last command about entries did.
+    done: u64,
 }
 
 impl Context<'_> {
@@ -350,6 +353,7 @@ impl Context<'_> {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
         };
+        self.done = done.done;
         if settings.stats {
             let json = settings.output.contains(Output::JSON);
             report::text(if json { self.board.json() } else { self.board.text() }.as_bytes());

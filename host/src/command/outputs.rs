@@ -12,6 +12,9 @@ pub(super) fn format(output: Output, look: Look) -> (&'static str, Vec<OptionVal
         "json"
     } else if let Some(command) = look.save.filter(|_| output.contains(Output::SAVE)) {
         option("command", command);
+        if output.contains(Output::COMPLETE) {
+            option("complete", "true");
+        }
         "save"
     } else if output.contains(Output::XML) {
         option("header", if look.header { "true" } else { "false" });

@@ -98,6 +98,58 @@ impl Batches {
         Ok(())
     }
 
+    /// Executes the requests in order, each in a send of its own, until one is refused: those after it are not sent. `fates` gets
+    /// the fate of each that was sent.
+    ///
+    /// The kernel executes a request, and queues its answer, before the send returns. So only the last one asks for an
+    /// acknowledgement: another one whose answer is not there has none, and was executed.
+    ///
+    /// # Errors
+    /// When a send fails; its request has not been executed then.
+    pub fn submit_until_refused(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
+        let Some((last, rest)) = requests.split_last() else { return Ok(()) };
+        for request in rest {
+            if is_get(request) {
+                self.one(std::slice::from_ref(request), 0, fates, &mut |_, _| {})?;
+            } else {
+                let sequence = self.socket.next_sequence();
+                self.datagram.clear();
+                request.append_to(&mut self.datagram, sequence, false);
+                self.socket.send(&self.datagram)?;
+                let fate = match self.socket.has_answer() {
+                    Ok(false) => Fate::Done,
+                    Ok(true) => self.answer_to(sequence),
+                    Err(_) => Fate::Unknown,
+                };
+                fates.push(fate);
+            }
+            if fates.last() != Some(&Fate::Done) {
+                return Ok(());
+            }
+        }
+        self.one(std::slice::from_ref(last), 0, fates, &mut |_, _| {})
+    }
+
+    /// What was answered to a request that asked for no acknowledgement; the queue is read empty.
+    fn answer_to(&mut self, sequence: u32) -> Fate {
+        let mut fate = Fate::Done;
+        loop {
+            let length = match self.socket.try_receive(&mut self.buffer) {
+                Ok(Some(received)) => received.length,
+                Ok(None) => return fate,
+                Err(_) => return Fate::Unknown,
+            };
+            for message in Messages::new(self.buffer.get(..length).unwrap_or_default()).map_while(Result::ok) {
+                if let (true, Content::Result(outcome)) = (message.sequence == sequence, message.content())
+                    && outcome.errno != 0
+                {
+                    let text = outcome.text.map(|text| text.into_owned());
+                    fate = Fate::Refused { errno: outcome.errno, text };
+                }
+            }
+        }
+    }
+
     /// How many of the first requests go into one send: at least one.
     fn fitting(&self, requests: &[Request]) -> usize {
         let mut bytes = 0;

@@ -342,6 +342,26 @@ impl Socket {
         self.receive_with(buffer, libc::MSG_DONTWAIT)
     }
 
+    /// Whether there is something to receive, which is left where it is: the cheapest way to ask after a request that is
+    /// answered only if it fails.
+    ///
+    /// # Errors
+    /// As [`Socket::receive`].
+    pub fn has_answer(&self) -> Result<bool, SocketError> {
+        let mut first = [0u8; 1];
+        loop {
+            match self.inner.recv(&mut &mut first[..], libc::MSG_DONTWAIT | libc::MSG_PEEK) {
+                Ok(_) => return Ok(true),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    Some(libc::EAGAIN) => return Ok(false),
+                    Some(libc::ENOBUFS) => return Err(SocketError::Overrun),
+                    _ => return Err(SocketError::Receive(error)),
+                },
+            }
+        }
+    }
+
     fn receive_with(&self, buffer: &mut [u8], flags: i32) -> Result<Option<Received>, SocketError> {
         loop {
             match sys::receive(self.as_fd(), buffer, flags) {

@@ -1,18 +1,22 @@
 //! Actions on flows and on expectations, in the kernel's terms.
 
 use super::{
-    executor::{Actionable, Executor, Part},
+    executor::{Actionable, Executor, Part, Reduced},
     grants::Grants,
+    merge,
     stage::Stage,
+    table::Table as _,
 };
 use crate::{
     model::{Expectations, Flows, action, field},
     netlink::{
         Request,
+        decode::{Arrival, FlowDecoder},
         encode::{
             EncodeError, Entry, ExpectationEntry, expectations,
             flows::{self, Existing},
         },
+        message::Message,
     },
     wasm::PluginError,
 };
@@ -74,6 +78,24 @@ impl Actionable for Flows {
             (action::UPDATE, libc::ENOSPC) => labels,
             _ => false,
         }
+    }
+
+    fn whole(message: &Message<'_>) -> Option<Self> {
+        let (mut decoder, mut one) = (FlowDecoder::new(field::ALL), Flows::default());
+        one.push(&mut decoder, message, Arrival::Entry).ok()?;
+        (one.length == 1).then_some(one)
+    }
+
+    fn merge(batch: &Self, row: usize, existing: &Self) -> Option<Reduced> {
+        merge::merge(batch, row, existing)
+    }
+
+    fn without(batch: &Self, row: usize, errno: i32, orphans: bool) -> Option<Reduced> {
+        merge::without(batch, row, errno, orphans)
+    }
+
+    fn left_out(batch: &Self, row: usize, errno: i32) -> Option<String> {
+        merge::left_out(batch, row, errno)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod executor;
 pub mod format;
 pub mod grants;
 pub mod histogram;
+mod merge;
 pub mod meter;
 pub mod namespaces;
 pub mod programs;

@@ -15,6 +15,10 @@ impl Save {
         if flow.has(field::ANNOTATIONS) {
             annotations(&mut page, flow);
         }
+        if self.complete {
+            self.complete(&mut page, flow);
+            return end(page, flow);
+        }
         page.text(self.letter(kind));
         if let Some(timeout) = flow.timeout() {
             page.text(b" -t ");
@@ -41,29 +45,32 @@ impl Save {
         }
         page = addresses(page, flow);
         page = layer4(page, flow);
-        if self.complete {
-            self.complete(&mut page, flow);
-        }
-        if kind != event::NONE
-            && let Some(port) = flow.port_id().filter(|&port| port != 0)
-        {
-            page.text(b" [USERSPACE] portid=");
-            page.number(port.into());
-            if let Some(program) = flow.program() {
-                page.text(b" progname=");
-                page.clean(program);
-            }
-        }
-        if let Some(name) = flow.namespace_name() {
-            page.text(b" netns=");
-            page.word(name);
-        } else if let Some(id) = flow.namespace_id() {
-            page.text(b" nsid=");
-            page.number(id.into());
-        }
-        page.byte(b'\n');
-        page
+        end(page, flow)
     }
+}
+
+/// Who caused an event, and where; then the end of the line.
+#[inline(always)]
+fn end(mut page: Page, flow: Flow<'_>) -> Page {
+    if flow.event() != event::NONE
+        && let Some(port) = flow.port_id().filter(|&port| port != 0)
+    {
+        page.text(b" [USERSPACE] portid=");
+        page.number(port.into());
+        if let Some(program) = flow.program() {
+            page.text(b" progname=");
+            page.clean(program);
+        }
+    }
+    if let Some(name) = flow.namespace_name() {
+        page.text(b" netns=");
+        page.word(name);
+    } else if let Some(id) = flow.namespace_id() {
+        page.text(b" nsid=");
+        page.number(id.into());
+    }
+    page.byte(b'\n');
+    page
 }
 
 /// What plugins noted, as a comment: `conntrack -R` skips such lines.
@@ -81,10 +88,12 @@ fn annotations(page: &mut Page, flow: Flow<'_>) {
     }
 }
 
-/// The status bits that the option `-u` can set again.
+/// The status bits that the option `-u` has names for, and that can be set again.
+pub(crate) const LOADABLE: u32 = status::EXPECTED | status::SEEN_REPLY | status::ASSURED | status::FIXED_TIMEOUT;
+
+/// The option `-u`.
 #[inline(always)]
-fn status_names(mut page: Page, bits: u32) -> Page {
-    const LOADABLE: u32 = status::EXPECTED | status::SEEN_REPLY | status::ASSURED | status::FIXED_TIMEOUT;
+pub(crate) fn status_names(mut page: Page, bits: u32) -> Page {
     page.text(b" -u ");
     if bits & LOADABLE == 0 {
         page.text(b"UNSET");
@@ -133,7 +142,7 @@ fn addresses(mut page: Page, flow: Flow<'_>) -> Page {
 }
 
 #[inline(always)]
-fn address(mut page: Page, flow: Flow<'_>, bits: u128) -> Page {
+pub(crate) fn address(mut page: Page, flow: Flow<'_>, bits: u128) -> Page {
     if flow.family() == family::IPV4 {
         page.ipv4(bits as u32);
     } else {

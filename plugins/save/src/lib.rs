@@ -28,7 +28,7 @@ enum Command {
 /// The plugin and its settings.
 pub struct Save {
     command: Command,
-    /// Whether also what conntrack's own lines leave out is written: mark, labels, translations to be made.
+    /// Whether also what conntrack's own lines leave out is written, in options of flowgate's own where conntrack has none.
     complete: bool,
     /// Label names by bit.
     labels: Vec<Option<String>>,
@@ -61,7 +61,7 @@ impl Plugin for Save {
                 "what each line asks for: add, create, update, delete, or what the event was",
                 Some("A"),
             )
-            .option("complete", "true|false", "also mark, labels and translations to be made", Some("false"))
+            .option("complete", "true|false", "everything that can be loaded, in flowgate's own options", Some("false"))
             .reads(READS | complete::READS)
     }
 

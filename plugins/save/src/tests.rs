@@ -189,7 +189,79 @@ fn actions_are_written_completely() {
         r.labels = vec![0x08, 0, 0, 0];
         r.labels_mask = vec![0x38, 0, 0, 0];
     });
-    assert_eq!(complete("U", labelled), format!("-U{tail} --label-add web --label-del 4,5\n"));
+    assert_eq!(complete("U", labelled), format!("-U{tail} --labels 0x8/0x38\n"));
+    let added = row().set(field::LABELS | field::LABELS_MASK, |r| (r.labels, r.labels_mask) = (vec![8], vec![8]));
+    assert_eq!(complete("U", added), format!("-U{tail} --label-add web\n"));
+    let removed = row().set(field::LABELS | field::LABELS_MASK, |r| (r.labels, r.labels_mask) = (vec![0], vec![8]));
+    assert_eq!(complete("U", removed), format!("-U{tail} --label-del web\n"));
+    let none =
+        row().set(field::LABELS | field::LABELS_MASK, |r| (r.labels, r.labels_mask) = (vec![0; 16], vec![255; 16]));
+    assert_eq!(complete("U", none), format!("-U{tail} --label-del\n"));
     let tcp = Row::ipv4(protocol::TCP).original("1.1.1.1", "2.2.2.2", 1, 2);
     assert!(complete("A", tcp).ends_with(" --state NONE\n"));
+}
+
+#[test]
+fn a_complete_line_has_all_that_can_be_loaded() {
+    let both = status::SRC_NAT | status::DST_NAT | DONE;
+    let udp = Row::ipv4(protocol::UDP).original("10.0.0.1", "10.0.0.2", 7, 8).reply("9.9.9.9", "8.8.8.8", 6000, 7000);
+    assert_eq!(
+        complete("A", timed(udp.clone(), 299, both)),
+        "-A -t 299 -u UNSET -s 10.0.0.1 -d 10.0.0.2 -g 9.9.9.9:6000 -n 8.8.8.8:7000 -p udp --sport 7 --dport 8\n"
+    );
+    assert_eq!(
+        complete("A", timed(udp.clone(), 299, status::SRC_NAT | DONE)),
+        "-A -t 299 -u UNSET -s 10.0.0.1 -d 10.0.0.2 -r 9.9.9.9 -n 8.8.8.8:7000 -p udp --sport 7 --dport 8 --reply-port-src 6000 --reply-port-dst 7000\n"
+    );
+    // A reply of its own that no translation made, and a deletion, which names the flow and no more.
+    let untranslated = timed(udp, 299, DONE);
+    assert!(complete("A", untranslated.clone()).contains(" -r 9.9.9.9 -q 8.8.8.8 "));
+    assert_eq!(
+        complete("D", untranslated),
+        "-D -s 10.0.0.1 -d 10.0.0.2 -r 9.9.9.9 -q 8.8.8.8 -p udp --sport 7 --dport 8 --reply-port-src 6000 --reply-port-dst 7000\n"
+    );
+    let six = Row::ipv6(protocol::ICMPV6).original("fe80::1", "2001:db8::2", 78, 128 << 8).reply(
+        "2001:db8::2",
+        "2001:db8::9",
+        99,
+        129 << 8,
+    );
+    assert_eq!(
+        complete("A", timed(six, 99, status::SRC_NAT | DONE)),
+        "-A -t 99 -u UNSET -s fe80::1 -d 2001:db8::2 -r 2001:db8::2 -n [2001:db8::9]:99 -p icmpv6 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 78\n"
+    );
+    let tcp = Row::ipv4(protocol::TCP).original("1.1.1.1", "2.2.2.2", 1, 2);
+    let tail =
+        "-s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p tcp --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1";
+    let offloaded =
+        tcp.clone().set(field::STATUS, |r| r.status = status::OFFLOAD | status::ASSURED | status::SEEN_REPLY);
+    assert_eq!(complete("A", offloaded), format!("-A -t 432000 -u SEEN_REPLY,ASSURED {tail} --state ESTABLISHED\n"));
+    let rich = timed(tcp, 5, status::EXPECTED | status::SEEN_REPLY).set(
+        field::STATE
+            | field::MARK
+            | field::LABELS
+            | field::HELPER
+            | field::ORIGINAL_TCP_FLAGS
+            | field::REPLY_TCP_FLAGS
+            | field::ORIGINAL_WINDOW_SCALE
+            | field::REPLY_WINDOW_SCALE,
+        |r| {
+            (r.state, r.mark, r.labels, r.helper) = (3, 7, vec![5, 0, 0, 0x80], b"ftp".to_vec());
+            (r.tcp_flags, r.window_scales) = ((0x2b00, 0x0a0a), (7, 8));
+        },
+    );
+    assert_eq!(
+        complete("A", rich),
+        format!(
+            "-A -t 5 -u SEEN_REPLY {tail} --state ESTABLISHED -m 7 --labels 0x80000005 --helper ftp --orig-tcp-flags 0x2b --orig-wscale 7 --reply-wscale 8\n"
+        )
+    );
+    // Kernels that do not track a protocol have neither words nor a state of it, which the options want.
+    let dccp =
+        Row::ipv4(protocol::DCCP).original("1.1.1.1", "2.2.2.2", 0, 0).without(field::ORIGINAL_L4 | field::REPLY_L4);
+    assert!(
+        complete("A", timed(dccp, 5, 0)).ends_with(
+            " -p dccp --sport 0 --dport 0 --reply-port-src 0 --reply-port-dst 0 --state NONE --role client\n"
+        )
+    );
 }

@@ -80,7 +80,28 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
         | Key::AllNetns
         | Key::Explain
         | Key::Quiet
-        | Key::All => &[],
+        | Key::All
+        | Key::KeepGoing => &[],
+        Key::SetZone => &[NO_NUMBERS, &["65536", "-5"]],
+        Key::Labels => {
+            &[&["''", "x", "0x", "-1", "+1", "5x", "5/", "/5", "1-5", "0x100000000000000000000000000000000"]]
+        }
+        Key::Helper => &[&["''", "0123456789abcdef"]],
+        Key::OriginalSequence | Key::ReplySequence => {
+            &[&["''", "1", "1:2", "1:2:3:4", "x:1:1", "-1:0:0", "1:2147483648:0", "1:0:5x", "1:0-5:0"]]
+        }
+        Key::OriginalTcpFlags | Key::ReplyTcpFlags => &[&["''", "256", "1/256", "1/", "/1", "x", "-1", "1-5"]],
+        Key::OriginalWindowScale | Key::ReplyWindowScale => &[&["''", "256", "-1", "x", "7x", "1-5"]],
+        Key::Synproxy => &[&["''", "1:2", "1:-2:3", "1:2:3:4", "x", "4294967296:1:1"]],
+        Key::Master => &[&[
+            "''",
+            "tcp",
+            "x,192.0.2.1,192.0.2.2,1,2",
+            "tcp,192.0.2.1,192.0.2.2",
+            "tcp,192.0.2.1,::1,1,2",
+            "tcp,192.0.2.1,192.0.2.2,1,70000",
+            "50,192.0.2.1,192.0.2.2,1,2",
+        ]],
     };
     lists.concat()
 }

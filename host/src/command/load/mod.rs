@@ -6,34 +6,58 @@
 
 mod together;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 use super::{
     Context,
-    entries::{Done, Job, Loading},
+    entries::{Done, Job, Loading, left_out},
     report::{self, CommandError, Exit},
     table,
 };
 use crate::{
-    cli::{Command, LoadFile, LoadedCommand, Place},
-    model::Flows,
-    pipeline::executor::ExecutorError,
+    cli::{Command, LoadFile, LoadedCommand, Place, Settings, TOLD},
+    model::{Flows, field},
+    pipeline::{batch, executor::ExecutorError},
 };
-
-/// How many refused lines are told one by one.
-const TOLD: usize = 10;
 
 /// Carries out a load file. Where it failed is left in `place`.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
-    let mut refused = Refused { file, count: 0 };
+    let mut told = Told { file, count: 0 };
+    let mut sums = Sums::default();
+    for (line, error) in &file.lost.first {
+        told.tell(Some(*line), &error.message());
+    }
+    told.count = file.lost.count;
+    sums.refused = file.lost.count;
+    let result = carry_out(file, context, each, (&mut told, &mut sums), place);
+    if told.count > TOLD {
+        report::line(&format!("{} more lines were refused.", told.count - TOLD));
+    }
+    let did = file.commands.iter().any(|command| !command.settings.dry_run && !command.settings.explain);
+    if each && (did || file.commands.is_empty()) && (result.is_ok() || sums != Sums::default()) {
+        report::banner(&sums.to_string());
+    }
+    let exit = result?;
+    Ok(if told.count == 0 { exit } else { Exit::Failure })
+}
+
+/// Carries out the lines that make sense; a failure if a signal asked for the end before.
+fn carry_out(
+    file: &LoadFile,
+    context: &mut Context<'_>,
+    each: bool,
+    (told, sums): (&mut Told<'_>, &mut Sums),
+    place: &mut Option<Place>,
+) -> Result<Exit, CommandError> {
     let mut aside = VecDeque::new();
+    let mut later: Option<LoadedCommand> = None;
     for (number, command) in file.commands.iter().enumerate() {
         // A signal asks for the end: what has been done is whole lines.
         if context.stop.is_stopped() {
             return Ok(Exit::Failure);
         }
-        *place = refused.at(command, 0);
+        *place = told.at(command.lines.first().copied());
         let row = table::row(command.settings.command, command.settings.table);
         // Only where the flows of all lines before have been taken.
         let rest = file.commands.get(number..).filter(|_| aside.is_empty()).unwrap_or_default();
@@ -43,92 +67,181 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
                 Ok(Some(flows)) => aside.extend(flows.into_iter().map(Some)),
                 // Each by itself, but it is found out only once that they cannot be done together.
                 Ok(None) => aside.extend(lines.iter().map(|_| None)),
-                Err(error @ CommandError::Kernel { .. }) if each => {
-                    refused.tell(command, 0, &error);
+                Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
+                    sums.refused += 1;
+                    told.tell_error(command.lines.first().copied(), &error);
                     continue;
                 }
                 Err(error) => return Err(error),
             }
         }
+        context.done = 0;
         let result = if let (Some(Some(mut flows)), Some(row)) = (aside.pop_front(), row) {
             if flows.is_empty() {
                 continue;
             }
             context.entries(row, &command.settings, Some(&mut flows), true).map(|_| ())
         } else if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add) {
-            create(command, context, each, &mut refused, place)
+            let mut job = Creation { command, each, orphans: false };
+            job.run(context, (&mut *told, &mut *sums), place, &mut later)
         } else {
             context.command(&command.settings, true).map(|_| ())
         };
+        match command.settings.command {
+            Command::Delete => sums.deleted += context.done,
+            Command::Update => sums.changed += context.done,
+            Command::Flush if result.is_ok() => sums.emptied = true,
+            _ => {}
+        }
         match result {
-            Err(error @ CommandError::Kernel { .. }) if each => refused.tell(command, 0, &error),
+            // Without privileges, none of the others would fare better.
+            Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
+                sums.refused += 1;
+                told.tell_error(command.lines.first().copied(), &error);
+            }
             other => other?,
         }
     }
-    if refused.count > TOLD {
-        report::line(&format!("{} more lines were refused.", refused.count - TOLD));
+    if let Some(command) = later {
+        // The flows that these were expected by may have been made by lines behind theirs.
+        let mut job = Creation { command: &command, each, orphans: true };
+        job.run(context, (told, sums), place, &mut None)?;
     }
-    Ok(if refused.count == 0 { Exit::Success } else { Exit::Failure })
+    Ok(Exit::Success)
 }
 
-/// Lines of a file that were refused.
-struct Refused<'a> {
+/// What a file came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sums {
+    /// Whether the table was emptied.
+    emptied: bool,
+    created: u64,
+    changed: u64,
+    deleted: u64,
+    refused: usize,
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [(self.created, "created"), (self.changed, "changed"), (self.deleted, "deleted")];
+        let counts = counts.into_iter().chain([(self.refused as u64, "refused")]).filter(|(count, _)| *count != 0);
+        let parts: Vec<String> = (self.emptied.then(|| "table emptied".to_owned()).into_iter())
+            .chain(counts.map(|(count, what)| format!("{count} {what}")))
+            .collect();
+        match parts.is_empty() {
+            true => formatter.write_str("nothing created, changed or deleted"),
+            false => formatter.write_str(&parts.join(", ")),
+        }
+    }
+}
+
+/// Tells of lines that were refused, the first of them one by one.
+struct Told<'a> {
     file: &'a LoadFile,
     count: usize,
 }
 
-impl Refused<'_> {
-    /// The place of a line of a command.
-    fn at(&self, command: &LoadedCommand, line: usize) -> Option<Place> {
-        command.lines.get(line).map(|&line| Place { file: self.file.name.clone(), line })
+impl Told<'_> {
+    /// The place of a line.
+    fn at(&self, line: Option<usize>) -> Option<Place> {
+        line.map(|line| Place { file: self.file.name.clone(), line })
     }
 
-    fn tell(&mut self, command: &LoadedCommand, line: usize, error: &CommandError) {
+    fn tell(&mut self, line: Option<usize>, message: &[u8]) {
         self.count += 1;
         if self.count > TOLD {
             return;
         }
-        report::banner(&error.to_string());
-        if let Some(place) = self.at(command, line) {
+        report::banner_bytes(message);
+        if let Some(place) = self.at(line) {
             report::line(&format!("in {place}"));
         }
+    }
+
+    fn tell_error(&mut self, line: Option<usize>, error: &CommandError) {
+        self.tell(line, error.to_string().as_bytes());
     }
 }
 
 /// Makes the flows of a command.
-fn create(
-    command: &LoadedCommand,
-    context: &mut Context<'_>,
+struct Creation<'a> {
+    command: &'a LoadedCommand,
     each: bool,
-    refused: &mut Refused<'_>,
-    place: &mut Option<Place>,
-) -> Result<(), CommandError> {
-    let settings = &command.settings;
-    let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
-    let (assembly, namespace) = (context.assembly(settings)?, context.namespace(settings)?);
-    let mut done = Done::default();
-    let job = Job {
-        row,
-        settings,
-        namespace: namespace.as_ref(),
-        assembly: &assembly,
-        stop: context.stop,
-        sink: &mut *context.sink,
-        board: context.board,
-        counters: &context.counters,
-        source: None,
-        own: each,
-        loading: if each { Loading::Each } else { Loading::UntilRefused },
-        done: &mut done,
-    };
-    let result = job.run::<Flows>(None);
-    for (line, error) in done.refused {
-        let ExecutorError::Refused { errno, .. } = error;
-        refused.tell(command, line, &CommandError::of_errno(row, errno));
+    orphans: bool,
+}
+
+impl Creation<'_> {
+    /// Makes them. Those whose master is not there are left for `later`, where that can be.
+    fn run(
+        &mut self,
+        context: &mut Context<'_>,
+        (told, sums): (&mut Told<'_>, &mut Sums),
+        place: &mut Option<Place>,
+        later: &mut Option<LoadedCommand>,
+    ) -> Result<(), CommandError> {
+        let Creation { command, each, orphans } = *self;
+        let settings = &command.settings;
+        let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
+        let (assembly, namespace) = (context.assembly(settings)?, context.namespace(settings)?);
+        let mut done = Done::default();
+        let job = Job {
+            row,
+            settings,
+            namespace: namespace.as_ref(),
+            assembly: &assembly,
+            stop: context.stop,
+            sink: &mut *context.sink,
+            board: context.board,
+            counters: &context.counters,
+            source: None,
+            own: each,
+            loading: if each { Loading::Each { orphans } } else { Loading::UntilRefused },
+            done: &mut done,
+        };
+        let result = job.run::<Flows>(None);
+        sums.created += done.done - done.changed;
+        sums.changed += done.changed;
+        let line = |row: usize| command.lines.get(row).copied();
+        for (number, error) in done.refused {
+            let ExecutorError::Refused { errno, .. } = error;
+            let has = settings.template.has.get(number).copied().unwrap_or_default();
+            if errno == libc::ENOENT && has & field::MASTER != 0 && !orphans {
+                put_off(later, command, number);
+                continue;
+            }
+            sums.refused += 1;
+            told.tell_error(line(number), &CommandError::of_errno(row, errno));
+        }
+        for (number, kept) in done.kept {
+            told.tell(line(number), left_out(&kept).as_bytes());
+        }
+        // One at a time, each a row: the one after those that were done is the one that failed.
+        if let (false, Ok(number)) = (each, usize::try_from(done.done)) {
+            *place = told.at(line(number));
+        }
+        result.map(|_| ())
     }
-    // One at a time, each a row: the one after those that were done is the one that failed.
-    if let (false, Ok(line)) = (each, usize::try_from(done.done)) {
-        *place = refused.at(command, line);
+}
+
+/// Keeps a row for later.
+fn put_off(later: &mut Option<LoadedCommand>, command: &LoadedCommand, row: usize) {
+    let later = later.get_or_insert_with(|| LoadedCommand {
+        settings: Box::new(Settings { template: Flows::default(), ..(*command.settings).clone() }),
+        lines: Vec::new(),
+    });
+    batch::append(&mut later.settings.template, &batch::pick(&command.settings.template, row));
+    later.lines.extend(command.lines.get(row));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_name_what_there_is() {
+        let sums = Sums { created: 120, deleted: 3, refused: 1, ..Sums::default() };
+        assert_eq!(sums.to_string(), "120 created, 3 deleted, 1 refused");
+        assert_eq!(Sums { emptied: true, changed: 1, ..Sums::default() }.to_string(), "table emptied, 1 changed");
+        assert_eq!(Sums::default().to_string(), "nothing created, changed or deleted");
     }
-    result.map(|_| ())
 }

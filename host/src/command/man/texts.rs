@@ -86,7 +86,8 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
     (
         Key::Output,
         "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
-                   *json*; see OUTPUT. Words may be abbreviated, in any case; *json* must be written out.",
+                   *json*, *complete*; see OUTPUT. Words may be abbreviated, in any case; *json* and *complete* must be \
+                   written out.",
     ),
     (
         Key::BufferSize,
@@ -167,7 +168,7 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
 pub(super) const OUTPUT: [&str; 2] = [
     "Without *-o*, each entry is a line of text. Data is written to standard output, and everything else (what is wrong, \
      how many entries were shown) to standard error. The words of *-o* can be combined, except that *save* goes only with \
-     *userspace*, and *json* not with *xml* or *save*:",
+     *userspace* and *complete*, and *json* not with *xml* or *save*:",
     "JSON output is one object (RFC 8259) for each entry, one object a line. A member is there exactly if the kernel \
      supplied the field; a number that has a name stands beside it (*protocol*, *protocol_name*); times are nanoseconds \
      since 1970 (UTC). The members are listed in docs/JSON.md of the source.",

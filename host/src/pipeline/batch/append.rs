@@ -1,11 +1,13 @@
 //! Puts the rows of one batch after those of another.
 
+use std::ops::Range;
+
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
 use super::part::expectation_part;
-use crate::model::{Addresses, Expectations, Flows, Rare, SparseTexts, at, field};
+use crate::model::{Expectations, Flows, Rare, SparseTexts, at, field};
 
-/// Appends `more` to `flows`: what a command line can put into a row. Masters, sequence adjustment, SYN proxy and DCCP,
-/// which it cannot, are left out, and so are annotations and unknown attributes.
+/// Appends `more` to `flows`: what a command line can put into a row. Annotations and unknown attributes, which it cannot, are left
+/// out.
 pub fn append(flows: &mut Flows, more: &Flows) {
     let (before, added) = (flows.length as usize, more.length as usize);
     let after = before + added;
@@ -41,16 +43,9 @@ pub fn append(flows: &mut Flows, more: &Flows) {
         };
     }
     with_texts!(texts);
-    if let Some(from) = &more.rare
-        && !from.nat.rows.is_empty()
-    {
-        let nat = &mut flows.rare.get_or_insert_with(Rare::default).nat;
-        nat.rows.extend(from.nat.rows.iter().map(|row| row + before as u32));
-        nat.destination.extend_from_slice(&from.nat.destination);
-        join_addresses(&mut nat.first, &from.nat.first);
-        join_addresses(&mut nat.last, &from.nat.last);
-        nat.first_port.extend_from_slice(&from.nat.first_port);
-        nat.last_port.extend_from_slice(&from.nat.last_port);
+    if let Some(from) = &more.rare {
+        take_translations(flows, from, 0..usize::MAX, |row| row + before as u32);
+        take_details(flows, from, 0..usize::MAX, |row| row + before as u32);
     }
     flows.length = after as u32;
 }
@@ -58,7 +53,11 @@ pub fn append(flows: &mut Flows, more: &Flows) {
 /// One row as a table of its own, with what [`append`] takes along.
 #[must_use]
 pub fn pick(flows: &Flows, row: usize) -> Flows {
-    pick_bounded(flows, row, |_| usize::MAX)
+    let mut picked = pick_bounded(flows, row, |_| usize::MAX);
+    if let Some(from) = &flows.rare {
+        take_details(&mut picked, from, row..row + 1, |_| 0);
+    }
+    picked
 }
 
 /// As [`pick`], without byte strings that are longer than `most` says for their field, or that the row does not carry by its `has`.
@@ -99,21 +98,7 @@ pub fn pick_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> F
     }
     with_texts!(texts);
     if let Some(from) = &flows.rare {
-        let nat = &from.nat;
-        let first = nat.rows.partition_point(|&other| (other as usize) < row);
-        let of_row = nat.rows.iter().skip(first).take_while(|&&other| other as usize == row).count();
-        for item in first..first + of_row {
-            // What is missing counts as 0, as it does where it is encoded.
-            let to = &mut picked.rare.get_or_insert_with(Rare::default).nat;
-            to.rows.push(0);
-            to.destination.push(at(&nat.destination, item));
-            for (to, from) in [(&mut to.first, &nat.first), (&mut to.last, &nat.last)] {
-                to.hi.push(at(&from.hi, item));
-                to.lo.push(at(&from.lo, item));
-            }
-            to.first_port.push(at(&nat.first_port, item));
-            to.last_port.push(at(&nat.last_port, item));
-        }
+        take_translations(&mut picked, from, row..row + 1, |_| 0);
     }
     picked
 }
@@ -125,6 +110,60 @@ pub fn pick_expectation(rows: &Expectations, row: usize) -> Expectations {
     (picked.unknown, picked.annotations) = (None, None);
     picked.more.clear();
     picked
+}
+
+/// Adds the items of a sparse column `$column` of the rows `$of`, which have other numbers then. What is missing in a field counts
+/// as 0, as it does where it is encoded. It costs no more than these items and a search for them.
+macro_rules! take_sparse {
+    ($flows:ident, $from:ident, $of:ident, $number:ident, $column:ident, $($($field:ident).+),*) => {
+        let rows = &$from.$column.rows;
+        let first = rows.partition_point(|&row| (row as usize) < $of.start);
+        for (item, &row) in rows.iter().enumerate().skip(first).take_while(|(_, row)| (**row as usize) < $of.end) {
+            let to = &mut $flows.rare.get_or_insert_with(Rare::default).$column;
+            to.rows.push($number(row));
+            $(to.$($field).+.push(at(&$from.$column.$($field).+, item));)*
+        }
+    };
+}
+
+/// Adds the translations of some rows.
+fn take_translations(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
+    take_sparse!(
+        flows,
+        from,
+        of,
+        number,
+        nat,
+        destination,
+        first.hi,
+        first.lo,
+        last.hi,
+        last.lo,
+        first_port,
+        last_port
+    );
+}
+
+/// Adds the sequence adjustments, states of the SYN proxy and of DCCP, and masters of some rows.
+fn take_details(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
+    take_sparse!(flows, from, of, number, sequence, reply, position, before, after);
+    take_sparse!(flows, from, of, number, synproxy, isn, its, tsoff);
+    take_sparse!(flows, from, of, number, dccp, role, handshake);
+    take_sparse!(
+        flows,
+        from,
+        of,
+        number,
+        master,
+        protocol,
+        zone,
+        tuple.source.hi,
+        tuple.source.lo,
+        tuple.destination.hi,
+        tuple.destination.lo,
+        tuple.source_l4,
+        tuple.destination_l4
+    );
 }
 
 /// Appends a dense column; one of the two may be empty, which counts as zeroes.
@@ -142,11 +181,6 @@ fn join_texts(column: &mut SparseTexts, before: usize, more: &SparseTexts) {
         column.rows.push(row + before as u32);
         push_text(&mut column.texts, text(&more.texts, item));
     }
-}
-
-fn join_addresses(addresses: &mut Addresses, more: &Addresses) {
-    addresses.hi.extend_from_slice(&more.hi);
-    addresses.lo.extend_from_slice(&more.lo);
 }
 
 #[cfg(test)]
@@ -175,5 +209,34 @@ mod tests {
         assert_eq!(rare.labels.rows, [1, 3]);
         assert_eq!(rare.labels.texts.ends, [3, 6]);
         super::super::check(&all).unwrap();
+    }
+
+    #[test]
+    fn sparse_columns_follow_their_rows() {
+        let mut one = Flows { length: 1, has: vec![0], family: vec![2], ..Flows::default() };
+        let rare = one.rare.get_or_insert_with(Rare::default);
+        rare.sequence.rows = vec![0, 0];
+        rare.sequence.reply = vec![0, 1];
+        rare.sequence.position = vec![7, 8];
+        rare.sequence.before = vec![1, 2];
+        rare.sequence.after = vec![3, 4];
+        rare.dccp.rows = vec![0];
+        rare.dccp.role = vec![1];
+        rare.dccp.handshake = vec![0];
+        rare.master.rows = vec![0];
+        rare.master.protocol = vec![6];
+        rare.master.zone = vec![0];
+        rare.master.tuple.source_l4 = vec![21];
+        let mut all = Flows::default();
+        append(&mut all, &one);
+        append(&mut all, &Flows { length: 1, has: vec![0], family: vec![2], ..Flows::default() });
+        append(&mut all, &one);
+        let rare = all.rare.as_ref().unwrap();
+        assert_eq!((&rare.sequence.rows[..], &rare.dccp.rows[..]), (&[0, 0, 2, 2][..], &[0, 2][..]));
+        assert_eq!(rare.master.tuple.source_l4, [21, 21]);
+        let picked = pick(&all, 2).rare.unwrap();
+        assert_eq!((picked.sequence.rows, picked.sequence.position), (vec![0, 0], vec![7, 8]));
+        assert_eq!((picked.master.rows, picked.dccp.role), (vec![0], vec![1]));
+        assert!(pick(&all, 1).rare.is_none_or(|rare| rare.sequence.rows.is_empty()));
     }
 }

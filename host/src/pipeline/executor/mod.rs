@@ -3,12 +3,14 @@
 //! Stages ask, the executor decides: what was not granted is refused, counted, and told once. The rest is sent to the
 //! kernel in batches, and each answer is matched to its row. In a dry run nothing is sent: what would be done is printed.
 
+mod existing;
 mod guard;
 mod plan;
 mod words;
 
 use std::{collections::BTreeSet, ops::Range};
 
+pub use existing::Reduced;
 pub use guard::{Guard, Judgement};
 pub use plan::{Plan, Planned};
 
@@ -129,6 +131,27 @@ pub trait Actionable: Table + Planned + Sync {
     /// Whether an error number means no more than that there was nothing to do: the entry has gone, or cannot have what an
     /// update would give it.
     fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool;
+
+    /// A message of the kernel about one entry as a table of one row, with everything that it says.
+    fn whole(_message: &Message<'_>) -> Option<Self> {
+        None
+    }
+
+    /// What of a row that is asked for can be done to the entry that is in its place; none if nothing is known of that.
+    fn merge(_batch: &Self, _row: usize, _existing: &Self) -> Option<Reduced> {
+        None
+    }
+
+    /// How to make a row without what the kernel refused; none if that is not a part that can be left out. `orphans`: the flow that
+    /// it was expected by can be.
+    fn without(_batch: &Self, _row: usize, _errno: i32, _orphans: bool) -> Option<Reduced> {
+        None
+    }
+
+    /// What an update left out that failed in this way, having done all the rest.
+    fn left_out(_batch: &Self, _row: usize, _errno: i32) -> Option<String> {
+        None
+    }
 }
 
 /// A part of a look-back.
@@ -151,6 +174,14 @@ pub struct Executor<T: Actionable> {
     noting: bool,
     /// Those, with their row.
     noted: Vec<(usize, ExecutorError)>,
+    /// Whether entries that exist are given what can be changed of them.
+    merging: bool,
+    /// Whether entries are also made without the flow that they were expected by.
+    orphans: bool,
+    /// What was left out, with its row.
+    kept: Vec<(usize, String)>,
+    /// Entries that existed, where those that are made are told apart.
+    changed: u64,
     /// Whether stages other than the command may act.
     guarded: bool,
     /// Decides about what they ask for, instead of their grants alone.
@@ -187,6 +218,10 @@ impl<T: Actionable> Executor<T> {
             one_by_one: false,
             noting: false,
             noted: Vec::new(),
+            merging: false,
+            orphans: false,
+            kept: Vec::new(),
+            changed: 0,
             guarded: false,
             guard: None,
             decoder,
@@ -328,10 +363,9 @@ impl<T: Actionable> Executor<T> {
         }
         let mut results = vec![(result::INVALID, 0); requests.actions.kinds.len()];
         let mut keep = vec![0u8; batch.rows()];
-        // In the one-by-one manner nothing may be sent after a refusal.
-        let ahead = asker.strict && !self.one_by_one;
         let at_once = if asker.strict { usize::MAX } else { bounds::ACTIONS_AT_ONCE };
-        words::put(batch, requests, (ahead, at_once), |numbers, worded| {
+        let exclusive = asker.strict && self.merging;
+        words::put(batch, requests, (asker.strict, at_once, exclusive), |numbers, worded| {
             if watch.check().is_err() {
                 for index in numbers.start..results.len() {
                     put(&mut results, index, result::OVER_LIMIT, 0);
@@ -362,7 +396,7 @@ impl<T: Actionable> Executor<T> {
     ) -> bool {
         let (mut sent, mut messages): (Vec<Sent>, Vec<Request>) = Default::default();
         let mut worded = worded.into_iter();
-        let mut goes_on = true;
+        let mut wrong = None;
         for index in numbers {
             let Some((kind, row, value)) = words::action(&requests.actions, index) else { break };
             let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
@@ -372,7 +406,8 @@ impl<T: Actionable> Executor<T> {
                 self.not_granted(asker.plugin, kind);
                 continue;
             }
-            match ready.unwrap_or_else(|| T::request(kind, target, values)) {
+            let exclusive = asker.strict && self.merging;
+            match ready.unwrap_or_else(|| T::request(words::first_try(kind, exclusive), target, values)) {
                 Ok(message) => {
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
@@ -382,8 +417,7 @@ impl<T: Actionable> Executor<T> {
                     match row.filter(|_| self.noting) {
                         Some(row) => self.noted.push((row, refused)),
                         None => {
-                            self.fail(refused);
-                            goes_on = false;
+                            wrong = Some(refused);
                             break;
                         }
                     }
@@ -396,7 +430,11 @@ impl<T: Actionable> Executor<T> {
             }
         }
         self.carry_out(asker, batch, requests, (&sent, &messages), (results, keep));
-        goes_on && self.failure.is_none()
+        // Only now: what the kernel refused came before it.
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+        self.failure.is_none()
     }
 
     /// Sends what has been put into words, or in a dry run prints it, and enters what became of each, and in `keep` the rows of
@@ -421,13 +459,18 @@ impl<T: Actionable> Executor<T> {
             return;
         }
         let fates = self.submit(messages);
+        let mut reducible = Vec::new();
         for (one, fate) in sent.iter().zip(fates) {
-            let values = one.value.map(|value| (&requests.values, value));
-            let (result, errno) = self.settle(asker, one, values, fate);
-            put(results, one.index, result, errno);
-            if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
-                *keep = 1;
+            let merges = asker.strict && self.merging && one.kind == action::CREATE_OR_UPDATE;
+            match fate {
+                Fate::Refused { errno: libc::EEXIST | libc::EOPNOTSUPP | libc::ENOENT, .. } if merges => {
+                    reducible.push((one, fate));
+                }
+                fate => self.enter(asker, requests, one, fate, (&mut *results, &mut *keep)),
             }
+        }
+        if !reducible.is_empty() {
+            self.reduce(asker, batch, requests, reducible, (results, keep));
         }
     }
 
@@ -464,17 +507,10 @@ impl<T: Actionable> Executor<T> {
     /// Sends requests; in the one-by-one manner those after a refusal have no fate.
     fn submit(&mut self, messages: &[Request]) -> Vec<Fate> {
         let mut fates = Vec::with_capacity(messages.len());
-        let mut send = |batches: &mut Batches| -> Result<(), SocketError> {
-            if !self.one_by_one {
-                return batches.submit(messages, &mut fates);
-            }
-            for message in messages {
-                batches.submit(std::slice::from_ref(message), &mut fates)?;
-                if !matches!(fates.last(), Some(Fate::Done)) {
-                    break;
-                }
-            }
-            Ok(())
+        let until_refused = self.one_by_one;
+        let mut send = |batches: &mut Batches| match until_refused {
+            true => batches.submit_until_refused(messages, &mut fates),
+            false => batches.submit(messages, &mut fates),
         };
         if messages.is_empty() {
             return fates;

@@ -14,6 +14,8 @@ use crate::{
 const MANY: usize = 2048;
 /// How many are put into words at a time: some 0.3 ms of work, and twice as much for the kernel.
 const AT_ONCE: usize = 512;
+/// How many at first, for which the kernel waits.
+const AT_FIRST: usize = 64;
 
 /// The requests for some actions, or why there are none.
 type Worded = Vec<Result<Request, EncodeError>>;
@@ -24,12 +26,17 @@ pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usiz
     Some((*actions.kinds.get(index)?, named(&actions.rows), named(&actions.values)))
 }
 
+/// The kind of request by which an action is tried first: where entries that exist are told apart, making one comes first.
+pub(super) fn first_try(kind: u8, exclusive: bool) -> u8 {
+    if exclusive && kind == action::CREATE_OR_UPDATE { action::CREATE } else { kind }
+}
+
 /// Hands all actions on in order, so many at a time, until `some` says `false`: their numbers, and the requests for them; no
-/// requests where they are not made `ahead`, and then at most `at_once` of them.
+/// requests where they are not made `ahead`, and then at most `at_once` of them. `exclusive` as in [`first_try`].
 pub(super) fn put<T: Actionable>(
     batch: &T,
     requests: &Requests<T>,
-    (ahead, at_once): (bool, usize),
+    (ahead, at_once, exclusive): (bool, usize, bool),
     mut some: impl FnMut(Range<usize>, Worded) -> bool,
 ) {
     let count = requests.actions.kinds.len();
@@ -46,13 +53,19 @@ pub(super) fn put<T: Actionable>(
     }
     let one = |index: usize| {
         let (kind, row, value) = action(&requests.actions, index).unwrap_or_default();
-        T::request(kind, row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)))
+        T::request(
+            first_try(kind, exclusive),
+            row.map(|row| (batch, row)),
+            value.map(|value| (&requests.values, value)),
+        )
     };
     thread::scope(|scope| {
         let (give, take) = sync_channel(2);
         let work = move || {
-            for start in (0..count).step_by(AT_ONCE) {
-                let numbers = start..count.min(start + AT_ONCE);
+            let mut end = 0;
+            while end < count {
+                let numbers = end..count.min(end + if end == 0 { AT_FIRST } else { AT_ONCE });
+                end = numbers.end;
                 let worded: Worded = numbers.clone().map(one).collect();
                 if give.send((numbers, worded)).is_err() {
                     return;

@@ -1,0 +1,354 @@
+//! What `-o save,complete` says of a flow beyond the options of `conntrack`: labels by number, the helper, the flow that it was
+//! expected by, details of TCP.
+
+use std::net::IpAddr;
+
+use super::{
+    environment::Environment,
+    error::CliError,
+    options::{Key, OPTIONS},
+    protocols::{Database, Protocol},
+    settings::Command,
+    template::put_address,
+    values,
+    wrong_value::WrongValue,
+};
+use crate::{
+    model::{Flows, field, put},
+    pipeline::batch,
+};
+
+/// What these options give a flow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Details {
+    /// `--labels`: label `n` is bit `n`; and which of them an update changes, none for all.
+    labels: Option<(u128, Option<u128>)>,
+    /// `--helper`
+    helper: Option<Vec<u8>>,
+    /// `--orig-seqadj`, `--reply-seqadj`: position, before, after.
+    sequences: [Option<[u32; 3]>; 2],
+    /// `--orig-tcp-flags`, `--reply-tcp-flags`: flags in the high byte, mask in the low one.
+    tcp_flags: [Option<u16>; 2],
+    /// `--orig-wscale`, `--reply-wscale`
+    window_scales: [Option<u8>; 2],
+    /// `--synproxy`: initial sequence number, initial timestamp, timestamp offset.
+    synproxy: Option<[u32; 3]>,
+    /// `--master`
+    master: Option<Master>,
+}
+
+/// The flow that one was expected by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Master {
+    protocol: u8,
+    addresses: [IpAddr; 2],
+    words: [u16; 2],
+}
+
+impl Details {
+    /// Reads the value of an option.
+    ///
+    /// # Errors
+    /// It is none that the option takes.
+    pub fn set(&mut self, key: Key, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
+        let takes = match key {
+            Key::Labels => {
+                self.labels = labels(text);
+                done(self.labels.is_some(), "a set of bits such as 0x5 for the labels 0 and 2, with -U also 0x5/0xf")
+            }
+            Key::Helper => {
+                let valid = (1..=15).contains(&text.len()) && !text.contains(&0);
+                self.helper = valid.then(|| text.to_vec());
+                done(valid, "the name of a helper, such as ftp, of at most 15 bytes")
+            }
+            Key::OriginalSequence | Key::ReplySequence => {
+                let [original, reply] = &mut self.sequences;
+                let place = if key == Key::OriginalSequence { original } else { reply };
+                *place = triple(text, [false, true, true]);
+                done(place.is_some(), "POSITION:BEFORE:AFTER, such as 2863311530:0:-4")
+            }
+            Key::OriginalTcpFlags | Key::ReplyTcpFlags => {
+                let [original, reply] = &mut self.tcp_flags;
+                let place = if key == Key::OriginalTcpFlags { original } else { reply };
+                *place = flags(text);
+                done(place.is_some(), "FLAGS or FLAGS/MASK, each a number from 0 to 0xff")
+            }
+            Key::OriginalWindowScale | Key::ReplyWindowScale => {
+                let [original, reply] = &mut self.window_scales;
+                let place = if key == Key::OriginalWindowScale { original } else { reply };
+                *place = whole(text, u8::MAX.into()).map(|number| number as u8);
+                done(place.is_some(), "a number from 0 to 255")
+            }
+            Key::Synproxy => {
+                self.synproxy = triple(text, [false; 3]);
+                done(self.synproxy.is_some(), "ISN:ITS:TSOFF, three numbers from 0 to 4294967295")
+            }
+            _ => {
+                self.master = master(text, environment);
+                done(
+                    self.master.is_some(),
+                    "PROTOCOL,SOURCE,DESTINATION and for protocols with ports ,PORT,PORT of the original direction",
+                )
+            }
+        };
+        match takes {
+            None => Ok(()),
+            Some(takes) => Err(wrong(key, text, takes)),
+        }
+    }
+
+    /// Checks the options against each other and against the flow.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
+        if protocol != Some(crate::model::protocol::TCP) {
+            for (key, given) in [
+                (Key::OriginalSequence, self.sequences[0].is_some()),
+                (Key::ReplySequence, self.sequences[1].is_some()),
+                (Key::OriginalTcpFlags, self.tcp_flags[0].is_some()),
+                (Key::ReplyTcpFlags, self.tcp_flags[1].is_some()),
+                (Key::OriginalWindowScale, self.window_scales[0].is_some()),
+                (Key::ReplyWindowScale, self.window_scales[1].is_some()),
+                (Key::Synproxy, self.synproxy.is_some()),
+            ] {
+                if given {
+                    return Err(CliError::Illegal(name(key)));
+                }
+            }
+        }
+        if let Some(master) = &self.master
+            && family.is_some_and(|family| family != values::family(&master.addresses[0]))
+        {
+            return Err(CliError::MismatchedFamily);
+        }
+        match self.labels {
+            Some((value, Some(mask))) if command != Command::Update => Err(wrong(
+                Key::Labels,
+                format!("{value:#x}/{mask:#x}").as_bytes(),
+                "a mask with -U only: a flow that is made has no labels yet",
+            )),
+            Some((value, Some(mask))) if value & !mask != 0 => {
+                Err(wrong(Key::Labels, format!("{value:#x}/{mask:#x}").as_bytes(), "labels that are in the mask"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a row what was given; the fields that it has then. `updates`: the row says what an entry gets.
+    pub fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
+        let mut has = 0;
+        if let Some((value, mask)) = self.labels {
+            let rare = flows.rare.get_or_insert_default();
+            batch::push_sparse(&mut rare.labels, row, &value.to_le_bytes());
+            has |= field::LABELS;
+            if updates {
+                batch::push_sparse(&mut rare.labels_mask, row, &mask.unwrap_or(u128::MAX).to_le_bytes());
+                has |= field::LABELS_MASK;
+            }
+        }
+        if let Some(helper) = &self.helper {
+            batch::push_sparse(&mut flows.rare.get_or_insert_default().helper, row, helper);
+            has |= field::HELPER;
+        }
+        for (reply, bit) in [(0, field::ORIGINAL_SEQUENCE), (1, field::REPLY_SEQUENCE)] {
+            if let Some([position, before, after]) = self.sequences.get(usize::from(reply)).copied().flatten() {
+                let sequence = &mut flows.rare.get_or_insert_default().sequence;
+                sequence.rows.push(row as u32);
+                sequence.reply.push(reply);
+                sequence.position.push(position);
+                sequence.before.push(before);
+                sequence.after.push(after);
+                has |= bit;
+            }
+        }
+        let [original, reply] = self.tcp_flags;
+        for (flags, bit) in [(original, field::ORIGINAL_TCP_FLAGS), (reply, field::REPLY_TCP_FLAGS)] {
+            if let Some(flags) = flags {
+                let tcp = flows.tcp.get_or_insert_default();
+                let original = bit == field::ORIGINAL_TCP_FLAGS;
+                put(if original { &mut tcp.original_flags } else { &mut tcp.reply_flags }, row, flags);
+                has |= bit;
+            }
+        }
+        let [original, reply] = self.window_scales;
+        for (scale, bit) in [(original, field::ORIGINAL_WINDOW_SCALE), (reply, field::REPLY_WINDOW_SCALE)] {
+            if let Some(scale) = scale {
+                let tcp = flows.tcp.get_or_insert_default();
+                let original = bit == field::ORIGINAL_WINDOW_SCALE;
+                put(if original { &mut tcp.original_window_scale } else { &mut tcp.reply_window_scale }, row, scale);
+                has |= bit;
+            }
+        }
+        if let Some([isn, its, tsoff]) = self.synproxy {
+            let synproxy = &mut flows.rare.get_or_insert_default().synproxy;
+            synproxy.rows.push(row as u32);
+            synproxy.isn.push(isn);
+            synproxy.its.push(its);
+            synproxy.tsoff.push(tsoff);
+            has |= field::SYNPROXY;
+        }
+        if let Some(master) = &self.master {
+            let masters = &mut flows.rare.get_or_insert_default().master;
+            let item = masters.rows.len();
+            masters.rows.push(row as u32);
+            masters.protocol.push(master.protocol);
+            masters.zone.push(0);
+            put_address(&mut masters.tuple.source, item, master.addresses[0]);
+            put_address(&mut masters.tuple.destination, item, master.addresses[1]);
+            put(&mut masters.tuple.source_l4, item, master.words[0]);
+            put(&mut masters.tuple.destination_l4, item, master.words[1]);
+            has |= field::MASTER;
+        }
+        has
+    }
+}
+
+/// What the option takes, if what it was given is not that.
+fn done(valid: bool, takes: &'static str) -> Option<&'static str> {
+    (!valid).then_some(takes)
+}
+
+/// The error about a value that an option does not take.
+fn wrong(key: Key, value: &[u8], takes: &str) -> CliError {
+    WrongValue::new(None, name(key), value, takes.to_owned()).into()
+}
+
+/// The name of an option.
+fn name(key: Key) -> &'static str {
+    OPTIONS.iter().find(|spec| spec.key == key).map_or("", |spec| spec.name())
+}
+
+/// A number in base 10, or in that of its prefix (`0x`, `0`), that is the whole text and not above `maximum`.
+pub fn whole(text: &[u8], maximum: u64) -> Option<u64> {
+    let number = values::number(text, 0);
+    let valid = text.first().is_some_and(u8::is_ascii_digit) && number.length == text.len();
+    (valid && number.magnitude <= maximum).then_some(number.magnitude)
+}
+
+/// A set of 128 bits.
+fn bits(text: &[u8]) -> Option<u128> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()))?;
+    match text.strip_prefix("0x") {
+        Some(digits) => u128::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn labels(text: &[u8]) -> Option<(u128, Option<u128>)> {
+    match text.iter().position(|byte| *byte == b'/') {
+        None => Some((bits(text)?, None)),
+        Some(slash) => Some((bits(text.get(..slash)?)?, Some(bits(text.get(slash + 1..)?)?))),
+    }
+}
+
+fn flags(text: &[u8]) -> Option<u16> {
+    let (flags, mask) = match text.iter().position(|byte| *byte == b'/') {
+        None => (whole(text, 0xff)?, 0xff),
+        Some(slash) => (whole(text.get(..slash)?, 0xff)?, whole(text.get(slash + 1..)?, 0xff)?),
+    };
+    Some((flags as u16) << 8 | mask as u16)
+}
+
+/// Three numbers between colons, of which some may be negative.
+fn triple(text: &[u8], signed: [bool; 3]) -> Option<[u32; 3]> {
+    let mut numbers = [0; 3];
+    let mut parts = text.split(|byte| *byte == b':');
+    for (number, signed) in numbers.iter_mut().zip(signed) {
+        let part = parts.next()?;
+        *number = match part.strip_prefix(b"-") {
+            Some(part) if signed => (whole(part, 1 << 31)? as u32).wrapping_neg(),
+            _ => whole(part, if signed { i32::MAX as u64 } else { u32::MAX.into() })? as u32,
+        };
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+/// `PROTOCOL,SOURCE,DESTINATION[,WORD,WORD]`: the words are ports or keys, which the protocol has or has not.
+fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
+    let parts: Vec<&[u8]> = text.split(|byte| *byte == b',').collect();
+    let [protocol, source, destination, words @ ..] = parts.as_slice() else { return None };
+    let protocol = Protocol::find(protocol, || Database::load(environment)).ok()?.number;
+    let addresses = [values::address(source)?, values::address(destination)?];
+    if values::family(&addresses[0]) != values::family(&addresses[1]) {
+        return None;
+    }
+    use crate::model::protocol::{GRE, has_ports, is_icmp};
+    let words = match (words, has_ports(protocol) || protocol == GRE || is_icmp(protocol)) {
+        ([], false) => [0; 2],
+        ([first, second], true) => [whole(first, 0xffff)? as u16, whole(second, 0xffff)? as u16],
+        _ => return None,
+    };
+    Some(Master { protocol, addresses, words })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::tests::FakeEnvironment;
+    use super::*;
+
+    fn set(key: Key, text: &str) -> Result<Details, String> {
+        let mut details = Details::default();
+        let result = details.set(key, text.as_bytes(), &FakeEnvironment::with(&[]));
+        result.map(|()| details).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_whole_and_in_range() {
+        assert_eq!(set(Key::Labels, "0x5").map(|details| details.labels), Ok(Some((5, None))));
+        assert_eq!(set(Key::Labels, "0xffffffffffffffffffffffffffffffff").unwrap().labels, Some((u128::MAX, None)));
+        assert_eq!(set(Key::Labels, "3/0xf").unwrap().labels, Some((3, Some(15))));
+        assert_eq!(set(Key::OriginalSequence, "4294967295:-2147483648:7").unwrap().sequences[0], {
+            Some([u32::MAX, 1 << 31, 7])
+        });
+        assert_eq!(set(Key::ReplyTcpFlags, "0x2b").unwrap().tcp_flags[1], Some(0x2bff));
+        assert_eq!(set(Key::OriginalTcpFlags, "0x01/3").unwrap().tcp_flags[0], Some(0x0103));
+        assert_eq!(set(Key::ReplyWindowScale, "14").unwrap().window_scales[1], Some(14));
+        assert_eq!(set(Key::Synproxy, "1:2:3").unwrap().synproxy, Some([1, 2, 3]));
+        assert_eq!(set(Key::Master, "tcp,10.0.0.1,10.0.0.2,4000,21").unwrap().master, {
+            let addresses = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
+            Some(Master { protocol: 6, addresses, words: [4000, 21] })
+        });
+        assert_eq!(set(Key::Master, "50,::1,::2").unwrap().master.map(|master| master.protocol), Some(50));
+    }
+
+    #[test]
+    fn other_values_are_refused_with_what_would_be_right() {
+        for (key, wrong) in [
+            (Key::Labels, vec!["", "x", "0x", "-1", "+1", "5/", "/5", "0x100000000000000000000000000000000"]),
+            (Key::Helper, vec!["", "0123456789abcdef"]),
+            (Key::OriginalSequence, vec!["", "1", "1:2", "1:2:3:4", "-1:2:3", "1:2147483648:3", "1:--2:3", "1:2:x"]),
+            (Key::ReplyTcpFlags, vec!["", "256", "1/256", "1/", "x", "-1", " 1"]),
+            (Key::OriginalWindowScale, vec!["", "256", "7x", "-7"]),
+            (Key::Synproxy, vec!["", "1:2", "1:-2:3", "4294967296:1:1"]),
+            (
+                Key::Master,
+                vec![
+                    "",
+                    "tcp",
+                    "tcp,10.0.0.1,10.0.0.2",
+                    "tcp,10.0.0.1,::1,1,2",
+                    "50,10.0.0.1,10.0.0.2,1,2",
+                    "x,::1,::2",
+                ],
+            ),
+        ] {
+            for wrong in wrong {
+                let error = set(key, wrong).unwrap_err();
+                assert!(error.contains(&format!("'{wrong}' with --{}", name(key))), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn details_of_tcp_are_for_tcp() {
+        let details = set(Key::OriginalWindowScale, "7").unwrap();
+        assert_eq!(details.check(Command::Create, Some(17), None), Err(CliError::Illegal("orig-wscale")));
+        assert_eq!(details.check(Command::Create, Some(6), None), Ok(()));
+        let master = set(Key::Master, "tcp,::1,::2,1,2").unwrap();
+        assert_eq!(master.check(Command::Create, Some(6), Some(2)), Err(CliError::MismatchedFamily));
+        let labels = set(Key::Labels, "1/3").unwrap();
+        assert!(labels.check(Command::Add, Some(6), None).is_err());
+        assert_eq!(labels.check(Command::Update, None, None), Ok(()));
+    }
+}

@@ -1,0 +1,80 @@
+//! `--set-zone`: the lines of a load file are about another zone than those that they name.
+
+use super::{
+    error::CliError,
+    settings::{Command, Settings},
+};
+use crate::model::{Flows, field, put};
+
+/// Makes a command be about this zone. A zone of one direction stays one of that direction.
+///
+/// # Errors
+/// The command is about all zones.
+pub fn set(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
+    match settings.command {
+        Command::Flush => return Err(CliError::FlushWithZone),
+        Command::Delete | Command::Update => {
+            let selection = &mut settings.selection;
+            let directions = [&mut selection.original.zone, &mut selection.reply.zone];
+            let mut one_direction = false;
+            for direction in directions.into_iter().filter(|direction| direction.is_some()) {
+                *direction = Some(zone);
+                one_direction = true;
+            }
+            if !one_direction || selection.zone.is_some() {
+                selection.zone = Some(zone);
+            }
+            settings.compares = true;
+        }
+        _ => set_rows(&mut settings.template, zone),
+    }
+    Ok(())
+}
+
+/// Puts the flows of a table into this zone.
+fn set_rows(flows: &mut Flows, zone: u16) {
+    let zones = flows.zones.get_or_insert_default();
+    for (row, has) in flows.has.iter_mut().enumerate() {
+        if *has & field::ZONES == 0 {
+            *has |= field::ZONE;
+        }
+        for (bit, column) in [
+            (field::ZONE, &mut zones.zone),
+            (field::ORIGINAL_ZONE, &mut zones.original),
+            (field::REPLY_ZONE, &mut zones.reply),
+        ] {
+            if *has & bit != 0 {
+                put(column, row, zone);
+            }
+        }
+    }
+    // Columns that there are have a value for each row.
+    let rows = flows.length as usize;
+    for column in [&mut zones.zone, &mut zones.original, &mut zones.reply] {
+        if !column.is_empty() {
+            column.resize(rows, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Zones;
+
+    #[test]
+    fn zones_of_one_direction_stay_such() {
+        let mut flows = Flows {
+            length: 4,
+            has: vec![0, field::ZONE, field::ORIGINAL_ZONE, field::REPLY_ZONE],
+            zones: Some(Zones { zone: vec![0, 5], original: vec![0, 0, 6], reply: vec![0, 0, 0, 7] }),
+            ..Flows::default()
+        };
+        set_rows(&mut flows, 9);
+        assert_eq!(flows.has, [field::ZONE, field::ZONE, field::ORIGINAL_ZONE, field::REPLY_ZONE]);
+        let zones = flows.zones.unwrap();
+        assert_eq!(zones.zone, [9, 9, 0, 0]);
+        assert_eq!(zones.original, [0, 0, 9, 0]);
+        assert_eq!(zones.reply, [0, 0, 0, 9]);
+    }
+}

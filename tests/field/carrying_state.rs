@@ -1,1 +1,0 @@
-//! Tables saved, carried to another machine or zone, and loaded again.
