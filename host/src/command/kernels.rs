@@ -47,6 +47,7 @@ fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
         counters: Counters::default(),
         sink: &mut output,
         assembly: None,
+        done: 0,
         namespace: Some(("played".into(), Namespace::played(kernel.clone()))),
         file: None,
     };
