@@ -11,6 +11,9 @@ use std::{
 
 use flate2::{Compression, write::DeflateEncoder};
 
+#[path = "build/symbols.rs"]
+mod symbols;
+
 #[path = "src/wasm/config.rs"]
 mod config;
 
@@ -38,7 +41,7 @@ fn main() -> Result<(), Failure> {
     for input in ["plugins", "wit", "Cargo.lock"].into_iter().chain(views) {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
-    for input in ["build.rs", "src/wasm/config.rs", "templates"] {
+    for input in ["build.rs", "build", "src/wasm/config.rs", "templates"] {
         println!("cargo::rerun-if-changed={input}");
     }
 
@@ -74,7 +77,10 @@ fn compile(target: &Path, out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Fa
                 .and_then(|encoder| encoder.validate(true).encode())
                 .map_err(|error| format!("making a component of {}: {error:#}", module.display()))?;
             let compiled = out.join(format!("{name}.cwasm"));
-            fs::write(&compiled, engine.precompile_component(&component)?)?;
+            let code = engine.precompile_component(&component)?;
+            let code =
+                symbols::removed(&code).ok_or("wasmtime lays compiled code out in another way than is known here")?;
+            fs::write(&compiled, code)?;
             Ok((*name, compiled))
         })
         .collect()
