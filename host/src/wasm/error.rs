@@ -111,7 +111,7 @@ fn no_memory(limit: Option<u64>) -> String {
 }
 
 /// Whether an error of wasmtime is that the kernel gave no memory.
-fn lacks_memory(error: &wasmtime::Error) -> bool {
+pub(super) fn lacks_memory(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("(os error 12)"))
 }
 
@@ -202,9 +202,9 @@ pub struct PluginError {
     pub failure: Failure,
 }
 
-/// What a failure is if wasmtime's error says that the kernel gave no memory.
-pub(super) fn no_memory_failure(error: &wasmtime::Error) -> Option<Failure> {
-    lacks_memory(error).then(|| Failure::NoMemory { limit: execution::address_space() })
+/// What a failure is where the kernel gave no memory.
+pub(super) fn no_memory_failure() -> Failure {
+    Failure::NoMemory { limit: execution::address_space() }
 }
 
 #[cfg(test)]
@@ -242,8 +242,8 @@ mod tests {
     fn the_limit_of_address_space_is_named() {
         let source = wasmtime::Error::from(io::Error::from_raw_os_error(libc::ENOMEM)).context("mmap failed");
         assert!(matches!(not_compiled(Path::new("p"), &source), LoadError::Memory { .. }));
-        assert!(matches!(no_memory_failure(&source), Some(Failure::NoMemory { .. })));
-        assert!(no_memory_failure(&wasmtime::Error::msg("other")).is_none());
+        assert!(lacks_memory(&source));
+        assert!(!lacks_memory(&wasmtime::Error::msg("other")));
         let text = Failure::NoMemory { limit: Some(536_870_912) }.to_string();
         assert!(text.contains("limited to 536870912 bytes (RLIMIT_AS, `ulimit -v`"), "{text}");
     }

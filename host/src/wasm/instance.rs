@@ -389,8 +389,8 @@ fn classify(error: &wasmtime::Error, store: &mut Store<HostState>, limits: Limit
     if let Some(wanted) = store.data_mut().guard.refused.take() {
         return Failure::Memory { wanted, limit: limits.memory };
     }
-    if let Some(failure) = error::no_memory_failure(error) {
-        return failure;
+    if std::mem::take(&mut store.data_mut().guard.starved) || error::lacks_memory(error) {
+        return error::no_memory_failure();
     }
     let text = error.root_cause().to_string();
     match error.downcast_ref::<Trap>() {

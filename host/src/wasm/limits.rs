@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
+use super::error::lacks_memory;
+
 /// Limits of one plugin instance. All are on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -39,6 +41,8 @@ pub(super) struct Guard {
     used: usize,
     /// What was asked for when growth was refused last.
     pub refused: Option<usize>,
+    /// Whether the kernel gave no memory for growth within the limit.
+    pub starved: bool,
 }
 
 impl Guard {
@@ -46,7 +50,7 @@ impl Guard {
     const ELEMENT: usize = size_of::<usize>();
 
     pub fn new(limit: usize) -> Self {
-        Guard { limit, used: 0, refused: None }
+        Guard { limit, used: 0, refused: None, starved: false }
     }
 
     /// Whether one memory or table may grow from so many bytes to so many.
@@ -69,6 +73,11 @@ impl Guard {
 impl ResourceLimiter for Guard {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired))
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        self.starved |= lacks_memory(&error);
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
@@ -102,6 +111,15 @@ mod tests {
         assert!(!guard.memory_growing(40, 41, None).unwrap());
         assert_eq!(guard.refused, Some(101));
         assert_eq!(guard.used(), 100);
+    }
+
+    #[test]
+    fn growth_that_the_kernel_refuses_is_remembered() {
+        let mut guard = Guard::new(100);
+        guard.memory_grow_failed(wasmtime::Error::msg("beyond the maximum")).unwrap();
+        assert!(!guard.starved);
+        guard.memory_grow_failed(std::io::Error::from_raw_os_error(libc::ENOMEM).into()).unwrap();
+        assert!(guard.starved);
     }
 
     #[test]
