@@ -405,7 +405,10 @@ fn mistakes_in_files_are_located() {
         for (file, last) in [
             (format!("# first\n{}-x\n", create(1)), "in /dev/stdin, line 3\n"),
             (format!("{}\n-L\n", create(1)), "in /dev/stdin, line 3\n"),
-            ([create(1), "#\n".into(), create(2), create(2), create(3)].concat(), "in /dev/stdin, line 4\n"),
+            (
+                [create(1), "#\n".into(), create(2), create(2), create(3)].concat(),
+                "in /dev/stdin, line 4\nflowgate: 3 created, 1 refused\n",
+            ),
         ] {
             let outcome = ours.run_with(&["-R", "-"], file.as_bytes());
             assert_ne!(outcome.status, 0);

@@ -184,7 +184,7 @@ print(len(found) > 0)
 #[test]
 fn flow_log() {
     Namespace::run(|namespace| {
-        let script = "mkfifo pipe && conntrack -E -e NEW,DESTROY -o timestamp > pipe & listener=$!\n\
+        let script = "mkfifo pipe; conntrack -E -e NEW,DESTROY -o timestamp > pipe & listener=$!\n\
                       awk '{ split($1, time, /[].[]/); print $2, (time[2] > 1600000000), $3; if (++n == 2) exit }' pipe > log &\n\
                       reader=$!\n\
                       for try in $(seq 600); do\n\

@@ -185,7 +185,12 @@ fn what_cannot_be_recorded_is_not_done() {
         let disk = namespace.directory().join("disk");
         fs::create_dir(&disk).unwrap();
         Program::new("mount").must(&["-t", "tmpfs", "-o", "size=64k", "tmpfs", &disk.display().to_string()]);
-        std::os::unix::fs::symlink(disk.join("audit"), namespace.directory().join("audit.jsonl")).unwrap();
+        // A link would be refused.
+        let (full, file) = (disk.join("audit"), namespace.directory().join("audit.jsonl"));
+        for file in [&full, &file] {
+            fs::write(file, "").unwrap();
+        }
+        Program::new("mount").must(&["--bind", &full.display().to_string(), &file.display().to_string()]);
         // Orders about another tenant fill what is left of the audit's last page.
         let red = "[[tenant]]\nname = \"red\"\n[[tenant.scope]]\nzones = 9\n[[tenant.plugin]]\nPLUGIN\n";
         let serving = Serving::start(namespace, &(tenant("delete shown", SCOPE, KEYS, GRANTS) + red));
@@ -210,6 +215,7 @@ fn what_cannot_be_recorded_is_not_done() {
         serving.end();
         let audit = fs::read_to_string(directory.join("audit.jsonl")).unwrap();
         assert!(audit.contains(r#""code":"unrecorded""#) && !audit.contains(r#""stage":"intent""#), "{audit}");
+        nix::mount::umount(&file).unwrap();
         nix::mount::umount(&disk).unwrap();
     });
 }
