@@ -2,7 +2,7 @@
 //!
 //! [`parse`] reads the classic `conntrack` command line with its exact rules and messages. Under any other name than
 //! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand), and reads the whole
-//! command line [strictly](strict). Which name it is called by is a [`Name`], made once and handed down.
+//! command line strictly (`strict`). Which name it is called by is a [`Name`], made once and handed down.
 
 mod bash;
 mod definition;

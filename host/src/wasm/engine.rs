@@ -1,5 +1,5 @@
 //! What all plugins share: the engine of plugins from files, the cache of compiled code, and the clock behind the deadlines.
-//! Stock plugins have an engine of the whole process ([`super::stock`]).
+//! Stock plugins have an engine of the whole process (`stock`).
 
 use std::{
     num::NonZeroUsize,

@@ -1,6 +1,6 @@
 //! How the code of plugins from files runs in this process: decided here, once, by what the kernel allows.
 //!
-//! Stock plugins are not concerned: their code lies executable in the program ([`super::stock`]).
+//! Stock plugins are not concerned: their code lies executable in the program (`stock`).
 
 use std::{fmt, io};
 

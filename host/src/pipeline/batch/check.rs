@@ -169,7 +169,7 @@ fn check_order(name: &str, length: usize, rows: &[u32], most: usize) -> Result<(
 /// Whether a sparse column of byte strings is sound.
 ///
 /// # Errors
-/// As [`check`].
+/// As [`check()`].
 pub fn check_texts(name: &str, length: usize, rows: &[u32], texts: &Texts) -> Result<(), String> {
     if let Some(row) = rows.iter().find(|&&row| row as usize >= length) {
         return Err(format!("`{name}` for row {row} of a batch of {length} rows"));
@@ -205,10 +205,10 @@ pub fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), Strin
     Ok(())
 }
 
-/// As [`check`], for expectations.
+/// As [`check()`], for expectations.
 ///
 /// # Errors
-/// As [`check`].
+/// As [`check()`].
 pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
     let length = rows.length as usize;
     if rows.has.len() != length || rows.family.len() != length {

@@ -1,6 +1,6 @@
 //! Each tenant's share of the audit: what it can write must not push out what others have written.
 //!
-//! All files of an audit together hold so many bytes. Of these the service keeps [`OWN`] for itself, and each tenant has an equal
+//! All files of an audit together hold so many bytes. Of these the service keeps `OWN` for itself, and each tenant has an equal
 //! part of the rest for every `history`. So what was recorded within that time is still there, whatever any tenant does.
 
 use std::{

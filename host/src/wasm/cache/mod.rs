@@ -1,7 +1,7 @@
 //! Compiled code of plugins from files, kept from one run to the next.
 //!
 //! Compiled code is loaded unchecked: it is machine code that runs with the privileges of this process. So a cache is used only
-//! where nobody but root and the user that runs can have written it ([`directory`]), and not at all by a program that has more
+//! where nobody but root and the user that runs can have written it (`directory`), and not at all by a program that has more
 //! privileges than who started it, since the environment that names the directory is the other's. The digest in each file
 //! is for bits that flipped and files that were cut short; it proves nothing against somebody who can write the directory.
 
