@@ -13,7 +13,7 @@ impl Line {
     /// Takes the passing times out of a line; a line of an unknown shape is left as it is.
     pub fn new(line: &str) -> Self {
         if line.starts_with("<flow") {
-            return Self::take(line, &[after(line, "<timeout>"), after(line, "<deltatime>")]);
+            return Self::take(line, &[after(line, "<timeout>"), after(line, "<deltatime>")]).without_clock();
         }
         if ["-A ", "-D ", "-U "].iter().any(|prefix| line.starts_with(prefix)) {
             return Self::take(line, &[line[3..].starts_with("-t ").then_some(6)]);
@@ -56,6 +56,40 @@ impl Line {
         Self { rest, times }
     }
 
+    /// Takes out the clock of XML, `<when><hour>0</hour> ... <year>2026</year></when>`, as one time.
+    ///
+    /// The numbers become `~`; a clock of another shape, or of a day that is not that day of the week, stays as it is.
+    fn without_clock(mut self) -> Self {
+        let Some(start) = self.rest.find("<when>") else { return self };
+        let Some(length) = self.rest[start..].find("</when>") else { return self };
+        let clock = &self.rest[start..start + length];
+        let number = |name: &str| {
+            let text = &clock[after(clock, &format!("<{name}>"))?..];
+            text[..text.find('<')?].parse::<i64>().ok()
+        };
+        let names = ["hour", "min", "sec", "wday", "day", "month", "year"];
+        let [Some(hour), Some(minute), Some(second), Some(weekday), Some(day), Some(month), Some(year)] =
+            names.map(number)
+        else {
+            return self;
+        };
+        // Days since 1970-01-01, a Thursday, by the calendar of today; a year begins with March here.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
+        if (days + 4).rem_euclid(7) + 1 != weekday {
+            return self;
+        }
+        let Ok(time) = u64::try_from(days * 86_400 + hour * 3_600 + minute * 60 + second) else { return self };
+        let shape = names.iter().map(|name| format!("<{name}>~</{name}>")).collect::<String>();
+        let expected = clock.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        if expected.join("~") != format!("<when>{shape}") {
+            return self;
+        }
+        self.rest.replace_range(start..start + length, &format!("<when>{shape}"));
+        self.times.push(time);
+        self
+    }
+
     /// Is this a line around the flows, such as the head of an XML document?
     pub fn frames(&self) -> bool {
         self.rest.starts_with('<') && !self.rest.starts_with("<flow")
@@ -92,6 +126,28 @@ fn only_times_are_taken_out() {
             "<flow><timeout>5</timeout><mark>1</mark><deltatime>6</deltatime></flow>",
             "<flow><timeout>~</timeout><mark>1</mark><deltatime>~</deltatime></flow>",
             vec![5, 6],
+        ),
+        (
+            "<flow><timeout>5</timeout><when><hour>23</hour><min>59</min><sec>58</sec><wday>2</wday><day>30</day>\
+             <month>11</month><year>2026</year></when></flow>",
+            "<flow><timeout>~</timeout><when><hour>~</hour><min>~</min><sec>~</sec><wday>~</wday><day>~</day>\
+             <month>~</month><year>~</year></when></flow>",
+            vec![5, 1_796_083_198],
+        ),
+        // The next day is a second further, and a Tuesday.
+        (
+            "<flow><when><hour>0</hour><min>0</min><sec>0</sec><wday>3</wday><day>1</day><month>12</month>\
+             <year>2026</year></when></flow>",
+            "<flow><when><hour>~</hour><min>~</min><sec>~</sec><wday>~</wday><day>~</day><month>~</month>\
+             <year>~</year></when></flow>",
+            vec![1_796_083_200],
+        ),
+        (
+            "<flow><when><hour>0</hour><min>0</min><sec>0</sec><wday>4</wday><day>1</day><month>12</month>\
+             <year>2026</year></when></flow>",
+            "<flow><when><hour>0</hour><min>0</min><sec>0</sec><wday>4</wday><day>1</day><month>12</month>\
+             <year>2026</year></when></flow>",
+            vec![],
         ),
         ("299 proto=17 src=1.1.1.1", "~ proto=17 src=1.1.1.1", vec![299]),
         ("[1795480090.41579 ]\t299 proto=17", "[~.~]\t~ proto=17", vec![1795480090, 299]),
