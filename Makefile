@@ -77,11 +77,11 @@ BENCHES := boundary decode scope
 COMPARE := FLOWGATE_UNDER_TEST="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) \
     $(CARGO) bench --workspace --bench compare
 
-bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5 CASE=); then plugins, the crossing, the decoding
+bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5 CASE=), or beside an earlier flowgate (BEFORE=PROGRAM); then plugins, the crossing, the decoding
 ifeq ($(filter $(BENCHES),$(CASE)),)
-	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" $(COMPARE)
+	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" $(COMPARE)
 endif
-ifeq ($(CASE),)
+ifeq ($(CASE)$(BEFORE),)
 	@for plugin in $(EXAMPLES)/heavy-*.wasm; do "$(FLOWGATE)" plugin bench "$$plugin"; done
 endif
 ifneq ($(if $(CASE),$(filter $(BENCHES),$(CASE)),$(BENCHES)),)

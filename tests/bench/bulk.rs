@@ -68,9 +68,14 @@ pub fn run(settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     let directory = std::env::temp_dir().join(format!("flowgate-bench-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a directory of this run");
-    let conntrack = directory.join("conntrack");
-    std::os::unix::fs::symlink(std::path::absolute(ours).expect("a path"), &conntrack).expect("a link");
-    let conntrack = conntrack.display().to_string();
+    // Both under the name `conntrack`, where a case wants that; upstream's program has no other.
+    let links = [Some(ours), settings.before.as_ref()].map(|program| {
+        let Some(program) = program else { return "conntrack".to_owned() };
+        let link = directory.join(if program == ours { "ours" } else { "before" }).join("conntrack");
+        std::fs::create_dir_all(link.parent().expect("a directory")).expect("a directory of this run");
+        std::os::unix::fs::symlink(std::path::absolute(program).expect("a path"), &link).expect("a link");
+        link.display().to_string()
+    });
     for Case { name, words, more, called, wall } in CASES.into_iter().filter(|case| settings.chooses(case.name)) {
         let load = words.contains(&CREATES);
         let word = |word: &&str| match *word {
@@ -82,7 +87,8 @@ pub fn run(settings: &Settings) -> Vec<Row> {
         let mut failure = None;
         let mut changed = [0; 2];
         for _ in 0..rounds {
-            for (at, program) in ["conntrack", if called { &conntrack } else { ours }].into_iter().enumerate() {
+            let programs = if called { [&links[1], &links[0]].map(String::as_str) } else { [settings.other(), ours] };
+            for (at, program) in programs.into_iter().enumerate() {
                 if at == 0 && failure.is_some() {
                     continue;
                 }
@@ -91,7 +97,7 @@ pub fn run(settings: &Settings) -> Vec<Row> {
                         entries::load(namespace, &table);
                     }
                     let before = entries::count(namespace);
-                    let more = if at == 0 { &[][..] } else { more };
+                    let more = if at == 0 && settings.before.is_none() { &[][..] } else { more };
                     let words: Vec<String> =
                         words.iter().cloned().chain(more.iter().map(|word| (*word).to_owned())).collect();
                     let run = measure::attempt(program, &words, Sink::Null);
@@ -111,11 +117,19 @@ pub fn run(settings: &Settings) -> Vec<Row> {
             }
         }
         if let Some(failure) = failure {
-            println!("{name}: conntrack cannot do this: {}", failure.trim());
+            println!("{name}: {} cannot do this: {}", settings.other(), failure.trim());
             figures[0] = vec![Figures { wall: f64::NAN, cpu: f64::NAN, memory: f64::NAN }];
         }
         let [theirs, ours] = figures.map(|figures| Figures::median(&figures));
-        rows.push(Row { name, lines: changed, theirs, ours, wall: Some(wall), cpu: None, wall_ms: None });
+        rows.push(Row {
+            name,
+            lines: changed,
+            theirs,
+            ours,
+            wall: settings.goal(Some(wall)),
+            cpu: None,
+            wall_ms: None,
+        });
     }
     std::fs::remove_dir_all(directory).expect("the directory of this run");
     for word in [CREATES, DELETES] {

@@ -1,6 +1,6 @@
 //! Events: how many each program shows of those that a writer causes at full speed, and what one costs.
 
-use crate::measure;
+use crate::{measure, settings::Settings};
 use flowgate_test_support::{Namespace, Program};
 use nix::{
     sys::signal::{Signal, kill},
@@ -73,15 +73,17 @@ fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
 }
 
 /// Measures and prints.
-pub fn run(ours: &str, count: u32, rounds: u32) {
+pub fn run(settings: &Settings, count: u32, rounds: u32) {
+    let ours = settings.program.as_str();
     let flows = flowgate_test_support::entries::busy(count).join("\n").into_bytes();
-    let cases: [(&str, &[&str]); 5] = [
-        ("conntrack", &["-E"]),
-        ("conntrack", &["-E", "-b", "8388608"]),
-        (ours, &["-E"]),
-        (ours, &["-E", "-o", "json"]),
-        (ours, &["-E", "--resync"]),
-    ];
+    let own: [&[&str]; 3] = [&["-E"], &["-E", "-o", "json"], &["-E", "--resync"]];
+    let cases: Vec<(&str, &[&str])> = match &settings.before {
+        Some(before) => own.into_iter().flat_map(|words| [(before.as_str(), words), (ours, words)]).collect(),
+        None => {
+            let theirs: [&[&str]; 2] = [&["-E"], &["-E", "-b", "8388608"]];
+            theirs.map(|words| ("conntrack", words)).into_iter().chain(own.map(|words| (ours, words))).collect()
+        }
+    };
     let caused = f64::from(count) * 2.0;
     println!("\n{caused} events, made and flushed at full speed while one program listens\n");
     println!("{:34} {:>8} {:>8} {:>14} {:>6}", "", "shown", "share", "us CPU a piece", "ratio");
@@ -93,10 +95,10 @@ pub fn run(ours: &str, count: u32, rounds: u32) {
         let run = runs.get(runs.len() / 2).copied().unwrap_or_default();
         let each = run.cpu / (run.shown.max(1) as f64);
         let ratio = each / *theirs.get_or_insert(each);
-        let name = if program == "conntrack" { program } else { "flowgate" };
+        let name = if program == ours { "flowgate" } else { settings.other_name() };
         let share = run.shown as f64 / caused * 100.0;
         let goal = match name {
-            "conntrack" => "",
+            _ if program != ours || settings.before.is_some() => "",
             _ if ratio <= CPU && run.shown as f64 >= caused => "reached",
             _ => "MISSED",
         };
@@ -105,6 +107,9 @@ pub fn run(ours: &str, count: u32, rounds: u32) {
             format!("{name} {}", words.join(" ")),
             run.shown
         );
+    }
+    if settings.before.is_some() {
+        return;
     }
     println!("To reach: all of them shown, at {CPU} of conntrack's CPU for each.");
 }

@@ -4,7 +4,7 @@
 //! is the size of the table, `ROUNDS` (5) how often each case is run for each program, in turn; shown are the
 //! medians. The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names have this
 //! text in them; `events` and `tenants` are such names too. `FLOWGATE_UNDER_TEST` names the program: `make bench`
-//! measures the one that it installs.
+//! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate in the place of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 #[path = "../plugins/mod.rs"]
@@ -77,6 +77,7 @@ fn main() {
 fn bench() -> Result<(), String> {
     let settings = Settings::read(env!("CARGO_BIN_EXE_flowgate"), &target_directory())?;
     let Settings { flows, rounds, program: ours, .. } = &settings;
+    let run = |case: &Case, rounds| run(case, &settings, rounds);
     let (flows, rounds) = (*flows, *rounds);
     if let Some(directory) = &settings.growth {
         growth::run(ours, rounds, directory);
@@ -92,32 +93,32 @@ fn bench() -> Result<(), String> {
     starts::run(&settings, &target_directory())?;
     let chosen = |cases: Vec<Case>| cases.into_iter().filter(|case| settings.chooses(case.name)).collect::<Vec<_>>();
     let (empty, listings) = (chosen(empty), chosen(listings));
-    let empty: Vec<Row> =
-        Namespace::run(|_| empty.iter().map(|case| run(case, ours, rounds * 4)).collect::<Result<_, _>>())?;
+    let empty: Vec<Row> = Namespace::run(|_| empty.iter().map(|case| run(case, rounds * 4)).collect::<Result<_, _>>())?;
     let mut rows = Namespace::run(|namespace| -> Result<Vec<Row>, String> {
         if listings.is_empty() && !settings.chooses(BARE) {
             return Ok(Vec::new());
         }
         entries::load(namespace, &entries::busy(flows));
-        let version = Program::new("conntrack").must(&["-V"]);
+        let version = Program::new(settings.other()).must(&["-V"]);
+        let version = version.lines().next().unwrap_or_default();
         // Every dump walks all buckets, so that their number is the least that any listing costs.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
-        println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version.trim());
-        let mut rows = listings.iter().map(|case| run(case, ours, rounds)).collect::<Result<Vec<_>, _>>()?;
+        println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version);
+        let mut rows = listings.iter().map(|case| run(case, rounds)).collect::<Result<Vec<_>, _>>()?;
         rows.extend(settings.chooses(BARE).then(|| beside_a_bare_reader(ours, rounds)));
         Ok(rows)
     })?;
     rows.extend(empty);
     rows.extend(bulk::run(&settings));
     if settings.chooses(EVENTS) {
-        events::run(ours, (flows / 2).max(1), rounds.min(3));
+        events::run(&settings, (flows / 2).max(1), rounds.min(3));
     }
     if settings.chooses(TENANTS) {
-        tenants::run(ours, (flows / 2).max(1), rounds.min(3));
+        tenants::run(&settings, (flows / 2).max(1), rounds.min(3));
     }
     if !rows.is_empty() {
-        report::print(&rows);
-        report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows));
+        report::print(&rows, settings.other_name());
+        report::write(&target_directory().join("bench.tsv"), &report::tsv(&rows, settings.other_name()));
     }
     Ok(())
 }
@@ -180,9 +181,10 @@ fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
 ///
 /// # Errors
 /// What a program said that ended with another status than 0.
-fn run(case: &Case, ours: &str, rounds: u32) -> Result<Row, String> {
+fn run(case: &Case, settings: &Settings, rounds: u32) -> Result<Row, String> {
     let more = [case.words.as_slice(), &case.more].concat();
-    let programs = [("conntrack", case.words.as_slice()), (ours, &more)];
+    let theirs = if settings.before.is_some() { &more } else { &case.words };
+    let programs = [(settings.other(), theirs.as_slice()), (settings.program.as_str(), more.as_slice())];
     // The first call of each warms caches and is not counted; it also tells whether both list the same.
     let mut lines = [0; 2];
     for (at, (program, words)) in programs.into_iter().enumerate() {
@@ -194,5 +196,6 @@ fn run(case: &Case, ours: &str, rounds: u32) -> Result<Row, String> {
         lines[at] = outcome.stdout.iter().filter(|byte| **byte == b'\n').count();
     }
     let [theirs, ours] = measure::in_turn(programs, rounds, case.sink);
-    Ok(Row { name: case.name, lines, theirs, ours, wall: case.wall, cpu: case.cpu, wall_ms: case.wall_ms })
+    let (wall, cpu) = (settings.goal(case.wall), settings.goal(case.cpu).filter(|_| case.cpu.is_some()));
+    Ok(Row { name: case.name, lines, theirs, ours, wall, cpu, wall_ms: case.wall_ms })
 }

@@ -11,13 +11,13 @@ const MEMORY: f64 = 64.0;
 pub struct Row {
     /// What was run.
     pub name: &'static str,
-    /// Lines that `conntrack` and flowgate wrote.
+    /// Lines that the other program and flowgate wrote.
     pub lines: [usize; 2],
-    /// Medians of `conntrack`.
+    /// Medians of the other program.
     pub theirs: Figures,
     /// Medians of flowgate.
     pub ours: Figures,
-    /// Goal for wall clock, as a share of that of `conntrack`.
+    /// Goal for wall clock, as a share of that of the other program.
     pub wall: Option<f64>,
     /// Goal for CPU, likewise.
     pub cpu: Option<f64>,
@@ -53,11 +53,21 @@ impl Row {
 }
 
 /// Prints the table for people.
-pub fn print(rows: &[Row]) {
+///
+/// `other` is what the program beside flowgate is called.
+pub fn print(rows: &[Row], other: &str) {
     println!("\n{:21} {:^28} {:^23} {:^19}", "", "wall, ms", "CPU, ms", "peak memory, MiB");
     println!(
         "{:21} {:>9} {:>9} {:>8} {:>8} {:>8} {:>5} {:>9} {:>9}  to reach",
-        "", "conntrack", "flowgate", "ratio", "conntr.", "flowg.", "ratio", "conntrack", "flowgate"
+        "",
+        other,
+        "flowgate",
+        "ratio",
+        &other[..other.len().min(8)],
+        "flowgate",
+        "ratio",
+        other,
+        "flowgate"
     );
     for row in rows {
         let Row { name, theirs, ours, .. } = row;
@@ -84,17 +94,19 @@ pub fn print(rows: &[Row]) {
             }
         );
         if row.lines[0] != row.lines[1] {
-            println!("{:21} conntrack wrote {} lines and flowgate {}", "", row.lines[0], row.lines[1]);
+            println!("{:21} {other} wrote {} lines and flowgate {}", "", row.lines[0], row.lines[1]);
         }
     }
     println!("Memory to reach: {MEMORY} MiB at most in every case.");
 }
 
 /// The table for programs: a header, then a line per case; times in milliseconds, memory in MiB.
-pub fn tsv(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "case\tconntrack_wall\tflowgate_wall\tconntrack_cpu\tflowgate_cpu\tconntrack_memory\tflowgate_memory\tconntrack_lines\tflowgate_lines\tto_reach\tmissed\n",
-    );
+pub fn tsv(rows: &[Row], other: &str) -> String {
+    let mut text = "case".to_owned();
+    for figure in ["wall", "cpu", "memory", "lines"] {
+        let _ = write!(text, "\t{other}_{figure}\tflowgate_{figure}");
+    }
+    text += "\tto_reach\tmissed\n";
     for row in rows {
         let Row { name, lines, theirs, ours, .. } = row;
         let _ = writeln!(

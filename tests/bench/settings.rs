@@ -1,4 +1,5 @@
-//! What a run measures, from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`.
+//! What a run measures, from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`,
+//! `BEFORE`.
 
 use std::{
     env,
@@ -8,6 +9,8 @@ use std::{
 
 /// Sizes of the table: the entries of [`flowgate_test_support::entries::busy`] have 24 bits to differ in.
 const FLOWS: RangeInclusive<u32> = 1..=10_000_000;
+/// How much of an earlier flowgate's time a case may take.
+const SLOWER: f64 = 1.03;
 const ROUNDS: RangeInclusive<u32> = 1..=1_000;
 
 /// What is to be measured.
@@ -25,6 +28,8 @@ pub struct Settings {
     pub plugin: PathBuf,
     /// The program that is measured.
     pub program: String,
+    /// An earlier flowgate, which is measured in the place of `conntrack`.
+    pub before: Option<String>,
 }
 
 impl Settings {
@@ -43,11 +48,31 @@ impl Settings {
                 None => target_directory.join("wasm32-unknown-unknown/plugin/heavy_tcp.wasm"),
             },
             program: text("FLOWGATE_UNDER_TEST")?.unwrap_or_else(|| built.to_owned()),
+            before: text("BEFORE")?,
         };
+        if settings.growth.is_some() && settings.before.is_some() {
+            return Err("BEFORE has no meaning for the growth of a listing, which is that beside conntrack".to_owned());
+        }
         if let Some(variable) = settings.growth.as_ref().and(["CASE", "FLOWS"].into_iter().find(|name| is_set(name))) {
             return Err(format!("{variable} has no meaning for the growth of a listing: its sizes are fixed"));
         }
         Ok(settings)
+    }
+
+    /// The program beside which flowgate is measured.
+    pub fn other(&self) -> &str {
+        self.before.as_deref().unwrap_or("conntrack")
+    }
+
+    /// What tables call [`Settings::other`].
+    pub fn other_name(&self) -> &'static str {
+        if self.before.is_some() { "before" } else { "conntrack" }
+    }
+
+    /// The goal for a figure as a share of the other program's: that of the case beside `conntrack`, and beside an
+    /// earlier flowgate the same for every case.
+    pub fn goal(&self, beside_conntrack: Option<f64>) -> Option<f64> {
+        if self.before.is_some() { Some(SLOWER) } else { beside_conntrack }
     }
 
     /// Whether the case of this name is to be run.

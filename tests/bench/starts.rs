@@ -55,20 +55,21 @@ pub fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
         return Ok(());
     }
     println!("\n{STARTS} starts of each program in turn, {}; wall clock, ms\n", settings.program);
-    println!("{:28} {:^17} {:^17} {:^15}", "", "conntrack", "flowgate", "ratio");
+    println!("{:28} {:^17} {:^17} {:^15}", "", settings.other_name(), "flowgate", "ratio");
     println!(
         "{:28} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7}  to reach",
         "", "least", "median", "least", "median", "least", "median"
     );
     let mut table =
-        String::from("case\tconntrack_least\tconntrack_median\tflowgate_least\tflowgate_median\tto_reach\n");
+        format!("case\t{0}_least\t{0}_median\tflowgate_least\tflowgate_median\tto_reach\n", settings.other_name());
     for Case { name, flows, words, goal } in chosen {
         let [theirs, ours] = Namespace::run(|namespace| {
             if *flows > 0 {
                 entries::load(namespace, &entries::busy(*flows));
             }
-            in_turn(&settings.program, words)
+            in_turn([settings.other(), &settings.program], words)
         })?;
+        let goal = settings.goal(*goal);
         let (least, median) = (ours.quickest / theirs.quickest, ours.median / theirs.median);
         let reached = goal.map(|goal| {
             let outcome = if least <= goal && median <= goal { "reached" } else { "MISSED" };
@@ -96,9 +97,9 @@ pub fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts `conntrack` and another program in turn, from a small process of its own.
-fn in_turn(program: &str, words: &[&str]) -> Result<[Starts; 2], String> {
-    for program in ["conntrack", program] {
+/// Starts two programs in turn, from a small process of its own.
+fn in_turn(programs: [&str; 2], words: &[&str]) -> Result<[Starts; 2], String> {
+    for program in programs {
         let outcome = Program::new(program).run(words);
         if outcome.status != 0 {
             return Err(format!("{program} {words:?} ended with status {}: {}", outcome.status, outcome.errors()));
@@ -107,14 +108,15 @@ fn in_turn(program: &str, words: &[&str]) -> Result<[Starts; 2], String> {
     measure::settle();
     let this = std::env::current_exe().map_err(|error| format!("the path of this program: {error}"))?;
     let output = Command::new(this)
-        .args([WORD, program])
+        .arg(WORD)
+        .args(programs)
         .args(words)
         .output()
         .map_err(|error| format!("starting this program: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let walls: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     if !output.status.success() || walls.len() != 2 * STARTS {
-        return Err(format!("starting {program} {words:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("starting {programs:?} {words:?}: {}", String::from_utf8_lossy(&output.stderr)));
     }
     let every_other = |first: usize| Starts::of(walls.iter().skip(first).step_by(2).copied().collect());
     Ok([every_other(0), every_other(1)])
@@ -123,10 +125,10 @@ fn in_turn(program: &str, words: &[&str]) -> Result<[Starts; 2], String> {
 /// The other side of [`in_turn`]: starts both programs, and prints how long each start took.
 pub fn inside() {
     let mut words = std::env::args().skip(2);
-    let program = words.next().expect("a program to start");
+    let programs = [(); 2].map(|()| words.next().expect("a program to start"));
     let words: Vec<String> = words.collect();
     for _ in 0..STARTS {
-        for program in ["conntrack", &program] {
+        for program in &programs {
             let mut command = Command::new(program);
             command.args(&words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             let start = Instant::now();

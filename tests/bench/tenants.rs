@@ -1,7 +1,7 @@
 //! Tenants: how many events a second the service hands to them, beside one program that prints all; and what a hostile one costs
 //! the others.
 
-use crate::{events, measure, plugins, target_directory};
+use crate::{events, measure, plugins, settings::Settings, target_directory};
 use flowgate_test_support::{Namespace, Program, entries};
 use nix::{
     sys::signal::{Signal, kill},
@@ -141,19 +141,25 @@ fn flows(count: u32, zones: u16) -> Vec<String> {
 }
 
 /// Measures and prints.
-pub fn run(ours: &str, count: u32, rounds: u32) {
-    throughput(ours, count, rounds);
+pub fn run(settings: &Settings, count: u32, rounds: u32) {
+    let ours = settings.program.as_str();
+    throughput(settings, count, rounds);
     neighbours(ours, count, rounds);
 }
 
-fn throughput(ours: &str, count: u32, rounds: u32) {
+fn throughput(settings: &Settings, count: u32, rounds: u32) {
+    let ours = settings.program.as_str();
     let caused = u64::from(count) * 2;
     println!("\n{caused} events in {ZONES} zones, made and flushed at full speed, everything written to files\n");
     println!("{:38} {:>8} {:>8} {:>10} {:>14} {:>6}", "", "shown", "lost", "a second", "us CPU a piece", "ratio");
     let flows = flows(count, ZONES).join("\n").into_bytes();
     let plugin = plugin(&pass(), "");
     let mut theirs = None;
-    let cases: [(&str, u16); 5] = [("conntrack", 0), (ours, 0), (ours, 1), (ours, 10), (ours, 100)];
+    let numbers = [0, 1, 10, 100];
+    let cases: Vec<(&str, u16)> = match &settings.before {
+        Some(before) => numbers.into_iter().flat_map(|tenants| [(before.as_str(), tenants), (ours, tenants)]).collect(),
+        None => [("conntrack", 0)].into_iter().chain(numbers.map(|tenants| (ours, tenants))).collect(),
+    };
     for (program, tenants) in cases {
         let one = |_| {
             Namespace::run(|namespace| {
@@ -172,7 +178,7 @@ fn throughput(ours: &str, count: u32, rounds: u32) {
                 let own: Vec<(String, String)> = (0..tenants)
                     .map(|number| (format!("{}-{}", number * each + 1, (number + 1) * each), plugin.clone()))
                     .collect();
-                let service = serve(ours, directory, &own);
+                let service = serve(program, directory, &own);
                 let mut run = service.measured(ours, &flows);
                 let sum =
                     |name: &str| status(ours, directory).iter().filter_map(|told| told[name].as_u64()).sum::<u64>();
@@ -187,11 +193,11 @@ fn throughput(ours: &str, count: u32, rounds: u32) {
         let run = runs.get(runs.len() / 2).copied().unwrap_or_default();
         let each = run.cpu / run.shown.max(1) as f64;
         let ratio = each / *theirs.get_or_insert(each);
-        let name = match (program, tenants) {
-            ("conntrack", _) => "conntrack -E".to_string(),
-            (_, 0) => "flowgate -E".into(),
-            (_, 1) => "flowgate run, 1 tenant".into(),
-            (_, many) => format!("flowgate run, {many} tenants"),
+        let name = if program == ours { "flowgate" } else { settings.other_name() };
+        let name = match tenants {
+            0 => format!("{name} -E"),
+            1 => format!("{name} run, 1 tenant"),
+            many => format!("{name} run, {many} tenants"),
         };
         let rate = run.shown as f64 / run.wall.max(1e-3);
         println!("{name:38} {:8} {:8} {rate:10.0} {each:14.2} {ratio:6.2}", run.shown, run.lost);
