@@ -105,8 +105,28 @@ fmt: ## format the code
 fmt-check:
 	$(CARGO) fmt --all --check
 
-lint: setup ## every warning is an error
+lint: setup check-docs ## every warning is an error
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+.PHONY: check-docs
+check-docs: ## links and paths in the documentation
+	tools/check-docs.sh
+
+# Licences, banned and duplicate crates, and sources, without the network. What RustSec knows takes its database.
+CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
+CARGO_DENY_VERSION := 0.20.2
+DENY := "$(CARGO_DENY)" --locked check -D unmatched-skip -D unnecessary-skip
+
+$(CARGO_DENY):
+	CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/tools/build" $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root "$(CARGO_TARGET_DIR)/tools"
+	rm -rf "$(CARGO_TARGET_DIR)/tools/build"
+
+.PHONY: deny advisories
+deny: $(CARGO_DENY) ## what the project depends on: licences, bans, duplicates, sources (deny.toml)
+	$(DENY) licenses bans sources
+
+advisories: $(CARGO_DENY) ## known vulnerabilities of what the project depends on, from RustSec
+	$(DENY) advisories
 
 doc: setup ## the documentation of the crates; every warning is an error
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --workspace --no-deps

@@ -1,0 +1,117 @@
+#!/bin/bash
+# Checks the documentation: links within the repository lead to files and headings that exist, the paths of code that
+# the maps name exist, and the index of design decisions is complete. `make lint` runs it.
+#
+# tools/check-docs.sh [DIRECTORY]   the repository to be checked: the one that this script is in
+set -euo pipefail
+cd "${1:-$(dirname "$0")/..}"
+
+# All files, new ones too; without git, all but what is built.
+files() {
+    if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+        git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$file" ] || echo "$file"; done
+    else
+        find . -name target -prune -o -type f -print | sed 's|^\./||'
+    fi
+}
+# Templates are projects of their own.
+mapfile -t pages < <(files | grep '\.md$' | grep -v '/templates/')
+[ "${#pages[@]}" -gt 0 ] || { echo "check-docs: no pages in $PWD" >&2; exit 1; }
+
+# In these pages, what looks like a path of code must be the end of a path that exists.
+maps=(ARCHITECTURE.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
+
+files | awk -v maps="${maps[*]}" '
+    # The name that GitHub gives to a heading. Of two that are alike, the second one gets a number.
+    function slug(text) {
+        gsub(/\[|\]\([^)]*\)/, "", text); gsub(/`/, "", text)
+        text = tolower(text); gsub(/[^a-z0-9 _-]/, "", text); gsub(/ /, "-", text)
+        return text
+    }
+    function wrong(what) { printf "%s:%d: %s\n", page, number, what; mistakes++ }
+    function headings(file,    line, code, name) {
+        if (file in known) return
+        known[file] = 1
+        while ((getline line < file) > 0) {
+            if (line ~ /^ *```/) code = !code
+            if (code || line !~ /^#+ /) continue
+            sub(/^#+ +/, "", line); name = slug(line)
+            anchors[file, name (seen[file, name]++ ? "-" seen[file, name] - 1 : "")] = 1
+        }
+        close(file)
+    }
+    # a/b/../c and a/./c without the dots.
+    function plain(path,    parts, count, i, out, depth) {
+        count = split(path, parts, "/"); depth = 0
+        for (i = 1; i <= count; i++) {
+            if (parts[i] == "" || parts[i] == ".") continue
+            if (parts[i] == "..") { if (depth == 0) return ""; depth--; continue }
+            out[++depth] = parts[i]
+        }
+        path = ""
+        for (i = 1; i <= depth; i++) path = path (i > 1 ? "/" : "") out[i]
+        return path
+    }
+    function link(target,    file, anchor, at) {
+        if (target ~ /^[a-z]+:/) return
+        links++
+        at = index(target, "#")
+        file = at ? substr(target, 1, at - 1) : target; anchor = at ? substr(target, at + 1) : ""
+        if (file == "") file = page
+        else if ((file = plain(folder file)) != "" && !(file in exists)) { wrong("there is no " file ": " target); return }
+        if (anchor == "") return
+        if (file !~ /\.md$/) { wrong("only pages have headings: " target); return }
+        headings(file)
+        if (!((file, anchor) in anchors)) wrong("there is no heading #" anchor " in " file)
+    }
+    function code(word) {
+        if (word !~ /^[A-Za-z0-9_.\/-]+$/ || word ~ /^[\/.]/ || word !~ /(\.(rs|wit|sh|mk)|[a-z0-9]\/)$/) return
+        paths++
+        sub(/\/$/, "", word)
+        if (!(word in tails)) wrong("no path ends in " word)
+    }
+    function is_map(file,    list, count, i) {
+        count = split(maps, list, " ")
+        for (i = 1; i <= count; i++) if (file == list[i] || list[i] ~ /\/$/ && index(file, list[i]) == 1) return 1
+        return 0
+    }
+    # First the list of all files, then the pages.
+    FILENAME == "-" {
+        path = $0; exists[path] = 1
+        while (path != "") {
+            exists[path] = 1; tail = path
+            while (!(tail in tails)) { tails[tail] = 1; if (!sub(/^[^\/]*\//, "", tail)) break }
+            if (!sub(/\/[^\/]*$/, "", path)) path = ""
+        }
+        next
+    }
+    FNR == 1 {
+        page = FILENAME; folder = page; if (!sub(/[^\/]*$/, "", folder)) folder = ""
+        fenced = 0; map = is_map(page); read++
+    }
+    { number = FNR; line = $0 }
+    line ~ /^ *```/ { fenced = !fenced }
+    fenced || line ~ /^    [^ *0-9-]/ { next }
+    {
+        if (map) {
+            rest = line
+            while (match(rest, /`[^`]+`/)) { code(substr(rest, RSTART + 1, RLENGTH - 2)); rest = substr(rest, RSTART + RLENGTH) }
+        }
+        # Neither code nor what only looks like a link in it.
+        while (match(line, /`[^`]*`/)) line = substr(line, 1, RSTART - 1) "x" substr(line, RSTART + RLENGTH)
+        while (match(line, /\]\([^) ]+\)/)) { link(substr(line, RSTART + 2, RLENGTH - 3)); line = substr(line, RSTART + RLENGTH) }
+        if (match(line, /^\[[^]]+\]: */)) link(substr(line, RLENGTH + 1))
+        if (page == "docs/design/README.md") index_text = index_text $0
+    }
+    END {
+        page = "docs/design/README.md"; number = 1
+        for (path in exists) {
+            if (path ~ /^docs\/design\/[0-9]+-.*\.md$/) {
+                sub(/.*\//, "", path)
+                if (!index(index_text, "(" path ")")) wrong("does not list " path)
+            }
+        }
+        printf "check-docs: %d pages, %d links, %d paths, %d mistakes\n", read, links, paths, mistakes
+        exit mistakes > 0
+    }
+' - "${pages[@]}"
