@@ -6,7 +6,7 @@ use super::{
     CliError, Parser,
     environment::Environment,
     load_file,
-    options::{Key, OPTIONS},
+    options::{Key, OPTIONS, OptionSpec},
     request::{self, Request},
     settings::{Command, Output, Settings, Table},
     strict,
@@ -46,29 +46,6 @@ impl From<CliError> for FragmentError {
     }
 }
 
-/// What selects flows.
-const SELECTING: [Key; 20] = [
-    Key::Source,
-    Key::Destination,
-    Key::ReplySource,
-    Key::ReplyDestination,
-    Key::MaskSource,
-    Key::MaskDestination,
-    Key::Protocol,
-    Key::Timeout,
-    Key::Status,
-    Key::Mark,
-    Key::Id,
-    Key::Family,
-    Key::SourceNat,
-    Key::DestinationNat,
-    Key::AnyNat,
-    Key::Secmark,
-    Key::Zone,
-    Key::Label,
-    Key::OriginalZone,
-    Key::ReplyZone,
-];
 /// What is taken to select.
 const SELECTORS: &str = "the options that select flows, such as -p tcp --dport 443";
 const FAMILY: &str = "-f ipv4 or -f ipv6; expectations cannot be selected otherwise";
@@ -88,11 +65,10 @@ pub fn selector(
     output: Output,
     environment: &dyn Environment,
 ) -> Result<Settings, FragmentError> {
-    let (keys, takes) = match table {
-        Table::Expect => (&[Key::Family][..], FAMILY),
-        _ => (&SELECTING[..], SELECTORS),
+    let mut request = match table {
+        Table::Expect => read(text, |spec| spec.key == Key::Family, FAMILY, environment)?,
+        _ => read(text, OptionSpec::selects, SELECTORS, environment)?,
     };
-    let mut request = read(text, keys, takes, environment)?;
     request.output = output;
     settings(request, (command, table), environment)
 }
@@ -102,7 +78,7 @@ pub fn selector(
 /// # Errors
 /// [`FragmentError`].
 pub fn values(text: &str, environment: &dyn Environment) -> Result<Settings, FragmentError> {
-    let request = read(text, &SETTING, SETTERS, environment)?;
+    let request = read(text, |spec| SETTING.contains(&spec.key), SETTERS, environment)?;
     let sets = request.given.contains_any(&[Key::Timeout, Key::Status, Key::Mark, Key::LabelAdd, Key::LabelDelete]);
     if !sets && !request.given.contains(Key::Protocol) {
         return Err(FragmentError::Nothing(SETTERS));
@@ -112,7 +88,7 @@ pub fn values(text: &str, environment: &dyn Environment) -> Result<Settings, Fra
 
 fn read(
     text: &str,
-    keys: &[Key],
+    belongs: impl Fn(&OptionSpec) -> bool,
     takes: &'static str,
     environment: &dyn Environment,
 ) -> Result<Request, FragmentError> {
@@ -129,9 +105,8 @@ fn read(
         return Err(FragmentError::NoOption(crate::text::clean(&String::from_utf8_lossy(word))));
     }
     let always = [Key::LabelMap];
-    let misplaced = |spec: &&super::options::OptionSpec| {
-        request.given.contains(spec.key) && !keys.contains(&spec.key) && !always.contains(&spec.key)
-    };
+    let misplaced =
+        |spec: &&OptionSpec| request.given.contains(spec.key) && !belongs(spec) && !always.contains(&spec.key);
     match OPTIONS.iter().find(misplaced) {
         Some(spec) => Err(FragmentError::Misplaced { option: spec.name(), takes }),
         None => Ok(request),

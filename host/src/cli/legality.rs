@@ -1,30 +1,14 @@
 //! Which options go with which command, and with each other. The first problem in a fixed order is the one reported.
 
 use super::error::CliError;
-use super::options::{self, Key, OPTIONS};
+use super::options::{self, Key, OPTIONS, Selection};
 use super::protocols;
 use super::request::Request;
 use super::settings::{Command, Output, Table};
 
-/// The options that compare flows with the command line.
-pub const COMPARING: [Key; 12] = [
-    Key::Protocol,
-    Key::Source,
-    Key::Destination,
-    Key::ReplySource,
-    Key::ReplyDestination,
-    Key::Mark,
-    Key::Secmark,
-    Key::Status,
-    Key::Id,
-    Key::Zone,
-    Key::Label,
-    Key::OriginalZone,
-];
-
 /// Whether an option was given that compares flows with the command line.
 pub fn compares(request: &Request) -> bool {
-    request.given.contains_any(&COMPARING) || request.given.contains(Key::ReplyZone)
+    options::any_given(request.given, |spec| spec.selection == Selection::Compares)
 }
 
 /// Checks what was typed.

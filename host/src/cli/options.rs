@@ -166,6 +166,17 @@ pub enum Section {
     Flowgate,
 }
 
+/// What an option does to which flows a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// Nothing.
+    None,
+    /// It selects, in a way that `conntrack` does not count as a comparison: `-z` goes with it.
+    Selects,
+    /// Flows are compared with it.
+    Compares,
+}
+
 /// An option.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
@@ -184,11 +195,18 @@ pub struct OptionSpec {
     pub legality: &'static str,
     /// Where help speaks of it.
     pub section: Section,
+    /// Whether it selects flows.
+    pub selection: Selection,
     /// One line for people.
     pub help: &'static str,
 }
 
 impl OptionSpec {
+    /// Whether it selects flows.
+    pub fn selects(&self) -> bool {
+        self.selection != Selection::None
+    }
+
     /// The name in messages.
     pub fn name(&self) -> &'static str {
         self.long.first().copied().unwrap_or_default()
@@ -230,6 +248,11 @@ pub fn legality(spec: &OptionSpec, command: Option<(Command, Table)>) -> u8 {
         None if spec.key == Key::NatRange => b'o',
         None => b'.',
     }
+}
+
+/// Whether an option was given of which this holds.
+pub fn any_given(given: KeySet, holds: impl Fn(&OptionSpec) -> bool) -> bool {
+    OPTIONS.iter().any(|spec| given.contains(spec.key) && holds(spec))
 }
 
 /// A command.
@@ -280,9 +303,13 @@ pub const COMMANDS: [CommandSpec; 12] = [
     command(Command::Help, b'h', "help", "[-p proto]", "show this, and the options of a protocol"),
 ];
 
-/// A row of the table, in the order key, letter, names, value, what stands for it, legality, section, help.
+/// A row of the table, in the order key, letter, names, value, what stands for it, legality, section, how it selects if it does,
+/// help.
 macro_rules! option {
     ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $help:expr) => {
+        option!($key, $short, $long, $argument, $placeholder, $legality, $section, None, $help)
+    };
+    ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $selection:ident, $help:expr) => {
         OptionSpec {
             key: Key::$key,
             short: $short,
@@ -291,6 +318,7 @@ macro_rules! option {
             placeholder: $placeholder,
             legality: $legality,
             section: Section::$section,
+            selection: Selection::$selection,
             help: $help,
         }
     };
@@ -299,19 +327,19 @@ macro_rules! option {
 /// The options, in the order in which problems with them are reported.
 #[rustfmt::skip]
 pub const OPTIONS: [OptionSpec; 57] = [
-    option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
+    option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "source address of the original direction"),
-    option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common,
+    option!(Destination, Some(b'd'), ["dst", "orig-dst"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
         "destination address of the original direction"),
-    option!(ReplySource, Some(b'r'), ["reply-src"], Required, "ip", "oTooT.o...oo..", Common,
+    option!(ReplySource, Some(b'r'), ["reply-src"], Required, "ip", "oTooT.o...oo..", Common, Compares,
         "source address of the reply direction"),
-    option!(ReplyDestination, Some(b'q'), ["reply-dst"], Required, "ip", "oTooT.o...oo..", Common,
+    option!(ReplyDestination, Some(b'q'), ["reply-dst"], Required, "ip", "oTooT.o...oo..", Common, Compares,
         "destination address of the reply direction"),
-    option!(Protocol, Some(b'p'), ["protonum"], Required, "proto", "oRooR.oo..RR..", Common,
+    option!(Protocol, Some(b'p'), ["protonum"], Required, "proto", "oRooR.oo..RR..", Common, Compares,
         "layer-4 protocol, such as tcp or 17; unlocks its own options"),
-    option!(Timeout, Some(b't'), ["timeout"], Required, "seconds", ".Roo......R...", Common,
+    option!(Timeout, Some(b't'), ["timeout"], Required, "seconds", ".Roo......R...", Common, Selects,
         "set the timeout; with -D: match it"),
-    option!(Status, Some(b'u'), ["status"], Required, "status[,...]", "oooo......o...", Common,
+    option!(Status, Some(b'u'), ["status"], Required, "status[,...]", "oooo......o...", Common, Compares,
         "ASSURED, SEEN_REPLY, FIXED_TIMEOUT, EXPECTED, OFFLOAD, HW_OFFLOAD, UNSET; !NAME: not NAME"),
     option!(Zero, Some(b'z'), ["zero"], None, "", "o.............", Conntrack,
         "set the counters to zero while listing"),
@@ -321,39 +349,39 @@ pub const OPTIONS: [OptionSpec; 57] = [
         "source address of the expected flow"),
     option!(TupleDestination, Some(b']'), ["tuple-dst"], Required, "ip[/prefix]", "..........R...", Expectation,
         "destination address of the expected flow"),
-    option!(MaskSource, Some(b'{'), ["mask-src"], Required, "ip", "o.oo..o...R...", Common,
+    option!(MaskSource, Some(b'{'), ["mask-src"], Required, "ip", "o.oo..o...R...", Common, Selects,
         "mask of the source address, such as 255.255.0.0"),
-    option!(MaskDestination, Some(b'}'), ["mask-dst"], Required, "ip", "o.oo..o...R...", Common,
+    option!(MaskDestination, Some(b'}'), ["mask-dst"], Required, "ip", "o.oo..o...R...", Common, Selects,
         "mask of the destination address"),
-    option!(Mark, Some(b'm'), ["mark"], Required, "mark[/mask]", "oooo..o.......", Conntrack,
+    option!(Mark, Some(b'm'), ["mark"], Required, "mark[/mask]", "oooo..o.......", Conntrack, Compares,
         "match the mark; with -I, -A, -U: set it"),
-    option!(Id, Some(b'i'), ["id"], Required, "id", "..ooo.........", Conntrack,
+    option!(Id, Some(b'i'), ["id"], Required, "id", "..ooo.........", Conntrack, Compares,
         "match the id that -o id shows"),
-    option!(Family, Some(b'f'), ["family"], Required, "family", "o.oo.oo..o....", Common,
+    option!(Family, Some(b'f'), ["family"], Required, "family", "o.oo.oo..o....", Common, Selects,
         "layer-3 protocol: ipv4 or ipv6"),
-    option!(SourceNat, Some(b'n'), ["src-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
+    option!(SourceNat, Some(b'n'), ["src-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack, Selects,
         "match flows with source NAT, alone those with any; with -I, -A: ask for it"),
-    option!(DestinationNat, Some(b'g'), ["dst-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack,
+    option!(DestinationNat, Some(b'g'), ["dst-nat"], Optional, "[ip[:port]]", "oooo..o.......", Conntrack, Selects,
         "match flows with destination NAT, alone those with any; with -I, -A: ask for it"),
     option!(Output, Some(b'o'), ["output"], Required, "type[,...]", "o.ooo.o..o..o.", Conntrack,
         "xml, extended, timestamp, id, ktimestamp, labels, userspace, or save"),
-    option!(Secmark, Some(b'c'), ["secmark"], Required, "secmark", "o.....o.......", Conntrack,
+    option!(Secmark, Some(b'c'), ["secmark"], Required, "secmark", "o.....o.......", Conntrack, Compares,
         "match the SELinux security mark"),
     option!(BufferSize, Some(b'b'), ["buffer-size"], Required, "bytes", "......o.......", Common,
         "receive buffer of the event socket"),
-    option!(AnyNat, Some(b'j'), ["any-nat"], Optional, "[ip[:port]]", "o.....o.......", Conntrack,
+    option!(AnyNat, Some(b'j'), ["any-nat"], Optional, "[ip[:port]]", "o.....o.......", Conntrack, Selects,
         "match flows with any NAT"),
-    option!(Zone, Some(b'w'), ["zone"], Required, "zone", "oo.o..o.......", Common,
+    option!(Zone, Some(b'w'), ["zone"], Required, "zone", "oo.o..o.......", Common, Compares,
         "zone of both directions"),
-    option!(Label, Some(b'l'), ["label"], Required, "label[,...]", "o.ooo.o.......", Conntrack,
+    option!(Label, Some(b'l'), ["label"], Required, "label[,...]", "o.ooo.o.......", Conntrack, Compares,
         "match flows that have all of these labels"),
     option!(LabelAdd, Some(b'<'), ["label-add"], Required, "label[,...]", ".oo...........", Updating,
         "add labels"),
     option!(LabelDelete, Some(b'>'), ["label-del"], Optional, "[label[,...]]", "..o...........", Updating,
         "remove these labels, or all"),
-    option!(OriginalZone, Some(b'('), ["orig-zone"], Required, "zone", "oo.o..o.......", Common,
+    option!(OriginalZone, Some(b'('), ["orig-zone"], Required, "zone", "oo.o..o.......", Common, Compares,
         "zone of the original direction alone"),
-    option!(ReplyZone, Some(b')'), ["reply-zone"], Required, "zone", "oo.o..o.......", Common,
+    option!(ReplyZone, Some(b')'), ["reply-zone"], Required, "zone", "oo.o..o.......", Common, Compares,
         "zone of the reply direction alone"),
     option!(LabelMap, Some(b'M'), ["labelmap"], Required, "path", "o.oo..o.......", Conntrack,
         "file of label names (default: /etc/xtables/connlabel.conf)"),

@@ -6,7 +6,7 @@
 //! called `conntrack` they answer as `conntrack` does.
 
 use super::error::{CliError, Word};
-use super::options::{Key, KeySet, OPTIONS};
+use super::options::{self, Key, KeySet, OPTIONS, OptionSpec};
 use super::request::{Request, TABLES};
 use super::settings::{Command, Table};
 use super::values::{self, AddressFlaw, Numeric};
@@ -95,30 +95,13 @@ fn masks(request: &Request) -> Result<(), CliError> {
 
 /// Deleting all flows takes a word that says so.
 fn everything(request: &Request) -> Result<(), CliError> {
-    const SELECTING: [Key; 17] = [
-        Key::Source,
-        Key::Destination,
-        Key::ReplySource,
-        Key::ReplyDestination,
-        Key::Protocol,
-        Key::Timeout,
-        Key::Status,
-        Key::Mark,
-        Key::Id,
-        Key::Family,
-        Key::SourceNat,
-        Key::DestinationNat,
-        Key::Zone,
-        Key::Label,
-        Key::OriginalZone,
-        Key::ReplyZone,
-        Key::Plugin,
-    ];
     let given = request.given;
     if request.command != Some((Command::Delete, Table::Conntrack)) {
         return Ok(());
     }
-    match (given.contains(Key::All), given.contains_any(&SELECTING)) {
+    // A plugin may keep flows out as well.
+    let selects = options::any_given(given, OptionSpec::selects) || given.contains(Key::Plugin);
+    match (given.contains(Key::All), selects) {
         (true, true) => Err(CliError::AllWithSelector),
         (false, false) if !given.contains_any(&[Key::DryRun, Key::Explain]) => Err(CliError::NothingSelected),
         _ => Ok(()),
