@@ -97,6 +97,15 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// For tests: keeps everything for whoever shares it.
+#[cfg(test)]
+impl Sink for std::sync::Arc<std::sync::Mutex<Vec<u8>>> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
 /// The longest beginning of `bytes` that consists of whole lines and has at most `room` bytes. What follows the last newline
 /// counts as a line too.
 fn whole_lines(bytes: &[u8], room: usize) -> usize {
@@ -120,6 +129,8 @@ fn count_lines(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
@@ -134,18 +145,11 @@ mod tests {
 
     #[test]
     fn several_sinks_get_the_same() {
-        struct Shared(std::rc::Rc<std::cell::RefCell<Vec<u8>>>);
-        impl Sink for Shared {
-            fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-                self.0.borrow_mut().extend_from_slice(bytes);
-                Ok(())
-            }
-        }
-        let kept: [std::rc::Rc<std::cell::RefCell<Vec<u8>>>; 2] = Default::default();
-        let sinks = kept.iter().map(|kept| Box::new(Shared(kept.clone())) as Box<dyn Sink>).collect();
+        let kept: [Arc<Mutex<Vec<u8>>>; 2] = Default::default();
+        let sinks = kept.iter().map(|kept| Box::new(kept.clone()) as Box<dyn Sink>).collect();
         let mut several = Several::new(sinks);
         Sink::write(&mut several, b"a\n").unwrap();
         several.finish().unwrap();
-        assert!(kept.iter().all(|kept| *kept.borrow() == b"a\n"));
+        assert!(kept.iter().all(|kept| *kept.lock().unwrap() == b"a\n"));
     }
 }

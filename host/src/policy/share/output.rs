@@ -56,19 +56,10 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Sink for Kept {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-
     #[test]
     fn whole_lines_are_dropped() {
         let (kept, dropped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let mut sink = Measured::new(Box::new(Kept(kept.clone())), 10, dropped.clone());
+        let mut sink = Measured::new(Box::new(kept.clone()), 10, dropped.clone());
         sink.write(b"12345\n123\nabcdef\nx\n").unwrap();
         assert_eq!(kept.lock().unwrap().as_slice(), b"12345\n123\n");
         assert_eq!(dropped.load(Ordering::Relaxed), 2);

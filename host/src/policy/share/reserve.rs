@@ -2,10 +2,8 @@
 //! being recorded.
 
 use std::{
-    ffi::CString,
     fs, io,
-    mem::MaybeUninit,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -82,16 +80,8 @@ fn directory(path: &Path) -> PathBuf {
 }
 
 /// The bytes that an unprivileged process may still write on the file system of a directory.
-#[allow(unsafe_code)]
 fn free(directory: &Path) -> io::Result<u64> {
-    let path = CString::new(directory.as_os_str().as_bytes())?;
-    let mut room = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends with a NUL, and the structure is large enough to be filled.
-    if unsafe { libc::statvfs(path.as_ptr(), room.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call has succeeded, and has filled it.
-    let room = unsafe { room.assume_init() };
+    let room = rustix::fs::statvfs(directory)?;
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
@@ -99,15 +89,6 @@ fn free(directory: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
-
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl Sink for Kept {
-        fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(())
-        }
-    }
 
     #[test]
     fn what_would_take_of_the_reserve_is_dropped_and_said_once() {
@@ -119,7 +100,7 @@ mod tests {
             let tell = Tell::new(move |_| {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let mut sink = Reserving::new(Box::new(Kept(kept.clone())), &path, reserve, dropped.clone(), tell);
+            let mut sink = Reserving::new(Box::new(kept.clone()), &path, reserve, dropped.clone(), tell);
             sink.write(b"1\n2\n").unwrap();
             sink.write(b"3\n").unwrap();
             assert_eq!(kept.lock().unwrap().as_slice(), written.as_bytes());
