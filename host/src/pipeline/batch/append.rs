@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_texts};
+use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_sparse, with_texts};
 use super::part::expectation_part;
 use crate::model::{Expectations, Flows, Rare, SparseTexts, at, field};
 
@@ -112,58 +112,38 @@ pub fn pick_expectation(rows: &Expectations, row: usize) -> Expectations {
     picked
 }
 
-/// Adds the items of a sparse column `$column` of the rows `$of`, which have other numbers then. What is missing in a field counts
-/// as 0, as it does where it is encoded. It costs no more than these items and a search for them.
+/// Adds the items of the rows `of` of a sparse group, which have other numbers then. What is missing in a field counts as 0, as it
+/// does where it is encoded. It costs no more than these items and a search for them.
 macro_rules! take_sparse {
-    ($flows:ident, $from:ident, $of:ident, $number:ident, $column:ident, $($($field:ident).+),*) => {
-        let rows = &$from.$column.rows;
+    ($flows:ident, $from:ident, $of:ident, $number:ident, $group:ident, $($($field:ident).+),+) => {
+        let rows = &$from.$group.rows;
         let first = rows.partition_point(|&row| (row as usize) < $of.start);
         for (item, &row) in rows.iter().enumerate().skip(first).take_while(|(_, row)| (**row as usize) < $of.end) {
-            let to = &mut $flows.rare.get_or_insert_with(Rare::default).$column;
+            let to = &mut $flows.rare.get_or_insert_with(Rare::default).$group;
             to.rows.push($number(row));
-            $(to.$($field).+.push(at(&$from.$column.$($field).+, item));)*
+            $(to.$($field).+.push(at(&$from.$group.$($field).+, item));)+
         }
     };
 }
 
 /// Adds the translations of some rows.
 fn take_translations(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
-    take_sparse!(
-        flows,
-        from,
-        of,
-        number,
-        nat,
-        destination,
-        first.hi,
-        first.lo,
-        last.hi,
-        last.lo,
-        first_port,
-        last_port
-    );
+    macro_rules! sparse {
+        (nat, $most:expr, $($($field:ident).+),+) => { take_sparse!(flows, from, of, number, nat, $($($field).+),+); };
+        ($group:ident, $($rest:tt)+) => {};
+    }
+    with_sparse!(sparse);
 }
 
 /// Adds the sequence adjustments, states of the SYN proxy and of DCCP, and masters of some rows.
 fn take_details(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
-    take_sparse!(flows, from, of, number, sequence, reply, position, before, after);
-    take_sparse!(flows, from, of, number, synproxy, isn, its, tsoff);
-    take_sparse!(flows, from, of, number, dccp, role, handshake);
-    take_sparse!(
-        flows,
-        from,
-        of,
-        number,
-        master,
-        protocol,
-        zone,
-        tuple.source.hi,
-        tuple.source.lo,
-        tuple.destination.hi,
-        tuple.destination.lo,
-        tuple.source_l4,
-        tuple.destination_l4
-    );
+    macro_rules! sparse {
+        (nat, $($rest:tt)+) => {};
+        ($group:ident, $most:expr, $($($field:ident).+),+) => {
+            take_sparse!(flows, from, of, number, $group, $($($field).+),+);
+        };
+    }
+    with_sparse!(sparse);
 }
 
 /// Appends a dense column; one of the two may be empty, which counts as zeroes.

@@ -1,6 +1,6 @@
 //! Checks a table that a plugin made, before the host reads it.
 
-use super::columns::{with_dense, with_grouped, with_texts};
+use super::columns::{with_dense, with_grouped, with_sparse, with_texts};
 use crate::{
     bounds,
     model::{Column, Expectations, Flows, RawAttributes, Texts, field},
@@ -99,48 +99,14 @@ fn sparse(flows: &Flows, length: usize) -> Result<(), String> {
     for texts in [&notes.keys, &notes.values] {
         check_texts("annotations", length, &notes.rows, texts)?;
     }
-    let (master, sequence, proxy, dccp, nat) = (&rare.master, &rare.sequence, &rare.synproxy, &rare.dccp, &rare.nat);
-    let tuple = &master.tuple;
-    check_items(
-        "master",
-        length,
-        &master.rows,
-        1,
-        &[
-            master.protocol.len(),
-            master.zone.len(),
-            tuple.source.hi.len(),
-            tuple.source.lo.len(),
-            tuple.destination.hi.len(),
-            tuple.destination.lo.len(),
-            tuple.source_l4.len(),
-            tuple.destination_l4.len(),
-        ],
-    )?;
-    check_items(
-        "sequence",
-        length,
-        &sequence.rows,
-        2,
-        &[sequence.reply.len(), sequence.position.len(), sequence.before.len(), sequence.after.len()],
-    )?;
-    check_items("synproxy", length, &proxy.rows, 1, &[proxy.isn.len(), proxy.its.len(), proxy.tsoff.len()])?;
-    check_items("dccp", length, &dccp.rows, 1, &[dccp.role.len(), dccp.handshake.len()])?;
-    check_items(
-        "nat",
-        length,
-        &nat.rows,
-        2,
-        &[
-            nat.destination.len(),
-            nat.first.hi.len(),
-            nat.first.lo.len(),
-            nat.last.hi.len(),
-            nat.last.lo.len(),
-            nat.first_port.len(),
-            nat.last_port.len(),
-        ],
-    )
+    macro_rules! sparse {
+        ($group:ident, $most:expr, $($($field:ident).+),+) => {
+            let columns = [$(rare.$group.$($field).+.len()),+];
+            check_items(stringify!($group), length, &rare.$group.rows, $most, &columns)?;
+        };
+    }
+    with_sparse!(sparse);
+    Ok(())
 }
 
 /// Whether the columns of a sparse group are all as long as its list of rows, and these are in order.

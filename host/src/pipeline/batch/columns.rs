@@ -67,7 +67,30 @@ macro_rules! with_texts {
     };
 }
 
-pub(super) use {with_dense, with_grouped, with_texts};
+/// Expands `$visit!(group, items of a row at most, column path...)` for the sparse groups of `rare`, whose columns are all as long as
+/// their list of rows.
+macro_rules! with_sparse {
+    ($visit:ident) => {
+        $visit!(
+            master,
+            1,
+            protocol,
+            zone,
+            tuple.source.hi,
+            tuple.source.lo,
+            tuple.destination.hi,
+            tuple.destination.lo,
+            tuple.source_l4,
+            tuple.destination_l4
+        );
+        $visit!(sequence, 2, reply, position, before, after);
+        $visit!(synproxy, 1, isn, its, tsoff);
+        $visit!(dccp, 1, role, handshake);
+        $visit!(nat, 2, destination, first.hi, first.lo, last.hi, last.lo, first_port, last_port);
+    };
+}
+
+pub(super) use {with_dense, with_grouped, with_sparse, with_texts};
 
 /// Fields of each optional group; a group is shown whole, and what a plugin may read in it is said by `has`.
 pub(super) const ZONES: u64 = field::ZONES;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::columns::{text, with_dense, with_grouped, with_texts};
+use super::columns::{text, with_dense, with_grouped, with_sparse, with_texts};
 use crate::model::{
     Addresses, Annotations, Column, Expectations, ExpectedNat, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
 };
@@ -120,28 +120,13 @@ pub fn part(flows: &Flows, range: Range<usize>) -> Flows {
 
 /// The sparse groups of what few flows carry.
 fn rare(from: &Rare, to: &mut Rare, range: &Range<usize>) {
-    let items = named(&from.master.rows, range, &mut to.master.rows);
-    to.master.protocol = dense(&from.master.protocol, &items);
-    to.master.tuple = tuples(&from.master.tuple, &items);
-    to.master.zone = dense(&from.master.zone, &items);
-    let items = named(&from.sequence.rows, range, &mut to.sequence.rows);
-    to.sequence.reply = dense(&from.sequence.reply, &items);
-    to.sequence.position = dense(&from.sequence.position, &items);
-    to.sequence.before = dense(&from.sequence.before, &items);
-    to.sequence.after = dense(&from.sequence.after, &items);
-    let items = named(&from.synproxy.rows, range, &mut to.synproxy.rows);
-    to.synproxy.isn = dense(&from.synproxy.isn, &items);
-    to.synproxy.its = dense(&from.synproxy.its, &items);
-    to.synproxy.tsoff = dense(&from.synproxy.tsoff, &items);
-    let items = named(&from.dccp.rows, range, &mut to.dccp.rows);
-    to.dccp.role = dense(&from.dccp.role, &items);
-    to.dccp.handshake = dense(&from.dccp.handshake, &items);
-    let items = named(&from.nat.rows, range, &mut to.nat.rows);
-    to.nat.destination = dense(&from.nat.destination, &items);
-    to.nat.first = addresses(&from.nat.first, &items);
-    to.nat.last = addresses(&from.nat.last, &items);
-    to.nat.first_port = dense(&from.nat.first_port, &items);
-    to.nat.last_port = dense(&from.nat.last_port, &items);
+    macro_rules! sparse {
+        ($group:ident, $most:expr, $($($field:ident).+),+) => {
+            let items = named(&from.$group.rows, range, &mut to.$group.rows);
+            $(to.$group.$($field).+ = dense(&from.$group.$($field).+, &items);)+
+        };
+    }
+    with_sparse!(sparse);
     to.unknown = raw(&from.unknown, range);
     to.annotations = annotations(&from.annotations, range);
 }

@@ -1,9 +1,8 @@
 //! Keeps some rows of a batch.
 
-use super::columns::{push_text, text, with_dense, with_grouped};
+use super::columns::{push_text, text, with_dense, with_grouped, with_sparse, with_texts};
 use crate::model::{
-    Addresses, Annotations, Column as MoreColumn, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts,
-    Translations, Tuples,
+    Addresses, Annotations, Column as MoreColumn, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
 };
 
 /// Keeps the rows with a verdict other than 0. `verdicts` must have one element per row.
@@ -15,10 +14,14 @@ pub fn retain(flows: &mut Flows, verdicts: &[u8]) {
     }
     each_dense(flows, |column| column.retain(verdicts));
     let places = places(verdicts);
-    if let Some(events) = &mut flows.events {
-        retain_texts(&mut events.program, &places);
-        retain_texts(&mut events.namespace_name, &places);
+    macro_rules! texts {
+        ($bits:expr, $group:ident, $column:ident) => {
+            if let Some(group) = &mut flows.$group {
+                retain_texts(&mut group.$column, &places);
+            }
+        };
     }
+    with_texts!(texts);
     if let Some(rare) = &mut flows.rare {
         retain_rare(rare, &places);
     }
@@ -210,34 +213,15 @@ fn pick_tuples(tuples: &mut Tuples, stay: &[usize]) {
     pick(&mut tuples.destination_l4, stay);
 }
 
+/// The sparse groups of what few flows carry, but for their texts.
 fn retain_rare(rare: &mut Rare, places: &[Option<u32>]) {
-    for column in
-        [&mut rare.helper, &mut rare.helper_info, &mut rare.labels, &mut rare.labels_mask, &mut rare.security_context]
-    {
-        retain_texts(column, places);
+    macro_rules! sparse {
+        ($group:ident, $most:expr, $($($field:ident).+),+) => {
+            let stay = places_of(&mut rare.$group.rows, places);
+            $(pick(&mut rare.$group.$($field).+, &stay);)+
+        };
     }
-    let stay = places_of(&mut rare.master.rows, places);
-    pick(&mut rare.master.protocol, &stay);
-    pick_tuples(&mut rare.master.tuple, &stay);
-    pick(&mut rare.master.zone, &stay);
-
-    let stay = places_of(&mut rare.sequence.rows, places);
-    pick(&mut rare.sequence.reply, &stay);
-    pick(&mut rare.sequence.position, &stay);
-    pick(&mut rare.sequence.before, &stay);
-    pick(&mut rare.sequence.after, &stay);
-
-    let stay = places_of(&mut rare.synproxy.rows, places);
-    pick(&mut rare.synproxy.isn, &stay);
-    pick(&mut rare.synproxy.its, &stay);
-    pick(&mut rare.synproxy.tsoff, &stay);
-
-    let stay = places_of(&mut rare.dccp.rows, places);
-    pick(&mut rare.dccp.role, &stay);
-    pick(&mut rare.dccp.handshake, &stay);
-
-    retain_translations(&mut rare.nat, places);
-
+    with_sparse!(sparse);
     retain_raw(&mut rare.unknown, places);
     retain_annotations(&mut rare.annotations, places);
 }
@@ -252,15 +236,6 @@ fn retain_annotations(annotations: &mut Annotations, places: &[Option<u32>]) {
     let stay = places_of(&mut annotations.rows, places);
     pick_texts(&mut annotations.keys, &stay);
     pick_texts(&mut annotations.values, &stay);
-}
-
-fn retain_translations(nat: &mut Translations, places: &[Option<u32>]) {
-    let stay = places_of(&mut nat.rows, places);
-    pick(&mut nat.destination, &stay);
-    pick_addresses(&mut nat.first, &stay);
-    pick_addresses(&mut nat.last, &stay);
-    pick(&mut nat.first_port, &stay);
-    pick(&mut nat.last_port, &stay);
 }
 
 fn retain_more(column: &mut MoreColumn, verdicts: &[u8], places: &[Option<u32>]) {
