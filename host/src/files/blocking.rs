@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
-use super::sys::wait_writable;
+use super::sys::{is_writable, wait_writable};
 
 /// A file that is written to as if it blocked, whether or not O_NONBLOCK is set. A parent hands down such descriptors (node and some
 /// ssh set-ups do), and the flag cannot be taken off: it belongs to everybody who shares the open file.
@@ -46,6 +46,12 @@ fn write_blocking<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> io::Result<u
             done => return done,
         }
     }
+}
+
+/// Whether a descriptor takes a few bytes without anybody waiting. Another process that writes to it may be faster.
+#[must_use]
+pub fn takes_bytes(descriptor: &impl AsFd) -> bool {
+    is_writable(descriptor)
 }
 
 /// Writes all of `bytes`, waiting where that is not possible at once.

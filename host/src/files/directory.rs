@@ -4,89 +4,29 @@
 use std::{
     collections::VecDeque,
     ffi::{CString, OsStr, OsString},
-    fs::{File, Metadata},
+    fs::File,
     io,
     os::{
         fd::AsFd as _,
         unix::{
             ffi::{OsStrExt as _, OsStringExt as _},
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+            fs::{MetadataExt as _, PermissionsExt as _},
         },
     },
     path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::sys;
+use super::{
+    place::Place,
+    sys,
+    trust::{Facts, Refusal, Trust, Writers},
+};
 
 /// The most symbolic links on the way to a directory, as in the kernel.
 const MOST_LINKS: usize = 40;
 /// How often a file that appears and disappears meanwhile is tried.
 const ATTEMPTS: usize = 8;
-
-/// What is asked of the directory of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Nobody but root and the user of the process can replace files in it: for what runs unattended. Directories with the sticky
-    /// bit are allowed, where only root and the user itself can replace its files.
-    Exclusive,
-    /// Any directory: for a path that a user types. The file itself must be one that leads nowhere else.
-    Typed,
-}
-
-/// Why a path is not used. The text says what would be right.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("{} is a symbolic link; name the file that is meant", .0.display())]
-    Link(PathBuf),
-    #[error("{} is a symbolic link in a directory that others can write; name the directory that is meant", .0.display())]
-    LinkOfOthers(PathBuf),
-    #[error("it has {0} names (hard links), so that another file would be written; remove it or name another file")]
-    Links(u64),
-    #[error("it belongs to user {0}, in a directory that everybody can write; remove it or name another file")]
-    Owner(u32),
-    #[error("it is {0}; name a file")]
-    Kind(&'static str),
-    #[error(
-        "{} {why}, so that others can replace files in it; use a directory that belongs to root or user {user}, \
-         and that only its owner can write",
-        path.display()
-    )]
-    Directory { path: PathBuf, why: String, user: u32 },
-}
-
-impl From<Refusal> for io::Error {
-    fn from(refusal: Refusal) -> Self {
-        io::Error::new(io::ErrorKind::PermissionDenied, refusal)
-    }
-}
-
-/// Who can write a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Writers {
-    /// Root and the user of the process.
-    Own,
-    /// Everybody; files can be replaced by their owners and the directory's only.
-    Sticky,
-    /// The group of a directory of root or the user, for this reason: `/var/log` is such on Ubuntu.
-    Group(String),
-    /// Others, for this reason.
-    Others(String),
-}
-
-impl Writers {
-    fn of(metadata: &Metadata) -> Self {
-        let (owner, mode) = (metadata.uid(), metadata.mode());
-        if owner != 0 && owner != sys::effective_user() {
-            return Writers::Others(format!("belongs to user {owner}"));
-        }
-        match mode & 0o022 {
-            0 => Writers::Own,
-            _ if mode & libc::S_ISVTX != 0 => Writers::Sticky,
-            0o020 => Writers::Group(format!("can be written by group {}", metadata.gid())),
-            _ => Writers::Others("can be written by everybody".into()),
-        }
-    }
-}
 
 /// A directory that has been walked to.
 #[derive(Debug)]
@@ -94,35 +34,36 @@ pub struct Directory {
     descriptor: File,
     path: PathBuf,
     writers: Writers,
+    trust: Trust,
 }
 
-/// Which file an output is. Two paths that lead to the same one have the same place, whatever they look like.
+/// A regular file of a directory.
 #[derive(Clone, Debug)]
-pub struct Place {
-    /// Device and number of the file, if it is there.
-    file: Option<(u64, u64)>,
-    /// Device and number of its directory, and its name there.
-    entry: (u64, u64, OsString),
+pub struct Listed {
+    /// Its name.
+    pub name: OsString,
+    /// Its length in bytes.
+    pub length: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
 }
 
-impl Place {
-    /// Whether both are the same file.
-    #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
-        self.entry == other.entry || self.file.is_some() && self.file == other.file
-    }
+/// How a directory is walked to.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Where absolute paths begin: `/`, but for tests.
+    pub root: &'a Path,
+    /// What is asked of the directory.
+    pub trust: Trust,
+    /// Whether directories that are not there are made, for the user of the process alone.
+    pub make: bool,
+}
 
-    /// Whether `other` has a name that this file gets when it is put aside: `NAME.1`, `NAME.2.gz`, `NAME.2.gz.part`.
+impl Way<'_> {
+    /// From `/`, and nothing is made.
     #[must_use]
-    pub fn is_rotated_into(&self, other: &Self) -> bool {
-        let (device, number, name) = &self.entry;
-        let rest = other.entry.2.as_bytes().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
-        (*device, *number) == (other.entry.0, other.entry.1)
-            && rest.is_some_and(|rest| {
-                let rest = rest.strip_suffix(b".part").unwrap_or(rest);
-                let digits = rest.strip_suffix(b".gz").unwrap_or(rest);
-                !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
-            })
+    pub fn trusting(trust: Trust) -> Self {
+        Way { root: Path::new("/"), trust, make: false }
     }
 }
 
@@ -130,6 +71,12 @@ impl Place {
 fn c_name(name: &OsStr) -> io::Result<CString> {
     CString::new(name.as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a name with a NUL character"))
+}
+
+/// When a file was last written.
+fn modified(status: &libc::stat) -> SystemTime {
+    let nanoseconds = u32::try_from(status.st_mtime_nsec).unwrap_or_default();
+    UNIX_EPOCH + Duration::new(u64::try_from(status.st_mtime).unwrap_or_default(), nanoseconds)
 }
 
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
@@ -147,51 +94,61 @@ impl Directory {
             _ => return Err(Refusal::Kind("the path of a directory").into()),
         };
         let parent = path.parent().unwrap_or(Path::new(""));
-        let directory = Self::walk(parent)?;
-        if trust == Trust::Exclusive
-            && let Writers::Others(why) | Writers::Group(why) = &directory.writers
-        {
-            let (path, why) = (directory.path.clone(), why.clone());
-            return Err(Refusal::Directory { path, why, user: sys::effective_user() }.into());
+        Ok((Self::walk(parent, Way::trusting(trust))?, name))
+    }
+
+    /// A directory that has been opened on the way.
+    fn reached(descriptor: File, path: PathBuf, trust: Trust) -> io::Result<Self> {
+        let writers = Writers::of(Facts::from(&descriptor.metadata()?));
+        if trust == Trust::Private {
+            writers.are_trusted(&path, trust)?;
         }
-        Ok((directory, name))
+        Ok(Directory { descriptor, path, writers, trust })
     }
 
-    fn start(path: &str) -> io::Result<Self> {
-        let descriptor = sys::open(&c_name(OsStr::new(path))?, DIRECTORY)?;
-        let writers = Writers::of(&descriptor.metadata()?);
-        Ok(Directory { descriptor, path: path.into(), writers })
+    fn start(path: &Path, trust: Trust) -> io::Result<Self> {
+        Self::reached(sys::open(&c_name(path.as_os_str())?, DIRECTORY)?, path.into(), trust)
     }
 
-    fn walk(path: &Path) -> io::Result<Self> {
-        let mut directory = Self::start(if path.is_absolute() { "/" } else { "." })?;
+    /// Walks to a directory. Symbolic links are followed where nobody else could have put them.
+    ///
+    /// # Errors
+    /// It is not there, or not what is asked for; the text says why.
+    pub fn walk(path: &Path, way: Way<'_>) -> io::Result<Self> {
+        let trust = way.trust;
+        if trust == Trust::Private && !path.is_absolute() {
+            // Who can write the directories above the current one is not known.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute"));
+        }
+        let mut directory = Self::start(if path.is_absolute() { way.root } else { Path::new(".") }, trust)?;
         let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
         let mut rest: VecDeque<OsString> = parts(path).into();
         let mut links = 0;
         while let Some(part) = rest.pop_front() {
             match Path::new(&part).components().next() {
                 Some(Component::RootDir) => {
-                    directory = Self::start("/")?;
+                    directory = Self::start(way.root, trust)?;
                     continue;
                 }
                 None | Some(Component::CurDir | Component::Prefix(_)) => continue,
                 Some(Component::ParentDir | Component::Normal(_)) => {}
             }
             let name = c_name(&part)?;
-            let status = sys::status_at(directory.descriptor.as_fd(), &name)?;
+            let status = match sys::status_at(directory.descriptor.as_fd(), &name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && way.make => {
+                    sys::make_at(directory.descriptor.as_fd(), &name, 0o700)?;
+                    sys::status_at(directory.descriptor.as_fd(), &name)
+                }
+                status => status,
+            };
+            let facts = Facts::from(&status?);
             let within = directory.path.join(&part);
-            if status.st_mode & libc::S_IFMT == libc::S_IFLNK {
+            if facts.is_link() {
                 links += 1;
                 if links > MOST_LINKS {
                     return Err(io::Error::from_raw_os_error(libc::ELOOP));
                 }
-                let own = status.st_uid == 0 || status.st_uid == sys::effective_user();
-                match directory.writers {
-                    Writers::Own => {}
-                    // Only its owner can put a link there, and a group can at most exchange those that there are.
-                    Writers::Sticky | Writers::Group(_) if own => {}
-                    _ => return Err(Refusal::LinkOfOthers(within).into()),
-                }
+                directory.writers.allow_link(facts, &within, trust)?;
                 let target = sys::read_link_at(directory.descriptor.as_fd(), &name)?;
                 for part in parts(Path::new(&OsString::from_vec(target))).into_iter().rev() {
                     rest.push_front(part);
@@ -199,9 +156,9 @@ impl Directory {
                 continue;
             }
             let descriptor = sys::open_at(directory.descriptor.as_fd(), &name, DIRECTORY | libc::O_NOFOLLOW, 0)?;
-            let writers = Writers::of(&descriptor.metadata()?);
-            directory = Directory { descriptor, path: within, writers };
+            directory = Self::reached(descriptor, within, trust)?;
         }
+        directory.writers.are_trusted(&directory.path, trust)?;
         Ok(directory)
     }
 
@@ -251,7 +208,7 @@ impl Directory {
             self.examine(name)?;
             match sys::open_at(self.descriptor.as_fd(), &c_name, flags, 0) {
                 Ok(file) => {
-                    self.accept(&file.metadata()?)?;
+                    Facts::from(&file.metadata()?).may_be_written(&self.path.join(name), &self.writers)?;
                     return Ok(file);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -261,36 +218,18 @@ impl Directory {
         Err(io::Error::other("it appears and disappears while it is opened"))
     }
 
-    /// Whether a file that is there is one that may be written; nothing if there is none.
-    fn examine(&self, name: &OsStr) -> io::Result<Option<libc::stat>> {
-        let status = match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
-            Ok(status) => status,
+    /// What a file is; nothing if there is none.
+    ///
+    /// # Errors
+    /// It is a link, a directory, a socket or a block device.
+    fn examine(&self, name: &OsStr) -> io::Result<Option<Facts>> {
+        let facts = match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
+            Ok(status) => Facts::from(&status),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
-        match status.st_mode & libc::S_IFMT {
-            libc::S_IFLNK => Err(Refusal::Link(self.path.join(name)).into()),
-            libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EISDIR)),
-            libc::S_IFSOCK => Err(Refusal::Kind("a socket").into()),
-            libc::S_IFBLK => Err(Refusal::Kind("a block device").into()),
-            _ => Ok(Some(status)),
-        }
-    }
-
-    /// Whether an open file is one that may be written.
-    fn accept(&self, metadata: &Metadata) -> io::Result<()> {
-        let kind = metadata.file_type();
-        if kind.is_dir() || kind.is_socket() || kind.is_block_device() {
-            return Err(Refusal::Kind("no file any more").into());
-        }
-        if kind.is_file() && metadata.nlink() > 1 {
-            return Err(Refusal::Links(metadata.nlink()).into());
-        }
-        let owner = metadata.uid();
-        if self.writers == Writers::Sticky && owner != 0 && owner != sys::effective_user() {
-            return Err(Refusal::Owner(owner).into());
-        }
-        Ok(())
+        facts.is_file(&self.path.join(name))?;
+        Ok(Some(facts))
     }
 
     /// What would keep [`Directory::append`] from opening a file, without opening or making it.
@@ -299,15 +238,8 @@ impl Directory {
     /// As [`Directory::append`].
     pub fn check(&self, name: &OsStr) -> io::Result<()> {
         let directory = self.descriptor.as_fd();
-        let Some(status) = self.examine(name)? else { return sys::may_write_at(directory, c".") };
-        if status.st_mode & libc::S_IFMT == libc::S_IFREG {
-            if status.st_nlink > 1 {
-                return Err(Refusal::Links(status.st_nlink).into());
-            }
-            if self.writers == Writers::Sticky && status.st_uid != 0 && status.st_uid != sys::effective_user() {
-                return Err(Refusal::Owner(status.st_uid).into());
-            }
-        }
+        let Some(facts) = self.examine(name)? else { return sys::may_write_at(directory, c".") };
+        facts.may_be_written(&self.path.join(name), &self.writers)?;
         sys::may_write_at(directory, &c_name(name)?)
     }
 
@@ -317,10 +249,17 @@ impl Directory {
     /// It cannot be looked at.
     pub fn is_regular(&self, name: &OsStr) -> io::Result<bool> {
         match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
-            Ok(status) => Ok(status.st_mode & libc::S_IFMT == libc::S_IFREG),
+            Ok(status) => Ok(Facts::from(&status).is_regular()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(error),
         }
+    }
+
+    /// When a regular file was last written; none if there is none of this name.
+    #[must_use]
+    pub fn modified(&self, name: &OsStr) -> Option<SystemTime> {
+        let status = sys::status_at(self.descriptor.as_fd(), &c_name(name).ok()?).ok()?;
+        Facts::from(&status).is_regular().then(|| modified(&status))
     }
 
     /// Makes a file that is not there, with this mode as far as the umask allows.
@@ -335,14 +274,17 @@ impl Directory {
     /// Opens a regular file to read it.
     ///
     /// # Errors
-    /// It is not there, is a link or no regular file, or cannot be read.
+    /// It is not there, is a link or no regular file, cannot be read, or was written by somebody else where that matters
+    /// ([`Trust::Private`]).
     pub fn read(&self, name: &OsStr) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         self.examine(name)?;
         let file = sys::open_at(self.descriptor.as_fd(), &c_name(name)?, flags, 0)?;
-        if !file.metadata()?.is_file() {
+        let facts = Facts::from(&file.metadata()?);
+        if !facts.is_regular() {
             return Err(Refusal::Kind("no regular file").into());
         }
+        facts.may_be_read(self.trust)?;
         Ok(file)
     }
 
@@ -350,6 +292,29 @@ impl Directory {
     #[must_use]
     pub fn has(&self, name: &OsStr) -> bool {
         c_name(name).is_ok_and(|name| sys::status_at(self.descriptor.as_fd(), &name).is_ok())
+    }
+
+    /// The regular files.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn list(&self) -> io::Result<Vec<Listed>> {
+        let readable = libc::O_RDONLY | libc::O_DIRECTORY;
+        let entries = rustix::fs::Dir::new(sys::open_at(self.descriptor.as_fd(), c".", readable, 0)?)?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let name = entry?.file_name().to_owned();
+            // One that is gone meanwhile is no file.
+            let Ok(status) = sys::status_at(self.descriptor.as_fd(), &name) else { continue };
+            if Facts::from(&status).is_regular() {
+                files.push(Listed {
+                    name: OsString::from_vec(name.into_bytes()),
+                    length: u64::try_from(status.st_size).unwrap_or_default(),
+                    modified: modified(&status),
+                });
+            }
+        }
+        Ok(files)
     }
 
     /// Renames a file. One that has the new name is replaced.
@@ -377,35 +342,6 @@ impl Directory {
         let file =
             sys::status_at(self.descriptor.as_fd(), &c_name(name)?).ok().map(|status| (status.st_dev, status.st_ino));
         Ok(Place { file, entry: (own.dev(), own.ino(), name.to_owned()) })
-    }
-}
-
-/// A file that is to be written, to be compared with others that are.
-#[derive(Clone, Debug)]
-pub struct Output {
-    path: PathBuf,
-    /// None where its directory is not there, and paths are compared as they are written.
-    place: Option<Place>,
-    rotates: bool,
-}
-
-impl Output {
-    /// The file of a path. `rotates`: it is put aside as `NAME.1` and so on.
-    #[must_use]
-    pub fn new(path: &Path, rotates: bool) -> Self {
-        let place = Directory::of(path, Trust::Typed).and_then(|(directory, name)| directory.place(&name)).ok();
-        Output { path: path.into(), place, rotates }
-    }
-
-    /// Whether both write the same file, by whatever names, or one would replace the other when it is put aside.
-    #[must_use]
-    pub fn clashes_with(&self, other: &Self) -> bool {
-        match (&self.place, &other.place) {
-            (Some(one), Some(two)) => {
-                one.is(two) || self.rotates && one.is_rotated_into(two) || other.rotates && two.is_rotated_into(one)
-            }
-            _ => self.path == other.path,
-        }
     }
 }
 
@@ -482,29 +418,5 @@ mod tests {
         fs::remove_file(at("twin")).unwrap();
         replaced("victim").unwrap();
         assert_eq!(fs::read(at("victim")).unwrap(), b"");
-    }
-
-    #[test]
-    fn outputs_are_compared_by_what_they_are() {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name);
-        fs::create_dir(at("a")).unwrap();
-        symlink("a", at("link")).unwrap();
-        fs::write(at("a/there"), "").unwrap();
-        fs::hard_link(at("a/there"), at("twin")).unwrap();
-        let clash = |one: &str, two: &str| Output::new(&at(one), true).clashes_with(&Output::new(&at(two), false));
-        for same in ["a/b", "a/./b", "link/b", "a/../a/b", "link/../a/b"] {
-            assert!(clash("a/b", same), "{same}");
-        }
-        for (one, two) in [("a/there", "twin"), ("a/b", "a/b.1"), ("a/b", "link/b.12.gz"), ("a/b", "a/b.1.gz.part")] {
-            assert!(clash(one, two), "{one} {two}");
-        }
-        for (one, two) in
-            [("a/b", "a/c"), ("a/b", "b"), ("a/b", "a/b.x"), ("a/b", "a/b1"), ("a/b.1", "a/b"), ("a/b", "a/b.")]
-        {
-            assert!(!clash(one, two), "{one} {two}");
-        }
-        // Where there is nothing to look at, by what is written.
-        assert!(clash("nowhere/b", "nowhere/b") && !clash("nowhere/b", "nowhere/./c"));
     }
 }

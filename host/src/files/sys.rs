@@ -65,6 +65,15 @@ pub(super) fn remove_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()
     checked(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(|_| ())
 }
 
+/// `mkdirat(2)`; a directory that somebody has made meanwhile is as good.
+pub(super) fn make_at(directory: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t) -> io::Result<()> {
+    // SAFETY: the name ends with NUL.
+    match checked(unsafe { libc::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// `faccessat(2)`: whether the process may write here, by its effective ids.
 pub(super) fn may_write_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     // SAFETY: the name ends with NUL.
@@ -72,9 +81,16 @@ pub(super) fn may_write_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
 }
 
 /// The effective user id.
-pub(super) fn effective_user() -> u32 {
+pub(crate) fn effective_user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Whether a descriptor takes bytes at once, or writing to it would fail at once.
+pub(super) fn is_writable(descriptor: &impl AsFd) -> bool {
+    let mut entry = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry, which outlives the call.
+    unsafe { libc::poll(&raw mut entry, 1, 0) == 1 }
 }
 
 /// Waits until a descriptor takes bytes, or writing to it would fail. A caught signal ends the wait early, which is no error.

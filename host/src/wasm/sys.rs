@@ -40,14 +40,8 @@ pub(super) fn is_privileged_start() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The effective user.
-pub(super) fn effective_user() -> u32 {
-    // SAFETY: takes nothing, touches no memory and cannot fail.
-    unsafe { libc::geteuid() }
-}
-
 /// Whether the process acts as another user or group than the one that started it.
 pub(super) fn acts_for_another() -> bool {
-    // SAFETY: as above, all four.
+    // SAFETY: none of the four takes anything, touches memory or can fail.
     unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
 }

@@ -9,6 +9,7 @@ mod directory;
 
 use std::{
     hash::{Hash, Hasher},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use super::sys;
-use directory::{Directory, Untrusted};
+use directory::Directory;
 
 /// What a file begins with. The number is that of the layout.
 const MAGIC: &[u8; 16] = b"flowgate code 1\n";
@@ -103,12 +104,10 @@ impl Cache {
     fn open(&self, make: bool) -> Option<Directory> {
         match Directory::open(&self.root, &self.directory, make) {
             Ok(directory) => Some(directory),
-            Err(Untrusted::Missing) => None,
-            Err(why) => {
-                tracing::debug!(
-                    "the cache {} is not used: {why}",
-                    crate::text::clean(&self.directory.display().to_string())
-                );
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let why = format!("the cache {} is not used: {error}", self.directory.display());
+                tracing::debug!("{}", crate::text::clean(&why));
                 None
             }
         }

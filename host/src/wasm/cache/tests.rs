@@ -124,7 +124,7 @@ fn a_file_that_others_can_write_is_a_miss() {
 
 #[test]
 fn what_belongs_to_somebody_else_is_not_used() {
-    assert!(crate::wasm::sys::effective_user() == 0, "this test gives files to another user: run it as root");
+    assert!(crate::files::effective_user() == 0, "this test gives files to another user: run it as root");
     let ((root, cache), engine) = (cache(), engine());
     let file = kept(&root, &cache, &engine, EMPTY);
     for part in [root.path().join("home/user"), file.parent().unwrap().into(), file.clone()] {
@@ -137,7 +137,7 @@ fn what_belongs_to_somebody_else_is_not_used() {
 
 #[test]
 fn links_are_followed_only_if_they_are_ours() {
-    assert!(crate::wasm::sys::effective_user() == 0, "this test gives files to another user: run it as root");
+    assert!(crate::files::effective_user() == 0, "this test gives files to another user: run it as root");
     let ((root, cache), engine) = (cache(), engine());
     let file = kept(&root, &cache, &engine, EMPTY);
     let (user, moved) = (root.path().join("home/user"), root.path().join("elsewhere"));

@@ -1,0 +1,210 @@
+//! Who may have written what is opened: one rule for directories and one for files.
+
+use std::{
+    fs::Metadata,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::sys;
+
+/// What is asked of a directory, and of the way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody but root and the user of the process can write it, nor any directory on the way to it, nor the files that are read
+    /// there: for what is executed.
+    Private,
+    /// Nobody but root and the user of the process can replace files in it: for what runs unattended. Directories with the sticky
+    /// bit are allowed, where only root and the user itself can replace its files.
+    Exclusive,
+    /// Any directory: for a path that a user types. The file itself must be one that leads nowhere else.
+    Typed,
+}
+
+/// Why a path is not used. The text says what would be right.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("{} is a symbolic link; name the file that is meant", .0.display())]
+    Link(PathBuf),
+    #[error("{} is a symbolic link in a directory that others can write; name the directory that is meant", .0.display())]
+    LinkOfOthers(PathBuf),
+    #[error("{} is a symbolic link of user {user}; name the directory that is meant", path.display())]
+    ForeignLink { path: PathBuf, user: u32 },
+    #[error("it has {0} names (hard links), so that another file would be written; remove it or name another file")]
+    Links(u64),
+    #[error("it belongs to user {0}, in a directory that everybody can write; remove it or name another file")]
+    Owner(u32),
+    #[error("it {0}; remove it")]
+    Written(String),
+    #[error("it is {0}; name a file")]
+    Kind(&'static str),
+    #[error(
+        "{} {why}, so that others can replace files in it; use a directory that belongs to root or user {user}, \
+         and that only its owner can write",
+        path.display()
+    )]
+    Directory { path: PathBuf, why: String, user: u32 },
+}
+
+impl From<Refusal> for io::Error {
+    fn from(refusal: Refusal) -> Self {
+        io::Error::new(io::ErrorKind::PermissionDenied, refusal)
+    }
+}
+
+/// Whether a user may have written what is trusted: root, or the user of the process.
+pub(super) fn is_trusted(user: u32) -> bool {
+    user == 0 || user == sys::effective_user()
+}
+
+/// What the kernel says of a file or directory, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    mode: u32,
+    links: u64,
+    owner: u32,
+    group: u32,
+}
+
+impl From<&libc::stat> for Facts {
+    fn from(status: &libc::stat) -> Self {
+        Facts { mode: status.st_mode, links: status.st_nlink, owner: status.st_uid, group: status.st_gid }
+    }
+}
+
+impl From<&Metadata> for Facts {
+    fn from(metadata: &Metadata) -> Self {
+        Facts { mode: metadata.mode(), links: metadata.nlink(), owner: metadata.uid(), group: metadata.gid() }
+    }
+}
+
+impl Facts {
+    fn kind(self) -> u32 {
+        self.mode & libc::S_IFMT
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_regular(self) -> bool {
+        self.kind() == libc::S_IFREG
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_link(self) -> bool {
+        self.kind() == libc::S_IFLNK
+    }
+
+    /// Whether root or the user of the process owns it.
+    pub fn is_ours(self) -> bool {
+        is_trusted(self.owner)
+    }
+
+    /// Whether it is something to be written or read: a regular file, a pipe or a character device. `path` is for the text.
+    ///
+    /// # Errors
+    /// It is a link, a directory, a socket or a block device.
+    pub fn is_file(self, path: &Path) -> io::Result<()> {
+        match self.kind() {
+            libc::S_IFLNK => Err(Refusal::Link(path.into()).into()),
+            libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+            libc::S_IFSOCK => Err(Refusal::Kind("a socket").into()),
+            libc::S_IFBLK => Err(Refusal::Kind("a block device").into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a file that is there already may be written, in a directory that these can write. `path` is for the text.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
+        self.is_file(path)?;
+        if self.is_regular() && self.links > 1 {
+            return Err(Refusal::Links(self.links).into());
+        }
+        if *writers == Writers::Sticky && !self.is_ours() {
+            return Err(Refusal::Owner(self.owner).into());
+        }
+        Ok(())
+    }
+
+    /// Whether a file may be read by who asks for this much trust.
+    ///
+    /// # Errors
+    /// Somebody else can have written it, and that matters.
+    pub fn may_be_read(self, trust: Trust) -> io::Result<()> {
+        match Writers::of(self).why() {
+            Some(why) if trust == Trust::Private => Err(Refusal::Written(why).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Who can write a directory, or a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Writers {
+    /// Root and the user of the process.
+    Own,
+    /// Everybody; files can be replaced by their owners and the directory's only.
+    Sticky,
+    /// The group of a directory of root or the user, for this reason: `/var/log` is such on Ubuntu.
+    Group(String),
+    /// Others, for this reason.
+    Others(String),
+}
+
+impl Writers {
+    /// Of a file or directory.
+    pub fn of(facts: Facts) -> Self {
+        if !facts.is_ours() {
+            return Writers::Others(format!("belongs to user {}", facts.owner));
+        }
+        match facts.mode & 0o022 {
+            0 => Writers::Own,
+            _ if facts.mode & libc::S_ISVTX != 0 => Writers::Sticky,
+            0o020 => Writers::Group(format!("can be written by group {}", facts.group)),
+            _ => Writers::Others("can be written by everybody".into()),
+        }
+    }
+
+    /// Why they are others than root and the user of the process, if they are.
+    fn why(&self) -> Option<String> {
+        match self {
+            Writers::Own => None,
+            Writers::Sticky => Some("can be written by others".into()),
+            Writers::Group(why) | Writers::Others(why) => Some(why.clone()),
+        }
+    }
+
+    /// Whether a directory with such writers may hold the file that is meant.
+    ///
+    /// # Errors
+    /// Why not, for who asks for this much trust.
+    pub fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
+        let refused = match (trust, self) {
+            (Trust::Private, writers) => writers.why(),
+            (Trust::Exclusive, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
+            (Trust::Exclusive | Trust::Typed, _) => None,
+        };
+        match refused {
+            Some(why) => Err(Refusal::Directory { path: path.into(), why, user: sys::effective_user() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a symbolic link in a directory with such writers is followed on the way to another one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allow_link(&self, link: Facts, path: &Path, trust: Trust) -> io::Result<()> {
+        match self {
+            _ if trust == Trust::Private && !link.is_ours() => {
+                Err(Refusal::ForeignLink { path: path.into(), user: link.owner }.into())
+            }
+            Writers::Own => Ok(()),
+            // Only its owner can put a link there, and a group can at most exchange those that there are.
+            Writers::Sticky | Writers::Group(_) if link.is_ours() => Ok(()),
+            _ => Err(Refusal::LinkOfOthers(path.into()).into()),
+        }
+    }
+}
