@@ -192,7 +192,7 @@ pub(crate) const FORMAT: [Key; 7] = [
     key("batch", Kind::Count(1, 65_536), "most entries that plugins are handed at once").default("1024"),
 ];
 
-pub(crate) const SINK: [Key; 16] = [
+pub(crate) const SINK: [Key; 17] = [
     key("kind", Kind::OneOf(&SINKS), "where the bytes go"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
     key("append", Kind::Switch, "keep what is in the file already").only(ROTATED).default("true"),
@@ -207,6 +207,9 @@ pub(crate) const SINK: [Key; 16] = [
     key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept: FILE.1 is the youngest")
         .only(ROTATED)
         .default("7"),
+    key("keep-time", Kind::Time, "remove files that were put aside once their last line is older than this")
+        .only(ROTATED)
+        .default("never"),
     key("compress", Kind::Switch, "compress files that were put aside: FILE.1.gz").only(ROTATED).default("false"),
     key(
         "address",

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     place::At,
     reader::{Fields, Reader},
+    units::show_time,
 };
 use crate::{
     files,
@@ -23,6 +24,8 @@ use crate::{
 
 /// The least that a buffer of a socket may hold.
 const LEAST_BUFFER: u64 = 4 << 10;
+/// The least age at which files that were put aside are removed; they are looked for once a minute.
+const LEAST_AGE: Duration = Duration::from_secs(60);
 /// The least that messages of the system log may be limited to (RFC 5424, section 6.1).
 const LEAST_MESSAGE: u64 = 480;
 /// The most that fits into a datagram of UDP, with some room for headers.
@@ -150,7 +153,11 @@ impl SinkConfig {
         };
         let sink: Box<dyn Sink> = match &self.kind {
             SinkKind::Stdout => Box::new(Stdout::new()),
-            SinkKind::File(options) => Box::new(FileSink::open(options.clone(), tell.function())?),
+            SinkKind::File(options) => {
+                let sink = FileSink::open(options.clone(), tell.function())?;
+                // Events do not wait for a compression.
+                Box::new(if live { sink.patient() } else { sink })
+            }
             SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, tell.function())?),
             SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, tell.function())?),
             SinkKind::Syslog { target, facility, severity, app_name, longest } => {
@@ -261,7 +268,7 @@ impl Reader<'_> {
             self.wrong(time.at, "`rotate-time` must be at least 1s");
         }
         if size.is_none() && time.is_none() {
-            for name in ["keep", "compress"] {
+            for name in ["keep", "keep-time", "compress"] {
                 if let Some(at) = fields.key(name) {
                     self.wrong(at, format!("`{name}` needs `rotate-size` or `rotate-time`"));
                 }
@@ -272,8 +279,19 @@ impl Reader<'_> {
             size,
             interval: time.map(|time| time.value),
             keep: fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(7),
+            keep_time: self.keep_time(fields),
             compress: fields.switch("compress").unwrap_or(false),
         })
+    }
+
+    /// How old files that were put aside may become.
+    pub(crate) fn keep_time(&mut self, fields: &Fields) -> Option<Duration> {
+        let time = fields.time("keep-time")?;
+        if time.value < LEAST_AGE {
+            let what = format!("`keep-time` must be at least {}, not {}", show_time(LEAST_AGE), show_time(time.value));
+            self.wrong(time.at, what);
+        }
+        Some(time.value)
     }
 
     fn syslog(&mut self, fields: &Fields) -> Option<SinkKind> {

@@ -120,6 +120,15 @@ const MISTAKES: &[(&str, &str)] = &[
         "5:1: `path` is no key of a sink of kind `stdout`, only of `file` and `unix`",
     ),
     ("[[sink]]\nkind = 'file'\npath = 'x'\nkeep = 3", "6:1: `keep` needs `rotate-size` or `rotate-time`"),
+    ("[[sink]]\nkind = 'file'\npath = 'x'\nkeep-time = '7d'", "6:1: `keep-time` needs `rotate-size` or `rotate-time`"),
+    (
+        "[[sink]]\nkind = 'file'\npath = 'x'\nrotate-time = '1d'\nkeep-time = '5s'",
+        "7:13: `keep-time` must be at least 1m, not 5s",
+    ),
+    (
+        "[[sink]]\nkind = 'file'\npath = 'x'\nrotate-time = '1d'\nkeep-time = '1w'",
+        "7:13: `keep-time` takes a time such as \"10s\" (ms, s, m, h, d), not \"1w\"",
+    ),
     ("[[sink]]\nkind = 'file'\npath = 'x'\nappend = 'yes'", "6:10: `append` takes `true` or `false`, not \"yes\""),
     (
         "[[sink]]\nkind = 'tcp'\naddress = 'host'",

@@ -20,13 +20,15 @@ const SERVICE: [Key; 5] = [
     .default("25"),
 ];
 
-const AUDIT: [Key; 7] = [
+const AUDIT: [Key; 8] = [
     key("path", Kind::Path, "the file that every action is written to, as a JSON object a line")
         .default("/var/log/flowgate/audit.jsonl"),
     key("rotate-size", Kind::Size, "put the file aside before it is longer than this").default("64MiB"),
     key("rotate-time", Kind::Time, "put the file aside at the first line after a multiple of this time in UTC")
         .default("never"),
     key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept").default("9"),
+    key("keep-time", Kind::Time, "remove files that were put aside once their last line is older than this")
+        .default("never"),
     key("compress", Kind::Switch, "compress files that were put aside").default("false"),
     key(
         "history",

@@ -12,6 +12,7 @@ use crate::{
     config::{
         At,
         reader::{Fields, Reader},
+        show_time,
     },
     model::{family, field, protocol},
     pipeline::{
@@ -71,13 +72,20 @@ impl Reading<'_> {
         });
         let keep = fields.count("keep").and_then(|keep| u32::try_from(keep.value).ok()).unwrap_or(9);
         let compress = fields.switch("compress").unwrap_or(false);
-        let rotation = Some(Rotation { size: Some(size), interval, keep, compress });
+        let keep_time = self.reader.keep_time(&fields);
+        let rotation = Some(Rotation { size: Some(size), interval, keep, keep_time, compress });
         let history = fields.time("history").map_or(Duration::from_secs(3600), |time| {
             if time.value < Duration::from_secs(1) {
                 self.reader.wrong(time.at, "`history` must be at least 1s");
             }
             time.value
         });
+        if let Some(least) = keep_time.filter(|time| *time < history) {
+            let (least, history) = (show_time(least), show_time(history));
+            let at = fields.time("keep-time").map_or(fields.at, |time| time.at);
+            let what = format!("`keep-time` must be at least `history`, which is {history}, not {least}");
+            self.reader.wrong(at, what);
+        }
         let reserve = fields.count("reserve").map_or(64 << 20, |size| size.value);
         (FileOptions { path, append: true, rotation, mode: Some(MODE) }, AuditLimits { history, reserve })
     }

@@ -43,6 +43,21 @@ fn what_is_not_said_is_safe() {
 }
 
 #[test]
+fn the_audit_keeps_its_history_whatever_becomes_of_old_files() {
+    let with = |keys: &str| format!("[audit]\n{keys}\n{}", tenant("", "zones = 1", ""));
+    let kept = |keys: &str| good(&with(keys)).audit.rotation.unwrap().keep_time.map(crate::config::show_time);
+    assert_eq!(kept(""), None);
+    assert_eq!(kept("keep-time = \"30d\"").as_deref(), Some("30d"));
+    assert_eq!(kept("keep-time = \"10m\"\nhistory = \"10m\"").as_deref(), Some("10m"));
+    for (keys, mistake) in [
+        ("keep-time = \"30m\"", "p.toml:2:13: `keep-time` must be at least `history`, which is 1h, not 30m"),
+        ("history = \"1s\"\nkeep-time = \"59s\"", "p.toml:3:13: `keep-time` must be at least 1m, not 59s"),
+    ] {
+        assert_eq!(read(&with(keys)).1, [mistake]);
+    }
+}
+
+#[test]
 fn grants_stay_within_the_bounds() {
     let keys = "mark-mask = \"0xff00\"\nlabels = [\"web\", 9]\ntimeouts = \"10..600\"";
     let grants = |words: &str| {

@@ -61,9 +61,14 @@ pub struct Rotation {
     pub interval: Option<Duration>,
     /// How many files that were put aside are kept; older ones are removed. At least 1.
     pub keep: u32,
+    /// How old the last line of a file that was put aside may become; then it is removed.
+    pub keep_time: Option<Duration>,
     /// Whether they are compressed with gzip, on a thread of its own.
     pub compress: bool,
 }
+
+/// How often files that are too old are looked for.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A file that bytes are appended to.
 pub struct FileSink {
@@ -79,6 +84,10 @@ pub struct FileSink {
     packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
     /// Whether the file is put aside only once the one before it is compressed.
     patient: bool,
+    /// When files that are too old were looked for last.
+    looked: Option<SystemTime>,
+    /// Whether it has been said that one cannot be removed.
+    stuck: bool,
     tell: Tell,
 }
 
@@ -113,9 +122,12 @@ impl FileSink {
             period: 0,
             packing: None,
             patient: false,
+            looked: None,
+            stuck: false,
             tell: Tell::new(tell),
         };
         sink.period = sink.period_of(last);
+        sink.expire(SystemTime::now());
         Ok(sink)
     }
 
@@ -136,8 +148,12 @@ impl FileSink {
 
     /// As `Sink::write`, at this time.
     fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
-        if self.patient && self.packing.as_ref().is_some_and(|job| !job.is_finished()) {
+        if self.patient && self.is_packing() {
             return self.put(bytes);
+        }
+        self.expire(time);
+        if bytes.is_empty() {
+            return Ok(());
         }
         if self.regular {
             // Somebody else may have cut it, as logrotate does with `copytruncate`.
@@ -225,6 +241,39 @@ impl FileSink {
         Ok(())
     }
 
+    /// Whether a file that was put aside is being compressed.
+    fn is_packing(&self) -> bool {
+        self.packing.as_ref().is_some_and(|job| !job.is_finished())
+    }
+
+    /// Removes files that were put aside and are too old, if they have not been looked for within the last minute.
+    fn expire(&mut self, now: SystemTime) {
+        let Some(most) = self.options.rotation.and_then(|rotation| rotation.keep_time) else { return };
+        let recently = |looked: SystemTime| now.duration_since(looked).is_ok_and(|since| since < LOOK);
+        // The one that is being compressed has two names.
+        if self.looked.is_some_and(recently) || self.is_packing() {
+            return;
+        }
+        self.looked = Some(now);
+        // Also those that were kept when there were to be more.
+        for number in 1..=u32::MAX {
+            let mut there = false;
+            for name in ["", ".gz"].map(|end| numbered(&self.name, number, end)) {
+                let Some(modified) = self.directory.modified(&name) else { continue };
+                there = true;
+                if now.duration_since(modified).is_ok_and(|age| age > most)
+                    && let Err(error) = self.remove(&name)
+                    && !std::mem::replace(&mut self.stuck, true)
+                {
+                    self.tell.line(&format!("WARNING: a file that is older than it may become stays: {error}."));
+                }
+            }
+            if !there {
+                break;
+            }
+        }
+    }
+
     /// Waits until the file that was put aside last is compressed. One that cannot be stays as it is.
     fn packed(&mut self) {
         if let Some(job) = self.packing.take()
@@ -292,11 +341,13 @@ fn compress(directory: &Directory, from: &OsStr, to: &OsStr) -> io::Result<()> {
     }
     let packed = (|| {
         let mut plain = directory.read(from)?;
-        let mode = plain.metadata()?.permissions();
+        let about = plain.metadata()?;
         let mut packer = GzEncoder::new(directory.create_new(&part, 0o600)?, Compression::default());
         io::copy(&mut plain, &mut packer)?;
         let file = packer.finish()?;
-        file.set_permissions(mode)?;
+        file.set_permissions(about.permissions())?;
+        // As old as its last line.
+        file.set_modified(about.modified()?)?;
         file.sync_all()?;
         directory.rename(&part, to)
     })();
@@ -309,256 +360,4 @@ fn compress(directory: &Directory, from: &OsStr, to: &OsStr) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        fs::{self, File, Permissions},
-        io::Read,
-        os::unix::fs::symlink,
-    };
-
-    use flate2::read::GzDecoder;
-
-    use super::*;
-
-    /// The path of a file that was put aside.
-    fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
-        path.with_file_name(super::numbered(path.file_name().unwrap(), number, end))
-    }
-
-    fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
-        let options = FileOptions { path: path.into(), append, rotation, mode: None };
-        FileSink::open(options, |warning| panic!("{warning}")).unwrap()
-    }
-
-    fn by_size(size: u64, keep: u32, compress: bool) -> Option<Rotation> {
-        Some(Rotation { size: Some(size), interval: None, keep, compress })
-    }
-
-    fn read(path: &Path) -> String {
-        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    }
-
-    #[test]
-    fn files_are_put_aside_between_lines() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let mut sink = sink(&path, true, by_size(10, 3, false));
-        sink.write(b"1111\n2222\n3333\n").unwrap();
-        sink.write(b"4444\na line that is longer than a file may be\n55\n").unwrap();
-        sink.finish().unwrap();
-        assert_eq!(read(&path), "55\n");
-        assert_eq!(read(&numbered(&path, 1, "")), "a line that is longer than a file may be\n");
-        assert_eq!(read(&numbered(&path, 2, "")), "3333\n4444\n");
-        assert_eq!(read(&numbered(&path, 3, "")), "1111\n2222\n");
-        sink.write(b"666666666\n7\n").unwrap();
-        assert_eq!(read(&numbered(&path, 3, "")), "a line that is longer than a file may be\n");
-        assert!(!numbered(&path, 4, "").exists(), "no more are kept than there may be");
-    }
-
-    #[test]
-    fn no_line_is_lost_or_split_whatever_the_size() {
-        let directory = tempfile::tempdir().unwrap();
-        for size in 1..60 {
-            let path = directory.path().join(size.to_string());
-            let mut sink = sink(&path, true, by_size(size, 1000, false));
-            let lines: Vec<String> = (0..100).map(|number| format!("{}\n", "x".repeat(number % 17))).collect();
-            for batch in lines.chunks(7) {
-                sink.write(batch.concat().as_bytes()).unwrap();
-            }
-            let mut all = String::new();
-            for number in (1..1000).rev().filter(|&number| numbered(&path, number, "").exists()) {
-                let part = read(&numbered(&path, number, ""));
-                assert!(part.ends_with('\n'));
-                assert!(part.len() as u64 <= size || part.lines().count() == 1, "{size}: {part}");
-                all += &part;
-            }
-            assert_eq!(all + &read(&path), lines.concat());
-        }
-    }
-
-    #[test]
-    fn files_that_were_put_aside_are_compressed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let mut sink = sink(&path, true, by_size(4, 2, true));
-        for line in ["111\n", "222\n", "333\n", "444\n"] {
-            sink.write(line.as_bytes()).unwrap();
-        }
-        sink.finish().unwrap();
-        for (number, content) in [(1, "333\n"), (2, "222\n")] {
-            let mut text = String::new();
-            let packed = File::open(numbered(&path, number, ".gz")).unwrap();
-            GzDecoder::new(packed).read_to_string(&mut text).unwrap();
-            assert_eq!(text, content);
-        }
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "and nothing else is left");
-    }
-
-    #[test]
-    fn one_who_does_not_wait_puts_the_file_aside_once_the_one_before_is_compressed() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let mut sink = sink(&path, true, by_size(4, 3, true)).patient();
-        let (done, wait) = std::sync::mpsc::channel::<()>();
-        sink.packing = Some(thread::spawn(move || {
-            wait.recv().unwrap();
-            Ok(())
-        }));
-        for line in ["111\n", "222\n", "333\n"] {
-            sink.write(line.as_bytes()).unwrap();
-        }
-        assert_eq!(read(&path), "111\n222\n333\n", "nothing is put aside meanwhile");
-        done.send(()).unwrap();
-        while sink.packing.as_ref().is_some_and(|job| !job.is_finished()) {
-            thread::yield_now();
-        }
-        sink.write(b"444\n").unwrap();
-        sink.finish().unwrap();
-        assert_eq!(read(&path), "444\n");
-        let mut text = String::new();
-        GzDecoder::new(File::open(numbered(&path, 1, ".gz")).unwrap()).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "111\n222\n333\n");
-    }
-
-    #[test]
-    fn a_file_has_its_mode_and_keeps_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        let options =
-            FileOptions { path: path.clone(), append: true, rotation: by_size(4, 3, true), mode: Some(0o640) };
-        let mut sink = FileSink::open(options.clone(), |warning| panic!("{warning}")).unwrap();
-        for line in ["111\n", "222\n", "333\n"] {
-            sink.write(line.as_bytes()).unwrap();
-        }
-        sink.finish().unwrap();
-        for path in [path.clone(), numbered(&path, 1, ".gz"), numbered(&path, 2, ".gz")] {
-            assert_eq!(mode(&path), 0o640, "{}", path.display());
-        }
-        // What somebody has decided since holds, also for those that follow.
-        fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
-        drop(sink);
-        let mut sink = FileSink::open(options, |warning| panic!("{warning}")).unwrap();
-        sink.write(b"444\n").unwrap();
-        sink.finish().unwrap();
-        assert_eq!((mode(&path), mode(&numbered(&path, 1, ".gz"))), (0o604, 0o604));
-        assert_eq!(read(&path), "444\n");
-    }
-
-    #[test]
-    fn files_are_put_aside_when_their_time_is_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let hour = Duration::from_secs(3600);
-        let rotation = Some(Rotation { size: None, interval: Some(hour), keep: 2, compress: false });
-        let noon = UNIX_EPOCH + hour * 1_000_000;
-        let mut sink = sink(&path, true, rotation);
-        sink.write_at(b"1\n", noon).unwrap();
-        sink.write_at(b"2\n", noon + hour - Duration::from_secs(1)).unwrap();
-        sink.write_at(b"3\n", noon + hour).unwrap();
-        assert_eq!((read(&numbered(&path, 1, "")), read(&path)), ("1\n2\n".into(), "3\n".into()));
-        sink.write_at(b"", noon + hour * 3).unwrap();
-        sink.write_at(b"4\n", noon + hour * 3).unwrap();
-        assert_eq!((read(&numbered(&path, 2, "")), read(&path)), ("1\n2\n".into(), "4\n".into()));
-    }
-
-    #[test]
-    fn what_is_there_is_kept_or_not() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        fs::write(&path, "old\n").unwrap();
-        sink(&path, true, None).write(b"new\n").unwrap();
-        assert_eq!(read(&path), "old\nnew\n");
-        sink(&path, true, by_size(8, 1, false)).write(b"more\n").unwrap();
-        assert_eq!((read(&numbered(&path, 1, "")), read(&path)), ("old\nnew\n".into(), "more\n".into()));
-        sink(&path, false, None).write(b"new\n").unwrap();
-        assert_eq!(read(&path), "new\n");
-    }
-
-    #[test]
-    fn what_cannot_be_written_is_named() {
-        let open = |path: &str, rotation| {
-            FileSink::open(FileOptions { path: path.into(), append: true, rotation, mode: None }, |_| ())
-        };
-        let missing = open("/nowhere/flows", None).err().unwrap().to_string();
-        assert!(missing.starts_with("cannot open /nowhere/flows for writing: No such file"), "{missing}");
-        let device = open("/dev/null", by_size(1, 1, false)).err().unwrap().to_string();
-        assert!(device.contains("/dev/null is no regular file"), "{device}");
-        let full = open("/dev/full", None).unwrap().write(b"x\n").unwrap_err().to_string();
-        assert!(full.starts_with("cannot write /dev/full: No space left"), "{full}");
-    }
-
-    #[test]
-    fn a_file_that_somebody_else_cuts_is_not_filled_with_nuls() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let mut sink = sink(&path, true, by_size(12, 3, false));
-        sink.write(b"1111\n2222\n").unwrap();
-        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        // What is in it counts, not what was written.
-        sink.write(b"3333\n4444\n").unwrap();
-        assert_eq!(read(&path), "3333\n4444\n");
-        assert!(!numbered(&path, 1, "").exists());
-        // And what cannot be written as a whole is taken off what is there.
-        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-        sink.take_off(7);
-        assert_eq!(read(&path), "");
-        sink.write(b"5555\n").unwrap();
-        sink.take_off(3);
-        assert_eq!(read(&path), "55");
-    }
-
-    #[test]
-    fn links_are_not_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let (path, victim) = (directory.path().join("flows"), directory.path().join("victim"));
-        let open = |path: &Path| {
-            let options = FileOptions { path: path.into(), append: true, rotation: None, mode: Some(0o640) };
-            let checked = options.check().map_err(|error| error.to_string());
-            let opened = FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string());
-            assert_eq!(checked, opened, "the check finds what opening finds");
-            opened
-        };
-        fs::write(&victim, "untouched\n").unwrap();
-        symlink(&victim, &path).unwrap();
-        assert!(open(&path).unwrap_err().contains("is a symbolic link"));
-        // One that leads nowhere makes no file either.
-        fs::remove_file(&path).unwrap();
-        symlink(directory.path().join("nowhere"), &path).unwrap();
-        assert!(open(&path).unwrap_err().contains("is a symbolic link"));
-        assert!(!directory.path().join("nowhere").exists());
-        fs::remove_file(&path).unwrap();
-        fs::hard_link(&victim, &path).unwrap();
-        assert!(open(&path).unwrap_err().contains("has 2 names"));
-        fs::remove_file(&path).unwrap();
-        assert!(open(directory.path()).unwrap_err().contains("Is a directory"));
-        assert_eq!(read(&victim), "untouched\n");
-        // The file that is compressed into is made, whatever stands there.
-        symlink(&victim, numbered(&path, 1, ".gz.part")).unwrap();
-        let mut sink = sink(&path, true, by_size(4, 2, true));
-        sink.write(b"111\n").unwrap();
-        sink.write(b"222\n").unwrap();
-        sink.finish().unwrap();
-        assert_eq!(read(&victim), "untouched\n");
-        assert!(fs::symlink_metadata(numbered(&path, 1, ".gz")).unwrap().is_file());
-    }
-
-    #[test]
-    fn directories_that_others_can_write_are_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("flows");
-        let open = |mode: u32| {
-            fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
-            let options = FileOptions { path: path.clone(), append: true, rotation: None, mode: None };
-            FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string())
-        };
-        assert!(
-            open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it")
-        );
-        assert!(open(0o2775).unwrap_err().contains("can be written by group"));
-        assert!(!path.exists());
-        // As /tmp is.
-        open(0o1777).unwrap();
-        open(0o755).unwrap();
-    }
-}
+mod tests;

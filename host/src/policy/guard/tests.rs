@@ -997,7 +997,7 @@ fn guard(tenant: &Tenant, directory: &std::path::Path, halted: bool) -> TenantGu
 
 /// An audit of two files of so many bytes.
 fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
-    let rotation = Rotation { size: Some(size), interval: None, keep: 1, compress: false };
+    let rotation = Rotation { size: Some(size), interval: None, keep: 1, keep_time: None, compress: false };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: Some(rotation) };
     Arc::new(Audit::open(options, Duration::from_secs(3600), |_| {}).unwrap())
 }
