@@ -288,6 +288,45 @@ fn a_tenant_that_does_not_start_ends_alone() {
     });
 }
 
+/// The only tenant that does not start has ended as well: what it was granted before is gone. Unless it is required.
+#[test]
+fn the_only_tenant_that_does_not_start_ends_alone_too() {
+    Namespace::run(|namespace| {
+        let digest = attacker().1;
+        let missing = format!("file = \"DIR/none.wasm\"\nsha256 = \"{digest}\"");
+        let missing = tenant("blue", 7, "delete shown again", "").replace("PLUGIN", &missing);
+        let serving = Serving::start(namespace, &tenant("blue", 7, "delete shown again", ""));
+        // Required, the old generation goes on.
+        policy(namespace, &missing.replace("name = \"blue\"", "name = \"blue\"\nrequired = true"));
+        let outcome = serving.ask(&["reload"]);
+        assert!(outcome.status == 1 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
+        entries::insert(namespace, &flow(7, 70));
+        serving.until("the old generation acts", || serving.audited("result", "done").len() == 1);
+        let path = policy(namespace, &missing);
+        let outcome = serving.ask(&["reload"]);
+        assert!(outcome.status == 0 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
+        assert!(serving.errors().contains("generation 2 runs, without tenants that have not started"));
+        let told = serving.ask(&["status"]).text();
+        assert!(told.contains("generation 2") && told.contains("tenant blue: ended"), "{told}");
+        assert!(told.contains("cannot read plugin"), "{told}");
+        let ended = serving.audited("action", "ended");
+        assert!(ended.len() == 1 && ended[0]["tenant"] == "blue" && ended[0]["generation"] == 2, "{ended:#?}");
+        // Nobody acts on what comes now, and it is acted on once the tenant has been started by hand.
+        entries::insert(namespace, &flow(7, 71));
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
+        assert_eq!(serving.audited("result", "done").len(), 1);
+        assert_eq!(table().len(), 1);
+        fs::copy(attacker().0, serving.directory.join("none.wasm")).unwrap();
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
+        serving.until("it acts again", || table().is_empty());
+        // A service that would begin with nobody does not begin.
+        fs::remove_file(serving.directory.join("none.wasm")).unwrap();
+        serving.end();
+        let outcome = flowgate().run(&["run", path.to_str().unwrap()]);
+        assert!(outcome.status == 1 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
+    });
+}
+
 /// While tenants start, the service answers, and what the operator orders holds for those that take over.
 #[test]
 fn the_service_answers_while_a_policy_is_being_loaded() {

@@ -61,7 +61,7 @@ fn namespaces_cost_a_capability_that_cannot_be_had_later() {
         // A /run of the test's own, so that the names of the host are neither seen nor touched.
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
         namespace.ip("netns add inner");
-        let elsewhere = tenant("namespace = 'inner'");
+        let elsewhere = tenant("namespace = 'inner'\nrequired = true");
         let serving = Serving::start(namespace, &tenant(""));
         policy(namespace, &elsewhere);
         let told = serving.ask(&["reload"]);

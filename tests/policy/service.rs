@@ -55,7 +55,9 @@ fn a_reload_takes_over_when_all_is_well_and_the_old_one_goes_on_when_not() {
         let path = policy(namespace, &tenant("blue", 7, "", ""));
         let digest = attacker().1;
         let other: String = digest.chars().rev().collect();
-        fs::write(&path, fs::read_to_string(&path).unwrap().replace(&digest, &other)).unwrap();
+        let required =
+            fs::read_to_string(&path).unwrap().replace("name = \"blue\"", "name = \"blue\"\nrequired = true");
+        fs::write(&path, required.replace(&digest, &other)).unwrap();
         assert_eq!(serving.ask(&["reload"]).status, 1, "the digest is that of another file");
         entries::insert(namespace, &flow(7, 70));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=70 "));

@@ -237,7 +237,8 @@ impl Service {
     }
 
     /// Starts all tenants of a policy. One that does not start has ended, and the others go on without it; unless it is required, or
-    /// none of them starts. Tenants that the operator leaves out by `without` have ended as well. `meanwhile` is called now and then.
+    /// none starts of the first generation. Tenants that the operator leaves out by `without` have ended as well. `meanwhile` is
+    /// called now and then.
     ///
     /// # Errors
     /// Why nothing was started.
@@ -272,7 +273,8 @@ impl Service {
                 failed.push((running, why));
             }
         }
-        fatal |= failed.len() == started.len();
+        // A later one takes over all the same: what it takes from a tenant must not depend on whether that tenant starts.
+        fatal |= generation == 1 && failed.len() == started.len();
         for (running, why) in failed {
             running.give_up();
             if !fatal {
