@@ -154,7 +154,7 @@ fn command_line(program: &str) -> clap::Command {
         Arg::new("load-file")
             .short('R')
             .long("load-file")
-            .help("carry out the -I, -A, -U, -D and -F lines of a file, - for standard input")
+            .help("execute the -I, -A, -U, -D and -F lines of a file, - for standard input")
             .value_name("file")
             .value_hint(ValueHint::FilePath)
             .conflicts_with_all(others),

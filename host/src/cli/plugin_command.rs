@@ -29,14 +29,14 @@ pub enum PluginCommand {
         #[arg(long, value_hint = clap::ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
-    /// Say what a plugin is, what it wants, and whether it runs here
-    #[command(after_help = "The exit status is 1 if it does not run here; why not is said in words.\n\n\
+    /// Show what a plugin is, what it needs, and whether it runs here
+    #[command(after_help = "If it does not run here, the exit status is 1, and the reason is shown.\n\n\
         Examples:\n  flowgate plugin inspect heavy_tcp.wasm\n  flowgate plugin inspect -o json heavy_tcp.wasm | jq .imports")]
     Inspect {
         /// The component, or core module with the metadata of one
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
-        /// How to say it
+        /// Output format
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
     },
@@ -57,14 +57,14 @@ pub enum PluginCommand {
         /// Only cases whose name contains this
         #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
         case: Option<String>,
-        /// Write what comes out as what is expected
+        /// Write the results as the expected ones
         #[arg(long)]
         bless: bool,
-        /// How to report
+        /// Output format
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
     },
-    /// Say what a plugin costs for each flow, beside one that does nothing
+    /// Measure what a plugin costs per flow, beside one that does nothing
     #[command(after_help = "Examples:\n  flowgate plugin bench heavy_tcp.wasm\n  \
         flowgate plugin bench heavy_tcp.wasm,bytes=1000 --flows 1000000 --batch 256\n  \
         flowgate plugin bench heavy_tcp.wasm --from flows.txt -o json")]
@@ -81,10 +81,10 @@ pub enum PluginCommand {
         /// A fixture whose flows are repeated, instead of made-up flows
         #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         from: Option<PathBuf>,
-        /// Flows that it is handed at once
+        /// Flows per call
         #[arg(long, value_name = "N", default_value_t = super::DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         batch: u32,
-        /// How to report
+        /// Output format
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
     },

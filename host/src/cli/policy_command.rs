@@ -10,7 +10,7 @@ pub struct Addressee {
     /// The control socket of the service
     #[arg(long, value_name = "SOCKET", default_value = crate::policy::file::SOCKET, value_hint = clap::ValueHint::FilePath)]
     pub socket: PathBuf,
-    /// How to tell the answer
+    /// Output format
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Report,
 }
@@ -18,7 +18,7 @@ pub struct Addressee {
 /// An order that is about a tenant. The comments are its help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Order {
-    /// Whom to ask
+    /// The service
     #[command(flatten)]
     pub to: Addressee,
     /// The tenant
@@ -32,16 +32,16 @@ pub struct Order {
 /// A subcommand of `policy`.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Subcommand)]
 pub enum PolicyCommand {
-    /// Look for mistakes in a policy file and in the plugins that it names, all of them, and run nothing
+    /// Report all mistakes in a policy file and in the plugins that it names, and run nothing
     #[command(after_help = "Example:\n  flowgate policy check policy.toml")]
     Check {
         /// The policy file
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Say who sees a flow, what each tenant may do to it, and which rule says so
+    /// Show who sees a flow, what each tenant may do to it, and by which rule
     #[command(
-        after_help = "The flow is a line of conntrack -L, -L -o extended or -E, an object of -o json, or options of conntrack -A behind two hyphens.\n\n\
+        after_help = "The flow is a line of conntrack -L, -L -o extended or -E, an object of -o json, or options of conntrack -A after two hyphens.\n\n\
         Examples:\n  \
         flowgate policy explain policy.toml 'udp 17 29 src=10.1.0.5 dst=192.0.2.1 sport=4000 dport=53 src=192.0.2.1 dst=10.1.0.5 sport=53 dport=4000'\n  \
         flowgate policy explain policy.toml -o json -- -p tcp -s 10.1.0.5 -d 192.0.2.1 --sport 4000 --dport 443 --zone 7"
@@ -53,34 +53,34 @@ pub enum PolicyCommand {
         /// The network namespace that the flow is in; flowgate's own if not given
         #[arg(long, value_name = "NAME", value_hint = clap::ValueHint::Other)]
         namespace: Option<String>,
-        /// How to say it
+        /// Output format
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
         /// The flow
         #[arg(required = true, value_name = "FLOW", value_hint = clap::ValueHint::Other)]
         flow: Vec<OsString>,
     },
-    /// Tell what the tenants of the service do
+    /// Show what the tenants of the service do
     Status {
-        /// Whom to ask
+        /// The service
         #[command(flatten)]
         to: Addressee,
         /// Only this tenant
         #[arg(value_hint = clap::ValueHint::Other)]
         tenant: Option<String>,
     },
-    /// Hand a tenant nothing and let it do nothing, until it is resumed
+    /// Stop a tenant's events and actions until it is resumed
     Pause(Order),
-    /// Let a tenant go on that was paused, has ended, or has a plugin that failed too often; what it missed is made up for
+    /// Resume a tenant that was paused, has ended, or has a quarantined plugin; what it missed is made up for
     Resume(Order),
-    /// Pause a tenant until the policy is loaded anew
+    /// Pause a tenant until the policy is reloaded
     Quarantine(Order),
-    /// Load the policy file anew; if it has mistakes, or no tenant starts, the old one goes on, and the exit status is 1
+    /// Reload the policy file; if it has mistakes, or no tenant starts, the old one stays in force, and the exit status is 1
     Reload {
-        /// Whom to ask
+        /// The service
         #[command(flatten)]
         to: Addressee,
-        /// Leave this tenant out: it is ended, and the others take over
+        /// Leave out this tenant: it ends, and the others take over
         #[arg(long, value_name = "TENANT")]
         without: Option<String>,
     },
@@ -109,10 +109,10 @@ pub struct AuditOptions {
     /// With this result, or this code of a refusal
     #[arg(long, value_name = "WORD", value_hint = clap::ValueHint::Other)]
     pub result: Option<String>,
-    /// Of the last time: 30s, 15m, 2h, 7d
+    /// Not older than this: 30s, 15m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = span, value_hint = clap::ValueHint::Other)]
     pub since: Option<Duration>,
-    /// Intents without a result: what was under way when the service ended abruptly
+    /// Intents without a result: what was in progress when the service ended abruptly
     #[arg(long, conflicts_with = "stage")]
     pub open: bool,
     /// How to show lines; as JSON they are shown as they are

@@ -28,7 +28,7 @@ struct Program {
 /// A subcommand. The comments are its help.
 #[derive(Debug, Clone, PartialEq, clap::Subcommand)]
 pub enum Subcommand {
-    /// Print the script that completes command lines in a shell
+    /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  source <(flowgate completions bash)\n  \
         flowgate completions zsh > /usr/local/share/zsh/site-functions/_flowgate\n  \
         flowgate completions fish > ~/.config/fish/completions/flowgate.fish\n  \
@@ -36,15 +36,14 @@ pub enum Subcommand {
     Completions {
         /// The shell
         shell: Shell,
-        /// The name that the program is called by; for conntrack the script has the classic options only
+        /// The name that the program is invoked by; for conntrack the script has the classic options only
         #[arg(long, default_value = "flowgate", value_parser = program_name, value_hint = clap::ValueHint::Other)]
         name: String,
     },
-    /// Record what the kernel sends, in a file for Wireshark and for replay
+    /// Record what the kernel sends, for Wireshark and for replay
     #[command(
-        after_help = "What -L and -E receive goes into the file as it comes: selectors hold as far as the kernel itself \
-        applies them, and options of output mean something with --show only. A signal (SIGINT, SIGTERM) ends it, and the \
-        file is complete.\n\n\
+        after_help = "Writes what -L and -E receive to the file. Selectors apply as far as the kernel itself filters; \
+        options of output only matter with --show. A signal (SIGINT, SIGTERM) ends it, and the file is complete.\n\n\
         The file is in the format pcap with link type NETLINK; docs/RECORDING.md describes it. The names of programs behind \
         netlink ports are stored; names of labels and the time zone are not, replay takes those of its command line and \
         environment.\n\n\
@@ -55,26 +54,26 @@ pub enum Subcommand {
         /// The file, replaced if it exists; - for standard output
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
-        /// Show what is recorded at the same time, as the command does
+        /// Also show what is recorded, as the command does
         #[arg(long)]
         show: bool,
-        /// End before the file is longer than this; k, M and G stand for 1024, 1024 k and 1024 M
+        /// Stop before the file is longer than this; k, M and G stand for 1024, 1024 k and 1024 M
         #[arg(long, value_name = "BYTES", value_parser = bytes, value_hint = clap::ValueHint::Other)]
         max_size: Option<u64>,
-        /// End after this time
+        /// Stop after this time
         #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = clap::ValueHint::Other)]
         duration: Option<Duration>,
         /// What to record: -L or -E, their tables and options, as of flowgate itself; -E unless it says otherwise
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
-    /// Show what a recording holds, through the pipeline of -L or -E, without the kernel
+    /// Show a recording through the pipeline of -L or -E, without the kernel
     #[command(
-        after_help = "The command is what the recording is of unless another one is given. It takes selectors, formats \
-        and plugins as it does on the kernel, and prints the same; commands that act are refused. Names of labels are those \
+        after_help = "Without a command, it is the one that was recorded. It has selectors, formats and plugins as on the \
+        kernel, and prints the same; commands that act are refused. Names of labels are those \
         of this machine or of --labelmap, times are in the time zone of TZ; the names of programs are in the recording.\n\n\
-        Captures of an nlmon interface by tcpdump or Wireshark (pcap and pcapng) are recordings too; -L shows the dumps \
-        in them and -E the events.\n\n\
+        Captures of an nlmon interface by tcpdump or Wireshark (pcap and pcapng) are recordings, too; -L shows the dumps \
+        in them, -E the events.\n\n\
         Examples:\n  flowgate replay trace.pcap\n  flowgate replay trace.pcap -- -p tcp -o json\n  \
         flowgate replay trace.pcap --speed real -- --plugin heavy_tcp.wasm\n  \
         tcpdump -i nlmon0 -U -w - | flowgate replay - -- -E"
@@ -92,8 +91,8 @@ pub enum Subcommand {
     },
     /// Show flows by rate, bytes, packets, age or remaining time, on a screen
     #[command(
-        after_help = "The table is dumped every interval, and events are shown in between; or a recording is played. What is \
-        shown goes through the pipeline of -L: selectors and plugins of its command line hold. The key ? explains the keys.\n\n\
+        after_help = "Dumps the table at every interval and shows events in between; or plays a recording. Flows pass \
+        through the pipeline of -L, with its selectors and plugins. The key ? explains the keys.\n\n\
         Bytes and packets are counted where accounting is on: sysctl -w net.netfilter.nf_conntrack_acct=1.\n\n\
         Examples:\n  flowgate top\n  flowgate top --sort bytes -- -p tcp -s 10.0.0.0/8\n  \
         flowgate top -- --plugin heavy_tcp.wasm\n  flowgate top trace.pcap --speed real\n  \
@@ -106,47 +105,47 @@ pub enum Subcommand {
         /// How often the table is dumped
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, value_hint = clap::ValueHint::Other)]
         interval: Duration,
-        /// What comes first: the largest rate, packet-rate, bytes, packets, age or timeout
+        /// Sort by the largest rate, packet-rate, bytes, packets, age or timeout
         #[arg(long, value_name = "COLUMN", default_value = "rate", value_hint = clap::ValueHint::Other)]
         sort: SortKey,
-        /// The smallest comes first
+        /// Reverse the order
         #[arg(long)]
         reverse: bool,
         /// Show only flows whose addresses, ports, protocol, state and mark contain these words
         #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true, value_hint = clap::ValueHint::Other)]
         filter: String,
-        /// Print one frame as text, and end: after two dumps, an interval apart, or at the end of the recording
+        /// Print one frame as text and exit: after two dumps, an interval apart, or at the end of the recording
         #[arg(long)]
         once: bool,
         /// With --once: text or json
         #[arg(short, long, value_name = "FORM", requires = "once", value_hint = clap::ValueHint::Other)]
         output: Option<Form>,
-        /// With --once: print no more flows than this
+        /// With --once: print at most this many flows
         #[arg(long, value_name = "N", requires = "once", value_hint = clap::ValueHint::Other)]
         rows: Option<usize>,
         /// How fast a recording is played: max, real (as it was recorded), or how many times as fast as that
         #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
         speed: Speed,
-        /// Which flows, and how they are treated: selectors and plugins, as of -L
+        /// Selectors and plugins, as of -L
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
-    /// Tell what keeps connection tracking from being seen, and the command that mends it
+    /// Find out why no connections are seen, and the command that fixes it
     #[command(
-        after_help = "Looks at capabilities, kernel modules, sysctls, the network namespace, and at what the kernel can \
-        do, which is tried out in a network namespace of its own: nothing of the machine is changed. The exit status is 1 if \
-        there is a problem, 0 for mere warnings.\n\n\
+        after_help = "Checks capabilities, kernel modules, sysctls, the network namespace, and what the kernel can do, which \
+        is tried out in a temporary network namespace: nothing on the machine is changed. The exit status is 1 if there is a \
+        problem, 0 if there are only warnings.\n\n\
         Examples:\n  flowgate doctor\n  flowgate doctor --netns blue\n  \
         flowgate doctor -o json | jq -r 'select(.level != \"ok\").mend'"
     )]
     Doctor {
-        /// Look at this network namespace instead: a name, the number of a process, or a path
+        /// Check this network namespace instead: a name, a process ID, or a path
         #[arg(long, value_name = "NAME|PID|PATH", value_hint = clap::ValueHint::Other)]
         netns: Option<OsString>,
         /// One JSON object a line; the same as -o json
         #[arg(long)]
         json: bool,
-        /// How to print it
+        /// Output format
         #[arg(short, long, value_enum, default_value = "text")]
         output: Report,
     },
@@ -167,12 +166,12 @@ pub enum Subcommand {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Find lines of the audit: what plugins of tenants asked for, and what became of it
+    /// Search the audit: what plugins of tenants asked for, and the result
     #[command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
         flowgate audit --stage refused --result out-of-scope -o json /var/log/flowgate/audit.jsonl.1.gz\n  \
-        flowgate audit --open      # what was under way when the service ended abruptly")]
+        flowgate audit --open      # what was in progress when the service ended abruptly")]
     Audit(AuditOptions),
-    /// Tenants with plugins of their own: check a policy file, ask what it says of a flow
+    /// Tenants with plugins of their own: check a policy file, control the service
     Policy {
         /// What to do
         #[command(subcommand)]
@@ -186,10 +185,10 @@ pub struct RunOptions {
     /// The pipeline file
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Look for mistakes, all of them, and run nothing
+    /// Report all mistakes, and run nothing
     #[arg(long)]
     pub check: bool,
-    /// Tell what would run, and run nothing
+    /// Show what would run, and run nothing
     #[arg(long, conflicts_with = "check")]
     pub explain: bool,
     /// The form of --explain

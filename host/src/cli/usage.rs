@@ -27,7 +27,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
         let left = format!("-{} {}", char::from(spec.short), spec.synopsis);
         described(&mut text, left.trim_end(), spec.help);
     }
-    described(&mut text, "-R file", "carry out the -I, -A, -U, -D and -F lines of a file, - for standard input");
+    described(&mut text, "-R file", "execute the -I, -A, -U, -D and -F lines of a file, - for standard input");
     line(&mut text, "");
     line(&mut text, "Tables: conntrack, expect, dying, unconfirmed");
     section(&mut text, "Conntrack parameters and options:", Section::Conntrack);
@@ -37,7 +37,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     if own {
         section(&mut text, "Options of flowgate alone:", Section::Flowgate);
         described(&mut text, "-o, --output json", "one JSON object per line");
-        described(&mut text, "-o, --output save,complete", "lines for -R that make the same flows again");
+        described(&mut text, "-o, --output save,complete", "lines for -R that create the same flows again");
         line(&mut text, "");
         line(&mut text, "Subcommands (the first word of the command line):");
         for synopsis in subcommand::synopses() {
@@ -51,7 +51,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     if own {
         line(
             &mut text,
-            "In the place of conntrack, with its options and messages: ln -s /usr/bin/flowgate /usr/local/sbin/conntrack",
+            "To replace conntrack, with its options and messages: ln -s /usr/bin/flowgate /usr/local/sbin/conntrack",
         );
         line(&mut text, "");
     }
@@ -73,8 +73,8 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("-L", "all flows, IPv4 and IPv6"),
     ("-L -p tcp --dport 443", "TCP flows to port 443"),
     ("-L -f ipv6 -o extended", "IPv6 flows"),
-    ("-E -e NEW,DESTROY -o timestamp", "how flows begin and end"),
-    ("-L -u UNREPLIED", "flows that nobody has answered"),
+    ("-E -e NEW,DESTROY -o timestamp", "beginnings and ends of flows"),
+    ("-L -u UNREPLIED", "flows without a reply"),
     ("-D -s 192.0.2.0/24", "delete the flows of a network"),
     ("-U -s 192.0.2.1 -m 1", "set the mark of a host's flows"),
     ("-h -p tcp", "also explain the options of TCP"),

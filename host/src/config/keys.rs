@@ -117,8 +117,8 @@ pub(crate) const LIMITS: [Key; 8] = [
     key("start-up", Kind::Time, "CPU time of all calls until the plugin is configured").default("10s"),
     key("output", Kind::Size, "bytes that one call may return").default("32MiB"),
     key("actions", Kind::Count(0, 1 << 24), "actions that one call may ask for").default("65536"),
-    key("state", Kind::Size, "bytes that the plugin may keep with the grant `state`").default("1MiB"),
-    key("restarts", Kind::Count(1, 1000), "with so many failures within `window` the plugin is quarantined")
+    key("state", Kind::Size, "bytes of state that the plugin may keep with the grant `state`").default("1MiB"),
+    key("restarts", Kind::Count(1, 1000), "after so many failures within `window`, the plugin is quarantined")
         .default("5"),
     key("window", Kind::Time, "see `restarts`").default("60s"),
 ];
@@ -127,25 +127,25 @@ const SOURCE: [Key; 11] = [
     key(
         "kind",
         Kind::OneOf(&SOURCES),
-        "`dump`: the table as it is, once; `events`: what changes, until a signal ends it; `recording`: what a file holds",
+        "`dump`: the table, once; `events`: its changes, until a signal; `recording`: a file",
     ),
-    key("table", Kind::OneOf(&TABLES), "the table; there are events of `conntrack` and `expect` only")
+    key("table", Kind::OneOf(&TABLES), "the table; only `conntrack` and `expect` have events")
         .only(&["dump", "events"])
         .default("conntrack"),
     key("select", Kind::Text, "which entries, in the options of conntrack(8): `-p tcp --dport 443 -s 10.0.0.0/8`")
         .default("all"),
     key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),
     key("buffer", Kind::Size, "receive buffer of the socket").only(&["events"]).default("8MiB"),
-    key("buffer-max", Kind::Size, "what the receive buffer may grow to under pressure")
+    key("buffer-max", Kind::Size, "size up to which the receive buffer may grow under pressure")
         .only(&["events"])
         .default("128MiB"),
-    key("reliable", Kind::Switch, "the kernel keeps entries until their end could be told")
+    key("reliable", Kind::Switch, "the kernel keeps entries until their end has been delivered")
         .only(&["events"])
         .default("false"),
-    key("resync", Kind::Switch, "after events were lost, compare with the table and make up for them")
+    key("resync", Kind::Switch, "after lost events, compare with the table and make up for them")
         .only(&["events"])
         .default("true for flows"),
-    key("netns", Kind::Text, "the network namespace to work in: a name, the number of a process in it, or a path")
+    key("netns", Kind::Text, "the network namespace to work in: a name, a process ID, or a path")
         .only(&["dump", "events"])
         .default("that of the process"),
     key("file", Kind::Path, "the recording, as `flowgate record` makes it").only(&["recording"]),
@@ -156,61 +156,53 @@ const SOURCE: [Key; 11] = [
 
 const STAGE: [Key; 11] = [
     key("plugin", Kind::Path, "the component; one of `plugin` and `stock` must be given"),
-    key(
-        "stock",
-        Kind::OneOf(&STOCK),
-        "a stage that flowgate brings along; those that act need no grant, and pass on what they acted on",
-    ),
-    key("name", Kind::Text, "what it is called in messages").default("the file").only(PLUGIN),
+    key("stock", Kind::OneOf(&STOCK), "a stock stage; those that act need no grant, and pass on what they acted on"),
+    key("name", Kind::Text, "its name in messages").default("the file").only(PLUGIN),
     key("options", Kind::Values, "its options, as `flowgate run FILE --explain` lists them"),
     key("options-file", Kind::Values, "options whose values are the content of files: `{ networks = \"deny.txt\" }`"),
     key("grants", Kind::Words, "what it may do: `[\"delete\", \"update.mark=0xff00\", \"log\"]`")
         .only(PLUGIN)
         .default("nothing"),
-    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: go on without it, drop what it was to see, or end the run")
+    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: continue without it, drop the entries, or end the run")
         .only(PLUGIN)
         .default("stop"),
-    key("limits", Kind::Table(&LIMITS), "what it may use up").only(PLUGIN),
-    key("state", Kind::Path, "the file that it keeps its state in: the grant `state=FILE`").only(PLUGIN),
-    key("select", Kind::Text, "which flows go on, in the options of conntrack(8)").only(&["match"]),
-    key("set", Kind::Text, "what flows are given, in the options of conntrack(8): `--mark 5 --timeout 60`")
+    key("limits", Kind::Table(&LIMITS), "its limits").only(PLUGIN),
+    key("state", Kind::Path, "the file in which its state is kept: the grant `state=FILE`").only(PLUGIN),
+    key("select", Kind::Text, "which flows pass, in the options of conntrack(8)").only(&["match"]),
+    key("set", Kind::Text, "what is set in flows, in the options of conntrack(8): `--mark 5 --timeout 60`")
         .only(&["update"]),
 ];
 
 pub(crate) const FORMAT: [Key; 7] = [
-    key("kind", Kind::OneOf(&FORMATS), "a format that flowgate brings along; `none` shows nothing").default("text"),
+    key("kind", Kind::OneOf(&FORMATS), "a stock format; `none` shows nothing").default("text"),
     key("plugin", Kind::Path, "a component instead"),
-    key("show", Kind::Some(&SHOWS), "what is shown besides, as with `conntrack -o`").only(&["text", "xml", "json"]),
+    key("show", Kind::Some(&SHOWS), "additional fields, as with `conntrack -o`").only(&["text", "xml", "json"]),
     key("options", Kind::Values, "its options").only(PLUGIN),
     key("options-file", Kind::Values, "options whose values are the content of files").only(PLUGIN),
-    key(
-        "limits",
-        Kind::Table(&LIMITS),
-        "what it may use up; `actions`, `state`, `restarts` and `window` are of no use here",
-    )
-    .only(PLUGIN),
-    key("batch", Kind::Count(1, 65_536), "most entries that plugins are handed at once").default("1024"),
+    key("limits", Kind::Table(&LIMITS), "its limits; `actions`, `state`, `restarts` and `window` have no effect here")
+        .only(PLUGIN),
+    key("batch", Kind::Count(1, 65_536), "the most entries that plugins get at once").default("1024"),
 ];
 
 pub(crate) const SINK: [Key; 17] = [
-    key("kind", Kind::OneOf(&SINKS), "where the bytes go"),
+    key("kind", Kind::OneOf(&SINKS), "the kind of sink"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
-    key("append", Kind::Switch, "keep what is in the file already").only(ROTATED).default("true"),
-    key("rotate-size", Kind::Size, "put the file aside before it is longer than this").only(ROTATED).default("never"),
+    key("append", Kind::Switch, "append to an existing file").only(ROTATED).default("true"),
+    key("rotate-size", Kind::Size, "rotate the file before it is longer than this").only(ROTATED).default("never"),
     key(
         "rotate-time",
         Kind::Time,
-        "put the file aside at the first line after a multiple of this time in UTC: `1d` is midnight",
+        "rotate the file at the first line after a multiple of this time in UTC: `1d` is midnight",
     )
     .only(ROTATED)
     .default("never"),
-    key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept: FILE.1 is the youngest")
+    key("keep", Kind::Count(1, 9999), "number of rotated files that are kept; FILE.1 is the newest")
         .only(ROTATED)
         .default("7"),
-    key("keep-time", Kind::Time, "remove files that were put aside once their last line is older than this")
+    key("keep-time", Kind::Time, "remove rotated files whose last line is older than this")
         .only(ROTATED)
         .default("never"),
-    key("compress", Kind::Switch, "compress files that were put aside: FILE.1.gz").only(ROTATED).default("false"),
+    key("compress", Kind::Switch, "compress rotated files: FILE.1.gz").only(ROTATED).default("false"),
     key(
         "address",
         Kind::Text,
@@ -226,29 +218,29 @@ pub(crate) const SINK: [Key; 17] = [
     key("max-message", Kind::Size, "longer messages are cut; with udp at most 65000B")
         .only(&["syslog"])
         .default("2KiB"),
-    key("buffer", Kind::Size, "what is kept while the peer is slow or away").only(BUFFERED).default("1MiB"),
+    key("buffer", Kind::Size, "size of the buffer while the peer is slow or away").only(BUFFERED).default("1MiB"),
     key(
         "when-full",
         Kind::OneOf(&WHEN_FULL),
-        "with a full buffer: drop whole lines, which are counted, or hold up the pipeline",
+        "when the buffer is full: drop whole lines, which are counted, or hold up the pipeline",
     )
     .only(BUFFERED)
     .default("drop for events, wait for dumps"),
-    key("linger", Kind::Time, "how long the end waits for a peer that takes nothing").only(BUFFERED).default("5s"),
-    key("optional", Kind::Switch, "whether lines that could not be delivered leave the exit status alone")
+    key("linger", Kind::Time, "how long to wait at the end for a peer that does not accept data")
         .only(BUFFERED)
-        .default("false"),
+        .default("5s"),
+    key("optional", Kind::Switch, "undelivered lines do not affect the exit status").only(BUFFERED).default("false"),
 ];
 
 /// All sections.
 pub const SECTIONS: [Section; 4] = [
     Section { name: "source", several: false, help: "where entries come from", keys: &SOURCE },
-    Section { name: "stage", several: true, help: "a plugin that looks at the entries, in this order", keys: &STAGE },
-    Section { name: "format", several: false, help: "how entries become bytes", keys: &FORMAT },
+    Section { name: "stage", several: true, help: "a plugin that processes the entries, in this order", keys: &STAGE },
+    Section { name: "format", several: false, help: "how entries are formatted", keys: &FORMAT },
     Section {
         name: "sink",
         several: true,
-        help: "where the bytes go; several get the same, without one it is standard output",
+        help: "where the output goes; several sinks get the same, the default is standard output",
         keys: &SINK,
     },
 ];

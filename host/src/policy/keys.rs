@@ -10,12 +10,12 @@ pub const TRANSLATED: [&str; 2] = ["see", "act"];
 const SERVICE: [Key; 5] = [
     key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
-    key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to finish what they have").default("2s"),
-    key("reload-on-change", Kind::Switch, "load the file anew when it has changed, as SIGHUP does").default("true"),
+    key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to process what is queued").default("2s"),
+    key("reload-on-change", Kind::Switch, "reload the file when it changes, as on SIGHUP").default("true"),
     key(
         "table-share",
         Kind::Count(0, 100),
-        "entries that all tenants of a network namespace together may have made, in percent of its nf_conntrack_max",
+        "living entries that all tenants of a network namespace together may have created, in percent of its nf_conntrack_max",
     )
     .default("25"),
 ];
@@ -23,23 +23,23 @@ const SERVICE: [Key; 5] = [
 const AUDIT: [Key; 8] = [
     key("path", Kind::Path, "the file that every action is written to, as a JSON object a line")
         .default("/var/log/flowgate/audit.jsonl"),
-    key("rotate-size", Kind::Size, "put the file aside before it is longer than this").default("64MiB"),
-    key("rotate-time", Kind::Time, "put the file aside at the first line after a multiple of this time in UTC")
+    key("rotate-size", Kind::Size, "rotate the file before it is longer than this").default("64MiB"),
+    key("rotate-time", Kind::Time, "rotate the file at the first line after a multiple of this time in UTC")
         .default("never"),
-    key("keep", Kind::Count(1, 9999), "how many files that were put aside are kept").default("9"),
-    key("keep-time", Kind::Time, "remove files that were put aside once their last line is older than this")
+    key("keep", Kind::Count(1, 9999), "number of rotated files that are kept").default("9"),
+    key("keep-time", Kind::Time, "remove rotated files whose last line is older than this")
         .default("never"),
-    key("compress", Kind::Switch, "compress files that were put aside").default("false"),
+    key("compress", Kind::Switch, "compress rotated files").default("false"),
     key(
         "history",
         Kind::Time,
-        "no tenant can push out what was recorded within this time: what each may write in it is its part of all files",
+        "no tenant can push out what was recorded within this time: each may write its share of all files in it",
     )
     .default("1h"),
     key(
         "reserve",
         Kind::Size,
-        "what is left free on the file system of the audit by the files of tenants: their lines beyond it are dropped and counted",
+        "space that files of tenants leave free on the file system of the audit; lines beyond it are dropped and counted",
     )
     .default("64MiB"),
 ];
@@ -62,7 +62,7 @@ const SCOPE: [Key; 15] = [
     key(
         "translated",
         Kind::OneOf(&TRANSLATED),
-        "flows whose address at one end is translated to one that this rule does not cover: only `see` them, or also `act` on them",
+        "flows whose address at one end is translated to one that this rule does not cover: `see` them only, or `act` on them, too",
     )
     .default("see"),
     key("comment", Kind::Text, "for people"),
@@ -70,8 +70,8 @@ const SCOPE: [Key; 15] = [
 
 const PLUGIN: [Key; 9] = [
     key("file", Kind::Path, "the component"),
-    key("sha256", Kind::Text, "SHA-256 of the file, 64 hexadecimal digits; another file is not loaded"),
-    key("name", Kind::Text, "what it is called in messages and in the audit").default("the file"),
+    key("sha256", Kind::Text, "SHA-256 of the file, 64 hexadecimal digits; a file with another digest is not loaded"),
+    key("name", Kind::Text, "its name in messages and in the audit").default("the file"),
     key("options", Kind::Values, "its options"),
     key("options-file", Kind::Values, "options whose values are the content of files"),
     key(
@@ -80,23 +80,26 @@ const PLUGIN: [Key; 9] = [
         "what it may do, within the tenant's bounds: [\"delete\", \"update.mark=0xff00\", \"update.labels=web|mail\", \"create\", \"create.established\", \"log\"]",
     )
     .default("annotate"),
-    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: go on without it, drop what it was to see, or end the tenant")
+    key("on-error", Kind::OneOf(&ON_ERROR), "when it fails: continue without it, drop the flows, or end the tenant")
         .default("drop"),
-    key("limits", Kind::Table(&LIMITS), "what it may use up"),
-    key("state", Kind::Path, "the file that it keeps its state in: the grant `state=FILE`"),
+    key("limits", Kind::Table(&LIMITS), "its limits"),
+    key("state", Kind::Path, "the file in which its state is kept: the grant `state=FILE`"),
 ];
 
 const SHARE: [Key; 6] = [
-    key("actions-per-second", Kind::Count(0, 1 << 24), "actions; those beyond it are refused").default("100"),
-    key("actions-in-flight", Kind::Count(0, 1 << 24), "actions at once, asked for in one call; the rest is refused")
-        .default("256"),
-    key("entries", Kind::Count(0, 1 << 32), "entries that it has made (`create`) and that are alive; more are refused")
-        .default("1000"),
-    key("time-per-second", Kind::Time, "time of its plugins in every second; flows beyond it are a gap")
-        .default("500ms"),
-    key("output-per-second", Kind::Size, "bytes that it writes; whole lines beyond it are dropped and counted")
+    key("actions-per-second", Kind::Count(0, 1 << 24), "actions per second; more are refused").default("100"),
+    key("actions-in-flight", Kind::Count(0, 1 << 24), "actions per call; more are refused").default("256"),
+    key("entries", Kind::Count(0, 1 << 32), "living entries that it has created; more are refused").default("1000"),
+    key(
+        "time-per-second",
+        Kind::Time,
+        "CPU time of its plugins per second; events that arrive when it is used up are a gap",
+    )
+    .default("500ms"),
+    key("output-per-second", Kind::Size, "bytes written per second; whole lines beyond it are dropped and counted")
         .default("1MiB"),
-    key("queue", Kind::Size, "what waits for it; flows beyond it are a gap, which is made up for").default("4MiB"),
+    key("queue", Kind::Size, "bytes of events that wait for it; what does not fit is a gap, which is made up for")
+        .default("4MiB"),
 ];
 
 const TENANT: [Key; 11] = [
@@ -106,10 +109,10 @@ const TENANT: [Key; 11] = [
     key(
         "required",
         Kind::Switch,
-        "nothing starts or is loaded anew unless this tenant starts; else it ends alone, and the others take over",
+        "nothing is started or reloaded unless this tenant starts; otherwise it ends alone, and the others take over",
     )
     .default("false"),
-    key("scope", Kind::Tables(&SCOPE), "a rule that says which flows are its own; several are alternatives"),
+    key("scope", Kind::Tables(&SCOPE), "a rule that says which flows it owns; several are alternatives"),
     key("plugin", Kind::Tables(&PLUGIN), "a plugin that looks at its flows, in this order"),
     key("mark-mask", Kind::Text, "the bits of marks that are its own: \"0xff00\"").default("none"),
     key("timeouts", Kind::Text, "timeouts that it may give, in seconds: \"1..3600\"").default("1..3600"),

@@ -68,9 +68,7 @@ fn page(limits: &Limits) -> String {
     page.paragraph(json);
     page.plugins(limits);
     page.section("SUBCOMMANDS");
-    page.text(
-        "A subcommand is the first word of the command line. Called by the name *conntrack*, *flowgate* has none.",
-    );
+    page.text("A subcommand is the first word of the command line. Invoked as *conntrack*, *flowgate* has none.");
     for synopsis in &subcommands {
         page.item(&format!("*{}*", synopsis.usage), &sentence(&synopsis.help));
         for (name, help) in &synopsis.arguments {
@@ -79,7 +77,7 @@ fn page(limits: &Limits) -> String {
     }
     page.item("*help* [<subcommand>]", "Explain a subcommand; alone, as *-h*.");
     page.list("EXIT STATUS", &EXIT);
-    page.paragraph("Killed by a signal, or with nobody to read its output (SIGPIPE), it ends by that signal.");
+    page.paragraph("If a signal ends it, or nobody reads its output (SIGPIPE), the status is that of the signal.");
     page.list("FILES", &FILES);
     page.list("ENVIRONMENT", &ENVIRONMENT);
     page.section("EXAMPLES");
@@ -147,7 +145,7 @@ impl Page {
 
     fn commands(&mut self) {
         self.section("COMMANDS");
-        self.text("Exactly one is given. The word behind it names the table.");
+        self.text("Exactly one must be given. The word after it names the table.");
         for spec in &COMMANDS {
             let term = format!("*-{}*, *--{}* {}", char::from(spec.short), spec.long, spec.synopsis);
             let tables = cli::tables(spec.command);
@@ -162,8 +160,8 @@ impl Page {
         }
         self.item(
             "*-R*, *--load-file* <file>",
-            "Carry out the *-I*, *-A*, *-U*, *-D* and *-F* lines of a file, such as *-o save* prints; *-* is standard \
-             input. All lines are checked before the first is carried out.",
+            "Execute the *-I*, *-A*, *-U*, *-D* and *-F* lines of a file, such as *-o save* prints; *-* is standard \
+            input. All lines are checked before the first one is executed.",
         );
     }
 
@@ -211,19 +209,19 @@ impl Page {
         self.section("PLUGINS");
         self.text(
             "A plugin is a WebAssembly component, or a core module with the metadata of one, in any language that compiles \
-             to it. *--plugin* <file>[*,*<name>*=*<value>...] passes the entries that the command is about through it, \
-             after the command's own options and before they are printed. It can keep or drop entries, change what is \
-             shown of them, and add notes to them.",
+             to it. *--plugin* <file>[*,*<name>*=*<value>...] passes the entries through it, after the command's own \
+             selection and before they are printed. It can keep or drop entries, change what is shown of them, and \
+             annotate them.",
         );
         self.paragraph(
-            "Options of the plugin follow its file. A comma, a double quote or a backslash in a file name or value is \
-             preceded by a backslash, or the part is put in double quotes, between which only the backslash and the quote \
-             are special.",
+            "Options of the plugin follow its file. Put a backslash before a comma, a double quote or a backslash in \
+            a file name or value, or put the part in double quotes, within which only backslash and quote are \
+            special.",
         );
         self.paragraph(
-            "A plugin has no authority: neither files nor sockets nor a clock. One that traps, does not return, wants too \
-             much or returns nonsense ends the command with a message that names it and says what happened, and exit \
-             status 1. The limits of each:",
+            "A plugin has no authority: no files, no sockets, no clock. If it traps, does not return, exceeds a limit \
+            or returns invalid results, the command ends with a message that names the plugin and the reason, and \
+            exit status 1. The limits:",
         );
         let mebibytes = |bytes: usize| format!("{} MiB", bytes >> 20);
         let items = [
@@ -235,10 +233,7 @@ impl Page {
         for (name, limit) in items {
             self.item(&format!("<{name}>"), &limit);
         }
-        self.paragraph(
-            "How to write one is told by the README, with an example of about 20 lines; the interface is described in wit/ of \
-             the source.",
-        );
+        self.paragraph("docs/PLUGINS.md of the source says how to write one; the interface is described in its wit/.");
     }
 }
 

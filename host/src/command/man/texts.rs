@@ -11,36 +11,35 @@ pub(super) const SYNOPSIS: [&str; 5] = [
 ];
 
 pub(super) const DESCRIPTION: [&str; 6] = [
-    "*flowgate* lists, watches and changes the connection tracking table of the Linux kernel. What the kernel sends streams \
-     through WebAssembly components, which filter it, change what is shown of it, add notes, and print it:",
-    "The stock components print what *conntrack*(8) prints, byte for byte. *flowgate* takes the command line of *conntrack* \
-     and has its output, messages and exit statuses, so that it can be put in its place. Called by the name *conntrack* it \
-     accepts exactly the classic command line, and its messages begin with the banner of conntrack-tools; called by any other \
-     name it also has the options under *Of flowgate alone*, *-o json* and subcommands, and its messages begin with *flowgate:*.",
-    "To put it in the place of *conntrack*, make a link of that name: *ln -s /usr/bin/flowgate /usr/local/sbin/conntrack*. What \
-     wrappers add to a name, a leading dot and a trailing *-wrapped*, does not count. Where the name says nothing, as in \
-     /proc/self/fd/4, the environment variable *FLOWGATE_AS* says it.",
-    "Under every name, nothing is deleted, changed, created or set to zero that was not named: with a command that does so, a \
-     word that belongs to no option, a number that is none or out of range, a range or list in the place of one value, an \
-     empty prefix, and a value that is attached where none is taken are refused with status 2. Under its own name flowgate \
-     is as strict with commands that only list, and *-D* without an option that selects takes *--all*.",
+    "*flowgate* lists, watches and changes the connection tracking table of the Linux kernel. What the kernel sends \
+     passes through WebAssembly components, which filter, change, annotate and print it:",
+    "The stock components print what *conntrack*(8) prints, byte for byte. *flowgate* accepts the command line of \
+     *conntrack* and has its output, messages and exit statuses, so that it can replace it. Invoked as *conntrack* it \
+     accepts exactly the classic command line, and its messages begin with the banner of conntrack-tools; under any \
+     other name it also has the options under *Of flowgate alone*, *-o json* and subcommands, and its messages begin with *flowgate:*.",
+    "To replace *conntrack*, make a link of that name: *ln -s /usr/bin/flowgate /usr/local/sbin/conntrack*. What \
+     wrappers add to a name, a leading dot and a trailing *-wrapped*, is ignored. The environment variable \
+     *FLOWGATE_AS* overrides the name, for example where it is /proc/self/fd/4.",
+    "Under every name, nothing is deleted, changed, created or set to zero that was not named. A command that does so \
+     refuses, with status 2, words that belong to no option, invalid numbers and such as are out of range, a range or \
+     list instead of one value, empty prefixes, and values attached to options that take none. Under its own name \
+     flowgate is equally strict with commands that only list, and *-D* without a selecting option requires *--all*.",
     "The commands need the capability CAP_NET_ADMIN, and act on the network namespace that they run in, or on that of \
-     *--netns*. Packets and bytes \
-     are counted if the sysctl net.netfilter.nf_conntrack_acct is 1, times of beginning and end are kept if \
-     net.netfilter.nf_conntrack_timestamp is 1.",
-    "Options may stand in any order, except that those of a protocol come after *-p*. Long names can be abbreviated as \
-     long as only one begins so; those of flowgate alone cannot.",
+     *--netns*. Packets and bytes are counted if the sysctl net.netfilter.nf_conntrack_acct is 1; start and stop \
+     times are kept if net.netfilter.nf_conntrack_timestamp is 1.",
+    "Options may stand in any order, except that those of a protocol come after *-p*. Long names can be abbreviated \
+     as long as they are unambiguous; those of flowgate alone cannot.",
 ];
 
 pub(super) const PIPELINE: &str = "kernel  ->  stages  ->  executor  ->  format  ->  output
             (wasm)      (host)       (wasm)";
 
 pub(super) const TABLES: [(&str, &str); 4] = [
-    ("conntrack", "The flows that are tracked. This is the table if none is named."),
+    ("conntrack", "The flows that are tracked. This is the default."),
     (
         "expect",
-        "The flows that helpers expect, such as the data connections of FTP. For these commands the family is IPv4 \
-                unless *-f* *ipv6* or an address says otherwise.",
+        "The flows that helpers expect, such as the data connections of FTP. The family is IPv4 unless *-f* *ipv6* or \
+         an address says otherwise.",
     ),
     ("dying", "Flows that have ended and are about to be removed. *-L* only."),
     ("unconfirmed", "Flows whose first packet is still on its way through the machine. *-L* only."),
@@ -56,31 +55,32 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
     (Key::Timeout, "For a new flow, *0* makes it end at once."),
     (
         Key::Status,
-        "With *-L* and *-D*, flows must have what is named; *!*<NAME> means that they must not have it. With \
+        "With *-L* and *-D*, flows must have the named bits; *!*<NAME> means that they must not have it. With \
                    *-I*, *-A* and *-U* it is set. Names may be abbreviated, in any case; UNREPLIED must be written out. \
                    The names:",
     ),
     (Key::EventMask, "Without it all events are shown. The option may be repeated."),
     (
         Key::Mark,
-        "With *-L*, *-D* and *-E*, flows whose mark, as far as the mask covers it, is equal; a mark with bits outside of its \
-                 mask matches nothing. With *-U*, the bits of \
-                 the mask are replaced: the new mark is (old AND NOT mask) XOR mark. The mask is all ones if not given. \
+        "With *-L*, *-D* and *-E*, matches flows whose mark is equal under the mask; a mark with bits outside the \
+         mask matches nothing. With *-U*, the bits of \
+                 the mask are replaced: the new mark is (old AND NOT mask) XOR mark. The default mask is all ones. \
                  Numbers are decimal, octal with a leading 0, or hexadecimal with 0x.",
     ),
     (
         Key::SourceNat,
-        "Alone it means every flow whose source is translated, to whatever. The address and port are those that the source is \
-                      translated to. An IPv6 address with a port is in brackets. The value is taken from the next word only.",
+        "Without a value, every flow whose source is translated. Address and port are those that the source is \
+         translated to. An IPv6 address with a port is in brackets. The value is taken from the next word only.",
     ),
     (
         Key::DestinationNat,
-        "Alone it means every flow whose destination is translated, to whatever. The address and port are those that the \
-                           destination is translated to. The value is taken from the next word only.",
+        "Without a value, every flow whose destination is translated. Address and port are those that the destination \
+         is translated to. The value is taken from the next word only.",
     ),
     (
         Key::AnyNat,
-        "Alone it means every flow that is translated at all. Not together with *-n* or *-g*. The value is taken from the next \
+        "Without a value, every flow that is translated. Not together \
+        with *-n* or *-g*. The value is taken from the next \
          word only.",
     ),
     (
@@ -91,35 +91,37 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
     ),
     (
         Key::BufferSize,
-        "A larger buffer bridges longer bursts of events. Each takes 1,280 bytes of it, and the kernel doubles what it is \
-         asked for. Without this option the buffer begins with 8,388,608 bytes; it grows, see *--buffer-max*. Called \
-         *conntrack*, a buffer that this option sets stays as it is.",
+        "A larger buffer absorbs longer bursts of events. Each event takes 1,280 bytes of it, and the kernel doubles \
+         the given size. The default is 8,388,608 bytes; it grows, see *--buffer-max*. Invoked as *conntrack*, a \
+         buffer that is set by this option does not grow.",
     ),
-    (Key::Zone, "From 0 to 65535; flows outside any zone are in zone 0."),
+    (Key::Zone, "From 0 to 65535; flows without zone are in zone 0."),
     (Key::Label, "Labels are names of the label map."),
     (Key::LabelDelete, "The value is taken from the next word only."),
     (
         Key::Plugin,
-        "See PLUGINS. Several run in the order given. Options of the component follow its file: *x.wasm,bytes=1000*; each once. A \
-         comma, a double quote or a backslash in them is preceded by a backslash, or the part is put in double quotes. A value \
+        "See PLUGINS. Several run in the order given. Options of the component follow its file: *x.wasm,bytes=1000*; \
+         each once. Put a backslash before a comma, a double quote or a backslash in them, or put the part in double \
+         quotes. A value \
          *@*<FILE> is the content of a file, *@@* is one *@*.",
     ),
     (Key::Batch, "From 1 to 65536."),
     (
         Key::Grant,
-        "Without a grant a component changes only what is shown; what it asks for is refused and counted. The grants are \
+        "Without a grant, a component changes only what is shown; its actions are refused and \
+         counted. The grants are \
          *delete*, *create*, *update*, or one field of it such as *update.mark=0xff00*, and the services *log*, \
          *state*[*=*<FILE>], *time*, *tick* and *look-back*.",
     ),
     (
         Key::OnError,
-        "A component fails if it traps, takes too long, or returns what makes no sense. With *skip* and *drop* it is started \
-         again, after a pause that grows, and given up if it goes on to fail.",
+        "A component fails if it traps, takes too long, or returns invalid results. With *skip* and *drop* it is \
+         restarted after growing pauses, and quarantined if it keeps failing.",
     ),
     (
         Key::DryRun,
-        "The actions of the command and of its components are printed as command lines, and none is done. Not together with \
-         *-z*, nor with *-F*, of which nothing can be printed.",
+        "The actions of the command and of its components are printed as command lines, and none is performed. Not \
+        together with *-z* or *-F*, for which nothing could be printed.",
     ),
     (
         Key::Stats,
@@ -128,23 +130,26 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
     ),
     (
         Key::Metrics,
-        "While the command runs. An address without a host listens on all; a path after *unix:* is that of a socket.",
+        "As long as the command runs. An address without a host listens on all addresses; *unix:* is followed by the \
+         path of a socket.",
     ),
-    (Key::AllNetns, "Every event is shown with the id of its namespace, and with its name if *ip netns* knows one."),
+    (Key::AllNetns, "Every event is shown with the id of its namespace, or its name if *ip netns* knows one."),
     (
         Key::Explain,
-        "The requests with what the kernel filters and what is left to the stage *match*, the components with their options and \
-         grants, and the format. Nothing is asked of the kernel. Behind the file of *-R* it holds for all lines.",
+        "Shows the requests, what the kernel filters and what is left to the stage *match*, the components with their \
+        options and grants, and the format. Nothing is sent to the kernel. After the file of *-R* it applies to all \
+        lines.",
     ),
     (
         Key::Quiet,
-        "Standard error stays empty. Where the kernel's filter means exactly what the options mean, Linux 6.12 and later delete \
-         by themselves, without a listing; they tell neither what nor how many.",
+        "Standard error stays empty. Where the kernel's filter means exactly what the options mean, Linux 6.12 and \
+         later delete by themselves, without a listing; they report neither what nor how many.",
     ),
     (
         Key::All,
-        "Without an option that selects, *-D* would delete every flow, which is rarely what is meant by a line such as \
-         *-D -o ext*. With *--dry-run* and *--explain* the word is not needed. *-F* empties the table at once, without a listing.",
+        "Without a selecting option, *-D* would delete every flow, which is rarely what a line such as *-D -o ext* is \
+         meant to do. Not required with *--dry-run* and \
+         *--explain*. *-F* empties the table at once, without a listing.",
     ),
     (
         Key::BufferMax,
@@ -153,35 +158,36 @@ pub(super) const DETAILS: [(Key, &str); 28] = [
     ),
     (
         Key::Reliable,
-        "The kernel keeps a flow that has ended, in the table *dying*, until its DESTROY event could be delivered, trying \
-         again from a second later on; NEW and UPDATE events that could not be delivered go with the flow's next event. A \
-         listener that stands still then fills the table up to net.netfilter.nf_conntrack_max, and new flows are refused.",
+        "The kernel keeps a flow that has ended in the table *dying* until its DESTROY event has been delivered, \
+         retrying after a second and later; NEW and UPDATE events that could not be delivered come with the flow's \
+         next event. A listener that stops reading fills the table up to net.netfilter.nf_conntrack_max, and new flows are refused.",
     ),
     (
         Key::Resync,
-        "After a gap the table is listed and compared with what the events have said: what was missed is told by events \
-         that end with [SYNTHETIC] (in JSON: *\"synthetic\": true*). Takes 93 to 185 bytes of memory for each flow of the \
+        "After a gap the table is listed and compared with the events so far. What was missed is reported by events \
+         that end with [SYNTHETIC] (in JSON: *\"synthetic\": true*). Needs 93 to 185 bytes of memory per flow of the \
          table.",
     ),
 ];
 
 pub(super) const OUTPUT: [&str; 2] = [
-    "Without *-o*, each entry is a line of text. Data is written to standard output, and everything else (what is wrong, \
-     how many entries were shown) to standard error. The words of *-o* can be combined, except that *save* goes only with \
+    "Without *-o*, each entry is a line of text. Entries are written to standard output, everything else (errors, the \
+     number of entries) to standard error. The words of *-o* can be combined, except that *save* goes only with \
      *userspace* and *complete*, and *json* not with *xml* or *save*:",
-    "JSON output is one object (RFC 8259) for each entry, one object a line. A member is there exactly if the kernel \
-     supplied the field; a number that has a name stands beside it (*protocol*, *protocol_name*); times are nanoseconds \
+    "JSON output is one object (RFC 8259) per entry, one object a line. A member is present if and only if the kernel \
+     supplied the field; numbers with a name have it beside them (*protocol*, \
+     *protocol_name*); times are nanoseconds \
      since 1970 (UTC). The members are listed in docs/JSON.md of the source.",
 ];
 
 pub(super) const EXIT: [(&str, &str); 3] = [
-    ("0", "Done. A list without entries is a list."),
+    ("0", "Success, also if a listing has no entries."),
     (
         "1",
-        "Failed: refused by the kernel, stopped by a plugin, not permitted, not written; or there was nothing to be \
-           deleted, updated or found.",
+        "Failure: refused by the kernel, stopped by a plugin, not permitted, not written; or nothing to delete, \
+        update or look up was found.",
     ),
-    ("2", "The command line makes no sense, and nothing has been done."),
+    ("2", "The command line is wrong, and nothing has been done."),
 ];
 
 pub(super) const FILES: [(&str, &str); 3] = [
@@ -194,22 +200,24 @@ pub(super) const FILES: [(&str, &str); 3] = [
     ("/etc/protocols", "Names of layer-4 protocols, see protocols(5)."),
     (
         "~/.cache/flowgate",
-        "Plugins in compiled form. It can be deleted at any time. It is used only if nobody but root and the user can write it.",
+        "Compiled plugins. The directory can be deleted at any time. It is used only if nobody but root and the user \
+        can write to it.",
     ),
 ];
 
 pub(super) const ENVIRONMENT: [(&str, &str); 4] = [
     (
         "FLOWGATE_AS",
-        "*conntrack* or *flowgate*: the name that the program goes by, whatever its file is called. Another value is an error.",
+        "*conntrack* or *flowgate*: overrides the name by which the program is invoked. Any other value is an \
+        error.",
     ),
     (
         "XDG_CACHE_HOME",
         "Where compiled plugins are kept, in the folder *flowgate* of it, if it is an absolute path; \
-                        otherwise they are in ~/.cache/flowgate. A program with file capabilities does not look at it.",
+                        otherwise they are in ~/.cache/flowgate. A program with file capabilities ignores it.",
     ),
     ("TZ", "The time zone in which times are shown as text."),
-    ("POSIXLY_CORRECT", "If set, options end at the first word that is none."),
+    ("POSIXLY_CORRECT", "If set, options end at the first word that is not an option."),
 ];
 
 pub(super) const EXAMPLES: [(&str, &str); 16] = [
@@ -222,19 +230,20 @@ pub(super) const EXAMPLES: [(&str, &str); 16] = [
                                                       JSON.",
     ),
     ("flowgate -L -o json | jq .original.destination", "Where flows go."),
-    ("flowgate -E -e NEW,DESTROY -o timestamp", "How flows begin and end, as it happens."),
+    ("flowgate -E -e NEW,DESTROY -o timestamp", "Beginnings and ends of flows, as they happen."),
     ("flowgate -D -p udp -s 192.0.2.0/24", "Delete the UDP flows of a network."),
     ("flowgate -U -s 192.0.2.1 -m 0x10/0xf0", "Set some bits of the mark of a host's flows."),
     ("flowgate -L -o save > /tmp/flows", "Save the flows."),
-    ("flowgate -R /tmp/flows", "Make them again."),
-    ("flowgate -C expect", "How many flows are expected."),
+    ("flowgate -R /tmp/flows", "Create them again."),
+    ("flowgate -C expect", "The number of expected flows."),
     (
         "flowgate -L --plugin target/wasm32-unknown-unknown/plugin/heavy_tcp.wasm,bytes=100000",
-        "TCP flows to the outside that have moved much, by the example plugin of the source, which is built by cargo build \
+        "TCP flows to the outside with many bytes, by the example plugin of the \
+        source, which is built by cargo build \
          --profile plugin --target wasm32-unknown-unknown -p heavy-tcp.",
     ),
     ("flowgate completions bash > /etc/bash_completion.d/flowgate", "Complete command lines in bash."),
-    ("flowgate record trace.pcap -- -E -p tcp", "Record events of TCP, until a signal ends it."),
+    ("flowgate record trace.pcap -- -E -p tcp", "Record TCP events until a signal."),
     (
         "flowgate replay trace.pcap -- -s 192.0.2.0/24 -o json",
         "Show those of a network again, as JSON, on any machine of the same byte order and as any user.",

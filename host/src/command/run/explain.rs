@@ -247,7 +247,7 @@ impl Told {
             line(2, &format!("network namespace: {}", clean(netns)));
         }
         if source.reliable {
-            line(2, "reliable: the kernel keeps entries until their end could be told");
+            line(2, "reliable: the kernel keeps entries until their end has been delivered");
         }
         if source.resync {
             line(2, "after a gap: the table is compared, and what was lost is made up for");

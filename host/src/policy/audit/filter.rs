@@ -22,7 +22,7 @@ pub struct Filter {
     pub result: Option<String>,
     /// Not before this, in nanoseconds since 1970.
     pub since: Option<u64>,
-    /// Intents that have no result: what was under way when the service ended abruptly.
+    /// Intents that have no result: what was in progress when the service ended abruptly.
     pub open: bool,
 }
 
