@@ -347,7 +347,7 @@ impl CliError {
                 example.as_str(),
             ),
             Self::BehindFile(word) => {
-                text!("`", word, "' behind the file of -R would be ignored; options stand in its lines")
+                text!("`", word, "' after the file of -R would be ignored; options belong into its lines")
             }
             Self::EmptyTable => text!("an empty word is no table; leave it out, or name one: conntrack or expect"),
             Self::MaskedByAnother(option) => text!(

@@ -114,7 +114,7 @@ pub fn stray(word: &[u8], request: &Request) -> CliError {
     let hint = if number && request.given.contains(Key::Zero) {
         Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
     } else if let Some((name, _)) = TABLES.iter().find(|(name, _)| name.as_bytes() == word) {
-        Some(format!("a table stands directly behind its command, as in -L {name}"))
+        Some(format!("a table directly follows its command, as in -L {name}"))
     } else if word.starts_with(b"#") {
         Some("a comment takes a line of its own".to_owned())
     } else if word.starts_with(b"-") {
@@ -169,9 +169,9 @@ fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
 pub fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
     let (letter, name) = names(key);
     let takes = match flaw {
-        AddressFlaw::Trailing => "an address and nothing behind it",
+        AddressFlaw::Trailing => "an address and nothing after it",
         AddressFlaw::Abbreviated => "an IPv4 address with all of its four parts",
-        AddressFlaw::EmptyPrefix => "a prefix length behind the slash; an empty one would stand for every address",
+        AddressFlaw::EmptyPrefix => "a prefix length after the slash; an empty one would stand for every address",
         AddressFlaw::NothingCompared => {
             "a prefix length that leaves something of the address; 0 stands for every address, which is written 0.0.0.0/0 or ::/0"
         }
@@ -263,10 +263,7 @@ mod tests {
             ),
             ("-D -m 1 mark", "mark belongs to no option"),
             ("-L -z 64000", "64000 belongs to no option; for a zone: -w 64000"),
-            (
-                "-D -p tcp expect",
-                "expect belongs to no option; a table stands directly behind its command, as in -L expect",
-            ),
+            ("-D -p tcp expect", "expect belongs to no option; a table directly follows its command, as in -L expect"),
             ("-D -p tcp -- -s", "-s belongs to no option; options end at `--'"),
             ("-D -p tcp ''", "an empty word belongs to no option"),
             ("-F -- x", "x belongs to no option"),
@@ -276,7 +273,7 @@ mod tests {
             ("-F ''", "an empty word is no table; leave it out, or name one: conntrack or expect"),
             (
                 "-D -s 10.0.0.0/",
-                "unexpected value '10.0.0.0/' with -s option: --src takes a prefix length behind the slash; an empty one would stand for every address",
+                "unexpected value '10.0.0.0/' with -s option: --src takes a prefix length after the slash; an empty one would stand for every address",
             ),
             (
                 "-D -s 10/8",

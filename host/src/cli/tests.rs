@@ -476,9 +476,7 @@ fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
     assert_eq!(wrong("flowgate", "-R file x"), "2 x belongs to no option");
     assert_eq!(wrong("flowgate", "-R file -D"), "2 Invalid commands combination");
     assert_eq!(wrong("flowgate", "-R file -w 5"), "2 Illegal option `--zone' with this command");
-    assert!(
-        wrong("conntrack", "-R file --dry-run").starts_with("2 `--dry-run' behind the file of -R would be ignored")
-    );
+    assert!(wrong("conntrack", "-R file --dry-run").starts_with("2 `--dry-run' after the file of -R would be ignored"));
     assert!(matches!(parse_as("conntrack", "-R file ignored", &environment).result, Ok(Invocation::Load(_))));
 }
 

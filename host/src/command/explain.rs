@@ -312,7 +312,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
                 text.push_str("; the kernel keeps what it cannot deliver (NETLINK_BROADCAST_ERROR)");
             }
             if settings.resync {
-                text.push_str("; after a gap the table is dumped, and the difference is told as synthetic events");
+                text.push_str("; after a gap the table is dumped, and the difference is reported as synthetic events");
             }
             ("events", Vec::new(), text)
         }

@@ -230,7 +230,7 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
         (
             settings.explain,
             "--explain",
-            "`flowgate -L --explain` tells what would be asked of the kernel and of plugins",
+            "`flowgate -L --explain` shows what would be sent to the kernel and to plugins",
         ),
         (!settings.output.is_empty(), "-o", "the screen has a format of its own; `top --once -o json` prints JSON"),
     ] {

@@ -60,7 +60,7 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(_, name)| *name == text).map(|(key, _)| *key);
-        found.ok_or_else(|| format!("`{text}` is none of {}", Self::ALL.map(|(_, name)| name).join(", ")))
+        found.ok_or_else(|| format!("`{text}` is not one of {}", Self::ALL.map(|(_, name)| name).join(", ")))
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn examine() -> Vec<Finding> {
     });
     let result = laboratory
         .map_err(Problem::from)
-        .and_then(|thread| thread.join().unwrap_or_else(|_| Err("it broke off".into())));
+        .and_then(|thread| thread.join().unwrap_or_else(|_| Err("the thread that tries it out failed".into())));
     match result {
         Ok(findings) => findings,
         Err(error) => vec![

@@ -191,13 +191,13 @@ fn sink(config: &SinkConfig, live: bool) -> Sink {
     let (kind, to, details) = match &config.kind {
         SinkKind::Stdout => ("stdout", "standard output".to_string(), Vec::new()),
         SinkKind::File(options) => {
-            let mut details = vec![if options.append { "what is there is kept" } else { "begins empty" }.to_string()];
+            let mut details = vec![if options.append { "appended to" } else { "begins empty" }.to_string()];
             if let Some(rotation) = options.rotation {
                 let size = rotation.size.map(|size| format!("at {}", show_size(size)));
                 let time = rotation.interval.map(|time| format!("every {}", show_time(time)));
                 let when: Vec<String> = size.into_iter().chain(time).collect();
                 let packed = if rotation.compress { ", compressed" } else { "" };
-                details.push(format!("put aside {}, {} kept{packed}", when.join(" and "), rotation.keep));
+                details.push(format!("rotated {}, {} kept{packed}", when.join(" and "), rotation.keep));
             }
             ("file", options.path.display().to_string(), details)
         }

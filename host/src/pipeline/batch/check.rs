@@ -192,7 +192,7 @@ pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
         unknown(attributes, length)?;
     }
     more(&rows.more, length)?;
-    check::expectations(rows).map_err(|wrong| format!("a table that is none: {wrong}"))
+    check::expectations(rows).map_err(|wrong| format!("an invalid table: {wrong}"))
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Outbox {
         if !self.told {
             self.told = true;
             self.tell.line(&format!(
-                "WARNING: sink {}: its buffer of {} bytes is full; lines are being dropped. How many is told at the end.",
+                "WARNING: sink {}: its buffer of {} bytes is full; lines are being dropped. Their number is reported at the end.",
                 self.name, self.options.capacity
             ));
         }

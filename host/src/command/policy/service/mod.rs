@@ -414,7 +414,7 @@ impl Service {
                 self.board.end_within(policy.service.drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
                     report::line(
-                        "NOTE: `socket`, `buffer` and `[audit]` stay as they were until the service is started anew.",
+                        "NOTE: `socket`, `buffer` and `[audit]` keep their values until the service is restarted.",
                     );
                 }
                 inner.policy = Arc::new(policy);
@@ -540,7 +540,7 @@ pub(in crate::command) fn run(
         thread::sleep(Duration::from_millis(5));
     }
     for late in all.iter().filter(|running| !running.finished()) {
-        report::line(&format!("{}: it did not finish in time and was left behind", late.title()));
+        report::line(&format!("{}: it did not finish in time and was abandoned", late.title()));
     }
     service.audit.service(inner.generation, "", "stop", None);
     let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);
