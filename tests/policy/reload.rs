@@ -59,7 +59,7 @@ fn a_file_that_is_written_or_renamed_is_loaded_and_a_broken_one_or_the_same_is_n
         fs::write(&path, blue(8)).unwrap();
         assert_eq!(serving.ask(&["reload"]).text(), "generation 6\n", "nobody was faster");
         let errors = serving.end();
-        assert!(!errors.contains("until the service is started anew"), "{errors}");
+        assert!(!errors.contains("until the service is restarted"), "{errors}");
     });
 }
 
