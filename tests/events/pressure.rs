@@ -1,7 +1,16 @@
 //! Pressure: output that nobody takes, ends that must not be lost.
 
-use crate::{Listener, conntrack, eventually, flows};
+use crate::{Listener, collect, conntrack, eventually, flowgate, flows};
 use flowgate_test_support::{Namespace, entries};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    io::{Read as _, Write as _},
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
 
 /// More than the usual buffer holds; not more than it may grow to.
 const MANY: u32 = 60_000;
@@ -68,5 +77,36 @@ fn reliable_and_resync_together() {
         });
         consumer.agree(&listener);
         consumer.finish(listener);
+    });
+}
+
+#[test]
+fn events_go_on_while_standard_error_is_not_read() {
+    Namespace::run(|namespace| {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        // As much as a pipe holds (pipe(7)).
+        writer.write_all(&[b'.'; 65_536]).unwrap();
+        let mut command = flowgate().command(&["-E", "--metrics", "127.0.0.1:0"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+        drop(command);
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let shown = collect(child.stdout.take().unwrap(), &lines);
+        let mut port = 0;
+        eventually("it shows events, though it could not tell where metrics are", || {
+            port += 1;
+            entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 53"));
+            !lines.lock().unwrap().is_empty()
+        });
+        // Who reads after all is told everything.
+        let told = std::thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+        let (text, status) = (told.join().unwrap().unwrap(), child.wait().unwrap());
+        assert!(status.success(), "{status}");
+        let text = text.trim_start_matches('.');
+        assert!(text.starts_with("NOTICE: Metrics are served at ") && text.ends_with("have been shown.\n"), "{text}");
+        shown.join().unwrap();
     });
 }

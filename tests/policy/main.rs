@@ -6,6 +6,7 @@ mod plugins;
 
 mod attacks;
 mod checks;
+mod held_up;
 mod hostile;
 mod metrics;
 mod notify;

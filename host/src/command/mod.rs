@@ -27,6 +27,7 @@ mod replay;
 pub mod report;
 mod run;
 mod sources;
+mod standard_error;
 mod subject;
 pub mod table;
 mod tables;
@@ -60,6 +61,11 @@ use crate::{
     privileges::Duty,
     top::Sort,
 };
+
+/// Waits until what was said on standard error has been read; of the service of tenants, no longer than somebody reads.
+pub fn drain_standard_error() {
+    standard_error::drain();
+}
 
 /// A command line that has been understood.
 #[derive(Debug)]
@@ -165,6 +171,9 @@ impl Order {
     ///
     /// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
     pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
+        if self.is_live() {
+            standard_error::is_live();
+        }
         let mut sink = self.sink();
         let counters = Counters::default();
         let file = self.file.as_ref();
@@ -209,6 +218,15 @@ impl Order {
                 report::banner(&error.to_string());
                 Exit::Failure
             }
+        }
+    }
+
+    /// Whether it is about events, which do not wait. Of a file that is run, the file decides.
+    fn is_live(&self) -> bool {
+        match &self.invocation {
+            Invocation::Run(settings) => settings.command == Command::Events,
+            Invocation::Subcommand(subcommand) => matches!(subcommand.as_ref(), Subcommand::Record { .. }),
+            Invocation::Load(_) | Invocation::Text(_) => false,
         }
     }
 

@@ -8,10 +8,13 @@ use std::{
 
 use tracing_subscriber::filter::LevelFilter;
 
-use super::table::{Nothing, Row};
+use super::{
+    standard_error,
+    table::{Nothing, Row},
+};
 use crate::{
     cli::{CliError, Command, Name, Table, error_text},
-    files, inherited,
+    inherited,
     metrics::MetricsError,
     netlink::NamespaceError,
     pipeline::{RunError, sink::SinkError, source::SourceError},
@@ -332,24 +335,16 @@ pub fn banner(text: &str) {
 /// UTF-8 are written in escaped form. Called `conntrack`, what is no terminal gets them as they were typed, as from `conntrack`.
 pub fn banner_bytes(text: &[u8]) {
     if AS_CONNTRACK.load(Ordering::Relaxed) && !io::stderr().is_terminal() {
-        let line = [beginning().as_bytes(), text, b"\n"].concat();
-        // Nobody to tell is no reason to stop.
-        let _ = io::stderr().lock().write_all(&line);
+        standard_error::write(&[beginning().as_bytes(), text, b"\n"].concat());
     } else {
         banner(&crate::text::line(text));
     }
 }
 
 /// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
-/// cleaned before. A reader that is slow is waited for.
+/// cleaned before.
 pub fn text(text: &[u8]) {
-    write(crate::text::message(text).as_bytes());
-}
-
-/// Writes bytes to standard error as they are.
-fn write(bytes: &[u8]) {
-    // Nobody to tell is no reason to stop.
-    let _ = files::write_all(&mut io::stderr().lock(), bytes);
+    standard_error::write(crate::text::message(text).as_bytes());
 }
 
 /// A line on standard error.
@@ -357,13 +352,13 @@ pub fn line(text: &str) {
     self::text(format!("{text}\n").as_bytes());
 }
 
-/// Standard error as a writer that waits for a slow reader, and never fails.
+/// Standard error as a writer that never fails.
 #[derive(Clone, Copy, Debug)]
 struct StandardError;
 
 impl Write for StandardError {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write(bytes);
+        standard_error::write(bytes);
         Ok(bytes.len())
     }
 

@@ -55,6 +55,7 @@ fn run() -> u8 {
         signals::tell_on_request(&board);
     }
     let exit = order.carry_out(&stop, &board);
+    command::drain_standard_error();
     if let Some(signal) = signals::caught().filter(|_| exit != Exit::Stopped) {
         signals::end_by(signal);
     }

@@ -13,7 +13,7 @@ use super::{
     entries::{self, Circumstances, Parts},
     policy, replay,
     report::{self, CommandError, Exit},
-    serve_metrics,
+    serve_metrics, standard_error,
     subject::Subject,
     table::{self, Row},
 };
@@ -82,6 +82,9 @@ pub(super) fn run(
     }
     for stage in prepared.parts.stages.iter().zip(&prepared.stages).filter(|(_, shown)| shown.file.is_some()) {
         board.add(stage.0.stats().clone());
+    }
+    if config.live() {
+        standard_error::is_live();
     }
     // Until the pipeline ends.
     let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;

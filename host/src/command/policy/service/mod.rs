@@ -33,6 +33,7 @@ use crate::{
         listener::{Listener, Wanted},
         report::{self, CommandError, Exit},
         sources::Flowtable,
+        standard_error,
     },
     config::Mistake,
     files,
@@ -463,6 +464,7 @@ pub(in crate::command) fn run(
     (board, counters): (&Board, &Counters),
     metrics: Option<&Address>,
 ) -> Result<Exit, CommandError> {
+    standard_error::is_of_service();
     report::start_log();
     let once = std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
     let mut watch = if once { Watch::new(file) } else { Watch::of(file, &content) };

@@ -1,0 +1,161 @@
+//! Whoever reads nothing of what the service writes holds up itself alone: standard error, standard output, a server of logs.
+
+use std::{
+    io::{PipeReader, PipeWriter, Write as _},
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use super::{
+    service::{flow, output, tenant},
+    *,
+};
+
+/// A pipe that is full: what is written to it waits for a reader.
+fn full() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // As much as a pipe holds (pipe(7)).
+    writer.write_all(&[b'.'; 65_536]).unwrap();
+    (reader, writer)
+}
+
+/// The service on a policy, with these as standard output and standard error.
+fn serve(namespace: &Namespace, text: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Serving {
+    must_heed_signals();
+    let path = policy(namespace, text).display().to_string();
+    let directory = namespace.directory().to_path_buf();
+    fs::write(directory.join("errors"), "").unwrap();
+    let child = flowgate().command(&["run", &path]).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
+    let serving = Serving { child, directory };
+    serving.until("it runs", || serving.ask(&["status"]).text().contains("generation 1"));
+    serving
+}
+
+/// Ends it; its exit status.
+fn end(mut serving: Serving) -> i32 {
+    kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGTERM).unwrap();
+    shell_status(serving.child.wait().unwrap())
+}
+
+/// A policy with many mistakes, each of which is a line.
+fn wrong(namespace: &Namespace) {
+    let keys: String = (0..4000).map(|number| format!("no-such-key-{number:080} = 1\n")).collect();
+    policy(namespace, &(tenant("blue", 7, "", "") + "[[tenant]]\nname = \"red\"\n" + &keys));
+}
+
+#[test]
+fn a_full_standard_error_holds_up_nobody() {
+    Namespace::run(|namespace| {
+        let text = tenant("blue", 7, "", "") + &tenant("red", 8, "", "");
+        let (mut reader, writer) = full();
+        let serving = serve(namespace, &text, Stdio::null(), writer);
+        for port in 1..=200 {
+            entries::insert(namespace, &flow(7 + port % 2, port));
+        }
+        // Their plugins log each batch; they are shown their flows all the same.
+        serving.until("blue sees all", || output(&serving, "blue").lines().count() == 100);
+        serving.until("red sees all", || output(&serving, "red").lines().count() == 100);
+        // More lines than wait anywhere.
+        wrong(namespace);
+        for _ in 0..3 {
+            let outcome = serving.ask(&["reload"]);
+            assert_eq!(outcome.status, 1);
+            assert!(outcome.errors().lines().count() >= 4000, "{}", outcome.errors().lines().count());
+        }
+        assert_eq!(serving.ask(&["pause", "blue"]).status, 0);
+        assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
+        policy(namespace, &text);
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        entries::insert(namespace, &flow(7, 1000));
+        serving.until("generation 2 sees it", || output(&serving, "blue").contains("sport=1000 "));
+        // Somebody reads again: what waited is there, then how much is missing, and then all is as before.
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let kept = text.clone();
+        thread::spawn(move || {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut part) {
+                kept.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        });
+        let told = || String::from_utf8(text.lock().unwrap().clone()).unwrap();
+        serving.until("it says how many lines are missing", || told().contains(" lines were dropped here, because"));
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("it is heard again", || told().contains("\npolicy: generation 3 runs\n"));
+        let all = told();
+        assert!(all.trim_start_matches('.').contains("policy: generation 1 runs, 2 tenants\n"), "{}", &all[..66_000]);
+        let dropped = all.lines().find(|line| line.contains("lines were dropped here")).unwrap();
+        let count: usize = dropped.split(' ').nth(1).unwrap().parse().unwrap();
+        let there = all.lines().filter(|line| line.contains("there is no key of `tenant` `no-such-key-")).count();
+        // Of what the three attempts to load the file said nothing is lost without a word.
+        assert!(there < 12_000 && count + there >= 12_000, "{count} dropped, {there} there");
+        assert!(all.lines().all(|line| !line.is_empty()));
+        assert_eq!(end(serving), 0);
+    });
+}
+
+/// A stream to a server that does not read, as that of a journal that is stuck.
+fn stuck() -> (UnixStream, UnixStream) {
+    let (reader, mut writer) = UnixStream::pair().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    writer.set_nonblocking(false).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn the_service_works_and_ends_though_standard_error_is_full() {
+    for journal in [false, true] {
+        Namespace::run(|namespace| {
+            let (pipe, socket) = (full(), stuck());
+            let stderr = if journal { Stdio::from(OwnedFd::from(socket.1)) } else { Stdio::from(pipe.1) };
+            let serving = serve(namespace, &tenant("blue", 7, "", ""), Stdio::null(), stderr);
+            wrong(namespace);
+            assert_eq!(serving.ask(&["reload"]).status, 1);
+            entries::insert(namespace, &flow(7, 70));
+            serving.until("blue sees it", || output(&serving, "blue").contains("sport=70 "));
+            assert_eq!(end(serving), 0);
+            drop((pipe.0, socket.0));
+        });
+    }
+}
+
+#[test]
+fn sinks_that_nobody_reads_hold_up_their_own_tenant_at_most() {
+    Namespace::run(|namespace| {
+        // Connected to, and never read; little fits in between.
+        for buffer in ["rmem", "wmem"] {
+            namespace.set(&format!("ipv4/tcp_{buffer}"), "4096 4096 4096");
+        }
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        namespace.ip("link set lo up");
+        let address = server.local_addr().unwrap();
+        let shown = |name: &str, zone: u16, sink: &str| {
+            let file = format!("kind = \"file\"\npath = \"DIR/{name}.log\"");
+            tenant(name, zone, "", "").replace(&file, sink)
+        };
+        let text = tenant("blue", 7, "", "")
+            + &shown("out", 8, "kind = \"stdout\"")
+            + &shown("tcp", 9, &format!("kind = \"tcp\"\naddress = \"{address}\"\nbuffer = \"4KiB\""))
+            + &shown("log", 10, &format!("kind = \"syslog\"\naddress = \"tcp://{address}\"\nbuffer = \"4KiB\""));
+        let (reader, writer) = full();
+        let errors = fs::File::create(namespace.directory().join("told")).unwrap();
+        let serving = serve(namespace, &text, writer, errors);
+        let lines: Vec<String> =
+            (7..=10).flat_map(|zone| (1..=500).map(move |port| format!("-I {}", flow(zone, port)))).collect();
+        entries::load(namespace, &lines);
+        serving.until("blue sees all", || output(&serving, "blue").lines().count() == 500);
+        let told = serving.ask(&["status"]).text();
+        for name in ["out", "tcp", "log"] {
+            assert!(told.contains(&format!("tenant {name}: running")), "{told}");
+            assert_eq!(serving.ask(&["pause", name]).status, 0);
+            assert_eq!(serving.ask(&["resume", name]).status, 0);
+        }
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        entries::insert(namespace, &flow(7, 1000));
+        serving.until("blue goes on", || output(&serving, "blue").contains("sport=1000 "));
+        assert_eq!(end(serving), 0);
+        drop(reader);
+    });
+}
