@@ -225,13 +225,47 @@ fn a_client_that_hangs_holds_nothing_up() {
         wait_until("all are counted", || value(&listening.scrape(), "flowgate_rows_shown_total") >= 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_events_total{kind=\"new\"}"), 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_rows_shown_total"), 20.0);
-        // More than are served at once: they are let go after a while.
+        // More than are served at once: the oldest make place for who asks.
         hanging.extend((0..30).map(|_| listening.tcp()));
         happen(namespace, 21);
         listening.line("sport=21 ");
         listening.scrape();
+        let closed = |stream: &mut TcpStream| {
+            stream.set_nonblocking(true).expect("a flag");
+            let mut rest = Vec::new();
+            !stream.read_to_end(&mut rest).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        let open: Vec<usize> = (0..hanging.len()).filter(|&at| !closed(&mut hanging[at])).collect();
+        assert!(open.len() <= 16 && open.iter().all(|&at| at >= 12), "{open:?} of {} are open", hanging.len());
         let end = listening.end();
         assert_eq!(end.status, 0, "{}", end.errors());
+    });
+}
+
+#[test]
+fn a_request_without_an_end_is_refused() {
+    Namespace::run(|_| {
+        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
+        for part in ["x".repeat(1 << 20), format!("X: {}\r\n", "y".repeat(1000)).repeat(1000)] {
+            let mut stream = listening.tcp();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("sending");
+            // It hangs up before it has heard it all, so that the rest of its answer may be lost.
+            let _ = stream.write_all(part.as_bytes());
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        }
+        // One that fits is answered.
+        let answer = request(listening.tcp(), &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(8000)));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // And who does not read the answer holds nobody up.
+        let mut deaf: Vec<TcpStream> = (0..20).map(|_| listening.tcp()).collect();
+        for stream in &mut deaf {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sending");
+        }
+        listening.scrape();
+        assert_eq!(listening.end().status, 0);
     });
 }
 

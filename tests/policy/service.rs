@@ -281,6 +281,44 @@ fn nonsense_on_the_control_socket_harms_nobody() {
     });
 }
 
+/// Whether the other side has hung up; what it said is of no interest.
+fn is_over(stream: &mut std::os::unix::net::UnixStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    !stream.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn who_says_or_reads_nothing_on_the_control_socket_keeps_nobody_waiting() {
+    use std::{io::Write as _, os::unix::net::UnixStream};
+    Namespace::run(|namespace| {
+        let text = tenant("t1", 1, "", "") + &tenant("t2", 2, "", "");
+        let serving = Serving::start(namespace, &text);
+        let connect = || UnixStream::connect(serving.directory.join("socket")).unwrap();
+        // They say nothing, begin to, or do not read what they asked for.
+        let ways: [&[u8]; 3] = [b"", b"{\"comm", b"{\"command\":\"status\"}\n"];
+        let mut hanging: Vec<UnixStream> = (0..10).map(|_| connect()).collect();
+        for (number, stream) in hanging.iter_mut().enumerate() {
+            stream.write_all(ways[number % 3]).unwrap();
+        }
+        // Each of these is answered while they hang.
+        let mut last = connect();
+        assert!(serving.ask(&["status", "t1"]).text().contains("tenant t1: running"));
+        assert_eq!(serving.ask(&["pause", "t2"]).status, 0);
+        assert!(!is_over(&mut last), "it was heard before its time was over");
+        // With more than are heard at once, the oldest make place.
+        hanging.extend((0..60).map(|_| connect()));
+        assert!(serving.ask(&["status", "t2"]).text().contains("tenant t2: paused"));
+        let open: Vec<usize> = (0..hanging.len()).filter(|&at| !is_over(&mut hanging[at])).collect();
+        assert!(open.len() <= 16 && open.iter().all(|&at| at >= 50), "{open:?} of {} are open", hanging.len());
+        // A request without an end ends.
+        let mut endless = connect();
+        while endless.write_all(&[b' '; 4096]).is_ok() {}
+        entries::insert(namespace, &flow(1, 70));
+        serving.until("t1 sees it", || output(&serving, "t1").contains("sport=70 "));
+        serving.end();
+    });
+}
+
 #[test]
 fn nineteen_of_twenty_tenants_do_not_notice_a_hostile_one() {
     Namespace::run(|namespace| {

@@ -1,6 +1,7 @@
 //! Serves metrics over HTTP/1, on a thread of its own that nothing else waits for.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -26,8 +27,8 @@ use prometheus_client::registry::Registry;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    task::JoinSet,
-    time::timeout,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -39,8 +40,12 @@ use crate::{
     pipeline::{counters::Counters, stats::Board},
 };
 
-/// Connections at the same time; more have to wait until one ends.
+/// Connections at the same time. When there is one more, the oldest is closed that has lasted longer than [`GRACE`].
 const CONNECTIONS: usize = 16;
+/// How long a connection is left alone while others wait: a scraper needs some milliseconds.
+const GRACE: Duration = Duration::from_secs(1);
+/// Bytes of a request with its headers, at most.
+const REQUEST: usize = 16 << 10;
 /// How long a connection may take from its beginning to its end, whatever the other side does or does not do.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted, for want of descriptors mostly.
@@ -171,14 +176,14 @@ impl Listener {
 
     /// Serves whoever comes.
     async fn accept(self, registry: Arc<Registry>) {
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::default();
         // Neither fails within a runtime that has input and output.
         match self {
             Self::Tcp(listener) => {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => add(&mut connections, stream, &registry).await,
+                        Ok((stream, _)) => connections.add(stream, &registry).await,
                         Err(_) => tokio::time::sleep(PAUSE).await,
                     }
                 }
@@ -187,7 +192,7 @@ impl Listener {
                 let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => add(&mut connections, stream, &registry).await,
+                        Ok((stream, _)) => connections.add(stream, &registry).await,
                         Err(_) => tokio::time::sleep(PAUSE).await,
                     }
                 }
@@ -196,26 +201,50 @@ impl Listener {
     }
 }
 
-/// Adds a connection, as soon as there are not too many.
-async fn add<S>(connections: &mut JoinSet<()>, stream: S, registry: &Arc<Registry>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    while connections.try_join_next().is_some() {}
-    while connections.len() >= CONNECTIONS {
-        connections.join_next().await;
-    }
-    let registry = registry.clone();
-    connections.spawn(async move {
-        let service = service_fn(move |request| {
-            let response = answer(&request, &registry);
-            async move { Ok::<_, Infallible>(response) }
+/// Connections that are being served.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    /// What ends each, and since when there is one; the oldest first.
+    ages: VecDeque<(AbortHandle, Instant)>,
+}
+
+impl Connections {
+    /// Adds a connection, as soon as there are not too many.
+    async fn add<S>(&mut self, stream: S, registry: &Arc<Registry>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.make_room().await;
+        let registry = registry.clone();
+        let task = self.tasks.spawn(async move {
+            let service = service_fn(move |request| {
+                let response = answer(&request, &registry);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let mut connection = http1::Builder::new();
+            connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(REQUEST).keep_alive(false);
+            // One that went wrong, or took too long, is the other side's business.
+            let _ = timeout(PATIENCE, connection.serve_connection(TokioIo::new(stream), service)).await;
         });
-        let mut connection = http1::Builder::new();
-        connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
-        // One that went wrong, or took too long, is the other side's business.
-        let _ = timeout(PATIENCE, connection.serve_connection(TokioIo::new(stream), service)).await;
-    });
+        self.ages.push_back((task, Instant::now()));
+    }
+
+    /// Waits until one more may come: who does nothing makes place for who asks.
+    async fn make_room(&mut self) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.ages.retain(|(task, _)| !task.is_finished());
+            if self.tasks.len() < CONNECTIONS {
+                return;
+            }
+            let Some((oldest, since)) = self.ages.front() else { return };
+            if timeout_at(*since + GRACE, self.tasks.join_next()).await.is_err() {
+                oldest.abort();
+                self.tasks.join_next().await;
+            }
+        }
+    }
 }
 
 /// The answer to a request.

@@ -1,6 +1,8 @@
 //! The control socket: one request a connection, a line of JSON, and one answer. Only the owner of the socket can connect.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     fs, io,
     io::{Read as _, Write as _},
     os::unix::{
@@ -31,8 +33,14 @@ use crate::{
 
 /// Between two looks for signals and connections.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a peer may take to ask, and to take the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The same while somebody is being answered.
+const GLANCE: Duration = Duration::from_millis(5);
+/// Connections at the same time. When there is one more, the oldest is closed.
+const CONNECTIONS: usize = 16;
+/// How often the audit is looked through for files that are too old.
+const TIDY: Duration = Duration::from_secs(60);
+/// How long a peer may take to ask, and how long to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request.
 const LONGEST: usize = 64 << 10;
 /// The longest answer: some 10,000 tenants.
@@ -70,6 +78,18 @@ struct Answer {
 pub(super) struct Door {
     listener: UnixListener,
     path: PathBuf,
+    /// Those who are connected. Nobody waits for any of them.
+    peers: RefCell<VecDeque<Peer>>,
+}
+
+/// One who asks.
+struct Peer {
+    stream: UnixStream,
+    /// Until when it must have asked, or must have taken the answer.
+    end: Instant,
+    asked: Vec<u8>,
+    /// What is left of the answer, once there is one.
+    answer: Option<VecDeque<u8>>,
 }
 
 impl Door {
@@ -92,38 +112,112 @@ impl Door {
         fs::set_permissions(&made, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         fs::rename(&made, path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Door { listener, path: path.into() })
+        Ok(Door { listener, path: path.into(), peers: RefCell::default() })
     }
 
     /// Answers until the service ends.
     pub fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
-        let look = service.notifier.rest().map_or(LOOK, |rest| rest.min(LOOK));
-        while !service.stop.wait(look) {
+        let rest = service.notifier.rest().unwrap_or(LOOK);
+        let look = |door: &Self| rest.min(if door.peers.borrow().is_empty() { LOOK } else { GLANCE });
+        let mut tidied = Instant::now();
+        while !service.stop.wait(look(&self)) {
             let asked = reload.swap(false, Ordering::AcqRel);
             let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
             if asked || changed {
                 // Why it failed has been told.
-                let _ = service.reload(&[], &|| self.tend(service));
+                let _ = service.reload(&[], &|| self.attend(service, None));
             }
-            while let Ok((stream, _)) = self.listener.accept() {
-                // A peer that goes away does not matter to anybody else.
-                let _ = answer(&stream, service, Some(&|| self.tend(service)));
-                service.feed();
+            self.attend(service, Some(&|| self.attend(service, None)));
+            if tidied.elapsed() >= TIDY {
+                tidied = Instant::now();
+                service.audit.tidy();
             }
             service.notifier.status(|| service.state());
             service.feed();
         }
     }
-}
 
-impl Door {
-    /// Answers those who ask while tenants are being started.
-    fn tend(&self, service: &Service) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            // As above.
-            let _ = answer(&stream, service, None);
+    /// Hears and answers those who are connected, as far as they do their part, and feeds the watchdog. `meanwhile` is called
+    /// while tenants are being started for one of them; none if some are being started already.
+    fn attend(&self, service: &Service, meanwhile: Option<&dyn Fn()>) {
+        for _ in 0..CONNECTIONS {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            let mut peers = self.peers.borrow_mut();
+            if peers.len() >= CONNECTIONS {
+                peers.pop_front();
+            }
+            // One that is gone already does not matter to anybody else.
+            peers.extend(Peer::new(stream));
+        }
+        let count = self.peers.borrow().len();
+        for _ in 0..count {
+            // Others are attended to while tenants are being started for this one.
+            let Some(mut peer) = self.peers.borrow_mut().pop_front() else { break };
+            if peer.go_on(service, meanwhile) {
+                self.peers.borrow_mut().push_back(peer);
+            }
+            service.feed();
         }
         service.feed();
+    }
+}
+
+impl Peer {
+    fn new(stream: UnixStream) -> Option<Self> {
+        stream.set_nonblocking(true).ok()?;
+        Some(Peer { stream, end: Instant::now() + PATIENCE, asked: Vec::new(), answer: None })
+    }
+
+    /// Takes what it says and gives it what it takes, without waiting; whether there is more to come.
+    fn go_on(&mut self, service: &Service, meanwhile: Option<&dyn Fn()>) -> bool {
+        if self.answer.is_none() {
+            match self.request() {
+                Ok(true) => {
+                    let mut bytes = answer(&self.asked, service, meanwhile);
+                    bytes.push(b'\n');
+                    self.answer = Some(bytes.into());
+                    self.end = Instant::now() + PATIENCE;
+                }
+                Ok(false) => return Instant::now() < self.end,
+                Err(_) => return false,
+            }
+        }
+        match self.send() {
+            Ok(()) => !self.answer.as_ref().is_none_or(VecDeque::is_empty) && Instant::now() < self.end,
+            Err(_) => false,
+        }
+    }
+
+    /// Reads what there is of a request; whether that is all of it: the first line, or as much as is read of one.
+    fn request(&mut self) -> io::Result<bool> {
+        let mut part = [0; 4096];
+        loop {
+            let count = match self.stream.read(&mut part) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                count => count?,
+            };
+            self.asked.extend_from_slice(part.get(..count).unwrap_or_default());
+            if let Some(newline) = self.asked.iter().position(|&byte| byte == b'\n') {
+                self.asked.truncate(newline);
+                return Ok(true);
+            }
+            if count == 0 || self.asked.len() > LONGEST {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Sends as much of the answer as is taken.
+    fn send(&mut self) -> io::Result<()> {
+        let Some(answer) = &mut self.answer else { return Ok(()) };
+        while !answer.is_empty() {
+            match self.stream.write(answer.as_slices().0) {
+                Ok(count) => drop(answer.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -145,25 +239,6 @@ fn left(end: Instant) -> io::Result<Option<Duration>> {
     }
 }
 
-/// The first line of what a peer says, who has a limited time for all of it.
-fn request(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
-    let end = Instant::now() + PATIENCE;
-    let (mut line, mut part) = (Vec::new(), [0; 4096]);
-    loop {
-        stream.set_read_timeout(left(end)?)?;
-        let count = stream.read(&mut part)?;
-        let more = part.get(..count).unwrap_or_default();
-        if let Some(newline) = more.iter().position(|&byte| byte == b'\n') {
-            line.extend_from_slice(more.get(..newline).unwrap_or_default());
-            return Ok(line);
-        }
-        line.extend_from_slice(more);
-        if count == 0 || line.len() > LONGEST {
-            return Ok(line);
-        }
-    }
-}
-
 /// Sends all of it to a peer, who has a limited time to take it.
 fn send(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     let end = Instant::now() + PATIENCE;
@@ -175,19 +250,17 @@ fn send(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers a peer. `meanwhile` is called while tenants are being started for it; none if some are being started already.
-fn answer(stream: &UnixStream, service: &Service, meanwhile: Option<&dyn Fn()>) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    let answer = match serde_json::from_slice::<Request>(&request(stream)?) {
+/// The answer to a request. `meanwhile` is called while tenants are being started for it; none if some are being started already.
+fn answer(request: &[u8], service: &Service, meanwhile: Option<&dyn Fn()>) -> Vec<u8> {
+    let answer = match serde_json::from_slice::<Request>(request) {
         Ok(request) => carry_out(&request, service, meanwhile),
         Err(error) => {
             let generation = service.lock().generation;
             Answer { ok: false, generation, errors: vec![format!("that is no request: {error}")], tenants: None }
         }
     };
-    let mut bytes = serde_json::to_vec(&answer)?;
-    bytes.push(b'\n');
-    send(stream, &bytes)
+    // Such an answer always has a form.
+    serde_json::to_vec(&answer).unwrap_or_default()
 }
 
 fn carry_out(request: &Request, service: &Service, meanwhile: Option<&dyn Fn()>) -> Answer {
