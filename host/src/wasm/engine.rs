@@ -3,6 +3,7 @@
 
 use std::{
     num::NonZeroUsize,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::{
         Arc, OnceLock,
@@ -67,7 +68,7 @@ impl PluginEngine {
     /// gone. The first plugin from a file starts it; what runs stock plugins alone, for long or on much input, does so itself.
     ///
     /// # Errors
-    /// [`LoadError::Engine`] if no thread can be had.
+    /// [`LoadError::Engine`] if no thread can be had, [`LoadError::Panicked`].
     pub fn start_clock(&self) -> Result<(), LoadError> {
         if self.0.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -110,7 +111,11 @@ impl PluginEngine {
             .stack_size(STACK)
             .build()
             .map_err(|error| LoadError::Engine(format!("no threads to compile on: {error}")))?;
-        Ok(pool.install(work))
+        // What it was at is of no use to anybody afterwards.
+        panic::catch_unwind(AssertUnwindSafe(|| pool.install(work))).map_err(|payload| {
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            LoadError::Panicked(text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no reason given").into())
+        })
     }
 
     /// Compiles a component, or takes it from the cache. To be called within [`PluginEngine::apart`].
@@ -187,6 +192,15 @@ mod tests {
         let compile = |bytes: &[u8]| engine.apart(|| engine.compile(Path::new("some.wasm"), bytes)).unwrap();
         assert!(matches!(compile(b"\0asm\x0d\0\x01\0garbage"), Err(LoadError::Compile { .. })));
         assert!(compile(b"\0asm\x0d\0\x01\0").is_ok());
+    }
+
+    #[test]
+    fn a_panic_of_the_compiler_is_an_error_of_this_file() {
+        let engine = PluginEngine::new(None).unwrap();
+        let text = |work: &(dyn Fn() + Sync)| engine.apart(work).unwrap_err().to_string();
+        assert!(text(&|| panic!("index {} out of bounds", 7)).ends_with("nothing of it runs: index 7 out of bounds"));
+        assert!(text(&|| panic!("a fault")).ends_with("a fault"));
+        assert_eq!(engine.apart(|| 1).unwrap(), 1);
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub enum LoadError {
     /// The engine itself cannot start.
     #[error("cannot start the WebAssembly engine: {}", clean(.0))]
     Engine(String),
+    /// What looks at a file and compiles it has a fault that the file brings out.
+    #[error("the compiler panicked, which is a fault of its own that this file brings out; nothing of it runs: {}", clean(.0))]
+    Panicked(String),
 }
 
 /// A path in a message.
@@ -225,6 +228,7 @@ mod tests {
             LoadError::Memory { path: path.clone(), limit: None }.to_string(),
             LoadError::Mismatch { path, reason: dirty.clone() }.to_string(),
             LoadError::Engine(dirty.clone()).to_string(),
+            LoadError::Panicked(dirty.clone()).to_string(),
             Failure::Trap(dirty.clone()).to_string(),
             Failure::Forbidden(dirty.clone()).to_string(),
             Failure::BadValue(dirty.clone()).to_string(),
