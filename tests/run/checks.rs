@@ -127,7 +127,8 @@ fn what_would_run_is_explained() {
         "select = '-p tcp -f ipv4 --state ESTABLISHED'\n\
          [[stage]]\nplugin = '{heavy}'\nname = 'heavy'\nlimits = {{ memory = '8MiB' }}\non-error = 'skip'\n\
          [[stage]]\nstock = 'update'\nset = '--mark 5'\n\
-         [[sink]]\nkind = 'tcp'\naddress = 'localhost:5000'\n"
+         [[sink]]\nkind = 'tcp'\naddress = 'localhost:5000'\n\
+         [[sink]]\nkind = 'file'\npath = 'flows'\nrotate-time = '1d'\nkeep-time = '30d'\ncompress = true\n"
     ));
     let path = file(directory.path(), &text);
     let text = flowgate().must(&["run", path.to_str().unwrap(), "--explain"]);
@@ -142,6 +143,7 @@ fn what_would_run_is_explained() {
         "stage 3: update (stock plugin",
         "  set: --mark 5\n",
         "sink: tcp localhost:5000\n  a buffer of 1MiB, the pipeline waits when it is full\n",
+        "  rotated every 1d, 7 kept, none older than 30d, compressed\n",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

@@ -197,7 +197,9 @@ fn sink(config: &SinkConfig, live: bool) -> Sink {
                 let time = rotation.interval.map(|time| format!("every {}", show_time(time)));
                 let when: Vec<String> = size.into_iter().chain(time).collect();
                 let packed = if rotation.compress { ", compressed" } else { "" };
-                details.push(format!("rotated {}, {} kept{packed}", when.join(" and "), rotation.keep));
+                let aged = rotation.keep_time.map(|time| format!(", none older than {}", show_time(time)));
+                let aged = aged.unwrap_or_default();
+                details.push(format!("rotated {}, {} kept{aged}{packed}", when.join(" and "), rotation.keep));
             }
             ("file", options.path.display().to_string(), details)
         }
