@@ -18,7 +18,7 @@ mod symbols;
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.
-const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "pass"];
+const STOCK: &[&str] = &["match", "delete", "update", "create", "text", "xml", "save", "json", "counters", "pass"];
 
 /// What projects in other languages than Rust have in common with the examples: name of the part, and file.
 const VIEWS: &[(&str, &str)] = &[

@@ -14,7 +14,14 @@ const WORLDS: &[(&str, &[&str])] = &[
     ("format", &["setup", "columns", "flow"]),
     ("table-format", &["setup", "columns", "flow", "expectation"]),
     ("full-format", &["setup", "columns", "flow", "expectation", "statistics"]),
+    ("statistics-format", &["setup", "columns", "statistics"]),
 ];
+
+/// Worlds that the package does not name, and what they are.
+const UNNAMED: &[(&str, &str)] = &[(
+    "statistics-format",
+    "export flowgate:conntrack/plugin@0.1.0; export flowgate:conntrack/statistics-format@0.1.0;",
+)];
 
 /// What a stage may export besides: the word in the macro, and the interface.
 const EXTRA: &[(&str, &str)] = &[("tick", "flow-tick"), ("results", "action-results"), ("look_back", "flow-look-back")];
@@ -47,6 +54,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         macro_rules! __bindings {\n",
     );
     for (world, interfaces) in WORLDS {
+        let unnamed = UNNAMED.iter().find(|(name, _)| name == world);
+        let content = unnamed.map_or_else(
+            || format!("include flowgate:conntrack/{world}@0.1.0;"),
+            |(_, exports)| (*exports).to_string(),
+        );
         let takes_more = world.contains("stage");
         let orders = if takes_more { orders(EXTRA) } else { vec![Vec::new()] };
         for extra in orders {
@@ -67,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     $crate::wit_bindgen::generate!({{
                         path: {wit:?},
                         inline: \"package flowgate:plugin; world plugin {{
-                            include flowgate:conntrack/{world}@0.1.0;
+                            {content}
                             {exports}
                         }}\",
                         world: \"flowgate:plugin/plugin\",

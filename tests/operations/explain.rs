@@ -56,6 +56,8 @@ fn nothing_is_done_by_any_command() {
             assert!(text.contains("\nformat     ") && text.contains("\nend        "), "{line}: {text}");
             let object = object(line);
             assert_eq!(object["source"]["kind"], kind, "{line}");
+            let counts = ["count", "statistics"].contains(&kind);
+            assert_eq!(text.contains("\nformat     counters\n"), counts, "{line}: {text}");
             assert!(object["stages"].is_array() && object["selector"].is_array(), "{object}");
             assert_eq!(fixed(table()), before, "{line}");
         }

@@ -150,7 +150,7 @@ impl Context<'_> {
             (_, _) if settings.quiet => None,
             (_, None) => None,
             (Source::Count | Source::Statistics(_), _) => {
-                let plugin = if settings.output.contains(Output::JSON) { "json" } else { "text" };
+                let plugin = if settings.output.contains(Output::JSON) { "json" } else { "counters" };
                 Some(Shape { plugin, options: Vec::new() })
             }
             (_, Some(look)) => {

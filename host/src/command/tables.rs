@@ -117,7 +117,7 @@ pub(super) fn counts(
             (counts, Some(CommandError::of_errno(row, error.errno())))
         }
     };
-    let name = if settings.output.contains(Output::JSON) { "json" } else { "text" };
+    let name = if settings.output.contains(Output::JSON) { "json" } else { "counters" };
     let mut format = assembly.format(name, Role::StatisticsFormat, &[], false)?;
     sink.write(&format.instance().render_statistics(&counts)?)?;
     // The process ends, and its memory with it.

@@ -369,6 +369,16 @@ mod tests {
     }
 
     #[test]
+    fn a_count_loads_what_prints_counters_and_nothing_else() {
+        let engine = PluginEngine::new(None).unwrap();
+        let counters = PluginComponent::stock(&engine, "counters").unwrap();
+        assert_eq!(counters.capabilities.interfaces(), ["statistics-format"]);
+        let text = PluginComponent::stock(&engine, "text").unwrap();
+        assert_eq!(text.capabilities.interfaces(), ["flow-format", "expectation-format"]);
+        assert!(counters.services.is_empty() && text.services.is_empty());
+    }
+
+    #[test]
     fn mismatches_are_put_in_words() {
         let other = capabilities(&names(&["wasi:http/handler@0.2.0"])).unwrap_err();
         assert!(other.contains("wasi:http/handler@0.2.0") && other.contains("wit/worlds.wit"), "{other}");

@@ -69,6 +69,14 @@ macro_rules! full_format {
     };
 }
 
+/// Makes a [`StatisticsFormat`](crate::StatisticsFormat) the component's format.
+#[macro_export]
+macro_rules! statistics_format {
+    ($plugin:ty) => {
+        $crate::__component!($plugin, statistics_format [], [statistics_format]);
+    };
+}
+
 /// The component: bindings of its world, the one instance of the plugin, and the exports that lead to it.
 #[doc(hidden)]
 #[macro_export]

@@ -1,14 +1,12 @@
-//! Stock plugin: flows, expectations and statistics as the plain lines of `conntrack` (conntrack(8), `-o`).
+//! Stock plugin: flows and expectations as the plain lines of `conntrack` (conntrack(8), `-o`).
 
 mod expectation;
 mod flow;
-mod statistics;
 #[cfg(test)]
 mod tests;
 
 use flowgate_sdk::{
-    Counts, Description, ExpectationFormat, Expectations, Flow, FlowFormat, Flows, Page, Plugin, Setup,
-    StatisticsFormat, field, time::TimeZone,
+    Description, ExpectationFormat, Expectations, Flow, FlowFormat, Flows, Page, Plugin, Setup, field, time::TimeZone,
 };
 
 /// The plugin and its settings.
@@ -111,12 +109,6 @@ impl ExpectationFormat for Plain {
     }
 }
 
-impl StatisticsFormat for Plain {
-    fn render(&mut self, counts: &Counts) -> Vec<u8> {
-        statistics::render(counts)
-    }
-}
-
 /// Annotations of plugins, each followed by a blank.
 fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     for (key, value) in annotations {
@@ -143,4 +135,4 @@ fn labels(page: &mut Page, names: &[Option<Box<[u8]>>], flow: &Flow<'_>) {
     page.byte(b' ');
 }
 
-flowgate_sdk::full_format!(Plain);
+flowgate_sdk::table_format!(Plain);

@@ -354,38 +354,6 @@ fn gaps_and_batches() {
 }
 
 #[test]
-fn statistics() {
-    let mut plain = plain(&[]);
-    let counts = Counts {
-        subject: 0,
-        cpus: vec![0, 12],
-        rows: vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1],
-        attributes: vec![2, 4, 8, 9, 10, 11, 12, 13, 15, 25, 14],
-        values: vec![0, 0, 1, 0, 0, 0, 0, 0, 0, 7, 8],
-        ..Counts::default()
-    };
-    assert_eq!(
-        String::from_utf8(StatisticsFormat::render(&mut plain, &counts)).unwrap(),
-        "cpu=0   \tfound=0 invalid=0 insert=1 insert_failed=0 drop=0 early_drop=0 error=0 search_restart=0 chaintoolong=0 \ncpu=12  \tclash_resolve=8 \n"
-    );
-    let expectations = Counts {
-        subject: 1,
-        cpus: vec![1],
-        rows: vec![0, 0, 0],
-        attributes: vec![1, 2, 3],
-        values: vec![0, 2, 1],
-        ..Counts::default()
-    };
-    assert_eq!(
-        String::from_utf8(StatisticsFormat::render(&mut plain, &expectations)).unwrap(),
-        "cpu=1   \texpect_new=0 expect_create=2 expect_delete=1 \n"
-    );
-    let global =
-        Counts { subject: 2, rows: vec![0, 0], attributes: vec![1, 2], values: vec![42, 262_144], ..Counts::default() };
-    assert_eq!(StatisticsFormat::render(&mut plain, &global), b"42\n");
-}
-
-#[test]
 fn bad_switches_are_named() {
     let setup = Setup { options: vec![OptionValue { name: "id".into(), value: "maybe".into() }], ..Setup::default() };
     assert!(Plain::configure(&setup).err().unwrap().contains("maybe"));
