@@ -21,7 +21,7 @@ use crate::{
         executor::{Executor, ExecutorError, Shows},
         format::Format,
         resync::{self, Healed, Kinds, Resync},
-        run::LookBack,
+        run::{EARLY_ROWS, LookBack},
         sink::Sink,
         source,
         stage::{self, Stage},
@@ -89,6 +89,9 @@ impl Job<'_> {
         let live = source.is_none() && row.source == Source::Events;
         let mut pipeline = join::<T>(parts, settings, namespace, assembly, sink)?;
         pipeline.counters = counters.clone();
+        if settings.plugins.is_empty() && row.shows == Shows::Entries {
+            pipeline.early_rows = pipeline.batch_rows.min(EARLY_ROWS);
+        }
         if source.as_ref().is_some_and(|source| source.recorded()) {
             if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
@@ -292,6 +295,7 @@ pub(super) fn join<'a, T: Subject>(
     }
     Ok(Pipeline {
         batch_rows: settings.batch as usize,
+        early_rows: settings.batch as usize,
         decoder: T::decoder(wanted),
         stages,
         executor,

@@ -32,6 +32,9 @@ use crate::{
 /// How many datagrams of a dump are dealt with before there is a second thread: about a thousand flows, which take no longer than
 /// it takes to start one and to wake it.
 const ALONE: usize = 8;
+/// [`Pipeline::early_rows`] of what is not handed to plugins of users: to go on with memory that has been used costs less than the
+/// further calls.
+pub const EARLY_ROWS: usize = 256;
 
 /// Why a pipeline ended before its source did.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,9 @@ pub struct Tally {
 pub struct Pipeline<'a, T: Actionable> {
     /// Rows of a batch.
     pub batch_rows: usize,
+    /// Rows of a batch as long as there is no second thread: smaller batches use the same memory again, where a large one is all that
+    /// there is to a short command, and would take new memory for everything.
+    pub early_rows: usize,
     /// Decodes what the source yields.
     pub decoder: T::Decoder,
     /// The stages, in order.
@@ -188,7 +194,8 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 return Ok(true);
             }
             taken += 1;
-            self.decode(&datagram, context, batch, tally)?;
+            let rows = if most.is_some() { self.early_rows } else { self.batch_rows };
+            self.decode(&datagram, rows, context, batch, tally)?;
             if context.when_idle() {
                 self.hand_on(batch, context, tally)?;
                 self.tick()?;
@@ -256,15 +263,16 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                     }
                 }
             };
-            self.decode(&datagram, context, batch, tally)?;
+            self.decode(&datagram, self.batch_rows, context, batch, tally)?;
             queue.give_back(datagram);
         }
     }
 
-    /// Decodes a datagram, handing on the batch whenever it is full.
+    /// Decodes a datagram, handing on the batch whenever it has so many rows.
     fn decode(
         &mut self,
         datagram: &Datagram,
+        rows: usize,
         context: &mut Context,
         batch: &mut T,
         tally: &mut Tally,
@@ -314,7 +322,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 self.counters.malformed();
                 self.on_warning.line(&skipped(&malformed));
             }
-            if batch.rows() >= self.batch_rows {
+            if batch.rows() >= rows {
                 self.hand_on(batch, context, tally)?;
             }
         }
@@ -498,3 +506,6 @@ fn read(source: &mut dyn Source, mut queue: Filling) {
     }
     queue.hand_over();
 }
+
+#[cfg(test)]
+mod tests;

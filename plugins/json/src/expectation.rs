@@ -9,7 +9,7 @@ use crate::{
 
 impl Json {
     /// Writes the object of an expectation.
-    pub(crate) fn expectation(&self, page: &mut Page, row: &Expectation<'_>) {
+    pub(crate) fn expectation(&mut self, page: &mut Page, row: &Expectation<'_>) {
         page.text(b"{\"type\":\"expectation\",");
         plain(page, b"time", row.batch().time);
         let kind = row.event();

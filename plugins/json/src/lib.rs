@@ -18,7 +18,7 @@ use flowgate_sdk::{
 pub struct Json {
     /// Names by bit, as JSON strings.
     labels: Vec<Option<Box<[u8]>>>,
-    /// Members `protocol` and `protocol_name` of each protocol.
+    /// Members `protocol` and `protocol_name` of each protocol that has come; nothing of the others.
     protocols: Vec<Box<[u8]>>,
     /// Members `status` and `status_names` of statuses seen before; few different ones make up a table.
     statuses: [(u32, Vec<u8>); 16],
@@ -44,14 +44,12 @@ impl Plugin for Json {
                 *place = Some(name.into_bytes().into());
             }
         }
-        let protocols = (0..=255)
-            .map(|number| {
-                let mut page = Page::default();
-                value::named(&mut page, b"protocol", number.into(), protocol::name(number));
-                page.into_bytes().into()
-            })
-            .collect();
-        Ok(Json { labels, protocols, statuses: std::array::from_fn(|_| (0, value::status(0))), room: 0 })
+        Ok(Json {
+            labels,
+            protocols: vec![Box::default(); 256],
+            statuses: std::array::from_fn(|_| (0, value::status(0))),
+            room: 0,
+        })
     }
 }
 
@@ -92,8 +90,13 @@ impl StatisticsFormat for Json {
 impl Json {
     /// Member `protocol`, and its name if it has one.
     #[inline(always)]
-    fn protocol(&self, mut page: Page, number: u8) -> Page {
-        if let Some(members) = self.protocols.get(usize::from(number)) {
+    fn protocol(&mut self, mut page: Page, number: u8) -> Page {
+        if let Some(members) = self.protocols.get_mut(usize::from(number)) {
+            if members.is_empty() {
+                let mut made = Page::default();
+                value::named(&mut made, b"protocol", number.into(), protocol::name(number));
+                *members = made.into_bytes().into();
+            }
             page.bytes(members);
         }
         page

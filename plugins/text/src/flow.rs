@@ -14,49 +14,72 @@ struct Piece {
 }
 
 /// Texts that depend on a number of one byte.
-pub struct Pieces {
+struct Pieces {
     /// `%-8s %u ` of each layer-4 protocol.
     protocols: [Piece; 256],
     /// States of TCP, SCTP, DCCP.
     states: [[Piece; 10]; 3],
 }
 
+/// Made by the compiler: to do so at each start would take longer than a short listing.
+static PIECES: Pieces = Pieces::new();
+
 impl Piece {
-    fn new(page: Page) -> Self {
-        let bytes = page.as_bytes();
-        let mut text = [0; 24];
-        for (to, from) in text.iter_mut().zip(bytes) {
-            *to = *from;
+    const EMPTY: Piece = Piece { text: [0; 24], length: 0 };
+
+    const fn byte(mut self, byte: u8) -> Self {
+        if self.length < self.text.len() {
+            self.text[self.length] = byte;
+            self.length += 1;
         }
-        Piece { text, length: bytes.len().min(24) }
+        self
+    }
+
+    const fn bytes(mut self, bytes: &[u8]) -> Self {
+        let mut at = 0;
+        while at < bytes.len() {
+            self = self.byte(bytes[at]);
+            at += 1;
+        }
+        self
     }
 
     /// `%-8s %u `.
-    fn named(name: Option<&str>, number: u8) -> Self {
-        let name = name.unwrap_or("unknown");
-        let mut page = Page::default();
-        page.bytes(name.as_bytes());
-        for _ in name.len()..9 {
-            page.byte(b' ');
+    const fn named(name: Option<&str>, number: u8) -> Self {
+        let name = match name {
+            Some(name) => name,
+            None => "unknown",
+        };
+        let mut piece = Piece::EMPTY.bytes(name.as_bytes());
+        while piece.length < 9 {
+            piece = piece.byte(b' ');
         }
-        page.number(number.into());
-        page.byte(b' ');
-        Piece::new(page)
+        if number >= 100 {
+            piece = piece.byte(b'0' + number / 100);
+        }
+        if number >= 10 {
+            piece = piece.byte(b'0' + number / 10 % 10);
+        }
+        piece.byte(b'0' + number % 10).byte(b' ')
     }
 }
 
-impl Default for Pieces {
-    fn default() -> Self {
-        let state = |name: &str| {
-            let mut page = Page::default();
-            page.bytes(name.as_bytes());
-            page.byte(b' ');
-            Piece::new(page)
-        };
-        Pieces {
-            protocols: std::array::from_fn(|number| Piece::named(protocol::name(number as u8), number as u8)),
-            states: [state::TCP.map(state), state::SCTP.map(state), state::DCCP.map(state)],
+impl Pieces {
+    const fn new() -> Self {
+        let mut protocols = [Piece::EMPTY; 256];
+        let mut number = 0;
+        while number < protocols.len() {
+            protocols[number] = Piece::named(protocol::name(number as u8), number as u8);
+            number += 1;
         }
+        let names = [state::TCP, state::SCTP, state::DCCP];
+        let mut states = [[Piece::EMPTY; 10]; 3];
+        let mut at = 0;
+        while at < 30 {
+            states[at / 10][at % 10] = Piece::EMPTY.bytes(names[at / 10][at % 10].as_bytes()).byte(b' ');
+            at += 1;
+        }
+        Pieces { protocols, states }
     }
 }
 
@@ -92,7 +115,7 @@ impl Plain {
             let piece = Piece::named(family::name(family), family);
             page.piece(&piece.text, piece.length);
         }
-        if let Some(piece) = self.pieces.protocols.get(usize::from(protocol)) {
+        if let Some(piece) = PIECES.protocols.get(usize::from(protocol)) {
             page.piece(&piece.text, piece.length);
         }
         if has & field::TIMEOUT != 0 {
@@ -165,7 +188,7 @@ impl Plain {
 
     #[inline(always)]
     fn state(&self, mut page: Page, protocol: u8, state: u8) -> Page {
-        let [tcp, sctp, dccp] = &self.pieces.states;
+        let [tcp, sctp, dccp] = &PIECES.states;
         let names = match protocol {
             protocol::TCP => tcp,
             protocol::SCTP => sctp,

@@ -18,10 +18,12 @@ pub struct Plain {
     /// Names by bit, cleaned for the terminal; empty if no map is loaded.
     labels: Vec<Option<Box<[u8]>>>,
     zone: TimeZone,
-    pieces: Box<flow::Pieces>,
     /// Bytes that the batch before took.
     room: usize,
 }
+
+/// Bytes that most lines take, for the first batch.
+const LINE: usize = 160;
 
 /// What a line can need. Window scales, sequence numbers and the like are never printed.
 const READS: u64 = field::TUPLES
@@ -82,7 +84,6 @@ impl Plugin for Plain {
             timestamp: setup.switch("timestamp")?,
             labels,
             zone: TimeZone::of(setup),
-            pieces: Box::default(),
             room: 0,
         })
     }
@@ -90,6 +91,9 @@ impl Plugin for Plain {
 
 impl FlowFormat for Plain {
     fn render(&mut self, batch: &Flows) -> Vec<u8> {
+        if self.room == 0 {
+            self.room = batch.length as usize * LINE;
+        }
         let mut page = Page::with_capacity(self.room);
         for flow in batch.flows() {
             page = self.flow(page, flow);

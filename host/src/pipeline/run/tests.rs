@@ -1,0 +1,89 @@
+//! How the rows of a dump are divided into batches.
+
+use std::{cell::RefCell, rc::Rc};
+
+use super::*;
+use crate::{
+    model::Flows,
+    netlink::{
+        decode::FlowDecoder,
+        testing::{attribute, message, tuple},
+    },
+    pipeline::executor::Shows,
+};
+
+/// Flows in each datagram.
+const FLOWS: u32 = 100;
+
+/// So many datagrams of a dump.
+struct Dump(u32);
+
+impl Source for Dump {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        let Some(left) = self.0.checked_sub(1) else { return Ok(false) };
+        self.0 = left;
+        datagram.begin();
+        let tuple = tuple(1, [&[10, 0, 0, 1], &[10, 0, 0, 2]], 17, [1000, 53]);
+        let flows = (0..FLOWS).map(|id| message(0x100, 2, 0, 0, 2, &[tuple.clone(), attribute(12, &id.to_be_bytes())]));
+        datagram.fill(&flows.collect::<Vec<_>>().concat());
+        Ok(true)
+    }
+}
+
+/// Notes how many rows each batch has.
+#[derive(Clone, Default)]
+struct Sizes(Rc<RefCell<Vec<usize>>>);
+
+impl Consumer<Flows> for Sizes {
+    fn take(&mut self, batch: &mut Flows, _: &mut dyn Sink) -> Result<(), RunError> {
+        self.0.borrow_mut().push(batch.length as usize);
+        Ok(())
+    }
+}
+
+/// Takes nothing.
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&mut self, _: &[u8]) -> Result<(), SinkError> {
+        panic!("nothing is to be written")
+    }
+}
+
+/// The sizes of the batches of so many datagrams.
+fn sizes(datagrams: u32, early_rows: usize) -> Vec<usize> {
+    let sizes = Sizes::default();
+    let mut pipeline = Pipeline {
+        batch_rows: 1024,
+        early_rows,
+        decoder: FlowDecoder::new(u64::MAX),
+        stages: Vec::new(),
+        executor: Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| panic!("{warning}")).detached(),
+        consumer: Some(Box::new(sizes.clone())),
+        sink: &mut Nowhere,
+        on_warning: Tell::new(|warning| panic!("{warning}")),
+        on_gap: || panic!("there is no gap"),
+        look_back: None,
+        counters: Counters::default(),
+        resync: None,
+        engine: None,
+    };
+    let mut tally = Tally::default();
+    pipeline.run(&mut Dump(datagrams), &mut tally).unwrap();
+    drop(pipeline);
+    assert_eq!(tally.shown, u64::from(datagrams * FLOWS));
+    sizes.0.take()
+}
+
+#[test]
+fn what_one_thread_does_alone_comes_in_small_batches() {
+    assert_eq!(sizes(7, EARLY_ROWS), [256, 256, 188]);
+    // 800 rows are read before there is a second thread.
+    assert_eq!(sizes(30, EARLY_ROWS), [256, 256, 256, 1024, 1024, 184]);
+}
+
+#[test]
+fn what_goes_to_plugins_of_users_comes_in_whole_batches() {
+    assert_eq!(sizes(7, 1024), [700]);
+    assert_eq!(sizes(30, 1024), [1024, 1024, 952]);
+}
