@@ -9,8 +9,8 @@ target=$1
 cd "$(dirname "$0")/../.."
 . tests/package/checks.sh
 
-# At most 20 MiB.
-readonly LARGEST=$((20 << 20))
+# At most 20 MB.
+readonly LARGEST=20000000
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -31,8 +31,13 @@ check "it is the program that the tests run" test "$(build_id "$program")" = "$(
 check "it has a build id" test -n "$(build_id "$program")"
 check "it is position-independent" grep -q 'Type: *DYN' <(elf --file-header "$program")
 check "it is relocated read-only" grep -q GNU_RELRO <(elf --program-headers "$program")
+check "it is so as a whole" grep -q BIND_NOW <(elf --dynamic "$program")
 check "no segment is writable and executable" test -z "$(elf --program-headers "$program" | awk '$1 == "LOAD" && /RWE/')"
 check "its stack is not executable" test -z "$(elf --program-headers "$program" | awk '$1 == "GNU_STACK" && /E/ && /RWE/')"
+if [ "$(uname -m)" = x86_64 ]; then
+    table=$((0x$(elf --sections "$program" | sed -n 's/^.* \.got  *PROGBITS  *[0-9a-f]* [0-9a-f]* \([0-9a-f]*\) .*/\1/p')))
+    check "its libraries call each other without a table of addresses: $table bytes" test "$table" -le 32768
+fi
 if [ -f "$(cc -print-file-name=libc.a)" ]; then
     check "it is linked statically" test -z "$(elf --dynamic "$program" | grep NEEDED)$(elf --program-headers "$program" | grep INTERP)"
 fi
