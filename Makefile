@@ -95,7 +95,8 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60)
 	@[ -d fuzz ] || { echo "there is no fuzz directory" >&2; exit 1; }
 	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz
 	@export RUSTC_BOOTSTRAP=1; for target in $$($(CARGO) fuzz list); do \
-	    echo "fuzzing $$target"; $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	    echo "fuzzing $$target"; $(CARGO) fuzz build "$$target" || exit 1; \
+	    unshare -rn $(CARGO) fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 || exit 1; \
 	done
 
 fmt: ## format the code

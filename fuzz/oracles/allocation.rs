@@ -1,0 +1,79 @@
+//! An allocator that counts what a thread allocates.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+/// The system's allocator, counted. To be the global allocator of the program.
+pub struct Counting;
+
+/// Beyond this the process ends, before the machine does.
+const MOST: isize = 3 << 30;
+
+thread_local! {
+    /// Bytes that this thread has allocated more than freed since it began to count, the most that these have been, and all that it has
+    /// allocated.
+    static NOW: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+    static TOTAL: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Begins to count anew.
+pub fn begin() {
+    NOW.set(0);
+    PEAK.set(0);
+    TOTAL.set(0);
+}
+
+/// The most bytes at a time, and all bytes, that this thread has allocated since it began to count.
+pub fn counted() -> (usize, usize) {
+    (PEAK.get().unsigned_abs(), TOTAL.get())
+}
+
+fn add(size: usize) {
+    let now = NOW.get().wrapping_add_unsigned(size);
+    NOW.set(now);
+    PEAK.set(PEAK.get().max(now));
+    TOTAL.set(TOTAL.get().wrapping_add(size));
+    if now > MOST {
+        // An allocator must not unwind.
+        NOW.set(0);
+        eprintln!("{now} bytes are allocated: more than any input may cost");
+        std::process::abort();
+    }
+}
+
+fn remove(size: usize) {
+    // What was allocated before is not counted, so that this may be below 0.
+    NOW.set(NOW.get().wrapping_sub_unsigned(size));
+}
+
+// SAFETY: everything is left to the system's allocator; sizes are counted beside it.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        remove(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        add(size);
+        remove(layout.size());
+        // SAFETY: the caller keeps to the contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
