@@ -1,7 +1,7 @@
 //! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
 
 use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put, words};
-use crate::{model::result, netlink::Request, pipeline::stage::Requests};
+use crate::{model::result, netlink::Request, pipeline::stage::Requests, wasm::deadline::Watch};
 
 /// What a guard says of an action.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub enum Judgement {
 
 /// Decides about actions, grants included.
 pub trait Guard<T> {
-    /// One judgement for each action, in their order.
-    fn review(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Vec<Judgement>;
+    /// One judgement for each action, in their order. If the time is over before it has decided about all of them, it refuses all.
+    fn review(&mut self, watch: &mut Watch, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Vec<Judgement>;
 
     /// What became of the actions of the last review: a result and an error number for each.
     fn settled(&mut self, results: &[(u8, u32)]);
@@ -29,9 +29,10 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
-    /// As [`Executor::perform`], under a guard.
+    /// As [`Executor::perform_within`], under a guard.
     pub(super) fn perform_under(
         &mut self,
+        watch: &mut Watch,
         guard: &mut dyn Guard<T>,
         asker: Asker<'_>,
         batch: &T,
@@ -41,7 +42,7 @@ impl<T: Actionable> Executor<T> {
         let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
         let mut sent = Vec::new();
         let mut messages = Vec::new();
-        let judgements = guard.review(asker, batch, requests);
+        let judgements = guard.review(watch, asker, batch, requests);
         for (index, judgement) in judgements.into_iter().enumerate() {
             match judgement {
                 Judgement::Send(message) => {

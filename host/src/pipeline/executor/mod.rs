@@ -346,7 +346,7 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// Deals with what a stage asks for, as long as there is time: the actions that are left then are refused
-    /// ([`result::OVER_LIMIT`]). A guard, which decides about few at a time, is not interrupted.
+    /// ([`result::OVER_LIMIT`]). Under a guard these are all of them: it records what it allows before any of it is sent.
     pub fn perform_within(
         &mut self,
         watch: &mut Watch,
@@ -357,7 +357,7 @@ impl<T: Actionable> Executor<T> {
         if !asker.strict
             && let Some(mut guard) = self.guard.take()
         {
-            let acted = self.perform_under(guard.as_mut(), asker, batch, requests);
+            let acted = self.perform_under(watch, guard.as_mut(), asker, batch, requests);
             self.guard = Some(guard);
             return acted;
         }

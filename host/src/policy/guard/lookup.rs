@@ -10,7 +10,11 @@ use crate::{
         message::Content,
     },
     pipeline::table::Table as _,
+    wasm::deadline::Watch,
 };
+
+/// Entries that are asked for between two looks at the time.
+const AT_ONCE: usize = 512;
 
 /// How long the most entries of the table that were read are believed.
 const FRESH: Duration = Duration::from_secs(1);
@@ -41,9 +45,22 @@ impl Kernel {
         Kernel { namespace, batches: None, decoder: FlowDecoder::new(field::ALL), most: None }
     }
 
-    /// Asks for entries, all in one exchange where they fit.
-    pub fn find(&mut self, lookups: &[Request]) -> (Flows, Places) {
+    /// Asks for entries, as long as there is time; those that are left then have ETIME.
+    pub fn find(&mut self, watch: &mut Watch, lookups: &[Request]) -> (Flows, Places) {
         let mut found = Flows::default();
+        let mut places = Vec::with_capacity(lookups.len());
+        for some in lookups.chunks(AT_ONCE) {
+            if watch.check().is_err() {
+                break;
+            }
+            self.find_some(some, &mut found, &mut places);
+        }
+        places.resize(lookups.len(), Err(libc::ETIME));
+        (found, places)
+    }
+
+    /// Asks for entries in one exchange.
+    fn find_some(&mut self, lookups: &[Request], found: &mut Flows, places: &mut Places) {
         let mut rows: Vec<Option<usize>> = vec![None; lookups.len()];
         let mut decoder = std::mem::take(&mut self.decoder);
         let (fates, sent) = self.exchange(lookups, &mut |index, message| {
@@ -62,8 +79,7 @@ impl Kernel {
             (Some(Fate::Refused { errno, .. }), _) => Err(*errno),
             _ => Err(sent.err().unwrap_or(libc::ENOBUFS)),
         };
-        let places = (0..lookups.len()).map(place).collect();
-        (found, places)
+        places.extend((0..lookups.len()).map(place));
     }
 
     /// The most entries that the table takes, nf_conntrack_max; [`u64::MAX`] if there is no limit.

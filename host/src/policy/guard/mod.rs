@@ -36,6 +36,7 @@ use crate::{
     model::{Flows, result},
     netlink::{Namespace, Request},
     pipeline::{executor, grants::Updates, meter::Meter, table::now},
+    wasm::deadline::Watch,
 };
 
 /// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.
@@ -193,7 +194,7 @@ impl TenantGuard {
         }
         let samples = self.ledger.some(if own { Some(&self.tenant) } else { None }, LOOKED_UP);
         let lookups: Vec<Request> = samples.iter().map(|sample| sample.lookup.clone()).collect();
-        let (found, places) = self.kernel.find(&lookups);
+        let (found, places) = self.kernel.find(&mut Watch::unlimited(), &lookups);
         for (sample, place) in samples.iter().zip(places) {
             if let Ok(row) = place {
                 self.ledger.looked_up(sample, row.and_then(|row| identity(&found, row)));
@@ -227,7 +228,7 @@ impl TenantGuard {
         self.unsettled.extend(made);
         let asked = std::mem::take(&mut self.unsettled);
         let lookups: Vec<Request> = asked.iter().map(|(_, lookup)| lookup.clone()).collect();
-        let (found, places) = self.kernel.find(&lookups);
+        let (found, places) = self.kernel.find(&mut Watch::unlimited(), &lookups);
         for ((name, lookup), place) in asked.into_iter().zip(places) {
             match place {
                 Ok(row) => {

@@ -81,6 +81,9 @@ pub enum Reason {
         "all tenants together have made {0} flows that are alive, as many as `table-share` of nf_conntrack_max allows"
     )]
     TableShare(u64),
+    /// The time of the call was over before all of its actions were decided about.
+    #[error("the time of the call was over before all its actions were decided about, so that nothing of it is done")]
+    Time,
     /// The tenant is paused.
     #[error("the tenant is paused or in quarantine")]
     Paused,
@@ -125,6 +128,7 @@ impl Reason {
             Reason::Rate => "rate",
             Reason::Entries(_) => "entries",
             Reason::TableShare(_) => "table-share",
+            Reason::Time => "time",
             Reason::Paused => "paused",
             Reason::Unrecorded => "unrecorded",
             Reason::AuditShare => "audit-share",

@@ -9,7 +9,11 @@ use crate::{
         format::Format,
         table::{Table as _, now},
     },
+    wasm::deadline::Watch,
 };
+
+/// Rows that are written between two looks at the time.
+const AT_ONCE: usize = 64;
 
 /// Makes a new instance of the format; none if that fails.
 pub type MakeFormat = Box<dyn Fn() -> Option<Format>>;
@@ -27,17 +31,30 @@ impl Recorder {
         Recorder { format: Some(format), make }
     }
 
-    /// All rows as JSON, in their order; none in place of a row that cannot be written. A row that makes the format fail does
-    /// not affect the others.
-    pub fn render(&mut self, flows: &mut Flows) -> Vec<Option<Value>> {
+    /// All rows as JSON, in their order; none in place of a row that cannot be written, and of those that there is no time left for.
+    /// A row that makes the format fail does not affect the others.
+    pub fn render(&mut self, watch: &mut Watch, flows: &Flows) -> Vec<Option<Value>> {
         let rows = flows.length as usize;
-        if rows == 0 {
-            return Vec::new();
+        let mut values = Vec::with_capacity(rows);
+        for start in (0..rows).step_by(AT_ONCE) {
+            if watch.check().is_err() {
+                break;
+            }
+            self.append(batch::part(flows, start..rows.min(start + AT_ONCE)), &mut values);
         }
-        if let Some(values) = self.attempt(flows) {
-            return values.into_iter().map(Some).collect();
+        values.resize(rows, None);
+        values
+    }
+
+    /// Some rows, together if that is possible.
+    fn append(&mut self, mut flows: Flows, values: &mut Vec<Option<Value>>) {
+        if let Some(rows) = self.attempt(&mut flows) {
+            values.extend(rows.into_iter().map(Some));
+            return;
         }
-        (0..rows).map(|row| self.attempt(&mut batch::pick(flows, row)).and_then(|mut values| values.pop())).collect()
+        for row in 0..flows.length as usize {
+            values.push(self.attempt(&mut batch::pick(&flows, row)).and_then(|mut rows| rows.pop()));
+        }
     }
 
     /// All rows as JSON, or nothing; then the next attempt has a new instance.

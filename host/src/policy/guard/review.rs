@@ -1,5 +1,7 @@
 //! From what a plugin asks for in a call to what becomes of each action: judged, recorded, sent or refused, settled.
 
+use std::ops::Range;
+
 use serde_json::Value;
 
 use super::{
@@ -21,9 +23,10 @@ use crate::{
         table::now,
     },
     policy::{
-        audit::{Record, Stage, share::Use},
+        audit::{Line, Record, Stage, share::Use},
         scope::Sight,
     },
+    wasm::deadline::Watch,
 };
 
 /// `struct nlmsghdr` and `struct nfgenmsg`, which are before the attributes of a request.
@@ -38,6 +41,15 @@ struct Decided {
     lookup: Option<usize>,
 }
 
+/// What is known of all actions of a call before anything of it is recorded.
+struct Considered {
+    decided: Vec<Decided>,
+    lookups: Vec<Request>,
+    /// Entries as they are, and as they would be.
+    before: Vec<Option<Value>>,
+    after: Vec<Option<Value>>,
+}
+
 /// What is known of an action on its way to a judgement.
 enum Step<'a> {
     /// It is none that the kernel need be asked about; with the row that it names, where it is recorded.
@@ -50,7 +62,7 @@ impl TenantGuard {
     /// What becomes of each action before its entry is known, and the lookups for those that have one.
     fn steps<'a>(
         &mut self,
-        asker: Asker<'_>,
+        watch: &mut Watch,
         law: Law<'_>,
         shown: &'a Flows,
         requests: &'a Requests<Flows>,
@@ -62,10 +74,7 @@ impl TenantGuard {
         let mut steps: Vec<Step<'_>> = Vec::new();
         let (mut told, mut made) = (0, 0);
         for (index, ((&kind, &row), &value)) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).enumerate() {
-            if index as u64 >= self.in_flight {
-                // All that follow are refused for the same reason.
-                let rest = over(Reason::InFlight);
-                lists.kinds.iter().skip(index).for_each(|&kind| self.silence(asker.plugin, kind, &rest));
+            if index as u64 >= self.in_flight || watch.check().is_err() {
                 break;
             }
             let limit = match () {
@@ -106,6 +115,44 @@ impl TenantGuard {
         }
         (steps, lookups)
     }
+
+    /// Decides about all actions of a call, and writes the entries that they are about; none if the time is over before that is done.
+    fn consider(
+        &mut self,
+        watch: &mut Watch,
+        asker: Asker<'_>,
+        shown: &Flows,
+        requests: &Requests<Flows>,
+    ) -> Option<Considered> {
+        let (scope, bounds) = (self.scope.clone(), self.bounds.clone());
+        let law = Law { scope: &scope, grants: asker.grants, bounds: &bounds };
+        let (steps, lookups) = self.steps(watch, law, shown, requests);
+        let (found, places) = self.kernel.find(watch, &lookups);
+        let (decided, after) = decided(watch, law, &steps, &found, &places);
+        drop(steps);
+        let before = self.recorder.render(watch, &found);
+        let after = self.recorder.render(watch, &after);
+        // Each of these stops where there is no time left.
+        watch.check().ok()?;
+        Some(Considered { decided, lookups, before, after })
+    }
+
+    /// Refuses all actions of a call, of which there are `lines` so far, from this number on: its time is over.
+    fn late(&mut self, plugin: &str, kinds: &[u8], decided: Range<usize>, mut lines: Vec<Line>) -> Vec<Judgement> {
+        let refusal = over(Reason::Time);
+        for Open { index, makes, .. } in std::mem::take(&mut self.open) {
+            if let Some((name, _)) = makes {
+                self.ledger.settle(&name, None);
+            }
+            self.silence(plugin, kinds.get(index).copied().unwrap_or_default(), &refusal);
+        }
+        kinds.get(decided).unwrap_or_default().iter().for_each(|&kind| self.silence(plugin, kind, &refusal));
+        lines.retain(|line| line.record.stage == Stage::Refused);
+        lines.extend(self.summary(false));
+        // What cannot be written has been told.
+        let _ = self.audit.write(&lines);
+        kinds.iter().map(|_| Judgement::Refuse(refusal.result, refusal.errno)).collect()
+    }
 }
 
 /// Whether an action may make an entry.
@@ -139,24 +186,32 @@ fn attributes(request: &Request) -> String {
 }
 
 impl Guard<Flows> for TenantGuard {
-    fn review(&mut self, asker: Asker<'_>, shown: &Flows, requests: &Requests<Flows>) -> Vec<Judgement> {
+    fn review(
+        &mut self,
+        watch: &mut Watch,
+        asker: Asker<'_>,
+        shown: &Flows,
+        requests: &Requests<Flows>,
+    ) -> Vec<Judgement> {
         let lists = &requests.actions;
-        let (scope, bounds) = (self.scope.clone(), self.bounds.clone());
-        let law = Law { scope: &scope, grants: asker.grants, bounds: &bounds };
-        let (steps, lookups) = self.steps(asker, law, shown, requests);
-        let (mut found, places) = self.kernel.find(&lookups);
-        let (rulings, mut after) = decided(law, &steps, &found, &places);
-        drop(steps);
-        let before = self.recorder.render(&mut found);
-        let after = self.recorder.render(&mut after);
+        let considered = self.consider(watch, asker, shown, requests);
         // Those of an earlier review whose results were never told: what they made is looked up all the same.
         let left: Vec<(Name, Request)> =
             std::mem::take(&mut self.open).into_iter().filter_map(|open| open.makes).collect();
         self.unsettled.extend(left);
+        let Some(Considered { decided, lookups, before, after }) = considered else {
+            return self.late(asker.plugin, &lists.kinds, 0..lists.kinds.len(), Vec::new());
+        };
+        let rest = over(Reason::InFlight);
+        lists.kinds.iter().skip(decided.len()).for_each(|&kind| self.silence(asker.plugin, kind, &rest));
         let mut lines = Vec::new();
         let mut told = 0;
         let mut judgements = Vec::with_capacity(lists.kinds.len());
-        for (index, Decided { ruling, before: old, after: new, lookup }) in rulings.into_iter().enumerate() {
+        let count = decided.len();
+        for (index, Decided { ruling, before: old, after: new, lookup }) in decided.into_iter().enumerate() {
+            if watch.check().is_err() {
+                return self.late(asker.plugin, &lists.kinds, index..count, lines);
+            }
             let kind = lists.kinds.get(index).copied().unwrap_or_default();
             let (ruling, old, new) = rendered(ruling, (old, new), &before, &after);
             let with_flows = |record: Record| Record { before: old.clone(), after: new.clone(), ..record };
@@ -262,6 +317,7 @@ impl Guard<Flows> for TenantGuard {
 
 /// The rulings, with the entry before, and a table of entries as they would be afterwards.
 fn decided(
+    watch: &mut Watch,
     law: Law<'_>,
     steps: &[Step<'_>],
     found: &Flows,
@@ -282,6 +338,7 @@ fn decided(
     let mut moves = Moves::default();
     let rulings = steps
         .iter()
+        .take_while(|_| watch.check().is_ok())
         .map(|step| match step {
             Step::Refused(refusal, named) => {
                 let after = named.map(|(flows, row)| later(&asked::recorded(flows, row)));

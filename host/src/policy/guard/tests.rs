@@ -28,6 +28,7 @@ use crate::{
         table::Table as _,
     },
     policy::Policy,
+    wasm::deadline::thread_time,
 };
 
 /// A row in the making: a flow of a kernel, or what a plugin says.
@@ -1039,7 +1040,7 @@ fn what_is_over_a_limit_is_refused_and_counted() {
             values: Flows::default(),
         };
         let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
-        let judgements = guard.review(asker, &shown, &requests);
+        let judgements = guard.review(&mut Watch::unlimited(), asker, &shown, &requests);
         assert_eq!(judgements.len(), times);
         for judgement in judgements {
             let Judgement::Refuse(result, 0) = judgement else { panic!("{word}: {judgement:?}") };
@@ -1053,6 +1054,38 @@ fn what_is_over_a_limit_is_refused_and_counted() {
         assert_eq!(count, times as u64, "{text}");
         assert!(lines.len() <= TOLD + 1 && lines.iter().all(|line| line["code"] == word), "{text}");
     }
+}
+
+/// A call whose time is over is done in no part, and accounted for as a whole.
+#[test]
+fn without_time_left_nothing_of_a_call_is_done() {
+    let grants: Grants = "delete".parse().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let limits = "limits = { actions-per-second = 1000000, actions-in-flight = 60000 }";
+    let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), limits, r#""delete""#);
+    let mut guard = guard(&tenant, directory.path(), false);
+    let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+    let times = 60_000;
+    let requests = bulky(10, times);
+    for limit in [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(50)] {
+        let before = thread_time();
+        let mut watch = Watch::begin(limit, Some(before));
+        let judgements = guard.review(&mut watch, asker, &Flows::default(), &requests);
+        let used = thread_time() - before;
+        assert!(used < limit + limit / 2 + Duration::from_millis(20), "{used:?} of {limit:?}");
+        assert_eq!(judgements.len(), times);
+        assert!(judgements.iter().all(|judgement| matches!(judgement, Judgement::Refuse(result::OVER_LIMIT, 0))));
+        assert!(watch.check().is_err());
+    }
+    drop(guard);
+    let count: u64 = lines(directory.path())
+        .iter()
+        .map(|line| {
+            assert_eq!((&line["code"], &line["stage"]), (&"time".into(), &"refused".into()), "{line}");
+            line["count"].as_u64().unwrap()
+        })
+        .sum();
+    assert_eq!(count, 3 * times as u64);
 }
 
 /// One that names a flow with a helper of many bytes, so often.
@@ -1084,7 +1117,7 @@ fn what_a_plugin_writes_neither_blinds_the_audit_nor_fills_it() {
     let grants: Grants = "delete".parse().unwrap();
     let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
     for times in [1, 100] {
-        let judgements = guard.review(asker, &Flows::default(), &bulky(15_000_000, times));
+        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &bulky(15_000_000, times));
         assert_eq!(judgements.len(), times);
     }
     drop(guard);
@@ -1110,14 +1143,14 @@ fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {
     let available = std::rc::Rc::new(std::cell::Cell::new(false));
     let is = available.clone();
     let mut recorder = Recorder::new(dead, Box::new(move || is.get().then(json)));
-    assert_eq!(recorder.render(&mut flows.clone()), [None, None, None]);
+    assert_eq!(recorder.render(&mut Watch::unlimited(), &flows), [None, None, None]);
     available.set(true);
     let whole = |values: Vec<Option<Value>>| values.iter().flatten().filter(|value| value["zone"] == 7).count();
-    assert_eq!(whole(recorder.render(&mut flows.clone())), 3);
+    assert_eq!(whole(recorder.render(&mut Watch::unlimited(), &flows)), 3);
     // One row that makes it fail costs no other row its record.
     batch::append(&mut flows, &huge);
     batch::append(&mut flows, &kernel(&udp("10.1.0.6", "192.0.2.1", "zone=7")).0);
-    let values = recorder.render(&mut flows);
+    let values = recorder.render(&mut Watch::unlimited(), &flows);
     assert!(values[3].is_none());
     // What would be done and cannot be shown is not done; the others are.
     let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""delete""#);
@@ -1145,9 +1178,9 @@ fn a_share_of_the_audit_is_a_tenants_own() {
     let (mut blue, mut red) = (of("blue"), of("red"));
     let asker = |plugin| Asker { plugin, grants: &grants, strict: false };
     for _ in 0..50 {
-        blue.review(asker("blue:a"), &Flows::default(), &bulky(10, 64));
+        blue.review(&mut Watch::unlimited(), asker("blue:a"), &Flows::default(), &bulky(10, 64));
     }
-    red.review(asker("red:a"), &Flows::default(), &bulky(10, 1));
+    red.review(&mut Watch::unlimited(), asker("red:a"), &Flows::default(), &bulky(10, 1));
     let text = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
     let all = text("audit.1") + &text("audit");
     let written = |tenant: &str| all.lines().filter(|line| line.contains(&format!("\"tenant\":\"{tenant}\""))).count();
@@ -1215,6 +1248,7 @@ fn every_reason_has_a_word_of_its_own() {
         Reason::Rate,
         Reason::Entries(1),
         Reason::TableShare(1),
+        Reason::Time,
         Reason::Paused,
         Reason::Unrecorded,
         Reason::AuditShare,
