@@ -6,68 +6,24 @@ use std::{
 };
 
 use flowgate::wasm::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine};
-use flowgate_test_support::{Namespace, Outcome, Program};
+use flowgate_test_support::{
+    Namespace, Outcome, Program,
+    wasm::{self, COMPONENT, MODULE, NOTHING, id, items, name, number, section},
+};
 
 use crate::plugins;
 
-const MODULE: &[u8] = b"\0asm\x01\0\0\0";
-const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// What a terminal would heed: a title, colours, an erased screen by C1, and text that runs the other way.
 const ESCAPES: &str = "\x1b]0;owned by a plugin\x07\x1b[31mred\u{9b}2J\u{202e}\u{61c}\u{e0041}";
 
-/// A number as WebAssembly writes it.
-fn leb(mut number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        bytes.push(byte | if number == 0 { 0 } else { 0x80 });
-        if number == 0 {
-            return bytes;
-        }
-    }
-}
-
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
-    [&[id][..], &leb(content.len()), content].concat()
-}
-
-fn items(id: u8, count: usize, item: &[u8]) -> Vec<u8> {
-    section(id, &[leb(count), item.repeat(count)].concat())
-}
-
-fn name(text: &str) -> Vec<u8> {
-    [leb(text.len()), text.as_bytes().to_vec()].concat()
-}
-
-/// A plugin that works, as a component, and how many core modules it has at its outermost level.
-fn sound() -> (Vec<u8>, usize) {
-    let component = fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
-    let (mut at, mut modules) = (8, 0);
-    while at < component.len() {
-        modules += usize::from(component[at] == 1);
-        at += 1;
-        let (mut size, mut shift) = (0, 0);
-        loop {
-            let byte = component[at];
-            at += 1;
-            size |= usize::from(byte & 0x7f) << shift;
-            shift += 7;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        at += size;
-    }
-    (component, modules)
+/// A plugin that works, as a component.
+fn sound() -> Vec<u8> {
+    fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap()
 }
 
 /// The same plugin with a core module more, instantiated so many times.
 fn with_module(sections: &[Vec<u8>], times: usize) -> Vec<u8> {
-    let (component, index) = sound();
-    let module = section(1, &[MODULE, &sections.concat()].concat());
-    let instances = items(2, times, &[&[0][..], &leb(index), &[0]].concat());
-    [component, module, if times == 0 { Vec::new() } else { instances }].concat()
+    wasm::with_module(&sound(), sections, times)
 }
 
 fn load(bytes: &[u8]) -> Result<PluginComponent, LoadError> {
@@ -84,18 +40,18 @@ fn excess(bytes: &[u8]) -> String {
 
 #[test]
 fn what_takes_too_much_to_compile_is_not_compiled() {
-    let types = items(1, 1, &[0x60, 0, 0]);
+    let types = items(id::TYPES, 1, NOTHING);
     let global = [0x7e, 0x00, 0x42, 0x01, 0x0b];
-    let one = |body: &[u8]| section(10, &[leb(1), leb(body.len()), body.to_vec()].concat());
+    let one = |body: &[u8]| wasm::code([body]);
     let long = [&[0][..], &[0x01].repeat(2 << 20), &[0x0b]].concat();
-    let meetings = [&[1][..], &leb(10_000), &[0x7e], &[0x02, 0x40, 0x0b].repeat(5000), &[0x0b]].concat();
+    let meetings = [&[1][..], &number(10_000), &[0x7e], &[0x02, 0x40, 0x0b].repeat(5000), &[0x0b]].concat();
     for (sections, times, words) in [
-        (vec![items(6, 1_000_000, &global)], 50, "globals or more"),
-        (vec![items(1, 1_000_000, &[0x60, 0, 0])], 0, "types or more"),
-        (vec![items(4, 50, &[&[0x70, 0x00][..], &leb(1 << 20)].concat())], 1, "elements of tables or more"),
-        (vec![types.clone(), items(3, 500_000, &[0])], 0, "functions or more"),
-        (vec![types.clone(), items(3, 1, &[0]), one(&long)], 0, "a function of 2097154 bytes"),
-        (vec![types.clone(), items(3, 1, &[0]), one(&meetings)], 0, "5001 blocks and 10000 local variables"),
+        (vec![items(id::GLOBALS, 1_000_000, &global)], 50, "globals or more"),
+        (vec![items(id::TYPES, 1_000_000, NOTHING)], 0, "types or more"),
+        (vec![items(id::TABLES, 50, &[&[0x70, 0x00][..], &number(1 << 20)].concat())], 1, "elements of tables or more"),
+        (vec![types.clone(), items(id::FUNCTIONS, 500_000, &[0])], 0, "functions or more"),
+        (vec![types.clone(), items(id::FUNCTIONS, 1, &[0]), one(&long)], 0, "a function of 2097154 bytes"),
+        (vec![types.clone(), items(id::FUNCTIONS, 1, &[0]), one(&meetings)], 0, "blocks and 10000 local variables"),
     ] {
         let message = excess(&with_module(&sections, times));
         assert!(
@@ -109,14 +65,14 @@ fn what_takes_too_much_to_compile_is_not_compiled() {
 #[test]
 fn a_core_module_is_looked_at_before_a_component_is_made_of_it() {
     let global = [0x7e, 0x00, 0x42, 0x01, 0x0b];
-    assert!(excess(&[MODULE, &items(6, 100_000, &global)].concat()).contains("100000 globals"));
+    assert!(excess(&[MODULE, &items(id::GLOBALS, 100_000, &global)].concat()).contains("100000 globals"));
 }
 
 #[test]
 fn types_within_each_other_are_an_error_and_no_overflow() {
     for levels in [10, 500, 1000, 2000, 3000, 1_000_000] {
-        let types = [leb(1), [0x42, 1, 1].repeat(levels), vec![0x42, 0]].concat();
-        let nested = [sound().0, section(7, &types)].concat();
+        let types = [number(1), [0x42, 1, 1].repeat(levels), vec![0x42, 0]].concat();
+        let nested = [sound(), section(7, &types)].concat();
         match load(&nested).err() {
             Some(LoadError::Excessive { .. }) => assert!(levels > 2000, "{levels}"),
             // Whether wasmtime takes it is not for us to say, as long as it does say so.
@@ -131,7 +87,7 @@ fn types_within_each_other_are_an_error_and_no_overflow() {
 #[test]
 fn tables_count_as_memory() {
     // Two tables of 256 Ki elements, 8 bytes each: 4 MiB.
-    let tables = items(4, 2, &[&[0x70, 0x00][..], &leb(256 << 10)].concat());
+    let tables = items(id::TABLES, 2, &[&[0x70, 0x00][..], &number(256 << 10)].concat());
     let component = load(&with_module(&[tables], 1)).unwrap();
     let memory = |limit| Limits { memory: limit, ..Limits::default() };
     let error = Instance::new(&component, memory(4 << 20)).err().unwrap();
@@ -217,9 +173,9 @@ fn through_every_command(bytes: &[u8], words: &str) {
 #[test]
 fn names_in_errors_of_the_compiler_move_no_cursor() {
     let export = [name(ESCAPES), vec![0, 0]].concat();
-    let types = items(1, 1, &[0x60, 0, 0]);
-    let code = section(10, &[leb(1), vec![2, 0, 0x0b]].concat());
-    let module = [types, items(3, 1, &[0]), items(7, 2, &export), code];
+    let types = items(id::TYPES, 1, NOTHING);
+    let code = wasm::code([&[0, 0x0b][..]]);
+    let module = [types, items(id::FUNCTIONS, 1, &[0]), items(id::EXPORTS, 2, &export), code];
     through_every_command(&with_module(&module, 0), "duplicate export name `\\u{1b}]0;owned by a plugin\\u{7}");
 }
 

@@ -20,7 +20,7 @@ use super::{
     component::rejected,
     error::{self, LoadError},
     execution::Execution,
-    outline, stock,
+    stock, weight,
 };
 
 /// Between two looks of running code at the clock; a deadline is kept to about this.
@@ -128,7 +128,7 @@ impl PluginEngine {
         if let Some(component) = cache.as_ref().and_then(|(cache, key)| cache.load(engine, key)) {
             return Ok(component);
         }
-        outline::weigh(bytes).map_err(|rejection| rejected(path, rejection))?;
+        weight::weigh(bytes).map_err(|rejection| rejected(path, rejection))?;
         let component = Component::from_binary(engine, bytes).map_err(|error| error::not_compiled(path, &error))?;
         if let Some((cache, key)) = &cache {
             cache.store(key, &component);

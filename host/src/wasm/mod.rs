@@ -2,7 +2,8 @@
 //!
 //! * [`engine`] has what all plugins share, `stock` the plugins that the program carries; [`execution`] decides how the code of
 //!   others runs, and [`cache`] keeps it in compiled form.
-//! * `file` reads a plugin, and `outline` finds out what it has before anything is compiled.
+//! * `file` reads a plugin, `outline` finds out what it has before anything is compiled, and `weight` how much work its code is for a
+//!   compiler.
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
 //!   exports and imports.
 //! * [`services`] are what a plugin may call, `imports` everything else that it imports.
@@ -24,6 +25,7 @@ pub mod services;
 mod stock;
 pub mod survey;
 mod sys;
+mod weight;
 
 pub use cache::Cache;
 pub use component::{Capabilities, PluginComponent};

@@ -9,7 +9,7 @@ use super::{
     component::{VERSION, componentize, rejected},
     engine::PluginEngine,
     error::{LoadError, one_line},
-    imports, outline,
+    imports, weight,
 };
 
 /// What the host makes of an imported function.
@@ -52,7 +52,7 @@ impl Survey {
         engine.apart(|| {
             let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
             let (bytes, outline) = componentize(path, content)?;
-            outline::weigh(&bytes).map_err(|rejection| rejected(path, rejection))?;
+            weight::weigh(&bytes).map_err(|rejection| rejected(path, rejection))?;
             let types = Validator::new()
                 .validate_all(&bytes)
                 .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&error.to_string()) })?;

@@ -14,6 +14,7 @@ pub mod namespace;
 pub mod program;
 pub mod random;
 pub mod traffic;
+pub mod wasm;
 
 pub use limit::Limit;
 pub use namespace::Namespace;
