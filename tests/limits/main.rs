@@ -1,6 +1,9 @@
 //! Hostile plugins: each way to misbehave has a clear error of its own, ends within its limits, and leaves the host alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
+mod calls;
+mod charged;
+mod compiling;
 mod multiplied;
 #[path = "../plugins/mod.rs"]
 mod plugins;

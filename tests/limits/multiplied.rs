@@ -25,31 +25,39 @@ use flowgate_test_support::{Namespace, Program, entries};
 use super::{batch, executor, failure, hostile, plugins, setup, started};
 
 /// What the host itself may have, and each plugin.
-const HOST: u64 = 192 << 20;
-const PLUGIN: u64 = 64 << 20;
+pub const HOST: u64 = 192 << 20;
+pub const PLUGIN: u64 = 64 << 20;
 
-/// A process that is watched: the most memory that it had, in bytes, and the processor time that it used.
-struct Watched {
-    memory: u64,
-    time: Duration,
+/// What a process has taken so far: the most memory that it had, in bytes, and processor time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub memory: u64,
+    pub time: Duration,
     /// Whether it went beyond what it may have, and was stopped.
-    stopped: bool,
+    pub stopped: bool,
 }
 
-/// Watches a process to its end, which comes early if it takes more than this.
-fn watch(child: &mut Child, memory: u64, time: Duration) -> Watched {
-    let mut seen = Watched { memory: 0, time: Duration::ZERO, stopped: false };
-    loop {
+impl Usage {
+    /// Of a process that runs; nothing of one that has ended.
+    pub fn of(child: &Child) -> Self {
         let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
         let status = file("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        seen.memory = seen.memory.max(kibibytes.unwrap_or(0) << 10);
         // utime and stime, in hundredths of a second, are the 12th and 13th word behind the name in parentheses.
         let ticks = file("stat").rsplit(')').next().map_or(0, |rest| {
             rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
         });
-        seen.time = seen.time.max(Duration::from_millis(10 * ticks));
+        Usage { memory: kibibytes.unwrap_or(0) << 10, time: Duration::from_millis(10 * ticks), stopped: false }
+    }
+}
+
+/// Watches a process to its end, which comes early if it takes more than this.
+pub fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
+    let mut seen = Usage::default();
+    loop {
+        let now = Usage::of(child);
+        (seen.memory, seen.time) = (seen.memory.max(now.memory), seen.time.max(now.time));
         if !seen.stopped && (seen.memory > memory || seen.time > time) {
             seen.stopped = true;
             child.kill().unwrap();
@@ -62,7 +70,7 @@ fn watch(child: &mut Child, memory: u64, time: Duration) -> Watched {
 }
 
 /// Runs a listing with hostile plugins; panics if it takes more than it may.
-fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Watched {
+fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Usage {
     let mut words = vec!["-L", "--batch", batch];
     for plugin in plugins {
         words.extend(["--plugin", plugin, "--on-error", "skip"]);

@@ -44,6 +44,14 @@ impl Plugin for Active {
     }
 }
 
+/// Keeps so many values of so many bytes, as far as there is room.
+fn fill(count: u32, bytes: usize) {
+    for number in 0..count {
+        // It is full from some value on, which is what is tried.
+        let _ = services::set(&number.to_be_bytes(), &vec![1; bytes]);
+    }
+}
+
 fn number(bytes: Vec<u8>) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)
 }
@@ -68,6 +76,20 @@ impl Filter for Active {
                 "delete-other" => notes.delete_at(&key(1)),
                 "mark-other" => notes.update_at(&key(1), &Update::new().mark(5)),
                 "count" if services::set(b"seen", &self.seen.to_be_bytes()).is_err() => services::error("no room"),
+                "state-flood" => fill(100_000, 100),
+                "state-values" => fill(100_000, 65_536),
+                "state-keys" => {
+                    fill(10_000, 0);
+                    loop {
+                        std::hint::black_box(services::keys(b""));
+                    }
+                }
+                "state-reads" => {
+                    fill(1, 65_536);
+                    loop {
+                        std::hint::black_box(services::get(&0u32.to_be_bytes()));
+                    }
+                }
                 // The third flow of all, counting those that an instance before this one saw.
                 "trap" if self.seen == 3 => panic!("trapped on purpose"),
                 "time" => services::info(format!("time {}", services::now())),

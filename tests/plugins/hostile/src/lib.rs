@@ -1,8 +1,10 @@
-//! Misbehaves on request: `do=WHAT`, on the first batch, with `at=N` on the batch in which the Nth flow comes, or, with
-//! `when=configure`, at start-up, with `when=finish` at the end. What is multiplied is of `column=NAME` and has `bytes=N`. With
-//! `do=nothing` it passes everything on, which is what the cost of a crossing is measured with.
+//! Misbehaves on request: `do=WHAT`, on the first batch, with `at=N` on the batch in which the Nth flow comes, or with `when=CALL`
+//! in another call: `configure`, `begin` and `finish` (of a format), `tick`, `look-back-begin`, `look-back` and `look-back-end`. What is
+//! multiplied is of `column=NAME` and has `bytes=N`. With `do=nothing` it passes everything on, which is what the cost of a crossing is
+//! measured with. It is a stage, and a format for those who take it for one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "misbehaving is what it is for")]
 
+mod exports;
 mod multiply;
 
 use flowgate_sdk::{
@@ -21,7 +23,7 @@ struct Hostile {
     multiplied: Multiplied,
     at: u64,
     seen: u64,
-    late: bool,
+    when: String,
 }
 
 impl Plugin for Hostile {
@@ -29,7 +31,12 @@ impl Plugin for Hostile {
         Description::new("hostile", "1.0.0", "Misbehaves on request")
             .option("do", "WHAT", "what to do", Some("nothing"))
             .option("at", "N", "at which flow", Some("1"))
-            .option("when", "CALL", "`configure`, `batch` or `finish`", Some("batch"))
+            .option(
+                "when",
+                "CALL",
+                "in which call: `configure`, `batch`, `finish`, `tick`, `look-back` and so on",
+                Some("batch"),
+            )
             .option("column", "NAME", "what to multiply", Some("helper"))
             .option("bytes", "N", "bytes of what is multiplied", Some("0"))
     }
@@ -42,20 +49,17 @@ impl Plugin for Hostile {
         if setup.text("when") == Some("configure") {
             misbehave(&what, 0);
         }
-        let late = setup.text("when") == Some("finish");
+        let when = setup.text("when").unwrap_or("batch").to_string();
         let column = setup.text("column").unwrap_or("helper").to_string();
         let multiplied = Multiplied { column, bytes: setup.option("bytes")?.unwrap_or(0) };
-        Ok(Hostile { what, multiplied, at: setup.option("at")?.unwrap_or(1), seen: 0, late })
+        Ok(Hostile { what, multiplied, at: setup.option("at")?.unwrap_or(1), seen: 0, when })
     }
 }
 
 impl FlowStage for Hostile {
     fn process(&mut self, batch: &Flows) -> Outcome {
         self.seen += u64::from(batch.length);
-        if self.seen < self.at || self.late {
-            return Outcome::default();
-        }
-        self.multiplied.outcome(&self.what, batch.length).unwrap_or_else(|| misbehave(&self.what, batch.length))
+        if self.seen < self.at { Outcome::default() } else { self.on("batch", batch.length) }
     }
 
     fn finish(&mut self) -> Outcome {
@@ -65,10 +69,34 @@ impl FlowStage for Hostile {
                 ..Outcome::default()
             };
         }
-        if self.late {
-            return self.multiplied.outcome(&self.what, 1).unwrap_or_else(|| misbehave(&self.what, 1));
+        self.on("finish", 1)
+    }
+}
+
+impl Hostile {
+    /// What it does in a call, of a batch of so many rows.
+    fn on(&mut self, call: &str, rows: u32) -> Outcome {
+        if self.when != call {
+            return Outcome::default();
         }
-        Outcome::default()
+        self.multiplied.outcome(&self.what, rows).unwrap_or_else(|| misbehave(&self.what, rows))
+    }
+
+    /// What it writes as a format of so many rows.
+    fn text(&mut self, call: &str, rows: u32) -> Vec<u8> {
+        if self.when != call {
+            return Vec::new();
+        }
+        let bytes = self.multiplied.bytes as usize;
+        match self.what.as_str() {
+            "long-text" => vec![b'x'; bytes],
+            // Titles, colours, a screen that is erased, and bytes that are no text.
+            "strange-text" => b"\x1b]0;owned\x07\x1b[2J\xff\x9b31m\0\n".repeat(rows as usize),
+            what => {
+                misbehave(what, rows);
+                b"row\n".repeat(rows as usize)
+            }
+        }
     }
 }
 
@@ -157,7 +185,7 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
         "action-flood" => Outcome {
             actions: Some(Actions {
                 kinds: vec![action::DELETE; 100_000],
-                rows: vec![0; 100_000],
+                rows: vec![if rows == 0 { action::NO_ROW } else { 0 }; 100_000],
                 values: vec![action::NO_ROW; 100_000],
             }),
             ..good()
@@ -186,5 +214,3 @@ fn texts(length: u32) -> Texts {
 fn recurse(depth: u64) -> u64 {
     std::hint::black_box(recurse(depth + 1) + depth)
 }
-
-flowgate_sdk::full_stage!(Hostile);

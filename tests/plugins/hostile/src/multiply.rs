@@ -19,6 +19,8 @@ pub struct Multiplied {
 impl Multiplied {
     /// An outcome for a batch of so many rows, if this is one of the things that multiply.
     pub fn outcome(&self, what: &str, rows: u32) -> Option<Outcome> {
+        // Without a batch there is no row that could be named.
+        let row = if rows == 0 { action::NO_ROW } else { 0 };
         let rows = rows.max(1);
         let good = Outcome::default;
         let outcome = match what {
@@ -59,7 +61,7 @@ impl Multiplied {
             "amplify-actions" => Outcome {
                 actions: Some(Actions {
                     kinds: vec![action::UPDATE; 60_000],
-                    rows: vec![0; 60_000],
+                    rows: vec![row; 60_000],
                     values: vec![0; 60_000],
                 }),
                 values: Some(self.values(self.or(20 << 20))),

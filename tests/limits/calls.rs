@@ -1,0 +1,255 @@
+//! Calls that come without a batch, formats and services: each is bounded as a call with a batch is.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use flowgate::{
+    model::{Flows, field},
+    netlink::decode::FlowDecoder,
+    pipeline::{
+        executor::{Executor, Shows},
+        stage::{Reason, Stage},
+    },
+    wasm::{
+        Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, Services, deadline::thread_time,
+        services::state::State,
+    },
+};
+use flowgate_test_support::{Namespace, Program, entries};
+
+use super::{
+    batch, hostile,
+    multiplied::{HOST, PLUGIN, Usage, watch},
+    plugins, setup,
+};
+
+/// What a call may take here.
+const CALL: Duration = Duration::from_millis(400);
+
+/// A stage that does this in such a call, with these grants.
+fn stage(component: &PluginComponent, [what, when, grants]: [&str; 3], services: Services) -> Stage {
+    let limits = Limits { call: CALL, ..Limits::default() };
+    let mut instance = Instance::with_services(component, limits, services).unwrap();
+    let options = [("do", what), ("when", when)];
+    // Not every plugin can be told when.
+    instance.configure(&setup(if when == "batch" { &options[..1] } else { &options })).unwrap();
+    instance.started();
+    let can = Capabilities { flow_tick: true, flow_look_back: true, ..Capabilities::default() };
+    Stage::new(instance, field::ALL, format!("tick,look-back,{grants}").parse().unwrap()).called(can, 1)
+}
+
+/// What comes of such a call, and the time that it took.
+fn call(stage: &mut Stage, when: &str, executor: &mut Executor<Flows>) -> Result<(), Failure> {
+    let mut flows = batch(1000);
+    let given = flows.clone();
+    if when == "tick" {
+        // The shortest time between two ticks.
+        std::thread::sleep(Duration::from_millis(110));
+    }
+    let before = thread_time();
+    let result = match when {
+        "tick" => stage.tick(executor),
+        "look-back-begin" => stage.begin_look_back(Reason::Start, executor),
+        "look-back" => stage.look_back(&mut flows, executor),
+        "look-back-end" => stage.end_look_back(executor),
+        "finish" => stage.finish_flows(executor),
+        _ => stage.flows(&mut flows, executor),
+    };
+    let used = thread_time() - before;
+    assert!(used < CALL * 3 / 2, "{when}: {used:?}");
+    assert_eq!(flows, given, "{when}: it changes nothing");
+    result.map_err(|error| error.failure)
+}
+
+fn detached() -> Executor<Flows> {
+    Executor::new(Shows::Entries, FlowDecoder::new(field::ALL), |_| {}).detached()
+}
+
+#[test]
+fn calls_without_a_batch_are_bounded_as_those_with_one() {
+    let component = hostile();
+    for when in ["tick", "look-back-begin", "look-back", "look-back-end", "finish"] {
+        let run = |what: &str, grants: &str| {
+            let mut stage = stage(&component, [what, when, grants], Services::default());
+            call(&mut stage, when, &mut detached())
+        };
+        assert_eq!(run("loop", ""), Err(Failure::Deadline(CALL)), "{when}");
+        assert!(matches!(run("trap", ""), Err(Failure::Trap(_))), "{when}");
+        assert!(matches!(run("memory", ""), Err(Failure::Memory { .. })), "{when}");
+        if when == "look-back-begin" {
+            // It returns nothing.
+            continue;
+        }
+        assert!(matches!(run("output", ""), Err(Failure::Output { .. })), "{when}");
+        // Such a call has no rows that could be changed, and says so before anything is copied.
+        for what in ["amplify-change", "slow-change", "amplify-notes", "empty-notes", "escaped-notes", "raw-attributes"]
+        {
+            let result = run(what, "");
+            assert!(matches!(result, Err(Failure::BadValue(_) | Failure::Output { .. })), "{when} {what}: {result:?}");
+        }
+        let result = run("action-flood", "delete");
+        if when == "finish" {
+            // The plugin names a row, and there is none.
+            assert!(matches!(result, Err(Failure::BadValue(_))), "{when}: {result:?}");
+        } else {
+            assert_eq!(result, Err(Failure::Actions { asked: 100_000, limit: 65_536 }), "{when}");
+        }
+        // The same row of values for 60,000 actions: too long a text, and one that could be sent.
+        let result = run("amplify-actions", "update");
+        assert!(matches!(result, Err(Failure::BadValue(_))), "{when}: {result:?}");
+    }
+}
+
+/// State has a capacity, and reading it again and again is in the time of the call.
+#[test]
+fn state_is_bounded_and_reading_it_takes_the_plugins_time() {
+    const CAPACITY: usize = 1 << 20;
+    let component = PluginComponent::open(&PluginEngine::new(None).unwrap(), &plugins::built("active")).unwrap();
+    for what in ["state-flood", "state-values", "state-keys", "state-reads"] {
+        let state = Arc::new(Mutex::new(State::in_memory(CAPACITY)));
+        let services = Services { state: Some(state.clone()), ..Services::default() };
+        let result = call(&mut stage(&component, [what, "batch", "state"], services), "batch", &mut detached());
+        let held = state.lock().unwrap().held();
+        assert!(held > 0 && held <= CAPACITY, "{what}: {held} bytes");
+        match what {
+            "state-keys" | "state-reads" => assert_eq!(result, Err(Failure::Deadline(CALL)), "{what}"),
+            // As the machine goes, it is done or stopped; it holds no more either way.
+            _ => assert!(matches!(result, Ok(()) | Err(Failure::Deadline(_))), "{what}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_format_that_misbehaves_is_ended_by_name() {
+    let component = hostile();
+    let render = |what: &str, when: &str, bytes: &str| {
+        let limits = Limits { call: CALL, ..Limits::default() };
+        let mut instance = Instance::new(&component, limits).unwrap();
+        instance.configure(&setup(&[("do", what), ("when", when), ("bytes", bytes)])).unwrap();
+        instance.started();
+        let before = thread_time();
+        let result = match when {
+            "begin" => instance.begin_flow_format(),
+            "finish" => instance.finish_flow_format(),
+            _ => instance.render_flows(&batch(1000)),
+        };
+        let used = thread_time() - before;
+        assert!(used < CALL * 3 / 2, "{what} {when}: {used:?}");
+        assert!(result.is_ok() || instance.is_dead());
+        result.map_err(|error| error.failure)
+    };
+    for when in ["begin", "batch", "finish"] {
+        assert_eq!(render("loop", when, "0"), Err(Failure::Deadline(CALL)), "{when}");
+        assert!(matches!(render("trap", when, "0"), Err(Failure::Trap(_))), "{when}");
+        assert!(matches!(render("memory", when, "0"), Err(Failure::Memory { .. })), "{when}");
+        assert_eq!(render("recurse", when, "0"), Err(Failure::Stack), "{when}");
+        // 32 MiB may cross.
+        assert_eq!(render("long-text", when, "40000000"), Err(Failure::Output { limit: 32 << 20 }), "{when}");
+        assert_eq!(render("long-text", when, "1000000").map(|text| text.len()), Ok(1_000_000), "{when}");
+    }
+}
+
+/// The same at the command line, as the format of a pipeline: memory and time are bounded, and the failure is named.
+#[test]
+fn a_pipeline_with_a_hostile_format_ends_within_its_limits() {
+    let plugin = plugins::built("hostile");
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::busy(70_000));
+        let file = namespace.directory().join("pipeline.toml");
+        for (what, words) in [
+            ("do = \"loop\"", "ran longer than 1000 ms and was stopped"),
+            ("do = \"trap\"", "trapped: "),
+            ("do = \"memory\"", "bytes of memory; the limit is 67108864"),
+            ("do = \"long-text\", bytes = \"40000000\"", "returned more than 33554432 bytes from one call"),
+            ("do = \"long-text\", bytes = \"20000000\"", ""),
+            ("do = \"strange-text\"", ""),
+        ] {
+            for rows in [1, 1024, 65_536] {
+                let text = format!(
+                    "[source]\nkind = \"dump\"\n\n[format]\nplugin = \"{}\"\nbatch = {rows}\noptions = {{ {what} }}\n",
+                    plugin.display()
+                );
+                std::fs::write(&file, text).unwrap();
+                // 20 MB for each of 70,000 rows is what was asked for, and would take its time.
+                if words.is_empty() && what.contains("long-text") && rows < 65_536 {
+                    continue;
+                }
+                let words_of = ["run", file.to_str().unwrap()];
+                let command = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+                let mut child = command
+                    .command(&words_of)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let seen = watch(&mut child, HOST + PLUGIN, Duration::from_secs(20));
+                assert!(!seen.stopped, "{what} {rows}: {seen:?}");
+                let output = child.wait_with_output().unwrap();
+                let errors = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.success(), words.is_empty(), "{what} {rows}: {errors}");
+                assert!(errors.contains(words) && !errors.contains("thread '"), "{what} {rows}: {errors}");
+            }
+        }
+    });
+}
+
+/// An endless stream with a plugin that misbehaves at every tick or in look-backs: its events come out all the same.
+#[test]
+fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
+    let plugin = plugins::built("hostile");
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::busy(20_000));
+        let mut port = 1;
+        for (when, what) in ["tick", "look-back"].iter().flat_map(|when| {
+            let all = [
+                "amplify-change",
+                "amplify-notes",
+                "amplify-actions",
+                "amplify-actions,bytes=4096,column=security-context",
+                "action-flood",
+                "raw-attributes",
+                "output",
+                "loop",
+            ];
+            all.map(|what| (when, what))
+        }) {
+            let plugin = format!("{},do={what},when={when}", plugin.display());
+            let words = ["-E", "-e", "NEW", "--batch", "65536", "--plugin", &plugin];
+            let grants = ["--grant", "tick,look-back,update.mark", "--on-error", "skip"];
+            let mut child = Program::new(env!("CARGO_BIN_EXE_flowgate"))
+                .command(&[&words[..], &grants].concat())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let lines: Arc<Mutex<String>> = Arc::default();
+            let (to, mut output) = (lines.clone(), BufReader::new(child.stdout.take().unwrap()));
+            let reader = std::thread::spawn(move || {
+                let mut line = String::new();
+                while output.read_line(&mut line).unwrap() > 0 {
+                    to.lock().unwrap().push_str(&std::mem::take(&mut line));
+                }
+            });
+            // Between two flows there is a tick. Those that begin before it listens do not come out.
+            let mut out = 0;
+            while out < 5 {
+                port += 1;
+                entries::insert(namespace, &format!("-t 5 -p udp -s 10.9.9.9 -d 10.9.9.8 --sport {port} --dport 53"));
+                std::thread::sleep(Duration::from_millis(110));
+                out = lines.lock().unwrap().lines().count();
+                assert!(port < 20_000, "{when} {what}: no event comes out");
+            }
+            let usage = Usage::of(&child);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            reader.join().unwrap();
+            assert!(usage.memory < HOST + PLUGIN, "{when} {what}: {} MiB", usage.memory >> 20);
+        }
+    });
+}
