@@ -19,13 +19,12 @@ use crate::pipeline::{grants::Grants, supervisor::OnError};
 pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("grant"))?;
     let text = std::str::from_utf8(value).map_err(|_| CliError::PluginText(value.into()))?;
-    let mut words = text.split(',').map(str::trim).filter(|word| !word.is_empty()).peekable();
-    if words.peek().is_none() {
-        return Err(CliError::Grant(format!(
-            "'{text}' names no grant; it takes grants such as delete,update.mark=0xff"
-        )));
-    }
-    for word in words {
+    for word in text.split(',').map(str::trim) {
+        if word.is_empty() {
+            let takes = "it takes grants such as delete,update.mark=0xff";
+            let what = if text.trim() == word { "names no grant" } else { "has a comma without a grant beside it" };
+            return Err(CliError::Grant(format!("'{text}' {what}; {takes}")));
+        }
         plugin.grants.add(word).map_err(|error| CliError::Grant(error.to_string()))?;
     }
     Ok(())
@@ -138,9 +137,17 @@ mod tests {
         assert_eq!((plugins[0].on_error, plugins[1].on_error), (OnError::Stop, OnError::Skip));
         assert!(grant(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
         assert!(grant(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`"));
-        for empty in ["", ",", ", ,", " "] {
+        for (empty, tells) in [
+            ("", "names no grant"),
+            (" ", "names no grant"),
+            (",", "a comma without a grant"),
+            (", ,", "a comma without a grant"),
+            ("delete,", "a comma without a grant"),
+            (",delete", "a comma without a grant"),
+            ("delete,,log", "a comma without a grant"),
+        ] {
             let error = grant(&mut plugins, empty.as_bytes()).unwrap_err();
-            assert!(error.to_string().contains("names no grant"), "{empty}: {error}");
+            assert!(error.to_string().contains(tells), "{empty}: {error}");
         }
         assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("none of skip, drop and stop"));
     }

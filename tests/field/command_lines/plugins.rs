@@ -4,12 +4,14 @@ use super::refused;
 use crate::flowgate;
 
 #[test]
-fn values_of_plugins_are_checked() {
+fn case_40_values_of_plugins_are_checked() {
     for (words, tells) in [
         (&["-L", "--plugin", "x.wasm,bytes=1,bytes=2"][..], "'bytes' is given twice"),
         (&["-L", "--plugin", "x.wasm,bytes=1,b=2,bytes=1"], "'bytes' is given twice"),
         (&["-L", "--plugin", "x.wasm", "--grant", ""], "names no grant"),
-        (&["-L", "--plugin", "x.wasm", "--grant", ","], "names no grant"),
+        (&["-L", "--plugin", "x.wasm", "--grant", ","], "a comma without a grant"),
+        (&["-L", "--plugin", "x.wasm", "--grant", "delete,"], "a comma without a grant"),
+        (&["-L", "--plugin", "x.wasm", "--grant", "update.mark=0"], "the bits that may change"),
         (&["-L", "--plugin", "x.wasm", "--on-error", ""], "none of skip, drop and stop"),
         (&["-L", "--plugin", ""], "no file in ''"),
         (&["-L", "--plugin", "x.wasm,"], "not of the form name=value"),
@@ -25,7 +27,7 @@ fn values_of_plugins_are_checked() {
 }
 
 #[test]
-fn a_pipeline_file_is_no_looser() {
+fn case_40_a_pipeline_file_is_no_looser() {
     let directory = std::env::temp_dir().join(format!("flowgate-lines-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("p.toml");

@@ -139,7 +139,8 @@ impl Updates {
             "timeout" => self.timeout = value.map_or(Ok((0, u32::MAX)), |value| seconds(name, value))?,
             "mark" => {
                 self.mark |= value.map_or(Ok(u32::MAX), |value| {
-                    number(value).ok_or_else(|| wrong(name, value, "the bits that may change, such as 0xff00"))
+                    let bits = number(value).filter(|bits| *bits != 0);
+                    bits.ok_or_else(|| wrong(name, value, "the bits that may change, such as 0xff00"))
                 })?;
             }
             "status" => {
@@ -277,6 +278,7 @@ mod tests {
         assert_eq!(wrong("update.helper=ftp"), "the grant `update.helper` takes no value, so not `ftp`");
         assert!(wrong("remove=1").starts_with("there is no grant `remove`"));
         assert!(wrong("update.mark=red").contains("`red` is no value of the grant `update.mark`"));
+        assert!(wrong("update.mark=0").contains("the bits that may change"));
         assert!(wrong("update.timeout=600").contains("such as 1..600"));
         assert!(wrong("update.timeout=9..1").contains("such as 1..600"));
         assert!(wrong("update.status=NICE").contains("names of status bits"));
