@@ -297,7 +297,12 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
         Err(error) => {
             let text = error.render().to_string();
             let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            if help { Ok(Invocation::Text(text)) } else { Err(CliError::Subcommand(text)) }
+            if help {
+                Ok(Invocation::Text(text))
+            } else {
+                // There are subcommands under flowgate's own name alone, which is what its messages begin with.
+                Err(CliError::Subcommand(format!("flowgate: {}", text.strip_prefix("error: ").unwrap_or(&text))))
+            }
         }
     })
 }
