@@ -269,7 +269,7 @@ fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
     let parts: Vec<&[u8]> = text.split(|byte| *byte == b',').collect();
     let [protocol, source, destination, words @ ..] = parts.as_slice() else { return None };
     let protocol = Protocol::find(protocol, || Database::load(environment)).ok()?.number;
-    let addresses = [values::address(source)?, values::address(destination)?];
+    let addresses = [plain_address(source)?, plain_address(destination)?];
     if values::family(&addresses[0]) != values::family(&addresses[1]) {
         return None;
     }
@@ -280,6 +280,12 @@ fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
         _ => return None,
     };
     Some(Master { protocol, addresses, words })
+}
+
+/// An address without prefix that is what it looks like.
+fn plain_address(text: &[u8]) -> Option<IpAddr> {
+    let network = values::network(text).ok().filter(|network| network.prefix.is_none())?;
+    values::address_flaw(text, &network, None).is_none().then_some(network.address)
 }
 
 #[cfg(test)]
@@ -328,6 +334,9 @@ mod tests {
                     "tcp",
                     "tcp,10.0.0.1,10.0.0.2",
                     "tcp,10.0.0.1,::1,1,2",
+                    "tcp,10.1,10.0.0.2,1,2",
+                    "tcp,10.0.0.010,10.0.0.2,1,2",
+                    "tcp,10.0.0.1/8,10.0.0.2,1,2",
                     "50,10.0.0.1,10.0.0.2,1,2",
                     "x,::1,::2",
                 ],

@@ -72,6 +72,8 @@ pub enum CliError {
     UnsupportedProtocol(Word),
     /// `-o complete` without `save`.
     CompleteAlone,
+    /// `-o complete` of expectations.
+    CompleteExpectations,
     /// `--labels` with `--label-add` or `--label-del`.
     LabelsTwice,
     /// A line of a load file that is longer than lines may be.
@@ -294,6 +296,11 @@ impl CliError {
             Self::InvalidNetmask => text!("Invalid netmask"),
             Self::UnsupportedProtocol(word) => text!("`", word, "' unsupported protocol"),
             Self::CompleteAlone => text!("`complete' says more of what `save' writes; use -o save,complete"),
+            Self::CompleteExpectations => {
+                text!(
+                    "there are no lines that make expectations again, and so no `complete' ones; -o json has all of their fields"
+                )
+            }
             Self::LabelsTwice => {
                 text!("--labels says which labels there are; --label-add and --label-del cannot be used with it")
             }

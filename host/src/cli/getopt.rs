@@ -64,12 +64,14 @@ pub struct Scanner<'a> {
     cluster: Option<usize>,
     /// POSIXLY_CORRECT: options end at the first word that is none.
     posixly_correct: bool,
+    /// The word of the option that was found last.
+    current: &'a [u8],
 }
 
 impl<'a> Scanner<'a> {
     /// A scan from the start.
     pub fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
-        Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct }
+        Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct, current: b"" }
     }
 
     /// The value of an option that may have one in the next word: taken if nothing was attached to the option, there is
@@ -84,6 +86,11 @@ impl<'a> Scanner<'a> {
         }
         self.index += 1;
         Some(word)
+    }
+
+    /// The word of the option that was found last.
+    pub fn current(&self) -> &'a [u8] {
+        self.current
     }
 
     /// The words that are no options, once there is no option any more.
@@ -124,10 +131,11 @@ impl<'a> Scanner<'a> {
             self.last = self.words.len();
             self.index = self.words.len();
         }
-        let word = self.words.get(self.index)?;
+        let word = *self.words.get(self.index)?;
         if !looks_like_option(word) {
             return None;
         }
+        self.current = word;
         Some(if word.starts_with(b"--") { self.long(options) } else { self.letter(1, options) })
     }
 

@@ -77,6 +77,10 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
     if command == Command::List && table == Table::Conntrack && given.contains(Key::Zero) && compares(request) {
         return Err(CliError::ZeroWithFilter);
     }
+    // There `conntrack` sets nothing to zero, and says nothing of it.
+    if request.own && given.contains(Key::Zero) && matches!(table, Table::Dying | Table::Unconfirmed) {
+        return Err(CliError::Illegal("zero"));
+    }
     if command == Command::List && given.contains(Key::Zero) && given.contains(Key::DryRun) {
         return Err(CliError::DryZero);
     }
@@ -93,6 +97,9 @@ fn values(request: &Request, command: Command, table: Table) -> Result<(), CliEr
     }
     if request.output.contains(Output::COMPLETE) && !request.output.contains(Output::SAVE) {
         return Err(CliError::CompleteAlone);
+    }
+    if request.output.contains(Output::COMPLETE) && table == Table::Expect {
+        return Err(CliError::CompleteExpectations);
     }
     if given.contains(Key::Labels) && given.contains_any(&[Key::LabelAdd, Key::LabelDelete]) {
         return Err(CliError::LabelsTwice);

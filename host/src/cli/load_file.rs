@@ -88,7 +88,8 @@ pub fn load(
         }
         first += texts.ends.len();
         if let Err(error) = end {
-            *place = at(first - 1);
+            // Nothing could be read of a directory.
+            *place = at(first - 1).filter(|place| place.line > 0);
             return Err(CliError::CannotRead { name, error: error_text(&error) });
         }
         if last {

@@ -11,7 +11,7 @@ use super::known::{Id, Known};
 use super::options::{COMMANDS, Key, KeySet};
 use super::protocols::{self, Database, Protocol, ProtocolKey, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
-use super::values::{self, Numeric};
+use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
 use crate::metrics::{Address, MetricsError};
@@ -155,6 +155,8 @@ pub struct Request {
     pub flaw: Option<CliError>,
     /// An address that was given with a prefix and then without, which leaves the mask of the first for the second.
     pub masked_by_another: Option<&'static str>,
+    /// What prefixes say of source and destination, and then what masks do.
+    masks: [[Option<IpAddr>; 2]; 2],
     /// Whether `-u` has a name that is ignored with a warning.
     pub status_ignored: bool,
     /// `--buffer-max`
@@ -208,6 +210,7 @@ impl Default for Request {
             passed_over: Vec::new(),
             flaw: None,
             masked_by_another: None,
+            masks: [[None; 2]; 2],
             status_ignored: false,
             buffer_max: 0,
             netns: None,
@@ -267,6 +270,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self, found: Found<'a, Id>) -> Result<(), CliError> {
         match found {
+            // `conntrack` tells the word before the one that it stopped at, which for letters is another one.
+            Found::Unknown(_) if self.own => Err(strict::unknown(self.scanner.current())),
             Found::Unknown(word) => Err(CliError::UnknownOption(Word(word))),
             Found::MissingValue(word) => Err(CliError::MissingValue(Word(word))),
             Found::Option { id: Id::Command(command), value } => self.command(command, value),
@@ -502,8 +507,31 @@ impl<'a> Reader<'a> {
         Ok((network.address, mask))
     }
 
+    /// Keeps what a prefix or a mask says of an address; the two must not say different things.
+    fn keep_mask(&mut self, key: Key, text: &[u8], address: IpAddr, mask: Option<IpAddr>) {
+        let [prefixes, masks] = &mut self.request.masks;
+        let ([source, destination], said) = match key {
+            Key::MaskSource | Key::MaskDestination => (masks, Some(address)),
+            _ => (prefixes, text.contains(&b'/').then(|| mask.unwrap_or(values::whole(&address)))),
+        };
+        match key {
+            Key::Source | Key::TupleSource | Key::MaskSource => *source = said.or(*source),
+            Key::Destination | Key::TupleDestination | Key::MaskDestination => *destination = said.or(*destination),
+            _ => return,
+        }
+        let [prefixes, masks] = self.request.masks;
+        if prefixes
+            .iter()
+            .zip(masks)
+            .any(|(prefix, mask)| prefix.is_some_and(|prefix| mask.is_some_and(|mask| mask != prefix)))
+        {
+            self.flaw(|| strict::wrong_address(key, text, AddressFlaw::TwoMasks).into());
+        }
+    }
+
     fn address_option(&mut self, key: Key, text: &[u8]) -> Result<(), CliError> {
         let (address, mask) = self.address(key, text)?;
+        self.keep_mask(key, text, address, mask);
         let request = &mut self.request;
         let place = match key {
             Key::Source => &mut request.source,
@@ -606,6 +634,12 @@ impl<'a> Reader<'a> {
             }
             let found = STATUS_NAMES.iter().find(|(full, _)| !name.is_empty() && values::abbreviates(name, full));
             let (full, bit) = found.ok_or_else(|| values::bad_parameter(rest))?;
+            if *full == "UNSET" && values::abbreviates(name, "UNREPLIED") {
+                let (letter, option) = strict::names(Key::Status);
+                self.flaw(|| {
+                    WrongValue::new(letter, option, name, "UNSET or UNREPLIED, written out".to_owned()).into()
+                });
+            }
             self.request.status.unset |= !negated && *full == "UNSET";
             let set = if negated { &mut self.request.status.clear } else { &mut self.request.status.set };
             *set |= bit;

@@ -11,6 +11,7 @@ use super::request::{Request, TABLES};
 use super::settings::{Command, Table};
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
+use crate::model::Masked;
 
 /// Where a command line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub enum Position {
     Alone,
     /// It is a line of a load file.
     Line,
-    /// It stands behind a subcommand or in a pipeline file, which do not carry it out as a command.
+    /// It stands behind a subcommand, which does not carry it out as a command.
     Part,
+    /// It is part of a file, and may select what is changed.
+    Fragment,
 }
 
 /// Whether a command changes the table: deletes, changes, creates, or sets counters to zero.
@@ -37,7 +40,7 @@ pub fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
 /// # Errors
 /// The first flaw, if the command is one that must not have any.
 pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliError> {
-    let changes = place == Position::Line || changes(request.command, request.given);
+    let changes = matches!(place, Position::Line | Position::Fragment) || changes(request.command, request.given);
     if own || changes {
         if let Some(flaw) = &request.flaw {
             return Err(flaw.clone());
@@ -46,16 +49,33 @@ pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliErr
             return Err(stray(word, request));
         }
         masks(request)?;
+        statuses(request)?;
     }
     if changes {
+        let status = request.status;
+        if matches!(request.command, Some((Command::Create | Command::Add | Command::Update, _))) && status.clear != 0 {
+            let takes = "names of what is set; what is set already cannot be taken away".to_owned();
+            return Err(WrongValue::new(Some(b'u'), "status", request.status_text.as_ref(), takes).into());
+        }
         if let Some(option) = request.masked_by_another {
             return Err(CliError::MaskedByAnother(option));
         }
-        if request.status_ignored && matches!(request.command, Some((Command::Delete, _))) {
+        let selects =
+            place == Position::Fragment && matches!(request.command, Some((Command::List | Command::Events, _)));
+        if request.status_ignored && (selects || matches!(request.command, Some((Command::Delete, _)))) {
             return Err(CliError::StatusIgnored(request.status_text.clone()));
         }
+        if selects && request.given.contains(Key::Status) && status.set | status.clear == 0 && !status.unset {
+            return Err(CliError::StatusSelectsAll(request.status_text.clone()));
+        }
+        if selects && request.mark.value & !request.mark.mask != 0 {
+            let takes = "a mark whose bits are in the mask; no flow can match another";
+            let Masked { value, mask } = request.mark;
+            let text = format!("{value:#x}/{mask:#x}");
+            return Err(WrongValue::new(Some(b'm'), "mark", text.as_bytes(), takes.to_owned()).into());
+        }
     }
-    if own && place != Position::Part {
+    if own && matches!(place, Position::Alone | Position::Line) {
         everything(request)?;
     }
     Ok(())
@@ -93,6 +113,17 @@ fn masks(request: &Request) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Statuses that no flow can have together. Where a status is set, UNSET beside others adds nothing to it.
+fn statuses(request: &Request) -> Result<(), CliError> {
+    let status = request.status;
+    let compared = matches!(request.command, Some((Command::List | Command::Delete | Command::Events, _)));
+    if status.set & status.clear == 0 && !(compared && status.unset && status.set | status.clear != 0) {
+        return Ok(());
+    }
+    let takes = "names that a flow can have together, and UNSET alone".to_owned();
+    Err(WrongValue::new(Some(b'u'), "status", request.status_text.as_ref(), takes).into())
+}
+
 /// Deleting all flows takes a word that says so.
 fn everything(request: &Request) -> Result<(), CliError> {
     let given = request.given;
@@ -125,6 +156,16 @@ pub fn stray(word: &[u8], request: &Request) -> CliError {
         None
     };
     CliError::Stray { word: word.into(), hint }
+}
+
+/// A word with an option that there is not.
+pub fn unknown(word: &[u8]) -> CliError {
+    let error = CliError::UnknownOption(word.into());
+    if word.starts_with(b"-R") || word.starts_with(b"--load-f") {
+        let hint = "a file is loaded by -R FILE or --load-file FILE, in two words that stand before all others";
+        return CliError::Explained(Box::new(error), hint.to_owned());
+    }
+    error
 }
 
 /// A value that is attached to an option which takes it from the next word only.
@@ -170,7 +211,12 @@ pub fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
     let (letter, name) = names(key);
     let takes = match flaw {
         AddressFlaw::Trailing => "an address and nothing after it",
+        AddressFlaw::Abbreviated if matches!(key, Key::MaskSource | Key::MaskDestination) => {
+            "a mask with all of its four parts, such as 255.255.255.0"
+        }
         AddressFlaw::Abbreviated => "an IPv4 address with all of its four parts",
+        AddressFlaw::TwoMasks => "a prefix length or a mask of the address, not two that differ",
+        AddressFlaw::Octal => "parts without leading zeros, which make a number octal",
         AddressFlaw::EmptyPrefix => "a prefix length after the slash; an empty one would stand for every address",
         AddressFlaw::NothingCompared => {
             "a prefix length that leaves something of the address; 0 stands for every address, which is written 0.0.0.0/0 or ::/0"

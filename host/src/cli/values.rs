@@ -244,12 +244,16 @@ pub fn network(text: &[u8]) -> Result<Network, CliError> {
 pub enum AddressFlaw {
     /// Text stands behind it, which `conntrack` ignores.
     Trailing,
-    /// An IPv4 address with fewer than four parts: `10.1` is 10.0.0.1, and `10/8` is 0.0.0.10/8.
+    /// An IPv4 address with fewer than four parts: `10.1` is 10.0.0.1, `10/8` is 0.0.0.10/8, and the mask `24` is 0.0.0.24.
     Abbreviated,
+    /// A part with a leading zero, which makes it octal: `192.0.2.010` is 192.0.2.8.
+    Octal,
     /// Nothing behind the slash, which `conntrack` takes for 0: every address.
     EmptyPrefix,
     /// The address has bits, and a prefix or mask of 0 leaves none of them: every address.
     NothingCompared,
+    /// Its prefix says something else than the mask that is given by itself.
+    TwoMasks,
 }
 
 /// What is wrong with the text of an address that [`network`] takes; `mask` is what [`netmask`] makes of its prefix.
@@ -258,14 +262,33 @@ pub fn address_flaw(text: &[u8], network: &Network, mask: Option<&IpAddr>) -> Op
     if text.len() > LONGEST_ADDRESS || host.iter().any(|byte| is_space(*byte)) {
         return Some(AddressFlaw::Trailing);
     }
-    let dots = host.iter().filter(|byte| **byte == b'.').count();
-    if network.address.is_ipv4() && dots < 3 && (dots > 0 || network.prefix.is_some()) {
-        return Some(AddressFlaw::Abbreviated);
+    if let IpAddr::V4(address) = network.address {
+        let dots = host.iter().filter(|byte| **byte == b'.').count();
+        // A whole address as one number is taken, but not a number that is no address of anybody.
+        if dots < 3 && (dots > 0 || network.prefix.is_some() || address.octets()[0] == 0) {
+            return Some(AddressFlaw::Abbreviated);
+        }
+        if host.split(|byte| *byte == b'.').any(is_octal) {
+            return Some(AddressFlaw::Octal);
+        }
     }
     if network.prefix.as_ref().is_some_and(Vec::is_empty) {
         return Some(AddressFlaw::EmptyPrefix);
     }
     nothing_compared(&network.address, mask).then_some(AddressFlaw::NothingCompared)
+}
+
+/// The mask of all bits of an address.
+pub fn whole(address: &IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
+    }
+}
+
+/// Whether a leading zero makes a number another one than its digits say.
+fn is_octal(part: &[u8]) -> bool {
+    part.len() > 1 && part.iter().all(u8::is_ascii_digit) && number(part, 0).magnitude != number(part, 10).magnitude
 }
 
 /// Whether a mask leaves nothing of an address that has bits.
@@ -562,6 +585,13 @@ mod tests {
         assert_eq!(flaw("10.1/16"), Some(AddressFlaw::Abbreviated));
         assert_eq!(flaw("10/8"), Some(AddressFlaw::Abbreviated));
         assert_eq!(flaw("10.1"), Some(AddressFlaw::Abbreviated));
+        for number in ["24", "255", "0", "0x0", "16777215"] {
+            assert_eq!(flaw(number), Some(AddressFlaw::Abbreviated), "{number}");
+        }
+        for octal in ["010.1.1.1", "192.168.001.010", "10.0.0.0377", "010.0.0.0/8"] {
+            assert_eq!(flaw(octal), Some(AddressFlaw::Octal), "{octal}");
+        }
+        assert_eq!((flaw("192.168.001.007"), flaw("0xa.0.0.1"), flaw("16777216")), (None, None, None));
         assert_eq!(flaw("10.0.0.0/"), Some(AddressFlaw::EmptyPrefix));
         assert_eq!(flaw("::1/"), Some(AddressFlaw::EmptyPrefix));
         assert_eq!(flaw("10.0.0.0/0"), Some(AddressFlaw::NothingCompared));

@@ -22,7 +22,7 @@ fn is_refused(lines: &[(&str, &str)]) {
 }
 
 #[test]
-fn a_number_behind_zero_is_no_zone() {
+fn case_01_a_number_behind_zero_is_no_zone() {
     is_refused(&[
         ("-L -z 64000", "64000 belongs to no option; for a zone: -w 64000"),
         ("-z -L conntrack 7", "7 belongs to no option; for a zone: -w 7"),
@@ -34,7 +34,7 @@ fn a_number_behind_zero_is_no_zone() {
 }
 
 #[test]
-fn a_timeout_is_a_number() {
+fn case_02_a_timeout_is_a_number() {
     is_refused(&[
         ("-U -p tcp --timeout established 100000", "'established'"),
         ("-U -p tcp -t 100000s", "'100000s'"),
@@ -46,7 +46,7 @@ fn a_timeout_is_a_number() {
 }
 
 #[test]
-fn a_port_range_is_no_port() {
+fn case_03_a_port_range_is_no_port() {
     is_refused(&[
         ("-D -p tcp --dport 8000-8999", "one value is taken, not a range"),
         ("-D -p tcp --dport 8000:8999", "one value is taken, not a range"),
@@ -60,7 +60,7 @@ fn a_port_range_is_no_port() {
 }
 
 #[test]
-fn a_word_that_nothing_takes_is_refused() {
+fn case_04_a_word_that_nothing_takes_is_refused() {
     is_refused(&[
         ("-D -p tcp 192.0.2.1", "192.0.2.1 belongs to no option"),
         ("-D -m mark 1", "unexpected value 'mark' with -m option"),
@@ -87,7 +87,7 @@ fn a_word_that_nothing_takes_is_refused() {
 }
 
 #[test]
-fn an_attached_table_never_means_the_other_one() {
+fn case_05_an_attached_table_never_means_the_other_one() {
     is_refused(&[
         ("--flush=expect", "--flush expect"),
         ("--delete=expect", "--delete expect"),
@@ -125,6 +125,26 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
         ("-D -m ''", "unexpected value ''"),
         ("-D -m 5/", "unexpected value '5/'"),
         ("-D -u ''", "Bad parameter"),
+        // A prefix length where a mask belongs: 24 is the mask 0.0.0.24.
+        ("-D -s 192.0.2.77 --mask-src 24", "a mask with all of its four parts"),
+        ("-D -d 198.51.100.77 --mask-dst 8", "a mask with all of its four parts"),
+        ("-D -d 198.51.100.77 --mask-dst 255", "a mask with all of its four parts"),
+        ("-U -s 192.0.2.77 --mask-src 0xff -m 5", "a mask with all of its four parts"),
+        ("-D -s 192.0.2.77 --mask-src 0", "a mask with all of its four parts"),
+        ("-D -s 10", "four parts"),
+        ("-D -s 80", "four parts"),
+        ("-D -q 0", "four parts"),
+        ("-D -n 24", "four parts"),
+        // A prefix and a mask that say different things.
+        ("-D --mask-src 255.255.255.0 -s 192.0.2.77/32", "not two that differ"),
+        ("-D -s 192.0.2.0/24 --mask-src 255.0.0.0", "not two that differ"),
+        ("-D -d 2001:db8::/64 --mask-dst ffff::", "not two that differ"),
+        ("-U -m 5 --mask-dst 255.0.0.0 -d 198.51.100.0/24", "not two that differ"),
+        // Leading zeros make octal numbers: .010 is .8, and 0300 is 192.
+        ("-D -s 0300.0.02.01", "leading zeros"),
+        ("-D -d 198.51.0144.1", "leading zeros"),
+        ("-D -r 0306.51.100.1", "leading zeros"),
+        ("-U -d 198.51.0144.0/24 -m 5", "leading zeros"),
     ]);
     Namespace::run(|namespace| {
         fill(namespace);
@@ -138,8 +158,32 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
     });
 }
 
+/// Statuses that no flow can have together, and an abbreviation of two of them.
 #[test]
-fn deleting_everything_takes_a_word_under_the_own_name() {
+fn case_05_a_status_means_what_it_says() {
+    is_refused(&[
+        ("-D -u ASSURED,!ASSURED", "names that a flow can have together"),
+        ("-D -u !ASSURED -u ASSURED", "names that a flow can have together"),
+        ("-D -u SEEN_REPLY,UNREPLIED", "names that a flow can have together"),
+        ("-U -p udp -u ASSURED,!SEEN_REPLY", "names of what is set"),
+        ("-U -p udp -u !ASSURED -m 5", "names of what is set"),
+        ("-U -p udp -u UNREPLIED -m 5", "names of what is set"),
+        ("-I -t 9 -p udp -s 192.0.2.9 -d 192.0.2.8 --sport 1 --dport 2 -u !ASSURED", "names of what is set"),
+        ("-A -t 9 -p udp -s 192.0.2.9 -d 192.0.2.8 --sport 1 --dport 2 -u !ASSURED", "names of what is set"),
+        ("-D -u UNSET,ASSURED", "names that a flow can have together"),
+        ("-U -u ASSURED,!ASSURED -m 5", "names that a flow can have together"),
+        ("-D -u U", "UNSET or UNREPLIED, written out"),
+        ("-D -u un", "UNSET or UNREPLIED, written out"),
+        ("-D -u !UNSET", "names no bit"),
+        ("-D -u S", "names no bit"),
+        ("-D -u unreplied", "Bad parameter"),
+        ("-D -u ASSURED|SEEN_REPLY", "Bad parameter"),
+        ("-D -u 4", "Bad parameter"),
+    ]);
+}
+
+#[test]
+fn case_06_deleting_everything_takes_a_word_under_the_own_name() {
     Namespace::run(|namespace| {
         fill(namespace);
         let before = table();
@@ -170,7 +214,7 @@ fn fill_again(namespace: &Namespace) {
 }
 
 #[test]
-fn a_mark_outside_of_its_mask_is_a_warning() {
+fn case_07_a_mark_outside_of_its_mask_is_a_warning() {
     Namespace::run(|namespace| {
         fill(namespace);
         let before = table();
@@ -191,7 +235,7 @@ fn a_mark_outside_of_its_mask_is_a_warning() {
 
 /// With every command that takes them.
 #[test]
-fn dry_run_and_explain_change_nothing() {
+fn case_26_dry_run_and_explain_change_nothing() {
     const FLOW: &str = "-t 600 -p udp -s 192.0.2.9 -d 198.51.100.9 --sport 1 --dport 2";
     Namespace::run(|namespace| {
         fill(namespace);
@@ -239,7 +283,19 @@ fn dry_run_and_explain_change_nothing() {
         }
         let zero = flowgate().run(&words("-L -z --dry-run"));
         assert!(refused(&zero) && zero.errors().contains("--dry-run cannot print what -z would do"), "{zero:?}");
-        // A slip in the option's name does not carry the file out.
+    });
+}
+
+/// `-R FILE --dryrun`: what stands behind the file, or glued to its option, carries nothing out.
+#[test]
+fn case_27_a_slip_beside_the_file_carries_nothing_out() {
+    Namespace::run(|namespace| {
+        fill(namespace);
+        let before = table();
+        let file = namespace.directory().join("lines");
+        std::fs::write(&file, "-D -p tcp\n-D -p udp\n").unwrap();
+        let file = file.display().to_string();
+        let load = format!("-R {file}");
         for slip in ["--dryrun", "--dry", "dry-run", "-n", "--explian", "-w 5", "-F", "''", "-"] {
             let outcome = flowgate().run(&words(&format!("{load} {slip}")));
             assert!(refused(&outcome), "{slip}: {outcome:?}");
@@ -250,6 +306,26 @@ fn dry_run_and_explain_change_nothing() {
             assert!(refused(&outcome), "{option}: {outcome:?}");
             assert_eq!(table(), before, "{option}");
         }
+        for line in [
+            format!("-R{file}"),
+            format!("--load-file={file}"),
+            format!("--load-fil {file}"),
+            format!("--dry-run -R {file}"),
+            format!("-L --load-file {file}"),
+            "-R".to_owned(),
+            "--load-file".to_owned(),
+        ] {
+            for (name, program) in both() {
+                let outcome = program.run(&words(&line));
+                assert!(refused(&outcome), "{name} {line}: {outcome:?}");
+                let helps = outcome.errors().contains("in two words that stand before all others");
+                assert_eq!(helps, name == "flowgate", "{name} {line}: {outcome:?}");
+                assert_eq!(table(), before, "{name} {line}");
+            }
+        }
+        // Without such a word it is carried out.
+        flowgate().must(&["-R", &file]);
+        assert_ne!(table(), before);
     });
 }
 
