@@ -73,6 +73,48 @@ fn checked(directory: &Path, text: &str) -> [Outcome; 2] {
     [flowgate().run(&["run", "--check", &file]), flowgate().run(&["run", &file])]
 }
 
+/// `printf ... | flowgate run /dev/stdin`, and whatever else takes a file.
+#[test]
+fn case_35_what_comes_through_a_pipe_is_read_once() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        let (all, none) = (entries::marks().len(), 0);
+        let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compatibility/0.1.0/heavy_tcp.wasm");
+        let plugin = fs::read(plugin).expect("a plugin");
+        let recording = namespace.directory().join("table.pcap");
+        assert_eq!(flowgate().run(&["record", &recording.display().to_string(), "--", "-L"]).status, 0);
+        let recording = fs::read(recording).expect("a recording");
+        let pipeline = b"[source]\nkind = 'dump'\n".as_slice();
+        let line = b"-A -t 60 -s 192.0.2.1 -d 192.0.2.2 -p udp --sport 1 --dport 2\n".as_slice();
+        for pipe in ["/dev/stdin", "/proc/self/fd/0"] {
+            let option = format!("{pipe},bytes=0");
+            for (words, input, lines) in [
+                (&["run", pipe][..], pipeline, all),
+                (&["run", "--check", pipe], pipeline, 1),
+                (&["replay", pipe], &recording, all),
+                (&["replay", "-"], &recording, all),
+                (&["-L", "--plugin", &option], &plugin, none),
+                (&["-L", "-l", "x", "--labelmap", pipe], b"1 x\n", none),
+                (&["-R", pipe, "--dry-run"], line, 1),
+                (&["-R", "-", "--dry-run"], line, 1),
+            ] {
+                let outcome = flowgate().run_with(words, input);
+                let found = outcome.text().lines().count();
+                assert_eq!((outcome.status, found), (0, lines), "{words:?}: {}", outcome.errors());
+            }
+            for words in [
+                &["plugin", "inspect", pipe][..],
+                &["plugin", "bench", "--flows", "100", pipe],
+                &["run", "--explain", pipe],
+            ] {
+                let input = if words[0] == "run" { pipeline } else { &plugin };
+                let outcome = flowgate().run_with(words, input);
+                assert!(outcome.status == 0 && outcome.text().lines().count() > 2, "{words:?}: {}", outcome.errors());
+            }
+        }
+    });
+}
+
 #[test]
 fn case_37_the_check_finds_what_the_run_would() {
     Namespace::run(|namespace| {

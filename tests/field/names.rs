@@ -31,7 +31,7 @@ fn is_conntrack(outcome: &Outcome) -> bool {
 }
 
 #[test]
-fn the_banner_is_that_of_the_name() {
+fn case_12_the_banner_is_that_of_the_name() {
     for (name, conntrack) in [
         ("conntrack", true),
         ("/usr/sbin/conntrack", true),
@@ -52,7 +52,7 @@ fn the_banner_is_that_of_the_name() {
 }
 
 #[test]
-fn another_name_in_the_variable_is_an_error() {
+fn case_12_another_name_in_the_variable_is_an_error() {
     let outcome = called("flowgate", Some("iptables")).run(&["-C"]);
     assert_eq!((outcome.status, outcome.stdout.len()), (2, 0));
     let errors = outcome.errors();
@@ -60,7 +60,7 @@ fn another_name_in_the_variable_is_an_error() {
 }
 
 #[test]
-fn messages_of_every_kind_begin_with_the_banner() {
+fn case_11_messages_of_every_kind_begin_with_the_banner() {
     Namespace::run(|namespace| {
         let path = namespace.directory().join("conntrack");
         symlink(flowgate().path, &path).unwrap();
@@ -95,7 +95,7 @@ fn the_version_is_that_of_conntrack_and_then_of_flowgate() {
 
 /// As a release tool runs a binary that it has opened and checked: by its descriptor.
 #[test]
-fn a_descriptor_has_no_name_but_the_variable_gives_one() {
+fn case_12_a_descriptor_has_no_name_but_the_variable_gives_one() {
     let program = flowgate();
     let run = |variable: &[(&str, &str)]| {
         let script = "exec 4<\"$0\"; exec /proc/self/fd/4 -L -x";
@@ -111,7 +111,7 @@ fn a_descriptor_has_no_name_but_the_variable_gives_one() {
 }
 
 #[test]
-fn a_wrapper_and_a_link_are_conntrack() {
+fn case_12_a_wrapper_and_a_link_are_conntrack() {
     Namespace::run(|namespace| {
         for name in ["conntrack", ".conntrack-wrapped", "..conntrack-wrapped-wrapped"] {
             let path: PathBuf = namespace.directory().join(name);
@@ -124,7 +124,7 @@ fn a_wrapper_and_a_link_are_conntrack() {
 
 /// As programs of others look for it: an orchestrator's server, a sandbox daemon, a release tool.
 #[test]
-fn patterns_of_others_match() {
+fn case_11_patterns_of_others_match() {
     Namespace::run(|_| {
         let outcome = called("conntrack", None).run(&["-D", "-p", "udp"]);
         let errors = outcome.errors();
@@ -147,7 +147,7 @@ fn what_was_typed_is_repeated_as_conntrack_does() {
 }
 
 #[test]
-fn an_unknown_subcommand_gets_a_suggestion() {
+fn case_30_an_unknown_subcommand_gets_a_suggestion() {
     for (words, suggestion) in [
         (&["polcy", "reload"][..], "did you mean `policy`?"),
         (&["replya", "x.pcap"], "did you mean `replay`?"),

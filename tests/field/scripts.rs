@@ -254,7 +254,7 @@ fn sixteen_listings_at_once() {
 
 /// The link is what scripts find, and nothing else of that name.
 #[test]
-fn scripts_find_the_link() {
+fn case_13_scripts_find_the_link() {
     Namespace::run(|namespace| {
         let found = PathBuf::from(sh(namespace, "command -v conntrack").text().trim());
         assert_eq!(found, namespace.directory().join("bin/conntrack"));

@@ -146,7 +146,7 @@ fn after(script: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_hidden_is_told_and_is_not_missing() {
+fn case_31_what_is_hidden_is_told_and_is_not_missing() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::marks());
         for hidden in ["/proc/sys/net/netfilter", "/proc/sys/net", "/proc/sys"] {
@@ -175,7 +175,7 @@ fn what_is_hidden_is_told_and_is_not_missing() {
 }
 
 #[test]
-fn a_namespace_in_which_no_rule_tracks_is_told() {
+fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
     Namespace::run(|namespace| {
         let level = || of(&findings(&run("doctor --json")), "tracking");
         let (told, mend) = level();

@@ -123,7 +123,7 @@ fn tables(namespace: &Namespace) {
 }
 
 #[test]
-fn a_saved_table_is_loaded_once_and_twice() {
+fn case_18_a_saved_table_is_loaded_once_and_twice() {
     let (saved, json_before, extended_before, lines) = with_labels(|namespace| {
         tables(namespace);
         let saved = flowgate().must(&["-L", "-o", "save,complete"]);
@@ -163,7 +163,7 @@ fn a_saved_table_is_loaded_once_and_twice() {
 }
 
 #[test]
-fn a_table_of_real_traffic_is_loaded_too() {
+fn case_18_a_table_of_real_traffic_is_loaded_too() {
     let (saved, lines, json_before, extended_before) = with_labels(|namespace| {
         namespace.keep_entries();
         let traffic = Traffic::everything(namespace);
@@ -191,7 +191,7 @@ fn a_table_of_real_traffic_is_loaded_too() {
 }
 
 #[test]
-fn a_zone_is_copied_without_an_editor() {
+fn case_19_a_zone_is_copied_without_an_editor() {
     with_labels(|namespace| {
         tables(namespace);
         let saved = flowgate().must(&["-L", "-w", "5", "-o", "save,complete"]);

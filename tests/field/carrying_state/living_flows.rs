@@ -41,7 +41,7 @@ fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
 }
 
 #[test]
-fn a_status_that_cannot_be_cleared_stays_and_the_rest_is_updated() {
+fn case_15_a_status_that_cannot_be_cleared_stays_and_the_rest_is_updated() {
     add("-u SEEN_REPLY,ASSURED", "-u UNSET", &["status SEEN_REPLY,ASSURED"], &["-u SEEN_REPLY,ASSURED"]);
     add("-u SEEN_REPLY,ASSURED", "-u SEEN_REPLY", &["status ASSURED"], &["-u SEEN_REPLY,ASSURED"]);
     add("-u SEEN_REPLY", "-u ASSURED", &["status SEEN_REPLY"], &["-u SEEN_REPLY,ASSURED"]);
@@ -50,7 +50,7 @@ fn a_status_that_cannot_be_cleared_stays_and_the_rest_is_updated() {
 }
 
 #[test]
-fn the_timeout_is_updated_unless_it_is_fixed() {
+fn case_15_the_timeout_is_updated_unless_it_is_fixed() {
     Namespace::run(|_| {
         assert_eq!(run(&flowgate(), &format!("-I -t 3000 -u SEEN_REPLY,ASSURED {TUPLE}")).status, 0);
         assert_eq!(run(&flowgate(), &format!("-A -t 9000 -u UNSET {TUPLE}")).status, 1);
@@ -64,7 +64,7 @@ fn the_timeout_is_updated_unless_it_is_fixed() {
 }
 
 #[test]
-fn translations_and_replies_stay() {
+fn case_15_translations_and_replies_stay() {
     add("", "-n 203.0.113.7", &["source translation: it stays 192.0.2.1:1"], &[" -q 192.0.2.1 "]);
     add(
         "-n 203.0.113.7:7000",
@@ -83,7 +83,7 @@ fn translations_and_replies_stay() {
 }
 
 #[test]
-fn helpers_are_for_new_flows() {
+fn case_15_helpers_are_for_new_flows() {
     add("", "--helper no-such-helper", &["helper no-such-helper"], &[]);
     // A new flow is made without it, where `-A` asks; `-I` asks for all or nothing.
     Namespace::run(|namespace| {
@@ -96,7 +96,7 @@ fn helpers_are_for_new_flows() {
 }
 
 #[test]
-fn labels_need_room_in_the_flow() {
+fn case_15_labels_need_room_in_the_flow() {
     Namespace::run(|namespace| {
         assert_eq!(run(&flowgate(), &format!("-I -t 3000 {TUPLE}")).status, 0);
         let outcome = run(&flowgate(), &format!("-A -t 3000 -m 5 --labels 0x9 {TUPLE}"));

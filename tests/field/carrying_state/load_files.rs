@@ -5,7 +5,7 @@ use crate::flowgate;
 use flowgate_test_support::{Namespace, Program};
 
 #[test]
-fn a_line_that_makes_no_sense_loses_only_itself() {
+fn case_14_a_line_that_makes_no_sense_loses_only_itself() {
     // A flow of a flow table as `-o save` writes it: it has neither timeout nor state.
     let offloaded = "-A -u SEEN_REPLY,ASSURED -s 192.0.2.9 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.9 -p tcp \
                      --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1\n";
@@ -79,7 +79,7 @@ fn a_line_that_is_too_long_is_one_line() {
 }
 
 #[test]
-fn the_summary_says_what_was_done() {
+fn case_20_the_summary_says_what_was_done() {
     Namespace::run(|namespace| {
         let text =
             format!("{}{}-U -p udp --sport 1 -s 192.0.2.1 -m 5\n-D -p udp --sport 2 -s 192.0.2.1\n", udp(1), udp(2));
@@ -117,7 +117,7 @@ fn under_the_name_conntrack_nothing_is_said() {
 }
 
 #[test]
-fn every_line_can_be_about_another_zone() {
+fn case_19_every_line_can_be_about_another_zone() {
     Namespace::run(|namespace| {
         let lines = [
             "-I -t 3000 -w 15 -m 7 -s 192.0.2.1 -d 198.51.100.1 -p udp --sport 1 --dport 15",

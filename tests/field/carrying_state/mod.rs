@@ -3,6 +3,7 @@
 mod complete;
 mod living_flows;
 mod load_files;
+mod offloaded;
 mod scripts;
 mod stopping;
 

@@ -56,7 +56,7 @@ fn root(directory: &Path) -> String {
 }
 
 #[test]
-fn a_root_without_dev() {
+fn case_34_a_root_without_dev() {
     Namespace::run(|namespace| {
         let root = root(namespace.directory());
         let start = |closed: &str| {
@@ -75,7 +75,7 @@ fn a_root_without_dev() {
 }
 
 #[test]
-fn closed_descriptors_are_no_place_for_sockets() {
+fn case_34_closed_descriptors_are_no_place_for_sockets() {
     Namespace::run(|_| {
         let flow = "-I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport 1 --dport 2 -t 600";
         let start = |closed: &str| behind(&["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")], &built());

@@ -117,7 +117,7 @@ fn outcomes(setting: Setting) -> Vec<(&'static str, i32, String, String)> {
 }
 
 #[test]
-fn classic_commands_work_under_memory_deny_write_execute() {
+fn case_08_classic_commands_work_under_memory_deny_write_execute() {
     let plain = outcomes(Setting::Plain);
     assert!(plain.iter().filter(|(_, status, ..)| *status == 0).count() > 20, "{plain:#?}");
     for (expected, found) in plain.iter().zip(outcomes(Setting::DenyWriteExecute)) {
@@ -126,7 +126,7 @@ fn classic_commands_work_under_memory_deny_write_execute() {
 }
 
 #[test]
-fn classic_commands_work_in_little_address_space() {
+fn case_09_classic_commands_work_in_little_address_space() {
     let plain = outcomes(Setting::Plain);
     for mib in [512, 300] {
         for (expected, found) in plain.iter().zip(outcomes(Setting::AddressSpace(mib))) {
@@ -149,7 +149,7 @@ fn two_flows(namespace: &Namespace) {
 }
 
 #[test]
-fn plugins_are_interpreted_under_memory_deny_write_execute_and_it_is_said_once() {
+fn case_08_plugins_are_interpreted_under_memory_deny_write_execute_and_it_is_said_once() {
     Namespace::run(|namespace| {
         two_flows(namespace);
         let heavy = format!("{},bytes=0", plugin().display());
@@ -172,7 +172,7 @@ fn plugins_are_interpreted_under_memory_deny_write_execute_and_it_is_said_once()
 }
 
 #[test]
-fn inspect_and_doctor_say_how_plugins_run() {
+fn case_08_inspect_and_doctor_say_how_plugins_run() {
     let plugin = plugin().display().to_string();
     for (setting, name, words) in [
         (Setting::Plain, "native", "machine code"),
@@ -202,7 +202,7 @@ fn inspect_and_doctor_say_how_plugins_run() {
 }
 
 #[test]
-fn plugins_run_in_little_address_space() {
+fn case_09_plugins_run_in_little_address_space() {
     Namespace::run(|namespace| {
         two_flows(namespace);
         let heavy = format!("{},bytes=0", plugin().display());
@@ -215,7 +215,7 @@ fn plugins_run_in_little_address_space() {
 }
 
 #[test]
-fn where_address_space_does_not_do_the_limit_is_named() {
+fn case_09_where_address_space_does_not_do_the_limit_is_named() {
     Namespace::run(|namespace| {
         two_flows(namespace);
         // Above what the program itself takes there is a stretch in which the memory of a stock plugin has no room.
@@ -235,7 +235,7 @@ fn where_address_space_does_not_do_the_limit_is_named() {
 }
 
 #[test]
-fn no_variable_of_a_library_decides_anything() {
+fn case_28_no_variable_of_a_library_decides_anything() {
     Namespace::run(|namespace| {
         two_flows(namespace);
         let heavy = format!("{},bytes=0", plugin().display());
@@ -271,7 +271,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() {
+fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() {
     const NOBODY: u32 = 65534;
     Namespace::run(|_| {
         // A directory all of whose path belongs to root: only this thread sees it.

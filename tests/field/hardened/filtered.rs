@@ -83,7 +83,7 @@ fn words(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn commands_of_root_make_no_call_that_a_unit_forbids() {
+fn case_10_commands_of_root_make_no_call_that_a_unit_forbids() {
     let filter = of_unit();
     Namespace::run(|namespace| {
         let start = |words: &[&str]| filtered(behind(&[], &built())(words), &filter);
@@ -102,7 +102,7 @@ fn commands_of_root_make_no_call_that_a_unit_forbids() {
 
 /// Where root has one capability there is nothing to give up, and plugins run too.
 #[test]
-fn plugins_run_where_there_is_nothing_to_give_up() {
+fn case_10_plugins_run_where_there_is_nothing_to_give_up() {
     let filter = of_unit();
     let plugin = crate::plugins::built("heavy-tcp").display().to_string();
     Namespace::run(|_| {
@@ -133,7 +133,7 @@ fn with_one_capability(mut command: Command) -> Command {
 }
 
 #[test]
-fn a_refusal_is_no_failure() {
+fn case_10_a_refusal_is_no_failure() {
     Namespace::run(|namespace| {
         for errno in [libc::EPERM, libc::ENOSYS] {
             let names =
@@ -148,7 +148,7 @@ fn a_refusal_is_no_failure() {
 
 /// Threads are tasks of `clone` and `clone3`: whoever starts one is killed.
 #[test]
-fn short_commands_start_no_thread() {
+fn case_33_short_commands_start_no_thread() {
     let filter = without(&["clone", "clone3", "fork", "vfork"], SeccompAction::KillProcess);
     Namespace::run(|_| {
         let start = |line: &str| filtered(behind(&[], &built())(&words(line)), &filter);
@@ -184,7 +184,7 @@ fn short_commands_start_no_thread() {
 }
 
 #[test]
-fn where_no_thread_can_be_had_there_is_one() {
+fn case_33_where_no_thread_can_be_had_there_is_one() {
     let filter = without(&["clone", "clone3"], SeccompAction::Errno(libc::EAGAIN as u32));
     Namespace::run(|namespace| {
         let start = |words: &[&str]| filtered(behind(&[], &built())(words), &filter);

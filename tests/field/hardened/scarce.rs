@@ -9,7 +9,7 @@ use crate::flowgate;
 
 /// One task by RLIMIT_NPROC, which is for users without privileges.
 #[test]
-fn one_process_of_the_user() {
+fn case_33_one_process_of_the_user() {
     Namespace::run(|namespace| {
         let copy = flowgate().copied_to(namespace.directory()).path;
         let mut words = unprivileged("net_admin");
@@ -45,8 +45,8 @@ impl Drop for Group {
 
 /// One task by the limit of a cgroup, as TasksMax= sets it; by RLIMIT_NPROC where there are no cgroups to be had.
 #[test]
-fn one_task_of_the_unit() {
-    let Some(group) = Group::of_one_task() else { return one_process_of_the_user() };
+fn case_33_one_task_of_the_unit() {
+    let Some(group) = Group::of_one_task() else { return case_33_one_process_of_the_user() };
     Namespace::run(|namespace| {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.0.display());
         let start = behind(&["sh", "-c", &script], &built());
@@ -60,7 +60,7 @@ fn one_task_of_the_unit() {
 }
 
 #[test]
-fn five_descriptors_are_enough() {
+fn case_33_five_descriptors_are_enough() {
     Namespace::run(|namespace| {
         let start = behind(&["prlimit", "--nofile=5"], &built());
         classic_commands_work(&start);
@@ -69,7 +69,7 @@ fn five_descriptors_are_enough() {
 }
 
 #[test]
-fn with_fewer_descriptors_it_says_so() {
+fn case_33_with_fewer_descriptors_it_says_so() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::marks());
         for most in 0..8 {
@@ -89,7 +89,7 @@ fn with_fewer_descriptors_it_says_so() {
 
 /// From nothing to enough, in small steps: at each it works, or fails as programs do.
 #[test]
-fn little_memory_is_no_reason_to_panic() {
+fn case_33_little_memory_is_no_reason_to_panic() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::marks());
         let limited = |limit: &str, size: u64, line: &str| {
