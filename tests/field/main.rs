@@ -6,7 +6,7 @@
 //! | 8, 9, 28, 29 | memory that may not be made executable, address space, environment, kept machine code | `hardened::engine` |
 //! | 10 | filters of system calls | `hardened::filtered` |
 //! | 11, 12 | banners, wrappers, descriptors | `names` |
-//! | 13 | the name that scripts look for | `scripts` |
+//! | 13 | the name that scripts look for | `scripts`; what is installed: `tests/package` |
 //! | 14 to 20 | tables saved and loaded | `carrying_state` |
 //! | 21 | pasted lines as fixtures | `fixtures` |
 //! | 22 to 25, 39 | output that cannot be written, is slow, or is closed; terminals that answer nothing | `output` |

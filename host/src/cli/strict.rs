@@ -53,7 +53,8 @@ pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliErr
     }
     if changes {
         let status = request.status;
-        if matches!(request.command, Some((Command::Create | Command::Add | Command::Update, _))) && status.clear != 0 {
+        // A flow that is made does not have what is not named.
+        if matches!(request.command, Some((Command::Update, _))) && status.clear != 0 {
             let takes = "names of what is set; what is set already cannot be taken away".to_owned();
             return Err(WrongValue::new(Some(b'u'), "status", request.status_text.as_ref(), takes).into());
         }

@@ -168,8 +168,6 @@ fn case_05_a_status_means_what_it_says() {
         ("-U -p udp -u ASSURED,!SEEN_REPLY", "names of what is set"),
         ("-U -p udp -u !ASSURED -m 5", "names of what is set"),
         ("-U -p udp -u UNREPLIED -m 5", "names of what is set"),
-        ("-I -t 9 -p udp -s 192.0.2.9 -d 192.0.2.8 --sport 1 --dport 2 -u !ASSURED", "names of what is set"),
-        ("-A -t 9 -p udp -s 192.0.2.9 -d 192.0.2.8 --sport 1 --dport 2 -u !ASSURED", "names of what is set"),
         ("-D -u UNSET,ASSURED", "names that a flow can have together"),
         ("-U -u ASSURED,!ASSURED -m 5", "names that a flow can have together"),
         ("-D -u U", "UNSET or UNREPLIED, written out"),
