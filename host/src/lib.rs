@@ -15,16 +15,20 @@
 //! * [`top`]: flows by rate, on a screen.
 //! * [`wasm`]: the plugins' side.
 
+pub mod args;
 pub mod bounds;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod config;
 pub mod files;
 pub mod fixture;
 pub mod inherited;
+pub mod io_error;
 pub mod metrics;
 pub mod model;
 pub mod netlink;
+pub mod on_error;
 pub mod pipeline;
 pub mod policy;
 pub mod privileges;

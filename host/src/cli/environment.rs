@@ -45,15 +45,6 @@ impl Environment for SystemEnvironment {
     }
 }
 
-/// Text of an error as strerror(3) has it, without the number that the standard library adds.
-pub fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text.get(..end).unwrap_or_default().to_owned(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 pub mod tests {
     use super::*;
@@ -89,11 +80,5 @@ pub mod tests {
         fn posixly_correct(&self) -> bool {
             self.posixly_correct
         }
-    }
-
-    #[test]
-    fn error_texts_have_no_number() {
-        assert_eq!(error_text(&io::Error::from_raw_os_error(libc::ENOENT)), "No such file or directory");
-        assert_eq!(error_text(&io::Error::other("why")), "why");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::environment::{Environment, error_text};
+use super::environment::Environment;
 use super::error::CliError;
 use super::values;
+use crate::io_error::error_text;
 use crate::model;
 
 /// Where the names are unless `--labelmap` says otherwise.

@@ -3,9 +3,10 @@
 use std::io::{BufRead, Read};
 use std::ops::Range;
 
-use super::environment::{Environment, error_text};
+use super::environment::Environment;
 use super::error::{CliError, Word};
 use super::settings::{Command, LoadFile, LoadedCommand, LostLines, Place, Settings, Table};
+use crate::io_error::error_text;
 use crate::{model::Flows, pipeline::batch};
 
 /// What one line holds at most; what is longer counts as several lines.

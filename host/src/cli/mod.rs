@@ -4,8 +4,6 @@
 //! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand), and reads the whole
 //! command line strictly (`strict`). Which name it is called by is a [`Name`], made once and handed down.
 
-mod bash;
-mod definition;
 mod details;
 mod environment;
 mod error;
@@ -18,16 +16,12 @@ mod legality;
 mod name;
 pub mod options;
 mod plugin;
-pub mod plugin_command;
-pub mod policy_command;
 pub mod protocols;
 mod request;
 mod selection;
 mod settings;
 mod strict;
-pub mod subcommand;
 mod template;
-pub mod usage;
 mod values;
 mod wrong_value;
 mod zone;
@@ -37,20 +31,15 @@ mod load_file;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-pub use definition::{OUTPUTS, STATUSES, script as completion_script, tables};
-pub use environment::{Environment, SystemEnvironment, error_text};
+pub use environment::{Environment, SystemEnvironment};
 pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use name::{Name, VARIABLE as NAME_VARIABLE};
 pub use settings::{
-    Command, DEFAULT_BATCH, EventGroups, HelpProtocol, Invocation, LoadFile, LoadedCommand, Output, Parsed, Place,
+    Command, CommandLine, DEFAULT_BATCH, EventGroups, HelpProtocol, LoadFile, LoadedCommand, Output, Parsed, Place,
     PluginSpec, Settings, TOLD, Table,
 };
-
-pub use plugin_command::{PluginCommand, Report};
-pub use policy_command::PolicyCommand;
-pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use labels::LabelSet;
 use load_file::Line;
@@ -76,22 +65,10 @@ pub fn split_line(line: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     }))
 }
 
-/// Reads a command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
+/// Reads a classic command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
 pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment) -> Parsed {
     let mut warnings = Vec::new();
     let own = name.has_own_options();
-    let mut arguments = arguments;
-    if own {
-        if let Some(result) = subcommand::parse(name.word(), arguments) {
-            return Parsed { warnings, result, place: None };
-        }
-        if subcommand::is_help(arguments) {
-            arguments = &[];
-        }
-        if let Some(error) = subcommand::unknown(arguments) {
-            return Parsed { warnings, result: Err(error), place: None };
-        }
-    }
     let mut place = None;
     let program = name.word().as_bytes();
     let result = match arguments {
@@ -105,13 +82,13 @@ pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment)
                 let manner = load_file::Manner { program, own, keep_going: behind.keep_going };
                 let loaded = load_file::load(manner, file.as_bytes(), environment, &line, &mut warnings, &mut place)?;
                 place = None;
-                behind.apply(loaded, &mut place).map(Invocation::Load)
+                behind.apply(loaded, &mut place).map(CommandLine::Load)
             })
         }
         _ => {
             let words = std::iter::once(program).chain(arguments.iter().map(|word| word.as_bytes())).collect();
             let mut parser = Parser { own, environment, warnings: &mut warnings };
-            parser.command(words, None).map(Invocation::Run)
+            parser.command(words, None).map(CommandLine::Run)
         }
     };
     let place = place.filter(|_| own && result.is_err());

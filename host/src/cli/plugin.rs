@@ -9,11 +9,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::environment::{Environment, error_text};
+use super::environment::Environment;
 use super::error::CliError;
 use super::settings::PluginSpec;
+use crate::io_error::error_text;
 use crate::model::OptionValue;
-use crate::pipeline::{grants::Grants, supervisor::OnError};
+use crate::{on_error::OnError, pipeline::grants::Grants};
 
 /// Adds the value of `--grant` to what the last plugin may do.
 pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {

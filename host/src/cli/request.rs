@@ -14,7 +14,7 @@ use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, T
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
-use crate::metrics::{Address, MetricsError};
+use crate::metrics::{Address, AddressError};
 use crate::model;
 
 /// The tables that commands work on, in the order in which abbreviations are looked up.
@@ -448,7 +448,7 @@ impl<'a> Reader<'a> {
             Key::Metrics => {
                 let address = String::from_utf8_lossy(value).parse();
                 self.request.metrics =
-                    Some(address.map_err(|error: MetricsError| CliError::Metrics(error.to_string()))?);
+                    Some(address.map_err(|error: AddressError| CliError::Metrics(error.to_string()))?);
             }
         }
         self.request.given.insert(key);

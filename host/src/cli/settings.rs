@@ -3,10 +3,9 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use super::labels::LabelMap;
-use super::subcommand::Subcommand;
 use crate::metrics::Address;
 use crate::model::{Expectations, Flows, OptionValue, Selection};
-use crate::pipeline::{grants::Grants, supervisor::OnError};
+use crate::{on_error::OnError, pipeline::grants::Grants};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -284,26 +283,22 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// What a command line turned out to be.
+/// What a classic command line turned out to be.
 #[derive(Debug, Clone)]
-pub enum Invocation {
+pub enum CommandLine {
     /// One command.
     Run(Box<Settings>),
     /// `-R FILE`
     Load(LoadFile),
-    /// A subcommand; never under the name `conntrack`.
-    Subcommand(Box<Subcommand>),
-    /// Help of a subcommand: text for standard output.
-    Text(String),
 }
 
 /// The result of reading a command line.
 #[derive(Debug)]
-pub struct Parsed {
+pub struct Parsed<T = CommandLine> {
     /// Lines for stderr, without banner, in order; to be printed before anything else, also if there is an error.
     pub warnings: Vec<String>,
     /// What is to be done, or what is wrong.
-    pub result: Result<Invocation, super::error::CliError>,
+    pub result: Result<T, super::error::CliError>,
     /// Where in a load file it is wrong. Told under flowgate's own name only: conntrack has no such line.
     pub place: Option<Place>,
 }

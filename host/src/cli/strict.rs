@@ -253,7 +253,7 @@ pub fn explained(error: CliError, name: &'static str, value: &[u8], is_ipv4: boo
 #[cfg(test)]
 mod tests {
     use super::super::environment::tests::FakeEnvironment;
-    use super::super::{Invocation, Name, parse};
+    use super::super::{CommandLine, Name, parse};
     use std::ffi::{OsStr, OsString};
 
     /// Status and message of a command line, `-` where it would be carried out. `''` is an empty word.
@@ -263,8 +263,7 @@ mod tests {
         let files =
             FakeEnvironment::with(&[("all", "-D\n"), ("stray", "-D -p tcp x\n"), ("name", "conntrack -D -p tcp\n")]);
         match parse(&Name::of(OsStr::new(program)), &words, &files).result {
-            Ok(Invocation::Run(_) | Invocation::Load(_)) => "-".to_owned(),
-            Ok(other) => panic!("{line}: {other:?}"),
+            Ok(CommandLine::Run(_) | CommandLine::Load(_)) => "-".to_owned(),
             Err(error) => format!("{} {error}", error.status()),
         }
     }

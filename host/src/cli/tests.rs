@@ -33,7 +33,7 @@ fn parse_as(program: &str, line: &str, environment: &FakeEnvironment) -> Parsed 
 
 fn settings_in(line: &str, environment: &FakeEnvironment) -> Settings {
     match parse_as("conntrack", line, environment).result {
-        Ok(Invocation::Run(settings)) => *settings,
+        Ok(CommandLine::Run(settings)) => *settings,
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -90,7 +90,7 @@ fn every_command_line_of_the_file_comes_out_as_it_says() {
 fn nothing_at_all_asks_for_help() {
     let parsed = parse(&Name::of(OsStr::new("/usr/sbin/conntrack")), &[], &FakeEnvironment::default());
     match parsed.result {
-        Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::Help),
+        Ok(CommandLine::Run(settings)) => assert_eq!(settings.command, Command::Help),
         other => panic!("{other:?}"),
     }
     let settings = settings("-h -p ipv6-icmp");
@@ -364,7 +364,7 @@ fn load(text: &str) -> Parsed {
 
 fn loaded(text: &str) -> Vec<Settings> {
     match load(text).result {
-        Ok(Invocation::Load(file)) => file.commands.into_iter().map(|command| *command.settings).collect(),
+        Ok(CommandLine::Load(file)) => file.commands.into_iter().map(|command| *command.settings).collect(),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -395,7 +395,7 @@ fn load_files_are_read_whole() {
     assert_eq!(error_as("conntrack", "--load-file=file"), "unknown option `--load-file=file'");
     let environment = FakeEnvironment { input: b"-F\n".to_vec(), ..FakeEnvironment::default() };
     assert!(
-        matches!(parse_as("conntrack", "-R -", &environment).result, Ok(Invocation::Load(file)) if file.commands.len() == 1)
+        matches!(parse_as("conntrack", "-R -", &environment).result, Ok(CommandLine::Load(file)) if file.commands.len() == 1)
     );
 }
 
@@ -464,7 +464,7 @@ fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
     assert!(wrong("flowgate", "-R file --dry-run").starts_with("2 --dry-run cannot print what -F would do"));
     environment.files.insert(b"file".to_vec(), b"-D\n-D -s 1.2.3.4\n".to_vec());
     match parse_as("flowgate", "-R file --dry-run", &environment).result {
-        Ok(Invocation::Load(file)) => assert!(file.commands.iter().all(|command| command.settings.dry_run)),
+        Ok(CommandLine::Load(file)) => assert!(file.commands.iter().all(|command| command.settings.dry_run)),
         other => panic!("{other:?}"),
     }
     let wrong = |program: &str, line: &str| match parse_as(program, line, &environment).result {
@@ -483,7 +483,7 @@ fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
 #[test]
 fn options_of_flowgate_are_not_classic() {
     let run = |line: &str| match parse_as("/opt/flowgate", line, &FakeEnvironment::default()).result {
-        Ok(Invocation::Run(settings)) => Ok(*settings),
+        Ok(CommandLine::Run(settings)) => Ok(*settings),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.to_string()),
     };
@@ -584,26 +584,4 @@ fn no_command_line_is_a_panic() {
         environment.files.insert(b"file".to_vec(), text);
         let _ = parse_as("flowgate", "-R file", &environment);
     }
-}
-
-#[test]
-fn subcommands_are_unknown_to_the_classic_name() {
-    let environment = FakeEnvironment::default();
-    for line in ["man", "completions bash", "help", "help man"] {
-        // To the classic program these are words that are no options, and ignored.
-        match parse_as("/usr/sbin/conntrack", line, &environment).result {
-            Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::Help, "{line}"),
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-    match parse_as("conntrack", "man -L", &environment).result {
-        Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::List),
-        other => panic!("{other:?}"),
-    }
-    let own = |line| parse_as("flowgate", line, &environment).result;
-    assert!(matches!(own("man"), Ok(Invocation::Subcommand(given)) if *given == Subcommand::Man));
-    assert!(matches!(own("help"), Ok(Invocation::Run(settings)) if settings.command == Command::Help));
-    assert!(matches!(own("help man"), Ok(Invocation::Text(_))));
-    assert!(matches!(own("man -L"), Err(CliError::Subcommand(_))));
-    assert!(matches!(own("foo -L"), Err(CliError::NoSubcommand(_))));
 }

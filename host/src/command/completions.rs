@@ -2,13 +2,13 @@
 
 use super::{CommandError, Exit};
 use crate::{
-    cli::{self, Shell},
+    args::{self, Shell},
     pipeline::sink::{Sink, SinkError},
 };
 
 /// Writes the script.
 pub(super) fn run(shell: Shell, name: &str, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let script = cli::completion_script(shell, name).map_err(SinkError::Stdout)?;
+    let script = args::completion_script(shell, name).map_err(SinkError::Stdout)?;
     sink.write(script.as_bytes())?;
     Ok(Exit::Success)
 }

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use super::policy;
 use crate::{
-    cli::{self, Command, Invocation, Name, PluginCommand, PolicyCommand, Settings, Subcommand, Table},
+    args::{self, Invocation, PluginCommand, PolicyCommand, Subcommand},
+    cli::{self, Command, Name, Settings, Table},
     config::Config,
     privileges::Duty,
 };
@@ -70,7 +71,7 @@ mod tests {
     fn of_line(line: &str, file: Option<&str>) -> Option<(bool, bool)> {
         let name = Name::of(OsStr::new("flowgate"));
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let invocation = cli::parse(&name, &words, &cli::SystemEnvironment).result.unwrap();
+        let invocation = args::parse(&name, &words, &cli::SystemEnvironment).result.unwrap();
         match of(&name, &invocation, file.map(str::as_bytes)) {
             Duty::Command { namespaces, plugins } => Some((namespaces, plugins)),
             _ => None,

@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 
 use super::Context;
 use crate::{
-    cli::{self, Invocation, Name},
+    args::{self, Invocation},
+    cli::{self, Name},
     command::{CommandError, Exit},
     model::{
         family::{IPV4, IPV6},
@@ -35,7 +36,7 @@ fn flows() -> Vec<Entry> {
 fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
     let name = Name::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
-    let settings = match cli::parse(&name, &words, &cli::SystemEnvironment).result {
+    let settings = match args::parse(&name, &words, &cli::SystemEnvironment).result {
         Ok(Invocation::Run(settings)) => settings,
         other => panic!("{line}: {other:?}"),
     };
@@ -48,7 +49,7 @@ fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
         sink: &mut output,
         assembly: None,
         done: 0,
-        namespace: Some(("played".into(), Namespace::played(kernel.clone()))),
+        namespace: Some(("played".into(), kernel.namespace())),
         file: None,
     };
     let result = context.command(&settings, false);

@@ -46,7 +46,8 @@ use table::{Row, Source};
 use tables::Flushed;
 
 use crate::{
-    cli::{self, Command, Invocation, LabelMap, Name, Output, Settings, Subcommand, Table},
+    args::{self, Invocation, Subcommand},
+    cli::{self, Command, LabelMap, Name, Output, Settings, Table},
     files,
     metrics::{self, Address, Server},
     model::{Expectations, Flows, Selection},
@@ -84,7 +85,7 @@ pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit
     let variable = std::env::var_os(cli::NAME_VARIABLE);
     let name = Name::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
     report::set_name(&name);
-    let parsed = cli::parse(&name, arguments, &cli::SystemEnvironment);
+    let parsed = args::parse(&name, arguments, &cli::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
     }

@@ -246,7 +246,10 @@ impl CommandError {
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
-            RunError::Source(SourceError::Recording(error)) => error.into(),
+            RunError::Source(SourceError::Other { errno, error }) => match error.downcast::<RecordingError>() {
+                Ok(error) => (*error).into(),
+                Err(_) => Self::of_errno(row, errno),
+            },
             RunError::Source(error) if row.command == Command::Events && row.table != Table::Expect => {
                 Self::Events(strerror(error.errno()))
             }
@@ -299,7 +302,7 @@ fn errno_text(command: Command, table: Table, errno: i32) -> String {
 
 /// The text of an error number, as strerror(3) has it.
 pub(super) fn strerror(errno: i32) -> String {
-    crate::cli::error_text(&io::Error::from_raw_os_error(errno))
+    crate::io_error::error_text(&io::Error::from_raw_os_error(errno))
 }
 
 /// Warns that events were lost.

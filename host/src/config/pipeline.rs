@@ -17,9 +17,10 @@ use crate::{
     cli::{self, Command, EventGroups, Output, Settings, Table},
     files,
     model::{OptionValue, Selection},
+    on_error::OnError,
     pipeline::{
         grants::{Grants, Keeping},
-        supervisor::{OnError, Policy},
+        supervisor::Policy,
     },
     recording::{Input, Kind, Recording, Speed, Subject},
     text::clean,

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::{
     cli::{Output, Table},
-    pipeline::{sink::outbox::WhenFull, supervisor::OnError},
+    on_error::OnError,
+    pipeline::sink::outbox::WhenFull,
 };
 
 fn parse(text: &str) -> (Option<Config>, Vec<String>) {

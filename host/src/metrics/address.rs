@@ -7,8 +7,6 @@ use std::{
     str::FromStr,
 };
 
-use super::MetricsError;
-
 /// Where metrics are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -18,12 +16,25 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// An address that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{}` is no address to serve metrics at: {problem}; write 127.0.0.1:9465, [::1]:9465, :9465 for all addresses, or unix:PATH",
+    crate::text::clean(.text)
+)]
+pub struct AddressError {
+    /// What was given.
+    text: String,
+    /// What is wrong with it.
+    problem: &'static str,
+}
+
 impl FromStr for Address {
-    type Err = MetricsError;
+    type Err = AddressError;
 
     /// `127.0.0.1:9465`, `[::1]:9465`, `:9465` for all addresses, `unix:PATH`. Port 0 lets the system choose.
-    fn from_str(text: &str) -> Result<Self, MetricsError> {
-        let wrong = |problem| MetricsError::Address { text: text.to_owned(), problem };
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let wrong = |problem| AddressError { text: text.to_owned(), problem };
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(wrong("no path follows unix:")) } else { Ok(Self::Unix(path.into())) };
         }

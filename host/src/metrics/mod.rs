@@ -3,12 +3,12 @@
 //! [`serve_tenants`] serves what is known of a policy service. [`serve`] needs a [`Board`] (what each stage did) and [`Counters`] (what was received), and changes neither: all that is
 //! exported is read when it is asked for. docs/METRICS.md describes each metric.
 
-mod address;
+pub mod address;
 mod export;
 mod server;
 mod tenants;
 
-pub use address::Address;
+pub use address::{Address, AddressError};
 pub use export::{names, text};
 pub use server::{Server, serve, serve_tenants};
 pub use tenants::{Look, PolicyFigures, STATES, TenantFigures, tenant_names};
@@ -19,17 +19,6 @@ use crate::pipeline::{counters::Counters, stats::Board};
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// An address that is none.
-    #[error(
-        "`{}` is no address to serve metrics at: {problem}; write 127.0.0.1:9465, [::1]:9465, :9465 for all addresses, or unix:PATH",
-        crate::text::clean(.text)
-    )]
-    Address {
-        /// What was given.
-        text: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
     /// An address that cannot be listened at.
     #[error("cannot serve metrics at {address}: {source}")]
     Listen {

@@ -6,6 +6,7 @@
 
 use std::{
     ffi::OsStr,
+    fmt,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -142,9 +143,25 @@ pub struct Namespace {
     path: Arc<Path>,
     /// Two namespaces are the same if these are.
     identity: Identity,
-    /// A kernel that a test plays.
-    #[cfg(test)]
-    played: Option<super::played::Played>,
+    /// What opens sockets in it, if that is not the kernel.
+    opener: Option<Opener>,
+}
+
+/// Makes sockets whose other end is not the kernel.
+#[derive(Clone)]
+pub(super) struct Opener(Arc<dyn Fn() -> io::Result<OwnedFd> + Send + Sync>);
+
+impl Opener {
+    /// A connected socket.
+    pub(super) fn open(&self) -> io::Result<OwnedFd> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Opener")
+    }
 }
 
 impl PartialEq for Namespace {
@@ -212,22 +229,25 @@ impl Namespace {
             name: name.into(),
             path: path.into(),
             identity,
-            #[cfg(test)]
-            played: None,
+            opener: None,
         })
     }
 
-    /// A kernel that a test plays, as a namespace: sockets are connected to it.
-    #[cfg(test)]
-    pub(crate) fn played(kernel: super::played::Played) -> Self {
-        let own = Self::open(Path::new(OWN), "played").expect("the own namespace");
-        Self { played: Some(kernel), ..own }
+    /// The namespace of the process under another name, in which `open` makes the sockets: the other end of each is not the kernel,
+    /// but what answers in its place.
+    ///
+    /// # Errors
+    /// [`NamespaceError::Open`]: there is no `/proc`.
+    pub fn answered_by(
+        name: &str,
+        open: impl Fn() -> io::Result<OwnedFd> + Send + Sync + 'static,
+    ) -> Result<Self, NamespaceError> {
+        Ok(Self { opener: Some(Opener(Arc::new(open))), ..Self::open(Path::new(OWN), name)? })
     }
 
-    /// The kernel that a test plays here.
-    #[cfg(test)]
-    pub(super) fn kernel(&self) -> Option<&super::played::Played> {
-        self.played.as_ref()
+    /// What opens sockets in it, if that is not the kernel.
+    pub(super) fn opener(&self) -> Option<&Opener> {
+        self.opener.as_ref()
     }
 
     /// What it was asked for by: a name, a number or a path.

@@ -1,6 +1,6 @@
 //! Kernels of other ages, played for tests: the other end of a socket, with a table of flows and one of expectations of its own.
 //!
-//! A test hands in a [`Namespace`](super::Namespace) that is such a kernel, and runs a whole command in it. What such a kernel does is
+//! A test hands in a [`Namespace`] that is such a kernel, and runs a whole command in it. What such a kernel does is
 //! what the notes of the kernel's sources say, and where these leave a choice, the worst.
 
 use std::{
@@ -14,7 +14,6 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use super::{
     decode::attribute::Attributes,
     message::Messages,
-    socket::Socket,
     testing::{attribute, message, raw_message, tuple},
     wire::{
         ACK, DUMP, MULTI, NLMSG_DONE, NLMSG_ERROR, SUBSYSTEM_EXPECTATIONS, expectation_message, flow, flow_message,
@@ -180,14 +179,20 @@ impl Played {
         std::mem::take(&mut self.state().asked)
     }
 
+    /// It as a network namespace: sockets that are opened in it are connected to it.
+    pub fn namespace(&self) -> Namespace {
+        let kernel = self.clone();
+        Namespace::answered_by("played", move || Ok(kernel.connect())).expect("the own namespace")
+    }
+
     /// A socket that is connected to it.
-    pub fn connect(&self) -> Socket {
+    fn connect(&self) -> OwnedFd {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .expect("a pair of sockets");
         let kernel = self.clone();
         // Ends when the other end is closed.
         thread::spawn(move || kernel.serve(&theirs));
-        Socket::of_descriptor(ours)
+        ours
     }
 
     fn serve(&self, socket: &OwnedFd) {

@@ -180,9 +180,8 @@ impl Socket {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT where the kernel has no nfnetlink.
     pub fn open(options: &Options) -> Result<Self, SocketError> {
-        #[cfg(test)]
-        if let Some(kernel) = options.namespace.as_ref().and_then(Namespace::kernel) {
-            return Ok(kernel.connect());
+        if let Some(opener) = options.namespace.as_ref().and_then(Namespace::opener) {
+            return opener.open().map(Self::connected).map_err(SocketError::Open);
         }
         match &options.namespace {
             Some(namespace) => namespace.within(|| Self::open_here(options))?,
@@ -226,10 +225,9 @@ impl Socket {
         Ok(Self { inner, port: address.port_number(), receive_buffer, sequence: AtomicU32::new(0) })
     }
 
-    /// A socket that a test has connected to a kernel that it plays.
-    #[cfg(test)]
+    /// A socket that is connected already, to what answers in the place of the kernel.
     #[allow(unsafe_code)]
-    pub(super) fn of_descriptor(descriptor: std::os::fd::OwnedFd) -> Self {
+    fn connected(descriptor: std::os::fd::OwnedFd) -> Self {
         use std::os::fd::{FromRawFd as _, IntoRawFd as _};
         // SAFETY: the descriptor is open, and nothing else owns it from here on.
         let inner = unsafe { netlink_sys::Socket::from_raw_fd(descriptor.into_raw_fd()) };

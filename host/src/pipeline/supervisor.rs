@@ -3,49 +3,12 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    str::FromStr,
     time::{Duration, Instant},
 };
 
 use super::stats::Health;
+use crate::on_error::OnError;
 use crate::wasm::{Failure, Instance, PluginError};
-
-/// What becomes of a batch whose stage failed or does not run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnError {
-    /// The run ends.
-    #[default]
-    Stop,
-    /// It goes on as if the stage were not there.
-    Skip,
-    /// It is dropped.
-    Drop,
-}
-
-impl OnError {
-    /// Names, as on the command line.
-    pub const NAMES: [(&'static str, Self); 3] = [("skip", Self::Skip), ("drop", Self::Drop), ("stop", Self::Stop)];
-}
-
-impl FromStr for OnError {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| format!("`{text}` is none of skip, drop and stop"))
-    }
-}
-
-impl fmt::Display for OnError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(_, value)| value == self).map_or("", |(name, _)| name);
-        formatter.write_str(name)
-    }
-}
 
 /// How failures are dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,6 @@
 //! What flows and expectations have in common: tables that are decoded, staged and rendered batch by batch.
 
-use std::{
-    ops::Range,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::ops::Range;
 
 use super::{batch, format::Format, programs::Programs, resync::Resync};
 use crate::{
@@ -80,12 +77,6 @@ pub trait Table: Default + Sized {
     /// # Errors
     /// The format failed.
     fn end(format: &mut Format) -> Result<Vec<u8>, PluginError>;
-}
-
-/// Wall clock, nanoseconds since 1970.
-#[must_use]
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Table for Flows {

@@ -15,10 +15,10 @@ use crate::{
         show_time,
     },
     model::{family, field, protocol},
+    on_error::OnError,
     pipeline::{
         grants::{Grants, Keeping, Updates},
         sink::file::{FileOptions, Rotation},
-        supervisor::OnError,
     },
     text::clean,
 };

@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::pipeline::source::SourceError;
+
 /// Why a recording cannot be written or read on. Offsets are in bytes from the beginning of the file.
 #[derive(Debug, Error)]
 pub enum RecordingError {
@@ -118,5 +120,11 @@ impl RecordingError {
             Self::Long { .. } => libc::EMSGSIZE,
             _ => libc::EBADMSG,
         }
+    }
+}
+
+impl From<RecordingError> for SourceError {
+    fn from(error: RecordingError) -> Self {
+        SourceError::Other { errno: error.errno(), error: Box::new(error) }
     }
 }

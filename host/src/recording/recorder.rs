@@ -4,11 +4,11 @@ use std::{collections::HashSet, io::Write};
 
 use super::{Kind, Note, RecordingError, Subject, Writer};
 use crate::{
+    clock::now,
     netlink::{Content, Messages, Stop, wire::MESSAGE_HEADER},
     pipeline::{
         programs::Programs,
         source::{Datagram, Source, SourceError},
-        table::now,
     },
 };
 

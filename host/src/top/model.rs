@@ -18,8 +18,9 @@ use super::{
     sort::{Key, Sort},
 };
 use crate::{
+    clock::now,
     model::{Flows, event, field},
-    pipeline::{RunError, consumer::Consumer, sink::Sink, table::now},
+    pipeline::{RunError, consumer::Consumer, sink::Sink},
 };
 
 /// Most rows that are kept from one dump to the next.

@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
+    clock::now,
     netlink::{Namespace, Options, Socket, SocketError, Stop, Woken, group},
     pipeline::{
         counters::Counters,
         source::{Datagram, Source, SourceError},
-        table::now,
     },
 };
 

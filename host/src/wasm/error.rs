@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::execution;
-use crate::text::clean;
+use crate::{bounds, pipeline::batch::NotesError, text::clean};
 
 /// Why a file cannot be used as a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("cannot read plugin {}: {}", shown(path), crate::cli::error_text(source))]
+    #[error("cannot read plugin {}: {}", shown(path), crate::io_error::error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -129,6 +129,15 @@ pub(super) fn not_compiled(path: &Path, error: &wasmtime::Error) -> LoadError {
 /// Errors of libraries come in several lines, and repeat what they found; ours is one, and clean.
 pub(super) fn one_line(text: &str) -> String {
     clean(&text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
+}
+
+impl From<NotesError> for Failure {
+    fn from(error: NotesError) -> Self {
+        match error {
+            NotesError::OfRow(_) => Failure::BadValue(error.to_string()),
+            NotesError::Amplified { returned, bytes } => Failure::Amplified { returned, bytes, limit: bounds::TEXTS },
+        }
+    }
 }
 
 /// What went wrong in a call.

@@ -7,7 +7,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::Finding;
 use crate::{
-    cli::{self, Invocation, Settings},
+    args::{self, Invocation},
+    cli::{self, Settings},
     model::{Flows, Rare, field},
     netlink::{
         Batches, Dump, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, Woken,
@@ -97,7 +98,7 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
 /// The settings of a command line of this file.
 fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-    match cli::parse(&cli::Name::of("conntrack".as_ref()), &words, &cli::SystemEnvironment).result? {
+    match args::parse(&cli::Name::of("conntrack".as_ref()), &words, &cli::SystemEnvironment).result? {
         Invocation::Run(settings) => Ok(settings),
         _ => Err("it is no command".into()),
     }

@@ -212,7 +212,10 @@ fn common(commands: &[LoadedCommand]) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{self, Invocation};
+    use crate::{
+        args::{self, Invocation},
+        cli,
+    };
     use std::ffi::OsStr;
 
     /// How many of the first lines of a file share a listing.
@@ -221,7 +224,7 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, text).unwrap();
         let words = ["-R".into(), file.into_os_string()];
-        match cli::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment).result.unwrap() {
+        match args::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment).result.unwrap() {
             Invocation::Load(file) => keys(&file.commands).len(),
             other => panic!("{other:?}"),
         }

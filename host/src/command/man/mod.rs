@@ -6,11 +6,11 @@ use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{CommandError, Exit, report::COMPATIBLE};
 use crate::{
+    args::{self, OUTPUTS, STATUSES, subcommand},
     cli::{
-        self, Command, OUTPUTS, STATUSES, Table,
+        self, Command, Table,
         options::{self, COMMANDS, Key, OPTIONS, OptionSpec, Section},
         protocols::{HANDLERS, Handler, ProtocolOption},
-        subcommand,
     },
     pipeline::sink::Sink,
     wasm::Limits,
@@ -148,7 +148,7 @@ impl Page {
         self.text("Exactly one must be given. The word after it names the table.");
         for spec in &COMMANDS {
             let term = format!("*-{}*, *--{}* {}", char::from(spec.short), spec.long, spec.synopsis);
-            let tables = cli::tables(spec.command);
+            let tables = args::tables(spec.command);
             let mut text = match spec.command {
                 Command::Help => "Show a summary; with *-p*, also the options of a protocol.".to_owned(),
                 _ => sentence(spec.help),
@@ -305,7 +305,7 @@ fn protocol_legality(option: &ProtocolOption, command: Command, table: Table) ->
 /// Which commands take an option: `With -L, -D; required by -I.`
 fn uses(legality: impl Fn(Command, Table) -> u8) -> String {
     let of = |table: Table, name: &str, wanted: u8| {
-        let takes = |command: Command| cli::tables(command).contains(&name) && legality(command, table) == wanted;
+        let takes = |command: Command| args::tables(command).contains(&name) && legality(command, table) == wanted;
         let letters: Vec<String> = COMMANDS
             .iter()
             .filter(|spec| takes(spec.command))
@@ -409,7 +409,7 @@ mod tests {
         for (example, _) in EXAMPLES.iter().filter(|(example, _)| !example.contains(" -R ")) {
             let command = example.split(['|', '>']).next().expect("a command");
             let words: Vec<OsString> = command.split_whitespace().skip(1).map(OsString::from).collect();
-            let parsed = cli::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment);
+            let parsed = args::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment);
             assert!(parsed.result.is_ok(), "{example}: {:?}", parsed.result);
             assert!(parsed.warnings.is_empty(), "{example}: {:?}", parsed.warnings);
         }

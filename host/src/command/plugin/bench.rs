@@ -20,7 +20,8 @@ use super::{
     generator,
 };
 use crate::{
-    cli::{PluginSpec, Report},
+    args::Report,
+    cli::PluginSpec,
     files, fixture,
     model::Flows,
     netlink::decode::FlowDecoder,

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::cli::error_text;
+use crate::io_error::error_text;
 
 /// Why one of the subcommands of `plugin` cannot do its work.
 #[derive(Debug, thiserror::Error)]

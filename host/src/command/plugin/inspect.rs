@@ -13,7 +13,7 @@ use super::{
     error::ToolError,
 };
 use crate::{
-    cli::Report,
+    args::Report,
     model::{Description, Setup, UtcOffset},
     pipeline::sink::Sink,
     text::clean,

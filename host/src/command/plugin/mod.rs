@@ -21,7 +21,7 @@ pub use error::ToolError;
 pub use templates::languages;
 
 use super::{CommandError, Context, Exit, replay};
-use crate::cli::PluginCommand;
+use crate::args::PluginCommand;
 
 /// Carries out a subcommand of `plugin`.
 pub(super) fn run(context: &mut Context<'_>, command: &PluginCommand) -> Result<Exit, CommandError> {

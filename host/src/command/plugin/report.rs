@@ -10,7 +10,7 @@ use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
 use super::super::{CommandError, Exit};
-use crate::{cli::Report, pipeline::sink::Sink, text::clean};
+use crate::{args::Report, pipeline::sink::Sink, text::clean};
 
 /// Lines that are the same around those that differ.
 const CONTEXT: usize = 2;

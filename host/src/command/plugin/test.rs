@@ -12,7 +12,7 @@ use super::{
     suite::{Case, Expected, Suite},
     trial,
 };
-use crate::{cli::Report, files, pipeline::sink::Sink, wasm::PluginComponent};
+use crate::{args::Report, files, pipeline::sink::Sink, wasm::PluginComponent};
 
 /// What is to be tested.
 pub struct Wanted<'a> {

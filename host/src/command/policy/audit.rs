@@ -11,12 +11,10 @@ use serde_json::Value;
 
 use super::PolicyError;
 use crate::{
-    cli::{Report, policy_command::AuditOptions},
+    args::{Report, policy_command::AuditOptions},
+    clock::now,
     command::report::{self, CommandError, Exit},
-    pipeline::{
-        sink::{Sink, SinkError},
-        table::now,
-    },
+    pipeline::sink::{Sink, SinkError},
     policy::{
         audit::filter::{Filter, raw},
         file::AUDIT,

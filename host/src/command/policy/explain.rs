@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::PolicyError;
 use crate::{
-    cli::Report,
+    args::Report,
     command::report::{CommandError, Exit},
     fixture,
     model::Flows,

@@ -17,12 +17,13 @@ use super::{
     report::{self, CommandError, Exit},
 };
 use crate::{
-    cli::{
-        PolicyCommand, error_text,
+    args::{
+        PolicyCommand,
         policy_command::{Addressee, Order},
     },
     config::Mistake,
     files,
+    io_error::error_text,
     pipeline::sink::Sink,
     policy::{self, Policy},
     privileges::PrivilegesError,

@@ -18,7 +18,8 @@ use super::{
     table::{self, Row},
 };
 use crate::{
-    cli::{Command, LabelMap, Output, Report, RunOptions, Settings, Table},
+    args::{Report, RunOptions},
+    cli::{Command, LabelMap, Output, Settings, Table},
     config::{Config, RecordingConfig, SourceKind},
     model::{Expectations, Flows},
     netlink::{Namespace, Stop},

@@ -6,7 +6,6 @@ use super::columns::{SCTP, TCP, TIMES, push_sparse, push_text, text, with_dense,
 use crate::{
     bounds,
     model::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, expectation_field, field},
-    wasm::{Failure, deadline::Watch},
 };
 
 /// Fields that [`change`] can set: all that formats show, except those that belong to the host (event time, process,
@@ -187,6 +186,26 @@ fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>
     keep(column, usize::MAX, None);
 }
 
+/// Why annotations are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotesError {
+    /// A row would get too many.
+    #[error(
+        "more annotations for row {0} than the {many} of {bytes} bytes in all that a row has room for",
+        many = bounds::ROW_ANNOTATIONS,
+        bytes = bounds::ROW_NOTES
+    )]
+    OfRow(u32),
+    /// All of them together would be too much ([`bounds::TEXTS`]).
+    #[error("annotations of {returned} bytes that become {bytes}")]
+    Amplified {
+        /// Bytes of the annotations as they were returned.
+        returned: usize,
+        /// Bytes that were written when it was noticed.
+        bytes: usize,
+    },
+}
+
 /// The annotations of a batch with those that a stage adds, ready to be put in their place.
 #[derive(Debug, Default)]
 pub struct Annotated {
@@ -196,16 +215,17 @@ pub struct Annotated {
 }
 
 /// Joins the annotations that `old` has, in the order of its rows, with those that a stage adds for a batch of `length` rows, and
-/// makes the text of the latter fit for a terminal. Row numbers and texts of both must have been checked.
+/// makes the text of the latter fit for a terminal. Row numbers and texts of both must have been checked. `in_time` is asked from
+/// time to time whether there is time left.
 ///
 /// # Errors
-/// A row would get too many, all of them too much ([`bounds`]), or there is no time left.
-pub fn annotated(
+/// [`NotesError`], or what `in_time` returns.
+pub fn annotated<E: From<NotesError>>(
     old: &Annotations,
     added: Annotations,
     length: usize,
-    watch: &mut Watch,
-) -> Result<Annotated, Failure> {
+    mut in_time: impl FnMut() -> Result<(), E>,
+) -> Result<Annotated, E> {
     if added.rows.is_empty() {
         return Ok(Annotated { all: old.clone(), rows: Vec::new() });
     }
@@ -229,7 +249,7 @@ pub fn annotated(
     };
     for place in 0..added.rows.len() {
         if place % LOOK == 0 {
-            watch.check()?;
+            in_time()?;
         }
         let item = order.as_ref().map_or(place, |order| order.get(place).copied().unwrap_or_default() as usize);
         let Some(&row) = added.rows.get(item) else { continue };
@@ -240,11 +260,7 @@ pub fn annotated(
         }
         of_row = (row, of_row.1 + 1, of_row.2 + key.len() + value.len());
         if of_row.1 > bounds::ROW_ANNOTATIONS || of_row.2 > bounds::ROW_NOTES {
-            return Err(Failure::BadValue(format!(
-                "more annotations for row {row} than the {} of {} bytes in all that a row has room for",
-                bounds::ROW_ANNOTATIONS,
-                bounds::ROW_NOTES
-            )));
+            return Err(NotesError::OfRow(row).into());
         }
         all.rows.push(row);
         let before = all.keys.bytes.len() + all.values.bytes.len();
@@ -252,7 +268,7 @@ pub fn annotated(
         push_clean(&mut all.values, value);
         written += all.keys.bytes.len() + all.values.bytes.len() - before;
         if written > bounds::TEXTS {
-            return Err(Failure::Amplified { returned: room, bytes: written, limit: bounds::TEXTS });
+            return Err(NotesError::Amplified { returned: room, bytes: written }.into());
         }
     }
     keep(&mut all, usize::MAX);
@@ -388,7 +404,7 @@ mod tests {
             (&[3, 1, 0, 1], "0:0 0:2 1:1 1:3 2:1 3:2 3:0"),
             (&[2], "0:0 2:1 2:0 3:2"),
         ] {
-            let all = annotated(&notes(&[0, 2, 3]), notes(added), 4, &mut Watch::unlimited()).unwrap().all;
+            let all = annotated::<NotesError>(&notes(&[0, 2, 3]), notes(added), 4, || Ok(())).unwrap().all;
             let found: Vec<String> = all
                 .rows
                 .iter()

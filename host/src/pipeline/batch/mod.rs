@@ -9,7 +9,9 @@ mod retain;
 mod shown;
 
 pub use append::{append, pick, pick_bounded, pick_expectation};
-pub use change::{Annotated, IDENTITY, Written, annotate, annotate_expectations, annotated, change, written};
+pub use change::{
+    Annotated, IDENTITY, NotesError, Written, annotate, annotate_expectations, annotated, change, written,
+};
 pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};
 pub use part::{expectation_part, expectation_parts, part, parts};

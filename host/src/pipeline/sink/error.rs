@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{cli::error_text, inherited};
+use crate::{inherited, io_error::error_text};
 
 /// Why a sink did not take what it was given.
 #[derive(Debug, thiserror::Error)]

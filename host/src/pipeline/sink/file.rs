@@ -17,8 +17,8 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
 use crate::{
-    cli::error_text,
     files::{self, BlockingFile, Directory, Trust},
+    io_error::error_text,
     pipeline::tell::Tell,
 };
 

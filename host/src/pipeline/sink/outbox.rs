@@ -351,7 +351,7 @@ impl<T: Transport> Sender<T> {
             self.tell.line(&format!(
                 "WARNING: sink {}: the connection broke: {}; connecting again.",
                 self.transport.name(),
-                crate::cli::error_text(error)
+                crate::io_error::error_text(error)
             ));
         }
         self.failures += 1;
@@ -386,7 +386,7 @@ impl<T: Transport> Sender<T> {
                     self.tell.line(&format!(
                         "WARNING: sink {}: cannot connect: {}; trying again.",
                         self.transport.name(),
-                        crate::cli::error_text(&error)
+                        crate::io_error::error_text(&error)
                     ));
                 }
                 self.failures = self.failures.saturating_add(1);

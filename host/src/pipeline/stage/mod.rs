@@ -19,12 +19,13 @@ pub use times::Reason;
 
 use crate::{
     model::{Expectations, Flows, Results, event, field, verdict},
+    on_error::OnError,
     pipeline::{
         executor::{Acted, Actionable, Asker, Executor},
         grants::Grants,
         meter::Meter,
         stats::Shared,
-        supervisor::{OnError, Policy, Recipe, Supervisor},
+        supervisor::{Policy, Recipe, Supervisor},
         tell::Tell,
     },
     wasm::{

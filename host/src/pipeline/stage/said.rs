@@ -76,7 +76,7 @@ impl<T: Staged> Said<T> {
         }
         let annotated = match self.annotations {
             Some(annotations) if !annotations.rows.is_empty() => {
-                Some(batch::annotated(batch.annotations(), annotations, rows, watch)?)
+                Some(batch::annotated(batch.annotations(), annotations, rows, || watch.check())?)
             }
             _ => None,
         };

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::{Said, Stage, Staged, check};
 use crate::{
+    clock::now,
     model::Flows,
     pipeline::{
         batch,
         executor::{Actionable, Executor},
-        table::now,
     },
     wasm::{Failure, Instance, PluginError, deadline::Watch},
 };

@@ -18,13 +18,15 @@ use std::{
 use serde::Serialize;
 use share::{Shares, Use};
 
-use crate::pipeline::{
-    sink::{
-        Sink, SinkError,
-        file::{FileOptions, FileSink},
+use crate::{
+    clock::now,
+    pipeline::{
+        sink::{
+            Sink, SinkError,
+            file::{FileOptions, FileSink},
+        },
+        tell::Tell,
     },
-    table::now,
-    tell::Tell,
 };
 
 /// What a line is about.

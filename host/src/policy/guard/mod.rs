@@ -32,12 +32,11 @@ use super::{
     file::Tenant,
     scope::{Scope, Sight},
 };
-use crate::{
-    model::{Flows, result},
-    netlink::{Namespace, Request},
-    pipeline::{executor, grants::Updates, meter::Meter, table::now},
-    wasm::deadline::Watch,
-};
+use flowgate_model::{Flows, result, grants::Updates};
+use flowgate_netlink::{Namespace, Request};
+use flowgate_pipeline::{executor, meter::Meter};
+use flowgate_base::clock::now;
+use flowgate_runtime::deadline::Watch;
 
 /// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.
 const TOLD: usize = 64;

@@ -2,15 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{
-    model::Flows,
-    pipeline::{
-        batch,
-        format::Format,
-        table::{Table as _, now},
-    },
-    wasm::deadline::Watch,
-};
+use flowgate_model::{Flows, batch};
+use flowgate_pipeline::{format::Format, table::Table as _};
+use flowgate_base::clock::now;
+use flowgate_runtime::deadline::Watch;
 
 /// Rows that are written between two looks at the time.
 const AT_ONCE: usize = 64;

@@ -14,13 +14,13 @@ use super::{
     refused,
 };
 use crate::{
+    clock::now,
     model::{Flows, action, result},
     netlink::Request,
     pipeline::{
         batch,
         executor::{Asker, Guard, Judgement},
         stage::Requests,
-        table::now,
     },
     policy::{
         audit::{Line, Record, Stage, share::Use},

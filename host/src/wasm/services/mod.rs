@@ -14,8 +14,8 @@ use wasmtime::component::{HasSelf, Linker};
 use self::{log::Log, state::State};
 use super::imports::HostState;
 use crate::{
+    clock::now,
     model::bindings::flowgate::conntrack::{clock, key_value, log as wit_log},
-    pipeline::table::now,
 };
 
 /// How coarse the plugins' clock is, in nanoseconds.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
-    cli::error_text,
     files::{self, Directory, Trust},
+    io_error::error_text,
 };
 
 /// Longest key, in bytes.

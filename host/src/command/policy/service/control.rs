@@ -24,9 +24,10 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    cli::{Report, error_text},
+    args::Report,
     command::report::{self, CommandError, Exit},
     files::{Directory, Trust},
+    io_error::error_text,
     pipeline::sink::Sink,
     text::clean,
 };

@@ -6,8 +6,9 @@ use std::sync::{
 };
 
 use crate::{
+    clock::now,
     netlink::{Messages, message::Subject, wire::NLMSG_ERROR},
-    pipeline::{counters::Counters, resync::append, source::Datagram, table::now},
+    pipeline::{counters::Counters, resync::append, source::Datagram},
     policy::{
         Scope,
         guard::ledger::{Ledger, Name},

@@ -27,7 +27,6 @@ use std::{
 
 use super::PolicyError;
 use crate::{
-    cli::error_text,
     command::{
         assemble::States,
         listener::{Listener, Wanted},
@@ -37,6 +36,7 @@ use crate::{
     },
     config::Mistake,
     files,
+    io_error::error_text,
     metrics::{self, Address, Look, TenantFigures},
     netlink::{Namespace, Stop, group, namespace},
     pipeline::{

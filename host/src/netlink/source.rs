@@ -1,12 +1,12 @@
 //! Sources: where datagrams come from.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    error::Error,
+    sync::{Arc, Mutex},
+};
 
 use super::programs::Programs;
-use crate::{
-    netlink::{Namespace, SocketError, decode::Arrival},
-    recording::RecordingError,
-};
+use crate::netlink::{Namespace, SocketError, decode::Arrival};
 
 /// Room for one datagram of a dump: the kernel never sends a longer one.
 pub const DATAGRAM: usize = 32 << 10;
@@ -22,9 +22,14 @@ pub enum SourceError {
     /// The socket failed.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// A recording cannot be read on, or not be written.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
+    /// Another kind of source failed, such as a recording that cannot be read on.
+    #[error("{error}")]
+    Other {
+        /// The error number that comes nearest, as in `errno(3)`.
+        errno: i32,
+        /// What is wrong.
+        error: Box<dyn Error + Send + Sync>,
+    },
 }
 
 impl SourceError {
@@ -34,7 +39,7 @@ impl SourceError {
         match self {
             SourceError::Kernel(errno) => *errno,
             SourceError::Socket(error) => error.errno(),
-            SourceError::Recording(error) => error.errno(),
+            SourceError::Other { errno, .. } => *errno,
         }
     }
 }

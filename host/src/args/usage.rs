@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::options::{COMMANDS, OPTIONS, OptionSpec, Section};
-use super::protocols::Handler;
-use super::settings::{Command, HelpProtocol};
 use super::subcommand;
+use crate::cli::options::{COMMANDS, OPTIONS, OptionSpec, Section};
+use crate::cli::protocols::Handler;
+use crate::cli::settings::{Command, HelpProtocol};
 
 /// Where descriptions begin.
 const COLUMN: usize = 40;

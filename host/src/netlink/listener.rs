@@ -11,14 +11,12 @@ use std::{
 };
 
 use crate::{
+    clock::now,
     netlink::{
         Namespace, Options, Socket, SocketError, Stop, Woken,
         wire::{MESSAGE_HEADER, align},
     },
-    pipeline::{
-        source::{Datagram, Marker, Source, SourceError},
-        table::now,
-    },
+    pipeline::source::{Datagram, Marker, Source, SourceError},
 };
 
 /// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
@@ -42,7 +40,7 @@ const GATHERING: usize = 2 << 20;
 
 /// What is listened to, and how.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
+pub struct Wanted {
     /// Event groups.
     pub groups: u32,
     /// Receive buffer to begin with, in bytes before the kernel doubles it.
@@ -60,7 +58,7 @@ pub(super) struct Wanted {
 }
 
 /// Events of the kernel, until the stop signal.
-pub(super) struct Listener {
+pub struct Listener {
     socket: Arc<Socket>,
     namespace: Option<Namespace>,
     stop: Stop,
@@ -320,7 +318,7 @@ impl Source for Listener {
 
 impl Listener {
     /// What puts marks into the stream, for several who listen to it.
-    pub(super) fn mark(&self) -> crate::policy::share::sieve::Mark {
+    pub fn mark(&self) -> Mark {
         let socket = self.socket.clone();
         Arc::new(move || socket.mark())
     }

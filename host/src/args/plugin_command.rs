@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use super::{SystemEnvironment, plugin, settings::PluginSpec};
+use crate::cli::{SystemEnvironment, plugin, settings::PluginSpec};
 use crate::{pipeline::grants::Grants, recording::Speed};
 
 /// Flows that are measured with unless `--flows` says otherwise.

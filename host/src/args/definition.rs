@@ -12,13 +12,13 @@ use clap::{Arg, ArgAction, ValueHint};
 use clap_complete::Generator;
 
 use super::bash;
-use super::getopt::Argument;
-use super::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
-use super::protocols::{HANDLERS, ProtocolKey, state_names};
-use super::request::{EVENT_NAMES, TABLES};
-use super::settings::{Command, Output, Table};
 use super::subcommand::{self, Shell};
-use crate::pipeline::supervisor::OnError;
+use crate::cli::getopt::Argument;
+use crate::cli::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
+use crate::cli::protocols::{HANDLERS, ProtocolKey, state_names};
+use crate::cli::request::{EVENT_NAMES, TABLES};
+use crate::cli::settings::{Command, Output, Table};
+use crate::on_error::OnError;
 
 /// What `-o` takes, each with what it does. The last two are not in the classic program.
 pub const OUTPUTS: [(&str, &str); 10] = [
@@ -144,7 +144,7 @@ fn detach_optional_values(script: &str) -> String {
 
 /// The command line of a program of this name.
 fn command_line(program: &str) -> clap::Command {
-    let own = super::Name::of(OsStr::new(program)).has_own_options();
+    let own = crate::cli::Name::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
     for spec in &COMMANDS {
         command = command.arg(command_argument(spec, own));
@@ -313,8 +313,8 @@ fn protocol_arguments() -> Vec<Arg> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::STATUS_NAMES;
     use super::*;
+    use crate::cli::request::STATUS_NAMES;
 
     const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 

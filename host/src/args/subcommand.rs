@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
-use super::error::CliError;
+use super::Invocation;
 use super::plugin_command::{PluginCommand, Report};
 use super::policy_command::{AuditOptions, PolicyCommand};
-use super::settings::Invocation;
+use crate::cli::error::CliError;
 use crate::metrics::Address;
 use crate::recording::Speed;
 use crate::top::{Form, Key as SortKey};
@@ -314,7 +314,7 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
         return None;
     }
     let word = first.to_string_lossy();
-    if let Some(command) = super::options::COMMANDS.iter().find(|command| command.long == word) {
+    if let Some(command) = crate::cli::options::COMMANDS.iter().find(|command| command.long == word) {
         let (long, short) = (command.long, char::from(command.short));
         return Some(CliError::NoSubcommand(format!(
             "there is no subcommand `{long}`; the command is --{long} or -{short}"

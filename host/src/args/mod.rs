@@ -1,0 +1,95 @@
+//! The whole command line: subcommands, which are read with clap, and the classic one, which the [language](crate::cli) reads.
+//!
+//! Under any other name than `conntrack` the program has [subcommands](subcommand). What both are, for help, manual and
+//! completions, is in `definition` and [`usage`].
+
+mod bash;
+mod definition;
+pub mod plugin_command;
+pub mod policy_command;
+pub mod subcommand;
+pub mod usage;
+
+use std::ffi::OsString;
+
+pub use definition::{OUTPUTS, STATUSES, script as completion_script, tables};
+pub use plugin_command::{PluginCommand, Report};
+pub use policy_command::PolicyCommand;
+pub use subcommand::{RunOptions, Shell, Subcommand};
+
+use crate::cli::{self, CommandLine, Environment, LoadFile, Name, Parsed, Settings};
+
+/// What a command line turned out to be.
+#[derive(Debug, Clone)]
+pub enum Invocation {
+    /// One command.
+    Run(Box<Settings>),
+    /// `-R FILE`
+    Load(LoadFile),
+    /// A subcommand; never under the name `conntrack`.
+    Subcommand(Box<Subcommand>),
+    /// Help of a subcommand: text for standard output.
+    Text(String),
+}
+
+impl From<CommandLine> for Invocation {
+    fn from(line: CommandLine) -> Self {
+        match line {
+            CommandLine::Run(settings) => Self::Run(settings),
+            CommandLine::Load(file) => Self::Load(file),
+        }
+    }
+}
+
+/// Reads a command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
+pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment) -> Parsed<Invocation> {
+    let mut arguments = arguments;
+    if name.has_own_options() {
+        let alone = |result| Parsed { warnings: Vec::new(), result, place: None };
+        if let Some(result) = subcommand::parse(name.word(), arguments) {
+            return alone(result);
+        }
+        if subcommand::is_help(arguments) {
+            arguments = &[];
+        }
+        if let Some(error) = subcommand::unknown(arguments) {
+            return alone(Err(error));
+        }
+    }
+    let Parsed { warnings, result, place } = cli::parse(name, arguments, environment);
+    Parsed { warnings, result: result.map(Invocation::from), place }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::cli::{CliError, Command, SystemEnvironment};
+
+    fn parse_as(program: &str, line: &str) -> Parsed<Invocation> {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        parse(&Name::of(OsStr::new(program)), &words, &SystemEnvironment)
+    }
+
+    #[test]
+    fn subcommands_are_unknown_to_the_classic_name() {
+        for line in ["man", "completions bash", "help", "help man"] {
+            // To the classic program these are words that are no options, and ignored.
+            match parse_as("/usr/sbin/conntrack", line).result {
+                Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::Help, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        match parse_as("conntrack", "man -L").result {
+            Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::List),
+            other => panic!("{other:?}"),
+        }
+        let own = |line| parse_as("flowgate", line).result;
+        assert!(matches!(own("man"), Ok(Invocation::Subcommand(given)) if *given == Subcommand::Man));
+        assert!(matches!(own("help"), Ok(Invocation::Run(settings)) if settings.command == Command::Help));
+        assert!(matches!(own("help man"), Ok(Invocation::Text(_))));
+        assert!(matches!(own("man -L"), Err(CliError::Subcommand(_))));
+        assert!(matches!(own("foo -L"), Err(CliError::NoSubcommand(_))));
+    }
+}
