@@ -14,7 +14,7 @@ $(foreach switch,CONNTRACK SYMBOLS,$(if $(filter yes no,$($(switch))),,$(error $
 # Debian's zsh looks for functions of packages in a directory of their own.
 ZSH_FUNCTIONS = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 
-# Debian packages: cargo-deb makes them of what `install` puts below release/package (host/Cargo.toml says of what).
+# Debian packages: cargo-deb makes them of what `install` puts below release/package (host/cli/Cargo.toml says of what).
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_DEB_VERSION := 3.8.0
 DEBS := $(CARGO_TARGET_DIR)/debian

@@ -18,7 +18,7 @@ files() {
 mapfile -t pages < <(files | grep '\.md$' | grep -v '/templates/')
 [ "${#pages[@]}" -gt 0 ] || { echo "check-docs: no pages in $PWD" >&2; exit 1; }
 
-# In these pages, what looks like a path of code must be the end of a path that exists.
+# In these pages, what looks like a path of code must be the end of a path that exists, with or without its `src/`.
 maps=(ARCHITECTURE.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
 
 files | awk -v maps="${maps[*]}" '
@@ -75,12 +75,18 @@ files | awk -v maps="${maps[*]}" '
         for (i = 1; i <= count; i++) if (file == list[i] || list[i] ~ /\/$/ && index(file, list[i]) == 1) return 1
         return 0
     }
+    # Notes all ends of a path.
+    function ends(tail) {
+        while (!(tail in tails)) { tails[tail] = 1; if (!sub(/^[^\/]*\//, "", tail)) break }
+    }
     # First the list of all files, then the pages.
     FILENAME == "-" {
         path = $0; exists[path] = 1
         while (path != "") {
-            exists[path] = 1; tail = path
-            while (!(tail in tails)) { tails[tail] = 1; if (!sub(/^[^\/]*\//, "", tail)) break }
+            exists[path] = 1
+            ends(path)
+            short = path
+            if (sub(/\/src\//, "/", short)) ends(short)
             if (!sub(/\/[^\/]*$/, "", path)) path = ""
         }
         next

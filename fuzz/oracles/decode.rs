@@ -1,9 +1,10 @@
 //! Any bytes as a netlink datagram: nothing panics, columns stay consistent, what is refused leaves no trace.
 
-use flowgate::model::{Counts, Expectations, Flows, field};
-use flowgate::netlink::decode::{Arrival, ExpectationDecoder, FlowDecoder, check, push_counts};
-use flowgate::netlink::encode::{expectations, flows as encode};
-use flowgate::netlink::{Entry, ExpectationEntry, Messages};
+use flowgate_model::check;
+use flowgate_model::{Counts, Expectations, Flows, field};
+use flowgate_netlink::decode::{Arrival, ExpectationDecoder, FlowDecoder, push_counts};
+use flowgate_netlink::encode::{expectations, flows as encode};
+use flowgate_netlink::{Entry, ExpectationEntry, Messages};
 
 /// Decodes the input, and encodes what comes of it.
 ///

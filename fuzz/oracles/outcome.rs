@@ -16,35 +16,31 @@ use std::{
     time::Duration,
 };
 
-use flowgate::{
-    bounds,
-    cli::LabelMap,
-    config::Text,
-    model::{
-        Actions, Annotations, Changes, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Translations,
-        action, expectation_field, field, result,
-    },
-    netlink::{
-        Messages, Request,
-        decode::{Arrival, FlowDecoder, check},
-    },
-    pipeline::{
-        executor::{Asker, Executor, Guard, Judgement, Shows},
-        format::Format,
-        grants::Grants,
-        sink::{Sink, SinkError},
-        stage::{Requests, Said, Staged},
-    },
-    policy::{
-        Policy,
-        audit::Audit,
-        guard::{TenantGuard, recorder::Recorder},
-    },
-    wasm::{
-        Instance, Limits, PluginComponent, PluginEngine,
-        deadline::{Watch, thread_time},
-    },
+use flowgate_config::Text;
+use flowgate_model::{
+    Actions, Annotations, Changes, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Translations, action,
+    bounds, check, expectation_field, field, grants::Grants, result,
 };
+use flowgate_netlink::{
+    Messages, Request,
+    decode::{Arrival, FlowDecoder},
+};
+use flowgate_pipeline::{
+    executor::{Asker, Executor, Guard, Judgement, Requests, Shows},
+    format::Format,
+    sink::{Sink, SinkError},
+    stage::{Said, Staged},
+};
+use flowgate_policy::{
+    Policy,
+    audit::Audit,
+    guard::{TenantGuard, recorder::Recorder},
+};
+use flowgate_runtime::{
+    Instance, Limits, PluginComponent, PluginEngine,
+    deadline::{Watch, thread_time},
+};
+use flowgate_syntax::LabelMap;
 use serde_json::Value;
 
 use super::{allocation, input::Input};
@@ -355,7 +351,7 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
         assert!(after["source_port"] == port(&tuple.source_l4), "{intent}");
         assert!(after["destination_port"] == port(&tuple.destination_l4), "{intent}");
         let source = std::net::Ipv4Addr::from_bits(tuple.source.lo[0] as u32).to_string();
-        assert!(after["source"] == Value::from(source), "{intent}");
+        assert!(after["source"] == source, "{intent}");
     }
     // A line that sums refusals up has no flow, and neither have those that came too fast or while the tenant is paused.
     for refused in of("refused").into_iter().filter(|line| line["count"].is_null()) {
@@ -493,7 +489,7 @@ fn of_expectations(input: &mut Input<'_>) {
         };
         let held = batch.annotations.as_ref().map_or(0, |notes| notes.keys.bytes.len() + notes.values.bytes.len());
         digest(said, &mut batch, held, size, |batch, requests| {
-            use flowgate::pipeline::executor::Planned as _;
+            use flowgate_pipeline::executor::Planned as _;
             // What a dry run prints, of a few.
             let lists = &requests.actions;
             for ((&kind, &row), &value) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).take(2000) {

@@ -1,6 +1,6 @@
 //! A reader that receives a dump and does nothing with it: what no listing can be faster than.
 
-use flowgate::netlink::{Dump, DumpFilter, Options, Request, Socket, Table};
+use flowgate_netlink::{Dump, DumpFilter, Options, Request, Socket, Table};
 
 /// First word of the command line that means: be this reader.
 pub const WORD: &str = "--bare-reader";

@@ -11,11 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate::{
-    model::{Flows, OptionValue, Setup, field},
-    pipeline::batch,
-    wasm::{Instance, Limits, PluginComponent, PluginEngine},
-};
+use flowgate_model::{Flows, OptionValue, Setup, batch, field};
+use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 
 /// A batch as a dump of TCP flows with accounting fills it.
 fn flows(rows: usize) -> Flows {

@@ -153,7 +153,7 @@ fn cases(plugin: &Path) -> Vec<Case> {
     let example = |name: &str| target_directory().join("examples").join(name).display().to_string();
     let with = |plugins: &[String]| plugins.iter().flat_map(|plugin| ["--plugin".to_owned(), plugin.clone()]).collect();
     // Three that look at every flow, and keep all of them.
-    let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/fixtures/networks.txt");
+    let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fixtures/networks.txt");
     let three = [
         pass.clone(),
         format!("{},all=true", example("port-scan.wasm")),

@@ -9,18 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate::{
-    model::{Flows, OptionValue, Setup, event, field, result},
-    netlink::decode::FlowDecoder,
-    pipeline::{
-        executor::{Executor, Shows},
-        grants::Grants,
-        stage::{Reason, Stage},
-    },
-    wasm::{
-        Instance, Limits, PluginComponent, PluginEngine, Services,
-        services::state::{CAPACITY, State},
-    },
+use flowgate_model::{Flows, OptionValue, Setup, event, field, grants::Grants, result};
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_pipeline::{
+    executor::{Executor, Shows},
+    stage::{Reason, Stage},
+};
+use flowgate_runtime::{
+    Instance, Limits, PluginComponent, PluginEngine, Services,
+    services::state::{CAPACITY, State},
 };
 use wit_parser::Resolve;
 
@@ -41,11 +38,11 @@ const WORLDS: [&str; 9] = [
 ];
 
 fn released() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compatibility").join(RELEASE)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/compatibility").join(RELEASE)
 }
 
 fn present() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")
 }
 
 /// The WIT files of a directory as one text each, changed by `edit`.

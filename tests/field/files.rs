@@ -79,7 +79,7 @@ fn case_35_what_comes_through_a_pipe_is_read_once() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::marks());
         let (all, none) = (entries::marks().len(), 0);
-        let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compatibility/0.1.0/heavy_tcp.wasm");
+        let plugin = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/compatibility/0.1.0/heavy_tcp.wasm");
         let plugin = fs::read(plugin).expect("a plugin");
         let recording = namespace.directory().join("table.pcap");
         assert_eq!(flowgate().run(&["record", &recording.display().to_string(), "--", "-L"]).status, 0);

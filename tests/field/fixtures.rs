@@ -1,9 +1,7 @@
 //! Lines that people paste from a terminal, a tracker or /proc/net/nf_conntrack, as fixtures.
 
-use flowgate::{
-    fixture::flows,
-    model::{field, status},
-};
+use flowgate_fixture::flows;
+use flowgate_model::{field, status};
 
 /// Of /proc/net/nf_conntrack and of `conntrack -L`: a line of every protocol, of drivers, old kernels and SELinux.
 const PASTED: &[&str] = &[

@@ -1,4 +1,4 @@
-//! Kernels that cannot do what newer ones can. They are played in unit tests (`host/src/command/kernels.rs`); this is what the kernel
+//! Kernels that cannot do what newer ones can. They are played in unit tests (`host/cli/src/command/kernels.rs`); this is what the kernel
 //! that is here makes of the same requests.
 
 use flowgate_test_support::{Namespace, entries};

@@ -44,7 +44,7 @@ fn flowgate() -> Program {
 /// The table above is complete, and stays so.
 #[test]
 fn every_case_has_a_test_of_its_number() {
-    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests");
     let mut text = std::fs::read_to_string(tests.join("operations/doctor.rs")).unwrap();
     let mut directories = vec![tests.join("field")];
     while let Some(directory) = directories.pop() {

@@ -7,17 +7,15 @@ use std::{
     time::Duration,
 };
 
-use flowgate::{
-    model::{Flows, field},
-    netlink::decode::FlowDecoder,
-    pipeline::{
-        executor::{Executor, Shows},
-        stage::{Reason, Stage},
-    },
-    wasm::{
-        Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, Services, deadline::thread_time,
-        services::state::State,
-    },
+use flowgate_model::{Flows, field};
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_pipeline::{
+    executor::{Executor, Shows},
+    stage::{Reason, Stage},
+};
+use flowgate_runtime::{
+    Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, Services, deadline::thread_time,
+    services::state::State,
 };
 use flowgate_test_support::{Namespace, Program, entries};
 

@@ -6,25 +6,23 @@ use std::{
     time::Duration,
 };
 
-use flowgate::{
-    cli::LabelMap,
-    config::Text,
-    model::{Flows, field, result},
-    netlink::decode::FlowDecoder,
-    pipeline::{
-        executor::{Executor, Shows},
-        format::Format,
-        meter::Meter,
-        sink::file::FileOptions,
-        stage::Stage,
-    },
-    policy::{
-        Policy,
-        audit::Audit,
-        guard::{TenantGuard, recorder::Recorder},
-    },
-    wasm::{Failure, Instance, Limits, PluginComponent, PluginEngine, deadline::thread_time},
+use flowgate_config::Text;
+use flowgate_model::{Flows, field, result};
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_pipeline::{
+    executor::{Executor, Shows},
+    format::Format,
+    meter::Meter,
+    sink::file::FileOptions,
+    stage::Stage,
 };
+use flowgate_policy::{
+    Policy,
+    audit::Audit,
+    guard::{TenantGuard, recorder::Recorder},
+};
+use flowgate_runtime::{Failure, Instance, Limits, PluginComponent, PluginEngine, deadline::thread_time};
+use flowgate_syntax::LabelMap;
 use flowgate_test_support::Namespace;
 
 use super::{batch, hostile, setup};

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use flowgate::wasm::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine};
+use flowgate_runtime::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine};
 use flowgate_test_support::{
     Namespace, Outcome, Program,
     wasm::{self, COMPONENT, MODULE, NOTHING, id, items, name, number, section},

@@ -17,18 +17,15 @@ use std::{
 
 use flowgate_test_support::{Namespace, Program, entries};
 
-use flowgate::{
-    model::{Flows, OptionValue, Setup, field, result},
-    netlink::decode::FlowDecoder,
-    pipeline::{
-        executor::{Executor, Shows},
-        grants::Grants,
-        stage::Stage,
-        stats::Health,
-        supervisor::{OnError, Policy},
-    },
-    wasm::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError},
+use flowgate_model::{Flows, OnError, OptionValue, Setup, field, grants::Grants, result};
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_pipeline::{
+    executor::{Executor, Shows},
+    stage::Stage,
+    stats::Health,
+    supervisor::Policy,
 };
+use flowgate_runtime::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError};
 
 const LIMITS: Limits = Limits {
     memory: 16 << 20,

@@ -6,19 +6,17 @@ use std::{
     time::Duration,
 };
 
-use flowgate::{
-    bounds,
-    model::{Annotations, Expectations, Flows, Outcome, Texts, expectation_field, field, result},
-    netlink::decode::{ExpectationDecoder, FlowDecoder, check},
-    pipeline::{
-        executor::{Acted, Executor, Shows},
-        grants::Grants,
-        stage::{Said, Stage},
-    },
-    wasm::{
-        Failure, Instance, Limits,
-        deadline::{Watch, thread_time},
-    },
+use flowgate_model::{
+    Annotations, Expectations, Flows, Outcome, Texts, bounds, check, expectation_field, field, grants::Grants, result,
+};
+use flowgate_netlink::decode::{ExpectationDecoder, FlowDecoder};
+use flowgate_pipeline::{
+    executor::{Acted, Executor, Shows},
+    stage::{Said, Stage},
+};
+use flowgate_runtime::{
+    Failure, Instance, Limits,
+    deadline::{Watch, thread_time},
 };
 use flowgate_test_support::{Namespace, Program, entries};
 

@@ -176,7 +176,7 @@ fn events_are_counted_and_promtool_is_content() {
         assert!(stage("longest_call_seconds", 0) <= stage("seconds_total", 0));
         let exported: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-        let mut names = flowgate::metrics::names();
+        let mut names = flowgate_metrics::names();
         names.retain(|name| !exported.contains(&name.as_str()));
         assert_eq!(names, Vec::<String>::new(), "all are exported");
         let judged = Program::new("promtool").run_with(&["check", "metrics"], text.as_bytes());
@@ -334,9 +334,9 @@ fn names(text: &str) -> Vec<&str> {
 
 #[test]
 fn dashboard_and_documentation_speak_of_what_is_exported() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let exported = [flowgate::metrics::names(), flowgate::metrics::tenant_names()].concat();
+    let exported = [flowgate_metrics::names(), flowgate_metrics::tenant_names()].concat();
     let dashboard = read("examples/grafana/flowgate.json");
     let parsed: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
     assert!(parsed["panels"].as_array().is_some_and(|panels| panels.len() > 5));

@@ -22,7 +22,7 @@ pub fn built(package: &str) -> PathBuf {
 pub fn built_for(package: &str, machine: &str) -> PathBuf {
     static ONE_AT_A_TIME: OnceLock<Mutex<()>> = OnceLock::new();
     let _guard = ONE_AT_A_TIME.get_or_init(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target = target_directory().join("test-plugins");
     let output = Command::new(env!("CARGO"))
         .current_dir(&root)

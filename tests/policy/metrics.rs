@@ -72,7 +72,7 @@ fn what_each_tenant_did_is_exported_and_promtool_is_content() {
         }
         assert!(value(&text, "receive_buffer_bytes") > 0.0 && value(&text, "received_bytes_total") > 0.0);
         assert!(value(&text, "audit_lines_total") >= 4.0 && value(&text, "audit_failures_total") == 0.0);
-        let names = flowgate::metrics::tenant_names();
+        let names = flowgate_metrics::tenant_names();
         let missing: Vec<_> = names.iter().filter(|name| !text.contains(&format!("# TYPE {name} "))).collect();
         assert!(missing.is_empty(), "{missing:?}");
         let judged = Program::new("promtool").run_with(&["check", "metrics"], text.as_bytes());

@@ -198,7 +198,7 @@ fn the_watchdog_of_another_process_is_not_fed() {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_units() {
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
     for (file, name) in [
         ("flowgate-policy.service.in", "flowgate-policy.service"),
         ("flowgate-pipeline@.service.in", "flowgate-pipeline@one.service"),

@@ -40,7 +40,7 @@ const DATA: &[(&str, &[(&str, &str)])] = &[
 ];
 
 fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data")
 }
 
 #[test]

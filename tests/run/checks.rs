@@ -19,7 +19,7 @@ fn dump(rest: &str) -> String {
 
 #[test]
 fn examples_have_no_mistakes() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/pipelines");
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/pipelines");
     let heavy = plugins::built("heavy-tcp");
     let mut count = 0;
     for entry in std::fs::read_dir(&examples).expect("the examples") {

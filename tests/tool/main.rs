@@ -72,7 +72,7 @@ fn write(directory: &Path, name: &str, content: &str) {
 
 /// The root of the source.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the source is there")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the source is there")
 }
 
 /// A path as an argument.

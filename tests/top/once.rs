@@ -105,7 +105,7 @@ fn recordings_need_no_privileges() {
 /// Events: flows that ended stay, with what their end said.
 #[test]
 fn flows_that_ended_in_a_recording_are_shown() {
-    let data = |name: &str| format!("{}/../tests/data/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
+    let data = |name: &str| format!("{}/../../tests/data/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
     let frame = run(&flowgate(), &format!("top --once {}", data("events")));
     assert!(frame.status == 0 && frame.text().contains(" ended "), "{}{}", frame.text(), frame.errors());
     let frame = run(&flowgate(), &format!("top --once {}", data("flows")));

@@ -8,9 +8,9 @@ const SIZES: [(&str, u64); 5] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 <
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// What a size looks like.
-pub(super) const SIZE: &str = "a size such as \"64MiB\" (B, KiB, MiB, GiB)";
+pub const SIZE: &str = "a size such as \"64MiB\" (B, KiB, MiB, GiB)";
 /// What a time looks like.
-pub(super) const TIME: &str = "a time such as \"10s\" (ms, s, m, h, d)";
+pub const TIME: &str = "a time such as \"10s\" (ms, s, m, h, d)";
 
 /// Bytes.
 #[must_use]

@@ -5,7 +5,7 @@
 
 use std::process::{Command, Stdio};
 
-const LINES: &str = include_str!("../src/cli/testdata/command_lines.txt");
+const LINES: &str = include_str!("../../syntax/src/testdata/command_lines.txt");
 const BANNER: &str = "conntrack v1.4.7 (conntrack-tools): ";
 const HINT: &str = "Try `conntrack -h' or 'conntrack --help' for more information.";
 

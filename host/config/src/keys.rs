@@ -1,6 +1,6 @@
 //! The table of all sections and keys of a pipeline file. What is not in here does not exist.
 
-use crate::pipeline::sink::syslog::{FACILITIES, SEVERITIES};
+use flowgate_pipeline::sink::syslog::{FACILITIES, SEVERITIES};
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
@@ -61,16 +61,22 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
-pub(crate) const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
+/// A key without default that any kind of section may have.
+#[must_use]
+pub const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
     Key { name, kind, only: &[], default: "", help }
 }
 
 impl Key {
-    pub(crate) const fn only(self, only: &'static [&'static str]) -> Key {
+    /// For these kinds of its section only.
+    #[must_use]
+    pub const fn only(self, only: &'static [&'static str]) -> Key {
         Key { only, ..self }
     }
 
-    pub(crate) const fn default(self, default: &'static str) -> Key {
+    /// With this value where it is not given.
+    #[must_use]
+    pub const fn default(self, default: &'static str) -> Key {
         Key { default, ..self }
     }
 }
@@ -111,7 +117,7 @@ const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
 const ROTATED: &[&str] = &["file"];
 
 /// Keys of `limits`.
-pub(crate) const LIMITS: [Key; 8] = [
+pub const LIMITS: [Key; 8] = [
     key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
     key("call", Kind::Time, "time of one call: CPU time of its thread, kept to about 10 ms").default("1s"),
     key("start-up", Kind::Time, "CPU time of all calls until the plugin is configured").default("10s"),
@@ -173,7 +179,8 @@ const STAGE: [Key; 11] = [
         .only(&["update"]),
 ];
 
-pub(crate) const FORMAT: [Key; 7] = [
+/// Keys of a format.
+pub const FORMAT: [Key; 7] = [
     key("kind", Kind::OneOf(&FORMATS), "a stock format; `none` shows nothing").default("text"),
     key("plugin", Kind::Path, "a component instead"),
     key("show", Kind::Some(&SHOWS), "additional fields, as with `conntrack -o`").only(&["text", "xml", "json"]),
@@ -184,7 +191,8 @@ pub(crate) const FORMAT: [Key; 7] = [
     key("batch", Kind::Count(1, 65_536), "the most entries that plugins get at once").default("1024"),
 ];
 
-pub(crate) const SINK: [Key; 17] = [
+/// Keys of a sink.
+pub const SINK: [Key; 17] = [
     key("kind", Kind::OneOf(&SINKS), "the kind of sink"),
     key("path", Kind::Path, "the file, or the socket").only(&["file", "unix"]),
     key("append", Kind::Switch, "append to an existing file").only(ROTATED).default("true"),

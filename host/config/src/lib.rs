@@ -2,7 +2,7 @@
 //!
 //! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow it.
 //! * `reader` compares a file with that table, and finds all mistakes rather than the first.
-//! * [`pipeline`] and [`sinks`] are what a file says, typed. `units` reads sizes and times.
+//! * [`pipeline`] and [`sinks`] are what a file says, typed.
 //! * [`place`] are places in the file, [`schema`] is the schema for editors.
 //!
 //! What needs a plugin to be looked at, such as the names of its options, is checked by `command/run`, with the places from
@@ -11,10 +11,9 @@
 pub mod keys;
 pub mod pipeline;
 pub mod place;
-pub(crate) mod reader;
+pub mod reader;
 pub mod schema;
 pub mod sinks;
-mod units;
 
 #[cfg(test)]
 mod tests;
@@ -24,4 +23,3 @@ pub use pipeline::{
 };
 pub use place::{At, Mistake, Text};
 pub use sinks::{SinkConfig, SinkKind};
-pub use units::{show_size, show_time, size, time};

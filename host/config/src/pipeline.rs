@@ -13,19 +13,15 @@ use super::{
     reader::{Fields, Reader},
     sinks::SinkConfig,
 };
-use crate::{
-    cli::{self, Command, EventGroups, Output, Settings, Table},
-    files,
-    model::{OptionValue, Selection},
-    on_error::OnError,
-    pipeline::{
-        grants::{Grants, Keeping},
-        supervisor::Policy,
-    },
-    recording::{Input, Kind, Recording, Speed, Subject},
-    text::clean,
-    wasm::{self, services::state::CAPACITY},
+use flowgate_base::{files, text::clean};
+use flowgate_model::{
+    OnError, OptionValue, Selection,
+    grants::{Grants, Keeping},
 };
+use flowgate_pipeline::supervisor::Policy;
+use flowgate_recording::{Input, Kind, Recording, Speed, Subject};
+use flowgate_runtime::services::state::CAPACITY;
+use flowgate_syntax::{Command, EventGroups, Output, Settings, Table};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]
@@ -134,7 +130,7 @@ pub struct Plugin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Of an instance.
-    pub instance: wasm::Limits,
+    pub instance: flowgate_runtime::Limits,
     /// When it fails.
     pub policy: Policy,
     /// Bytes that it may keep.
@@ -236,7 +232,7 @@ impl Config {
 }
 
 /// What `-o` would be told.
-pub(crate) fn output(format: &FormatConfig) -> Output {
+pub fn output(format: &FormatConfig) -> Output {
     let mut output = Output::default();
     if let FormatConfig::Stock { name, show } = format {
         let names = Output::NAMES.iter().copied().chain([(Output::JSON, "json")]);
@@ -248,9 +244,19 @@ pub(crate) fn output(format: &FormatConfig) -> Output {
 }
 
 /// What the classic command would be told.
-fn settings(source: &SourceConfig, output: Output, batch: u32) -> Result<Settings, cli::fragment::FragmentError> {
+fn settings(
+    source: &SourceConfig,
+    output: Output,
+    batch: u32,
+) -> Result<Settings, flowgate_syntax::fragment::FragmentError> {
     let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
-    let settings = cli::fragment::selector(command, source.table, &source.select, output, &cli::SystemEnvironment)?;
+    let settings = flowgate_syntax::fragment::selector(
+        command,
+        source.table,
+        &source.select,
+        output,
+        &flowgate_syntax::SystemEnvironment,
+    )?;
     Ok(Settings {
         events: source.events,
         buffer_size: source.buffer,
@@ -265,7 +271,7 @@ fn settings(source: &SourceConfig, output: Output, batch: u32) -> Result<Setting
 
 impl Reader<'_> {
     /// A path, relative to the file.
-    pub(crate) fn path(&self, text: &str) -> PathBuf {
+    pub fn path(&self, text: &str) -> PathBuf {
         self.text.path.parent().unwrap_or(Path::new("")).join(text)
     }
 
@@ -449,7 +455,13 @@ impl Reader<'_> {
                 };
                 let table = Table::Conntrack;
                 let none = Output::default();
-                match cli::fragment::selector(command, table, &select.value, none, &cli::SystemEnvironment) {
+                match flowgate_syntax::fragment::selector(
+                    command,
+                    table,
+                    &select.value,
+                    none,
+                    &flowgate_syntax::SystemEnvironment,
+                ) {
                     Ok(settings) => StageKind::Match(Box::new(settings.selection)),
                     Err(error) => {
                         self.wrong(select.at, format!("`select`: {error}"));
@@ -459,7 +471,7 @@ impl Reader<'_> {
             }
             "update" => {
                 let set = self.needed(fields, "set", "stage", "update")?;
-                match cli::fragment::values(&set.value, &cli::SystemEnvironment) {
+                match flowgate_syntax::fragment::values(&set.value, &flowgate_syntax::SystemEnvironment) {
                     Ok(settings) => StageKind::Update(Box::new(settings)),
                     Err(error) => {
                         self.wrong(set.at, format!("`set`: {error}"));
@@ -476,7 +488,7 @@ impl Reader<'_> {
     }
 
     /// A component, and what is decided about it; `key` names its file. `grants`: whether its grants are read here.
-    pub(crate) fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
+    pub fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
         let file = fields.text(key)?;
         let name = fields.text("name");
         if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
@@ -509,7 +521,8 @@ impl Reader<'_> {
     }
 
     fn limits(&mut self, fields: &Fields) -> Limits {
-        let mut limits = Limits { instance: wasm::Limits::default(), policy: Policy::default(), capacity: CAPACITY };
+        let mut limits =
+            Limits { instance: flowgate_runtime::Limits::default(), policy: Policy::default(), capacity: CAPACITY };
         let Some(fields) = fields.table("limits") else { return limits };
         let mut size = |name: &str, to: &mut usize, least: usize| {
             let Some(given) = fields.count(name) else { return };
@@ -539,7 +552,7 @@ impl Reader<'_> {
     }
 
     /// Options as they stand, and from files.
-    pub(crate) fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
+    pub fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
         let mut options = fields.values("options").to_vec();
         for (name, file) in fields.values("options-file") {
             if options.iter().any(|(other, _)| other.value == name.value) {
@@ -547,7 +560,8 @@ impl Reader<'_> {
                 continue;
             }
             let path = self.path(&file.value);
-            let content = files::read(&path, files::MOST_OF_OPTION).map_err(|error| cli::error_text(&error));
+            let content =
+                files::read(&path, files::MOST_OF_OPTION).map_err(|error| flowgate_base::io_error::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
                 Ok(content) => options.push((name.clone(), At::new(content, file.at))),
                 Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
@@ -562,14 +576,16 @@ impl Reader<'_> {
         self.format_of(fields.as_ref())
     }
 
-    /// As [`Reader::format`], of a section that is at hand.
-    pub(crate) fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
+    /// The format of a section, and how many entries plugins are handed at once.
+    pub fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
         let stock = |name: &str, show: Vec<String>| FormatConfig::Stock { name: name.into(), show };
         let Some(fields) = fields else {
-            return (stock("text", Vec::new()), cli::DEFAULT_BATCH);
+            return (stock("text", Vec::new()), flowgate_syntax::DEFAULT_BATCH);
         };
-        let batch =
-            fields.count("batch").and_then(|batch| u32::try_from(batch.value).ok()).unwrap_or(cli::DEFAULT_BATCH);
+        let batch = fields
+            .count("batch")
+            .and_then(|batch| u32::try_from(batch.value).ok())
+            .unwrap_or(flowgate_syntax::DEFAULT_BATCH);
         if let (Some(_), Some(at)) = (fields.key("kind"), fields.key("plugin")) {
             self.wrong(at, "a format has either a `kind` or is a `plugin`, not both");
             return (FormatConfig::None, batch);

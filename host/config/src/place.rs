@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::text::{clean, line};
+use flowgate_base::text::{clean, line};
 
 /// Something, and the offset in bytes at which the file says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl fmt::Display for Mistake {
 }
 
 /// `` there is no WHAT `name`; did you mean `x`? ``, or all that there are if nothing is like it.
-pub(crate) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     let near = known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
@@ -76,7 +76,7 @@ pub(crate) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// `` `a`, `b` and `c` ``.
-pub(crate) fn list(names: &[&str]) -> String {
+pub fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),

@@ -10,9 +10,11 @@ use toml::{
 use super::{
     keys::{Key, Kind, Section},
     place::{At, Mistake, Text, list, no_such},
+};
+use flowgate_base::{
+    text::clean,
     units::{self, SIZE, TIME},
 };
-use crate::text::clean;
 
 /// A value that is what its key takes.
 #[derive(Clone, Debug)]
@@ -51,6 +53,8 @@ impl Fields {
         self.keys.get(name).copied()
     }
 
+    /// The text of a key, if it is given.
+    #[must_use]
     pub fn text(&self, name: &str) -> Option<At<String>> {
         match self.fields.get(name) {
             Some(At { value: Value::Text(text), at }) => Some(At::new(text.clone(), *at)),
@@ -58,6 +62,8 @@ impl Fields {
         }
     }
 
+    /// Whether a switch is on, if it is given.
+    #[must_use]
     pub fn switch(&self, name: &str) -> Option<bool> {
         match self.fields.get(name)?.value {
             Value::Switch(on) => Some(on),
@@ -65,6 +71,8 @@ impl Fields {
         }
     }
 
+    /// A number, or the bytes of a size, if it is given.
+    #[must_use]
     pub fn count(&self, name: &str) -> Option<At<u64>> {
         match self.fields.get(name) {
             Some(At { value: Value::Count(count), at }) => Some(At::new(*count, *at)),
@@ -72,6 +80,8 @@ impl Fields {
         }
     }
 
+    /// A time, if it is given.
+    #[must_use]
     pub fn time(&self, name: &str) -> Option<At<Duration>> {
         match self.fields.get(name) {
             Some(At { value: Value::Time(time), at }) => Some(At::new(*time, *at)),
@@ -79,6 +89,8 @@ impl Fields {
         }
     }
 
+    /// A list of words, if it is given.
+    #[must_use]
     pub fn words(&self, name: &str) -> Option<&[At<String>]> {
         match &self.fields.get(name)?.value {
             Value::Words(words) => Some(words),
@@ -86,6 +98,8 @@ impl Fields {
         }
     }
 
+    /// Names and values; none if they are not given.
+    #[must_use]
     pub fn values(&self, name: &str) -> &[(At<String>, At<String>)] {
         match self.fields.get(name).map(|field| &field.value) {
             Some(Value::Values(values)) => values,
@@ -93,6 +107,8 @@ impl Fields {
         }
     }
 
+    /// The fields of a table within, if it is given.
+    #[must_use]
     pub fn table(&self, name: &str) -> Option<&Fields> {
         match &self.fields.get(name)?.value {
             Value::Table(fields) => Some(fields),
@@ -100,6 +116,8 @@ impl Fields {
         }
     }
 
+    /// The fields of each table of a list within.
+    #[must_use]
     pub fn tables(&self, name: &str) -> &[Fields] {
         match self.fields.get(name).map(|field| &field.value) {
             Some(Value::Tables(tables)) => tables,
@@ -110,8 +128,11 @@ impl Fields {
 
 /// The sections of a file by name, and what is wrong.
 pub struct Reader<'a> {
+    /// The file.
     pub text: &'a Text,
+    /// What is wrong with it.
     pub mistakes: Vec<Mistake>,
+    /// The fields of each section, by the name of the section.
     pub sections: BTreeMap<&'static str, Vec<Fields>>,
 }
 
@@ -140,6 +161,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
+    /// Adds a mistake at this place.
     pub fn wrong(&mut self, at: usize, what: impl Into<String>) {
         self.mistakes.push(self.text.mistake(at, what));
     }

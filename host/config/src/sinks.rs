@@ -5,21 +5,18 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     place::At,
     reader::{Fields, Reader},
-    units::show_time,
 };
-use crate::{
-    files,
-    netlink::Stop,
-    pipeline::{
-        sink::{
-            Sink, SinkError, Stdout,
-            file::{FileOptions, FileSink, Rotation},
-            outbox::{Outbox, OutboxOptions, WhenFull},
-            stream::{Tcp, Unix},
-            syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
-        },
-        tell::Tell,
+use flowgate_base::{files, units::show_time};
+use flowgate_netlink::Stop;
+use flowgate_pipeline::{
+    sink::{
+        Sink, SinkError, Stdout,
+        file::{FileOptions, FileSink, Rotation},
+        outbox::{Outbox, OutboxOptions, WhenFull},
+        stream::{Tcp, Unix},
+        syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
     },
+    tell::Tell,
 };
 
 /// The least that a buffer of a socket may hold.
@@ -200,8 +197,8 @@ impl Reader<'_> {
         }
     }
 
-    /// As [`Reader::sinks`], of sections that are at hand.
-    pub(crate) fn sinks_of(&mut self, sections: &[Fields]) -> Vec<SinkConfig> {
+    /// The sinks of these sections.
+    pub fn sinks_of(&mut self, sections: &[Fields]) -> Vec<SinkConfig> {
         let mut sinks: Vec<SinkConfig> = Vec::new();
         for fields in sections {
             let Some(kind) = self.kind(fields, "sink") else { continue };
@@ -261,7 +258,8 @@ impl Reader<'_> {
         size.value
     }
 
-    pub(crate) fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
+    /// When a file is rotated, if it is.
+    pub fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
         let size = fields.count("rotate-size").map(|size| self.at_least("rotate-size", size, 1));
         let time = fields.time("rotate-time");
         if let Some(time) = time.as_ref().filter(|time| time.value < Duration::from_secs(1)) {
@@ -285,7 +283,7 @@ impl Reader<'_> {
     }
 
     /// How old files that were put aside may become.
-    pub(crate) fn keep_time(&mut self, fields: &Fields) -> Option<Duration> {
+    pub fn keep_time(&mut self, fields: &Fields) -> Option<Duration> {
         let time = fields.time("keep-time")?;
         if time.value < LEAST_AGE {
             let what = format!("`keep-time` must be at least {}, not {}", show_time(LEAST_AGE), show_time(time.value));
@@ -302,7 +300,7 @@ impl Reader<'_> {
             None if !address.value.is_empty() => Target::Local(self.path(&address.value)),
             _ => {
                 let what = "`address` takes the path of a socket, `udp://HOST[:PORT]` or `tcp://HOST[:PORT]`";
-                self.wrong(address.at, format!("{what}, not \"{}\"", crate::text::clean(&address.value)));
+                self.wrong(address.at, format!("{what}, not \"{}\"", flowgate_base::text::clean(&address.value)));
                 return None;
             }
         };
@@ -350,7 +348,7 @@ impl Reader<'_> {
         });
         if parts.is_none() {
             let what = "`address` needs a host and a port from 1 to 65535, as in `log.example.org:5000` or `[2001:db8::1]:5000`";
-            self.wrong(place.at, format!("{what}, not \"{}\"", crate::text::clean(text)));
+            self.wrong(place.at, format!("{what}, not \"{}\"", flowgate_base::text::clean(text)));
             return None;
         }
         Some(complete)

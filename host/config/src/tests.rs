@@ -3,11 +3,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::{
-    cli::{Output, Table},
-    on_error::OnError,
-    pipeline::sink::outbox::WhenFull,
-};
+use flowgate_model::OnError;
+use flowgate_pipeline::sink::outbox::WhenFull;
+use flowgate_syntax::{Output, Table};
 
 fn parse(text: &str) -> (Option<Config>, Vec<String>) {
     let (config, mistakes) = Config::parse(Text { path: "dir/p.toml".into(), text: text.into() });
@@ -289,7 +287,7 @@ when-full = "wait"
     let SinkKind::File(file) = &config.sinks[0].kind else { panic!("a file") };
     assert_eq!((file.path.as_path(), file.rotation.unwrap().keep), (Path::new("/var/log/flows"), 7));
     let SinkKind::Syslog { target, facility, longest, .. } = &config.sinks[1].kind else { panic!("the log") };
-    assert_eq!(*target, crate::pipeline::sink::syslog::Target::Udp("[2001:db8::1]:514".into()));
+    assert_eq!(*target, flowgate_pipeline::sink::syslog::Target::Udp("[2001:db8::1]:514".into()));
     assert_eq!((*facility, *longest, config.sinks[1].when_full(true)), (16, 2048, WhenFull::Wait));
 }
 
@@ -305,7 +303,7 @@ fn little_is_needed() {
 /// The file that editors read, and the documentation, follow the table of keys. `BLESS=1` writes the schema anew.
 #[test]
 fn the_schema_and_the_documentation_know_every_key() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join("docs/pipeline.schema.json");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&file, schema::text()).unwrap();

@@ -9,14 +9,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{
-    model::result,
-    netlink::Memory,
-    pipeline::{
-        counters::{Counters, Counts},
-        stats::{Board, Health, StageStats},
-    },
-    text::clean,
+use flowgate_base::text::clean;
+use flowgate_model::result;
+use flowgate_netlink::Memory;
+use flowgate_pipeline::{
+    counters::{Counters, Counts},
+    stats::{Board, Health, StageStats},
 };
 
 /// The type of what is exported, for the header `Content-Type`.
@@ -289,7 +287,7 @@ pub(super) fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::stats::Shared;
+    use flowgate_pipeline::stats::Shared;
 
     fn board() -> Board {
         let board = Board::default();

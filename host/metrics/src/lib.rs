@@ -3,18 +3,16 @@
 //! [`serve_tenants`] serves what is known of a policy service. [`serve`] needs a [`Board`] (what each stage did) and [`Counters`] (what was received), and changes neither: all that is
 //! exported is read when it is asked for. docs/METRICS.md describes each metric.
 
-pub mod address;
 mod export;
 mod server;
 mod tenants;
 
-pub use address::{Address, AddressError};
 pub use export::{names, text};
 pub use server::{Server, serve, serve_tenants};
 pub use tenants::{Look, PolicyFigures, STATES, TenantFigures, tenant_names};
 
 #[cfg(doc)]
-use crate::pipeline::{counters::Counters, stats::Board};
+use flowgate_pipeline::{counters::Counters, stats::Board};
 
 /// Why there are no metrics.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +21,7 @@ pub enum MetricsError {
     #[error("cannot serve metrics at {address}: {source}")]
     Listen {
         /// The address.
-        address: Address,
+        address: flowgate_base::address::Address,
         /// What the system says.
         source: std::io::Error,
     },

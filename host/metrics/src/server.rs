@@ -32,13 +32,12 @@ use tokio::{
 };
 
 use super::{
-    Address, MetricsError, export,
+    MetricsError, export,
     tenants::{self, Look},
 };
-use crate::{
-    files::{Directory, Trust},
-    pipeline::{counters::Counters, stats::Board},
-};
+use flowgate_base::address::Address;
+use flowgate_base::files::{Directory, Trust};
+use flowgate_pipeline::{counters::Counters, stats::Board};
 
 /// Connections at the same time. When there is one more, the oldest is closed that has lasted longer than [`GRACE`].
 const CONNECTIONS: usize = 16;

@@ -5,13 +5,11 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
 use super::export::{self, Labels, Shown, family, split, with};
-use crate::{
-    model::result,
-    pipeline::{
-        counters::Counters,
-        stats::{RESULTS, StageStats},
-    },
-    text::clean,
+use flowgate_base::text::clean;
+use flowgate_model::result;
+use flowgate_pipeline::{
+    counters::Counters,
+    stats::{RESULTS, StageStats},
 };
 
 /// Tenants with series of their own.

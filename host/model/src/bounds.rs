@@ -1,6 +1,6 @@
 //! What a plugin returns is bounded before it is multiplied: the numbers of that rule, in one place.
 //!
-//! An outcome crosses in at most [`crate::wasm::Limits::output`] bytes, but it names rows of the batch, rows of its own values and
+//! An outcome crosses in at most `Limits::output` bytes of the runtime, but it names rows of the batch, rows of its own values and
 //! byte strings by number, as often as it likes; so does a batch that stages change and annotate one after the other. So everything
 //! that is named is checked before anything is copied, and what the host writes for an outcome is at most
 //!
@@ -11,9 +11,9 @@
 //!   row, and [`TEXTS`] in all,
 //! * [`ACTION`] bytes for each action: a request to the kernel, which is sent before the next [`ACTIONS_AT_ONCE`] are made.
 //!
-//! The work is linear in the same sizes. Every loop over them looks at the time of the call ([`crate::wasm::deadline::Watch`]).
+//! The work is linear in the same sizes. Every loop over them looks at the time of the call (`deadline::Watch` of the runtime).
 
-use crate::model::{Description, field};
+use crate::{Description, field};
 
 /// Bytes of columns of numbers that a row can have, rounded up.
 pub const ROW: usize = 512;
@@ -122,7 +122,7 @@ pub fn description(description: &Description) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::OptionValue;
+    use crate::OptionValue;
 
     #[test]
     fn descriptions_are_bounded() {

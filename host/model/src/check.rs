@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-use crate::model::{
+use crate::{
     Addresses, Annotations, Counters, Dccps, Events, Expectations, ExpectedNat, Flows, Masters, Rare, RawAttributes,
     Sctp, Sequences, SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones, expectation_field, field,
 };

@@ -1,4 +1,5 @@
-//! The domain model: the types of the WIT package, generated, and nothing beside them but how a column is read.
+//! The domain model: the types of the WIT package, generated, and beside them what is done to columns ([`batch`]), how much of it a
+//! plugin may ask for ([`bounds`]), and what it may do ([`grants`]).
 //!
 //! Netlink is decoded straight into these, and they are what crosses into the plugins. What each field means, in which
 //! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
@@ -7,11 +8,19 @@ pub use flowgate_names::{
     action, event, expectation_field, family, field, level, protocol, result, state, statistics, status, verdict,
 };
 
+pub mod batch;
+pub mod bounds;
+pub mod check;
+pub mod grants;
+mod on_error;
+
+pub use on_error::OnError;
+
 /// The generated bindings.
 #[allow(missing_docs, clippy::all)]
 pub mod bindings {
     wasmtime::component::bindgen!({
-        path: "../wit",
+        path: "../../wit",
         world: "everything",
         additional_derives: [Default, Clone, PartialEq],
     });
@@ -38,6 +47,7 @@ pub fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
 }
 
 /// Sets the value of a row in a dense column, which may be shorter so far.
+#[inline]
 pub fn put<T: Copy + Default>(column: &mut Vec<T>, row: usize, value: T) {
     if column.len() <= row {
         column.resize(row + 1, T::default());

@@ -1,14 +1,14 @@
 //! Measures decoding: nanoseconds per flow, of messages as the kernel sends them in a dump.
 //!
-//! `cargo bench -p flowgate --bench decode`
+//! `cargo bench -p flowgate-netlink --bench decode`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use flowgate::model::{Flows, field};
-use flowgate::netlink::Messages;
-use flowgate::netlink::decode::{Arrival, FlowDecoder};
+use flowgate_model::{Flows, field};
+use flowgate_netlink::Messages;
+use flowgate_netlink::decode::{Arrival, FlowDecoder};
 
 /// Messages per datagram, as many as the kernel puts into 32 KiB.
 const MESSAGES: usize = 135;

@@ -10,7 +10,7 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, Status};
 
 use super::encode::tuple::{Direction as Tuple, nest};
 use super::wire::{flow, part};
-use crate::model::{Direction, Masked, Network, Selection, family, protocol};
+use flowgate_model::{Direction, Masked, Network, Selection, family, protocol};
 
 /// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS (`linux/netfilter/nf_conntrack_common.h` has no names for
 /// them; they are those of `ctnetlink_filter` in the order of the tuple's attributes).
@@ -425,7 +425,7 @@ fn icmp(masked: Masked, of_type: u32, of_code: u32, types: &[u16]) -> Result<(u3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Address;
+    use flowgate_model::Address;
     use netlink_packet_core::Nla;
 
     fn plan(change: impl FnOnce(&mut Selection)) -> Plan {

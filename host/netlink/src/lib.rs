@@ -1,21 +1,22 @@
-//! ctnetlink: sockets, decoding, encoding, filters.
+//! ctnetlink: sockets, decoding, encoding, filters, and the kernel's dumps and events as [sources](source).
 
 pub mod batch;
 pub mod decode;
 pub mod dump;
 pub mod encode;
 pub mod filter;
+pub mod kernel_dump;
+pub mod listener;
 pub mod listing;
 pub mod message;
 pub mod namespace;
-#[cfg(test)]
-pub(crate) mod played;
+pub mod namespaces;
+pub mod programs;
 pub mod request;
 pub mod socket;
+pub mod source;
 mod stop;
 mod sys;
-#[cfg(test)]
-pub(crate) mod testing;
 pub mod wire;
 
 pub use batch::{Batches, Fate, MOST as MOST_REQUESTS};
@@ -28,5 +29,4 @@ pub use namespace::{Namespace, NamespaceError};
 pub use request::{Request, Table};
 pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};
 pub use stop::Stop;
-pub use sys::Memory;
-pub(crate) use sys::poll;
+pub use sys::{Memory, poll};

@@ -11,13 +11,11 @@ use std::{
 };
 
 use crate::{
-    clock::now,
-    netlink::{
-        Namespace, Options, Socket, SocketError, Stop, Woken,
-        wire::{MESSAGE_HEADER, align},
-    },
-    pipeline::source::{Datagram, Marker, Source, SourceError},
+    Namespace, Options, Socket, SocketError, Stop, Woken,
+    source::{Datagram, Mark, Marker, Source, SourceError},
+    wire::{MESSAGE_HEADER, align},
 };
+use flowgate_base::clock::now;
 
 /// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
 /// the system's default has room for 166.

@@ -5,7 +5,7 @@
 //! what arrives, as is necessary anyway, gets the same.
 
 use super::{DumpFilter, Request, Table};
-use crate::model::family;
+use flowgate_model::family;
 
 /// What is dumped of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub fn is_unsupported(errno: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Masked, Selection, protocol};
+    use flowgate_model::{Masked, Selection, protocol};
 
     fn filter(change: impl FnOnce(&mut Selection)) -> DumpFilter {
         let mut selection = Selection::default();

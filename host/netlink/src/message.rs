@@ -9,7 +9,7 @@ use super::wire::{
     self, ACK_ATTRIBUTES, CAPPED, CREATE, DUMP_FILTERED, DUMP_INTERRUPTED, EXCLUSIVE, FIRST_SUBSYSTEM_TYPE,
     MESSAGE_HEADER, NETFILTER_HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, align,
 };
-use crate::model::event;
+use flowgate_model::event;
 
 /// A datagram that does not consist of whole messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -112,6 +112,7 @@ pub struct Netfilter<'a> {
 impl<'a> Message<'a> {
     /// What the message says.
     #[must_use]
+    #[inline]
     pub fn content(&self) -> Content<'a> {
         match self.kind {
             NLMSG_ERROR => Content::Result(self.outcome(true)),
@@ -125,6 +126,7 @@ impl<'a> Message<'a> {
 
     /// What a netfilter message is about.
     #[must_use]
+    #[inline]
     pub fn subject(&self) -> Subject {
         match self.kind {
             0x0100 => Subject::Flow,
@@ -140,6 +142,7 @@ impl<'a> Message<'a> {
 
     /// The kind of event, a number of [`event`], if the message came as one.
     #[must_use]
+    #[inline]
     pub fn event(&self) -> u8 {
         match self.subject() {
             Subject::FlowDestroyed | Subject::ExpectationDestroyed => event::DESTROY,
@@ -150,18 +153,21 @@ impl<'a> Message<'a> {
 
     /// Whether the kernel says that the dump became inconsistent (NLM_F_DUMP_INTR).
     #[must_use]
+    #[inline]
     pub fn interrupted(&self) -> bool {
         self.flags & DUMP_INTERRUPTED != 0 && self.kind != NLMSG_ERROR
     }
 
     /// Whether the kernel says that it filtered the dump (NLM_F_DUMP_FILTERED).
     #[must_use]
+    #[inline]
     pub fn filtered(&self) -> bool {
         self.flags & DUMP_FILTERED != 0 && self.kind != NLMSG_ERROR
     }
 
     /// The netfilter header and the attributes; `None` if the body is too short for the header.
     #[must_use]
+    #[inline]
     pub fn netfilter(&self) -> Option<Netfilter<'a>> {
         let (header, attributes) = self.body.split_first_chunk::<NETFILTER_HEADER>()?;
         let [family, version, high, low] = *header;
@@ -211,6 +217,7 @@ pub struct Messages<'a> {
 impl<'a> Messages<'a> {
     /// The messages of `datagram`.
     #[must_use]
+    #[inline]
     pub fn new(datagram: &'a [u8]) -> Self {
         Self { datagram, offset: 0 }
     }
@@ -224,6 +231,7 @@ impl<'a> Messages<'a> {
 impl<'a> Iterator for Messages<'a> {
     type Item = Result<Message<'a>, MessageError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let offset = self.offset;
         let rest = self.datagram.get(offset..)?;
@@ -253,7 +261,7 @@ impl<'a> Iterator for Messages<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::testing::{attribute, raw_message};
+    use flowgate_netlink_testing::{attribute, raw_message};
 
     fn one(datagram: &[u8]) -> Content<'_> {
         Messages::new(datagram).next().unwrap().unwrap().content()

@@ -224,13 +224,7 @@ impl Namespace {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self {
-            file: Arc::new(file),
-            name: name.into(),
-            path: path.into(),
-            identity,
-            opener: None,
-        })
+        Ok(Self { file: Arc::new(file), name: name.into(), path: path.into(), identity, opener: None })
     }
 
     /// The namespace of the process under another name, in which `open` makes the sockets: the other end of each is not the kernel,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::netlink::{Namespace, namespace};
+use crate::{Namespace, namespace};
 
 /// How long an id that has no name is not asked for again.
 const PATIENCE: Duration = Duration::from_secs(1);

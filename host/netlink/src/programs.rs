@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::namespaces::Namespaces;
-use crate::netlink::{Namespace, namespace};
+use crate::{Namespace, namespace};
 
 /// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
 const REMEMBERED: usize = 64;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::programs::Programs;
-use crate::netlink::{Namespace, SocketError, decode::Arrival};
+use crate::{Namespace, SocketError, decode::Arrival};
 
 /// Room for one datagram of a dump: the kernel never sends a longer one.
 pub const DATAGRAM: usize = 32 << 10;
@@ -98,6 +98,7 @@ impl Datagram {
     }
 
     /// Empties it, for a source to fill in what applies.
+    #[inline]
     pub fn begin(&mut self) {
         (self.length, self.received, self.namespace) = (0, 0, None);
         (self.gap, self.pause, self.entries) = (false, false, false);
@@ -120,6 +121,7 @@ impl Datagram {
 
     /// How its message with this number came, for the decoder.
     #[must_use]
+    #[inline]
     pub fn arrival(&self, live: bool, message: usize) -> Arrival {
         if !live || self.entries {
             return Arrival::Entry;
@@ -130,6 +132,7 @@ impl Datagram {
 
     /// The datagram.
     #[must_use]
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.buffer.get(..self.length).unwrap_or_default()
     }
@@ -151,6 +154,9 @@ pub trait Marker {
     /// The mark cannot be sent.
     fn mark(&mut self) -> Result<u32, SourceError>;
 }
+
+/// Puts a mark into a stream that is shared: everybody gets it, and knows his own by its number.
+pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
 
 /// A stream of datagrams. It runs on the reader's thread and does nothing but receive.
 pub trait Source: Send {

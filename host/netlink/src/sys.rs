@@ -94,7 +94,10 @@ fn namespace(header: &libc::msghdr) -> Option<u32> {
 }
 
 /// Waits until one of the descriptors has something to read; for each, whether it has. `None`: for ever.
-pub(crate) fn poll<const N: usize>(sources: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
+///
+/// # Errors
+/// Those of `poll(2)`.
+pub fn poll<const N: usize>(sources: [BorrowedFd<'_>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
     let mut entries = sources.map(|source| libc::pollfd { fd: source.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     let milliseconds = match timeout {
         None => -1,

@@ -1,24 +1,20 @@
 //! Actions on flows and on expectations, in the kernel's terms.
 
 use super::{
-    executor::{Actionable, Executor, Part, Reduced},
-    grants::Grants,
+    executor::{Actionable, Reduced},
     merge,
-    stage::Stage,
     table::Table as _,
 };
-use crate::{
-    model::{Expectations, Flows, action, field},
-    netlink::{
-        Request,
-        decode::{Arrival, FlowDecoder},
-        encode::{
-            EncodeError, Entry, ExpectationEntry, expectations,
-            flows::{self, Existing},
-        },
-        message::Message,
+use flowgate_model::grants::Grants;
+use flowgate_model::{Expectations, Flows, action, field};
+use flowgate_netlink::{
+    Request,
+    decode::{Arrival, FlowDecoder},
+    encode::{
+        EncodeError, Entry, ExpectationEntry, expectations,
+        flows::{self, Existing},
     },
-    wasm::PluginError,
+    message::Message,
 };
 
 /// A row that does not exist.
@@ -51,18 +47,6 @@ impl Actionable for Flows {
 
     fn granted(grants: &Grants, kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> bool {
         grants.allow(kind, target, values)
-    }
-
-    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        stage.tick(executor)
-    }
-
-    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        match part {
-            Part::Begin(reason) => stage.begin_look_back(reason, executor),
-            Part::Entries(entries) => stage.look_back(entries, executor),
-            Part::End => stage.end_look_back(executor),
-        }
     }
 
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {
@@ -113,16 +97,6 @@ impl Actionable for Expectations {
 
     fn granted(grants: &Grants, kind: u8, _target: Option<(&Self, usize)>, _values: Option<(&Self, usize)>) -> bool {
         grants.allow_expectation(kind)
-    }
-
-    /// Ticks are about flows.
-    fn tick(_stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        Ok(())
-    }
-
-    /// Look-backs are about flows.
-    fn look_back(_part: Part<'_, Self>, _stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
-        Ok(())
     }
 
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{format::Format, meter::Meter, run::RunError, sink::Sink, table::Table};
-use crate::wasm::deadline::thread_time;
+use flowgate_runtime::deadline::thread_time;
 
 /// Takes the rows that come out of a pipeline.
 pub trait Consumer<T> {
@@ -22,7 +22,7 @@ pub trait Consumer<T> {
     /// What cannot go on.
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError>;
 
-    /// The source said that this was all for the moment ([`super::source::Datagram::pause`]); everything before has been taken.
+    /// The source said that this was all for the moment ([`flowgate_netlink::source::Datagram::pause`]); everything before has been taken.
     fn pause(&mut self) {}
 
     /// The stream has ended.

@@ -1,9 +1,9 @@
 //! What the host adds to the kernel's messages: the time of a batch, and the names of the programs behind ports and of namespaces.
 
-use super::{
+use flowgate_base::clock::now;
+use flowgate_netlink::{
     programs::Programs,
     source::{Datagram, Source},
-    table::now,
 };
 
 /// How the rows of a run are completed.

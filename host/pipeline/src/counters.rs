@@ -5,10 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use crate::{
-    model::event,
-    netlink::{Memory, Socket},
-};
+use flowgate_model::event;
+use flowgate_netlink::{Memory, Socket};
 
 /// Counters of what runs. Clones speak of the same ones.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +70,7 @@ pub struct Counts {
 
 impl Counters {
     /// Rows that have been decoded: `kinds` are their events ([`event`]), none where they are entries.
-    pub(crate) fn rows(&self, rows: usize, kinds: &[u8]) {
+    pub fn rows(&self, rows: usize, kinds: &[u8]) {
         let mut counts = [0u64; 5];
         for &kind in kinds {
             if let Some(count) = counts.get_mut(usize::from(kind).min(4)) {
@@ -89,13 +87,13 @@ impl Counters {
     }
 
     /// Datagrams have been received.
-    pub(crate) fn datagrams(&self, number: usize, bytes: usize) {
+    pub fn datagrams(&self, number: usize, bytes: usize) {
         add(&self.0.datagrams, number as u64);
         add(&self.0.bytes, bytes as u64);
     }
 
     /// Events were lost, at least so many.
-    pub(crate) fn gap(&self, lost: u32) {
+    pub fn gap(&self, lost: u32) {
         add(&self.0.gaps, 1);
         add(&self.0.lost, lost.into());
     }
@@ -106,7 +104,7 @@ impl Counters {
     }
 
     /// Something could not be read.
-    pub(crate) fn malformed(&self) {
+    pub fn malformed(&self) {
         add(&self.0.malformed, 1);
     }
 

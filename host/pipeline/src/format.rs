@@ -1,10 +1,7 @@
 //! A format: a plugin that turns batches into bytes.
 
-use crate::{
-    model::{Expectations, Flows},
-    pipeline::batch,
-    wasm::{Instance, PluginError},
-};
+use flowgate_model::{Expectations, Flows, batch};
+use flowgate_runtime::{Instance, PluginError};
 
 /// A configured format plugin at the pipeline's end.
 pub struct Format {

@@ -1,11 +1,11 @@
 //! The pipeline: source -> stage* -> executor -> format -> sink.
 //!
-//! * [`source`] yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
+//! * A [source](flowgate_netlink::source) yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
 //! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
-//! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it; [`batch`] are the operations on a batch that its outcome asks for.
+//! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it.
 //! * [`histogram`] counts how long calls take.
 //! * [`meter`] limits how much of something there is in a second.
-//! * [`grants`] is what a stage may do, [`executor`] does it; it is the only place with authority over the kernel's
+//! * [`executor`] does what a stage asks for and [may do](flowgate_model::grants); it is the only place with authority over the kernel's
 //!   table.
 //! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
 //! * [`counters`] are of what was received.
@@ -14,23 +14,18 @@
 //! * [`run`] joins them.
 
 mod actionable;
-pub mod batch;
 pub mod consumer;
 mod context;
 pub mod counters;
 pub mod executor;
 pub mod format;
-pub mod grants;
 pub mod histogram;
 mod merge;
 pub mod meter;
-pub mod namespaces;
-pub mod programs;
 mod queue;
 pub mod resync;
 pub mod run;
 pub mod sink;
-pub mod source;
 pub mod stage;
 pub mod stats;
 pub mod supervisor;

@@ -5,13 +5,12 @@
 
 use std::net::IpAddr;
 
-use super::{batch, executor::Reduced};
-use crate::{
-    model::{Addresses, Flows, at, field, protocol, status},
-    netlink::encode::{
-        Entry,
-        flows::{self, Existing},
-    },
+use super::executor::Reduced;
+use flowgate_model::batch;
+use flowgate_model::{Addresses, Flows, at, field, protocol, status};
+use flowgate_netlink::encode::{
+    Entry,
+    flows::{self, Existing},
 };
 
 /// Bits of the status that an update can set.
@@ -43,7 +42,7 @@ pub fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
     if has & field::HELPER != 0 && text(&values, Column::Helper) != text(existing, Column::Helper) {
         kept.push(format!(
             "helper {}: the kernel gives helpers to new flows only",
-            crate::text::clean(&String::from_utf8_lossy(&text(&values, Column::Helper)))
+            flowgate_base::text::clean(&String::from_utf8_lossy(&text(&values, Column::Helper)))
         ));
     }
     if has & field::MASTER != 0 && at(&existing.has, 0) & field::MASTER == 0 {
@@ -164,7 +163,7 @@ fn translations(values: &Flows, existing: &Flows, kept: &mut Vec<String>) {
 /// An address and, for protocols that have one, the port or key.
 fn shown((hi, lo): (u64, u64), word: u16, of: u8, family: u8) -> String {
     let address = match family {
-        crate::model::family::IPV4 => IpAddr::V4((lo as u32).into()),
+        flowgate_model::family::IPV4 => IpAddr::V4((lo as u32).into()),
         _ => IpAddr::V6((u128::from(hi) << 64 | u128::from(lo)).into()),
     };
     match (address, protocol::has_ports(of) || of == protocol::GRE || protocol::is_icmp(of)) {
@@ -218,7 +217,7 @@ fn names(bits: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Tuples, put};
+    use flowgate_model::{Tuples, put};
 
     fn flow(bits: u32, reply: u64) -> Flows {
         let one = |lo| Addresses { hi: vec![0], lo: vec![0xffff_0000_0000 | lo] };

@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    counters::Counters,
-    source::{DATAGRAM, Datagram, EVENTS, Source, SourceError},
-};
+use super::counters::Counters;
+use flowgate_netlink::source::{DATAGRAM, Datagram, EVENTS, Source, SourceError};
 
 /// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
 /// with the next one.

@@ -11,23 +11,21 @@ use super::{
     consumer::Consumer,
     context::Context,
     counters::Counters,
-    executor::{Actionable, Executor, ExecutorError, Part},
+    executor::{Actionable, Executor, ExecutorError},
     queue::{self, Draining, Filling},
     resync::Resync,
     sink::{Sink, SinkError},
-    source::{Datagram, Source, SourceError},
-    stage::{Reason, Stage, Staged},
-    table::now,
+    stage::{Part, Reason, Stage, Staged},
     tell::Tell,
 };
-use crate::{
-    netlink::{
-        decode::DecodeError,
-        message::{MessageError, Messages},
-        wire::NLMSG_ERROR,
-    },
-    wasm::{PluginEngine, PluginError},
+use flowgate_base::clock::now;
+use flowgate_netlink::source::{Datagram, Source, SourceError};
+use flowgate_netlink::{
+    decode::DecodeError,
+    message::{MessageError, Messages},
+    wire::NLMSG_ERROR,
 };
+use flowgate_runtime::{PluginEngine, PluginError};
 
 /// How many datagrams of a dump are dealt with before there is a second thread: about a thousand flows, which take no longer than
 /// it takes to start one and to wake it.

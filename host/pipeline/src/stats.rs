@@ -12,7 +12,7 @@ use std::{
 use serde::Serialize;
 
 use super::histogram::Histogram;
-use crate::model::result;
+use flowgate_model::result;
 
 /// Kinds of result of actions.
 pub const RESULTS: usize = result::NAMES.len();

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::stats::Health;
-use crate::on_error::OnError;
-use crate::wasm::{Failure, Instance, PluginError};
+use flowgate_model::OnError;
+use flowgate_runtime::{Failure, Instance, PluginError};
 
 /// How failures are dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

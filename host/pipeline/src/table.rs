@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::{batch, format::Format, programs::Programs, resync::Resync};
-use crate::{
-    model::{Expectations, Flows, event, expectation_field, field},
-    netlink::{
-        decode::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder},
-        message::{Message, Subject},
-    },
-    wasm::PluginError,
+use super::{format::Format, resync::Resync};
+use flowgate_model::batch;
+use flowgate_model::{Expectations, Flows, event, expectation_field, field};
+use flowgate_netlink::programs::Programs;
+use flowgate_netlink::{
+    decode::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder},
+    message::{Message, Subject},
 };
+use flowgate_runtime::PluginError;
 
 /// A table of rows that a pipeline can carry.
 pub trait Table: Default + Sized {

@@ -2,23 +2,20 @@
 //! scope sees of a row taken anew each time, as a listing has it; then without, as events have it, where that is done once for all
 //! tenants.
 //!
-//! `cargo bench -p flowgate --bench scope`
+//! `cargo bench -p flowgate-policy --bench scope`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::{hint::black_box, time::Instant};
 
-use flowgate::{
-    cli::LabelMap,
-    config::Text,
-    fixture,
-    policy::{Policy, Sight},
-};
+use flowgate_config::Text;
+use flowgate_policy::{Policy, Sight};
+use flowgate_syntax::LabelMap;
 
 /// Short measurements, of which the best counts: other work on the machine only adds.
 const TRIES: usize = 200;
 const ROUNDS: usize = 200;
 
-fn scope(rules: &str) -> flowgate::policy::Scope {
+fn scope(rules: &str) -> flowgate_policy::Scope {
     let plugin = format!("[[tenant.plugin]]\nfile = \"a\"\nsha256 = \"{}\"\n", "0".repeat(64));
     let text = format!("[[tenant]]\nname = \"a\"\n{rules}\n{plugin}");
     let (policy, mistakes, _) = Policy::parse(Text { path: "bench".into(), text }, LabelMap::default());
@@ -46,7 +43,7 @@ fn main() {
             format!("udp 17 9 src={one} dst={two} sport=4 dport=53 src={two} dst={one} sport=53 dport=4 zone=7")
         })
         .collect();
-    let flows = fixture::flows("bench", lines.join("\n").as_bytes(), &[]).unwrap();
+    let flows = flowgate_fixture::flows("bench", lines.join("\n").as_bytes(), &[]).unwrap();
     let rows = flows.length as usize;
     let sights: Vec<Sight> = (0..rows).map(|row| Sight::of(&flows, row)).collect();
     let networks: Vec<String> = (0..64).map(|number| format!("\"172.16.{number}.0/24\"")).collect();

@@ -6,12 +6,11 @@ use std::{
 };
 
 use super::{keys::SECTIONS, neighbours, reading::Reading, scope::Scope};
-use crate::{
-    cli::{self, LabelMap, SystemEnvironment},
-    config::{At, FormatConfig, Mistake, Plugin, SinkConfig, Text, reader::Reader},
-    pipeline::{grants::Updates, sink::file::FileOptions},
-    text::clean,
-};
+use flowgate_base::text::clean;
+use flowgate_config::{At, FormatConfig, Mistake, Plugin, SinkConfig, Text, reader::Reader};
+use flowgate_model::grants::Updates;
+use flowgate_pipeline::sink::file::FileOptions;
+use flowgate_syntax::{LabelMap, SystemEnvironment};
 
 /// Where the control socket is unless the file says otherwise.
 pub const SOCKET: &str = "/run/flowgate/policy.sock";
@@ -151,7 +150,7 @@ impl Policy {
     /// at all the same. Second: what is wrong; third: what is worth knowing.
     #[must_use]
     pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Mistake>, Vec<Mistake>) {
-        let map = LabelMap::load(&SystemEnvironment, cli::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
+        let map = LabelMap::load(&SystemEnvironment, flowgate_syntax::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
         match String::from_utf8(bytes) {
             Ok(text) => Self::parse(Text { path: path.into(), text }, map),
             Err(error) => {

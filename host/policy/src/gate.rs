@@ -6,7 +6,7 @@
 
 use super::scope::{Rule, Sight};
 use super::sets::Numbers;
-use crate::model::family;
+use flowgate_model::family;
 
 /// From the least to the most, both included; nothing is between (1, 0).
 type Bounds<T> = (T, T);
@@ -110,10 +110,8 @@ impl Gate {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{
-        model::field,
-        policy::{scope::Scope, sets::Prefixes},
-    };
+    use crate::{scope::Scope, sets::Prefixes};
+    use flowgate_model::field;
     use flowgate_test_support::Random;
 
     const NETWORKS: [&str; 10] = [

@@ -1,6 +1,6 @@
 //! The table of all sections and keys of a policy file. What is not in here does not exist.
 
-use crate::config::keys::{FORMAT, Key, Kind, LIMITS, ON_ERROR, SINK, Section, key};
+use flowgate_config::keys::{FORMAT, Key, Kind, LIMITS, ON_ERROR, SINK, Section, key};
 
 /// Families that a rule may name.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];

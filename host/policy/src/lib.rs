@@ -29,7 +29,7 @@ pub use scope::{Scope, Sight};
 #[must_use]
 pub fn schema() -> String {
     let about = "Tenants that `flowgate run` holds to their flows. docs/POLICY.md explains it.";
-    let mut schema = crate::config::schema::of(&keys::SECTIONS, "flowgate policy", about, &["tenant"]);
+    let mut schema = flowgate_config::schema::of(&keys::SECTIONS, "flowgate policy", about, &["tenant"]);
     let tenant = "/properties/tenant/items";
     for (place, names) in [
         (tenant.to_string(), &["name", "scope", "plugin"][..]),
@@ -40,5 +40,5 @@ pub fn schema() -> String {
             table.insert("required".into(), serde_json::json!(names));
         }
     }
-    crate::config::schema::pretty(&schema)
+    flowgate_config::schema::pretty(&schema)
 }

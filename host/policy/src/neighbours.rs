@@ -4,13 +4,10 @@ use super::{
     file::{Guest, Policy, Tenant},
     scope::{Rule, Scope},
 };
-use crate::{
-    config::{Mistake, SinkConfig, SinkKind},
-    files::Output,
-    netlink::namespace,
-    pipeline::grants::Keeping,
-    text::clean,
-};
+use flowgate_base::{files::Output, text::clean};
+use flowgate_config::{Mistake, SinkConfig, SinkKind};
+use flowgate_model::grants::Keeping;
+use flowgate_netlink::namespace;
 
 /// What is wrong, and what is worth knowing.
 #[derive(Debug, Default)]

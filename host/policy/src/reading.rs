@@ -7,21 +7,18 @@ use super::{
     scope::{Rule, Scope},
     sets::{Numbers, Prefixes},
 };
-use crate::{
-    cli::{self, LabelMap},
-    config::{
-        At,
-        reader::{Fields, Reader},
-        show_time,
-    },
-    model::{family, field, protocol},
-    on_error::OnError,
-    pipeline::{
-        grants::{Grants, Keeping, Updates},
-        sink::file::{FileOptions, Rotation},
-    },
-    text::clean,
+use flowgate_base::{text::clean, units::show_time};
+use flowgate_config::{
+    At,
+    reader::{Fields, Reader},
 };
+use flowgate_model::{
+    OnError, family, field,
+    grants::{Grants, Keeping, Updates},
+    protocol,
+};
+use flowgate_pipeline::sink::file::{FileOptions, Rotation};
+use flowgate_syntax::LabelMap;
 
 /// Mode of the audit: its owner writes it, and the group, say one of those who look at logs, reads it.
 const MODE: u32 = 0o640;
@@ -190,7 +187,7 @@ impl Reading<'_> {
         match bit {
             Some(bit) if bit < 128 => Ok(bit.into()),
             Some(bit) => Err(format!("the kernel keeps labels 0 to 127, and `{}` is {bit}", clean(word))),
-            None => Err(format!("there is no label `{}` in {}", clean(word), cli::DEFAULT_LABEL_MAP)),
+            None => Err(format!("there is no label `{}` in {}", clean(word), flowgate_syntax::DEFAULT_LABEL_MAP)),
         }
     }
 

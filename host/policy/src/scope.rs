@@ -8,7 +8,7 @@ use super::{
     gate::{Gate, Look},
     sets::{Numbers, Prefixes, key},
 };
-use crate::model::{Flows, at, field, protocol};
+use flowgate_model::{Flows, at, field, protocol};
 
 /// The fields that scopes look at.
 pub const READS: u64 = field::TUPLES | field::ZONES | field::MARK;
@@ -46,7 +46,7 @@ impl Sight {
     pub fn of(flows: &Flows, row: usize) -> Self {
         let has = at(&flows.has, row);
         let family = at(&flows.family, row);
-        let address = |column: &crate::model::Addresses| key(family, at(&column.hi, row), at(&column.lo, row));
+        let address = |column: &flowgate_model::Addresses| key(family, at(&column.hi, row), at(&column.lo, row));
         let zones = match &flows.zones {
             None => (0, 0),
             Some(zones) => {
@@ -385,7 +385,7 @@ mod tests {
     use super::*;
 
     fn flow(line: &str) -> Sight {
-        let flows = crate::fixture::flows("test", line.as_bytes(), &[]).unwrap();
+        let flows = flowgate_fixture::flows("test", line.as_bytes(), &[]).unwrap();
         Sight::of(&flows, 0)
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::family;
+use flowgate_model::family;
 
 /// A set of 16-bit numbers: zones or ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Prefixes {
     /// # Errors
     /// [`PrefixError`].
     pub fn add(&mut self, text: &str) -> Result<(), PrefixError> {
-        let form = || PrefixError::Form(crate::text::clean(text));
+        let form = || PrefixError::Form(flowgate_base::text::clean(text));
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::{cli::LabelMap, config::Text};
+use flowgate_config::Text;
+use flowgate_syntax::LabelMap;
 
 const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
 
@@ -12,7 +13,7 @@ fn read(text: &str) -> (Policy, Vec<String>, Vec<String>) {
     let labels = LabelMap::parse(b"1 web\n2 mail\n").unwrap();
     let text = Text { path: "p.toml".into(), text: text.replace("DIGEST", DIGEST) };
     let (policy, mistakes, notes) = Policy::parse(text, labels);
-    let told = |list: Vec<crate::config::Mistake>| list.iter().map(ToString::to_string).collect();
+    let told = |list: Vec<flowgate_config::Mistake>| list.iter().map(ToString::to_string).collect();
     (policy, told(mistakes), told(notes))
 }
 
@@ -35,7 +36,7 @@ fn what_is_not_said_is_safe() {
     assert_eq!((blue.bounds.mark, blue.bounds.labels, blue.bounds.timeout), (0, 0, (1, 3600)));
     let grants = &blue.plugins[0].plugin.grants.value;
     assert!(!grants.acts() && grants.state.is_none() && !grants.log && !grants.time);
-    assert_eq!(blue.plugins[0].plugin.limits.policy.on_error, crate::on_error::OnError::Drop);
+    assert_eq!(blue.plugins[0].plugin.limits.policy.on_error, flowgate_model::OnError::Drop);
     assert_eq!(blue.plugins[0].digest.value, DIGEST.to_lowercase());
     assert_eq!((blue.share, blue.sinks.len()), (Share::default(), 0));
     assert_eq!(policy.service.socket, Path::new(file::SOCKET));
@@ -45,7 +46,7 @@ fn what_is_not_said_is_safe() {
 #[test]
 fn the_audit_keeps_its_history_whatever_becomes_of_old_files() {
     let with = |keys: &str| format!("[audit]\n{keys}\n{}", tenant("", "zones = 1", ""));
-    let kept = |keys: &str| good(&with(keys)).audit.rotation.unwrap().keep_time.map(crate::config::show_time);
+    let kept = |keys: &str| good(&with(keys)).audit.rotation.unwrap().keep_time.map(flowgate_base::units::show_time);
     assert_eq!(kept(""), None);
     assert_eq!(kept("keep-time = \"30d\"").as_deref(), Some("30d"));
     assert_eq!(kept("keep-time = \"10m\"\nhistory = \"10m\"").as_deref(), Some("10m"));
@@ -158,7 +159,7 @@ fn what_two_tenants_own_both_is_a_mistake_where_they_can_meet() {
 /// The file that editors read follows the table of keys. `BLESS=1` writes it anew.
 #[test]
 fn the_schema_and_the_documentation_know_every_key() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let file = root.join("docs/policy.schema.json");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(&file, schema()).unwrap();

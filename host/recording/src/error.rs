@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::pipeline::source::SourceError;
+use flowgate_netlink::source::SourceError;
 
 /// Why a recording cannot be written or read on. Offsets are in bytes from the beginning of the file.
 #[derive(Debug, Error)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::RecordingError;
-use crate::netlink::{Stop, poll};
+use flowgate_netlink::{Stop, poll};
 
 /// How often a wait looks for the stop signal where it cannot be woken by it.
 const GLANCE: Duration = Duration::from_millis(50);

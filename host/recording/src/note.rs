@@ -1,6 +1,6 @@
 //! What a recording says besides the kernel's bytes: messages of type NLMSG_NOOP whose body is a line of text.
 
-use crate::netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
+use flowgate_netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
 
 /// What every note begins with.
 const MARK: &[u8] = b"flowgate ";
@@ -146,7 +146,7 @@ pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{Content, Messages};
+    use flowgate_netlink::{Content, Messages};
 
     #[test]
     fn notes_survive() {

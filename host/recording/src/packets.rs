@@ -9,7 +9,7 @@ use pcap_parser::{
 };
 
 use super::{Input, LINK_TYPE, LONGEST_PACKET, RecordingError};
-use crate::netlink::Stop;
+use flowgate_netlink::Stop;
 
 /// First bytes of a pcapng file, the type of its section header in either byte order.
 const SECTION: u32 = 0x0a0d_0d0a;

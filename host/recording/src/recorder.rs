@@ -3,13 +3,12 @@
 use std::{collections::HashSet, io::Write};
 
 use super::{Kind, Note, RecordingError, Subject, Writer};
-use crate::{
-    clock::now,
-    netlink::{Content, Messages, Stop, wire::MESSAGE_HEADER},
-    pipeline::{
-        programs::Programs,
-        source::{Datagram, Source, SourceError},
-    },
+use flowgate_base::clock::now;
+use flowgate_netlink::{
+    Content, Messages, Stop,
+    programs::Programs,
+    source::{Datagram, Source, SourceError},
+    wire::MESSAGE_HEADER,
 };
 
 /// How many ports without a program are remembered until there is a pause.

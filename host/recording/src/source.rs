@@ -5,13 +5,11 @@ use std::time::{Duration, Instant};
 use super::{
     ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed, Subject,
 };
-use crate::{
-    model::event,
-    netlink::{
-        Content, Message, Messages, Stop, Subject as About,
-        wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
-    },
-    pipeline::source::{Datagram, Source, SourceError},
+use flowgate_model::event;
+use flowgate_netlink::{
+    Content, Message, Messages, Stop, Subject as About,
+    source::{Datagram, Source, SourceError},
+    wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
 };
 
 /// After how many packets the stop signal is looked at, where nothing is waited for.

@@ -3,14 +3,12 @@
 use std::io;
 
 use super::*;
-use crate::{
-    netlink::{
-        Content, Messages, Stop,
-        testing::{Random, message, raw_message, tuple},
-        wire::{CREATE, EXCLUSIVE, MULTI, NLMSG_ERROR, REQUEST},
-    },
-    pipeline::source::{Datagram, Source, SourceError},
+use flowgate_netlink::{
+    Content, Messages, Stop,
+    source::{Datagram, Source, SourceError},
+    wire::{CREATE, EXCLUSIVE, MULTI, NLMSG_ERROR, REQUEST},
 };
+use flowgate_netlink_testing::{Random, message, raw_message, tuple};
 
 /// Where packets of netlink route, requests and the like say what they are.
 const ROUTE: u16 = 0;

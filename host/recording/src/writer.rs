@@ -6,7 +6,7 @@ use super::{
     ARPHRD_NETLINK, COOKED_HEADER, LINK_TYPE, LONGEST_PACKET, PACKET_USER, RecordingError,
     note::{Note, control},
 };
-use crate::netlink::wire::{NETLINK_NETFILTER, NLMSG_DONE, NLMSG_OVERRUN};
+use flowgate_netlink::wire::{NETLINK_NETFILTER, NLMSG_DONE, NLMSG_OVERRUN};
 
 /// Magic number of a pcap file whose times are in nanoseconds.
 const MAGIC: u32 = 0xa1b2_3c4d;

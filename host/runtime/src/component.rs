@@ -12,7 +12,7 @@ use super::{
     imports::{self, HostState},
     outline::{Outline, Rejection},
 };
-use crate::{model::bindings::exports::flowgate::conntrack as exports, privileges};
+use flowgate_model::bindings::exports::flowgate::conntrack as exports;
 
 /// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
 pub(super) const VERSION: &str = "0.1.0";
@@ -120,7 +120,7 @@ impl PluginComponent {
     ///
     /// # Errors
     /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host; or the process has
-    /// [privileges](privileges::may_run_foreign_code) that code of others must not have.
+    /// [privileges](flowgate_privileges::may_run_foreign_code) that code of others must not have.
     pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
         Self::from_bytes(engine, path, &Self::read(path)?)
     }
@@ -153,7 +153,8 @@ impl PluginComponent {
     /// # Errors
     /// As [`PluginComponent::open`], except for reading.
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
-        privileges::may_run_foreign_code().map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
+        flowgate_privileges::may_run_foreign_code()
+            .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
         let component = engine.apart(|| {
             let (bytes, outline) = componentize(path, bytes)?;
             let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };

@@ -11,6 +11,7 @@ use super::{engine::TICK, error::Failure, imports::HostState};
 /// The clock of the thread that calls plugins: CPU time, in user mode and in the kernel (`clock_gettime(2)`,
 /// CLOCK_THREAD_CPUTIME_ID). Only differences of it mean anything.
 #[must_use]
+#[inline]
 pub fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
@@ -80,12 +81,14 @@ impl Watch {
     }
 
     /// Counts from this reading of the thread's clock, unless it does so from an earlier one.
-    pub(crate) fn since(&mut self, reading: Option<Duration>) {
+    #[inline]
+    pub fn since(&mut self, reading: Option<Duration>) {
         self.since = self.since.or(reading);
     }
 
     /// The time that has gone by since the call began.
     #[must_use]
+    #[inline]
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -94,6 +97,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`Failure::Deadline`] if the time is over.
+    #[inline]
     pub fn check(&mut self) -> Result<(), Failure> {
         if self.allowed == Duration::MAX || self.began.elapsed() < TICK.min(self.allowed) {
             return Ok(());

@@ -20,7 +20,7 @@ use super::{
     component::rejected,
     error::{self, LoadError},
     execution::Execution,
-    stock, weight,
+    weight,
 };
 
 /// Between two looks of running code at the clock; a deadline is kept to about this.
@@ -92,7 +92,7 @@ impl PluginEngine {
     /// # Errors
     /// [`LoadError::Compile`] if the program was put together wrongly.
     pub(super) fn load_stock(&self, name: &str) -> Result<Option<Component>, LoadError> {
-        stock::load(name).map_err(|error| error::not_compiled(name.as_ref(), &error))
+        flowgate_stock::load(name).map_err(|error| error::not_compiled(name.as_ref(), &error))
     }
 
     /// Does something with the bytes of a file on threads of its own: their stack is large enough for whatever is nested within
@@ -160,7 +160,7 @@ impl PluginEngine {
 impl Engines {
     /// Advances the clock.
     fn tick(&self) {
-        stock::tick();
+        flowgate_stock::tick();
         if let Some(user) = self.user.get() {
             user.engine.increment_epoch();
         }
@@ -174,7 +174,7 @@ fn engine_error(error: wasmtime::Error) -> LoadError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wasm::{Instance, Limits, PluginComponent};
+    use crate::{Instance, Limits, PluginComponent};
 
     #[test]
     fn engines_are_made_when_they_are_needed() {

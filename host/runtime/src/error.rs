@@ -9,13 +9,14 @@ use std::{
 };
 
 use super::execution;
-use crate::{bounds, pipeline::batch::NotesError, text::clean};
+use flowgate_base::text::clean;
+use flowgate_model::{batch::NotesError, bounds};
 
 /// Why a file cannot be used as a plugin.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("cannot read plugin {}: {}", shown(path), crate::io_error::error_text(source))]
+    #[error("cannot read plugin {}: {}", shown(path), flowgate_base::io_error::error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -179,7 +180,7 @@ pub enum Failure {
         returned: usize,
         /// Bytes that the host would write.
         bytes: usize,
-        /// Bytes that it may write ([`crate::bounds`]).
+        /// Bytes that it may write ([`flowgate_model::bounds`]).
         limit: usize,
     },
     /// It asked for more actions than it may.

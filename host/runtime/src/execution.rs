@@ -7,7 +7,7 @@ use std::{fmt, io};
 use nix::sys::resource::{Resource, getrlimit};
 use wasmtime::Config;
 
-use super::{config, sys};
+use super::sys;
 
 /// Below this limit of address space memories are not given 4 GiB each: it takes a few plugins of a few memories.
 const ROOMY: u64 = 128 << 30;
@@ -76,7 +76,7 @@ impl Execution {
     /// # Errors
     /// wasmtime was built without its interpreter.
     pub(super) fn config(self) -> wasmtime::Result<Config> {
-        let mut config = config::common();
+        let mut config = flowgate_stock::config::common();
         // Threads take address space too: 64 MiB and more for each that allocates.
         config.parallel_compilation(self.limit.is_none());
         config.memory_init_cow(!self.is_slowed());

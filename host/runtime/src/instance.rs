@@ -12,8 +12,8 @@ use super::{
     limits::{Guard, Limits},
     services::Services,
 };
-use crate::bounds;
-use crate::model::{
+use flowgate_model::bounds;
+use flowgate_model::{
     Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
     bindings::exports::flowgate::conntrack as exports,
 };
@@ -126,7 +126,8 @@ impl Instance {
     }
 
     /// The thread's clock when the last call was looked at first; none if that took less than a tick.
-    pub(crate) fn counted_since(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn counted_since(&self) -> Option<Duration> {
         self.store.data().deadline.since()
     }
 
@@ -174,7 +175,7 @@ impl Instance {
         call: impl FnOnce(&G, &mut Store<HostState>) -> wasmtime::Result<Result<(), String>>,
     ) -> Called<()> {
         self.call(guest, call)?.map_err(|reason| {
-            let reason = crate::text::clean(&reason);
+            let reason = flowgate_base::text::clean(&reason);
             self.error(Failure::Refused(reason))
         })
     }

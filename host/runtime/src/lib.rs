@@ -1,6 +1,6 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
-//! * [`engine`] has what all plugins share, `stock` the plugins that the program carries; [`execution`] decides how the code of
+//! * [`engine`] has what all plugins share, [`flowgate_stock`] the plugins that the program carries; [`execution`] decides how the code of
 //!   others runs, and [`cache`] keeps it in compiled form.
 //! * `file` reads a plugin, `outline` finds out what it has before anything is compiled, and `weight` how much work its code is for a
 //!   compiler.
@@ -11,7 +11,6 @@
 
 pub mod cache;
 pub mod component;
-mod config;
 pub mod deadline;
 pub mod engine;
 pub mod error;
@@ -22,7 +21,6 @@ pub mod instance;
 pub mod limits;
 mod outline;
 pub mod services;
-mod stock;
 pub mod survey;
 mod sys;
 mod weight;

@@ -13,7 +13,11 @@ use std::{
 
 use wasmtime::{Config, CustomCodeMemory, Engine, component::Component};
 
-use super::config;
+/// How WebAssembly is compiled and run, here and by the build script.
+pub mod config;
+
+/// Tells builds apart whose compilers may differ.
+pub const BUILD: &str = env!("FLOWGATE_BUILD");
 
 /// Puts a file into the section `.text.stock`, which the linker makes part of the program's executable, read-only segment.
 /// (A static with `link_section` would be data, which is not executable.)
@@ -73,7 +77,7 @@ static LOADED: Mutex<BTreeMap<&str, Component>> = Mutex::new(BTreeMap::new());
 
 /// Advances the clock of the images' engine, if there is one. Where several threads do so a call looks at its own time more
 /// often, and ends no sooner.
-pub(super) fn tick() {
+pub fn tick() {
     if let Some(engine) = ENGINE.get() {
         engine.increment_epoch();
     }
@@ -83,7 +87,7 @@ pub(super) fn tick() {
 ///
 /// # Errors
 /// The engine cannot be made, or the image was not compiled for it or does not fit the machine.
-pub(super) fn load(name: &str) -> wasmtime::Result<Option<Component>> {
+pub fn load(name: &str) -> wasmtime::Result<Option<Component>> {
     let Some(image) = images().into_iter().find(|image| image.name == name) else { return Ok(None) };
     // Held until it is loaded, so that nobody loads it a second time.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +97,7 @@ pub(super) fn load(name: &str) -> wasmtime::Result<Option<Component>> {
     let engine = match ENGINE.get() {
         Some(engine) => engine,
         None => {
-            let engine = Engine::new(&config())?;
+            let engine = Engine::new(&in_place())?;
             ENGINE.get_or_init(|| engine)
         }
     };
@@ -113,7 +117,7 @@ fn deserialize(engine: &Engine, image: Image) -> wasmtime::Result<Component> {
 }
 
 /// The configuration of the engine that runs the images. It has no compiler.
-fn config() -> Config {
+fn in_place() -> Config {
     let mut config = config::stock();
     config.enable_compiler(false);
     config.with_custom_code_memory(Some(Arc::new(InPlace)));

@@ -13,10 +13,7 @@ use super::{
     values,
     wrong_value::WrongValue,
 };
-use crate::{
-    model::{Flows, field, put},
-    pipeline::batch,
-};
+use flowgate_model::{Flows, batch, field, put};
 
 /// What these options give a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +99,7 @@ impl Details {
     /// # Errors
     /// They do not fit.
     pub fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
-        if protocol != Some(crate::model::protocol::TCP) {
+        if protocol != Some(flowgate_model::protocol::TCP) {
             for (key, given) in [
                 (Key::OriginalSequence, self.sequences[0].is_some()),
                 (Key::ReplySequence, self.sequences[1].is_some()),
@@ -273,7 +270,7 @@ fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
     if values::family(&addresses[0]) != values::family(&addresses[1]) {
         return None;
     }
-    use crate::model::protocol::{GRE, has_ports, is_icmp};
+    use flowgate_model::protocol::{GRE, has_ports, is_icmp};
     let words = match (words, has_ports(protocol) || protocol == GRE || is_icmp(protocol)) {
         ([], false) => [0; 2],
         ([first, second], true) => [whole(first, 0xffff)? as u16, whole(second, 0xffff)? as u16],

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-use crate::files::{self, Limited};
+use flowgate_base::files::{self, Limited};
 
 /// The outside, as far as command lines depend on it. Tests put their own in its place.
 pub trait Environment: Sync {

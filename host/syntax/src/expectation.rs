@@ -6,7 +6,7 @@ use super::options::Key;
 use super::request::Request;
 use super::settings::Command;
 use super::values;
-use crate::model::{Addresses, Expectations, Tuples, expectation_field as field};
+use flowgate_model::{Addresses, Expectations, Tuples, expectation_field as field};
 
 /// The row for I, D and G; no row for the others.
 pub fn build(request: &Request, command: Command, family: Option<u8>) -> Expectations {

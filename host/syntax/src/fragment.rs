@@ -93,7 +93,7 @@ fn read(
     environment: &dyn Environment,
 ) -> Result<Request, FragmentError> {
     if has_open_quote(text) {
-        return Err(FragmentError::Quote(crate::text::clean(text)));
+        return Err(FragmentError::Quote(flowgate_base::text::clean(text)));
     }
     let words = load_file::words(text.as_bytes())?;
     let mut warnings = Vec::new();
@@ -102,7 +102,7 @@ fn read(
         return Err(FragmentError::Command(takes));
     }
     if let Some(word) = request.passed_over.first() {
-        return Err(FragmentError::NoOption(crate::text::clean(&String::from_utf8_lossy(word))));
+        return Err(FragmentError::NoOption(flowgate_base::text::clean(&String::from_utf8_lossy(word))));
     }
     let always = [Key::LabelMap];
     let misplaced =
@@ -144,7 +144,7 @@ fn settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::environment::tests::FakeEnvironment;
+    use crate::environment::tests::FakeEnvironment;
 
     fn select(table: Table, text: &str) -> Result<Settings, String> {
         selector(Command::List, table, text, Output::default(), &FakeEnvironment::default())
@@ -156,7 +156,7 @@ mod tests {
         let settings = select(Table::Conntrack, "-p tcp --dport 443 -s 10.0.0.0/8 --state ESTABLISHED").unwrap();
         assert_eq!((settings.selection.protocol, settings.selection.state), (Some(6), Some(3)));
         assert!(settings.selection.original.source.is_some() && settings.compares);
-        assert_eq!(select(Table::Conntrack, "").unwrap().selection, crate::model::Selection::default());
+        assert_eq!(select(Table::Conntrack, "").unwrap().selection, flowgate_model::Selection::default());
         assert_eq!(select(Table::Expect, "-f ipv6").unwrap().family, Some(10));
     }
 

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::environment::Environment;
 use super::error::CliError;
 use super::values;
-use crate::io_error::error_text;
-use crate::model;
+use flowgate_base::io_error::error_text;
 
 /// Where the names are unless `--labelmap` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/xtables/connlabel.conf";
@@ -89,8 +88,8 @@ impl LabelMap {
     }
 
     /// The names as plugins are told them.
-    pub fn labels(&self) -> Vec<model::Label> {
-        self.iter().map(|(bit, name)| model::Label { bit, name: name.to_owned() }).collect()
+    pub fn labels(&self) -> Vec<flowgate_model::Label> {
+        self.iter().map(|(bit, name)| flowgate_model::Label { bit, name: name.to_owned() }).collect()
     }
 }
 

@@ -1,8 +1,8 @@
-//! Command lines: argv becomes settings; nothing below this module sees an option.
+//! The language of conntrack(8): a classic command line becomes settings; nothing below this crate sees an option.
 //!
 //! [`parse`] reads the classic `conntrack` command line with its exact rules and messages. Under any other name than
-//! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and the [subcommands](subcommand), and reads the whole
-//! command line strictly (`strict`). Which name it is called by is a [`Name`], made once and handed down.
+//! `conntrack` the program also knows `--plugin`, `--batch`, `-o json` and reads the whole command line
+//! strictly (`strict`); its subcommands are not part of the language. Which name it is called by is a [`Name`], made once and handed down.
 
 mod details;
 mod environment;
@@ -15,7 +15,7 @@ mod labels;
 mod legality;
 mod name;
 pub mod options;
-mod plugin;
+pub mod plugin;
 pub mod protocols;
 mod request;
 mod selection;
@@ -36,6 +36,7 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use name::{Name, VARIABLE as NAME_VARIABLE};
+pub use request::{EVENT_NAMES, STATUS_NAMES, TABLES};
 pub use settings::{
     Command, CommandLine, DEFAULT_BATCH, EventGroups, HelpProtocol, LoadFile, LoadedCommand, Output, Parsed, Place,
     PluginSpec, Settings, TOLD, Table,
@@ -47,8 +48,6 @@ use options::Key;
 use protocols::Database;
 use request::{LabelUse, Request};
 use template::LabelChange;
-
-use crate::model;
 
 /// The words of a line as a load file has them (blanks, double quotes, backslashes), without what `-E -o save` writes behind it
 /// about a program; none for an empty line or a comment.
@@ -275,8 +274,8 @@ impl Parser<'_> {
         let matched = std::mem::take(&mut labels[0]);
         let change = change(request, labels);
         let (template, expectation) = match table {
-            Table::Expect => (model::Flows::default(), expectation::build(request, command, family)),
-            _ => (template::build(request, command, family, change), model::Expectations::default()),
+            Table::Expect => (flowgate_model::Flows::default(), expectation::build(request, command, family)),
+            _ => (template::build(request, command, family, change), flowgate_model::Expectations::default()),
         };
         let help = request.protocol.filter(|_| command == Command::Help);
         Box::new(Settings {
@@ -339,7 +338,7 @@ fn family(given: Option<u8>, command: Command, table: Table) -> Option<u8> {
     );
     match given {
         None if both && table != Table::Expect => None,
-        given => given.or(Some(model::family::IPV4)),
+        given => given.or(Some(flowgate_model::family::IPV4)),
     }
 }
 

@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::environment::Environment;
 use super::error::{CliError, Word};
 use super::settings::{Command, LoadFile, LoadedCommand, LostLines, Place, Settings, Table};
-use crate::io_error::error_text;
-use crate::{model::Flows, pipeline::batch};
+use flowgate_base::io_error::error_text;
+use flowgate_model::{Flows, batch};
 
 /// What one line holds at most; what is longer counts as several lines.
 const LINE: u64 = 10239;

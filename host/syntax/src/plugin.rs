@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use super::environment::Environment;
 use super::error::CliError;
 use super::settings::PluginSpec;
-use crate::io_error::error_text;
-use crate::model::OptionValue;
-use crate::{on_error::OnError, pipeline::grants::Grants};
+use flowgate_base::io_error::error_text;
+use flowgate_model::OptionValue;
+use flowgate_model::{OnError, grants::Grants};
 
 /// Adds the value of `--grant` to what the last plugin may do.
 pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
@@ -96,7 +96,7 @@ fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::environment::tests::FakeEnvironment;
+    use crate::environment::tests::FakeEnvironment;
 
     fn read(text: &str) -> Result<String, String> {
         let files = FakeEnvironment::with(&[("t", "1\n2\n")]);

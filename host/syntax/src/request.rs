@@ -14,8 +14,7 @@ use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, T
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
-use crate::metrics::{Address, AddressError};
-use crate::model;
+use flowgate_base::address::{Address, AddressError};
 
 /// The tables that commands work on, in the order in which abbreviations are looked up.
 pub const TABLES: [(&str, Table); 4] = [
@@ -25,16 +24,16 @@ pub const TABLES: [(&str, Table); 4] = [
     ("unconfirmed", Table::Unconfirmed),
 ];
 
-/// What `-u` takes, in the order in which abbreviations are looked up, with bits of [`model::status`]. UNREPLIED, which
+/// What `-u` takes, in the order in which abbreviations are looked up, with bits of [`flowgate_model::status`]. UNREPLIED, which
 /// stands for `!SEEN_REPLY`, is apart: it has no abbreviation.
 pub const STATUS_NAMES: [(&str, u32); 7] = [
-    ("ASSURED", model::status::ASSURED),
-    ("SEEN_REPLY", model::status::SEEN_REPLY),
+    ("ASSURED", flowgate_model::status::ASSURED),
+    ("SEEN_REPLY", flowgate_model::status::SEEN_REPLY),
     ("UNSET", 0),
-    ("FIXED_TIMEOUT", model::status::FIXED_TIMEOUT),
-    ("EXPECTED", model::status::EXPECTED),
-    ("OFFLOAD", model::status::OFFLOAD),
-    ("HW_OFFLOAD", model::status::HW_OFFLOAD),
+    ("FIXED_TIMEOUT", flowgate_model::status::FIXED_TIMEOUT),
+    ("EXPECTED", flowgate_model::status::EXPECTED),
+    ("OFFLOAD", flowgate_model::status::OFFLOAD),
+    ("HW_OFFLOAD", flowgate_model::status::HW_OFFLOAD),
 ];
 
 /// What `-e` takes, in the order in which abbreviations are looked up.
@@ -118,7 +117,7 @@ pub struct Request {
     /// `-e`
     pub events: Option<EventGroups>,
     /// `-m`
-    pub mark: model::Masked,
+    pub mark: flowgate_model::Masked,
     /// `-i`
     pub id: u32,
     /// `-n`
@@ -191,7 +190,7 @@ impl Default for Request {
             status: Status::default(),
             status_text: Word::default(),
             events: None,
-            mark: model::Masked { value: 0, mask: u32::MAX },
+            mark: flowgate_model::Masked { value: 0, mask: u32::MAX },
             id: 0,
             source_nat: Nat::default(),
             destination_nat: Nat::default(),
@@ -466,8 +465,8 @@ impl<'a> Reader<'a> {
 
     fn family(&mut self, text: &[u8]) -> Result<(), CliError> {
         let family = match text {
-            [b'i', b'p', b'v', b'4', ..] => model::family::IPV4,
-            [b'i', b'p', b'v', b'6', ..] => model::family::IPV6,
+            [b'i', b'p', b'v', b'4', ..] => flowgate_model::family::IPV4,
+            [b'i', b'p', b'v', b'6', ..] => flowgate_model::family::IPV6,
             _ => return Err(CliError::UnsupportedProtocol(text.into())),
         };
         if text.len() > 4 {
@@ -621,7 +620,7 @@ impl<'a> Reader<'a> {
                     let (letter, name) = strict::names(Key::Status);
                     self.flaw(|| WrongValue::new(letter, name, element, "names such as UNREPLIED".to_owned()).into());
                 }
-                self.request.status.clear |= model::status::SEEN_REPLY;
+                self.request.status.clear |= flowgate_model::status::SEEN_REPLY;
                 continue;
             }
             let (negated, name, rest) = match element {

@@ -8,11 +8,13 @@ use super::protocols::{ProtocolKey, ProtocolValues};
 use super::request::{Nat, Request};
 use super::settings::{Command, Table};
 use super::values;
-use crate::model::{self, Direction, Masked, Network, Selection, Translation};
+use flowgate_model::{Direction, Masked, Network, Selection, Translation};
 
 /// The bits whose absence `-u UNSET` means where a status is compared: those that saved flows are described by.
-const UNSET_MASK: u32 =
-    model::status::EXPECTED | model::status::SEEN_REPLY | model::status::ASSURED | model::status::FIXED_TIMEOUT;
+const UNSET_MASK: u32 = flowgate_model::status::EXPECTED
+    | flowgate_model::status::SEEN_REPLY
+    | flowgate_model::status::ASSURED
+    | flowgate_model::status::FIXED_TIMEOUT;
 
 /// The flows that a command is about; everything for commands that do not select.
 pub fn build(request: &Request, command: Command, table: Table, family: Option<u8>, labels: LabelSet) -> Selection {
@@ -59,7 +61,7 @@ pub fn build(request: &Request, command: Command, table: Table, family: Option<u
 
 fn network(address: Option<IpAddr>, mask: Option<IpAddr>) -> Option<Network> {
     let address = address?;
-    let mask = mask.map_or(model::Address { hi: u64::MAX, lo: u64::MAX }, |mask| values::mask_halves(&mask));
+    let mask = mask.map_or(flowgate_model::Address { hi: u64::MAX, lo: u64::MAX }, |mask| values::mask_halves(&mask));
     Some(Network { value: values::halves(&address), mask })
 }
 
@@ -80,7 +82,7 @@ fn translation(nat: Nat) -> Translation {
 /// Conditions on the layer-4 words of both directions.
 fn words(request: &Request) -> [[Option<Masked>; 2]; 2] {
     let given = &request.protocol_values;
-    if request.protocol.is_some_and(|protocol| model::protocol::is_icmp(protocol.number)) {
+    if request.protocol.is_some_and(|protocol| flowgate_model::protocol::is_icmp(protocol.number)) {
         return [icmp(given), [None, None]];
     }
     let word = |key, value: u16| given.if_given(key, Masked { value: u32::from(value), mask: 0xffff });

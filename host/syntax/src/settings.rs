@@ -3,9 +3,9 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use super::labels::LabelMap;
-use crate::metrics::Address;
-use crate::model::{Expectations, Flows, OptionValue, Selection};
-use crate::{on_error::OnError, pipeline::grants::Grants};
+use flowgate_base::address::Address;
+use flowgate_model::{Expectations, Flows, OptionValue, Selection};
+use flowgate_model::{OnError, grants::Grants};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

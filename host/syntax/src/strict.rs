@@ -11,7 +11,7 @@ use super::request::{Request, TABLES};
 use super::settings::{Command, Table};
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
-use crate::model::Masked;
+use flowgate_model::Masked;
 
 /// Where a command line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,10 +8,7 @@ use super::protocols::ProtocolKey;
 use super::request::{Nat, Request};
 use super::settings::Command;
 use super::values;
-use crate::{
-    model::{self, Addresses, Flows, Tuples, field, put},
-    pipeline::batch,
-};
+use flowgate_model::{Addresses, Flows, Tuples, batch, field, put};
 
 /// IP_CT_TCP_FLAG_SACK_PERM and IP_CT_TCP_FLAG_BE_LIBERAL: what TCP flows that are made or changed here always get, so
 /// that the kernel's window tracking does not object to what it has not seen.
@@ -107,7 +104,7 @@ fn side(source: Option<IpAddr>, destination: Option<IpAddr>, words: [u16; 2]) ->
 /// The layer-4 words of both directions as given, and whether those of the reply were.
 fn words(request: &Request) -> ([u16; 2], [u16; 2], bool) {
     let given = &request.protocol_values;
-    if request.protocol.is_some_and(|protocol| model::protocol::is_icmp(protocol.number)) {
+    if request.protocol.is_some_and(|protocol| flowgate_model::protocol::is_icmp(protocol.number)) {
         let word = |kind: u8| u16::from(kind) << 8 | u16::from(given.icmp_code);
         let answer = answer(given.icmp_type, request.family);
         return ([given.icmp_id, word(given.icmp_type)], [given.icmp_id, word(answer)], true);
@@ -119,7 +116,7 @@ fn words(request: &Request) -> ([u16; 2], [u16; 2], bool) {
 /// The ICMP type that answers a type; 255 if there is none, which the kernel refuses.
 fn answer(kind: u8, family: Option<u8>) -> u8 {
     let pairs: &[(u8, u8)] = match family {
-        Some(model::family::IPV6) => &[(128, 129), (139, 140)],
+        Some(flowgate_model::family::IPV6) => &[(128, 129), (139, 140)],
         _ => &[(8, 0), (13, 14), (15, 16), (17, 18)],
     };
     let found = pairs.iter().find_map(|(ask, answer)| match kind {
@@ -139,7 +136,7 @@ fn has_words(request: &Request) -> bool {
 /// that one reversed, whatever ports were given for it.
 fn created(flows: &mut Flows, row: usize, request: &Request) -> u64 {
     let (original_words, reply_words, reply_given) = words(request);
-    let icmp = request.protocol.is_some_and(|protocol| model::protocol::is_icmp(protocol.number));
+    let icmp = request.protocol.is_some_and(|protocol| flowgate_model::protocol::is_icmp(protocol.number));
     let swap = |[first, second]: [u16; 2]| [second, first];
     let original = side(request.source, request.destination, original_words);
     let reply = side(request.reply_source, request.reply_destination, reply_words);
@@ -203,7 +200,7 @@ fn set_values(flows: &mut Flows, row: usize, request: &Request, command: Command
     }
     if given.contains(Key::Status) {
         // A flow that is made is in the table.
-        let confirmed = if updates { 0 } else { model::status::CONFIRMED };
+        let confirmed = if updates { 0 } else { flowgate_model::status::CONFIRMED };
         put(&mut flows.status, row, request.status.set | confirmed);
         has |= field::STATUS;
     }
@@ -254,7 +251,7 @@ fn translate(flows: &mut Flows, row: usize, request: &Request, nat: Nat, destina
         return 0;
     };
     let ports = request.protocol.is_some_and(|protocol| match protocol.number {
-        model::protocol::TCP | model::protocol::UDP => true,
+        flowgate_model::protocol::TCP | flowgate_model::protocol::UDP => true,
         _ => request.own && protocol.handler.is_some(),
     });
     let port = nat.port.filter(|_| ports).unwrap_or(0);
@@ -280,8 +277,8 @@ fn protocol_state(flows: &mut Flows, row: usize, request: &Request) -> u64 {
         has |= field::STATE;
     }
     // By its own name in the protocols database TCP would have no options, but it is always found with them first.
-    if request.protocol.is_some_and(|protocol| protocol.number == model::protocol::TCP) {
-        let closing = given.has(ProtocolKey::State) && given.state >= model::state::TCP_TIME_WAIT;
+    if request.protocol.is_some_and(|protocol| protocol.number == flowgate_model::protocol::TCP) {
+        let closing = given.has(ProtocolKey::State) && given.state >= flowgate_model::state::TCP_TIME_WAIT;
         let flags = TCP_FLAGS | if closing { TCP_CLOSE_INIT } else { 0 };
         let word = flags << 8 | flags;
         let tcp = flows.tcp.get_or_insert_default();

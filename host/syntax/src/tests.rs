@@ -2,7 +2,7 @@
 
 use super::environment::tests::FakeEnvironment;
 use super::*;
-use crate::model::{Masked, field};
+use flowgate_model::{Masked, field};
 use std::ffi::OsStr;
 
 /// Command lines and what comes of them; see the head of the file.
@@ -79,7 +79,7 @@ fn every_command_line_of_the_file_comes_out_as_it_says() {
         }
     }
     if bless {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/testdata/command_lines.txt");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/testdata/command_lines.txt");
         std::fs::write(path, blessed).expect("the file can be written");
     } else {
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -188,8 +188,8 @@ fn translations_select() {
     let source = selection.source_nat.expect("a translation");
     assert_eq!(source.address.map(|address| (address.hi, address.lo)), Some((0x2001_0db8_0000_0000, 1)));
     assert_eq!(source.port, Some(80));
-    assert_eq!(selection.destination_nat, Some(model::Translation::default()));
-    assert_eq!(selection.original, model::Direction::default());
+    assert_eq!(selection.destination_nat, Some(flowgate_model::Translation::default()));
+    assert_eq!(selection.original, flowgate_model::Direction::default());
     let selection = settings("-L -j 1.2.3.4 -p tcp").selection;
     assert!(selection.any_nat.is_some());
     assert_eq!(selection.original.source, None);
@@ -224,7 +224,7 @@ fn labels_select_and_change() {
     assert!(settings_in("-L --labelmap other", &labelled()).label_map.is_none());
 
     let template = |line: &str| settings_in(line, &labelled()).template;
-    let labels = |template: &model::Flows| {
+    let labels = |template: &flowgate_model::Flows| {
         let rare = template.rare.clone().expect("rare fields");
         (rare.labels.texts.bytes, rare.labels_mask.texts.bytes)
     };
@@ -245,7 +245,7 @@ fn labels_select_and_change() {
 fn a_reply_is_derived_from_an_original_and_the_other_way_round() {
     let both = |line: &str| {
         let row = settings(line).template;
-        let side = |tuples: &model::Tuples| {
+        let side = |tuples: &flowgate_model::Tuples| {
             (tuples.source.lo[0] as u32, tuples.destination.lo[0] as u32, tuples.source_l4[0], tuples.destination_l4[0])
         };
         (side(&row.original), side(&row.reply), row.has[0] & field::TUPLES == field::TUPLES)
@@ -477,7 +477,7 @@ fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
     assert_eq!(wrong("flowgate", "-R file -D"), "2 Invalid commands combination");
     assert_eq!(wrong("flowgate", "-R file -w 5"), "2 Illegal option `--zone' with this command");
     assert!(wrong("conntrack", "-R file --dry-run").starts_with("2 `--dry-run' after the file of -R would be ignored"));
-    assert!(matches!(parse_as("conntrack", "-R file ignored", &environment).result, Ok(Invocation::Load(_))));
+    assert!(matches!(parse_as("conntrack", "-R file ignored", &environment).result, Ok(CommandLine::Load(_))));
 }
 
 #[test]

@@ -5,7 +5,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::error::{CliError, Word};
-use crate::model;
 
 /// What strtoul(3) makes of the start of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +144,7 @@ impl Numeric {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mark {
     /// What `conntrack` makes of the text.
-    pub masked: model::Masked,
+    pub masked: flowgate_model::Masked,
     /// Whether both are whole numbers from 0 to 4294967295.
     pub exact: bool,
 }
@@ -159,14 +158,14 @@ pub fn mark(text: &[u8]) -> Result<Mark, CliError> {
     }
     let value = u32::try_from(first.wrapping()).map_err(|_| wrong())?;
     match text.get(first.length..).unwrap_or_default() {
-        [] => Ok(Mark { masked: model::Masked { value, mask: u32::MAX }, exact: !first.negative }),
+        [] => Ok(Mark { masked: flowgate_model::Masked { value, mask: u32::MAX }, exact: !first.negative }),
         [b'/', rest @ ..] => {
             let mask = number(rest, 0);
             if mask.length != rest.len() {
                 return Err(wrong());
             }
             let exact = !first.negative && Numeric::id('m').read(rest).exact;
-            Ok(Mark { masked: model::Masked { value, mask: mask.wrapping() as u32 }, exact })
+            Ok(Mark { masked: flowgate_model::Masked { value, mask: mask.wrapping() as u32 }, exact })
         }
         _ => Err(wrong()),
     }
@@ -362,24 +361,26 @@ pub fn has_text_around_brackets(text: &[u8]) -> bool {
 /// AF_INET or AF_INET6.
 pub fn family(address: &IpAddr) -> u8 {
     match address {
-        IpAddr::V4(_) => model::family::IPV4,
-        IpAddr::V6(_) => model::family::IPV6,
+        IpAddr::V4(_) => flowgate_model::family::IPV4,
+        IpAddr::V6(_) => flowgate_model::family::IPV6,
     }
 }
 
 /// An address in the two halves of the model, IPv4 in its mapped form.
-pub fn halves(address: &IpAddr) -> model::Address {
+pub fn halves(address: &IpAddr) -> flowgate_model::Address {
     let bits = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
     };
-    model::Address { hi: (bits >> 64) as u64, lo: bits as u64 }
+    flowgate_model::Address { hi: (bits >> 64) as u64, lo: bits as u64 }
 }
 
 /// A mask in the two halves of the model; an IPv4 mask also covers the 96 bits of the mapping.
-pub fn mask_halves(mask: &IpAddr) -> model::Address {
+pub fn mask_halves(mask: &IpAddr) -> flowgate_model::Address {
     match mask {
-        IpAddr::V4(mask) => model::Address { hi: u64::MAX, lo: 0xffff_ffff_0000_0000 | u64::from(mask.to_bits()) },
+        IpAddr::V4(mask) => {
+            flowgate_model::Address { hi: u64::MAX, lo: 0xffff_ffff_0000_0000 | u64::from(mask.to_bits()) }
+        }
         IpAddr::V6(_) => halves(mask),
     }
 }
@@ -500,7 +501,7 @@ mod tests {
 
     #[test]
     fn marks_have_masks() {
-        let masked = |value, mask, exact| Ok(Mark { masked: model::Masked { value, mask }, exact });
+        let masked = |value, mask, exact| Ok(Mark { masked: flowgate_model::Masked { value, mask }, exact });
         assert_eq!(mark(b"5"), masked(5, u32::MAX, true));
         assert_eq!(mark(b"0x10/0xf0"), masked(16, 0xf0, true));
         assert_eq!(mark(b"5/"), masked(5, 0, false));

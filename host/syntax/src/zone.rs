@@ -4,7 +4,7 @@ use super::{
     error::CliError,
     settings::{Command, Settings},
 };
-use crate::model::{Flows, field, put};
+use flowgate_model::{Flows, field, put};
 
 /// Makes a command be about this zone. A zone of one direction stays one of that direction.
 ///
@@ -60,7 +60,7 @@ fn set_rows(flows: &mut Flows, zone: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Zones;
+    use flowgate_model::Zones;
 
     #[test]
     fn zones_of_one_direction_stay_such() {

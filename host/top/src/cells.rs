@@ -4,7 +4,7 @@ use super::{
     row::Row,
     sort::{Key, Sort},
 };
-use crate::model::field;
+use flowgate_model::field;
 
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::row::Row;
-use crate::model::field;
+use flowgate_model::field;
 
 /// A filter. Letters match in either case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,10 +10,8 @@ use super::{
     row::{Row, Tuple},
     sort::{Key, Sort},
 };
-use crate::{
-    model::{family, field, protocol, state, status},
-    pipeline::stats::StageStats,
-};
+use flowgate_model::{family, field, protocol, state, status};
+use flowgate_pipeline::stats::StageStats;
 
 /// How a frame is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +87,7 @@ pub fn plugin(stage: &StageStats) -> String {
         .map_or(stage.plugin.as_str().into(), |name| name.to_string_lossy());
     let mut line = format!(
         "{} {}: {} rows in, {} out, {} calls, {:.1} ms, {} kB",
-        crate::text::clean(&name),
+        flowgate_base::text::clean(&name),
         stage.health.name(),
         count(stage.rows_in),
         count(stage.rows_out),

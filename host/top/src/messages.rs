@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use crate::text::clean;
+use flowgate_base::text::clean;
 
 /// How many are kept.
 const KEPT: usize = 100;

@@ -17,11 +17,9 @@ use super::{
     row::{self, Name, Rate, Row},
     sort::{Key, Sort},
 };
-use crate::{
-    clock::now,
-    model::{Flows, event, field},
-    pipeline::{RunError, consumer::Consumer, sink::Sink},
-};
+use flowgate_base::clock::now;
+use flowgate_model::{Flows, event, field};
+use flowgate_pipeline::{RunError, consumer::Consumer, sink::Sink};
 
 /// Most rows that are kept from one dump to the next.
 pub const KEPT: usize = 10_000;

@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{
-    model::{Addresses, Flows, Texts, Tuples, Zones, at, event, family, field, protocol, state},
-    text::clean,
-};
+use flowgate_base::text::clean;
+use flowgate_model::{Addresses, Flows, Texts, Tuples, Zones, at, event, family, field, protocol, state};
 
 /// The fields of flows that are read.
 pub const READS: u64 = field::TUPLES
@@ -230,7 +228,7 @@ impl Row {
     /// The protocol state, or else what the status says.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        use crate::model::status::{ASSURED, HW_OFFLOAD, OFFLOAD, SEEN_REPLY};
+        use flowgate_model::status::{ASSURED, HW_OFFLOAD, OFFLOAD, SEEN_REPLY};
         let state = (self.has & field::STATE != 0).then(|| state::name(self.name.protocol, self.state)).flatten();
         match state {
             _ if self.ended.is_some() => "ended",

@@ -30,7 +30,8 @@ use super::{
     ui::{Ui, Wish},
     view::{self, Around},
 };
-use crate::{netlink::Stop, pipeline::stats::Board};
+use flowgate_netlink::Stop;
+use flowgate_pipeline::stats::Board;
 
 /// How often the picture is drawn where no key is pressed.
 const FRAME: Duration = Duration::from_millis(250);

@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, fmt, str::FromStr};
 
 use super::row::Row;
-use crate::model::field;
+use flowgate_model::field;
 
 /// A column that can be sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

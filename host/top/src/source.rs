@@ -8,14 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    clock::now,
-    netlink::{Namespace, Options, Socket, SocketError, Stop, Woken, group},
-    pipeline::{
-        counters::Counters,
-        source::{Datagram, Source, SourceError},
-    },
+use flowgate_base::clock::now;
+use flowgate_netlink::{
+    Namespace, Options, Socket, SocketError, Stop, Woken, group,
+    source::{Datagram, Source, SourceError},
 };
+use flowgate_pipeline::counters::Counters;
 
 /// Receive buffer for events, in bytes. What does not fit is healed by the next dump.
 const BUFFER: usize = 8 << 20;

@@ -1,6 +1,6 @@
 //! Batches for tests of the model and the screen.
 
-use crate::model::{Addresses, Counters, Events, Flows, Times, Tuples, event, family, field, protocol};
+use flowgate_model::{Addresses, Counters, Events, Flows, Times, Tuples, event, family, field, protocol};
 
 /// A second in nanoseconds.
 pub const SECOND: u64 = 1_000_000_000;

@@ -17,11 +17,9 @@ use super::{
     ui::{Mode, Ui, Wish},
     view::{self, Around},
 };
-use crate::{
-    model::{event, field, protocol},
-    pipeline::{consumer::Consumer as _, stats::StageStats},
-    top::model::Shared,
-};
+use crate::model::Shared;
+use flowgate_model::{event, field, protocol};
+use flowgate_pipeline::{consumer::Consumer as _, stats::StageStats};
 
 fn sort(key: Key) -> Sort {
     Sort { key, reverse: false }
@@ -177,8 +175,8 @@ fn a_row_becomes_the_table_that_names_it() {
     let original = batch(0.0, &[entry(5, None)]);
     assert_eq!((table.length, table.has[0]), (1, field::TUPLES | field::ID));
     assert_eq!((table.original, table.reply, table.id), (original.original, original.reply, original.id));
-    crate::netlink::encode::flows::delete(
-        crate::netlink::Entry::new(&shared.lock().snapshot().rows[0].table(), 0).unwrap(),
+    flowgate_netlink::encode::flows::delete(
+        flowgate_netlink::Entry::new(&shared.lock().snapshot().rows[0].table(), 0).unwrap(),
     )
     .unwrap();
 }

@@ -15,7 +15,7 @@ use super::{
     row::Row,
     ui::{KEYS, Mode, Ui},
 };
-use crate::pipeline::stats::StageStats;
+use flowgate_pipeline::stats::StageStats;
 
 /// What is shown besides the flows.
 #[derive(Clone, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 
-use flowgate::cli::{
-    Argument, Invocation, Name, SystemEnvironment,
+use flowgate::args::{Invocation, parse};
+use flowgate_syntax::{
+    Argument, Name, SystemEnvironment,
     options::{Key, OPTIONS, OptionSpec, Section},
-    parse,
     protocols::HANDLERS,
 };
 use flowgate_test_support::Namespace;

@@ -48,7 +48,7 @@ fn under(setting: Setting, mut command: Command) -> Outcome {
 
 /// A plugin that was built for the last release.
 fn plugin() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compatibility/0.1.0/heavy_tcp.wasm")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/compatibility/0.1.0/heavy_tcp.wasm")
 }
 
 /// What was written, with each number replaced and in an order of its own: timeouts, ids and times differ from one run to the

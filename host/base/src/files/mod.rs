@@ -20,6 +20,5 @@ pub use read::{
     Limited, MOST_OF_CONFIGURATION, MOST_OF_FIXTURE, MOST_OF_LOAD_FILE, MOST_OF_OPTION, read, read_from, read_text,
     too_long,
 };
-#[cfg(test)]
-pub(crate) use sys::effective_user;
+pub use sys::effective_user;
 pub use trust::Trust;

@@ -81,7 +81,8 @@ pub(super) fn may_write_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
 }
 
 /// The effective user id.
-pub(crate) fn effective_user() -> u32 {
+#[must_use]
+pub fn effective_user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }
 }

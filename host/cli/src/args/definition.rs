@@ -13,12 +13,12 @@ use clap_complete::Generator;
 
 use super::bash;
 use super::subcommand::{self, Shell};
-use crate::cli::getopt::Argument;
-use crate::cli::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
-use crate::cli::protocols::{HANDLERS, ProtocolKey, state_names};
-use crate::cli::request::{EVENT_NAMES, TABLES};
-use crate::cli::settings::{Command, Output, Table};
-use crate::on_error::OnError;
+use flowgate_model::OnError;
+use flowgate_syntax::Argument;
+use flowgate_syntax::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
+use flowgate_syntax::protocols::{HANDLERS, ProtocolKey, state_names};
+use flowgate_syntax::{Command, Output, Table};
+use flowgate_syntax::{EVENT_NAMES, TABLES};
 
 /// What `-o` takes, each with what it does. The last two are not in the classic program.
 pub const OUTPUTS: [(&str, &str); 10] = [
@@ -144,7 +144,7 @@ fn detach_optional_values(script: &str) -> String {
 
 /// The command line of a program of this name.
 fn command_line(program: &str) -> clap::Command {
-    let own = crate::cli::Name::of(OsStr::new(program)).has_own_options();
+    let own = flowgate_syntax::Name::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
     for spec in &COMMANDS {
         command = command.arg(command_argument(spec, own));
@@ -314,7 +314,7 @@ fn protocol_arguments() -> Vec<Arg> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::request::STATUS_NAMES;
+    use flowgate_syntax::STATUS_NAMES;
 
     const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 

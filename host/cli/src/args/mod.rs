@@ -1,4 +1,4 @@
-//! The whole command line: subcommands, which are read with clap, and the classic one, which the [language](crate::cli) reads.
+//! The whole command line: subcommands, which are read with clap, and the classic one, which the [language](flowgate_syntax) reads.
 //!
 //! Under any other name than `conntrack` the program has [subcommands](subcommand). What both are, for help, manual and
 //! completions, is in `definition` and [`usage`].
@@ -17,7 +17,7 @@ pub use plugin_command::{PluginCommand, Report};
 pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
 
-use crate::cli::{self, CommandLine, Environment, LoadFile, Name, Parsed, Settings};
+use flowgate_syntax::{CommandLine, Environment, LoadFile, Name, Parsed, Settings};
 
 /// What a command line turned out to be.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment)
             return alone(Err(error));
         }
     }
-    let Parsed { warnings, result, place } = cli::parse(name, arguments, environment);
+    let Parsed { warnings, result, place } = flowgate_syntax::parse(name, arguments, environment);
     Parsed { warnings, result: result.map(Invocation::from), place }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use std::ffi::OsStr;
 
     use super::*;
-    use crate::cli::{CliError, Command, SystemEnvironment};
+    use flowgate_syntax::{CliError, Command, SystemEnvironment};
 
     fn parse_as(program: &str, line: &str) -> Parsed<Invocation> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

@@ -2,8 +2,12 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::cli::{SystemEnvironment, plugin, settings::PluginSpec};
-use crate::{pipeline::grants::Grants, recording::Speed};
+use flowgate_model::grants::Grants;
+use flowgate_recording::Speed;
+use flowgate_syntax::{PluginSpec, SystemEnvironment, plugin};
+
+/// The languages that there are templates for.
+pub const LANGUAGES: [&str; 5] = ["c", "javascript", "python", "rust", "zig"];
 
 /// Flows that are measured with unless `--flows` says otherwise.
 const FLOWS: u32 = 100_000;
@@ -23,7 +27,7 @@ pub enum PluginCommand {
         #[arg(value_hint = clap::ValueHint::Other)]
         name: String,
         /// The language that it is written in
-        #[arg(long, default_value = "rust", value_parser = clap::builder::PossibleValuesParser::new(crate::command::plugin::languages()))]
+        #[arg(long, default_value = "rust", value_parser = clap::builder::PossibleValuesParser::new(LANGUAGES))]
         lang: String,
         /// Where to put it; a directory of the plugin's name if not given
         #[arg(long, value_hint = clap::ValueHint::DirPath)]
@@ -82,7 +86,7 @@ pub enum PluginCommand {
         #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         from: Option<PathBuf>,
         /// Flows per call
-        #[arg(long, value_name = "N", default_value_t = super::DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        #[arg(long, value_name = "N", default_value_t = flowgate_syntax::DEFAULT_BATCH, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         batch: u32,
         /// Output format
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]

@@ -8,7 +8,7 @@ use super::plugin_command::Report;
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Addressee {
     /// The control socket of the service
-    #[arg(long, value_name = "SOCKET", default_value = crate::policy::file::SOCKET, value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "SOCKET", default_value = flowgate_policy::file::SOCKET, value_hint = clap::ValueHint::FilePath)]
     pub socket: PathBuf,
     /// Output format
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
@@ -122,5 +122,6 @@ pub struct AuditOptions {
 
 /// A time with its unit.
 fn span(text: &str) -> Result<Duration, String> {
-    crate::config::time(text).ok_or_else(|| "a time is a number with its unit, as in 30s, 15m, 2h or 7d".to_owned())
+    flowgate_base::units::time(text)
+        .ok_or_else(|| "a time is a number with its unit, as in 30s, 15m, 2h or 7d".to_owned())
 }

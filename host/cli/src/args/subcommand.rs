@@ -12,10 +12,10 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use super::Invocation;
 use super::plugin_command::{PluginCommand, Report};
 use super::policy_command::{AuditOptions, PolicyCommand};
-use crate::cli::error::CliError;
-use crate::metrics::Address;
-use crate::recording::Speed;
-use crate::top::{Form, Key as SortKey};
+use flowgate_base::address::Address;
+use flowgate_recording::Speed;
+use flowgate_syntax::CliError;
+use flowgate_top::{Form, Key as SortKey};
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -314,7 +314,7 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
         return None;
     }
     let word = first.to_string_lossy();
-    if let Some(command) = crate::cli::options::COMMANDS.iter().find(|command| command.long == word) {
+    if let Some(command) = flowgate_syntax::options::COMMANDS.iter().find(|command| command.long == word) {
         let (long, short) = (command.long, char::from(command.short));
         return Some(CliError::NoSubcommand(format!(
             "there is no subcommand `{long}`; the command is --{long} or -{short}"
@@ -322,7 +322,7 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
     }
     let program = Program::command();
     let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
-    Some(CliError::NoSubcommand(crate::config::place::no_such("subcommand", &word, &names)))
+    Some(CliError::NoSubcommand(flowgate_config::place::no_such("subcommand", &word, &names)))
 }
 
 /// Whether the command line is the word `help` alone.

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::subcommand;
-use crate::cli::options::{COMMANDS, OPTIONS, OptionSpec, Section};
-use crate::cli::protocols::Handler;
-use crate::cli::settings::{Command, HelpProtocol};
+use flowgate_syntax::options::{COMMANDS, OPTIONS, OptionSpec, Section};
+use flowgate_syntax::protocols::Handler;
+use flowgate_syntax::{Command, HelpProtocol};
 
 /// Where descriptions begin.
 const COLUMN: usize = 40;

@@ -10,28 +10,26 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::report::{self, CommandError};
-use crate::{
-    cli::{Command, PluginSpec, Settings},
-    config,
-    model::{Description, Label, OptionValue, Selection, Setup, UtcOffset, field},
-    pipeline::{
-        executor::{Plan, Planned},
-        format::Format,
-        grants::{Grants, Keeping},
-        stage::Stage,
-        supervisor::Policy,
-    },
-    text::clean,
-    wasm::{
-        Cache, Capabilities, Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError,
-        Services,
-        services::{
-            log::Log,
-            needs,
-            state::{CAPACITY, State},
-        },
+use flowgate_base::text::clean;
+use flowgate_model::{
+    Description, Label, OptionValue, Selection, Setup, UtcOffset, field,
+    grants::{Grants, Keeping},
+};
+use flowgate_pipeline::{
+    executor::{Plan, Planned},
+    format::Format,
+    stage::Stage,
+    supervisor::Policy,
+};
+use flowgate_runtime::{
+    Cache, Capabilities, Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError, Services,
+    services::{
+        log::Log,
+        needs,
+        state::{CAPACITY, State},
     },
 };
+use flowgate_syntax::{Command, PluginSpec, Settings};
 
 /// What all plugins of a command have in common.
 pub struct Assembly {
@@ -87,7 +85,7 @@ impl<'a> UserPlugin<'a> {
 
     /// With these limits.
     #[must_use]
-    pub fn limited(spec: &'a PluginSpec, limits: &config::Limits) -> Self {
+    pub fn limited(spec: &'a PluginSpec, limits: &flowgate_config::Limits) -> Self {
         UserPlugin { spec, limits: limits.instance, policy: limits.policy, capacity: limits.capacity }
     }
 }

@@ -5,14 +5,11 @@ use super::{
     report::CommandError,
     table::{Row, Source},
 };
-use crate::{
-    cli::{Command, Settings, Table},
-    netlink::{
-        Batches, Dump, DumpFilter, Fate, Namespace, Options, Request, Socket, SocketError, Table as KernelTable,
-        encode::flows, filter::ExactFilter,
-    },
-    pipeline::source::DATAGRAM,
+use flowgate_netlink::{
+    Batches, Dump, DumpFilter, Fate, Namespace, Options, Request, Socket, SocketError, Table as KernelTable,
+    encode::flows, filter::ExactFilter, source::DATAGRAM,
 };
+use flowgate_syntax::{Command, Settings, Table};
 
 /// The filters of the requests, one after the other, that do what the command line asks for; none if it is no such command, or if
 /// the kernel cannot tell exactly what is meant.

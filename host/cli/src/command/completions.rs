@@ -1,10 +1,8 @@
 //! `completions`: the script that completes command lines in a shell.
 
 use super::{CommandError, Exit};
-use crate::{
-    args::{self, Shell},
-    pipeline::sink::{Sink, SinkError},
-};
+use crate::args::{self, Shell};
+use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// Writes the script.
 pub(super) fn run(shell: Shell, name: &str, sink: &mut dyn Sink) -> Result<Exit, CommandError> {

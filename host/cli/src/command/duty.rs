@@ -4,12 +4,10 @@
 use std::ffi::OsString;
 
 use super::policy;
-use crate::{
-    args::{self, Invocation, PluginCommand, PolicyCommand, Subcommand},
-    cli::{self, Command, Name, Settings, Table},
-    config::Config,
-    privileges::Duty,
-};
+use crate::args::{Invocation, PluginCommand, PolicyCommand, Subcommand};
+use flowgate_config::Config;
+use flowgate_privileges::Duty;
+use flowgate_syntax::{Command, Name, Settings, Table};
 
 /// The duty of an invocation; `file` is the content of the file that it names, if there is one and it can be read.
 pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> Duty {
@@ -56,7 +54,14 @@ fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
 fn of_words(name: &Name, words: &[OsString]) -> Duty {
     let read = |command| {
         let mut warnings = Vec::new();
-        cli::parse_classic(name, words, (command, Table::Conntrack), &cli::SystemEnvironment, &mut warnings).ok()
+        flowgate_syntax::parse_classic(
+            name,
+            words,
+            (command, Table::Conntrack),
+            &flowgate_syntax::SystemEnvironment,
+            &mut warnings,
+        )
+        .ok()
     };
     let both: Vec<Box<Settings>> = [Command::List, Command::Events].into_iter().filter_map(read).collect();
     of_all(both.iter().map(Box::as_ref))
@@ -71,7 +76,7 @@ mod tests {
     fn of_line(line: &str, file: Option<&str>) -> Option<(bool, bool)> {
         let name = Name::of(OsStr::new("flowgate"));
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
-        let invocation = args::parse(&name, &words, &cli::SystemEnvironment).result.unwrap();
+        let invocation = crate::args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result.unwrap();
         match of(&name, &invocation, file.map(str::as_bytes)) {
             Duty::Command { namespaces, plugins } => Some((namespaces, plugins)),
             _ => None,

@@ -9,25 +9,22 @@ use super::{
     subject::Subject,
     table::{Row, Source, Summary},
 };
-use crate::pipeline::tell::Tell;
-use crate::{
-    cli::{Command, EventGroups, Settings},
-    model::field,
-    netlink::{Namespace, Stop, Table as KernelTable},
-    pipeline::{
-        Pipeline, RunError, Tally,
-        consumer::Consumer,
-        counters::Counters,
-        executor::{Executor, ExecutorError, Shows},
-        format::Format,
-        resync::{self, Healed, Kinds, Resync},
-        run::{EARLY_ROWS, LookBack},
-        sink::Sink,
-        source,
-        stage::{self, Stage},
-        stats::Board,
-    },
+use flowgate_model::field;
+use flowgate_netlink::{Namespace, Stop, Table as KernelTable, source};
+use flowgate_pipeline::tell::Tell;
+use flowgate_pipeline::{
+    Pipeline, RunError, Tally,
+    consumer::Consumer,
+    counters::Counters,
+    executor::{Executor, ExecutorError, Shows},
+    format::Format,
+    resync::{self, Healed, Kinds, Resync},
+    run::{EARLY_ROWS, LookBack},
+    sink::Sink,
+    stage::{self, Stage},
+    stats::Board,
 };
+use flowgate_syntax::{Command, EventGroups, Settings};
 
 /// A row of the command table, and what is needed to carry it out.
 pub(super) struct Job<'a> {

@@ -9,24 +9,23 @@ use serde::Serialize;
 use super::{
     Context,
     assemble::{Purpose, UserPlugin},
-    bulk, listener, long_name, outputs,
+    bulk, long_name, outputs,
     report::{CommandError, Exit},
     sources,
     subject::Subject,
     table::{Nothing, Row, Source, Summary},
     tables,
 };
-use crate::{
-    cli::{Command, Output, PluginSpec, Settings, Table},
-    model::{Expectations, Flows, OptionValue, Selection, family},
-    netlink::{
-        DumpFilter, MOST_REQUESTS, Request, Table as KernelTable,
-        encode::flows,
-        filter::{Condition, ExactFilter},
-    },
-    pipeline::sink::SinkError,
-    text::clean,
+use flowgate_base::text::clean;
+use flowgate_model::{Expectations, Flows, OptionValue, Selection, family};
+use flowgate_netlink::listener;
+use flowgate_netlink::{
+    DumpFilter, MOST_REQUESTS, Request, Table as KernelTable,
+    encode::flows,
+    filter::{Condition, ExactFilter},
 };
+use flowgate_pipeline::sink::SinkError;
+use flowgate_syntax::{Command, Output, PluginSpec, Settings, Table};
 
 /// What would happen.
 #[derive(Debug, Serialize)]
@@ -354,7 +353,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
 
 /// Groups of events, by name.
 const GROUPS: [(u32, &str); 6] = {
-    use crate::netlink::group;
+    use flowgate_netlink::group;
     [
         (group::NEW, "NFNLGRP_CONNTRACK_NEW"),
         (group::UPDATE, "NFNLGRP_CONNTRACK_UPDATE"),

@@ -6,18 +6,16 @@ use std::ffi::{OsStr, OsString};
 use super::Context;
 use crate::{
     args::{self, Invocation},
-    cli::{self, Name},
     command::{CommandError, Exit},
-    model::{
-        family::{IPV4, IPV6},
-        protocol::{TCP, UDP},
-    },
-    netlink::{
-        Namespace, Stop,
-        played::{Age, Entry, Filters, Played},
-    },
-    pipeline::{counters::Counters, stats::Board},
 };
+use flowgate_model::{
+    family::{IPV4, IPV6},
+    protocol::{TCP, UDP},
+};
+use flowgate_netlink::Stop;
+use flowgate_netlink_testing::played::{Age, Entry, Filters, Played};
+use flowgate_pipeline::{counters::Counters, stats::Board};
+use flowgate_syntax::Name;
 
 /// A few flows of both families, two protocols and two marks.
 fn flows() -> Vec<Entry> {
@@ -36,7 +34,7 @@ fn flows() -> Vec<Entry> {
 fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
     let name = Name::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
-    let settings = match args::parse(&name, &words, &cli::SystemEnvironment).result {
+    let settings = match args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result {
         Ok(Invocation::Run(settings)) => settings,
         other => panic!("{line}: {other:?}"),
     };

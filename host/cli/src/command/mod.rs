@@ -2,7 +2,7 @@
 //!
 //! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
 //! * `bulk` has the kernel delete by itself; `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
-//! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` are the kernel's.
+//! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` opens the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * `duty` tells from a command line what the process does not need for it.
 //! * Each subcommand has a file of its name.
@@ -16,7 +16,6 @@ mod entries;
 mod explain;
 #[cfg(test)]
 mod kernels;
-mod listener;
 mod load;
 mod man;
 mod outputs;
@@ -45,23 +44,20 @@ pub use report::{CommandError, Exit};
 use table::{Row, Source};
 use tables::Flushed;
 
-use crate::{
-    args::{self, Invocation, Subcommand},
-    cli::{self, Command, LabelMap, Name, Output, Settings, Table},
-    files,
-    metrics::{self, Address, Server},
-    model::{Expectations, Flows, Selection},
-    netlink::{Namespace, Stop},
-    pipeline::{
-        counters::Counters,
-        sink::{Sink, Stdout, Tolerant},
-        source::Source as DatagramSource,
-        stats::Board,
-        tell::Tell,
-    },
-    privileges::Duty,
-    top::Sort,
+use crate::args::{self, Invocation, Subcommand};
+use flowgate_base::{address::Address, files};
+use flowgate_metrics::Server;
+use flowgate_model::{Expectations, Flows, Selection};
+use flowgate_netlink::{Namespace, Stop, source::Source as DatagramSource};
+use flowgate_pipeline::{
+    counters::Counters,
+    sink::{Sink, Stdout, Tolerant},
+    stats::Board,
+    tell::Tell,
 };
+use flowgate_privileges::Duty;
+use flowgate_syntax::{Command, LabelMap, Name, Output, Settings, Table};
+use flowgate_top::Sort;
 
 /// Waits until what was said on standard error has been read; of the service of tenants, no longer than somebody reads.
 pub fn drain_standard_error() {
@@ -82,10 +78,10 @@ pub struct Order {
 /// # Errors
 /// The exit status of a command line that is wrong.
 pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit> {
-    let variable = std::env::var_os(cli::NAME_VARIABLE);
+    let variable = std::env::var_os(flowgate_syntax::NAME_VARIABLE);
     let name = Name::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
     report::set_name(&name);
-    let parsed = args::parse(&name, arguments, &cli::SystemEnvironment);
+    let parsed = args::parse(&name, arguments, &flowgate_syntax::SystemEnvironment);
     for warning in &parsed.warnings {
         report::line(warning);
     }
@@ -254,14 +250,14 @@ fn changes(settings: &Settings) -> bool {
 }
 
 /// Says what is wrong with a command line.
-fn misunderstood(error: &cli::CliError) -> Exit {
+fn misunderstood(error: &flowgate_syntax::CliError) -> Exit {
     if error.is_text() {
         report::text(&error.message());
     } else {
         report::banner_bytes(&error.message());
     }
     if error.has_hint() {
-        report::line(cli::HINT);
+        report::line(flowgate_syntax::HINT);
     }
     Exit::from(error)
 }
@@ -291,7 +287,7 @@ impl Context<'_> {
             Command::Version => return self.text(&report::version()),
             Command::Help => {
                 let (program, own) = (self.name.word().to_string_lossy(), self.name.has_own_options());
-                return self.text(&cli::usage::text(&program, own, settings.help_protocol.as_ref()));
+                return self.text(&crate::args::usage::text(&program, own, settings.help_protocol.as_ref()));
             }
             _ => {}
         }
@@ -330,7 +326,13 @@ impl Context<'_> {
     /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
     fn classic(&self, words: &[OsString], command: (Command, Table)) -> Result<Box<Settings>, Exit> {
         let mut warnings = Vec::new();
-        let settings = cli::parse_classic(self.name, words, command, &cli::SystemEnvironment, &mut warnings);
+        let settings = flowgate_syntax::parse_classic(
+            self.name,
+            words,
+            command,
+            &flowgate_syntax::SystemEnvironment,
+            &mut warnings,
+        );
         for warning in &warnings {
             report::line(warning);
         }
@@ -385,7 +387,7 @@ impl Context<'_> {
         match subcommand {
             Subcommand::Completions { shell, name } => completions::run(*shell, name, self.sink),
             Subcommand::Doctor { netns, json, output } => {
-                let json = *json || *output == cli::Report::Json;
+                let json = *json || *output == crate::args::Report::Json;
                 doctor::run(netns.as_deref(), json, self.sink)
             }
             Subcommand::Man => man::run(self.sink),
@@ -466,7 +468,7 @@ fn serve_metrics(
     board: &Board,
     counters: &Counters,
 ) -> Result<Option<Server>, CommandError> {
-    let server = address.map(|address| metrics::serve(address, board, counters)).transpose()?;
+    let server = address.map(|address| flowgate_metrics::serve(address, board, counters)).transpose()?;
     Ok(server.inspect(tell_address))
 }
 
@@ -477,5 +479,5 @@ pub(in crate::command) fn tell_address(server: &Server) {
 
 /// The command's long option, without hyphens.
 fn long_name(command: Command) -> &'static str {
-    cli::options::COMMANDS.iter().find(|spec| spec.command == command).map_or("", |spec| spec.long)
+    flowgate_syntax::options::COMMANDS.iter().find(|spec| spec.command == command).map_or("", |spec| spec.long)
 }

@@ -1,7 +1,8 @@
 //! Which stock format shows the entries of a command, and with which options.
 
 use super::table::Look;
-use crate::{cli::Output, model::OptionValue};
+use flowgate_model::OptionValue;
+use flowgate_syntax::Output;
 
 /// The stock format for what `-o` asks for, and its options.
 pub(super) fn format(output: Output, look: Look) -> (&'static str, Vec<OptionValue>) {

@@ -17,16 +17,12 @@ use super::{
     sources,
     table::{self, Row},
 };
-use crate::{
-    cli::{Command, Settings, Table},
-    files::{BlockingFile, Directory, Trust},
-    model::{Expectations, Flows},
-    pipeline::{
-        RunError,
-        source::{Datagram, Source},
-    },
-    recording::{Count, Recorder, RecordingError, Subject},
-};
+use flowgate_base::files::{BlockingFile, Directory, Trust};
+use flowgate_model::{Expectations, Flows};
+use flowgate_netlink::source::{Datagram, Source};
+use flowgate_pipeline::RunError;
+use flowgate_recording::{Count, Recorder, RecordingError, Subject};
+use flowgate_syntax::{Command, Settings, Table};
 
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(500);

@@ -7,10 +7,8 @@ use super::{
     report::{CommandError, Exit},
     table,
 };
-use crate::{
-    cli::{Command, Settings, Table},
-    recording::{Input, Kind, Recording, Speed, Subject, Wanted},
-};
+use flowgate_recording::{Input, Kind, Recording, Speed, Subject, Wanted};
+use flowgate_syntax::{Command, Settings, Table};
 
 /// Replays.
 pub(super) fn run(

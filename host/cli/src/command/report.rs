@@ -12,15 +12,13 @@ use super::{
     standard_error,
     table::{Nothing, Row},
 };
-use crate::{
-    cli::{CliError, Command, Name, Table, error_text},
-    inherited,
-    metrics::MetricsError,
-    netlink::NamespaceError,
-    pipeline::{RunError, sink::SinkError, source::SourceError},
-    recording::RecordingError,
-    wasm::{LoadError, PluginError, services::state::StateError},
-};
+use flowgate_base::{inherited, io_error::error_text};
+use flowgate_metrics::MetricsError;
+use flowgate_netlink::{NamespaceError, source::SourceError};
+use flowgate_pipeline::{RunError, sink::SinkError};
+use flowgate_recording::RecordingError;
+use flowgate_runtime::{LoadError, PluginError, services::state::StateError};
+use flowgate_syntax::{CliError, Command, Name, Table};
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
 pub const COMPATIBLE: &str = "1.4.9";
@@ -302,7 +300,7 @@ fn errno_text(command: Command, table: Table, errno: i32) -> String {
 
 /// The text of an error number, as strerror(3) has it.
 pub(super) fn strerror(errno: i32) -> String {
-    crate::io_error::error_text(&io::Error::from_raw_os_error(errno))
+    flowgate_base::io_error::error_text(&io::Error::from_raw_os_error(errno))
 }
 
 /// Warns that events were lost.
@@ -340,14 +338,14 @@ pub fn banner_bytes(text: &[u8]) {
     if AS_CONNTRACK.load(Ordering::Relaxed) && !io::stderr().is_terminal() {
         standard_error::write(&[beginning().as_bytes(), text, b"\n"].concat());
     } else {
-        banner(&crate::text::line(text));
+        banner(&flowgate_base::text::line(text));
     }
 }
 
 /// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
 /// cleaned before.
 pub fn text(text: &[u8]) {
-    standard_error::write(crate::text::message(text).as_bytes());
+    standard_error::write(flowgate_base::text::message(text).as_bytes());
 }
 
 /// A line on standard error.

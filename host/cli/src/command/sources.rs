@@ -1,27 +1,23 @@
 //! The kernel as a source: dumps and events.
 
-use std::collections::VecDeque;
-
 use super::{
     report::{self, CommandError},
     subject::Subject,
     table::{self, Row},
     tables,
 };
-use crate::{
-    cli::{Settings, Table},
-    model::Flows,
-    netlink::{
-        Batches, Dump, DumpError, DumpFilter, Entry, Fate, Listing, Message, Namespace, Options, Request, Socket,
-        SocketError, Stop, Table as KernelTable, encode, group, listing::is_unsupported, namespace,
-    },
-    pipeline::{
-        counters::Counters,
-        resync::Kernel,
-        source::{Datagram, Source, SourceError},
-    },
-    text::clean,
+use flowgate_base::text::clean;
+use flowgate_model::Flows;
+use flowgate_netlink::{
+    Batches, DumpFilter, Entry, Fate, Listing, Message, Namespace, Options, Request, Socket, SocketError, Stop,
+    Table as KernelTable, encode, group,
+    kernel_dump::{Asked, KernelDump},
+    listener::{Listener, Wanted},
+    namespace,
+    source::{Datagram, Source, SourceError},
 };
+use flowgate_pipeline::{counters::Counters, resync::Kernel};
+use flowgate_syntax::{Settings, Table};
 
 /// The kernel as the source of a row: of a dump, a lookup or events. `pauses`: it says where it found nothing more to receive.
 pub(super) fn open<T: Subject>(
@@ -54,7 +50,7 @@ fn events<T: Subject>(
     stop: &Stop,
     pauses: bool,
 ) -> Result<Listener, CommandError> {
-    let wanted = listener::Wanted {
+    let wanted = Wanted {
         groups: if settings.resync { group::FLOWS } else { T::groups(settings) },
         buffer: settings.buffer_size.map(|bytes| bytes as usize),
         buffer_max: settings.buffer_max.map(|bytes| bytes as usize),
@@ -111,7 +107,7 @@ pub(super) fn table<T: Subject>(
     Ok(Box::new(KernelDump::start(socket, listings, namespace, stop)?))
 }
 
-/// The whole table of flows, for a [`Resync`](crate::pipeline::resync::Resync).
+/// The whole table of flows, for a [`Resync`](flowgate_pipeline::resync::Resync).
 pub(super) struct Flowtable {
     namespace: Option<Namespace>,
     stop: Stop,

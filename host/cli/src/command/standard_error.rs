@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::files::{self, BlockingFile};
+use flowgate_base::files::{self, BlockingFile};
 
 /// Bytes that wait at most.
 const CAPACITY: usize = 256 << 10;

@@ -1,17 +1,15 @@
 //! What a command is about: flows or expectations. What differs between the two, in one place.
 
 use super::assemble::Role;
-use crate::{
-    cli::{EventGroups, Settings},
-    model::{Expectations, Flows, Selection},
-    netlink::{
-        DumpFilter, EncodeError, Entry, ExpectationEntry, Request, Table as KernelTable,
-        decode::{ExpectationDecoder, FlowDecoder},
-        encode::{expectations, flows},
-        group,
-    },
-    pipeline::{executor::Actionable, stage::Staged},
+use flowgate_model::{Expectations, Flows, Selection};
+use flowgate_netlink::{
+    DumpFilter, EncodeError, Entry, ExpectationEntry, Request, Table as KernelTable,
+    decode::{ExpectationDecoder, FlowDecoder},
+    encode::{expectations, flows},
+    group,
 };
+use flowgate_pipeline::{executor::Actionable, stage::Staged};
+use flowgate_syntax::{EventGroups, Settings};
 
 /// A table that commands are about.
 pub(super) trait Subject: Actionable + Staged {

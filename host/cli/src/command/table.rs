@@ -1,10 +1,8 @@
 //! The table of classic commands: a row says all that makes a command what it is.
 
-use crate::{
-    cli::{Command, Table},
-    netlink::Table as KernelTable,
-    pipeline::executor::Shows,
-};
+use flowgate_netlink::Table as KernelTable;
+use flowgate_pipeline::executor::Shows;
+use flowgate_syntax::{Command, Table};
 
 /// Where the entries of a command come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,16 +8,14 @@ use super::{
     subject::Subject,
     table::{Row, Source, Summary},
 };
-use crate::{
-    cli::{Output, Settings, Table},
-    model::{Counts, Expectations, Flows, Texts, family, statistics},
-    netlink::{
-        Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, SocketError,
-        Table as KernelTable, decode::push_counts, encode::flows, entries, filter::ExactFilter,
-        listing::is_unsupported, namespace,
-    },
-    pipeline::{batch::push_text, sink::Sink, source::DATAGRAM},
+use flowgate_model::{Counts, Expectations, Flows, Texts, batch::push_text, family, statistics};
+use flowgate_netlink::{
+    Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, SocketError,
+    Table as KernelTable, decode::push_counts, encode::flows, entries, filter::ExactFilter, listing::is_unsupported,
+    namespace, source::DATAGRAM,
 };
+use flowgate_pipeline::sink::Sink;
+use flowgate_syntax::{Output, Settings, Table};
 
 /// Where the number of entries is when netlink is out of reach.
 const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";

@@ -19,29 +19,24 @@ use super::{
     sources,
     table::{self, Row, Source, Summary},
 };
-use crate::pipeline::tell::Tell;
-use crate::{
-    cli::{Command, Settings, Table},
-    model::Flows,
-    netlink::{Namespace, Stop, Table as KernelTable, decode::FlowDecoder},
-    pipeline::{
-        Pipeline, RunError, Tally,
-        executor::Shows,
-        sink::Sink,
-        source::{Source as DatagramSource, SourceError},
-        stage,
-        stats::Board,
-    },
-    recording::{Input, Recording, Speed, Subject},
-    top::{
-        Form, Model, Origin, Screen, Sort,
-        filter::Filter,
-        frame, messages,
-        model::Shared,
-        row::{self, Row as Flow},
-        source::{Kernel, Wishes},
-        ui::Ui,
-    },
+use flowgate_model::Flows;
+use flowgate_netlink::{
+    Namespace, Stop, Table as KernelTable,
+    decode::FlowDecoder,
+    source::{Source as DatagramSource, SourceError},
+};
+use flowgate_pipeline::tell::Tell;
+use flowgate_pipeline::{Pipeline, RunError, Tally, executor::Shows, sink::Sink, stage, stats::Board};
+use flowgate_recording::{Input, Recording, Speed, Subject};
+use flowgate_syntax::{Command, Settings, Table};
+use flowgate_top::{
+    Form, Model, Origin, Screen, Sort,
+    filter::Filter,
+    frame, messages,
+    model::Shared,
+    row::{self, Row as Flow},
+    source::{Kernel, Wishes},
+    ui::Ui,
 };
 
 /// What was asked for.
@@ -137,7 +132,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         model,
         ui: Ui { filter: wanted.filter.to_owned(), ..Ui::new(origin, wanted.sort) },
         board,
-        title: crate::text::clean(&title),
+        title: flowgate_base::text::clean(&title),
         wishes,
         delete: Box::new(|flow: &Flow| delete(flow, &settings, namespace).map_err(|error| error.to_string())),
         stop,
@@ -247,13 +242,13 @@ fn play(
     settings: &Settings,
     speed: Speed,
     stop: &Stop,
-) -> Result<crate::recording::RecordingSource, CommandError> {
+) -> Result<flowgate_recording::RecordingSource, CommandError> {
     if recording.subject() == Subject::Expect {
         return Err(CommandError::Top(
             "the recording is of expectations, and top shows flows; use `flowgate replay`".into(),
         ));
     }
-    let wanted = crate::recording::Wanted {
+    let wanted = flowgate_recording::Wanted {
         kind: recording.kind(),
         new: true,
         update: true,

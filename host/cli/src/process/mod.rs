@@ -1,6 +1,6 @@
 //! The process: how it starts, what signals do to it, and how it ends.
 //!
-//! One thread carries out the command. A second one reads the kernel where that is worth it ([`crate::pipeline`]); those of the
+//! One thread carries out the command. A second one reads the kernel where that is worth it ([`flowgate_pipeline`]); those of the
 //! clock, of metrics and of SIGUSR1 exist only where they are needed.
 
 mod memory;
@@ -15,12 +15,10 @@ use std::{
 
 pub use memory::Checked;
 
-use crate::{
-    command::{self, Exit},
-    inherited,
-    netlink::Stop,
-    pipeline::stats::Board,
-};
+use crate::command::{self, Exit};
+use flowgate_base::inherited;
+use flowgate_netlink::Stop;
+use flowgate_pipeline::stats::Board;
 
 /// Exit status of a panic, as the standard library's runtime has it.
 const PANICKED: u8 = 101;

@@ -20,7 +20,9 @@ use libc::c_int;
 use nix::errno::Errno;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::{command::report, netlink::Stop, pipeline::stats::Board};
+use crate::command::report;
+use flowgate_netlink::Stop;
+use flowgate_pipeline::stats::Board;
 
 /// How long what is under way may take to end after a signal: a reader that does not read holds up the writing for ever.
 const PATIENCE: Duration = Duration::from_millis(500);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_sparse, with_texts};
 use super::part::expectation_part;
-use crate::model::{Expectations, Flows, Rare, SparseTexts, at, field};
+use crate::{Expectations, Flows, Rare, SparseTexts, at, field};
 
 /// Appends `more` to `flows`: what a command line can put into a row. Annotations and unknown attributes, which it cannot, are left
 /// out.

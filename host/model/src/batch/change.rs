@@ -3,10 +3,7 @@
 use std::mem;
 
 use super::columns::{SCTP, TCP, TIMES, push_sparse, push_text, text, with_dense, with_grouped, with_texts};
-use crate::{
-    bounds,
-    model::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, expectation_field, field},
-};
+use crate::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, bounds, expectation_field, field};
 
 /// Fields that [`change`] can set: all that formats show, except those that belong to the host (event time, process,
 /// namespace) or that only actions use.
@@ -330,7 +327,7 @@ fn push_clean(texts: &mut Texts, text: &[u8]) {
     if plain && text.len() <= 1000 {
         push_text(texts, text);
     } else {
-        push_text(texts, crate::text::clean(&String::from_utf8_lossy(text)).as_bytes());
+        push_text(texts, flowgate_base::text::clean(&String::from_utf8_lossy(text)).as_bytes());
     }
 }
 
@@ -374,7 +371,7 @@ mod tests {
         let expected = [(0, "new2"), (2, "new2"), (4, "old4"), (5, "new0")];
         assert_eq!(helpers(&flows), expected.map(|(row, name)| (row, name.to_string())));
         assert_eq!(flows.has.iter().filter(|&&has| has & field::HELPER != 0).count(), 4);
-        crate::pipeline::batch::check(&flows).unwrap();
+        crate::batch::check(&flows).unwrap();
     }
 
     #[test]

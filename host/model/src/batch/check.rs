@@ -1,11 +1,7 @@
 //! Checks a table that a plugin made, before the host reads it.
 
 use super::columns::{with_dense, with_grouped, with_sparse, with_texts};
-use crate::{
-    bounds,
-    model::{Column, Expectations, Flows, RawAttributes, Texts, field},
-    netlink::decode::check,
-};
+use crate::{Column, Expectations, Flows, RawAttributes, Texts, bounds, check, field};
 
 /// Whether all dense columns are as long as the batch says, or empty, all sparse rows within it and in order, and no text longer
 /// than its kind can be ([`bounds::of_values`]): what must hold of a table that a plugin made before the host reads it.
@@ -198,7 +194,7 @@ pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Rare;
+    use crate::Rare;
 
     /// A table of two rows, changed, and what is said of it.
     fn said(change: impl FnOnce(&mut Rare)) -> String {

@@ -1,7 +1,7 @@
 //! The list of columns of a batch of flows. Everything that is done to a whole batch goes through it, so that a column
 //! cannot be forgotten in one place.
 
-use crate::model::{SparseTexts, Texts, field};
+use crate::{SparseTexts, Texts, field};
 
 /// Expands `$visit!(FIELD BITS, column path)` for every dense column outside the optional groups.
 macro_rules! with_dense {
@@ -103,6 +103,7 @@ pub(super) const RARE: u64 = field::RARE;
 
 /// A byte string of a heap; empty if there is no such item.
 #[must_use]
+#[inline]
 pub fn text(texts: &Texts, item: usize) -> &[u8] {
     let end = texts.ends.get(item).copied().unwrap_or(0) as usize;
     let start = item.checked_sub(1).and_then(|before| texts.ends.get(before)).copied().unwrap_or(0) as usize;
@@ -110,12 +111,14 @@ pub fn text(texts: &Texts, item: usize) -> &[u8] {
 }
 
 /// Adds a byte string to a heap.
+#[inline]
 pub fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
 }
 
 /// Gives a row, later than all that have one, its byte string.
+#[inline]
 pub fn push_sparse(column: &mut SparseTexts, row: usize, text: &[u8]) {
     column.rows.push(row as u32);
     push_text(&mut column.texts, text);

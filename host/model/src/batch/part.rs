@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::columns::{text, with_dense, with_grouped, with_sparse, with_texts};
-use crate::model::{
+use crate::{
     Addresses, Annotations, Column, Expectations, ExpectedNat, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
 };
 
@@ -241,7 +241,7 @@ fn more(from: &Column, range: &Range<usize>) -> Column {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::batch::{push_sparse, push_text, retain};
+    use crate::batch::{push_sparse, push_text, retain};
 
     /// Some flows with texts, sparse groups, and annotations of this many bytes.
     fn flows(rows: usize, bytes: usize) -> Flows {
@@ -290,7 +290,7 @@ mod tests {
             let verdicts: Vec<u8> = (0..60).map(|row| u8::from(range.contains(&row))).collect();
             retain(&mut expected, &verdicts);
             let part = part(&all, range);
-            crate::pipeline::batch::check(&part).unwrap();
+            crate::batch::check(&part).unwrap();
             assert_eq!(part, expected);
         }
         assert_eq!(next, 60);

@@ -1,7 +1,7 @@
 //! Keeps some rows of a batch.
 
 use super::columns::{push_text, text, with_dense, with_grouped, with_sparse, with_texts};
-use crate::model::{
+use crate::{
     Addresses, Annotations, Column as MoreColumn, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
 };
 

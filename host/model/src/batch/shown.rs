@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::columns::{COUNTERS, RARE, SCTP, TCP, TIMES, ZONES, with_dense};
-use crate::model::{Flows, family, field};
+use crate::{Flows, family, field};
 
 /// Swaps the columns of these fields between two batches.
 ///
@@ -87,7 +87,7 @@ pub fn shown<R>(batch: &mut Flows, reads: u64, hidden: &mut Flows, call: impl Fn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Counters;
+    use crate::Counters;
 
     fn batch(families: &[u8]) -> Flows {
         let rows = families.len();

@@ -1,10 +1,7 @@
 //! Compares what a plugin asks for with what it was granted.
 
 use super::Grants;
-use crate::{
-    model::{Flows, action, field},
-    pipeline::batch::text,
-};
+use crate::{Flows, action, batch::text, field};
 
 /// What names a flow, or goes with its name: not changed by an update.
 const NAMING: u64 = field::TUPLES | field::ZONES | field::ID;
@@ -70,7 +67,7 @@ impl Grants {
             }
         }
         if has & (field::LABELS | field::LABELS_MASK) != 0 {
-            let bytes = |fields: u64, column: fn(&crate::model::Rare) -> &crate::model::SparseTexts| {
+            let bytes = |fields: u64, column: fn(&crate::Rare) -> &crate::SparseTexts| {
                 rare.filter(|_| has & fields != 0).map(column).and_then(|column| {
                     let item = column.rows.binary_search(&(row as u32)).ok()?;
                     Some(text(&column.texts, item))
@@ -106,10 +103,7 @@ fn label_bits_behind(bytes: usize) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{Rare, SparseTexts},
-        pipeline::batch::push_sparse,
-    };
+    use crate::{Rare, SparseTexts, batch::push_sparse};
 
     fn values(has: u64) -> Flows {
         let mut labels = SparseTexts::default();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub use parse::GrantError;
 
-use crate::model::field;
+use crate::field;
 
 /// What a plugin may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

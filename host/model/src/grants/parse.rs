@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{Grants, Keeping, Updates};
-use crate::model::{field, status};
+use crate::{field, status};
 
 /// What a grant is called, and whether it takes a value.
 const NAMES: [&str; 17] = [

@@ -5,7 +5,7 @@
 
 use thiserror::Error;
 
-use crate::netlink::wire::{ATTRIBUTE_HEADER, NETFILTER_HEADER, TYPE_MASK, align};
+use crate::wire::{ATTRIBUTE_HEADER, NETFILTER_HEADER, TYPE_MASK, align};
 
 /// A message that cannot be taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

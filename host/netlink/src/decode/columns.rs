@@ -1,6 +1,6 @@
 //! Emptying and filling columns and groups of columns while their allocations live on.
 
-use crate::model::{
+use flowgate_model::{
     Addresses, Annotations, Counters, Dccps, Events, ExpectedNat, Masters, Rare, RawAttributes, Sctp, Sequences,
     SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones, field,
 };

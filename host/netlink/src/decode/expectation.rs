@@ -5,9 +5,9 @@ use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_expected_nat, clear_raw, clear
 use super::flow::{Arrival, push_key};
 use super::tuple::Key;
 use super::unknown::Unknown;
-use crate::model::{Expectations, ExpectedNat, RawAttributes, event, expectation_field as bits, field};
-use crate::netlink::message::Message;
-use crate::netlink::wire::expectation;
+use crate::message::Message;
+use crate::wire::expectation;
+use flowgate_model::{Expectations, ExpectedNat, RawAttributes, event, expectation_field as bits, field};
 
 /// Decodes messages about expectations into a batch, whose columns and their allocations it reuses. Expectations are
 /// few, so all columns are always filled.

@@ -5,8 +5,8 @@ use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, pu
 use super::row::{Nat, RareRow, Row, normalise_labels};
 use super::tuple::Key;
 use super::unknown::Unknown;
-use crate::model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
-use crate::netlink::message::Message;
+use crate::message::Message;
+use flowgate_model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
 
 /// How a message came, which it does not say itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -353,7 +353,7 @@ impl FlowDecoder {
 }
 
 /// Appends one direction to columns that all have it.
-pub(super) fn push_key(tuples: &mut crate::model::Tuples, key: &Key) {
+pub(super) fn push_key(tuples: &mut flowgate_model::Tuples, key: &Key) {
     push_address(&mut tuples.source, key.source);
     push_address(&mut tuples.destination, key.destination);
     tuples.source_l4.push(key.source_l4);

@@ -1,7 +1,6 @@
 //! Decoding: what the kernel sends, straight into the columns of the model.
 
 pub mod attribute;
-pub mod check;
 mod columns;
 mod expectation;
 mod flow;

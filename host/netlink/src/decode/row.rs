@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use super::attribute::{Attributes, DecodeError, be16, be32, be64, byte, child, string};
 use super::tuple::{Address, Key, address};
 use super::unknown::Unknown;
-use crate::model::field;
-use crate::netlink::wire::{flow, part, protoinfo};
+use crate::wire::{flow, part, protoinfo};
+use flowgate_model::field;
 
 /// The fields of a flow as they came. A field without its bit in `has` is zero.
 #[derive(Debug, Default)]

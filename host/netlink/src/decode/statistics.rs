@@ -1,8 +1,8 @@
 //! Decoding statistics: the counters of a CPU or of the table.
 
 use super::attribute::{Attributes, DecodeError, be32, be64};
-use crate::model::{Counts, statistics};
-use crate::netlink::message::{Message, Subject};
+use crate::message::{Message, Subject};
+use flowgate_model::{Counts, statistics};
 
 /// Adds the counters of one message to a table, as its next row. Which row and CPU it is comes from `res_id`; the
 /// table's subject is set from the message's type.

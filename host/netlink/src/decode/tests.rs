@@ -1,10 +1,10 @@
 //! Decoding of every attribute, of malformed messages, and of tens of thousands of mutated ones.
 
-use super::check;
 use super::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder, Malformed, clear_counts, push_counts};
-use crate::model::{Counts, Expectations, Flows, event, expectation_field, field};
-use crate::netlink::message::Messages;
-use crate::netlink::testing::{Random, attribute, message, nest, tuple};
+use crate::message::Messages;
+use flowgate_model::check;
+use flowgate_model::{Counts, Expectations, Flows, event, expectation_field, field};
+use flowgate_netlink_testing::{Random, attribute, message, nest, tuple};
 
 const V4: [&[u8]; 2] = [&[10, 0, 0, 1], &[192, 0, 2, 7]];
 const V6: [&[u8]; 2] = [
@@ -415,7 +415,7 @@ fn a_malformed_message_leaves_the_batch_as_it_was() {
     assert_eq!(error, DecodeError::Attribute { path: 9, malformed });
     assert_eq!(error.to_string(), "in attribute 9: attribute 2 at 12 claims 40 bytes, but 12 are left");
     assert_eq!(flows, before);
-    let short = crate::netlink::testing::raw_message(0x0100, 0, 1, 0, &[2]);
+    let short = flowgate_netlink_testing::raw_message(0x0100, 0, 1, 0, &[2]);
     let error = decoder.push(&mut flows, &Messages::new(&short).next().unwrap().unwrap(), Arrival::Entry).unwrap_err();
     assert_eq!(error, DecodeError::Header { length: 1 });
     assert_eq!(flows, before);

@@ -2,8 +2,8 @@
 
 use super::attribute::{Attributes, DecodeError, be16, byte, child};
 use super::unknown::Unknown;
-use crate::model::field;
-use crate::netlink::wire::{NESTED, tuple};
+use crate::wire::{NESTED, tuple};
+use flowgate_model::field;
 
 /// An address as it stands in the columns: the first and the last eight bytes as numbers, IPv4 mapped.
 pub type Address = (u64, u64);

@@ -1,7 +1,7 @@
 //! What has no field: kept raw, with the path of where it stood, until the row that it belongs to is complete.
 
 use super::columns::{clear_texts, push_text};
-use crate::model::{RawAttributes, Texts};
+use flowgate_model::{RawAttributes, Texts};
 
 /// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and
 /// repetitions.

@@ -4,9 +4,9 @@ use netlink_packet_core::DefaultNla;
 
 use super::tuple::{Direction, nest};
 use super::{EncodeError, ExpectationEntry, find, known_family, name, text};
-use crate::model::{Tuples, at, expectation_field as bits, field, protocol};
-use crate::netlink::request::{Head, Request};
-use crate::netlink::wire::{self, expectation, expectation_message};
+use crate::request::{Head, Request};
+use crate::wire::{self, expectation, expectation_message};
+use flowgate_model::{Tuples, at, expectation_field as bits, field, protocol};
 
 /// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
 const HELPER_NAME: usize = 15;

@@ -5,11 +5,11 @@ use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoIn
 
 use super::tuple::{Direction, address_of, nest};
 use super::{EncodeError, Entry, find, name, text};
-use crate::model::{at, field, protocol, status};
-use crate::netlink::decode::normalise_labels;
-use crate::netlink::filter::ExactFilter;
-use crate::netlink::request::{Head, Request};
-use crate::netlink::wire::{self, flow, flow_message, part, protoinfo};
+use crate::decode::normalise_labels;
+use crate::filter::ExactFilter;
+use crate::request::{Head, Request};
+use crate::wire::{self, flow, flow_message, part, protoinfo};
+use flowgate_model::{at, field, protocol, status};
 
 /// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
 const HELPER_NAME: usize = 15;
@@ -288,7 +288,7 @@ fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     let Some(first) = find(&nat.rows, entry.row) else {
         return;
     };
-    let v4 = entry.family == crate::model::family::IPV4;
+    let v4 = entry.family == flowgate_model::family::IPV4;
     let [low, high] =
         if v4 { [part::NAT_V4_MINIP, part::NAT_V4_MAXIP] } else { [part::NAT_V6_MINIP, part::NAT_V6_MAXIP] };
     let of_row = nat.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();

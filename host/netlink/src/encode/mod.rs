@@ -8,7 +8,7 @@ pub(super) mod tuple;
 
 use thiserror::Error;
 
-use crate::model::{Expectations, Flows, SparseTexts};
+use flowgate_model::{Expectations, Flows, SparseTexts};
 
 /// The requests about one expectation, and those about all.
 pub mod expectations {
@@ -72,7 +72,7 @@ impl EncodeError {
 
 /// The names of some tuple fields.
 fn missing_names(missing: u64) -> String {
-    use crate::model::field;
+    use flowgate_model::field;
     [
         (field::SOURCE, "the source address"),
         (field::DESTINATION, "the destination address"),
@@ -127,7 +127,7 @@ impl<'a> Entry<'a> {
 
 /// A family that connection tracking has.
 fn known_family(family: u8) -> Result<u8, EncodeError> {
-    use crate::model::family::{IPV4, IPV6};
+    use flowgate_model::family::{IPV4, IPV6};
     if matches!(family, IPV4 | IPV6) { Ok(family) } else { Err(EncodeError::Family { family }) }
 }
 

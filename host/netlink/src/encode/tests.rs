@@ -1,12 +1,12 @@
 //! Encoding: what is decoded is encoded again, whatever the columns look like.
 
 use super::{EncodeError, Entry, ExpectationEntry, expectations, flows};
-use crate::model::{Expectations, Flows, Rare, expectation_field, field, status};
-use crate::netlink::decode::{Arrival, ExpectationDecoder, FlowDecoder};
-use crate::netlink::message::Messages;
-use crate::netlink::request::Request;
-use crate::netlink::testing::{Random, attribute, message, nest, tuple};
-use crate::netlink::wire;
+use crate::decode::{Arrival, ExpectationDecoder, FlowDecoder};
+use crate::message::Messages;
+use crate::request::Request;
+use crate::wire;
+use flowgate_model::{Expectations, Flows, Rare, expectation_field, field, status};
+use flowgate_netlink_testing::{Random, attribute, message, nest, tuple};
 
 const V4: [&[u8]; 2] = [&[10, 0, 0, 1], &[192, 0, 2, 7]];
 const V6: [&[u8]; 2] = [&[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], &[0xff; 16]];

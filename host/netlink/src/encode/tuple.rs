@@ -6,8 +6,8 @@ use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
 use netlink_packet_netfilter::conntrack::{IPTuple, ProtoTuple, Tuple};
 
 use super::Entry;
-use crate::model::{Addresses, Tuples, at, field, protocol};
-use crate::netlink::wire::tuple;
+use crate::wire::tuple;
+use flowgate_model::{Addresses, Tuples, at, field, protocol};
 
 /// One direction, taken out of the columns: what there is of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn address(column: &Addresses, row: usize, family: u8) -> IpAddr {
 
 /// An address in two halves.
 pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
-    if family == crate::model::family::IPV4 {
+    if family == flowgate_model::family::IPV4 {
         Ipv4Addr::from_bits(lo as u32).into()
     } else {
         Ipv6Addr::from_bits(u128::from(hi) << 64 | u128::from(lo)).into()

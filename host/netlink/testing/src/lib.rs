@@ -1,6 +1,16 @@
-//! Building messages by hand, for tests.
+//! Messages of netlink made by hand, and kernels that are [`played`], for tests.
+#![allow(
+    missing_docs,
+    clippy::should_implement_trait,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on is a failed test"
+)]
 
-use super::wire::{MESSAGE_HEADER, NESTED, align};
+pub mod played;
+
+use flowgate_netlink::wire::{MESSAGE_HEADER, NESTED, align};
 
 /// An attribute, padded.
 pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {

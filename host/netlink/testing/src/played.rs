@@ -11,20 +11,21 @@ use std::{
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
-use super::{
+use flowgate_netlink::{
+    Messages, Namespace,
     decode::attribute::Attributes,
-    message::Messages,
-    testing::{attribute, message, raw_message, tuple},
     wire::{
         ACK, DUMP, MULTI, NLMSG_DONE, NLMSG_ERROR, SUBSYSTEM_EXPECTATIONS, expectation_message, flow, flow_message,
         tuple as part,
     },
 };
-use crate::model::{family, protocol};
+
+use super::{attribute, message, raw_message, tuple};
+use flowgate_model::{family, protocol};
 
 /// What a kernel does with CTA_FILTER in a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Filters {
+pub enum Filters {
     /// Nothing: it is older than 5.8.
     Ignored,
     /// It answers with this error number.
@@ -35,7 +36,7 @@ pub(crate) enum Filters {
 
 /// What a kernel can do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Age {
+pub struct Age {
     /// Filters of dumps.
     pub filters: Filters,
     /// The error number with which it answers to family 0, if it does not take that.
@@ -58,7 +59,7 @@ impl Age {
 
 /// An entry of the table of flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub struct Entry {
     pub family: u8,
     pub protocol: u8,
     pub port: u16,
@@ -116,7 +117,7 @@ struct State {
 
 /// A kernel.
 #[derive(Debug, Clone)]
-pub(crate) struct Played {
+pub struct Played {
     age: Age,
     state: Arc<Mutex<State>>,
 }

@@ -1,9 +1,9 @@
 //! Dumps: refused, stopped, begun again, and those of other tables than that of flows.
 
-use flowgate::model::Counts;
-use flowgate::netlink::decode::push_counts;
-use flowgate::netlink::encode::flows;
-use flowgate::netlink::{Dump, DumpError, DumpFilter, Entry, RECEIVE_LENGTH, Request, Stop, Table, entries};
+use flowgate_model::Counts;
+use flowgate_netlink::decode::push_counts;
+use flowgate_netlink::encode::flows;
+use flowgate_netlink::{Dump, DumpError, DumpFilter, Entry, RECEIVE_LENGTH, Request, Stop, Table, entries};
 use flowgate_test_support::Namespace;
 
 use crate::rows::{Rows, all_protocols, dump, mapped, socket};

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use flowgate::model::{Flows, event, field};
-use flowgate::netlink::decode::{Arrival, FlowDecoder, check};
-use flowgate::netlink::encode::flows;
-use flowgate::netlink::{
+use flowgate_model::check;
+use flowgate_model::{Flows, event, field};
+use flowgate_netlink::decode::{Arrival, FlowDecoder};
+use flowgate_netlink::encode::flows;
+use flowgate_netlink::{
     Batches, Entry, Fate, Messages, Options, RECEIVE_LENGTH, Socket, SocketError, Stop, Woken, group,
 };
 use flowgate_test_support::Namespace;

@@ -1,9 +1,10 @@
 //! Expectations: made, looked up, deleted, flushed, and their events.
 
-use flowgate::model::{Expectations, Rare, event, expectation_field, field, status};
-use flowgate::netlink::decode::{Arrival, ExpectationDecoder, check};
-use flowgate::netlink::encode::expectations;
-use flowgate::netlink::{
+use flowgate_model::check;
+use flowgate_model::{Expectations, Rare, event, expectation_field, field, status};
+use flowgate_netlink::decode::{Arrival, ExpectationDecoder};
+use flowgate_netlink::encode::expectations;
+use flowgate_netlink::{
     Batches, Dump, DumpError, DumpFilter, ExpectationEntry, Fate, Messages, Options, RECEIVE_LENGTH, Request, Socket,
     Table, entries, group,
 };
@@ -46,9 +47,9 @@ fn expectations_of_a_helper() {
         let dumped = dump_all();
         assert_eq!(dumped.rare.as_ref().unwrap().helper.texts.bytes, b"ftp");
 
-        let tuples = |source: [u8; 4], destination: [u8; 4], l4: [u16; 2]| flowgate::model::Tuples {
-            source: flowgate::model::Addresses { hi: vec![0], lo: vec![mapped(source).lo] },
-            destination: flowgate::model::Addresses { hi: vec![0], lo: vec![mapped(destination).lo] },
+        let tuples = |source: [u8; 4], destination: [u8; 4], l4: [u16; 2]| flowgate_model::Tuples {
+            source: flowgate_model::Addresses { hi: vec![0], lo: vec![mapped(source).lo] },
+            destination: flowgate_model::Addresses { hi: vec![0], lo: vec![mapped(destination).lo] },
             source_l4: vec![l4[0]],
             destination_l4: vec![l4[1]],
         };

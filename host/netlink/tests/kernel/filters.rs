@@ -1,7 +1,7 @@
 //! The kernel's dump filter lets through all that a selection means, and no more where it is said to be exact.
 
-use flowgate::model::{Address, Direction, Flows, Masked, Network, Selection, Zones, field, status};
-use flowgate::netlink::{DumpFilter, Request, Table};
+use flowgate_model::{Address, Direction, Flows, Masked, Network, Selection, Zones, field, status};
+use flowgate_netlink::{DumpFilter, Request, Table};
 use flowgate_test_support::Namespace;
 
 use crate::rows::{V6, all_protocols, dump, dump_all, mapped, marks};
@@ -21,7 +21,7 @@ fn matches(flows: &Flows, row: usize, selection: &Selection) -> bool {
         let number = if flows.has[row] & bit == 0 { 0 } else { column(flows.zones.as_ref().unwrap())[row] };
         of.is_none_or(|zone| zone == number)
     };
-    let direction = |of: &Direction, tuples: &flowgate::model::Tuples| {
+    let direction = |of: &Direction, tuples: &flowgate_model::Tuples| {
         network(of.source, tuples.source.hi[row], tuples.source.lo[row])
             && network(of.destination, tuples.destination.hi[row], tuples.destination.lo[row])
             && masked(of.source_l4, tuples.source_l4[row].into())

@@ -1,10 +1,10 @@
 //! Requests: creations, updates, deletions, lookups and flushes, alone and in batches, and what the kernel makes of them.
 
-use flowgate::model::{Flows, Rare, Zones, field, status};
-use flowgate::netlink::decode::{Arrival, FlowDecoder};
-use flowgate::netlink::encode::flows;
-use flowgate::netlink::filter::ExactFilter;
-use flowgate::netlink::{Batches, EncodeError, Entry, Fate, Options, Socket};
+use flowgate_model::{Flows, Rare, Zones, field, status};
+use flowgate_netlink::decode::{Arrival, FlowDecoder};
+use flowgate_netlink::encode::flows;
+use flowgate_netlink::filter::ExactFilter;
+use flowgate_netlink::{Batches, EncodeError, Entry, Fate, Options, Socket};
 use flowgate_test_support::{Namespace, Program};
 
 use crate::rows::{Rows, all_protocols, dump_all, mapped, row_with_mark, socket};

@@ -1,9 +1,10 @@
 //! Batches of flows for the tests: made field by field, made entries of the table, dumped again.
 
-use flowgate::model::{Address, Flows, field};
-use flowgate::netlink::decode::{Arrival, FlowDecoder, check};
-use flowgate::netlink::encode::flows;
-use flowgate::netlink::{
+use flowgate_model::check;
+use flowgate_model::{Address, Flows, field};
+use flowgate_netlink::decode::{Arrival, FlowDecoder};
+use flowgate_netlink::encode::flows;
+use flowgate_netlink::{
     Batches, Dump, DumpError, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, entries,
 };
 

@@ -1,12 +1,9 @@
 //! Entries that cannot be made as they are asked for: one that exists is given what can be changed of it, and one is made without
 //! what the kernel does not have. What is left out of either is noted.
 
-use super::{Actionable, Asker, Executor, ExecutorError, Sent, put};
-use crate::{
-    model::result,
-    netlink::{Fate, Request, message::Content},
-    pipeline::stage::Requests,
-};
+use super::{Actionable, Asker, Executor, ExecutorError, Requests, Sent, put};
+use flowgate_model::result;
+use flowgate_netlink::{Fate, Request, message::Content};
 
 /// A request that asks for less.
 #[derive(Debug)]

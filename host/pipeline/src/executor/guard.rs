@@ -1,7 +1,10 @@
 //! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
 
 use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put, words};
-use crate::{model::result, netlink::Request, pipeline::stage::Requests, wasm::deadline::Watch};
+use crate::executor::Requests;
+use flowgate_model::result;
+use flowgate_netlink::Request;
+use flowgate_runtime::deadline::Watch;
 
 /// What a guard says of an action.
 #[derive(Debug)]

@@ -14,24 +14,24 @@ pub use existing::Reduced;
 pub use guard::{Guard, Judgement};
 pub use plan::{Plan, Planned};
 
-use super::{
-    batch,
-    grants::Grants,
-    stage::{Requests, Stage},
-    table::Table,
+use crate::{table::Table, tell::Tell};
+use flowgate_model::{Actions, action, batch, bounds, grants::Grants, result};
+use flowgate_netlink::{
+    Batches, Fate, Namespace, Options, Request, Socket, SocketError,
+    decode::Arrival,
+    encode::EncodeError,
+    message::{Content, Message},
 };
-use crate::pipeline::tell::Tell;
-use crate::{
-    bounds,
-    model::{action, result},
-    netlink::{
-        Batches, Fate, Namespace, Options, Request, Socket, SocketError,
-        decode::Arrival,
-        encode::EncodeError,
-        message::{Content, Message},
-    },
-    wasm::{PluginError, deadline::Watch},
-};
+use flowgate_runtime::{PluginError, deadline::Watch};
+
+/// What a stage asks the kernel's table to become: actions, and the table that they refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Requests<T> {
+    /// What to do. Row numbers have been checked.
+    pub actions: Actions,
+    /// What to set, make or mean.
+    pub values: T,
+}
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -116,18 +116,6 @@ pub trait Actionable: Table + Planned + Sync {
     /// Whether an action is granted.
     fn granted(grants: &Grants, kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> bool;
 
-    /// Gives a stage a tick if one is due.
-    ///
-    /// # Errors
-    /// The stage failed.
-    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
-
-    /// Offers a stage the table, part by part, as `dump` yields it.
-    ///
-    /// # Errors
-    /// The stage failed.
-    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
-
     /// Whether an error number means no more than that there was nothing to do: the entry has gone, or cannot have what an
     /// update would give it.
     fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool;
@@ -152,17 +140,6 @@ pub trait Actionable: Table + Planned + Sync {
     fn left_out(_batch: &Self, _row: usize, _errno: i32) -> Option<String> {
         None
     }
-}
-
-/// A part of a look-back.
-#[derive(Debug)]
-pub enum Part<'a, T> {
-    /// It begins, for this reason.
-    Begin(super::stage::Reason),
-    /// Entries of the table.
-    Entries(&'a mut T),
-    /// It ends.
-    End,
 }
 
 /// Performs what is granted. A socket is opened when it is first needed.

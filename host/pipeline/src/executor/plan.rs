@@ -1,10 +1,8 @@
 //! A dry run: what would be done, as command lines.
 
-use crate::{
-    model::{Changes, Expectations, Flows, action},
-    pipeline::{batch, format::Format, table::Table},
-    wasm::PluginError,
-};
+use crate::{format::Format, table::Table};
+use flowgate_model::{Changes, Expectations, Flows, action, batch};
+use flowgate_runtime::PluginError;
 
 /// Actions that are written at a time.
 const AT_ONCE: usize = 1024;
@@ -135,7 +133,7 @@ impl Planned for Expectations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::field;
+    use flowgate_model::field;
 
     #[test]
     fn a_planned_update_names_the_flow_and_what_it_gets() {
@@ -144,8 +142,8 @@ mod tests {
             has: vec![field::SOURCE | field::MARK; 2],
             family: vec![2, 10],
             mark: vec![1, 2],
-            original: crate::model::Tuples {
-                source: crate::model::Addresses { hi: vec![0, 1], lo: vec![3, 4] },
+            original: flowgate_model::Tuples {
+                source: flowgate_model::Addresses { hi: vec![0, 1], lo: vec![3, 4] },
                 ..Default::default()
             },
             ..Flows::default()

@@ -3,12 +3,9 @@
 
 use std::{ops::Range, sync::mpsc::sync_channel, thread};
 
-use super::Actionable;
-use crate::{
-    model::{Actions, action},
-    netlink::{Request, encode::EncodeError},
-    pipeline::stage::Requests,
-};
+use super::{Actionable, Requests};
+use flowgate_model::{Actions, action};
+use flowgate_netlink::{Request, encode::EncodeError};
 
 /// From so many actions on it is worth a thread: files of `-R`, and no batch of a listing.
 const MANY: usize = 2048;

@@ -3,10 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::{
-    model::{Addresses, Events, Flows, Zones, at, event, field},
-    pipeline::batch,
-};
+use flowgate_model::{Addresses, Events, Flows, Zones, at, batch, event, field};
 
 /// The presence bits that are kept as they are: those of the tuples and zones.
 const KEPT: u64 = field::TUPLES | field::ZONES;

@@ -18,19 +18,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    batch,
-    source::{Datagram, Marker, Source, SourceError},
-    table::now,
-};
-use crate::{
-    model::{Flows, event, field, verdict},
-    netlink::{
-        Message, Messages,
-        decode::{Arrival, FlowDecoder},
-        message::Subject,
-        wire::align,
-    },
+use flowgate_base::clock::now;
+use flowgate_model::batch;
+use flowgate_model::{Flows, event, field, verdict};
+use flowgate_netlink::source::{Datagram, Marker, Source, SourceError};
+use flowgate_netlink::{
+    Message, Messages,
+    decode::{Arrival, FlowDecoder},
+    message::Subject,
+    wire::align,
 };
 use known::{Difference, Key, Known};
 
@@ -449,8 +445,8 @@ impl<'a> Resync<'a> {
 }
 
 /// Appends a message as it stood in its datagram.
-pub(crate) fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
-    let length = crate::netlink::wire::MESSAGE_HEADER + message.body.len();
+pub fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
+    let length = flowgate_netlink::wire::MESSAGE_HEADER + message.body.len();
     bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
     bytes.extend(message.kind.to_ne_bytes());
     bytes.extend(message.flags.to_ne_bytes());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::netlink::testing::{attribute, message, tuple};
+use flowgate_netlink_testing::{attribute, message, tuple};
 
 const ALL: Kinds = Kinds { new: true, update: true, destroy: true };
 const CREATED: u16 = 0x600;
@@ -95,7 +95,7 @@ impl Fake {
             if !resync.tell(&mut decoder, &mut flows, 2) {
                 break;
             }
-            crate::pipeline::batch::check(&flows).unwrap();
+            flowgate_model::batch::check(&flows).unwrap();
             resync.follow(&mut flows);
             for (row, kind) in flows.events.iter().flat_map(|events| events.kind.iter().enumerate()) {
                 assert!(flows.has[row] & field::SYNTHETIC != 0 && flows.has[row] & field::PORT_ID == 0);

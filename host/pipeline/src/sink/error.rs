@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{inherited, io_error::error_text};
+use flowgate_base::{inherited, io_error::error_text};
 
 /// Why a sink did not take what it was given.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,10 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
-use crate::{
+use crate::tell::Tell;
+use flowgate_base::{
     files::{self, BlockingFile, Directory, Trust},
     io_error::error_text,
-    pipeline::tell::Tell,
 };
 
 /// What a file sink is to do.

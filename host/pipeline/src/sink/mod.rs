@@ -19,7 +19,7 @@ use std::{fs::File, mem::ManuallyDrop, os::fd::FromRawFd as _};
 pub use error::SinkError;
 pub use tolerant::Tolerant;
 
-use crate::files;
+use flowgate_base::files;
 
 /// Takes bytes away. One write is a whole number of lines.
 pub trait Sink {
@@ -97,8 +97,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// For tests: keeps everything for whoever shares it.
-#[cfg(test)]
+/// Keeps everything in memory, where others can look at it.
 impl Sink for std::sync::Arc<std::sync::Mutex<Vec<u8>>> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);

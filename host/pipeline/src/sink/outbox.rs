@@ -13,7 +13,8 @@ use std::{
 };
 
 use super::{Sink, SinkError, count_lines, first_line, whole_lines};
-use crate::{netlink::Stop, pipeline::tell::Tell};
+use crate::tell::Tell;
+use flowgate_netlink::Stop;
 
 /// Bytes that the thread takes out of the buffer at once, unless a line is longer.
 const CHUNK: usize = 64 << 10;
@@ -351,7 +352,7 @@ impl<T: Transport> Sender<T> {
             self.tell.line(&format!(
                 "WARNING: sink {}: the connection broke: {}; connecting again.",
                 self.transport.name(),
-                crate::io_error::error_text(error)
+                flowgate_base::io_error::error_text(error)
             ));
         }
         self.failures += 1;
@@ -386,7 +387,7 @@ impl<T: Transport> Sender<T> {
                     self.tell.line(&format!(
                         "WARNING: sink {}: cannot connect: {}; trying again.",
                         self.transport.name(),
-                        crate::io_error::error_text(&error)
+                        flowgate_base::io_error::error_text(&error)
                     ));
                 }
                 self.failures = self.failures.saturating_add(1);

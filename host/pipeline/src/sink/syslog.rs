@@ -226,7 +226,7 @@ mod tests {
         },
         *,
     };
-    use crate::netlink::Stop;
+    use flowgate_netlink::Stop;
 
     const OPTIONS: OutboxOptions =
         OutboxOptions { capacity: 1 << 20, when_full: WhenFull::Drop, linger: Duration::from_secs(20) };

@@ -1,7 +1,7 @@
 //! A sink in front of another one, for a run that changes something and shows it.
 
 use super::{Sink, SinkError};
-use crate::pipeline::tell::Tell;
+use crate::tell::Tell;
 
 /// Passes everything on until the sink behind it fails. Then nothing more is written, the run goes on, and the failure is the result
 /// of [`Sink::finish`]: what was asked for is the change, its listing is a by-product.

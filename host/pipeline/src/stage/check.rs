@@ -2,11 +2,7 @@
 //! used.
 
 use super::Said;
-use crate::{
-    bounds,
-    model::{Actions, Annotations, action, verdict},
-    pipeline::batch,
-};
+use flowgate_model::{Actions, Annotations, action, batch, bounds, verdict};
 
 /// Whether an outcome makes sense for a batch of so many rows, with values of so many rows.
 pub(super) fn outcome<T>(said: &Said<T>, rows: usize, values: usize) -> Result<(), String> {

@@ -14,24 +14,20 @@ use std::{
     time::Duration,
 };
 
-pub use said::{Checked, Requests, Said, Seen, Staged};
-pub use times::Reason;
+pub use said::{Checked, Said, Seen, Staged};
+pub use times::{Part, Reason};
 
 use crate::{
-    model::{Expectations, Flows, Results, event, field, verdict},
-    on_error::OnError,
-    pipeline::{
-        executor::{Acted, Actionable, Asker, Executor},
-        grants::Grants,
-        meter::Meter,
-        stats::Shared,
-        supervisor::{Policy, Recipe, Supervisor},
-        tell::Tell,
-    },
-    wasm::{
-        Capabilities, Instance, PluginError, Services,
-        deadline::{Watch, thread_time},
-    },
+    executor::{Acted, Actionable, Asker, Executor, Requests},
+    meter::Meter,
+    stats::Shared,
+    supervisor::{Policy, Recipe, Supervisor},
+    tell::Tell,
+};
+use flowgate_model::{Expectations, Flows, OnError, Results, event, field, grants::Grants, verdict};
+use flowgate_runtime::{
+    Capabilities, Instance, PluginError, Services,
+    deadline::{Watch, thread_time},
 };
 use times::Rhythm;
 
@@ -298,7 +294,7 @@ impl Stage {
     }
 
     /// Brings what is known of the stage up to date.
-    fn count(&mut self, change: impl FnOnce(&mut crate::pipeline::stats::StageStats)) {
+    fn count(&mut self, change: impl FnOnce(&mut crate::stats::StageStats)) {
         let mut stats = self.stats.lock();
         change(&mut stats);
         stats.health = self.supervisor.health();
@@ -386,7 +382,7 @@ impl Stage {
         }
         let what = if policy.on_error == OnError::Skip { "pass by it" } else { "are dropped" };
         executor.tell(&format!("WARNING: {error}; until it runs again flows {what}."));
-        if self.supervisor.health() == crate::pipeline::stats::Health::Quarantined {
+        if self.supervisor.health() == crate::stats::Health::Quarantined {
             executor.tell(&format!(
                 "WARNING: plugin {} failed {} times within {} s and is not called any more.",
                 error.plugin,

@@ -1,25 +1,13 @@
 //! What a plugin says of a batch, and what flows and expectations have in common when it does.
 
-use super::check;
-use crate::{
-    bounds,
-    model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, Texts, verdict},
-    pipeline::{
-        batch::{self, Annotated, Written},
-        executor::Acted,
-        table::Table,
-    },
-    wasm::{Failure, Instance, PluginError, deadline::Watch},
+use super::{Part, Stage, check};
+use crate::executor::{Acted, Actionable, Executor, Requests};
+use flowgate_model::{
+    Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, Texts,
+    batch::{self, Annotated, Written},
+    bounds, verdict,
 };
-
-/// What a stage asks the kernel's table to become: actions, and the table that they refer to.
-#[derive(Clone, Debug, Default)]
-pub struct Requests<T> {
-    /// What to do. Row numbers have been checked.
-    pub actions: Actions,
-    /// What to set, make or mean.
-    pub values: T,
-}
+use flowgate_runtime::{Failure, Instance, PluginError, deadline::Watch};
 
 /// An outcome, whatever its subject.
 #[derive(Clone, Debug)]
@@ -136,7 +124,7 @@ pub struct Seen {
 }
 
 /// A table that a stage can look at.
-pub trait Staged: Table {
+pub trait Staged: Actionable {
     /// Shows the plugin a batch, no more of it than it reads; `hidden` is where the rest is kept meanwhile.
     ///
     /// # Errors
@@ -175,6 +163,18 @@ pub trait Staged: Table {
 
     /// Verdicts that keep nothing but word of gaps.
     fn gaps(&self) -> Vec<u8>;
+
+    /// Gives a stage a tick if one is due.
+    ///
+    /// # Errors
+    /// The stage failed.
+    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
+
+    /// Offers a stage the table, part by part, as `dump` yields it.
+    ///
+    /// # Errors
+    /// The stage failed.
+    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError>;
 
     /// Notes down what a stage said.
     fn see(said: &Said<Self>, seen: &mut Seen);
@@ -227,6 +227,18 @@ impl Staged for Flows {
         super::gaps(self)
     }
 
+    fn tick(stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        stage.tick(executor)
+    }
+
+    fn look_back(part: Part<'_, Self>, stage: &mut Stage, executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        match part {
+            Part::Begin(reason) => stage.begin_look_back(reason, executor),
+            Part::Entries(entries) => stage.look_back(entries, executor),
+            Part::End => stage.end_look_back(executor),
+        }
+    }
+
     fn see(said: &Said<Self>, seen: &mut Seen) {
         seen.flows.push(said.clone());
     }
@@ -275,6 +287,16 @@ impl Staged for Expectations {
 
     fn gaps(&self) -> Vec<u8> {
         vec![0; self.length as usize]
+    }
+
+    /// Ticks are about flows.
+    fn tick(_stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        Ok(())
+    }
+
+    /// Look-backs are about flows.
+    fn look_back(_part: Part<'_, Self>, _stage: &mut Stage, _executor: &mut Executor<Self>) -> Result<(), PluginError> {
+        Ok(())
     }
 
     fn see(said: &Said<Self>, seen: &mut Seen) {

@@ -3,15 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Said, Stage, Staged, check};
-use crate::{
-    clock::now,
-    model::Flows,
-    pipeline::{
-        batch,
-        executor::{Actionable, Executor},
-    },
-    wasm::{Failure, Instance, PluginError, deadline::Watch},
-};
+use crate::executor::{Actionable, Executor};
+use flowgate_base::clock::now;
+use flowgate_model::{Flows, batch};
+use flowgate_runtime::{Failure, Instance, PluginError, deadline::Watch};
 
 /// The shortest interval between ticks.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -53,6 +48,17 @@ pub enum Reason {
     Gap = 2,
     /// The instance is new.
     Restart = 3,
+}
+
+/// A part of a look-back.
+#[derive(Debug)]
+pub enum Part<'a, T> {
+    /// It begins, for this reason.
+    Begin(Reason),
+    /// Entries of the table.
+    Entries(&'a mut T),
+    /// It ends.
+    End,
 }
 
 impl Stage {
@@ -155,7 +161,7 @@ impl Stage {
 }
 
 fn nothing() -> Said<Flows> {
-    crate::model::Outcome::default().into()
+    flowgate_model::Outcome::default().into()
 }
 
 #[cfg(test)]

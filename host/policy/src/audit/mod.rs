@@ -18,15 +18,13 @@ use std::{
 use serde::Serialize;
 use share::{Shares, Use};
 
-use crate::{
-    clock::now,
-    pipeline::{
-        sink::{
-            Sink, SinkError,
-            file::{FileOptions, FileSink},
-        },
-        tell::Tell,
+use flowgate_base::clock::now;
+use flowgate_pipeline::{
+    sink::{
+        Sink, SinkError,
+        file::{FileOptions, FileSink},
     },
+    tell::Tell,
 };
 
 /// What a line is about.

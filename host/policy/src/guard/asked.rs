@@ -4,11 +4,8 @@ use super::{
     judge::{ESTABLISHED, PLAIN, has, invalid},
     reason::{Reason, Refusal},
 };
-use crate::{
-    model::{Changes, Flows, at, field, result},
-    netlink::EncodeError,
-    pipeline::batch,
-};
+use flowgate_model::{Changes, Flows, at, batch, field, result};
+use flowgate_netlink::EncodeError;
 
 /// An entry as it would be with these values, whose texts fit.
 pub(super) fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {

@@ -6,14 +6,15 @@ use super::{
     asked::{asked, fits, mark, translated, updated},
     reason::{Reason, Refusal},
 };
-use crate::{
-    model::{Flows, action, at, field, protocol, result, status},
-    netlink::{
-        EncodeError, Entry, Request,
-        encode::flows::{self, Existing},
-    },
-    pipeline::grants::{Grants, Updates},
-    policy::scope::{Outside, Scope, Sight},
+use crate::scope::{Outside, Scope, Sight};
+use flowgate_model::{
+    Flows, action, at, field,
+    grants::{Grants, Updates},
+    protocol, result, status,
+};
+use flowgate_netlink::{
+    EncodeError, Entry, Request,
+    encode::flows::{self, Existing},
 };
 
 /// Original tuple, reply tuple.

@@ -13,7 +13,8 @@ use std::{
     },
 };
 
-use crate::{netlink::Request, policy::scope::Sight};
+use crate::scope::Sight;
+use flowgate_netlink::Request;
 
 /// What tells an entry of the table from all others: family, protocol, addresses, layer-4 words and zone of the original
 /// direction.
@@ -217,14 +218,14 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::DumpFilter;
+    use flowgate_netlink::DumpFilter;
 
     fn name(port: u16) -> Name {
         Name { family: 2, protocol: 17, addresses: [1, 2], ports: (port, 53), zone: 0 }
     }
 
     fn lookup() -> Request {
-        Request::dump(crate::netlink::Table::Flows, &DumpFilter::default())
+        Request::dump(flowgate_netlink::Table::Flows, &DumpFilter::default())
     }
 
     #[test]

@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    model::{Counts, Flows, field},
-    netlink::{
-        Batches, Fate, Namespace, Options, Request, Socket, SocketError, Subject,
-        decode::{Arrival, FlowDecoder, push_counts},
-        message::Content,
-    },
-    pipeline::table::Table as _,
-    wasm::deadline::Watch,
+use flowgate_model::{Counts, Flows, field};
+use flowgate_netlink::{
+    Batches, Fate, Namespace, Options, Request, Socket, SocketError, Subject,
+    decode::{Arrival, FlowDecoder, push_counts},
+    message::Content,
 };
+use flowgate_pipeline::table::Table as _;
+use flowgate_runtime::deadline::Watch;
 
 /// Entries that are asked for between two looks at the time.
 const AT_ONCE: usize = 512;
@@ -105,14 +103,14 @@ impl Kernel {
 
     fn read_most(&self) -> Option<u64> {
         let read = || std::fs::read_to_string(MAX_FILE);
-        crate::netlink::namespace::within(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
+        flowgate_netlink::namespace::within(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
     }
 
     /// Sends requests; what became of each, and the error number if the socket failed.
     fn exchange(
         &mut self,
         requests: &[Request],
-        answer: &mut dyn FnMut(usize, &crate::netlink::Message<'_>),
+        answer: &mut dyn FnMut(usize, &flowgate_netlink::Message<'_>),
     ) -> (Vec<Fate>, Result<(), i32>) {
         let mut fates = Vec::new();
         if requests.is_empty() {

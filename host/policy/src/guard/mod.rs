@@ -32,10 +32,10 @@ use super::{
     file::Tenant,
     scope::{Scope, Sight},
 };
-use flowgate_model::{Flows, result, grants::Updates};
+use flowgate_base::clock::now;
+use flowgate_model::{Flows, grants::Updates, result};
 use flowgate_netlink::{Namespace, Request};
 use flowgate_pipeline::{executor, meter::Meter};
-use flowgate_base::clock::now;
 use flowgate_runtime::deadline::Watch;
 
 /// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.

@@ -11,10 +11,8 @@ use super::{
     ledger::Name,
     reason::{Reason, Refusal},
 };
-use crate::{
-    model::result,
-    policy::scope::{Scope, Sight},
-};
+use crate::scope::{Scope, Sight};
+use flowgate_model::result;
 
 /// Flows that this call has moved.
 #[derive(Debug, Default)]

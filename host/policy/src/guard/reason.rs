@@ -1,11 +1,12 @@
 //! Why an action is refused.
 
-use crate::{netlink::EncodeError, policy::scope::Outside};
+use crate::scope::Outside;
+use flowgate_netlink::EncodeError;
 
 /// A refusal: what the plugin is told, and why, which only the operator is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the plugin is told: see [`crate::model::result`].
+    /// What the plugin is told: see [`flowgate_model::result`].
     pub result: u8,
     /// Error number that goes with it.
     pub errno: u32,

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use flowgate_base::clock::now;
 use flowgate_model::{Flows, batch};
 use flowgate_pipeline::{format::Format, table::Table as _};
-use flowgate_base::clock::now;
 use flowgate_runtime::deadline::Watch;
 
 /// Rows that are written between two looks at the time.

@@ -14,20 +14,14 @@ use super::{
     refused,
 };
 use crate::{
-    clock::now,
-    model::{Flows, action, result},
-    netlink::Request,
-    pipeline::{
-        batch,
-        executor::{Asker, Guard, Judgement},
-        stage::Requests,
-    },
-    policy::{
-        audit::{Line, Record, Stage, share::Use},
-        scope::Sight,
-    },
-    wasm::deadline::Watch,
+    audit::{Line, Record, Stage, share::Use},
+    scope::Sight,
 };
+use flowgate_base::clock::now;
+use flowgate_model::{Flows, action, batch, result};
+use flowgate_netlink::Request;
+use flowgate_pipeline::executor::{Asker, Guard, Judgement, Requests};
+use flowgate_runtime::deadline::Watch;
 
 /// `struct nlmsghdr` and `struct nfgenmsg`, which are before the attributes of a request.
 const HEADERS: usize = 20;

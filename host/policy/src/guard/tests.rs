@@ -11,25 +11,18 @@ use super::{
     review::rendered,
     *,
 };
-use crate::{
-    cli::LabelMap,
-    command::assemble::{Assembly, Role},
-    config::Text,
-    fixture,
-    model::{Actions, Tuples, action, field, status},
-    netlink::decode::{Arrival, FlowDecoder},
-    pipeline::{
-        batch,
-        executor::{Asker, Guard as _, Judgement},
-        format::Format,
-        grants::Grants,
-        sink::file::{FileOptions, Rotation},
-        stage::Requests,
-        table::Table as _,
-    },
-    policy::Policy,
-    wasm::deadline::thread_time,
+use crate::Policy;
+use flowgate_config::Text;
+use flowgate_model::{Actions, Setup, Tuples, UtcOffset, action, batch, field, grants::Grants, status};
+use flowgate_netlink::decode::{Arrival, FlowDecoder};
+use flowgate_pipeline::{
+    executor::{Asker, Guard as _, Judgement, Requests},
+    format::Format,
+    sink::file::{FileOptions, Rotation},
+    table::Table as _,
 };
+use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, deadline::thread_time};
+use flowgate_syntax::LabelMap;
 
 /// A row in the making: a flow of a kernel, or what a plugin says.
 #[derive(Clone)]
@@ -37,7 +30,7 @@ struct Row(Flows);
 
 /// A flow that the kernel has, as `conntrack -L -o id` prints it.
 fn kernel(line: &str) -> Row {
-    Row(fixture::flows("guard", line.as_bytes(), &[]).unwrap())
+    Row(flowgate_fixture::flows("guard", line.as_bytes(), &[]).unwrap())
 }
 
 /// The name of a flow and no more: tuples and zones, and the id where there is one.
@@ -841,8 +834,7 @@ fn whatever_is_made_answers_from_where_it_was_sent_to() {
             continue;
         }
         let rule = &tenant.scope.rules()[0];
-        let covers =
-            |set: &Option<crate::policy::sets::Numbers>, port| set.as_ref().is_none_or(|set| set.contains(port));
+        let covers = |set: &Option<crate::sets::Numbers>, port| set.as_ref().is_none_or(|set| set.contains(port));
         assert!(covers(&rule.ports, after.reply_ports.0), "round {round}: the far port of {line}");
         assert!(covers(&rule.source_ports, after.reply_ports.1), "round {round}: the near port of {line}");
     }
@@ -911,7 +903,7 @@ fn who_may_not_see_a_flow_is_told_that_there_is_none() {
 
 /// The kernel's part: what an entry is after this request.
 fn carried_out(entry: &Flows, request: &Request) -> (u32, u32) {
-    let message = crate::netlink::Messages::new(request.as_bytes()).next().unwrap().unwrap();
+    let message = flowgate_netlink::Messages::new(request.as_bytes()).next().unwrap().unwrap();
     let mut asked = Flows::default();
     let mut decoder = FlowDecoder::new(field::ALL);
     asked.push(&mut decoder, &message, Arrival::Entry).unwrap();
@@ -1004,7 +996,14 @@ fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
 }
 
 fn json() -> Format {
-    Assembly::in_utc(Vec::new()).unwrap().format("json", Role::FlowFormat, &[], true).unwrap()
+    let engine = PluginEngine::new(None).unwrap();
+    let component = PluginComponent::stock(&engine, "json").unwrap();
+    let mut instance = Instance::new(&component, Limits::default()).unwrap();
+    let reads = instance.describe().unwrap().reads;
+    let setup = Setup { offsets: vec![UtcOffset { since: 0, offset: 0 }], ..Setup::default() };
+    instance.configure(&setup).unwrap();
+    instance.started();
+    Format::new(instance, reads)
 }
 
 /// What writes flows; with a number, new instances are to be had so often.
@@ -1133,7 +1132,7 @@ fn what_a_plugin_writes_neither_blinds_the_audit_nor_fills_it() {
 fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {
     let mut dead = json();
     let Row(mut huge) = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7")).helper("");
-    huge.rare.as_mut().unwrap().helper.texts = crate::model::Texts { ends: vec![30 << 20], bytes: vec![1; 30 << 20] };
+    huge.rare.as_mut().unwrap().helper.texts = flowgate_model::Texts { ends: vec![30 << 20], bytes: vec![1; 30 << 20] };
     assert!(huge.render(&mut dead).is_err(), "the format has failed");
     let mut flows = Flows::default();
     for port in 1..4 {
@@ -1225,12 +1224,12 @@ fn labels_are_recorded_as_they_will_be() {
 /// Every reason has a test above or, where it takes a kernel or a disk that is full, in `tests/policy`.
 #[test]
 fn every_reason_has_a_word_of_its_own() {
-    use crate::policy::scope::Outside;
+    use crate::scope::Outside;
     let all = [
         Reason::NotGranted,
         Reason::Bounds,
         Reason::Nameless,
-        Reason::Unspeakable(crate::netlink::EncodeError::Family { family: 7 }),
+        Reason::Unspeakable(flowgate_netlink::EncodeError::Family { family: 7 }),
         Reason::Outside(Outside::Scope),
         Reason::Outside(Outside::Peer("source")),
         Reason::WouldLeave,

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Sieve;
-use crate::{
-    netlink::Messages,
-    pipeline::source::{Datagram, Source, SourceError},
-    policy::Scope,
+use crate::Scope;
+use flowgate_netlink::{
+    Messages,
+    source::{Datagram, Source, SourceError},
 };
 
 /// Begins a listing of the whole table.
@@ -108,10 +108,8 @@ impl Source for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        netlink::testing::{attribute, message, tuple},
-        policy::scope::Rule,
-    };
+    use crate::scope::Rule;
+    use flowgate_netlink_testing::{attribute, message, tuple};
     use std::{
         sync::atomic::{AtomicUsize, Ordering},
         thread,

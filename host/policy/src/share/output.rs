@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::pipeline::{
+use flowgate_pipeline::{
     meter::Meter,
     sink::{Sink, SinkError},
 };

@@ -7,15 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sieve::Mark;
-use crate::{
-    netlink::Namespace,
-    pipeline::{
-        meter::Meter,
-        programs::Programs,
-        source::{Datagram, Marker, Source, SourceError},
-    },
+use flowgate_netlink::source::Mark;
+use flowgate_netlink::{
+    Namespace,
+    programs::Programs,
+    source::{Datagram, Marker, Source, SourceError},
 };
+use flowgate_pipeline::meter::Meter;
 
 /// Messages are put together up to this many bytes.
 const TOGETHER: usize = 32 << 10;

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::pipeline::{
+use flowgate_pipeline::{
     sink::{Sink, SinkError},
     tell::Tell,
 };

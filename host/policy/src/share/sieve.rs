@@ -3,20 +3,18 @@
 use std::sync::Arc;
 
 use super::listing::{Listed, Listings};
-use crate::{
-    model::{Flows, at, field, protocol},
-    netlink::{
-        Message, Messages, SocketError,
-        decode::{Arrival, FlowDecoder},
-        message::Subject,
-        wire::{NETFILTER_HEADER, flow::TUPLE_MASTER},
-    },
-    pipeline::{
-        resync::{Kernel, append},
-        source::{Datagram, Source, SourceError},
-        table::Table,
-    },
-    policy::{Scope, Sight, scope},
+use crate::{Scope, Sight, scope};
+use flowgate_model::{Flows, at, field, protocol};
+use flowgate_netlink::{
+    Message, Messages,
+    decode::{Arrival, FlowDecoder},
+    message::Subject,
+    source::{Datagram, Source, SourceError},
+    wire::{NETFILTER_HEADER, flow::TUPLE_MASTER},
+};
+use flowgate_pipeline::{
+    resync::{Kernel, append},
+    table::Table,
 };
 
 /// The original direction, as far as a tuple says it.
@@ -166,16 +164,11 @@ impl<K: Kernel> Kernel for OwnTable<K> {
     }
 }
 
-/// Puts a mark into a stream that is shared: everybody gets it, and knows his own by its number.
-pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        netlink::testing::{attribute, message, tuple},
-        policy::{scope::Rule, sets::Prefixes},
-    };
+    use crate::{scope::Rule, sets::Prefixes};
+    use flowgate_netlink_testing::{attribute, message, tuple};
 
     /// A flow in zone 7 whose master is between these.
     fn related(master: [[u8; 4]; 2], master_zone: Option<u16>) -> Vec<u8> {
@@ -222,7 +215,7 @@ mod tests {
             Rule { source: Some(set), ..Rule::default() }
         };
         let numbers = |text: &str| {
-            let mut set = crate::policy::sets::Numbers::default();
+            let mut set = crate::sets::Numbers::default();
             assert!(set.add(text));
             Some(set)
         };

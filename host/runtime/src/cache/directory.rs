@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::files::{self, Trust, Way};
+use flowgate_base::files::{self, Trust, Way};
 
 /// What the names of files in the cache end in.
 pub(super) const SUFFIX: &str = "code";

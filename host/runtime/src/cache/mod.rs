@@ -70,7 +70,7 @@ impl Cache {
     /// What a component is found by: its bytes, how the engine compiles, and which flowgate this is.
     pub(super) fn key(&self, engine: &Engine, component: &[u8]) -> Key {
         let mut hasher = Sha(Sha256::new());
-        hasher.write(concat!(env!("CARGO_PKG_VERSION"), " ", env!("FLOWGATE_BUILD"), "\n").as_bytes());
+        hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.write(&Sha256::digest(component));
         Key(hasher.0.finalize().into())
@@ -107,7 +107,7 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let why = format!("the cache {} is not used: {error}", self.directory.display());
-                tracing::debug!("{}", crate::text::clean(&why));
+                tracing::debug!("{}", flowgate_base::text::clean(&why));
                 None
             }
         }

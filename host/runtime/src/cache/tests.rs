@@ -20,7 +20,7 @@ fn cache() -> (TempDir, Cache) {
 }
 
 fn engine() -> Engine {
-    Engine::new(&crate::wasm::execution::Execution::detect().config().unwrap()).unwrap()
+    Engine::new(&crate::execution::Execution::detect().config().unwrap()).unwrap()
 }
 
 /// Compiles and keeps; the file.
@@ -54,7 +54,7 @@ fn what_was_kept_is_found_and_is_for_the_user_alone() {
 #[test]
 fn another_component_or_engine_has_another_key() {
     let ((_root, cache), engine) = (cache(), engine());
-    let other = Engine::new(crate::wasm::config::common().epoch_interruption(false)).unwrap();
+    let other = Engine::new(flowgate_stock::config::common().epoch_interruption(false)).unwrap();
     let keys = [cache.key(&engine, EMPTY), cache.key(&engine, &named(b'a')), cache.key(&other, EMPTY)];
     assert!(keys[0].0 != keys[1].0 && keys[0].0 != keys[2].0);
     assert_eq!(keys[0].0, cache.key(&engine, EMPTY).0);
@@ -124,7 +124,7 @@ fn a_file_that_others_can_write_is_a_miss() {
 
 #[test]
 fn what_belongs_to_somebody_else_is_not_used() {
-    assert!(crate::files::effective_user() == 0, "this test gives files to another user: run it as root");
+    assert!(flowgate_base::files::effective_user() == 0, "this test gives files to another user: run it as root");
     let ((root, cache), engine) = (cache(), engine());
     let file = kept(&root, &cache, &engine, EMPTY);
     for part in [root.path().join("home/user"), file.parent().unwrap().into(), file.clone()] {
@@ -137,7 +137,7 @@ fn what_belongs_to_somebody_else_is_not_used() {
 
 #[test]
 fn links_are_followed_only_if_they_are_ours() {
-    assert!(crate::files::effective_user() == 0, "this test gives files to another user: run it as root");
+    assert!(flowgate_base::files::effective_user() == 0, "this test gives files to another user: run it as root");
     let ((root, cache), engine) = (cache(), engine());
     let file = kept(&root, &cache, &engine, EMPTY);
     let (user, moved) = (root.path().join("home/user"), root.path().join("elsewhere"));

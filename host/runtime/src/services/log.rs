@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{model::level, text};
+use flowgate_base::text;
+use flowgate_model::level;
 
 /// Lines that may come at once.
 const BURST: u32 = 100;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
+use flowgate_base::{
     files::{self, Directory, Trust},
     io_error::error_text,
 };

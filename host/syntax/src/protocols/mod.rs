@@ -11,7 +11,6 @@ pub use table::HANDLERS;
 use super::error::CliError;
 use super::settings::{Command, Table};
 use super::values::{self, Numeric};
-use crate::model;
 
 /// What an option of a protocol is. Ports and GRE keys are the same words of the tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +214,7 @@ pub fn numeric(protocol: u8, key: ProtocolKey) -> Numeric {
     match key {
         ProtocolKey::OriginalVtag | ProtocolKey::ReplyVtag => Numeric::LONG,
         ProtocolKey::IcmpType | ProtocolKey::IcmpCode => Numeric::BYTE,
-        _ if protocol == model::protocol::GRE => Numeric::KEY,
+        _ if protocol == flowgate_model::protocol::GRE => Numeric::KEY,
         _ => Numeric::WORD,
     }
 }
@@ -224,10 +223,10 @@ pub fn numeric(protocol: u8, key: ProtocolKey) -> Numeric {
 /// SYN_SENT2: the kernel has that at the number of the old LISTEN. None for protocols without states.
 pub fn state_names(protocol: u8) -> Vec<&'static str> {
     match protocol {
-        model::protocol::TCP => model::state::TCP.into_iter().chain(["LISTEN"]).collect(),
+        flowgate_model::protocol::TCP => flowgate_model::state::TCP.into_iter().chain(["LISTEN"]).collect(),
         // The HEARTBEAT states can be read from the kernel but not be asked for.
-        model::protocol::SCTP => model::state::SCTP.into_iter().take(8).collect(),
-        model::protocol::DCCP => model::state::DCCP.to_vec(),
+        flowgate_model::protocol::SCTP => flowgate_model::state::SCTP.into_iter().take(8).collect(),
+        flowgate_model::protocol::DCCP => flowgate_model::state::DCCP.to_vec(),
         _ => Vec::new(),
     }
 }
@@ -235,11 +234,11 @@ pub fn state_names(protocol: u8) -> Vec<&'static str> {
 /// The number of a state's name, which is exact and in capitals.
 fn state(protocol: u8, text: &[u8]) -> Result<u8, CliError> {
     let error: fn(_) -> _ = match protocol {
-        model::protocol::TCP => CliError::UnknownTcpState,
-        model::protocol::SCTP => CliError::UnknownSctpState,
+        flowgate_model::protocol::TCP => CliError::UnknownTcpState,
+        flowgate_model::protocol::SCTP => CliError::UnknownSctpState,
         _ => CliError::UnknownDccpState,
     };
-    let text = if protocol == model::protocol::TCP && text == b"LISTEN" { b"SYN_SENT2" } else { text };
+    let text = if protocol == flowgate_model::protocol::TCP && text == b"LISTEN" { b"SYN_SENT2" } else { text };
     let found = state_names(protocol).iter().position(|name| name.as_bytes() == text);
     found.and_then(|index| u8::try_from(index).ok()).ok_or_else(|| error(text.into()))
 }

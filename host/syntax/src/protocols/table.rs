@@ -1,7 +1,7 @@
 //! The table of protocols and their options.
 
 use super::{Handler, ProtocolKey, ProtocolOption};
-use crate::model::protocol;
+use flowgate_model::protocol;
 
 /// A row: which, names, what stands for the value, legality, help.
 const fn option(

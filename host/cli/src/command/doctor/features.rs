@@ -6,21 +6,18 @@ use netlink_packet_core::NlasIterator;
 use nix::sched::{CloneFlags, unshare};
 
 use super::Finding;
-use crate::{
-    args::{self, Invocation},
-    cli::{self, Settings},
-    model::{Flows, Rare, field},
-    netlink::{
-        Batches, Dump, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, Woken,
-        encode::flows::{self, Existing},
-        entries,
-        filter::ExactFilter,
-        group,
-        message::Messages,
-        wire::flow,
-    },
-    pipeline::batch,
+use crate::args::{self, Invocation};
+use flowgate_model::{Flows, Rare, batch, field};
+use flowgate_netlink::{
+    Batches, Dump, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, Woken,
+    encode::flows::{self, Existing},
+    entries,
+    filter::ExactFilter,
+    group,
+    message::Messages,
+    wire::flow,
 };
+use flowgate_syntax::Settings;
 
 /// The flows: plain, replied to, in a zone, IPv6.
 const FLOWS: [&str; 4] = [
@@ -82,7 +79,7 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
     findings.extend(templates.first().map(|template| labels(&mut batches, template)).transpose()?);
     findings.push(event_times(&mut batches, &templates)?);
     findings.push(all_namespaces());
-    let refused = attempt(&mut batches, flows::delete_all_of(&ExactFilter::of_family(crate::model::family::IPV6)))?;
+    let refused = attempt(&mut batches, flows::delete_all_of(&ExactFilter::of_family(flowgate_model::family::IPV6)))?;
     let left = (count(&DumpFilter::family_only(2))?, count(&DumpFilter::family_only(10))?);
     findings.push(match (refused, left) {
         (0, (3, 0)) => Finding::ok("feature.flush", "-F -f empties the table of one family at once"),
@@ -98,7 +95,9 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
 /// The settings of a command line of this file.
 fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-    match args::parse(&cli::Name::of("conntrack".as_ref()), &words, &cli::SystemEnvironment).result? {
+    match args::parse(&flowgate_syntax::Name::of("conntrack".as_ref()), &words, &flowgate_syntax::SystemEnvironment)
+        .result?
+    {
         Invocation::Run(settings) => Ok(settings),
         _ => Err("it is no command".into()),
     }

@@ -3,10 +3,8 @@
 use std::{fs, path::Path};
 
 use super::{Finding, Patient};
-use crate::{
-    command::tables,
-    netlink::{DumpError, Request, SocketError},
-};
+use crate::command::tables;
+use flowgate_netlink::{DumpError, Request, SocketError};
 
 /// Modules of helpers, without `nf_conntrack_`: protocols that expect flows.
 const HELPERS: [&str; 10] = ["ftp", "tftp", "sip", "irc", "h323", "amanda", "netbios_ns", "pptp", "sane", "snmp"];

@@ -26,10 +26,8 @@ use std::{
 use serde::Serialize;
 
 use super::{CommandError, Exit};
-use crate::{
-    netlink::{Namespace, namespace},
-    pipeline::sink::{Sink, SinkError},
-};
+use flowgate_netlink::{Namespace, namespace};
+use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// How well something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -126,7 +124,7 @@ pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Res
     findings.push(rules::examine(&patient, counts.as_ref().ok().and_then(|counts| counts.flows)));
     findings.extend(settings::examine(&patient, counts.as_ref().ok()));
     findings.extend(unit::examine(&patient, counts.is_ok()));
-    findings.push(plugins::examine(crate::wasm::Execution::detect()));
+    findings.push(plugins::examine(flowgate_runtime::Execution::detect()));
     findings.extend(features::examine());
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut text = String::new();

@@ -1,7 +1,7 @@
 //! How the code of plugins from files runs in this process. Stock plugins run in the same way everywhere.
 
 use super::Finding;
-use crate::wasm::{Execution, execution::Barrier};
+use flowgate_runtime::{Execution, execution::Barrier};
 
 /// Looks at what the kernel allows the process.
 pub(super) fn examine(execution: Execution) -> Finding {

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 use caps::{CapSet, Capability, CapsHashSet};
 
 use super::{Finding, Patient, file_of};
-use crate::netlink::namespace::{self, OWN};
+use flowgate_netlink::namespace::{self, OWN};
 
 /// Looks at capabilities and namespace.
 pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, io};
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 
 use super::{Finding, Patient};
-use crate::netlink::{
+use flowgate_netlink::{
     Messages, Options, RECEIVE_LENGTH, Socket, SocketError,
     message::Content,
     wire::{DUMP, MESSAGE_HEADER, REQUEST},

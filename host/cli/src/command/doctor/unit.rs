@@ -5,14 +5,13 @@ use std::{fs, path::Path, thread};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Finding, Patient};
-use crate::privileges;
 
 /// So many descriptors are enough for every command.
 const DESCRIPTORS: u64 = 32;
 
 /// Looks for what is kept from it. `answers`: whether connection tracking answers by netlink.
 pub(super) fn examine(patient: &Patient<'_>, answers: bool) -> Vec<Finding> {
-    let mut findings = vec![system_calls(privileges::system_calls_are_filtered()), threads(), descriptors()];
+    let mut findings = vec![system_calls(flowgate_privileges::system_calls_are_filtered()), threads(), descriptors()];
     findings.extend(proc(patient, answers));
     findings
 }

@@ -14,11 +14,9 @@ use super::{
     report::{self, CommandError, Exit},
     table,
 };
-use crate::{
-    cli::{Command, LoadFile, LoadedCommand, Place, Settings, TOLD},
-    model::{Flows, field},
-    pipeline::{batch, executor::ExecutorError},
-};
+use flowgate_model::{Flows, batch, field};
+use flowgate_pipeline::executor::ExecutorError;
+use flowgate_syntax::{Command, LoadFile, LoadedCommand, Place, Settings, TOLD};
 
 /// Carries out a load file. Where it failed is left in `place`.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {

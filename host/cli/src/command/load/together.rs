@@ -6,26 +6,21 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::{
-    cli::{Command, LoadedCommand, Settings, Table},
-    command::{
-        Context,
-        report::{self, CommandError},
-        sources,
-        table::Row,
-    },
-    model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field},
-    netlink::{
-        Messages, Table as KernelTable,
-        decode::{Arrival, FlowDecoder},
-        wire::align,
-    },
-    pipeline::{
-        resync::append,
-        source::{DATAGRAM, Datagram, Source, SourceError},
-        table::Table as _,
-    },
+use crate::command::{
+    Context,
+    report::{self, CommandError},
+    sources,
+    table::Row,
 };
+use flowgate_model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field};
+use flowgate_netlink::{
+    Messages, Table as KernelTable,
+    decode::{Arrival, FlowDecoder},
+    source::{DATAGRAM, Datagram, Source, SourceError},
+    wire::align,
+};
+use flowgate_pipeline::{resync::append, table::Table as _};
+use flowgate_syntax::{Command, LoadedCommand, Settings, Table};
 
 /// For fewer lines the kernel's filter is as fast: a walk through the table for each, and hardly anything handed out.
 const FEWEST: usize = 8;
@@ -212,10 +207,7 @@ fn common(commands: &[LoadedCommand]) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        args::{self, Invocation},
-        cli,
-    };
+    use crate::args::{self, Invocation};
     use std::ffi::OsStr;
 
     /// How many of the first lines of a file share a listing.
@@ -224,7 +216,14 @@ mod tests {
         let file = directory.path().join("file");
         std::fs::write(&file, text).unwrap();
         let words = ["-R".into(), file.into_os_string()];
-        match args::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment).result.unwrap() {
+        match args::parse(
+            &flowgate_syntax::Name::of(OsStr::new("flowgate")),
+            &words,
+            &flowgate_syntax::SystemEnvironment,
+        )
+        .result
+        .unwrap()
+        {
             Invocation::Load(file) => keys(&file.commands).len(),
             other => panic!("{other:?}"),
         }

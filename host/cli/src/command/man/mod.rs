@@ -5,15 +5,13 @@ mod texts;
 use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{CommandError, Exit, report::COMPATIBLE};
-use crate::{
-    args::{self, OUTPUTS, STATUSES, subcommand},
-    cli::{
-        self, Command, Table,
-        options::{self, COMMANDS, Key, OPTIONS, OptionSpec, Section},
-        protocols::{HANDLERS, Handler, ProtocolOption},
-    },
-    pipeline::sink::Sink,
-    wasm::Limits,
+use crate::args::{self, OUTPUTS, STATUSES, subcommand};
+use flowgate_pipeline::sink::Sink;
+use flowgate_runtime::Limits;
+use flowgate_syntax::{
+    Command, Table,
+    options::{self, COMMANDS, Key, OPTIONS, OptionSpec, Section},
+    protocols::{HANDLERS, Handler, ProtocolOption},
 };
 use texts::{DESCRIPTION, DETAILS, ENVIRONMENT, EXAMPLES, EXIT, FILES, OUTPUT, PIPELINE, SYNOPSIS, TABLES};
 
@@ -409,7 +407,11 @@ mod tests {
         for (example, _) in EXAMPLES.iter().filter(|(example, _)| !example.contains(" -R ")) {
             let command = example.split(['|', '>']).next().expect("a command");
             let words: Vec<OsString> = command.split_whitespace().skip(1).map(OsString::from).collect();
-            let parsed = args::parse(&cli::Name::of(OsStr::new("flowgate")), &words, &cli::SystemEnvironment);
+            let parsed = args::parse(
+                &flowgate_syntax::Name::of(OsStr::new("flowgate")),
+                &words,
+                &flowgate_syntax::SystemEnvironment,
+            );
             assert!(parsed.result.is_ok(), "{example}: {:?}", parsed.result);
             assert!(parsed.warnings.is_empty(), "{example}: {:?}", parsed.warnings);
         }

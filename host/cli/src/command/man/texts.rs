@@ -1,6 +1,6 @@
 //! What the manual page says beside what the tables of the parser say.
 
-use crate::cli::options::Key;
+use flowgate_syntax::options::Key;
 
 pub(super) const SYNOPSIS: [&str; 5] = [
     "*flowgate* *-L* [<table>] [<options>] [*--plugin* <file>[*,*<name>*=*<value>...]]...",

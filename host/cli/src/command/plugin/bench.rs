@@ -19,22 +19,20 @@ use super::{
     error::ToolError,
     generator,
 };
-use crate::{
-    args::Report,
-    cli::PluginSpec,
-    files, fixture,
-    model::Flows,
-    netlink::decode::FlowDecoder,
-    pipeline::{
-        batch,
-        executor::{Executor, Shows},
-        grants::{Grants, Keeping},
-        sink::Sink,
-        stage::Stage,
-    },
-    text::clean,
-    wasm::PluginComponent,
+use crate::args::Report;
+use flowgate_base::{files, text::clean};
+use flowgate_model::{
+    Flows, batch,
+    grants::{Grants, Keeping},
 };
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_pipeline::{
+    executor::{Executor, Shows},
+    sink::Sink,
+    stage::Stage,
+};
+use flowgate_runtime::PluginComponent;
+use flowgate_syntax::PluginSpec;
 
 /// Different batches; they are shown over and over again.
 const DIFFERENT: usize = 64;
@@ -168,12 +166,12 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
         files::read(path, files::MOST_OF_FIXTURE).map_err(|source| ToolError::Read { path: path.into(), source })?;
     content.push(b'\n');
     let name = path.display().to_string();
-    let once = fixture::flows(&name, &content, &[]).map_err(ToolError::from)?;
+    let once = flowgate_fixture::flows(&name, &content, &[]).map_err(ToolError::from)?;
     if once.length == 0 {
         return Err(ToolError::Bench { path: path.into(), problem: "there are no flows in it".into() }.into());
     }
     // The whole file as often as a batch has room for; of a longer file, its parts.
-    let all = fixture::flows(&name, &content.repeat(rows.div_ceil(once.length as usize).max(1)), &[])
+    let all = flowgate_fixture::flows(&name, &content.repeat(rows.div_ceil(once.length as usize).max(1)), &[])
         .map_err(ToolError::from)?;
     let length = all.length as usize;
     let parts = (0..length).step_by(rows).take(DIFFERENT).map(|start| {

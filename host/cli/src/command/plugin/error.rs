@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::io_error::error_text;
+use flowgate_base::io_error::error_text;
 
 /// Why one of the subcommands of `plugin` cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -79,5 +79,5 @@ pub enum ToolError {
     },
     /// A fixture.
     #[error(transparent)]
-    Fixture(#[from] crate::fixture::FixtureError),
+    Fixture(#[from] flowgate_fixture::FixtureError),
 }

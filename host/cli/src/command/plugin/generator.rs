@@ -1,10 +1,8 @@
 //! Made-up flows that look like those of a router: mostly TCP and UDP, a fifth of them IPv6, half of the others translated, and
 //! few that move most of the bytes.
 
-use crate::{
-    fixture::{FlowRows, TIME, Tuple, put},
-    model::{Flows, family, field, protocol, state, status},
-};
+use flowgate_fixture::{FlowRows, TIME, Tuple, put};
+use flowgate_model::{Flows, family, field, protocol, state, status};
 
 /// Xorshift64*: the same flows on every machine and in every run.
 struct Random(u64);
@@ -147,7 +145,7 @@ mod tests {
     #[test]
     fn flows_are_whole_and_the_same_every_time() {
         let flows = batch(7, 1000);
-        crate::pipeline::batch::check(&flows).unwrap();
+        flowgate_model::batch::check(&flows).unwrap();
         assert_eq!(flows.length, 1000);
         assert_eq!(flows, batch(7, 1000));
         assert_ne!(flows, batch(8, 1000));

@@ -12,12 +12,12 @@ use super::{
     super::{CommandError, Exit, assemble},
     error::ToolError,
 };
-use crate::{
-    args::Report,
-    model::{Description, Setup, UtcOffset},
-    pipeline::sink::Sink,
-    text::clean,
-    wasm::{Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services},
+use crate::args::Report;
+use flowgate_base::text::clean;
+use flowgate_model::{Description, Setup, UtcOffset};
+use flowgate_pipeline::sink::Sink;
+use flowgate_runtime::{
+    Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services,
 };
 
 /// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
@@ -139,7 +139,7 @@ fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
 
 /// Starts it, with its own defaults.
 fn start(component: &PluginComponent, findings: &mut Findings) -> Result<(), String> {
-    let said = |error: crate::wasm::PluginError| error.to_string();
+    let said = |error: flowgate_runtime::PluginError| error.to_string();
     let begun = Instant::now();
     let mut instance = Instance::new(component, Limits::default()).map_err(said)?;
     let description = instance.describe().map_err(said)?;
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn fields_have_the_names_of_the_interface() {
-        let wit = include_str!("../../../../wit/flow.wit");
+        let wit = include_str!("../../../../../wit/flow.wit");
         for (bit, name) in FIELDS.iter().enumerate() {
             let row = wit.lines().find(|line| {
                 let mut cells = line.split('|').map(str::trim);

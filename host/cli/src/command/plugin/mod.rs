@@ -18,7 +18,6 @@ mod test;
 mod trial;
 
 pub use error::ToolError;
-pub use templates::languages;
 
 use super::{CommandError, Context, Exit, replay};
 use crate::args::PluginCommand;

@@ -10,7 +10,7 @@ use super::{
     error::ToolError,
     templates,
 };
-use crate::pipeline::sink::Sink;
+use flowgate_pipeline::sink::Sink;
 
 /// Makes a project.
 pub(super) fn run(
@@ -55,7 +55,7 @@ pub(super) fn run(
 
 /// Whether this can be the name of a package, of a file and of a type.
 fn check(name: &str) -> Result<(), ToolError> {
-    let wrong = |problem| Err(ToolError::Name { name: crate::text::clean(name), problem });
+    let wrong = |problem| Err(ToolError::Name { name: flowgate_base::text::clean(name), problem });
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return wrong("it begins with a small letter, as in `no-telnet`");

@@ -10,7 +10,9 @@ use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
 use super::super::{CommandError, Exit};
-use crate::{args::Report, pipeline::sink::Sink, text::clean};
+use crate::args::Report;
+use flowgate_base::text::clean;
+use flowgate_pipeline::sink::Sink;
 
 /// Lines that are the same around those that differ.
 const CONTEXT: usize = 2;

@@ -8,12 +8,12 @@ use std::{
 use serde::Deserialize;
 
 use super::error::ToolError;
-use crate::{
-    cli::{DEFAULT_BATCH, Output},
-    files,
-    model::{Label, OptionValue},
-    pipeline::grants::{Grants, Keeping},
+use flowgate_base::files;
+use flowgate_model::{
+    Label, OptionValue,
+    grants::{Grants, Keeping},
 };
+use flowgate_syntax::{DEFAULT_BATCH, Output};
 
 /// The name of the file.
 pub const FILE: &str = "test.toml";
@@ -221,7 +221,7 @@ fn content(directory: &Path, text: String) -> Result<String, Wrong> {
 
 /// Grants, as on the command line. What is kept is kept in memory: a test leaves nothing behind.
 fn granted(text: &str) -> Result<Grants, String> {
-    let mut grants: Grants = text.parse().map_err(|error: crate::pipeline::grants::GrantError| error.to_string())?;
+    let mut grants: Grants = text.parse().map_err(|error: flowgate_model::grants::GrantError| error.to_string())?;
     grants.state = grants.state.map(|_| Keeping::Memory);
     Ok(grants)
 }

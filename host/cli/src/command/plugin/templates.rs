@@ -1,9 +1,9 @@
 //! The files that new projects are made of, which the binary carries: templates by language, the WIT package, the SDK for
 //! Rust, and for the other languages their row views and bindings.
 //!
-//! A language is a directory of `host/templates` with a file `INCLUDE`. In the other files `{{name}}` and the like are replaced;
-//! what `INCLUDE` names is copied as it is: lines of `PART -> DIRECTORY`. The part `shared` is `host/templates/shared`, with the
-//! fixture and the cases that all languages are held to; the others are gathered by `host/build.rs`.
+//! A language is a directory of `host/cli/templates` with a file `INCLUDE`. In the other files `{{name}}` and the like are replaced;
+//! what `INCLUDE` names is copied as it is: lines of `PART -> DIRECTORY`. The part `shared` is `host/cli/templates/shared`, with the
+//! fixture and the cases that all languages are held to; the others are gathered by `host/cli/build.rs`.
 //! A path that begins with `dot-` begins with a dot in the project.
 
 use std::{io::Read as _, sync::LazyLock};
@@ -29,12 +29,6 @@ static FILES: LazyLock<(Vec<Embedded>, Vec<Embedded>)> = LazyLock::new(|| {
     };
     (files(TEMPLATES), files(PARTS))
 });
-
-/// The languages, in alphabetical order.
-#[must_use]
-pub fn languages() -> Vec<&'static str> {
-    TEMPLATES.iter().filter_map(|(path, _)| path.strip_suffix("/INCLUDE")).collect()
-}
 
 /// A file of a project: its path there, and its content.
 pub struct File {
@@ -91,11 +85,13 @@ fn filled_bytes(content: &[u8], variables: &[(&str, &str)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::plugin_command::LANGUAGES;
 
     #[test]
     fn every_language_has_what_a_project_needs() {
-        assert_eq!(languages(), ["c", "javascript", "python", "rust", "zig"]);
-        for language in languages() {
+        let there = TEMPLATES.iter().filter_map(|(path, _)| path.strip_suffix("/INCLUDE"));
+        assert_eq!(there.collect::<Vec<_>>(), LANGUAGES);
+        for language in LANGUAGES {
             let files = project(language, &[("name", "x-y"), ("crate", "x_y"), ("type", "XY"), ("version", "0.1.0")]);
             for needed in
                 ["Makefile", "README.md", "flows.txt", "test.toml", ".gitignore", ".github/workflows/test.yml"]
@@ -149,8 +145,8 @@ mod tests {
         };
         let files = project("javascript", &[("name", "x-y")]);
         for (name, of_examples) in [
-            ("package.json", include_str!("../../../../examples/javascript/package.json")),
-            ("package-lock.json", include_str!("../../../../examples/javascript/package-lock.json")),
+            ("package.json", include_str!("../../../../../examples/javascript/package.json")),
+            ("package-lock.json", include_str!("../../../../../examples/javascript/package-lock.json")),
         ] {
             let file = files.iter().find(|file| file.path == name).unwrap();
             assert_eq!(pinned(&String::from_utf8_lossy(&file.content)), pinned(of_examples), "{name}");
@@ -159,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_sdk_is_built_with_the_same_bindings_as_here() {
-        let root = include_str!("../../../../Cargo.toml");
+        let root = include_str!("../../../../../Cargo.toml");
         let here = root.lines().find(|line| line.starts_with("wit-bindgen = ")).unwrap();
         let files = project("rust", &[]);
         let sdk = files.iter().find(|file| file.path == "vendor/flowgate-sdk/Cargo.toml").unwrap();

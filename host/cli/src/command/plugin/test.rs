@@ -12,7 +12,10 @@ use super::{
     suite::{Case, Expected, Suite},
     trial,
 };
-use crate::{args::Report, files, pipeline::sink::Sink, wasm::PluginComponent};
+use crate::args::Report;
+use flowgate_base::files;
+use flowgate_pipeline::sink::Sink;
+use flowgate_runtime::PluginComponent;
 
 /// What is to be tested.
 pub struct Wanted<'a> {

@@ -17,17 +17,13 @@ use super::{
     error::ToolError,
     suite::Case,
 };
-use crate::{
-    fixture,
-    model::{Expectations, Flows, Label, action},
-    pipeline::{
-        executor::{self, Executor, Plan, Shows},
-        format::Format,
-        grants::Grants,
-        stage::{Requests, Said, Seen, Stage, Staged},
-    },
-    wasm::PluginComponent,
+use flowgate_model::{Expectations, Flows, Label, action, grants::Grants};
+use flowgate_pipeline::{
+    executor::{self, Executor, Plan, Requests, Shows},
+    format::Format,
+    stage::{Said, Seen, Stage, Staged},
 };
+use flowgate_runtime::PluginComponent;
 
 /// How a row looks by itself.
 const LOOK: Look =
@@ -45,10 +41,10 @@ pub fn run(
 ) -> Result<String, CommandError> {
     let (name, content) = &case.fixture;
     if case.expectations {
-        let rows = fixture::expectations(name, content).map_err(ToolError::from)?;
+        let rows = flowgate_fixture::expectations(name, content).map_err(ToolError::from)?;
         transcript(assembly, component, case, rows)
     } else {
-        let rows = fixture::flows(name, content, labels).map_err(ToolError::from)?;
+        let rows = flowgate_fixture::flows(name, content, labels).map_err(ToolError::from)?;
         transcript(assembly, component, case, rows)
     }
 }
@@ -198,7 +194,7 @@ impl<T: Tested> Writer<'_, T> {
             let (target, values) = (at.map(|at| (batch, at)), value.map(|value| (&requests.values, value)));
             self.plan.add(kind, target, values);
             let written = self.plan.take()?;
-            let line = crate::text::clean(String::from_utf8_lossy(&written).trim_end());
+            let line = flowgate_base::text::clean(String::from_utf8_lossy(&written).trim_end());
             let refusal = if T::granted(self.grants, kind, target, values) {
                 T::request(kind, target, values).err().map(|error| format!("cannot be asked for: {error}"))
             } else {

@@ -12,14 +12,13 @@ use serde_json::Value;
 use super::PolicyError;
 use crate::{
     args::{Report, policy_command::AuditOptions},
-    clock::now,
     command::report::{self, CommandError, Exit},
-    pipeline::sink::{Sink, SinkError},
-    policy::{
-        audit::filter::{Filter, raw},
-        file::AUDIT,
-    },
-    text::clean,
+};
+use flowgate_base::{clock::now, text::clean};
+use flowgate_pipeline::sink::{Sink, SinkError};
+use flowgate_policy::{
+    audit::filter::{Filter, raw},
+    file::AUDIT,
 };
 
 /// Carries the subcommand out. Nothing found is a failure, as with grep.

@@ -12,11 +12,10 @@ use super::PolicyError;
 use crate::{
     args::Report,
     command::report::{CommandError, Exit},
-    fixture,
-    model::Flows,
-    pipeline::sink::Sink,
-    policy::{Policy, Sight, Tenant, scope::Outside},
 };
+use flowgate_model::Flows;
+use flowgate_pipeline::sink::Sink;
+use flowgate_policy::{Policy, Sight, Tenant, scope::Outside};
 
 /// What there is to tell.
 #[derive(Debug, Serialize)]
@@ -105,7 +104,7 @@ fn line(words: &[OsString]) -> String {
 
 fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
     let wrong = |wrong: String, right: &str| CommandError::Policy(PolicyError::Flow { wrong, right: right.into() });
-    let flows = fixture::flows("flow", line.as_bytes(), &policy.labels.labels());
+    let flows = flowgate_fixture::flows("flow", line.as_bytes(), &policy.labels.labels());
     let flows = flows.map_err(|error| wrong(error.wrong, &error.right))?;
     match flows.length {
         1 => Ok(flows),
@@ -114,9 +113,9 @@ fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
 }
 
 fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenant {
-    let of_it = || crate::netlink::namespace::identity(namespace);
+    let of_it = || flowgate_netlink::namespace::identity(namespace);
     let here = tenant.namespace.as_deref() == namespace
-        || (of_it().is_some() && of_it() == crate::netlink::namespace::identity(tenant.namespace.as_deref()));
+        || (of_it().is_some() && of_it() == flowgate_netlink::namespace::identity(tenant.namespace.as_deref()));
     let rules: Vec<OfRule> = tenant
         .scope
         .rules()

@@ -16,18 +16,15 @@ use super::{
     assemble::Assembly,
     report::{self, CommandError, Exit},
 };
-use crate::{
-    args::{
-        PolicyCommand,
-        policy_command::{Addressee, Order},
-    },
-    config::Mistake,
-    files,
-    io_error::error_text,
-    pipeline::sink::Sink,
-    policy::{self, Policy},
-    privileges::PrivilegesError,
+use crate::args::{
+    PolicyCommand,
+    policy_command::{Addressee, Order},
 };
+use flowgate_base::{files, io_error::error_text};
+use flowgate_config::Mistake;
+use flowgate_pipeline::sink::Sink;
+use flowgate_policy::Policy;
+use flowgate_privileges::PrivilegesError;
 
 /// Why a subcommand of `policy` cannot do its work.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +124,7 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
             ask(to, &service::Request { without: without.clone(), ..request("reload", None, None) }, stdout)
         }
         PolicyCommand::Schema => {
-            stdout.write(policy::schema().as_bytes())?;
+            stdout.write(flowgate_policy::schema().as_bytes())?;
             Ok(Exit::Success)
         }
     }

@@ -2,14 +2,12 @@
 //! are known, its services are granted.
 
 use super::super::assemble::{Assembly, Purpose, Role, UserPlugin, option_problems};
-use crate::{
-    cli::PluginSpec,
-    config::{Mistake, Text, pipeline::option_values},
-    pipeline::stage::Stage,
-    policy::{Guest, Tenant},
-    text::clean,
-    wasm::{PluginComponent, services},
-};
+use flowgate_base::text::clean;
+use flowgate_config::{Mistake, Text, pipeline::option_values};
+use flowgate_pipeline::stage::Stage;
+use flowgate_policy::{Guest, Tenant};
+use flowgate_runtime::{PluginComponent, services};
+use flowgate_syntax::PluginSpec;
 
 /// What is wrong, and what is worth knowing.
 #[derive(Debug, Default)]

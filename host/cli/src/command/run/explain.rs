@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::prepare::{Prepared, Shown, pushed_down};
-use crate::{
-    cli::{EventGroups, Table},
-    config::{Config, FormatConfig, SinkConfig, SinkKind, SourceKind, show_size, show_time},
-    pipeline::sink::outbox::WhenFull,
+use flowgate_base::{
     text::clean,
+    units::{show_size, show_time},
 };
+use flowgate_config::{Config, FormatConfig, SinkConfig, SinkKind, SourceKind};
+use flowgate_pipeline::sink::outbox::WhenFull;
+use flowgate_syntax::{EventGroups, Table};
 
 /// What there is to tell.
 #[derive(Debug, Serialize)]
@@ -206,7 +207,7 @@ fn sink(config: &SinkConfig, live: bool) -> Sink {
         SinkKind::Unix(path) => ("unix", path.display().to_string(), buffer()),
         SinkKind::Tcp(address) => ("tcp", address.clone(), buffer()),
         SinkKind::Syslog { target, facility, severity, app_name, longest } => {
-            use crate::pipeline::sink::syslog::Target;
+            use flowgate_pipeline::sink::syslog::Target;
             let to = match target {
                 Target::Local(path) => path.display().to_string(),
                 Target::Udp(address) => format!("udp://{address}"),

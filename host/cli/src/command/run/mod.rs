@@ -17,24 +17,21 @@ use super::{
     subject::Subject,
     table::{self, Row},
 };
-use crate::{
-    args::{Report, RunOptions},
-    cli::{Command, LabelMap, Output, Settings, Table},
-    config::{Config, RecordingConfig, SourceKind},
-    model::{Expectations, Flows},
-    netlink::{Namespace, Stop},
-    pipeline::{
-        Tally,
-        counters::Counters,
-        executor::Planned,
-        resync::Resync,
-        sink::{Several, Sink, SinkError, Tolerant},
-        source::Source,
-        stats::Board,
-        tell::Tell,
-    },
-    recording::{Input, Recording},
+use crate::args::{Report, RunOptions};
+use flowgate_config::{Config, RecordingConfig, SourceKind};
+use flowgate_model::{Expectations, Flows};
+use flowgate_netlink::{Namespace, Stop, source::Source};
+use flowgate_pipeline::{
+    Tally,
+    counters::Counters,
+    executor::Planned,
+    resync::Resync,
+    sink::{Several, Sink, SinkError, Tolerant},
+    stats::Board,
+    tell::Tell,
 };
+use flowgate_recording::{Input, Recording};
+use flowgate_syntax::{Command, LabelMap, Output, Settings, Table};
 use prepare::Prepared;
 
 /// Carries the subcommand out, with what was in its file. `stdout` is for what it tells itself; the pipeline has its own sinks.

@@ -10,28 +10,23 @@ use super::super::{
     report::CommandError,
     subject::Subject,
 };
-use crate::{
-    cli::{PluginSpec, Settings, Table},
-    config::{
-        At, Config, FormatConfig, Limits, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig,
-        StageKind, pipeline::option_values,
-    },
-    files,
-    model::{Description, Expectations, Flows, OptionValue},
-    netlink::{DumpFilter, Namespace, NamespaceError, filter::Condition},
-    pipeline::{
-        executor::Shows,
-        format::Format,
-        grants::{Grants, Keeping},
-        stage::Stage,
-    },
-    recording::{Input, Recording},
-    text::clean,
-    wasm::{
-        LoadError, PluginComponent,
-        services::{self, state::State},
-    },
+use flowgate_base::{files, text::clean};
+use flowgate_config::{
+    At, Config, FormatConfig, Limits, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig,
+    StageKind, pipeline::option_values,
 };
+use flowgate_model::{
+    Description, Expectations, Flows, OptionValue,
+    grants::{Grants, Keeping},
+};
+use flowgate_netlink::{DumpFilter, Namespace, NamespaceError, filter::Condition};
+use flowgate_pipeline::{executor::Shows, format::Format, stage::Stage};
+use flowgate_recording::{Input, Recording};
+use flowgate_runtime::{
+    LoadError, PluginComponent,
+    services::{self, state::State},
+};
+use flowgate_syntax::{PluginSpec, Settings, Table};
 
 /// Why a stage that may act does not go with a recording.
 const ON_RECORDING: &str =

@@ -26,11 +26,13 @@ use super::{
 use crate::{
     args::Report,
     command::report::{self, CommandError, Exit},
+};
+use flowgate_base::{
     files::{Directory, Trust},
     io_error::error_text,
-    pipeline::sink::Sink,
     text::clean,
 };
+use flowgate_pipeline::sink::Sink;
 
 /// Between two looks for signals and connections.
 const LOOK: Duration = Duration::from_millis(50);

@@ -5,15 +5,13 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use crate::{
-    clock::now,
-    netlink::{Messages, message::Subject, wire::NLMSG_ERROR},
-    pipeline::{counters::Counters, resync::append, source::Datagram},
-    policy::{
-        Scope,
-        guard::ledger::{Ledger, Name},
-        share::{Queue, Sieve},
-    },
+use flowgate_base::clock::now;
+use flowgate_netlink::{Messages, message::Subject, source::Datagram, wire::NLMSG_ERROR};
+use flowgate_pipeline::{counters::Counters, resync::append};
+use flowgate_policy::{
+    Scope,
+    guard::ledger::{Ledger, Name},
+    share::{Queue, Sieve},
 };
 
 /// What the operator wants of a tenant.

@@ -1,10 +1,8 @@
 //! What metrics tell of the tenants: also of what they did in generations before, so that no counter goes back.
 
 use super::{Inner, Running};
-use crate::{
-    metrics::{PolicyFigures, TenantFigures},
-    policy::audit::Audit,
-};
+use flowgate_metrics::{PolicyFigures, TenantFigures};
+use flowgate_policy::audit::Audit;
 
 impl Inner {
     /// What is known now.

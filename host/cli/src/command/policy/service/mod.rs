@@ -26,37 +26,27 @@ use std::{
 };
 
 use super::PolicyError;
-use crate::{
-    command::{
-        assemble::States,
-        listener::{Listener, Wanted},
-        report::{self, CommandError, Exit},
-        sources::Flowtable,
-        standard_error,
-    },
-    config::Mistake,
-    files,
-    io_error::error_text,
-    metrics::{self, Address, Look, TenantFigures},
-    netlink::{Namespace, Stop, group, namespace},
-    pipeline::{
-        counters::Counters,
-        programs::Programs,
-        resync::Kernel as _,
-        source::{Datagram, EVENTS, Source as _},
-        stats::Board,
-    },
-    policy::{
-        Policy,
-        audit::Audit,
-        neighbours,
-        share::{Listings, sieve::Mark},
-    },
-    privileges::Duty,
-    text::clean,
-    wasm::PluginEngine,
+use crate::command::{
+    assemble::States,
+    report::{self, CommandError, Exit},
+    sources::Flowtable,
+    standard_error,
 };
 use dispatch::{Dispatcher, Wish};
+use flowgate_base::{address::Address, files, io_error::error_text, text::clean};
+use flowgate_config::Mistake;
+use flowgate_metrics::{Look, TenantFigures};
+use flowgate_netlink::{
+    Namespace, Stop, group,
+    listener::{Listener, Wanted},
+    namespace,
+    programs::Programs,
+    source::{Datagram, EVENTS, Mark, Source as _},
+};
+use flowgate_pipeline::{counters::Counters, resync::Kernel as _, stats::Board};
+use flowgate_policy::{Policy, audit::Audit, neighbours, share::Listings};
+use flowgate_privileges::Duty;
+use flowgate_runtime::PluginEngine;
 use notify::Notifier;
 use pulse::Pulse;
 use tenant::Running;
@@ -374,7 +364,7 @@ impl Service {
     /// # Errors
     /// Why the old ones go on.
     fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
-        let told = |list: &[crate::config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = |list: &[flowgate_config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
         // Others may look meanwhile: nobody else changes anything.
         let generation = self.lock().generation + 1;
@@ -514,7 +504,7 @@ pub(in crate::command) fn run(
     let (inner, audit) = (service.inner.clone(), service.audit.clone());
     let look: Look = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
     // Until the service ends.
-    let metrics = metrics.map(|address| metrics::serve_tenants(address, look, counters)).transpose()?;
+    let metrics = metrics.map(|address| flowgate_metrics::serve_tenants(address, look, counters)).transpose()?;
     metrics.iter().for_each(crate::command::tell_address);
     let (tenants, failed) = service.start(&policy, 1, &[], &|| service.feed()).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));

@@ -18,45 +18,39 @@ use super::{
     Service, Station,
     dispatch::{Outlet, Wish},
 };
-use crate::{
-    cli::{self, Command, Settings, SystemEnvironment, Table},
-    command::{
-        assemble::{Assembly, Purpose, Role, States},
-        entries::{self, Parts},
-        outputs,
-        report::{self, CommandError},
-        sources::Flowtable,
-        table,
-    },
-    config::{FormatConfig, Mistake, SinkKind, pipeline::output},
-    metrics::TenantFigures,
-    model::Flows,
-    netlink::{Namespace, Stop, namespace},
-    pipeline::{
-        Tally,
-        consumer::{Charged, Consumer},
-        counters::Counters,
-        executor::Shows,
-        meter::Meter,
-        programs::Programs,
-        resync::{Kernel as _, Kinds, Resync},
-        sink::{Several, Sink},
-        stage::Stage,
-        stats::{Health, Shared, StageStats},
-        tell::Tell,
-    },
-    policy::{
-        Policy, Tenant,
-        audit::Audit,
-        guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
-        share::{
-            Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system,
-            sieve::{Mark, OwnTable},
-        },
-    },
-    text::clean,
-    wasm::PluginEngine,
+use crate::command::{
+    assemble::{Assembly, Purpose, Role, States},
+    entries::{self, Parts},
+    outputs,
+    report::{self, CommandError},
+    sources::Flowtable,
+    table,
 };
+use flowgate_base::text::clean;
+use flowgate_config::{FormatConfig, Mistake, SinkKind, pipeline::output};
+use flowgate_metrics::TenantFigures;
+use flowgate_model::Flows;
+use flowgate_netlink::{Namespace, Stop, namespace, programs::Programs, source::Mark};
+use flowgate_pipeline::{
+    Tally,
+    consumer::{Charged, Consumer},
+    counters::Counters,
+    executor::Shows,
+    meter::Meter,
+    resync::{Kernel as _, Kinds, Resync},
+    sink::{Several, Sink},
+    stage::Stage,
+    stats::{Health, Shared, StageStats},
+    tell::Tell,
+};
+use flowgate_policy::{
+    Policy, Tenant,
+    audit::Audit,
+    guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
+    share::{Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system, sieve::OwnTable},
+};
+use flowgate_runtime::PluginEngine;
+use flowgate_syntax::{Command, Settings, SystemEnvironment, Table};
 
 /// A tenant, as the rest of the service knows it.
 pub(super) struct Running {
@@ -357,7 +351,8 @@ impl Job {
 
     fn settings(&self) -> Result<Settings, CommandError> {
         let output = output(&self.tenant.format);
-        let settings = cli::fragment::selector(Command::Events, Table::Conntrack, "", output, &SystemEnvironment);
+        let settings =
+            flowgate_syntax::fragment::selector(Command::Events, Table::Conntrack, "", output, &SystemEnvironment);
         // An empty selector has nothing that could be wrong.
         let settings = settings.map_err(|_| CommandError::NotAvailable("event"))?;
         Ok(Settings { batch: self.tenant.batch, resync: true, ..settings })

@@ -3,14 +3,10 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
-use crate::{
-    model::Flows,
-    netlink::{
-        decode::FlowDecoder,
-        testing::{attribute, message, tuple},
-    },
-    pipeline::executor::Shows,
-};
+use crate::executor::Shows;
+use flowgate_model::Flows;
+use flowgate_netlink::decode::FlowDecoder;
+use flowgate_netlink_testing::{attribute, message, tuple};
 
 /// Flows in each datagram.
 const FLOWS: u32 = 100;
