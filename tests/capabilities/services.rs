@@ -73,10 +73,13 @@ fn options_come_from_files() {
 #[test]
 fn mistakes_with_grants_are_named() {
     for (words, said) in [
-        (&["-L", "--grant", "delete"][..], "--grant speaks of the --plugin before it"),
+        (&["-L", "--grant", "delete"][..], "--grant is about the --plugin before it"),
         (&["-L", "--plugin", "x", "--grant", "destroy"], "there is no grant `destroy`; there are delete, create,"),
         (&["-L", "--plugin", "x", "--grant", "update.mark=red"], "`red` is no value of the grant `update.mark`"),
-        (&["-L", "--plugin", "x", "--on-error", "cry"], "'cry' with --on-error option is none of skip, drop and stop"),
+        (
+            &["-L", "--plugin", "x", "--on-error", "cry"],
+            "'cry' with --on-error option is not one of skip, drop and stop",
+        ),
         (&["-F", "--dry-run"], "Illegal option"),
     ] {
         let outcome = flowgate().run(words);

@@ -89,7 +89,7 @@ fn files_of_commands() {
             assert!(outcome.errors().contains(error), "{}", outcome.errors());
         }
         let outcome = flowgate().run_with(&["-R", "-"], b"-F\n-F --netns blue\n");
-        assert!(outcome.errors().contains("--netns cannot stand in a line of a load file"), "{}", outcome.errors());
+        assert!(outcome.errors().contains("--netns is not accepted in a line of a load file"), "{}", outcome.errors());
         assert!(outcome.errors().contains("in /dev/stdin, line 2"), "{}", outcome.errors());
         assert_eq!(count("blue"), "1", "nothing is done if one line is wrong");
     });

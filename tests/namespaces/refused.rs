@@ -52,7 +52,7 @@ fn others_may_not() {
             let outcome = nobody.run(&["-L", "--netns", word]);
             assert_eq!(outcome.status, 1);
             assert!(outcome.errors().contains(error), "{word}: {}", outcome.errors());
-            assert!(outcome.errors().contains("`flowgate doctor` tells what is missing."), "{}", outcome.errors());
+            assert!(outcome.errors().contains("`flowgate doctor` shows what is missing."), "{}", outcome.errors());
         }
         let outcome = nobody.run(&words("-E --all-netns"));
         assert_eq!(outcome.status, 1);

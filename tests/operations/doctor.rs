@@ -115,7 +115,7 @@ fn without_privileges_it_says_which() {
         for command in [&["-L"][..], &["-E"], &["-F"], &["-C"], &["-L", "expect"], &["-E", "expect"]] {
             let outcome = nobody.run(command);
             assert_eq!(outcome.status, 1, "{command:?}");
-            assert!(outcome.errors().ends_with("`flowgate doctor` tells what is missing.\n"), "{}", outcome.errors());
+            assert!(outcome.errors().ends_with("`flowgate doctor` shows what is missing.\n"), "{}", outcome.errors());
         }
     });
 }
@@ -261,7 +261,7 @@ fn silence_points_to_it() {
             assert_eq!(output.status.code(), Some(0));
             String::from_utf8(output.stderr).unwrap()
         };
-        assert!(silent(flowgate()).contains("`flowgate doctor` tells whether it would"));
+        assert!(silent(flowgate()).contains("`flowgate doctor` finds out why"));
         assert!(!silent(flowgate().called("conntrack")).contains("doctor"));
     });
 }

@@ -274,7 +274,7 @@ fn a_tenant_that_does_not_start_ends_alone() {
         // Whoever wants all or nothing says so.
         policy(namespace, &(blue(9) + &missing.replace("name = \"red\"", "name = \"red\"\nrequired = true")));
         assert_eq!(serving.ask(&["reload"]).status, 1);
-        assert!(serving.errors().contains("generation 4 goes on"), "{}", serving.errors());
+        assert!(serving.errors().contains("generation 4 stays in force"), "{}", serving.errors());
         entries::insert(namespace, &flow(7, 90));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=90 "));
         // One can be left out by hand, also if it is required.

@@ -89,7 +89,7 @@ fn told(namespace: &Namespace, manager: &Manager, name: &str) {
         assert_eq!(reloading[0].1, "1");
         let time: u128 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
         assert!((before..=now()).contains(&time), "{time} is not between {before} and {}", now());
-        assert!(value(&reloading, "STATUS").ends_with("; loading the file anew"), "{reloading:?}");
+        assert!(value(&reloading, "STATUS").ends_with("; reloading the file"), "{reloading:?}");
         let ready = manager.until("READY");
         assert_eq!((ready[0].1.as_str(), value(&ready, "STATUS")), ("1", status));
     }

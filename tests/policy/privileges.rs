@@ -67,7 +67,7 @@ fn namespaces_cost_a_capability_that_cannot_be_had_later() {
         let told = serving.ask(&["reload"]);
         assert_eq!(told.status, 1, "{}", told.errors());
         assert!(told.errors().contains("has given it up: restart it"), "{}", told.errors());
-        assert!(serving.errors().contains("generation 1 goes on"), "{}", serving.errors());
+        assert!(serving.errors().contains("generation 1 stays in force"), "{}", serving.errors());
         serving.end();
 
         let serving = Serving::start(namespace, &elsewhere);
@@ -144,6 +144,6 @@ fn a_policy_comes_through_a_pipe() {
         assert_eq!(told.status, 1);
         assert!(told.errors().contains("can be read only once"), "{}", told.errors());
         let errors = serving.end();
-        assert!(errors.contains("generation 1 goes on"), "{errors}");
+        assert!(errors.contains("generation 1 stays in force"), "{errors}");
     });
 }

@@ -39,7 +39,7 @@ fn a_file_that_is_written_or_renamed_is_loaded_and_a_broken_one_or_the_same_is_n
         runs(&serving, 3);
         // A broken one is told of, once, and the old one goes on.
         fs::write(&path, blue(9) + "colour = 1\n").unwrap();
-        serving.until("it is refused", || serving.errors().contains("generation 3 goes on"));
+        serving.until("it is refused", || serving.errors().contains("generation 3 stays in force"));
         assert!(serving.errors().contains("there is no key of `sink` `colour`"), "{}", serving.errors());
         entries::insert(namespace, &flow(9, 90));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=90 "));

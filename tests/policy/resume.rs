@@ -60,7 +60,7 @@ fn a_tenant_that_has_ended_is_started_anew() {
         goes_on(namespace, &serving);
         assert_eq!(serving.audited("action", "resume")[0]["reason"], "repaired");
         let errors = serving.end();
-        assert!(errors.contains("tenant blue (generation 1): it has been started anew"), "{errors}");
+        assert!(errors.contains("tenant blue (generation 1): it has been restarted"), "{errors}");
     });
 }
 

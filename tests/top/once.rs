@@ -134,12 +134,12 @@ fn what_makes_no_sense_is_refused_in_words() {
     Namespace::run(|_| {
         for (line, words) in [
             ("top", "standard output is no terminal, which top needs; for one frame as text use `flowgate top --once`"),
-            ("top --once -- -E", "not what --event is about"),
-            ("top --once -- -D -s 10.0.0.1", "not what --delete is about"),
+            ("top --once -- -E", "not those of --event"),
+            ("top --once -- -D -s 10.0.0.1", "not those of --delete"),
             ("top --once -- -L expect", "of that table"),
-            ("top --once -- -z", "-z is of no use"),
+            ("top --once -- -z", "-z has no use"),
             ("top --once -- -o xml", "`top --once -o json` prints JSON"),
-            ("top --once -- --dry-run", "--dry-run is of no use"),
+            ("top --once -- --dry-run", "--dry-run has no use"),
         ] {
             let outcome = run(&flowgate(), line);
             assert!(outcome.status == 1 && outcome.errors().contains(words), "{line}: {}", outcome.errors());

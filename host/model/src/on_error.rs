@@ -27,7 +27,7 @@ impl FromStr for OnError {
             .iter()
             .find(|(name, _)| *name == text)
             .map(|(_, value)| *value)
-            .ok_or_else(|| format!("`{text}` is none of skip, drop and stop"))
+            .ok_or_else(|| format!("`{text}` is not one of skip, drop and stop"))
     }
 }
 

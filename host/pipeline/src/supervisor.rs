@@ -167,6 +167,6 @@ mod tests {
             assert_eq!(name.parse(), Ok(value));
             assert_eq!(value.to_string(), name);
         }
-        assert_eq!("explode".parse::<OnError>(), Err("`explode` is none of skip, drop and stop".into()));
+        assert_eq!("explode".parse::<OnError>(), Err("`explode` is not one of skip, drop and stop".into()));
     }
 }

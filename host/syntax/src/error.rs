@@ -419,7 +419,7 @@ impl CliError {
             Self::Subcommand(text) => text!(text.as_str()),
             Self::DryFlush => text!("--dry-run cannot print what -F would do; take that line out of the file"),
             Self::WithoutPlugin(option) => {
-                text!("--", *option, " speaks of the --plugin before it, and there is none; write --plugin FILE first")
+                text!("--", *option, " is about the --plugin before it, and there is none; write --plugin FILE first")
             }
             Self::Metrics(problem) => text!("--metrics: ", problem.as_str()),
             Self::NoNetns => {
@@ -432,11 +432,11 @@ impl CliError {
             Self::NotInLine(option) => text!(
                 "--",
                 *option,
-                " cannot stand in a line of a load file; give it behind the file: -R FILE --",
+                " is not accepted in a line of a load file; give it after the file: -R FILE --",
                 *option
             ),
             Self::Grant(problem) => text!("--grant: ", problem.as_str()),
-            Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is none of skip, drop and stop"),
+            Self::OnErrorValue(word) => text!("'", word, "' with --on-error option is not one of skip, drop and stop"),
             Self::PluginFile { option, file, reason } => text!(
                 "cannot read '",
                 file,

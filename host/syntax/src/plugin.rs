@@ -150,7 +150,7 @@ mod tests {
             let error = grant(&mut plugins, empty.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(tells), "{empty}: {error}");
         }
-        assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("none of skip, drop and stop"));
+        assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("not one of skip, drop and stop"));
     }
 
     #[test]

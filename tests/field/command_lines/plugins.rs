@@ -12,7 +12,7 @@ fn case_40_values_of_plugins_are_checked() {
         (&["-L", "--plugin", "x.wasm", "--grant", ","], "a comma without a grant"),
         (&["-L", "--plugin", "x.wasm", "--grant", "delete,"], "a comma without a grant"),
         (&["-L", "--plugin", "x.wasm", "--grant", "update.mark=0"], "the bits that may change"),
-        (&["-L", "--plugin", "x.wasm", "--on-error", ""], "none of skip, drop and stop"),
+        (&["-L", "--plugin", "x.wasm", "--on-error", ""], "not one of skip, drop and stop"),
         (&["-L", "--plugin", ""], "no file in ''"),
         (&["-L", "--plugin", "x.wasm,"], "not of the form name=value"),
         (&["-L", "--plugin", "x.wasm", "--batch", ""], "from 1 to 65536"),

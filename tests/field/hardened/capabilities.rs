@@ -62,7 +62,7 @@ fn root_without_capabilities_is_told_so() {
             let outcome = run(start(&line.split_whitespace().collect::<Vec<_>>()), b"");
             in_good_order(line, &outcome);
             assert_eq!(outcome.status, 1, "{line}: {}", outcome.errors());
-            assert!(outcome.errors().contains("`flowgate doctor` tells"), "{line}: {}", outcome.errors());
+            assert!(outcome.errors().contains("`flowgate doctor` shows"), "{line}: {}", outcome.errors());
         }
         for line in ["-V", "-h"] {
             assert_eq!(run(start(&[line]), b"").status, 0, "{line}");

@@ -128,7 +128,7 @@ impl Job<'_> {
         }
         let exit = if done.kept.is_empty() { exit } else { Exit::Failure };
         if live && own && tally.messages == 0 {
-            report::line("The kernel sent no event at all; `flowgate doctor` tells whether it would.");
+            report::line("The kernel sent no event at all; `flowgate doctor` finds out why.");
         }
         Ok(exit)
     }

@@ -200,7 +200,7 @@ impl Order {
             Err(error) => {
                 report::banner(&error.to_string());
                 if error.is_refusal() && self.name.has_own_options() {
-                    report::line("`flowgate doctor` tells what is missing.");
+                    report::line("`flowgate doctor` shows what is missing.");
                 }
                 if let Some(place) = place.filter(|_| self.name.has_own_options()) {
                     report::line(&format!("in {place}"));

@@ -215,8 +215,8 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
     let command = long_name(settings.command);
     if settings.command != Command::List || settings.table != Table::Conntrack {
         return Err(CommandError::Top(format!(
-            "top shows the flows of -L, and not what --{command} {}is about; behind -- stand selectors and plugins only",
-            if settings.table == Table::Conntrack { "" } else { "of that table " }
+            "top shows the flows of -L, and not those of --{command}{}; after -- only selectors and plugins are accepted",
+            if settings.table == Table::Conntrack { "" } else { " of that table" }
         )));
     }
     for (given, option, why) in [
@@ -230,7 +230,7 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
         (!settings.output.is_empty(), "-o", "the screen has a format of its own; `top --once -o json` prints JSON"),
     ] {
         if given {
-            return Err(CommandError::Top(format!("{option} is of no use behind `top --`: {why}; leave it out")));
+            return Err(CommandError::Top(format!("{option} has no use after `top --`: {why}; leave it out")));
         }
     }
     table::row(settings.command, settings.table).ok_or(CommandError::NotAvailable(command))

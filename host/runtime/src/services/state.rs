@@ -52,7 +52,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// It holds something else.
-    #[error("{} is no state file of flowgate ({said}); name another file, or remove it to begin anew", path.display())]
+    #[error("{} is no state file of flowgate ({said}); name another file, or remove it to start over", path.display())]
     Content {
         /// The file.
         path: PathBuf,

@@ -64,7 +64,7 @@ fn tracking(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Findin
         // Hidden, and netlink does not tell either.
         Err(error) if error.errno() == libc::EPERM && !settings => Finding::warning(
             check,
-            "whether nf_conntrack is there cannot be told without CAP_NET_ADMIN: /proc/sys/net is hidden",
+            "whether nf_conntrack is there cannot be determined without CAP_NET_ADMIN: /proc/sys/net is hidden",
         )
         .mend("sudo flowgate doctor"),
         Err(_) => Finding::problem(check, "nf_conntrack is not there: the kernel tracks no connections")
@@ -84,7 +84,7 @@ fn interface(counts: &Result<Counts, DumpError>) -> [Finding; 2] {
     let tables = match counts {
         Ok(_) => Finding::ok(tables, format!("nf_conntrack_netlink is {}", how("nf_conntrack_netlink"))),
         Err(error) if error.errno() == libc::EPERM => {
-            Finding::warning(tables, "whether nf_conntrack_netlink is there cannot be told without CAP_NET_ADMIN")
+            Finding::warning(tables, "whether nf_conntrack_netlink is there cannot be determined without CAP_NET_ADMIN")
                 .mend("sudo flowgate doctor")
         }
         Err(error) => Finding::problem(tables, format!("nf_conntrack_netlink does not answer: {error}"))

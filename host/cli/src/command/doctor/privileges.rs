@@ -63,7 +63,7 @@ fn network_namespace(patient: &Patient<'_>) -> Finding {
     let Some(inode) =
         patient.within(|| fs::metadata(OWN).map(|file| std::os::unix::fs::MetadataExt::ino(&file)).ok()).ok().flatten()
     else {
-        return Finding::warning(check, "the network namespace cannot be told: /proc is not mounted");
+        return Finding::warning(check, "the network namespace cannot be determined: /proc is not mounted");
     };
     let named = namespace::names().into_iter().find(|name| {
         let path = Path::new(namespace::DIRECTORY).join(name);
@@ -76,7 +76,7 @@ fn network_namespace(patient: &Patient<'_>) -> Finding {
     let which = match mode {
         Some(mode) if mode & 0o200 != 0 => "the initial one of the machine",
         Some(_) => "not the initial one of the machine: flows of the host and of containers are in tables of their own",
-        None => "which cannot be told from the initial one",
+        None => "which cannot be distinguished from the initial one",
     };
     Finding::ok(check, format!("the network namespace is net:[{inode}]{name}, {which}"))
 }

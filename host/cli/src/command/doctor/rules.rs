@@ -64,7 +64,7 @@ pub(super) fn examine(patient: &Patient<'_>, count: Option<u64>) -> Finding {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
             return Finding::warning(
                 check,
-                "whether a rule turns connection tracking on cannot be told without CAP_NET_ADMIN",
+                "whether a rule turns connection tracking on cannot be determined without CAP_NET_ADMIN",
             )
             .mend("sudo flowgate doctor");
         }

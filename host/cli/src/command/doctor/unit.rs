@@ -89,7 +89,7 @@ fn proc(patient: &Patient<'_>, answers: bool) -> Option<Finding> {
         return Some(
             Finding::warning(
                 check,
-                "/proc is hidden or not mounted: settings and modules cannot be told, programs behind events have no names, and \
+                "/proc is hidden or not mounted: settings and modules cannot be determined, programs behind events have no names, and \
                  namespaces are not found by the number of a process",
             )
             .mend("mount -t proc proc /proc"),
@@ -100,7 +100,7 @@ fn proc(patient: &Patient<'_>, answers: bool) -> Option<Finding> {
         Finding::warning(
             check,
             "/proc/sys/net/netfilter is hidden here, as in containers and with ProcSubset=pid, though connection tracking answers: \
-             accounting, time stamps, events and protocols cannot be told",
+             accounting, time stamps, events and protocols cannot be determined",
         )
         .mend("run flowgate doctor outside, with --netns for this network namespace")
     })

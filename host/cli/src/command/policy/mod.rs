@@ -55,7 +55,7 @@ pub enum PolicyError {
     #[error("the service does not run with privileges that it does not need: {0}")]
     Privileges(#[from] PrivilegesError),
     /// The policy came through a pipe, or from whatever else can be read only once.
-    #[error("{} can be read only once, so that its policy stays; give the service a file to load it anew", path.display())]
+    #[error("{} can be read only once and is not reloaded; give the service a file that can be read again", path.display())]
     Once {
         /// What it was read from.
         path: PathBuf,

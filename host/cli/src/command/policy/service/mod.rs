@@ -322,7 +322,7 @@ impl Service {
         let title = running.title();
         let old = std::mem::replace(place, running);
         inner.leave([old]);
-        report::line(&format!("{title}: it has been started anew"));
+        report::line(&format!("{title}: it has been restarted"));
         Ok(())
     }
 
@@ -341,7 +341,10 @@ impl Service {
         let same = content.as_deref() == Some(inner.policy.text.text.as_bytes());
         if same {
             (inner.tried, inner.refused) = (content, false);
-            report::line(&format!("policy: the file is again that of generation {}, which goes on", inner.generation));
+            report::line(&format!(
+                "policy: the file is again that of generation {}, which stays in force",
+                inner.generation
+            ));
         }
         !same
     }
@@ -365,7 +368,7 @@ impl Service {
     /// Why the old ones go on.
     fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
         let told = |list: &[flowgate_config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-        self.notifier.reloading(&format!("{}; loading the file anew", self.state()));
+        self.notifier.reloading(&format!("{}; reloading the file", self.state()));
         // Others may look meanwhile: nobody else changes anything.
         let generation = self.lock().generation + 1;
         let content = self.content();
@@ -427,7 +430,10 @@ impl Service {
             Err(reasons) => {
                 self.audit.service(inner.generation, "", "reload-failed", reasons.first().cloned());
                 reasons.iter().for_each(|reason| report::line(reason));
-                report::line(&format!("policy: generation {} goes on; the new file has mistakes", inner.generation));
+                report::line(&format!(
+                    "policy: generation {} stays in force; the new file has mistakes",
+                    inner.generation
+                ));
                 Err(reasons)
             }
         }
