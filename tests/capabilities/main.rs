@@ -39,7 +39,7 @@ fn active(options: &str) -> String {
 /// Runs a command with the plugin.
 fn run(command: &str, options: &str, grants: &str) -> Outcome {
     let plugin = active(options);
-    let grants = format!("{BASE},{grants}");
+    let grants = [BASE, grants].into_iter().filter(|grants| !grants.is_empty()).collect::<Vec<_>>().join(",");
     let mut words: Vec<&str> = command.split_whitespace().collect();
     words.extend(["--plugin", plugin.as_str(), "--grant", grants.as_str()]);
     flowgate().run(&words)
