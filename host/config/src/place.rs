@@ -4,6 +4,9 @@ use std::{fmt, path::PathBuf};
 
 use flowgate_base::text::{clean, line};
 
+/// Mistakes of a file that are reported, and as many notes.
+const MOST_MISTAKES: usize = 100;
+
 /// Something, and the offset in bytes at which the file says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct At<T> {
@@ -39,6 +42,18 @@ impl Text {
         let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
         Mistake { path: self.path.clone(), line, column, what: what.into() }
     }
+
+    /// Adds a mistake at an offset to others, unless there are many already: to find the line of each takes time.
+    pub fn report(&self, mistakes: &mut Vec<Mistake>, at: usize, what: impl Into<String>) {
+        match mistakes.len() {
+            0..MOST_MISTAKES => mistakes.push(self.mistake(at, what)),
+            MOST_MISTAKES => {
+                let more = format!("there are more than {MOST_MISTAKES} of these lines; those above were found first");
+                mistakes.push(self.mistake(self.text.len(), more));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What is wrong in a file, and where. Shown as `file:line:column: what`, as compilers do.
@@ -63,8 +78,11 @@ impl fmt::Display for Mistake {
 
 /// `` there is no WHAT `name`; did you mean `x`? ``, or all that there are if nothing is like it.
 pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+    let length = name.chars().count();
     let near = known
         .iter()
+        // To compare takes time and memory for both lengths multiplied.
+        .filter(|known| length.abs_diff(known.len()) <= 1 + known.len() / 4)
         .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
         .min();

@@ -161,9 +161,9 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Adds a mistake at this place.
+    /// Adds a mistake at this place ([`Text::report`]).
     pub fn wrong(&mut self, at: usize, what: impl Into<String>) {
-        self.mistakes.push(self.text.mistake(at, what));
+        self.text.report(&mut self.mistakes, at, what);
     }
 
     fn section(&mut self, section: &Section, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {

@@ -320,3 +320,12 @@ fn the_schema_and_the_documentation_know_every_key() {
         }
     }
 }
+
+#[test]
+fn of_many_mistakes_the_first_are_reported() {
+    let keys: String = (0..500).map(|number| format!("key{number} = 1\n")).collect();
+    let mistakes = parse(&format!("[source]\nkind = 'dump'\n{keys}")).1;
+    assert_eq!(mistakes.len(), 101);
+    assert!(mistakes[0].starts_with("dir/p.toml:3:1: there is no key of `source` `key0`"), "{}", mistakes[0]);
+    assert!(mistakes[100].starts_with("dir/p.toml:503:1: there are more than 100 of these lines"), "{}", mistakes[100]);
+}

@@ -63,7 +63,7 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
                 "tenant `{one}` owns the mark bits {bits:#x}, so that it could move flows into the scope of `{two}`, \
                  which looks at them{why}"
             );
-            found.mistakes.push(policy.text.mistake(owner.at, what));
+            policy.text.report(&mut found.mistakes, owner.at, what);
         }
     }
     if tenant.scope.excludes(&other.scope) {
@@ -75,10 +75,10 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
     if marks != 0 || labels != 0 {
         let what = if marks != 0 { format!("the mark bits {marks:#x}") } else { "labels".into() };
         let what = format!("tenants `{one}` and `{two}` own {what} both, and a flow may be in both their scopes{why}");
-        found.mistakes.push(policy.text.mistake(tenant.at, what));
+        policy.text.report(&mut found.mistakes, tenant.at, what);
     } else {
         let what = format!("note: a flow may be in the scopes of both `{one}` and `{two}`{why}");
-        found.notes.push(policy.text.mistake(tenant.at, what));
+        policy.text.report(&mut found.notes, tenant.at, what);
     }
 }
 
@@ -100,7 +100,7 @@ fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
             let output = Output::new(&path, rotates);
             if files.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by somebody else already; each needs a file of its own";
-                mistakes.push(policy.text.mistake(at, format!("{} {what}", path.display())));
+                policy.text.report(mistakes, at, format!("{} {what}", path.display()));
             }
             files.push(output);
         }

@@ -263,10 +263,11 @@ impl Packets {
         }
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
-        if self.buffer.len() < needed {
-            self.buffer.resize(needed.next_multiple_of(CHUNK), 0);
-        }
         while self.unread.len() < needed {
+            // A length is believed as far as there are bytes.
+            if self.unread.end == self.buffer.len() {
+                self.buffer.resize((2 * self.unread.end).min(needed.next_multiple_of(CHUNK)), 0);
+            }
             let free = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
             match self.input.read(free) {
                 Ok(0) => return Ok(false),

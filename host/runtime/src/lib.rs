@@ -2,7 +2,7 @@
 //!
 //! * [`engine`] has what all plugins share, [`flowgate_stock`] the plugins that the program carries; [`execution`] decides how the code of
 //!   others runs, and [`cache`] keeps it in compiled form.
-//! * `file` reads a plugin, `outline` finds out what it has before anything is compiled, and `weight` how much work its code is for a
+//! * `file` reads a plugin, [`outline`] finds out what it has before anything is compiled, and `weight` how much work its code is for a
 //!   compiler.
 //! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
 //!   exports and imports.
@@ -19,7 +19,7 @@ mod file;
 mod imports;
 pub mod instance;
 pub mod limits;
-mod outline;
+pub mod outline;
 pub mod services;
 pub mod survey;
 mod sys;

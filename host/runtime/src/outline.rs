@@ -6,14 +6,16 @@ use wasmparser::{BinaryReaderError, ElementItems, FunctionBody, Parser, Payload}
 
 /// The exports and imports of the outermost component.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Outline {
+pub struct Outline {
+    /// Names of exports, in their order.
     pub exports: Vec<String>,
+    /// Names of imports, in their order.
     pub imports: Vec<String>,
 }
 
 /// Why something is not compiled.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Rejection {
+pub enum Rejection {
     /// It is no WebAssembly, or broken.
     Malformed(String),
     /// There is too much of something: the rest of a sentence that begins with "it".
