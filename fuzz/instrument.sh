@@ -3,6 +3,6 @@
 # an ordinary build has made them, and the stable compiler will do.
 rustc="$1"; shift
 case " $* " in
- *" --crate-name flowgate_"*|*" --crate-name decode "*|*" --crate-name outcome "*) exec "$rustc" "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares ;;
+ *" --crate-name flowgate_"*|*" fuzz_targets/"*) exec "$rustc" "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares ;;
  *) exec "$rustc" "$@" ;;
 esac

@@ -114,7 +114,13 @@ fn sparse(input: &mut Input<'_>, length: usize) -> SparseTexts {
     if input.one_in(2) {
         return SparseTexts::default();
     }
-    let rows = rows(input, length, length * 2);
+    // In order, most of the time, as they must be.
+    let rows = if input.one_in(4) {
+        rows(input, length, length * 2)
+    } else {
+        let start = input.up_to(length) as u32;
+        (start..length as u32).take(size(input, length)).collect()
+    };
     let texts = texts(input, rows.len());
     SparseTexts { rows, texts }
 }
@@ -193,9 +199,13 @@ fn values(input: &mut Input<'_>) -> Flows {
 
 fn actions(input: &mut Input<'_>, batch: usize, values: usize) -> Actions {
     let count = size(input, 70_000);
-    let kind = input.up_to(5) as u8;
+    let kind = if input.one_in(8) {
+        input.byte()
+    } else {
+        input.pick(&[action::DELETE, action::UPDATE, action::CREATE, action::CREATE_OR_UPDATE])
+    };
     let mut named = |length: usize| -> Vec<u32> {
-        if input.one_in(3) {
+        if input.one_in(2) {
             return vec![action::NO_ROW; count];
         }
         let mut rows = rows(input, length, count);
@@ -346,6 +356,7 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
         let message = Messages::new(bytes).next().expect("a request").expect("a message");
         FlowDecoder::new(field::ALL).push(&mut flow, &message, Arrival::Entry).expect("a flow");
         let port = |column: &[u16]| Value::from(column[0]);
+        assert!(intent["after"].is_object(), "something would be sent without a record of its flow: {intent}");
         let after = &intent["after"]["original"];
         let tuple = &flow.original;
         assert!(after["source_port"] == port(&tuple.source_l4), "{intent}");

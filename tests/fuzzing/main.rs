@@ -4,12 +4,26 @@
 
 #[path = "../../fuzz/oracles/allocation.rs"]
 mod allocation;
+#[path = "../../fuzz/oracles/commands.rs"]
+mod commands;
+#[path = "../../fuzz/oracles/component.rs"]
+mod component;
 #[path = "../../fuzz/oracles/decode.rs"]
 mod decode;
+#[path = "../../fuzz/oracles/files.rs"]
+mod files;
+#[path = "../../fuzz/oracles/fixture.rs"]
+mod fixture;
 #[path = "../../fuzz/oracles/input.rs"]
 mod input;
+#[path = "../../fuzz/oracles/linear.rs"]
+mod linear;
 #[path = "../../fuzz/oracles/outcome.rs"]
 mod outcome;
+#[path = "../../fuzz/oracles/recording.rs"]
+mod recording;
+#[path = "../../fuzz/oracles/text.rs"]
+mod text;
 
 use flowgate_test_support::{Namespace, Random};
 
@@ -49,6 +63,31 @@ fn outcomes_of_plugins() {
 #[test]
 fn datagrams_of_the_kernel() {
     fuzz(decode::run, 20_000);
+}
+
+#[test]
+fn recordings() {
+    fuzz(recording::run, 5000);
+}
+
+#[test]
+fn pipeline_files_and_policies() {
+    fuzz(files::run, 1000);
+}
+
+#[test]
+fn command_lines_and_load_files() {
+    fuzz(commands::run, 1000);
+}
+
+#[test]
+fn fixtures() {
+    fuzz(fixture::run, 1000);
+}
+
+#[test]
+fn components() {
+    fuzz(component::run, 5000);
 }
 
 /// What the targets rely on.
