@@ -203,7 +203,7 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(20_000));
         let mut port = 1;
-        for (when, what) in ["tick", "look-back"].iter().flat_map(|when| {
+        for (when, what, rows) in ["tick", "look-back"].iter().flat_map(|when| {
             let all = [
                 "amplify-change",
                 "amplify-notes",
@@ -214,10 +214,10 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 "output",
                 "loop",
             ];
-            all.map(|what| (when, what))
+            all.into_iter().flat_map(move |what| ["1", "1024", "65536"].map(|rows| (when, what, rows)))
         }) {
             let plugin = format!("{},do={what},when={when}", plugin.display());
-            let words = ["-E", "-e", "NEW", "--batch", "65536", "--plugin", &plugin];
+            let words = ["-E", "-e", "NEW", "--batch", rows, "--plugin", &plugin];
             let grants = ["--grant", "tick,look-back,update.mark", "--on-error", "skip"];
             let mut child = Program::new(env!("CARGO_BIN_EXE_flowgate"))
                 .command(&[&words[..], &grants].concat())
@@ -241,13 +241,13 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 entries::insert(namespace, &format!("-t 5 -p udp -s 10.9.9.9 -d 10.9.9.8 --sport {port} --dport 53"));
                 std::thread::sleep(Duration::from_millis(110));
                 out = lines.lock().unwrap().lines().count();
-                assert!(port < 20_000, "{when} {what}: no event comes out");
+                assert!(port < 20_000, "{when} {what} {rows}: no event comes out");
             }
             let usage = Usage::of(&child);
             child.kill().unwrap();
             child.wait().unwrap();
             reader.join().unwrap();
-            assert!(usage.memory < HOST + PLUGIN, "{when} {what}: {} MiB", usage.memory >> 20);
+            assert!(usage.memory < HOST + PLUGIN, "{when} {what} {rows}: {} MiB", usage.memory >> 20);
         }
     });
 }
