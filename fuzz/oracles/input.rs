@@ -12,6 +12,7 @@ impl Input<'_> {
     }
 
     /// The next 64 bits.
+    #[allow(dead_code, reason = "not every target has a use for it")]
     pub fn bits(&mut self) -> u64 {
         (0..8).fold(0, |bits, _| bits << 8 | u64::from(self.byte()))
     }
