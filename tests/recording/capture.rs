@@ -2,8 +2,9 @@
 //!
 //! Not every kernel has nlmon, so the captures are put together from the kernel's own datagrams, as libpcap would write them.
 
-use crate::listener::{Listener, until};
+use crate::listener::Listener;
 use crate::{flowgate, run};
+use flowgate_test_support::until;
 use flowgate_test_support::{Namespace, Program, entries};
 use std::path::Path;
 

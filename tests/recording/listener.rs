@@ -1,16 +1,12 @@
 //! A recorder of events in the background, and how it is ended.
 
 use flowgate_test_support::program::{must_heed_signals, shell_status};
-use flowgate_test_support::{Outcome, Program};
+use flowgate_test_support::{Outcome, Program, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
 use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
-
-/// How long anything may take that takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program that runs until it is told to end.
 pub struct Listener(Child);
@@ -65,15 +61,6 @@ impl Drop for Listener {
         // It has ended already, unless the test failed.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// Waits for something that is bound to happen.
-pub fn until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !happened() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

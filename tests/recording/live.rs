@@ -245,7 +245,7 @@ fn a_gap_is_recorded() {
             entries::load(namespace, &entries::busy(3000));
             listener.signal(Signal::SIGCONT);
             // Until the listener has read it empty, the kernel drops what comes.
-            crate::listener::until("it listens again", || {
+            flowgate_test_support::until("it listens again", || {
                 last_word();
                 std::fs::read(&file).is_ok_and(|bytes| bytes.windows(4).any(|window| window == LAST))
             });
@@ -298,7 +298,7 @@ fn a_recording_can_be_played_while_it_is_made() {
         let mut shell = Program::new("sh").command(&["-c", &script]).spawn().expect("a shell");
         Listener::wait_for(1);
         last_word();
-        crate::listener::until("it is shown", || {
+        flowgate_test_support::until("it is shown", || {
             std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[DESTROY]"))
         });
         // The recorder alone, by the port of its socket: the replay ends with it.
@@ -336,7 +336,7 @@ fn a_slow_replay_can_be_interrupted() {
             shown.display()
         );
         let mut child = slow.command(&["-c", &script]).stderr(std::process::Stdio::piped()).spawn().expect("a shell");
-        crate::listener::until("the first event is shown", || {
+        flowgate_test_support::until("the first event is shown", || {
             std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[NEW]"))
         });
         let id = nix::unistd::Pid::from_raw(child.id() as i32);

@@ -59,7 +59,9 @@ fn a_file_that_is_cut_shows_what_came_before() {
         let listener = Listener::start(&flowgate(), &file, "record FILE");
         Listener::wait_for(1);
         entries::load(namespace, &entries::busy(300));
-        crate::listener::until("it is recorded", || std::fs::metadata(&file).is_ok_and(|file| file.len() > 60_000));
+        flowgate_test_support::until("it is recorded", || {
+            std::fs::metadata(&file).is_ok_and(|file| file.len() > 60_000)
+        });
         listener.end();
         let bytes = std::fs::read(&file).expect("the recording");
         std::fs::write(&file, &bytes[..bytes.len() - 3]).expect("a shorter one");

@@ -4,12 +4,13 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
     process::Child,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use flowgate_test_support::{
     Namespace, entries,
     program::{must_heed_signals, shell_status},
+    until,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -48,15 +49,6 @@ impl Listening {
         self.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         assert_eq!(shell_status(self.0.wait().unwrap()), 0, "{errors}");
         (text, errors)
-    }
-}
-
-/// Waits for something that is about to be.
-fn until(what: &str, is: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

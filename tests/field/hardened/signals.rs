@@ -2,10 +2,10 @@
 
 use std::{
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use flowgate_test_support::{Namespace, entries, program::shell_status};
+use flowgate_test_support::{Namespace, entries, program::shell_status, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -38,14 +38,6 @@ fn signals(child: &Child, field: &str) -> u64 {
 
 fn bit(signal: Signal) -> u64 {
     1 << (signal as i32 - 1)
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -14,9 +14,11 @@ pub mod namespace;
 pub mod program;
 pub mod random;
 pub mod traffic;
+pub mod wait;
 pub mod wasm;
 
 pub use limit::Limit;
 pub use namespace::Namespace;
 pub use program::{Outcome, Program};
 pub use random::Random;
+pub use wait::until;
