@@ -19,7 +19,7 @@ thread_local! {
     static TOTAL: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Begins to count anew.
+/// Sets the counters to zero.
 pub fn begin() {
     NOW.set(0);
     PEAK.set(0);

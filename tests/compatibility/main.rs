@@ -1,7 +1,7 @@
 //! Plugins that were compiled for a release keep running, and the WIT package changes only as `wit/VERSIONING.md` allows.
 //!
 //! `tests/compatibility/VERSION` holds what that release was: `wit/`, its WIT package, and `*.wasm`, components that were
-//! built with its SDK. They are never built anew.
+//! built with its SDK. They are never rebuilt.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::{

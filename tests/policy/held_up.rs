@@ -1,4 +1,4 @@
-//! Whoever reads nothing of what the service writes holds up itself alone: standard error, standard output, a server of logs.
+//! A peer that reads nothing of what the service writes holds up itself alone: standard error, standard output, a server of logs.
 
 use std::{
     io::{PipeReader, PipeWriter, Write as _},

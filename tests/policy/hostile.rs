@@ -233,7 +233,7 @@ fn stuck(namespace: &Namespace, time: &str) -> String {
     )
 }
 
-/// A tenant whose plugin does not start ends alone, at the start and when the policy is loaded anew, whatever the reason.
+/// A tenant whose plugin does not start ends alone, at the start and when the policy is reloaded, whatever the reason.
 #[test]
 fn a_tenant_that_does_not_start_ends_alone() {
     Namespace::run(|namespace| {

@@ -1,4 +1,4 @@
-//! The file is loaded anew when it has changed, however that came about, and only then.
+//! The file is reloaded when it has changed, however that came about, and only then.
 
 use std::os::unix::fs::symlink;
 

@@ -300,7 +300,7 @@ fn little_is_needed() {
     assert_eq!(config.sinks[0].when_full(false), WhenFull::Wait);
 }
 
-/// The file that editors read, and the documentation, follow the table of keys. `BLESS=1` writes the schema anew.
+/// The file that editors read, and the documentation, follow the table of keys. `BLESS=1` rewrites the schema.
 #[test]
 fn the_schema_and_the_documentation_know_every_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -173,7 +173,7 @@ impl Listener {
         }
     }
 
-    /// Serves whoever comes.
+    /// Serves each client that connects.
     async fn accept(self, registry: Arc<Registry>) {
         let mut connections = Connections::default();
         // Neither fails within a runtime that has input and output.

@@ -345,7 +345,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         match self.resync.as_mut().map(Resync::advance) {
             Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),
-            // A stage that looks back does so when the stream is whole again, and begins anew from there.
+            // A stage that looks back does so when the stream is whole again, and starts over from there.
             Some(Ok(true)) => {
                 self.counters.resync();
                 self.look_back(Some(Reason::Gap))
@@ -390,7 +390,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         batch.clear(&mut self.decoder);
         self.settle()?;
         self.tick()?;
-        // A stage whose plugin was started anew may want to know the table.
+        // A stage whose plugin was restarted may want to know the table.
         self.look_back(None)
     }
 

@@ -111,7 +111,7 @@ impl StageStats {
     }
 }
 
-/// The stages of what runs, shared with whoever wants to show them.
+/// The stages of what runs, shared with what shows them.
 #[derive(Clone, Debug, Default)]
 pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);
 
@@ -120,7 +120,7 @@ pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);
 pub struct Shared(Arc<Mutex<StageStats>>);
 
 impl Shared {
-    /// The numbers, to be read or changed. Whoever panicked while he held them left nothing half done.
+    /// The numbers, to be read or changed. A panic while they were held left nothing half done.
     pub fn lock(&self) -> MutexGuard<'_, StageStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

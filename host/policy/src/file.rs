@@ -45,7 +45,7 @@ pub struct Service {
     pub buffer: Option<u32>,
     /// How long the end waits for tenants.
     pub drain: Duration,
-    /// Whether the file is loaded anew when it has changed.
+    /// Whether the file is reloaded when it has changed.
     pub reload_on_change: bool,
     /// Entries that all tenants of a network namespace may have made, in percent of nf_conntrack_max.
     pub table_share: u64,

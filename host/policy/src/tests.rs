@@ -156,7 +156,7 @@ fn what_two_tenants_own_both_is_a_mistake_where_they_can_meet() {
     assert!(read(&same).1[0].contains("is written by somebody else already"));
 }
 
-/// The file that editors read follows the table of keys. `BLESS=1` writes it anew.
+/// The file that editors read follows the table of keys. `BLESS=1` rewrites it.
 #[test]
 fn the_schema_and_the_documentation_know_every_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -495,7 +495,7 @@ impl Shared {
         Self(Arc::new(Mutex::new(model)))
     }
 
-    /// The model. Whoever panicked while holding it left what the next dump mends.
+    /// The model. A panic while it was held leaves what the next dump repairs.
     pub fn lock(&self) -> MutexGuard<'_, Model> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

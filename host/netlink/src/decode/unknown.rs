@@ -14,7 +14,7 @@ pub struct Unknown {
 }
 
 impl Unknown {
-    /// Starts anew for a message.
+    /// Resets the state for the next message.
     #[inline]
     pub fn begin(&mut self, wanted: bool) {
         self.wanted = wanted;

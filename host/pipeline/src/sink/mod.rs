@@ -1,6 +1,6 @@
 //! Sinks: where bytes go.
 //!
-//! * [`Stdout`] and [`mod@file`] hold up whoever writes until the bytes are taken.
+//! * [`Stdout`] and [`mod@file`] block the writer until the bytes are taken.
 //! * [`outbox`] is a bounded buffer with a thread that empties it into a connection: what sockets have in common, so that a
 //!   peer that is slow or away holds up nobody. [`stream`] and [`syslog`] are the connections.
 //! * [`Tolerant`] keeps a failure for the end, where something else than the output matters.

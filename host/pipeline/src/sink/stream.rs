@@ -24,7 +24,7 @@ const CLOSE: Duration = Duration::from_millis(150);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unix(pub PathBuf);
 
-/// A server at `host:port`. The name is looked up anew for each connection.
+/// A server at `host:port`. The name is resolved again for each connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp(pub String);
 

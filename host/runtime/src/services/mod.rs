@@ -41,7 +41,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// What the plugin keeps, to be read or changed. Whoever panicked while he held it left nothing half done.
+    /// What the plugin keeps, to be read or changed. A panic while it was held left nothing half done.
     #[must_use]
     pub fn state(&self) -> Option<MutexGuard<'_, State>> {
         self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))

@@ -115,7 +115,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Whether a tenant goes on only if it is started anew, and may be: the operator's quarantine is ended by a reload alone.
+    /// Whether a tenant goes on only if it is restarted, and may be: the operator's quarantine is ended by a reload alone.
     fn needs_start(&self, name: &str) -> bool {
         let running = self.tenants.iter().find(|running| running.name == name);
         running.is_some_and(|running| running.needs_start() && running.outlet().wish() != Wish::Quarantine)
@@ -200,7 +200,7 @@ impl Service {
     }
 
     /// Feeds the watchdog, if it is time to: whoever calls this lives, and what receives events must answer. If it does not, the
-    /// watchdog gets nothing, and systemd starts the service anew; nobody is told of events meanwhile, so that nothing else helps.
+    /// watchdog gets nothing, and systemd restarts the service; nobody is told of events meanwhile, so that nothing else helps.
     fn feed(&self) {
         let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.mark)().ok());
@@ -294,7 +294,7 @@ impl Service {
         tenants.iter().for_each(Running::go);
     }
 
-    /// Starts a tenant of the running generation anew: one that has ended, or whose plugin has failed too often. It takes over from
+    /// Restarts a tenant of the running generation: one that has ended, or whose plugin has failed too often. It takes over from
     /// the one before when its plugins have started, and is told the table as it is then.
     ///
     /// # Errors
@@ -326,7 +326,7 @@ impl Service {
         Ok(())
     }
 
-    /// Whether the file is loaded anew when it has changed.
+    /// Whether the file is reloaded when it has changed.
     fn follows_changes(&self) -> bool {
         !self.once && self.lock().policy.service.reload_on_change
     }
@@ -361,7 +361,7 @@ impl Service {
         files::read(&self.file, files::MOST_OF_CONFIGURATION).map_err(failed)
     }
 
-    /// Reads the file anew, and lets its tenants take over once they have started; `meanwhile` is called now and then until then.
+    /// Reloads the file, and lets its tenants take over once they have started; `meanwhile` is called now and then until then.
     /// Returns which tenants have not started, and why.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Notifier {
         self.with_status("READY=1", status);
     }
 
-    /// It is loading the policy anew.
+    /// It is reloading the policy.
     pub fn reloading(&self, status: &str) {
         // By this systemd tells the answer to its own reload from one to an earlier one.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();

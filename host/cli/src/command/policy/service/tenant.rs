@@ -256,7 +256,7 @@ impl Running {
         self.facts.finished.load(Ordering::Acquire)
     }
 
-    /// Whether it goes on only if it is started anew: it has ended, or a plugin of it has failed too often.
+    /// Whether it goes on only if it is restarted: it has ended, or a plugin of it has failed too often.
     pub fn needs_start(&self) -> bool {
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
