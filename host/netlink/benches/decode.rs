@@ -1,4 +1,4 @@
-//! Measures decoding: nanoseconds per flow, of messages as the kernel sends them in a dump.
+//! Measures decoding: nanoseconds per flow, for messages as in a kernel dump.
 //!
 //! `cargo bench -p flowgate-netlink --bench decode`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
@@ -10,13 +10,13 @@ use flowgate_model::{Flows, field};
 use flowgate_netlink::Messages;
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 
-/// Messages per datagram, as many as the kernel puts into 32 KiB.
+/// Messages per datagram, as many as the kernel packs into 32 KiB.
 const MESSAGES: usize = 135;
-/// Short measurements, of which the best counts: other work on the machine only adds.
+/// Number of short measurements, the fastest of which counts: other load on the machine only adds time.
 const TRIES: usize = 400;
 const ROUNDS: usize = 50;
 
-/// An attribute, padded.
+/// Encodes an attribute, padded.
 fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
@@ -42,7 +42,7 @@ fn tuple(kind: u16, addresses: [&[u8]; 2], ports: [u16; 2]) -> Vec<u8> {
     )
 }
 
-/// A dumped TCP flow; with accounting and timestamps if `extended`.
+/// Encodes a dumped TCP flow, with accounting and timestamps if `extended`.
 fn message(number: u32, family: u8, extended: bool) -> Vec<u8> {
     let long = |number: u64| number.to_be_bytes();
     let (source, destination) = if family == 2 {

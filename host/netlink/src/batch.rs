@@ -1,7 +1,9 @@
-//! Many requests in few sends: the kernel executes a datagram's messages in order, and says which of them failed.
+//! Sends many requests with few system calls: the kernel executes the messages of a datagram in order and reports which
+//! of them failed.
 //!
-//! Only the last message of a datagram asks for an acknowledgement, which more than halves the cost of each. The others
-//! answer only if they fail; a datagram's errors are therefore all in when the answer to its last message is.
+//! Only the last message of a datagram requests an acknowledgement, which more than halves the cost of each message.
+//! The others are answered only if they fail; when the answer to the last message has arrived, all errors of the
+//! datagram have.
 
 use std::time::Duration;
 
@@ -10,32 +12,32 @@ use super::request::Request;
 use super::socket::{RECEIVE_LENGTH, Socket, SocketError, Woken};
 use super::wire::flow_message;
 
-/// The most requests in one send. More do not make it faster.
+/// Maximum number of requests in one datagram. A larger number is not faster.
 pub const MOST: usize = 512;
-/// What one answer takes of the receive buffer at most: an error that is not echoed takes 832 bytes, a flow 1,280.
+/// Upper bound of the receive-buffer space that one answer takes: an error without echo takes 832 bytes, a flow 1,280.
 const ANSWER: usize = 1280;
-/// The most bytes in one send; the default send buffer takes 212,960.
+/// Maximum number of bytes in one datagram; the default send buffer takes 212,960.
 const BYTES: usize = 128 * 1024;
-/// The kernel answers before the send returns; an answer that is not there after this will not come.
+/// The kernel answers before the send returns; an answer that has not arrived after this time will not arrive.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What became of a request.
+/// The kernel's reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// The kernel has done it.
+    /// The kernel has executed it.
     Done,
     /// The kernel has refused it.
     Refused {
         /// The error number, as in `errno(3)`.
         errno: i32,
-        /// What the kernel says of it, for malformed attributes.
+        /// The kernel's message (extended acknowledgement), for malformed attributes.
         text: Option<String>,
     },
-    /// It was sent and perhaps executed, but its answer is lost (ENOBUFS).
+    /// The request was sent and perhaps executed, but its answer is lost (ENOBUFS).
     Unknown,
 }
 
-/// Sends requests in batches.
+/// Sends requests in batches and matches the replies to them.
 #[derive(Debug)]
 pub struct Batches {
     socket: Socket,
@@ -45,41 +47,41 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Sends over `socket`, which must have no other use. The larger its receive buffer, the larger the batches: 8 MiB
-    /// are plenty, the system's default will do.
+    /// Sends over `socket`, which must have no other use. A larger receive buffer allows larger batches: 8 MiB are
+    /// plenty, the system's default is sufficient.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        // Even if every request of a batch fails, the answers must fit; and half of the buffer stays in reserve.
+        // The answers must fit even if every request of a batch fails; half of the buffer stays in reserve.
         let most = (socket.receive_buffer() / ANSWER / 2).clamp(1, MOST);
         Self { socket, most, datagram: Vec::new(), buffer: vec![0; RECEIVE_LENGTH] }
     }
 
-    /// The most requests that go into one send.
+    /// Returns the maximum number of requests in one datagram.
     #[must_use]
     pub fn most(&self) -> usize {
         self.most
     }
 
-    /// The socket's netlink port id, by which events tell who caused them.
+    /// Returns the socket's netlink port id, which events carry as their cause.
     #[must_use]
     pub fn port(&self) -> u32 {
         self.socket.port()
     }
 
-    /// Executes the requests in order, and appends the fate of each to `fates`. A failure does not keep those after it
-    /// from being executed.
+    /// Executes the requests in order and appends a reply for each to `replies`. Requests after a failed one are still
+    /// executed.
     ///
     /// # Errors
-    /// When a send fails; none of its requests has been executed then, and `fates` has those of the sends before.
+    /// A send failed. None of its requests has been executed, and `replies` has those of the earlier sends.
     pub fn submit(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
         self.exchange(requests, fates, &mut |_, _| {})
     }
 
-    /// Executes the requests as [`Batches::submit`] does, and gives what they are answered with to `answer`: the number
-    /// of the request and the message, as with [`super::encode::flows::get`].
+    /// Executes the requests as [`BatchSender::submit`] does, and passes the messages that answer them to `answer`,
+    /// with the index of the request; see [`super::encode::flows::get`].
     ///
     /// # Errors
-    /// As [`Batches::submit`].
+    /// The same as [`BatchSender::submit`].
     pub fn exchange(
         &mut self,
         requests: &[Request],
@@ -98,14 +100,14 @@ impl Batches {
         Ok(())
     }
 
-    /// Executes the requests in order, each in a send of its own, until one is refused: those after it are not sent. `fates` gets
-    /// the fate of each that was sent.
+    /// Executes the requests in order, one datagram each, until one is refused; the requests after it are not sent.
+    /// Appends a reply for each request that was sent to `replies`.
     ///
-    /// The kernel executes a request, and queues its answer, before the send returns. So only the last one asks for an
-    /// acknowledgement: another one whose answer is not there has none, and was executed.
+    /// The kernel executes a request and queues its answer before the send returns. Therefore only the last request
+    /// asks for an acknowledgement: an earlier one without a queued answer has succeeded.
     ///
     /// # Errors
-    /// When a send fails; its request has not been executed then.
+    /// A send failed; its request has not been executed.
     pub fn submit_until_refused(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
         let Some((last, rest)) = requests.split_last() else { return Ok(()) };
         for request in rest {
@@ -130,7 +132,7 @@ impl Batches {
         self.one(std::slice::from_ref(last), 0, fates, &mut |_, _| {})
     }
 
-    /// What was answered to a request that asked for no acknowledgement; the queue is read empty.
+    /// Returns the reply to a request without acknowledgement, and reads the queue empty.
     fn answer_to(&mut self, sequence: u32) -> Fate {
         let mut fate = Fate::Done;
         loop {
@@ -150,7 +152,7 @@ impl Batches {
         }
     }
 
-    /// How many of the first requests go into one send: at least one.
+    /// Returns the number of requests at the front that fit into one datagram, at least one.
     fn fitting(&self, requests: &[Request]) -> usize {
         let mut bytes = 0;
         requests
@@ -179,7 +181,7 @@ impl Batches {
         for (index, request) in batch.iter().enumerate() {
             let sequence = self.socket.next_sequence();
             sequences.push(sequence);
-            // A GET is answered in any case, by the flow or an error.
+            // A GET is always answered, by the flow or an error.
             request.append_to(&mut self.datagram, sequence, index == last && !is_get(request));
         }
         self.socket.send(&self.datagram)?;
@@ -192,7 +194,7 @@ impl Batches {
         while !over {
             let length = match self.socket.try_receive(&mut self.buffer) {
                 Ok(Some(received)) => received.length,
-                // After an overrun the queue is read empty: what is missing then is lost.
+                // After an overrun the queue is read empty; answers that are missing then are lost.
                 Ok(None) if lost => break,
                 Ok(None) => match self.socket.wait(None, Some(PATIENCE)) {
                     Ok(Woken::Readable) => continue,
@@ -212,7 +214,7 @@ impl Batches {
             };
             for message in Messages::new(self.buffer.get(..length).unwrap_or_default()).map_while(Result::ok) {
                 let Some(index) = position(&sequences, message.sequence) else {
-                    // An answer to an earlier send that was given up.
+                    // A late answer to an earlier send.
                     continue;
                 };
                 match message.content() {
@@ -245,22 +247,22 @@ impl Batches {
         Ok(())
     }
 
-    /// The socket, for other uses.
+    /// Returns the socket for other uses.
     #[must_use]
     pub fn into_socket(self) -> Socket {
         self.socket
     }
 }
 
-/// Whether a request is answered with data instead of an acknowledgement.
+/// Returns true if the request is answered with data instead of an acknowledgement.
 fn is_get(request: &Request) -> bool {
     matches!(request.kind() as u8, flow_message::GET | flow_message::GET_AND_ZERO)
 }
 
-/// Where a sequence number stands among those of a batch, which ascend but for the wrap around.
+/// Returns the index of a sequence number among those of a batch, which ascend except at the wrap-around.
 fn position(sequences: &[u32], sequence: u32) -> Option<usize> {
     let guess = sequence.wrapping_sub(*sequences.first()?) as usize;
-    // The wrap leaves out 0, so that the number may be one further to the left.
+    // The wrap-around skips 0, so that the index may be lower by one.
     [guess, guess.wrapping_sub(1)].into_iter().find(|index| sequences.get(*index) == Some(&sequence))
 }
 

@@ -1,4 +1,4 @@
-//! Receiving what a request asks for: a dump's datagrams one after the other, or the one answer of a GET.
+//! Receives the answer to a request: the datagrams of a dump in order, or the single answer of a GET.
 
 use thiserror::Error;
 
@@ -7,24 +7,24 @@ use super::request::Request;
 use super::socket::{Socket, SocketError};
 use super::stop::Stop;
 
-/// Why a dump ended before its end.
+/// Why a dump ended early.
 #[derive(Debug, Error)]
 pub enum DumpError {
     /// The socket failed.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The kernel refused the request, or broke the dump off.
+    /// The kernel refused the request or aborted the dump.
     #[error("the kernel refused: {}{}", std::io::Error::from_raw_os_error(*errno), text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
     Refused {
         /// The error number, as in `errno(3)`.
         errno: i32,
-        /// What the kernel says of it.
+        /// The kernel's message (extended acknowledgement).
         text: Option<String>,
     },
-    /// The kernel says that the table changed under the dump, which is now inconsistent (NLM_F_DUMP_INTR).
+    /// The kernel reports that the table changed during the dump, which is therefore inconsistent (NLM_F_DUMP_INTR).
     #[error("the table changed while it was dumped")]
     Interrupted,
-    /// A datagram does not consist of messages.
+    /// A datagram does not consist of whole messages.
     #[error(transparent)]
     Malformed(#[from] MessageError),
     /// The stop signal was given.
@@ -33,7 +33,7 @@ pub enum DumpError {
 }
 
 impl DumpError {
-    /// The error number behind it, as in `errno(3)`; EINTR for a dump that was interrupted or stopped.
+    /// Returns the underlying error number, as in `errno(3)`; EINTR for a dump that was interrupted or stopped.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -49,15 +49,15 @@ impl DumpError {
     }
 }
 
-/// A dump (or another request that is answered with data) under way.
+/// A dump, or another request that is answered with data, in progress.
 ///
-/// Its [`Dump::next`] only receives, so that one thread can receive while another decodes: the kernel makes the next
-/// datagram of a dump inside the call that receives. One socket takes one dump at a time (EBUSY).
+/// [`Dump::next`] only receives, so that one thread can receive while another decodes: the kernel produces the next
+/// datagram of a dump in the system call that receives it. A socket serves one dump at a time (EBUSY).
 #[derive(Debug)]
 pub struct Dump {
     socket: Socket,
     sequence: u32,
-    /// The answer is one message without an end mark.
+    /// True if the answer is one message without an end mark.
     single: bool,
     interrupted: bool,
     end: Option<Result<(), DumpError>>,
@@ -67,7 +67,7 @@ impl Dump {
     /// Sends the request.
     ///
     /// # Errors
-    /// When it cannot be sent. What the kernel thinks of it is told by [`Dump::next`].
+    /// The request cannot be sent. The kernel's answer is reported by [`Dump::next`].
     pub fn start(socket: Socket, request: &Request) -> Result<Self, SocketError> {
         let sequence = socket.next_sequence();
         let mut datagram = Vec::with_capacity(request.len());
@@ -77,16 +77,17 @@ impl Dump {
         Ok(Self { socket, sequence, single, interrupted: false, end: None })
     }
 
-    /// The sequence number of its messages; see [`entries`].
+    /// Returns the sequence number of the dump's messages; see [`entries`].
     #[must_use]
     pub fn sequence(&self) -> u32 {
         self.sequence
     }
 
-    /// The next datagram with data, into `buffer` (of [`super::RECEIVE_LENGTH`]): its length, or `None` at the end.
+    /// Receives the next datagram with data into `buffer` (of [`super::RECEIVE_LENGTH`] bytes) and returns its length,
+    /// or `None` at the end.
     ///
     /// # Errors
-    /// See [`DumpError`]. After an error the next call says that the dump is over.
+    /// See [`DumpError`]. After an error the next call returns `None`.
     pub fn next(&mut self, buffer: &mut [u8], stop: Option<&Stop>) -> Result<Option<usize>, DumpError> {
         loop {
             if let Some(end) = &mut self.end {
@@ -103,9 +104,9 @@ impl Dump {
         }
     }
 
-    /// Receives one datagram: its length, and whether there is data in it.
+    /// Receives one datagram; returns its length, and whether it has data.
     fn receive(&mut self, buffer: &mut [u8], stop: Option<&Stop>) -> Result<(usize, bool), DumpError> {
-        // The kernel makes the next datagram within the call that receives it: there is nothing to wait for.
+        // The kernel produces the next datagram in the receiving call; there is nothing to wait for.
         if stop.is_some_and(Stop::is_stopped) {
             return Err(DumpError::Stopped);
         }
@@ -140,18 +141,19 @@ impl Dump {
         Ok((length, data))
     }
 
-    /// The socket, for the next request. Only after the end; what else is under way is thrown away.
+    /// Returns the socket for the next request, after the end of the dump. Datagrams that are still queued are
+    /// discarded.
     ///
     /// # Errors
-    /// When the socket failed.
+    /// The socket failed.
     pub fn into_socket(self) -> Result<Socket, SocketError> {
         self.socket.discard()?;
         Ok(self.socket)
     }
 }
 
-/// The netfilter messages of a datagram that answer the request with this sequence number. Datagrams come from
-/// [`Dump::next`], which has seen that they are whole.
+/// Returns the netfilter messages of a datagram that answer the request with this sequence number. The datagram comes
+/// from [`Dump::next`], which has checked that its messages are whole.
 pub fn entries(datagram: &[u8], sequence: u32) -> impl Iterator<Item = Message<'_>> {
     Messages::new(datagram)
         .map_while(Result::ok)

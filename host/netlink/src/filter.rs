@@ -1,9 +1,9 @@
-//! The kernel's filter for dumps: what of a selection the kernel itself can check.
+//! The kernel's dump filter: the part of a selection that the kernel can check.
 //!
-//! It compares whole values under masks and nothing else: no prefixes, ranges, negation or alternatives. What it gets
-//! wrong is never asked of it: on Linux 6.18 its comparison of IPv6 addresses is inverted, ports of other protocols than
-//! TCP and UDP are ignored, and tuples need a family. So a filter lets through at least what the selection means, and
-//! who uses it must check the whole selection on what arrives.
+//! The kernel compares values under masks and supports no prefixes, ranges, negation or alternatives. The filter leaves
+//! out comparisons that the kernel gets wrong: on Linux 6.18 the comparison of IPv6 addresses is inverted, ports of
+//! protocols other than TCP and UDP are ignored, and tuples need a family. A filter therefore passes at least the
+//! selected flows, and its user must check the whole selection on the entries that arrive.
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, Status};
@@ -12,8 +12,8 @@ use super::encode::tuple::{Direction as Tuple, nest};
 use super::wire::{flow, part};
 use flowgate_model::{Direction, Masked, Network, Selection, family, protocol};
 
-/// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS (`linux/netfilter/nf_conntrack_common.h` has no names for
-/// them; they are those of `ctnetlink_filter` in the order of the tuple's attributes).
+/// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS. `linux/netfilter/nf_conntrack_common.h` has no names for
+/// them; `ctnetlink_filter` has them in the order of the tuple's attributes.
 mod flag {
     pub const SOURCE: u32 = 1 << 0;
     pub const DESTINATION: u32 = 1 << 1;
@@ -28,7 +28,7 @@ mod flag {
     pub const ICMPV6_ID: u32 = 1 << 11;
 }
 
-/// A filter in the kernel's terms. It lets through at least the flows that are meant, and perhaps others.
+/// A filter in the kernel's terms. It passes at least the selected flows, and perhaps others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DumpFilter {
     family: u8,
@@ -36,34 +36,34 @@ pub struct DumpFilter {
     mark: Option<(u32, u32)>,
     /// Value and mask, which is not 0.
     status: Option<(u32, u32)>,
-    /// Of either direction; never 0.
+    /// Zone of either direction; never 0.
     zone: Option<u16>,
     original: Side,
     reply: Side,
 }
 
-/// What is asked of one direction.
+/// The filter of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Side {
     flags: u32,
     tuple: Tuple,
 }
 
-/// What has been made of a selection.
+/// The kernel's part of a selection, and the reasons for the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What the kernel is asked for.
+    /// The filter for the kernel.
     pub filter: DumpFilter,
     /// The conditions of the selection, in a fixed order.
     pub conditions: Vec<Condition>,
 }
 
-/// A condition of a selection.
+/// A condition of a selection, for `--explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// What it is about, for people.
+    /// Name of the condition for people.
     pub what: String,
-    /// Why the kernel does not check it (alone); none if it does.
+    /// Why the kernel does not check it, or not fully; `None` if it does.
     pub kept: Option<&'static str>,
 }
 
@@ -78,31 +78,31 @@ impl Plan {
 }
 
 impl DumpFilter {
-    /// All flows.
+    /// Returns a filter that passes all flows.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The flows of one family (2 IPv4, 10 IPv6; 0 both).
+    /// Returns a filter that passes the flows of one family (2 IPv4, 10 IPv6; 0 both).
     #[must_use]
     pub fn family_only(family: u8) -> Self {
         Self { family, ..Self::default() }
     }
 
-    /// `nfgen_family` of the request: 0 for all.
+    /// Returns `nfgen_family` of the request: 0 for all.
     #[must_use]
     pub fn family(&self) -> u8 {
         self.family
     }
 
-    /// Whether it lets everything through.
+    /// Returns true if it passes everything.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What of `selection` the kernel can check.
+    /// Returns the part of `selection` that the kernel can check.
     #[must_use]
     pub fn plan(selection: &Selection) -> Plan {
         let mut plan = Plan::default();
@@ -151,9 +151,9 @@ impl DumpFilter {
         plan
     }
 
-    /// The filters of the dumps that a selection takes, and its conditions: one dump, or one for each family where none is
-    /// asked for and the kernel can check the protocol that way. Walking the table twice costs less than handing out what is not
-    /// wanted.
+    /// Returns the filters of the dumps for a selection, and its conditions. There is one dump, or one for each family
+    /// if the selection has none and the kernel can then check the protocol. Two walks through the table cost less than
+    /// transferring entries that are not selected.
     #[must_use]
     pub fn plans(selection: &Selection) -> (Vec<DumpFilter>, Vec<Condition>) {
         let twice = selection.family.is_none() && selection.protocol.is_some_and(|number| !protocol::is_icmp(number));
@@ -163,7 +163,7 @@ impl DumpFilter {
         }
         let of = |family: u8| Self::plan(&Selection { family: Some(family), ..selection.clone() });
         let (four, six) = (of(family::IPV4), of(family::IPV6));
-        // What one of the two leaves to the stage is left to it.
+        // A condition is checked by the kernel only if both dumps check it.
         let conditions = four
             .conditions
             .into_iter()
@@ -172,8 +172,8 @@ impl DumpFilter {
         (vec![four.filter, six.filter], conditions.filter(|condition| condition.what != "family").collect())
     }
 
-    /// The filters that let through what a selection means and nothing else; none if the kernel cannot tell, or if that is
-    /// everything. For requests that do something with what the kernel lets through.
+    /// Returns filters that pass exactly the selected flows, for requests that modify what passes. Returns `None` if
+    /// the kernel cannot check the whole selection, or if the selection is everything.
     #[must_use]
     pub fn exact(selection: &Selection) -> Option<Vec<ExactFilter>> {
         let (filters, conditions) = Self::plans(selection);
@@ -184,13 +184,13 @@ impl DumpFilter {
         (exact && filters.iter().all(narrow)).then(|| filters.into_iter().map(ExactFilter).collect())
     }
 
-    /// Lets nothing through, on a kernel that compares marks: a value outside its mask.
+    /// Returns a filter that passes nothing, on a kernel that compares marks: the value is outside its mask.
     #[must_use]
     pub fn impossible_mark() -> Self {
         Self { mark: Some((1, 2)), ..Self::default() }
     }
 
-    /// The attributes of a request with this filter.
+    /// Returns the attributes of a request with this filter.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {
         let plain = |kind, value: &[u8]| ConntrackAttribute::Other(DefaultNla::new(kind, value.to_vec()));
@@ -212,7 +212,7 @@ impl DumpFilter {
         if let Some(zone) = self.zone {
             attributes.push(plain(flow::ZONE, &zone.to_be_bytes()));
         }
-        // These flags alone are in the machine's own byte order.
+        // Only these flags are in native byte order.
         let flags: Vec<DefaultNla> =
             [(part::FILTER_ORIG_FLAGS, self.original.flags), (part::FILTER_REPLY_FLAGS, self.reply.flags)]
                 .into_iter()
@@ -226,12 +226,13 @@ impl DumpFilter {
     }
 }
 
-/// A filter that lets through what is meant and nothing else, and not everything.
+/// A filter that passes exactly the selected flows, and not everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExactFilter(DumpFilter);
 
 impl ExactFilter {
-    /// Lets nothing through: no flow has the protocol 255, which is reserved (RFC 5237), between these addresses.
+    /// Returns a filter that passes nothing: no flow has protocol 255, which is reserved (RFC 5237), between these
+    /// addresses.
     #[must_use]
     pub fn nothing() -> Self {
         let everywhere = Some(std::net::Ipv4Addr::BROADCAST.into());
@@ -240,31 +241,31 @@ impl ExactFilter {
         ExactFilter(DumpFilter { family: family::IPV4, original, ..DumpFilter::default() })
     }
 
-    /// The flows of one family.
+    /// Returns a filter that passes the flows of one family.
     #[must_use]
     pub fn of_family(family: u8) -> Self {
         ExactFilter(DumpFilter::family_only(family))
     }
 
-    /// Whether it compares the mark.
+    /// Returns true if it compares the mark.
     #[must_use]
     pub fn has_mark(&self) -> bool {
         self.0.mark.is_some()
     }
 
-    /// `nfgen_family` of the request.
+    /// Returns `nfgen_family` of the request.
     #[must_use]
     pub fn family(&self) -> u8 {
         self.0.family
     }
 
-    /// The attributes of a request with this filter. CTA_FILTER is always among them, if an empty one: without it the kernel
-    /// ignores the family of a deletion.
+    /// Returns the attributes of a request with this filter. They always include CTA_FILTER, even if it is empty:
+    /// without it the kernel ignores the family of a deletion.
     ///
-    /// A kernel that does not know CTA_FILTER in a deletion takes one without a tuple for an order to empty the table. So there is
-    /// always a tuple of the original direction, and an id that no flow has: where the filter asks for no tuple it is one
-    /// without protocol, which such a kernel refuses with EINVAL, and a complete one finds no flow of this id (ENOENT). Kernels that
-    /// know CTA_FILTER look at neither.
+    /// A kernel that does not support CTA_FILTER in a deletion takes a deletion without a tuple as the request to flush
+    /// the table. The attributes therefore always include a tuple of the original direction and an id that no flow has.
+    /// If the filter has no tuple, the tuple has no protocol, which such a kernel refuses with EINVAL; a complete tuple
+    /// finds no flow with this id (ENOENT). Kernels that support CTA_FILTER ignore both.
     #[must_use]
     pub fn attributes(&self) -> Vec<ConntrackAttribute> {
         let mut attributes = self.0.attributes();
@@ -282,9 +283,9 @@ impl ExactFilter {
     }
 }
 
-/// The kernel compares the one zone number of an entry, whichever direction it is for. So a zone that is asked for in
-/// any of the three ways narrows the dump, except the default zone: an entry with a zone in one direction has none in the
-/// other, and is not in the kernel's zone 0.
+/// The kernel compares the single zone number of an entry, whichever direction it applies to. A zone that is selected
+/// in any of the three ways therefore narrows the dump, except for the default zone: an entry with a zone in one
+/// direction has none in the other, and is not in the kernel's zone 0.
 fn plan_zones(plan: &mut Plan, selection: &Selection) {
     for (zone, what) in
         [(selection.zone, "zone"), (selection.original.zone, "original zone"), (selection.reply.zone, "reply zone")]
@@ -338,7 +339,7 @@ fn plan_direction(plan: &mut Plan, selection: &Selection, reply: bool) {
     *(if reply { &mut plan.filter.reply } else { &mut plan.filter.original }) = side;
 }
 
-/// The one IPv4 address that a network consists of, or why the kernel cannot check it.
+/// Returns the only IPv4 address of a network, or why the kernel cannot check it.
 fn single_ipv4(network: &Network, number: u8) -> Result<std::net::Ipv4Addr, &'static str> {
     let Network { value, mask } = network;
     match number {
@@ -355,7 +356,7 @@ fn single_ipv4(network: &Network, number: u8) -> Result<std::net::Ipv4Addr, &'st
     Ok(std::net::Ipv4Addr::from_bits(value.lo as u32))
 }
 
-/// Ports, or identifier, type and code.
+/// Plans ports, or ICMP identifier, type and code.
 fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Option<u8>, name: &str) {
     let (source, destination) = (direction.source_l4, direction.destination_l4);
     let known = match number {
@@ -407,7 +408,8 @@ fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Opti
     *side = pushed;
 }
 
-/// Which of type and code the kernel can compare, and the two as one number. It refuses types that have no answer.
+/// Returns the flags for type and code that the kernel can compare, and both as one number. The kernel refuses types
+/// without a reply type.
 fn icmp(masked: Masked, of_type: u32, of_code: u32, types: &[u16]) -> Result<(u32, u16), &'static str> {
     let value = u16::try_from(masked.value).map_err(|_| "no flow has such a number")?;
     let bits = match masked.mask & 0xffff {

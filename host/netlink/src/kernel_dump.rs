@@ -1,4 +1,4 @@
-//! Dumps of the kernel, and the answers to lookups, as a source.
+//! Kernel dumps and answers to lookups as a source.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use super::{
     source::{Datagram, Source, SourceError},
 };
 
-/// Something that the kernel is asked for.
+/// A query that the kernel answers with entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A dump.
@@ -24,7 +24,7 @@ impl From<Listing> for Asked {
 }
 
 impl Asked {
-    /// The request.
+    /// Returns the encoded request.
     #[must_use]
     pub fn request(&self) -> Request {
         match self {
@@ -34,27 +34,27 @@ impl Asked {
     }
 }
 
-/// Dumps of the kernel, or the answer to a lookup.
+/// A source that yields the answers to a sequence of queries.
 pub struct KernelDump {
-    /// The one that is under way, and what was asked for; none when all are over.
+    /// The dump in progress and its query; `None` after the last one.
     dump: Option<(Dump, Asked)>,
-    /// What is asked for when that is over, one after the other.
+    /// The queries that follow.
     rest: VecDeque<Asked>,
-    /// Whether the one that is under way has yielded something.
+    /// True if the dump in progress has yielded something.
     begun: bool,
-    /// The error number with which the kernel refused what something else was asked for instead of.
+    /// The error number with which the kernel refused a query that was replaced by fallbacks.
     refused: Option<i32>,
     namespace: Option<Namespace>,
     stop: Stop,
-    /// Whether it is an error (EINTR) that it is stopped before its end.
+    /// True if a stop before the end is an error (EINTR).
     whole: bool,
 }
 
 impl KernelDump {
-    /// Asks for the first.
+    /// Sends the first query.
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// The query cannot be sent.
     pub fn start(
         socket: Socket,
         asked: Vec<Asked>,
@@ -70,13 +70,13 @@ impl KernelDump {
         Ok(KernelDump { dump, rest, begun: false, refused: None, namespace, stop, whole: false })
     }
 
-    /// Takes it for an error (EINTR) that it is stopped before its end.
+    /// Makes a stop before the end an error (EINTR).
     #[must_use]
     pub fn whole(self) -> Self {
         KernelDump { whole: true, ..self }
     }
 
-    /// Asks for the one that follows, if there is one.
+    /// Sends the next query, if there is one.
     fn follow(&mut self) -> Result<(), SocketError> {
         self.begun = false;
         self.dump = None;
@@ -87,7 +87,7 @@ impl KernelDump {
         Ok(())
     }
 
-    /// After a refusal: asks in another way, if there is one.
+    /// After a refusal: replaces the query by its fallbacks, if it has any.
     fn ask_otherwise(&mut self, errno: i32) -> Result<(), SourceError> {
         let listing = match &self.dump {
             Some((_, Asked::Listing(listing))) if !self.begun => Some(listing),

@@ -1,9 +1,10 @@
-//! Events of the kernel as a source: a socket that is read before it overflows, and that tells where it did.
+//! Kernel events as a source: a socket whose receive buffer grows before it overflows, and that reports where it did
+//! overflow.
 //!
-//! The kernel puts each event into the socket's receive buffer, 1,280 bytes of it whatever the event's size. When there is no
-//! room it says so once (ENOBUFS), before what is queued is read, and drops everything until the queue has been read empty.
-//! So the buffer is doubled when it is half full or has overflowed, up to a limit, and a gap is told where it is: behind
-//! what was queued.
+//! The kernel charges 1,280 bytes of the receive buffer for each event, whatever the event's size. When the buffer is
+//! full, the kernel reports ENOBUFS once, before the queued events are read, and drops every event until the queue has
+//! been read empty. The listener therefore doubles the buffer, up to a limit, when it is half full or has overflowed,
+//! and reports a gap at its place in the stream: after the events that were queued.
 
 use std::{
     sync::Arc,
@@ -17,74 +18,75 @@ use crate::{
 };
 use flowgate_base::clock::now;
 
-/// Receive buffer for events, in bytes, unless the user sets one: room for about 13,000 events (the kernel doubles it), where
-/// the system's default has room for 166.
+/// Default size in bytes of the receive buffer for events: room for about 13,000 events (the kernel doubles the size).
+/// The system's default has room for 166.
 pub const EVENT_BUFFER: usize = 8 << 20;
-/// What it may grow to unless the user says otherwise: room for about 210,000 events.
+/// Default limit in bytes of the receive buffer for events: room for about 210,000 events.
 pub const EVENT_BUFFER_MAX: usize = 128 << 20;
 
-/// An event is received where there is this much room; none is nearly as long.
+/// Free space in the datagram's buffer below which no further event is received. No event is nearly as long.
 const ROOM: usize = 16 << 10;
-/// After how many events it is looked at how full the receive buffer is.
+/// Number of events between checks of the receive-buffer level.
 const LOOK: u32 = 64;
-/// What an event takes of the receive buffer at the very least.
+/// Lower bound in bytes of the receive-buffer space that one event takes.
 const CHARGE: usize = 512;
-/// Events that follow each other faster than this are left to gather. Being woken for each costs more than the event itself.
+/// If a wait is shorter than this, events are coalesced: a wake-up for each event costs more than the event itself.
 const BUSY: Duration = Duration::from_micros(500);
-/// How long they are left to gather.
+/// Time for which events are coalesced.
 const GATHER: Duration = Duration::from_millis(1);
-/// They are where the receive buffer has room for what comes in that time, and more: so many bytes.
+/// Smallest receive buffer in bytes with which events are coalesced: room for more events than arrive in that time.
 const GATHERING: usize = 2 << 20;
 
-/// What is listened to, and how.
+/// What a [`Listener`] subscribes to, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Event groups.
+    /// Event groups, bits of [`crate::group`].
     pub groups: u32,
-    /// Receive buffer to begin with, in bytes before the kernel doubles it.
+    /// Initial receive buffer in bytes, before the kernel doubles it; [`EVENT_BUFFER`] if `None`.
     pub buffer: Option<usize>,
-    /// What it may grow to, likewise.
+    /// Limit of the receive buffer in bytes, before the kernel doubles it; [`EVENT_BUFFER_MAX`] if `None`.
     pub buffer_max: Option<usize>,
-    /// `--reliable`: the kernel keeps what it cannot deliver.
+    /// `--reliable`: the kernel keeps entries whose event it cannot deliver.
     pub reliable: bool,
-    /// The network namespace, if not that of the process.
+    /// The network namespace, if it is not the namespace of the process.
     pub namespace: Option<Namespace>,
-    /// `--all-netns`: events of all namespaces that have an id in it.
+    /// `--all-netns`: also events of all namespaces that have an id in this one.
     pub all_namespaces: bool,
-    /// Whether it is told where nothing more was found to receive, and each datagram stays as it is.
+    /// Yields each event as a datagram of its own, and a flush whenever the queue has been read empty.
     pub pauses: bool,
 }
 
-/// Events of the kernel, until the stop signal.
+/// A source of kernel events that ends at the stop signal.
 pub struct Listener {
     socket: Arc<Socket>,
     namespace: Option<Namespace>,
     stop: Stop,
     reliable: bool,
     pauses: bool,
-    /// Whether something was received since the last pause.
+    /// True if something was received since the last flush.
     received: bool,
-    /// Receive buffer that was last asked for.
+    /// Size that the receive buffer was last set to.
     buffer: usize,
     buffer_max: usize,
-    /// Events since the receive buffer was last looked at.
+    /// Events since the last check of the receive-buffer level.
     unlooked: u32,
-    /// How many events the kernel has dropped, as far as that has been told.
+    /// Number of dropped events that have been reported.
     dropped: u32,
-    /// After an overrun: how many events may still be queued from before it.
+    /// After an overrun: upper bound of the events from before it that are still queued.
     overrun: Option<usize>,
-    /// Whether there was one before that, whose place this is.
+    /// True if an earlier overrun must be reported here, before the one in `overrun`.
     due: bool,
-    /// After the stop signal: how many events may still be queued from before it.
+    /// After the stop signal: upper bound of the events from before it that are still queued.
     ending: Option<usize>,
-    /// An event of another namespace, which begins the next datagram: bytes, namespace, when it was received.
+    /// An event of another namespace, which begins the next datagram: its bytes, its namespace, and when it was
+    /// received.
     held: Option<(Vec<u8>, Option<u32>, u64)>,
-    /// Whether events are left to gather before the next look.
+    /// True if events are coalesced before the next read.
     busy: bool,
 }
 
 impl Listener {
-    /// Joins the groups.
+    /// Opens the socket and joins the groups.
     ///
     /// # Errors
     /// See [`Socket::open`].
@@ -93,7 +95,7 @@ impl Listener {
         let options = Options {
             groups,
             receive_buffer: Some(wanted.buffer.unwrap_or(EVENT_BUFFER)),
-            // What the kernel keeps is not lost, and there is no reason to stop listening.
+            // With `reliable`, nothing is lost, so that there is no reason to stop listening.
             no_overrun_errors: reliable,
             reliable,
             all_namespaces: wanted.all_namespaces,
@@ -121,17 +123,17 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The socket, for whoever wants to know how full it is.
+    /// Returns the socket, for reading its receive-buffer level.
     pub fn socket(&self) -> &Arc<Socket> {
         &self.socket
     }
 
-    /// The receive buffer in force, in bytes.
+    /// Returns the size of the receive buffer in force, in bytes.
     pub fn receive_buffer(&self) -> usize {
         self.socket.receive_buffer()
     }
 
-    /// Doubles the receive buffer, unless it may not grow.
+    /// Doubles the receive buffer, up to its limit.
     fn grow(&mut self) {
         let wanted = self.buffer.saturating_mul(2).min(self.buffer_max);
         if wanted <= self.buffer {
@@ -140,12 +142,12 @@ impl Listener {
         let before = self.socket.receive_buffer();
         match self.socket.set_receive_buffer(wanted) {
             Ok(now) if now > before => self.buffer = wanted,
-            // The system's limit is reached: it is of no use to ask again.
+            // The system's limit is reached; a further attempt would fail too.
             _ => self.buffer_max = 0,
         }
     }
 
-    /// Makes the receive buffer larger if it is half full.
+    /// Doubles the receive buffer if it is half full.
     fn relieve(&mut self) {
         if self.buffer < self.buffer_max
             && let Ok(memory) = self.socket.memory()
@@ -155,8 +157,9 @@ impl Listener {
         }
     }
 
-    /// Looks now and then at how full the receive buffer is, and whether to end: what comes faster than it can be read has no
-    /// end by itself, and what was there when the signal came is shown.
+    /// Checks the receive-buffer level and the stop signal once in [`CHECK_INTERVAL`] events. Without this check a
+    /// stream that is faster than the reader would never end. Events that were queued when the signal was given are
+    /// still yielded.
     fn look(&mut self) {
         self.unlooked += 1;
         if self.unlooked < LOOK {
@@ -170,7 +173,7 @@ impl Listener {
         };
     }
 
-    /// How many events were dropped since this was last asked; none if the kernel does not tell.
+    /// Returns the number of events dropped since the last call, or `None` if the kernel does not report it.
     fn newly_dropped(&mut self) -> Option<u32> {
         let dropped = self.socket.memory().ok()?.dropped;
         let new = dropped.wrapping_sub(self.dropped);
@@ -178,12 +181,12 @@ impl Listener {
         Some(new)
     }
 
-    /// Tells of a gap, if there is one here.
+    /// Turns the datagram into a gap if there is one at this place; returns false otherwise.
     fn gap(&mut self, datagram: &mut Datagram) -> bool {
         let lost = if std::mem::take(&mut self.due) || self.overrun.take().is_some() {
             self.newly_dropped()
         } else if self.reliable && self.newly_dropped().is_some_and(|dropped| dropped > 0) {
-            // These are attempts: what could not be delivered is tried again.
+            // The kernel counts failed attempts here, and repeats them: nothing is lost.
             None
         } else {
             return false;
@@ -198,7 +201,7 @@ impl Listener {
         true
     }
 
-    /// Receives what is queued, as far as there is room; `false` if there was nothing more.
+    /// Receives queued events while there is space in the buffer; returns false if the queue is empty.
     fn fill(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         loop {
             let room = datagram.buffer.get_mut(datagram.length..).unwrap_or_default();
@@ -210,7 +213,7 @@ impl Listener {
                 Ok(None) => return Ok(false),
                 Err(SocketError::Overrun) => {
                     self.grow();
-                    // What was queued before another one has been read by now.
+                    // An overrun that was pending has been passed by now: the queue was read empty in between.
                     self.due = self.overrun.is_some();
                     self.overrun = Some(self.socket.receive_buffer() / CHARGE);
                     continue;
@@ -236,7 +239,7 @@ impl Listener {
         }
     }
 
-    /// Waits for more; `false` if the stop signal was given.
+    /// Waits for further events; returns false if the stop signal was given.
     fn wait(&mut self) -> Result<bool, SourceError> {
         if self.busy {
             self.busy = false;
@@ -249,12 +252,12 @@ impl Listener {
     }
 }
 
-/// Takes in what was received behind what is there.
+/// Appends a received event to the datagram.
 fn take(datagram: &mut Datagram, length: usize, time: u64) {
     if datagram.length == 0 {
         datagram.received = time;
     }
-    // An event is one message, and the next one begins where it is aligned.
+    // An event is one message, and the next one begins at an aligned offset.
     let whole = if length < MESSAGE_HEADER { length } else { align(length) };
     datagram.length = (datagram.length + whole).min(datagram.buffer.len());
     datagram.times.push(time);
@@ -272,10 +275,10 @@ impl Source for Listener {
         }
         let mut gathered = false;
         loop {
-            // What is queued is taken without asking whether there is something.
+            // Reads without polling first.
             let more = self.fill(datagram)?;
             if datagram.length > 0 {
-                // So fast that more is there already when what was there has been taken in: or soon will be.
+                // More events were queued after the first read: the next ones are coalesced too.
                 self.busy |= gathered;
                 return Ok(true);
             }
@@ -315,14 +318,14 @@ impl Source for Listener {
 }
 
 impl Listener {
-    /// What puts marks into the stream, for several who listen to it.
+    /// Returns a function that inserts a barrier into the event stream, for several consumers of it.
     pub fn mark(&self) -> Mark {
         let socket = self.socket.clone();
         Arc::new(move || socket.mark())
     }
 }
 
-/// Marks in the events of a socket.
+/// Inserts barriers into the events of a socket.
 struct Marks(Arc<Socket>);
 
 impl Marker for Marks {

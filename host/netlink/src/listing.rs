@@ -1,36 +1,36 @@
-//! Listings: what is dumped of a table, and what is asked for instead of a kernel that refuses that.
+//! Listings: what is dumped of a table, and fallbacks for kernels that refuse the request.
 //!
-//! Kernels before 5.8 ignore a filter; 5.8 to 6.11 answer EOPNOTSUPP to some; some vendors' kernels refuse the family 0, AF_UNSPEC, for
-//! both families. What is asked for instead always yields at least the same entries, so that whoever checks the whole selection on
-//! what arrives, as is necessary anyway, gets the same.
+//! Kernels before 5.8 ignore a filter, 5.8 to 6.11 answer EOPNOTSUPP to some filters, and some vendors' kernels refuse
+//! family 0 (AF_UNSPEC), which stands for both families. A fallback always yields at least the same entries. The caller
+//! checks the whole selection on the entries that arrive, as is necessary anyway, and gets the same result.
 
 use super::{DumpFilter, Request, Table};
 use flowgate_model::family;
 
-/// What is dumped of a table.
+/// A table and the filter with which it is dumped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     table: Table,
     filter: DumpFilter,
-    /// Whether it is one of two that stand for both families, of which the kernel may not have one.
+    /// True if it is one of two dumps that replace a dump of both families; the kernel may lack this family.
     half: bool,
 }
 
 impl Listing {
-    /// The entries of a table that a filter lets through.
+    /// Returns a listing of the entries of a table that pass a filter.
     #[must_use]
     pub fn new(table: Table, filter: DumpFilter) -> Self {
         Listing { table, filter, half: false }
     }
 
-    /// The request for it.
+    /// Returns the encoded request.
     #[must_use]
     pub fn request(&self) -> Request {
         Request::dump(self.table, &self.filter)
     }
 
-    /// What to ask for after the kernel has refused this with an error number; nothing if that would be refused for the same reason,
-    /// or would have the kernel do something to entries that the filter does not let through.
+    /// Returns the listings that replace this one after the kernel has refused it with an error number. Empty if they
+    /// would be refused for the same reason, or would make the kernel modify entries that the filter excludes.
     #[must_use]
     pub fn instead(&self, errno: i32) -> Vec<Listing> {
         if !is_unsupported(errno) {
@@ -39,24 +39,25 @@ impl Listing {
         let family = self.filter.family();
         let of = |family: u8, half: bool| Listing { filter: DumpFilter::family_only(family), half, ..self.clone() };
         match self.table {
-            // The kernel sets the counters of all that it lists to zero.
+            // The kernel zeroes the counters of all entries that it lists.
             Table::FlowsAndZero if self.filter != DumpFilter::family_only(family) => Vec::new(),
             _ if self.filter != DumpFilter::family_only(family) => vec![of(family, self.half)],
-            // One request for all CPUs, whatever the family.
+            // One request covers all CPUs, whatever the family.
             Table::CpuStatistics | Table::ExpectationStatistics => Vec::new(),
             _ if family == 0 => vec![of(family::IPV4, true), of(family::IPV6, true)],
             _ => Vec::new(),
         }
     }
 
-    /// Whether a refusal with this error number means that there is nothing to be listed: a kernel without one of the families.
+    /// Returns true if a refusal with this error number means that there is nothing to list: the kernel lacks this one
+    /// of the two families.
     #[must_use]
     pub fn is_nothing(&self, errno: i32) -> bool {
         self.half && errno == libc::EAFNOSUPPORT
     }
 }
 
-/// Whether an error number says that a kernel cannot do what it is asked for, in this way.
+/// Returns true if an error number says that the kernel does not support the request in this form.
 #[must_use]
 pub fn is_unsupported(errno: i32) -> bool {
     matches!(errno, libc::EOPNOTSUPP | libc::EINVAL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT)

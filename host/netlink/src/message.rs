@@ -1,4 +1,4 @@
-//! Messages in a datagram: `struct nlmsghdr` after `struct nlmsghdr`, and what netlink itself says by them.
+//! Messages of a datagram: the headers (`struct nlmsghdr`), and netlink's control messages.
 
 use std::borrow::Cow;
 
@@ -14,22 +14,22 @@ use flowgate_model::event;
 /// A datagram that does not consist of whole messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MessageError {
-    /// There are bytes left, but too few for a message header.
+    /// Bytes are left, but too few for a message header.
     #[error("{left} bytes are left at {offset} of a netlink datagram, too few for a message header")]
     Header {
-        /// Where in the datagram.
+        /// Offset in the datagram.
         offset: usize,
-        /// What is left.
+        /// Number of bytes left.
         left: usize,
     },
     /// A message claims to be shorter than its header or longer than the datagram.
     #[error("the message at {offset} of a netlink datagram claims {length} bytes, but {left} are left")]
     Length {
-        /// Where in the datagram.
+        /// Offset in the datagram.
         offset: usize,
-        /// What the message claims.
+        /// The length in the message's header.
         length: u32,
-        /// What is left.
+        /// Number of bytes left.
         left: usize,
     },
 }
@@ -41,30 +41,30 @@ pub struct Message<'a> {
     pub kind: u16,
     /// `nlmsg_flags`
     pub flags: u16,
-    /// `nlmsg_seq`: the number of the request that it answers, 0 in events.
+    /// `nlmsg_seq`: the sequence number of the request that it answers, 0 in events.
     pub sequence: u32,
-    /// `nlmsg_pid`: in an event, the netlink port of who caused it, 0 for packets and timeouts.
+    /// `nlmsg_pid`: in an event, the netlink port of the socket that caused it, 0 for packets and timeouts.
     pub port: u32,
-    /// What follows the header.
+    /// The bytes after the header.
     pub body: &'a [u8],
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// Nothing, NLMSG_NOOP (or another control message that netlink may add).
+    /// NLMSG_NOOP, or a control message that netlink may add in the future.
     Nothing,
     /// NLMSG_ERROR: the result of a request.
     Result(Outcome<'a>),
-    /// NLMSG_DONE: a dump is at its end.
+    /// NLMSG_DONE: the end of a dump.
     Done(Outcome<'a>),
     /// NLMSG_OVERRUN: data was lost. The kernel does not send it.
     Overrun,
-    /// A netfilter message: about what.
+    /// A netfilter message.
     Netfilter(Subject),
 }
 
-/// What a netfilter message is about.
+/// The kind of a netfilter message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// A flow of a dump or a NEW or UPDATE event.
@@ -90,9 +90,9 @@ pub enum Subject {
 pub struct Outcome<'a> {
     /// 0 for success, else a positive error number as in `errno(3)`.
     pub errno: i32,
-    /// What the kernel says of it (NLMSGERR_ATTR_MSG), for policy errors.
+    /// The kernel's message (NLMSGERR_ATTR_MSG), for policy errors.
     pub text: Option<Cow<'a, str>>,
-    /// Where in the request it sees the cause (NLMSGERR_ATTR_OFFS), in bytes from its header on.
+    /// Offset of the cause in the request (NLMSGERR_ATTR_OFFS), in bytes from its header on.
     pub offset: Option<u32>,
 }
 
@@ -110,7 +110,7 @@ pub struct Netfilter<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// What the message says.
+    /// Returns the content of the message.
     #[must_use]
     #[inline]
     pub fn content(&self) -> Content<'a> {
@@ -124,7 +124,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What a netfilter message is about.
+    /// Returns the kind of a netfilter message.
     #[must_use]
     #[inline]
     pub fn subject(&self) -> Subject {
@@ -140,7 +140,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The kind of event, a number of [`event`], if the message came as one.
+    /// Returns the kind of event, a number of [`event`], for a message that is one.
     #[must_use]
     #[inline]
     pub fn event(&self) -> u8 {
@@ -151,21 +151,21 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Whether the kernel says that the dump became inconsistent (NLM_F_DUMP_INTR).
+    /// Returns true if the kernel reports that the dump became inconsistent (NLM_F_DUMP_INTR).
     #[must_use]
     #[inline]
     pub fn interrupted(&self) -> bool {
         self.flags & DUMP_INTERRUPTED != 0 && self.kind != NLMSG_ERROR
     }
 
-    /// Whether the kernel says that it filtered the dump (NLM_F_DUMP_FILTERED).
+    /// Returns true if the kernel reports that it filtered the dump (NLM_F_DUMP_FILTERED).
     #[must_use]
     #[inline]
     pub fn filtered(&self) -> bool {
         self.flags & DUMP_FILTERED != 0 && self.kind != NLMSG_ERROR
     }
 
-    /// The netfilter header and the attributes; `None` if the body is too short for the header.
+    /// Returns the netfilter header and the attributes, or `None` if the body is too short for the header.
     #[must_use]
     #[inline]
     pub fn netfilter(&self) -> Option<Netfilter<'a>> {
@@ -174,7 +174,8 @@ impl<'a> Message<'a> {
         Some(Netfilter { family, version, resource: u16::from_be_bytes([high, low]), attributes })
     }
 
-    /// The error number and what the extended acknowledgement adds. An error carries the request, a DONE does not.
+    /// Returns the error number and the extended acknowledgement. An NLMSG_ERROR carries the request, an NLMSG_DONE
+    /// does not.
     fn outcome(&self, with_request: bool) -> Outcome<'a> {
         let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
             return Outcome::default();
@@ -207,7 +208,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The messages of a datagram. After an error there is nothing more.
+/// Iterates over the messages of a datagram. It ends after an error.
 #[derive(Debug, Clone)]
 pub struct Messages<'a> {
     datagram: &'a [u8],
@@ -215,7 +216,7 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// The messages of `datagram`.
+    /// Returns an iterator over the messages of `datagram`.
     #[must_use]
     #[inline]
     pub fn new(datagram: &'a [u8]) -> Self {
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(one(&done), Content::Done(expected));
         let acknowledged = raw_message(NLMSG_ERROR, CAPPED, 3, 0, &[&[0; 4][..], &request[..16]].concat());
         assert_eq!(one(&acknowledged), Content::Result(Outcome::default()));
-        // Cut short, or nonsense.
+        // Truncated or invalid.
         assert_eq!(one(&raw_message(NLMSG_DONE, 0, 3, 0, &[])), Content::Done(Outcome::default()));
         let odd = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES, 3, 0, &i32::MIN.to_ne_bytes());
         assert_eq!(one(&odd), Content::Result(Outcome { errno: i32::MAX, ..Outcome::default() }));

@@ -1,8 +1,8 @@
-//! Network namespaces: finding one, doing something within it, and the ids by which they know each other.
+//! Network namespaces: finding one, running code in it, and the ids by which namespaces refer to each other.
 //!
-//! A socket belongs to the network namespace in which its thread was when it was opened, for as long as it lives. So nothing
-//! but the opening happens within another namespace, on a thread that ends with it (or comes back, where there is only one): the
-//! process itself, and the plugins in it, stay where they are.
+//! A socket belongs, as long as it exists, to the network namespace that its thread was in when it was opened.
+//! Therefore only the opening runs in another namespace, on a thread that ends afterwards (or, if no thread can be
+//! started, on the calling thread, which returns to its namespace). The process and its plugins stay in their own.
 
 use std::{
     ffi::OsStr,
@@ -31,18 +31,18 @@ use super::{
     wire::{MESSAGE_HEADER, NLMSG_ERROR, REQUEST},
 };
 
-/// Where named network namespaces are, one file each (`ip-netns(8)`).
+/// Directory of named network namespaces, one file each (`ip-netns(8)`).
 pub const DIRECTORY: &str = "/run/netns";
 /// The network namespace of the calling thread.
 pub const OWN: &str = "/proc/thread-self/ns/net";
 
 /// `NETLINK_ROUTE` of `linux/netlink.h`.
 const NETLINK_ROUTE: isize = 0;
-/// `RTM_NEWNSID` of `linux/rtnetlink.h`: the answer.
+/// `RTM_NEWNSID` of `linux/rtnetlink.h`, the answer to [`RTM_GETNSID`].
 const RTM_NEWNSID: u16 = 88;
-/// `RTM_GETNSID`: by which id does the socket's namespace know another one?
+/// `RTM_GETNSID`: requests the id by which the socket's namespace knows another one.
 const RTM_GETNSID: u16 = 90;
-/// `NETNSA_NSID` of `linux/net_namespace.h`: the id, an int, -1 for none.
+/// `NETNSA_NSID` of `linux/net_namespace.h`: the id as an int, -1 for none.
 const NETNSA_NSID: u16 = 1;
 /// `NETNSA_FD`: a descriptor of the other namespace.
 const NETNSA_FD: u16 = 3;
@@ -52,15 +52,15 @@ const RTGENMSG: usize = 4;
 /// Why a network namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
-    /// There is none of this name.
+    /// There is no namespace with this name.
     #[error("there is no network namespace `{name}`; {}", list(known))]
     NoSuchName {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// There is no process of this number.
+    /// There is no process with this number.
     #[error(
         "there is no process {0}, whose network namespace could be used; a namespace whose name is a number is written {DIRECTORY}/{0}"
     )]
@@ -70,30 +70,30 @@ pub enum NamespaceError {
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The file is something else.
+    /// The file is not a network namespace.
     #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", .0.display())]
     Other(PathBuf),
-    /// It cannot be entered.
+    /// The namespace cannot be entered.
     #[error("cannot enter the network namespace {name}: {source}{}", hint(source))]
     Enter {
-        /// What it is called.
+        /// The name of the namespace.
         name: String,
-        /// What the kernel says.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// No thread can be had.
+    /// No thread can be started.
     #[error("cannot start a thread to enter a network namespace: {0}")]
     Thread(#[source] io::Error),
-    /// The kernel does not tell ids.
+    /// The kernel does not report namespace ids.
     #[error("cannot ask the kernel for the ids of network namespaces: {0}")]
     Ids(#[source] io::Error),
 }
 
 impl NamespaceError {
-    /// The error number behind it, as in `errno(3)`.
+    /// Returns the underlying error number, as in `errno(3)`.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -107,7 +107,7 @@ impl NamespaceError {
     }
 }
 
-/// The namespaces that there are, in a sentence.
+/// Lists the existing namespaces, for a message.
 fn list(known: &[String]) -> String {
     if known.is_empty() {
         return format!("there is none in {DIRECTORY} (`ip netns add NAME` makes one)");
@@ -115,7 +115,7 @@ fn list(known: &[String]) -> String {
     format!("there are: {}", known.join(", "))
 }
 
-/// What would allow it.
+/// Returns what would permit the failed operation.
 fn hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM) => "; entering a network namespace takes the capability CAP_SYS_ADMIN",
@@ -124,35 +124,35 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What a namespace is, whatever it is called: device and inode of its file.
+/// Device and inode of a namespace's file, which identify the namespace.
 pub type Identity = (u64, u64);
 
-/// Which network namespace has this name in [`DIRECTORY`], or with none, which one the calling thread is in; nothing if that cannot
-/// be looked at.
+/// Returns the identity of the namespace with this name in [`DIRECTORY`], or of the calling thread's namespace for
+/// `None`. Returns `None` if its file cannot be accessed.
 #[must_use]
 pub fn identity(name: Option<&str>) -> Option<Identity> {
     let path = name.map_or_else(|| PathBuf::from(OWN), |name| Path::new(DIRECTORY).join(name));
     fs::metadata(path).ok().map(|data| (data.dev(), data.ino()))
 }
 
-/// A network namespace. It lives at least as long as this.
+/// A network namespace. The kernel keeps it at least as long as this value exists.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     file: Arc<File>,
     name: Arc<str>,
     path: Arc<Path>,
-    /// Two namespaces are the same if these are.
+    /// Two namespaces are equal if their identities are.
     identity: Identity,
-    /// What opens sockets in it, if that is not the kernel.
+    /// Opens sockets that are connected to something other than the kernel, for tests.
     opener: Option<Opener>,
 }
 
-/// Makes sockets whose other end is not the kernel.
+/// Opens sockets whose peer is not the kernel.
 #[derive(Clone)]
 pub(super) struct Opener(Arc<dyn Fn() -> io::Result<OwnedFd> + Send + Sync>);
 
 impl Opener {
-    /// A connected socket.
+    /// Returns a connected socket.
     pub(super) fn open(&self) -> io::Result<OwnedFd> {
         (self.0)()
     }
@@ -173,15 +173,15 @@ impl PartialEq for Namespace {
 impl Eq for Namespace {}
 
 impl Namespace {
-    /// The namespace that `word` stands for: with a slash a path, digits alone the number of a process, or else a name in
-    /// [`DIRECTORY`].
+    /// Returns the namespace that `word` names: a path if it has a slash, the number of a process if it has only
+    /// digits, else a name in [`DIRECTORY`].
     ///
     /// # Errors
-    /// [`NamespaceError`] if there is none, if it is something else, or if it may not be entered.
+    /// [`NamespaceError`] if there is no such namespace, the file is not a namespace, or it may not be entered.
     pub fn find(word: &OsStr) -> Result<Self, NamespaceError> {
         let bytes = word.as_bytes();
         let text = word.to_string_lossy();
-        // Joined to the directory of names, these would be the directory itself, or the one above it.
+        // Joined to the directory of names, these would be the directory itself or its parent.
         if matches!(bytes, b"" | b"." | b"..") {
             return Err(NamespaceError::NoSuchName { name: text.to_string(), known: names() });
         }
@@ -204,7 +204,7 @@ impl Namespace {
             }
             error => error,
         })?;
-        // Now rather than in the middle of something.
+        // An error is reported now rather than in the middle of an operation.
         namespace.within(|| ()).map_err(|error| match error {
             NamespaceError::Enter { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
                 NamespaceError::Other(path.clone())
@@ -214,21 +214,21 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The namespace of a file, which is to be called `name`.
+    /// Opens the namespace of a file and calls it `name`.
     ///
     /// # Errors
     /// [`NamespaceError::Open`], [`NamespaceError::Other`] for a directory.
     fn open(path: &Path, name: &str) -> Result<Self, NamespaceError> {
         let failed = |source| NamespaceError::Open { path: path.to_path_buf(), source };
-        // A pipe without a writer must not hold this up.
+        // Does not block on a pipe without a writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let identity = (metadata.dev(), metadata.ino());
         Ok(Self { file: Arc::new(file), name: name.into(), path: path.into(), identity, opener: None })
     }
 
-    /// The namespace of the process under another name, in which `open` makes the sockets: the other end of each is not the kernel,
-    /// but what answers in its place.
+    /// Returns the namespace of the process under another name. Its sockets come from `open`, and their peer is not the
+    /// kernel but a program in its place.
     ///
     /// # Errors
     /// [`NamespaceError::Open`]: there is no `/proc`.
@@ -239,43 +239,44 @@ impl Namespace {
         Ok(Self { opener: Some(Opener(Arc::new(open))), ..Self::open(Path::new(OWN), name)? })
     }
 
-    /// What opens sockets in it, if that is not the kernel.
+    /// Returns what opens sockets in the kernel's place, if anything does.
     pub(super) fn opener(&self) -> Option<&Opener> {
         self.opener.as_ref()
     }
 
-    /// What it was asked for by: a name, a number or a path.
+    /// Returns the name, number or path that the namespace was requested by.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file that it was found by.
+    /// Returns the path of the file that the namespace was opened by.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it is, whatever it is called.
+    /// Returns device and inode of the namespace, which do not depend on its name.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Inode of the namespace, as `ls -l /proc/PID/ns/net` shows it.
+    /// Returns the inode of the namespace, as `ls -l /proc/PID/ns/net` shows it.
     #[must_use]
     pub fn inode(&self) -> u64 {
         self.identity.1
     }
 
-    /// Does something within the namespace: opens a socket, or reads what is below `/proc/thread-self/net` and `/proc/sys/net`. That
-    /// happens on a thread of its own; where none can be had, on the calling one, which comes back.
+    /// Runs `work` in the namespace: opens a socket, or reads files below `/proc/thread-self/net` and `/proc/sys/net`.
+    /// It runs on a thread of its own or, if none can be started, on the calling thread, which then returns to its
+    /// namespace.
     ///
     /// # Errors
-    /// [`NamespaceError::Enter`] (EPERM without CAP_SYS_ADMIN, EINVAL for what is no network namespace),
+    /// [`NamespaceError::Enter`] (EPERM without CAP_SYS_ADMIN, EINVAL for a file that is no network namespace),
     /// [`NamespaceError::Thread`].
     pub fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
-        // Taken by whoever does the work.
+        // The thread that runs `work` takes it out.
         let work = Mutex::new(Some(work));
         let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
         let started = thread::scope(|scope| {
@@ -293,25 +294,25 @@ impl Namespace {
                 done
             }
         };
-        // None: it was done by nobody, which cannot be.
+        // `None`: no thread took the work, which cannot happen.
         done.ok_or_else(|| NamespaceError::Thread(io::ErrorKind::Other.into()))
     }
 
-    /// Brings the calling thread into the namespace.
+    /// Moves the calling thread into the namespace.
     fn enter(&self) -> Result<(), NamespaceError> {
         setns(self.file.as_fd(), CloneFlags::CLONE_NEWNET)
             .map_err(|errno| NamespaceError::Enter { name: self.name.to_string(), source: errno.into() })
     }
 }
 
-/// The network namespace of a thread that leaves it; dropped, it is entered again.
+/// The original network namespace of a thread; the thread returns to it on drop.
 struct Home(OwnedFd);
 
 impl Home {
-    /// That of the calling thread.
+    /// Opens the namespace of the calling thread.
     fn of_this_thread() -> io::Result<Self> {
         let file = File::open(OWN).map(OwnedFd::from);
-        // Without /proc a socket tells.
+        // Without /proc a socket provides the descriptor.
         file.or_else(|_| sys::namespace_of(sys::borrow(&netlink_sys::Socket::new(NETLINK_ROUTE)?))).map(Self)
     }
 }
@@ -319,16 +320,16 @@ impl Home {
 impl Drop for Home {
     fn drop(&mut self) {
         if setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).is_err() {
-            // What is done from here on would be done to another table than the one that was meant.
+            // Any further operation would apply to the wrong table.
             std::process::abort();
         }
     }
 }
 
-/// Does something within a namespace, or where the thread is if there is none.
+/// Runs `work` in a namespace, or in that of the calling thread for `None`.
 ///
 /// # Errors
-/// As [`Namespace::within`].
+/// The same as [`Namespace::run`].
 pub fn within<R: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
     match namespace {
         Some(namespace) => namespace.within(work),
@@ -336,7 +337,7 @@ pub fn within<R: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> R +
     }
 }
 
-/// The names in [`DIRECTORY`], sorted; none if it cannot be read.
+/// Returns the names in [`DIRECTORY`], sorted; empty if it cannot be read.
 #[must_use]
 pub fn names() -> Vec<String> {
     let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
@@ -346,19 +347,19 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// A named namespace, and the id by which another one knows it.
+/// A named namespace and the id by which another namespace knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     /// The namespace.
     pub namespace: Namespace,
-    /// Its id; none if it has none there, and then its events do not get there either.
+    /// Its id, or `None` if it has none there; its events are not delivered there either in that case.
     pub id: Option<u32>,
-    /// Whether it is that one itself.
+    /// True if it is the other namespace itself.
     pub own: bool,
 }
 
-/// The named namespaces, with the ids by which `home` (or the calling thread's namespace) knows them. What is in
-/// [`DIRECTORY`] and is no namespace is left out.
+/// Returns the named namespaces with the ids by which `home` (or the calling thread's namespace) knows them. Files in
+/// [`DIRECTORY`] that are no namespaces are left out.
 ///
 /// # Errors
 /// [`NamespaceError`] if `home` cannot be entered or the kernel does not answer.
@@ -381,7 +382,8 @@ pub fn neighbours(home: Option<&Namespace>) -> Result<Vec<Neighbour>, NamespaceE
     })?
 }
 
-/// The id by which the socket's namespace knows another one, -1 for none; nothing if the other is no network namespace.
+/// Returns the id by which the socket's namespace knows another one, -1 for none; `None` if the other is no network
+/// namespace.
 fn ask(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32>, NamespaceError> {
     let mut request = Vec::with_capacity(MESSAGE_HEADER + RTGENMSG + 8);
     request.extend_from_slice(&((MESSAGE_HEADER + RTGENMSG + 8) as u32).to_ne_bytes());
@@ -440,7 +442,7 @@ mod tests {
             assert_ne!(inode(), before);
             drop(home);
             assert_eq!(inode(), before);
-            // As it is told without /proc.
+            // The same without /proc.
             let socket = netlink_sys::Socket::new(NETLINK_ROUTE).unwrap();
             let own = File::from(sys::namespace_of(sys::borrow(&socket)).unwrap());
             assert_eq!(own.metadata().unwrap().ino(), before);

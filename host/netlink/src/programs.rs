@@ -1,4 +1,4 @@
-//! Names of the programs behind netlink ports: who changed the table.
+//! Names of the processes that own netlink ports, which events carry as their cause.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,58 +12,58 @@ use std::{
 use super::namespaces::Namespaces;
 use crate::{Namespace, namespace};
 
-/// How many names are remembered. A port of a program that has ended may be given to another one, so not for ever.
+/// Number of cached names. The port of a process that has ended may be reused, so that names are not kept for ever.
 const REMEMBERED: usize = 64;
 
-/// How long it is remembered that the program behind a port was not found; twice as long each time, up to [`LONGEST`]. The
-/// search goes through all processes, many events of a program that has ended may still be waiting, and who has given up
-/// privileges finds nobody who has more.
+/// Time for which a failed search for a port's owner is cached. It doubles each time, up to [`LONGEST`]: a search goes
+/// through all processes, many events of a process that has ended may still be queued, and a process without privileges
+/// cannot see those that have more.
 const FRUITLESS: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_millis(3200);
-/// Of how many ports that is remembered.
+/// Maximum number of cached failures.
 const PORTS: usize = 1024;
-/// A program: the id of the network namespace that its port belongs to (none for that of the source), its port, its name.
+/// A process: the id of the network namespace that its port belongs to (`None` for that of the source), its port, its
+/// name.
 type Known = (Option<u32>, u32, Vec<u8>);
 
-/// Looks names up, and remembers the last ones: a program that changes many entries is looked up once, and found even when
-/// it has ended meanwhile.
+/// Looks up process names and caches the last ones: a process that changes many entries is looked up once, and its name
+/// is available even after it has ended.
 #[derive(Debug, Default)]
 pub struct Programs {
     known: VecDeque<Known>,
-    /// Whether names are those that were told, and never looked up.
+    /// True if only inserted names are known and none are looked up.
     told: bool,
-    /// Ports behind which nobody was found: until when they are left alone, and for how long that is.
+    /// Ports without a known owner: when the next search is due, and the pause before it.
     fruitless: HashMap<(Option<u32>, u32), (Instant, Duration)>,
-    /// Who searches, where that is done for several.
+    /// The shared lookup, if several sources share one.
     searcher: Option<Arc<Mutex<Programs>>>,
-    /// The namespace of the source, if not that of the process.
+    /// The namespace of the source, if it is not that of the process.
     home: Option<Namespace>,
     /// The names of the other namespaces.
     pub namespaces: Namespaces,
 }
 
 impl Programs {
-    /// Knows the names that it is told, and looks none up.
+    /// Returns an empty map that looks nothing up: it has only inserted names.
     #[must_use]
     pub fn told() -> Self {
         Self { told: true, namespaces: Namespaces::told(), ..Self::default() }
     }
 
-    /// Looks names up for a source in this network namespace.
+    /// Returns an empty map for a source in this network namespace.
     #[must_use]
     pub fn within(home: Option<Namespace>) -> Self {
         Self { namespaces: Namespaces::seen_from(home.clone()), home, ..Self::default() }
     }
 
-    /// Has names of programs in the home namespace looked up by this one, which does so for others too: one search for all of
-    /// them.
+    /// Delegates lookups in the home namespace to a shared map, so that several sources need one search.
     #[must_use]
     pub fn searched_by(mut self, searcher: Option<Arc<Mutex<Programs>>>) -> Self {
         self.searcher = searcher;
         self
     }
 
-    /// Whether the name of a port is remembered.
+    /// Returns true if the name of a port is cached.
     #[must_use]
     pub fn knows(&self, namespace: Option<u32>, port: u32) -> bool {
         self.at(namespace, port).is_some()
@@ -73,7 +73,7 @@ impl Programs {
         self.known.iter().position(|known| (known.0, known.1) == (namespace, port))
     }
 
-    /// Remembers a name.
+    /// Inserts a name.
     pub fn learn(&mut self, namespace: Option<u32>, port: u32, name: Vec<u8>) {
         self.known.retain(|known| (known.0, known.1) != (namespace, port));
         if self.known.len() >= REMEMBERED {
@@ -82,8 +82,9 @@ impl Programs {
         self.known.push_back((namespace, port, name));
     }
 
-    /// The name of the program that has a netlink port in a network namespace, as in /proc/PID/stat; none for the kernel
-    /// itself (port 0), for programs that have ended before they were looked up, and in a namespace without a name.
+    /// Returns the name of the process that owns a netlink port in a network namespace, as in /proc/PID/stat. Returns
+    /// `None` for the kernel itself (port 0), for processes that ended before they were looked up, and in a namespace
+    /// without a name.
     pub fn name(&mut self, namespace: Option<u32>, port: u32) -> Option<&[u8]> {
         if port == 0 {
             return None;
@@ -99,7 +100,7 @@ impl Programs {
         self.known.back().map(|known| known.2.as_slice())
     }
 
-    /// Looks a name up, unless that was of no use a moment ago.
+    /// Searches for a name, unless a recent search failed.
     fn search(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
         let before = self.fruitless.get(&(namespace, port)).copied();
         if before.is_some_and(|(until, _)| Instant::now() < until) {
@@ -125,18 +126,18 @@ impl Programs {
     }
 }
 
-/// The netfilter socket of a port has an inode, and some process holds it.
+/// Searches for the process that has the port's socket open, by the inode of the socket.
 fn look_up(place: Option<&Namespace>, port: u32) -> Option<Vec<u8>> {
     let sockets = namespace::within(place, || fs::read_to_string("/proc/thread-self/net/netlink")).ok()?.ok()?;
     let inode = inode(&sockets, port)?;
-    // Mostly the port is the process's number.
+    // The port is usually the process id.
     let likely = Path::new("/proc").join(port.to_string());
     let mut processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
     let holder = std::iter::once(likely).chain(&mut processes).find(|process| holds(process, inode))?;
     name(&fs::read(holder.join("stat")).ok()?)
 }
 
-/// The inode of the socket with this port; netfilter is protocol 12.
+/// Returns the inode of the socket with this port; netfilter is netlink protocol 12.
 fn inode(table: &str, port: u32) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -148,13 +149,13 @@ fn inode(table: &str, port: u32) -> Option<u64> {
     })
 }
 
-/// Whether a process has the socket open.
+/// Returns true if the process has the socket open.
 fn holds(process: &Path, inode: u64) -> bool {
     let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
     descriptors.flatten().any(|descriptor| fs::metadata(descriptor.path()).is_ok_and(|file| file.ino() == inode))
 }
 
-/// The text between the first parenthesis and the next closing one.
+/// Returns the text between the first parenthesis and the next closing one.
 fn name(stat: &[u8]) -> Option<Vec<u8>> {
     let start = stat.iter().position(|&byte| byte == b'(')? + 1;
     let rest = stat.get(start..)?;

@@ -1,4 +1,5 @@
-//! Requests: a message to the kernel, complete but for its sequence number, and those that ask for a whole table.
+//! Requests: encoded messages to the kernel, complete except for the sequence number, and those that dump a whole
+//! table.
 
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NetlinkHeader, Nla};
 use netlink_packet_netfilter::{NetfilterHeader, conntrack::ConntrackAttribute};
@@ -9,22 +10,23 @@ use super::wire::{
     flow_message,
 };
 
-/// A table of the kernel that can be dumped.
+/// A kernel table that can be dumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
     /// The flows (IPCTNL_MSG_CT_GET).
     Flows,
-    /// The flows; the counters that are reported are set to zero (IPCTNL_MSG_CT_GET_CTRZERO).
+    /// The flows; the kernel zeroes the counters that it reports (IPCTNL_MSG_CT_GET_CTRZERO).
     FlowsAndZero,
-    /// Flows that have ended and whose event could not be delivered yet (IPCTNL_MSG_CT_GET_DYING).
+    /// Flows that have ended but whose event could not be delivered yet (IPCTNL_MSG_CT_GET_DYING).
     Dying,
-    /// Flows of packets that are still under way (IPCTNL_MSG_CT_GET_UNCONFIRMED); always empty since Linux 6.0.
+    /// Flows whose first packet is still in the network stack (IPCTNL_MSG_CT_GET_UNCONFIRMED); always empty since Linux
+    /// 6.0.
     Unconfirmed,
-    /// Statistics of flows, by CPU (IPCTNL_MSG_CT_GET_STATS_CPU).
+    /// Statistics of flows, one entry per CPU (IPCTNL_MSG_CT_GET_STATS_CPU).
     CpuStatistics,
     /// The expectations (IPCTNL_MSG_EXP_GET).
     Expectations,
-    /// Statistics of expectations, by CPU (IPCTNL_MSG_EXP_GET_STATS_CPU).
+    /// Statistics of expectations, one entry per CPU (IPCTNL_MSG_EXP_GET_STATS_CPU).
     ExpectationStatistics,
 }
 
@@ -35,10 +37,10 @@ pub struct Request {
     bytes: Vec<u8>,
 }
 
-/// The header of a request, apart from its sequence number.
+/// The header fields of a request, except for its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
-    /// NLM_F_* besides REQUEST.
+    /// NLM_F_* flags other than NLM_F_REQUEST.
     pub flags: u16,
     /// `nfgen_family`
     pub family: u8,
@@ -47,18 +49,18 @@ pub(super) struct Head {
 }
 
 impl Request {
-    /// A request to the flow subsystem.
+    /// Encodes a request to the flow subsystem.
     pub(super) fn flows(message_type: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
         let attributes: Vec<Whole<'_>> = attributes.iter().map(Whole).collect();
         Self::new(SUBSYSTEM_FLOWS, message_type, head, &attributes)
     }
 
-    /// A request to the expectation subsystem.
+    /// Encodes a request to the expectation subsystem.
     pub(super) fn expectations(message_type: u8, head: Head, attributes: Vec<DefaultNla>) -> Self {
         Self::new(SUBSYSTEM_EXPECTATIONS, message_type, head, &attributes)
     }
 
-    /// Writes it in one go.
+    /// Encodes a request.
     fn new<A: Nla>(subsystem: u8, message_type: u8, head: Head, attributes: &[A]) -> Self {
         let length = MESSAGE_HEADER + NETFILTER_HEADER + attributes.buffer_len();
         let mut header = NetlinkHeader::default();
@@ -74,7 +76,8 @@ impl Request {
         Self { bytes }
     }
 
-    /// A dump of a table, as far as `filter` lets through. Tables other than the flows take the family only.
+    /// Encodes a dump of the entries of a table that pass `filter`. Only dumps of flows take a filter beyond the
+    /// family.
     #[must_use]
     pub fn dump(table: Table, filter: &DumpFilter) -> Self {
         let head = Head { flags: wire::DUMP, family: filter.family(), version: 0 };
@@ -91,13 +94,14 @@ impl Request {
         }
     }
 
-    /// The statistics of the table as a whole (IPCTNL_MSG_CT_GET_STATS): one message, then the acknowledgement.
+    /// Encodes a request for the statistics of the whole table (IPCTNL_MSG_CT_GET_STATS), which are one message
+    /// followed by the acknowledgement.
     #[must_use]
     pub fn global_statistics() -> Self {
         Self::flows(flow_message::GET_STATISTICS, Head { flags: wire::ACK, family: 0, version: 0 }, Vec::new())
     }
 
-    /// The message as it is sent, with this sequence number. Appended to `datagram`, which may hold others before it.
+    /// Appends the message with this sequence number to `datagram`, which may already hold others.
     pub fn append_to(&self, datagram: &mut Vec<u8>, sequence: u32, acknowledge: bool) {
         let start = datagram.len();
         datagram.extend_from_slice(&self.bytes);
@@ -109,52 +113,52 @@ impl Request {
         header[8..12].copy_from_slice(&sequence.to_ne_bytes());
     }
 
-    /// The message's flags, NLM_F_*.
+    /// Returns the message's flags, NLM_F_*.
     #[must_use]
     pub fn flags(&self) -> u16 {
         self.bytes.get(6..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes)
     }
 
-    /// The message's type, `nlmsg_type`.
+    /// Returns the message's type, `nlmsg_type`.
     #[must_use]
     pub fn kind(&self) -> u16 {
         self.bytes.get(4..6).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes)
     }
 
-    /// Whether it asks for a dump.
+    /// Returns true if it requests a dump.
     #[must_use]
     pub fn is_dump(&self) -> bool {
         self.flags() & wire::DUMP == wire::DUMP && matches!(self.kind() & 0xff, 1 | 3..)
     }
 
-    /// Whether it asks for an acknowledgement.
+    /// Returns true if it requests an acknowledgement.
     #[must_use]
     pub fn wants_acknowledgement(&self) -> bool {
         self.flags() & wire::ACK != 0
     }
 
-    /// Its length in bytes.
+    /// Returns its length in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The encoded message, with sequence number 0.
+    /// Returns the encoded message, with sequence number 0.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Which subsystem it is for.
+    /// Returns true if it is addressed to the flow subsystem.
     #[must_use]
     pub fn is_for_flows(&self) -> bool {
         self.kind() >> 8 == u16::from(SUBSYSTEM_FLOWS)
     }
 }
 
-/// An attribute with its nested flag: netlink-packet-netfilter drops that of the nests that it has no type for, and without it the
-/// kernel refuses CTA_FILTER.
+/// An attribute with its nested flag. netlink-packet-netfilter drops the flag of nests that it has no type for, and
+/// without it the kernel refuses CTA_FILTER.
 struct Whole<'a>(&'a ConntrackAttribute);
 
 impl Nla for Whole<'_> {

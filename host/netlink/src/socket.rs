@@ -1,4 +1,4 @@
-//! Sockets of the netfilter netlink protocol: opening, joining event groups, sending and receiving whole datagrams.
+//! Netfilter netlink sockets: opening, joining event groups, sending and receiving whole datagrams.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,11 +15,11 @@ use super::sys::{self, Memory};
 use super::wire::NLMSG_ERROR;
 use super::wire::{ACK, MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST};
 
-/// Length of the buffer to receive into: the kernel makes no longer datagram of a dump, and sizes the next one by the
-/// length of the buffer that was last offered.
+/// Length of the buffer to receive into. The kernel produces no longer datagram of a dump, and sizes the next one by
+/// the length of the buffer that was last offered.
 pub const RECEIVE_LENGTH: usize = 32 * 1024;
 
-/// Multicast groups of connection-tracking events, a bit set (`enum nfnetlink_groups`, group `n` being bit `n - 1`).
+/// Multicast groups of connection-tracking events as a bit set (`enum nfnetlink_groups`; group `n` is bit `n - 1`).
 pub mod group {
     /// `NFNLGRP_CONNTRACK_NEW`
     pub const NEW: u32 = 1 << 0;
@@ -39,18 +39,18 @@ pub mod group {
     pub const EXPECTATIONS: u32 = EXPECTATION_NEW | EXPECTATION_UPDATE | EXPECTATION_DESTROY;
 }
 
-/// What went wrong with a socket.
+/// Why an operation on a socket failed.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// The socket could not be made.
+    /// The socket could not be created.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
-    /// It could not be bound; EPERM if it was to join event groups without CAP_NET_ADMIN.
+    /// The socket could not be bound; EPERM for event groups without CAP_NET_ADMIN.
     #[error("cannot bind the netlink socket (event groups {groups:#x}): {source}")]
     Bind {
-        /// The groups that it was to join, bits of [`group`].
+        /// The requested groups, bits of [`group`].
         groups: u32,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// An option could not be set.
@@ -58,7 +58,7 @@ pub enum SocketError {
     Option {
         /// The option's name in `netlink(7)` or `socket(7)`.
         option: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// Sending failed; EMSGSIZE: the datagram is longer than the send buffer, and none of it has been executed.
@@ -66,19 +66,19 @@ pub enum SocketError {
     Send {
         /// Length of the datagram.
         length: usize,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// The kernel took only a part of a datagram.
     #[error("the kernel took {sent} of {length} bytes")]
     ShortSend {
-        /// What it took.
+        /// Number of bytes that it took.
         sent: usize,
         /// Length of the datagram.
         length: usize,
     },
-    /// ENOBUFS: the receive buffer was full, and something that was meant for the socket is lost. On an event socket
-    /// everything is dropped until the queue has been read empty; on a request socket the results are unknown.
+    /// ENOBUFS: the receive buffer was full, and a message to the socket is lost. On an event socket everything is
+    /// dropped until the queue has been read empty; on a request socket the results are unknown.
     #[error("the receive buffer of the netlink socket overflowed")]
     Overrun,
     /// A datagram was longer than the buffer; its tail is lost.
@@ -87,10 +87,10 @@ pub enum SocketError {
         /// Length of the buffer.
         buffer: usize,
     },
-    /// Receiving failed otherwise.
+    /// Receiving failed for another reason.
     #[error("cannot receive from the kernel: {0}")]
     Receive(#[source] io::Error),
-    /// The network namespace that it was to be in cannot be entered.
+    /// The requested network namespace cannot be entered.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// Waiting failed.
@@ -99,7 +99,8 @@ pub enum SocketError {
 }
 
 impl SocketError {
-    /// The error number behind it, as in `errno(3)`; ENOBUFS for an overrun, EMSGSIZE for a datagram that was cut.
+    /// Returns the underlying error number, as in `errno(3)`; ENOBUFS for an overrun, EMSGSIZE for a truncated
+    /// datagram.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -115,30 +116,30 @@ impl SocketError {
     }
 }
 
-/// How a socket is set up.
+/// Options of a socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Event groups to join, bits of [`group`]. Each event takes 1,280 bytes of the receive buffer, whatever its size.
     pub groups: u32,
-    /// Wanted receive buffer in bytes, of which the lowest 32 bits count, as an int; what is negative or small gives the
-    /// kernel's minimum. `None`: the system's default (`net.core.rmem_default`).
+    /// Size of the receive buffer in bytes, of which the kernel reads the lowest 32 bits as an int; a negative or small
+    /// value results in the kernel's minimum. `None`: the system's default (`net.core.rmem_default`).
     pub receive_buffer: Option<usize>,
-    /// Wanted send buffer in bytes: a datagram may be 32 bytes shorter than what is in force (the kernel doubles the
-    /// value). `None`: the system's default.
+    /// Size of the send buffer in bytes: a datagram may be 32 bytes shorter than the size in force (the kernel doubles
+    /// the value). `None`: the system's default.
     pub send_buffer: Option<usize>,
     /// `NETLINK_NO_ENOBUFS`: overruns are not reported, and delivery resumes as soon as there is room.
     pub no_overrun_errors: bool,
-    /// `NETLINK_BROADCAST_ERROR`: the kernel keeps what it could not deliver and delivers it later. A listener that
-    /// stalls then fills the table with dying entries.
+    /// `NETLINK_BROADCAST_ERROR`: the kernel keeps entries whose event it could not deliver, and delivers it later. A
+    /// listener that stalls then fills the table with dying entries.
     pub reliable: bool,
     /// `NETLINK_LISTEN_ALL_NSID`: also events of other network namespaces that have an id. Needs CAP_NET_BROADCAST.
     pub all_namespaces: bool,
-    /// The network namespace that the socket belongs to; none for that of the calling thread.
+    /// The network namespace that the socket belongs to; `None` for that of the calling thread.
     pub namespace: Option<Namespace>,
 }
 
 impl Options {
-    /// Those of a plain socket in a network namespace.
+    /// Returns the options of a plain socket in a network namespace.
     #[must_use]
     pub fn within(namespace: Option<&Namespace>) -> Self {
         Self { namespace: namespace.cloned(), ..Self::default() }
@@ -148,20 +149,20 @@ impl Options {
 /// A datagram in the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// How many bytes of the buffer it takes.
+    /// Length of the datagram in bytes.
     pub length: usize,
-    /// Id of the network namespace that it is about, where it is not the socket's own.
+    /// Id of the network namespace that it came from, if it is not the socket's own.
     pub namespace: Option<u32>,
 }
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Woken {
-    /// There is something to receive (or an error to be told by receiving).
+    /// A datagram, or an error, can be received.
     Readable,
     /// The stop signal was given.
     Stopped,
-    /// The time is over.
+    /// The timeout has expired.
     TimedOut,
 }
 
@@ -175,10 +176,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Opens a socket, in the network namespace of the calling thread or in the one that is asked for.
+    /// Opens a socket in the network namespace of the options, or in that of the calling thread.
     ///
     /// # Errors
-    /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT where the kernel has no nfnetlink.
+    /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT if the kernel has no nfnetlink.
     pub fn open(options: &Options) -> Result<Self, SocketError> {
         if let Some(opener) = options.namespace.as_ref().and_then(Namespace::opener) {
             return opener.open().map(Self::connected).map_err(SocketError::Open);
@@ -193,14 +194,14 @@ impl Socket {
         let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(SocketError::Open)?;
         let option = |option, result: io::Result<()>| result.map_err(|source| SocketError::Option { option, source });
         if let Some(bytes) = options.receive_buffer {
-            // Forced where that is allowed, else as much as the system's limit allows.
+            // Beyond the system's limit if that is permitted, else up to it.
             option("SO_RCVBUF", sys::set_receive_buffer(descriptor(&inner), bytes))?;
         }
         if let Some(bytes) = options.send_buffer {
             option("SO_SNDBUF", sys::set_send_buffer(descriptor(&inner), bytes))?;
         }
-        // Errors that do not echo the request take less of the receive buffer and cost nothing; and the kernel's own
-        // words are worth having. Both are older than what else is needed of the kernel, so a failure is one.
+        // An error without the echoed request takes less of the receive buffer at no cost, and the kernel's message is
+        // useful. Both options are older than other features that are required, so that a failure is an error.
         option("NETLINK_CAP_ACK", inner.set_cap_ack(true))?;
         option("NETLINK_EXT_ACK", inner.set_ext_ack(true))?;
         if options.no_overrun_errors {
@@ -217,7 +218,7 @@ impl Socket {
         inner.bind(&SocketAddr::new(0, options.groups)).map_err(bind)?;
         let mut address = SocketAddr::new(0, 0);
         inner.get_address(&mut address).map_err(bind)?;
-        // A connected netlink socket refuses what other processes send to it.
+        // A connected netlink socket refuses messages of other processes.
         inner.connect(&SocketAddr::new(0, 0)).map_err(bind)?;
         let receive_buffer =
             inner.get_rx_buf_sz().map_err(|source| SocketError::Option { option: "SO_RCVBUF", source })?;
@@ -225,7 +226,7 @@ impl Socket {
         Ok(Self { inner, port: address.port_number(), receive_buffer, sequence: AtomicU32::new(0) })
     }
 
-    /// A socket that is connected already, to what answers in the place of the kernel.
+    /// Wraps a connected socket, whose peer takes the place of the kernel.
     #[allow(unsafe_code)]
     fn connected(descriptor: std::os::fd::OwnedFd) -> Self {
         use std::os::fd::{FromRawFd as _, IntoRawFd as _};
@@ -234,14 +235,14 @@ impl Socket {
         Self { inner, port: 1, receive_buffer: AtomicUsize::new(8 << 20), sequence: AtomicU32::new(0) }
     }
 
-    /// The socket's netlink port id: what `nlmsg_pid` of an event says if this socket caused it.
+    /// Returns the socket's netlink port id, the `nlmsg_pid` of events that this socket caused.
     #[must_use]
     pub fn port(&self) -> u32 {
         self.port
     }
 
-    /// A sequence number that the last four thousand million requests of this socket did not have; never 0, which is
-    /// that of events.
+    /// Returns a sequence number that none of the last 2^32 - 1 requests of this socket had; never 0, the number of
+    /// events.
     pub fn next_sequence(&self) -> u32 {
         loop {
             let sequence = self.sequence.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -251,18 +252,18 @@ impl Socket {
         }
     }
 
-    /// The receive buffer in force, in bytes; the kernel doubles what it is asked for. 1,280 bytes hold one event,
-    /// 832 one acknowledgement.
+    /// Returns the size in bytes of the receive buffer in force; the kernel doubles the requested size. An event takes
+    /// 1,280 bytes, an acknowledgement 832.
     #[must_use]
     pub fn receive_buffer(&self) -> usize {
         self.receive_buffer.load(Ordering::Relaxed)
     }
 
-    /// Sets the receive buffer anew, as [`Options::receive_buffer`] does; what is in force then, which may be less than
-    /// twice that where `net.core.rmem_max` holds. What is queued stays.
+    /// Resizes the receive buffer as [`SocketOptions::receive_buffer`] does, and returns the size in force, which may
+    /// be less than twice the requested one if `net.core.rmem_max` applies. Queued datagrams are kept.
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// The kernel refuses the option.
     pub fn set_receive_buffer(&self, bytes: usize) -> Result<usize, SocketError> {
         let option = |source| SocketError::Option { option: "SO_RCVBUF", source };
         sys::set_receive_buffer(self.as_fd(), bytes).map_err(option)?;
@@ -271,27 +272,27 @@ impl Socket {
         Ok(in_force)
     }
 
-    /// How full the receive buffer is, and how many datagrams were lost so far because it was.
+    /// Returns the receive-buffer level and the number of datagrams lost because the buffer was full.
     ///
     /// # Errors
-    /// On kernels older than 4.12.
+    /// The kernel is older than 4.12.
     pub fn memory(&self) -> Result<Memory, SocketError> {
         sys::memory(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
     }
 
-    /// How many datagrams were lost so far because the receive buffer was full.
+    /// Returns the number of datagrams lost because the receive buffer was full.
     ///
     /// # Errors
-    /// As [`Socket::memory`].
+    /// The same as [`Socket::memory`].
     pub fn dropped(&self) -> Result<u32, SocketError> {
         Ok(self.memory()?.dropped)
     }
 
-    /// Has the kernel answer on this socket behind everything that is queued on it now, and so behind every event that it
-    /// has sent: the sequence number of the answer, which is an [`NLMSG_ERROR`] without error.
+    /// Requests an acknowledgement, which the kernel queues after everything that it has sent to this socket so far,
+    /// events included. Returns its sequence number; the acknowledgement is an [`NLMSG_ERROR`] without error.
     ///
     /// # Errors
-    /// As [`Socket::send`].
+    /// The same as [`Socket::send`].
     pub fn mark(&self) -> Result<u32, SocketError> {
         let sequence = self.next_sequence();
         let mut message = Vec::with_capacity(MESSAGE_HEADER);
@@ -307,7 +308,7 @@ impl Socket {
     /// Sends one datagram, which may hold several messages, to the kernel. The kernel executes it before this returns.
     ///
     /// # Errors
-    /// EMSGSIZE if it is longer than the send buffer; nothing is executed then.
+    /// EMSGSIZE if it is longer than the send buffer; nothing is executed in that case.
     pub fn send(&self, datagram: &[u8]) -> Result<(), SocketError> {
         let length = datagram.len();
         loop {
@@ -320,10 +321,10 @@ impl Socket {
         }
     }
 
-    /// Receives the next datagram, waiting for it.
+    /// Waits for the next datagram and receives it.
     ///
     /// # Errors
-    /// [`SocketError::Overrun`] (something is lost, the socket lives on), [`SocketError::Truncated`], others.
+    /// [`SocketError::Overrun`] (a message is lost, the socket remains usable), [`SocketError::Truncated`], others.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Received, SocketError> {
         loop {
             if let Some(received) = self.receive_with(buffer, 0)? {
@@ -332,19 +333,19 @@ impl Socket {
         }
     }
 
-    /// Receives the next datagram if there is one; `None` when the queue is empty.
+    /// Receives the next datagram, or returns `None` if the queue is empty.
     ///
     /// # Errors
-    /// As [`Socket::receive`].
+    /// The same as [`Socket::receive`].
     pub fn try_receive(&self, buffer: &mut [u8]) -> Result<Option<Received>, SocketError> {
         self.receive_with(buffer, libc::MSG_DONTWAIT)
     }
 
-    /// Whether there is something to receive, which is left where it is: the cheapest way to ask after a request that is
+    /// Returns true if a datagram is queued, and leaves it there. This is the cheapest check for a request that is
     /// answered only if it fails.
     ///
     /// # Errors
-    /// As [`Socket::receive`].
+    /// The same as [`Socket::receive`].
     pub fn has_answer(&self) -> Result<bool, SocketError> {
         let mut first = [0u8; 1];
         loop {
@@ -363,7 +364,7 @@ impl Socket {
     fn receive_with(&self, buffer: &mut [u8], flags: i32) -> Result<Option<Received>, SocketError> {
         loop {
             match sys::receive(self.as_fd(), buffer, flags) {
-                // Only the kernel is listened to.
+                // Messages of other processes are ignored.
                 Ok(datagram) if datagram.sender != 0 => {}
                 Ok(datagram) if datagram.truncated => return Err(SocketError::Truncated { buffer: buffer.len() }),
                 Ok(datagram) => {
@@ -376,11 +377,12 @@ impl Socket {
         }
     }
 
-    /// Waits until there is something to receive, the stop signal is given, or the time is over. The stop signal wins.
+    /// Waits until a datagram is queued, the stop signal is given, or the timeout expires. The stop signal takes
+    /// precedence.
     ///
     /// # Errors
-    /// When `poll` fails. A caught Unix signal is not an error: with a stop signal to watch, the wait ends as if its time were
-    /// over, since one may have led to the other; without one it goes on.
+    /// `poll` failed. A caught Unix signal is not an error: with a stop signal the wait ends as if the timeout had
+    /// expired, since the handler may have given the stop signal; without one it continues.
     pub fn wait(&self, stop: Option<&Stop>, timeout: Option<Duration>) -> Result<Woken, SocketError> {
         let Some(stop) = stop else { return self.wait_without_stop(timeout) };
         if stop.is_stopped() {
@@ -388,7 +390,7 @@ impl Socket {
         }
         let woken = match stop.descriptor() {
             Ok(descriptor) => sys::poll([self.as_fd(), descriptor], timeout).map(|[readable, _]| readable),
-            // Without a descriptor to be woken by, the wait ends early, and the caller comes back.
+            // Without a descriptor that wakes it, the wait ends early, and the caller repeats it.
             Err(_) => {
                 let glance = timeout.map_or(GLANCE, |timeout| timeout.min(GLANCE));
                 sys::poll([self.as_fd()], Some(glance)).map(|[readable]| readable)
@@ -416,10 +418,10 @@ impl Socket {
         }
     }
 
-    /// Throws away everything that is queued; what a failed exchange left behind must not be taken for an answer.
+    /// Discards all queued datagrams, so that remains of a failed exchange are not taken for an answer.
     ///
     /// # Errors
-    /// As [`Socket::receive`], except that overruns and cut datagrams are passed over.
+    /// The same as [`Socket::receive`], except that overruns and truncated datagrams are ignored.
     pub fn discard(&self) -> Result<(), SocketError> {
         let mut buffer = [0; 4096];
         loop {
@@ -444,7 +446,7 @@ impl AsRawFd for Socket {
     }
 }
 
-/// The descriptor of a socket of netlink-sys, which has no `AsFd`.
+/// Returns the descriptor of a netlink-sys socket, which does not implement `AsFd`.
 fn descriptor(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
     sys::borrow(socket)
 }

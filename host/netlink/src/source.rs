@@ -1,4 +1,4 @@
-//! Sources: where datagrams come from.
+//! Sources of datagrams.
 
 use std::{
     error::Error,
@@ -8,32 +8,32 @@ use std::{
 use super::programs::Programs;
 use crate::{Namespace, SocketError, decode::Arrival};
 
-/// Room for one datagram of a dump: the kernel never sends a longer one.
+/// Buffer size for one datagram of a dump; the kernel never sends a longer one.
 pub const DATAGRAM: usize = 32 << 10;
-/// Room for the events that a live source puts together into one.
+/// Buffer size for the events that a live source combines into one datagram.
 pub const EVENTS: usize = 64 << 10;
 
-/// What a source can run into.
+/// Why a source failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The kernel refused the request, or broke the dump off: a positive error number as in `errno(3)`.
+    /// The kernel refused the request or aborted the dump; a positive error number as in `errno(3)`.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
     Kernel(i32),
     /// The socket failed.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// Another kind of source failed, such as a recording that cannot be read on.
+    /// A source of another kind failed, for example a recording that is damaged.
     #[error("{error}")]
     Other {
-        /// The error number that comes nearest, as in `errno(3)`.
+        /// The closest error number, as in `errno(3)`.
         errno: i32,
-        /// What is wrong.
+        /// The cause.
         error: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl SourceError {
-    /// The error number, as in `errno(3)`.
+    /// Returns the error number, as in `errno(3)`.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -47,39 +47,39 @@ impl SourceError {
 /// A datagram in a reused buffer.
 #[derive(Debug)]
 pub struct Datagram {
-    /// The buffer; the first `length` bytes are the datagram.
+    /// The buffer; its first `length` bytes are the datagram.
     pub buffer: Vec<u8>,
     /// Length of the datagram in bytes.
     pub length: usize,
-    /// When it was received, nanoseconds since 1970. Sources of events fill it in; dumps leave 0.
+    /// When it was received, in nanoseconds since 1970. Sources of events set it; dumps leave it 0.
     pub received: u64,
-    /// When each of its messages was received, where it was put together from several datagrams; else empty.
+    /// When each message was received, if the datagram is combined from several; else empty.
     pub times: Vec<u64>,
-    /// Id of the network namespace, where it is not the host's own.
+    /// Id of the network namespace, if it is not the source's own.
     pub namespace: Option<u32>,
-    /// Not a datagram, but word that some before the next one are lost.
+    /// Not a datagram but a gap: datagrams before the next one were lost.
     pub gap: bool,
-    /// How many, where that is known.
+    /// Number of lost events, if it is known.
     pub lost: Option<u32>,
-    /// Not a datagram, but word that there is nothing more for the moment: what has arrived is to be handed on.
+    /// Not a datagram but a request to flush: nothing more is queued, and batches are handed on.
     pub pause: bool,
-    /// The messages are entries of the table and not events, though the source is one of events.
+    /// True if the messages are table entries although the source yields events.
     pub entries: bool,
-    /// Ports, and the names of the programs behind them, where the source knows them ([`Source::recorded`]). They hold from
-    /// here on.
+    /// Netlink ports and the names of the processes that own them, if the source knows them ([`Source::is_replay`]).
+    /// They are valid from here on.
     pub programs: Vec<(u32, Vec<u8>)>,
-    /// The name of the namespace with the id `namespace`, where the source knows it ([`Source::recorded`]).
+    /// Name of the namespace with the id `namespace`, if the source knows it ([`Source::is_replay`]).
     pub namespace_name: Option<Vec<u8>>,
 }
 
 impl Datagram {
-    /// An empty one, for a dump.
+    /// Returns an empty datagram for a dump.
     #[must_use]
     pub fn new() -> Self {
         Self::with_room(DATAGRAM)
     }
 
-    /// An empty one with a buffer of so many bytes.
+    /// Returns an empty datagram with a buffer of `bytes` bytes.
     #[must_use]
     pub fn with_room(bytes: usize) -> Self {
         Datagram {
@@ -97,7 +97,7 @@ impl Datagram {
         }
     }
 
-    /// Empties it, for a source to fill in what applies.
+    /// Resets all fields except the buffer, before a source fills them in.
     #[inline]
     pub fn begin(&mut self) {
         (self.length, self.received, self.namespace) = (0, 0, None);
@@ -108,7 +108,8 @@ impl Datagram {
         self.namespace_name = None;
     }
 
-    /// Makes these bytes the datagram. The buffer gets longer if it must, and never shorter: the kernel's next one must fit too.
+    /// Copies `bytes` into the datagram. The buffer grows if necessary and never shrinks: the next datagram of the
+    /// kernel must fit too.
     pub fn fill(&mut self, bytes: &[u8]) {
         if self.buffer.len() < bytes.len() {
             self.buffer.resize(bytes.len(), 0);
@@ -119,7 +120,7 @@ impl Datagram {
         self.length = bytes.len();
     }
 
-    /// How its message with this number came, for the decoder.
+    /// Returns how the message with this index arrived, for the decoder.
     #[must_use]
     #[inline]
     pub fn arrival(&self, live: bool, message: usize) -> Arrival {
@@ -130,7 +131,7 @@ impl Datagram {
         Arrival::Event { received, namespace: self.namespace }
     }
 
-    /// The datagram.
+    /// Returns the bytes of the datagram.
     #[must_use]
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -144,60 +145,60 @@ impl Default for Datagram {
     }
 }
 
-/// Puts marks into the stream of a source.
+/// Inserts barriers into the stream of a source.
 pub trait Marker {
-    /// Puts a mark behind everything that the kernel has sent to the source until now. It comes out of the source as a
-    /// message NLMSG_ERROR without error and with the sequence number that is returned; or, where there was no room for it,
-    /// a gap does.
+    /// Inserts a barrier after everything that the kernel has sent to the source so far, and returns its sequence
+    /// number. The source yields the barrier as an NLMSG_ERROR message without error and with this number, or yields a
+    /// gap if the receive buffer was full.
     ///
     /// # Errors
-    /// The mark cannot be sent.
+    /// The request for the barrier cannot be sent.
     fn mark(&mut self) -> Result<u32, SourceError>;
 }
 
-/// Puts a mark into a stream that is shared: everybody gets it, and knows his own by its number.
+/// Inserts a barrier into a stream that several consumers share. All of them see it, and each recognises its own by the
+/// sequence number.
 pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
 
-/// A stream of datagrams. It runs on the reader's thread and does nothing but receive.
+/// A stream of datagrams. It runs on the reader's thread and only receives.
 pub trait Source: Send {
-    /// Fills in the next datagram; `false` at the end of the stream (or when the stop signal was given).
+    /// Fills in the next datagram; returns false at the end of the stream or after the stop signal.
     ///
     /// # Errors
-    /// [`SourceError`], after which the stream is at its end.
+    /// [`SourceError`], after which the stream has ended.
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError>;
 
-    /// Whether what has arrived should be handed on at once, rather than when the batch is full.
+    /// Returns true if datagrams should be handed on at once instead of when a batch is full.
     fn live(&self) -> bool {
         false
     }
 
-    /// Called while there is no buffer to receive into, since nobody takes what was received: a source of events makes room
-    /// for those that the kernel sends meanwhile.
+    /// Called while the pipeline applies back-pressure (no free buffer). A source of events enlarges its receive
+    /// buffer.
     fn held_up(&mut self) {}
 
-    /// What tells that everything which was sent until now has been handed on; none where that means nothing.
+    /// Returns the means to insert barriers into this stream, or `None` if the source has no kernel behind it.
     fn marker(&self) -> Option<Box<dyn Marker>> {
         None
     }
 
-    /// How many datagrams may wait for whoever takes them, if that is less than usual: for a source that keeps what waits
-    /// itself.
+    /// Returns the limit of datagrams in flight, if it is lower than the default: for a source with a queue of its own.
     fn most(&self) -> Option<usize> {
         None
     }
 
-    /// Whether times, names of programs and pauses come with the datagrams, instead of being found by the pipeline as it
-    /// goes: then it makes the same of them every time.
+    /// Returns true if times, process names and flushes come with the datagrams. The pipeline then looks nothing up,
+    /// and every replay has the same result.
     fn recorded(&self) -> bool {
         false
     }
 
-    /// Who looks up the names of programs behind its events, where that is done for several sources.
+    /// Returns the shared lookup of process names, if several sources share one.
     fn programs(&self) -> Option<Arc<Mutex<Programs>>> {
         None
     }
 
-    /// The network namespace that it receives in, where it is not that of the process.
+    /// Returns the network namespace that the source receives in, if it is not that of the process.
     fn namespace(&self) -> Option<&Namespace> {
         None
     }

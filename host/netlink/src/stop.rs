@@ -1,4 +1,4 @@
-//! A stop signal that a wait on a socket can be woken by.
+//! A stop signal that wakes waits on sockets.
 
 use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,36 +8,35 @@ use std::time::{Duration, Instant};
 
 use super::sys;
 
-/// How often a wait looks where no pipe can be had that would wake it.
+/// Polling interval of a wait for which no pipe can be opened.
 pub(super) const GLANCE: Duration = Duration::from_millis(50);
 
-/// Tells readers that are waiting in [`super::Socket::wait`] to stop. Clones speak of the same signal; once given it
-/// stays.
+/// Signals all readers that wait in [`super::Socket::wait`] to stop. Clones share one signal, which cannot be reset.
 ///
-/// To ask whether it was given costs no system call. Its pipe is made by the first wait, so that a command that never waits has
-/// two descriptors more.
+/// Checking the signal makes no system call. The first wait opens the pipe, so that a command that never waits saves
+/// two descriptors.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     given: AtomicBool,
-    /// A byte in this pipe wakes those who wait. Nobody ever reads it, so that all of them see it.
+    /// A byte in this pipe wakes all waiting threads. It is never read, so that each of them sees it.
     pipe: OnceLock<(PipeReader, PipeWriter)>,
 }
 
 impl Stop {
-    /// A signal that has not been given, and that a wait needs no descriptors for: its pipe is there.
+    /// Returns a signal whose pipe is open, so that a later wait opens no descriptors.
     ///
     /// # Errors
-    /// When the process may not open a pipe (EMFILE, ENFILE).
+    /// The process cannot open a pipe (EMFILE, ENFILE).
     pub fn new() -> io::Result<Self> {
         let stop = Self::default();
         stop.descriptor()?;
         Ok(stop)
     }
 
-    /// Gives the signal. A second time changes nothing. A signal handler may call it: it makes one system call at most and
+    /// Gives the signal; further calls have no effect. Safe in a signal handler: it makes at most one system call and
     /// allocates nothing.
     pub fn stop(&self) {
         if !self.0.given.swap(true, Ordering::SeqCst) {
@@ -46,31 +45,32 @@ impl Stop {
         }
     }
 
-    /// Wakes those who wait, if the pipe is there.
+    /// Wakes all waiting threads, if the pipe is open.
     fn wake(&self) {
         if let Some((_, writer)) = self.0.pipe.get() {
-            // Each thread writes at most one byte, which a pipe that nobody reads has room for.
+            // Each thread writes at most one byte, for which the pipe has room although it is never read.
             let _ = (&*writer).write(&[1]);
         }
     }
 
-    /// Whether the signal has been given.
+    /// Returns true if the signal has been given.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.0.given.load(Ordering::SeqCst)
     }
 
-    /// What becomes readable once the signal has been given; for `poll` and event loops. It must not be read from.
+    /// Returns a descriptor that becomes readable when the signal is given, for `poll` and event loops. It must not be
+    /// read from.
     ///
     /// # Errors
-    /// When the process may not open a pipe (EMFILE, ENFILE).
+    /// The process cannot open a pipe (EMFILE, ENFILE).
     pub fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
         let pipe = match self.0.pipe.get() {
             Some(pipe) => pipe,
             None => {
                 let made = io::pipe()?;
                 let pipe = self.0.pipe.get_or_init(|| made);
-                // Whoever gave the signal meanwhile either found the pipe, or is seen here.
+                // A thread that gave the signal meanwhile has either seen the pipe, or is seen by this check.
                 fence(Ordering::SeqCst);
                 if self.is_stopped() {
                     self.wake();
@@ -81,7 +81,7 @@ impl Stop {
         Ok(pipe.0.as_fd())
     }
 
-    /// Waits for the signal, at most so long; whether it has been given.
+    /// Waits for the signal for at most `time`; returns true if it has been given.
     #[must_use]
     pub fn wait(&self, time: Duration) -> bool {
         let end = Instant::now().checked_add(time);
@@ -93,7 +93,7 @@ impl Stop {
             if left.is_zero() {
                 return false;
             }
-            // A wait of more than 24 days is cut by poll, one of any length by a caught Unix signal.
+            // `poll` shortens waits of more than 24 days, and a caught Unix signal interrupts any wait.
             match self.descriptor() {
                 Ok(descriptor) => drop(sys::poll([descriptor], Some(left))),
                 Err(_) => drop(sys::poll([], Some(left.min(GLANCE)))),

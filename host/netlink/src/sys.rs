@@ -1,5 +1,5 @@
-//! The system calls that netlink-sys does not offer: `recvmsg` with control data, `poll`, forced buffer sizes, memory
-//! information, namespaces. `unsafe` in calls into libc on memory that is borrowed here.
+//! System calls that netlink-sys does not provide: `recvmsg` with control data, `poll`, forced buffer sizes, memory
+//! information, namespaces. The `unsafe` calls into libc pass memory that is borrowed here.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -21,7 +21,7 @@ const SO_MEMINFO: libc::c_int = 55;
 /// `SIOCGSKNS` of `linux/sockios.h`.
 const SIOCGSKNS: libc::Ioctl = 0x894C;
 
-/// A datagram that has been received.
+/// A received datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Datagram {
     /// Bytes in the buffer.
@@ -30,15 +30,15 @@ pub(super) struct Datagram {
     pub truncated: bool,
     /// Netlink port of the sender: 0 for the kernel.
     pub sender: u32,
-    /// Id of the network namespace that it is about, if not the socket's own.
+    /// Id of the network namespace that it came from, if it is not the socket's own.
     pub namespace: Option<u32>,
 }
 
-/// Room for the control messages of a datagram, aligned as `struct cmsghdr` wants it.
+/// Buffer for the control messages of a datagram, aligned for `struct cmsghdr`.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// One datagram into `buffer`; never allocates. `flags`: `MSG_DONTWAIT` or 0. Interrupted calls are repeated.
+/// Receives one datagram into `buffer` without allocating. `flags`: `MSG_DONTWAIT` or 0. Repeats interrupted calls.
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Datagram> {
     // SAFETY: all-zero bytes are valid values of these plain C structures.
     let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
@@ -73,7 +73,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_
     })
 }
 
-/// The namespace id among the control messages of a header that `recvmsg` filled in.
+/// Returns the namespace id among the control messages of a header that `recvmsg` has filled in.
 fn namespace(header: &libc::msghdr) -> Option<u32> {
     // SAFETY: the kernel has set `msg_controllen` to what it wrote of the control buffer, and the CMSG functions stay
     // within that; the data of a message is read only if its length says that an int is there.
@@ -84,7 +84,7 @@ fn namespace(header: &libc::msghdr) -> Option<u32> {
                 && control.cmsg_type == CONTROL_NAMESPACE
                 && control.cmsg_len >= libc::CMSG_LEN(size_of::<i32>() as u32) as _
             {
-                // A negative id (not assigned) has no number to give.
+                // A negative id means that none is assigned.
                 return u32::try_from(libc::CMSG_DATA(message).cast::<i32>().read_unaligned()).ok();
             }
             message = libc::CMSG_NXTHDR(header, message);
@@ -93,7 +93,7 @@ fn namespace(header: &libc::msghdr) -> Option<u32> {
     None
 }
 
-/// Waits until one of the descriptors has something to read; for each, whether it has. `None`: for ever.
+/// Waits until one of the descriptors is readable; returns for each whether it is. A timeout of `None` waits for ever.
 ///
 /// # Errors
 /// Those of `poll(2)`.
@@ -124,8 +124,9 @@ fn set_int(socket: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> i
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A size as the int that `setsockopt` takes, of which the kernel makes at least its minimum: what has the sign bit after the
-/// cast is less than nothing to it, and gives the minimum (2,304 bytes to receive into) instead of gigabytes. `-b -5` is such.
+/// Converts a size to the int that `setsockopt` takes. The kernel raises values below its minimum to the minimum (2,304
+/// bytes for the receive buffer). A size whose sign bit is set after the cast is negative for the kernel and results in
+/// the minimum instead of gigabytes; `-b -5` is an example.
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the wrapping is what is wanted")]
 const fn as_int(bytes: usize) -> libc::c_int {
     bytes as u32 as libc::c_int
@@ -144,18 +145,19 @@ pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Resul
     set_int(socket, libc::SO_SNDBUFFORCE, bytes).or_else(|_| set_int(socket, libc::SO_SNDBUF, bytes))
 }
 
-/// What the kernel says of a socket's receive buffer (`SO_MEMINFO`).
+/// Usage of a socket's receive buffer (`SO_MEMINFO`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes that what is queued takes (`SK_MEMINFO_RMEM_ALLOC`).
+    /// Bytes that the queued datagrams take (`SK_MEMINFO_RMEM_ALLOC`).
     pub queued: u32,
-    /// Bytes that it may take (`SK_MEMINFO_RCVBUF`).
+    /// Limit of these bytes (`SK_MEMINFO_RCVBUF`).
     pub limit: u32,
-    /// How many datagrams were dropped because it was full (`SK_MEMINFO_DROPS`), since the socket was made; wraps around.
+    /// Number of datagrams dropped since the socket was opened because the buffer was full (`SK_MEMINFO_DROPS`); wraps
+    /// around.
     pub dropped: u32,
 }
 
-/// What the kernel says of a socket's receive buffer.
+/// Returns the usage of a socket's receive buffer.
 pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     let mut information = [0u32; 16];
     let mut length = size_of::<[u32; 16]>() as libc::socklen_t;
@@ -176,7 +178,8 @@ pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
     Ok(Memory { queued: of(MEMINFO_QUEUED), limit: of(MEMINFO_LIMIT), dropped: of(MEMINFO_DROPS) })
 }
 
-/// A descriptor of the network namespace that a socket belongs to (`SIOCGSKNS`, Linux 4.9; needs CAP_NET_ADMIN there).
+/// Returns a descriptor of the network namespace that a socket belongs to (`SIOCGSKNS`, Linux 4.9; needs CAP_NET_ADMIN
+/// there).
 pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: this request takes no argument.
     let descriptor = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
@@ -187,7 +190,7 @@ pub(super) fn namespace_of(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// The descriptor of a socket of netlink-sys, which offers it only as a number.
+/// Returns the descriptor of a netlink-sys socket, which provides it only as a number.
 pub(super) fn borrow(socket: &netlink_sys::Socket) -> BorrowedFd<'_> {
     // SAFETY: the socket owns an open descriptor as long as it lives, and the result borrows the socket.
     unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }

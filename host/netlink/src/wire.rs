@@ -1,5 +1,5 @@
-//! Numbers of the wire: message types, flags and attribute types of `linux/netlink.h`, `linux/netfilter/nfnetlink.h`
-//! and `linux/netfilter/nfnetlink_conntrack.h`.
+//! Numbers of the protocol: message types, flags and attribute types of `linux/netlink.h`,
+//! `linux/netfilter/nfnetlink.h` and `linux/netfilter/nfnetlink_conntrack.h`.
 
 /// Netlink protocol of netfilter, `NETLINK_NETFILTER`.
 pub const NETLINK_NETFILTER: isize = 12;

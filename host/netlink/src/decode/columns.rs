@@ -1,23 +1,24 @@
-//! Emptying and filling columns and groups of columns while their allocations live on.
+//! Operations that clear and fill columns and groups of columns and keep their allocations.
 
 use flowgate_model::{
     Addresses, Annotations, Counters, Dccps, Events, ExpectedNat, Masters, Rare, RawAttributes, Sctp, Sequences,
     SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones, field,
 };
 
-/// A batch is full when one of its columns of text has this many bytes: with one message more, 32-bit ends still do.
+/// A batch is full when one of its text columns has this many bytes: one further message still fits into 32-bit
+/// offsets.
 pub const TEXT_LIMIT: usize = 1 << 31;
 /// A batch is full at this many rows.
 pub const ROW_LIMIT: u32 = 1 << 24;
 
-/// Lays a byte string behind the others.
+/// Appends a byte string.
 #[inline]
 pub fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
 }
 
-/// Gives `row` a byte string.
+/// Appends a byte string for `row`.
 #[inline]
 pub fn push_sparse(column: &mut SparseTexts, row: u32, text: &[u8]) {
     column.rows.push(row);
@@ -31,25 +32,25 @@ pub fn push_address(column: &mut Addresses, (hi, lo): (u64, u64)) {
     column.lo.push(lo);
 }
 
-/// Empties a column of byte strings.
+/// Clears a column of byte strings.
 pub fn clear_texts(texts: &mut Texts) {
     texts.ends.clear();
     texts.bytes.clear();
 }
 
-/// Empties a sparse column of byte strings.
+/// Clears a sparse column of byte strings.
 pub fn clear_sparse(column: &mut SparseTexts) {
     column.rows.clear();
     clear_texts(&mut column.texts);
 }
 
-/// Empties a column of addresses.
+/// Clears a column of addresses.
 pub fn clear_addresses(column: &mut Addresses) {
     column.hi.clear();
     column.lo.clear();
 }
 
-/// Empties the columns of one direction.
+/// Clears the columns of one direction.
 pub fn clear_tuples(tuples: &mut Tuples) {
     clear_addresses(&mut tuples.source);
     clear_addresses(&mut tuples.destination);
@@ -57,21 +58,21 @@ pub fn clear_tuples(tuples: &mut Tuples) {
     tuples.destination_l4.clear();
 }
 
-/// Empties a column of raw attributes.
+/// Clears a column of raw attributes.
 pub fn clear_raw(column: &mut RawAttributes) {
     column.rows.clear();
     column.paths.clear();
     clear_texts(&mut column.payloads);
 }
 
-/// Empties annotations.
+/// Clears annotations.
 pub fn clear_annotations(column: &mut Annotations) {
     column.rows.clear();
     clear_texts(&mut column.keys);
     clear_texts(&mut column.values);
 }
 
-/// Empties the translations of expectations.
+/// Clears the translations of expectations.
 pub fn clear_expected_nat(column: &mut ExpectedNat) {
     column.rows.clear();
     column.direction.clear();
@@ -79,15 +80,15 @@ pub fn clear_expected_nat(column: &mut ExpectedNat) {
     clear_tuples(&mut column.tuple);
 }
 
-/// A group of columns that is absent while no row carries any of them.
+/// A group of columns that is absent as long as no row has any of them.
 pub trait Group: Default {
-    /// Gives the dense columns among `wanted` as many zeroes as there are rows so far.
+    /// Fills the dense columns among `wanted` with one zero for each of the `rows` rows before.
     fn pad(&mut self, wanted: u64, rows: usize);
-    /// Empties all columns.
+    /// Clears all columns.
     fn clear(&mut self);
 }
 
-/// The group in `place`; one that lay spare, or a new one, padded for the rows before, if there is none.
+/// Returns the group in `place`. If there is none, inserts a spare or new one, padded for the rows before.
 #[inline]
 pub fn need<'g, G: Group>(place: &'g mut Option<G>, spare: &mut Vec<G>, wanted: u64, rows: usize) -> &'g mut G {
     place.get_or_insert_with(|| {
@@ -97,7 +98,7 @@ pub fn need<'g, G: Group>(place: &'g mut Option<G>, spare: &mut Vec<G>, wanted: 
     })
 }
 
-/// Takes the group away, and keeps its allocations for [`need`].
+/// Removes the group and keeps its allocations in `spare`, for [`get_or_insert`].
 pub fn put_away<G: Group>(place: &mut Option<G>, spare: &mut Vec<G>) {
     if let Some(mut group) = place.take() {
         group.clear();
@@ -105,7 +106,7 @@ pub fn put_away<G: Group>(place: &mut Option<G>, spare: &mut Vec<G>) {
     }
 }
 
-/// A [`Group`] of dense columns, each filled if one of its bits is wanted.
+/// Implements [`ColumnGroup`] for a group of dense columns, each of which is filled if one of its bits is wanted.
 macro_rules! dense_group {
     ($group:ident { $($column:ident: $bits:expr),* $(,)? } $(also $others:expr)?) => {
         impl Group for $group {
@@ -136,7 +137,7 @@ dense_group!(Tcp {
 });
 dense_group!(Sctp { original_vtag: field::ORIGINAL_VTAG, reply_vtag: field::REPLY_VTAG });
 dense_group!(Events {
-    // What happened and when the host read it is said of every event.
+    // Every event has a kind and a time of receipt.
     kind: u64::MAX,
     received: u64::MAX,
     time: field::EVENT_TIME,
@@ -148,7 +149,7 @@ dense_group!(Events {
 });
 
 impl Group for Rare {
-    /// Its dense columns stay empty until a row carries them.
+    /// Dense columns stay empty until a row has a value for them.
     fn pad(&mut self, _: u64, _: usize) {}
 
     fn clear(&mut self) {

@@ -1,4 +1,4 @@
-//! Decoding expectations into the columns of a batch.
+//! Decoding of expectations into the columns of a batch.
 
 use super::attribute::{Attributes, DecodeError, be16, be32, child, string};
 use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_expected_nat, clear_raw, clear_sparse, clear_tuples, push_sparse};
@@ -9,8 +9,8 @@ use crate::message::Message;
 use crate::wire::expectation;
 use flowgate_model::{Expectations, ExpectedNat, RawAttributes, event, expectation_field as bits, field};
 
-/// Decodes messages about expectations into a batch, whose columns and their allocations it reuses. Expectations are
-/// few, so all columns are always filled.
+/// Decodes expectation messages into a batch, whose columns and allocations are reused. Expectations are few, so that
+/// all columns are always filled.
 #[derive(Debug, Default)]
 pub struct ExpectationDecoder {
     unknown: Unknown,
@@ -18,7 +18,7 @@ pub struct ExpectationDecoder {
     spare_unknown: Vec<RawAttributes>,
 }
 
-/// One expectation, before it is put into the columns.
+/// One expectation, before it is appended to the columns.
 #[derive(Debug, Default)]
 struct Row<'a> {
     has: u64,
@@ -37,7 +37,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Marks a field as there; `false` if it already was.
+    /// Sets a field's bit; returns false if it was set.
     fn fresh(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
         self.has |= bit;
@@ -96,17 +96,16 @@ impl<'a> Row<'a> {
 }
 
 impl ExpectationDecoder {
-    /// A decoder.
+    /// Returns a decoder.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the expectation that `message` is about. When it was received is not kept: expectations have no column
-    /// for it.
+    /// Appends the expectation of `message`. The time of its receipt is not kept: expectations have no column for it.
     ///
     /// # Errors
-    /// When the message is malformed, or the batch is full. The batch is then as it was.
+    /// The message is malformed, or the batch is full; the batch is unchanged.
     pub fn push(
         &mut self,
         batch: &mut Expectations,
@@ -134,10 +133,10 @@ impl ExpectationDecoder {
         Ok(())
     }
 
-    /// Adds a row that carries no expectation and says that events before it were lost.
+    /// Appends a gap: a row without an expectation, before which events were lost.
     ///
     /// # Errors
-    /// When the batch is full.
+    /// The batch is full.
     pub fn push_gap(&mut self, batch: &mut Expectations) -> Result<(), DecodeError> {
         Self::room(batch)?;
         self.unknown.begin(false);
@@ -189,7 +188,7 @@ impl ExpectationDecoder {
         batch.length = batch.length.saturating_add(1);
     }
 
-    /// Empties the batch and keeps its allocations.
+    /// Clears the batch but keeps its allocations.
     pub fn clear(&mut self, batch: &mut Expectations) {
         let Expectations {
             length,

@@ -1,4 +1,4 @@
-//! Decoding flows: one message after the other into the columns of a batch.
+//! Decoding of flows into the columns of a batch.
 
 use super::attribute::DecodeError;
 use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, push_text, put_away};
@@ -8,7 +8,7 @@ use super::unknown::Unknown;
 use crate::message::Message;
 use flowgate_model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
 
-/// How a message came, which it does not say itself.
+/// How a message arrived, which the message itself does not contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Arrival {
     /// As an entry of a dump or as the answer to a GET.
@@ -18,18 +18,18 @@ pub enum Arrival {
     Event {
         /// When it was read, in nanoseconds since 1970.
         received: u64,
-        /// Id of the network namespace that it is about, where it is not the socket's own.
+        /// Id of the network namespace that it came from, if it is not the socket's own.
         namespace: Option<u32>,
     },
 }
 
-/// The fields whose columns a decoder never fills: they are not in the messages.
+/// Fields whose columns a decoder never fills, because messages do not contain them.
 const NOT_DECODED: u64 = field::ANNOTATIONS | field::PROGRAM | field::NAMESPACE_NAME | field::SYNTHETIC;
 
-/// Decodes messages about flows into a batch, whose columns and their allocations it reuses.
+/// Decodes flow messages into a batch, whose columns and allocations are reused.
 ///
-/// A decoder fills the columns of the fields that are wanted, and only these have bits in `has`. Between
-/// [`FlowDecoder::clear`] and the last [`FlowDecoder::push`] the batch must not be changed by anybody else.
+/// A decoder fills the columns of the wanted fields, and only these have bits in `has`. Between [`FlowDecoder::clear`]
+/// and the last [`FlowDecoder::push`] no other code may change the batch.
 #[derive(Debug, Default)]
 pub struct FlowDecoder {
     wanted: u64,
@@ -43,7 +43,7 @@ pub struct FlowDecoder {
     rare: Vec<Rare>,
 }
 
-/// Appends to the columns that are wanted.
+/// Appends to the wanted columns.
 macro_rules! push {
     ($wanted:expr; $($bits:expr => $column:expr, $value:expr;)*) => {
         $(if $wanted & ($bits) != 0 { $column.push($value); })*
@@ -51,27 +51,27 @@ macro_rules! push {
 }
 
 impl FlowDecoder {
-    /// A decoder that fills the fields of `wanted`, bits of [`field`].
+    /// Returns a decoder that fills the fields of `wanted`, bits of [`field`].
     #[must_use]
     pub fn new(wanted: u64) -> Self {
         Self { wanted: wanted & field::ALL & !NOT_DECODED, ..Self::default() }
     }
 
-    /// The fields that it fills.
+    /// Returns the fields that it fills.
     #[must_use]
     pub fn wanted(&self) -> u64 {
         self.wanted
     }
 
-    /// Fills other fields from now on. The batch must be empty.
+    /// Changes the fields that it fills. The batch must be empty.
     pub fn set_wanted(&mut self, wanted: u64) {
         self.wanted = wanted & field::ALL & !NOT_DECODED;
     }
 
-    /// Adds the flow that `message` is about.
+    /// Appends the flow of `message`.
     ///
     /// # Errors
-    /// When the message is malformed, or the batch is full. The batch is then as it was.
+    /// The message is malformed, or the batch is full; the batch is unchanged.
     pub fn push(&mut self, flows: &mut Flows, message: &Message<'_>, arrival: Arrival) -> Result<(), DecodeError> {
         let Some(body) = message.netfilter() else {
             return Err(DecodeError::Header { length: message.body.len() });
@@ -96,11 +96,11 @@ impl FlowDecoder {
         Ok(())
     }
 
-    /// Adds a row that carries no flow and says that events before it were lost; how many, if that is known, stands in an
+    /// Appends a gap: a row without a flow, before which events were lost. Their number, if it is known, is an
     /// annotation `lost`.
     ///
     /// # Errors
-    /// When the batch is full.
+    /// The batch is full.
     pub fn push_gap(&mut self, flows: &mut Flows, received: u64, lost: Option<u32>) -> Result<(), DecodeError> {
         self.room(flows)?;
         self.unknown.begin(false);
@@ -116,7 +116,7 @@ impl FlowDecoder {
         Ok(())
     }
 
-    /// Whether a batch takes one more row, however long its texts.
+    /// Checks that the batch has space for one more row, however long its texts.
     fn room(&self, flows: &Flows) -> Result<(), DecodeError> {
         if flows.length >= ROW_LIMIT {
             return Err(DecodeError::Full);
@@ -131,7 +131,7 @@ impl FlowDecoder {
         Ok(())
     }
 
-    /// Puts a decoded row into the columns. `arrived`: kind of event, when it was received, namespace.
+    /// Appends a decoded row to the columns. `arrived`: kind of event, time of receipt, namespace.
     #[inline]
     fn append(&mut self, flows: &mut Flows, row: &Row<'_>, family: u8, arrived: Option<(u8, u64, u32)>, port: u32) {
         let wanted = self.wanted;
@@ -306,7 +306,7 @@ impl FlowDecoder {
         }
     }
 
-    /// Empties the batch and keeps its allocations. A batch that was changed by somebody else is fine, too.
+    /// Clears the batch but keeps its allocations. The batch may have been changed by other code.
     pub fn clear(&mut self, flows: &mut Flows) {
         let Flows {
             length,
@@ -352,7 +352,7 @@ impl FlowDecoder {
     }
 }
 
-/// Appends one direction to columns that all have it.
+/// Appends one direction to columns that are all filled.
 pub(super) fn push_key(tuples: &mut flowgate_model::Tuples, key: &Key) {
     push_address(&mut tuples.source, key.source);
     push_address(&mut tuples.destination, key.destination);

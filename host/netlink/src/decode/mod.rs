@@ -1,4 +1,4 @@
-//! Decoding: what the kernel sends, straight into the columns of the model.
+//! Decoding of messages into the columns of the model.
 
 pub mod attribute;
 mod columns;

@@ -1,5 +1,5 @@
-//! One flow, taken out of its message: fields and slices on the stack, before anything is put into the columns. So a
-//! malformed message leaves no trace in them.
+//! One flow, decoded from its message into fields and slices on the stack, before anything is appended to the columns.
+//! A malformed message therefore does not affect them.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use super::unknown::Unknown;
 use crate::wire::{flow, part, protoinfo};
 use flowgate_model::field;
 
-/// The fields of a flow as they came. A field without its bit in `has` is zero.
+/// The fields of a flow as the message has them. A field without its bit in `has` is zero.
 #[derive(Debug, Default)]
 pub struct Row<'a> {
-    /// Bits of [`field`], without those of the tuples until [`Row::decode`] is through.
+    /// Bits of [`field`]; those of the tuples are set at the end of [`FlowRow::decode`].
     pub has: u64,
     pub original: Key,
     pub reply: Key,
@@ -31,11 +31,11 @@ pub struct Row<'a> {
     pub start: u64,
     pub stop: u64,
     pub event_time: u64,
-    /// What few flows carry; most rows are spared the cost of its zeroes.
+    /// Fields that few flows have; most rows do not pay for initialising them.
     pub rare: Option<RareRow<'a>>,
 }
 
-/// What few flows carry.
+/// Fields that few flows have.
 #[derive(Debug, Default)]
 pub struct RareRow<'a> {
     pub helper: &'a [u8],
@@ -56,7 +56,7 @@ pub struct RareRow<'a> {
     pub nat: [Nat; 2],
 }
 
-/// A translation that a creation asks for.
+/// A translation requested by a creation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nat {
     pub first: Address,
@@ -74,8 +74,8 @@ const PROTOINFO: u64 = field::STATE
     | field::REPLY_VTAG
     | field::DCCP;
 
-/// Puts a payload into a field of the row if the field is still free and the payload has the field's length; what does
-/// not fit goes to the unknown.
+/// Assigns a parsed payload to a field if the field is not set yet and the payload has the field's length; otherwise
+/// keeps the attribute as unknown.
 macro_rules! take {
     ($self:ident, $bit:expr, $parsed:expr => $place:expr, else $otherwise:expr) => {
         match $parsed {
@@ -86,7 +86,7 @@ macro_rules! take {
 }
 
 impl<'a> Row<'a> {
-    /// Marks a field as there; `false` if it already was.
+    /// Sets a field's bit; returns false if it was set.
     #[inline(always)]
     fn fresh(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
@@ -94,13 +94,13 @@ impl<'a> Row<'a> {
         fresh
     }
 
-    /// The place for what few flows carry.
+    /// Returns the fields that few flows have, for writing.
     #[cold]
     fn rare(&mut self) -> &mut RareRow<'a> {
         self.rare.get_or_insert_default()
     }
 
-    /// Decodes a message's attributes. Nests of which nothing is wanted are not entered, unless the unknown is wanted.
+    /// Decodes a message's attributes. Nests without a wanted field are skipped, unless unknown attributes are wanted.
     #[inline]
     pub fn decode(&mut self, attributes: &'a [u8], wanted: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
         let enter = |bits: u64| wanted & (bits | field::UNKNOWN) != 0;
@@ -156,8 +156,8 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    /// Enters the fields of the two tuples into `has`. The two share their protocol; a reply tuple that has another
-    /// one, which no kernel sends, keeps it as an unknown attribute.
+    /// Sets the bits of both tuples in `has`. The tuples share the protocol column; a reply tuple with another
+    /// protocol, which no kernel sends, keeps it as an unknown attribute.
     #[inline]
     fn join_tuples(&mut self, unknown: &mut Unknown) {
         self.has |= self.original.original_bits() | self.reply.reply_bits();
@@ -173,7 +173,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// What few messages carry.
+    /// Decodes attributes that few messages have.
     fn decode_rare(
         &mut self,
         kind: u16,
@@ -270,7 +270,7 @@ impl<'a> Row<'a> {
                     self, field::REPLY_WINDOW_SCALE, byte(value) => self.window_scales[1],
                     else unknown.keep(inner, value)
                 ),
-                // Flags and mask are two bytes; read as one big-endian number they are flags times 256 plus mask.
+                // Flags and mask are one byte each; as one big-endian number they are flags * 256 + mask.
                 protoinfo::TCP_FLAGS_ORIGINAL => take!(
                     self, field::ORIGINAL_TCP_FLAGS, be16(value) => self.tcp_flags[0],
                     else unknown.keep(inner, value)
@@ -408,7 +408,8 @@ impl<'a> Row<'a> {
         walk.finish(path)
     }
 
-    /// A nest of three 32-bit numbers that make one field; `None` if it has none of them or the field is taken.
+    /// Decodes a nest of three 32-bit numbers that form one field; `None` if it has none of them or the field is
+    /// already set.
     fn three(
         &mut self,
         bit: u64,
@@ -470,7 +471,7 @@ impl<'a> Row<'a> {
         let free = self.has & bit == 0;
         match self.rare().nat.get_mut(index) {
             Some(place) if free => {
-                // One end of a range alone means one address, one port.
+                // A single end of a range means a single address or port.
                 let first = first.or(last).unwrap_or_default();
                 let [low, high] = ports;
                 let low = low.or(high).unwrap_or_default();
@@ -483,13 +484,14 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A bit set of labels: 32-bit words, so a multiple of four bytes.
+/// Returns a bit set of labels, whose length is a multiple of four bytes (32-bit words).
 fn bit_set(payload: &[u8]) -> Option<&[u8]> {
     (!payload.is_empty() && payload.len().is_multiple_of(4)).then_some(payload)
 }
 
-/// A bit set of the kernel as bytes whose bit `n % 8` of byte `n / 8` is label `n`, and the other way round. The
-/// kernel's are words of a `long` each in the machine's order, which on little-endian machines is the same.
+/// Converts a bit set between the kernel's form and bytes in which label `n` is bit `n % 8` of byte `n / 8`; the
+/// conversion is its own inverse. The kernel has words of type `long` in native byte order, which on little-endian
+/// machines is the same.
 pub fn normalise_labels(labels: &[u8]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         return Cow::Borrowed(labels);

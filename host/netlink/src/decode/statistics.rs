@@ -1,16 +1,16 @@
-//! Decoding statistics: the counters of a CPU or of the table.
+//! Decoding of statistics: the counters of a CPU or of the table.
 
 use super::attribute::{Attributes, DecodeError, be32, be64};
 use crate::message::{Message, Subject};
 use flowgate_model::{Counts, statistics};
 
-/// Adds the counters of one message to a table, as its next row. Which row and CPU it is comes from `res_id`; the
-/// table's subject is set from the message's type.
+/// Appends the counters of one message to a table, as its next row. The CPU number is the message's `res_id`; the
+/// table's subject follows from the message's type.
 ///
-/// Attributes that are neither 32 nor 64 bits long are no counters and are passed over.
+/// Attributes that are neither 32 nor 64 bits long are no counters and are ignored.
 ///
 /// # Errors
-/// When the message is malformed; the table is then as it was.
+/// The message is malformed; the table is unchanged.
 pub fn push_counts(counts: &mut Counts, message: &Message<'_>) -> Result<(), DecodeError> {
     let Some(body) = message.netfilter() else {
         return Err(DecodeError::Header { length: message.body.len() });

@@ -43,7 +43,7 @@ fn tcp_tuples() -> [Vec<u8>; 2] {
     [tuple(1, V4, 6, [40000, 443]), tuple(2, reversed(V4), 6, [443, 40000])]
 }
 
-/// A message with every attribute that there is, in the kernel's order.
+/// A message with every attribute, in the kernel's order.
 fn everything() -> Vec<Vec<u8>> {
     let [original, reply] = tcp_tuples();
     let three = |kind, a, b, c| nest(kind, &[attribute(1, &be32(a)), attribute(2, &be32(b)), attribute(3, &be32(c))]);
@@ -500,7 +500,7 @@ fn statistics_of_cpus_and_of_the_table() {
     assert_eq!((counts.subject, counts.cpus.len()), (1, 1));
 }
 
-/// Mutated messages: nothing panics, columns stay consistent, and what is refused leaves no trace.
+/// Mutated messages do not panic, columns stay consistent, and a refused message leaves them unchanged.
 #[test]
 fn mutations() {
     let sctp = nest(4, &[nest(3, &[attribute(1, &[4]), attribute(2, &be32(77)), attribute(3, &be32(78))])]);
@@ -533,7 +533,7 @@ fn mutations() {
                 2 => datagram[place] = random.pick(&[0, 1, 4, 5, 0x7f, 0x80, 0xff]),
                 3 => datagram.truncate(place.max(1)),
                 _ => {
-                    // A piece is copied to another place, which repeats and misplaces attributes.
+                    // A piece is copied elsewhere, which repeats and misplaces attributes.
                     let from = random.below(datagram.len()) & !3;
                     let piece = datagram[from..(from + 4 * random.below(16)).min(datagram.len())].to_vec();
                     let at = place & !3;

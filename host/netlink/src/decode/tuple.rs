@@ -1,24 +1,25 @@
-//! Decoding one direction of a flow: CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_MASTER and the tuples of expectations.
+//! Decoding of one direction of a flow: CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_TUPLE_MASTER and the tuples of
+//! expectations.
 
 use super::attribute::{Attributes, DecodeError, be16, byte, child};
 use super::unknown::Unknown;
 use crate::wire::{NESTED, tuple};
 use flowgate_model::field;
 
-/// An address as it stands in the columns: the first and the last eight bytes as numbers, IPv4 mapped.
+/// An address as in the columns: the first and the last eight bytes as numbers, IPv4 as an IPv4-mapped address.
 pub type Address = (u64, u64);
 
-/// What a mapped IPv4 address has above its 32 bits.
+/// The prefix ::ffff:0:0/96 of an IPv4-mapped address in its last eight bytes.
 const MAPPED: u64 = 0x0000_ffff_0000_0000;
 
-/// Scratch bits of [`Key::has`], above those of fields: which half of an ICMP type and code has been seen.
+/// Temporary bits of [`TupleRow::has`], above those of fields: which half of an ICMP type and code has been decoded.
 const ICMP_TYPE: u64 = 1 << 62;
 const ICMP_CODE: u64 = 1 << 63;
 
 /// The fields of one direction.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Key {
-    /// Which fields there are, as bits of the *original* direction in [`field`].
+    /// The fields that are set, as bits of the *original* direction in [`field`].
     has: u64,
     pub source: Address,
     pub destination: Address,
@@ -28,13 +29,13 @@ pub struct Key {
     pub protocol: u8,
 }
 
-/// An IPv4 address in its mapped form.
+/// Returns the IPv4-mapped form of an IPv4 address.
 #[inline]
 pub const fn mapped(address: u32) -> Address {
     (0, MAPPED | address as u64)
 }
 
-/// The address in a payload of 4 or 16 bytes.
+/// Returns the address in a payload of 4 or 16 bytes.
 #[inline]
 pub fn address(payload: &[u8]) -> Option<Address> {
     if let Ok(bytes) = payload.try_into() {
@@ -44,50 +45,50 @@ pub fn address(payload: &[u8]) -> Option<Address> {
     Some(((bytes >> 64) as u64, bytes as u64))
 }
 
-/// The address in a payload of exactly `length` bytes.
+/// Returns the address in a payload of exactly `length` bytes.
 #[inline]
 fn address_of(payload: &[u8], length: usize) -> Option<Address> {
     if payload.len() == length { address(payload) } else { None }
 }
 
-/// An attribute's header as the native 32-bit number that it is in the datagram.
+/// Returns an attribute's header as the native 32-bit number that is in the datagram.
 const fn header(length: u16, kind: u16) -> u32 {
     let [l0, l1] = length.to_ne_bytes();
     let [k0, k1] = kind.to_ne_bytes();
     u32::from_ne_bytes([l0, l1, k0, k1])
 }
 
-/// The native 32-bit number at `AT`.
+/// Returns the native 32-bit number at `AT`.
 #[inline(always)]
 fn word<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u32 {
     const { assert!(AT + 4 <= N) }
     u32::from_ne_bytes([bytes[AT], bytes[AT + 1], bytes[AT + 2], bytes[AT + 3]])
 }
 
-/// The big-endian 64-bit number at `AT`.
+/// Returns the big-endian 64-bit number at `AT`.
 #[inline(always)]
 fn long<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u64 {
     u64::from(u32::from_be(word::<N, AT>(bytes))) << 32 | u64::from(u32::from_be(tail::<N, AT>(bytes)))
 }
 
-/// The native 32-bit number four bytes behind `AT`.
+/// Returns the native 32-bit number at `AT + 4`.
 #[inline(always)]
 fn tail<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u32 {
     const { assert!(AT + 8 <= N) }
     u32::from_ne_bytes([bytes[AT + 4], bytes[AT + 5], bytes[AT + 6], bytes[AT + 7]])
 }
 
-/// All fields that a tuple with ports has.
+/// All fields of a tuple with ports.
 const COMPLETE: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL | field::SOURCE_L4 | field::DESTINATION_L4;
 
 impl Key {
-    /// Which fields there are, as bits of the original direction.
+    /// Returns the fields that are set, as bits of the original direction.
     #[inline]
     pub fn original_bits(&self) -> u64 {
         self.has & !(ICMP_TYPE | ICMP_CODE)
     }
 
-    /// Which fields there are, as bits of the reply direction.
+    /// Returns the fields that are set, as bits of the reply direction.
     #[inline]
     pub fn reply_bits(&self) -> u64 {
         const BY_TWO: u64 = field::SOURCE | field::DESTINATION | field::SOURCE_L4 | field::DESTINATION_L4;
@@ -95,13 +96,13 @@ impl Key {
         (self.has & BY_TWO) << 2 | (self.has & BY_ONE) << 1
     }
 
-    /// Whether any of these fields (bits of the original direction) is there.
+    /// Returns true if any of these fields (bits of the original direction) is set.
     #[inline]
     pub fn has(&self, fields: u64) -> bool {
         self.has & fields != 0
     }
 
-    /// Marks a field as there; `false` if it already was.
+    /// Sets a field's bit; returns false if it was set.
     #[inline]
     fn take(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
@@ -109,7 +110,7 @@ impl Key {
         fresh
     }
 
-    /// The same for one half of the ICMP type and code, which share a field.
+    /// Sets the bit of one half of the ICMP type and code, which share a field; returns false if it was set.
     #[inline]
     fn take_half(&mut self, half: u64) -> bool {
         if self.has & field::DESTINATION_L4 != 0 && self.has & (ICMP_TYPE | ICMP_CODE) == 0 {
@@ -119,11 +120,11 @@ impl Key {
         self.take(half)
     }
 
-    /// Decodes a tuple's payload. The attribute is at `path`; what has no field goes to `unknown`.
+    /// Decodes a tuple's payload. The attribute is at `path`; attributes without a field are kept in `unknown`.
     #[inline]
     pub fn decode(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
         if self.has == 0 {
-            // The fixed layouts that the kernel writes for protocols with ports; offsets within the payload.
+            // The fixed layouts that the kernel writes for protocols with ports; the offsets are within the payload.
             if let Ok(bytes) = payload.try_into()
                 && self.decode_ipv4(bytes)
             {
@@ -180,7 +181,7 @@ impl Key {
         true
     }
 
-    /// Any layout: other protocols, zones, attributes to come.
+    /// Decodes any layout: other protocols, zones, future attributes.
     fn decode_any(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
         let mut attributes = Attributes::new(payload);
         while let Some((kind, value)) = attributes.next() {

@@ -1,13 +1,12 @@
-//! What has no field: kept raw, with the path of where it stood, until the row that it belongs to is complete.
+//! Attributes without a field: kept raw with their path until the row that they belong to is complete.
 
 use super::columns::{clear_texts, push_text};
 use flowgate_model::{RawAttributes, Texts};
 
-/// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and
-/// repetitions.
+/// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and repetitions.
 #[derive(Debug, Default)]
 pub struct Unknown {
-    /// Whether anybody wants them.
+    /// True if unknown attributes are wanted; otherwise none are kept.
     wanted: bool,
     paths: Vec<u64>,
     payloads: Texts,
@@ -24,7 +23,7 @@ impl Unknown {
         }
     }
 
-    /// Whether nothing was kept.
+    /// Returns true if nothing was kept.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
@@ -39,7 +38,7 @@ impl Unknown {
         }
     }
 
-    /// Appends what was kept to a column, as attributes of `row`.
+    /// Appends the kept attributes to a column, as attributes of `row`.
     pub fn append_to(&self, column: &mut RawAttributes, row: u32) {
         let mut start = 0;
         for (path, end) in self.paths.iter().zip(&self.payloads.ends) {

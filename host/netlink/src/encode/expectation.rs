@@ -1,4 +1,4 @@
-//! Encoding requests about expectations: create, delete, get, list; and the flush.
+//! Encoding of requests about expectations: create, delete, get, list; and the flush.
 
 use netlink_packet_core::DefaultNla;
 
@@ -8,16 +8,17 @@ use crate::request::{Head, Request};
 use crate::wire::{self, expectation, expectation_message};
 use flowgate_model::{Tuples, at, expectation_field as bits, field, protocol};
 
-/// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
+/// Maximum length of a helper's name, NF_CT_HELPER_NAME_LEN without the NUL.
 const HELPER_NAME: usize = 15;
-/// The longest name of a function that is sent.
+/// Maximum length of a function's name.
 const FUNCTION_NAME: usize = 255;
 
-/// A request to make an expectation with the fields of `entry`; fails with EEXIST if there is such a one already and
-/// `exclusive`, and updates its timeout otherwise. The kernel demands expected tuple, mask and master.
+/// Encodes a request to create an expectation with the fields of `entry`. If the expectation already exists, the kernel
+/// answers EEXIST if `exclusive` is set, else it updates the timeout. The kernel requires expected tuple, mask and
+/// master.
 ///
 /// # Errors
-/// When the family or a name is none that the kernel takes.
+/// The kernel does not support the family or accept a name.
 pub fn create(entry: ExpectationEntry<'_>, exclusive: bool) -> Result<Request, EncodeError> {
     let exclusive = if exclusive { wire::EXCLUSIVE } else { 0 };
     let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: known_family(entry.family)?, version: 0 };
@@ -58,11 +59,11 @@ pub fn create(entry: ExpectationEntry<'_>, exclusive: bool) -> Result<Request, E
     Ok(Request::expectations(expectation_message::NEW, head, attributes))
 }
 
-/// A request for the expectation whose expected tuple (or, without one, whose master tuple: the kernel looks for it
-/// among the expected ones, too) is that of `entry`. It is answered by the expectation, without acknowledgement.
+/// Encodes a request for the expectation with the expected tuple of `entry`, or without one with its master tuple,
+/// which the kernel also looks up among the expected tuples. The answer is the expectation, without an acknowledgement.
 ///
 /// # Errors
-/// When the family is none that the kernel takes.
+/// The kernel does not support the family.
 pub fn get(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: 0, family: known_family(entry.family)?, version: 0 };
     let mut attributes = tuples(&entry);
@@ -71,11 +72,11 @@ pub fn get(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::expectations(expectation_message::GET, head, attributes))
 }
 
-/// A request for the expectations of one master, the tuple of which is in `entry`. It is a dump that may be answered
-/// by an acknowledgement alone.
+/// Encodes a request for the expectations of the master whose tuple is in `entry`. It is a dump, which may be answered
+/// with an acknowledgement only.
 ///
 /// # Errors
-/// When the family is none that the kernel takes, or the master's tuple is not complete.
+/// The kernel does not support the family, or the master's tuple is incomplete.
 pub fn of_master(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: wire::DUMP | wire::ACK, family: known_family(entry.family)?, version: 0 };
     let master = master(&entry);
@@ -87,10 +88,11 @@ pub fn of_master(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::expectations(expectation_message::GET, head, attributes))
 }
 
-/// A request to delete the expectation with the expected tuple of `entry`; with an `id`, only if it still is the same.
+/// Encodes a request to delete the expectation with the expected tuple of `entry`; with an `id`, only if the id is the
+/// same.
 ///
 /// # Errors
-/// When the tuple is not complete: the kernel takes a deletion without tuple for an order to delete everything.
+/// The tuple is incomplete: without a tuple the kernel deletes everything.
 pub fn delete(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: wire::ACK, family: known_family(entry.family)?, version: 0 };
     let expected = expected(&entry);
@@ -103,10 +105,10 @@ pub fn delete(entry: ExpectationEntry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::expectations(expectation_message::DELETE, head, attributes))
 }
 
-/// A request to delete all expectations of a helper, of both families.
+/// Encodes a request to delete all expectations of a helper, of both families.
 ///
 /// # Errors
-/// When it is no name: without one the kernel would delete everything.
+/// The name is invalid or empty: without a name the kernel deletes everything.
 pub fn delete_of_helper(helper: &[u8]) -> Result<Request, EncodeError> {
     const WHAT: &str = "the name of a helper";
     if helper.is_empty() {
@@ -117,14 +119,14 @@ pub fn delete_of_helper(helper: &[u8]) -> Result<Request, EncodeError> {
     Ok(Request::expectations(expectation_message::DELETE, head, attributes))
 }
 
-/// A request to delete **all** expectations. `family` is 0, or for a kernel that refuses that one after the other; other kernels
-/// ignore it.
+/// Encodes a request to delete **all** expectations. `family` is 0, or each family in turn for a kernel that refuses 0;
+/// other kernels ignore it.
 #[must_use]
 pub fn flush(family: u8) -> Request {
     Request::expectations(expectation_message::DELETE, Head { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
-/// Master, expected tuple and mask, as far as they are there.
+/// Encodes those of master, expected tuple and mask that are set.
 fn tuples(entry: &ExpectationEntry<'_>) -> Vec<DefaultNla> {
     let mut attributes = Vec::new();
     if entry.has(bits::MASTER) {
@@ -135,7 +137,7 @@ fn tuples(entry: &ExpectationEntry<'_>) -> Vec<DefaultNla> {
     }
     if entry.has(bits::MASK) {
         let (batch, row) = (entry.batch, entry.row);
-        // The mask's attributes follow the expected flow's protocol: ports for TCP, identifiers for ICMP.
+        // The mask has the attributes of the expected flow's protocol: ports for TCP, identifiers for ICMP.
         let number = match at(&batch.mask_protocol, row) {
             0 | u8::MAX => at(&batch.protocol, row),
             number => number,

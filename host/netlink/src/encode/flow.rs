@@ -1,4 +1,4 @@
-//! Encoding requests about flows: create, update, delete, get; and the flush.
+//! Encoding of requests about flows: create, update, delete, get; and the flush.
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoInfoTCP, Status};
@@ -11,14 +11,14 @@ use crate::request::{Head, Request};
 use crate::wire::{self, flow, flow_message, part, protoinfo};
 use flowgate_model::{at, field, protocol, status};
 
-/// The longest name of a helper, NF_CT_HELPER_NAME_LEN without the NUL.
+/// Maximum length of a helper's name, NF_CT_HELPER_NAME_LEN without the NUL.
 const HELPER_NAME: usize = 15;
-/// The longest opaque data of a helper that is sent; an attribute cannot have more than 64 KiB.
+/// Maximum length of a helper's opaque data; an attribute is limited to 64 KiB.
 const HELPER_INFO: usize = 4096;
-/// The longest bit set of labels that is sent; the kernel takes 16 bytes and says ERANGE to more.
+/// Maximum length of a bit set of labels; the kernel accepts 16 bytes and answers ERANGE to more.
 const LABELS: usize = 256;
 
-/// What a creation does if the flow exists.
+/// What a creation does if the flow already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// It fails with EEXIST.
@@ -27,32 +27,32 @@ pub enum Existing {
     Update,
 }
 
-/// A request to make a flow with the fields of `entry`, as far as a flow can be made with them: tuples, zones, status
+/// Encodes a request to create a flow with those fields of `entry` that a creation can set: tuples, zones, status
 /// (always with CONFIRMED), timeout, mark, protocol state, master, NAT, sequence adjustment, helper, labels, SYN proxy.
-/// The kernel demands both tuples and the timeout.
+/// The kernel requires both tuples and the timeout.
 ///
 /// # Errors
-/// When the family or a text is none that the kernel takes.
+/// The kernel does not support the family or accept a text.
 pub fn create(entry: Entry<'_>, existing: Existing) -> Result<Request, EncodeError> {
     let exclusive = if existing == Existing::Fail { wire::EXCLUSIVE } else { 0 };
     let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: entry.known_family()?, version: 0 };
     let mut attributes = key(&entry, true);
-    // A related flow says so by its master, from which the kernel sets EXPECTED; it refuses that bit (EBUSY). Without a master
-    // somebody asks for it by name, and is to be told.
+    // The kernel sets EXPECTED itself for a flow with a master, and refuses the bit (EBUSY). Without a master the bit
+    // is sent, so that the kernel's refusal is reported.
     let implied = if entry.has(field::MASTER) { status::EXPECTED } else { 0 };
     values(&entry, None, !(implied | status::DYING), &mut attributes)?;
     Ok(Request::flows(flow_message::NEW, head, attributes))
 }
 
-/// A request to set the values of `values` in the flow whose tuple and zone are those of `of` (the original tuple, or
-/// the reply tuple if only that is there).
+/// Encodes a request to set the fields of `values_of` in the flow with the tuple and zone of `of` (the original tuple,
+/// or the reply tuple if it is the only one).
 ///
-/// TCP window scales and flags are taken only together with a state; a mark mask and a labels mask limit what is
-/// changed. The kernel applies helper, timeout, status, protocol state, mark, sequence, SYN proxy, labels in this
-/// order, and what came before a failure stays applied.
+/// TCP window scales and flags take effect only together with a state; a mark mask and a labels mask limit what is
+/// changed. The kernel applies helper, timeout, status, protocol state, mark, sequence adjustment, SYN proxy, labels in
+/// this order, and keeps what it applied before a failure.
 ///
 /// # Errors
-/// When the family or a text is none that the kernel takes.
+/// The kernel does not support the family or accept a text.
 pub fn update(of: Entry<'_>, values_of: Entry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: wire::ACK, family: of.known_family()?, version: 0 };
     let mut attributes = key(&of, false);
@@ -61,20 +61,21 @@ pub fn update(of: Entry<'_>, values_of: Entry<'_>) -> Result<Request, EncodeErro
     Ok(Request::flows(flow_message::NEW, head, attributes))
 }
 
-/// A request for the flow with the tuple and zone of `entry`. It is answered by the flow, without acknowledgement.
+/// Encodes a request for the flow with the tuple and zone of `entry`. The answer is the flow, without an
+/// acknowledgement.
 ///
 /// # Errors
-/// When the family is none that the kernel takes.
+/// The kernel does not support the family.
 pub fn get(entry: Entry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: 0, family: entry.known_family()?, version: 0 };
     Ok(Request::flows(flow_message::GET, head, key(&entry, false)))
 }
 
-/// A request to delete the flow with the tuple and zone of `entry`: the original tuple if that is complete, else the
-/// reply tuple. With an `id`, only if the flow still is the same one (else ENOENT).
+/// Encodes a request to delete the flow with the tuple and zone of `entry`: the original tuple if it is complete, else
+/// the reply tuple. With an `id`, the flow is deleted only if its id is the same (else ENOENT).
 ///
 /// # Errors
-/// When neither tuple is complete, since requests without one may mean the whole table to the kernel.
+/// Neither tuple is complete; without one the kernel may delete the whole table.
 pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
     let head = Head { flags: wire::ACK, family: entry.known_family()?, version: 0 };
     let (original, reply) = (Direction::original(&entry), Direction::reply(&entry));
@@ -90,23 +91,23 @@ pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
     Ok(Request::flows(flow_message::DELETE, head, attributes))
 }
 
-/// A request to delete all flows that a filter lets through (Linux 6.12 on; kernels before refuse it with EINVAL or ENOENT, see
-/// [`ExactFilter::attributes`]). The kernel does not tell how many these were.
+/// Encodes a request to delete all flows that pass a filter (since Linux 6.12; earlier kernels refuse it with EINVAL or
+/// ENOENT, see [`ExactFilter::attributes`]). The kernel does not report their number.
 #[must_use]
 pub fn delete_all_of(filter: &ExactFilter) -> Request {
-    // Version 1 of the netfilter header: the family counts.
+    // With version 1 of the netfilter header the kernel heeds the family.
     let head = Head { flags: wire::ACK, family: filter.family(), version: 1 };
     Request::flows(flow_message::DELETE, head, filter.attributes())
 }
 
-/// A request to delete **all** flows, of both families. `family` is 0, or for a kernel that refuses that one after the other; other
-/// kernels ignore it, since version 0 of the netfilter header says nothing of it.
+/// Encodes a request to delete **all** flows of both families. `family` is 0, or each family in turn for a kernel that
+/// refuses 0; other kernels ignore it in version 0 of the netfilter header.
 #[must_use]
 pub fn flush(family: u8) -> Request {
     Request::flows(flow_message::DELETE, Head { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
-/// The tuples and the zone. For a creation both tuples; to find a flow one will do.
+/// Encodes the tuples and the zone: both tuples for a creation, else one, which identifies the flow.
 fn key(entry: &Entry<'_>, both: bool) -> Vec<ConntrackAttribute> {
     let mut attributes = Vec::new();
     let (original, reply) = (Direction::original(entry), Direction::reply(entry));
@@ -125,7 +126,7 @@ fn zone(entry: &Entry<'_>) -> Option<ConntrackAttribute> {
     Some(plain(flow::ZONE, &at(&zones.zone, entry.row).to_be_bytes()))
 }
 
-/// The values, without the key. `number` is the protocol of the flow if the values do not name it.
+/// Encodes the values, without the key. `number` is the flow's protocol, if the values do not have it.
 fn values(
     entry: &Entry<'_>,
     number: Option<u8>,
@@ -180,7 +181,7 @@ fn values(
         {
             bounded("a set of labels", labels, LABELS)?;
             let mut labels = labels.to_vec();
-            // Words of 32 bits; an empty set is one word of zeroes.
+            // Words of 32 bits; an empty set is one zero word.
             labels.resize(labels.len().next_multiple_of(4).max(4), 0);
             attributes.push(plain(kind, &normalise_labels(&labels)));
         }
@@ -259,12 +260,12 @@ fn protoinfo_of(entry: &Entry<'_>, number: Option<u8>) -> Option<ConntrackAttrib
     Some(ConntrackAttribute::CtaProtoInfo(vec![info]))
 }
 
-/// CTA_PROTOINFO of a protocol that netlink-packet-netfilter has no type for, if there is anything in it.
+/// Returns CTA_PROTOINFO of a protocol for which netlink-packet-netfilter has no type, if it has any attribute.
 fn untyped_protoinfo(kind: u16, parts: &[DefaultNla]) -> Option<ConntrackAttribute> {
     (!parts.is_empty()).then(|| ConntrackAttribute::Other(nest(flow::PROTOINFO, &[nest(kind, parts)])))
 }
 
-/// The tuple of the master at `index` of the sparse column.
+/// Returns the tuple of the master at `index` of the sparse column.
 fn master(entry: &Entry<'_>, index: usize) -> Direction {
     let masters = match &entry.flows.rare {
         Some(rare) => &rare.master,
@@ -280,7 +281,7 @@ fn master(entry: &Entry<'_>, index: usize) -> Direction {
     Direction::new(&masters.tuple, index, entry.family, number, zone, has)
 }
 
-/// CTA_NAT_SRC and CTA_NAT_DST. An address of all zeroes (not even mapped) is none, ports of 0 are none.
+/// Encodes CTA_NAT_SRC and CTA_NAT_DST. An address of zeroes only (not even IPv4-mapped) and ports 0 are left out.
 fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     let Some(nat) = entry.flows.rare.as_ref().map(|rare| &rare.nat) else {
         return;
@@ -324,7 +325,7 @@ fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     }
 }
 
-/// CTA_SEQ_ADJ_ORIG and CTA_SEQ_ADJ_REPLY.
+/// Encodes CTA_SEQ_ADJ_ORIG and CTA_SEQ_ADJ_REPLY.
 fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     let Some(sequence) = entry.flows.rare.as_ref().map(|rare| &rare.sequence) else {
         return;
@@ -351,13 +352,13 @@ fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     }
 }
 
-/// A nest of three 32-bit numbers.
+/// Encodes a nest of three 32-bit numbers.
 fn three(kind: u16, numbers: [(u16, u32); 3]) -> ConntrackAttribute {
     let parts = numbers.map(|(kind, number)| DefaultNla::new(kind, number.to_be_bytes().to_vec()));
     ConntrackAttribute::Other(nest(kind, &parts))
 }
 
-/// An attribute that netlink-packet-netfilter has no type for.
+/// Returns an attribute for which netlink-packet-netfilter has no type.
 fn plain(kind: u16, value: &[u8]) -> ConntrackAttribute {
     ConntrackAttribute::Other(DefaultNla::new(kind, value.to_vec()))
 }

@@ -1,4 +1,4 @@
-//! Encoding: requests about single flows and expectations, out of rows of the model.
+//! Encoding of requests about single flows and expectations from rows of the model.
 
 mod expectation;
 mod flow;
@@ -10,48 +10,48 @@ use thiserror::Error;
 
 use flowgate_model::{Expectations, Flows, SparseTexts};
 
-/// The requests about one expectation, and those about all.
+/// Requests about one expectation, and about all of them.
 pub mod expectations {
     pub use super::expectation::{create, delete, delete_of_helper, flush, get, of_master};
 }
 
-/// The requests about one flow, and the one about all.
+/// Requests about one flow, and about all of them.
 pub mod flows {
     pub use super::flow::{Existing, create, delete, delete_all_of, flush, get, update};
 }
 
-/// A row that cannot be put into words for the kernel.
+/// Why a row cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodeError {
-    /// The batch has no such row.
+    /// The batch has no row with this index.
     #[error("there is no row {row} in a batch of {length}")]
     Row {
-        /// The row.
+        /// The index.
         row: usize,
-        /// How many there are.
+        /// The number of rows.
         length: u32,
     },
     /// The row's family is neither IPv4 nor IPv6.
     #[error("address family {family} is neither 2 (IPv4) nor 10 (IPv6)")]
     Family {
-        /// What it is.
+        /// The row's family.
         family: u8,
     },
-    /// Neither tuple is complete. A deletion without a complete tuple is refused, since the kernel would take some
-    /// such requests for an order to delete everything.
+    /// Neither tuple is complete. A deletion without a complete tuple is refused, since the kernel takes some such
+    /// requests as a request to delete everything.
     #[error("a deletion needs a complete tuple: the original one lacks {}", missing_names(*missing))]
     IncompleteTuple {
         /// The fields that the original tuple lacks, as bits of `has`.
         missing: u64,
     },
-    /// A text is longer than the kernel takes.
+    /// A text is longer than the kernel accepts.
     #[error("{what} of {length} bytes is longer than {limit}")]
     TooLong {
         /// Which text.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
-        /// What the kernel takes.
+        /// The kernel's limit in bytes.
         limit: usize,
     },
     /// A name contains a NUL byte, or is empty where it must not be.
@@ -63,14 +63,14 @@ pub enum EncodeError {
 }
 
 impl EncodeError {
-    /// What conntrack makes of such a row before it asks the kernel: EINVAL.
+    /// Returns the error that conntrack reports for such a row before it sends a request: EINVAL.
     #[must_use]
     pub fn errno(&self) -> i32 {
         libc::EINVAL
     }
 }
 
-/// The names of some tuple fields.
+/// Returns the names of tuple fields, for a message.
 fn missing_names(missing: u64) -> String {
     use flowgate_model::field;
     [
@@ -97,10 +97,10 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The row `row` of `flows`. The columns are not trusted: what is missing in them counts as 0.
+    /// Returns the row `row` of `flows`. Columns may be shorter than the batch: missing values are 0.
     ///
     /// # Errors
-    /// When there is no such row.
+    /// There is no such row.
     pub fn new(flows: &'a Flows, row: usize) -> Result<Self, EncodeError> {
         match (flows.has.get(row), flows.family.get(row)) {
             (Some(has), Some(family)) => Ok(Self { flows, row, has: *has, family: *family }),
@@ -108,24 +108,24 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// The same row as if it lacked these fields.
+    /// Returns the same row without these fields.
     #[must_use]
     pub fn without(self, fields: u64) -> Self {
         Self { has: self.has & !fields, ..self }
     }
 
-    /// Whether it has any of these fields.
+    /// Returns true if it has any of these fields.
     fn has(&self, fields: u64) -> bool {
         self.has & fields != 0
     }
 
-    /// Its family, which must be one that the kernel takes.
+    /// Returns its family, which must be one that connection tracking supports.
     fn known_family(&self) -> Result<u8, EncodeError> {
         known_family(self.family)
     }
 }
 
-/// A family that connection tracking has.
+/// Checks that connection tracking supports the family.
 fn known_family(family: u8) -> Result<u8, EncodeError> {
     use flowgate_model::family::{IPV4, IPV6};
     if matches!(family, IPV4 | IPV6) { Ok(family) } else { Err(EncodeError::Family { family }) }
@@ -141,10 +141,10 @@ pub struct ExpectationEntry<'a> {
 }
 
 impl<'a> ExpectationEntry<'a> {
-    /// The row `row` of `batch`. The columns are not trusted: what is missing in them counts as 0.
+    /// Returns the row `row` of `batch`. Columns may be shorter than the batch: missing values are 0.
     ///
     /// # Errors
-    /// When there is no such row.
+    /// There is no such row.
     pub fn new(batch: &'a Expectations, row: usize) -> Result<Self, EncodeError> {
         match (batch.has.get(row), batch.family.get(row)) {
             (Some(has), Some(family)) => Ok(Self { batch, row, has: *has, family: *family }),
@@ -157,14 +157,14 @@ impl<'a> ExpectationEntry<'a> {
     }
 }
 
-/// Where `row` stands in the rows of a sparse column, which are in ascending order.
+/// Returns the index of `row` in the row numbers of a sparse column, which ascend.
 fn find(rows: &[u32], row: usize) -> Option<usize> {
     let row = u32::try_from(row).ok()?;
     let index = rows.partition_point(|other| *other < row);
     (rows.get(index) == Some(&row)).then_some(index)
 }
 
-/// The text of `row` in a sparse column.
+/// Returns the text of `row` in a sparse column.
 fn text(column: &SparseTexts, row: usize) -> Option<&[u8]> {
     let index = find(&column.rows, row)?;
     let start = match index.checked_sub(1) {
@@ -174,9 +174,9 @@ fn text(column: &SparseTexts, row: usize) -> Option<&[u8]> {
     column.texts.bytes.get(start..*column.texts.ends.get(index)? as usize)
 }
 
-/// A name with the NUL that the kernel wants at its end.
+/// Returns a name with the terminating NUL that the kernel requires.
 fn name(what: &'static str, text: &[u8], limit: usize) -> Result<Vec<u8>, EncodeError> {
-    // What is too long is not read to its end.
+    // Only as much as fits is searched for a NUL.
     if text.iter().take(limit + 1).any(|&byte| byte == 0) {
         return Err(EncodeError::Name { what });
     }

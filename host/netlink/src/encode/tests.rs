@@ -1,4 +1,4 @@
-//! Encoding: what is decoded is encoded again, whatever the columns look like.
+//! Encoding: decoded messages are encoded to the same bytes, and columns may have any length.
 
 use super::{EncodeError, Entry, ExpectationEntry, expectations, flows};
 use crate::decode::{Arrival, ExpectationDecoder, FlowDecoder};
@@ -27,7 +27,7 @@ fn three(kind: u16, numbers: [u32; 3]) -> Vec<u8> {
     nest(kind, &parts)
 }
 
-/// What a creation can carry, of a family and with the protocol's own attributes.
+/// Attributes of a creation of this family, with the protocol's own attributes.
 fn creatable(family: u8, protocol: u8, protoinfo: Vec<u8>) -> Vec<u8> {
     let addresses = if family == 2 { V4 } else { V6 };
     let [low, high]: [u16; 2] = if family == 2 { [1, 2] } else { [4, 5] };
@@ -94,7 +94,7 @@ fn a_creation_carries_everything() {
             assert_eq!(request.flags(), wire::REQUEST | wire::ACK | wire::CREATE | wire::EXCLUSIVE);
             assert_eq!(request.kind(), 0x0100);
             assert_eq!(again(&request), wanted);
-            // As an update: the original tuple is the key, the rest are the values.
+            // As an update: the original tuple is the key, the other fields are the values.
             let entry = Entry::new(&wanted, 0).unwrap();
             let updated = again(&flows::update(entry, entry).unwrap());
             assert_eq!(updated.has[0], wanted.has[0] & !field::REPLY);
@@ -124,7 +124,7 @@ fn icmp_tuples_and_the_status_of_a_creation() {
         let made = again(&flows::create(entry, flows::Existing::Update).unwrap());
         assert_eq!((&made.original, made.protocol[0]), (&wanted.original, protocol));
         assert_eq!(made.status, [status::EXPECTED | status::ASSURED | status::CONFIRMED]);
-        // The kernel sets EXPECTED itself where there is a master, and refuses it elsewhere.
+        // The kernel sets EXPECTED itself if there is a master, and refuses it otherwise.
         let master = nest(14, &[nest(1, &addresses), nest(2, &parts)]);
         let related = decode(&message(0x0100, 2, 1, 0, family, &[original, master, bits]));
         let made = again(&flows::create(Entry::new(&related, 0).unwrap(), flows::Existing::Update).unwrap());
@@ -153,7 +153,7 @@ fn deletions_never_lack_a_tuple() {
             }
         }
     }
-    // Nothing but a flush is a deletion without attributes.
+    // A flush is the only deletion without attributes.
     let flush = flows::flush(0);
     assert_eq!(&flush.as_bytes()[16..], [0, 0, 0, 0]);
     assert_eq!(&flows::flush(10).as_bytes()[16..], [10, 0, 0, 0]);
@@ -180,7 +180,7 @@ fn rows_that_cannot_be() {
     assert_eq!(create(&batch), Err(EncodeError::Family { family: 1 }));
 }
 
-/// Columns of any length and any bits: no panic, and no deletion without a tuple.
+/// Columns of any length with any bits: no panic, and no deletion without a tuple.
 #[test]
 fn inconsistent_columns() {
     let whole = decode(&creatable(2, 6, attribute(4, &[])));
@@ -239,7 +239,7 @@ fn expectations_round_trip() {
     let entry = ExpectationEntry::new(&wanted, 0).unwrap();
     let made = decode(expectations::create(entry, true).unwrap().as_bytes());
     let mut expected = wanted.clone();
-    // The id is the kernel's to give.
+    // The id is assigned by the kernel.
     expected.has[0] &= !expectation_field::ID;
     expected.id[0] = 0;
     assert_eq!(made, expected);

@@ -1,4 +1,4 @@
-//! Encoding one direction of a flow.
+//! Encoding of one direction of a flow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use super::Entry;
 use crate::wire::tuple;
 use flowgate_model::{Addresses, Tuples, at, field, protocol};
 
-/// One direction, taken out of the columns: what there is of it.
+/// The fields of one direction, taken from the columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Direction {
     pub source: Option<IpAddr>,
@@ -20,12 +20,12 @@ pub struct Direction {
     pub zone: Option<u16>,
 }
 
-/// An address of a column. `family` says whether it is a mapped IPv4 one.
+/// Returns an address of a column. `family` decides whether it is an IPv4-mapped one.
 pub fn address(column: &Addresses, row: usize, family: u8) -> IpAddr {
     address_of(at(&column.hi, row), at(&column.lo, row), family)
 }
 
-/// An address in two halves.
+/// Returns an address from its two halves.
 pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
     if family == flowgate_model::family::IPV4 {
         Ipv4Addr::from_bits(lo as u32).into()
@@ -35,7 +35,7 @@ pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
 }
 
 impl Direction {
-    /// The direction in `tuples`; `has` tells by bits of the original direction what there is.
+    /// Returns a direction of `tuples`; `has` are the fields that are set, as bits of the original direction.
     pub fn new(tuples: &Tuples, row: usize, family: u8, protocol: u8, zone: u16, has: u64) -> Self {
         let given = |bit: u64| has & bit != 0;
         Self {
@@ -48,14 +48,14 @@ impl Direction {
         }
     }
 
-    /// The original direction of a flow.
+    /// Returns the original direction of a flow.
     pub fn original(entry: &Entry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.original, entry.row));
         Self::new(&flows.original, entry.row, entry.family, at(&flows.protocol, entry.row), zone, entry.has)
     }
 
-    /// The reply direction of a flow.
+    /// Returns the reply direction of a flow.
     pub fn reply(entry: &Entry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.reply, entry.row));
@@ -73,13 +73,13 @@ impl Direction {
         Self::new(&flows.reply, entry.row, entry.family, at(&flows.protocol, entry.row), zone, has)
     }
 
-    /// Whether there is nothing of it.
+    /// Returns true if no field is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The fields that the kernel needs to find or make a flow and that are not there, as bits of the original
-    /// direction. DCCP and GRE may be tracked without ports and keys, depending on the kernel.
+    /// Returns the fields that the kernel needs to find or create a flow but that are not set, as bits of the original
+    /// direction. Depending on the kernel, DCCP and GRE may be tracked without ports and keys.
     pub fn missing(&self) -> u64 {
         let number = self.protocol.unwrap_or_default();
         let l4 = protocol::is_icmp(number) || protocol::has_ports(number) && number != protocol::DCCP;
@@ -95,7 +95,7 @@ impl Direction {
         .fold(0, |bits, (bit, _)| bits | bit)
     }
 
-    /// The attributes inside a tuple.
+    /// Returns the attributes of a tuple.
     pub fn attributes(&self) -> Vec<Tuple> {
         let mut parts = Vec::with_capacity(3);
         let addresses: Vec<IPTuple> =
@@ -141,13 +141,13 @@ impl Direction {
         parts
     }
 
-    /// The tuple as an attribute without a type of its own, for expectations and masters.
+    /// Returns the tuple as an untyped attribute, for expectations and masters.
     pub fn untyped(&self, kind: u16) -> DefaultNla {
         nest(kind, &self.attributes())
     }
 }
 
-/// A nest as an attribute without a type of its own.
+/// Returns a nest as an untyped attribute.
 pub fn nest<T: Nla>(kind: u16, parts: &[T]) -> DefaultNla {
     let mut value = vec![0; parts.buffer_len()];
     parts.emit(&mut value);

@@ -1,4 +1,4 @@
-//! Messages of netlink made by hand, and kernels that are [`played`], for tests.
+//! Hand-made netlink messages and [`fake_kernel`]s, for tests.
 #![allow(
     missing_docs,
     clippy::should_implement_trait,
@@ -12,7 +12,7 @@ pub mod played;
 
 use flowgate_netlink::wire::{MESSAGE_HEADER, NESTED, align};
 
-/// An attribute, padded.
+/// Encodes an attribute, padded.
 pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&(payload.len() as u16 + 4).to_ne_bytes());
@@ -22,17 +22,17 @@ pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A nest.
+/// Encodes a nest.
 pub fn nest(kind: u16, children: &[Vec<u8>]) -> Vec<u8> {
     attribute(kind | NESTED, &children.concat())
 }
 
-/// A netfilter message.
+/// Encodes a netfilter message.
 pub fn message(kind: u16, flags: u16, sequence: u32, port: u32, family: u8, attributes: &[Vec<u8>]) -> Vec<u8> {
     raw_message(kind, flags, sequence, port, &[&[family, 0, 0, 0], attributes.concat().as_slice()].concat())
 }
 
-/// A message of any kind.
+/// Encodes a message of any type.
 pub fn raw_message(kind: u16, flags: u16, sequence: u32, port: u32, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&((MESSAGE_HEADER + body.len()) as u32).to_ne_bytes());
@@ -45,7 +45,7 @@ pub fn raw_message(kind: u16, flags: u16, sequence: u32, port: u32, body: &[u8])
     bytes
 }
 
-/// A tuple with ports; addresses of 4 or 16 bytes.
+/// Encodes a tuple with ports; addresses of 4 or 16 bytes.
 pub fn tuple(kind: u16, addresses: [&[u8]; 2], protocol: u8, ports: [u16; 2]) -> Vec<u8> {
     let first = if addresses[0].len() == 4 { 1 } else { 3 };
     let [source, destination] = ports.map(u16::to_be_bytes);
@@ -58,7 +58,7 @@ pub fn tuple(kind: u16, addresses: [&[u8]; 2], protocol: u8, ports: [u16; 2]) ->
     )
 }
 
-/// A generator of numbers, the same in every run (xorshift64*).
+/// A generator of pseudo-random numbers that is the same in every run (xorshift64*).
 pub struct Random(pub u64);
 
 impl Random {
@@ -69,7 +69,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `limit`.
+    /// Returns a number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() >> 33) as usize % limit.max(1)
     }

@@ -1,7 +1,7 @@
-//! Kernels of other ages, played for tests: the other end of a socket, with a table of flows and one of expectations of its own.
+//! Fake kernels of other versions: the peer of a socket, with its own tables of flows and expectations.
 //!
-//! A test hands in a [`Namespace`] that is such a kernel, and runs a whole command in it. What such a kernel does is
-//! what the notes of the kernel's sources say, and where these leave a choice, the worst.
+//! A test passes a [`Namespace`] whose sockets are connected to the fake kernel, and runs a whole command in it. The
+//! fake kernel behaves as documented for the kernel's version, and in the worst way if that leaves a choice.
 
 use std::{
     os::fd::{AsRawFd as _, OwnedFd},
@@ -23,10 +23,10 @@ use flowgate_netlink::{
 use super::{attribute, message, raw_message, tuple};
 use flowgate_model::{family, protocol};
 
-/// What a kernel does with CTA_FILTER in a dump.
+/// How a kernel treats CTA_FILTER in a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filters {
-    /// Nothing: it is older than 5.8.
+    /// It ignores the filter: it is older than 5.8.
     Ignored,
     /// It answers with this error number.
     Refused(i32),
@@ -34,21 +34,21 @@ pub enum Filters {
     Heeded,
 }
 
-/// What a kernel can do.
+/// What a kernel supports.
 #[derive(Clone, Copy, Debug)]
 pub struct Age {
     /// Filters of dumps.
     pub filters: Filters,
-    /// The error number with which it answers to family 0, if it does not take that.
+    /// The error number with which it answers family 0, if it does not support it.
     pub refuses_both_families: Option<i32>,
-    /// Whether it has no IPv6 (EAFNOSUPPORT).
+    /// True if it has no IPv6 (EAFNOSUPPORT).
     pub without_ipv6: bool,
-    /// Whether it deletes by filter, as Linux does since 6.12; otherwise a deletion without a tuple empties the table.
+    /// True if it deletes by filter, as Linux does since 6.12; otherwise a deletion without a tuple flushes the table.
     pub deletes_by_filter: bool,
 }
 
 impl Age {
-    /// Everything that is known is done.
+    /// Supports everything.
     pub const RECENT: Self =
         Age { filters: Filters::Heeded, refuses_both_families: None, without_ipv6: false, deletes_by_filter: true };
     /// From 5.8 to 6.11.
@@ -68,7 +68,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A flow of one of a few addresses.
+    /// Returns a flow between fixed addresses of the family.
     pub fn new(family: u8, protocol: u8, port: u16, mark: u32) -> Self {
         Entry { family, protocol, port, mark, zeroed: false }
     }
@@ -111,11 +111,11 @@ impl Entry {
 struct State {
     flows: Vec<Entry>,
     expectations: usize,
-    /// Requests, by type and family.
+    /// Received requests, by type and family.
     asked: Vec<(u16, u8)>,
 }
 
-/// A kernel.
+/// A fake kernel.
 #[derive(Debug, Clone)]
 pub struct Played {
     age: Age,
@@ -139,7 +139,7 @@ impl<'a> Request<'a> {
         self.get(kind).map(|value| u32::from_be_bytes(value.try_into().expect("4 bytes")))
     }
 
-    /// The protocol and the first port of a tuple, if it is complete.
+    /// Returns the protocol and the first port of a tuple, if it is complete.
     fn complete(&self, kind: u16) -> Option<(u8, u16)> {
         let tuple = Request::of(self.get(kind)?);
         let (addresses, protocol) = (Request::of(tuple.get(part::IP)?), Request::of(tuple.get(part::PROTO)?));
@@ -165,33 +165,33 @@ impl Played {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The flows that are left.
+    /// Returns the flows that are left.
     pub fn flows(&self) -> Vec<Entry> {
         self.state().flows.clone()
     }
 
-    /// The number of expectations that are left.
+    /// Returns the number of expectations that are left.
     pub fn expectations(&self) -> usize {
         self.state().expectations
     }
 
-    /// What it was asked for since the last time: type of message and family.
+    /// Returns the requests received since the last call: message type and family.
     pub fn asked(&self) -> Vec<(u16, u8)> {
         std::mem::take(&mut self.state().asked)
     }
 
-    /// It as a network namespace: sockets that are opened in it are connected to it.
+    /// Returns a network namespace whose sockets are connected to it.
     pub fn namespace(&self) -> Namespace {
         let kernel = self.clone();
         Namespace::answered_by("played", move || Ok(kernel.connect())).expect("the own namespace")
     }
 
-    /// A socket that is connected to it.
+    /// Returns a socket that is connected to it.
     fn connect(&self) -> OwnedFd {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .expect("a pair of sockets");
         let kernel = self.clone();
-        // Ends when the other end is closed.
+        // The thread ends when the peer is closed.
         thread::spawn(move || kernel.serve(&theirs));
         ours
     }
@@ -226,7 +226,7 @@ impl Played {
         }
     }
 
-    /// What is sent back, and the error number.
+    /// Returns the answers and the error number.
     fn answer(&self, (kind, flags, family, version): (u16, u16, u8, u8), request: &Request<'_>) -> (Vec<Vec<u8>>, i32) {
         let (age, mut state) = (self.age, self.state());
         let (subsystem, number) = ((kind >> 8) as u8, kind as u8);
@@ -299,7 +299,7 @@ impl Played {
                 }
             }
             flow_message::DELETE => {
-                // The worst: whatever else is in the request, it empties the table.
+                // The worst case: whatever else is in the request, it flushes the table.
                 let one = version != 0 && age.deletes_by_filter;
                 state.flows.retain(|entry| one && family != 0 && entry.family != family);
                 (Vec::new(), 0)
@@ -333,7 +333,7 @@ impl Played {
     }
 }
 
-/// A message with another sequence number.
+/// Returns the message with another sequence number.
 fn with_sequence(mut bytes: Vec<u8>, sequence: u32) -> Vec<u8> {
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
     bytes

@@ -1,4 +1,4 @@
-//! Dumps: refused, stopped, begun again, and those of other tables than that of flows.
+//! Dumps: refused, stopped, restarted; and dumps of tables other than the flows.
 
 use flowgate_model::Counts;
 use flowgate_netlink::decode::push_counts;
@@ -12,7 +12,7 @@ use crate::rows::{Rows, all_protocols, dump, mapped, socket};
 fn dumps_that_are_refused_or_stopped() {
     Namespace::run(|_| {
         all_protocols().create();
-        // A second dump on a socket is refused while the first is under way, which needs more than one datagram.
+        // A second dump on a socket is refused while the first is in progress, which needs more than one datagram.
         let mut rows = Rows::default();
         for port in 1..2000 {
             rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [port, 2], 3);
@@ -26,7 +26,7 @@ fn dumps_that_are_refused_or_stopped() {
         stop.stop();
         assert!(matches!(first.next(&mut buffer, Some(&stop)), Err(DumpError::Stopped)));
         assert!(matches!(first.next(&mut buffer, Some(&stop)), Ok(None)));
-        // The socket of a dump that was given up is good for another one.
+        // The socket of an abandoned dump can be used for another one.
         let again = first.into_socket().unwrap();
         let mut second = Dump::start(again, &request).unwrap();
         let mut count = 0;
@@ -34,7 +34,7 @@ fn dumps_that_are_refused_or_stopped() {
             count += entries(&buffer[..length], second.sequence()).count();
         }
         assert_eq!(count, 2009);
-        // A GET of what is not there.
+        // A GET of a flow that does not exist.
         let mut missing = Rows::default();
         missing.add(2, 17, [mapped([1, 1, 1, 1]), mapped([10, 0, 0, 2])], [7, 2], 3);
         let get = flows::get(Entry::new(&missing.0, 0).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Events: of flows that come, change and go, of other namespaces, and what is told when they were too many.
+//! Events: of flows that are created, changed and destroyed, of other namespaces; and overruns.
 
 use std::time::Duration;
 
@@ -82,14 +82,14 @@ fn an_overrun_is_told() {
             count += 1;
         }
         assert!((10..200).contains(&count), "{count}");
-        // A buffer that is too short is told, too.
+        // A buffer that is too short is reported, too.
         rows.create_one_more();
         assert!(matches!(listener.try_receive(&mut buffer[..40]), Err(SocketError::Truncated { buffer: 40 })));
     });
 }
 
 impl Rows {
-    /// Makes a flow that is not there yet.
+    /// Creates a flow that does not exist yet.
     fn create_one_more(&self) {
         let mut rows = Rows::default();
         rows.add(2, 17, [mapped([10, 9, 9, 1]), mapped([10, 0, 0, 2])], [1, 2], 3);
@@ -106,7 +106,7 @@ fn events_of_another_namespace_say_which() {
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             Namespace::run(move |namespace| {
-                // Nobody listens in it: by itself the kernel would send nothing.
+                // Nobody subscribes in it: by default the kernel would send nothing.
                 namespace.set("netfilter/nf_conntrack_events", 1);
                 identify.send(nix::unistd::gettid()).unwrap();
                 if gone.recv().is_ok() {
@@ -114,7 +114,7 @@ fn events_of_another_namespace_say_which() {
                 }
             });
         });
-        // A link into the other namespace gives that one an id.
+        // A link into the other namespace assigns it an id.
         let thread = identified.recv().unwrap();
         namespace.ip(&format!("link add here type veth peer name there netns {thread}"));
         go.send(()).unwrap();
@@ -131,7 +131,7 @@ fn events_of_another_namespace_say_which() {
     });
 }
 
-/// What the kernel makes of sizes that are none: the text of `-b` comes here as it is.
+/// The kernel's treatment of invalid sizes: the argument of `-b` is passed on unchanged.
 #[test]
 fn a_receive_buffer_has_a_least_size() {
     Namespace::run(|_| {

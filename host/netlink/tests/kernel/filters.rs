@@ -1,4 +1,4 @@
-//! The kernel's dump filter lets through all that a selection means, and no more where it is said to be exact.
+//! The kernel's dump filter passes all selected flows, and only these if it is said to be exact.
 
 use flowgate_model::{Address, Direction, Flows, Masked, Network, Selection, Zones, field, status};
 use flowgate_netlink::{DumpFilter, Request, Table};
@@ -9,7 +9,7 @@ use crate::rows::{V6, all_protocols, dump, dump_all, mapped, marks};
 /// Sets one condition of a selection.
 type Choice = Box<dyn Fn(&mut Selection)>;
 
-/// Whether a row is what a selection means, as far as these tests use it.
+/// Returns true if a row is selected, for the conditions that these tests use.
 fn matches(flows: &Flows, row: usize, selection: &Selection) -> bool {
     let masked = |of: Option<Masked>, number: u32| of.is_none_or(|Masked { value, mask }| number & mask == value);
     let network = |of: Option<Network>, hi: u64, lo: u64| {

@@ -1,4 +1,5 @@
-//! The netlink layer against the real kernel, each test in a network namespace of its own. Needs root, and `conntrack` and `ip`.
+//! Tests of the netlink layer with the real kernel, each in a network namespace of its own. They need root, `conntrack`
+//! and `ip`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 mod dumps;

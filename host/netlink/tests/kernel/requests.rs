@@ -1,4 +1,4 @@
-//! Requests: creations, updates, deletions, lookups and flushes, alone and in batches, and what the kernel makes of them.
+//! Requests: creations, updates, deletions, lookups and flushes, alone and in batches, and the kernel's replies.
 
 use flowgate_model::{Flows, Rare, Zones, field, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
@@ -44,7 +44,7 @@ fn what_is_created_is_dumped() {
             if made.has[row] & field::STATE != 0 {
                 assert_eq!(found.state[other], 3);
                 assert_eq!(found.status[other], status::ASSURED | status::SEEN_REPLY | status::CONFIRMED);
-                // The kernel says so of every TCP entry that netlink made.
+                // The kernel reports it for every TCP entry that netlink created.
                 assert_ne!(found.has[other] & field::SYNPROXY, 0);
             }
         }
@@ -76,7 +76,8 @@ fn zones_nat_and_what_conntrack_makes() {
         rare.nat.first_port.push(0);
         rare.nat.last_port.push(0);
         rows.0.rare = Some(rare);
-        // The reply of the third collides with that of the first, if its zone is the original direction's only.
+        // The reply of the third collides with that of the first, since its zone applies to the original direction
+        // only.
         rows.0.reply.source_l4[2] = 66;
         rows.0.original.destination_l4[2] = 66;
         rows.create();
@@ -89,7 +90,7 @@ fn zones_nat_and_what_conntrack_makes() {
         let row = row_with_mark(&dumped, 4);
         assert_eq!(dumped.reply.destination.lo[row], mapped([1, 2, 3, 4]).lo);
         assert_ne!(dumped.status[row] & status::SRC_NAT, 0);
-        // Each of them is found and deleted by its own row, zone and all.
+        // Each of them is found and deleted by its own row, including the zone.
         let mut batches = Batches::new(socket());
         for mark in [2, 3, 1, 4] {
             let row = row_with_mark(&dumped, mark);
@@ -148,7 +149,7 @@ fn updates_and_deletions_by_id() {
         let row = row_with_mark(&updated, 0x51);
         assert_eq!((updated.state[row], updated.status[row]), (5, status::SEEN_REPLY | status::CONFIRMED));
         assert!((70..=77).contains(&updated.timeout[row]));
-        // Another id is another flow.
+        // With another id it is another flow.
         let mut other = updated.clone();
         other.id[row] ^= 1;
         let wrong = flows::delete(Entry::new(&other, row).unwrap()).unwrap();
@@ -157,7 +158,7 @@ fn updates_and_deletions_by_id() {
         batches.submit(&[wrong, reply], &mut fates).unwrap();
         assert_eq!(fates, [Fate::Refused { errno: libc::ENOENT, text: None }, Fate::Done]);
         assert_eq!(dump_all().length, rows.0.length - 1);
-        // Without a complete tuple there is no request at all.
+        // Without a complete tuple there is no request.
         for missing in [field::SOURCE, field::DESTINATION, field::PROTOCOL, field::DESTINATION_L4] {
             let entry = Entry::new(&updated, row_with_mark(&updated, 2)).unwrap();
             assert_eq!(
@@ -189,7 +190,7 @@ fn large_batches_match_errors_to_their_requests() {
     Namespace::run(|_| {
         let mut rows = Rows::default();
         for number in 0..3000u32 {
-            // Every seventh is there already.
+            // Every seventh exists already.
             let port = if number % 7 == 6 { number - 1 } else { number };
             rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [port as u16 + 1, 9], number);
         }
@@ -205,10 +206,10 @@ fn large_batches_match_errors_to_their_requests() {
                 assert_eq!(*fate, expected, "{number}");
             }
             let mut fates = Vec::new();
-            // All of them are refused: the answers must fit all the same.
+            // All of them are refused: the answers must still fit.
             batches.submit(&requests, &mut fates).unwrap();
             assert!(fates.iter().all(|fate| *fate == Fate::Refused { errno: libc::EEXIST, text: None }));
-            // The last request's own failure, and a GET at the end.
+            // The failure of the last request itself, and a GET at the end.
             let mut fates = Vec::new();
             let mut got = Vec::new();
             let get = |row| flows::get(Entry::new(&rows.0, row).unwrap()).unwrap();

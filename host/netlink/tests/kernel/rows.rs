@@ -1,4 +1,4 @@
-//! Batches of flows for the tests: made field by field, made entries of the table, dumped again.
+//! Batches of flows for the tests: built field by field, created in the table, dumped again.
 
 use flowgate_model::check;
 use flowgate_model::{Address, Flows, field};
@@ -8,22 +8,22 @@ use flowgate_netlink::{
     Batches, Dump, DumpError, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, entries,
 };
 
-/// A socket as every command opens it.
+/// Opens a socket with default options.
 pub fn socket() -> Socket {
     Socket::open(&Options::default()).unwrap()
 }
 
-/// An IPv4 address as columns hold it.
+/// Returns an IPv4 address as in the columns.
 pub fn mapped(address: [u8; 4]) -> Address {
     Address { hi: 0, lo: 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)) }
 }
 
-/// A batch that rows are added to field by field.
+/// A batch that rows are appended to field by field.
 #[derive(Default)]
 pub struct Rows(pub Flows);
 
 impl Rows {
-    /// A flow with both tuples, the reply being the original reversed, a timeout and a mark.
+    /// Appends a flow with both tuples (the reply is the reversed original), a timeout and a mark.
     pub fn add(&mut self, family: u8, protocol: u8, addresses: [Address; 2], l4: [u16; 2], mark: u32) -> usize {
         let flows = &mut self.0;
         let [source, destination] = addresses;
@@ -61,19 +61,19 @@ impl Rows {
         flows.length as usize - 1
     }
 
-    /// Says that a row has these fields.
+    /// Sets field bits of a row.
     pub fn give(&mut self, row: usize, bits: u64) {
         self.0.has[row] |= bits;
     }
 
-    /// A creation of each row.
+    /// Encodes a creation of each row.
     pub fn requests(&self) -> Vec<Request> {
         (0..self.0.length as usize)
             .map(|row| flows::create(Entry::new(&self.0, row).unwrap(), flows::Existing::Fail).unwrap())
             .collect()
     }
 
-    /// Makes every row an entry of the table.
+    /// Creates every row in the table.
     pub fn create(&self) {
         let mut fates = Vec::new();
         Batches::new(socket()).submit(&self.requests(), &mut fates).unwrap();
@@ -97,27 +97,27 @@ pub fn dump(request: &Request) -> Result<Flows, DumpError> {
     Ok(flows)
 }
 
-/// All flows.
+/// Dumps all flows.
 pub fn dump_all() -> Flows {
     dump(&Request::dump(Table::Flows, &DumpFilter::all())).unwrap()
 }
 
-/// The marks of all rows, ascending.
+/// Returns the marks of all rows, ascending.
 pub fn marks(flows: &Flows) -> Vec<u32> {
     let mut marks = flows.mark.clone();
     marks.sort_unstable();
     marks
 }
 
-/// The first row with this mark.
+/// Returns the first row with this mark.
 pub fn row_with_mark(flows: &Flows, mark: u32) -> usize {
     flows.mark.iter().position(|other| *other == mark).unwrap()
 }
 
-/// Two addresses of IPv6.
+/// Two IPv6 addresses.
 pub const V6: [Address; 2] = [Address { hi: 0x2001_0db8 << 32, lo: 1 }, Address { hi: 0x2001_0db8 << 32, lo: 2 }];
 
-/// One flow of each protocol, of both families; the mark is the row's number plus one.
+/// Returns a flow of each protocol and family; the mark is the row's index plus one.
 pub fn all_protocols() -> Rows {
     let mut rows = Rows::default();
     let v4 = [mapped([10, 0, 0, 1]), mapped([192, 0, 2, 7])];
