@@ -1,8 +1,7 @@
 //! What reading may cost: memory and time in proportion to what is read.
 
+use flowgate_base::clock::thread_time;
 use std::time::Duration;
-
-use flowgate_runtime::deadline::thread_time;
 
 use super::allocation;
 

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::clock::thread_time;
 use flowgate_config::Text;
 use flowgate_model::{
     Actions, Annotations, Changes, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Translations, action,
@@ -36,10 +37,7 @@ use flowgate_policy::{
     audit::Audit,
     guard::{TenantGuard, recorder::Recorder},
 };
-use flowgate_runtime::{
-    Instance, Limits, PluginComponent, PluginEngine,
-    deadline::{Watch, thread_time},
-};
+use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, deadline::Watch};
 use flowgate_syntax::LabelMap;
 use serde_json::Value;
 

@@ -1,6 +1,7 @@
 //! The crates of the host depend on each other as ARCHITECTURE.md says, downward only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
+mod engine;
 mod folders;
 
 use std::{collections::BTreeMap, path::Path, process::Command};

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::clock::thread_time;
 use flowgate_model::{Flows, field};
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
@@ -14,8 +15,7 @@ use flowgate_pipeline::{
     stage::{Reason, Stage},
 };
 use flowgate_runtime::{
-    Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, Services, deadline::thread_time,
-    services::state::State,
+    Capabilities, Failure, Instance, Limits, PluginComponent, PluginEngine, Services, services::state::State,
 };
 use flowgate_test_support::{Namespace, Program, entries};
 

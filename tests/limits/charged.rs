@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::clock::thread_time;
 use flowgate_config::Text;
 use flowgate_model::{Flows, field, result};
 use flowgate_netlink::decode::FlowDecoder;
@@ -21,7 +22,7 @@ use flowgate_policy::{
     audit::Audit,
     guard::{TenantGuard, recorder::Recorder},
 };
-use flowgate_runtime::{Failure, Instance, Limits, PluginComponent, PluginEngine, deadline::thread_time};
+use flowgate_runtime::{Failure, Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_syntax::LabelMap;
 use flowgate_test_support::Namespace;
 

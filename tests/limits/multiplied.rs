@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::clock::thread_time;
 use flowgate_model::{
     Annotations, Expectations, Flows, Outcome, Texts, bounds, check, expectation_field, field, grants::Grants, result,
 };
@@ -14,10 +15,7 @@ use flowgate_pipeline::{
     executor::{Acted, Executor, Shows},
     stage::{Said, Stage},
 };
-use flowgate_runtime::{
-    Failure, Instance, Limits,
-    deadline::{Watch, thread_time},
-};
+use flowgate_runtime::{Failure, Instance, Limits, deadline::Watch};
 use flowgate_test_support::{Namespace, Program, entries};
 
 use super::{batch, executor, failure, hostile, plugins, setup, started};

@@ -13,20 +13,11 @@ pub mod bounds;
 pub mod check;
 pub mod grants;
 mod on_error;
+pub mod wit;
 
 pub use on_error::OnError;
 
-/// The generated bindings.
-#[allow(missing_docs, clippy::all)]
-pub mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "everything",
-        additional_derives: [Default, Clone, PartialEq],
-    });
-}
-
-pub use bindings::flowgate::conntrack::{
+pub use wit::{
     action::{Actions, Changes, ExpectationOutcome, Outcome, Results},
     columns::{Addresses, Annotations, Column, RawAttributes, SparseTexts, Texts},
     expectation::{Expectations, ExpectedNat},

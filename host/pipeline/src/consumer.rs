@@ -1,9 +1,9 @@
 //! Consumers: what takes the rows at a pipeline's end. A format that writes into the sink is one, a screen another.
 
+use flowgate_base::clock::thread_time;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{format::Format, meter::Meter, run::RunError, sink::Sink, table::Table};
-use flowgate_runtime::deadline::thread_time;
 
 /// Takes the rows that come out of a pipeline.
 pub trait Consumer<T> {

@@ -12,7 +12,7 @@ use super::{
     imports::{self, HostState},
     outline::{Outline, Rejection},
 };
-use flowgate_model::bindings::exports::flowgate::conntrack as exports;
+use crate::bindings::exports::flowgate::conntrack as exports;
 
 /// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
 pub(super) const VERSION: &str = "0.1.0";

@@ -3,18 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
+use flowgate_base::clock::thread_time;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::{engine::TICK, error::Failure, imports::HostState};
-
-/// The clock of the thread that calls plugins: CPU time, in user mode and in the kernel (`clock_gettime(2)`,
-/// CLOCK_THREAD_CPUTIME_ID). Only differences of it mean anything.
-#[must_use]
-#[inline]
-pub fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
-}
 
 /// What a call may use, and since when it is counted.
 ///
@@ -150,18 +142,5 @@ mod tests {
         }
         assert_eq!(watch.check(), Err(Failure::Deadline(ms(40))));
         assert_eq!(unlimited.check(), Ok(()));
-    }
-
-    #[test]
-    fn a_thread_that_sleeps_uses_no_time() {
-        let before = thread_time();
-        std::thread::sleep(ms(60));
-        let slept = thread_time() - before;
-        assert!(slept < ms(30), "{slept:?}");
-        let end = std::time::Instant::now() + ms(60);
-        while std::time::Instant::now() < end {
-            std::hint::spin_loop();
-        }
-        assert!(thread_time() > before + slept);
     }
 }

@@ -5,17 +5,18 @@ use std::time::Duration;
 use wasmtime::{Store, Trap, component::Instance as Running};
 
 use super::{
+    bindings::exports::flowgate::conntrack as exports,
     component::{Origin, PluginComponent},
-    deadline::{Deadline, thread_time},
+    deadline::Deadline,
     error::{self, Failure, PluginError},
     imports::HostState,
     limits::{Guard, Limits},
     services::Services,
 };
+use flowgate_base::clock::thread_time;
 use flowgate_model::bounds;
 use flowgate_model::{
     Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
-    bindings::exports::flowgate::conntrack as exports,
 };
 
 /// An instance of a plugin. After a failed call it must not be called again; [`Instance::is_dead`] says so.

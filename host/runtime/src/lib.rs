@@ -9,6 +9,7 @@
 //! * [`services`] are what a plugin may call, `imports` everything else that it imports.
 //! * [`instance`] is a running plugin; [`limits`] is what it may use up, [`deadline`] the time of its calls; [`error`] is how it can fail.
 
+mod bindings;
 pub mod cache;
 pub mod component;
 pub mod deadline;

@@ -24,11 +24,9 @@ use crate::{
     supervisor::{Policy, Recipe, Supervisor},
     tell::Tell,
 };
+use flowgate_base::clock::thread_time;
 use flowgate_model::{Expectations, Flows, OnError, Results, event, field, grants::Grants, verdict};
-use flowgate_runtime::{
-    Capabilities, Instance, PluginError, Services,
-    deadline::{Watch, thread_time},
-};
+use flowgate_runtime::{Capabilities, Instance, PluginError, Services, deadline::Watch};
 use times::Rhythm;
 
 /// A configured plugin in the pipeline.

@@ -2,6 +2,7 @@
 //! that is like it and allowed. The kernel's entries are given, so that nothing is asked of a kernel.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use flowgate_base::clock::thread_time;
 use flowgate_test_support::Random;
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ use flowgate_pipeline::{
     sink::file::{FileOptions, Rotation},
     table::Table as _,
 };
-use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, deadline::thread_time};
+use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_syntax::LabelMap;
 
 /// A row in the making: a flow of a kernel, or what a plugin says.

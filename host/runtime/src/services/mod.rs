@@ -13,8 +13,8 @@ use wasmtime::component::{HasSelf, Linker};
 
 use self::{log::Log, state::State};
 use super::imports::HostState;
+use crate::bindings::flowgate::conntrack::{clock, key_value, log as wit_log};
 use flowgate_base::clock::now;
-use flowgate_model::bindings::flowgate::conntrack::{clock, key_value, log as wit_log};
 
 /// How coarse the plugins' clock is, in nanoseconds.
 const COARSE: u64 = 10_000_000;
