@@ -92,7 +92,7 @@ fn options_are_refused_where_they_mean_nothing() {
         ("-E expect --resync", "--resync"),
         ("-L --reliable", "--reliable"),
         ("-E --buffer-max 0", "1073741823"),
-        ("-E --buffer-max 1k", "1073741823"),
+        ("-E --buffer-max 1G", "1073741823"),
         ("record x.pcap -- -E --resync", "recording"),
     ] {
         let outcome = flowgate().run(&line.split_whitespace().collect::<Vec<_>>());

@@ -142,7 +142,7 @@ fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
         ("run", "<FILE>"),
         ("run --chekc x", "'--check'"),
         ("completions tcsh", "bash, zsh, fish"),
-        ("top --interval 5x", "1s, 500ms or 2m"),
+        ("top --interval 5x", "it takes a time such as \"10s\""),
         ("record --duration -5 x", "record"),
         ("man -L", "'-L'"),
     ] {

@@ -37,7 +37,7 @@ fn commands_that_act_are_refused() {
         let (status, text) = told("replay FILE --speed never");
         assert!(status == 2 && text.contains("a speed is"), "{text}");
         let (status, text) = told("record --max-size many FILE");
-        assert!(status == 2 && text.contains("a size is"), "{text}");
+        assert!(status == 2 && text.contains("it takes a size such as \"64MiB\""), "{text}");
         let (status, text) = told("record --show - -- -L");
         assert!(status == 1 && text.contains("no place for --show"), "{text}");
         let (status, text) = told("replay /nonexistent/file");

@@ -21,7 +21,7 @@ use flowgate_model::{
 use flowgate_pipeline::supervisor::Policy;
 use flowgate_recording::{Input, Kind, Recording, Speed, Subject};
 use flowgate_runtime::services::state::CAPACITY;
-use flowgate_syntax::{Command, EventGroups, Output, Settings, Table};
+use flowgate_syntax::{Command, EventGroups, Output, RECEIVE_BUFFER_MOST, Settings, Table};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]
@@ -328,7 +328,8 @@ impl Reader<'_> {
         let recorded = if kind.value == "recording" { Some(self.recording(&fields)?) } else { None };
         let live = if kind.value == "events" { SourceKind::Events } else { SourceKind::Dump };
         let expectations = table.as_ref().is_some_and(|table| table.value == "expect");
-        let size = |name: &str| fields.count(name).map(|size| u32::try_from(size.value).unwrap_or(u32::MAX));
+        let (buffer, buffer_max) =
+            (self.receive_buffer(&fields, "buffer", 0), self.receive_buffer(&fields, "buffer-max", 1));
         if let (Some(buffer), Some(max)) = (fields.count("buffer"), fields.count("buffer-max"))
             && buffer.value > max.value
         {
@@ -358,8 +359,8 @@ impl Reader<'_> {
                     EventGroups { new: has("new"), update: has("update"), destroy: has("destroy") }
                 }
             },
-            buffer: size("buffer"),
-            buffer_max: size("buffer-max"),
+            buffer,
+            buffer_max,
             reliable: fields.switch("reliable").unwrap_or(false),
             resync: fields.switch("resync").unwrap_or(kind.value == "events" && !expectations),
             netns: fields.text("netns").map(|netns| netns.value),
@@ -385,6 +386,17 @@ impl Reader<'_> {
         }
         let select = fields.text("select").map_or(fields.at, |select| select.at);
         Some((source, select))
+    }
+
+    /// The size of a receive buffer, within what the kernel can double.
+    pub fn receive_buffer(&mut self, fields: &Fields, name: &str, least: u32) -> Option<u32> {
+        let size = fields.count(name)?;
+        let bytes = u32::try_from(size.value).ok().filter(|bytes| (least..=RECEIVE_BUFFER_MOST).contains(bytes));
+        if bytes.is_none() {
+            let what = format!("`{name}` must be from {least}B to {RECEIVE_BUFFER_MOST}B, not {}B", size.value);
+            self.wrong(size.at, what);
+        }
+        bytes
     }
 
     /// A recording, and what is in it.

@@ -232,13 +232,13 @@ impl<'a> Reader<'a> {
                 Some(count) => return Some(Value::Count(count)),
                 None => takes(name, &format!("a whole number from {least} to {most}"), other),
             },
-            (Kind::Size, DeValue::String(text)) => match units::size(text) {
+            (Kind::Size, other) => match measure(other).and_then(|text| units::size(&text)) {
                 Some(size) => return Some(Value::Count(size)),
-                None => takes(name, SIZE, value.get_ref()),
+                None => takes(name, SIZE, other),
             },
-            (Kind::Time, DeValue::String(text)) => match units::time(text) {
+            (Kind::Time, other) => match measure(other).and_then(|text| units::time(&text)) {
                 Some(time) => return Some(Value::Time(time)),
-                None => takes(name, TIME, value.get_ref()),
+                None => takes(name, TIME, other),
             },
             (Kind::Some(known), DeValue::Array(array)) => {
                 let mut words = Vec::new();
@@ -325,13 +325,11 @@ impl<'a> Reader<'a> {
                     Kind::Switch => "`true` or `false`".to_string(),
                     Kind::OneOf(words) => format!("one of {}", list(words)),
                     Kind::Some(words) => format!("a list of some of {}", list(words)),
-                    Kind::Size => SIZE.to_string(),
-                    Kind::Time => TIME.to_string(),
                     Kind::Words => "a list of texts".to_string(),
                     Kind::Items => "a list of texts or whole numbers".to_string(),
                     Kind::Tables(_) => format!("several tables, each below `[[...{name}]]`"),
                     Kind::Values => "a table such as `{ name = \"value\" }`".to_string(),
-                    Kind::Table(_) | Kind::Count(..) => "a table".to_string(),
+                    Kind::Table(_) | Kind::Count(..) | Kind::Size | Kind::Time => "a table".to_string(),
                 };
                 takes(name, &wanted, other)
             }
@@ -359,6 +357,15 @@ fn whole(value: &DeValue<'_>) -> Option<u64> {
     match value {
         DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
         _ => None,
+    }
+}
+
+/// A size or a time as it is written behind an option.
+fn measure(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::Float(number) => Some(number.as_str().to_string()),
+        DeValue::Boolean(_) => None,
+        other => plain(other),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The JSON schema of pipeline files, for editors. It follows the table of keys.
 
+use flowgate_base::units::{SIZE_PATTERN, TIME_PATTERN};
 use serde_json::{Map, Value, json};
 
 use super::keys::{Key, Kind, SECTIONS, Section};
@@ -63,8 +64,8 @@ fn property(key: &Key) -> Value {
         Kind::Path => json!({ "type": "string", "minLength": 1 }),
         Kind::Switch => json!({ "type": "boolean" }),
         Kind::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Kind::Size => json!({ "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$" }),
-        Kind::Time => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d)$" }),
+        Kind::Size => measure(SIZE_PATTERN),
+        Kind::Time => measure(TIME_PATTERN),
         Kind::OneOf(words) => json!({ "enum": words }),
         Kind::Some(words) => json!({ "type": "array", "items": { "enum": words } }),
         Kind::Words => json!({ "type": ["array", "string"], "items": { "type": "string" } }),
@@ -79,6 +80,11 @@ fn property(key: &Key) -> Value {
     };
     set(&mut value, "description", json!(description(key)));
     value
+}
+
+/// A text with a unit, or a number.
+fn measure(pattern: &str) -> Value {
+    json!({ "type": ["string", "number"], "pattern": pattern, "minimum": 0 })
 }
 
 /// Help, default, and where the key belongs.

@@ -79,13 +79,13 @@ const MISTAKES: &[(&str, &str)] = &[
         "5:12: there is no key of `limits` `memry`; did you mean `memory`?",
     ),
     (
-        "[[stage]]\nplugin = 'x'\nlimits = { memory = 64 }",
-        "5:21: `memory` takes a size such as \"64MiB\" (B, KiB, MiB, GiB), not 64",
+        "[[stage]]\nplugin = 'x'\nlimits = { memory = '64mib' }",
+        "5:21: `memory` takes a size such as \"64MiB\" (bytes without a unit; B, k, M, G, T or KiB, MiB, GiB, TiB), not \"64mib\"",
     ),
     ("[[stage]]\nplugin = 'x'\nlimits = { memory = '1KiB' }", "5:21: `memory` must be at least 65536, not 1024"),
     (
-        "[[stage]]\nplugin = 'x'\nlimits = { call = '1' }",
-        "5:19: `call` takes a time such as \"10s\" (ms, s, m, h, d), not \"1\"",
+        "[[stage]]\nplugin = 'x'\nlimits = { call = true }",
+        "5:19: `call` takes a time such as \"10s\" (seconds without a unit; ms, s, m, h, d), not true",
     ),
     ("[[stage]]\nplugin = 'x'\nlimits = { call = '1ms' }", "5:19: `call` must be at least 10 ms"),
     (
@@ -126,7 +126,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "[[sink]]\nkind = 'file'\npath = 'x'\nrotate-time = '1d'\nkeep-time = '1w'",
-        "7:13: `keep-time` takes a time such as \"10s\" (ms, s, m, h, d), not \"1w\"",
+        "7:13: `keep-time` takes a time such as \"10s\" (seconds without a unit; ms, s, m, h, d), not \"1w\"",
     ),
     ("[[sink]]\nkind = 'file'\npath = 'x'\nappend = 'yes'", "6:10: `append` takes `true` or `false`, not \"yes\""),
     (

@@ -115,7 +115,7 @@ const TENANT: [Key; 11] = [
     key("scope", Kind::Tables(&SCOPE), "a rule that says which flows it owns; several are alternatives"),
     key("plugin", Kind::Tables(&PLUGIN), "a plugin that looks at its flows, in this order"),
     key("mark-mask", Kind::Text, "the bits of marks that are its own: \"0xff00\"").default("none"),
-    key("timeouts", Kind::Text, "timeouts that it may give, in seconds: \"1..3600\"").default("1..3600"),
+    key("timeouts", Kind::Text, "timeouts that it may give: \"1..3600\" or \"1s..1h\"").default("1..3600"),
     key("labels", Kind::Items, "labels that are its own, by name or number").default("none"),
     key("limits", Kind::Table(&SHARE), "its share of the machine"),
     key("format", Kind::Table(&FORMAT), "how its flows are shown"),

@@ -7,7 +7,10 @@ use super::{
     scope::{Rule, Scope},
     sets::{Numbers, Prefixes},
 };
-use flowgate_base::{text::clean, units::show_time};
+use flowgate_base::{
+    text::clean,
+    units::{range_of_seconds, show_time},
+};
 use flowgate_config::{
     At,
     reader::{Fields, Reader},
@@ -36,13 +39,7 @@ impl Reading<'_> {
 
     pub fn service(&mut self) -> Service {
         let fields = self.section("service");
-        let buffer = fields.count("buffer").and_then(|size| match u32::try_from(size.value) {
-            Ok(bytes) if bytes > 0 => Some(bytes),
-            _ => {
-                self.reader.wrong(size.at, format!("`buffer` must be from 1B to {}B", u32::MAX));
-                None
-            }
-        });
+        let buffer = self.reader.receive_buffer(&fields, "buffer", 1);
         Service {
             socket: fields.text("socket").map_or_else(|| SOCKET.into(), |path| self.reader.path(&path.value)),
             buffer,
@@ -160,13 +157,10 @@ impl Reading<'_> {
             })
         });
         let timeout = fields.text("timeouts").map_or(TIMEOUTS, |text| {
-            let bounds = text.value.split_once("..").and_then(|(least, most)| {
-                let (least, most) = (least.trim().parse().ok()?, most.trim().parse().ok()?);
-                (least <= most).then_some((least, most))
-            });
-            bounds.unwrap_or_else(|| {
+            range_of_seconds(&text.value, None).unwrap_or_else(|| {
                 let given = clean(&text.value);
-                let what = "`timeouts` takes the least and the most in seconds, such as \"1..3600\"";
+                let what =
+                    "`timeouts` takes the least and the most in whole seconds, such as \"1..3600\" or \"1s..1h\"";
                 self.reader.wrong(text.at, format!("{what}, not \"{given}\""));
                 TIMEOUTS
             })

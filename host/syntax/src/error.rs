@@ -203,8 +203,6 @@ pub enum CliError {
     JsonWithOther(&'static str),
     /// Value of `--batch`.
     BatchRows(Word),
-    /// The value of `--buffer-max` is not a number of bytes that the kernel takes.
-    BufferMax(Word),
     /// Value of `--plugin` without a file.
     PluginWithoutFile(Word),
     /// Value of `--plugin` with an option that is not `name=value`.
@@ -396,9 +394,6 @@ impl CliError {
             ),
             Self::JsonWithOther(other) => {
                 text!("cannot combine json output with ", other, " output, use one of them only")
-            }
-            Self::BufferMax(word) => {
-                text!("'", word, "' with --buffer-max option is not a number of bytes from 1 to 1073741823")
             }
             Self::BatchRows(word) => {
                 text!("unexpected value '", word, "' with --batch option, it takes a number of rows from 1 to 65536")

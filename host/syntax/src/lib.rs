@@ -41,6 +41,7 @@ pub use settings::{
     Command, CommandLine, DEFAULT_BATCH, EventGroups, HelpProtocol, LoadFile, LoadedCommand, Output, Parsed, Place,
     PluginSpec, Settings, TOLD, Table,
 };
+pub use values::RECEIVE_BUFFER_MOST;
 
 use labels::LabelSet;
 use load_file::Line;

@@ -334,6 +334,17 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A size or a time. `conntrack` takes numbers alone.
+    fn measure(&mut self, key: Key, text: &[u8], kind: Numeric) -> Result<u32, CliError> {
+        if !self.own || kind.read(text).exact {
+            return self.number(key, text, kind);
+        }
+        strict::measured(key, text, kind, 0).or_else(|wrong| {
+            self.flaw(|| wrong.into());
+            Ok(0)
+        })
+    }
+
     fn zone(&mut self, key: Key, text: &[u8], letter: char) -> Result<u16, CliError> {
         self.number(key, text, Numeric::zone(letter)).map(|zone| zone as u16)
     }
@@ -370,7 +381,7 @@ impl<'a> Reader<'a> {
             | Key::MaskSource
             | Key::MaskDestination => self.address_option(key, value)?,
             Key::Protocol => self.protocol(value)?,
-            Key::Timeout => self.request.timeout = self.number(key, value, Numeric::LONG)?,
+            Key::Timeout => self.request.timeout = self.measure(key, value, Numeric::LONG)?,
             Key::Status => self.status(value)?,
             Key::Zero => {}
             Key::EventMask => self.events(value)?,
@@ -382,7 +393,7 @@ impl<'a> Reader<'a> {
             Key::AnyNat => self.nat(key, taken, |request| &mut request.any_nat)?,
             Key::Output => self.output(value)?,
             Key::Secmark => self.request.secmark = self.number(key, value, Numeric::id('c'))?,
-            Key::BufferSize => self.request.buffer_size = self.number(key, value, Numeric::BUFFER)?,
+            Key::BufferSize => self.request.buffer_size = self.measure(key, value, Numeric::BUFFER)?,
             Key::Zone => self.request.zone = self.zone(key, value, 'w')?,
             Key::OriginalZone => self.request.original_zone = self.zone(key, value, '(')?,
             Key::ReplyZone => self.request.reply_zone = self.zone(key, value, ')')?,
@@ -440,7 +451,7 @@ impl<'a> Reader<'a> {
                 let wrong = WrongValue::new(None, "set-zone", value, takes.to_owned());
                 self.request.set_zone = zone.ok_or(wrong)?;
             }
-            Key::BufferMax => self.request.buffer_max = buffer_max(value)?,
+            Key::BufferMax => self.request.buffer_max = strict::measured(key, value, Numeric::BUFFER, 1)?,
             Key::Netns if value.is_empty() => return Err(CliError::NoNetns),
             Key::Netns => self.request.netns = Some(value.to_vec()),
             Key::Batch => self.request.batch = batch(value)?,
@@ -699,11 +710,4 @@ fn batch(text: &[u8]) -> Result<u32, CliError> {
     let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let rows = digits.and_then(|text| text.parse().ok()).filter(|rows| (1..=65536).contains(rows));
     rows.ok_or_else(|| CliError::BatchRows(text.into()))
-}
-
-/// A size that the kernel can double and keep as an int.
-fn buffer_max(text: &[u8]) -> Result<u32, CliError> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let bytes = digits.and_then(|text| text.parse().ok()).filter(|bytes| (1..1 << 30).contains(bytes));
-    bytes.ok_or_else(|| CliError::BufferMax(text.into()))
 }

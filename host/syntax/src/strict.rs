@@ -11,6 +11,7 @@ use super::request::{Request, TABLES};
 use super::settings::{Command, Table};
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
+use flowgate_base::units;
 use flowgate_model::Masked;
 
 /// Where a command line stands.
@@ -186,6 +187,33 @@ pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: 
     WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
 }
 
+/// A size or a time, as flowgate's own options take them.
+///
+/// # Errors
+///
+/// What the option of this name takes.
+pub fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Result<u32, WrongValue> {
+    let text = String::from_utf8_lossy(value);
+    let (read, grammar, unit) = match kind {
+        Numeric::BUFFER => (units::size(&text), units::SIZE, "bytes"),
+        _ => (
+            units::time(&text).map(|_| units::seconds(&text).map_or(u64::MAX, u64::from)),
+            units::TIME,
+            "whole seconds",
+        ),
+    };
+    let most = kind.maximum();
+    let fits = read.and_then(|read| u32::try_from(read).ok()).filter(|read| (least..=most).contains(read));
+    fits.ok_or_else(|| {
+        let (letter, name) = names(key);
+        let takes = match read {
+            Some(_) => format!("{unit} from {least} to {most}"),
+            None => grammar.to_owned(),
+        };
+        WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
+    })
+}
+
 /// The value of `--mark`.
 pub fn wrong_mark(value: &[u8]) -> WrongValue {
     let takes = "VALUE or VALUE/MASK, numbers from 0 to 4294967295".to_owned();
@@ -284,10 +312,6 @@ mod tests {
                 "unexpected value 'http' with --dport option: it takes a decimal number from 0 to 65535; names are not looked up",
             ),
             (
-                "-U -p tcp --timeout established 100000",
-                "unexpected value 'established' with -t option: --timeout takes a decimal number from 0 to 4294967295; names are not looked up",
-            ),
-            (
                 "-D -i wg0",
                 "unexpected value 'wg0' with -i option: --id takes a number from 0 to 4294967295; the kernel keeps no interfaces for flows",
             ),
@@ -359,6 +383,24 @@ mod tests {
                 assert_eq!(outcome(program, right), "-", "{program} {right}");
             }
         }
+    }
+
+    #[test]
+    fn timeouts_have_units_under_the_own_name() {
+        let wrong = |program: &str| outcome(program, "-U -p tcp --timeout established 100000");
+        let begins = "2 unexpected value 'established' with -t option: --timeout takes";
+        let ends = "names are not looked up";
+        let classic = format!("{begins} a decimal number from 0 to 4294967295; {ends}");
+        assert_eq!(wrong("conntrack"), classic);
+        assert_eq!(
+            wrong("flowgate"),
+            format!("{begins} a time such as \"10s\" (seconds without a unit; ms, s, m, h, d); {ends}")
+        );
+        assert_eq!(outcome("flowgate", "-U -p tcp -t 10m"), "-");
+        assert_eq!(
+            outcome("flowgate", "-U -p tcp -t 0.5"),
+            "2 unexpected value '0.5' with -t option: --timeout takes whole seconds from 0 to 4294967295"
+        );
     }
 
     #[test]

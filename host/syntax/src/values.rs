@@ -63,6 +63,9 @@ pub fn number(text: &[u8], base: u32) -> Number {
     Number { magnitude, negative, length }
 }
 
+/// The largest receive buffer in bytes: the kernel doubles it and keeps it as an int.
+pub const RECEIVE_BUFFER_MOST: u32 = (1 << 30) - 1;
+
 /// A number that an option takes: how it is written, and how large it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numeric {
@@ -96,8 +99,8 @@ impl Numeric {
     pub const BYTE: Self = Self::loose(10, 0xff);
     /// A timeout in seconds, or a verification tag: decimal.
     pub const LONG: Self = Self::loose(10, u32::MAX);
-    /// A size of a receive buffer in bytes, which the kernel doubles and keeps as an int: decimal.
-    pub const BUFFER: Self = Self { base: 10, maximum: (1 << 30) - 1, kept: u32::MAX, refuses: None };
+    /// A size of a receive buffer in bytes: decimal.
+    pub const BUFFER: Self = Self { base: 10, maximum: RECEIVE_BUFFER_MOST, kept: u32::MAX, refuses: None };
 
     const fn loose(base: u32, maximum: u32) -> Self {
         Self { base, maximum, kept: maximum, refuses: None }

@@ -15,6 +15,9 @@ use super::{both, fill, refused, table, words};
 /// Values that are no number of any option.
 const NO_NUMBERS: &[&str] =
     &["5x", "''", "-1", "99999999999999999999", "4294967296", "abc", "1-5", "1:5", "1,5", "0x", "5.0", "5+"];
+/// Values that are no size and no time.
+const NO_MEASURES: &[&str] =
+    &["5x", "''", "-1", "99999999999999999999", "4294967296", "abc", "1-5", "1:5", "1,5", "0x", "5+", "5kb", "5.0.0"];
 const NO_MARKS: &[&str] = &["5/", "/5", "5/x", "5/-1", "5/0x1ffffffff", "5/1/1", "5/1x"];
 const NO_ADDRESSES: &[&str] = &[
     "''",
@@ -47,9 +50,10 @@ const NO_TRANSLATIONS: &[&str] = &[
 /// What a value of the option must not be.
 fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
     let lists: &[&[&str]] = match spec.key {
-        Key::Timeout | Key::Id | Key::Secmark | Key::Batch | Key::BufferMax => &[NO_NUMBERS],
+        Key::Id | Key::Secmark | Key::Batch => &[NO_NUMBERS],
+        Key::Timeout => &[NO_MEASURES],
         // A size of a buffer is at most half of an int.
-        Key::BufferSize => &[NO_NUMBERS, &["1073741824"]],
+        Key::BufferSize | Key::BufferMax => &[NO_MEASURES, &["1073741824", "1GiB", "5.5"]],
         Key::Zone | Key::OriginalZone | Key::ReplyZone => &[NO_NUMBERS, &["65536", "-5"]],
         Key::Mark => &[NO_NUMBERS, NO_MARKS],
         Key::Source | Key::Destination | Key::TupleSource | Key::TupleDestination => &[NO_ADDRESSES],

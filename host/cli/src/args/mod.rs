@@ -5,6 +5,8 @@
 
 mod bash;
 mod definition;
+#[cfg(test)]
+mod measures;
 pub mod plugin_command;
 pub mod policy_command;
 pub mod subcommand;

@@ -110,7 +110,7 @@ pub struct AuditOptions {
     #[arg(long, value_name = "WORD", value_hint = clap::ValueHint::Other)]
     pub result: Option<String>,
     /// Not older than this: 30s, 15m, 2h, 7d
-    #[arg(long, value_name = "TIME", value_parser = span, value_hint = clap::ValueHint::Other)]
+    #[arg(long, value_name = "TIME", value_parser = super::subcommand::age, value_hint = clap::ValueHint::Other)]
     pub since: Option<Duration>,
     /// Intents without a result: what was in progress when the service ended abruptly
     #[arg(long, conflicts_with = "stage")]
@@ -118,10 +118,4 @@ pub struct AuditOptions {
     /// How to show lines; as JSON they are shown as they are
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Report,
-}
-
-/// A time with its unit.
-fn span(text: &str) -> Result<Duration, String> {
-    flowgate_base::units::time(text)
-        .ok_or_else(|| "a time is a number with its unit, as in 30s, 15m, 2h or 7d".to_owned())
 }

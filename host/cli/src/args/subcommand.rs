@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use super::Invocation;
 use super::plugin_command::{PluginCommand, Report};
 use super::policy_command::{AuditOptions, PolicyCommand};
-use flowgate_base::address::Address;
+use flowgate_base::{address::Address, units};
 use flowgate_recording::Speed;
 use flowgate_syntax::CliError;
 use flowgate_top::{Form, Key as SortKey};
@@ -57,11 +57,11 @@ pub enum Subcommand {
         /// Also show what is recorded, as the command does
         #[arg(long)]
         show: bool,
-        /// Stop before the file is longer than this; k, M and G stand for 1024, 1024 k and 1024 M
-        #[arg(long, value_name = "BYTES", value_parser = bytes, value_hint = clap::ValueHint::Other)]
+        /// Stop before the file is longer than this: 64k, 10MiB
+        #[arg(long, value_name = "SIZE", value_parser = bytes, value_hint = clap::ValueHint::Other)]
         max_size: Option<u64>,
-        /// Stop after this time
-        #[arg(long, value_name = "SECONDS", value_parser = seconds, value_hint = clap::ValueHint::Other)]
+        /// Stop after this time: 90s, 5m
+        #[arg(long, value_name = "TIME", value_parser = duration, value_hint = clap::ValueHint::Other)]
         duration: Option<Duration>,
         /// What to record: -L or -E, their tables and options, as of flowgate itself; -E unless it says otherwise
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
@@ -339,41 +339,28 @@ fn program_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A number of bytes: `1000`, `64k`, `10M`, `2G`.
+/// A number of bytes.
 fn bytes(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (text.get(..text.len() - 1), 1 << 10),
-        Some(b'M') => (text.get(..text.len() - 1), 1 << 20),
-        Some(b'G') => (text.get(..text.len() - 1), 1 << 30),
-        _ => (Some(text), 1),
-    };
-    let number = number.and_then(|number| number.parse::<u64>().ok()).filter(|&number| number > 0);
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| "a size is a number of bytes, as in 1000000, 64k, 10M or 2G".to_owned())
+    let bytes = units::size(text).ok_or_else(|| format!("it takes {}", units::SIZE))?;
+    if bytes > 0 { Ok(bytes) } else { Err("it must be above 0".to_owned()) }
 }
 
-/// A time between dumps: `1s`, `500ms`, `2m`, or a number of seconds.
+/// A time in the past.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    units::time(text).ok_or_else(|| format!("it takes {}", units::TIME))
+}
+
+/// A time between dumps.
 fn interval(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text {
-        _ if text.ends_with("ms") => (text.strip_suffix("ms"), 0.001),
-        _ if text.ends_with('s') => (text.strip_suffix('s'), 1.0),
-        _ if text.ends_with('m') => (text.strip_suffix('m'), 60.0),
-        _ => (Some(text), 1.0),
-    };
-    let seconds = number.and_then(|number| number.parse::<f64>().ok()).map(|number| number * unit);
-    seconds
-        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "an interval is a time from 100ms to a day, as in 1s, 500ms or 2m".to_owned())
+    let within = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let time = age(text)?;
+    if within.contains(&time) { Ok(time) } else { Err("it must be from 100ms to a day".to_owned()) }
 }
 
-/// A time in seconds.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.parse::<f64>().ok().filter(|&number| number > 0.0);
-    number
-        .and_then(|number| Duration::try_from_secs_f64(number).ok())
-        .ok_or_else(|| "a time is a number of seconds above 0, as in 60 or 0.5".to_owned())
+/// A time that passes.
+fn duration(text: &str) -> Result<Duration, String> {
+    let time = age(text)?;
+    if time.is_zero() { Err("it must be above 0".to_owned()) } else { Ok(time) }
 }
 
 #[cfg(test)]
@@ -433,21 +420,34 @@ mod tests {
         assert_eq!(subcommand("replay a.pcap -- -L"), replay(Speed::Max, words("-L")));
         assert_eq!(subcommand("replay a.pcap --speed real"), replay(Speed::Times(1.0), Vec::new()));
         assert!(error("replay a.pcap -L").to_string().contains("-L"));
-        for size in ["0", "-1", "k", "x", "1T", "99999999999G"] {
-            assert!(error(&format!("record a --max-size={size}")).to_string().contains("a size is"), "{size}");
+        assert!(error("record a --max-size 0").to_string().contains("above 0"));
+        assert!(error("record a --duration 0").to_string().contains("above 0"));
+        for size in ["-1", "k", "x", "1P", "99999999999G"] {
+            assert!(
+                error(&format!("record a --max-size={size}")).to_string().contains("it takes a size such as"),
+                "{size}"
+            );
         }
-        for time in ["0", "-1", "nan", "x"] {
-            assert!(error(&format!("record a --duration={time}")).to_string().contains("a time is"), "{time}");
+        for time in ["-1", "nan", "x"] {
+            assert!(
+                error(&format!("record a --duration={time}")).to_string().contains("it takes a time such as"),
+                "{time}"
+            );
         }
     }
 
     #[test]
     fn intervals_have_units() {
-        for (text, milliseconds) in [("1s", 1000), ("500ms", 500), ("2m", 120_000), ("3", 3000), ("0.5", 500)] {
+        for (text, milliseconds) in
+            [("1s", 1000), ("500ms", 500), ("2m", 120_000), ("3", 3000), ("0.5", 500), ("1h", 3_600_000)]
+        {
             assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "s", "0", "50ms", "-1s", "nan", "1h", "99999999s"] {
+        for text in ["0", "50ms", "25h", "99999999s"] {
             assert!(interval(text).unwrap_err().contains("100ms to a day"), "{text}");
+        }
+        for text in ["", "s", "-1s", "nan"] {
+            assert!(interval(text).unwrap_err().contains(units::TIME), "{text}");
         }
         assert!(error("top --interval 0").to_string().contains("100ms to a day"));
         assert!(error("top --sort colour").to_string().contains("packet-rate"));
@@ -497,7 +497,7 @@ mod tests {
         assert_eq!(synopses[0].usage, "completions bash|zsh|fish [--name NAME]");
         let doctor = "doctor [--netns NAME|PID|PATH] [--json] [--output text|json]";
         let usages: Vec<_> = synopses[1..5].iter().map(|synopsis| synopsis.usage.as_str()).collect();
-        let record = "record FILE [--show] [--max-size BYTES] [--duration SECONDS] [-- COMMAND...]";
+        let record = "record FILE [--show] [--max-size SIZE] [--duration TIME] [-- COMMAND...]";
         let top = "top [FILE] [--interval TIME] [--sort COLUMN] [--reverse] [--filter WORDS] [--once] [--output FORM] \
             [--rows N] [--speed SPEED] [-- COMMAND...]";
         assert_eq!(usages, [record, "replay FILE [--speed SPEED] [-- COMMAND...]", top, doctor]);

@@ -51,6 +51,11 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     if own {
         line(
             &mut text,
+            "Sizes: 65536, 64k, 64KiB, 10MiB (of 1024), 10MB (of 1000). Times: 10, 10s, 500ms, 5m, 1h, 7d.",
+        );
+        line(&mut text, "");
+        line(
+            &mut text,
             "To replace conntrack, with its options and messages: ln -s /usr/bin/flowgate /usr/local/sbin/conntrack",
         );
         line(&mut text, "");

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{Grants, Keeping, Updates};
 use crate::{field, status};
+use flowgate_base::units::range_of_seconds;
 
 /// What a grant is called, and whether it takes a value.
 const NAMES: [&str; 17] = [
@@ -187,13 +188,8 @@ fn number(text: &str) -> Option<u32> {
 }
 
 fn seconds(name: &str, value: &str) -> Result<(u32, u32), GrantError> {
-    let wrong = || wrong(name, value, "least and most seconds, such as 1..600");
-    let (least, most) = value.split_once("..").ok_or_else(wrong)?;
-    let bound = |text: &str, open: u32| if text.is_empty() { Some(open) } else { number(text) };
-    match (bound(least, 0), bound(most, u32::MAX)) {
-        (Some(least), Some(most)) if least <= most => Ok((least, most)),
-        _ => Err(wrong()),
-    }
+    range_of_seconds(value, Some((0, u32::MAX)))
+        .ok_or_else(|| wrong(name, value, "the least and the most in whole seconds, such as 1..600 or 1s..10m"))
 }
 
 /// As it would be typed.

@@ -6,6 +6,7 @@ use roff::{Inline, Roff, bold, italic, roman};
 
 use super::{CommandError, Exit, report::COMPATIBLE};
 use crate::args::{self, OUTPUTS, STATUSES, subcommand};
+use flowgate_base::units;
 use flowgate_pipeline::sink::Sink;
 use flowgate_runtime::Limits;
 use flowgate_syntax::{
@@ -57,6 +58,11 @@ fn page(limits: &Limits) -> String {
     page.options("Of flowgate alone", Section::Flowgate);
     page.options("Ignored", Section::Hidden);
     page.protocols();
+    page.section("SIZES AND TIMES");
+    let [sizes, times] = units::GRAMMAR;
+    page.text("Options and files take the same, invoked as *conntrack* only numbers.");
+    page.paragraph(sizes);
+    page.paragraph(times);
     page.section("OUTPUT");
     let [words, json] = OUTPUT;
     page.text(words);
