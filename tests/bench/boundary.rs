@@ -3,9 +3,6 @@
 //! `cargo bench --bench boundary`
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on says so")]
 
-#[path = "../plugins/mod.rs"]
-mod plugins;
-
 use std::{
     hint::black_box,
     time::{Duration, Instant},
@@ -13,6 +10,7 @@ use std::{
 
 use flowgate_model::{Flows, OptionValue, Setup, batch, field};
 use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
+use flowgate_test_support::plugins;
 
 /// A batch as a dump of TCP flows with accounting fills it.
 fn flows(rows: usize) -> Flows {

@@ -7,9 +7,6 @@
 //! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate in the place of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
-#[path = "../plugins/mod.rs"]
-mod plugins;
-
 mod bare;
 mod bulk;
 mod events;
@@ -20,7 +17,7 @@ mod settings;
 mod starts;
 mod tenants;
 
-use flowgate_test_support::{Limit, Namespace, Program, entries};
+use flowgate_test_support::{Limit, Namespace, Program, entries, plugins};
 use measure::Sink;
 use report::Row;
 use settings::Settings;

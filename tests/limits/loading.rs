@@ -11,7 +11,7 @@ use flowgate_test_support::{
     wasm::{self, COMPONENT, MODULE, NOTHING, id, items, name, number, section},
 };
 
-use crate::plugins;
+use super::plugins;
 
 /// What a terminal would heed: a title, colours, an erased screen by C1, and text that runs the other way.
 const ESCAPES: &str = "\x1b]0;owned by a plugin\x07\x1b[31mred\u{9b}2J\u{202e}\u{61c}\u{e0041}";

@@ -4,18 +4,15 @@
 mod calls;
 mod charged;
 mod compiling;
-mod multiplied;
-#[path = "../plugins/mod.rs"]
-mod plugins;
-
 mod loading;
+mod multiplied;
 
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use flowgate_test_support::{Namespace, Program, entries};
+use flowgate_test_support::{Namespace, Program, entries, plugins};
 
 use flowgate_model::{Flows, OnError, OptionValue, Setup, field, grants::Grants, result};
 use flowgate_netlink::decode::FlowDecoder;

@@ -7,18 +7,22 @@
 //! skipped one.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
 
+pub mod built;
 pub mod dying;
 pub mod entries;
 pub mod limit;
 pub mod namespace;
+pub mod plugins;
 pub mod program;
 pub mod random;
+pub mod sample;
 pub mod traffic;
 pub mod wait;
 pub mod wasm;
 
+pub use built::flowgate;
 pub use limit::Limit;
 pub use namespace::Namespace;
-pub use program::{Outcome, Program};
+pub use program::{Outcome, Program, words};
 pub use random::Random;
 pub use wait::until;

@@ -112,7 +112,7 @@ impl Drop for Namespace {
 }
 
 /// A new directory that nobody else uses.
-fn temporary_directory() -> PathBuf {
+pub(crate) fn temporary_directory() -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1222,7 +1222,7 @@ fn labels_are_recorded_as_they_will_be() {
     }
 }
 
-/// Every reason has a test above or, where it takes a kernel or a disk that is full, in `tests/policy`.
+/// Every reason has a test above or, where it takes a kernel or a disk that is full, in `tests/it/policy`.
 #[test]
 fn every_reason_has_a_word_of_its_own() {
     use crate::scope::Outside;
@@ -1261,9 +1261,9 @@ fn every_reason_has_a_word_of_its_own() {
     assert_eq!(words.len(), all.len());
     let tests = concat!(
         include_str!("tests.rs"),
-        include_str!("../../../../tests/policy/attacks.toml"),
-        include_str!("../../../../tests/policy/attacks.rs"),
-        include_str!("../../../../tests/policy/hostile.rs")
+        include_str!("../../../../tests/it/policy/attacks.toml"),
+        include_str!("../../../../tests/it/policy/attacks.rs"),
+        include_str!("../../../../tests/it/policy/hostile.rs")
     );
     for word in words {
         assert!(tests.contains(&format!("\"{word}\"")), "no test is refused for `{word}`");

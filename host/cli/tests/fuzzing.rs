@@ -1,0 +1,101 @@
+//! What the fuzz targets try (`fuzz/`), with inputs of a seeded generator: each target is compiled and run with the other tests, without
+//! any fuzzing engine. `FLOWGATE_SEED=N` repeats a run, `INPUTS=N` makes it longer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
+
+#[path = "../../../fuzz/oracles/allocation.rs"]
+mod allocation;
+#[path = "../../../fuzz/oracles/commands.rs"]
+mod commands;
+#[path = "../../../fuzz/oracles/component.rs"]
+mod component;
+#[path = "../../../fuzz/oracles/decode.rs"]
+mod decode;
+#[path = "../../../fuzz/oracles/files.rs"]
+mod files;
+#[path = "../../../fuzz/oracles/fixture.rs"]
+mod fixture;
+#[path = "../../../fuzz/oracles/input.rs"]
+mod input;
+#[path = "../../../fuzz/oracles/linear.rs"]
+mod linear;
+#[path = "../../../fuzz/oracles/outcome.rs"]
+mod outcome;
+#[path = "../../../fuzz/oracles/recording.rs"]
+mod recording;
+#[path = "../../../fuzz/oracles/text.rs"]
+mod text;
+
+use flowgate_test_support::{Namespace, Random};
+
+#[global_allocator]
+static ALLOCATOR: allocation::Counting = allocation::Counting;
+
+/// Runs a target with so many inputs, unless INPUTS says otherwise.
+fn fuzz(target: fn(&[u8]), inputs: usize) {
+    let seed = Random::seed("FLOWGATE_SEED");
+    let inputs = std::env::var("INPUTS").map_or(inputs, |text| text.parse().expect("INPUTS is a number"));
+    println!("FLOWGATE_SEED={seed}");
+    let mut random = Random::new(seed);
+    for number in 0..inputs {
+        let length = random.below(400);
+        // Half of the bytes are small, so that choices among few are not all alike.
+        let input: Vec<u8> = (0..length)
+            .map(|_| if random.chance(1, 2) { random.below(8) as u8 } else { random.bits() as u8 })
+            .collect();
+        println!("input {number}");
+        target(&input);
+    }
+}
+
+#[test]
+fn outcomes_of_plugins() {
+    // The guard asks the kernel for entries, of which there are none.
+    Namespace::run(|_| {
+        fuzz(outcome::run, 2000);
+        // What is allowed depends on the inputs; after each of them the target itself has a plain creation allowed.
+        let (allowed, refused) = outcome::judged();
+        println!("{allowed} actions allowed, {refused} refused");
+        assert!(refused > 0, "no action was refused, so that little was tried");
+    });
+}
+
+#[test]
+fn datagrams_of_the_kernel() {
+    fuzz(decode::run, 20_000);
+}
+
+#[test]
+fn recordings() {
+    fuzz(recording::run, 5000);
+}
+
+#[test]
+fn pipeline_files_and_policies() {
+    fuzz(files::run, 1000);
+}
+
+#[test]
+fn command_lines_and_load_files() {
+    fuzz(commands::run, 1000);
+}
+
+#[test]
+fn fixtures() {
+    fuzz(fixture::run, 1000);
+}
+
+#[test]
+fn components() {
+    fuzz(component::run, 5000);
+}
+
+/// What the targets rely on.
+#[test]
+fn allocations_are_counted() {
+    allocation::begin();
+    let bytes = vec![1u8; 2000];
+    drop(std::hint::black_box(bytes));
+    let more = std::hint::black_box(vec![1u8; 1000]);
+    assert_eq!(allocation::counted(), (2000, 3000));
+    drop(more);
+}

@@ -1,0 +1,180 @@
+//! What is not the table: pipes that close, signals, a user without privileges.
+
+use crate::conformance::compare::{Both, Report, without_banner};
+use flowgate_test_support::entries;
+use flowgate_test_support::program::{must_heed_signals, shell_status};
+use flowgate_test_support::{Namespace, Outcome, Program};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::Read;
+use std::time::Duration;
+
+/// More than any pipe or buffer holds.
+fn fill(namespace: &Namespace) {
+    entries::load(namespace, &entries::busy(20_000));
+}
+
+/// Starts a program with its output in a pipe, lets `reader` do something with it, and waits for the end.
+fn with_pipe(program: &Program, arguments: &[&str], reader: impl FnOnce(&mut std::process::Child)) -> Outcome {
+    let mut child = program.spawn(arguments);
+    reader(&mut child);
+    let mut stderr = Vec::new();
+    child.stderr.take().expect("a pipe").read_to_end(&mut stderr).expect("standard error");
+    let status = child.wait().expect("its end");
+    // What had been written before does not matter.
+    Outcome { stdout: Vec::new(), stderr, status: shell_status(status) }
+}
+
+#[test]
+fn reader_that_leaves() {
+    Namespace::run(|namespace| {
+        fill(namespace);
+        let both = Both::new();
+        let mut report = Report::new("a reader that leaves early");
+        for arguments in [&["-L"][..], &["-L", "-o", "xml"], &["-L", "-o", "save"], &["-L", "-o", "extended,id"]] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                with_pipe(program, arguments, |child| {
+                    let mut pipe = child.stdout.take().expect("a pipe");
+                    pipe.read_exact(&mut [0; 100]).expect("the first line, as head would read it");
+                })
+            });
+            report.outcomes(&format!("{} | head -1", arguments.join(" ")), &theirs, &ours);
+        }
+        report.finish();
+    });
+}
+
+#[test]
+fn interrupted_while_the_reader_is_slow() {
+    must_heed_signals();
+    Namespace::run(|namespace| {
+        fill(namespace);
+        let both = Both::new();
+        let mut report = Report::new("a signal while listing");
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                with_pipe(program, &["-L"], |child| {
+                    // The pipe is full by then, and stays so.
+                    std::thread::sleep(Duration::from_millis(300));
+                    kill(Pid::from_raw(child.id() as i32), signal).expect("sending a signal");
+                })
+            });
+            report.outcomes(&format!("-L, {signal} while its pipe is full"), &theirs, &ours);
+        }
+        report.finish();
+    });
+}
+
+#[test]
+fn signals_end_events() {
+    must_heed_signals();
+    Namespace::run(|namespace| {
+        let both = Both::new();
+        let mut report = Report::new("a signal while waiting for events");
+        for (signal, arguments) in [
+            (Signal::SIGINT, &["-E"][..]),
+            (Signal::SIGTERM, &["-E", "-o", "xml"]),
+            (Signal::SIGINT, &["-E", "expect"]),
+        ] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                with_pipe(program, arguments, |child| {
+                    std::thread::sleep(Duration::from_millis(300));
+                    kill(Pid::from_raw(child.id() as i32), signal).expect("sending a signal");
+                })
+            });
+            report.outcomes(&format!("{}, {signal}", arguments.join(" ")), &theirs, &ours);
+        }
+        let _ = namespace;
+        report.finish();
+    });
+}
+
+/// As on a full disk: `conntrack` loses the output without a word and with status 0.
+#[test]
+fn without_standard_output() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        let both = Both::new();
+        for words in ["-L", "-L -o xml", "-G -p udp -s 10.4.0.1 -d 10.1.0.1 --sport 1 --dport 53"] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                let path = program.path.display();
+                Program::new("sh").run(&["-c", &format!("exec {path} {words} >&-")])
+            });
+            assert!(theirs.status == 0, "conntrack now notices that its output is closed, status {}", theirs.status);
+            if std::env::var_os("FLOWGATE_UNDER_TEST").is_none() {
+                let text = without_banner(&ours, true);
+                assert!(ours.status == 1 && text.contains("cannot write: Bad file descriptor"), "{words}: {text:?}");
+            }
+        }
+        assert!(
+            Program::new("conntrack").run(&["-L"]).text().lines().count() == entries::marks().len(),
+            "the table is as it was"
+        );
+    });
+}
+
+/// Where flowgate says more than `conntrack`, which loses the output without a word and with status 0.
+#[test]
+fn full_disk() {
+    Namespace::run(|namespace| {
+        fill(namespace);
+        let both = Both::new();
+        let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+            let path = program.path.display();
+            Program::new("sh").run(&["-c", &format!("exec {path} -L >/dev/full")])
+        });
+        assert!(
+            theirs.status == 0,
+            "conntrack now notices a full disk, status {}: compare, and leave this out",
+            theirs.status
+        );
+        if std::env::var_os("FLOWGATE_UNDER_TEST").is_none() {
+            let text = without_banner(&ours, true);
+            assert!(
+                ours.status == 1 && text.contains("No space left on device"),
+                "flowgate on a full disk: status {}, {text:?}",
+                ours.status
+            );
+        }
+    });
+}
+
+/// User and group without privileges, `nobody` on every system in use.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn without_privileges() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        let mut both = Both::new();
+        both.ours = both.ours.copied_to(namespace.directory());
+        let mut report = Report::new("without privileges");
+        for words in [
+            "-L",
+            "-L -o xml",
+            "-L -p tcp",
+            "-L expect",
+            "-L dying",
+            "-C",
+            "-C expect",
+            "-S",
+            "-G -p udp -s 10.4.0.1 -d 10.1.0.1 --sport 1 --dport 53",
+            "-D",
+            "-D -p udp",
+            "-F",
+            "-F expect",
+            "-I -t 5 -p udp -s 10.0.0.1 -d 10.1.0.2 --sport 1 --dport 53",
+            "-U -f ipv4 -m 5",
+            "-E",
+            "-E expect",
+            "-L -x",
+            "-L -w 5",
+        ] {
+            let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
+                program.clone().called("conntrack").user(NOBODY).run(&crate::conformance::compare::words(words))
+            });
+            report.outcomes(&format!("{words} (as nobody)"), &theirs, &ours);
+        }
+        report.finish();
+    });
+}

@@ -1,0 +1,170 @@
+//! A program that keeps a copy of the table from events in JSON.
+
+use crate::events::{Listener, PATIENCE, conntrack, flowgate};
+use serde_json::{Map, Value};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+/// The copy.
+#[derive(Debug, Default)]
+pub struct Consumer {
+    flows: BTreeMap<String, Map<String, Value>>,
+    /// Lines of the listener that have been applied.
+    applied: usize,
+    pub gaps: usize,
+    pub lost: u64,
+    /// Synthetic events: NEW, UPDATE, DESTROY.
+    pub synthetic: [usize; 3],
+}
+
+fn object(line: &str) -> Map<String, Value> {
+    match serde_json::from_str(line) {
+        Ok(Value::Object(object)) => object,
+        other => panic!("not an object: {line}: {other:?}"),
+    }
+}
+
+/// What makes a flow that flow.
+fn identity(flow: &Map<String, Value>) -> String {
+    // Window scales and the like stand there too, but not in the end of a flow.
+    let mut original = flow["original"].as_object().expect("an object").clone();
+    original.retain(|name, _| {
+        !["packets", "bytes", "window_scale", "tcp_flags", "tcp_flags_mask", "vtag"].contains(&name.as_str())
+    });
+    format!("{} {} {original:?} {:?}", flow["id"], flow["protocol"], flow.get("zone"))
+}
+
+impl Consumer {
+    /// Begins with the table as it is.
+    pub fn new() -> Self {
+        let mut consumer = Self::default();
+        for line in flowgate().must(&["-L", "-o", "json"]).lines() {
+            let flow = object(line);
+            consumer.flows.insert(identity(&flow), flow);
+        }
+        consumer
+    }
+
+    /// Flows in the copy.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Applies what the listener has written since the last time.
+    pub fn apply(&mut self, listener: &Listener) {
+        let lines = listener.lines();
+        for line in lines.get(self.applied..).unwrap_or_default() {
+            let event = object(line);
+            let synthetic = event.get("synthetic").is_some();
+            let kind = event["event_kind"].as_u64().expect("a number");
+            if kind == 4 {
+                self.gaps += 1;
+                self.lost += event.get("lost").and_then(Value::as_u64).unwrap_or(0);
+                continue;
+            }
+            let index = usize::try_from(kind).unwrap() - 1;
+            self.synthetic[index] += usize::from(synthetic);
+            let identity = identity(&event);
+            match kind {
+                1 => {
+                    self.flows.insert(identity, event);
+                }
+                2 => {
+                    // What did not change is not there, but for a mark of 0.
+                    let flow = self.flows.entry(identity).or_default();
+                    flow.remove("mark");
+                    flow.extend(event);
+                }
+                _ => {
+                    self.flows.remove(&identity);
+                }
+            }
+        }
+        self.applied = lines.len();
+    }
+
+    /// The copy as `conntrack` would list it, as far as it tells.
+    fn table(&self) -> BTreeSet<String> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let flow = |flow: &Map<String, Value>| {
+            let mut line = text(flow.get("protocol_name").unwrap_or(&Value::Null));
+            if let Some(state) = flow.get("state_name") {
+                line += &format!(" {}", text(state));
+            }
+            for side in ["original", "reply"] {
+                for (word, name) in
+                    [("src", "source"), ("dst", "destination"), ("sport", "source_port"), ("dport", "destination_port")]
+                {
+                    if let Some(value) = flow[side].get(name) {
+                        line += &format!(" {word}={}", text(value));
+                    }
+                }
+            }
+            let status = flow["status"].as_u64().unwrap_or(0);
+            for (bit, name) in [(2, ""), (4, " [ASSURED]")] {
+                line += if status & bit != 0 {
+                    name
+                } else if bit == 2 {
+                    " [UNREPLIED]"
+                } else {
+                    ""
+                };
+            }
+            line + &format!(" mark={}", flow.get("mark").and_then(Value::as_u64).unwrap_or(0))
+        };
+        self.flows.values().map(flow).collect()
+    }
+
+    /// Applies what the listener writes until the copy is the table that `conntrack` lists.
+    pub fn agree(&mut self, listener: &Listener) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            self.apply(listener);
+            let (ours, theirs) = (self.table(), table());
+            if ours == theirs {
+                return;
+            }
+            let more: Vec<_> = ours.difference(&theirs).take(5).collect();
+            let less: Vec<_> = theirs.difference(&ours).take(5).collect();
+            assert!(Instant::now() < end, "too much: {more:#?}, too little: {less:#?}\n{}", listener.errors());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
+    /// Ends the listener; the copy must still be the table.
+    pub fn finish(mut self, mut listener: Listener) -> Self {
+        listener.finish();
+        self.apply(&listener);
+        let (ours, theirs) = (self.table(), table());
+        let more: Vec<_> = ours.difference(&theirs).take(5).collect();
+        let less: Vec<_> = theirs.difference(&ours).take(5).collect();
+        assert!(ours == theirs, "too much: {more:#?}, too little: {less:#?}\n{}", listener.errors());
+        self
+    }
+}
+
+/// What `conntrack` lists, as far as [`Consumer`] has it too.
+fn table() -> BTreeSet<String> {
+    let flow = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut short = words[0].to_owned();
+        if words[0] == "tcp" {
+            short += &format!(" {}", words[3]);
+        }
+        let mut flags = String::new();
+        let mut mark = String::new();
+        for word in &words {
+            if ["src=", "dst=", "sport=", "dport="].iter().any(|start| word.starts_with(start)) {
+                short += &format!(" {word}");
+            } else if ["[UNREPLIED]", "[ASSURED]"].contains(word) {
+                flags += &format!(" {word}");
+            } else if word.starts_with("mark=") {
+                mark = format!(" {word}");
+            }
+        }
+        short + &flags + &mark
+    };
+    conntrack("-L").text().lines().map(flow).collect()
+}

@@ -1,0 +1,105 @@
+//! Endings: a signal at any moment ends a listener at once and cleanly; options where they mean nothing are refused.
+
+use crate::events::{Listener, conntrack, eventually, flowgate, flows};
+use flowgate_test_support::{Namespace, Program, entries};
+use nix::sys::signal::Signal;
+
+#[test]
+fn while_nothing_happens() {
+    Namespace::run(|_| {
+        for line in ["-E", "-E --resync", "-E --reliable", "-E --resync --reliable", "-E expect --reliable"] {
+            for signal in [Signal::SIGINT, Signal::SIGTERM] {
+                let mut listener = Listener::read(line);
+                listener.signal(signal);
+                assert_eq!(listener.end(), 0, "{line} {signal}: {}", listener.errors());
+            }
+        }
+    });
+}
+
+#[test]
+fn while_the_table_is_read() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &flows(1, 50_000));
+        for _ in 0..5 {
+            let mut listener = Listener::read("-E --resync");
+            listener.signal(Signal::SIGINT);
+            assert_eq!(listener.end(), 0, "{}", listener.errors());
+            assert!(listener.lines().is_empty(), "{:#?}", listener.lines());
+        }
+    });
+}
+
+#[test]
+fn while_lost_events_are_made_up_for() {
+    Namespace::run(|namespace| {
+        entries::load(namespace, &flows(1, 30_000));
+        for round in 0..5 {
+            let mut listener = Listener::read("-E -b 20000 --resync");
+            listener.while_stopped(|| {
+                entries::load(namespace, &flows(2 + round, 500));
+                assert_eq!(conntrack(&format!("-D -s 10.1.{round}.0/24")).status, 0);
+            });
+            eventually("the gap", || listener.errors().contains("ENOBUFS"));
+            listener.signal(Signal::SIGINT);
+            assert_eq!(listener.end(), 0, "{}", listener.errors());
+            // Nothing is told to be gone because the listing was not read to its end.
+            let gone = listener.lines().iter().filter(|line| line.contains("[DESTROY]")).count();
+            assert!(gone <= 256, "{gone}");
+        }
+    });
+}
+
+#[test]
+fn while_events_pour_in() {
+    Namespace::run(|_| {
+        for line in ["-E", "-E --resync -b 20000", "-E --reliable"] {
+            let mut listener = Listener::read(line);
+            std::thread::scope(|scope| {
+                // A thread has the namespace of the one that started it.
+                let flood = scope.spawn(|| {
+                    conntrack("-F");
+                    Program::new("conntrack").run_with(&["-R", "-"], flows(1, 20_000).join("\n").as_bytes())
+                });
+                eventually("some events", || !listener.lines().is_empty());
+                listener.signal(Signal::SIGINT);
+                assert_eq!(listener.end(), 0, "{line}: {}", listener.errors());
+                assert_eq!(flood.join().expect("the flood").status, 0);
+            });
+        }
+    });
+}
+
+#[test]
+fn while_nobody_reads_the_output() {
+    Namespace::run(|namespace| {
+        for line in ["-E", "-E --resync"] {
+            let mut listener = Listener::start(line);
+            entries::load(namespace, &flows(1, 5000));
+            listener.signal(Signal::SIGINT);
+            // It cannot finish the line that it is writing, and so ends as a program that does not catch the signal.
+            let status = listener.child.wait().expect("its end");
+            assert_eq!(flowgate_test_support::program::shell_status(status), 130, "{line}");
+            conntrack("-F");
+        }
+    });
+}
+
+#[test]
+fn options_are_refused_where_they_mean_nothing() {
+    for (line, word) in [
+        ("-L --resync", "--resync"),
+        ("-E expect --resync", "--resync"),
+        ("-L --reliable", "--reliable"),
+        ("-E --buffer-max 0", "1073741823"),
+        ("-E --buffer-max 1G", "1073741823"),
+        ("record x.pcap -- -E --resync", "recording"),
+    ] {
+        let outcome = flowgate().run(&line.split_whitespace().collect::<Vec<_>>());
+        assert!(outcome.status != 0 && outcome.errors().contains(word), "{line}: {}", outcome.errors());
+    }
+    for option in ["--resync", "--reliable", "--buffer-max=1"] {
+        let outcome = flowgate().called("conntrack").run(&["-E", option]);
+        assert_eq!(outcome.status, 2, "{option}");
+    }
+}

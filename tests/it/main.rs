@@ -1,0 +1,22 @@
+//! Tests of flowgate through its program, as it is called by people, scripts and units: beside the installed `conntrack`, on
+//! real flows of private network namespaces.
+//!
+//! The program is the one in the build directory, and must be up to date: `cargo test --workspace` builds it.
+//!
+//! Needs root, and what `make setup` installs. A test that cannot run fails; none is skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
+
+mod architecture;
+mod capabilities;
+mod conformance;
+mod events;
+mod field;
+mod metrics;
+mod namespaces;
+mod operations;
+mod policy;
+mod recording;
+mod run;
+mod scale;
+mod tool;
+mod top;

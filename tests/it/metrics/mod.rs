@@ -1,0 +1,332 @@
+//! `--metrics`: what is exported while events run, as promtool judges it; bad addresses; clients that hang.
+//!
+//! Needs root, and `conntrack` and `promtool`: `make setup` installs them.
+
+use flowgate_test_support::flowgate;
+use flowgate_test_support::plugins;
+use flowgate_test_support::{
+    Namespace, Outcome, Program, entries,
+    program::{must_heed_signals, shell_status},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    io::{BufRead as _, BufReader, Read, Write},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, ChildStderr},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A flowgate that listens to events, the lines that it prints, and where its metrics are.
+struct Listening {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    lines: Receiver<String>,
+    address: String,
+}
+
+impl Listening {
+    fn start(words: &[&str]) -> Self {
+        must_heed_signals();
+        let mut child = flowgate().spawn(words);
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (send, lines) = channel();
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        let mut notice = String::new();
+        stderr.read_line(&mut notice).expect("a line");
+        let address =
+            notice.trim().strip_prefix("NOTICE: Metrics are served at ").and_then(|rest| rest.strip_suffix('.'));
+        let address = address.unwrap_or_else(|| panic!("no address in: {notice}")).to_owned();
+        wait_until("it listens", || {
+            let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
+            table.lines().skip(1).any(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words.get(1) == Some(&"12") && words.get(3).is_some_and(|groups| !groups.trim_matches('0').is_empty())
+            })
+        });
+        Self { child, stderr, lines, address }
+    }
+
+    /// Waits for a line that contains a word.
+    fn line(&self, word: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {word}"));
+            if line.contains(word) {
+                return line;
+            }
+        }
+    }
+
+    fn end(mut self) -> Outcome {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("a signal");
+        let mut stderr = Vec::new();
+        self.stderr.read_to_end(&mut stderr).expect("errors");
+        let status = shell_status(self.child.wait().expect("its end"));
+        Outcome { stdout: self.lines.iter().collect::<Vec<_>>().join("\n").into_bytes(), stderr, status }
+    }
+
+    fn tcp(&self) -> TcpStream {
+        let address = self.address.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/metrics"));
+        let stream = TcpStream::connect(address.expect("an address over TCP")).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream
+    }
+
+    /// The metrics.
+    fn scrape(&self) -> String {
+        let answer = request(self.tcp(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.to_lowercase().contains("content-type: text/plain; version=0.0.4"), "{head}");
+        body.to_owned()
+    }
+}
+
+/// Sends a request, and reads until the other side has nothing more to say.
+fn request(mut stream: impl Read + Write, text: &str) -> String {
+    stream.write_all(text.as_bytes()).expect("sending");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A metric's value, by its name and labels as they stand in the text.
+fn value(text: &str, metric: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().expect("a number")
+}
+
+/// A flow by hand, and one that ends.
+fn happen(namespace: &Namespace, port: u16) {
+    entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.2 -d 10.1.0.1 --sport {port} --dport 53"));
+}
+
+#[test]
+fn events_are_counted_and_promtool_is_content() {
+    Namespace::run(|namespace| {
+        let plugin = plugins::built("heavy-tcp").display().to_string();
+        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0", "--plugin", &plugin, "--plugin", &plugin]);
+        for port in 1..=3 {
+            happen(namespace, port);
+        }
+        flowgate().must(&["-U", "-p", "udp", "--sport", "1", "-m", "7"]);
+        Program::new("conntrack").must(&["-D", "-p", "udp", "--sport", "2"]);
+        // An event is counted when it comes, and once more when the first stage has dropped it.
+        let dropped = format!("flowgate_stage_rows_dropped_total{{plugin=\"{plugin}\",stage=\"0\"}}");
+        wait_until("all has been counted", || {
+            let text = listening.scrape();
+            value(&text, "flowgate_events_total{kind=\"destroy\"}") == 1.0 && value(&text, &dropped) >= 5.0
+        });
+        let text = listening.scrape();
+        assert_eq!(value(&text, "flowgate_events_total{kind=\"new\"}"), 3.0);
+        assert_eq!(value(&text, "flowgate_events_total{kind=\"update\"}"), 1.0);
+        assert_eq!(value(&text, "flowgate_events_total{kind=\"other\"}"), 0.0);
+        for metric in [
+            "gaps",
+            "lost_events",
+            "resyncs",
+            "malformed_messages",
+            "receive_dropped_datagrams",
+            "entries",
+            "rows_shown",
+        ] {
+            assert_eq!(value(&text, &format!("flowgate_{metric}_total")), 0.0, "{metric}");
+        }
+        assert!(value(&text, "flowgate_datagrams_total") >= 5.0);
+        assert!(value(&text, "flowgate_received_bytes_total") > 500.0);
+        assert!(value(&text, "flowgate_receive_buffer_bytes") >= 8_388_608.0);
+        assert_eq!(value(&text, "flowgate_receive_buffer_used_bytes"), 0.0);
+        assert_eq!(value(&text, "flowgate_queue_datagrams"), 0.0);
+        let stage = |metric: &str, number: u8| {
+            value(&text, &format!("flowgate_stage_{metric}{{plugin=\"{plugin}\",stage=\"{number}\"}}"))
+        };
+        // Of UDP it keeps nothing, and so the second one sees nothing.
+        assert_eq!(
+            (stage("rows_in_total", 0), stage("rows_out_total", 0), stage("rows_dropped_total", 0)),
+            (5.0, 0.0, 5.0)
+        );
+        assert_eq!(
+            (stage("rows_in_total", 1), stage("failures_total", 0), stage("restarts_total", 0)),
+            (0.0, 0.0, 0.0)
+        );
+        assert!(stage("calls_total", 0) >= 1.0 && stage("seconds_total", 0) > 0.0 && stage("memory_bytes", 0) > 0.0);
+        assert!(stage("longest_call_seconds", 0) <= stage("seconds_total", 0));
+        let exported: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let mut names = documented(false);
+        assert!(names.len() > 30, "{names:?}");
+        names.retain(|name| !exported.contains(&name.as_str()));
+        assert_eq!(names, Vec::<String>::new(), "all are exported");
+        let judged = Program::new("promtool").run_with(&["check", "metrics"], text.as_bytes());
+        assert_eq!((judged.status, judged.text() + &judged.errors()), (0, String::new()), "{text}");
+        let end = listening.end();
+        assert_eq!(end.status, 0, "{}", end.errors());
+    });
+}
+
+#[test]
+fn only_metrics_are_served() {
+    Namespace::run(|_| {
+        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
+        for (line, status) in [
+            ("GET /metrics", "200"),
+            ("HEAD /metrics", "200"),
+            ("GET /metrics?x=y", "200"),
+            ("GET /", "200"),
+            ("GET /etc/passwd", "404"),
+            ("POST /metrics", "405"),
+            ("nonsense", "400"),
+        ] {
+            let answer = request(listening.tcp(), &format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        }
+        listening.end();
+    });
+}
+
+#[test]
+fn a_client_that_hangs_holds_nothing_up() {
+    Namespace::run(|namespace| {
+        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
+        let mut hanging = Vec::new();
+        for number in 0..12 {
+            let mut stream = listening.tcp();
+            let part = ["", "GET", "GET /metrics HTTP/1.1\r\n", "GET /metrics HTTP/1.1\r\n\r\n"][number % 4];
+            stream.write_all(part.as_bytes()).expect("sending");
+            hanging.push(stream);
+        }
+        for port in 1..=20 {
+            happen(namespace, port);
+            listening.line(&format!("sport={port} "));
+        }
+        // The last one is counted as shown just after it has been written.
+        wait_until("all are counted", || value(&listening.scrape(), "flowgate_rows_shown_total") >= 20.0);
+        assert_eq!(value(&listening.scrape(), "flowgate_events_total{kind=\"new\"}"), 20.0);
+        assert_eq!(value(&listening.scrape(), "flowgate_rows_shown_total"), 20.0);
+        // More than are served at once: the oldest make place for who asks.
+        hanging.extend((0..30).map(|_| listening.tcp()));
+        happen(namespace, 21);
+        listening.line("sport=21 ");
+        listening.scrape();
+        let closed = |stream: &mut TcpStream| {
+            stream.set_nonblocking(true).expect("a flag");
+            let mut rest = Vec::new();
+            !stream.read_to_end(&mut rest).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        let open: Vec<usize> = (0..hanging.len()).filter(|&at| !closed(&mut hanging[at])).collect();
+        assert!(open.len() <= 16 && open.iter().all(|&at| at >= 12), "{open:?} of {} are open", hanging.len());
+        let end = listening.end();
+        assert_eq!(end.status, 0, "{}", end.errors());
+    });
+}
+
+#[test]
+fn a_request_without_an_end_is_refused() {
+    Namespace::run(|_| {
+        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
+        for part in ["x".repeat(1 << 20), format!("X: {}\r\n", "y".repeat(1000)).repeat(1000)] {
+            let mut stream = listening.tcp();
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("sending");
+            // It hangs up before it has heard it all, so that the rest of its answer may be lost.
+            let _ = stream.write_all(part.as_bytes());
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        }
+        // One that fits is answered.
+        let answer = request(listening.tcp(), &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(8000)));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // And who does not read the answer holds nobody up.
+        let mut deaf: Vec<TcpStream> = (0..20).map(|_| listening.tcp()).collect();
+        for stream in &mut deaf {
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sending");
+        }
+        listening.scrape();
+        assert_eq!(listening.end().status, 0);
+    });
+}
+
+#[test]
+fn a_socket_in_the_file_system_comes_and_goes() {
+    Namespace::run(|namespace| {
+        let path = namespace.directory().join("metrics.sock");
+        let address = format!("unix:{}", path.display());
+        let listening = Listening::start(&["-E", "expect", "--metrics", &address]);
+        assert_eq!(listening.address, address);
+        let scrape = |path: &Path| {
+            let stream = UnixStream::connect(path).expect("a connection");
+            request(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        };
+        assert!(scrape(&path).contains("flowgate_build_info{version=\""));
+        let second = flowgate().run(&["-E", "--metrics", &address]);
+        assert!(second.status == 1 && second.errors().contains("in use"), "{}", second.errors());
+        // One that is killed leaves it behind; the next one takes its place.
+        kill(Pid::from_raw(listening.child.id() as i32), Signal::SIGKILL).expect("a signal");
+        let Listening { mut child, .. } = listening;
+        child.wait().expect("its end");
+        assert!(path.exists());
+        let listening = Listening::start(&["-E", "--metrics", &address]);
+        assert!(scrape(&path).starts_with("HTTP/1.1 200 "));
+        assert_eq!(listening.end().status, 0);
+        assert!(!path.exists(), "it is removed at the end");
+        std::fs::write(&path, "a file").expect("a file");
+        let refused = flowgate().run(&["-E", "--metrics", &address]);
+        assert!(refused.status == 1 && refused.errors().contains(&address), "{}", refused.errors());
+        assert_eq!(std::fs::read(&path).expect("it is still there"), b"a file");
+    });
+}
+
+#[test]
+fn addresses_that_cannot_be_are_refused() {
+    Namespace::run(|_| {
+        for (address, status, words) in [
+            ("localhost:1", 2, "`localhost:1` is no address to serve metrics at"),
+            ("127.0.0.1", 2, "the port is missing"),
+            (":70000", 2, "no port"),
+            ("unix:", 2, "no path follows"),
+            ("192.0.2.1:9465", 1, "cannot serve metrics at http://192.0.2.1:9465/metrics"),
+            ("unix:/nonexistent/x", 1, "cannot serve metrics at unix:/nonexistent/x"),
+        ] {
+            let outcome = flowgate().run(&["-E", "--metrics", address]);
+            assert!(outcome.status == status && outcome.errors().contains(words), "{address}: {}", outcome.errors());
+        }
+        let illegal = flowgate().run(&["-L", "--metrics", ":1"]);
+        assert_eq!(illegal.status, 2, "{}", illegal.errors());
+        let listening = Listening::start(&["-E", "--metrics", ":0"]);
+        let port = listening.address.rsplit_once(':').expect("a port").1.trim_end_matches("/metrics").to_owned();
+        let second = flowgate().run(&["-E", "--metrics", &format!("127.0.0.1:{port}")]);
+        let free = flowgate().run(&["-E", "--metrics", &format!(":{port}")]);
+        for outcome in [second, free] {
+            assert!(outcome.status == 1 && outcome.errors().contains("in use"), "{}", outcome.errors());
+        }
+        listening.end();
+    });
+}
+
+/// The names of metrics that docs/METRICS.md has: those of tenants, or the others. The crate `metrics` has a test that they
+/// are all that there are.
+pub fn documented(of_tenants: bool) -> Vec<String> {
+    let text = std::fs::read_to_string(flowgate_test_support::built::root().join("docs/METRICS.md")).expect("the page");
+    let (others, tenants) = text.split_once("\n## Tenants\n").expect("a section about tenants");
+    let rows = if of_tenants { tenants } else { others }.lines().filter(|line| line.starts_with("| `flowgate_"));
+    let names = rows.flat_map(|row| row.split('|').nth(1).unwrap_or_default().split(','));
+    names.map(|name| name.trim().trim_matches('`').to_owned()).collect()
+}

@@ -1,0 +1,174 @@
+//! `flowgate run` with a policy: tenants on real flows of private namespaces.
+
+mod attacks;
+mod checks;
+mod held_up;
+mod hostile;
+mod metrics;
+mod notify;
+mod privileges;
+mod reload;
+mod replay;
+mod resume;
+mod service;
+mod voices;
+
+use flowgate_test_support::flowgate;
+use flowgate_test_support::plugins;
+use std::{
+    fs,
+    io::Read as _,
+    path::PathBuf,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use flowgate_test_support::{
+    Namespace, Outcome, Program, entries,
+    program::{must_heed_signals, shell_status},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The tenant's own flow first; then those of others, of which each looks like it in all but one thing.
+const FLOWS: [&str; 9] = [
+    "-I -t 3000 -w 7 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53 -m 0x120100",
+    "-I -t 3000 -w 8 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53",
+    "-I -t 3000 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53",
+    "-I -t 3000 -w 65535 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53",
+    "-I -t 3000 -w 7 -p udp -s 10.2.0.1 -d 192.0.2.1 --sport 2001 --dport 53",
+    "-I -t 3000 -w 7 -p udp -s 10.0.255.255 -d 192.0.2.1 --sport 9 --dport 53",
+    "-I -t 3000 -w 7 -p udp -s 10.2.0.0 -d 192.0.2.1 --sport 9 --dport 53",
+    "-I -t 3000 -w 7 -p udp -s 10.2.0.5 -d 10.1.0.7 --sport 5 --dport 53",
+    "-I -t 3000 -w 8 -p udp -s ::ffff:10.1.0.1 -d ::ffff:192.0.2.1 --sport 1001 --dport 53",
+];
+/// One that is translated to a neighbour's address, which a file of commands takes as well.
+const TRANSLATED: &str = "-I -t 3000 -w 7 -p udp -s 10.1.0.3 -d 192.0.2.9 --sport 3001 --dport 53 -g 10.2.0.9";
+
+fn fill() -> Vec<String> {
+    FLOWS.iter().chain([&TRANSLATED]).map(ToString::to_string).collect()
+}
+
+/// The table, without what changes by itself.
+fn table() -> Vec<String> {
+    let text = Program::new("conntrack").must(&["-L", "-o", "id"]);
+    let six = Program::new("conntrack").must(&["-L", "-o", "id", "-f", "ipv6"]);
+    let steady = |line: &str| {
+        line.split_whitespace()
+            .enumerate()
+            .filter(|(at, _)| *at != 2)
+            .map(|(_, word)| word)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let mut lines: Vec<String> = text.lines().chain(six.lines()).map(steady).collect();
+    lines.sort();
+    lines
+}
+
+/// The plugin that attacks, and its digest.
+fn attacker() -> (PathBuf, String) {
+    let path = plugins::built("attacker");
+    let digest = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    (path, digest)
+}
+
+/// A policy with this in it; `PLUGIN` stands for the keys of the attacker, `DIR` for the directory. It is loaded when a test says
+/// so, and not before.
+fn policy(namespace: &Namespace, text: &str) -> PathBuf {
+    let path = namespace.directory().join("policy.toml");
+    fs::write(&path, policy_text(namespace, "reload-on-change = false\n", text)).unwrap();
+    path
+}
+
+/// As [`policy`], with these keys of the service; the text alone.
+fn policy_text(namespace: &Namespace, service: &str, text: &str) -> String {
+    let (plugin, digest) = attacker();
+    let directory = namespace.directory().display().to_string();
+    let head =
+        format!("[service]\nsocket = \"{directory}/socket\"\n{service}[audit]\npath = \"{directory}/audit.jsonl\"\n");
+    let plugin = format!("file = \"{}\"\nsha256 = \"{digest}\"", plugin.display());
+    head + &text.replace("PLUGIN", &plugin).replace("DIR", &directory)
+}
+
+/// The service, which runs.
+struct Serving {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Serving {
+    fn start(namespace: &Namespace, text: &str) -> Self {
+        policy(namespace, text);
+        let serving = Self::launch(namespace, &flowgate(), &[]);
+        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        serving
+    }
+
+    /// Starts it on the file that is there, with these options, and does not wait.
+    fn launch(namespace: &Namespace, program: &Program, options: &[&str]) -> Self {
+        must_heed_signals();
+        let path = namespace.directory().join("policy.toml").display().to_string();
+        let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
+        let child = program
+            .command(&[&["run", &path], options].concat())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        Serving { child, directory: namespace.directory().to_path_buf() }
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.directory.join("errors")).unwrap()
+    }
+
+    /// The audit: every line must be an object.
+    fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.directory.join("audit.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// Lines of the audit with this in this member.
+    fn audited(&self, name: &str, value: &str) -> Vec<Value> {
+        self.audit().into_iter().filter(|line| line[name] == value).collect()
+    }
+
+    fn ask(&self, words: &[&str]) -> Outcome {
+        let socket = self.directory.join("socket").display().to_string();
+        flowgate().run(&[&["policy", words[0], "--socket", &socket], &words[1..]].concat())
+    }
+
+    /// Waits for something that is about to be.
+    fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is() {
+            assert!(Instant::now() < end, "{what}, but not within a minute:\n{}\n{:#?}", self.errors(), self.audit());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it; what it wrote to standard error.
+    fn end(mut self) -> String {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        let mut text = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let status = shell_status(self.child.wait().unwrap());
+        assert_eq!(status, 0, "{}", self.errors());
+        self.errors()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // After a failed test.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

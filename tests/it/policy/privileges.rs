@@ -1,0 +1,149 @@
+//! What the service gave up before it started.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::policy::{Serving, flowgate, plugins, policy, policy_text};
+use caps::Capability;
+use flowgate_test_support::{Namespace, Program, entries};
+
+/// A tenant that looks on, with more keys.
+fn tenant(keys: &str) -> String {
+    format!("[[tenant]]\nname = 'one'\n{keys}\n[[tenant.scope]]\neverything = true\n[[tenant.plugin]]\nPLUGIN\n")
+}
+
+/// What the threads of the service have of something: one element if all have the same.
+fn of_threads(serving: &Serving, field: &str) -> BTreeSet<String> {
+    let values = of_process(&serving.child, field);
+    assert!(values.len() > 3, "the threads of control, of events, of the clock and of the tenant");
+    values.into_iter().collect()
+}
+
+/// What each thread of a process has of something; threads that end meanwhile have nothing.
+fn of_process(child: &Child, field: &str) -> Vec<String> {
+    let tasks = Path::new("/proc").join(child.id().to_string()).join("task");
+    let threads = fs::read_dir(tasks).into_iter().flatten().flatten();
+    let status = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let value = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix(field).map(str::to_string))?;
+        Some(line.trim_start_matches(':').trim().to_string())
+    };
+    status.filter_map(value).collect()
+}
+
+fn only(capabilities: &[Capability]) -> BTreeSet<String> {
+    let bits: u64 = capabilities.iter().map(|capability| 1 << capability.index()).sum();
+    BTreeSet::from([format!("{bits:016x}")])
+}
+
+#[test]
+fn every_thread_has_one_capability_and_a_filter() {
+    Namespace::run(|namespace| {
+        let serving = Serving::start(namespace, &tenant(""));
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(of_threads(&serving, set), only(&[Capability::CAP_NET_ADMIN]), "{set}");
+        }
+        assert_eq!(of_threads(&serving, "NoNewPrivs"), BTreeSet::from(["1".into()]));
+        assert_eq!(of_threads(&serving, "Seccomp"), BTreeSet::from(["2".into()]));
+        serving.end();
+    });
+}
+
+#[test]
+fn namespaces_cost_a_capability_that_cannot_be_had_later() {
+    Namespace::run(|namespace| {
+        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
+        namespace.ip("netns add inner");
+        let elsewhere = tenant("namespace = 'inner'\nrequired = true");
+        let serving = Serving::start(namespace, &tenant(""));
+        policy(namespace, &elsewhere);
+        let told = serving.ask(&["reload"]);
+        assert_eq!(told.status, 1, "{}", told.errors());
+        assert!(told.errors().contains("has given it up: restart it"), "{}", told.errors());
+        assert!(serving.errors().contains("generation 1 stays in force"), "{}", serving.errors());
+        serving.end();
+
+        let serving = Serving::start(namespace, &elsewhere);
+        let kept = [Capability::CAP_NET_ADMIN, Capability::CAP_SYS_ADMIN, Capability::CAP_NET_BROADCAST];
+        assert_eq!(of_threads(&serving, "CapEff"), only(&kept));
+        serving.end();
+    });
+}
+
+/// However a plugin gets into a process: it is behind the filter, and the process has no capability of namespaces.
+#[test]
+fn wherever_a_plugin_is_named_it_is_confined() {
+    let plugin = plugins::built("hostile").display().to_string();
+    Namespace::run(|namespace| {
+        entries::load(namespace, &entries::marks());
+        let looping = format!("{plugin},do=loop");
+        let line = format!("-D -p udp --plugin {looping}\n");
+        let file = namespace.directory().join("lines");
+        fs::write(&file, &line).unwrap();
+        let pipeline =
+            format!("[source]\nkind = 'dump'\n[[stage]]\nplugin = '{plugin}'\noptions = {{ do = 'loop' }}\n");
+        let recording = namespace.directory().join("recording").display().to_string();
+        flowgate().must(&["record", &recording, "--", "-L"]);
+        let file = file.display().to_string();
+        let cases: [(&[&str], &str); 7] = [
+            (&["-L", "--plugin", &looping], ""),
+            (&["-R", &file], ""),
+            (&["-R", "-"], &line),
+            (&["run", "/dev/stdin"], &pipeline),
+            (&["replay", &recording, "--", "--plugin", &looping], ""),
+            (&["record", "/dev/null", "--show", "--", "-L", &format!("--plugin={looping}")], ""),
+            (&["top", "--once", "--", "--plugin", &looping], ""),
+        ];
+        for (words, input) in cases {
+            let mut command = flowgate().command(words);
+            command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            // It loops for a second of its own time, and is compiled before that.
+            let end = Instant::now() + Duration::from_secs(60);
+            let (mut seen, mut calls) = (0, Vec::new());
+            while seen < 3 && Instant::now() < end && child.try_wait().unwrap().is_none() {
+                calls = of_process(&child, "Seccomp");
+                // The clock, which there is from the first plugin on.
+                seen += usize::from(calls.len() > 1);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let capabilities = of_process(&child, "CapEff");
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(seen == 3, "{words:?}: it did not loop");
+            assert!(calls.iter().all(|mode| mode == "2"), "{words:?}: {calls:?}");
+            for capabilities in capabilities {
+                let bits = u64::from_str_radix(&capabilities, 16).unwrap();
+                assert_eq!(bits & Capability::CAP_SYS_ADMIN.bitmask(), 0, "{words:?}: {capabilities}");
+            }
+        }
+    });
+}
+
+/// The file is read once: what decides about privileges is what runs.
+#[test]
+fn a_policy_comes_through_a_pipe() {
+    Namespace::run(|namespace| {
+        let text = policy_text(namespace, "", &tenant(""));
+        let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
+        let mut command = flowgate().command(&["run", "/dev/stdin"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let serving = Serving { child, directory: namespace.directory().to_path_buf() };
+        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
+        let told = serving.ask(&["reload"]);
+        assert_eq!(told.status, 1);
+        assert!(told.errors().contains("can be read only once"), "{}", told.errors());
+        let errors = serving.end();
+        assert!(errors.contains("generation 1 stays in force"), "{errors}");
+    });
+}

@@ -1,0 +1,112 @@
+//! SIGINT in the middle: what was told is what was done, and lines are whole.
+
+use crate::scale::{Running, alone, flows};
+use flowgate_test_support::{Namespace, Program, entries};
+use nix::sys::signal::Signal;
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
+
+const MANY: u32 = 60_000;
+
+/// Starts a command, and sends SIGINT when it has written so many bytes: exit status, and whole lines of its output.
+fn interrupted(line: &str, after: usize) -> (i32, usize) {
+    let mut running = Running::start(line);
+    let mut pipe = running.child.stdout.take().expect("a pipe");
+    let mut text = vec![0; after];
+    pipe.read_exact(&mut text).expect("so much output");
+    running.signal(Signal::SIGINT);
+    running.child.stdout = Some(pipe);
+    let outcome = running.end();
+    text.extend(outcome.stdout);
+    assert!(text.is_empty() || text.ends_with(b"\n"), "{line}: the last line is cut");
+    (outcome.status, text.iter().filter(|byte| **byte == b'\n').count())
+}
+
+#[test]
+fn a_listing() {
+    let _alone = alone();
+    Namespace::run(|namespace| {
+        entries::load(namespace, &flows(1, 0..MANY));
+        for after in [0, 1, 5000, 1_000_000] {
+            let (status, lines) = interrupted("-L", after);
+            // It may have been done before the signal came.
+            assert!(status == 130 || (status == 0 && lines == MANY as usize), "{status}, {lines} lines");
+        }
+    });
+}
+
+#[test]
+fn a_deletion() {
+    let _alone = alone();
+    Namespace::run(|namespace| {
+        entries::load(namespace, &flows(1, 0..MANY));
+        let mut left = MANY as usize;
+        for after in [0, 1, 5000, 1_000_000] {
+            let (status, lines) = interrupted("-D -p udp", after);
+            assert_eq!(entries::count(namespace), left - lines, "{status}");
+            left -= lines;
+            assert!(status == 130 || (status == 0 && left == 0), "{status}, {left} left");
+            if left < MANY as usize / 2 {
+                entries::load(namespace, &flows(2, 0..MANY));
+                left += MANY as usize;
+                assert_eq!(entries::count(namespace), left);
+                // Those of before have the same addresses for the next round.
+                Program::new("conntrack").must(&["-F"]);
+                entries::load(namespace, &flows(1, 0..MANY));
+                left = MANY as usize;
+            }
+        }
+    });
+}
+
+#[test]
+fn an_update() {
+    let _alone = alone();
+    Namespace::run(|namespace| {
+        entries::load(namespace, &flows(1, 0..MANY));
+        let marked = || Program::new("conntrack").run(&["-L", "-m", "77"]).text().lines().count();
+        for after in [0, 5000] {
+            let before = marked();
+            let (status, lines) = interrupted("-U -p udp -m 77", after);
+            assert!(status == 130 || (status == 0 && marked() == MANY as usize), "{status}");
+            // Those that had the mark already are told too, so that there are never more than were told.
+            assert!(marked() <= before + lines, "{} > {before} + {lines}", marked());
+            assert_eq!(entries::count(namespace), MANY as usize);
+        }
+    });
+}
+
+/// While a file is read, and while its lines are carried out: it ends, and each flow is there or not.
+#[test]
+fn a_load() {
+    let _alone = alone();
+    Namespace::run(|namespace| {
+        let mut child = crate::scale::flowgate()
+            .command(&["-R", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("flowgate starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        pipe.write_all(flows(1, 0..1000).join("\n").as_bytes()).expect("it reads");
+        let running = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(running, Signal::SIGINT).expect("it takes signals");
+        let status = flowgate_test_support::program::shell_status(child.wait().expect("its end"));
+        assert_eq!((status, entries::count(namespace)), (130, 0));
+        drop(pipe);
+        let file = std::env::temp_dir().join(format!("flowgate-scale-{}", std::process::id()));
+        std::fs::write(&file, flows(1, 0..200_000).join("\n")).expect("a file");
+        let running = Running::start(&format!("-R {}", file.display()));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while entries::count(namespace) == 0 && std::time::Instant::now() < end {}
+        running.signal(Signal::SIGINT);
+        let outcome = running.end();
+        std::fs::remove_file(&file).expect("the file");
+        let there = entries::count(namespace);
+        assert!(outcome.status == 130 || (outcome.status == 0 && there == 200_000), "{}, {there}", outcome.status);
+        assert!(there > 0);
+    });
+}

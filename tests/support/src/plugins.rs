@@ -1,0 +1,41 @@
+//! Plugins for tests and benchmarks, built once per process from the sources in `tests/plugins` and `examples`.
+
+use crate::built::{profile_directory, root};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+/// Returns the core module of a plugin package of this workspace, built with the profile for plugins.
+///
+/// # Panics
+/// If it cannot be built: no test goes on without its plugin.
+pub fn built(package: &str) -> PathBuf {
+    built_for(package, "wasm32-unknown-unknown")
+}
+
+/// As [`built`], for a target: `wasm32-wasip2` makes a component that imports WASI.
+///
+/// # Panics
+/// As [`built`].
+pub fn built_for(package: &str, machine: &str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
+    // A test that failed in here has left nothing half done.
+    let mut known = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    known.entry((package.into(), machine.into())).or_insert_with(|| build(package, machine)).clone()
+}
+
+fn build(package: &str, machine: &str) -> PathBuf {
+    let target = profile_directory().parent().expect("profiles lie in the build directory").join("test-plugins");
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["build", "--profile", "plugin", "--target", machine, "-p", package, "--target-dir"])
+        .arg(&target)
+        .env_remove("RUSTFLAGS")
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "building {package} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    target.join(machine).join("plugin").join(format!("{}.wasm", package.replace('-', "_")))
+}
