@@ -4,7 +4,7 @@ use flowgate_model::check;
 use flowgate_model::{Counts, Expectations, Flows, field};
 use flowgate_netlink::decode::{Arrival, ExpectationDecoder, FlowDecoder, push_counts};
 use flowgate_netlink::encode::{expectations, flows as encode};
-use flowgate_netlink::{Entry, ExpectationEntry, Messages};
+use flowgate_netlink::{ExpectationEntry, FlowEntry, Messages};
 
 /// Decodes the input, and encodes what comes of it.
 ///
@@ -39,8 +39,8 @@ pub fn run(input: &[u8]) {
     check::expectations(&batch).expect("consistent columns of expectations");
     // What has been decoded can be encoded or is refused, and a deletion has a tuple.
     for row in 0..flows.length as usize {
-        let entry = Entry::new(&flows, row).expect("a row of the batch");
-        let _ = encode::create(entry, encode::Existing::Update);
+        let entry = FlowEntry::new(&flows, row).expect("a row of the batch");
+        let _ = encode::create(entry, encode::IfExists::Update);
         if let Ok(request) = encode::delete(entry) {
             assert!(request.len() > 20 + 8);
         }

@@ -1,14 +1,14 @@
 //! A reader that receives a dump and does nothing with it: what no listing can be faster than.
 
-use flowgate_netlink::{Dump, DumpFilter, Options, Request, Socket, Table};
+use flowgate_netlink::{Dump, DumpFilter, KernelTable, Request, Socket, SocketOptions};
 
 /// First word of the command line that means: be this reader.
 pub const WORD: &str = "--bare-reader";
 
 /// Receives the table of flows into one buffer.
 pub fn receive() {
-    let socket = Socket::open(&Options::default()).expect("a netlink socket");
-    let mut dump = Dump::start(socket, &Request::dump(Table::Flows, &DumpFilter::all())).expect("a dump");
+    let socket = Socket::open(&SocketOptions::default()).expect("a netlink socket");
+    let mut dump = Dump::start(socket, &Request::dump(KernelTable::Flows, &DumpFilter::all())).expect("a dump");
     let mut buffer = vec![0; 1 << 16];
     while dump.next(&mut buffer, None).expect("the dump").is_some() {}
 }

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use flowgate_base::text::clean;
 use flowgate_model::result;
-use flowgate_netlink::Memory;
+use flowgate_netlink::SocketMemory;
 use flowgate_pipeline::{
     counters::{Counters, Counts},
     stats::{Board, Health, StageStats},
@@ -52,7 +52,7 @@ const KINDS: [Kind; 4] = [
 ];
 
 /// The receive buffer of events, absent where no events are received: as [`Whole`].
-type Buffer = (&'static str, &'static str, bool, fn(&Memory) -> u32);
+type Buffer = (&'static str, &'static str, bool, fn(&SocketMemory) -> u32);
 
 const BUFFER: [Buffer; 3] = [
     ("receive_buffer_bytes", "Size of the kernel's buffer of events", false, |memory| memory.limit),

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::message::{Content, Message, MessageError, Messages, Outcome};
+use super::message::{Acknowledgement, Content, Message, MessageError, Messages};
 use super::request::Request;
 use super::socket::{Socket, SocketError};
 use super::stop::Stop;
@@ -44,8 +44,8 @@ impl DumpError {
         }
     }
 
-    fn refused(outcome: &Outcome<'_>) -> Self {
-        Self::Refused { errno: outcome.errno, text: outcome.text.as_ref().map(ToString::to_string) }
+    fn refused(acknowledgement: &Acknowledgement<'_>) -> Self {
+        Self::Refused { errno: acknowledgement.errno, text: acknowledgement.text.as_ref().map(ToString::to_string) }
     }
 }
 
@@ -117,7 +117,7 @@ impl Dump {
             if message.sequence != self.sequence {
                 continue;
             }
-            self.interrupted |= message.interrupted();
+            self.interrupted |= message.is_interrupted();
             match message.content() {
                 Content::Netfilter(_) => {
                     data = true;
@@ -125,9 +125,9 @@ impl Dump {
                         self.end = Some(Ok(()));
                     }
                 }
-                Content::Done(outcome) | Content::Result(outcome) => {
-                    self.end = Some(if outcome.errno != 0 {
-                        Err(DumpError::refused(&outcome))
+                Content::Done(acknowledgement) | Content::Result(acknowledgement) => {
+                    self.end = Some(if acknowledgement.errno != 0 {
+                        Err(DumpError::refused(&acknowledgement))
                     } else if self.interrupted {
                         Err(DumpError::Interrupted)
                     } else {
@@ -135,7 +135,7 @@ impl Dump {
                     });
                 }
                 Content::Overrun => return Err(SocketError::Overrun.into()),
-                Content::Nothing => {}
+                Content::Noop => {}
             }
         }
         Ok((length, data))

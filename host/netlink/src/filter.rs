@@ -8,7 +8,7 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, Status};
 
-use super::encode::tuple::{Direction as Tuple, nest};
+use super::encode::tuple::{TupleFields, nest};
 use super::wire::{flow, part};
 use flowgate_model::{Direction, Masked, Network, Selection, family, protocol};
 
@@ -38,20 +38,20 @@ pub struct DumpFilter {
     status: Option<(u32, u32)>,
     /// Zone of either direction; never 0.
     zone: Option<u16>,
-    original: Side,
-    reply: Side,
+    original: TupleFilter,
+    reply: TupleFilter,
 }
 
 /// The filter of one direction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Side {
+struct TupleFilter {
     flags: u32,
-    tuple: Tuple,
+    tuple: TupleFields,
 }
 
 /// The kernel's part of a selection, and the reasons for the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub struct FilterPlan {
     /// The filter for the kernel.
     pub filter: DumpFilter,
     /// The conditions of the selection, in a fixed order.
@@ -62,18 +62,18 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// Name of the condition for people.
-    pub what: String,
+    pub name: String,
     /// Why the kernel does not check it, or not fully; `None` if it does.
-    pub kept: Option<&'static str>,
+    pub unchecked: Option<&'static str>,
 }
 
-impl Plan {
-    fn pushed(&mut self, what: &str) {
-        self.conditions.push(Condition { what: what.to_string(), kept: None });
+impl FilterPlan {
+    fn check_in_kernel(&mut self, what: &str) {
+        self.conditions.push(Condition { name: what.to_string(), unchecked: None });
     }
 
-    fn kept(&mut self, what: &str, why: &'static str) {
-        self.conditions.push(Condition { what: what.to_string(), kept: Some(why) });
+    fn leave_to_stage(&mut self, what: &str, why: &'static str) {
+        self.conditions.push(Condition { name: what.to_string(), unchecked: Some(why) });
     }
 }
 
@@ -104,30 +104,30 @@ impl DumpFilter {
 
     /// Returns the part of `selection` that the kernel can check.
     #[must_use]
-    pub fn plan(selection: &Selection) -> Plan {
-        let mut plan = Plan::default();
+    pub fn plan(selection: &Selection) -> FilterPlan {
+        let mut plan = FilterPlan::default();
         match selection.family {
             Some(number @ (family::IPV4 | family::IPV6)) => {
                 plan.filter.family = number;
-                plan.pushed("family");
+                plan.check_in_kernel("family");
             }
-            Some(_) => plan.kept("family", "it is neither IPv4 nor IPv6"),
+            Some(_) => plan.leave_to_stage("family", "it is neither IPv4 nor IPv6"),
             None => {}
         }
         if let Some(Masked { value, mask }) = selection.mark {
             if mask == 0 {
-                plan.kept("mark", "an empty mask says nothing to the kernel");
+                plan.leave_to_stage("mark", "an empty mask says nothing to the kernel");
             } else {
                 plan.filter.mark = Some((value, mask));
-                plan.pushed("mark");
+                plan.check_in_kernel("mark");
             }
         }
         if let Some(Masked { value, mask }) = selection.status {
             if mask == 0 {
-                plan.kept("status", "the kernel refuses an empty mask");
+                plan.leave_to_stage("status", "the kernel refuses an empty mask");
             } else {
                 plan.filter.status = Some((value, mask));
-                plan.pushed("status");
+                plan.check_in_kernel("status");
             }
         }
         plan_zones(&mut plan, selection);
@@ -145,7 +145,7 @@ impl DumpFilter {
             (selection.secmark.is_some(), "security mark"),
         ] {
             if given {
-                plan.kept(what, "the kernel has no such filter");
+                plan.leave_to_stage(what, "the kernel has no such filter");
             }
         }
         plan
@@ -155,10 +155,10 @@ impl DumpFilter {
     /// if the selection has none and the kernel can then check the protocol. Two walks through the table cost less than
     /// transferring entries that are not selected.
     #[must_use]
-    pub fn plans(selection: &Selection) -> (Vec<DumpFilter>, Vec<Condition>) {
+    pub fn plan_dumps(selection: &Selection) -> (Vec<DumpFilter>, Vec<Condition>) {
         let twice = selection.family.is_none() && selection.protocol.is_some_and(|number| !protocol::is_icmp(number));
         if !twice {
-            let Plan { filter, conditions } = Self::plan(selection);
+            let FilterPlan { filter, conditions } = Self::plan(selection);
             return (vec![filter], conditions);
         }
         let of = |family: u8| Self::plan(&Selection { family: Some(family), ..selection.clone() });
@@ -168,16 +168,16 @@ impl DumpFilter {
             .conditions
             .into_iter()
             .zip(six.conditions)
-            .map(|(four, six)| Condition { kept: four.kept.or(six.kept), ..four });
-        (vec![four.filter, six.filter], conditions.filter(|condition| condition.what != "family").collect())
+            .map(|(four, six)| Condition { unchecked: four.unchecked.or(six.unchecked), ..four });
+        (vec![four.filter, six.filter], conditions.filter(|condition| condition.name != "family").collect())
     }
 
     /// Returns filters that pass exactly the selected flows, for requests that modify what passes. Returns `None` if
     /// the kernel cannot check the whole selection, or if the selection is everything.
     #[must_use]
     pub fn exact(selection: &Selection) -> Option<Vec<ExactFilter>> {
-        let (filters, conditions) = Self::plans(selection);
-        let exact = conditions.iter().all(|condition| condition.kept.is_none());
+        let (filters, conditions) = Self::plan_dumps(selection);
+        let exact = conditions.iter().all(|condition| condition.unchecked.is_none());
         let narrow = |filter: &Self| {
             filter.original.flags | filter.reply.flags != 0 || filter.mark.is_some() || filter.status.is_some()
         };
@@ -236,14 +236,19 @@ impl ExactFilter {
     #[must_use]
     pub fn nothing() -> Self {
         let everywhere = Some(std::net::Ipv4Addr::BROADCAST.into());
-        let tuple = Tuple { source: everywhere, destination: everywhere, protocol: Some(u8::MAX), ..Tuple::default() };
-        let original = Side { flags: flag::SOURCE | flag::DESTINATION | flag::PROTOCOL, tuple };
+        let tuple = TupleFields {
+            source: everywhere,
+            destination: everywhere,
+            protocol: Some(u8::MAX),
+            ..TupleFields::default()
+        };
+        let original = TupleFilter { flags: flag::SOURCE | flag::DESTINATION | flag::PROTOCOL, tuple };
         ExactFilter(DumpFilter { family: family::IPV4, original, ..DumpFilter::default() })
     }
 
     /// Returns a filter that passes the flows of one family.
     #[must_use]
-    pub fn of_family(family: u8) -> Self {
+    pub fn for_family(family: u8) -> Self {
         ExactFilter(DumpFilter::family_only(family))
     }
 
@@ -275,7 +280,7 @@ impl ExactFilter {
         }
         if self.0.original.flags == 0 {
             let source = Some(std::net::Ipv4Addr::BROADCAST.into());
-            let incomplete = Tuple { source, ..Tuple::default() };
+            let incomplete = TupleFields { source, ..TupleFields::default() };
             attributes.insert(0, ConntrackAttribute::CtaTupleOrig(incomplete.attributes()));
         }
         attributes.push(ConntrackAttribute::Other(DefaultNla::new(flow::ID, 0u32.to_be_bytes().to_vec())));
@@ -286,38 +291,38 @@ impl ExactFilter {
 /// The kernel compares the single zone number of an entry, whichever direction it applies to. A zone that is selected
 /// in any of the three ways therefore narrows the dump, except for the default zone: an entry with a zone in one
 /// direction has none in the other, and is not in the kernel's zone 0.
-fn plan_zones(plan: &mut Plan, selection: &Selection) {
+fn plan_zones(plan: &mut FilterPlan, selection: &Selection) {
     for (zone, what) in
         [(selection.zone, "zone"), (selection.original.zone, "original zone"), (selection.reply.zone, "reply zone")]
     {
         match zone {
             None => {}
-            Some(0) => plan.kept(what, "the kernel's zone 0 leaves out flows with a zone in one direction"),
+            Some(0) => plan.leave_to_stage(what, "the kernel's zone 0 leaves out flows with a zone in one direction"),
             Some(zone) if plan.filter.zone.is_none() || plan.filter.zone == Some(zone) => {
                 plan.filter.zone = Some(zone);
-                plan.kept(what, "the kernel checks that at least one direction has it");
+                plan.leave_to_stage(what, "the kernel checks that at least one direction has it");
             }
-            Some(_) => plan.kept(what, "the kernel checks another zone already"),
+            Some(_) => plan.leave_to_stage(what, "the kernel checks another zone already"),
         }
     }
 }
 
-fn plan_protocol(plan: &mut Plan, selection: &Selection) {
+fn plan_protocol(plan: &mut FilterPlan, selection: &Selection) {
     let Some(number) = selection.protocol else {
         return;
     };
     if plan.filter.family == 0 {
-        plan.kept("protocol", "the kernel's filter for tuples needs a family");
+        plan.leave_to_stage("protocol", "the kernel's filter for tuples needs a family");
         return;
     }
     plan.filter.original.flags |= flag::PROTOCOL;
     plan.filter.original.tuple.protocol = Some(number);
-    plan.pushed("protocol");
+    plan.check_in_kernel("protocol");
 }
 
-fn plan_direction(plan: &mut Plan, selection: &Selection, reply: bool) {
+fn plan_direction(plan: &mut FilterPlan, selection: &Selection, reply: bool) {
     let (direction, name) = if reply { (&selection.reply, "reply") } else { (&selection.original, "original") };
-    let mut side = if reply { plan.filter.reply } else { plan.filter.original };
+    let mut tuple_filter = if reply { plan.filter.reply } else { plan.filter.original };
     for (network, what, bit) in
         [(direction.source, "source", flag::SOURCE), (direction.destination, "destination", flag::DESTINATION)]
     {
@@ -327,16 +332,20 @@ fn plan_direction(plan: &mut Plan, selection: &Selection, reply: bool) {
         let what = format!("{name} {what} address");
         match single_ipv4(&network, plan.filter.family) {
             Ok(address) => {
-                side.flags |= bit;
-                let place = if bit == flag::SOURCE { &mut side.tuple.source } else { &mut side.tuple.destination };
+                tuple_filter.flags |= bit;
+                let place = if bit == flag::SOURCE {
+                    &mut tuple_filter.tuple.source
+                } else {
+                    &mut tuple_filter.tuple.destination
+                };
                 *place = Some(address.into());
-                plan.pushed(&what);
+                plan.check_in_kernel(&what);
             }
-            Err(why) => plan.kept(&what, why),
+            Err(why) => plan.leave_to_stage(&what, why),
         }
     }
-    plan_l4(plan, &mut side, direction, selection.protocol, name);
-    *(if reply { &mut plan.filter.reply } else { &mut plan.filter.original }) = side;
+    plan_l4(plan, &mut tuple_filter, direction, selection.protocol, name);
+    *(if reply { &mut plan.filter.reply } else { &mut plan.filter.original }) = tuple_filter;
 }
 
 /// Returns the only IPv4 address of a network, or why the kernel cannot check it.
@@ -357,7 +366,13 @@ fn single_ipv4(network: &Network, number: u8) -> Result<std::net::Ipv4Addr, &'st
 }
 
 /// Plans ports, or ICMP identifier, type and code.
-fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Option<u8>, name: &str) {
+fn plan_l4(
+    plan: &mut FilterPlan,
+    tuple_filter: &mut TupleFilter,
+    direction: &Direction,
+    number: Option<u8>,
+    name: &str,
+) {
     let (source, destination) = (direction.source_l4, direction.destination_l4);
     let known = match number {
         Some(number) if plan.filter.family != 0 => Ok(number),
@@ -368,8 +383,8 @@ fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Opti
         if let Some(masked) = given {
             let what = format!("{name} {what}");
             match known.and_then(|number| push(masked, number)) {
-                Ok(()) => plan.pushed(&what),
-                Err(why) => plan.kept(&what, why),
+                Ok(()) => plan.check_in_kernel(&what),
+                Err(why) => plan.leave_to_stage(&what, why),
             }
         }
     };
@@ -379,7 +394,7 @@ fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Opti
         if mask & 0xffff == 0xffff { u16::try_from(value).map_err(|_| "no flow has such a number") } else { Err(WHOLE) }
     };
     let what = if number.is_some_and(protocol::is_icmp) { "identifier" } else { "source port" };
-    let mut pushed = *side;
+    let mut pushed = *tuple_filter;
     ask(source, what, &mut |masked, number| {
         let bit = match number {
             protocol::TCP | protocol::UDP => flag::SOURCE_PORT,
@@ -405,7 +420,7 @@ fn plan_l4(plan: &mut Plan, side: &mut Side, direction: &Direction, number: Opti
         pushed.flags |= bits | flag::PROTOCOL;
         Ok(())
     });
-    *side = pushed;
+    *tuple_filter = pushed;
 }
 
 /// Returns the flags for type and code that the kernel can compare, and both as one number. The kernel refuses types
@@ -430,13 +445,13 @@ mod tests {
     use flowgate_model::Address;
     use netlink_packet_core::Nla;
 
-    fn plan(change: impl FnOnce(&mut Selection)) -> Plan {
+    fn plan(change: impl FnOnce(&mut Selection)) -> FilterPlan {
         let mut selection = Selection::default();
         change(&mut selection);
         DumpFilter::plan(&selection)
     }
 
-    fn kinds(plan: &Plan) -> Vec<u16> {
+    fn kinds(plan: &FilterPlan) -> Vec<u16> {
         plan.filter.attributes().iter().map(|attribute| attribute.kind() & 0x3fff).collect()
     }
 
@@ -463,7 +478,9 @@ mod tests {
         for change in nothing {
             let plan = plan(change);
             assert!(plan.filter.is_all(), "{plan:?}");
-            assert!(!plan.conditions.is_empty() && plan.conditions.iter().all(|condition| condition.kept.is_some()));
+            assert!(
+                !plan.conditions.is_empty() && plan.conditions.iter().all(|condition| condition.unchecked.is_some())
+            );
         }
         let with_family = plan(|selection| {
             selection.family = Some(family::IPV6);
@@ -507,7 +524,7 @@ mod tests {
                 flow::FILTER
             ]
         );
-        assert!(plan.conditions.iter().all(|condition| condition.kept.is_none()), "{plan:?}");
+        assert!(plan.conditions.iter().all(|condition| condition.unchecked.is_none()), "{plan:?}");
         assert_eq!(plan.conditions.len(), 8);
     }
 }

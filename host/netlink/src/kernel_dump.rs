@@ -3,33 +3,33 @@
 use std::collections::VecDeque;
 
 use super::{
-    Dump, DumpError, Listing, Namespace, Options, Request, Socket, SocketError, Stop,
+    Dump, DumpError, Listing, Namespace, Request, Socket, SocketError, SocketOptions, Stop,
     listing::is_unsupported,
     source::{Datagram, Source, SourceError},
 };
 
 /// A query that the kernel answers with entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum Query {
     /// A dump.
     Listing(Listing),
     /// One entry.
     Lookup(Request),
 }
 
-impl From<Listing> for Asked {
+impl From<Listing> for Query {
     fn from(listing: Listing) -> Self {
-        Asked::Listing(listing)
+        Query::Listing(listing)
     }
 }
 
-impl Asked {
+impl Query {
     /// Returns the encoded request.
     #[must_use]
     pub fn request(&self) -> Request {
         match self {
-            Asked::Listing(listing) => listing.request(),
-            Asked::Lookup(request) => request.clone(),
+            Query::Listing(listing) => listing.request(),
+            Query::Lookup(request) => request.clone(),
         }
     }
 }
@@ -37,17 +37,17 @@ impl Asked {
 /// A source that yields the answers to a sequence of queries.
 pub struct KernelDump {
     /// The dump in progress and its query; `None` after the last one.
-    dump: Option<(Dump, Asked)>,
+    dump: Option<(Dump, Query)>,
     /// The queries that follow.
-    rest: VecDeque<Asked>,
+    rest: VecDeque<Query>,
     /// True if the dump in progress has yielded something.
-    begun: bool,
+    has_yielded: bool,
     /// The error number with which the kernel refused a query that was replaced by fallbacks.
-    refused: Option<i32>,
+    first_refusal: Option<i32>,
     namespace: Option<Namespace>,
     stop: Stop,
     /// True if a stop before the end is an error (EINTR).
-    whole: bool,
+    fails_if_stopped: bool,
 }
 
 impl KernelDump {
@@ -57,56 +57,56 @@ impl KernelDump {
     /// The query cannot be sent.
     pub fn start(
         socket: Socket,
-        asked: Vec<Asked>,
+        queries: Vec<Query>,
         namespace: Option<&Namespace>,
         stop: &Stop,
     ) -> Result<Self, SocketError> {
-        let mut rest = VecDeque::from(asked);
+        let mut rest = VecDeque::from(queries);
         let dump = match rest.pop_front() {
             Some(first) => Some((Dump::start(socket, &first.request())?, first)),
             None => None,
         };
         let (namespace, stop) = (namespace.cloned(), stop.clone());
-        Ok(KernelDump { dump, rest, begun: false, refused: None, namespace, stop, whole: false })
+        Ok(KernelDump { dump, rest, has_yielded: false, first_refusal: None, namespace, stop, fails_if_stopped: false })
     }
 
     /// Makes a stop before the end an error (EINTR).
     #[must_use]
-    pub fn whole(self) -> Self {
-        KernelDump { whole: true, ..self }
+    pub fn fail_if_stopped(self) -> Self {
+        KernelDump { fails_if_stopped: true, ..self }
     }
 
     /// Sends the next query, if there is one.
-    fn follow(&mut self) -> Result<(), SocketError> {
-        self.begun = false;
+    fn start_next(&mut self) -> Result<(), SocketError> {
+        self.has_yielded = false;
         self.dump = None;
         if let Some(next) = self.rest.pop_front() {
-            let socket = Socket::open(&Options::within(self.namespace.as_ref()))?;
+            let socket = Socket::open(&SocketOptions::in_namespace(self.namespace.as_ref()))?;
             self.dump = Some((Dump::start(socket, &next.request())?, next));
         }
         Ok(())
     }
 
     /// After a refusal: replaces the query by its fallbacks, if it has any.
-    fn ask_otherwise(&mut self, errno: i32) -> Result<(), SourceError> {
+    fn fall_back(&mut self, errno: i32) -> Result<(), SourceError> {
         let listing = match &self.dump {
-            Some((_, Asked::Listing(listing))) if !self.begun => Some(listing),
+            Some((_, Query::Listing(listing))) if !self.has_yielded => Some(listing),
             _ => None,
         };
-        if listing.is_some_and(|listing| listing.is_nothing(errno)) {
-            return Ok(self.follow()?);
+        if listing.is_some_and(|listing| listing.means_empty(errno)) {
+            return Ok(self.start_next()?);
         }
-        let others = listing.map(|listing| listing.instead(errno)).unwrap_or_default();
-        let first = *self.refused.get_or_insert(errno);
-        if others.is_empty() {
+        let fallbacks = listing.map(|listing| listing.fallbacks(errno)).unwrap_or_default();
+        let first = *self.first_refusal.get_or_insert(errno);
+        if fallbacks.is_empty() {
             self.dump = None;
             self.rest.clear();
             return Err(SourceError::Kernel(if is_unsupported(errno) { first } else { errno }));
         }
-        for other in others.into_iter().rev() {
-            self.rest.push_front(other.into());
+        for fallback in fallbacks.into_iter().rev() {
+            self.rest.push_front(fallback.into());
         }
-        Ok(self.follow()?)
+        Ok(self.start_next()?)
     }
 }
 
@@ -115,14 +115,14 @@ impl Source for KernelDump {
         while let Some((dump, _)) = &mut self.dump {
             match dump.next(&mut datagram.buffer, Some(&self.stop)) {
                 Ok(Some(length)) => {
-                    self.begun = true;
+                    self.has_yielded = true;
                     datagram.length = length;
                     return Ok(true);
                 }
-                Ok(None) => self.follow()?,
-                Err(DumpError::Stopped) if !self.whole => return Ok(false),
+                Ok(None) => self.start_next()?,
+                Err(DumpError::Stopped) if !self.fails_if_stopped => return Ok(false),
                 Err(DumpError::Socket(error)) => return Err(error.into()),
-                Err(DumpError::Refused { errno, .. }) => self.ask_otherwise(errno)?,
+                Err(DumpError::Refused { errno, .. }) => self.fall_back(errno)?,
                 Err(error) => return Err(SourceError::Kernel(error.errno())),
             }
         }

@@ -1,6 +1,6 @@
 //! ctnetlink: sockets, decoding, encoding, filters, and the kernel's dumps and events as [sources](source).
 
-pub mod batch;
+pub mod batch_sender;
 pub mod decode;
 pub mod dump;
 pub mod encode;
@@ -10,8 +10,8 @@ pub mod listener;
 pub mod listing;
 pub mod message;
 pub mod namespace;
-pub mod namespaces;
-pub mod programs;
+pub mod namespace_names;
+pub mod process_names;
 pub mod request;
 pub mod socket;
 pub mod source;
@@ -19,14 +19,14 @@ mod stop;
 mod sys;
 pub mod wire;
 
-pub use batch::{Batches, Fate, MOST as MOST_REQUESTS};
+pub use batch_sender::{BatchSender, MAX_REQUESTS, RequestResult};
 pub use dump::{Dump, DumpError, entries};
-pub use encode::{EncodeError, Entry, ExpectationEntry};
-pub use filter::{DumpFilter, Plan};
+pub use encode::{EncodeError, ExpectationEntry, FlowEntry};
+pub use filter::{DumpFilter, FilterPlan};
 pub use listing::Listing;
-pub use message::{Content, Message, MessageError, Messages, Netfilter, Outcome, Subject};
+pub use message::{Acknowledgement, Content, Message, MessageError, MessageKind, Messages, Netfilter};
 pub use namespace::{Namespace, NamespaceError};
-pub use request::{Request, Table};
-pub use socket::{Options, RECEIVE_LENGTH, Received, Socket, SocketError, Woken, group};
+pub use request::{KernelTable, Request};
+pub use socket::{RECEIVE_LENGTH, Received, Socket, SocketError, SocketOptions, WakeReason, group};
 pub use stop::Stop;
-pub use sys::{Memory, poll};
+pub use sys::{SocketMemory, poll};

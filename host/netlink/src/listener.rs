@@ -12,8 +12,8 @@ use std::{
 };
 
 use crate::{
-    Namespace, Options, Socket, SocketError, Stop, Woken,
-    source::{Datagram, Mark, Marker, Source, SourceError},
+    Namespace, Socket, SocketError, SocketOptions, Stop, WakeReason,
+    source::{Barriers, Datagram, InsertBarrier, Source, SourceError},
     wire::{MESSAGE_HEADER, align},
 };
 use flowgate_base::clock::now;
@@ -25,21 +25,21 @@ pub const EVENT_BUFFER: usize = 8 << 20;
 pub const EVENT_BUFFER_MAX: usize = 128 << 20;
 
 /// Free space in the datagram's buffer below which no further event is received. No event is nearly as long.
-const ROOM: usize = 16 << 10;
+const MIN_FREE: usize = 16 << 10;
 /// Number of events between checks of the receive-buffer level.
-const LOOK: u32 = 64;
+const CHECK_INTERVAL: u32 = 64;
 /// Lower bound in bytes of the receive-buffer space that one event takes.
-const CHARGE: usize = 512;
+const MIN_CHARGE: usize = 512;
 /// If a wait is shorter than this, events are coalesced: a wake-up for each event costs more than the event itself.
-const BUSY: Duration = Duration::from_micros(500);
+const COALESCE_BELOW: Duration = Duration::from_micros(500);
 /// Time for which events are coalesced.
-const GATHER: Duration = Duration::from_millis(1);
+const COALESCE_TIME: Duration = Duration::from_millis(1);
 /// Smallest receive buffer in bytes with which events are coalesced: room for more events than arrive in that time.
-const GATHERING: usize = 2 << 20;
+const COALESCE_MIN_BUFFER: usize = 2 << 20;
 
 /// What a [`Listener`] subscribes to, and how.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct ListenerOptions {
     /// Event groups, bits of [`crate::group`].
     pub groups: u32,
     /// Initial receive buffer in bytes, before the kernel doubles it; [`EVENT_BUFFER`] if `None`.
@@ -53,7 +53,7 @@ pub struct Wanted {
     /// `--all-netns`: also events of all namespaces that have an id in this one.
     pub all_namespaces: bool,
     /// Yields each event as a datagram of its own, and a flush whenever the queue has been read empty.
-    pub pauses: bool,
+    pub flush_when_idle: bool,
 }
 
 /// A source of kernel events that ends at the stop signal.
@@ -62,27 +62,27 @@ pub struct Listener {
     namespace: Option<Namespace>,
     stop: Stop,
     reliable: bool,
-    pauses: bool,
+    flush_when_idle: bool,
     /// True if something was received since the last flush.
     received: bool,
     /// Size that the receive buffer was last set to.
     buffer: usize,
     buffer_max: usize,
     /// Events since the last check of the receive-buffer level.
-    unlooked: u32,
+    unchecked: u32,
     /// Number of dropped events that have been reported.
     dropped: u32,
     /// After an overrun: upper bound of the events from before it that are still queued.
     overrun: Option<usize>,
     /// True if an earlier overrun must be reported here, before the one in `overrun`.
-    due: bool,
+    overrun_due: bool,
     /// After the stop signal: upper bound of the events from before it that are still queued.
-    ending: Option<usize>,
+    left_to_end: Option<usize>,
     /// An event of another namespace, which begins the next datagram: its bytes, its namespace, and when it was
     /// received.
     held: Option<(Vec<u8>, Option<u32>, u64)>,
     /// True if events are coalesced before the next read.
-    busy: bool,
+    coalesces: bool,
 }
 
 impl Listener {
@@ -90,37 +90,36 @@ impl Listener {
     ///
     /// # Errors
     /// See [`Socket::open`].
-    pub fn open(wanted: &Wanted, stop: &Stop) -> Result<Self, SocketError> {
-        let Wanted { groups, reliable, pauses, .. } = *wanted;
-        let options = Options {
+    pub fn open(options: &ListenerOptions, stop: &Stop) -> Result<Self, SocketError> {
+        let ListenerOptions { groups, reliable, flush_when_idle, .. } = *options;
+        let socket = SocketOptions {
             groups,
-            receive_buffer: Some(wanted.buffer.unwrap_or(EVENT_BUFFER)),
+            receive_buffer: Some(options.buffer.unwrap_or(EVENT_BUFFER)),
             // With `reliable`, nothing is lost, so that there is no reason to stop listening.
             no_overrun_errors: reliable,
             reliable,
-            all_namespaces: wanted.all_namespaces,
-            ..Options::within(wanted.namespace.as_ref())
+            all_namespaces: options.all_namespaces,
+            ..SocketOptions::in_namespace(options.namespace.as_ref())
         };
-        let socket = Socket::open(&options)?;
+        let socket = Socket::open(&socket)?;
         let buffer = socket.receive_buffer() / 2;
-        let listener = Listener {
+        Ok(Listener {
             socket: Arc::new(socket),
-            namespace: wanted.namespace.clone(),
+            namespace: options.namespace.clone(),
             stop: stop.clone(),
             reliable,
-            pauses,
+            flush_when_idle,
             received: false,
             buffer,
-            buffer_max: wanted.buffer_max.unwrap_or(EVENT_BUFFER_MAX),
-            unlooked: 0,
+            buffer_max: options.buffer_max.unwrap_or(EVENT_BUFFER_MAX),
+            unchecked: 0,
             dropped: 0,
             overrun: None,
-            due: false,
-            ending: None,
+            overrun_due: false,
+            left_to_end: None,
             held: None,
-            busy: false,
-        };
-        Ok(listener)
+            coalesces: false,
+        })
     }
 
     /// Returns the socket, for reading its receive-buffer level.
@@ -135,20 +134,20 @@ impl Listener {
 
     /// Doubles the receive buffer, up to its limit.
     fn grow(&mut self) {
-        let wanted = self.buffer.saturating_mul(2).min(self.buffer_max);
-        if wanted <= self.buffer {
+        let size = self.buffer.saturating_mul(2).min(self.buffer_max);
+        if size <= self.buffer {
             return;
         }
         let before = self.socket.receive_buffer();
-        match self.socket.set_receive_buffer(wanted) {
-            Ok(now) if now > before => self.buffer = wanted,
+        match self.socket.set_receive_buffer(size) {
+            Ok(now) if now > before => self.buffer = size,
             // The system's limit is reached; a further attempt would fail too.
             _ => self.buffer_max = 0,
         }
     }
 
     /// Doubles the receive buffer if it is half full.
-    fn relieve(&mut self) {
+    fn grow_if_half_full(&mut self) {
         if self.buffer < self.buffer_max
             && let Ok(memory) = self.socket.memory()
             && memory.queued > memory.limit / 2
@@ -160,21 +159,21 @@ impl Listener {
     /// Checks the receive-buffer level and the stop signal once in [`CHECK_INTERVAL`] events. Without this check a
     /// stream that is faster than the reader would never end. Events that were queued when the signal was given are
     /// still yielded.
-    fn look(&mut self) {
-        self.unlooked += 1;
-        if self.unlooked < LOOK {
+    fn check(&mut self) {
+        self.unchecked += 1;
+        if self.unchecked < CHECK_INTERVAL {
             return;
         }
-        self.unlooked = 0;
-        self.relieve();
-        self.ending = match self.ending {
-            Some(left) => Some(left.saturating_sub(LOOK as usize)),
-            None => self.stop.is_stopped().then(|| self.socket.receive_buffer() / CHARGE),
+        self.unchecked = 0;
+        self.grow_if_half_full();
+        self.left_to_end = match self.left_to_end {
+            Some(left) => Some(left.saturating_sub(CHECK_INTERVAL as usize)),
+            None => self.stop.is_stopped().then(|| self.socket.receive_buffer() / MIN_CHARGE),
         };
     }
 
     /// Returns the number of events dropped since the last call, or `None` if the kernel does not report it.
-    fn newly_dropped(&mut self) -> Option<u32> {
+    fn take_dropped(&mut self) -> Option<u32> {
         let dropped = self.socket.memory().ok()?.dropped;
         let new = dropped.wrapping_sub(self.dropped);
         self.dropped = dropped;
@@ -182,10 +181,10 @@ impl Listener {
     }
 
     /// Turns the datagram into a gap if there is one at this place; returns false otherwise.
-    fn gap(&mut self, datagram: &mut Datagram) -> bool {
-        let lost = if std::mem::take(&mut self.due) || self.overrun.take().is_some() {
-            self.newly_dropped()
-        } else if self.reliable && self.newly_dropped().is_some_and(|dropped| dropped > 0) {
+    fn report_gap(&mut self, datagram: &mut Datagram) -> bool {
+        let lost = if std::mem::take(&mut self.overrun_due) || self.overrun.take().is_some() {
+            self.take_dropped()
+        } else if self.reliable && self.take_dropped().is_some_and(|dropped| dropped > 0) {
             // The kernel counts failed attempts here, and repeats them: nothing is lost.
             None
         } else {
@@ -205,7 +204,7 @@ impl Listener {
     fn fill(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         loop {
             let room = datagram.buffer.get_mut(datagram.length..).unwrap_or_default();
-            if room.len() < ROOM || self.due || self.overrun == Some(0) || self.ending == Some(0) {
+            if room.len() < MIN_FREE || self.overrun_due || self.overrun == Some(0) || self.left_to_end == Some(0) {
                 return Ok(true);
             }
             let received = match self.socket.try_receive(room) {
@@ -214,8 +213,8 @@ impl Listener {
                 Err(SocketError::Overrun) => {
                     self.grow();
                     // An overrun that was pending has been passed by now: the queue was read empty in between.
-                    self.due = self.overrun.is_some();
-                    self.overrun = Some(self.socket.receive_buffer() / CHARGE);
+                    self.overrun_due = self.overrun.is_some();
+                    self.overrun = Some(self.socket.receive_buffer() / MIN_CHARGE);
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -231,9 +230,9 @@ impl Listener {
                 return Ok(true);
             }
             datagram.namespace = received.namespace;
-            take(datagram, received.length, time);
-            self.look();
-            if self.pauses {
+            append(datagram, received.length, time);
+            self.check();
+            if self.flush_when_idle {
                 return Ok(true);
             }
         }
@@ -241,19 +240,19 @@ impl Listener {
 
     /// Waits for further events; returns false if the stop signal was given.
     fn wait(&mut self) -> Result<bool, SourceError> {
-        if self.busy {
-            self.busy = false;
-            return Ok(!self.stop.wait(GATHER));
+        if self.coalesces {
+            self.coalesces = false;
+            return Ok(!self.stop.wait(COALESCE_TIME));
         }
         let before = Instant::now();
         let woken = self.socket.wait(Some(&self.stop), None)?;
-        self.busy = before.elapsed() < BUSY && self.socket.receive_buffer() >= GATHERING;
-        Ok(woken != Woken::Stopped)
+        self.coalesces = before.elapsed() < COALESCE_BELOW && self.socket.receive_buffer() >= COALESCE_MIN_BUFFER;
+        Ok(woken != WakeReason::Stopped)
     }
 }
 
 /// Appends a received event to the datagram.
-fn take(datagram: &mut Datagram, length: usize, time: u64) {
+fn append(datagram: &mut Datagram, length: usize, time: u64) {
     if datagram.length == 0 {
         datagram.received = time;
     }
@@ -265,13 +264,13 @@ fn take(datagram: &mut Datagram, length: usize, time: u64) {
 
 impl Source for Listener {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
+        datagram.clear();
         if let Some((bytes, namespace, time)) = self.held.take() {
             if let Some(place) = datagram.buffer.get_mut(..bytes.len()) {
                 place.copy_from_slice(&bytes);
             }
             datagram.namespace = namespace;
-            take(datagram, bytes.len(), time);
+            append(datagram, bytes.len(), time);
         }
         let mut gathered = false;
         loop {
@@ -279,57 +278,57 @@ impl Source for Listener {
             let more = self.fill(datagram)?;
             if datagram.length > 0 {
                 // More events were queued after the first read: the next ones are coalesced too.
-                self.busy |= gathered;
+                self.coalesces |= gathered;
                 return Ok(true);
             }
-            if (!more || self.due || self.overrun == Some(0)) && self.gap(datagram) {
+            if (!more || self.overrun_due || self.overrun == Some(0)) && self.report_gap(datagram) {
                 return Ok(true);
             }
-            if self.ending == Some(0) {
+            if self.left_to_end == Some(0) {
                 return Ok(false);
             }
-            if self.pauses && self.received {
+            if self.flush_when_idle && self.received {
                 self.received = false;
-                datagram.pause = true;
+                datagram.flush = true;
                 return Ok(true);
             }
-            gathered = self.busy;
+            gathered = self.coalesces;
             if !self.wait()? {
                 return Ok(false);
             }
         }
     }
 
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         true
     }
 
-    fn held_up(&mut self) {
-        self.relieve();
+    fn on_backpressure(&mut self) {
+        self.grow_if_half_full();
     }
 
     fn namespace(&self) -> Option<&Namespace> {
         self.namespace.as_ref()
     }
 
-    fn marker(&self) -> Option<Box<dyn Marker>> {
-        Some(Box::new(Marks(self.socket.clone())))
+    fn barriers(&self) -> Option<Box<dyn Barriers>> {
+        Some(Box::new(SocketBarriers(self.socket.clone())))
     }
 }
 
 impl Listener {
     /// Returns a function that inserts a barrier into the event stream, for several consumers of it.
-    pub fn mark(&self) -> Mark {
+    pub fn barrier_inserter(&self) -> InsertBarrier {
         let socket = self.socket.clone();
-        Arc::new(move || socket.mark())
+        Arc::new(move || socket.insert_barrier())
     }
 }
 
 /// Inserts barriers into the events of a socket.
-struct Marks(Arc<Socket>);
+struct SocketBarriers(Arc<Socket>);
 
-impl Marker for Marks {
-    fn mark(&mut self) -> Result<u32, SourceError> {
-        Ok(self.0.mark()?)
+impl Barriers for SocketBarriers {
+    fn insert(&mut self) -> Result<u32, SourceError> {
+        Ok(self.0.insert_barrier()?)
     }
 }

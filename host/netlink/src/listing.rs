@@ -4,23 +4,23 @@
 //! family 0 (AF_UNSPEC), which stands for both families. A fallback always yields at least the same entries. The caller
 //! checks the whole selection on the entries that arrive, as is necessary anyway, and gets the same result.
 
-use super::{DumpFilter, Request, Table};
+use super::{DumpFilter, KernelTable, Request};
 use flowgate_model::family;
 
 /// A table and the filter with which it is dumped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    table: Table,
+    table: KernelTable,
     filter: DumpFilter,
     /// True if it is one of two dumps that replace a dump of both families; the kernel may lack this family.
-    half: bool,
+    is_one_family_of_two: bool,
 }
 
 impl Listing {
     /// Returns a listing of the entries of a table that pass a filter.
     #[must_use]
-    pub fn new(table: Table, filter: DumpFilter) -> Self {
-        Listing { table, filter, half: false }
+    pub fn new(table: KernelTable, filter: DumpFilter) -> Self {
+        Listing { table, filter, is_one_family_of_two: false }
     }
 
     /// Returns the encoded request.
@@ -32,18 +32,22 @@ impl Listing {
     /// Returns the listings that replace this one after the kernel has refused it with an error number. Empty if they
     /// would be refused for the same reason, or would make the kernel modify entries that the filter excludes.
     #[must_use]
-    pub fn instead(&self, errno: i32) -> Vec<Listing> {
+    pub fn fallbacks(&self, errno: i32) -> Vec<Listing> {
         if !is_unsupported(errno) {
             return Vec::new();
         }
         let family = self.filter.family();
-        let of = |family: u8, half: bool| Listing { filter: DumpFilter::family_only(family), half, ..self.clone() };
+        let of = |family: u8, is_one_family_of_two: bool| Listing {
+            filter: DumpFilter::family_only(family),
+            is_one_family_of_two,
+            ..self.clone()
+        };
         match self.table {
             // The kernel zeroes the counters of all entries that it lists.
-            Table::FlowsAndZero if self.filter != DumpFilter::family_only(family) => Vec::new(),
-            _ if self.filter != DumpFilter::family_only(family) => vec![of(family, self.half)],
+            KernelTable::FlowsAndZero if self.filter != DumpFilter::family_only(family) => Vec::new(),
+            _ if self.filter != DumpFilter::family_only(family) => vec![of(family, self.is_one_family_of_two)],
             // One request covers all CPUs, whatever the family.
-            Table::CpuStatistics | Table::ExpectationStatistics => Vec::new(),
+            KernelTable::CpuStatistics | KernelTable::ExpectationStatistics => Vec::new(),
             _ if family == 0 => vec![of(family::IPV4, true), of(family::IPV6, true)],
             _ => Vec::new(),
         }
@@ -52,8 +56,8 @@ impl Listing {
     /// Returns true if a refusal with this error number means that there is nothing to list: the kernel lacks this one
     /// of the two families.
     #[must_use]
-    pub fn is_nothing(&self, errno: i32) -> bool {
-        self.half && errno == libc::EAFNOSUPPORT
+    pub fn means_empty(&self, errno: i32) -> bool {
+        self.is_one_family_of_two && errno == libc::EAFNOSUPPORT
     }
 }
 
@@ -80,28 +84,28 @@ mod tests {
             (selection.family, selection.protocol) = (Some(family::IPV4), Some(protocol::UDP));
             selection.mark = Some(Masked { value: 1, mask: 1 });
         });
-        let listing = Listing::new(Table::Flows, narrow.clone());
-        let of_ipv4 = Listing::new(Table::Flows, DumpFilter::family_only(family::IPV4));
-        assert_eq!(listing.instead(libc::EOPNOTSUPP), std::slice::from_ref(&of_ipv4));
-        assert_eq!(of_ipv4.instead(libc::EOPNOTSUPP), []);
+        let listing = Listing::new(KernelTable::Flows, narrow.clone());
+        let of_ipv4 = Listing::new(KernelTable::Flows, DumpFilter::family_only(family::IPV4));
+        assert_eq!(listing.fallbacks(libc::EOPNOTSUPP), std::slice::from_ref(&of_ipv4));
+        assert_eq!(of_ipv4.fallbacks(libc::EOPNOTSUPP), []);
         let marked =
-            Listing::new(Table::Flows, filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 })));
-        let [all] = marked.instead(libc::EINVAL).try_into().unwrap();
-        assert_eq!(all, Listing::new(Table::Flows, DumpFilter::all()));
-        let [four, six] = all.instead(libc::EAFNOSUPPORT).try_into().unwrap();
+            Listing::new(KernelTable::Flows, filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 })));
+        let [all] = marked.fallbacks(libc::EINVAL).try_into().unwrap();
+        assert_eq!(all, Listing::new(KernelTable::Flows, DumpFilter::all()));
+        let [four, six] = all.fallbacks(libc::EAFNOSUPPORT).try_into().unwrap();
         assert_eq!([four.filter.family(), six.filter.family()], [family::IPV4, family::IPV6]);
-        assert!(six.is_nothing(libc::EAFNOSUPPORT) && !six.is_nothing(libc::EINVAL));
-        assert!(!of_ipv4.is_nothing(libc::EAFNOSUPPORT), "it was asked for");
+        assert!(six.means_empty(libc::EAFNOSUPPORT) && !six.means_empty(libc::EINVAL));
+        assert!(!of_ipv4.means_empty(libc::EAFNOSUPPORT), "it was asked for");
         for errno in [libc::EPERM, libc::ENOMEM, libc::EBUSY, libc::EINTR] {
-            assert_eq!(listing.instead(errno), [], "{errno} is no matter of how it is asked for");
+            assert_eq!(listing.fallbacks(errno), [], "{errno} is no matter of how it is asked for");
         }
     }
 
     #[test]
     fn counters_of_other_flows_are_not_zeroed() {
         let narrow = filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 }));
-        assert_eq!(Listing::new(Table::FlowsAndZero, narrow).instead(libc::EOPNOTSUPP), []);
-        assert_eq!(Listing::new(Table::FlowsAndZero, DumpFilter::all()).instead(libc::EOPNOTSUPP).len(), 2);
-        assert_eq!(Listing::new(Table::CpuStatistics, DumpFilter::all()).instead(libc::EOPNOTSUPP), []);
+        assert_eq!(Listing::new(KernelTable::FlowsAndZero, narrow).fallbacks(libc::EOPNOTSUPP), []);
+        assert_eq!(Listing::new(KernelTable::FlowsAndZero, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP).len(), 2);
+        assert_eq!(Listing::new(KernelTable::CpuStatistics, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP), []);
     }
 }

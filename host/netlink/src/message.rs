@@ -38,7 +38,7 @@ pub enum MessageError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
     /// `nlmsg_type`
-    pub kind: u16,
+    pub message_type: u16,
     /// `nlmsg_flags`
     pub flags: u16,
     /// `nlmsg_seq`: the sequence number of the request that it answers, 0 in events.
@@ -53,20 +53,20 @@ pub struct Message<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content<'a> {
     /// NLMSG_NOOP, or a control message that netlink may add in the future.
-    Nothing,
+    Noop,
     /// NLMSG_ERROR: the result of a request.
-    Result(Outcome<'a>),
+    Result(Acknowledgement<'a>),
     /// NLMSG_DONE: the end of a dump.
-    Done(Outcome<'a>),
+    Done(Acknowledgement<'a>),
     /// NLMSG_OVERRUN: data was lost. The kernel does not send it.
     Overrun,
     /// A netfilter message.
-    Netfilter(Subject),
+    Netfilter(MessageKind),
 }
 
 /// The kind of a netfilter message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
+pub enum MessageKind {
     /// A flow of a dump or a NEW or UPDATE event.
     Flow,
     /// A DESTROY event of a flow.
@@ -87,7 +87,7 @@ pub enum Subject {
 
 /// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Outcome<'a> {
+pub struct Acknowledgement<'a> {
     /// 0 for success, else a positive error number as in `errno(3)`.
     pub errno: i32,
     /// The kernel's message (NLMSGERR_ATTR_MSG), for policy errors.
@@ -114,29 +114,29 @@ impl<'a> Message<'a> {
     #[must_use]
     #[inline]
     pub fn content(&self) -> Content<'a> {
-        match self.kind {
-            NLMSG_ERROR => Content::Result(self.outcome(true)),
-            NLMSG_DONE => Content::Done(self.outcome(false)),
+        match self.message_type {
+            NLMSG_ERROR => Content::Result(self.acknowledgement(true)),
+            NLMSG_DONE => Content::Done(self.acknowledgement(false)),
             NLMSG_OVERRUN => Content::Overrun,
-            NLMSG_NOOP => Content::Nothing,
-            kind if kind < FIRST_SUBSYSTEM_TYPE => Content::Nothing,
-            _ => Content::Netfilter(self.subject()),
+            NLMSG_NOOP => Content::Noop,
+            kind if kind < FIRST_SUBSYSTEM_TYPE => Content::Noop,
+            _ => Content::Netfilter(self.kind()),
         }
     }
 
     /// Returns the kind of a netfilter message.
     #[must_use]
     #[inline]
-    pub fn subject(&self) -> Subject {
-        match self.kind {
-            0x0100 => Subject::Flow,
-            0x0102 => Subject::FlowDestroyed,
-            0x0200 => Subject::Expectation,
-            0x0202 => Subject::ExpectationDestroyed,
-            0x0103 => Subject::ExpectationStatistics,
-            0x0104 => Subject::CpuStatistics,
-            0x0105 => Subject::GlobalStatistics,
-            other => Subject::Other(other),
+    pub fn kind(&self) -> MessageKind {
+        match self.message_type {
+            0x0100 => MessageKind::Flow,
+            0x0102 => MessageKind::FlowDestroyed,
+            0x0200 => MessageKind::Expectation,
+            0x0202 => MessageKind::ExpectationDestroyed,
+            0x0103 => MessageKind::ExpectationStatistics,
+            0x0104 => MessageKind::CpuStatistics,
+            0x0105 => MessageKind::GlobalStatistics,
+            other => MessageKind::Other(other),
         }
     }
 
@@ -144,8 +144,8 @@ impl<'a> Message<'a> {
     #[must_use]
     #[inline]
     pub fn event(&self) -> u8 {
-        match self.subject() {
-            Subject::FlowDestroyed | Subject::ExpectationDestroyed => event::DESTROY,
+        match self.kind() {
+            MessageKind::FlowDestroyed | MessageKind::ExpectationDestroyed => event::DESTROY,
             _ if self.flags & (CREATE | EXCLUSIVE) != 0 => event::NEW,
             _ => event::UPDATE,
         }
@@ -154,15 +154,15 @@ impl<'a> Message<'a> {
     /// Returns true if the kernel reports that the dump became inconsistent (NLM_F_DUMP_INTR).
     #[must_use]
     #[inline]
-    pub fn interrupted(&self) -> bool {
-        self.flags & DUMP_INTERRUPTED != 0 && self.kind != NLMSG_ERROR
+    pub fn is_interrupted(&self) -> bool {
+        self.flags & DUMP_INTERRUPTED != 0 && self.message_type != NLMSG_ERROR
     }
 
     /// Returns true if the kernel reports that it filtered the dump (NLM_F_DUMP_FILTERED).
     #[must_use]
     #[inline]
-    pub fn filtered(&self) -> bool {
-        self.flags & DUMP_FILTERED != 0 && self.kind != NLMSG_ERROR
+    pub fn is_filtered(&self) -> bool {
+        self.flags & DUMP_FILTERED != 0 && self.message_type != NLMSG_ERROR
     }
 
     /// Returns the netfilter header and the attributes, or `None` if the body is too short for the header.
@@ -176,13 +176,14 @@ impl<'a> Message<'a> {
 
     /// Returns the error number and the extended acknowledgement. An NLMSG_ERROR carries the request, an NLMSG_DONE
     /// does not.
-    fn outcome(&self, with_request: bool) -> Outcome<'a> {
+    fn acknowledgement(&self, with_request: bool) -> Acknowledgement<'a> {
         let Some((code, rest)) = self.body.split_first_chunk::<4>() else {
-            return Outcome::default();
+            return Acknowledgement::default();
         };
-        let mut outcome = Outcome { errno: i32::from_ne_bytes(*code).saturating_neg(), ..Outcome::default() };
+        let mut acknowledgement =
+            Acknowledgement { errno: i32::from_ne_bytes(*code).saturating_neg(), ..Acknowledgement::default() };
         if self.flags & ACK_ATTRIBUTES == 0 {
-            return outcome;
+            return acknowledgement;
         }
         let skip = if !with_request {
             0
@@ -196,15 +197,15 @@ impl<'a> Message<'a> {
         while let Some((kind, payload)) = attributes.next() {
             match kind {
                 wire::ERROR_TEXT => {
-                    outcome.text = Some(String::from_utf8_lossy(payload.strip_suffix(&[0]).unwrap_or(payload)));
+                    acknowledgement.text = Some(String::from_utf8_lossy(payload.strip_suffix(&[0]).unwrap_or(payload)));
                 }
                 wire::ERROR_OFFSET => {
-                    outcome.offset = payload.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
+                    acknowledgement.offset = payload.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));
                 }
                 _ => {}
             }
         }
-        outcome
+        acknowledgement
     }
 }
 
@@ -250,7 +251,7 @@ impl<'a> Iterator for Messages<'a> {
         // The padding of the last message may be missing.
         self.offset = offset.saturating_add(align(length as usize)).min(self.datagram.len());
         Some(Ok(Message {
-            kind: u16::from_ne_bytes([k0, k1]),
+            message_type: u16::from_ne_bytes([k0, k1]),
             flags: u16::from_ne_bytes([f0, f1]),
             sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
             port: u32::from_ne_bytes([p0, p1, p2, p3]),
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(messages.len(), 3);
         assert_eq!(messages[0].unwrap().body, [2, 0, 0, 0, 1]);
         assert_eq!((messages[0].unwrap().sequence, messages[0].unwrap().port), (7, 8));
-        assert_eq!(messages[1].unwrap().content(), Content::Done(Outcome::default()));
+        assert_eq!(messages[1].unwrap().content(), Content::Done(Acknowledgement::default()));
         assert_eq!(messages[2], Err(MessageError::Header { offset: 44, left: 3 }));
     }
 
@@ -298,7 +299,7 @@ mod tests {
         let additions =
             [attribute(wire::ERROR_TEXT, b"no such\0"), attribute(wire::ERROR_OFFSET, &24u32.to_ne_bytes())];
         let body = |echo: &[u8]| [&(-22i32).to_ne_bytes()[..], echo, &additions.concat()].concat();
-        let expected = Outcome { errno: 22, text: Some(Cow::Borrowed("no such")), offset: Some(24) };
+        let expected = Acknowledgement { errno: 22, text: Some(Cow::Borrowed("no such")), offset: Some(24) };
         let echoed = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES, 3, 0, &body(&request));
         assert_eq!(one(&echoed), Content::Result(expected.clone()));
         let capped = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES | CAPPED, 3, 0, &body(&request[..16]));
@@ -306,11 +307,11 @@ mod tests {
         let done = raw_message(NLMSG_DONE, ACK_ATTRIBUTES, 3, 0, &body(&[]));
         assert_eq!(one(&done), Content::Done(expected));
         let acknowledged = raw_message(NLMSG_ERROR, CAPPED, 3, 0, &[&[0; 4][..], &request[..16]].concat());
-        assert_eq!(one(&acknowledged), Content::Result(Outcome::default()));
+        assert_eq!(one(&acknowledged), Content::Result(Acknowledgement::default()));
         // Truncated or invalid.
-        assert_eq!(one(&raw_message(NLMSG_DONE, 0, 3, 0, &[])), Content::Done(Outcome::default()));
+        assert_eq!(one(&raw_message(NLMSG_DONE, 0, 3, 0, &[])), Content::Done(Acknowledgement::default()));
         let odd = raw_message(NLMSG_ERROR, ACK_ATTRIBUTES, 3, 0, &i32::MIN.to_ne_bytes());
-        assert_eq!(one(&odd), Content::Result(Outcome { errno: i32::MAX, ..Outcome::default() }));
+        assert_eq!(one(&odd), Content::Result(Acknowledgement { errno: i32::MAX, ..Acknowledgement::default() }));
     }
 
     #[test]
@@ -318,16 +319,16 @@ mod tests {
         let of = |kind, flags| {
             let datagram = raw_message(kind, flags, 0, 0, &[]);
             let message = Messages::new(&datagram).next().unwrap().unwrap();
-            (message.subject(), message.event())
+            (message.kind(), message.event())
         };
-        assert_eq!(of(0x0100, CREATE | EXCLUSIVE), (Subject::Flow, event::NEW));
-        assert_eq!(of(0x0100, 0), (Subject::Flow, event::UPDATE));
-        assert_eq!(of(0x0102, 0), (Subject::FlowDestroyed, event::DESTROY));
-        assert_eq!(of(0x0200, CREATE), (Subject::Expectation, event::NEW));
-        assert_eq!(of(0x0202, 0), (Subject::ExpectationDestroyed, event::DESTROY));
-        assert_eq!(of(0x0103, 0).0, Subject::ExpectationStatistics);
-        assert_eq!(of(0x0a00, 0).0, Subject::Other(0x0a00));
-        assert_eq!(one(&raw_message(NLMSG_NOOP, 0, 0, 0, &[])), Content::Nothing);
+        assert_eq!(of(0x0100, CREATE | EXCLUSIVE), (MessageKind::Flow, event::NEW));
+        assert_eq!(of(0x0100, 0), (MessageKind::Flow, event::UPDATE));
+        assert_eq!(of(0x0102, 0), (MessageKind::FlowDestroyed, event::DESTROY));
+        assert_eq!(of(0x0200, CREATE), (MessageKind::Expectation, event::NEW));
+        assert_eq!(of(0x0202, 0), (MessageKind::ExpectationDestroyed, event::DESTROY));
+        assert_eq!(of(0x0103, 0).0, MessageKind::ExpectationStatistics);
+        assert_eq!(of(0x0a00, 0).0, MessageKind::Other(0x0a00));
+        assert_eq!(one(&raw_message(NLMSG_NOOP, 0, 0, 0, &[])), Content::Noop);
         assert_eq!(one(&raw_message(NLMSG_OVERRUN, 0, 0, 0, &[])), Content::Overrun);
     }
 }

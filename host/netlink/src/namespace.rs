@@ -53,12 +53,12 @@ const RTGENMSG: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// There is no namespace with this name.
-    #[error("there is no network namespace `{name}`; {}", list(known))]
+    #[error("there is no network namespace `{name}`; {}", list(existing))]
     NoSuchName {
         /// The requested name.
         name: String,
         /// The existing names.
-        known: Vec<String>,
+        existing: Vec<String>,
     },
     /// There is no process with this number.
     #[error(
@@ -75,7 +75,7 @@ pub enum NamespaceError {
     },
     /// The file is not a network namespace.
     #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", .0.display())]
-    Other(PathBuf),
+    NotANamespace(PathBuf),
     /// The namespace cannot be entered.
     #[error("cannot enter the network namespace {name}: {source}{}", hint(source))]
     Enter {
@@ -99,7 +99,7 @@ impl NamespaceError {
         match self {
             Self::NoSuchName { .. } => libc::ENOENT,
             Self::NoSuchProcess(_) => libc::ESRCH,
-            Self::Other(_) => libc::EINVAL,
+            Self::NotANamespace(_) => libc::EINVAL,
             Self::Open { source, .. } | Self::Enter { source, .. } | Self::Thread(source) | Self::Ids(source) => {
                 source.raw_os_error().unwrap_or(libc::EIO)
             }
@@ -108,11 +108,11 @@ impl NamespaceError {
 }
 
 /// Lists the existing namespaces, for a message.
-fn list(known: &[String]) -> String {
-    if known.is_empty() {
+fn list(existing: &[String]) -> String {
+    if existing.is_empty() {
         return format!("there is none in {DIRECTORY} (`ip netns add NAME` makes one)");
     }
-    format!("there are: {}", known.join(", "))
+    format!("there are: {}", existing.join(", "))
 }
 
 /// Returns what would permit the failed operation.
@@ -183,7 +183,7 @@ impl Namespace {
         let text = word.to_string_lossy();
         // Joined to the directory of names, these would be the directory itself or its parent.
         if matches!(bytes, b"" | b"." | b"..") {
-            return Err(NamespaceError::NoSuchName { name: text.to_string(), known: names() });
+            return Err(NamespaceError::NoSuchName { name: text.to_string(), existing: names() });
         }
         let path = if bytes.contains(&b'/') {
             PathBuf::from(word)
@@ -199,15 +199,15 @@ impl Namespace {
                 if path.starts_with("/proc") {
                     NamespaceError::NoSuchProcess(text.to_string())
                 } else {
-                    NamespaceError::NoSuchName { name: text.to_string(), known: names() }
+                    NamespaceError::NoSuchName { name: text.to_string(), existing: names() }
                 }
             }
             error => error,
         })?;
         // An error is reported now rather than in the middle of an operation.
-        namespace.within(|| ()).map_err(|error| match error {
+        namespace.run(|| ()).map_err(|error| match error {
             NamespaceError::Enter { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => {
-                NamespaceError::Other(path.clone())
+                NamespaceError::NotANamespace(path.clone())
             }
             error => error,
         })?;
@@ -217,7 +217,7 @@ impl Namespace {
     /// Opens the namespace of a file and calls it `name`.
     ///
     /// # Errors
-    /// [`NamespaceError::Open`], [`NamespaceError::Other`] for a directory.
+    /// [`NamespaceError::Open`], [`NamespaceError::NotANamespace`] for a directory.
     fn open(path: &Path, name: &str) -> Result<Self, NamespaceError> {
         let failed = |source| NamespaceError::Open { path: path.to_path_buf(), source };
         // Does not block on a pipe without a writer.
@@ -232,7 +232,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`NamespaceError::Open`]: there is no `/proc`.
-    pub fn answered_by(
+    pub fn with_opener(
         name: &str,
         open: impl Fn() -> io::Result<OwnedFd> + Send + Sync + 'static,
     ) -> Result<Self, NamespaceError> {
@@ -275,7 +275,7 @@ impl Namespace {
     /// # Errors
     /// [`NamespaceError::Enter`] (EPERM without CAP_SYS_ADMIN, EINVAL for a file that is no network namespace),
     /// [`NamespaceError::Thread`].
-    pub fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
         // The thread that runs `work` takes it out.
         let work = Mutex::new(Some(work));
         let take = || work.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -287,7 +287,7 @@ impl Namespace {
         let done = match started {
             Ok(done) => done?,
             Err(error) => {
-                let home = Home::of_this_thread().map_err(|_| NamespaceError::Thread(error))?;
+                let home = ThreadNamespace::open().map_err(|_| NamespaceError::Thread(error))?;
                 self.enter()?;
                 let done = take().map(|work| work());
                 drop(home);
@@ -306,18 +306,18 @@ impl Namespace {
 }
 
 /// The original network namespace of a thread; the thread returns to it on drop.
-struct Home(OwnedFd);
+struct ThreadNamespace(OwnedFd);
 
-impl Home {
+impl ThreadNamespace {
     /// Opens the namespace of the calling thread.
-    fn of_this_thread() -> io::Result<Self> {
+    fn open() -> io::Result<Self> {
         let file = File::open(OWN).map(OwnedFd::from);
         // Without /proc a socket provides the descriptor.
         file.or_else(|_| sys::namespace_of(sys::borrow(&netlink_sys::Socket::new(NETLINK_ROUTE)?))).map(Self)
     }
 }
 
-impl Drop for Home {
+impl Drop for ThreadNamespace {
     fn drop(&mut self) {
         if setns(self.0.as_fd(), CloneFlags::CLONE_NEWNET).is_err() {
             // Any further operation would apply to the wrong table.
@@ -330,9 +330,9 @@ impl Drop for Home {
 ///
 /// # Errors
 /// The same as [`Namespace::run`].
-pub fn within<R: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
+pub fn run_in<R: Send>(namespace: Option<&Namespace>, work: impl FnOnce() -> R + Send) -> Result<R, NamespaceError> {
     match namespace {
-        Some(namespace) => namespace.within(work),
+        Some(namespace) => namespace.run(work),
         None => Ok(work()),
     }
 }
@@ -349,7 +349,7 @@ pub fn names() -> Vec<String> {
 
 /// A named namespace and the id by which another namespace knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Neighbour {
+pub struct PeerNamespace {
     /// The namespace.
     pub namespace: Namespace,
     /// Its id, or `None` if it has none there; its events are not delivered there either in that case.
@@ -363,28 +363,28 @@ pub struct Neighbour {
 ///
 /// # Errors
 /// [`NamespaceError`] if `home` cannot be entered or the kernel does not answer.
-pub fn neighbours(home: Option<&Namespace>) -> Result<Vec<Neighbour>, NamespaceError> {
+pub fn peer_namespaces(home: Option<&Namespace>) -> Result<Vec<PeerNamespace>, NamespaceError> {
     let named: Vec<Namespace> =
         names().iter().filter_map(|name| Namespace::open(&Path::new(DIRECTORY).join(name), name).ok()).collect();
-    within(home, || {
+    run_in(home, || {
         let own = Namespace::open(Path::new(OWN), "own").ok();
         let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(NamespaceError::Ids)?;
         socket.bind_auto().map_err(NamespaceError::Ids)?;
         socket.connect(&SocketAddr::new(0, 0)).map_err(NamespaceError::Ids)?;
-        let mut neighbours = Vec::new();
+        let mut peers = Vec::new();
         for namespace in named {
-            if let Some(id) = ask(&socket, &namespace)? {
+            if let Some(id) = request_id(&socket, &namespace)? {
                 let own = own.as_ref() == Some(&namespace);
-                neighbours.push(Neighbour { id: u32::try_from(id).ok(), own, namespace });
+                peers.push(PeerNamespace { id: u32::try_from(id).ok(), own, namespace });
             }
         }
-        Ok(neighbours)
+        Ok(peers)
     })?
 }
 
 /// Returns the id by which the socket's namespace knows another one, -1 for none; `None` if the other is no network
 /// namespace.
-fn ask(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32>, NamespaceError> {
+fn request_id(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32>, NamespaceError> {
     let mut request = Vec::with_capacity(MESSAGE_HEADER + RTGENMSG + 8);
     request.extend_from_slice(&((MESSAGE_HEADER + RTGENMSG + 8) as u32).to_ne_bytes());
     request.extend_from_slice(&RTM_GETNSID.to_ne_bytes());
@@ -398,7 +398,7 @@ fn ask(socket: &netlink_sys::Socket, namespace: &Namespace) -> Result<Option<i32
     let mut answer = [0; 4096];
     let length = sys::receive(sys::borrow(socket), &mut answer, 0).map_err(NamespaceError::Ids)?.length;
     for message in Messages::new(answer.get(..length).unwrap_or_default()).flatten() {
-        match message.kind {
+        match message.message_type {
             RTM_NEWNSID => {
                 let attributes = message.body.get(RTGENMSG..).unwrap_or_default();
                 let id = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == NETNSA_NSID);
@@ -419,9 +419,9 @@ mod tests {
     #[test]
     fn what_is_no_namespace_is_told_apart() {
         let find = |word: &str| Namespace::find(OsStr::new(word)).unwrap_err();
-        assert!(matches!(find("/dev/null"), NamespaceError::Other(_)));
-        assert!(matches!(find("/proc/self/ns/uts"), NamespaceError::Other(_)));
-        assert!(matches!(find("/"), NamespaceError::Other(_)));
+        assert!(matches!(find("/dev/null"), NamespaceError::NotANamespace(_)));
+        assert!(matches!(find("/proc/self/ns/uts"), NamespaceError::NotANamespace(_)));
+        assert!(matches!(find("/"), NamespaceError::NotANamespace(_)));
         assert!(matches!(find("/nowhere/to/be/found"), NamespaceError::Open { .. }));
         assert!(matches!(find("4294967295"), NamespaceError::NoSuchProcess(_)));
         let error = find("no such name");
@@ -437,7 +437,7 @@ mod tests {
         let inode = || fs::metadata(OWN).unwrap().ino();
         let before = inode();
         thread::spawn(move || {
-            let home = Home::of_this_thread().unwrap();
+            let home = ThreadNamespace::open().unwrap();
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
             assert_ne!(inode(), before);
             drop(home);
@@ -456,7 +456,7 @@ mod tests {
         let by_path = Namespace::find(OsStr::new("/proc/self/ns/net")).unwrap();
         let by_number = Namespace::find(OsStr::new(&std::process::id().to_string())).unwrap();
         assert_eq!(by_path, by_number);
-        assert_eq!(by_path.within(|| 5).unwrap(), 5);
-        assert_eq!(within(None, || 6).unwrap(), 6);
+        assert_eq!(by_path.run(|| 5).unwrap(), 5);
+        assert_eq!(run_in(None, || 6).unwrap(), 6);
     }
 }

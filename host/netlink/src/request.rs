@@ -12,7 +12,7 @@ use super::wire::{
 
 /// A kernel table that can be dumped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Table {
+pub enum KernelTable {
     /// The flows (IPCTNL_MSG_CT_GET).
     Flows,
     /// The flows; the kernel zeroes the counters that it reports (IPCTNL_MSG_CT_GET_CTRZERO).
@@ -39,7 +39,7 @@ pub struct Request {
 
 /// The header fields of a request, except for its sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct RequestHeader {
     /// NLM_F_* flags other than NLM_F_REQUEST.
     pub flags: u16,
     /// `nfgen_family`
@@ -50,28 +50,28 @@ pub(super) struct Head {
 
 impl Request {
     /// Encodes a request to the flow subsystem.
-    pub(super) fn flows(message_type: u8, head: Head, attributes: Vec<ConntrackAttribute>) -> Self {
-        let attributes: Vec<Whole<'_>> = attributes.iter().map(Whole).collect();
-        Self::new(SUBSYSTEM_FLOWS, message_type, head, &attributes)
+    pub(super) fn flows(message_type: u8, header: RequestHeader, attributes: Vec<ConntrackAttribute>) -> Self {
+        let attributes: Vec<NestedAttribute<'_>> = attributes.iter().map(NestedAttribute).collect();
+        Self::new(SUBSYSTEM_FLOWS, message_type, header, &attributes)
     }
 
     /// Encodes a request to the expectation subsystem.
-    pub(super) fn expectations(message_type: u8, head: Head, attributes: Vec<DefaultNla>) -> Self {
-        Self::new(SUBSYSTEM_EXPECTATIONS, message_type, head, &attributes)
+    pub(super) fn expectations(message_type: u8, header: RequestHeader, attributes: Vec<DefaultNla>) -> Self {
+        Self::new(SUBSYSTEM_EXPECTATIONS, message_type, header, &attributes)
     }
 
     /// Encodes a request.
-    fn new<A: Nla>(subsystem: u8, message_type: u8, head: Head, attributes: &[A]) -> Self {
+    fn new<A: Nla>(subsystem: u8, message_type: u8, fields: RequestHeader, attributes: &[A]) -> Self {
         let length = MESSAGE_HEADER + NETFILTER_HEADER + attributes.buffer_len();
         let mut header = NetlinkHeader::default();
         header.length = u32::try_from(length).unwrap_or(u32::MAX);
         header.message_type = u16::from(subsystem) << 8 | u16::from(message_type);
-        header.flags = wire::REQUEST | head.flags;
+        header.flags = wire::REQUEST | fields.flags;
         let mut bytes = vec![0; align(length)];
         let (first, rest) = bytes.split_at_mut(MESSAGE_HEADER);
         let (second, rest) = rest.split_at_mut(NETFILTER_HEADER);
         header.emit(first);
-        NetfilterHeader::new(head.family.into(), head.version, 0).emit(second);
+        NetfilterHeader::new(fields.family.into(), fields.version, 0).emit(second);
         attributes.emit(rest);
         Self { bytes }
     }
@@ -79,17 +79,17 @@ impl Request {
     /// Encodes a dump of the entries of a table that pass `filter`. Only dumps of flows take a filter beyond the
     /// family.
     #[must_use]
-    pub fn dump(table: Table, filter: &DumpFilter) -> Self {
-        let head = Head { flags: wire::DUMP, family: filter.family(), version: 0 };
+    pub fn dump(table: KernelTable, filter: &DumpFilter) -> Self {
+        let header = RequestHeader { flags: wire::DUMP, family: filter.family(), version: 0 };
         match table {
-            Table::Flows => Self::flows(flow_message::GET, head, filter.attributes()),
-            Table::FlowsAndZero => Self::flows(flow_message::GET_AND_ZERO, head, filter.attributes()),
-            Table::Dying => Self::flows(flow_message::GET_DYING, head, Vec::new()),
-            Table::Unconfirmed => Self::flows(flow_message::GET_UNCONFIRMED, head, Vec::new()),
-            Table::CpuStatistics => Self::flows(flow_message::GET_CPU_STATISTICS, head, Vec::new()),
-            Table::Expectations => Self::expectations(expectation_message::GET, head, Vec::new()),
-            Table::ExpectationStatistics => {
-                Self::expectations(expectation_message::GET_CPU_STATISTICS, head, Vec::new())
+            KernelTable::Flows => Self::flows(flow_message::GET, header, filter.attributes()),
+            KernelTable::FlowsAndZero => Self::flows(flow_message::GET_AND_ZERO, header, filter.attributes()),
+            KernelTable::Dying => Self::flows(flow_message::GET_DYING, header, Vec::new()),
+            KernelTable::Unconfirmed => Self::flows(flow_message::GET_UNCONFIRMED, header, Vec::new()),
+            KernelTable::CpuStatistics => Self::flows(flow_message::GET_CPU_STATISTICS, header, Vec::new()),
+            KernelTable::Expectations => Self::expectations(expectation_message::GET, header, Vec::new()),
+            KernelTable::ExpectationStatistics => {
+                Self::expectations(expectation_message::GET_CPU_STATISTICS, header, Vec::new())
             }
         }
     }
@@ -98,7 +98,7 @@ impl Request {
     /// followed by the acknowledgement.
     #[must_use]
     pub fn global_statistics() -> Self {
-        Self::flows(flow_message::GET_STATISTICS, Head { flags: wire::ACK, family: 0, version: 0 }, Vec::new())
+        Self::flows(flow_message::GET_STATISTICS, RequestHeader { flags: wire::ACK, family: 0, version: 0 }, Vec::new())
     }
 
     /// Appends the message with this sequence number to `datagram`, which may already hold others.
@@ -121,14 +121,14 @@ impl Request {
 
     /// Returns the message's type, `nlmsg_type`.
     #[must_use]
-    pub fn kind(&self) -> u16 {
+    pub fn message_type(&self) -> u16 {
         self.bytes.get(4..6).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes)
     }
 
     /// Returns true if it requests a dump.
     #[must_use]
     pub fn is_dump(&self) -> bool {
-        self.flags() & wire::DUMP == wire::DUMP && matches!(self.kind() & 0xff, 1 | 3..)
+        self.flags() & wire::DUMP == wire::DUMP && matches!(self.message_type() & 0xff, 1 | 3..)
     }
 
     /// Returns true if it requests an acknowledgement.
@@ -153,15 +153,15 @@ impl Request {
     /// Returns true if it is addressed to the flow subsystem.
     #[must_use]
     pub fn is_for_flows(&self) -> bool {
-        self.kind() >> 8 == u16::from(SUBSYSTEM_FLOWS)
+        self.message_type() >> 8 == u16::from(SUBSYSTEM_FLOWS)
     }
 }
 
 /// An attribute with its nested flag. netlink-packet-netfilter drops the flag of nests that it has no type for, and
 /// without it the kernel refuses CTA_FILTER.
-struct Whole<'a>(&'a ConntrackAttribute);
+struct NestedAttribute<'a>(&'a ConntrackAttribute);
 
-impl Nla for Whole<'_> {
+impl Nla for NestedAttribute<'_> {
     fn value_len(&self) -> usize {
         self.0.value_len()
     }

@@ -9,8 +9,8 @@ use netlink_sys::SocketAddr;
 use thiserror::Error;
 
 use super::namespace::{Namespace, NamespaceError};
-use super::stop::{GLANCE, Stop};
-use super::sys::{self, Memory};
+use super::stop::{POLL_INTERVAL, Stop};
+use super::sys::{self, SocketMemory};
 #[cfg(doc)]
 use super::wire::NLMSG_ERROR;
 use super::wire::{ACK, MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST};
@@ -118,7 +118,7 @@ impl SocketError {
 
 /// Options of a socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct SocketOptions {
     /// Event groups to join, bits of [`group`]. Each event takes 1,280 bytes of the receive buffer, whatever its size.
     pub groups: u32,
     /// Size of the receive buffer in bytes, of which the kernel reads the lowest 32 bits as an int; a negative or small
@@ -138,10 +138,10 @@ pub struct Options {
     pub namespace: Option<Namespace>,
 }
 
-impl Options {
+impl SocketOptions {
     /// Returns the options of a plain socket in a network namespace.
     #[must_use]
-    pub fn within(namespace: Option<&Namespace>) -> Self {
+    pub fn in_namespace(namespace: Option<&Namespace>) -> Self {
         Self { namespace: namespace.cloned(), ..Self::default() }
     }
 }
@@ -157,7 +157,7 @@ pub struct Received {
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub enum WakeReason {
     /// A datagram, or an error, can be received.
     Readable,
     /// The stop signal was given.
@@ -180,17 +180,17 @@ impl Socket {
     ///
     /// # Errors
     /// EPERM without CAP_NET_ADMIN when groups are joined, EPROTONOSUPPORT if the kernel has no nfnetlink.
-    pub fn open(options: &Options) -> Result<Self, SocketError> {
+    pub fn open(options: &SocketOptions) -> Result<Self, SocketError> {
         if let Some(opener) = options.namespace.as_ref().and_then(Namespace::opener) {
             return opener.open().map(Self::connected).map_err(SocketError::Open);
         }
         match &options.namespace {
-            Some(namespace) => namespace.within(|| Self::open_here(options))?,
+            Some(namespace) => namespace.run(|| Self::open_here(options))?,
             None => Self::open_here(options),
         }
     }
 
-    fn open_here(options: &Options) -> Result<Self, SocketError> {
+    fn open_here(options: &SocketOptions) -> Result<Self, SocketError> {
         let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(SocketError::Open)?;
         let option = |option, result: io::Result<()>| result.map_err(|source| SocketError::Option { option, source });
         if let Some(bytes) = options.receive_buffer {
@@ -276,7 +276,7 @@ impl Socket {
     ///
     /// # Errors
     /// The kernel is older than 4.12.
-    pub fn memory(&self) -> Result<Memory, SocketError> {
+    pub fn memory(&self) -> Result<SocketMemory, SocketError> {
         sys::memory(self.as_fd()).map_err(|source| SocketError::Option { option: "SO_MEMINFO", source })
     }
 
@@ -293,7 +293,7 @@ impl Socket {
     ///
     /// # Errors
     /// The same as [`Socket::send`].
-    pub fn mark(&self) -> Result<u32, SocketError> {
+    pub fn insert_barrier(&self) -> Result<u32, SocketError> {
         let sequence = self.next_sequence();
         let mut message = Vec::with_capacity(MESSAGE_HEADER);
         message.extend((MESSAGE_HEADER as u32).to_ne_bytes());
@@ -383,35 +383,35 @@ impl Socket {
     /// # Errors
     /// `poll` failed. A caught Unix signal is not an error: with a stop signal the wait ends as if the timeout had
     /// expired, since the handler may have given the stop signal; without one it continues.
-    pub fn wait(&self, stop: Option<&Stop>, timeout: Option<Duration>) -> Result<Woken, SocketError> {
+    pub fn wait(&self, stop: Option<&Stop>, timeout: Option<Duration>) -> Result<WakeReason, SocketError> {
         let Some(stop) = stop else { return self.wait_without_stop(timeout) };
         if stop.is_stopped() {
-            return Ok(Woken::Stopped);
+            return Ok(WakeReason::Stopped);
         }
         let woken = match stop.descriptor() {
             Ok(descriptor) => sys::poll([self.as_fd(), descriptor], timeout).map(|[readable, _]| readable),
             // Without a descriptor that wakes it, the wait ends early, and the caller repeats it.
             Err(_) => {
-                let glance = timeout.map_or(GLANCE, |timeout| timeout.min(GLANCE));
-                sys::poll([self.as_fd()], Some(glance)).map(|[readable]| readable)
+                let interval = timeout.map_or(POLL_INTERVAL, |timeout| timeout.min(POLL_INTERVAL));
+                sys::poll([self.as_fd()], Some(interval)).map(|[readable]| readable)
             }
         };
         match woken {
-            _ if stop.is_stopped() => Ok(Woken::Stopped),
-            Ok(true) => Ok(Woken::Readable),
-            Ok(false) => Ok(Woken::TimedOut),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Woken::TimedOut),
+            _ if stop.is_stopped() => Ok(WakeReason::Stopped),
+            Ok(true) => Ok(WakeReason::Readable),
+            Ok(false) => Ok(WakeReason::TimedOut),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(WakeReason::TimedOut),
             Err(error) => Err(SocketError::Wait(error)),
         }
     }
 
-    fn wait_without_stop(&self, timeout: Option<Duration>) -> Result<Woken, SocketError> {
+    fn wait_without_stop(&self, timeout: Option<Duration>) -> Result<WakeReason, SocketError> {
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             match sys::poll([self.as_fd()], left) {
-                Ok([true]) => return Ok(Woken::Readable),
-                Ok(_) => return Ok(Woken::TimedOut),
+                Ok([true]) => return Ok(WakeReason::Readable),
+                Ok(_) => return Ok(WakeReason::TimedOut),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(SocketError::Wait(error)),
             }

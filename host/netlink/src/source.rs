@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::programs::Programs;
+use super::process_names::ProcessNames;
 use crate::{Namespace, SocketError, decode::Arrival};
 
 /// Buffer size for one datagram of a dump; the kernel never sends a longer one.
-pub const DATAGRAM: usize = 32 << 10;
+pub const DUMP_BUFFER_LENGTH: usize = 32 << 10;
 /// Buffer size for the events that a live source combines into one datagram.
-pub const EVENTS: usize = 64 << 10;
+pub const EVENT_BUFFER_LENGTH: usize = 64 << 10;
 
 /// Why a source failed.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +62,12 @@ pub struct Datagram {
     /// Number of lost events, if it is known.
     pub lost: Option<u32>,
     /// Not a datagram but a request to flush: nothing more is queued, and batches are handed on.
-    pub pause: bool,
+    pub flush: bool,
     /// True if the messages are table entries although the source yields events.
     pub entries: bool,
     /// Netlink ports and the names of the processes that own them, if the source knows them ([`Source::is_replay`]).
     /// They are valid from here on.
-    pub programs: Vec<(u32, Vec<u8>)>,
+    pub process_names: Vec<(u32, Vec<u8>)>,
     /// Name of the namespace with the id `namespace`, if the source knows it ([`Source::is_replay`]).
     pub namespace_name: Option<Vec<u8>>,
 }
@@ -76,12 +76,12 @@ impl Datagram {
     /// Returns an empty datagram for a dump.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_room(DATAGRAM)
+        Self::with_capacity(DUMP_BUFFER_LENGTH)
     }
 
     /// Returns an empty datagram with a buffer of `bytes` bytes.
     #[must_use]
-    pub fn with_room(bytes: usize) -> Self {
+    pub fn with_capacity(bytes: usize) -> Self {
         Datagram {
             buffer: vec![0; bytes],
             length: 0,
@@ -90,21 +90,21 @@ impl Datagram {
             namespace: None,
             gap: false,
             lost: None,
-            pause: false,
+            flush: false,
             entries: false,
-            programs: Vec::new(),
+            process_names: Vec::new(),
             namespace_name: None,
         }
     }
 
     /// Resets all fields except the buffer, before a source fills them in.
     #[inline]
-    pub fn begin(&mut self) {
+    pub fn clear(&mut self) {
         (self.length, self.received, self.namespace) = (0, 0, None);
-        (self.gap, self.pause, self.entries) = (false, false, false);
+        (self.gap, self.flush, self.entries) = (false, false, false);
         self.lost = None;
         self.times.clear();
-        self.programs.clear();
+        self.process_names.clear();
         self.namespace_name = None;
     }
 
@@ -146,19 +146,19 @@ impl Default for Datagram {
 }
 
 /// Inserts barriers into the stream of a source.
-pub trait Marker {
+pub trait Barriers {
     /// Inserts a barrier after everything that the kernel has sent to the source so far, and returns its sequence
     /// number. The source yields the barrier as an NLMSG_ERROR message without error and with this number, or yields a
     /// gap if the receive buffer was full.
     ///
     /// # Errors
     /// The request for the barrier cannot be sent.
-    fn mark(&mut self) -> Result<u32, SourceError>;
+    fn insert(&mut self) -> Result<u32, SourceError>;
 }
 
 /// Inserts a barrier into a stream that several consumers share. All of them see it, and each recognises its own by the
 /// sequence number.
-pub type Mark = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
+pub type InsertBarrier = Arc<dyn Fn() -> Result<u32, SocketError> + Send + Sync>;
 
 /// A stream of datagrams. It runs on the reader's thread and only receives.
 pub trait Source: Send {
@@ -169,32 +169,32 @@ pub trait Source: Send {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError>;
 
     /// Returns true if datagrams should be handed on at once instead of when a batch is full.
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         false
     }
 
     /// Called while the pipeline applies back-pressure (no free buffer). A source of events enlarges its receive
     /// buffer.
-    fn held_up(&mut self) {}
+    fn on_backpressure(&mut self) {}
 
     /// Returns the means to insert barriers into this stream, or `None` if the source has no kernel behind it.
-    fn marker(&self) -> Option<Box<dyn Marker>> {
+    fn barriers(&self) -> Option<Box<dyn Barriers>> {
         None
     }
 
     /// Returns the limit of datagrams in flight, if it is lower than the default: for a source with a queue of its own.
-    fn most(&self) -> Option<usize> {
+    fn max_in_flight(&self) -> Option<usize> {
         None
     }
 
     /// Returns true if times, process names and flushes come with the datagrams. The pipeline then looks nothing up,
     /// and every replay has the same result.
-    fn recorded(&self) -> bool {
+    fn is_replay(&self) -> bool {
         false
     }
 
     /// Returns the shared lookup of process names, if several sources share one.
-    fn programs(&self) -> Option<Arc<Mutex<Programs>>> {
+    fn process_names(&self) -> Option<Arc<Mutex<ProcessNames>>> {
         None
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::sys;
 
 /// Polling interval of a wait for which no pipe can be opened.
-pub(super) const GLANCE: Duration = Duration::from_millis(50);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Signals all readers that wait in [`super::Socket::wait`] to stop. Clones share one signal, which cannot be reset.
 ///
@@ -96,7 +96,7 @@ impl Stop {
             // `poll` shortens waits of more than 24 days, and a caught Unix signal interrupts any wait.
             match self.descriptor() {
                 Ok(descriptor) => drop(sys::poll([descriptor], Some(left))),
-                Err(_) => drop(sys::poll([], Some(left.min(GLANCE)))),
+                Err(_) => drop(sys::poll([], Some(left.min(POLL_INTERVAL)))),
             }
         }
     }

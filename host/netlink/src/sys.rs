@@ -147,7 +147,7 @@ pub(super) fn set_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Resul
 
 /// Usage of a socket's receive buffer (`SO_MEMINFO`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Memory {
+pub struct SocketMemory {
     /// Bytes that the queued datagrams take (`SK_MEMINFO_RMEM_ALLOC`).
     pub queued: u32,
     /// Limit of these bytes (`SK_MEMINFO_RCVBUF`).
@@ -158,7 +158,7 @@ pub struct Memory {
 }
 
 /// Returns the usage of a socket's receive buffer.
-pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
+pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<SocketMemory> {
     let mut information = [0u32; 16];
     let mut length = size_of::<[u32; 16]>() as libc::socklen_t;
     // SAFETY: the pointer is to a local array, `length` is its size, and the kernel writes at most that much.
@@ -175,7 +175,7 @@ pub(super) fn memory(socket: BorrowedFd<'_>) -> io::Result<Memory> {
         return Err(io::Error::last_os_error());
     }
     let of = |index: usize| information.get(index).copied().unwrap_or_default();
-    Ok(Memory { queued: of(MEMINFO_QUEUED), limit: of(MEMINFO_LIMIT), dropped: of(MEMINFO_DROPS) })
+    Ok(SocketMemory { queued: of(MEMINFO_QUEUED), limit: of(MEMINFO_LIMIT), dropped: of(MEMINFO_DROPS) })
 }
 
 /// Returns a descriptor of the network namespace that a socket belongs to (`SIOCGSKNS`, Linux 4.9; needs CAP_NET_ADMIN

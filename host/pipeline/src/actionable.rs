@@ -11,8 +11,8 @@ use flowgate_netlink::{
     Request,
     decode::{Arrival, FlowDecoder},
     encode::{
-        EncodeError, Entry, ExpectationEntry, expectations,
-        flows::{self, Existing},
+        EncodeError, ExpectationEntry, FlowEntry, expectations,
+        flows::{self, IfExists},
     },
     message::Message,
 };
@@ -20,8 +20,8 @@ use flowgate_netlink::{
 /// A row that does not exist.
 const NOWHERE: EncodeError = EncodeError::Row { row: usize::MAX, length: 0 };
 
-fn flow((batch, row): (&Flows, usize)) -> Result<Entry<'_>, EncodeError> {
-    Entry::new(batch, row)
+fn flow((batch, row): (&Flows, usize)) -> Result<FlowEntry<'_>, EncodeError> {
+    FlowEntry::new(batch, row)
 }
 
 fn expectation((batch, row): (&Expectations, usize)) -> Result<ExpectationEntry<'_>, EncodeError> {
@@ -39,7 +39,7 @@ impl Actionable for Flows {
             action::DELETE => flows::delete(meant),
             action::UPDATE => flows::update(meant, values.map(flow).ok_or(NOWHERE)??),
             _ => {
-                let existing = if kind == action::CREATE { Existing::Fail } else { Existing::Update };
+                let existing = if kind == action::CREATE { IfExists::Fail } else { IfExists::Update };
                 flows::create(values.or(target).map(flow).ok_or(NOWHERE)??, existing)
             }
         }
@@ -50,7 +50,7 @@ impl Actionable for Flows {
     }
 
     fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError> {
-        flows::get(Entry::new(batch, row)?)
+        flows::get(FlowEntry::new(batch, row)?)
     }
 
     fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool {

@@ -2,7 +2,7 @@
 
 use flowgate_base::clock::now;
 use flowgate_netlink::{
-    programs::Programs,
+    process_names::ProcessNames,
     source::{Datagram, Source},
 };
 
@@ -17,19 +17,19 @@ pub(super) struct Context {
     entries: bool,
     /// When the last datagram was received, nanoseconds since 1970.
     received: u64,
-    programs: Programs,
+    programs: ProcessNames,
 }
 
 impl Context {
     /// For the datagrams of a source.
     pub fn of(source: &dyn Source) -> Self {
-        let recorded = source.recorded();
+        let recorded = source.is_replay();
         let programs = if recorded {
-            Programs::told()
+            ProcessNames::fixed()
         } else {
-            Programs::within(source.namespace().cloned()).searched_by(source.programs())
+            ProcessNames::in_namespace(source.namespace().cloned()).with_shared_lookup(source.process_names())
         };
-        Self { events: source.live(), recorded, entries: false, received: 0, programs }
+        Self { events: source.is_live(), recorded, entries: false, received: 0, programs }
     }
 
     /// Whether the rows are events.
@@ -51,11 +51,11 @@ impl Context {
     pub fn meet(&mut self, datagram: &Datagram) {
         if self.recorded {
             self.received = datagram.received;
-            for (port, name) in &datagram.programs {
-                self.programs.learn(datagram.namespace, *port, name.clone());
+            for (port, name) in &datagram.process_names {
+                self.programs.insert(datagram.namespace, *port, name.clone());
             }
             if let (Some(id), Some(name)) = (datagram.namespace, &datagram.namespace_name) {
-                self.programs.namespaces.learn(id, name.clone());
+                self.programs.namespaces.insert(id, name.clone());
             }
         }
     }
@@ -66,7 +66,7 @@ impl Context {
     }
 
     /// The names of programs and namespaces, where the rows are events.
-    pub fn programs(&mut self) -> Option<&mut Programs> {
+    pub fn programs(&mut self) -> Option<&mut ProcessNames> {
         self.events.then_some(&mut self.programs)
     }
 }

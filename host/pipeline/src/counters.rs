@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use flowgate_model::event;
-use flowgate_netlink::{Memory, Socket};
+use flowgate_netlink::{Socket, SocketMemory};
 
 /// Counters of what runs. Clones speak of the same ones.
 #[derive(Clone, Debug, Default)]
@@ -135,7 +135,7 @@ impl Counters {
 
     /// The receive buffer of the socket that is watched; none if there is none, or the kernel does not tell.
     #[must_use]
-    pub fn memory(&self) -> Option<Memory> {
+    pub fn memory(&self) -> Option<SocketMemory> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
         socket.memory().ok()
     }

@@ -9,8 +9,8 @@ use super::executor::Reduced;
 use flowgate_model::batch;
 use flowgate_model::{Addresses, Flows, at, field, protocol, status};
 use flowgate_netlink::encode::{
-    Entry,
-    flows::{self, Existing},
+    FlowEntry,
+    flows::{self, IfExists},
 };
 
 /// Bits of the status that an update can set.
@@ -74,7 +74,7 @@ pub fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
     }
     let masks = field::LABELS_MASK & if left & field::LABELS != 0 { u64::MAX } else { 0 };
     values.has = vec![left | has & (masks | field::PROTOCOL)];
-    let request = flows::update(Entry::new(existing, 0).ok()?, Entry::new(&values, 0).ok()?).ok()?;
+    let request = flows::update(FlowEntry::new(existing, 0).ok()?, FlowEntry::new(&values, 0).ok()?).ok()?;
     Some(Reduced { request: Some(request), kept })
 }
 
@@ -93,8 +93,8 @@ pub fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> Option<
     if let (field::MASTER, Some(status)) = (field, wanted.status.first_mut()) {
         *status &= !status::EXPECTED;
     }
-    let entry = Entry::new(&wanted, 0).ok()?.without(field);
-    Some(Reduced { request: Some(flows::create(entry, Existing::Fail).ok()?), kept: vec![kept.to_owned()] })
+    let entry = FlowEntry::new(&wanted, 0).ok()?.without(field);
+    Some(Reduced { request: Some(flows::create(entry, IfExists::Fail).ok()?), kept: vec![kept.to_owned()] })
 }
 
 /// What an update leaves out if it fails in this way, all the rest being done.

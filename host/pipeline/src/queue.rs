@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::counters::Counters;
-use flowgate_netlink::source::{DATAGRAM, Datagram, EVENTS, Source, SourceError};
+use flowgate_netlink::source::{DUMP_BUFFER_LENGTH, Datagram, EVENT_BUFFER_LENGTH, Source, SourceError};
 
 /// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
 /// with the next one.
@@ -50,17 +50,17 @@ pub(super) struct Draining {
 
 /// Bytes of a buffer for what a source yields.
 pub(super) fn room(source: &dyn Source) -> usize {
-    if source.live() && !source.recorded() { EVENTS } else { DATAGRAM }
+    if source.is_live() && !source.is_replay() { EVENT_BUFFER_LENGTH } else { DUMP_BUFFER_LENGTH }
 }
 
 /// A queue for what a source yields. `counters` are told of how many datagrams wait in it.
 pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
-    let depth = if source.live() { EVENT_DEPTH } else { DUMP_DEPTH };
+    let depth = if source.is_live() { EVENT_DEPTH } else { DUMP_DEPTH };
     let room = room(source);
-    let depth = source.most().map_or(depth, |most| depth.min(most.max(1)));
+    let depth = source.max_in_flight().map_or(depth, |limit| depth.min(limit.max(1)));
     let (give_empty, take_empty) = sync_channel(depth);
     let (give_filled, take_filled) = sync_channel(depth);
-    let together = if source.live() { 1 } else { TOGETHER.min(depth / 2).max(1) };
+    let together = if source.is_live() { 1 } else { TOGETHER.min(depth / 2).max(1) };
     let filling = Filling {
         empty: take_empty,
         filled: give_filled,
@@ -84,7 +84,7 @@ impl Filling {
         }
         if let Some(left) = self.unmade.checked_sub(1) {
             self.unmade = left;
-            return Some(Datagram::with_room(self.room));
+            return Some(Datagram::with_capacity(self.room));
         }
         if !self.hand_over() {
             return None;
@@ -93,7 +93,7 @@ impl Filling {
             match self.empty.recv_timeout(HELD_UP) {
                 Ok(datagram) => return Some(datagram),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => source.held_up(),
+                Err(RecvTimeoutError::Timeout) => source.on_backpressure(),
             }
         }
     }

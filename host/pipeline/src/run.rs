@@ -124,7 +124,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let mut context = Context::of(source);
         if let Some(resync) = &mut self.resync {
-            resync.mark_by(source.marker());
+            resync.set_barriers(source.barriers());
         }
         self.begin()?;
         let mut batch = T::default();
@@ -155,7 +155,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         self.start_clock();
         let (filling, mut draining) = queue::queue(source, &self.counters);
-        let waker = source.marker();
+        let waker = source.barriers();
         let worked = thread::scope(|scope| {
             let reader = &mut *source;
             thread::Builder::new().name("reader".into()).spawn_scoped(scope, move || read(reader, filling)).ok()?;
@@ -164,7 +164,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             drop(draining);
             if let (Err(_), Some(mut waker)) = (&worked, waker) {
                 // One that waits for events would notice only when there is one. If it cannot be woken, it is left at that.
-                let _ = waker.mark();
+                let _ = waker.insert();
             }
             Some(worked)
         });
@@ -185,7 +185,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<bool, RunError> {
-        let mut datagram = Datagram::with_room(queue::room(source));
+        let mut datagram = Datagram::with_capacity(queue::room(source));
         let mut taken = 0;
         while most.is_none_or(|most| taken < most) {
             if !source.next(&mut datagram)? {
@@ -275,7 +275,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
-        if datagram.pause {
+        if datagram.flush {
             self.hand_on(batch, context, tally)?;
             if let Some(consumer) = &mut self.consumer {
                 consumer.pause();
@@ -304,7 +304,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
             tally.messages += 1;
             if let Ok(message) = &message
-                && message.kind == NLMSG_ERROR
+                && message.message_type == NLMSG_ERROR
                 && self.resync.as_mut().is_some_and(|resync| resync.reached(message.sequence))
             {
                 self.hand_on(batch, context, tally)?;

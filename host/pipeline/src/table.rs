@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::{format::Format, resync::Resync};
 use flowgate_model::batch;
 use flowgate_model::{Expectations, Flows, event, expectation_field, field};
-use flowgate_netlink::programs::Programs;
+use flowgate_netlink::process_names::ProcessNames;
 use flowgate_netlink::{
     decode::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder},
-    message::{Message, Subject},
+    message::{Message, MessageKind},
 };
 use flowgate_runtime::PluginError;
 
@@ -52,7 +52,7 @@ pub trait Table: Default + Sized {
     fn made_up(&mut self, decoder: &mut Self::Decoder, resync: &mut Resync<'_>, most: usize) -> bool;
 
     /// Adds the names of the programs that caused events, and of the network namespaces of events.
-    fn name_programs(&mut self, programs: &mut Programs);
+    fn name_programs(&mut self, programs: &mut ProcessNames);
 
     /// What the format puts before everything.
     ///
@@ -105,8 +105,8 @@ impl Table for Flows {
     }
 
     fn push(&mut self, decoder: &mut FlowDecoder, message: &Message<'_>, arrival: Arrival) -> Result<(), DecodeError> {
-        match message.subject() {
-            Subject::Flow | Subject::FlowDestroyed => decoder.push(self, message, arrival),
+        match message.kind() {
+            MessageKind::Flow | MessageKind::FlowDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
         }
     }
@@ -123,7 +123,7 @@ impl Table for Flows {
         resync.tell(decoder, self, most)
     }
 
-    fn name_programs(&mut self, programs: &mut Programs) {
+    fn name_programs(&mut self, programs: &mut ProcessNames) {
         let Some(events) = &mut self.events else { return };
         for (row, has) in self.has.iter_mut().enumerate() {
             // Columns that nobody reads are empty.
@@ -190,8 +190,8 @@ impl Table for Expectations {
         message: &Message<'_>,
         arrival: Arrival,
     ) -> Result<(), DecodeError> {
-        match message.subject() {
-            Subject::Expectation | Subject::ExpectationDestroyed => decoder.push(self, message, arrival),
+        match message.kind() {
+            MessageKind::Expectation | MessageKind::ExpectationDestroyed => decoder.push(self, message, arrival),
             _ => Ok(()),
         }
     }
@@ -213,7 +213,7 @@ impl Table for Expectations {
         false
     }
 
-    fn name_programs(&mut self, programs: &mut Programs) {
+    fn name_programs(&mut self, programs: &mut ProcessNames) {
         for (row, (&port, has)) in self.port_id.iter().zip(&mut self.has).enumerate() {
             if let Some(name) = programs.name(None, port) {
                 batch::push_sparse(&mut self.program, row, name);

@@ -167,7 +167,7 @@ mod tests {
             let datagram = note.message();
             let messages: Vec<_> = Messages::new(&datagram).collect();
             let [Ok(message)] = messages[..] else { panic!("{note:?}: {messages:?}") };
-            assert_eq!(message.content(), Content::Nothing, "readers of netlink pass over it");
+            assert_eq!(message.content(), Content::Noop, "readers of netlink pass over it");
             assert_eq!(Note::parse(message.body), Some(note));
         }
     }

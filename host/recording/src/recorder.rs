@@ -6,7 +6,7 @@ use super::{Kind, Note, RecordingError, Subject, Writer};
 use flowgate_base::clock::now;
 use flowgate_netlink::{
     Content, Messages, Stop,
-    programs::Programs,
+    process_names::ProcessNames,
     source::{Datagram, Source, SourceError},
     wire::MESSAGE_HEADER,
 };
@@ -39,7 +39,7 @@ pub struct Recorder<W> {
     pauses: bool,
     most: Option<u64>,
     stop: Stop,
-    programs: Programs,
+    programs: ProcessNames,
     /// Ports whose program could not be found since the last pause.
     unknown: HashSet<(Option<u32>, u32)>,
     namespace: Option<u32>,
@@ -64,10 +64,10 @@ impl<W: Write + Send> Recorder<W> {
         most: Option<u64>,
         stop: &Stop,
     ) -> Result<Self, RecordingError> {
-        let kind = if source.live() { Kind::Events } else { Kind::Dump };
+        let kind = if source.is_live() { Kind::Events } else { Kind::Dump };
         let pauses = shown && kind == Kind::Events;
         let writer = Writer::new(file, &Note::Title { kind, subject, pauses }, now())?;
-        let programs = Programs::within(source.namespace().cloned());
+        let programs = ProcessNames::in_namespace(source.namespace().cloned());
         Ok(Self {
             source,
             writer,
@@ -115,7 +115,7 @@ impl<W: Write + Send> Recorder<W> {
             datagram.received = now();
         }
         let time = datagram.received;
-        if datagram.pause {
+        if datagram.flush {
             self.unknown.clear();
             if self.pauses {
                 if !self.fits(&[Note::Pause.message()], None) {
@@ -156,7 +156,7 @@ impl<W: Write + Send> Recorder<W> {
                 programs.push((message.port, name));
             }
         }
-        datagram.programs = programs;
+        datagram.process_names = programs;
         let fits = self.fits(&notes, Some(datagram.length));
         if fits {
             for note in notes {
@@ -179,7 +179,7 @@ impl<W: Write + Send> Recorder<W> {
 
     /// The name of the program behind a port, if it has just been found.
     fn found(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
-        if self.programs.knows(namespace, port) || self.unknown.contains(&(namespace, port)) {
+        if self.programs.contains(namespace, port) || self.unknown.contains(&(namespace, port)) {
             return None;
         }
         let name = self.programs.name(namespace, port).map(<[u8]>::to_vec);
@@ -196,7 +196,7 @@ impl<W: Write + Send> Source for Recorder<W> {
         if self.ended {
             return Ok(false);
         }
-        datagram.begin();
+        datagram.clear();
         match self.source.next(datagram) {
             Ok(true) => {}
             Ok(false) => {
@@ -216,11 +216,11 @@ impl<W: Write + Send> Source for Recorder<W> {
         Ok(fits)
     }
 
-    fn live(&self) -> bool {
-        self.source.live()
+    fn is_live(&self) -> bool {
+        self.source.is_live()
     }
 
-    fn recorded(&self) -> bool {
+    fn is_replay(&self) -> bool {
         true
     }
 }

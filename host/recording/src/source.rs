@@ -7,7 +7,7 @@ use super::{
 };
 use flowgate_model::event;
 use flowgate_netlink::{
-    Content, Message, Messages, Stop, Subject as About,
+    Content, Message, MessageKind, Messages, Stop,
     source::{Datagram, Source, SourceError},
     wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
 };
@@ -181,9 +181,9 @@ impl Player {
             && let Some(Ok(message)) = Messages::new(bytes).next()
         {
             match message.content() {
-                Content::Nothing => match note(&message) {
+                Content::Noop => match note(&message) {
                     Some(Note::Pause) if self.wanted.kind == Kind::Events => {
-                        datagram.pause = true;
+                        datagram.flush = true;
                         return Ok(Step::Yield);
                     }
                     Some(Note::Program { port, name }) => self.programs.push((port, name)),
@@ -207,7 +207,7 @@ impl Player {
             }
             datagram.namespace = self.namespace;
             datagram.namespace_name.clone_from(&self.namespace_name);
-            datagram.programs.append(&mut self.programs);
+            datagram.process_names.append(&mut self.programs);
         }
         datagram.received = packet.time;
         (self.shown, self.last) = (true, packet.time);
@@ -244,7 +244,7 @@ impl Player {
 
     fn pause(&mut self, datagram: &mut Datagram) -> Step {
         self.shown = false;
-        datagram.pause = true;
+        datagram.flush = true;
         Step::Yield
     }
 }
@@ -283,7 +283,7 @@ impl RecordingSource {
 impl Source for RecordingSource {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         while !self.ended {
-            datagram.begin();
+            datagram.clear();
             match self.step(datagram) {
                 Ok(Step::Yield) => return Ok(true),
                 Ok(Step::Pass) => {}
@@ -297,11 +297,11 @@ impl Source for RecordingSource {
         Ok(false)
     }
 
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         self.player.wanted.kind == Kind::Events
     }
 
-    fn recorded(&self) -> bool {
+    fn is_replay(&self) -> bool {
         true
     }
 }
@@ -360,7 +360,7 @@ fn from_kernel(data: &[u8]) -> Option<&[u8]> {
 
 /// A message as a note.
 fn note(message: &Message<'_>) -> Option<Note> {
-    if message.kind == NLMSG_NOOP { Note::parse(message.body) } else { None }
+    if message.message_type == NLMSG_NOOP { Note::parse(message.body) } else { None }
 }
 
 /// What a message of the kernel is about, if it is about a flow or an expectation.
@@ -369,9 +369,9 @@ fn about(message: &Message<'_>) -> Option<Subject> {
     if message.flags & REQUEST != 0 {
         return None;
     }
-    match message.subject() {
-        About::Flow | About::FlowDestroyed => Some(Subject::Conntrack),
-        About::Expectation | About::ExpectationDestroyed => Some(Subject::Expect),
+    match message.kind() {
+        MessageKind::Flow | MessageKind::FlowDestroyed => Some(Subject::Conntrack),
+        MessageKind::Expectation | MessageKind::ExpectationDestroyed => Some(Subject::Expect),
         _ => None,
     }
 }

@@ -32,7 +32,7 @@ struct Given(std::vec::IntoIter<Item>, bool);
 
 impl Source for Given {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
+        datagram.clear();
         match self.0.next() {
             None => return Ok(false),
             Some(Item::Data(bytes, received, namespace)) => {
@@ -41,13 +41,13 @@ impl Source for Given {
                 (datagram.received, datagram.namespace) = (received, namespace);
             }
             Some(Item::Gap(received)) => (datagram.gap, datagram.received) = (true, received),
-            Some(Item::Pause) => datagram.pause = true,
+            Some(Item::Pause) => datagram.flush = true,
             Some(Item::Error(errno)) => return Err(SourceError::Kernel(errno)),
         }
         Ok(true)
     }
 
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         self.1
     }
 }
@@ -67,7 +67,7 @@ fn drain(source: &mut dyn Source) -> Vec<Got> {
     loop {
         match source.next(&mut datagram) {
             Ok(true) if datagram.gap => got.push(Got::Gap),
-            Ok(true) if datagram.pause => got.push(Got::Pause),
+            Ok(true) if datagram.flush => got.push(Got::Pause),
             Ok(true) => got.push(Got::Data(datagram.bytes().to_vec(), datagram.received, datagram.namespace)),
             Ok(false) => return got,
             Err(error) => {
@@ -379,7 +379,7 @@ fn a_replay_in_real_time_keeps_the_order_and_can_be_stopped() {
     let mut slow = open(&file).unwrap().play(ALL, Speed::Times(1e-12), &stop);
     let mut datagram = Datagram::new();
     assert!(slow.next(&mut datagram).unwrap());
-    assert!(slow.next(&mut datagram).unwrap() && datagram.pause);
+    assert!(slow.next(&mut datagram).unwrap() && datagram.flush);
     let signal = stop.clone();
     let waiting = std::thread::spawn(move || slow.next(&mut Datagram::new()).unwrap());
     signal.stop();
@@ -402,8 +402,8 @@ fn rows_are_handed_on_before_a_wait_that_the_recording_does_not_speak_of() {
     let stop = Stop::new().unwrap();
     let mut slow = open(&file).unwrap().play(ALL, Speed::Times(1e-12), &stop);
     let mut datagram = Datagram::new();
-    assert!(slow.next(&mut datagram).unwrap() && !datagram.pause);
-    assert!(slow.next(&mut datagram).unwrap() && datagram.pause);
+    assert!(slow.next(&mut datagram).unwrap() && !datagram.flush);
+    assert!(slow.next(&mut datagram).unwrap() && datagram.flush);
     stop.stop();
     assert!(!slow.next(&mut datagram).unwrap());
 }

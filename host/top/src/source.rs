@@ -10,7 +10,7 @@ use std::{
 
 use flowgate_base::clock::now;
 use flowgate_netlink::{
-    Namespace, Options, Socket, SocketError, Stop, Woken, group,
+    Namespace, Socket, SocketError, SocketOptions, Stop, WakeReason, group,
     source::{Datagram, Source, SourceError},
 };
 use flowgate_pipeline::counters::Counters;
@@ -87,8 +87,11 @@ impl<'a> Kernel<'a> {
     /// # Errors
     /// The socket cannot be had; EPERM without CAP_NET_ADMIN.
     pub fn with_events(self, counters: &Counters) -> Result<Self, SocketError> {
-        let options =
-            Options { groups: group::FLOWS, receive_buffer: Some(BUFFER), ..Options::within(self.namespace.as_ref()) };
+        let options = SocketOptions {
+            groups: group::FLOWS,
+            receive_buffer: Some(BUFFER),
+            ..SocketOptions::in_namespace(self.namespace.as_ref())
+        };
         let socket = Arc::new(Socket::open(&options)?);
         counters.watch(&socket);
         Ok(Self { events: Some(socket), ..self })
@@ -127,7 +130,7 @@ impl<'a> Kernel<'a> {
     fn wait(&self) -> Result<bool, SourceError> {
         let time = self.due.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), HEARS);
         match &self.events {
-            Some(socket) => Ok(socket.wait(Some(&self.stop), Some(time))? != Woken::Stopped),
+            Some(socket) => Ok(socket.wait(Some(&self.stop), Some(time))? != WakeReason::Stopped),
             None => Ok(!self.stop.wait(time)),
         }
     }
@@ -136,7 +139,7 @@ impl<'a> Kernel<'a> {
 impl Source for Kernel<'_> {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         loop {
-            datagram.begin();
+            datagram.clear();
             if self.stop.is_stopped() {
                 return Ok(false);
             }
@@ -152,8 +155,8 @@ impl Source for Kernel<'_> {
                 let now = Instant::now();
                 (self.due, self.rested) = (now + self.interval, now + REST);
                 self.remaining = self.remaining.map(|dumps| dumps.saturating_sub(1));
-                datagram.begin();
-                datagram.pause = true;
+                datagram.clear();
+                datagram.flush = true;
                 return Ok(true);
             }
             if self.remaining == Some(0) {
@@ -173,7 +176,7 @@ impl Source for Kernel<'_> {
         }
     }
 
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         true
     }
 

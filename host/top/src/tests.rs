@@ -176,7 +176,7 @@ fn a_row_becomes_the_table_that_names_it() {
     assert_eq!((table.length, table.has[0]), (1, field::TUPLES | field::ID));
     assert_eq!((table.original, table.reply, table.id), (original.original, original.reply, original.id));
     flowgate_netlink::encode::flows::delete(
-        flowgate_netlink::Entry::new(&shared.lock().snapshot().rows[0].table(), 0).unwrap(),
+        flowgate_netlink::FlowEntry::new(&shared.lock().snapshot().rows[0].table(), 0).unwrap(),
     )
     .unwrap();
 }

@@ -6,8 +6,8 @@ use super::{
     table::{Row, Source},
 };
 use flowgate_netlink::{
-    Batches, Dump, DumpFilter, Fate, Namespace, Options, Request, Socket, SocketError, Table as KernelTable,
-    encode::flows, filter::ExactFilter, source::DATAGRAM,
+    BatchSender, Dump, DumpFilter, KernelTable, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
+    encode::flows, filter::ExactFilter, source::DUMP_BUFFER_LENGTH,
 };
 use flowgate_syntax::{Command, Settings, Table};
 
@@ -27,24 +27,24 @@ pub(super) fn filters(row: &Row, settings: &Settings) -> Option<Vec<ExactFilter>
 /// then.
 pub(super) fn delete(row: &Row, filters: &[ExactFilter], namespace: Option<&Namespace>) -> Result<bool, CommandError> {
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
-    let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
-    let mut batches = Batches::new(socket);
-    let mut submit = |filter: &ExactFilter| -> Result<Fate, CommandError> {
-        let mut fates = Vec::new();
-        batches.submit(&[flows::delete_all_of(filter)], &mut fates).map_err(refused)?;
-        Ok(fates.pop().unwrap_or(Fate::Unknown))
+    let socket = Socket::open(&SocketOptions::in_namespace(namespace)).map_err(refused)?;
+    let mut batches = BatchSender::new(socket);
+    let mut submit = |filter: &ExactFilter| -> Result<RequestResult, CommandError> {
+        let mut results = Vec::new();
+        batches.submit(&[flows::delete_matching(filter)], &mut results).map_err(refused)?;
+        Ok(results.pop().unwrap_or(RequestResult::Unknown))
     };
     // Kernels before such requests do not ignore the filter of this one, but refuse it.
-    if submit(&ExactFilter::nothing())? != Fate::Done
+    if submit(&ExactFilter::nothing())? != RequestResult::Done
         || filters.iter().any(ExactFilter::has_mark) && !heeds_marks(namespace)
     {
         return Ok(false);
     }
     for filter in filters {
         match submit(filter)? {
-            Fate::Done => {}
-            Fate::Refused { errno, .. } => return Err(CommandError::of_errno(row, errno)),
-            Fate::Unknown => return Err(CommandError::of_errno(row, libc::ENOBUFS)),
+            RequestResult::Done => {}
+            RequestResult::Refused { errno, .. } => return Err(CommandError::of_errno(row, errno)),
+            RequestResult::Unknown => return Err(CommandError::of_errno(row, libc::ENOBUFS)),
         }
     }
     Ok(true)
@@ -54,7 +54,7 @@ pub(super) fn delete(row: &Row, filters: &[ExactFilter], namespace: Option<&Name
 /// a mark that none can have; one that it shows is the answer.
 fn heeds_marks(namespace: Option<&Namespace>) -> bool {
     let request = Request::dump(KernelTable::Flows, &DumpFilter::impossible_mark());
-    let Ok(socket) = Socket::open(&Options::within(namespace)) else { return false };
+    let Ok(socket) = Socket::open(&SocketOptions::in_namespace(namespace)) else { return false };
     let Ok(mut dump) = Dump::start(socket, &request) else { return false };
-    matches!(dump.next(&mut vec![0; DATAGRAM], None), Ok(None))
+    matches!(dump.next(&mut vec![0; DUMP_BUFFER_LENGTH], None), Ok(None))
 }

@@ -10,7 +10,7 @@ use super::{
     table::{Row, Source, Summary},
 };
 use flowgate_model::field;
-use flowgate_netlink::{Namespace, Stop, Table as KernelTable, source};
+use flowgate_netlink::{KernelTable, Namespace, Stop, source};
 use flowgate_pipeline::tell::Tell;
 use flowgate_pipeline::{
     Pipeline, RunError, Tally,
@@ -89,7 +89,7 @@ impl Job<'_> {
         if settings.plugins.is_empty() && row.shows == Shows::Entries {
             pipeline.early_rows = pipeline.batch_rows.min(EARLY_ROWS);
         }
-        if source.as_ref().is_some_and(|source| source.recorded()) {
+        if source.as_ref().is_some_and(|source| source.is_replay()) {
             if guarded && !settings.dry_run {
                 report::line("NOTE: nothing is done to the kernel's table here; --dry-run prints what would be.");
             }

@@ -20,7 +20,7 @@ use flowgate_base::text::clean;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection, family};
 use flowgate_netlink::listener;
 use flowgate_netlink::{
-    DumpFilter, MOST_REQUESTS, Request, Table as KernelTable,
+    DumpFilter, KernelTable, MAX_REQUESTS, Request,
     encode::flows,
     filter::{Condition, ExactFilter},
 };
@@ -235,7 +235,7 @@ fn family_name(number: Option<u8>) -> &'static str {
 fn by_itself(filters: &[ExactFilter], settings: &Settings) -> Origin {
     let requests = filters
         .iter()
-        .map(|filter| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", flows::delete_all_of(filter).len()))
+        .map(|filter| format!("IPCTNL_MSG_CT_DELETE ({} bytes)", flows::delete_matching(filter).len()))
         .collect();
     let text = "no entry is read: the kernel is asked to delete all flows that its filter lets through (Linux 6.12 on; if \
                 it refuses to, the table is dumped and each flow deleted)";
@@ -374,14 +374,14 @@ fn checks(row: &Row, settings: &Settings, selection: Option<&Selection>, recordi
         Source::Dump(KernelTable::Flows) => None,
         _ => Some("the kernel has no filter for this table"),
     };
-    let check = |Condition { what, kept }: Condition| {
+    let check = |Condition { name, unchecked }: Condition| {
         // A dump of any table takes a family.
-        let pushed = what == "family" && matches!(row.source, Source::Dump(_)) && !recording;
-        let reason = if pushed { None } else { elsewhere.or(kept) };
-        Check { condition: what, by: if reason.is_none() { "kernel" } else { "match" }, reason }
+        let pushed = name == "family" && matches!(row.source, Source::Dump(_)) && !recording;
+        let reason = if pushed { None } else { elsewhere.or(unchecked) };
+        Check { condition: name, by: if reason.is_none() { "kernel" } else { "match" }, reason }
     };
     debug_assert!(settings.table != Table::Expect);
-    DumpFilter::plans(selection).1.into_iter().map(check).collect()
+    DumpFilter::plan_dumps(selection).1.into_iter().map(check).collect()
 }
 
 /// What would be sent for the actions.
@@ -393,7 +393,7 @@ fn actions(row: &Row, settings: &Settings) -> Option<String> {
     if row.acts.is_none() && settings.plugins.iter().any(|plugin| plugin.grants.acts()) {
         return Some("what components ask for, as far as it is granted to them".into());
     }
-    let batched = format!("up to {MOST_REQUESTS} in one datagram, each answer matched to its entry");
+    let batched = format!("up to {MAX_REQUESTS} in one datagram, each answer matched to its entry");
     let mut text = match (row.acts?, expect) {
         ("delete", true) => "IPCTNL_MSG_EXP_DELETE with the tuple of the expectation".to_string(),
         ("delete", false) => format!("IPCTNL_MSG_CT_DELETE with the tuple, zone and id of each entry, {batched}"),

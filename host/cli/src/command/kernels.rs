@@ -13,17 +13,17 @@ use flowgate_model::{
     protocol::{TCP, UDP},
 };
 use flowgate_netlink::Stop;
-use flowgate_netlink_testing::played::{Age, Entry, Filters, Played};
+use flowgate_netlink_testing::fake_kernel::{DumpFilters, FakeFlow, FakeKernel, KernelFeatures};
 use flowgate_pipeline::{counters::Counters, stats::Board};
 use flowgate_syntax::Name;
 
 /// A few flows of both families, two protocols and two marks.
-fn flows() -> Vec<Entry> {
+fn flows() -> Vec<FakeFlow> {
     let mut flows = Vec::new();
     for family in [IPV4, IPV6] {
         for protocol in [TCP, UDP] {
             for (port, mark) in [(1000, 0), (1001, 5), (1002, 5)] {
-                flows.push(Entry::new(family, protocol, port, mark));
+                flows.push(FakeFlow::new(family, protocol, port, mark));
             }
         }
     }
@@ -31,7 +31,7 @@ fn flows() -> Vec<Entry> {
 }
 
 /// Runs a command line on a kernel: what it prints, and how it ends.
-fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
+fn run(kernel: &FakeKernel, line: &str) -> (String, Result<Exit, CommandError>) {
     let name = Name::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
     let settings = match args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result {
@@ -55,23 +55,30 @@ fn run(kernel: &Played, line: &str) -> (String, Result<Exit, CommandError>) {
 }
 
 /// All kinds of kernels that there are.
-fn ages() -> Vec<Age> {
-    let mut ages = vec![Age::RECENT, Age::WITHOUT_DELETION_BY_FILTER, Age::OLD];
+fn ages() -> Vec<KernelFeatures> {
+    let mut ages = vec![KernelFeatures::RECENT, KernelFeatures::WITHOUT_DELETION_BY_FILTER, KernelFeatures::OLD];
     for errno in [libc::EOPNOTSUPP, libc::EINVAL] {
-        ages.push(Age { filters: Filters::Refused(errno), ..Age::WITHOUT_DELETION_BY_FILTER });
+        ages.push(KernelFeatures {
+            filters: DumpFilters::Refused(errno),
+            ..KernelFeatures::WITHOUT_DELETION_BY_FILTER
+        });
     }
     for errno in [libc::EOPNOTSUPP, libc::EAFNOSUPPORT, libc::EINVAL] {
-        for age in [Age::RECENT, Age::WITHOUT_DELETION_BY_FILTER, Age::OLD] {
-            ages.push(Age { refuses_both_families: Some(errno), ..age });
+        for age in [KernelFeatures::RECENT, KernelFeatures::WITHOUT_DELETION_BY_FILTER, KernelFeatures::OLD] {
+            ages.push(KernelFeatures { refuses_both_families: Some(errno), ..age });
         }
-        let filters = Filters::Refused(libc::EOPNOTSUPP);
-        ages.push(Age { refuses_both_families: Some(errno), filters, ..Age::WITHOUT_DELETION_BY_FILTER });
+        let filters = DumpFilters::Refused(libc::EOPNOTSUPP);
+        ages.push(KernelFeatures {
+            refuses_both_families: Some(errno),
+            filters,
+            ..KernelFeatures::WITHOUT_DELETION_BY_FILTER
+        });
     }
     ages
 }
 
 /// Whether a selector means a flow.
-type Means = fn(&Entry) -> bool;
+type Means = fn(&FakeFlow) -> bool;
 
 /// Selectors, and which flows they mean.
 const SELECTORS: [(&str, Means); 9] = [
@@ -90,7 +97,7 @@ const SELECTORS: [(&str, Means); 9] = [
 fn every_kernel_lists_what_is_meant() {
     for age in ages() {
         for (selector, means) in SELECTORS {
-            let kernel = Played::new(age, flows());
+            let kernel = FakeKernel::new(age, flows());
             let (text, result) = run(&kernel, &format!("-L{selector}"));
             let expected = flows().iter().filter(|flow| means(flow)).count();
             assert!(matches!(result, Ok(Exit::Success)), "{age:?}{selector}: {result:?}");
@@ -104,11 +111,11 @@ fn no_kernel_deletes_what_was_not_named() {
     for age in ages() {
         for (selector, means) in SELECTORS {
             for quiet in ["", " --quiet"] {
-                let kernel = Played::new(age, flows());
+                let kernel = FakeKernel::new(age, flows());
                 let all = if selector.is_empty() { " --all" } else { "" };
                 let (_, result) = run(&kernel, &format!("-D{selector}{all}{quiet}"));
                 assert!(result.is_ok(), "{age:?} -D{selector}{quiet}: {result:?}");
-                let rest: Vec<Entry> = flows().into_iter().filter(|flow| !means(flow)).collect();
+                let rest: Vec<FakeFlow> = flows().into_iter().filter(|flow| !means(flow)).collect();
                 assert_eq!(kernel.flows(), rest, "{age:?} -D{selector}{quiet}");
             }
         }
@@ -119,7 +126,7 @@ fn no_kernel_deletes_what_was_not_named() {
 fn no_kernel_updates_what_was_not_named() {
     for age in ages() {
         for (selector, means) in SELECTORS.iter().filter(|(selector, _)| !selector.contains("-m")) {
-            let kernel = Played::new(age, flows());
+            let kernel = FakeKernel::new(age, flows());
             let (_, result) = run(&kernel, &format!("-U{selector} -m 77"));
             assert!(result.is_ok(), "{age:?} -U{selector}: {result:?}");
             for flow in kernel.flows() {
@@ -133,13 +140,13 @@ fn no_kernel_updates_what_was_not_named() {
 fn every_kernel_empties_what_is_meant() {
     for age in ages() {
         for (family, means) in &SELECTORS[..3] {
-            let kernel = Played::new(age, flows());
+            let kernel = FakeKernel::new(age, flows());
             let (_, result) = run(&kernel, &format!("-F{family}"));
             assert!(matches!(result, Ok(Exit::Success)), "{age:?} -F{family}: {result:?}");
-            let rest: Vec<Entry> = flows().into_iter().filter(|flow| !means(flow)).collect();
+            let rest: Vec<FakeFlow> = flows().into_iter().filter(|flow| !means(flow)).collect();
             assert_eq!(kernel.flows(), rest, "{age:?} -F{family}");
         }
-        let kernel = Played::new(age, flows());
+        let kernel = FakeKernel::new(age, flows());
         let (_, result) = run(&kernel, "-F expect");
         assert!(matches!(result, Ok(Exit::Success)), "{age:?} -F expect: {result:?}");
         assert_eq!((kernel.expectations(), kernel.flows().len()), (0, flows().len()), "{age:?}");
@@ -149,7 +156,8 @@ fn every_kernel_empties_what_is_meant() {
 #[test]
 fn counters_are_zeroed_by_families_where_both_are_refused() {
     for errno in [libc::EOPNOTSUPP, libc::EAFNOSUPPORT, libc::EINVAL] {
-        let kernel = Played::new(Age { refuses_both_families: Some(errno), ..Age::RECENT }, flows());
+        let kernel =
+            FakeKernel::new(KernelFeatures { refuses_both_families: Some(errno), ..KernelFeatures::RECENT }, flows());
         let (text, result) = run(&kernel, "-L -z");
         assert!(matches!(result, Ok(Exit::Success)), "{result:?}");
         assert_eq!(text.lines().count(), flows().len());
@@ -159,9 +167,10 @@ fn counters_are_zeroed_by_families_where_both_are_refused() {
 
 #[test]
 fn a_kernel_without_ipv6_has_flows_of_ipv4() {
-    let age = Age { refuses_both_families: Some(libc::EOPNOTSUPP), without_ipv6: true, ..Age::OLD };
-    let of_ipv4: Vec<Entry> = flows().into_iter().filter(|flow| flow.family == IPV4).collect();
-    let kernel = Played::new(age, of_ipv4.clone());
+    let age =
+        KernelFeatures { refuses_both_families: Some(libc::EOPNOTSUPP), without_ipv6: true, ..KernelFeatures::OLD };
+    let of_ipv4: Vec<FakeFlow> = flows().into_iter().filter(|flow| flow.family == IPV4).collect();
+    let kernel = FakeKernel::new(age, of_ipv4.clone());
     let (text, result) = run(&kernel, "-L");
     assert!(matches!(result, Ok(Exit::Success)), "{result:?}");
     assert_eq!(text.lines().count(), of_ipv4.len());
@@ -173,29 +182,30 @@ fn a_kernel_without_ipv6_has_flows_of_ipv4() {
 
 #[test]
 fn a_kernel_that_refuses_everything_is_told_of_by_its_first_reason() {
-    let filters = Filters::Refused(libc::EOPNOTSUPP);
-    let age = Age { refuses_both_families: Some(libc::EAFNOSUPPORT), filters, ..Age::OLD };
-    let kernel = Played::new(Age { without_ipv6: true, ..age }, flows());
+    let filters = DumpFilters::Refused(libc::EOPNOTSUPP);
+    let age = KernelFeatures { refuses_both_families: Some(libc::EAFNOSUPPORT), filters, ..KernelFeatures::OLD };
+    let kernel = FakeKernel::new(KernelFeatures { without_ipv6: true, ..age }, flows());
     let error = run(&kernel, "-L -f ipv6 -p udp").1.unwrap_err();
     assert_eq!(error.to_string(), "Operation failed: Address family not supported by protocol");
     // No privileges are no matter of how it is asked for: there is one attempt.
-    let kernel = Played::new(Age { refuses_both_families: Some(libc::EPERM), ..Age::RECENT }, flows());
-    kernel.asked();
+    let kernel =
+        FakeKernel::new(KernelFeatures { refuses_both_families: Some(libc::EPERM), ..KernelFeatures::RECENT }, flows());
+    kernel.take_requests();
     let error = run(&kernel, "-L").1.unwrap_err();
     assert!(error.to_string().contains("you must be root"), "{error}");
-    assert_eq!(kernel.asked().iter().filter(|(kind, _)| *kind == 0x0101).count(), 1);
+    assert_eq!(kernel.take_requests().iter().filter(|(kind, _)| *kind == 0x0101).count(), 1);
 }
 
 /// What a kernel that heeds everything is asked for is not more than before.
 #[test]
 fn a_recent_kernel_is_asked_once() {
-    let kernel = Played::new(Age::RECENT, flows());
+    let kernel = FakeKernel::new(KernelFeatures::RECENT, flows());
     run(&kernel, "-L").1.unwrap();
-    assert_eq!(kernel.asked(), [(0x0105, 0), (0x0101, 0)]);
+    assert_eq!(kernel.take_requests(), [(0x0105, 0), (0x0101, 0)]);
     run(&kernel, "-L -f ipv4 -p udp").1.unwrap();
-    assert_eq!(kernel.asked(), [(0x0105, 0), (0x0101, 2)]);
+    assert_eq!(kernel.take_requests(), [(0x0105, 0), (0x0101, 2)]);
     run(&kernel, "-F -f ipv4").1.unwrap();
-    assert_eq!(kernel.asked(), [(0x0102, 2)]);
+    assert_eq!(kernel.take_requests(), [(0x0102, 2)]);
     run(&kernel, "-F").1.unwrap();
-    assert_eq!(kernel.asked(), [(0x0102, 0)]);
+    assert_eq!(kernel.take_requests(), [(0x0102, 0)]);
 }

@@ -9,33 +9,33 @@ use super::{
 use flowgate_base::text::clean;
 use flowgate_model::Flows;
 use flowgate_netlink::{
-    Batches, DumpFilter, Entry, Fate, Listing, Message, Namespace, Options, Request, Socket, SocketError, Stop,
-    Table as KernelTable, encode, group,
-    kernel_dump::{Asked, KernelDump},
-    listener::{Listener, Wanted},
+    BatchSender, DumpFilter, FlowEntry, KernelTable, Listing, Message, Namespace, Request, RequestResult, Socket,
+    SocketError, SocketOptions, Stop, encode, group,
+    kernel_dump::{KernelDump, Query},
+    listener::{Listener, ListenerOptions},
     namespace,
     source::{Datagram, Source, SourceError},
 };
 use flowgate_pipeline::{counters::Counters, resync::Kernel};
 use flowgate_syntax::{Settings, Table};
 
-/// The kernel as the source of a row: of a dump, a lookup or events. `pauses`: it says where it found nothing more to receive.
+/// The kernel as the source of a row: of a dump, a lookup or events. `flush_when_idle`: it says where it found nothing more to receive.
 pub(super) fn open<T: Subject>(
     row: &Row,
     settings: &Settings,
     namespace: Option<&Namespace>,
     stop: &Stop,
     counters: &Counters,
-    pauses: bool,
+    flush_when_idle: bool,
 ) -> Result<Box<dyn Source>, CommandError> {
     if row.source == table::Source::Events {
-        let events = events::<T>(row, settings, namespace, stop, pauses)?;
+        let events = events::<T>(row, settings, namespace, stop, flush_when_idle)?;
         counters.watch(events.socket());
         return Ok(Box::new(events));
     }
     let requests = requests::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
-    let socket = Socket::open(&Options::within(namespace)).map_err(refused)?;
+    let socket = Socket::open(&SocketOptions::in_namespace(namespace)).map_err(refused)?;
     if row.source == table::Source::Dump(KernelTable::Flows) && no_flows(namespace) {
         return Ok(Box::new(Nothing));
     }
@@ -48,16 +48,16 @@ fn events<T: Subject>(
     settings: &Settings,
     namespace: Option<&Namespace>,
     stop: &Stop,
-    pauses: bool,
+    flush_when_idle: bool,
 ) -> Result<Listener, CommandError> {
-    let wanted = Wanted {
+    let wanted = ListenerOptions {
         groups: if settings.resync { group::FLOWS } else { T::groups(settings) },
         buffer: settings.buffer_size.map(|bytes| bytes as usize),
         buffer_max: settings.buffer_max.map(|bytes| bytes as usize),
         reliable: settings.reliable,
         namespace: namespace.cloned(),
         all_namespaces: settings.all_netns,
-        pauses,
+        flush_when_idle,
     };
     let listener = Listener::open(&wanted, stop).map_err(|error| {
         if row.table == Table::Expect {
@@ -82,7 +82,7 @@ fn events<T: Subject>(
 
 /// Names the namespaces whose events do not arrive: those without an id in the listener's.
 fn tell_silent(home: Option<&Namespace>) {
-    let neighbours = match namespace::neighbours(home) {
+    let neighbours = match namespace::peer_namespaces(home) {
         Ok(neighbours) => neighbours,
         Err(error) => return report::line(&format!("WARNING: {error}.")),
     };
@@ -103,7 +103,7 @@ pub(super) fn table<T: Subject>(
     stop: &Stop,
 ) -> Result<Box<dyn Source>, SourceError> {
     let listings = T::filters(settings, table).into_iter().map(|filter| Listing::new(table, filter).into()).collect();
-    let socket = Socket::open(&Options::within(namespace))?;
+    let socket = Socket::open(&SocketOptions::in_namespace(namespace))?;
     Ok(Box::new(KernelDump::start(socket, listings, namespace, stop)?))
 }
 
@@ -112,7 +112,7 @@ pub(super) struct Flowtable {
     namespace: Option<Namespace>,
     stop: Stop,
     /// For lookups, once there was one.
-    batches: Option<Batches>,
+    batches: Option<BatchSender>,
 }
 
 impl Flowtable {
@@ -125,29 +125,29 @@ impl Flowtable {
 impl Kernel for Flowtable {
     fn list(&mut self) -> Result<Box<dyn Source>, SourceError> {
         let namespace = self.namespace.as_ref();
-        let socket = Socket::open(&Options::within(namespace))?;
+        let socket = Socket::open(&SocketOptions::in_namespace(namespace))?;
         if no_flows(namespace) {
             return Ok(Box::new(Nothing));
         }
         let all = vec![Listing::new(KernelTable::Flows, DumpFilter::all()).into()];
-        Ok(Box::new(KernelDump::start(socket, all, namespace, &self.stop)?.whole()))
+        Ok(Box::new(KernelDump::start(socket, all, namespace, &self.stop)?.fail_if_stopped()))
     }
 
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
         let batches = match &mut self.batches {
             Some(batches) => batches,
-            none => none.insert(Batches::new(Socket::open(&Options::within(self.namespace.as_ref()))?)),
+            none => none.insert(BatchSender::new(Socket::open(&SocketOptions::in_namespace(self.namespace.as_ref()))?)),
         };
         let rows = 0..flows.length as usize;
         let requests: Vec<Request> =
-            rows.filter_map(|row| encode::flows::get(Entry::new(flows, row).ok()?).ok()).collect();
-        let mut fates = Vec::new();
-        batches.exchange(&requests, &mut fates, &mut |_, message| found(message))?;
+            rows.filter_map(|row| encode::flows::get(FlowEntry::new(flows, row).ok()?).ok()).collect();
+        let mut results = Vec::new();
+        batches.exchange(&requests, &mut results, &mut |_, message| found(message))?;
         // A flow that may still be there must not be told to be gone.
-        let unsure = fates.iter().find_map(|fate| match fate {
-            Fate::Done => None,
-            Fate::Refused { errno, .. } => (*errno != libc::ENOENT).then_some(*errno),
-            Fate::Unknown => Some(libc::ENOBUFS),
+        let unsure = results.iter().find_map(|result| match result {
+            RequestResult::Done => None,
+            RequestResult::Refused { errno, .. } => (*errno != libc::ENOENT).then_some(*errno),
+            RequestResult::Unknown => Some(libc::ENOBUFS),
         });
         if requests.len() < flows.length as usize {
             return Err(SourceError::Kernel(libc::EINVAL));
@@ -157,7 +157,7 @@ impl Kernel for Flowtable {
 }
 
 /// What the kernel is asked for, one after the other.
-pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec<Asked>, CommandError> {
+pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec<Query>, CommandError> {
     match row.source {
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
@@ -169,7 +169,7 @@ pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec
             Ok(T::filters(settings, table).into_iter().map(|filter| Listing::new(table, filter).into()).collect())
         }
         _ => T::lookup(settings)
-            .map(|request| vec![Asked::Lookup(request)])
+            .map(|request| vec![Query::Lookup(request)])
             .map_err(|error| CommandError::of_errno(row, error.errno())),
     }
 }

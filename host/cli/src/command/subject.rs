@@ -3,7 +3,7 @@
 use super::assemble::Role;
 use flowgate_model::{Expectations, Flows, Selection};
 use flowgate_netlink::{
-    DumpFilter, EncodeError, Entry, ExpectationEntry, Request, Table as KernelTable,
+    DumpFilter, EncodeError, ExpectationEntry, FlowEntry, KernelTable, Request,
     decode::{ExpectationDecoder, FlowDecoder},
     encode::{expectations, flows},
     group,
@@ -53,12 +53,12 @@ impl Subject for Flows {
     }
 
     fn lookup(settings: &Settings) -> Result<Request, EncodeError> {
-        flows::get(Entry::new(&settings.template, 0)?)
+        flows::get(FlowEntry::new(&settings.template, 0)?)
     }
 
     fn filters(settings: &Settings, table: KernelTable) -> Vec<DumpFilter> {
         match table {
-            KernelTable::Flows => DumpFilter::plans(&settings.selection).0,
+            KernelTable::Flows => DumpFilter::plan_dumps(&settings.selection).0,
             KernelTable::FlowsAndZero => vec![DumpFilter::plan(&settings.selection).filter],
             _ => vec![DumpFilter::family_only(settings.family.unwrap_or(0))],
         }

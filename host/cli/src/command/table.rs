@@ -1,6 +1,6 @@
 //! The table of classic commands: a row says all that makes a command what it is.
 
-use flowgate_netlink::Table as KernelTable;
+use flowgate_netlink::KernelTable;
 use flowgate_pipeline::executor::Shows;
 use flowgate_syntax::{Command, Table};
 

@@ -10,9 +10,9 @@ use super::{
 };
 use flowgate_model::{Counts, Expectations, Flows, Texts, batch::push_text, family, statistics};
 use flowgate_netlink::{
-    Batches, Dump, DumpError, DumpFilter, Fate, Message, Namespace, Options, Request, Socket, SocketError,
-    Table as KernelTable, decode::push_counts, encode::flows, entries, filter::ExactFilter, listing::is_unsupported,
-    namespace, source::DATAGRAM,
+    BatchSender, Dump, DumpError, DumpFilter, KernelTable, Message, Namespace, Request, RequestResult, Socket,
+    SocketError, SocketOptions, decode::push_counts, encode::flows, entries, filter::ExactFilter,
+    listing::is_unsupported, namespace, source::DUMP_BUFFER_LENGTH,
 };
 use flowgate_pipeline::sink::Sink;
 use flowgate_syntax::{Output, Settings, Table};
@@ -39,7 +39,7 @@ pub(super) fn flush_request(row: &Row, settings: &Settings) -> Request {
         (Table::Expect, _) => Expectations::flush(0),
         (_, None) => Flows::flush(0),
         // Kernels before 5.3 ignore the family of a flush; those before 6.12 refuse this.
-        (_, Some(family)) => flows::delete_all_of(&ExactFilter::of_family(family)),
+        (_, Some(family)) => flows::delete_matching(&ExactFilter::for_family(family)),
     }
 }
 
@@ -50,10 +50,10 @@ pub(super) fn flush(row: &Row, settings: &Settings, namespace: Option<&Namespace
         _ => Flows::flush,
     };
     let one = row.table != Table::Expect && settings.family.is_some();
-    let result = Socket::open(&Options::within(namespace)).and_then(|socket| {
-        let mut batches = Batches::new(socket);
+    let result = Socket::open(&SocketOptions::in_namespace(namespace)).and_then(|socket| {
+        let mut batches = BatchSender::new(socket);
         let mut first = one_fate(&mut batches, flush_request(row, settings))?;
-        if let Fate::Refused { errno, .. } = first
+        if let RequestResult::Refused { errno, .. } = first
             && is_unsupported(errno)
             && !one
         {
@@ -67,31 +67,36 @@ pub(super) fn flush(row: &Row, settings: &Settings, namespace: Option<&Namespace
         report::banner(text);
     }
     match result {
-        Ok(Fate::Done) => Ok(Flushed::Done),
-        Ok(Fate::Refused { errno, .. }) if one && (is_unsupported(errno) || errno == libc::ENOENT) => {
+        Ok(RequestResult::Done) => Ok(Flushed::Done),
+        Ok(RequestResult::Refused { errno, .. }) if one && (is_unsupported(errno) || errno == libc::ENOENT) => {
             Ok(Flushed::NotByKernel)
         }
-        Ok(Fate::Refused { errno, .. }) => Err(CommandError::of_errno(row, errno)),
-        Ok(Fate::Unknown) => Err(CommandError::of_errno(row, libc::ENOBUFS)),
+        Ok(RequestResult::Refused { errno, .. }) => Err(CommandError::of_errno(row, errno)),
+        Ok(RequestResult::Unknown) => Err(CommandError::of_errno(row, libc::ENOBUFS)),
         Err(error) => Err(CommandError::of_errno(row, error.errno())),
     }
 }
 
 /// What the kernel answers to a request.
-fn one_fate(batches: &mut Batches, request: Request) -> Result<Fate, SocketError> {
-    let mut fates = Vec::new();
-    batches.submit(&[request], &mut fates)?;
-    Ok(fates.pop().unwrap_or(Fate::Unknown))
+fn one_fate(batches: &mut BatchSender, request: Request) -> Result<RequestResult, SocketError> {
+    let mut results = Vec::new();
+    batches.submit(&[request], &mut results)?;
+    Ok(results.pop().unwrap_or(RequestResult::Unknown))
 }
 
 /// What became of both families together, which `whole` was the refusal of. A kernel without IPv6 has nothing of it to delete.
-fn in_halves(whole: Fate, halves: [Result<Fate, SocketError>; 2]) -> Result<Fate, SocketError> {
+fn in_halves(
+    whole: RequestResult,
+    halves: [Result<RequestResult, SocketError>; 2],
+) -> Result<RequestResult, SocketError> {
     let [first, second] = halves;
     Ok(match (first?, second?) {
-        (Fate::Done, Fate::Done | Fate::Refused { errno: libc::EAFNOSUPPORT, .. }) => Fate::Done,
-        (Fate::Unknown, _) | (_, Fate::Unknown) => Fate::Unknown,
-        (Fate::Refused { .. }, Fate::Refused { .. }) => whole,
-        (refused @ Fate::Refused { .. }, _) | (_, refused) => refused,
+        (RequestResult::Done, RequestResult::Done | RequestResult::Refused { errno: libc::EAFNOSUPPORT, .. }) => {
+            RequestResult::Done
+        }
+        (RequestResult::Unknown, _) | (_, RequestResult::Unknown) => RequestResult::Unknown,
+        (RequestResult::Refused { .. }, RequestResult::Refused { .. }) => whole,
+        (refused @ RequestResult::Refused { .. }, _) | (_, refused) => refused,
     })
 }
 
@@ -147,9 +152,9 @@ fn each_message(
     namespace: Option<&Namespace>,
     mut visit: impl FnMut(&Message<'_>),
 ) -> Result<(), DumpError> {
-    let mut dump = Dump::start(Socket::open(&Options::within(namespace))?, request)?;
+    let mut dump = Dump::start(Socket::open(&SocketOptions::in_namespace(namespace))?, request)?;
     let sequence = dump.sequence();
-    let mut buffer = vec![0; DATAGRAM];
+    let mut buffer = vec![0; DUMP_BUFFER_LENGTH];
     while let Some(length) = dump.next(&mut buffer, None)? {
         entries(buffer.get(..length).unwrap_or_default(), sequence).for_each(|message| visit(&message));
     }
@@ -183,7 +188,7 @@ fn one(number: u64) -> Counts {
 
 /// A file of procfs as it is in a namespace.
 fn file(path: &str, namespace: Option<&Namespace>) -> io::Result<String> {
-    namespace::within(namespace, || fs::read_to_string(path))
+    namespace::run_in(namespace, || fs::read_to_string(path))
         .map_err(|error| io::Error::from_raw_os_error(error.errno()))?
 }
 

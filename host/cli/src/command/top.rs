@@ -21,7 +21,7 @@ use super::{
 };
 use flowgate_model::Flows;
 use flowgate_netlink::{
-    Namespace, Stop, Table as KernelTable,
+    KernelTable, Namespace, Stop,
     decode::FlowDecoder,
     source::{Source as DatagramSource, SourceError},
 };

@@ -22,7 +22,7 @@ pub enum DecodeError {
         /// The attributes around it, as in `columns.raw-attributes.paths`; 0 for the message itself.
         path: u64,
         /// The defect.
-        malformed: Malformed,
+        malformed: MalformedAttribute,
     },
     /// The batch has as many rows, or bytes of text, as 32-bit indices permit.
     #[error("the batch is full")]
@@ -31,7 +31,7 @@ pub enum DecodeError {
 
 /// The defect of a malformed attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Malformed {
+pub enum MalformedAttribute {
     /// Bytes are left, but too few for an attribute's header.
     #[error("{left} bytes are left at {offset}, too few for an attribute")]
     Header {
@@ -126,8 +126,8 @@ impl<'a> Attributes<'a> {
         let left = self.rest.len();
         let offset = self.length.saturating_sub(left);
         let malformed = match self.rest.first_chunk::<ATTRIBUTE_HEADER>() {
-            None => Malformed::Header { offset, left },
-            Some([l0, l1, k0, k1]) => Malformed::Length {
+            None => MalformedAttribute::Header { offset, left },
+            Some([l0, l1, k0, k1]) => MalformedAttribute::Length {
                 kind: u16::from_ne_bytes([*k0, *k1]) & TYPE_MASK,
                 offset,
                 length: u16::from_ne_bytes([*l0, *l1]),

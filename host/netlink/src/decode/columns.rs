@@ -81,7 +81,7 @@ pub fn clear_expected_nat(column: &mut ExpectedNat) {
 }
 
 /// A group of columns that is absent as long as no row has any of them.
-pub trait Group: Default {
+pub trait ColumnGroup: Default {
     /// Fills the dense columns among `wanted` with one zero for each of the `rows` rows before.
     fn pad(&mut self, wanted: u64, rows: usize);
     /// Clears all columns.
@@ -90,7 +90,12 @@ pub trait Group: Default {
 
 /// Returns the group in `place`. If there is none, inserts a spare or new one, padded for the rows before.
 #[inline]
-pub fn need<'g, G: Group>(place: &'g mut Option<G>, spare: &mut Vec<G>, wanted: u64, rows: usize) -> &'g mut G {
+pub fn get_or_insert<'g, G: ColumnGroup>(
+    place: &'g mut Option<G>,
+    spare: &mut Vec<G>,
+    wanted: u64,
+    rows: usize,
+) -> &'g mut G {
     place.get_or_insert_with(|| {
         let mut group = spare.pop().unwrap_or_default();
         group.pad(wanted, rows);
@@ -99,7 +104,7 @@ pub fn need<'g, G: Group>(place: &'g mut Option<G>, spare: &mut Vec<G>, wanted: 
 }
 
 /// Removes the group and keeps its allocations in `spare`, for [`get_or_insert`].
-pub fn put_away<G: Group>(place: &mut Option<G>, spare: &mut Vec<G>) {
+pub fn recycle<G: ColumnGroup>(place: &mut Option<G>, spare: &mut Vec<G>) {
     if let Some(mut group) = place.take() {
         group.clear();
         spare.push(group);
@@ -109,7 +114,7 @@ pub fn put_away<G: Group>(place: &mut Option<G>, spare: &mut Vec<G>) {
 /// Implements [`ColumnGroup`] for a group of dense columns, each of which is filled if one of its bits is wanted.
 macro_rules! dense_group {
     ($group:ident { $($column:ident: $bits:expr),* $(,)? } $(also $others:expr)?) => {
-        impl Group for $group {
+        impl ColumnGroup for $group {
             fn pad(&mut self, wanted: u64, rows: usize) {
                 $(if wanted & $bits != 0 { self.$column.resize(rows, 0); })*
             }
@@ -148,7 +153,7 @@ dense_group!(Events {
     clear_sparse(&mut events.namespace_name);
 });
 
-impl Group for Rare {
+impl ColumnGroup for Rare {
     /// Dense columns stay empty until a row has a value for them.
     fn pad(&mut self, _: u64, _: usize) {}
 

@@ -2,9 +2,9 @@
 
 use super::attribute::{Attributes, DecodeError, be16, be32, child, string};
 use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_expected_nat, clear_raw, clear_sparse, clear_tuples, push_sparse};
-use super::flow::{Arrival, push_key};
-use super::tuple::Key;
-use super::unknown::Unknown;
+use super::flow::{Arrival, push_tuple};
+use super::tuple::TupleRow;
+use super::unknown::UnknownAttributes;
 use crate::message::Message;
 use crate::wire::expectation;
 use flowgate_model::{Expectations, ExpectedNat, RawAttributes, event, expectation_field as bits, field};
@@ -13,18 +13,18 @@ use flowgate_model::{Expectations, ExpectedNat, RawAttributes, event, expectatio
 /// all columns are always filled.
 #[derive(Debug, Default)]
 pub struct ExpectationDecoder {
-    unknown: Unknown,
+    unknown: UnknownAttributes,
     spare_nat: Vec<ExpectedNat>,
     spare_unknown: Vec<RawAttributes>,
 }
 
 /// One expectation, before it is appended to the columns.
 #[derive(Debug, Default)]
-struct Row<'a> {
+struct ExpectationRow<'a> {
     has: u64,
-    expected: Key,
-    mask: Key,
-    master: Key,
+    expected: TupleRow,
+    mask: TupleRow,
+    master: TupleRow,
     timeout: u32,
     id: u32,
     zone: u16,
@@ -33,18 +33,18 @@ struct Row<'a> {
     helper: &'a [u8],
     function: &'a [u8],
     nat_direction: u32,
-    nat: Key,
+    nat: TupleRow,
 }
 
-impl<'a> Row<'a> {
+impl<'a> ExpectationRow<'a> {
     /// Sets a field's bit; returns false if it was set.
-    fn fresh(&mut self, bit: u64) -> bool {
+    fn set_once(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
         self.has |= bit;
         fresh
     }
 
-    fn decode(&mut self, attributes: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode(&mut self, attributes: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let mut walk = Attributes::new(attributes);
         while let Some((kind, value)) = walk.next() {
             let path = u64::from(kind);
@@ -52,14 +52,14 @@ impl<'a> Row<'a> {
                 (expectation::MASTER, ..) => self.master.decode(value, path, unknown)?,
                 (expectation::TUPLE, ..) => self.expected.decode(value, path, unknown)?,
                 (expectation::MASK, ..) => self.mask.decode(value, path, unknown)?,
-                (expectation::TIMEOUT, Some(number), _) if self.fresh(bits::TIMEOUT) => self.timeout = number,
-                (expectation::ID, Some(number), _) if self.fresh(bits::ID) => self.id = number,
-                (expectation::FLAGS, Some(number), _) if self.fresh(bits::FLAGS) => self.flags = number,
-                (expectation::CLASS, Some(number), _) if self.fresh(bits::CLASS) => self.class = number,
-                (expectation::ZONE, _, Some(number)) if self.fresh(bits::ZONE) => self.zone = number,
-                (expectation::HELP_NAME, ..) if self.fresh(bits::HELPER) => self.helper = string(value),
-                (expectation::FN, ..) if self.fresh(bits::FUNCTION) => self.function = string(value),
-                (expectation::NAT, ..) if self.fresh(bits::NAT) => self.decode_nat(value, unknown)?,
+                (expectation::TIMEOUT, Some(number), _) if self.set_once(bits::TIMEOUT) => self.timeout = number,
+                (expectation::ID, Some(number), _) if self.set_once(bits::ID) => self.id = number,
+                (expectation::FLAGS, Some(number), _) if self.set_once(bits::FLAGS) => self.flags = number,
+                (expectation::CLASS, Some(number), _) if self.set_once(bits::CLASS) => self.class = number,
+                (expectation::ZONE, _, Some(number)) if self.set_once(bits::ZONE) => self.zone = number,
+                (expectation::HELP_NAME, ..) if self.set_once(bits::HELPER) => self.helper = string(value),
+                (expectation::FN, ..) if self.set_once(bits::FUNCTION) => self.function = string(value),
+                (expectation::NAT, ..) if self.set_once(bits::NAT) => self.decode_nat(value, unknown)?,
                 _ => unknown.keep(path, value),
             }
         }
@@ -79,7 +79,7 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    fn decode_nat(&mut self, payload: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_nat(&mut self, payload: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let path = u64::from(expectation::NAT);
         let mut direction = None;
         let mut walk = Attributes::new(payload);
@@ -115,8 +115,8 @@ impl ExpectationDecoder {
         let Some(body) = message.netfilter() else {
             return Err(DecodeError::Header { length: message.body.len() });
         };
-        Self::room(batch)?;
-        let mut row = Row::default();
+        Self::check_space(batch)?;
+        let mut row = ExpectationRow::default();
         self.unknown.begin(true);
         row.decode(body.attributes, &mut self.unknown)?;
         if !self.unknown.is_empty() {
@@ -138,29 +138,29 @@ impl ExpectationDecoder {
     /// # Errors
     /// The batch is full.
     pub fn push_gap(&mut self, batch: &mut Expectations) -> Result<(), DecodeError> {
-        Self::room(batch)?;
+        Self::check_space(batch)?;
         self.unknown.begin(false);
-        self.append(batch, &Row::default(), 0, event::GAP, 0);
+        self.append(batch, &ExpectationRow::default(), 0, event::GAP, 0);
         Ok(())
     }
 
-    fn room(batch: &Expectations) -> Result<(), DecodeError> {
+    fn check_space(batch: &Expectations) -> Result<(), DecodeError> {
         let texts = [&batch.helper.texts, &batch.function.texts].map(|texts| texts.bytes.len());
         let unknown = batch.unknown.as_ref().map_or(0, |column| column.payloads.bytes.len());
         let longest = texts.into_iter().max().unwrap_or_default().max(unknown);
         if batch.length >= ROW_LIMIT || longest >= TEXT_LIMIT { Err(DecodeError::Full) } else { Ok(()) }
     }
 
-    fn append(&mut self, batch: &mut Expectations, row: &Row<'_>, family: u8, kind: u8, port: u32) {
+    fn append(&mut self, batch: &mut Expectations, row: &ExpectationRow<'_>, family: u8, kind: u8, port: u32) {
         let number = batch.length;
         batch.has.push(row.has);
         batch.event.push(kind);
         batch.family.push(family);
         batch.protocol.push(row.expected.protocol);
-        push_key(&mut batch.expected, &row.expected);
-        push_key(&mut batch.mask, &row.mask);
+        push_tuple(&mut batch.expected, &row.expected);
+        push_tuple(&mut batch.mask, &row.mask);
         batch.mask_protocol.push(row.mask.protocol);
-        push_key(&mut batch.master, &row.master);
+        push_tuple(&mut batch.master, &row.master);
         batch.master_protocol.push(row.master.protocol);
         batch.timeout.push(row.timeout);
         batch.id.push(row.id);
@@ -179,7 +179,7 @@ impl ExpectationDecoder {
             nat.rows.push(number);
             nat.direction.push(row.nat_direction);
             nat.protocol.push(row.nat.protocol);
-            push_key(&mut nat.tuple, &row.nat);
+            push_tuple(&mut nat.tuple, &row.nat);
         }
         if row.has & bits::UNKNOWN != 0 {
             let column = batch.unknown.get_or_insert_with(|| self.spare_unknown.pop().unwrap_or_default());

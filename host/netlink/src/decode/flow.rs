@@ -1,10 +1,12 @@
 //! Decoding of flows into the columns of a batch.
 
 use super::attribute::DecodeError;
-use super::columns::{ROW_LIMIT, TEXT_LIMIT, clear_tuples, need, push_address, push_sparse, push_text, put_away};
-use super::row::{Nat, RareRow, Row, normalise_labels};
-use super::tuple::Key;
-use super::unknown::Unknown;
+use super::columns::{
+    ROW_LIMIT, TEXT_LIMIT, clear_tuples, get_or_insert, push_address, push_sparse, push_text, recycle,
+};
+use super::row::{FlowRow, Nat, RareRow, normalise_labels};
+use super::tuple::TupleRow;
+use super::unknown::UnknownAttributes;
 use crate::message::Message;
 use flowgate_model::{Counters, Events, Flows, Rare, Sctp, Tcp, Times, Zones, event, field};
 
@@ -33,7 +35,7 @@ const NOT_DECODED: u64 = field::ANNOTATIONS | field::PROGRAM | field::NAMESPACE_
 #[derive(Debug, Default)]
 pub struct FlowDecoder {
     wanted: u64,
-    unknown: Unknown,
+    unknown: UnknownAttributes,
     zones: Vec<Zones>,
     counters: Vec<Counters>,
     times: Vec<Times>,
@@ -76,9 +78,9 @@ impl FlowDecoder {
         let Some(body) = message.netfilter() else {
             return Err(DecodeError::Header { length: message.body.len() });
         };
-        self.room(flows)?;
+        self.check_space(flows)?;
         let wanted = self.wanted;
-        let mut row = Row::default();
+        let mut row = FlowRow::default();
         self.unknown.begin(wanted & field::UNKNOWN != 0);
         row.decode(body.attributes, wanted, &mut self.unknown)?;
         if !self.unknown.is_empty() {
@@ -102,13 +104,13 @@ impl FlowDecoder {
     /// # Errors
     /// The batch is full.
     pub fn push_gap(&mut self, flows: &mut Flows, received: u64, lost: Option<u32>) -> Result<(), DecodeError> {
-        self.room(flows)?;
+        self.check_space(flows)?;
         self.unknown.begin(false);
-        self.append(flows, &Row::default(), 0, Some((event::GAP, received, 0)), 0);
+        self.append(flows, &FlowRow::default(), 0, Some((event::GAP, received, 0)), 0);
         let row = flows.length.saturating_sub(1);
         if let (Some(lost), Some(has)) = (lost, flows.has.last_mut()) {
             *has |= field::ANNOTATIONS;
-            let rare = need(&mut flows.rare, &mut self.rare, self.wanted, row as usize);
+            let rare = get_or_insert(&mut flows.rare, &mut self.rare, self.wanted, row as usize);
             rare.annotations.rows.push(row);
             push_text(&mut rare.annotations.keys, event::LOST.as_bytes());
             push_text(&mut rare.annotations.values, lost.to_string().as_bytes());
@@ -117,7 +119,7 @@ impl FlowDecoder {
     }
 
     /// Checks that the batch has space for one more row, however long its texts.
-    fn room(&self, flows: &Flows) -> Result<(), DecodeError> {
+    fn check_space(&self, flows: &Flows) -> Result<(), DecodeError> {
         if flows.length >= ROW_LIMIT {
             return Err(DecodeError::Full);
         }
@@ -133,7 +135,7 @@ impl FlowDecoder {
 
     /// Appends a decoded row to the columns. `arrived`: kind of event, time of receipt, namespace.
     #[inline]
-    fn append(&mut self, flows: &mut Flows, row: &Row<'_>, family: u8, arrived: Option<(u8, u64, u32)>, port: u32) {
+    fn append(&mut self, flows: &mut Flows, row: &FlowRow<'_>, family: u8, arrived: Option<(u8, u64, u32)>, port: u32) {
         let wanted = self.wanted;
         let has = row.has & wanted;
         let rows = flows.length as usize;
@@ -162,7 +164,7 @@ impl FlowDecoder {
             field::STATE => flows.state, row.state;
         );
         if has & field::ZONES != 0 || flows.zones.is_some() {
-            let zones = need(&mut flows.zones, &mut self.zones, wanted, rows);
+            let zones = get_or_insert(&mut flows.zones, &mut self.zones, wanted, rows);
             push!(wanted;
                 field::ZONE => zones.zone, row.zone;
                 field::ORIGINAL_ZONE => zones.original, row.original.zone;
@@ -170,7 +172,7 @@ impl FlowDecoder {
             );
         }
         if has & field::COUNTERS != 0 || flows.counters.is_some() {
-            let counters = need(&mut flows.counters, &mut self.counters, wanted, rows);
+            let counters = get_or_insert(&mut flows.counters, &mut self.counters, wanted, rows);
             let [[original_packets, original_bytes], [reply_packets, reply_bytes]] = row.counters;
             push!(wanted;
                 field::ORIGINAL_COUNTERS => counters.original_packets, original_packets;
@@ -180,7 +182,7 @@ impl FlowDecoder {
             );
         }
         if has & (field::START | field::STOP) != 0 || flows.times.is_some() {
-            let times = need(&mut flows.times, &mut self.times, wanted, rows);
+            let times = get_or_insert(&mut flows.times, &mut self.times, wanted, rows);
             push!(wanted;
                 field::START => times.start, row.start;
                 field::STOP => times.stop, row.stop;
@@ -191,7 +193,7 @@ impl FlowDecoder {
             | field::ORIGINAL_TCP_FLAGS
             | field::REPLY_TCP_FLAGS;
         if has & TCP != 0 || flows.tcp.is_some() {
-            let tcp = need(&mut flows.tcp, &mut self.tcp, wanted, rows);
+            let tcp = get_or_insert(&mut flows.tcp, &mut self.tcp, wanted, rows);
             push!(wanted;
                 field::ORIGINAL_WINDOW_SCALE => tcp.original_window_scale, row.window_scales[0];
                 field::REPLY_WINDOW_SCALE => tcp.reply_window_scale, row.window_scales[1];
@@ -200,14 +202,14 @@ impl FlowDecoder {
             );
         }
         if has & (field::ORIGINAL_VTAG | field::REPLY_VTAG) != 0 || flows.sctp.is_some() {
-            let sctp = need(&mut flows.sctp, &mut self.sctp, wanted, rows);
+            let sctp = get_or_insert(&mut flows.sctp, &mut self.sctp, wanted, rows);
             push!(wanted;
                 field::ORIGINAL_VTAG => sctp.original_vtag, row.vtags[0];
                 field::REPLY_VTAG => sctp.reply_vtag, row.vtags[1];
             );
         }
         if arrived.is_some() || flows.events.is_some() {
-            let events = need(&mut flows.events, &mut self.events, wanted, rows);
+            let events = get_or_insert(&mut flows.events, &mut self.events, wanted, rows);
             let (kind, received, namespace) = arrived.unwrap_or_default();
             events.kind.push(kind);
             events.received.push(received);
@@ -223,10 +225,10 @@ impl FlowDecoder {
         flows.length = flows.length.saturating_add(1);
     }
 
-    fn append_rare(&mut self, flows: &mut Flows, row: &Row<'_>, has: u64, rows: usize) {
-        let nothing = RareRow::default();
-        let of_row = row.rare.as_ref().unwrap_or(&nothing);
-        let rare = need(&mut flows.rare, &mut self.rare, self.wanted, rows);
+    fn append_rare(&mut self, flows: &mut Flows, row: &FlowRow<'_>, has: u64, rows: usize) {
+        let none = RareRow::default();
+        let of_row = row.rare.as_ref().unwrap_or(&none);
+        let rare = get_or_insert(&mut flows.rare, &mut self.rare, self.wanted, rows);
         for (bit, value, column) in [
             (field::SECMARK, of_row.secmark, &mut rare.secmark),
             (field::MARK_MASK, of_row.mark_mask, &mut rare.mark_mask),
@@ -260,7 +262,7 @@ impl FlowDecoder {
         if has & field::MASTER != 0 {
             rare.master.rows.push(number);
             rare.master.protocol.push(of_row.master.protocol);
-            push_key(&mut rare.master.tuple, &of_row.master);
+            push_tuple(&mut rare.master.tuple, &of_row.master);
             rare.master.zone.push(of_row.master.zone);
         }
         let [original, reply] = of_row.sequences;
@@ -341,19 +343,19 @@ impl FlowDecoder {
         }
         clear_tuples(original);
         clear_tuples(reply);
-        put_away(zones, &mut self.zones);
-        put_away(counters, &mut self.counters);
-        put_away(times, &mut self.times);
-        put_away(tcp, &mut self.tcp);
-        put_away(sctp, &mut self.sctp);
-        put_away(events, &mut self.events);
-        put_away(rare, &mut self.rare);
+        recycle(zones, &mut self.zones);
+        recycle(counters, &mut self.counters);
+        recycle(times, &mut self.times);
+        recycle(tcp, &mut self.tcp);
+        recycle(sctp, &mut self.sctp);
+        recycle(events, &mut self.events);
+        recycle(rare, &mut self.rare);
         more.clear();
     }
 }
 
 /// Appends one direction to columns that are all filled.
-pub(super) fn push_key(tuples: &mut flowgate_model::Tuples, key: &Key) {
+pub(super) fn push_tuple(tuples: &mut flowgate_model::Tuples, key: &TupleRow) {
     push_address(&mut tuples.source, key.source);
     push_address(&mut tuples.destination, key.destination);
     tuples.source_l4.push(key.source_l4);

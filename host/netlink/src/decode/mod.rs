@@ -11,7 +11,7 @@ mod tests;
 mod tuple;
 mod unknown;
 
-pub use attribute::{DecodeError, Malformed};
+pub use attribute::{DecodeError, MalformedAttribute};
 pub use expectation::ExpectationDecoder;
 pub use flow::{Arrival, FlowDecoder};
 pub(crate) use row::normalise_labels;

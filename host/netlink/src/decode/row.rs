@@ -4,18 +4,18 @@
 use std::borrow::Cow;
 
 use super::attribute::{Attributes, DecodeError, be16, be32, be64, byte, child, string};
-use super::tuple::{Address, Key, address};
-use super::unknown::Unknown;
+use super::tuple::{AddressHalves, TupleRow, address};
+use super::unknown::UnknownAttributes;
 use crate::wire::{flow, part, protoinfo};
 use flowgate_model::field;
 
 /// The fields of a flow as the message has them. A field without its bit in `has` is zero.
 #[derive(Debug, Default)]
-pub struct Row<'a> {
+pub struct FlowRow<'a> {
     /// Bits of [`field`]; those of the tuples are set at the end of [`FlowRow::decode`].
     pub has: u64,
-    pub original: Key,
-    pub reply: Key,
+    pub original: TupleRow,
+    pub reply: TupleRow,
     pub zone: u16,
     pub status: u32,
     pub timeout: u32,
@@ -45,7 +45,7 @@ pub struct RareRow<'a> {
     pub security_context: &'a [u8],
     pub secmark: u32,
     pub mark_mask: u32,
-    pub master: Key,
+    pub master: TupleRow,
     /// Position, offset before and after, of each direction.
     pub sequences: [[u32; 3]; 2],
     /// ISN, ITS, TSOFF.
@@ -59,8 +59,8 @@ pub struct RareRow<'a> {
 /// A translation requested by a creation.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nat {
-    pub first: Address,
-    pub last: Address,
+    pub first: AddressHalves,
+    pub last: AddressHalves,
     pub ports: [u16; 2],
 }
 
@@ -76,19 +76,19 @@ const PROTOINFO: u64 = field::STATE
 
 /// Assigns a parsed payload to a field if the field is not set yet and the payload has the field's length; otherwise
 /// keeps the attribute as unknown.
-macro_rules! take {
+macro_rules! assign {
     ($self:ident, $bit:expr, $parsed:expr => $place:expr, else $otherwise:expr) => {
         match $parsed {
-            Some(value) if $self.fresh($bit) => $place = value,
+            Some(value) if $self.set_once($bit) => $place = value,
             _ => $otherwise,
         }
     };
 }
 
-impl<'a> Row<'a> {
+impl<'a> FlowRow<'a> {
     /// Sets a field's bit; returns false if it was set.
     #[inline(always)]
-    fn fresh(&mut self, bit: u64) -> bool {
+    fn set_once(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
         self.has |= bit;
         fresh
@@ -102,7 +102,12 @@ impl<'a> Row<'a> {
 
     /// Decodes a message's attributes. Nests without a wanted field are skipped, unless unknown attributes are wanted.
     #[inline]
-    pub fn decode(&mut self, attributes: &'a [u8], wanted: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    pub fn decode(
+        &mut self,
+        attributes: &'a [u8],
+        wanted: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let enter = |bits: u64| wanted & (bits | field::UNKNOWN) != 0;
         let mut walk = Attributes::new(attributes);
         while let Some((kind, value)) = walk.next() {
@@ -119,15 +124,15 @@ impl<'a> Row<'a> {
                     }
                 }
                 flow::STATUS => {
-                    take!(self, field::STATUS, be32(value) => self.status, else unknown.keep(path, value));
+                    assign!(self, field::STATUS, be32(value) => self.status, else unknown.keep(path, value));
                 }
                 flow::TIMEOUT => {
-                    take!(self, field::TIMEOUT, be32(value) => self.timeout, else unknown.keep(path, value));
+                    assign!(self, field::TIMEOUT, be32(value) => self.timeout, else unknown.keep(path, value));
                 }
-                flow::MARK => take!(self, field::MARK, be32(value) => self.mark, else unknown.keep(path, value)),
-                flow::USE => take!(self, field::USE, be32(value) => self.use_count, else unknown.keep(path, value)),
-                flow::ID => take!(self, field::ID, be32(value) => self.id, else unknown.keep(path, value)),
-                flow::ZONE => take!(self, field::ZONE, be16(value) => self.zone, else unknown.keep(path, value)),
+                flow::MARK => assign!(self, field::MARK, be32(value) => self.mark, else unknown.keep(path, value)),
+                flow::USE => assign!(self, field::USE, be32(value) => self.use_count, else unknown.keep(path, value)),
+                flow::ID => assign!(self, field::ID, be32(value) => self.id, else unknown.keep(path, value)),
+                flow::ZONE => assign!(self, field::ZONE, be16(value) => self.zone, else unknown.keep(path, value)),
                 flow::PROTOINFO => {
                     if enter(PROTOINFO) {
                         self.decode_protoinfo(value, unknown)?;
@@ -152,14 +157,14 @@ impl<'a> Row<'a> {
             }
         }
         walk.finish(0)?;
-        self.join_tuples(unknown);
+        self.set_tuple_bits(unknown);
         Ok(())
     }
 
     /// Sets the bits of both tuples in `has`. The tuples share the protocol column; a reply tuple with another
     /// protocol, which no kernel sends, keeps it as an unknown attribute.
     #[inline]
-    fn join_tuples(&mut self, unknown: &mut Unknown) {
+    fn set_tuple_bits(&mut self, unknown: &mut UnknownAttributes) {
         self.has |= self.original.original_bits() | self.reply.reply_bits();
         const BOTH: u64 = field::PROTOCOL | field::REPLY_PROTOCOL;
         if self.has & BOTH == BOTH {
@@ -179,26 +184,26 @@ impl<'a> Row<'a> {
         kind: u16,
         value: &'a [u8],
         wanted: u64,
-        unknown: &mut Unknown,
+        unknown: &mut UnknownAttributes,
     ) -> Result<(), DecodeError> {
         let path = u64::from(kind);
         let enter = |bits: u64| wanted & (bits | field::UNKNOWN) != 0;
         match kind {
             flow::TIMESTAMP_EVENT => {
-                take!(self, field::EVENT_TIME, be64(value) => self.event_time, else unknown.keep(path, value));
+                assign!(self, field::EVENT_TIME, be64(value) => self.event_time, else unknown.keep(path, value));
             }
             flow::HELP if enter(field::HELPER | field::HELPER_INFO) => self.decode_helper(value, unknown)?,
             flow::LABELS => {
-                take!(self, field::LABELS, bit_set(value) => self.rare().labels, else unknown.keep(path, value));
+                assign!(self, field::LABELS, label_words(value) => self.rare().labels, else unknown.keep(path, value));
             }
             flow::LABELS_MASK => {
-                take!(self, field::LABELS_MASK, bit_set(value) => self.rare().labels_mask, else unknown.keep(path, value));
+                assign!(self, field::LABELS_MASK, label_words(value) => self.rare().labels_mask, else unknown.keep(path, value));
             }
             flow::MARK_MASK => {
-                take!(self, field::MARK_MASK, be32(value) => self.rare().mark_mask, else unknown.keep(path, value));
+                assign!(self, field::MARK_MASK, be32(value) => self.rare().mark_mask, else unknown.keep(path, value));
             }
             flow::SECMARK => {
-                take!(self, field::SECMARK, be32(value) => self.rare().secmark, else unknown.keep(path, value));
+                assign!(self, field::SECMARK, be32(value) => self.rare().secmark, else unknown.keep(path, value));
             }
             flow::SECCTX if enter(field::SECURITY_CONTEXT) => self.decode_security(value, unknown)?,
             flow::TUPLE_MASTER if enter(field::MASTER) => {
@@ -207,19 +212,19 @@ impl<'a> Row<'a> {
             }
             flow::SEQ_ADJ_ORIG if enter(field::ORIGINAL_SEQUENCE) => {
                 let parts = [part::SEQADJ_CORRECTION_POS, part::SEQADJ_OFFSET_BEFORE, part::SEQADJ_OFFSET_AFTER];
-                if let Some(numbers) = self.three(field::ORIGINAL_SEQUENCE, parts, value, path, unknown)? {
+                if let Some(numbers) = self.decode_triple(field::ORIGINAL_SEQUENCE, parts, value, path, unknown)? {
                     self.rare().sequences[0] = numbers;
                 }
             }
             flow::SEQ_ADJ_REPLY if enter(field::REPLY_SEQUENCE) => {
                 let parts = [part::SEQADJ_CORRECTION_POS, part::SEQADJ_OFFSET_BEFORE, part::SEQADJ_OFFSET_AFTER];
-                if let Some(numbers) = self.three(field::REPLY_SEQUENCE, parts, value, path, unknown)? {
+                if let Some(numbers) = self.decode_triple(field::REPLY_SEQUENCE, parts, value, path, unknown)? {
                     self.rare().sequences[1] = numbers;
                 }
             }
             flow::SYNPROXY if enter(field::SYNPROXY) => {
                 let parts = [part::SYNPROXY_ISN, part::SYNPROXY_ITS, part::SYNPROXY_TSOFF];
-                if let Some(numbers) = self.three(field::SYNPROXY, parts, value, path, unknown)? {
+                if let Some(numbers) = self.decode_triple(field::SYNPROXY, parts, value, path, unknown)? {
                     self.rare().synproxy = numbers;
                 }
             }
@@ -238,7 +243,7 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    fn decode_protoinfo(&mut self, payload: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_protoinfo(&mut self, payload: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let path = u64::from(flow::PROTOINFO);
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
@@ -254,28 +259,28 @@ impl<'a> Row<'a> {
     }
 
     #[inline]
-    fn decode_tcp(&mut self, payload: &'a [u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_tcp(&mut self, payload: &'a [u8], path: u64, unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             let inner = child(path, kind);
             match kind {
                 protoinfo::TCP_STATE => {
-                    take!(self, field::STATE, byte(value) => self.state, else unknown.keep(inner, value));
+                    assign!(self, field::STATE, byte(value) => self.state, else unknown.keep(inner, value));
                 }
-                protoinfo::TCP_WSCALE_ORIGINAL => take!(
+                protoinfo::TCP_WSCALE_ORIGINAL => assign!(
                     self, field::ORIGINAL_WINDOW_SCALE, byte(value) => self.window_scales[0],
                     else unknown.keep(inner, value)
                 ),
-                protoinfo::TCP_WSCALE_REPLY => take!(
+                protoinfo::TCP_WSCALE_REPLY => assign!(
                     self, field::REPLY_WINDOW_SCALE, byte(value) => self.window_scales[1],
                     else unknown.keep(inner, value)
                 ),
                 // Flags and mask are one byte each; as one big-endian number they are flags * 256 + mask.
-                protoinfo::TCP_FLAGS_ORIGINAL => take!(
+                protoinfo::TCP_FLAGS_ORIGINAL => assign!(
                     self, field::ORIGINAL_TCP_FLAGS, be16(value) => self.tcp_flags[0],
                     else unknown.keep(inner, value)
                 ),
-                protoinfo::TCP_FLAGS_REPLY => take!(
+                protoinfo::TCP_FLAGS_REPLY => assign!(
                     self, field::REPLY_TCP_FLAGS, be16(value) => self.tcp_flags[1],
                     else unknown.keep(inner, value)
                 ),
@@ -285,19 +290,24 @@ impl<'a> Row<'a> {
         walk.finish(path)
     }
 
-    fn decode_sctp(&mut self, payload: &'a [u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_sctp(
+        &mut self,
+        payload: &'a [u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             let inner = child(path, kind);
             match kind {
                 protoinfo::SCTP_STATE => {
-                    take!(self, field::STATE, byte(value) => self.state, else unknown.keep(inner, value));
+                    assign!(self, field::STATE, byte(value) => self.state, else unknown.keep(inner, value));
                 }
                 protoinfo::SCTP_VTAG_ORIGINAL => {
-                    take!(self, field::ORIGINAL_VTAG, be32(value) => self.vtags[0], else unknown.keep(inner, value));
+                    assign!(self, field::ORIGINAL_VTAG, be32(value) => self.vtags[0], else unknown.keep(inner, value));
                 }
                 protoinfo::SCTP_VTAG_REPLY => {
-                    take!(self, field::REPLY_VTAG, be32(value) => self.vtags[1], else unknown.keep(inner, value));
+                    assign!(self, field::REPLY_VTAG, be32(value) => self.vtags[1], else unknown.keep(inner, value));
                 }
                 _ => unknown.keep(inner, value),
             }
@@ -305,14 +315,19 @@ impl<'a> Row<'a> {
         walk.finish(path)
     }
 
-    fn decode_dccp(&mut self, payload: &'a [u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_dccp(
+        &mut self,
+        payload: &'a [u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let (mut role, mut handshake) = (None, None);
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             let inner = child(path, kind);
             match (kind, byte(value), be64(value)) {
                 (protoinfo::DCCP_STATE, state, _) => {
-                    take!(self, field::STATE, state => self.state, else unknown.keep(inner, value));
+                    assign!(self, field::STATE, state => self.state, else unknown.keep(inner, value));
                 }
                 (protoinfo::DCCP_ROLE, Some(value), _) if role.is_none() => role = Some(value),
                 (protoinfo::DCCP_HANDSHAKE_SEQ, _, Some(value)) if handshake.is_none() => handshake = Some(value),
@@ -322,7 +337,7 @@ impl<'a> Row<'a> {
         }
         walk.finish(path)?;
         if role.is_some() || handshake.is_some() {
-            if self.fresh(field::DCCP) {
+            if self.set_once(field::DCCP) {
                 self.rare().dccp = (role.unwrap_or_default(), handshake.unwrap_or_default());
             } else {
                 unknown.keep(path, payload);
@@ -336,7 +351,7 @@ impl<'a> Row<'a> {
         direction: usize,
         payload: &'a [u8],
         path: u64,
-        unknown: &mut Unknown,
+        unknown: &mut UnknownAttributes,
     ) -> Result<(), DecodeError> {
         let (mut packets, mut bytes) = (None, None);
         let mut walk = Attributes::new(payload);
@@ -362,17 +377,17 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    fn decode_times(&mut self, payload: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_times(&mut self, payload: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let path = u64::from(flow::TIMESTAMP);
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             let inner = child(path, kind);
             match kind {
                 part::TIMESTAMP_START => {
-                    take!(self, field::START, be64(value) => self.start, else unknown.keep(inner, value));
+                    assign!(self, field::START, be64(value) => self.start, else unknown.keep(inner, value));
                 }
                 part::TIMESTAMP_STOP => {
-                    take!(self, field::STOP, be64(value) => self.stop, else unknown.keep(inner, value));
+                    assign!(self, field::STOP, be64(value) => self.stop, else unknown.keep(inner, value));
                 }
                 part::TIMESTAMP_PAD => {}
                 _ => unknown.keep(inner, value),
@@ -381,25 +396,25 @@ impl<'a> Row<'a> {
         walk.finish(path)
     }
 
-    fn decode_helper(&mut self, payload: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_helper(&mut self, payload: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let path = u64::from(flow::HELP);
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             match kind {
-                part::HELP_NAME if self.fresh(field::HELPER) => self.rare().helper = string(value),
-                part::HELP_INFO if self.fresh(field::HELPER_INFO) => self.rare().helper_info = value,
+                part::HELP_NAME if self.set_once(field::HELPER) => self.rare().helper = string(value),
+                part::HELP_INFO if self.set_once(field::HELPER_INFO) => self.rare().helper_info = value,
                 _ => unknown.keep(child(path, kind), value),
             }
         }
         walk.finish(path)
     }
 
-    fn decode_security(&mut self, payload: &'a [u8], unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_security(&mut self, payload: &'a [u8], unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         let path = u64::from(flow::SECCTX);
         let mut walk = Attributes::new(payload);
         while let Some((kind, value)) = walk.next() {
             match kind {
-                part::SECCTX_NAME if self.fresh(field::SECURITY_CONTEXT) => {
+                part::SECCTX_NAME if self.set_once(field::SECURITY_CONTEXT) => {
                     self.rare().security_context = string(value)
                 }
                 _ => unknown.keep(child(path, kind), value),
@@ -410,13 +425,13 @@ impl<'a> Row<'a> {
 
     /// Decodes a nest of three 32-bit numbers that form one field; `None` if it has none of them or the field is
     /// already set.
-    fn three(
+    fn decode_triple(
         &mut self,
         bit: u64,
         kinds: [u16; 3],
         payload: &'a [u8],
         path: u64,
-        unknown: &mut Unknown,
+        unknown: &mut UnknownAttributes,
     ) -> Result<Option<[u32; 3]>, DecodeError> {
         let mut numbers = [None; 3];
         let mut walk = Attributes::new(payload);
@@ -431,7 +446,7 @@ impl<'a> Row<'a> {
         if numbers.iter().all(Option::is_none) {
             return Ok(None);
         }
-        if self.fresh(bit) {
+        if self.set_once(bit) {
             return Ok(Some(numbers.map(Option::unwrap_or_default)));
         }
         unknown.keep(path, payload);
@@ -443,7 +458,7 @@ impl<'a> Row<'a> {
         index: usize,
         payload: &'a [u8],
         path: u64,
-        unknown: &mut Unknown,
+        unknown: &mut UnknownAttributes,
     ) -> Result<(), DecodeError> {
         let (mut first, mut last, mut ports) = (None, None, [None; 2]);
         let mut walk = Attributes::new(payload);
@@ -485,7 +500,7 @@ impl<'a> Row<'a> {
 }
 
 /// Returns a bit set of labels, whose length is a multiple of four bytes (32-bit words).
-fn bit_set(payload: &[u8]) -> Option<&[u8]> {
+fn label_words(payload: &[u8]) -> Option<&[u8]> {
     (!payload.is_empty() && payload.len().is_multiple_of(4)).then_some(payload)
 }
 

@@ -1,7 +1,7 @@
 //! Decoding of statistics: the counters of a CPU or of the table.
 
 use super::attribute::{Attributes, DecodeError, be32, be64};
-use crate::message::{Message, Subject};
+use crate::message::{Message, MessageKind};
 use flowgate_model::{Counts, statistics};
 
 /// Appends the counters of one message to a table, as its next row. The CPU number is the message's `res_id`; the
@@ -15,9 +15,9 @@ pub fn push_counts(counts: &mut Counts, message: &Message<'_>) -> Result<(), Dec
     let Some(body) = message.netfilter() else {
         return Err(DecodeError::Header { length: message.body.len() });
     };
-    counts.subject = match message.subject() {
-        Subject::ExpectationStatistics => statistics::EXPECTATION_CPU,
-        Subject::GlobalStatistics => statistics::GLOBAL,
+    counts.subject = match message.kind() {
+        MessageKind::ExpectationStatistics => statistics::EXPECTATION_CPU,
+        MessageKind::GlobalStatistics => statistics::GLOBAL,
         _ => statistics::CPU,
     };
     let row = if counts.subject == statistics::GLOBAL {

@@ -1,6 +1,6 @@
 //! Decoding of every attribute, of malformed messages, and of tens of thousands of mutated ones.
 
-use super::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder, Malformed, clear_counts, push_counts};
+use super::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder, MalformedAttribute, clear_counts, push_counts};
 use crate::message::Messages;
 use flowgate_model::check;
 use flowgate_model::{Counts, Expectations, Flows, event, expectation_field, field};
@@ -411,7 +411,7 @@ fn a_malformed_message_leaves_the_batch_as_it_was() {
     attributes.push(nest(9, &[attribute(1, &be64(1)), inner]));
     let bad = message(0x0100, 2, 1, 0, 2, &attributes);
     let error = decoder.push(&mut flows, &Messages::new(&bad).next().unwrap().unwrap(), Arrival::Entry).unwrap_err();
-    let malformed = Malformed::Length { kind: 2, offset: 12, length: 40, left: 12 };
+    let malformed = MalformedAttribute::Length { kind: 2, offset: 12, length: 40, left: 12 };
     assert_eq!(error, DecodeError::Attribute { path: 9, malformed });
     assert_eq!(error.to_string(), "in attribute 9: attribute 2 at 12 claims 40 bytes, but 12 are left");
     assert_eq!(flows, before);

@@ -2,12 +2,12 @@
 //! expectations.
 
 use super::attribute::{Attributes, DecodeError, be16, byte, child};
-use super::unknown::Unknown;
+use super::unknown::UnknownAttributes;
 use crate::wire::{NESTED, tuple};
 use flowgate_model::field;
 
 /// An address as in the columns: the first and the last eight bytes as numbers, IPv4 as an IPv4-mapped address.
-pub type Address = (u64, u64);
+pub type AddressHalves = (u64, u64);
 
 /// The prefix ::ffff:0:0/96 of an IPv4-mapped address in its last eight bytes.
 const MAPPED: u64 = 0x0000_ffff_0000_0000;
@@ -18,11 +18,11 @@ const ICMP_CODE: u64 = 1 << 63;
 
 /// The fields of one direction.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Key {
+pub struct TupleRow {
     /// The fields that are set, as bits of the *original* direction in [`field`].
     has: u64,
-    pub source: Address,
-    pub destination: Address,
+    pub source: AddressHalves,
+    pub destination: AddressHalves,
     pub source_l4: u16,
     pub destination_l4: u16,
     pub zone: u16,
@@ -31,13 +31,13 @@ pub struct Key {
 
 /// Returns the IPv4-mapped form of an IPv4 address.
 #[inline]
-pub const fn mapped(address: u32) -> Address {
+pub const fn mapped(address: u32) -> AddressHalves {
     (0, MAPPED | address as u64)
 }
 
 /// Returns the address in a payload of 4 or 16 bytes.
 #[inline]
-pub fn address(payload: &[u8]) -> Option<Address> {
+pub fn address(payload: &[u8]) -> Option<AddressHalves> {
     if let Ok(bytes) = payload.try_into() {
         return Some(mapped(u32::from_be_bytes(bytes)));
     }
@@ -47,7 +47,7 @@ pub fn address(payload: &[u8]) -> Option<Address> {
 
 /// Returns the address in a payload of exactly `length` bytes.
 #[inline]
-fn address_of(payload: &[u8], length: usize) -> Option<Address> {
+fn address_of_length(payload: &[u8], length: usize) -> Option<AddressHalves> {
     if payload.len() == length { address(payload) } else { None }
 }
 
@@ -81,7 +81,7 @@ fn tail<const N: usize, const AT: usize>(bytes: &[u8; N]) -> u32 {
 /// All fields of a tuple with ports.
 const COMPLETE: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL | field::SOURCE_L4 | field::DESTINATION_L4;
 
-impl Key {
+impl TupleRow {
     /// Returns the fields that are set, as bits of the original direction.
     #[inline]
     pub fn original_bits(&self) -> u64 {
@@ -104,7 +104,7 @@ impl Key {
 
     /// Sets a field's bit; returns false if it was set.
     #[inline]
-    fn take(&mut self, bit: u64) -> bool {
+    fn set_once(&mut self, bit: u64) -> bool {
         let fresh = self.has & bit == 0;
         self.has |= bit;
         fresh
@@ -112,17 +112,17 @@ impl Key {
 
     /// Sets the bit of one half of the ICMP type and code, which share a field; returns false if it was set.
     #[inline]
-    fn take_half(&mut self, half: u64) -> bool {
+    fn set_half_once(&mut self, half: u64) -> bool {
         if self.has & field::DESTINATION_L4 != 0 && self.has & (ICMP_TYPE | ICMP_CODE) == 0 {
             return false;
         }
         self.has |= field::DESTINATION_L4;
-        self.take(half)
+        self.set_once(half)
     }
 
     /// Decodes a tuple's payload. The attribute is at `path`; attributes without a field are kept in `unknown`.
     #[inline]
-    pub fn decode(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    pub fn decode(&mut self, payload: &[u8], path: u64, unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
         if self.has == 0 {
             // The fixed layouts that the kernel writes for protocols with ports; the offsets are within the payload.
             if let Ok(bytes) = payload.try_into()
@@ -136,7 +136,7 @@ impl Key {
                 return Ok(());
             }
         }
-        self.decode_any(payload, path, unknown)
+        self.decode_attributes(payload, path, unknown)
     }
 
     #[inline(always)]
@@ -182,14 +182,19 @@ impl Key {
     }
 
     /// Decodes any layout: other protocols, zones, future attributes.
-    fn decode_any(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_attributes(
+        &mut self,
+        payload: &[u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let mut attributes = Attributes::new(payload);
         while let Some((kind, value)) = attributes.next() {
             match kind {
                 tuple::IP => self.decode_addresses(value, child(path, kind), unknown)?,
                 tuple::PROTO => self.decode_protocol(value, child(path, kind), unknown)?,
                 tuple::ZONE => match be16(value) {
-                    Some(zone) if self.take(field::ORIGINAL_ZONE) => self.zone = zone,
+                    Some(zone) if self.set_once(field::ORIGINAL_ZONE) => self.zone = zone,
                     _ => unknown.keep(child(path, kind), value),
                 },
                 _ => unknown.keep(child(path, kind), value),
@@ -198,18 +203,23 @@ impl Key {
         attributes.finish(path)
     }
 
-    fn decode_addresses(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_addresses(
+        &mut self,
+        payload: &[u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let mut attributes = Attributes::new(payload);
         while let Some((kind, value)) = attributes.next() {
             let (bit, address) = match kind {
-                tuple::V4_SRC => (field::SOURCE, address_of(value, 4)),
-                tuple::V4_DST => (field::DESTINATION, address_of(value, 4)),
-                tuple::V6_SRC => (field::SOURCE, address_of(value, 16)),
-                tuple::V6_DST => (field::DESTINATION, address_of(value, 16)),
+                tuple::V4_SRC => (field::SOURCE, address_of_length(value, 4)),
+                tuple::V4_DST => (field::DESTINATION, address_of_length(value, 4)),
+                tuple::V6_SRC => (field::SOURCE, address_of_length(value, 16)),
+                tuple::V6_DST => (field::DESTINATION, address_of_length(value, 16)),
                 _ => (0, None),
             };
             match address {
-                Some(address) if self.take(bit) => {
+                Some(address) if self.set_once(bit) => {
                     if bit == field::SOURCE {
                         self.source = address;
                     } else {
@@ -222,22 +232,27 @@ impl Key {
         attributes.finish(path)
     }
 
-    fn decode_protocol(&mut self, payload: &[u8], path: u64, unknown: &mut Unknown) -> Result<(), DecodeError> {
+    fn decode_protocol(
+        &mut self,
+        payload: &[u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         let mut attributes = Attributes::new(payload);
         while let Some((kind, value)) = attributes.next() {
             let taken = match (kind, byte(value), be16(value)) {
-                (tuple::NUM, Some(number), _) => self.take(field::PROTOCOL).then(|| self.protocol = number),
+                (tuple::NUM, Some(number), _) => self.set_once(field::PROTOCOL).then(|| self.protocol = number),
                 (tuple::SRC_PORT | tuple::ICMP_ID | tuple::ICMPV6_ID, _, Some(number)) => {
-                    self.take(field::SOURCE_L4).then(|| self.source_l4 = number)
+                    self.set_once(field::SOURCE_L4).then(|| self.source_l4 = number)
                 }
                 (tuple::DST_PORT, _, Some(number)) => {
-                    self.take(field::DESTINATION_L4).then(|| self.destination_l4 = number)
+                    self.set_once(field::DESTINATION_L4).then(|| self.destination_l4 = number)
                 }
                 (tuple::ICMP_TYPE | tuple::ICMPV6_TYPE, Some(number), _) => {
-                    self.take_half(ICMP_TYPE).then(|| self.destination_l4 |= u16::from(number) << 8)
+                    self.set_half_once(ICMP_TYPE).then(|| self.destination_l4 |= u16::from(number) << 8)
                 }
                 (tuple::ICMP_CODE | tuple::ICMPV6_CODE, Some(number), _) => {
-                    self.take_half(ICMP_CODE).then(|| self.destination_l4 |= u16::from(number))
+                    self.set_half_once(ICMP_CODE).then(|| self.destination_l4 |= u16::from(number))
                 }
                 _ => None,
             };

@@ -5,14 +5,14 @@ use flowgate_model::{RawAttributes, Texts};
 
 /// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and repetitions.
 #[derive(Debug, Default)]
-pub struct Unknown {
+pub struct UnknownAttributes {
     /// True if unknown attributes are wanted; otherwise none are kept.
     wanted: bool,
     paths: Vec<u64>,
     payloads: Texts,
 }
 
-impl Unknown {
+impl UnknownAttributes {
     /// Resets the state for the next message.
     #[inline]
     pub fn begin(&mut self, wanted: bool) {

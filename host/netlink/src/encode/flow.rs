@@ -3,11 +3,11 @@
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ProtoInfo, ProtoInfoTCP, Status};
 
-use super::tuple::{Direction, address_of, nest};
-use super::{EncodeError, Entry, find, name, text};
+use super::tuple::{TupleFields, address_of, nest};
+use super::{EncodeError, FlowEntry, find, nul_terminated, text};
 use crate::decode::normalise_labels;
 use crate::filter::ExactFilter;
-use crate::request::{Head, Request};
+use crate::request::{Request, RequestHeader};
 use crate::wire::{self, flow, flow_message, part, protoinfo};
 use flowgate_model::{at, field, protocol, status};
 
@@ -20,7 +20,7 @@ const LABELS: usize = 256;
 
 /// What a creation does if the flow already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Existing {
+pub enum IfExists {
     /// It fails with EEXIST.
     Fail,
     /// It updates the flow.
@@ -33,15 +33,16 @@ pub enum Existing {
 ///
 /// # Errors
 /// The kernel does not support the family or accept a text.
-pub fn create(entry: Entry<'_>, existing: Existing) -> Result<Request, EncodeError> {
-    let exclusive = if existing == Existing::Fail { wire::EXCLUSIVE } else { 0 };
-    let head = Head { flags: wire::CREATE | wire::ACK | exclusive, family: entry.known_family()?, version: 0 };
-    let mut attributes = key(&entry, true);
+pub fn create(entry: FlowEntry<'_>, if_exists: IfExists) -> Result<Request, EncodeError> {
+    let exclusive = if if_exists == IfExists::Fail { wire::EXCLUSIVE } else { 0 };
+    let header =
+        RequestHeader { flags: wire::CREATE | wire::ACK | exclusive, family: entry.checked_family()?, version: 0 };
+    let mut attributes = tuples_and_zone(&entry, true);
     // The kernel sets EXPECTED itself for a flow with a master, and refuses the bit (EBUSY). Without a master the bit
     // is sent, so that the kernel's refusal is reported.
     let implied = if entry.has(field::MASTER) { status::EXPECTED } else { 0 };
     values(&entry, None, !(implied | status::DYING), &mut attributes)?;
-    Ok(Request::flows(flow_message::NEW, head, attributes))
+    Ok(Request::flows(flow_message::NEW, header, attributes))
 }
 
 /// Encodes a request to set the fields of `values_of` in the flow with the tuple and zone of `of` (the original tuple,
@@ -53,12 +54,12 @@ pub fn create(entry: Entry<'_>, existing: Existing) -> Result<Request, EncodeErr
 ///
 /// # Errors
 /// The kernel does not support the family or accept a text.
-pub fn update(of: Entry<'_>, values_of: Entry<'_>) -> Result<Request, EncodeError> {
-    let head = Head { flags: wire::ACK, family: of.known_family()?, version: 0 };
-    let mut attributes = key(&of, false);
+pub fn update(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    let header = RequestHeader { flags: wire::ACK, family: of.checked_family()?, version: 0 };
+    let mut attributes = tuples_and_zone(&of, false);
     let number = of.has(field::PROTOCOL | field::REPLY_PROTOCOL).then(|| at(&of.flows.protocol, of.row));
     values(&values_of, number, u32::MAX, &mut attributes)?;
-    Ok(Request::flows(flow_message::NEW, head, attributes))
+    Ok(Request::flows(flow_message::NEW, header, attributes))
 }
 
 /// Encodes a request for the flow with the tuple and zone of `entry`. The answer is the flow, without an
@@ -66,9 +67,9 @@ pub fn update(of: Entry<'_>, values_of: Entry<'_>) -> Result<Request, EncodeErro
 ///
 /// # Errors
 /// The kernel does not support the family.
-pub fn get(entry: Entry<'_>) -> Result<Request, EncodeError> {
-    let head = Head { flags: 0, family: entry.known_family()?, version: 0 };
-    Ok(Request::flows(flow_message::GET, head, key(&entry, false)))
+pub fn get(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    let header = RequestHeader { flags: 0, family: entry.checked_family()?, version: 0 };
+    Ok(Request::flows(flow_message::GET, header, tuples_and_zone(&entry, false)))
 }
 
 /// Encodes a request to delete the flow with the tuple and zone of `entry`: the original tuple if it is complete, else
@@ -76,9 +77,9 @@ pub fn get(entry: Entry<'_>) -> Result<Request, EncodeError> {
 ///
 /// # Errors
 /// Neither tuple is complete; without one the kernel may delete the whole table.
-pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
-    let head = Head { flags: wire::ACK, family: entry.known_family()?, version: 0 };
-    let (original, reply) = (Direction::original(&entry), Direction::reply(&entry));
+pub fn delete(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    let header = RequestHeader { flags: wire::ACK, family: entry.checked_family()?, version: 0 };
+    let (original, reply) = (TupleFields::original(&entry), TupleFields::reply(&entry));
     let mut attributes = match (original.missing(), reply.missing()) {
         (0, _) => vec![ConntrackAttribute::CtaTupleOrig(original.attributes())],
         (_, 0) => vec![ConntrackAttribute::CtaTupleReply(reply.attributes())],
@@ -88,29 +89,29 @@ pub fn delete(entry: Entry<'_>) -> Result<Request, EncodeError> {
         attributes.push(plain(flow::ID, &at(&entry.flows.id, entry.row).to_be_bytes()));
     }
     attributes.extend(zone(&entry));
-    Ok(Request::flows(flow_message::DELETE, head, attributes))
+    Ok(Request::flows(flow_message::DELETE, header, attributes))
 }
 
 /// Encodes a request to delete all flows that pass a filter (since Linux 6.12; earlier kernels refuse it with EINVAL or
 /// ENOENT, see [`ExactFilter::attributes`]). The kernel does not report their number.
 #[must_use]
-pub fn delete_all_of(filter: &ExactFilter) -> Request {
+pub fn delete_matching(filter: &ExactFilter) -> Request {
     // With version 1 of the netfilter header the kernel heeds the family.
-    let head = Head { flags: wire::ACK, family: filter.family(), version: 1 };
-    Request::flows(flow_message::DELETE, head, filter.attributes())
+    let header = RequestHeader { flags: wire::ACK, family: filter.family(), version: 1 };
+    Request::flows(flow_message::DELETE, header, filter.attributes())
 }
 
 /// Encodes a request to delete **all** flows of both families. `family` is 0, or each family in turn for a kernel that
 /// refuses 0; other kernels ignore it in version 0 of the netfilter header.
 #[must_use]
 pub fn flush(family: u8) -> Request {
-    Request::flows(flow_message::DELETE, Head { flags: wire::ACK, family, version: 0 }, Vec::new())
+    Request::flows(flow_message::DELETE, RequestHeader { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
 /// Encodes the tuples and the zone: both tuples for a creation, else one, which identifies the flow.
-fn key(entry: &Entry<'_>, both: bool) -> Vec<ConntrackAttribute> {
+fn tuples_and_zone(entry: &FlowEntry<'_>, both: bool) -> Vec<ConntrackAttribute> {
     let mut attributes = Vec::new();
-    let (original, reply) = (Direction::original(entry), Direction::reply(entry));
+    let (original, reply) = (TupleFields::original(entry), TupleFields::reply(entry));
     if !original.is_empty() {
         attributes.push(ConntrackAttribute::CtaTupleOrig(original.attributes()));
     }
@@ -121,14 +122,14 @@ fn key(entry: &Entry<'_>, both: bool) -> Vec<ConntrackAttribute> {
     attributes
 }
 
-fn zone(entry: &Entry<'_>) -> Option<ConntrackAttribute> {
+fn zone(entry: &FlowEntry<'_>) -> Option<ConntrackAttribute> {
     let zones = entry.flows.zones.as_ref().filter(|_| entry.has(field::ZONE))?;
     Some(plain(flow::ZONE, &at(&zones.zone, entry.row).to_be_bytes()))
 }
 
 /// Encodes the values, without the key. `number` is the flow's protocol, if the values do not have it.
 fn values(
-    entry: &Entry<'_>,
+    entry: &FlowEntry<'_>,
     number: Option<u8>,
     status_mask: u32,
     attributes: &mut Vec<ConntrackAttribute>,
@@ -157,18 +158,19 @@ fn values(
     if entry.has(field::MASTER)
         && let Some(index) = find(&rare.master.rows, row)
     {
-        attributes.push(ConntrackAttribute::Other(master(entry, index).untyped(flow::TUPLE_MASTER)));
+        attributes.push(ConntrackAttribute::Other(master(entry, index).to_attribute(flow::TUPLE_MASTER)));
     }
     translations(entry, attributes);
     sequences(entry, attributes);
     if entry.has(field::HELPER)
         && let Some(helper) = text(&rare.helper, row)
     {
-        let mut parts = vec![DefaultNla::new(part::HELP_NAME, name("the name of a helper", helper, HELPER_NAME)?)];
+        let mut parts =
+            vec![DefaultNla::new(part::HELP_NAME, nul_terminated("the name of a helper", helper, HELPER_NAME)?)];
         if entry.has(field::HELPER_INFO)
             && let Some(info) = text(&rare.helper_info, row)
         {
-            bounded("the data of a helper", info, HELPER_INFO)?;
+            check_length("the data of a helper", info, HELPER_INFO)?;
             parts.push(DefaultNla::new(part::HELP_INFO, info.to_vec()));
         }
         attributes.push(ConntrackAttribute::Other(nest(flow::HELP, &parts)));
@@ -179,7 +181,7 @@ fn values(
         if entry.has(bit)
             && let Some(labels) = text(column, row)
         {
-            bounded("a set of labels", labels, LABELS)?;
+            check_length("a set of labels", labels, LABELS)?;
             let mut labels = labels.to_vec();
             // Words of 32 bits; an empty set is one zero word.
             labels.resize(labels.len().next_multiple_of(4).max(4), 0);
@@ -190,7 +192,7 @@ fn values(
         && let Some(index) = find(&rare.synproxy.rows, row)
     {
         let proxy = &rare.synproxy;
-        attributes.push(three(
+        attributes.push(triple(
             flow::SYNPROXY,
             [
                 (part::SYNPROXY_ISN, at(&proxy.isn, index)),
@@ -202,7 +204,7 @@ fn values(
     Ok(())
 }
 
-fn protoinfo_of(entry: &Entry<'_>, number: Option<u8>) -> Option<ConntrackAttribute> {
+fn protoinfo_of(entry: &FlowEntry<'_>, number: Option<u8>) -> Option<ConntrackAttribute> {
     let (flows, row) = (entry.flows, entry.row);
     let state = entry.has(field::STATE).then(|| at(&flows.state, row));
     let info = match number? {
@@ -266,10 +268,10 @@ fn untyped_protoinfo(kind: u16, parts: &[DefaultNla]) -> Option<ConntrackAttribu
 }
 
 /// Returns the tuple of the master at `index` of the sparse column.
-fn master(entry: &Entry<'_>, index: usize) -> Direction {
+fn master(entry: &FlowEntry<'_>, index: usize) -> TupleFields {
     let masters = match &entry.flows.rare {
         Some(rare) => &rare.master,
-        None => return Direction::default(),
+        None => return TupleFields::default(),
     };
     let number = at(&masters.protocol, index);
     let zone = at(&masters.zone, index);
@@ -278,11 +280,11 @@ fn master(entry: &Entry<'_>, index: usize) -> Direction {
         | field::PROTOCOL
         | if l4 { field::ORIGINAL_L4 } else { 0 }
         | if zone != 0 { field::ORIGINAL_ZONE } else { 0 };
-    Direction::new(&masters.tuple, index, entry.family, number, zone, has)
+    TupleFields::new(&masters.tuple, index, entry.family, number, zone, has)
 }
 
 /// Encodes CTA_NAT_SRC and CTA_NAT_DST. An address of zeroes only (not even IPv4-mapped) and ports 0 are left out.
-fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+fn translations(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     let Some(nat) = entry.flows.rare.as_ref().map(|rare| &rare.nat) else {
         return;
     };
@@ -326,7 +328,7 @@ fn translations(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
 }
 
 /// Encodes CTA_SEQ_ADJ_ORIG and CTA_SEQ_ADJ_REPLY.
-fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+fn sequences(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
     let Some(sequence) = entry.flows.rare.as_ref().map(|rare| &rare.sequence) else {
         return;
     };
@@ -340,7 +342,7 @@ fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
             _ => (field::REPLY_SEQUENCE, flow::SEQ_ADJ_REPLY),
         };
         if entry.has(bit) {
-            attributes.push(three(
+            attributes.push(triple(
                 kind,
                 [
                     (part::SEQADJ_CORRECTION_POS, at(&sequence.position, index)),
@@ -353,7 +355,7 @@ fn sequences(entry: &Entry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
 }
 
 /// Encodes a nest of three 32-bit numbers.
-fn three(kind: u16, numbers: [(u16, u32); 3]) -> ConntrackAttribute {
+fn triple(kind: u16, numbers: [(u16, u32); 3]) -> ConntrackAttribute {
     let parts = numbers.map(|(kind, number)| DefaultNla::new(kind, number.to_be_bytes().to_vec()));
     ConntrackAttribute::Other(nest(kind, &parts))
 }
@@ -363,6 +365,6 @@ fn plain(kind: u16, value: &[u8]) -> ConntrackAttribute {
     ConntrackAttribute::Other(DefaultNla::new(kind, value.to_vec()))
 }
 
-fn bounded(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), EncodeError> {
+fn check_length(what: &'static str, bytes: &[u8], limit: usize) -> Result<(), EncodeError> {
     if bytes.len() > limit { Err(EncodeError::TooLong { what, length: bytes.len(), limit }) } else { Ok(()) }
 }

@@ -12,12 +12,12 @@ use flowgate_model::{Expectations, Flows, SparseTexts};
 
 /// Requests about one expectation, and about all of them.
 pub mod expectations {
-    pub use super::expectation::{create, delete, delete_of_helper, flush, get, of_master};
+    pub use super::expectation::{create, delete, delete_by_helper, dump_by_master, flush, get};
 }
 
 /// Requests about one flow, and about all of them.
 pub mod flows {
-    pub use super::flow::{Existing, create, delete, delete_all_of, flush, get, update};
+    pub use super::flow::{IfExists, create, delete, delete_matching, flush, get, update};
 }
 
 /// Why a row cannot be encoded.
@@ -89,14 +89,14 @@ fn missing_names(missing: u64) -> String {
 
 /// A row of a batch of flows.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct FlowEntry<'a> {
     flows: &'a Flows,
     row: usize,
     has: u64,
     family: u8,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> FlowEntry<'a> {
     /// Returns the row `row` of `flows`. Columns may be shorter than the batch: missing values are 0.
     ///
     /// # Errors
@@ -120,13 +120,13 @@ impl<'a> Entry<'a> {
     }
 
     /// Returns its family, which must be one that connection tracking supports.
-    fn known_family(&self) -> Result<u8, EncodeError> {
-        known_family(self.family)
+    fn checked_family(&self) -> Result<u8, EncodeError> {
+        checked_family(self.family)
     }
 }
 
 /// Checks that connection tracking supports the family.
-fn known_family(family: u8) -> Result<u8, EncodeError> {
+fn checked_family(family: u8) -> Result<u8, EncodeError> {
     use flowgate_model::family::{IPV4, IPV6};
     if matches!(family, IPV4 | IPV6) { Ok(family) } else { Err(EncodeError::Family { family }) }
 }
@@ -175,7 +175,7 @@ fn text(column: &SparseTexts, row: usize) -> Option<&[u8]> {
 }
 
 /// Returns a name with the terminating NUL that the kernel requires.
-fn name(what: &'static str, text: &[u8], limit: usize) -> Result<Vec<u8>, EncodeError> {
+fn nul_terminated(what: &'static str, text: &[u8], limit: usize) -> Result<Vec<u8>, EncodeError> {
     // Only as much as fits is searched for a NUL.
     if text.iter().take(limit + 1).any(|&byte| byte == 0) {
         return Err(EncodeError::Name { what });

@@ -1,6 +1,6 @@
 //! Encoding: decoded messages are encoded to the same bytes, and columns may have any length.
 
-use super::{EncodeError, Entry, ExpectationEntry, expectations, flows};
+use super::{EncodeError, ExpectationEntry, FlowEntry, expectations, flows};
 use crate::decode::{Arrival, ExpectationDecoder, FlowDecoder};
 use crate::message::Messages;
 use crate::request::Request;
@@ -22,7 +22,7 @@ fn again(request: &Request) -> Flows {
     decode(request.as_bytes())
 }
 
-fn three(kind: u16, numbers: [u32; 3]) -> Vec<u8> {
+fn triple(kind: u16, numbers: [u32; 3]) -> Vec<u8> {
     let parts: Vec<_> = (1..).zip(numbers).map(|(kind, number)| attribute(kind, &number.to_be_bytes())).collect();
     nest(kind, &parts)
 }
@@ -59,12 +59,12 @@ fn creatable(family: u8, protocol: u8, protoinfo: Vec<u8>) -> Vec<u8> {
             tuple(14, addresses, 6, [2121, 21]),
             nat(6),
             nat(13),
-            three(15, [1, 2, 3]),
-            three(16, [4, 5, 6]),
+            triple(15, [1, 2, 3]),
+            triple(16, [4, 5, 6]),
             nest(5, &[attribute(1, b"ftp\0"), attribute(2, b"opaque")]),
             attribute(22, &[1, 2, 3, 4, 5, 6, 7, 8]),
             attribute(23, &[9; 8]),
-            three(24, [7, 8, 9]),
+            triple(24, [7, 8, 9]),
         ],
     )
 }
@@ -90,12 +90,12 @@ fn a_creation_carries_everything() {
         for (protocol, protoinfo) in [(6, tcp.clone()), (132, sctp.clone()), (33, dccp.clone())] {
             let wanted = decode(&creatable(family, protocol, protoinfo));
             assert_eq!(wanted.has[0] & field::UNKNOWN, 0);
-            let request = flows::create(Entry::new(&wanted, 0).unwrap(), flows::Existing::Fail).unwrap();
+            let request = flows::create(FlowEntry::new(&wanted, 0).unwrap(), flows::IfExists::Fail).unwrap();
             assert_eq!(request.flags(), wire::REQUEST | wire::ACK | wire::CREATE | wire::EXCLUSIVE);
-            assert_eq!(request.kind(), 0x0100);
+            assert_eq!(request.message_type(), 0x0100);
             assert_eq!(again(&request), wanted);
             // As an update: the original tuple is the key, the other fields are the values.
-            let entry = Entry::new(&wanted, 0).unwrap();
+            let entry = FlowEntry::new(&wanted, 0).unwrap();
             let updated = again(&flows::update(entry, entry).unwrap());
             assert_eq!(updated.has[0], wanted.has[0] & !field::REPLY);
         }
@@ -120,14 +120,14 @@ fn icmp_tuples_and_the_status_of_a_creation() {
         let bits = status::EXPECTED | status::DYING | status::ASSURED;
         let bits = attribute(3, &bits.to_be_bytes());
         let wanted = decode(&message(0x0100, 2, 1, 0, family, &[original.clone(), bits.clone()]));
-        let entry = Entry::new(&wanted, 0).unwrap();
-        let made = again(&flows::create(entry, flows::Existing::Update).unwrap());
+        let entry = FlowEntry::new(&wanted, 0).unwrap();
+        let made = again(&flows::create(entry, flows::IfExists::Update).unwrap());
         assert_eq!((&made.original, made.protocol[0]), (&wanted.original, protocol));
         assert_eq!(made.status, [status::EXPECTED | status::ASSURED | status::CONFIRMED]);
         // The kernel sets EXPECTED itself if there is a master, and refuses it otherwise.
         let master = nest(14, &[nest(1, &addresses), nest(2, &parts)]);
         let related = decode(&message(0x0100, 2, 1, 0, family, &[original, master, bits]));
-        let made = again(&flows::create(Entry::new(&related, 0).unwrap(), flows::Existing::Update).unwrap());
+        let made = again(&flows::create(FlowEntry::new(&related, 0).unwrap(), flows::IfExists::Update).unwrap());
         assert_eq!(made.status, [status::ASSURED | status::CONFIRMED]);
         assert_eq!(again(&flows::delete(entry).unwrap()).has, [field::ORIGINAL]);
         assert_eq!(again(&flows::get(entry).unwrap()).has, [field::ORIGINAL]);
@@ -138,7 +138,7 @@ fn icmp_tuples_and_the_status_of_a_creation() {
 fn deletions_never_lack_a_tuple() {
     let whole = decode(&creatable(2, 6, attribute(4, &[])));
     for without in 0..1u64 << 10 {
-        let entry = Entry::new(&whole, 0).unwrap().without(without);
+        let entry = FlowEntry::new(&whole, 0).unwrap().without(without);
         let original = without & field::ORIGINAL == 0;
         let reply = without & field::REPLY == 0;
         match flows::delete(entry) {
@@ -157,20 +157,20 @@ fn deletions_never_lack_a_tuple() {
     let flush = flows::flush(0);
     assert_eq!(&flush.as_bytes()[16..], [0, 0, 0, 0]);
     assert_eq!(&flows::flush(10).as_bytes()[16..], [10, 0, 0, 0]);
-    assert_eq!((flush.kind(), flush.flags()), (0x0102, wire::REQUEST | wire::ACK));
+    assert_eq!((flush.message_type(), flush.flags()), (0x0102, wire::REQUEST | wire::ACK));
 }
 
 #[test]
 fn rows_that_cannot_be() {
     let mut batch = decode(&creatable(2, 6, attribute(4, &[])));
-    assert_eq!(Entry::new(&batch, 1).unwrap_err(), EncodeError::Row { row: 1, length: 1 });
+    assert_eq!(FlowEntry::new(&batch, 1).unwrap_err(), EncodeError::Row { row: 1, length: 1 });
     let long = |flows: &mut Flows, length: usize| {
         let rare = flows.rare.as_mut().unwrap();
         rare.helper.texts.bytes = vec![b'x'; length];
         rare.helper.texts.ends = vec![length as u32];
     };
     long(&mut batch, 16);
-    let create = |flows: &Flows| flows::create(Entry::new(flows, 0).unwrap(), flows::Existing::Fail);
+    let create = |flows: &Flows| flows::create(FlowEntry::new(flows, 0).unwrap(), flows::IfExists::Fail);
     assert!(matches!(create(&batch), Err(EncodeError::TooLong { length: 16, limit: 15, .. })));
     batch.rare.as_mut().unwrap().helper.texts.bytes[3] = 0;
     assert!(matches!(create(&batch), Err(EncodeError::Name { .. })));
@@ -203,8 +203,8 @@ fn inconsistent_columns() {
             8 => batch.zones = None,
             _ => rare.master.tuple = Default::default(),
         }
-        let entry = Entry::new(&batch, 0).unwrap();
-        let _ = flows::create(entry, flows::Existing::Update);
+        let entry = FlowEntry::new(&batch, 0).unwrap();
+        let _ = flows::create(entry, flows::IfExists::Update);
         let _ = flows::update(entry, entry);
         let _ = flows::get(entry);
         if let Ok(request) = flows::delete(entry) {
@@ -252,6 +252,6 @@ fn expectations_round_trip() {
         let error = expectations::delete(ExpectationEntry::new(&lacking, 0).unwrap()).unwrap_err();
         assert!(matches!(error, EncodeError::IncompleteTuple { .. }));
     }
-    assert_eq!(expectations::flush(0).kind(), 0x0202);
+    assert_eq!(expectations::flush(0).message_type(), 0x0202);
     assert_eq!(expectations::get(entry).unwrap().flags(), wire::REQUEST);
 }

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, Nla};
 use netlink_packet_netfilter::conntrack::{IPTuple, ProtoTuple, Tuple};
 
-use super::Entry;
+use super::FlowEntry;
 use crate::wire::tuple;
 use flowgate_model::{Addresses, Tuples, at, field, protocol};
 
 /// The fields of one direction, taken from the columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Direction {
+pub struct TupleFields {
     pub source: Option<IpAddr>,
     pub destination: Option<IpAddr>,
     pub protocol: Option<u8>,
@@ -34,7 +34,7 @@ pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
     }
 }
 
-impl Direction {
+impl TupleFields {
     /// Returns a direction of `tuples`; `has` are the fields that are set, as bits of the original direction.
     pub fn new(tuples: &Tuples, row: usize, family: u8, protocol: u8, zone: u16, has: u64) -> Self {
         let given = |bit: u64| has & bit != 0;
@@ -49,14 +49,14 @@ impl Direction {
     }
 
     /// Returns the original direction of a flow.
-    pub fn original(entry: &Entry<'_>) -> Self {
+    pub fn original(entry: &FlowEntry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.original, entry.row));
         Self::new(&flows.original, entry.row, entry.family, at(&flows.protocol, entry.row), zone, entry.has)
     }
 
     /// Returns the reply direction of a flow.
-    pub fn reply(entry: &Entry<'_>) -> Self {
+    pub fn reply(entry: &FlowEntry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.reply, entry.row));
         let has = [
@@ -142,7 +142,7 @@ impl Direction {
     }
 
     /// Returns the tuple as an untyped attribute, for expectations and masters.
-    pub fn untyped(&self, kind: u16) -> DefaultNla {
+    pub fn to_attribute(&self, kind: u16) -> DefaultNla {
         nest(kind, &self.attributes())
     }
 }

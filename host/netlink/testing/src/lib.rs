@@ -8,7 +8,7 @@
     reason = "a test that cannot go on is a failed test"
 )]
 
-pub mod played;
+pub mod fake_kernel;
 
 use flowgate_netlink::wire::{MESSAGE_HEADER, NESTED, align};
 

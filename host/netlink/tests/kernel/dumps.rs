@@ -3,7 +3,7 @@
 use flowgate_model::Counts;
 use flowgate_netlink::decode::push_counts;
 use flowgate_netlink::encode::flows;
-use flowgate_netlink::{Dump, DumpError, DumpFilter, Entry, RECEIVE_LENGTH, Request, Stop, Table, entries};
+use flowgate_netlink::{Dump, DumpError, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, Stop, entries};
 use flowgate_test_support::Namespace;
 
 use crate::rows::{Rows, all_protocols, dump, mapped, socket};
@@ -18,7 +18,7 @@ fn dumps_that_are_refused_or_stopped() {
             rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [port, 2], 3);
         }
         rows.create();
-        let request = Request::dump(Table::Flows, &DumpFilter::all());
+        let request = Request::dump(KernelTable::Flows, &DumpFilter::all());
         let mut buffer = vec![0; RECEIVE_LENGTH];
         let mut first = Dump::start(socket(), &request).unwrap();
         let stop = Stop::new().unwrap();
@@ -37,11 +37,11 @@ fn dumps_that_are_refused_or_stopped() {
         // A GET of a flow that does not exist.
         let mut missing = Rows::default();
         missing.add(2, 17, [mapped([1, 1, 1, 1]), mapped([10, 0, 0, 2])], [7, 2], 3);
-        let get = flows::get(Entry::new(&missing.0, 0).unwrap()).unwrap();
+        let get = flows::get(FlowEntry::new(&missing.0, 0).unwrap()).unwrap();
         let mut dump = Dump::start(socket(), &get).unwrap();
         let error = dump.next(&mut buffer, None).unwrap_err();
         assert_eq!(error.errno(), libc::ENOENT);
-        let get = flows::get(Entry::new(&rows.0, 0).unwrap()).unwrap();
+        let get = flows::get(FlowEntry::new(&rows.0, 0).unwrap()).unwrap();
         let mut dump = Dump::start(socket(), &get).unwrap();
         assert!(dump.next(&mut buffer, None).unwrap().is_some());
         assert!(dump.next(&mut buffer, None).unwrap().is_none());
@@ -54,8 +54,8 @@ fn statistics_and_other_dumps() {
         all_protocols().create();
         let mut buffer = vec![0; RECEIVE_LENGTH];
         for (request, subject) in [
-            (Request::dump(Table::CpuStatistics, &DumpFilter::all()), 0),
-            (Request::dump(Table::ExpectationStatistics, &DumpFilter::all()), 1),
+            (Request::dump(KernelTable::CpuStatistics, &DumpFilter::all()), 0),
+            (Request::dump(KernelTable::ExpectationStatistics, &DumpFilter::all()), 1),
             (Request::global_statistics(), 2),
         ] {
             let mut dump = Dump::start(socket(), &request).unwrap();
@@ -72,10 +72,10 @@ fn statistics_and_other_dumps() {
                 assert!(counts.cpus.len() > 1 && counts.cpus[1] == 1, "{counts:?}");
             }
         }
-        for table in [Table::Dying, Table::Unconfirmed] {
+        for table in [KernelTable::Dying, KernelTable::Unconfirmed] {
             assert_eq!(dump(&Request::dump(table, &DumpFilter::family_only(2))).unwrap().length, 0);
         }
-        let zeroed = dump(&Request::dump(Table::FlowsAndZero, &DumpFilter::family_only(10))).unwrap();
+        let zeroed = dump(&Request::dump(KernelTable::FlowsAndZero, &DumpFilter::family_only(10))).unwrap();
         assert_eq!(zeroed.length, 4);
     });
 }

@@ -7,7 +7,8 @@ use flowgate_model::{Flows, event, field};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_netlink::encode::flows;
 use flowgate_netlink::{
-    Batches, Entry, Fate, Messages, Options, RECEIVE_LENGTH, Socket, SocketError, Stop, Woken, group,
+    BatchSender, FlowEntry, Messages, RECEIVE_LENGTH, RequestResult, Socket, SocketError, SocketOptions, Stop,
+    WakeReason, group,
 };
 use flowgate_test_support::Namespace;
 
@@ -17,21 +18,21 @@ use crate::rows::{Rows, all_protocols, mapped, socket};
 fn events_of_one_flow() {
     Namespace::run(|namespace| {
         namespace.account(true);
-        let listener = Socket::open(&Options { groups: group::FLOWS, ..Options::default() }).unwrap();
+        let listener = Socket::open(&SocketOptions { groups: group::FLOWS, ..SocketOptions::default() }).unwrap();
         let mut rows = Rows::default();
         let row = rows.add(2, 6, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [1, 2], 3);
-        let mut batches = Batches::new(socket());
-        let entry = Entry::new(&rows.0, row).unwrap();
-        let mut fates = Vec::new();
+        let mut sender = BatchSender::new(socket());
+        let entry = FlowEntry::new(&rows.0, row).unwrap();
+        let mut results = Vec::new();
         let requests = [
-            flows::create(entry, flows::Existing::Fail).unwrap(),
+            flows::create(entry, flows::IfExists::Fail).unwrap(),
             flows::update(entry, entry).unwrap(),
             flows::delete(entry).unwrap(),
         ];
-        batches.submit(&requests, &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done, Fate::Done, Fate::Done]);
+        sender.submit(&requests, &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done, RequestResult::Done, RequestResult::Done]);
         let stop = Stop::new().unwrap();
-        assert_eq!(listener.wait(Some(&stop), Some(Duration::from_secs(2))).unwrap(), Woken::Readable);
+        assert_eq!(listener.wait(Some(&stop), Some(Duration::from_secs(2))).unwrap(), WakeReason::Readable);
         let mut buffer = vec![0; RECEIVE_LENGTH];
         let mut decoder = FlowDecoder::new(field::ALL);
         let mut batch = Flows::default();
@@ -45,14 +46,14 @@ fn events_of_one_flow() {
         check::flows(&batch).unwrap();
         let events = batch.events.as_ref().unwrap();
         assert_eq!(events.kind, [event::NEW, event::UPDATE, event::DESTROY]);
-        assert_eq!(events.port_id, [batches.port(); 3]);
+        assert_eq!(events.port_id, [sender.port(); 3]);
         assert_eq!(batch.mark, [3, 3, 3]);
         assert_ne!(batch.has[2] & field::COUNTERS, 0);
         assert_ne!(batch.has[2] & field::STOP, 0);
         assert_eq!(batch.has.iter().fold(0, |all, has| all | has) & field::UNKNOWN, 0, "{:?}", batch.rare);
-        assert_eq!(listener.wait(Some(&stop), Some(Duration::from_millis(5))).unwrap(), Woken::TimedOut);
+        assert_eq!(listener.wait(Some(&stop), Some(Duration::from_millis(5))).unwrap(), WakeReason::TimedOut);
         stop.stop();
-        assert_eq!(listener.wait(Some(&stop), None).unwrap(), Woken::Stopped);
+        assert_eq!(listener.wait(Some(&stop), None).unwrap(), WakeReason::Stopped);
         assert!(listener.dropped().unwrap() == 0);
     });
 }
@@ -60,10 +61,10 @@ fn events_of_one_flow() {
 #[test]
 fn an_overrun_is_told() {
     Namespace::run(|_| {
-        let options = Options { groups: group::NEW, receive_buffer: Some(20 * 1024), ..Options::default() };
+        let options = SocketOptions { groups: group::NEW, receive_buffer: Some(20 * 1024), ..SocketOptions::default() };
         let listener = Socket::open(&options).unwrap();
         assert_eq!(listener.receive_buffer(), 40 * 1024);
-        let quiet = Socket::open(&Options { no_overrun_errors: true, ..options }).unwrap();
+        let quiet = Socket::open(&SocketOptions { no_overrun_errors: true, ..options }).unwrap();
         let mut rows = Rows::default();
         for port in 1..=200 {
             rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [port, 2], 3);
@@ -101,7 +102,8 @@ impl Rows {
 fn events_of_another_namespace_say_which() {
     Namespace::run(|namespace| {
         let listener =
-            Socket::open(&Options { groups: group::NEW, all_namespaces: true, ..Options::default() }).unwrap();
+            Socket::open(&SocketOptions { groups: group::NEW, all_namespaces: true, ..SocketOptions::default() })
+                .unwrap();
         let (identify, identified) = std::sync::mpsc::channel();
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
@@ -137,7 +139,7 @@ fn a_receive_buffer_has_a_least_size() {
     Namespace::run(|_| {
         let size = |bytes| {
             let receive_buffer = Some(bytes);
-            Socket::open(&Options { receive_buffer, ..Options::default() }).unwrap().receive_buffer()
+            Socket::open(&SocketOptions { receive_buffer, ..SocketOptions::default() }).unwrap().receive_buffer()
         };
         let least = size(0);
         assert!(least < 8192, "{least}");

@@ -5,8 +5,8 @@ use flowgate_model::{Expectations, Rare, event, expectation_field, field, status
 use flowgate_netlink::decode::{Arrival, ExpectationDecoder};
 use flowgate_netlink::encode::expectations;
 use flowgate_netlink::{
-    Batches, Dump, DumpError, DumpFilter, ExpectationEntry, Fate, Messages, Options, RECEIVE_LENGTH, Request, Socket,
-    Table, entries, group,
+    BatchSender, Dump, DumpError, DumpFilter, ExpectationEntry, KernelTable, Messages, RECEIVE_LENGTH, Request,
+    RequestResult, Socket, SocketOptions, entries, group,
 };
 use flowgate_test_support::Namespace;
 
@@ -40,10 +40,10 @@ fn expectations_of_a_helper() {
         rare.helper.texts.bytes.extend(b"ftp");
         rare.helper.texts.ends.push(3);
         rows.0.rare = Some(rare);
-        let mut batches = Batches::new(socket());
-        let mut fates = Vec::new();
-        batches.submit(&rows.requests(), &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done], "the kernel has no helper for FTP");
+        let mut sender = BatchSender::new(socket());
+        let mut results = Vec::new();
+        sender.submit(&rows.requests(), &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done], "the kernel has no helper for FTP");
         let dumped = dump_all();
         assert_eq!(dumped.rare.as_ref().unwrap().helper.texts.bytes, b"ftp");
 
@@ -74,14 +74,15 @@ fn expectations_of_a_helper() {
             timeout: vec![100],
             ..Expectations::default()
         };
-        let listener = Socket::open(&Options { groups: group::EXPECTATIONS, ..Options::default() }).unwrap();
+        let listener =
+            Socket::open(&SocketOptions { groups: group::EXPECTATIONS, ..SocketOptions::default() }).unwrap();
         let entry = ExpectationEntry::new(&wanted, 0).unwrap();
-        let mut fates = Vec::new();
+        let mut results = Vec::new();
         let create = expectations::create(entry, true).unwrap();
-        batches.submit(&[create.clone(), create], &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done, Fate::Refused { errno: libc::EEXIST, text: None }]);
+        sender.submit(&[create.clone(), create], &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done, RequestResult::Refused { errno: libc::EEXIST, text: None }]);
 
-        let all = Request::dump(Table::Expectations, &DumpFilter::all());
+        let all = Request::dump(KernelTable::Expectations, &DumpFilter::all());
         let batch = dump_expectations(&all).unwrap();
         assert_eq!(batch.length, 1);
         assert_eq!(batch.expected.destination_l4, [5000]);
@@ -89,23 +90,23 @@ fn expectations_of_a_helper() {
         assert_eq!((&batch.master, &batch.mask.source.lo), (&wanted.master, &wanted.mask.source.lo));
         assert_eq!(batch.has[0] & bits::UNKNOWN, 0);
         let found = ExpectationEntry::new(&batch, 0).unwrap();
-        assert_eq!(dump_expectations(&expectations::of_master(found).unwrap()).unwrap().length, 1);
+        assert_eq!(dump_expectations(&expectations::dump_by_master(found).unwrap()).unwrap().length, 1);
         let mut got = 0;
-        let mut fates = Vec::new();
-        batches.exchange(&[expectations::get(entry).unwrap()], &mut fates, &mut |_, _| got += 1).unwrap();
-        assert_eq!((got, &*fates), (1, &[Fate::Done][..]));
-        let mut fates = Vec::new();
+        let mut results = Vec::new();
+        sender.exchange(&[expectations::get(entry).unwrap()], &mut results, &mut |_, _| got += 1).unwrap();
+        assert_eq!((got, &*results), (1, &[RequestResult::Done][..]));
+        let mut results = Vec::new();
         let delete = expectations::delete(found).unwrap();
-        batches.submit(&[delete.clone(), delete], &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done, Fate::Refused { errno: libc::ENOENT, text: None }]);
+        sender.submit(&[delete.clone(), delete], &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done, RequestResult::Refused { errno: libc::ENOENT, text: None }]);
         assert_eq!(dump_expectations(&all).unwrap().length, 0);
-        assert_eq!(dump_expectations(&expectations::of_master(entry).unwrap()).unwrap().length, 0);
+        assert_eq!(dump_expectations(&expectations::dump_by_master(entry).unwrap()).unwrap().length, 0);
 
-        let mut fates = Vec::new();
+        let mut results = Vec::new();
         let create = expectations::create(entry, true).unwrap();
-        let of_helper = expectations::delete_of_helper(b"ftp").unwrap();
-        batches.submit(&[create.clone(), of_helper, create, expectations::flush(0)], &mut fates).unwrap();
-        assert_eq!(fates, vec![Fate::Done; 4]);
+        let of_helper = expectations::delete_by_helper(b"ftp").unwrap();
+        sender.submit(&[create.clone(), of_helper, create, expectations::flush(0)], &mut results).unwrap();
+        assert_eq!(results, vec![RequestResult::Done; 4]);
         assert_eq!(dump_expectations(&all).unwrap().length, 0);
 
         let mut decoder = ExpectationDecoder::new();
@@ -119,7 +120,7 @@ fn expectations_of_a_helper() {
         }
         let [new, gone] = [event::NEW, event::DESTROY];
         assert_eq!(batch.event, [new, gone, new, gone, new, gone]);
-        assert_eq!(batch.port_id[0], batches.port());
-        assert!(expectations::delete_of_helper(b"").is_err());
+        assert_eq!(batch.port_id[0], sender.port());
+        assert!(expectations::delete_by_helper(b"").is_err());
     });
 }

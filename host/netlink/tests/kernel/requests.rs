@@ -1,10 +1,10 @@
-//! Requests: creations, updates, deletions, lookups and flushes, alone and in batches, and the kernel's replies.
+//! Requests: creations, updates, deletions, lookups and flushes, alone and in sender, and the kernel's replies.
 
 use flowgate_model::{Flows, Rare, Zones, field, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_netlink::encode::flows;
 use flowgate_netlink::filter::ExactFilter;
-use flowgate_netlink::{Batches, EncodeError, Entry, Fate, Options, Socket};
+use flowgate_netlink::{BatchSender, EncodeError, FlowEntry, RequestResult, Socket, SocketOptions};
 use flowgate_test_support::{Namespace, Program};
 
 use crate::rows::{Rows, all_protocols, dump_all, mapped, row_with_mark, socket};
@@ -91,25 +91,25 @@ fn zones_nat_and_what_conntrack_makes() {
         assert_eq!(dumped.reply.destination.lo[row], mapped([1, 2, 3, 4]).lo);
         assert_ne!(dumped.status[row] & status::SRC_NAT, 0);
         // Each of them is found and deleted by its own row, including the zone.
-        let mut batches = Batches::new(socket());
+        let mut sender = BatchSender::new(socket());
         for mark in [2, 3, 1, 4] {
             let row = row_with_mark(&dumped, mark);
-            let mut fates = Vec::new();
+            let mut results = Vec::new();
             let mut found = Vec::new();
-            let entry = Entry::new(&dumped, row).unwrap();
+            let entry = FlowEntry::new(&dumped, row).unwrap();
             let mut decoder = FlowDecoder::new(field::ALL);
             let mut batch = Flows::default();
-            batches
-                .exchange(&[flows::get(entry).unwrap()], &mut fates, &mut |number, message| {
+            sender
+                .exchange(&[flows::get(entry).unwrap()], &mut results, &mut |number, message| {
                     found.push(number);
                     decoder.push(&mut batch, message, Arrival::Entry).unwrap();
                 })
                 .unwrap();
-            assert_eq!((fates, found, batch.mark[0]), (vec![Fate::Done], vec![0], mark));
-            let mut fates = Vec::new();
+            assert_eq!((results, found, batch.mark[0]), (vec![RequestResult::Done], vec![0], mark));
+            let mut results = Vec::new();
             let request = flows::delete(entry).unwrap();
-            batches.submit(&[request.clone(), request], &mut fates).unwrap();
-            assert_eq!(fates, [Fate::Done, Fate::Refused { errno: libc::ENOENT, text: None }]);
+            sender.submit(&[request.clone(), request], &mut results).unwrap();
+            assert_eq!(results, [RequestResult::Done, RequestResult::Refused { errno: libc::ENOENT, text: None }]);
         }
         assert_eq!(dump_all().length, 0);
         let line = "-I -p tcp -s 1.1.1.1 -d 2.2.2.2 --sport 10 --dport 20 --state SYN_SENT -t 100 -m 7 -w 3";
@@ -128,7 +128,7 @@ fn updates_and_deletions_by_id() {
         rows.create();
         let dumped = dump_all();
         let row = row_with_mark(&dumped, 1);
-        let entry = Entry::new(&dumped, row).unwrap();
+        let entry = FlowEntry::new(&dumped, row).unwrap();
         let mut values = Flows {
             length: 1,
             has: vec![field::MARK | field::MARK_MASK | field::STATE | field::TIMEOUT | field::STATUS],
@@ -140,11 +140,11 @@ fn updates_and_deletions_by_id() {
             ..Flows::default()
         };
         values.rare = Some(Rare { mark_mask: vec![0xf0], ..Rare::default() });
-        let update = flows::update(entry, Entry::new(&values, 0).unwrap()).unwrap();
-        let mut batches = Batches::new(socket());
-        let mut fates = Vec::new();
-        batches.submit(&[update], &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done]);
+        let update = flows::update(entry, FlowEntry::new(&values, 0).unwrap()).unwrap();
+        let mut sender = BatchSender::new(socket());
+        let mut results = Vec::new();
+        sender.submit(&[update], &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done]);
         let updated = dump_all();
         let row = row_with_mark(&updated, 0x51);
         assert_eq!((updated.state[row], updated.status[row]), (5, status::SEEN_REPLY | status::CONFIRMED));
@@ -152,15 +152,15 @@ fn updates_and_deletions_by_id() {
         // With another id it is another flow.
         let mut other = updated.clone();
         other.id[row] ^= 1;
-        let wrong = flows::delete(Entry::new(&other, row).unwrap()).unwrap();
-        let reply = flows::delete(Entry::new(&updated, row).unwrap().without(field::SOURCE)).unwrap();
-        let mut fates = Vec::new();
-        batches.submit(&[wrong, reply], &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Refused { errno: libc::ENOENT, text: None }, Fate::Done]);
+        let wrong = flows::delete(FlowEntry::new(&other, row).unwrap()).unwrap();
+        let reply = flows::delete(FlowEntry::new(&updated, row).unwrap().without(field::SOURCE)).unwrap();
+        let mut results = Vec::new();
+        sender.submit(&[wrong, reply], &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Refused { errno: libc::ENOENT, text: None }, RequestResult::Done]);
         assert_eq!(dump_all().length, rows.0.length - 1);
         // Without a complete tuple there is no request.
         for missing in [field::SOURCE, field::DESTINATION, field::PROTOCOL, field::DESTINATION_L4] {
-            let entry = Entry::new(&updated, row_with_mark(&updated, 2)).unwrap();
+            let entry = FlowEntry::new(&updated, row_with_mark(&updated, 2)).unwrap();
             assert_eq!(
                 flows::delete(entry.without(missing | field::REPLY)),
                 Err(EncodeError::IncompleteTuple { missing })
@@ -174,13 +174,13 @@ fn flush_by_family_and_whole() {
     Namespace::run(|_| {
         let rows = all_protocols();
         rows.create();
-        let mut batches = Batches::new(socket());
-        let mut fates = Vec::new();
-        batches.submit(&[flows::delete_all_of(&ExactFilter::of_family(10))], &mut fates).unwrap();
-        assert_eq!(fates, [Fate::Done]);
+        let mut sender = BatchSender::new(socket());
+        let mut results = Vec::new();
+        sender.submit(&[flows::delete_matching(&ExactFilter::for_family(10))], &mut results).unwrap();
+        assert_eq!(results, [RequestResult::Done]);
         assert!(dump_all().family.iter().all(|family| *family == 2));
         assert_eq!(dump_all().length, 6);
-        batches.submit(&[flows::flush(0)], &mut fates).unwrap();
+        sender.submit(&[flows::flush(0)], &mut results).unwrap();
         assert_eq!(dump_all().length, 0);
     });
 }
@@ -196,31 +196,35 @@ fn large_batches_match_errors_to_their_requests() {
         }
         let requests = rows.requests();
         for receive_buffer in [None, Some(8 << 20)] {
-            let mut batches = Batches::new(Socket::open(&Options { receive_buffer, ..Options::default() }).unwrap());
-            let mut fates = Vec::new();
-            batches.submit(&requests, &mut fates).unwrap();
-            assert_eq!(fates.len(), 3000);
-            for (number, fate) in fates.iter().enumerate() {
-                let expected =
-                    if number % 7 == 6 { Fate::Refused { errno: libc::EEXIST, text: None } } else { Fate::Done };
-                assert_eq!(*fate, expected, "{number}");
+            let mut sender =
+                BatchSender::new(Socket::open(&SocketOptions { receive_buffer, ..SocketOptions::default() }).unwrap());
+            let mut results = Vec::new();
+            sender.submit(&requests, &mut results).unwrap();
+            assert_eq!(results.len(), 3000);
+            for (number, result) in results.iter().enumerate() {
+                let expected = if number % 7 == 6 {
+                    RequestResult::Refused { errno: libc::EEXIST, text: None }
+                } else {
+                    RequestResult::Done
+                };
+                assert_eq!(*result, expected, "{number}");
             }
-            let mut fates = Vec::new();
+            let mut results = Vec::new();
             // All of them are refused: the answers must still fit.
-            batches.submit(&requests, &mut fates).unwrap();
-            assert!(fates.iter().all(|fate| *fate == Fate::Refused { errno: libc::EEXIST, text: None }));
+            sender.submit(&requests, &mut results).unwrap();
+            assert!(results.iter().all(|result| *result == RequestResult::Refused { errno: libc::EEXIST, text: None }));
             // The failure of the last request itself, and a GET at the end.
-            let mut fates = Vec::new();
+            let mut results = Vec::new();
             let mut got = Vec::new();
-            let get = |row| flows::get(Entry::new(&rows.0, row).unwrap()).unwrap();
+            let get = |row| flows::get(FlowEntry::new(&rows.0, row).unwrap()).unwrap();
             let mixed = [get(0), requests[0].clone(), get(1)];
-            batches.exchange(&mixed, &mut fates, &mut |number, _| got.push(number)).unwrap();
+            sender.exchange(&mixed, &mut results, &mut |number, _| got.push(number)).unwrap();
             assert_eq!(got, [0, 2]);
-            assert_eq!(fates[1], Fate::Refused { errno: libc::EEXIST, text: None });
-            let mut fates = Vec::new();
-            batches.submit(&[flows::flush(0)], &mut fates).unwrap();
-            batches.exchange(&[get(5)], &mut fates, &mut |_, _| panic!("there is nothing")).unwrap();
-            assert_eq!(fates, [Fate::Done, Fate::Refused { errno: libc::ENOENT, text: None }]);
+            assert_eq!(results[1], RequestResult::Refused { errno: libc::EEXIST, text: None });
+            let mut results = Vec::new();
+            sender.submit(&[flows::flush(0)], &mut results).unwrap();
+            sender.exchange(&[get(5)], &mut results, &mut |_, _| panic!("there is nothing")).unwrap();
+            assert_eq!(results, [RequestResult::Done, RequestResult::Refused { errno: libc::ENOENT, text: None }]);
         }
     });
 }
@@ -236,9 +240,9 @@ fn a_malformed_request_is_explained_by_the_kernel() {
         rare.labels.texts.bytes.extend([0; 64]);
         rare.labels.texts.ends.push(64);
         rows.0.rare = Some(rare);
-        let mut fates = Vec::new();
-        Batches::new(socket()).submit(&rows.requests(), &mut fates).unwrap();
-        let [Fate::Refused { errno, text: Some(text) }] = &*fates else { panic!("{fates:?}") };
+        let mut results = Vec::new();
+        BatchSender::new(socket()).submit(&rows.requests(), &mut results).unwrap();
+        let [RequestResult::Refused { errno, text: Some(text) }] = &*results else { panic!("{results:?}") };
         assert_eq!(*errno, libc::ERANGE);
         assert!(!text.is_empty());
     });

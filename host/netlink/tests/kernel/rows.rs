@@ -1,16 +1,17 @@
-//! Batches of flows for the tests: built field by field, created in the table, dumped again.
+//! BatchSender of flows for the tests: built field by field, created in the table, dumped again.
 
 use flowgate_model::check;
 use flowgate_model::{Address, Flows, field};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_netlink::encode::flows;
 use flowgate_netlink::{
-    Batches, Dump, DumpError, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, entries,
+    BatchSender, Dump, DumpError, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, RequestResult, Socket,
+    SocketOptions, entries,
 };
 
 /// Opens a socket with default options.
 pub fn socket() -> Socket {
-    Socket::open(&Options::default()).unwrap()
+    Socket::open(&SocketOptions::default()).unwrap()
 }
 
 /// Returns an IPv4 address as in the columns.
@@ -69,15 +70,15 @@ impl Rows {
     /// Encodes a creation of each row.
     pub fn requests(&self) -> Vec<Request> {
         (0..self.0.length as usize)
-            .map(|row| flows::create(Entry::new(&self.0, row).unwrap(), flows::Existing::Fail).unwrap())
+            .map(|row| flows::create(FlowEntry::new(&self.0, row).unwrap(), flows::IfExists::Fail).unwrap())
             .collect()
     }
 
     /// Creates every row in the table.
     pub fn create(&self) {
-        let mut fates = Vec::new();
-        Batches::new(socket()).submit(&self.requests(), &mut fates).unwrap();
-        assert!(fates.iter().all(|fate| *fate == Fate::Done), "{fates:?}");
+        let mut results = Vec::new();
+        BatchSender::new(socket()).submit(&self.requests(), &mut results).unwrap();
+        assert!(results.iter().all(|result| *result == RequestResult::Done), "{results:?}");
     }
 }
 
@@ -99,7 +100,7 @@ pub fn dump(request: &Request) -> Result<Flows, DumpError> {
 
 /// Dumps all flows.
 pub fn dump_all() -> Flows {
-    dump(&Request::dump(Table::Flows, &DumpFilter::all())).unwrap()
+    dump(&Request::dump(KernelTable::Flows, &DumpFilter::all())).unwrap()
 }
 
 /// Returns the marks of all rows, ascending.

@@ -3,7 +3,7 @@
 
 use super::{Actionable, Asker, Executor, ExecutorError, Requests, Sent, put};
 use flowgate_model::result;
-use flowgate_netlink::{Fate, Request, message::Content};
+use flowgate_netlink::{Request, RequestResult, message::Content};
 
 /// A request that asks for less.
 #[derive(Debug)]
@@ -41,50 +41,50 @@ impl<T: Actionable> Executor<T> {
         asker: Asker<'_>,
         batch: &T,
         requests: &Requests<T>,
-        refused: Vec<(&Sent, Fate)>,
+        refused: Vec<(&Sent, RequestResult)>,
         (results, keep): (&mut [(u8, u32)], &mut [u8]),
     ) {
         let mut asked = Vec::new();
         let mut others = Vec::new();
-        for (one, fate) in refused {
-            match (&fate, one.row.map(|row| (row, T::reread(batch, row)))) {
-                (Fate::Refused { errno: libc::EEXIST, .. }, Some((row, Ok(request)))) => {
-                    asked.push((one, fate, row, request));
+        for (one, kernel_result) in refused {
+            match (&kernel_result, one.row.map(|row| (row, T::reread(batch, row)))) {
+                (RequestResult::Refused { errno: libc::EEXIST, .. }, Some((row, Ok(request)))) => {
+                    asked.push((one, kernel_result, row, request));
                 }
-                _ => others.push((one, fate)),
+                _ => others.push((one, kernel_result)),
             }
         }
         let found = self.look_up(&asked.iter().map(|(.., request)| request.clone()).collect::<Vec<_>>());
         let mut reduced = Vec::new();
-        for ((one, fate, row, _), found) in asked.into_iter().zip(found) {
+        for ((one, kernel_result, row, _), found) in asked.into_iter().zip(found) {
             match found.and_then(|found| T::merge(batch, row, &found)) {
                 Some(merged) => reduced.push((one, row, merged, true)),
                 // What is in its way is another one, with the same reply.
-                None => others.push((one, fate)),
+                None => others.push((one, kernel_result)),
             }
         }
-        for (one, fate) in std::mem::take(&mut others) {
-            let errno = if let Fate::Refused { errno, .. } = &fate { *errno } else { 0 };
+        for (one, kernel_result) in std::mem::take(&mut others) {
+            let errno = if let RequestResult::Refused { errno, .. } = &kernel_result { *errno } else { 0 };
             match one.row.and_then(|row| Some((row, T::without(batch, row, errno, self.orphans)?))) {
                 Some((row, less)) => reduced.push((one, row, less, false)),
-                None => others.push((one, fate)),
+                None => others.push((one, kernel_result)),
             }
         }
         let messages: Vec<Request> = reduced.iter().filter_map(|(.., reduced, _)| reduced.request.clone()).collect();
-        let mut fates = self.submit(&messages).into_iter();
+        let mut kernel_results = self.submit(&messages).into_iter();
         for (one, row, Reduced { request, mut kept }, existed) in reduced {
-            let mut fate = match request {
-                None => Fate::Done,
-                Some(_) => fates.next().unwrap_or(Fate::Unknown),
+            let mut kernel_result = match request {
+                None => RequestResult::Done,
+                Some(_) => kernel_results.next().unwrap_or(RequestResult::Unknown),
             };
-            let errno = if let Fate::Refused { errno, .. } = &fate { *errno } else { 0 };
+            let errno = if let RequestResult::Refused { errno, .. } = &kernel_result { *errno } else { 0 };
             if let (true, Some(text)) = (existed, T::left_out(batch, row, errno)) {
                 // The kernel did all the rest before it came to this.
                 kept.push(text);
-                fate = Fate::Done;
+                kernel_result = RequestResult::Done;
             }
-            let done = fate == Fate::Done;
-            self.enter(asker, requests, one, fate, (&mut *results, &mut *keep));
+            let done = kernel_result == RequestResult::Done;
+            self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep));
             if done {
                 self.changed += u64::from(existed);
                 if !kept.is_empty() {
@@ -92,8 +92,8 @@ impl<T: Actionable> Executor<T> {
                 }
             }
         }
-        for (one, fate) in others {
-            self.enter(asker, requests, one, fate, (&mut *results, &mut *keep));
+        for (one, kernel_result) in others {
+            self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep));
         }
     }
 
@@ -103,11 +103,11 @@ impl<T: Actionable> Executor<T> {
         asker: Asker<'_>,
         requests: &Requests<T>,
         one: &Sent,
-        fate: Fate,
+        kernel_result: RequestResult,
         (results, keep): (&mut [(u8, u32)], &mut [u8]),
     ) {
         let values = one.value.map(|value| (&requests.values, value));
-        let (result, errno) = self.settle(asker, one, values, fate);
+        let (result, errno) = self.settle(asker, one, values, kernel_result);
         put(results, one.index, result, errno);
         if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
             *keep = 1;
@@ -117,9 +117,9 @@ impl<T: Actionable> Executor<T> {
     /// The entries that these requests are about, as the kernel has them; none for one that it does not have.
     fn look_up(&mut self, requests: &[Request]) -> Vec<Option<T>> {
         let mut found: Vec<Option<T>> = requests.iter().map(|_| None).collect();
-        let mut fates = Vec::new();
+        let mut kernel_results = Vec::new();
         let Some(batches) = self.batches.as_mut().filter(|_| !requests.is_empty()) else { return found };
-        let result = batches.exchange(requests, &mut fates, &mut |number, message| {
+        let result = batches.exchange(requests, &mut kernel_results, &mut |number, message| {
             if let (Content::Netfilter(_), Some(place)) = (message.content(), found.get_mut(number)) {
                 *place = T::whole(message);
             }

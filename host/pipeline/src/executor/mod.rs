@@ -17,7 +17,7 @@ pub use plan::{Plan, Planned};
 use crate::{table::Table, tell::Tell};
 use flowgate_model::{Actions, action, batch, bounds, grants::Grants, result};
 use flowgate_netlink::{
-    Batches, Fate, Namespace, Options, Request, Socket, SocketError,
+    BatchSender, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
     decode::Arrival,
     encode::EncodeError,
     message::{Content, Message},
@@ -164,7 +164,7 @@ pub struct Executor<T: Actionable> {
     /// Decides about what they ask for, instead of their grants alone.
     guard: Option<Box<dyn Guard<T>>>,
     decoder: T::Decoder,
-    batches: Option<Batches>,
+    batches: Option<BatchSender>,
     /// Whether nothing is sent.
     dry: bool,
     plan: Option<Plan<T>>,
@@ -435,15 +435,15 @@ impl<T: Actionable> Executor<T> {
             }
             return;
         }
-        let fates = self.submit(messages);
+        let kernel_results = self.submit(messages);
         let mut reducible = Vec::new();
-        for (one, fate) in sent.iter().zip(fates) {
+        for (one, kernel_result) in sent.iter().zip(kernel_results) {
             let merges = asker.strict && self.merging && one.kind == action::CREATE_OR_UPDATE;
-            match fate {
-                Fate::Refused { errno: libc::EEXIST | libc::EOPNOTSUPP | libc::ENOENT, .. } if merges => {
-                    reducible.push((one, fate));
+            match kernel_result {
+                RequestResult::Refused { errno: libc::EEXIST | libc::EOPNOTSUPP | libc::ENOENT, .. } if merges => {
+                    reducible.push((one, kernel_result));
                 }
-                fate => self.enter(asker, requests, one, fate, (&mut *results, &mut *keep)),
+                kernel_result => self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep)),
             }
         }
         if !reducible.is_empty() {
@@ -452,18 +452,24 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// What an answer of the kernel means.
-    fn settle(&mut self, asker: Asker<'_>, sent: &Sent, values: Option<(&T, usize)>, fate: Fate) -> (u8, u32) {
+    fn settle(
+        &mut self,
+        asker: Asker<'_>,
+        sent: &Sent,
+        values: Option<(&T, usize)>,
+        kernel_result: RequestResult,
+    ) -> (u8, u32) {
         let kind = sent.kind;
-        let (errno, text) = match fate {
-            Fate::Done => {
+        let (errno, text) = match kernel_result {
+            RequestResult::Done => {
                 self.done += 1;
                 return (result::DONE, 0);
             }
-            Fate::Refused { errno, .. } if T::passes_over(kind, errno, values) => {
+            RequestResult::Refused { errno, .. } if T::passes_over(kind, errno, values) => {
                 return (result::GONE, errno.unsigned_abs());
             }
-            Fate::Refused { errno, text } => (errno, text),
-            Fate::Unknown => (libc::ENOBUFS, None),
+            RequestResult::Refused { errno, text } => (errno, text),
+            RequestResult::Unknown => (libc::ENOBUFS, None),
         };
         let error = ExecutorError::Refused { errno, text };
         if asker.strict {
@@ -481,16 +487,16 @@ impl<T: Actionable> Executor<T> {
         (result::REFUSED, errno.unsigned_abs())
     }
 
-    /// Sends requests; in the one-by-one manner those after a refusal have no fate.
-    fn submit(&mut self, messages: &[Request]) -> Vec<Fate> {
-        let mut fates = Vec::with_capacity(messages.len());
+    /// Sends requests; in the one-by-one manner those after a refusal have no result.
+    fn submit(&mut self, messages: &[Request]) -> Vec<RequestResult> {
+        let mut kernel_results = Vec::with_capacity(messages.len());
         let until_refused = self.one_by_one;
-        let mut send = |batches: &mut Batches| match until_refused {
-            true => batches.submit_until_refused(messages, &mut fates),
-            false => batches.submit(messages, &mut fates),
+        let mut send = |batches: &mut BatchSender| match until_refused {
+            true => batches.submit_until_refused(messages, &mut kernel_results),
+            false => batches.submit(messages, &mut kernel_results),
         };
         if messages.is_empty() {
-            return fates;
+            return kernel_results;
         }
         let result = match &mut self.batches {
             Some(batches) => send(batches),
@@ -503,7 +509,7 @@ impl<T: Actionable> Executor<T> {
         if let Err(error) = result {
             self.fail(ExecutorError::Refused { errno: error.errno(), text: None });
         }
-        fates
+        kernel_results
     }
 
     /// Reads the rows that are kept once more.
@@ -520,7 +526,7 @@ impl<T: Actionable> Executor<T> {
             }
         }
         let mut table = T::default();
-        let mut fates = Vec::with_capacity(messages.len());
+        let mut kernel_results = Vec::with_capacity(messages.len());
         let decoder = &mut self.decoder;
         let mut answer = |_: usize, message: &Message<'_>| {
             if matches!(message.content(), Content::Netfilter(_)) {
@@ -529,19 +535,19 @@ impl<T: Actionable> Executor<T> {
             }
         };
         if let (Some(batches), false) = (&mut self.batches, messages.is_empty())
-            && let Err(error) = batches.exchange(&messages, &mut fates, &mut answer)
+            && let Err(error) = batches.exchange(&messages, &mut kernel_results, &mut answer)
         {
             self.fail(ExecutorError::Refused { errno: error.errno(), text: None });
         }
         for (index, row) in rows.into_iter().enumerate() {
-            let done = match fates.get(index) {
-                Some(Fate::Done) => true,
-                Some(Fate::Refused { errno: libc::ENOENT, .. }) => false,
-                Some(Fate::Refused { errno, text }) => {
+            let done = match kernel_results.get(index) {
+                Some(RequestResult::Done) => true,
+                Some(RequestResult::Refused { errno: libc::ENOENT, .. }) => false,
+                Some(RequestResult::Refused { errno, text }) => {
                     self.fail(ExecutorError::Refused { errno: *errno, text: text.clone() });
                     false
                 }
-                Some(Fate::Unknown) | None => false,
+                Some(RequestResult::Unknown) | None => false,
             };
             if let (false, Some(keep)) = (done, keep.get_mut(row)) {
                 *keep = 0;
@@ -579,9 +585,9 @@ fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
 }
 
 /// A socket for requests, with room for the answers to large batches.
-fn open(namespace: Option<&Namespace>) -> Result<Batches, SocketError> {
-    let options = Options { receive_buffer: Some(8 << 20), ..Options::within(namespace) };
-    Ok(Batches::new(Socket::open(&options)?))
+fn open(namespace: Option<&Namespace>) -> Result<BatchSender, SocketError> {
+    let options = SocketOptions { receive_buffer: Some(8 << 20), ..SocketOptions::in_namespace(namespace) };
+    Ok(BatchSender::new(Socket::open(&options)?))
 }
 
 /// The name of a kind of action.

@@ -21,11 +21,11 @@ use std::{
 use flowgate_base::clock::now;
 use flowgate_model::batch;
 use flowgate_model::{Flows, event, field, verdict};
-use flowgate_netlink::source::{Datagram, Marker, Source, SourceError};
+use flowgate_netlink::source::{Barriers, Datagram, Source, SourceError};
 use flowgate_netlink::{
     Message, Messages,
     decode::{Arrival, FlowDecoder},
-    message::Subject,
+    message::MessageKind,
     wire::align,
 };
 use known::{Difference, Key, Known};
@@ -75,7 +75,7 @@ enum Rest {
 
 /// A part of the table that was read, until its mark comes by.
 struct Part {
-    mark: u32,
+    barrier: u32,
     rest: Rest,
     /// Messages about flows that are other than the stream has said: where in `Resync::raw`, and the kind of event.
     differing: Vec<(Key, u8, usize, usize)>,
@@ -99,7 +99,7 @@ pub struct Kinds {
 pub struct Resync<'a> {
     kernel: Box<dyn Kernel + 'a>,
     kinds: Kinds,
-    marker: Option<Box<dyn Marker>>,
+    barriers: Option<Box<dyn Barriers>>,
     known: Known,
     /// The number of the present resync.
     number: u32,
@@ -130,7 +130,7 @@ impl<'a> Resync<'a> {
         Resync {
             kernel,
             kinds,
-            marker: None,
+            barriers: None,
             known: Known::default(),
             number: 0,
             silent: false,
@@ -155,8 +155,8 @@ impl<'a> Resync<'a> {
     }
 
     /// Puts marks into the stream by this. Without it nothing is made up for.
-    pub fn mark_by(&mut self, marker: Option<Box<dyn Marker>>) {
-        self.marker = marker;
+    pub fn set_barriers(&mut self, barriers: Option<Box<dyn Barriers>>) {
+        self.barriers = barriers;
     }
 
     /// How often what was made up for.
@@ -187,7 +187,7 @@ impl<'a> Resync<'a> {
         self.number = self.number.checked_add(1).unwrap_or(1);
         (self.part, self.telling, self.again) = (None, None, None);
         self.untouched.clear();
-        if self.marker.is_none() {
+        if self.barriers.is_none() {
             return Ok(());
         }
         let listing = self.kernel.list().inspect_err(|_| self.again = Some(Instant::now() + AGAIN))?;
@@ -214,7 +214,7 @@ impl<'a> Resync<'a> {
     /// Whether this message of the stream is the mark that is waited for. What was found out by the time it was put there can
     /// then be told ([`Resync::tell`]), and after that the next part be read ([`Resync::advance`]).
     pub fn reached(&mut self, sequence: u32) -> bool {
-        if self.part.as_ref().is_none_or(|part| part.mark != sequence) {
+        if self.part.as_ref().is_none_or(|part| part.barrier != sequence) {
             return false;
         }
         self.telling = self.part.take();
@@ -332,7 +332,7 @@ impl<'a> Resync<'a> {
             Rest::Listed => Rest::Unlisted(self.known.unseen(self.number)),
             rest => rest,
         };
-        let mut part = Part { mark: 0, rest, differing: Vec::new(), gone: Vec::new() };
+        let mut part = Part { barrier: 0, rest, differing: Vec::new(), gone: Vec::new() };
         match &mut part.rest {
             Rest::Listed => {}
             Rest::Listing { listing, begun } => {
@@ -358,8 +358,8 @@ impl<'a> Resync<'a> {
                 self.compare(&found, &mut part.differing);
             }
         }
-        let Some(marker) = &mut self.marker else { return Ok(None) };
-        part.mark = marker.mark()?;
+        let Some(barriers) = &mut self.barriers else { return Ok(None) };
+        part.barrier = barriers.insert()?;
         Ok(Some(part))
     }
 
@@ -397,7 +397,7 @@ impl<'a> Resync<'a> {
         let mut asked = Flows::default();
         self.decoder.clear(&mut asked);
         for message in Messages::new(bytes).map_while(Result::ok) {
-            if message.subject() == Subject::Flow {
+            if message.kind() == MessageKind::Flow {
                 // One that makes no sense is passed over, as in `compare`.
                 let _ = self.decoder.push(&mut asked, &message, Arrival::Entry);
             }
@@ -414,7 +414,7 @@ impl<'a> Resync<'a> {
         let mut rows = std::mem::take(&mut self.rows);
         let mut flows = 0;
         for message in Messages::new(bytes).map_while(Result::ok) {
-            if message.subject() != Subject::Flow {
+            if message.kind() != MessageKind::Flow {
                 continue;
             }
             flows += 1;
@@ -448,7 +448,7 @@ impl<'a> Resync<'a> {
 pub fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
     let length = flowgate_netlink::wire::MESSAGE_HEADER + message.body.len();
     bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    bytes.extend(message.kind.to_ne_bytes());
+    bytes.extend(message.message_type.to_ne_bytes());
     bytes.extend(message.flags.to_ne_bytes());
     bytes.extend(message.sequence.to_ne_bytes());
     bytes.extend(message.port.to_ne_bytes());

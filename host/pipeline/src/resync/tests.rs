@@ -70,8 +70,8 @@ impl Kernel for Fake {
     }
 }
 
-impl Marker for Fake {
-    fn mark(&mut self) -> Result<u32, SourceError> {
+impl Barriers for Fake {
+    fn insert(&mut self) -> Result<u32, SourceError> {
         self.marks.set(self.marks.get() + 1);
         Ok(self.marks.get())
     }
@@ -81,7 +81,7 @@ impl Fake {
     /// Follows this table.
     fn follow(&self, kinds: Kinds) -> Resync<'static> {
         let mut resync = Resync::new(Box::new(self.clone()), kinds);
-        resync.mark_by(Some(Box::new(self.clone())));
+        resync.set_barriers(Some(Box::new(self.clone())));
         resync
     }
 

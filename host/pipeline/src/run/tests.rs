@@ -18,7 +18,7 @@ impl Source for Dump {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         let Some(left) = self.0.checked_sub(1) else { return Ok(false) };
         self.0 = left;
-        datagram.begin();
+        datagram.clear();
         let tuple = tuple(1, [&[10, 0, 0, 1], &[10, 0, 0, 2]], 17, [1000, 53]);
         let flows = (0..FLOWS).map(|id| message(0x100, 2, 0, 0, 2, &[tuple.clone(), attribute(12, &id.to_be_bytes())]));
         datagram.fill(&flows.collect::<Vec<_>>().concat());

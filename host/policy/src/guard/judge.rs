@@ -13,8 +13,8 @@ use flowgate_model::{
     protocol, result, status,
 };
 use flowgate_netlink::{
-    EncodeError, Entry, Request,
-    encode::flows::{self, Existing},
+    EncodeError, FlowEntry, Request,
+    encode::flows::{self, IfExists},
 };
 
 /// Original tuple, reply tuple.
@@ -170,7 +170,7 @@ impl<'a> Case<'a> {
     /// It cannot be put into words for the kernel.
     pub fn lookups(&self) -> Result<(Request, Option<Request>), Refusal> {
         let entry = |(flows, row): (&Flows, usize), without: u64| {
-            encoded(Entry::new(flows, row).and_then(|entry| flows::get(entry.without(without))))
+            encoded(FlowEntry::new(flows, row).and_then(|entry| flows::get(entry.without(without))))
         };
         let original = entry(self.named, REPLY)?;
         let reply = self.made.as_ref().map(|made| entry((made, 0), ORIGINAL)).transpose()?;
@@ -210,7 +210,7 @@ impl<'a> Case<'a> {
         if has(self.named) & field::ID != 0 && at(&found.0.id, found.1) != at(&self.named.0.id, self.named.1) {
             return Err(Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason: Reason::Replaced });
         }
-        let entry = encoded(Entry::new(found.0, found.1))?;
+        let entry = encoded(FlowEntry::new(found.0, found.1))?;
         if self.kind == action::DELETE {
             return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0, makes: false });
         }
@@ -232,7 +232,7 @@ impl<'a> Case<'a> {
         kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
         // Which flow it is, and no more: what it has is in the kernel already.
         let named = entry.without(!(ORIGINAL | field::ZONE));
-        let set = encoded(Entry::new(values.0, values.1))?;
+        let set = encoded(FlowEntry::new(values.0, values.1))?;
         Ok(Ruling {
             request: encoded(flows::update(named, set.without(ORIGINAL | REPLY)))?,
             after: Some(after),
@@ -273,7 +273,7 @@ impl<'a> Case<'a> {
             }
         }
         let (flows, row) = self.named;
-        let request = flows::create(encoded(Entry::new(flows, row))?, Existing::Fail);
+        let request = flows::create(encoded(FlowEntry::new(flows, row))?, IfExists::Fail);
         Ok(Ruling { request: encoded(request)?, after: Some(made.clone()), moves: 0, makes: true })
     }
 }

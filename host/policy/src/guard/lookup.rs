@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use flowgate_model::{Counts, Flows, field};
 use flowgate_netlink::{
-    Batches, Fate, Namespace, Options, Request, Socket, SocketError, Subject,
+    BatchSender, MessageKind, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
     decode::{Arrival, FlowDecoder, push_counts},
     message::Content,
 };
@@ -28,7 +28,7 @@ const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 pub struct Kernel {
     /// The network namespace whose table it asks; none for that of the process.
     namespace: Option<Namespace>,
-    batches: Option<Batches>,
+    batches: Option<BatchSender>,
     decoder: FlowDecoder,
     most: Option<(Instant, u64)>,
 }
@@ -61,7 +61,7 @@ impl Kernel {
     fn find_some(&mut self, lookups: &[Request], found: &mut Flows, places: &mut Places) {
         let mut rows: Vec<Option<usize>> = vec![None; lookups.len()];
         let mut decoder = std::mem::take(&mut self.decoder);
-        let (fates, sent) = self.exchange(lookups, &mut |index, message| {
+        let (kernel_results, sent) = self.exchange(lookups, &mut |index, message| {
             let row = found.length as usize;
             if found.push(&mut decoder, message, Arrival::Entry).is_ok()
                 && found.length as usize > row
@@ -71,10 +71,10 @@ impl Kernel {
             }
         });
         self.decoder = decoder;
-        let place = |index: usize| match (fates.get(index), rows.get(index).copied().flatten()) {
-            (Some(Fate::Done), Some(row)) => Ok(Some(row)),
-            (Some(Fate::Refused { errno: libc::ENOENT, .. }), _) => Ok(None),
-            (Some(Fate::Refused { errno, .. }), _) => Err(*errno),
+        let place = |index: usize| match (kernel_results.get(index), rows.get(index).copied().flatten()) {
+            (Some(RequestResult::Done), Some(row)) => Ok(Some(row)),
+            (Some(RequestResult::Refused { errno: libc::ENOENT, .. }), _) => Ok(None),
+            (Some(RequestResult::Refused { errno, .. }), _) => Err(*errno),
             _ => Err(sent.err().unwrap_or(libc::ENOBUFS)),
         };
         places.extend((0..lookups.len()).map(place));
@@ -89,7 +89,7 @@ impl Kernel {
         }
         let mut counts = Counts::default();
         let (_, _) = self.exchange(&[Request::global_statistics()], &mut |_, message| {
-            if message.subject() == Subject::GlobalStatistics {
+            if message.kind() == MessageKind::GlobalStatistics {
                 // What is malformed is as if the kernel had not said it.
                 let _ = push_counts(&mut counts, message);
             }
@@ -103,7 +103,7 @@ impl Kernel {
 
     fn read_most(&self) -> Option<u64> {
         let read = || std::fs::read_to_string(MAX_FILE);
-        flowgate_netlink::namespace::within(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
+        flowgate_netlink::namespace::run_in(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
     }
 
     /// Sends requests; what became of each, and the error number if the socket failed.
@@ -111,10 +111,10 @@ impl Kernel {
         &mut self,
         requests: &[Request],
         answer: &mut dyn FnMut(usize, &flowgate_netlink::Message<'_>),
-    ) -> (Vec<Fate>, Result<(), i32>) {
-        let mut fates = Vec::new();
+    ) -> (Vec<RequestResult>, Result<(), i32>) {
+        let mut kernel_results = Vec::new();
         if requests.is_empty() {
-            return (fates, Ok(()));
+            return (kernel_results, Ok(()));
         }
         let opened = match self.batches.take() {
             Some(batches) => Ok(batches),
@@ -122,9 +122,9 @@ impl Kernel {
         };
         let mut batches = match opened {
             Ok(batches) => batches,
-            Err(error) => return (fates, Err(error.errno())),
+            Err(error) => return (kernel_results, Err(error.errno())),
         };
-        let sent = batches.exchange(requests, &mut fates, &mut |index, message| {
+        let sent = batches.exchange(requests, &mut kernel_results, &mut |index, message| {
             if matches!(message.content(), Content::Netfilter(_)) {
                 answer(index, message);
             }
@@ -132,12 +132,12 @@ impl Kernel {
         if sent.is_ok() {
             self.batches = Some(batches);
         }
-        (fates, sent.map_err(|error| error.errno()))
+        (kernel_results, sent.map_err(|error| error.errno()))
     }
 }
 
 /// A socket for lookups.
-fn open(namespace: Option<&Namespace>) -> Result<Batches, SocketError> {
-    let options = Options { receive_buffer: Some(2 << 20), ..Options::within(namespace) };
-    Ok(Batches::new(Socket::open(&options)?))
+fn open(namespace: Option<&Namespace>) -> Result<BatchSender, SocketError> {
+    let options = SocketOptions { receive_buffer: Some(2 << 20), ..SocketOptions::in_namespace(namespace) };
+    Ok(BatchSender::new(Socket::open(&options)?))
 }

@@ -96,7 +96,7 @@ pub(super) struct Listed(pub Vec<u8>);
 
 impl Source for Listed {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
+        datagram.clear();
         if self.0.is_empty() {
             return Ok(false);
         }

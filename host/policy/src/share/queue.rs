@@ -7,11 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_netlink::source::Mark;
+use flowgate_netlink::source::InsertBarrier;
 use flowgate_netlink::{
     Namespace,
-    programs::Programs,
-    source::{Datagram, Marker, Source, SourceError},
+    process_names::ProcessNames,
+    source::{Barriers, Datagram, Source, SourceError},
 };
 use flowgate_pipeline::meter::Meter;
 
@@ -232,7 +232,7 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
 pub struct Inlet {
     queue: Arc<Queue>,
     namespace: Option<Namespace>,
-    mark: Mark,
+    insert_barrier: InsertBarrier,
     /// Time that its plugins may still use.
     budget: Arc<Mutex<Meter>>,
     /// A gap that waits until it may be told.
@@ -242,7 +242,7 @@ pub struct Inlet {
     /// How long, and until when, a few messages wait for more.
     gather: Duration,
     rest: Option<Instant>,
-    programs: Arc<Mutex<Programs>>,
+    programs: Arc<Mutex<ProcessNames>>,
 }
 
 impl Inlet {
@@ -251,14 +251,14 @@ impl Inlet {
     pub fn new(
         queue: Arc<Queue>,
         namespace: Option<Namespace>,
-        mark: Mark,
+        insert_barrier: InsertBarrier,
         budget: Arc<Mutex<Meter>>,
-        programs: Arc<Mutex<Programs>>,
+        programs: Arc<Mutex<ProcessNames>>,
     ) -> Self {
         Inlet {
             queue,
             namespace,
-            mark,
+            insert_barrier,
             budget,
             programs,
             gap: None,
@@ -296,7 +296,7 @@ impl Inlet {
 
 impl Source for Inlet {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
+        datagram.clear();
         // Some have just been handed out: others may follow.
         if let Some(until) = self.rest.take() {
             self.queue.gather(until);
@@ -337,7 +337,7 @@ impl Source for Inlet {
         }
     }
 
-    fn live(&self) -> bool {
+    fn is_live(&self) -> bool {
         true
     }
 
@@ -345,23 +345,23 @@ impl Source for Inlet {
         self.namespace.as_ref()
     }
 
-    fn programs(&self) -> Option<Arc<Mutex<Programs>>> {
+    fn process_names(&self) -> Option<Arc<Mutex<ProcessNames>>> {
         Some(self.programs.clone())
     }
 
-    fn marker(&self) -> Option<Box<dyn Marker>> {
-        Some(Box::new(Marks(self.mark.clone())))
+    fn barriers(&self) -> Option<Box<dyn Barriers>> {
+        Some(Box::new(SharedBarriers(self.insert_barrier.clone())))
     }
 
-    fn most(&self) -> Option<usize> {
+    fn max_in_flight(&self) -> Option<usize> {
         Some(2)
     }
 }
 
-struct Marks(Mark);
+struct SharedBarriers(InsertBarrier);
 
-impl Marker for Marks {
-    fn mark(&mut self) -> Result<u32, SourceError> {
+impl Barriers for SharedBarriers {
+    fn insert(&mut self) -> Result<u32, SourceError> {
         Ok((self.0)()?)
     }
 }

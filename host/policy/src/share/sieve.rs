@@ -8,7 +8,7 @@ use flowgate_model::{Flows, at, field, protocol};
 use flowgate_netlink::{
     Message, Messages,
     decode::{Arrival, FlowDecoder},
-    message::Subject,
+    message::MessageKind,
     source::{Datagram, Source, SourceError},
     wire::{NETFILTER_HEADER, flow::TUPLE_MASTER},
 };
@@ -37,7 +37,7 @@ impl Default for Sieve {
 impl Sieve {
     /// What scopes see of a message; none if it is not about a flow, or cannot be read.
     pub fn sight(&mut self, message: &Message<'_>) -> Option<Sight> {
-        if !matches!(message.subject(), Subject::Flow | Subject::FlowDestroyed) {
+        if !matches!(message.kind(), MessageKind::Flow | MessageKind::FlowDestroyed) {
             return None;
         }
         self.rows.clear(&mut self.decoder);
@@ -201,7 +201,7 @@ mod tests {
         let mut copied = Vec::new();
         sieve.append(&mut copied, &message, &scope, &sight);
         let copy = Messages::new(&copied).next().unwrap().unwrap();
-        assert_eq!((copy.kind, copy.flags), (message.kind, message.flags));
+        assert_eq!((copy.message_type, copy.flags), (message.message_type, message.flags));
         let mut rows = Flows::default();
         rows.push(&mut FlowDecoder::new(field::ALL), &copy, Arrival::Entry).unwrap();
         rows

@@ -9,8 +9,9 @@ use super::Finding;
 use crate::args::{self, Invocation};
 use flowgate_model::{Flows, Rare, batch, field};
 use flowgate_netlink::{
-    Batches, Dump, DumpFilter, Entry, Fate, Options, RECEIVE_LENGTH, Request, Socket, Table, Woken,
-    encode::flows::{self, Existing},
+    BatchSender, Dump, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, RequestResult, Socket,
+    SocketOptions, WakeReason,
+    encode::flows::{self, IfExists},
     entries,
     filter::ExactFilter,
     group,
@@ -64,13 +65,13 @@ pub(super) fn examine() -> Vec<Finding> {
 
 /// What is found out where nothing else is.
 fn laboratory() -> Result<Vec<Finding>, Problem> {
-    let mut batches = Batches::new(Socket::open(&Options::default())?);
+    let mut batches = BatchSender::new(Socket::open(&SocketOptions::default())?);
     let mut templates = Vec::new();
     for line in FLOWS {
         templates.push(settings(line)?.template);
     }
     for template in &templates {
-        must(&mut batches, flows::create(Entry::new(template, 0)?, Existing::Fail)?)?;
+        must(&mut batches, flows::create(FlowEntry::new(template, 0)?, IfExists::Fail)?)?;
     }
     let mut findings = Vec::new();
     for (check, what, line, expected) in FILTERS {
@@ -79,7 +80,8 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
     findings.extend(templates.first().map(|template| labels(&mut batches, template)).transpose()?);
     findings.push(event_times(&mut batches, &templates)?);
     findings.push(all_namespaces());
-    let refused = attempt(&mut batches, flows::delete_all_of(&ExactFilter::of_family(flowgate_model::family::IPV6)))?;
+    let refused =
+        attempt(&mut batches, flows::delete_matching(&ExactFilter::for_family(flowgate_model::family::IPV6)))?;
     let left = (count(&DumpFilter::family_only(2))?, count(&DumpFilter::family_only(10))?);
     findings.push(match (refused, left) {
         (0, (3, 0)) => Finding::ok("feature.flush", "-F -f empties the table of one family at once"),
@@ -103,7 +105,7 @@ fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     }
 }
 
-fn must(batches: &mut Batches, request: Request) -> Result<(), Problem> {
+fn must(batches: &mut BatchSender, request: Request) -> Result<(), Problem> {
     match attempt(batches, request)? {
         0 => Ok(()),
         errno => Err(std::io::Error::from_raw_os_error(errno).into()),
@@ -111,19 +113,19 @@ fn must(batches: &mut Batches, request: Request) -> Result<(), Problem> {
 }
 
 /// The error number that a request is answered with, 0 for none.
-fn attempt(batches: &mut Batches, request: Request) -> Result<i32, Problem> {
-    let mut fates = Vec::new();
-    batches.submit(&[request], &mut fates)?;
-    Ok(match fates.pop() {
-        Some(Fate::Done) => 0,
-        Some(Fate::Refused { errno, .. }) => errno,
+fn attempt(batches: &mut BatchSender, request: Request) -> Result<i32, Problem> {
+    let mut results = Vec::new();
+    batches.submit(&[request], &mut results)?;
+    Ok(match results.pop() {
+        Some(RequestResult::Done) => 0,
+        Some(RequestResult::Refused { errno, .. }) => errno,
         _ => libc::ENOBUFS,
     })
 }
 
 /// How many flows a dump yields.
 fn count(filter: &DumpFilter) -> Result<usize, Problem> {
-    let mut dump = Dump::start(Socket::open(&Options::default())?, &Request::dump(Table::Flows, filter))?;
+    let mut dump = Dump::start(Socket::open(&SocketOptions::default())?, &Request::dump(KernelTable::Flows, filter))?;
     let (sequence, mut buffer, mut found) = (dump.sequence(), vec![0; RECEIVE_LENGTH], 0);
     while let Some(length) = dump.next(&mut buffer, None)? {
         found += entries(buffer.get(..length).unwrap_or_default(), sequence).count();
@@ -157,14 +159,14 @@ fn filter(check: &'static str, what: &str, settings: &Settings, expected: usize)
 }
 
 /// Labels: a flow cannot have any before a rule uses them, which is not the same as no labels at all.
-fn labels(batches: &mut Batches, template: &Flows) -> Result<Finding, Problem> {
+fn labels(batches: &mut BatchSender, template: &Flows) -> Result<Finding, Problem> {
     let mut change = template.clone();
     for has in &mut change.has {
         *has = *has & !(field::TIMEOUT | field::MARK | field::MARK_MASK | field::STATUS) | field::LABELS;
     }
     batch::push_sparse(&mut change.rare.get_or_insert_with(Rare::default).labels, 0, &[1; 16]);
     let check = "feature.labels";
-    Ok(match attempt(batches, flows::update(Entry::new(template, 0)?, Entry::new(&change, 0)?)?)? {
+    Ok(match attempt(batches, flows::update(FlowEntry::new(template, 0)?, FlowEntry::new(&change, 0)?)?)? {
         0 | libc::ENOSPC => Finding::ok(
             check,
             "flows can have labels, once a rule uses them (nft: ct label set, iptables: -m connlabel --set)",
@@ -176,15 +178,15 @@ fn labels(batches: &mut Batches, template: &Flows) -> Result<Finding, Problem> {
 }
 
 /// Whether events say when they happened.
-fn event_times(batches: &mut Batches, templates: &[Flows]) -> Result<Finding, Problem> {
+fn event_times(batches: &mut BatchSender, templates: &[Flows]) -> Result<Finding, Problem> {
     let check = "feature.event_time";
     let Some(template) = templates.first() else { return Err("there is no flow".into()) };
     fs::write("/proc/sys/net/netfilter/nf_conntrack_timestamp", "1")?;
-    let socket = Socket::open(&Options { groups: group::NEW, ..Options::default() })?;
-    must(batches, flows::delete(Entry::new(template, 0)?)?)?;
-    must(batches, flows::create(Entry::new(template, 0)?, Existing::Fail)?)?;
+    let socket = Socket::open(&SocketOptions { groups: group::NEW, ..SocketOptions::default() })?;
+    must(batches, flows::delete(FlowEntry::new(template, 0)?)?)?;
+    must(batches, flows::create(FlowEntry::new(template, 0)?, IfExists::Fail)?)?;
     let mut buffer = vec![0; RECEIVE_LENGTH];
-    if socket.wait(None, Some(Duration::from_secs(1)))? != Woken::Readable {
+    if socket.wait(None, Some(Duration::from_secs(1)))? != WakeReason::Readable {
         return Ok(Finding::problem(check, "the kernel sends no events, although somebody listens"));
     }
     let length = socket.receive(&mut buffer)?.length;
@@ -205,7 +207,7 @@ fn event_times(batches: &mut Batches, templates: &[Flows]) -> Result<Finding, Pr
 
 fn all_namespaces() -> Finding {
     let check = "feature.all_netns";
-    let options = Options { groups: group::NEW, all_namespaces: true, ..Options::default() };
+    let options = SocketOptions { groups: group::NEW, all_namespaces: true, ..SocketOptions::default() };
     match Socket::open(&options) {
         Ok(_) => Finding::ok(check, "events of all network namespaces can be listened to (--all-netns)"),
         Err(error) => Finding::warning(check, format!("--all-netns does not work: {error}")),

@@ -86,7 +86,7 @@ struct Patient<'a> {
 impl Patient<'_> {
     /// Does something where the patient is.
     fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, CommandError> {
-        Ok(namespace::within(self.namespace, work)?)
+        Ok(namespace::run_in(self.namespace, work)?)
     }
 
     /// A file of procfs as it is there, without the newline at its end.

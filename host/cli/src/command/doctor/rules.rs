@@ -7,7 +7,7 @@ use netlink_packet_core::{NlaBuffer, NlasIterator};
 
 use super::{Finding, Patient};
 use flowgate_netlink::{
-    Messages, Options, RECEIVE_LENGTH, Socket, SocketError,
+    Messages, RECEIVE_LENGTH, Socket, SocketError, SocketOptions,
     message::Content,
     wire::{DUMP, MESSAGE_HEADER, REQUEST},
 };
@@ -171,7 +171,7 @@ fn text(bytes: &[u8], kind: u16) -> Option<String> {
 /// The attributes of each message that a dump of nfnetlink yields in the patient's namespace.
 fn ask(patient: &Patient<'_>, kind: u16, family: u8, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let failed = |error: SocketError| io::Error::from_raw_os_error(error.errno());
-    let socket = Socket::open(&Options::within(patient.namespace)).map_err(failed)?;
+    let socket = Socket::open(&SocketOptions::in_namespace(patient.namespace)).map_err(failed)?;
     let sequence = socket.next_sequence();
     // `struct nfgenmsg`: family, version, resource.
     let length = MESSAGE_HEADER + 4 + attributes.len();

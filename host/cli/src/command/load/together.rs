@@ -14,9 +14,9 @@ use crate::command::{
 };
 use flowgate_model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field};
 use flowgate_netlink::{
-    Messages, Table as KernelTable,
+    KernelTable, Messages,
     decode::{Arrival, FlowDecoder},
-    source::{DATAGRAM, Datagram, Source, SourceError},
+    source::{DUMP_BUFFER_LENGTH, Datagram, Source, SourceError},
     wire::align,
 };
 use flowgate_pipeline::{resync::append, table::Table as _};
@@ -130,7 +130,7 @@ impl Aside {
 
 impl Source for Aside {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
-        datagram.begin();
+        datagram.clear();
         let Some(bytes) = self.datagrams.pop_front() else { return Ok(false) };
         datagram.fill(&bytes);
         Ok(true)
@@ -174,7 +174,7 @@ pub(super) fn put_aside(
             if bytes > BYTES {
                 return Ok(None);
             }
-            let has_room = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DATAGRAM;
+            let has_room = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DUMP_BUFFER_LENGTH;
             match place.datagrams.back_mut().filter(has_room) {
                 Some(last) => append(last, &message),
                 None => {

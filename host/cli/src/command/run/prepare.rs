@@ -444,15 +444,15 @@ fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValu
 
 /// What the classic command is told, for those who want to see it.
 pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<String> {
-    let plan = DumpFilter::plans(&settings.selection).1;
-    let here = |why: &str| plan.iter().map(|condition| format!("{}: checked here ({why})", condition.what)).collect();
+    let plan = DumpFilter::plan_dumps(&settings.selection).1;
+    let here = |why: &str| plan.iter().map(|condition| format!("{}: checked here ({why})", condition.name)).collect();
     match (source.kind, source.table) {
         _ if source.recording.is_some() => here("it is a recording"),
         (SourceKind::Dump, Table::Conntrack) => plan
             .iter()
-            .map(|Condition { what, kept }| match kept {
-                None => format!("{what}: checked by the kernel"),
-                Some(why) => format!("{what}: checked here ({why})"),
+            .map(|Condition { name, unchecked }| match unchecked {
+                None => format!("{name}: checked by the kernel"),
+                Some(why) => format!("{name}: checked here ({why})"),
             })
             .collect(),
         (SourceKind::Dump, _) => match settings.family {

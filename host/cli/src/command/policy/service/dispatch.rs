@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use flowgate_base::clock::now;
-use flowgate_netlink::{Messages, message::Subject, source::Datagram, wire::NLMSG_ERROR};
+use flowgate_netlink::{Messages, message::MessageKind, source::Datagram, wire::NLMSG_ERROR};
 use flowgate_pipeline::{counters::Counters, resync::append};
 use flowgate_policy::{
     Scope,
@@ -106,10 +106,10 @@ impl Dispatcher {
                 break;
             };
             let received = datagram.times.get(number).copied().unwrap_or(datagram.received);
-            if message.kind == NLMSG_ERROR && own(message.sequence) {
+            if message.message_type == NLMSG_ERROR && own(message.sequence) {
                 continue;
             }
-            if message.kind == NLMSG_ERROR {
+            if message.message_type == NLMSG_ERROR {
                 // A mark of somebody's resync: its place among the events is what matters.
                 marks.clear();
                 append(marks, &message);
@@ -119,11 +119,11 @@ impl Dispatcher {
                 }
                 continue;
             }
-            if matches!(message.subject(), Subject::Flow | Subject::FlowDestroyed) {
+            if matches!(message.kind(), MessageKind::Flow | MessageKind::FlowDestroyed) {
                 kinds.push(message.event());
             }
             let Some(sight) = sieve.sight(&message) else { continue };
-            if message.subject() == Subject::FlowDestroyed
+            if message.kind() == MessageKind::FlowDestroyed
                 && !self.ledger.is_empty()
                 && let Some(id) = sieve.id()
             {

@@ -38,10 +38,10 @@ use flowgate_config::Mistake;
 use flowgate_metrics::{Look, TenantFigures};
 use flowgate_netlink::{
     Namespace, Stop, group,
-    listener::{Listener, Wanted},
+    listener::{Listener, ListenerOptions},
     namespace,
-    programs::Programs,
-    source::{Datagram, EVENTS, Mark, Source as _},
+    process_names::ProcessNames,
+    source::{Datagram, EVENT_BUFFER_LENGTH, InsertBarrier, Source as _},
 };
 use flowgate_pipeline::{counters::Counters, resync::Kernel as _, stats::Board};
 use flowgate_policy::{Policy, audit::Audit, neighbours, share::Listings};
@@ -87,11 +87,11 @@ pub(super) struct Service {
 pub(super) struct Station {
     namespace: Option<Namespace>,
     identity: namespace::Identity,
-    mark: Mark,
+    insert_barrier: InsertBarrier,
     dispatcher: Dispatcher,
     pulse: Pulse,
     /// Looks up the names of programs for all of its tenants.
-    programs: Arc<Mutex<Programs>>,
+    programs: Arc<Mutex<ProcessNames>>,
     /// Lists the table for all of them.
     listings: Arc<Listings>,
 }
@@ -150,17 +150,21 @@ impl Service {
         if let Some(station) = stations.get(&identity) {
             return Ok(station.clone());
         }
-        let wanted =
-            Wanted { groups: group::FLOWS, buffer: self.buffer, namespace: namespace.clone(), ..Wanted::default() };
+        let wanted = ListenerOptions {
+            groups: group::FLOWS,
+            buffer: self.buffer,
+            namespace: namespace.clone(),
+            ..ListenerOptions::default()
+        };
         let mut listener = Listener::open(&wanted, &self.stop)
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
-        let programs = Programs::within(namespace.clone());
+        let programs = ProcessNames::in_namespace(namespace.clone());
         let (place, until) = (namespace.clone(), self.stop.clone());
         let listings = Listings::new(Box::new(move || Flowtable::new(place.as_ref(), &until).list()));
         let station = Arc::new(Station {
             namespace,
             identity,
-            mark: listener.mark(),
+            insert_barrier: listener.barrier_inserter(),
             dispatcher: Dispatcher::default(),
             pulse: Pulse::default(),
             programs: Arc::new(Mutex::new(programs)),
@@ -172,7 +176,7 @@ impl Service {
         let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
         let counters = self.counters.clone();
         let receive = move || {
-            let mut datagram = Datagram::with_room(EVENTS);
+            let mut datagram = Datagram::with_capacity(EVENT_BUFFER_LENGTH);
             loop {
                 match listener.next(&mut datagram) {
                     Ok(true) => {
@@ -203,7 +207,7 @@ impl Service {
     /// watchdog gets nothing, and systemd restarts the service; nobody is told of events meanwhile, so that nothing else helps.
     fn feed(&self) {
         let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.mark)().ok());
+        let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.insert_barrier)().ok());
         // All are asked, also behind one that does not answer.
         let fed = self.notifier.feed(|| stations.values().filter(|station| !answers(station)).count() == 0);
         let Some(lives) = fed else { return };

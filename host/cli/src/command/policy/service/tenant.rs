@@ -30,7 +30,7 @@ use flowgate_base::text::clean;
 use flowgate_config::{FormatConfig, Mistake, SinkKind, pipeline::output};
 use flowgate_metrics::TenantFigures;
 use flowgate_model::Flows;
-use flowgate_netlink::{Namespace, Stop, namespace, programs::Programs, source::Mark};
+use flowgate_netlink::{Namespace, Stop, namespace, process_names::ProcessNames, source::InsertBarrier};
 use flowgate_pipeline::{
     Tally,
     consumer::{Charged, Consumer},
@@ -109,8 +109,8 @@ struct Job {
     engine: PluginEngine,
     states: Arc<States>,
     audit: Arc<Audit>,
-    mark: Mark,
-    programs: Arc<Mutex<Programs>>,
+    insert_barrier: InsertBarrier,
+    programs: Arc<Mutex<ProcessNames>>,
     /// Lists the table together with others, if there are any.
     listings: Option<Arc<Listings>>,
     namespace: Option<Namespace>,
@@ -135,7 +135,7 @@ impl Running {
             engine: service.engine.clone(),
             states: service.states.clone(),
             audit: service.audit.clone(),
-            mark: station.mark.clone(),
+            insert_barrier: station.insert_barrier.clone(),
             programs: station.programs.clone(),
             listings: (policy.tenants.len() > 1).then(|| station.listings.clone()),
             namespace: station.namespace.clone(),
@@ -443,8 +443,9 @@ impl Job {
             return Ok(());
         }
         let queue = self.outlet.queue.clone();
-        let mut inlet = Inlet::new(queue, self.namespace.clone(), self.mark.clone(), budget, self.programs.clone())
-            .gathering(self.gathering);
+        let mut inlet =
+            Inlet::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
+                .gathering(self.gathering);
         let mut tally = Tally::default();
         let ended = pipeline.run(&mut inlet, &mut tally);
         drop(pipeline);

@@ -25,20 +25,20 @@ use flowgate_model::{family, protocol};
 
 /// How a kernel treats CTA_FILTER in a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filters {
+pub enum DumpFilters {
     /// It ignores the filter: it is older than 5.8.
     Ignored,
     /// It answers with this error number.
     Refused(i32),
     /// It compares family, protocol, ports and mark.
-    Heeded,
+    Applied,
 }
 
 /// What a kernel supports.
 #[derive(Clone, Copy, Debug)]
-pub struct Age {
-    /// Filters of dumps.
-    pub filters: Filters,
+pub struct KernelFeatures {
+    /// DumpFilters of dumps.
+    pub filters: DumpFilters,
     /// The error number with which it answers family 0, if it does not support it.
     pub refuses_both_families: Option<i32>,
     /// True if it has no IPv6 (EAFNOSUPPORT).
@@ -47,19 +47,23 @@ pub struct Age {
     pub deletes_by_filter: bool,
 }
 
-impl Age {
+impl KernelFeatures {
     /// Supports everything.
-    pub const RECENT: Self =
-        Age { filters: Filters::Heeded, refuses_both_families: None, without_ipv6: false, deletes_by_filter: true };
+    pub const RECENT: Self = KernelFeatures {
+        filters: DumpFilters::Applied,
+        refuses_both_families: None,
+        without_ipv6: false,
+        deletes_by_filter: true,
+    };
     /// From 5.8 to 6.11.
-    pub const WITHOUT_DELETION_BY_FILTER: Self = Age { deletes_by_filter: false, ..Self::RECENT };
+    pub const WITHOUT_DELETION_BY_FILTER: Self = KernelFeatures { deletes_by_filter: false, ..Self::RECENT };
     /// Before 5.8.
-    pub const OLD: Self = Age { filters: Filters::Ignored, ..Self::WITHOUT_DELETION_BY_FILTER };
+    pub const OLD: Self = KernelFeatures { filters: DumpFilters::Ignored, ..Self::WITHOUT_DELETION_BY_FILTER };
 }
 
 /// An entry of the table of flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FakeFlow {
     pub family: u8,
     pub protocol: u8,
     pub port: u16,
@@ -67,10 +71,10 @@ pub struct Entry {
     pub zeroed: bool,
 }
 
-impl Entry {
+impl FakeFlow {
     /// Returns a flow between fixed addresses of the family.
     pub fn new(family: u8, protocol: u8, port: u16, mark: u32) -> Self {
-        Entry { family, protocol, port, mark, zeroed: false }
+        FakeFlow { family, protocol, port, mark, zeroed: false }
     }
 
     fn addresses(&self) -> [Vec<u8>; 2] {
@@ -109,30 +113,30 @@ impl Entry {
 
 #[derive(Debug)]
 struct State {
-    flows: Vec<Entry>,
+    flows: Vec<FakeFlow>,
     expectations: usize,
     /// Received requests, by type and family.
-    asked: Vec<(u16, u8)>,
+    requests: Vec<(u16, u8)>,
 }
 
 /// A fake kernel.
 #[derive(Debug, Clone)]
-pub struct Played {
-    age: Age,
+pub struct FakeKernel {
+    features: KernelFeatures,
     state: Arc<Mutex<State>>,
 }
 
 /// Attributes of a request, by type.
-struct Request<'a>(Vec<(u16, &'a [u8])>);
+struct RequestAttributes<'a>(Vec<(u16, &'a [u8])>);
 
-impl<'a> Request<'a> {
+impl<'a> RequestAttributes<'a> {
     fn get(&self, kind: u16) -> Option<&'a [u8]> {
         self.0.iter().find(|(other, _)| *other == kind).map(|(_, value)| *value)
     }
 
-    fn of(bytes: &'a [u8]) -> Self {
+    fn parse(bytes: &'a [u8]) -> Self {
         let mut attributes = Attributes::new(bytes);
-        Request(std::iter::from_fn(|| attributes.next()).collect())
+        RequestAttributes(std::iter::from_fn(|| attributes.next()).collect())
     }
 
     fn number(&self, kind: u16) -> Option<u32> {
@@ -140,9 +144,10 @@ impl<'a> Request<'a> {
     }
 
     /// Returns the protocol and the first port of a tuple, if it is complete.
-    fn complete(&self, kind: u16) -> Option<(u8, u16)> {
-        let tuple = Request::of(self.get(kind)?);
-        let (addresses, protocol) = (Request::of(tuple.get(part::IP)?), Request::of(tuple.get(part::PROTO)?));
+    fn complete_tuple(&self, kind: u16) -> Option<(u8, u16)> {
+        let tuple = RequestAttributes::parse(self.get(kind)?);
+        let (addresses, protocol) =
+            (RequestAttributes::parse(tuple.get(part::IP)?), RequestAttributes::parse(tuple.get(part::PROTO)?));
         let both = [[1, 2], [3, 4]].iter().any(|pair| pair.iter().all(|&kind| addresses.get(kind).is_some()));
         let number = *protocol.get(1)?.first()?;
         let port = match number {
@@ -156,9 +161,9 @@ impl<'a> Request<'a> {
     }
 }
 
-impl Played {
-    pub fn new(age: Age, flows: Vec<Entry>) -> Self {
-        Played { age, state: Arc::new(Mutex::new(State { flows, expectations: 2, asked: Vec::new() })) }
+impl FakeKernel {
+    pub fn new(features: KernelFeatures, flows: Vec<FakeFlow>) -> Self {
+        FakeKernel { features, state: Arc::new(Mutex::new(State { flows, expectations: 2, requests: Vec::new() })) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -166,7 +171,7 @@ impl Played {
     }
 
     /// Returns the flows that are left.
-    pub fn flows(&self) -> Vec<Entry> {
+    pub fn flows(&self) -> Vec<FakeFlow> {
         self.state().flows.clone()
     }
 
@@ -176,14 +181,14 @@ impl Played {
     }
 
     /// Returns the requests received since the last call: message type and family.
-    pub fn asked(&self) -> Vec<(u16, u8)> {
-        std::mem::take(&mut self.state().asked)
+    pub fn take_requests(&self) -> Vec<(u16, u8)> {
+        std::mem::take(&mut self.state().requests)
     }
 
     /// Returns a network namespace whose sockets are connected to it.
     pub fn namespace(&self) -> Namespace {
         let kernel = self.clone();
-        Namespace::answered_by("played", move || Ok(kernel.connect())).expect("the own namespace")
+        Namespace::with_opener("fake kernel", move || Ok(kernel.connect())).expect("the own namespace")
     }
 
     /// Returns a socket that is connected to it.
@@ -202,11 +207,11 @@ impl Played {
             let mut answers = Vec::new();
             for message in Messages::new(&buffer[..length]) {
                 let message = message.expect("a whole message");
-                let attributes = Request::of(&message.body[4..]);
-                let head = (message.kind, message.flags, message.body[0], message.body[1]);
-                self.state().asked.push((message.kind, message.body[0]));
+                let attributes = RequestAttributes::parse(&message.body[4..]);
+                let head = (message.message_type, message.flags, message.body[0], message.body[1]);
+                self.state().requests.push((message.message_type, message.body[0]));
                 let (entries, errno) = self.answer(head, &attributes);
-                let dump = message.flags & DUMP == DUMP && message.kind as u8 != flow_message::DELETE;
+                let dump = message.flags & DUMP == DUMP && message.message_type as u8 != flow_message::DELETE;
                 for entry in &entries {
                     answers.push(with_sequence(entry.clone(), message.sequence));
                 }
@@ -227,8 +232,12 @@ impl Played {
     }
 
     /// Returns the answers and the error number.
-    fn answer(&self, (kind, flags, family, version): (u16, u16, u8, u8), request: &Request<'_>) -> (Vec<Vec<u8>>, i32) {
-        let (age, mut state) = (self.age, self.state());
+    fn answer(
+        &self,
+        (kind, flags, family, version): (u16, u16, u8, u8),
+        request: &RequestAttributes<'_>,
+    ) -> (Vec<Vec<u8>>, i32) {
+        let (features, mut state) = (self.features, self.state());
         let (subsystem, number) = ((kind >> 8) as u8, kind as u8);
         let dump = flags & DUMP == DUMP;
         if number == flow_message::GET_STATISTICS && subsystem != SUBSYSTEM_EXPECTATIONS {
@@ -236,10 +245,10 @@ impl Played {
             return (vec![message(0x0105, MULTI, 0, 0, 0, &[count])], 0);
         }
         let named = request.get(flow::TUPLE_ORIG).or(request.get(flow::TUPLE_REPLY)).is_some();
-        if let Some(errno) = age.refuses_both_families.filter(|_| family == 0 && (dump || !named)) {
+        if let Some(errno) = features.refuses_both_families.filter(|_| family == 0 && (dump || !named)) {
             return (Vec::new(), errno);
         }
-        if age.without_ipv6 && family == family::IPV6 {
+        if features.without_ipv6 && family == family::IPV6 {
             return (Vec::new(), libc::EAFNOSUPPORT);
         }
         if subsystem == SUBSYSTEM_EXPECTATIONS {
@@ -249,13 +258,13 @@ impl Played {
             return (Vec::new(), 0);
         }
         let filter = request.get(flow::FILTER);
-        let wanted = |entry: &Entry| {
+        let matches = |entry: &FakeFlow| {
             let mask = request.number(flow::MARK_MASK).unwrap_or(u32::MAX);
             let flags = filter
-                .and_then(|filter| Request::of(filter).get(1))
+                .and_then(|filter| RequestAttributes::parse(filter).get(1))
                 .map_or(0, |flags| u32::from_ne_bytes(flags.try_into().expect("4 bytes")));
-            let tuple = request.get(flow::TUPLE_ORIG).map(Request::of);
-            let proto = tuple.as_ref().and_then(|tuple| tuple.get(part::PROTO)).map(Request::of);
+            let tuple = request.get(flow::TUPLE_ORIG).map(RequestAttributes::parse);
+            let proto = tuple.as_ref().and_then(|tuple| tuple.get(part::PROTO)).map(RequestAttributes::parse);
             let value = |kind| proto.as_ref().and_then(|proto| proto.get(kind)).unwrap_or_default().to_vec();
             (family == 0 || entry.family == family)
                 && request.number(flow::MARK).is_none_or(|mark| entry.mark & mask == mark)
@@ -266,30 +275,30 @@ impl Played {
         match number {
             flow_message::GET | flow_message::GET_AND_ZERO if dump => {
                 let narrow = filter.is_some() || request.get(flow::MARK).is_some();
-                if let Filters::Refused(errno) = age.filters
+                if let DumpFilters::Refused(errno) = features.filters
                     && narrow
                 {
                     return (Vec::new(), errno);
                 }
-                let heeded = age.filters == Filters::Heeded;
+                let applies_filter = features.filters == DumpFilters::Applied;
                 let mut entries = Vec::new();
                 for entry in state.flows.iter_mut() {
-                    if if heeded { wanted(entry) } else { family == 0 || entry.family == family } {
+                    if if applies_filter { matches(entry) } else { family == 0 || entry.family == family } {
                         entry.zeroed |= number == flow_message::GET_AND_ZERO;
                         entries.push(message(0x0100, MULTI, 0, 0, entry.family, &entry.attributes()));
                     }
                 }
                 (entries, 0)
             }
-            flow_message::DELETE if age.deletes_by_filter && filter.is_some() => {
-                state.flows.retain(|entry| !wanted(entry));
+            flow_message::DELETE if features.deletes_by_filter && filter.is_some() => {
+                state.flows.retain(|entry| !matches(entry));
                 (Vec::new(), 0)
             }
             flow_message::DELETE if request.get(flow::TUPLE_ORIG).is_some() => {
-                let Some((protocol, port)) = request.complete(flow::TUPLE_ORIG) else {
+                let Some((protocol, port)) = request.complete_tuple(flow::TUPLE_ORIG) else {
                     return (Vec::new(), libc::EINVAL);
                 };
-                let is = |entry: &Entry| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
+                let is = |entry: &FakeFlow| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
                 match state.flows.iter().position(is) {
                     Some(at) if request.number(flow::ID).is_none_or(|id| state.flows[at].id() == id) => {
                         state.flows.remove(at);
@@ -300,15 +309,15 @@ impl Played {
             }
             flow_message::DELETE => {
                 // The worst case: whatever else is in the request, it flushes the table.
-                let one = version != 0 && age.deletes_by_filter;
+                let one = version != 0 && features.deletes_by_filter;
                 state.flows.retain(|entry| one && family != 0 && entry.family != family);
                 (Vec::new(), 0)
             }
             flow_message::NEW => {
-                let Some((protocol, port)) = request.complete(flow::TUPLE_ORIG) else {
+                let Some((protocol, port)) = request.complete_tuple(flow::TUPLE_ORIG) else {
                     return (Vec::new(), libc::EINVAL);
                 };
-                let is = |entry: &&mut Entry| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
+                let is = |entry: &&mut FakeFlow| (entry.family, entry.protocol, entry.port) == (family, protocol, port);
                 match (state.flows.iter_mut().find(is), request.number(flow::MARK)) {
                     (Some(entry), Some(mark)) => {
                         entry.mark = mark;
@@ -318,7 +327,7 @@ impl Played {
                 }
             }
             flow_message::GET => {
-                let complete = request.complete(flow::TUPLE_ORIG);
+                let complete = request.complete_tuple(flow::TUPLE_ORIG);
                 let found = state
                     .flows
                     .iter()

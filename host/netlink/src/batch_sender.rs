@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use super::message::{Content, Message, Messages};
 use super::request::Request;
-use super::socket::{RECEIVE_LENGTH, Socket, SocketError, Woken};
+use super::socket::{RECEIVE_LENGTH, Socket, SocketError, WakeReason};
 use super::wire::flow_message;
 
 /// Maximum number of requests in one datagram. A larger number is not faster.
-pub const MOST: usize = 512;
+pub const MAX_REQUESTS: usize = 512;
 /// Upper bound of the receive-buffer space that one answer takes: an error without echo takes 832 bytes, a flow 1,280.
-const ANSWER: usize = 1280;
+const MAX_ANSWER_CHARGE: usize = 1280;
 /// Maximum number of bytes in one datagram; the default send buffer takes 212,960.
-const BYTES: usize = 128 * 1024;
+const MAX_BYTES: usize = 128 * 1024;
 /// The kernel answers before the send returns; an answer that has not arrived after this time will not arrive.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The kernel's reply to a request.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum RequestResult {
     /// The kernel has executed it.
     Done,
     /// The kernel has refused it.
@@ -37,29 +37,29 @@ pub enum Fate {
     Unknown,
 }
 
-/// Sends requests in batches and matches the replies to them.
+/// Sends requests in batches and matches the answers to them.
 #[derive(Debug)]
-pub struct Batches {
+pub struct BatchSender {
     socket: Socket,
-    most: usize,
+    max_requests: usize,
     datagram: Vec<u8>,
     buffer: Vec<u8>,
 }
 
-impl Batches {
+impl BatchSender {
     /// Sends over `socket`, which must have no other use. A larger receive buffer allows larger batches: 8 MiB are
     /// plenty, the system's default is sufficient.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
         // The answers must fit even if every request of a batch fails; half of the buffer stays in reserve.
-        let most = (socket.receive_buffer() / ANSWER / 2).clamp(1, MOST);
-        Self { socket, most, datagram: Vec::new(), buffer: vec![0; RECEIVE_LENGTH] }
+        let max_requests = (socket.receive_buffer() / MAX_ANSWER_CHARGE / 2).clamp(1, MAX_REQUESTS);
+        Self { socket, max_requests, datagram: Vec::new(), buffer: vec![0; RECEIVE_LENGTH] }
     }
 
     /// Returns the maximum number of requests in one datagram.
     #[must_use]
-    pub fn most(&self) -> usize {
-        self.most
+    pub fn max_requests(&self) -> usize {
+        self.max_requests
     }
 
     /// Returns the socket's netlink port id, which events carry as their cause.
@@ -68,13 +68,13 @@ impl Batches {
         self.socket.port()
     }
 
-    /// Executes the requests in order and appends a reply for each to `replies`. Requests after a failed one are still
+    /// Executes the requests in order and appends a result for each to `results`. Requests after a failed one are still
     /// executed.
     ///
     /// # Errors
-    /// A send failed. None of its requests has been executed, and `replies` has those of the earlier sends.
-    pub fn submit(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
-        self.exchange(requests, fates, &mut |_, _| {})
+    /// A send failed. None of its requests has been executed, and `results` has those of the earlier sends.
+    pub fn submit(&mut self, requests: &[Request], results: &mut Vec<RequestResult>) -> Result<(), SocketError> {
+        self.exchange(requests, results, &mut |_, _| {})
     }
 
     /// Executes the requests as [`BatchSender::submit`] does, and passes the messages that answer them to `answer`,
@@ -85,15 +85,15 @@ impl Batches {
     pub fn exchange(
         &mut self,
         requests: &[Request],
-        fates: &mut Vec<Fate>,
+        results: &mut Vec<RequestResult>,
         answer: &mut dyn FnMut(usize, &Message<'_>),
     ) -> Result<(), SocketError> {
         let mut rest = requests;
         let mut done = 0;
         while !rest.is_empty() {
-            let count = self.fitting(rest);
+            let count = self.count_fitting(rest);
             let (batch, after) = rest.split_at(count);
-            self.one(batch, done, fates, answer)?;
+            self.send_batch(batch, done, results, answer)?;
             done += count;
             rest = after;
         }
@@ -101,76 +101,80 @@ impl Batches {
     }
 
     /// Executes the requests in order, one datagram each, until one is refused; the requests after it are not sent.
-    /// Appends a reply for each request that was sent to `replies`.
+    /// Appends a result for each request that was sent to `results`.
     ///
     /// The kernel executes a request and queues its answer before the send returns. Therefore only the last request
     /// asks for an acknowledgement: an earlier one without a queued answer has succeeded.
     ///
     /// # Errors
     /// A send failed; its request has not been executed.
-    pub fn submit_until_refused(&mut self, requests: &[Request], fates: &mut Vec<Fate>) -> Result<(), SocketError> {
+    pub fn submit_until_refused(
+        &mut self,
+        requests: &[Request],
+        results: &mut Vec<RequestResult>,
+    ) -> Result<(), SocketError> {
         let Some((last, rest)) = requests.split_last() else { return Ok(()) };
         for request in rest {
             if is_get(request) {
-                self.one(std::slice::from_ref(request), 0, fates, &mut |_, _| {})?;
+                self.send_batch(std::slice::from_ref(request), 0, results, &mut |_, _| {})?;
             } else {
                 let sequence = self.socket.next_sequence();
                 self.datagram.clear();
                 request.append_to(&mut self.datagram, sequence, false);
                 self.socket.send(&self.datagram)?;
-                let fate = match self.socket.has_answer() {
-                    Ok(false) => Fate::Done,
-                    Ok(true) => self.answer_to(sequence),
-                    Err(_) => Fate::Unknown,
+                let result = match self.socket.has_answer() {
+                    Ok(false) => RequestResult::Done,
+                    Ok(true) => self.read_result(sequence),
+                    Err(_) => RequestResult::Unknown,
                 };
-                fates.push(fate);
+                results.push(result);
             }
-            if fates.last() != Some(&Fate::Done) {
+            if results.last() != Some(&RequestResult::Done) {
                 return Ok(());
             }
         }
-        self.one(std::slice::from_ref(last), 0, fates, &mut |_, _| {})
+        self.send_batch(std::slice::from_ref(last), 0, results, &mut |_, _| {})
     }
 
-    /// Returns the reply to a request without acknowledgement, and reads the queue empty.
-    fn answer_to(&mut self, sequence: u32) -> Fate {
-        let mut fate = Fate::Done;
+    /// Returns the result of a request without acknowledgement, and reads the queue empty.
+    fn read_result(&mut self, sequence: u32) -> RequestResult {
+        let mut result = RequestResult::Done;
         loop {
             let length = match self.socket.try_receive(&mut self.buffer) {
                 Ok(Some(received)) => received.length,
-                Ok(None) => return fate,
-                Err(_) => return Fate::Unknown,
+                Ok(None) => return result,
+                Err(_) => return RequestResult::Unknown,
             };
             for message in Messages::new(self.buffer.get(..length).unwrap_or_default()).map_while(Result::ok) {
-                if let (true, Content::Result(outcome)) = (message.sequence == sequence, message.content())
-                    && outcome.errno != 0
+                if let (true, Content::Result(acknowledgement)) = (message.sequence == sequence, message.content())
+                    && acknowledgement.errno != 0
                 {
-                    let text = outcome.text.map(|text| text.into_owned());
-                    fate = Fate::Refused { errno: outcome.errno, text };
+                    let text = acknowledgement.text.map(|text| text.into_owned());
+                    result = RequestResult::Refused { errno: acknowledgement.errno, text };
                 }
             }
         }
     }
 
     /// Returns the number of requests at the front that fit into one datagram, at least one.
-    fn fitting(&self, requests: &[Request]) -> usize {
+    fn count_fitting(&self, requests: &[Request]) -> usize {
         let mut bytes = 0;
         requests
             .iter()
-            .take(self.most)
+            .take(self.max_requests)
             .take_while(|request| {
                 bytes += request.len();
-                bytes <= BYTES
+                bytes <= MAX_BYTES
             })
             .count()
             .max(1)
     }
 
-    fn one(
+    fn send_batch(
         &mut self,
         batch: &[Request],
-        number: usize,
-        fates: &mut Vec<Fate>,
+        first_index: usize,
+        results: &mut Vec<RequestResult>,
         answer: &mut dyn FnMut(usize, &Message<'_>),
     ) -> Result<(), SocketError> {
         let Some(last) = batch.len().checked_sub(1) else {
@@ -186,18 +190,18 @@ impl Batches {
         }
         self.socket.send(&self.datagram)?;
 
-        let start = fates.len();
-        fates.resize(start + batch.len(), Fate::Done);
+        let start = results.len();
+        results.resize(start + batch.len(), RequestResult::Done);
         let mut answered = vec![false; batch.len()];
         let mut lost = false;
-        let mut over = false;
-        while !over {
+        let mut complete = false;
+        while !complete {
             let length = match self.socket.try_receive(&mut self.buffer) {
                 Ok(Some(received)) => received.length,
                 // After an overrun the queue is read empty; answers that are missing then are lost.
                 Ok(None) if lost => break,
-                Ok(None) => match self.socket.wait(None, Some(PATIENCE)) {
-                    Ok(Woken::Readable) => continue,
+                Ok(None) => match self.socket.wait(None, Some(ANSWER_TIMEOUT)) {
+                    Ok(WakeReason::Readable) => continue,
                     Ok(_) | Err(_) => {
                         lost = true;
                         break;
@@ -213,34 +217,34 @@ impl Batches {
                 }
             };
             for message in Messages::new(self.buffer.get(..length).unwrap_or_default()).map_while(Result::ok) {
-                let Some(index) = position(&sequences, message.sequence) else {
+                let Some(index) = sequence_index(&sequences, message.sequence) else {
                     // A late answer to an earlier send.
                     continue;
                 };
                 match message.content() {
-                    Content::Result(outcome) => {
-                        mark(&mut answered, index);
-                        if outcome.errno != 0
-                            && let Some(fate) = fates.get_mut(start + index)
+                    Content::Result(acknowledgement) => {
+                        set_answered(&mut answered, index);
+                        if acknowledgement.errno != 0
+                            && let Some(result) = results.get_mut(start + index)
                         {
-                            let text = outcome.text.map(|text| text.into_owned());
-                            *fate = Fate::Refused { errno: outcome.errno, text };
+                            let text = acknowledgement.text.map(|text| text.into_owned());
+                            *result = RequestResult::Refused { errno: acknowledgement.errno, text };
                         }
-                        over |= index == last;
+                        complete |= index == last;
                     }
                     Content::Netfilter(_) => {
-                        mark(&mut answered, index);
-                        answer(number + index, &message);
-                        over |= index == last && batch.get(index).is_some_and(is_get);
+                        set_answered(&mut answered, index);
+                        answer(first_index + index, &message);
+                        complete |= index == last && batch.get(index).is_some_and(is_get);
                     }
                     _ => {}
                 }
             }
         }
         if lost {
-            for (fate, answered) in fates.iter_mut().skip(start).zip(&answered) {
+            for (result, answered) in results.iter_mut().skip(start).zip(&answered) {
                 if !answered {
-                    *fate = Fate::Unknown;
+                    *result = RequestResult::Unknown;
                 }
             }
         }
@@ -256,17 +260,17 @@ impl Batches {
 
 /// Returns true if the request is answered with data instead of an acknowledgement.
 fn is_get(request: &Request) -> bool {
-    matches!(request.kind() as u8, flow_message::GET | flow_message::GET_AND_ZERO)
+    matches!(request.message_type() as u8, flow_message::GET | flow_message::GET_AND_ZERO)
 }
 
 /// Returns the index of a sequence number among those of a batch, which ascend except at the wrap-around.
-fn position(sequences: &[u32], sequence: u32) -> Option<usize> {
+fn sequence_index(sequences: &[u32], sequence: u32) -> Option<usize> {
     let guess = sequence.wrapping_sub(*sequences.first()?) as usize;
     // The wrap-around skips 0, so that the index may be lower by one.
     [guess, guess.wrapping_sub(1)].into_iter().find(|index| sequences.get(*index) == Some(&sequence))
 }
 
-fn mark(answered: &mut [bool], index: usize) {
+fn set_answered(answered: &mut [bool], index: usize) {
     if let Some(answered) = answered.get_mut(index) {
         *answered = true;
     }
@@ -280,11 +284,11 @@ mod tests {
     fn sequence_numbers_around_the_wrap() {
         let sequences = [u32::MAX - 1, u32::MAX, 1, 2];
         for (index, sequence) in sequences.into_iter().enumerate() {
-            assert_eq!(position(&sequences, sequence), Some(index));
+            assert_eq!(sequence_index(&sequences, sequence), Some(index));
         }
         for other in [0, 3, u32::MAX - 2, 1 << 31] {
-            assert_eq!(position(&sequences, other), None);
+            assert_eq!(sequence_index(&sequences, other), None);
         }
-        assert_eq!(position(&[], 1), None);
+        assert_eq!(sequence_index(&[], 1), None);
     }
 }

@@ -8,64 +8,64 @@ use std::{
 use crate::{Namespace, namespace};
 
 /// Time after which an id without a name is looked up again.
-const PATIENCE: Duration = Duration::from_secs(1);
+const UNKNOWN_VALIDITY: Duration = Duration::from_secs(1);
 /// Time for which a name is cached: an id may be reassigned to another namespace.
-const VALID: Duration = Duration::from_secs(10);
+const VALIDITY: Duration = Duration::from_secs(10);
 
 /// Looks up the names of namespaces and caches them.
 #[derive(Debug, Default)]
-pub struct Namespaces {
-    known: HashMap<u32, (Vec<u8>, Option<Namespace>)>,
-    /// True if only inserted names are known and none are looked up.
-    told: bool,
+pub struct NamespaceNames {
+    cached: HashMap<u32, (Vec<u8>, Option<Namespace>)>,
+    /// True if only inserted names are cached and none are looked up.
+    fixed: bool,
     /// The namespace that the ids belong to; `None` for that of the process.
     home: Option<Namespace>,
     /// When the names were last looked up.
-    fresh: Option<Instant>,
+    looked_up: Option<Instant>,
 }
 
-impl Namespaces {
+impl NamespaceNames {
     /// Returns an empty map that looks nothing up: it has only inserted names.
     #[must_use]
-    pub fn told() -> Self {
-        Self { told: true, ..Self::default() }
+    pub fn fixed() -> Self {
+        Self { fixed: true, ..Self::default() }
     }
 
     /// Returns an empty map for the ids that belong to the namespace `home`.
     #[must_use]
-    pub fn seen_from(home: Option<Namespace>) -> Self {
+    pub fn for_ids_of(home: Option<Namespace>) -> Self {
         Self { home, ..Self::default() }
     }
 
     /// Inserts a name.
-    pub fn learn(&mut self, id: u32, name: Vec<u8>) {
-        self.known.insert(id, (name, None));
+    pub fn insert(&mut self, id: u32, name: Vec<u8>) {
+        self.cached.insert(id, (name, None));
     }
 
     /// Returns the name of the namespace with this id, or `None` if it has no name in /run/netns.
     pub fn name(&mut self, id: u32) -> Option<&[u8]> {
         self.refresh(id);
-        self.known.get(&id).map(|(name, _)| name.as_slice())
+        self.cached.get(&id).map(|(name, _)| name.as_slice())
     }
 
     /// Returns the namespace with this id, if it has a name.
     pub fn namespace(&mut self, id: u32) -> Option<&Namespace> {
         self.refresh(id);
-        self.known.get(&id)?.1.as_ref()
+        self.cached.get(&id)?.1.as_ref()
     }
 
     /// Looks all names up again if the entry for this id may be out of date.
     fn refresh(&mut self, id: u32) {
-        let valid = if self.known.contains_key(&id) { VALID } else { PATIENCE };
-        if self.told || self.fresh.is_some_and(|fresh| fresh.elapsed() < valid) {
+        let valid = if self.cached.contains_key(&id) { VALIDITY } else { UNKNOWN_VALIDITY };
+        if self.fixed || self.looked_up.is_some_and(|looked_up| looked_up.elapsed() < valid) {
             return;
         }
-        self.fresh = Some(Instant::now());
-        self.known.clear();
+        self.looked_up = Some(Instant::now());
+        self.cached.clear();
         // If the kernel does not report ids, no namespace has a name here.
-        for neighbour in namespace::neighbours(self.home.as_ref()).unwrap_or_default() {
+        for neighbour in namespace::peer_namespaces(self.home.as_ref()).unwrap_or_default() {
             if let Some(id) = neighbour.id {
-                self.known.insert(id, (neighbour.namespace.name().as_bytes().to_vec(), Some(neighbour.namespace)));
+                self.cached.insert(id, (neighbour.namespace.name().as_bytes().to_vec(), Some(neighbour.namespace)));
             }
         }
     }
