@@ -1,6 +1,10 @@
 //! Tenants that try to blind the audit, to push it out, to fill the table, or to keep others from starting.
 
-use std::{os::unix::net::UnixListener, thread};
+use std::{
+    io::ErrorKind,
+    os::unix::{fs::OpenOptionsExt as _, net::UnixListener},
+    thread,
+};
 
 use super::{
     service::{flow, output, tenant},
@@ -327,6 +331,98 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
     });
 }
 
+/// A tenant with the attacker whose output is a pipe that nobody has read yet: it is held up, with events that wait for it. The file is then
+/// one that takes the grant and the output from it.
+fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
+    let pipe = namespace.directory().join("blue.pipe");
+    Program::new("mkfifo").must(&[pipe.to_str().unwrap()]);
+    let reader = fs::File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&pipe).unwrap();
+    let head = format!("[service]\ndrain = \"{drain}\"\n");
+    let text = attacking("blue", "delete shown again", "\"delete\"", "")
+        + &format!("[[tenant.sink]]\nkind = \"file\"\npath = \"{}\"\n", pipe.display());
+    let path = policy(namespace, &text);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("[service]\n", &head)).unwrap();
+    let serving = Serving::launch(namespace, &flowgate(), &[]);
+    serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+    let mut ports = 1..;
+    serving.until("it is held up", || {
+        // A pipe has room for some 500 lines.
+        let flows: Vec<String> = ports.by_ref().take(100).map(|port| format!("-I {}", flow(7, port))).collect();
+        entries::load(namespace, &flows);
+        let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
+        told["tenants"][0]["waiting"].as_u64().unwrap() > 100_000
+    });
+    let new = fs::read_to_string(&path).unwrap().replace("grants = [\"delete\"]", "grants = []");
+    let (new, _) = new.split_once("[[tenant.sink]]").unwrap();
+    fs::write(&path, new).unwrap();
+    (serving, reader)
+}
+
+/// How many threads of the service have this name.
+fn threads_of(serving: &Serving, name: &str) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", serving.child.id())).unwrap();
+    let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    tasks.flatten().map(comm).filter(|comm| comm.trim_end() == name).count()
+}
+
+/// Reads what there is in a pipe.
+fn drained(mut pipe: &fs::File) {
+    let mut part = [0; 4096];
+    loop {
+        match pipe.read(&mut part) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What a reload takes from a tenant is gone at once: events that waited for the old plugin are handed out to it, and it does
+/// nothing about them.
+#[test]
+fn a_reload_takes_authority_away_from_what_still_runs() {
+    Namespace::run(|namespace| {
+        let (serving, pipe) = held_up(namespace, "60s");
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        let of_old =
+            |key: &str, value: &str| serving.audited(key, value).iter().filter(|line| line["generation"] == 1).count();
+        let (intents, flows) = (of_old("stage", "intent"), table().len());
+        assert!(flows > 0, "flows are left that it has not deleted");
+        serving.until("it asks for more", || {
+            drained(&pipe);
+            of_old("code", "superseded") > 0
+        });
+        serving.until("it has finished", || {
+            drained(&pipe);
+            threads_of(&serving, "tenant blue") == 1
+        });
+        assert_eq!((of_old("stage", "intent"), table().len()), (intents, flows));
+        serving.end();
+    });
+}
+
+/// It gets `drain` for that, and no more.
+#[test]
+fn what_waits_for_one_that_a_reload_has_replaced_is_dropped_in_time() {
+    Namespace::run(|namespace| {
+        let (serving, pipe) = held_up(namespace, "300ms");
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.until("its time is over", || {
+            serving.errors().contains("tenant blue (generation 1): it did not finish within `drain`; ")
+        });
+        let asked = serving.audit().len();
+        serving.until("it has ended", || {
+            drained(&pipe);
+            threads_of(&serving, "tenant blue") == 1
+        });
+        // But for the batch that it was at.
+        assert!(serving.audit().len() <= asked + 1, "{:#?}", serving.audit());
+        serving.end();
+    });
+}
+
 /// While tenants start, the service answers, and what the operator orders holds for those that take over.
 #[test]
 fn the_service_answers_while_a_policy_is_being_loaded() {
@@ -335,11 +431,7 @@ fn the_service_answers_while_a_policy_is_being_loaded() {
         policy(namespace, &(tenant("blue", 7, "", "") + &stuck(namespace, "8s")));
         thread::scope(|scope| {
             let reload = scope.spawn(|| serving.ask(&["reload"]));
-            serving.until("it is being loaded", || {
-                let tasks = fs::read_dir(format!("/proc/{}/task", serving.child.id())).unwrap();
-                let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-                tasks.flatten().any(|task| comm(task) == "tenant red\n")
-            });
+            serving.until("it is being loaded", || threads_of(&serving, "tenant red") > 0);
             let start = Instant::now();
             let mut answered = 0;
             while !reload.is_finished() {

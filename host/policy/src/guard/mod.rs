@@ -63,6 +63,8 @@ pub struct TenantGuard {
     rate: Meter,
     /// While it says so, nothing is done.
     halted: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Once it says so, nothing is done any more.
+    superseded: Arc<dyn Fn() -> bool + Send + Sync>,
     audit: Arc<Audit>,
     recorder: Recorder,
     kernel: Kernel,
@@ -115,6 +117,7 @@ impl TenantGuard {
             in_flight: tenant.share.in_flight,
             rate: Meter::new(tenant.share.actions),
             halted,
+            superseded: Arc::new(|| false),
             audit,
             recorder,
             kernel: Kernel::new(namespace.cloned()),
@@ -134,6 +137,13 @@ impl TenantGuard {
     #[must_use]
     pub fn counting(mut self, ledger: Arc<Ledger>, percent: u64) -> Self {
         (self.ledger, self.table_share) = (ledger, percent);
+        self
+    }
+
+    /// Once `superseded` says that another generation has taken over, nothing is done any more: what this one was granted has ended.
+    #[must_use]
+    pub fn until(mut self, superseded: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
+        self.superseded = superseded;
         self
     }
 

@@ -88,6 +88,9 @@ pub enum Reason {
     /// The tenant is paused.
     #[error("the tenant is paused or in quarantine")]
     Paused,
+    /// Another generation of the policy has taken over.
+    #[error("a later generation of the policy has taken over, and what this one was granted has ended")]
+    Superseded,
     /// The audit cannot be written.
     #[error("the audit cannot be written, so that nothing is done")]
     Unrecorded,
@@ -131,6 +134,7 @@ impl Reason {
             Reason::TableShare(_) => "table-share",
             Reason::Time => "time",
             Reason::Paused => "paused",
+            Reason::Superseded => "superseded",
             Reason::Unrecorded => "unrecorded",
             Reason::AuditShare => "audit-share",
             Reason::Unrendered => "unrendered",

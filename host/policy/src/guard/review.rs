@@ -73,6 +73,7 @@ impl TenantGuard {
             }
             let limit = match () {
                 () if index >= room => Some(Reason::Rate),
+                () if (self.superseded)() => Some(Reason::Superseded),
                 () if (self.halted)() => Some(Reason::Paused),
                 () => None,
             };

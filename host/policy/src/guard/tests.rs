@@ -1022,14 +1022,16 @@ fn recorder(times: Option<usize>) -> Recorder {
 fn what_is_over_a_limit_is_refused_and_counted() {
     let grants: Grants = "delete".parse().unwrap();
     let shown = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7")).0;
-    for (limits, halted, word, told) in [
-        ("limits = { actions-in-flight = 0 }", false, "in-flight", result::OVER_LIMIT),
-        ("limits = { actions-per-second = 0 }", false, "rate", result::OVER_LIMIT),
-        ("", true, "paused", result::OVER_LIMIT),
+    for (limits, halted, superseded, word) in [
+        ("limits = { actions-in-flight = 0 }", false, false, "in-flight"),
+        ("limits = { actions-per-second = 0 }", false, false, "rate"),
+        ("", true, false, "paused"),
+        ("", false, true, "superseded"),
+        ("", true, true, "superseded"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), limits, r#""delete""#);
-        let mut guard = guard(&tenant, directory.path(), halted);
+        let mut guard = guard(&tenant, directory.path(), halted).until(Arc::new(move || superseded));
         let times = TOLD + 10;
         let requests = Requests {
             actions: Actions {
@@ -1044,7 +1046,7 @@ fn what_is_over_a_limit_is_refused_and_counted() {
         assert_eq!(judgements.len(), times);
         for judgement in judgements {
             let Judgement::Refuse(result, 0) = judgement else { panic!("{word}: {judgement:?}") };
-            assert_eq!(result, told, "{word}");
+            assert_eq!(result, result::OVER_LIMIT, "{word}");
         }
         drop(guard);
         // All of them are accounted for, and nobody fills the audit: what is beyond some is summed up.
@@ -1250,6 +1252,7 @@ fn every_reason_has_a_word_of_its_own() {
         Reason::TableShare(1),
         Reason::Time,
         Reason::Paused,
+        Reason::Superseded,
         Reason::Unrecorded,
         Reason::AuditShare,
         Reason::Unrendered,

@@ -131,6 +131,7 @@ impl Door {
                 let _ = service.reload(&[], &|| self.attend(service, None));
             }
             self.attend(service, Some(&|| self.attend(service, None)));
+            service.end_late();
             if tidied.elapsed() >= TIDY {
                 tidied = Instant::now();
                 service.audit.tidy();

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use flowgate_base::clock::now;
@@ -30,11 +30,12 @@ pub(super) struct Outlet {
     pub scope: Scope,
     pub queue: Arc<Queue>,
     wish: AtomicU8,
+    superseded: AtomicBool,
 }
 
 impl Outlet {
     pub fn new(scope: Scope, queue: Arc<Queue>) -> Self {
-        Outlet { scope, queue, wish: AtomicU8::new(Wish::Run as u8) }
+        Outlet { scope, queue, wish: AtomicU8::new(Wish::Run as u8), superseded: AtomicBool::new(false) }
     }
 
     pub fn wish(&self) -> Wish {
@@ -47,6 +48,15 @@ impl Outlet {
 
     pub fn set(&self, wish: Wish) {
         self.wish.store(wish as u8, Ordering::Release);
+    }
+
+    /// Another one takes its place: what it could do is over.
+    pub fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
     }
 }
 

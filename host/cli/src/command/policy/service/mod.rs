@@ -6,6 +6,7 @@
 
 mod control;
 mod dispatch;
+mod ending;
 mod figures;
 mod notify;
 mod pulse;
@@ -321,6 +322,7 @@ impl Service {
             running.give_up();
             return Err(gone());
         };
+        place.leave(policy.service.drain);
         station.dispatcher.exchange(&place.outlet(), running.outlet());
         running.go();
         let title = running.title();
@@ -328,6 +330,11 @@ impl Service {
         inner.leave([old]);
         report::line(&format!("{title}: it has been restarted"));
         Ok(())
+    }
+
+    /// Ends those whose time to finish after a reload is over.
+    fn end_late(&self) {
+        self.lock().leaving.iter().for_each(Running::end_if_late);
     }
 
     /// Whether the file is reloaded when it has changed.
@@ -409,7 +416,8 @@ impl Service {
         match loaded {
             Ok((tenants, failed, policy)) => {
                 inner.generation = generation;
-                self.board.end_within(policy.service.drain + Duration::from_secs(1));
+                let drain = policy.service.drain;
+                self.board.end_within(drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
                     report::line(
                         "NOTE: `socket`, `buffer` and `[audit]` keep their values until the service is restarted.",
@@ -422,6 +430,8 @@ impl Service {
                         running.outlet().set(*wish);
                     }
                 }
+                // Before the new ones act: what was granted before is over.
+                inner.tenants.iter().for_each(|old| old.leave(drain));
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
                 inner.leave(old);

@@ -17,6 +17,7 @@ use super::{
     super::prepare::{self, Findings},
     Service, Station,
     dispatch::{Outlet, Wish},
+    ending::Ending,
 };
 use crate::command::{
     assemble::{Assembly, Purpose, Role, States},
@@ -67,14 +68,16 @@ type Started = Result<(), Vec<Mistake>>;
 
 /// What is known of a tenant.
 #[derive(Default)]
-struct Facts {
-    generation: u64,
+pub(super) struct Facts {
+    pub generation: u64,
     /// Whether it may begin: a reload may still fail elsewhere. None while that is open.
-    go: Mutex<Option<bool>>,
+    pub go: Mutex<Option<bool>>,
     going: Condvar,
-    finished: AtomicBool,
+    pub finished: AtomicBool,
     /// Why it ended before it was told to.
-    ended: Mutex<Option<String>>,
+    pub ended: Mutex<Option<String>>,
+    /// Until when it may hand out what waits, once another one has taken over from it.
+    until: Mutex<Option<Instant>>,
     stages: Mutex<Vec<Shared>>,
     /// Lines of output that were dropped.
     dropped: Arc<AtomicU64>,
@@ -154,7 +157,6 @@ impl Running {
                 // Nobody listens any more if it took too long.
                 let _ = tell.try_send(result);
             });
-            job.facts.finished.store(true, Ordering::Release);
         });
         if let Err(error) = spawned {
             facts.finished.store(true, Ordering::Release);
@@ -248,6 +250,29 @@ impl Running {
         self.facts.going.notify_all();
     }
 
+    /// Another one takes over: from now on it does nothing more to flows, and hands out what waits for no longer than this.
+    pub fn leave(&self, time: Duration) {
+        self.outlet.supersede();
+        *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    }
+
+    /// Ends it if it has left and its time to finish is over.
+    pub fn end_if_late(&self) {
+        let until = &mut *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_none_or(|until| Instant::now() < until) {
+            return;
+        }
+        *until = None;
+        if !self.finished() {
+            let waiting = self.outlet.queue.counts().waiting;
+            self.outlet.queue.end();
+            report::line(&format!(
+                "{}: it did not finish within `drain`; {waiting} bytes of events that waited for it are dropped",
+                self.title()
+            ));
+        }
+    }
+
     pub fn outlet(&self) -> Arc<Outlet> {
         self.outlet.clone()
     }
@@ -327,19 +352,15 @@ pub(super) fn title(name: &str, generation: u64) -> String {
 
 impl Job {
     fn run(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) {
-        let name = &self.tenant.name;
-        if let Err(error) = self.work(tell) {
-            let reason = clean(&error.to_string());
-            if *self.facts.go.lock().unwrap_or_else(PoisonError::into_inner) != Some(true) {
-                // Whoever waits for it decides what that means.
-                tell(Err(vec![self.policy.text.mistake(self.tenant.at, reason)]));
-                return;
-            }
-            self.voice().line(&format!("WARNING: the tenant has ended: {reason}"));
-            self.audit.service(self.facts.generation, name, "ended", Some(reason.clone()));
-            *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-            self.outlet.queue.end();
-        }
+        let ending = Ending {
+            name: &self.tenant.name,
+            facts: &self.facts,
+            queue: &self.outlet.queue,
+            audit: &self.audit,
+            voice: self.voice(),
+        };
+        let mistake = |reason| self.policy.text.mistake(self.tenant.at, reason);
+        ending.of(&|mistakes| tell(Err(mistakes)), mistake, || self.work(tell));
     }
 
     /// Says on standard error what concerns the tenant: whose it is and of which generation stands before it, and nothing in it
@@ -407,6 +428,8 @@ impl Job {
         let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &assembly, &mut sink)?;
         let outlet = self.outlet.clone();
         let halted = Arc::new(move || outlet.wish() != Wish::Run);
+        let outlet = self.outlet.clone();
+        let superseded = Arc::new(move || outlet.is_superseded());
         let json = assembly.format("json", Role::FlowFormat, &[], true)?;
         let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
         let generation = self.facts.generation;
@@ -417,7 +440,8 @@ impl Job {
         };
         let recorder = Recorder::new(json, Box::new(again));
         let guard = TenantGuard::new(tenant, generation, self.namespace.as_ref(), self.audit.clone(), recorder, halted)
-            .counting(self.ledger.clone(), self.policy.service.table_share);
+            .counting(self.ledger.clone(), self.policy.service.table_share)
+            .until(superseded);
         // One that was granted nothing is guarded as well: what it asks for is recorded.
         pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard));
         pipeline.executor = pipeline.executor.telling(voice.function());

@@ -1,0 +1,117 @@
+//! How the thread of a tenant ends: as its pipeline does, or by a fault of the program, which is that tenant's alone.
+
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use super::tenant::Facts;
+use crate::command::report::CommandError;
+use flowgate_base::text::clean;
+use flowgate_config::Mistake;
+use flowgate_pipeline::tell::Tell;
+use flowgate_policy::{audit::Audit, share::Queue};
+
+/// Who hears of the end of a tenant.
+pub(super) struct Ending<'a> {
+    /// The tenant's name.
+    pub name: &'a str,
+    pub facts: &'a Facts,
+    pub queue: &'a Queue,
+    pub audit: &'a Audit,
+    /// Says what concerns the tenant.
+    pub voice: Tell,
+}
+
+impl Ending<'_> {
+    /// Does the work of a tenant's thread. If it fails, or panics, the tenant has ended: that is said and recorded, and nothing more
+    /// waits for it. Before it may begin only `tell` hears of that.
+    pub fn of(
+        self,
+        tell: &dyn Fn(Vec<Mistake>),
+        mistake: impl FnOnce(String) -> Mistake,
+        work: impl FnOnce() -> Result<(), CommandError>,
+    ) {
+        // What it was at is dropped with its thread, and what it shares with others is behind locks that outlive a panic.
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        if let Err(error) = done.unwrap_or_else(|payload| Err(panicked(payload.as_ref()))) {
+            let reason = clean(&error.to_string());
+            if *self.facts.go.lock().unwrap_or_else(PoisonError::into_inner) == Some(true) {
+                self.voice.line(&format!("WARNING: the tenant has ended: {reason}"));
+                self.audit.service(self.facts.generation, self.name, "ended", Some(reason.clone()));
+                *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                self.queue.end();
+            } else {
+                // Whoever waits for it decides what that means.
+                tell(vec![mistake(reason)]);
+            }
+        }
+        self.facts.finished.store(true, Ordering::Release);
+    }
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> CommandError {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref().copied());
+    let text = text.unwrap_or("no reason given");
+    CommandError::Tenant(format!("its thread panicked, which is a fault of flowgate; please report it: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is known of a tenant afterwards, what was told before it began, what is in the audit, and what was said.
+    fn after(
+        go: Option<bool>,
+        work: impl FnOnce() -> Result<(), CommandError>,
+    ) -> (Facts, Vec<String>, String, String) {
+        let (kept, said, told) = <(Arc<Mutex<Vec<u8>>>, Arc<Mutex<String>>, Mutex<Vec<String>>)>::default();
+        let mut facts = Facts::default();
+        facts.generation = 3;
+        *facts.go.lock().unwrap() = go;
+        let (queue, lines) = (Queue::new(1000), said.clone());
+        queue.push(b"waits", &[1], 1);
+        let audit = Audit::to(Box::new(kept.clone()), |_| {});
+        let voice = Tell::new(move |line| lines.lock().unwrap().push_str(line));
+        let mistake = |what| Mistake { path: "p.toml".into(), line: 1, column: 1, what };
+        let ending = Ending { name: "blue", facts: &facts, queue: &queue, audit: &audit, voice };
+        ending.of(&|mistakes| told.lock().unwrap().extend(mistakes.into_iter().map(|it| it.what)), mistake, work);
+        assert!(facts.finished.load(Ordering::Acquire));
+        let ended = facts.ended.lock().unwrap().is_some();
+        assert_eq!(queue.counts().waiting, if ended { 0 } else { 5 }, "nothing waits for who has ended");
+        let audit = String::from_utf8(kept.lock().unwrap().clone()).unwrap();
+        let said = said.lock().unwrap().clone();
+        (facts, told.into_inner().unwrap(), audit, said)
+    }
+
+    #[test]
+    #[allow(clippy::panic, reason = "that is what is tested")]
+    fn a_panic_ends_the_tenant_and_says_so() {
+        let (facts, told, audit, said) = after(Some(true), || panic!("at \x1b[31m {}", 7));
+        let reason = facts.ended.lock().unwrap().clone().unwrap();
+        assert_eq!(reason, "its thread panicked, which is a fault of flowgate; please report it: at \\u{1b}[31m 7");
+        assert!(told.is_empty() && said.contains("the tenant has ended: its thread panicked"), "{said}");
+        let line: serde_json::Value = serde_json::from_str(&audit).unwrap();
+        assert_eq!(
+            (&line["action"], &line["tenant"], &line["generation"]),
+            (&"ended".into(), &"blue".into(), &3.into())
+        );
+        // One that has not begun is for who waits for it.
+        for go in [None, Some(false)] {
+            let (facts, told, audit, said) = after(go, || panic!("early"));
+            assert!(facts.ended.lock().unwrap().is_none() && audit.is_empty() && said.is_empty());
+            assert!(told.len() == 1 && told[0].ends_with("please report it: early"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_ends_the_tenant_and_an_end_is_none() {
+        let (facts, ..) = after(Some(true), || Err(CommandError::Tenant("disk full".into())));
+        assert_eq!(facts.ended.lock().unwrap().as_deref(), Some("disk full"));
+        let (facts, told, audit, said) = after(Some(true), || Ok(()));
+        assert!(facts.ended.lock().unwrap().is_none() && told.is_empty() && audit.is_empty() && said.is_empty());
+    }
+}
