@@ -2,13 +2,13 @@
 
 use std::io::Cursor;
 
-use flowgate_model::Flows;
+use flowgate_model::{Flows, Table};
 use flowgate_netlink::{
     Messages, Stop,
     decode::{Arrival, FlowDecoder},
     source::{Datagram, Source as _},
 };
-use flowgate_recording::{Input as File, Kind, Note, Recording, Speed, Subject, Wanted, Writer};
+use flowgate_recording::{Input as File, Kind, Note, Recording, Speed, Wanted, Writer};
 
 use super::{input::Input, linear::linear};
 
@@ -38,8 +38,8 @@ fn message(input: &mut Input<'_>) -> Vec<u8> {
 /// A pcap file, as flowgate writes it.
 fn pcap(input: &mut Input<'_>) -> Vec<u8> {
     let kind = input.pick(&[Kind::Dump, Kind::Events]);
-    let subject = input.pick(&[Subject::Conntrack, Subject::Expect, Subject::Dying, Subject::Unconfirmed]);
-    let title = Note::Title { kind, subject, pauses: input.one_in(2) };
+    let table = input.pick(&Table::ALL);
+    let title = Note::Title { kind, table, pauses: input.one_in(2) };
     let mut bytes = Vec::new();
     let mut writer = Writer::new(&mut bytes, &title, 5).expect("memory");
     for _ in 0..input.up_to(20) {

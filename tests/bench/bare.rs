@@ -1,6 +1,6 @@
 //! A reader that receives a dump and does nothing with it: what no listing can be faster than.
 
-use flowgate_netlink::{Dump, DumpFilter, KernelTable, Request, Socket, SocketOptions};
+use flowgate_netlink::{Dump, DumpFilter, DumpKind, Request, Socket, SocketOptions};
 
 /// First word of the command line that means: be this reader.
 pub const WORD: &str = "--bare-reader";
@@ -8,7 +8,7 @@ pub const WORD: &str = "--bare-reader";
 /// Receives the table of flows into one buffer.
 pub fn receive() {
     let socket = Socket::open(&SocketOptions::default()).expect("a netlink socket");
-    let mut dump = Dump::start(socket, &Request::dump(KernelTable::Flows, &DumpFilter::all())).expect("a dump");
+    let mut dump = Dump::start(socket, &Request::dump(DumpKind::FLOWS, &DumpFilter::all())).expect("a dump");
     let mut buffer = vec![0; 1 << 16];
     while dump.next(&mut buffer, None).expect("the dump").is_some() {}
 }

@@ -1,5 +1,6 @@
 //! The table of all sections and keys of a pipeline file. What is not in here does not exist.
 
+use flowgate_model::Table;
 use flowgate_pipeline::sink::syslog::{FACILITIES, SEVERITIES};
 
 /// What a key takes.
@@ -83,8 +84,6 @@ impl Key {
 
 /// Kinds of sources.
 pub const SOURCES: [&str; 3] = ["dump", "events", "recording"];
-/// Tables.
-pub const TABLES: [&str; 4] = ["conntrack", "expect", "dying", "unconfirmed"];
 /// Kinds of events.
 pub const EVENTS: [&str; 3] = ["new", "update", "destroy"];
 /// Stock stages.
@@ -135,9 +134,9 @@ const SOURCE: [Key; 11] = [
         Kind::OneOf(&SOURCES),
         "`dump`: the table, once; `events`: its changes, until a signal; `recording`: a file",
     ),
-    key("table", Kind::OneOf(&TABLES), "the table; only `conntrack` and `expect` have events")
+    key("table", Kind::OneOf(&Table::NAMES), "the table; only `conntrack` and `expect` have events")
         .only(&["dump", "events"])
-        .default("conntrack"),
+        .default(Table::Conntrack.name()),
     key("select", Kind::Text, "which entries, in the options of conntrack(8): `-p tcp --dport 443 -s 10.0.0.0/8`")
         .default("all"),
     key("events", Kind::Some(&EVENTS), "which events of flows").only(&["events", "recording"]).default("all"),

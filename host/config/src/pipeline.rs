@@ -19,7 +19,7 @@ use flowgate_model::{
     grants::{Grants, Keeping},
 };
 use flowgate_pipeline::supervisor::Policy;
-use flowgate_recording::{Input, Kind, Recording, Speed, Subject};
+use flowgate_recording::{Input, Kind, Recording, Speed};
 use flowgate_runtime::services::state::CAPACITY;
 use flowgate_syntax::{Command, EventGroups, Output, RECEIVE_BUFFER_MOST, Settings, Table};
 
@@ -343,12 +343,7 @@ impl Reader<'_> {
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
             table: match recorded.as_ref().map(|(_, _, table)| *table) {
                 Some(table) => table,
-                None => match table.as_ref().map_or("conntrack", |table| table.value.as_str()) {
-                    "expect" => Table::Expect,
-                    "dying" => Table::Dying,
-                    "unconfirmed" => Table::Unconfirmed,
-                    _ => Table::Conntrack,
-                },
+                None => table.as_ref().and_then(|table| table.value.parse().ok()).unwrap_or(Table::Conntrack),
             },
             recording: recorded.map(|(recording, _, _)| recording),
             select: fields.text("select").map(|select| select.value).unwrap_or_default(),
@@ -366,7 +361,7 @@ impl Reader<'_> {
             netns: fields.text("netns").map(|netns| netns.value),
         };
         if let (SourceKind::Events, Some(table)) = (source.kind, &table)
-            && !matches!(source.table, Table::Conntrack | Table::Expect)
+            && !source.table.has_events()
         {
             self.wrong(table.at, format!("the kernel has no events of the table `{}`, only dumps", table.value));
             return None;
@@ -412,13 +407,8 @@ impl Reader<'_> {
                     Kind::Dump => SourceKind::Dump,
                     Kind::Events => SourceKind::Events,
                 };
-                let table = match recording.subject() {
-                    Subject::Conntrack => Table::Conntrack,
-                    Subject::Expect => Table::Expect,
-                    Subject::Dying => Table::Dying,
-                    Subject::Unconfirmed => Table::Unconfirmed,
-                };
-                Some((RecordingConfig { file: path, speed: speed.unwrap_or(Speed::Max) }, kind, table))
+                let recorded = RecordingConfig { file: path, speed: speed.unwrap_or(Speed::Max) };
+                Some((recorded, kind, recording.table()))
             }
             Err(error) => {
                 self.wrong(file.at, error.to_string());

@@ -13,9 +13,11 @@ pub mod bounds;
 pub mod check;
 pub mod grants;
 mod on_error;
+mod table;
 pub mod wit;
 
 pub use on_error::OnError;
+pub use table::Table;
 
 pub use wit::{
     action::{Actions, Changes, ExpectationOutcome, Outcome, Results},

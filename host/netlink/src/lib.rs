@@ -26,7 +26,7 @@ pub use filter::{DumpFilter, FilterPlan};
 pub use listing::Listing;
 pub use message::{Acknowledgement, Content, Message, MessageError, MessageKind, Messages, Netfilter};
 pub use namespace::{Namespace, NamespaceError};
-pub use request::{KernelTable, Request};
+pub use request::{DumpKind, Request};
 pub use socket::{RECEIVE_LENGTH, Received, Socket, SocketError, SocketOptions, WakeReason, group};
 pub use stop::Stop;
 pub use sys::{SocketMemory, poll};

@@ -4,13 +4,13 @@
 //! family 0 (AF_UNSPEC), which stands for both families. A fallback always yields at least the same entries. The caller
 //! checks the whole selection on the entries that arrive, as is necessary anyway, and gets the same result.
 
-use super::{DumpFilter, KernelTable, Request};
+use super::{DumpFilter, DumpKind, Request};
 use flowgate_model::family;
 
 /// A table and the filter with which it is dumped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
-    table: KernelTable,
+    kind: DumpKind,
     filter: DumpFilter,
     /// True if it is one of two dumps that replace a dump of both families; the kernel may lack this family.
     is_one_family_of_two: bool,
@@ -19,14 +19,14 @@ pub struct Listing {
 impl Listing {
     /// Returns a listing of the entries of a table that pass a filter.
     #[must_use]
-    pub fn new(table: KernelTable, filter: DumpFilter) -> Self {
-        Listing { table, filter, is_one_family_of_two: false }
+    pub fn new(kind: DumpKind, filter: DumpFilter) -> Self {
+        Listing { kind, filter, is_one_family_of_two: false }
     }
 
     /// Returns the encoded request.
     #[must_use]
     pub fn request(&self) -> Request {
-        Request::dump(self.table, &self.filter)
+        Request::dump(self.kind, &self.filter)
     }
 
     /// Returns the listings that replace this one after the kernel has refused it with an error number. Empty if they
@@ -42,12 +42,12 @@ impl Listing {
             is_one_family_of_two,
             ..self.clone()
         };
-        match self.table {
+        match self.kind {
             // The kernel zeroes the counters of all entries that it lists.
-            KernelTable::FlowsAndZero if self.filter != DumpFilter::family_only(family) => Vec::new(),
+            DumpKind::FlowsAndZero if self.filter != DumpFilter::family_only(family) => Vec::new(),
             _ if self.filter != DumpFilter::family_only(family) => vec![of(family, self.is_one_family_of_two)],
             // One request covers all CPUs, whatever the family.
-            KernelTable::CpuStatistics | KernelTable::ExpectationStatistics => Vec::new(),
+            DumpKind::CpuStatistics | DumpKind::ExpectationStatistics => Vec::new(),
             _ if family == 0 => vec![of(family::IPV4, true), of(family::IPV6, true)],
             _ => Vec::new(),
         }
@@ -84,14 +84,14 @@ mod tests {
             (selection.family, selection.protocol) = (Some(family::IPV4), Some(protocol::UDP));
             selection.mark = Some(Masked { value: 1, mask: 1 });
         });
-        let listing = Listing::new(KernelTable::Flows, narrow.clone());
-        let of_ipv4 = Listing::new(KernelTable::Flows, DumpFilter::family_only(family::IPV4));
+        let listing = Listing::new(DumpKind::FLOWS, narrow.clone());
+        let of_ipv4 = Listing::new(DumpKind::FLOWS, DumpFilter::family_only(family::IPV4));
         assert_eq!(listing.fallbacks(libc::EOPNOTSUPP), std::slice::from_ref(&of_ipv4));
         assert_eq!(of_ipv4.fallbacks(libc::EOPNOTSUPP), []);
         let marked =
-            Listing::new(KernelTable::Flows, filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 })));
+            Listing::new(DumpKind::FLOWS, filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 })));
         let [all] = marked.fallbacks(libc::EINVAL).try_into().unwrap();
-        assert_eq!(all, Listing::new(KernelTable::Flows, DumpFilter::all()));
+        assert_eq!(all, Listing::new(DumpKind::FLOWS, DumpFilter::all()));
         let [four, six] = all.fallbacks(libc::EAFNOSUPPORT).try_into().unwrap();
         assert_eq!([four.filter.family(), six.filter.family()], [family::IPV4, family::IPV6]);
         assert!(six.means_empty(libc::EAFNOSUPPORT) && !six.means_empty(libc::EINVAL));
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn counters_of_other_flows_are_not_zeroed() {
         let narrow = filter(|selection| selection.mark = Some(Masked { value: 1, mask: 1 }));
-        assert_eq!(Listing::new(KernelTable::FlowsAndZero, narrow).fallbacks(libc::EOPNOTSUPP), []);
-        assert_eq!(Listing::new(KernelTable::FlowsAndZero, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP).len(), 2);
-        assert_eq!(Listing::new(KernelTable::CpuStatistics, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP), []);
+        assert_eq!(Listing::new(DumpKind::FlowsAndZero, narrow).fallbacks(libc::EOPNOTSUPP), []);
+        assert_eq!(Listing::new(DumpKind::FlowsAndZero, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP).len(), 2);
+        assert_eq!(Listing::new(DumpKind::CpuStatistics, DumpFilter::all()).fallbacks(libc::EOPNOTSUPP), []);
     }
 }

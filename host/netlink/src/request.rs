@@ -9,25 +9,27 @@ use super::wire::{
     self, MESSAGE_HEADER, NETFILTER_HEADER, SUBSYSTEM_EXPECTATIONS, SUBSYSTEM_FLOWS, align, expectation_message,
     flow_message,
 };
+use flowgate_model::Table;
 
-/// A kernel table that can be dumped.
+/// What the kernel can be asked to dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KernelTable {
-    /// The flows (IPCTNL_MSG_CT_GET).
-    Flows,
+pub enum DumpKind {
+    /// The entries of a table: IPCTNL_MSG_CT_GET, IPCTNL_MSG_EXP_GET, IPCTNL_MSG_CT_GET_DYING (flows that have ended but
+    /// whose event could not be delivered yet), or IPCTNL_MSG_CT_GET_UNCONFIRMED (always empty since Linux 6.0).
+    Table(Table),
     /// The flows; the kernel zeroes the counters that it reports (IPCTNL_MSG_CT_GET_CTRZERO).
     FlowsAndZero,
-    /// Flows that have ended but whose event could not be delivered yet (IPCTNL_MSG_CT_GET_DYING).
-    Dying,
-    /// Flows whose first packet is still in the network stack (IPCTNL_MSG_CT_GET_UNCONFIRMED); always empty since Linux
-    /// 6.0.
-    Unconfirmed,
     /// Statistics of flows, one entry per CPU (IPCTNL_MSG_CT_GET_STATS_CPU).
     CpuStatistics,
-    /// The expectations (IPCTNL_MSG_EXP_GET).
-    Expectations,
     /// Statistics of expectations, one entry per CPU (IPCTNL_MSG_EXP_GET_STATS_CPU).
     ExpectationStatistics,
+}
+
+impl DumpKind {
+    /// The flows.
+    pub const FLOWS: Self = Self::Table(Table::Conntrack);
+    /// The expectations.
+    pub const EXPECTATIONS: Self = Self::Table(Table::Expect);
 }
 
 /// An encoded request.
@@ -79,16 +81,16 @@ impl Request {
     /// Encodes a dump of the entries of a table that pass `filter`. Only dumps of flows take a filter beyond the
     /// family.
     #[must_use]
-    pub fn dump(table: KernelTable, filter: &DumpFilter) -> Self {
+    pub fn dump(kind: DumpKind, filter: &DumpFilter) -> Self {
         let header = RequestHeader { flags: wire::DUMP, family: filter.family(), version: 0 };
-        match table {
-            KernelTable::Flows => Self::flows(flow_message::GET, header, filter.attributes()),
-            KernelTable::FlowsAndZero => Self::flows(flow_message::GET_AND_ZERO, header, filter.attributes()),
-            KernelTable::Dying => Self::flows(flow_message::GET_DYING, header, Vec::new()),
-            KernelTable::Unconfirmed => Self::flows(flow_message::GET_UNCONFIRMED, header, Vec::new()),
-            KernelTable::CpuStatistics => Self::flows(flow_message::GET_CPU_STATISTICS, header, Vec::new()),
-            KernelTable::Expectations => Self::expectations(expectation_message::GET, header, Vec::new()),
-            KernelTable::ExpectationStatistics => {
+        match kind {
+            DumpKind::Table(Table::Conntrack) => Self::flows(flow_message::GET, header, filter.attributes()),
+            DumpKind::FlowsAndZero => Self::flows(flow_message::GET_AND_ZERO, header, filter.attributes()),
+            DumpKind::Table(Table::Dying) => Self::flows(flow_message::GET_DYING, header, Vec::new()),
+            DumpKind::Table(Table::Unconfirmed) => Self::flows(flow_message::GET_UNCONFIRMED, header, Vec::new()),
+            DumpKind::CpuStatistics => Self::flows(flow_message::GET_CPU_STATISTICS, header, Vec::new()),
+            DumpKind::Table(Table::Expect) => Self::expectations(expectation_message::GET, header, Vec::new()),
+            DumpKind::ExpectationStatistics => {
                 Self::expectations(expectation_message::GET_CPU_STATISTICS, header, Vec::new())
             }
         }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use error::RecordingError;
 pub use input::Input;
-pub use note::{Kind, Note, Subject};
+pub use note::{Kind, Note};
 pub use packets::{Packet, Packets};
 pub use recorder::{Count, Recorder};
 pub use source::{Recording, RecordingSource, Wanted};

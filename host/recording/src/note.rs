@@ -1,5 +1,6 @@
 //! What a recording says besides the kernel's bytes: messages of type NLMSG_NOOP whose body is a line of text.
 
+use flowgate_model::Table;
 use flowgate_netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
 
 /// What every note begins with.
@@ -16,29 +17,8 @@ pub enum Kind {
     Events,
 }
 
-/// What a recording is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subject {
-    /// Flows.
-    Conntrack,
-    /// Expectations.
-    Expect,
-    /// Flows that were being removed.
-    Dying,
-    /// Flows that were not in the table yet.
-    Unconfirmed,
-}
-
-/// The names of [`Kind`] and [`Subject`] in the file.
+/// The names of [`Kind`] in the file.
 const KINDS: [(Kind, &str); 2] = [(Kind::Dump, "dump"), (Kind::Events, "events")];
-/// See [`KINDS`].
-const SUBJECTS: [(Subject, &str); 4] = [
-    (Subject::Conntrack, "conntrack"),
-    (Subject::Expect, "expect"),
-    (Subject::Dying, "dying"),
-    (Subject::Unconfirmed, "unconfirmed"),
-];
-
 /// A note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
@@ -46,8 +26,8 @@ pub enum Note {
     Title {
         /// How the datagrams came.
         kind: Kind,
-        /// What they are about.
-        subject: Subject,
+        /// The table that they are about.
+        table: Table,
         /// Whether there are [`Note::Pause`]s, which then are the only places where rows are handed on before the batch
         /// is full.
         pauses: bool,
@@ -77,11 +57,10 @@ impl Note {
     pub fn message(&self) -> Vec<u8> {
         let mut body = MARK.to_vec();
         match self {
-            Note::Title { kind, subject, pauses } => {
+            Note::Title { kind, table, pauses } => {
                 let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, name)| name);
-                let subject = SUBJECTS.iter().find(|(known, _)| known == subject).map_or("", |(_, name)| name);
                 let pauses = if *pauses { " pauses" } else { "" };
-                body.extend_from_slice(format!("{} {kind} {subject}{pauses}", env!("CARGO_PKG_VERSION")).as_bytes());
+                body.extend_from_slice(format!("{} {kind} {table}{pauses}", env!("CARGO_PKG_VERSION")).as_bytes());
             }
             Note::Program { port, name } => {
                 body.extend_from_slice(format!("program {port} ").as_bytes());
@@ -117,9 +96,8 @@ impl Note {
             version if version.first().is_some_and(u8::is_ascii_digit) => {
                 let kind = KINDS.iter().find(|(_, name)| Some(name.as_bytes()) == second)?.0;
                 let mut words = rest?.split(|&byte| byte == b' ');
-                let subject = words.next()?;
-                let subject = SUBJECTS.iter().find(|(_, name)| name.as_bytes() == subject)?.0;
-                Some(Note::Title { kind, subject, pauses: words.any(|word| word == b"pauses") })
+                let table = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+                Some(Note::Title { kind, table, pauses: words.any(|word| word == b"pauses") })
             }
             _ => None,
         }
@@ -159,8 +137,8 @@ mod tests {
             Note::Pause,
         ];
         for (kind, _) in KINDS {
-            for (subject, _) in SUBJECTS {
-                notes.extend([true, false].map(|pauses| Note::Title { kind, subject, pauses }));
+            for table in Table::ALL {
+                notes.extend([true, false].map(|pauses| Note::Title { kind, table, pauses }));
             }
         }
         for note in notes {
@@ -174,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_file_says_it_in_words() {
-        let title = Note::Title { kind: Kind::Events, subject: Subject::Conntrack, pauses: true };
+        let title = Note::Title { kind: Kind::Events, table: Table::Conntrack, pauses: true };
         let words = format!("flowgate {} events conntrack pauses", env!("CARGO_PKG_VERSION"));
         assert_eq!(&title.message()[MESSAGE_HEADER..][..words.len()], words.as_bytes());
     }
@@ -200,6 +178,6 @@ mod tests {
             assert_eq!(Note::parse(body), None, "{}", String::from_utf8_lossy(body));
         }
         let later = Note::parse(b"flowgate 9.1.0 dump expect something new");
-        assert_eq!(later, Some(Note::Title { kind: Kind::Dump, subject: Subject::Expect, pauses: false }));
+        assert_eq!(later, Some(Note::Title { kind: Kind::Dump, table: Table::Expect, pauses: false }));
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{collections::HashSet, io::Write};
 
-use super::{Kind, Note, RecordingError, Subject, Writer};
+use super::{Kind, Note, RecordingError, Writer};
 use flowgate_base::clock::now;
+use flowgate_model::Table;
 use flowgate_netlink::{
     Content, Messages, Stop,
     process_names::ProcessNames,
@@ -58,7 +59,7 @@ impl<W: Write + Send> Recorder<W> {
     /// When the beginning of the file cannot be written.
     pub fn new(
         source: Box<dyn Source>,
-        subject: Subject,
+        table: Table,
         file: W,
         shown: bool,
         most: Option<u64>,
@@ -66,7 +67,7 @@ impl<W: Write + Send> Recorder<W> {
     ) -> Result<Self, RecordingError> {
         let kind = if source.is_live() { Kind::Events } else { Kind::Dump };
         let pauses = shown && kind == Kind::Events;
-        let writer = Writer::new(file, &Note::Title { kind, subject, pauses }, now())?;
+        let writer = Writer::new(file, &Note::Title { kind, table, pauses }, now())?;
         let programs = ProcessNames::in_namespace(source.namespace().cloned());
         Ok(Self {
             source,

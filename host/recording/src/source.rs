@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed, Subject,
-};
+use super::{ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed};
+use flowgate_model::Table;
 use flowgate_model::event;
 use flowgate_netlink::{
     Content, Message, MessageKind, Messages, Stop,
@@ -39,7 +38,7 @@ pub struct Recording {
     /// Whether it is titled, as those that flowgate writes are.
     titled: bool,
     kind: Kind,
-    subject: Subject,
+    table: Table,
     pauses: bool,
     /// What was read to find that out, and is to be played: time, cooked header and datagram.
     first: Option<(u64, Vec<u8>)>,
@@ -57,7 +56,7 @@ impl Recording {
             packets: Packets::new(input)?,
             titled: false,
             kind: Kind::Events,
-            subject: Subject::Conntrack,
+            table: Table::Conntrack,
             pauses: false,
             first: None,
             problem: None,
@@ -74,15 +73,15 @@ impl Recording {
             };
             let Some(datagram) = from_kernel(packet.data) else { continue };
             let mut messages = Messages::new(datagram).map_while(Result::ok);
-            if let Some(Note::Title { kind, subject, pauses }) =
+            if let Some(Note::Title { kind, table, pauses }) =
                 messages.clone().next().and_then(|message| note(&message))
             {
-                (recording.titled, recording.kind, recording.subject, recording.pauses) = (true, kind, subject, pauses);
+                (recording.titled, recording.kind, recording.table, recording.pauses) = (true, kind, table, pauses);
                 break;
             }
-            if let Some((message, subject)) = messages.find_map(|message| Some((message, about(&message)?))) {
+            if let Some((message, table)) = messages.find_map(|message| Some((message, about(&message)?))) {
                 recording.kind = kind(&message);
-                recording.subject = subject;
+                recording.table = table;
                 recording.first = Some((packet.time, packet.data.to_vec()));
                 break;
             }
@@ -104,8 +103,8 @@ impl Recording {
 
     /// What it is about.
     #[must_use]
-    pub fn subject(&self) -> Subject {
-        self.subject
+    pub fn table(&self) -> Table {
+        self.table
     }
 
     /// Plays it.
@@ -364,14 +363,14 @@ fn note(message: &Message<'_>) -> Option<Note> {
 }
 
 /// What a message of the kernel is about, if it is about a flow or an expectation.
-fn about(message: &Message<'_>) -> Option<Subject> {
+fn about(message: &Message<'_>) -> Option<Table> {
     // Captures of nlmon have the requests too, and libpcap does not always tell the direction.
     if message.flags & REQUEST != 0 {
         return None;
     }
     match message.kind() {
-        MessageKind::Flow | MessageKind::FlowDestroyed => Some(Subject::Conntrack),
-        MessageKind::Expectation | MessageKind::ExpectationDestroyed => Some(Subject::Expect),
+        MessageKind::Flow | MessageKind::FlowDestroyed => Some(Table::Conntrack),
+        MessageKind::Expectation | MessageKind::ExpectationDestroyed => Some(Table::Expect),
         _ => None,
     }
 }

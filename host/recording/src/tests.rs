@@ -3,6 +3,7 @@
 use std::io;
 
 use super::*;
+use flowgate_model::Table;
 use flowgate_netlink::{
     Content, Messages, Stop,
     source::{Datagram, Source, SourceError},
@@ -83,7 +84,7 @@ fn record(items: Vec<Item>, events: bool, shown: bool, most: Option<u64>) -> (Ve
     let mut file = Vec::new();
     let source = Box::new(Given(items.into_iter(), events));
     let stop = Stop::new().unwrap();
-    let mut recorder = Recorder::new(source, Subject::Conntrack, &mut file, shown, most, &stop).unwrap();
+    let mut recorder = Recorder::new(source, Table::Conntrack, &mut file, shown, most, &stop).unwrap();
     let got = drain(&mut recorder);
     let count = recorder.count();
     drop(recorder);
@@ -125,7 +126,7 @@ fn story() -> Vec<Item> {
 #[test]
 fn bytes_are_what_the_format_says() {
     let datagram = flow(0x0100, 0, 0, 1);
-    let title = Note::Title { kind: Kind::Dump, subject: Subject::Expect, pauses: false };
+    let title = Note::Title { kind: Kind::Dump, table: Table::Expect, pauses: false };
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &title, 0).unwrap();
     let before = writer.length() as usize;
@@ -152,7 +153,7 @@ fn what_is_recorded_is_what_is_played() {
         let (file, live, count) = record(story(), true, shown, None);
         let recording = open(&file).unwrap();
         assert!(recording.is_titled());
-        assert_eq!((recording.kind(), recording.subject()), (Kind::Events, Subject::Conntrack));
+        assert_eq!((recording.kind(), recording.table()), (Kind::Events, Table::Conntrack));
         let played = play_all(&file, ALL);
         let without_pauses = |got: Vec<Got>| got.into_iter().filter(|got| *got != Got::Pause).collect::<Vec<_>>();
         if shown {
@@ -286,7 +287,7 @@ fn captures_of_others_are_read() {
     for file in [pcap(0xa1b2_c3d4, 253, &captured()), pcapng(&captured())] {
         let recording = open(&file).unwrap();
         assert!(!recording.is_titled());
-        assert_eq!((recording.kind(), recording.subject()), (Kind::Dump, Subject::Conntrack), "what comes first");
+        assert_eq!((recording.kind(), recording.table()), (Kind::Dump, Table::Conntrack), "what comes first");
         assert_eq!(play(&file, ENTRIES), entries);
         assert_eq!(play(&file, ALL), events);
     }

@@ -36,7 +36,7 @@ pub use error::{CliError, HINT, Word};
 pub use getopt::Argument;
 pub use labels::{DEFAULT_PATH as DEFAULT_LABEL_MAP, LabelMap};
 pub use name::{Name, VARIABLE as NAME_VARIABLE};
-pub use request::{EVENT_NAMES, STATUS_NAMES, TABLES};
+pub use request::{EVENT_NAMES, STATUS_NAMES};
 pub use settings::{
     Command, CommandLine, DEFAULT_BATCH, EventGroups, HelpProtocol, LoadFile, LoadedCommand, Output, Parsed, Place,
     PluginSpec, Settings, TOLD, Table,

@@ -16,14 +16,6 @@ use super::wrong_value::WrongValue;
 use super::{plugin, strict};
 use flowgate_base::address::{Address, AddressError};
 
-/// The tables that commands work on, in the order in which abbreviations are looked up.
-pub const TABLES: [(&str, Table); 4] = [
-    ("expect", Table::Expect),
-    ("conntrack", Table::Conntrack),
-    ("dying", Table::Dying),
-    ("unconfirmed", Table::Unconfirmed),
-];
-
 /// What `-u` takes, in the order in which abbreviations are looked up, with bits of [`flowgate_model::status`]. UNREPLIED, which
 /// stands for `!SEEN_REPLY`, is apart: it has no abbreviation.
 pub const STATUS_NAMES: [(&str, u32); 7] = [
@@ -700,10 +692,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The table that a word names: the first of which it is the beginning.
+/// The table that a word names: the first of which it is the beginning. To `conntrack`, `expect` comes first.
 fn table(word: &[u8]) -> Result<Table, CliError> {
-    let found = TABLES.iter().find(|(name, _)| name.as_bytes().starts_with(word));
-    found.map(|(_, table)| *table).ok_or_else(|| CliError::UnknownTable(word.into()))
+    let mut tables = [Table::Expect].into_iter().chain(Table::ALL);
+    tables.find(|table| table.name().as_bytes().starts_with(word)).ok_or_else(|| CliError::UnknownTable(word.into()))
 }
 
 fn batch(text: &[u8]) -> Result<u32, CliError> {

@@ -7,6 +7,8 @@ use flowgate_base::address::Address;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection};
 use flowgate_model::{OnError, grants::Grants};
 
+pub use flowgate_model::Table;
+
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
@@ -34,19 +36,6 @@ pub enum Command {
     Version,
     /// `-h`, or nothing at all.
     Help,
-}
-
-/// What to do it to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Table {
-    /// Flows.
-    Conntrack,
-    /// Expectations.
-    Expect,
-    /// Flows that are being removed.
-    Dying,
-    /// Flows that are not in the table yet.
-    Unconfirmed,
 }
 
 /// What `-o` asks for: a set.

@@ -7,7 +7,7 @@
 
 use super::error::{CliError, Word};
 use super::options::{self, Key, KeySet, OPTIONS, OptionSpec};
-use super::request::{Request, TABLES};
+use super::request::Request;
 use super::settings::{Command, Table};
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
@@ -146,7 +146,7 @@ pub fn stray(word: &[u8], request: &Request) -> CliError {
     let number = Numeric::id('w').read(word).exact;
     let hint = if number && request.given.contains(Key::Zero) {
         Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
-    } else if let Some((name, _)) = TABLES.iter().find(|(name, _)| name.as_bytes() == word) {
+    } else if let Some(name) = Table::NAMES.iter().find(|name| name.as_bytes() == word) {
         Some(format!("a table directly follows its command, as in -L {name}"))
     } else if word.starts_with(b"#") {
         Some("a comment takes a line of its own".to_owned())
@@ -172,7 +172,7 @@ pub fn unknown(word: &[u8]) -> CliError {
 
 /// A value that is attached to an option which takes it from the next word only.
 pub fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError {
-    let known = TABLES.iter().map(|(table, _)| *table).find(|table| table.as_bytes() == value);
+    let known = Table::NAMES.into_iter().find(|table| table.as_bytes() == value);
     let example = match (is_command, known) {
         (true, table) => table.unwrap_or("conntrack").to_owned(),
         (false, _) => String::from_utf8_lossy(value).into_owned(),

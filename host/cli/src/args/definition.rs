@@ -15,10 +15,10 @@ use super::bash;
 use super::subcommand::{self, Shell};
 use flowgate_model::OnError;
 use flowgate_syntax::Argument;
+use flowgate_syntax::EVENT_NAMES;
 use flowgate_syntax::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
 use flowgate_syntax::protocols::{HANDLERS, ProtocolKey, state_names};
 use flowgate_syntax::{Command, Output, Table};
-use flowgate_syntax::{EVENT_NAMES, TABLES};
 
 /// What `-o` takes, each with what it does. The last two are not in the classic program.
 pub const OUTPUTS: [(&str, &str); 10] = [
@@ -191,11 +191,9 @@ pub fn tables(command: Command) -> Vec<&'static str> {
         Command::List => true,
         Command::Version | Command::Help => false,
         Command::Add | Command::Update => table == Table::Conntrack,
-        _ => matches!(table, Table::Conntrack | Table::Expect),
+        _ => table.has_events(),
     };
-    let mut tables: Vec<_> = TABLES.iter().filter(|(_, table)| works(*table)).collect();
-    tables.sort_by_key(|(_, table)| *table != Table::Conntrack);
-    tables.iter().map(|(name, _)| *name).collect()
+    Table::ALL.into_iter().filter(|table| works(*table)).map(Table::name).collect()
 }
 
 /// Whether a command has no use for an option, whatever its table.

@@ -6,7 +6,7 @@ use super::{
     table::{Row, Source},
 };
 use flowgate_netlink::{
-    BatchSender, Dump, DumpFilter, KernelTable, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
+    BatchSender, Dump, DumpFilter, DumpKind, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
     encode::flows, filter::ExactFilter, source::DUMP_BUFFER_LENGTH,
 };
 use flowgate_syntax::{Command, Settings, Table};
@@ -16,7 +16,7 @@ use flowgate_syntax::{Command, Settings, Table};
 pub(super) fn filters(row: &Row, settings: &Settings) -> Option<Vec<ExactFilter>> {
     let plain = settings.quiet && !settings.dry_run && settings.plugins.is_empty();
     let deletes =
-        (row.command, row.table, row.source) == (Command::Delete, Table::Conntrack, Source::Dump(KernelTable::Flows));
+        (row.command, row.table, row.source) == (Command::Delete, Table::Conntrack, Source::Dump(DumpKind::FLOWS));
     if !plain || !deletes {
         return None;
     }
@@ -53,7 +53,7 @@ pub(super) fn delete(row: &Row, filters: &[ExactFilter], namespace: Option<&Name
 /// Whether the kernel compares marks: one that was built without them ignores what is said of them. It is asked for flows with
 /// a mark that none can have; one that it shows is the answer.
 fn heeds_marks(namespace: Option<&Namespace>) -> bool {
-    let request = Request::dump(KernelTable::Flows, &DumpFilter::impossible_mark());
+    let request = Request::dump(DumpKind::FLOWS, &DumpFilter::impossible_mark());
     let Ok(socket) = Socket::open(&SocketOptions::in_namespace(namespace)) else { return false };
     let Ok(mut dump) = Dump::start(socket, &request) else { return false };
     matches!(dump.next(&mut vec![0; DUMP_BUFFER_LENGTH], None), Ok(None))

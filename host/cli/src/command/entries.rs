@@ -10,7 +10,7 @@ use super::{
     table::{Row, Source, Summary},
 };
 use flowgate_model::field;
-use flowgate_netlink::{KernelTable, Namespace, Stop, source};
+use flowgate_netlink::{DumpKind, Namespace, Stop, source};
 use flowgate_pipeline::tell::Tell;
 use flowgate_pipeline::{
     Pipeline, RunError, Tally,
@@ -206,7 +206,7 @@ pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) ->
 
 /// Dumps of the table for stages that look back.
 fn look_back<'a, T: Subject>(settings: &'a Settings, namespace: Option<&'a Namespace>, stop: &'a Stop) -> LookBack<'a> {
-    Box::new(move || sources::table::<T>(KernelTable::Flows, settings, namespace, stop))
+    Box::new(move || sources::table::<T>(DumpKind::FLOWS, settings, namespace, stop))
 }
 
 /// What makes up for lost events.

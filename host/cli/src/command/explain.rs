@@ -20,7 +20,7 @@ use flowgate_base::text::clean;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection, family};
 use flowgate_netlink::listener;
 use flowgate_netlink::{
-    DumpFilter, KernelTable, MAX_REQUESTS, Request,
+    DumpFilter, DumpKind, MAX_REQUESTS, Request,
     encode::flows,
     filter::{Condition, ExactFilter},
 };
@@ -159,7 +159,7 @@ impl Context<'_> {
         };
         Ok(Explanation {
             command: long_name(settings.command),
-            table: table_name(settings.table),
+            table: settings.table.name(),
             namespace: namespace.map(|namespace| namespace.name().to_string()),
             source,
             selector: checks(row, settings, T::selection(settings), recording.is_some()),
@@ -214,15 +214,6 @@ fn words(options: &[OptionValue]) -> Vec<String> {
     options.iter().map(|option| format!("{}={}", option.name, option.value)).collect()
 }
 
-fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Conntrack => "conntrack",
-        Table::Expect => "expect",
-        Table::Dying => "dying",
-        Table::Unconfirmed => "unconfirmed",
-    }
-}
-
 fn family_name(number: Option<u8>) -> &'static str {
     match number {
         Some(family::IPV4) => "IPv4",
@@ -252,25 +243,25 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
         Source::Dump(table) => {
             let dumps = sources::requests::<T>(row, settings)?;
             let name = match table {
-                KernelTable::Flows if settings.zero => "IPCTNL_MSG_CT_GET_CTRZERO, dump",
-                KernelTable::Flows | KernelTable::FlowsAndZero => "IPCTNL_MSG_CT_GET, dump",
-                KernelTable::Dying => "IPCTNL_MSG_CT_GET_DYING, dump",
-                KernelTable::Unconfirmed => "IPCTNL_MSG_CT_GET_UNCONFIRMED, dump",
-                KernelTable::Expectations => "IPCTNL_MSG_EXP_GET, dump",
-                KernelTable::CpuStatistics => "IPCTNL_MSG_CT_GET_STATS_CPU, dump",
-                KernelTable::ExpectationStatistics => "IPCTNL_MSG_EXP_GET_STATS_CPU, dump",
+                DumpKind::FLOWS if settings.zero => "IPCTNL_MSG_CT_GET_CTRZERO, dump",
+                DumpKind::FLOWS | DumpKind::FlowsAndZero => "IPCTNL_MSG_CT_GET, dump",
+                DumpKind::Table(Table::Dying) => "IPCTNL_MSG_CT_GET_DYING, dump",
+                DumpKind::Table(Table::Unconfirmed) => "IPCTNL_MSG_CT_GET_UNCONFIRMED, dump",
+                DumpKind::EXPECTATIONS => "IPCTNL_MSG_EXP_GET, dump",
+                DumpKind::CpuStatistics => "IPCTNL_MSG_CT_GET_STATS_CPU, dump",
+                DumpKind::ExpectationStatistics => "IPCTNL_MSG_EXP_GET_STATS_CPU, dump",
             };
             let mut requests: Vec<String> = dumps.iter().map(|asked| named(name, &asked.request())).collect();
             let mut text = match table {
-                KernelTable::Dying => "a dump of the flows that are being removed".to_string(),
-                KernelTable::Unconfirmed => "a dump of the flows that are not in the table yet".to_string(),
+                DumpKind::Table(Table::Dying) => "a dump of the flows that are being removed".to_string(),
+                DumpKind::Table(Table::Unconfirmed) => "a dump of the flows that are not in the table yet".to_string(),
                 _ if dumps.len() > 1 => format!("a dump of the {of} of IPv4, then one of those of IPv6"),
                 _ => format!("a dump of the {of}"),
             };
-            if settings.zero && table == KernelTable::Flows {
+            if settings.zero && table == DumpKind::FLOWS {
                 text.push_str(", whose counters are set to zero");
             }
-            if table == KernelTable::Flows {
+            if table == DumpKind::FLOWS {
                 requests.insert(
                     0,
                     named("IPCTNL_MSG_CT_GET_STATS, and no dump if there are no flows", &Request::global_statistics()),
@@ -322,7 +313,7 @@ fn origin<T: Subject>(row: &Row, settings: &Settings) -> Result<Origin, CommandE
             ("statistics", vec![named(name, &request)], format!("the kernel's counters of {of}, of each CPU"))
         }
         Source::Count if expect => {
-            let request = Request::dump(KernelTable::Expectations, &DumpFilter::family_only(family::IPV4));
+            let request = Request::dump(DumpKind::EXPECTATIONS, &DumpFilter::family_only(family::IPV4));
             family = "IPv4";
             (
                 "count",
@@ -371,7 +362,7 @@ fn checks(row: &Row, settings: &Settings, selection: Option<&Selection>, recordi
         _ if recording => Some("the kernel is not asked"),
         Source::Events => Some("the kernel has no filter for events"),
         Source::Lookup => Some("the kernel is asked for one entry"),
-        Source::Dump(KernelTable::Flows) => None,
+        Source::Dump(DumpKind::FLOWS) => None,
         _ => Some("the kernel has no filter for this table"),
     };
     let check = |Condition { name, unchecked }: Condition| {

@@ -21,7 +21,7 @@ use flowgate_base::files::{BlockingFile, Directory, Trust};
 use flowgate_model::{Expectations, Flows};
 use flowgate_netlink::source::{Datagram, Source};
 use flowgate_pipeline::RunError;
-use flowgate_recording::{Count, Recorder, RecordingError, Subject};
+use flowgate_recording::{Count, Recorder, RecordingError};
 use flowgate_syntax::{Command, Settings, Table};
 
 /// How often progress is shown.
@@ -51,7 +51,7 @@ pub(super) fn run(
     if settings.resync {
         return Err(CommandError::ResyncInRecording);
     }
-    let (row, subject) = recordable(&settings)?;
+    let row = recordable(&settings)?;
     if settings.explain {
         return context.explain(row, &settings, None, false);
     }
@@ -64,7 +64,7 @@ pub(super) fn run(
         _ => sources::open::<Flows>(row, &settings, namespace, stop, counters, true)?,
     };
     let output = output(file, show)?;
-    let mut recorder = Recorder::new(source, subject, output, show, limits.bytes, stop)?;
+    let mut recorder = Recorder::new(source, settings.table, output, show, limits.bytes, stop)?;
     let result = thread::scope(|scope| {
         let (done, over) = mpsc::channel::<()>();
         if let Some(time) = limits.time {
@@ -90,19 +90,13 @@ pub(super) fn run(
 }
 
 /// The row of a command that can be recorded.
-fn recordable(settings: &Settings) -> Result<(&'static Row, Subject), CommandError> {
+fn recordable(settings: &Settings) -> Result<&'static Row, CommandError> {
     let refused = || CommandError::NotInRecording { what: "record", command: long_name(settings.command) };
     if !matches!(settings.command, Command::List | Command::Events) {
         return Err(refused());
     }
     let row = table::row(settings.command, settings.table).ok_or_else(refused)?;
-    let subject = match settings.table {
-        Table::Conntrack => Subject::Conntrack,
-        Table::Expect => Subject::Expect,
-        Table::Dying => Subject::Dying,
-        Table::Unconfirmed => Subject::Unconfirmed,
-    };
-    Ok((row, subject))
+    Ok(row)
 }
 
 /// The file.

@@ -7,7 +7,7 @@ use super::{
     report::{CommandError, Exit},
     table,
 };
-use flowgate_recording::{Input, Kind, Recording, Speed, Subject, Wanted};
+use flowgate_recording::{Input, Kind, Recording, Speed, Wanted};
 use flowgate_syntax::{Command, Settings, Table};
 
 /// Replays.
@@ -39,13 +39,7 @@ fn command(recording: &Recording) -> (Command, Table) {
         Kind::Dump => Command::List,
         Kind::Events => Command::Events,
     };
-    let table = match recording.subject() {
-        Subject::Conntrack => Table::Conntrack,
-        Subject::Expect => Table::Expect,
-        Subject::Dying => Table::Dying,
-        Subject::Unconfirmed => Table::Unconfirmed,
-    };
-    (command, table)
+    (command, recording.table())
 }
 
 /// What a command wants of a recording, if that can be had.
@@ -66,7 +60,7 @@ pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wante
         return Err(CommandError::ZeroInReplay);
     }
     let expect = settings.table == Table::Expect;
-    let recorded_expect = recording.subject() == Subject::Expect;
+    let recorded_expect = recording.table() == Table::Expect;
     if recording.is_titled() && (kind != recording.kind() || expect != recorded_expect) {
         let (recorded, instead) = match (recording.kind(), recorded_expect) {
             (Kind::Dump, false) => ("a dump of flows", "-L"),

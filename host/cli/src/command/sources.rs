@@ -9,7 +9,7 @@ use super::{
 use flowgate_base::text::clean;
 use flowgate_model::Flows;
 use flowgate_netlink::{
-    BatchSender, DumpFilter, FlowEntry, KernelTable, Listing, Message, Namespace, Request, RequestResult, Socket,
+    BatchSender, DumpFilter, DumpKind, FlowEntry, Listing, Message, Namespace, Request, RequestResult, Socket,
     SocketError, SocketOptions, Stop, encode, group,
     kernel_dump::{KernelDump, Query},
     listener::{Listener, ListenerOptions},
@@ -36,7 +36,7 @@ pub(super) fn open<T: Subject>(
     let requests = requests::<T>(row, settings)?;
     let refused = |error: SocketError| CommandError::of_errno(row, error.errno());
     let socket = Socket::open(&SocketOptions::in_namespace(namespace)).map_err(refused)?;
-    if row.source == table::Source::Dump(KernelTable::Flows) && no_flows(namespace) {
+    if row.source == table::Source::Dump(DumpKind::FLOWS) && no_flows(namespace) {
         return Ok(Box::new(Nothing));
     }
     Ok(Box::new(KernelDump::start(socket, requests, namespace, stop).map_err(refused)?))
@@ -97,7 +97,7 @@ fn tell_silent(home: Option<&Namespace>) {
 
 /// A dump of a table beside what a pipeline runs on: what the command's selector leaves of it.
 pub(super) fn table<T: Subject>(
-    table: KernelTable,
+    table: DumpKind,
     settings: &Settings,
     namespace: Option<&Namespace>,
     stop: &Stop,
@@ -129,7 +129,7 @@ impl Kernel for Flowtable {
         if no_flows(namespace) {
             return Ok(Box::new(Nothing));
         }
-        let all = vec![Listing::new(KernelTable::Flows, DumpFilter::all()).into()];
+        let all = vec![Listing::new(DumpKind::FLOWS, DumpFilter::all()).into()];
         Ok(Box::new(KernelDump::start(socket, all, namespace, &self.stop)?.fail_if_stopped()))
     }
 
@@ -162,10 +162,10 @@ pub(super) fn requests<T: Subject>(row: &Row, settings: &Settings) -> Result<Vec
         table::Source::Dump(table) => {
             // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
             let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
-            if row.acts.is_none() && table == KernelTable::Flows && no_status {
+            if row.acts.is_none() && table == DumpKind::FLOWS && no_status {
                 return Err(CommandError::of_errno(row, libc::EINVAL));
             }
-            let table = if settings.zero { KernelTable::FlowsAndZero } else { table };
+            let table = if settings.zero { DumpKind::FlowsAndZero } else { table };
             Ok(T::filters(settings, table).into_iter().map(|filter| Listing::new(table, filter).into()).collect())
         }
         _ => T::lookup(settings)

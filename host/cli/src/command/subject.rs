@@ -3,7 +3,7 @@
 use super::assemble::Role;
 use flowgate_model::{Expectations, Flows, Selection};
 use flowgate_netlink::{
-    DumpFilter, EncodeError, ExpectationEntry, FlowEntry, KernelTable, Request,
+    DumpFilter, DumpKind, EncodeError, ExpectationEntry, FlowEntry, Request,
     decode::{ExpectationDecoder, FlowDecoder},
     encode::{expectations, flows},
     group,
@@ -28,7 +28,7 @@ pub(super) trait Subject: Actionable + Staged {
     fn lookup(settings: &Settings) -> Result<Request, EncodeError>;
 
     /// The filters of the dumps, one after the other, that have what is wanted.
-    fn filters(settings: &Settings, table: KernelTable) -> Vec<DumpFilter>;
+    fn filters(settings: &Settings, table: DumpKind) -> Vec<DumpFilter>;
 
     /// The groups of events.
     fn groups(settings: &Settings) -> u32;
@@ -56,10 +56,10 @@ impl Subject for Flows {
         flows::get(FlowEntry::new(&settings.template, 0)?)
     }
 
-    fn filters(settings: &Settings, table: KernelTable) -> Vec<DumpFilter> {
+    fn filters(settings: &Settings, table: DumpKind) -> Vec<DumpFilter> {
         match table {
-            KernelTable::Flows => DumpFilter::plan_dumps(&settings.selection).0,
-            KernelTable::FlowsAndZero => vec![DumpFilter::plan(&settings.selection).filter],
+            DumpKind::FLOWS => DumpFilter::plan_dumps(&settings.selection).0,
+            DumpKind::FlowsAndZero => vec![DumpFilter::plan(&settings.selection).filter],
             _ => vec![DumpFilter::family_only(settings.family.unwrap_or(0))],
         }
     }
@@ -97,7 +97,7 @@ impl Subject for Expectations {
         expectations::get(ExpectationEntry::new(&settings.expectation, 0)?)
     }
 
-    fn filters(settings: &Settings, _table: KernelTable) -> Vec<DumpFilter> {
+    fn filters(settings: &Settings, _table: DumpKind) -> Vec<DumpFilter> {
         vec![DumpFilter::family_only(settings.family.unwrap_or(0))]
     }
 

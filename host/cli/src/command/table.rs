@@ -1,6 +1,6 @@
 //! The table of classic commands: a row says all that makes a command what it is.
 
-use flowgate_netlink::KernelTable;
+use flowgate_netlink::DumpKind;
 use flowgate_pipeline::executor::Shows;
 use flowgate_syntax::{Command, Table};
 
@@ -8,7 +8,7 @@ use flowgate_syntax::{Command, Table};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A dump.
-    Dump(KernelTable),
+    Dump(DumpKind),
     /// The one entry that the command line names, from the kernel.
     Lookup,
     /// The entry that the command line describes, as it stands there.
@@ -16,7 +16,7 @@ pub enum Source {
     /// Events of the kernel.
     Events,
     /// The kernel's counters.
-    Statistics(KernelTable),
+    Statistics(DumpKind),
     /// The number of entries of the table.
     Count,
     /// None: the table is emptied.
@@ -100,7 +100,7 @@ const NO_EXPECTATIONS: Summary = Summary::Always("0 expectations have been shown
 const BASE: Row = Row {
     command: Command::List,
     table: Table::Conntrack,
-    source: Source::Dump(KernelTable::Flows),
+    source: Source::Dump(DumpKind::FLOWS),
     selects: true,
     acts: None,
     shows: Shows::Entries,
@@ -115,8 +115,13 @@ const EXPECT: Row =
 /// All rows.
 const ROWS: &[Row] = &[
     BASE,
-    Row { table: Table::Dying, source: Source::Dump(KernelTable::Dying), look: Some(LISTED_OPEN), ..BASE },
-    Row { table: Table::Unconfirmed, source: Source::Dump(KernelTable::Unconfirmed), look: Some(LISTED_OPEN), ..BASE },
+    Row { table: Table::Dying, source: Source::Dump(DumpKind::Table(Table::Dying)), look: Some(LISTED_OPEN), ..BASE },
+    Row {
+        table: Table::Unconfirmed,
+        source: Source::Dump(DumpKind::Table(Table::Unconfirmed)),
+        look: Some(LISTED_OPEN),
+        ..BASE
+    },
     Row {
         command: Command::Get,
         source: Source::Lookup,
@@ -177,13 +182,13 @@ const ROWS: &[Row] = &[
     Row { command: Command::Count, source: Source::Count, look: Some(PLAIN), summary: Summary::None, ..BASE },
     Row {
         command: Command::Statistics,
-        source: Source::Statistics(KernelTable::CpuStatistics),
+        source: Source::Statistics(DumpKind::CpuStatistics),
         look: Some(PLAIN),
         summary: Summary::None,
         ..BASE
     },
     Row {
-        source: Source::Dump(KernelTable::Expectations),
+        source: Source::Dump(DumpKind::EXPECTATIONS),
         look: Some(EXPECTED),
         summary: Summary::Shown("expectations have been shown.", Nothing::Success),
         ..EXPECT
@@ -208,7 +213,7 @@ const ROWS: &[Row] = &[
     Row { command: Command::Count, source: Source::Count, look: Some(PLAIN), ..EXPECT },
     Row {
         command: Command::Statistics,
-        source: Source::Statistics(KernelTable::ExpectationStatistics),
+        source: Source::Statistics(DumpKind::ExpectationStatistics),
         look: Some(PLAIN),
         ..EXPECT
     },

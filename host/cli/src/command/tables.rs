@@ -10,7 +10,7 @@ use super::{
 };
 use flowgate_model::{Counts, Expectations, Flows, Texts, batch::push_text, family, statistics};
 use flowgate_netlink::{
-    BatchSender, Dump, DumpError, DumpFilter, KernelTable, Message, Namespace, Request, RequestResult, Socket,
+    BatchSender, Dump, DumpError, DumpFilter, DumpKind, Message, Namespace, Request, RequestResult, Socket,
     SocketError, SocketOptions, decode::push_counts, encode::flows, entries, filter::ExactFilter,
     listing::is_unsupported, namespace, source::DUMP_BUFFER_LENGTH,
 };
@@ -166,7 +166,7 @@ fn read(row: &Row, namespace: Option<&Namespace>) -> Result<Counts, DumpError> {
     match (row.source, row.table) {
         (Source::Count, Table::Expect) => {
             let mut number = 0;
-            let request = Request::dump(KernelTable::Expectations, &DumpFilter::family_only(family::IPV4));
+            let request = Request::dump(DumpKind::EXPECTATIONS, &DumpFilter::family_only(family::IPV4));
             each_message(&request, namespace, |_| number += 1)?;
             Ok(one(number))
         }

@@ -21,13 +21,13 @@ use super::{
 };
 use flowgate_model::Flows;
 use flowgate_netlink::{
-    KernelTable, Namespace, Stop,
+    DumpKind, Namespace, Stop,
     decode::FlowDecoder,
     source::{Source as DatagramSource, SourceError},
 };
 use flowgate_pipeline::tell::Tell;
 use flowgate_pipeline::{Pipeline, RunError, Tally, executor::Shows, sink::Sink, stage, stats::Board};
-use flowgate_recording::{Input, Recording, Speed, Subject};
+use flowgate_recording::{Input, Recording, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 use flowgate_top::{
     Form, Model, Origin, Screen, Sort,
@@ -95,7 +95,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     let wishes = Arc::new(Wishes::default());
     let stop = context.stop;
     let title;
-    let open = || sources::table::<Flows>(KernelTable::Flows, &settings, namespace, stop);
+    let open = || sources::table::<Flows>(DumpKind::FLOWS, &settings, namespace, stop);
     let mut kernel;
     let mut player;
     let source: &mut dyn DatagramSource = match recording {
@@ -243,7 +243,7 @@ fn play(
     speed: Speed,
     stop: &Stop,
 ) -> Result<flowgate_recording::RecordingSource, CommandError> {
-    if recording.subject() == Subject::Expect {
+    if recording.table() == Table::Expect {
         return Err(CommandError::Top(
             "the recording is of expectations, and top shows flows; use `flowgate replay`".into(),
         ));

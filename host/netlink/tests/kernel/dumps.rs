@@ -1,9 +1,10 @@
 //! Dumps: refused, stopped, restarted; and dumps of tables other than the flows.
 
 use flowgate_model::Counts;
+use flowgate_model::Table;
 use flowgate_netlink::decode::push_counts;
 use flowgate_netlink::encode::flows;
-use flowgate_netlink::{Dump, DumpError, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, Stop, entries};
+use flowgate_netlink::{Dump, DumpError, DumpFilter, DumpKind, FlowEntry, RECEIVE_LENGTH, Request, Stop, entries};
 use flowgate_test_support::Namespace;
 
 use crate::rows::{Rows, all_protocols, dump, mapped, socket};
@@ -18,7 +19,7 @@ fn dumps_that_are_refused_or_stopped() {
             rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [port, 2], 3);
         }
         rows.create();
-        let request = Request::dump(KernelTable::Flows, &DumpFilter::all());
+        let request = Request::dump(DumpKind::FLOWS, &DumpFilter::all());
         let mut buffer = vec![0; RECEIVE_LENGTH];
         let mut first = Dump::start(socket(), &request).unwrap();
         let stop = Stop::new().unwrap();
@@ -54,8 +55,8 @@ fn statistics_and_other_dumps() {
         all_protocols().create();
         let mut buffer = vec![0; RECEIVE_LENGTH];
         for (request, subject) in [
-            (Request::dump(KernelTable::CpuStatistics, &DumpFilter::all()), 0),
-            (Request::dump(KernelTable::ExpectationStatistics, &DumpFilter::all()), 1),
+            (Request::dump(DumpKind::CpuStatistics, &DumpFilter::all()), 0),
+            (Request::dump(DumpKind::ExpectationStatistics, &DumpFilter::all()), 1),
             (Request::global_statistics(), 2),
         ] {
             let mut dump = Dump::start(socket(), &request).unwrap();
@@ -72,10 +73,10 @@ fn statistics_and_other_dumps() {
                 assert!(counts.cpus.len() > 1 && counts.cpus[1] == 1, "{counts:?}");
             }
         }
-        for table in [KernelTable::Dying, KernelTable::Unconfirmed] {
+        for table in [DumpKind::Table(Table::Dying), DumpKind::Table(Table::Unconfirmed)] {
             assert_eq!(dump(&Request::dump(table, &DumpFilter::family_only(2))).unwrap().length, 0);
         }
-        let zeroed = dump(&Request::dump(KernelTable::FlowsAndZero, &DumpFilter::family_only(10))).unwrap();
+        let zeroed = dump(&Request::dump(DumpKind::FlowsAndZero, &DumpFilter::family_only(10))).unwrap();
         assert_eq!(zeroed.length, 4);
     });
 }

@@ -5,7 +5,7 @@ use flowgate_model::{Expectations, Rare, event, expectation_field, field, status
 use flowgate_netlink::decode::{Arrival, ExpectationDecoder};
 use flowgate_netlink::encode::expectations;
 use flowgate_netlink::{
-    BatchSender, Dump, DumpError, DumpFilter, ExpectationEntry, KernelTable, Messages, RECEIVE_LENGTH, Request,
+    BatchSender, Dump, DumpError, DumpFilter, DumpKind, ExpectationEntry, Messages, RECEIVE_LENGTH, Request,
     RequestResult, Socket, SocketOptions, entries, group,
 };
 use flowgate_test_support::Namespace;
@@ -82,7 +82,7 @@ fn expectations_of_a_helper() {
         sender.submit(&[create.clone(), create], &mut results).unwrap();
         assert_eq!(results, [RequestResult::Done, RequestResult::Refused { errno: libc::EEXIST, text: None }]);
 
-        let all = Request::dump(KernelTable::Expectations, &DumpFilter::all());
+        let all = Request::dump(DumpKind::EXPECTATIONS, &DumpFilter::all());
         let batch = dump_expectations(&all).unwrap();
         assert_eq!(batch.length, 1);
         assert_eq!(batch.expected.destination_l4, [5000]);

@@ -1,7 +1,7 @@
 //! The kernel's dump filter passes all selected flows, and only these if it is said to be exact.
 
 use flowgate_model::{Address, Direction, Flows, Masked, Network, Selection, Zones, field, status};
-use flowgate_netlink::{DumpFilter, KernelTable, Request};
+use flowgate_netlink::{DumpFilter, DumpKind, Request};
 use flowgate_test_support::Namespace;
 
 use crate::rows::{V6, all_protocols, dump, dump_all, mapped, marks};
@@ -141,7 +141,7 @@ fn filters_let_through_what_is_meant() {
             let mut selection = Selection::default();
             picks.iter().for_each(|pick| choices[*pick](&mut selection));
             let plan = DumpFilter::plan(&selection);
-            let dumped = dump(&Request::dump(KernelTable::Flows, &plan.filter))
+            let dumped = dump(&Request::dump(DumpKind::FLOWS, &plan.filter))
                 .unwrap_or_else(|error| panic!("{selection:?}: {plan:?}: {error}"));
             let seen = marks(&dumped);
             let meant: Vec<u32> =

@@ -5,7 +5,7 @@ use flowgate_model::{Address, Flows, field};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_netlink::encode::flows;
 use flowgate_netlink::{
-    BatchSender, Dump, DumpError, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, RequestResult, Socket,
+    BatchSender, Dump, DumpError, DumpFilter, DumpKind, FlowEntry, RECEIVE_LENGTH, Request, RequestResult, Socket,
     SocketOptions, entries,
 };
 
@@ -100,7 +100,7 @@ pub fn dump(request: &Request) -> Result<Flows, DumpError> {
 
 /// Dumps all flows.
 pub fn dump_all() -> Flows {
-    dump(&Request::dump(KernelTable::Flows, &DumpFilter::all())).unwrap()
+    dump(&Request::dump(DumpKind::FLOWS, &DumpFilter::all())).unwrap()
 }
 
 /// Returns the marks of all rows, ascending.

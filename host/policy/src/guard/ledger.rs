@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn lookup() -> Request {
-        Request::dump(flowgate_netlink::KernelTable::Flows, &DumpFilter::default())
+        Request::dump(flowgate_netlink::DumpKind::FLOWS, &DumpFilter::default())
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::Finding;
 use crate::args::{self, Invocation};
 use flowgate_model::{Flows, Rare, batch, field};
 use flowgate_netlink::{
-    BatchSender, Dump, DumpFilter, FlowEntry, KernelTable, RECEIVE_LENGTH, Request, RequestResult, Socket,
-    SocketOptions, WakeReason,
+    BatchSender, Dump, DumpFilter, DumpKind, FlowEntry, RECEIVE_LENGTH, Request, RequestResult, Socket, SocketOptions,
+    WakeReason,
     encode::flows::{self, IfExists},
     entries,
     filter::ExactFilter,
@@ -125,7 +125,7 @@ fn attempt(batches: &mut BatchSender, request: Request) -> Result<i32, Problem> 
 
 /// How many flows a dump yields.
 fn count(filter: &DumpFilter) -> Result<usize, Problem> {
-    let mut dump = Dump::start(Socket::open(&SocketOptions::default())?, &Request::dump(KernelTable::Flows, filter))?;
+    let mut dump = Dump::start(Socket::open(&SocketOptions::default())?, &Request::dump(DumpKind::FLOWS, filter))?;
     let (sequence, mut buffer, mut found) = (dump.sequence(), vec![0; RECEIVE_LENGTH], 0);
     while let Some(length) = dump.next(&mut buffer, None)? {
         found += entries(buffer.get(..length).unwrap_or_default(), sequence).count();

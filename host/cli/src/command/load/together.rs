@@ -14,7 +14,7 @@ use crate::command::{
 };
 use flowgate_model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field};
 use flowgate_netlink::{
-    KernelTable, Messages,
+    DumpKind, Messages,
     decode::{Arrival, FlowDecoder},
     source::{DUMP_BUFFER_LENGTH, Datagram, Source, SourceError},
     wire::align,
@@ -152,7 +152,7 @@ pub(super) fn put_aside(
     let settings = Settings { selection: common(commands), ..(*first.settings).clone() };
     let namespace = context.namespace(&settings)?;
     let mut table =
-        sources::table::<Flows>(KernelTable::Flows, &settings, namespace.as_ref(), context.stop).map_err(failed)?;
+        sources::table::<Flows>(DumpKind::FLOWS, &settings, namespace.as_ref(), context.stop).map_err(failed)?;
     let (mut decoder, mut one) = (FlowDecoder::new(field::TUPLES), Flows::default());
     let mut datagram = Datagram::new();
     let mut bytes = 0;

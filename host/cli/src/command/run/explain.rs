@@ -11,7 +11,7 @@ use flowgate_base::{
 };
 use flowgate_config::{Config, FormatConfig, SinkConfig, SinkKind, SourceKind};
 use flowgate_pipeline::sink::outbox::WhenFull;
-use flowgate_syntax::{EventGroups, Table};
+use flowgate_syntax::EventGroups;
 
 /// What there is to tell.
 #[derive(Debug, Serialize)]
@@ -115,12 +115,7 @@ pub(super) fn tell(config: &Config, prepared: &Prepared) -> Told {
         file: config.text.path.display().to_string(),
         source: Source {
             kind: if source.kind == SourceKind::Events { "events" } else { "dump" },
-            table: match source.table {
-                Table::Conntrack => "conntrack",
-                Table::Expect => "expect",
-                Table::Dying => "dying",
-                Table::Unconfirmed => "unconfirmed",
-            },
+            table: source.table.name(),
             recording: source.recording.as_ref().map(|recording| recording.file.display().to_string()),
             events: events
                 .iter()
