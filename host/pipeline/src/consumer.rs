@@ -94,3 +94,50 @@ impl<T> Consumer<T> for Charged<'_, T> {
 fn write(sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), RunError> {
     if bytes.is_empty() { Ok(()) } else { Ok(sink.write(bytes)?) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{stage::Stage, tell::Tell};
+    use flowgate_model::{Flows, field, grants::Grants};
+    use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, Services, services::state::State};
+
+    /// A budget that is used up by any work at all.
+    fn nothing() -> Arc<Mutex<Meter>> {
+        Arc::new(Mutex::new(Meter::new(1)))
+    }
+
+    fn is_used_up(budget: &Mutex<Meter>) -> bool {
+        budget.lock().unwrap().is_empty()
+    }
+
+    struct Idle;
+
+    impl Consumer<Flows> for Idle {
+        fn take(&mut self, _batch: &mut Flows, _sink: &mut dyn Sink) -> Result<(), RunError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn writing_rows_is_paid_for() {
+        let budget = nothing();
+        assert!(!is_used_up(&budget));
+        let mut consumer = Charged::new(Box::new(Idle), budget.clone());
+        let mut sink: Arc<Mutex<Vec<u8>>> = Arc::default();
+        consumer.take(&mut Flows::default(), &mut sink).unwrap();
+        assert!(is_used_up(&budget));
+    }
+
+    #[test]
+    fn saving_state_is_paid_for() {
+        let component = PluginComponent::stock(&PluginEngine::new(None).unwrap(), "pass").unwrap();
+        let instance = Instance::new(&component, Limits::default()).unwrap();
+        let (budget, state) = (nothing(), Arc::new(Mutex::new(State::in_memory(1000))));
+        let services = Services { state: Some(state), ..Services::default() };
+        let mut stage = Stage::new(instance, field::ALL, Grants::NONE).serving(services).within(budget.clone());
+        assert!(!is_used_up(&budget));
+        stage.save_state(true, &Tell::new(|_| {}));
+        assert!(is_used_up(&budget));
+    }
+}

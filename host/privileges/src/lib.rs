@@ -257,6 +257,42 @@ mod tests {
         });
     }
 
+    /// What has not been given up is found, whatever it is.
+    #[test]
+    fn a_duty_holds_only_once_all_has_been_given_up() {
+        let duty = Duty::Service { namespaces: false };
+        let left = |duty: Duty| duty.holds().err().map(|error| error.to_string());
+        let steps = thread::spawn(move || {
+            let mut steps = vec![left(duty)];
+            duty.keep(duty.capabilities().unwrap()).unwrap();
+            steps.push(left(duty));
+            prctl::set_no_new_privs().unwrap();
+            // A filter of somebody else's counts: it is in force for this thread before anything is given up.
+            let filtered = syscalls::are_filtered();
+            steps.push(if filtered { Some("system calls".into()) } else { left(duty) });
+            syscalls::confine().unwrap();
+            steps.push(left(duty));
+            steps
+        });
+        let steps = steps.join().unwrap();
+        for (step, words) in steps.iter().zip(["capabilities", "the right to gain privileges", "system calls"]) {
+            assert!(step.as_ref().is_some_and(|step| step.contains(words)), "{words}: {step:?}");
+        }
+        assert_eq!(steps.last(), Some(&None));
+    }
+
+    #[test]
+    fn code_of_others_does_not_run_where_no_plugin_was_named() {
+        thread::spawn(|| {
+            assert_eq!(may_run_foreign_code(), Ok(()), "who embeds the library decides");
+            // For the process; the thread alone gives up something.
+            Duty::Command { namespaces: false, plugins: false }.take_on().unwrap();
+            assert!(may_run_foreign_code().unwrap_err().contains("nothing on its command line named one"));
+        })
+        .join()
+        .unwrap();
+    }
+
     #[test]
     fn a_command_without_plugins_has_all_system_calls() {
         let [calls, new] =

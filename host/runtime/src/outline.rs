@@ -274,6 +274,14 @@ mod tests {
         assert!(excess(&component(&[items(id::DATA, 70_000, &[1, 0])])).contains("70000 data segments"));
         let modules = section(1, MODULE).repeat(200);
         assert!(excess(&[COMPONENT, &modules].concat()).contains("129 core modules"));
+        let components = section(4, COMPONENT).repeat(200);
+        assert!(excess(&[COMPONENT, &components].concat()).contains("129 components"));
+        let elements = [&[0, 0x41, 0, 0x0b][..], &number(300_000), &vec![0; 300_000]].concat();
+        assert!(excess(&component(&[items(9, 1, &elements)])).contains("300001 elements that tables begin with"));
+        let locals = [&[1][..], &number(16_000), &[0x7e, 0x0b]].concat();
+        let bodies = wasm::code(std::iter::repeat_n(&locals[..], 70));
+        let functions = component(&[items(id::TYPES, 1, NOTHING), items(id::FUNCTIONS, 70, &[0]), bodies]);
+        assert!(excess(&functions).contains("local variables or more"));
         let instances = items(2, 3000, &[0, 0, 0]);
         assert!(excess(&[COMPONENT, &section(1, MODULE), &instances].concat()).contains("3000 instances"));
         let export = [&[1, b'f', 0x03][..], &number(0)].concat();

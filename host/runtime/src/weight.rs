@@ -274,7 +274,7 @@ impl ModuleArity for Reading<'_> {
 
 #[cfg(test)]
 mod tests {
-    use flowgate_test_support::wasm::{self, NOTHING, component, function_type, id, items, number, section};
+    use flowgate_test_support::wasm::{self, NOTHING, component, function_type, id, items, name, number, section};
 
     use super::*;
 
@@ -318,8 +318,23 @@ mod tests {
             ("call_indirect", &[0x20, 0, 0x11, 1, 0][..], 5000, 20_000),
             ("loop", &[0x03, 0x40, 0x0b], 3000, 5000),
             ("table.get", &[0x20, 0, 0x25, 0, 0x1a], 5000, 20_000),
-            ("call", &[0x10, 0], 50_000, 200_000),
-            ("if", &[0x20, 0, 0x04, 0x40, 0x0b], 50_000, 200_000),
+            ("table.grow", &[0xd0, 0x70, 0x20, 0, 0xfc, 15, 0, 0x1a], 11_000, 12_000),
+            ("table.fill", &[0x20, 0, 0xd0, 0x70, 0x20, 0, 0xfc, 17, 0], 10_000, 12_000),
+            ("table.set", &[0x20, 0, 0xd0, 0x70, 0x26, 0], 31_000, 36_000),
+            ("table.init", &[0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 12, 0, 0], 27_000, 31_000),
+            ("table.copy", &[0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 14, 0, 0], 27_000, 31_000),
+            ("elem.drop", &[0xfc, 13, 0], 45_000, 52_000),
+            ("memory.grow", &[0x20, 0, 0x40, 0, 0x1a], 35_000, 44_000),
+            ("memory.copy", &[0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 10, 0, 0], 31_000, 36_000),
+            ("memory.fill", &[0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 11, 0], 31_000, 36_000),
+            ("memory.init", &[0x20, 0, 0x20, 0, 0x20, 0, 0xfc, 8, 0, 0], 31_000, 36_000),
+            ("data.drop", &[0xfc, 9, 0], 60_000, 68_000),
+            ("call", &[0x10, 0], 95_000, 105_000),
+            ("ref.func", &[0xd2, 0, 0x1a], 60_000, 70_000),
+            ("block", &[0x02, 0x40, 0x0b], 140_000, 160_000),
+            ("if", &[0x20, 0, 0x04, 0x40, 0x0b], 80_000, 90_000),
+            ("else", &[0x20, 0, 0x04, 0x40, 0x05, 0x0b], 55_000, 65_000),
+            ("br_if", &[0x20, 0, 0x0d, 0], 95_000, 105_000),
         ] {
             assert_eq!(weigh(&of((0, 0), &[&body(&[(few, operator)])])), Ok(()), "{what}");
             assert!(excess(&of((0, 0), &[&body(&[(many, operator)])])).contains(heavy), "{what}");
@@ -355,6 +370,22 @@ mod tests {
         assert_eq!(weigh(&functions(1000, 1000)), Ok(()));
         assert_eq!(weigh(&functions(10, 50_000)), Ok(()));
         assert!(excess(&functions(1000, 50_000)).contains("units of weight in its code"));
+        // Once as parameters and once as variables, and what every function takes.
+        assert_eq!(weigh(&functions(300, 50_000)), Ok(()));
+        assert!(excess(&functions(300, 52_000)).contains("units of weight in its code"));
+        // Those of the host have no code here.
+        let import = [name("a"), name("b"), vec![0, 0]].concat();
+        let imports = |count| component(&[types(1000), items(2, count, &import)]);
+        assert_eq!(weigh(&imports(31_000)), Ok(()));
+        assert!(
+            excess(&component(&[
+                types(1000),
+                items(2, 33_000, &import),
+                items(id::FUNCTIONS, 1, &[0]),
+                wasm::code([&[0, 0x0b][..]])
+            ]))
+            .contains("units of weight in its code")
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod engine;
 mod folders;
+mod promises;
 
 use std::{collections::BTreeMap, process::Command};
 

@@ -350,6 +350,7 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{PermissionsExt as _, symlink},
+        sync::atomic::{AtomicBool, Ordering},
     };
 
     use super::*;
@@ -418,5 +419,95 @@ mod tests {
         fs::remove_file(at("twin")).unwrap();
         replaced("victim").unwrap();
         assert_eq!(fs::read(at("victim")).unwrap(), b"");
+    }
+
+    /// Two names that change places all the time, while something is done with one of them until that has met both.
+    fn exchanged(one: &Path, other: &Path, mut attempt: impl FnMut() -> bool) {
+        /// Ends the exchange, also if the test fails.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let _end = End(&done);
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+                    rustix::fs::renameat_with(cwd, one, cwd, other, flags).unwrap();
+                }
+            });
+            while !attempt() {}
+        });
+    }
+
+    /// What was looked at may be a link when it is opened: that is refused by the kernel.
+    #[test]
+    fn a_file_that_becomes_a_link_while_it_is_opened_is_not_opened() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        fs::write(at("victim"), "").unwrap();
+        symlink("victim", at("link")).unwrap();
+        let victim = fs::metadata(at("victim")).unwrap().ino();
+        let (directory, name) = Directory::of(&at("file"), Trust::Exclusive).unwrap();
+        for read in [false, true] {
+            let (mut opened, mut late) = (0, 0);
+            exchanged(&at("file"), &at("link"), || {
+                match if read { directory.read(&name) } else { directory.append(&name, None) } {
+                    Ok(file) => {
+                        assert_ne!(file.metadata().unwrap().ino(), victim, "{read}");
+                        opened += 1;
+                    }
+                    // It was a file when it was looked at.
+                    Err(error) if error.raw_os_error() == Some(libc::ELOOP) => late += 1,
+                    Err(error) => assert!(error.to_string().contains("is a symbolic link"), "{error}"),
+                }
+                opened > 100 && late > 100
+            });
+        }
+    }
+
+    /// The same of a directory on the way.
+    #[test]
+    fn a_directory_that_becomes_a_link_while_it_is_entered_is_not_entered() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        for name in ["shared", "shared/way", "elsewhere"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        symlink("../elsewhere", at("shared/link")).unwrap();
+        fs::set_permissions(at("shared"), fs::Permissions::from_mode(0o777)).unwrap();
+        let elsewhere = fs::metadata(at("elsewhere")).unwrap().ino();
+        let (mut entered, mut late) = (0, 0);
+        exchanged(&at("shared/way"), &at("shared/link"), || {
+            match Directory::walk(&at("shared/way"), Way::trusting(Trust::Typed)) {
+                Ok(directory) => {
+                    assert_ne!(directory.descriptor.metadata().unwrap().ino(), elsewhere);
+                    entered += 1;
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => late += 1,
+                Err(error) => assert!(error.to_string().contains("is a symbolic link"), "{error}"),
+            }
+            entered > 100 && late > 100
+        });
+    }
+
+    #[test]
+    fn what_is_to_be_new_is_not_there() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("file"), "kept").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("nowhere", at("dangling")).unwrap();
+        let directory = Directory::walk(place.path(), Way::trusting(Trust::Exclusive)).unwrap();
+        for name in ["file", "link", "dangling"] {
+            let error = directory.create_new(OsStr::new(name), 0o600).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
+        }
+        assert!(fs::read(at("file")).unwrap() == b"kept" && !at("nowhere").exists());
+        directory.create_new(OsStr::new("new"), 0o600).unwrap();
     }
 }

@@ -411,4 +411,25 @@ mod tests {
             assert_eq!(found.join(" "), expected);
         }
     }
+
+    #[test]
+    fn annotations_are_added_as_long_as_there_is_time() {
+        #[derive(Debug, PartialEq)]
+        enum Ended {
+            Late,
+            Notes(NotesError),
+        }
+        impl From<NotesError> for Ended {
+            fn from(error: NotesError) -> Self {
+                Ended::Notes(error)
+            }
+        }
+        let rows: Vec<u32> = (0..5000).collect();
+        let mut looks = 0;
+        let result = annotated(&notes(&[]), notes(&rows), 5000, || {
+            looks += 1;
+            if looks == 3 { Err(Ended::Late) } else { Ok(()) }
+        });
+        assert_eq!(result.map(|_| ()), Err(Ended::Late));
+    }
 }

@@ -194,7 +194,38 @@ pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Rare;
+    use crate::{Rare, SparseTexts};
+
+    #[test]
+    fn texts_that_nobody_uses_have_a_limit_as_well() {
+        let text = |length: usize| Texts { ends: vec![length as u32], bytes: vec![0; length] };
+        let flows = |texts: Texts, count: usize| Flows {
+            length: 1,
+            has: vec![0],
+            family: vec![2],
+            more: vec![Column { rows: vec![0], texts, ..Column::default() }; count],
+            ..Flows::default()
+        };
+        assert_eq!(check(&flows(text(bounds::ATTRIBUTE), bounds::COLUMNS)), Ok(()));
+        assert!(
+            check(&flows(text(bounds::ATTRIBUTE + 1), 1)).unwrap_err().contains("`more` with a value of 65532 bytes")
+        );
+        assert!(check(&flows(text(1), bounds::COLUMNS + 1)).unwrap_err().contains("65 columns in `more`"));
+        for name in ["helper", "function", "program"] {
+            let of = |length: usize| {
+                let mut rows = Expectations { length: 1, has: vec![0], family: vec![2], ..Expectations::default() };
+                let column = SparseTexts { rows: vec![0], texts: text(length) };
+                match name {
+                    "helper" => rows.helper = column,
+                    "function" => rows.function = column,
+                    _ => rows.program = column,
+                }
+                check_expectations(&rows)
+            };
+            let error = of(bounds::NAMED + 1).unwrap_err();
+            assert!(error.contains(&format!("`{name}` with a value of 257 bytes")), "{error}");
+        }
+    }
 
     /// A table of two rows, changed, and what is said of it.
     fn said(change: impl FnOnce(&mut Rare)) -> String {

@@ -1130,6 +1130,71 @@ fn what_a_plugin_writes_neither_blinds_the_audit_nor_fills_it() {
     }
 }
 
+/// What is recorded of a refused action is what could have been sent of it.
+#[test]
+fn what_no_request_has_is_in_no_record() {
+    let all = field::ALL | field::SECURITY_CONTEXT | field::HELPER;
+    let row = named(&udp("10.1.0.5", "192.0.2.1", "zone=7")).has(all);
+    let has = asked::recorded(&row.0, 0).has[0];
+    assert_eq!(has & field::TUPLES, field::TUPLES);
+    assert_eq!(has & (field::SECURITY_CONTEXT | field::ANNOTATIONS | field::MASTER), 0);
+    assert_eq!(has & (field::HELPER | field::LABELS), 0, "there is no text that could be recorded");
+}
+
+/// A line has a limit whatever is in it: what would be longer is neither done nor recorded by itself.
+#[test]
+fn no_line_is_longer_than_a_line_may_be() {
+    flowgate_test_support::Namespace::run(|_| {
+        let directory = tempfile::tempdir().unwrap();
+        let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""create""#);
+        let grants: Grants = "create".parse().unwrap();
+        for (length, sent) in [(10, true), (LONGEST, false)] {
+            let mut guard = guard(&tenant, directory.path(), false);
+            let plugin = "x".repeat(length);
+            let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
+            let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &creation());
+            assert!(matches!(judgements[..], [Judgement::Send(_)]) == sent, "{judgements:?}");
+            if !sent {
+                assert!(
+                    matches!(judgements[..], [Judgement::Refuse(result::REFUSED, errno)] if errno == libc::EIO as u32)
+                );
+            }
+            drop(guard);
+            let long = lines(directory.path()).into_iter().filter(|line| line.to_string().len() > LONGEST);
+            assert!(long.into_iter().all(|line| line["count"] == 1), "but for the sum");
+        }
+    });
+}
+
+/// Asks for a flow of its own.
+fn creation() -> Requests<Flows> {
+    let Row(values) = named(&udp("10.1.0.5", "192.0.2.1", "zone=7")).timeout(60);
+    let actions = Actions { kinds: vec![action::CREATE], rows: vec![action::NO_ROW], values: vec![0] };
+    Requests { actions, values }
+}
+
+/// An entry whose end nobody has told counts until it is looked up, which happens when there is no room for another one.
+#[test]
+fn what_has_ended_unnoticed_makes_room() {
+    flowgate_test_support::Namespace::run(|_| {
+        let directory = tempfile::tempdir().unwrap();
+        let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "limits = { entries = 1 }", r#""create""#);
+        let grants: Grants = "create".parse().unwrap();
+        let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+        let ledger = Arc::new(Ledger::default());
+        let gone = named(&udp("10.1.0.6", "192.0.2.1", "zone=7"));
+        let name = Name::of(&Sight::of(&gone.0, 0));
+        let entry = flowgate_netlink::FlowEntry::new(&gone.0, 0).unwrap();
+        let lookup = flowgate_netlink::encode::flows::get(entry).unwrap();
+        ledger.reserve("blue", name, &lookup, (1, 1)).unwrap();
+        ledger.settle(&name, Some(7));
+        let mut guard = guard(&tenant, directory.path(), false).counting(ledger.clone(), 100);
+        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &creation());
+        assert!(matches!(judgements[..], [Judgement::Send(_)]), "{judgements:?}");
+        assert_eq!(ledger.count("blue"), 1, "the one that is being made");
+    });
+}
+
 /// A format that has failed is replaced; while none is to be had nothing is done, and the records after that are whole again.
 #[test]
 fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {

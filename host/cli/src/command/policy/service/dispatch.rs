@@ -163,3 +163,34 @@ pub(super) fn resume(outlet: &Outlet) {
     outlet.set(Wish::Run);
     outlet.queue.push_gap(now(), None);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowgate_netlink::{DumpFilter, DumpKind, Request};
+    use flowgate_netlink_testing::{attribute, message, tuple};
+
+    /// A flow that ends counts no more for the tenant that has made it, whoever else sees it.
+    #[test]
+    fn the_end_of_a_flow_that_a_tenant_has_made_is_noticed() {
+        let attributes = [
+            tuple(1, [&[10, 1, 0, 5], &[192, 0, 2, 1]], 17, [1000, 53]),
+            tuple(2, [&[192, 0, 2, 1], &[10, 1, 0, 5]], 17, [53, 1000]),
+            attribute(12, &77u32.to_be_bytes()),
+        ];
+        // IPCTNL_MSG_CT_DELETE.
+        let bytes = message(0x0102, 0, 0, 0, 2, &attributes);
+        let mut sieve = Sieve::default();
+        let sight = sieve.sight(&Messages::new(&bytes).next().unwrap().unwrap()).unwrap();
+        let (dispatcher, name) = (Dispatcher::default(), Name::of(&sight));
+        let lookup = Request::dump(DumpKind::FLOWS, &DumpFilter::default());
+        for (id, left) in [(76, 1), (77, 0)] {
+            dispatcher.ledger.reserve("blue", name, &lookup, (9, 9)).unwrap();
+            dispatcher.ledger.settle(&name, Some(id));
+            let mut datagram = Datagram::default();
+            datagram.fill(&bytes);
+            dispatcher.hand_out(&datagram, &|_| false, &Counters::default());
+            assert_eq!(dispatcher.ledger.count("blue"), left, "{id}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! A process has one command line, so that this test has a process of its own.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
+
+use std::path::Path;
+
+use flowgate_privileges::Duty;
+use flowgate_runtime::{LoadError, PluginComponent, PluginEngine};
+
+/// However a plugin's file gets to where it would be loaded: without a filter of system calls it is not.
+#[test]
+fn a_plugin_is_not_loaded_in_a_process_that_is_not_confined() {
+    let engine = PluginEngine::new(None).unwrap();
+    let load = || PluginComponent::from_bytes(&engine, Path::new("some.wasm"), b"\0asm\x0d\0\x01\0");
+    assert!(matches!(load().err(), Some(LoadError::Mismatch { .. })), "it is read where nothing stands in the way");
+    std::thread::spawn(|| Duty::Command { namespaces: false, plugins: false }.take_on().unwrap()).join().unwrap();
+    let error = load().err().unwrap();
+    assert!(matches!(error, LoadError::Unconfined { .. }), "{error}");
+    assert!(error.to_string().contains("nothing on its command line named one"), "{error}");
+}
