@@ -363,6 +363,20 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
+    /// What it exports is looked at before its code is weighed, and long before that is compiled.
+    #[test]
+    fn what_exports_nothing_is_not_even_weighed() {
+        use flowgate_test_support::wasm::{NOTHING, code, component, id, items};
+        let loops = [&[0][..], &[0x03, 0x40, 0x0b].repeat(10_000), &[0x0b]].concat();
+        let heavy = component(&[items(id::TYPES, 1, NOTHING), items(id::FUNCTIONS, 1, &[0]), code([&loops[..]])]);
+        let engine = PluginEngine::new(None).unwrap();
+        let path = Path::new("some.wasm");
+        let error = PluginComponent::from_bytes(&engine, path, &heavy).err().unwrap();
+        assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
+        let error = engine.apart(|| engine.compile(path, &heavy)).unwrap().err().unwrap();
+        assert!(matches!(error, LoadError::Excessive { .. }), "it would be refused for its weight: {error}");
+    }
+
     #[test]
     fn exports_become_capabilities() {
         let can = capabilities(&names(&["flowgate:conntrack/plugin@0.1.0", "flowgate:conntrack/flow-stage@0.1.0"]));

@@ -423,3 +423,20 @@ pub(in super::super) fn nobody(error: &io::Error) -> String {
         _ => error_text(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request without an end is answered, not gathered.
+    #[test]
+    fn a_request_has_a_limit() {
+        let (mut asking, stream) = UnixStream::pair().unwrap();
+        let mut peer = Peer::new(stream).unwrap();
+        asking.write_all(&[b' '; LONGEST]).unwrap();
+        assert!(!peer.request().unwrap(), "there may be more");
+        asking.write_all(b"x").unwrap();
+        assert!(peer.request().unwrap());
+        assert!(serde_json::from_slice::<Request>(&peer.asked).is_err());
+    }
+}
