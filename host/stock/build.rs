@@ -1,5 +1,5 @@
-//! Builds the stock plugins, makes components of them, and compiles these ahead of time, so that the program carries them
-//! ready to run: nothing is read from disk or copied, and no memory is made executable.
+//! Builds the stock plugins, turns them into components, and compiles these ahead of time, so that the program carries
+//! them ready to run: nothing is read from disk or copied, and no memory is made executable.
 
 use std::{
     env, fs,
@@ -31,7 +31,8 @@ fn main() -> Result<(), Failure> {
         println!("cargo::rerun-if-changed={input}");
     }
 
-    // Beside the outer build's directory, so that a second profile or a changed host finds the plugins built.
+    // Beside the outer build's directory, so that the plugins are reused for another profile or after a change of the
+    // host.
     let target = out.ancestors().nth(4).unwrap_or(&out).join("stock-plugins");
     build(&root, &target)?;
 
@@ -41,14 +42,15 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes components of the stock plugins and compiles them; names, and where the compiled code is.
+/// Turns the stock plugins into components and compiles them; returns names and paths of the compiled code.
 fn compile(target: &Path, out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
     let mut settings = config::stock();
-    // Naming the target keeps the features of the building machine's CPU out of the code: it runs on any of the family.
+    // Naming the target excludes the CPU features of the building machine: the code runs on any machine of the
+    // architecture.
     settings.target(&variable("TARGET")?)?;
-    // The stock plugins are this project's own code and see nothing that is kept from them: they need not be hindered from
-    // reading ahead of a check of their own memory.
-    // SAFETY: the flag only chooses between two correct forms of a bounds check.
+    // Stock plugins are the project's own code and have no access to secrets, so that mitigations of speculative reads
+    // across a bounds check are not needed.
+    // SAFETY: the flag chooses between two correct forms of a bounds check.
     #[allow(unsafe_code)]
     unsafe {
         settings.cranelift_flag_set("enable_heap_access_spectre_mitigation", "false");
@@ -72,9 +74,9 @@ fn compile(target: &Path, out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Fa
         .collect()
 }
 
-/// What `src/lib.rs` includes: an image for each stock plugin, and the table of them.
+/// Generates the file that `src/lib.rs` includes: an image for each stock plugin, and their table.
 fn table(images: &[(&str, PathBuf)]) -> Result<String, Failure> {
-    // As wasmtime aligns code in what it compiles: to the largest page that the machine may have.
+    // The alignment that wasmtime uses for compiled code: the largest page size of the architecture.
     let alignment = if variable("CARGO_CFG_TARGET_ARCH")? == "aarch64" { 65_536 } else { 4096 };
     let mut text = format!(
         "/// Alignment of compiled code in its image, and so of the image.\nconst ALIGNMENT: usize = {alignment};\n"
@@ -92,7 +94,7 @@ fn table(images: &[(&str, PathBuf)]) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Tells builds apart whose compilers may differ: what they make of the stock plugins, and which libraries they have.
+/// Distinguishes builds whose compilers may differ, by the compiled stock plugins and the versions of libraries.
 fn fingerprint(root: &Path, images: &[(&str, PathBuf)]) -> Result<u64, Failure> {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(&fs::read(root.join("Cargo.lock"))?);
@@ -109,7 +111,7 @@ fn build(root: &Path, target: &Path) -> Result<(), Failure> {
     for name in STOCK {
         cargo.arg("-p").arg(format!("flowgate-plugin-{name}"));
     }
-    // What the outer cargo says about itself (flags for the host's target, clippy as compiler, coverage) is not meant here.
+    // Settings of the outer cargo (flags for the host's target, clippy as compiler, coverage) do not apply here.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let inherited =

@@ -1,4 +1,4 @@
-//! Where metrics are served: an address and a port, or a socket in the file system.
+//! Addresses to serve metrics at: an IP address and a port, or a Unix socket.
 
 use std::{
     fmt,
@@ -7,32 +7,33 @@ use std::{
     str::FromStr,
 };
 
-/// Where metrics are served.
+/// An address to serve metrics at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// Over TCP. The address `::` stands for all addresses of both families.
+    /// TCP. The address `::` stands for all addresses of both families.
     Tcp(SocketAddr),
-    /// At a Unix socket.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
-/// An address that is none.
+/// An invalid address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{}` is no address to serve metrics at: {problem}; write 127.0.0.1:9465, [::1]:9465, :9465 for all addresses, or unix:PATH",
     crate::text::clean(.text)
 )]
 pub struct AddressError {
-    /// What was given.
+    /// The text as given.
     text: String,
-    /// What is wrong with it.
+    /// The defect.
     problem: &'static str,
 }
 
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// `127.0.0.1:9465`, `[::1]:9465`, `:9465` for all addresses, `unix:PATH`. Port 0 lets the system choose.
+    /// Parses `127.0.0.1:9465`, `[::1]:9465`, `:9465` for all addresses, or `unix:PATH`. With port 0 the system chooses
+    /// the port.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = |problem| AddressError { text: text.to_owned(), problem };
         if let Some(path) = text.strip_prefix("unix:") {

@@ -1,18 +1,18 @@
-//! The clock on the wall, and the CPU time of a thread.
+//! The wall clock, and the CPU time of a thread.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Wall clock, nanoseconds since 1970.
+/// Returns the wall-clock time in nanoseconds since 1970.
 #[must_use]
 #[inline]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// The clock of the calling thread: its CPU time, in user mode and in the kernel (`clock_gettime(2)`,
-/// CLOCK_THREAD_CPUTIME_ID). Only differences of it mean anything.
+/// Returns the CPU time of the calling thread, in user mode and in the kernel (`clock_gettime(2)`,
+/// CLOCK_THREAD_CPUTIME_ID). Only differences of it are meaningful.
 #[must_use]
 #[inline]
 pub fn thread_time() -> Duration {

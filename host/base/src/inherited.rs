@@ -1,9 +1,9 @@
-//! What the process inherited from its parent, recorded before the runtime of the standard library changes it.
+//! State inherited from the parent process, recorded before the runtime of the standard library changes it.
 //!
-//! That runtime ignores SIGPIPE and opens `/dev/null` in the place of a closed standard descriptor, both before `main`. Afterwards a
-//! program cannot tell whether its parent ignores SIGPIPE, as systemd does with `IgnoreSIGPIPE=yes` and a shell with
-//! `trap '' PIPE`, and output to a closed descriptor vanishes without an error. So [`record`] runs earlier, as an entry of the
-//! program's `.init_array`; see `main.rs`.
+//! Before `main`, that runtime ignores SIGPIPE and opens `/dev/null` in place of closed standard descriptors.
+//! Afterwards a program cannot find out whether its parent ignores SIGPIPE, as systemd does with `IgnoreSIGPIPE=yes`
+//! and a shell with `trap '' PIPE`, and output to a closed descriptor vanishes without an error. [`record`] therefore
+//! runs earlier, as an entry of the program's `.init_array`; see `main.rs`.
 #![allow(unsafe_code)]
 
 use std::{
@@ -11,11 +11,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Whether SIGPIPE was ignored when the program was executed.
+/// True if SIGPIPE was ignored when the program was executed.
 static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the parent had SIGPIPE ignored. Output that nobody reads is then an error like any other; otherwise it ends the
-/// process as the signal does. `false` where [`record`] was not called, as in a program that embeds the library.
+/// Returns true if the parent ignored SIGPIPE. A broken pipe is then an error like any other; otherwise it ends the
+/// process like the signal. False if [`record`] was not called, for example in a program that embeds the library.
 #[must_use]
 pub fn ignores_sigpipe() -> bool {
     SIGPIPE_IGNORED.load(Ordering::Relaxed)
@@ -23,11 +23,11 @@ pub fn ignores_sigpipe() -> bool {
 
 /// Records the disposition of SIGPIPE, and occupies those of the descriptors 0 to 2 that are closed.
 ///
-/// A closed standard input becomes the writing end of a pipe, a closed standard output or error the reading end: to use them as what
-/// they are for fails with EBADF, as it does for a closed descriptor, and no socket or file that is opened later gets their numbers.
-/// Neither takes a file system, so that a chroot without `/dev` works, in which the standard library gives up.
+/// A closed standard input becomes the write end of a pipe, a closed standard output or error the read end: using them
+/// fails with EBADF as with a closed descriptor, and no socket or file that is opened later gets their numbers. This
+/// needs no file system, so that it works in a chroot without `/dev`, where the standard library aborts.
 ///
-/// Meant for `.init_array`: uses nothing of the standard library that its runtime prepares.
+/// Must be called from `.init_array`: it uses nothing that the runtime of the standard library prepares.
 pub extern "C" fn record() {
     // SAFETY: all-zero bytes are a valid `struct sigaction`, and the call only writes to it.
     let ignored = unsafe {
@@ -48,7 +48,7 @@ fn is_closed(descriptor: i32) -> bool {
     flags == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EBADF)
 }
 
-/// Puts the wrong end of a pipe into the place of a closed descriptor. Where no pipe can be had it stays closed.
+/// Replaces a closed descriptor by the wrong end of a pipe. It stays closed if no pipe can be opened.
 fn occupy(descriptor: i32) {
     let mut ends = [-1; 2];
     // SAFETY: the kernel writes two numbers into the array. All descriptors that are touched are new, or were closed before.

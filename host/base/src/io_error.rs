@@ -1,8 +1,8 @@
-//! Errors of the system as text.
+//! Texts of system errors.
 
 use std::io;
 
-/// Text of an error as strerror(3) has it, without the number that the standard library adds.
+/// Returns the text of an error as strerror(3) does, without the number that the standard library adds.
 pub fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {

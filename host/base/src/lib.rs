@@ -1,9 +1,10 @@
-//! What every crate of flowgate needs and none is about.
+//! Basic functions that every crate of flowgate uses.
 //!
-//! * [`text`] makes text from elsewhere fit for terminals and logs, [`io_error`] is the text of errors of the system.
-//! * [`files`] are files that are opened safely, read within limits, and written to whether they block or not.
-//! * [`clock`] is the clock on the wall and that of a thread, [`units`] are sizes and times as people write them, [`address`] where something is served.
-//! * [`inherited`] is what the process inherited from its parent.
+//! * [`text`] escapes text from outside for terminals and logs; [`io_error`] has the texts of system errors.
+//! * [`files`] opens files safely, reads them up to a limit, and writes to non-blocking descriptors.
+//! * [`clock`] is the wall clock and the CPU time of a thread, [`units`] parses and formats sizes and times,
+//!   [`address`] parses addresses to serve at.
+//! * [`inherited`] records state inherited from the parent process.
 
 pub mod address;
 pub mod clock;

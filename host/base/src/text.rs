@@ -1,9 +1,10 @@
-//! Text from elsewhere, made fit for a terminal and for a log.
+//! Escapes text from outside for terminals and logs.
 
 use std::borrow::Cow;
 
-/// Whether a character is none to be seen: control characters (and so escape sequences), Unicode's line separators, what changes
-/// the direction of text, what takes no width, and tags. They move a cursor, or make a text look like another one.
+/// Returns true if a character is invisible: control characters (and therefore escape sequences), Unicode's line
+/// separators, characters that change the direction of text or have no width, and tags. They move the cursor, or make a
+/// text look like another one.
 fn is_hidden(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -19,10 +20,10 @@ fn is_hidden(character: char) -> bool {
         )
 }
 
-/// Replaces characters that are not to be seen (control characters, line breaks, Unicode's separators and direction marks) by
-/// their escaped form, and cuts what is longer than a message should be.
+/// Escapes invisible characters (control characters, line breaks, Unicode's separators and direction marks), and
+/// truncates text that is too long for a message.
 ///
-/// For whatever a plugin, a file, the kernel or the network supplied and a message repeats.
+/// For text of a plugin, a file, the kernel or the network in a message.
 #[must_use]
 pub fn clean(text: &str) -> String {
     const LONGEST: usize = 1000;
@@ -37,26 +38,26 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
-/// As [`clean`], for the name of a file, which need not be UTF-8: a byte that belongs to no character becomes `\xff`.
+/// The same as [`clean`] for the name of a file, which may not be UTF-8: a byte outside any character becomes `\xff`.
 #[must_use]
 pub fn clean_bytes(bytes: &[u8]) -> String {
     clean(&escaped(bytes, |_| false))
 }
 
-/// Replaces what is not to be seen in a whole message of one line or several, which is about to be written. A message is clean
-/// when it is made; this holds where that was forgotten. Line breaks and tabs stay.
+/// Escapes invisible characters in a whole message of one or more lines before it is written. The parts of a message
+/// are cleaned when it is built; this is the second line of defence. Line breaks and tabs are kept.
 #[must_use]
 pub fn message(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, |character| is_hidden(character) && !matches!(character, '\n' | '\t'))
 }
 
-/// As [`message`], of one line: a line break is replaced too.
+/// The same as [`message`] for a single line: line breaks are escaped too.
 #[must_use]
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, is_hidden)
 }
 
-/// Replaces these characters, and bytes that belong to none.
+/// Escapes these characters, and bytes outside any character.
 fn escaped(bytes: &[u8], hidden: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
         Ok(text) if !text.contains(hidden) => Cow::Borrowed(text),

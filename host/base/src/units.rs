@@ -1,9 +1,9 @@
-//! Sizes and times as people write them, in options and in files: `64MiB`, `1500ms`.
+//! Sizes and times in options and files: `64MiB`, `1500ms`.
 //!
-//! A size is a number and a unit. Without a unit it is in bytes. `k` (or `K`), `M`, `G` and `T`, and the same with `iB`, are
-//! powers of 1024; `kB` (or `KB`), `MB`, `GB` and `TB` are powers of 1000; `B` is a byte. A time is in seconds without a unit;
-//! the units are `ms`, `s`, `m`, `h` and `d`. The number may have a fraction (`1.5MiB`), as long as it comes to whole bytes, and a
-//! blank may stand before the unit.
+//! A size is a number and a unit; without a unit it is in bytes. `k` (or `K`), `M`, `G` and `T`, and the same with
+//! `iB`, are powers of 1024; `kB` (or `KB`), `MB`, `GB` and `TB` are powers of 1000; `B` is a byte. A time is in
+//! seconds without a unit; the units are `ms`, `s`, `m`, `h` and `d`. The number may have a fraction (`1.5MiB`) if the
+//! result is a whole number of bytes, and a space may precede the unit.
 
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ const SIZES: [(&str, u64); 16] = [
 const TIMES: [(&str, u64); 6] =
     [("", 1000), ("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// What a size looks like.
+/// Describes the syntax of a size, for messages.
 pub const SIZE: &str = "a size such as \"64MiB\" (bytes without a unit; B, k, M, G, T or KiB, MiB, GiB, TiB)";
-/// What a time looks like.
+/// Describes the syntax of a time, for messages.
 pub const TIME: &str = "a time such as \"10s\" (seconds without a unit; ms, s, m, h, d)";
 /// The grammar of both, for the manual page.
 pub const GRAMMAR: [&str; 2] = [
@@ -40,26 +40,26 @@ pub const GRAMMAR: [&str; 2] = [
      are powers of 1000; *B* is a byte.",
     "A time is in seconds without a unit; the units are *ms*, *s*, *m*, *h* and *d*. Numbers may have a fraction: *1.5MiB*, *0.5s*.",
 ];
-/// What a size matches, as a regular expression for editors.
+/// Regular expression of a size, for editors.
 pub const SIZE_PATTERN: &str = r"^[0-9]+(\.[0-9]+)? *([kKMGT]|[kKMGT]?B|[KMGT]iB)?$";
-/// What a time matches, as a regular expression for editors.
+/// Regular expression of a time, for editors.
 pub const TIME_PATTERN: &str = r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h|d)?$";
 
-/// The bytes that a size stands for.
+/// Parses a size and returns its number of bytes.
 #[must_use]
 pub fn size(text: &str) -> Option<u64> {
     match split(text, &SIZES)? {
         (Number::Whole(number), unit) => number.checked_mul(unit),
         (Number::Fraction(number), unit) => {
             let bytes = number * unit as f64;
-            // Above, not all whole numbers are numbers of this kind.
+            // Above this, not every integer can be represented.
             const EXACT: f64 = (1u64 << 53) as f64;
             (bytes.fract() == 0.0 && bytes <= EXACT).then_some(bytes as u64)
         }
     }
 }
 
-/// A time, of at most as many milliseconds as 64 bits count.
+/// Parses a time, which is limited to 64 bits of milliseconds.
 #[must_use]
 pub fn time(text: &str) -> Option<Duration> {
     let most = Duration::from_millis(u64::MAX);
@@ -71,14 +71,15 @@ pub fn time(text: &str) -> Option<Duration> {
     }
 }
 
-/// A time of whole seconds, as the kernel has them.
+/// Parses a time of whole seconds, as the kernel has them.
 #[must_use]
 pub fn seconds(text: &str) -> Option<u32> {
     let time = time(text).filter(|time| time.subsec_nanos() == 0)?;
     u32::try_from(time.as_secs()).ok()
 }
 
-/// The least and the most seconds, with two dots between them: `1..3600`, `1m..1h`. A bound that is left out is `open`.
+/// Parses a minimum and a maximum in seconds, separated by two dots: `1..3600`, `1m..1h`. A missing bound is that of
+/// `open`.
 #[must_use]
 pub fn range_of_seconds(text: &str, open: Option<(u32, u32)>) -> Option<(u32, u32)> {
     let (least, most) = text.split_once("..")?;
@@ -94,7 +95,7 @@ enum Number {
     Fraction(f64),
 }
 
-/// The number at the beginning of a text, and what its unit stands for.
+/// Splits a text into the number at its beginning and the factor of its unit.
 fn split(text: &str, units: &[(&str, u64)]) -> Option<(Number, u64)> {
     let unit = text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | '+' | '-' | 'e')).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(unit)?;
@@ -108,7 +109,7 @@ fn split(text: &str, units: &[(&str, u64)]) -> Option<(Number, u64)> {
     Some((number, *factor))
 }
 
-/// Bytes, in the largest unit that fits.
+/// Formats bytes in the largest unit that fits.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
     match bytes {
@@ -120,7 +121,7 @@ pub fn show_size(bytes: u64) -> String {
     }
 }
 
-/// A time, in the largest unit that fits.
+/// Formats a time in the largest unit that fits.
 #[must_use]
 pub fn show_time(time: Duration) -> String {
     let nanoseconds = time.as_nanos();

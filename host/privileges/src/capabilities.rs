@@ -1,4 +1,4 @@
-//! The capabilities of the calling thread (`capabilities(7)`), in one system call each way.
+//! The capabilities of the calling thread (`capabilities(7)`), read and set by one system call each.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -10,11 +10,11 @@ const VERSION: u32 = 0x2008_0522;
 #[repr(C)]
 struct Header {
     version: u32,
-    /// 0: the calling thread.
+    /// 0 for the calling thread.
     pid: i32,
 }
 
-/// `struct __user_cap_data_struct`: a half of each set.
+/// `struct __user_cap_data_struct`: one half of each set.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct Half {
@@ -23,19 +23,19 @@ struct Half {
     inheritable: u32,
 }
 
-/// Sets of capabilities, a bit for each. The ambient set is within the permitted and the inheritable one.
+/// Sets of capabilities as bits. The ambient set is a subset of both the permitted and the inheritable one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sets {
-    /// Those that the kernel checks.
+    /// The effective set, which the kernel checks.
     pub effective: u64,
-    /// Those that may be made effective.
+    /// The permitted set.
     pub permitted: u64,
-    /// Those that may be handed to another program.
+    /// The inheritable set.
     pub inheritable: u64,
 }
 
 impl Sets {
-    /// The sets of the calling thread.
+    /// Returns the sets of the calling thread.
     ///
     /// # Errors
     /// EPERM, ENOSYS: a filter of system calls refuses.
@@ -56,7 +56,7 @@ impl Sets {
         })
     }
 
-    /// Makes these the sets of the calling thread.
+    /// Replaces the sets of the calling thread.
     ///
     /// # Errors
     /// EPERM: more than it has, or a filter of system calls refuses.
@@ -74,7 +74,7 @@ impl Sets {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// What of them is among these.
+    /// Returns the intersection of each set with `kept`.
     #[must_use]
     pub fn only(self, kept: u64) -> Self {
         Sets {

@@ -1,10 +1,10 @@
-//! What a process gives up before it does anything: capabilities, the right to gain new ones, and system calls.
+//! Dropping privileges before a process does anything: capabilities, the right to gain new ones, and system calls.
 //!
-//! Both hold for a thread and those that it starts, so that the first thread does this while it is the only one. A command line
-//! [declares](Duty::take_on) what it is going to do, and components from files are loaded only in a process that has given up what
-//! [code of others](may_run_foreign_code) must not have.
+//! Capabilities and filters apply to a thread and to those that it starts, so that the first thread drops them while it
+//! is the only one. A command line [declares](Duty::take_on) what it needs, and components from files are loaded only
+//! in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
 //!
-//! Where there is nothing to give up no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
+//! If there is nothing to drop, no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
 //! ~@resources` kills a process for it).
 
 mod capabilities;
@@ -16,57 +16,56 @@ use capabilities::Sets;
 use caps::Capability;
 use nix::{errno::Errno, sys::prctl};
 
-/// What the process is going to do, as far as it matters here.
+/// The needs of a process, as far as privileges are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
-    /// It looks at what the machine allows, its own privileges among it: nothing is given up.
+    /// It inspects the machine and its own privileges: nothing is dropped.
     Look,
     /// A command of the user, on files of the user.
     Command {
-        /// Whether it may enter network namespaces.
+        /// True if it may enter network namespaces.
         namespaces: bool,
-        /// Whether it runs plugins of the user.
+        /// True if it runs plugins of the user.
         plugins: bool,
     },
-    /// The service of tenants.
+    /// The service for tenants.
     Service {
-        /// Whether it enters network namespaces.
+        /// True if it enters network namespaces.
         namespaces: bool,
     },
 }
 
-/// Why something could not be given up.
+/// Why something could not be dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegesError {
-    /// The kernel does not let go of capabilities.
+    /// The kernel does not drop capabilities.
     #[error(
         "capabilities cannot be given up: {0}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
          or let it call capset(2)"
     )]
     Capabilities(#[source] io::Error),
-    /// The kernel knows no `PR_SET_NO_NEW_PRIVS`.
+    /// The kernel does not support `PR_SET_NO_NEW_PRIVS`.
     #[error("the right to gain privileges cannot be given up: {0}")]
     NewPrivileges(#[source] Errno),
-    /// The filter for system calls cannot be made for this machine.
+    /// There is no system-call filter for this machine.
     #[error("there is no filter of system calls for this machine: {0}")]
     Filter(#[from] seccompiler::Error),
-    /// The kernel takes no filter for system calls.
+    /// The kernel does not accept a system-call filter.
     #[error("system calls cannot be limited (seccomp): {0}")]
     Calls(#[source] io::Error),
-    /// More is left than the duty takes.
+    /// More is left than the duty needs.
     #[error("the process has {0} more than it needs")]
     Left(&'static str),
 }
 
-/// What became of the duty that the command line of this process has taken on; none where it has none, as in a program that
-/// embeds the library.
+/// The result of [`Duty::take_on`]; empty in a program that embeds the library.
 static TAKEN_ON: OnceLock<Result<Duty, String>> = OnceLock::new();
 
-/// Whether components from files may be loaded: code that nobody reviewed runs behind a filter of system calls only. A program that
-/// embeds the library decides about that itself.
+/// Checks that components from files may be loaded: unreviewed code runs only behind a system-call filter. A program
+/// that embeds the library makes its own decision.
 ///
 /// # Errors
-/// What the process has not given up, and why.
+/// What the process has not dropped, and why.
 pub fn may_run_foreign_code() -> Result<(), String> {
     match TAKEN_ON.get() {
         None => Ok(()),
@@ -77,20 +76,21 @@ pub fn may_run_foreign_code() -> Result<(), String> {
 }
 
 impl Duty {
-    /// Whether all of it must be given up, or nothing is done: code that nobody reviewed runs for others than the user.
+    /// Returns true if everything must be dropped or nothing runs: unreviewed code runs for users other than the one
+    /// who started it.
     #[must_use]
     pub fn is_strict(self) -> bool {
         matches!(self, Duty::Service { .. })
     }
 
-    /// The capabilities that it takes (`capabilities(7)`), a bit for each; all that there are if none are named.
+    /// Returns the capabilities that it needs (`capabilities(7)`) as bits, or `None` for all.
     fn capabilities(self) -> Option<u64> {
-        // Netlink asks for it with every dump and every request, not only when the socket is opened.
+        // Netlink checks it for every dump and every request, not only when the socket is opened.
         let mut kept = vec![Capability::CAP_NET_ADMIN];
         let namespaces = match self {
             Duty::Look => return None,
             Duty::Command { namespaces, .. } => {
-                // Files that the user names, names of other users' programs, and where metrics are served.
+                // For files that the user names, names of other users' processes, and the address of the metrics.
                 kept.extend([
                     Capability::CAP_DAC_OVERRIDE,
                     Capability::CAP_DAC_READ_SEARCH,
@@ -102,21 +102,21 @@ impl Duty {
             Duty::Service { namespaces } => namespaces,
         };
         if namespaces {
-            // To enter one, and to listen to all.
+            // To enter a namespace, and to receive events of all.
             kept.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_NET_BROADCAST]);
         }
         Some(kept.iter().fold(0, |bits, capability| bits | capability.bitmask()))
     }
 
-    /// Whether system calls are limited.
+    /// Returns true if system calls are limited.
     fn confined(self) -> bool {
         matches!(self, Duty::Service { .. } | Duty::Command { plugins: true, .. })
     }
 
-    /// Gives up what the process does not need for its command line, and remembers what came of it.
+    /// Drops what the process does not need for its command line, and stores the result.
     ///
     /// # Errors
-    /// As [`Duty::give_up_the_rest`].
+    /// The same as [`Duty::give_up_the_rest`].
     pub fn take_on(self) -> Result<(), PrivilegesError> {
         let result = self.give_up_the_rest();
         // A process has one command line.
@@ -124,10 +124,10 @@ impl Duty {
         result
     }
 
-    /// Gives up what the calling thread, and every one that it starts from now on, does not need.
+    /// Drops what the calling thread, and every thread that it starts from now on, does not need.
     ///
     /// # Errors
-    /// The first thing that could not be given up; what comes after it has not been tried.
+    /// The first thing that could not be dropped; later ones have not been tried.
     pub fn give_up_the_rest(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
         self.keep(kept)?;
@@ -138,23 +138,24 @@ impl Duty {
         Ok(())
     }
 
-    /// Keeps these capabilities, as far as the thread has them.
+    /// Reduces the thread's capabilities to these.
     fn keep(self, kept: u64) -> Result<(), PrivilegesError> {
         let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
         let left = has.only(kept);
-        // Somebody's filter of system calls may kill the process for capset, and nothing tells beforehand. What the process has there
-        // is what its unit or container let it have; without foreign code that is left at that.
+        // A system-call filter of the environment may kill the process for capset, which cannot be found out in
+        // advance. The capabilities are then those that the unit or container permits; without foreign code they are
+        // left as they are.
         if left == has || !self.confined() && syscalls::are_filtered() {
             return Ok(());
         }
-        // What is effective must be permitted, and the kernel takes what is ambient away with it.
+        // Effective capabilities must be permitted, and the kernel drops ambient ones with them.
         left.apply().map_err(PrivilegesError::Capabilities)
     }
 
-    /// Makes sure that the calling thread has no more than this duty takes.
+    /// Checks that the calling thread has no more than this duty needs.
     ///
     /// # Errors
-    /// [`PrivilegesError::Left`]: what is too much.
+    /// [`PrivilegesError::Left`]: the excess.
     pub fn holds(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
         let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
@@ -171,7 +172,7 @@ impl Duty {
     }
 }
 
-/// Whether a filter of system calls is in force for the calling thread: one of its own, or that of a unit or container.
+/// Returns true if a system-call filter is in force for the calling thread: its own, or that of a unit or container.
 #[must_use]
 pub fn system_calls_are_filtered() -> bool {
     syscalls::are_filtered()
@@ -188,7 +189,7 @@ mod tests {
         thread::{self, JoinHandle},
     };
 
-    /// Does something on a thread with this duty, since it cannot be taken back.
+    /// Runs `work` on a thread with this duty, which cannot be undone.
     fn with<R: Send + 'static>(duty: Duty, work: impl FnOnce() -> R + Send + 'static) -> R {
         let thread: JoinHandle<R> = thread::spawn(move || {
             duty.give_up_the_rest().unwrap();
@@ -197,7 +198,7 @@ mod tests {
         thread.join().unwrap()
     }
 
-    /// Why a socket cannot be opened, if so.
+    /// Returns why a socket cannot be opened, if it cannot.
     fn refused(family: AddressFamily, protocol: impl Into<Option<SockProtocol>>) -> Option<Errno> {
         socket(family, SockType::Raw, SockFlag::empty(), protocol).err()
     }
@@ -212,7 +213,7 @@ mod tests {
     fn a_service_keeps_one_capability_and_no_other_program() {
         let before = status("CapPrm");
         let [permitted, effective, new, calls] = with(Duty::Service { namespaces: false }, || {
-            // A thread that is started afterwards has no more than the one that starts it.
+            // A thread that is started afterwards has no more than its parent.
             thread::spawn(|| ["CapPrm", "CapEff", "NoNewPrivs", "Seccomp"].map(status)).join().unwrap()
         });
         let admin = 1u64 << Capability::CAP_NET_ADMIN.index();
@@ -252,7 +253,7 @@ mod tests {
             fs::write(&file, "text").unwrap();
             fs::rename(&file, directory.path().join("other")).unwrap();
             assert_eq!(refused(AddressFamily::Netlink, SockProtocol::NetlinkNetFilter), None);
-            // Signals to oneself: how a program ends that was asked to.
+            // Signals to the process itself, by which a program ends after a stop request.
             assert_eq!(nix::sys::signal::kill(nix::unistd::Pid::this(), None), Ok(()));
         });
     }

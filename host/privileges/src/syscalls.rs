@@ -1,6 +1,6 @@
-//! The system calls of a process that runs code of others: files, memory, threads, signals to itself, time, and sockets of
-//! four families. Everything else does not exist for it (`seccomp(2)`): the answer is ENOSYS, on which the C library falls
-//! back where it asks for something newer than this list.
+//! The system calls of a process that runs foreign code: files, memory, threads, signals to itself, time, and sockets
+//! of four families. All other system calls fail with ENOSYS (`seccomp(2)`), on which the C library falls back if it
+//! tries a call that is newer than this list.
 
 use std::{collections::BTreeMap, io};
 
@@ -12,7 +12,7 @@ use seccompiler::{
 
 use super::PrivilegesError;
 
-/// Files, as far as their permissions go.
+/// Files, subject to their permissions.
 const FILES: &[c_long] = &[
     SYS_read,
     SYS_write,
@@ -93,7 +93,7 @@ const OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[c_long] = &[];
 
-/// Memory. Plugins are compiled to machine code, so that it may be made executable.
+/// Memory. Plugins are compiled to machine code, which is made executable.
 const MEMORY: &[c_long] = &[
     SYS_mmap,
     SYS_munmap,
@@ -108,7 +108,8 @@ const MEMORY: &[c_long] = &[
     SYS_membarrier,
 ];
 
-/// Threads and the process itself. (clone3 has its flags in memory, where a filter cannot look: without it, clone is used.)
+/// Threads and the process itself. (The flags of clone3 are in memory, which a filter cannot read: without it, clone is
+/// used.)
 const PROCESS: &[c_long] = &[
     SYS_futex,
     SYS_set_robust_list,
@@ -142,11 +143,11 @@ const PROCESS: &[c_long] = &[
     SYS_capget,
     SYS_capset,
     SYS_getrandom,
-    // Takes the capability, where it is needed at all.
+    // Needs the capability, where it needs one at all.
     SYS_setns,
 ];
 
-/// Signals: how they are taken.
+/// Signals: receiving them.
 const SIGNALS: &[c_long] = &[
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
@@ -158,14 +159,14 @@ const SIGNALS: &[c_long] = &[
     SYS_signalfd4,
 ];
 
-/// Time, and waiting for something.
+/// Time, and waiting.
 const WAITING: &[c_long] = &[
     SYS_clock_gettime,
     SYS_clock_getres,
     SYS_clock_nanosleep,
     SYS_nanosleep,
     SYS_gettimeofday,
-    // How long what is under way may take to end after a signal.
+    // The grace period after a signal.
     SYS_setitimer,
     SYS_timerfd_create,
     SYS_timerfd_settime,
@@ -179,7 +180,7 @@ const WAITING: &[c_long] = &[
     SYS_eventfd2,
 ];
 
-/// Sockets, once they are open.
+/// Open sockets.
 const SOCKETS: &[c_long] = &[
     SYS_bind,
     SYS_connect,
@@ -199,21 +200,21 @@ const SOCKETS: &[c_long] = &[
     SYS_shutdown,
 ];
 
-/// Requests of ioctl: what standard library and terminal take, without those that type for the user.
+/// Requests of ioctl that the standard library and terminals need, without those that type for the user.
 const CONTROLS: &[c_ulong] =
     &[FIONBIO, FIONREAD, FIOCLEX, TCGETS, TCSETS, TCSETSW, TCSETSF, TCGETS2, TCSETS2, TCSETSW2, TCSETSF2, TIOCGWINSZ];
 
-/// Whether an argument has this value.
+/// Returns the condition that an argument has this value.
 fn is(argument: u8, value: u64) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value)?)
 }
 
-/// One that holds if all of these do.
+/// Returns a rule that matches if all conditions do.
 fn rule(conditions: impl IntoIterator<Item = Result<SeccompCondition, Error>>) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(conditions.into_iter().collect::<Result<_, _>>()?)?)
 }
 
-/// The filter, as a program for the kernel.
+/// Compiles the filter to a program for the kernel.
 fn program() -> Result<BpfProgram, Error> {
     let whole = [FILES, OLD, MEMORY, PROCESS, SIGNALS, WAITING, SOCKETS];
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
@@ -221,7 +222,7 @@ fn program() -> Result<BpfProgram, Error> {
     let own = u64::from(std::process::id());
     rules.insert(SYS_kill, vec![rule([is(0, own)])?]);
     rules.insert(SYS_tgkill, vec![rule([is(0, own)])?]);
-    // Limits of this process: where it finds its stack.
+    // Limits of this process, from which it finds its stack.
     rules.insert(SYS_prlimit64, vec![rule([is(0, 0)])?, rule([is(0, own)])?]);
     let thread = CLONE_THREAD as u64;
     let threads = SeccompCondition::new(0, Dword, SeccompCmpOp::MaskedEq(thread), thread)?;
@@ -238,11 +239,12 @@ fn program() -> Result<BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Leaves the calling thread, and those that it starts, no other system calls.
+/// Limits the calling thread, and those that it starts, to these system calls.
 ///
-/// By `prctl` and not by `seccomp(2)`, which systemd's set `@system-service` does not have.
+/// It uses `prctl` instead of `seccomp(2)`, which systemd's set `@system-service` lacks.
 ///
 /// # Errors
+/// The kernel does not support filters, or not on this architecture.
 /// The kernel takes no filters, or not on this architecture.
 #[allow(unsafe_code)]
 pub(super) fn confine() -> Result<(), PrivilegesError> {
@@ -254,7 +256,7 @@ pub(super) fn confine() -> Result<(), PrivilegesError> {
     if result == 0 { Ok(()) } else { Err(PrivilegesError::Calls(io::Error::last_os_error())) }
 }
 
-/// Whether a filter is in force for the calling thread.
+/// Returns true if a filter is in force for the calling thread.
 #[allow(unsafe_code)]
 pub(super) fn are_filtered() -> bool {
     // SAFETY: takes no pointers and changes nothing.

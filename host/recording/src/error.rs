@@ -1,4 +1,4 @@
-//! What can be wrong with a recording.
+//! Errors of recordings.
 
 use std::io;
 
@@ -6,56 +6,56 @@ use thiserror::Error;
 
 use flowgate_netlink::source::SourceError;
 
-/// Why a recording cannot be written or read on. Offsets are in bytes from the beginning of the file.
+/// Why a recording cannot be written or read. Offsets are in bytes from the beginning of the file.
 #[derive(Debug, Error)]
 pub enum RecordingError {
-    /// The file cannot be made.
+    /// The file cannot be created.
     #[error("cannot create the recording {path}: {source}")]
     Create {
-        /// Its name as it was given.
+        /// Its name as given.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// The file cannot be opened.
     #[error("cannot open the recording {path}: {source}")]
     Open {
-        /// Its name as it was given.
+        /// Its name as given.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// Writing failed.
     #[error("cannot write the recording: {0}")]
     Write(io::Error),
-    /// A datagram that no packet of a pcap file can hold.
+    /// A datagram exceeds the maximum length of a packet.
     #[error("a datagram of {length} bytes is too long for a recording, which takes {most}")]
     Long {
-        /// Its length.
+        /// Its length in bytes.
         length: usize,
-        /// What fits.
+        /// The limit in bytes.
         most: usize,
     },
     /// Reading failed.
     #[error("cannot read the recording at offset {offset}: {source}")]
     Read {
-        /// Where.
+        /// The offset.
         offset: u64,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It is empty.
+    /// The file is empty.
     #[error("the recording is empty; a pcap file begins with a header of 24 bytes")]
     Empty,
-    /// It does not begin as pcap or pcapng files do.
+    /// The file does not begin like a pcap or pcapng file.
     #[error(
         "this is no recording: it begins with the bytes {magic:02x?}, where a pcap or pcapng file has its magic number"
     )]
     Foreign {
-        /// The first bytes.
+        /// Its first bytes.
         magic: [u8; 4],
     },
-    /// Packets of something else than netlink.
+    /// The packets are not netlink messages.
     #[error(
         "the capture is of link type {found}; a recording has link type 253 (netlink), as captured from an nlmon interface"
     )]
@@ -63,7 +63,7 @@ pub enum RecordingError {
         /// The link type.
         found: u32,
     },
-    /// Recorded on a machine of the other byte order, which netlink messages are in.
+    /// Recorded on a machine with the other byte order, in which its netlink messages are.
     #[error(
         "the recording is {found}-endian, and so are its netlink messages; they can be replayed on a {found}-endian machine only"
     )]
@@ -71,45 +71,45 @@ pub enum RecordingError {
         /// `big` or `little`.
         found: &'static str,
     },
-    /// The file ends in the middle of something.
+    /// The file ends within a packet or header.
     #[error(
         "the recording ends in the middle of a packet: at offset {offset} there are {left} bytes of at least {needed}"
     )]
     Truncated {
-        /// Where what is incomplete begins.
+        /// Offset of the incomplete part.
         offset: u64,
-        /// What there is of it.
+        /// Number of bytes present.
         left: usize,
-        /// What there would have to be.
+        /// Number of bytes required.
         needed: usize,
     },
-    /// A packet claims a length that cannot be.
+    /// The length of a packet is impossible.
     #[error(
         "the recording is damaged: the packet at offset {offset} claims {length} bytes; {most} are the most that is possible"
     )]
     PacketLength {
-        /// Where it begins.
+        /// Offset of the packet.
         offset: u64,
-        /// What it claims.
+        /// The length in its header.
         length: usize,
-        /// What could be.
+        /// The maximum length.
         most: usize,
     },
-    /// A dump that stops before its end.
+    /// A dump without its end.
     #[error("the recording ends before the dump does: the recording was stopped, or the file has been cut")]
     Unfinished,
-    /// A block of a pcapng file that makes no sense.
+    /// A block of a pcapng file is invalid.
     #[error("the recording is damaged: the block at offset {offset} makes no sense ({problem})")]
     Block {
-        /// Where it begins.
+        /// Offset of the block.
         offset: u64,
-        /// What is wrong with it.
+        /// The defect.
         problem: String,
     },
 }
 
 impl RecordingError {
-    /// The error number that comes nearest, as in `errno(3)`.
+    /// Returns the closest error number, as in `errno(3)`.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {

@@ -1,4 +1,4 @@
-//! What a recording is read from: a file, or a pipe that may have to be waited for.
+//! The input of a recording: a file, or a pipe that may have to be waited for.
 
 use std::{
     fs::File,
@@ -11,17 +11,17 @@ use std::{
 use super::RecordingError;
 use flowgate_netlink::{Stop, poll};
 
-/// How often a wait looks for the stop signal where it cannot be woken by it.
+/// Polling interval for the stop signal, if it cannot wake the wait.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// A file, standard input, or bytes at hand.
+/// A file, standard input, or bytes in memory.
 #[derive(Debug)]
 pub enum Input {
-    /// A file that is all there.
+    /// A regular file.
     File(File),
-    /// Something that bytes come out of as they are made: a pipe, a terminal.
+    /// A pipe or a terminal, which produces bytes over time.
     Pipe(File),
-    /// Bytes.
+    /// Bytes in memory.
     Bytes(io::Cursor<Vec<u8>>),
 }
 
@@ -43,7 +43,7 @@ impl Input {
         .map_err(|source| RecordingError::Open { path: path.display().to_string(), source })
     }
 
-    /// Whether reading may have to wait.
+    /// Returns true if reading would block.
     pub(super) fn would_wait(&self) -> bool {
         match self {
             Input::Pipe(file) => matches!(poll([file.as_fd()], Some(Duration::ZERO)), Ok([false])),
@@ -51,7 +51,7 @@ impl Input {
         }
     }
 
-    /// Waits until something can be read; `false` if the stop signal came first.
+    /// Waits until input is available; returns false if the stop signal came first.
     pub(super) fn wait(&self, stop: &Stop) -> bool {
         match self {
             Input::Pipe(file) => loop {
@@ -60,7 +60,7 @@ impl Input {
                 }
                 let ready = match stop.descriptor() {
                     Ok(descriptor) => poll([file.as_fd(), descriptor], None).map(|[ready, _]| ready),
-                    // Nothing to be woken by: looked at now and then.
+                    // No descriptor can wake the wait, so it polls.
                     Err(_) => poll([file.as_fd()], Some(GLANCE)).map(|[ready]| ready),
                 };
                 match ready {

@@ -1,14 +1,15 @@
-//! What a recording says besides the kernel's bytes: messages of type NLMSG_NOOP whose body is a line of text.
+//! Notes: information that is not in the kernel's messages, as messages of type NLMSG_NOOP whose body is a line of
+//! text.
 
 use flowgate_model::Table;
 use flowgate_netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
 
-/// What every note begins with.
+/// Prefix of every note.
 const MARK: &[u8] = b"flowgate ";
-/// What stands for no namespace id.
+/// Stands for the recorder's own namespace.
 const NO_NAMESPACE: &[u8] = b"own";
 
-/// How the datagrams of a recording came.
+/// How the datagrams of a recording arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// As the entries of one dump.
@@ -19,40 +20,40 @@ pub enum Kind {
 
 /// The names of [`Kind`] in the file.
 const KINDS: [(Kind, &str); 2] = [(Kind::Dump, "dump"), (Kind::Events, "events")];
-/// A note.
+/// A note of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// `VERSION dump|events TABLE [pauses]`: the first one; what the recording is.
+    /// `VERSION dump|events TABLE [pauses]`: the first note, which describes the recording.
     Title {
-        /// How the datagrams came.
+        /// How the datagrams arrived.
         kind: Kind,
         /// The table that they are about.
         table: Table,
-        /// Whether there are [`Note::Pause`]s, which then are the only places where rows are handed on before the batch
+        /// True if there are [`Note::Pause`]s, which are then the only places where rows are handed on before a batch
         /// is full.
         pauses: bool,
     },
-    /// `program PORT NAME`: the name of the program that has a netlink port, from here on.
+    /// `program PORT NAME`: the name of the process that owns a netlink port, from here on.
     Program {
         /// The port.
         port: u32,
         /// The name, any bytes.
         name: Vec<u8>,
     },
-    /// `namespace ID [NAME]` or `namespace own`: the network namespace that the datagrams, and the ports of programs, from
-    /// here on are about.
+    /// `namespace ID [NAME]` or `namespace own`: the network namespace of the datagrams and of the processes' ports,
+    /// from here on.
     Namespace {
-        /// The id, none for the recorder's own.
+        /// The id; `None` for the recorder's own namespace.
         id: Option<u32>,
-        /// The name, any bytes, where it could be found.
+        /// The name, any bytes, if it is known.
         name: Option<Vec<u8>>,
     },
-    /// `pause`: there was nothing more to be received for the moment.
+    /// `pause`: the queue was empty, so that rows were handed on.
     Pause,
 }
 
 impl Note {
-    /// The message, as a datagram.
+    /// Encodes the note as a datagram.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
         let mut body = MARK.to_vec();
@@ -82,7 +83,7 @@ impl Note {
         control(NLMSG_NOOP, &body)
     }
 
-    /// Reads the body of an NLMSG_NOOP message; none for what is no note, or one of a later version.
+    /// Parses the body of an NLMSG_NOOP message; returns `None` for a body that is no note, or one of a later version.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let text = body.strip_prefix(MARK)?;
@@ -104,12 +105,13 @@ impl Note {
     }
 }
 
-/// A decimal number.
+/// Parses a decimal number.
 fn number(text: &[u8]) -> Option<u32> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A message that netlink itself sends, as a datagram: `struct nlmsghdr` without flags, sequence number and port, padded.
+/// Encodes a control message of netlink as a datagram: `struct nlmsghdr` without flags, sequence number and port,
+/// padded.
 pub(super) fn control(kind: u16, body: &[u8]) -> Vec<u8> {
     let length = MESSAGE_HEADER + body.len();
     let mut bytes = Vec::with_capacity(align(length));

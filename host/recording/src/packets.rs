@@ -1,4 +1,4 @@
-//! The packets of a pcap or pcapng file, one after the other, each with its time and its place in the file.
+//! Reads the packets of a pcap or pcapng file, each with its time and its offset in the file.
 
 use std::{io::Read, ops::Range};
 
@@ -11,34 +11,34 @@ use pcap_parser::{
 use super::{Input, LINK_TYPE, LONGEST_PACKET, RecordingError};
 use flowgate_netlink::Stop;
 
-/// First bytes of a pcapng file, the type of its section header in either byte order.
+/// First bytes of a pcapng file: the type of its section header, in either byte order.
 const SECTION: u32 = 0x0a0d_0d0a;
-/// Where in a section header the number stands that tells the byte order, and the number.
+/// Offset of the byte-order magic in a section header, and its value.
 const ORDER: (usize, u32) = (8, 0x1a2b_3c4d);
 /// Magic numbers of pcap files: times in microseconds and in nanoseconds.
 const MAGIC: [u32; 2] = [0xa1b2_c3d4, 0xa1b2_3c4d];
-/// Length of the header of a pcap file, and of each packet in it.
+/// Length of the header of a pcap file, and of each of its packets.
 const HEADER: usize = 24;
 /// See [`HEADER`].
 const PACKET: usize = 16;
-/// The shortest block of a pcapng file, and what its other parts may add to the packet in one.
+/// Minimum length of a block of a pcapng file, and the maximum that its other parts add to its packet.
 const BLOCK: usize = 12;
 /// See [`BLOCK`].
 const BLOCK_EXTRA: usize = 1 << 20;
-/// How much is read at once.
+/// Number of bytes per read.
 const CHUNK: usize = 256 << 10;
-/// The most interfaces of a section that are believed.
+/// Maximum number of interfaces of a section.
 const INTERFACES: usize = 1 << 16;
 
-/// Whether this machine is big-endian.
+/// True on a big-endian machine.
 const BIG: bool = cfg!(target_endian = "big");
 
 /// A packet of link type NETLINK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// When it was captured, nanoseconds since 1970; 0 where the file does not say.
+    /// When it was captured, in nanoseconds since 1970; 0 if the file does not have it.
     pub time: u64,
-    /// Where in the file it begins.
+    /// Its offset in the file.
     pub offset: u64,
     /// The cooked header and the datagram.
     pub data: &'a [u8],
@@ -48,26 +48,26 @@ pub struct Packet<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Interface {
     link_type: u32,
-    /// Ticks of its clock in a second.
+    /// Ticks of its clock per second.
     resolution: u64,
-    /// Seconds to add.
+    /// Seconds to add to its times.
     offset: i64,
 }
 
-/// The format of a file, and what is known from its headers.
+/// The format of a file, and the contents of its headers.
 #[derive(Debug)]
 enum Format {
-    /// pcap; whether its times are in nanoseconds.
+    /// pcap; true if its times are in nanoseconds.
     Pcap(bool),
     /// pcapng: the interfaces of the section.
     Blocks(Vec<Interface>),
 }
 
-/// What stands at a place of the file.
+/// A packet or block of the file.
 struct Found {
     /// Its length in the file.
     length: usize,
-    /// Time and place in the buffer, if it is a packet of netlink.
+    /// Time and range in the buffer, if it is a netlink packet.
     packet: Option<(u64, Range<usize>)>,
 }
 
@@ -76,12 +76,12 @@ struct Found {
 pub struct Packets {
     input: Input,
     buffer: Vec<u8>,
-    /// The part of the buffer that has not been used yet.
+    /// The unused part of the buffer.
     unread: Range<usize>,
-    /// Where in the file the unread part begins.
+    /// Offset of the unused part in the file.
     offset: u64,
     format: Format,
-    /// A link type that is not netlink's, as long as no interface of netlink has been seen.
+    /// A link type other than netlink, as long as no netlink interface has been seen.
     other: Option<u32>,
 }
 
@@ -89,7 +89,7 @@ impl Packets {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// [`RecordingError`]: no pcap or pcapng file, of another byte order, or of another link type.
+    /// [`RecordingError`]: the file is no pcap or pcapng file, or has another byte order or link type.
     pub fn new(input: Input) -> Result<Self, RecordingError> {
         let mut packets = Self {
             input,
@@ -119,7 +119,7 @@ impl Packets {
         let Ok((_, header)) = parse_pcap_header(packets.rest()) else {
             return Err(RecordingError::Foreign { magic: magic.to_ne_bytes() });
         };
-        // The upper bits say how long a frame check sequence is, which netlink has not.
+        // The upper bits are the length of the frame check sequence, which netlink does not have.
         let found = header.network.0 as u32 & 0xffff;
         if found != LINK_TYPE {
             return Err(RecordingError::LinkType { found });
@@ -129,10 +129,10 @@ impl Packets {
         Ok(packets)
     }
 
-    /// The next packet; none at the end of the file.
+    /// Reads the next packet; returns `None` at the end of the file.
     ///
     /// # Errors
-    /// [`RecordingError`], after which there is nothing more.
+    /// [`RecordingError`], after which no packet follows.
     pub fn read(&mut self) -> Result<Option<Packet<'_>>, RecordingError> {
         let (time, offset, place) = loop {
             if !self.fill(1)? {
@@ -154,17 +154,17 @@ impl Packets {
         Ok(Some(Packet { time, offset, data: self.buffer.get(place).unwrap_or_default() }))
     }
 
-    /// Whether there is nothing at hand, and the input has nothing at the moment.
+    /// Returns true if the buffer is empty and reading would block.
     pub(super) fn would_wait(&self) -> bool {
         self.unread.is_empty() && self.input.would_wait()
     }
 
-    /// Waits until there is something to read; `false` if the stop signal came first.
+    /// Waits until input is available; returns false if the stop signal came first.
     pub(super) fn wait(&self, stop: &Stop) -> bool {
         self.input.wait(stop)
     }
 
-    /// A packet of a pcap file.
+    /// Reads a packet of a pcap file.
     fn frame(&mut self, nanoseconds: bool) -> Result<Found, RecordingError> {
         self.need(PACKET)?;
         let claimed = self.number(8) as usize;
@@ -180,7 +180,7 @@ impl Packets {
         Ok(Found { length: PACKET + claimed, packet: Some((time, start..start + claimed)) })
     }
 
-    /// A block of a pcapng file.
+    /// Reads a block of a pcapng file.
     fn block(&mut self) -> Result<Found, RecordingError> {
         self.need(BLOCK)?;
         if self.number(0) == SECTION {
@@ -235,14 +235,14 @@ impl Packets {
         if interface.link_type != LINK_TYPE {
             return Ok(Found { length, packet: None });
         }
-        // The data is a part of the block; where, both formats of packets say by their headers.
+        // The data is a part of the block; its offset follows from the headers of both packet formats.
         let header = if matches!(block, Block::SimplePacket(_)) { 12 } else { 28 };
         let start = self.unread.start + header;
         let time = interface.nanoseconds(ticks);
         Ok(Found { length, packet: Some((time, start..start + data.len())) })
     }
 
-    /// A number of the unread part, in the machine's byte order; 0 beyond its end.
+    /// Returns a number of the unread part in native byte order; 0 beyond its end.
     fn number(&self, at: usize) -> u32 {
         self.rest().get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_ne_bytes(*bytes))
     }
@@ -256,7 +256,7 @@ impl Packets {
         self.offset += length as u64;
     }
 
-    /// Reads until so many bytes are unread; `false` if there are not so many.
+    /// Reads until `needed` bytes are unread; returns false if the file has fewer.
     fn fill(&mut self, needed: usize) -> Result<bool, RecordingError> {
         if self.unread.len() >= needed {
             return Ok(true);
@@ -264,7 +264,7 @@ impl Packets {
         self.buffer.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
         while self.unread.len() < needed {
-            // A length is believed as far as there are bytes.
+            // The buffer grows only as bytes arrive, whatever length the file claims.
             if self.unread.end == self.buffer.len() {
                 self.buffer.resize((2 * self.unread.end).min(needed.next_multiple_of(CHUNK)), 0);
             }
@@ -282,7 +282,7 @@ impl Packets {
         Ok(true)
     }
 
-    /// As [`Packets::fill`], where there have to be so many.
+    /// The same as [`Packets::fill`], but fewer bytes are an error.
     fn need(&mut self, needed: usize) -> Result<(), RecordingError> {
         if self.fill(needed)? {
             return Ok(());
@@ -300,7 +300,7 @@ impl Packets {
 }
 
 impl Interface {
-    /// A time in ticks of the interface's clock as nanoseconds since 1970.
+    /// Converts a time in ticks of the interface's clock to nanoseconds since 1970.
     fn nanoseconds(self, ticks: u64) -> u64 {
         let time = u128::from(ticks) * 1_000_000_000 / u128::from(self.resolution);
         let time = i128::try_from(time).unwrap_or(i128::MAX) + i128::from(self.offset) * 1_000_000_000;
@@ -308,7 +308,7 @@ impl Interface {
     }
 }
 
-/// The byte order that this machine does not have.
+/// Returns the byte order that this machine does not have.
 fn other_order() -> &'static str {
     if BIG { "little" } else { "big" }
 }

@@ -1,4 +1,4 @@
-//! A source that writes down what it hands on.
+//! A source that records the datagrams that it passes on.
 
 use std::{collections::HashSet, io::Write};
 
@@ -12,13 +12,13 @@ use flowgate_netlink::{
     wire::MESSAGE_HEADER,
 };
 
-/// How many ports without a program are remembered until there is a pause.
+/// Maximum number of ports without a known process that are remembered until the next pause.
 const REMEMBERED: usize = 1024;
 
-/// What has been recorded.
+/// Counts of what has been recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Messages of the kernel.
+    /// Messages from the kernel.
     pub messages: u64,
     /// Datagrams.
     pub datagrams: u64,
@@ -26,22 +26,22 @@ pub struct Count {
     pub gaps: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
-    /// Whether it ended because the file would have become too long.
+    /// True if it ended because the file has reached its maximum length.
     pub full: bool,
 }
 
-/// Hands on what another source yields, and writes it down. What is handed on has the times and the names that the file
-/// has, so that a pipeline makes the same of it as of the file.
+/// Passes on the datagrams of another source and records them. They have the times and names that the file has, so that
+/// a pipeline has the same result from them and from the file.
 pub struct Recorder<W> {
     source: Box<dyn Source>,
     writer: Writer<W>,
     kind: Kind,
-    /// Whether pauses are written.
+    /// True if pauses are recorded.
     pauses: bool,
     most: Option<u64>,
     stop: Stop,
     programs: ProcessNames,
-    /// Ports whose program could not be found since the last pause.
+    /// Ports whose process could not be found since the last pause.
     unknown: HashSet<(Option<u32>, u32)>,
     namespace: Option<u32>,
     namespace_name: Option<Vec<u8>>,
@@ -50,13 +50,13 @@ pub struct Recorder<W> {
 }
 
 impl<W: Write + Send> Recorder<W> {
-    /// Writes what `source` yields to `file`.
+    /// Records the datagrams of `source` in `file`.
     ///
-    /// `shown`: a pipeline shows it at the same time, and the file is to say where it paused. `most`: how long the file may
-    /// become, in bytes.
+    /// `shown`: a pipeline shows them at the same time, and the file records where it handed rows on. `max_length`:
+    /// maximum length of the file in bytes.
     ///
     /// # Errors
-    /// When the beginning of the file cannot be written.
+    /// The beginning of the file cannot be written.
     pub fn new(
         source: Box<dyn Source>,
         table: Table,
@@ -85,32 +85,32 @@ impl<W: Write + Send> Recorder<W> {
         })
     }
 
-    /// What has been recorded so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn count(&self) -> Count {
         Count { bytes: self.writer.length(), ..self.count }
     }
 
-    /// Completes the file if nobody has read to the end of the source.
+    /// Completes the file if the source has not been read to its end.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn finish(&mut self) -> Result<(), RecordingError> {
         if self.ended { Ok(()) } else { self.end(None) }
     }
 
-    /// Completes the file. `errno`: how the source ended by itself, 0 for well.
+    /// Completes the file. `errno`: the error with which the source ended, 0 for none, `None` if it was stopped.
     fn end(&mut self, errno: Option<i32>) -> Result<(), RecordingError> {
         self.ended = true;
         match (self.kind, errno) {
-            // Events have no end of their own.
+            // Events have no end mark.
             (_, None) | (Kind::Events, Some(0)) => {}
             (_, Some(errno)) => self.writer.end(errno, now())?,
         }
         self.writer.flush()
     }
 
-    /// Writes a datagram; `false` if the file would become too long.
+    /// Writes a datagram; returns false if the file would exceed its maximum length.
     fn write(&mut self, datagram: &mut Datagram) -> Result<bool, RecordingError> {
         if datagram.received == 0 {
             datagram.received = now();
@@ -124,7 +124,7 @@ impl<W: Write + Send> Recorder<W> {
                 }
                 self.writer.note(&Note::Pause, time)?;
             }
-            // Whoever reads the file while it grows sees what there is.
+            // A process that reads the file while it grows sees everything up to here.
             self.writer.flush()?;
             return Ok(true);
         }
@@ -170,7 +170,7 @@ impl<W: Write + Send> Recorder<W> {
         Ok(fits)
     }
 
-    /// Whether the file may become so much longer; if not, that is noted.
+    /// Returns true if the file may grow by these messages; otherwise sets `full`.
     fn fits(&mut self, notes: &[Vec<u8>], datagram: Option<usize>) -> bool {
         let lengths = notes.iter().map(Vec::len).chain(datagram);
         let length = self.writer.length() + lengths.map(Writer::<W>::packet).sum::<u64>();
@@ -178,13 +178,13 @@ impl<W: Write + Send> Recorder<W> {
         !self.count.full
     }
 
-    /// The name of the program behind a port, if it has just been found.
+    /// Returns the name of the process that owns a port, if it has just been found.
     fn found(&mut self, namespace: Option<u32>, port: u32) -> Option<Vec<u8>> {
         if self.programs.contains(namespace, port) || self.unknown.contains(&(namespace, port)) {
             return None;
         }
         let name = self.programs.name(namespace, port).map(<[u8]>::to_vec);
-        // A search through all processes for each event of a program that has ended would hold up the reading.
+        // A search through all processes for each event of a process that has ended would delay the reading.
         if name.is_none() && self.unknown.len() < REMEMBERED {
             self.unknown.insert((namespace, port));
         }
@@ -201,7 +201,7 @@ impl<W: Write + Send> Source for Recorder<W> {
         match self.source.next(datagram) {
             Ok(true) => {}
             Ok(false) => {
-                // A dump that was stopped has not come to its end.
+                // A stopped dump has no end mark.
                 self.end(if self.stop.is_stopped() { None } else { Some(0) })?;
                 return Ok(false);
             }

@@ -1,4 +1,4 @@
-//! A recording as a source: datagrams as they were received, with the times, names and pauses that the file has.
+//! A recording as a source: the recorded datagrams with the times, names and pauses of the file.
 
 use std::time::{Duration, Instant};
 
@@ -11,46 +11,46 @@ use flowgate_netlink::{
     wire::{MESSAGE_HEADER, NETLINK_NETFILTER, NLMSG_NOOP, REQUEST, align},
 };
 
-/// After how many packets the stop signal is looked at, where nothing is waited for.
+/// Number of packets between checks of the stop signal, when nothing is waited for.
 const LOOK: u32 = 64;
-/// How much later than the last one a datagram begins a new batch, in recordings that do not say where batches end.
+/// In recordings without pauses, a datagram that is later than the previous one by this time begins a new batch.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What of a recording is wanted: what live sources leave to the kernel.
+/// Selects the messages of a recording, as the kernel does for live sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// Entries of dumps or events.
+    /// Entries of dumps, or events.
     pub kind: Kind,
-    /// Of the events: NEW.
+    /// Selects NEW events.
     pub new: bool,
-    /// Of the events: UPDATE.
+    /// Selects UPDATE events.
     pub update: bool,
-    /// Of the events: DESTROY.
+    /// Selects DESTROY events.
     pub destroy: bool,
-    /// Of the entries of a dump: those of a family (AF_INET 2, AF_INET6 10); 0 for all.
+    /// Selects dumped entries of a family (AF_INET 2, AF_INET6 10); 0 for all.
     pub family: u8,
 }
 
-/// A recording that has been opened.
+/// An opened recording.
 #[derive(Debug)]
 pub struct Recording {
     packets: Packets,
-    /// Whether it is titled, as those that flowgate writes are.
+    /// True if it has a title, as recordings of flowgate do.
     titled: bool,
     kind: Kind,
     table: Table,
     pauses: bool,
-    /// What was read to find that out, and is to be played: time, cooked header and datagram.
+    /// The packet that was read to identify the recording, and that is played first: time, cooked header and datagram.
     first: Option<(u64, Vec<u8>)>,
-    /// What went wrong in doing so.
+    /// The error that ended the identification.
     problem: Option<RecordingError>,
 }
 
 impl Recording {
-    /// Reads as far as is needed to know what it is: its title, or else the first message about a flow or an expectation.
+    /// Reads up to the title or, without one, up to the first message about a flow or an expectation.
     ///
     /// # Errors
-    /// [`RecordingError`] if it is no capture of netlink.
+    /// [`RecordingError`] if it is not a netlink capture.
     pub fn open(input: Input) -> Result<Self, RecordingError> {
         let mut recording = Self {
             packets: Packets::new(input)?,
@@ -89,25 +89,26 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Whether it says what it is; if not, it may hold dumps and events, and [`Recording::kind`] is that of the first.
+    /// Returns true if the recording has a title. Without one it may hold both dumps and events, and
+    /// [`Recording::kind`] is that of the first message.
     #[must_use]
     pub fn is_titled(&self) -> bool {
         self.titled
     }
 
-    /// How its datagrams came.
+    /// Returns how its datagrams arrived.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What it is about.
+    /// Returns the table that it is about.
     #[must_use]
     pub fn table(&self) -> Table {
         self.table
     }
 
-    /// Plays it.
+    /// Returns a source that plays the recording.
     #[must_use]
     pub fn play(self, wanted: Wanted, speed: Speed, stop: &Stop) -> RecordingSource {
         let player = Player {
@@ -128,7 +129,7 @@ impl Recording {
     }
 }
 
-/// Plays a recording.
+/// A source that plays a recording.
 #[derive(Debug)]
 pub struct RecordingSource {
     recording: Recording,
@@ -136,46 +137,46 @@ pub struct RecordingSource {
     ended: bool,
 }
 
-/// What becomes of the packets.
+/// State of the replay.
 #[derive(Debug)]
 struct Player {
     wanted: Wanted,
     titled: bool,
-    /// Whether the recording says where rows are handed on.
+    /// True if the recording has pauses.
     pauses: bool,
     speed: Speed,
     stop: Stop,
     /// When the first datagram was played, and its time in the recording.
     begun: Option<(Instant, u64)>,
-    /// Names that go with the next datagram.
+    /// Process names that go with the next datagram.
     programs: Vec<(u32, Vec<u8>)>,
     namespace: Option<u32>,
     namespace_name: Option<Vec<u8>>,
-    /// Whether something was handed on since the last pause.
+    /// True if a datagram was handed on since the last pause.
     shown: bool,
-    /// The time of what was handed on last.
+    /// Time of the last datagram.
     last: u64,
-    /// Packets since the stop signal was looked at.
+    /// Packets since the last check of the stop signal.
     unlooked: u32,
 }
 
-/// What a packet came to.
+/// The result of a packet.
 enum Step {
-    /// A datagram, a gap or a pause to be handed on.
+    /// A datagram, a gap or a flush to be handed on.
     Yield,
-    /// Nothing.
+    /// Nothing to be handed on.
     Pass,
-    /// The end that the kernel announced.
+    /// The end of the recorded dump.
     End,
     /// The stop signal.
     Stopped,
 }
 
 impl Player {
-    /// What stands in one packet, into `datagram`, when it is due.
+    /// Decodes one packet into `datagram`, and waits until it is due.
     fn step(&mut self, packet: Packet<'_>, datagram: &mut Datagram) -> Result<Step, SourceError> {
         let Some(bytes) = from_kernel(packet.data) else { return Ok(Step::Pass) };
-        // What flowgate adds stands in datagrams of its own; in other captures such messages are about other requests.
+        // Notes are datagrams of their own; in other captures control messages belong to other requests.
         if self.titled
             && let Some(Ok(message)) = Messages::new(bytes).next()
         {
@@ -213,7 +214,7 @@ impl Player {
         Ok(if self.wait(packet.time) { Step::Yield } else { Step::Stopped })
     }
 
-    /// Waits until a datagram is due; `false` if the stop signal came first.
+    /// Waits until a datagram is due; returns false if the stop signal came first.
     fn wait(&mut self, time: u64) -> bool {
         let (start, first) = *self.begun.get_or_insert_with(|| (Instant::now(), time));
         match self.speed.due(time.saturating_sub(first)) {
@@ -229,13 +230,13 @@ impl Player {
         }
     }
 
-    /// Whether rows may have to be handed on where the recording does not say so.
+    /// Returns true if rows may have to be handed on at a place that the recording does not mark.
     fn may_pause(&self) -> bool {
         self.shown && !self.pauses && self.wanted.kind == Kind::Events
     }
 
-    /// Whether rows are to be handed on before a datagram of this time, which is not so close to the last one: their batch
-    /// has one time. It does not depend on the clock, so that a recording is played in the same way every time.
+    /// Returns true if rows must be handed on before a datagram with this time, because it is not close to the last
+    /// one: a batch has a single time. This does not depend on the clock, so that every replay has the same batches.
     fn must_pause(&self, time: u64) -> bool {
         let later = time.saturating_sub(self.last);
         self.may_pause() && (later >= PAUSE.as_nanos() as u64 || self.speed.due(later).is_some_and(|due| due >= PAUSE))
@@ -249,7 +250,7 @@ impl Player {
 }
 
 impl RecordingSource {
-    /// The next packet that is to be handed on.
+    /// Processes the next packet.
     fn step(&mut self, datagram: &mut Datagram) -> Result<Step, SourceError> {
         let Self { recording, player, .. } = self;
         if let Some((time, data)) = recording.first.take() {
@@ -272,7 +273,7 @@ impl RecordingSource {
                 Ok(player.pause(datagram))
             }
             Some(packet) => player.step(packet, datagram),
-            // Only a dump has an end of its own.
+            // Only a dump has an end mark.
             None if recording.titled && recording.kind == Kind::Dump => Err(RecordingError::Unfinished.into()),
             None => Ok(Step::End),
         }
@@ -306,7 +307,8 @@ impl Source for RecordingSource {
 }
 
 impl Wanted {
-    /// Copies what is wanted of a datagram; its length. What cannot be read is wanted too: whoever decodes it says why.
+    /// Copies the selected messages of a datagram and returns their length. Unreadable messages are copied too: the
+    /// decoder reports why they are malformed.
     fn select(&self, datagram: &[u8], titled: bool, buffer: &mut Vec<u8>) -> usize {
         if buffer.len() < datagram.len() {
             buffer.resize(datagram.len(), 0);
@@ -337,7 +339,7 @@ impl Wanted {
             return false;
         }
         match self.kind {
-            // A message without a family is malformed, which the decoder says.
+            // A message without a family is malformed; the decoder reports it.
             Kind::Dump => self.family == 0 || message.body.first().is_none_or(|&family| family == self.family),
             Kind::Events => match message.event() {
                 event::NEW => self.new,
@@ -348,7 +350,7 @@ impl Wanted {
     }
 }
 
-/// The datagram behind a cooked header, if it came from the kernel's netfilter.
+/// Returns the datagram after a cooked header, if it came from the kernel's netfilter.
 fn from_kernel(data: &[u8]) -> Option<&[u8]> {
     let (header, datagram) = data.split_first_chunk::<COOKED_HEADER>()?;
     let [t0, t1, h0, h1, .., f0, f1] = *header;
@@ -357,14 +359,14 @@ fn from_kernel(data: &[u8]) -> Option<&[u8]> {
     wanted.then_some(datagram)
 }
 
-/// A message as a note.
+/// Parses a message as a note.
 fn note(message: &Message<'_>) -> Option<Note> {
     if message.message_type == NLMSG_NOOP { Note::parse(message.body) } else { None }
 }
 
-/// What a message of the kernel is about, if it is about a flow or an expectation.
+/// Returns the table that a kernel message is about, if it is about a flow or an expectation.
 fn about(message: &Message<'_>) -> Option<Table> {
-    // Captures of nlmon have the requests too, and libpcap does not always tell the direction.
+    // Captures of nlmon include requests, and libpcap does not always record the direction.
     if message.flags & REQUEST != 0 {
         return None;
     }
@@ -375,7 +377,7 @@ fn about(message: &Message<'_>) -> Option<Table> {
     }
 }
 
-/// How a message came: the kernel numbers answers like the request, and events not at all.
+/// Returns how a message arrived: answers have the sequence number of the request, events have 0.
 fn kind(message: &Message<'_>) -> Kind {
     if message.sequence == 0 { Kind::Events } else { Kind::Dump }
 }

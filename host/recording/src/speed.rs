@@ -1,23 +1,24 @@
-//! How fast a recording is played.
+//! The speed of a replay.
 
 use std::{str::FromStr, time::Duration};
 
 /// The pace of a replay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Speed {
-    /// As fast as it can be read.
+    /// As fast as the file can be read.
     Max,
-    /// So many times as fast as it was recorded; 1 is real time.
+    /// A multiple of the recorded speed; 1 is real time.
     Times(f64),
 }
 
 impl Speed {
-    /// How long after the first datagram one is due that came `later` nanoseconds after it; none: at once.
+    /// Returns when a datagram is due that was recorded `later` nanoseconds after the first one, as the time since the
+    /// first was played; `None` if it is due at once.
     #[must_use]
     pub fn due(self, later: u64) -> Option<Duration> {
         match self {
             Speed::Max => None,
-            // A time that no clock can show is as good as never.
+            // A time beyond the range of the clock never comes.
             Speed::Times(factor) => {
                 Some(Duration::try_from_secs_f64(later as f64 / 1e9 / factor).unwrap_or(Duration::MAX))
             }

@@ -1,4 +1,4 @@
-//! What is written is read again; what others captured is read too; what is damaged is told.
+//! Recordings are read as they were written, captures of other programs are read, and damage is reported.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use flowgate_netlink::{
 };
 use flowgate_netlink_testing::{Random, message, raw_message, tuple};
 
-/// Where packets of netlink route, requests and the like say what they are.
+/// The subsystem netlink route, for messages that are not netfilter's.
 const ROUTE: u16 = 0;
 const SECOND: u64 = 1_000_000_000;
 
-/// A message about a flow; `sequence` 0 for an event.
+/// Encodes a message about a flow; `sequence` 0 for an event.
 fn flow(kind: u16, flags: u16, sequence: u32, port: u16) -> Vec<u8> {
     message(kind, flags, sequence, 0, 2, &[tuple(1, [&[10, 0, 0, 1], &[10, 0, 0, 2]], 17, [port, 53])])
 }
@@ -28,7 +28,7 @@ enum Item {
     Error(i32),
 }
 
-/// A source of what is at hand.
+/// A source of given items.
 struct Given(std::vec::IntoIter<Item>, bool);
 
 impl Source for Given {
@@ -53,7 +53,7 @@ impl Source for Given {
     }
 }
 
-/// What a source yielded.
+/// The items that a source yielded.
 #[derive(Debug, Clone, PartialEq)]
 enum Got {
     Data(Vec<u8>, u64, Option<u32>),
@@ -98,7 +98,7 @@ fn open(bytes: &[u8]) -> Result<Recording, RecordingError> {
 const ALL: Wanted = Wanted { kind: Kind::Events, new: true, update: true, destroy: true, family: 0 };
 const ENTRIES: Wanted = Wanted { kind: Kind::Dump, ..ALL };
 
-/// All but the pauses.
+/// Plays all except the pauses.
 fn play(bytes: &[u8], wanted: Wanted) -> Vec<Got> {
     let mut got = play_all(bytes, wanted);
     got.retain(|got| *got != Got::Pause);
@@ -112,7 +112,7 @@ fn play_all(bytes: &[u8], wanted: Wanted) -> Vec<Got> {
     }
 }
 
-/// Events with all that can be between them.
+/// Events with everything that may come between them.
 fn story() -> Vec<Item> {
     vec![
         Item::Data(flow(0x0100, CREATE | EXCLUSIVE, 0, 1), 5 * SECOND + 7, None),
@@ -190,7 +190,7 @@ fn a_dump_ends_as_it_ended() {
     assert_eq!(play(&whole, ENTRIES), std::slice::from_ref(&entry));
     let broken = play(&dump(Some(Item::Error(libc::EINTR))), ENTRIES);
     assert_eq!(broken, [entry.clone(), Got::Error(io::Error::from_raw_os_error(libc::EINTR).to_string())]);
-    // Without its last packet: as if it had been stopped.
+    // Without the last packet the recording is like one that was stopped.
     let cut = &whole[..whole.len() - 52];
     assert_eq!(play(cut, ENTRIES), [entry, Got::Error(RecordingError::Unfinished.to_string())]);
 }
@@ -207,14 +207,14 @@ fn a_file_does_not_become_longer_than_wanted() {
     for most in 0..whole.len() as u64 + 1 {
         let (file, got, count) = record(story(), true, false, Some(most));
         assert_eq!(count.full, most < whole.len() as u64);
-        // The title is there in any case.
+        // The title is always written.
         assert!(file.len() as u64 <= most.max(112) && open(&file).is_ok());
         assert!(!play(&file, ALL).iter().any(|got| matches!(got, Got::Error(_))));
         let _ = got;
     }
 }
 
-/// A packet as libpcap captures it from nlmon.
+/// Encodes a packet as libpcap captures it from nlmon.
 fn cooked(kind: u16, family: u16, datagram: &[u8]) -> Vec<u8> {
     let mut packet = [kind.to_be_bytes(), 824u16.to_be_bytes()].concat();
     packet.extend([0; 10]);
@@ -223,13 +223,13 @@ fn cooked(kind: u16, family: u16, datagram: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// What nlmon sees of a `conntrack -L` and a listener: requests, answers, events, other families.
+/// Packets that nlmon captures of a `conntrack -L` and a listener: requests, answers, events, other families.
 fn captured() -> Vec<Vec<u8>> {
     let request = flow(0x0100, REQUEST | CREATE, 7, 1);
     let dump = [flow(0x0100, MULTI, 9, 2), raw_message(3, MULTI, 9, 0, &[0; 4])].concat();
     vec![
         cooked(7, 12, &request),
-        // Old versions of libpcap do not know the kinds of packets of netlink.
+        // Old versions of libpcap do not know the packet types of netlink.
         cooked(0xffff, 12, &request),
         cooked(6, 12, &raw_message(NLMSG_ERROR, 0, 7, 1, &[0; 20])),
         cooked(6, ROUTE, &flow(0x0100, 0, 0, 3)),
@@ -261,7 +261,7 @@ fn block(kind: u32, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// pcapng with an interface of Ethernet before that of netlink, whose times are in nanoseconds.
+/// Encodes a pcapng file with an Ethernet interface before the netlink interface, whose times are in nanoseconds.
 fn pcapng(packets: &[Vec<u8>]) -> Vec<u8> {
     let mut file = block(0x0a0d_0d0a, &[&0x1a2b_3c4du32.to_ne_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
     file.extend(block(1, &[&1u16.to_ne_bytes()[..], &[0; 6]].concat()));

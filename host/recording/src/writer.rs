@@ -1,4 +1,4 @@
-//! Writes a recording: packets of a pcap file with times in nanoseconds, in this machine's byte order.
+//! Writes a recording: a pcap file with times in nanoseconds and native byte order.
 
 use std::io::Write;
 
@@ -14,10 +14,10 @@ const MAGIC: u32 = 0xa1b2_3c4d;
 const VERSION: [u16; 2] = [2, 4];
 /// Length of the header of a packet.
 pub(super) const PACKET_HEADER: usize = 16;
-/// How many bytes are collected before they are written.
+/// Number of bytes that are buffered before they are written.
 const CHUNK: usize = 64 << 10;
 
-/// Writes packets. Whole ones only are handed to the file, so that one that is being written can be read up to its end.
+/// Writes packets. Only whole packets are written to the file, so that a growing file can be read up to its end.
 #[derive(Debug)]
 pub struct Writer<W> {
     file: W,
@@ -26,17 +26,17 @@ pub struct Writer<W> {
 }
 
 impl<W: Write> Writer<W> {
-    /// A recording of this title, with `now` (nanoseconds since 1970) for its beginning.
+    /// Begins a recording with this title at the time `now` (nanoseconds since 1970).
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn new(file: W, title: &Note, now: u64) -> Result<Self, RecordingError> {
         let mut writer = Self { file, pending: Vec::with_capacity(CHUNK), length: 0 };
         writer.put(&MAGIC.to_ne_bytes());
         for part in VERSION {
             writer.put(&part.to_ne_bytes());
         }
-        // Zone and accuracy of the times, which nobody uses; the longest packet; the link type.
+        // Time zone and accuracy, which are unused; the maximum packet length; the link type.
         for part in [0, 0, LONGEST_PACKET as u32, LINK_TYPE] {
             writer.put(&part.to_ne_bytes());
         }
@@ -45,16 +45,16 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// A datagram as it was received at a time in nanoseconds since 1970.
+    /// Writes a datagram that was received at a time in nanoseconds since 1970.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn datagram(&mut self, bytes: &[u8], received: u64) -> Result<(), RecordingError> {
         let most = LONGEST_PACKET - COOKED_HEADER;
         if bytes.len() > most {
             return Err(RecordingError::Long { length: bytes.len(), most });
         }
-        // Fits, as the check above says; the seconds do until 2106.
+        // The length fits because of the check above, the seconds do until 2106.
         let length = (COOKED_HEADER + bytes.len()) as u32;
         let seconds = u32::try_from(received / 1_000_000_000).unwrap_or(u32::MAX);
         for part in [seconds, (received % 1_000_000_000) as u32, length, length] {
@@ -68,47 +68,47 @@ impl<W: Write> Writer<W> {
         if self.pending.len() >= CHUNK { self.hand_over() } else { Ok(()) }
     }
 
-    /// A note.
+    /// Writes a note.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn note(&mut self, note: &Note, now: u64) -> Result<(), RecordingError> {
         self.datagram(&note.message(), now)
     }
 
-    /// Word that events before this were lost, and how many if that is known.
+    /// Writes a gap, and the number of lost events if it is known.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn gap(&mut self, lost: Option<u32>, now: u64) -> Result<(), RecordingError> {
         let lost = lost.map(u32::to_ne_bytes);
         self.datagram(&control(NLMSG_OVERRUN, lost.as_ref().map_or(&[], |bytes| bytes.as_slice())), now)
     }
 
-    /// The end, and the positive error number that it came with, 0 for none.
+    /// Writes the end mark of a dump with its error number, 0 for none.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn end(&mut self, errno: i32, now: u64) -> Result<(), RecordingError> {
         self.datagram(&control(NLMSG_DONE, &errno.saturating_neg().to_ne_bytes()), now)
     }
 
-    /// Bytes so far, those that are not written yet included.
+    /// Returns the length in bytes, including buffered packets.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Length of the packet of a datagram of this length, in bytes.
+    /// Returns the length in bytes of the packet for a datagram of this length.
     #[must_use]
     pub fn packet(datagram: usize) -> u64 {
         (PACKET_HEADER + COOKED_HEADER + datagram) as u64
     }
 
-    /// Writes what has been collected.
+    /// Writes the buffered packets.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// The file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordingError> {
         self.hand_over()?;
         self.file.flush().map_err(RecordingError::Write)

@@ -1,4 +1,5 @@
-//! What calls the exports of components and links their imports, generated from `wit/`. Data types are those of the model.
+//! Bindings that call the exports of components and link their imports, generated from `wit/`. Data types are those of
+//! the model.
 #![allow(missing_docs, dead_code, clippy::all)]
 
 wasmtime::component::bindgen!({

@@ -1,4 +1,4 @@
-//! From a file to a component that can be run, or to a sentence that says why not.
+//! Turns a file into a component that can be instantiated, or into an error that says why it cannot be.
 
 use std::{borrow::Cow, path::Path};
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::bindings::exports::flowgate::conntrack as exports;
 
-/// The interfaces of the WIT package that a plugin may export, in the version that this host offers.
+/// The version of the WIT package that this host provides, and that a plugin's exported interfaces must match.
 pub(super) const VERSION: &str = "0.1.0";
 
-/// What a component can do, told by its exports.
+/// The capabilities of a component, derived from its exports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Stage for flows.
@@ -34,16 +34,16 @@ pub struct Capabilities {
     pub expectation_format: bool,
     /// Format for statistics.
     pub statistics_format: bool,
-    /// Wants to be called from time to time.
+    /// Is called periodically.
     pub flow_tick: bool,
-    /// Wants to know the table before live events.
+    /// Receives the table before live events.
     pub flow_look_back: bool,
-    /// Wants to hear what became of its actions.
+    /// Receives the results of its actions.
     pub action_results: bool,
 }
 
 impl Capabilities {
-    /// The names of the interfaces.
+    /// Returns the names of the interfaces.
     #[must_use]
     pub fn interfaces(self) -> Vec<&'static str> {
         [
@@ -65,10 +65,10 @@ impl Capabilities {
     }
 }
 
-/// Where a plugin comes from.
+/// The origin of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The program carries it: it is this project's own code.
+    /// A stock plugin: this project's own code.
     Stock,
     /// A file.
     File,
@@ -82,13 +82,13 @@ pub struct PluginComponent {
     pub(super) indices: Indices,
     /// The name in messages: the stock plugin's, or the file's as given.
     pub name: String,
-    /// What it can do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
     /// The host services that it imports: names of interfaces of the WIT package, such as `log`.
     pub services: Vec<String>,
 }
 
-/// Where the exports are.
+/// Indices of the exports.
 pub(super) struct Indices {
     pub plugin: exports::plugin::GuestIndices,
     pub flow_stage: Option<exports::flow_stage::GuestIndices>,
@@ -104,10 +104,10 @@ pub(super) struct Indices {
 }
 
 impl PluginComponent {
-    /// A plugin that the program carries.
+    /// Loads a stock plugin.
     ///
     /// # Errors
-    /// [`LoadError`] if there is none of that name, or if the program was put together wrongly.
+    /// [`LoadError`] if there is none with this name, or if the program was built incorrectly.
     pub fn stock(engine: &PluginEngine, name: &str) -> Result<Self, LoadError> {
         let component = engine.load_stock(name)?.ok_or_else(|| LoadError::Mismatch {
             path: name.into(),
@@ -116,25 +116,25 @@ impl PluginComponent {
         Self::prepare(engine, Path::new(name), &component, Origin::Stock)
     }
 
-    /// A plugin from a file: a component, or a core module that carries a component's metadata.
+    /// Loads a plugin from a file: a component, or a core module with a component's metadata.
     ///
     /// # Errors
-    /// Every [`LoadError`]: the file cannot be read, is something else, or is a component for another host; or the process has
-    /// [privileges](flowgate_privileges::may_run_foreign_code) that code of others must not have.
+    /// Any [`LoadError`]: the file cannot be read, has another format, or is a component for another host; or the
+    /// process has [privileges](flowgate_privileges::may_run_foreign_code) that foreign code must not have.
     pub fn open(engine: &PluginEngine, path: &Path) -> Result<Self, LoadError> {
         Self::from_bytes(engine, path, &Self::read(path)?)
     }
 
-    /// The content of a plugin's file, of at most 32 MiB.
+    /// Reads a plugin's file, of at most 32 MiB.
     ///
     /// # Errors
-    /// [`LoadError::Read`], [`LoadError::NotWasm`] after its first bytes if it is something else, [`LoadError::Excessive`] if
-    /// there is too much of it.
+    /// [`LoadError::Read`], [`LoadError::NotWasm`] after the first bytes of any other format, [`LoadError::Excessive`]
+    /// if it is too large.
     pub fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         file::read(path)
     }
 
-    /// As [`PluginComponent::read`], of a file that need not be WebAssembly: its digest says whether it is the one that is meant.
+    /// Reads a file of any format, whose digest decides whether it is the right one.
     ///
     /// # Errors
     /// [`LoadError::Read`] or [`LoadError::Excessive`].
@@ -142,23 +142,23 @@ impl PluginComponent {
         file::content(path)
     }
 
-    /// The SHA-256 of a file's content, as hexadecimal digits.
+    /// Returns the SHA-256 of a file's content in hexadecimal digits.
     #[must_use]
     pub fn digest(bytes: &[u8]) -> String {
         Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// As [`PluginComponent::open`], with the file's content at hand.
+    /// Loads a plugin from the content of its file.
     ///
     /// # Errors
-    /// As [`PluginComponent::open`], except for reading.
+    /// The same as [`PluginComponent::open`], except for reading.
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
         flowgate_privileges::may_run_foreign_code()
             .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
         let component = engine.apart(|| {
             let (bytes, outline) = componentize(path, bytes)?;
             let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
-            // What cannot run here is not compiled.
+            // A component that cannot run here is not compiled.
             capabilities(&outline.exports).map_err(mismatch)?;
             services(&outline.imports).map_err(mismatch)?;
             engine.compile(path, &bytes)
@@ -166,7 +166,7 @@ impl PluginComponent {
         Self::prepare(engine, path, &component, Origin::File)
     }
 
-    /// Looks at the exports, and links the imports.
+    /// Finds the exports and links the imports.
     fn prepare(shared: &PluginEngine, path: &Path, component: &Component, origin: Origin) -> Result<Self, LoadError> {
         let engine = component.engine();
         let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
@@ -199,11 +199,11 @@ impl PluginComponent {
     }
 }
 
-/// The component in a file's bytes, and what it has. Nothing of it has been compiled.
+/// Returns the component in a file's bytes and its outline, without compiling anything.
 pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Cow<'a, [u8]>, Outline), LoadError> {
     let outline = |bytes: &[u8]| Outline::of(bytes).map_err(|rejection| rejected(path, rejection));
     match bytes.get(..8) {
-        // The preamble's second word: 1 for a module, 0x1000d for a component.
+        // The second word of the preamble: 1 for a module, 0x1000d for a component.
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
             outline(bytes)?;
             let component = wit_component::ComponentEncoder::default()
@@ -222,7 +222,7 @@ pub(super) fn componentize<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Cow<'a, 
     }
 }
 
-/// Why a file is not compiled.
+/// Returns the error for a file that is not compiled.
 pub(super) fn rejected(path: &Path, rejection: Rejection) -> LoadError {
     match rejection {
         Rejection::Malformed(said) => LoadError::Compile { path: path.into(), said: one_line(&said) },
@@ -230,7 +230,7 @@ pub(super) fn rejected(path: &Path, rejection: Rejection) -> LoadError {
     }
 }
 
-/// What the exports amount to.
+/// Derives the capabilities from the exports.
 fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
     let ours: Vec<(&str, &str)> = exported
         .iter()
@@ -278,12 +278,12 @@ fn capabilities(exported: &[String]) -> Result<Capabilities, String> {
     Ok(capabilities)
 }
 
-/// Interfaces of data types, which a component imports as soon as a function mentions one of the types.
+/// Interfaces of data types, which a component imports if any function uses one of the types.
 const TYPES: [&str; 7] = ["columns", "flow", "expectation", "statistics", "selector", "action", "setup"];
-/// Interfaces with functions that the host offers.
+/// Interfaces with functions that the host provides.
 const SERVICES: [&str; 3] = ["log", "key-value", "clock"];
 
-/// The host services among the imports.
+/// Returns the host services among the imports.
 fn services(imported: &[String]) -> Result<Vec<String>, String> {
     let mut services = Vec::new();
     for name in imported.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")) {
@@ -302,7 +302,8 @@ fn services(imported: &[String]) -> Result<Vec<String>, String> {
     Ok(services)
 }
 
-/// Whether a plugin of this version of the package runs on this host: the same 0.x line, and not a later minor one.
+/// Returns true if a plugin for this version of the package runs on this host: the same 0.x line, and not a later minor
+/// version.
 fn compatible(version: &str) -> bool {
     let numbers = |text: &str| -> Option<(u64, u64, u64)> {
         let mut parts = text.split('.').map(str::parse);
@@ -346,7 +347,7 @@ fn indices(pre: &InstancePre<HostState>, can: Capabilities) -> wasmtime::Result<
     })
 }
 
-/// At most five names, and how many more.
+/// Lists at most five names, and the number of the others.
 fn list(names: &[String]) -> String {
     let mut text = names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > 5 {

@@ -1,5 +1,5 @@
-//! The time of a call is what its thread spends in it: neither a machine that has other things to do nor a tenant that takes its
-//! share makes a plugin look slow.
+//! Deadlines of calls, in CPU time of the calling thread: neither a busy machine nor a tenant that uses its share makes
+//! a plugin appear slow.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::{engine::TICK, error::Failure, imports::HostState};
 
-/// What a call may use, and since when it is counted.
+/// The time limit of a call, and when its time began to count.
 ///
-/// Reading the clock of a thread costs more than a short call, so the call looks at it when the first tick has passed; what it
-/// used before that is not counted.
+/// Reading a thread's CPU clock costs more than a short call; the clock is first read after one tick, and the time
+/// before that is not counted.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
     allowed: Duration,
@@ -19,7 +19,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Has each call of a store look at the clock at every tick that its deadline names.
+    /// Makes each call of a store check the clock when its deadline requires it.
     pub fn watch(store: &mut Store<HostState>) {
         store.epoch_deadline_callback(|mut store| match store.data_mut().deadline.look(thread_time()) {
             Some(ticks) => Ok(UpdateDeadline::Continue(ticks)),
@@ -27,65 +27,65 @@ impl Deadline {
         });
     }
 
-    /// A call begins.
+    /// Begins a call.
     pub fn begin(store: &mut Store<HostState>, allowed: Duration) {
         store.data_mut().deadline = Deadline { allowed, since: None };
         store.set_epoch_deadline(1);
     }
 
-    /// The thread's clock when it was looked at first; none if the call took less than a tick.
+    /// Returns the first reading of the thread's clock, or `None` if the call took less than a tick.
     pub fn since(&self) -> Option<Duration> {
         self.since
     }
 
-    /// After how many more ticks it is to look again; none if its time is over.
+    /// Returns the number of ticks until the next check, or `None` if the time is over.
     fn look(&mut self, now: Duration) -> Option<u64> {
         let used = now.saturating_sub(*self.since.get_or_insert(now));
         let left = self.allowed.saturating_sub(used);
-        // A tick more costs as much as one too few.
+        // One tick too many costs as much as one too few.
         (left >= TICK / 2).then(|| ticks(left))
     }
 }
 
-/// The time of a call, counted on through what the host does because of it: checking what came back, copying it, carrying it out.
+/// The time of a call that continues through the host's work for it: checking, copying and applying the result.
 ///
-/// Looking at it is cheap until the first tick has passed: a thread cannot have spent more time than has gone by.
+/// Until the first tick has passed a check is cheap: a thread cannot have used more CPU time than wall-clock time.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
     allowed: Duration,
     /// When the call began.
     began: Instant,
-    /// The thread's clock at that time, or at the first look after it.
+    /// The thread's clock at that time, or at the first check after it.
     since: Option<Duration>,
 }
 
 impl Watch {
-    /// Begins to count. `since` is the thread's clock ([`thread_time`]) where it is known already.
+    /// Begins to count. `since` is the thread's clock ([`thread_time`]), if it has been read already.
     #[must_use]
     pub fn begin(allowed: Duration, since: Option<Duration>) -> Self {
         Watch { allowed, began: Instant::now(), since }
     }
 
-    /// For what has no deadline: the work of the command itself.
+    /// Returns a watch without a deadline, for the work of the command itself.
     #[must_use]
     pub fn unlimited() -> Self {
         Watch::begin(Duration::MAX, None)
     }
 
-    /// Counts from this reading of the thread's clock, unless it does so from an earlier one.
+    /// Counts from this reading of the thread's clock, unless there is an earlier one.
     #[inline]
     pub fn since(&mut self, reading: Option<Duration>) {
         self.since = self.since.or(reading);
     }
 
-    /// The time that has gone by since the call began.
+    /// Returns the wall-clock time since the call began.
     #[must_use]
     #[inline]
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Whether there is time left.
+    /// Checks that there is time left.
     ///
     /// # Errors
     /// [`Failure::Deadline`] if the time is over.
@@ -100,7 +100,7 @@ impl Watch {
     }
 }
 
-/// How many ticks this takes.
+/// Returns the number of ticks in a time.
 fn ticks(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX / 2)
 }

@@ -1,5 +1,5 @@
-//! What all plugins share: the engine of plugins from files, the cache of compiled code, and the clock behind the deadlines.
-//! Stock plugins have an engine of the whole process (`stock`).
+//! What all plugins share: the engine of plugins from files, the cache of compiled code, and the clock for deadlines.
+//! Stock plugins have an engine of their own (`stock`).
 
 use std::{
     num::NonZeroUsize,
@@ -23,19 +23,19 @@ use super::{
     weight,
 };
 
-/// Between two looks of running code at the clock; a deadline is kept to about this.
+/// Interval at which running code checks the clock; deadlines are kept with about this precision.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// Threads that compile a plugin, at most.
+/// Maximum number of threads that compile a plugin.
 const COMPILING: usize = 4;
-/// Bytes of the stack of each; only what is used of it takes memory.
+/// Stack size of each in bytes; only the used part takes memory.
 const STACK: usize = 32 << 20;
 
-/// The engine of plugins, made when it is first needed. Cheap to clone.
+/// The engine of plugins, created on first use. Cheap to clone.
 #[derive(Clone)]
 pub struct PluginEngine(Arc<Engines>);
 
 struct Engines {
-    /// Of plugins from files.
+    /// The engine of plugins from files.
     user: OnceLock<User>,
     cache: Option<Cache>,
     ticking: AtomicBool,
@@ -47,16 +47,16 @@ struct User {
 }
 
 impl PluginEngine {
-    /// Engines; plugins from files are kept in compiled form in `cache`, if there is one.
+    /// Returns engines; compiled plugins from files are stored in `cache`, if there is one.
     ///
     /// # Errors
-    /// None today: engines are made when they are first needed.
+    /// None at present: engines are created on first use.
     pub fn new(cache: Option<Cache>) -> Result<Self, LoadError> {
         let engines = Engines { user: OnceLock::new(), cache, ticking: AtomicBool::new(false) };
         Ok(PluginEngine(Arc::new(engines)))
     }
 
-    /// How the code of plugins from files runs here. Makes their engine.
+    /// Returns how the code of plugins from files runs here. Creates their engine.
     ///
     /// # Errors
     /// [`LoadError::Engine`] if wasmtime refuses its configuration or the machine.
@@ -64,11 +64,12 @@ impl PluginEngine {
         self.user().map(|user| user.execution)
     }
 
-    /// Starts the clock, once: from now on calls of plugins end at their deadlines. It stops by itself when the last engine is
-    /// gone. The first plugin from a file starts it; what runs stock plugins alone, for long or on much input, does so itself.
+    /// Starts the clock, once: from now on calls of plugins end at their deadlines. It stops when the last engine is
+    /// dropped. The first plugin from a file starts it; commands that run only stock plugins start it themselves if
+    /// they run for long or on much input.
     ///
     /// # Errors
-    /// [`LoadError::Engine`] if no thread can be had, [`LoadError::Panicked`].
+    /// [`LoadError::Engine`] if no thread can be started, [`LoadError::Panicked`].
     pub fn start_clock(&self) -> Result<(), LoadError> {
         if self.0.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -87,23 +88,23 @@ impl PluginEngine {
         Ok(())
     }
 
-    /// Loads a stock plugin; none if there is none of this name.
+    /// Loads a stock plugin; returns `None` if there is none with this name.
     ///
     /// # Errors
-    /// [`LoadError::Compile`] if the program was put together wrongly.
+    /// [`LoadError::Compile`] if the program was built incorrectly.
     pub(super) fn load_stock(&self, name: &str) -> Result<Option<Component>, LoadError> {
         flowgate_stock::load(name).map_err(|error| error::not_compiled(name.as_ref(), &error))
     }
 
-    /// Does something with the bytes of a file on threads of its own: their stack is large enough for whatever is nested within
-    /// the bounds of an [`super::outline::Outline`], and there are few of them. (The pool that wasmtime would start otherwise has as
-    /// many threads as a variable of the environment says, and they stay.)
+    /// Runs `work` on the bytes of a file on dedicated threads: their stack is sufficient for any nesting within the
+    /// bounds of an [`super::outline::Outline`], and there are few of them. (wasmtime's own pool would have as many
+    /// threads as an environment variable says, and keep them.)
     ///
     /// # Errors
-    /// [`LoadError::Engine`] if no thread can be had.
+    /// [`LoadError::Engine`] if no thread can be started.
     pub(super) fn apart<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, LoadError> {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        // Each takes address space, for its stack and for what it allocates.
+        // Each thread takes address space for its stack and for its allocations.
         let threads = if self.user()?.execution.limit.is_some() { 1 } else { processors.min(COMPILING) };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -111,17 +112,17 @@ impl PluginEngine {
             .stack_size(STACK)
             .build()
             .map_err(|error| LoadError::Engine(format!("no threads to compile on: {error}")))?;
-        // What it was at is of no use to anybody afterwards.
+        // The state that it was working on is dropped.
         panic::catch_unwind(AssertUnwindSafe(|| pool.install(work))).map_err(|payload| {
             let text = payload.downcast_ref::<String>().map(String::as_str);
             LoadError::Panicked(text.or_else(|| payload.downcast_ref().copied()).unwrap_or("no reason given").into())
         })
     }
 
-    /// Compiles a component, or takes it from the cache. To be called within [`PluginEngine::apart`].
+    /// Compiles a component, or loads it from the cache. Must be called within [`PluginEngine::apart`].
     ///
     /// # Errors
-    /// [`LoadError`] if it is no valid component, would take too much to compile, or there is no memory for it.
+    /// [`LoadError`] if it is not a valid component, would take too much to compile, or there is no memory for it.
     pub(super) fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, LoadError> {
         let engine = self.user_engine()?;
         let cache = self.0.cache.as_ref().map(|cache| (cache, cache.key(engine, bytes)));
@@ -136,13 +137,13 @@ impl PluginEngine {
         Ok(component)
     }
 
-    /// Whether the clock has been started.
+    /// Returns true if the clock has been started.
     #[cfg(test)]
     pub(super) fn is_ticking(&self) -> bool {
         self.0.ticking.load(Ordering::Acquire)
     }
 
-    /// The engine of plugins from files.
+    /// Returns the engine of plugins from files.
     pub(super) fn user_engine(&self) -> Result<&Engine, LoadError> {
         self.user().map(|user| &user.engine)
     }

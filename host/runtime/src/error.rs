@@ -1,6 +1,6 @@
-//! How plugins fail: each way has a name and says which plugin it was.
+//! Errors of plugins: each kind has a name, and the message names the plugin.
 //!
-//! What a file, a plugin or the kernel supplied is cleaned when a message is made of it, so that no message moves a cursor.
+//! Text from a file, a plugin or the kernel is cleaned when a message is built, so that no message moves the cursor.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ pub enum LoadError {
         /// Why not.
         source: io::Error,
     },
-    /// The file holds something else than WebAssembly.
+    /// The file is not WebAssembly.
     #[error(
         "{} is not a WebAssembly component: it {}; build one with `cargo build --release --target wasm32-wasip2`",
         shown(path),
@@ -32,10 +32,10 @@ pub enum LoadError {
     NotWasm {
         /// The file.
         path: PathBuf,
-        /// What it looks like, as the rest of a sentence that begins with "it".
+        /// Its apparent format, as the rest of a sentence that begins with "it".
         found: String,
     },
-    /// A core module that carries no description of a component's world.
+    /// A core module without the metadata of a component's world.
     #[error(
         "{} is a core WebAssembly module without the metadata of a component ({}); build it with the SDK, or with wit-bindgen against wit/",
         shown(path),
@@ -44,18 +44,18 @@ pub enum LoadError {
     NotComponent {
         /// The file.
         path: PathBuf,
-        /// What the encoder said.
+        /// The encoder's message.
         said: String,
     },
-    /// More of something than plugins may have: it is not compiled.
+    /// It exceeds a limit of plugins, and is not compiled.
     #[error("plugin {} is not compiled: it {}", shown(path), clean(excess))]
     Excessive {
         /// The file.
         path: PathBuf,
-        /// What it has and how much it may have, as the rest of a sentence that begins with "it".
+        /// The number and its limit, as the rest of a sentence that begins with "it".
         excess: String,
     },
-    /// The process has not given up what code of others must not have.
+    /// The process has not dropped privileges that foreign code must not have.
     #[error(
         "plugin {} is not loaded: it would run with privileges that code of others must not have ({reason})",
         shown(path)
@@ -63,7 +63,7 @@ pub enum LoadError {
     Unconfined {
         /// The file.
         path: PathBuf,
-        /// What has not been given up, and why.
+        /// What has not been dropped, and why.
         reason: String,
     },
     /// The component cannot be compiled.
@@ -71,7 +71,7 @@ pub enum LoadError {
     Compile {
         /// The file.
         path: PathBuf,
-        /// What wasmtime said.
+        /// wasmtime's message.
         said: String,
     },
     /// There is no memory for its code.
@@ -82,28 +82,28 @@ pub enum LoadError {
         /// The limit of the process's address space in bytes, if there is one.
         limit: Option<u64>,
     },
-    /// A component for something else.
+    /// The component is for another host.
     #[error("plugin {} cannot run here: {}", shown(path), clean(reason))]
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// What it wants, what there is, and how to make the two meet.
+        /// What it requires, what the host provides, and how to make them match.
         reason: String,
     },
-    /// The engine itself cannot start.
+    /// The engine cannot start.
     #[error("cannot start the WebAssembly engine: {}", clean(.0))]
     Engine(String),
-    /// What looks at a file and compiles it has a fault that the file brings out.
+    /// The inspection or compilation of the file panicked.
     #[error("the compiler panicked, which is a fault of its own that this file brings out; nothing of it runs: {}", clean(.0))]
     Panicked(String),
 }
 
-/// A path in a message.
+/// Formats a path for a message.
 fn shown(path: &Path) -> String {
     clean(&path.display().to_string())
 }
 
-/// What stands in the way where the kernel gives no more memory.
+/// Returns the message for a lack of memory.
 fn no_memory(limit: Option<u64>) -> String {
     match limit {
         Some(limit) => format!(
@@ -114,12 +114,12 @@ fn no_memory(limit: Option<u64>) -> String {
     }
 }
 
-/// Whether an error of wasmtime is that the kernel gave no memory.
+/// Returns true if an error of wasmtime means that the kernel provided no memory.
 pub(super) fn lacks_memory(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.to_string().contains("(os error 12)"))
 }
 
-/// Why wasmtime did not make a component of a file.
+/// Returns the error for a file that wasmtime did not compile.
 pub(super) fn not_compiled(path: &Path, error: &wasmtime::Error) -> LoadError {
     if lacks_memory(error) {
         return LoadError::Memory { path: path.into(), limit: execution::address_space() };
@@ -127,7 +127,7 @@ pub(super) fn not_compiled(path: &Path, error: &wasmtime::Error) -> LoadError {
     LoadError::Compile { path: path.into(), said: one_line(&format!("{error:#}")) }
 }
 
-/// Errors of libraries come in several lines, and repeat what they found; ours is one, and clean.
+/// Joins an error of a library, which may have several lines and repetitions, into one clean line.
 pub(super) fn one_line(text: &str) -> String {
     clean(&text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
 }
@@ -141,63 +141,63 @@ impl From<NotesError> for Failure {
     }
 }
 
-/// What went wrong in a call.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The code trapped: a panic, an `unreachable`, a division by zero, an access out of bounds.
     #[error("trapped: {}", clean(.0))]
     Trap(String),
-    /// The call took longer than it may.
+    /// The call exceeded its deadline.
     #[error("ran longer than {} ms and was stopped", .0.as_millis())]
     Deadline(Duration),
-    /// It wanted more memory than it may have.
+    /// It exceeded its memory limit.
     #[error("wanted {wanted} bytes of memory; the limit is {limit}")]
     Memory {
-        /// Bytes asked for.
+        /// Requested bytes.
         wanted: usize,
-        /// Bytes allowed.
+        /// Permitted bytes.
         limit: usize,
     },
-    /// The kernel gives the process no more memory, which is within what the plugin may have.
+    /// The kernel provided no memory to the process, although the plugin is within its limit.
     #[error("did not get the memory that it may have: {}", no_memory(*limit))]
     NoMemory {
         /// The limit of the process's address space in bytes, if there is one.
         limit: Option<u64>,
     },
-    /// It recursed too deeply.
+    /// The recursion was too deep.
     #[error("used up its stack")]
     Stack,
-    /// It returned more than it may.
+    /// It returned more bytes than permitted.
     #[error("returned more than {limit} bytes from one call")]
     Output {
-        /// Bytes allowed.
+        /// Permitted bytes.
         limit: usize,
     },
-    /// It returned what the host would have to copy more often than it may.
+    /// It returned a value whose copies in the host would exceed the limit.
     #[error("returned {returned} bytes of which the host would have to make {bytes}; it may make {limit} of them")]
     Amplified {
-        /// Bytes that came from the plugin, as far as they matter here.
+        /// Relevant bytes that the plugin returned.
         returned: usize,
         /// Bytes that the host would write.
         bytes: usize,
-        /// Bytes that it may write ([`flowgate_model::bounds`]).
+        /// Permitted bytes ([`flowgate_model::bounds`]).
         limit: usize,
     },
-    /// It asked for more actions than it may.
+    /// It requested more actions than permitted.
     #[error("asked for {asked} actions in one call; the limit is {limit}")]
     Actions {
-        /// Actions asked for.
+        /// Requested actions.
         asked: usize,
-        /// Actions allowed.
+        /// Permitted actions.
         limit: usize,
     },
-    /// It called something of the outside that plugins do not have.
+    /// It called a function that plugins do not have.
     #[error("called `{}`, which plugins are not given", clean(.0))]
     Forbidden(String),
-    /// It returned something that makes no sense.
+    /// It returned an invalid value.
     #[error("returned {}", clean(.0))]
     BadValue(String),
-    /// It did not accept its options, selector or template.
+    /// It refused its options, selector or template.
     #[error("{}", clean(.0))]
     Refused(String),
     /// A bug of the host or of wasmtime.
@@ -205,17 +205,17 @@ pub enum Failure {
     Host(String),
 }
 
-/// A plugin and what went wrong with it.
+/// The failure of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugin {}: {failure}", clean(plugin))]
 pub struct PluginError {
     /// The plugin's name: the stock plugin's, or the file's as given.
     pub plugin: String,
-    /// What it did.
+    /// The failure.
     pub failure: Failure,
 }
 
-/// What a failure is where the kernel gave no memory.
+/// Returns the failure for a lack of memory.
 pub(super) fn no_memory_failure() -> Failure {
     Failure::NoMemory { limit: execution::address_space() }
 }

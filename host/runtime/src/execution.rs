@@ -1,6 +1,6 @@
-//! How the code of plugins from files runs in this process: decided here, once, by what the kernel allows.
+//! How the code of plugins from files runs in this process: decided once, by what the kernel permits.
 //!
-//! Stock plugins are not concerned: their code lies executable in the program (`stock`).
+//! This does not apply to stock plugins, whose code is executable in the program (`stock`).
 
 use std::{fmt, io};
 
@@ -9,59 +9,60 @@ use wasmtime::Config;
 
 use super::sys;
 
-/// Below this limit of address space memories are not given 4 GiB each: it takes a few plugins of a few memories.
+/// Below this limit of address space memories do not reserve 4 GiB each: a few plugins with a few memories would
+/// exhaust it.
 const ROOMY: u64 = 128 << 30;
-/// Bytes of address space for a memory where there is little of it. What needs more is moved.
+/// Address space in bytes of a memory if address space is scarce. A memory that needs more is moved.
 const MEMORY: u64 = 64 << 20;
-/// Bytes that a memory which is moved may grow by before it is moved again.
+/// Bytes by which a moved memory may grow before it is moved again.
 const GROWTH: u64 = 16 << 20;
 
 /// How the code of plugins from files runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Execution {
-    /// Why it is interpreted, if it is; otherwise it is compiled to machine code.
+    /// Why it is interpreted; `None` if it is compiled to machine code.
     pub barrier: Option<Barrier>,
-    /// The limit of address space in bytes (RLIMIT_AS), if it is so low that memories take little of it and each access is
-    /// checked.
+    /// The limit of address space in bytes (RLIMIT_AS), if it is so low that memories reserve little of it and each
+    /// access is checked.
     pub limit: Option<u64>,
 }
 
-/// Why machine code cannot be made here.
+/// Why machine code cannot be executed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Barrier {
     /// The process may not make memory executable (`PR_SET_MDWE`, `MemoryDenyWriteExecute=` of systemd).
     Denied,
-    /// The kernel refused with this error number when it was tried.
+    /// The kernel refused the attempt with this error number.
     Refused(i32),
 }
 
 impl Execution {
-    /// Asks the kernel.
+    /// Detects what the kernel permits.
     #[must_use]
     pub fn detect() -> Self {
         let barrier = if sys::denies_write_execute() {
             Some(Barrier::Denied)
         } else {
-            // Without memory for one page there are worse problems, which have messages of their own.
+            // A lack of memory for one page causes worse problems, which have messages of their own.
             let refused = sys::make_executable().err().and_then(|error| error.raw_os_error());
             refused.filter(|&errno| errno != libc::ENOMEM).map(Barrier::Refused)
         };
         Execution { barrier, limit: address_space().filter(|&limit| limit < ROOMY) }
     }
 
-    /// Whether an interpreter runs the code.
+    /// Returns true if the code is interpreted.
     #[must_use]
     pub fn is_interpreted(self) -> bool {
         self.barrier.is_some()
     }
 
-    /// Whether plugins run slower than where nothing stands in the way.
+    /// Returns true if plugins run slower than they could without restrictions.
     #[must_use]
     pub fn is_slowed(self) -> bool {
         self.barrier.is_some() || self.limit.is_some()
     }
 
-    /// The name for programs: `native`, `checked` or `interpreted`.
+    /// Returns the name in structured output: `native`, `checked` or `interpreted`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -71,7 +72,7 @@ impl Execution {
         }
     }
 
-    /// How an engine runs code in this way.
+    /// Returns the engine settings for this execution.
     ///
     /// # Errors
     /// wasmtime was built without its interpreter.
@@ -95,7 +96,7 @@ impl Execution {
     }
 }
 
-/// A sentence's rest: "plugins from files run as ...".
+/// Formats the rest of the sentence "plugins from files run as ...".
 impl fmt::Display for Execution {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.barrier {
@@ -125,7 +126,7 @@ impl fmt::Display for Execution {
     }
 }
 
-/// The limit of this process's address space in bytes (RLIMIT_AS), if there is one.
+/// Returns the limit of this process's address space in bytes (RLIMIT_AS), if there is one.
 #[must_use]
 pub fn address_space() -> Option<u64> {
     let (limit, _) = getrlimit(Resource::RLIMIT_AS).ok()?;

@@ -1,4 +1,4 @@
-//! Reading the file of a plugin: no more than a plugin may have, and nothing that is no WebAssembly.
+//! Reads the file of a plugin, up to a limit and only if it is WebAssembly.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,16 +11,17 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::error::LoadError;
 
-/// Bytes of a file, at most. A plugin in Rust, C or Zig has 30 to 500 KB, one in JavaScript 2 MB to 12 MB, one in Python 19 MB.
+/// Maximum size of a file in bytes. A plugin in Rust, C or Zig has 30 to 500 KB, one in JavaScript 2 MB to 12 MB, one
+/// in Python 19 MB.
 pub(super) const MOST: u64 = 32 << 20;
-/// What every module and every component begins with.
+/// First bytes of every module and component.
 const PREAMBLE: [u8; 4] = *b"\0asm";
 
-/// The content of a plugin's file, or of a pipe.
+/// Reads a plugin's file or a pipe.
 ///
 /// # Errors
-/// [`LoadError::Read`], [`LoadError::NotWasm`] after the first bytes if it is something else, [`LoadError::Excessive`] if there
-/// is too much of it.
+/// [`LoadError::Read`], [`LoadError::NotWasm`] after the first bytes of any other format, [`LoadError::Excessive`] if
+/// it is too large.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     let failed = |source| LoadError::Read { path: path.into(), source };
     let mut file = open(path).map_err(failed)?;
@@ -32,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     rest(path, &file, content)
 }
 
-/// As [`read`], whatever it is: for a file whose digest must be the one that is known.
+/// Reads a file of any format, whose digest is compared with a known one.
 ///
 /// # Errors
 /// [`LoadError::Read`] or [`LoadError::Excessive`].
@@ -41,7 +42,7 @@ pub(super) fn content(path: &Path) -> Result<Vec<u8>, LoadError> {
     rest(path, &file, Vec::new())
 }
 
-/// Reads on, to the end of the file.
+/// Reads the rest of a file.
 fn rest(path: &Path, file: &File, mut content: Vec<u8>) -> Result<Vec<u8>, LoadError> {
     let left = MOST - content.len() as u64;
     file.take(left + 1).read_to_end(&mut content).map_err(|source| LoadError::Read { path: path.into(), source })?;
@@ -52,14 +53,14 @@ fn rest(path: &Path, file: &File, mut content: Vec<u8>) -> Result<Vec<u8>, LoadE
     Ok(content)
 }
 
-/// Opens a file. A pipe that nobody writes into is empty, and not waited for.
+/// Opens a file. A pipe without a writer is empty and does not block.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
     Ok(file)
 }
 
-/// What a file is that begins with these bytes.
+/// Returns the error for a file that begins with these bytes, which describes its format.
 pub(super) fn not_wasm(path: &Path, start: &[u8]) -> LoadError {
     let found = match start {
         [] => "is empty".to_string(),
@@ -115,7 +116,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 begun.wait();
-                // What is written after it has been opened is waited for.
+                // Bytes that are written after it has been opened are waited for.
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 writer.write_all(b"\0asm\x0d\0\x01\0and more").unwrap();
                 drop(writer);

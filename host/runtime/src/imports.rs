@@ -1,19 +1,19 @@
-//! What a plugin may call: the host's services that it was granted, and nothing else.
+//! The imports of a plugin: the host services that it was granted, and nothing else.
 //!
-//! The standard libraries of several languages import WASI whether or not the plugin uses it. The few functions that such a
-//! library calls on its own, before or beside the plugin's code, get harmless answers that give nothing away; every other
-//! import is there to be linked and fails when called, by name.
+//! The standard libraries of several languages import WASI even if the plugin does not use it. The few functions that
+//! such a library calls by itself return harmless values that disclose nothing; every other import can be linked, and
+//! fails with its name when it is called.
 
 use wasmtime::component::{Component, Linker, types::ComponentItem};
 
-/// State of a store: what imports can reach.
+/// State of a store, which imports can access.
 pub(super) struct HostState {
     pub guard: super::limits::Guard,
     pub services: super::services::Services,
     pub deadline: super::deadline::Deadline,
 }
 
-/// A linker that satisfies all imports of a component without granting it anything.
+/// Returns a linker that satisfies all imports of a component without granting it anything.
 pub(super) fn linker(component: &Component) -> wasmtime::Result<Linker<HostState>> {
     let engine = component.engine();
     let mut linker = Linker::new(engine);
@@ -29,7 +29,7 @@ pub(super) fn linker(component: &Component) -> wasmtime::Result<Linker<HostState
     Ok(linker)
 }
 
-/// Defines a function if it is one of those that standard libraries call unasked.
+/// Defines a function if it is one of those that standard libraries call by themselves.
 pub(super) fn harmless(
     linker: &mut Linker<HostState>,
     import: &str,
@@ -37,7 +37,7 @@ pub(super) fn harmless(
     function: &str,
 ) -> wasmtime::Result<()> {
     match (interface, function) {
-        // Hash maps seed themselves; the same seed for everybody leaks nothing and repeats well in tests.
+        // Hash maps are seeded; a constant seed discloses nothing and makes tests repeatable.
         ("wasi:random/insecure-seed", "insecure-seed" | "get-insecure-seed") => {
             linker.instance(import)?.func_wrap(function, |_, (): ()| Ok(((0x666c_6f77u64, 0x6761_7465u64),)))
         }

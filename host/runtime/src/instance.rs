@@ -1,4 +1,4 @@
-//! A running plugin: calls with a deadline, and names for what goes wrong in them.
+//! A running plugin: calls with a deadline, and errors with a name.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use flowgate_model::{
     Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
 };
 
-/// An instance of a plugin. After a failed call it must not be called again; [`Instance::is_dead`] says so.
+/// An instance of a plugin. It must not be called again after a failed call; see [`Instance::is_dead`].
 pub struct Instance {
     store: Store<HostState>,
     plugin: exports::plugin::Guest,
@@ -36,25 +36,25 @@ pub struct Instance {
     name: String,
     limits: Limits,
     dead: bool,
-    /// What is left of the time for start-up; none once the plugin is configured.
+    /// The rest of the start-up time, or `None` once the plugin is configured.
     starting: Option<Duration>,
 }
 
 type Called<T> = Result<T, PluginError>;
 
 impl Instance {
-    /// Instantiates a plugin without services. The time for start-up counts from here.
+    /// Instantiates a plugin without services. The start-up time begins here.
     ///
     /// # Errors
-    /// A [`PluginError`] if its start function fails, or if it wants more memory than it may have.
+    /// A [`PluginError`] if its start function fails, or if it exceeds its memory limit.
     pub fn new(component: &PluginComponent, limits: Limits) -> Called<Self> {
         Self::with_services(component, limits, Services::default())
     }
 
-    /// As [`Instance::new`], with services of the host.
+    /// Instantiates a plugin with host services.
     ///
     /// # Errors
-    /// As [`Instance::new`].
+    /// The same as [`Instance::new`].
     pub fn with_services(component: &PluginComponent, limits: Limits, services: Services) -> Called<Self> {
         let name = component.name.clone();
         let fail = |failure| PluginError { plugin: name.clone(), failure };
@@ -96,48 +96,49 @@ impl Instance {
         })
     }
 
-    /// The name in messages.
+    /// Returns the name in messages.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether a call has failed, so that the instance can only be thrown away.
+    /// Returns true if a call has failed, so that the instance must be dropped.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.dead
     }
 
-    /// What it may use up.
+    /// Returns its resource limits.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Bytes of linear memory in use.
+    /// Returns the bytes of linear memory in use.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.store.data().guard.used()
     }
 
-    /// An error in this plugin's name.
+    /// Returns an error with this plugin's name.
     #[must_use]
     pub fn error(&self, failure: Failure) -> PluginError {
         PluginError { plugin: self.name.clone(), failure }
     }
 
-    /// The thread's clock when the last call was looked at first; none if that took less than a tick.
+    /// Returns the first reading of the thread's clock during the last call, or `None` if the call took less than a
+    /// tick.
     #[must_use]
     pub fn counted_since(&self) -> Option<Duration> {
         self.store.data().deadline.since()
     }
 
-    /// The end of start-up: from here on each call has its own deadline.
+    /// Ends the start-up: from here on each call has its own deadline.
     pub fn started(&mut self) {
         self.starting = None;
     }
 
-    /// Makes a call with its deadline. All calls go through here.
+    /// Makes a call with its deadline. All calls go through this function.
     fn call<G, T>(
         &mut self,
         guest: impl FnOnce(&Self) -> Option<&G>,
@@ -169,7 +170,7 @@ impl Instance {
         }
     }
 
-    /// As `call`, for functions that may refuse.
+    /// Makes a call of a function that may refuse.
     fn call_refusable<G: Clone>(
         &mut self,
         guest: impl FnOnce(&Self) -> Option<&G>,
@@ -181,41 +182,41 @@ impl Instance {
         })
     }
 
-    /// `plugin.describe`.
+    /// Calls `plugin.describe`.
     ///
     /// # Errors
-    /// A [`PluginError`], as all calls.
+    /// A [`PluginError`], as for all calls.
     pub fn describe(&mut self) -> Called<Description> {
         let description = self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))?;
         bounds::description(&description).map_err(|reason| self.error(Failure::BadValue(reason)))?;
         Ok(description)
     }
 
-    /// `plugin.configure`.
+    /// Calls `plugin.configure`.
     ///
     /// # Errors
-    /// A [`PluginError`]; [`Failure::Refused`] with the plugin's own words if it does not like its options.
+    /// A [`PluginError`]; [`Failure::Refused`] with the plugin's message if it refuses its options.
     pub fn configure(&mut self, setup: &Setup) -> Called<()> {
         self.call_refusable(|i| Some(&i.plugin), |guest, store| guest.call_configure(store, setup))
     }
 
-    /// `flow-selection.select`.
+    /// Calls `flow-selection.select`.
     ///
     /// # Errors
-    /// As [`Instance::configure`].
+    /// The same as [`Instance::configure`].
     pub fn select(&mut self, selection: &Selection) -> Called<()> {
         self.call_refusable(|i| i.flow_selection.as_ref(), |guest, store| guest.call_select(store, selection))
     }
 
-    /// `flow-template.template`.
+    /// Calls `flow-template.template`.
     ///
     /// # Errors
-    /// As [`Instance::configure`].
+    /// The same as [`Instance::configure`].
     pub fn template(&mut self, values: &Flows) -> Called<()> {
         self.call_refusable(|i| i.flow_template.as_ref(), |guest, store| guest.call_template(store, values))
     }
 
-    /// `flow-stage.process`.
+    /// Calls `flow-stage.process`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -223,7 +224,7 @@ impl Instance {
         self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_process(store, batch))
     }
 
-    /// `flow-stage.finish`.
+    /// Calls `flow-stage.finish`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -231,7 +232,7 @@ impl Instance {
         self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_finish(store))
     }
 
-    /// `flow-tick.interval`: milliseconds, 0 for none.
+    /// Calls `flow-tick.interval`, which returns milliseconds, 0 for none.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -239,7 +240,7 @@ impl Instance {
         self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_interval(store))
     }
 
-    /// `flow-tick.tick`, at this time in nanoseconds since 1970.
+    /// Calls `flow-tick.tick` with this time in nanoseconds since 1970.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -247,7 +248,7 @@ impl Instance {
         self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_tick(store, time))
     }
 
-    /// `flow-look-back.begin`.
+    /// Calls `flow-look-back.begin`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -255,7 +256,7 @@ impl Instance {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_begin(store, reason))
     }
 
-    /// `flow-look-back.entries`.
+    /// Calls `flow-look-back.entries`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -263,7 +264,7 @@ impl Instance {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_entries(store, batch))
     }
 
-    /// `flow-look-back.end`.
+    /// Calls `flow-look-back.end`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -271,7 +272,7 @@ impl Instance {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_end(store))
     }
 
-    /// `action-results.learn`.
+    /// Calls `action-results.learn`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -279,7 +280,7 @@ impl Instance {
         self.call(|i| i.action_results.as_ref(), |guest, store| guest.call_learn(store, results))
     }
 
-    /// `expectation-stage.process`.
+    /// Calls `expectation-stage.process`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -287,7 +288,7 @@ impl Instance {
         self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_process(store, batch))
     }
 
-    /// `expectation-stage.finish`.
+    /// Calls `expectation-stage.finish`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -295,7 +296,7 @@ impl Instance {
         self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_finish(store))
     }
 
-    /// `flow-format.begin`.
+    /// Calls `flow-format.begin`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -303,7 +304,7 @@ impl Instance {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_begin(store))
     }
 
-    /// `flow-format.render`.
+    /// Calls `flow-format.render`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -311,7 +312,7 @@ impl Instance {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_render(store, batch))
     }
 
-    /// `flow-format.finish`.
+    /// Calls `flow-format.finish`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -319,7 +320,7 @@ impl Instance {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_finish(store))
     }
 
-    /// `expectation-format.begin`.
+    /// Calls `expectation-format.begin`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -327,7 +328,7 @@ impl Instance {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_begin(store))
     }
 
-    /// `expectation-format.render`.
+    /// Calls `expectation-format.render`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -335,7 +336,7 @@ impl Instance {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_render(store, batch))
     }
 
-    /// `expectation-format.finish`.
+    /// Calls `expectation-format.finish`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -343,7 +344,7 @@ impl Instance {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_finish(store))
     }
 
-    /// `statistics-format.render`.
+    /// Calls `statistics-format.render`.
     ///
     /// # Errors
     /// A [`PluginError`].
@@ -352,7 +353,7 @@ impl Instance {
     }
 }
 
-/// The exports of an instance, found.
+/// The exports of an instance.
 struct Guests {
     plugin: exports::plugin::Guest,
     flow_stage: Option<exports::flow_stage::Guest>,
@@ -386,7 +387,7 @@ impl Guests {
     }
 }
 
-/// What an error of wasmtime means.
+/// Classifies an error of wasmtime.
 fn classify(error: &wasmtime::Error, store: &mut Store<HostState>, limits: Limits, allowed: Duration) -> Failure {
     if let Some(wanted) = store.data_mut().guard.refused.take() {
         return Failure::Memory { wanted, limit: limits.memory };

@@ -1,13 +1,14 @@
 //! WebAssembly: compiling, limiting and calling plugins.
 //!
-//! * [`engine`] has what all plugins share, [`flowgate_stock`] the plugins that the program carries; [`execution`] decides how the code of
-//!   others runs, and [`cache`] keeps it in compiled form.
-//! * `file` reads a plugin, [`outline`] finds out what it has before anything is compiled, and `weight` how much work its code is for a
-//!   compiler.
-//! * [`component`] turns a file into something that can be run, and says in words why it cannot; [`survey`] looks at
-//!   exports and imports.
-//! * [`services`] are what a plugin may call, `imports` everything else that it imports.
-//! * [`instance`] is a running plugin; [`limits`] is what it may use up, [`deadline`] the time of its calls; [`error`] is how it can fail.
+//! * [`engine`] is what all plugins share, [`flowgate_stock`] the stock plugins; [`execution`] decides how the code of
+//!   plugins from files runs, and [`cache`] stores it in compiled form.
+//! * `file` reads a plugin, [`outline`] inspects its sections before anything is compiled, and `weight` estimates the
+//!   work of the compiler.
+//! * [`component`] turns a file into a component that can be instantiated, or explains why it cannot be; [`survey`]
+//!   inspects exports and imports.
+//! * [`services`] are the host services that a plugin may call, `imports` handles its other imports.
+//! * [`instance`] is a running plugin; [`limits`] are its resource limits, [`deadline`] limits the time of its calls;
+//!   [`error`] has the ways in which it can fail.
 
 mod bindings;
 pub mod cache;

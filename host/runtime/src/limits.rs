@@ -1,4 +1,4 @@
-//! What a plugin may use up, and the guard that holds it to that.
+//! Resource limits of a plugin, and their enforcement.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::error::lacks_memory;
 /// Limits of one plugin instance. All are on by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of linear memory and of tables, over all of the instance's.
+    /// Bytes of linear memory and of tables, summed over the instance.
     pub memory: usize,
-    /// Time of one call: what its thread spends in it ([`super::deadline`]), kept to about 10 ms.
+    /// Time of one call: CPU time of its thread ([`super::deadline`]), with a precision of about 10 ms.
     pub call: Duration,
-    /// Time of instantiation and of all calls to the end of `configure`, counted in the same way.
+    /// Time of instantiation and of all calls up to the end of `configure`, measured in the same way.
     pub start_up: Duration,
-    /// Bytes that one call may return.
+    /// Maximum number of bytes that one call returns.
     pub output: usize,
-    /// Actions that one call may ask for.
+    /// Maximum number of actions that one call requests.
     pub actions: usize,
 }
 
@@ -33,27 +33,27 @@ impl Default for Limits {
     }
 }
 
-/// Refuses growth over the limit, and remembers that it did: what the guest makes of the refusal (most abort, some catch
-/// it) must not decide what the error is called.
+/// Refuses growth beyond the limit, and remembers the refusal: the error's name must not depend on how the guest
+/// handles it (most abort, some catch it).
 #[derive(Debug)]
 pub(super) struct Guard {
     limit: usize,
     used: usize,
-    /// What was asked for when growth was refused last.
+    /// The size of the last refused growth.
     pub refused: Option<usize>,
-    /// Whether the kernel gave no memory for growth within the limit.
+    /// True if the kernel provided no memory for growth within the limit.
     pub starved: bool,
 }
 
 impl Guard {
-    /// Bytes of an element of a table: a pointer.
+    /// Size in bytes of a table element: a pointer.
     const ELEMENT: usize = size_of::<usize>();
 
     pub fn new(limit: usize) -> Self {
         Guard { limit, used: 0, refused: None, starved: false }
     }
 
-    /// Whether one memory or table may grow from so many bytes to so many.
+    /// Returns true if a memory or table may grow from `current` to `desired` bytes.
     fn grow(&mut self, current: usize, desired: usize) -> bool {
         let total = self.used.saturating_sub(current).saturating_add(desired);
         if total > self.limit {
@@ -64,7 +64,7 @@ impl Guard {
         true
     }
 
-    /// Bytes of linear memory and of tables in use.
+    /// Returns the bytes of linear memory and of tables in use.
     pub fn used(&self) -> usize {
         self.used
     }

@@ -1,6 +1,6 @@
-//! What a module or a component has, found by its sections before anything of it is compiled: what it exports and imports, and
-//! how much of everything. Compiling takes time and memory that depend on the kind of code and not on its size, so that what
-//! cannot run here, or is of no kind that a tool makes, is not compiled at all.
+//! The contents of a module or component, read from its sections before anything is compiled: exports and imports, and
+//! the number of its items. The time and memory of a compilation depend on the kind of code and not on its size; a file
+//! that cannot run here, or that is unlike the output of any tool, is not compiled.
 
 use wasmparser::{BinaryReaderError, ElementItems, FunctionBody, Parser, Payload};
 
@@ -13,12 +13,12 @@ pub struct Outline {
     pub imports: Vec<String>,
 }
 
-/// Why something is not compiled.
+/// Why a file is not compiled.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// It is no WebAssembly, or broken.
+    /// It is not WebAssembly, or damaged.
     Malformed(String),
-    /// There is too much of something: the rest of a sentence that begins with "it".
+    /// It has too much of something: the rest of a sentence that begins with "it".
     Excessive(String),
 }
 
@@ -28,7 +28,7 @@ impl From<BinaryReaderError> for Rejection {
     }
 }
 
-/// What is counted, over all that is nested in a file.
+/// Kinds of items, which are counted over everything that is nested in a file.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Modules,
@@ -47,8 +47,8 @@ enum Kind {
     Locals,
 }
 
-/// Names of the kinds, in their order, and how many of each a plugin may have. A plugin in Python, the largest that there are, has
-/// 38 core modules, 13,500 functions, 8,400 imports and exports, 1,500 types, 900 globals and 48,000 local variables.
+/// Names of the kinds in their order, and the maximum of each in a plugin. A plugin in Python, the largest kind, has 38
+/// core modules, 13,500 functions, 8,400 imports and exports, 1,500 types, 900 globals and 48,000 local variables.
 const MOST: [(&str, u64); 14] = [
     ("core modules", 128),
     ("components", 128),
@@ -66,17 +66,17 @@ const MOST: [(&str, u64); 14] = [
     ("local variables", 1 << 20),
 ];
 
-/// Bytes of a function, at most; the longest of Python's interpreter has 427,000.
+/// Maximum size of a function in bytes; the largest of Python's interpreter has 427,000.
 const FUNCTION: usize = 1 << 20;
-/// Local variables of a function, at most.
+/// Maximum number of local variables of a function.
 const LOCALS: u64 = 16_384;
-/// Components within components.
+/// Maximum nesting of components.
 const DEPTH: usize = 16;
-/// Types within types: what could begin one in a section of types, at most. Readers of types go down by recursion, on a stack that
-/// is large enough for this.
+/// Maximum number of nested types, counted by the bytes in a section of types that could begin one. Parsers of types
+/// recurse, on a stack that is large enough for this.
 const NESTED: usize = 2048;
 
-/// What is known so far.
+/// The counts so far.
 struct Counter {
     counts: [u64; MOST.len()],
     depth: usize,
@@ -94,7 +94,7 @@ impl Counter {
         Ok(())
     }
 
-    /// So many types in these bytes. What readers keep of a type is some twenty times as long.
+    /// Counts the types in these bytes. Parsers keep about twenty times as much memory.
     fn types(&mut self, count: u32, bytes: &[u8]) -> Result<(), Rejection> {
         self.add(Kind::Types, count.into())?;
         self.add(Kind::TypeBytes, bytes.len() as u64)
@@ -129,18 +129,18 @@ pub(super) fn too_many(number: u64, what: &str, most: u64) -> Rejection {
     Rejection::Excessive(format!("has {number} {what} or more, and {most} are the most that a plugin may have"))
 }
 
-/// Whether a section of types could hold more types within each other than there is stack for: each level takes a byte of these
-/// two.
+/// Checks that the types of a section cannot be nested more deeply than the stack permits: each level takes a byte with
+/// one of these two values.
 fn nesting(section: &[u8]) -> Result<(), Rejection> {
     let levels = section.iter().filter(|byte| matches!(byte, 0x41 | 0x42)).count();
     if levels > NESTED { Err(too_many(levels as u64, "types within each other", NESTED as u64)) } else { Ok(()) }
 }
 
 impl Outline {
-    /// Reads the sections of a module or a component, without looking into types and code.
+    /// Reads the sections of a module or component, without parsing types and code.
     ///
     /// # Errors
-    /// It is broken, or has more of something than any tool makes.
+    /// It is damaged, or has more of something than any tool produces.
     pub fn of(bytes: &[u8]) -> Result<Self, Rejection> {
         use Kind::{
             Components, Data, Elements, Functions, Globals, Instances, Memories, Modules, Names, TableElements, Tables,
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
 
-    /// A component with a function of this body.
+    /// Returns a component with a function of this body.
     fn code(body: &[u8]) -> Vec<u8> {
         component(&[items(id::TYPES, 1, NOTHING), items(id::FUNCTIONS, 1, &[0]), wasm::code([body])])
     }

@@ -1,4 +1,4 @@
-//! What a file exports and imports, told without running it, also where it cannot run here.
+//! Inspects the exports and imports of a file without running it, even if it cannot run here.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use super::{
     imports, weight,
 };
 
-/// What the host makes of an imported function.
+/// How the host handles an imported function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Provision {
-    /// A service of the host's own package.
+    /// It is a service of the host's own package.
     Service,
-    /// A function that standard libraries call unasked; the answer gives nothing away.
+    /// Standard libraries call it by themselves; the answer discloses nothing.
     Harmless,
     /// It can be linked, and ends the plugin if it is called.
     Refused,
@@ -28,14 +28,14 @@ pub enum Provision {
 pub struct Import {
     /// Its name with its version, such as `wasi:cli/environment@0.2.3`.
     pub interface: String,
-    /// Its functions, and what the host makes of each.
+    /// Its functions, and how the host handles each.
     pub functions: Vec<(String, Provision)>,
 }
 
-/// What a component exports and imports.
+/// The exports and imports of a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Whether the file is a core module with the metadata of a component.
+    /// True if the file is a core module with component metadata.
     pub module: bool,
     /// Exported interfaces with their versions.
     pub exports: Vec<String>,
@@ -44,10 +44,10 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at a file's content without compiling it; `path` is its name in errors.
+    /// Inspects the content of a file without compiling it; `path` is its name in errors.
     ///
     /// # Errors
-    /// [`LoadError`] if it is no component, or has more of something than plugins may have.
+    /// [`LoadError`] if it is not a component, or exceeds the limits of plugins.
     pub fn of(engine: &PluginEngine, path: &Path, content: &[u8]) -> Result<Self, LoadError> {
         engine.apart(|| {
             let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
@@ -61,7 +61,7 @@ impl Survey {
         })?
     }
 
-    /// The versions of the host's package that exports and imports name, each once.
+    /// Returns the versions of the host's package that exports and imports name, each once.
     #[must_use]
     pub fn versions(&self) -> Vec<String> {
         let names = self.exports.iter().chain(self.imports.iter().map(|import| &import.interface));
@@ -74,14 +74,14 @@ impl Survey {
         versions
     }
 
-    /// The version of the package that this host offers.
+    /// Returns the version of the package that this host provides.
     #[must_use]
     pub fn offered() -> &'static str {
         VERSION
     }
 }
 
-/// An imported interface and its functions.
+/// Returns an imported interface and its functions.
 fn import(engine: &PluginEngine, types: TypesRef<'_>, interface: String) -> Result<Import, LoadError> {
     let functions = match types.component_item_for_import(&interface).map(|item| item.ty) {
         Some(ComponentEntityType::Instance(id)) => types
@@ -98,8 +98,8 @@ fn import(engine: &PluginEngine, types: TypesRef<'_>, interface: String) -> Resu
     Ok(Import { interface, functions })
 }
 
-/// What the host makes of a function. Asked of the definitions themselves: a linker takes a name only once, so that a second
-/// definition fails exactly if there was a first.
+/// Returns how the host handles a function. This queries the definitions themselves: a linker accepts a name only once,
+/// so that a second definition fails exactly if there was a first one.
 fn provision(engine: &PluginEngine, import: &str, function: &str) -> Result<Provision, LoadError> {
     let interface = import.split('@').next().unwrap_or(import);
     if interface.starts_with("flowgate:conntrack/") {

@@ -1,10 +1,10 @@
-//! What the kernel says of this process, and what it lets the process do with memory.
+//! Queries the kernel about this process, and about executable memory.
 #![allow(unsafe_code)]
 
 use std::{io, ptr};
 
-/// Whether the process may make no memory executable (`PR_GET_MDWE` in prctl(2), since Linux 6.3; systemd sets it for
-/// `MemoryDenyWriteExecute=yes`). An older kernel says no.
+/// Returns true if the process must not make memory executable (`PR_GET_MDWE` in prctl(2), since Linux 6.3; systemd
+/// sets it for `MemoryDenyWriteExecute=yes`). False on older kernels.
 pub(super) fn denies_write_execute() -> bool {
     const PR_GET_MDWE: libc::c_int = 66;
     const PR_MDWE_REFUSE_EXEC_GAIN: libc::c_int = 1;
@@ -13,10 +13,10 @@ pub(super) fn denies_write_execute() -> bool {
     flags > 0 && flags & PR_MDWE_REFUSE_EXEC_GAIN != 0
 }
 
-/// Makes a page executable as a compiler would, to see whether that can be done here.
+/// Makes a page executable as a compiler would, to find out whether that is permitted.
 ///
 /// # Errors
-/// What the kernel says: filters of system calls, SELinux and others forbid it too.
+/// The error of the kernel: system-call filters, SELinux and others forbid it too.
 pub(super) fn make_executable() -> io::Result<()> {
     const LENGTH: usize = 4096;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -33,14 +33,14 @@ pub(super) fn make_executable() -> io::Result<()> {
     result
 }
 
-/// Whether the kernel started the program with more privileges than its caller has: set-user-ID, set-group-ID, or file
-/// capabilities (`AT_SECURE` in getauxval(3)). Its environment is then another user's.
+/// Returns true if the kernel started the program with more privileges than its caller has: set-user-ID, set-group-ID,
+/// or file capabilities (`AT_SECURE` in getauxval(3)). Its environment is then that of another user.
 pub(super) fn is_privileged_start() -> bool {
-    // SAFETY: getauxval takes any number and reads only what the kernel handed to the process at its start.
+    // SAFETY: getauxval accepts any number and reads only what the kernel passed to the process at its start.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Whether the process acts as another user or group than the one that started it.
+/// Returns true if the effective user or group differs from the real one.
 pub(super) fn acts_for_another() -> bool {
     // SAFETY: none of the four takes anything, touches memory or can fail.
     unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }

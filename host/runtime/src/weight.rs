@@ -1,5 +1,6 @@
-//! What the code of a plugin is for a compiler: a byte of it can be one addition, or a call that takes and gives a thousand values.
-//! So values are counted, and what is kept alive where paths of execution meet, before anything is compiled.
+//! Estimates the work that a compiler has with the code of a plugin: one byte of code can be an addition, or a call
+//! that takes and returns a thousand values. Before anything is compiled, it counts the values, and those that are
+//! alive where control flow merges.
 
 use wasmparser::{
     BlockType, BrTable, ContType, FrameKind, FuncType, FunctionBody, ModuleArity, Operator, Parser, Payload, RefType,
@@ -8,26 +9,26 @@ use wasmparser::{
 
 use super::outline::{Rejection, too_many};
 
-/// Places of a function where paths of execution meet, times the values that are alive there (local variables, parameters, the
-/// stack): what the compiler's notes on them grow with.
+/// Maximum of the number of places in a function where control flow merges, times the values that are alive there
+/// (local variables, parameters, the stack). The compiler's data about them grows with this product.
 const MEETINGS: u64 = 16 << 20;
-/// Destinations of all `br_table` of a function.
+/// Maximum number of destinations of all `br_table` instructions of a function.
 const DESTINATIONS: u64 = 256 << 10;
-/// The weight of a function, in units of a third of a KiB of the compiler's memory. The heaviest function of Python's interpreter weighs
-/// 451,000, that of JavaScript's 82,000. Up to four functions are compiled at a time.
+/// Maximum weight of a function, in units of a third of a KiB of the compiler's memory. The heaviest function of
+/// Python's interpreter weighs 451,000, that of JavaScript's 82,000. Up to four functions are compiled at a time.
 const FUNCTION: u64 = 600_000;
-/// The weight of all functions; those of a plugin in Python weigh 10,300,000, of one in JavaScript 2,400,000.
+/// Maximum weight of all functions; those of a plugin in Python weigh 10,300,000, of one in JavaScript 2,400,000.
 const ALL: u64 = 32_000_000;
-/// What every function takes besides its operators: an entrance, an exit and a name.
+/// Fixed weight of a function: its entry, its exit and a name.
 const FIXED: u64 = 24;
 
-/// The weight of an operator, without that of its values, as it was measured. What has 30 and more also takes time that grows faster
-/// than the number of such operators in a function: 10,000 take seconds.
+/// Returns the measured weight of an operator, without that of its values. Operators of 30 and more also take time that
+/// grows faster than their number in a function: 10,000 take seconds.
 fn own(operator: &Operator<'_>) -> u64 {
     match operator {
-        // Looks at the time: a loop is where a plugin may go on for ever.
+        // Checks the time: a loop is where a plugin may never end.
         Operator::Loop { .. } => 150,
-        // Looks at the table, at what is in it, and whether that has the type.
+        // Checks the table, its element, and the element's type.
         Operator::CallIndirect { .. } | Operator::ReturnCallIndirect { .. } => 60,
         Operator::TableGet { .. } | Operator::TableGrow { .. } | Operator::TableFill { .. } => 45,
         Operator::TableSet { .. }
@@ -49,13 +50,13 @@ fn own(operator: &Operator<'_>) -> u64 {
     }
 }
 
-/// Looks at the code of all modules, however deep they are nested.
+/// Weighs the code of all modules, however deeply they are nested.
 ///
 /// # Errors
-/// It is broken, or takes a compiler far more than its size.
+/// It is damaged, or takes a compiler far more than its size suggests.
 pub(super) fn weigh(bytes: &[u8]) -> Result<(), Rejection> {
     let mut total = 0u64;
-    // A module has no modules within itself, so that the one that began last is the one that is read.
+    // A module cannot contain modules, so that the module that began last is the current one.
     let mut module = Module::default();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -69,7 +70,7 @@ pub(super) fn weigh(bytes: &[u8]) -> Result<(), Rejection> {
                 for import in section.into_imports() {
                     if let TypeRef::Func(index) | TypeRef::FuncExact(index) = import?.ty {
                         module.functions.push(index);
-                        // The host makes a passage to each.
+                        // The host creates a trampoline for each.
                         total = total.saturating_add(module.arity(index).map_or(0, sum));
                     }
                 }
@@ -105,7 +106,7 @@ struct Module {
 }
 
 impl Module {
-    /// How many parameters and results functions of a type have.
+    /// Returns the numbers of parameters and results of functions of a type.
     fn arity(&self, index: u32) -> Option<(u32, u32)> {
         match &self.types.get(index as usize)?.composite_type.inner {
             wasmparser::CompositeInnerType::Func(ty) => {
@@ -124,20 +125,20 @@ fn strange(what: &str) -> Rejection {
     Rejection::Malformed(format!("a module has {what}"))
 }
 
-/// A block that has begun.
+/// An open block.
 struct Frame {
     block: BlockType,
     kind: FrameKind,
-    /// Values below those of the block.
+    /// Height of the stack below the block.
     base: u64,
 }
 
-/// A function while it is read.
+/// A function that is being weighed.
 struct Reading<'a> {
     module: &'a Module,
     frames: Vec<Frame>,
     locals: u64,
-    /// Values on the stack.
+    /// Number of values on the stack.
     height: u64,
     weight: u64,
     meetings: u64,
@@ -145,7 +146,7 @@ struct Reading<'a> {
     destinations: u64,
 }
 
-/// The weight of a function.
+/// Returns the weight of a function.
 fn function(module: &Module, index: u32, body: &FunctionBody<'_>) -> Result<u64, Rejection> {
     let arity = module.arity(index).ok_or_else(|| strange("a function of a type that is none"))?;
     let mut locals = u64::from(arity.0);
@@ -219,13 +220,13 @@ impl Reading<'_> {
         self.meet();
     }
 
-    /// Paths of execution meet here.
+    /// Counts a place where control flow merges.
     fn meet(&mut self) {
         self.blocks += 1;
         self.meetings = self.meetings.saturating_add(self.locals.max(1) + self.height);
     }
 
-    /// Values that a table of destinations passes on, to each of them.
+    /// Returns the number of values that a `br_table` passes on, over all its destinations.
     fn passed(&self, targets: &BrTable<'_>) -> Result<u64, Rejection> {
         let mut values = 0u64;
         for depth in targets.targets() {
@@ -278,14 +279,14 @@ mod tests {
 
     use super::*;
 
-    /// A component with a table and these functions of type 1; those of type 0 have parameters and results.
+    /// Returns a component with a table and these functions of type 1; functions of type 0 have parameters and results.
     fn of(arity: (usize, usize), bodies: &[&[u8]]) -> Vec<u8> {
         let types = section(id::TYPES, &[number(2), function_type(arity.0, arity.1), NOTHING.to_vec()].concat());
         let table = items(id::TABLES, 1, &[0x70, 0, 1]);
         component(&[types, items(id::FUNCTIONS, bodies.len(), &[1]), table, wasm::code(bodies.iter().copied())])
     }
 
-    /// Code with a local variable.
+    /// Returns code with a local variable.
     fn body(parts: &[(usize, &[u8])]) -> Vec<u8> {
         let code: Vec<u8> = parts.iter().flat_map(|(times, part)| part.repeat(*times)).collect();
         [&[1, 1, 0x7f][..], &code, &[0x0b]].concat()
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn what_operators_take_and_give_counts() {
         let heavy = "units of weight in a function";
-        // Each takes and gives a thousand values, and has two to five bytes.
+        // Each takes and returns a thousand values, and has two to five bytes.
         for (what, operator) in [
             ("call_indirect", &[0x20, 0, 0x11, 0, 0][..]),
             ("block", &[0x02, 0, 0x0b]),
@@ -355,7 +356,7 @@ mod tests {
     fn what_is_kept_where_paths_meet_counts() {
         let blocks = [&[1][..], &number(10_000), &[0x7e], &[0x02, 0x40, 0x0b].repeat(2000), &[0x0b]].concat();
         assert!(excess(&of((0, 0), &[&blocks])).contains("blocks and 10000 local variables"));
-        // Not in variables but on the stack.
+        // On the stack instead of in variables.
         let code = body(&[(10_000, GET), (2000, &[0x02, 0x40, 0x0b]), (10_000, &[0x1a])]);
         assert!(excess(&of((0, 0), &[&code])).contains("1 local variables"));
     }
@@ -394,7 +395,7 @@ mod tests {
             let result = weigh(&of((0, 0), &[&body(&[(1, code)])]));
             assert!(matches!(result, Err(Rejection::Malformed(_))), "{code:?}: {result:?}");
         }
-        // What is dead has no height, and blocks end all the same.
+        // Dead code has no height, and blocks still end.
         assert_eq!(weigh(&of((0, 0), &[&body(&[(1, &[0x02, 0x40, 0x00, 0x1a, 0x1a, 0x0b])])])), Ok(()));
     }
 }

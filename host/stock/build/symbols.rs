@@ -1,20 +1,20 @@
-//! Removes the symbol table of a compiled component. It names functions for debuggers; wasmtime looks at sections only, and the
-//! tables of the stock plugins would be 0.1 MB of the program.
+//! Removes the symbol table of a compiled component. It names functions for debuggers; wasmtime reads sections only,
+//! and the tables of the stock plugins would add 0.1 MB to the program.
 
-/// Sections that go.
+/// Sections to remove.
 const UNNEEDED: [&[u8]; 2] = [b".symtab", b".strtab"];
-/// Bytes of an entry of the section header table of a 64-bit ELF file.
+/// Size in bytes of an entry of the section header table of a 64-bit ELF file.
 const HEADER: usize = 64;
 
-/// A little-endian number of `N` bytes at a place.
+/// Returns the little-endian number of `N` bytes at an offset.
 fn number<const N: usize>(elf: &[u8], place: usize) -> Option<usize> {
     let mut bytes = [0; 8];
     bytes.get_mut(..N)?.copy_from_slice(elf.get(place..place.checked_add(N)?)?);
     usize::try_from(u64::from_le_bytes(bytes)).ok()
 }
 
-/// A copy of a 64-bit little-endian ELF file without its symbols, if these and the section headers stand behind everything
-/// else, as wasmtime writes them. None for any other file.
+/// Returns a copy of a 64-bit little-endian ELF file without its symbols, if these and the section headers are at its
+/// end, as wasmtime writes them. Returns `None` for any other file.
 pub fn removed(elf: &[u8]) -> Option<Vec<u8>> {
     let (table, count, names) = (number::<8>(elf, 0x28)?, number::<2>(elf, 0x3c)?, number::<2>(elf, 0x3e)?);
     if !elf.starts_with(b"\x7fELF\x02\x01") || table.checked_add(count.checked_mul(HEADER)?)? != elf.len() {
@@ -36,7 +36,7 @@ pub fn removed(elf: &[u8]) -> Option<Vec<u8>> {
         let mut header = header.to_vec();
         let (start, length) = place(&header)?;
         if start >= end {
-            // The names of the sections; nothing else may stand behind the symbols.
+            // The names of the sections; nothing else may follow the symbols.
             if *number != names {
                 return None;
             }

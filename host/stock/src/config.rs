@@ -1,28 +1,28 @@
-//! How WebAssembly is compiled and run. The build script compiles the stock plugins with the same settings as the host
-//! runs them with; wasmtime refuses code that was compiled otherwise.
+//! Settings for compiling and running WebAssembly. The build script compiles the stock plugins with the settings with
+//! which the host runs them; wasmtime refuses code that was compiled with others.
 //!
-//! Everything that wasmtime would look up in the environment is set here, so that no variable of a library decides how
-//! plugins run, or whether they run at all.
+//! Everything that wasmtime would read from the environment is set here, so that no environment variable affects how
+//! plugins run.
 
 use wasmtime::{Config, OptLevel, ProfilingStrategy, WasmBacktraceDetails};
 
-/// Bytes of address space that each linear memory of a stock plugin takes: what a plugin may use at most by default.
+/// Address space in bytes of each linear memory of a stock plugin: the default memory limit of a plugin.
 pub const STOCK_MEMORY: u64 = 64 << 20;
 
-/// What holds for all plugins.
+/// Returns the settings for all plugins.
 pub fn common() -> Config {
     let mut config = Config::new();
-    // Deadlines: compiled code looks at a counter that a thread of the host advances.
+    // Deadlines: compiled code checks a counter that a thread of the host increments.
     config.epoch_interruption(true);
-    // Recursion without end is stopped here, long before the host's own stack is at risk.
+    // Unbounded recursion ends here, long before the host's own stack is exhausted.
     config.max_wasm_stack(512 << 10);
-    // What no plugin needs is not there to be attacked.
+    // Features that no plugin needs are disabled, so that they cannot be attacked.
     config.wasm_memory64(false);
-    // A component that is put together from several (as the tools for JavaScript and Python do, to take the place of WASI) gets
-    // adapters that copy from one memory into another; without this, wasmtime panics when it makes them. What a plugin may
-    // use up counts over all of its memories.
+    // Components that are composed of several (as the tools for JavaScript and Python do in place of WASI) get adapters
+    // that copy between memories; without this, wasmtime panics when it creates them. The memory limit of a plugin
+    // applies to the sum of its memories.
     config.wasm_multi_memory(true);
-    // Failures are named by their kind. Backtraces would cost time and memory, and their text is the plugin's.
+    // Failures are named by their kind. Backtraces would cost time and memory, and their text belongs to the plugin.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.wasm_backtrace_max_frames(None);
     config.generate_address_map(false);
@@ -33,8 +33,8 @@ pub fn common() -> Config {
     config
 }
 
-/// What holds for stock plugins besides: memories that take little address space and are filled without files in memory. Each
-/// access to memory is checked instead, which costs a listing less than 1 %.
+/// Returns the settings for stock plugins: memories that take little address space and are initialised without
+/// memory-mapped files. Each memory access is checked instead, which costs a listing less than 1 %.
 pub fn stock() -> Config {
     let mut config = common();
     config.memory_reservation(STOCK_MEMORY);

@@ -1,8 +1,8 @@
-//! The plugins that the program carries. The build script compiles them; here they become part of the program's own
-//! executable pages, and run where they lie: nothing is copied, no memory is made executable, and all processes share them.
+//! The stock plugins. The build script compiles them; here they become part of the program's own executable pages, and
+//! run in place: nothing is copied, no memory is made executable, and all processes share them.
 //!
-//! Code that lies at one place can be loaded once: wasmtime keeps a register of all code of a process, by its addresses. So there is
-//! one engine for the images, and each is loaded at most once.
+//! Code at one address can be loaded once, because wasmtime keeps a registry of all code of a process by address. There
+//! is therefore one engine for the images, and each is loaded at most once.
 #![allow(unsafe_code)]
 
 use std::{
@@ -13,13 +13,13 @@ use std::{
 
 use wasmtime::{Config, CustomCodeMemory, Engine, component::Component};
 
-/// How WebAssembly is compiled and run, here and by the build script.
+/// Settings for compiling and running WebAssembly, for the host and the build script.
 pub mod config;
 
-/// Tells builds apart whose compilers may differ.
+/// Distinguishes builds whose compilers may differ.
 pub const BUILD: &str = env!("FLOWGATE_BUILD");
 
-/// Puts a file into the section `.text.stock`, which the linker makes part of the program's executable, read-only segment.
+/// Includes a file in the section `.text.stock`, which the linker adds to the program's executable, read-only segment.
 /// (A static with `link_section` would be data, which is not executable.)
 macro_rules! image {
     ($start:ident, $end:ident, $file:expr, $alignment:expr) => {
@@ -37,7 +37,7 @@ macro_rules! image {
             ".popsection",
             options(raw),
         );
-        // SAFETY: the symbols are those that the assembler defines above. Their addresses are taken and nothing is read
+        // SAFETY: the symbols are defined by the assembler above. Only their addresses are used; nothing is read
         // through these declarations.
         unsafe extern "C" {
             static $start: u8;
@@ -46,10 +46,10 @@ macro_rules! image {
     };
 }
 
-// `ALIGNMENT`, `image!` for each image, and `images()`, all of them.
+// `ALIGNMENT`, `image!` for each image, and `images()`.
 include!(concat!(env!("OUT_DIR"), "/stock.rs"));
 
-/// An image: the compiled code of a stock plugin, as wasmtime serialised it.
+/// The compiled code of a stock plugin, as serialised by wasmtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Image {
     name: &'static str,
@@ -63,33 +63,33 @@ impl Image {
         NonNull::new(std::ptr::slice_from_raw_parts_mut(self.start.cast_mut(), length))
     }
 
-    /// Whether this stretch of memory lies in the image.
+    /// Returns true if this range of memory is within the image.
     fn holds(self, start: *const u8, length: usize) -> bool {
         let end = start.addr().saturating_add(length);
         self.start <= start && end <= self.end.addr().next_multiple_of(ALIGNMENT)
     }
 }
 
-/// The engine of the images, if it has been made.
+/// The engine of the images, if it has been created.
 static ENGINE: OnceLock<Engine> = OnceLock::new();
-/// What has been loaded. It stays until the process ends.
+/// Loaded components, which are kept until the process ends.
 static LOADED: Mutex<BTreeMap<&str, Component>> = Mutex::new(BTreeMap::new());
 
-/// Advances the clock of the images' engine, if there is one. Where several threads do so a call looks at its own time more
-/// often, and ends no sooner.
+/// Advances the clock of the images' engine, if there is one. If several threads advance it, a call checks its own time
+/// more often, and ends no sooner.
 pub fn tick() {
     if let Some(engine) = ENGINE.get() {
         engine.increment_epoch();
     }
 }
 
-/// A stock plugin; none if there is none of this name.
+/// Returns a stock plugin, or `None` if there is none with this name.
 ///
 /// # Errors
-/// The engine cannot be made, or the image was not compiled for it or does not fit the machine.
+/// The engine cannot be created, or the image was not compiled for it or for this machine.
 pub fn load(name: &str) -> wasmtime::Result<Option<Component>> {
     let Some(image) = images().into_iter().find(|image| image.name == name) else { return Ok(None) };
-    // Held until it is loaded, so that nobody loads it a second time.
+    // Locked until it is loaded, so that it is not loaded twice.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(component) = loaded.get(name) {
         return Ok(Some(component.clone()));
@@ -106,17 +106,16 @@ pub fn load(name: &str) -> wasmtime::Result<Option<Component>> {
     Ok(Some(component))
 }
 
-/// Makes a component of an image.
+/// Creates a component from an image.
 fn deserialize(engine: &Engine, image: Image) -> wasmtime::Result<Component> {
     let bytes = image.bytes().ok_or_else(|| wasmtime::format_err!("the image has no bytes"))?;
-    // SAFETY: the bytes are wasmtime's own output, written by the build script of this very program; no file and no user
-    // can reach them. They are part of the program's read-only segment, so that they live as long as the process and are
-    // never written to.
-    // It is loaded once (`load`).
+    // SAFETY: the bytes are wasmtime's own output, written by the build script of this program; neither files nor users
+    // can change them. They are in the program's read-only segment, so that they exist as long as the process and are
+    // never written to. Each is loaded once (`load`).
     unsafe { Component::deserialize_raw(engine, bytes) }
 }
 
-/// The configuration of the engine that runs the images. It has no compiler.
+/// Returns the configuration of the engine that runs the images. It has no compiler.
 fn in_place() -> Config {
     let mut config = config::stock();
     config.enable_compiler(false);
@@ -124,7 +123,7 @@ fn in_place() -> Config {
     config
 }
 
-/// Code that is executable from the start: there is nothing to be done to it, before or after.
+/// Code that is executable already: publishing it needs no operation.
 struct InPlace;
 
 impl CustomCodeMemory for InPlace {

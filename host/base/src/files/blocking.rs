@@ -1,4 +1,4 @@
-//! Writing to descriptors that may not block.
+//! Writing to descriptors that may be non-blocking.
 
 use std::{
     fs::File,
@@ -8,13 +8,14 @@ use std::{
 
 use super::sys::{is_writable, wait_writable};
 
-/// A file that is written to as if it blocked, whether or not O_NONBLOCK is set. A parent hands down such descriptors (node and some
-/// ssh set-ups do), and the flag cannot be taken off: it belongs to everybody who shares the open file.
+/// A file that is written to as if it blocked, whether or not O_NONBLOCK is set. Parents such as node and some ssh
+/// configurations pass on such descriptors, and the flag cannot be cleared: it belongs to all processes that share the
+/// open file description.
 #[derive(Debug)]
 pub struct BlockingFile(File);
 
 impl BlockingFile {
-    /// The file itself.
+    /// Returns the file.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.0
@@ -37,7 +38,7 @@ impl Write for BlockingFile {
     }
 }
 
-/// Writes the beginning of `bytes`, at least one of them, waiting until that is possible.
+/// Waits until some bytes can be written, and writes at least one byte of `bytes`.
 fn write_blocking<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match writer.write(bytes) {
@@ -48,16 +49,16 @@ fn write_blocking<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> io::Result<u
     }
 }
 
-/// Whether a descriptor takes a few bytes without anybody waiting. Another process that writes to it may be faster.
+/// Returns true if a descriptor accepts a few bytes without blocking. Another process that writes to it may be faster.
 #[must_use]
 pub fn takes_bytes(descriptor: &impl AsFd) -> bool {
     is_writable(descriptor)
 }
 
-/// Writes all of `bytes`, waiting where that is not possible at once.
+/// Writes all of `bytes`, waiting where necessary.
 ///
 /// # Errors
-/// How many bytes were written before it failed, and why it did.
+/// The number of bytes that were written before the failure, and its cause.
 pub fn write_all<W: Write + AsFd>(writer: &mut W, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

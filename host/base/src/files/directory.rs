@@ -1,5 +1,6 @@
-//! Directories that are walked to, and files in them that are opened, renamed and removed relative to their descriptor, so that
-//! nobody who can write somewhere on the way leads the process to another file.
+//! Directories that are opened component by component, and files in them that are opened, renamed and removed relative
+//! to the directory's descriptor. Another user who can write to a directory of the path can therefore not redirect the
+//! process to another file.
 
 use std::{
     collections::VecDeque,
@@ -23,12 +24,12 @@ use super::{
     trust::{Facts, Refusal, Trust, Writers},
 };
 
-/// The most symbolic links on the way to a directory, as in the kernel.
+/// Maximum number of symbolic links in a path, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// How often a file that appears and disappears meanwhile is tried.
+/// Number of attempts to open a file that appears and disappears meanwhile.
 const ATTEMPTS: usize = 8;
 
-/// A directory that has been walked to.
+/// A directory that has been opened component by component.
 #[derive(Debug)]
 pub struct Directory {
     descriptor: File,
@@ -37,43 +38,43 @@ pub struct Directory {
     trust: Trust,
 }
 
-/// A regular file of a directory.
+/// A regular file in a directory.
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// Its name.
     pub name: OsString,
     /// Its length in bytes.
     pub length: u64,
-    /// When it was last written.
+    /// When it was last modified.
     pub modified: SystemTime,
 }
 
-/// How a directory is walked to.
+/// How a directory is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Way<'a> {
-    /// Where absolute paths begin: `/`, but for tests.
+    /// The root of absolute paths: `/`, except in tests.
     pub root: &'a Path,
-    /// What is asked of the directory.
+    /// The trust that is required of the directory.
     pub trust: Trust,
-    /// Whether directories that are not there are made, for the user of the process alone.
+    /// True if missing directories are created, accessible only to the user of the process.
     pub make: bool,
 }
 
 impl Way<'_> {
-    /// From `/`, and nothing is made.
+    /// Returns a walk from `/` that creates nothing.
     #[must_use]
     pub fn trusting(trust: Trust) -> Self {
         Way { root: Path::new("/"), trust, make: false }
     }
 }
 
-/// The name of a file as C strings have it.
+/// Returns the name of a file as a C string.
 fn c_name(name: &OsStr) -> io::Result<CString> {
     CString::new(name.as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a name with a NUL character"))
 }
 
-/// When a file was last written.
+/// Returns when a file was last modified.
 fn modified(status: &libc::stat) -> SystemTime {
     let nanoseconds = u32::try_from(status.st_mtime_nsec).unwrap_or_default();
     UNIX_EPOCH + Duration::new(u64::try_from(status.st_mtime).unwrap_or_default(), nanoseconds)
@@ -82,12 +83,13 @@ fn modified(status: &libc::stat) -> SystemTime {
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
 impl Directory {
-    /// Walks to the directory that `path` names a file of. Also returned: the name of the file.
+    /// Opens the directory of the file that `path` names. Also returns the name of the file.
     ///
-    /// Symbolic links are followed where nobody else could have put them, as `/var/run` is.
+    /// Symbolic links are followed if no other user could have created them, as with `/var/run`.
     ///
     /// # Errors
-    /// The directory is not there, `path` names no file, or the directory is not what `trust` asks for; the text says why.
+    /// The directory does not exist, `path` names no file, or the directory is not trusted as `trust` requires; the
+    /// message says why.
     pub fn of(path: &Path, trust: Trust) -> io::Result<(Self, OsString)> {
         let name = match (path.file_name(), path.as_os_str().as_bytes().last()) {
             (Some(name), Some(last)) if *last != b'/' => name.to_owned(),
@@ -97,7 +99,7 @@ impl Directory {
         Ok((Self::walk(parent, Way::trusting(trust))?, name))
     }
 
-    /// A directory that has been opened on the way.
+    /// Wraps a directory that was opened during the walk.
     fn reached(descriptor: File, path: PathBuf, trust: Trust) -> io::Result<Self> {
         let writers = Writers::of(Facts::from(&descriptor.metadata()?));
         if trust == Trust::Private {
@@ -110,14 +112,14 @@ impl Directory {
         Self::reached(sys::open(&c_name(path.as_os_str())?, DIRECTORY)?, path.into(), trust)
     }
 
-    /// Walks to a directory. Symbolic links are followed where nobody else could have put them.
+    /// Opens a directory. Symbolic links are followed if no other user could have created them.
     ///
     /// # Errors
-    /// It is not there, or not what is asked for; the text says why.
+    /// The directory does not exist, or is not trusted; the message says why.
     pub fn walk(path: &Path, way: Way<'_>) -> io::Result<Self> {
         let trust = way.trust;
         if trust == Trust::Private && !path.is_absolute() {
-            // Who can write the directories above the current one is not known.
+            // The owners of the directories above the current one are not known.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute"));
         }
         let mut directory = Self::start(if path.is_absolute() { way.root } else { Path::new(".") }, trust)?;
@@ -162,28 +164,29 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The path by which the directory was reached, links resolved.
+    /// Returns the path of the directory, with links resolved.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a file to append to it, or makes it: with `mode` whatever the umask, or with what the umask leaves of 0666.
+    /// Opens a file for appending, or creates it: with `mode` regardless of the umask, or with 0666 reduced by the
+    /// umask.
     ///
     /// # Errors
-    /// It cannot be opened, is a link, or is a file that somebody else may have put there.
+    /// The file cannot be opened, is a symbolic link, or may have been created by another user.
     pub fn append(&self, name: &OsStr, mode: Option<u32>) -> io::Result<File> {
         self.open_or_make(name, libc::O_WRONLY | libc::O_APPEND, mode)
     }
 
-    /// Opens a file to replace what is in it, or makes it, as [`Directory::append`] does.
+    /// Opens a file and truncates it, or creates it, as [`Directory::append`] does.
     ///
     /// # Errors
-    /// As [`Directory::append`]; the file is as it was.
+    /// The same as [`Directory::append`]; the file is unchanged.
     pub fn replace(&self, name: &OsStr) -> io::Result<File> {
         let file = self.open_or_make(name, libc::O_WRONLY, None)?;
         if file.metadata()?.is_file() {
-            // Only now: it is known to be what it should be.
+            // The file is truncated only after it has been checked.
             file.set_len(0)?;
         }
         Ok(file)
@@ -192,7 +195,7 @@ impl Directory {
     fn open_or_make(&self, name: &OsStr, flags: i32, mode: Option<u32>) -> io::Result<File> {
         let (c_name, flags) = (c_name(name)?, flags | libc::O_NOFOLLOW | libc::O_NOCTTY);
         for _ in 0..ATTEMPTS {
-            // Until it has its mode nobody else can open it.
+            // Until it has its mode no other user can open it.
             let first = mode.map_or(0o666, |mode| mode & 0o600);
             match sys::open_at(self.descriptor.as_fd(), &c_name, flags | libc::O_CREAT | libc::O_EXCL, first) {
                 Ok(file) => {
@@ -204,7 +207,8 @@ impl Directory {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
-            // A link, a directory and what else is no file says so before it is opened: to open a device may do something.
+            // Links, directories and special files are refused before they are opened: opening a device may have side
+            // effects.
             self.examine(name)?;
             match sys::open_at(self.descriptor.as_fd(), &c_name, flags, 0) {
                 Ok(file) => {
@@ -218,10 +222,10 @@ impl Directory {
         Err(io::Error::other("it appears and disappears while it is opened"))
     }
 
-    /// What a file is; nothing if there is none.
+    /// Returns the metadata of a file, or `None` if it does not exist.
     ///
     /// # Errors
-    /// It is a link, a directory, a socket or a block device.
+    /// It is a symbolic link, a directory, a socket or a block device.
     fn examine(&self, name: &OsStr) -> io::Result<Option<Facts>> {
         let facts = match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
             Ok(status) => Facts::from(&status),
@@ -232,10 +236,10 @@ impl Directory {
         Ok(Some(facts))
     }
 
-    /// What would keep [`Directory::append`] from opening a file, without opening or making it.
+    /// Checks that [`Directory::append`] would open a file, without opening or creating it.
     ///
     /// # Errors
-    /// As [`Directory::append`].
+    /// The same as [`Directory::append`].
     pub fn check(&self, name: &OsStr) -> io::Result<()> {
         let directory = self.descriptor.as_fd();
         let Some(facts) = self.examine(name)? else { return sys::may_write_at(directory, c".") };
@@ -243,10 +247,10 @@ impl Directory {
         sys::may_write_at(directory, &c_name(name)?)
     }
 
-    /// Whether a file is a regular one, or not there.
+    /// Returns true if a file is a regular one, or does not exist.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// Its metadata cannot be read.
     pub fn is_regular(&self, name: &OsStr) -> io::Result<bool> {
         match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
             Ok(status) => Ok(Facts::from(&status).is_regular()),
@@ -255,27 +259,27 @@ impl Directory {
         }
     }
 
-    /// When a regular file was last written; none if there is none of this name.
+    /// Returns when a regular file was last modified, or `None` if there is none with this name.
     #[must_use]
     pub fn modified(&self, name: &OsStr) -> Option<SystemTime> {
         let status = sys::status_at(self.descriptor.as_fd(), &c_name(name).ok()?).ok()?;
         Facts::from(&status).is_regular().then(|| modified(&status))
     }
 
-    /// Makes a file that is not there, with this mode as far as the umask allows.
+    /// Creates a file that does not exist, with this mode reduced by the umask.
     ///
     /// # Errors
-    /// It is there, also as a link that leads nowhere, or cannot be made.
+    /// It exists, even as a dangling link, or cannot be created.
     pub fn create_new(&self, name: &OsStr, mode: u32) -> io::Result<File> {
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         sys::open_at(self.descriptor.as_fd(), &c_name(name)?, flags, mode)
     }
 
-    /// Opens a regular file to read it.
+    /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// It is not there, is a link or no regular file, cannot be read, or was written by somebody else where that matters
-    /// ([`Trust::Private`]).
+    /// It does not exist, is a link or no regular file, cannot be read, or could have been written by another user
+    /// although [`Trust::Private`] is required.
     pub fn read(&self, name: &OsStr) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
         self.examine(name)?;
@@ -288,23 +292,23 @@ impl Directory {
         Ok(file)
     }
 
-    /// Whether there is something of this name, also a link that leads nowhere.
+    /// Returns true if the name exists, even as a dangling link.
     #[must_use]
     pub fn has(&self, name: &OsStr) -> bool {
         c_name(name).is_ok_and(|name| sys::status_at(self.descriptor.as_fd(), &name).is_ok())
     }
 
-    /// The regular files.
+    /// Lists the regular files.
     ///
     /// # Errors
-    /// The directory cannot be listed.
+    /// The directory cannot be read.
     pub fn list(&self) -> io::Result<Vec<Listed>> {
         let readable = libc::O_RDONLY | libc::O_DIRECTORY;
         let entries = rustix::fs::Dir::new(sys::open_at(self.descriptor.as_fd(), c".", readable, 0)?)?;
         let mut files = Vec::new();
         for entry in entries {
             let name = entry?.file_name().to_owned();
-            // One that is gone meanwhile is no file.
+            // A file that has disappeared meanwhile is left out.
             let Ok(status) = sys::status_at(self.descriptor.as_fd(), &name) else { continue };
             if Facts::from(&status).is_regular() {
                 files.push(Listed {
@@ -317,10 +321,10 @@ impl Directory {
         Ok(files)
     }
 
-    /// Renames a file. One that has the new name is replaced.
+    /// Renames a file, and replaces a file with the new name.
     ///
     /// # Errors
-    /// NotFound if it is not there, or why it cannot be renamed.
+    /// NotFound if it does not exist, or why it cannot be renamed.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         sys::rename_at(self.descriptor.as_fd(), &c_name(from)?, &c_name(to)?)
     }
@@ -328,15 +332,15 @@ impl Directory {
     /// Removes a file.
     ///
     /// # Errors
-    /// NotFound if it is not there, or why it cannot be removed.
+    /// NotFound if it does not exist, or why it cannot be removed.
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         sys::remove_at(self.descriptor.as_fd(), &c_name(name)?)
     }
 
-    /// Which file a name of the directory is.
+    /// Returns the identity of the file with this name.
     ///
     /// # Errors
-    /// The directory cannot be looked at.
+    /// The directory's metadata cannot be read.
     pub fn place(&self, name: &OsStr) -> io::Result<Place> {
         let own = self.descriptor.metadata()?;
         let file =
@@ -379,7 +383,7 @@ mod tests {
             let error = opened(&at("shared/link/file"), trust).unwrap_err();
             assert!(error.contains("shared/link is a symbolic link in a directory that others can write"), "{error}");
         }
-        // A directory of others is used for what a user types, and no link in it.
+        // A directory of another user is accepted for paths that a user types, but no link in it.
         opened(&at("shared/file"), Trust::Typed).unwrap();
         let error = opened(&at("shared/file"), Trust::Exclusive).unwrap_err();
         assert!(error.contains("shared can be written by everybody"), "{error}");

@@ -1,10 +1,10 @@
-//! Files: opening them where others may write too, reading no more than a limit, and writing to what does not block.
+//! Files: opening them where other users may write, reading them up to a limit, and writing to non-blocking
+//! descriptors.
 //!
-//! * [`Directory`]: files are opened, renamed and removed relative to a directory that has been walked to; [`Trust`] says who may
-//!   have written there.
-//! * [`Output`]: whether two paths are the same file.
-//! * [`read()`] and its kin: how much is read of which file.
-//! * [`BlockingFile`]: a descriptor that may not block.
+//! * [`Directory`]: opens, renames and removes files relative to a directory; [`Trust`] is the required level of trust.
+//! * [`Output`]: compares whether two paths are the same file.
+//! * [`read()`] and similar functions: read files up to a limit.
+//! * [`BlockingFile`]: writes to a descriptor that may be non-blocking.
 
 mod blocking;
 mod directory;

@@ -1,4 +1,4 @@
-//! Which file an output is: two paths may lead to the same one.
+//! The identity of an output file: two paths may lead to the same file.
 
 use std::{
     ffi::OsString,
@@ -8,23 +8,23 @@ use std::{
 
 use super::{Directory, Trust};
 
-/// Which file an output is. Two paths that lead to the same one have the same place, whatever they look like.
+/// The identity of an output file, which is the same for all paths that lead to the file.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Device and number of the file, if it is there.
+    /// Device and inode of the file, if it exists.
     pub(super) file: Option<(u64, u64)>,
-    /// Device and number of its directory, and its name there.
+    /// Device and inode of its directory, and its name there.
     pub(super) entry: (u64, u64, OsString),
 }
 
 impl Place {
-    /// Whether both are the same file.
+    /// Returns true if both are the same file.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.entry == other.entry || self.file.is_some() && self.file == other.file
     }
 
-    /// Whether `other` has a name that this file gets when it is put aside: `NAME.1`, `NAME.2.gz`, `NAME.2.gz.part`.
+    /// Returns true if `other` has a name that rotation gives to this file: `NAME.1`, `NAME.2.gz`, `NAME.2.gz.part`.
     #[must_use]
     pub fn is_rotated_into(&self, other: &Self) -> bool {
         let (device, number, name) = &self.entry;
@@ -38,24 +38,24 @@ impl Place {
     }
 }
 
-/// A file that is to be written, to be compared with others that are.
+/// A file that will be written, for comparison with other outputs.
 #[derive(Clone, Debug)]
 pub struct Output {
     path: PathBuf,
-    /// None where its directory is not there, and paths are compared as they are written.
+    /// `None` if its directory does not exist; paths are then compared as written.
     place: Option<Place>,
     rotates: bool,
 }
 
 impl Output {
-    /// The file of a path. `rotates`: it is put aside as `NAME.1` and so on.
+    /// Returns the output of a path. `rotates`: it is rotated to `NAME.1` and so on.
     #[must_use]
     pub fn new(path: &Path, rotates: bool) -> Self {
         let place = Directory::of(path, Trust::Typed).and_then(|(directory, name)| directory.place(&name)).ok();
         Output { path: path.into(), place, rotates }
     }
 
-    /// Whether both write the same file, by whatever names, or one would replace the other when it is put aside.
+    /// Returns true if both write the same file under any name, or if the rotation of one would replace the other.
     #[must_use]
     pub fn clashes_with(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
@@ -93,7 +93,7 @@ mod tests {
         {
             assert!(!clash(one, two), "{one} {two}");
         }
-        // Where there is nothing to look at, by what is written.
+        // Without a directory paths are compared as written.
         assert!(clash("nowhere/b", "nowhere/b") && !clash("nowhere/b", "nowhere/./c"));
     }
 }

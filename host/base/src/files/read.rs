@@ -1,4 +1,4 @@
-//! Reading files of which nobody knows how long they are: `/dev/zero` and a pipe never end.
+//! Reads files of unknown length up to a limit: `/dev/zero` and a pipe may never end.
 
 use std::{
     fs::File,
@@ -6,13 +6,13 @@ use std::{
     path::Path,
 };
 
-/// The most that is read of a pipeline or policy file, in bytes.
+/// Maximum size in bytes of a pipeline or policy file.
 pub const MOST_OF_CONFIGURATION: u64 = 4 << 20;
-/// The most that is read of a file whose content is the value of a plugin's option, in bytes.
+/// Maximum size in bytes of a file that is the value of a plugin's option.
 pub const MOST_OF_OPTION: u64 = 16 << 20;
-/// The most that is read of a file of flows for tests, or of what these should print, in bytes.
+/// Maximum size in bytes of a file of flows for tests, or of their expected output.
 pub const MOST_OF_FIXTURE: u64 = 64 << 20;
-/// The most that is read of a load file, in bytes: some ten million lines.
+/// Maximum size in bytes of a load file: some ten million lines.
 pub const MOST_OF_LOAD_FILE: u64 = 1 << 30;
 
 /// Reads a file as a whole.

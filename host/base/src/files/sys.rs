@@ -31,7 +31,7 @@ pub(super) fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: i32, mode: 
     }
 }
 
-/// `fstatat(2)` without following a link.
+/// Calls `fstatat(2)` without following a link.
 pub(super) fn status_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<libc::stat> {
     // SAFETY: all-zero bytes are a valid `struct stat`, which the call fills in; the name ends with NUL.
     unsafe {
@@ -41,7 +41,7 @@ pub(super) fn status_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<li
     }
 }
 
-/// `readlinkat(2)`: where a link leads.
+/// Calls `readlinkat(2)`, which returns the target of a link.
 pub(super) fn read_link_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Vec<u8>> {
     let mut target = vec![0; libc::PATH_MAX as usize];
     // SAFETY: the buffer has the length that is given, and the name ends with NUL.
@@ -52,20 +52,20 @@ pub(super) fn read_link_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
     Ok(target)
 }
 
-/// `renameat(2)` within a directory.
+/// Calls `renameat(2)` within a directory.
 pub(super) fn rename_at(directory: BorrowedFd<'_>, from: &CStr, to: &CStr) -> io::Result<()> {
     let directory = directory.as_raw_fd();
     // SAFETY: both names end with NUL.
     checked(unsafe { libc::renameat(directory, from.as_ptr(), directory, to.as_ptr()) }).map(|_| ())
 }
 
-/// `unlinkat(2)` of a file.
+/// Calls `unlinkat(2)` for a file.
 pub(super) fn remove_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     // SAFETY: the name ends with NUL.
     checked(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(|_| ())
 }
 
-/// `mkdirat(2)`; a directory that somebody has made meanwhile is as good.
+/// Calls `mkdirat(2)`; a directory that exists already is no error.
 pub(super) fn make_at(directory: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t) -> io::Result<()> {
     // SAFETY: the name ends with NUL.
     match checked(unsafe { libc::mkdirat(directory.as_raw_fd(), name.as_ptr(), mode) }) {
@@ -74,27 +74,27 @@ pub(super) fn make_at(directory: BorrowedFd<'_>, name: &CStr, mode: libc::mode_t
     }
 }
 
-/// `faccessat(2)`: whether the process may write here, by its effective ids.
+/// Calls `faccessat(2)` to check that the process may write here, by its effective ids.
 pub(super) fn may_write_at(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     // SAFETY: the name ends with NUL.
     checked(unsafe { libc::faccessat(directory.as_raw_fd(), name.as_ptr(), libc::W_OK, libc::AT_EACCESS) }).map(|_| ())
 }
 
-/// The effective user id.
+/// Returns the effective user id.
 #[must_use]
 pub fn effective_user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }
 }
 
-/// Whether a descriptor takes bytes at once, or writing to it would fail at once.
+/// Returns true if a write to the descriptor would not block, even if it would fail.
 pub(super) fn is_writable(descriptor: &impl AsFd) -> bool {
     let mut entry = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry, which outlives the call.
     unsafe { libc::poll(&raw mut entry, 1, 0) == 1 }
 }
 
-/// Waits until a descriptor takes bytes, or writing to it would fail. A caught signal ends the wait early, which is no error.
+/// Waits until a write to the descriptor would not block. A caught signal ends the wait early, which is no error.
 pub(super) fn wait_writable(descriptor: &impl AsFd) -> io::Result<()> {
     let mut entry = libc::pollfd { fd: descriptor.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one entry, which outlives the call.

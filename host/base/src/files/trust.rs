@@ -1,4 +1,4 @@
-//! Who may have written what is opened: one rule for directories and one for files.
+//! Trust in files and directories, by which users may have written them.
 
 use std::{
     fs::Metadata,
@@ -9,20 +9,20 @@ use std::{
 
 use super::sys;
 
-/// What is asked of a directory, and of the way to it.
+/// The trust that is required of a directory and its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Nobody but root and the user of the process can write it, nor any directory on the way to it, nor the files that are read
-    /// there: for what is executed.
+    /// Only root and the user of the process can write to the directory, to every directory of its path, and to the
+    /// files that are read in it: for code that is executed.
     Private,
-    /// Nobody but root and the user of the process can replace files in it: for what runs unattended. Directories with the sticky
-    /// bit are allowed, where only root and the user itself can replace its files.
+    /// Only root and the user of the process can replace files in the directory: for unattended programs. Directories
+    /// with the sticky bit are accepted, in which only root and the file's owner can replace a file.
     Exclusive,
-    /// Any directory: for a path that a user types. The file itself must be one that leads nowhere else.
+    /// Any directory: for a path that a user types. The file itself must not lead elsewhere.
     Typed,
 }
 
-/// Why a path is not used. The text says what would be right.
+/// Why a path is refused. The message says what would be right.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("{} is a symbolic link; name the file that is meant", .0.display())]
@@ -53,12 +53,12 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// Whether a user may have written what is trusted: root, or the user of the process.
+/// Returns true if the user is root or the user of the process.
 pub(super) fn is_trusted(user: u32) -> bool {
     user == 0 || user == sys::effective_user()
 }
 
-/// What the kernel says of a file or directory, as far as it matters here.
+/// The relevant metadata of a file or directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     mode: u32,
@@ -84,25 +84,25 @@ impl Facts {
         self.mode & libc::S_IFMT
     }
 
-    /// Whether it is a regular file.
+    /// Returns true if it is a regular file.
     pub fn is_regular(self) -> bool {
         self.kind() == libc::S_IFREG
     }
 
-    /// Whether it is a symbolic link.
+    /// Returns true if it is a symbolic link.
     pub fn is_link(self) -> bool {
         self.kind() == libc::S_IFLNK
     }
 
-    /// Whether root or the user of the process owns it.
+    /// Returns true if root or the user of the process owns it.
     pub fn is_ours(self) -> bool {
         is_trusted(self.owner)
     }
 
-    /// Whether it is something to be written or read: a regular file, a pipe or a character device. `path` is for the text.
+    /// Checks that it can be read or written: a regular file, a pipe or a character device. `path` is for the message.
     ///
     /// # Errors
-    /// It is a link, a directory, a socket or a block device.
+    /// It is a symbolic link, a directory, a socket or a block device.
     pub fn is_file(self, path: &Path) -> io::Result<()> {
         match self.kind() {
             libc::S_IFLNK => Err(Refusal::Link(path.into()).into()),
@@ -113,10 +113,10 @@ impl Facts {
         }
     }
 
-    /// Whether a file that is there already may be written, in a directory that these can write. `path` is for the text.
+    /// Checks that an existing file may be written, in a directory with these writers. `path` is for the message.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it may not.
     pub fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
         self.is_file(path)?;
         if self.is_regular() && self.links > 1 {
@@ -128,10 +128,10 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether a file may be read by who asks for this much trust.
+    /// Checks that a file may be read with the required trust.
     ///
     /// # Errors
-    /// Somebody else can have written it, and that matters.
+    /// Another user could have written it, and the trust excludes that.
     pub fn may_be_read(self, trust: Trust) -> io::Result<()> {
         match Writers::of(self).why() {
             Some(why) if trust == Trust::Private => Err(Refusal::Written(why).into()),
@@ -140,21 +140,21 @@ impl Facts {
     }
 }
 
-/// Who can write a directory, or a file.
+/// The users who can write to a directory or file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Writers {
-    /// Root and the user of the process.
+    /// Only root and the user of the process.
     Own,
-    /// Everybody; files can be replaced by their owners and the directory's only.
+    /// Everybody; only the owners of a file and of the directory can replace the file.
     Sticky,
-    /// The group of a directory of root or the user, for this reason: `/var/log` is such on Ubuntu.
+    /// The group of a directory of root or the user, with the reason: `/var/log` is an example on Ubuntu.
     Group(String),
-    /// Others, for this reason.
+    /// Other users, with the reason.
     Others(String),
 }
 
 impl Writers {
-    /// Of a file or directory.
+    /// Returns the writers of a file or directory.
     pub fn of(facts: Facts) -> Self {
         if !facts.is_ours() {
             return Writers::Others(format!("belongs to user {}", facts.owner));
@@ -167,7 +167,7 @@ impl Writers {
         }
     }
 
-    /// Why they are others than root and the user of the process, if they are.
+    /// Returns why they include users other than root and the user of the process, if they do.
     fn why(&self) -> Option<String> {
         match self {
             Writers::Own => None,
@@ -176,10 +176,10 @@ impl Writers {
         }
     }
 
-    /// Whether a directory with such writers may hold the file that is meant.
+    /// Checks that a directory with these writers may hold a file that is opened with the required trust.
     ///
     /// # Errors
-    /// Why not, for who asks for this much trust.
+    /// Why it may not.
     pub fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
         let refused = match (trust, self) {
             (Trust::Private, writers) => writers.why(),
@@ -192,17 +192,17 @@ impl Writers {
         }
     }
 
-    /// Whether a symbolic link in a directory with such writers is followed on the way to another one.
+    /// Checks that a symbolic link in a directory with these writers may be followed.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it may not.
     pub fn allow_link(&self, link: Facts, path: &Path, trust: Trust) -> io::Result<()> {
         match self {
             _ if trust == Trust::Private && !link.is_ours() => {
                 Err(Refusal::ForeignLink { path: path.into(), user: link.owner }.into())
             }
             Writers::Own => Ok(()),
-            // Only its owner can put a link there, and a group can at most exchange those that there are.
+            // Only its owner can create a link there; a group can at most exchange existing ones.
             Writers::Sticky | Writers::Group(_) if link.is_ours() => Ok(()),
             _ => Err(Refusal::LinkOfOthers(path.into()).into()),
         }

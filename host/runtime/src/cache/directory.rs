@@ -1,4 +1,4 @@
-//! What is kept in a directory that nobody can have written to but root and the user that runs.
+//! A directory for the cache, which only root and the user of the process can write to.
 
 use std::{
     ffi::OsStr,
@@ -10,17 +10,17 @@ use std::{
 
 use flowgate_base::files::{self, Trust, Way};
 
-/// What the names of files in the cache end in.
+/// Suffix of the cache's files.
 pub(super) const SUFFIX: &str = "code";
 
-/// The directory, open.
+/// The open directory.
 #[derive(Debug)]
 pub(super) struct Directory(files::Directory);
 
 impl Directory {
-    /// Opens a directory by its absolute path, each part of which must belong to root or to the effective user and be writable
-    /// by nobody else ([`Trust::Private`]). `make`: parts that do not exist are made. `root` is where paths begin, `/` but for
-    /// tests.
+    /// Opens a directory by its absolute path. Each part of the path must belong to root or the effective user and be
+    /// writable by nobody else ([`Trust::Private`]). `make`: missing parts are created. `root` is the root of paths,
+    /// `/` except in tests.
     ///
     /// # Errors
     /// NotFound if it does not exist; or why it is not trusted.
@@ -28,7 +28,8 @@ impl Directory {
         files::Directory::walk(path, Way { root, trust: Trust::Private, make }).map(Directory)
     }
 
-    /// The content of a file of at most so many bytes, if it is a regular file that nobody else can have written.
+    /// Returns the content of a file of at most `most` bytes, if it is a regular file that no other user can have
+    /// written.
     pub fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
         let file = self.0.read(OsStr::new(name)).ok()?;
         let length = file.metadata().ok()?.len();
@@ -40,7 +41,8 @@ impl Directory {
         Some(content)
     }
 
-    /// Writes a file for the user alone: under another name first, so that it is there as a whole or not at all.
+    /// Writes a file that only the user can access: under a temporary name first, so that it appears whole or not at
+    /// all.
     pub fn write(&self, name: &str, pieces: &[&[u8]]) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -49,14 +51,14 @@ impl Directory {
         let Ok(mut file) = self.0.create_new(part, 0o600) else { return };
         let written = pieces.iter().try_for_each(|piece| file.write_all(piece)).is_ok();
         if !written || self.0.rename(part, OsStr::new(name)).is_err() {
-            // What cannot be removed either is removed by `shrink` one day.
+            // A temporary file that cannot be removed now is removed by `shrink` later.
             let _ = self.0.remove(part);
         }
     }
 
-    /// Removes the oldest files until all of them have at most so many bytes, and what writers left behind.
+    /// Removes the oldest files until all files together have at most `most` bytes, and abandoned temporary files.
     pub fn shrink(&self, most: u64) {
-        /// A writer that is still there has finished by then.
+        /// Age at which a temporary file counts as abandoned: its writer would have finished.
         const LEFT_BEHIND: Duration = Duration::from_secs(3600);
         let Ok(listed) = self.0.list() else { return };
         let now = SystemTime::now();
@@ -65,7 +67,7 @@ impl Directory {
             match Path::new(&file.name).extension().and_then(OsStr::to_str) {
                 Some(SUFFIX) => files.push(file),
                 Some("part") if now.duration_since(file.modified).is_ok_and(|age| age > LEFT_BEHIND) => {
-                    // Somebody else may have been faster.
+                    // Another process may have removed it.
                     let _ = self.0.remove(&file.name);
                 }
                 _ => {}

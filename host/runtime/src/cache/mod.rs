@@ -1,9 +1,10 @@
-//! Compiled code of plugins from files, kept from one run to the next.
+//! A cache of the compiled code of plugins from files, which persists between runs.
 //!
-//! Compiled code is loaded unchecked: it is machine code that runs with the privileges of this process. So a cache is used only
-//! where nobody but root and the user that runs can have written it (`directory`), and not at all by a program that has more
-//! privileges than who started it, since the environment that names the directory is the other's. The digest in each file
-//! is for bits that flipped and files that were cut short; it proves nothing against somebody who can write the directory.
+//! Compiled code is loaded unchecked: it is machine code that runs with the privileges of this process. A cache is
+//! therefore used only if nobody but root and the user of the process can have written to it (`directory`), and not at
+//! all by a program that has more privileges than its caller, since the caller's environment names the directory. The
+//! digest in each file detects flipped bits and truncated files; it is no protection against a user who can write to
+//! the directory.
 
 mod directory;
 
@@ -19,24 +20,24 @@ use wasmtime::{Engine, component::Component};
 use super::sys;
 use directory::Directory;
 
-/// What a file begins with. The number is that of the layout.
+/// Magic number of a file, with the version of the layout.
 const MAGIC: &[u8; 16] = b"flowgate code 1\n";
-/// Magic, key, digest of what follows.
+/// Length of magic number, key, and digest of the code.
 const HEADER: usize = MAGIC.len() + 32 + 32;
-/// Bytes of a file, at most: Python's interpreter takes a fifth of it.
+/// Maximum size of a file in bytes: Python's interpreter takes a fifth of it.
 const FILE: u64 = 256 << 20;
-/// Bytes of all files; the oldest go first.
+/// Maximum size of all files in bytes; the oldest are removed first.
 const ALL: u64 = 512 << 20;
 
-/// A cache of compiled code, in a directory.
+/// A cache of compiled code in a directory.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// Where the directory's path begins: `/` but for tests.
+    /// The root of the directory's path: `/` except in tests.
     root: PathBuf,
     directory: PathBuf,
 }
 
-/// What compiled code is found by.
+/// The key of compiled code.
 pub(super) struct Key([u8; 32]);
 
 impl Key {
@@ -47,8 +48,8 @@ impl Key {
 }
 
 impl Cache {
-    /// The cache of the user that runs: `$XDG_CACHE_HOME/flowgate`, or `~/.cache/flowgate`. None without either, and none for a
-    /// program that was started with more privileges than who started it (set-user-ID, file capabilities).
+    /// Returns the cache of the user: `$XDG_CACHE_HOME/flowgate`, or `~/.cache/flowgate`. Returns `None` without
+    /// either, and for a program that has more privileges than its caller (set-user-ID, file capabilities).
     #[must_use]
     pub fn of_environment() -> Option<Self> {
         if sys::is_privileged_start() || sys::acts_for_another() {
@@ -61,13 +62,13 @@ impl Cache {
             .map(|path| Self::at(&path.join("flowgate")))
     }
 
-    /// A cache in this directory, which is made when something is to be kept in it.
+    /// Returns a cache in this directory, which is created when the first file is stored.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
         Cache { root: "/".into(), directory: directory.into() }
     }
 
-    /// What a component is found by: its bytes, how the engine compiles, and which flowgate this is.
+    /// Returns the key of a component: a digest of its bytes, the engine's settings, and the version of flowgate.
     pub(super) fn key(&self, engine: &Engine, component: &[u8]) -> Key {
         let mut hasher = Sha(Sha256::new());
         hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());
@@ -76,19 +77,19 @@ impl Cache {
         Key(hasher.0.finalize().into())
     }
 
-    /// Compiled code, if there is some that can be trusted and is whole.
+    /// Loads compiled code, if a trusted and undamaged file has it.
     pub(super) fn load(&self, engine: &Engine, key: &Key) -> Option<Component> {
         let content = self.open(false)?.read(&key.file(), FILE)?;
         let code = whole(&content, key)?;
-        // SAFETY: `deserialize` trusts its bytes to be wasmtime's own output. `store` wrote them; nobody but root and this user
-        // can have written the file since (`Directory::open`, `Directory::read`), and they are as they were written
-        // (`whole`). That they fit this engine and machine, wasmtime checks itself.
+        // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. `store` wrote them; only root and this
+        // user can have written to the file since (`Directory::open`, `Directory::read`), and they are undamaged
+        // (`verified`). wasmtime itself checks that they match this engine and machine.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(engine, code) };
         component.ok()
     }
 
-    /// Keeps compiled code. That it cannot be kept is no error: it is compiled again the next time.
+    /// Stores compiled code. A failure is no error: the code is compiled again next time.
     pub(super) fn store(&self, key: &Key, component: &Component) {
         let Ok(code) = component.serialize() else { return };
         if u64::try_from(code.len()).is_ok_and(|length| length < FILE)
@@ -100,7 +101,7 @@ impl Cache {
         }
     }
 
-    /// The directory, if it can be trusted.
+    /// Opens the directory, if it can be trusted.
     fn open(&self, make: bool) -> Option<Directory> {
         match Directory::open(&self.root, &self.directory, make) {
             Ok(directory) => Some(directory),
@@ -114,7 +115,7 @@ impl Cache {
     }
 }
 
-/// The code in a file, if it is the one that was asked for and not a bit of it has changed.
+/// Returns the code in a file if it has the right key and digest.
 fn whole<'a>(content: &'a [u8], key: &Key) -> Option<&'a [u8]> {
     let (header, code) = content.split_at_checked(HEADER)?;
     let (magic, header) = header.split_at_checked(MAGIC.len())?;
@@ -122,7 +123,7 @@ fn whole<'a>(content: &'a [u8], key: &Key) -> Option<&'a [u8]> {
     (magic == MAGIC && named == key.0 && digest == Sha256::digest(code).as_slice()).then_some(code)
 }
 
-/// What wasmtime tells a hasher, digested.
+/// Digests what wasmtime writes to a hasher.
 struct Sha(Sha256);
 
 impl Hasher for Sha {

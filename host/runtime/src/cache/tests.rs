@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use super::*;
 
 const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
-/// Nobody.
+/// An unprivileged user (nobody).
 const OTHER: u32 = 65534;
 
-/// A cache whose path begins in a fresh directory, since a test cannot rely on the real one.
+/// Returns a cache whose path begins in a fresh directory, because the real path depends on the machine.
 fn cache() -> (TempDir, Cache) {
     let root = tempfile::tempdir().unwrap();
     let cache = Cache { root: root.path().into(), directory: "/home/user/.cache/flowgate".into() };
@@ -23,7 +23,7 @@ fn engine() -> Engine {
     Engine::new(&crate::execution::Execution::detect().config().unwrap()).unwrap()
 }
 
-/// Compiles and keeps; the file.
+/// Compiles and stores a component; returns the path of the file.
 fn kept(root: &TempDir, cache: &Cache, engine: &Engine, component: &[u8]) -> PathBuf {
     let key = cache.key(engine, component);
     cache.store(&key, &Component::from_binary(engine, component).unwrap());
@@ -34,7 +34,7 @@ fn hit(cache: &Cache, engine: &Engine) -> bool {
     cache.load(engine, &cache.key(engine, EMPTY)).is_some()
 }
 
-/// A component that is not empty: it has a custom section of this name.
+/// Returns a component that is not empty: it has a custom section with this name.
 fn named(name: u8) -> Vec<u8> {
     [EMPTY, &[0, 3, 1, name, 0]].concat()
 }
@@ -153,12 +153,12 @@ fn links_are_followed_only_if_they_are_ours() {
     assert!(!hit(&cache, &engine), "a link to itself");
     fs::remove_file(&user).unwrap();
     fs::rename(&moved, &user).unwrap();
-    // The file itself is never a link.
+    // The file itself must not be a link.
     let copy = root.path().join("copy");
     fs::rename(&file, &copy).unwrap();
     symlink(&copy, &file).unwrap();
     assert!(!hit(&cache, &engine));
-    // Nor is anything written through one.
+    // Nothing is written through a link either.
     let victim = root.path().join("victim");
     fs::write(&victim, "").unwrap();
     fs::remove_file(&file).unwrap();

@@ -1,4 +1,4 @@
-//! A plugin's lines for the operator's log: cleaned, bounded in number and length, and counted.
+//! A plugin's lines in the operator's log: cleaned, limited in number and length, and counted.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,15 +8,15 @@ use std::{
 use flowgate_base::text;
 use flowgate_model::level;
 
-/// Lines that may come at once.
+/// Maximum number of lines in a burst.
 const BURST: u32 = 100;
-/// Then one line in this time.
+/// Interval at which one more line is permitted.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Takes a plugin's lines.
+/// Writes a plugin's log lines.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// The plugin's name; none if its lines are thrown away.
+    /// The plugin's name, or `None` if its lines are discarded.
     plugin: Option<String>,
     lines: Mutex<Lines>,
 }
@@ -25,21 +25,21 @@ pub struct Log {
 struct Lines {
     written: u64,
     dropped: u64,
-    /// Dropped since the last line that was written.
+    /// Lines dropped since the last written line.
     silent: u64,
-    /// Lines of the burst that are used up, and when that was counted.
+    /// Used lines of the burst, and when they were last updated.
     used: u32,
     since: Option<Instant>,
 }
 
 impl Log {
-    /// A log that writes lines in this plugin's name.
+    /// Returns a log that writes lines with this plugin's name.
     #[must_use]
     pub fn of(plugin: &str) -> Self {
         Log { plugin: Some(plugin.into()), lines: Mutex::default() }
     }
 
-    /// Writes a line, or counts it where there is no grant or no room.
+    /// Writes a line, or only counts it without a grant or beyond the rate limit.
     pub fn write(&self, level: u8, message: &str) {
         self.write_at(level, message, Instant::now());
     }
@@ -65,7 +65,7 @@ impl Log {
         }
     }
 
-    /// How many lines were written, and how many were dropped.
+    /// Returns the numbers of written and of dropped lines.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Log {
 }
 
 impl Lines {
-    /// Whether one more line may be written now.
+    /// Returns true if one more line may be written now.
     fn room(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let earned = now.saturating_duration_since(since).as_millis() / EVERY.as_millis();

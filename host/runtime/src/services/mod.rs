@@ -1,8 +1,8 @@
-//! Host services: what a plugin may call, each granted alone.
+//! Host services: functions that a plugin may call, each with its own grant.
 //!
 //! * [`log`]: lines for the operator's log, rate-limited.
-//! * [`state`]: a bounded memory that outlives the instance.
-//! * the clock, to 10 ms.
+//! * [`state`]: a bounded store that outlives the instance.
+//! * the clock, with a resolution of 10 ms.
 
 pub mod log;
 pub mod state;
@@ -16,10 +16,10 @@ use super::imports::HostState;
 use crate::bindings::flowgate::conntrack::{clock, key_value, log as wit_log};
 use flowgate_base::clock::now;
 
-/// How coarse the plugins' clock is, in nanoseconds.
+/// Resolution of the plugins' clock in nanoseconds.
 const COARSE: u64 = 10_000_000;
 
-/// The grant without which a plugin that imports this interface of the package does not start; none if it may go without.
+/// Returns the grant that a plugin needs in order to import this interface of the package, or `None` if it needs none.
 #[must_use]
 pub fn needs(interface: &str) -> Option<&'static str> {
     match interface {
@@ -29,19 +29,19 @@ pub fn needs(interface: &str) -> Option<&'static str> {
     }
 }
 
-/// What one plugin was granted. Cheap to clone: the instances of a plugin, one after the other, share it.
+/// The services granted to one plugin. Cheap to clone: successive instances of a plugin share it.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    /// Where its lines go.
+    /// The destination of its log lines.
     pub log: Arc<Log>,
-    /// What it keeps; none without the grant.
+    /// Its state store, or `None` without the grant.
     pub state: Option<Arc<Mutex<State>>>,
-    /// Whether it may know the time.
+    /// True if it may read the clock.
     pub time: bool,
 }
 
 impl Services {
-    /// What the plugin keeps, to be read or changed. A panic while it was held left nothing half done.
+    /// Returns the plugin's state store. A poisoned lock is safe to ignore: every update is atomic.
     #[must_use]
     pub fn state(&self) -> Option<MutexGuard<'_, State>> {
         self.state.as_ref().map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
@@ -63,7 +63,7 @@ impl wit_log::Host for HostState {
 
 impl clock::Host for HostState {
     fn now(&mut self) -> u64 {
-        // Without the grant such a plugin does not start; should it, it learns nothing.
+        // Without the grant such a plugin does not start; this is the second line of defence.
         if self.services.time { now() / COARSE * COARSE } else { 0 }
     }
 }

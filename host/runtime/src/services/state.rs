@@ -1,4 +1,5 @@
-//! What a plugin keeps beyond its instance: a bounded map of bytes to bytes, in a file if the operator named one.
+//! The state store of a plugin, which outlives its instance: a bounded map of bytes to bytes, in a file if the operator
+//! named one.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +15,15 @@ use flowgate_base::{
     io_error::error_text,
 };
 
-/// Longest key, in bytes.
+/// Maximum length of a key in bytes.
 pub const LONGEST_KEY: usize = 256;
-/// Longest value, in bytes.
+/// Maximum length of a value in bytes.
 pub const LONGEST_VALUE: usize = 65_536;
-/// What an entry counts besides its bytes.
+/// Bytes charged for an entry besides its key and value.
 const ENTRY: usize = 64;
-/// Bytes that a store holds unless the operator says otherwise.
+/// Default capacity of a store in bytes.
 pub const CAPACITY: usize = 1 << 20;
-/// Between two writings of a store that changes.
+/// Minimum time between two writes of a store that changes.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Refusal: the key is too long.
@@ -40,7 +41,7 @@ pub enum StateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// It cannot be written.
@@ -48,30 +49,30 @@ pub enum StateError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It holds something else.
+    /// It has another format.
     #[error("{} is no state file of flowgate ({said}); name another file, or remove it to start over", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         said: String,
     },
-    /// It holds more than the store may.
+    /// It holds more than the store's capacity.
     #[error("the state file {} holds {held} bytes, and the plugin may keep {capacity}", path.display())]
     TooMuch {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The bytes that it holds.
         held: usize,
-        /// What is allowed.
+        /// The store's capacity.
         capacity: usize,
     },
 }
 
-/// A store.
+/// A state store.
 #[derive(Debug)]
 pub struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -91,11 +92,11 @@ struct StateFile {
 }
 
 impl StateFile {
-    /// Replaces the file as a whole, so that it is never half of one.
+    /// Replaces the whole file atomically.
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         let mut part = OsString::from(".");
         part.push(&self.name);
-        // Another process that keeps its state in the same file writes a part of its own.
+        // Another process with the same state file uses another temporary file.
         part.push(format!(".{}.part", std::process::id()));
         match self.directory.remove(&part) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -107,7 +108,7 @@ impl StateFile {
             self.directory.rename(&part, &self.name)
         });
         if written.is_err() {
-            // What is left of a failed attempt is of no use to anybody.
+            // Remains of a failed attempt are useless.
             let _ = self.directory.remove(&part);
         }
         written
@@ -115,45 +116,46 @@ impl StateFile {
 }
 
 impl State {
-    /// A store in memory, for this many bytes.
+    /// Returns a store in memory with this capacity in bytes.
     #[must_use]
     pub fn in_memory(capacity: usize) -> Self {
         State { entries: BTreeMap::new(), held: 0, capacity, file: None, changed: false, written: None }
     }
 
-    /// A store that is read from a file, if it exists, and written to it. Nobody else may be able to replace files in its
-    /// directory.
+    /// Returns a store that is read from a file, if it exists, and written to it. No other user may be able to replace
+    /// files in its directory.
     ///
     /// # Errors
+    /// [`StateError`]: the file exists but cannot be used. It is left unchanged.
     /// [`StateError`]: the file is there but cannot be used. It is left as it is.
     pub fn in_file(path: &Path, capacity: usize) -> Result<Self, StateError> {
         let (mut state, file, exists) = Self::load(path, capacity)?;
         state.file = Some(file);
         if !exists {
-            // A file that cannot be written is better known now than after hours of work.
+            // A file that cannot be written is reported now rather than after hours of work.
             state.changed = true;
             state.save()?;
         }
         Ok(state)
     }
 
-    /// Whether [`State::in_file`] would take the file. Nothing is written.
+    /// Checks that [`State::in_file`] would accept the file. Nothing is written.
     ///
     /// # Errors
-    /// As [`State::in_file`].
+    /// The same as [`State::in_file`].
     pub fn check(path: &Path, capacity: usize) -> Result<(), StateError> {
         let (_, file, _) = Self::load(path, capacity)?;
         file.directory.check(&file.name).map_err(|source| StateError::Write { path: path.into(), source })
     }
 
-    /// What is in a file, and whether it exists.
+    /// Loads a file; also returns whether it exists.
     fn load(path: &Path, capacity: usize) -> Result<(Self, StateFile, bool), StateError> {
         let mut state = Self::in_memory(capacity);
         let unreadable = |source| StateError::Read { path: path.into(), source };
         let (directory, name) =
             Directory::of(path, Trust::Exclusive).map_err(|source| StateError::Write { path: path.into(), source })?;
         let file = StateFile { path: path.into(), directory, name };
-        // More than this cannot be what a store of this capacity was written to.
+        // A store of this capacity is never written to a larger file.
         let most = 2 * capacity.max(CAPACITY) as u64 + 4096;
         let bytes = match file.directory.read(&file.name) {
             Ok(mut content) => files::read_from(&mut content, most).map_err(unreadable)?,
@@ -172,16 +174,16 @@ impl State {
         Ok((state, file, true))
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         self.entries.get(key).map(Vec::as_slice)
     }
 
-    /// Keeps a value.
+    /// Stores a value.
     ///
     /// # Errors
-    /// [`KEY_TOO_LONG`], [`VALUE_TOO_LONG`] or [`FULL`]; what was kept before stays.
+    /// [`KEY_TOO_LONG`], [`VALUE_TOO_LONG`] or [`FULL`]; the previous value is kept.
     pub fn set(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), u8> {
         if key.len() > LONGEST_KEY {
             return Err(KEY_TOO_LONG);
@@ -200,7 +202,7 @@ impl State {
         Ok(())
     }
 
-    /// Forgets a key; whether there was one.
+    /// Removes a key; returns true if it existed.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let Some(value) = self.entries.remove(key) else { return false };
         self.held -= cost(key, &value);
@@ -208,7 +210,7 @@ impl State {
         true
     }
 
-    /// Keys that begin with `prefix` and come after `after`, ascending, `limit` of them at most.
+    /// Returns at most `limit` keys that begin with `prefix` and follow `after`, in ascending order.
     #[must_use]
     pub fn keys(&self, prefix: &[u8], after: &[u8], limit: usize) -> Vec<Vec<u8>> {
         let start = if after < prefix { Bound::Included(prefix) } else { Bound::Excluded(after) };
@@ -221,16 +223,16 @@ impl State {
             .collect()
     }
 
-    /// Bytes that count.
+    /// Returns the number of bytes that count towards the capacity.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// Writes the store to its file if it has changed and was not written a moment ago.
+    /// Writes the store to its file if it has changed and was not written recently.
     ///
     /// # Errors
-    /// [`StateError::Write`]; the file is as it was.
+    /// [`StateError::Write`]; the file is unchanged.
     pub fn save_now_and_then(&mut self) -> Result<(), StateError> {
         match self.written {
             Some(written) if written.elapsed() < PAUSE => Ok(()),
@@ -238,10 +240,10 @@ impl State {
         }
     }
 
-    /// Writes the store to its file if it has changed. The file is replaced as a whole, so that it is never half of one.
+    /// Writes the store to its file if it has changed. The whole file is replaced atomically.
     ///
     /// # Errors
-    /// [`StateError::Write`]; the file is as it was.
+    /// [`StateError::Write`]; the file is unchanged.
     pub fn save(&mut self) -> Result<(), StateError> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let failed = |source: io::Error| StateError::Write { path: file.path.clone(), source };
@@ -261,7 +263,7 @@ impl State {
 
 impl Drop for State {
     fn drop(&mut self) {
-        // Who wants to know has saved before.
+        // Callers that need the error have saved before.
         let _ = self.save();
     }
 }
