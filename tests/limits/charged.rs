@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
 use flowgate_config::Text;
 use flowgate_model::{Flows, field, result};
@@ -13,7 +14,6 @@ use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
     executor::{Executor, Shows},
     format::Format,
-    meter::Meter,
     sink::file::FileOptions,
     stage::Stage,
 };
@@ -78,7 +78,7 @@ fn flood(call: Duration) -> Instance {
 
 /// The same as a stage, with so much time in a second.
 fn flooding(call: Duration, second: Duration) -> Stage {
-    let budget = Meter::new(u64::try_from(second.as_nanos()).unwrap());
+    let budget = TokenBucket::per_second(u64::try_from(second.as_nanos()).unwrap());
     Stage::new(flood(call), field::ALL, "delete".parse().unwrap()).within(Arc::new(Mutex::new(budget)))
 }
 

@@ -11,15 +11,15 @@ use std::{
 
 use super::namespace_names::NamespaceNames;
 use crate::{Namespace, namespace};
+use flowgate_base::Backoff;
 
 /// Number of cached names. The port of a process that has ended may be reused, so that names are not kept for ever.
 const CACHED_NAMES: usize = 64;
 
-/// Time for which a failed search for a port's owner is cached. It doubles each time, up to [`LONGEST_PAUSE`]: a search goes
+/// Time for which a failed search for a port's owner is cached. It doubles each time, up to 3.2 s: a search goes
 /// through all processes, many events of a process that has ended may still be queued, and a process without privileges
 /// cannot see those that have more.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(3200);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(3200));
 /// Maximum number of cached failures.
 const CACHED_FAILURES: usize = 1024;
 /// A process: the id of the network namespace that its port belongs to (`None` for that of the source), its port, its
@@ -33,8 +33,8 @@ pub struct ProcessNames {
     cached: VecDeque<CachedName>,
     /// True if only inserted names are cached and none are looked up.
     fixed: bool,
-    /// Ports without a cached owner: when the next search is due, and the pause before it.
-    failures: HashMap<(Option<u32>, u32), (Instant, Duration)>,
+    /// Ports without a cached owner: when the next search is due, and how many have failed in a row.
+    failures: HashMap<(Option<u32>, u32), (Instant, u32)>,
     /// The shared lookup, if several sources share one.
     shared: Option<Arc<Mutex<ProcessNames>>>,
     /// The namespace of the source, if it is not that of the process.
@@ -117,8 +117,8 @@ impl ProcessNames {
             if self.failures.len() >= CACHED_FAILURES {
                 self.failures.clear();
             }
-            let pause = before.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
-            self.failures.insert((namespace, port), (Instant::now() + pause, pause));
+            let failed = before.map_or(1, |(_, failed)| failed.saturating_add(1));
+            self.failures.insert((namespace, port), (Instant::now() + BACKOFF.pause(failed), failed));
         } else {
             self.failures.remove(&(namespace, port));
         }
@@ -210,9 +210,9 @@ mod tests {
         assert_eq!(programs.name(None, 6), None);
         shared.lock().unwrap().insert(None, 6, b"six".to_vec());
         assert_eq!(programs.name(None, 6), None, "that was asked a moment ago");
-        let (until, pause) = programs.failures[&(None, 6)];
-        assert!(pause == FIRST_PAUSE && until <= Instant::now() + FIRST_PAUSE);
-        programs.failures.insert((None, 6), (Instant::now(), FIRST_PAUSE));
+        let (until, failed) = programs.failures[&(None, 6)];
+        assert!(failed == 1 && until <= Instant::now() + BACKOFF.pause(1));
+        programs.failures.insert((None, 6), (Instant::now(), 1));
         assert_eq!(programs.name(None, 6).unwrap(), b"six");
         assert!(programs.failures.is_empty());
     }
@@ -224,8 +224,8 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..8 {
             assert_eq!(programs.name(None, 7), None);
-            let (until, pause) = programs.failures.get_mut(&(None, 7)).unwrap();
-            pauses.push(pause.as_millis());
+            let (until, failed) = programs.failures.get_mut(&(None, 7)).unwrap();
+            pauses.push(BACKOFF.pause(*failed).as_millis());
             *until = Instant::now();
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 3200, 3200]);

@@ -1,9 +1,10 @@
 //! Consumers: what takes the rows at a pipeline's end. A format that writes into the sink is one, a screen another.
 
+use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{format::Format, meter::Meter, run::RunError, sink::Sink, table::Table};
+use super::{format::Format, run::RunError, sink::Sink, table::Table};
 
 /// Takes the rows that come out of a pipeline.
 pub trait Consumer<T> {
@@ -56,13 +57,13 @@ impl<T: Table> Consumer<T> for Format {
 /// A consumer whose work is paid from a budget: what the thread spends in it, in nanoseconds.
 pub struct Charged<'a, T> {
     consumer: Box<dyn Consumer<T> + 'a>,
-    budget: Arc<Mutex<Meter>>,
+    budget: Arc<Mutex<TokenBucket>>,
 }
 
 impl<'a, T> Charged<'a, T> {
     /// A consumer that is paid for by this meter.
     #[must_use]
-    pub fn new(consumer: Box<dyn Consumer<T> + 'a>, budget: Arc<Mutex<Meter>>) -> Self {
+    pub fn new(consumer: Box<dyn Consumer<T> + 'a>, budget: Arc<Mutex<TokenBucket>>) -> Self {
         Charged { consumer, budget }
     }
 }
@@ -103,11 +104,11 @@ mod tests {
     use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, Services, services::state::State};
 
     /// A budget that is used up by any work at all.
-    fn nothing() -> Arc<Mutex<Meter>> {
-        Arc::new(Mutex::new(Meter::new(1)))
+    fn nothing() -> Arc<Mutex<TokenBucket>> {
+        Arc::new(Mutex::new(TokenBucket::per_second(1)))
     }
 
-    fn is_used_up(budget: &Mutex<Meter>) -> bool {
+    fn is_used_up(budget: &Mutex<TokenBucket>) -> bool {
         budget.lock().unwrap().is_empty()
     }
 

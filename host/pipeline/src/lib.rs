@@ -4,7 +4,6 @@
 //! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
 //! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it.
 //! * [`histogram`] counts how long calls take.
-//! * [`meter`] limits how much of something there is in a second.
 //! * [`executor`] does what a stage asks for and [may do](flowgate_model::grants); it is the only place with authority over the kernel's
 //!   table.
 //! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
@@ -21,7 +20,6 @@ pub mod executor;
 pub mod format;
 pub mod histogram;
 mod merge;
-pub mod meter;
 mod queue;
 pub mod resync;
 pub mod run;

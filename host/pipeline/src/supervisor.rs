@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::stats::Health;
+use flowgate_base::Backoff;
 use flowgate_model::OnError;
 use flowgate_runtime::{Failure, Instance, PluginError};
 
@@ -26,11 +27,6 @@ impl Default for Policy {
         Policy { on_error: OnError::Stop, failures: 5, window: Duration::from_secs(60) }
     }
 }
-
-/// Before the second start after a failure; the first is at once, and each one after that waits twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest wait.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Makes a configured instance.
 pub type Recipe = Box<dyn FnMut() -> Result<Instance, PluginError>>;
@@ -138,28 +134,14 @@ impl Supervisor {
             return;
         }
         self.health = Health::BackingOff;
-        self.retry = Some(now + pause(failures));
-    }
-}
-
-/// How long to wait after so many failures in a short time.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 | 1 => Duration::ZERO,
-        more => FIRST_PAUSE.saturating_mul(1 << (more - 2).min(16)).min(LONGEST_PAUSE),
+        // The first start after a failure is at once.
+        self.retry = Some(now + Backoff::RESTART.pause(failures - 1));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pauses_grow_and_end() {
-        let pauses: Vec<u128> = (1..=5).map(|failures| pause(failures).as_millis()).collect();
-        assert_eq!(pauses, [0, 100, 200, 400, 800]);
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
-    }
 
     #[test]
     fn what_to_do_on_error_has_names() {

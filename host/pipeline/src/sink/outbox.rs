@@ -14,14 +14,11 @@ use std::{
 
 use super::{Sink, SinkError, count_lines, first_line, whole_lines};
 use crate::tell::Tell;
+use flowgate_base::Backoff;
 use flowgate_netlink::Stop;
 
 /// Bytes that the thread takes out of the buffer at once, unless a line is longer.
 const CHUNK: usize = 64 << 10;
-/// Before the second attempt to connect; each one after that waits twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest wait between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often waits look whether they should go on.
 const GLANCE: Duration = Duration::from_millis(20);
 /// What is left of the time at the end once the stop signal was given: the program does not wait longer than half a second.
@@ -360,8 +357,7 @@ impl<T: Transport> Sender<T> {
 
     /// Tries to connect, after a pause if that failed before.
     fn connect(&mut self) {
-        let pause = pause(self.failures);
-        let until = Instant::now() + pause;
+        let until = Instant::now() + Backoff::RESTART.pause(self.failures);
         let shared = self.shared.clone();
         let mut inner = shared.lock();
         while !inner.abandoned {
@@ -399,14 +395,6 @@ impl<T: Transport> Sender<T> {
 /// Whether the peer only takes nothing for the moment.
 fn is_momentary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
-}
-
-/// How long to wait after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
-        more => FIRST_PAUSE.saturating_mul(1 << (more - 1).min(16)).min(LONGEST_PAUSE),
-    }
 }
 
 #[cfg(test)]
@@ -508,12 +496,5 @@ pub(super) mod tests {
         outbox.write(b"1\n2\n3\n").unwrap();
         let error = outbox.finish().unwrap_err();
         assert_eq!(error.to_string(), "sink fake: 3 lines could not be delivered before the end");
-    }
-
-    #[test]
-    fn pauses_grow_and_end() {
-        assert_eq!(pause(0), Duration::ZERO);
-        assert_eq!((pause(1), pause(2), pause(3)), (FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4));
-        assert_eq!(pause(u32::MAX), LONGEST_PAUSE);
     }
 }

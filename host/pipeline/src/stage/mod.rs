@@ -19,11 +19,11 @@ pub use times::{Part, Reason};
 
 use crate::{
     executor::{Acted, Actionable, Asker, Executor, Requests},
-    meter::Meter,
     stats::Shared,
     supervisor::{Policy, Recipe, Supervisor},
     tell::Tell,
 };
+use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
 use flowgate_model::{Expectations, Flows, OnError, Results, event, field, grants::Grants, verdict};
 use flowgate_runtime::{Capabilities, Instance, PluginError, Services, deadline::Watch};
@@ -50,7 +50,7 @@ pub struct Stage {
     stats: Shared,
     seen: Option<Rc<RefCell<Seen>>>,
     /// CPU time that it may still use; without any left it is not called.
-    budget: Option<Arc<Mutex<Meter>>>,
+    budget: Option<Arc<Mutex<TokenBucket>>>,
 }
 
 impl Stage {
@@ -88,7 +88,7 @@ impl Stage {
     /// The time that its thread spends in its calls, in nanoseconds, comes out of this meter; when it is empty the plugin is not
     /// called.
     #[must_use]
-    pub fn within(mut self, budget: Arc<Mutex<Meter>>) -> Self {
+    pub fn within(mut self, budget: Arc<Mutex<TokenBucket>>) -> Self {
         self.budget = Some(budget);
         self
     }

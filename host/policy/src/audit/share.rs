@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_base::TokenBucket;
+
 /// The part of all files that the service keeps for lines about itself: one of so many.
 const OWN: u64 = 16;
 /// What a result takes at most, in bytes. It is written after the kernel was asked, so there must be room for it before.
@@ -27,14 +29,6 @@ pub enum Use {
     Result,
 }
 
-/// What a tenant may still write.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// In bytes; results may take it below 0.
-    left: f64,
-    since: Instant,
-}
-
 /// The shares of all tenants.
 #[derive(Debug)]
 pub struct Shares {
@@ -47,7 +41,8 @@ pub struct Shares {
 #[derive(Debug)]
 struct Inner {
     tenants: u64,
-    buckets: HashMap<String, Bucket>,
+    /// What each may still write, in bytes; results may take it below 0.
+    buckets: HashMap<String, TokenBucket>,
 }
 
 impl Shares {
@@ -79,25 +74,22 @@ impl Shares {
     fn take_at(&self, tenant: &str, bytes: u64, of: Use, now: Instant) -> bool {
         let mut inner = self.lock();
         // Half of the share at once, and the other half little by little: in no period of this length more than all of it.
-        let most = ((self.capacity - self.capacity / OWN) / inner.tenants / 2) as f64;
+        let most = (self.capacity - self.capacity / OWN) / inner.tenants / 2;
         if !inner.buckets.contains_key(tenant) {
-            inner.buckets.insert(tenant.into(), Bucket { left: most, since: now });
+            inner.buckets.insert(tenant.into(), TokenBucket::new(most, self.history.max(Duration::from_secs(1))));
         }
         let Some(bucket) = inner.buckets.get_mut(tenant) else { return false };
-        let passed = now.saturating_duration_since(bucket.since).as_secs_f64();
-        bucket.left = (bucket.left + most * passed / self.history.as_secs_f64().max(1.0)).min(most);
-        bucket.since = now;
-        let bytes = bytes as f64;
+        bucket.resize(most, now);
         let needed = match of {
-            Use::Intent => bytes + RESULT as f64,
-            Use::Refusal => bytes + most / 2.0,
-            Use::Summary => bytes,
-            Use::Result => f64::MIN,
+            Use::Intent => Some(bytes.saturating_add(RESULT)),
+            Use::Refusal => Some(bytes.saturating_add(most / 2)),
+            Use::Summary => Some(bytes),
+            Use::Result => None,
         };
-        if bucket.left < needed {
+        if needed.is_some_and(|needed| bucket.left_at(now) < needed.into()) {
             return false;
         }
-        bucket.left -= bytes;
+        bucket.charge_at(bytes, now);
         true
     }
 }

@@ -32,10 +32,11 @@ use super::{
     file::Tenant,
     scope::{Scope, Sight},
 };
+use flowgate_base::TokenBucket;
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, grants::Updates, result};
 use flowgate_netlink::{Namespace, Request};
-use flowgate_pipeline::{executor, meter::Meter};
+use flowgate_pipeline::executor;
 use flowgate_runtime::deadline::Watch;
 
 /// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.
@@ -60,7 +61,7 @@ pub struct TenantGuard {
     bounds: Updates,
     generation: u64,
     in_flight: u64,
-    rate: Meter,
+    rate: TokenBucket,
     /// While it says so, nothing is done.
     halted: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Once it says so, nothing is done any more.
@@ -115,7 +116,7 @@ impl TenantGuard {
             bounds: tenant.bounds.clone(),
             generation,
             in_flight: tenant.share.in_flight,
-            rate: Meter::new(tenant.share.actions),
+            rate: TokenBucket::per_second(tenant.share.actions),
             halted,
             superseded: Arc::new(|| false),
             audit,

@@ -5,15 +5,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use flowgate_pipeline::{
-    meter::Meter,
-    sink::{Sink, SinkError},
-};
+use flowgate_base::TokenBucket;
+use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// A limited sink.
 pub struct Measured {
     sink: Box<dyn Sink>,
-    meter: Meter,
+    meter: TokenBucket,
     /// Lines that were dropped.
     dropped: Arc<AtomicU64>,
 }
@@ -22,7 +20,7 @@ impl Measured {
     /// So many bytes a second go into `sink`; the lines that do not are counted in `dropped`.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>, rate: u64, dropped: Arc<AtomicU64>) -> Self {
-        Measured { sink, meter: Meter::new(rate), dropped }
+        Measured { sink, meter: TokenBucket::per_second(rate), dropped }
     }
 }
 

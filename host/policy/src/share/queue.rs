@@ -7,20 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flowgate_base::{Backoff, TokenBucket};
 use flowgate_netlink::source::InsertBarrier;
 use flowgate_netlink::{
     Namespace,
     process_names::ProcessNames,
     source::{Barriers, Datagram, Source, SourceError},
 };
-use flowgate_pipeline::meter::Meter;
 
 /// Messages are put together up to this many bytes.
 const TOGETHER: usize = 32 << 10;
-/// Between two gaps that are told lies at least this; it doubles as long as there are more, up to [`LONGEST`], since each makes
+/// Between two gaps that are told lies at least this; it doubles as long as there are more, since each makes
 /// the table be read again.
-const BETWEEN: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(32);
+const BETWEEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
 /// To wake a thread and call its plugins costs some 50 us, an event 2. So from one batch of a tenant to the next passes at least
 /// this for each tenant that shares a processor, unless there is much to hand out: then a tenth of the processors' time goes there
 /// at most. The first event after a rest is handed out at once.
@@ -234,11 +233,12 @@ pub struct Inlet {
     namespace: Option<Namespace>,
     insert_barrier: InsertBarrier,
     /// Time that its plugins may still use.
-    budget: Arc<Mutex<Meter>>,
+    budget: Arc<Mutex<TokenBucket>>,
     /// A gap that waits until it may be told.
     gap: Option<(u64, Option<u32>)>,
     next_gap: Option<Instant>,
-    between: Duration,
+    /// Gaps in a row.
+    gaps: u32,
     /// How long, and until when, a few messages wait for more.
     gather: Duration,
     rest: Option<Instant>,
@@ -252,7 +252,7 @@ impl Inlet {
         queue: Arc<Queue>,
         namespace: Option<Namespace>,
         insert_barrier: InsertBarrier,
-        budget: Arc<Mutex<Meter>>,
+        budget: Arc<Mutex<TokenBucket>>,
         programs: Arc<Mutex<ProcessNames>>,
     ) -> Self {
         Inlet {
@@ -263,7 +263,7 @@ impl Inlet {
             programs,
             gap: None,
             next_gap: None,
-            between: BETWEEN,
+            gaps: 0,
             gather: GATHER,
             rest: None,
         }
@@ -288,9 +288,9 @@ impl Inlet {
     /// A gap is told now; the next one not too soon.
     fn told(&mut self) {
         let now = Instant::now();
-        let calm = self.next_gap.is_none_or(|next| now.saturating_duration_since(next) > LONGEST);
-        self.between = if calm { BETWEEN } else { (self.between * 2).min(LONGEST) };
-        self.next_gap = Some(now + self.between);
+        let calm = self.next_gap.is_none_or(|next| now.saturating_duration_since(next) > BETWEEN.longest());
+        self.gaps = if calm { 1 } else { self.gaps.saturating_add(1) };
+        self.next_gap = Some(now + BETWEEN.pause(self.gaps));
     }
 }
 

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flowgate_base::text;
+use flowgate_base::{TokenBucket, text};
 use flowgate_model::level;
 
-/// Maximum number of lines in a burst.
-const BURST: u32 = 100;
-/// Interval at which one more line is permitted.
-const EVERY: Duration = Duration::from_millis(100);
+/// Maximum number of lines in a burst, and in each period.
+const LINES: u64 = 100;
+/// The period: one more line is permitted every 100 ms.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// Writes a plugin's log lines.
 #[derive(Debug, Default)]
@@ -21,15 +21,14 @@ pub struct Log {
     lines: Mutex<Lines>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
     written: u64,
     dropped: u64,
     /// Lines dropped since the last written line.
     silent: u64,
-    /// Used lines of the burst, and when they were last updated.
-    used: u32,
-    since: Option<Instant>,
+    /// The lines that are permitted now.
+    room: TokenBucket,
 }
 
 impl Log {
@@ -46,7 +45,7 @@ impl Log {
 
     fn write_at(&self, level: u8, message: &str, now: Instant) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(plugin) = self.plugin.as_deref().filter(|_| lines.room(now)) else {
+        let Some(plugin) = self.plugin.as_deref().filter(|_| lines.room.take_at(1, now) == 1) else {
             lines.dropped += 1;
             lines.silent += 1;
             return;
@@ -73,19 +72,9 @@ impl Log {
     }
 }
 
-impl Lines {
-    /// Returns true if one more line may be written now.
-    fn room(&mut self, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let earned = now.saturating_duration_since(since).as_millis() / EVERY.as_millis();
-        if earned > 0 {
-            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-            self.used = self.used.saturating_sub(earned);
-            self.since = Some(since + EVERY.saturating_mul(earned));
-        }
-        let room = self.used < BURST;
-        self.used += u32::from(room);
-        room
+impl Default for Lines {
+    fn default() -> Self {
+        Lines { written: 0, dropped: 0, silent: 0, room: TokenBucket::new(LINES, PERIOD) }
     }
 }
 

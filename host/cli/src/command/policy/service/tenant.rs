@@ -27,6 +27,7 @@ use crate::command::{
     sources::Flowtable,
     table,
 };
+use flowgate_base::TokenBucket;
 use flowgate_base::text::clean;
 use flowgate_config::{FormatConfig, Mistake, SinkKind, pipeline::output};
 use flowgate_metrics::TenantFigures;
@@ -37,7 +38,6 @@ use flowgate_pipeline::{
     consumer::{Charged, Consumer},
     counters::Counters,
     executor::Shows,
-    meter::Meter,
     resync::{Kernel as _, Kinds, Resync},
     sink::{Several, Sink},
     stage::Stage,
@@ -385,7 +385,7 @@ impl Job {
         let labels = self.policy.labels.labels();
         let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
-        let budget = Arc::new(Mutex::new(Meter::new(budget)));
+        let budget = Arc::new(Mutex::new(TokenBucket::per_second(budget)));
         let mut findings = Findings::default();
         let mut stages: Vec<Stage> = Vec::new();
         for guest in &tenant.plugins {
