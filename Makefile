@@ -10,7 +10,7 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 
 # What may be set on make's command line; a misspelt one would be ignored in silence.
-VARIABLES := BEFORE CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS
+VARIABLES := BEFORE CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS VERIFY
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(filter-out $(VARIABLES),$(name))))
 $(if $(strip $(UNKNOWN)),$(error unknown variable $(firstword $(UNKNOWN)); there are: $(VARIABLES)))
 

@@ -20,7 +20,14 @@ CARGO_DEB_VERSION := 3.8.0
 DEBS := $(CARGO_TARGET_DIR)/debian
 STAGE := $(CARGO_TARGET_DIR)/release/package
 
-.PHONY: strip install deb test-package
+# The published crates, and what they depend on.
+PUBLISHED := names base privileges model netlink recording stock runtime pipeline sdk
+COMPONENTS := host/stock/components
+# `make publish-check VERIFY=yes`: compile each package as it would be published, too.
+VERIFY ?= no
+$(if $(filter yes no,$(VERIFY)),,$(error VERIFY=$(VERIFY): takes yes or no))
+
+.PHONY: strip install deb test-package components publish-check
 
 # The part of `build` behind cargo.
 strip:
@@ -74,3 +81,14 @@ test-package: deb ## `make install`, and the Debian packages in a root made by d
 	$(call need,debootstrap --version && lintian --version,debootstrap lintian)
 	tests/package/install.sh "$(CARGO_TARGET_DIR)"
 	$(SUDO) env PATH="$$PATH:/usr/sbin:/sbin" tests/package/debian.sh "$(DEBS)" "$(CARGO_TARGET_DIR)/debootstrap"
+
+# Beside flowgate-stock there are no plugins when it is published: it brings them as components, which are not in git.
+components: build
+	rm -rf "$(COMPONENTS)"; mkdir "$(COMPONENTS)"
+	@for module in "$(CARGO_TARGET_DIR)"/stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_*.wasm; do \
+	    name=$${module##*flowgate_plugin_}; "$(BINDGEN)" component "$$module" -o "$(COMPONENTS)/$$name"; \
+	done
+
+# The components are not in git, which cargo takes for changes that were not committed.
+publish-check: components ## whether the crates can be published; VERIFY=yes compiles them from their packages
+	$(CARGO) publish --dry-run --allow-dirty --locked $(if $(filter no,$(VERIFY)),--no-verify) $(PUBLISHED:%=-p flowgate-%)

@@ -1,5 +1,7 @@
 //! Builds the stock plugins, turns them into components, and compiles these ahead of time, so that the program carries
 //! them ready to run: nothing is read from disk or copied, and no memory is made executable.
+//!
+//! A published package does not have the plugins beside it, but contains the components (`make components`).
 
 use std::{
     env, fs,
@@ -22,28 +24,62 @@ const TARGET: &str = "wasm32-unknown-unknown";
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../..");
+    let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(variable("OUT_DIR")?);
-    for input in ["plugins", "wit", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(input).display());
-    }
     for input in ["build.rs", "build", "src/config.rs"] {
         println!("cargo::rerun-if-changed={input}");
     }
-
-    // Beside the outer build's directory, so that the plugins are reused for another profile or after a change of the
-    // host.
-    let target = out.ancestors().nth(4).unwrap_or(&out).join("stock-plugins");
-    build(&root, &target)?;
-
-    let images = compile(&target, &out)?;
+    // Every package contains the manifest as it was written.
+    let (components, lock) = if here.join("Cargo.toml.orig").exists() {
+        println!("cargo::rerun-if-changed=components");
+        (packed(&here.join("components"))?, here.join("Cargo.lock"))
+    } else {
+        let root = here.join("../..");
+        for input in ["plugins", "wit", "Cargo.lock"] {
+            println!("cargo::rerun-if-changed={}", root.join(input).display());
+        }
+        // Beside the outer build's directory, so that the plugins are reused for another profile or after a change of the
+        // host.
+        let target = out.ancestors().nth(4).unwrap_or(&out).join("stock-plugins");
+        build(&root, &target)?;
+        (made(&target)?, root.join("Cargo.lock"))
+    };
+    let images = compile(&components, &out)?;
     fs::write(out.join("stock.rs"), table(&images)?)?;
-    println!("cargo::rustc-env=FLOWGATE_BUILD={:016x}", fingerprint(&root, &images)?);
+    println!("cargo::rustc-env=FLOWGATE_BUILD={:016x}", fingerprint(&lock, &images)?);
     Ok(())
 }
 
-/// Turns the stock plugins into components and compiles them; returns names and paths of the compiled code.
-fn compile(target: &Path, out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
+/// Returns the components of a published package.
+fn packed(directory: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    STOCK
+        .iter()
+        .map(|name| {
+            let file = directory.join(format!("{name}.wasm"));
+            let component = fs::read(&file)
+                .map_err(|error| format!("{}: {error}; a package is made after `make components`", file.display()))?;
+            Ok((*name, component))
+        })
+        .collect()
+}
+
+/// Turns the modules of the stock plugins into components.
+fn made(target: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, Failure> {
+    STOCK
+        .iter()
+        .map(|name| {
+            let module = target.join(TARGET).join("plugin").join(format!("flowgate_plugin_{name}.wasm"));
+            let component = wit_component::ComponentEncoder::default()
+                .module(&fs::read(&module)?)
+                .and_then(|encoder| encoder.validate(true).encode())
+                .map_err(|error| format!("making a component of {}: {error:#}", module.display()))?;
+            Ok((*name, component))
+        })
+        .collect()
+}
+
+/// Compiles the components; returns names and paths of the compiled code.
+fn compile(components: &[(&'static str, Vec<u8>)], out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
     let mut settings = config::stock();
     // Naming the target excludes the CPU features of the building machine: the code runs on any machine of the
     // architecture.
@@ -56,16 +92,11 @@ fn compile(target: &Path, out: &Path) -> Result<Vec<(&'static str, PathBuf)>, Fa
         settings.cranelift_flag_set("enable_heap_access_spectre_mitigation", "false");
     }
     let engine = wasmtime::Engine::new(&settings)?;
-    STOCK
+    components
         .iter()
-        .map(|name| {
-            let module = target.join(TARGET).join("plugin").join(format!("flowgate_plugin_{name}.wasm"));
-            let component = wit_component::ComponentEncoder::default()
-                .module(&fs::read(&module)?)
-                .and_then(|encoder| encoder.validate(true).encode())
-                .map_err(|error| format!("making a component of {}: {error:#}", module.display()))?;
+        .map(|(name, component)| {
             let compiled = out.join(format!("{name}.cwasm"));
-            let code = engine.precompile_component(&component)?;
+            let code = engine.precompile_component(component)?;
             let code =
                 symbols::removed(&code).ok_or("wasmtime lays compiled code out in another way than is known here")?;
             fs::write(&compiled, code)?;
@@ -95,9 +126,9 @@ fn table(images: &[(&str, PathBuf)]) -> Result<String, Failure> {
 }
 
 /// Distinguishes builds whose compilers may differ, by the compiled stock plugins and the versions of libraries.
-fn fingerprint(root: &Path, images: &[(&str, PathBuf)]) -> Result<u64, Failure> {
+fn fingerprint(lock: &Path, images: &[(&str, PathBuf)]) -> Result<u64, Failure> {
     let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write(&fs::read(root.join("Cargo.lock"))?);
+    hasher.write(&fs::read(lock)?);
     for (_, file) in images {
         hasher.write(&fs::read(file)?);
     }

@@ -1,8 +1,36 @@
-//! The domain model: the types of the WIT package, generated, and beside them what is done to columns ([`batch`]), how much of it a
-//! plugin may ask for ([`bounds`]), and what it may do ([`grants`]).
+//! Flows and expectations of connection tracking as columns: the types of the WIT package `flowgate:conntrack` ([`wit`]), and
+//! beside them what is done to batches ([`batch`]), how much of it a plugin may ask for ([`bounds`]), and what it may do
+//! ([`grants`]).
 //!
-//! Netlink is decoded straight into these, and they are what crosses into the plugins. What each field means, in which
-//! unit and from which kernel attribute, is said in `wit/*.wit`; the bits of `has` are in [`field`].
+//! Netlink is decoded straight into these, and they are what crosses into the plugins. Each field has its meaning, its unit
+//! and the kernel's attribute that it comes from in its comment; the bits of `has` are in [`field`].
+//!
+//! A batch is a table: a column is a vector with one element for each row, or an empty one where no row carries the field.
+//!
+//! ```
+//! use flowgate_model::{Flows, at, batch, field, protocol};
+//!
+//! // Two flows, with protocol and mark.
+//! let mut flows = Flows {
+//!     length: 2,
+//!     has: vec![field::PROTOCOL, field::PROTOCOL | field::MARK],
+//!     family: vec![2, 10],
+//!     protocol: vec![protocol::TCP, protocol::UDP],
+//!     mark: vec![0, 7],
+//!     ..Flows::default()
+//! };
+//! assert_eq!(at(&flows.mark, 1), 7);
+//! assert_eq!(at(&flows.timeout, 1), 0, "no row has a timeout, so there is no column");
+//!
+//! // A verdict for each row: the first one goes.
+//! batch::retain(&mut flows, &[0, 1]);
+//! assert_eq!((flows.length, flows.protocol), (1, vec![protocol::UDP]));
+//! ```
+//!
+//! # Features
+//!
+//! `component`: the types implement wasmtime's `ComponentType`, `Lift` and `Lower`, so that they cross into WebAssembly
+//! components and back. Without it nothing of wasmtime is built.
 
 pub use flowgate_names::{
     action, event, expectation_field, family, field, level, protocol, result, state, statistics, status, verdict,

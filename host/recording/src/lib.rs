@@ -4,7 +4,47 @@
 //! * [`Recording`] is such a file, or one that tcpdump or Wireshark captured from an nlmon interface;
 //!   [`RecordingSource`] plays it.
 //!
-//! docs/RECORDING.md describes the file format: link type NETLINK (253), each packet a cooked header of 16 bytes and a
+//! ```
+//! use flowgate_model::Table;
+//! use flowgate_netlink::{
+//!     Stop,
+//!     source::{Datagram, Source as _},
+//! };
+//! use flowgate_recording::{Input, Kind, Note, Recording, Speed, Wanted, Writer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A NEW event without attributes, as the kernel sends it: length, type and flags, sequence and port; family IPv4.
+//! let mut event = Vec::new();
+//! event.extend_from_slice(&20u32.to_ne_bytes());
+//! event.extend_from_slice(&0x0100u16.to_ne_bytes());
+//! event.extend_from_slice(&0x0600u16.to_ne_bytes());
+//! event.extend_from_slice(&[0; 8]);
+//! event.extend_from_slice(&[2, 0, 0, 0]);
+//!
+//! let noon = 1_767_268_800_000_000_000;
+//! let mut file = Vec::new();
+//! let title = Note::Title { kind: Kind::Events, table: Table::Conntrack, pauses: false };
+//! let mut writer = Writer::new(&mut file, &title, noon)?;
+//! writer.datagram(&event, noon)?;
+//! writer.gap(Some(3), noon + 1_000)?;
+//! writer.end(0, noon + 1_000)?;
+//! writer.flush()?;
+//!
+//! let recording = Recording::open(Input::Bytes(std::io::Cursor::new(file)))?;
+//! assert_eq!((recording.kind(), recording.table()), (Kind::Events, Table::Conntrack));
+//! let wanted = Wanted { kind: Kind::Events, new: true, update: true, destroy: true, family: 0 };
+//! let mut source = recording.play(wanted, Speed::Max, &Stop::new()?);
+//! let mut datagram = Datagram::new();
+//! assert!(source.next(&mut datagram)?);
+//! assert_eq!((datagram.bytes(), datagram.received), (&event[..], noon));
+//! assert!(source.next(&mut datagram)?);
+//! assert_eq!((datagram.gap, datagram.lost), (true, Some(3)));
+//! assert!(!source.next(&mut datagram)?, "this is the end");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `docs/RECORDING.md` describes the file format: link type NETLINK (253), each packet a cooked header of 16 bytes and a
 //! datagram as it was received. Information that the kernel's messages do not have is stored in messages of type
 //! NLMSG_NOOP, which every netlink reader ignores (`note`): the title of the recording, process names of ports, the
 //! namespace of datagrams, and where the reader found the queue empty. A gap is a message NLMSG_OVERRUN, the end of a

@@ -9,6 +9,33 @@
 //! * [`services`] are the host services that a plugin may call, `imports` handles its other imports.
 //! * [`instance`] is a running plugin; [`limits`] are its resource limits, [`deadline`] limits the time of its calls;
 //!   [`error`] has the ways in which it can fail.
+//!
+//! ```
+//! use flowgate_model::{Flows, Setup, family, field, protocol};
+//! use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = PluginEngine::new(None)?;
+//! // A stock plugin; `PluginComponent::open` reads a file.
+//! let component = PluginComponent::stock(&engine, "json")?;
+//! let mut instance = Instance::new(&component, Limits::default())?;
+//! assert_eq!(instance.describe()?.name, "json");
+//! instance.configure(&Setup::default())?;
+//! instance.started();
+//!
+//! let flows = Flows {
+//!     length: 1,
+//!     has: vec![field::PROTOCOL | field::MARK],
+//!     family: vec![family::IPV4],
+//!     protocol: vec![protocol::TCP],
+//!     mark: vec![7],
+//!     ..Flows::default()
+//! };
+//! let line = String::from_utf8(instance.render_flows(&flows)?)?;
+//! assert!(line.contains(r#""protocol_name":"tcp""#) && line.contains(r#""mark":7"#), "{line}");
+//! # Ok(())
+//! # }
+//! ```
 
 mod bindings;
 pub mod cache;
