@@ -3,7 +3,7 @@
 use flowgate_test_support::{Namespace, entries};
 use nix::sys::signal::Signal;
 
-use crate::capabilities::{Listening, conntrack, table};
+use crate::capabilities::{Listening, active, conntrack, table};
 
 const FLOW: &str = "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53";
 
@@ -38,13 +38,18 @@ fn ticks_come_without_events_and_can_act() {
         let (text, _) = listening.stop();
         assert!(text.contains("[NEW]") && text.contains("10.77.0.1"), "{text}");
 
-        // Not without the grant.
-        let mut listening = Listening::start("-E", "tick=create,do=log", "create,look-back", &[]);
+        // Not without the grant, while a second plugin that has it is called again and again.
+        let second = active("do=nothing");
+        let more = ["--plugin", second.as_str(), "--grant", "state,time,log,tick", "--plugin-stats"];
+        let mut listening = Listening::start("-E", "tick=create,do=log", "create,look-back", &more);
         listening.wait("offered ");
         conntrack().run(&["-D"]);
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        for _ in 0..3 {
+            listening.wait("tick true");
+        }
         let (_, errors) = listening.stop();
-        assert!(!errors.iter().any(|line| line.contains("tick true")), "{errors:#?}");
+        assert!(!errors.iter().any(|line| line.contains("results ")), "{errors:#?}");
+        assert!(!conntrack().must(&["-L"]).contains("src=10.77.0.1"), "the first one was not called");
     });
 }
 

@@ -6,24 +6,11 @@ mod expectations;
 mod listening;
 mod services;
 
-use flowgate_test_support::flowgate;
-use flowgate_test_support::plugins;
-use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    process::Child,
-    sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
-};
-
-use flowgate_test_support::{Namespace, Outcome, Program, entries};
-use nix::{sys::signal::Signal, unistd::Pid};
+use flowgate_test_support::{Background, Namespace, Outcome, conntrack, entries, flowgate, plugins};
+use nix::sys::signal::Signal;
 
 /// All that the plugin needs to start.
 const BASE: &str = "state,time";
-
-fn conntrack() -> Program {
-    Program::new("conntrack")
-}
 
 /// The plugin with these options.
 fn active(options: &str) -> String {
@@ -51,12 +38,8 @@ fn table() -> Vec<String> {
     conntrack().must(&["-L"]).lines().map(str::to_string).collect()
 }
 
-/// A flowgate that listens, and the lines that it has written.
-struct Listening {
-    child: Child,
-    errors: Receiver<String>,
-    heard: Vec<String>,
-}
+/// A flowgate that listens, and writes down what the plugin logs.
+struct Listening(Background);
 
 impl Listening {
     fn start(command: &str, options: &str, grants: &str, more: &[&str]) -> Self {
@@ -65,45 +48,21 @@ impl Listening {
         let mut words: Vec<&str> = command.split_whitespace().collect();
         words.extend(["--plugin", plugin.as_str(), "--grant", grants.as_str()]);
         words.extend(more);
-        let mut child = flowgate().spawn(&words);
-        let stderr = child.stderr.take().expect("it has a standard error");
-        let (sender, errors) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Listening { child, errors, heard: Vec::new() }
+        Listening(Background::start_unread(&flowgate(), &words))
     }
 
     /// Waits until a line with these words has come, counted from the last one that was waited for.
     fn wait(&mut self, words: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let rest = end.saturating_duration_since(Instant::now());
-            let line = self.errors.recv_timeout(rest).unwrap_or_else(|_| panic!("no `{words}`: {:#?}", self.heard));
-            self.heard.push(line.clone());
-            if line.contains(words) {
-                return line;
-            }
-        }
+        self.0.wait_for_error(words)
     }
 
     fn signal(&self, signal: Signal) {
-        let process = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(process, signal).expect("it takes signals");
+        self.0.signal(signal);
     }
 
     /// Ends it as a user does; what it wrote.
     fn stop(mut self) -> (String, Vec<String>) {
-        self.signal(Signal::SIGINT);
-        let mut text = String::new();
-        self.child.stdout.take().expect("it has a standard output").read_to_string(&mut text).expect("it is text");
-        let status = self.child.wait().expect("it ends");
-        self.heard.extend(self.errors.iter());
-        assert_eq!(status.code(), Some(0), "{:#?}", self.heard);
-        (text, self.heard)
+        let outcome = self.0.finish();
+        (outcome.text(), outcome.errors().lines().map(str::to_owned).collect())
     }
 }

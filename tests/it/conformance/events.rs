@@ -1,14 +1,9 @@
 //! Events: both programs listen at once, and must tell the same story.
 
 use crate::conformance::compare::{Both, Report, words};
-use flowgate_test_support::program::shell_status;
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
-use flowgate_test_support::{Namespace, Outcome, Program, entries};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use std::io::Read;
-use std::process::Child;
-use std::time::{Duration, Instant};
+use flowgate_test_support::{Background, Namespace, Outcome, Program, entries};
+use nix::sys::signal::Signal;
 
 /// Ways to listen.
 const LISTENERS: &[&str] = &[
@@ -97,51 +92,18 @@ const DEAF: &[&str] = &[
     "-E -p icmp --icmp-type 13",
 ];
 
-/// A program that listens.
-struct Listener(Child);
-
-/// Lets all listeners show what is queued for them.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(1000));
+/// Starts a program that listens, and waits until it does.
+fn listen(program: &Program, line: &str) -> Background {
+    let listener = Background::start(program, &words(line));
+    listener.wait_until_listening();
+    listener
 }
 
-impl Listener {
-    fn start(program: &Program, line: &str) -> Self {
-        let child = program.spawn(&words(line));
-        Self(child)
-    }
-
-    /// Waits until this many netfilter sockets of the namespace have joined groups.
-    fn wait_for(listeners: usize) {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
-            let joined = table.lines().skip(1).filter(|line| {
-                let mut words = line.split_whitespace();
-                words.nth(1) == Some("12")
-                    && words.nth(1).is_some_and(|groups| !groups.trim_start_matches('0').is_empty())
-            });
-            if joined.count() >= listeners {
-                return;
-            }
-            assert!(Instant::now() < end, "nobody listens:\n{table}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).expect("sending a signal");
-    }
-
-    /// Ends it as a user would. What is queued for it must have been shown by then: a program that is told to end in the
-    /// middle of it may leave the rest.
-    fn end(mut self, signal: Signal) -> Outcome {
-        self.signal(signal);
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        self.0.stdout.take().expect("a pipe").read_to_end(&mut stdout).expect("output");
-        self.0.stderr.take().expect("a pipe").read_to_end(&mut stderr).expect("errors");
-        Outcome { stdout, stderr, status: shell_status(self.0.wait().expect("its end")) }
-    }
+/// Ends a listener as a user would, once it has shown what is queued for it: a program that is told to end in the middle of it
+/// may leave the rest.
+fn end(mut listener: Background, signal: Signal) -> Outcome {
+    listener.wait_until_idle();
+    listener.end_by(signal)
 }
 
 /// conntrack 1.4.7 writes who caused an event behind the XML of it; 1.4.9 and flowgate leave that out. Only there.
@@ -223,15 +185,12 @@ fn told(both: &Both, lines: &[&str]) -> Vec<[Outcome; 2]> {
         namespace.account(true);
         entries::allow_labels(namespace);
         namespace.label_map(entries::LABEL_MAP);
-        let listeners =
-            lines.iter().map(|line| [&both.theirs, &both.ours].map(|program| Listener::start(program, line)));
+        let listeners = lines.iter().map(|line| [&both.theirs, &both.ours].map(|program| listen(program, line)));
         let listeners: Vec<_> = listeners.collect();
-        Listener::wait_for(2 * listeners.len());
         story(namespace);
-        settle();
         let ended = listeners.into_iter().enumerate().map(|(number, pair)| {
             let signal = if number % 2 == 0 { Signal::SIGINT } else { Signal::SIGTERM };
-            pair.map(|listener| steady(listener.end(signal)))
+            pair.map(|listener| steady(end(listener, signal)))
         });
         ended.collect()
     })
@@ -279,8 +238,7 @@ fn expectations_come_and_go() {
         "-E expect -o extended,id,ktimestamp,labels,userspace",
     ] {
         let [theirs, ours] = Namespace::run(|namespace| {
-            let listeners = [&both.theirs, &both.ours].map(|program| Listener::start(program, line));
-            Listener::wait_for(2);
+            let listeners = [&both.theirs, &both.ours].map(|program| listen(program, line));
             let mut traffic = Traffic::prepare(namespace);
             let ftp = socket("10.9.0.1", FTP);
             traffic.ftp(&ftp, &ftp, true);
@@ -295,8 +253,7 @@ fn expectations_come_and_go() {
                 )));
             }
             Program::new("conntrack").must(&["-F", "expect"]);
-            settle();
-            listeners.map(|listener| steady(listener.end(Signal::SIGINT)))
+            listeners.map(|listener| steady(end(listener, Signal::SIGINT)))
         });
         assert!(theirs.text().lines().count() >= 4, "{line}: conntrack saw {}", theirs.text());
         report.outcomes(line, &theirs, &ours);
@@ -312,15 +269,9 @@ fn buffer_told(outcome: &Outcome) -> u64 {
     number.and_then(Result::ok).unwrap_or_else(|| panic!("no size of the buffer: {errors}"))
 }
 
-/// Listens with both programs for a moment.
+/// Listens with both programs for a moment. conntrack tells the size before it joins, flowgate after.
 fn listen_with(both: &Both, line: &str) -> [Outcome; 2] {
-    [&both.theirs, &both.ours].map(|program| {
-        let listener = Listener::start(program, line);
-        Listener::wait_for(1);
-        // conntrack tells the size before it joins, flowgate after.
-        settle();
-        listener.end(Signal::SIGINT)
-    })
+    [&both.theirs, &both.ours].map(|program| end(listen(program, line), Signal::SIGINT))
 }
 
 #[test]
@@ -352,18 +303,17 @@ fn a_gap_is_reported_and_does_not_end_it() {
     let [theirs, ours] = Namespace::run(|namespace| {
         // conntrack sets -b on another socket: its event socket keeps the system's default, which 3,000 events overrun too.
         let listeners =
-            [(&both.theirs, "-E"), (&both.ours, "-E -b 50000")].map(|(program, line)| Listener::start(program, line));
-        Listener::wait_for(2);
+            [(&both.theirs, "-E"), (&both.ours, "-E -b 50000")].map(|(program, line)| listen(program, line));
         listeners.iter().for_each(|listener| listener.signal(Signal::SIGSTOP));
         let lines: Vec<String> = (0..3000)
             .map(|port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {} --dport 53", port + 1))
             .collect();
         entries::load(namespace, &lines);
         listeners.iter().for_each(|listener| listener.signal(Signal::SIGCONT));
-        std::thread::sleep(Duration::from_millis(500));
+        // What comes before the buffer is empty again may be lost too.
+        listeners.iter().for_each(Background::wait_until_idle);
         Program::new("conntrack").must(&words("-I -t 600 -p 50 -s 10.7.7.7 -d 10.1.0.1"));
-        settle();
-        listeners.map(|listener| listener.end(Signal::SIGINT))
+        listeners.map(|listener| end(listener, Signal::SIGINT))
     });
     for (name, outcome) in [("conntrack", &theirs), ("flowgate", &ours)] {
         let errors = outcome.errors();

@@ -1,28 +1,22 @@
 //! What is not the table: pipes that close, signals, a user without privileges.
 
 use crate::conformance::compare::{Both, Report, without_banner};
-use flowgate_test_support::entries;
-use flowgate_test_support::program::{must_heed_signals, shell_status};
-use flowgate_test_support::{Namespace, Outcome, Program};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use flowgate_test_support::{Background, Namespace, Outcome, Program, entries};
+use nix::sys::signal::Signal;
 use std::io::Read;
-use std::time::Duration;
 
 /// More than any pipe or buffer holds.
 fn fill(namespace: &Namespace) {
     entries::load(namespace, &entries::busy(20_000));
 }
 
-/// Starts a program with its output in a pipe, lets `reader` do something with it, and waits for the end.
-fn with_pipe(program: &Program, arguments: &[&str], reader: impl FnOnce(&mut std::process::Child)) -> Outcome {
-    let mut child = program.spawn(arguments);
-    reader(&mut child);
-    let mut stderr = Vec::new();
-    child.stderr.take().expect("a pipe").read_to_end(&mut stderr).expect("standard error");
-    let status = child.wait().expect("its end");
+/// Starts a program with its output in a pipe, does something with it, and waits for the end without reading more.
+fn with_pipe(program: &Program, arguments: &[&str], act: impl FnOnce(&mut Background)) -> Outcome {
+    let mut running = Background::start_unread(program, arguments);
+    act(&mut running);
+    let status = running.end_unread();
     // What had been written before does not matter.
-    Outcome { stdout: Vec::new(), stderr, status: shell_status(status) }
+    Outcome { stdout: Vec::new(), stderr: running.end().stderr, status }
 }
 
 #[test]
@@ -33,8 +27,8 @@ fn reader_that_leaves() {
         let mut report = Report::new("a reader that leaves early");
         for arguments in [&["-L"][..], &["-L", "-o", "xml"], &["-L", "-o", "save"], &["-L", "-o", "extended,id"]] {
             let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
-                with_pipe(program, arguments, |child| {
-                    let mut pipe = child.stdout.take().expect("a pipe");
+                with_pipe(program, arguments, |running| {
+                    let mut pipe = running.take_output();
                     pipe.read_exact(&mut [0; 100]).expect("the first line, as head would read it");
                 })
             });
@@ -46,17 +40,15 @@ fn reader_that_leaves() {
 
 #[test]
 fn interrupted_while_the_reader_is_slow() {
-    must_heed_signals();
     Namespace::run(|namespace| {
         fill(namespace);
         let both = Both::new();
         let mut report = Report::new("a signal while listing");
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
             let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
-                with_pipe(program, &["-L"], |child| {
-                    // The pipe is full by then, and stays so.
-                    std::thread::sleep(Duration::from_millis(300));
-                    kill(Pid::from_raw(child.id() as i32), signal).expect("sending a signal");
+                with_pipe(program, &["-L"], |running| {
+                    running.wait_until_pipe_is_full();
+                    running.signal(signal);
                 })
             });
             report.outcomes(&format!("-L, {signal} while its pipe is full"), &theirs, &ours);
@@ -67,7 +59,6 @@ fn interrupted_while_the_reader_is_slow() {
 
 #[test]
 fn signals_end_events() {
-    must_heed_signals();
     Namespace::run(|namespace| {
         let both = Both::new();
         let mut report = Report::new("a signal while waiting for events");
@@ -77,9 +68,11 @@ fn signals_end_events() {
             (Signal::SIGINT, &["-E", "expect"]),
         ] {
             let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
-                with_pipe(program, arguments, |child| {
-                    std::thread::sleep(Duration::from_millis(300));
-                    kill(Pid::from_raw(child.id() as i32), signal).expect("sending a signal");
+                with_pipe(program, arguments, |running| {
+                    // conntrack joins its groups before it catches signals.
+                    running.wait_until_listening();
+                    running.wait_until_idle();
+                    running.signal(signal);
                 })
             });
             report.outcomes(&format!("{}, {signal}", arguments.join(" ")), &theirs, &ours);

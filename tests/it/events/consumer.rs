@@ -1,10 +1,11 @@
 //! A program that keeps a copy of the table from events in JSON.
 
-use crate::events::{Listener, PATIENCE, conntrack, flowgate};
+use crate::events::conntrack;
+use flowgate_test_support::{Background, flowgate, until_or_explain};
 use serde_json::{Map, Value};
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
 };
 
 /// The copy.
@@ -53,7 +54,7 @@ impl Consumer {
     }
 
     /// Applies what the listener has written since the last time.
-    pub fn apply(&mut self, listener: &Listener) {
+    pub fn apply(&mut self, listener: &Background) {
         let lines = listener.lines();
         for line in lines.get(self.applied..).unwrap_or_default() {
             let event = object(line);
@@ -117,30 +118,30 @@ impl Consumer {
         self.flows.values().map(flow).collect()
     }
 
-    /// Applies what the listener writes until the copy is the table that `conntrack` lists.
-    pub fn agree(&mut self, listener: &Listener) {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            self.apply(listener);
-            let (ours, theirs) = (self.table(), table());
-            if ours == theirs {
-                return;
-            }
-            let more: Vec<_> = ours.difference(&theirs).take(5).collect();
-            let less: Vec<_> = theirs.difference(&ours).take(5).collect();
-            assert!(Instant::now() < end, "too much: {more:#?}, too little: {less:#?}\n{}", listener.errors());
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    }
-
-    /// Ends the listener; the copy must still be the table.
-    pub fn finish(mut self, mut listener: Listener) -> Self {
-        listener.finish();
-        self.apply(&listener);
+    /// In what the copy is not the table that `conntrack` lists.
+    fn difference(&self) -> Option<String> {
         let (ours, theirs) = (self.table(), table());
         let more: Vec<_> = ours.difference(&theirs).take(5).collect();
         let less: Vec<_> = theirs.difference(&ours).take(5).collect();
-        assert!(ours == theirs, "too much: {more:#?}, too little: {less:#?}\n{}", listener.errors());
+        (ours != theirs).then(|| format!("too much: {more:#?}, too little: {less:#?}"))
+    }
+
+    /// Applies what the listener writes until the copy is the table that `conntrack` lists.
+    pub fn agree(&mut self, listener: &Background) {
+        let last = RefCell::new(None);
+        let agrees = || {
+            self.apply(listener);
+            last.replace(self.difference());
+            last.borrow().is_none()
+        };
+        until_or_explain("the copy is the table", agrees, || format!("{:?}\n{}", last.borrow(), listener.errors()));
+    }
+
+    /// Ends the listener; the copy must still be the table.
+    pub fn finish(mut self, mut listener: Background) -> Self {
+        listener.finish();
+        self.apply(&listener);
+        assert_eq!(self.difference(), None, "{}", listener.errors());
         self
     }
 }

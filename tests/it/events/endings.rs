@@ -1,7 +1,7 @@
 //! Endings: a signal at any moment ends a listener at once and cleanly; options where they mean nothing are refused.
 
-use crate::events::{Listener, conntrack, eventually, flowgate, flows};
-use flowgate_test_support::{Namespace, Program, entries};
+use crate::events::{conntrack, flows, listen, listen_unread};
+use flowgate_test_support::{Namespace, Program, entries, flowgate, until};
 use nix::sys::signal::Signal;
 
 #[test]
@@ -9,9 +9,9 @@ fn while_nothing_happens() {
     Namespace::run(|_| {
         for line in ["-E", "-E --resync", "-E --reliable", "-E --resync --reliable", "-E expect --reliable"] {
             for signal in [Signal::SIGINT, Signal::SIGTERM] {
-                let mut listener = Listener::read(line);
+                let mut listener = listen(line);
                 listener.signal(signal);
-                assert_eq!(listener.end(), 0, "{line} {signal}: {}", listener.errors());
+                assert_eq!(listener.end().status, 0, "{line} {signal}: {}", listener.errors());
             }
         }
     });
@@ -22,9 +22,9 @@ fn while_the_table_is_read() {
     Namespace::run(|namespace| {
         entries::load(namespace, &flows(1, 50_000));
         for _ in 0..5 {
-            let mut listener = Listener::read("-E --resync");
+            let mut listener = listen("-E --resync");
             listener.signal(Signal::SIGINT);
-            assert_eq!(listener.end(), 0, "{}", listener.errors());
+            assert_eq!(listener.end().status, 0, "{}", listener.errors());
             assert!(listener.lines().is_empty(), "{:#?}", listener.lines());
         }
     });
@@ -35,14 +35,14 @@ fn while_lost_events_are_made_up_for() {
     Namespace::run(|namespace| {
         entries::load(namespace, &flows(1, 30_000));
         for round in 0..5 {
-            let mut listener = Listener::read("-E -b 20000 --resync");
+            let mut listener = listen("-E -b 20000 --resync");
             listener.while_stopped(|| {
                 entries::load(namespace, &flows(2 + round, 500));
                 assert_eq!(conntrack(&format!("-D -s 10.1.{round}.0/24")).status, 0);
             });
-            eventually("the gap", || listener.errors().contains("ENOBUFS"));
+            until("the gap", || listener.errors().contains("ENOBUFS"));
             listener.signal(Signal::SIGINT);
-            assert_eq!(listener.end(), 0, "{}", listener.errors());
+            assert_eq!(listener.end().status, 0, "{}", listener.errors());
             // Nothing is told to be gone because the listing was not read to its end.
             let gone = listener.lines().iter().filter(|line| line.contains("[DESTROY]")).count();
             assert!(gone <= 256, "{gone}");
@@ -54,16 +54,16 @@ fn while_lost_events_are_made_up_for() {
 fn while_events_pour_in() {
     Namespace::run(|_| {
         for line in ["-E", "-E --resync -b 20000", "-E --reliable"] {
-            let mut listener = Listener::read(line);
+            let mut listener = listen(line);
             std::thread::scope(|scope| {
                 // A thread has the namespace of the one that started it.
                 let flood = scope.spawn(|| {
                     conntrack("-F");
                     Program::new("conntrack").run_with(&["-R", "-"], flows(1, 20_000).join("\n").as_bytes())
                 });
-                eventually("some events", || !listener.lines().is_empty());
+                until("some events", || !listener.lines().is_empty());
                 listener.signal(Signal::SIGINT);
-                assert_eq!(listener.end(), 0, "{line}: {}", listener.errors());
+                assert_eq!(listener.end().status, 0, "{line}: {}", listener.errors());
                 assert_eq!(flood.join().expect("the flood").status, 0);
             });
         }
@@ -74,12 +74,11 @@ fn while_events_pour_in() {
 fn while_nobody_reads_the_output() {
     Namespace::run(|namespace| {
         for line in ["-E", "-E --resync"] {
-            let mut listener = Listener::start(line);
+            let mut listener = listen_unread(line);
             entries::load(namespace, &flows(1, 5000));
             listener.signal(Signal::SIGINT);
             // It cannot finish the line that it is writing, and so ends as a program that does not catch the signal.
-            let status = listener.child.wait().expect("its end");
-            assert_eq!(flowgate_test_support::program::shell_status(status), 130, "{line}");
+            assert_eq!(listener.end_unread(), 130, "{line}");
             conntrack("-F");
         }
     });

@@ -1,7 +1,7 @@
 //! Gaps: a listener that did not keep up says so, and makes up for what it missed.
 
-use crate::events::{Listener, conntrack, consumer::Consumer, eventually, flowgate, flows};
-use flowgate_test_support::{Namespace, Outcome, entries};
+use crate::events::{conntrack, consumer::Consumer, flows, listen};
+use flowgate_test_support::{Background, Namespace, Outcome, entries, flowgate, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const RESYNC: &str = "-E -b 20000 --resync -o json";
@@ -12,17 +12,17 @@ fn act(line: &str) -> Outcome {
 }
 
 /// Begins with a table, and a listener that has taken it in.
-fn begin(namespace: &Namespace, line: &str) -> (Consumer, Listener) {
+fn begin(namespace: &Namespace, line: &str) -> (Consumer, Background) {
     entries::load(namespace, &flows(1, 500));
     let tcp = (0..300).map(|port| {
         format!("-I -t 3600 -p tcp -s 10.2.0.1 -d 2.2.2.2 --sport {} --dport 80 --state SYN_SENT", 1024 + port)
     });
     entries::load(namespace, &tcp.collect::<Vec<_>>());
-    let listener = Listener::read(line);
+    let listener = listen(line);
     let mut consumer = Consumer::new();
     // An event of its own says that it has the table.
     entries::load(namespace, &flows(3, 1));
-    eventually("the first event", || !listener.lines().is_empty());
+    until("the first event", || !listener.lines().is_empty());
     consumer.agree(&listener);
     (consumer, listener)
 }
@@ -67,7 +67,7 @@ fn a_stopped_pipeline_recovers() {
 #[test]
 fn flows_of_every_protocol_and_zone_are_made_up_for() {
     Namespace::run(|namespace| {
-        let listener = Listener::read(RESYNC);
+        let listener = listen(RESYNC);
         let mut consumer = Consumer::new();
         listener.while_stopped(|| {
             for lines in [entries::every_protocol(), entries::nat(), entries::marks(), entries::zones()] {
@@ -75,14 +75,14 @@ fn flows_of_every_protocol_and_zone_are_made_up_for() {
             }
         });
         let count = || conntrack("-C").text().trim().parse::<usize>().expect("a number");
-        eventually("every flow is known", || {
+        until("every flow is known", || {
             consumer.apply(&listener);
             consumer.len() == count()
         });
         let before = count();
         assert!(before > 300, "{before}");
         listener.while_stopped(|| assert_eq!(conntrack("-F").status, 0));
-        eventually("no flow is known", || {
+        until("no flow is known", || {
             consumer.apply(&listener);
             consumer.len() == 0
         });
@@ -159,9 +159,9 @@ fn a_flood_over_a_small_buffer() {
 fn only_what_was_asked_for_is_shown() {
     Namespace::run(|namespace| {
         entries::load(namespace, &flows(1, 300));
-        let mut listener = Listener::read("-E -e NEW,UPDATES -p udp -b 20000 --resync");
+        let mut listener = listen("-E -e NEW,UPDATES -p udp -b 20000 --resync");
         entries::load(namespace, &flows(3, 1));
-        eventually("the first event", || !listener.lines().is_empty());
+        until("the first event", || !listener.lines().is_empty());
         listener.while_stopped(|| {
             entries::load(namespace, &flows(4, 700));
             let other: Vec<String> = flows(5, 300).iter().map(|line| line.replace("-p udp", "-p udplite")).collect();
@@ -171,11 +171,12 @@ fn only_what_was_asked_for_is_shown() {
         });
         // 300 less the 256 that are gone.
         let changed = |lines: &[String]| lines.iter().filter(|line| line.contains("[UPDATE]")).count();
-        eventually("what was missed is told", || {
+        until("what was missed is told", || {
             let lines = listener.lines();
             lines.iter().filter(|line| line.contains("[NEW]")).count() >= 700 && changed(&lines) >= 44
         });
-        let lines = listener.finish();
+        listener.finish();
+        let lines = listener.lines();
         assert!(lines.iter().all(|line| !line.contains("[DESTROY]") && line.contains("udp ")), "{lines:#?}");
         let synthetic: Vec<&String> = lines.iter().filter(|line| line.ends_with(" [SYNTHETIC]")).collect();
         assert!(synthetic.len() > 600, "{lines:#?}");
@@ -187,13 +188,14 @@ fn only_what_was_asked_for_is_shown() {
 #[test]
 fn without_resync_a_gap_is_told_where_it_is() {
     Namespace::run(|namespace| {
-        let listener = Listener::read("-E -b 20000 -o json");
+        let listener = listen("-E -b 20000 -o json");
         listener.while_stopped(|| entries::load(namespace, &flows(4, 700)));
-        eventually("the gap", || listener.lines().iter().any(|line| line.contains("\"event\":\"gap\"")));
+        until("the gap", || listener.lines().iter().any(|line| line.contains("\"event\":\"gap\"")));
         entries::load(namespace, &flows(5, 1));
-        eventually("what comes after it", || listener.lines().iter().any(|line| line.contains("10.5.0.0")));
+        until("what comes after it", || listener.lines().iter().any(|line| line.contains("10.5.0.0")));
         let mut listener = listener;
-        let lines = listener.finish();
+        listener.finish();
+        let lines = listener.lines();
         let gap = lines.iter().position(|line| line.contains("\"event\":\"gap\"")).unwrap();
         let lost: usize = lines[gap].split("\"lost\":").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
         // What was queued before it stands before it.

@@ -1,15 +1,11 @@
 //! Pressure: output that nobody takes, ends that must not be lost.
 
-use crate::events::{Listener, collect, conntrack, eventually, flowgate, flows};
-use flowgate_test_support::{Namespace, entries};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use crate::events::{conntrack, flows, listen, listen_unread};
+use flowgate_test_support::{Background, Namespace, entries, flowgate, until};
+use nix::sys::signal::Signal;
 use std::{
     io::{Read as _, Write as _},
     process::Stdio,
-    sync::{Arc, Mutex},
 };
 
 /// More than the usual buffer holds; not more than it may grow to.
@@ -18,13 +14,14 @@ const MANY: u32 = 60_000;
 #[test]
 fn nothing_is_lost_while_the_output_is_not_read() {
     Namespace::run(|namespace| {
-        let mut listener = Listener::start("-E");
+        let mut listener = listen_unread("-E");
         entries::load(namespace, &flows(1, MANY));
-        let memory = listener.memory();
+        let memory = listener.memory().expect("it runs");
         assert!(memory < 64 << 10, "{memory} KiB");
-        listener.take_output();
-        eventually("all of them", || listener.lines().len() >= MANY as usize);
-        let lines = listener.finish();
+        listener.read_output();
+        until("all of them", || listener.lines().len() >= MANY as usize);
+        listener.finish();
+        let lines = listener.lines();
         assert_eq!(lines.len(), MANY as usize);
         assert!(!listener.errors().contains("ENOBUFS"), "{}", listener.errors());
     });
@@ -33,16 +30,16 @@ fn nothing_is_lost_while_the_output_is_not_read() {
 #[test]
 fn memory_is_bounded_whatever_comes() {
     Namespace::run(|namespace| {
-        let mut listener = Listener::start("-E --resync --buffer-max 8388608 -o json");
+        let mut listener = listen_unread("-E --resync --buffer-max 8388608 -o json");
         for _ in 0..3 {
             entries::load(namespace, &flows(1, MANY));
             assert_eq!(conntrack("-F").status, 0);
         }
-        let memory = listener.memory();
+        let memory = listener.memory().expect("it runs");
         assert!(memory < 64 << 10, "{memory} KiB");
-        listener.take_output();
+        listener.read_output();
         entries::load(namespace, &flows(2, 1));
-        eventually("it goes on", || listener.lines().iter().any(|line| line.contains("10.2.0.0")));
+        until("it goes on", || listener.lines().iter().any(|line| line.contains("10.2.0.0")));
         listener.finish();
     });
 }
@@ -50,15 +47,16 @@ fn memory_is_bounded_whatever_comes() {
 #[test]
 fn reliable_listeners_hear_of_every_end() {
     Namespace::run(|namespace| {
-        let mut listener = Listener::read("-E -e DESTROY --reliable -b 40000 --buffer-max 40000");
+        let mut listener = listen("-E -e DESTROY --reliable -b 40000 --buffer-max 40000");
         entries::load(namespace, &flows(1, 400));
         listener.while_stopped(|| {
             assert_eq!(conntrack("-F").status, 0);
             // The kernel keeps those whose end it could not tell.
             assert!(conntrack("-L dying").text().lines().count() > 100);
         });
-        eventually("every end", || listener.lines().len() >= 400);
-        let lines = listener.finish();
+        until("every end", || listener.lines().len() >= 400);
+        listener.finish();
+        let lines = listener.lines();
         assert_eq!(lines.len(), 400);
         assert!(lines.iter().all(|line| line.starts_with("[DESTROY]")));
         assert_eq!(conntrack("-L dying").text(), "");
@@ -69,7 +67,7 @@ fn reliable_listeners_hear_of_every_end() {
 fn reliable_and_resync_together() {
     Namespace::run(|namespace| {
         entries::load(namespace, &flows(1, 400));
-        let listener = Listener::read("-E --reliable --resync -b 40000 --buffer-max 40000 -o json");
+        let listener = listen("-E --reliable --resync -b 40000 --buffer-max 40000 -o json");
         let mut consumer = crate::events::consumer::Consumer::new();
         listener.while_stopped(|| {
             entries::load(namespace, &flows(2, 400));
@@ -87,26 +85,22 @@ fn events_go_on_while_standard_error_is_not_read() {
         // As much as a pipe holds (pipe(7)).
         writer.write_all(&[b'.'; 65_536]).unwrap();
         let mut command = flowgate().command(&["-E", "--metrics", "127.0.0.1:0"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
-        drop(command);
-        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-        let shown = collect(child.stdout.take().unwrap(), &lines);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
+        let mut listener = Background::spawn(command);
         let mut port = 0;
-        eventually("it shows events, though it could not tell where metrics are", || {
+        until("it shows events, though it could not tell where metrics are", || {
             port += 1;
             entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 53"));
-            !lines.lock().unwrap().is_empty()
+            !listener.lines().is_empty()
         });
         // Who reads after all is told everything.
         let told = std::thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
-        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
-        let (text, status) = (told.join().unwrap().unwrap(), child.wait().unwrap());
-        assert!(status.success(), "{status}");
+        assert_eq!(listener.end_by(Signal::SIGINT).status, 0);
+        let text = told.join().unwrap().unwrap();
         let text = text.trim_start_matches('.');
         assert!(text.starts_with("NOTICE: Metrics are served at ") && text.ends_with("have been shown.\n"), "{text}");
-        shown.join().unwrap();
     });
 }

@@ -9,13 +9,12 @@ mod scarce;
 mod signals;
 
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
-use flowgate_test_support::{Outcome, Program, entries, flowgate, program::shell_status};
+use flowgate_test_support::{Background, Outcome, Program, entries, flowgate, until};
 
 /// More flows than are listed before a second thread is asked for, which is at eight datagrams of 32 KiB at most.
 const MANY: u32 = 3_000;
@@ -26,39 +25,16 @@ pub type Start<'a> = &'a dyn Fn(&[&str]) -> Command;
 /// Runs a command, which must end within two minutes whatever else the machine does.
 pub fn run(mut command: Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let (mut stdin, mut stdout, mut stderr) =
-        (child.stdin.take().unwrap(), child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let words = format!("{command:?}");
     std::thread::scope(|scope| {
+        let mut running = Background::spawn(command);
+        let mut stdin = running.take_input();
         scope.spawn(move || {
             // A program that does not read is its own business.
             let _ = stdin.write_all(input);
         });
-        let collect = |pipe: &mut dyn Read| {
-            let mut bytes = Vec::new();
-            pipe.read_to_end(&mut bytes).unwrap();
-            bytes
-        };
-        let stdout = scope.spawn(move || collect(&mut stdout));
-        let stderr = scope.spawn(move || collect(&mut stderr));
-        let end = Instant::now() + Duration::from_secs(120);
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if Instant::now() > end {
-                child.kill().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        let outcome = Outcome {
-            stdout: stdout.join().unwrap(),
-            stderr: stderr.join().unwrap(),
-            status: status.map_or(-1, shell_status),
-        };
-        assert!(status.is_some(), "{command:?} stands still: {}", outcome.errors());
-        outcome
+        until(&format!("{words} ends"), || !running.runs());
+        running.end()
     })
 }
 
@@ -144,34 +120,19 @@ pub fn classic_commands_work(start: Start<'_>) {
 pub fn events_are_seen(namespace: &flowgate_test_support::Namespace, start: Start<'_>) {
     for line in ["-E", "-E -e NEW -o timestamp,id", "-E --resync"] {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let mut child =
-            start(&words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut pipe = child.stdout.take().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
-        let reader = std::thread::spawn(move || {
-            let (mut text, mut part) = (Vec::new(), [0; 4096]);
-            while let Ok(length @ 1..) = pipe.read(&mut part) {
-                text.extend_from_slice(&part[..length]);
-                // Nobody listens once one event has been seen.
-                let _ = tell.send(());
-            }
-            String::from_utf8(text).unwrap()
-        });
-        let end = Instant::now() + Duration::from_secs(120);
-        for number in 0.. {
-            let flow = format!("-A -p udp -s 192.0.2.7 -d 192.0.2.8 --sport {} --dport 9 -t 60", 1000 + number);
+        let mut command = start(&words);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut listening = Background::spawn(command);
+        listening.wait_until_listening();
+        let mut port = 1000;
+        until(&format!("{line} shows an event"), || {
+            port += 1;
+            let flow = format!("-A -p udp -s 192.0.2.7 -d 192.0.2.8 --sport {port} --dport 9 -t 60");
             entries::load(namespace, &[flow]);
-            if told.recv_timeout(Duration::from_millis(100)).is_ok() {
-                break;
-            }
-            assert!(Instant::now() < end && child.try_wait().unwrap().is_none(), "{line}: no event");
-        }
-        let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
-        let outcome = child.wait_with_output().unwrap();
-        let errors = String::from_utf8_lossy(&outcome.stderr);
-        assert_eq!(outcome.status.code(), Some(0), "{line}: {errors}");
-        assert!(reader.join().unwrap().contains("[NEW]"), "{line}: {errors}");
+            assert!(listening.runs(), "{line}: {}", listening.errors());
+            !listening.lines().is_empty()
+        });
+        assert!(listening.finish().text().contains("[NEW]"), "{line}");
         Program::new("conntrack").run(&["-F"]);
     }
 }

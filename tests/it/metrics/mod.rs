@@ -2,76 +2,43 @@
 //!
 //! Needs root, and `conntrack` and `promtool`: `make setup` installs them.
 
-use flowgate_test_support::flowgate;
-use flowgate_test_support::plugins;
 use flowgate_test_support::{
-    Namespace, Outcome, Program, entries,
-    program::{must_heed_signals, shell_status},
+    Background, Namespace, Outcome, Program, entries, flowgate, plugins, until, wait::PATIENCE,
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use std::{
-    io::{BufRead as _, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
     path::Path,
-    process::{Child, ChildStderr},
-    sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
 };
 
-/// How long anything may take that takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A flowgate that listens to events, the lines that it prints, and where its metrics are.
+/// A flowgate that listens to events, and where its metrics are.
 struct Listening {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-    lines: Receiver<String>,
+    background: Background,
     address: String,
 }
 
 impl Listening {
     fn start(words: &[&str]) -> Self {
-        must_heed_signals();
-        let mut child = flowgate().spawn(words);
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let (send, lines) = channel();
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        let mut notice = String::new();
-        stderr.read_line(&mut notice).expect("a line");
-        let address =
-            notice.trim().strip_prefix("NOTICE: Metrics are served at ").and_then(|rest| rest.strip_suffix('.'));
+        let mut background = Background::start(&flowgate(), words);
+        let notice = background.wait_for_error("");
+        let address = notice.strip_prefix("NOTICE: Metrics are served at ").and_then(|rest| rest.strip_suffix('.'));
         let address = address.unwrap_or_else(|| panic!("no address in: {notice}")).to_owned();
-        wait_until("it listens", || {
-            let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
-            table.lines().skip(1).any(|line| {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                words.get(1) == Some(&"12") && words.get(3).is_some_and(|groups| !groups.trim_matches('0').is_empty())
-            })
-        });
-        Self { child, stderr, lines, address }
+        background.wait_until_listening();
+        Self { background, address }
     }
 
     /// Waits for a line that contains a word.
-    fn line(&self, word: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {word}"));
-            if line.contains(word) {
-                return line;
-            }
-        }
+    fn line(&mut self, word: &str) -> String {
+        self.background.wait_for_output(word)
     }
 
+    /// Ends it; of standard error what came after the address.
     fn end(mut self) -> Outcome {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("a signal");
-        let mut stderr = Vec::new();
-        self.stderr.read_to_end(&mut stderr).expect("errors");
-        let status = shell_status(self.child.wait().expect("its end"));
-        Outcome { stdout: self.lines.iter().collect::<Vec<_>>().join("\n").into_bytes(), stderr, status }
+        let outcome = self.background.end_by(Signal::SIGINT);
+        let rest = outcome.errors().split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned());
+        Outcome { stderr: rest.into_bytes(), ..outcome }
     }
 
     fn tcp(&self) -> TcpStream {
@@ -99,14 +66,6 @@ fn request(mut stream: impl Read + Write, text: &str) -> String {
     answer
 }
 
-fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !happened() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// A metric's value, by its name and labels as they stand in the text.
 fn value(text: &str, metric: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
@@ -130,7 +89,7 @@ fn events_are_counted_and_promtool_is_content() {
         Program::new("conntrack").must(&["-D", "-p", "udp", "--sport", "2"]);
         // An event is counted when it comes, and once more when the first stage has dropped it.
         let dropped = format!("flowgate_stage_rows_dropped_total{{plugin=\"{plugin}\",stage=\"0\"}}");
-        wait_until("all has been counted", || {
+        until("all has been counted", || {
             let text = listening.scrape();
             value(&text, "flowgate_events_total{kind=\"destroy\"}") == 1.0 && value(&text, &dropped) >= 5.0
         });
@@ -204,7 +163,7 @@ fn only_metrics_are_served() {
 #[test]
 fn a_client_that_hangs_holds_nothing_up() {
     Namespace::run(|namespace| {
-        let listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
+        let mut listening = Listening::start(&["-E", "--metrics", "127.0.0.1:0"]);
         let mut hanging = Vec::new();
         for number in 0..12 {
             let mut stream = listening.tcp();
@@ -217,7 +176,7 @@ fn a_client_that_hangs_holds_nothing_up() {
             listening.line(&format!("sport={port} "));
         }
         // The last one is counted as shown just after it has been written.
-        wait_until("all are counted", || value(&listening.scrape(), "flowgate_rows_shown_total") >= 20.0);
+        until("all are counted", || value(&listening.scrape(), "flowgate_rows_shown_total") >= 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_events_total{kind=\"new\"}"), 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_rows_shown_total"), 20.0);
         // More than are served at once: the oldest make place for who asks.
@@ -279,9 +238,8 @@ fn a_socket_in_the_file_system_comes_and_goes() {
         let second = flowgate().run(&["-E", "--metrics", &address]);
         assert!(second.status == 1 && second.errors().contains("in use"), "{}", second.errors());
         // One that is killed leaves it behind; the next one takes its place.
-        kill(Pid::from_raw(listening.child.id() as i32), Signal::SIGKILL).expect("a signal");
-        let Listening { mut child, .. } = listening;
-        child.wait().expect("its end");
+        let mut listening = listening;
+        listening.background.end_by(Signal::SIGKILL);
         assert!(path.exists());
         let listening = Listening::start(&["-E", "--metrics", &address]);
         assert!(scrape(&path).starts_with("HTTP/1.1 200 "));

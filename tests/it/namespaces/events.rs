@@ -2,7 +2,7 @@
 
 use flowgate_test_support::Program;
 
-use crate::namespaces::{FLOW, Listening, flowgate, must, run, with_two, words};
+use crate::namespaces::{FLOW, flowgate, listen, must, run, stop, with_two, words};
 
 /// Makes the flow in the three namespaces.
 fn make() {
@@ -15,12 +15,12 @@ fn make() {
 #[test]
 fn of_one_namespace() {
     with_two(|_| {
-        let mut listening = Listening::start("-E --netns blue");
+        let mut listening = listen("-E --netns blue");
         make();
-        let line = listening.wait("[NEW]");
+        let line = listening.wait_for_output("[NEW]");
         must("-D -p udp --netns blue");
-        let end = listening.wait("[DESTROY]");
-        let all = listening.stop();
+        let end = listening.wait_for_output("[DESTROY]");
+        let all = stop(listening);
         assert!(line.contains("src=10.0.0.2 ") && end.contains("src=10.0.0.2 "), "{all:#?}");
         assert!(!line.contains("netns="), "it is the one that was asked for: {line}");
         assert!(!all.iter().any(|line| line.contains("10.0.0.1 ") || line.contains("10.0.0.3 ")), "{all:#?}");
@@ -32,12 +32,16 @@ fn of_all_namespaces_by_name() {
     with_two(|namespace| {
         namespace.ip("netns set blue 11");
         namespace.ip("netns set red 12");
-        let mut listening = Listening::start("-E --all-netns");
+        let mut listening = listen("-E --all-netns");
         make();
-        let all = [listening.wait("src=10.0.0.2 "), listening.wait("src=10.0.0.3 "), listening.wait("src=10.0.0.1 ")];
+        let all = [
+            listening.wait_for_output("src=10.0.0.2 "),
+            listening.wait_for_output("src=10.0.0.3 "),
+            listening.wait_for_output("src=10.0.0.1 "),
+        ];
         assert!(all[0].ends_with(" netns=blue") && all[1].ends_with(" netns=red"), "{all:#?}");
         assert!(!all[2].contains("netns="), "{all:#?}");
-        let rest = listening.stop();
+        let rest = stop(listening);
         assert!(!rest.iter().any(|line| line.contains("WARNING")), "{rest:#?}");
     });
 }
@@ -52,13 +56,13 @@ fn in_every_format() {
             ("save", " netns=blue"),
         ];
         for (format, words) in formats {
-            let mut listening = Listening::start(&format!("-E -e NEW --all-netns -o {format}"));
-            listening.wait("the network namespace red has no id here");
+            let mut listening = listen(&format!("-E -e NEW --all-netns -o {format}"));
+            listening.wait_for_error("the network namespace red has no id here");
             must(&format!("-I {FLOW} --netns blue"));
-            let line = listening.wait("10.0.0.1");
+            let line = listening.wait_for_output("10.0.0.1");
             assert!(line.contains(words), "{format}: {line}");
             must("-F --netns blue");
-            listening.stop();
+            stop(listening);
         }
     });
 }
@@ -69,11 +73,11 @@ fn a_namespace_without_a_name_has_its_id() {
         let inhabitant = crate::namespaces::Inhabitant::of("red");
         namespace.ip("netns set red 12");
         namespace.ip("netns del red");
-        let mut listening = Listening::start("-E -e NEW --all-netns");
+        let mut listening = listen("-E -e NEW --all-netns");
         must(&format!("-I {FLOW} --netns {}", inhabitant.process()));
-        let line = listening.wait("10.0.0.1");
+        let line = listening.wait_for_output("10.0.0.1");
         assert!(line.ends_with(" nsid=12"), "{line}");
-        listening.stop();
+        stop(listening);
         namespace.ip("netns add red");
     });
 }
@@ -83,10 +87,10 @@ fn ids_are_those_of_the_namespace_that_listens() {
     with_two(|_| {
         // As blue sees it, red is 5.
         Program::new("ip").must(&["netns", "exec", "blue", "ip", "netns", "set", "red", "5"]);
-        let mut listening = Listening::start("-E -e NEW --all-netns --netns blue");
+        let mut listening = listen("-E -e NEW --all-netns --netns blue");
         make();
-        assert!(listening.wait("src=10.0.0.3 ").ends_with(" netns=red"));
-        let all = listening.stop();
+        assert!(listening.wait_for_output("src=10.0.0.3 ").ends_with(" netns=red"));
+        let all = stop(listening);
         assert!(all.iter().any(|line| line.contains("src=10.0.0.2 ") && !line.contains("netns=")), "{all:#?}");
         assert!(!all.iter().any(|line| line.contains("src=10.0.0.1 ")), "it has no id there: {all:#?}");
     });
@@ -97,10 +101,10 @@ fn recordings_keep_the_names() {
     with_two(|namespace| {
         namespace.ip("netns set blue 11");
         let file = namespace.directory().join("events.pcap").display().to_string();
-        let mut listening = Listening::start(&format!("record --show {file} -- -E -e NEW --all-netns"));
+        let mut listening = listen(&format!("record --show {file} -- -E -e NEW --all-netns"));
         make();
-        let shown = [listening.wait("src=10.0.0.2 "), listening.wait("src=10.0.0.1 ")];
-        listening.stop();
+        let shown = [listening.wait_for_output("src=10.0.0.2 "), listening.wait_for_output("src=10.0.0.1 ")];
+        stop(listening);
         namespace.ip("netns del blue");
         let replayed = flowgate().must(&["replay", &file]);
         assert_eq!(replayed.lines().collect::<Vec<_>>(), shown);

@@ -1,6 +1,6 @@
 //! The doctor in good and bad circumstances.
 
-use flowgate_test_support::{Namespace, Outcome, Program, entries};
+use flowgate_test_support::{Background, Namespace, Outcome, Program, entries};
 use serde_json::Value;
 
 use crate::operations::{flowgate, run};
@@ -234,32 +234,10 @@ fn what_a_unit_keeps_from_it_is_told() {
 fn silence_points_to_it() {
     Namespace::run(|_| {
         let silent = |program: Program| {
-            let mut child = program.command(&["-E"]);
-            child.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-            let child = child.spawn().expect("it starts");
+            let mut listening = Background::start(&program, &["-E"]);
             // Signals are caught before the socket is opened: when it is there, they are.
-            let sockets = format!("/proc/{}/fd", child.id());
-            let listens = || {
-                std::fs::read_dir(&sockets).expect("it runs").flatten().any(|entry| {
-                    let inode = std::fs::read_link(entry.path()).unwrap_or_default().display().to_string();
-                    let inode = inode.trim_start_matches("socket:[").trim_end_matches(']').to_string();
-                    let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-                    table.lines().any(|line| {
-                        let words: Vec<&str> = line.split_whitespace().collect();
-                        words.last() == Some(&inode.as_str()) && words.get(3) != Some(&"00000000")
-                    })
-                })
-            };
-            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-            while !listens() {
-                assert!(std::time::Instant::now() < end, "it does not listen");
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            let process = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGINT).unwrap();
-            let output = child.wait_with_output().unwrap();
-            assert_eq!(output.status.code(), Some(0));
-            String::from_utf8(output.stderr).unwrap()
+            listening.wait_until_listening();
+            listening.finish().errors()
         };
         assert!(silent(flowgate()).contains("`flowgate doctor` finds out why"));
         assert!(!silent(flowgate().called("conntrack")).contains("doctor"));

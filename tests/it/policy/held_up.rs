@@ -1,7 +1,7 @@
 //! A peer that reads nothing of what the service writes holds up itself alone: standard error, standard output, a server of logs.
 
 use std::{
-    io::{PipeReader, PipeWriter, Write as _},
+    io::{PipeReader, PipeWriter, Read as _, Write as _},
     net::TcpListener,
     os::{fd::OwnedFd, unix::net::UnixStream},
     sync::{Arc, Mutex},
@@ -23,20 +23,17 @@ fn full() -> (PipeReader, PipeWriter) {
 
 /// The service on a policy, with these as standard output and standard error.
 fn serve(namespace: &Namespace, text: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Serving {
-    must_heed_signals();
     let path = policy(namespace, text).display().to_string();
-    let directory = namespace.directory().to_path_buf();
-    fs::write(directory.join("errors"), "").unwrap();
-    let child = flowgate().command(&["run", &path]).stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().unwrap();
-    let serving = Serving { child, directory };
+    let mut command = flowgate().command(&["run", &path]);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let serving = Serving::spawn(namespace, command);
     serving.until("it runs", || serving.ask(&["status"]).text().contains("generation 1"));
     serving
 }
 
 /// Ends it; its exit status.
 fn end(mut serving: Serving) -> i32 {
-    kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGTERM).unwrap();
-    shell_status(serving.child.wait().unwrap())
+    serving.background.end_by(Signal::SIGTERM).status
 }
 
 /// How often the service is to load a policy with mistakes: more lines than wait anywhere.

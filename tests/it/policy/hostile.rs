@@ -1,9 +1,10 @@
 //! Tenants that try to blind the audit, to push it out, to fill the table, or to keep others from starting.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read as _},
     os::unix::{fs::OpenOptionsExt as _, net::UnixListener},
     thread,
+    time::Instant,
 };
 
 use super::{
@@ -23,7 +24,7 @@ const CREATE: &str = "create src=10.1.0.20 dst=192.0.2.1 sport=1000 dport=53 rsr
 
 /// The most memory that the service has had, in MiB.
 fn peak(serving: &Serving) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let status = fs::read_to_string(serving.proc().join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
@@ -361,7 +362,7 @@ fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
 
 /// How many threads of the service have this name.
 fn threads_of(serving: &Serving, name: &str) -> usize {
-    let tasks = fs::read_dir(format!("/proc/{}/task", serving.child.id())).unwrap();
+    let tasks = fs::read_dir(serving.proc().join("task")).unwrap();
     let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     tasks.flatten().map(comm).filter(|comm| comm.trim_end() == name).count()
 }

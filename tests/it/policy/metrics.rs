@@ -1,6 +1,9 @@
 //! `--metrics` with a policy: what each tenant did, as promtool judges it.
 
-use std::{io::Write as _, os::unix::net::UnixStream};
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+};
 
 use super::{
     service::{flow, output, tenant},

@@ -13,24 +13,14 @@ mod resume;
 mod service;
 mod voices;
 
-use flowgate_test_support::flowgate;
-use flowgate_test_support::plugins;
 use std::{
     fs,
-    io::Read as _,
     path::PathBuf,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 
-use flowgate_test_support::{
-    Namespace, Outcome, Program, entries,
-    program::{must_heed_signals, shell_status},
-};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use flowgate_test_support::{Background, Namespace, Outcome, Program, entries, flowgate, plugins, until_or_explain};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -97,7 +87,7 @@ fn policy_text(namespace: &Namespace, service: &str, text: &str) -> String {
 
 /// The service, which runs.
 struct Serving {
-    child: Child,
+    background: Background,
     directory: PathBuf,
 }
 
@@ -111,21 +101,19 @@ impl Serving {
 
     /// Starts it on the file that is there, with these options, and does not wait.
     fn launch(namespace: &Namespace, program: &Program, options: &[&str]) -> Self {
-        must_heed_signals();
         let path = namespace.directory().join("policy.toml").display().to_string();
-        let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
-        let child = program
-            .command(&[&["run", &path], options].concat())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors)
-            .spawn()
-            .unwrap();
-        Serving { child, directory: namespace.directory().to_path_buf() }
+        let mut command = program.command(&[&["run", &path], options].concat());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(namespace, command)
+    }
+
+    /// Starts it in any way.
+    fn spawn(namespace: &Namespace, command: Command) -> Self {
+        Serving { background: Background::spawn(command), directory: namespace.directory().to_path_buf() }
     }
 
     fn errors(&self) -> String {
-        fs::read_to_string(self.directory.join("errors")).unwrap()
+        self.background.errors()
     }
 
     /// The audit: every line must be an object.
@@ -146,29 +134,23 @@ impl Serving {
     }
 
     /// Waits for something that is about to be.
-    fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while !is() {
-            assert!(Instant::now() < end, "{what}, but not within a minute:\n{}\n{:#?}", self.errors(), self.audit());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+    fn until(&self, what: &str, is: impl FnMut() -> bool) {
+        until_or_explain(what, is, || format!("{}\n{:#?}", self.errors(), self.audit()));
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.background.signal(signal);
+    }
+
+    /// What the kernel has of it below `/proc`.
+    fn proc(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.background.process()))
     }
 
     /// Ends it; what it wrote to standard error.
     fn end(mut self) -> String {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        let status = shell_status(self.child.wait().unwrap());
-        assert_eq!(status, 0, "{}", self.errors());
-        self.errors()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // After a failed test.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let outcome = self.background.end_by(Signal::SIGTERM);
+        assert_eq!(outcome.status, 0, "{}", outcome.errors());
+        outcome.errors()
     }
 }

@@ -6,11 +6,13 @@ use std::{
         unix::net::{SocketAddr, UnixDatagram},
     },
     path::Path,
+    time::Duration,
 };
 
 use nix::{
     sys::ptrace,
     time::{ClockId, clock_gettime},
+    unistd::Pid,
 };
 
 use super::{
@@ -84,7 +86,7 @@ fn told(namespace: &Namespace, manager: &Manager, name: &str) {
     ] {
         policy(namespace, &text);
         let before = now();
-        kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGHUP).unwrap();
+        serving.signal(Signal::SIGHUP);
         let reloading = manager.until("RELOADING");
         assert_eq!(reloading[0].1, "1");
         let time: u128 = value(&reloading, "MONOTONIC_USEC").parse().unwrap();
@@ -162,7 +164,7 @@ fn the_watchdog_is_fed_while_events_are_received() {
             assert_eq!(manager.until("WATCHDOG")[0].1, "1");
         }
         // The thread that receives events is stopped, and nothing else.
-        let tasks = format!("/proc/{}/task", serving.child.id());
+        let tasks = serving.proc().join("task").display().to_string();
         let is_it = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "events");
         let thread = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path()).find(|task| is_it(task)).unwrap();
         let thread = Pid::from_raw(thread.file_name().unwrap().to_str().unwrap().parse().unwrap());

@@ -1,17 +1,10 @@
 //! What the service gave up before it started.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Child, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Stdio};
 
 use crate::policy::{Serving, flowgate, plugins, policy, policy_text};
 use caps::Capability;
-use flowgate_test_support::{Namespace, Program, entries};
+use flowgate_test_support::{Background, Namespace, Program, entries, until};
 
 /// A tenant that looks on, with more keys.
 fn tenant(keys: &str) -> String {
@@ -20,14 +13,14 @@ fn tenant(keys: &str) -> String {
 
 /// What the threads of the service have of something: one element if all have the same.
 fn of_threads(serving: &Serving, field: &str) -> BTreeSet<String> {
-    let values = of_process(&serving.child, field);
+    let values = of_process(&serving.proc(), field);
     assert!(values.len() > 3, "the threads of control, of events, of the clock and of the tenant");
     values.into_iter().collect()
 }
 
 /// What each thread of a process has of something; threads that end meanwhile have nothing.
-fn of_process(child: &Child, field: &str) -> Vec<String> {
-    let tasks = Path::new("/proc").join(child.id().to_string()).join("task");
+fn of_process(process: &Path, field: &str) -> Vec<String> {
+    let tasks = process.join("task");
     let threads = fs::read_dir(tasks).into_iter().flatten().flatten();
     let status = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
     let value = |text: String| {
@@ -104,20 +97,20 @@ fn wherever_a_plugin_is_named_it_is_confined() {
         for (words, input) in cases {
             let mut command = flowgate().command(words);
             command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut child = command.spawn().unwrap();
-            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let mut running = Background::spawn(command);
+            running.take_input().write_all(input.as_bytes()).unwrap();
+            let process = Path::new("/proc").join(running.process().to_string());
             // It loops for a second of its own time, and is compiled before that.
-            let end = Instant::now() + Duration::from_secs(60);
             let (mut seen, mut calls) = (0, Vec::new());
-            while seen < 3 && Instant::now() < end && child.try_wait().unwrap().is_none() {
-                calls = of_process(&child, "Seccomp");
+            let loops = || {
+                calls = of_process(&process, "Seccomp");
                 // The clock, which there is from the first plugin on.
                 seen += usize::from(calls.len() > 1);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let capabilities = of_process(&child, "CapEff");
-            child.kill().unwrap();
-            child.wait().unwrap();
+                seen == 3 || !running.runs()
+            };
+            until(&format!("{words:?} loops"), loops);
+            let capabilities = of_process(&process, "CapEff");
+            drop(running);
             assert!(seen == 3, "{words:?}: it did not loop");
             assert!(calls.iter().all(|mode| mode == "2"), "{words:?}: {calls:?}");
             for capabilities in capabilities {
@@ -133,11 +126,12 @@ fn wherever_a_plugin_is_named_it_is_confined() {
 fn a_policy_comes_through_a_pipe() {
     Namespace::run(|namespace| {
         let text = policy_text(namespace, "", &tenant(""));
-        let errors = fs::File::create(namespace.directory().join("errors")).unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
         let mut command = flowgate().command(&["run", "/dev/stdin"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let serving = Serving { child, directory: namespace.directory().to_path_buf() };
+        command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let serving = Serving::spawn(namespace, command);
+        writer.write_all(text.as_bytes()).unwrap();
+        drop(writer);
         serving.until("it runs", || serving.errors().contains("generation 1 runs"));
         assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
         let told = serving.ask(&["reload"]);

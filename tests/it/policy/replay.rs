@@ -1,7 +1,7 @@
 //! An hour of flows, replayed through the kernel as fast as it goes: in the end what each tenant was told adds up to the part of
 //! the table that is its own, whatever was lost on the way, and the service is no bigger than it was after a quarter of it.
 
-use std::{collections::HashMap, fmt::Write as _, fs::File, io::Read as _};
+use std::{cell::RefCell, collections::HashMap, fmt::Write as _, fs::File, io::Read as _};
 
 use flowgate_test_support::Random;
 
@@ -159,7 +159,7 @@ fn all() -> Vec<(String, u32)> {
 
 /// Resident memory of the service, in bytes.
 fn resident(serving: &Serving) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", serving.child.id())).unwrap();
+    let text = fs::read_to_string(serving.proc().join("status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }
@@ -200,25 +200,24 @@ fn policies() -> String {
 fn settle(serving: &Serving, views: &mut [View]) {
     let table = all();
     let parts: Vec<HashMap<String, u32>> = TENANTS.iter().map(|(_, _, is_in, _)| part(&table, *is_in)).collect();
-    let end = Instant::now() + Duration::from_secs(300);
-    loop {
+    let views = RefCell::new(views);
+    let add_up = || {
+        let mut views = views.borrow_mut();
         views.iter_mut().for_each(View::read_on);
-        if views.iter().zip(&parts).all(|(view, part)| view.flows == *part) {
-            assert!(parts.iter().all(|part| !part.is_empty()), "a tenant has no flows, so that nothing is tested");
-            return;
-        }
-        if Instant::now() > end {
-            for (view, part) in views.iter().zip(&parts) {
-                let (told, flows) = (&view.flows, &view.name);
-                let missing: Vec<_> =
-                    part.iter().filter(|(name, mark)| told.get(*name) != Some(mark)).take(3).collect();
-                let foreign: Vec<_> = told.iter().filter(|(name, _)| !part.contains_key(*name)).take(3).collect();
-                eprintln!("{flows}: {} of {}, missing {missing:?}, left {foreign:?}", told.len(), part.len());
-            }
-            panic!("what tenants were told does not add up to the table: {}", serving.ask(&["status"]).text());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        views.iter().zip(&parts).all(|(view, part)| view.flows == *part)
+    };
+    let explain = || {
+        let views = views.borrow();
+        let lines = views.iter().zip(&parts).map(|(view, part)| {
+            let (told, flows) = (&view.flows, &view.name);
+            let missing: Vec<_> = part.iter().filter(|(name, mark)| told.get(*name) != Some(mark)).take(3).collect();
+            let foreign: Vec<_> = told.iter().filter(|(name, _)| !part.contains_key(*name)).take(3).collect();
+            format!("{flows}: {} of {}, missing {missing:?}, left {foreign:?}\n", told.len(), part.len())
+        });
+        lines.collect::<String>() + &serving.ask(&["status"]).text()
+    };
+    until_or_explain("what tenants were told adds up to the table", add_up, explain);
+    assert!(parts.iter().all(|part| !part.is_empty()), "a tenant has no flows, so that nothing is tested");
 }
 
 #[test]

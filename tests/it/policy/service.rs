@@ -1,6 +1,6 @@
 //! The service: what each tenant is shown, how it is reloaded, paused and ended, and what a hostile one costs the others.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
 
 use super::*;
 
@@ -69,7 +69,7 @@ fn a_reload_takes_over_when_all_is_well_and_the_old_one_goes_on_when_not() {
         serving.until("red runs", || output(&serving, "red").contains("sport=80 "));
         serving.until("blue has another scope", || output(&serving, "blue").contains("sport=90 "));
         policy(namespace, &tenant("red", 8, "", ""));
-        kill(Pid::from_raw(serving.child.id() as i32), Signal::SIGHUP).unwrap();
+        serving.signal(Signal::SIGHUP);
         serving.until("SIGHUP reloads", || serving.errors().contains("generation 3 runs"));
         let told = serving.ask(&["status"]).text();
         assert!(told.contains("tenant red: running") && !told.contains("blue"), "{told}");
@@ -133,7 +133,7 @@ fn what_was_under_way_when_it_was_killed_can_be_found() {
         entries::insert(namespace, &flow(7, 70));
         let mut serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
         serving.until("it has acted", || !serving.audited("stage", "result").is_empty());
-        serving.child.kill().unwrap();
+        serving.background.end_by(Signal::SIGKILL);
         let audit = serving.directory.join("audit.jsonl").display().to_string();
         let outcome = flowgate().run(&["audit", "--tenant", "blue", &audit]);
         let text = outcome.text();
@@ -234,7 +234,7 @@ fn the_audit_is_appended_to_and_not_everybody_can_read_it() {
         let serving = Serving::start(namespace, &tenant("blue", 7, "", ""));
         let audit = serving.directory.join("audit.jsonl");
         assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o7777, 0o640);
-        let process = PathBuf::from(format!("/proc/{}", serving.child.id()));
+        let process = serving.proc();
         let open: Vec<_> = fs::read_dir(process.join("fd")).unwrap().map(|entry| entry.unwrap().path()).collect();
         let number = open.iter().find(|fd| fs::read_link(fd).is_ok_and(|target| target == audit)).unwrap();
         let about = fs::read_to_string(process.join("fdinfo").join(number.file_name().unwrap())).unwrap();
@@ -368,8 +368,7 @@ fn killed_in_the_middle_nothing_is_done_without_a_trace() {
         serving.until("it is at work", || {
             fs::read_to_string(serving.directory.join("audit.jsonl")).unwrap_or_default().contains("\"result\"")
         });
-        serving.child.kill().unwrap();
-        serving.child.wait().unwrap();
+        serving.background.end_by(Signal::SIGKILL);
         let left: Vec<u64> = table()
             .iter()
             .filter_map(|line| line.split(' ').find_map(|word| word.strip_prefix("sport="))?.parse().ok())

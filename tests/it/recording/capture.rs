@@ -2,10 +2,11 @@
 //!
 //! Not every kernel has nlmon, so the captures are put together from the kernel's own datagrams, as libpcap would write them.
 
-use crate::recording::listener::Listener;
+use crate::recording::listener::listen;
 use crate::recording::{flowgate, run};
 use flowgate_test_support::until;
 use flowgate_test_support::{Namespace, Program, entries};
+use nix::sys::signal::Signal;
 use std::path::Path;
 
 /// Length of the header of a pcap file, and of those of a packet: its own and the cooked one.
@@ -64,11 +65,10 @@ fn dumps_and_events_of_one_capture() {
     Namespace::run(|namespace| {
         let directory = namespace.directory();
         let (events, dump) = (directory.join("events.pcap"), directory.join("dump.pcap"));
-        let listener = Listener::start(&flowgate(), &events, "record --show FILE -- -E -o id");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &events, "record --show FILE -- -E -o id");
         entries::load(namespace, &entries::busy(200));
         until("all is recorded", || packets(&events).len() > 200);
-        let live_events = listener.end().text();
+        let live_events = listener.end_by(Signal::SIGINT).text();
         let live_dump = run(&flowgate(), &dump, "record --show FILE -- -L -o extended").text();
         assert_eq!((live_events.lines().count(), live_dump.lines().count()), (200, 200));
 

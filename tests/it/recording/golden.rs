@@ -3,10 +3,11 @@
 //! `BLESS=1` writes down what it makes of them now; `FLOWGATE_RECORD=1` makes the recordings anew, on the kernel of this
 //! machine, which changes ids and times.
 
-use crate::recording::listener::{Listener, until_recorded};
+use crate::recording::listener::{listen, until_recorded};
 use crate::recording::{flowgate, run};
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Program, entries};
+use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 
 /// Recordings, and the ways in which they are shown: a name for the file, the command line.
@@ -95,8 +96,7 @@ fn record_events() {
     Namespace::run(|namespace| {
         namespace.account(true);
         let file = data().join("events.pcap");
-        let listener = Listener::start(&flowgate(), &file, "record FILE");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &file, "record FILE");
         for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
             entries::load(namespace, &lines.into_iter().step_by(7).collect::<Vec<_>>());
         }
@@ -112,15 +112,14 @@ fn record_events() {
         let last = "-I -t 600 -p udp -s 10.0.0.77 -d 10.0.0.78 --sport 77 --dport 77 -m 1279349588";
         conntrack.must(&last.split_whitespace().collect::<Vec<_>>());
         until_recorded(&file, b"LAST");
-        listener.end();
+        listener.end_by(Signal::SIGINT);
     });
 }
 
 fn record_expectations() {
     Namespace::run(|namespace| {
         let file = data().join("expectation-events.pcap");
-        let listener = Listener::start(&flowgate(), &file, "record FILE -- -E expect");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &file, "record FILE -- -E expect");
         let mut traffic = Traffic::prepare(namespace);
         let ftp = socket("10.9.0.1", FTP);
         traffic.ftp(&ftp, &ftp, true);
@@ -132,6 +131,6 @@ fn record_expectations() {
         Program::new("conntrack").must(&["-F", "expect"]);
         traffic.tftp(&socket("2001:db8:9::1", TFTP));
         until_recorded(&file, b"tftp\0");
-        listener.end();
+        listener.end_by(Signal::SIGINT);
     });
 }

@@ -1,9 +1,9 @@
 //! `record --show` beside the replay of what it recorded.
 
-use crate::recording::listener::{Listener, until_recorded};
+use crate::recording::listener::{listen, until_recorded};
 use crate::recording::{flowgate, run, without_record_line};
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
-use flowgate_test_support::{Namespace, Outcome, Program, entries};
+use flowgate_test_support::{Namespace, Outcome, Program, entries, netlink, until};
 use nix::sys::signal::Signal;
 
 /// User and group without privileges, `nobody` on every system in use.
@@ -175,12 +175,11 @@ fn events_are_shown_again() {
         Namespace::run(|namespace| {
             namespace.account(true);
             let file = namespace.directory().join("events.pcap");
-            let listener = Listener::start(&flowgate(), &file, &format!("record --show FILE -- {line}"));
-            Listener::wait_for(1);
+            let mut listener = listen(&flowgate(), &file, &format!("record --show FILE -- {line}"));
             story(namespace);
             last_word();
             until_recorded(&file, &LAST);
-            let live = listener.end();
+            let live = listener.end_by(Signal::SIGINT);
             assert!(!live.stdout.is_empty() || line.contains("-m 7"), "{line}: nothing is compared");
             same(line, &live, &run(&flowgate(), &file, &format!("replay FILE -- {line}")));
             same(line, &live, &run(&flowgate(), &file, &format!("replay --speed 1000 FILE -- {line}")));
@@ -193,13 +192,12 @@ fn events_are_shown_again() {
 fn events_name_their_programs() {
     Namespace::run(|namespace| {
         let file = namespace.directory().join("events.pcap");
-        let listener = Listener::start(&flowgate(), &file, "record FILE");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &file, "record FILE");
         // Ports of a program that is alive for long enough to be found.
         entries::load(namespace, &entries::busy(2000));
         last_word();
         until_recorded(&file, &LAST);
-        let recorded = listener.end();
+        let recorded = listener.end_by(Signal::SIGINT);
         assert_eq!((recorded.text().as_str(), recorded.status), ("", 0), "{}", recorded.errors());
         let replayed = run(&flowgate(), &file, "replay FILE");
         assert_eq!(replayed.status, 0, "{}", replayed.errors());
@@ -217,8 +215,7 @@ fn events_of_expectations_are_shown_again() {
     for line in ["-E expect", "-E expect -o xml", "-E expect -o timestamp", "-E expect -o json"] {
         Namespace::run(|namespace| {
             let file = namespace.directory().join("events.pcap");
-            let listener = Listener::start(&flowgate(), &file, &format!("record --show FILE -- {line}"));
-            Listener::wait_for(1);
+            let mut listener = listen(&flowgate(), &file, &format!("record --show FILE -- {line}"));
             let mut traffic = Traffic::prepare(namespace);
             let ftp = socket("10.9.0.1", FTP);
             traffic.ftp(&ftp, &ftp, true);
@@ -227,7 +224,7 @@ fn events_of_expectations_are_shown_again() {
             // The first of TFTP comes last.
             traffic.tftp(&socket("10.9.0.1", TFTP));
             until_recorded(&file, b"tftp\0");
-            let live = listener.end();
+            let live = listener.end_by(Signal::SIGINT);
             assert!(live.text().lines().count() >= 3, "{line}: {}", live.text());
             same(line, &live, &run(&flowgate(), &file, &format!("replay FILE -- {line}")));
         });
@@ -239,17 +236,16 @@ fn a_gap_is_recorded() {
     for line in ["-E -b 50000", "-E -b 50000 -o json"] {
         Namespace::run(|namespace| {
             let file = namespace.directory().join("gap.pcap");
-            let listener = Listener::start(&flowgate(), &file, &format!("record --show FILE -- {line}"));
-            Listener::wait_for(1);
+            let mut listener = listen(&flowgate(), &file, &format!("record --show FILE -- {line}"));
             listener.signal(Signal::SIGSTOP);
             entries::load(namespace, &entries::busy(3000));
             listener.signal(Signal::SIGCONT);
             // Until the listener has read it empty, the kernel drops what comes.
-            flowgate_test_support::until("it listens again", || {
+            until("it listens again", || {
                 last_word();
                 std::fs::read(&file).is_ok_and(|bytes| bytes.windows(4).any(|window| window == LAST))
             });
-            let live = listener.end();
+            let live = listener.end_by(Signal::SIGINT);
             assert!(
                 live.errors().contains("WARNING: We have hit ENOBUFS! We are losing events.\n"),
                 "{}",
@@ -296,19 +292,12 @@ fn a_recording_can_be_played_while_it_is_made() {
         let shown = namespace.directory().join("shown");
         let script = format!("{path} record - 2>&- | {path} replay - > {} 2>&1", shown.display());
         let mut shell = Program::new("sh").command(&["-c", &script]).spawn().expect("a shell");
-        Listener::wait_for(1);
+        until("the recorder listens", || netlink::table().iter().any(|socket| socket.joined));
         last_word();
-        flowgate_test_support::until("it is shown", || {
-            std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[DESTROY]"))
-        });
+        until("it is shown", || std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[DESTROY]")));
         // The recorder alone, by the port of its socket: the replay ends with it.
-        let table = std::fs::read_to_string("/proc/thread-self/net/netlink").expect("the table of netlink sockets");
-        let port = table.lines().find_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let (protocol, port, groups) = (words.next()?, words.next()?, words.next()?);
-            (protocol == "12" && groups.contains('7')).then(|| port.parse::<i32>().ok())?
-        });
-        let recorder = nix::unistd::Pid::from_raw(port.expect("the socket of the recorder"));
+        let socket = netlink::table().into_iter().find(|socket| socket.joined).expect("the socket of the recorder");
+        let recorder = nix::unistd::Pid::from_raw(i32::try_from(socket.port).expect("a process"));
         nix::sys::signal::kill(recorder, Signal::SIGINT).expect("ending the recorder");
         assert_eq!(shell.wait().expect("its end").code(), Some(0));
         let text = std::fs::read_to_string(&shown).expect("what was shown");
@@ -321,11 +310,10 @@ fn a_recording_can_be_played_while_it_is_made() {
 fn a_slow_replay_can_be_interrupted() {
     Namespace::run(|namespace| {
         let file = namespace.directory().join("events.pcap");
-        let listener = Listener::start(&flowgate(), &file, "record FILE");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &file, "record FILE");
         last_word();
         until_recorded(&file, &LAST);
-        listener.end();
+        listener.end_by(Signal::SIGINT);
         // The second event is due in years.
         let shown = namespace.directory().join("shown");
         let slow = Program::new("sh");
@@ -336,9 +324,7 @@ fn a_slow_replay_can_be_interrupted() {
             shown.display()
         );
         let mut child = slow.command(&["-c", &script]).stderr(std::process::Stdio::piped()).spawn().expect("a shell");
-        flowgate_test_support::until("the first event is shown", || {
-            std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[NEW]"))
-        });
+        until("the first event is shown", || std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[NEW]")));
         let id = nix::unistd::Pid::from_raw(child.id() as i32);
         nix::sys::signal::kill(id, Signal::SIGINT).expect("sending a signal");
         let mut errors = String::new();

@@ -1,8 +1,9 @@
 //! What cannot be recorded or replayed is refused in words.
 
-use crate::recording::listener::Listener;
+use crate::recording::listener::listen;
 use crate::recording::{flowgate, run};
 use flowgate_test_support::{Namespace, entries};
+use nix::sys::signal::Signal;
 
 #[test]
 fn commands_that_act_are_refused() {
@@ -56,13 +57,12 @@ fn commands_that_act_are_refused() {
 fn a_file_that_is_cut_shows_what_came_before() {
     Namespace::run(|namespace| {
         let file = namespace.directory().join("events.pcap");
-        let listener = Listener::start(&flowgate(), &file, "record FILE");
-        Listener::wait_for(1);
+        let mut listener = listen(&flowgate(), &file, "record FILE");
         entries::load(namespace, &entries::busy(300));
         flowgate_test_support::until("it is recorded", || {
             std::fs::metadata(&file).is_ok_and(|file| file.len() > 60_000)
         });
-        listener.end();
+        listener.end_by(Signal::SIGINT);
         let bytes = std::fs::read(&file).expect("the recording");
         std::fs::write(&file, &bytes[..bytes.len() - 3]).expect("a shorter one");
         let replayed = run(&flowgate(), &file, "replay FILE");

@@ -3,59 +3,34 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
-    process::Child,
-    time::Duration,
 };
 
-use flowgate_test_support::{
-    Namespace, entries,
-    program::{must_heed_signals, shell_status},
-    until,
-};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use flowgate_test_support::{Background, Namespace, entries, until};
+use nix::sys::signal::Signal;
 
 use crate::run::{conntrack, content, file, flowgate};
 
 const FLOW: &str = "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53";
 
-/// A pipeline that listens.
-struct Listening(Child);
+/// Starts a pipeline, and waits until it listens.
+fn listen(namespace: &Namespace, pipeline: &str) -> Background {
+    let path = file(namespace.directory(), pipeline).display().to_string();
+    let listening = Background::start(&flowgate(), &["run", &path]);
+    listening.wait_until_listening();
+    listening
+}
 
-impl Listening {
-    /// Starts it, and waits until it has joined its groups.
-    fn start(namespace: &Namespace, pipeline: &str) -> Self {
-        must_heed_signals();
-        let path = file(namespace.directory(), pipeline).display().to_string();
-        let child = flowgate().spawn(&["run", &path]);
-        let joined = || {
-            let table = std::fs::read_to_string("/proc/thread-self/net/netlink").unwrap();
-            table.lines().skip(1).any(|line| {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                words[1] == "12" && !words[3].trim_start_matches('0').is_empty()
-            })
-        };
-        until("it listens", joined);
-        Listening(child)
-    }
-
-    /// Ends it, and returns what it wrote: standard output, standard error.
-    fn end(mut self, signal: Signal) -> (String, String) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
-        let (mut text, mut errors) = (String::new(), String::new());
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        self.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
-        assert_eq!(shell_status(self.0.wait().unwrap()), 0, "{errors}");
-        (text, errors)
-    }
+/// Ends it, and returns what it wrote: standard output, standard error.
+fn end(mut listening: Background, signal: Signal) -> (String, String) {
+    let outcome = listening.end_by(signal);
+    assert_eq!(outcome.status, 0, "{}", outcome.errors());
+    (outcome.text(), outcome.errors())
 }
 
 #[test]
 fn events_reach_files_as_they_come() {
     Namespace::run(|namespace| {
-        let listening = Listening::start(
+        let listening = listen(
             namespace,
             "[source]\nkind = 'events'\nselect = '-p udp'\nevents = ['new', 'destroy']\n\
              [[sink]]\nkind = 'file'\npath = 'events'\n",
@@ -65,7 +40,7 @@ fn events_reach_files_as_they_come() {
         flowgate().must(&["-U", "-p", "udp", "-m", "5"]);
         conntrack().must(&["-D", "-p", "udp"]);
         until("its end", || content(namespace, "events").contains("[DESTROY]"));
-        let (text, errors) = listening.end(Signal::SIGINT);
+        let (text, errors) = end(listening, Signal::SIGINT);
         assert_eq!(text, "");
         assert!(errors.contains("2 flow events have been shown."), "{errors}");
         assert_eq!(content(namespace, "events").lines().count(), 2);
@@ -75,7 +50,7 @@ fn events_reach_files_as_they_come() {
 #[test]
 fn stages_act_on_events() {
     Namespace::run(|namespace| {
-        let listening = Listening::start(
+        let listening = listen(
             namespace,
             "[source]\nkind = 'events'\nevents = ['new']\n\
              [[stage]]\nstock = 'match'\nselect = '-s 10.0.0.2'\n[[stage]]\nstock = 'delete'\n\
@@ -84,7 +59,7 @@ fn stages_act_on_events() {
         entries::load(namespace, &[FLOW.to_owned(), FLOW.replace("10.0.0.1", "10.0.0.2")]);
         until("the deletion", || content(namespace, "events").contains("src=10.0.0.2"));
         assert_eq!(conntrack().must(&["-C"]).trim(), "1");
-        let (text, errors) = listening.end(Signal::SIGTERM);
+        let (text, errors) = end(listening, Signal::SIGTERM);
         assert_eq!(text, content(namespace, "events"));
         assert!(errors.contains("1 actions have been done, 0 have been refused."), "{errors}");
     });
@@ -97,7 +72,7 @@ fn a_peer_that_does_not_read_stops_no_events() {
         let address = tcp.local_addr().unwrap();
         // Some events: more than what the sockets of both sides and the buffer hold.
         let flows = entries::busy(60_000);
-        let listening = Listening::start(
+        let listening = listen(
             namespace,
             &format!(
                 "[source]\nkind = 'events'\nevents = ['new']\nbuffer = '64MiB'\n\
@@ -119,7 +94,7 @@ fn a_peer_that_does_not_read_stops_no_events() {
             let mut peer = peer;
             peer.read_to_string(&mut text).map(|_| text)
         });
-        let (_, errors) = listening.end(Signal::SIGINT);
+        let (_, errors) = end(listening, Signal::SIGINT);
         let text = reader.join().unwrap().unwrap();
         assert!(text.lines().all(|line| line.starts_with('<') && line.ends_with('>')), "lines are whole");
         assert!(errors.contains("its buffer of 65536 bytes is full; lines are being dropped"), "{errors}");
@@ -146,7 +121,7 @@ fn a_collector_that_comes_back_gets_the_rest() {
     Namespace::run(|namespace| {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
-        let listening = Listening::start(
+        let listening = listen(
             namespace,
             &format!(
                 "[source]\nkind = 'events'\n[format]\nkind = 'json'\n[[sink]]\nkind = 'tcp'\naddress = '{address}'\n"
@@ -157,10 +132,13 @@ fn a_collector_that_comes_back_gets_the_rest() {
         assert!(lines.next().unwrap().unwrap().contains("10.0.0.1"));
         drop(lines);
         // The collector has gone: what is sent first is lost on the way, as TCP has it. Then it shows.
-        for host in 2..30 {
-            entries::load(namespace, &[FLOW.replace("10.0.0.1", &format!("10.0.0.{host}"))]);
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut port = 5;
+        until("the broken connection is noticed", || {
+            port += 1;
+            entries::load(namespace, &[FLOW.replace("--sport 5", &format!("--sport {port}"))]);
+            listening.errors().contains("the connection broke")
+        });
+        entries::load(namespace, &[FLOW.replace("10.0.0.1", "10.0.0.29")]);
         let mut lines = BufReader::new(tcp.accept().unwrap().0).lines();
         let mut last = String::new();
         while !last.contains("10.0.0.29") {
@@ -168,7 +146,7 @@ fn a_collector_that_comes_back_gets_the_rest() {
             let event: serde_json::Value = serde_json::from_str(&last).expect("whole lines");
             assert_eq!(event["event"], "new", "{last}");
         }
-        let (_, errors) = listening.end(Signal::SIGINT);
+        let (_, errors) = end(listening, Signal::SIGINT);
         assert!(errors.contains("the connection broke") && errors.contains("connected again"), "{errors}");
     });
 }

@@ -1,7 +1,7 @@
 //! SIGINT in the middle: what was told is what was done, and lines are whole.
 
-use crate::scale::{Running, alone, flows};
-use flowgate_test_support::{Namespace, Program, entries};
+use crate::scale::{alone, flows, running};
+use flowgate_test_support::{Background, Namespace, Program, entries, flowgate, until};
 use nix::sys::signal::Signal;
 use std::{
     io::{Read, Write},
@@ -12,14 +12,13 @@ const MANY: u32 = 60_000;
 
 /// Starts a command, and sends SIGINT when it has written so many bytes: exit status, and whole lines of its output.
 fn interrupted(line: &str, after: usize) -> (i32, usize) {
-    let mut running = Running::start(line);
-    let mut pipe = running.child.stdout.take().expect("a pipe");
+    let mut running = running(line);
+    let mut pipe = running.take_output();
     let mut text = vec![0; after];
     pipe.read_exact(&mut text).expect("so much output");
     running.signal(Signal::SIGINT);
-    running.child.stdout = Some(pipe);
+    pipe.read_to_end(&mut text).expect("the rest of its output");
     let outcome = running.end();
-    text.extend(outcome.stdout);
     assert!(text.is_empty() || text.ends_with(b"\n"), "{line}: the last line is cut");
     (outcome.status, text.iter().filter(|byte| **byte == b'\n').count())
 }
@@ -83,27 +82,19 @@ fn an_update() {
 fn a_load() {
     let _alone = alone();
     Namespace::run(|namespace| {
-        let mut child = crate::scale::flowgate()
-            .command(&["-R", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("flowgate starts");
-        let mut pipe = child.stdin.take().expect("a pipe");
+        let (input, mut pipe) = std::io::pipe().expect("a pipe");
+        let mut command = flowgate().command(&["-R", "-"]);
+        command.stdin(input).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut running = Background::spawn(command);
         pipe.write_all(flows(1, 0..1000).join("\n").as_bytes()).expect("it reads");
-        let running = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-        nix::sys::signal::kill(running, Signal::SIGINT).expect("it takes signals");
-        let status = flowgate_test_support::program::shell_status(child.wait().expect("its end"));
+        let status = running.end_by(Signal::SIGINT).status;
         assert_eq!((status, entries::count(namespace)), (130, 0));
         drop(pipe);
         let file = std::env::temp_dir().join(format!("flowgate-scale-{}", std::process::id()));
         std::fs::write(&file, flows(1, 0..200_000).join("\n")).expect("a file");
-        let running = Running::start(&format!("-R {}", file.display()));
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        while entries::count(namespace) == 0 && std::time::Instant::now() < end {}
-        running.signal(Signal::SIGINT);
-        let outcome = running.end();
+        let mut running = crate::scale::running(&format!("-R {}", file.display()));
+        until("some are there", || entries::count(namespace) > 0);
+        let outcome = running.end_by(Signal::SIGINT);
         std::fs::remove_file(&file).expect("the file");
         let there = entries::count(namespace);
         assert!(outcome.status == 130 || (outcome.status == 0 && there == 200_000), "{}, {there}", outcome.status);

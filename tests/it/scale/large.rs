@@ -1,11 +1,8 @@
 //! A full table, a large one, and output that is taken slowly.
 
-use crate::scale::{Running, alone, flowgate, flows, told};
+use crate::scale::{alone, flowgate, flows, running, told};
 use flowgate_test_support::{Limit, Namespace, entries};
-use std::{
-    io::Read,
-    time::{Duration, Instant},
-};
+use std::io::Read;
 
 /// What does not fit is refused line by line; everything else is there.
 #[test]
@@ -45,8 +42,8 @@ fn a_full_table_loses_only_what_does_not_fit() {
 
 /// Reads to the end, and looks at how much memory it takes meanwhile: lines, and the peak in KiB.
 fn watched(line: &str) -> (usize, u64, String) {
-    let mut running = Running::start(line);
-    let mut pipe = running.child.stdout.take().expect("a pipe");
+    let mut running = running(line);
+    let mut pipe = running.take_output();
     let (mut lines, mut peak, mut unseen) = (0, 0, usize::MAX / 2);
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -61,9 +58,8 @@ fn watched(line: &str) -> (usize, u64, String) {
             break;
         }
     }
-    let status = running.child.wait().expect("its end");
-    let errors = running.errors.join().expect("a reader");
-    assert!(status.success(), "{line}: {status} {errors}");
+    let (status, errors) = (running.end_unread(), running.end().errors());
+    assert_eq!(status, 0, "{line}: {errors}");
     (lines, peak, errors)
 }
 
@@ -99,21 +95,18 @@ fn a_slow_consumer_gets_everything() {
         const MANY: usize = 30_000;
         entries::load(namespace, &entries::busy(MANY as u32));
         for line in ["-L", "-L -o xml", "-D -m 0x0/0xff00"] {
-            let mut running = Running::start(line);
-            let mut pipe = running.child.stdout.take().expect("a pipe");
+            let mut running = running(line);
+            let mut pipe = running.take_output();
             let mut bytes = Vec::new();
             let mut buffer = [0; 4096];
-            let end = Instant::now() + Duration::from_secs(120);
-            // Long enough that everything between the kernel and the pipe is full.
             for _ in 0..20 {
+                running.wait_until_pipe_is_full();
                 let length = pipe.read(&mut buffer).expect("its output");
                 bytes.extend_from_slice(&buffer[..length]);
-                std::thread::sleep(Duration::from_millis(20));
             }
             assert!(running.peak().is_some_and(|peak| peak < 48 << 10), "{line}: {:?}", running.peak());
             pipe.read_to_end(&mut bytes).expect("its output");
-            assert!(Instant::now() < end, "{line}");
-            assert_eq!(running.child.wait().expect("its end").code(), Some(0));
+            assert_eq!(running.end().status, 0);
             let text = String::from_utf8_lossy(&bytes);
             let flows = if line.contains("xml") { text.matches("</flow>").count() } else { text.lines().count() };
             assert_eq!(flows, MANY, "{line}");

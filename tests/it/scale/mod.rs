@@ -6,27 +6,14 @@ mod interrupted;
 mod large;
 mod writers;
 
-use flowgate_test_support::flowgate;
-use flowgate_test_support::{Outcome, program::shell_status};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use std::{
-    io::Read,
-    process::Child,
-    sync::{Mutex, MutexGuard},
-    thread::JoinHandle,
-};
+use std::sync::{Mutex, MutexGuard};
+
+use flowgate_test_support::{Background, flowgate, words};
 
 /// The limit on entries belongs to the whole host: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn words(line: &str) -> Vec<&str> {
-    line.split_whitespace().collect()
 }
 
 /// The number that stands before ` flow entries have been ...` on standard error.
@@ -52,41 +39,7 @@ fn flows(group: u32, numbers: std::ops::Range<u32>) -> Vec<String> {
         .collect()
 }
 
-/// flowgate at work.
-struct Running {
-    child: Child,
-    errors: JoinHandle<String>,
-}
-
-impl Running {
-    /// Starts it; what it writes is to be read.
-    fn start(line: &str) -> Self {
-        let mut child = flowgate().spawn(&words(line));
-        let mut pipe = child.stderr.take().expect("a pipe");
-        let errors = std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = pipe.read_to_string(&mut text);
-            text
-        });
-        Self { child, errors }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).expect("it takes signals");
-    }
-
-    /// Its largest resident memory so far, in KiB; none if it has ended.
-    fn peak(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    }
-
-    /// Reads to the end.
-    fn end(mut self) -> Outcome {
-        let mut stdout = Vec::new();
-        self.child.stdout.take().expect("a pipe").read_to_end(&mut stdout).expect("its output");
-        let status = shell_status(self.child.wait().expect("its end"));
-        Outcome { stdout, stderr: self.errors.join().expect("a reader").into_bytes(), status }
-    }
+/// flowgate at work; what it writes is to be read.
+fn running(line: &str) -> Background {
+    Background::start_unread(&flowgate(), &words(line))
 }

@@ -1,18 +1,11 @@
 //! A terminal of tmux, with a shell that runs a command in it and then says how it left the terminal.
 
-use flowgate_test_support::Namespace;
+use flowgate_test_support::{Namespace, until_or_explain};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use std::{
-    path::PathBuf,
-    process::Command,
-    time::{Duration, Instant},
-};
-
-/// How long anything may take that takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+use std::{path::PathBuf, process::Command};
 
 /// See the module. It ends with its server when it is dropped.
 pub struct Terminal {
@@ -66,15 +59,13 @@ impl Terminal {
 
     /// Waits until the picture is as wanted, and returns it.
     pub fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let picture = self.picture();
-            if wanted(&picture) {
-                return picture;
-            }
-            assert!(Instant::now() < end, "waited in vain until {what}; this is on the screen:\n{picture}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let picture = std::cell::RefCell::new(String::new());
+        let is_wanted = || {
+            picture.replace(self.picture());
+            wanted(&picture.borrow())
+        };
+        until_or_explain(what, is_wanted, || format!("this is on the screen:\n{}", picture.borrow()));
+        picture.into_inner()
     }
 
     /// Waits until all of these words are on the screen.

@@ -7,11 +7,13 @@
 //! skipped one.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
 
+pub mod background;
 pub mod built;
 pub mod dying;
 pub mod entries;
 pub mod limit;
 pub mod namespace;
+pub mod netlink;
 pub mod plugins;
 pub mod program;
 pub mod random;
@@ -20,9 +22,10 @@ pub mod traffic;
 pub mod wait;
 pub mod wasm;
 
+pub use background::Background;
 pub use built::flowgate;
 pub use limit::Limit;
 pub use namespace::Namespace;
-pub use program::{Outcome, Program, words};
+pub use program::{Outcome, Program, conntrack, words};
 pub use random::Random;
-pub use wait::until;
+pub use wait::{until, until_or_explain};

@@ -47,6 +47,11 @@ pub fn shell_status(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
+/// Returns the installed `conntrack`.
+pub fn conntrack() -> Program {
+    Program::new("conntrack")
+}
+
 /// Splits a command line at blanks; `''` is an empty word.
 pub fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().map(|word| if word == "''" { "" } else { word }).collect()
