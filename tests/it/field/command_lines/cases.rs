@@ -37,12 +37,32 @@ fn case_01_a_number_behind_zero_is_no_zone() {
 fn case_02_a_timeout_is_a_number() {
     is_refused(&[
         ("-U -p tcp --timeout established 100000", "'established'"),
-        ("-U -p tcp -t 100000s", "'100000s'"),
-        ("-U -p tcp -t 1h", "'1h'"),
+        ("-U -p tcp -t 100000x", "'100000x'"),
+        ("-U -p tcp -t 1y", "'1y'"),
         ("-I -p udp -s 192.0.2.7 -d 198.51.100.7 --sport 1 --dport 2 -t NEW", "'NEW'"),
         ("-A -p udp -s 192.0.2.7 -d 198.51.100.7 --sport 1 --dport 2 -t -1", "'-1'"),
         ("-D -t 1-5", "not a range"),
     ]);
+    // Units of time are taken under the program's own name alone.
+    Namespace::run(|namespace| {
+        fill(namespace);
+        let before = table();
+        for time in ["100000s", "1h"] {
+            let line = format!("-U -p tcp -t {time}");
+            for (name, program) in both() {
+                let outcome = program.run(&words(&line));
+                if name == "flowgate" {
+                    assert_eq!(outcome.status, 0, "{line}: {}", outcome.errors());
+                } else {
+                    assert!(
+                        refused(&outcome) && outcome.errors().contains(&format!("'{time}'")),
+                        "{line}: {outcome:?}"
+                    );
+                    assert_eq!(table(), before, "{line}");
+                }
+            }
+        }
+    });
 }
 
 #[test]
