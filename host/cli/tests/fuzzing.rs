@@ -18,6 +18,8 @@ mod fixture;
 mod input;
 #[path = "../../../fuzz/oracles/linear.rs"]
 mod linear;
+#[path = "../../../fuzz/oracles/names.rs"]
+mod names;
 #[path = "../../../fuzz/oracles/outcome.rs"]
 mod outcome;
 #[path = "../../../fuzz/oracles/recording.rs"]
@@ -87,6 +89,12 @@ fn fixtures() {
 #[test]
 fn components() {
     fuzz(component::run, 5000);
+}
+
+#[test]
+fn names_in_components() {
+    fuzz(names::run, 5000);
+    assert!(names::escaped() > 0, "no message had anything to escape, so that little was tried");
 }
 
 /// What the targets rely on.
