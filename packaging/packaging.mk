@@ -89,6 +89,11 @@ components: build
 	    name=$${module##*flowgate_plugin_}; "$(BINDGEN)" component "$$module" -o "$(COMPONENTS)/$$name"; \
 	done
 
-# The components are not in git, which cargo takes for changes that were not committed.
+# The components are not in git, which cargo takes for changes that were not committed. Cargo takes a package of a version that it has
+# unpacked or compiled before for the same one, so that nothing of an earlier run may be left.
+VERIFIED := $(CARGO_TARGET_DIR)/publish
 publish-check: components ## whether the crates can be published; VERIFY=yes compiles them from their packages
-	$(CARGO) publish --dry-run --allow-dirty --locked $(if $(filter no,$(VERIFY)),--no-verify) $(PUBLISHED:%=-p flowgate-%)
+	rm -rf "$(VERIFIED)" "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/flowgate-*
+	CARGO_TARGET_DIR="$(VERIFIED)" $(CARGO) publish --dry-run --allow-dirty --locked \
+	    $(if $(filter no,$(VERIFY)),--no-verify) $(PUBLISHED:%=-p flowgate-%)
+	rm -rf "$(VERIFIED)"

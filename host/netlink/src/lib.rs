@@ -4,7 +4,7 @@
 //! * [`Socket`] sends and receives datagrams, in the network namespace of the process or in [another one](Namespace);
 //!   [`Messages`] are what a datagram consists of.
 //! * [`Dump`] receives what a [`Request`] asks for, behind the kernel's own [filter](DumpFilter).
-//! * [`decode`] turns messages into rows, [`encode`] rows into requests, which [`Batches`] sends, many at a time.
+//! * [`decode`] turns messages into rows, [`encode`] rows into requests, which [`BatchSender`] sends, many at a time.
 //! * [`source`] is a stream of datagrams: a [dump](kernel_dump::KernelDump), or the [events](listener::Listener) of the
 //!   kernel, with a receive buffer that grows and gaps where events were lost.
 //! * [`process_names`] and [`namespace_names`] find the names behind the numbers in events.

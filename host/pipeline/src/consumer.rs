@@ -23,7 +23,7 @@ pub trait Consumer<T> {
     /// What cannot go on.
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError>;
 
-    /// The source said that this was all for the moment ([`flowgate_netlink::source::Datagram::pause`]); everything before has been taken.
+    /// The source said that this was all for the moment ([`flowgate_netlink::source::Datagram::flush`]); everything before has been taken.
     fn pause(&mut self) {}
 
     /// The stream has ended.
