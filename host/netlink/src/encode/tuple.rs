@@ -142,7 +142,7 @@ impl TupleFields {
     }
 
     /// Returns the tuple as an untyped attribute, for expectations and masters.
-    pub fn to_attribute(&self, kind: u16) -> DefaultNla {
+    pub fn to_attribute(self, kind: u16) -> DefaultNla {
         nest(kind, &self.attributes())
     }
 }
