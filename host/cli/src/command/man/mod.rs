@@ -372,6 +372,7 @@ mod tests {
             "TABLES",
             "OPTIONS",
             "PROTOCOL OPTIONS",
+            "SIZES AND TIMES",
             "OUTPUT",
             "PLUGINS",
             "SUBCOMMANDS",
