@@ -11,6 +11,7 @@
 pub mod keys;
 pub mod pipeline;
 pub mod place;
+pub mod plugin;
 pub mod reader;
 pub mod schema;
 pub mod sinks;
@@ -18,8 +19,7 @@ pub mod sinks;
 #[cfg(test)]
 mod tests;
 
-pub use pipeline::{
-    Config, FormatConfig, Limits, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind,
-};
+pub use pipeline::{Config, FormatConfig, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind};
 pub use place::{At, Mistake, Text};
+pub use plugin::Plugin;
 pub use sinks::{SinkConfig, SinkKind};

@@ -1,26 +1,18 @@
 //! What a pipeline file says, typed.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
 use super::{
     keys::SECTIONS,
     place::{At, Mistake, Text, list},
+    plugin::Plugin,
     reader::{Fields, Reader},
     sinks::SinkConfig,
 };
-use flowgate_base::{files, text::clean};
-use flowgate_model::{
-    OnError, OptionValue, Selection,
-    grants::{Grants, Keeping},
-};
-use flowgate_pipeline::supervisor::Policy;
+use flowgate_model::Selection;
 use flowgate_recording::{Input, Kind, Recording, Speed};
-use flowgate_runtime::services::state::CAPACITY;
 use flowgate_syntax::{Command, EventGroups, Output, RECEIVE_BUFFER_MOST, Settings, Table};
 
 /// A pipeline file.
@@ -111,30 +103,6 @@ pub enum StageKind {
     Delete,
     /// The stock stage `create`.
     Create,
-}
-
-/// A component, and all that is decided about it.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    /// The file.
-    pub file: At<PathBuf>,
-    /// What it is called in messages, unless that is the file's name.
-    pub name: Option<String>,
-    /// What it may do.
-    pub grants: At<Grants>,
-    /// What it may use up.
-    pub limits: Limits,
-}
-
-/// What a plugin may use up, and what happens when it fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Of an instance.
-    pub instance: flowgate_runtime::Limits,
-    /// When it fails.
-    pub policy: Policy,
-    /// Bytes that it may keep.
-    pub capacity: usize,
 }
 
 /// How entries are shown.
@@ -489,89 +457,6 @@ impl Reader<'_> {
         Some(StageConfig { at: fields.at, kind, options: self.options(fields), told })
     }
 
-    /// A component, and what is decided about it; `key` names its file. `grants`: whether its grants are read here.
-    pub fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
-        let file = fields.text(key)?;
-        let name = fields.text("name");
-        if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
-            self.wrong(name.at, "`name` takes a text of printable characters");
-        }
-        let name = name.map(|name| clean(&name.value));
-        let words = if grants { fields.words("grants").unwrap_or_default() } else { &[] };
-        let mut grants = Grants::NONE;
-        for word in words {
-            if let Err(error) = grants.add(&word.value) {
-                self.wrong(word.at, error.to_string());
-            }
-        }
-        if let Some(Keeping::File(path)) = &grants.state {
-            grants.state = Some(Keeping::File(self.path(&path.to_string_lossy())));
-        }
-        if let Some(state) = fields.text("state") {
-            if matches!(grants.state, Some(Keeping::File(_))) {
-                self.wrong(state.at, "the file of the state is in `grants` already; leave out one of the two");
-            }
-            grants.state = Some(Keeping::File(self.path(&state.value)));
-        }
-        let mut limits = self.limits(fields);
-        if let Some(policy) = fields.text("on-error").and_then(|word| word.value.parse::<OnError>().ok()) {
-            limits.policy.on_error = policy;
-        }
-        let at = fields.key("grants").unwrap_or(file.at);
-        let path = self.path(&file.value);
-        Some(Box::new(Plugin { file: At::new(path, file.at), name, grants: At::new(grants, at), limits }))
-    }
-
-    fn limits(&mut self, fields: &Fields) -> Limits {
-        let mut limits =
-            Limits { instance: flowgate_runtime::Limits::default(), policy: Policy::default(), capacity: CAPACITY };
-        let Some(fields) = fields.table("limits") else { return limits };
-        let mut size = |name: &str, to: &mut usize, least: usize| {
-            let Some(given) = fields.count(name) else { return };
-            match usize::try_from(given.value).ok().filter(|size| *size >= least) {
-                Some(size) => *to = size,
-                None => self.wrong(given.at, format!("`{name}` must be at least {least}, not {}", given.value)),
-            }
-        };
-        size("memory", &mut limits.instance.memory, 64 << 10);
-        size("output", &mut limits.instance.output, 1 << 10);
-        size("actions", &mut limits.instance.actions, 0);
-        size("state", &mut limits.capacity, 1);
-        let mut time = |name: &str, to: &mut Duration, least: Duration| {
-            let Some(given) = fields.time(name) else { return };
-            if given.value < least {
-                self.wrong(given.at, format!("`{name}` must be at least {} ms", least.as_millis()));
-            }
-            *to = given.value;
-        };
-        time("call", &mut limits.instance.call, Duration::from_millis(10));
-        time("start-up", &mut limits.instance.start_up, Duration::from_millis(10));
-        time("window", &mut limits.policy.window, Duration::from_secs(1));
-        if let Some(count) = fields.count("restarts").and_then(|count| u32::try_from(count.value).ok()) {
-            limits.policy.failures = count;
-        }
-        limits
-    }
-
-    /// Options as they stand, and from files.
-    pub fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
-        let mut options = fields.values("options").to_vec();
-        for (name, file) in fields.values("options-file") {
-            if options.iter().any(|(other, _)| other.value == name.value) {
-                self.wrong(name.at, format!("the option `{}` is given in `options` already", clean(&name.value)));
-                continue;
-            }
-            let path = self.path(&file.value);
-            let content =
-                files::read(&path, files::MOST_OF_OPTION).map_err(|error| flowgate_base::io_error::error_text(&error));
-            match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
-                Ok(content) => options.push((name.clone(), At::new(content, file.at))),
-                Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
-            }
-        }
-        options
-    }
-
     /// The format, and the size of batches.
     fn format(&mut self) -> (FormatConfig, u32) {
         let fields = self.sections.remove("format").and_then(|sections| sections.into_iter().next());
@@ -610,12 +495,4 @@ impl Reader<'_> {
         };
         (format, batch)
     }
-}
-
-/// Options as plugins are given them.
-#[must_use]
-pub fn option_values(options: &[(At<String>, At<String>)]) -> Vec<OptionValue> {
-    let value =
-        |(name, value): &(At<String>, At<String>)| OptionValue { name: name.value.clone(), value: value.value.clone() };
-    options.iter().map(value).collect()
 }

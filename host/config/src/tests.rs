@@ -275,9 +275,9 @@ when-full = "wait"
     let StageKind::Plugin(plugin) = &config.stages[0].kind else { panic!("a plugin") };
     assert_eq!(plugin.file.value, Path::new("dir/a.wasm"));
     assert_eq!(plugin.grants.value.to_string(), "delete,update.mark=0xff00,state=dir/state/a");
-    assert_eq!((plugin.limits.policy.on_error, plugin.limits.policy.failures), (OnError::Skip, 3));
-    assert_eq!((plugin.limits.instance.memory, plugin.limits.capacity), (1 << 20, 2048));
-    let options: Vec<(String, String)> = pipeline::option_values(&config.stages[0].options)
+    assert_eq!((plugin.limits.restart.on_error, plugin.limits.restart.failures), (OnError::Skip, 3));
+    assert_eq!((plugin.limits.instance.memory, plugin.limits.state), (1 << 20, 2048));
+    let options: Vec<(String, String)> = crate::plugin::option_values(&config.stages[0].options)
         .into_iter()
         .map(|option| (option.name, option.value))
         .collect();

@@ -19,6 +19,7 @@ pub mod counters;
 pub mod executor;
 pub mod format;
 pub mod histogram;
+pub mod loader;
 mod merge;
 mod queue;
 pub mod resync;

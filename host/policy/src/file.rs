@@ -9,7 +9,7 @@ use super::{keys::SECTIONS, neighbours, reading::Reading, scope::Scope};
 use flowgate_base::text::clean;
 use flowgate_config::{At, FormatConfig, Mistake, Plugin, SinkConfig, Text, reader::Reader};
 use flowgate_model::grants::Updates;
-use flowgate_pipeline::sink::file::FileOptions;
+use flowgate_pipeline::{loader::PluginSpec, sink::file::FileOptions};
 use flowgate_syntax::{LabelMap, SystemEnvironment};
 
 /// Where the control socket is unless the file says otherwise.
@@ -99,6 +99,13 @@ pub struct Guest {
 }
 
 impl Tenant {
+    /// What is loaded for a plugin.
+    #[must_use]
+    pub fn plugin(&self, guest: &Guest) -> PluginSpec {
+        let (name, digest) = (Some(self.title(guest)), Some(guest.digest.value.clone()));
+        PluginSpec { name, digest, ..guest.plugin.spec(&guest.options) }
+    }
+
     /// What a plugin is called in messages and in the audit: its name behind that of the tenant.
     #[must_use]
     pub fn title(&self, guest: &Guest) -> String {

@@ -306,7 +306,7 @@ impl Reading<'_> {
             (grants.update.timeout.0.max(bounds.timeout.0), grants.update.timeout.1.min(bounds.timeout.1));
         plugin.grants.value = grants;
         if fields.key("on-error").is_none() {
-            plugin.limits.policy.on_error = OnError::Drop;
+            plugin.limits.restart.on_error = OnError::Drop;
         }
         let options = self.reader.options(fields);
         Some(Guest { plugin, digest, options })

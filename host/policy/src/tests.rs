@@ -36,7 +36,7 @@ fn what_is_not_said_is_safe() {
     assert_eq!((blue.bounds.mark, blue.bounds.labels, blue.bounds.timeout), (0, 0, (1, 3600)));
     let grants = &blue.plugins[0].plugin.grants.value;
     assert!(!grants.acts() && grants.state.is_none() && !grants.log && !grants.time);
-    assert_eq!(blue.plugins[0].plugin.limits.policy.on_error, flowgate_model::OnError::Drop);
+    assert_eq!(blue.plugins[0].plugin.limits.restart.on_error, flowgate_model::OnError::Drop);
     assert_eq!(blue.plugins[0].digest.value, DIGEST.to_lowercase());
     assert_eq!((blue.share, blue.sinks.len()), (Share::default(), 0));
     assert_eq!(policy.service.socket, Path::new(file::SOCKET));

@@ -39,7 +39,7 @@ pub use name::{Name, VARIABLE as NAME_VARIABLE};
 pub use request::{EVENT_NAMES, STATUS_NAMES};
 pub use settings::{
     Command, CommandLine, DEFAULT_BATCH, EventGroups, HelpProtocol, LoadFile, LoadedCommand, Output, Parsed, Place,
-    PluginSpec, Settings, TOLD, Table,
+    PluginArgument, Settings, TOLD, Table,
 };
 pub use values::RECEIVE_BUFFER_MOST;
 

@@ -11,13 +11,13 @@ use std::path::PathBuf;
 
 use super::environment::Environment;
 use super::error::CliError;
-use super::settings::PluginSpec;
+use super::settings::PluginArgument;
 use flowgate_base::io_error::error_text;
 use flowgate_model::OptionValue;
 use flowgate_model::{OnError, grants::Grants};
 
 /// Adds the value of `--grant` to what the last plugin may do.
-pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
+pub fn grant(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("grant"))?;
     let text = std::str::from_utf8(value).map_err(|_| CliError::PluginText(value.into()))?;
     for word in text.split(',').map(str::trim) {
@@ -32,7 +32,7 @@ pub fn grant(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
 }
 
 /// Takes the value of `--on-error` for the last plugin.
-pub fn on_error(plugins: &mut [PluginSpec], value: &[u8]) -> Result<(), CliError> {
+pub fn on_error(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("on-error"))?;
     let policy: Option<OnError> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     plugin.on_error = policy.ok_or_else(|| CliError::OnErrorValue(value.into()))?;
@@ -51,7 +51,7 @@ fn content(name: &str, value: &str, environment: &dyn Environment) -> Result<Str
 }
 
 /// Reads the value.
-pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginSpec, CliError> {
+pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginArgument, CliError> {
     let mut parts = split(text)?.into_iter();
     let file = parts.next().filter(|file| !file.is_empty()).ok_or_else(|| CliError::PluginWithoutFile(text.into()))?;
     let mut options: Vec<OptionValue> = Vec::new();
@@ -68,7 +68,7 @@ pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginSpec, C
         options.push(OptionValue { name: name.to_owned(), value: content(name, value, environment)? });
     }
     let file = PathBuf::from(OsString::from_vec(file));
-    Ok(PluginSpec { file, options, grants: Grants::NONE, on_error: OnError::default() })
+    Ok(PluginArgument { file, options, grants: Grants::NONE, on_error: OnError::default() })
 }
 
 /// Splits at the commas that are neither quoted nor escaped, and resolves quotes and escapes.

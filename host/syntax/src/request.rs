@@ -10,7 +10,7 @@ use super::getopt::{Found, Scanner};
 use super::known::{Id, Known};
 use super::options::{COMMANDS, Key, KeySet};
 use super::protocols::{self, Database, Protocol, ProtocolKey, ProtocolValues};
-use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginSpec, Table};
+use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginArgument, Table};
 use super::values::{self, AddressFlaw, Numeric};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
@@ -135,7 +135,7 @@ pub struct Request {
     /// `--labelmap`
     pub label_map: Option<Vec<u8>>,
     /// `--plugin`
-    pub plugins: Vec<PluginSpec>,
+    pub plugins: Vec<PluginArgument>,
     /// `--batch`
     pub batch: u32,
     /// `--metrics`

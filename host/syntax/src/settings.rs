@@ -116,7 +116,7 @@ impl EventGroups {
 
 /// A plugin that the command's entries pass through: `--plugin FILE[,name=value...]`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PluginSpec {
+pub struct PluginArgument {
     /// The component.
     pub file: PathBuf,
     /// Its options, in the order given.
@@ -189,7 +189,7 @@ pub struct Settings {
     /// For help: the protocol whose options are to be explained.
     pub help_protocol: Option<HelpProtocol>,
     /// Plugins, in order.
-    pub plugins: Vec<PluginSpec>,
+    pub plugins: Vec<PluginArgument>,
     /// Most entries that a plugin is handed at once, 1 to 65536.
     pub batch: u32,
     /// Nothing is done to the table; what would be is printed.

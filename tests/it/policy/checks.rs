@@ -39,6 +39,22 @@ fn another_file_than_the_one_with_this_digest_is_not_loaded() {
 }
 
 #[test]
+fn what_a_plugin_would_like_is_a_note() {
+    let plugin = plugins::built("active");
+    let digest: String = Sha256::digest(fs::read(&plugin).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let plugin = format!("file = \"{}\"\nsha256 = \"{digest}\"", plugin.display());
+    let tenant = "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\n";
+    with_policy(&format!("{tenant}{plugin}\ngrants = [\"state\", \"time\", \"tick\"]\n"), |path| {
+        let outcome = flowgate().run(&["policy", "check", path]);
+        assert_eq!(outcome.status, 0, "{}", outcome.errors());
+        let note = "policy.toml:8:1: note: plugin blue:active would like grants = [";
+        assert!(outcome.errors().contains(note), "{}", outcome.errors());
+        assert!(outcome.errors().contains("\"log\", \"look-back\""), "{}", outcome.errors());
+        assert!(!outcome.errors().contains("\"tick\""), "{}", outcome.errors());
+    });
+}
+
+#[test]
 fn options_of_plugins_are_checked() {
     with_policy(&(TWO.to_string() + "options = { fly = 1 }\n"), |path| {
         let outcome = flowgate().run(&["policy", "check", path]);

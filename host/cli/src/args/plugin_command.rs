@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use flowgate_model::grants::Grants;
 use flowgate_recording::Speed;
-use flowgate_syntax::{PluginSpec, SystemEnvironment, plugin};
+use flowgate_syntax::{PluginArgument, SystemEnvironment, plugin};
 
 /// The languages that there are templates for.
 pub const LANGUAGES: [&str; 5] = ["c", "javascript", "python", "rust", "zig"];
@@ -75,7 +75,7 @@ pub enum PluginCommand {
     Bench {
         /// The plugin and its options: FILE[,NAME=VALUE...]
         #[arg(value_name = "PLUGIN", value_parser = spec, value_hint = clap::ValueHint::FilePath)]
-        plugin: PluginSpec,
+        plugin: PluginArgument,
         /// What it may do, as with --grant; nothing is done to the kernel's table
         #[arg(long, value_name = "GRANTS", value_hint = clap::ValueHint::Other)]
         grant: Option<Grants>,
@@ -122,6 +122,6 @@ pub enum Report {
 }
 
 /// The value of an argument that names a plugin with its options.
-fn spec(text: &str) -> Result<PluginSpec, String> {
+fn spec(text: &str) -> Result<PluginArgument, String> {
     plugin::parse(text.as_bytes(), &SystemEnvironment).map_err(|error| error.to_string())
 }

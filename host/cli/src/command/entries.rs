@@ -2,8 +2,7 @@
 //! through the pipeline. They come from the kernel, or from elsewhere: a recording, say.
 
 use super::{
-    assemble::{Assembly, UserPlugin},
-    outputs,
+    lower, outputs,
     report::{self, CommandError, Exit},
     sources,
     subject::Subject,
@@ -18,6 +17,7 @@ use flowgate_pipeline::{
     counters::Counters,
     executor::{Executor, ExecutorError, Shows},
     format::Format,
+    loader::{PluginLoader, Purpose},
     resync::{self, Healed, Kinds, Resync},
     run::{EARLY_ROWS, LookBack},
     sink::Sink,
@@ -32,7 +32,7 @@ pub(super) struct Job<'a> {
     pub settings: &'a Settings,
     /// The network namespace to work in; none for that of the process.
     pub namespace: Option<&'a Namespace>,
-    pub assembly: &'a Assembly,
+    pub loader: &'a PluginLoader,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
     /// Where the stages of the user are told of.
@@ -80,11 +80,11 @@ impl Job<'_> {
     /// Carries the row out, on the entries that the command line describes if it describes any (more than one when
     /// lines of a load file were put together).
     pub(super) fn run<T: Subject>(self, given: Option<T>) -> Result<Exit, CommandError> {
-        let Job { row, settings, namespace, assembly, stop, sink, board, counters, source, loading, own, done } = self;
-        let parts = parts::<T>(row, settings, assembly, board)?;
+        let Job { row, settings, namespace, loader, stop, sink, board, counters, source, loading, own, done } = self;
+        let parts = parts::<T>(row, settings, loader, board)?;
         let guarded = parts.guarded;
         let live = source.is_none() && row.source == Source::Events;
-        let mut pipeline = join::<T>(parts, settings, namespace, assembly, sink)?;
+        let mut pipeline = join::<T>(parts, settings, namespace, loader, sink)?;
         pipeline.counters = counters.clone();
         if settings.plugins.is_empty() && row.shows == Shows::Entries {
             pipeline.early_rows = pipeline.batch_rows.min(EARLY_ROWS);
@@ -239,29 +239,29 @@ pub(super) struct Parts {
 pub(super) fn parts<T: Subject>(
     row: &Row,
     settings: &Settings,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     board: &Board,
 ) -> Result<Parts, CommandError> {
     let mut stages = Vec::new();
     if row.selects
         && let Some(selection) = T::selection(settings)
     {
-        stages.push(assembly.selecting_stage("match", selection)?);
+        stages.push(loader.selecting_stage("match", selection)?);
     }
     for spec in &settings.plugins {
-        let stage = assembly.user_stage(&UserPlugin::new(spec), T::STAGE)?;
+        let stage = lower::prepare(loader, spec, T::STAGE, Purpose::Run)?.into_stage();
         board.add(stage.stats().clone());
         stages.push(stage);
     }
     if let Some(name) = row.acts {
-        stages.push(assembly.acting_stage(name, T::STAGE, settings)?);
+        stages.push(lower::acting_stage(loader, name, T::STAGE, settings)?);
     }
     let format = match row.look {
         _ if settings.dry_run || settings.quiet => None,
         None => None,
         Some(look) => {
             let (name, options) = outputs::format(settings.output, look);
-            Some(assembly.format(name, T::FORMAT, &options, look.labels)?)
+            Some(loader.format(name, T::FORMAT, &options, look.labels)?)
         }
     };
     let guarded = settings.plugins.iter().any(|plugin| plugin.grants.acts());
@@ -275,7 +275,7 @@ pub(super) fn join<'a, T: Subject>(
     parts: Parts,
     settings: &Settings,
     namespace: Option<&Namespace>,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     sink: &'a mut dyn Sink,
 ) -> Result<Pipeline<'a, T>, CommandError> {
     let Parts { stages, format, shows, guarded } = parts;
@@ -288,7 +288,7 @@ pub(super) fn join<'a, T: Subject>(
         executor = executor.guarded();
     }
     if settings.dry_run {
-        executor = executor.dry(assembly.plan(T::FORMAT)?);
+        executor = executor.dry(loader.plan(T::FORMAT)?);
     }
     Ok(Pipeline {
         batch_rows: settings.batch as usize,
@@ -302,7 +302,7 @@ pub(super) fn join<'a, T: Subject>(
         on_warning: Tell::new(report::line),
         look_back: None,
         resync: None,
-        engine: Some(assembly.engine().clone()),
+        engine: Some(loader.engine().clone()),
         counters: Counters::default(),
     })
 }

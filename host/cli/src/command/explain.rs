@@ -7,9 +7,7 @@ use std::{fmt::Write as _, path::Path};
 use serde::Serialize;
 
 use super::{
-    Context,
-    assemble::{Purpose, UserPlugin},
-    bulk, long_name, outputs,
+    Context, bulk, long_name, lower, outputs,
     report::{CommandError, Exit},
     sources,
     subject::Subject,
@@ -24,8 +22,8 @@ use flowgate_netlink::{
     encode::flows,
     filter::{Condition, ExactFilter},
 };
-use flowgate_pipeline::sink::SinkError;
-use flowgate_syntax::{Command, Output, PluginSpec, Settings, Table};
+use flowgate_pipeline::{loader::Purpose, sink::SinkError};
+use flowgate_syntax::{Command, Output, Settings, Table};
 
 /// What would happen.
 #[derive(Debug, Serialize)]
@@ -175,11 +173,10 @@ impl Context<'_> {
         if settings.plugins.is_empty() {
             return Ok(Vec::new());
         }
-        let assembly = self.assembly(settings)?;
+        let loader = self.loader(settings)?;
         let mut steps = Vec::new();
         for spec in &settings.plugins {
-            let trial = PluginSpec { grants: Purpose::Look.grants(&spec.grants), ..spec.clone() };
-            let description = assembly.description(&UserPlugin::new(&trial), T::STAGE)?;
+            let description = lower::prepare(&loader, spec, T::STAGE, Purpose::Inspect)?.description;
             let grants = spec.grants.to_string();
             steps.push(Step {
                 plugin: clean(&spec.file.display().to_string()),

@@ -45,7 +45,7 @@ fn run(kernel: &FakeKernel, line: &str) -> (String, Result<Exit, CommandError>) 
         board: &board,
         counters: Counters::default(),
         sink: &mut output,
-        assembly: None,
+        loader: None,
         done: 0,
         namespace: Some(("played".into(), kernel.namespace())),
         file: None,

@@ -2,12 +2,11 @@
 //!
 //! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
 //! * `bulk` has the kernel delete by itself; `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
-//! * `assemble` puts the plugins of a pipeline together, `outputs` chooses the format, `sources` opens the kernel's.
+//! * `lower` makes of a command line what a pipeline takes, `outputs` chooses the format, `sources` opens the kernel's.
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * `duty` tells from a command line what the process does not need for it.
 //! * Each subcommand has a file of its name.
 
-pub(crate) mod assemble;
 mod bulk;
 mod completions;
 mod doctor;
@@ -17,6 +16,7 @@ mod explain;
 #[cfg(test)]
 mod kernels;
 mod load;
+mod lower;
 mod man;
 mod outputs;
 pub mod plugin;
@@ -36,9 +36,9 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     rc::Rc,
+    sync::Once,
 };
 
-use assemble::Assembly;
 use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
@@ -47,15 +47,17 @@ use tables::Flushed;
 use crate::args::{self, Invocation, Subcommand};
 use flowgate_base::{address::Address, files};
 use flowgate_metrics::Server;
-use flowgate_model::{Expectations, Flows, Selection};
+use flowgate_model::{Expectations, Flows, Label, Selection};
 use flowgate_netlink::{Namespace, Stop, source::Source as DatagramSource};
 use flowgate_pipeline::{
     counters::Counters,
+    loader::PluginLoader,
     sink::{Sink, Stdout, Tolerant},
     stats::Board,
     tell::Tell,
 };
 use flowgate_privileges::Duty;
+use flowgate_runtime::{LoadError, PluginEngine};
 use flowgate_syntax::{Command, LabelMap, Name, Output, Settings, Table};
 use flowgate_top::Sort;
 
@@ -180,7 +182,7 @@ impl Order {
             board,
             counters,
             sink: sink.as_mut(),
-            assembly: None,
+            loader: None,
             namespace: None,
             file,
             done: 0,
@@ -193,7 +195,7 @@ impl Order {
             Invocation::Load(file) => load::run(file, &mut context, &mut place),
         };
         // The process ends, and the memory of its plugins with it.
-        std::mem::forget(context.assembly.take());
+        std::mem::forget(context.loader.take());
         let exit = match result {
             Ok(exit) => exit,
             Err(CommandError::BrokenPipe) => return Exit::BrokenPipe,
@@ -270,8 +272,8 @@ struct Context<'a> {
     /// What is received.
     counters: Counters,
     sink: &'a mut dyn Sink,
-    /// The plugins' engine, once it was needed.
-    assembly: Option<Rc<Assembly>>,
+    /// What loads plugins, once it was needed.
+    loader: Option<Rc<PluginLoader>>,
     /// The network namespace that was asked for last, and how.
     namespace: Option<(OsString, Namespace)>,
     /// What is in the file of `run`.
@@ -308,8 +310,8 @@ impl Context<'_> {
             };
         }
         if matches!(row.source, Source::Count | Source::Statistics(_)) {
-            let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
-            return tables::counts(row, settings, &assembly, namespace.as_ref(), self.sink);
+            let (loader, namespace) = (self.loader(settings)?, self.namespace(settings)?);
+            return tables::counts(row, settings, &loader, namespace.as_ref(), self.sink);
         }
         self.entries(row, settings, None, loading)
     }
@@ -347,7 +349,7 @@ impl Context<'_> {
         source: Option<&mut (dyn DatagramSource + 'static)>,
         loading: bool,
     ) -> Result<Exit, CommandError> {
-        let (assembly, namespace) = (self.assembly(settings)?, self.namespace(settings)?);
+        let (loader, namespace) = (self.loader(settings)?, self.namespace(settings)?);
         let own = self.name.has_own_options();
         let namespace = namespace.as_ref();
         let done = &mut Done::default();
@@ -356,20 +358,8 @@ impl Context<'_> {
         // Until the command ends.
         let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job = Job {
-            row,
-            settings,
-            namespace,
-            assembly: &assembly,
-            stop,
-            sink,
-            board,
-            counters,
-            source,
-            loading,
-            own,
-            done,
-        };
+        let job =
+            Job { row, settings, namespace, loader: &loader, stop, sink, board, counters, source, loading, own, done };
         let result = match settings.table {
             Table::Expect => job.run::<Expectations>(None),
             _ => job.run::<Flows>(None),
@@ -437,8 +427,8 @@ impl Context<'_> {
         Ok(Some(namespace))
     }
 
-    /// The plugins' engine; one for all commands that agree in what plugins are told.
-    fn assembly(&mut self, settings: &Settings) -> Result<Rc<Assembly>, CommandError> {
+    /// What loads plugins; one for all commands that agree in what plugins are told.
+    fn loader(&mut self, settings: &Settings) -> Result<Rc<PluginLoader>, CommandError> {
         let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
         let users = !settings.plugins.is_empty();
         if users {
@@ -446,14 +436,14 @@ impl Context<'_> {
         }
         let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
         let local_time = times.iter().any(|&time| settings.output.contains(time));
-        if let Some(assembly) = &self.assembly
-            && assembly.suits(&labels, users, local_time)
+        if let Some(loader) = &self.loader
+            && loader.suits(&labels, users, local_time)
         {
-            return Ok(assembly.clone());
+            return Ok(loader.clone());
         }
-        let assembly = Rc::new(Assembly::new(labels, users, local_time)?);
-        self.assembly = Some(assembly.clone());
-        Ok(assembly)
+        let loader = Rc::new(loader(labels, users, local_time)?);
+        self.loader = Some(loader.clone());
+        Ok(loader)
     }
 
     fn text(&mut self, text: &str) -> Result<Exit, CommandError> {
@@ -470,6 +460,28 @@ fn serve_metrics(
 ) -> Result<Option<Server>, CommandError> {
     let server = address.map(|address| flowgate_metrics::serve(address, board, counters)).transpose()?;
     Ok(server.inspect(tell_address))
+}
+
+/// Starts the plugins' engine. If plugins from files run slower here than elsewhere that is told, with the reason.
+fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Result<PluginLoader, CommandError> {
+    let loader = PluginLoader::new(labels, users, local_time)?;
+    if users {
+        tell_execution(loader.engine())?;
+    }
+    Ok(loader)
+}
+
+/// Tells once if plugins from files run slower here than elsewhere, and why.
+///
+/// # Errors
+/// [`LoadError::Engine`] if they cannot run at all.
+fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
+    static TOLD: Once = Once::new();
+    let execution = engine.execution()?;
+    if execution.is_slowed() {
+        TOLD.call_once(|| report::line(&format!("NOTICE: Plugins from files run as {execution}.")));
+    }
+    Ok(())
 }
 
 /// Tells where metrics are served.

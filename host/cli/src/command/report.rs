@@ -15,9 +15,13 @@ use super::{
 use flowgate_base::{inherited, io_error::error_text};
 use flowgate_metrics::MetricsError;
 use flowgate_netlink::{NamespaceError, source::SourceError};
-use flowgate_pipeline::{RunError, sink::SinkError};
+use flowgate_pipeline::{
+    RunError,
+    loader::{LoadPluginError, PluginProblems},
+    sink::SinkError,
+};
 use flowgate_recording::RecordingError;
-use flowgate_runtime::{LoadError, PluginError, services::state::StateError};
+use flowgate_runtime::{LoadError, PluginError};
 use flowgate_syntax::{CliError, Command, Name, Table};
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
@@ -113,14 +117,9 @@ pub enum CommandError {
     /// A plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    /// An option of a plugin that it does not have, or one that it needs.
-    #[error("plugin {plugin}: {problem}")]
-    PluginOption {
-        /// The plugin.
-        plugin: String,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
+    /// A plugin cannot be used here.
+    #[error(transparent)]
+    LoadPlugin(LoadPluginError),
     /// A tool for authors of plugins cannot do its work.
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
@@ -141,14 +140,6 @@ pub enum CommandError {
         service: String,
         /// What would allow it.
         grant: &'static str,
-    },
-    /// The file that a plugin keeps its state in cannot be used.
-    #[error("plugin {plugin}: {error}")]
-    PluginState {
-        /// The plugin.
-        plugin: String,
-        /// What is wrong.
-        error: StateError,
     },
     /// A pipeline file cannot be read.
     #[error("cannot read {}: {}", path.display(), error_text(source))]
@@ -223,6 +214,25 @@ pub enum CommandError {
 impl From<SinkError> for CommandError {
     fn from(error: SinkError) -> Self {
         if error.is_broken_pipe() { CommandError::BrokenPipe } else { CommandError::Output(error) }
+    }
+}
+
+impl From<LoadPluginError> for CommandError {
+    fn from(error: LoadPluginError) -> Self {
+        match error {
+            LoadPluginError::Load(error) => CommandError::Load(error),
+            LoadPluginError::Plugin(error) => CommandError::Plugin(error),
+            LoadPluginError::Service { plugin, service, grant } => {
+                CommandError::PluginService { plugin, service, grant }
+            }
+            error => CommandError::LoadPlugin(error),
+        }
+    }
+}
+
+impl From<PluginProblems> for CommandError {
+    fn from(problems: PluginProblems) -> Self {
+        problems.into_first().into()
     }
 }
 

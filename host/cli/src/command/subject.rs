@@ -1,6 +1,5 @@
 //! What a command is about: flows or expectations. What differs between the two, in one place.
 
-use super::assemble::Role;
 use flowgate_model::{Expectations, Flows, Selection};
 use flowgate_netlink::{
     DumpFilter, DumpKind, EncodeError, ExpectationEntry, FlowEntry, Request,
@@ -8,7 +7,7 @@ use flowgate_netlink::{
     encode::{expectations, flows},
     group,
 };
-use flowgate_pipeline::{executor::Actionable, stage::Staged};
+use flowgate_pipeline::{executor::Actionable, loader::Role, stage::Staged};
 use flowgate_syntax::{EventGroups, Settings};
 
 /// A table that commands are about.

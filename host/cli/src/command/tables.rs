@@ -3,7 +3,6 @@
 use std::{fs, io};
 
 use super::{
-    assemble::{Assembly, Role},
     report::{self, CommandError, Exit},
     subject::Subject,
     table::{Row, Source, Summary},
@@ -14,7 +13,10 @@ use flowgate_netlink::{
     SocketError, SocketOptions, decode::push_counts, encode::flows, entries, filter::ExactFilter,
     listing::is_unsupported, namespace, source::DUMP_BUFFER_LENGTH,
 };
-use flowgate_pipeline::sink::Sink;
+use flowgate_pipeline::{
+    loader::{PluginLoader, Role},
+    sink::Sink,
+};
 use flowgate_syntax::{Output, Settings, Table};
 
 /// Where the number of entries is when netlink is out of reach.
@@ -104,7 +106,7 @@ fn in_halves(
 pub(super) fn counts(
     row: &Row,
     settings: &Settings,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     namespace: Option<&Namespace>,
     sink: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
@@ -121,7 +123,7 @@ pub(super) fn counts(
         }
     };
     let name = if settings.output.contains(Output::JSON) { "json" } else { "counters" };
-    let mut format = assembly.format(name, Role::StatisticsFormat, &[], false)?;
+    let mut format = loader.format(name, Role::StatisticsFormat, &[], false)?;
     sink.write(&format.instance().render_statistics(&counts)?)?;
     // The process ends, and its memory with it.
     std::mem::forget(format);

@@ -12,9 +12,7 @@ use std::{
 };
 
 use super::{
-    Context,
-    assemble::Assembly,
-    entries, long_name,
+    Context, entries, long_name,
     report::{self, CommandError, Exit},
     sources,
     table::{self, Row, Source, Summary},
@@ -26,7 +24,9 @@ use flowgate_netlink::{
     source::{Source as DatagramSource, SourceError},
 };
 use flowgate_pipeline::tell::Tell;
-use flowgate_pipeline::{Pipeline, RunError, Tally, executor::Shows, sink::Sink, stage, stats::Board};
+use flowgate_pipeline::{
+    Pipeline, RunError, Tally, executor::Shows, loader::PluginLoader, sink::Sink, stage, stats::Board,
+};
 use flowgate_recording::{Input, Recording, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 use flowgate_top::{
@@ -70,14 +70,14 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         // Before the plugins start: their lines must not be written over the screen.
         report::start_log_into(|| messages::Lines, false);
     }
-    let (assembly, namespace) = (context.assembly(&settings)?, context.namespace(&settings)?);
+    let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
     let namespace = namespace.as_ref();
     let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
     let mut model = Model::new(origin, wanted.sort);
     model.set_filter(Filter::new(wanted.filter));
     let model = Shared::new(model);
     let board = context.board;
-    let mut pipeline = pipeline(&row, &settings, namespace, &assembly, &mut *context.sink, board)?;
+    let mut pipeline = pipeline(&row, &settings, namespace, &loader, &mut *context.sink, board)?;
     pipeline.decoder = FlowDecoder::new(stage::needed(&pipeline.stages, row::READS));
     pipeline.consumer = Some(Box::new(model.clone()));
     pipeline.counters = context.counters.clone();
@@ -145,12 +145,12 @@ fn pipeline<'a>(
     row: &Row,
     settings: &Settings,
     namespace: Option<&Namespace>,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     sink: &'a mut dyn Sink,
     board: &Board,
 ) -> Result<Pipeline<'a, Flows>, CommandError> {
-    let parts = entries::parts::<Flows>(row, settings, assembly, board)?;
-    entries::join(parts, settings, namespace, assembly, sink)
+    let parts = entries::parts::<Flows>(row, settings, loader, board)?;
+    entries::join(parts, settings, namespace, loader, sink)
 }
 
 /// Runs screen and pipeline beside each other, until the user or a failure ends it.
@@ -271,9 +271,9 @@ fn delete(flow: &Flow, settings: &Settings, namespace: Option<&Namespace>) -> Re
         summary: Summary::None,
     };
     let settings = Settings { command: Command::Delete, plugins: Vec::new(), ..settings.clone() };
-    let assembly = Assembly::new(Vec::new(), false, false)?;
+    let loader = PluginLoader::new(Vec::new(), false, false)?;
     let mut nowhere: Vec<u8> = Vec::new();
-    let mut pipeline = pipeline(&row, &settings, namespace, &assembly, &mut nowhere, &Board::default())?;
+    let mut pipeline = pipeline(&row, &settings, namespace, &loader, &mut nowhere, &Board::default())?;
     pipeline.on_warning = Tell::new(messages::add);
     pipeline.executor = pipeline.executor.telling(messages::add);
     let result = pipeline.feed(flow.table(), &mut Tally::default());

@@ -180,13 +180,13 @@ impl Creation<'_> {
         let Creation { command, each, orphans } = *self;
         let settings = &command.settings;
         let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
-        let (assembly, namespace) = (context.assembly(settings)?, context.namespace(settings)?);
+        let (loader, namespace) = (context.loader(settings)?, context.namespace(settings)?);
         let mut done = Done::default();
         let job = Job {
             row,
             settings,
             namespace: namespace.as_ref(),
-            assembly: &assembly,
+            loader: &loader,
             stop: context.stop,
             sink: &mut *context.sink,
             board: context.board,

@@ -6,16 +6,14 @@
 use std::{
     fmt::Write as _,
     path::Path,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 
 use super::{
-    super::{
-        CommandError, Exit,
-        assemble::{Assembly, Role},
-    },
+    super::{CommandError, Exit, lower},
     error::ToolError,
     generator,
 };
@@ -28,11 +26,12 @@ use flowgate_model::{
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
     executor::{Executor, Shows},
+    loader::{PluginLoader, PluginSpec, Purpose, Role},
     sink::Sink,
     stage::Stage,
 };
 use flowgate_runtime::PluginComponent;
-use flowgate_syntax::PluginSpec;
+use flowgate_syntax::PluginArgument;
 
 /// Different batches; they are shown over and over again.
 const DIFFERENT: usize = 64;
@@ -42,7 +41,7 @@ const WARM_UP: usize = 8;
 /// What is to be measured.
 pub struct Wanted<'a> {
     /// The plugin and its options.
-    pub plugin: &'a PluginSpec,
+    pub plugin: &'a PluginArgument,
     /// What it may do; nothing but services matters here.
     pub grants: Option<&'a Grants>,
     /// Flows that pass through it.
@@ -72,9 +71,10 @@ impl Measured {
 
 /// Measures.
 pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let assembly = Assembly::in_utc(Vec::new())?;
+    let loader = PluginLoader::in_utc(Vec::new())?;
+    super::super::tell_execution(loader.engine())?;
     let file = &wanted.plugin.file;
-    let component = PluginComponent::open(assembly.engine(), file)?;
+    let component = PluginComponent::open(loader.engine(), file)?;
     if !component.capabilities.flow_stage {
         let problem = "it is no stage for flows (it does not export flow-stage)".to_string();
         return Err(ToolError::Bench { path: file.clone(), problem }.into());
@@ -83,13 +83,14 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     let mut grants = wanted.grants.cloned().unwrap_or_default();
     // What it keeps is forgotten afterwards.
     grants.state = grants.state.map(|_| Keeping::Memory);
-    let (instance, description) = assembly.started(&component, Role::FlowStage, &wanted.plugin.options, &grants)?;
-    let reads = description.reads;
-    let mut plugin = Stage::new(instance, reads, Grants::NONE);
-    let stock = PluginComponent::stock(assembly.engine(), "pass")?;
-    let (instance, _) = assembly.started(&stock, Role::FlowStage, &[], &Grants::NONE)?;
+    let spec = PluginSpec { grants, ..lower::plugin(wanted.plugin) };
+    let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
+    let (reads, description) = (prepared.reads(), prepared.description.clone());
+    let mut plugin = Stage::new(prepared.into_instance(), reads, Grants::NONE);
+    let pass =
+        loader.prepare_component(loader.stock("pass")?, &PluginSpec::default(), Role::FlowStage, Purpose::Run)?;
     // It is shown the columns that the plugin reads, so that the difference is the plugin's own work.
-    let mut pass = Stage::new(instance, reads, Grants::NONE);
+    let mut pass = Stage::new(pass.into_instance(), reads, Grants::NONE);
 
     let rows = batches.first().map_or(1, |batch| batch.length.max(1));
     let calls = (wanted.flows.div_ceil(rows) as usize).max(1);

@@ -9,13 +9,13 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    super::{CommandError, Exit, assemble},
+    super::{CommandError, Exit},
     error::ToolError,
 };
 use crate::args::Report;
 use flowgate_base::text::clean;
 use flowgate_model::{Description, Setup, UtcOffset};
-use flowgate_pipeline::sink::Sink;
+use flowgate_pipeline::{loader::options, sink::Sink};
 use flowgate_runtime::{
     Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services,
 };
@@ -143,16 +143,17 @@ fn start(component: &PluginComponent, findings: &mut Findings) -> Result<(), Str
     let begun = Instant::now();
     let mut instance = Instance::new(component, Limits::default()).map_err(said)?;
     let description = instance.describe().map_err(said)?;
-    let options = assemble::checked(&component.name, &description, &[]);
+    let options = options::with_defaults(&description, &[]);
+    let problem = options::problems(&component.name, &description, &[]).into_iter().next();
     findings.description = Some(description);
-    match options {
-        Ok(options) => {
+    match problem {
+        None => {
             let offsets = vec![UtcOffset { since: 0, offset: 0 }];
             let host = concat!("flowgate ", env!("CARGO_PKG_VERSION")).into();
             instance.configure(&Setup { options, offsets, host, ..Setup::default() }).map_err(said)?;
         }
         // It runs, with the options that it needs.
-        Err(needed) => findings.unstarted = Some(needed.to_string()),
+        Some(needed) => findings.unstarted = Some(needed.to_string()),
     }
     findings.started = Some((instance.memory(), begun.elapsed()));
     Ok(())

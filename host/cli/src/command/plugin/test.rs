@@ -3,10 +3,11 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 use super::{
-    super::{CommandError, Exit, assemble::Assembly},
+    super::{CommandError, Exit},
     error::ToolError,
     report::{CaseReport, Reporter, Verdict},
     suite::{Case, Expected, Suite},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::args::Report;
 use flowgate_base::files;
-use flowgate_pipeline::sink::Sink;
+use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
 use flowgate_runtime::PluginComponent;
 
 /// What is to be tested.
@@ -52,12 +53,13 @@ fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> 
         (None, Some(file)) => file.clone(),
         (None, None) => found(directory)?,
     };
-    let assembly = Assembly::in_utc(suite.labels.clone())?;
-    let component = PluginComponent::open(assembly.engine(), &file)?;
+    let loader = PluginLoader::in_utc(suite.labels.clone())?;
+    super::super::tell_execution(loader.engine())?;
+    let component = Rc::new(PluginComponent::open(loader.engine(), &file)?);
     reporter.suite(&suite.directory, &file)?;
     let cases = suite.cases.iter().filter(|case| wanted.case.is_none_or(|text| case.name.contains(text)));
     for case in cases {
-        let verdict = match case_of(&assembly, &component, &suite, case, wanted.bless) {
+        let verdict = match case_of(&loader, &component, &suite, case, wanted.bless) {
             Ok(verdict) => verdict,
             Err(error) => Verdict::Failed { message: error.to_string(), expected: None },
         };
@@ -68,13 +70,13 @@ fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> 
 
 /// Runs a case, and compares.
 fn case_of(
-    assembly: &Assembly,
-    component: &PluginComponent,
+    loader: &PluginLoader,
+    component: &Rc<PluginComponent>,
     suite: &Suite,
     case: &Case,
     bless: bool,
 ) -> Result<Verdict, ToolError> {
-    let result = trial::run(assembly, component, &suite.labels, case).map_err(|error| error.to_string());
+    let result = trial::run(loader, component, &suite.labels, case).map_err(|error| error.to_string());
     let failed = |message: String| Ok(Verdict::Failed { message, expected: None });
     let transcript = match (&case.expected, result) {
         (Expected::Error(expected), Err(said)) if said.contains(expected.as_str()) => return Ok(Verdict::Passed),

@@ -7,13 +7,7 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::{
-    super::{
-        CommandError,
-        assemble::{Assembly, Role},
-        outputs,
-        subject::Subject,
-        table::Look,
-    },
+    super::{CommandError, outputs, subject::Subject, table::Look},
     error::ToolError,
     suite::Case,
 };
@@ -21,6 +15,7 @@ use flowgate_model::{Expectations, Flows, Label, action, grants::Grants};
 use flowgate_pipeline::{
     executor::{self, Executor, Plan, Requests, Shows},
     format::Format,
+    loader::{PluginLoader, PluginSpec, Purpose, Role},
     stage::{Said, Seen, Stage, Staged},
 };
 use flowgate_runtime::PluginComponent;
@@ -34,18 +29,18 @@ const LOOK: Look =
 /// # Errors
 /// The fixture is wrong, or the plugin does not start or fails.
 pub fn run(
-    assembly: &Assembly,
-    component: &PluginComponent,
+    loader: &PluginLoader,
+    component: &Rc<PluginComponent>,
     labels: &[Label],
     case: &Case,
 ) -> Result<String, CommandError> {
     let (name, content) = &case.fixture;
     if case.expectations {
         let rows = flowgate_fixture::expectations(name, content).map_err(ToolError::from)?;
-        transcript(assembly, component, case, rows)
+        transcript(loader, component, case, rows)
     } else {
         let rows = flowgate_fixture::flows(name, content, labels).map_err(ToolError::from)?;
-        transcript(assembly, component, case, rows)
+        transcript(loader, component, case, rows)
     }
 }
 
@@ -74,6 +69,11 @@ impl Tested for Expectations {
     }
 }
 
+/// What is decided about the plugin of a case.
+fn spec(case: &Case) -> PluginSpec {
+    PluginSpec { options: case.options.clone(), grants: case.grants.clone(), ..PluginSpec::default() }
+}
+
 /// Batches of at most so many rows.
 fn batches<T: Tested>(rows: &T, size: usize) -> impl Iterator<Item = T> + '_ {
     let length = rows.rows();
@@ -84,8 +84,8 @@ fn batches<T: Tested>(rows: &T, size: usize) -> impl Iterator<Item = T> + '_ {
 }
 
 fn transcript<T: Tested>(
-    assembly: &Assembly,
-    component: &PluginComponent,
+    loader: &PluginLoader,
+    component: &Rc<PluginComponent>,
     case: &Case,
     rows: T,
 ) -> Result<String, CommandError> {
@@ -96,17 +96,18 @@ fn transcript<T: Tested>(
         _ => component.capabilities.flow_format && !component.capabilities.flow_stage,
     };
     if is_format {
-        return formatted(assembly, component, case, rows);
+        return formatted(loader, component, case, rows);
     }
-    let (instance, description) = assembly.started(component, T::STAGE, &case.options, &case.grants)?;
+    let prepared = loader.prepare_component(component.clone(), &spec(case), T::STAGE, Purpose::Run)?;
     let seen = Rc::new(RefCell::new(Seen::default()));
-    let mut stage = Stage::new(instance, description.reads, Grants::NONE).watched(seen.clone());
+    let reads = prepared.reads();
+    let mut stage = Stage::new(prepared.into_instance(), reads, Grants::NONE).watched(seen.clone());
     // What is asked for is written down here; the executor refuses it all, and is not to say so.
     let mut executor = Executor::new(Shows::Entries, T::decoder(0), |_| {});
     let (name, options) = outputs::format(case.output, LOOK);
     let mut writer = Writer {
-        format: assembly.format(name, T::FORMAT, &options, true)?,
-        plan: assembly.plan(T::FORMAT)?,
+        format: loader.format(name, T::FORMAT, &options, true)?,
+        plan: loader.plan(T::FORMAT)?,
         grants: &case.grants,
         text: String::new(),
     };
@@ -129,13 +130,13 @@ fn transcript<T: Tested>(
 
 /// What a format makes of the rows.
 fn formatted<T: Tested>(
-    assembly: &Assembly,
-    component: &PluginComponent,
+    loader: &PluginLoader,
+    component: &Rc<PluginComponent>,
     case: &Case,
     rows: T,
 ) -> Result<String, CommandError> {
-    let (instance, description) = assembly.started(component, T::FORMAT, &case.options, &case.grants)?;
-    let mut format = Format::new(instance, description.reads);
+    let prepared = loader.prepare_component(component.clone(), &spec(case), T::FORMAT, Purpose::Run)?;
+    let mut format = prepared.into_format();
     let mut bytes = T::begin(&mut format)?;
     for mut batch in batches(&rows, case.batch) {
         bytes.extend(batch.render(&mut format)?);

@@ -11,18 +11,14 @@ mod service;
 
 use std::path::{Path, PathBuf};
 
-use super::assemble::Purpose;
-use super::{
-    assemble::Assembly,
-    report::{self, CommandError, Exit},
-};
+use super::report::{self, CommandError, Exit};
 use crate::args::{
     PolicyCommand,
     policy_command::{Addressee, Order},
 };
 use flowgate_base::{files, io_error::error_text};
 use flowgate_config::Mistake;
-use flowgate_pipeline::sink::Sink;
+use flowgate_pipeline::{loader::Purpose, sink::Sink};
 use flowgate_policy::Policy;
 use flowgate_privileges::PrivilegesError;
 
@@ -167,11 +163,11 @@ fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
 /// Looks for mistakes in what was in a file, also in the plugins.
 pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
-    let assembly = Assembly::new(policy.labels.labels(), true, true)?;
+    let loader = super::loader(policy.labels.labels(), true, true)?;
     for tenant in &policy.tenants {
         for guest in &tenant.plugins {
             let mut findings = prepare::Findings::default();
-            prepare::guest(&assembly, &policy.text, tenant, guest, Purpose::Look, &mut findings);
+            prepare::guest(&loader, &policy.text, tenant, guest, Purpose::Inspect, &mut findings);
             mistakes.append(&mut findings.mistakes);
             notes.append(&mut findings.notes);
         }

@@ -71,7 +71,7 @@ struct Plugin {
     #[serde(skip_serializing_if = "Option::is_none")]
     told: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<PluginLimits>,
+    limits: Option<Bounds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     on_error: Option<String>,
 }
@@ -85,7 +85,7 @@ struct PluginOption {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct PluginLimits {
+struct Bounds {
     memory: String,
     call: String,
     start_up: String,
@@ -158,17 +158,17 @@ fn plugin(shown: &Shown) -> Plugin {
         options: options.collect(),
         grants: shown.grants.to_string(),
         told: shown.told.clone(),
-        limits: shown.limits.map(|limits| PluginLimits {
+        limits: shown.limits.map(|limits| Bounds {
             memory: show_size(limits.instance.memory as u64),
             call: show_time(limits.instance.call),
             start_up: show_time(limits.instance.start_up),
             output: show_size(limits.instance.output as u64),
             actions: limits.instance.actions,
-            state: show_size(limits.capacity as u64),
-            restarts: limits.policy.failures,
-            window: show_time(limits.policy.window),
+            state: show_size(limits.state as u64),
+            restarts: limits.restart.failures,
+            window: show_time(limits.restart.window),
         }),
-        on_error: shown.limits.map(|limits| limits.policy.on_error.to_string()),
+        on_error: shown.limits.map(|limits| limits.restart.on_error.to_string()),
     }
 }
 
@@ -299,7 +299,7 @@ impl Plugin {
             line(2, "grants: none");
         }
         if let Some(limits) = &self.limits {
-            let PluginLimits { memory, call, start_up, output, actions, state, restarts, window } = limits;
+            let Bounds { memory, call, start_up, output, actions, state, restarts, window } = limits;
             line(
                 2,
                 &format!(

@@ -9,7 +9,6 @@ mod prepare;
 use std::io;
 
 use super::{
-    assemble::{Assembly, Purpose},
     entries::{self, Circumstances, Parts},
     policy, replay,
     report::{self, CommandError, Exit},
@@ -25,6 +24,7 @@ use flowgate_pipeline::{
     Tally,
     counters::Counters,
     executor::Planned,
+    loader::{PluginLoader, Purpose},
     resync::Resync,
     sink::{Several, Sink, SinkError, Tolerant},
     stats::Board,
@@ -52,20 +52,20 @@ pub(super) fn run(
     }
     let (config, mut mistakes) = Config::of_bytes(&options.file, content);
     report::start_log();
-    let purpose = if options.check || options.explain { Purpose::Look } else { Purpose::Run };
+    let purpose = if options.check || options.explain { Purpose::Inspect } else { Purpose::Run };
     let mut job = None;
     if let Some(mut config) = config {
         config.settings.dry_run = options.dry_run;
         config.settings.stats = options.plugin_stats;
-        let assembly = assembly(&config.settings)?;
-        let prepared = prepare::prepare(&config, &assembly, purpose, &mut mistakes)?;
-        job = Some((config, assembly, prepared));
+        let loader = loader(&config.settings)?;
+        let prepared = prepare::prepare(&config, &loader, purpose, &mut mistakes)?;
+        job = Some((config, loader, prepared));
     }
     mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
-    let Some((config, assembly, prepared)) = job.filter(|_| mistakes.is_empty()) else {
+    let Some((config, loader, prepared)) = job.filter(|_| mistakes.is_empty()) else {
         return Err(CommandError::Mistakes { path: options.file.clone(), mistakes: mistakes.len() });
     };
-    if purpose == Purpose::Look || options.dry_run {
+    if purpose == Purpose::Inspect || options.dry_run {
         prepared.notes.iter().for_each(|note| report::line(&note.to_string()));
     }
     if options.check {
@@ -87,8 +87,8 @@ pub(super) fn run(
     // Until the pipeline ends.
     let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;
     let result = match config.source.table {
-        Table::Expect => carry_out::<Expectations>(&config, &assembly, prepared, stop, counters),
-        _ => carry_out::<Flows>(&config, &assembly, prepared, stop, counters),
+        Table::Expect => carry_out::<Expectations>(&config, &loader, prepared, stop, counters),
+        _ => carry_out::<Flows>(&config, &loader, prepared, stop, counters),
     };
     if config.settings.stats {
         report::text(board.text().as_bytes());
@@ -96,11 +96,11 @@ pub(super) fn run(
     result
 }
 
-/// The plugins' engine.
-fn assembly(settings: &Settings) -> Result<Assembly, CommandError> {
+/// What loads plugins.
+fn loader(settings: &Settings) -> Result<PluginLoader, CommandError> {
     let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
     let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
-    Assembly::new(labels, true, times.iter().any(|&time| settings.output.contains(time)))
+    super::loader(labels, true, times.iter().any(|&time| settings.output.contains(time)))
 }
 
 /// The row of the command table that is like this pipeline: its source, look and summary hold here too.
@@ -114,7 +114,7 @@ fn row(config: &Config) -> Result<&'static Row, CommandError> {
 
 fn carry_out<T: Subject + Planned>(
     config: &Config,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     prepared: Prepared,
     stop: &Stop,
     counters: &Counters,
@@ -144,7 +144,7 @@ fn carry_out<T: Subject + Planned>(
     let parts: Parts = prepared.parts;
     let namespace = config.settings.netns.as_deref().map(Namespace::find).transpose()?;
     let namespace = namespace.as_ref();
-    let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, assembly, &mut sinks)?;
+    let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, loader, &mut sinks)?;
     pipeline.counters = counters.clone();
     let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
     let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);

@@ -1,32 +1,26 @@
 //! From a pipeline file to plugins that run: each is looked at, compared with what the file says of it, and started. All
 //! mistakes are found, each with its place.
 
-use std::path::Path;
-
-use super::super::{
-    assemble::{Assembly, Purpose, Role, UserPlugin, option_problems},
-    entries::Parts,
-    outputs, replay,
-    report::CommandError,
-    subject::Subject,
-};
-use flowgate_base::{files, text::clean};
+use super::super::{entries::Parts, outputs, replay, report::CommandError, subject::Subject};
+use flowgate_base::files;
 use flowgate_config::{
-    At, Config, FormatConfig, Limits, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig,
-    StageKind, pipeline::option_values,
+    Config, FormatConfig, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind,
+    plugin::{Options, option_values},
 };
 use flowgate_model::{
     Description, Expectations, Flows, OptionValue,
     grants::{Grants, Keeping},
 };
 use flowgate_netlink::{DumpFilter, Namespace, NamespaceError, filter::Condition};
-use flowgate_pipeline::{executor::Shows, format::Format, stage::Stage};
-use flowgate_recording::{Input, Recording};
-use flowgate_runtime::{
-    LoadError, PluginComponent,
-    services::{self, state::State},
+use flowgate_pipeline::{
+    executor::Shows,
+    format::Format,
+    loader::{LoadPluginError, PluginLimits, PluginLoader, PreparedPlugin, Purpose, Role, options},
+    stage::Stage,
 };
-use flowgate_syntax::{PluginSpec, Settings, Table};
+use flowgate_recording::{Input, Recording};
+use flowgate_runtime::services::state::State;
+use flowgate_syntax::{Settings, Table};
 
 /// Why a stage that may act does not go with a recording.
 const ON_RECORDING: &str =
@@ -59,7 +53,7 @@ pub(super) struct Shown {
     pub services: Vec<String>,
     pub options: Vec<OptionValue>,
     pub grants: Grants,
-    pub limits: Option<Limits>,
+    pub limits: Option<PluginLimits>,
     /// The selector of `match`, or what `update` sets.
     pub told: Option<String>,
 }
@@ -67,7 +61,7 @@ pub(super) struct Shown {
 /// Looks at plugins for one file.
 struct Preparation<'a> {
     config: &'a Config,
-    assembly: &'a Assembly,
+    loader: &'a PluginLoader,
     purpose: Purpose,
     mistakes: &'a mut Vec<Mistake>,
     notes: Vec<Mistake>,
@@ -79,7 +73,7 @@ struct Preparation<'a> {
 /// A stock plugin cannot be started, which is nobody's mistake.
 pub(super) fn prepare(
     config: &Config,
-    assembly: &Assembly,
+    loader: &PluginLoader,
     purpose: Purpose,
     mistakes: &mut Vec<Mistake>,
 ) -> Result<Prepared, CommandError> {
@@ -87,7 +81,7 @@ pub(super) fn prepare(
         Table::Expect => (Expectations::STAGE, Expectations::FORMAT),
         _ => (Flows::STAGE, Flows::FORMAT),
     };
-    let mut preparation = Preparation { config, assembly, purpose, mistakes, notes: Vec::new() };
+    let mut preparation = Preparation { config, loader, purpose, mistakes, notes: Vec::new() };
     let mut stages = Vec::new();
     let mut shown = Vec::new();
     let selection = match config.source.table {
@@ -95,7 +89,7 @@ pub(super) fn prepare(
         _ => Flows::selection(&config.settings),
     };
     if let Some(selection) = selection {
-        stages.push(assembly.selecting_stage("match", selection)?);
+        stages.push(loader.selecting_stage("match", selection)?);
         let mut told = preparation.stock("match", &[], Grants::NONE)?;
         told.told = Some(config.source.select.clone());
         shown.push(told);
@@ -148,11 +142,6 @@ impl Preparation<'_> {
         self.mistakes.push(self.config.text.mistake(at, what));
     }
 
-    fn note(&mut self, at: usize, what: impl Into<String>) {
-        let what: String = what.into();
-        self.notes.push(self.config.text.mistake(at, format!("note: {what}")));
-    }
-
     fn stage(&mut self, stage: &StageConfig, role: Role) -> Result<Option<(Stage, Shown)>, CommandError> {
         let (name, grants) = match &stage.kind {
             StageKind::Plugin(plugin) => return Ok(self.user_stage(plugin, &stage.options, role)),
@@ -167,7 +156,7 @@ impl Preparation<'_> {
         if self.options_wrong(name, &told.description, &stage.options, stage.at) {
             return Ok(None);
         }
-        let made = self.assembly.stock_stage(name, role, &options, grants, |instance| match &stage.kind {
+        let made = self.loader.stock_stage(name, role, &options, grants, |instance| match &stage.kind {
             StageKind::Match(selection) => instance.select(selection),
             StageKind::Update(settings) => instance.template(&settings.template),
             _ => Ok(()),
@@ -177,23 +166,23 @@ impl Preparation<'_> {
                 told.told.clone_from(&stage.told);
                 Ok(Some((if name == "match" { made } else { made.strict() }, told)))
             }
-            Err(CommandError::Plugin(error)) => {
+            Err(LoadPluginError::Plugin(error)) => {
                 self.wrong(stage.at, error.to_string());
                 Ok(None)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
     /// What there is to tell of a stock plugin.
     fn stock(&self, name: &'static str, options: &[OptionValue], grants: Grants) -> Result<Shown, CommandError> {
-        let component = self.assembly.stock(name)?;
-        let description = self.assembly.describe(&component, Default::default())?;
+        let component = self.loader.stock(name)?;
+        let description = self.loader.describe(&component)?;
         Ok(Shown {
             name: name.into(),
             file: None,
             digest: None,
-            options: effective(&description, options),
+            options: options::with_defaults(&description, options),
             description,
             interfaces: component.capabilities.interfaces(),
             services: component.services.clone(),
@@ -203,22 +192,10 @@ impl Preparation<'_> {
         })
     }
 
-    fn user_stage(
-        &mut self,
-        plugin: &Plugin,
-        options: &[(At<String>, At<String>)],
-        role: Role,
-    ) -> Option<(Stage, Shown)> {
-        let (component, shown) = self.user_plugin(plugin, options, role)?;
-        let (spec, limits) = self.spec(plugin, options);
-        let user = UserPlugin::limited(&spec, &limits);
-        match self.assembly.compiled_stage(component, &user, role) {
-            Ok(stage) => Some((stage, shown)),
-            Err(error) => {
-                self.refused(plugin, options, &error);
-                None
-            }
-        }
+    fn user_stage(&mut self, plugin: &Plugin, options: &Options, role: Role) -> Option<(Stage, Shown)> {
+        let prepared = self.user_plugin(plugin, options, role)?;
+        let shown = shown(&prepared, plugin);
+        Some((prepared.into_stage(), shown))
     }
 
     fn format(&mut self, role: Role) -> Result<Option<(Format, Shown)>, CommandError> {
@@ -228,148 +205,41 @@ impl Preparation<'_> {
                 let row = super::row(self.config)?;
                 let Some(look) = row.look else { return Ok(None) };
                 let (name, options) = outputs::format(self.config.settings.output, look);
-                let format = self.assembly.format(name, role, &options, look.labels)?;
+                let format = self.loader.format(name, role, &options, look.labels)?;
                 Ok(Some((format, self.stock(name, &options, Grants::NONE)?)))
             }
             FormatConfig::Plugin { plugin, options } => {
-                let Some((component, shown)) = self.user_plugin(plugin, options, role) else { return Ok(None) };
-                let (spec, limits) = self.spec(plugin, options);
-                let user = UserPlugin::limited(&spec, &limits);
-                match self.assembly.compiled_format(&component, &user, role) {
-                    Ok(format) => Ok(Some((format, shown))),
-                    Err(error) => {
-                        self.refused(plugin, options, &error);
-                        Ok(None)
-                    }
-                }
+                let Some(prepared) = self.user_plugin(plugin, options, role) else { return Ok(None) };
+                let shown = shown(&prepared, plugin);
+                Ok(Some((prepared.into_format(), shown)))
             }
         }
-    }
-
-    /// A plugin as the assembly wants it. One that is only looked at keeps its state in memory.
-    fn spec(&self, plugin: &Plugin, options: &[(At<String>, At<String>)]) -> (PluginSpec, Limits) {
-        let grants = self.purpose.grants(&plugin.grants.value);
-        let file = plugin.file.value.clone();
-        let spec =
-            PluginSpec { file, options: option_values(options), grants, on_error: plugin.limits.policy.on_error };
-        (spec, plugin.limits)
     }
 
     /// Loads a plugin and compares it with what the file says of it.
-    fn user_plugin(
-        &mut self,
-        plugin: &Plugin,
-        options: &[(At<String>, At<String>)],
-        role: Role,
-    ) -> Option<(PluginComponent, Shown)> {
-        let at = plugin.file.at;
-        let file = &plugin.file.value;
-        let (mut component, digest) = match load(self.assembly, file) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                self.wrong(at, error.to_string());
-                return None;
+    fn user_plugin(&mut self, plugin: &Plugin, options: &Options, role: Role) -> Option<PreparedPlugin> {
+        let text = &self.config.text;
+        match self.loader.prepare(&plugin.spec(options), role, self.purpose) {
+            Ok(prepared) => {
+                self.notes.extend(plugin.note(text, &prepared.component.name, &prepared.wished));
+                Some(prepared)
             }
-        };
-        if let Some(name) = &plugin.name {
-            component.name.clone_from(name);
-        }
-        if !role.is_within(component.capabilities) {
-            let (wanted, has) = (role.interface(), component.capabilities.interfaces().join(", "));
-            self.wrong(
-                at,
-                format!(
-                    "{} does not export flowgate:conntrack/{wanted}, which this place needs; it exports {has}",
-                    file.display()
-                ),
-            );
-            return None;
-        }
-        let described = self.assembly.describe(&component, plugin.limits.instance);
-        let description = match described {
-            Ok(description) => description,
-            Err(error) => {
-                self.wrong(at, error.to_string());
-                return None;
+            Err(problems) => {
+                self.mistakes.extend(plugin.mistakes(text, options, None, &problems));
+                None
             }
-        };
-        let mut wrong = self.options_wrong(&component.name, &description, options, at);
-        wrong |= self.grants_wrong(plugin, &component, &description);
-        if wrong {
-            return None;
         }
-        let shown = Shown {
-            name: component.name.clone(),
-            file: Some(file.display().to_string()),
-            digest: Some(digest),
-            options: effective(&description, &option_values(options)),
-            description,
-            interfaces: component.capabilities.interfaces(),
-            services: component.services.clone(),
-            grants: plugin.grants.value.clone(),
-            limits: Some(plugin.limits),
-            told: None,
-        };
-        Some((component, shown))
     }
 
-    /// Whether options are wrong, each of which is told at its place.
-    fn options_wrong(
-        &mut self,
-        plugin: &str,
-        description: &Description,
-        options: &[(At<String>, At<String>)],
-        at: usize,
-    ) -> bool {
-        let problems = option_problems(description, &option_values(options));
-        for (index, problem) in &problems {
+    /// Returns true if options of a stock plugin are wrong, each of which is told at its place.
+    fn options_wrong(&mut self, plugin: &str, description: &Description, options: &Options, at: usize) -> bool {
+        let problems = options::problems(plugin, description, &option_values(options));
+        for problem in &problems {
+            let LoadPluginError::Option { index, .. } = problem else { continue };
             let place = index.and_then(|index| options.get(index)).map_or(at, |(name, _)| name.at);
-            self.wrong(place, format!("plugin {plugin}: {problem}"));
+            self.wrong(place, problem.to_string());
         }
         !problems.is_empty()
-    }
-
-    /// Whether a service is missing that the plugin cannot do without. What else it would like is a note.
-    fn grants_wrong(&mut self, plugin: &Plugin, component: &PluginComponent, description: &Description) -> bool {
-        let grants = &plugin.grants.value;
-        let name = component.name.clone();
-        let mut wrong = false;
-        let mut wanted: Vec<String> = Vec::new();
-        for service in &component.services {
-            match services::needs(service) {
-                Some(grant) if !grants.covers(grant) => {
-                    let what = format!(
-                        "plugin {name} cannot start without the grant `{grant}`: it uses the service {service}; to allow it: grants = [\"{grant}\"]"
-                    );
-                    self.wrong(plugin.grants.at, what);
-                    wrong = true;
-                }
-                Some(_) => {}
-                None => wanted.push(service.clone()),
-            }
-        }
-        let can = component.capabilities;
-        let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
-        wanted.extend(calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string()));
-        // Everybody may annotate.
-        wanted.extend(description.grants.iter().filter(|grant| *grant != "annotate").cloned());
-        let mut missing: Vec<String> =
-            wanted.iter().filter(|grant| !grants.covers(grant)).map(|grant| clean(grant)).collect();
-        missing.dedup();
-        if !missing.is_empty() {
-            let list: Vec<String> = missing.iter().map(|grant| format!("\"{grant}\"")).collect();
-            self.note(plugin.grants.at, format!("plugin {name} would like grants = [{}]", list.join(", ")));
-        }
-        wrong
-    }
-
-    /// Tells why a plugin did not start: at the option that it speaks of, if it speaks of one.
-    fn refused(&mut self, plugin: &Plugin, options: &[(At<String>, At<String>)], error: &CommandError) {
-        let said = error.to_string();
-        let own = said.split_once(": ").map_or(said.as_str(), |(_, own)| own);
-        let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
-        let about = options.iter().find(|(name, _)| words.contains(&name.value.as_str()));
-        self.wrong(about.map_or(plugin.file.at, |(_, value)| value.at), said);
     }
 
     /// Whether what the pipeline writes can be written, and each file by one of its parts only.
@@ -396,7 +266,7 @@ impl Preparation<'_> {
             if outputs.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by another part of the pipeline; each needs a file of its own";
                 self.wrong(plugin.grants.at, format!("{} {what}", path.display()));
-            } else if let Err(error) = State::check(path, plugin.limits.capacity) {
+            } else if let Err(error) = State::check(path, plugin.limits.state) {
                 self.wrong(plugin.grants.at, error.to_string());
             }
             outputs.push(output);
@@ -426,20 +296,21 @@ impl Preparation<'_> {
     }
 }
 
-/// Reads and compiles a plugin; second: its digest.
-fn load(assembly: &Assembly, file: &Path) -> Result<(PluginComponent, String), LoadError> {
-    let bytes = PluginComponent::read(file)?;
-    Ok((PluginComponent::from_bytes(assembly.engine(), file, &bytes)?, PluginComponent::digest(&bytes)))
-}
-
-/// The options that hold: those given, and the plugin's own defaults.
-fn effective(description: &Description, given: &[OptionValue]) -> Vec<OptionValue> {
-    let defaults = description.options.iter().filter_map(|spec| {
-        let default = spec.default.clone()?;
-        let chosen = given.iter().any(|option| option.name == spec.name);
-        (!chosen).then(|| OptionValue { name: spec.name.clone(), value: default })
-    });
-    given.iter().cloned().chain(defaults).collect()
+/// What there is to tell of a plugin of the user.
+fn shown(prepared: &PreparedPlugin, plugin: &Plugin) -> Shown {
+    let component = &prepared.component;
+    Shown {
+        name: component.name.clone(),
+        file: Some(plugin.file.value.display().to_string()),
+        digest: prepared.digest.clone(),
+        description: prepared.description.clone(),
+        interfaces: component.capabilities.interfaces(),
+        services: component.services.clone(),
+        options: prepared.options().to_vec(),
+        grants: plugin.grants.value.clone(),
+        limits: Some(plugin.limits),
+        told: None,
+    }
 }
 
 /// What the classic command is told, for those who want to see it.

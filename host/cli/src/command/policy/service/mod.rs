@@ -28,7 +28,6 @@ use std::{
 
 use super::PolicyError;
 use crate::command::{
-    assemble::States,
     report::{self, CommandError, Exit},
     sources::Flowtable,
     standard_error,
@@ -44,7 +43,7 @@ use flowgate_netlink::{
     process_names::ProcessNames,
     source::{Datagram, EVENT_BUFFER_LENGTH, InsertBarrier, Source as _},
 };
-use flowgate_pipeline::{counters::Counters, resync::Kernel as _, stats::Board};
+use flowgate_pipeline::{counters::Counters, loader::StateStores, resync::Kernel as _, stats::Board};
 use flowgate_policy::{Policy, audit::Audit, neighbours, share::Listings};
 use flowgate_privileges::Duty;
 use flowgate_runtime::PluginEngine;
@@ -63,7 +62,7 @@ pub(super) struct Service {
     once: bool,
     engine: PluginEngine,
     audit: Arc<Audit>,
-    states: Arc<States>,
+    states: Arc<StateStores>,
     stop: Stop,
     board: Board,
     notifier: Notifier,
@@ -493,7 +492,7 @@ pub(in crate::command) fn run(
     let policy = Arc::new(policy);
     // No cache of compiled code: what runs is what has been compiled here, of the bytes that have been hashed.
     let engine = PluginEngine::new(None)?;
-    crate::command::assemble::tell_execution(&engine)?;
+    crate::command::tell_execution(&engine)?;
     let service = Service {
         file: file.into(),
         once,

@@ -20,7 +20,6 @@ use super::{
     ending::Ending,
 };
 use crate::command::{
-    assemble::{Assembly, Purpose, Role, States},
     entries::{self, Parts},
     outputs,
     report::{self, CommandError},
@@ -38,6 +37,7 @@ use flowgate_pipeline::{
     consumer::{Charged, Consumer},
     counters::Counters,
     executor::Shows,
+    loader::{PluginLoader, Purpose, Role, StateStores},
     resync::{Kernel as _, Kinds, Resync},
     sink::{Several, Sink},
     stage::Stage,
@@ -110,7 +110,7 @@ pub(super) struct Status {
 /// What the thread of a tenant needs.
 struct Job {
     engine: PluginEngine,
-    states: Arc<States>,
+    states: Arc<StateStores>,
     audit: Arc<Audit>,
     insert_barrier: InsertBarrier,
     programs: Arc<Mutex<ProcessNames>>,
@@ -383,14 +383,13 @@ impl Job {
         let (tenant, settings) = (&self.tenant, self.settings()?);
         let voice = self.voice();
         let labels = self.policy.labels.labels();
-        let assembly = Assembly::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
+        let loader = PluginLoader::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         let budget = Arc::new(Mutex::new(TokenBucket::per_second(budget)));
         let mut findings = Findings::default();
         let mut stages: Vec<Stage> = Vec::new();
         for guest in &tenant.plugins {
-            if let Some(stage) =
-                prepare::guest(&assembly, &self.policy.text, tenant, guest, Purpose::Run, &mut findings)
+            if let Some(stage) = prepare::guest(&loader, &self.policy.text, tenant, guest, Purpose::Run, &mut findings)
             {
                 stages.push(stage.within(budget.clone()));
             }
@@ -408,7 +407,7 @@ impl Job {
                 let look = table::row(Command::Events, Table::Conntrack).and_then(|row| row.look);
                 let look = look.ok_or(CommandError::NotAvailable("event"))?;
                 let (name, options) = outputs::format(settings.output, look);
-                Some(assembly.format(name, Role::FlowFormat, &options, look.labels)?)
+                Some(loader.format(name, Role::FlowFormat, &options, look.labels)?)
             }
             _ => None,
         };
@@ -425,18 +424,18 @@ impl Job {
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
         let parts = Parts { stages, format, shows: Shows::Entries, guarded };
-        let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &assembly, &mut sink)?;
+        let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &loader, &mut sink)?;
         let outlet = self.outlet.clone();
         let halted = Arc::new(move || outlet.wish() != Wish::Run);
         let outlet = self.outlet.clone();
         let superseded = Arc::new(move || outlet.is_superseded());
-        let json = assembly.format("json", Role::FlowFormat, &[], true)?;
+        let json = loader.format("json", Role::FlowFormat, &[], true)?;
         let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
         let generation = self.facts.generation;
         // A failed instance is never entered again, so that the records that follow need another one.
         let again = move || {
-            let assembly = Assembly::sharing(engine.clone(), labels.clone(), states.clone(), generation);
-            assembly.format("json", Role::FlowFormat, &[], true).ok()
+            let loader = PluginLoader::sharing(engine.clone(), labels.clone(), states.clone(), generation);
+            loader.format("json", Role::FlowFormat, &[], true).ok()
         };
         let recorder = Recorder::new(json, Box::new(again));
         let guard = TenantGuard::new(tenant, generation, self.namespace.as_ref(), self.audit.clone(), recorder, halted)

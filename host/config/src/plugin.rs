@@ -1,0 +1,182 @@
+//! A plugin in a file: what is decided about it, and where a mistake that it turns out to be stands.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    place::{At, Mistake, Text},
+    reader::{Fields, Reader},
+};
+use flowgate_base::{files, text::clean};
+use flowgate_model::{
+    OnError, OptionValue,
+    grants::{Grants, Keeping},
+};
+use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginProblems, PluginSpec};
+
+/// A component, and all that is decided about it.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// The file.
+    pub file: At<PathBuf>,
+    /// What it is called in messages, unless that is the file's name.
+    pub name: Option<String>,
+    /// What it may do.
+    pub grants: At<Grants>,
+    /// What it may use up, and what happens when it fails.
+    pub limits: PluginLimits,
+}
+
+/// The options of a plugin, by name.
+pub type Options = [(At<String>, At<String>)];
+
+impl Plugin {
+    /// What is loaded.
+    #[must_use]
+    pub fn spec(&self, options: &Options) -> PluginSpec {
+        PluginSpec {
+            file: self.file.value.clone(),
+            name: self.name.clone(),
+            digest: None,
+            options: option_values(options),
+            grants: self.grants.value.clone(),
+            limits: self.limits,
+        }
+    }
+
+    /// What is wrong with the plugin, each at its place in the file. `digest` is the place of its digest, if it has one.
+    #[must_use]
+    pub fn mistakes(
+        &self,
+        text: &Text,
+        options: &Options,
+        digest: Option<usize>,
+        problems: &PluginProblems,
+    ) -> Vec<Mistake> {
+        let mistake = |problem: &LoadPluginError| {
+            let what = problem.to_string();
+            let file = self.file.at;
+            match problem {
+                LoadPluginError::Digest { .. } => text.mistake(digest.unwrap_or(file), what),
+                LoadPluginError::Service { grant, .. } => {
+                    text.mistake(self.grants.at, format!("{what}; to allow it: grants = [\"{grant}\"]"))
+                }
+                LoadPluginError::Option { index, .. } => {
+                    let named = index.and_then(|index| options.get(index));
+                    text.mistake(named.map_or(file, |(name, _)| name.at), what)
+                }
+                LoadPluginError::Plugin(_) => text.mistake(spoken_of(&what, options).unwrap_or(file), what),
+                LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
+                    text.mistake(file, what)
+                }
+            }
+        };
+        problems.iter().map(mistake).collect()
+    }
+
+    /// A note of what the plugin would like to be granted, and was not.
+    #[must_use]
+    pub fn note(&self, text: &Text, name: &str, wished: &[String]) -> Option<Mistake> {
+        let list: Vec<String> = wished.iter().map(|grant| format!("\"{grant}\"")).collect();
+        let what = format!("note: plugin {name} would like grants = [{}]", list.join(", "));
+        (!list.is_empty()).then(|| text.mistake(self.grants.at, what))
+    }
+}
+
+/// The place of the option that a plugin speaks of when it does not start, if it speaks of one.
+fn spoken_of(said: &str, options: &Options) -> Option<usize> {
+    let own = said.split_once(": ").map_or(said, |(_, own)| own);
+    let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
+    options.iter().find(|(name, _)| words.contains(&name.value.as_str())).map(|(_, value)| value.at)
+}
+
+impl Reader<'_> {
+    /// A component, and what is decided about it; `key` names its file. `grants`: whether its grants are read here.
+    pub fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
+        let file = fields.text(key)?;
+        let name = fields.text("name");
+        if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
+            self.wrong(name.at, "`name` takes a text of printable characters");
+        }
+        let name = name.map(|name| clean(&name.value));
+        let words = if grants { fields.words("grants").unwrap_or_default() } else { &[] };
+        let mut grants = Grants::NONE;
+        for word in words {
+            if let Err(error) = grants.add(&word.value) {
+                self.wrong(word.at, error.to_string());
+            }
+        }
+        if let Some(Keeping::File(path)) = &grants.state {
+            grants.state = Some(Keeping::File(self.path(&path.to_string_lossy())));
+        }
+        if let Some(state) = fields.text("state") {
+            if matches!(grants.state, Some(Keeping::File(_))) {
+                self.wrong(state.at, "the file of the state is in `grants` already; leave out one of the two");
+            }
+            grants.state = Some(Keeping::File(self.path(&state.value)));
+        }
+        let mut limits = self.limits(fields);
+        if let Some(policy) = fields.text("on-error").and_then(|word| word.value.parse::<OnError>().ok()) {
+            limits.restart.on_error = policy;
+        }
+        let at = fields.key("grants").unwrap_or(file.at);
+        let path = self.path(&file.value);
+        Some(Box::new(Plugin { file: At::new(path, file.at), name, grants: At::new(grants, at), limits }))
+    }
+
+    fn limits(&mut self, fields: &Fields) -> PluginLimits {
+        let mut limits = PluginLimits::default();
+        let Some(fields) = fields.table("limits") else { return limits };
+        let mut size = |name: &str, to: &mut usize, least: usize| {
+            let Some(given) = fields.count(name) else { return };
+            match usize::try_from(given.value).ok().filter(|size| *size >= least) {
+                Some(size) => *to = size,
+                None => self.wrong(given.at, format!("`{name}` must be at least {least}, not {}", given.value)),
+            }
+        };
+        size("memory", &mut limits.instance.memory, 64 << 10);
+        size("output", &mut limits.instance.output, 1 << 10);
+        size("actions", &mut limits.instance.actions, 0);
+        size("state", &mut limits.state, 1);
+        let mut time = |name: &str, to: &mut Duration, least: Duration| {
+            let Some(given) = fields.time(name) else { return };
+            if given.value < least {
+                self.wrong(given.at, format!("`{name}` must be at least {} ms", least.as_millis()));
+            }
+            *to = given.value;
+        };
+        time("call", &mut limits.instance.call, Duration::from_millis(10));
+        time("start-up", &mut limits.instance.start_up, Duration::from_millis(10));
+        time("window", &mut limits.restart.window, Duration::from_secs(1));
+        if let Some(count) = fields.count("restarts").and_then(|count| u32::try_from(count.value).ok()) {
+            limits.restart.failures = count;
+        }
+        limits
+    }
+
+    /// Options as they stand, and from files.
+    pub fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
+        let mut options = fields.values("options").to_vec();
+        for (name, file) in fields.values("options-file") {
+            if options.iter().any(|(other, _)| other.value == name.value) {
+                self.wrong(name.at, format!("the option `{}` is given in `options` already", clean(&name.value)));
+                continue;
+            }
+            let path = self.path(&file.value);
+            let content =
+                files::read(&path, files::MOST_OF_OPTION).map_err(|error| flowgate_base::io_error::error_text(&error));
+            match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
+                Ok(content) => options.push((name.clone(), At::new(content, file.at))),
+                Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
+            }
+        }
+        options
+    }
+}
+
+/// Options as plugins are given them.
+#[must_use]
+pub fn option_values(options: &Options) -> Vec<OptionValue> {
+    let value =
+        |(name, value): &(At<String>, At<String>)| OptionValue { name: name.value.clone(), value: value.value.clone() };
+    options.iter().map(value).collect()
+}

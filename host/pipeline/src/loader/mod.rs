@@ -1,0 +1,340 @@
+//! Loads plugins: from a file, or from the program, to a stage or a format that is configured and ready.
+//!
+//! Whoever runs a plugin, a command line, a pipeline file, a tenant or a program of its own, does so through [`PluginLoader`], so
+//! that all of them make the same checks ([`PluginLoader::prepare`]) and give the same [`LoadPluginError`].
+
+mod error;
+pub mod options;
+mod plugin;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+pub use error::{LoadPluginError, PluginProblems};
+pub use plugin::{PluginLimits, PluginSpec, PreparedPlugin};
+
+use crate::{
+    executor::{Plan, Planned},
+    format::Format,
+    stage::Stage,
+};
+use flowgate_base::text::clean;
+use flowgate_model::{
+    Description, Label, OptionValue, Selection, Setup, UtcOffset, field,
+    grants::{Grants, Keeping},
+};
+use flowgate_runtime::{
+    Cache, Capabilities, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError, Services,
+    services::{
+        log::Log,
+        state::{CAPACITY, State},
+    },
+};
+
+/// What a plugin is to do in a pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Look at flows.
+    FlowStage,
+    /// Look at expectations.
+    ExpectationStage,
+    /// Show flows.
+    FlowFormat,
+    /// Show expectations.
+    ExpectationFormat,
+    /// Show statistics.
+    StatisticsFormat,
+}
+
+impl Role {
+    /// Returns true if a component can play it.
+    #[must_use]
+    pub fn is_within(self, can: Capabilities) -> bool {
+        match self {
+            Role::FlowStage => can.flow_stage,
+            Role::ExpectationStage => can.expectation_stage,
+            Role::FlowFormat => can.flow_format,
+            Role::ExpectationFormat => can.expectation_format,
+            Role::StatisticsFormat => can.statistics_format,
+        }
+    }
+
+    /// The interface that a plugin in this role exports.
+    #[must_use]
+    pub fn interface(self) -> &'static str {
+        match self {
+            Role::FlowStage => "flow-stage",
+            Role::ExpectationStage => "expectation-stage",
+            Role::FlowFormat => "flow-format",
+            Role::ExpectationFormat => "expectation-format",
+            Role::StatisticsFormat => "statistics-format",
+        }
+    }
+}
+
+/// Why a plugin is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be run.
+    Run,
+    /// To be checked or explained: nothing is opened that a run would change.
+    Inspect,
+}
+
+impl Purpose {
+    /// The grants that hold. For a plugin that is only inspected the file of its state is neither made nor locked.
+    fn grants(self, granted: &Grants) -> Grants {
+        let state = match self {
+            Purpose::Run => granted.state.clone(),
+            Purpose::Inspect => granted.state.as_ref().map(|_| Keeping::Memory),
+        };
+        Grants { state, ..granted.clone() }
+    }
+}
+
+/// The state of plugins by their names. It outlives a loader, for plugins that take the place of others.
+#[derive(Debug, Default)]
+pub struct StateStores(Mutex<HashMap<String, Arc<Mutex<State>>>>);
+
+/// Loads the plugins of a pipeline: what they have in common is the engine, and what they are told of the host.
+pub struct PluginLoader {
+    engine: PluginEngine,
+    labels: Vec<Label>,
+    users: bool,
+    offsets: Vec<UtcOffset>,
+    stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
+    /// Where the state of plugins is kept, if it outlives this loader.
+    states: Option<Arc<StateStores>>,
+    /// The generation of the policy that the plugins belong to, if they are a tenant's.
+    generation: Option<u64>,
+}
+
+impl PluginLoader {
+    /// Starts an engine. `users`: whether plugins from files will follow, which are kept compiled in a cache; `local_time`: whether
+    /// formats will print it.
+    ///
+    /// # Errors
+    /// [`LoadError::Engine`] if the engine cannot start.
+    pub fn new(labels: Vec<Label>, users: bool, local_time: bool) -> Result<Self, LoadError> {
+        let engine = PluginEngine::new(if users { Cache::of_environment() } else { None })?;
+        let offsets = if users || local_time { offsets() } else { Vec::new() };
+        Ok(PluginLoader { users, offsets, ..Self::with_engine(engine, labels) })
+    }
+
+    /// A loader on an engine that others use too.
+    #[must_use]
+    pub fn with_engine(engine: PluginEngine, labels: Vec<Label>) -> Self {
+        let (offsets, stock) = (offsets(), RefCell::default());
+        PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None }
+    }
+
+    /// A loader of a tenant: plugins of the same name share their state. The log has their whole names, and the generation.
+    #[must_use]
+    pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<StateStores>, generation: u64) -> Self {
+        PluginLoader { states: Some(states), generation: Some(generation), ..Self::with_engine(engine, labels) }
+    }
+
+    /// As [`PluginLoader::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
+    ///
+    /// # Errors
+    /// As [`PluginLoader::new`].
+    pub fn in_utc(labels: Vec<Label>) -> Result<Self, LoadError> {
+        let utc = vec![UtcOffset { since: 0, offset: 0 }];
+        Ok(PluginLoader { offsets: utc, ..Self::new(labels, true, false)? })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &PluginEngine {
+        &self.engine
+    }
+
+    /// Returns true if plugins would be told the same by a loader that is made anew.
+    #[must_use]
+    pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
+        self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
+    }
+
+    /// A stock stage that applies a selector, for this pipeline as a whole.
+    ///
+    /// # Errors
+    /// [`LoadPluginError`] if it cannot be started.
+    pub fn selecting_stage(&self, name: &'static str, selection: &Selection) -> Result<Stage, LoadPluginError> {
+        let select = |instance: &mut Instance| instance.select(selection);
+        Ok(self.stock_stage(name, Role::FlowStage, &[], Grants::NONE, select)?.selecting())
+    }
+
+    /// A stock stage. `tell` gives it what it needs to know besides its options.
+    ///
+    /// # Errors
+    /// [`LoadPluginError`] if it cannot be started.
+    pub fn stock_stage(
+        &self,
+        name: &'static str,
+        role: Role,
+        options: &[OptionValue],
+        grants: Grants,
+        tell: impl FnOnce(&mut Instance) -> Result<(), PluginError>,
+    ) -> Result<Stage, LoadPluginError> {
+        let (mut instance, reads) = self.start(name, role, options, true)?;
+        tell(&mut instance)?;
+        instance.started();
+        Ok(Stage::new(instance, reads, grants))
+    }
+
+    /// A stock format. `labels`: whether it is told their names, and so prints them.
+    ///
+    /// # Errors
+    /// [`LoadPluginError`] if it cannot be started.
+    pub fn format(
+        &self,
+        name: &'static str,
+        role: Role,
+        options: &[OptionValue],
+        labels: bool,
+    ) -> Result<Format, LoadPluginError> {
+        let (mut instance, reads) = self.start(name, role, options, labels)?;
+        instance.started();
+        Ok(Format::new(instance, reads))
+    }
+
+    /// What a dry run writes with.
+    ///
+    /// # Errors
+    /// [`LoadPluginError`] if it cannot be started.
+    pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, LoadPluginError> {
+        let format = |command: &str| {
+            let options = [("command", command), ("complete", "true")]
+                .map(|(name, value)| OptionValue { name: name.into(), value: value.into() });
+            self.format("save", role, &options, true)
+        };
+        Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
+    }
+
+    /// What a plugin says of itself.
+    ///
+    /// # Errors
+    /// It cannot be started, or failed.
+    pub fn describe(&self, component: &PluginComponent) -> Result<Description, PluginError> {
+        Instance::new(component, Limits::default())?.describe()
+    }
+
+    /// A stock plugin, loaded once.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the program has none of this name.
+    pub fn stock(&self, name: &'static str) -> Result<Rc<PluginComponent>, LoadError> {
+        if let Some(component) = self.stock.borrow().get(name) {
+            return Ok(component.clone());
+        }
+        let component = Rc::new(PluginComponent::stock(&self.engine, name)?);
+        self.stock.borrow_mut().insert(name, component.clone());
+        Ok(component)
+    }
+
+    /// Instantiates a stock plugin and configures it. Second: the fields that it reads.
+    fn start(
+        &self,
+        name: &'static str,
+        role: Role,
+        options: &[OptionValue],
+        labels: bool,
+    ) -> Result<(Instance, u64), LoadPluginError> {
+        let component = self.stock(name)?;
+        error::check_role(&component, role)?;
+        let mut instance = Instance::new(&component, Limits::default())?;
+        let description = instance.describe()?;
+        if let Some(problem) = options::problems(&component.name, &description, options).into_iter().next() {
+            return Err(problem);
+        }
+        instance.configure(&self.setup(options::with_defaults(&description, options), labels))?;
+        Ok((instance, description.reads & field::ALL))
+    }
+
+    /// What a plugin is configured with.
+    fn setup(&self, options: Vec<OptionValue>, labels: bool) -> Setup {
+        Setup {
+            options,
+            labels: if labels { self.labels.clone() } else { Vec::new() },
+            offsets: self.offsets.clone(),
+            host: concat!("flowgate ", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+
+    /// The name of a plugin in the log: that of its file without directory and extension. A plugin of a tenant has its whole name, so
+    /// that no name of a file makes it look like another one's.
+    fn log_name(&self, component: &PluginComponent) -> String {
+        let short = |name: &str| {
+            let stem = std::path::Path::new(name).file_stem();
+            stem.map_or_else(|| name.to_string(), |stem| stem.to_string_lossy().into_owned())
+        };
+        match self.generation {
+            Some(generation) => clean(&format!("{} (generation {generation})", component.name)),
+            None => short(&component.name),
+        }
+    }
+
+    /// The services that a plugin has been granted.
+    fn services(
+        &self,
+        component: &PluginComponent,
+        grants: &Grants,
+        capacity: usize,
+    ) -> Result<Services, LoadPluginError> {
+        let state = self.state(component, grants, capacity)?;
+        let log = if grants.log { Log::of(&self.log_name(component)) } else { Log::default() };
+        Ok(Services { log: Arc::new(log), state, time: grants.time })
+    }
+
+    /// The state of a plugin that was granted one: that of a plugin of the same name before it, if there was one.
+    fn state(
+        &self,
+        component: &PluginComponent,
+        grants: &Grants,
+        capacity: usize,
+    ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
+        let Some(keeping) = &grants.state else { return Ok(None) };
+        let mut all = self.states.as_ref().map(|states| states.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let key = format!("{} {capacity} {:?}", component.name, grants.state);
+        if let Some(state) = all.as_ref().and_then(|all| all.get(&key)) {
+            return Ok(Some(state.clone()));
+        }
+        let state = match keeping {
+            Keeping::Memory => State::in_memory(capacity),
+            Keeping::File(path) => State::in_file(path, capacity)
+                .map_err(|error| LoadPluginError::State { plugin: component.name.clone(), error })?,
+        };
+        let state = Arc::new(Mutex::new(state));
+        if let Some(all) = &mut all {
+            all.insert(key, state.clone());
+        }
+        Ok(Some(state))
+    }
+}
+
+impl Default for PluginLimits {
+    fn default() -> Self {
+        PluginLimits { instance: Limits::default(), restart: crate::supervisor::Policy::default(), state: CAPACITY }
+    }
+}
+
+/// The differences of local time from UTC, from 1970 until thirty years from now.
+fn offsets() -> Vec<UtcOffset> {
+    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
+    let end = Timestamp::now().as_second().saturating_add(30 * 366 * 86_400);
+    let first = UtcOffset { since: 0, offset: zone.to_offset(Timestamp::UNIX_EPOCH).seconds() };
+    let later = zone
+        .following(Timestamp::UNIX_EPOCH)
+        .map(|transition| UtcOffset {
+            since: transition.timestamp().as_second(),
+            offset: transition.offset().seconds(),
+        })
+        .take_while(|offset| offset.since < end);
+    std::iter::once(first).chain(later).collect()
+}

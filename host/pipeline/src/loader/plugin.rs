@@ -1,0 +1,229 @@
+//! A plugin from a file: what is decided about it, the checks that it has to pass, and what it becomes.
+
+use std::{path::PathBuf, rc::Rc};
+
+use super::{LoadPluginError, PluginLoader, PluginProblems, Purpose, Role, error::check_role, options};
+use crate::{format::Format, stage::Stage, supervisor::Policy};
+use flowgate_base::text::clean;
+use flowgate_model::{Description, OnError, OptionValue, Setup, field, grants::Grants};
+use flowgate_runtime::{Instance, Limits, PluginComponent, Services, services};
+
+/// A plugin from a file, and all that is decided about it.
+#[derive(Clone, Debug, Default)]
+pub struct PluginSpec {
+    /// The file.
+    pub file: PathBuf,
+    /// Its name in messages, unless that is the file's as given.
+    pub name: Option<String>,
+    /// The SHA-256 of the file, in small hexadecimal digits, if no other file is to be run.
+    pub digest: Option<String>,
+    /// Its options, in order.
+    pub options: Vec<OptionValue>,
+    /// What it may do.
+    pub grants: Grants,
+    /// What it may use up, and what happens when it fails.
+    pub limits: PluginLimits,
+}
+
+/// What a plugin may use up, and what happens when it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PluginLimits {
+    /// Of an instance.
+    pub instance: Limits,
+    /// When it fails.
+    pub restart: Policy,
+    /// Bytes that it may keep.
+    pub state: usize,
+}
+
+impl PluginSpec {
+    /// A plugin that was granted nothing, and that ends the run when it fails.
+    #[must_use]
+    pub fn file(file: impl Into<PathBuf>) -> Self {
+        PluginSpec { file: file.into(), ..PluginSpec::default() }
+    }
+
+    /// Adds an option.
+    #[must_use]
+    pub fn option(mut self, name: &str, value: &str) -> Self {
+        self.options.push(OptionValue { name: name.into(), value: value.into() });
+        self
+    }
+
+    /// Adds grants.
+    #[must_use]
+    pub fn grants(self, grants: Grants) -> Self {
+        PluginSpec { grants, ..self }
+    }
+
+    /// Sets what happens to a batch when the plugin fails.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.limits.restart.on_error = on_error;
+        self
+    }
+}
+
+/// A plugin that has passed all checks and is configured.
+pub struct PreparedPlugin {
+    /// The component.
+    pub component: Rc<PluginComponent>,
+    /// What it says of itself.
+    pub description: Description,
+    /// The SHA-256 of its file, where somebody wants to know.
+    pub digest: Option<String>,
+    /// What it would like to be granted, and was not.
+    pub wished: Vec<String>,
+    limits: PluginLimits,
+    grants: Grants,
+    instance: Instance,
+    setup: Setup,
+    services: Services,
+    /// Milliseconds between ticks; 0 for none.
+    interval: u32,
+}
+
+impl PluginLoader {
+    /// Loads a plugin and checks it: its file, its role, its options, its grants.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn prepare(&self, spec: &PluginSpec, role: Role, purpose: Purpose) -> Result<PreparedPlugin, PluginProblems> {
+        let (component, digest) = self.open(spec, purpose)?;
+        let prepared = self.prepare_component(Rc::new(component), spec, role, purpose)?;
+        Ok(PreparedPlugin { digest, ..prepared })
+    }
+
+    /// Reads and compiles the file. What is hashed is what is compiled, whatever becomes of the file meanwhile.
+    fn open(&self, spec: &PluginSpec, purpose: Purpose) -> Result<(PluginComponent, Option<String>), LoadPluginError> {
+        let path = &spec.file;
+        // Of a file with a digest, that is what tells whether it is the one that is meant.
+        let bytes = if spec.digest.is_some() { PluginComponent::content(path)? } else { PluginComponent::read(path)? };
+        let wanted = spec.digest.is_some() || purpose == Purpose::Inspect;
+        let digest = wanted.then(|| PluginComponent::digest(&bytes));
+        if let (Some(expected), Some(found)) = (&spec.digest, &digest)
+            && expected != found
+        {
+            return Err(LoadPluginError::Digest { path: path.clone(), found: found.clone() });
+        }
+        let mut component = PluginComponent::from_bytes(self.engine(), path, &bytes)?;
+        if let Some(name) = &spec.name {
+            component.name.clone_from(name);
+        }
+        Ok((component, digest))
+    }
+
+    /// As [`PluginLoader::prepare`], of a component that has been compiled.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn prepare_component(
+        &self,
+        component: Rc<PluginComponent>,
+        spec: &PluginSpec,
+        role: Role,
+        purpose: Purpose,
+    ) -> Result<PreparedPlugin, PluginProblems> {
+        check_role(&component, role)?;
+        let mut problems = missing_services(&component, &spec.grants);
+        let grants = purpose.grants(&spec.grants);
+        // Without its services it can be described, and what else is wrong is found.
+        let services = match problems.is_empty() {
+            true => self.services(&component, &grants, spec.limits.state)?,
+            false => Services::default(),
+        };
+        let mut instance = Instance::with_services(&component, spec.limits.instance, services.clone())?;
+        let description = instance.describe()?;
+        problems.extend(options::problems(&component.name, &description, &spec.options));
+        if let Some(problems) = PluginProblems::collect(problems) {
+            return Err(problems);
+        }
+        let setup = self.setup(options::with_defaults(&description, &spec.options), true);
+        instance.configure(&setup)?;
+        let ticks = role == Role::FlowStage && component.capabilities.flow_tick && grants.tick;
+        let interval = if ticks { instance.tick_interval()? } else { 0 };
+        instance.started();
+        let wished = wished(&component, &description, &spec.grants);
+        let limits = spec.limits;
+        let digest = None;
+        Ok(PreparedPlugin {
+            component,
+            description,
+            digest,
+            wished,
+            limits,
+            grants,
+            instance,
+            setup,
+            services,
+            interval,
+        })
+    }
+}
+
+impl PreparedPlugin {
+    /// The options that it was configured with.
+    #[must_use]
+    pub fn options(&self) -> &[OptionValue] {
+        &self.setup.options
+    }
+
+    /// The fields that it reads.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.description.reads & field::ALL
+    }
+
+    /// A stage. When the plugin fails, another instance of it takes over.
+    #[must_use]
+    pub fn into_stage(self) -> Stage {
+        let (reads, can) = (self.reads(), self.component.capabilities);
+        let PreparedPlugin { component, limits, grants, instance, setup, services, interval, .. } = self;
+        let again = services.clone();
+        let recipe = move || {
+            let mut instance = Instance::with_services(&component, limits.instance, again.clone())?;
+            instance.configure(&setup)?;
+            instance.started();
+            Ok(instance)
+        };
+        let stage = Stage::new(instance, reads, grants);
+        stage.supervised(Box::new(recipe), limits.restart).serving(services).called(can, interval)
+    }
+
+    /// A format.
+    #[must_use]
+    pub fn into_format(self) -> Format {
+        let reads = self.reads();
+        Format::new(self.instance, reads)
+    }
+
+    /// The instance by itself, for those who call it themselves.
+    #[must_use]
+    pub fn into_instance(self) -> Instance {
+        self.instance
+    }
+}
+
+/// The services that a component cannot do without and was not granted.
+fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPluginError> {
+    let missing = component.services.iter().filter_map(|service| {
+        let grant = services::needs(service).filter(|grant| !grants.covers(grant))?;
+        Some(LoadPluginError::Service { plugin: component.name.clone(), service: service.clone(), grant })
+    });
+    missing.collect()
+}
+
+/// What a plugin would like to be granted and was not: services that it can do without, calls that it can take, and what it names
+/// itself.
+fn wished(component: &PluginComponent, description: &Description, grants: &Grants) -> Vec<String> {
+    let can = component.capabilities;
+    let services = component.services.iter().filter(|service| services::needs(service).is_none()).cloned();
+    let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
+    let calls = calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string());
+    // Everybody may annotate.
+    let named = description.grants.iter().filter(|grant| *grant != "annotate").cloned();
+    let mut wished: Vec<String> =
+        services.chain(calls).chain(named).filter(|grant| !grants.covers(grant)).map(|grant| clean(&grant)).collect();
+    wished.dedup();
+    wished
+}
