@@ -75,11 +75,7 @@ fn main() {
     for (package, what) in [("hostile", "pass-through"), ("heavy-tcp", "heavy-tcp, none kept")] {
         let component = PluginComponent::open(&engine, &plugins::built(package)).expect("the plugin loads");
         let mut instance = Instance::new(&component, Limits::default()).expect("it starts");
-        let options = if package == "heavy-tcp" {
-            vec![OptionValue { name: "bytes".into(), value: "1000000".into() }]
-        } else {
-            Vec::new()
-        };
+        let options = if package == "heavy-tcp" { vec![OptionValue::new("bytes", "1000000")] } else { Vec::new() };
         instance.configure(&Setup { options, ..Setup::default() }).expect("it takes its options");
         let reads = instance.describe().expect("it describes itself").reads & field::ALL;
         instance.started();

@@ -176,7 +176,6 @@ impl Reader<'_> {
 /// Options as plugins are given them.
 #[must_use]
 pub fn option_values(options: &Options) -> Vec<OptionValue> {
-    let value =
-        |(name, value): &(At<String>, At<String>)| OptionValue { name: name.value.clone(), value: value.value.clone() };
+    let value = |(name, value): &(At<String>, At<String>)| OptionValue::new(&name.value, &value.value);
     options.iter().map(value).collect()
 }

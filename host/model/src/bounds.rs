@@ -137,7 +137,7 @@ mod tests {
         assert!(said(|it| it.grants = vec![String::new(); 257]).contains("with 257 grants"));
         assert!(said(|it| it.more = vec![0; 1000]).contains("with 1000 columns"));
         let detail = |it: &mut Description| {
-            it.details = vec![OptionValue { name: "author".into(), value: "x".repeat(5000) }];
+            it.details = vec![OptionValue::new("author", "x".repeat(5000))];
         };
         assert!(said(detail).contains("whose detail has 5000 bytes"));
     }

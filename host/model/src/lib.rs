@@ -41,6 +41,7 @@ pub mod bounds;
 pub mod check;
 pub mod grants;
 mod on_error;
+mod option_value;
 mod table;
 pub mod wit;
 

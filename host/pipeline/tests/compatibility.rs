@@ -112,13 +112,7 @@ fn frozen(name: &str) -> PluginComponent {
 }
 
 fn setup(options: &[(&str, &str)]) -> Setup {
-    Setup {
-        options: options
-            .iter()
-            .map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() })
-            .collect(),
-        ..Setup::default()
-    }
+    Setup { options: options.iter().map(|(name, value)| OptionValue::new(*name, *value)).collect(), ..Setup::default() }
 }
 
 fn executor() -> Executor<Flows> {
@@ -187,7 +181,7 @@ fn a_frozen_filter_still_decides() {
     let options: Vec<OptionValue> = description
         .options
         .iter()
-        .filter_map(|option| Some(OptionValue { name: option.name.clone(), value: option.default.clone()? }))
+        .filter_map(|option| Some(OptionValue::new(&option.name, option.default.clone()?)))
         .collect();
     instance.configure(&Setup { options, ..Setup::default() }).unwrap();
     instance.started();

@@ -65,7 +65,7 @@ pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginArgumen
         if options.iter().any(|option| option.name == name) {
             return Err(CliError::PluginOptionTwice { value: text.into(), option: name.to_owned() });
         }
-        options.push(OptionValue { name: name.to_owned(), value: content(name, value, environment)? });
+        options.push(OptionValue::new(name, content(name, value, environment)?));
     }
     let file = PathBuf::from(OsString::from_vec(file));
     Ok(PluginArgument { file, options, grants: Grants::NONE, on_error: OnError::default() })

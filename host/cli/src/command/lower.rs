@@ -35,7 +35,7 @@ pub(super) fn acting_stage(
 ) -> Result<Stage, CommandError> {
     let mut options = Vec::new();
     if settings.command == Command::Add {
-        options.push(OptionValue { name: "or-update".into(), value: "true".into() });
+        options.push(OptionValue::new("or-update", "true"));
     }
     let takes_template = loader.stock(name)?.capabilities.flow_template;
     let template = |instance: &mut Instance| {

@@ -7,7 +7,7 @@ use flowgate_syntax::Output;
 /// The stock format for what `-o` asks for, and its options.
 pub(super) fn format(output: Output, look: Look) -> (&'static str, Vec<OptionValue>) {
     let mut options = Vec::new();
-    let mut option = |name: &str, value: &str| options.push(OptionValue { name: name.into(), value: value.into() });
+    let mut option = |name: &str, value: &str| options.push(OptionValue::new(name, value));
     let wants = |what: Output, allowed: bool| allowed && output.contains(what);
     let plugin = if output.contains(Output::JSON) {
         "json"

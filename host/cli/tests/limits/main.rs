@@ -50,13 +50,7 @@ fn batch(rows: u32) -> Flows {
 }
 
 fn setup(options: &[(&str, &str)]) -> Setup {
-    Setup {
-        options: options
-            .iter()
-            .map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() })
-            .collect(),
-        ..Setup::default()
-    }
+    Setup { options: options.iter().map(|(name, value)| OptionValue::new(*name, *value)).collect(), ..Setup::default() }
 }
 
 fn started(component: &PluginComponent, options: &[(&str, &str)]) -> Result<Stage, PluginError> {

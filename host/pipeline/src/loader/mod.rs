@@ -210,8 +210,8 @@ impl PluginLoader {
     /// [`LoadPluginError`] if it cannot be started.
     pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, LoadPluginError> {
         let format = |command: &str| {
-            let options = [("command", command), ("complete", "true")]
-                .map(|(name, value)| OptionValue { name: name.into(), value: value.into() });
+            let options =
+                [("command", command), ("complete", "true")].map(|(name, value)| OptionValue::new(name, value));
             self.format("save", role, &options, true)
         };
         Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))

@@ -10,7 +10,7 @@ pub fn with_defaults(description: &Description, given: &[OptionValue]) -> Vec<Op
     let defaults = description.options.iter().filter_map(|spec| {
         let default = spec.default.clone()?;
         let chosen = given.iter().any(|option| option.name == spec.name);
-        (!chosen).then(|| OptionValue { name: spec.name.clone(), value: default })
+        (!chosen).then(|| OptionValue::new(&spec.name, default))
     });
     defaults.chain(given.iter().cloned()).collect()
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn given(options: &[(&str, &str)]) -> Vec<OptionValue> {
-        options.iter().map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() }).collect()
+        options.iter().map(|(name, value)| OptionValue::new(*name, *value)).collect()
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Case {
                 toml::Value::Boolean(flag) => flag.to_string(),
                 _ => return Err(format!("option `{name}` is neither text nor a number nor true or false").into()),
             };
-            options.push(OptionValue { name, value });
+            options.push(OptionValue::new(name, value));
         }
         Ok(Case {
             fixture,
