@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::decode::attribute::Attributes;
 use super::wire::{
-    self, ACK_ATTRIBUTES, CAPPED, CREATE, DUMP_FILTERED, DUMP_INTERRUPTED, EXCLUSIVE, FIRST_SUBSYSTEM_TYPE,
-    MESSAGE_HEADER, NETFILTER_HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, align,
+    self, ACK_ATTRIBUTES, CAPPED, CREATE, DUMP_INTERRUPTED, EXCLUSIVE, FIRST_SUBSYSTEM_TYPE, MESSAGE_HEADER,
+    NETFILTER_HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, align,
 };
 use flowgate_model::event;
 
@@ -156,13 +156,6 @@ impl<'a> Message<'a> {
     #[inline]
     pub fn is_interrupted(&self) -> bool {
         self.flags & DUMP_INTERRUPTED != 0 && self.message_type != NLMSG_ERROR
-    }
-
-    /// Returns true if the kernel reports that it filtered the dump (NLM_F_DUMP_FILTERED).
-    #[must_use]
-    #[inline]
-    pub fn is_filtered(&self) -> bool {
-        self.flags & DUMP_FILTERED != 0 && self.message_type != NLMSG_ERROR
     }
 
     /// Returns the netfilter header and the attributes, or `None` if the body is too short for the header.

@@ -29,8 +29,6 @@ pub const MULTI: u16 = 0x2;
 pub const ACK: u16 = 0x4;
 /// `NLM_F_DUMP_INTR`: the table changed under the dump in a way that made it inconsistent.
 pub const DUMP_INTERRUPTED: u16 = 0x10;
-/// `NLM_F_DUMP_FILTERED`: the kernel applied a filter.
-pub const DUMP_FILTERED: u16 = 0x20;
 /// `NLM_F_DUMP` of a request.
 pub const DUMP: u16 = 0x300;
 /// `NLM_F_EXCL` of a request and of a NEW event.
