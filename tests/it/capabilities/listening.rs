@@ -7,6 +7,24 @@ use crate::capabilities::{Listening, active, conntrack, table};
 
 const FLOW: &str = "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53";
 
+/// Returns the lines of a load file for that many flows.
+fn many(flows: u32) -> Vec<String> {
+    let line = |number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250);
+    (0..flows).map(line).collect()
+}
+
+/// Creates that many flows, too many for the receive buffer, while a listener is stopped, and waits until the table has been
+/// offered to its plugin again.
+fn lose_events(namespace: &Namespace, listening: &mut Listening, flows: u32) {
+    listening.wait("offered 0");
+    listening.signal(Signal::SIGSTOP);
+    entries::load(namespace, &many(flows));
+    listening.signal(Signal::SIGCONT);
+    listening.wait("We have hit ENOBUFS");
+    assert!(listening.wait("look-back").contains("look-back 2"));
+    listening.wait(&format!("offered {flows}"));
+}
+
 #[test]
 fn events_are_annotated_and_acted_on() {
     Namespace::run(|namespace| {
@@ -56,10 +74,7 @@ fn ticks_come_without_events_and_can_act() {
 #[test]
 fn the_table_is_offered_before_live_events() {
     Namespace::run(|namespace| {
-        let flows: Vec<String> = (0..3000)
-            .map(|number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250))
-            .collect();
-        entries::load(namespace, &flows);
+        entries::load(namespace, &many(3000));
         entries::load(namespace, &[FLOW.to_owned()]);
         let mut listening = Listening::start("-E", "do=mark-table", "look-back,update.mark", &[]);
         assert!(listening.wait("look-back").contains("look-back 1"));
@@ -83,16 +98,7 @@ fn the_table_is_offered_before_live_events() {
 fn after_a_gap_the_table_is_offered_again() {
     Namespace::run(|namespace| {
         let mut listening = Listening::start("-E -b 4096", "do=nothing", "look-back", &[]);
-        listening.wait("offered 0");
-        listening.signal(Signal::SIGSTOP);
-        let flows: Vec<String> = (0..2000)
-            .map(|number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250))
-            .collect();
-        entries::load(namespace, &flows);
-        listening.signal(Signal::SIGCONT);
-        listening.wait("We have hit ENOBUFS");
-        assert!(listening.wait("look-back").contains("look-back 2"));
-        listening.wait("offered 2000");
+        lose_events(namespace, &mut listening, 2000);
         listening.stop();
     });
 }
@@ -101,17 +107,8 @@ fn after_a_gap_the_table_is_offered_again() {
 fn what_was_lost_is_made_up_for_before_the_table_is_offered_again() {
     Namespace::run(|namespace| {
         let mut listening = Listening::start("-E -b 4096 --resync", "do=nothing", "look-back", &[]);
-        listening.wait("offered 0");
-        listening.signal(Signal::SIGSTOP);
-        // So few that what is told of them fits into the pipe, which is read at the end.
-        let flows: Vec<String> = (0..400)
-            .map(|number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250))
-            .collect();
-        entries::load(namespace, &flows);
-        listening.signal(Signal::SIGCONT);
-        listening.wait("We have hit ENOBUFS");
-        assert!(listening.wait("look-back").contains("look-back 2"));
-        listening.wait("offered 400");
+        // So few that the lines about them fit into the pipe, which is read at the end.
+        lose_events(namespace, &mut listening, 400);
         let (text, _) = listening.stop();
         let new = text.lines().filter(|line| line.contains("[NEW]"));
         assert_eq!(new.clone().count(), 400, "each is told once");

@@ -36,15 +36,20 @@ fn change(namespace: &Namespace, group: u32) {
     let _ = act("-U -p tcp -s 10.2.0.1 --state ESTABLISHED -u ASSURED,SEEN_REPLY");
 }
 
+/// Starts a listener, has it lose many events while it is stopped, and checks that it makes up for them.
+fn recovers(namespace: &Namespace, command: &str) {
+    let (mut consumer, listener) = begin(namespace, command);
+    listener.while_stopped(|| change(namespace, 4));
+    consumer.agree(&listener);
+    let consumer = consumer.finish(listener);
+    assert!(consumer.gaps > 0 && consumer.lost > 500, "{} {}", consumer.gaps, consumer.lost);
+    assert!(consumer.synthetic.iter().all(|&count| count > 100), "{:?}", consumer.synthetic);
+}
+
 #[test]
 fn a_stopped_listener_recovers() {
     Namespace::run(|namespace| {
-        let (mut consumer, listener) = begin(namespace, RESYNC);
-        listener.while_stopped(|| change(namespace, 4));
-        consumer.agree(&listener);
-        let consumer = consumer.finish(listener);
-        assert!(consumer.gaps > 0 && consumer.lost > 500, "{} {}", consumer.gaps, consumer.lost);
-        assert!(consumer.synthetic.iter().all(|&count| count > 100), "{:?}", consumer.synthetic);
+        recovers(namespace, RESYNC);
     });
 }
 
@@ -55,12 +60,7 @@ fn a_stopped_pipeline_recovers() {
         let file = namespace.directory().join("pipeline.toml");
         let text = "[source]\nkind = 'events'\nbuffer = '20000B'\n[format]\nkind = 'json'\n";
         std::fs::write(&file, text).expect("a file in a temporary directory");
-        let (mut consumer, listener) = begin(namespace, &format!("run {}", file.display()));
-        listener.while_stopped(|| change(namespace, 4));
-        consumer.agree(&listener);
-        let consumer = consumer.finish(listener);
-        assert!(consumer.gaps > 0 && consumer.lost > 500, "{} {}", consumer.gaps, consumer.lost);
-        assert!(consumer.synthetic.iter().all(|&count| count > 100), "{:?}", consumer.synthetic);
+        recovers(namespace, &format!("run {}", file.display()));
     });
 }
 
