@@ -60,10 +60,7 @@ impl Plugin {
                 LoadPluginError::Service { grant, .. } => {
                     text.mistake(self.grants.at, format!("{what}; to allow it: grants = [\"{grant}\"]"))
                 }
-                LoadPluginError::Option { index, .. } => {
-                    let named = index.and_then(|index| options.get(index));
-                    text.mistake(named.map_or(file, |(name, _)| name.at), what)
-                }
+                LoadPluginError::Option { index, .. } => text.mistake(place_of(options, *index).unwrap_or(file), what),
                 LoadPluginError::Plugin(_) => text.mistake(spoken_of(&what, options).unwrap_or(file), what),
                 LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
                     text.mistake(file, what)
@@ -80,6 +77,12 @@ impl Plugin {
         let what = format!("note: plugin {name} would like grants = [{}]", list.join(", "));
         (!list.is_empty()).then(|| text.mistake(self.grants.at, what))
     }
+}
+
+/// The place of the option at this index, if it is one that is given.
+#[must_use]
+pub fn place_of(options: &Options, index: Option<usize>) -> Option<usize> {
+    options.get(index?).map(|(name, _)| name.at)
 }
 
 /// The place of the option that a plugin speaks of when it does not start, if it speaks of one.

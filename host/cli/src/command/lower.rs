@@ -22,8 +22,8 @@ pub(super) fn prepare(
 /// What is loaded for a plugin of the command line.
 pub(super) fn plugin(argument: &PluginArgument) -> PluginSpec {
     let PluginArgument { file, options, grants, on_error } = argument;
-    let spec = PluginSpec { options: options.clone(), grants: grants.clone(), ..PluginSpec::file(file) };
-    spec.on_error(*on_error)
+    let spec = PluginSpec { options: options.clone(), ..PluginSpec::file(file) };
+    spec.grants(grants.clone()).on_error(*on_error)
 }
 
 /// The stock stage that carries out what a command is about; the user asked for it, so it may.

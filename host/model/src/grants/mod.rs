@@ -121,3 +121,19 @@ impl Grants {
         self.delete || self.create || !self.update.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_cover_what_they_include() {
+        let grants: Grants = "delete,update.mark=0xff,log".parse().unwrap();
+        for wanted in ["delete", "update.mark", "log"] {
+            assert!(grants.covers(wanted), "{wanted}");
+        }
+        for wanted in ["create", "update", "update.timeout", "tick", "state", "nonsense"] {
+            assert!(!grants.covers(wanted), "{wanted}");
+        }
+    }
+}

@@ -31,10 +31,7 @@ use flowgate_model::{
 };
 use flowgate_runtime::{
     Cache, Capabilities, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError, Services,
-    services::{
-        log::Log,
-        state::{CAPACITY, State},
-    },
+    services::{log::Log, state::State},
 };
 
 /// What a plugin is to do in a pipeline.
@@ -315,12 +312,6 @@ impl PluginLoader {
             all.insert(key, state.clone());
         }
         Ok(Some(state))
-    }
-}
-
-impl Default for PluginLimits {
-    fn default() -> Self {
-        PluginLimits { instance: Limits::default(), restart: crate::supervisor::Policy::default(), state: CAPACITY }
     }
 }
 

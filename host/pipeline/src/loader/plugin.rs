@@ -6,7 +6,10 @@ use super::{LoadPluginError, PluginLoader, PluginProblems, Purpose, Role, error:
 use crate::{format::Format, stage::Stage, supervisor::Policy};
 use flowgate_base::text::clean;
 use flowgate_model::{Description, OnError, OptionValue, Setup, field, grants::Grants};
-use flowgate_runtime::{Instance, Limits, PluginComponent, Services, services};
+use flowgate_runtime::{
+    Instance, Limits, PluginComponent, Services,
+    services::{self, state::CAPACITY},
+};
 
 /// A plugin from a file, and all that is decided about it.
 #[derive(Clone, Debug, Default)]
@@ -36,18 +39,17 @@ pub struct PluginLimits {
     pub state: usize,
 }
 
+impl Default for PluginLimits {
+    fn default() -> Self {
+        PluginLimits { instance: Limits::default(), restart: Policy::default(), state: CAPACITY }
+    }
+}
+
 impl PluginSpec {
     /// A plugin that was granted nothing, and that ends the run when it fails.
     #[must_use]
     pub fn file(file: impl Into<PathBuf>) -> Self {
         PluginSpec { file: file.into(), ..PluginSpec::default() }
-    }
-
-    /// Adds an option.
-    #[must_use]
-    pub fn option(mut self, name: &str, value: &str) -> Self {
-        self.options.push(OptionValue { name: name.into(), value: value.into() });
-        self
     }
 
     /// Adds grants.

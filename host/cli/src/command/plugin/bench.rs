@@ -83,7 +83,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     let mut grants = wanted.grants.cloned().unwrap_or_default();
     // What it keeps is forgotten afterwards.
     grants.state = grants.state.map(|_| Keeping::Memory);
-    let spec = PluginSpec { grants, ..lower::plugin(wanted.plugin) };
+    let spec = lower::plugin(wanted.plugin).grants(grants);
     let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
     let (reads, description) = (prepared.reads(), prepared.description.clone());
     let mut plugin = Stage::new(prepared.into_instance(), reads, Grants::NONE);

@@ -5,7 +5,7 @@ use super::super::{entries::Parts, outputs, replay, report::CommandError, subjec
 use flowgate_base::files;
 use flowgate_config::{
     Config, FormatConfig, Mistake, Plugin, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind,
-    plugin::{Options, option_values},
+    plugin::{Options, option_values, place_of},
 };
 use flowgate_model::{
     Description, Expectations, Flows, OptionValue,
@@ -236,8 +236,7 @@ impl Preparation<'_> {
         let problems = options::problems(plugin, description, &option_values(options));
         for problem in &problems {
             let LoadPluginError::Option { index, .. } = problem else { continue };
-            let place = index.and_then(|index| options.get(index)).map_or(at, |(name, _)| name.at);
-            self.wrong(place, problem.to_string());
+            self.wrong(place_of(options, *index).unwrap_or(at), problem.to_string());
         }
         !problems.is_empty()
     }
@@ -331,21 +330,5 @@ pub(super) fn pushed_down(settings: &Settings, source: &SourceConfig) -> Vec<Str
             None => Vec::new(),
         },
         (SourceKind::Events, _) => here("the kernel has no filter for events"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grants_cover_what_they_include() {
-        let grants: Grants = "delete,update.mark=0xff,log".parse().unwrap();
-        for wanted in ["delete", "update.mark", "log"] {
-            assert!(grants.covers(wanted), "{wanted}");
-        }
-        for wanted in ["create", "update", "update.timeout", "tick", "state", "nonsense"] {
-            assert!(!grants.covers(wanted), "{wanted}");
-        }
     }
 }
