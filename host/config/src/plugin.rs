@@ -1,4 +1,4 @@
-//! A plugin in a file: what is decided about it, and where a mistake that it turns out to be stands.
+//! A plugin in a file: its keys, and the places of its mistakes.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use flowgate_model::{
 };
 use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginProblems, PluginSpec};
 
-/// A component, and all that is decided about it.
+/// A component, with its grants and limits.
 #[derive(Clone, Debug)]
 pub struct Plugin {
     /// The file.
@@ -30,7 +30,7 @@ pub struct Plugin {
 pub type Options = [(At<String>, At<String>)];
 
 impl Plugin {
-    /// What is loaded.
+    /// Returns the specification for the loader.
     #[must_use]
     pub fn spec(&self, options: &Options) -> PluginSpec {
         PluginSpec {
@@ -43,7 +43,8 @@ impl Plugin {
         }
     }
 
-    /// What is wrong with the plugin, each at its place in the file. `digest` is the place of its digest, if it has one.
+    /// Returns the problems of the plugin as mistakes with their places in the file. `digest` is the place of its digest, if
+    /// it has one.
     #[must_use]
     pub fn mistakes(
         &self,
@@ -70,16 +71,16 @@ impl Plugin {
         problems.iter().map(mistake).collect()
     }
 
-    /// A note of what the plugin would like to be granted, and was not.
+    /// Returns a note of the grants that the plugin would use and was not given, if there are any.
     #[must_use]
-    pub fn note(&self, text: &Text, name: &str, wished: &[String]) -> Option<Mistake> {
-        let list: Vec<String> = wished.iter().map(|grant| format!("\"{grant}\"")).collect();
+    pub fn note(&self, text: &Text, name: &str, ungranted: &[String]) -> Option<Mistake> {
+        let list: Vec<String> = ungranted.iter().map(|grant| format!("\"{grant}\"")).collect();
         let what = format!("note: plugin {name} would like grants = [{}]", list.join(", "));
         (!list.is_empty()).then(|| text.mistake(self.grants.at, what))
     }
 }
 
-/// The place of the option at this index, if it is one that is given.
+/// Returns the place of the option at this index, if that option is given.
 #[must_use]
 pub fn place_of(options: &Options, index: Option<usize>) -> Option<usize> {
     options.get(index?).map(|(name, _)| name.at)

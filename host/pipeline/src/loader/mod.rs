@@ -1,7 +1,7 @@
-//! Loads plugins: from a file, or from the program, to a stage or a format that is configured and ready.
+//! Loads plugins from files and stock plugins, and makes configured stages and formats of them.
 //!
-//! Whoever runs a plugin, a command line, a pipeline file, a tenant or a program of its own, does so through [`PluginLoader`], so
-//! that all of them make the same checks ([`PluginLoader::prepare`]) and give the same [`LoadPluginError`].
+//! Command lines, pipeline files, tenants and embedding programs load their plugins through [`PluginLoader`], so that all of
+//! them make the same checks ([`PluginLoader::prepare`]) and return the same [`LoadPluginError`].
 
 mod error;
 pub mod options;
@@ -99,7 +99,7 @@ impl Purpose {
 #[derive(Debug, Default)]
 pub struct StateStores(Mutex<HashMap<String, Arc<Mutex<State>>>>);
 
-/// Loads the plugins of a pipeline: what they have in common is the engine, and what they are told of the host.
+/// Loads the plugins of a pipeline, which share an engine and the host's part of their setup.
 pub struct PluginLoader {
     engine: PluginEngine,
     labels: Vec<Label>,
@@ -113,8 +113,8 @@ pub struct PluginLoader {
 }
 
 impl PluginLoader {
-    /// Starts an engine. `users`: whether plugins from files will follow, which are kept compiled in a cache; `local_time`: whether
-    /// formats will print it.
+    /// Starts an engine. `users`: plugins from files will be loaded, whose compiled code is kept in a cache; `local_time`:
+    /// formats will print local time.
     ///
     /// # Errors
     /// [`LoadError::Engine`] if the engine cannot start.
@@ -124,14 +124,15 @@ impl PluginLoader {
         Ok(PluginLoader { users, offsets, ..Self::with_engine(engine, labels) })
     }
 
-    /// A loader on an engine that others use too.
+    /// Returns a loader on an engine that is shared with others.
     #[must_use]
     pub fn with_engine(engine: PluginEngine, labels: Vec<Label>) -> Self {
         let (offsets, stock) = (offsets(), RefCell::default());
         PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None }
     }
 
-    /// A loader of a tenant: plugins of the same name share their state. The log has their whole names, and the generation.
+    /// Returns a loader for a tenant: plugins of the same name share their state, and the log has their full names and the
+    /// generation.
     #[must_use]
     pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<StateStores>, generation: u64) -> Self {
         PluginLoader { states: Some(states), generation: Some(generation), ..Self::with_engine(engine, labels) }
@@ -146,19 +147,19 @@ impl PluginLoader {
         Ok(PluginLoader { offsets: utc, ..Self::new(labels, true, false)? })
     }
 
-    /// The engine.
+    /// Returns the engine.
     #[must_use]
     pub fn engine(&self) -> &PluginEngine {
         &self.engine
     }
 
-    /// Returns true if plugins would be told the same by a loader that is made anew.
+    /// Returns true if a new loader with these arguments would give plugins the same setup.
     #[must_use]
     pub fn suits(&self, labels: &[Label], users: bool, local_time: bool) -> bool {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
     }
 
-    /// A stock stage that applies a selector, for this pipeline as a whole.
+    /// Returns a stock stage that applies a selector to the whole pipeline.
     ///
     /// # Errors
     /// [`LoadPluginError`] if it cannot be started.
@@ -167,7 +168,7 @@ impl PluginLoader {
         Ok(self.stock_stage(name, Role::FlowStage, &[], Grants::NONE, select)?.selecting())
     }
 
-    /// A stock stage. `tell` gives it what it needs to know besides its options.
+    /// Returns a stock stage. `tell` passes it its selector or template, before it starts.
     ///
     /// # Errors
     /// [`LoadPluginError`] if it cannot be started.
@@ -185,7 +186,7 @@ impl PluginLoader {
         Ok(Stage::new(instance, reads, grants))
     }
 
-    /// A stock format. `labels`: whether it is told their names, and so prints them.
+    /// Returns a stock format. `labels`: it gets the names of labels, and prints them.
     ///
     /// # Errors
     /// [`LoadPluginError`] if it cannot be started.
@@ -201,7 +202,7 @@ impl PluginLoader {
         Ok(Format::new(instance, reads))
     }
 
-    /// What a dry run writes with.
+    /// Returns the formats that a dry run writes with.
     ///
     /// # Errors
     /// [`LoadPluginError`] if it cannot be started.
@@ -214,7 +215,7 @@ impl PluginLoader {
         Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
     }
 
-    /// What a plugin says of itself.
+    /// Returns the description of a plugin.
     ///
     /// # Errors
     /// It cannot be started, or failed.
@@ -222,7 +223,7 @@ impl PluginLoader {
         Instance::new(component, Limits::default())?.describe()
     }
 
-    /// A stock plugin, loaded once.
+    /// Returns a stock plugin, which is loaded once.
     ///
     /// # Errors
     /// [`LoadError`] if the program has none of this name.
@@ -235,7 +236,7 @@ impl PluginLoader {
         Ok(component)
     }
 
-    /// Instantiates a stock plugin and configures it. Second: the fields that it reads.
+    /// Instantiates a stock plugin and configures it. Returns it with the fields that it reads.
     fn start(
         &self,
         name: &'static str,
@@ -254,7 +255,7 @@ impl PluginLoader {
         Ok((instance, description.reads & field::ALL))
     }
 
-    /// What a plugin is configured with.
+    /// Returns the setup that a plugin is configured with.
     fn setup(&self, options: Vec<OptionValue>, labels: bool) -> Setup {
         Setup {
             options,
@@ -264,8 +265,8 @@ impl PluginLoader {
         }
     }
 
-    /// The name of a plugin in the log: that of its file without directory and extension. A plugin of a tenant has its whole name, so
-    /// that no name of a file makes it look like another one's.
+    /// Returns the name of a plugin in the log: its file without directory and extension. A tenant's plugin keeps its full
+    /// name, so that no file name makes it look like that of another tenant.
     fn log_name(&self, component: &PluginComponent) -> String {
         let short = |name: &str| {
             let stem = std::path::Path::new(name).file_stem();
@@ -277,7 +278,7 @@ impl PluginLoader {
         }
     }
 
-    /// The services that a plugin has been granted.
+    /// Returns the services that a plugin has been granted.
     fn services(
         &self,
         component: &PluginComponent,
@@ -289,7 +290,8 @@ impl PluginLoader {
         Ok(Services { log: Arc::new(log), state, time: grants.time })
     }
 
-    /// The state of a plugin that was granted one: that of a plugin of the same name before it, if there was one.
+    /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name, limit and
+    /// grant.
     fn state(
         &self,
         component: &PluginComponent,
@@ -315,7 +317,7 @@ impl PluginLoader {
     }
 }
 
-/// The differences of local time from UTC, from 1970 until thirty years from now.
+/// Returns the differences of local time from UTC, from 1970 until thirty years from now.
 fn offsets() -> Vec<UtcOffset> {
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let end = Timestamp::now().as_second().saturating_add(30 * 366 * 86_400);

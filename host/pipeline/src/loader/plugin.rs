@@ -1,4 +1,4 @@
-//! A plugin from a file: what is decided about it, the checks that it has to pass, and what it becomes.
+//! A plugin from a file: its specification, the checks that it has to pass, and the stage or format made of it.
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -11,7 +11,7 @@ use flowgate_runtime::{
     services::{self, state::CAPACITY},
 };
 
-/// A plugin from a file, and all that is decided about it.
+/// A plugin from a file, with its options, grants and limits.
 #[derive(Clone, Debug, Default)]
 pub struct PluginSpec {
     /// The file.
@@ -46,13 +46,13 @@ impl Default for PluginLimits {
 }
 
 impl PluginSpec {
-    /// A plugin that was granted nothing, and that ends the run when it fails.
+    /// Returns a plugin without grants, which ends the run when it fails.
     #[must_use]
     pub fn file(file: impl Into<PathBuf>) -> Self {
         PluginSpec { file: file.into(), ..PluginSpec::default() }
     }
 
-    /// Adds grants.
+    /// Sets the grants.
     #[must_use]
     pub fn grants(self, grants: Grants) -> Self {
         PluginSpec { grants, ..self }
@@ -70,12 +70,12 @@ impl PluginSpec {
 pub struct PreparedPlugin {
     /// The component.
     pub component: Rc<PluginComponent>,
-    /// What it says of itself.
+    /// Its description.
     pub description: Description,
-    /// The SHA-256 of its file, where somebody wants to know.
+    /// The SHA-256 of its file, if the specification names one or the plugin is inspected.
     pub digest: Option<String>,
-    /// What it would like to be granted, and was not.
-    pub wished: Vec<String>,
+    /// Grants that it would use and was not given.
+    pub ungranted: Vec<String>,
     limits: PluginLimits,
     grants: Grants,
     instance: Instance,
@@ -89,7 +89,7 @@ impl PluginLoader {
     /// Loads a plugin and checks it: its file, its role, its options, its grants.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// [`PluginProblems`], all at once.
     pub fn prepare(&self, spec: &PluginSpec, role: Role, purpose: Purpose) -> Result<PreparedPlugin, PluginProblems> {
         let (component, digest) = self.open(spec, purpose)?;
         let prepared = self.prepare_component(Rc::new(component), spec, role, purpose)?;
@@ -99,7 +99,7 @@ impl PluginLoader {
     /// Reads and compiles the file. What is hashed is what is compiled, whatever becomes of the file meanwhile.
     fn open(&self, spec: &PluginSpec, purpose: Purpose) -> Result<(PluginComponent, Option<String>), LoadPluginError> {
         let path = &spec.file;
-        // Of a file with a digest, that is what tells whether it is the one that is meant.
+        // The digest decides whether this is the file, so that its content need not be a component.
         let bytes = if spec.digest.is_some() { PluginComponent::content(path)? } else { PluginComponent::read(path)? };
         let wanted = spec.digest.is_some() || purpose == Purpose::Inspect;
         let digest = wanted.then(|| PluginComponent::digest(&bytes));
@@ -145,14 +145,14 @@ impl PluginLoader {
         let ticks = role == Role::FlowStage && component.capabilities.flow_tick && grants.tick;
         let interval = if ticks { instance.tick_interval()? } else { 0 };
         instance.started();
-        let wished = wished(&component, &description, &spec.grants);
+        let ungranted = ungranted(&component, &description, &spec.grants);
         let limits = spec.limits;
         let digest = None;
         Ok(PreparedPlugin {
             component,
             description,
             digest,
-            wished,
+            ungranted,
             limits,
             grants,
             instance,
@@ -164,19 +164,19 @@ impl PluginLoader {
 }
 
 impl PreparedPlugin {
-    /// The options that it was configured with.
+    /// Returns the options that it was configured with.
     #[must_use]
     pub fn options(&self) -> &[OptionValue] {
         &self.setup.options
     }
 
-    /// The fields that it reads.
+    /// Returns the fields that it reads.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.description.reads & field::ALL
     }
 
-    /// A stage. When the plugin fails, another instance of it takes over.
+    /// Makes a stage of it. When the plugin fails, a new instance takes over.
     #[must_use]
     pub fn into_stage(self) -> Stage {
         let (reads, can) = (self.reads(), self.component.capabilities);
@@ -192,21 +192,21 @@ impl PreparedPlugin {
         stage.supervised(Box::new(recipe), limits.restart).serving(services).called(can, interval)
     }
 
-    /// A format.
+    /// Makes a format of it.
     #[must_use]
     pub fn into_format(self) -> Format {
         let reads = self.reads();
         Format::new(self.instance, reads)
     }
 
-    /// The instance by itself, for those who call it themselves.
+    /// Returns the instance alone, for callers that call it themselves.
     #[must_use]
     pub fn into_instance(self) -> Instance {
         self.instance
     }
 }
 
-/// The services that a component cannot do without and was not granted.
+/// Returns the services that a component imports and was not granted.
 fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPluginError> {
     let missing = component.services.iter().filter_map(|service| {
         let grant = services::needs(service).filter(|grant| !grants.covers(grant))?;
@@ -215,17 +215,17 @@ fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPlu
     missing.collect()
 }
 
-/// What a plugin would like to be granted and was not: services that it can do without, calls that it can take, and what it names
-/// itself.
-fn wished(component: &PluginComponent, description: &Description, grants: &Grants) -> Vec<String> {
+/// Returns the grants that a plugin would use and was not given: optional services, optional calls, and those that its
+/// description names.
+fn ungranted(component: &PluginComponent, description: &Description, grants: &Grants) -> Vec<String> {
     let can = component.capabilities;
     let services = component.services.iter().filter(|service| services::needs(service).is_none()).cloned();
     let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
     let calls = calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string());
-    // Everybody may annotate.
+    // Annotating needs no grant.
     let named = description.grants.iter().filter(|grant| *grant != "annotate").cloned();
-    let mut wished: Vec<String> =
+    let mut ungranted: Vec<String> =
         services.chain(calls).chain(named).filter(|grant| !grants.covers(grant)).map(|grant| clean(&grant)).collect();
-    wished.dedup();
-    wished
+    ungranted.dedup();
+    ungranted
 }

@@ -27,7 +27,7 @@ pub(super) fn guest(
     let Guest { plugin, digest, options } = guest;
     match loader.prepare(&tenant.plugin(guest), Role::FlowStage, purpose) {
         Ok(prepared) => {
-            findings.notes.extend(plugin.note(text, &prepared.component.name, &prepared.wished));
+            findings.notes.extend(plugin.note(text, &prepared.component.name, &prepared.ungranted));
             Some(prepared.into_stage())
         }
         Err(problems) => {

@@ -221,7 +221,7 @@ impl Preparation<'_> {
         let text = &self.config.text;
         match self.loader.prepare(&plugin.spec(options), role, self.purpose) {
             Ok(prepared) => {
-                self.notes.extend(plugin.note(text, &prepared.component.name, &prepared.wished));
+                self.notes.extend(plugin.note(text, &prepared.component.name, &prepared.ungranted));
                 Some(prepared)
             }
             Err(problems) => {
