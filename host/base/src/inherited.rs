@@ -1,9 +1,9 @@
-//! State inherited from the parent process, recorded before the runtime of the standard library changes it.
+//! State inherited from the parent process, recorded before the program changes it.
 //!
-//! Before `main`, that runtime ignores SIGPIPE and opens `/dev/null` in place of closed standard descriptors.
-//! Afterwards a program cannot find out whether its parent ignores SIGPIPE, as systemd does with `IgnoreSIGPIPE=yes`
-//! and a shell with `trap '' PIPE`, and output to a closed descriptor vanishes without an error. [`record`] therefore
-//! runs earlier, as an entry of the program's `.init_array`; see `main.rs`.
+//! Before `main`, the runtime of the standard library ignores SIGPIPE and opens `/dev/null` in place of closed standard
+//! descriptors. Afterwards a program cannot find out whether its parent ignores SIGPIPE, as systemd does with
+//! `IgnoreSIGPIPE=yes` and a shell with `trap '' PIPE`, and output to a closed descriptor vanishes without an error. The
+//! program is therefore entered without that runtime (`main.rs`), and [`record`] is the first that it does.
 #![allow(unsafe_code)]
 
 use std::{
@@ -27,8 +27,8 @@ pub fn ignores_sigpipe() -> bool {
 /// fails with EBADF as with a closed descriptor, and no socket or file that is opened later gets their numbers. This
 /// needs no file system, so that it works in a chroot without `/dev`, where the standard library aborts.
 ///
-/// Must be called from `.init_array`: it uses nothing that the runtime of the standard library prepares.
-pub extern "C" fn record() {
+/// Must be called before SIGPIPE is ignored and before anything is opened.
+pub fn record() {
     // SAFETY: all-zero bytes are a valid `struct sigaction`, and the call only writes to it.
     let ignored = unsafe {
         let mut action: libc::sigaction = mem::zeroed();

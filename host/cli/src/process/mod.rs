@@ -50,7 +50,7 @@ fn run() -> u8 {
         signals::catch(&stop, &board);
     }
     if order.has_plugins() {
-        signals::tell_on_request(&board);
+        signals::print_statistics_on_request(&board);
     }
     let exit = order.carry_out(&stop, &board);
     command::drain_standard_error();
