@@ -8,6 +8,8 @@ mod allocation;
 mod commands;
 #[path = "../../../fuzz/oracles/component.rs"]
 mod component;
+#[path = "../../../fuzz/oracles/control.rs"]
+mod control;
 #[path = "../../../fuzz/oracles/decode.rs"]
 mod decode;
 #[path = "../../../fuzz/oracles/files.rs"]
@@ -79,6 +81,11 @@ fn pipeline_files_and_policies() {
 #[test]
 fn command_lines_and_load_files() {
     fuzz(commands::run, 1000);
+}
+
+#[test]
+fn requests_to_the_service_and_its_answers() {
+    fuzz(control::run, 2000);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! How long calls took: how many of them within which time, so that it can be told what half of them, or all but one in a hundred,
 //! took at most.
 
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
-
 /// Each power of two is divided into this many steps, so that a figure is at most an eighth too high.
 const STEPS: u64 = 8;
 /// Steps of all times that there can be.
@@ -58,16 +56,6 @@ fn last(step: usize) -> u64 {
         None => step,
         // The shift is at most 60, and all bits below are set.
         Some(shift) => ((STEPS + step % STEPS) << shift) | ((1 << shift) - 1),
-    }
-}
-
-/// As what half of the calls took at most, and what all but one in a hundred did.
-impl Serialize for Histogram {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Histogram", 2)?;
-        fields.serialize_field("p50", &self.within(500))?;
-        fields.serialize_field("p99", &self.within(990))?;
-        fields.end()
     }
 }
 

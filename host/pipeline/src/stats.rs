@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::histogram::Histogram;
 use flowgate_model::result;
@@ -18,7 +18,7 @@ use flowgate_model::result;
 pub const RESULTS: usize = result::NAMES.len();
 
 /// Whether a stage's plugin works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
     /// It does.
@@ -44,6 +44,7 @@ impl Health {
 
 /// One stage.
 #[derive(Clone, Debug, Default, Serialize)]
+#[serde(into = "StageReport")]
 pub struct StageStats {
     /// The plugin.
     pub plugin: String,
@@ -65,8 +66,7 @@ pub struct StageStats {
     pub nanoseconds: u64,
     /// Time of the longest one, in nanoseconds.
     pub longest: u64,
-    /// What half of them took at most, and what all but one in a hundred did: `p50` and `p99`, in nanoseconds.
-    #[serde(flatten)]
+    /// Distribution of these times.
     pub times: Histogram,
     /// Bytes of linear memory of the instance.
     pub memory: u64,
@@ -107,6 +107,78 @@ impl StageStats {
         self.longest = self.longest.max(before.longest);
         for (sum, more) in self.actions.iter_mut().zip(before.actions) {
             *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// The numbers of one stage as they are written to JSON and read from it, with two percentiles of its times.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// The plugin.
+    pub plugin: String,
+    /// Whether it works.
+    pub health: Health,
+    /// Calls with a batch.
+    pub calls: u64,
+    /// Rows that it was given.
+    pub rows_in: u64,
+    /// Rows that went on.
+    pub rows_out: u64,
+    /// Rows that its verdicts dropped.
+    pub rows_dropped: u64,
+    /// Rows that went on, or were dropped, without it because it did not work.
+    pub rows_without: u64,
+    /// Ticks that it was given.
+    pub ticks: u64,
+    /// Time of all its calls, in nanoseconds.
+    pub nanoseconds: u64,
+    /// Time of the longest call, in nanoseconds.
+    pub longest: u64,
+    /// Time within which half of the calls ended, in nanoseconds.
+    pub p50: u64,
+    /// Time within which 99 % of the calls ended, in nanoseconds.
+    pub p99: u64,
+    /// Bytes of linear memory of the instance.
+    pub memory: u64,
+    /// Failures.
+    pub failures: u64,
+    /// The last failure.
+    pub last_error: Option<String>,
+    /// Instances after the first.
+    pub restarts: u64,
+    /// Number of actions with each [`result`].
+    pub actions: [u64; RESULTS],
+    /// Lines that it wrote to the log.
+    pub log_lines: u64,
+    /// Lines that were dropped.
+    pub log_dropped: u64,
+    /// Bytes of its state.
+    pub state_bytes: u64,
+}
+
+impl From<StageStats> for StageReport {
+    fn from(stats: StageStats) -> Self {
+        StageReport {
+            plugin: stats.plugin,
+            health: stats.health,
+            calls: stats.calls,
+            rows_in: stats.rows_in,
+            rows_out: stats.rows_out,
+            rows_dropped: stats.rows_dropped,
+            rows_without: stats.rows_without,
+            ticks: stats.ticks,
+            nanoseconds: stats.nanoseconds,
+            longest: stats.longest,
+            p50: stats.times.within(500),
+            p99: stats.times.within(990),
+            memory: stats.memory,
+            failures: stats.failures,
+            last_error: stats.last_error,
+            restarts: stats.restarts,
+            actions: stats.actions,
+            log_lines: stats.log_lines,
+            log_dropped: stats.log_dropped,
+            state_bytes: stats.state_bytes,
         }
     }
 }

@@ -5,11 +5,13 @@
 //! * [`neighbours`] compares tenants with each other.
 //! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
 //! * [`audit`] is the record of all of them.
+//! * [`control`] is what the service and those that give it orders say to each other.
 //! * [`share`] hands each tenant what is its own, and no more than its share.
 //! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of, [`gate`] what a flow must be like
 //!   at least to be in one.
 
 pub mod audit;
+pub mod control;
 pub mod file;
 pub mod gate;
 pub mod guard;

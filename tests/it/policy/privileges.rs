@@ -60,7 +60,7 @@ fn namespaces_cost_a_capability_that_cannot_be_had_later() {
         let told = serving.ask(&["reload"]);
         assert_eq!(told.status, 1, "{}", told.errors());
         assert!(told.errors().contains("has given it up: restart it"), "{}", told.errors());
-        assert!(serving.errors().contains("generation 1 stays in force"), "{}", serving.errors());
+        serving.until("the old one goes on", || serving.errors().contains("generation 1 stays in force"));
         serving.end();
 
         let serving = Serving::start(namespace, &elsewhere);

@@ -19,7 +19,10 @@ use crate::args::{
 use flowgate_base::{files, io_error::error_text};
 use flowgate_config::Mistake;
 use flowgate_pipeline::{loader::Purpose, sink::Sink};
-use flowgate_policy::Policy;
+use flowgate_policy::{
+    Policy,
+    control::{AskError, ControlRequest, TenantOrder},
+};
 use flowgate_privileges::PrivilegesError;
 
 /// Why a subcommand of `policy` cannot do its work.
@@ -40,12 +43,12 @@ pub enum PolicyError {
         path: PathBuf,
     },
     /// The service cannot be asked.
-    #[error("the service cannot be asked at {}: {}", path.display(), service::nobody(source))]
+    #[error("the service cannot be asked at {}: {source}", path.display())]
     Ask {
         /// Where.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: AskError,
     },
     /// More privileges are left than a service takes.
     #[error("the service does not run with privileges that it does not need: {0}")]
@@ -112,13 +115,11 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
             sound(file, &mistakes)?;
             explain::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
-        PolicyCommand::Status { to, tenant } => ask(to, &request("status", tenant.as_deref(), None), stdout),
-        PolicyCommand::Pause(order) => give("pause", order, stdout),
-        PolicyCommand::Resume(order) => give("resume", order, stdout),
-        PolicyCommand::Quarantine(order) => give("quarantine", order, stdout),
-        PolicyCommand::Reload { to, without } => {
-            ask(to, &service::Request { without: without.clone(), ..request("reload", None, None) }, stdout)
-        }
+        PolicyCommand::Status { to, tenant } => ask(to, &ControlRequest::Status { tenant: tenant.clone() }, stdout),
+        PolicyCommand::Pause(order) => ask(&order.to, &ControlRequest::Pause(tenant_order(order)), stdout),
+        PolicyCommand::Resume(order) => ask(&order.to, &ControlRequest::Resume(tenant_order(order)), stdout),
+        PolicyCommand::Quarantine(order) => ask(&order.to, &ControlRequest::Quarantine(tenant_order(order)), stdout),
+        PolicyCommand::Reload { to, without } => ask(to, &ControlRequest::Reload { without: without.clone() }, stdout),
         PolicyCommand::Schema => {
             stdout.write(flowgate_policy::schema().as_bytes())?;
             Ok(Exit::Success)
@@ -126,22 +127,12 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
     }
 }
 
-/// Gives the service an order.
-fn give(command: &str, Order { to, tenant, reason }: &Order, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
-    ask(to, &request(command, Some(tenant), reason.as_deref()), stdout)
-}
-
-fn request(command: &str, tenant: Option<&str>, reason: Option<&str>) -> service::Request {
-    service::Request {
-        command: command.into(),
-        tenant: tenant.map(str::to_string),
-        reason: reason.map(str::to_string),
-        without: None,
-    }
+fn tenant_order(order: &Order) -> TenantOrder {
+    TenantOrder { tenant: order.tenant.clone(), reason: order.reason.clone() }
 }
 
 /// Asks the service.
-fn ask(to: &Addressee, request: &service::Request, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
+fn ask(to: &Addressee, request: &ControlRequest, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     service::ask(&to.socket, request, to.output, stdout)
 }
 

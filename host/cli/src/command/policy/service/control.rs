@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     fs, io,
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::{
         fs::PermissionsExt as _,
         net::{UnixListener, UnixStream},
@@ -14,13 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
     super::PolicyError,
     Service,
     dispatch::{self, Wish},
-    tenant::{Running, Status},
+    tenant::Running,
     watch::Watch,
 };
 use crate::{
@@ -29,10 +27,12 @@ use crate::{
 };
 use flowgate_base::{
     files::{Directory, Trust},
-    io_error::error_text,
     text::clean,
 };
 use flowgate_pipeline::sink::Sink;
+use flowgate_policy::control::{
+    self, ControlAnswer, ControlRequest, RequestError, RequestReader, SEND_TIMEOUT, TenantOrder, TenantStatus,
+};
 
 /// Between two looks for signals and connections.
 const LOOK: Duration = Duration::from_millis(50);
@@ -42,40 +42,6 @@ const GLANCE: Duration = Duration::from_millis(5);
 const CONNECTIONS: usize = 16;
 /// How often the audit is looked through for files that are too old.
 const TIDY: Duration = Duration::from_secs(60);
-/// How long a peer may take to ask, and how long to take the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest request.
-const LONGEST: usize = 64 << 10;
-/// The longest answer: some 10,000 tenants.
-const LONGEST_ANSWER: usize = 16 << 20;
-
-/// A request.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in super::super) struct Request {
-    /// `status`, `pause`, `resume`, `reload` or `quarantine`.
-    pub command: String,
-    /// Whom it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<String>,
-    /// Why, for the audit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Of a reload: the tenant that is left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub without: Option<String>,
-}
-
-/// An answer.
-#[derive(Debug, Serialize)]
-struct Answer {
-    ok: bool,
-    generation: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenants: Option<Vec<Status>>,
-}
 
 /// The socket, which is there as long as the service.
 pub(super) struct Door {
@@ -90,7 +56,7 @@ struct Peer {
     stream: UnixStream,
     /// Until when it must have asked, or must have taken the answer.
     end: Instant,
-    asked: Vec<u8>,
+    request: RequestReader,
     /// What is left of the answer, once there is one.
     answer: Option<VecDeque<u8>>,
 }
@@ -169,45 +135,24 @@ impl Door {
 impl Peer {
     fn new(stream: UnixStream) -> Option<Self> {
         stream.set_nonblocking(true).ok()?;
-        Some(Peer { stream, end: Instant::now() + PATIENCE, asked: Vec::new(), answer: None })
+        Some(Peer { stream, end: Instant::now() + SEND_TIMEOUT, request: RequestReader::default(), answer: None })
     }
 
     /// Takes what it says and gives it what it takes, without waiting; whether there is more to come.
     fn go_on(&mut self, service: &Service, meanwhile: Option<&dyn Fn()>) -> bool {
         if self.answer.is_none() {
-            match self.request() {
-                Ok(true) => {
-                    let mut bytes = answer(&self.asked, service, meanwhile);
-                    bytes.push(b'\n');
-                    self.answer = Some(bytes.into());
-                    self.end = Instant::now() + PATIENCE;
+            match self.request.read(&mut self.stream) {
+                Ok(Some(request)) => {
+                    self.answer = Some(answer(request, service, meanwhile).line().into());
+                    self.end = Instant::now() + SEND_TIMEOUT;
                 }
-                Ok(false) => return Instant::now() < self.end,
+                Ok(None) => return Instant::now() < self.end,
                 Err(_) => return false,
             }
         }
         match self.send() {
             Ok(()) => !self.answer.as_ref().is_none_or(VecDeque::is_empty) && Instant::now() < self.end,
             Err(_) => false,
-        }
-    }
-
-    /// Reads what there is of a request; whether that is all of it: the first line, or as much as is read of one.
-    fn request(&mut self) -> io::Result<bool> {
-        let mut part = [0; 4096];
-        loop {
-            let count = match self.stream.read(&mut part) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                count => count?,
-            };
-            self.asked.extend_from_slice(part.get(..count).unwrap_or_default());
-            if let Some(newline) = self.asked.iter().position(|&byte| byte == b'\n') {
-                self.asked.truncate(newline);
-                return Ok(true);
-            }
-            if count == 0 || self.asked.len() > LONGEST {
-                return Ok(true);
-            }
         }
     }
 
@@ -232,211 +177,127 @@ impl Drop for Door {
     }
 }
 
-/// How much of its time a peer has left.
-///
-/// # Errors
-/// It has none left.
-fn left(end: Instant) -> io::Result<Option<Duration>> {
-    match end.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
-        left => Ok(Some(left)),
+/// Answers a request. `meanwhile` is called while tenants are being started for it; none if some are being started
+/// already.
+fn answer(
+    request: Result<ControlRequest, RequestError>,
+    service: &Service,
+    meanwhile: Option<&dyn Fn()>,
+) -> ControlAnswer {
+    let result = request.map_err(|error| vec![error.to_string()]).and_then(|request| match request {
+        ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(Done::Tenants),
+        ControlRequest::Reload { without } => {
+            let without: Vec<String> = without.into_iter().collect();
+            service.reload(&without, meanwhile.ok_or_else(busy)?).map(Done::Errors)
+        }
+        ControlRequest::Pause(order) => obey(&order, Wish::Pause, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Resume(order) => obey(&order, Wish::Run, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Quarantine(order) => obey(&order, Wish::Quarantine, service, meanwhile).map(Done::Tenants),
+    });
+    let generation = service.lock().generation;
+    match result {
+        Ok(Done::Tenants(tenants)) => {
+            ControlAnswer { ok: true, generation, errors: Vec::new(), tenants: Some(tenants) }
+        }
+        Ok(Done::Errors(errors)) => ControlAnswer { ok: true, generation, errors, tenants: None },
+        Err(errors) => ControlAnswer { ok: false, generation, errors, tenants: None },
     }
 }
 
-/// Sends all of it to a peer, who has a limited time to take it.
-fn send(mut stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !bytes.is_empty() {
-        stream.set_write_timeout(left(end)?)?;
-        let count = stream.write(bytes)?;
-        bytes = bytes.get(count..).unwrap_or_default();
+/// What a request that was carried out is answered with.
+enum Done {
+    /// The tenants that it was about.
+    Tenants(Vec<TenantStatus>),
+    /// Why some tenants have not started.
+    Errors(Vec<String>),
+}
+
+/// The answer to those that would start tenants while others are being started.
+fn busy() -> Vec<String> {
+    vec!["tenants are being started; ask again when that is over".into()]
+}
+
+fn no_tenant(name: &str) -> Vec<String> {
+    vec![format!("there is no tenant `{}`", clean(name))]
+}
+
+/// Returns the state of all tenants, or of this one.
+fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, Vec<String>> {
+    let inner = service.lock();
+    let named = inner.tenants.iter().filter(|running| tenant.is_none_or(|name| running.name == name));
+    let found: Vec<TenantStatus> = named.map(Running::status).collect();
+    match tenant {
+        Some(name) if found.is_empty() => Err(no_tenant(name)),
+        _ => Ok(found),
     }
-    Ok(())
 }
 
-/// The answer to a request. `meanwhile` is called while tenants are being started for it; none if some are being started already.
-fn answer(request: &[u8], service: &Service, meanwhile: Option<&dyn Fn()>) -> Vec<u8> {
-    let answer = match serde_json::from_slice::<Request>(request) {
-        Ok(request) => carry_out(&request, service, meanwhile),
-        Err(error) => {
-            let generation = service.lock().generation;
-            Answer { ok: false, generation, errors: vec![format!("that is no request: {error}")], tenants: None }
-        }
-    };
-    // Such an answer always has a form.
-    serde_json::to_vec(&answer).unwrap_or_default()
-}
-
-fn carry_out(request: &Request, service: &Service, meanwhile: Option<&dyn Fn()>) -> Answer {
-    let starts =
-        request.command == "resume" && request.tenant.as_ref().is_some_and(|name| service.lock().needs_start(name));
-    if starts || request.command == "reload" {
-        let Some(meanwhile) = meanwhile else {
-            let (generation, what) =
-                (service.lock().generation, "tenants are being started; ask again when that is over");
-            return Answer { ok: false, generation, errors: vec![what.into()], tenants: None };
-        };
-        if !starts {
-            let without: Vec<String> = request.without.iter().cloned().collect();
-            let result = service.reload(&without, meanwhile);
-            let (generation, ok) = (service.lock().generation, result.is_ok());
-            return Answer { ok, generation, errors: result.unwrap_or_else(|errors| errors), tenants: None };
-        }
-        let name = request.tenant.as_deref().unwrap_or_default();
-        if let Err(errors) = service.restart(name, meanwhile) {
+/// Carries out an order to a tenant, and records it; returns the tenant's state afterwards.
+fn obey(
+    order: &TenantOrder,
+    wish: Wish,
+    service: &Service,
+    meanwhile: Option<&dyn Fn()>,
+) -> Result<Vec<TenantStatus>, Vec<String>> {
+    let name = &order.tenant;
+    if wish == Wish::Run && service.lock().needs_start(name) {
+        service.restart(name, meanwhile.ok_or_else(busy)?).inspect_err(|errors| {
             errors.iter().for_each(|error| report::line(error));
-            return Answer { ok: false, generation: service.lock().generation, errors, tenants: None };
-        }
+        })?;
     }
     let inner = service.lock();
-    let generation = inner.generation;
-    let failed = |error: String| Answer { ok: false, generation, errors: vec![error], tenants: None };
-    let named: Vec<&Running> = inner
-        .tenants
-        .iter()
-        .filter(|running| request.tenant.as_ref().is_none_or(|name| running.name == *name))
-        .collect();
-    if let (Some(name), true) = (&request.tenant, named.is_empty()) {
-        return failed(format!("there is no tenant `{}`", clean(name)));
-    }
-    if request.command == "status" {
-        let tenants = Some(named.iter().map(|running| running.status()).collect());
-        return Answer { ok: true, generation, errors: Vec::new(), tenants };
-    }
-    let (Some(running), Some(_)) = (named.first(), &request.tenant) else {
-        return failed("name the tenant that it is about".into());
+    let Some(running) = inner.tenants.iter().find(|running| running.name == *name) else {
+        return Err(no_tenant(name));
     };
     let outlet = running.outlet();
-    let wish = match request.command.as_str() {
-        "pause" => Some(Wish::Pause),
-        "quarantine" => Some(Wish::Quarantine),
-        _ => None,
-    };
     if meanwhile.is_none() {
-        // Those that take over meanwhile are to heed it as well.
+        // Tenants that take over while others are being started must obey it as well.
         match wish {
-            Some(wish) => drop(service.orders().insert(running.name.clone(), wish)),
-            None => drop(service.orders().remove(&running.name)),
+            Wish::Run => drop(service.orders().remove(name)),
+            _ => drop(service.orders().insert(name.clone(), wish)),
         }
     }
-    match (request.command.as_str(), outlet.wish()) {
-        ("pause" | "resume", Wish::Quarantine) => {
-            return failed("the tenant is in quarantine, which only a reload ends".into());
+    let command = match (wish, outlet.wish()) {
+        (Wish::Pause | Wish::Run, Wish::Quarantine) => {
+            return Err(vec!["the tenant is in quarantine, which only a reload ends".into()]);
         }
-        ("pause", _) => outlet.set(Wish::Pause),
-        ("resume", Wish::Run) => {}
-        ("resume", _) => dispatch::resume(&outlet),
-        ("quarantine", _) => outlet.set(Wish::Quarantine),
-        (other, _) => {
-            let known = "`status`, `pause`, `resume`, `reload` and `quarantine`";
-            return failed(format!("there is no request `{}`; there are {known}", clean(other)));
+        (Wish::Run, before) => {
+            if before == Wish::Pause {
+                dispatch::resume(&outlet);
+            }
+            "resume"
         }
-    }
-    let why = request.reason.as_deref().map(clean);
-    service.audit.service(generation, &running.name, &request.command, why);
-    Answer { ok: true, generation, errors: Vec::new(), tenants: Some(vec![running.status()]) }
-}
-
-/// All that a peer says until it has finished: so long at most, and no more than [`LONGEST_ANSWER`].
-fn receive(mut stream: &UnixStream, end: Instant) -> io::Result<Vec<u8>> {
-    let late = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::other("it does not answer in time"),
-        _ => error,
+        (Wish::Pause, _) => {
+            outlet.set(wish);
+            "pause"
+        }
+        (Wish::Quarantine, _) => {
+            outlet.set(wish);
+            "quarantine"
+        }
     };
-    let (mut answer, mut part) = (Vec::new(), vec![0; 64 << 10]);
-    loop {
-        stream.set_read_timeout(left(end).map_err(late)?)?;
-        let count = stream.read(&mut part).map_err(late)?;
-        answer.extend_from_slice(part.get(..count).unwrap_or_default());
-        if count == 0 {
-            return Ok(answer);
-        }
-        if answer.len() > LONGEST_ANSWER {
-            return Err(io::Error::other(format!("its answer is longer than {} MiB", LONGEST_ANSWER >> 20)));
-        }
-    }
+    service.audit.service(inner.generation, name, command, order.reason.as_deref().map(clean));
+    Ok(vec![running.status()])
 }
 
-/// Asks a service that runs, and tells the answer.
+/// Asks a service that runs, and prints the answer.
 pub(in super::super) fn ask(
     socket: &Path,
-    request: &Request,
+    request: &ControlRequest,
     output: Report,
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
-    let failed = |source: io::Error| CommandError::Policy(PolicyError::Ask { path: socket.into(), source });
-    let stream = UnixStream::connect(socket).map_err(failed)?;
-    let mut bytes = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
-    bytes.push(b'\n');
-    send(&stream, &bytes).map_err(failed)?;
-    // Tenants that start may take as long as the service waits for them, twice where somebody else had asked before.
-    let patience =
-        if matches!(request.command.as_str(), "reload" | "resume") { 4 * super::START } else { super::START };
-    let answer = receive(&stream, Instant::now() + patience).map_err(failed)?;
-    let told: serde_json::Value = serde_json::from_slice(&answer).map_err(|error| failed(error.into()))?;
-    let ok = told.get("ok").and_then(serde_json::Value::as_bool).unwrap_or(false);
-    for error in told.get("errors").and_then(serde_json::Value::as_array).into_iter().flatten() {
-        report::line(&clean(error.as_str().unwrap_or_default()));
-    }
-    match output {
-        Report::Json => stdout.write(&answer)?,
-        Report::Text => stdout.write(text(&told).as_bytes())?,
-    }
-    Ok(if ok { Exit::Success } else { Exit::Failure })
-}
-
-fn text(told: &serde_json::Value) -> String {
-    let number =
-        |value: &serde_json::Value, name: &str| value.get(name).and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let word = |value: &serde_json::Value, name: &str| {
-        clean(value.get(name).and_then(serde_json::Value::as_str).unwrap_or_default())
+    // Tenants that start may take as long as the service waits for them, twice if somebody else had asked before.
+    let patience = match request {
+        ControlRequest::Reload { .. } | ControlRequest::Resume(_) => 4 * super::START,
+        _ => super::START,
     };
-    let mut text = format!("generation {}\n", number(told, "generation"));
-    for tenant in told.get("tenants").and_then(serde_json::Value::as_array).into_iter().flatten() {
-        text.push_str(&format!(
-            "tenant {}: {}, {} events, {} lost in {} gaps, {} bytes waiting, {} lines of output dropped\n",
-            word(tenant, "tenant"),
-            word(tenant, "state"),
-            number(tenant, "events"),
-            number(tenant, "lost"),
-            number(tenant, "gaps"),
-            number(tenant, "waiting"),
-            number(tenant, "output-dropped"),
-        ));
-        let reason = word(tenant, "reason");
-        if !reason.is_empty() {
-            text.push_str(&format!("  {reason}\n"));
-        }
-        for plugin in tenant.get("plugins").and_then(serde_json::Value::as_array).into_iter().flatten() {
-            let (name, health) = (word(plugin, "plugin"), word(plugin, "health"));
-            let (rows, failures) = (number(plugin, "rows_in"), number(plugin, "failures"));
-            text.push_str(&format!("  plugin {name}: {health}, {rows} rows, {failures} failures\n"));
-        }
+    let answer = control::ask(socket, request, patience)
+        .map_err(|source| CommandError::Policy(PolicyError::Ask { path: socket.into(), source }))?;
+    answer.errors.iter().for_each(|error| report::line(&clean(error)));
+    match output {
+        Report::Json => stdout.write(&answer.line())?,
+        Report::Text => stdout.write(answer.text().as_bytes())?,
     }
-    text
-}
-
-/// Why there is nobody to ask, in words.
-pub(in super::super) fn nobody(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "no service runs there".into(),
-        _ => error_text(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A request without an end is answered, not gathered.
-    #[test]
-    fn a_request_has_a_limit() {
-        let (mut asking, stream) = UnixStream::pair().unwrap();
-        let mut peer = Peer::new(stream).unwrap();
-        asking.write_all(&[b' '; LONGEST]).unwrap();
-        assert!(!peer.request().unwrap(), "there may be more");
-        asking.write_all(b"x").unwrap();
-        assert!(peer.request().unwrap());
-        assert!(serde_json::from_slice::<Request>(&peer.asked).is_err());
-    }
+    Ok(if answer.ok { Exit::Success } else { Exit::Failure })
 }

@@ -13,7 +13,7 @@ mod pulse;
 mod tenant;
 mod watch;
 
-pub(super) use control::{Request, ask, nobody};
+pub(super) use control::ask;
 
 use std::{
     collections::BTreeMap,
@@ -223,7 +223,7 @@ impl Service {
         let inner = self.lock();
         let mut states = BTreeMap::new();
         for running in &inner.tenants {
-            *states.entry(running.state()).or_insert(0u64) += 1;
+            *states.entry(running.state().name()).or_insert(0u64) += 1;
         }
         let states: Vec<String> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let refused = if inner.refused { "; the new file has mistakes" } else { "" };

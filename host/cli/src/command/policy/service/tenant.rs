@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
 use super::{
     super::prepare::{self, Findings},
     Service, Station,
@@ -47,6 +45,7 @@ use flowgate_pipeline::{
 use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
+    control::{TenantState, TenantStatus},
     guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
     share::{Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system, sieve::OwnTable},
 };
@@ -82,29 +81,6 @@ pub(super) struct Facts {
     /// Lines of output that were dropped.
     dropped: Arc<AtomicU64>,
     counters: Counters,
-}
-
-/// What is told of a tenant.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Status {
-    pub tenant: String,
-    pub generation: u64,
-    /// `running`, `paused`, `quarantined` or `ended`.
-    pub state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Events in its scope.
-    pub events: u64,
-    /// Events that it was handed.
-    pub handed: u64,
-    pub lost: u64,
-    pub gaps: u64,
-    /// Bytes that wait for it.
-    pub waiting: usize,
-    /// Lines of output that were dropped.
-    pub output_dropped: u64,
-    pub plugins: Vec<StageStats>,
 }
 
 /// What the thread of a tenant needs.
@@ -288,14 +264,14 @@ impl Running {
         self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
-    /// `running`, `paused`, `quarantined` or `ended`.
-    pub fn state(&self) -> &'static str {
+    /// Whether it runs.
+    pub fn state(&self) -> TenantState {
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         match (ended, self.outlet.wish()) {
-            (true, _) => "ended",
-            (false, Wish::Run) => "running",
-            (false, Wish::Pause) => "paused",
-            (false, Wish::Quarantine) => "quarantined",
+            (true, _) => TenantState::Ended,
+            (false, Wish::Run) => TenantState::Running,
+            (false, Wish::Pause) => TenantState::Paused,
+            (false, Wish::Quarantine) => TenantState::Quarantined,
         }
     }
 
@@ -308,28 +284,29 @@ impl Running {
             stage.plugin = stage.plugin.strip_prefix(&own).map(str::to_string).unwrap_or(stage.plugin);
             stage
         };
+        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
         TenantFigures {
             name: status.tenant,
             generation: status.generation,
-            state: status.state,
+            state: status.state.name(),
             events: status.events,
             handed: status.handed,
             lost: status.lost,
             gaps: status.gaps,
             resyncs: counts.resyncs,
             shown: counts.shown,
-            waiting: status.waiting as u64,
+            waiting: status.waiting,
             output_dropped: status.output_dropped,
             refusals: BTreeMap::new(),
-            plugins: status.plugins.into_iter().map(named).collect(),
+            plugins: stages.iter().map(|stage| named(stage.lock().clone())).collect(),
         }
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> TenantStatus {
         let counts = self.outlet.queue.counts();
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        Status {
+        TenantStatus {
             tenant: self.name.clone(),
             generation: self.facts.generation,
             state: self.state(),
@@ -338,9 +315,9 @@ impl Running {
             handed: counts.handed,
             lost: counts.lost,
             gaps: counts.gaps,
-            waiting: counts.waiting,
+            waiting: counts.waiting as u64,
             output_dropped: self.facts.dropped.load(Ordering::Relaxed),
-            plugins: stages.iter().map(|stage| stage.lock().clone()).collect(),
+            plugins: stages.iter().map(|stage| stage.lock().clone().into()).collect(),
         }
     }
 }

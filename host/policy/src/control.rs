@@ -1,0 +1,407 @@
+//! The control socket of the service: one request per connection, a line of JSON, and one answer.
+//!
+//! Both ends use the types and the reading of this module. Neither reads more than [`MAX_REQUEST`] and [`MAX_ANSWER`]
+//! bytes, whatever the other end sends.
+
+use std::{
+    fmt::Write as _,
+    io::{self, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+
+use flowgate_base::{io_error::error_text, text::clean};
+use flowgate_pipeline::stats::StageReport;
+
+/// Maximum length of a request, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+/// Maximum length of an answer, in bytes: enough for some 10,000 tenants.
+pub const MAX_ANSWER: usize = 16 << 20;
+/// Time that a peer has to take a request or an answer.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A request to the service. A field or command that the service does not know is an error: it might limit what is asked
+/// for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ControlRequest {
+    /// Report the state of all tenants, or of one.
+    Status {
+        /// The tenant, if only one is asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+    },
+    /// Load the policy file again.
+    Reload {
+        /// A tenant to leave out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        without: Option<String>,
+    },
+    /// Stop a tenant's events and actions until it is resumed.
+    Pause(TenantOrder),
+    /// Resume a tenant that was paused, has ended, or has a quarantined plugin.
+    Resume(TenantOrder),
+    /// Pause a tenant until the next reload.
+    Quarantine(TenantOrder),
+}
+
+/// What an order to a tenant says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantOrder {
+    /// The tenant.
+    pub tenant: String,
+    /// The reason, for the audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Why a request is refused before anything is done for it.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// It has no end within [`MAX_REQUEST`] bytes.
+    #[error("the request is longer than {} KiB", MAX_REQUEST >> 10)]
+    TooLong,
+    /// It is no JSON, or not of one of the commands.
+    #[error("that is no request: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Collects a request from what arrives on a connection.
+#[derive(Debug, Default)]
+pub struct RequestReader(Vec<u8>);
+
+impl RequestReader {
+    /// Reads as much as has arrived on a connection that does not block. Returns the request once it is complete: with
+    /// its newline, when the client has closed its side, or beyond [`MAX_REQUEST`] bytes. `None` if more is to come.
+    ///
+    /// # Errors
+    /// The connection has failed.
+    pub fn read(&mut self, connection: &mut impl Read) -> io::Result<Option<Result<ControlRequest, RequestError>>> {
+        let mut part = [0; 4096];
+        loop {
+            let count = match connection.read(&mut part) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                count => count?,
+            };
+            let part = part.get(..count).unwrap_or_default();
+            let newline = part.iter().position(|&byte| byte == b'\n');
+            self.0.extend_from_slice(part.get(..newline.unwrap_or(count)).unwrap_or_default());
+            if self.0.len() > MAX_REQUEST {
+                return Ok(Some(Err(RequestError::TooLong)));
+            }
+            if newline.is_some() || count == 0 {
+                return Ok(Some(serde_json::from_slice(&self.0).map_err(RequestError::from)));
+            }
+        }
+    }
+}
+
+/// The answer of the service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlAnswer {
+    /// True if what was asked for has been done.
+    pub ok: bool,
+    /// The generation of the policy that is in force.
+    pub generation: u64,
+    /// Reasons why it has not been done, or what did not start although it has been done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// The tenants that were asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<TenantStatus>>,
+}
+
+/// State and counters of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TenantStatus {
+    /// Its name.
+    pub tenant: String,
+    /// The generation of the policy that it was started by.
+    pub generation: u64,
+    /// Whether it runs.
+    pub state: TenantState,
+    /// Why it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Events in its scope.
+    pub events: u64,
+    /// Events that were handed to it.
+    pub handed: u64,
+    /// Events that it has lost.
+    pub lost: u64,
+    /// Gaps that these are in.
+    pub gaps: u64,
+    /// Bytes of events that wait for it.
+    pub waiting: u64,
+    /// Lines of output that were dropped.
+    pub output_dropped: u64,
+    /// Its plugins.
+    #[serde(default)]
+    pub plugins: Vec<StageReport>,
+}
+
+/// Whether a tenant runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TenantState {
+    /// It is handed its events.
+    Running,
+    /// It is handed nothing until it is resumed.
+    Paused,
+    /// It is handed nothing until the next reload.
+    Quarantined,
+    /// It has ended, or has never started.
+    Ended,
+}
+
+impl TenantState {
+    /// Returns its name in answers and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TenantState::Running => "running",
+            TenantState::Paused => "paused",
+            TenantState::Quarantined => "quarantined",
+            TenantState::Ended => "ended",
+        }
+    }
+}
+
+impl ControlAnswer {
+    /// Returns the answer as the line that is sent.
+    #[must_use]
+    pub fn line(&self) -> Vec<u8> {
+        // Numbers and texts always have a form in JSON.
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+
+    /// Reads an answer until the other end closes the connection.
+    ///
+    /// # Errors
+    /// The connection fails, the answer is longer than [`MAX_ANSWER`], or it is none.
+    pub fn read(connection: impl Read) -> Result<Self, AskError> {
+        let mut bytes = Vec::new();
+        connection.take(MAX_ANSWER as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > MAX_ANSWER {
+            return Err(AskError::TooLong);
+        }
+        Ok(serde_json::from_slice(&bytes)?)
+    }
+
+    /// Returns the generation and the tenants as text for a terminal; the errors are not part of it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!("generation {}\n", self.generation);
+        for status in self.tenants.iter().flatten() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "tenant {}: {}, {} events, {} lost in {} gaps, {} bytes waiting, {} lines of output dropped",
+                clean(&status.tenant),
+                status.state.name(),
+                status.events,
+                status.lost,
+                status.gaps,
+                status.waiting,
+                status.output_dropped,
+            );
+            if let Some(reason) = status.reason.as_deref().map(clean).filter(|reason| !reason.is_empty()) {
+                let _ = writeln!(text, "  {reason}");
+            }
+            for plugin in &status.plugins {
+                let _ = writeln!(
+                    text,
+                    "  plugin {}: {}, {} rows, {} failures",
+                    clean(&plugin.plugin),
+                    plugin.health.name(),
+                    plugin.rows_in,
+                    plugin.failures,
+                );
+            }
+        }
+        text
+    }
+}
+
+/// Why a service cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nothing listens at the socket.
+    #[error("no service runs there")]
+    Absent,
+    /// The service does not take the request or does not answer in time.
+    #[error("it does not answer in time")]
+    Late,
+    /// The connection cannot be made, or has failed.
+    #[error("{}", error_text(.0))]
+    Connection(io::Error),
+    /// The answer has no end within [`MAX_ANSWER`] bytes.
+    #[error("its answer is longer than {} MiB", MAX_ANSWER >> 20)]
+    TooLong,
+    /// What came back is no answer.
+    #[error("its answer cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::Absent,
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::Late,
+            _ => AskError::Connection(error),
+        }
+    }
+}
+
+/// Sends a request to the service at `socket`, and waits for the answer for at most `patience`.
+///
+/// # Errors
+/// No service runs there, it does not answer in time, or what it answers cannot be read.
+pub fn ask(socket: &Path, request: &ControlRequest, patience: Duration) -> Result<ControlAnswer, AskError> {
+    let stream = UnixStream::connect(socket)?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    Timed { stream: &stream, end: Instant::now() + SEND_TIMEOUT }.write_all(&line)?;
+    ControlAnswer::read(Timed { stream: &stream, end: Instant::now() + patience })
+}
+
+/// A connection that must have done its part by `end`.
+struct Timed<'a> {
+    stream: &'a UnixStream,
+    end: Instant,
+}
+
+impl Timed<'_> {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.end.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<ControlRequest, RequestError> {
+        RequestReader::default().read(&mut &*bytes).unwrap().expect("a slice has an end")
+    }
+
+    fn order(tenant: &str, reason: Option<&str>) -> TenantOrder {
+        TenantOrder { tenant: tenant.into(), reason: reason.map(str::to_string) }
+    }
+
+    #[test]
+    fn requests_have_one_form() {
+        for (request, json) in [
+            (ControlRequest::Status { tenant: None }, r#"{"command":"status"}"#),
+            (ControlRequest::Status { tenant: Some("a".into()) }, r#"{"command":"status","tenant":"a"}"#),
+            (ControlRequest::Reload { without: None }, r#"{"command":"reload"}"#),
+            (ControlRequest::Reload { without: Some("a".into()) }, r#"{"command":"reload","without":"a"}"#),
+            (ControlRequest::Pause(order("a", Some("b"))), r#"{"command":"pause","tenant":"a","reason":"b"}"#),
+            (ControlRequest::Resume(order("a", None)), r#"{"command":"resume","tenant":"a"}"#),
+            (ControlRequest::Quarantine(order("a", None)), r#"{"command":"quarantine","tenant":"a"}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), json);
+            assert_eq!(read(json.as_bytes()).unwrap(), request);
+            assert_eq!(read(format!("{json}\nmore").as_bytes()).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_the_reason() {
+        for (json, reason) in [
+            ("", "EOF"),
+            ("status", "expected value"),
+            ("{}", "missing field `command`"),
+            (r#"{"command":"fly","tenant":"a"}"#, "unknown variant `fly`, expected one of `status`, `reload`"),
+            (r#"{"command":"pause"}"#, "missing field `tenant`"),
+            (r#"{"command":"pause","tenant":"a","and":1}"#, "unknown field `and`"),
+            (r#"{"command":"status","without":"a"}"#, "unknown field `without`"),
+            (r#"{"command":"reload","tenant":"a"}"#, "unknown field `tenant`"),
+        ] {
+            let error = read(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("that is no request: ") && error.contains(reason), "{json}: {error}");
+        }
+    }
+
+    /// A request without an end is answered, not collected.
+    #[test]
+    fn a_request_has_a_limit() {
+        let (mut client, mut server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut reader = RequestReader::default();
+        for part in [&b" "[..]; MAX_REQUEST / 4096].map(|blank| blank.repeat(4096)) {
+            client.write_all(&part).unwrap();
+            assert!(reader.read(&mut server).unwrap().is_none(), "there may be more");
+        }
+        client.write_all(b" ").unwrap();
+        assert!(matches!(reader.read(&mut server).unwrap(), Some(Err(RequestError::TooLong))));
+    }
+
+    #[test]
+    fn answers_are_read_as_they_were_sent() {
+        let status = TenantStatus {
+            tenant: "blue".into(),
+            generation: 2,
+            state: TenantState::Ended,
+            reason: Some("its \u{1b}[2J plugin".into()),
+            events: 5,
+            handed: 4,
+            lost: 1,
+            gaps: 1,
+            waiting: 80,
+            output_dropped: 7,
+            plugins: vec![StageReport { plugin: "blue:p".into(), rows_in: 9, ..StageReport::default() }],
+        };
+        let answer = ControlAnswer { ok: true, generation: 3, errors: Vec::new(), tenants: Some(vec![status]) };
+        let line = answer.line();
+        assert!(
+            line.ends_with(b"}\n") && line.starts_with(br#"{"ok":true,"generation":3,"tenants":[{"tenant":"blue","#)
+        );
+        assert_eq!(ControlAnswer::read(&*line).unwrap(), answer);
+        assert_eq!(
+            answer.text(),
+            "generation 3\n\
+             tenant blue: ended, 5 events, 1 lost in 1 gaps, 80 bytes waiting, 7 lines of output dropped\n  \
+             its \\u{1b}[2J plugin\n  \
+             plugin blue:p: running, 9 rows, 0 failures\n"
+        );
+        // A later service may say more.
+        let later = br#"{"ok":false,"generation":1,"errors":["no"],"since":5}"#;
+        assert_eq!(ControlAnswer::read(&later[..]).unwrap().errors, ["no"]);
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_an_error() {
+        assert!(matches!(ControlAnswer::read(io::repeat(b' ')), Err(AskError::TooLong)));
+        assert!(matches!(ControlAnswer::read(&b""[..]), Err(AskError::Malformed(_))));
+    }
+}
