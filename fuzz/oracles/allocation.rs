@@ -6,7 +6,7 @@ use std::{
 };
 
 /// The system's allocator, counted. To be the global allocator of the program.
-pub struct Counting;
+pub(crate) struct Counting;
 
 /// Beyond this the process ends, before the machine does.
 const MOST: isize = 3 << 30;
@@ -20,14 +20,14 @@ thread_local! {
 }
 
 /// Sets the counters to zero.
-pub fn begin() {
+pub(crate) fn begin() {
     NOW.set(0);
     PEAK.set(0);
     TOTAL.set(0);
 }
 
 /// The most bytes at a time, and all bytes, that this thread has allocated since it began to count.
-pub fn counted() -> (usize, usize) {
+pub(crate) fn counted() -> (usize, usize) {
     (PEAK.get().unsigned_abs(), TOTAL.get())
 }
 

@@ -100,7 +100,7 @@ fn said<T>(parsed: &Parsed<T>) {
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let (name, behind) = (input.pick(&["conntrack", "flowgate"]), input.up_to(3));
     let bytes = text(&mut input, EXAMPLES, WORDS);

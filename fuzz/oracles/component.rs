@@ -59,7 +59,7 @@ fn item_byte(input: &mut Input<'_>) -> u8 {
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let bytes = if input.one_in(8) { input.0.to_vec() } else { file(&mut input, 20) };
     if let Ok(outline) = linear("outline", bytes.len(), || Outline::of(&bytes)) {

@@ -64,7 +64,7 @@ impl Read for Parts<'_> {
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let length = 1 + input.up_to(4096);
     let bytes = if input.one_in(8) { input.0.to_vec() } else { edited(&mut input, EXAMPLES, WORDS) };

@@ -10,7 +10,7 @@ use flowgate_netlink::{ExpectationEntry, FlowEntry, Messages};
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     // The first byte says how the messages came, the next eight which fields are wanted.
     let Some((how, rest)) = input.split_first() else { return };
     let Some((wanted, datagram)) = rest.split_first_chunk::<8>() else { return };

@@ -81,7 +81,7 @@ fn placed(mistakes: &[Mistake], text: &str) {
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let bytes = text(&mut Input(input), EXAMPLES, WORDS);
     let length = bytes.len();
     let path = Path::new("p.toml");

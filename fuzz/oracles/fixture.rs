@@ -62,7 +62,7 @@ const WORDS: &[&str] = &[
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let bytes = text(&mut Input(input), EXAMPLES, WORDS);
     let labels = [Label { bit: 0, name: "a".into() }, Label { bit: 127, name: "b".into() }];
     let of_flows = linear("flows", bytes.len(), || flows("f.txt", &bytes, &labels));

@@ -1,11 +1,11 @@
 //! Numbers out of an input of a fuzzer. Behind its end there are zeros.
 
 /// What is left of an input.
-pub struct Input<'a>(pub &'a [u8]);
+pub(crate) struct Input<'a>(pub &'a [u8]);
 
 impl Input<'_> {
     /// The next byte.
-    pub fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         first
@@ -13,12 +13,12 @@ impl Input<'_> {
 
     /// The next 64 bits.
     #[allow(dead_code, reason = "not every target has a use for it")]
-    pub fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         (0..8).fold(0, |bits, _| bits << 8 | u64::from(self.byte()))
     }
 
     /// A number from 0 up to and including `most`, of as few bytes as that takes.
-    pub fn up_to(&mut self, most: usize) -> usize {
+    pub(crate) fn up_to(&mut self, most: usize) -> usize {
         let (mut number, mut left) = (0usize, most);
         while left > 0 {
             number = number << 8 | usize::from(self.byte());
@@ -28,12 +28,12 @@ impl Input<'_> {
     }
 
     /// True once in so many times.
-    pub fn one_in(&mut self, times: usize) -> bool {
+    pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.up_to(times - 1) == 0
     }
 
     /// One of these.
-    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.up_to(items.len() - 1)]
     }
 }

@@ -18,7 +18,7 @@ const BYTE_TIME: u64 = 10_000;
 ///
 /// # Panics
 /// If that takes more memory or time than in proportion to them.
-pub fn linear<R>(what: &str, bytes: usize, read: impl FnOnce() -> R) -> R {
+pub(crate) fn linear<R>(what: &str, bytes: usize, read: impl FnOnce() -> R) -> R {
     allocation::begin();
     let started = thread_time();
     let result = read();

@@ -47,7 +47,7 @@ static ESCAPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns how many messages had something to escape so far.
 #[allow(dead_code, reason = "an engine for fuzzing has no use for it")]
-pub fn escaped() -> usize {
+pub(crate) fn escaped() -> usize {
     ESCAPED.load(Ordering::Relaxed)
 }
 
@@ -103,7 +103,7 @@ fn component(input: &mut Input<'_>) -> Vec<u8> {
 ///
 /// # Panics
 /// If its message would reach a terminal with anything that must be escaped.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     static ENGINE: OnceLock<PluginEngine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| PluginEngine::new(None).expect("an engine"));
     let mut input = Input(input);

@@ -378,7 +378,7 @@ thread_local! {
 
 /// How many actions the guard has allowed and refused on this thread: without any, little was tried.
 #[allow(dead_code, reason = "a fuzzing engine has no end at which to ask")]
-pub fn judged() -> (usize, usize) {
+pub(crate) fn judged() -> (usize, usize) {
     JUDGED.get()
 }
 
@@ -516,7 +516,7 @@ fn of_expectations(input: &mut Input<'_>) {
 ///
 /// # Panics
 /// If that takes more than it may, or something is not recorded.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     JUDGE.with_borrow(|_| ());
     let mut input = Input(input);
     if input.one_in(4) {

@@ -116,7 +116,7 @@ fn pcapng(input: &mut Input<'_>) -> Vec<u8> {
 ///
 /// # Panics
 /// If something of that is not so.
-pub fn run(input: &[u8]) {
+pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let mut bytes = match input.up_to(4) {
         0 => input.0.to_vec(),

@@ -85,7 +85,7 @@ fn part(input: &mut Input<'_>, text: &[u8]) -> std::ops::Range<usize> {
 }
 
 /// One of the examples, or nothing, with some edits.
-pub fn text(input: &mut Input<'_>, examples: &[&[u8]], words: &[&str]) -> Vec<u8> {
+pub(crate) fn text(input: &mut Input<'_>, examples: &[&[u8]], words: &[&str]) -> Vec<u8> {
     let mut text = match input.up_to(examples.len()) {
         0 => Vec::new(),
         number => examples.get(number - 1).copied().unwrap_or_default().to_vec(),

@@ -14,6 +14,7 @@ use std::{
 mod symbols;
 
 #[path = "src/config.rs"]
+#[allow(unreachable_pub, reason = "public in the library")]
 mod config;
 
 /// The stock plugins: packages `flowgate-plugin-NAME` in `plugins/NAME`.

@@ -3,10 +3,10 @@
 use flowgate_netlink::{Dump, DumpFilter, DumpKind, Request, Socket, SocketOptions};
 
 /// First word of the command line that means: be this reader.
-pub const WORD: &str = "--bare-reader";
+pub(crate) const WORD: &str = "--bare-reader";
 
 /// Receives the table of flows into one buffer.
-pub fn receive() {
+pub(crate) fn receive() {
     let socket = Socket::open(&SocketOptions::default()).expect("a netlink socket");
     let mut dump = Dump::start(socket, &Request::dump(DumpKind::FLOWS, &DumpFilter::all())).expect("a dump");
     let mut buffer = vec![0; 1 << 16];

@@ -17,7 +17,7 @@ const DELETES: &str = "DELETES";
 const DELETED: u32 = 20;
 
 /// What is compared.
-pub struct Case {
+pub(crate) struct Case {
     pub name: &'static str,
     words: &'static [&'static str],
     /// Words that `conntrack` does not know, for flowgate only.
@@ -30,7 +30,7 @@ pub struct Case {
 
 // conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the two
 // answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
-pub const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 7] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], more: &[], called: false, wall: 0.45 },
     Case { name: "-D -p udp --quiet", words: &["-D", "-p", "udp"], more: &["--quiet"], called: false, wall: 0.45 },
     Case {
@@ -54,7 +54,7 @@ pub const CASES: [Case; 7] = [
 ];
 
 /// Runs those that are chosen, for both programs in turn.
-pub fn run(settings: &Settings) -> Vec<Row> {
+pub(crate) fn run(settings: &Settings) -> Vec<Row> {
     if !CASES.iter().any(|case| settings.chooses(case.name)) {
         return Vec::new();
     }

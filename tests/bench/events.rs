@@ -24,7 +24,7 @@ struct Run {
 }
 
 /// CPU time of all threads of a program so far, in microseconds.
-pub fn cpu(child: &Child) -> f64 {
+pub(crate) fn cpu(child: &Child) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
     let nanoseconds = tasks.filter_map(|task| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -34,7 +34,7 @@ pub fn cpu(child: &Child) -> f64 {
 }
 
 /// Waits until a program does nothing any more, but for a clock that ticks: a hundredth of the time.
-pub fn idle(child: &Child) {
+pub(crate) fn idle(child: &Child) {
     let mut before = -1.0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
@@ -73,7 +73,7 @@ fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
 }
 
 /// Measures and prints.
-pub fn run(settings: &Settings, count: u32, rounds: u32) {
+pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     let flows = flowgate_test_support::entries::busy(count).join("\n").into_bytes();
     let own: [&[&str]; 3] = [&["-E"], &["-E", "-o", "json"], &["-E", "--resync"]];

@@ -14,7 +14,7 @@ const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_0
 type Point = (u32, f64, f64);
 
 /// Lists tables of growing size, and writes `growth.tsv` and `growth.svg` into a directory.
-pub fn run(ours: &str, rounds: u32, directory: &Path) {
+pub(crate) fn run(ours: &str, rounds: u32, directory: &Path) {
     let most = SIZES.into_iter().max().unwrap_or_default();
     let _limit = Limit::of(u64::from(most));
     let points: Vec<Point> = SIZES

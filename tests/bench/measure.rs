@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// First word of the command line that means: start, measure and report one program.
-pub const WORD: &str = "--measure";
+pub(crate) const WORD: &str = "--measure";
 
 /// Where the measured program writes to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sink {
+pub(crate) enum Sink {
     /// `/dev/null`.
     Null,
     /// A pipe that is read as fast as possible.
@@ -23,7 +23,7 @@ pub enum Sink {
 
 /// What one run cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// From start to end, in milliseconds.
     pub wall: f64,
     /// User and system time, in milliseconds.
@@ -34,7 +34,7 @@ pub struct Figures {
 
 impl Figures {
     /// The median of each figure by itself.
-    pub fn median(runs: &[Self]) -> Self {
+    pub(crate) fn median(runs: &[Self]) -> Self {
         let middle = |of: fn(&Self) -> f64| {
             let mut values: Vec<f64> = runs.iter().map(of).collect();
             values.sort_by(f64::total_cmp);
@@ -45,7 +45,7 @@ impl Figures {
 }
 
 /// Measures two programs in turn, so many times; the medians.
-pub fn in_turn(programs: [(&str, &[String]); 2], rounds: u32, sink: Sink) -> [Figures; 2] {
+pub(crate) fn in_turn(programs: [(&str, &[String]); 2], rounds: u32, sink: Sink) -> [Figures; 2] {
     let mut figures = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         for ((program, words), figures) in programs.iter().zip(&mut figures) {
@@ -62,7 +62,7 @@ fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
 
 /// Waits until the machine has nothing to do: the kernel takes the tables of namespaces that have gone apart on its own time, and a
 /// program that needs both processors would pay for it. On a machine that is never idle, not for ever.
-pub fn settle() {
+pub(crate) fn settle() {
     const LOOK: Duration = Duration::from_millis(50);
     let idle = || {
         let stat = std::fs::read_to_string("/proc/stat").expect("the kernel's statistics");
@@ -83,7 +83,7 @@ pub fn settle() {
 }
 
 /// Measures a program from a process of its own; what that one says where it fails.
-pub fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
+pub(crate) fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
     settle();
     let this = std::env::current_exe().expect("this program's path");
     let sink = if sink == Sink::Pipe { "pipe" } else { "null" };
@@ -97,7 +97,7 @@ pub fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, S
 }
 
 /// The other side of [`outside`]: runs the program named on the command line and prints its figures.
-pub fn inside() {
+pub(crate) fn inside() {
     let mut arguments = std::env::args().skip(2);
     let piped = arguments.next().as_deref() == Some("pipe");
     let program = arguments.next().expect("a program to measure");

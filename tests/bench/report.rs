@@ -8,7 +8,7 @@ const MEMORY: f64 = 64.0;
 
 /// One case.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// What was run.
     pub name: &'static str,
     /// Lines that the other program and flowgate wrote.
@@ -55,7 +55,7 @@ impl Row {
 /// Prints the table for people.
 ///
 /// `other` is what the program beside flowgate is called.
-pub fn print(rows: &[Row], other: &str) {
+pub(crate) fn print(rows: &[Row], other: &str) {
     println!("\n{:21} {:^28} {:^23} {:^19}", "", "wall, ms", "CPU, ms", "peak memory, MiB");
     println!(
         "{:21} {:>9} {:>9} {:>8} {:>8} {:>8} {:>5} {:>9} {:>9}  to reach",
@@ -101,7 +101,7 @@ pub fn print(rows: &[Row], other: &str) {
 }
 
 /// The table for programs: a header, then a line per case; times in milliseconds, memory in MiB.
-pub fn tsv(rows: &[Row], other: &str) -> String {
+pub(crate) fn tsv(rows: &[Row], other: &str) -> String {
     let mut text = "case".to_owned();
     for figure in ["wall", "cpu", "memory", "lines"] {
         let _ = write!(text, "\t{other}_{figure}\tflowgate_{figure}");
@@ -128,7 +128,7 @@ pub fn tsv(rows: &[Row], other: &str) -> String {
 }
 
 /// Writes a table for programs to a file.
-pub fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
     println!("written to {}", path.display());
 }

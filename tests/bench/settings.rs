@@ -15,7 +15,7 @@ const ROUNDS: RangeInclusive<u32> = 1..=1_000;
 
 /// What is to be measured.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Flows in the table.
     pub flows: u32,
     /// How often each case is run for each program.
@@ -37,7 +37,7 @@ impl Settings {
     ///
     /// # Errors
     /// A sentence for the first variable whose value cannot be used.
-    pub fn read(built: &str, target_directory: &Path) -> Result<Self, String> {
+    pub(crate) fn read(built: &str, target_directory: &Path) -> Result<Self, String> {
         let settings = Self {
             flows: number("FLOWS", 200_000, FLOWS)?,
             rounds: number("ROUNDS", 5, ROUNDS)?,
@@ -60,23 +60,23 @@ impl Settings {
     }
 
     /// The program beside which flowgate is measured.
-    pub fn other(&self) -> &str {
+    pub(crate) fn other(&self) -> &str {
         self.before.as_deref().unwrap_or("conntrack")
     }
 
     /// What tables call [`Settings::other`].
-    pub fn other_name(&self) -> &'static str {
+    pub(crate) fn other_name(&self) -> &'static str {
         if self.before.is_some() { "before" } else { "conntrack" }
     }
 
     /// The goal for a figure as a share of the other program's: that of the case beside `conntrack`, and beside an
     /// earlier flowgate the same for every case.
-    pub fn goal(&self, beside_conntrack: Option<f64>) -> Option<f64> {
+    pub(crate) fn goal(&self, beside_conntrack: Option<f64>) -> Option<f64> {
         if self.before.is_some() { Some(SLOWER) } else { beside_conntrack }
     }
 
     /// Whether the case of this name is to be run.
-    pub fn chooses(&self, name: &str) -> bool {
+    pub(crate) fn chooses(&self, name: &str) -> bool {
         self.case.as_ref().is_none_or(|part| name.contains(part.as_str()))
     }
 
@@ -84,7 +84,7 @@ impl Settings {
     ///
     /// # Errors
     /// With the names of all cases, if none of them is chosen.
-    pub fn must_choose_one_of(&self, names: &[&str]) -> Result<(), String> {
+    pub(crate) fn must_choose_one_of(&self, names: &[&str]) -> Result<(), String> {
         if names.iter().any(|name| self.chooses(name)) {
             return Ok(());
         }

@@ -10,12 +10,12 @@ use std::{
 };
 
 /// First word of the command line that means: start two programs in turn.
-pub const WORD: &str = "--starts";
+pub(crate) const WORD: &str = "--starts";
 /// How often each program is started for a case.
 const STARTS: usize = 40;
 
 /// What is compared.
-pub struct Case {
+pub(crate) struct Case {
     pub name: &'static str,
     /// Flows in the table.
     flows: u32,
@@ -24,7 +24,7 @@ pub struct Case {
     goal: Option<f64>,
 }
 
-pub const CASES: [Case; 4] = [
+pub(crate) const CASES: [Case; 4] = [
     Case { name: "start-up: -C", flows: 100, words: &["-C"], goal: Some(1.4) },
     Case { name: "start-up: -L of 100 flows", flows: 100, words: &["-L"], goal: None },
     Case { name: "start-up: -L of 1,000 flows", flows: 1_000, words: &["-L"], goal: Some(1.0) },
@@ -49,7 +49,7 @@ impl Starts {
 ///
 /// # Errors
 /// What a program said that cannot do what is measured.
-pub fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
+pub(crate) fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
     let chosen: Vec<&Case> = CASES.iter().filter(|case| settings.chooses(case.name)).collect();
     if chosen.is_empty() {
         return Ok(());
@@ -123,7 +123,7 @@ fn in_turn(programs: [&str; 2], words: &[&str]) -> Result<[Starts; 2], String> {
 }
 
 /// The other side of [`in_turn`]: starts both programs, and prints how long each start took.
-pub fn inside() {
+pub(crate) fn inside() {
     let mut words = std::env::args().skip(2);
     let programs = [(); 2].map(|()| words.next().expect("a program to start"));
     let words: Vec<String> = words.collect();

@@ -141,7 +141,7 @@ fn flows(count: u32, zones: u16) -> Vec<String> {
 }
 
 /// Measures and prints.
-pub fn run(settings: &Settings, count: u32, rounds: u32) {
+pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     throughput(settings, count, rounds);
     neighbours(ours, count, rounds);

@@ -6,17 +6,17 @@ use flowgate_sdk::{Direction, Flow, Page, event, field, protocol, state};
 
 /// flowEndReason of IPFIX.
 mod end_reason {
-    pub const IDLE_TIMEOUT: u64 = 1;
-    pub const ACTIVE_TIMEOUT: u64 = 2;
-    pub const END_OF_FLOW: u64 = 3;
-    pub const FORCED_END: u64 = 4;
+    pub(super) const IDLE_TIMEOUT: u64 = 1;
+    pub(super) const ACTIVE_TIMEOUT: u64 = 2;
+    pub(super) const END_OF_FLOW: u64 = 3;
+    pub(super) const FORCED_END: u64 = 4;
 }
 
 /// firewallEvent of IPFIX: the flow was deleted.
 const FLOW_DELETED: u64 = 2;
 
 /// Writes the record of a flow, and the end of its line.
-pub fn write(page: &mut Page, flow: &Flow<'_>, observer: Option<&str>) {
+pub(crate) fn write(page: &mut Page, flow: &Flow<'_>, observer: Option<&str>) {
     page.byte(b'{');
     times(page, flow);
     tuples(page, flow);

@@ -9,7 +9,7 @@ use flowgate_sdk::address::{self, Cidr};
 /// The networks are cut into ranges that do not overlap, each with the name of the longest prefix there, so that finding one is
 /// a binary search, however deeply networks lie within each other.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     /// Names in the order of the text; a range refers to one by its index.
     names: Vec<String>,
     ipv4: Ranges,
@@ -25,7 +25,7 @@ impl Table {
     ///
     /// # Errors
     /// The first line that is wrong, by number, and what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut table = Table::default();
         let mut networks: Vec<(Cidr, usize, usize)> = Vec::new();
         // A comment goes on to the end of the line, whatever it says.
@@ -64,12 +64,12 @@ impl Table {
     }
 
     /// All names, each once.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// The number of the name, in [`Table::names`], of the longest prefix that holds the address.
-    pub fn find(&self, address: IpAddr) -> Option<usize> {
+    pub(crate) fn find(&self, address: IpAddr) -> Option<usize> {
         let ranges = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
         ranges.find(address::bits(address))
     }

@@ -6,7 +6,7 @@ use flowgate_sdk::{Flow, Key, protocol};
 
 /// What a flow is addressed to: a host, and a port where the protocol has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
+pub(crate) struct Target {
     host: u128,
     protocol: u8,
     port: Option<u16>,
@@ -14,7 +14,7 @@ pub struct Target {
 
 impl Target {
     /// That of a flow.
-    pub fn of(flow: &Flow<'_>) -> Self {
+    pub(crate) fn of(flow: &Flow<'_>) -> Self {
         let original = flow.original();
         let port = protocol::has_ports(flow.protocol()).then(|| original.destination_port());
         Target { host: original.destination_bits(), protocol: flow.protocol(), port }
@@ -23,7 +23,7 @@ impl Target {
 
 /// A source of unanswered flows.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// Since when it is watched, nanoseconds since 1970.
     pub since: u64,
     /// What it was found to do, once it was.
@@ -36,30 +36,30 @@ pub struct Source {
 
 impl Source {
     /// One that is watched from now on.
-    pub fn new(since: u64) -> Self {
+    pub(crate) fn new(since: u64) -> Self {
         Source { since, found: None, targets: HashMap::new(), count: 0 }
     }
 
     /// Begins anew; how many targets were forgotten.
-    pub fn forget(&mut self, since: u64) -> usize {
+    pub(crate) fn forget(&mut self, since: u64) -> usize {
         let forgotten = self.targets.len();
         *self = Source::new(since);
         forgotten
     }
 
     /// Remembers a target; whether it is a new one.
-    pub fn add(&mut self, target: Target, key: Key) -> bool {
+    pub(crate) fn add(&mut self, target: Target, key: Key) -> bool {
         self.count += 1;
         self.targets.insert(target, (self.count, key)).is_none()
     }
 
     /// Forgets a target; whether there was one.
-    pub fn remove(&mut self, target: Target) -> bool {
+    pub(crate) fn remove(&mut self, target: Target) -> bool {
         self.targets.remove(&target).is_some()
     }
 
     /// Whether this is a scan, in words.
-    pub fn judge(&mut self, ports: usize, hosts: usize) -> Option<String> {
+    pub(crate) fn judge(&mut self, ports: usize, hosts: usize) -> Option<String> {
         if self.targets.len() < ports.min(hosts) {
             return None;
         }
@@ -76,7 +76,7 @@ impl Source {
     }
 
     /// What names its flows so far, in the order in which they were seen; they are not remembered any longer.
-    pub fn take(&mut self) -> Vec<Key> {
+    pub(crate) fn take(&mut self) -> Vec<Key> {
         let mut flows: Vec<(usize, Key)> = std::mem::take(&mut self.targets).into_values().collect();
         flows.sort_unstable_by_key(|(number, _)| *number);
         flows.into_iter().map(|(_, key)| key).collect()

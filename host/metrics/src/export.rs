@@ -191,7 +191,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub fn new(labels: Labels, stats: StageStats) -> Self {
+    pub(crate) fn new(labels: Labels, stats: StageStats) -> Self {
         let health = HEALTHS.map(|state| u64::from(state == stats.health));
         Shown { labels, stats, health }
     }

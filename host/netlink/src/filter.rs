@@ -15,17 +15,17 @@ use flowgate_model::{Direction, Masked, Network, Selection, family, protocol};
 /// Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS. `linux/netfilter/nf_conntrack_common.h` has no names for
 /// them; `ctnetlink_filter` has them in the order of the tuple's attributes.
 mod flag {
-    pub const SOURCE: u32 = 1 << 0;
-    pub const DESTINATION: u32 = 1 << 1;
-    pub const PROTOCOL: u32 = 1 << 3;
-    pub const SOURCE_PORT: u32 = 1 << 4;
-    pub const DESTINATION_PORT: u32 = 1 << 5;
-    pub const ICMP_TYPE: u32 = 1 << 6;
-    pub const ICMP_CODE: u32 = 1 << 7;
-    pub const ICMP_ID: u32 = 1 << 8;
-    pub const ICMPV6_TYPE: u32 = 1 << 9;
-    pub const ICMPV6_CODE: u32 = 1 << 10;
-    pub const ICMPV6_ID: u32 = 1 << 11;
+    pub(super) const SOURCE: u32 = 1 << 0;
+    pub(super) const DESTINATION: u32 = 1 << 1;
+    pub(super) const PROTOCOL: u32 = 1 << 3;
+    pub(super) const SOURCE_PORT: u32 = 1 << 4;
+    pub(super) const DESTINATION_PORT: u32 = 1 << 5;
+    pub(super) const ICMP_TYPE: u32 = 1 << 6;
+    pub(super) const ICMP_CODE: u32 = 1 << 7;
+    pub(super) const ICMP_ID: u32 = 1 << 8;
+    pub(super) const ICMPV6_TYPE: u32 = 1 << 9;
+    pub(super) const ICMPV6_CODE: u32 = 1 << 10;
+    pub(super) const ICMPV6_ID: u32 = 1 << 11;
 }
 
 /// A filter in the kernel's terms. It passes at least the selected flows, and perhaps others.

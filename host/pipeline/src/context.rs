@@ -22,7 +22,7 @@ pub(super) struct Context {
 
 impl Context {
     /// For the datagrams of a source.
-    pub fn of(source: &dyn Source) -> Self {
+    pub(crate) fn of(source: &dyn Source) -> Self {
         let recorded = source.is_replay();
         let programs = if recorded {
             ProcessNames::fixed()
@@ -33,22 +33,22 @@ impl Context {
     }
 
     /// Whether the rows are events.
-    pub fn events(&self) -> bool {
+    pub(crate) fn events(&self) -> bool {
         self.events
     }
 
     /// Whether rows are handed on when no datagram is waiting, though the batch is not full.
-    pub fn when_idle(&self) -> bool {
+    pub(crate) fn when_idle(&self) -> bool {
         self.events && !self.recorded
     }
 
     /// Whether what comes now is of another kind than the rows at hand: entries after events, or events after entries.
-    pub fn turns(&mut self, datagram: &Datagram) -> bool {
+    pub(crate) fn turns(&mut self, datagram: &Datagram) -> bool {
         std::mem::replace(&mut self.entries, datagram.entries) != datagram.entries
     }
 
     /// Takes in what a datagram says besides its messages.
-    pub fn meet(&mut self, datagram: &Datagram) {
+    pub(crate) fn meet(&mut self, datagram: &Datagram) {
         if self.recorded {
             self.received = datagram.received;
             for (port, name) in &datagram.process_names {
@@ -61,12 +61,12 @@ impl Context {
     }
 
     /// The time of a batch: now, or that of its last datagram.
-    pub fn time(&self) -> u64 {
+    pub(crate) fn time(&self) -> u64 {
         if self.recorded { self.received } else { now() }
     }
 
     /// The names of programs and namespaces, where the rows are events.
-    pub fn programs(&mut self) -> Option<&mut ProcessNames> {
+    pub(crate) fn programs(&mut self) -> Option<&mut ProcessNames> {
         self.events.then_some(&mut self.programs)
     }
 }

@@ -33,7 +33,7 @@ const SENT: u64 = field::TIMEOUT
     | field::DCCP;
 
 /// A request that gives the flow in `existing`, a table of one row, what a row of `wanted` asks for; none if it cannot be made.
-pub fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
+pub(crate) fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
     let mut values = batch::pick(wanted, row);
     let mut kept = Vec::new();
     let has = *values.has.first()?;
@@ -80,7 +80,7 @@ pub fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
 
 /// A request that makes a row of `wanted` without what the kernel refused by this error number; none if that is nothing that can
 /// be left out. `orphans`: the flow that it was expected by can be.
-pub fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> Option<Reduced> {
+pub(crate) fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> Option<Reduced> {
     let has = at(&wanted.has, row);
     let (field, kept) = match errno {
         libc::EOPNOTSUPP if has & field::HELPER != 0 => (field::HELPER, "its helper, which this kernel does not know"),
@@ -98,7 +98,7 @@ pub fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> Option<
 }
 
 /// What an update leaves out if it fails in this way, all the rest being done.
-pub fn left_out(wanted: &Flows, row: usize, errno: i32) -> Option<String> {
+pub(crate) fn left_out(wanted: &Flows, row: usize, errno: i32) -> Option<String> {
     // Labels come last.
     (errno == libc::ENOSPC && at(&wanted.has, row) & field::LABELS != 0)
         .then(|| "labels: the flow is older than the first rule about labels, and has no room for any".to_owned())

@@ -76,7 +76,7 @@ pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Drain
 
 impl Filling {
     /// A buffer to fill; none once the worker is gone. While there is none, `source` is told that it is held up.
-    pub fn buffer(&mut self, source: &mut dyn Source) -> Option<Datagram> {
+    pub(crate) fn buffer(&mut self, source: &mut dyn Source) -> Option<Datagram> {
         match self.empty.try_recv() {
             Ok(datagram) => return Some(datagram),
             Err(TryRecvError::Disconnected) => return None,
@@ -99,21 +99,24 @@ impl Filling {
     }
 
     /// Hands a datagram, or the reason why there is none, to the worker, perhaps with later ones; `false` once it is gone.
-    pub fn hand(&mut self, datagram: Result<Datagram, SourceError>) -> bool {
+    pub(crate) fn hand(&mut self, datagram: Result<Datagram, SourceError>) -> bool {
         self.counters.handed();
         self.group.push_back(datagram);
         self.group.len() < self.together || self.hand_over()
     }
 
     /// Hands over what has not been yet; `false` once the worker is gone.
-    pub fn hand_over(&mut self) -> bool {
+    pub(crate) fn hand_over(&mut self) -> bool {
         self.group.is_empty() || self.filled.send(std::mem::take(&mut self.group)).is_ok()
     }
 }
 
 impl Draining {
     /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
-    pub fn wait(&mut self, patience: Option<Duration>) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
+    pub(crate) fn wait(
+        &mut self,
+        patience: Option<Duration>,
+    ) -> Result<Result<Datagram, SourceError>, RecvTimeoutError> {
         loop {
             if let Some(datagram) = self.group.pop_front() {
                 self.counters.taken();
@@ -127,7 +130,7 @@ impl Draining {
     }
 
     /// The next datagram if there is one already.
-    pub fn ready(&mut self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
+    pub(crate) fn ready(&mut self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
         loop {
             if let Some(datagram) = self.group.pop_front() {
                 self.counters.taken();
@@ -138,7 +141,7 @@ impl Draining {
     }
 
     /// Gives a buffer back.
-    pub fn give_back(&self, datagram: Datagram) {
+    pub(crate) fn give_back(&self, datagram: Datagram) {
         // Fails only when the reader is gone, and then nobody needs it.
         let _ = self.empty.try_send(datagram);
     }

@@ -37,7 +37,7 @@ impl Reading<'_> {
         self.reader.sections.remove(name).and_then(|sections| sections.into_iter().next()).unwrap_or_default()
     }
 
-    pub fn service(&mut self) -> Service {
+    pub(crate) fn service(&mut self) -> Service {
         let fields = self.section("service");
         let buffer = self.reader.receive_buffer(&fields, "buffer", 1);
         Service {
@@ -49,7 +49,7 @@ impl Reading<'_> {
         }
     }
 
-    pub fn audit(&mut self) -> (FileOptions, AuditLimits) {
+    pub(crate) fn audit(&mut self) -> (FileOptions, AuditLimits) {
         let fields = self.section("audit");
         let path = fields.text("path").map_or_else(|| AUDIT.into(), |path| self.reader.path(&path.value));
         let size = fields.count("rotate-size").map_or(64 << 20, |size| {
@@ -84,7 +84,7 @@ impl Reading<'_> {
         (FileOptions { path, append: true, rotation, mode: Some(MODE) }, AuditLimits { history, reserve })
     }
 
-    pub fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {
+    pub(crate) fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {
         let name = match fields.text("name") {
             Some(name) => {
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -20,7 +20,7 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Makes each call of a store check the clock when its deadline requires it.
-    pub fn watch(store: &mut Store<HostState>) {
+    pub(crate) fn watch(store: &mut Store<HostState>) {
         store.epoch_deadline_callback(|mut store| match store.data_mut().deadline.look(thread_time()) {
             Some(ticks) => Ok(UpdateDeadline::Continue(ticks)),
             None => Err(Trap::Interrupt.into()),
@@ -28,13 +28,13 @@ impl Deadline {
     }
 
     /// Begins a call.
-    pub fn begin(store: &mut Store<HostState>, allowed: Duration) {
+    pub(crate) fn begin(store: &mut Store<HostState>, allowed: Duration) {
         store.data_mut().deadline = Deadline { allowed, since: None };
         store.set_epoch_deadline(1);
     }
 
     /// Returns the first reading of the thread's clock, or `None` if the call took less than a tick.
-    pub fn since(&self) -> Option<Duration> {
+    pub(crate) fn since(&self) -> Option<Duration> {
         self.since
     }
 

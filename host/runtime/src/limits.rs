@@ -49,7 +49,7 @@ impl Guard {
     /// Size in bytes of a table element: a pointer.
     const ELEMENT: usize = size_of::<usize>();
 
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Guard { limit, used: 0, refused: None, starved: false }
     }
 
@@ -65,7 +65,7 @@ impl Guard {
     }
 
     /// Returns the bytes of linear memory and of tables in use.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used
     }
 }

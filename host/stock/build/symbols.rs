@@ -15,7 +15,7 @@ fn number<const N: usize>(elf: &[u8], place: usize) -> Option<usize> {
 
 /// Returns a copy of a 64-bit little-endian ELF file without its symbols, if these and the section headers are at its
 /// end, as wasmtime writes them. Returns `None` for any other file.
-pub fn removed(elf: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn removed(elf: &[u8]) -> Option<Vec<u8>> {
     let (table, count, names) = (number::<8>(elf, 0x28)?, number::<2>(elf, 0x3c)?, number::<2>(elf, 0x3e)?);
     if !elf.starts_with(b"\x7fELF\x02\x01") || table.checked_add(count.checked_mul(HEADER)?)? != elf.len() {
         return None;

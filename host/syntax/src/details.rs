@@ -17,7 +17,7 @@ use flowgate_model::{Flows, batch, field, put};
 
 /// What these options give a flow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Details {
+pub(crate) struct Details {
     /// `--labels`: label `n` is bit `n`; and which of them an update changes, none for all.
     labels: Option<(u128, Option<u128>)>,
     /// `--helper`
@@ -47,7 +47,7 @@ impl Details {
     ///
     /// # Errors
     /// It is none that the option takes.
-    pub fn set(&mut self, key: Key, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
+    pub(crate) fn set(&mut self, key: Key, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
         let takes = match key {
             Key::Labels => {
                 self.labels = labels(text);
@@ -98,7 +98,7 @@ impl Details {
     ///
     /// # Errors
     /// They do not fit.
-    pub fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
+    pub(crate) fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
         if protocol != Some(flowgate_model::protocol::TCP) {
             for (key, given) in [
                 (Key::OriginalSequence, self.sequences[0].is_some()),
@@ -133,7 +133,7 @@ impl Details {
     }
 
     /// Gives a row what was given; the fields that it has then. `updates`: the row says what an entry gets.
-    pub fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
+    pub(crate) fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
         let mut has = 0;
         if let Some((value, mask)) = self.labels {
             let rare = flows.rare.get_or_insert_default();
@@ -217,7 +217,7 @@ fn name(key: Key) -> &'static str {
 }
 
 /// A number in base 10, or in that of its prefix (`0x`, `0`), that is the whole text and not above `maximum`.
-pub fn whole(text: &[u8], maximum: u64) -> Option<u64> {
+pub(crate) fn whole(text: &[u8], maximum: u64) -> Option<u64> {
     let number = values::number(text, 0);
     let valid = text.first().is_some_and(u8::is_ascii_digit) && number.length == text.len();
     (valid && number.magnitude <= maximum).then_some(number.magnitude)

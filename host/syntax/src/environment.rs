@@ -46,20 +46,20 @@ impl Environment for SystemEnvironment {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::collections::HashMap;
 
     /// Files in memory.
     #[derive(Debug, Default)]
-    pub struct FakeEnvironment {
+    pub(crate) struct FakeEnvironment {
         pub files: HashMap<Vec<u8>, Vec<u8>>,
         pub input: Vec<u8>,
         pub posixly_correct: bool,
     }
 
     impl FakeEnvironment {
-        pub fn with(files: &[(&str, &str)]) -> Self {
+        pub(crate) fn with(files: &[(&str, &str)]) -> Self {
             let files = files.iter().map(|(name, text)| (name.as_bytes().to_vec(), text.as_bytes().to_vec()));
             Self { files: files.collect(), ..Self::default() }
         }

@@ -9,7 +9,7 @@ use super::values;
 use flowgate_model::{Addresses, Expectations, Tuples, expectation_field as field};
 
 /// The row for I, D and G; no row for the others.
-pub fn build(request: &Request, command: Command, family: Option<u8>) -> Expectations {
+pub(crate) fn build(request: &Request, command: Command, family: Option<u8>) -> Expectations {
     if !matches!(command, Command::Create | Command::Delete | Command::Get) {
         return Expectations::default();
     }

@@ -16,7 +16,7 @@ pub enum Argument {
 
 /// An option in its long form.
 #[derive(Debug, Clone, Copy)]
-pub struct LongOption<T> {
+pub(crate) struct LongOption<T> {
     /// Without the two hyphens.
     pub name: &'static str,
     /// Whether it takes a value.
@@ -28,7 +28,7 @@ pub struct LongOption<T> {
 }
 
 /// What the scanner knows as options.
-pub trait Options<T> {
+pub(crate) trait Options<T> {
     /// The option of this letter.
     fn short(&self, letter: u8) -> Option<(Argument, T)>;
     /// All long options, in two parts.
@@ -37,7 +37,7 @@ pub trait Options<T> {
 
 /// What was found next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found<'a, T> {
+pub(crate) enum Found<'a, T> {
     /// An option and its attached or required value.
     Option {
         /// Which.
@@ -53,7 +53,7 @@ pub enum Found<'a, T> {
 
 /// A scan of the words of a command line, of which the first is the program's name.
 #[derive(Debug)]
-pub struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     words: Vec<&'a [u8]>,
     /// The next word to be looked at.
     index: usize,
@@ -70,13 +70,13 @@ pub struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// A scan from the start.
-    pub fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
+    pub(crate) fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
         Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct, current: b"" }
     }
 
     /// The value of an option that may have one in the next word: taken if nothing was attached to the option, there is
     /// a next word, and it begins with neither `-` nor `!`. Inside a cluster the next word is the cluster itself.
-    pub fn take_optional(&mut self, attached: Option<&[u8]>) -> Option<&'a [u8]> {
+    pub(crate) fn take_optional(&mut self, attached: Option<&[u8]>) -> Option<&'a [u8]> {
         if attached.is_some() {
             return None;
         }
@@ -89,18 +89,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// The word of the option that was found last.
-    pub fn current(&self) -> &'a [u8] {
+    pub(crate) fn current(&self) -> &'a [u8] {
         self.current
     }
 
     /// The words that are no options, once there is no option any more.
-    pub fn passed_over(&self) -> &[&'a [u8]] {
+    pub(crate) fn passed_over(&self) -> &[&'a [u8]] {
         let start = if self.posixly_correct { self.index } else { self.first };
         self.words.get(start..).unwrap_or_default()
     }
 
     /// The next option, or `None` at the end of the options.
-    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<'a, T>> {
+    pub(crate) fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<'a, T>> {
         if let Some(position) = self.cluster {
             return Some(self.letter(position, options));
         }

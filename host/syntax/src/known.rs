@@ -9,7 +9,7 @@ use super::settings::Command;
 
 /// What the scanner reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Id {
+pub(crate) enum Id {
     /// A command.
     Command(Command),
     /// An option of the table.
@@ -19,7 +19,7 @@ pub enum Id {
 }
 
 /// The options that exist at the moment.
-pub struct Known {
+pub(crate) struct Known {
     /// All but those of protocols.
     common: &'static [LongOption<Id>],
     /// Those of the protocol.
@@ -66,12 +66,12 @@ fn common(own: bool) -> Vec<LongOption<Id>> {
 
 impl Known {
     /// All but those of protocols. `own` says whether those that the classic program does not have are among them.
-    pub fn new(own: bool) -> Self {
+    pub(crate) fn new(own: bool) -> Self {
         Self { common: if own { &OWN } else { &CLASSIC }, protocol: &[] }
     }
 
     /// Puts the options of a protocol in the place of those of another.
-    pub fn set_protocol(&mut self, protocol: Protocol) {
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
         let number = protocol.handler.map(|handler| handler.number);
         let options = PROTOCOLS.iter().find(|(of, _)| Some(*of) == number);
         self.protocol = options.map_or(&[], |(_, options)| options);

@@ -94,7 +94,7 @@ impl LabelMap {
 }
 
 /// Adds the labels of a comma list to a set.
-pub fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
+pub(crate) fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
     for (name, _) in values::elements(list) {
         let bit = map.and_then(|map| map.bit(name));
         set.insert(bit.ok_or_else(|| CliError::UnknownLabel(name.into()))?);
@@ -104,26 +104,26 @@ pub fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Resul
 
 /// A set of labels in the layout of `rare.labels`: label `n` is bit `n % 8` of byte `n / 8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LabelSet(Vec<u8>);
+pub(crate) struct LabelSet(Vec<u8>);
 
 impl LabelSet {
     /// Every label that the kernel can keep.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self(vec![0xff; KERNEL_BYTES])
     }
 
     /// No label, in full length.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(vec![0; KERNEL_BYTES])
     }
 
     /// No label, as long as the other set.
-    pub fn cleared(other: &Self) -> Self {
+    pub(crate) fn cleared(other: &Self) -> Self {
         Self(vec![0; other.0.len()])
     }
 
     /// Adds a label.
-    pub fn insert(&mut self, bit: u16) {
+    pub(crate) fn insert(&mut self, bit: u16) {
         let byte = usize::from(bit / 8);
         // Words of 32 bits, as the kernel wants them, and its full length at least.
         let length = ((byte / 4 + 1) * 4).max(KERNEL_BYTES).max(self.0.len());
@@ -134,12 +134,12 @@ impl LabelSet {
     }
 
     /// Whether there is none in it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }
 
     /// The bytes: none at all if no label was ever added, 16 otherwise (more if a bit needs it).
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }

@@ -7,12 +7,12 @@ use super::request::Request;
 use super::settings::{Command, Output, Table};
 
 /// Whether an option was given that compares flows with the command line.
-pub fn compares(request: &Request) -> bool {
+pub(crate) fn compares(request: &Request) -> bool {
     options::any_given(request.given, |spec| spec.selection == Selection::Compares)
 }
 
 /// Checks what was typed.
-pub fn check(request: &Request) -> Result<(), CliError> {
+pub(crate) fn check(request: &Request) -> Result<(), CliError> {
     let given = request.given;
     if given.contains(Key::AnyNat) && given.contains_any(&[Key::SourceNat, Key::DestinationNat]) {
         return Err(CliError::AnyNatWithOther);

@@ -24,11 +24,11 @@ const WORDS: usize = 254;
 
 /// Makes something of the words of a line, of which the first is the program's name; adds warnings. The command before it is at
 /// hand, for lines that can be put together with it ([`joins`]).
-pub type ReadLine<'a> =
+pub(crate) type ReadLine<'a> =
     &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>, Option<&mut LoadedCommand>) -> Result<Line, CliError> + Sync);
 
 /// What a line came to.
-pub enum Line {
+pub(crate) enum Line {
     /// A command of its own.
     Command(Box<Settings>),
     /// Its row is now one of the command before it.
@@ -42,7 +42,7 @@ type Commands = Vec<(usize, Option<LoadedCommand>)>;
 
 /// How a file is read.
 #[derive(Clone, Copy)]
-pub struct Manner<'a> {
+pub(crate) struct Manner<'a> {
     /// The program's name, which is put before each line.
     pub program: &'a [u8],
     /// Whether that is a name of its own: then a line that is too long is wrong, where `conntrack` takes it for several.
@@ -52,7 +52,7 @@ pub struct Manner<'a> {
 }
 
 /// Reads the file. What is wrong is at `place`, unless the file itself is.
-pub fn load(
+pub(crate) fn load(
     manner: Manner<'_>,
     file: &[u8],
     environment: &dyn Environment,
@@ -259,7 +259,7 @@ fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand
 
 /// Whether a line that makes a flow can be put together with those before it: then a file of a million lines is a few tables
 /// and not a million settings.
-pub fn joins(last: &LoadedCommand, next: Kind, lines: usize) -> bool {
+pub(crate) fn joins(last: &LoadedCommand, next: Kind, lines: usize) -> bool {
     matches!((next.command, next.table), (Command::Create | Command::Add, Table::Conntrack))
         && Kind::of(&last.settings) == next
         && last.lines.len() + lines <= TOGETHER
@@ -267,7 +267,7 @@ pub fn joins(last: &LoadedCommand, next: Kind, lines: usize) -> bool {
 
 /// What must be the same in lines that are put together.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub(crate) struct Kind {
     pub command: Command,
     pub table: Table,
     pub dry_run: bool,
@@ -280,7 +280,7 @@ impl Kind {
 }
 
 /// What a command is called that a load file cannot contain; none for one that it can.
-pub fn forbidden(command: Command, table: Table) -> Option<&'static str> {
+pub(crate) fn forbidden(command: Command, table: Table) -> Option<&'static str> {
     let expect = table == Table::Expect;
     match command {
         Command::Create | Command::Add | Command::Update | Command::Delete | Command::Flush if !expect => None,
@@ -300,7 +300,7 @@ pub fn forbidden(command: Command, table: Table) -> Option<&'static str> {
 }
 
 /// Leaves out what `-E -o save` writes behind a line about the process that caused the event: its name may be any text.
-pub fn without_suffix(words: &mut Vec<&[u8]>) {
+pub(crate) fn without_suffix(words: &mut Vec<&[u8]>) {
     let suffix =
         words.windows(2).position(|pair| matches!(pair, [b"[USERSPACE]", next] if next.starts_with(b"portid=")));
     if let Some(suffix) = suffix {
@@ -309,14 +309,14 @@ pub fn without_suffix(words: &mut Vec<&[u8]>) {
 }
 
 /// The words of a text as those of a line, behind a program's name.
-pub fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
+pub(crate) fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
     let program = b"flowgate";
     let line: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
     Ok(split(program, &line)?.unwrap_or_else(|| vec![program.to_vec()]))
 }
 
 /// The words of a line behind the program's name; none for an empty line or a comment.
-pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+pub(crate) fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let mut words = Words::default();
     Ok(words.split(program, text)?.then(|| words.words().map(<[u8]>::to_vec).collect()))
 }

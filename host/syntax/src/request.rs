@@ -38,7 +38,7 @@ pub const EVENT_NAMES: [(&str, EventGroups); 4] = [
 
 /// What is kept of `-u`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Bits named plainly.
     pub set: u32,
     /// Bits named with `!`.
@@ -49,7 +49,7 @@ pub struct Status {
 
 /// A translation as given with `-n`, `-g` or `-j`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Nat {
+pub(crate) struct Nat {
     /// The address, if one was given.
     pub address: Option<IpAddr>,
     /// The port, if one was given.
@@ -58,7 +58,7 @@ pub struct Nat {
 
 /// Which labels an option is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LabelUse {
+pub(crate) enum LabelUse {
     /// `-l`
     Match,
     /// `--label-add`
@@ -69,7 +69,7 @@ pub enum LabelUse {
 
 /// What was typed.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Whether the program is called by a name of its own, and not `conntrack`.
     pub own: bool,
     /// The command and its table.
@@ -214,7 +214,7 @@ impl Default for Request {
 /// Reads words, of which the first is the program's name. Whether what `conntrack` reads loosely is refused is for
 /// [`strict::check`] to say; but a number that `conntrack` refuses with status 1 is refused with what would be right where such
 /// a check would find it.
-pub fn read(
+pub(crate) fn read(
     words: Vec<&[u8]>,
     own: bool,
     environment: &dyn Environment,

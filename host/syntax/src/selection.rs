@@ -17,7 +17,13 @@ const UNSET_MASK: u32 = flowgate_model::status::EXPECTED
     | flowgate_model::status::FIXED_TIMEOUT;
 
 /// The flows that a command is about; everything for commands that do not select.
-pub fn build(request: &Request, command: Command, table: Table, family: Option<u8>, labels: LabelSet) -> Selection {
+pub(crate) fn build(
+    request: &Request,
+    command: Command,
+    table: Table,
+    family: Option<u8>,
+    labels: LabelSet,
+) -> Selection {
     let selects = matches!(command, Command::List | Command::Get | Command::Delete | Command::Update | Command::Events);
     if table == Table::Expect || !selects {
         return Selection::default();

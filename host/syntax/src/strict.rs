@@ -16,7 +16,7 @@ use flowgate_model::Masked;
 
 /// Where a command line stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
+pub(crate) enum Position {
     /// It is the whole command line.
     Alone,
     /// It is a line of a load file.
@@ -28,7 +28,7 @@ pub enum Position {
 }
 
 /// Whether a command changes the table: deletes, changes, creates, or sets counters to zero.
-pub fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
+pub(crate) fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
     match command {
         Some((Command::Delete | Command::Update | Command::Create | Command::Add | Command::Flush, _)) => true,
         Some((Command::List, Table::Conntrack)) => given.contains(Key::Zero),
@@ -40,7 +40,7 @@ pub fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
 ///
 /// # Errors
 /// The first flaw, if the command is one that must not have any.
-pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliError> {
+pub(crate) fn check(request: &Request, own: bool, place: Position) -> Result<(), CliError> {
     let changes = matches!(place, Position::Line | Position::Fragment) || changes(request.command, request.given);
     if own || changes {
         if let Some(flaw) = &request.flaw {
@@ -84,7 +84,7 @@ pub fn check(request: &Request, own: bool, place: Position) -> Result<(), CliErr
 }
 
 /// What no flow can have, though it is no mistake.
-pub fn warning(request: &Request) -> Option<String> {
+pub(crate) fn warning(request: &Request) -> Option<String> {
     let compared = matches!(request.command, Some((Command::List | Command::Delete | Command::Events, _)));
     let mark = request.mark;
     let told = compared && request.given.contains(Key::Mark) && !request.given.contains(Key::Quiet);
@@ -142,7 +142,7 @@ fn everything(request: &Request) -> Result<(), CliError> {
 }
 
 /// A word that belongs to no option.
-pub fn stray(word: &[u8], request: &Request) -> CliError {
+pub(crate) fn stray(word: &[u8], request: &Request) -> CliError {
     let number = Numeric::id('w').read(word).exact;
     let hint = if number && request.given.contains(Key::Zero) {
         Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
@@ -161,7 +161,7 @@ pub fn stray(word: &[u8], request: &Request) -> CliError {
 }
 
 /// A word with an option that there is not.
-pub fn unknown(word: &[u8]) -> CliError {
+pub(crate) fn unknown(word: &[u8]) -> CliError {
     let error = CliError::UnknownOption(word.into());
     if word.starts_with(b"-R") || word.starts_with(b"--load-f") {
         let hint = "a file is loaded by -R FILE or --load-file FILE, in two words that stand before all others";
@@ -171,7 +171,7 @@ pub fn unknown(word: &[u8]) -> CliError {
 }
 
 /// A value that is attached to an option which takes it from the next word only.
-pub fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError {
+pub(crate) fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError {
     let known = Table::NAMES.into_iter().find(|table| table.as_bytes() == value);
     let example = match (is_command, known) {
         (true, table) => table.unwrap_or("conntrack").to_owned(),
@@ -181,7 +181,7 @@ pub fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError 
 }
 
 /// The value of an option that takes a number.
-pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: Numeric) -> WrongValue {
+pub(crate) fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: Numeric) -> WrongValue {
     let decimal = if kind.is_decimal() { "decimal " } else { "" };
     let takes = format!("a {decimal}number from 0 to {}", kind.maximum());
     WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
@@ -192,7 +192,7 @@ pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: 
 /// # Errors
 ///
 /// What the option of this name takes.
-pub fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Result<u32, WrongValue> {
+pub(crate) fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Result<u32, WrongValue> {
     let text = String::from_utf8_lossy(value);
     let (read, grammar, unit) = match kind {
         Numeric::BUFFER => (units::size(&text), units::SIZE, "bytes"),
@@ -215,7 +215,7 @@ pub fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Result<u32
 }
 
 /// The value of `--mark`.
-pub fn wrong_mark(value: &[u8]) -> WrongValue {
+pub(crate) fn wrong_mark(value: &[u8]) -> WrongValue {
     let takes = "VALUE or VALUE/MASK, numbers from 0 to 4294967295".to_owned();
     WrongValue::new(Some(b'm'), "mark", value, takes).hint(number_hint("mark", value))
 }
@@ -236,7 +236,7 @@ fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
 }
 
 /// The address of an option, which `conntrack` takes for another one than is typed.
-pub fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
+pub(crate) fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
     let (letter, name) = names(key);
     let takes = match flaw {
         AddressFlaw::Trailing => "an address and nothing after it",
@@ -255,14 +255,14 @@ pub fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
 }
 
 /// Letter and name of an option in messages. Letters that are punctuation are left out.
-pub fn names(key: Key) -> (Option<u8>, &'static str) {
+pub(crate) fn names(key: Key) -> (Option<u8>, &'static str) {
     let spec = OPTIONS.get(key as usize);
     let letter = spec.and_then(|spec| spec.short).filter(u8::is_ascii_lowercase);
     (letter, spec.map_or("", |spec| spec.name()))
 }
 
 /// What a problem that `conntrack` tells in few words is about, for flowgate's own name.
-pub fn explained(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
+pub(crate) fn explained(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
     let hint = match &error {
         CliError::InvalidNetmask => {
             let prefix: Word = value.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default().into();

@@ -18,7 +18,7 @@ const TCP_CLOSE_INIT: u16 = 0x04;
 
 /// What an update does with labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum LabelChange {
+pub(crate) enum LabelChange {
     /// Leaves them.
     #[default]
     Keep,
@@ -31,14 +31,14 @@ pub enum LabelChange {
 }
 
 /// A table with the row for I, A, G and U; without rows for the others.
-pub fn build(request: &Request, command: Command, family: Option<u8>, labels: LabelChange) -> Flows {
+pub(crate) fn build(request: &Request, command: Command, family: Option<u8>, labels: LabelChange) -> Flows {
     let mut flows = Flows::default();
     push(&mut flows, request, command, family, labels);
     flows
 }
 
 /// Adds the row for I, A, G and U to a table; no row for the others. Dense columns may stay shorter than the table.
-pub fn push(flows: &mut Flows, request: &Request, command: Command, family: Option<u8>, labels: LabelChange) {
+pub(crate) fn push(flows: &mut Flows, request: &Request, command: Command, family: Option<u8>, labels: LabelChange) {
     let row = flows.length as usize;
     let mut has = match command {
         Command::Create | Command::Add => created(flows, row, request),
@@ -85,7 +85,7 @@ impl Side {
 }
 
 /// Sets an address of a row.
-pub fn put_address(column: &mut Addresses, row: usize, address: IpAddr) {
+pub(crate) fn put_address(column: &mut Addresses, row: usize, address: IpAddr) {
     let halves = values::halves(&address);
     put(&mut column.hi, row, halves.hi);
     put(&mut column.lo, row, halves.lo);

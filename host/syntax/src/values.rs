@@ -8,7 +8,7 @@ use super::error::{CliError, Word};
 
 /// What strtoul(3) makes of the start of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Number {
+pub(crate) struct Number {
     /// The digits' value, u64::MAX if they are too many.
     pub magnitude: u64,
     /// Whether a minus stood before them.
@@ -19,7 +19,7 @@ pub struct Number {
 
 impl Number {
     /// As an `unsigned long`: a minus wraps around, except that what is too large stays the largest.
-    pub fn wrapping(self) -> u64 {
+    pub(crate) fn wrapping(self) -> u64 {
         if self.negative && self.magnitude != u64::MAX { self.magnitude.wrapping_neg() } else { self.magnitude }
     }
 
@@ -40,7 +40,7 @@ fn is_space(byte: u8) -> bool {
 
 /// Reads a number in base 10, or for base 0 in the base that its prefix says (`0x` hexadecimal, `0` octal). Blanks and a
 /// sign may stand before it, anything after it.
-pub fn number(text: &[u8], base: u32) -> Number {
+pub(crate) fn number(text: &[u8], base: u32) -> Number {
     let blanks = text.iter().take_while(|byte| is_space(**byte)).count();
     let signed = text.get(blanks..).unwrap_or_default();
     let negative = signed.first() == Some(&b'-');
@@ -145,7 +145,7 @@ impl Numeric {
 
 /// A mark and its mask.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// What `conntrack` makes of the text.
     pub masked: flowgate_model::Masked,
     /// Whether both are whole numbers from 0 to 4294967295.
@@ -153,7 +153,7 @@ pub struct Mark {
 }
 
 /// `MARK[/MASK]`. The mark must be a number of 32 bits; `conntrack` cuts the mask to 32 bits, and takes an empty one for 0.
-pub fn mark(text: &[u8]) -> Result<Mark, CliError> {
+pub(crate) fn mark(text: &[u8]) -> Result<Mark, CliError> {
     let wrong = || CliError::UnexpectedValue { value: text.into(), option: 'm' };
     let first = number(text, 0);
     if first.length == 0 {
@@ -175,7 +175,7 @@ pub fn mark(text: &[u8]) -> Result<Mark, CliError> {
 }
 
 /// A layer-4 protocol by number: base 0, the whole text, at most 255.
-pub fn protocol_number(text: &[u8]) -> Option<u8> {
+pub(crate) fn protocol_number(text: &[u8]) -> Option<u8> {
     let number = number(text, 0);
     (number.length != 0 && number.length == text.len()).then(|| u8::try_from(number.wrapping()).ok()).flatten()
 }
@@ -211,7 +211,7 @@ fn finish_ipv4(address: u32, part: u32, value: u32) -> Option<Ipv4Addr> {
 }
 
 /// An IP address: what inet_aton takes, or else an IPv6 address.
-pub fn address(text: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(text: &[u8]) -> Option<IpAddr> {
     if let Some(address) = ipv4(text) {
         return Some(IpAddr::V4(address));
     }
@@ -220,7 +220,7 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
 
 /// An address as it was typed, and what stood behind a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
+pub(crate) struct Network {
     /// The address, with host bits.
     pub address: IpAddr,
     /// Text of the prefix length.
@@ -231,7 +231,7 @@ pub struct Network {
 const LONGEST_ADDRESS: usize = 45;
 
 /// `ADDRESS[/PREFIX]`, of which the prefix is not looked at yet.
-pub fn network(text: &[u8]) -> Result<Network, CliError> {
+pub(crate) fn network(text: &[u8]) -> Result<Network, CliError> {
     let start = text.get(..LONGEST_ADDRESS).unwrap_or(text);
     let (host, prefix) = match start.iter().position(|byte| *byte == b'/') {
         Some(slash) => (start.get(..slash).unwrap_or_default(), start.get(slash + 1..)),
@@ -243,7 +243,7 @@ pub fn network(text: &[u8]) -> Result<Network, CliError> {
 
 /// Why an address that `conntrack` takes is none in a careful reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressFlaw {
+pub(crate) enum AddressFlaw {
     /// Text stands behind it, which `conntrack` ignores.
     Trailing,
     /// An IPv4 address with fewer than four parts: `10.1` is 10.0.0.1, `10/8` is 0.0.0.10/8, and the mask `24` is 0.0.0.24.
@@ -259,7 +259,7 @@ pub enum AddressFlaw {
 }
 
 /// What is wrong with the text of an address that [`network`] takes; `mask` is what [`netmask`] makes of its prefix.
-pub fn address_flaw(text: &[u8], network: &Network, mask: Option<&IpAddr>) -> Option<AddressFlaw> {
+pub(crate) fn address_flaw(text: &[u8], network: &Network, mask: Option<&IpAddr>) -> Option<AddressFlaw> {
     let host = text.split(|byte| *byte == b'/').next().unwrap_or_default();
     if text.len() > LONGEST_ADDRESS || host.iter().any(|byte| is_space(*byte)) {
         return Some(AddressFlaw::Trailing);
@@ -281,7 +281,7 @@ pub fn address_flaw(text: &[u8], network: &Network, mask: Option<&IpAddr>) -> Op
 }
 
 /// The mask of all bits of an address.
-pub fn whole(address: &IpAddr) -> IpAddr {
+pub(crate) fn whole(address: &IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
@@ -294,12 +294,12 @@ fn is_octal(part: &[u8]) -> bool {
 }
 
 /// Whether a mask leaves nothing of an address that has bits.
-pub fn nothing_compared(address: &IpAddr, mask: Option<&IpAddr>) -> bool {
+pub(crate) fn nothing_compared(address: &IpAddr, mask: Option<&IpAddr>) -> bool {
     mask.is_some_and(IpAddr::is_unspecified) && !address.is_unspecified()
 }
 
 /// The mask of a prefix length for addresses like `address`; none where it is the full length. An empty length is 0.
-pub fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliError> {
+pub(crate) fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliError> {
     let number = number(prefix, 10);
     if number.length != prefix.len() || (number.negative && number.magnitude != 0) {
         return Err(CliError::InvalidNetmask);
@@ -320,7 +320,7 @@ pub fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliErr
 }
 
 /// The address part and the port of `ADDR[:PORT]`.
-pub fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
+pub(crate) fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
     let (host, port) = if let Some(open) = text.iter().position(|byte| *byte == b'[') {
         let inside = text.get(open + 1..).unwrap_or_default();
         let close = inside.iter().position(|byte| *byte == b']').ok_or(CliError::NoClosingBracket)?;
@@ -352,7 +352,7 @@ pub fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
 }
 
 /// Whether text stands around the brackets of `[ADDR]:PORT`, which `conntrack` ignores.
-pub fn has_text_around_brackets(text: &[u8]) -> bool {
+pub(crate) fn has_text_around_brackets(text: &[u8]) -> bool {
     let open = text.iter().position(|byte| *byte == b'[');
     let close = text.iter().position(|byte| *byte == b']');
     match (open, close) {
@@ -362,7 +362,7 @@ pub fn has_text_around_brackets(text: &[u8]) -> bool {
 }
 
 /// AF_INET or AF_INET6.
-pub fn family(address: &IpAddr) -> u8 {
+pub(crate) fn family(address: &IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => flowgate_model::family::IPV4,
         IpAddr::V6(_) => flowgate_model::family::IPV6,
@@ -370,7 +370,7 @@ pub fn family(address: &IpAddr) -> u8 {
 }
 
 /// An address in the two halves of the model, IPv4 in its mapped form.
-pub fn halves(address: &IpAddr) -> flowgate_model::Address {
+pub(crate) fn halves(address: &IpAddr) -> flowgate_model::Address {
     let bits = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
@@ -379,7 +379,7 @@ pub fn halves(address: &IpAddr) -> flowgate_model::Address {
 }
 
 /// A mask in the two halves of the model; an IPv4 mask also covers the 96 bits of the mapping.
-pub fn mask_halves(mask: &IpAddr) -> flowgate_model::Address {
+pub(crate) fn mask_halves(mask: &IpAddr) -> flowgate_model::Address {
     match mask {
         IpAddr::V4(mask) => {
             flowgate_model::Address { hi: u64::MAX, lo: 0xffff_ffff_0000_0000 | u64::from(mask.to_bits()) }
@@ -389,13 +389,13 @@ pub fn mask_halves(mask: &IpAddr) -> flowgate_model::Address {
 }
 
 /// Whether `word` is a prefix of `name`, without regard to case. The empty word is one.
-pub fn abbreviates(word: &[u8], name: &str) -> bool {
+pub(crate) fn abbreviates(word: &[u8], name: &str) -> bool {
     name.as_bytes().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 /// What is ignored in lists, with a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ignored {
+pub(crate) enum Ignored {
     /// `SRC_NAT`.
     SourceNat,
     /// `DST_NAT`.
@@ -404,7 +404,7 @@ pub enum Ignored {
 
 impl Ignored {
     /// The warning.
-    pub fn warning(self) -> &'static str {
+    pub(crate) fn warning(self) -> &'static str {
         match self {
             Self::SourceNat => "WARNING: ignoring SRC_NAT, use --src-nat instead",
             Self::DestinationNat => "WARNING: ignoring DST_NAT, use --dst-nat instead",
@@ -412,7 +412,7 @@ impl Ignored {
     }
 
     /// Translation can be asked for in every list, and is ignored in each.
-    pub fn of(element: &[u8]) -> Option<Self> {
+    pub(crate) fn of(element: &[u8]) -> Option<Self> {
         if element.is_empty() {
             None
         } else if abbreviates(element, "SRC_NAT") {
@@ -426,7 +426,7 @@ impl Ignored {
 }
 
 /// The elements of a comma list, each with the rest of the list from it on. The empty list has one empty element.
-pub fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
         let from = rest?;
@@ -437,7 +437,7 @@ pub fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// An error about an element of a list.
-pub fn bad_parameter(rest: &[u8]) -> CliError {
+pub(crate) fn bad_parameter(rest: &[u8]) -> CliError {
     CliError::BadParameter(Word::from(rest))
 }
 

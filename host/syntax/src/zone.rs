@@ -10,7 +10,7 @@ use flowgate_model::{Flows, field, put};
 ///
 /// # Errors
 /// The command is about all zones.
-pub fn set(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
+pub(crate) fn set(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
     match settings.command {
         Command::Flush => return Err(CliError::FlushWithZone),
         Command::Delete | Command::Update => {

@@ -3,13 +3,13 @@
 use flowgate_model::{Addresses, Counters, Events, Flows, Times, Tuples, event, family, field, protocol};
 
 /// A second in nanoseconds.
-pub const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 /// When tests take place, nanoseconds since 1970.
-pub const EPOCH: u64 = 1_795_000_000 * SECOND;
+pub(crate) const EPOCH: u64 = 1_795_000_000 * SECOND;
 
 /// A TCP flow from 10.0.0.`id` to 10.1.0.1:443, and its bytes and packets if they are counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     pub id: u32,
     pub counts: Option<(u64, u64)>,
     pub start: Option<u64>,
@@ -20,17 +20,17 @@ pub struct Flow {
 }
 
 /// An entry of a dump.
-pub fn entry(id: u32, counts: Option<(u64, u64)>) -> Flow {
+pub(crate) fn entry(id: u32, counts: Option<(u64, u64)>) -> Flow {
     Flow { id, counts, start: None, stop: None, kind: event::NONE, protocol: protocol::TCP, mark: 0 }
 }
 
 /// An event.
-pub fn happened(kind: u8, id: u32, counts: Option<(u64, u64)>) -> Flow {
+pub(crate) fn happened(kind: u8, id: u32, counts: Option<(u64, u64)>) -> Flow {
     Flow { kind, ..entry(id, counts) }
 }
 
 /// A batch, `seconds` after [`EPOCH`].
-pub fn batch(seconds: f64, rows: &[Flow]) -> Flows {
+pub(crate) fn batch(seconds: f64, rows: &[Flow]) -> Flows {
     let column = |value: fn(&Flow) -> u64| rows.iter().map(value).collect::<Vec<u64>>();
     let addresses = |value: fn(&Flow) -> u64| Addresses { hi: vec![0; rows.len()], lo: column(value) };
     let tuples = |source: fn(&Flow) -> u64, destination: fn(&Flow) -> u64, ports: [u16; 2]| Tuples {

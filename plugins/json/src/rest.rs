@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Rare fields that stand in the object of their direction.
-pub const DIRECTIONS: u64 = field::ORIGINAL_WINDOW_SCALE
+pub(crate) const DIRECTIONS: u64 = field::ORIGINAL_WINDOW_SCALE
     | field::REPLY_WINDOW_SCALE
     | field::ORIGINAL_TCP_FLAGS
     | field::REPLY_TCP_FLAGS
@@ -19,7 +19,7 @@ pub const DIRECTIONS: u64 = field::ORIGINAL_WINDOW_SCALE
 
 /// Members of a direction beyond its tuple.
 #[inline(never)]
-pub fn direction(mut page: Page, flow: Flow<'_>, reply: bool) -> Page {
+pub(crate) fn direction(mut page: Page, flow: Flow<'_>, reply: bool) -> Page {
     fn one<T>((original, answer): (T, T), reply: bool) -> T {
         if reply { answer } else { original }
     }

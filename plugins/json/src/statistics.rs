@@ -5,7 +5,7 @@ use flowgate_sdk::{Counts, Page, statistics};
 use crate::value::{close, key, named, object, plain};
 
 /// The counters as text.
-pub fn render(counts: &Counts) -> Vec<u8> {
+pub(crate) fn render(counts: &Counts) -> Vec<u8> {
     let subject = match counts.subject {
         statistics::CPU => Some("cpu"),
         statistics::EXPECTATION_CPU => Some("expectation_cpu"),

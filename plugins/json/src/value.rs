@@ -4,7 +4,7 @@ use flowgate_sdk::{Direction, Page, event, family, protocol, status};
 
 /// A member that is a number; the key comes with its quotes and its colon.
 #[inline(always)]
-pub fn number<const N: usize>(mut page: Page, key: &[u8; N], number: u64) -> Page {
+pub(crate) fn number<const N: usize>(mut page: Page, key: &[u8; N], number: u64) -> Page {
     page.text(key);
     page.number(number);
     page.byte(b',');
@@ -12,7 +12,7 @@ pub fn number<const N: usize>(mut page: Page, key: &[u8; N], number: u64) -> Pag
 }
 
 /// A member that is a signed number.
-pub fn signed(page: &mut Page, name: &[u8], number: i64) {
+pub(crate) fn signed(page: &mut Page, name: &[u8], number: i64) {
     key(page, name);
     if number < 0 {
         page.byte(b'-');
@@ -22,21 +22,21 @@ pub fn signed(page: &mut Page, name: &[u8], number: i64) {
 }
 
 /// A key and its colon.
-pub fn key(page: &mut Page, name: &[u8]) {
+pub(crate) fn key(page: &mut Page, name: &[u8]) {
     page.byte(b'"');
     page.bytes(name);
     page.text(b"\":");
 }
 
 /// A member that is a number.
-pub fn plain(page: &mut Page, name: &[u8], number: u64) {
+pub(crate) fn plain(page: &mut Page, name: &[u8], number: u64) {
     key(page, name);
     page.number(number);
     page.byte(b',');
 }
 
 /// A number, and beside it the member `NAME_name` if it has a name.
-pub fn named(page: &mut Page, name: &[u8], number: u64, word: Option<&str>) {
+pub(crate) fn named(page: &mut Page, name: &[u8], number: u64, word: Option<&str>) {
     plain(page, name, number);
     if let Some(word) = word {
         page.byte(b'"');
@@ -48,14 +48,14 @@ pub fn named(page: &mut Page, name: &[u8], number: u64, word: Option<&str>) {
 }
 
 /// A member that is a foreign text.
-pub fn text(page: &mut Page, name: &[u8], value: &[u8]) {
+pub(crate) fn text(page: &mut Page, name: &[u8], value: &[u8]) {
     key(page, name);
     page.json(value);
     page.byte(b',');
 }
 
 /// A member that is a string of hexadecimal digits.
-pub fn hex(page: &mut Page, name: &[u8], value: &[u8]) {
+pub(crate) fn hex(page: &mut Page, name: &[u8], value: &[u8]) {
     key(page, name);
     page.byte(b'"');
     for &byte in value {
@@ -66,7 +66,7 @@ pub fn hex(page: &mut Page, name: &[u8], value: &[u8]) {
 
 /// Ends an object or an array, and what stands in it.
 #[inline(always)]
-pub fn close(page: &mut Page, bracket: u8) {
+pub(crate) fn close(page: &mut Page, bracket: u8) {
     if page.last() == Some(b',') {
         page.replace_last(bracket);
     } else {
@@ -75,7 +75,7 @@ pub fn close(page: &mut Page, bracket: u8) {
 }
 
 /// A member that is an object.
-pub fn object(page: &mut Page, name: &[u8], members: impl FnOnce(&mut Page)) {
+pub(crate) fn object(page: &mut Page, name: &[u8], members: impl FnOnce(&mut Page)) {
     key(page, name);
     page.byte(b'{');
     members(page);
@@ -84,7 +84,7 @@ pub fn object(page: &mut Page, name: &[u8], members: impl FnOnce(&mut Page)) {
 }
 
 /// A member that is an array of strings.
-pub fn names<'a>(page: &mut Page, name: &[u8], values: impl Iterator<Item = &'a str>) {
+pub(crate) fn names<'a>(page: &mut Page, name: &[u8], values: impl Iterator<Item = &'a str>) {
     key(page, name);
     page.byte(b'[');
     for value in values {
@@ -96,7 +96,7 @@ pub fn names<'a>(page: &mut Page, name: &[u8], values: impl Iterator<Item = &'a 
 }
 
 /// Members `status` and `status_names`.
-pub fn status(bits: u32) -> Vec<u8> {
+pub(crate) fn status(bits: u32) -> Vec<u8> {
     let mut page = Page::default();
     plain(&mut page, b"status", bits.into());
     names(&mut page, b"status_names", status::NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name));
@@ -104,7 +104,7 @@ pub fn status(bits: u32) -> Vec<u8> {
 }
 
 /// What happened to the entry.
-pub fn event_kind(page: &mut Page, kind: u8) {
+pub(crate) fn event_kind(page: &mut Page, kind: u8) {
     let name = match kind {
         event::NEW => "new",
         event::UPDATE => "update",
@@ -118,7 +118,7 @@ pub fn event_kind(page: &mut Page, kind: u8) {
 
 /// Members `family` and `family_name`.
 #[inline(always)]
-pub fn family(mut page: Page, number: u8) -> Page {
+pub(crate) fn family(mut page: Page, number: u8) -> Page {
     match number {
         family::IPV4 => page.text(b"\"family\":2,\"family_name\":\"ipv4\","),
         family::IPV6 => page.text(b"\"family\":10,\"family_name\":\"ipv6\","),
@@ -129,7 +129,7 @@ pub fn family(mut page: Page, number: u8) -> Page {
 
 /// An address and its quotes; IPv6 notation for families other than IPv4.
 #[inline(always)]
-pub fn address(mut page: Page, of_family: u8, bits: u128) -> Page {
+pub(crate) fn address(mut page: Page, of_family: u8, bits: u128) -> Page {
     page.byte(b'"');
     if of_family == family::IPV4 {
         page.ipv4(bits as u32);
@@ -142,7 +142,7 @@ pub fn address(mut page: Page, of_family: u8, bits: u128) -> Page {
 
 /// Which parts of a direction are carried.
 #[derive(Clone, Copy)]
-pub struct Parts {
+pub(crate) struct Parts {
     pub source: bool,
     pub destination: bool,
     pub source_l4: bool,
@@ -151,14 +151,14 @@ pub struct Parts {
 
 impl Parts {
     /// All parts, or only the addresses.
-    pub const fn all(with_l4: bool) -> Self {
+    pub(crate) const fn all(with_l4: bool) -> Self {
         Parts { source: true, destination: true, source_l4: with_l4, destination_l4: with_l4 }
     }
 }
 
 /// Addresses and layer-4 words of one direction, the words by the names that the protocol has for them.
 #[inline(always)]
-pub fn direction(mut page: Page, direction: Direction<'_>, of_protocol: u8, parts: Parts) -> Page {
+pub(crate) fn direction(mut page: Page, direction: Direction<'_>, of_protocol: u8, parts: Parts) -> Page {
     let of_family = direction.family();
     if parts.source {
         page.text(b"\"source\":");
@@ -211,7 +211,7 @@ fn other_words(page: &mut Page, of_protocol: u8, source: Option<u16>, destinatio
 }
 
 /// Attributes without a field of their own: where each stood, from the outside in, and its payload in hexadecimal.
-pub fn unknown<'a>(page: &mut Page, attributes: impl Iterator<Item = (u64, &'a [u8])>) {
+pub(crate) fn unknown<'a>(page: &mut Page, attributes: impl Iterator<Item = (u64, &'a [u8])>) {
     let start = page.len();
     page.text(b"\"unknown\":[");
     let empty = page.len();
@@ -239,7 +239,7 @@ pub fn unknown<'a>(page: &mut Page, attributes: impl Iterator<Item = (u64, &'a [
 }
 
 /// Annotations of plugins as an object of strings. Of equal keys the last one counts.
-pub fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+pub(crate) fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     let all: Vec<_> = annotations.collect();
     if all.is_empty() {
         return;
@@ -258,7 +258,7 @@ pub fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [
 }
 
 /// Numbers of the bits that are set.
-pub fn bits(set: &[u8]) -> impl Iterator<Item = usize> + '_ {
+pub(crate) fn bits(set: &[u8]) -> impl Iterator<Item = usize> + '_ {
     set.iter()
         .enumerate()
         .flat_map(|(i, &byte)| (0..8).filter(move |bit| byte >> bit & 1 != 0).map(move |bit| i * 8 + bit))

@@ -12,7 +12,7 @@ use flowgate_sdk::{
 use crate::nat::{self, Side};
 
 /// One condition. All of a selector's must hold.
-pub enum Condition {
+pub(crate) enum Condition {
     Family(u8),
     Protocol(u8),
     Address(Word, Network),
@@ -30,7 +30,7 @@ pub enum Condition {
 
 /// Which of the four addresses or layer-4 words.
 #[derive(Clone, Copy)]
-pub enum Word {
+pub(crate) enum Word {
     Source,
     Destination,
     ReplySource,
@@ -39,14 +39,14 @@ pub enum Word {
 
 /// Which of the three zones.
 #[derive(Clone, Copy)]
-pub enum Zone {
+pub(crate) enum Zone {
     Both,
     Original,
     Reply,
 }
 
 /// The conditions of a selector.
-pub fn compile(selection: Selection) -> Vec<Condition> {
+pub(crate) fn compile(selection: Selection) -> Vec<Condition> {
     let mut all = Vec::new();
     all.extend(selection.family.map(Condition::Family));
     all.extend(selection.protocol.map(Condition::Protocol));
@@ -78,7 +78,7 @@ fn direction(all: &mut Vec<Condition>, direction: Direction, [source, destinatio
 
 impl Condition {
     /// Fields without which a flow fails. A missing zone counts as 0, and what translation needs is looked at there.
-    pub fn requires(&self) -> u64 {
+    pub(crate) fn requires(&self) -> u64 {
         match self {
             Condition::Family(_) | Condition::Zone(..) | Condition::Nat(..) => 0,
             Condition::Protocol(_) => field::PROTOCOL,
@@ -101,7 +101,7 @@ impl Condition {
     }
 
     /// Clears the verdicts of the rows that fail.
-    pub fn apply(&self, batch: &Flows, verdicts: &mut [u8]) {
+    pub(crate) fn apply(&self, batch: &Flows, verdicts: &mut [u8]) {
         match self {
             Condition::Family(number) => and(verdicts, &batch.family, |family| family == *number),
             Condition::Protocol(number) => and(verdicts, &batch.protocol, |protocol| protocol == *number),
@@ -142,7 +142,7 @@ impl Condition {
 
 /// Clears the verdicts whose value in a dense column fails. A column that is not given is one of zeros.
 #[inline]
-pub fn and<T: Copy + Default>(verdicts: &mut [u8], column: &[T], test: impl Fn(T) -> bool) {
+pub(crate) fn and<T: Copy + Default>(verdicts: &mut [u8], column: &[T], test: impl Fn(T) -> bool) {
     if column.len() < verdicts.len() {
         let (given, missing) = verdicts.split_at_mut(column.len());
         missing.iter_mut().for_each(|verdict| *verdict &= u8::from(test(T::default())));

@@ -4,14 +4,14 @@ use flowgate_sdk::{Flows, Translated, bindings::flowgate::conntrack::selector::T
 
 /// Which end of the flow is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     Source,
     Destination,
     Either,
 }
 
 /// Clears the verdicts of the rows that are not translated so.
-pub fn apply(verdicts: &mut [u8], batch: &Flows, side: Side, translation: &Translation) {
+pub(crate) fn apply(verdicts: &mut [u8], batch: &Flows, side: Side, translation: &Translation) {
     for (verdict, flow) in verdicts.iter_mut().zip(batch.flows()) {
         if *verdict != 0 {
             let holds = side != Side::Destination && one(flow.source_translation(), translation)

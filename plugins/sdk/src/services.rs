@@ -116,7 +116,7 @@ pub mod native {
     }
 
     pub(super) mod log {
-        pub fn log(level: u8, message: &str) {
+        pub(crate) fn log(level: u8, message: &str) {
             super::LINES.with_borrow_mut(|lines| lines.push((level, message.to_string())));
         }
     }
@@ -124,11 +124,11 @@ pub mod native {
     pub(super) mod key_value {
         use super::VALUES;
 
-        pub fn get(key: &[u8]) -> Option<Vec<u8>> {
+        pub(crate) fn get(key: &[u8]) -> Option<Vec<u8>> {
             VALUES.with_borrow(|values| values.get(key).cloned())
         }
 
-        pub fn set(key: &[u8], value: &[u8]) -> Result<(), u8> {
+        pub(crate) fn set(key: &[u8], value: &[u8]) -> Result<(), u8> {
             if key.len() > 256 {
                 return Err(1);
             }
@@ -139,11 +139,11 @@ pub mod native {
             Ok(())
         }
 
-        pub fn remove(key: &[u8]) -> bool {
+        pub(crate) fn remove(key: &[u8]) -> bool {
             VALUES.with_borrow_mut(|values| values.remove(key)).is_some()
         }
 
-        pub fn keys(prefix: &[u8], after: &[u8], limit: u32) -> Vec<Vec<u8>> {
+        pub(crate) fn keys(prefix: &[u8], after: &[u8], limit: u32) -> Vec<Vec<u8>> {
             VALUES.with_borrow(|values| {
                 values
                     .keys()
@@ -156,7 +156,7 @@ pub mod native {
     }
 
     pub(super) mod clock {
-        pub fn now() -> u64 {
+        pub(crate) fn now() -> u64 {
             super::TIME.get() / 10_000_000 * 10_000_000
         }
     }

@@ -58,7 +58,7 @@ pub(crate) struct LastRow<'a> {
 
 impl Table {
     /// Begins a row. The protocol is that of the flow, where it is known: it says what a state means.
-    pub fn begin(&mut self, family: u8, protocol: Option<u8>) -> LastRow<'_> {
+    pub(crate) fn begin(&mut self, family: u8, protocol: Option<u8>) -> LastRow<'_> {
         let flows = &mut self.0;
         let row = flows.length as usize;
         flows.length += 1;
@@ -73,7 +73,7 @@ impl Table {
     }
 
     /// The table; none if it has no rows.
-    pub fn finish(self) -> Option<Flows> {
+    pub(crate) fn finish(self) -> Option<Flows> {
         let mut flows = self.0;
         let rows = flows.length as usize;
         for tuples in [&mut flows.original, &mut flows.reply] {
@@ -141,7 +141,7 @@ pub(crate) fn put_tuple(tuples: &mut Tuples, row: usize, key: &Key) {
 
 impl LastRow<'_> {
     /// The number of the row.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.row as u32
     }
 
@@ -157,20 +157,20 @@ impl LastRow<'_> {
     }
 
     /// Sets the original tuple.
-    pub fn original(&mut self, key: &Key) {
+    pub(crate) fn original(&mut self, key: &Key) {
         self.has(field::ORIGINAL_ADDRESSES | if key.has_l4() { field::ORIGINAL_L4 } else { 0 });
         put_tuple(&mut self.flows.original, self.row, key);
     }
 
     /// Sets the reply tuple.
-    pub fn reply(&mut self, key: &Key) {
+    pub(crate) fn reply(&mut self, key: &Key) {
         let l4 = if key.has_l4() { field::REPLY_L4 } else { 0 };
         self.has(field::REPLY_ADDRESSES | field::REPLY_PROTOCOL | l4);
         put_tuple(&mut self.flows.reply, self.row, key);
     }
 
     /// Sets the zones that are not the default one.
-    pub fn zones(&mut self, zones: Zones) {
+    pub(crate) fn zones(&mut self, zones: Zones) {
         if zones == Zones::default() {
             return;
         }
@@ -186,7 +186,7 @@ impl LastRow<'_> {
     }
 
     /// Sets what is given of these values.
-    pub fn values(&mut self, values: &Values) {
+    pub(crate) fn values(&mut self, values: &Values) {
         let row = self.row;
         self.numbers(values);
         self.transport(values);

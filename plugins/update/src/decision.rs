@@ -6,7 +6,7 @@ use flowgate_sdk::{Flow, protocol};
 /// labels are removed from a flow that has any, or a translation is given.
 ///
 /// TCP flags and SCTP tags go along and decide nothing; a template that has the state of the flow changes nothing by them.
-pub fn changes(flow: &Flow<'_>, template: &Flow<'_>) -> bool {
+pub(crate) fn changes(flow: &Flow<'_>, template: &Flow<'_>) -> bool {
     timeout(flow, template)
         || mark(flow, template)
         || status(flow, template)
@@ -46,6 +46,6 @@ fn labels(flow: &Flow<'_>, template: &Flow<'_>) -> bool {
 }
 
 /// Whether a template has a label that flows are to get.
-pub fn adds_labels(template: &Flow<'_>) -> bool {
+pub(crate) fn adds_labels(template: &Flow<'_>) -> bool {
     template.labels().is_some_and(|bits| bits.iter().any(|&byte| byte != 0))
 }

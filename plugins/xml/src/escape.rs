@@ -4,7 +4,7 @@ use flowgate_sdk::Page;
 
 /// Character data that parses back to the text (XML 1.0). What is not UTF-8, and the control characters that XML has no way to
 /// write, become U+FFFD.
-pub fn text(page: &mut Page, text: &[u8]) {
+pub(crate) fn text(page: &mut Page, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
@@ -34,7 +34,7 @@ pub fn text(page: &mut Page, text: &[u8]) {
 }
 
 /// Annotations of plugins; nothing if there are none.
-pub fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+pub(crate) fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     let mut any = false;
     for (key, value) in annotations {
         if !std::mem::replace(&mut any, true) {

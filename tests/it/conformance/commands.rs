@@ -220,10 +220,10 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// What stands in front of a script's line that is loaded by `-R -`: the lines of the file, with `; ` between them.
-pub const LOAD: &str = "-R - << ";
+pub(super) const LOAD: &str = "-R - << ";
 
 /// The outcome of each line, and of a last listing by `conntrack`. `labels`: whether flows can have labels.
-pub fn play(program: &Program, script: &[&str], labels: bool) -> Vec<Outcome> {
+pub(super) fn play(program: &Program, script: &[&str], labels: bool) -> Vec<Outcome> {
     Namespace::run(|namespace| {
         namespace.label_map(entries::LABEL_MAP);
         if labels {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// How a command line is run; the default is as root, both programs called `conntrack`.
 #[derive(Clone, Debug, Default)]
-pub struct Setting {
+pub(super) struct Setting {
     /// `argv[0]` of both programs.
     pub called: Option<&'static str>,
     /// Environment variables of both programs.
@@ -17,7 +17,7 @@ pub struct Setting {
 
 /// Both programs.
 #[derive(Clone, Debug)]
-pub struct Both {
+pub(super) struct Both {
     /// The installed `conntrack`.
     pub theirs: Program,
     /// The program under test.
@@ -28,17 +28,17 @@ impl Both {
     /// The installed `conntrack` and the `flowgate` that this test was built with, called `conntrack`.
     ///
     /// `FLOWGATE_UNDER_TEST` names another program to test, to try the tests themselves.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { theirs: Program::new("conntrack"), ours: flowgate().called("conntrack") }
     }
 
     /// The `flowgate` that this test was built with, under its own name.
-    pub fn own() -> Program {
+    pub(super) fn own() -> Program {
         Program { called: Some("flowgate".into()), ..Self::new().ours }
     }
 
     /// Both under a setting.
-    pub fn under(setting: &Setting) -> Self {
+    pub(super) fn under(setting: &Setting) -> Self {
         let mut both = Self::new();
         for program in [&mut both.theirs, &mut both.ours] {
             program.called = Some(setting.called.unwrap_or("conntrack").into());
@@ -49,7 +49,7 @@ impl Both {
     }
 
     /// The version of the installed `conntrack`, for example `1.4.7`.
-    pub fn version() -> String {
+    pub(super) fn version() -> String {
         let text = Program::new("conntrack").must(&["-V"]);
         let version = text.strip_prefix("conntrack v").and_then(|rest| rest.split(' ').next());
         version.unwrap_or_else(|| panic!("conntrack -V printed {text:?}")).to_owned()
@@ -71,7 +71,7 @@ fn banners() -> [Vec<String>; 2] {
 }
 
 /// Standard error without the banner that each program has of its own.
-pub fn without_banner(outcome: &Outcome, ours: bool) -> String {
+pub(super) fn without_banner(outcome: &Outcome, ours: bool) -> String {
     static BANNERS: std::sync::OnceLock<[Vec<String>; 2]> = std::sync::OnceLock::new();
     let banners = &BANNERS.get_or_init(banners)[usize::from(ours)];
     let rest = |line: &str| banners.iter().find_map(|banner| Some(format!("BANNER {}", line.strip_prefix(banner)?)));
@@ -81,7 +81,7 @@ pub fn without_banner(outcome: &Outcome, ours: bool) -> String {
 
 /// Collects disagreements, so that one run shows them all.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     /// What was compared, for the failure's first line.
     about: String,
     /// How many command lines were compared.
@@ -91,23 +91,23 @@ pub struct Report {
 
 impl Report {
     /// An empty report about something.
-    pub fn new(about: impl Into<String>) -> Self {
+    pub(super) fn new(about: impl Into<String>) -> Self {
         Self { about: about.into(), ..Self::default() }
     }
 
     /// Compares one command line.
-    pub fn check(&mut self, namespace: &Namespace, setting: &Setting, arguments: &[&str]) {
+    pub(super) fn check(&mut self, namespace: &Namespace, setting: &Setting, arguments: &[&str]) {
         self.compared += 1;
         self.failures.extend(compare(namespace, setting, arguments));
     }
 
     /// Compares a command line written as words between blanks, `''` being an empty word.
-    pub fn words(&mut self, namespace: &Namespace, setting: &Setting, line: &str) {
+    pub(super) fn words(&mut self, namespace: &Namespace, setting: &Setting, line: &str) {
         self.check(namespace, setting, &words(line));
     }
 
     /// Compares what both programs did, where it could not be done by one command line for both.
-    pub fn outcomes(&mut self, what: &str, theirs: &Outcome, ours: &Outcome) {
+    pub(super) fn outcomes(&mut self, what: &str, theirs: &Outcome, ours: &Outcome) {
         /// Seconds by which timeouts and ages may differ: the two did not run side by side.
         const APART: u64 = 5;
         self.compared += 1;
@@ -115,7 +115,7 @@ impl Report {
     }
 
     /// Panics with all disagreements, or says how much was compared.
-    pub fn finish(self) {
+    pub(super) fn finish(self) {
         let shown_at_most = std::env::var("FLOWGATE_SHOWN").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
         let Self { about, compared, failures } = self;
         assert!(compared > 0, "{about}: nothing was compared");
@@ -131,10 +131,10 @@ impl Report {
     }
 }
 
-pub use flowgate_test_support::words;
+pub(super) use flowgate_test_support::words;
 
 /// One command line through both programs: `None` if they agree, or what is different.
-pub fn compare(_: &Namespace, setting: &Setting, arguments: &[&str]) -> Option<String> {
+pub(super) fn compare(_: &Namespace, setting: &Setting, arguments: &[&str]) -> Option<String> {
     let both = Both::under(setting);
     let mut ours_words = setting.ours_only.clone();
     ours_words.extend(arguments);
@@ -154,7 +154,7 @@ pub fn compare(_: &Namespace, setting: &Setting, arguments: &[&str]) -> Option<S
 }
 
 /// The command line as one would type it.
-pub fn show(arguments: &[&str]) -> String {
+pub(super) fn show(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|word| {
         match word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c)) {
             true if !word.is_empty() => (*word).to_owned(),

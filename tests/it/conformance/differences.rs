@@ -9,7 +9,7 @@ use flowgate_test_support::{Namespace, Outcome};
 
 /// Which `conntrack` has a difference.
 #[derive(Clone, Copy, Debug)]
-pub enum Which {
+pub(super) enum Which {
     /// 1.4.7 only; flowgate does what 1.4.9 does.
     Old,
     /// Every version known: flowgate does what the manual page says.
@@ -283,7 +283,7 @@ const DIFFERENCES: &[Difference] = &[
 ];
 
 /// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured without reply.
-pub fn fill(namespace: &Namespace) {
+pub(super) fn fill(namespace: &Namespace) {
     // Whatever map the host has: here there is none.
     namespace.label_map("");
     std::fs::remove_file("/etc/xtables/connlabel.conf").expect("a file in the private /etc");

@@ -2,7 +2,7 @@
 
 /// A line of `-L`, in any of the formats.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Line {
+pub(super) struct Line {
     /// The line with a `~` in place of each passing time, and nothing else changed.
     pub rest: String,
     /// The passing times, in seconds, in the order of their places.
@@ -11,7 +11,7 @@ pub struct Line {
 
 impl Line {
     /// Takes the passing times out of a line; a line of an unknown shape is left as it is.
-    pub fn new(line: &str) -> Self {
+    pub(super) fn new(line: &str) -> Self {
         if line.starts_with("<flow") {
             return Self::take(line, &[after(line, "<timeout>"), after(line, "<deltatime>")]).without_clock();
         }
@@ -91,7 +91,7 @@ impl Line {
     }
 
     /// Is this a line around the flows, such as the head of an XML document?
-    pub fn frames(&self) -> bool {
+    pub(super) fn frames(&self) -> bool {
         self.rest.starts_with('<') && !self.rest.starts_with("<flow")
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 /// The copy.
 #[derive(Debug, Default)]
-pub struct Consumer {
+pub(super) struct Consumer {
     flows: BTreeMap<String, Map<String, Value>>,
     /// Lines of the listener that have been applied.
     applied: usize,
@@ -39,7 +39,7 @@ fn identity(flow: &Map<String, Value>) -> String {
 
 impl Consumer {
     /// Begins with the table as it is.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut consumer = Self::default();
         for line in flowgate().must(&["-L", "-o", "json"]).lines() {
             let flow = object(line);
@@ -49,12 +49,12 @@ impl Consumer {
     }
 
     /// Flows in the copy.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.flows.len()
     }
 
     /// Applies what the listener has written since the last time.
-    pub fn apply(&mut self, listener: &Background) {
+    pub(super) fn apply(&mut self, listener: &Background) {
         let lines = listener.lines();
         for line in lines.get(self.applied..).unwrap_or_default() {
             let event = object(line);
@@ -127,7 +127,7 @@ impl Consumer {
     }
 
     /// Applies what the listener writes until the copy is the table that `conntrack` lists.
-    pub fn agree(&mut self, listener: &Background) {
+    pub(super) fn agree(&mut self, listener: &Background) {
         let last = RefCell::new(None);
         let agrees = || {
             self.apply(listener);
@@ -138,7 +138,7 @@ impl Consumer {
     }
 
     /// Ends the listener; the copy must still be the table.
-    pub fn finish(mut self, mut listener: Background) -> Self {
+    pub(super) fn finish(mut self, mut listener: Background) -> Self {
         listener.finish();
         self.apply(&listener);
         assert_eq!(self.difference(), None, "{}", listener.errors());

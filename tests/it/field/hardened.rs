@@ -20,10 +20,10 @@ use flowgate_test_support::{Background, Outcome, Program, entries, flowgate, unt
 const MANY: u32 = 3_000;
 
 /// How commands are started: a program with words before theirs, or in any other way.
-pub type Start<'a> = &'a dyn Fn(&[&str]) -> Command;
+pub(super) type Start<'a> = &'a dyn Fn(&[&str]) -> Command;
 
 /// Runs a command, which must end within two minutes whatever else the machine does.
-pub fn run(mut command: Command, input: &[u8]) -> Outcome {
+pub(super) fn run(mut command: Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let words = format!("{command:?}");
     std::thread::scope(|scope| {
@@ -39,7 +39,7 @@ pub fn run(mut command: Command, input: &[u8]) -> Outcome {
 }
 
 /// A way to start the program: these words, and its own behind them.
-pub fn behind(words: &[&str], program: &Path) -> impl Fn(&[&str]) -> Command + use<> {
+pub(super) fn behind(words: &[&str], program: &Path) -> impl Fn(&[&str]) -> Command + use<> {
     let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
     words.push(program.display().to_string());
     move |arguments| {
@@ -50,18 +50,18 @@ pub fn behind(words: &[&str], program: &Path) -> impl Fn(&[&str]) -> Command + u
 }
 
 /// The program.
-pub fn built() -> PathBuf {
+pub(super) fn built() -> PathBuf {
     flowgate().path
 }
 
 /// Fails if it ended as programs do not that know what they do: by a panic, a signal, or not at all.
-pub fn in_good_order(line: &str, outcome: &Outcome) {
+pub(super) fn in_good_order(line: &str, outcome: &Outcome) {
     assert!((0..=2).contains(&outcome.status), "{line}: status {}: {}", outcome.status, outcome.errors());
     assert!(!outcome.errors().contains("panicked"), "{line}: {}", outcome.errors());
 }
 
 /// Every kind of classic command, each with what it must come to.
-pub fn classic_commands_work(start: Start<'_>) {
+pub(super) fn classic_commands_work(start: Start<'_>) {
     let with = |line: &str, input: &str, status: i32| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let outcome = run(start(&words), input.as_bytes());
@@ -117,7 +117,7 @@ pub fn classic_commands_work(start: Start<'_>) {
 }
 
 /// `-E` shows what happens, and a signal ends it.
-pub fn events_are_seen(namespace: &flowgate_test_support::Namespace, start: Start<'_>) {
+pub(super) fn events_are_seen(namespace: &flowgate_test_support::Namespace, start: Start<'_>) {
     for line in ["-E", "-E -e NEW -o timestamp,id", "-E --resync"] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut command = start(&words);

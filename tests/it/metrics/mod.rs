@@ -281,7 +281,7 @@ fn addresses_that_cannot_be_are_refused() {
 
 /// The names of metrics that docs/METRICS.md has: those of tenants, or the others. The crate `metrics` has a test that they
 /// are all that there are.
-pub fn documented(of_tenants: bool) -> Vec<String> {
+pub(crate) fn documented(of_tenants: bool) -> Vec<String> {
     let text = std::fs::read_to_string(flowgate_test_support::built::root().join("docs/METRICS.md")).expect("the page");
     let (others, tenants) = text.split_once("\n## Tenants\n").expect("a section about tenants");
     let rows = if of_tenants { tenants } else { others }.lines().filter(|line| line.starts_with("| `flowgate_"));

@@ -5,7 +5,7 @@ use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
 use super::*;
 
 /// A tenant of a zone, with an output.
-pub fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
+pub(super) fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
     format!(
         "[[tenant]]\nname = \"{name}\"\nformat = {{ kind = \"text\", show = [\"id\"] }}\n[[tenant.scope]]\nzones = {zone}\n\
          [[tenant.plugin]]\nPLUGIN\ngrants = [\"delete\", \"log\"]\noptions = {{ act = \"{act}\" }}\n{more}\n\
@@ -13,11 +13,11 @@ pub fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
     )
 }
 
-pub fn output(serving: &Serving, name: &str) -> String {
+pub(super) fn output(serving: &Serving, name: &str) -> String {
     fs::read_to_string(serving.directory.join(format!("{name}.log"))).unwrap_or_default()
 }
 
-pub fn flow(zone: u16, port: u16) -> String {
+pub(super) fn flow(zone: u16, port: u16) -> String {
     format!("-t 3000 -w {zone} -p udp -s 10.1.0.1 -d 192.0.2.1 --sport {port} --dport 53")
 }
 

@@ -8,13 +8,13 @@ use nix::{
 use std::{path::PathBuf, process::Command};
 
 /// See the module. It ends with its server when it is dropped.
-pub struct Terminal {
+pub(super) struct Terminal {
     socket: PathBuf,
 }
 
 impl Terminal {
     /// Starts a command with words separated by blanks, in a terminal of 130 columns and 30 lines in the namespace.
-    pub fn start(namespace: &Namespace, command: &str) -> Self {
+    pub(super) fn start(namespace: &Namespace, command: &str) -> Self {
         flowgate_test_support::program::must_heed_signals();
         let terminal = Self { socket: namespace.directory().join("tmux") };
         // `stty` says `icanon` where lines are edited as usual, and `-icanon` in raw mode.
@@ -43,22 +43,22 @@ impl Terminal {
     }
 
     /// Presses keys, by the names that tmux has for them.
-    pub fn press(&self, keys: &[&str]) {
+    pub(super) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
     /// Gives the terminal another size.
-    pub fn resize(&self, width: u16, height: u16) {
+    pub(super) fn resize(&self, width: u16, height: u16) {
         self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
     /// What is on the screen.
-    pub fn picture(&self) -> String {
+    pub(super) fn picture(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
     /// Waits until the picture is as wanted, and returns it.
-    pub fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    pub(super) fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let picture = std::cell::RefCell::new(String::new());
         let is_wanted = || {
             picture.replace(self.picture());
@@ -69,12 +69,12 @@ impl Terminal {
     }
 
     /// Waits until all of these words are on the screen.
-    pub fn shows(&self, words: &[&str]) -> String {
+    pub(super) fn shows(&self, words: &[&str]) -> String {
         self.until(&format!("{words:?} are shown"), |picture| words.iter().all(|word| picture.contains(word)))
     }
 
     /// Sends a signal to the command.
-    pub fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         let shell = self.tmux(&["list-panes", "-F", "#{pane_pid}"]);
         let shell = shell.trim();
         let children =
@@ -84,7 +84,7 @@ impl Terminal {
     }
 
     /// Waits until the command has ended and the terminal is as it was before.
-    pub fn is_given_back(&self, status: i32) {
+    pub(super) fn is_given_back(&self, status: i32) {
         let picture = self.shows(&["before", &format!("status={status}"), "icanon"]);
         assert!(!picture.contains("-icanon"), "the terminal is still raw:\n{picture}");
         assert!(!picture.contains("flowgate top"), "the screen of before is back:\n{picture}");

@@ -7,7 +7,7 @@ use wit_bindgen_core::{Files, wit_parser::Resolve};
 use crate::error::BindgenError;
 
 /// Writes the bindings of a world. A file that would stay the same is not touched, so that make sees what has changed.
-pub fn write(wit: &Path, world: &str, out: &Path) -> Result<(), BindgenError> {
+pub(crate) fn write(wit: &Path, world: &str, out: &Path) -> Result<(), BindgenError> {
     let mut resolve = Resolve::default();
     let (package, _) =
         resolve.push_dir(wit).map_err(|error| BindgenError::Wit { path: wit.into(), said: format!("{error:#}") })?;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::error::BindgenError;
 
 /// Makes a component, as the host would on the fly.
-pub fn make(module: &Path, out: &Path) -> Result<(), BindgenError> {
+pub(crate) fn make(module: &Path, out: &Path) -> Result<(), BindgenError> {
     let bytes = fs::read(module).map_err(|source| BindgenError::Read { path: module.into(), source })?;
     let component = wit_component::ComponentEncoder::default()
         .validate(true)

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 /// Why there are no bindings, or no component.
 #[derive(Debug, thiserror::Error)]
-pub enum BindgenError {
+pub(crate) enum BindgenError {
     /// A file could not be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -85,17 +85,17 @@ impl Facts {
     }
 
     /// Returns true if it is a regular file.
-    pub fn is_regular(self) -> bool {
+    pub(super) fn is_regular(self) -> bool {
         self.kind() == libc::S_IFREG
     }
 
     /// Returns true if it is a symbolic link.
-    pub fn is_link(self) -> bool {
+    pub(super) fn is_link(self) -> bool {
         self.kind() == libc::S_IFLNK
     }
 
     /// Returns true if root or the user of the process owns it.
-    pub fn is_ours(self) -> bool {
+    pub(super) fn is_ours(self) -> bool {
         is_trusted(self.owner)
     }
 
@@ -103,7 +103,7 @@ impl Facts {
     ///
     /// # Errors
     /// It is a symbolic link, a directory, a socket or a block device.
-    pub fn is_file(self, path: &Path) -> io::Result<()> {
+    pub(super) fn is_file(self, path: &Path) -> io::Result<()> {
         match self.kind() {
             libc::S_IFLNK => Err(Refusal::Link(path.into()).into()),
             libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EISDIR)),
@@ -117,7 +117,7 @@ impl Facts {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
+    pub(super) fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
         self.is_file(path)?;
         if self.is_regular() && self.links > 1 {
             return Err(Refusal::Links(self.links).into());
@@ -132,7 +132,7 @@ impl Facts {
     ///
     /// # Errors
     /// Another user could have written it, and the trust excludes that.
-    pub fn may_be_read(self, trust: Trust) -> io::Result<()> {
+    pub(super) fn may_be_read(self, trust: Trust) -> io::Result<()> {
         match Writers::of(self).why() {
             Some(why) if trust == Trust::Private => Err(Refusal::Written(why).into()),
             _ => Ok(()),
@@ -155,7 +155,7 @@ pub(super) enum Writers {
 
 impl Writers {
     /// Returns the writers of a file or directory.
-    pub fn of(facts: Facts) -> Self {
+    pub(super) fn of(facts: Facts) -> Self {
         if !facts.is_ours() {
             return Writers::Others(format!("belongs to user {}", facts.owner));
         }
@@ -180,7 +180,7 @@ impl Writers {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
+    pub(super) fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
         let refused = match (trust, self) {
             (Trust::Private, writers) => writers.why(),
             (Trust::Exclusive, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
@@ -196,7 +196,7 @@ impl Writers {
     ///
     /// # Errors
     /// Why it may not.
-    pub fn allow_link(&self, link: Facts, path: &Path, trust: Trust) -> io::Result<()> {
+    pub(super) fn allow_link(&self, link: Facts, path: &Path, trust: Trust) -> io::Result<()> {
         match self {
             _ if trust == Trust::Private && !link.is_ours() => {
                 Err(Refusal::ForeignLink { path: path.into(), user: link.owner }.into())

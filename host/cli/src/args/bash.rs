@@ -23,7 +23,7 @@ const FILES: &str = r#"            local oldifs
 
 /// Puts a listing behind the `--` of each subcommand that takes a classic command line there: to the generator it is a
 /// subcommand of this name.
-pub fn with_listings(command: Command, listing: &Command) -> Command {
+pub(super) fn with_listings(command: Command, listing: &Command) -> Command {
     let takes_words = |command: &Command| command.get_positionals().any(Arg::is_last_set);
     let names: Vec<String> = command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
     let command =
@@ -32,7 +32,7 @@ pub fn with_listings(command: Command, listing: &Command) -> Command {
 }
 
 /// Has the script offer files in the place of arguments that are files.
-pub fn with_files(script: &str, command: &Command) -> String {
+pub(super) fn with_files(script: &str, command: &Command) -> String {
     let mut blocks = Vec::new();
     file_blocks(command, &function(command.get_name()), &mut blocks);
     let mut text = String::with_capacity(script.len());

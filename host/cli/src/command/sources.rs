@@ -117,7 +117,7 @@ pub(super) struct Flowtable {
 
 impl Flowtable {
     /// The table of a network namespace, or of that of the process.
-    pub fn new(namespace: Option<&Namespace>, stop: &Stop) -> Self {
+    pub(super) fn new(namespace: Option<&Namespace>, stop: &Stop) -> Self {
         Flowtable { namespace: namespace.cloned(), stop: stop.clone(), batches: None }
     }
 }

@@ -31,18 +31,18 @@ static BUFFER: OnceLock<Option<Buffer>> = OnceLock::new();
 
 /// From now on nobody waits for a reader, but for the end of the process, until which all is told: for events, which come whether
 /// somebody reads or not.
-pub fn is_live() {
+pub(super) fn is_live() {
     LIVE.store(true, Ordering::Relaxed);
 }
 
 /// As [`is_live`], and the end does not wait for long either: for the service.
-pub fn is_of_service() {
+pub(super) fn is_of_service() {
     SERVICE.store(true, Ordering::Relaxed);
     is_live();
 }
 
 /// Writes whole lines as they are. It never fails: nobody to tell is no reason to stop.
-pub fn write(bytes: &[u8]) {
+pub(super) fn write(bytes: &[u8]) {
     if !LIVE.load(Ordering::Relaxed) {
         let _ = files::write_all(&mut io::stderr().lock(), bytes);
         return;
@@ -63,7 +63,7 @@ pub fn write(bytes: &[u8]) {
 }
 
 /// Waits until what was written has been read; of a service, no longer than somebody reads.
-pub fn drain() {
+pub(super) fn drain() {
     if let Some(Some(buffer)) = BUFFER.get() {
         buffer.drain(SERVICE.load(Ordering::Relaxed).then_some(LINGER));
     }

@@ -21,12 +21,12 @@ use flowgate_test_support::{Namespace, Program, entries};
 use super::{batch, executor, failure, hostile, plugins, setup, started};
 
 /// What the host itself may have, and each plugin.
-pub const HOST: u64 = 192 << 20;
-pub const PLUGIN: u64 = 64 << 20;
+pub(crate) const HOST: u64 = 192 << 20;
+pub(crate) const PLUGIN: u64 = 64 << 20;
 
 /// What a process has taken so far: the most memory that it had, in bytes, and processor time.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     pub memory: u64,
     pub time: Duration,
     /// Whether it went beyond what it may have, and was stopped.
@@ -35,7 +35,7 @@ pub struct Usage {
 
 impl Usage {
     /// Of a process that runs; nothing of one that has ended.
-    pub fn of(child: &Child) -> Self {
+    pub(crate) fn of(child: &Child) -> Self {
         let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
         let status = file("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -49,7 +49,7 @@ impl Usage {
 }
 
 /// Watches a process to its end, which comes early if it takes more than this.
-pub fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
+pub(crate) fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
     let mut seen = Usage::default();
     loop {
         let now = Usage::of(child);

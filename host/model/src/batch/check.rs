@@ -151,7 +151,7 @@ fn check_ends(name: &str, texts: &Texts) -> Result<(), String> {
 }
 
 /// Whether no byte string is longer than those of its kind can be; their ends have been checked.
-pub fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
+pub(super) fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
     // Together they are often shorter than one may be.
     if texts.bytes.len() <= most {
         return Ok(());

@@ -7,51 +7,51 @@ use flowgate_model::{
 
 /// A batch is full when one of its text columns has this many bytes: one further message still fits into 32-bit
 /// offsets.
-pub const TEXT_LIMIT: usize = 1 << 31;
+pub(super) const TEXT_LIMIT: usize = 1 << 31;
 /// A batch is full at this many rows.
-pub const ROW_LIMIT: u32 = 1 << 24;
+pub(super) const ROW_LIMIT: u32 = 1 << 24;
 
 /// Appends a byte string.
 #[inline]
-pub fn push_text(texts: &mut Texts, text: &[u8]) {
+pub(super) fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
 }
 
 /// Appends a byte string for `row`.
 #[inline]
-pub fn push_sparse(column: &mut SparseTexts, row: u32, text: &[u8]) {
+pub(super) fn push_sparse(column: &mut SparseTexts, row: u32, text: &[u8]) {
     column.rows.push(row);
     push_text(&mut column.texts, text);
 }
 
 /// Appends an address.
 #[inline]
-pub fn push_address(column: &mut Addresses, (hi, lo): (u64, u64)) {
+pub(super) fn push_address(column: &mut Addresses, (hi, lo): (u64, u64)) {
     column.hi.push(hi);
     column.lo.push(lo);
 }
 
 /// Clears a column of byte strings.
-pub fn clear_texts(texts: &mut Texts) {
+pub(super) fn clear_texts(texts: &mut Texts) {
     texts.ends.clear();
     texts.bytes.clear();
 }
 
 /// Clears a sparse column of byte strings.
-pub fn clear_sparse(column: &mut SparseTexts) {
+pub(super) fn clear_sparse(column: &mut SparseTexts) {
     column.rows.clear();
     clear_texts(&mut column.texts);
 }
 
 /// Clears a column of addresses.
-pub fn clear_addresses(column: &mut Addresses) {
+pub(super) fn clear_addresses(column: &mut Addresses) {
     column.hi.clear();
     column.lo.clear();
 }
 
 /// Clears the columns of one direction.
-pub fn clear_tuples(tuples: &mut Tuples) {
+pub(super) fn clear_tuples(tuples: &mut Tuples) {
     clear_addresses(&mut tuples.source);
     clear_addresses(&mut tuples.destination);
     tuples.source_l4.clear();
@@ -59,21 +59,21 @@ pub fn clear_tuples(tuples: &mut Tuples) {
 }
 
 /// Clears a column of raw attributes.
-pub fn clear_raw(column: &mut RawAttributes) {
+pub(super) fn clear_raw(column: &mut RawAttributes) {
     column.rows.clear();
     column.paths.clear();
     clear_texts(&mut column.payloads);
 }
 
 /// Clears annotations.
-pub fn clear_annotations(column: &mut Annotations) {
+pub(super) fn clear_annotations(column: &mut Annotations) {
     column.rows.clear();
     clear_texts(&mut column.keys);
     clear_texts(&mut column.values);
 }
 
 /// Clears the translations of expectations.
-pub fn clear_expected_nat(column: &mut ExpectedNat) {
+pub(super) fn clear_expected_nat(column: &mut ExpectedNat) {
     column.rows.clear();
     column.direction.clear();
     column.protocol.clear();
@@ -81,7 +81,7 @@ pub fn clear_expected_nat(column: &mut ExpectedNat) {
 }
 
 /// A group of columns that is absent as long as no row has any of them.
-pub trait ColumnGroup: Default {
+pub(super) trait ColumnGroup: Default {
     /// Fills the dense columns among `wanted` with one zero for each of the `rows` rows before.
     fn pad(&mut self, wanted: u64, rows: usize);
     /// Clears all columns.
@@ -90,7 +90,7 @@ pub trait ColumnGroup: Default {
 
 /// Returns the group in `place`. If there is none, inserts a spare or new one, padded for the rows before.
 #[inline]
-pub fn get_or_insert<'g, G: ColumnGroup>(
+pub(super) fn get_or_insert<'g, G: ColumnGroup>(
     place: &'g mut Option<G>,
     spare: &mut Vec<G>,
     wanted: u64,
@@ -104,7 +104,7 @@ pub fn get_or_insert<'g, G: ColumnGroup>(
 }
 
 /// Removes the group and keeps its allocations in `spare`, for [`get_or_insert`].
-pub fn recycle<G: ColumnGroup>(place: &mut Option<G>, spare: &mut Vec<G>) {
+pub(super) fn recycle<G: ColumnGroup>(place: &mut Option<G>, spare: &mut Vec<G>) {
     if let Some(mut group) = place.take() {
         group.clear();
         spare.push(group);

@@ -11,7 +11,7 @@ use flowgate_model::field;
 
 /// The fields of a flow as the message has them. A field without its bit in `has` is zero.
 #[derive(Debug, Default)]
-pub struct FlowRow<'a> {
+pub(super) struct FlowRow<'a> {
     /// Bits of [`field`]; those of the tuples are set at the end of [`FlowRow::decode`].
     pub has: u64,
     pub original: TupleRow,
@@ -37,7 +37,7 @@ pub struct FlowRow<'a> {
 
 /// Fields that few flows have.
 #[derive(Debug, Default)]
-pub struct RareRow<'a> {
+pub(super) struct RareRow<'a> {
     pub helper: &'a [u8],
     pub helper_info: &'a [u8],
     pub labels: &'a [u8],
@@ -58,7 +58,7 @@ pub struct RareRow<'a> {
 
 /// A translation requested by a creation.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Nat {
+pub(super) struct Nat {
     pub first: AddressHalves,
     pub last: AddressHalves,
     pub ports: [u16; 2],
@@ -102,7 +102,7 @@ impl<'a> FlowRow<'a> {
 
     /// Decodes a message's attributes. Nests without a wanted field are skipped, unless unknown attributes are wanted.
     #[inline]
-    pub fn decode(
+    pub(super) fn decode(
         &mut self,
         attributes: &'a [u8],
         wanted: u64,
@@ -507,7 +507,7 @@ fn label_words(payload: &[u8]) -> Option<&[u8]> {
 /// Converts a bit set between the kernel's form and bytes in which label `n` is bit `n % 8` of byte `n / 8`; the
 /// conversion is its own inverse. The kernel has words of type `long` in native byte order, which on little-endian
 /// machines is the same.
-pub fn normalise_labels(labels: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn normalise_labels(labels: &[u8]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         return Cow::Borrowed(labels);
     }

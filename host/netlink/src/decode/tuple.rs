@@ -7,7 +7,7 @@ use crate::wire::{NESTED, tuple};
 use flowgate_model::field;
 
 /// An address as in the columns: the first and the last eight bytes as numbers, IPv4 as an IPv4-mapped address.
-pub type AddressHalves = (u64, u64);
+pub(super) type AddressHalves = (u64, u64);
 
 /// The prefix ::ffff:0:0/96 of an IPv4-mapped address in its last eight bytes.
 const MAPPED: u64 = 0x0000_ffff_0000_0000;
@@ -18,7 +18,7 @@ const ICMP_CODE: u64 = 1 << 63;
 
 /// The fields of one direction.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct TupleRow {
+pub(super) struct TupleRow {
     /// The fields that are set, as bits of the *original* direction in [`field`].
     has: u64,
     pub source: AddressHalves,
@@ -31,13 +31,13 @@ pub struct TupleRow {
 
 /// Returns the IPv4-mapped form of an IPv4 address.
 #[inline]
-pub const fn mapped(address: u32) -> AddressHalves {
+pub(super) const fn mapped(address: u32) -> AddressHalves {
     (0, MAPPED | address as u64)
 }
 
 /// Returns the address in a payload of 4 or 16 bytes.
 #[inline]
-pub fn address(payload: &[u8]) -> Option<AddressHalves> {
+pub(super) fn address(payload: &[u8]) -> Option<AddressHalves> {
     if let Ok(bytes) = payload.try_into() {
         return Some(mapped(u32::from_be_bytes(bytes)));
     }
@@ -84,13 +84,13 @@ const COMPLETE: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL | fie
 impl TupleRow {
     /// Returns the fields that are set, as bits of the original direction.
     #[inline]
-    pub fn original_bits(&self) -> u64 {
+    pub(super) fn original_bits(&self) -> u64 {
         self.has & !(ICMP_TYPE | ICMP_CODE)
     }
 
     /// Returns the fields that are set, as bits of the reply direction.
     #[inline]
-    pub fn reply_bits(&self) -> u64 {
+    pub(super) fn reply_bits(&self) -> u64 {
         const BY_TWO: u64 = field::SOURCE | field::DESTINATION | field::SOURCE_L4 | field::DESTINATION_L4;
         const BY_ONE: u64 = field::PROTOCOL | field::ORIGINAL_ZONE;
         (self.has & BY_TWO) << 2 | (self.has & BY_ONE) << 1
@@ -98,7 +98,7 @@ impl TupleRow {
 
     /// Returns true if any of these fields (bits of the original direction) is set.
     #[inline]
-    pub fn has(&self, fields: u64) -> bool {
+    pub(super) fn has(&self, fields: u64) -> bool {
         self.has & fields != 0
     }
 
@@ -122,7 +122,12 @@ impl TupleRow {
 
     /// Decodes a tuple's payload. The attribute is at `path`; attributes without a field are kept in `unknown`.
     #[inline]
-    pub fn decode(&mut self, payload: &[u8], path: u64, unknown: &mut UnknownAttributes) -> Result<(), DecodeError> {
+    pub(super) fn decode(
+        &mut self,
+        payload: &[u8],
+        path: u64,
+        unknown: &mut UnknownAttributes,
+    ) -> Result<(), DecodeError> {
         if self.has == 0 {
             // The fixed layouts that the kernel writes for protocols with ports; the offsets are within the payload.
             if let Ok(bytes) = payload.try_into()

@@ -5,7 +5,7 @@ use flowgate_model::{RawAttributes, Texts};
 
 /// The attributes of one message that no field could take: unknown ones, ones of an unexpected length, and repetitions.
 #[derive(Debug, Default)]
-pub struct UnknownAttributes {
+pub(super) struct UnknownAttributes {
     /// True if unknown attributes are wanted; otherwise none are kept.
     wanted: bool,
     paths: Vec<u64>,
@@ -15,7 +15,7 @@ pub struct UnknownAttributes {
 impl UnknownAttributes {
     /// Resets the state for the next message.
     #[inline]
-    pub fn begin(&mut self, wanted: bool) {
+    pub(super) fn begin(&mut self, wanted: bool) {
         self.wanted = wanted;
         if !self.paths.is_empty() {
             self.paths.clear();
@@ -25,13 +25,13 @@ impl UnknownAttributes {
 
     /// Returns true if nothing was kept.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
     /// Keeps the attribute at `path`.
     #[cold]
-    pub fn keep(&mut self, path: u64, payload: &[u8]) {
+    pub(super) fn keep(&mut self, path: u64, payload: &[u8]) {
         if self.wanted {
             self.paths.push(path);
             push_text(&mut self.payloads, payload);
@@ -39,7 +39,7 @@ impl UnknownAttributes {
     }
 
     /// Appends the kept attributes to a column, as attributes of `row`.
-    pub fn append_to(&self, column: &mut RawAttributes, row: u32) {
+    pub(super) fn append_to(&self, column: &mut RawAttributes, row: u32) {
         let mut start = 0;
         for (path, end) in self.paths.iter().zip(&self.payloads.ends) {
             let end = *end as usize;

@@ -11,7 +11,7 @@ use flowgate_model::{Addresses, Tuples, at, field, protocol};
 
 /// The fields of one direction, taken from the columns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TupleFields {
+pub(crate) struct TupleFields {
     pub source: Option<IpAddr>,
     pub destination: Option<IpAddr>,
     pub protocol: Option<u8>,
@@ -21,12 +21,12 @@ pub struct TupleFields {
 }
 
 /// Returns an address of a column. `family` decides whether it is an IPv4-mapped one.
-pub fn address(column: &Addresses, row: usize, family: u8) -> IpAddr {
+pub(crate) fn address(column: &Addresses, row: usize, family: u8) -> IpAddr {
     address_of(at(&column.hi, row), at(&column.lo, row), family)
 }
 
 /// Returns an address from its two halves.
-pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
+pub(crate) fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
     if family == flowgate_model::family::IPV4 {
         Ipv4Addr::from_bits(lo as u32).into()
     } else {
@@ -36,7 +36,7 @@ pub fn address_of(hi: u64, lo: u64, family: u8) -> IpAddr {
 
 impl TupleFields {
     /// Returns a direction of `tuples`; `has` are the fields that are set, as bits of the original direction.
-    pub fn new(tuples: &Tuples, row: usize, family: u8, protocol: u8, zone: u16, has: u64) -> Self {
+    pub(crate) fn new(tuples: &Tuples, row: usize, family: u8, protocol: u8, zone: u16, has: u64) -> Self {
         let given = |bit: u64| has & bit != 0;
         Self {
             source: given(field::SOURCE).then(|| address(&tuples.source, row, family)),
@@ -49,14 +49,14 @@ impl TupleFields {
     }
 
     /// Returns the original direction of a flow.
-    pub fn original(entry: &FlowEntry<'_>) -> Self {
+    pub(crate) fn original(entry: &FlowEntry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.original, entry.row));
         Self::new(&flows.original, entry.row, entry.family, at(&flows.protocol, entry.row), zone, entry.has)
     }
 
     /// Returns the reply direction of a flow.
-    pub fn reply(entry: &FlowEntry<'_>) -> Self {
+    pub(crate) fn reply(entry: &FlowEntry<'_>) -> Self {
         let flows = entry.flows;
         let zone = flows.zones.as_ref().map_or(0, |zones| at(&zones.reply, entry.row));
         let has = [
@@ -74,13 +74,13 @@ impl TupleFields {
     }
 
     /// Returns true if no field is set.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// Returns the fields that the kernel needs to find or create a flow but that are not set, as bits of the original
     /// direction. Depending on the kernel, DCCP and GRE may be tracked without ports and keys.
-    pub fn missing(&self) -> u64 {
+    pub(crate) fn missing(&self) -> u64 {
         let number = self.protocol.unwrap_or_default();
         let l4 = protocol::is_icmp(number) || protocol::has_ports(number) && number != protocol::DCCP;
         [
@@ -96,7 +96,7 @@ impl TupleFields {
     }
 
     /// Returns the attributes of a tuple.
-    pub fn attributes(&self) -> Vec<Tuple> {
+    pub(crate) fn attributes(&self) -> Vec<Tuple> {
         let mut parts = Vec::with_capacity(3);
         let addresses: Vec<IPTuple> =
             [self.source.map(IPTuple::SourceAddress), self.destination.map(IPTuple::DestinationAddress)]
@@ -142,13 +142,13 @@ impl TupleFields {
     }
 
     /// Returns the tuple as an untyped attribute, for expectations and masters.
-    pub fn to_attribute(self, kind: u16) -> DefaultNla {
+    pub(crate) fn to_attribute(self, kind: u16) -> DefaultNla {
         nest(kind, &self.attributes())
     }
 }
 
 /// Returns a nest as an untyped attribute.
-pub fn nest<T: Nla>(kind: u16, parts: &[T]) -> DefaultNla {
+pub(crate) fn nest<T: Nla>(kind: u16, parts: &[T]) -> DefaultNla {
     let mut value = vec![0; parts.buffer_len()];
     parts.emit(&mut value);
     DefaultNla::new(kind | NLA_F_NESTED, value)

@@ -10,22 +10,22 @@ use flowgate_netlink::{
 };
 
 /// Opens a socket with default options.
-pub fn socket() -> Socket {
+pub(crate) fn socket() -> Socket {
     Socket::open(&SocketOptions::default()).unwrap()
 }
 
 /// Returns an IPv4 address as in the columns.
-pub fn mapped(address: [u8; 4]) -> Address {
+pub(crate) fn mapped(address: [u8; 4]) -> Address {
     Address { hi: 0, lo: 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)) }
 }
 
 /// A batch that rows are appended to field by field.
 #[derive(Default)]
-pub struct Rows(pub Flows);
+pub(crate) struct Rows(pub Flows);
 
 impl Rows {
     /// Appends a flow with both tuples (the reply is the reversed original), a timeout and a mark.
-    pub fn add(&mut self, family: u8, protocol: u8, addresses: [Address; 2], l4: [u16; 2], mark: u32) -> usize {
+    pub(crate) fn add(&mut self, family: u8, protocol: u8, addresses: [Address; 2], l4: [u16; 2], mark: u32) -> usize {
         let flows = &mut self.0;
         let [source, destination] = addresses;
         flows.has.push(field::TUPLES | field::TIMEOUT | field::MARK);
@@ -63,19 +63,19 @@ impl Rows {
     }
 
     /// Sets field bits of a row.
-    pub fn give(&mut self, row: usize, bits: u64) {
+    pub(crate) fn give(&mut self, row: usize, bits: u64) {
         self.0.has[row] |= bits;
     }
 
     /// Encodes a creation of each row.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         (0..self.0.length as usize)
             .map(|row| flows::create(FlowEntry::new(&self.0, row).unwrap(), flows::IfExists::Fail).unwrap())
             .collect()
     }
 
     /// Creates every row in the table.
-    pub fn create(&self) {
+    pub(crate) fn create(&self) {
         let mut results = Vec::new();
         BatchSender::new(socket()).submit(&self.requests(), &mut results).unwrap();
         assert!(results.iter().all(|result| *result == RequestResult::Done), "{results:?}");
@@ -83,7 +83,7 @@ impl Rows {
 }
 
 /// Dumps into one batch.
-pub fn dump(request: &Request) -> Result<Flows, DumpError> {
+pub(crate) fn dump(request: &Request) -> Result<Flows, DumpError> {
     let mut dump = Dump::start(socket(), request)?;
     let mut buffer = vec![0; RECEIVE_LENGTH];
     let mut decoder = FlowDecoder::new(field::ALL);
@@ -99,27 +99,28 @@ pub fn dump(request: &Request) -> Result<Flows, DumpError> {
 }
 
 /// Dumps all flows.
-pub fn dump_all() -> Flows {
+pub(crate) fn dump_all() -> Flows {
     dump(&Request::dump(DumpKind::FLOWS, &DumpFilter::all())).unwrap()
 }
 
 /// Returns the marks of all rows, ascending.
-pub fn marks(flows: &Flows) -> Vec<u32> {
+pub(crate) fn marks(flows: &Flows) -> Vec<u32> {
     let mut marks = flows.mark.clone();
     marks.sort_unstable();
     marks
 }
 
 /// Returns the first row with this mark.
-pub fn row_with_mark(flows: &Flows, mark: u32) -> usize {
+pub(crate) fn row_with_mark(flows: &Flows, mark: u32) -> usize {
     flows.mark.iter().position(|other| *other == mark).unwrap()
 }
 
 /// Two IPv6 addresses.
-pub const V6: [Address; 2] = [Address { hi: 0x2001_0db8 << 32, lo: 1 }, Address { hi: 0x2001_0db8 << 32, lo: 2 }];
+pub(crate) const V6: [Address; 2] =
+    [Address { hi: 0x2001_0db8 << 32, lo: 1 }, Address { hi: 0x2001_0db8 << 32, lo: 2 }];
 
 /// Returns a flow of each protocol and family; the mark is the row's index plus one.
-pub fn all_protocols() -> Rows {
+pub(crate) fn all_protocols() -> Rows {
     let mut rows = Rows::default();
     let v4 = [mapped([10, 0, 0, 1]), mapped([192, 0, 2, 7])];
     for (protocol, l4) in [(6, [1, 2]), (17, [3, 4]), (132, [5, 6]), (1, [77, 8 << 8]), (89, [0, 0]), (6, [1, 9])] {

@@ -20,7 +20,7 @@ type Address = [u8; 16];
 
 /// What makes a flow that flow, for as long as it lives. An id alone may recur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(super) struct Key {
     source: Address,
     destination: Address,
     id: u32,
@@ -52,7 +52,7 @@ struct Said {
 
 /// What a listing says of a flow, compared with what the stream has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub(super) enum Difference {
     /// None.
     None,
     /// The stream has never spoken of it.
@@ -63,10 +63,10 @@ pub enum Difference {
 
 /// The flows that the stream has spoken of and that are alive as far as it has said.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<Key, Said>);
+pub(super) struct Known(HashMap<Key, Said>);
 
 /// The fields that must be decoded.
-pub const READS: u64 =
+pub(super) const READS: u64 =
     KEPT | field::ID | field::STATUS | field::MARK | field::STATE | field::LABELS | field::NAMESPACE | field::PORT_ID;
 
 fn address(column: &Addresses, row: usize) -> Address {
@@ -95,7 +95,7 @@ fn labels(flows: &Flows, row: usize) -> u32 {
 
 impl Key {
     /// Of a row.
-    pub fn of(flows: &Flows, row: usize) -> Self {
+    pub(super) fn of(flows: &Flows, row: usize) -> Self {
         let zones = flows.zones.as_ref();
         let zone = |column: fn(&Zones) -> &Vec<u16>| zones.map_or(0, |zones| at(column(zones), row));
         Key {
@@ -134,12 +134,12 @@ impl Said {
 
 impl Known {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Takes in an event: a row of kind NEW, UPDATE or DESTROY. `seen`: the number of the present resync.
-    pub fn event(&mut self, flows: &Flows, row: usize, key: &Key, kind: u8, seen: u32) {
+    pub(super) fn event(&mut self, flows: &Flows, row: usize, key: &Key, kind: u8, seen: u32) {
         if kind == event::DESTROY {
             self.0.remove(key);
             return;
@@ -166,7 +166,7 @@ impl Known {
     }
 
     /// Takes in a row of the listing at the start, of which the stream need not speak.
-    pub fn assume(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) {
+    pub(super) fn assume(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) {
         match self.0.get_mut(key) {
             Some(said) => said.seen = seen,
             None => {
@@ -177,14 +177,14 @@ impl Known {
     }
 
     /// The stream has come to where the listing at the start ended, without a gap.
-    pub fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for said in self.0.values_mut() {
             said.has &= !ASSUMED;
         }
     }
 
     /// Compares a row of a listing with what is known. A flow that is known is alive.
-    pub fn compare(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) -> Difference {
+    pub(super) fn compare(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) -> Difference {
         let Some(said) = self.0.get_mut(key) else { return Difference::New };
         said.seen = seen;
         if said.has & ASSUMED != 0 {
@@ -201,31 +201,31 @@ impl Known {
     }
 
     /// Takes back that a flow was seen alive.
-    pub fn doubt(&mut self, key: &Key) {
+    pub(super) fn doubt(&mut self, key: &Key) {
         if let Some(said) = self.0.get_mut(key) {
             said.seen = 0;
         }
     }
 
     /// Whether a flow is known that was not seen alive in this resync.
-    pub fn is_unseen(&self, key: &Key, seen: u32) -> bool {
+    pub(super) fn is_unseen(&self, key: &Key, seen: u32) -> bool {
         self.0.get(key).is_some_and(|said| said.seen != seen)
     }
 
     /// The flows that were not seen alive in this resync.
-    pub fn unseen(&self, seen: u32) -> Vec<Key> {
+    pub(super) fn unseen(&self, seen: u32) -> Vec<Key> {
         self.0.iter().filter(|(_, said)| said.seen != seen).map(|(key, _)| *key).collect()
     }
 
     /// Gives memory back that a much larger table took.
-    pub fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.0.capacity() > 1024 && self.0.capacity() / 8 > self.0.len() {
             self.0.shrink_to(self.0.len() * 2);
         }
     }
 
     /// Adds the row of a DESTROY event with what is known of a flow, if it is. The batch has none but such rows.
-    pub fn push_destroyed(&self, flows: &mut Flows, key: &Key, received: u64) {
+    pub(super) fn push_destroyed(&self, flows: &mut Flows, key: &Key, received: u64) {
         let Some(said) = self.0.get(key) else { return };
         let kept = u64::from(said.has) & KEPT;
         let state = if said.has & STATE != 0 { field::STATE } else { 0 };

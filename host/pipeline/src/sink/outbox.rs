@@ -404,7 +404,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Small, and without patience at the end.
-    pub const OPTIONS: OutboxOptions =
+    pub(crate) const OPTIONS: OutboxOptions =
         OutboxOptions { capacity: 64, when_full: WhenFull::Drop, linger: Duration::from_millis(50) };
 
     /// Connects as often as it is allowed to; what is sent comes out of the other end, and after `breaks` bytes it breaks.

@@ -19,13 +19,13 @@ pub(super) struct Rhythm {
 }
 
 impl Rhythm {
-    pub fn of(milliseconds: u32) -> Self {
+    pub(super) fn of(milliseconds: u32) -> Self {
         let every = Duration::from_millis(milliseconds.into()).max(SHORTEST);
         Rhythm { every, next: Instant::now() + every }
     }
 
     /// How long until then.
-    pub fn rest(&self) -> Duration {
+    pub(super) fn rest(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 

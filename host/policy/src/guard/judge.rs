@@ -47,7 +47,7 @@ pub(super) const ESTABLISHED: u64 = field::ORIGINAL_TCP_FLAGS
 
 /// What the kernel has under a tuple and zone.
 #[derive(Clone, Copy, Debug)]
-pub enum Found<'a> {
+pub(super) enum Found<'a> {
     /// It was not asked.
     Unasked,
     /// Nothing.
@@ -60,7 +60,7 @@ pub enum Found<'a> {
 
 /// What an action is about.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub(super) struct Case<'a> {
     /// What to do: see [`action`].
     pub kind: u8,
     /// The flow that is named.
@@ -75,7 +75,7 @@ pub struct Case<'a> {
 
 /// An action that may be done.
 #[derive(Debug)]
-pub struct Ruling {
+pub(super) struct Ruling {
     /// What the kernel is asked for.
     pub request: Request,
     /// The entry afterwards, a table of one row; none if it will be gone.
@@ -88,7 +88,7 @@ pub struct Ruling {
 
 /// By what actions are judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Law<'a> {
+pub(super) struct Law<'a> {
     /// Which flows are the tenant's own.
     pub scope: &'a Scope,
     /// What the plugin may do.
@@ -132,7 +132,7 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     /// It is none, or is not granted.
-    pub fn new(
+    pub(super) fn new(
         law: Law<'_>,
         kind: u8,
         target: Option<(&'a Flows, usize)>,
@@ -168,7 +168,7 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     /// It cannot be put into words for the kernel.
-    pub fn lookups(&self) -> Result<(Request, Option<Request>), Refusal> {
+    pub(super) fn lookups(&self) -> Result<(Request, Option<Request>), Refusal> {
         let entry = |(flows, row): (&Flows, usize), without: u64| {
             encoded(FlowEntry::new(flows, row).and_then(|entry| flows::get(entry.without(without))))
         };
@@ -181,7 +181,7 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     /// Why not.
-    pub fn judge(&self, law: Law<'_>, original: Found<'_>, reply: Found<'_>) -> Result<Ruling, Refusal> {
+    pub(super) fn judge(&self, law: Law<'_>, original: Found<'_>, reply: Found<'_>) -> Result<Ruling, Refusal> {
         match (self.kind, original) {
             (_, Found::Unknown(errno)) => Err(unknown(errno)),
             (action::CREATE, _) | (action::CREATE_OR_UPDATE, Found::Nothing | Found::Unasked) => {

@@ -25,7 +25,7 @@ const MAX_ENTRIES: u16 = 2;
 const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Asks the kernel for entries. A socket is opened when it is first needed.
-pub struct Kernel {
+pub(super) struct Kernel {
     /// The network namespace whose table it asks; none for that of the process.
     namespace: Option<Namespace>,
     batches: Option<BatchSender>,
@@ -34,17 +34,17 @@ pub struct Kernel {
 }
 
 /// For each request the row of what was found, none if there is no such entry, or an error number.
-pub type Places = Vec<Result<Option<usize>, i32>>;
+pub(super) type Places = Vec<Result<Option<usize>, i32>>;
 
 impl Kernel {
     /// Asks the table of this network namespace.
     #[must_use]
-    pub fn new(namespace: Option<Namespace>) -> Self {
+    pub(super) fn new(namespace: Option<Namespace>) -> Self {
         Kernel { namespace, batches: None, decoder: FlowDecoder::new(field::ALL), most: None }
     }
 
     /// Asks for entries, as long as there is time; those that are left then have ETIME.
-    pub fn find(&mut self, watch: &mut Watch, lookups: &[Request]) -> (Flows, Places) {
+    pub(super) fn find(&mut self, watch: &mut Watch, lookups: &[Request]) -> (Flows, Places) {
         let mut found = Flows::default();
         let mut places = Vec::with_capacity(lookups.len());
         for some in lookups.chunks(AT_ONCE) {
@@ -81,7 +81,7 @@ impl Kernel {
     }
 
     /// The most entries that the table takes, nf_conntrack_max; [`u64::MAX`] if there is no limit.
-    pub fn most(&mut self) -> u64 {
+    pub(super) fn most(&mut self) -> u64 {
         if let Some((read, most)) = self.most
             && read.elapsed() < FRESH
         {

@@ -16,14 +16,14 @@ use flowgate_model::result;
 
 /// Flows that this call has moved.
 #[derive(Debug, Default)]
-pub struct Moves(BTreeSet<Name>);
+pub(super) struct Moves(BTreeSet<Name>);
 
 impl Moves {
     /// Notes a ruling about an entry.
     ///
     /// # Errors
     /// The entry was moved by this call already.
-    pub fn note(&mut self, scope: &Scope, ruling: Ruling, of: &Sight) -> Result<Ruling, Refusal> {
+    pub(super) fn note(&mut self, scope: &Scope, ruling: Ruling, of: &Sight) -> Result<Ruling, Refusal> {
         if ruling.moves & scope.mark_bits() == 0 || self.0.insert(Name::of(of)) {
             return Ok(ruling);
         }

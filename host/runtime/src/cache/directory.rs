@@ -24,13 +24,13 @@ impl Directory {
     ///
     /// # Errors
     /// NotFound if it does not exist; or why it is not trusted.
-    pub fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
+    pub(super) fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
         files::Directory::walk(path, Way { root, trust: Trust::Private, make }).map(Directory)
     }
 
     /// Returns the content of a file of at most `most` bytes, if it is a regular file that no other user can have
     /// written.
-    pub fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
         let file = self.0.read(OsStr::new(name)).ok()?;
         let length = file.metadata().ok()?.len();
         if length > most {
@@ -43,7 +43,7 @@ impl Directory {
 
     /// Writes a file that only the user can access: under a temporary name first, so that it appears whole or not at
     /// all.
-    pub fn write(&self, name: &str, pieces: &[&[u8]]) {
+    pub(super) fn write(&self, name: &str, pieces: &[&[u8]]) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let part = format!(".{name}.{}.{number}.part", std::process::id());
@@ -57,7 +57,7 @@ impl Directory {
     }
 
     /// Removes the oldest files until all files together have at most `most` bytes, and abandoned temporary files.
-    pub fn shrink(&self, most: u64) {
+    pub(super) fn shrink(&self, most: u64) {
         /// Age at which a temporary file counts as abandoned: its writer would have finished.
         const LEFT_BEHIND: Duration = Duration::from_secs(3600);
         let Ok(listed) = self.0.list() else { return };

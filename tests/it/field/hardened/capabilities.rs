@@ -8,10 +8,10 @@ use super::{behind, classic_commands_work, events_are_seen, in_good_order, run};
 use crate::field::flowgate;
 
 /// A user without privileges whom nothing else runs as.
-pub const USER: &str = "64917";
+pub(super) const USER: &str = "64917";
 
 /// Words that have a program run as that user, with this capability and no other.
-pub fn unprivileged(capability: &str) -> Vec<String> {
+pub(super) fn unprivileged(capability: &str) -> Vec<String> {
     let mut words: Vec<String> = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"].map(Into::into).into();
     if !capability.is_empty() {
         words.push(format!("--inh-caps=-all,+{capability}"));

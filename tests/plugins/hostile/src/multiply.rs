@@ -11,14 +11,14 @@ use flowgate_sdk::{
 };
 
 /// What is multiplied: a column, and bytes of text.
-pub struct Multiplied {
+pub(crate) struct Multiplied {
     pub column: String,
     pub bytes: u32,
 }
 
 impl Multiplied {
     /// An outcome for a batch of so many rows, if this is one of the things that multiply.
-    pub fn outcome(&self, what: &str, rows: u32) -> Option<Outcome> {
+    pub(crate) fn outcome(&self, what: &str, rows: u32) -> Option<Outcome> {
         // Without a batch there is no row that could be named.
         let row = if rows == 0 { action::NO_ROW } else { 0 };
         let rows = rows.max(1);
@@ -92,7 +92,7 @@ impl Multiplied {
     }
 
     /// The same for a batch of expectations.
-    pub fn expectations(&self, what: &str, rows: u32) -> Option<ExpectationOutcome> {
+    pub(crate) fn expectations(&self, what: &str, rows: u32) -> Option<ExpectationOutcome> {
         let outcome = match what {
             "amplify-notes" => {
                 ExpectationOutcome { annotations: Some(notes(0..rows, self.or(4000))), ..ExpectationOutcome::default() }

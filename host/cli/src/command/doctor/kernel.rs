@@ -30,7 +30,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Asks for the statistics of the table, which costs nothing.
-    pub fn of(patient: &Patient<'_>) -> Result<Self, DumpError> {
+    pub(super) fn of(patient: &Patient<'_>) -> Result<Self, DumpError> {
         let counts = tables::kernel_counts(&Request::global_statistics(), patient.namespace)?;
         let of = |wanted: u16| {
             let found = counts.attributes.iter().zip(&counts.values).find(|(attribute, _)| **attribute == wanted);

@@ -123,7 +123,7 @@ pub(super) struct Aside {
 
 impl Aside {
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 }

@@ -39,7 +39,7 @@ const DIFFERENT: usize = 64;
 const WARM_UP: usize = 8;
 
 /// What is to be measured.
-pub struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     /// The plugin and its options.
     pub plugin: &'a PluginArgument,
     /// What it may do; nothing but services matters here.

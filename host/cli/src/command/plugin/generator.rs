@@ -22,7 +22,7 @@ impl Random {
 }
 
 /// A batch of so many flows; batches of different numbers differ.
-pub fn batch(number: u64, length: usize) -> Flows {
+pub(super) fn batch(number: u64, length: usize) -> Flows {
     let mut random = Random(number.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1);
     let mut rows = FlowRows::new();
     for _ in 0..length {

@@ -19,7 +19,7 @@ const CONTEXT: usize = 2;
 
 /// What came of a case.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// As expected.
     Passed,
     /// What came out has been written down as what is expected.
@@ -34,7 +34,7 @@ pub enum Verdict {
 }
 
 /// A case and what came of it.
-pub struct CaseReport<'a> {
+pub(super) struct CaseReport<'a> {
     /// The directory.
     pub directory: &'a Path,
     /// The plugin.
@@ -46,7 +46,7 @@ pub struct CaseReport<'a> {
 }
 
 /// Writes reports, and counts.
-pub struct Reporter<'a> {
+pub(super) struct Reporter<'a> {
     sink: &'a mut dyn Sink,
     output: Report,
     colour: bool,
@@ -57,7 +57,7 @@ pub struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     /// A reporter that has not seen anything yet.
-    pub fn new(output: Report, sink: &'a mut dyn Sink) -> Self {
+    pub(super) fn new(output: Report, sink: &'a mut dyn Sink) -> Self {
         let colour = output == Report::Text && io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
         Reporter { sink, output, colour, passed: 0, blessed: 0, failed: 0 }
     }
@@ -71,7 +71,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// The cases of a directory follow.
-    pub fn suite(&mut self, directory: &Path, plugin: &Path) -> Result<(), CommandError> {
+    pub(super) fn suite(&mut self, directory: &Path, plugin: &Path) -> Result<(), CommandError> {
         if self.output == Report::Json {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// The cases of a directory cannot even be run.
-    pub fn broken(&mut self, directory: &Path, message: &str) -> Result<(), CommandError> {
+    pub(super) fn broken(&mut self, directory: &Path, message: &str) -> Result<(), CommandError> {
         self.failed += 1;
         if self.output == Report::Json {
             let object = json!({"type": "suite", "directory": directory.display().to_string(), "result": "failed", "message": message});
@@ -95,7 +95,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// What came of a case.
-    pub fn case(&mut self, report: &CaseReport<'_>) -> Result<(), CommandError> {
+    pub(super) fn case(&mut self, report: &CaseReport<'_>) -> Result<(), CommandError> {
         let word = match report.verdict {
             Verdict::Passed => "passed",
             Verdict::Blessed => "blessed",
@@ -159,7 +159,7 @@ impl<'a> Reporter<'a> {
     }
 
     /// How many passed and failed.
-    pub fn summary(mut self) -> Result<Exit, CommandError> {
+    pub(super) fn summary(mut self) -> Result<Exit, CommandError> {
         let (passed, blessed, failed) = (self.passed, self.blessed, self.failed);
         let text = if self.output == Report::Json {
             format!("{}\n", json!({"type": "summary", "passed": passed, "blessed": blessed, "failed": failed}))

@@ -16,11 +16,11 @@ use flowgate_model::{
 use flowgate_syntax::{DEFAULT_BATCH, Output};
 
 /// The name of the file.
-pub const FILE: &str = "test.toml";
+pub(super) const FILE: &str = "test.toml";
 
 /// The cases of a directory.
 #[derive(Debug)]
-pub struct Suite {
+pub(super) struct Suite {
     /// The directory that paths are relative to.
     pub directory: PathBuf,
     /// The plugin, if the file names it.
@@ -33,7 +33,7 @@ pub struct Suite {
 
 /// What a plugin is shown, and what is expected of it.
 #[derive(Debug)]
-pub struct Case {
+pub(super) struct Case {
     /// What people call it.
     pub name: String,
     /// Name and content of the fixture.
@@ -54,7 +54,7 @@ pub struct Case {
 
 /// What should come of a case.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// What this file says.
     File(PathBuf),
     /// What test.toml says itself.
@@ -95,7 +95,7 @@ impl Suite {
     ///
     /// # Errors
     /// [`ToolError`]: a file cannot be read, or says something that makes no sense.
-    pub fn read(directory: &Path) -> Result<Self, ToolError> {
+    pub(super) fn read(directory: &Path) -> Result<Self, ToolError> {
         let path = directory.join(FILE);
         let text = files::read_text(&path, files::MOST_OF_FIXTURE)
             .map_err(|source| ToolError::Read { path: path.clone(), source })?;

@@ -31,7 +31,7 @@ static FILES: LazyLock<(Vec<Embedded>, Vec<Embedded>)> = LazyLock::new(|| {
 });
 
 /// A file of a project: its path there, and its content.
-pub struct File {
+pub(super) struct File {
     /// Relative to the project.
     pub path: String,
     /// What is in it.
@@ -39,7 +39,7 @@ pub struct File {
 }
 
 /// The files of a project in a language. `variables` are names and values for what stands in double braces.
-pub fn project(language: &str, variables: &[(&str, &str)]) -> Vec<File> {
+pub(super) fn project(language: &str, variables: &[(&str, &str)]) -> Vec<File> {
     let mut files = Vec::new();
     let prefix = format!("{language}/");
     for (path, content) in FILES.0.iter().filter_map(|(path, content)| Some((path.strip_prefix(&prefix)?, content))) {

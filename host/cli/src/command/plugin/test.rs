@@ -19,7 +19,7 @@ use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
 use flowgate_runtime::PluginComponent;
 
 /// What is to be tested.
-pub struct Wanted<'a> {
+pub(super) struct Wanted<'a> {
     /// Directories with a test.toml.
     pub directories: &'a [PathBuf],
     /// The plugin, whatever test.toml says.

@@ -28,7 +28,7 @@ const LOOK: Look =
 ///
 /// # Errors
 /// The fixture is wrong, or the plugin does not start or fails.
-pub fn run(
+pub(super) fn run(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
     labels: &[Label],

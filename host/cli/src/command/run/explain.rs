@@ -220,13 +220,13 @@ fn sink(config: &SinkConfig, live: bool) -> Sink {
 
 impl Told {
     /// One JSON object.
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         // Such a value always has a form.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
     /// For people.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |indent: usize, what: &str| {
             // Writing to a string cannot fail.

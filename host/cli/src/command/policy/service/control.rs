@@ -66,7 +66,7 @@ impl Door {
     ///
     /// # Errors
     /// It cannot be made, or another service has it.
-    pub fn open(path: &Path) -> Result<Self, PolicyError> {
+    pub(super) fn open(path: &Path) -> Result<Self, PolicyError> {
         let failed = |source: io::Error| PolicyError::Socket { path: path.into(), source };
         if UnixStream::connect(path).is_ok() {
             return Err(PolicyError::Running { path: path.into() });
@@ -85,7 +85,7 @@ impl Door {
     }
 
     /// Answers until the service ends.
-    pub fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
+    pub(super) fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
         let rest = service.notifier.rest().unwrap_or(LOOK);
         let look = |door: &Self| rest.min(if door.peers.borrow().is_empty() { LOOK } else { GLANCE });
         let mut tidied = Instant::now();

@@ -34,11 +34,11 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    pub fn new(scope: Scope, queue: Arc<Queue>) -> Self {
+    pub(super) fn new(scope: Scope, queue: Arc<Queue>) -> Self {
         Outlet { scope, queue, wish: AtomicU8::new(Wish::Run as u8), superseded: AtomicBool::new(false) }
     }
 
-    pub fn wish(&self) -> Wish {
+    pub(super) fn wish(&self) -> Wish {
         match self.wish.load(Ordering::Acquire) {
             0 => Wish::Run,
             1 => Wish::Pause,
@@ -46,16 +46,16 @@ impl Outlet {
         }
     }
 
-    pub fn set(&self, wish: Wish) {
+    pub(super) fn set(&self, wish: Wish) {
         self.wish.store(wish as u8, Ordering::Release);
     }
 
     /// Another one takes its place: what it could do is over.
-    pub fn supersede(&self) {
+    pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
     }
 
-    pub fn is_superseded(&self) -> bool {
+    pub(super) fn is_superseded(&self) -> bool {
         self.superseded.load(Ordering::Acquire)
     }
 }
@@ -82,7 +82,7 @@ struct Work {
 
 impl Dispatcher {
     /// Other outlets from now on. Those before get nothing more, and finish what they have.
-    pub fn replace(&self, outlets: Vec<Arc<Outlet>>) {
+    pub(super) fn replace(&self, outlets: Vec<Arc<Outlet>>) {
         let mut current = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         for outlet in std::mem::replace(&mut *current, outlets) {
             outlet.queue.close();
@@ -90,7 +90,7 @@ impl Dispatcher {
     }
 
     /// Another outlet of a tenant from now on, in the place of this one: between the two nothing is lost, and nothing goes to both.
-    pub fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
+    pub(super) fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         match outlets.iter_mut().find(|outlet| Arc::ptr_eq(outlet, old)) {
             Some(place) => *place = new,
@@ -100,7 +100,7 @@ impl Dispatcher {
     }
 
     /// Hands out what is in a datagram. Nobody is waited for. Marks that are the service's `own` are for no tenant.
-    pub fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
+    pub(super) fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
         let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
             counters.gap(datagram.lost.unwrap_or(0));

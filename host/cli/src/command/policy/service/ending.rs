@@ -27,7 +27,7 @@ pub(super) struct Ending<'a> {
 impl Ending<'_> {
     /// Does the work of a tenant's thread. If it fails, or panics, the tenant has ended: that is said and recorded, and nothing more
     /// waits for it. Before it may begin only `tell` hears of that.
-    pub fn of(
+    pub(super) fn of(
         self,
         tell: &dyn Fn(Vec<Mistake>),
         mistake: impl FnOnce(String) -> Mistake,

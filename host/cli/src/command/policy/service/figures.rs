@@ -6,7 +6,7 @@ use flowgate_policy::audit::Audit;
 
 impl Inner {
     /// What is known now.
-    pub fn figures(&self, audit: &Audit) -> PolicyFigures {
+    pub(super) fn figures(&self, audit: &Audit) -> PolicyFigures {
         let figures = |running: &Running| {
             let mut figures = running.figures();
             let before = self.leaving.iter().filter(|other| other.name == running.name).map(Running::figures);
@@ -25,7 +25,7 @@ impl Inner {
     }
 
     /// Others have taken over from these. Of those before them that have finished only the numbers are kept.
-    pub fn leave(&mut self, old: impl IntoIterator<Item = Running>) {
+    pub(super) fn leave(&mut self, old: impl IntoIterator<Item = Running>) {
         let (gone, left) = std::mem::take(&mut self.leaving).into_iter().partition(Running::finished);
         self.leaving = left;
         self.leaving.extend(old);
@@ -44,7 +44,7 @@ impl Inner {
     }
 
     /// Forgets tenants, and plugins of tenants, that there are no more.
-    pub fn forget(&mut self, audit: &Audit) {
+    pub(super) fn forget(&mut self, audit: &Audit) {
         let Inner { tenants, past, .. } = self;
         let running = |name: &str| tenants.iter().find(|running| running.name == name);
         past.retain(|name, _| running(name).is_some());

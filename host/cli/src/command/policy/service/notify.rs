@@ -38,7 +38,7 @@ struct Told {
 
 impl Notifier {
     /// As the environment says.
-    pub fn of_environment() -> Self {
+    pub(super) fn of_environment() -> Self {
         Self::of(|name| env::var_os(name), std::process::id())
     }
 
@@ -57,24 +57,24 @@ impl Notifier {
     }
 
     /// The service runs (`READY=1`): after its start, or after a reload, whatever that came to.
-    pub fn ready(&self, status: &str) {
+    pub(super) fn ready(&self, status: &str) {
         self.with_status("READY=1", status);
     }
 
     /// It is reloading the policy.
-    pub fn reloading(&self, status: &str) {
+    pub(super) fn reloading(&self, status: &str) {
         // By this systemd tells the answer to its own reload from one to an earlier one.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         self.with_status(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()), status);
     }
 
     /// It is about to end.
-    pub fn stopping(&self, status: &str) {
+    pub(super) fn stopping(&self, status: &str) {
         self.with_status("STOPPING=1", status);
     }
 
     /// What it does, if that is something else than before. It is asked only where there is somebody to be told.
-    pub fn status(&self, status: impl FnOnce() -> String) {
+    pub(super) fn status(&self, status: impl FnOnce() -> String) {
         if self.socket.is_none() {
             return;
         }
@@ -87,12 +87,12 @@ impl Notifier {
     }
 
     /// How long what feeds the watchdog may rest; none if there is no watchdog.
-    pub fn rest(&self) -> Option<Duration> {
+    pub(super) fn rest(&self) -> Option<Duration> {
         self.watchdog.map(|every| every / 2)
     }
 
     /// Feeds the watchdog, if it is time to and the service lives; whether it lives, if it was time to.
-    pub fn feed(&self, lives: impl FnOnce() -> bool) -> Option<bool> {
+    pub(super) fn feed(&self, lives: impl FnOnce() -> bool) -> Option<bool> {
         let every = self.watchdog?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.barked.is_some_and(|before| before.elapsed() < every) {

@@ -18,18 +18,18 @@ pub(super) struct Pulse {
 
 impl Pulse {
     /// The thread has done something.
-    pub fn beat(&self) {
+    pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Release);
     }
 
     /// Whether a mark in the stream is of here, and of no interest to anybody else.
-    pub fn is_own(&self, mark: u32) -> bool {
+    pub(super) fn is_own(&self, mark: u32) -> bool {
         self.mark.load(Ordering::Acquire) == mark
     }
 
     /// Whether the thread has done anything since it was asked last. If so, or if that never was, it is asked anew: `ask` puts a mark
     /// into its stream, and returns its number, or none if it cannot.
-    pub fn is_alive(&self, ask: impl FnOnce() -> Option<u32>) -> bool {
+    pub(super) fn is_alive(&self, ask: impl FnOnce() -> Option<u32>) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let beats = self.beats.load(Ordering::Acquire);
         if *asked == Some(beats) {

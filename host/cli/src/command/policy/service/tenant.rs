@@ -106,7 +106,13 @@ struct Job {
 
 impl Running {
     /// Starts the thread of a tenant: it makes its plugins, and waits.
-    pub fn start(service: &Service, station: &Station, policy: &Policy, tenant: &Tenant, generation: u64) -> Self {
+    pub(super) fn start(
+        service: &Service,
+        station: &Station,
+        policy: &Policy,
+        tenant: &Tenant,
+        generation: u64,
+    ) -> Self {
         let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
         let outlet = Arc::new(Outlet::new(tenant.scope.clone(), queue));
         let facts = Arc::new(Facts { generation, ..Facts::default() });
@@ -149,7 +155,7 @@ impl Running {
     }
 
     /// A tenant that is not started, and why.
-    pub fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
+    pub(super) fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
         let (tell, ready) = sync_channel(1);
         // It has just been made.
         let _ = tell.try_send(Err(vec![policy.text.mistake(tenant.at, why)]));
@@ -165,12 +171,12 @@ impl Running {
     }
 
     /// Whether its events arrive there.
-    pub fn is_at(&self, station: &Station) -> bool {
+    pub(super) fn is_at(&self, station: &Station) -> bool {
         self.station == Some(station.identity)
     }
 
     /// It has ended before it began.
-    pub fn end(&self, reason: String) {
+    pub(super) fn end(&self, reason: String) {
         *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
@@ -178,7 +184,7 @@ impl Running {
     ///
     /// # Errors
     /// Why they have not.
-    pub fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
+    pub(super) fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = ready.and_then(|ready| {
             loop {
@@ -206,17 +212,17 @@ impl Running {
     }
 
     /// Whose it is, before a line about it.
-    pub fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         title(&self.name, self.facts.generation)
     }
 
     /// Lets it begin.
-    pub fn go(&self) {
+    pub(super) fn go(&self) {
         self.decide(true);
     }
 
     /// Ends it before it began.
-    pub fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.decide(false);
         self.outlet.queue.end();
     }
@@ -227,13 +233,13 @@ impl Running {
     }
 
     /// Another one takes over: from now on it does nothing more to flows, and hands out what waits for no longer than this.
-    pub fn leave(&self, time: Duration) {
+    pub(super) fn leave(&self, time: Duration) {
         self.outlet.supersede();
         *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
     }
 
     /// Ends it if it has left and its time to finish is over.
-    pub fn end_if_late(&self) {
+    pub(super) fn end_if_late(&self) {
         let until = &mut *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_none_or(|until| Instant::now() < until) {
             return;
@@ -249,23 +255,23 @@ impl Running {
         }
     }
 
-    pub fn outlet(&self) -> Arc<Outlet> {
+    pub(super) fn outlet(&self) -> Arc<Outlet> {
         self.outlet.clone()
     }
 
-    pub fn finished(&self) -> bool {
+    pub(super) fn finished(&self) -> bool {
         self.facts.finished.load(Ordering::Acquire)
     }
 
     /// Whether it goes on only if it is restarted: it has ended, or a plugin of it has failed too often.
-    pub fn needs_start(&self) -> bool {
+    pub(super) fn needs_start(&self) -> bool {
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
         self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
     /// Whether it runs.
-    pub fn state(&self) -> TenantState {
+    pub(super) fn state(&self) -> TenantState {
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         match (ended, self.outlet.wish()) {
             (true, _) => TenantState::Ended,
@@ -276,7 +282,7 @@ impl Running {
     }
 
     /// What metrics tell of it, but for what the audit knows.
-    pub fn figures(&self) -> TenantFigures {
+    pub(super) fn figures(&self) -> TenantFigures {
         let status = self.status();
         let counts = self.facts.counters.read();
         let own = format!("{}:", self.name);
@@ -302,7 +308,7 @@ impl Running {
         }
     }
 
-    pub fn status(&self) -> TenantStatus {
+    pub(super) fn status(&self) -> TenantStatus {
         let counts = self.outlet.queue.counts();
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);

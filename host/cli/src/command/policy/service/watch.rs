@@ -38,7 +38,7 @@ type Print = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watch {
     /// Of a file as it is now.
-    pub fn new(file: &Path) -> Self {
+    pub(super) fn new(file: &Path) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
         let mut watch = Watch {
             file: file.into(),
@@ -54,7 +54,7 @@ impl Watch {
     }
 
     /// As [`Watch::new`], of a file that had this content a moment ago: what it has become since is a change.
-    pub fn of(file: &Path, content: &[u8]) -> Self {
+    pub(super) fn of(file: &Path, content: &[u8]) -> Self {
         let mut watch = Self::new(file);
         if fs::read(file).ok().as_deref() != Some(content) {
             watch.changed = Some(Instant::now());
@@ -63,7 +63,7 @@ impl Watch {
     }
 
     /// Whether the file has changed since this was last true (or since the beginning), and has been left alone since.
-    pub fn settled(&mut self, now: Instant) -> bool {
+    pub(super) fn settled(&mut self, now: Instant) -> bool {
         if self.told() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             let print = print(&self.file);
