@@ -68,10 +68,10 @@ plugin: setup ## the example plugin
 demo: build plugin ## real traffic in a private network, listed in three ways
 	$(SUDO) env FLOWGATE="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" examples/demo/demo.sh
 
-# Unit tests that need root; and one that takes 100 seconds without it.
+# Unit tests that need root.
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \
     what_has_ended_unnoticed_makes_room a_duty_holds_only_once_all_has_been_given_up links_are_followed_only_if_they_are_ours \
-    what_belongs_to_somebody_else_is_not_used a_share_of_the_audit_is_a_tenants_own
+    what_belongs_to_somebody_else_is_not_used a_process_that_acts_for_another_has_no_cache
 # The crates that read bytes without the engine, which are tested with checks of arithmetic, too.
 CHECKED := names base privileges model netlink syntax recording
 

@@ -200,6 +200,7 @@ impl BatchSender {
                 Ok(Some(received)) => received.length,
                 // After an overrun the queue is read empty; answers that are missing then are lost.
                 Ok(None) if lost => break,
+                Ok(None) if refuse_whole(results.get_mut(start..).unwrap_or_default(), &answered) => return Ok(()),
                 Ok(None) => match self.socket.wait(None, Some(ANSWER_TIMEOUT)) {
                     Ok(WakeReason::Readable) => continue,
                     Ok(_) | Err(_) => {
@@ -261,6 +262,19 @@ impl BatchSender {
 /// Returns true if the request is answered with data instead of an acknowledgement.
 fn is_get(request: &Request) -> bool {
     matches!(request.message_type() as u8, flow_message::GET | flow_message::GET_AND_ZERO)
+}
+
+/// Returns true if the kernel has refused a whole batch, and sets the result of each of its requests. For want of
+/// CAP_NET_ADMIN it reads no further than the first message of a datagram, and answers no other one.
+fn refuse_whole(results: &mut [RequestResult], answered: &[bool]) -> bool {
+    let Some((RequestResult::Refused { errno: libc::EPERM, .. }, rest)) = results.split_first_mut() else {
+        return false;
+    };
+    if answered.iter().skip(1).any(|&answered| answered) {
+        return false;
+    }
+    rest.fill(RequestResult::Refused { errno: libc::EPERM, text: None });
+    true
 }
 
 /// Returns the index of a sequence number among those of a batch, which ascend except at the wrap-around.

@@ -229,6 +229,30 @@ fn large_batches_match_errors_to_their_requests() {
     });
 }
 
+/// Without the privilege the kernel answers only the first request of a datagram; the others are not waited for.
+#[test]
+#[allow(unsafe_code, reason = "libc's own setresuid would apply to the threads of all tests")]
+fn without_privileges_all_of_a_batch_is_refused() {
+    const NOBODY: libc::uid_t = 65534;
+    const UNCHANGED: libc::uid_t = libc::uid_t::MAX;
+    Namespace::run(|_| {
+        let mut rows = Rows::default();
+        for number in 0..100 {
+            rows.add(2, 17, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [number + 1, 9], 0);
+        }
+        let gets: Vec<_> = (0..100).map(|row| flows::get(FlowEntry::new(&rows.0, row).unwrap()).unwrap()).collect();
+        let mut sender = BatchSender::new(socket());
+        // SAFETY: this system call takes three numbers and touches no memory. The thread ends with the namespace.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, UNCHANGED, NOBODY, UNCHANGED) }, 0);
+        for requests in [&gets[..], &rows.requests(), &gets[..1]] {
+            let mut results = Vec::new();
+            sender.exchange(requests, &mut results, &mut |_, _| panic!("nothing is shown")).unwrap();
+            let refused = RequestResult::Refused { errno: libc::EPERM, text: None };
+            assert_eq!(results, vec![refused; requests.len()]);
+        }
+    });
+}
+
 #[test]
 fn a_malformed_request_is_explained_by_the_kernel() {
     Namespace::run(|_| {
