@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use flowgate_test_support::{Namespace, Outcome, Program, entries, program::shell_status, traffic::Traffic};
+use flowgate_test_support::{
+    Namespace, Outcome, Program, entries,
+    program::{copy_executable, shell_status},
+    traffic::Traffic,
+};
 
 use crate::field::flowgate;
 
@@ -316,7 +320,7 @@ fn case_34_closed_descriptors_in_a_root_without_dev() {
         for library in libraries(&copy.path) {
             let to = root.join(library.trim_start_matches('/'));
             std::fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
-            std::fs::copy(&library, &to).expect("a library");
+            copy_executable(Path::new(&library), &to);
         }
         let line = format!("exec chroot {} {} -L <&- 2>&-", root.display(), name.display());
         let outcome = sh(&flowgate(), &line);

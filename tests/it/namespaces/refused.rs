@@ -43,9 +43,7 @@ fn where_there_is_none_it_says_how_to_make_one() {
 #[test]
 fn others_may_not() {
     with_two(|namespace| {
-        let copy = namespace.directory().join("flowgate");
-        std::fs::copy(flowgate().path, &copy).expect("a copy that anybody may run");
-        let nobody = Program::new(copy).user(NOBODY);
+        let nobody = flowgate().copied_to(namespace.directory()).user(NOBODY);
         let inhabitant = Inhabitant::of("blue");
         let process = inhabitant.process().to_string();
         for (word, error) in [("blue", "takes the capability CAP_SYS_ADMIN"), (&process, "CAP_SYS_PTRACE")] {

@@ -101,9 +101,7 @@ fn for_people_it_is_plain_text() {
 #[test]
 fn without_privileges_it_says_which() {
     Namespace::run(|namespace| {
-        let copy = namespace.directory().join("flowgate");
-        std::fs::copy(flowgate().path, &copy).expect("a copy that anybody may run");
-        let nobody = Program::new(copy).user(NOBODY);
+        let nobody = flowgate().copied_to(namespace.directory()).user(NOBODY);
         let outcome = nobody.run(&["doctor", "--json"]);
         assert_eq!(outcome.status, 1);
         let found = findings(&outcome);

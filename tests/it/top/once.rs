@@ -89,10 +89,7 @@ fn recordings_need_no_privileges() {
         let file = namespace.directory().join("trace.pcap");
         let file = file.display();
         flowgate().must(&["record", &file.to_string(), "--", "-L"]);
-        // The build directory may be closed to others.
-        let copy = namespace.directory().join("flowgate");
-        std::fs::copy(&flowgate().path, &copy).expect("a copy of the program");
-        let nobody = Program::new(copy).user(NOBODY);
+        let nobody = flowgate().copied_to(namespace.directory()).user(NOBODY);
         let frame = run(&nobody, &format!("top --once {file} --sort bytes -- -p udp"));
         assert_eq!((ports(&frame.text()), frame.status), (vec!["7001", "7003", "7005"], 0), "{}", frame.errors());
         let live = run(&nobody, "top --once");

@@ -47,6 +47,18 @@ pub fn shell_status(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
+/// Copies a program or the loader of programs, to be executed.
+///
+/// It is written by a process of its own: a child that another thread of the tests starts meanwhile would inherit a file
+/// that is open for writing here, and until that child executes its program nobody could execute the copy (ETXTBSY).
+///
+/// # Panics
+/// If it cannot be copied.
+pub fn copy_executable(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().expect("cp runs");
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
+}
+
 /// Returns the installed `conntrack`.
 pub fn conntrack() -> Program {
     Program::new("conntrack")
@@ -87,10 +99,7 @@ impl Program {
     /// If it cannot be copied.
     pub fn copied_to(mut self, directory: &Path) -> Self {
         let copy = directory.join("flowgate");
-        // By a process of its own: a child that another thread starts meanwhile would inherit a file that is open for writing
-        // here, and nobody could execute it for as long (ETXTBSY).
-        let status = Command::new("cp").arg(&self.path).arg(&copy).status().expect("cp runs");
-        assert!(status.success(), "cp {} {}: {status}", self.path.display(), copy.display());
+        copy_executable(&self.path, &copy);
         self.path = copy;
         self
     }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use flowgate_test_support::{Namespace, Program};
+use flowgate_test_support::{Namespace, Program, program::copy_executable};
 
 use super::{behind, built, classic_commands_work, events_are_seen, in_good_order, run};
 
@@ -44,13 +44,13 @@ fn etc_is_empty_and_so_is_the_environment() {
 fn root(directory: &Path) -> String {
     let root = directory.join("root");
     fs::create_dir(&root).unwrap();
-    fs::copy(built(), root.join("flowgate")).unwrap();
+    copy_executable(&built(), &root.join("flowgate"));
     // A program without libraries is no dynamic executable.
     let listed = Program::new("ldd").run(&[&built().display().to_string()]).text();
     for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
         let place = root.join(library.trim_start_matches('/'));
         fs::create_dir_all(place.parent().unwrap()).unwrap();
-        fs::copy(library, place).unwrap();
+        copy_executable(Path::new(library), &place);
     }
     root.display().to_string()
 }
