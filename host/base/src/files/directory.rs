@@ -282,13 +282,14 @@ impl Directory {
     /// although [`Trust::Private`] is required.
     pub fn read(&self, name: &OsStr) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-        self.examine(name)?;
+        let regular = |facts: Facts| {
+            if facts.is_regular() { Ok(facts) } else { Err(io::Error::from(Refusal::Kind("no regular file"))) }
+        };
+        // Opening a device or a pipe may have side effects: whoever waits to write into a pipe goes on.
+        self.examine(name)?.map(regular).transpose()?;
         let file = sys::open_at(self.descriptor.as_fd(), &c_name(name)?, flags, 0)?;
-        let facts = Facts::from(&file.metadata()?);
-        if !facts.is_regular() {
-            return Err(Refusal::Kind("no regular file").into());
-        }
-        facts.may_be_read(self.trust)?;
+        // It may be another one by now.
+        regular(Facts::from(&file.metadata()?))?.may_be_read(self.trust)?;
         Ok(file)
     }
 
@@ -472,6 +473,35 @@ mod tests {
                 opened > 100 && late > 100
             });
         }
+    }
+
+    /// What is no regular file is not even opened to be read, and nothing is read that has become one meanwhile.
+    #[test]
+    fn what_is_no_regular_file_is_not_opened_to_be_read() {
+        use rustix::fs::{CWD, Mode, inotify, mkfifoat};
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        mkfifoat(CWD, at("pipe"), Mode::RWXU).unwrap();
+        let (directory, name) = Directory::of(&at("pipe"), Trust::Exclusive).unwrap();
+        let opened = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&opened, at("pipe"), inotify::WatchFlags::OPEN).unwrap();
+        assert!(directory.read(&name).unwrap_err().to_string().contains("no regular file"));
+        let mut buffer = [0; 256];
+        assert_eq!(rustix::io::read(&opened, &mut buffer), Err(rustix::io::Errno::AGAIN), "it has been opened");
+        drop(sys::open(&c_name(at("pipe").as_os_str()).unwrap(), libc::O_RDONLY | libc::O_NONBLOCK).unwrap());
+        assert!(rustix::io::read(&opened, &mut buffer).unwrap() > 0, "that would have been noticed");
+        let mut read = 0;
+        exchanged(&at("file"), &at("pipe"), || {
+            match directory.read(&name) {
+                Ok(file) => {
+                    assert!(file.metadata().unwrap().is_file());
+                    read += 1;
+                }
+                Err(error) => assert!(error.to_string().contains("no regular file"), "{error}"),
+            }
+            read > 5000
+        });
     }
 
     /// The same of a directory on the way.
