@@ -201,11 +201,19 @@ impl Listener {
 }
 
 /// Connections that are being served.
-#[derive(Default)]
 struct Connections {
     tasks: JoinSet<()>,
     /// What ends each, and since when there is one; the oldest first.
     ages: VecDeque<(AbortHandle, Instant)>,
+    /// [`PATIENCE`] and [`GRACE`], except in tests.
+    patience: Duration,
+    grace: Duration,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Connections { tasks: JoinSet::new(), ages: VecDeque::new(), patience: PATIENCE, grace: GRACE }
+    }
 }
 
 impl Connections {
@@ -215,16 +223,16 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.make_room().await;
-        let registry = registry.clone();
+        let (registry, patience) = (registry.clone(), self.patience);
         let task = self.tasks.spawn(async move {
             let service = service_fn(move |request| {
                 let response = answer(&request, &registry);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut connection = http1::Builder::new();
-            connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(REQUEST).keep_alive(false);
+            connection.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(REQUEST).keep_alive(false);
             // One that went wrong, or took too long, is the other side's business.
-            let _ = timeout(PATIENCE, connection.serve_connection(TokioIo::new(stream), service)).await;
+            let _ = timeout(patience, connection.serve_connection(TokioIo::new(stream), service)).await;
         });
         self.ages.push_back((task, Instant::now()));
     }
@@ -238,7 +246,7 @@ impl Connections {
                 return;
             }
             let Some((oldest, since)) = self.ages.front() else { return };
-            if timeout_at(*since + GRACE, self.tasks.join_next()).await.is_err() {
+            if timeout_at(*since + self.grace, self.tasks.join_next()).await.is_err() {
                 oldest.abort();
                 self.tasks.join_next().await;
             }
@@ -263,5 +271,111 @@ fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<String> 
         "/metrics" => respond(StatusCode::OK, export::CONTENT_TYPE, export::encode(registry)),
         "/" => respond(StatusCode::OK, PLAIN, "flowgate: metrics are at /metrics\n".into()),
         _ => respond(StatusCode::NOT_FOUND, PLAIN, "not found; metrics are at /metrics\n".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{ErrorKind, Read as _, Write as _};
+
+    /// What is certain to happen on a machine that is busy.
+    const CERTAIN: Duration = Duration::from_secs(60);
+    const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    fn run(work: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().unwrap().block_on(work);
+    }
+
+    fn registry() -> Arc<Registry> {
+        Arc::new(export::registry(Board::default(), Counters::default()))
+    }
+
+    /// A client, and its connection; neither waits.
+    fn pair() -> (UnixStream, UnixStream) {
+        let (client, stream) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, stream)
+    }
+
+    impl Connections {
+        async fn add_stream(&mut self, stream: UnixStream) {
+            let stream = tokio::net::UnixStream::from_std(stream).unwrap();
+            timeout(CERTAIN, self.add(stream, &registry())).await.unwrap();
+        }
+
+        /// Waits for one to end by itself.
+        async fn ended(&mut self) {
+            timeout(CERTAIN, self.tasks.join_next()).await.unwrap().unwrap().unwrap();
+        }
+    }
+
+    fn is_closed(mut client: &UnixStream) -> bool {
+        match client.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Who asks and does not read the answer has its time and no more.
+    #[test]
+    fn a_connection_ends_in_time_whatever_the_other_side_does() {
+        run(async {
+            let mut connections =
+                Connections { patience: Duration::from_millis(50), grace: CERTAIN, ..Connections::default() };
+            let (mut client, mut stream) = pair();
+            while stream.write(&[b'.'; 4096]).is_ok() {}
+            client.write_all(SCRAPE).unwrap();
+            connections.add_stream(stream).await;
+            connections.ended().await;
+            let mut all = Vec::new();
+            client.read_to_end(&mut all).unwrap();
+            assert!(all.iter().all(|&byte| byte == b'.'), "there was no room for an answer");
+        });
+    }
+
+    /// When there are as many as there can be, the oldest makes room for one more, and no other one does.
+    #[test]
+    fn the_oldest_connection_makes_room_for_another_one() {
+        run(async {
+            let mut connections =
+                Connections { patience: CERTAIN * 2, grace: Duration::from_millis(5), ..Connections::default() };
+            let mut clients = Vec::new();
+            for number in 1..=CONNECTIONS + 3 {
+                let (client, stream) = pair();
+                connections.add_stream(stream).await;
+                clients.push(client);
+                let closed = number.saturating_sub(CONNECTIONS);
+                for (at, client) in clients.iter().enumerate() {
+                    assert_eq!(is_closed(client), at < closed, "{at} of {number}");
+                }
+            }
+            // The last one is served though the others hang.
+            let mut last = clients.pop().unwrap();
+            last.write_all(SCRAPE).unwrap();
+            connections.ended().await;
+            let mut answer = String::new();
+            last.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        });
+    }
+
+    /// One that has ended makes room at once: no other one is closed for it.
+    #[test]
+    fn a_connection_that_has_ended_makes_room() {
+        run(async {
+            let mut connections = Connections { patience: CERTAIN * 2, grace: CERTAIN * 2, ..Connections::default() };
+            let mut clients = Vec::new();
+            for _ in 0..=CONNECTIONS {
+                if clients.len() == CONNECTIONS {
+                    clients.pop();
+                }
+                let (client, stream) = pair();
+                connections.add_stream(stream).await;
+                clients.push(client);
+            }
+            assert!(clients.len() == CONNECTIONS && !clients.iter().any(is_closed));
+        });
     }
 }

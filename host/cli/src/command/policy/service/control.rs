@@ -123,7 +123,7 @@ impl Door {
         for _ in 0..count {
             // Others are attended to while tenants are being started for this one.
             let Some(mut peer) = self.peers.borrow_mut().pop_front() else { break };
-            if peer.go_on(service, meanwhile) {
+            if peer.go_on(|request| answer(request, service, meanwhile).line(), Instant::now) {
                 self.peers.borrow_mut().push_back(peer);
             }
             service.feed();
@@ -138,20 +138,25 @@ impl Peer {
         Some(Peer { stream, end: Instant::now() + SEND_TIMEOUT, request: RequestReader::default(), answer: None })
     }
 
-    /// Takes what it says and gives it what it takes, without waiting; whether there is more to come.
-    fn go_on(&mut self, service: &Service, meanwhile: Option<&dyn Fn()>) -> bool {
+    /// Takes what it says and gives it what it takes, without waiting; whether there is more to come. `answer` is called once it
+    /// has asked, and `now` says what time it is.
+    fn go_on(
+        &mut self,
+        answer: impl FnOnce(Result<ControlRequest, RequestError>) -> Vec<u8>,
+        now: impl Fn() -> Instant,
+    ) -> bool {
         if self.answer.is_none() {
             match self.request.read(&mut self.stream) {
                 Ok(Some(request)) => {
-                    self.answer = Some(answer(request, service, meanwhile).line().into());
-                    self.end = Instant::now() + SEND_TIMEOUT;
+                    self.answer = Some(answer(request).into());
+                    self.end = now() + SEND_TIMEOUT;
                 }
-                Ok(None) => return Instant::now() < self.end,
+                Ok(None) => return now() < self.end,
                 Err(_) => return false,
             }
         }
         match self.send() {
-            Ok(()) => !self.answer.as_ref().is_none_or(VecDeque::is_empty) && Instant::now() < self.end,
+            Ok(()) => !self.answer.as_ref().is_none_or(VecDeque::is_empty) && now() < self.end,
             Err(_) => false,
         }
     }
@@ -300,4 +305,42 @@ pub(in super::super) fn ask(
         Report::Text => stdout.write(answer.text().as_bytes())?,
     }
     Ok(if answer.ok { Exit::Success } else { Exit::Failure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowgate_policy::control::MAX_ANSWER;
+
+    /// A client, and what the service knows of it.
+    fn peer() -> (UnixStream, Peer) {
+        let (asking, stream) = UnixStream::pair().unwrap();
+        (asking, Peer::new(stream).unwrap())
+    }
+
+    /// Who does not ask in time is not heard any more.
+    #[test]
+    fn a_silent_peer_has_its_time_and_no_more() {
+        let (mut asking, mut peer) = peer();
+        let end = peer.end;
+        let mut goes_on = |now| peer.go_on(|_| panic!("nothing has been asked"), || now);
+        assert!(goes_on(end - Duration::from_nanos(1)));
+        asking.write_all(b"{\"comm").unwrap();
+        assert!(goes_on(end - Duration::from_nanos(1)), "it has begun to ask");
+        assert!(!goes_on(end));
+        assert!(end <= Instant::now() + SEND_TIMEOUT);
+    }
+
+    /// Who does not take the answer in time does not get the rest. The time begins when there is an answer.
+    #[test]
+    fn a_peer_that_does_not_read_has_its_time_and_no_more() {
+        let (mut asking, mut peer) = peer();
+        asking.write_all(b"{}\n").unwrap();
+        let answered = peer.end + 10 * SEND_TIMEOUT;
+        assert!(peer.go_on(|_| vec![b'x'; MAX_ANSWER], || answered));
+        assert!(peer.answer.as_ref().is_some_and(|rest| !rest.is_empty()), "no socket takes that much at once");
+        let mut goes_on = |now| peer.go_on(|_| panic!("it has been answered"), || now);
+        assert!(goes_on(answered + SEND_TIMEOUT - Duration::from_nanos(1)));
+        assert!(!goes_on(answered + SEND_TIMEOUT));
+    }
 }
