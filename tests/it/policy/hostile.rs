@@ -2,9 +2,19 @@
 
 use std::{
     io::{ErrorKind, Read as _},
-    os::unix::{fs::OpenOptionsExt as _, net::UnixListener},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{fs::OpenOptionsExt as _, net::UnixListener},
+    },
+    path::Path,
     thread,
     time::Instant,
+};
+
+use flowgate_test_support::until;
+use nix::{
+    errno::Errno,
+    sys::socket::{self, AddressFamily, SockFlag, SockType},
 };
 
 use super::{
@@ -508,6 +518,91 @@ fn neighbours_are_found_under_another_name_of_their_namespace() {
         assert!(told.contains("tenant blue: sees it"), "{told}");
         serving.end();
         for name in ["one", "two", "three", "own"] {
+            // What is not unmounted goes with the mount namespace of the test.
+            let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
+        }
+    });
+}
+
+/// A socket with as many clients as it takes: whoever connects waits until the descriptors are closed.
+fn busy(path: &Path) -> Vec<OwnedFd> {
+    let address = socket::UnixAddr::new(path).unwrap();
+    let open = |flags| socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+    let listener = open(SockFlag::SOCK_CLOEXEC);
+    socket::bind(listener.as_raw_fd(), &address).unwrap();
+    socket::listen(&listener, socket::Backlog::new(0).unwrap()).unwrap();
+    let mut all = vec![listener];
+    loop {
+        let client = open(SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK);
+        let connected = socket::connect(client.as_raw_fd(), &address);
+        all.push(client);
+        match connected {
+            Ok(()) => {}
+            Err(Errno::EAGAIN) => return all,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A name that comes to stand for the network namespace of a neighbour after the file has been read is found out at the start.
+#[test]
+fn neighbours_are_compared_once_more_when_they_start() {
+    Namespace::run(|namespace| {
+        Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
+        ["one", "two"].iter().for_each(|name| namespace.ip(&format!("netns add {name}")));
+        let within = |name: &str, more: &str| attacking(name, "", "\"update.mark\"", more);
+        let mut text = within("blue", "mark-mask = \"0x100\"\nnamespace = \"one\"")
+            + &within("red", "mark-mask = \"0x100\"\nnamespace = \"two\"");
+        // Of these there is a note when the file has been read.
+        text += &(within("green", "mark-mask = \"0x1\"") + &within("grey", "mark-mask = \"0x2\""));
+        policy(namespace, &text);
+        // The service looks whether another one runs, after it has read the file and before it starts anything.
+        let held = busy(&namespace.directory().join("socket"));
+        let mut serving = Serving::launch(namespace, &flowgate(), &[]);
+        serving.until("it has read the file", || serving.errors().contains("a flow may be in the scopes of both"));
+        nix::mount::umount("/run/netns/two").unwrap();
+        Program::new("mount").must(&["--bind", "/run/netns/one", "/run/netns/two"]);
+        drop(held);
+        until("it starts or ends", || {
+            !serving.background.runs() || serving.background.errors().contains("generation 1")
+        });
+        let runs = serving.background.runs();
+        let outcome = if runs { serving.background.end_by(Signal::SIGTERM) } else { serving.background.end() };
+        let what = "own the mark bits 0x100 both, and a flow may be in both their scopes (the network namespaces";
+        assert_eq!(outcome.status, 1, "{}", outcome.errors());
+        assert_eq!(outcome.errors().matches(what).count(), 1, "{}", outcome.errors());
+        for name in ["one", "two"] {
+            // What is not unmounted goes with the mount namespace of the test.
+            let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
+        }
+    });
+}
+
+/// The same when a tenant is started later than the others.
+#[test]
+fn neighbours_are_compared_when_one_is_started_by_hand() {
+    Namespace::run(|namespace| {
+        Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
+        namespace.ip("netns add one");
+        namespace.ip("netns add three");
+        let within = |name: &str, namespace: &str| {
+            attacking(name, "", "\"update.mark\"", &format!("mark-mask = \"0x100\"\nnamespace = \"{namespace}\""))
+        };
+        let serving = Serving::start(namespace, &(within("blue", "one") + &within("red", "two")));
+        assert!(serving.ask(&["status", "red"]).text().contains("tenant red: ended"));
+        fs::write("/run/netns/two", "").unwrap();
+        Program::new("mount").must(&["--bind", "/run/netns/one", "/run/netns/two"]);
+        let outcome = serving.ask(&["resume", "red"]);
+        let what = "own the mark bits 0x100 both, and a flow may be in both their scopes (the network namespaces";
+        assert!(outcome.status == 1 && outcome.errors().contains(what), "{}", outcome.errors());
+        assert!(serving.ask(&["status", "red"]).text().contains("tenant red: ended"));
+        nix::mount::umount("/run/netns/two").unwrap();
+        Program::new("mount").must(&["--bind", "/run/netns/three", "/run/netns/two"]);
+        let outcome = serving.ask(&["resume", "red"]);
+        assert_eq!(outcome.status, 0, "{}", outcome.errors());
+        assert!(serving.ask(&["status", "red"]).text().contains("tenant red: running"));
+        serving.end();
+        for name in ["one", "two", "three"] {
             // What is not unmounted goes with the mount namespace of the test.
             let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
         }

@@ -311,6 +311,17 @@ impl Service {
         let gone = || vec![format!("there is no tenant `{name}`")];
         let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
         let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
+        // Its name may have come to stand for the namespace of another tenant since.
+        let identities: Vec<Option<namespace::Identity>> = {
+            let inner = self.lock();
+            let other = |name: &str| inner.tenants.iter().find(|running| running.name == name)?.station();
+            let identity = |of: &str| if of == name { Some(station.identity) } else { other(of) };
+            policy.tenants.iter().map(|tenant| identity(&tenant.name)).collect()
+        };
+        let mistakes = neighbours::flows(&policy, &identities).mistakes;
+        if !mistakes.is_empty() {
+            return Err(mistakes.iter().map(ToString::to_string).collect());
+        }
         let running = Running::start(self, &station, &policy, tenant, generation);
         if let Err(mistakes) = running.ready(Instant::now() + START, meanwhile) {
             running.give_up();

@@ -175,6 +175,11 @@ impl Running {
         self.station == Some(station.identity)
     }
 
+    /// Which network namespace it is in, if it has one.
+    pub(super) fn station(&self) -> Option<namespace::Identity> {
+        self.station
+    }
+
     /// It has ended before it began.
     pub(super) fn end(&self, reason: String) {
         *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
