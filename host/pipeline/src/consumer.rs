@@ -120,6 +120,39 @@ mod tests {
         }
     }
 
+    /// What a format could not take in one call, it takes in parts; what is written is the same.
+    #[test]
+    fn a_batch_that_is_too_much_for_one_call_of_a_format_is_written_in_parts() {
+        let component = PluginComponent::stock(&PluginEngine::new(None).unwrap(), "json").unwrap();
+        let format = || {
+            let mut instance = Instance::new(&component, Limits::default()).unwrap();
+            let reads = instance.describe().unwrap().reads;
+            instance.configure(&flowgate_model::Setup::default()).unwrap();
+            instance.started();
+            Format::new(instance, reads)
+        };
+        // Each of these bytes becomes six in JSON: in one call they would be more than a call may return.
+        let (rows, bytes) = (60, 200_000);
+        let mut flows = Flows {
+            length: rows,
+            has: vec![field::HELPER | field::MARK; rows as usize],
+            family: vec![2; rows as usize],
+            mark: (0..rows).collect(),
+            ..Flows::default()
+        };
+        for row in 0..rows as usize {
+            let helper = &mut flows.rare.get_or_insert_default().helper;
+            flowgate_model::batch::push_sparse(helper, row, &vec![1; bytes]);
+        }
+        assert!(flows.clone().render(&mut format()).is_err());
+        let (mut written, mut one_by_one, mut one) = (Vec::new(), Vec::new(), format());
+        format().take(&mut flows.clone(), &mut written).unwrap();
+        for row in 0..rows as usize {
+            one_by_one.extend(flows.part(row..row + 1).render(&mut one).unwrap());
+        }
+        assert!(written.len() > 6 * bytes * rows as usize && written == one_by_one, "{} bytes", written.len());
+    }
+
     #[test]
     fn writing_rows_is_paid_for() {
         let budget = nothing();

@@ -278,6 +278,85 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_are_taken_apart_whatever_they_weigh() {
+        let flows = |rows: usize| Flows { length: rows as u32, ..Flows::default() };
+        assert_eq!(parts(&flows(ROWS)), None);
+        assert_eq!(parts(&flows(2 * ROWS + 1)).unwrap(), [0..ROWS, ROWS..2 * ROWS, 2 * ROWS..2 * ROWS + 1]);
+        let expectations = |rows: usize| Expectations { length: rows as u32, ..Expectations::default() };
+        assert_eq!(expectation_parts(&expectations(ROWS)), None);
+        assert_eq!(expectation_parts(&expectations(ROWS + 1)).unwrap(), [0..ROWS, ROWS..ROWS + 1]);
+    }
+
+    /// All texts count, wherever they are: a row of more than its part may weigh is alone in it.
+    #[test]
+    fn each_column_of_texts_counts() {
+        let heavy = vec![b'x'; WEIGHT + 1];
+        let apart = |flows: &Flows| parts(flows).is_some_and(|parts| parts == [0..1, 1..2, 2..3]);
+        let flows = |fill: &dyn Fn(&mut Rare)| {
+            let mut flows = Flows { length: 3, ..Flows::default() };
+            fill(flows.rare.get_or_insert_default());
+            flows
+        };
+        assert!(apart(&flows(&|rare| push_sparse(&mut rare.helper, 1, &heavy))));
+        assert!(apart(&flows(&|rare| push_sparse(&mut rare.security_context, 1, &heavy))));
+        for key in [true, false] {
+            assert!(apart(&flows(&|rare| {
+                rare.annotations.rows.push(1);
+                push_text(&mut rare.annotations.keys, if key { &heavy } else { b"k" });
+                push_text(&mut rare.annotations.values, if key { b"v" } else { &heavy });
+            })));
+        }
+        assert!(apart(&flows(&|rare| {
+            rare.unknown.rows.push(1);
+            rare.unknown.paths.push(0);
+            push_text(&mut rare.unknown.payloads, &heavy);
+        })));
+    }
+
+    /// Expectations with texts of this many bytes in every other row.
+    fn expectations(rows: usize, bytes: usize) -> Expectations {
+        let mut all = Expectations { length: rows as u32, has: vec![1; rows], ..Expectations::default() };
+        (all.family, all.protocol) = (vec![2; rows], (0..rows as u8).collect());
+        (all.timeout, all.id) = ((0..rows as u32).collect(), (0..rows as u32).rev().collect());
+        (all.master.source.lo, all.mask.destination.hi) = ((0..rows as u64).collect(), vec![9; rows]);
+        let nat = all.nat.get_or_insert_default();
+        for row in (0..rows).step_by(2) {
+            push_sparse(&mut all.helper, row, format!("helper {row}").as_bytes());
+            push_sparse(&mut all.function, row, &vec![b'f'; bytes]);
+            nat.rows.push(row as u32);
+            nat.direction.push(1);
+            nat.protocol.push(row as u8);
+            nat.tuple.source_l4.push(row as u16);
+            let annotations = all.annotations.get_or_insert_default();
+            annotations.rows.push(row as u32);
+            push_text(&mut annotations.keys, b"k");
+            push_text(&mut annotations.values, &vec![b'x'; bytes]);
+            let unknown = all.unknown.get_or_insert_default();
+            unknown.rows.push(row as u32);
+            unknown.paths.push(row as u64);
+            push_text(&mut unknown.payloads, &vec![7; bytes]);
+        }
+        all
+    }
+
+    #[test]
+    fn parts_of_expectations_are_what_is_left_when_the_other_rows_are_dropped() {
+        let all = expectations(60, 100_000);
+        let parts = expectation_parts(&all).unwrap();
+        assert!(parts.len() > 5, "{parts:?}");
+        let mut next = 0;
+        for range in parts {
+            assert_eq!(range.start, next);
+            next = range.end;
+            let mut expected = all.clone();
+            let verdicts: Vec<u8> = (0..60).map(|row| u8::from(range.contains(&row))).collect();
+            crate::batch::retain_expectations(&mut expected, &verdicts);
+            assert_eq!(expectation_part(&all, range), expected);
+        }
+        assert_eq!(next, 60);
+    }
+
+    #[test]
     fn parts_are_what_is_left_when_the_other_rows_are_dropped_and_add_up() {
         let all = flows(60, 200_000);
         let parts = parts(&all).unwrap();

@@ -53,7 +53,6 @@ impl<T: Staged> Said<T> {
         if asked > actions {
             return Err(Failure::Actions { asked, limit: actions });
         }
-        watch.check()?;
         if let Some(changes) = &self.changes {
             let Written { crossed, bytes } =
                 batch.written(changes, &self.requests.values, fixed).map_err(Failure::BadValue)?;
@@ -305,5 +304,48 @@ impl Staged for Expectations {
 
     fn forget(seen: &mut Seen) {
         seen.expectations.pop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A batch of rows without any field.
+    fn batch(rows: u32) -> Flows {
+        let (has, family) = (vec![0; rows as usize], vec![2; rows as usize]);
+        Flows { length: rows, has, family, ..Flows::default() }
+    }
+
+    fn checked(outcome: Outcome, watch: &mut Watch) -> Result<(), Failure> {
+        Said::from(outcome).checked(&batch(2), 0, 0, watch).map(drop)
+    }
+
+    /// A time that was over before it began.
+    fn over() -> Watch {
+        Watch::begin(Duration::ZERO, Some(Duration::ZERO))
+    }
+
+    /// Whatever an outcome says, it is of no use when the time is over.
+    #[test]
+    fn an_outcome_has_no_more_time_than_the_call() {
+        let outcome = Outcome { verdicts: vec![verdict::KEEP, verdict::DROP], ..Outcome::default() };
+        for outcome in [outcome, Outcome::default()] {
+            assert_eq!(checked(outcome.clone(), &mut over()), Err(Failure::Deadline(Duration::ZERO)));
+            assert_eq!(checked(outcome, &mut Watch::unlimited()), Ok(()));
+        }
+    }
+
+    /// Annotations are not gone through to their end when the time is over: that there are too many is not found out any more.
+    #[test]
+    fn annotations_are_not_added_when_the_time_is_over() {
+        let many = bounds::ROW_ANNOTATIONS + 1;
+        let texts = || Texts { ends: (1..=many as u32).collect(), bytes: vec![b'x'; many] };
+        let annotations = Annotations { rows: vec![1; many], keys: texts(), values: texts() };
+        let outcome = Outcome { annotations: Some(annotations), ..Outcome::default() };
+        let failure = checked(outcome.clone(), &mut Watch::unlimited()).unwrap_err();
+        assert!(matches!(failure, Failure::BadValue(_)), "{failure}");
+        assert_eq!(checked(outcome, &mut over()), Err(Failure::Deadline(Duration::ZERO)));
     }
 }
