@@ -378,6 +378,30 @@ mod tests {
         assert!(matches!(error, LoadError::Excessive { .. }), "it would be refused for its weight: {error}");
     }
 
+    /// The same of what it imports.
+    #[test]
+    fn what_imports_something_unknown_is_not_even_weighed() {
+        use flowgate_test_support::wasm::{NOTHING, code, component, id, items, name, section};
+        let loops = [&[0][..], &[0x03, 0x40, 0x0b].repeat(10_000), &[0x0b]].concat();
+        let heavy = component(&[items(id::TYPES, 1, NOTHING), items(id::FUNCTIONS, 1, &[0]), code([&loops[..]])]);
+        // The type of an instance without exports; an import of one, which is exported under two names.
+        let types = section(7, &[1, 0x42, 0]);
+        let import = |called: &str| section(10, &[&[1, 0][..], &name(called), &[5, 0]].concat());
+        let export = |called: &str| [&[0][..], &name(called), &[5, 0, 0]].concat();
+        let exports = ["flowgate:conntrack/plugin@0.1.0", "flowgate:conntrack/flow-stage@0.1.0"].map(export).concat();
+        let exports = section(11, &[&[2][..], &exports].concat());
+        let load = |called: &str| {
+            let bytes = [heavy.clone(), types.clone(), import(called), exports.clone()].concat();
+            PluginComponent::from_bytes(&PluginEngine::new(None).unwrap(), Path::new("some.wasm"), &bytes)
+                .err()
+                .unwrap()
+        };
+        let error = load("flowgate:conntrack/teleport@0.1.0");
+        assert!(matches!(&error, LoadError::Mismatch { reason, .. } if reason.contains("teleport@0.1.0")), "{error}");
+        let error = load("flowgate:conntrack/log@0.1.0");
+        assert!(matches!(error, LoadError::Excessive { .. }), "it would be refused for its weight: {error}");
+    }
+
     #[test]
     fn exports_become_capabilities() {
         let can = capabilities(&names(&["flowgate:conntrack/plugin@0.1.0", "flowgate:conntrack/flow-stage@0.1.0"]));

@@ -121,6 +121,24 @@ fn wherever_a_plugin_is_named_it_is_confined() {
     });
 }
 
+/// The plugins of tenants are compiled from the bytes whose digest was compared. A command of the same user keeps compiled code.
+#[test]
+fn the_service_keeps_no_compiled_code() {
+    Namespace::run(|namespace| {
+        // A directory whose whole path belongs to root, as that of a cache must: /tmp does not. Only this thread sees it.
+        Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
+        let program = flowgate().environment("XDG_CACHE_HOME", "/mnt");
+        policy(namespace, &tenant(""));
+        let serving = Serving::launch(namespace, &program, &[]);
+        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        assert_eq!(serving.ask(&["reload"]).status, 0);
+        serving.end();
+        assert_eq!(fs::read_dir("/mnt").unwrap().count(), 0);
+        program.must(&["-L", "--plugin", plugins::built("attacker").to_str().unwrap()]);
+        assert_eq!(fs::read_dir("/mnt/flowgate").unwrap().count(), 1, "it would have been kept there");
+    });
+}
+
 /// The file is read once: what decides about privileges is what runs.
 #[test]
 fn a_policy_comes_through_a_pipe() {

@@ -267,3 +267,42 @@ impl Audit {
         let _ = self.write(&[self.line(record)]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flowgate_pipeline::sink::file::Rotation;
+    use flowgate_test_support::Random;
+
+    /// A line that does not become much shorter when it is compressed.
+    fn line(audit: &Audit, length: usize) -> Line {
+        let mut random = Random::new(1);
+        let text: String = std::iter::repeat_with(|| format!("{:016x}", random.bits())).take(length / 16).collect();
+        audit.line(Record { reason: Some(text), ..Record::default() })
+    }
+
+    /// Nobody who acts waits until an old file of the audit has been compressed.
+    #[test]
+    fn recording_does_not_wait_for_a_compression() {
+        // It must be going on while the next lines are written: with more and more to be compressed.
+        for length in [8 << 20, 32 << 20, 128 << 20] {
+            let directory = tempfile::tempdir().unwrap();
+            let at = |name: &str| directory.path().join(name);
+            let size = Some(1 << 20);
+            let rotation = Rotation { size, interval: None, keep: 3, keep_time: None, compress: true };
+            let options = FileOptions { path: at("audit"), append: true, mode: None, rotation: Some(rotation) };
+            let audit = Audit::open(options, Duration::from_secs(3600), |told| panic!("{told}")).unwrap();
+            let [old, next, last] = [length, 2 << 20, 100].map(|length| line(&audit, length));
+            audit.write(&[old]).unwrap();
+            // The first of these puts the old one aside, and the second one would put the first one aside.
+            audit.write(std::slice::from_ref(&next)).unwrap();
+            audit.write(std::slice::from_ref(&last)).unwrap();
+            let written = std::fs::metadata(at("audit")).unwrap().len();
+            if at("audit.1").exists() && !at("audit.1.gz").exists() {
+                assert_eq!(written, (next.length() + last.length()) as u64);
+                return;
+            }
+        }
+        panic!("nothing was compressed while lines were written");
+    }
+}

@@ -1090,6 +1090,38 @@ fn without_time_left_nothing_of_a_call_is_done() {
     assert_eq!(count, 3 * times as u64);
 }
 
+/// The time may be over once all actions have been judged: none of them is recorded as one that will be done from then on.
+#[test]
+fn recording_ends_with_the_time_of_the_call() {
+    flowgate_test_support::Namespace::run(|namespace| {
+        let flow = "-t 600 -w 7 -p udp -s 10.1.0.5 -d 192.0.2.1 --sport 4000 --dport 53";
+        flowgate_test_support::entries::insert(namespace, flow);
+        let directory = tempfile::tempdir().unwrap();
+        let limits = "limits = { actions-per-second = 1000000, actions-in-flight = 60000 }";
+        let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), limits, r#""delete""#);
+        let mut guard = guard(&tenant, directory.path(), false);
+        let grants: Grants = "delete".parse().unwrap();
+        // With such a name to be written into each record, recording takes far longer than judging.
+        let plugin = "\u{1}".repeat(LONGEST / 8);
+        let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
+        let Row(values) = named(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
+        let times = 5000;
+        let actions =
+            Actions { kinds: vec![action::DELETE; times], rows: vec![action::NO_ROW; times], values: vec![0; times] };
+        let requests = Requests { actions, values };
+        let before = thread_time();
+        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &requests);
+        let all = thread_time() - before;
+        assert!(matches!(judgements[0], Judgement::Send(_)), "{:?}", judgements[0]);
+        let (limit, before) = (all / 2, thread_time());
+        let mut watch = Watch::begin(limit, Some(before));
+        let judgements = guard.review(&mut watch, asker, &Flows::default(), &requests);
+        let used = thread_time() - before;
+        assert!(used < all * 3 / 4, "{used:?} of {limit:?}; {all:?} if there is no limit");
+        assert!(judgements.iter().all(|judgement| matches!(judgement, Judgement::Refuse(result::OVER_LIMIT, 0))));
+    });
+}
+
 /// One that names a flow with a helper of many bytes, so often.
 fn bulky(bytes: usize, times: usize) -> Requests<Flows> {
     let Row(mut values) = original(&udp("10.1.0.5", "192.0.2.1", "zone=7"));

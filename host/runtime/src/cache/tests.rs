@@ -135,6 +135,22 @@ fn what_belongs_to_somebody_else_is_not_used() {
     }
 }
 
+/// The environment of a process whose effective user or group is not its real one may be that of either.
+#[test]
+#[allow(unsafe_code, reason = "libc's own functions would apply to the threads of all tests")]
+fn a_process_that_acts_for_another_has_no_cache() {
+    assert!(flowgate_base::files::effective_user() == 0, "this test becomes another user: run it as root");
+    assert!(Cache::of_environment().is_some(), "HOME or XDG_CACHE_HOME must be set here");
+    for call in [libc::SYS_setresuid, libc::SYS_setresgid] {
+        let acting = std::thread::spawn(move || {
+            // SAFETY: both system calls take three numbers and touch no memory; -1 leaves an identity as it is.
+            assert_eq!(unsafe { libc::syscall(call, libc::uid_t::MAX, OTHER, libc::uid_t::MAX) }, 0);
+            Cache::of_environment().is_some()
+        });
+        assert!(!acting.join().unwrap(), "system call {call}");
+    }
+}
+
 #[test]
 fn links_are_followed_only_if_they_are_ours() {
     assert!(flowgate_base::files::effective_user() == 0, "this test gives files to another user: run it as root");

@@ -4,12 +4,12 @@
 
 use std::{
     fs, io,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::symlink, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
-use flowgate_test_support::{Namespace, Outcome, Program, entries, program::shell_status};
+use flowgate_test_support::{Namespace, Outcome, Program, entries, plugins, program::shell_status};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::super::flowgate;
@@ -302,5 +302,103 @@ fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() 
         program.must(&bench);
         assert_eq!(files(&home.join("flowgate")), kept);
         assert!(fs::read(&kept[0]).unwrap() != spoilt);
+    });
+}
+
+/// The name that the plugin in this file has where compiled code is kept in this directory.
+fn name_with(variable: &str, directory: &Path, plugin: &Path) -> String {
+    let words = ["plugin", "bench", "--flows", "64", "--batch", "8", plugin.to_str().unwrap()];
+    let program = flowgate().environment("XDG_CACHE_HOME", "").environment(variable, directory.to_str().unwrap());
+    let told = program.must(&words);
+    told.lines().nth(2).and_then(|row| row.split_whitespace().next()).unwrap_or_else(|| panic!("{told}")).to_owned()
+}
+
+/// What somebody can do so that a file of machine code, which root runs, is not one that only root can have written.
+type Forgery = (&'static str, fn(&Path, &Path));
+
+/// Another user who cannot write to a cache of root's, but may have made all that is there.
+const OTHER: u32 = 65534;
+
+fn give(path: &Path) {
+    std::os::unix::fs::lchown(path, Some(OTHER), Some(OTHER)).unwrap();
+}
+
+fn change_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+}
+
+/// Each is done to a forged file in a cache, and has a directory for what else it takes.
+const FORGERIES: [Forgery; 14] = [
+    ("a file of another user", |file, _| give(file)),
+    ("a file that a group can write", |file, _| change_mode(file, 0o620)),
+    ("a file that everybody can write", |file, _| change_mode(file, 0o602)),
+    ("a link", |file, beside| {
+        fs::rename(file, beside.join("forged")).unwrap();
+        symlink(beside.join("forged"), file).unwrap();
+    }),
+    ("another name of a file of another user", |file, beside| {
+        fs::rename(file, beside.join("forged")).unwrap();
+        give(&beside.join("forged"));
+        fs::hard_link(beside.join("forged"), file).unwrap();
+    }),
+    ("a directory of another user", |file, _| give(file.parent().unwrap())),
+    ("a directory in a directory of another user", |file, _| give(file.ancestors().nth(2).unwrap())),
+    ("a directory far below one of another user", |file, _| give(file.ancestors().nth(3).unwrap())),
+    ("a directory that everybody can write", |file, _| change_mode(file.parent().unwrap(), 0o777)),
+    ("a directory such as /tmp", |file, _| change_mode(file.ancestors().nth(2).unwrap(), 0o1777)),
+    ("a directory that a group can write", |file, _| change_mode(file.parent().unwrap(), 0o770)),
+    ("a link of another user to the directory", |file, beside| {
+        let directory = file.parent().unwrap();
+        fs::rename(directory, beside.join("flowgate")).unwrap();
+        symlink(beside.join("flowgate"), directory).unwrap();
+        give(directory);
+    }),
+    ("a link of root's to a directory of another user", |file, beside| {
+        let directory = file.parent().unwrap();
+        fs::rename(directory, beside.join("flowgate")).unwrap();
+        give(&beside.join("flowgate"));
+        symlink(beside.join("flowgate"), directory).unwrap();
+    }),
+    ("a file that has been cut", |file, _| {
+        let length = fs::metadata(file).unwrap().len();
+        fs::File::options().write(true).open(file).unwrap().set_len(length - 1).unwrap();
+    }),
+];
+
+/// Machine code under the name of a plugin, with a digest that is right, is run only where nobody but root and the user can have put
+/// it. Otherwise the plugin is compiled.
+#[test]
+fn case_29_forged_machine_code_is_not_run() {
+    Namespace::run(|_| {
+        // A directory all of whose path belongs to root: only this thread sees it.
+        Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
+        let own = Path::new("/mnt/own");
+        fs::create_dir(own).unwrap();
+        let (heavy, other) = (plugin(), plugins::built("heavy"));
+        assert_eq!(name_with("XDG_CACHE_HOME", own, &heavy), "heavy-tcp");
+        let kept = files(own).remove(0);
+        assert_eq!(name_with("XDG_CACHE_HOME", own, &other), "heavy-rust");
+        let of_other = files(own).into_iter().find(|file| *file != kept).unwrap();
+        // The name of the one (magic number and key), the digest and the code of the other.
+        let (sound, of_other) = (fs::read(&kept).unwrap(), fs::read(of_other).unwrap());
+        let forged = [&sound[..48], &of_other[48..]].concat();
+        fs::write(&kept, &forged).unwrap();
+        assert_eq!(name_with("XDG_CACHE_HOME", own, &heavy), "heavy-rust", "root's own file is run whatever it is");
+        fs::write(&kept, &of_other).unwrap();
+        assert_eq!(name_with("XDG_CACHE_HOME", own, &heavy), "heavy-tcp", "it has the name of another one");
+
+        for (number, (what, forge)) in FORGERIES.into_iter().enumerate() {
+            for (variable, within) in [("XDG_CACHE_HOME", ""), ("HOME", ".cache")] {
+                let place = own.join(format!("{number}{within}"));
+                let (home, beside) = (place.join("home"), place.join("beside"));
+                let file = home.join(within).join("flowgate").join(kept.file_name().unwrap());
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::create_dir(&beside).unwrap();
+                fs::write(&file, &forged).unwrap();
+                assert_eq!(name_with(variable, &home, &heavy), "heavy-rust", "it is root's own until now");
+                forge(&file, &beside);
+                assert_eq!(name_with(variable, &home, &heavy), "heavy-tcp", "{what}: {variable}");
+            }
+        }
     });
 }
