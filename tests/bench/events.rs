@@ -1,14 +1,10 @@
 //! Events: how many each program shows of those that a writer causes at full speed, and what one costs.
 
 use crate::{measure, settings::Settings};
-use flowgate_test_support::{Namespace, Program};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use flowgate_test_support::{Background, Namespace, Program};
+use nix::sys::signal::Signal;
 use std::{
-    io::Read,
-    process::{Child, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -24,8 +20,8 @@ struct Run {
 }
 
 /// CPU time of all threads of a program so far, in microseconds.
-pub(crate) fn cpu(child: &Child) -> f64 {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).into_iter().flatten().flatten();
+pub(crate) fn cpu(program: &Background) -> f64 {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", program.process())).into_iter().flatten().flatten();
     let nanoseconds = tasks.filter_map(|task| {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<f64>().ok()
@@ -34,11 +30,11 @@ pub(crate) fn cpu(child: &Child) -> f64 {
 }
 
 /// Waits until a program does nothing any more, but for a clock that ticks: a hundredth of the time.
-pub(crate) fn idle(child: &Child) {
+pub(crate) fn idle(program: &Background) {
     let mut before = -1.0;
     loop {
         std::thread::sleep(Duration::from_millis(300));
-        let now = cpu(child);
+        let now = cpu(program);
         if now - before < 3000.0 {
             return;
         }
@@ -46,26 +42,24 @@ pub(crate) fn idle(child: &Child) {
     }
 }
 
+/// Starts a program once the machine has nothing else to do. What it writes to standard error is read.
+pub(crate) fn start(mut command: Command, stdout: impl Into<Stdio>) -> Background {
+    measure::settle();
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    Background::spawn(command)
+}
+
 /// One program listens while flows are made and flushed.
 fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
-    measure::settle();
-    let mut child = Program::new(program)
-        .command(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-    idle(&child);
-    let before = cpu(&child);
+    let mut listening = start(Program::new(program).command(words), Stdio::null());
+    listening.wait_until_listening();
+    idle(&listening);
+    let before = cpu(&listening);
     Program::new(ours).must_with(&["-R", "-"], flows);
     Program::new("conntrack").must(&["-F"]);
-    idle(&child);
-    let cpu = cpu(&child) - before;
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).expect("it takes signals");
-    let mut errors = String::new();
-    child.stderr.take().expect("a pipe").read_to_string(&mut errors).expect("it is text");
-    child.wait().expect("its end");
+    idle(&listening);
+    let cpu = cpu(&listening) - before;
+    let errors = listening.end_by(Signal::SIGINT).errors();
     let shown = errors
         .lines()
         .find_map(|line| line.split_once("): ")?.1.strip_suffix(" flow events have been shown.")?.parse().ok());

@@ -1,20 +1,17 @@
 //! Tenants: how many events a second the service hands to them, beside one program that prints all; and what a hostile one costs
 //! the others.
 
-use crate::{events, measure, plugins, settings::Settings, target_directory};
-use flowgate_test_support::{Namespace, Program, entries};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use crate::{events, plugins, settings::Settings, target_directory};
+use flowgate_test_support::{Background, Namespace, Program, entries, until};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::{
     fmt::Write as _,
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Stdio},
-    time::{Duration, Instant, SystemTime},
+    process::Stdio,
+    time::{Duration, SystemTime},
 };
 
 /// Zones that the flows are spread over.
@@ -33,45 +30,22 @@ struct Run {
     cpu: f64,
 }
 
-/// A program that listens.
+/// A program that listens, and what it writes to.
 struct Listening {
-    child: Child,
-    errors: PathBuf,
+    program: Background,
     outputs: Vec<PathBuf>,
 }
 
 impl Listening {
-    fn start(program: &str, words: &[&str], outputs: Vec<PathBuf>, errors: PathBuf, stdout: Stdio) -> Self {
-        measure::settle();
-        let to = File::create(&errors).expect("a file for errors");
-        let child = Program::new(program)
-            .command(words)
-            .stdin(Stdio::null())
-            .stdout(stdout)
-            .stderr(to)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {program}: {error}"));
-        Listening { child, errors, outputs }
-    }
-
-    /// Waits until its standard error says this.
-    fn until(&self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(120);
-        while !fs::read_to_string(&self.errors).unwrap_or_default().contains(words) {
-            assert!(Instant::now() < end, "{}", fs::read_to_string(&self.errors).unwrap_or_default());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
     /// Makes and flushes flows, and waits until all is written.
     fn measured(&self, ours: &str, flows: &[u8]) -> Run {
-        events::idle(&self.child);
-        let before = events::cpu(&self.child);
+        events::idle(&self.program);
+        let before = events::cpu(&self.program);
         let start = SystemTime::now();
         Program::new(ours).must_with(&["-R", "-"], flows);
         Program::new("conntrack").must(&["-F"]);
-        events::idle(&self.child);
-        let cpu = events::cpu(&self.child) - before;
+        events::idle(&self.program);
+        let cpu = events::cpu(&self.program) - before;
         let written = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
         let last = self.outputs.iter().filter_map(written).max().unwrap_or(start);
         let lines = |path: &PathBuf| fs::read(path).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
@@ -84,8 +58,7 @@ impl Listening {
     }
 
     fn end(mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("it takes signals");
-        self.child.wait().expect("its end");
+        self.program.end_by(Signal::SIGINT);
     }
 }
 
@@ -119,9 +92,9 @@ fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listenin
     let policy = directory.join("policy.toml");
     fs::write(&policy, text).expect("a policy");
     let words = ["run", &policy.display().to_string()];
-    let service = Listening::start(ours, &words, outputs, directory.join("errors"), Stdio::null());
-    service.until("generation 1 runs");
-    service
+    let mut program = events::start(Program::new(ours).command(&words), Stdio::null());
+    program.wait_for_error("generation 1 runs");
+    Listening { program, outputs }
 }
 
 /// What the service tells of its tenants.
@@ -167,8 +140,11 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                 if tenants == 0 {
                     let output = directory.join("out");
                     let file = File::create(&output).expect("a file");
-                    let listening =
-                        Listening::start(program, &["-E"], vec![output], directory.join("errors"), file.into());
+                    let listening = Listening {
+                        program: events::start(Program::new(program).command(&["-E"]), file),
+                        outputs: vec![output],
+                    };
+                    listening.program.wait_until_listening();
                     let mut run = listening.measured(ours, &flows);
                     run.lost = caused.saturating_sub(run.shown);
                     listening.end();
@@ -253,7 +229,9 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
                     Program::new(ours).must_with(&["-R", "-"], burst);
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                std::thread::sleep(Duration::from_millis(500));
+                // That of the hostile one may wait for longer than it is worth to measure.
+                let waits = |told: &Value| told["waiting"].as_u64() != Some(0);
+                until("the others have what is theirs", || !status(ours, directory).iter().skip(1).any(waits));
                 let run = calls(ours, directory, at == 1);
                 service.end();
                 run

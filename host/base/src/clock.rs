@@ -24,16 +24,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_sleeps_uses_no_time() {
-        let ms = Duration::from_millis;
-        let before = thread_time();
-        std::thread::sleep(ms(60));
-        let slept = thread_time() - before;
-        assert!(slept < ms(30), "{slept:?}");
-        let end = std::time::Instant::now() + ms(60);
-        while std::time::Instant::now() < end {
-            std::hint::spin_loop();
+    fn the_time_of_another_thread_is_not_counted() {
+        /// Uses this much time of the thread.
+        fn work(time: Duration) {
+            let begun = thread_time();
+            while thread_time() - begun < time {
+                std::hint::spin_loop();
+            }
         }
-        assert!(thread_time() > before + slept);
+        let time = Duration::from_millis(60);
+        let before = thread_time();
+        std::thread::spawn(move || work(time)).join().unwrap();
+        let waited = thread_time() - before;
+        assert!(waited < time / 2, "{waited:?}");
+        let process = |before| clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap() - before;
+        let before = process(Duration::ZERO);
+        work(time);
+        assert!(process(before) >= time, "it is CPU time");
     }
 }

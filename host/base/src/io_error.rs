@@ -11,6 +11,11 @@ pub fn error_text(error: &io::Error) -> String {
     }
 }
 
+/// Returns the text of an error number, as strerror(3) does.
+pub fn errno_text(errno: i32) -> String {
+    error_text(&io::Error::from_raw_os_error(errno))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -19,5 +24,6 @@ mod tests {
     fn error_texts_have_no_number() {
         assert_eq!(error_text(&io::Error::from_raw_os_error(libc::ENOENT)), "No such file or directory");
         assert_eq!(error_text(&io::Error::other("why")), "why");
+        assert_eq!(errno_text(libc::EPERM), "Operation not permitted");
     }
 }

@@ -38,12 +38,6 @@ pub fn clean(text: &str) -> String {
     cleaned
 }
 
-/// The same as [`clean`] for the name of a file, which may not be UTF-8: a byte outside any character becomes `\xff`.
-#[must_use]
-pub fn clean_bytes(bytes: &[u8]) -> String {
-    clean(&escaped(bytes, |_| false))
-}
-
 /// Escapes invisible characters in a whole message of one or more lines before it is written. The parts of a message
 /// are cleaned when it is built; this is the second line of defence. Line breaks and tabs are kept.
 #[must_use]
@@ -125,6 +119,5 @@ mod tests {
     fn bytes_that_belong_to_no_character_are_shown() {
         assert_eq!(message(b"a\xffb\xc3\nc\xc3\xbc"), "a\\xffb\\xc3\nc\u{fc}");
         assert_eq!(line(b"\x9b2J"), "\\x9b2J");
-        assert_eq!(clean_bytes(b"x\x9b\x1b"), "x\\x9b\\u{1b}");
     }
 }

@@ -11,6 +11,7 @@ pub use export::{names, text};
 pub use server::{Server, serve, serve_tenants};
 pub use tenants::{Look, PolicyFigures, STATES, TenantFigures, tenant_names};
 
+use flowgate_base::io_error::error_text;
 #[cfg(doc)]
 use flowgate_pipeline::{counters::Counters, stats::Board};
 
@@ -18,7 +19,7 @@ use flowgate_pipeline::{counters::Counters, stats::Board};
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// An address that cannot be listened at.
-    #[error("cannot serve metrics at {address}: {source}")]
+    #[error("cannot serve metrics at {address}: {}", error_text(source))]
     Listen {
         /// The address.
         address: flowgate_base::address::Address,
@@ -26,6 +27,6 @@ pub enum MetricsError {
         source: std::io::Error,
     },
     /// The thread that serves cannot be had.
-    #[error("cannot start serving metrics: {0}")]
+    #[error("cannot start serving metrics: {}", error_text(.0))]
     Start(std::io::Error),
 }

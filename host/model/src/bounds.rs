@@ -7,7 +7,7 @@
 //! * [`ROW`] bytes for each row of the batch: columns of numbers that were empty before, which [`ROW_CHANGES`] changes for each row
 //!   fill,
 //! * [`FACTOR`] bytes of text for each byte that crossed, and [`TEXTS`] in all: fields that changes set,
-//! * [`CLEANED`] bytes for each byte of an annotation, [`ROW_ANNOTATIONS`] annotations and [`ROW_NOTES`] bytes of a stage for each
+//! * six bytes for each byte of an annotation, since `\u{1b}` is what a control character becomes, [`ROW_ANNOTATIONS`] annotations and [`ROW_NOTES`] bytes of a stage for each
 //!   row, and [`TEXTS`] in all,
 //! * [`ACTION`] bytes for each action: a request to the kernel, which is sent before the next [`ACTIONS_AT_ONCE`] are made.
 //!
@@ -23,8 +23,6 @@ pub const ROW_CHANGES: usize = 4;
 pub const FACTOR: usize = 16;
 /// Bytes that one outcome may write into the batch: into fields of text, and as annotations.
 pub const TEXTS: usize = 16 << 20;
-/// Bytes that a byte of an annotation can become when it is made fit for a terminal: `\u{1b}`.
-pub const CLEANED: usize = 6;
 /// Bytes of annotations that one stage may note on a row, keys and values.
 pub const ROW_NOTES: usize = 4096;
 /// Annotations that one stage may note on a row.

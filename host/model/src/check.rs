@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{
     Addresses, Annotations, Counters, Dccps, Events, Expectations, ExpectedNat, Flows, Masters, Rare, RawAttributes,
-    Sctp, Sequences, SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones, expectation_field, field,
+    Sctp, Sequences, SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones,
 };
 
 /// What is wrong with a table.
@@ -275,8 +275,3 @@ fn annotations(column: &Annotations, rows: usize) -> Result<(), Inconsistent> {
     texts("annotations.keys", &column.keys, column.rows.len())?;
     texts("annotations.values", &column.values, column.rows.len())
 }
-
-/// Bits that no version 0.1.0 field has; for tests and the fuzz target.
-pub const RESERVED: u64 = !field::ALL;
-/// The same of expectations.
-pub const RESERVED_OF_EXPECTATIONS: u64 = !((expectation_field::PROGRAM << 1) - 1);

@@ -21,6 +21,7 @@ use std::{
     thread,
 };
 
+use flowgate_base::io_error::error_text;
 use netlink_packet_core::NlasIterator;
 use netlink_sys::SocketAddr;
 use nix::sched::{CloneFlags, setns};
@@ -66,7 +67,7 @@ pub enum NamespaceError {
     )]
     NoSuchProcess(String),
     /// The file cannot be opened.
-    #[error("cannot open the network namespace {}: {source}{}", path.display(), hint(source))]
+    #[error("cannot open the network namespace {}: {}{}", path.display(), error_text(source), hint(source))]
     Open {
         /// The file.
         path: PathBuf,
@@ -77,7 +78,7 @@ pub enum NamespaceError {
     #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", .0.display())]
     NotANamespace(PathBuf),
     /// The namespace cannot be entered.
-    #[error("cannot enter the network namespace {name}: {source}{}", hint(source))]
+    #[error("cannot enter the network namespace {name}: {}{}", error_text(source), hint(source))]
     Enter {
         /// The name of the namespace.
         name: String,
@@ -85,10 +86,10 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// No thread can be started.
-    #[error("cannot start a thread to enter a network namespace: {0}")]
+    #[error("cannot start a thread to enter a network namespace: {}", error_text(.0))]
     Thread(#[source] io::Error),
     /// The kernel does not report namespace ids.
-    #[error("cannot ask the kernel for the ids of network namespaces: {0}")]
+    #[error("cannot ask the kernel for the ids of network namespaces: {}", error_text(.0))]
     Ids(#[source] io::Error),
 }
 

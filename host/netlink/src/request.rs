@@ -151,12 +151,6 @@ impl Request {
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
-
-    /// Returns true if it is addressed to the flow subsystem.
-    #[must_use]
-    pub fn is_for_flows(&self) -> bool {
-        self.message_type() >> 8 == u16::from(SUBSYSTEM_FLOWS)
-    }
 }
 
 /// An attribute with its nested flag. netlink-packet-netfilter drops the flag of nests that it has no type for, and

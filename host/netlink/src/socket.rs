@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use netlink_sys::SocketAddr;
 use thiserror::Error;
 
+use flowgate_base::io_error::error_text;
+
 use super::namespace::{Namespace, NamespaceError};
 use super::stop::{POLL_INTERVAL, Stop};
 use super::sys::{self, SocketMemory};
@@ -43,10 +45,10 @@ pub mod group {
 #[derive(Debug, Error)]
 pub enum SocketError {
     /// The socket could not be created.
-    #[error("cannot open a netlink socket: {0}")]
+    #[error("cannot open a netlink socket: {}", error_text(.0))]
     Open(#[source] io::Error),
     /// The socket could not be bound; EPERM for event groups without CAP_NET_ADMIN.
-    #[error("cannot bind the netlink socket (event groups {groups:#x}): {source}")]
+    #[error("cannot bind the netlink socket (event groups {groups:#x}): {}", error_text(source))]
     Bind {
         /// The requested groups, bits of [`group`].
         groups: u32,
@@ -54,7 +56,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// An option could not be set.
-    #[error("cannot set {option} on the netlink socket: {source}")]
+    #[error("cannot set {option} on the netlink socket: {}", error_text(source))]
     Option {
         /// The option's name in `netlink(7)` or `socket(7)`.
         option: &'static str,
@@ -62,7 +64,7 @@ pub enum SocketError {
         source: io::Error,
     },
     /// Sending failed; EMSGSIZE: the datagram is longer than the send buffer, and none of it has been executed.
-    #[error("cannot send {length} bytes to the kernel: {source}")]
+    #[error("cannot send {length} bytes to the kernel: {}", error_text(source))]
     Send {
         /// Length of the datagram.
         length: usize,
@@ -88,13 +90,13 @@ pub enum SocketError {
         buffer: usize,
     },
     /// Receiving failed for another reason.
-    #[error("cannot receive from the kernel: {0}")]
+    #[error("cannot receive from the kernel: {}", error_text(.0))]
     Receive(#[source] io::Error),
     /// The requested network namespace cannot be entered.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
     /// Waiting failed.
-    #[error("cannot wait for the kernel: {0}")]
+    #[error("cannot wait for the kernel: {}", error_text(.0))]
     Wait(#[source] io::Error),
 }
 

@@ -5,19 +5,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::process_names::ProcessNames;
-use crate::{Namespace, SocketError, decode::Arrival};
+use flowgate_base::io_error::errno_text;
 
-/// Buffer size for one datagram of a dump; the kernel never sends a longer one.
-pub const DUMP_BUFFER_LENGTH: usize = 32 << 10;
-/// Buffer size for the events that a live source combines into one datagram.
-pub const EVENT_BUFFER_LENGTH: usize = 64 << 10;
+use super::process_names::ProcessNames;
+use crate::{Namespace, RECEIVE_LENGTH, SocketError, decode::Arrival};
+
+/// Buffer size for the events that a live source combines into one datagram: two of the longest.
+pub const EVENT_BUFFER_LENGTH: usize = 2 * RECEIVE_LENGTH;
 
 /// Why a source failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The kernel refused the request or aborted the dump; a positive error number as in `errno(3)`.
-    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
+    #[error("{}", errno_text(*.0))]
     Kernel(i32),
     /// The socket failed.
     #[error(transparent)]
@@ -76,7 +76,7 @@ impl Datagram {
     /// Returns an empty datagram for a dump.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_capacity(DUMP_BUFFER_LENGTH)
+        Self::with_capacity(RECEIVE_LENGTH)
     }
 
     /// Returns an empty datagram with a buffer of `bytes` bytes.

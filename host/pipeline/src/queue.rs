@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::counters::Counters;
-use flowgate_netlink::source::{DUMP_BUFFER_LENGTH, Datagram, EVENT_BUFFER_LENGTH, Source, SourceError};
+use flowgate_netlink::{
+    RECEIVE_LENGTH,
+    source::{Datagram, EVENT_BUFFER_LENGTH, Source, SourceError},
+};
 
 /// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
 /// with the next one.
@@ -50,7 +53,7 @@ pub(super) struct Draining {
 
 /// Bytes of a buffer for what a source yields.
 pub(super) fn room(source: &dyn Source) -> usize {
-    if source.is_live() && !source.is_replay() { EVENT_BUFFER_LENGTH } else { DUMP_BUFFER_LENGTH }
+    if source.is_live() && !source.is_replay() { EVENT_BUFFER_LENGTH } else { RECEIVE_LENGTH }
 }
 
 /// A queue for what a source yields. `counters` are told of how many datagrams wait in it.

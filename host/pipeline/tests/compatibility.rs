@@ -19,6 +19,7 @@ use flowgate_runtime::{
     Instance, Limits, PluginComponent, PluginEngine, Services,
     services::state::{CAPACITY, State},
 };
+use flowgate_test_support::until;
 use wit_parser::Resolve;
 
 /// The last release.
@@ -165,9 +166,10 @@ fn a_frozen_stage_with_everything_still_runs() {
     stage.begin_look_back(Reason::Start, &mut executor()).unwrap();
     stage.look_back(&mut batch(2), &mut executor()).unwrap();
     stage.end_look_back(&mut executor()).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(120));
-    stage.tick(&mut executor()).unwrap();
-    assert_eq!(stage.stats().lock().ticks, 1);
+    until("a tick is due", || {
+        stage.tick(&mut executor()).unwrap();
+        stage.stats().lock().ticks == 1
+    });
     stage.finish_flows(&mut executor()).unwrap();
     assert_eq!(stage.stats().lock().failures, 0);
 }

@@ -14,6 +14,7 @@ use std::{io, sync::OnceLock};
 
 use capabilities::Sets;
 use caps::Capability;
+use flowgate_base::io_error::error_text;
 use nix::{errno::Errno, sys::prctl};
 
 /// The needs of a process, as far as privileges are concerned.
@@ -40,18 +41,19 @@ pub enum Duty {
 pub enum PrivilegesError {
     /// The kernel does not drop capabilities.
     #[error(
-        "capabilities cannot be given up: {0}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
-         or let it call capset(2)"
+        "capabilities cannot be given up: {}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
+         or let it call capset(2)",
+        error_text(.0)
     )]
     Capabilities(#[source] io::Error),
     /// The kernel does not support `PR_SET_NO_NEW_PRIVS`.
-    #[error("the right to gain privileges cannot be given up: {0}")]
+    #[error("the right to gain privileges cannot be given up: {}", error_text(&io::Error::from(*.0)))]
     NewPrivileges(#[source] Errno),
     /// There is no system-call filter for this machine.
     #[error("there is no filter of system calls for this machine: {0}")]
     Filter(#[from] seccompiler::Error),
     /// The kernel does not accept a system-call filter.
-    #[error("system calls cannot be limited (seccomp): {0}")]
+    #[error("system calls cannot be limited (seccomp): {}", error_text(.0))]
     Calls(#[source] io::Error),
     /// More is left than the duty needs.
     #[error("the process has {0} more than it needs")]

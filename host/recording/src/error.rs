@@ -4,13 +4,14 @@ use std::io;
 
 use thiserror::Error;
 
+use flowgate_base::io_error::error_text;
 use flowgate_netlink::source::SourceError;
 
 /// Why a recording cannot be written or read. Offsets are in bytes from the beginning of the file.
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// The file cannot be created.
-    #[error("cannot create the recording {path}: {source}")]
+    #[error("cannot create the recording {path}: {}", error_text(source))]
     Create {
         /// Its name as given.
         path: String,
@@ -18,7 +19,7 @@ pub enum RecordingError {
         source: io::Error,
     },
     /// The file cannot be opened.
-    #[error("cannot open the recording {path}: {source}")]
+    #[error("cannot open the recording {path}: {}", error_text(source))]
     Open {
         /// Its name as given.
         path: String,
@@ -26,7 +27,7 @@ pub enum RecordingError {
         source: io::Error,
     },
     /// Writing failed.
-    #[error("cannot write the recording: {0}")]
+    #[error("cannot write the recording: {}", error_text(.0))]
     Write(io::Error),
     /// A datagram exceeds the maximum length of a packet.
     #[error("a datagram of {length} bytes is too long for a recording, which takes {most}")]
@@ -37,7 +38,7 @@ pub enum RecordingError {
         most: usize,
     },
     /// Reading failed.
-    #[error("cannot read the recording at offset {offset}: {source}")]
+    #[error("cannot read the recording at offset {offset}: {}", error_text(source))]
     Read {
         /// The offset.
         offset: u64,

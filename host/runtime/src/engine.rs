@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use flowgate_base::io_error::error_text;
 use wasmtime::{Engine, component::Component};
 
 use super::{
@@ -84,7 +85,7 @@ impl PluginEngine {
                     engines.tick();
                 }
             })
-            .map_err(|error| LoadError::Engine(format!("no thread for the clock: {error}")))?;
+            .map_err(|error| LoadError::Engine(format!("no thread for the clock: {}", error_text(&error))))?;
         Ok(())
     }
 

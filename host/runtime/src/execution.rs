@@ -2,8 +2,9 @@
 //!
 //! This does not apply to stock plugins, whose code is executable in the program (`stock`).
 
-use std::{fmt, io};
+use std::fmt;
 
+use flowgate_base::io_error::errno_text;
 use nix::sys::resource::{Resource, getrlimit};
 use wasmtime::Config;
 
@@ -109,7 +110,7 @@ impl fmt::Display for Execution {
                     Barrier::Refused(errno) => write!(
                         formatter,
                         "the kernel does not let this process make memory executable ({})",
-                        io::Error::from_raw_os_error(errno)
+                        errno_text(errno)
                     )?,
                 }
                 formatter.write_str(": they take 10 to 25 times the time, a plugin in Rust 0.3 to 1 us a flow")

@@ -117,7 +117,14 @@ mod tests {
             scope.spawn(|| {
                 begun.wait();
                 // Bytes that are written after it has been opened are waited for.
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                let pipe = fs::read_link(format!("/proc/self/fd/{}", writer.as_raw_fd())).unwrap();
+                let ends = || {
+                    let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+                    all.filter(|entry| fs::read_link(entry.path()).is_ok_and(|link| link == pipe)).count()
+                };
+                while ends() < 3 {
+                    std::thread::yield_now();
+                }
                 writer.write_all(b"\0asm\x0d\0\x01\0and more").unwrap();
                 drop(writer);
             });

@@ -102,12 +102,6 @@ impl Instance {
         &self.name
     }
 
-    /// Returns true if a call has failed, so that the instance must be dropped.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.dead
-    }
-
     /// Returns its resource limits.
     #[must_use]
     pub fn limits(&self) -> Limits {

@@ -13,7 +13,7 @@ use flowgate_test_support::built::root;
 const LAYERS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("base", &[]),
-    ("privileges", &[]),
+    ("privileges", &["base"]),
     ("stock", &[]),
     ("model", &["names", "base"]),
     ("netlink", &["base", "model"]),

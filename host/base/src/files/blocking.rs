@@ -80,17 +80,22 @@ impl AsFd for BlockingFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Read as _, os::unix::net::UnixStream, thread, time::Duration};
+    use std::{io::Read as _, os::unix::net::UnixStream, thread};
 
     #[test]
     fn a_descriptor_that_does_not_block_is_waited_for() {
         let (mut reader, writer) = UnixStream::pair().unwrap();
+        let other = writer.try_clone().unwrap();
         writer.set_nonblocking(true).unwrap();
         let mut writer = BlockingFile::from(File::from(std::os::fd::OwnedFd::from(writer)));
         let bytes: Vec<u8> = (0..3_000_000u32).map(|number| number as u8).collect();
         let expected = bytes.clone();
         let reading = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(100));
+            // Nothing is read before no more can be written.
+            while is_writable(&other) {
+                thread::yield_now();
+            }
+            drop(other);
             let mut read = Vec::new();
             reader.read_to_end(&mut read).map(|_| read)
         });

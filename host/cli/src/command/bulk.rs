@@ -6,8 +6,8 @@ use super::{
     table::{Row, Source},
 };
 use flowgate_netlink::{
-    BatchSender, Dump, DumpFilter, DumpKind, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
-    encode::flows, filter::ExactFilter, source::DUMP_BUFFER_LENGTH,
+    BatchSender, Dump, DumpFilter, DumpKind, Namespace, RECEIVE_LENGTH, Request, RequestResult, Socket, SocketError,
+    SocketOptions, encode::flows, filter::ExactFilter,
 };
 use flowgate_syntax::{Command, Settings, Table};
 
@@ -56,5 +56,5 @@ fn heeds_marks(namespace: Option<&Namespace>) -> bool {
     let request = Request::dump(DumpKind::FLOWS, &DumpFilter::impossible_mark());
     let Ok(socket) = Socket::open(&SocketOptions::in_namespace(namespace)) else { return false };
     let Ok(mut dump) = Dump::start(socket, &request) else { return false };
-    matches!(dump.next(&mut vec![0; DUMP_BUFFER_LENGTH], None), Ok(None))
+    matches!(dump.next(&mut vec![0; RECEIVE_LENGTH], None), Ok(None))
 }

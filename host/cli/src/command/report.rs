@@ -310,7 +310,7 @@ fn errno_text(command: Command, table: Table, errno: i32) -> String {
 
 /// The text of an error number, as strerror(3) has it.
 pub(super) fn strerror(errno: i32) -> String {
-    flowgate_base::io_error::error_text(&io::Error::from_raw_os_error(errno))
+    flowgate_base::io_error::errno_text(errno)
 }
 
 /// Warns that events were lost.

@@ -9,9 +9,9 @@ use super::{
 };
 use flowgate_model::{Counts, Expectations, Flows, Texts, batch::push_text, family, statistics};
 use flowgate_netlink::{
-    BatchSender, Dump, DumpError, DumpFilter, DumpKind, Message, Namespace, Request, RequestResult, Socket,
-    SocketError, SocketOptions, decode::push_counts, encode::flows, entries, filter::ExactFilter,
-    listing::is_unsupported, namespace, source::DUMP_BUFFER_LENGTH,
+    BatchSender, Dump, DumpError, DumpFilter, DumpKind, Message, Namespace, RECEIVE_LENGTH, Request, RequestResult,
+    Socket, SocketError, SocketOptions, decode::push_counts, encode::flows, entries, filter::ExactFilter,
+    listing::is_unsupported, namespace,
 };
 use flowgate_pipeline::{
     loader::{PluginLoader, Role},
@@ -156,7 +156,7 @@ fn each_message(
 ) -> Result<(), DumpError> {
     let mut dump = Dump::start(Socket::open(&SocketOptions::in_namespace(namespace))?, request)?;
     let sequence = dump.sequence();
-    let mut buffer = vec![0; DUMP_BUFFER_LENGTH];
+    let mut buffer = vec![0; RECEIVE_LENGTH];
     while let Some(length) = dump.next(&mut buffer, None)? {
         entries(buffer.get(..length).unwrap_or_default(), sequence).for_each(|message| visit(&message));
     }

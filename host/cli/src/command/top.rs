@@ -17,6 +17,7 @@ use super::{
     sources,
     table::{self, Row, Source, Summary},
 };
+use flowgate_base::io_error::error_text;
 use flowgate_model::Flows;
 use flowgate_netlink::{
     DumpKind, Namespace, Stop,
@@ -187,7 +188,7 @@ fn show(
         report::line(&message);
     }
     ran?;
-    shown.map_err(|error| CommandError::Top(format!("the terminal cannot be used: {error}")))?;
+    shown.map_err(|error| CommandError::Top(format!("the terminal cannot be used: {}", error_text(&error))))?;
     Ok(Exit::Stopped)
 }
 

@@ -65,11 +65,6 @@ impl FlowDecoder {
         self.wanted
     }
 
-    /// Changes the fields that it fills. The batch must be empty.
-    pub fn set_wanted(&mut self, wanted: u64) {
-        self.wanted = wanted & field::ALL & !NOT_DECODED;
-    }
-
     /// Appends the flow of `message`.
     ///
     /// # Errors

@@ -15,4 +15,4 @@ pub use attribute::{DecodeError, MalformedAttribute};
 pub use expectation::ExpectationDecoder;
 pub use flow::{Arrival, FlowDecoder};
 pub(crate) use row::normalise_labels;
-pub use statistics::{clear_counts, push_counts};
+pub use statistics::push_counts;

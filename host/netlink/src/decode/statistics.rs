@@ -45,15 +45,3 @@ pub fn push_counts(counts: &mut Counts, message: &Message<'_>) -> Result<(), Dec
     }
     Ok(())
 }
-
-/// Empties a table and keeps its allocations.
-pub fn clear_counts(counts: &mut Counts) {
-    let Counts { subject, cpus, rows, attributes, values, names } = counts;
-    *subject = 0;
-    cpus.clear();
-    rows.clear();
-    attributes.clear();
-    values.clear();
-    names.ends.clear();
-    names.bytes.clear();
-}

@@ -1,6 +1,6 @@
 //! Decoding of every attribute, of malformed messages, and of tens of thousands of mutated ones.
 
-use super::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder, MalformedAttribute, clear_counts, push_counts};
+use super::{Arrival, DecodeError, ExpectationDecoder, FlowDecoder, MalformedAttribute, push_counts};
 use crate::message::Messages;
 use flowgate_model::check;
 use flowgate_model::{Counts, Expectations, Flows, event, expectation_field, field};
@@ -490,7 +490,7 @@ fn statistics_of_cpus_and_of_the_table() {
     bad[28..30].copy_from_slice(&99u16.to_ne_bytes());
     push_counts(&mut counts, &Messages::new(&bad).next().unwrap().unwrap()).unwrap_err();
     assert_eq!(counts, expected);
-    clear_counts(&mut counts);
+    let mut counts = Counts::default();
     let datagram = message(0x0105, 2, 1, 0, 0, &[attribute(1, &be32(5)), attribute(2, &be32(262_144))]);
     push_counts(&mut counts, &Messages::new(&datagram).next().unwrap().unwrap()).unwrap();
     assert_eq!((counts.subject, counts.cpus.len(), counts.values), (2, 0, vec![5, 262_144]));
@@ -542,11 +542,10 @@ fn mutations() {
             }
         }
         if round % 4 == 0 {
-            flows.0.set_wanted(0);
             flows.0.clear(&mut flows.1);
-            flows.0.set_wanted(if round % 8 == 0 { field::ALL } else { random.next() });
+            flows.0 = FlowDecoder::new(if round % 8 == 0 { field::ALL } else { random.next() });
             expectations.0.clear(&mut expectations.1);
-            clear_counts(&mut counts);
+            counts = Counts::default();
         }
         let arrival = random.pick(&[
             Arrival::Entry,

@@ -234,7 +234,8 @@ impl FileSink {
             match job {
                 Ok(job) => self.packing = Some(job),
                 Err(error) => {
-                    self.tell.line(&format!("WARNING: sink file: cannot start a thread to compress: {error}."))
+                    let reason = error_text(&error);
+                    self.tell.line(&format!("WARNING: sink file: cannot start a thread to compress: {reason}."))
                 }
             }
         }

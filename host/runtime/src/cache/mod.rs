@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flowgate_base::io_error::error_text;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
@@ -107,7 +108,7 @@ impl Cache {
             Ok(directory) => Some(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let why = format!("the cache {} is not used: {error}", self.directory.display());
+                let why = format!("the cache {} is not used: {}", self.directory.display(), error_text(&error));
                 tracing::debug!("{}", flowgate_base::text::clean(&why));
                 None
             }

@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::Finding;
 use crate::args::{self, Invocation};
+use flowgate_base::io_error::{errno_text, error_text};
 use flowgate_model::{Flows, Rare, batch, field};
 use flowgate_netlink::{
     BatchSender, Dump, DumpFilter, DumpKind, FlowEntry, RECEIVE_LENGTH, Request, RequestResult, Socket, SocketOptions,
@@ -43,11 +44,11 @@ type Problem = Box<dyn std::error::Error + Send + Sync>;
 /// Tries it out.
 pub(super) fn examine() -> Vec<Finding> {
     let laboratory = thread::Builder::new().name("laboratory".into()).spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET)?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| error_text(&errno.into()))?;
         laboratory()
     });
     let result = laboratory
-        .map_err(Problem::from)
+        .map_err(|error| Problem::from(error_text(&error)))
         .and_then(|thread| thread.join().unwrap_or_else(|_| Err("the thread that tries it out failed".into())));
     match result {
         Ok(findings) => findings,
@@ -108,7 +109,7 @@ fn settings(line: &str) -> Result<Box<Settings>, Problem> {
 fn must(batches: &mut BatchSender, request: Request) -> Result<(), Problem> {
     match attempt(batches, request)? {
         0 => Ok(()),
-        errno => Err(std::io::Error::from_raw_os_error(errno).into()),
+        errno => Err(errno_text(errno).into()),
     }
 }
 
@@ -171,9 +172,7 @@ fn labels(batches: &mut BatchSender, template: &Flows) -> Result<Finding, Proble
             check,
             "flows can have labels, once a rule uses them (nft: ct label set, iptables: -m connlabel --set)",
         ),
-        errno => {
-            Finding::warning(check, format!("flows cannot have labels: {}", std::io::Error::from_raw_os_error(errno)))
-        }
+        errno => Finding::warning(check, format!("flows cannot have labels: {}", errno_text(errno))),
     })
 }
 

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use super::{Finding, Patient};
 use crate::command::tables;
+use flowgate_base::io_error::error_text;
 use flowgate_netlink::{DumpError, Request, SocketError};
 
 /// Modules of helpers, without `nf_conntrack_`: protocols that expect flows.
@@ -77,7 +78,8 @@ fn interface(counts: &Result<Counts, DumpError>) -> [Finding; 2] {
     let (transport, tables) = ("module.nfnetlink", "module.nf_conntrack_netlink");
     let transport = match counts {
         Err(DumpError::Socket(SocketError::Open(error))) => {
-            Finding::problem(transport, format!("nfnetlink does not answer: {error}")).mend("modprobe nfnetlink")
+            Finding::problem(transport, format!("nfnetlink does not answer: {}", error_text(error)))
+                .mend("modprobe nfnetlink")
         }
         _ => Finding::ok(transport, format!("nfnetlink is {}", how("nfnetlink"))),
     };

@@ -5,6 +5,7 @@ use std::{fs, path::Path, thread};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::{Finding, Patient};
+use flowgate_base::io_error::error_text;
 
 /// So many descriptors are enough for every command.
 const DESCRIPTORS: u64 = 32;
@@ -39,8 +40,9 @@ fn threads() -> Finding {
         Err(error) => Finding::warning(
             check,
             format!(
-                "no thread can be started ({error}; RLIMIT_NPROC is {}, pids.max of the cgroup {}): commands do without, more slowly; \
+                "no thread can be started ({}; RLIMIT_NPROC is {}, pids.max of the cgroup {}): commands do without, more slowly; \
                  plugins and metrics do not run",
+                error_text(&error),
                 limit(Resource::RLIMIT_NPROC).map_or("unlimited".into(), |limit| limit.to_string()),
                 most_tasks().map_or("not known".into(), |most| most.trim().to_string()),
             ),

@@ -14,9 +14,9 @@ use crate::command::{
 };
 use flowgate_model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field};
 use flowgate_netlink::{
-    DumpKind, Messages,
+    DumpKind, Messages, RECEIVE_LENGTH,
     decode::{Arrival, FlowDecoder},
-    source::{DUMP_BUFFER_LENGTH, Datagram, Source, SourceError},
+    source::{Datagram, Source, SourceError},
     wire::align,
 };
 use flowgate_pipeline::{resync::append, table::Table as _};
@@ -174,7 +174,7 @@ pub(super) fn put_aside(
             if bytes > BYTES {
                 return Ok(None);
             }
-            let has_room = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < DUMP_BUFFER_LENGTH;
+            let has_room = |last: &&mut Vec<u8>| last.len() + align(message.body.len()) + 64 < RECEIVE_LENGTH;
             match place.datagrams.back_mut().filter(has_room) {
                 Some(last) => append(last, &message),
                 None => {

@@ -197,7 +197,7 @@ impl Service {
         let receiver = thread::Builder::new()
             .name("events".into())
             .spawn(receive)
-            .map_err(|error| format!("cannot start a thread: {error}"))?;
+            .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
         stations.insert(identity, station.clone());
         Ok(station)

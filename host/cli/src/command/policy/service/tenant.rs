@@ -24,8 +24,7 @@ use crate::command::{
     sources::Flowtable,
     table,
 };
-use flowgate_base::TokenBucket;
-use flowgate_base::text::clean;
+use flowgate_base::{TokenBucket, io_error::error_text, text::clean};
 use flowgate_config::{FormatConfig, Mistake, SinkKind, pipeline::output};
 use flowgate_metrics::TenantFigures;
 use flowgate_model::Flows;
@@ -142,7 +141,7 @@ impl Running {
         });
         if let Err(error) = spawned {
             facts.finished.store(true, Ordering::Release);
-            let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {error}"));
+            let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {}", error_text(&error)));
             let _ = failed.try_send(Err(vec![mistake]));
         }
         Running {
