@@ -1,9 +1,9 @@
-//! The table of all sections and keys of a pipeline file. What is not in here does not exist.
+//! The table of all sections and keys of a pipeline file. A key that is not in it does not exist.
 
 use flowgate_model::Table;
 use flowgate_pipeline::sink::syslog::{FACILITIES, SEVERITIES};
 
-/// What a key takes.
+/// Type of the value of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// Any text.
@@ -34,48 +34,48 @@ pub enum Kind {
     Tables(&'static [Key]),
 }
 
-/// A key.
+/// A key of a section.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What it takes.
+    /// Type of its value.
     pub kind: Kind,
-    /// Of which kinds of its section it may be part; empty for all.
+    /// Kinds of the section that have it; empty for all.
     pub only: &'static [&'static str],
-    /// What holds without it, for people; empty if there is nothing to say.
+    /// Default, for people; empty if there is nothing to say.
     pub default: &'static str,
-    /// What it is for.
+    /// Purpose, as help.
     pub help: &'static str,
 }
 
-/// A section.
+/// A section of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
     /// Its name.
     pub name: &'static str,
-    /// Whether there may be several, written `[[name]]`.
+    /// True if there may be several, written `[[name]]`.
     pub several: bool,
-    /// What it is for.
+    /// Purpose, as help.
     pub help: &'static str,
     /// Its keys.
     pub keys: &'static [Key],
 }
 
-/// A key without default that any kind of section may have.
+/// Returns a key without a default that all kinds of its section have.
 #[must_use]
 pub const fn key(name: &'static str, kind: Kind, help: &'static str) -> Key {
     Key { name, kind, only: &[], default: "", help }
 }
 
 impl Key {
-    /// For these kinds of its section only.
+    /// Limits the key to these kinds of its section.
     #[must_use]
     pub const fn only(self, only: &'static [&'static str]) -> Key {
         Key { only, ..self }
     }
 
-    /// With this value where it is not given.
+    /// Sets the default.
     #[must_use]
     pub const fn default(self, default: &'static str) -> Key {
         Key { default, ..self }
@@ -90,13 +90,13 @@ pub const EVENTS: [&str; 3] = ["new", "update", "destroy"];
 pub const STOCK: [&str; 4] = ["match", "delete", "update", "create"];
 /// Stock formats; `none` shows nothing.
 pub const FORMATS: [&str; 5] = ["text", "xml", "save", "json", "none"];
-/// What formats show besides.
+/// Additional fields that formats show.
 pub const SHOWS: [&str; 5] = ["extended", "id", "timestamp", "ktimestamp", "labels"];
 /// Kinds of sinks.
 pub const SINKS: [&str; 5] = ["stdout", "file", "unix", "tcp", "syslog"];
-/// What happens when a plugin fails.
+/// Reactions to a failed plugin.
 pub const ON_ERROR: [&str; 3] = ["skip", "drop", "stop"];
-/// What happens when a buffer is full.
+/// Reactions to a full buffer.
 pub const WHEN_FULL: [&str; 2] = ["drop", "wait"];
 
 const fn names<const N: usize>(table: &[(&'static str, u8); N]) -> [&'static str; N] {

@@ -1,12 +1,13 @@
 //! Pipeline files: TOML becomes a [`Config`], or a list of mistakes with their places. Nothing else knows TOML.
 //!
-//! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow it.
-//! * `reader` compares a file with that table, and finds all mistakes rather than the first.
-//! * [`pipeline`] and [`sinks`] are what a file says, typed.
-//! * [`place`] are places in the file, [`schema`] is the schema for editors.
+//! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow
+//!   it.
+//! * `reader` compares a file with that table, and collects all mistakes instead of stopping at the first.
+//! * [`pipeline`] and [`sinks`] are the content of a file, typed.
+//! * [`place`] has the places in a file, [`schema`] the schema for editors.
 //!
-//! What needs a plugin to be looked at, such as the names of its options, is checked by `command/run`, with the places from
-//! here.
+//! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
+//! the places from here.
 
 pub mod keys;
 pub mod pipeline;

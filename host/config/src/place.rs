@@ -1,23 +1,23 @@
-//! Places in a pipeline file, and the mistakes that are found there.
+//! Places in a pipeline file, and the mistakes found there.
 
 use std::{fmt, path::PathBuf};
 
 use flowgate_base::text::{clean, line};
 
-/// Mistakes of a file that are reported, and as many notes.
+/// Maximum number of mistakes of a file that are reported, and of notes.
 const MOST_MISTAKES: usize = 100;
 
-/// Something, and the offset in bytes at which the file says it.
+/// A value with its offset in the file, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct At<T> {
-    /// What is said.
+    /// The value.
     pub value: T,
-    /// Where.
+    /// The offset.
     pub at: usize,
 }
 
 impl<T> At<T> {
-    /// Said there.
+    /// Returns a value with its offset.
     pub fn new(value: T, at: usize) -> Self {
         At { value, at }
     }
@@ -26,14 +26,14 @@ impl<T> At<T> {
 /// A file and its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
-    /// The file, as it is told.
+    /// Path of the file, as given.
     pub path: PathBuf,
-    /// What is in it.
+    /// Content of the file.
     pub text: String,
 }
 
 impl Text {
-    /// A mistake at an offset.
+    /// Returns a mistake at an offset.
     #[must_use]
     pub fn mistake(&self, at: usize, what: impl Into<String>) -> Mistake {
         let before = self.text.get(..at).unwrap_or(&self.text);
@@ -43,7 +43,8 @@ impl Text {
         Mistake { path: self.path.clone(), line, column, what: what.into() }
     }
 
-    /// Adds a mistake at an offset to others, unless there are many already: to find the line of each takes time.
+    /// Adds a mistake at an offset to the others, unless there are [`MOST_MISTAKES`] already: finding the line of each
+    /// takes time.
     pub fn report(&self, mistakes: &mut Vec<Mistake>, at: usize, what: impl Into<String>) {
         match mistakes.len() {
             0..MOST_MISTAKES => mistakes.push(self.mistake(at, what)),
@@ -56,14 +57,14 @@ impl Text {
     }
 }
 
-/// What is wrong in a file, and where. Shown as `file:line:column: what`, as compilers do.
+/// A mistake in a file, displayed as `file:line:column: what`, as compilers do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistake {
     /// The file.
     pub path: PathBuf,
-    /// The line, from 1 on.
+    /// The line, counted from 1.
     pub line: usize,
-    /// The column, in characters, from 1 on.
+    /// The column in characters, counted from 1.
     pub column: usize,
     /// What is wrong, and what would be right.
     pub what: String,
@@ -76,12 +77,12 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// `` there is no WHAT `name`; did you mean `x`? ``, or all that there are if nothing is like it.
+/// Returns `` there is no WHAT `name`; did you mean `x`? ``, or a list of all names if none is similar.
 pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     let length = name.chars().count();
     let near = known
         .iter()
-        // To compare takes time and memory for both lengths multiplied.
+        // Comparing takes time and memory in proportion to the product of both lengths.
         .filter(|known| length.abs_diff(known.len()) <= 1 + known.len() / 4)
         .map(|known| (strsim::damerau_levenshtein(&name.to_lowercase(), known), known))
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
@@ -93,7 +94,7 @@ pub fn no_such(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// `` `a`, `b` and `c` ``.
+/// Returns `` `a`, `b` and `c` ``.
 pub fn list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {

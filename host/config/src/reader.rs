@@ -1,4 +1,4 @@
-//! Compares a file with the table of keys, and collects all that is wrong with it.
+//! Compares a file with the table of keys, and collects all mistakes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ use flowgate_base::{
     units::{self, SIZE, TIME},
 };
 
-/// A value that is what its key takes.
+/// A value of the type that its key requires.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// Of `Text`, `Path` and `OneOf`.
@@ -37,23 +37,23 @@ pub enum Value {
     Tables(Vec<Fields>),
 }
 
-/// A section as it is in the file.
+/// A section of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
-    /// Where it begins.
+    /// Offset of its beginning.
     pub at: usize,
     fields: BTreeMap<&'static str, At<Value>>,
-    /// Where the keys are.
+    /// Offsets of the keys.
     keys: BTreeMap<&'static str, usize>,
 }
 
 impl Fields {
-    /// Where a key is, if it is given.
+    /// Returns the offset of a key, if it is given.
     pub fn key(&self, name: &str) -> Option<usize> {
         self.keys.get(name).copied()
     }
 
-    /// The text of a key, if it is given.
+    /// Returns the text of a key, if it is given.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<At<String>> {
         match self.fields.get(name) {
@@ -62,7 +62,7 @@ impl Fields {
         }
     }
 
-    /// Whether a switch is on, if it is given.
+    /// Returns the value of a switch, if it is given.
     #[must_use]
     pub fn switch(&self, name: &str) -> Option<bool> {
         match self.fields.get(name)?.value {
@@ -71,7 +71,7 @@ impl Fields {
         }
     }
 
-    /// A number, or the bytes of a size, if it is given.
+    /// Returns a number, or a size in bytes, if it is given.
     #[must_use]
     pub fn count(&self, name: &str) -> Option<At<u64>> {
         match self.fields.get(name) {
@@ -80,7 +80,7 @@ impl Fields {
         }
     }
 
-    /// A time, if it is given.
+    /// Returns a time, if it is given.
     #[must_use]
     pub fn time(&self, name: &str) -> Option<At<Duration>> {
         match self.fields.get(name) {
@@ -89,7 +89,7 @@ impl Fields {
         }
     }
 
-    /// A list of words, if it is given.
+    /// Returns a list of words, if it is given.
     #[must_use]
     pub fn words(&self, name: &str) -> Option<&[At<String>]> {
         match &self.fields.get(name)?.value {
@@ -98,7 +98,7 @@ impl Fields {
         }
     }
 
-    /// Names and values; none if they are not given.
+    /// Returns names and values; none if they are not given.
     #[must_use]
     pub fn values(&self, name: &str) -> &[(At<String>, At<String>)] {
         match self.fields.get(name).map(|field| &field.value) {
@@ -107,7 +107,7 @@ impl Fields {
         }
     }
 
-    /// The fields of a table within, if it is given.
+    /// Returns the fields of a nested table, if it is given.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&Fields> {
         match &self.fields.get(name)?.value {
@@ -116,7 +116,7 @@ impl Fields {
         }
     }
 
-    /// The fields of each table of a list within.
+    /// Returns the fields of each table in a nested list.
     #[must_use]
     pub fn tables(&self, name: &str) -> &[Fields] {
         match self.fields.get(name).map(|field| &field.value) {
@@ -126,18 +126,18 @@ impl Fields {
     }
 }
 
-/// The sections of a file by name, and what is wrong.
+/// The sections of a file by name, and its mistakes.
 pub struct Reader<'a> {
     /// The file.
     pub text: &'a Text,
-    /// What is wrong with it.
+    /// Its mistakes.
     pub mistakes: Vec<Mistake>,
-    /// The fields of each section, by the name of the section.
+    /// The fields of the sections, by the name of the section.
     pub sections: BTreeMap<&'static str, Vec<Fields>>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads all sections, which are among those of `known`.
+    /// Reads all sections, which must be among `known`.
     pub fn read(text: &'a Text, known: &'static [Section]) -> Self {
         let mut reader = Reader { text, mistakes: Vec::new(), sections: BTreeMap::new() };
         let (table, errors) = DeTable::parse_recoverable(&text.text);
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
             reader.wrong(at, error.message().lines().collect::<Vec<_>>().join("; "));
         }
         if !reader.mistakes.is_empty() {
-            // What a broken file seems to say is not worth looking at.
+            // The apparent content of a file with syntax errors would only add mistakes that are none.
             return reader;
         }
         for (name, value) in ordered(table.get_ref()) {
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `` `name` takes X, not Y ``.
+/// Returns `` `name` takes X, not Y ``.
 fn takes(name: &str, wanted: &str, given: &DeValue<'_>) -> String {
     let given = match given {
         DeValue::String(text) => format!("\"{}\"", clean(text)),
@@ -360,7 +360,7 @@ fn whole(value: &DeValue<'_>) -> Option<u64> {
     }
 }
 
-/// A size or a time as it is written behind an option.
+/// Reads a size or a time as options have it.
 fn measure(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::Float(number) => Some(number.as_str().to_string()),
@@ -369,7 +369,7 @@ fn measure(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// A plain value as the text that a plugin is given.
+/// Returns a plain value as the text that a plugin gets.
 fn plain(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -381,7 +381,7 @@ fn plain(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// In the order of the file, so that mistakes come in that order too.
+/// Returns the entries in the order of the file, so that mistakes are in that order too.
 fn ordered<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{Key, Kind, SECTIONS, Section};
 
-/// The schema (JSON Schema, draft 7, which editors' TOML servers read).
+/// Returns the schema (JSON Schema, draft 7, which the TOML servers of editors read).
 #[must_use]
 pub fn schema() -> Value {
     of(
@@ -16,7 +16,7 @@ pub fn schema() -> Value {
     )
 }
 
-/// The schema of files with these sections, of which some must be there.
+/// Returns the schema of files with these sections, some of which are required.
 #[must_use]
 pub fn of(sections: &[Section], title: &str, about: &str, required: &[&str]) -> Value {
     let mut properties = Map::new();
@@ -40,16 +40,16 @@ pub fn of(sections: &[Section], title: &str, about: &str, required: &[&str]) -> 
     })
 }
 
-/// As it is kept in a file.
+/// Returns the text of the schema's file.
 #[must_use]
 pub fn text() -> String {
     pretty(&schema())
 }
 
-/// A schema as it is kept in a file.
+/// Formats a schema as its file has it.
 #[must_use]
 pub fn pretty(schema: &Value) -> String {
-    // Such a value always has a form.
+    // Such a value can always be serialised.
     serde_json::to_string_pretty(schema).unwrap_or_default() + "\n"
 }
 
@@ -82,12 +82,12 @@ fn property(key: &Key) -> Value {
     value
 }
 
-/// A text with a unit, or a number.
+/// Returns the schema of a text with a unit, or a number.
 fn measure(pattern: &str) -> Value {
     json!({ "type": ["string", "number"], "pattern": pattern, "minimum": 0 })
 }
 
-/// Help, default, and where the key belongs.
+/// Returns the description of a key: its help, its default, and the kinds that have it.
 #[must_use]
 pub fn description(key: &Key) -> String {
     let mut text = key.help.to_string();

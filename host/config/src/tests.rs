@@ -1,4 +1,4 @@
-//! Mistakes in pipeline files: a file, and what is said of it.
+//! Mistakes in pipeline files: a file, and the message about it.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn right(text: &str) -> Config {
 
 const START: &str = "[source]\nkind = 'dump'\n";
 
-/// Files without the start, which is two lines, and the mistake that is found in each, without the file's name.
+/// Files without their first two lines, each with the mistake that is found in it, without the file's name.
 const MISTAKES: &[(&str, &str)] = &[
     ("[sorce]", "3:2: there is no section `sorce`; did you mean `source`?"),
     ("[pipeline]\nx = 1", "3:2: there is no section `pipeline`; there are `source`, `stage`, `format` and `sink`"),
@@ -300,7 +300,7 @@ fn little_is_needed() {
     assert_eq!(config.sinks[0].when_full(false), WhenFull::Wait);
 }
 
-/// The file that editors read, and the documentation, follow the table of keys. `BLESS=1` rewrites the schema.
+/// The schema for editors and the documentation follow the table of keys. `BLESS=1` rewrites the schema.
 #[test]
 fn the_schema_and_the_documentation_know_every_key() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

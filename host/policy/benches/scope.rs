@@ -1,6 +1,6 @@
-//! Measures what a tenant costs whose scope does not match: nanoseconds per flow and tenant, on decoded rows. First with what the
-//! scope sees of a row taken anew each time, as a listing has it; then without, as events have it, where that is done once for all
-//! tenants.
+//! Measures what a tenant costs whose scope does not match: nanoseconds per flow and tenant, on decoded rows. First
+//! with what the scope sees of a row taken anew each time, as a listing has it; then without, as events have it, where
+//! that is done once for all tenants.
 //!
 //! `cargo bench -p flowgate-policy --bench scope`
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]

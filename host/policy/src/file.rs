@@ -1,4 +1,4 @@
-//! What a policy file says, typed; or what is wrong with it, all of it, with places.
+//! The typed content of a policy file, or all of its mistakes with their places.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,11 +12,11 @@ use flowgate_model::grants::Updates;
 use flowgate_pipeline::{loader::PluginSpec, sink::file::FileOptions};
 use flowgate_syntax::{LabelMap, SystemEnvironment};
 
-/// Where the control socket is unless the file says otherwise.
+/// Default path of the control socket.
 pub const SOCKET: &str = "/run/flowgate/policy.sock";
-/// Where the audit is unless the file says otherwise.
+/// Default path of the audit.
 pub const AUDIT: &str = "/var/log/flowgate/audit.jsonl";
-/// Timeouts that a tenant may give unless the file says otherwise, in seconds.
+/// Default range of the timeouts that a tenant may set, in seconds.
 pub(super) const TIMEOUTS: (u32, u32) = (1, 3600);
 
 /// A policy file.
@@ -26,13 +26,13 @@ pub struct Policy {
     pub text: Text,
     /// The service as a whole.
     pub service: Service,
-    /// The record of all actions.
+    /// The audit.
     pub audit: FileOptions,
-    /// What tenants leave of it to each other.
+    /// Limits of the tenants' use of the audit.
     pub audit_limits: AuditLimits,
     /// Names of labels.
     pub labels: LabelMap,
-    /// Everybody, in the order of the file.
+    /// The tenants, in the order of the file.
     pub tenants: Vec<Tenant>,
 }
 
@@ -41,72 +41,72 @@ pub struct Policy {
 pub struct Service {
     /// The control socket.
     pub socket: PathBuf,
-    /// Receive buffer in bytes, if one is asked for.
+    /// Receive buffer in bytes, if given.
     pub buffer: Option<u32>,
-    /// How long the end waits for tenants.
+    /// Time that tenants have to finish at the end.
     pub drain: Duration,
-    /// Whether the file is reloaded when it has changed.
+    /// True if the file is reloaded when it has changed.
     pub reload_on_change: bool,
-    /// Entries that all tenants of a network namespace may have made, in percent of nf_conntrack_max.
+    /// Maximum number of created entries of all tenants in a network namespace, in percent of nf_conntrack_max.
     pub table_share: u64,
 }
 
-/// What tenants leave of the audit to each other.
+/// Limits of the tenants' use of the audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditLimits {
-    /// What was recorded within this time is not pushed out.
+    /// Time for which records are kept in any case.
     pub history: Duration,
-    /// Bytes that files of tenants leave free on its file system.
+    /// Bytes that the sinks of tenants leave free on its file system.
     pub reserve: u64,
 }
 
-/// Somebody with flows and plugins of its own.
+/// A tenant: flows, plugins, and limits.
 #[derive(Clone, Debug)]
 pub struct Tenant {
-    /// Where its section is.
+    /// Offset of its section in the file.
     pub at: usize,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// The network namespace of its flows, by name; none for that of the process.
+    /// Name of the network namespace of its flows; `None` for that of the process.
     pub namespace: Option<String>,
-    /// Whether nothing is started unless it starts.
+    /// True if no tenant is started unless this one starts.
     pub required: bool,
-    /// Which flows are its own.
+    /// The scope: which flows are its own.
     pub scope: Scope,
     /// Its plugins, in order.
     pub plugins: Vec<Guest>,
-    /// What it may write into flows.
+    /// Bounds of what it may write into flows.
     pub bounds: Updates,
-    /// Its share of the machine.
+    /// Its limits.
     pub share: Share,
-    /// How its flows are shown.
+    /// The format of its output.
     pub format: FormatConfig,
-    /// Most rows of a batch.
+    /// Maximum number of rows in a batch.
     pub batch: u32,
-    /// Where they are shown.
+    /// The sinks of its output.
     pub sinks: Vec<SinkConfig>,
 }
 
 /// A plugin of a tenant.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// The component, and what is decided about it.
+    /// The component, with its grants and limits.
     pub plugin: Plugin,
-    /// SHA-256 of its file, in small hexadecimal digits.
+    /// SHA-256 of its file, in lowercase hexadecimal digits.
     pub digest: At<String>,
     /// Its options.
     pub options: Vec<(At<String>, At<String>)>,
 }
 
 impl Tenant {
-    /// What is loaded for a plugin.
+    /// Returns the specification of a plugin for the loader.
     #[must_use]
     pub fn plugin(&self, guest: &Guest) -> PluginSpec {
         let (name, digest) = (Some(self.title(guest)), Some(guest.digest.value.clone()));
         PluginSpec { name, digest, ..guest.plugin.spec(&guest.options) }
     }
 
-    /// What a plugin is called in messages and in the audit: its name behind that of the tenant.
+    /// Returns the name of a plugin in messages and in the audit: `TENANT:NAME`.
     #[must_use]
     pub fn title(&self, guest: &Guest) -> String {
         format!("{}:{}", self.name, guest.name())
@@ -114,7 +114,7 @@ impl Tenant {
 }
 
 impl Guest {
-    /// What it is called: its name, or else that of its file without directory and extension.
+    /// Returns its name, or that of its file without directory and extension.
     #[must_use]
     pub fn name(&self) -> String {
         let file = || self.plugin.file.value.file_stem().map(|stem| clean(&stem.to_string_lossy()));
@@ -122,20 +122,20 @@ impl Guest {
     }
 }
 
-/// A tenant's share of the machine.
+/// The limits of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Actions in a second.
+    /// Actions per second.
     pub actions: u64,
-    /// Actions at once.
+    /// Burst of actions.
     pub in_flight: u64,
-    /// Entries that it has made and that are alive.
+    /// Living entries that it has created.
     pub entries: u64,
-    /// Time of its plugins in a second.
+    /// CPU time of its plugins per second.
     pub time: Duration,
-    /// Bytes that it writes in a second.
+    /// Bytes of output per second.
     pub output: u64,
-    /// Bytes that wait for it.
+    /// Bytes of queued events.
     pub queue: u64,
 }
 
@@ -153,8 +153,8 @@ impl Default for Share {
 }
 
 impl Policy {
-    /// Reads what was in a file. What could be understood is returned even if there are mistakes, so that plugins can be looked
-    /// at all the same. Second: what is wrong; third: what is worth knowing.
+    /// Parses the content of a file. Returns what could be understood even if there are mistakes, so that plugins can
+    /// be checked as well; then the mistakes, and the notes.
     #[must_use]
     pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Mistake>, Vec<Mistake>) {
         let map = LabelMap::load(&SystemEnvironment, flowgate_syntax::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
@@ -170,7 +170,7 @@ impl Policy {
         }
     }
 
-    /// As [`Policy::of_bytes`], of a text that is at hand. Second: what is wrong; third: what is worth knowing.
+    /// The same as [`Policy::of_bytes`] for a text.
     #[must_use]
     pub fn parse(text: Text, labels: LabelMap) -> (Self, Vec<Mistake>, Vec<Mistake>) {
         let mut reading = Reading { reader: Reader::read(&text, &SECTIONS), labels: &labels };
@@ -199,7 +199,7 @@ impl Policy {
         (policy, mistakes, notes)
     }
 
-    /// Whether what another generation says of the service as a whole is heeded only at the next start.
+    /// Returns true if another generation changes settings of the service that take effect only at the next start.
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> bool {
         let fixed = |policy: &Self| {
@@ -208,7 +208,7 @@ impl Policy {
         fixed(self) != fixed(next)
     }
 
-    /// Whether a text describes a policy rather than a pipeline: it has tenants.
+    /// Returns true if a text is a policy rather than a pipeline: it has tenants.
     #[must_use]
     pub fn is_one(text: &str) -> bool {
         let (table, _) = toml::de::DeTable::parse_recoverable(text);

@@ -1,41 +1,42 @@
-//! What a flow must be like at least to be in a rule: bounds that are compared without looking at any list.
+//! Prefilters of rules: bounds that are compared without searching any list.
 //!
-//! Most rules of most tenants are about other flows than the one that is looked at. A gate turns these away for a fraction of what
-//! asking each criterion costs. It never turns away what is in the rule: for each criterion it has the least and the most that could
-//! fit, and everything where there is no criterion.
+//! Most rules of most tenants are about other flows than the one at hand. A prefilter rejects these for a fraction of
+//! the cost of checking each criterion. It never rejects a flow that the rule matches: for each criterion it has the
+//! minimum and maximum of the matching values, and the whole range where the rule has no criterion.
 
 use super::scope::{Rule, Sight};
 use super::sets::Numbers;
 use flowgate_model::family;
 
-/// From the least to the most, both included; nothing is between (1, 0).
+/// An inclusive range; (1, 0) is empty.
 type Bounds<T> = (T, T);
 
 /// The bounds of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// Of the original and of the reply direction.
+    /// Ranges for the original and the reply direction.
     zones: [Bounds<u16>; 2],
     /// Layer-4 protocols, a bit for each.
     protocols: [u64; 4],
-    /// Of IPv4, and of everything else: see [`Look`].
+    /// Addresses of IPv4, and of all other families: see [`Look`].
     addresses: [[Bounds<u64>; 4]; 2],
-    /// Of the source and of the destination of the original direction.
+    /// Ports of the source and the destination of the original direction.
     ports: [Bounds<u16>; 2],
-    /// A mask, and what the mark is under it.
+    /// A mask, and the masked value of the mark.
     mark: (u32, u32),
 }
 
-/// What gates look at of a flow.
+/// The properties of a flow that prefilters check.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     family: usize,
-    /// Source and destination of the original and of the reply direction: of IPv4 the whole address, of IPv6 its upper half.
+    /// Source and destination of the original and the reply direction: an IPv4 address, or the upper half of an IPv6
+    /// address.
     addresses: [u64; 4],
 }
 
 impl Look {
-    /// At this flow.
+    /// Returns those of a flow.
     #[must_use]
     #[inline]
     pub fn at(sight: &Sight) -> Self {
@@ -48,12 +49,12 @@ impl Look {
 
 #[inline]
 fn within<T: PartialOrd + Copy>((least, most): Bounds<T>, value: T) -> bool {
-    // Both are always compared: there is nothing to be predicted wrongly.
+    // Both are always compared: no branch can be mispredicted.
     (least <= value) & (value <= most)
 }
 
 impl Gate {
-    /// The gate of a rule.
+    /// Returns the prefilter of a rule.
     #[must_use]
     pub fn of(rule: &Rule) -> Self {
         let numbers = |sets: [&Option<Numbers>; 2]| {
@@ -72,7 +73,7 @@ impl Gate {
         let addresses = [family::IPV4, family::IPV6].map(|of| {
             let shift = if of == family::IPV4 { 0 } else { 64 };
             sets.map(|set| match set {
-                // Of a family that a rule is not about there is no address in it.
+                // The range of a family that the rule excludes is empty.
                 _ if rule.family.is_some_and(|wanted| (wanted == family::IPV4) != (of == family::IPV4)) => (1, 0),
                 None => (0, u64::MAX),
                 Some(set) => {
@@ -92,7 +93,7 @@ impl Gate {
         }
     }
 
-    /// Whether a flow could be in the rule.
+    /// Returns false if the rule cannot match the flow.
     #[must_use]
     #[inline]
     pub fn admits(&self, sight: &Sight, look: &Look) -> bool {
@@ -197,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Nobody gets in by a gate, or is turned away, who is not let in, or turned away, by the criteria themselves.
+    /// A prefilter changes no decision of the criteria themselves.
     #[test]
     fn a_gate_turns_away_nobody_who_is_in_the_rule() {
         let mut random = Random::new(2);

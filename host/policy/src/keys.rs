@@ -1,10 +1,10 @@
-//! The table of all sections and keys of a policy file. What is not in here does not exist.
+//! The table of all sections and keys of a policy file. A key that is not in it does not exist.
 
 use flowgate_config::keys::{FORMAT, Key, Kind, LIMITS, ON_ERROR, SINK, Section, key};
 
 /// Families that a rule may name.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
-/// What may be done to translated flows.
+/// What tenants may do to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
 const SERVICE: [Key; 5] = [

@@ -1,14 +1,14 @@
-//! Policy: tenants, each with flows and plugins of its own, and what holds each to them.
+//! Policies: tenants, each with its own flows and plugins, and the enforcement of their limits.
 //!
-//! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] what a file says, typed, and
-//!   `reading` how it comes to that.
+//! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] its typed content, and `reading` the
+//!   conversion.
 //! * [`neighbours`] compares tenants with each other.
-//! * [`guard`] decides about actions: the kernel's entry as it stands, and as it would stand afterwards.
-//! * [`audit`] is the record of all of them.
-//! * [`control`] is what the service and those that give it orders say to each other.
-//! * [`share`] hands each tenant what is its own, and no more than its share.
-//! * [`scope`] decides which flows are a tenant's own; [`sets`] are what its rules consist of, [`gate`] what a flow must be like
-//!   at least to be in one.
+//! * [`guard`] decides about actions, by the kernel's entry as it is and as it would be afterwards.
+//! * [`audit`] is the record of all actions.
+//! * [`control`] is the protocol between the service and those that give it orders.
+//! * [`share`] delivers each tenant its own flows, within its limits.
+//! * [`scope`] decides which flows are a tenant's own; [`sets`] has the sets in its rules, [`gate`] the bounds that are
+//!   compared first.
 
 pub mod audit;
 pub mod control;
@@ -27,7 +27,7 @@ mod tests;
 pub use file::{Guest, Policy, Share, Tenant};
 pub use scope::{Scope, Sight};
 
-/// The JSON schema of policy files, for editors, as it is kept in a file.
+/// Returns the text of the JSON schema of policy files, for editors.
 #[must_use]
 pub fn schema() -> String {
     let about = "Tenants that `flowgate run` holds to their flows. docs/POLICY.md explains it.";

@@ -1,4 +1,4 @@
-//! What tenants of a policy have in common though they should not: files, bits of marks, labels, and marks that move flows.
+//! Conflicts between the tenants of a policy: shared files, mark bits and labels, and marks that move flows.
 
 use super::{
     file::{Guest, Policy, Tenant},
@@ -9,17 +9,17 @@ use flowgate_config::{Mistake, SinkConfig, SinkKind};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::namespace;
 
-/// What is wrong, and what is worth knowing.
+/// Mistakes and notes.
 #[derive(Debug, Default)]
 pub struct Neighbours {
-    /// What is wrong.
+    /// The mistakes.
     pub mistakes: Vec<Mistake>,
-    /// What is worth knowing.
+    /// The notes.
     pub notes: Vec<Mistake>,
 }
 
-/// Compares the tenants of a policy with each other. Namespaces are the same if they are, whatever their names; those that cannot be
-/// looked at are told apart by their names.
+/// Compares the tenants of a policy with each other. Namespaces are compared by identity, whatever their names; those
+/// that cannot be opened are compared by name.
 #[must_use]
 pub fn compare(policy: &Policy) -> Neighbours {
     let identities: Vec<Option<namespace::Identity>> =
@@ -29,8 +29,8 @@ pub fn compare(policy: &Policy) -> Neighbours {
     found
 }
 
-/// What tenants can do to each other's flows, where `identities` are the network namespaces of the tenants, in their order; none
-/// where that is not known.
+/// Returns what tenants could do to each other's flows. `identities` has the network namespaces of the tenants, in
+/// their order; `None` if unknown.
 #[must_use]
 pub fn flows(policy: &Policy, identities: &[Option<namespace::Identity>]) -> Neighbours {
     let mut found = Neighbours::default();
@@ -82,7 +82,7 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
     }
 }
 
-/// Files that more than one writes.
+/// Finds files that more than one tenant writes.
 fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
     let file = |sink: &SinkConfig| match &sink.kind {
         SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
@@ -92,7 +92,7 @@ fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
         Some(Keeping::File(path)) => Some((guest.plugin.file.at, (path.clone(), false))),
         _ => None,
     };
-    // By what they are: one file may have many names.
+    // By identity: a file may have several names.
     let mut files = vec![Output::new(&policy.audit.path, true)];
     for tenant in &policy.tenants {
         let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
@@ -107,7 +107,7 @@ fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// Bits of marks by which one tenant could give flows to the other, if there are any.
+/// Returns the mark bits by which one tenant could move flows to the other, if there are any.
 fn moves_into(owner: &Tenant, neighbour: &Tenant) -> Option<u32> {
     let without = |scope: &Scope| {
         Scope::new(scope.rules().iter().map(|rule| Rule { marks: Vec::new(), ..rule.clone() }).collect())

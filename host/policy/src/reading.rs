@@ -1,4 +1,4 @@
-//! From the sections of a policy file to what they say: each key compared with what it may be, and tenants with each other.
+//! Converts the sections of a policy file to their typed content, and checks each value.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ use flowgate_model::{
 use flowgate_pipeline::sink::file::{FileOptions, Rotation};
 use flowgate_syntax::LabelMap;
 
-/// Mode of the audit: its owner writes it, and the group, say one of those who look at logs, reads it.
+/// Mode of the audit: its owner writes it, and its group, for example that of log readers, reads it.
 const MODE: u32 = 0o640;
 
-/// A file that is being read.
+/// The state of a conversion.
 pub(super) struct Reading<'a> {
     pub reader: Reader<'a>,
     pub labels: &'a LabelMap,
@@ -147,7 +147,7 @@ impl Reading<'_> {
         })
     }
 
-    /// What a tenant may write into flows.
+    /// Reads what a tenant may write into flows.
     fn bounds(&mut self, fields: &Fields) -> Updates {
         let mark = fields.text("mark-mask").map_or(0, |mask| {
             number(&mask.value).unwrap_or_else(|| {
@@ -175,7 +175,7 @@ impl Reading<'_> {
         Updates { fields: field::ALL, mark, status: u32::MAX, timeout, labels }
     }
 
-    /// The bit of a label, by name or number.
+    /// Returns the bit of a label, by name or number.
     fn label(&self, word: &str) -> Result<u32, String> {
         let bit = word.parse::<u16>().ok().or_else(|| self.labels.bit(word.as_bytes()));
         match bit {
@@ -234,7 +234,7 @@ impl Reading<'_> {
         rule
     }
 
-    /// The items of a criterion, of which there must be some: an empty list would leave the criterion out.
+    /// Returns the items of a criterion. An empty list is a mistake: it would drop the criterion.
     fn items(&mut self, fields: &Fields, name: &str) -> Option<Vec<At<String>>> {
         let words = fields.words(name)?.to_vec();
         if words.is_empty() {
@@ -312,13 +312,13 @@ impl Reading<'_> {
         Some(Guest { plugin, digest, options })
     }
 
-    /// Adds a grant, as far as the tenant's bounds allow.
+    /// Adds a grant within the tenant's bounds.
     fn grant(&self, word: &str, bounds: &Updates, grants: &mut Grants) -> Result<(), String> {
         let (name, value) =
             word.split_once('=').map_or((word, None), |(name, value)| (name.trim(), Some(value.trim())));
         let mut one = Grants::NONE;
         match (name, value) {
-            // What everybody may.
+            // Granted to all.
             ("annotate", None) => return Ok(()),
             ("update", _) => {
                 return Err("name the fields that may be updated: `update.mark`, `update.timeout` and so on".into());
@@ -395,7 +395,7 @@ impl Reading<'_> {
     }
 }
 
-/// Criteria of a rule.
+/// Reads the criteria of a rule.
 const SCOPED: [&str; 12] = [
     "family",
     "protocols",
@@ -411,7 +411,7 @@ const SCOPED: [&str; 12] = [
     "marks",
 ];
 
-/// A number, decimal or with `0x`.
+/// Parses a number, decimal or with `0x`.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if !digits.starts_with('+') => u32::from_str_radix(digits, 16).ok(),
@@ -421,7 +421,7 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// A protocol by name or number.
+/// Parses a protocol, by name or number.
 fn protocol_of(text: &str) -> Option<u8> {
     text.parse().ok().or_else(|| {
         let text = text.to_ascii_lowercase();

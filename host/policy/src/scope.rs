@@ -1,8 +1,8 @@
-//! The scope of a tenant: which flows are its own. Decided on decoded rows, before any plugin is entered.
+//! The scope of a tenant: which flows are its own. It is checked on decoded messages, before any plugin is called.
 //!
-//! A scope is a list of rules. A flow is in the scope if one of them holds; a rule holds if all of its criteria do. A
-//! criterion about something that a flow does not carry does not hold, but for two things whose absence has a meaning in the
-//! kernel's messages: no zone is zone 0, and no mark is mark 0.
+//! A scope is a list of rules. A flow is in the scope if a rule matches; a rule matches if all of its criteria do. A
+//! criterion on a field that a flow does not carry does not match, except for two fields whose absence has a meaning in
+//! the kernel's messages: no zone is zone 0, and no mark is mark 0.
 
 use super::{
     gate::{Gate, Look},
@@ -10,19 +10,19 @@ use super::{
 };
 use flowgate_model::{Flows, at, field, protocol};
 
-/// The fields that scopes look at.
+/// The fields that scopes check.
 pub const READS: u64 = field::TUPLES | field::ZONES | field::MARK;
 
-/// What a scope sees of a flow.
+/// The fields of a flow that a scope checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
     /// Address family: 2 is IPv4, 10 is IPv6.
     pub family: u8,
     /// Layer-4 protocol.
     pub protocol: u8,
-    /// Which fields the flow carries, bits of [`field`].
+    /// Fields that the flow carries, bits of [`field`].
     pub has: u64,
-    /// Addresses, as [`key`] has them.
+    /// Source address of the original direction, as returned by [`key`].
     pub source: u128,
     /// Of the original direction.
     pub destination: u128,
@@ -41,7 +41,7 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Of a row; what is missing in the columns counts as 0.
+    /// Returns those of a row; missing columns count as 0.
     #[must_use]
     pub fn of(flows: &Flows, row: usize) -> Self {
         let has = at(&flows.has, row);
@@ -72,24 +72,24 @@ impl Sight {
         }
     }
 
-    /// Whether the source was translated: replies go to another address.
+    /// Returns true if the source is translated: replies go to another address.
     #[must_use]
     pub fn source_translated(&self) -> bool {
         self.has & field::REPLY_DESTINATION != 0 && self.reply_destination != self.source
     }
 
-    /// Whether the destination was translated: replies come from another address.
+    /// Returns true if the destination is translated: replies come from another address.
     #[must_use]
     pub fn destination_translated(&self) -> bool {
         self.has & field::REPLY_SOURCE != 0 && self.reply_source != self.destination
     }
 
-    /// The end at which the reply direction is not the original one reversed: `source`, `destination`, or none if it is
-    /// reversed at both, layer-4 words included.
+    /// Returns the end at which the reply direction is not the reverse of the original one: `source`, `destination`, or
+    /// `None` if it is at both, layer-4 words included.
     #[must_use]
     pub fn not_reversed(&self) -> Option<&'static str> {
         let (source, destination) = match self.protocol {
-            // The identifier stays, the type becomes that of the answer.
+            // The identifier stays the same; the type is that of the answer.
             number if protocol::is_icmp(number) => {
                 (self.reply_ports.0 == self.ports.0, icmp_answer(number, self.ports.1) == Some(self.reply_ports.1))
             }
@@ -105,8 +105,8 @@ impl Sight {
     }
 }
 
-/// The type and code (type times 256 plus code) of the ICMP or ICMPv6 message that answers one of these; none where the kernel
-/// knows of no answer.
+/// Returns type and code (256 * type + code) of the ICMP or ICMPv6 message that answers this one; `None` if the kernel
+/// knows no answer.
 fn icmp_answer(number: u8, type_and_code: u16) -> Option<u16> {
     let [kind, code] = type_and_code.to_be_bytes();
     let pairs: &[(u8, u8)] = match number {
@@ -121,12 +121,12 @@ fn icmp_answer(number: u8, type_and_code: u16) -> Option<u16> {
     Some(u16::from_be_bytes([answer, code]))
 }
 
-/// A rule of a scope. Without criteria it holds for every flow.
+/// A rule of a scope. Without criteria it matches all flows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// Where it is in the file.
+    /// Offset in the file.
     pub at: usize,
-    /// The line of the file, from 1 on.
+    /// Line of the file, counted from 1.
     pub line: usize,
     /// Address family.
     pub family: Option<u8>,
@@ -146,18 +146,18 @@ pub struct Rule {
     pub reply_source: Option<Prefixes>,
     /// Destination addresses of the reply direction.
     pub reply_destination: Option<Prefixes>,
-    /// Marks: value and mask, of which one must fit.
+    /// Marks as value and mask, one of which must match.
     pub marks: Vec<(u32, u32)>,
     /// Original source ports.
     pub source_ports: Option<Numbers>,
     /// Original destination ports.
     pub ports: Option<Numbers>,
-    /// Whether flows whose addresses are translated to what the rule says nothing of may be acted on.
+    /// True if actions on flows are allowed whose addresses are translated to ones that the rule does not cover.
     pub act_on_translated: bool,
 }
 
 impl Rule {
-    /// The first criterion that does not hold; none if all do.
+    /// Returns the first criterion that does not match, or `None` if all do.
     #[must_use]
     #[inline]
     pub fn misses(&self, sight: &Sight) -> Option<&'static str> {
@@ -210,8 +210,8 @@ impl Rule {
         None
     }
 
-    /// The end of a flow in this rule whose address or port is translated to one that the rule does not cover, if there is one.
-    /// Ports count where the rule looks at those of this end.
+    /// Returns the end of a matching flow whose address or port is translated to one that the rule does not cover, if
+    /// any. Ports count if the rule has a criterion for those of this end.
     #[must_use]
     pub fn foreign_peer(&self, sight: &Sight) -> Option<&'static str> {
         if self.act_on_translated {
@@ -222,7 +222,7 @@ impl Rule {
         let covers = |sets: [&Option<Prefixes>; 2], address: u128| {
             let mut said = sets.iter().filter_map(|set| set.as_ref()).peekable();
             match said.peek() {
-                // A rule about whole zones says nothing of addresses, and the zones are what confines both ends.
+                // A rule on zones alone has no addresses; the zones confine both ends.
                 None => whole_zones,
                 Some(_) => said.any(|set| set.contains(sight.family, address)),
             }
@@ -242,8 +242,8 @@ impl Rule {
         (!ports(&self.ports, field::REPLY_SOURCE_L4, sight.reply_ports.0)).then_some("destination")
     }
 
-    /// Whether the rule says in which zone the replies of this flow are: it looks at the zone of the reply direction, or that is the
-    /// zone of the original one.
+    /// Returns true if the rule determines the zone of the replies of this flow: it has a criterion for it, or it is
+    /// the zone of the original direction.
     #[must_use]
     pub fn covers_zones(&self, sight: &Sight) -> bool {
         sight.zones.0 == sight.zones.1
@@ -251,7 +251,7 @@ impl Rule {
             || (self.original_zones.is_some() && self.reply_zones.is_some())
     }
 
-    /// Whether no flow can be in both.
+    /// Returns true if no flow can be in both.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
         fn apart<T>(one: &Option<T>, two: &Option<T>, meet: impl Fn(&T, &T) -> bool) -> bool {
@@ -286,28 +286,28 @@ impl Rule {
     }
 }
 
-/// A scope.
+/// A list of rules, one of which must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scope {
     rules: Vec<Rule>,
-    /// One for each rule.
+    /// The prefilter of each rule.
     gates: Vec<Gate>,
 }
 
 impl Scope {
-    /// A scope of these rules, of which one must hold.
+    /// Returns the scope of these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         Scope { gates: rules.iter().map(Gate::of).collect(), rules }
     }
 
-    /// Its rules.
+    /// Returns its rules.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// The number of the first rule that holds.
+    /// Returns the index of the first matching rule.
     #[must_use]
     #[inline]
     pub fn rule(&self, sight: &Sight) -> Option<usize> {
@@ -318,23 +318,23 @@ impl Scope {
             .position(|(gate, rule)| gate.admits(sight, &look) && rule.misses(sight).is_none())
     }
 
-    /// Whether a flow is in the scope.
+    /// Returns true if a flow is in the scope.
     #[must_use]
     #[inline]
     pub fn contains(&self, sight: &Sight) -> bool {
         self.rule(sight).is_some()
     }
 
-    /// The bits of marks that any rule looks at.
+    /// Returns the mark bits that any rule depends on.
     #[must_use]
     pub fn mark_bits(&self) -> u32 {
         self.rules.iter().flat_map(|rule| &rule.marks).fold(0, |bits, (_, mask)| bits | mask)
     }
 
-    /// Whether a flow may be acted on: a rule holds, and covers both ends also where they are translated.
+    /// Checks whether a flow may be acted on: a rule matches, and covers both ends also where they are translated.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn may_act(&self, sight: &Sight) -> Result<usize, Outside> {
         let mut foreign = None;
         for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.misses(sight).is_none()) {
@@ -346,36 +346,37 @@ impl Scope {
         Err(foreign.map_or(Outside::Scope, Outside::Peer))
     }
 
-    /// Whether a flow may be made: as [`Scope::may_act`], and the rule says in which zone each direction is.
+    /// Checks whether a flow may be created: like [`Scope::may_act`], and the rule determines the zone of each
+    /// direction.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub fn may_make(&self, sight: &Sight) -> Result<usize, Outside> {
         let zoned = self.rules.iter().filter(|rule| rule.covers_zones(sight)).cloned().collect();
         Scope::new(zoned).may_act(sight)
     }
 
-    /// Whether the master of a flow is in the scope, of which its original direction alone is known: only a rule that needs no more
-    /// than that holds.
+    /// Returns true if the master of a flow is in the scope. Only its original direction is known, so that only rules
+    /// match which need no more.
     #[must_use]
     pub fn contains_master(&self, sight: &Sight) -> bool {
         self.rules.iter().any(|rule| rule.marks.is_empty() && rule.misses(sight).is_none())
     }
 
-    /// Whether no flow can be in both.
+    /// Returns true if no flow can be in both.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
         self.rules.iter().all(|rule| other.rules.iter().all(|others| rule.excludes(others)))
     }
 }
 
-/// Why a flow may not be acted on.
+/// The reason why a flow may not be acted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Outside {
     /// It is not in the scope.
     #[error("the flow is outside the tenant's scope")]
     Scope,
-    /// It is, but this end of it is translated to an address or port that is not.
+    /// It is, but this end is translated to an address or port that is not.
     #[error("the {0} of the flow is translated to an address or port that the tenant's scope does not cover")]
     Peer(&'static str),
 }

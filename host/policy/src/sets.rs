@@ -1,4 +1,4 @@
-//! Sets of numbers and of addresses, as rules of a scope have them: read from text, and asked millions of times.
+//! Sets of numbers and of addresses for the rules of a scope: parsed from text, and searched millions of times.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use flowgate_model::family;
 pub struct Numbers(Vec<(u16, u16)>);
 
 impl Numbers {
-    /// Adds `7` or `10-20`; `false` if it is neither.
+    /// Adds `7` or `10-20`; returns false if the text is neither.
     pub fn add(&mut self, text: &str) -> bool {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
@@ -22,13 +22,13 @@ impl Numbers {
         }
     }
 
-    /// Whether it is in the set.
+    /// Returns true if the number is in the set.
     #[must_use]
     pub fn contains(&self, number: u16) -> bool {
         self.0.iter().any(|&(first, last)| (first..=last).contains(&number))
     }
 
-    /// The least and the most; of an empty set (1, 0).
+    /// Returns minimum and maximum; (1, 0) for an empty set.
     #[must_use]
     pub fn bounds(&self) -> (u16, u16) {
         let least = self.0.iter().map(|(first, _)| *first).min();
@@ -36,7 +36,7 @@ impl Numbers {
         least.zip(most).unwrap_or((1, 0))
     }
 
-    /// Whether a number is in both.
+    /// Returns true if the two sets have a number in common.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         self.0.iter().any(|&(first, last)| other.0.iter().any(|&(from, to)| first <= to && from <= last))
@@ -46,23 +46,23 @@ impl Numbers {
 /// A set of addresses: prefixes of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefixes {
-    /// Disjoint and ascending; first and last address of each.
+    /// First and last address of each prefix, disjoint and ascending.
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
 }
 
-/// Why a text is no prefix.
+/// The reason why a text is not a prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
-    /// It is not even like one.
+    /// It has another form.
     #[error("`{0}` is no network; write an address, or a prefix such as 10.0.0.0/8 or 2001:db8::/32")]
     Form(String),
-    /// The address has bits behind the prefix.
+    /// The address has bits set beyond the prefix.
     #[error("`{given}` has bits set behind its prefix; the network is {meant}")]
     HostBits {
-        /// As it was written.
+        /// The text.
         given: String,
-        /// The network that it is in.
+        /// The network that contains the address.
         meant: String,
     },
 }
@@ -114,7 +114,7 @@ impl Prefixes {
         Ok(())
     }
 
-    /// Whether an address of this family (see [`key`]) is in the set.
+    /// Returns true if an address of this family (see [`key`]) is in the set.
     #[must_use]
     pub fn contains(&self, of: u8, address: u128) -> bool {
         let ranges = if of == family::IPV4 { &self.v4 } else { &self.v6 };
@@ -122,14 +122,14 @@ impl Prefixes {
         after.checked_sub(1).and_then(|at| ranges.get(at)).is_some_and(|(_, last)| address <= *last)
     }
 
-    /// The first and the last address of this family; none if there is none.
+    /// Returns the first and the last address of this family, if there are any.
     #[must_use]
     pub fn bounds(&self, of: u8) -> Option<(u128, u128)> {
         let ranges = if of == family::IPV4 { &self.v4 } else { &self.v6 };
         Some((ranges.first()?.0, ranges.last()?.1))
     }
 
-    /// Whether an address is in both.
+    /// Returns true if the two sets have an address in common.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         let meet = |one: &[(u128, u128)], two: &[(u128, u128)]| {
@@ -139,7 +139,7 @@ impl Prefixes {
     }
 }
 
-/// An address of a batch as a number: of IPv4 its 32 bits, of IPv6 its 128.
+/// Returns an address of a batch as a number: the 32 bits of IPv4, or the 128 bits of IPv6.
 #[must_use]
 pub fn key(of: u8, hi: u64, lo: u64) -> u128 {
     if of == family::IPV4 { u128::from(lo as u32) } else { u128::from(hi) << 64 | u128::from(lo) }

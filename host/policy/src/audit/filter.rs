@@ -1,13 +1,13 @@
-//! Finds lines of an audit: by tenant, plugin, stage, action, result, code, and by a text anywhere in a line.
+//! Finds lines of an audit by tenant, plugin, stage, action, result, code, or a text anywhere in the line.
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
-/// The longest line that is read as one, in bytes.
+/// Maximum length of a line in bytes; what is beyond is read as another line.
 const LONGEST_LINE: u64 = 16 << 20;
 
-/// What is looked for. What is not given does not matter.
+/// Criteria for lines. A criterion that is not given matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// The tenant.
@@ -20,13 +20,13 @@ pub struct Filter {
     pub action: Option<String>,
     /// The result, or the code of a refusal.
     pub result: Option<String>,
-    /// Not before this, in nanoseconds since 1970.
+    /// The earliest time, in nanoseconds since 1970.
     pub since: Option<u64>,
-    /// Intents that have no result: what was in progress when the service ended abruptly.
+    /// Only intents without a result: actions in progress when the service ended abruptly.
     pub open: bool,
 }
 
-/// What was found.
+/// Counts of a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Lines that were written.
@@ -36,7 +36,7 @@ pub struct Found {
 }
 
 impl Filter {
-    /// Whether a line is looked for.
+    /// Returns true if a line matches.
     #[must_use]
     pub fn wants(&self, line: &Value) -> bool {
         let is = |name: &str, wanted: &Option<String>| {
@@ -51,7 +51,7 @@ impl Filter {
             && since
     }
 
-    /// Copies the lines that are looked for. `show` writes a line.
+    /// Passes each matching line to `show`.
     ///
     /// # Errors
     /// Reading or writing failed.
@@ -102,7 +102,7 @@ impl Filter {
     }
 }
 
-/// A line as it is.
+/// A line of the audit.
 #[must_use]
 pub fn raw(_: &Value, line: &[u8]) -> Vec<u8> {
     [line, b"\n"].concat()

@@ -1,7 +1,7 @@
-//! The audit: every action, allowed or refused, as a JSON object on a line of its own. An intent is written before the kernel is
-//! asked, a result after, so that a crash loses results at most.
+//! The audit: each action, allowed or refused, as a JSON object on its own line. The intent is written before the
+//! kernel is asked and the result afterwards, so that a crash loses at most results.
 //!
-//! * [`filter`] finds lines again; [`share`] is how much of it each tenant may fill.
+//! * [`filter`] searches for lines; [`share`] limits how much of it each tenant may fill.
 
 pub mod filter;
 pub mod share;
@@ -27,31 +27,31 @@ use flowgate_pipeline::{
     tell::Tell,
 };
 
-/// What a line is about.
+/// Stage of an action that a line records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// The kernel is about to be asked.
     #[default]
     Intent,
-    /// What became of it.
+    /// The result of the action.
     Result,
     /// The kernel was not asked.
     Refused,
-    /// The service: started, reloaded, a tenant paused or ended.
+    /// The service itself: started, reloaded, a tenant paused or ended.
     Service,
 }
 
-/// A line.
+/// A line of the audit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Record {
     /// Nanoseconds since 1970.
     pub time: u64,
-    /// What it is about.
+    /// Stage of the action.
     pub stage: Stage,
-    /// Of which run of the service this is: when it began, in nanoseconds since 1970.
+    /// The run of the service, by its start in nanoseconds since 1970.
     pub run: u64,
-    /// Number of the action in this run. The intent and its result have the same.
+    /// Number of the action in this run, the same for the intent and its result.
     pub id: u64,
     /// The tenant.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -62,42 +62,42 @@ pub struct Record {
     /// SHA-256 of its file.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
-    /// How often the policy was loaded before.
+    /// Generation of the policy.
     pub generation: u64,
-    /// What was asked for.
+    /// The requested action.
     pub action: String,
-    /// What became of it.
+    /// The result of the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<&'static str>,
     /// The kernel's error number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<u32>,
-    /// Why it was refused, for programs.
+    /// Code of the refusal, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// Why it was refused, for people.
+    /// Reason of the refusal, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// How many actions the line stands for, if more than one.
+    /// Number of actions that the line stands for, if more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// The entry as it stood, as `-o json` has it.
+    /// The entry before the action, as in `-o json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<serde_json::Value>,
-    /// The entry as it was to be.
+    /// The entry as it would be after the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<serde_json::Value>,
-    /// The attributes of the request that the kernel is about to get, in hexadecimal digits.
+    /// The attributes of the request to the kernel, in hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
 }
 
-/// A line that is to be written.
+/// A formatted line.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it says.
+    /// Its content.
     pub record: Record,
-    /// Itself, with the newline.
+    /// Its bytes, with the newline.
     bytes: Vec<u8>,
 }
 
@@ -109,22 +109,22 @@ impl Line {
     }
 }
 
-/// The record of all actions. Shared by all tenants.
+/// The audit file, shared by all tenants.
 pub struct Audit {
     sink: Mutex<Box<dyn Sink + Send>>,
     run: u64,
     next: AtomicU64,
-    /// Lines that were written, and times that none could be.
+    /// Number of lines that were written.
     written: AtomicU64,
     failures: AtomicU64,
-    /// Actions that were refused, by tenant and reason.
+    /// Number of refused actions by tenant and code.
     refused: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
     shares: Shares,
     tell: Tell,
 }
 
 impl Audit {
-    /// Opens the file. What is in it and in those that were put aside is not pushed out within `history`. `tell` gets warnings.
+    /// Opens the file. Lines in it and in rotated files are kept for at least `history`. `tell` gets warnings.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -141,7 +141,7 @@ impl Audit {
         Ok(Audit { shares: Shares::new(capacity, history), ..audit })
     }
 
-    /// Into this sink.
+    /// Writes to this sink.
     #[must_use]
     pub fn to(sink: Box<dyn Sink + Send>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Audit {
@@ -156,31 +156,31 @@ impl Audit {
         }
     }
 
-    /// A number for an action.
+    /// Returns the number of the next action.
     pub fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The shares of the tenants.
+    /// Returns the shares of the tenants.
     #[must_use]
     pub fn shares(&self) -> &Shares {
         &self.shares
     }
 
-    /// A record as a line.
+    /// Formats a record as a line.
     #[must_use]
     pub fn line(&self, record: Record) -> Line {
         let record = Record { run: self.run, ..record };
-        // Such a record always has a form, in which control characters are escaped.
+        // Such a record can always be serialised, with control characters escaped.
         let mut bytes = serde_json::to_vec(&record).unwrap_or_default();
         bytes.push(b'\n');
         Line { record, bytes }
     }
 
-    /// Writes lines, all at once.
+    /// Writes lines in one operation.
     ///
     /// # Errors
-    /// They could not be written; the operator has been told.
+    /// They could not be written; the operator has been warned.
     pub fn write(&self, lines: &[Line]) -> Result<(), SinkError> {
         if lines.is_empty() {
             return Ok(());
@@ -200,23 +200,23 @@ impl Audit {
         written
     }
 
-    /// Removes files that were put aside and are too old, also if nothing is written for a while.
+    /// Removes rotated files that are too old, also if nothing is written for a while.
     pub fn tidy(&self) {
-        // Nothing is written, so that nothing fails.
+        // Nothing is written, so nothing can fail.
         let _ = self.sink.lock().unwrap_or_else(PoisonError::into_inner).write(&[]);
     }
 
-    /// Writes results, which are charged to the tenant and written in any case.
+    /// Writes results, which count in the tenant's share and are written in any case.
     ///
     /// # Errors
-    /// As [`Audit::write`].
+    /// The same as [`Audit::write`].
     pub fn write_results(&self, tenant: &str, records: impl IntoIterator<Item = Record>) -> Result<(), SinkError> {
         let lines: Vec<Line> = records.into_iter().map(|record| self.line(record)).collect();
         self.shares.take(tenant, lines.iter().map(|line| line.length() as u64).sum(), Use::Result);
         self.write(&lines)
     }
 
-    /// Tells the operator that a tenant may write no more for the moment.
+    /// Warns the operator that a tenant has used up its share for the moment.
     pub fn exhausted(&self, generation: u64, tenant: &str) {
         let what = "it has used up its share of the audit: its actions are refused until there is room again";
         self.tell.line(&format!("WARNING: tenant {tenant} (generation {generation}): {what}."));
@@ -233,19 +233,20 @@ impl Audit {
         }
     }
 
-    /// How many actions of a tenant were refused, by the reason. Those of a flood count once they are summed up in a line.
+    /// Returns the number of refused actions of a tenant by code. Those of a flood count once they are summed up in a
+    /// line.
     #[must_use]
     pub fn refusals(&self, tenant: &str) -> BTreeMap<&'static str, u64> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned().unwrap_or_default()
     }
 
-    /// Keeps the numbers of these tenants only.
+    /// Drops the counts of all other tenants.
     pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
         self.shares.keep(&is_kept);
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).retain(|tenant, _| is_kept(tenant));
     }
 
-    /// How many lines were written, and how often none could be.
+    /// Returns the number of lines written and of failed writes.
     #[must_use]
     pub fn figures(&self) -> [u64; 2] {
         [self.written.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed)]
@@ -263,7 +264,7 @@ impl Audit {
             reason,
             ..Record::default()
         };
-        // The operator has been told if it could not be written.
+        // The operator has been warned if it could not be written.
         let _ = self.write(&[self.line(record)]);
     }
 }

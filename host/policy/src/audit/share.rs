@@ -1,7 +1,7 @@
-//! Each tenant's share of the audit: what it can write must not push out what others have written.
+//! Each tenant's share of the audit: its lines must not push out those of others.
 //!
-//! All files of an audit together hold so many bytes. Of these the service keeps `OWN` for itself, and each tenant has an equal
-//! part of the rest for every `history`. So what was recorded within that time is still there, whatever any tenant does.
+//! The files of an audit have a total capacity. The service keeps one part in `OWN` for itself, and each tenant gets an
+//! equal part of the rest for each period of `history`. Whatever a tenant does, lines of that period are still there.
 
 use std::{
     collections::HashMap,
@@ -11,28 +11,28 @@ use std::{
 
 use flowgate_base::TokenBucket;
 
-/// The part of all files that the service keeps for lines about itself: one of so many.
+/// The service keeps one part in this many for lines about itself.
 const OWN: u64 = 16;
-/// What a result takes at most, in bytes. It is written after the kernel was asked, so there must be room for it before.
+/// Maximum length of a result in bytes. It is written after the kernel was asked, so room for it is reserved before.
 pub const RESULT: u64 = 1024;
 
-/// What is to be written.
+/// Kind of a line, which decides how much of the share it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// An action that is about to be done; there must be room for its result as well.
+    /// The intent of an action; it needs room for its result, too.
     Intent,
-    /// A refusal. Refusals get no more than half of what there is, so that they keep no action from being recorded.
+    /// A refusal. Refusals get at most half of the share, so that they prevent no action from being recorded.
     Refusal,
-    /// Refusals that are summed up.
+    /// A line that sums up refusals.
     Summary,
-    /// A result: it is written in any case.
+    /// A result, which is written in any case.
     Result,
 }
 
 /// The shares of all tenants.
 #[derive(Debug)]
 pub struct Shares {
-    /// Bytes that all files hold.
+    /// Capacity of all files in bytes.
     capacity: u64,
     history: Duration,
     inner: Mutex<Inner>,
@@ -41,12 +41,12 @@ pub struct Shares {
 #[derive(Debug)]
 struct Inner {
     tenants: u64,
-    /// What each may still write, in bytes; results may take it below 0.
+    /// Bytes that each tenant may still write; results may make it negative.
     buckets: HashMap<String, TokenBucket>,
 }
 
 impl Shares {
-    /// Of files that hold so many bytes together, which must not be used up within `history`.
+    /// Returns the shares of files with this capacity, which must not be used up within `history`.
     #[must_use]
     pub fn new(capacity: u64, history: Duration) -> Self {
         Shares { capacity, history, inner: Mutex::new(Inner { tenants: 1, buckets: HashMap::new() }) }
@@ -56,24 +56,24 @@ impl Shares {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There are so many tenants from now on. What each has used up stays used up.
+    /// Sets the number of tenants. What each has used up stays used up.
     pub fn divide(&self, tenants: usize) {
         self.lock().tenants = (tenants as u64).max(1);
     }
 
-    /// Keeps what is known of these tenants only.
+    /// Drops the state of all other tenants.
     pub fn keep(&self, is_kept: impl Fn(&str) -> bool) {
         self.lock().buckets.retain(|tenant, _| is_kept(tenant));
     }
 
-    /// Takes so many bytes out of a tenant's share; whether they may be written.
+    /// Takes bytes out of a tenant's share; returns true if they may be written.
     pub fn take(&self, tenant: &str, bytes: u64, of: Use) -> bool {
         self.take_at(tenant, bytes, of, Instant::now())
     }
 
     fn take_at(&self, tenant: &str, bytes: u64, of: Use, now: Instant) -> bool {
         let mut inner = self.lock();
-        // Half of the share at once, and the other half little by little: in no period of this length more than all of it.
+        // Half of the share is a burst, the other half refills: no period of this length has more than the whole.
         let most = (self.capacity - self.capacity / OWN) / inner.tenants / 2;
         if !inner.buckets.contains_key(tenant) {
             inner.buckets.insert(tenant.into(), TokenBucket::new(most, self.history.max(Duration::from_secs(1))));
@@ -116,7 +116,7 @@ mod tests {
             }
             let share = capacity / 16 * 15 / tenants as u64;
             assert!(written <= share && written > share * 9 / 10, "{tenants}: {written} of {share}");
-            // The others have theirs.
+            // The others keep theirs.
             assert!(tenants == 1 || shares.take_at("red", 1500, Use::Intent, start + hour));
         }
     }
@@ -139,7 +139,7 @@ mod tests {
         assert!(shares.take_at("blue", 1000, Use::Summary, start));
         assert!(!shares.take_at("blue", 1000, Use::Summary, start));
         assert!(shares.take_at("blue", 1000, Use::Result, start), "an action that was done has its result");
-        // A reload gives nothing back, and forgetting a tenant is for those that are gone.
+        // A reload gives nothing back; only tenants that no longer exist are forgotten.
         shares.divide(1);
         assert!(!shares.take_at("blue", 1000, Use::Intent, start));
         shares.keep(|tenant| tenant != "blue");

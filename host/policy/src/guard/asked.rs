@@ -1,4 +1,5 @@
-//! What a plugin asks for, as a table of one row whose size has a bound: as it would be sent, and as the entry would be afterwards.
+//! The values that a plugin requests, as a table of one row with bounded size: as they would be sent, and as the entry
+//! would be afterwards.
 
 use super::{
     judge::{ESTABLISHED, PLAIN, has, invalid},
@@ -7,7 +8,7 @@ use super::{
 use flowgate_model::{Changes, Flows, at, batch, field, result};
 use flowgate_netlink::EncodeError;
 
-/// An entry as it would be with these values, whose texts fit.
+/// Returns an entry as it would be with these values, whose texts have valid lengths.
 pub(super) fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {
     let mut after = batch::pick(found.0, found.1);
     let mut to = asked(values.0, values.1);
@@ -33,8 +34,8 @@ pub(super) fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows 
     after
 }
 
-/// The labels that the kernel makes of those that a flow has: `(old & !mask) ^ set` in each word of the set, and none in the words
-/// behind it; without a mask the set itself (`nf_connlabels_replace`).
+/// Returns the labels that the kernel derives from those of a flow: `(old & !mask) ^ set` in each word of the set, and
+/// none in the words beyond it; without a mask the set itself (`nf_connlabels_replace`).
 fn labelled(old: &[u8], set: &[u8], mask: Option<&[u8]>) -> [u8; 16] {
     let given = set.len().next_multiple_of(4).max(4);
     let mut result = [0; 16];
@@ -45,7 +46,7 @@ fn labelled(old: &[u8], set: &[u8], mask: Option<&[u8]>) -> [u8; 16] {
     result
 }
 
-/// The longest text of each field that the kernel takes, in bytes; 0 for what is not sent.
+/// Returns the maximum length of a field's text in the kernel, in bytes; 0 for fields that are not sent.
 fn longest(field: u64) -> usize {
     match field {
         field::HELPER => 15,
@@ -55,10 +56,10 @@ fn longest(field: u64) -> usize {
     }
 }
 
-/// Whether the texts that a row has can be sent.
+/// Checks that the texts of a row can be sent.
 ///
 /// # Errors
-/// One of them is longer than the kernel takes.
+/// A text is longer than the kernel accepts.
 pub(super) fn fits((flows, row): (&Flows, usize)) -> Result<(), Refusal> {
     let Some(rare) = &flows.rare else { return Ok(()) };
     for (field, what, column) in [
@@ -90,7 +91,8 @@ const SENT: u64 = field::TUPLES
     | field::LABELS
     | field::LABELS_MASK;
 
-/// What a plugin asks for, to be recorded where nothing is sent: without what no request has, and without texts that are too long.
+/// Returns the requested values for the record of a refusal: without fields that no request has, and without texts that
+/// are too long.
 #[must_use]
 pub(super) fn recorded(flows: &Flows, row: usize) -> Flows {
     let mut row = asked(flows, row);
@@ -108,13 +110,14 @@ pub(super) fn recorded(flows: &Flows, row: usize) -> Flows {
     row
 }
 
-/// What a plugin asks for, as far as it can be sent: a table of one row, whose size has a bound whatever the plugin wrote.
+/// Returns the requested values as far as they can be sent: a table of one row, whose size is bounded whatever the
+/// plugin returned.
 #[must_use]
 pub(super) fn asked(flows: &Flows, row: usize) -> Flows {
     batch::pick_bounded(flows, row, longest)
 }
 
-/// The mark that is to be set, and which bits of the old one it replaces, if it sets one.
+/// Returns the mark to be set and the bits of the old one that it replaces, if a mark is set.
 pub(super) fn mark((values, row): (&Flows, usize)) -> Option<(u32, u32)> {
     let set = has((values, row));
     let mask = match &values.rare {
@@ -124,7 +127,7 @@ pub(super) fn mark((values, row): (&Flows, usize)) -> Option<(u32, u32)> {
     (set & field::MARK != 0).then(|| (at(&values.mark, row), mask))
 }
 
-/// A new flow as it would be, with the translations that it asks for made.
+/// Returns a new flow as it would be, with the requested translations applied.
 pub(super) fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
     let mut made = asked(named.0, named.1);
     let Some(nat) = made.rare.as_ref().map(|rare| rare.nat.clone()) else { return Ok(made) };
@@ -137,7 +140,7 @@ pub(super) fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
             continue;
         }
         let range = || Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Range };
-        // Of two translations of one end the kernel takes the last one, and nothing of the other.
+        // If one end is translated twice, the kernel applies the last translation only.
         if seen & bit != 0 {
             return Err(range());
         }
@@ -145,7 +148,7 @@ pub(super) fn translated(named: (&Flows, usize)) -> Result<Flows, Refusal> {
         let first = (at(&nat.first.hi, item), at(&nat.first.lo, item));
         let last = (at(&nat.last.hi, item), at(&nat.last.lo, item));
         let ports = (at(&nat.first_port, item), at(&nat.last_port, item));
-        // What the kernel would choose from a range cannot be judged beforehand. Ports from 5 to 0 are ports from 0 to 5.
+        // The kernel's choice from a range cannot be judged in advance. Ports from 5 to 0 are ports from 0 to 5.
         if (last != (0, 0) && last != first) || ports.1 != ports.0 {
             return Err(range());
         }

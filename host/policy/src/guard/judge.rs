@@ -1,6 +1,6 @@
-//! Whether an action may be done: the entry that is meant as the kernel has it, and as it would be afterwards.
+//! The rules for a single action: they judge the kernel's entry as it is, and as it would be afterwards.
 //!
-//! Nothing here asks the kernel: what it has is given, so that each rule can be tested by itself.
+//! Nothing here queries the kernel: its entry is an argument, so that each rule can be tested alone.
 
 use super::{
     asked::{asked, fits, mark, translated, updated},
@@ -29,14 +29,14 @@ const REPLY: u64 = field::REPLY_ADDRESSES
     | field::REPLY_SOURCE_L4
     | field::REPLY_DESTINATION_L4
     | field::REPLY_ZONE;
-/// What the kernel alone says of a new flow's translation.
+/// Status bits of a new flow's translation, which only the kernel sets.
 const NAT_BITS: u32 =
     status::SRC_NAT | status::DST_NAT | status::SRC_NAT_DONE | status::DST_NAT_DONE | status::SEQ_ADJUST;
-/// What a new flow may have without a grant, as far as it says no more than that the flow begins: the protocol's first state, and no
-/// status but CONFIRMED. Its translation is judged by itself.
+/// Fields that a new flow may have without a grant, if they only say that the flow begins: the protocol's first state,
+/// and no status but CONFIRMED. Its translation is judged separately.
 pub(super) const PLAIN: u64 =
     field::STATUS | field::STATE | field::TIMEOUT | field::SOURCE_NAT | field::DESTINATION_NAT;
-/// What it may have besides with the grant `create.established`: as if packets had gone by.
+/// Fields that it may have in addition with the grant `create.established`, as if packets had passed.
 pub(super) const ESTABLISHED: u64 = field::ORIGINAL_TCP_FLAGS
     | field::REPLY_TCP_FLAGS
     | field::ORIGINAL_WINDOW_SCALE
@@ -45,55 +45,55 @@ pub(super) const ESTABLISHED: u64 = field::ORIGINAL_TCP_FLAGS
     | field::REPLY_VTAG
     | field::DCCP;
 
-/// What the kernel has under a tuple and zone.
+/// The kernel's entry for a tuple and zone.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found<'a> {
-    /// It was not asked.
+    /// It was not queried.
     Unasked,
-    /// Nothing.
+    /// There is none.
     Nothing,
     /// This entry.
     Entry(&'a Flows, usize),
-    /// It did not say: the error number.
+    /// The lookup failed: the error number.
     Unknown(i32),
 }
 
-/// What an action is about.
+/// An action to be judged.
 #[derive(Debug)]
 pub(super) struct Case<'a> {
-    /// What to do: see [`action`].
+    /// The kind: see [`action`].
     pub kind: u8,
-    /// The flow that is named.
+    /// The row that names the flow.
     pub named: (&'a Flows, usize),
-    /// Whether it is a row that the plugin was shown.
+    /// True if the plugin was shown this row.
     pub shown: bool,
-    /// What it is to be given.
+    /// The values to be set.
     pub values: Option<(&'a Flows, usize)>,
-    /// Of a flow that may have to be made: as it would be, translated. A table of one row.
+    /// For a flow that may be created: the flow as it would be, translated, as a table of one row.
     pub made: Option<Flows>,
 }
 
 /// An action that may be done.
 #[derive(Debug)]
 pub(super) struct Ruling {
-    /// What the kernel is asked for.
+    /// The request to the kernel.
     pub request: Request,
-    /// The entry afterwards, a table of one row; none if it will be gone.
+    /// The entry afterwards, as a table of one row; `None` if it will be gone.
     pub after: Option<Flows>,
-    /// Bits of the mark of an entry that there is which may be others afterwards.
+    /// Mark bits of an existing entry that may change.
     pub moves: u32,
-    /// Whether it makes the entry.
+    /// True if it creates the entry.
     pub makes: bool,
 }
 
-/// By what actions are judged.
+/// The tenant's authority, by which actions are judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Law<'a> {
-    /// Which flows are the tenant's own.
+    /// The tenant's scope.
     pub scope: &'a Scope,
-    /// What the plugin may do.
+    /// The plugin's grants.
     pub grants: &'a Grants,
-    /// What the tenant may write.
+    /// The bounds of what the tenant may write.
     pub bounds: &'a Updates,
 }
 
@@ -101,7 +101,7 @@ pub(super) fn has((flows, row): (&Flows, usize)) -> u64 {
     flows.has.get(row).copied().unwrap_or_default()
 }
 
-/// Whether a row names a flow: its original tuple is complete.
+/// Returns true if a row names a flow: its original tuple is complete.
 fn complete(row: (&Flows, usize), reply: bool) -> bool {
     let (has, number) = (has(row), row.0.protocol.get(row.1).copied().unwrap_or_default());
     let addresses = if reply {
@@ -128,10 +128,10 @@ fn encoded<T>(made: Result<T, EncodeError>) -> Result<T, Refusal> {
 }
 
 impl<'a> Case<'a> {
-    /// A case, as far as it can be one.
+    /// Returns an action to be judged.
     ///
     /// # Errors
-    /// It is none, or is not granted.
+    /// It is malformed, or not granted.
     pub(super) fn new(
         law: Law<'_>,
         kind: u8,
@@ -164,10 +164,11 @@ impl<'a> Case<'a> {
         Ok(Case { made: Some(translated(named)?), ..case })
     }
 
-    /// What has to be looked up: the entry under the original tuple; and for a flow that is made, under the reply tuple.
+    /// Returns the lookups that are needed: the entry with the original tuple, and for a flow to be created also the
+    /// one with the reply tuple.
     ///
     /// # Errors
-    /// It cannot be put into words for the kernel.
+    /// The request cannot be encoded.
     pub(super) fn lookups(&self) -> Result<(Request, Option<Request>), Refusal> {
         let entry = |(flows, row): (&Flows, usize), without: u64| {
             encoded(FlowEntry::new(flows, row).and_then(|entry| flows::get(entry.without(without))))
@@ -177,7 +178,7 @@ impl<'a> Case<'a> {
         Ok((original, reply))
     }
 
-    /// Whether it may be done.
+    /// Judges an action.
     ///
     /// # Errors
     /// Why not.
@@ -194,16 +195,16 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The action on an entry that there is.
+    /// Judges an action on an existing entry.
     fn existing(&self, law: Law<'_>, found: (&Flows, usize)) -> Result<Ruling, Refusal> {
-        // To somebody who was not shown the flow, there is none.
+        // For a plugin that was not shown the flow, it does not exist.
         let hide = |reason: Reason| match self.shown {
             true => Refusal { result: result::OUTSIDE, errno: 0, reason },
             false => Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason },
         };
         let sight = Sight::of(found.0, found.1);
         law.scope.may_act(&sight).map_err(|outside| hide(outside.into()))?;
-        // By its reply a flow may be named, but not by somebody who was shown it by its original direction.
+        // A flow may be named by its reply tuple, but not by a plugin that was shown its original direction.
         if self.shown && !same(found, self.named) {
             return Err(hide(Reason::ByReply));
         }
@@ -215,8 +216,8 @@ impl<'a> Case<'a> {
             return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0, makes: false });
         }
         let values = self.values.unwrap_or(self.named);
-        // Status bits need no grant where the flow has them, which the kernel knows; what the plugin was shown may have been
-        // changed by another one of the tenant.
+        // Status bits need no grant if the flow has them, according to the kernel; the row that the plugin was shown
+        // may have been changed by another plugin of the tenant.
         if !law.grants.allow(self.kind, Some(found), Some(values)) {
             return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted });
         }
@@ -230,7 +231,7 @@ impl<'a> Case<'a> {
         let after = updated(found, values);
         let kept = law.scope.may_act(&Sight::of(&after, 0));
         kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
-        // Which flow it is, and no more: what it has is in the kernel already.
+        // Only the fields that identify the flow: the others are in the kernel already.
         let named = entry.without(!(ORIGINAL | field::ZONE));
         let set = encoded(FlowEntry::new(values.0, values.1))?;
         Ok(Ruling {
@@ -241,7 +242,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The making of a flow.
+    /// Judges the creation of a flow.
     fn create(&self, law: Law<'_>, found: [Found<'_>; 2]) -> Result<Ruling, Refusal> {
         let Some(made) = &self.made else { return Err(invalid(Reason::Nameless)) };
         let outside = |reason: Reason| Refusal { result: result::OUTSIDE, errno: 0, reason };
@@ -251,7 +252,7 @@ impl<'a> Case<'a> {
             Outside::Peer(_) => outside(why.into()),
         })?;
         if !law.grants.translated {
-            // A translation to what is there already leaves the kernel the choice of another port.
+            // If the translated tuple exists already, the kernel chooses another port.
             let asked = |bit: u64, end: &'static str| (has(self.named) & bit != 0).then_some(end);
             let end = sight
                 .not_reversed()
@@ -282,7 +283,7 @@ fn unknown(errno: i32) -> Refusal {
     Refusal { result: result::REFUSED, errno: errno.unsigned_abs(), reason: Reason::Unknown(errno) }
 }
 
-/// Whether an entry is the one that is named, found by its original tuple.
+/// Returns true if an entry is the named one, found by its original tuple.
 fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
     let (one, two) = (Sight::of(found.0, found.1), Sight::of(named.0, named.1));
     let words = has(named) & (field::SOURCE_L4 | field::DESTINATION_L4) == 0 || one.ports == two.ports;
@@ -291,7 +292,7 @@ fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
         && words
 }
 
-/// Whether a new flow may have what it is to have.
+/// Checks the fields of a new flow.
 fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
     let mut grants = law.grants.clone();
     let any_state = grants.established || grants.update.fields & field::STATE != 0;
@@ -316,7 +317,7 @@ fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
     if has & field::STATE != 0 && !any_state && !begins(at(&named.0.protocol, named.1), state) {
         return false;
     }
-    // A mark of its own was looked at: of a new flow there is no old one that a mask would keep.
+    // The mark itself has been checked: a new flow has no old mark that a mask would keep.
     let mut rest = asked(named.0, named.1);
     if let Some(bits) = rest.has.first_mut() {
         *bits &= !(field::MARK | field::MARK_MASK);
@@ -324,13 +325,13 @@ fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
     grants.allow(action::UPDATE, None, Some((&rest, 0)))
 }
 
-/// Whether a flow is in this state before an answer to its first packet.
+/// Returns true if a flow has this state before the first packet is answered.
 fn begins(number: u8, state: u8) -> bool {
     match number {
         // NONE, SYN_SENT; NONE, CLOSED, COOKIE_WAIT; NONE, REQUEST.
         protocol::TCP | protocol::DCCP => state <= 1,
         protocol::SCTP => state <= 2,
-        // Others have no state that could be sent.
+        // Other protocols have no state that could be sent.
         _ => true,
     }
 }

@@ -1,8 +1,8 @@
-//! The entries that tenants have made and that are still in the kernel's table.
+//! The entries that tenants have created and that are still in the kernel's table.
 //!
-//! An entry counts from before the kernel is asked for it until it is known to be gone: refused, reported by a DESTROY event with
-//! its id, or missing when it is looked up. What is not known counts, so that lost events never let anybody have more than
-//! its limit. The ledger belongs to a network namespace and outlives reloads.
+//! An entry counts from before the request for it until it is known to be gone: refused, reported by a DESTROY event
+//! with its id, or missing when it is looked up. An entry whose state is unknown counts, so that lost events never let
+//! a tenant exceed its limit. The ledger belongs to a network namespace and outlives reloads.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +16,7 @@ use std::{
 use crate::scope::Sight;
 use flowgate_netlink::Request;
 
-/// What tells an entry of the table from all others: family, protocol, addresses, layer-4 words and zone of the original
+/// The key of an entry in the table: family, protocol, addresses, layer-4 words and zone of the original
 /// direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
@@ -28,7 +28,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The name of a flow.
+    /// Returns the key of a flow.
     #[must_use]
     pub fn of(sight: &Sight) -> Self {
         Name {
@@ -41,15 +41,15 @@ impl Name {
     }
 }
 
-/// An entry.
+/// A counted entry.
 #[derive(Debug)]
 struct Made {
     tenant: String,
-    /// What looks it up.
+    /// The request that looks it up.
     lookup: Request,
-    /// Its id, once that is known.
+    /// Its id, once it is known.
     id: Option<u32>,
-    /// The id of the entry of this name that ended last while the id was not known.
+    /// Id of the entry with this key that ended last while the id was unknown.
     ended: Option<u32>,
 }
 
@@ -63,40 +63,40 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Own {
     names: BTreeSet<Name>,
-    /// The one that was looked up last.
+    /// The entry that was looked up last.
     last: Option<Name>,
 }
 
-/// Why no entry may be made.
+/// Why no entry may be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// The tenant has so many.
+    /// The tenant has reached its limit.
     Own(u64),
-    /// All tenants have so many.
+    /// All tenants together have reached the limit.
     All(u64),
-    /// The kernel is being asked for one of this name.
+    /// A request for an entry with this key is in progress.
     Busy,
 }
 
-/// An entry that is to be looked up.
+/// An entry to be looked up.
 #[derive(Debug)]
 pub struct Sample {
     name: Name,
     id: u32,
-    /// What looks it up.
+    /// The request that looks it up.
     pub lookup: Request,
 }
 
-/// The entries that the tenants of a network namespace have made.
+/// The entries that the tenants of a network namespace have created.
 #[derive(Debug, Default)]
 pub struct Ledger {
     inner: Mutex<Inner>,
-    /// How many there are, for those that must not wait.
+    /// Number of entries, for readers that must not wait.
     count: AtomicUsize,
 }
 
 impl Ledger {
-    /// Does something with what is known, and notes how many entries there are afterwards.
+    /// Runs `work` on the entries and updates their number afterwards.
     fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let result = work(&mut inner);
@@ -104,8 +104,8 @@ impl Ledger {
         result
     }
 
-    /// Counts an entry that the kernel is about to be asked for, if the tenant then has no more than `own` and all together have no
-    /// more than `all`. The table must have been seen not to have it.
+    /// Counts an entry that is about to be requested, if the tenant then has at most `own` entries and all tenants
+    /// together at most `all`. The entry must have been looked up and not found.
     ///
     /// # Errors
     /// [`Full`]; nothing was counted.
@@ -114,7 +114,7 @@ impl Ledger {
             if inner.made.get(&name).is_some_and(|made| made.id.is_none()) {
                 return Err(Full::Busy);
             }
-            // One that had the name is gone.
+            // An earlier entry with this key is gone.
             inner.remove(&name);
             let total = inner.made.len() as u64;
             let counted = inner.tenants.get(tenant).map_or(0, |own| own.names.len() as u64);
@@ -131,7 +131,8 @@ impl Ledger {
         })
     }
 
-    /// What became of an entry that was counted by [`Ledger::reserve`]: it is in the table with this id, or it is not there.
+    /// Records the outcome for an entry counted by [`Ledger::reserve`]: it is in the table with this id, or it is not
+    /// there.
     pub fn settle(&self, name: &Name, id: Option<u32>) {
         self.with(|inner| {
             let Some(made) = inner.made.get_mut(name).filter(|made| made.id.is_none()) else { return };
@@ -142,17 +143,17 @@ impl Ledger {
         });
     }
 
-    /// An entry has ended, as a DESTROY event says.
+    /// Records that an entry has ended, by a DESTROY event.
     pub fn ended(&self, name: &Name, id: u32) {
         self.with(|inner| match inner.made.get_mut(name) {
             Some(made) if made.id == Some(id) => inner.remove(name),
             Some(made) if made.id.is_none() => made.ended = Some(id),
-            // One of the same name that was there before it.
+            // An earlier entry with the same key.
             _ => {}
         });
     }
 
-    /// Some entries of a tenant, or of all with none, that have not been looked up for longest.
+    /// Returns some entries of a tenant, or of all tenants, whose last lookup is the longest ago.
     #[must_use]
     pub fn some(&self, tenant: Option<&str>, most: usize) -> Vec<Sample> {
         self.with(|Inner { made, tenants }| {
@@ -174,7 +175,7 @@ impl Ledger {
         })
     }
 
-    /// What was found in place of an entry: that of this name and id, or none.
+    /// Records what a lookup has found in place of an entry: an entry with this key and id, or none.
     pub fn looked_up(&self, sample: &Sample, found: Option<(Name, u32)>) {
         self.with(|inner| {
             let same = inner.made.get(&sample.name).is_some_and(|made| made.id == Some(sample.id));
@@ -184,19 +185,19 @@ impl Ledger {
         });
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// How many entries a tenant has.
+    /// Returns the number of entries of a tenant.
     #[must_use]
     pub fn count(&self, tenant: &str) -> u64 {
         self.with(|inner| inner.tenants.get(tenant).map_or(0, |own| own.names.len() as u64))
     }
 
-    /// How many there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.count.load(Ordering::Acquire) as u64
@@ -239,13 +240,13 @@ mod tests {
         // Refused by the kernel.
         ledger.settle(&name(3), None);
         assert_eq!((ledger.count("red"), ledger.total()), (0, 2));
-        // An event about an entry that was there before it does not count; its own does.
+        // An event about an earlier entry is ignored; that of the entry itself is not.
         ledger.settle(&name(1), Some(7));
         ledger.ended(&name(1), 6);
         assert_eq!(ledger.count("blue"), 2);
         ledger.ended(&name(1), 7);
         assert_eq!(ledger.count("blue"), 1);
-        // The event of the entry before it comes before its id is known, or its own.
+        // The event of the earlier entry, or its own, arrives before its id is known.
         ledger.ended(&name(2), 9);
         ledger.settle(&name(2), Some(10));
         assert_eq!(ledger.count("blue"), 1);

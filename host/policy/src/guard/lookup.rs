@@ -1,4 +1,4 @@
-//! What the guard asks the kernel.
+//! Lookups of the guard in the kernel.
 
 use std::time::{Duration, Instant};
 
@@ -11,39 +11,39 @@ use flowgate_netlink::{
 use flowgate_pipeline::table::Table as _;
 use flowgate_runtime::deadline::Watch;
 
-/// Entries that are asked for between two looks at the time.
+/// Number of entries that are requested between two checks of the time.
 const AT_ONCE: usize = 512;
 
-/// How long the most entries of the table that were read are believed.
+/// Time for which the capacity of the table is cached.
 const FRESH: Duration = Duration::from_secs(1);
-/// The most entries of a table whose kernel does not say (before Linux 4.18, where /proc cannot be read either): the default of a
-/// machine with 1 to 4 GiB.
+/// Assumed capacity of the table if the kernel does not report it (before Linux 4.18, if /proc cannot be read): the
+/// default of a machine with 1 to 4 GiB.
 const USUAL: u64 = 65_536;
 /// CTA_STATS_GLOBAL_MAX_ENTRIES.
 const MAX_ENTRIES: u16 = 2;
-/// The same in /proc.
+/// File of the capacity in /proc.
 const MAX_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
-/// Asks the kernel for entries. A socket is opened when it is first needed.
+/// Looks up entries in the kernel. The socket is opened when it is first needed.
 pub(super) struct Kernel {
-    /// The network namespace whose table it asks; none for that of the process.
+    /// The network namespace of the table; none for that of the process.
     namespace: Option<Namespace>,
     batches: Option<BatchSender>,
     decoder: FlowDecoder,
     most: Option<(Instant, u64)>,
 }
 
-/// For each request the row of what was found, none if there is no such entry, or an error number.
+/// For each request the row of the entry, `None` if there is no such entry, or an error number.
 pub(super) type Places = Vec<Result<Option<usize>, i32>>;
 
 impl Kernel {
-    /// Asks the table of this network namespace.
+    /// Returns a lookup in the table of this network namespace.
     #[must_use]
     pub(super) fn new(namespace: Option<Namespace>) -> Self {
         Kernel { namespace, batches: None, decoder: FlowDecoder::new(field::ALL), most: None }
     }
 
-    /// Asks for entries, as long as there is time; those that are left then have ETIME.
+    /// Looks up entries as long as there is time; the remaining ones have ETIME.
     pub(super) fn find(&mut self, watch: &mut Watch, lookups: &[Request]) -> (Flows, Places) {
         let mut found = Flows::default();
         let mut places = Vec::with_capacity(lookups.len());
@@ -57,7 +57,7 @@ impl Kernel {
         (found, places)
     }
 
-    /// Asks for entries in one exchange.
+    /// Looks up entries in one exchange.
     fn find_some(&mut self, lookups: &[Request], found: &mut Flows, places: &mut Places) {
         let mut rows: Vec<Option<usize>> = vec![None; lookups.len()];
         let mut decoder = std::mem::take(&mut self.decoder);
@@ -80,7 +80,7 @@ impl Kernel {
         places.extend((0..lookups.len()).map(place));
     }
 
-    /// The most entries that the table takes, nf_conntrack_max; [`u64::MAX`] if there is no limit.
+    /// Returns the capacity of the table, nf_conntrack_max; [`u64::MAX`] if it is unlimited.
     pub(super) fn most(&mut self) -> u64 {
         if let Some((read, most)) = self.most
             && read.elapsed() < FRESH
@@ -90,7 +90,7 @@ impl Kernel {
         let mut counts = Counts::default();
         let (_, _) = self.exchange(&[Request::global_statistics()], &mut |_, message| {
             if message.kind() == MessageKind::GlobalStatistics {
-                // What is malformed is as if the kernel had not said it.
+                // A malformed answer counts as none.
                 let _ = push_counts(&mut counts, message);
             }
         });
@@ -106,7 +106,7 @@ impl Kernel {
         flowgate_netlink::namespace::run_in(self.namespace.as_ref(), read).ok()?.ok()?.trim().parse().ok()
     }
 
-    /// Sends requests; what became of each, and the error number if the socket failed.
+    /// Sends requests; returns their results, and the error number if the socket failed.
     fn exchange(
         &mut self,
         requests: &[Request],
@@ -136,7 +136,7 @@ impl Kernel {
     }
 }
 
-/// A socket for lookups.
+/// Opens a socket for lookups.
 fn open(namespace: Option<&Namespace>) -> Result<BatchSender, SocketError> {
     let options = SocketOptions { receive_buffer: Some(2 << 20), ..SocketOptions::in_namespace(namespace) };
     Ok(BatchSender::new(Socket::open(&options)?))

@@ -1,9 +1,9 @@
-//! The guard of a tenant: decides about each action of its plugins, and has it recorded before and after.
+//! The guard of a tenant: it decides about each action of the tenant's plugins, and records it before and after.
 //!
-//! * `review` is what becomes of a call: `judge` has the rules for one action, `moves` one for several of a call; [`reason`] is why
-//!   something is refused.
-//! * [`ledger`] counts the entries that tenants have made.
-//! * `lookup` asks the kernel, [`recorder`] writes flows for the audit.
+//! * `review` handles the actions of a call: `judge` has the rules for a single action, `moves` a rule for several of a
+//!   call; [`reason`] has the reasons for refusals.
+//! * [`ledger`] counts the entries that tenants have created.
+//! * `lookup` queries the kernel, [`recorder`] formats flows for the audit.
 
 mod asked;
 mod judge;
@@ -39,57 +39,57 @@ use flowgate_netlink::{Namespace, Request};
 use flowgate_pipeline::executor;
 use flowgate_runtime::deadline::Watch;
 
-/// Refusals of one call that are recorded one by one; of the others it is recorded how many there were.
+/// Number of refusals of a call that are recorded one by one; of the others only the number is recorded.
 const TOLD: usize = 64;
-/// Between two lines that sum refusals up.
+/// Minimum interval between two lines that sum up refusals.
 const BETWEEN: Duration = Duration::from_secs(1);
-/// The longest line of the audit, in bytes. The kernel's own entries and requests are far shorter.
+/// Maximum length of a line of the audit in bytes. Entries and requests of the kernel are far shorter.
 const LONGEST: usize = 64 << 10;
-/// Entries that are looked up at once, to see which of those that were made are still there.
+/// Number of created entries that are looked up at once, to see which still exist.
 const LOOKED_UP: usize = 1024;
-/// Between two looks.
+/// Minimum interval between two such lookups.
 const LOOK: Duration = Duration::from_secs(1);
-/// Between two warnings that the tenant's share of the audit is used up.
+/// Minimum interval between two warnings that the tenant's share of the audit is used up.
 const WARN: Duration = Duration::from_secs(60);
 
 /// The guard of one tenant.
 pub struct TenantGuard {
     tenant: String,
-    /// Digests of the plugins, by name.
+    /// Digests of the plugins by name.
     digests: BTreeMap<String, String>,
     scope: Scope,
     bounds: Updates,
     generation: u64,
     in_flight: u64,
     rate: TokenBucket,
-    /// While it says so, nothing is done.
+    /// While it returns true, no action is performed.
     halted: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Once it says so, nothing is done any more.
+    /// Once it returns true, no action is performed any more.
     superseded: Arc<dyn Fn() -> bool + Send + Sync>,
     audit: Arc<Audit>,
     recorder: Recorder,
     kernel: Kernel,
-    /// Entries that were made, how many of them the tenant may have, and all tenants in percent of what the table takes.
+    /// The created entries, the tenant's limit, and that of all tenants in percent of the table's capacity.
     ledger: Arc<Ledger>,
     entries: u64,
     table_share: u64,
-    /// Entries of which it is not known yet whether they were made, and what looks them up.
+    /// Entries whose creation is not confirmed yet, with the requests that look them up.
     unsettled: Vec<(Name, Request)>,
     looked: Option<Instant>,
     warned: Option<Instant>,
     /// Intents of the last review.
     open: Vec<Open>,
-    /// Refusals that are not recorded one by one, by their code: one of them, and how many there were.
+    /// Refusals that are not recorded one by one, by code: one of them, and their number.
     silent: BTreeMap<&'static str, (Record, u64)>,
     told: Option<Instant>,
 }
 
 /// An action that was allowed.
 struct Open {
-    /// Which one of the call.
+    /// Its index in the call.
     index: usize,
     record: Record,
-    /// The entry that it makes, if it makes one, and what looks it up.
+    /// The entry that it creates, if it does, and the request that looks it up.
     makes: Option<(Name, Request)>,
 }
 
@@ -98,8 +98,8 @@ fn over(reason: Reason) -> Refusal {
 }
 
 impl TenantGuard {
-    /// The guard of a tenant in a network namespace (none: that of the process). `recorder` writes flows as JSON, one a line; while
-    /// `halted` says so, nothing is done.
+    /// Returns the guard of a tenant in a network namespace (`None` is that of the process). `recorder` formats flows
+    /// as JSON, one per line; while `halted` returns true, no action is performed.
     #[must_use]
     pub fn new(
         tenant: &Tenant,
@@ -134,21 +134,21 @@ impl TenantGuard {
         }
     }
 
-    /// Counts entries that it makes together with those of other tenants, who may have so many percent of the table.
+    /// Counts created entries in a ledger shared with other tenants, which may have this percentage of the table.
     #[must_use]
     pub fn counting(mut self, ledger: Arc<Ledger>, percent: u64) -> Self {
         (self.ledger, self.table_share) = (ledger, percent);
         self
     }
 
-    /// Once `superseded` says that another generation has taken over, nothing is done any more: what this one was granted has ended.
+    /// Once `superseded` returns true, another generation has taken over and no action is performed any more.
     #[must_use]
     pub fn until(mut self, superseded: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
         self.superseded = superseded;
         self
     }
 
-    /// Lines about the refusals that are not told one by one, if it is time to: whoever floods must not fill the audit.
+    /// Returns the lines that sum up refusals, if they are due: a flood must not fill the audit.
     fn summary(&mut self, end: bool) -> Vec<Line> {
         if !end && self.told.is_some_and(|told| told.elapsed() < BETWEEN) {
             return Vec::new();
@@ -184,7 +184,7 @@ impl TenantGuard {
         }
     }
 
-    /// Counts a refusal that is not recorded by itself.
+    /// Counts a refusal that gets no line of its own.
     fn silence(&mut self, plugin: &str, kind: u8, refusal: &Refusal) {
         let code = refusal.reason.word();
         if let Some((_, count)) = self.silent.get_mut(code) {
@@ -195,7 +195,7 @@ impl TenantGuard {
         }
     }
 
-    /// Looks up some of the entries that were made where there may be no more, in case that some of them are gone unnoticed.
+    /// Looks up some of the created entries when a limit is reached, since the end of some may have been missed.
     fn look(&mut self, wanted: u64) {
         let own = self.ledger.count(&self.tenant) + wanted > self.entries;
         let all = self.ledger.total() + wanted > self.most();
@@ -213,7 +213,7 @@ impl TenantGuard {
         self.looked = Some(Instant::now());
     }
 
-    /// How many entries all tenants may have made.
+    /// Returns the limit on the entries of all tenants.
     fn most(&mut self) -> u64 {
         match self.kernel.most() {
             u64::MAX => u64::MAX,
@@ -221,7 +221,7 @@ impl TenantGuard {
         }
     }
 
-    /// Counts an entry that is to be made, if it may be.
+    /// Counts an entry to be created, if the limits allow it.
     fn reserve(&mut self, made: &Flows, lookup: &Request) -> Result<Name, Refusal> {
         let name = Name::of(&Sight::of(made, 0));
         let limits = (self.entries, self.most());
@@ -233,7 +233,7 @@ impl TenantGuard {
         Ok(name)
     }
 
-    /// Finds out which of these entries were made.
+    /// Finds out which of these entries have been created.
     fn settle(&mut self, made: Vec<(Name, Request)>) {
         self.unsettled.extend(made);
         let asked = std::mem::take(&mut self.unsettled);
@@ -250,7 +250,7 @@ impl TenantGuard {
         }
     }
 
-    /// The share of the audit is used up.
+    /// Handles a share of the audit that is used up.
     fn exhausted(&mut self) {
         if self.warned.is_none_or(|warned| warned.elapsed() >= WARN) {
             self.warned = Some(Instant::now());
@@ -259,12 +259,12 @@ impl TenantGuard {
     }
 }
 
-/// What tells an entry of the kernel from others.
+/// Returns the key of an entry of the kernel.
 fn identity(found: &Flows, row: usize) -> Option<(Name, u32)> {
     Some((Name::of(&Sight::of(found, row)), *found.id.get(row)?))
 }
 
-/// A record of a refusal.
+/// Returns the record of a refusal.
 fn refused(record: Record, refusal: &Refusal) -> Record {
     Record {
         stage: Stage::Refused,
@@ -279,12 +279,12 @@ fn refused(record: Record, refusal: &Refusal) -> Record {
 impl Drop for TenantGuard {
     fn drop(&mut self) {
         let lines = self.summary(true);
-        // What cannot be written has been told.
+        // A failed write has been reported.
         let _ = self.audit.write(&lines);
     }
 }
 
-/// A result in words.
+/// Returns the name of a result.
 fn name(result: u8) -> Option<&'static str> {
     result::NAMES.get(usize::from(result)).copied()
 }

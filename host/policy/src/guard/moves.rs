@@ -1,8 +1,8 @@
-//! Updates of one call that change those bits of marks that the scope looks at.
+//! Updates of one call that change mark bits which the scope depends on.
 //!
-//! All actions of a call are judged by the entries as they were before it, so each update is allowed or not by itself. Two
-//! updates of one flow can be within the scope each, and lead out of it one after the other; and whether the first one will have
-//! been done, the kernel says only afterwards. So a call can move a flow within the scope once.
+//! All actions of a call are judged by the entries as they were before the call, each update by itself. Two updates of
+//! one flow can each stay within the scope and together leave it; and whether the first one succeeds, the kernel says
+//! only afterwards. So a call may move a flow within the scope once.
 
 use std::collections::BTreeSet;
 
@@ -14,15 +14,15 @@ use super::{
 use crate::scope::{Scope, Sight};
 use flowgate_model::result;
 
-/// Flows that this call has moved.
+/// The flows that this call has moved.
 #[derive(Debug, Default)]
 pub(super) struct Moves(BTreeSet<Name>);
 
 impl Moves {
-    /// Notes a ruling about an entry.
+    /// Records a ruling about an entry.
     ///
     /// # Errors
-    /// The entry was moved by this call already.
+    /// This call has already moved the entry.
     pub(super) fn note(&mut self, scope: &Scope, ruling: Ruling, of: &Sight) -> Result<Ruling, Refusal> {
         if ruling.moves & scope.mark_bits() == 0 || self.0.insert(Name::of(of)) {
             return Ok(ruling);

@@ -3,39 +3,39 @@
 use crate::scope::Outside;
 use flowgate_netlink::EncodeError;
 
-/// A refusal: what the plugin is told, and why, which only the operator is told.
+/// A refusal: the result for the plugin, and the reason, which only the operator learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the plugin is told: see [`flowgate_model::result`].
+    /// Result for the plugin: see [`flowgate_model::result`].
     pub result: u8,
-    /// Error number that goes with it.
+    /// Error number of the result.
     pub errno: u32,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why.
+/// The reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// The plugin was not granted this.
     #[error("the plugin was not granted this action, or not this field, mark, timeout, status or label")]
     NotGranted,
-    /// A new flow would have what the plugin may not give.
+    /// A new flow would have a property that the plugin may not set.
     #[error("a new flow would have a mark, timeout, status, state, label or helper that the plugin may not give")]
     Bounds,
     /// No flow is named.
     #[error("the action does not name a flow completely")]
     Nameless,
-    /// It cannot be asked for.
+    /// It cannot be encoded as a request.
     #[error("it cannot be asked of the kernel: {0}")]
     Unspeakable(EncodeError),
-    /// Not the tenant's.
+    /// The flow is not the tenant's.
     #[error("{0}")]
     Outside(#[from] Outside),
-    /// It would not be the tenant's any more.
+    /// The flow would no longer be the tenant's.
     #[error("the flow would leave the tenant's scope")]
     WouldLeave,
-    /// It would not be the tenant's.
+    /// The new flow would not be the tenant's.
     #[error("the new flow would be outside the tenant's scope")]
     WouldBeOutside,
     /// The name is the reply of another flow.
@@ -50,13 +50,13 @@ pub enum Reason {
     /// A flow of the tenant is there already.
     #[error("there is such a flow already")]
     Exists,
-    /// A flow of somebody else is in the way.
+    /// A flow that is not the tenant's is in the way.
     #[error("the new flow would collide with one outside the tenant's scope")]
     Collision,
     /// A related flow.
     #[error("a tenant cannot make a flow the child of another one")]
     Master,
-    /// Translation of a flow that there is.
+    /// Translation of an existing flow.
     #[error("the translation of a flow cannot be changed")]
     Translation,
     /// Translation into a range.
@@ -65,24 +65,24 @@ pub enum Reason {
     /// A new flow whose replies are not the reverse of it.
     #[error("the new flow would be translated at its {0}, for which the plugin has no grant `create.translated`")]
     Reply(&'static str),
-    /// Two updates of one call that change what the scope looks at.
+    /// Two updates of one call that change what the scope depends on.
     #[error("one call can change those bits of a flow's mark that the scope looks at once, not again")]
     Again,
-    /// Too many at once.
+    /// Too many actions in one call.
     #[error("more than `actions-in-flight` at once")]
     InFlight,
-    /// Too many in a second.
+    /// Too many actions per second.
     #[error("more than `actions-per-second`")]
     Rate,
-    /// The tenant has made as many flows as it may have.
+    /// The tenant has as many created flows as it may have.
     #[error("the tenant has made {0} flows that are alive, as many as `entries` allows")]
     Entries(u64),
-    /// All tenants together have.
+    /// All tenants together have as many created flows as they may have.
     #[error(
         "all tenants together have made {0} flows that are alive, as many as `table-share` of nf_conntrack_max allows"
     )]
     TableShare(u64),
-    /// The time of the call was over before all of its actions were decided about.
+    /// The time of the call was over before all of its actions were judged.
     #[error("the time of the call was over before all its actions were decided about, so that nothing of it is done")]
     Time,
     /// The tenant is paused.
@@ -94,19 +94,19 @@ pub enum Reason {
     /// The audit cannot be written.
     #[error("the audit cannot be written, so that nothing is done")]
     Unrecorded,
-    /// The tenant has written as much into the audit as it may.
+    /// The tenant has used up its share of the audit.
     #[error("the tenant has used up its share of the audit")]
     AuditShare,
     /// The entry cannot be written as JSON.
     #[error("what would be done cannot be put into words for the audit")]
     Unrendered,
-    /// The kernel did not say what it has.
+    /// The kernel did not answer the lookup.
     #[error("the kernel could not be asked for the entry: error {0}")]
     Unknown(i32),
 }
 
 impl Reason {
-    /// A word for programs.
+    /// Returns the code for programs.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ impl Reason {
             Reason::Nameless => "nameless",
             Reason::Unspeakable(_) => "invalid",
             Reason::Outside(Outside::Scope) => "out-of-scope",
-            // To a program it is the same: the far end is another one than the scope has.
+            // The same for a program: the peer is not the one that the scope has.
             Reason::Outside(Outside::Peer(_)) | Reason::Reply(_) => "translated-peer",
             Reason::WouldLeave => "would-leave-scope",
             Reason::WouldBeOutside => "would-be-out-of-scope",

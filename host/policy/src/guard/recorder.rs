@@ -1,4 +1,4 @@
-//! Writes flows for the audit, as `-o json` has them.
+//! Formats flows for the audit, as in `-o json`.
 
 use serde_json::Value;
 
@@ -7,27 +7,27 @@ use flowgate_model::{Flows, batch};
 use flowgate_pipeline::{format::Format, table::Table as _};
 use flowgate_runtime::deadline::Watch;
 
-/// Rows that are written between two looks at the time.
+/// Number of rows that are formatted between two checks of the time.
 const AT_ONCE: usize = 64;
 
-/// Makes a new instance of the format; none if that fails.
+/// Starts a new instance of the format; returns `None` if that fails.
 pub type MakeFormat = Box<dyn Fn() -> Option<Format>>;
 
-/// A format, and what makes another one when it has failed: a failed instance is never entered again.
+/// A format, and a function that replaces it after a failure: a failed instance is never entered again.
 pub struct Recorder {
     format: Option<Format>,
     make: MakeFormat,
 }
 
 impl Recorder {
-    /// Writes with `format`, and after its failure with what `make` returns.
+    /// Returns a recorder that uses `format`, and after a failure the instance that `make` returns.
     #[must_use]
     pub fn new(format: Format, make: MakeFormat) -> Self {
         Recorder { format: Some(format), make }
     }
 
-    /// All rows as JSON, in their order; none in place of a row that cannot be written, and of those that there is no time left for.
-    /// A row that makes the format fail does not affect the others.
+    /// Returns all rows as JSON, in their order; `None` for a row that cannot be formatted or for which no time is
+    /// left. A row on which the format fails does not affect the others.
     pub fn render(&mut self, watch: &mut Watch, flows: &Flows) -> Vec<Option<Value>> {
         let rows = flows.length as usize;
         let mut values = Vec::with_capacity(rows);
@@ -41,7 +41,7 @@ impl Recorder {
         values
     }
 
-    /// Some rows, together if that is possible.
+    /// Formats some rows, in one call if that is possible.
     fn append(&mut self, mut flows: Flows, values: &mut Vec<Option<Value>>) {
         if let Some(rows) = self.attempt(&mut flows) {
             values.extend(rows.into_iter().map(Some));
@@ -52,7 +52,7 @@ impl Recorder {
         }
     }
 
-    /// All rows as JSON, or nothing; then the next attempt has a new instance.
+    /// Formats all rows as JSON; if that fails, the next attempt has a new instance.
     fn attempt(&mut self, flows: &mut Flows) -> Option<Vec<Value>> {
         let mut format = self.format.take().or_else(|| (self.make)())?;
         flows.stamp(now());

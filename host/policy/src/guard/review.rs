@@ -1,4 +1,4 @@
-//! From what a plugin asks for in a call to what becomes of each action: judged, recorded, sent or refused, settled.
+//! Handles the actions that a plugin requests in a call: each is judged, recorded, sent or refused, and settled.
 
 use std::ops::Range;
 
@@ -23,37 +23,37 @@ use flowgate_netlink::Request;
 use flowgate_pipeline::executor::{Asker, Guard, Judgement, Requests};
 use flowgate_runtime::deadline::Watch;
 
-/// `struct nlmsghdr` and `struct nfgenmsg`, which are before the attributes of a request.
+/// Length of `struct nlmsghdr` and `struct nfgenmsg`, which precede the attributes of a request.
 const HEADERS: usize = 20;
 
-/// What was decided about an action, and where its entry before and after is.
+/// The decision about an action, and the places of its entry before and after.
 struct Decided {
     ruling: Result<Ruling, Refusal>,
     before: Option<usize>,
     after: Option<usize>,
-    /// What looks its entry up.
+    /// The request that looks up its entry.
     lookup: Option<usize>,
 }
 
-/// What is known of all actions of a call before anything of it is recorded.
+/// The state of all actions of a call before anything is recorded.
 struct Considered {
     decided: Vec<Decided>,
     lookups: Vec<Request>,
-    /// Entries as they are, and as they would be.
+    /// The entries before and after the actions.
     before: Vec<Option<Value>>,
     after: Vec<Option<Value>>,
 }
 
-/// What is known of an action on its way to a judgement.
+/// The state of an action before it is judged.
 enum Step<'a> {
-    /// It is none that the kernel need be asked about; with the row that it names, where it is recorded.
+    /// It is refused without a lookup; with the row that it names, where it is recorded.
     Refused(Refusal, Option<(&'a Flows, usize)>),
-    /// Which lookups belong to it.
+    /// It has these lookups.
     Asked(Box<Case<'a>>, usize, Option<usize>),
 }
 
 impl TenantGuard {
-    /// What becomes of each action before its entry is known, and the lookups for those that have one.
+    /// Sorts the actions into those that are refused without a lookup, and those with lookups.
     fn steps<'a>(
         &mut self,
         watch: &mut Watch,
@@ -111,7 +111,7 @@ impl TenantGuard {
         (steps, lookups)
     }
 
-    /// Decides about all actions of a call, and writes the entries that they are about; none if the time is over before that is done.
+    /// Judges all actions of a call and formats their entries; returns `None` if the time is over before that is done.
     fn consider(
         &mut self,
         watch: &mut Watch,
@@ -127,12 +127,12 @@ impl TenantGuard {
         drop(steps);
         let before = self.recorder.render(watch, &found);
         let after = self.recorder.render(watch, &after);
-        // Each of these stops where there is no time left.
+        // Each of these stops when no time is left.
         watch.check().ok()?;
         Some(Considered { decided, lookups, before, after })
     }
 
-    /// Refuses all actions of a call, of which there are `lines` so far, from this number on: its time is over.
+    /// Refuses all actions of a call from this number on, since its time is over; `lines` has the lines so far.
     fn late(&mut self, plugin: &str, kinds: &[u8], decided: Range<usize>, mut lines: Vec<Line>) -> Vec<Judgement> {
         let refusal = over(Reason::Time);
         for Open { index, makes, .. } in std::mem::take(&mut self.open) {
@@ -150,18 +150,18 @@ impl TenantGuard {
     }
 }
 
-/// Whether an action may make an entry.
+/// Returns true if an action may create an entry.
 fn case_makes(kind: u8) -> bool {
     matches!(kind, action::CREATE | action::CREATE_OR_UPDATE)
 }
 
-/// A record of what would be done cannot be made.
+/// The record of an action cannot be formatted.
 fn unrendered() -> Refusal {
     Refusal { result: result::REFUSED, errno: libc::EIO as u32, reason: Reason::Unrendered }
 }
 
-/// A ruling with the entry before and after, which have these places among those that were rendered. What is allowed and has one
-/// that could not be rendered is refused.
+/// Returns a ruling with the entries before and after, which have these places among the formatted ones. An allowed
+/// action with an entry that could not be formatted is refused.
 pub(super) fn rendered(
     ruling: Result<Ruling, Refusal>,
     (old, new): (Option<usize>, Option<usize>),
@@ -174,7 +174,7 @@ pub(super) fn rendered(
     (ruling.and_then(|ruling| if whole { Ok(ruling) } else { Err(unrendered()) }), values.0, values.1)
 }
 
-/// The attributes of a request.
+/// Returns the attributes of a request.
 fn attributes(request: &Request) -> String {
     let bytes = request.as_bytes().get(HEADERS..).unwrap_or_default();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -190,7 +190,7 @@ impl Guard<Flows> for TenantGuard {
     ) -> Vec<Judgement> {
         let lists = &requests.actions;
         let considered = self.consider(watch, asker, shown, requests);
-        // Those of an earlier review whose results were never told: what they made is looked up all the same.
+        // Entries of an earlier review whose results never arrived are looked up all the same.
         let left: Vec<(Name, Request)> =
             std::mem::take(&mut self.open).into_iter().filter_map(|open| open.makes).collect();
         self.unsettled.extend(left);
@@ -261,8 +261,8 @@ impl Guard<Flows> for TenantGuard {
         judgements.resize_with(lists.kinds.len(), || Judgement::Refuse(result::OVER_LIMIT, 0));
         lines.extend(self.summary(false));
         if self.audit.write(&lines).is_err() {
-            // What cannot be recorded is not done. The audit itself tells the operator; how much it was is recorded as soon as
-            // that can be done again.
+            // What cannot be recorded is not done. The audit itself warns the operator; the number of actions is
+            // recorded as soon as that is possible again.
             let refusal = Refusal { result: result::REFUSED, errno: libc::EIO as u32, reason: Reason::Unrecorded };
             for Open { index, makes, .. } in std::mem::take(&mut self.open) {
                 if let Some(judgement) = judgements.get_mut(index) {
@@ -310,7 +310,7 @@ impl Guard<Flows> for TenantGuard {
     }
 }
 
-/// The rulings, with the entry before, and a table of entries as they would be afterwards.
+/// Returns the rulings with the entries before, and a table of the entries as they would be afterwards.
 fn decided(
     watch: &mut Watch,
     law: Law<'_>,
@@ -346,7 +346,7 @@ fn decided(
                 }
                 let after = match &ruling {
                     Ok(ruling) => ruling.after.as_ref().map(&mut later),
-                    // What was asked for, where there is no entry to show.
+                    // The request, if there is no entry to show.
                     Err(_) if row(*original).is_none() => Some(later(&asked::recorded(case.named.0, case.named.1))),
                     Err(_) => None,
                 };

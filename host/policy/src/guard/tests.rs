@@ -1,5 +1,5 @@
-//! Tests of the guard's rules, in both families: for each reason of refusal an action that is refused for it, and beside it one
-//! that is like it and allowed. The kernel's entries are given, so that nothing is asked of a kernel.
+//! Tests of the guard's rules, in both families: for each reason of refusal an action that is refused for it, and
+//! beside it one that is like it and allowed. The kernel's entries are given, so that nothing is asked of a kernel.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use flowgate_base::clock::thread_time;
@@ -563,7 +563,8 @@ fn what_may_be_written() {
     }
 }
 
-/// Status bits that a flow has need no grant. Which these are the kernel says, and not what the plugin was shown or names besides.
+/// Status bits that a flow has need no grant. Which these are the kernel says, and not what the plugin was shown or
+/// names besides.
 #[test]
 fn the_status_that_counts_is_that_of_the_kernel() {
     let line = udp("10.1.0.5", "192.0.2.1", "");
@@ -721,8 +722,8 @@ fn a_new_flow_may_be_translated_within_the_scope_by_a_grant() {
     }
 }
 
-/// What a stateful filter takes for an established connection is made by the grant `create.established` alone, or by that of the
-/// update which would come to the same.
+/// What a stateful filter takes for an established connection is made by the grant `create.established` alone, or by
+/// that of the update which would come to the same.
 #[test]
 fn a_new_flow_looks_established_by_a_grant() {
     let line = |protocol: &str, number: u8| {
@@ -775,7 +776,8 @@ fn a_new_flow_looks_established_by_a_grant() {
     }
 }
 
-/// Whatever a plugin asks for: what is made without `create.translated` is, in both directions, what the rule says, ports included.
+/// Whatever a plugin asks for: what is made without `create.translated` is, in both directions, what the rule says,
+/// ports included.
 #[test]
 fn whatever_is_made_answers_from_where_it_was_sent_to() {
     let scopes = [
@@ -921,7 +923,8 @@ fn carried_out(entry: &Flows, request: &Request) -> (u32, u32) {
     (mark, if has & field::TIMEOUT != 0 { asked.timeout[0] } else { 60 })
 }
 
-/// Whatever a plugin asks for: if it is allowed, the flow stays in the scope, and nothing changes that is not the tenant's.
+/// Whatever a plugin asks for: if it is allowed, the flow stays in the scope, and nothing changes that is not the
+/// tenant's.
 #[test]
 fn whatever_is_allowed_stays_within_the_scope_and_the_bounds() {
     let scopes = [
@@ -1205,7 +1208,8 @@ fn creation() -> Requests<Flows> {
     Requests { actions, values }
 }
 
-/// An entry whose end nobody has told counts until it is looked up, which happens when there is no room for another one.
+/// An entry whose end nobody has told counts until it is looked up, which happens when there is no room for another
+/// one.
 #[test]
 fn what_has_ended_unnoticed_makes_room() {
     flowgate_test_support::Namespace::run(|_| {
@@ -1227,7 +1231,8 @@ fn what_has_ended_unnoticed_makes_room() {
     });
 }
 
-/// A format that has failed is replaced; while none is to be had nothing is done, and the records after that are whole again.
+/// A format that has failed is replaced; while none is to be had nothing is done, and the records after that are whole
+/// again.
 #[test]
 fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {
     let mut dead = json();

@@ -1,5 +1,5 @@
-//! One listing of the table for all tenants that want one: at the start and after a gap of the kernel's that is all of them, and
-//! each would read the whole table for the flows of its own.
+//! A single listing of the table for all tenants that need one. At the start and after a gap of the kernel that is all
+//! of them, and each would read the whole table for its own flows.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,25 +10,25 @@ use flowgate_netlink::{
     source::{Datagram, Source, SourceError},
 };
 
-/// Begins a listing of the whole table.
+/// Starts a listing of the whole table.
 type Open = Box<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
 
-/// What a tenant gets of a listing: its flows; none if they are more than it may have waiting.
+/// A tenant's part of a listing; `None` if it exceeds the tenant's queue.
 type Own = Option<Vec<u8>>;
 
 /// Lists the table for several tenants at once.
 pub struct Listings {
     open: Open,
-    /// Whoever has it lists, for all who wait.
+    /// Held by the tenant that lists for all waiting ones.
     turn: Mutex<()>,
     waiting: Mutex<Vec<Arc<Order>>>,
 }
 
-/// What a tenant waits for.
+/// A waiting tenant's request.
 struct Order {
     scope: Scope,
     most: usize,
-    /// Its part, or the number of the error, once it is there.
+    /// The result: the tenant's part, or an error number.
     done: Mutex<Option<Result<Own, i32>>>,
 }
 
@@ -37,21 +37,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Listings {
-    /// Of the table that this lists.
+    /// Returns shared listings of the table; `open` starts one.
     #[must_use]
     pub fn new(open: Open) -> Self {
         Listings { open, turn: Mutex::default(), waiting: Mutex::default() }
     }
 
-    /// The messages about the flows of a scope; none if that is more than `most` bytes. The listing begins after the call, and is
-    /// over when it returns: nothing of it is older than what the caller knows.
+    /// Returns the messages about the flows of a scope, or `None` if these exceed `most` bytes. The listing starts
+    /// after the call and is complete when it returns: none of it is older than what the caller knows.
     ///
     /// # Errors
-    /// The kernel refused, or broke the listing off.
+    /// The kernel refused or aborted the listing.
     pub fn list(&self, scope: &Scope, most: usize) -> Result<Own, SourceError> {
         let order = Arc::new(Order { scope: scope.clone(), most, done: Mutex::default() });
         lock(&self.waiting).push(order.clone());
-        // While somebody lists, others gather here; the first of them lists for all.
+        // While one tenant lists, others wait here; the first of these then lists for all.
         let turn = lock(&self.turn);
         if lock(&order.done).is_none() {
             self.serve(std::mem::take(&mut *lock(&self.waiting)));
@@ -91,7 +91,7 @@ impl Listings {
     }
 }
 
-/// A listing that is over, as a source: all of it at once, since it gets older.
+/// A complete listing as a source. It is delivered at once, since it ages.
 pub(super) struct Listed(pub Vec<u8>);
 
 impl Source for Listed {
@@ -115,7 +115,7 @@ mod tests {
         thread,
     };
 
-    /// An entry of a listing.
+    /// Returns an entry of a listing.
     fn flow(id: u8, mark: u32) -> Vec<u8> {
         let [source, destination] = [[10, 0, 0, id], [10, 1, 0, 1]];
         let attributes = [
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// A table of 64 flows with marks 0 to 7, how often it is listed, and how that ends.
+    /// A table of 64 flows with marks 0 to 7, the number of its listings, and how they end.
     fn listings(error: Option<i32>) -> (Arc<Listings>, Arc<AtomicUsize>) {
         let listed = Arc::new(AtomicUsize::new(0));
         let count = listed.clone();
@@ -176,7 +176,7 @@ mod tests {
             assert_eq!(Messages::new(&own).map(Result::unwrap).map(of_it).collect::<Vec<_>>(), [true; 8]);
         }
         assert_eq!(listed.load(Ordering::Relaxed), 1);
-        // What comes later is not answered by what was listed before.
+        // A later request is not answered by an earlier listing.
         assert!(listings.list(&marked(0), 1 << 20).unwrap().is_some());
         assert_eq!(listed.load(Ordering::Relaxed), 2);
     }

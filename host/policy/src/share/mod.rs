@@ -1,7 +1,8 @@
-//! What each tenant is handed of the stream, and how much of it: its own flows, a bounded queue, a bounded output.
+//! Delivery of the stream to tenants: only their own flows, through a bounded queue, with a bounded output.
 //!
-//! * [`sieve`] keeps messages about the flows of a scope, [`listing`] reads the table for several of them at once, [`queue`] holds
-//!   them until the tenant takes them, [`output`] limits what it writes, [`reserve`] leaves room for the audit.
+//! * [`sieve`] keeps the messages about flows of a scope, [`listing`] reads the table for several tenants at once,
+//!   [`queue`] holds messages until the tenant takes them, [`output`] limits its output, [`reserve`] leaves room for
+//!   the audit.
 
 pub mod listing;
 pub mod output;

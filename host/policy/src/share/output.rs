@@ -1,4 +1,4 @@
-//! A sink with a limit: so many bytes a second, and whole lines beyond it are dropped and counted.
+//! A sink that is limited to a number of bytes per second; lines beyond it are dropped and counted.
 
 use std::sync::{
     Arc,
@@ -8,16 +8,16 @@ use std::sync::{
 use flowgate_base::TokenBucket;
 use flowgate_pipeline::sink::{Sink, SinkError};
 
-/// A limited sink.
+/// A sink with a limit.
 pub struct Measured {
     sink: Box<dyn Sink>,
     meter: TokenBucket,
-    /// Lines that were dropped.
+    /// Number of dropped lines.
     dropped: Arc<AtomicU64>,
 }
 
 impl Measured {
-    /// So many bytes a second go into `sink`; the lines that do not are counted in `dropped`.
+    /// Returns a sink that writes at most this many bytes per second to `sink` and counts the other lines in `dropped`.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>, rate: u64, dropped: Arc<AtomicU64>) -> Self {
         Measured { sink, meter: TokenBucket::per_second(rate), dropped }

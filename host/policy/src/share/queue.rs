@@ -1,5 +1,5 @@
-//! The queue of a tenant: what waits for it, so many bytes of it at most. What does not fit is lost, and that is told where it
-//! happened, as the kernel does it.
+//! The queue of a tenant, with a maximum number of bytes. Events that do not fit are lost, which is reported at their
+//! place, as in the stream of the kernel.
 
 use std::{
     collections::VecDeque,
@@ -15,18 +15,18 @@ use flowgate_netlink::{
     source::{Barriers, Datagram, Source, SourceError},
 };
 
-/// Messages are put together up to this many bytes.
+/// Messages are combined up to this many bytes.
 const TOGETHER: usize = 32 << 10;
-/// Between two gaps that are told lies at least this; it doubles as long as there are more, since each makes
-/// the table be read again.
+/// Minimum interval between two reported gaps. It doubles as long as there are more, since each makes
+/// the tenant read the table again.
 const BETWEEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(32));
-/// To wake a thread and call its plugins costs some 50 us, an event 2. So from one batch of a tenant to the next passes at least
-/// this for each tenant that shares a processor, unless there is much to hand out: then a tenth of the processors' time goes there
-/// at most. The first event after a rest is handed out at once.
+/// Minimum interval between two batches of a tenant, for each tenant that shares a processor, unless much is waiting.
+/// Waking a thread and calling its plugins costs some 50 us, an event 2 us: this spends at most a tenth of the
+/// processors' time on wake-ups. The first event after a pause is delivered at once.
 const GATHER: Duration = Duration::from_micros(400);
 const GATHER_MOST: Duration = Duration::from_millis(100);
 
-/// How long messages of a tenant are gathered where so many tenants share the machine.
+/// Returns the time for which messages of a tenant are collected if this many tenants share the machine.
 #[must_use]
 pub fn gathering(tenants: usize) -> Duration {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -34,11 +34,11 @@ pub fn gathering(tenants: usize) -> Duration {
     GATHER.saturating_mul(share).min(GATHER_MOST)
 }
 
-/// What waits.
+/// An item of the queue.
 enum Item {
-    /// Messages, when each was received, and how many of them are events.
+    /// Messages, the time of each, and the number of events among them.
     Messages(Vec<u8>, Vec<u64>, u64),
-    /// Some were lost here: when that was, and how many, where it is known.
+    /// A gap: its time, and the number of lost events if known.
     Gap(u64, Option<u32>),
 }
 
@@ -46,7 +46,7 @@ enum Item {
 struct Inner {
     items: VecDeque<Item>,
     bytes: usize,
-    /// With fewer bytes than this, whoever waits is not woken.
+    /// The waiting thread is woken from this number of bytes on.
     wake_at: usize,
     closed: bool,
     received: u64,
@@ -55,30 +55,30 @@ struct Inner {
     handed: u64,
 }
 
-/// The queue. Nobody who puts something into it ever waits.
+/// The queue. Adding to it never blocks.
 pub struct Queue {
     limit: usize,
     inner: Mutex<Inner>,
     ready: Condvar,
 }
 
-/// What became of the messages of a tenant.
+/// Counts of a tenant's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages that were for it.
+    /// Events in its scope.
     pub received: u64,
-    /// Messages that it was handed.
+    /// Events that it was given.
     pub handed: u64,
-    /// Messages that are known to be lost.
+    /// Events that are known to be lost.
     pub lost: u64,
     /// Gaps.
     pub gaps: u64,
-    /// Bytes that wait.
+    /// Bytes in the queue.
     pub waiting: usize,
 }
 
 impl Queue {
-    /// A queue for so many bytes.
+    /// Returns a queue for this many bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Queue { limit, inner: Mutex::default(), ready: Condvar::new() }
@@ -88,8 +88,8 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts messages at the end, of which so many are events (the others are marks); or, where there is no room, word that they
-    /// were lost.
+    /// Adds messages, of which this many are events (the others are barriers); if there is no room, a gap takes their
+    /// place.
     pub fn push(&self, bytes: &[u8], times: &[u64], count: u64) {
         if bytes.is_empty() {
             return;
@@ -120,7 +120,7 @@ impl Queue {
         }
     }
 
-    /// Puts word at the end that events were lost.
+    /// Adds a gap.
     pub fn push_gap(&self, received: u64, lost: Option<u32>) {
         let mut inner = self.lock();
         if !inner.closed {
@@ -130,13 +130,13 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    /// Nothing more will come: what waits is still handed out.
+    /// Closes the queue: nothing is added any more, and what it holds is still delivered.
     pub fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
     }
 
-    /// Nothing more will come, and what waits is thrown away.
+    /// Closes the queue and drops what it holds.
     pub fn end(&self) {
         let mut inner = self.lock();
         inner.closed = true;
@@ -146,7 +146,7 @@ impl Queue {
         self.ready.notify_all();
     }
 
-    /// What became of what was put in.
+    /// Returns the counts.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let inner = self.lock();
@@ -159,7 +159,7 @@ impl Queue {
         }
     }
 
-    /// Waits until then for as many messages as fit together.
+    /// Waits until `until` for as many messages as can be combined.
     fn gather(&self, until: Instant) {
         let enough = TOGETHER.min(self.limit / 2);
         let mut inner = self.lock();
@@ -174,7 +174,7 @@ impl Queue {
         inner.wake_at = 0;
     }
 
-    /// The next item, waiting for it; none at the end. With `patience` the wait is over after that.
+    /// Waits for the next item; returns `None` at the end, and after `patience` if that is given.
     fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
         let mut inner = self.lock();
         loop {
@@ -227,26 +227,27 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
     }
 }
 
-/// The tenant's end of its queue, as the source of its pipeline.
+/// The receiving end of the queue, the source of the tenant's pipeline.
 pub struct Inlet {
     queue: Arc<Queue>,
     namespace: Option<Namespace>,
     insert_barrier: InsertBarrier,
-    /// Time that its plugins may still use.
+    /// CPU time that its plugins may still use.
     budget: Arc<Mutex<TokenBucket>>,
-    /// A gap that waits until it may be told.
+    /// A gap that waits until it may be reported.
     gap: Option<(u64, Option<u32>)>,
     next_gap: Option<Instant>,
-    /// Gaps in a row.
+    /// Number of consecutive gaps.
     gaps: u32,
-    /// How long, and until when, a few messages wait for more.
+    /// Time for which a few messages wait for more, and its end.
     gather: Duration,
     rest: Option<Instant>,
     programs: Arc<Mutex<ProcessNames>>,
 }
 
 impl Inlet {
-    /// The end of a queue. While `budget` is empty, what comes is lost. The names of programs are looked up by `programs`.
+    /// Returns the receiving end of a queue. While `budget` is empty, events are lost. `programs` looks up names of
+    /// programs.
     #[must_use]
     pub fn new(
         queue: Arc<Queue>,
@@ -269,7 +270,7 @@ impl Inlet {
         }
     }
 
-    /// Has messages gathered for so long; see [`gathering`].
+    /// Sets the time for which messages are collected; see [`gathering`].
     #[must_use]
     pub fn gathering(mut self, time: Duration) -> Self {
         self.gather = time;
@@ -280,12 +281,12 @@ impl Inlet {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// How long until a gap may be told.
+    /// Returns the time until a gap may be reported.
     fn rest(&self) -> Duration {
         self.next_gap.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
     }
 
-    /// A gap is told now; the next one not too soon.
+    /// Reports a gap, and sets the earliest time of the next one.
     fn told(&mut self) {
         let now = Instant::now();
         let calm = self.next_gap.is_none_or(|next| now.saturating_duration_since(next) > BETWEEN.longest());
@@ -297,7 +298,7 @@ impl Inlet {
 impl Source for Inlet {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         datagram.clear();
-        // Some have just been handed out: others may follow.
+        // Some have just been delivered: others may follow.
         if let Some(until) = self.rest.take() {
             self.queue.gather(until);
         }
@@ -389,7 +390,7 @@ mod tests {
         assert_eq!((counts.received, counts.handed, counts.lost, counts.gaps), (7, 3, 4, 1));
     }
 
-    /// How long messages are gathered, if this puts some in.
+    /// Returns the time for which messages are collected, if `put` adds some.
     fn waiting(rest: Duration, put: impl FnOnce(&Queue) + Send) -> Duration {
         let queue = Queue::new(1 << 20);
         let start = Instant::now();

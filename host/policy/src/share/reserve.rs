@@ -1,4 +1,4 @@
-//! A file of a tenant on the file system of the audit: it leaves so much free, so that what it writes keeps nobody's actions from
+//! A tenant's file on the file system of the audit: it leaves a reserve free, so that it never prevents actions from
 //! being recorded.
 
 use std::{
@@ -16,11 +16,11 @@ use flowgate_pipeline::{
     tell::Tell,
 };
 
-/// A sink that writes only while there is room.
+/// A sink that writes only while the reserve is free.
 pub struct Reserving {
     sink: Box<dyn Sink>,
     directory: PathBuf,
-    /// Bytes that stay free.
+    /// The reserve in bytes.
     reserve: u64,
     /// Lines that were dropped.
     dropped: Arc<AtomicU64>,
@@ -29,8 +29,8 @@ pub struct Reserving {
 }
 
 impl Reserving {
-    /// Writes into `sink`, whose file is `path`, while more than `reserve` bytes are free on its file system; lines that are not
-    /// written are counted in `dropped`. `tell` gets warnings.
+    /// Returns a sink that writes to `sink`, whose file is `path`, while more than `reserve` bytes are free on its file
+    /// system, and counts the other lines in `dropped`. `tell` gets warnings.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>, path: &Path, reserve: u64, dropped: Arc<AtomicU64>, tell: Tell) -> Self {
         Reserving { sink, directory: directory(path), reserve, dropped, full: false, tell }
@@ -39,7 +39,7 @@ impl Reserving {
 
 impl Sink for Reserving {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        // Where it cannot be looked at, writing will say what is wrong.
+        // If it cannot be determined, writing reports what is wrong.
         let left = free(&self.directory).unwrap_or(u64::MAX);
         if left >= self.reserve.saturating_add(bytes.len() as u64) {
             self.full = false;
@@ -63,14 +63,14 @@ impl Sink for Reserving {
     }
 }
 
-/// Whether two files are, or would be, on the same file system.
+/// Returns true if two files are, or would be, on the same file system.
 #[must_use]
 pub fn share_a_file_system(one: &Path, other: &Path) -> bool {
     let device = |path: &Path| fs::metadata(directory(path)).ok().map(|data| data.dev());
     device(one).is_some() && device(one) == device(other)
 }
 
-/// The directory that a file is in, behind links.
+/// Returns the directory of a file, with links resolved.
 fn directory(path: &Path) -> PathBuf {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     match path.parent() {
@@ -79,7 +79,7 @@ fn directory(path: &Path) -> PathBuf {
     }
 }
 
-/// The bytes that an unprivileged process may still write on the file system of a directory.
+/// Returns the bytes that an unprivileged process may still write on the file system of a directory.
 fn free(directory: &Path) -> io::Result<u64> {
     let room = rustix::fs::statvfs(directory)?;
     Ok(room.f_bavail.saturating_mul(room.f_frsize))

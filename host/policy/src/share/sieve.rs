@@ -1,4 +1,4 @@
-//! Keeps the messages about flows of a scope, and takes out all others.
+//! Keeps the messages about flows of a scope, and drops all others.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use flowgate_pipeline::{
     table::Table,
 };
 
-/// The original direction, as far as a tuple says it.
+/// The original direction, as far as a tuple has it.
 const ORIGINAL: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL;
 /// `NLA_TYPE_MASK` of `linux/netlink.h`: an attribute's kind without its flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-/// Looks at messages one by one.
+/// Decodes messages one by one, as far as scopes need it.
 pub struct Sieve {
     decoder: FlowDecoder,
     rows: Flows,
@@ -35,7 +35,7 @@ impl Default for Sieve {
 }
 
 impl Sieve {
-    /// What scopes see of a message; none if it is not about a flow, or cannot be read.
+    /// Returns the fields of a message that scopes check; `None` if it is not about a flow, or malformed.
     pub fn sight(&mut self, message: &Message<'_>) -> Option<Sight> {
         if !matches!(message.kind(), MessageKind::Flow | MessageKind::FlowDestroyed) {
             return None;
@@ -45,14 +45,14 @@ impl Sieve {
         (self.rows.length == 1).then(|| Sight::of(&self.rows, 0))
     }
 
-    /// The id of the flow that was looked at last.
+    /// Returns the id of the last flow.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         let has = self.rows.has.first().is_some_and(|has| has & field::ID != 0);
         self.rows.id.first().copied().filter(|_| has)
     }
 
-    /// The original direction of the master of the flow that was looked at last, if it has one.
+    /// Returns the original direction of the last flow's master, if it has one.
     fn master(&self, flow: &Sight) -> Option<Sight> {
         let has = self.rows.has.first().is_some_and(|has| has & field::MASTER != 0);
         let masters = &self.rows.rare.as_ref().filter(|_| has)?.master;
@@ -66,7 +66,7 @@ impl Sieve {
             original: masters.tuple.clone(),
             ..Flows::default()
         };
-        // The kernel says a zone here only where it is that of a direction; else it is that of the flow.
+        // The kernel sends a zone here only if it is that of a direction; otherwise it is that of the flow.
         let zones = match at(&masters.zone, 0) {
             0 => flow.zones,
             zone => (zone, flow.zones.1),
@@ -74,8 +74,8 @@ impl Sieve {
         Some(Sight { zones, ..Sight::of(&of, 0) })
     }
 
-    /// Adds a message about the flow that was looked at last to others, as a tenant with this scope may see it: without the flow's
-    /// master (CTA_TUPLE_MASTER) where that is not in the scope itself.
+    /// Appends the message about the last flow as a tenant with this scope may see it: without the flow's master
+    /// (CTA_TUPLE_MASTER) if that is not in the scope itself.
     pub fn append(&self, bytes: &mut Vec<u8>, message: &Message<'_>, scope: &Scope, flow: &Sight) {
         match self.master(flow) {
             Some(master) if !scope.contains_master(&master) => append_without(bytes, message, TUPLE_MASTER),
@@ -84,7 +84,7 @@ impl Sieve {
     }
 }
 
-/// Adds a message without the attributes of this kind.
+/// Appends a message without the attributes of this type.
 fn append_without(bytes: &mut Vec<u8>, message: &Message<'_>, without: u16) {
     let Some((header, mut rest)) = message.body.split_at_checked(NETFILTER_HEADER) else { return };
     let mut body = header.to_vec();
@@ -92,7 +92,7 @@ fn append_without(bytes: &mut Vec<u8>, message: &Message<'_>, without: u16) {
         .first_chunk::<4>()
         .map(|[a, b, c, d]| (usize::from(u16::from_ne_bytes([*a, *b])), u16::from_ne_bytes([*c, *d])))
     {
-        // What is behind the last whole attribute is none.
+        // Bytes after the last whole attribute are not one.
         let Some(attribute) = rest.get(..length).filter(|attribute| attribute.len() >= 4) else { break };
         if kind & NLA_TYPE_MASK != without {
             body.extend_from_slice(attribute);
@@ -103,7 +103,7 @@ fn append_without(bytes: &mut Vec<u8>, message: &Message<'_>, without: u16) {
     append(bytes, &Message { body: &body, ..*message });
 }
 
-/// A listing of the table, of which the flows of a scope are kept.
+/// A listing of the table that keeps the flows of a scope.
 struct Listing {
     inner: Box<dyn Source>,
     scope: Scope,
@@ -128,14 +128,14 @@ impl Source for Listing {
     }
 }
 
-/// The table as a tenant may see it.
+/// The table as a tenant sees it.
 pub struct OwnTable<K> {
     /// The whole table.
     pub kernel: K,
-    /// What of it.
+    /// The scope.
     pub scope: Scope,
-    /// Lists it together with other tenants' parts, as long as this one is no longer than so many bytes; none if there are no
-    /// others, or it is too long.
+    /// Shared listings, used as long as the tenant's part has at most this many bytes; `None` if there are no other
+    /// tenants, or the part is too long.
     pub together: Option<(Arc<Listings>, usize)>,
 }
 
@@ -155,7 +155,7 @@ impl<K: Kernel> Kernel for OwnTable<K> {
         let mut sieve = Sieve::default();
         let scope = &self.scope;
         self.kernel.look_up(flows, &mut |message| {
-            // A flow that is not the tenant's any more has ended for it.
+            // A flow that has left the scope has ended for the tenant.
             let Some(sight) = sieve.sight(message).filter(|sight| scope.contains(sight)) else { return };
             let mut seen = Vec::new();
             sieve.append(&mut seen, message, scope, &sight);
@@ -170,12 +170,12 @@ mod tests {
     use crate::{scope::Rule, sets::Prefixes};
     use flowgate_netlink_testing::{attribute, message, tuple};
 
-    /// A flow in zone 7 whose master is between these.
+    /// Returns a flow in zone 7 whose master is between these.
     fn related(master: [[u8; 4]; 2], master_zone: Option<u16>) -> Vec<u8> {
         let [source, destination] = [[10, 1, 0, 5], [192, 0, 2, 1]];
         let mut master = tuple(14, [&master[0], &master[1]], 6, [1000, 21]);
         if let Some(zone) = master_zone {
-            // CTA_TUPLE_ZONE within the tuple, and its length.
+            // CTA_TUPLE_ZONE in the tuple, and its length.
             master.extend(attribute(3, &zone.to_be_bytes()));
             let length = u16::try_from(master.len()).unwrap();
             master[..2].copy_from_slice(&length.to_ne_bytes());
@@ -229,11 +229,11 @@ mod tests {
         assert!(shown(mine, None, own("10.1.0.0/16")));
         assert!(!shown(theirs, None, own("10.1.0.0/16")));
         assert!(shown(theirs, None, Rule::default()), "everything is the tenant's");
-        // Its zone is that of the flow unless the kernel says another one.
+        // Its zone is that of the flow unless the kernel sends another one.
         let zoned = || Rule { original_zones: numbers("7"), ..Rule::default() };
         assert!(shown(theirs, None, zoned()) && shown(theirs, Some(7), zoned()));
         assert!(!shown(theirs, Some(8), zoned()));
-        // What cannot be known of a master is not assumed.
+        // Unknown properties of a master are not assumed.
         let mut reply = Prefixes::default();
         reply.add("192.0.2.0/24").unwrap();
         assert!(!shown(mine, None, Rule { reply_source: Some(reply), ..Rule::default() }));
