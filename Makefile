@@ -72,8 +72,8 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \
     what_has_ended_unnoticed_makes_room a_duty_holds_only_once_all_has_been_given_up links_are_followed_only_if_they_are_ours \
     what_belongs_to_somebody_else_is_not_used a_process_that_acts_for_another_has_no_cache
-# The crates that read bytes without the engine, which are tested with checks of arithmetic, too.
-CHECKED := names base privileges model netlink syntax recording
+# With overflow checks and debug assertions in our own crates.
+CHECKED := $(CARGO) --config tools/checked.toml
 
 check: fmt-check check-docs ## what is quick and needs no root: format, lints, unit tests
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
@@ -82,7 +82,9 @@ check: fmt-check check-docs ## what is quick and needs no root: format, lints, u
 
 test: setup fmt-check lint doc build ## the code, lints and documentation, as root, beside the installed conntrack
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace --no-fail-fast
-	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --profile checked $(CHECKED:%=-p flowgate-%) --no-fail-fast
+	$(CHECKED) build --release --workspace
+	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CHECKED) test --release --workspace --no-fail-fast
+	$(CARGO) build --release --workspace
 
 test-all: test example-tests test-package ## everything: also the plugins in all languages, and what is installed
 
