@@ -90,7 +90,9 @@ pub(crate) fn run(input: &[u8]) {
             for line in linear("text", bytes.len(), || answer.text()).lines() {
                 assert_eq!(text::line(line.as_bytes()), line, "not escaped");
             }
-            assert_eq!(ControlAnswer::read(&*answer.line()).expect("what was written is read"), answer);
+            let line = answer.line();
+            assert_eq!(text::message(&line).as_bytes(), line, "not escaped");
+            assert_eq!(ControlAnswer::read(&*line).expect("what was written is read"), answer);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }

@@ -51,6 +51,28 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, is_hidden)
 }
 
+/// Escapes invisible characters in a JSON text, as JSON does it: a program reads the same, and a terminal moves no
+/// cursor. (JSON requires it of the first 32 characters only.)
+#[must_use]
+pub fn json(text: &str) -> Cow<'_, str> {
+    let hidden = |character: char| is_hidden(character) && !matches!(character, '\n' | '\t');
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if hidden(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Escapes these characters, and bytes outside any character.
 fn escaped(bytes: &[u8], hidden: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
@@ -83,6 +105,13 @@ mod tests {
         assert_eq!(clean("a\x1b[2Jb\nc\u{202e}d"), "a\\u{1b}[2Jb\\nc\\u{202e}d");
         assert_eq!(clean("Zürich 漢字 👍"), "Zürich 漢字 👍");
         assert_eq!(clean(&"x".repeat(5000)).chars().count(), 1001);
+    }
+
+    #[test]
+    fn json_says_the_same_without_what_moves_a_cursor() {
+        let text = "{\n\t\"a\": \"\u{9b}2J\u{202e}\u{e0041}ä\"}";
+        assert_eq!(json(text), "{\n\t\"a\": \"\\u009b2J\\u202e\\udb40\\udc41ä\"}");
+        assert!(matches!(json("{\"a\": \"ä\"}"), Cow::Borrowed(_)));
     }
 
     #[test]

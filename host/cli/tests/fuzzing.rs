@@ -1,5 +1,5 @@
 //! What the fuzz targets try (`fuzz/`), with inputs of a seeded generator: each target is compiled and run with the other tests, without
-//! any fuzzing engine. `FLOWGATE_SEED=N` repeats a run, `INPUTS=N` makes it longer.
+//! any fuzzing engine. Each runs for some seconds. `FLOWGATE_SEED=N` repeats a run, `INPUTS=N` makes it longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 #[path = "../../../fuzz/oracles/allocation.rs"]
@@ -12,6 +12,8 @@ mod component;
 mod control;
 #[path = "../../../fuzz/oracles/decode.rs"]
 mod decode;
+#[path = "../../../fuzz/oracles/describe.rs"]
+mod describe;
 #[path = "../../../fuzz/oracles/files.rs"]
 mod files;
 #[path = "../../../fuzz/oracles/fixture.rs"]
@@ -29,18 +31,29 @@ mod recording;
 #[path = "../../../fuzz/oracles/text.rs"]
 mod text;
 
+use std::time::Duration;
+
+use flowgate_base::clock::thread_time;
 use flowgate_test_support::{Namespace, Random};
 
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;
 
-/// Runs a target with so many inputs, unless INPUTS says otherwise.
+/// CPU time that a target runs at least.
+const TIME: Duration = Duration::from_secs(3);
+
+/// Runs a target with at least so many inputs, or as many as INPUTS says, and for at least three seconds of CPU time.
+/// Which inputs these are depends on the seed alone, and one that is found is tried again by the same seed and number.
 fn fuzz(target: fn(&[u8]), inputs: usize) {
     let seed = Random::seed("FLOWGATE_SEED");
     let inputs = std::env::var("INPUTS").map_or(inputs, |text| text.parse().expect("INPUTS is a number"));
     println!("FLOWGATE_SEED={seed}");
-    let mut random = Random::new(seed);
-    for number in 0..inputs {
+    let (mut random, begun) = (Random::new(seed), thread_time());
+    for number in 0.. {
+        if number >= inputs && thread_time() - begun >= TIME {
+            println!("{number} inputs");
+            return;
+        }
         let length = random.below(400);
         // Half of the bytes are small, so that choices among few are not all alike.
         let input: Vec<u8> = (0..length)
@@ -96,6 +109,11 @@ fn fixtures() {
 #[test]
 fn components() {
     fuzz(component::run, 5000);
+}
+
+#[test]
+fn descriptions_of_plugins() {
+    fuzz(describe::run, 2000);
 }
 
 #[test]

@@ -13,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use flowgate_base::{io_error::error_text, text::clean};
+use flowgate_base::{
+    io_error::error_text,
+    text::{self, clean},
+};
 use flowgate_pipeline::stats::StageReport;
 
 /// Maximum length of a request, in bytes.
@@ -23,8 +26,8 @@ pub const MAX_ANSWER: usize = 16 << 20;
 /// Time that a peer has to take a request or an answer.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A request to the service. A field or command that the service does not know is an error: it might limit what is asked
-/// for.
+/// A request to the service. A field or command that the service does not know is an error: it might limit what is
+/// asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ControlRequest {
@@ -174,11 +177,11 @@ impl TenantState {
 }
 
 impl ControlAnswer {
-    /// Returns the answer as the line that is sent.
+    /// Returns the answer as the line that is sent, which may also be printed to a terminal.
     #[must_use]
     pub fn line(&self) -> Vec<u8> {
         // Numbers and texts always have a form in JSON.
-        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        let mut line = text::json(&serde_json::to_string(self).unwrap_or_default()).into_owned().into_bytes();
         line.push(b'\n');
         line
     }

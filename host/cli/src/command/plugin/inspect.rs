@@ -13,7 +13,7 @@ use super::{
     error::ToolError,
 };
 use crate::args::Report;
-use flowgate_base::text::clean;
+use flowgate_base::text::{self, clean};
 use flowgate_model::{Description, Setup, UtcOffset};
 use flowgate_pipeline::{loader::options, sink::Sink};
 use flowgate_runtime::{
@@ -104,8 +104,8 @@ pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Ex
     };
     let findings = Findings { execution: Some(engine.execution()?), ..findings };
     let text = match output {
-        Report::Text => text(file, &findings),
-        Report::Json => format!("{}\n", object(file, &findings)),
+        Report::Text => page(file, &findings),
+        Report::Json => text::json(&format!("{}\n", object(file, &findings))).into_owned(),
     };
     sink.write(text.as_bytes())?;
     Ok(if findings.problem.is_some() { Exit::Failure } else { Exit::Success })
@@ -184,7 +184,7 @@ fn provided(provision: Provision) -> &'static str {
 }
 
 /// The findings for people.
-fn text(file: &Path, findings: &Findings) -> String {
+fn page(file: &Path, findings: &Findings) -> String {
     let mut page = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(page, "{name:<12}{value}");
@@ -352,6 +352,41 @@ fn object(file: &Path, findings: &Findings) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flowgate_model::{OptionSpec, OptionValue};
+
+    #[test]
+    fn what_a_plugin_says_of_itself_moves_no_cursor() {
+        let hostile = || "a\u{1b}[2J\n\u{9b}2J\u{202e}b".to_string();
+        let option = OptionSpec {
+            name: hostile(),
+            help: hostile(),
+            placeholder: hostile(),
+            default: Some(hostile()),
+            required: true,
+        };
+        let description = Description {
+            name: hostile(),
+            version: hostile(),
+            summary: hostile(),
+            options: vec![option],
+            grants: vec![hostile()],
+            details: vec![OptionValue::new(hostile(), hostile())],
+            ..Description::default()
+        };
+        let findings = Findings {
+            description: Some(description),
+            problem: Some(hostile()),
+            unstarted: Some(clean(&hostile())),
+            ..Findings::default()
+        };
+        let page = page(Path::new("p\u{1b}.wasm"), &findings);
+        assert_eq!(text::message(page.as_bytes()), page);
+        let object = object(Path::new("p.wasm"), &findings);
+        assert_eq!(object["summary"], hostile().as_str(), "a program reads what the plugin said");
+        let json = text::json(&object.to_string()).into_owned();
+        assert_eq!(text::message(json.as_bytes()), json);
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), object);
+    }
 
     #[test]
     fn fields_have_the_names_of_the_interface() {

@@ -11,7 +11,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::super::{CommandError, Exit};
 use crate::args::Report;
-use flowgate_base::text::clean;
+use flowgate_base::text::{self, clean};
 use flowgate_pipeline::sink::Sink;
 
 /// Lines that are the same around those that differ.
@@ -83,7 +83,7 @@ impl<'a> Reporter<'a> {
         self.failed += 1;
         if self.output == Report::Json {
             let object = json!({"type": "suite", "directory": directory.display().to_string(), "result": "failed", "message": message});
-            return self.write(&format!("{object}\n"));
+            return self.write(&text::json(&format!("{object}\n")));
         }
         let text = format!(
             "{}\n  {}  {}\n",
@@ -121,7 +121,7 @@ impl<'a> Reporter<'a> {
                     members.insert("found".into(), found.as_str().into());
                 }
             }
-            return self.write(&format!("{object}\n"));
+            return self.write(&text::json(&format!("{object}\n")));
         }
         let name = clean(report.name);
         let text = match &report.verdict {

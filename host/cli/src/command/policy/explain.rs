@@ -13,6 +13,7 @@ use crate::{
     args::Report,
     command::report::{CommandError, Exit},
 };
+use flowgate_base::text::json;
 use flowgate_model::Flows;
 use flowgate_pipeline::sink::Sink;
 use flowgate_policy::{Policy, Sight, Tenant, scope::Outside};
@@ -78,7 +79,7 @@ pub(super) fn run(
     };
     let text = match output {
         // Such a value always has a form.
-        Report::Json => serde_json::to_string_pretty(&told).unwrap_or_default() + "\n",
+        Report::Json => json(&(serde_json::to_string_pretty(&told).unwrap_or_default() + "\n")).into_owned(),
         Report::Text => text(&told, &policy.text.path.display().to_string()),
     };
     stdout.write(text.as_bytes())?;
