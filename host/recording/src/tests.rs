@@ -189,7 +189,7 @@ fn a_dump_ends_as_it_ended() {
     let whole = dump(None);
     assert_eq!(play(&whole, ENTRIES), std::slice::from_ref(&entry));
     let broken = play(&dump(Some(Item::Error(libc::EINTR))), ENTRIES);
-    assert_eq!(broken, [entry.clone(), Got::Error(io::Error::from_raw_os_error(libc::EINTR).to_string())]);
+    assert_eq!(broken, [entry.clone(), Got::Error(flowgate_base::io_error::errno_text(libc::EINTR))]);
     // Without the last packet the recording is like one that was stopped.
     let cut = &whole[..whole.len() - 52];
     assert_eq!(play(cut, ENTRIES), [entry, Got::Error(RecordingError::Unfinished.to_string())]);
