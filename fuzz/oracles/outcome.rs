@@ -27,10 +27,11 @@ use flowgate_netlink::{
     decode::{Arrival, FlowDecoder},
 };
 use flowgate_pipeline::{
-    executor::{Asker, Executor, Guard, Judgement, Requests, Shows},
+    entries::Entries,
+    executor::{Asker, Executor, Guard, Judgement, Shows},
     format::Format,
+    outcome::{Requests, StageOutcome},
     sink::{Sink, SinkError},
-    stage::{Said, Staged},
 };
 use flowgate_policy::{
     Policy,
@@ -214,7 +215,7 @@ fn actions(input: &mut Input<'_>, batch: usize, values: usize) -> Actions {
 }
 
 /// Bytes of an outcome, as far as they matter.
-fn crossed<T>(said: &Said<T>, values: usize) -> usize {
+fn crossed<T>(said: &StageOutcome<T>, values: usize) -> usize {
     let texts = |texts: &Texts| texts.bytes.len() + 4 * texts.ends.len();
     said.verdicts.len()
         + said.changes.as_ref().map_or(0, |changes| 16 * changes.rows.len())
@@ -297,7 +298,7 @@ fn judge() -> Judge {
         Some(Format::new(json, reads & field::ALL))
     };
     let lines = Lines::default();
-    let audit = Arc::new(Audit::to(Box::new(lines.clone()), |_| {}));
+    let audit = Arc::new(Audit::to(Box::new(lines.clone()), flowgate_base::Warnings::ignored()));
     let recorder = Recorder::new(json().expect("it starts"), Box::new(json));
     let guard = TenantGuard::new(tenant, 1, None, audit, recorder, Arc::new(|| false));
     Judge { guard, grants: "delete,create".parse().expect("grants"), lines }
@@ -383,8 +384,8 @@ pub(crate) fn judged() -> (usize, usize) {
 }
 
 /// Carries an outcome out on a batch, within its limits; what `act` makes of its actions is returned.
-fn digest<T: Staged, R>(
-    said: Said<T>,
+fn digest<T: Entries, R>(
+    said: StageOutcome<T>,
     batch: &mut T,
     held: usize,
     values: usize,
@@ -420,7 +421,7 @@ fn of_flows(input: &mut Input<'_>) {
     for _ in 0..=input.up_to(2) {
         let rows_now = batch.length as usize;
         let values = values(input);
-        let said = Said {
+        let said = StageOutcome {
             verdicts: if input.one_in(4) { vec![1; size(input, rows_now)] } else { Vec::new() },
             changes: if input.one_in(2) {
                 let rows_of = rows(input, rows_now, 300_000);
@@ -448,7 +449,8 @@ fn of_flows(input: &mut Input<'_>) {
             }
             let judgements = JUDGE.with_borrow_mut(|judge| judge.review(batch, requests));
             // And without a guard: nothing is sent, all is put into words.
-            let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL), |_| {}).detached();
+            let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL));
+            executor.detach();
             let grants: Grants = "delete,create,update".parse().expect("grants");
             executor.perform(Asker { plugin: "p", grants: &grants, strict: false }, batch, requests);
             Some(judgements)
@@ -487,7 +489,7 @@ fn of_expectations(input: &mut Input<'_>) {
             + values.helper.texts.bytes.len()
             + values.function.texts.bytes.len()
             + values.unknown.as_ref().map_or(0, |unknown| unknown.payloads.bytes.len() + 16 * unknown.rows.len());
-        let said = Said {
+        let said = StageOutcome {
             verdicts: Vec::new(),
             changes: None,
             annotations: if input.one_in(2) { Some(annotations(input, rows_now)) } else { None },
@@ -498,7 +500,6 @@ fn of_expectations(input: &mut Input<'_>) {
         };
         let held = batch.annotations.as_ref().map_or(0, |notes| notes.keys.bytes.len() + notes.values.bytes.len());
         digest(said, &mut batch, held, size, |batch, requests| {
-            use flowgate_pipeline::executor::Planned as _;
             // What a dry run prints, of a few.
             let lists = &requests.actions;
             for ((&kind, &row), &value) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).take(2000) {

@@ -4,7 +4,8 @@
 //! * [`files`] opens files safely, reads them up to a limit, and writes to non-blocking descriptors.
 //! * [`clock`] is the wall clock and the CPU time of a thread, [`units`] parses and formats sizes and times,
 //!   [`address`] parses addresses to serve at.
-//! * [`Backoff`] computes pauses between attempts, [`TokenBucket`] limits an amount per time.
+//! * [`Backoff`] computes pauses between attempts, [`TokenBucket`] limits an amount per time,
+//!   [`Warnings`] passes warnings on.
 //! * [`inherited`] records state inherited from the parent process.
 
 pub mod address;
@@ -16,6 +17,8 @@ pub mod io_error;
 pub mod text;
 mod token_bucket;
 pub mod units;
+mod warnings;
 
 pub use backoff::Backoff;
 pub use token_bucket::TokenBucket;
+pub use warnings::Warnings;

@@ -10,12 +10,14 @@
 //! the places from here.
 
 pub mod keys;
+mod lower;
 pub mod pipeline;
 pub mod place;
 pub mod plugin;
 pub mod reader;
 pub mod schema;
 pub mod sinks;
+pub mod stock_format;
 
 #[cfg(test)]
 mod tests;
@@ -23,4 +25,5 @@ mod tests;
 pub use pipeline::{Config, FormatConfig, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind};
 pub use place::{At, Mistake, Text};
 pub use plugin::Plugin;
-pub use sinks::{SinkConfig, SinkKind};
+pub use sinks::SinkConfig;
+pub use stock_format::FormatContext;

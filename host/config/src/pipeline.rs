@@ -11,9 +11,9 @@ use super::{
     reader::{Fields, Reader},
     sinks::SinkConfig,
 };
-use flowgate_model::Selection;
+use flowgate_model::{Flows, Selection};
 use flowgate_recording::{Input, Kind, Recording, Speed};
-use flowgate_syntax::{Command, EventGroups, Output, RECEIVE_BUFFER_MOST, Settings, Table};
+use flowgate_syntax::{Command, EventGroups, LabelMap, Output, RECEIVE_BUFFER_MOST, Settings, Table};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]
@@ -28,8 +28,16 @@ pub struct Config {
     pub format: FormatConfig,
     /// Where the bytes go.
     pub sinks: Vec<SinkConfig>,
-    /// What the classic command that is most like it would be told: selector, family, output, events, buffer and label map.
-    pub settings: Settings,
+    /// The flows that are selected.
+    pub selection: Selection,
+    /// The family of a dump (AF_INET 2, AF_INET6 10); `None` for both.
+    pub family: Option<u8>,
+    /// What `-o` would ask for.
+    pub output: Output,
+    /// The names of labels, if the selector or the format needs them.
+    pub label_map: Option<LabelMap>,
+    /// Maximum number of entries that plugins get at once.
+    pub batch: u32,
 }
 
 /// Kinds of sources.
@@ -97,8 +105,8 @@ pub enum StageKind {
     Plugin(Box<Plugin>),
     /// The stock stage `match`, and its selector.
     Match(Box<Selection>),
-    /// The stock stage `update`, and what the command line that it stands for would be told.
-    Update(Box<Settings>),
+    /// The stock stage `update`, and what it sets, as a batch of one row.
+    Update(Box<Flows>),
     /// The stock stage `delete`.
     Delete,
     /// The stock stage `create`.
@@ -182,8 +190,14 @@ impl Config {
         mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
         let Some((source, select)) = source else { return (None, mistakes) };
         let output = output(&format);
-        match settings(&source, output, batch) {
-            Ok(settings) => (Some(Config { source, stages, format, sinks, settings, text }), mistakes),
+        let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
+        let environment = &flowgate_syntax::SystemEnvironment;
+        match flowgate_syntax::fragment::selector(command, source.table, &source.select, output, environment) {
+            Ok(Settings { selection, family, label_map, .. }) => {
+                let config =
+                    Config { text, source, stages, format, sinks, selection, family, output, label_map, batch };
+                (Some(config), mistakes)
+            }
             Err(error) => {
                 mistakes.push(text.mistake(select, format!("`select`: {error}")));
                 mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
@@ -209,32 +223,6 @@ pub fn output(format: &FormatConfig) -> Output {
         }
     }
     output
-}
-
-/// What the classic command would be told.
-fn settings(
-    source: &SourceConfig,
-    output: Output,
-    batch: u32,
-) -> Result<Settings, flowgate_syntax::fragment::FragmentError> {
-    let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
-    let settings = flowgate_syntax::fragment::selector(
-        command,
-        source.table,
-        &source.select,
-        output,
-        &flowgate_syntax::SystemEnvironment,
-    )?;
-    Ok(Settings {
-        events: source.events,
-        buffer_size: source.buffer,
-        buffer_max: source.buffer_max,
-        reliable: source.reliable,
-        resync: source.resync,
-        netns: source.netns.clone().map(Into::into),
-        batch,
-        ..settings
-    })
 }
 
 impl Reader<'_> {
@@ -442,7 +430,7 @@ impl Reader<'_> {
             "update" => {
                 let set = self.needed(fields, "set", "stage", "update")?;
                 match flowgate_syntax::fragment::values(&set.value, &flowgate_syntax::SystemEnvironment) {
-                    Ok(settings) => StageKind::Update(Box::new(settings)),
+                    Ok(settings) => StageKind::Update(Box::new(settings.template)),
                     Err(error) => {
                         self.wrong(set.at, format!("`set`: {error}"));
                         return None;

@@ -11,7 +11,7 @@ use flowgate_model::{
     OnError, OptionValue,
     grants::{Grants, Keeping},
 };
-use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginProblems, PluginSpec};
+use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec};
 
 /// A component, with its grants and limits.
 #[derive(Clone, Debug)]
@@ -43,32 +43,23 @@ impl Plugin {
         }
     }
 
-    /// Returns the problems of the plugin as mistakes with their places in the file. `digest` is the place of its digest, if
+    /// Returns a problem of the plugin as a mistake with its place in the file. `digest` is the place of its digest, if
     /// it has one.
     #[must_use]
-    pub fn mistakes(
-        &self,
-        text: &Text,
-        options: &Options,
-        digest: Option<usize>,
-        problems: &PluginProblems,
-    ) -> Vec<Mistake> {
-        let mistake = |problem: &LoadPluginError| {
-            let what = problem.to_string();
-            let file = self.file.at;
-            match problem {
-                LoadPluginError::Digest { .. } => text.mistake(digest.unwrap_or(file), what),
-                LoadPluginError::Service { grant, .. } => {
-                    text.mistake(self.grants.at, format!("{what}; to allow it: grants = [\"{grant}\"]"))
-                }
-                LoadPluginError::Option { index, .. } => text.mistake(place_of(options, *index).unwrap_or(file), what),
-                LoadPluginError::Plugin(_) => text.mistake(spoken_of(&what, options).unwrap_or(file), what),
-                LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
-                    text.mistake(file, what)
-                }
+    pub fn mistake(&self, text: &Text, options: &Options, digest: Option<usize>, problem: &LoadPluginError) -> Mistake {
+        let what = problem.to_string();
+        let file = self.file.at;
+        match problem {
+            LoadPluginError::Digest { .. } => text.mistake(digest.unwrap_or(file), what),
+            LoadPluginError::Service { grant, .. } => {
+                text.mistake(self.grants.at, format!("{what}; to allow it: grants = [\"{grant}\"]"))
             }
-        };
-        problems.iter().map(mistake).collect()
+            LoadPluginError::Option { index, .. } => text.mistake(place_of(options, *index).unwrap_or(file), what),
+            LoadPluginError::Plugin(_) => text.mistake(spoken_of(&what, options).unwrap_or(file), what),
+            LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
+                text.mistake(file, what)
+            }
+        }
     }
 
     /// Returns a note of the grants that the plugin would use and was not given, if there are any.

@@ -1,22 +1,17 @@
 //! The sinks of a pipeline file.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{
     place::At,
     reader::{Fields, Reader},
 };
-use flowgate_base::{files, units::show_time};
-use flowgate_netlink::Stop;
-use flowgate_pipeline::{
-    sink::{
-        Sink, SinkError, Stdout,
-        file::{FileOptions, FileSink, Rotation},
-        outbox::{Outbox, OutboxOptions, WhenFull},
-        stream::{Tcp, Unix},
-        syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Syslog, Target},
-    },
-    tell::Tell,
+use flowgate_base::units::show_time;
+use flowgate_pipeline::sink::{
+    BufferSpec, SinkKind, SinkSpec,
+    file::{FileOptions, Rotation},
+    outbox::WhenFull,
+    syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Target},
 };
 
 /// The least that a buffer of a socket may hold.
@@ -28,163 +23,20 @@ const LEAST_MESSAGE: u64 = 480;
 /// The most that fits into a datagram of UDP, with some room for headers.
 const MOST_UDP: u64 = 65_000;
 
-/// The longest path of a socket: `sun_path` of `struct sockaddr_un` without its NUL.
-const LONGEST_SOCKET_PATH: usize = 107;
-
-/// A sink.
+/// A sink of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
-    /// Where its section is.
+    /// The place of its section.
     pub at: usize,
-    /// What it is.
-    pub kind: SinkKind,
-    /// Its buffer; sockets only.
-    pub buffer: Buffer,
-}
-
-/// The buffer of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    /// Bytes that it holds.
-    pub capacity: usize,
-    /// What happens when it is full; none if the source decides.
-    pub when_full: Option<WhenFull>,
-    /// How long the end waits.
-    pub linger: Duration,
-    /// Whether what could not be delivered leaves the exit status alone.
-    pub optional: bool,
-}
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Buffer { capacity: 1 << 20, when_full: None, linger: Duration::from_secs(5), optional: false }
-    }
-}
-
-/// What a sink is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum SinkKind {
-    /// Standard output.
-    Stdout,
-    /// A file.
-    File(FileOptions),
-    /// A stream socket of the Unix family.
-    Unix(PathBuf),
-    /// TCP.
-    Tcp(String),
-    /// The system log.
-    Syslog {
-        /// Where it is.
-        target: Target,
-        /// The facility, by number.
-        facility: u8,
-        /// The severity, by number.
-        severity: u8,
-        /// The program's name in it.
-        app_name: String,
-        /// The longest message, in bytes.
-        longest: usize,
-    },
+    /// What is opened.
+    pub spec: SinkSpec,
 }
 
 impl SinkConfig {
-    /// Standard output.
+    /// Returns standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        SinkConfig { at: 0, kind: SinkKind::Stdout, buffer: Buffer::default() }
-    }
-
-    /// What would keep the sink from being opened, if something would. Nothing is opened or made.
-    #[must_use]
-    pub fn problem(&self) -> Option<String> {
-        match &self.kind {
-            SinkKind::File(options) => {
-                let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
-                match directory.filter(|directory| !directory.is_dir()) {
-                    Some(directory) => {
-                        Some(format!("there is no directory {}, in which the file is to be", directory.display()))
-                    }
-                    None => options.check().err().map(|error| error.to_string()),
-                }
-            }
-            SinkKind::Unix(path) | SinkKind::Syslog { target: Target::Local(path), .. } => {
-                let length = path.as_os_str().len();
-                (length > LONGEST_SOCKET_PATH).then(|| {
-                    format!("the path of a socket has at most {LONGEST_SOCKET_PATH} bytes, and this has {length}")
-                })
-            }
-            SinkKind::Stdout | SinkKind::Tcp(_) | SinkKind::Syslog { .. } => None,
-        }
-    }
-
-    /// The file that it writes, if it is one.
-    #[must_use]
-    pub fn output(&self) -> Option<files::Output> {
-        match &self.kind {
-            SinkKind::File(options) => Some(files::Output::new(&options.path, options.rotation.is_some())),
-            _ => None,
-        }
-    }
-
-    /// What happens when the buffer is full, for a live source or another one.
-    #[must_use]
-    pub fn when_full(&self, live: bool) -> WhenFull {
-        self.buffer.when_full.unwrap_or(if live { WhenFull::Drop } else { WhenFull::Wait })
-    }
-
-    /// Opens it. Sockets are connected in the background. `live`: the source does not wait.
-    ///
-    /// # Errors
-    /// [`SinkError`]: a file cannot be opened.
-    pub fn open(
-        &self,
-        live: bool,
-        stop: &Stop,
-        tell: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Result<Box<dyn Sink>, SinkError> {
-        let tell = Tell::new(tell);
-        let buffer = OutboxOptions {
-            capacity: self.buffer.capacity,
-            when_full: self.when_full(live),
-            linger: self.buffer.linger,
-        };
-        let sink: Box<dyn Sink> = match &self.kind {
-            SinkKind::Stdout => Box::new(Stdout::new()),
-            SinkKind::File(options) => {
-                let sink = FileSink::open(options.clone(), tell.function())?;
-                // Events do not wait for a compression.
-                Box::new(if live { sink.patient() } else { sink })
-            }
-            SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, tell.function())?),
-            SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, tell.function())?),
-            SinkKind::Syslog { target, facility, severity, app_name, longest } => {
-                let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *longest);
-                Box::new(Outbox::start(syslog, buffer, stop, tell.function())?)
-            }
-        };
-        Ok(if self.buffer.optional { Box::new(Optional { sink, tell }) } else { sink })
-    }
-}
-
-/// A sink whose undelivered lines are no failure of the run.
-struct Optional {
-    sink: Box<dyn Sink>,
-    tell: Tell,
-}
-
-impl Sink for Optional {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        self.sink.write(bytes)
-    }
-
-    fn finish(&mut self) -> Result<(), SinkError> {
-        match self.sink.finish() {
-            Err(error @ SinkError::Undelivered { .. }) => {
-                self.tell.line(&format!("WARNING: {error}."));
-                Ok(())
-            }
-            end => end,
-        }
+        SinkConfig { at: 0, spec: SinkSpec::stdout() }
     }
 }
 
@@ -204,10 +56,10 @@ impl Reader<'_> {
             let Some(kind) = self.kind(fields, "sink") else { continue };
             self.only("sink", fields, &kind.value);
             let Some(sink) = self.sink(fields, &kind.value) else { continue };
-            let output = sink.output();
-            let twin = |other: &SinkConfig| match (&output, other.output()) {
+            let output = sink.spec.output();
+            let twin = |other: &SinkConfig| match (&output, other.spec.output()) {
                 (Some(one), Some(two)) => one.clashes_with(&two),
-                _ => sink.kind == SinkKind::Stdout && other.kind == SinkKind::Stdout,
+                _ => sink.spec.kind == SinkKind::Stdout && other.spec.kind == SinkKind::Stdout,
             };
             if sinks.iter().any(twin) {
                 self.wrong(fields.at, "another sink has the same destination; each can be given once");
@@ -234,13 +86,13 @@ impl Reader<'_> {
             }
             _ => self.syslog(fields)?,
         };
-        Some(SinkConfig { at: fields.at, kind, buffer })
+        Some(SinkConfig { at: fields.at, spec: SinkSpec { kind, buffer } })
     }
 
-    fn buffer(&mut self, fields: &Fields) -> Buffer {
-        let default = Buffer::default();
+    fn buffer(&mut self, fields: &Fields) -> BufferSpec {
+        let default = BufferSpec::default();
         let capacity = fields.count("buffer").map(|size| self.at_least("buffer", size, LEAST_BUFFER));
-        Buffer {
+        BufferSpec {
             capacity: capacity.and_then(|size| usize::try_from(size).ok()).unwrap_or(default.capacity),
             when_full: fields.text("when-full").map(|word| match word.value.as_str() {
                 "wait" => WhenFull::Wait,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::*;
 use flowgate_model::OnError;
+use flowgate_pipeline::sink::SinkKind;
 use flowgate_pipeline::sink::outbox::WhenFull;
 use flowgate_syntax::{Output, Table};
 
@@ -268,10 +269,10 @@ when-full = "wait"
 "#,
     );
     assert!(config.live());
-    assert_eq!((config.settings.batch, config.settings.buffer_size), (64, Some(16 << 20)));
-    assert!(config.settings.events.new && !config.settings.events.update && config.settings.events.destroy);
-    assert_eq!(config.settings.selection.protocol, Some(6));
-    assert!(config.settings.output.contains(Output::JSON) && config.settings.output.contains(Output::LABELS));
+    assert_eq!((config.batch, config.source.buffer), (64, Some(16 << 20)));
+    assert!(config.source.events.new && !config.source.events.update && config.source.events.destroy);
+    assert_eq!(config.selection.protocol, Some(6));
+    assert!(config.output.contains(Output::JSON) && config.output.contains(Output::LABELS));
     let StageKind::Plugin(plugin) = &config.stages[0].kind else { panic!("a plugin") };
     assert_eq!(plugin.file.value, Path::new("dir/a.wasm"));
     assert_eq!(plugin.grants.value.to_string(), "delete,update.mark=0xff00,state=dir/state/a");
@@ -284,11 +285,11 @@ when-full = "wait"
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(options, [pair("bytes", "1000"), pair("name", "x"), pair("quick", "true")]);
     assert!(matches!(config.stages[1].kind, StageKind::Update(_)));
-    let SinkKind::File(file) = &config.sinks[0].kind else { panic!("a file") };
+    let SinkKind::File(file) = &config.sinks[0].spec.kind else { panic!("a file") };
     assert_eq!((file.path.as_path(), file.rotation.unwrap().keep), (Path::new("/var/log/flows"), 7));
-    let SinkKind::Syslog { target, facility, longest, .. } = &config.sinks[1].kind else { panic!("the log") };
+    let SinkKind::Syslog { target, facility, longest, .. } = &config.sinks[1].spec.kind else { panic!("the log") };
     assert_eq!(*target, flowgate_pipeline::sink::syslog::Target::Udp("[2001:db8::1]:514".into()));
-    assert_eq!((*facility, *longest, config.sinks[1].when_full(true)), (16, 2048, WhenFull::Wait));
+    assert_eq!((*facility, *longest, config.sinks[1].spec.when_full(true)), (16, 2048, WhenFull::Wait));
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn little_is_needed() {
     assert_eq!((config.source.kind, config.source.table), (SourceKind::Dump, Table::Conntrack));
     assert_eq!(config.sinks, [SinkConfig::stdout()]);
     assert!(config.stages.is_empty());
-    assert_eq!(config.sinks[0].when_full(false), WhenFull::Wait);
+    assert_eq!(config.sinks[0].spec.when_full(false), WhenFull::Wait);
 }
 
 /// The schema for editors and the documentation follow the table of keys. `BLESS=1` rewrites the schema.

@@ -39,12 +39,14 @@ pub use flowgate_names::{
 pub mod batch;
 pub mod bounds;
 pub mod check;
+mod event_groups;
 pub mod grants;
 mod on_error;
 mod option_value;
 mod table;
 pub mod wit;
 
+pub use event_groups::EventGroups;
 pub use on_error::OnError;
 pub use table::Table;
 

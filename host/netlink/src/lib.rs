@@ -120,6 +120,7 @@
 
 pub mod batch_sender;
 pub mod decode;
+pub mod deletion;
 pub mod dump;
 pub mod encode;
 pub mod filter;
@@ -133,11 +134,13 @@ pub mod process_names;
 pub mod request;
 pub mod socket;
 pub mod source;
+pub mod statistics;
 mod stop;
 mod sys;
 pub mod wire;
 
 pub use batch_sender::{BatchSender, MAX_REQUESTS, RequestResult};
+pub use deletion::{Deleted, Deletion};
 pub use dump::{Dump, DumpError, entries};
 pub use encode::{EncodeError, ExpectationEntry, FlowEntry};
 pub use filter::{DumpFilter, FilterPlan};
@@ -146,5 +149,6 @@ pub use message::{Acknowledgement, Content, Message, MessageError, MessageKind, 
 pub use namespace::{Namespace, NamespaceError};
 pub use request::{DumpKind, Request};
 pub use socket::{RECEIVE_LENGTH, Received, Socket, SocketError, SocketOptions, WakeReason, group};
+pub use statistics::Statistics;
 pub use stop::Stop;
 pub use sys::{SocketMemory, poll};

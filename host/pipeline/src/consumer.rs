@@ -4,7 +4,7 @@ use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{format::Format, run::RunError, sink::Sink, table::Table};
+use super::{entries::Entries, format::Format, run::RunError, sink::Sink};
 
 /// Takes the rows that come out of a pipeline.
 pub trait Consumer<T> {
@@ -36,21 +36,21 @@ pub trait Consumer<T> {
     }
 }
 
-impl<T: Table> Consumer<T> for Format {
+impl<T: Entries> Consumer<T> for Format {
     fn begin(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
-        write(sink, &T::begin(self)?)
+        write(sink, &self.begin::<T>()?)
     }
 
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError> {
-        let Some(parts) = batch.parts() else { return write(sink, &batch.render(self)?) };
+        let Some(parts) = batch.parts() else { return write(sink, &self.render(batch)?) };
         for range in parts {
-            write(sink, &batch.part(range).render(self)?)?;
+            write(sink, &self.render(&mut batch.part(range))?)?;
         }
         Ok(())
     }
 
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
-        write(sink, &T::end(self)?)
+        write(sink, &self.end::<T>()?)
     }
 }
 
@@ -99,7 +99,7 @@ fn write(sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{stage::Stage, tell::Tell};
+    use crate::stage::Stage;
     use flowgate_model::{Flows, field, grants::Grants};
     use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, Services, services::state::State};
 
@@ -144,11 +144,11 @@ mod tests {
             let helper = &mut flows.rare.get_or_insert_default().helper;
             flowgate_model::batch::push_sparse(helper, row, &vec![1; bytes]);
         }
-        assert!(flows.clone().render(&mut format()).is_err());
+        assert!(format().render(&mut flows.clone()).is_err());
         let (mut written, mut one_by_one, mut one) = (Vec::new(), Vec::new(), format());
         format().take(&mut flows.clone(), &mut written).unwrap();
         for row in 0..rows as usize {
-            one_by_one.extend(flows.part(row..row + 1).render(&mut one).unwrap());
+            one_by_one.extend(one.render(&mut flows.part(row..row + 1)).unwrap());
         }
         assert!(written.len() > 6 * bytes * rows as usize && written == one_by_one, "{} bytes", written.len());
     }
@@ -171,7 +171,7 @@ mod tests {
         let services = Services { state: Some(state), ..Services::default() };
         let mut stage = Stage::new(instance, field::ALL, Grants::NONE).serving(services).within(budget.clone());
         assert!(!is_used_up(&budget));
-        stage.save_state(true, &Tell::new(|_| {}));
+        stage.save_state(true, &flowgate_base::Warnings::ignored());
         assert!(is_used_up(&budget));
     }
 }

@@ -1,6 +1,7 @@
 //! A format: a plugin that turns batches into bytes.
 
-use flowgate_model::{Expectations, Flows, batch};
+use crate::entries::Entries;
+use flowgate_model::Flows;
 use flowgate_runtime::{Instance, PluginError};
 
 /// A configured format plugin at the pipeline's end.
@@ -28,20 +29,27 @@ impl Format {
         &mut self.instance
     }
 
-    /// A batch of flows as bytes.
+    /// Returns what the format writes before everything.
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn flows(&mut self, flows: &mut Flows) -> Result<Vec<u8>, PluginError> {
-        let instance = &mut self.instance;
-        batch::shown(flows, self.reads, &mut self.hidden, |shown| instance.render_flows(shown))
+    pub fn begin<T: Entries>(&mut self) -> Result<Vec<u8>, PluginError> {
+        T::begin_format(&mut self.instance)
     }
 
-    /// A batch of expectations as bytes.
+    /// Renders a batch.
     ///
     /// # Errors
     /// The plugin failed.
-    pub fn expectations(&mut self, rows: &Expectations) -> Result<Vec<u8>, PluginError> {
-        self.instance.render_expectations(rows)
+    pub fn render<T: Entries>(&mut self, batch: &mut T) -> Result<Vec<u8>, PluginError> {
+        batch.render(&mut self.instance, self.reads, &mut self.hidden)
+    }
+
+    /// Returns what the format writes after everything.
+    ///
+    /// # Errors
+    /// The plugin failed.
+    pub fn end<T: Entries>(&mut self) -> Result<Vec<u8>, PluginError> {
+        T::end_format(&mut self.instance)
     }
 }

@@ -1,34 +1,43 @@
-//! The pipeline: source -> stage* -> executor -> format -> sink.
+//! The pipeline of flowgate as a library: source -> stage* -> executor -> format -> sink.
 //!
-//! * A [source](flowgate_netlink::source) yields datagrams of the kernel (or a recording), on a thread of its own that only receives.
-//! * [`table`] is what flows and expectations have in common: how they are decoded, staged and rendered.
-//! * [`stage`] is a plugin that looks at batches, [`supervisor`] keeps it running, [`stats`] is what is known of it.
-//! * [`histogram`] counts how long calls take.
-//! * [`executor`] does what a stage asks for and [may do](flowgate_model::grants); it is the only place with authority over the kernel's
-//!   table.
-//! * [`consumer`] takes the rows at the end: [`mod@format`] turns them into bytes, [`sink`] takes these away.
-//! * [`counters`] are of what was received.
-//! * [`tell`] is whoever is told of what is wrong but no reason to stop.
-//! * [`resync`] makes up for lost events.
-//! * [`run`] joins them.
+//! A [`Spec`] says what is to be run. Its plugins are loaded by a [`PluginLoader`](loader::PluginLoader), which makes a
+//! [`LoadedSpec`] of it, and this becomes a [`Pipeline`] that runs on the kernel or on another source.
+//!
+//! * [`spec`] is the pipeline as a value, [`load`] loads and joins its parts, [`explain`] explains it; [`loader`] loads
+//!   plugins, which play one of several [roles](loader::Role).
+//! * [`run`] has the loop that joins the parts. A [source](flowgate_netlink::source) yields datagrams, which a thread of its
+//!   own receives; [`kernel`] opens the kernel as one.
+//! * [`entries`] is what flows and expectations have in common: how they are decoded, processed and rendered.
+//! * [`stage`] is a plugin that processes batches, [`outcome`] what it returns, [`supervisor`] keeps it running, [`stats`]
+//!   is what is known of it, [`histogram`] counts how long calls take.
+//! * [`executor`] performs what a stage requests and [may do](flowgate_model::grants); it is the only part with authority
+//!   over the kernel's table.
+//! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`sink`] takes the bytes.
+//! * [`counters`] count what was received; [`resync`] makes up for lost events.
 
-mod actionable;
 pub mod consumer;
 mod context;
 pub mod counters;
+pub mod entries;
 pub mod executor;
+pub mod explain;
 pub mod format;
 pub mod histogram;
+pub mod kernel;
+pub mod load;
 pub mod loader;
 mod merge;
+pub mod outcome;
 mod queue;
 pub mod resync;
+mod role;
 pub mod run;
 pub mod sink;
+pub mod spec;
 pub mod stage;
 pub mod stats;
 pub mod supervisor;
-pub mod table;
-pub mod tell;
 
+pub use load::LoadedSpec;
 pub use run::{Pipeline, RunError, Tally};
+pub use spec::{FormatSpec, Spec, StageSpec, StockStage};

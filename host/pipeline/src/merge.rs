@@ -5,13 +5,24 @@
 
 use std::net::IpAddr;
 
-use super::executor::Reduced;
 use flowgate_model::batch;
 use flowgate_model::{Addresses, Flows, at, field, protocol, status};
-use flowgate_netlink::encode::{
-    FlowEntry,
-    flows::{self, IfExists},
+use flowgate_netlink::{
+    Request,
+    encode::{
+        FlowEntry,
+        flows::{self, IfExists},
+    },
 };
+
+/// A request that asks for less.
+#[derive(Debug)]
+pub struct Reduced {
+    /// The request; none if nothing is left to ask for.
+    pub request: Option<Request>,
+    /// What it leaves out, and why, in words; empty if all that was asked for is so already.
+    pub kept: Vec<String>,
+}
 
 /// Bits of the status that an update can set.
 const SETTABLE: u32 = status::SEEN_REPLY | status::ASSURED | status::FIXED_TIMEOUT;

@@ -5,38 +5,54 @@
 //! with everything else; the worker decodes, runs the plugins and writes. Between them a fixed number of buffers goes round, so
 //! the memory is the same whatever the table's size. Where no second thread can be had, one does all.
 
-use std::{sync::mpsc::RecvTimeoutError, thread};
+use std::{
+    sync::{Arc, Mutex, mpsc::RecvTimeoutError},
+    thread,
+};
 
 use super::{
-    consumer::Consumer,
+    consumer::{Charged, Consumer},
     context::Context,
     counters::Counters,
-    executor::{Actionable, Executor, ExecutorError},
+    entries::Entries,
+    executor::{Executor, ExecutorError, Guard},
+    kernel::{self, KernelTable, OpenError, OpenOptions},
     queue::{self, Draining, Filling},
-    resync::Resync,
+    resync::{Healed, Kernel, Resync},
     sink::{Sink, SinkError},
-    stage::{Part, Reason, Stage, Staged},
-    tell::Tell,
+    spec::{Dump, Source as SourceSpec, Spec},
+    stage::{self, Reason, Stage},
 };
-use flowgate_base::clock::now;
-use flowgate_netlink::source::{Datagram, Source, SourceError};
+use flowgate_base::{TokenBucket, Warnings, clock::now};
+use flowgate_model::{EventGroups, Selection};
 use flowgate_netlink::{
+    Namespace, Stop,
     decode::DecodeError,
     message::{MessageError, Messages},
+    source::{Datagram, Source, SourceError},
     wire::NLMSG_ERROR,
 };
 use flowgate_runtime::{PluginEngine, PluginError};
 
+/// The warning of a gap in a stream of events, which conntrack prints in these words.
+pub const GAP_WARNING: [&str; 3] = [
+    "WARNING: We have hit ENOBUFS! We are losing events.",
+    "This message means that the current netlink socket buffer size is too small.",
+    "Please, check --buffer-size in conntrack(8) manpage.",
+];
 /// How many datagrams of a dump are dealt with before there is a second thread: about a thousand flows, which take no longer than
 /// it takes to start one and to wake it.
 const ALONE: usize = 8;
-/// [`Pipeline::early_rows`] of what is not handed to plugins of users: to go on with memory that has been used costs less than the
-/// further calls.
-pub const EARLY_ROWS: usize = 256;
+/// Early rows of a batch that no plugin from a file sees: to go on with memory that has been used costs less than the further
+/// calls.
+pub(crate) const EARLY_ROWS: usize = 256;
 
 /// Why a pipeline ended before its source did.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The source cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The source failed.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -66,38 +82,59 @@ pub struct Tally {
     pub lost: u64,
 }
 
-/// A pipeline without its source: what happens to the rows.
-pub struct Pipeline<'a, T: Actionable> {
+/// The parts of a pipeline.
+pub(crate) struct Parts<'a, T: Entries> {
     /// Rows of a batch.
-    pub batch_rows: usize,
-    /// Rows of a batch as long as there is no second thread: smaller batches use the same memory again, where a large one is all that
-    /// there is to a short command, and would take new memory for everything.
-    pub early_rows: usize,
+    pub(crate) batch_rows: usize,
+    /// Rows of a batch as long as there is no second thread: smaller batches use the same memory again, where a large one
+    /// would take new memory for everything that a short command has.
+    pub(crate) early_rows: usize,
     /// Decodes what the source yields.
-    pub decoder: T::Decoder,
+    pub(crate) decoder: T::Decoder,
     /// The stages, in order.
-    pub stages: Vec<Stage>,
-    /// Deals with what the stages ask for.
-    pub executor: Executor<T>,
-    /// Takes the rows at the end; none if nothing is shown.
-    pub consumer: Option<Box<dyn Consumer<T> + 'a>>,
-    /// Where bytes go: those of a format, and those of a dry run.
-    pub sink: &'a mut dyn Sink,
-    /// Told of what is wrong but no reason to stop.
-    pub on_warning: Tell,
-    /// Told of gaps in a stream of events; the stream goes on.
-    pub on_gap: fn(),
-    /// Dumps the table, for stages that want to look back; none where that is of no use.
-    pub look_back: Option<LookBack<'a>>,
-    /// What has been received.
-    pub counters: Counters,
-    /// Makes up for events that were lost; none if that is not wanted.
-    pub resync: Option<Resync<'a>>,
-    /// The engine of its plugins, whose clock is started when the pipeline runs for long; none where it runs already.
-    pub engine: Option<PluginEngine>,
+    pub(crate) stages: Vec<Stage>,
+    /// Performs the actions that stages request.
+    pub(crate) executor: Executor<T>,
+    /// Takes the rows at the end; `None` if they are not shown.
+    pub(crate) consumer: Option<Box<dyn Consumer<T> + 'a>>,
+    /// Takes the bytes: those of a format, and those of a dry run.
+    pub(crate) sink: &'a mut dyn Sink,
+    /// The engine of the plugins, whose clock is started when the pipeline runs for long.
+    pub(crate) engine: PluginEngine,
+    /// Where entries come from.
+    pub(crate) source: SourceSpec,
+    /// The selected flows.
+    pub(crate) selection: Selection,
+    /// The network namespace; `None` for the namespace of the process.
+    pub(crate) namespace: Option<Namespace>,
 }
 
-/// Begins a dump of the table.
+/// A pipeline that can be run: the parts of a [`Spec`](crate::Spec), loaded and joined
+/// ([`LoadedSpec::pipeline`](crate::LoadedSpec::pipeline)).
+pub struct Pipeline<'a, T: Entries> {
+    batch_rows: usize,
+    early_rows: usize,
+    decoder: T::Decoder,
+    stages: Vec<Stage>,
+    executor: Executor<T>,
+    consumer: Option<Box<dyn Consumer<T> + 'a>>,
+    sink: &'a mut dyn Sink,
+    warnings: Warnings,
+    /// True if gaps in a stream of events are reported as warnings.
+    warns_of_gaps: bool,
+    /// Dumps the table, for stages that look back; `None` if stages are not offered the table.
+    look_back: Option<LookBack<'a>>,
+    counters: Counters,
+    /// Makes up for lost events; `None` if that is not wanted.
+    resync: Option<Resync<'a>>,
+    /// The engine, as long as its clock has not been started.
+    engine: Option<PluginEngine>,
+    source: SourceSpec,
+    selection: Selection,
+    namespace: Option<Namespace>,
+}
+
+/// Opens a dump of the table.
 pub type LookBack<'a> = Box<dyn FnMut() -> Result<Box<dyn Source>, SourceError> + 'a>;
 
 /// A message, or the rest of a datagram, that could not be read.
@@ -116,12 +153,169 @@ fn skipped(malformed: &Malformed) -> String {
     format!("WARNING: {malformed}; skipped.")
 }
 
-impl<T: Actionable + Staged> Pipeline<'_, T> {
-    /// Runs the source to its end. The tally also counts when the run fails.
+impl<'a, T: Entries> Pipeline<'a, T> {
+    /// Joins parts.
+    pub(crate) fn new(parts: Parts<'a, T>) -> Self {
+        Pipeline {
+            batch_rows: parts.batch_rows,
+            early_rows: parts.early_rows,
+            decoder: parts.decoder,
+            stages: parts.stages,
+            executor: parts.executor,
+            consumer: parts.consumer,
+            sink: parts.sink,
+            warnings: Warnings::ignored(),
+            warns_of_gaps: true,
+            look_back: None,
+            counters: Counters::default(),
+            resync: None,
+            engine: Some(parts.engine),
+            source: parts.source,
+            selection: parts.selection,
+            namespace: parts.namespace,
+        }
+    }
+
+    /// Sets what receives warnings; without it they are dropped.
+    #[must_use]
+    pub fn with_warnings(mut self, warnings: Warnings) -> Self {
+        self.executor = self.executor.with_warnings(warnings.clone());
+        self.warnings = warnings;
+        self
+    }
+
+    /// Leaves gaps in a stream of events out of the warnings, for callers that report them in another way.
+    #[must_use]
+    pub fn without_gap_warnings(mut self) -> Self {
+        self.warns_of_gaps = false;
+        self
+    }
+
+    /// Sets the counters of what is received.
+    #[must_use]
+    pub fn with_counters(mut self, counters: Counters) -> Self {
+        self.counters = counters;
+        self
+    }
+
+    /// Replaces what takes the rows at the end; it reads these fields.
+    #[must_use]
+    pub fn with_consumer(mut self, reads: u64, consumer: Box<dyn Consumer<T> + 'a>) -> Self {
+        self.decoder = T::decoder(stage::needed(&self.stages, reads));
+        self.consumer = Some(consumer);
+        self
+    }
+
+    /// Charges the time of whatever takes the rows at the end to a budget.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Arc<Mutex<TokenBucket>>) -> Self
+    where
+        T: 'a,
+    {
+        self.consumer =
+            self.consumer.map(|consumer| Box::new(Charged::new(consumer, budget)) as Box<dyn Consumer<T> + 'a>);
+        self
+    }
+
+    /// Has a guard decide about each action of plugins from files, instead of their grants alone.
+    #[must_use]
+    pub fn with_guard(mut self, guard: Box<dyn Guard<T>>) -> Self {
+        self.executor = self.executor.guarded().watched_by(guard);
+        self
+    }
+
+    /// Keeps stages from changing what identifies an entry, because the caller acts on what is shown.
+    #[must_use]
+    pub fn with_fixed_identity(mut self) -> Self {
+        self.executor = self.executor.guarded();
+        self
+    }
+
+    /// Sends no action to the kernel: the entries are not those of its table as it is now.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        self.executor.detach();
+        self
+    }
+
+    /// Sets the table that events are about, for sources other than the kernel's own events. Its entries are reported as
+    /// new events at the start, stages can look back at it, and events of these groups that were lost are made up for.
+    #[must_use]
+    pub fn with_table<K: Kernel + 'a>(mut self, groups: EventGroups, open: impl Fn() -> K + 'a) -> Self {
+        self.resync = Some(Resync::new(Box::new(open()), groups).telling());
+        self.look_back = Some(Box::new(move || open().list()));
+        self
+    }
+
+    /// Returns the number of actions that were done, or printed in a dry run.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.executor.done()
+    }
+
+    /// Returns how many of the actions that were done changed an entry that existed, where creations are merged.
+    #[must_use]
+    pub fn changed(&self) -> u64 {
+        self.executor.changed()
+    }
+
+    /// Returns the number of actions that were refused for want of a grant.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.executor.refused()
+    }
+
+    /// Returns the rows whose action the kernel has refused since the last call, if refusals are noted
+    /// ([`OnRefusal::Note`](crate::spec::OnRefusal)).
+    pub fn take_refusals(&mut self) -> Vec<(usize, ExecutorError)> {
+        self.executor.take_refusals()
+    }
+
+    /// Returns the rows of which something was left out since the last call, and what.
+    pub fn take_kept(&mut self) -> Vec<(usize, String)> {
+        self.executor.take_kept()
+    }
+
+    /// Returns how often lost events were made up for; `None` if the pipeline does not do that.
+    #[must_use]
+    pub fn healed(&self) -> Option<Healed> {
+        self.resync.as_ref().map(Resync::healed)
+    }
+
+    /// Runs the pipeline on its own source, which must yield entries, to its end. Nothing is done to the entries of a
+    /// recording. The tally also counts when
+    /// the run fails.
     ///
     /// # Errors
     /// [`RunError`]; what was shown until then has been written.
-    pub fn run(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
+    pub fn run(&mut self, stop: &Stop, tally: &mut Tally) -> Result<(), RunError> {
+        let source = std::mem::replace(&mut self.source, SourceSpec::Dump(Dump::flows()));
+        if let SourceSpec::Given(batch) = source {
+            let rows = T::from_batch(batch).ok_or(OpenError::NoEntries)?;
+            return self.feed(rows, tally);
+        }
+        if let SourceSpec::Recording(recording) = &source {
+            self.executor.detach();
+            let mut source = recording.open(stop).map_err(OpenError::Recording)?;
+            return self.run_on(&mut source, tally);
+        }
+        if let SourceSpec::Events(events) = &source {
+            let table = KernelTable::new(self.namespace.as_ref(), stop);
+            self.resync = events.resync.then(|| Resync::new(Box::new(table), events.groups));
+            let (selection, namespace, stop) = (self.selection.clone(), self.namespace.clone(), stop.clone());
+            self.look_back = Some(Box::new(move || kernel::open_flows(&selection, namespace.as_ref(), &stop)));
+        }
+        let spec = Spec { selection: self.selection.clone(), namespace: self.namespace.clone(), ..Spec::new(source) };
+        let (counters, warnings) = (&self.counters, &self.warnings);
+        let mut source = spec.open_kernel(&OpenOptions { stop, counters, warnings, flush_when_idle: false })?;
+        self.run_on(source.as_mut(), tally)
+    }
+
+    /// Runs the pipeline on another source to its end. The tally also counts when the run fails.
+    ///
+    /// # Errors
+    /// [`RunError`]; what was shown until then has been written.
+    pub fn run_on(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let mut context = Context::of(source);
         if let Some(resync) = &mut self.resync {
             resync.set_barriers(source.barriers());
@@ -210,7 +404,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
     }
 
-    /// Runs rows that are at hand already, instead of a source.
+    /// Runs the pipeline on rows instead of a source.
     ///
     /// # Errors
     /// As [`Pipeline::run`].
@@ -227,7 +421,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         }
         self.settle()?;
         for stage in &mut self.stages {
-            stage.save_state(true, &self.on_warning);
+            stage.save_state(true, &self.warnings);
         }
         match &mut self.consumer {
             Some(consumer) => consumer.end(self.sink),
@@ -288,11 +482,13 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         context.meet(datagram);
         if datagram.gap {
             self.counters.gap(datagram.lost.unwrap_or(0));
-            (self.on_gap)();
+            if self.warns_of_gaps {
+                GAP_WARNING.iter().for_each(|line| self.warnings.line(line));
+            }
             tally.gaps += 1;
             tally.lost += u64::from(datagram.lost.unwrap_or(0));
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received, datagram.lost) {
-                self.on_warning.line(&skipped(&error.into()));
+                self.warnings.line(&skipped(&error.into()));
             }
             self.hand_on(batch, context, tally)?;
             if self.resync.is_some() {
@@ -318,7 +514,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             if let Err(malformed) = pushed {
                 tally.malformed += 1;
                 self.counters.malformed();
-                self.on_warning.line(&skipped(&malformed));
+                self.warnings.line(&skipped(&malformed));
             }
             if batch.rows() >= rows {
                 self.hand_on(batch, context, tally)?;
@@ -331,7 +527,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     fn resync(&mut self, start: bool) -> Result<(), RunError> {
         let Some(resync) = &mut self.resync else { return Ok(()) };
         if let Err(error) = resync.begin(start) {
-            self.on_warning.line(&cannot_resync(&error));
+            self.warnings.line(&cannot_resync(&error));
         }
         Ok(())
     }
@@ -339,7 +535,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// Tells what a part of the table has shown to be lost, and reads the next part.
     fn make_up(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         while let Some(resync) = &mut self.resync
-            && batch.made_up(&mut self.decoder, resync, self.batch_rows)
+            && batch.make_up(&mut self.decoder, resync, self.batch_rows)
         {
             self.hand_on(batch, context, tally)?;
         }
@@ -351,7 +547,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                 self.look_back(Some(Reason::Gap))
             }
             Some(Err(error)) => {
-                self.on_warning.line(&cannot_resync(&error));
+                self.warnings.line(&cannot_resync(&error));
                 Ok(())
             }
             _ => Ok(()),
@@ -366,7 +562,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         self.counters.rows(batch.rows(), batch.kinds());
         batch.stamp(context.time());
         if let Some(programs) = context.programs() {
-            batch.name_programs(programs);
+            batch.add_names(programs);
         }
         if let Some(resync) = &mut self.resync {
             batch.follow(resync);
@@ -383,7 +579,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             if let Some(consumer) = &mut self.consumer {
                 consumer.take(batch, self.sink)?;
             }
-            let shown = batch.entries() as u64;
+            let shown = batch.count_entries() as u64;
             tally.shown += shown;
             self.counters.shown(shown);
         }
@@ -409,11 +605,11 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
     /// Gives the stages the ticks that are due, and writes what they keep now and then.
     fn tick(&mut self) -> Result<(), RunError> {
         for stage in &mut self.stages {
-            T::tick(stage, &mut self.executor)?;
-            stage.save_state(false, &self.on_warning);
+            stage.tick(&mut self.executor)?;
+            stage.save_state(false, &self.warnings);
         }
         if let Some(Err(error)) = self.resync.as_mut().map(Resync::retry) {
-            self.on_warning.line(&cannot_resync(&error));
+            self.warnings.line(&cannot_resync(&error));
         }
         self.settle()
     }
@@ -431,7 +627,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
         let mut source = open()?;
         for (stage, reason) in self.stages.iter_mut().zip(&wanting) {
             if let Some(reason) = reason {
-                T::look_back(Part::Begin(*reason), stage, &mut self.executor)?;
+                stage.begin_look_back(*reason, &mut self.executor)?;
             }
         }
         let mut part = T::default();
@@ -444,7 +640,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
                         .map_err(Malformed::from)
                         .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false, 0))?));
                     if let Err(malformed) = pushed {
-                        self.on_warning.line(&skipped(&malformed));
+                        self.warnings.line(&skipped(&malformed));
                     }
                 }
             }
@@ -457,7 +653,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             }
         }
         for (stage, _) in self.stages.iter_mut().zip(&wanting).filter(|(_, reason)| reason.is_some()) {
-            T::look_back(Part::End, stage, &mut self.executor)?;
+            stage.end_look_back(&mut self.executor)?;
         }
         self.settle()
     }
@@ -469,7 +665,7 @@ impl<T: Actionable + Staged> Pipeline<'_, T> {
             stage.batch(part, &mut self.executor)?;
         }
         for (stage, _) in self.stages.iter_mut().zip(wanting).filter(|(_, reason)| reason.is_some()) {
-            T::look_back(Part::Entries(part), stage, &mut self.executor)?;
+            stage.look_back(part, &mut self.executor)?;
         }
         Ok(())
     }

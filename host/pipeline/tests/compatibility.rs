@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flowgate_base::Warnings;
 use flowgate_model::{Flows, OptionValue, Setup, event, field, grants::Grants, result};
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
@@ -117,7 +118,10 @@ fn setup(options: &[(&str, &str)]) -> Setup {
 }
 
 fn executor() -> Executor<Flows> {
-    Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| panic!("{warning}")).detached()
+    let warnings = Warnings::new(|warning| panic!("{warning}"));
+    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0)).with_warnings(warnings);
+    executor.detach();
+    executor
 }
 
 /// Rows with an original tuple, a mark and counters.
@@ -157,7 +161,7 @@ fn a_frozen_stage_with_everything_still_runs() {
     let mut stage = Stage::new(instance, description.reads, grants).serving(services).called(can, 100);
 
     let mut rows = batch(3);
-    stage.flows(&mut rows, &mut executor()).unwrap();
+    stage.batch(&mut rows, &mut executor()).unwrap();
     assert_eq!(rows.mark, [77, 77, 77]);
     assert_eq!(rows.rare.as_ref().unwrap().annotations.rows, [0, 1, 2]);
     assert_eq!(stage.stats().lock().actions[usize::from(result::PRINTED)], 3);
@@ -170,7 +174,7 @@ fn a_frozen_stage_with_everything_still_runs() {
         stage.tick(&mut executor()).unwrap();
         stage.stats().lock().ticks == 1
     });
-    stage.finish_flows(&mut executor()).unwrap();
+    stage.finish(&mut executor()).unwrap();
     assert_eq!(stage.stats().lock().failures, 0);
 }
 
@@ -190,6 +194,6 @@ fn a_frozen_filter_still_decides() {
     let mut stage = Stage::new(instance, description.reads, Grants::NONE);
     let mut rows = batch(4);
     let before = rows.length;
-    stage.flows(&mut rows, &mut executor()).unwrap();
+    stage.batch(&mut rows, &mut executor()).unwrap();
     assert!(rows.length <= before && rows.events.as_ref().is_none_or(|events| !events.kind.contains(&event::GAP)));
 }

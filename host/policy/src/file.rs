@@ -7,9 +7,11 @@ use std::{
 
 use super::{keys::SECTIONS, neighbours, reading::Reading, scope::Scope};
 use flowgate_base::text::clean;
-use flowgate_config::{At, FormatConfig, Mistake, Plugin, SinkConfig, Text, reader::Reader};
+use flowgate_config::{
+    At, FormatConfig, FormatContext, Mistake, Plugin, SinkConfig, Text, pipeline::output, reader::Reader,
+};
 use flowgate_model::grants::Updates;
-use flowgate_pipeline::{loader::PluginSpec, sink::file::FileOptions};
+use flowgate_pipeline::{Spec, loader::PluginSpec, sink::file::FileOptions};
 use flowgate_syntax::{LabelMap, SystemEnvironment};
 
 /// Default path of the control socket.
@@ -99,6 +101,20 @@ pub struct Guest {
 }
 
 impl Tenant {
+    /// Returns the pipeline of the tenant: its events through its plugins, in the network namespace of the process. Its
+    /// source is fed by the service, which hands it only what is in its scope.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        let format = self.format.spec(output(&self.format), FormatContext::EVENTS);
+        Spec {
+            stages: self.plugins.iter().map(|guest| self.plugin(guest).into()).collect(),
+            format: format.filter(|_| !self.sinks.is_empty()),
+            sinks: self.sinks.iter().map(|sink| sink.spec.clone()).collect(),
+            batch: self.batch as usize,
+            ..Spec::events()
+        }
+    }
+
     /// Returns the specification of a plugin for the loader.
     #[must_use]
     pub fn plugin(&self, guest: &Guest) -> PluginSpec {

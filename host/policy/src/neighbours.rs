@@ -5,9 +5,10 @@ use super::{
     scope::{Rule, Scope},
 };
 use flowgate_base::{files::Output, text::clean};
-use flowgate_config::{Mistake, SinkConfig, SinkKind};
+use flowgate_config::{Mistake, SinkConfig};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::namespace;
+use flowgate_pipeline::sink::SinkKind;
 
 /// Mistakes and notes.
 #[derive(Debug, Default)]
@@ -84,7 +85,7 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
 
 /// Finds files that more than one tenant writes.
 fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
-    let file = |sink: &SinkConfig| match &sink.kind {
+    let file = |sink: &SinkConfig| match &sink.spec.kind {
         SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
         _ => None,
     };

@@ -7,7 +7,7 @@ use flowgate_base::address::Address;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection};
 use flowgate_model::{OnError, grants::Grants};
 
-pub use flowgate_model::Table;
+pub use flowgate_model::{EventGroups, Table};
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,24 +94,6 @@ impl Output {
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
-}
-
-/// Which events are wanted. Without `-e` all are; with lists that name none, none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventGroups {
-    /// NFNLGRP_CONNTRACK_NEW
-    pub new: bool,
-    /// NFNLGRP_CONNTRACK_UPDATE
-    pub update: bool,
-    /// NFNLGRP_CONNTRACK_DESTROY
-    pub destroy: bool,
-}
-
-impl EventGroups {
-    /// All three.
-    pub const ALL: Self = Self { new: true, update: true, destroy: true };
-    /// None of them.
-    pub const NONE: Self = Self { new: false, update: false, destroy: false };
 }
 
 /// A plugin that the command's entries pass through: `--plugin FILE[,name=value...]`.

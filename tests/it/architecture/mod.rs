@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runtime", &["base", "privileges", "stock", "model"]),
     ("recording", &["base", "model", "netlink"]),
     ("fixture", &["names", "base", "model", "syntax"]),
-    ("pipeline", &["base", "model", "netlink", "runtime"]),
+    ("pipeline", &["base", "model", "netlink", "runtime", "recording"]),
     ("metrics", &["base", "model", "netlink", "pipeline"]),
     ("top", &["base", "model", "netlink", "pipeline"]),
     ("config", &["base", "model", "netlink", "syntax", "runtime", "recording", "pipeline"]),

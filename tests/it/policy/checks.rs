@@ -89,3 +89,28 @@ fn who_sees_a_flow_and_why_can_be_asked() {
         assert!(outcome.status == 1 && outcome.errors().contains("that is no flow"), "{}", outcome.errors());
     });
 }
+
+#[test]
+fn the_pipelines_of_a_policy_are_explained() {
+    with_policy(TWO, |path| {
+        let text = flowgate().must(&["run", path, "--explain"]);
+        for part in [
+            &format!("tenant     blue of {path}\n"),
+            "\nscope      ",
+            "\nshare      100 actions a second, 256 at once, 1000 living entries; ",
+            "\nsource     events of flows, ",
+            "those in the scope reach the plugins",
+            "1. blue:attacker (",
+            "behind the guard and the audit",
+            &format!("\n\ntenant     red of {path}\n"),
+        ] {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
+        let json = flowgate().must(&["run", path, "--explain", "-o", "json"]);
+        let tenants: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&tenants[0]["tenant"], &tenants[1]["tenant"]), (&"blue".into(), &"red".into()), "{json}");
+        assert_eq!(tenants[0]["stages"][0]["grants"], "delete,update.mark=0xff00,log", "{json}");
+        let outcome = flowgate().run(&["run", path, "--dry-run"]);
+        assert_eq!(outcome.status, 1, "{}", outcome.errors());
+    });
+}

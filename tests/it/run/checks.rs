@@ -131,17 +131,17 @@ fn what_would_run_is_explained() {
     let path = file(directory.path(), &text);
     let text = flowgate().must(&["run", path.to_str().unwrap(), "--explain"]);
     for part in [
-        "source: dump of conntrack\n",
-        "    family: checked by the kernel\n    protocol: checked by the kernel\n    protocol state: checked here",
-        "stage 1: match (stock plugin",
-        "stage 2: heavy (heavy-tcp 1.0.0: ",
-        "  option bytes = 1000000 (",
-        "  limits: memory 8MiB, call 1s,",
-        "  on error: skip;",
-        "stage 3: update (stock plugin",
-        "  set: --mark 5\n",
-        "sink: tcp localhost:5000\n  a buffer of 1MiB, the pipeline waits when it is full\n",
-        "  rotated every 1d, 7 kept, none older than 30d, compressed\n",
+        "source     a dump of the flows, of IPv4 only\n",
+        "selector   family: checked by the kernel\n           protocol: checked by the kernel\n           protocol state: checked by the stage match (",
+        "stages     1. match: ",
+        "2. heavy (heavy-tcp 1.0.0): ",
+        "   option bytes = 1000000 (",
+        "   limits: memory 8MiB, call 1s,",
+        "   on error: skip;",
+        "3. update: ",
+        "   --mark 5\n",
+        "sinks      tcp localhost:5000\n              a buffer of 1MiB, the pipeline waits when it is full\n",
+        "   rotated every 1d, 7 kept, none older than 30d, compressed\n",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -150,6 +150,39 @@ fn what_would_run_is_explained() {
     assert_eq!(told["stages"][1]["limits"]["memory"], "8MiB");
     assert_eq!(told["stages"][1]["sha256"].as_str().map(str::len), Some(64));
     assert_eq!(told["stages"][1]["options"][0]["value"], "1000000");
+    assert_eq!(told["stages"][1]["on-error"], "skip");
     assert_eq!(told["sinks"][0]["kind"], "tcp");
     assert_eq!(told["format"]["name"], "text");
+}
+
+/// A command line and a pipeline file that mean the same are the same pipeline.
+#[test]
+fn the_same_pipeline_has_the_same_explanation() {
+    let directory = tempfile::tempdir().unwrap();
+    let explained = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&flowgate().must(words)).expect("one object of JSON")
+    };
+    for (line, text) in [
+        (
+            vec!["-L", "-p", "tcp", "-f", "ipv4", "-o", "id"],
+            dump("select = '-p tcp -f ipv4'\n[format]\nshow = ['id']\n"),
+        ),
+        (vec!["-L", "-s", "10.0.0.0/8", "-o", "xml"], dump("select = '-s 10.0.0.0/8'\n[format]\nkind = 'xml'\n")),
+        (vec!["-L", "expect"], dump("table = 'expect'\n")),
+        (
+            vec!["-E", "-e", "NEW", "--resync", "-o", "timestamp"],
+            "[source]\nkind = 'events'\nevents = ['new']\n[format]\nshow = ['timestamp']\n".into(),
+        ),
+    ] {
+        let path = file(directory.path(), &text);
+        let of_file = explained(&["run", path.to_str().unwrap(), "--explain", "-o", "json"]);
+        // `-o json` would change what is explained.
+        let text_of = |text: String| -> Vec<String> {
+            let own = ["command ", "pipeline ", "sinks ", "end "];
+            text.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect()
+        };
+        let of_line = text_of(flowgate().must(&[line.as_slice(), &["--explain"]].concat()));
+        assert_eq!(of_line, text_of(flowgate().must(&["run", path.to_str().unwrap(), "--explain"])), "{line:?}");
+        assert_eq!(of_file["file"], path.to_str().unwrap());
+    }
 }

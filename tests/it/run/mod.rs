@@ -2,6 +2,7 @@
 
 mod checks;
 mod dumps;
+mod embed;
 mod events;
 mod names;
 

@@ -1,45 +1,129 @@
-//! From what a command line asks for to what a pipeline takes.
+//! From a classic command line to the spec of its pipeline: the row of the command table says what its settings mean.
 
-use super::report::CommandError;
-use flowgate_model::{OptionValue, grants::Grants};
-use flowgate_pipeline::{
-    loader::{PluginLoader, PluginSpec, PreparedPlugin, Purpose, Role},
-    stage::Stage,
+use super::{
+    report::CommandError,
+    table::{Row, Source},
 };
-use flowgate_runtime::Instance;
-use flowgate_syntax::{Command, PluginArgument, Settings};
+use flowgate_model::{EventGroups, OptionValue};
+use flowgate_netlink::{Deletion, DumpFilter, Namespace, Statistics};
+use flowgate_pipeline::{
+    FormatSpec, Spec, StageSpec, StockStage,
+    entries::Batch,
+    executor::Shows,
+    loader::PluginSpec,
+    spec::{self, Dump, Events},
+};
+use flowgate_syntax::{Command, Output, PluginArgument, Settings, Table};
 
-/// A plugin of the command line, loaded.
-pub(super) fn prepare(
-    loader: &PluginLoader,
-    argument: &PluginArgument,
-    role: Role,
-    purpose: Purpose,
-) -> Result<PreparedPlugin, CommandError> {
-    Ok(loader.prepare(&plugin(argument), role, purpose)?)
+/// Returns the spec of a command on the kernel. If the kernel may be able to do it by itself, the source is a
+/// [`Deletion`]; [`entries`] is what does the same on the entries.
+///
+/// # Errors
+/// [`CommandError::Kernel`] for what conntrack has the kernel refuse.
+pub(super) fn command(row: &Row, settings: &Settings, namespace: Option<Namespace>) -> Result<Spec, CommandError> {
+    let spec = entries(row, settings, namespace);
+    // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
+    let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
+    if row.source == Source::Dump && row.acts.is_none() && row.table == Table::Conntrack && no_status {
+        return Err(CommandError::of_errno(row, libc::EINVAL));
+    }
+    Ok(match deletion(row, settings) {
+        Some(deletion) => Spec {
+            source: spec::Source::Deletion(deletion),
+            selection: spec.selection,
+            namespace: spec.namespace,
+            ..Spec::flows()
+        },
+        None => spec,
+    })
 }
 
-/// What is loaded for a plugin of the command line.
+/// Returns the deletion by the kernel alone that does what a command asks for, if there is one.
+fn deletion(row: &Row, settings: &Settings) -> Option<Deletion> {
+    match (row.source, row.command, row.table) {
+        (Source::Flush, _, Table::Expect) => Some(Deletion::Expectations),
+        (Source::Flush, ..) => Some(settings.family.map_or(Deletion::Flows, Deletion::Family)),
+        // `-D --quiet`: the kernel reports neither what it deletes nor how many.
+        (Source::Dump, Command::Delete, Table::Conntrack)
+            if settings.quiet && !settings.dry_run && settings.plugins.is_empty() =>
+        {
+            DumpFilter::exact(&settings.selection).map(Deletion::Matching)
+        }
+        _ => None,
+    }
+}
+
+/// Returns the spec of a command that works on entries, or on counters.
+pub(super) fn entries(row: &Row, settings: &Settings, namespace: Option<Namespace>) -> Spec {
+    let mut spec = Spec::new(source(row, settings));
+    spec.namespace = namespace;
+    if row.selects && row.table != Table::Expect {
+        spec.selection = settings.selection.clone();
+    }
+    spec.stages = settings.plugins.iter().map(|argument| plugin(argument).into()).collect();
+    if let Some(name) = row.acts {
+        spec.stages.push(StageSpec::Stock(acting(name, settings)));
+    }
+    // What is not shown need not be read again.
+    spec.shows = if settings.quiet && row.shows == Shows::Reread { Shows::Acted } else { row.shows };
+    spec.format = format(row, settings);
+    spec.batch = settings.batch as usize;
+    spec.dry_run = settings.dry_run;
+    spec
+}
+
+fn source(row: &Row, settings: &Settings) -> spec::Source {
+    let expect = row.table == Table::Expect;
+    let batch = || match expect {
+        true => Batch::Expectations(Box::new(settings.expectation.clone())),
+        false => Batch::Flows(Box::new(settings.template.clone())),
+    };
+    match row.source {
+        Source::Dump => spec::Source::Dump(Dump { table: row.table, family: settings.family, zero: settings.zero }),
+        Source::Lookup => spec::Source::Lookup(batch()),
+        Source::Given => spec::Source::Given(batch()),
+        Source::Events => spec::Source::Events(Events {
+            expectations: expect,
+            groups: if expect { EventGroups::ALL } else { settings.events },
+            buffer: settings.buffer_size.map(|bytes| bytes as usize),
+            buffer_max: settings.buffer_max.map(|bytes| bytes as usize),
+            reliable: settings.reliable,
+            resync: settings.resync,
+            all_namespaces: settings.all_netns,
+        }),
+        Source::Count if expect => spec::Source::Statistics(Statistics::ExpectationCount),
+        Source::Count => spec::Source::Statistics(Statistics::FlowCount),
+        Source::Statistics if expect => spec::Source::Statistics(Statistics::ExpectationsPerCpu),
+        Source::Statistics => spec::Source::Statistics(Statistics::FlowsPerCpu),
+        Source::Flush if expect => spec::Source::Deletion(Deletion::Expectations),
+        Source::Flush => spec::Source::Deletion(Deletion::Flows),
+    }
+}
+
+/// Returns the stock stage that carries out what a command is about; the user asked for it, so it may.
+fn acting(name: &'static str, settings: &Settings) -> StockStage {
+    let mut stage = StockStage::acting(name);
+    if settings.command == Command::Add {
+        stage.options.push(OptionValue::new("or-update", "true"));
+    }
+    if name == "update" { stage.template(settings.template.clone()) } else { stage }
+}
+
+fn format(row: &Row, settings: &Settings) -> Option<FormatSpec> {
+    if matches!(row.source, Source::Count | Source::Statistics) {
+        let name = if settings.output.contains(Output::JSON) { "json" } else { "counters" };
+        return Some(FormatSpec::Stock { name, options: Vec::new(), labels: false });
+    }
+    if settings.dry_run {
+        // Actions are printed in this format, with the command of each.
+        return Some(FormatSpec::stock("save"));
+    }
+    row.format.filter(|_| !settings.quiet).map(|context| context.format(settings.output))
+}
+
+/// Returns what is loaded for a plugin of the command line.
 pub(super) fn plugin(argument: &PluginArgument) -> PluginSpec {
     let PluginArgument { file, options, grants, on_error } = argument;
     let spec = PluginSpec { options: options.clone(), ..PluginSpec::file(file) };
     spec.grants(grants.clone()).on_error(*on_error)
-}
-
-/// The stock stage that carries out what a command is about; the user asked for it, so it may.
-pub(super) fn acting_stage(
-    loader: &PluginLoader,
-    name: &'static str,
-    role: Role,
-    settings: &Settings,
-) -> Result<Stage, CommandError> {
-    let mut options = Vec::new();
-    if settings.command == Command::Add {
-        options.push(OptionValue::new("or-update", "true"));
-    }
-    let takes_template = loader.stock(name)?.capabilities.flow_template;
-    let template = |instance: &mut Instance| {
-        if takes_template { instance.template(&settings.template) } else { Ok(()) }
-    };
-    Ok(loader.stock_stage(name, role, &options, Grants::ALL, template)?.strict())
 }

@@ -1,13 +1,12 @@
 //! Commands: what a command line asks for, carried out.
 //!
 //! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
-//! * `bulk` has the kernel delete by itself; `entries` runs the rows that have entries, `tables` those about a table as a whole, `load` a load file.
-//! * `lower` makes of a command line what a pipeline takes, `outputs` chooses the format, `sources` opens the kernel's.
+//! * `lower` makes the spec of a pipeline of a command line, `explain` explains it.
+//! * `entries` runs the rows that have entries, `tables` those that read none, `load` a load file.
 //! * [`report`] has the texts and exit statuses that scripts know.
 //! * `duty` tells from a command line what the process does not need for it.
 //! * Each subcommand has a file of its name.
 
-mod bulk;
 mod completions;
 mod doctor;
 mod duty;
@@ -18,16 +17,13 @@ mod kernels;
 mod load;
 mod lower;
 mod man;
-mod outputs;
 pub mod plugin;
 pub mod policy;
 mod record;
 mod replay;
 pub mod report;
 mod run;
-mod sources;
 mod standard_error;
-mod subject;
 pub mod table;
 mod tables;
 mod top;
@@ -42,19 +38,19 @@ use std::{
 use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
-use tables::Flushed;
 
 use crate::args::{self, Invocation, Subcommand};
-use flowgate_base::{address::Address, files};
+use flowgate_base::{Warnings, address::Address, files};
 use flowgate_metrics::Server;
 use flowgate_model::{Expectations, Flows, Label, Selection};
-use flowgate_netlink::{Namespace, Stop, source::Source as DatagramSource};
+use flowgate_netlink::{Deleted, Namespace, Stop, source::Source as DatagramSource};
 use flowgate_pipeline::{
+    Spec,
     counters::Counters,
     loader::PluginLoader,
     sink::{Sink, Stdout, Tolerant},
+    spec,
     stats::Board,
-    tell::Tell,
 };
 use flowgate_privileges::Duty;
 use flowgate_runtime::{LoadError, PluginEngine};
@@ -237,7 +233,7 @@ impl Order {
             Invocation::Subcommand(_) | Invocation::Text(_) => (false, false),
         };
         match changes {
-            true => Box::new(Tolerant::new(Stdout::new(), live.then(|| Tell::new(report::line)))),
+            true => Box::new(Tolerant::new(Stdout::new(), live.then(|| Warnings::new(report::line)))),
             false => Box::new(Stdout::new()),
         }
     }
@@ -298,22 +294,24 @@ impl Context<'_> {
         if settings.explain {
             return self.explain(row, settings, None, loading);
         }
-        if let Some(filters) = bulk::filters(row, settings)
-            && bulk::delete(row, &filters, self.namespace(settings)?.as_ref())?
-        {
-            return Ok(Exit::Success);
+        let spec = lower::command(row, settings, self.namespace(settings)?)?;
+        match &spec.source {
+            spec::Source::Deletion(deletion) => {
+                match (tables::delete(row, deletion, spec.namespace.as_ref())?, row.source) {
+                    (Deleted::Done, _) => Ok(Exit::Success),
+                    (Deleted::Unsupported, Source::Flush) => self.delete_family(settings),
+                    (Deleted::Unsupported, _) => {
+                        let spec = lower::entries(row, settings, spec.namespace.clone());
+                        self.entries(row, settings, spec, None, loading)
+                    }
+                }
+            }
+            spec::Source::Statistics(statistics) => {
+                let (loader, statistics) = (self.loader(settings)?, *statistics);
+                tables::counts(row, (spec, statistics), &loader, self.sink)
+            }
+            _ => self.entries(row, settings, spec, None, loading),
         }
-        if row.source == Source::Flush {
-            return match tables::flush(row, settings, self.namespace(settings)?.as_ref())? {
-                Flushed::Done => Ok(Exit::Success),
-                Flushed::NotByKernel => self.delete_family(settings),
-            };
-        }
-        if matches!(row.source, Source::Count | Source::Statistics(_)) {
-            let (loader, namespace) = (self.loader(settings)?, self.namespace(settings)?);
-            return tables::counts(row, settings, &loader, namespace.as_ref(), self.sink);
-        }
-        self.entries(row, settings, None, loading)
     }
 
     /// Deletes the flows of one family, each by itself, without a word.
@@ -322,7 +320,8 @@ impl Context<'_> {
         let settings = Settings { command: Command::Delete, quiet: true, selection, ..settings.clone() };
         let row = table::row(Command::Delete, Table::Conntrack)
             .ok_or(CommandError::NotAvailable(long_name(Command::Delete)))?;
-        self.entries(row, &settings, None, true)
+        let spec = lower::entries(row, &settings, self.namespace(&settings)?);
+        self.entries(row, &settings, spec, None, true)
     }
 
     /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
@@ -341,28 +340,27 @@ impl Context<'_> {
         settings.map_err(|error| misunderstood(&error))
     }
 
-    /// Carries out a command that is about entries. `source`: where they come from, none for the kernel.
+    /// Carries out a command that is about entries. `source`: where they come from, if not from the spec's own source.
     fn entries(
         &mut self,
         row: &Row,
         settings: &Settings,
+        spec: Spec,
         source: Option<&mut (dyn DatagramSource + 'static)>,
         loading: bool,
     ) -> Result<Exit, CommandError> {
-        let (loader, namespace) = (self.loader(settings)?, self.namespace(settings)?);
+        let loader = self.loader(settings)?;
         let own = self.name.has_own_options();
-        let namespace = namespace.as_ref();
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let counters = &self.counters;
         // Until the command ends.
         let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
-        let job =
-            Job { row, settings, namespace, loader: &loader, stop, sink, board, counters, source, loading, own, done };
+        let job = Job { row, settings, spec, loader: &loader, stop, sink, board, counters, source, loading, own, done };
         let result = match settings.table {
-            Table::Expect => job.run::<Expectations>(None),
-            _ => job.run::<Flows>(None),
+            Table::Expect => job.run::<Expectations>(),
+            _ => job.run::<Flows>(),
         };
         self.done = done.done;
         if settings.stats {

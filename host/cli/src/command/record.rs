@@ -12,15 +12,16 @@ use std::{
 };
 
 use super::{
-    Context, long_name,
+    Context, long_name, lower,
     report::{self, CommandError, Exit},
-    sources,
     table::{self, Row},
 };
-use flowgate_base::files::{BlockingFile, Directory, Trust};
-use flowgate_model::{Expectations, Flows};
+use flowgate_base::{
+    Warnings,
+    files::{BlockingFile, Directory, Trust},
+};
 use flowgate_netlink::source::{Datagram, Source};
-use flowgate_pipeline::RunError;
+use flowgate_pipeline::{RunError, kernel::OpenOptions};
 use flowgate_recording::{Count, Recorder, RecordingError};
 use flowgate_syntax::{Command, Settings, Table};
 
@@ -57,12 +58,11 @@ pub(super) fn run(
     }
     let stop = context.stop;
     let namespace = context.namespace(&settings)?;
-    let (namespace, counters) = (namespace.as_ref(), &context.counters);
     // The socket first: where the kernel refuses, an older file stays as it is.
-    let source = match settings.table {
-        Table::Expect => sources::open::<Expectations>(row, &settings, namespace, stop, counters, true)?,
-        _ => sources::open::<Flows>(row, &settings, namespace, stop, counters, true)?,
-    };
+    let spec = lower::command(row, &settings, namespace)?;
+    let warnings = Warnings::new(report::line);
+    let options = OpenOptions { stop, counters: &context.counters, warnings: &warnings, flush_when_idle: true };
+    let source = spec.open_kernel(&options).map_err(|error| CommandError::of_open(row, error))?;
     let output = output(file, show)?;
     let mut recorder = Recorder::new(source, settings.table, output, show, limits.bytes, stop)?;
     let result = thread::scope(|scope| {
@@ -77,8 +77,11 @@ pub(super) fn run(
                 })
                 .map_err(CommandError::Thread)?;
         }
-        let result =
-            if show { context.entries(row, &settings, Some(&mut recorder), false) } else { write(row, &mut recorder) };
+        let result = if show {
+            context.entries(row, &settings, spec, Some(&mut recorder), false)
+        } else {
+            write(row, &mut recorder)
+        };
         drop(done);
         result
     });

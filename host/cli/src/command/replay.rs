@@ -3,11 +3,15 @@
 use std::{ffi::OsString, path::Path};
 
 use super::{
-    Context, long_name,
+    Context, long_name, lower,
     report::{CommandError, Exit},
     table,
 };
-use flowgate_recording::{Input, Kind, Recording, Speed, Wanted};
+use flowgate_pipeline::{
+    Spec,
+    spec::{RecordingSpec, Source},
+};
+use flowgate_recording::{Input, Kind, Recording, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 
 /// Replays.
@@ -22,15 +26,24 @@ pub(super) fn run(
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
     };
-    let wanted = wanted(&settings, &recording)?;
+    check(&settings, &recording)?;
     let Some(row) = table::row(settings.command, settings.table) else {
         return Err(CommandError::NotAvailable(long_name(settings.command)));
     };
+    let played = RecordingSpec {
+        file: file.into(),
+        speed,
+        table: settings.table,
+        kind: recording.kind(),
+        groups: settings.events,
+        family: settings.family,
+    };
     if settings.explain {
-        return context.explain(row, &settings, Some(file), false);
+        return context.explain(row, &settings, Some(played), false);
     }
-    let mut source = recording.play(wanted, speed, context.stop);
-    context.entries(row, &settings, Some(&mut source), false)
+    let mut source = recording.play(played.selected(), speed, context.stop);
+    let spec = Spec { source: Source::Recording(played), ..lower::entries(row, &settings, None) };
+    context.entries(row, &settings, spec, Some(&mut source), false)
 }
 
 /// The command that a recording is of.
@@ -42,8 +55,8 @@ fn command(recording: &Recording) -> (Command, Table) {
     (command, recording.table())
 }
 
-/// What a command wants of a recording, if that can be had.
-pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wanted, CommandError> {
+/// Checks that a recording can stand in for the kernel.
+fn check(settings: &Settings, recording: &Recording) -> Result<(), CommandError> {
     let command = long_name(settings.command);
     let kind = match settings.command {
         Command::List => Kind::Dump,
@@ -70,13 +83,5 @@ pub(super) fn wanted(settings: &Settings, recording: &Recording) -> Result<Wante
         };
         return Err(CommandError::OtherRecording { recorded, command, instead });
     }
-    // What the kernel leaves out for a live command: groups of events that it has not joined, families it did not ask for.
-    let events = settings.events;
-    Ok(Wanted {
-        kind,
-        new: expect || events.new,
-        update: expect || events.update,
-        destroy: expect || events.destroy,
-        family: settings.family.unwrap_or(0),
-    })
+    Ok(())
 }

@@ -14,10 +14,13 @@ use super::{
 };
 use flowgate_base::{inherited, io_error::error_text};
 use flowgate_metrics::MetricsError;
-use flowgate_netlink::{NamespaceError, source::SourceError};
+use flowgate_netlink::{NamespaceError, SocketError, source::SourceError};
 use flowgate_pipeline::{
     RunError,
+    kernel::OpenError,
+    load::SpecProblems,
     loader::{LoadPluginError, PluginProblems},
+    run::GAP_WARNING,
     sink::SinkError,
 };
 use flowgate_recording::RecordingError;
@@ -236,6 +239,12 @@ impl From<PluginProblems> for CommandError {
     }
 }
 
+impl From<SpecProblems> for CommandError {
+    fn from(problems: SpecProblems) -> Self {
+        problems.into_first().error.into()
+    }
+}
+
 impl From<RecordingError> for CommandError {
     fn from(error: RecordingError) -> Self {
         match error {
@@ -254,6 +263,7 @@ impl CommandError {
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
+            RunError::Open(error) => Self::of_open(row, error),
             RunError::Source(SourceError::Other { errno, error }) => match error.downcast::<RecordingError>() {
                 Ok(error) => (*error).into(),
                 Err(_) => Self::of_errno(row, errno),
@@ -265,6 +275,25 @@ impl CommandError {
             RunError::Executor(error) => Self::of_errno(row, error.errno()),
             RunError::Plugin(error) => Self::Plugin(error),
             RunError::Sink(error) => error.into(),
+        }
+    }
+
+    /// Returns why the source of a row cannot be opened. For events, conntrack prints the step that failed first.
+    #[must_use]
+    pub(super) fn of_open(row: &Row, error: OpenError) -> Self {
+        match error {
+            OpenError::Events(error) if row.table == Table::Expect => Self::EventHandler { errno: error.errno() },
+            OpenError::Events(error) => {
+                let step =
+                    if matches!(error, SocketError::Bind { .. }) { "mnl_socket_bind" } else { "mnl_socket_open" };
+                line(&format!("{step}: {}", strerror(error.errno())));
+                if matches!(error, SocketError::Option { option: "NETLINK_LISTEN_ALL_NSID", .. }) {
+                    line("--all-netns takes the capability CAP_NET_BROADCAST");
+                }
+                Self::EventSocket { errno: error.errno() }
+            }
+            OpenError::Recording(error) => error.into(),
+            error => Self::of_errno(row, error.errno()),
         }
     }
 
@@ -315,9 +344,7 @@ pub(super) fn strerror(errno: i32) -> String {
 
 /// Warns that events were lost.
 pub(super) fn gap() {
-    line("WARNING: We have hit ENOBUFS! We are losing events.");
-    line("This message means that the current netlink socket buffer size is too small.");
-    line("Please, check --buffer-size in conntrack(8) manpage.");
+    GAP_WARNING.iter().for_each(|text| line(text));
 }
 
 /// Whether the process is called `conntrack`: a process has one standard error and one name.

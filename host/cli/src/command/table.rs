@@ -1,14 +1,14 @@
 //! The table of classic commands: a row says all that makes a command what it is.
 
-use flowgate_netlink::DumpKind;
+use flowgate_config::FormatContext;
 use flowgate_pipeline::executor::Shows;
 use flowgate_syntax::{Command, Table};
 
 /// Where the entries of a command come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A dump.
-    Dump(DumpKind),
+    /// A dump of the table.
+    Dump,
     /// The one entry that the command line names, from the kernel.
     Lookup,
     /// The entry that the command line describes, as it stands there.
@@ -16,7 +16,7 @@ pub enum Source {
     /// Events of the kernel.
     Events,
     /// The kernel's counters.
-    Statistics(DumpKind),
+    Statistics,
     /// The number of entries of the table.
     Count,
     /// None: the table is emptied.
@@ -45,24 +45,6 @@ pub enum Summary {
     Always(&'static str),
 }
 
-/// How entries are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// Whether XML has a root element, and whether it is closed at the end.
-    pub header: bool,
-    /// See `header`.
-    pub footer: bool,
-    /// The command in front of each line of `-o save`: `A`, `D`, or `event` for one that depends on the event; none
-    /// where `-o save` changes nothing.
-    pub save: Option<&'static str>,
-    /// Whether labels are printed once a label map is loaded.
-    pub labels: bool,
-    /// Whether times of the kernel are printed if they are asked for.
-    pub kernel_times: bool,
-    /// Whether the present time is printed if it is asked for.
-    pub time: bool,
-}
-
 /// A classic command.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -78,20 +60,20 @@ pub struct Row {
     pub acts: Option<&'static str>,
     /// What is shown after actions.
     pub shows: Shows,
-    /// How it is shown; none if it is not.
-    pub look: Option<Look>,
+    /// How entries are shown; `None` if they are not.
+    pub format: Option<FormatContext>,
     /// The last line.
     pub summary: Summary,
 }
 
-const LISTED: Look =
-    Look { header: true, footer: true, save: Some("A"), labels: true, kernel_times: true, time: false };
-const LISTED_OPEN: Look = Look { footer: false, ..LISTED };
-const UPDATED: Look = Look { header: false, footer: false, kernel_times: false, ..LISTED };
-const DELETED: Look = Look { save: Some("D"), labels: false, ..UPDATED };
-const EVENTS: Look = Look { save: Some("event"), time: true, ..LISTED };
-const EXPECTED: Look = Look { save: None, time: true, ..LISTED };
-const PLAIN: Look = Look { header: false, footer: false, save: None, labels: false, kernel_times: false, time: false };
+const LISTED: FormatContext = FormatContext::LISTING;
+const LISTED_OPEN: FormatContext = FormatContext { footer: false, ..LISTED };
+const UPDATED: FormatContext = FormatContext { header: false, footer: false, kernel_times: false, ..LISTED };
+const DELETED: FormatContext = FormatContext { save: Some("D"), labels: false, ..UPDATED };
+const EVENTS: FormatContext = FormatContext::EVENTS;
+const EXPECTED: FormatContext = FormatContext::EXPECTATIONS;
+const PLAIN: FormatContext =
+    FormatContext { header: false, footer: false, save: None, labels: false, kernel_times: false, time: false };
 
 const SHOWN: Summary = Summary::Shown("flow entries have been shown.", Nothing::Success);
 const NO_EXPECTATIONS: Summary = Summary::Always("0 expectations have been shown.");
@@ -100,32 +82,27 @@ const NO_EXPECTATIONS: Summary = Summary::Always("0 expectations have been shown
 const BASE: Row = Row {
     command: Command::List,
     table: Table::Conntrack,
-    source: Source::Dump(DumpKind::FLOWS),
+    source: Source::Dump,
     selects: true,
     acts: None,
     shows: Shows::Entries,
-    look: Some(LISTED),
+    format: Some(LISTED),
     summary: SHOWN,
 };
 
 /// What most rows about expectations have in common.
 const EXPECT: Row =
-    Row { table: Table::Expect, source: Source::Given, selects: false, look: None, summary: Summary::None, ..BASE };
+    Row { table: Table::Expect, source: Source::Given, selects: false, format: None, summary: Summary::None, ..BASE };
 
 /// All rows.
 const ROWS: &[Row] = &[
     BASE,
-    Row { table: Table::Dying, source: Source::Dump(DumpKind::Table(Table::Dying)), look: Some(LISTED_OPEN), ..BASE },
-    Row {
-        table: Table::Unconfirmed,
-        source: Source::Dump(DumpKind::Table(Table::Unconfirmed)),
-        look: Some(LISTED_OPEN),
-        ..BASE
-    },
+    Row { table: Table::Dying, source: Source::Dump, format: Some(LISTED_OPEN), ..BASE },
+    Row { table: Table::Unconfirmed, source: Source::Dump, format: Some(LISTED_OPEN), ..BASE },
     Row {
         command: Command::Get,
         source: Source::Lookup,
-        look: Some(LISTED_OPEN),
+        format: Some(LISTED_OPEN),
         summary: Summary::Shown("flow entries have been shown.", Nothing::Failure),
         ..BASE
     },
@@ -133,7 +110,7 @@ const ROWS: &[Row] = &[
         command: Command::Delete,
         acts: Some("delete"),
         shows: Shows::Acted,
-        look: Some(DELETED),
+        format: Some(DELETED),
         summary: Summary::Shown("flow entries have been deleted.", Nothing::Failure),
         ..BASE
     },
@@ -141,7 +118,7 @@ const ROWS: &[Row] = &[
         command: Command::Update,
         acts: Some("update"),
         shows: Shows::Reread,
-        look: Some(UPDATED),
+        format: Some(UPDATED),
         summary: Summary::Shown("flow entries have been updated.", Nothing::Failure),
         ..BASE
     },
@@ -151,7 +128,7 @@ const ROWS: &[Row] = &[
         selects: false,
         acts: Some("create"),
         shows: Shows::Acted,
-        look: None,
+        format: None,
         summary: Summary::Done("flow entries have been created."),
         ..BASE
     },
@@ -161,46 +138,46 @@ const ROWS: &[Row] = &[
         selects: false,
         acts: Some("create"),
         shows: Shows::Acted,
-        look: None,
+        format: None,
         summary: Summary::Done("flow entries have been added."),
         ..BASE
     },
     Row {
         command: Command::Events,
         source: Source::Events,
-        look: Some(EVENTS),
+        format: Some(EVENTS),
         summary: Summary::Shown("flow events have been shown.", Nothing::Success),
         ..BASE
     },
     Row {
         command: Command::Flush,
         source: Source::Flush,
-        look: None,
+        format: None,
         summary: Summary::Always("connection tracking table has been emptied."),
         ..BASE
     },
-    Row { command: Command::Count, source: Source::Count, look: Some(PLAIN), summary: Summary::None, ..BASE },
+    Row { command: Command::Count, source: Source::Count, format: Some(PLAIN), summary: Summary::None, ..BASE },
     Row {
         command: Command::Statistics,
-        source: Source::Statistics(DumpKind::CpuStatistics),
-        look: Some(PLAIN),
+        source: Source::Statistics,
+        format: Some(PLAIN),
         summary: Summary::None,
         ..BASE
     },
     Row {
-        source: Source::Dump(DumpKind::EXPECTATIONS),
-        look: Some(EXPECTED),
+        source: Source::Dump,
+        format: Some(EXPECTED),
         summary: Summary::Shown("expectations have been shown.", Nothing::Success),
         ..EXPECT
     },
-    Row { command: Command::Get, source: Source::Lookup, look: Some(PLAIN), ..EXPECT },
+    Row { command: Command::Get, source: Source::Lookup, format: Some(PLAIN), ..EXPECT },
     // Upstream never counts here, and so says 0 and fails even when the expectation was deleted; scripts have learnt that.
     Row { command: Command::Delete, acts: Some("delete"), shows: Shows::Acted, summary: NO_EXPECTATIONS, ..EXPECT },
     Row { command: Command::Create, acts: Some("create"), shows: Shows::Acted, ..EXPECT },
     Row {
         command: Command::Events,
         source: Source::Events,
-        look: Some(EXPECTED),
+        format: Some(EXPECTED),
         summary: Summary::Shown("expectation events have been shown.", Nothing::Success),
         ..EXPECT
     },
@@ -210,13 +187,8 @@ const ROWS: &[Row] = &[
         summary: Summary::Always("expectation table has been emptied."),
         ..EXPECT
     },
-    Row { command: Command::Count, source: Source::Count, look: Some(PLAIN), ..EXPECT },
-    Row {
-        command: Command::Statistics,
-        source: Source::Statistics(DumpKind::ExpectationStatistics),
-        look: Some(PLAIN),
-        ..EXPECT
-    },
+    Row { command: Command::Count, source: Source::Count, format: Some(PLAIN), ..EXPECT },
+    Row { command: Command::Statistics, source: Source::Statistics, format: Some(PLAIN), ..EXPECT },
 ];
 
 /// The row of a command.

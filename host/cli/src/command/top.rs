@@ -12,21 +12,22 @@ use std::{
 };
 
 use super::{
-    Context, entries, long_name,
+    Context, long_name, lower,
     report::{self, CommandError, Exit},
-    sources,
-    table::{self, Row, Source, Summary},
+    table::{self, Row},
 };
-use flowgate_base::io_error::error_text;
+use flowgate_base::{Warnings, io_error::error_text};
 use flowgate_model::Flows;
 use flowgate_netlink::{
-    DumpKind, Namespace, Stop,
-    decode::FlowDecoder,
+    Namespace, Stop,
     source::{Source as DatagramSource, SourceError},
 };
-use flowgate_pipeline::tell::Tell;
 use flowgate_pipeline::{
-    Pipeline, RunError, Tally, executor::Shows, loader::PluginLoader, sink::Sink, stage, stats::Board,
+    Pipeline, RunError, Spec, StockStage, Tally,
+    entries::Batch,
+    executor::Shows,
+    loader::{PluginLoader, Purpose},
+    spec::Source,
 };
 use flowgate_recording::{Input, Recording, Speed};
 use flowgate_syntax::{Command, Settings, Table};
@@ -66,37 +67,39 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
     };
-    let row = Row { look: None, ..*shown(&settings)? };
+    let command = shown(&settings)?;
     if wanted.once.is_none() && !settings.plugins.is_empty() {
         // Before the plugins start: their lines must not be written over the screen.
         report::start_log_into(|| messages::Lines, false);
     }
     let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
-    let namespace = namespace.as_ref();
     let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
     let mut model = Model::new(origin, wanted.sort);
     model.set_filter(Filter::new(wanted.filter));
     let model = Shared::new(model);
     let board = context.board;
-    let mut pipeline = pipeline(&row, &settings, namespace, &loader, &mut *context.sink, board)?;
-    pipeline.decoder = FlowDecoder::new(stage::needed(&pipeline.stages, row::READS));
-    pipeline.consumer = Some(Box::new(model.clone()));
-    pipeline.counters = context.counters.clone();
-    // What identifies a flow must stay what the kernel said: it may be deleted.
-    pipeline.executor = pipeline.executor.guarded();
+    let spec = Spec { format: None, ..lower::entries(command, &settings, namespace.clone()) };
+    let loaded = spec.clone().load(&loader, Purpose::Run)?;
+    loaded.user_stages().for_each(|stage| board.add(stage.stats().clone()));
+    let mut pipeline = loaded
+        .pipeline::<Flows>(&loader, &mut *context.sink)?
+        .with_consumer(row::READS, Box::new(model.clone()))
+        .with_counters(context.counters.clone())
+        .with_warnings(Warnings::new(report::line))
+        // What identifies a flow must stay what the kernel said: it may be deleted.
+        .with_fixed_identity();
     if origin == Origin::Recording {
-        pipeline.executor = pipeline.executor.detached();
+        pipeline = pipeline.detached();
     }
     if wanted.once.is_none() {
-        pipeline.executor = pipeline.executor.telling(messages::add);
-        pipeline.on_warning = Tell::new(messages::add);
         // The number of gaps is on the screen, and the next dump has what was lost.
-        pipeline.on_gap = || {};
+        pipeline = pipeline.with_warnings(Warnings::new(messages::add)).without_gap_warnings();
     }
+    let namespace = namespace.as_ref();
     let wishes = Arc::new(Wishes::default());
     let stop = context.stop;
     let title;
-    let open = || sources::table::<Flows>(DumpKind::FLOWS, &settings, namespace, stop);
+    let open = || spec.open_table(stop);
     let mut kernel;
     let mut player;
     let source: &mut dyn DatagramSource = match recording {
@@ -111,7 +114,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
             kernel = if wanted.once.is_some() {
                 source.times(2)
             } else {
-                let refused = |error| CommandError::of_run(&row, RunError::Source(SourceError::Socket(error)));
+                let refused = |error| CommandError::of_run(command, RunError::Source(SourceError::Socket(error)));
                 source.with_events(&context.counters).map_err(refused)?
             };
             &mut kernel
@@ -119,7 +122,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     };
     if let Some((form, rows)) = wanted.once {
         let mut tally = Tally::default();
-        pipeline.run(source, &mut tally).map_err(|error| CommandError::of_run(&row, error))?;
+        pipeline.run_on(source, &mut tally).map_err(|error| CommandError::of_run(command, error))?;
         drop(pipeline);
         let snapshot = model.lock().snapshot();
         let text = match form {
@@ -135,23 +138,10 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         board,
         title: flowgate_base::text::clean(&title),
         wishes,
-        delete: Box::new(|flow: &Flow| delete(flow, &settings, namespace).map_err(|error| error.to_string())),
+        delete: Box::new(|flow: &Flow| delete(flow, namespace).map_err(|error| error.to_string())),
         stop,
     };
-    show(screen, pipeline, source, &row)
-}
-
-/// The pipeline of a row that has no format.
-fn pipeline<'a>(
-    row: &Row,
-    settings: &Settings,
-    namespace: Option<&Namespace>,
-    loader: &PluginLoader,
-    sink: &'a mut dyn Sink,
-    board: &Board,
-) -> Result<Pipeline<'a, Flows>, CommandError> {
-    let parts = entries::parts::<Flows>(row, settings, loader, board)?;
-    entries::join(parts, settings, namespace, loader, sink)
+    show(screen, pipeline, source, command)
 }
 
 /// Runs screen and pipeline beside each other, until the user or a failure ends it.
@@ -172,7 +162,7 @@ fn show(
                 result
             })
             .map_err(CommandError::Thread)?;
-        let ran = pipeline.run(source, &mut Tally::default()).map_err(|error| CommandError::of_run(row, error));
+        let ran = pipeline.run_on(source, &mut Tally::default()).map_err(|error| CommandError::of_run(row, error));
         if ran.is_err() {
             stop.stop();
         }
@@ -259,26 +249,17 @@ fn play(
     Ok(recording.play(wanted, speed, stop))
 }
 
-/// Deletes one flow, as -D does: through the stock stage and the executor. Whether it was still there.
-fn delete(flow: &Flow, settings: &Settings, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
-    let row = Row {
-        command: Command::Delete,
-        table: Table::Conntrack,
-        source: Source::Given,
-        selects: false,
-        acts: Some("delete"),
-        shows: Shows::Acted,
-        look: None,
-        summary: Summary::None,
-    };
-    let settings = Settings { command: Command::Delete, plugins: Vec::new(), ..settings.clone() };
+/// Deletes one flow, as -D does: through the stock stage and the executor. Returns true if it still existed.
+fn delete(flow: &Flow, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
+    let row = table::row(Command::Delete, Table::Conntrack).ok_or(CommandError::NotAvailable("delete"))?;
+    let given = Source::Given(Batch::Flows(Box::new(flow.table())));
+    let spec = Spec { shows: Shows::Acted, namespace: namespace.cloned(), ..Spec::new(given) };
     let loader = PluginLoader::new(Vec::new(), false, false)?;
+    let loaded = spec.stage(StockStage::acting("delete")).load(&loader, Purpose::Run)?;
     let mut nowhere: Vec<u8> = Vec::new();
-    let mut pipeline = pipeline(&row, &settings, namespace, &loader, &mut nowhere, &Board::default())?;
-    pipeline.on_warning = Tell::new(messages::add);
-    pipeline.executor = pipeline.executor.telling(messages::add);
-    let result = pipeline.feed(flow.table(), &mut Tally::default());
-    let done = pipeline.executor.done();
-    result.map_err(|error| CommandError::of_run(&row, error))?;
-    Ok(done > 0)
+    let pipeline = loaded.pipeline::<Flows>(&loader, &mut nowhere)?;
+    let mut pipeline = pipeline.with_warnings(Warnings::new(messages::add));
+    let result = pipeline.run(&Stop::new().map_err(CommandError::Thread)?, &mut Tally::default());
+    result.map_err(|error| CommandError::of_run(row, error))?;
+    Ok(pipeline.done() > 0)
 }

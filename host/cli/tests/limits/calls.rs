@@ -58,8 +58,8 @@ fn call(stage: &mut Stage, when: &str, executor: &mut Executor<Flows>) -> Result
         "look-back-begin" => stage.begin_look_back(Reason::Start, executor),
         "look-back" => stage.look_back(&mut flows, executor),
         "look-back-end" => stage.end_look_back(executor),
-        "finish" => stage.finish_flows(executor),
-        _ => stage.flows(&mut flows, executor),
+        "finish" => stage.finish(executor),
+        _ => stage.batch(&mut flows, executor),
     };
     let used = thread_time() - before;
     assert!(used < CALL * 3 / 2, "{when}: {used:?}");
@@ -68,7 +68,9 @@ fn call(stage: &mut Stage, when: &str, executor: &mut Executor<Flows>) -> Result
 }
 
 fn detached() -> Executor<Flows> {
-    Executor::new(Shows::Entries, FlowDecoder::new(field::ALL), |_| {}).detached()
+    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(field::ALL));
+    executor.detach();
+    executor
 }
 
 #[test]

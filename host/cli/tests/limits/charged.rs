@@ -7,6 +7,7 @@ use std::{
 };
 
 use flowgate_base::TokenBucket;
+use flowgate_base::Warnings;
 use flowgate_base::clock::thread_time;
 use flowgate_config::Text;
 use flowgate_model::{Flows, field, result};
@@ -49,7 +50,7 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
         Some(Format::new(json, reads & field::ALL))
     };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: None };
-    let audit = Arc::new(Audit::open(options, Duration::from_secs(3600), |_| {}).unwrap());
+    let audit = Arc::new(Audit::open(options, Duration::from_secs(3600), Warnings::ignored()).unwrap());
     let recorder = Recorder::new(json().unwrap(), Box::new(json));
     TenantGuard::new(policy.tenants.first().unwrap(), 1, None, audit, recorder, Arc::new(|| false))
 }
@@ -83,7 +84,7 @@ fn flooding(call: Duration, second: Duration) -> Stage {
 }
 
 fn executor(audit: &std::path::Path) -> Executor<Flows> {
-    let executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL), |_| {});
+    let executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL));
     executor.guarded().watched_by(Box::new(guard(audit)))
 }
 
@@ -96,7 +97,7 @@ fn the_guards_work_ends_with_the_time_of_the_call_and_nothing_is_done() {
             let mut flows = flow();
             let mut executor = executor(directory.path());
             let before = thread_time();
-            let failure = stage.flows(&mut flows, &mut executor).map_err(|error| error.failure);
+            let failure = stage.batch(&mut flows, &mut executor).map_err(|error| error.failure);
             let used = thread_time() - before;
             assert_eq!((failure, flows), (Err(Failure::Deadline(limit)), flow()));
             assert!(used < limit * 3 / 2, "{used:?} of {limit:?}");
@@ -120,7 +121,7 @@ fn what_a_plugin_makes_the_host_do_comes_out_of_its_tenants_time() {
         let mut stage = flooding(Duration::from_secs(60), second);
         let mut executor = executor(directory.path());
         let before = thread_time();
-        assert_eq!(stage.flows(&mut flow(), &mut executor).map_err(|error| error.failure), Ok(()));
+        assert_eq!(stage.batch(&mut flow(), &mut executor).map_err(|error| error.failure), Ok(()));
         let used = thread_time() - before;
         let (mut alone, before) = (flood(Duration::from_secs(60)), thread_time());
         alone.process_flows(&flow()).unwrap();
@@ -130,7 +131,7 @@ fn what_a_plugin_makes_the_host_do_comes_out_of_its_tenants_time() {
             "the plugin itself took {own:?} of {used:?}, so that little was tested"
         );
         // Its time of this second is used up, by what it made the host do: it is not called.
-        stage.flows(&mut flow(), &mut executor).unwrap();
+        stage.batch(&mut flow(), &mut executor).unwrap();
         let stats = stage.stats().lock().clone();
         assert_eq!((stats.calls, stats.rows_without), (1, 1), "{used:?}");
     });

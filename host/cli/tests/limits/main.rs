@@ -14,6 +14,7 @@ use std::{
 
 use flowgate_test_support::{Namespace, Program, entries, plugins};
 
+use flowgate_base::Warnings;
 use flowgate_model::{Flows, OnError, OptionValue, Setup, field, grants::Grants, result};
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
@@ -63,14 +64,14 @@ fn started(component: &PluginComponent, options: &[(&str, &str)]) -> Result<Stag
 
 /// An executor that no stage here has anything for.
 fn executor() -> Executor<Flows> {
-    Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| panic!("{warning}"))
+    Executor::new(Shows::Entries, FlowDecoder::new(0)).with_warnings(Warnings::new(|warning| panic!("{warning}")))
 }
 
 /// What a batch of ten rows comes to when the plugin does this to it.
 fn failure(component: &PluginComponent, what: &str) -> Failure {
     let mut stage = started(component, &[("do", what)]).unwrap();
     let mut rows = batch(10);
-    let error = stage.flows(&mut rows, &mut executor()).unwrap_err();
+    let error = stage.batch(&mut rows, &mut executor()).unwrap_err();
     assert!(error.plugin.ends_with("hostile.wasm"), "{error}");
     assert_eq!(rows, batch(10), "a failed stage leaves the batch as it was");
     error.failure
@@ -115,7 +116,7 @@ fn output_is_capped() {
         instance.configure(&setup(&[("do", what)])).unwrap();
         instance.started();
         let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
-        let error = stage.flows(&mut batch(10), &mut executor()).unwrap_err();
+        let error = stage.batch(&mut batch(10), &mut executor()).unwrap_err();
         assert_eq!(error.failure, Failure::Output { limit: LIMITS.output }, "{what}");
     }
 }
@@ -142,7 +143,7 @@ fn what_makes_no_sense_is_refused_in_words() {
 #[test]
 fn changes_after_the_end_are_refused() {
     let mut stage = started(&hostile(), &[("do", "late-changes")]).unwrap();
-    let error = stage.finish_flows(&mut executor()).unwrap_err();
+    let error = stage.finish(&mut executor()).unwrap_err();
     assert!(matches!(error.failure, Failure::BadValue(_)), "{error}");
 }
 
@@ -166,7 +167,7 @@ fn a_refusal_is_shown_without_escape_sequences() {
 fn annotations_are_cleaned() {
     let mut stage = started(&hostile(), &[("do", "escape")]).unwrap();
     let mut rows = batch(2);
-    stage.flows(&mut rows, &mut executor()).unwrap();
+    stage.batch(&mut rows, &mut executor()).unwrap();
     let annotations = rows.rare.unwrap().annotations;
     assert_eq!(annotations.rows, [0]);
     for text in [annotations.keys.bytes, annotations.values.bytes] {
@@ -178,13 +179,12 @@ fn annotations_are_cleaned() {
 #[test]
 fn what_was_not_granted_is_refused_and_told_once() {
     static TOLD: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| {
-        TOLD.lock().unwrap().push(warning.to_string());
-    });
+    let warnings = Warnings::new(|warning| TOLD.lock().unwrap().push(warning.to_string()));
+    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0)).with_warnings(warnings);
     let mut stage = started(&hostile(), &[("do", "ungranted")]).unwrap();
     for _ in 0..2 {
         let mut rows = batch(10);
-        stage.flows(&mut rows, &mut executor).unwrap();
+        stage.batch(&mut rows, &mut executor).unwrap();
         assert_eq!(rows, batch(10), "the flows themselves go on");
     }
     assert_eq!((executor.refused(), executor.done()), (20, 0));
@@ -218,7 +218,7 @@ fn supervised(what: &str, at: &str, policy: Policy) -> Stage {
 
 /// An executor whose warnings nobody reads.
 fn quiet() -> Executor<Flows> {
-    Executor::new(Shows::Entries, FlowDecoder::new(0), |_| ())
+    Executor::new(Shows::Entries, FlowDecoder::new(0))
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_failing_plugin_is_replaced_then_waits_and_is_then_quarantined() {
         let mut stage = supervised("trap", "1", policy);
         let pass = |stage: &mut Stage| {
             let mut rows = batch(10);
-            stage.flows(&mut rows, &mut quiet()).unwrap();
+            stage.batch(&mut rows, &mut quiet()).unwrap();
             assert_eq!(rows.length, left, "{on_error}");
         };
         pass(&mut stage);
@@ -261,7 +261,7 @@ fn a_failure_on_the_nth_flow_costs_one_batch_and_the_next_instance_goes_on() {
     let mut stage = supervised("long-verdicts", "25", policy);
     for _ in 0..4 {
         let mut rows = batch(10);
-        stage.flows(&mut rows, &mut quiet()).unwrap();
+        stage.batch(&mut rows, &mut quiet()).unwrap();
         assert_eq!(rows, batch(10));
     }
     let stats = stage.stats().lock().clone();
@@ -272,14 +272,14 @@ fn a_failure_on_the_nth_flow_costs_one_batch_and_the_next_instance_goes_on() {
 #[test]
 fn on_error_stop_ends_the_run_with_the_name_of_the_plugin() {
     let mut stage = supervised("trap", "1", Policy::default());
-    let error = stage.flows(&mut batch(10), &mut quiet()).unwrap_err();
+    let error = stage.batch(&mut batch(10), &mut quiet()).unwrap_err();
     assert!(matches!(error.failure, Failure::Trap(_)) && error.plugin.ends_with("hostile.wasm"), "{error}");
 }
 
 #[test]
 fn refusals_are_counted_by_what_became_of_the_actions() {
     let mut stage = started(&hostile(), &[("do", "ungranted")]).unwrap();
-    stage.flows(&mut batch(10), &mut quiet()).unwrap();
+    stage.batch(&mut batch(10), &mut quiet()).unwrap();
     assert_eq!(stage.stats().lock().actions[usize::from(result::NOT_GRANTED)], 10);
 }
 
@@ -432,7 +432,7 @@ fn a_crossing_changes_nothing() {
     let mut stage = started(&hostile(), &[]).unwrap();
     for rows in [1, 255, 4096] {
         let mut flows = batch(rows);
-        stage.flows(&mut flows, &mut executor()).unwrap();
+        stage.batch(&mut flows, &mut executor()).unwrap();
         assert_eq!(flows, batch(rows));
     }
 }

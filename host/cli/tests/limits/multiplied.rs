@@ -12,8 +12,9 @@ use flowgate_model::{
 };
 use flowgate_netlink::decode::{ExpectationDecoder, FlowDecoder};
 use flowgate_pipeline::{
-    executor::{Acted, Executor, Shows},
-    stage::{Said, Stage},
+    executor::{Executor, Shows},
+    outcome::{ActionResults, StageOutcome},
+    stage::Stage,
 };
 use flowgate_runtime::{Failure, Instance, Limits, deadline::Watch};
 use flowgate_test_support::{Namespace, Program, entries};
@@ -194,7 +195,7 @@ fn each_refusal_says_what_was_too_much() {
         instance.started();
         let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
         let mut rows = batch(10);
-        let error = stage.flows(&mut rows, &mut executor()).unwrap_err();
+        let error = stage.batch(&mut rows, &mut executor()).unwrap_err();
         assert_eq!(rows, batch(10), "{what}: a failed stage leaves the batch as it was");
         assert!(error.to_string().contains(words), "{what}: {error}");
         assert!(matches!(error.failure, Failure::BadValue(_) | Failure::Output { .. }), "{what}: {error}");
@@ -209,7 +210,7 @@ fn with_rows(rows: u32, options: &[(&str, &str)]) -> (Flows, Result<(), Failure>
     instance.started();
     let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
     let mut flows = batch(rows);
-    let result = stage.flows(&mut flows, &mut executor()).map_err(|error| error.failure);
+    let result = stage.batch(&mut flows, &mut executor()).map_err(|error| error.failure);
     (flows, result)
 }
 
@@ -266,9 +267,10 @@ fn expectations_are_no_way_around() {
         instance.configure(&setup(&[("do", what), ("bytes", bytes)])).unwrap();
         instance.started();
         let mut stage = Stage::new(instance, field::ALL, grants.parse().unwrap());
-        let mut executor = Executor::<Expectations>::new(Shows::Entries, ExpectationDecoder::new(), |_| {}).detached();
+        let mut executor = Executor::<Expectations>::new(Shows::Entries, ExpectationDecoder::new());
+        executor.detach();
         let mut batch = expectations(rows);
-        let result = stage.expectations(&mut batch, &mut executor);
+        let result = stage.batch(&mut batch, &mut executor);
         check::expectations(&batch).unwrap();
         (batch, result.map_err(|error| error.failure))
     };
@@ -293,7 +295,8 @@ fn the_hosts_work_is_in_the_time_of_the_call() {
     instance.configure(&setup(&[("do", "action-flood")])).unwrap();
     instance.started();
     let mut stage = Stage::new(instance, field::ALL, "delete".parse().unwrap());
-    let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(0), |_| {}).detached();
+    let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(0));
+    executor.detach();
     let mut flows = batch(10);
     flows.has.fill(field::TUPLES | field::MARK | field::PROTOCOL);
     for addresses in [&mut flows.original.source, &mut flows.original.destination] {
@@ -301,7 +304,7 @@ fn the_hosts_work_is_in_the_time_of_the_call() {
     }
     let given = flows.clone();
     let before = thread_time();
-    let error = stage.flows(&mut flows, &mut executor).unwrap_err();
+    let error = stage.batch(&mut flows, &mut executor).unwrap_err();
     let used = thread_time() - before;
     assert_eq!((error.failure, flows), (Failure::Deadline(limits.call), given));
     assert!(used < limits.call * 5, "{used:?}");
@@ -321,11 +324,11 @@ fn without_time_an_outcome_is_not_even_carried_out() {
         ..Outcome::default()
     };
     let mut watch = Watch::begin(Duration::ZERO, Some(Duration::ZERO));
-    let checked = Said::from(outcome.clone()).checked(&batch(1), 0, 0, &mut watch);
+    let checked = StageOutcome::from(outcome.clone()).checked(&batch(1), 0, 0, &mut watch);
     assert_eq!(checked.unwrap_err(), Failure::Deadline(Duration::ZERO));
     let mut rows = batch(1);
-    let checked = Said::from(outcome).checked(&rows, 0, 0, &mut Watch::unlimited()).unwrap();
-    assert_eq!(checked.apply(&mut rows, Acted::default()), 0);
+    let checked = StageOutcome::from(outcome).checked(&rows, 0, 0, &mut Watch::unlimited()).unwrap();
+    assert_eq!(checked.apply(&mut rows, ActionResults::default()), 0);
     assert_eq!(rows.rare.unwrap().annotations.values.bytes, b"v");
 }
 
@@ -334,7 +337,7 @@ fn the_end_of_the_stream_and_failures_are_as_bounded() {
     for what in ["amplify-change", "amplify-notes", "raw-attributes"] {
         let options = [("do", what), ("when", "finish"), ("bytes", "2000000")];
         let mut stage = started(&hostile(), &options).unwrap();
-        let error = stage.finish_flows(&mut executor()).unwrap_err();
+        let error = stage.finish(&mut executor()).unwrap_err();
         assert!(matches!(error.failure, Failure::BadValue(_) | Failure::Output { .. }), "{what}: {error}");
     }
     assert!(matches!(failure(&hostile(), "amplify"), Failure::Output { .. } | Failure::Memory { .. }));

@@ -1,20 +1,12 @@
 //! Entries that cannot be made as they are asked for: one that exists is given what can be changed of it, and one is made without
 //! what the kernel does not have. What is left out of either is noted.
 
-use super::{Actionable, Asker, Executor, ExecutorError, Requests, Sent, put};
+use super::{Asker, Executor, ExecutorError, Sent, put};
+use crate::{entries::Entries, outcome::Requests};
 use flowgate_model::result;
 use flowgate_netlink::{Request, RequestResult, message::Content};
 
-/// A request that asks for less.
-#[derive(Debug)]
-pub struct Reduced {
-    /// The request; none if nothing is left to ask for.
-    pub request: Option<Request>,
-    /// What it leaves out, and why, in words; empty if all that was asked for is so already.
-    pub kept: Vec<String>,
-}
-
-impl<T: Actionable> Executor<T> {
+impl<T: Entries> Executor<T> {
     /// Where the command asks for entries to be made or changed, one that exists is given what can be changed of it, and one is
     /// made without a helper that the kernel does not know. What is left out is noted. `orphans`: one is also made without the
     /// flow that it was expected by, if that is not there.
@@ -47,7 +39,7 @@ impl<T: Actionable> Executor<T> {
         let mut asked = Vec::new();
         let mut others = Vec::new();
         for (one, kernel_result) in refused {
-            match (&kernel_result, one.row.map(|row| (row, T::reread(batch, row)))) {
+            match (&kernel_result, one.row.map(|row| (row, batch.lookup(row)))) {
                 (RequestResult::Refused { errno: libc::EEXIST, .. }, Some((row, Ok(request)))) => {
                     asked.push((one, kernel_result, row, request));
                 }
@@ -57,7 +49,7 @@ impl<T: Actionable> Executor<T> {
         let found = self.look_up(&asked.iter().map(|(.., request)| request.clone()).collect::<Vec<_>>());
         let mut reduced = Vec::new();
         for ((one, kernel_result, row, _), found) in asked.into_iter().zip(found) {
-            match found.and_then(|found| T::merge(batch, row, &found)) {
+            match found.and_then(|found| batch.merge(row, &found)) {
                 Some(merged) => reduced.push((one, row, merged, true)),
                 // What is in its way is another one, with the same reply.
                 None => others.push((one, kernel_result)),
@@ -65,20 +57,20 @@ impl<T: Actionable> Executor<T> {
         }
         for (one, kernel_result) in std::mem::take(&mut others) {
             let errno = if let RequestResult::Refused { errno, .. } = &kernel_result { *errno } else { 0 };
-            match one.row.and_then(|row| Some((row, T::without(batch, row, errno, self.orphans)?))) {
+            match one.row.and_then(|row| Some((row, batch.without(row, errno, self.orphans)?))) {
                 Some((row, less)) => reduced.push((one, row, less, false)),
                 None => others.push((one, kernel_result)),
             }
         }
         let messages: Vec<Request> = reduced.iter().filter_map(|(.., reduced, _)| reduced.request.clone()).collect();
         let mut kernel_results = self.submit(&messages).into_iter();
-        for (one, row, Reduced { request, mut kept }, existed) in reduced {
+        for (one, row, crate::merge::Reduced { request, mut kept }, existed) in reduced {
             let mut kernel_result = match request {
                 None => RequestResult::Done,
                 Some(_) => kernel_results.next().unwrap_or(RequestResult::Unknown),
             };
             let errno = if let RequestResult::Refused { errno, .. } = &kernel_result { *errno } else { 0 };
-            if let (true, Some(text)) = (existed, T::left_out(batch, row, errno)) {
+            if let (true, Some(text)) = (existed, batch.left_out(row, errno)) {
                 // The kernel did all the rest before it came to this.
                 kept.push(text);
                 kernel_result = RequestResult::Done;
@@ -121,7 +113,7 @@ impl<T: Actionable> Executor<T> {
         let Some(batches) = self.batches.as_mut().filter(|_| !requests.is_empty()) else { return found };
         let result = batches.exchange(requests, &mut kernel_results, &mut |number, message| {
             if let (Content::Netfilter(_), Some(place)) = (message.content(), found.get_mut(number)) {
-                *place = T::whole(message);
+                *place = T::decode_whole(message);
             }
         });
         if let Err(error) = result {

@@ -1,7 +1,10 @@
 //! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
 
-use super::{Acted, Actionable, Asker, Executor, ExecutorError, Sent, put, words};
-use crate::executor::Requests;
+use super::{Asker, Executor, ExecutorError, Sent, put, words};
+use crate::{
+    entries::Entries,
+    outcome::{ActionResults, Requests},
+};
 use flowgate_model::result;
 use flowgate_netlink::Request;
 use flowgate_runtime::deadline::Watch;
@@ -24,7 +27,7 @@ pub trait Guard<T> {
     fn settled(&mut self, results: &[(u8, u32)]);
 }
 
-impl<T: Actionable> Executor<T> {
+impl<T: Entries> Executor<T> {
     /// Every action of a plugin of the user is decided about by this guard, instead of by its grants alone.
     #[must_use]
     pub fn watched_by(mut self, guard: Box<dyn Guard<T>>) -> Self {
@@ -40,7 +43,7 @@ impl<T: Actionable> Executor<T> {
         asker: Asker<'_>,
         batch: &T,
         requests: &Requests<T>,
-    ) -> Acted<T> {
+    ) -> ActionResults<T> {
         let lists = &requests.actions;
         let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
         let mut sent = Vec::new();
@@ -68,8 +71,8 @@ impl<T: Actionable> Executor<T> {
             let warning = format!("WARNING: actions of plugin {} cannot be sent: error {errno}.", asker.plugin);
             self.failure = None;
             self.batches = None;
-            self.tell(&warning);
+            self.warn(&warning);
         }
-        Acted { results, ..Acted::default() }
+        ActionResults { results, ..ActionResults::default() }
     }
 }

@@ -10,12 +10,15 @@ mod words;
 
 use std::{collections::BTreeSet, ops::Range};
 
-pub use existing::Reduced;
 pub use guard::{Guard, Judgement};
-pub use plan::{Plan, Planned};
+pub use plan::Plan;
 
-use crate::{table::Table, tell::Tell};
-use flowgate_model::{Actions, action, batch, bounds, grants::Grants, result};
+use crate::{
+    entries::Entries,
+    outcome::{ActionResults, Requests},
+};
+use flowgate_base::Warnings;
+use flowgate_model::{action, batch, bounds, grants::Grants, result};
 use flowgate_netlink::{
     BatchSender, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
     decode::Arrival,
@@ -23,15 +26,6 @@ use flowgate_netlink::{
     message::{Content, Message},
 };
 use flowgate_runtime::{PluginError, deadline::Watch};
-
-/// What a stage asks the kernel's table to become: actions, and the table that they refer to.
-#[derive(Clone, Debug, Default)]
-pub struct Requests<T> {
-    /// What to do. Row numbers have been checked.
-    pub actions: Actions,
-    /// What to set, make or mean.
-    pub values: T,
-}
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -42,23 +36,6 @@ pub struct Asker<'a> {
     pub grants: &'a Grants,
     /// Whether it is the command itself: what it acted on is what is shown, and a refusal by the kernel ends the run.
     pub strict: bool,
-}
-
-/// What the executor's work means for the batch.
-#[derive(Debug)]
-pub struct Acted<T> {
-    /// One element per row: 0 for rows that are not to be shown; none if all are.
-    pub keep: Option<Vec<u8>>,
-    /// What to show instead of the rows that are kept.
-    pub replacement: Option<T>,
-    /// What became of each action ([`result`]), with the kernel's error number, in the order in which they were asked for.
-    pub results: Vec<(u8, u32)>,
-}
-
-impl<T> Default for Acted<T> {
-    fn default() -> Self {
-        Acted { keep: None, replacement: None, results: Vec::new() }
-    }
 }
 
 /// Which rows a pipeline shows after actions.
@@ -95,55 +72,8 @@ impl ExecutorError {
     }
 }
 
-/// A table on whose entries the kernel can act.
-pub trait Actionable: Table + Planned + Sync {
-    /// The request for an action on a row of the batch, on a row of values, or both.
-    ///
-    /// # Errors
-    /// What is asked for cannot be put into words for the kernel.
-    fn request(
-        kind: u8,
-        target: Option<(&Self, usize)>,
-        values: Option<(&Self, usize)>,
-    ) -> Result<Request, EncodeError>;
-
-    /// The request for a row as the kernel has it now.
-    ///
-    /// # Errors
-    /// As [`Actionable::request`].
-    fn reread(batch: &Self, row: usize) -> Result<Request, EncodeError>;
-
-    /// Whether an action is granted.
-    fn granted(grants: &Grants, kind: u8, target: Option<(&Self, usize)>, values: Option<(&Self, usize)>) -> bool;
-
-    /// Whether an error number means no more than that there was nothing to do: the entry has gone, or cannot have what an
-    /// update would give it.
-    fn passes_over(kind: u8, errno: i32, values: Option<(&Self, usize)>) -> bool;
-
-    /// A message of the kernel about one entry as a table of one row, with everything that it says.
-    fn whole(_message: &Message<'_>) -> Option<Self> {
-        None
-    }
-
-    /// What of a row that is asked for can be done to the entry that is in its place; none if nothing is known of that.
-    fn merge(_batch: &Self, _row: usize, _existing: &Self) -> Option<Reduced> {
-        None
-    }
-
-    /// How to make a row without what the kernel refused; none if that is not a part that can be left out. `orphans`: the flow that
-    /// it was expected by can be.
-    fn without(_batch: &Self, _row: usize, _errno: i32, _orphans: bool) -> Option<Reduced> {
-        None
-    }
-
-    /// What an update left out that failed in this way, having done all the rest.
-    fn left_out(_batch: &Self, _row: usize, _errno: i32) -> Option<String> {
-        None
-    }
-}
-
 /// Performs what is granted. A socket is opened when it is first needed.
-pub struct Executor<T: Actionable> {
+pub struct Executor<T: Entries> {
     shows: Shows,
     /// Whether a refused action ends the run, and keeps those after it in its batch from being sent.
     one_by_one: bool,
@@ -174,7 +104,7 @@ pub struct Executor<T: Actionable> {
     done: u64,
     refused: u64,
     told: BTreeSet<(String, String)>,
-    tell: Tell,
+    warnings: Warnings,
 }
 
 /// An action that is on its way.
@@ -186,10 +116,10 @@ struct Sent {
     value: Option<usize>,
 }
 
-impl<T: Actionable> Executor<T> {
-    /// An executor; `decoder` is for rows that are read again. `tell` gets warnings.
+impl<T: Entries> Executor<T> {
+    /// Returns an executor without grants for anybody; `decoder` decodes rows that are read again.
     #[must_use]
-    pub fn new(shows: Shows, decoder: T::Decoder, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn new(shows: Shows, decoder: T::Decoder) -> Self {
         Executor {
             shows,
             one_by_one: false,
@@ -210,7 +140,7 @@ impl<T: Actionable> Executor<T> {
             done: 0,
             refused: 0,
             told: BTreeSet::new(),
-            tell: Tell::new(tell),
+            warnings: Warnings::ignored(),
         }
     }
 
@@ -240,10 +170,10 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
-    /// Passes warnings on to somebody else.
+    /// Sets what receives warnings; without it they are dropped.
     #[must_use]
-    pub fn telling(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        self.tell = Tell::new(tell);
+    pub fn with_warnings(mut self, warnings: Warnings) -> Self {
+        self.warnings = warnings;
         self
     }
 
@@ -261,11 +191,9 @@ impl<T: Actionable> Executor<T> {
         self
     }
 
-    /// Sends nothing: what is acted on is not the kernel's table as it is now.
-    #[must_use]
-    pub fn detached(mut self) -> Self {
+    /// Sends nothing from now on: what is acted on is not the kernel's table as it is now.
+    pub fn detach(&mut self) {
         self.dry = true;
-        self
     }
 
     /// How many actions were done, or printed in a dry run.
@@ -300,14 +228,14 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// Passes a warning on.
-    pub fn tell(&self, warning: &str) {
-        self.tell.line(warning);
+    pub fn warn(&self, warning: &str) {
+        self.warnings.line(warning);
     }
 
     /// Passes a warning on, the first time that it concerns this plugin and this matter.
-    pub fn tell_once(&mut self, plugin: &str, matter: &str, warning: &str) {
+    pub fn warn_once(&mut self, plugin: &str, matter: &str, warning: &str) {
         if self.told.insert((plugin.to_string(), matter.to_string())) {
-            self.tell.line(warning);
+            self.warnings.line(warning);
         }
     }
 
@@ -318,7 +246,7 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// Deals with what a stage asks for.
-    pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Acted<T> {
+    pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> ActionResults<T> {
         self.perform_within(&mut Watch::unlimited(), asker, batch, requests)
     }
 
@@ -330,7 +258,7 @@ impl<T: Actionable> Executor<T> {
         asker: Asker<'_>,
         batch: &T,
         requests: &Requests<T>,
-    ) -> Acted<T> {
+    ) -> ActionResults<T> {
         if !asker.strict
             && let Some(mut guard) = self.guard.take()
         {
@@ -352,9 +280,9 @@ impl<T: Actionable> Executor<T> {
             self.perform_some(asker, batch, requests, (numbers, worded), (&mut results, &mut keep))
         });
         let mut acted = match self.shows {
-            _ if !asker.strict => Acted::default(),
-            Shows::Entries => Acted::default(),
-            Shows::Acted => Acted { keep: Some(keep), ..Acted::default() },
+            _ if !asker.strict => ActionResults::default(),
+            Shows::Entries => ActionResults::default(),
+            Shows::Acted => ActionResults { keep: Some(keep), ..ActionResults::default() },
             Shows::Reread => self.reread(batch, keep),
         };
         acted.results = results;
@@ -378,7 +306,7 @@ impl<T: Actionable> Executor<T> {
             let Some((kind, row, value)) = words::action(&requests.actions, index) else { break };
             let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
             let ready = worded.next();
-            if !T::granted(asker.grants, kind, target, values) {
+            if !T::is_granted(asker.grants, kind, target, values) {
                 put(results, index, result::NOT_GRANTED, 0);
                 self.not_granted(asker.plugin, kind);
                 continue;
@@ -402,7 +330,7 @@ impl<T: Actionable> Executor<T> {
                 Err(error) => {
                     let warning =
                         format!("WARNING: plugin {} asked for what cannot be done: {error}; left out.", asker.plugin);
-                    self.tell_once(asker.plugin, "invalid", &warning);
+                    self.warn_once(asker.plugin, "invalid", &warning);
                 }
             }
         }
@@ -465,7 +393,7 @@ impl<T: Actionable> Executor<T> {
                 self.done += 1;
                 return (result::DONE, 0);
             }
-            RequestResult::Refused { errno, .. } if T::passes_over(kind, errno, values) => {
+            RequestResult::Refused { errno, .. } if T::is_harmless(kind, errno, values) => {
                 return (result::GONE, errno.unsigned_abs());
             }
             RequestResult::Refused { errno, text } => (errno, text),
@@ -482,7 +410,7 @@ impl<T: Actionable> Executor<T> {
             let what = name(kind);
             let warning =
                 format!("WARNING: the kernel refused to {what} entries for plugin {}: {error}.", asker.plugin);
-            self.tell_once(asker.plugin, &format!("{what} {errno}"), &warning);
+            self.warn_once(asker.plugin, &format!("{what} {errno}"), &warning);
         }
         (result::REFUSED, errno.unsigned_abs())
     }
@@ -513,11 +441,11 @@ impl<T: Actionable> Executor<T> {
     }
 
     /// Reads the rows that are kept once more.
-    fn reread(&mut self, batch: &T, mut keep: Vec<u8>) -> Acted<T> {
+    fn reread(&mut self, batch: &T, mut keep: Vec<u8>) -> ActionResults<T> {
         let mut rows = Vec::new();
         let mut messages = Vec::new();
         for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep != 0) {
-            match T::reread(batch, row) {
+            match batch.lookup(row) {
                 Ok(message) => {
                     rows.push(row);
                     messages.push(message);
@@ -553,7 +481,7 @@ impl<T: Actionable> Executor<T> {
                 *keep = 0;
             }
         }
-        Acted { keep: Some(keep), replacement: Some(table), results: Vec::new() }
+        ActionResults { keep: Some(keep), replacement: Some(table), results: Vec::new() }
     }
 
     /// Notes the first failure.
@@ -574,7 +502,7 @@ impl<T: Actionable> Executor<T> {
             "WARNING: plugin {plugin} asked to {what} entries in a way that it was not granted; refused. \
              To allow it: --grant {hint}"
         );
-        self.tell_once(plugin, &format!("grant {what}"), &warning);
+        self.warn_once(plugin, &format!("grant {what}"), &warning);
     }
 }
 

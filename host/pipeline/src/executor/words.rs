@@ -3,7 +3,7 @@
 
 use std::{ops::Range, sync::mpsc::sync_channel, thread};
 
-use super::{Actionable, Requests};
+use crate::{entries::Entries, outcome::Requests};
 use flowgate_model::{Actions, action};
 use flowgate_netlink::{Request, encode::EncodeError};
 
@@ -30,7 +30,7 @@ pub(super) fn first_try(kind: u8, exclusive: bool) -> u8 {
 
 /// Hands all actions on in order, so many at a time, until `some` says `false`: their numbers, and the requests for them; no
 /// requests where they are not made `ahead`, and then at most `at_once` of them. `exclusive` as in [`first_try`].
-pub(super) fn put<T: Actionable>(
+pub(super) fn put<T: Entries>(
     batch: &T,
     requests: &Requests<T>,
     (ahead, at_once, exclusive): (bool, usize, bool),

@@ -83,6 +83,12 @@ impl PluginProblems {
         self.first
     }
 
+    /// Returns all of them.
+    #[must_use]
+    pub fn into_all(self) -> Vec<LoadPluginError> {
+        std::iter::once(self.first).chain(self.rest).collect()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &LoadPluginError> {
         std::iter::once(&self.first).chain(&self.rest)

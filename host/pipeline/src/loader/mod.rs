@@ -17,63 +17,20 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 
 pub use error::{LoadPluginError, PluginProblems};
-pub use plugin::{PluginLimits, PluginSpec, PreparedPlugin};
+pub use plugin::{LoadedPlugin, PluginLimits, PluginSpec, PreparedPlugin};
 
-use crate::{
-    executor::{Plan, Planned},
-    format::Format,
-    stage::Stage,
-};
+pub use crate::role::Role;
+
+use crate::format::Format;
 use flowgate_base::text::clean;
 use flowgate_model::{
-    Description, Label, OptionValue, Selection, Setup, UtcOffset, field,
+    Label, OptionValue, Setup, UtcOffset, field,
     grants::{Grants, Keeping},
 };
 use flowgate_runtime::{
-    Cache, Capabilities, Instance, Limits, LoadError, PluginComponent, PluginEngine, PluginError, Services,
+    Cache, Instance, Limits, LoadError, PluginComponent, PluginEngine, Services,
     services::{log::Log, state::State},
 };
-
-/// What a plugin is to do in a pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Look at flows.
-    FlowStage,
-    /// Look at expectations.
-    ExpectationStage,
-    /// Show flows.
-    FlowFormat,
-    /// Show expectations.
-    ExpectationFormat,
-    /// Show statistics.
-    StatisticsFormat,
-}
-
-impl Role {
-    /// Returns true if a component can play it.
-    #[must_use]
-    pub fn is_within(self, can: Capabilities) -> bool {
-        match self {
-            Role::FlowStage => can.flow_stage,
-            Role::ExpectationStage => can.expectation_stage,
-            Role::FlowFormat => can.flow_format,
-            Role::ExpectationFormat => can.expectation_format,
-            Role::StatisticsFormat => can.statistics_format,
-        }
-    }
-
-    /// The interface that a plugin in this role exports.
-    #[must_use]
-    pub fn interface(self) -> &'static str {
-        match self {
-            Role::FlowStage => "flow-stage",
-            Role::ExpectationStage => "expectation-stage",
-            Role::FlowFormat => "flow-format",
-            Role::ExpectationFormat => "expectation-format",
-            Role::StatisticsFormat => "statistics-format",
-        }
-    }
-}
 
 /// Why a plugin is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,33 +116,6 @@ impl PluginLoader {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
     }
 
-    /// Returns a stock stage that applies a selector to the whole pipeline.
-    ///
-    /// # Errors
-    /// [`LoadPluginError`] if it cannot be started.
-    pub fn selecting_stage(&self, name: &'static str, selection: &Selection) -> Result<Stage, LoadPluginError> {
-        let select = |instance: &mut Instance| instance.select(selection);
-        Ok(self.stock_stage(name, Role::FlowStage, &[], Grants::NONE, select)?.selecting())
-    }
-
-    /// Returns a stock stage. `tell` passes it its selector or template, before it starts.
-    ///
-    /// # Errors
-    /// [`LoadPluginError`] if it cannot be started.
-    pub fn stock_stage(
-        &self,
-        name: &'static str,
-        role: Role,
-        options: &[OptionValue],
-        grants: Grants,
-        tell: impl FnOnce(&mut Instance) -> Result<(), PluginError>,
-    ) -> Result<Stage, LoadPluginError> {
-        let (mut instance, reads) = self.start(name, role, options, true)?;
-        tell(&mut instance)?;
-        instance.started();
-        Ok(Stage::new(instance, reads, grants))
-    }
-
     /// Returns a stock format. `labels`: it gets the names of labels, and prints them.
     ///
     /// # Errors
@@ -197,30 +127,10 @@ impl PluginLoader {
         options: &[OptionValue],
         labels: bool,
     ) -> Result<Format, LoadPluginError> {
-        let (mut instance, reads) = self.start(name, role, options, labels)?;
+        let started = self.start(name, role, options, labels);
+        let (mut instance, plugin) = started.map_err(PluginProblems::into_first)?;
         instance.started();
-        Ok(Format::new(instance, reads))
-    }
-
-    /// Returns the formats that a dry run writes with.
-    ///
-    /// # Errors
-    /// [`LoadPluginError`] if it cannot be started.
-    pub fn plan<T: Planned>(&self, role: Role) -> Result<Plan<T>, LoadPluginError> {
-        let format = |command: &str| {
-            let options =
-                [("command", command), ("complete", "true")].map(|(name, value)| OptionValue::new(name, value));
-            self.format("save", role, &options, true)
-        };
-        Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
-    }
-
-    /// Returns the description of a plugin.
-    ///
-    /// # Errors
-    /// It cannot be started, or failed.
-    pub fn describe(&self, component: &PluginComponent) -> Result<Description, PluginError> {
-        Instance::new(component, Limits::default())?.describe()
+        Ok(Format::new(instance, plugin.description.reads & field::ALL))
     }
 
     /// Returns a stock plugin, which is loaded once.
@@ -236,23 +146,40 @@ impl PluginLoader {
         Ok(component)
     }
 
-    /// Instantiates a stock plugin and configures it. Returns it with the fields that it reads.
-    fn start(
+    /// Instantiates a stock plugin and configures it.
+    ///
+    /// # Errors
+    /// [`PluginProblems`]: all that is wrong.
+    pub(crate) fn start(
         &self,
         name: &'static str,
         role: Role,
         options: &[OptionValue],
         labels: bool,
-    ) -> Result<(Instance, u64), LoadPluginError> {
+    ) -> Result<(Instance, LoadedPlugin), PluginProblems> {
         let component = self.stock(name)?;
         error::check_role(&component, role)?;
         let mut instance = Instance::new(&component, Limits::default())?;
         let description = instance.describe()?;
-        if let Some(problem) = options::problems(&component.name, &description, options).into_iter().next() {
-            return Err(problem);
+        if let Some(problems) = PluginProblems::collect(options::problems(&component.name, &description, options)) {
+            return Err(problems);
         }
-        instance.configure(&self.setup(options::with_defaults(&description, options), labels))?;
-        Ok((instance, description.reads & field::ALL))
+        let options = options::with_defaults(&description, options);
+        instance.configure(&self.setup(options.clone(), labels))?;
+        let plugin = LoadedPlugin {
+            name: name.into(),
+            file: None,
+            digest: None,
+            description,
+            interfaces: component.capabilities.interfaces(),
+            services: component.services.clone(),
+            options,
+            grants: Grants::NONE,
+            ungranted: Vec::new(),
+            limits: None,
+            text: None,
+        };
+        Ok((instance, plugin))
     }
 
     /// Returns the setup that a plugin is configured with.

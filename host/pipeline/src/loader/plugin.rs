@@ -1,6 +1,9 @@
 //! A plugin from a file: its specification, the checks that it has to pass, and the stage or format made of it.
 
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use super::{LoadPluginError, PluginLoader, PluginProblems, Purpose, Role, error::check_role, options};
 use crate::{format::Format, stage::Stage, supervisor::Policy};
@@ -163,7 +166,52 @@ impl PluginLoader {
     }
 }
 
+/// A plugin of a pipeline, loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedPlugin {
+    /// Its name in messages.
+    pub name: String,
+    /// Its file; `None` for stock plugins.
+    pub file: Option<PathBuf>,
+    /// The SHA-256 of its file, if the spec names one or the plugin is inspected.
+    pub digest: Option<String>,
+    /// Its description.
+    pub description: Description,
+    /// The interfaces that it exports.
+    pub interfaces: Vec<&'static str>,
+    /// The services of the host that it imports.
+    pub services: Vec<String>,
+    /// The options that it was configured with.
+    pub options: Vec<OptionValue>,
+    /// What it may do.
+    pub grants: Grants,
+    /// Grants that it would use and was not given.
+    pub ungranted: Vec<String>,
+    /// Its limits; `None` for stock plugins, which have none of their own.
+    pub limits: Option<PluginLimits>,
+    /// The input of a stock stage as it was written.
+    pub text: Option<String>,
+}
+
 impl PreparedPlugin {
+    /// Returns what can be told of it; `file` is its file.
+    #[must_use]
+    pub fn loaded(&self, file: &Path) -> LoadedPlugin {
+        LoadedPlugin {
+            name: self.component.name.clone(),
+            file: Some(file.into()),
+            digest: self.digest.clone(),
+            description: self.description.clone(),
+            interfaces: self.component.capabilities.interfaces(),
+            services: self.component.services.clone(),
+            options: self.options().to_vec(),
+            grants: self.grants.clone(),
+            ungranted: self.ungranted.clone(),
+            limits: Some(self.limits),
+            text: None,
+        }
+    }
+
     /// Returns the options that it was configured with.
     #[must_use]
     pub fn options(&self) -> &[OptionValue] {

@@ -20,7 +20,7 @@ use std::{
 
 use flowgate_base::clock::now;
 use flowgate_model::batch;
-use flowgate_model::{Flows, event, field, verdict};
+use flowgate_model::{EventGroups, Flows, event, field, verdict};
 use flowgate_netlink::source::{Barriers, Datagram, Source, SourceError};
 use flowgate_netlink::{
     Message, Messages,
@@ -83,22 +83,11 @@ struct Part {
     gone: Vec<Key>,
 }
 
-/// Which kinds of event are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kinds {
-    /// NEW
-    pub new: bool,
-    /// UPDATE
-    pub update: bool,
-    /// DESTROY
-    pub destroy: bool,
-}
-
 /// Follows a stream of events, and makes up for what it lost. All kinds of event must be in the stream; those that nobody asked
 /// for are taken out here.
 pub struct Resync<'a> {
     kernel: Box<dyn Kernel + 'a>,
-    kinds: Kinds,
+    kinds: EventGroups,
     barriers: Option<Box<dyn Barriers>>,
     known: Known,
     /// The number of the present resync.
@@ -126,7 +115,7 @@ pub const READS: u64 = known::READS;
 impl<'a> Resync<'a> {
     /// Follows a stream of which these kinds are shown.
     #[must_use]
-    pub fn new(kernel: Box<dyn Kernel + 'a>, kinds: Kinds) -> Self {
+    pub fn new(kernel: Box<dyn Kernel + 'a>, kinds: EventGroups) -> Self {
         Resync {
             kernel,
             kinds,

@@ -8,7 +8,7 @@ use std::{
 use super::*;
 use flowgate_netlink_testing::{attribute, message, tuple};
 
-const ALL: Kinds = Kinds { new: true, update: true, destroy: true };
+const ALL: EventGroups = EventGroups::ALL;
 const CREATED: u16 = 0x600;
 
 /// A flow's message: as an entry of a listing, or as an event of this type and with these flags.
@@ -79,7 +79,7 @@ impl Barriers for Fake {
 
 impl Fake {
     /// Follows this table.
-    fn follow(&self, kinds: Kinds) -> Resync<'static> {
+    fn follow(&self, kinds: EventGroups) -> Resync<'static> {
         let mut resync = Resync::new(Box::new(self.clone()), kinds);
         resync.set_barriers(Some(Box::new(self.clone())));
         resync
@@ -245,7 +245,7 @@ fn a_listing_that_breaks_off_tells_nothing() {
 #[test]
 fn kinds_that_nobody_asked_for_are_followed_and_not_shown() {
     let fake = Fake::default();
-    let mut resync = fake.follow(Kinds { update: false, ..ALL });
+    let mut resync = fake.follow(EventGroups { update: false, ..ALL });
     resync.begin(true).unwrap();
     assert_eq!(fake.all(&mut resync), []);
     assert!(event(&mut resync, event::NEW, 1, 0));

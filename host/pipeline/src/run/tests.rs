@@ -49,23 +49,23 @@ impl Sink for Nowhere {
 /// The sizes of the batches of so many datagrams.
 fn sizes(datagrams: u32, early_rows: usize) -> Vec<usize> {
     let sizes = Sizes::default();
-    let mut pipeline = Pipeline {
+    let mut nowhere = Nowhere;
+    let pipeline = Pipeline::new(Parts {
         batch_rows: 1024,
         early_rows,
         decoder: FlowDecoder::new(u64::MAX),
         stages: Vec::new(),
-        executor: Executor::new(Shows::Entries, FlowDecoder::new(0), |warning| panic!("{warning}")).detached(),
+        executor: Executor::new(Shows::Entries, FlowDecoder::new(0)),
         consumer: Some(Box::new(sizes.clone())),
-        sink: &mut Nowhere,
-        on_warning: Tell::new(|warning| panic!("{warning}")),
-        on_gap: || panic!("there is no gap"),
-        look_back: None,
-        counters: Counters::default(),
-        resync: None,
-        engine: None,
-    };
+        sink: &mut nowhere,
+        engine: PluginEngine::new(None).unwrap(),
+        source: SourceSpec::Dump(crate::spec::Dump::flows()),
+        selection: Selection::default(),
+        namespace: None,
+    });
+    let mut pipeline = pipeline.with_warnings(Warnings::new(|warning| panic!("{warning}"))).detached();
     let mut tally = Tally::default();
-    pipeline.run(&mut Dump(datagrams), &mut tally).unwrap();
+    pipeline.run_on(&mut Dump(datagrams), &mut tally).unwrap();
     drop(pipeline);
     assert_eq!(tally.shown, u64::from(datagrams * FLOWS));
     sizes.0.take()

@@ -16,7 +16,7 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{Sink, SinkError, first_line, whole_lines};
-use crate::tell::Tell;
+use flowgate_base::Warnings;
 use flowgate_base::{
     files::{self, BlockingFile, Directory, Trust},
     io_error::error_text,
@@ -88,15 +88,15 @@ pub struct FileSink {
     looked: Option<SystemTime>,
     /// Whether it has been said that one cannot be removed.
     stuck: bool,
-    tell: Tell,
+    warnings: Warnings,
 }
 
 impl FileSink {
-    /// Opens the file, and makes it if it is not there. `tell` gets warnings.
+    /// Opens the file, and makes it if it is not there. `warnings` receives warnings.
     ///
     /// # Errors
     /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
-    pub fn open(options: FileOptions, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self, SinkError> {
+    pub fn open(options: FileOptions, warnings: Warnings) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
         let (directory, name) = Directory::of(&options.path, Trust::Exclusive).map_err(failed)?;
         let file = directory.append(&name, options.mode).map_err(failed)?;
@@ -124,7 +124,7 @@ impl FileSink {
             patient: false,
             looked: None,
             stuck: false,
-            tell: Tell::new(tell),
+            warnings,
         };
         sink.period = sink.period_of(last);
         sink.expire(SystemTime::now());
@@ -235,7 +235,7 @@ impl FileSink {
                 Ok(job) => self.packing = Some(job),
                 Err(error) => {
                     let reason = error_text(&error);
-                    self.tell.line(&format!("WARNING: sink file: cannot start a thread to compress: {reason}."))
+                    self.warnings.line(&format!("WARNING: sink file: cannot start a thread to compress: {reason}."))
                 }
             }
         }
@@ -266,7 +266,7 @@ impl FileSink {
                     && let Err(error) = self.remove(&name)
                     && !std::mem::replace(&mut self.stuck, true)
                 {
-                    self.tell.line(&format!("WARNING: a file that is older than it may become stays: {error}."));
+                    self.warnings.line(&format!("WARNING: a file that is older than it may become stays: {error}."));
                 }
             }
             if !there {
@@ -281,7 +281,7 @@ impl FileSink {
             && let Ok(Err((path, error))) = job.join()
         {
             let reason = error_text(&error);
-            self.tell.line(&format!("WARNING: cannot compress {}: {reason}; left as it is.", path.display()));
+            self.warnings.line(&format!("WARNING: cannot compress {}: {reason}; left as it is.", path.display()));
         }
     }
 

@@ -4,12 +4,14 @@
 //! * [`outbox`] is a bounded buffer with a thread that empties it into a connection: what sockets have in common, so that a
 //!   peer that is slow or away holds up nobody. [`stream`] and [`syslog`] are the connections.
 //! * [`Tolerant`] keeps a failure for the end, where something else than the output matters.
+//! * [`SinkSpec`] is a sink as a value, which can be opened.
 //! * [`Several`] gives the same bytes to more than one.
 
 pub mod error;
 pub mod file;
 pub mod outbox;
 mod resolve;
+mod spec;
 pub mod stream;
 pub mod syslog;
 mod tolerant;
@@ -17,6 +19,7 @@ mod tolerant;
 use std::{fs::File, mem::ManuallyDrop, os::fd::FromRawFd as _};
 
 pub use error::SinkError;
+pub use spec::{BufferSpec, SinkKind, SinkSpec};
 pub use tolerant::Tolerant;
 
 use flowgate_base::files;

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{Sink, SinkError, count_lines, first_line, whole_lines};
-use crate::tell::Tell;
 use flowgate_base::Backoff;
+use flowgate_base::Warnings;
 use flowgate_netlink::Stop;
 
 /// Bytes that the thread takes out of the buffer at once, unless a line is longer.
@@ -110,7 +110,7 @@ pub struct Outbox {
     options: OutboxOptions,
     shared: Arc<Shared>,
     stop: Stop,
-    tell: Tell,
+    warnings: Warnings,
     told: bool,
 }
 
@@ -132,7 +132,7 @@ impl Shared {
 }
 
 impl Outbox {
-    /// Starts the thread, which begins to connect. `tell` gets warnings.
+    /// Starts the thread, which begins to connect. `warnings` receives warnings.
     ///
     /// # Errors
     /// [`SinkError::Thread`].
@@ -140,18 +140,19 @@ impl Outbox {
         transport: T,
         options: OutboxOptions,
         stop: &Stop,
-        tell: impl Fn(&str) + Send + Sync + 'static,
+        warnings: Warnings,
     ) -> Result<Self, SinkError> {
         let name = transport.name();
-        let tell = Tell::new(tell);
-        let told_by = tell.clone();
+        let sender_warnings = warnings.clone();
         let shared = Arc::new(Shared::default());
         let for_thread = shared.clone();
         thread::Builder::new()
             .name("sink".into())
-            .spawn(move || Sender { transport, shared: for_thread, tell: told_by, connection: None, failures: 0 }.run())
+            .spawn(move || {
+                Sender { transport, shared: for_thread, warnings: sender_warnings, connection: None, failures: 0 }.run()
+            })
             .map_err(|source| SinkError::Thread { sink: name.clone(), source })?;
-        Ok(Outbox { name, options, shared, stop: stop.clone(), tell, told: false })
+        Ok(Outbox { name, options, shared, stop: stop.clone(), warnings, told: false })
     }
 
     /// How many lines have been dropped so far.
@@ -164,7 +165,7 @@ impl Outbox {
         self.shared.lock().dropped += count_lines(lines);
         if !self.told {
             self.told = true;
-            self.tell.line(&format!(
+            self.warnings.line(&format!(
                 "WARNING: sink {}: its buffer of {} bytes is full; lines are being dropped. Their number is reported at the end.",
                 self.name, self.options.capacity
             ));
@@ -229,10 +230,10 @@ impl Sink for Outbox {
         let remark = inner.remark.take();
         drop(inner);
         if dropped > 0 {
-            self.tell.line(&format!("WARNING: sink {}: {dropped} lines have been dropped.", self.name));
+            self.warnings.line(&format!("WARNING: sink {}: {dropped} lines have been dropped.", self.name));
         }
         if let Some(remark) = remark {
-            self.tell.line(&format!("WARNING: sink {}: {remark}", self.name));
+            self.warnings.line(&format!("WARNING: sink {}: {remark}", self.name));
         }
         match left {
             0 => Ok(()),
@@ -254,7 +255,7 @@ impl Drop for Outbox {
 struct Sender<T: Transport> {
     transport: T,
     shared: Arc<Shared>,
-    tell: Tell,
+    warnings: Warnings,
     connection: Option<T::Connection>,
     /// Attempts to connect that failed since one succeeded, or connections that broke before anything was sent.
     failures: u32,
@@ -346,7 +347,7 @@ impl<T: Transport> Sender<T> {
     fn lost(&mut self, error: &io::Error) {
         self.connection = None;
         if self.failures == 0 {
-            self.tell.line(&format!(
+            self.warnings.line(&format!(
                 "WARNING: sink {}: the connection broke: {}; connecting again.",
                 self.transport.name(),
                 flowgate_base::io_error::error_text(error)
@@ -374,13 +375,13 @@ impl<T: Transport> Sender<T> {
         match self.transport.connect() {
             Ok(connection) => {
                 if self.failures > 0 {
-                    self.tell.line(&format!("sink {}: connected again.", self.transport.name()));
+                    self.warnings.line(&format!("sink {}: connected again.", self.transport.name()));
                 }
                 self.connection = Some(connection);
             }
             Err(error) => {
                 if self.failures == 0 {
-                    self.tell.line(&format!(
+                    self.warnings.line(&format!(
                         "WARNING: sink {}: cannot connect: {}; trying again.",
                         self.transport.name(),
                         flowgate_base::io_error::error_text(&error)
@@ -446,7 +447,9 @@ pub(super) mod tests {
     fn fake(options: OutboxOptions) -> (Outbox, Channel<usize>, Receiver<Vec<u8>>) {
         let (allow, allowed) = channel();
         let (sent, receive) = channel();
-        let outbox = Outbox::start(Fake { allowed, sent }, options, &Stop::new().unwrap(), |_| ()).unwrap();
+        let outbox =
+            Outbox::start(Fake { allowed, sent }, options, &Stop::new().unwrap(), flowgate_base::Warnings::ignored())
+                .unwrap();
         (outbox, allow, receive)
     }
 

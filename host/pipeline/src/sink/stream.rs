@@ -117,7 +117,7 @@ mod tests {
         OutboxOptions { capacity: 1 << 20, when_full: WhenFull::Drop, linger: Duration::from_secs(20) };
 
     fn start<T: Transport>(transport: T, options: OutboxOptions) -> Outbox {
-        Outbox::start(transport, options, &Stop::new().unwrap(), |_| ()).unwrap()
+        Outbox::start(transport, options, &Stop::new().unwrap(), flowgate_base::Warnings::ignored()).unwrap()
     }
 
     #[test]

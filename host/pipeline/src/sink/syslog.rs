@@ -232,7 +232,7 @@ mod tests {
         OutboxOptions { capacity: 1 << 20, when_full: WhenFull::Drop, linger: Duration::from_secs(20) };
 
     fn start(syslog: Syslog) -> Outbox {
-        Outbox::start(syslog, OPTIONS, &Stop::new().unwrap(), |_| ()).unwrap()
+        Outbox::start(syslog, OPTIONS, &Stop::new().unwrap(), flowgate_base::Warnings::ignored()).unwrap()
     }
 
     /// The parts of a message, of which the time is checked here.

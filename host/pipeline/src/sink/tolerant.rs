@@ -1,7 +1,7 @@
 //! A sink in front of another one, for a run that changes something and shows it.
 
 use super::{Sink, SinkError};
-use crate::tell::Tell;
+use flowgate_base::Warnings;
 
 /// Passes everything on until the sink behind it fails. Then nothing more is written, the run goes on, and the failure is the result
 /// of [`Sink::finish`]: what was asked for is the change, its listing is a by-product.
@@ -10,13 +10,13 @@ use crate::tell::Tell;
 pub struct Tolerant<S> {
     sink: S,
     failure: Option<SinkError>,
-    tell: Option<Tell>,
+    warnings: Option<Warnings>,
 }
 
 impl<S> Tolerant<S> {
-    /// In front of `sink`. `tell` gets a failure when it happens, for runs that may never end.
-    pub fn new(sink: S, tell: Option<Tell>) -> Self {
-        Tolerant { sink, failure: None, tell }
+    /// In front of `sink`. `warnings` receives a failure when it happens, for runs that may never end.
+    pub fn new(sink: S, warnings: Option<Warnings>) -> Self {
+        Tolerant { sink, failure: None, warnings }
     }
 }
 
@@ -27,8 +27,8 @@ impl<S: Sink> Sink for Tolerant<S> {
         }
         match self.sink.write(bytes) {
             Err(error) if !error.is_broken_pipe() => {
-                if let Some(tell) = &self.tell {
-                    tell.line(&format!("WARNING: {error}; nothing more is written there, and the actions go on."));
+                if let Some(warnings) = &self.warnings {
+                    warnings.line(&format!("WARNING: {error}; nothing more is written there, and the actions go on."));
                 }
                 self.failure = Some(error);
                 Ok(())

@@ -1,13 +1,12 @@
-//! Whether what a plugin returned makes sense: counts, row numbers, lengths, text ends. All of it is checked before any of it is
-//! used.
+//! Checks of what a plugin returned: counts, row numbers, lengths and the ends of texts.
 
-use super::Said;
+use crate::outcome::StageOutcome;
 use flowgate_model::{Actions, Annotations, action, batch, bounds, verdict};
 
-/// Whether an outcome makes sense for a batch of so many rows, with values of so many rows.
-pub(super) fn outcome<T>(said: &Said<T>, rows: usize, values: usize) -> Result<(), String> {
-    check_verdicts(&said.verdicts, rows)?;
-    if let Some(changes) = &said.changes {
+/// Checks an outcome for a batch of `rows` rows and values of `values` rows.
+pub(super) fn check_outcome<T>(outcome: &StageOutcome<T>, rows: usize, values: usize) -> Result<(), String> {
+    check_verdicts(&outcome.verdicts, rows)?;
+    if let Some(changes) = &outcome.changes {
         let lists = [changes.rows.len(), changes.values.len(), changes.clear.len()];
         if lists.iter().any(|&length| length != changes.rows.len()) {
             return Err(format!("changes in lists of different lengths: {lists:?}"));
@@ -19,17 +18,17 @@ pub(super) fn outcome<T>(said: &Said<T>, rows: usize, values: usize) -> Result<(
             return Err(format!("{length} changes of a batch of {rows} rows; there can be {most} for each row"));
         }
     }
-    if let Some(annotations) = &said.annotations {
+    if let Some(annotations) = &outcome.annotations {
         check_annotations(annotations, rows)?;
     }
-    check_actions(&said.requests.actions, rows, values)
+    check_actions(&outcome.requests.actions, rows, values)
 }
 
-/// Whether an outcome says nothing about the rows of a batch, where there is none or where they are not to be shown.
-pub(super) fn late<T>(said: &Said<T>) -> Result<(), String> {
-    let annotated = said.annotations.as_ref().is_some_and(|annotations| !annotations.rows.is_empty());
-    let changed = said.changes.as_ref().is_some_and(|changes| !changes.rows.is_empty());
-    if said.verdicts.is_empty() && !changed && !annotated {
+/// Checks that an outcome has nothing but actions, for calls without a batch that is shown.
+pub(super) fn late<T>(outcome: &StageOutcome<T>) -> Result<(), String> {
+    let annotated = outcome.annotations.as_ref().is_some_and(|annotations| !annotations.rows.is_empty());
+    let changed = outcome.changes.as_ref().is_some_and(|changes| !changes.rows.is_empty());
+    if outcome.verdicts.is_empty() && !changed && !annotated {
         return Ok(());
     }
     Err("verdicts, changes or annotations where only actions make sense".into())
@@ -51,7 +50,7 @@ fn check_verdicts(verdicts: &[u8], rows: usize) -> Result<(), String> {
     }
 }
 
-/// Whether all of these rows exist.
+/// Checks that all of these rows exist.
 fn check_rows(what: &str, rows: &[u32], length: usize, may_be_none: bool) -> Result<(), String> {
     match rows.iter().find(|&&row| row as usize >= length && !(may_be_none && row == action::NO_ROW)) {
         Some(row) => Err(format!("{what} for row {row} of a batch of {length} rows")),

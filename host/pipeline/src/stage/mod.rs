@@ -1,10 +1,9 @@
 //! A stage: a plugin that looks at batches, what it says of them, and what becomes of that.
 //!
-//! `said` is what flows and expectations have in common here, `check` whether it makes sense, `times` are the calls that come
-//! without live rows: ticks, look-backs, the end.
+//! `checked` and `check` check what it returned; `times` has the calls without live rows: ticks, look-backs and the end of the stream.
 
 mod check;
-mod said;
+mod checked;
 mod times;
 
 use std::{
@@ -14,18 +13,19 @@ use std::{
     time::Duration,
 };
 
-pub use said::{Checked, Said, Seen, Staged};
-pub use times::{Part, Reason};
+pub use checked::CheckedOutcome;
+pub use times::Reason;
 
 use crate::{
-    executor::{Acted, Actionable, Asker, Executor, Requests},
+    entries::Entries,
+    executor::{Asker, Executor},
+    outcome::{ActionResults, RecordedOutcomes, Requests, StageOutcome},
     stats::Shared,
     supervisor::{Policy, Recipe, Supervisor},
-    tell::Tell,
 };
-use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
-use flowgate_model::{Expectations, Flows, OnError, Results, event, field, grants::Grants, verdict};
+use flowgate_base::{TokenBucket, Warnings};
+use flowgate_model::{Flows, OnError, Results, field, grants::Grants};
 use flowgate_runtime::{Capabilities, Instance, PluginError, Services, deadline::Watch};
 use times::Rhythm;
 
@@ -48,7 +48,7 @@ pub struct Stage {
     /// Whether the instance is new and has not been offered the table.
     fresh: bool,
     stats: Shared,
-    seen: Option<Rc<RefCell<Seen>>>,
+    recorded: Option<Rc<RefCell<RecordedOutcomes>>>,
     /// CPU time that it may still use; without any left it is not called.
     budget: Option<Arc<Mutex<TokenBucket>>>,
 }
@@ -73,15 +73,15 @@ impl Stage {
             looks_back: false,
             fresh: false,
             stats,
-            seen: None,
+            recorded: None,
             budget: None,
         }
     }
 
-    /// What the plugin says is also noted down, once it has been checked.
+    /// Records the outcomes that pass their checks.
     #[must_use]
-    pub fn watched(mut self, seen: Rc<RefCell<Seen>>) -> Self {
-        self.seen = Some(seen);
+    pub fn recording(mut self, outcomes: Rc<RefCell<RecordedOutcomes>>) -> Self {
+        self.recorded = Some(outcomes);
         self
     }
 
@@ -161,37 +161,13 @@ impl Stage {
         &self.stats
     }
 
-    /// Lets the plugin look at a batch of flows. See [`Stage::batch`].
-    ///
-    /// # Errors
-    /// As [`Stage::batch`].
-    pub fn flows(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
-        self.batch(flows, executor)
-    }
-
-    /// Lets the plugin look at a batch of expectations. See [`Stage::batch`].
-    ///
-    /// # Errors
-    /// As [`Stage::batch`].
-    pub fn expectations(
-        &mut self,
-        rows: &mut Expectations,
-        executor: &mut Executor<Expectations>,
-    ) -> Result<(), PluginError> {
-        self.batch(rows, executor)
-    }
-
-    /// Lets the plugin look at a batch. First its actions are performed, on the batch as the kernel said it is; then the
+    /// Lets the plugin look at a batch. First its actions are performed, on the batch as the kernel described it; then the
     /// changes of what is shown are made, and the rows that it dropped are removed. The time of all that is the plugin's.
     ///
     /// # Errors
     /// The plugin failed, returned what makes no sense, or used up its time, and that is to end the run. The batch is as it was
     /// then; nothing was done, unless it was its actions that took too long.
-    pub fn batch<T: Staged + Actionable>(
-        &mut self,
-        batch: &mut T,
-        executor: &mut Executor<T>,
-    ) -> Result<(), PluginError> {
+    pub fn batch<T: Entries>(&mut self, batch: &mut T, executor: &mut Executor<T>) -> Result<(), PluginError> {
         let rows = batch.rows() as u64;
         self.stats.lock().rows_in += rows;
         self.charged(|stage| {
@@ -225,31 +201,33 @@ impl Stage {
     }
 
     /// What the plugin says of a batch, checked; none if it does not run.
-    fn look<T: Staged>(&mut self, batch: &mut T, fixed: u64) -> Result<Option<(Checked<T>, Watch)>, PluginError> {
+    fn look<T: Entries>(
+        &mut self,
+        batch: &mut T,
+        fixed: u64,
+    ) -> Result<Option<(CheckedOutcome<T>, Watch)>, PluginError> {
         let reads = self.reads;
         let mut hidden = std::mem::take(&mut self.hidden);
-        let said = self.call(|instance| T::process(batch, instance, reads, &mut hidden));
+        let outcome = self.call(|instance| T::process(batch, instance, reads, &mut hidden));
         self.hidden = hidden;
-        let Some((said, mut watch)) = said? else { return Ok(None) };
-        let checked = self.checked(said, batch, fixed, &mut watch)?;
+        let Some((outcome, mut watch)) = outcome? else { return Ok(None) };
+        let checked = self.checked(outcome, batch, fixed, &mut watch)?;
         Ok(Some((checked, watch)))
     }
 
-    /// An outcome that makes sense.
-    fn checked<T: Staged>(
+    /// Checks an outcome.
+    fn checked<T: Entries>(
         &mut self,
-        said: Said<T>,
+        outcome: StageOutcome<T>,
         batch: &T,
         fixed: u64,
         watch: &mut Watch,
-    ) -> Result<Checked<T>, PluginError> {
+    ) -> Result<CheckedOutcome<T>, PluginError> {
         let limit = self.supervisor.last().limits().actions;
-        if let Some(seen) = &self.seen {
-            T::see(&said, &mut seen.borrow_mut());
-        }
-        let checked = said.checked(batch, limit, fixed, watch);
-        if let (Err(_), Some(seen)) = (&checked, &self.seen) {
-            T::forget(&mut seen.borrow_mut());
+        let copy = self.recorded.is_some().then(|| outcome.clone());
+        let checked = outcome.checked(batch, limit, fixed, watch);
+        if let (Ok(_), Some(recorded), Some(copy)) = (&checked, &self.recorded, copy) {
+            T::recorded(&mut recorded.borrow_mut()).push(copy);
         }
         checked.map_err(|failure| self.supervisor.error(failure))
     }
@@ -306,10 +284,10 @@ impl Stage {
     ///
     /// # Errors
     /// There was no time left; the batch is as it was, and the actions that were done by then are done.
-    fn carry_out<T: Staged + Actionable>(
+    fn carry_out<T: Entries>(
         &mut self,
         batch: &mut T,
-        checked: Checked<T>,
+        checked: CheckedOutcome<T>,
         executor: &mut Executor<T>,
         mut watch: Watch,
     ) -> Result<(), PluginError> {
@@ -325,15 +303,15 @@ impl Stage {
     ///
     /// # Errors
     /// There was no time left for all of them.
-    fn act<T: Actionable>(
+    fn act<T: Entries>(
         &mut self,
         batch: &T,
         requests: &Requests<T>,
         executor: &mut Executor<T>,
         watch: &mut Watch,
-    ) -> Result<Acted<T>, PluginError> {
+    ) -> Result<ActionResults<T>, PluginError> {
         if requests.actions.kinds.is_empty() {
-            return Ok(Acted::default());
+            return Ok(ActionResults::default());
         }
         let asker = Asker { plugin: self.supervisor.name(), grants: &self.grants, strict: self.strict };
         let mut acted = executor.perform_within(watch, asker, batch, requests);
@@ -355,7 +333,7 @@ impl Stage {
     }
 
     /// The batch goes on, or not, without the plugin.
-    fn without<T: Staged>(&mut self, batch: &mut T) {
+    fn without<T: Entries>(&mut self, batch: &mut T) {
         self.stats.lock().rows_without += batch.rows() as u64;
         if self.supervisor.policy().on_error == OnError::Drop {
             batch.retain(&batch.gaps());
@@ -366,7 +344,7 @@ impl Stage {
     ///
     /// # Errors
     /// The same, if it is to end the run.
-    fn failed<T: Actionable>(&mut self, error: &PluginError, executor: &mut Executor<T>) -> Result<(), PluginError> {
+    fn failed<T: Entries>(&mut self, error: &PluginError, executor: &mut Executor<T>) -> Result<(), PluginError> {
         self.supervisor.failed();
         self.pending = Results::default();
         let failure = error.failure.to_string();
@@ -379,9 +357,9 @@ impl Stage {
             return Err(error.clone());
         }
         let what = if policy.on_error == OnError::Skip { "pass by it" } else { "are dropped" };
-        executor.tell(&format!("WARNING: {error}; until it runs again flows {what}."));
+        executor.warn(&format!("WARNING: {error}; until it runs again flows {what}."));
         if self.supervisor.health() == crate::stats::Health::Quarantined {
-            executor.tell(&format!(
+            executor.warn(&format!(
                 "WARNING: plugin {} failed {} times within {} s and is not called any more.",
                 error.plugin,
                 policy.failures,
@@ -392,14 +370,14 @@ impl Stage {
     }
 
     /// Writes what the plugin keeps to its file, if it is time or the `end`.
-    pub fn save_state(&mut self, end: bool, tell: &Tell) {
+    pub fn save_state(&mut self, end: bool, warnings: &Warnings) {
         if self.services.state.is_none() {
             return;
         }
         self.charged(|stage| {
             let Some(mut state) = stage.services.state() else { return };
             if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
-                tell.line(&format!("WARNING: plugin {}: {error}", stage.supervisor.name()));
+                warnings.line(&format!("WARNING: plugin {}: {error}", stage.supervisor.name()));
             }
         });
     }
@@ -425,12 +403,4 @@ pub fn needed(stages: &[Stage], format: u64) -> u64 {
         0
     };
     stages.iter().fold(format | acting, |fields, stage| fields | stage.reads()) & field::ALL
-}
-
-/// Verdicts that keep the rows that are word of a gap, and no other.
-fn gaps(flows: &Flows) -> Vec<u8> {
-    let kinds = flows.events.as_ref().map(|events| events.kind.as_slice()).unwrap_or_default();
-    (0..flows.length as usize)
-        .map(|row| if kinds.get(row) == Some(&event::GAP) { verdict::KEEP } else { verdict::DROP })
-        .collect()
 }

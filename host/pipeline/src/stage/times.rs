@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Said, Stage, Staged, check};
-use crate::executor::{Actionable, Executor};
+use super::{Stage, check};
+use crate::{entries::Entries, executor::Executor, outcome::StageOutcome};
 use flowgate_base::clock::now;
-use flowgate_model::{Flows, batch};
 use flowgate_runtime::{Failure, Instance, PluginError, deadline::Watch};
 
 /// The shortest interval between ticks.
@@ -50,44 +49,25 @@ pub enum Reason {
     Restart = 3,
 }
 
-/// A part of a look-back.
-#[derive(Debug)]
-pub enum Part<'a, T> {
-    /// It begins, for this reason.
-    Begin(Reason),
-    /// Entries of the table.
-    Entries(&'a mut T),
-    /// It ends.
-    End,
-}
-
 impl Stage {
     /// Tells the plugin that the stream has ended.
     ///
     /// # Errors
     /// As [`Stage::batch`].
-    pub fn finish<T: Staged + Actionable>(&mut self, executor: &mut Executor<T>) -> Result<(), PluginError> {
+    pub fn finish<T: Entries>(&mut self, executor: &mut Executor<T>) -> Result<(), PluginError> {
         self.late(executor, T::finish)
-    }
-
-    /// As [`Stage::finish`], for flows.
-    ///
-    /// # Errors
-    /// As [`Stage::batch`].
-    pub fn finish_flows(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
-        self.finish(executor)
     }
 
     /// Gives the plugin a tick if one is due.
     ///
     /// # Errors
     /// As [`Stage::batch`].
-    pub fn tick(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+    pub fn tick<T: Entries>(&mut self, executor: &mut Executor<T>) -> Result<(), PluginError> {
         if !self.rhythm.as_mut().is_some_and(Rhythm::due) {
             return Ok(());
         }
         self.stats.lock().ticks += 1;
-        self.late(executor, |instance| instance.tick(now()).map(Said::from))
+        self.late(executor, |instance| T::tick(instance, now()))
     }
 
     /// Why the plugin is to be offered the table, if it is.
@@ -100,23 +80,25 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::batch`].
-    pub fn begin_look_back(&mut self, reason: Reason, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+    pub fn begin_look_back<T: Entries>(
+        &mut self,
+        reason: Reason,
+        executor: &mut Executor<T>,
+    ) -> Result<(), PluginError> {
         self.fresh = false;
-        self.late(executor, |instance| instance.begin_look_back(reason as u8).map(|()| nothing()))
+        self.late(executor, |instance| T::begin_look_back(instance, reason as u8).map(|()| StageOutcome::default()))
     }
 
     /// A part of the table.
     ///
     /// # Errors
     /// As [`Stage::batch`].
-    pub fn look_back(&mut self, flows: &mut Flows, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
+    pub fn look_back<T: Entries>(&mut self, entries: &mut T, executor: &mut Executor<T>) -> Result<(), PluginError> {
         self.charged(|stage| {
             let (reads, mut hidden) = (stage.reads, std::mem::take(&mut stage.hidden));
-            let said = stage.call(|instance| {
-                batch::shown(flows, reads, &mut hidden, |shown| instance.look_back(shown)).map(Said::from)
-            });
+            let outcome = stage.call(|instance| entries.look_back(instance, reads, &mut hidden));
             stage.hidden = hidden;
-            stage.only_actions(said, flows, executor)
+            stage.only_actions(outcome, entries, executor)
         })
     }
 
@@ -124,33 +106,33 @@ impl Stage {
     ///
     /// # Errors
     /// As [`Stage::batch`].
-    pub fn end_look_back(&mut self, executor: &mut Executor<Flows>) -> Result<(), PluginError> {
-        self.late(executor, |instance| instance.end_look_back().map(Said::from))
+    pub fn end_look_back<T: Entries>(&mut self, executor: &mut Executor<T>) -> Result<(), PluginError> {
+        self.late(executor, T::end_look_back)
     }
 
     /// A call without a batch.
-    fn late<T: Staged + Actionable>(
+    fn late<T: Entries>(
         &mut self,
         executor: &mut Executor<T>,
-        call: impl FnOnce(&mut Instance) -> Result<Said<T>, PluginError>,
+        call: impl FnOnce(&mut Instance) -> Result<StageOutcome<T>, PluginError>,
     ) -> Result<(), PluginError> {
         self.charged(|stage| {
-            let said = stage.call(call);
-            stage.only_actions(said, &T::default(), executor)
+            let outcome = stage.call(call);
+            stage.only_actions(outcome, &T::default(), executor)
         })
     }
 
     /// Does the actions of an outcome that can have nothing else.
-    fn only_actions<T: Staged + Actionable>(
+    fn only_actions<T: Entries>(
         &mut self,
-        said: Result<Option<(Said<T>, Watch)>, PluginError>,
+        outcome: Result<Option<(StageOutcome<T>, Watch)>, PluginError>,
         batch: &T,
         executor: &mut Executor<T>,
     ) -> Result<(), PluginError> {
-        let done = said.and_then(|said| {
-            let Some((said, mut watch)) = said else { return Ok(()) };
-            check::late(&said).map_err(|reason| self.supervisor.error(Failure::BadValue(reason)))?;
-            let checked = self.checked(said, batch, executor.fixed(), &mut watch)?;
+        let done = outcome.and_then(|outcome| {
+            let Some((outcome, mut watch)) = outcome else { return Ok(()) };
+            check::late(&outcome).map_err(|reason| self.supervisor.error(Failure::BadValue(reason)))?;
+            let checked = self.checked(outcome, batch, executor.fixed(), &mut watch)?;
             self.act(batch, &checked.requests, executor, &mut watch).map(drop)
         });
         match done {
@@ -158,10 +140,6 @@ impl Stage {
             Err(error) => self.failed(&error, executor),
         }
     }
-}
-
-fn nothing() -> Said<Flows> {
-    flowgate_model::Outcome::default().into()
 }
 
 #[cfg(test)]

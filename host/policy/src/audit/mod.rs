@@ -18,13 +18,11 @@ use std::{
 use serde::Serialize;
 use share::{Shares, Use};
 
+use flowgate_base::Warnings;
 use flowgate_base::clock::now;
-use flowgate_pipeline::{
-    sink::{
-        Sink, SinkError,
-        file::{FileOptions, FileSink},
-    },
-    tell::Tell,
+use flowgate_pipeline::sink::{
+    Sink, SinkError,
+    file::{FileOptions, FileSink},
 };
 
 /// Stage of an action that a line records.
@@ -120,30 +118,25 @@ pub struct Audit {
     /// Number of refused actions by tenant and code.
     refused: Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>,
     shares: Shares,
-    tell: Tell,
+    warnings: Warnings,
 }
 
 impl Audit {
-    /// Opens the file. Lines in it and in rotated files are kept for at least `history`. `tell` gets warnings.
+    /// Opens the file. Lines in it and in rotated files are kept for at least `history`. `warnings` receives warnings.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(
-        options: FileOptions,
-        history: Duration,
-        tell: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Result<Self, SinkError> {
-        let tell = Tell::new(tell);
+    pub fn open(options: FileOptions, history: Duration, warnings: Warnings) -> Result<Self, SinkError> {
         let capacity = options.rotation.map_or(u64::MAX, |rotation| {
             rotation.size.unwrap_or(u64::MAX).saturating_mul(u64::from(rotation.keep) + 1)
         });
-        let audit = Self::to(Box::new(FileSink::open(options, tell.function())?.patient()), tell.function());
+        let audit = Self::to(Box::new(FileSink::open(options, warnings.clone())?.patient()), warnings.clone());
         Ok(Audit { shares: Shares::new(capacity, history), ..audit })
     }
 
     /// Writes to this sink.
     #[must_use]
-    pub fn to(sink: Box<dyn Sink + Send>, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn to(sink: Box<dyn Sink + Send>, warnings: Warnings) -> Self {
         Audit {
             sink: Mutex::new(sink),
             run: now(),
@@ -152,7 +145,7 @@ impl Audit {
             failures: AtomicU64::new(0),
             refused: Mutex::default(),
             shares: Shares::new(u64::MAX, Duration::from_secs(1)),
-            tell: Tell::new(tell),
+            warnings,
         }
     }
 
@@ -193,7 +186,7 @@ impl Audit {
         match &written {
             Ok(()) => self.written.fetch_add(lines.len() as u64, Ordering::Relaxed),
             Err(error) => {
-                self.tell.line(&format!("WARNING: audit: {error}."));
+                self.warnings.line(&format!("WARNING: audit: {error}."));
                 self.failures.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -219,7 +212,7 @@ impl Audit {
     /// Warns the operator that a tenant has used up its share for the moment.
     pub fn exhausted(&self, generation: u64, tenant: &str) {
         let what = "it has used up its share of the audit: its actions are refused until there is room again";
-        self.tell.line(&format!("WARNING: tenant {tenant} (generation {generation}): {what}."));
+        self.warnings.line(&format!("WARNING: tenant {tenant} (generation {generation}): {what}."));
         self.service(generation, tenant, "audit-share", Some(what.into()));
     }
 
@@ -292,7 +285,8 @@ mod tests {
             let size = Some(1 << 20);
             let rotation = Rotation { size, interval: None, keep: 3, keep_time: None, compress: true };
             let options = FileOptions { path: at("audit"), append: true, mode: None, rotation: Some(rotation) };
-            let audit = Audit::open(options, Duration::from_secs(3600), |told| panic!("{told}")).unwrap();
+            let audit =
+                Audit::open(options, Duration::from_secs(3600), Warnings::new(|told| panic!("{told}"))).unwrap();
             let [old, next, last] = [length, 2 << 20, 100].map(|length| line(&audit, length));
             audit.write(&[old]).unwrap();
             // The first of these puts the old one aside, and the second one would put the first one aside.

@@ -8,7 +8,7 @@ use flowgate_netlink::{
     decode::{Arrival, FlowDecoder, push_counts},
     message::Content,
 };
-use flowgate_pipeline::table::Table as _;
+use flowgate_pipeline::entries::Entries as _;
 use flowgate_runtime::deadline::Watch;
 
 /// Number of entries that are requested between two checks of the time.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, batch};
-use flowgate_pipeline::{format::Format, table::Table as _};
+use flowgate_pipeline::{entries::Entries as _, format::Format};
 use flowgate_runtime::deadline::Watch;
 
 /// Number of rows that are formatted between two checks of the time.
@@ -56,7 +56,7 @@ impl Recorder {
     fn attempt(&mut self, flows: &mut Flows) -> Option<Vec<Value>> {
         let mut format = self.format.take().or_else(|| (self.make)())?;
         flows.stamp(now());
-        let bytes = flows.render(&mut format).ok()?;
+        let bytes = format.render(flows).ok()?;
         let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let values: Vec<Value> = lines.map(serde_json::from_slice).collect::<Result<_, _>>().ok()?;
         if values.len() != flows.length as usize {

@@ -20,7 +20,10 @@ use crate::{
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, action, batch, result};
 use flowgate_netlink::Request;
-use flowgate_pipeline::executor::{Asker, Guard, Judgement, Requests};
+use flowgate_pipeline::{
+    executor::{Asker, Guard, Judgement},
+    outcome::Requests,
+};
 use flowgate_runtime::deadline::Watch;
 
 /// Length of `struct nlmsghdr` and `struct nfgenmsg`, which precede the attributes of a request.

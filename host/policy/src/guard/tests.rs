@@ -17,10 +17,11 @@ use flowgate_config::Text;
 use flowgate_model::{Actions, Setup, Tuples, UtcOffset, action, batch, field, grants::Grants, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_pipeline::{
-    executor::{Asker, Guard as _, Judgement, Requests},
+    entries::Entries as _,
+    executor::{Asker, Guard as _, Judgement},
     format::Format,
+    outcome::Requests,
     sink::file::{FileOptions, Rotation},
-    table::Table as _,
 };
 use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_syntax::LabelMap;
@@ -996,7 +997,7 @@ fn guard(tenant: &Tenant, directory: &std::path::Path, halted: bool) -> TenantGu
 fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
     let rotation = Rotation { size: Some(size), interval: None, keep: 1, keep_time: None, compress: false };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: Some(rotation) };
-    Arc::new(Audit::open(options, Duration::from_secs(3600), |_| {}).unwrap())
+    Arc::new(Audit::open(options, Duration::from_secs(3600), flowgate_base::Warnings::ignored()).unwrap())
 }
 
 fn json() -> Format {
@@ -1238,7 +1239,7 @@ fn what_cannot_be_rendered_is_refused_and_the_next_record_is_whole() {
     let mut dead = json();
     let Row(mut huge) = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7")).helper("");
     huge.rare.as_mut().unwrap().helper.texts = flowgate_model::Texts { ends: vec![30 << 20], bytes: vec![1; 30 << 20] };
-    assert!(huge.render(&mut dead).is_err(), "the format has failed");
+    assert!(dead.render(&mut huge).is_err(), "the format has failed");
     let mut flows = Flows::default();
     for port in 1..4 {
         let line = udp("10.1.0.5", "192.0.2.1", "zone=7").replace("4000", &port.to_string());

@@ -11,10 +11,8 @@ use std::{
     },
 };
 
-use flowgate_pipeline::{
-    sink::{Sink, SinkError},
-    tell::Tell,
-};
+use flowgate_base::Warnings;
+use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// A sink that writes only while the reserve is free.
 pub struct Reserving {
@@ -25,15 +23,15 @@ pub struct Reserving {
     /// Lines that were dropped.
     dropped: Arc<AtomicU64>,
     full: bool,
-    tell: Tell,
+    warnings: Warnings,
 }
 
 impl Reserving {
     /// Returns a sink that writes to `sink`, whose file is `path`, while more than `reserve` bytes are free on its file
-    /// system, and counts the other lines in `dropped`. `tell` gets warnings.
+    /// system, and counts the other lines in `dropped`. `warnings` receives warnings.
     #[must_use]
-    pub fn new(sink: Box<dyn Sink>, path: &Path, reserve: u64, dropped: Arc<AtomicU64>, tell: Tell) -> Self {
-        Reserving { sink, directory: directory(path), reserve, dropped, full: false, tell }
+    pub fn new(sink: Box<dyn Sink>, path: &Path, reserve: u64, dropped: Arc<AtomicU64>, warnings: Warnings) -> Self {
+        Reserving { sink, directory: directory(path), reserve, dropped, full: false, warnings }
     }
 }
 
@@ -46,7 +44,7 @@ impl Sink for Reserving {
             return self.sink.write(bytes);
         }
         if !std::mem::replace(&mut self.full, true) {
-            self.tell.line(&format!(
+            self.warnings.line(&format!(
                 "WARNING: {left} bytes are free on the file system of {}, where the audit is: what the tenant would write is dropped \
                  until there is more than {} (`reserve`).",
                 self.directory.display(),
@@ -97,10 +95,10 @@ mod tests {
         for (reserve, written, told) in [(1, "1\n2\n3\n", 0), (u64::MAX, "", 1)] {
             let (kept, dropped, said) = <(Arc<Mutex<Vec<u8>>>, Arc<AtomicU64>, Arc<AtomicU64>)>::default();
             let count = said.clone();
-            let tell = Tell::new(move |_| {
+            let warnings = Warnings::new(move |_| {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let mut sink = Reserving::new(Box::new(kept.clone()), &path, reserve, dropped.clone(), tell);
+            let mut sink = Reserving::new(Box::new(kept.clone()), &path, reserve, dropped.clone(), warnings);
             sink.write(b"1\n2\n").unwrap();
             sink.write(b"3\n").unwrap();
             assert_eq!(kept.lock().unwrap().as_slice(), written.as_bytes());

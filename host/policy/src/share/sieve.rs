@@ -13,8 +13,8 @@ use flowgate_netlink::{
     wire::{NETFILTER_HEADER, flow::TUPLE_MASTER},
 };
 use flowgate_pipeline::{
+    entries::Entries as _,
     resync::{Kernel, append},
-    table::Table,
 };
 
 /// The original direction, as far as a tuple has it.

@@ -3,9 +3,8 @@
 use std::{fs, path::Path};
 
 use super::{Finding, Patient};
-use crate::command::tables;
 use flowgate_base::io_error::error_text;
-use flowgate_netlink::{DumpError, Request, SocketError};
+use flowgate_netlink::{DumpError, SocketError, Statistics};
 
 /// Modules of helpers, without `nf_conntrack_`: protocols that expect flows.
 const HELPERS: [&str; 10] = ["ftp", "tftp", "sip", "irc", "h323", "amanda", "netbios_ns", "pptp", "sane", "snmp"];
@@ -32,7 +31,7 @@ pub(super) struct Counts {
 impl Counts {
     /// Asks for the statistics of the table, which costs nothing.
     pub(super) fn of(patient: &Patient<'_>) -> Result<Self, DumpError> {
-        let counts = tables::kernel_counts(&Request::global_statistics(), patient.namespace)?;
+        let counts = Statistics::FlowCount.read(patient.namespace)?;
         let of = |wanted: u16| {
             let found = counts.attributes.iter().zip(&counts.values).find(|(attribute, _)| **attribute == wanted);
             found.map(|(_, value)| *value)

@@ -11,6 +11,7 @@ use std::{collections::VecDeque, fmt};
 use super::{
     Context,
     entries::{Done, Job, Loading, left_out},
+    lower,
     report::{self, CommandError, Exit},
     table,
 };
@@ -78,7 +79,9 @@ fn carry_out(
             if flows.is_empty() {
                 continue;
             }
-            context.entries(row, &command.settings, Some(&mut flows), true).map(|_| ())
+            let namespace = context.namespace(&command.settings)?;
+            let spec = lower::entries(row, &command.settings, namespace);
+            context.entries(row, &command.settings, spec, Some(&mut flows), true).map(|_| ())
         } else if !command.settings.explain && matches!(command.settings.command, Command::Create | Command::Add) {
             let mut job = Creation { command, each, orphans: false };
             job.run(context, (&mut *told, &mut *sums), place, &mut later)
@@ -180,12 +183,13 @@ impl Creation<'_> {
         let Creation { command, each, orphans } = *self;
         let settings = &command.settings;
         let Some(row) = table::row(settings.command, settings.table) else { return Ok(()) };
-        let (loader, namespace) = (context.loader(settings)?, context.namespace(settings)?);
+        let loader = context.loader(settings)?;
+        let spec = lower::command(row, settings, context.namespace(settings)?)?;
         let mut done = Done::default();
         let job = Job {
             row,
             settings,
-            namespace: namespace.as_ref(),
+            spec,
             loader: &loader,
             stop: context.stop,
             sink: &mut *context.sink,
@@ -196,7 +200,7 @@ impl Creation<'_> {
             loading: if each { Loading::Each { orphans } } else { Loading::UntilRefused },
             done: &mut done,
         };
-        let result = job.run::<Flows>(None);
+        let result = job.run::<Flows>();
         sums.created += done.done - done.changed;
         sums.changed += done.changed;
         let line = |row: usize| command.lines.get(row).copied();

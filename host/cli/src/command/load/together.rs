@@ -9,17 +9,16 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::command::{
     Context,
     report::{self, CommandError},
-    sources,
     table::Row,
 };
 use flowgate_model::{Addresses, Direction, Flows, Masked, Network, Selection, at, field};
 use flowgate_netlink::{
-    DumpKind, Messages, RECEIVE_LENGTH,
+    Messages, RECEIVE_LENGTH,
     decode::{Arrival, FlowDecoder},
     source::{Datagram, Source, SourceError},
     wire::align,
 };
-use flowgate_pipeline::{resync::append, table::Table as _};
+use flowgate_pipeline::{entries::Entries as _, kernel, resync::append};
 use flowgate_syntax::{Command, LoadedCommand, Settings, Table};
 
 /// For fewer lines the kernel's filter is as fast: a walk through the table for each, and hardly anything handed out.
@@ -149,10 +148,8 @@ pub(super) fn put_aside(
     let mut aside: Vec<Aside> = keys.iter().map(|_| Aside::default()).collect();
     let failed = |error: SourceError| CommandError::of_errno(row, error.errno());
 
-    let settings = Settings { selection: common(commands), ..(*first.settings).clone() };
-    let namespace = context.namespace(&settings)?;
-    let mut table =
-        sources::table::<Flows>(DumpKind::FLOWS, &settings, namespace.as_ref(), context.stop).map_err(failed)?;
+    let namespace = context.namespace(&first.settings)?;
+    let mut table = kernel::open_flows(&common(commands), namespace.as_ref(), context.stop).map_err(failed)?;
     let (mut decoder, mut one) = (FlowDecoder::new(field::TUPLES), Flows::default());
     let mut datagram = Datagram::new();
     let mut bytes = 0;

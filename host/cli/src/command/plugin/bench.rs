@@ -150,9 +150,9 @@ fn tenths(time: f64) -> f64 {
 /// One call: its time, and how many flows were kept.
 fn once(stage: &mut Stage, batch: &Flows) -> Result<(Duration, u64), CommandError> {
     let mut rows = batch.clone();
-    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0), |_| {});
+    let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0));
     let begun = Instant::now();
-    stage.flows(&mut rows, &mut executor)?;
+    stage.batch(&mut rows, &mut executor)?;
     Ok((begun.elapsed(), rows.length.into()))
 }
 

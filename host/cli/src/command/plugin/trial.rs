@@ -6,23 +6,24 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use super::{
-    super::{CommandError, outputs, subject::Subject, table::Look},
-    error::ToolError,
-    suite::Case,
-};
-use flowgate_model::{Expectations, Flows, Label, action, grants::Grants};
+use super::{super::CommandError, error::ToolError, suite::Case};
+use flowgate_config::FormatContext;
+use flowgate_model::{Label, action, grants::Grants};
 use flowgate_pipeline::{
-    executor::{self, Executor, Plan, Requests, Shows},
+    FormatSpec,
+    entries::Entries,
+    executor::{self, Executor, Plan, Shows},
     format::Format,
+    load::dry_run_formats,
     loader::{PluginLoader, PluginSpec, Purpose, Role},
-    stage::{Said, Seen, Stage, Staged},
+    outcome::{RecordedOutcomes, Requests, StageOutcome},
+    stage::Stage,
 };
 use flowgate_runtime::PluginComponent;
 
-/// How a row looks by itself.
-const LOOK: Look =
-    Look { header: false, footer: false, save: Some("event"), labels: true, kernel_times: true, time: true };
+/// What is printed of a row by itself.
+const CONTEXT: FormatContext =
+    FormatContext { header: false, footer: false, save: Some("event"), labels: true, kernel_times: true, time: true };
 
 /// Runs a case; the transcript.
 ///
@@ -44,29 +45,11 @@ pub(super) fn run(
     }
 }
 
-/// A table that cases are about.
-trait Tested: Subject + Staged + Clone {
-    /// What the stage said last.
-    fn said(seen: &mut Seen) -> Option<Said<Self>>;
-
-    /// The rows that have a 1.
-    fn only(&self, rows: &[u8]) -> Self {
-        let mut picked = self.clone();
-        picked.retain(rows);
-        picked
-    }
-}
-
-impl Tested for Flows {
-    fn said(seen: &mut Seen) -> Option<Said<Self>> {
-        seen.flows.pop()
-    }
-}
-
-impl Tested for Expectations {
-    fn said(seen: &mut Seen) -> Option<Said<Self>> {
-        seen.expectations.pop()
-    }
+/// Returns the rows that have a 1.
+fn only<T: Entries>(rows: &T, mask: &[u8]) -> T {
+    let mut picked = rows.clone();
+    picked.retain(mask);
+    picked
 }
 
 /// What is decided about the plugin of a case.
@@ -75,15 +58,15 @@ fn spec(case: &Case) -> PluginSpec {
 }
 
 /// Batches of at most so many rows.
-fn batches<T: Tested>(rows: &T, size: usize) -> impl Iterator<Item = T> + '_ {
+fn batches<T: Entries>(rows: &T, size: usize) -> impl Iterator<Item = T> + '_ {
     let length = rows.rows();
     (0..length).step_by(size.max(1)).map(move |start| {
         let mask: Vec<u8> = (0..length).map(|row| u8::from(row >= start && row < start + size)).collect();
-        rows.only(&mask)
+        only(rows, &mask)
     })
 }
 
-fn transcript<T: Tested>(
+fn transcript<T: Entries>(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
     case: &Case,
@@ -99,37 +82,36 @@ fn transcript<T: Tested>(
         return formatted(loader, component, case, rows);
     }
     let prepared = loader.prepare_component(component.clone(), &spec(case), T::STAGE, Purpose::Run)?;
-    let seen = Rc::new(RefCell::new(Seen::default()));
+    let recorded = Rc::new(RefCell::new(RecordedOutcomes::default()));
     let reads = prepared.reads();
-    let mut stage = Stage::new(prepared.into_instance(), reads, Grants::NONE).watched(seen.clone());
+    let mut stage = Stage::new(prepared.into_instance(), reads, Grants::NONE).recording(recorded.clone());
     // What is asked for is written down here; the executor refuses it all, and is not to say so.
-    let mut executor = Executor::new(Shows::Entries, T::decoder(0), |_| {});
-    let (name, options) = outputs::format(case.output, LOOK);
+    let mut executor = Executor::new(Shows::Entries, T::decoder(0));
     let mut writer = Writer {
-        format: loader.format(name, T::FORMAT, &options, true)?,
-        plan: loader.plan(T::FORMAT)?,
+        format: format(loader, case, T::FORMAT)?,
+        plan: dry_run_formats(loader, T::FORMAT)?,
         grants: &case.grants,
         text: String::new(),
     };
     for before in batches(&rows, case.batch) {
         let mut after = before.clone();
         stage.batch(&mut after, &mut executor)?;
-        if let Some(said) = T::said(&mut seen.borrow_mut()) {
-            writer.batch(&before, &after, &said)?;
+        if let Some(outcome) = T::recorded(&mut recorded.borrow_mut()).pop() {
+            writer.batch(&before, &after, &outcome)?;
         }
     }
     stage.finish(&mut executor)?;
-    if let Some(said) = T::said(&mut seen.borrow_mut())
-        && !said.requests.actions.kinds.is_empty()
+    if let Some(outcome) = T::recorded(&mut recorded.borrow_mut()).pop()
+        && !outcome.requests.actions.kinds.is_empty()
     {
         writer.text.push_str("end\n");
-        writer.actions(&T::default(), None, &said.requests)?;
+        writer.actions(&T::default(), None, &outcome.requests)?;
     }
     Ok(writer.text)
 }
 
 /// What a format makes of the rows.
-fn formatted<T: Tested>(
+fn formatted<T: Entries>(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
     case: &Case,
@@ -137,12 +119,20 @@ fn formatted<T: Tested>(
 ) -> Result<String, CommandError> {
     let prepared = loader.prepare_component(component.clone(), &spec(case), T::FORMAT, Purpose::Run)?;
     let mut format = prepared.into_format();
-    let mut bytes = T::begin(&mut format)?;
+    let mut bytes = format.begin::<T>()?;
     for mut batch in batches(&rows, case.batch) {
-        bytes.extend(batch.render(&mut format)?);
+        bytes.extend(format.render(&mut batch)?);
     }
-    bytes.extend(T::end(&mut format)?);
+    bytes.extend(format.end::<T>()?);
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Returns the stock format of a case.
+fn format(loader: &PluginLoader, case: &Case, role: Role) -> Result<Format, CommandError> {
+    match CONTEXT.format(case.output) {
+        FormatSpec::Stock { name, options, .. } => Ok(loader.format(name, role, &options, true)?),
+        FormatSpec::Plugin(plugin) => Ok(loader.prepare(&plugin, role, Purpose::Run)?.into_format()),
+    }
 }
 
 /// Writes the transcript.
@@ -154,24 +144,24 @@ struct Writer<'a, T> {
     text: String,
 }
 
-impl<T: Tested> Writer<'_, T> {
+impl<T: Entries> Writer<'_, T> {
     /// The rows of a batch, as they came and as the kept ones are afterwards.
-    fn batch(&mut self, before: &T, after: &T, said: &Said<T>) -> Result<(), CommandError> {
+    fn batch(&mut self, before: &T, after: &T, outcome: &StageOutcome<T>) -> Result<(), CommandError> {
         let mut kept = 0;
         for row in 0..before.rows() {
-            let keeps = said.verdicts.get(row).is_none_or(|verdict| *verdict != 0);
+            let keeps = outcome.verdicts.get(row).is_none_or(|verdict| *verdict != 0);
             let (word, from, at) = if keeps { ("keep", after, kept) } else { ("drop", before, row) };
             kept += usize::from(keeps);
             self.row(word, from, at)?;
-            self.actions(before, Some(row), &said.requests)?;
+            self.actions(before, Some(row), &outcome.requests)?;
         }
-        self.actions(before, None, &said.requests)
+        self.actions(before, None, &outcome.requests)
     }
 
     /// A row as the format shows it.
     fn row(&mut self, word: &str, rows: &T, row: usize) -> Result<(), CommandError> {
         let mask: Vec<u8> = (0..rows.rows()).map(|of| u8::from(of == row)).collect();
-        let bytes = rows.only(&mask).render(&mut self.format)?;
+        let bytes = self.format.render(&mut only(rows, &mask))?;
         let shown = String::from_utf8_lossy(&bytes);
         let mut prefix = word;
         for line in shown.lines().chain(shown.is_empty().then_some("(not shown)")) {
@@ -196,7 +186,7 @@ impl<T: Tested> Writer<'_, T> {
             self.plan.add(kind, target, values);
             let written = self.plan.take()?;
             let line = flowgate_base::text::clean(String::from_utf8_lossy(&written).trim_end());
-            let refusal = if T::granted(self.grants, kind, target, values) {
+            let refusal = if T::is_granted(self.grants, kind, target, values) {
                 T::request(kind, target, values).err().map(|error| format!("cannot be asked for: {error}"))
             } else {
                 Some(format!("not granted: {}", executor::name(kind)))

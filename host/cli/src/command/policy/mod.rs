@@ -5,8 +5,9 @@
 //! * `explain` says who sees a flow, and what each may do to it.
 
 mod audit;
-mod explain;
-mod prepare;
+mod explain_flow;
+mod load;
+mod pipeline;
 mod service;
 
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ pub(super) fn run(command: &PolicyCommand, stdout: &mut dyn Sink) -> Result<Exit
         PolicyCommand::Explain { file, namespace, output, flow } => {
             let (policy, mistakes, _) = Policy::of_bytes(file, content(file)?);
             sound(file, &mistakes)?;
-            explain::run(&policy, namespace.as_deref(), *output, flow, stdout)
+            explain_flow::run(&policy, namespace.as_deref(), *output, flow, stdout)
         }
         PolicyCommand::Status { to, tenant } => ask(to, &ControlRequest::Status { tenant: tenant.clone() }, stdout),
         PolicyCommand::Pause(order) => ask(&order.to, &ControlRequest::Pause(tenant_order(order)), stdout),
@@ -151,19 +152,48 @@ fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
     }
 }
 
+/// Explains the pipeline of each tenant of a policy.
+pub(super) fn explain(
+    file: &Path,
+    content: Vec<u8>,
+    output: crate::args::Report,
+    stdout: &mut dyn Sink,
+) -> Result<Exit, CommandError> {
+    use crate::args::Report;
+    let (policy, mut mistakes, notes) = Policy::of_bytes(file, content);
+    let loader = super::loader(policy.labels.labels(), true, true)?;
+    let mut explanations = Vec::new();
+    for tenant in &policy.tenants {
+        match load::load(&policy.text, tenant, &loader, Purpose::Inspect) {
+            Ok(loaded) => explanations.push(pipeline::explain(&policy, tenant, &loaded)?),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+    notes.iter().for_each(|note| report::line(&note.to_string()));
+    sound(file, &mistakes)?;
+    for (index, explanation) in explanations.iter().enumerate() {
+        let text = match (output, index) {
+            (Report::Json, _) => explanation.json(),
+            (Report::Text, 0) => explanation.text(),
+            (Report::Text, _) => format!("\n{}", explanation.text()),
+        };
+        stdout.write(text.as_bytes())?;
+    }
+    Ok(Exit::Success)
+}
+
 /// Looks for mistakes in what was in a file, also in the plugins.
 pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
     let loader = super::loader(policy.labels.labels(), true, true)?;
     for tenant in &policy.tenants {
-        for guest in &tenant.plugins {
-            let mut findings = prepare::Findings::default();
-            prepare::guest(&loader, &policy.text, tenant, guest, Purpose::Inspect, &mut findings);
-            mistakes.append(&mut findings.mistakes);
-            notes.append(&mut findings.notes);
+        match load::load(&policy.text, tenant, &loader, Purpose::Inspect) {
+            Ok(loaded) => notes.extend(load::notes(&policy.text, tenant, &loaded)),
+            Err(found) => mistakes.extend(found),
         }
         for sink in &tenant.sinks {
-            if let Some(problem) = sink.problem() {
+            if let Some(problem) = sink.spec.problem() {
                 mistakes.push(policy.text.mistake(sink.at, problem));
             }
         }

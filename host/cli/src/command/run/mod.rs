@@ -1,38 +1,32 @@
 //! `run`: a pipeline that a file describes.
 //!
-//! * `prepare` checks the file against the plugins that it names, and starts them.
-//! * `explain` tells what would run.
+//! `check` compares the file with the plugins that it names, and with what it reads and writes.
 
-mod explain;
-mod prepare;
+mod check;
 
 use std::io;
 
 use super::{
-    entries::{self, Circumstances, Parts},
-    policy, replay,
+    entries, policy,
     report::{self, CommandError, Exit},
     serve_metrics, standard_error,
-    subject::Subject,
     table::{self, Row},
 };
 use crate::args::{Report, RunOptions};
-use flowgate_config::{Config, RecordingConfig, SourceKind};
+use flowgate_base::Warnings;
+use flowgate_config::{Config, SourceKind};
 use flowgate_model::{Expectations, Flows};
-use flowgate_netlink::{Namespace, Stop, source::Source};
+use flowgate_netlink::{Namespace, Stop};
 use flowgate_pipeline::{
-    Tally,
+    LoadedSpec, Spec, Tally,
     counters::Counters,
-    executor::Planned,
+    entries::Entries,
+    explain::{Explanation, Title},
     loader::{PluginLoader, Purpose},
-    resync::Resync,
     sink::{Several, Sink, SinkError, Tolerant},
     stats::Board,
-    tell::Tell,
 };
-use flowgate_recording::{Input, Recording};
-use flowgate_syntax::{Command, LabelMap, Output, Settings, Table};
-use prepare::Prepared;
+use flowgate_syntax::{Command, LabelMap, Output, Table};
 
 /// Carries the subcommand out, with what was in its file. `stdout` is for what it tells itself; the pipeline has its own sinks.
 pub(super) fn run(
@@ -44,66 +38,93 @@ pub(super) fn run(
 ) -> Result<Exit, CommandError> {
     let content = content.map_err(|source| CommandError::Pipeline { path: options.file.clone(), source })?;
     if policy::is_policy(&content) {
-        return match (options.check, options.explain || options.dry_run) {
-            (_, true) => Err(CommandError::NotAvailable("--explain and --dry-run of a policy")),
-            (true, _) => policy::check(&options.file, content, stdout),
+        return match options {
+            RunOptions { dry_run: true, .. } => Err(CommandError::NotAvailable("--dry-run of a policy")),
+            RunOptions { check: true, .. } => policy::check(&options.file, content, stdout),
+            RunOptions { explain: true, output, .. } => policy::explain(&options.file, content, *output, stdout),
             _ => policy::serve((&options.file, content), stop, (board, counters), options.metrics.as_ref()),
         };
     }
     let (config, mut mistakes) = Config::of_bytes(&options.file, content);
     report::start_log();
-    let purpose = if options.check || options.explain { Purpose::Inspect } else { Purpose::Run };
+    let inspect = options.check || options.explain;
+    let purpose = if inspect { Purpose::Inspect } else { Purpose::Run };
     let mut job = None;
-    if let Some(mut config) = config {
-        config.settings.dry_run = options.dry_run;
-        config.settings.stats = options.plugin_stats;
-        let loader = loader(&config.settings)?;
-        let prepared = prepare::prepare(&config, &loader, purpose, &mut mistakes)?;
-        job = Some((config, loader, prepared));
+    if let Some(config) = config {
+        let loader = loader(&config)?;
+        check::surroundings(&config, options.dry_run, &mut mistakes);
+        let mut spec = Spec { dry_run: options.dry_run, ..config.spec() };
+        if mistakes.is_empty() {
+            spec.namespace = namespace(&config, inspect)?;
+        }
+        match spec.load(&loader, purpose) {
+            Ok(loaded) => job = Some((config, loader, loaded)),
+            Err(problems) => {
+                for problem in problems.into_all() {
+                    mistakes.push(check::mistake(&config, problem)?);
+                }
+            }
+        }
     }
+    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
-    let Some((config, loader, prepared)) = job.filter(|_| mistakes.is_empty()) else {
+    let Some((config, loader, loaded)) = job.filter(|_| mistakes.is_empty()) else {
         return Err(CommandError::Mistakes { path: options.file.clone(), mistakes: mistakes.len() });
     };
-    if purpose == Purpose::Inspect || options.dry_run {
-        prepared.notes.iter().for_each(|note| report::line(&note.to_string()));
+    if inspect || options.dry_run {
+        check::notes(&config, &loaded).iter().for_each(|note| report::line(&note.to_string()));
     }
+    let row = row(&config)?;
     if options.check {
         stdout.write(format!("{}: no mistakes\n", options.file.display()).as_bytes())?;
         return Ok(Exit::Success);
     }
     if options.explain {
-        let told = explain::tell(&config, &prepared);
-        let text = if options.output == Report::Json { told.json() } else { told.text() };
+        let explanation = explain(&config, row, &loaded)?;
+        let text = if options.output == Report::Json { explanation.json() } else { explanation.text() };
         stdout.write(text.as_bytes())?;
         return Ok(Exit::Success);
     }
-    for stage in prepared.parts.stages.iter().zip(&prepared.stages).filter(|(_, shown)| shown.file.is_some()) {
-        board.add(stage.0.stats().clone());
-    }
+    loaded.user_stages().for_each(|stage| board.add(stage.stats().clone()));
     if config.live() {
         standard_error::is_live();
     }
     // Until the pipeline ends.
     let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;
     let result = match config.source.table {
-        Table::Expect => carry_out::<Expectations>(&config, &loader, prepared, stop, counters),
-        _ => carry_out::<Flows>(&config, &loader, prepared, stop, counters),
+        Table::Expect => carry_out::<Expectations>(row, loaded, &loader, stop, counters),
+        _ => carry_out::<Flows>(row, loaded, &loader, stop, counters),
     };
-    if config.settings.stats {
+    if options.plugin_stats {
         report::text(board.text().as_bytes());
     }
     result
 }
 
-/// What loads plugins.
-fn loader(settings: &Settings) -> Result<PluginLoader, CommandError> {
-    let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
-    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
-    super::loader(labels, true, times.iter().any(|&time| settings.output.contains(time)))
+/// Returns the network namespace that a file names. One that does not exist is a mistake, which has been found before, if
+/// the pipeline is only inspected.
+fn namespace(config: &Config, inspect: bool) -> Result<Option<Namespace>, CommandError> {
+    match config.source.netns.as_deref().map(|name| Namespace::find(name.as_ref())).transpose() {
+        Err(_) if inspect => Ok(None),
+        found => Ok(found?),
+    }
 }
 
-/// The row of the command table that is like this pipeline: its source, look and summary hold here too.
+/// Explains the pipeline of a file.
+fn explain(config: &Config, row: &Row, loaded: &LoadedSpec) -> Result<Explanation, CommandError> {
+    let explained = Explanation::new(loaded).map_err(|error| CommandError::of_errno(row, error.errno()))?;
+    let path = config.text.path.display().to_string();
+    Ok(Explanation { title: Title::default().line("pipeline", path.as_str()).field("file", path), ..explained })
+}
+
+/// Returns what loads plugins.
+fn loader(config: &Config) -> Result<PluginLoader, CommandError> {
+    let labels = config.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
+    let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
+    super::loader(labels, true, times.iter().any(|&time| config.output.contains(time)))
+}
+
+/// Returns the row of the command table with the messages of this pipeline.
 fn row(config: &Config) -> Result<&'static Row, CommandError> {
     let (command, name) = match config.source.kind {
         SourceKind::Dump => (Command::List, "dump"),
@@ -112,44 +133,32 @@ fn row(config: &Config) -> Result<&'static Row, CommandError> {
     table::row(command, config.source.table).ok_or(CommandError::NotAvailable(name))
 }
 
-fn carry_out<T: Subject + Planned>(
-    config: &Config,
+fn carry_out<T: Entries>(
+    row: &Row,
+    loaded: LoadedSpec,
     loader: &PluginLoader,
-    prepared: Prepared,
     stop: &Stop,
     counters: &Counters,
 ) -> Result<Exit, CommandError> {
-    let row = row(config)?;
-    let mut recording = match &config.source.recording {
-        None => None,
-        Some(RecordingConfig { file, speed }) => {
-            let recording = Recording::open(Input::open(file)?)?;
-            let wanted = replay::wanted(&config.settings, &recording)?;
-            Some(recording.play(wanted, *speed, stop))
-        }
-    };
-    let source = recording.as_mut().map(|source| source as &mut (dyn Source + 'static));
+    let spec = loaded.spec();
+    let (shows, acts, dry_run, live) = (spec.format.is_some(), spec.acts(), spec.dry_run, spec.is_live());
+    let warnings = Warnings::new(report::line);
     let mut sinks = Vec::new();
-    if prepared.parts.format.is_some() || config.settings.dry_run {
-        for sink in &config.sinks {
-            let sink = sink.open(config.live(), stop, report::line)?;
-            let tolerant = prepared.acts && !config.settings.dry_run;
-            let tell = config.live().then(|| Tell::new(report::line));
-            sinks.push(if tolerant { Box::new(Tolerant::new(sink, tell)) } else { sink });
+    if shows || dry_run {
+        for sink in &spec.sinks {
+            let sink = sink.open(live, stop, warnings.clone())?;
+            let tolerant = acts && !dry_run;
+            let told = live.then(|| warnings.clone());
+            sinks.push(if tolerant { Box::new(Tolerant::new(sink, told)) } else { sink });
         }
     }
     let mut sinks = Several::new(sinks);
     let mut tally = Tally::default();
-    let (shows, acts) = (prepared.parts.format.is_some(), prepared.acts);
-    let parts: Parts = prepared.parts;
-    let namespace = config.settings.netns.as_deref().map(Namespace::find).transpose()?;
-    let namespace = namespace.as_ref();
-    let mut pipeline = entries::join::<T>(parts, &config.settings, namespace, loader, &mut sinks)?;
-    pipeline.counters = counters.clone();
-    let circumstances = Circumstances { row, settings: &config.settings, namespace, stop };
-    let result = entries::drive(circumstances, &mut pipeline, source, None, &mut tally);
-    let healed = pipeline.resync.as_ref().map(Resync::healed);
-    let (done, refused) = (pipeline.executor.done(), pipeline.executor.refused());
+    let pipeline = loaded.pipeline::<T>(loader, &mut sinks)?;
+    let mut pipeline = pipeline.with_warnings(warnings).with_counters(counters.clone());
+    let result = pipeline.run(stop, &mut tally).map_err(|error| CommandError::of_run(row, error));
+    let healed = pipeline.healed();
+    let (done, refused) = (pipeline.done(), pipeline.refused());
     drop(pipeline);
     let end = sinks.finish();
     result?;
@@ -164,14 +173,15 @@ fn carry_out<T: Subject + Planned>(
     if let Some(healed) = healed.filter(|_| tally.gaps > 0) {
         entries::tell(tally, healed);
     }
-    let exit = match shows || config.settings.dry_run {
-        true => entries::conclude(row, &config.settings, done, tally.shown),
-        false => {
+    let exit = match (dry_run, shows) {
+        (true, _) => entries::conclude_dry_run(done),
+        (false, true) => entries::summarize(row, done, tally.shown),
+        (false, false) => {
             report::banner(&format!("{} entries have passed.", tally.shown));
-            Exit::of(tally.shown, table::Nothing::Success, config.live())
+            Exit::of(tally.shown, table::Nothing::Success, live)
         }
     };
-    if acts && !config.settings.dry_run {
+    if acts && !dry_run {
         report::banner(&format!("{done} actions have been done, {refused} have been refused."));
     }
     end?;

@@ -15,7 +15,7 @@ fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
 
 fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
     let options = FileOptions { path: path.into(), append, rotation, mode: None };
-    FileSink::open(options, |warning| panic!("{warning}")).unwrap()
+    FileSink::open(options, flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap()
 }
 
 fn by_size(size: u64, keep: u32, compress: bool) -> Option<Rotation> {
@@ -114,7 +114,8 @@ fn a_file_has_its_mode_and_keeps_it() {
     let path = directory.path().join("flows");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let options = FileOptions { path: path.clone(), append: true, rotation: by_size(4, 3, true), mode: Some(0o640) };
-    let mut sink = FileSink::open(options.clone(), |warning| panic!("{warning}")).unwrap();
+    let mut sink =
+        FileSink::open(options.clone(), flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap();
     for line in ["111\n", "222\n", "333\n"] {
         sink.write(line.as_bytes()).unwrap();
     }
@@ -125,7 +126,7 @@ fn a_file_has_its_mode_and_keeps_it() {
     // What somebody has decided since holds, also for those that follow.
     fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
     drop(sink);
-    let mut sink = FileSink::open(options, |warning| panic!("{warning}")).unwrap();
+    let mut sink = FileSink::open(options, flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap();
     sink.write(b"444\n").unwrap();
     sink.finish().unwrap();
     assert_eq!((mode(&path), mode(&numbered(&path, 1, ".gz"))), (0o604, 0o604));
@@ -222,7 +223,10 @@ fn what_is_there_is_kept_or_not() {
 #[test]
 fn what_cannot_be_written_is_named() {
     let open = |path: &str, rotation| {
-        FileSink::open(FileOptions { path: path.into(), append: true, rotation, mode: None }, |_| ())
+        FileSink::open(
+            FileOptions { path: path.into(), append: true, rotation, mode: None },
+            flowgate_base::Warnings::ignored(),
+        )
     };
     let missing = open("/nowhere/flows", None).err().unwrap().to_string();
     assert!(missing.starts_with("cannot open /nowhere/flows for writing: No such file"), "{missing}");
@@ -259,7 +263,8 @@ fn links_are_not_followed() {
     let open = |path: &Path| {
         let options = FileOptions { path: path.into(), append: true, rotation: None, mode: Some(0o640) };
         let checked = options.check().map_err(|error| error.to_string());
-        let opened = FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string());
+        let opened =
+            FileSink::open(options, flowgate_base::Warnings::ignored()).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(checked, opened, "the check finds what opening finds");
         opened
     };
@@ -294,7 +299,7 @@ fn directories_that_others_can_write_are_refused() {
     let open = |mode: u32| {
         fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
         let options = FileOptions { path: path.clone(), append: true, rotation: None, mode: None };
-        FileSink::open(options, |_| ()).map(|_| ()).map_err(|error| error.to_string())
+        FileSink::open(options, flowgate_base::Warnings::ignored()).map(|_| ()).map_err(|error| error.to_string())
     };
     assert!(open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it"));
     assert!(open(0o2775).unwrap_err().contains("can be written by group"));

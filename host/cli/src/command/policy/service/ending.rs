@@ -8,9 +8,9 @@ use std::{
 
 use super::tenant::Facts;
 use crate::command::report::CommandError;
+use flowgate_base::Warnings;
 use flowgate_base::text::clean;
 use flowgate_config::Mistake;
-use flowgate_pipeline::tell::Tell;
 use flowgate_policy::{audit::Audit, share::Queue};
 
 /// Who hears of the end of a tenant.
@@ -21,7 +21,7 @@ pub(super) struct Ending<'a> {
     pub queue: &'a Queue,
     pub audit: &'a Audit,
     /// Says what concerns the tenant.
-    pub voice: Tell,
+    pub voice: Warnings,
 }
 
 impl Ending<'_> {
@@ -74,8 +74,8 @@ mod tests {
         *facts.go.lock().unwrap() = go;
         let (queue, lines) = (Queue::new(1000), said.clone());
         queue.push(b"waits", &[1], 1);
-        let audit = Audit::to(Box::new(kept.clone()), |_| {});
-        let voice = Tell::new(move |line| lines.lock().unwrap().push_str(line));
+        let audit = Audit::to(Box::new(kept.clone()), Warnings::ignored());
+        let voice = Warnings::new(move |line| lines.lock().unwrap().push_str(line));
         let mistake = |what| Mistake { path: "p.toml".into(), line: 1, column: 1, what };
         let ending = Ending { name: "blue", facts: &facts, queue: &queue, audit: &audit, voice };
         ending.of(&|mistakes| told.lock().unwrap().extend(mistakes.into_iter().map(|it| it.what)), mistake, work);

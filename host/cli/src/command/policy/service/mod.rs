@@ -29,11 +29,10 @@ use std::{
 use super::PolicyError;
 use crate::command::{
     report::{self, CommandError, Exit},
-    sources::Flowtable,
     standard_error,
 };
 use dispatch::{Dispatcher, Wish};
-use flowgate_base::{address::Address, files, io_error::error_text, text::clean};
+use flowgate_base::{Warnings, address::Address, files, io_error::error_text, text::clean};
 use flowgate_config::Mistake;
 use flowgate_metrics::{Look, TenantFigures};
 use flowgate_netlink::{
@@ -43,7 +42,9 @@ use flowgate_netlink::{
     process_names::ProcessNames,
     source::{Datagram, EVENT_BUFFER_LENGTH, InsertBarrier, Source as _},
 };
-use flowgate_pipeline::{counters::Counters, loader::StateStores, resync::Kernel as _, stats::Board};
+use flowgate_pipeline::{
+    counters::Counters, kernel::KernelTable, loader::StateStores, resync::Kernel as _, stats::Board,
+};
 use flowgate_policy::{Policy, audit::Audit, neighbours, share::Listings};
 use flowgate_privileges::Duty;
 use flowgate_runtime::PluginEngine;
@@ -160,7 +161,7 @@ impl Service {
             .map_err(|error| format!("cannot listen to events: {}", report::strerror(error.errno())))?;
         let programs = ProcessNames::in_namespace(namespace.clone());
         let (place, until) = (namespace.clone(), self.stop.clone());
-        let listings = Listings::new(Box::new(move || Flowtable::new(place.as_ref(), &until).list()));
+        let listings = Listings::new(Box::new(move || KernelTable::new(place.as_ref(), &until).list()));
         let station = Arc::new(Station {
             namespace,
             identity,
@@ -494,7 +495,7 @@ pub(in crate::command) fn run(
     Duty::Service { namespaces }.holds().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
-    let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, report::line)?);
+    let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, Warnings::new(report::line))?);
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
         .map_err(|source| PolicyError::Signal { source })?;

@@ -12,34 +12,24 @@ use std::{
 };
 
 use super::{
-    super::prepare::{self, Findings},
+    super::load,
     Service, Station,
     dispatch::{Outlet, Wish},
     ending::Ending,
 };
-use crate::command::{
-    entries::{self, Parts},
-    outputs,
-    report::{self, CommandError},
-    sources::Flowtable,
-    table,
-};
-use flowgate_base::{TokenBucket, io_error::error_text, text::clean};
-use flowgate_config::{FormatConfig, Mistake, SinkKind, pipeline::output};
+use crate::command::report::{self, CommandError};
+use flowgate_base::{TokenBucket, Warnings, io_error::error_text, text::clean};
+use flowgate_config::Mistake;
 use flowgate_metrics::TenantFigures;
-use flowgate_model::Flows;
+use flowgate_model::{EventGroups, Flows};
 use flowgate_netlink::{Namespace, Stop, namespace, process_names::ProcessNames, source::InsertBarrier};
 use flowgate_pipeline::{
     Tally,
-    consumer::{Charged, Consumer},
     counters::Counters,
-    executor::Shows,
+    kernel::KernelTable,
     loader::{PluginLoader, Purpose, Role, StateStores},
-    resync::{Kernel as _, Kinds, Resync},
-    sink::{Several, Sink},
-    stage::Stage,
+    sink::{Several, Sink, SinkKind},
     stats::{Health, Shared, StageStats},
-    tell::Tell,
 };
 use flowgate_policy::{
     Policy, Tenant,
@@ -49,7 +39,6 @@ use flowgate_policy::{
     share::{Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system, sieve::OwnTable},
 };
 use flowgate_runtime::PluginEngine;
-use flowgate_syntax::{Command, Settings, SystemEnvironment, Table};
 
 /// A tenant, as the rest of the service knows it.
 pub(super) struct Running {
@@ -352,55 +341,31 @@ impl Job {
 
     /// Says on standard error what concerns the tenant: whose it is and of which generation stands before it, and nothing in it
     /// begins a line of its own.
-    fn voice(&self) -> Tell {
+    fn voice(&self) -> Warnings {
         let title = title(&self.tenant.name, self.facts.generation);
-        Tell::new(move |text| report::line(&format!("{title}: {}", clean(text))))
-    }
-
-    fn settings(&self) -> Result<Settings, CommandError> {
-        let output = output(&self.tenant.format);
-        let settings =
-            flowgate_syntax::fragment::selector(Command::Events, Table::Conntrack, "", output, &SystemEnvironment);
-        // An empty selector has nothing that could be wrong.
-        let settings = settings.map_err(|_| CommandError::NotAvailable("event"))?;
-        Ok(Settings { batch: self.tenant.batch, resync: true, ..settings })
+        Warnings::new(move |text| report::line(&format!("{title}: {}", clean(text))))
     }
 
     fn work(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) -> Result<(), CommandError> {
-        let (tenant, settings) = (&self.tenant, self.settings()?);
+        let tenant = &self.tenant;
         let voice = self.voice();
         let labels = self.policy.labels.labels();
         let loader = PluginLoader::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
+        let loaded = match load::load(&self.policy.text, tenant, &loader, Purpose::Run) {
+            Ok(loaded) => loaded,
+            Err(mistakes) => {
+                tell(Err(mistakes));
+                return Ok(());
+            }
+        };
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         let budget = Arc::new(Mutex::new(TokenBucket::per_second(budget)));
-        let mut findings = Findings::default();
-        let mut stages: Vec<Stage> = Vec::new();
-        for guest in &tenant.plugins {
-            if let Some(stage) = prepare::guest(&loader, &self.policy.text, tenant, guest, Purpose::Run, &mut findings)
-            {
-                stages.push(stage.within(budget.clone()));
-            }
-        }
-        if !findings.mistakes.is_empty() {
-            tell(Err(findings.mistakes));
-            return Ok(());
-        }
-        let guarded = tenant.plugins.iter().any(|guest| guest.plugin.grants.value.acts());
+        let loaded = loaded.map_stages(|stage| stage.within(budget.clone())).in_namespace(self.namespace.clone());
         *self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner) =
-            stages.iter().map(|stage| stage.stats().clone()).collect();
-        let format = match &tenant.format {
-            _ if tenant.sinks.is_empty() => None,
-            FormatConfig::Stock { .. } => {
-                let look = table::row(Command::Events, Table::Conntrack).and_then(|row| row.look);
-                let look = look.ok_or(CommandError::NotAvailable("event"))?;
-                let (name, options) = outputs::format(settings.output, look);
-                Some(loader.format(name, Role::FlowFormat, &options, look.labels)?)
-            }
-            _ => None,
-        };
+            loaded.user_stages().map(|stage| stage.stats().clone()).collect();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-        for sink in &tenant.sinks {
-            let opened = sink.open(true, &self.stop, voice.function())?;
+        for sink in &loaded.spec().sinks {
+            let opened = sink.open(true, &self.stop, voice.clone())?;
             sinks.push(match &sink.kind {
                 SinkKind::File(options) if share_a_file_system(&options.path, &self.policy.audit.path) => {
                     let (reserve, dropped) = (self.policy.audit_limits.reserve, self.facts.dropped.clone());
@@ -410,8 +375,43 @@ impl Job {
             });
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
-        let parts = Parts { stages, format, shows: Shows::Entries, guarded };
-        let mut pipeline = entries::join::<Flows>(parts, &settings, self.namespace.as_ref(), &loader, &mut sink)?;
+        let own = || OwnTable {
+            kernel: KernelTable::new(self.namespace.as_ref(), &self.stop),
+            scope: tenant.scope.clone(),
+            together: self
+                .listings
+                .clone()
+                .map(|listings| (listings, usize::try_from(tenant.share.queue).unwrap_or(usize::MAX))),
+        };
+        let mut pipeline = loaded
+            .pipeline::<Flows>(&loader, &mut sink)?
+            .with_warnings(voice)
+            // A gap is an event of its own in the tenant's queue.
+            .without_gap_warnings()
+            .with_counters(self.facts.counters.clone())
+            // One that was granted nothing is guarded as well: what it asks for is recorded.
+            .with_guard(Box::new(self.guard(&loader)?))
+            // What its plugins add to the rows makes these longer to write.
+            .with_budget(budget.clone())
+            .with_table(EventGroups::ALL, own);
+        tell(Ok(()));
+        if !self.waited() {
+            return Ok(());
+        }
+        let queue = self.outlet.queue.clone();
+        let mut inlet =
+            Inlet::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
+                .gathering(self.gathering);
+        let mut tally = Tally::default();
+        let ended = pipeline.run_on(&mut inlet, &mut tally);
+        drop(pipeline);
+        let finished = sink.finish();
+        ended.map_err(|error| CommandError::Tenant(error.to_string()))?;
+        Ok(finished?)
+    }
+
+    /// Returns the guard of the tenant.
+    fn guard(&self, loader: &PluginLoader) -> Result<TenantGuard, CommandError> {
         let outlet = self.outlet.clone();
         let halted = Arc::new(move || outlet.wish() != Wish::Run);
         let outlet = self.outlet.clone();
@@ -425,43 +425,9 @@ impl Job {
             loader.format("json", Role::FlowFormat, &[], true).ok()
         };
         let recorder = Recorder::new(json, Box::new(again));
-        let guard = TenantGuard::new(tenant, generation, self.namespace.as_ref(), self.audit.clone(), recorder, halted)
-            .counting(self.ledger.clone(), self.policy.service.table_share)
-            .until(superseded);
-        // One that was granted nothing is guarded as well: what it asks for is recorded.
-        pipeline.executor = pipeline.executor.guarded().watched_by(Box::new(guard));
-        pipeline.executor = pipeline.executor.telling(voice.function());
-        // What its plugins add to the rows makes these longer to write.
-        let charged = |consumer| Box::new(Charged::new(consumer, budget.clone())) as Box<dyn Consumer<Flows>>;
-        pipeline.consumer = pipeline.consumer.map(charged);
-        pipeline.on_warning = voice;
-        pipeline.counters = self.facts.counters.clone();
-        pipeline.on_gap = || {};
-        let own = || OwnTable {
-            kernel: Flowtable::new(self.namespace.as_ref(), &self.stop),
-            scope: tenant.scope.clone(),
-            together: self
-                .listings
-                .clone()
-                .map(|listings| (listings, usize::try_from(tenant.share.queue).unwrap_or(usize::MAX))),
-        };
-        pipeline.look_back = Some(Box::new(move || own().list()));
-        let kinds = Kinds { new: true, update: true, destroy: true };
-        pipeline.resync = Some(Resync::new(Box::new(own()), kinds).telling());
-        tell(Ok(()));
-        if !self.waited() {
-            return Ok(());
-        }
-        let queue = self.outlet.queue.clone();
-        let mut inlet =
-            Inlet::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
-                .gathering(self.gathering);
-        let mut tally = Tally::default();
-        let ended = pipeline.run(&mut inlet, &mut tally);
-        drop(pipeline);
-        let finished = sink.finish();
-        ended.map_err(|error| CommandError::Tenant(error.to_string()))?;
-        Ok(finished?)
+        let (audit, namespace) = (self.audit.clone(), self.namespace.as_ref());
+        let guard = TenantGuard::new(&self.tenant, generation, namespace, audit, recorder, halted);
+        Ok(guard.counting(self.ledger.clone(), self.policy.service.table_share).until(superseded))
     }
 
     /// Waits until it may begin; whether it may.

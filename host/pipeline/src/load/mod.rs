@@ -1,0 +1,287 @@
+//! From a spec to a pipeline: its plugins are loaded, checked and configured, and joined.
+
+mod execute;
+
+use std::fmt;
+
+pub use execute::SpecError;
+
+use crate::{
+    Pipeline, RunError, Spec,
+    consumer::Consumer,
+    entries::Entries,
+    executor::{Executor, Plan, Shows},
+    format::Format,
+    loader::{LoadPluginError, LoadedPlugin, PluginLoader, PluginProblems, Purpose, Role},
+    resync,
+    run::{EARLY_ROWS, Parts},
+    sink::Sink,
+    spec::{FormatSpec, OnRefusal, Source, StageSpec, StockInput, StockStage},
+    stage::{self, Stage},
+};
+use flowgate_model::{Counts, OptionValue, field};
+use flowgate_netlink::Namespace;
+
+/// A part of a spec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecPart {
+    /// The selection.
+    Selection,
+    /// A stage, by its index.
+    Stage(usize),
+    /// The format.
+    Format,
+}
+
+/// What is wrong with a part of a spec.
+#[derive(Debug)]
+pub struct SpecProblem {
+    /// The part.
+    pub part: SpecPart,
+    /// What is wrong with its plugin.
+    pub error: LoadPluginError,
+}
+
+/// All that is wrong with a spec: at least one problem.
+#[derive(Debug)]
+pub struct SpecProblems {
+    first: SpecProblem,
+    rest: Vec<SpecProblem>,
+}
+
+impl SpecProblems {
+    /// Returns the first problem.
+    #[must_use]
+    pub fn into_first(self) -> SpecProblem {
+        self.first
+    }
+
+    /// Returns all problems.
+    #[must_use]
+    pub fn into_all(self) -> Vec<SpecProblem> {
+        std::iter::once(self.first).chain(self.rest).collect()
+    }
+
+    /// Returns all problems, in the order of the parts.
+    pub fn iter(&self) -> impl Iterator<Item = &SpecProblem> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+}
+
+impl fmt::Display for SpecProblems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.first.error)?;
+        self.rest.iter().try_for_each(|problem| write!(formatter, "; {}", problem.error))
+    }
+}
+
+impl std::error::Error for SpecProblems {}
+
+/// A spec whose plugins have been loaded and configured.
+pub struct LoadedSpec {
+    spec: Spec,
+    stages: Vec<Stage>,
+    format: Option<Format>,
+    /// The plugins of the stages, in order; the stage `match` of the selection, if there is one, is the first.
+    pub stage_plugins: Vec<LoadedPlugin>,
+    /// The plugin of the format.
+    pub format_plugin: Option<LoadedPlugin>,
+}
+
+impl Spec {
+    /// Loads the plugins, and checks and configures them.
+    ///
+    /// # Errors
+    /// [`SpecProblems`]: all that is wrong with them.
+    pub fn load(self, loader: &PluginLoader, purpose: Purpose) -> Result<LoadedSpec, SpecProblems> {
+        let mut problems = Vec::new();
+        let mut stages = Vec::new();
+        let mut stage_plugins = Vec::new();
+        let mut add = |part: SpecPart, result: Result<(Stage, LoadedPlugin), PluginProblems>| match result {
+            Ok((stage, plugin)) => {
+                stages.push(stage);
+                stage_plugins.push(plugin);
+            }
+            Err(errors) => problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error })),
+        };
+        if self.selects() {
+            let matching = StockStage::matching(self.selection.clone());
+            let result = loader.load_stock_stage(&matching, self.stage_role());
+            add(SpecPart::Selection, result.map(|(stage, plugin)| (stage.selecting(), plugin)));
+        }
+        for (index, stage) in self.stages.iter().enumerate() {
+            let result = match stage {
+                StageSpec::Stock(stock) => loader.load_stock_stage(stock, self.stage_role()),
+                StageSpec::Plugin(plugin) => loader.prepare(plugin, self.stage_role(), purpose).map(|prepared| {
+                    let loaded = prepared.loaded(&plugin.file);
+                    (prepared.into_stage(), loaded)
+                }),
+            };
+            add(SpecPart::Stage(index), result);
+        }
+        // A dry run prints with formats of its own, and a format that nobody sees is still checked.
+        let format = self.format.as_ref().map(|format| loader.load_format(format, self.format_role(), purpose));
+        let (format, format_plugin) = match format.transpose() {
+            Ok(loaded) => loaded.unzip(),
+            Err(errors) => {
+                let part = SpecPart::Format;
+                problems.extend(errors.into_all().into_iter().map(|error| SpecProblem { part, error }));
+                (None, None)
+            }
+        };
+        let mut problems = problems.into_iter();
+        match problems.next() {
+            Some(first) => Err(SpecProblems { first, rest: problems.collect() }),
+            None => Ok(LoadedSpec { spec: self, stages, format, stage_plugins, format_plugin }),
+        }
+    }
+
+    fn stage_role(&self) -> Role {
+        if self.source.is_about_expectations() { Role::ExpectationStage } else { Role::FlowStage }
+    }
+
+    fn format_role(&self) -> Role {
+        match &self.source {
+            Source::Statistics(_) => Role::StatisticsFormat,
+            source if source.is_about_expectations() => Role::ExpectationFormat,
+            _ => Role::FlowFormat,
+        }
+    }
+}
+
+impl PluginLoader {
+    /// Starts a stock stage.
+    fn load_stock_stage(&self, stock: &StockStage, role: Role) -> Result<(Stage, LoadedPlugin), PluginProblems> {
+        let StockStage { name, options, grants, input, text } = stock;
+        let (mut instance, plugin) = self.start(name, role, options, true)?;
+        let takes_template = self.stock(name)?.capabilities.flow_template;
+        let told = match input {
+            StockInput::Selection(selection) => instance.select(selection),
+            StockInput::Template(template) if takes_template => instance.template(template),
+            StockInput::Template(_) | StockInput::None => Ok(()),
+        };
+        told?;
+        instance.started();
+        let stage = Stage::new(instance, plugin.description.reads & field::ALL, grants.clone());
+        let stage = if stock.acts() { stage.strict() } else { stage };
+        Ok((stage, LoadedPlugin { grants: grants.clone(), text: text.clone(), ..plugin }))
+    }
+
+    /// Starts a format.
+    fn load_format(
+        &self,
+        format: &FormatSpec,
+        role: Role,
+        purpose: Purpose,
+    ) -> Result<(Format, LoadedPlugin), PluginProblems> {
+        match format {
+            FormatSpec::Stock { name, options, labels } => {
+                let (mut instance, plugin) = self.start(name, role, options, *labels)?;
+                instance.started();
+                Ok((Format::new(instance, plugin.description.reads & field::ALL), plugin))
+            }
+            FormatSpec::Plugin(plugin) => {
+                let prepared = self.prepare(plugin, role, purpose)?;
+                let loaded = prepared.loaded(&plugin.file);
+                Ok((prepared.into_format(), loaded))
+            }
+        }
+    }
+}
+
+impl LoadedSpec {
+    /// Returns the spec.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Returns the stages of plugins from files, which are worth telling of.
+    pub fn user_stages(&self) -> impl Iterator<Item = &Stage> {
+        let stages = self.stages.iter().zip(&self.stage_plugins);
+        stages.filter(|(_, plugin)| plugin.file.is_some()).map(|(stage, _)| stage)
+    }
+
+    /// Sets the network namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: Option<Namespace>) -> Self {
+        self.spec.namespace = namespace;
+        self
+    }
+
+    /// Applies a function to each stage.
+    #[must_use]
+    pub fn map_stages(self, change: impl FnMut(Stage) -> Stage) -> Self {
+        LoadedSpec { stages: self.stages.into_iter().map(change).collect(), ..self }
+    }
+
+    /// Renders counters and writes them into a sink; nothing without a format.
+    ///
+    /// # Errors
+    /// [`RunError`] if the format or the sink failed.
+    pub fn write_statistics(&mut self, counts: &Counts, sink: &mut dyn Sink) -> Result<(), RunError> {
+        match &mut self.format {
+            Some(format) => Ok(sink.write(&format.instance().render_statistics(counts)?)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Joins the parts to a pipeline that writes into `sink`. `T` is the type of the entries of the source.
+    ///
+    /// # Errors
+    /// [`LoadPluginError`] if the formats of a dry run cannot be started.
+    pub fn pipeline<'a, T: Entries>(
+        self,
+        loader: &PluginLoader,
+        sink: &'a mut dyn Sink,
+    ) -> Result<Pipeline<'a, T>, LoadPluginError> {
+        let LoadedSpec { spec, stages, format, .. } = self;
+        let format = format.filter(|_| !spec.dry_run);
+        let shown = format.as_ref().map_or(0, Format::reads);
+        let resyncs = matches!(&spec.source, Source::Events(events) if events.resync);
+        // What a dry run prints of an action is up to the format that it prints with.
+        let followed = if resyncs { resync::READS } else { 0 };
+        let needed = stage::needed(&stages, if spec.dry_run { field::ALL } else { shown | followed });
+        let mut executor = Executor::new(spec.shows, T::decoder(shown)).within(spec.namespace.as_ref());
+        if spec.has_acting_plugins() {
+            executor = executor.guarded();
+        }
+        if spec.dry_run {
+            executor = executor.dry(dry_run_formats(loader, T::FORMAT)?);
+        }
+        executor = match spec.on_refusal {
+            OnRefusal::Stop => executor,
+            OnRefusal::StopAtOnce => executor.one_by_one(),
+            OnRefusal::Note => executor.noting_refusals(),
+        };
+        if let Some(merge) = spec.merge {
+            executor = executor.merging(merge.orphans);
+        }
+        let short = !spec.has_plugins() && spec.shows == Shows::Entries;
+        Ok(Pipeline::new(Parts {
+            batch_rows: spec.batch,
+            early_rows: if short { spec.batch.min(EARLY_ROWS) } else { spec.batch },
+            decoder: T::decoder(needed),
+            stages,
+            executor,
+            consumer: format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
+            sink,
+            engine: loader.engine().clone(),
+            source: spec.source,
+            selection: spec.selection,
+            namespace: spec.namespace,
+        }))
+    }
+}
+
+/// Returns the formats with which a dry run prints actions.
+///
+/// # Errors
+/// [`LoadPluginError`] if they cannot be started.
+pub fn dry_run_formats<T: Entries>(loader: &PluginLoader, role: Role) -> Result<Plan<T>, LoadPluginError> {
+    let format = |command: &str| {
+        let options = [("command", command), ("complete", "true")].map(|(name, value)| OptionValue::new(name, value));
+        loader.format("save", role, &options, true)
+    };
+    Ok(Plan::new([format("D")?, format("U")?, format("I")?, format("A")?]))
+}

@@ -1,0 +1,74 @@
+//! What a plugin returns for a batch, and what becomes of the actions in it. The checks are in [`stage`](crate::stage).
+
+use flowgate_model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome};
+
+/// The actions that a stage requests, and the batch of values that they refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Requests<T> {
+    /// The actions. Row numbers have been checked.
+    pub actions: Actions,
+    /// The rows that are set or created, or that identify entries.
+    pub values: T,
+}
+
+/// What the executor's work means for the batch.
+#[derive(Debug)]
+pub struct ActionResults<T> {
+    /// One element per row: 0 for rows that are not shown; `None` if all are.
+    pub keep: Option<Vec<u8>>,
+    /// The batch that is shown instead of the rows that are kept.
+    pub replacement: Option<T>,
+    /// The result of each action ([`result`](flowgate_model::result)) with the kernel's error number, in the order of
+    /// the requests.
+    pub results: Vec<(u8, u32)>,
+}
+
+impl<T> Default for ActionResults<T> {
+    fn default() -> Self {
+        ActionResults { keep: None, replacement: None, results: Vec::new() }
+    }
+}
+
+/// What a stage returns for a batch, for both types of entries.
+#[derive(Clone, Debug)]
+pub struct StageOutcome<T> {
+    /// One for each row, or none to keep all.
+    pub verdicts: Vec<u8>,
+    /// Changes of what is shown.
+    pub changes: Option<Changes>,
+    /// Annotations of rows.
+    pub annotations: Option<Annotations>,
+    /// The requested actions.
+    pub requests: Requests<T>,
+}
+
+impl<T: Default> Default for StageOutcome<T> {
+    fn default() -> Self {
+        StageOutcome { verdicts: Vec::new(), changes: None, annotations: None, requests: Requests::default() }
+    }
+}
+
+impl From<Outcome> for StageOutcome<Flows> {
+    fn from(outcome: Outcome) -> Self {
+        let Outcome { verdicts, changes, annotations, actions, values } = outcome;
+        let requests = Requests { actions: actions.unwrap_or_default(), values: values.unwrap_or_default() };
+        StageOutcome { verdicts, changes, annotations, requests }
+    }
+}
+
+impl From<ExpectationOutcome> for StageOutcome<Expectations> {
+    fn from(outcome: ExpectationOutcome) -> Self {
+        let ExpectationOutcome { verdicts, annotations, actions, values } = outcome;
+        let requests = Requests { actions: actions.unwrap_or_default(), values: values.unwrap_or_default() };
+        StageOutcome { verdicts, changes: None, annotations, requests }
+    }
+}
+
+/// Outcomes that were recorded, for tests of plugins.
+#[derive(Debug, Default)]
+pub struct RecordedOutcomes {
+    /// Of flows: one for each batch, and one for the end of the stream.
+    pub flows: Vec<StageOutcome<Flows>>,
+    /// The same of expectations.
+    pub expectations: Vec<StageOutcome<Expectations>>,
+}

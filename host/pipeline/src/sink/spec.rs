@@ -1,0 +1,176 @@
+//! Sinks as values: what is opened when a pipeline runs.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Sink, SinkError, Stdout,
+    file::{FileOptions, FileSink},
+    outbox::{Outbox, OutboxOptions, WhenFull},
+    stream::{Tcp, Unix},
+    syslog::{Syslog, Target},
+};
+use flowgate_base::{Warnings, files};
+use flowgate_netlink::Stop;
+
+/// The longest path of a socket: `sun_path` of `struct sockaddr_un` without its NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// A sink that can be opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SinkSpec {
+    /// The destination.
+    pub kind: SinkKind,
+    /// The buffer in front of it; sockets only.
+    pub buffer: BufferSpec,
+}
+
+/// The buffer of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferSpec {
+    /// Its size in bytes.
+    pub capacity: usize,
+    /// What happens when it is full. `None`: lines of a live source are dropped, other sources wait.
+    pub when_full: Option<WhenFull>,
+    /// How long the end of the pipeline waits for a peer that takes nothing.
+    pub linger: Duration,
+    /// True if undelivered lines are no failure of the run.
+    pub optional: bool,
+}
+
+impl Default for BufferSpec {
+    fn default() -> Self {
+        BufferSpec { capacity: 1 << 20, when_full: None, linger: Duration::from_secs(5), optional: false }
+    }
+}
+
+/// The destination of a sink.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SinkKind {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(FileOptions),
+    /// A stream socket of the Unix family, by its path.
+    Unix(PathBuf),
+    /// TCP, as `HOST:PORT`.
+    Tcp(String),
+    /// The system log.
+    Syslog {
+        /// The log server.
+        target: Target,
+        /// The facility, by number.
+        facility: u8,
+        /// The severity, by number.
+        severity: u8,
+        /// APP-NAME of each message.
+        app_name: String,
+        /// The maximum length of a message in bytes.
+        longest: usize,
+    },
+}
+
+impl From<SinkKind> for SinkSpec {
+    fn from(kind: SinkKind) -> Self {
+        SinkSpec { kind, buffer: BufferSpec::default() }
+    }
+}
+
+impl SinkSpec {
+    /// Returns standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        SinkKind::Stdout.into()
+    }
+
+    /// Returns a file to which lines are appended. It is created if it does not exist.
+    #[must_use]
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        SinkKind::File(FileOptions { path: path.into(), append: true, rotation: None, mode: None }).into()
+    }
+
+    /// Returns what would prevent [`SinkSpec::open`], as far as that can be told without opening or creating anything.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        match &self.kind {
+            SinkKind::File(options) => {
+                let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
+                match directory.filter(|directory| !directory.is_dir()) {
+                    Some(directory) => {
+                        Some(format!("there is no directory {}, in which the file is to be", directory.display()))
+                    }
+                    None => options.check().err().map(|error| error.to_string()),
+                }
+            }
+            SinkKind::Unix(path) | SinkKind::Syslog { target: Target::Local(path), .. } => {
+                let length = path.as_os_str().len();
+                (length > MAX_SOCKET_PATH)
+                    .then(|| format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes, and this has {length}"))
+            }
+            SinkKind::Stdout | SinkKind::Tcp(_) | SinkKind::Syslog { .. } => None,
+        }
+    }
+
+    /// Returns the identity of the file that it writes, if it writes one.
+    #[must_use]
+    pub fn output(&self) -> Option<files::Output> {
+        match &self.kind {
+            SinkKind::File(options) => Some(files::Output::new(&options.path, options.rotation.is_some())),
+            _ => None,
+        }
+    }
+
+    /// Returns what happens when the buffer is full; `live`: the source does not wait.
+    #[must_use]
+    pub fn when_full(&self, live: bool) -> WhenFull {
+        self.buffer.when_full.unwrap_or(if live { WhenFull::Drop } else { WhenFull::Wait })
+    }
+
+    /// Opens the sink. Sockets are connected in the background. `live`: the source does not wait.
+    ///
+    /// # Errors
+    /// [`SinkError`] if a file cannot be opened or a thread cannot be started.
+    pub fn open(&self, live: bool, stop: &Stop, warnings: Warnings) -> Result<Box<dyn Sink>, SinkError> {
+        let buffer = OutboxOptions {
+            capacity: self.buffer.capacity,
+            when_full: self.when_full(live),
+            linger: self.buffer.linger,
+        };
+        let sink: Box<dyn Sink> = match &self.kind {
+            SinkKind::Stdout => Box::new(Stdout::new()),
+            SinkKind::File(options) => {
+                let sink = FileSink::open(options.clone(), warnings.clone())?;
+                // Events do not wait for a compression.
+                Box::new(if live { sink.patient() } else { sink })
+            }
+            SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, warnings.clone())?),
+            SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, warnings.clone())?),
+            SinkKind::Syslog { target, facility, severity, app_name, longest } => {
+                let syslog = Syslog::new(target.clone(), *facility, *severity, app_name, *longest);
+                Box::new(Outbox::start(syslog, buffer, stop, warnings.clone())?)
+            }
+        };
+        Ok(if self.buffer.optional { Box::new(Optional { sink, warnings }) } else { sink })
+    }
+}
+
+/// A sink whose undelivered lines are no failure of the run.
+struct Optional {
+    sink: Box<dyn Sink>,
+    warnings: Warnings,
+}
+
+impl Sink for Optional {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+        self.sink.write(bytes)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        match self.sink.finish() {
+            Err(error @ SinkError::Undelivered { .. }) => {
+                self.warnings.line(&format!("WARNING: {error}."));
+                Ok(())
+            }
+            end => end,
+        }
+    }
+}
