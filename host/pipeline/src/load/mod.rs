@@ -113,7 +113,7 @@ impl Spec {
             let result = match stage {
                 StageSpec::Stock(stock) => loader.load_stock_stage(stock, self.stage_role()),
                 StageSpec::Plugin(plugin) => loader.prepare(plugin, self.stage_role(), purpose).map(|prepared| {
-                    let loaded = prepared.loaded(&plugin.file);
+                    let loaded = prepared.loaded(plugin);
                     (prepared.into_stage(), loaded)
                 }),
             };
@@ -182,7 +182,7 @@ impl PluginLoader {
             }
             FormatSpec::Plugin(plugin) => {
                 let prepared = self.prepare(plugin, role, purpose)?;
-                let loaded = prepared.loaded(&plugin.file);
+                let loaded = prepared.loaded(plugin);
                 Ok((prepared.into_format(), loaded))
             }
         }

@@ -1,9 +1,6 @@
 //! A plugin from a file: its specification, the checks that it has to pass, and the stage or format made of it.
 
-use std::{
-    path::{Path, PathBuf},
-    rc::Rc,
-};
+use std::{path::PathBuf, rc::Rc};
 
 use super::{LoadPluginError, PluginLoader, PluginProblems, Purpose, Role, error::check_role, options};
 use crate::{format::Format, stage::Stage, supervisor::Policy};
@@ -194,18 +191,18 @@ pub struct LoadedPlugin {
 }
 
 impl PreparedPlugin {
-    /// Returns what can be told of it; `file` is its file.
+    /// Returns what can be told of it; `spec` is what it was prepared from.
     #[must_use]
-    pub fn loaded(&self, file: &Path) -> LoadedPlugin {
+    pub fn loaded(&self, spec: &PluginSpec) -> LoadedPlugin {
         LoadedPlugin {
             name: self.component.name.clone(),
-            file: Some(file.into()),
+            file: Some(spec.file.clone()),
             digest: self.digest.clone(),
             description: self.description.clone(),
             interfaces: self.component.capabilities.interfaces(),
             services: self.component.services.clone(),
             options: self.options().to_vec(),
-            grants: self.grants.clone(),
+            grants: spec.grants.clone(),
             ungranted: self.ungranted.clone(),
             limits: Some(self.limits),
             text: None,
