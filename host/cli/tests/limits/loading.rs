@@ -184,3 +184,33 @@ fn names_of_files_move_no_cursor() {
     through_every_command(b"no plugin", "begins with `no plugi`");
     through_every_command(COMPONENT, "it exports nothing");
 }
+
+/// A path that somebody has typed or a script has found is shown by an error that does not clean it: whatever is written to
+/// standard error is cleaned there.
+#[test]
+fn paths_in_errors_move_no_cursor() {
+    let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(format!("none/{ESCAPES}"));
+    let path = path.to_str().unwrap();
+    Namespace::run(|_| {
+        for line in [
+            &["run", path][..],
+            &["policy", "check", path],
+            &["policy", "status", "--socket", path],
+            &["record", path, "--", "-L"],
+            &["replay", path],
+            &["-L", "--netns", path],
+            &["-E", "--metrics", &format!("unix:{path}")],
+        ] {
+            let outcome = flowgate.run(line);
+            assert_clean(&outcome, &format!("{line:?}"));
+            assert!(
+                outcome.errors().contains("none/\\u{1b}]0;owned by a plugin\\u{7}"),
+                "{line:?}: {}",
+                outcome.errors()
+            );
+            assert_eq!(outcome.status, 1, "{line:?}: {}", outcome.errors());
+        }
+    });
+}
