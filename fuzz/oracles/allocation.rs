@@ -5,15 +5,15 @@ use std::{
     cell::Cell,
 };
 
-/// The system's allocator, counted. To be the global allocator of the program.
+/// The system's allocator with counters, to be used as the global allocator.
 pub(crate) struct Counting;
 
-/// Beyond this the process ends, before the machine does.
+/// Limit at which the process aborts, before the machine runs out of memory.
 const MOST: isize = 3 << 30;
 
 thread_local! {
-    /// Bytes that this thread has allocated more than freed since it began to count, the most that these have been, and all that it has
-    /// allocated.
+    /// Bytes that this thread has allocated and not freed since [`begin`], their maximum, and the total of allocated
+    /// bytes.
     static NOW: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
     static TOTAL: Cell<usize> = const { Cell::new(0) };
@@ -26,7 +26,7 @@ pub(crate) fn begin() {
     TOTAL.set(0);
 }
 
-/// The most bytes at a time, and all bytes, that this thread has allocated since it began to count.
+/// Returns the peak and the total of the bytes that this thread has allocated since [`begin`].
 pub(crate) fn counted() -> (usize, usize) {
     (PEAK.get().unsigned_abs(), TOTAL.get())
 }
@@ -45,11 +45,11 @@ fn add(size: usize) {
 }
 
 fn remove(size: usize) {
-    // What was allocated before is not counted, so that this may be below 0.
+    // Memory that was allocated before is not counted, so that this may become negative.
     NOW.set(NOW.get().wrapping_sub_unsigned(size));
 }
 
-// SAFETY: everything is left to the system's allocator; sizes are counted beside it.
+// SAFETY: all calls are passed to the system's allocator; only sizes are counted.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,5 +1,5 @@
-//! Any words as a command line, and any text as a file of `-R`: nothing panics, an error says something, and reading takes no more
-//! than in proportion to them.
+//! Any words as a command line, and any text as a file of `-R`: nothing panics, an error says something, and reading
+//! takes no more than in proportion to them.
 
 use std::{
     ffi::{OsStr, OsString},

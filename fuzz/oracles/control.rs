@@ -1,5 +1,5 @@
-//! Any bytes as a request to the service for tenants, and as its answer: neither end panics, reading takes memory and time
-//! in proportion to the bytes, what was read has one form, and what is printed moves no cursor.
+//! Any bytes as a request to the service for tenants, and as its answer: neither end panics, reading takes memory and
+//! time in proportion to the bytes, what was read has one form, and what is printed moves no cursor.
 
 use std::io::{self, Read};
 

@@ -1,5 +1,5 @@
-//! Any text as a pipeline file and as a policy: nothing panics, mistakes have their places in the text, and reading takes no more than
-//! in proportion to it.
+//! Any text as a pipeline file and as a policy: nothing panics, mistakes have their places in the text, and reading
+//! takes no more than in proportion to it.
 
 use std::path::Path;
 

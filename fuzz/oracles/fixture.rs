@@ -1,4 +1,5 @@
-//! Any text as a fixture: nothing panics, rows are a table, mistakes have their places, and reading takes no more than in proportion.
+//! Any text as a fixture: nothing panics, rows are a table, mistakes have their places, and reading takes no more than
+//! in proportion.
 
 use flowgate_fixture::{expectations, flows};
 use flowgate_model::{Label, check};

@@ -1,23 +1,23 @@
-//! Numbers out of an input of a fuzzer. Behind its end there are zeros.
+//! Numbers from the input of a fuzzer. After its end all bytes are zero.
 
-/// What is left of an input.
+/// The rest of an input.
 pub(crate) struct Input<'a>(pub &'a [u8]);
 
 impl Input<'_> {
-    /// The next byte.
+    /// Returns the next byte.
     pub(crate) fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else { return 0 };
         self.0 = rest;
         first
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     #[allow(dead_code, reason = "not every target has a use for it")]
     pub(crate) fn bits(&mut self) -> u64 {
         (0..8).fold(0, |bits, _| bits << 8 | u64::from(self.byte()))
     }
 
-    /// A number from 0 up to and including `most`, of as few bytes as that takes.
+    /// Returns a number from 0 to `most`, from as few bytes as possible.
     pub(crate) fn up_to(&mut self, most: usize) -> usize {
         let (mut number, mut left) = (0usize, most);
         while left > 0 {
@@ -27,12 +27,12 @@ impl Input<'_> {
         if most == usize::MAX { number } else { number % (most + 1) }
     }
 
-    /// True once in so many times.
+    /// Returns true once in this many times.
     pub(crate) fn one_in(&mut self, times: usize) -> bool {
         self.up_to(times - 1) == 0
     }
 
-    /// One of these.
+    /// Returns one of the items.
     pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.up_to(items.len() - 1)]
     }

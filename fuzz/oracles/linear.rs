@@ -1,23 +1,23 @@
-//! What reading may cost: memory and time in proportion to what is read.
+//! Limits on the cost of reading: memory and time in proportion to the input.
 
 use flowgate_base::clock::thread_time;
 use std::time::Duration;
 
 use super::allocation;
 
-/// What is allocated in any case, and for each byte that is read, at a time.
+/// Memory that may be allocated at a time: a constant, and bytes for each byte of input.
 const ANYHOW: usize = 1 << 20;
 const EACH_BYTE: usize = 1024;
-/// How often as much may be allocated in all, one after the other.
+/// Factor for the total of all allocations.
 const TIMES: usize = 8;
-/// The same in time: nanoseconds of a build that counts coverage.
+/// Time in nanoseconds for a build that counts coverage: a constant, and for each byte of input.
 const ANY_TIME: u64 = 500_000_000;
 const BYTE_TIME: u64 = 10_000;
 
-/// Reads so many bytes.
+/// Calls `read`, which reads this many bytes.
 ///
 /// # Panics
-/// If that takes more memory or time than in proportion to them.
+/// If that takes more memory or time than the limits.
 pub(crate) fn linear<R>(what: &str, bytes: usize, read: impl FnOnce() -> R) -> R {
     allocation::begin();
     let started = thread_time();

@@ -1,5 +1,5 @@
-//! Any names in a plugin: imports and exports of modules and components, and the name of the file. Whatever is wrong with it, the
-//! message is text that moves no cursor and hides nothing.
+//! Any names in a plugin: imports and exports of modules and components, and the name of the file. Whatever is wrong
+//! with it, the message is text that moves no cursor and hides nothing.
 
 use std::{
     path::Path,

@@ -1,7 +1,9 @@
-//! An outcome of a plugin, whatever is in it: checked, carried out on a batch and judged by the guard of a tenant, it makes the host
-//! work and allocate no more than in proportion to what crossed, leaves a batch that is one, and an audit that says what would be sent.
+//! An outcome of a plugin, whatever is in it: checked, carried out on a batch and judged by the guard of a tenant, it
+//! makes the host work and allocate no more than in proportion to what crossed, leaves a batch that is one, and an
+//! audit that says what would be sent.
 //!
-//! Inputs are structured: sizes and repetitions are numbers in the input, so that a few bytes stand for an outcome of megabytes.
+//! Inputs are structured: sizes and repetitions are numbers in the input, so that a few bytes stand for an outcome of
+//! megabytes.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -44,8 +46,8 @@ use serde_json::Value;
 
 use super::{allocation, input::Input};
 
-/// What the host may have allocated at a time for each byte that crossed: as it is written, cleaned (an escape is six bytes), and the
-/// vectors that grow for it, which are twice as large and there twice while they do.
+/// What the host may have allocated at a time for each byte that crossed: as it is written, cleaned (an escape is six
+/// bytes), and the vectors that grow for it, which are twice as large and there twice while they do.
 const EACH_BYTE: usize = 24;
 /// For each row: columns that changes fill ([`bounds::ROW`]), before and after, and its bookkeeping.
 const EACH_ROW: usize = 3 * bounds::ROW;
@@ -56,7 +58,8 @@ const IN_FLIGHT: usize = 256;
 const EACH_RECORD: usize = 128 << 10;
 /// In any case: texts of a batch ([`bounds::TEXTS`]) are in the bytes.
 const ANYHOW: usize = 4 << 20;
-/// How often as much may be allocated in all, one after the other; and what is allocated and freed for an action besides, its request.
+/// How often as much may be allocated in all, one after the other; and what is allocated and freed for an action
+/// besides, its request.
 const TIMES: usize = 8;
 const EACH_REQUEST: usize = 2 * bounds::ACTION;
 /// The same in time: nanoseconds of a build that counts coverage.
@@ -158,7 +161,8 @@ fn flows(length: usize, has: u64) -> Flows {
 fn values(input: &mut Input<'_>) -> Flows {
     let length = size(input, 2000);
     let texts = field::HELPER | field::HELPER_INFO | field::LABELS | field::LABELS_MASK | field::SECURITY_CONTEXT;
-    // What a plain creation has, with and without what may be refused, or anything. A text may be there although no row has it.
+    // What a plain creation has, with and without what may be refused, or anything. A text may be there although no row
+    // has it.
     let plain = field::TUPLES | field::TIMEOUT;
     let has = match input.up_to(4) {
         0 => plain,
@@ -313,8 +317,8 @@ impl Judge {
         judgements
     }
 
-    /// What would be sent is in the audit, action by action, and what is refused has its reason; a flow that nothing is wrong with is
-    /// allowed afterwards, and is recorded whole.
+    /// What would be sent is in the audit, action by action, and what is refused has its reason; a flow that nothing is
+    /// wrong with is allowed afterwards, and is recorded whole.
     fn recorded(&mut self, requests: &Requests<Flows>, judgements: &[Judgement]) {
         let lines = self.lines.take();
         let lists = &requests.actions;
@@ -363,7 +367,8 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
         let source = std::net::Ipv4Addr::from_bits(tuple.source.lo[0] as u32).to_string();
         assert!(after["source"] == source, "{intent}");
     }
-    // A line that sums refusals up has no flow, and neither have those that came too fast or while the tenant is paused.
+    // A line that sums refusals up has no flow, and neither have those that came too fast or while the tenant is
+    // paused.
     for refused in of("refused").into_iter().filter(|line| line["count"].is_null()) {
         assert!(refused["code"].is_string() && refused["reason"].is_string(), "{refused}");
         let shown = refused["after"].is_object() || refused["before"].is_object();

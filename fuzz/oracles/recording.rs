@@ -1,4 +1,5 @@
-//! Any file as a recording: nothing panics, what it yields is bounded by its packets, and reading takes no more than in proportion.
+//! Any file as a recording: nothing panics, what it yields is bounded by its packets, and reading takes no more than in
+//! proportion.
 
 use std::io::Cursor;
 

@@ -1,11 +1,11 @@
-//! Text out of an input: examples of a language, with edits. A few bytes of the input stand for a long text.
+//! Texts from an input: examples of a language, with edits. A few bytes of the input stand for a long text.
 
 use super::input::Input;
 
-/// The longest text.
+/// Maximum length of a text.
 const LONGEST: usize = 256 << 10;
 
-/// What is wrong in any language.
+/// Words that are wrong in any language.
 const ANY_WORDS: &[&str] = &[
     "",
     " ",
@@ -61,7 +61,7 @@ const ANY_WORDS: &[&str] = &[
     "\u{10ffff}",
 ];
 
-/// A place in the text: most of the time where a word begins or ends.
+/// Returns an offset in the text, most of the time the beginning or end of a word.
 fn place(input: &mut Input<'_>, text: &[u8]) -> usize {
     let start = input.up_to(text.len());
     if input.one_in(4) {
@@ -71,7 +71,7 @@ fn place(input: &mut Input<'_>, text: &[u8]) -> usize {
     (start..text.len()).find(|&at| at == 0 || is_word(at) != is_word(at - 1)).unwrap_or(text.len())
 }
 
-/// A part of the text: a word or line of it, or any.
+/// Returns a part of the text: a word, a line, or any other.
 fn part(input: &mut Input<'_>, text: &[u8]) -> std::ops::Range<usize> {
     let start = place(input, text);
     let rest = text.get(start..).unwrap_or_default();
@@ -84,7 +84,7 @@ fn part(input: &mut Input<'_>, text: &[u8]) -> std::ops::Range<usize> {
     start..start + length
 }
 
-/// One of the examples, or nothing, with some edits.
+/// Returns one of the examples, or an empty text, with some edits.
 pub(crate) fn text(input: &mut Input<'_>, examples: &[&[u8]], words: &[&str]) -> Vec<u8> {
     let mut text = match input.up_to(examples.len()) {
         0 => Vec::new(),
@@ -92,7 +92,7 @@ pub(crate) fn text(input: &mut Input<'_>, examples: &[&[u8]], words: &[&str]) ->
     };
     for _ in 0..input.up_to(12) {
         match input.up_to(7) {
-            // A word, in place of another or between others.
+            // A word is replaced or inserted.
             0..=2 => {
                 let list = if input.one_in(2) { ANY_WORDS } else { words };
                 let word = input.pick(list).as_bytes();
@@ -100,24 +100,24 @@ pub(crate) fn text(input: &mut Input<'_>, examples: &[&[u8]], words: &[&str]) ->
                 let range = range.start..range.end.max(range.start);
                 text.splice(range, word.iter().copied());
             }
-            // A byte.
+            // A byte is inserted.
             3 => {
                 let (at, byte) = (place(input, &text), input.byte());
                 text.insert(at, byte);
             }
-            // Less.
+            // A part is removed.
             4 => {
                 let range = part(input, &text);
                 text.drain(range);
             }
-            // A part of the text at another place.
+            // A part is copied to another place.
             5 => {
                 let range = part(input, &text);
                 let copy = text.get(range).unwrap_or_default().to_vec();
                 let at = place(input, &text);
                 text.splice(at..at, copy);
             }
-            // The same again and again.
+            // A part is repeated.
             _ => {
                 let range = part(input, &text);
                 let copy = text.get(range.clone()).unwrap_or_default().to_vec();

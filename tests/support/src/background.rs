@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-/// A running program, what it has written so far, and how it is ended. It is killed when this is dropped.
+/// A running program and what it has written so far. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Background {
     child: Child,
@@ -65,7 +65,7 @@ impl Background {
         }
     }
 
-    /// Returns the standard output that nobody reads yet, for a test that reads it in a way of its own.
+    /// Returns the unread standard output, for a test that reads it itself.
     pub fn take_output(&mut self) -> ChildStdout {
         self.held.take().expect("a program that was started with its output unread")
     }
@@ -97,22 +97,22 @@ impl Background {
         self.errors.text()
     }
 
-    /// Waits for a line of standard output that contains these words, behind the last one that was waited for.
+    /// Waits for a line of standard output that contains these words, after the last one that was waited for.
     pub fn wait_for_output(&mut self, words: &str) -> String {
         self.output.wait(words).unwrap_or_else(|| panic!("no line with `{words}`: {}{}", self.output(), self.errors()))
     }
 
-    /// Waits for a line of standard error that contains these words, behind the last one that was waited for.
+    /// Waits for a line of standard error that contains these words, after the last one that was waited for.
     pub fn wait_for_error(&mut self, words: &str) -> String {
         self.errors.wait(words).unwrap_or_else(|| panic!("no line with `{words}`: {}{}", self.output(), self.errors()))
     }
 
-    /// Waits until a netlink socket of it, in the network namespace of the calling thread, has joined groups.
+    /// Waits until a netlink socket of the program, in the network namespace of the calling thread, has joined groups.
     pub fn wait_until_listening(&self) {
         self.wait_until_listening_in(&[]);
     }
 
-    /// As [`Self::wait_until_listening`], where the socket may also be in one of these named namespaces.
+    /// The same as [`Self::wait_until_listening`]; the socket may also be in one of these named namespaces.
     pub fn wait_until_listening_in(&self, names: &[&str]) {
         let listens = || {
             let own = netlink::inodes_of(self.child.id());
@@ -122,8 +122,8 @@ impl Background {
         until_or_explain("it listens", listens, || format!("{}{}", self.output(), self.errors()));
     }
 
-    /// Waits until it has dealt with every event that was sent before this call: nothing is queued in its sockets, and all of its
-    /// threads have slept from before that was seen until after it.
+    /// Waits until the program has handled all events that were sent before this call: nothing is queued in its
+    /// sockets, and all of its threads have slept from before the queues were read until after it.
     pub fn wait_until_idle(&self) {
         let is_idle = || {
             let before = self.sleeping();
@@ -149,7 +149,7 @@ impl Background {
         );
     }
 
-    /// Returns its threads and how often each has gone to sleep or was interrupted; none if one of them runs.
+    /// Returns its threads and the number of context switches of each; `None` if one of them runs.
     fn sleeping(&self) -> Option<Vec<(String, String)>> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
         let mut sleeping: Vec<(String, String)> = tasks
@@ -171,7 +171,7 @@ impl Background {
         kill(self.process(), signal).expect("it takes signals");
     }
 
-    /// Stops it, lets something happen, and lets it go on.
+    /// Stops the program, calls `happens`, and continues the program.
     pub fn while_stopped(&self, happens: impl FnOnce()) {
         self.signal(Signal::SIGSTOP);
         let path = format!("/proc/{}/stat", self.child.id());
@@ -183,12 +183,12 @@ impl Background {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Returns its resident memory, in KiB; none if it has ended.
+    /// Returns its resident memory in KiB; `None` if it has ended.
     pub fn memory(&self) -> Option<u64> {
         self.kibibytes("VmRSS:")
     }
 
-    /// Returns its largest resident memory so far, in KiB; none if it has ended.
+    /// Returns its peak resident memory in KiB; `None` if it has ended.
     pub fn peak(&self) -> Option<u64> {
         self.kibibytes("VmHWM:")
     }
@@ -198,7 +198,7 @@ impl Background {
         status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
     }
 
-    /// Returns whether it still runs.
+    /// Returns true if it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().expect("its state").is_none()
     }
@@ -210,7 +210,7 @@ impl Background {
         Outcome { stdout: self.output.rest(), stderr: self.errors.rest(), status }
     }
 
-    /// Waits for its end without reading its output: its exit status as a shell has it.
+    /// Waits for its end without reading its output; returns its exit status as a shell reports it.
     pub fn end_unread(&mut self) -> i32 {
         shell_status(self.child.wait().expect("its end"))
     }
@@ -240,12 +240,12 @@ impl Drop for Background {
     }
 }
 
-/// What comes out of a pipe.
+/// The bytes read from a pipe.
 #[derive(Debug, Default)]
 struct Stream {
     so_far: Arc<(Mutex<SoFar>, Condvar)>,
     reader: Option<JoinHandle<()>>,
-    /// Where the line begins that is looked at next.
+    /// Offset of the next line to be searched.
     next: usize,
 }
 
@@ -280,7 +280,7 @@ impl Stream {
         String::from_utf8_lossy(&so_far.bytes).into_owned()
     }
 
-    /// Waits for a line with these words; none if it does not come.
+    /// Waits for a line with these words; returns `None` if it does not come.
     fn wait(&mut self, words: &str) -> Option<String> {
         let end = Instant::now() + PATIENCE;
         let mut so_far = self.so_far.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-/// What builds it.
+/// The command that builds it.
 const BUILD: &str = "cargo build --release --workspace";
 
 /// Returns the flowgate that lies beside the test in the build directory, or the one that `FLOWGATE_UNDER_TEST` names.
@@ -53,7 +53,8 @@ fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// Returns the first of the sources in cargo's list, which are behind `PROGRAM:`, that was changed or removed since then.
+/// Returns the first of the sources in cargo's list, which are behind `PROGRAM:`, that was changed or removed since
+/// then.
 fn newer(list: &str, built: SystemTime) -> Option<PathBuf> {
     // A blank in a path is written as `\ `.
     let list = list.replace("\\ ", "\0");

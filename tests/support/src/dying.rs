@@ -1,4 +1,4 @@
-//! Entries on the list of the dying: their end could not be told to a reader that insists on hearing it.
+//! Entries on the dying list: their DESTROY event could not be delivered to a reliable listener.
 
 use crate::{Namespace, Program, entries};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
@@ -6,7 +6,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 /// Multicast group of destroy events (`NFNLGRP_CONNTRACK_DESTROY` in `linux/netfilter/nfnetlink.h`).
 const GROUP_DESTROY: u32 = 3;
 
-/// A reader of destroy events that never reads; while it lives, entries that end after its buffer is full stay listed.
+/// A listener to DESTROY events that never reads: entries that end after its buffer is full stay listed.
 #[derive(Debug)]
 pub struct Dying {
     /// Held open, never read.
@@ -14,7 +14,7 @@ pub struct Dying {
 }
 
 impl Dying {
-    /// Creates `count` entries and ends them so that most are left on the list of the dying.
+    /// Creates `count` entries and ends them, so that most stay on the dying list.
     pub fn fill(namespace: &Namespace, count: u32) -> Self {
         let mut socket = Socket::new(NETLINK_NETFILTER).expect("a netlink socket");
         socket.bind(&SocketAddr::new(0, 0)).expect("binding it");

@@ -1,6 +1,6 @@
-//! Entries made by hand: lines in the syntax that `conntrack -o save` writes and `conntrack -R` reads.
+//! Entries created from lines in the syntax that `conntrack -o save` writes and `conntrack -R` reads.
 //!
-//! The kernel takes some 150,000 of them a second this way, so that big tables cost nothing.
+//! The kernel takes some 150,000 of them per second, so that big tables are cheap.
 
 use crate::{Namespace, Program};
 use std::fmt::Write;
@@ -37,7 +37,7 @@ pub fn load(_: &Namespace, lines: &[String]) {
     assert!(outcome.status == 0, "conntrack -R ended with {}: {}", outcome.status, outcome.errors());
 }
 
-/// Flows in the table, as the kernel counts them.
+/// Returns the number of flows in the table, as the kernel counts them.
 pub fn count(_: &Namespace) -> usize {
     Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
 }
@@ -49,8 +49,8 @@ pub fn insert(_: &Namespace, words: &str) {
     Program::new("conntrack").must(&arguments);
 }
 
-/// Every protocol that connection tracking knows, every state of each, and numbers that it does not know, in both
-/// families. All of them live for a while and none has NAT, a zone or a mark.
+/// Returns entries of each protocol that connection tracking knows, in each state, and of unknown protocols, in both
+/// families. All have long timeouts, and none has NAT, a zone or a mark.
 pub fn every_protocol() -> Vec<String> {
     let mut lines = Vec::new();
     for (family, source, destination) in [
@@ -90,7 +90,7 @@ pub fn every_protocol() -> Vec<String> {
                 67890 * number
             ));
         }
-        // The kernel keeps the keys of GRE as it keeps ports; every value of 16 bits will do.
+        // The kernel stores the keys of GRE like ports; any value of 16 bits is valid.
         for (from, to) in [("0", "0"), ("0x10", "0x20"), ("0xffff", "1")] {
             lines.push(format!("-I -t 950 {pair} -p gre --srckey {from} --dstkey {to}"));
         }
@@ -112,7 +112,7 @@ pub fn every_protocol() -> Vec<String> {
     lines
 }
 
-/// Source and destination NAT, with and without ports, one or both, in both families.
+/// Returns entries with source and destination NAT, with and without ports, one or both, in both families.
 pub fn nat() -> Vec<String> {
     let mut lines = Vec::new();
     let families = [
@@ -147,7 +147,7 @@ pub fn nat() -> Vec<String> {
     lines
 }
 
-/// The same flow in many zones, and flows in a zone of one direction only.
+/// Returns the same flow in many zones, and flows in a zone of one direction only.
 pub fn zones() -> Vec<String> {
     let mut lines = Vec::new();
     for pair in ["-s 10.0.0.1 -d 10.1.0.1", "-s 2001:db8::1 -d 2001:db8::2"] {
@@ -168,7 +168,7 @@ pub fn zones() -> Vec<String> {
     lines
 }
 
-/// Marks of every size, on flows that look alike otherwise.
+/// Returns flows that differ only in the mark, with marks of all sizes.
 pub fn marks() -> Vec<String> {
     let marks = ["0", "1", "2", "5", "16", "255", "256", "0xff00", "65536", "0x7fffffff", "0x80000000", "4294967295"];
     let mut lines = Vec::new();
@@ -181,16 +181,16 @@ pub fn marks() -> Vec<String> {
     lines
 }
 
-/// The names of labels for [`Namespace::label_map`]: gaps, a name with blanks, the first and the last bit, and
-/// one beyond those that the kernel keeps.
+/// Names of labels for [`Namespace::label_map`]: gaps, a name with blanks, the first and the last bit, and
+/// one beyond the kernel's range.
 pub const LABEL_MAP: &str = "# bit name\n0 first\n1 eth0-in\n2\ttwo words \n0x5 five\n31 thirty-one\n32 thirty-two\n64 sixty-four\n100 hundred\n127 last\n200 beyond\n\n";
 
-/// Makes every later entry able to carry labels, which the kernel allows only while a rule uses them.
+/// Lets later entries have labels, which the kernel allows only while a rule uses them.
 pub fn allow_labels(namespace: &Namespace) {
     namespace.nft("table inet labels {\n chain never {\n  ct label set 90\n }\n}\n");
 }
 
-/// Entries with labels; needs [`allow_labels`] and [`Namespace::label_map`] before.
+/// Creates entries with labels; requires [`allow_labels`] and [`Namespace::label_map`] before.
 pub fn labelled(namespace: &Namespace) {
     for (number, name) in
         ["first", "eth0-in", "two words", "five", "thirty-one", "thirty-two", "sixty-four", "hundred", "last"]
@@ -225,7 +225,7 @@ pub fn labelled(namespace: &Namespace) {
     insert(namespace, "-t 3000 -s 10.5.0.1 -d 10.1.0.1 -p udp --sport 1 --dport 53");
 }
 
-/// As many flows as asked for, mixed as on a busy router: some 60 % TCP, 30 % UDP, 3 % ICMP, the rest other protocols;
+/// Returns `count` flows, mixed as on a busy router: some 60 % TCP, 30 % UDP, 3 % ICMP, the rest other protocols;
 /// every tenth is IPv6, every fourth has a mark. They all go to `10.99.x.y` or `2001:db8:99::/48`.
 pub fn busy(count: u32) -> Vec<String> {
     (0..count)

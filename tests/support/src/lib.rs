@@ -1,9 +1,9 @@
-//! What the tests and benchmarks of flowgate share: private network namespaces, entries made by hand, real traffic.
+//! Shared code of the tests and benchmarks of flowgate: private network namespaces, created entries, real traffic.
 //!
-//! Nothing here ever touches the connection-tracking table of the host: every helper that makes entries or traffic asks
-//! for a [`Namespace`], and the only way to get one is [`Namespace::run`], which makes it and takes it away again.
+//! Nothing here touches the connection-tracking table of the host: each helper that creates entries or traffic requires
+//! a [`Namespace`], and the only way to get one is [`Namespace::run`], which creates and removes it.
 //!
-//! Everything fails by panicking with a sentence that says what to do: a test that cannot run is a failed test, never a
+//! A failure is a panic with a sentence that says what to do: a test that cannot run is a failed test, never a
 //! skipped one.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
 

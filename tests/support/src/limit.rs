@@ -1,11 +1,12 @@
-//! The limit on entries, `net.netfilter.nf_conntrack_max`, and the size of the hash table: they belong to the whole host.
+//! The limit on entries, `net.netfilter.nf_conntrack_max`, and the size of the hash table: they belong to the whole
+//! host.
 
 use std::{fs::File, path::Path};
 
-/// While it lives, nobody else who asks here changes the limit.
+/// A guard: while it exists, no other test of this process changes the limit.
 #[derive(Debug)]
 pub struct Limit {
-    /// What was changed, and what it was before.
+    /// The changed files and their previous content.
     before: Vec<(&'static str, String)>,
     _lock: File,
 }
@@ -14,7 +15,7 @@ impl Limit {
     const MOST: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
     const BUCKETS: &str = "/proc/sys/net/netfilter/nf_conntrack_buckets";
 
-    /// Keeps it as it is.
+    /// Keeps the limit as it is.
     pub fn kept() -> Self {
         let path = std::env::temp_dir().join("flowgate-nf_conntrack_max.lock");
         let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -22,7 +23,7 @@ impl Limit {
         Self { before: Vec::new(), _lock: file }
     }
 
-    /// Makes room for so many entries in each namespace.
+    /// Sets the limit to at least this many entries in each namespace.
     pub fn of(entries: u64) -> Self {
         let mut kept = Self::kept();
         let enough = entries + entries / 10;
@@ -32,8 +33,8 @@ impl Limit {
         kept
     }
 
-    /// Gives the hash table a bucket for each of so many entries, as the kernel does for its own limit: in fewer, the entries of a
-    /// bucket are a long chain.
+    /// Gives the hash table a bucket for each of this many entries, as the kernel does for its own limit: with fewer,
+    /// the entries of a bucket are a long chain.
     pub fn with_buckets(mut self, entries: u64) -> Self {
         self.raise(Self::BUCKETS, entries.next_power_of_two());
         self
@@ -51,7 +52,7 @@ impl Limit {
         self.before.push((path, before));
     }
 
-    /// What it is now; 0 for none.
+    /// Returns the current limit; 0 for none.
     pub fn now(&self) -> u64 {
         let text = std::fs::read_to_string(Self::MOST).expect("the kernel has connection tracking");
         text.trim().parse().expect("a number")

@@ -1,4 +1,4 @@
-//! A fresh network namespace for one closure: its own table, its own rules, gone when the closure ends.
+//! A fresh network namespace for a closure, with its own table and rules, which is removed when the closure ends.
 
 use crate::program::Program;
 use nix::sched::{CloneFlags, unshare};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// It cannot leave that thread. Programs started and threads spawned from it are in the namespace too.
 #[derive(Debug)]
 pub struct Namespace {
-    /// Where files of this namespace live; removed at its end.
+    /// The directory for files of this namespace, which is removed with it.
     directory: PathBuf,
     /// Namespaces belong to threads, so this must not be sent to another.
     stays: PhantomData<*const ()>,
@@ -37,7 +37,7 @@ impl Namespace {
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Where files of this namespace may be put; removed with it.
+    /// Returns the directory for files of this namespace, which is removed with it.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -48,13 +48,13 @@ impl Namespace {
         std::fs::write(&path, value.to_string()).unwrap_or_else(|error| panic!("writing {}: {error}", path.display()));
     }
 
-    /// Accounting of packets and bytes, and time stamps, for entries made from now on.
+    /// Switches accounting of packets and bytes, and timestamps, for entries created from now on.
     pub fn account(&self, on: bool) {
         self.set("netfilter/nf_conntrack_acct", u8::from(on));
         self.set("netfilter/nf_conntrack_timestamp", u8::from(on));
     }
 
-    /// Makes entries of real traffic live for an hour, so that none goes away between two listings.
+    /// Sets the timeouts of real traffic to an hour, so that no entry ends between two listings.
     pub fn keep_entries(&self) {
         let directory = Path::new("/proc/sys/net/netfilter");
         let listing = std::fs::read_dir(directory).expect("the kernel has connection tracking");
@@ -79,7 +79,7 @@ impl Namespace {
         Program::new("ip").must(&words.split_whitespace().collect::<Vec<_>>());
     }
 
-    /// Puts `text` where programs look for the names of labels, for this namespace only.
+    /// Puts `text` in place of connlabel.conf, for this namespace only.
     pub fn label_map(&self, text: &str) {
         let layers = self.directory.join("etc");
         std::fs::create_dir(&layers).expect("a directory of this namespace");
@@ -111,7 +111,7 @@ impl Drop for Namespace {
     }
 }
 
-/// A new directory that nobody else uses.
+/// Creates a directory that nobody else uses.
 pub(crate) fn temporary_directory() -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -13,9 +13,9 @@ pub struct ListedSocket {
     pub inode: String,
     /// Its port: as a rule the process that opened it.
     pub port: u32,
-    /// Whether it has joined groups.
+    /// True if it has joined groups.
     pub joined: bool,
-    /// Bytes that wait in its receive buffer.
+    /// Bytes in its receive buffer.
     pub queued: u64,
 }
 
@@ -29,7 +29,7 @@ pub fn table_of(name: &str) -> Vec<ListedSocket> {
     parse(&Program::new("ip").run(&["netns", "exec", name, "cat", "/proc/net/netlink"]).text())
 }
 
-/// Returns the inodes of the sockets that a process has open; none if it has ended.
+/// Returns the inodes of the open sockets of a process; none if it has ended.
 pub fn inodes_of(process: u32) -> BTreeSet<String> {
     let entries = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
     let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok()?.into_os_string().into_string().ok());

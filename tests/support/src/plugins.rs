@@ -11,18 +11,18 @@ use std::{
 /// Returns the core module of a plugin package of this workspace, built with the profile for plugins.
 ///
 /// # Panics
-/// If it cannot be built: no test goes on without its plugin.
+/// If it cannot be built.
 pub fn built(package: &str) -> PathBuf {
     built_for(package, "wasm32-unknown-unknown")
 }
 
-/// As [`built`], for a target: `wasm32-wasip2` makes a component that imports WASI.
+/// The same as [`built`] for a target: `wasm32-wasip2` produces a component that imports WASI.
 ///
 /// # Panics
-/// As [`built`].
+/// The same as for [`built`].
 pub fn built_for(package: &str, machine: &str) -> PathBuf {
     static BUILT: Mutex<BTreeMap<(String, String), PathBuf>> = Mutex::new(BTreeMap::new());
-    // A test that failed in here has left nothing half done.
+    // A test that panicked here has left no incomplete state.
     let mut known = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     known.entry((package.into(), machine.into())).or_insert_with(|| build(package, machine)).clone()
 }

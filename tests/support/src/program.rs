@@ -1,4 +1,4 @@
-//! Running programs: captured output, exact exit status, and a clear sentence when one is not installed.
+//! Running programs: captured output, exit status, and a clear message if a program is not installed.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -6,51 +6,52 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A program to run, and how it is to be started.
+/// A program and the way it is started.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What is executed: a name looked up in `PATH`, or a path.
+    /// The file that is executed: a name that is searched in `PATH`, or a path.
     pub path: PathBuf,
-    /// What the program is told that it is called (`argv[0]`); `path` when absent.
+    /// `argv[0]`; `path` if absent.
     pub called: Option<OsString>,
-    /// Environment variables set for it, over the inherited ones.
+    /// Environment variables in addition to the inherited ones.
     pub environment: Vec<(String, String)>,
-    /// User and group that it runs as; the caller's when absent.
+    /// User and group that it runs as; those of the caller if absent.
     pub user: Option<u32>,
 }
 
-/// How a program ended and what it wrote.
+/// Exit status and output of a program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outcome {
-    /// Everything written to standard output.
+    /// The bytes written to standard output.
     pub stdout: Vec<u8>,
-    /// Everything written to standard error.
+    /// The bytes written to standard error.
     pub stderr: Vec<u8>,
     /// Exit status as a shell reports it: 0-255, or 128 plus the number of the signal that ended it.
     pub status: i32,
 }
 
 impl Outcome {
-    /// Standard output as text, with a replacement character for anything that is not UTF-8.
+    /// Returns standard output as text, with replacement characters for bytes that are not UTF-8.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// Standard error as text, with a replacement character for anything that is not UTF-8.
+    /// Returns standard error as text, with replacement characters for bytes that are not UTF-8.
     pub fn errors(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 }
 
-/// Exit status as a shell reports it: the status, or 128 plus the signal.
+/// Returns the exit status as a shell reports it: the status, or 128 plus the signal.
 pub fn shell_status(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 /// Copies a program or the loader of programs, to be executed.
 ///
-/// It is written by a process of its own: a child that another thread of the tests starts meanwhile would inherit a file
-/// that is open for writing here, and until that child executes its program nobody could execute the copy (ETXTBSY).
+/// It is written by a process of its own: a child that another thread of the tests starts meanwhile would inherit a
+/// file that is open for writing here, and until that child executes its program nobody could execute the copy
+/// (ETXTBSY).
 ///
 /// # Panics
 /// If it cannot be copied.
@@ -70,30 +71,30 @@ pub fn words(line: &str) -> Vec<&str> {
 }
 
 impl Program {
-    /// A program by name or path.
+    /// Returns a program by name or path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), called: None, environment: Vec::new(), user: None }
     }
 
-    /// The same program under another `argv[0]`.
+    /// Sets `argv[0]`.
     pub fn called(mut self, name: &str) -> Self {
         self.called = Some(name.into());
         self
     }
 
-    /// The same program with an environment variable set.
+    /// Sets an environment variable.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// The same program run as another user and group, without supplementary groups or capabilities.
+    /// Runs the program as another user and group, without supplementary groups or capabilities.
     pub fn user(mut self, id: u32) -> Self {
         self.user = Some(id);
         self
     }
 
-    /// The same program as a copy in a directory: the one that it was built in may be closed to others.
+    /// Runs a copy of the program in a directory, since other users may not be able to enter the build directory.
     ///
     /// # Panics
     /// If it cannot be copied.
@@ -104,7 +105,7 @@ impl Program {
         self
     }
 
-    /// The command, ready for redirections that [`Program::run`] does not offer.
+    /// Returns the command, for redirections that [`Program::run`] does not offer.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(arguments);
@@ -121,14 +122,14 @@ impl Program {
         command
     }
 
-    /// Starts it, with nothing on standard input and pipes for what it writes.
+    /// Starts the program with an empty standard input and pipes for its output.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap_or_else(|error| panic!("{}", self.explain(&error)))
     }
 
-    /// Runs it to its end, with `input` on standard input.
+    /// Runs the program to its end with `input` on standard input.
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Outcome {
         let mut command = self.command(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -136,7 +137,7 @@ impl Program {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}", self.explain(&error)));
         let output = std::thread::scope(|scope| {
             if let Some(mut pipe) = child.stdin.take() {
-                // A program that stops reading early is its own business: its status will tell.
+                // A program may stop reading early; its status says whether that is an error.
                 scope.spawn(move || pipe.write_all(input));
             }
             child.wait_with_output().unwrap_or_else(|error| panic!("waiting for {}: {error}", self.path.display()))
@@ -144,17 +145,17 @@ impl Program {
         Outcome { stdout: output.stdout, stderr: output.stderr, status: shell_status(output.status) }
     }
 
-    /// Runs it to its end, with nothing on standard input.
+    /// Runs the program to its end with an empty standard input.
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         self.run_with(arguments, b"")
     }
 
-    /// Runs it, panics unless it succeeds, and returns its standard output.
+    /// Runs the program, panics unless it succeeds, and returns its standard output.
     pub fn must(&self, arguments: &[&str]) -> String {
         self.must_with(arguments, b"")
     }
 
-    /// Runs it with `input`, panics unless it succeeds, and returns its standard output.
+    /// Runs the program with `input`, panics unless it succeeds, and returns its standard output.
     pub fn must_with(&self, arguments: &[&str], input: &[u8]) -> String {
         let outcome = self.run_with(arguments, input);
         assert!(
@@ -168,7 +169,7 @@ impl Program {
         outcome.text()
     }
 
-    /// The sentence for a program that cannot be started.
+    /// Returns the message for a program that cannot be started.
     pub fn explain(&self, error: &std::io::Error) -> String {
         let name = self.path.display().to_string();
         let package = match name.as_str() {
@@ -187,8 +188,8 @@ impl Program {
     }
 }
 
-/// Fails where signals that tests send would not be heeded: programs inherit it if this process ignores one, as the jobs of a
-/// shell in the background do.
+/// Fails if this process ignores signals that tests send, as background jobs of a shell do: the programs that it starts
+/// inherit that.
 ///
 /// # Panics
 /// If SIGHUP, SIGINT or SIGTERM is ignored.

@@ -1,17 +1,17 @@
-//! A small random generator whose whole state is one printed number, so that a failure can be run again.
+//! A small random generator whose state is a single number, so that a failure can be repeated.
 
-/// Xorshift64*: good enough to pick test cases, and the same on every machine.
+/// Xorshift64*: sufficient for test cases, and the same on every machine.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that always gives the same sequence for the same seed.
+    /// Returns a generator; equal seeds give equal sequences.
     pub fn new(seed: u64) -> Self {
-        // Mixing keeps neighbouring seeds apart; the state must not be zero.
+        // Mixing separates neighbouring seeds; the state must not be zero.
         Self(seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1)
     }
 
-    /// The seed named by the environment variable, or one from the clock. Print it.
+    /// Returns the seed in this environment variable, or one from the clock. Tests print it.
     pub fn seed(variable: &str) -> u64 {
         match std::env::var(variable) {
             Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text:?} is not a decimal number")),
@@ -22,7 +22,7 @@ impl Random {
         }
     }
 
-    /// The next 64 bits.
+    /// Returns the next 64 bits.
     pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -30,17 +30,17 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number from 0 up to, not including, `limit` (which must not be 0).
+    /// Returns a number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
         ((self.bits() >> 16) % limit as u64) as usize
     }
 
-    /// True `parts` times out of `of`.
+    /// Returns true with the probability `parts` / `of`.
     pub fn chance(&mut self, parts: usize, of: usize) -> bool {
         self.below(of) < parts
     }
 
-    /// One of the items.
+    /// Returns one of the items.
     pub fn pick<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
         items[self.below(items.len())]
     }

@@ -1,4 +1,4 @@
-//! A small table with something of everything, and whether it is still as it was.
+//! A small table with entries of many kinds, and a check that it has not changed.
 
 use crate::{Namespace, Outcome, Program, entries};
 
@@ -15,7 +15,7 @@ pub fn table() -> Vec<String> {
     lines
 }
 
-/// Makes flows of several protocols, families, zones and marks, one of them with counted packets.
+/// Creates flows of several protocols, families, zones and marks, one of them with counted packets.
 pub fn fill(namespace: &Namespace) {
     // Without time stamps: listings would show an age that changes.
     namespace.set("netfilter/nf_conntrack_acct", 1);
@@ -38,7 +38,7 @@ pub fn fill(namespace: &Namespace) {
     assert!(table().iter().any(|line| line.contains("packets=1 bytes=84")), "{:?}", table());
 }
 
-/// Returns whether a command line was refused as one that makes no sense.
+/// Returns true if a command line was refused as invalid.
 pub fn refused(outcome: &Outcome) -> bool {
     outcome.status == 2 && outcome.stdout.is_empty() && !outcome.stderr.is_empty()
 }

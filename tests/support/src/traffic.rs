@@ -6,18 +6,18 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// Where the server of all traffic listens, in both families.
+/// Addresses of the servers, in both families.
 pub const SERVERS: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
-/// Addresses whose traffic is sent on to [`SERVERS`] by destination NAT, for TCP port 80 and UDP port 5353.
+/// Addresses whose traffic is translated to [`SERVERS`] by destination NAT, for TCP port 80 and UDP port 5353.
 pub const DOORS: [&str; 2] = ["10.9.0.80", "2001:db8:9::80"];
-/// What source NAT makes of the source of UDP to port 5000.
+/// Source addresses of UDP to port 5000 after source NAT.
 pub const OUTSIDES: [&str; 2] = ["10.9.0.77", "2001:db8:9::77"];
-/// Port of the server that speaks just enough FTP for the helper.
+/// Port of the server that has as much of FTP as the helper needs.
 pub const FTP: u16 = 2121;
-/// Port at which the TFTP helper looks on.
+/// Port of the TFTP helper.
 pub const TFTP: u16 = 6969;
 
-/// The rules: connection tracking on, helpers, NAT both ways, and TCP port 81 that never answers.
+/// The rules: connection tracking, helpers, both kinds of NAT, and TCP port 81, which never answers.
 const RULES: &str = r#"
 table inet traffic {
     ct helper look-at-ftp { type "ftp" protocol tcp; }
@@ -47,10 +47,10 @@ table inet traffic {
 }
 "#;
 
-/// After this a datagram that has not arrived is taken for lost.
+/// Time after which a datagram counts as lost.
 const ARRIVAL: Duration = Duration::from_secs(2);
 
-/// Sends a datagram until it arrives: what, and from whom, as the receiver sees it. Even on loopback one is lost now and then.
+/// Sends a datagram until it arrives; returns its content and source at the receiver. Even on loopback some are lost.
 fn deliver(from: &UdpSocket, what: &[u8], to: &SocketAddr, at: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     at.set_read_timeout(Some(ARRIVAL)).expect("a limit");
     let mut buffer = [0; 128];
@@ -63,7 +63,7 @@ fn deliver(from: &UdpSocket, what: &[u8], to: &SocketAddr, at: &UdpSocket) -> (V
     panic!("no datagram arrives from {:?} at {to}", from.local_addr());
 }
 
-/// Sockets held open, so that their entries keep their state.
+/// Open sockets, whose entries keep their state.
 #[derive(Debug, Default)]
 pub struct Traffic {
     streams: Vec<TcpStream>,
@@ -72,7 +72,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Addresses and rules, without traffic yet.
+    /// Sets up addresses and rules, without traffic.
     pub fn prepare(namespace: &Namespace) -> Self {
         for address in ["10.9.0.1/32", "10.9.0.77/32", "10.9.0.80/32"] {
             namespace.ip(&format!("address add {address} dev lo"));
@@ -84,7 +84,7 @@ impl Traffic {
         Self::default()
     }
 
-    /// Everything at once: see the other methods.
+    /// Generates all traffic of the other methods.
     pub fn everything(namespace: &Namespace) -> Self {
         let mut traffic = Self::prepare(namespace);
         for family in 0..2 {
@@ -106,7 +106,7 @@ impl Traffic {
         traffic
     }
 
-    /// A TCP connection that stays open and has carried data both ways; the client calls `door`.
+    /// Opens a TCP connection to `door` that stays open and has carried data both ways.
     pub fn tcp_open(&mut self, server: &SocketAddr, door: &SocketAddr) {
         let listener = listen(server);
         let mut client = connect(door);
@@ -116,29 +116,29 @@ impl Traffic {
         self.listeners.push(listener);
     }
 
-    /// A TCP connection that was closed by both sides.
+    /// Opens a TCP connection and closes it at both sides.
     pub fn tcp_closed(&mut self, server: &SocketAddr) {
         let listener = listen(server);
         let mut client = connect(server);
         let (mut accepted, _) = listener.accept().expect("the connection");
         exchange(&mut client, &mut accepted);
         drop(client);
-        // Wait for the client's end before ending too: otherwise the order of the two is anybody's guess.
+        // The client closes first: otherwise the order of the two would be random.
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut accepted, &mut rest).expect("the client's end");
     }
 
-    /// A TCP connection that is refused with a reset.
+    /// Opens a TCP connection that is refused with a reset.
     pub fn tcp_refused(&mut self, server: &SocketAddr) {
         assert!(TcpStream::connect(server).is_err(), "nobody listens at {server}");
     }
 
-    /// A TCP connection whose first packet is never answered.
+    /// Opens a TCP connection whose first packet is never answered.
     pub fn tcp_unanswered(&mut self, server: &SocketAddr) {
         assert!(TcpStream::connect_timeout(server, Duration::from_millis(50)).is_err(), "a rule drops {server}");
     }
 
-    /// UDP from a new port to `door`, where `server` listens behind; answered or not.
+    /// Sends UDP from a new port to `door`, behind which `server` listens and answers, or not.
     pub fn udp(&mut self, server: &SocketAddr, door: &SocketAddr, answered: bool) {
         let at = UdpSocket::bind(server).unwrap_or_else(|error| panic!("binding UDP {server}: {error}"));
         let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
@@ -149,8 +149,8 @@ impl Traffic {
         self.datagrams.extend([at, client]);
     }
 
-    /// `count` datagrams of eight bytes from one fixed port to another, and as many answers; whether all arrived. Now and
-    /// then one does not, even on loopback.
+    /// Sends `count` datagrams of eight bytes from a fixed port to another, and as many answers; returns true if all
+    /// arrived. Even on loopback some are lost.
     #[must_use]
     pub fn udp_exactly(&mut self, from: &SocketAddr, to: &SocketAddr, count: usize) -> bool {
         let (client, server) =
@@ -167,7 +167,7 @@ impl Traffic {
         })
     }
 
-    /// A request for a file by TFTP, which makes the helper expect the answer from another port.
+    /// Requests a file by TFTP, so that the helper expects the answer from another port.
     pub fn tftp(&mut self, server: &SocketAddr) {
         self.tftp_from(&socket(SERVERS[usize::from(server.is_ipv6())], 0), server);
     }
@@ -181,19 +181,19 @@ impl Traffic {
         self.datagrams.extend([at, client]);
     }
 
-    /// More TFTP requests to a server that [`Traffic::tftp`] has set up, each from its own port: as many entries with a
-    /// helper, and as many expectations.
+    /// Sends more TFTP requests to a server that [`Traffic::tftp`] has set up, each from its own port: as many entries
+    /// with a helper, and as many expectations.
     pub fn tftp_more(&mut self, server: &SocketAddr, count: usize) {
         for _ in 0..count {
-            // Nobody reads them: the server's queue overflows, which is of no interest to connection tracking.
+            // Nobody reads them: the server's queue overflows, which does not matter to connection tracking.
             let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
             client.send_to(b"\0\x01flows\0octet\0", server).expect("sending");
         }
     }
 
-    /// An FTP control connection in which the server announces a data port; `fetched`: the client calls there, so that
-    /// an expected connection stands beside its master, otherwise the expectation stays. Where `door` leads to the server
-    /// by NAT, the helper rewrites the announcement, and the entry gets a sequence adjustment.
+    /// Opens an FTP control connection in which the server announces a data port. If `fetched`, the client connects to
+    /// it, so that the expected connection exists beside its master; otherwise the expectation stays. If `door` leads
+    /// to the server by NAT, the helper rewrites the announcement, and the entry gets a sequence adjustment.
     pub fn ftp(&mut self, server: &SocketAddr, door: &SocketAddr, fetched: bool) {
         let control = listen(server);
         let data = listen(&SocketAddr::new(server.ip(), 0));
@@ -220,18 +220,18 @@ impl Traffic {
     }
 }
 
-/// One echo request of ICMP or ICMPv6 and its reply.
+/// Sends an echo request of ICMP or ICMPv6, which is answered.
 pub fn ping(address: &str) {
     Program::new("ping").must(&["-c", "1", "-W", "5", address]);
 }
 
-/// An address and a port.
+/// Returns the socket address of an address and a port.
 pub fn socket(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(address.parse().expect("an address"), port)
 }
 
-/// Listens, with patience: a program that another test is starting at this moment still holds a copy of a listener that has
-/// been closed here, until it becomes that program.
+/// Listens, and retries while the address is in use: a program that another test is starting holds a copy of a listener
+/// that has been closed here until it is executed.
 fn listen(address: &SocketAddr) -> TcpListener {
     for _ in 0..100 {
         match TcpListener::bind(address) {
@@ -243,7 +243,7 @@ fn listen(address: &SocketAddr) -> TcpListener {
     panic!("listening at {address}: the address stays in use")
 }
 
-/// Connects, with patience: an address that has just been added to a loaded machine may have no route for a moment.
+/// Connects, and retries while there is no route, as for a moment after an address was added on a loaded machine.
 fn connect(address: &SocketAddr) -> TcpStream {
     for _ in 0..100 {
         match TcpStream::connect(address) {
@@ -255,7 +255,7 @@ fn connect(address: &SocketAddr) -> TcpStream {
     panic!("connecting to {address}: the network stays unreachable")
 }
 
-/// A line each way.
+/// Sends a line each way.
 fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
     let mut line = String::new();
     client.write_all(b"question\n").expect("sending");

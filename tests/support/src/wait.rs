@@ -1,8 +1,8 @@
-//! Waiting for something that does not tell when it happens.
+//! Waiting for conditions that can only be polled.
 
 use std::time::{Duration, Instant};
 
-/// How long something may take that is bound to happen, on a machine with other things to do.
+/// Time limit for a condition that will hold, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Returns once a condition holds.
@@ -13,10 +13,10 @@ pub fn until(what: &str, holds: impl FnMut() -> bool) {
     until_or_explain(what, holds, String::new);
 }
 
-/// As [`until`], with an explanation for the case that the condition does not hold in time.
+/// The same as [`until`], with an explanation for the case that the condition does not hold in time.
 ///
 /// # Panics
-/// As [`until`].
+/// The same as for [`until`].
 pub fn until_or_explain(what: &str, mut holds: impl FnMut() -> bool, explain: impl FnOnce() -> String) {
     let end = Instant::now() + PATIENCE;
     while !holds() {

@@ -1,4 +1,4 @@
-//! WebAssembly written by hand: modules and components of kinds that no tool makes.
+//! WebAssembly encoded by hand: modules and components that no toolchain produces.
 
 /// The preamble of a core module.
 pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -26,7 +26,7 @@ pub mod id {
     pub const DATA: u8 = 11;
 }
 
-/// A number as WebAssembly writes it (LEB128).
+/// Encodes a number (LEB128).
 pub fn number(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -39,47 +39,47 @@ pub fn number(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// A text with its length before it.
+/// Encodes a text with its length.
 pub fn name(text: &str) -> Vec<u8> {
     [number(text.len()), text.as_bytes().to_vec()].concat()
 }
 
-/// A section with this content.
+/// Encodes a section with this content.
 pub fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &number(content.len()), content].concat()
 }
 
-/// A section of `count` equal items.
+/// Encodes a section of `count` equal items.
 pub fn items(id: u8, count: usize, item: &[u8]) -> Vec<u8> {
     section(id, &[number(count), item.repeat(count)].concat())
 }
 
-/// A section of bodies of functions.
+/// Encodes a code section of these bodies.
 pub fn code<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let bodies: Vec<Vec<u8>> = bodies.into_iter().map(|body| [number(body.len()), body.to_vec()].concat()).collect();
     section(id::CODE, &[number(bodies.len()), bodies.concat()].concat())
 }
 
-/// The type of a function with so many parameters and results, all of them i32.
+/// Encodes the type of a function with this many parameters and results, all of them i32.
 pub fn function_type(parameters: usize, results: usize) -> Vec<u8> {
     let values = |count: usize| [number(count), vec![0x7f; count]].concat();
     [vec![0x60], values(parameters), values(results)].concat()
 }
 
-/// A core module of these sections.
+/// Returns a core module of these sections.
 pub fn module(sections: &[Vec<u8>]) -> Vec<u8> {
     [MODULE, &sections.concat()].concat()
 }
 
-/// A component with one core module of these sections.
+/// Returns a component with one core module of these sections.
 pub fn component(sections: &[Vec<u8>]) -> Vec<u8> {
     [COMPONENT, &section(1, &module(sections))].concat()
 }
 
-/// A component with a core module more, of these sections, that is instantiated so many times.
+/// Returns a component with an additional core module of these sections, which is instantiated this many times.
 ///
 /// # Panics
-/// If the bytes are no component.
+/// If the bytes are not a component.
 pub fn with_module(component: &[u8], sections: &[Vec<u8>], times: usize) -> Vec<u8> {
     assert!(component.starts_with(COMPONENT), "these bytes are no component");
     let index = core_modules(component);
@@ -87,7 +87,7 @@ pub fn with_module(component: &[u8], sections: &[Vec<u8>], times: usize) -> Vec<
     [component.to_vec(), section(1, &module(sections)), if times == 0 { Vec::new() } else { instances }].concat()
 }
 
-/// How many core modules a component has at its outermost level.
+/// Returns the number of core modules at the outermost level of a component.
 fn core_modules(component: &[u8]) -> usize {
     let (mut at, mut modules) = (COMPONENT.len(), 0);
     while at < component.len() {
