@@ -68,7 +68,7 @@ const WORDS: &[&str] = &[
     "# flowgate: ",
 ];
 
-/// The files that there are: a label map, and the one of `-R`.
+/// An environment whose only files are a label map and the file of `-R`.
 struct Files<'a>(&'a [u8]);
 
 impl Environment for Files<'_> {
@@ -89,23 +89,23 @@ impl Environment for Files<'_> {
     }
 }
 
-/// Whether it says what is wrong.
+/// Fails if an error has no message.
 fn said<T>(parsed: &Parsed<T>) {
     if let Err(error) = &parsed.result {
         assert!(!error.message().is_empty(), "{error:?}");
     }
 }
 
-/// Reads words and text made of the input.
+/// Parses words and text derived from the input.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let (name, behind) = (input.pick(&["conntrack", "flowgate"]), input.up_to(3));
     let bytes = text(&mut input, EXAMPLES, WORDS);
     let (name, files) = (Name::of(OsStr::new(name)), Files(&bytes));
-    // As words, split at blanks, which leaves room for any others.
+    // Words are split at blanks, so that they may contain any other character.
     let words: Vec<OsString> =
         bytes.split(|&byte| byte == b' ' || byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
     said(&linear("words", bytes.len(), || parse(&name, &words, &files)));

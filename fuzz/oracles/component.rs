@@ -1,4 +1,4 @@
-//! Any file as a component: what it has is found without panic, and takes no more than in proportion to it.
+//! Any file as a component: its sections are listed without a panic, at a cost in proportion to its size.
 
 use flowgate_runtime::outline::Outline;
 
@@ -7,7 +7,7 @@ use super::{input::Input, linear::linear};
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// A number of WebAssembly.
+/// Encodes a number of WebAssembly.
 fn number(mut number: u64, bytes: &mut Vec<u8>) {
     while number > 127 {
         bytes.push(number as u8 | 0x80);
@@ -16,7 +16,7 @@ fn number(mut number: u64, bytes: &mut Vec<u8>) {
     bytes.push(number as u8);
 }
 
-/// A module or a component of some sections, which may have others of them within.
+/// Returns a module or a component with some sections, which may contain other modules and components.
 fn file(input: &mut Input<'_>, depth: usize) -> Vec<u8> {
     let component = input.one_in(2);
     let mut bytes = if component { COMPONENT } else { MODULE }.to_vec();
@@ -39,7 +39,7 @@ fn file(input: &mut Input<'_>, depth: usize) -> Vec<u8> {
         bytes.push(id);
         number(length, &mut bytes);
         bytes.extend(content);
-        // Sections again.
+        // Repeated sections.
         if input.one_in(16) && bytes.len() < 4096 {
             let again = bytes.get(8..).unwrap_or_default().repeat(input.up_to(300));
             bytes.extend(again);
@@ -48,17 +48,17 @@ fn file(input: &mut Input<'_>, depth: usize) -> Vec<u8> {
     bytes
 }
 
-/// A byte that means something in WebAssembly, or any.
+/// Returns a byte that has a meaning in WebAssembly, or any.
 fn item_byte(input: &mut Input<'_>) -> u8 {
     const MEANT: &[u8] =
         &[0, 1, 2, 3, 4, 5, 0x60, 0x7f, 0x7e, 0x70, 0x6f, 0x40, 0x41, 0x42, 0x43, 0x0b, 0x50, 0x4e, b'a', b':', b'/'];
     if input.one_in(4) { input.byte() } else { input.pick(MEANT) }
 }
 
-/// Looks into a file made of the input.
+/// Inspects a file derived from the input.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let bytes = if input.one_in(8) { input.0.to_vec() } else { file(&mut input, 20) };

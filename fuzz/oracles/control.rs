@@ -63,7 +63,7 @@ impl Read for Parts<'_> {
 /// Reads the input at both ends.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let length = 1 + input.up_to(4096);

@@ -1,4 +1,4 @@
-//! Any bytes as a netlink datagram: nothing panics, columns stay consistent, what is refused leaves no trace.
+//! Any bytes as a netlink datagram: nothing panics, columns stay consistent, a refused message leaves no trace.
 
 use flowgate_model::check;
 use flowgate_model::{Counts, Expectations, Flows, field};
@@ -6,12 +6,12 @@ use flowgate_netlink::decode::{Arrival, ExpectationDecoder, FlowDecoder, push_co
 use flowgate_netlink::encode::{expectations, flows as encode};
 use flowgate_netlink::{ExpectationEntry, FlowEntry, Messages};
 
-/// Decodes the input, and encodes what comes of it.
+/// Decodes the input, and encodes the result.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
-    // The first byte says how the messages came, the next eight which fields are wanted.
+    // The first byte selects the kind of arrival, the next eight the wanted fields.
     let Some((how, rest)) = input.split_first() else { return };
     let Some((wanted, datagram)) = rest.split_first_chunk::<8>() else { return };
     let wanted = if how & 2 == 0 { field::ALL } else { u64::from_le_bytes(*wanted) };
@@ -37,7 +37,7 @@ pub(crate) fn run(input: &[u8]) {
     check::flows(&flows).expect("consistent columns of flows");
     assert!(flows.has.iter().all(|has| has & !decoder.wanted() == 0));
     check::expectations(&batch).expect("consistent columns of expectations");
-    // What has been decoded can be encoded or is refused, and a deletion has a tuple.
+    // A decoded row can be encoded or is refused, and a deletion has a tuple.
     for row in 0..flows.length as usize {
         let entry = FlowEntry::new(&flows, row).expect("a row of the batch");
         let _ = encode::create(entry, encode::IfExists::Update);

@@ -68,10 +68,10 @@ fn clean(message: &str) {
     assert!(!message.is_empty() && text::line(message.as_bytes()) == message, "not escaped: {message:?}");
 }
 
-/// Checks a description made of the input, and compares it with options.
+/// Checks a description derived from the input, and compares it with options.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let description = Description {

@@ -1,5 +1,5 @@
-//! Any text as a pipeline file and as a policy: nothing panics, mistakes have their places in the text, and reading
-//! takes no more than in proportion to it.
+//! Any text as a pipeline file and as a policy: nothing panics, mistakes have places in the text, and reading
+//! takes memory and time in proportion to the text.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ const WORDS: &[&str] = &[
     "-p tcp",
 ];
 
-/// Whether these places are in the text.
+/// Fails if the place of a mistake is outside the text.
 fn placed(mistakes: &[Mistake], text: &str) {
     for mistake in mistakes {
         let line = text.split('\n').nth(mistake.line.saturating_sub(1));
@@ -77,10 +77,10 @@ fn placed(mistakes: &[Mistake], text: &str) {
     }
 }
 
-/// Reads a text made of the input.
+/// Reads a text derived from the input.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let bytes = text(&mut Input(input), EXAMPLES, WORDS);
     let length = bytes.len();

@@ -1,5 +1,5 @@
-//! Any text as a fixture: nothing panics, rows are a table, mistakes have their places, and reading takes no more than
-//! in proportion.
+//! Any text as a fixture: nothing panics, rows are a consistent table, mistakes have places in the text, and reading
+//! takes memory and time in proportion to the text.
 
 use flowgate_fixture::{expectations, flows};
 use flowgate_model::{Label, check};
@@ -59,10 +59,10 @@ const WORDS: &[&str] = &[
     "type=8 code=0 id=1 ",
 ];
 
-/// Reads a text made of the input.
+/// Reads a text derived from the input.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let bytes = text(&mut Input(input), EXAMPLES, WORDS);
     let labels = [Label { bit: 0, name: "a".into() }, Label { bit: 127, name: "b".into() }];

@@ -1,5 +1,5 @@
-//! Any names in a plugin: imports and exports of modules and components, and the name of the file. Whatever is wrong
-//! with it, the message is text that moves no cursor and hides nothing.
+//! Any names in a plugin: imports and exports of modules and components, and the name of the file. The message about
+//! its mistake contains no character that a terminal interprets or hides.
 
 use std::{
     path::Path,
@@ -17,7 +17,7 @@ use super::input::Input;
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// What names are made of: those that the host knows, parts of them, and what a terminal heeds.
+/// Parts of names: those that the host knows, fragments of them, and characters that a terminal interprets.
 const PARTS: &[&str] = &[
     "flowgate:conntrack/flow-stage@0.1.0",
     "flowgate:conntrack/log@0.1.0",
@@ -42,16 +42,16 @@ const PARTS: &[&str] = &[
     "ä",
 ];
 
-/// Messages that had something to escape.
+/// Number of messages with escaped characters.
 static ESCAPED: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns how many messages had something to escape so far.
+/// Returns the number of messages with escaped characters.
 #[allow(dead_code, reason = "an engine for fuzzing has no use for it")]
 pub(crate) fn escaped() -> usize {
     ESCAPED.load(Ordering::Relaxed)
 }
 
-/// A number of WebAssembly.
+/// Encodes a number of WebAssembly.
 fn number(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number > 127 {
@@ -67,7 +67,7 @@ fn section(id: u8, items: &[Vec<u8>]) -> Vec<u8> {
     [vec![id], number(content.len()), content].concat()
 }
 
-/// A name with its length before it.
+/// Returns a name, prefixed with its length.
 fn name(input: &mut Input<'_>) -> Vec<u8> {
     let mut name = Vec::new();
     for _ in 0..1 + input.up_to(3) {
@@ -76,19 +76,19 @@ fn name(input: &mut Input<'_>) -> Vec<u8> {
             false => name.extend_from_slice(input.pick(PARTS).as_bytes()),
         }
     }
-    // Long ones are cut off in messages.
+    // Messages truncate long names.
     let name = if input.one_in(16) { name.repeat(input.up_to(200)) } else { name };
     [number(name.len()), name].concat()
 }
 
-/// A module that imports and exports functions.
+/// Returns a module that imports and exports functions.
 fn module(input: &mut Input<'_>) -> Vec<u8> {
     let imports: Vec<_> = (0..1 + input.up_to(2)).map(|_| [name(input), name(input), vec![0, 0]].concat()).collect();
     let exports: Vec<_> = (0..input.up_to(2)).map(|_| [name(input), vec![0, 0]].concat()).collect();
     [MODULE.to_vec(), section(1, &[vec![0x60, 0, 0]]), section(2, &imports), section(7, &exports)].concat()
 }
 
-/// A component that imports and exports instances.
+/// Returns a component that imports and exports instances.
 fn component(input: &mut Input<'_>) -> Vec<u8> {
     let sound = b"flowgate:conntrack/flow-stage@0.1.0";
     let imports: Vec<_> = (0..1 + input.up_to(2)).map(|_| [vec![0], name(input), vec![5, 0]].concat()).collect();
@@ -99,10 +99,10 @@ fn component(input: &mut Input<'_>) -> Vec<u8> {
     [COMPONENT.to_vec(), section(7, &[vec![0x42, 0]]), section(10, &imports), section(11, &exports)].concat()
 }
 
-/// Loads a plugin with names of the input.
+/// Loads a plugin with names derived from the input.
 ///
 /// # Panics
-/// If its message would reach a terminal with anything that must be escaped.
+/// If its message has characters that must be escaped.
 pub(crate) fn run(input: &[u8]) {
     static ENGINE: OnceLock<PluginEngine> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| PluginEngine::new(None).expect("an engine"));

@@ -1,6 +1,6 @@
-//! An outcome of a plugin, whatever is in it: checked, carried out on a batch and judged by the guard of a tenant, it
-//! makes the host work and allocate no more than in proportion to what crossed, leaves a batch that is one, and an
-//! audit that says what would be sent.
+//! Any outcome of a plugin: checking it, applying it to a batch and judging it by the guard of a tenant takes memory
+//! and time in proportion to the data that crossed, leaves a consistent batch, and leaves an audit of the requests that
+//! would be sent.
 //!
 //! Inputs are structured: sizes and repetitions are numbers in the input, so that a few bytes stand for an outcome of
 //! megabytes.
@@ -46,29 +46,29 @@ use serde_json::Value;
 
 use super::{allocation, input::Input};
 
-/// What the host may have allocated at a time for each byte that crossed: as it is written, cleaned (an escape is six
+/// Memory of the host per byte that crossed: as written, cleaned (an escape is six
 /// bytes), and the vectors that grow for it, which are twice as large and there twice while they do.
 const EACH_BYTE: usize = 24;
-/// For each row: columns that changes fill ([`bounds::ROW`]), before and after, and its bookkeeping.
+/// Memory per row: columns that changes fill ([`bounds::ROW`]), before and after, and its bookkeeping.
 const EACH_ROW: usize = 3 * bounds::ROW;
-/// For each action: a judgement and a result. Requests are made and sent few at a time ([`bounds::ACTIONS_AT_ONCE`]).
+/// Memory per action: a judgement and a result. Few requests are encoded at a time ([`bounds::ACTIONS_AT_ONCE`]).
 const EACH_ACTION: usize = 128;
-/// Of these the guard looks at no more than so many, and records them as JSON.
+/// Number of actions that the guard handles at a time, and the memory of their records as JSON.
 const IN_FLIGHT: usize = 256;
 const EACH_RECORD: usize = 128 << 10;
-/// In any case: texts of a batch ([`bounds::TEXTS`]) are in the bytes.
+/// Constant memory; texts of a batch ([`bounds::TEXTS`]) are part of the bytes.
 const ANYHOW: usize = 4 << 20;
-/// How often as much may be allocated in all, one after the other; and what is allocated and freed for an action
-/// besides, its request.
+/// Factor for the total of all allocations; and the memory of a request, which is allocated and freed for each
+/// action.
 const TIMES: usize = 8;
 const EACH_REQUEST: usize = 2 * bounds::ACTION;
-/// The same in time: nanoseconds of a build that counts coverage.
+/// Time in nanoseconds for a build that counts coverage.
 const BYTE_TIME: u64 = 60;
 const ROW_TIME: u64 = 20_000;
 const ACTION_TIME: u64 = 100_000;
 const ANY_TIME: u64 = 500_000_000;
 
-/// Rows, bytes and repetitions: small mostly, and large now and then.
+/// Returns a number of rows, bytes or repetitions: mostly small, sometimes large.
 fn size(input: &mut Input<'_>, most: usize) -> usize {
     let most = most.max(1);
     match input.up_to(7) {
@@ -79,7 +79,7 @@ fn size(input: &mut Input<'_>, most: usize) -> usize {
     }
 }
 
-/// Row numbers of a table of `length` rows: all of them, one again and again, or any.
+/// Returns row numbers of a table of `length` rows: all of them, one repeatedly, or any.
 fn rows(input: &mut Input<'_>, length: usize, most: usize) -> Vec<u32> {
     let (how, count) = (input.up_to(5), size(input, most));
     let length = length.max(1) as u32;
@@ -94,7 +94,7 @@ fn rows(input: &mut Input<'_>, length: usize, most: usize) -> Vec<u32> {
     }
 }
 
-/// Byte strings, most of the time as many as there are rows, sometimes with ends that make no sense.
+/// Returns byte strings, mostly as many as there are rows, sometimes with invalid ends.
 fn texts(input: &mut Input<'_>, count: usize) -> Texts {
     let each = size(input, (16 << 20) / count.max(1));
     let byte = input.pick(&[b'x', 0x1b, 0xff, b'"', 0, b'\n', 1]);
@@ -116,7 +116,7 @@ fn sparse(input: &mut Input<'_>, length: usize) -> SparseTexts {
     if input.one_in(2) {
         return SparseTexts::default();
     }
-    // In order, most of the time, as they must be.
+    // Mostly in order, as required.
     let rows = if input.one_in(4) {
         rows(input, length, length * 2)
     } else {
@@ -140,7 +140,7 @@ fn raw(input: &mut Input<'_>, length: usize) -> RawAttributes {
     RawAttributes { paths: vec![99; rows.len()], rows, payloads }
 }
 
-/// A flow of the scope, of which each row has some fields.
+/// A flow in the scope; each row has some of its fields.
 fn flows(length: usize, has: u64) -> Flows {
     let mut flows =
         Flows { length: length as u32, has: vec![has; length], family: vec![2; length], ..Flows::default() };
@@ -157,7 +157,7 @@ fn flows(length: usize, has: u64) -> Flows {
     flows
 }
 
-/// Values of an outcome, with texts.
+/// Returns the values of an outcome, with texts.
 fn values(input: &mut Input<'_>) -> Flows {
     let length = size(input, 2000);
     let texts = field::HELPER | field::HELPER_INFO | field::LABELS | field::LABELS_MASK | field::SECURITY_CONTEXT;
@@ -218,7 +218,7 @@ fn actions(input: &mut Input<'_>, batch: usize, values: usize) -> Actions {
     Actions { kinds: vec![kind; count], rows: named(batch), values: named(values) }
 }
 
-/// Bytes of an outcome, as far as they matter.
+/// Returns the number of bytes of an outcome, as far as they matter.
 fn crossed<T>(said: &StageOutcome<T>, values: usize) -> usize {
     let texts = |texts: &Texts| texts.bytes.len() + 4 * texts.ends.len();
     said.verdicts.len()
@@ -241,7 +241,7 @@ fn size_of_values(values: &Flows) -> usize {
     size
 }
 
-/// Where the audit goes.
+/// The sink of the audit.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -271,10 +271,10 @@ impl Sink for Lines {
 
 /// `EEXIST` of Linux: what the kernel says of a flow that is there already, so that nothing of it stays counted.
 const EEXIST: u32 = 17;
-/// The longest line of the audit.
+/// Maximum length of a line of the audit.
 const LONGEST: usize = 64 << 10;
 
-/// The guard of a tenant whose flows the kernel does not have: this runs in a network namespace of its own.
+/// Returns the guard of a tenant whose flows the kernel does not have: this runs in its own network namespace.
 struct Judge {
     guard: TenantGuard,
     grants: Grants,
@@ -309,7 +309,7 @@ fn judge() -> Judge {
 }
 
 impl Judge {
-    /// What the guard says of a call. Nothing is sent.
+    /// Has the guard judge a call. Nothing is sent.
     fn review(&mut self, batch: &Flows, requests: &Requests<Flows>) -> Vec<Judgement> {
         let asker = Asker { plugin: "blue:a", grants: &self.grants, strict: false };
         let judgements = self.guard.review(&mut Watch::unlimited(), asker, batch, requests);
@@ -338,7 +338,7 @@ impl Judge {
     }
 }
 
-/// Whether these lines are the record of these judgements. `named`: whether each action names a flow.
+/// Fails unless these lines are the record of these judgements. `named` is true for actions that name a flow.
 fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
     let of = |stage: &str| lines.iter().filter(|line| line["stage"] == stage).collect::<Vec<_>>();
     let sent: Vec<&Request> = judgements
@@ -378,11 +378,12 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
 
 thread_local! {
     static JUDGE: RefCell<Judge> = RefCell::new(judge());
-    /// Actions that the guard has allowed and refused.
+    /// Numbers of actions that the guard has allowed and refused.
     static JUDGED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// How many actions the guard has allowed and refused on this thread: without any, little was tried.
+/// Returns the numbers of actions that the guard has allowed and refused on this thread: without any, little was
+/// tested.
 #[allow(dead_code, reason = "a fuzzing engine has no end at which to ask")]
 pub(crate) fn judged() -> (usize, usize) {
     JUDGED.get()
@@ -453,7 +454,7 @@ fn of_flows(input: &mut Input<'_>) {
                 return None;
             }
             let judgements = JUDGE.with_borrow_mut(|judge| judge.review(batch, requests));
-            // And without a guard: nothing is sent, all is put into words.
+            // Without a guard: everything is encoded, and nothing is sent.
             let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL));
             executor.detach();
             let grants: Grants = "delete,create,update".parse().expect("grants");
@@ -505,7 +506,7 @@ fn of_expectations(input: &mut Input<'_>) {
         };
         let held = batch.annotations.as_ref().map_or(0, |notes| notes.keys.bytes.len() + notes.values.bytes.len());
         digest(said, &mut batch, held, size, |batch, requests| {
-            // What a dry run prints, of a few.
+            // A dry run prints a few.
             let lists = &requests.actions;
             for ((&kind, &row), &value) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).take(2000) {
                 let named = |row: u32| (row != action::NO_ROW).then_some(row as usize);
@@ -518,10 +519,10 @@ fn of_expectations(input: &mut Input<'_>) {
     }
 }
 
-/// Makes an outcome of the input, and does with it what the host does.
+/// Handles an outcome derived from the input as the host does.
 ///
 /// # Panics
-/// If that takes more than it may, or something is not recorded.
+/// If that takes more than the limits, or something is not recorded.
 pub(crate) fn run(input: &[u8]) {
     JUDGE.with_borrow(|_| ());
     let mut input = Input(input);

@@ -1,5 +1,5 @@
-//! Any file as a recording: nothing panics, what it yields is bounded by its packets, and reading takes no more than in
-//! proportion.
+//! Any file as a recording: nothing panics, its datagrams are bounded by its packets, and reading takes memory and time
+//! in proportion to the file.
 
 use std::io::Cursor;
 
@@ -16,7 +16,7 @@ use super::{input::Input, linear::linear};
 /// The number of a kernel's message about a new flow: IPCTNL_MSG_CT_NEW of NFNL_SUBSYS_CTNETLINK.
 const NEW: u16 = 1 << 8;
 
-/// A message with a flow, or with bytes that are none.
+/// Returns a message with a flow, or with other bytes.
 fn message(input: &mut Input<'_>) -> Vec<u8> {
     let mut body = vec![2, 0, 0, 0];
     for _ in 0..input.up_to(3) {
@@ -36,7 +36,7 @@ fn message(input: &mut Input<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A pcap file, as flowgate writes it.
+/// Returns a pcap file, as flowgate writes it.
 fn pcap(input: &mut Input<'_>) -> Vec<u8> {
     let kind = input.pick(&[Kind::Dump, Kind::Events]);
     let table = input.pick(&Table::ALL);
@@ -66,7 +66,7 @@ fn pcap(input: &mut Input<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A block of a pcapng file.
+/// Returns a block of a pcapng file.
 fn block(bytes: &mut Vec<u8>, kind: u32, body: &[u8]) {
     let length = (12 + body.len().next_multiple_of(4)) as u32;
     bytes.extend(kind.to_ne_bytes());
@@ -76,7 +76,7 @@ fn block(bytes: &mut Vec<u8>, kind: u32, body: &[u8]) {
     bytes.extend(length.to_ne_bytes());
 }
 
-/// A pcapng file, as Wireshark writes it.
+/// Returns a pcapng file, as Wireshark writes it.
 fn pcapng(input: &mut Input<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let section = [&0x1a2b_3c4du32.to_ne_bytes()[..], &1u16.to_ne_bytes(), &[0; 2], &[0xff; 8]].concat();
@@ -113,10 +113,10 @@ fn pcapng(input: &mut Input<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Reads a recording made of the input.
+/// Reads a recording derived from the input.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let mut bytes = match input.up_to(4) {
@@ -124,7 +124,7 @@ pub(crate) fn run(input: &[u8]) {
         1 | 2 => pcap(&mut input),
         _ => pcapng(&mut input),
     };
-    // Not everything is as it was written.
+    // Some bytes are changed afterwards.
     for _ in 0..input.up_to(6) {
         let at = input.up_to(bytes.len());
         match input.up_to(3) {

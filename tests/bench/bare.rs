@@ -1,8 +1,8 @@
-//! A reader that receives a dump and does nothing with it: what no listing can be faster than.
+//! A reader that receives a dump and does nothing else: the lower bound for any listing.
 
 use flowgate_netlink::{Dump, DumpFilter, DumpKind, Request, Socket, SocketOptions};
 
-/// First word of the command line that means: be this reader.
+/// First word of the command line that selects this reader.
 pub(crate) const WORD: &str = "--bare-reader";
 
 /// Receives the table of flows into one buffer.

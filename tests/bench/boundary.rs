@@ -1,4 +1,4 @@
-//! What a crossing host -> guest -> host costs: a stage that passes everything on, and one that looks at each flow.
+//! Cost of a crossing host -> guest -> host: a stage that passes everything on, and one that reads each flow.
 //!
 //! `cargo bench --bench boundary`
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench that cannot go on says so")]
@@ -12,7 +12,7 @@ use flowgate_model::{Flows, OptionValue, Setup, batch, field};
 use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_test_support::plugins;
 
-/// A batch as a dump of TCP flows with accounting fills it.
+/// Returns a batch as a dump of TCP flows with accounting fills it.
 fn flows(rows: usize) -> Flows {
     let mut flows = Flows { length: rows as u32, ..Flows::default() };
     let all = field::TUPLES
@@ -50,7 +50,7 @@ fn flows(rows: usize) -> Flows {
     flows
 }
 
-/// Median of nine runs of 300,000 flows, in nanoseconds a flow.
+/// Returns the median of nine runs of 300,000 flows, in nanoseconds per flow.
 fn measure(instance: &mut Instance, reads: u64, rows: usize) -> f64 {
     let mut flows = flows(rows);
     let mut hidden = Flows::default();

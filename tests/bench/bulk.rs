@@ -7,29 +7,29 @@ use crate::{
 };
 use flowgate_test_support::{Namespace, Program, entries};
 
-/// Flows that a load file creates.
+/// Number of flows that a load file creates.
 const LOADED: u32 = 60_000;
-/// Stands for that file in a command line.
+/// Placeholder for that file in a command line.
 const CREATES: &str = "CREATES";
-/// Stands for a file whose lines delete the flows of an address each.
+/// Placeholder for a file whose lines delete the flows of an address each.
 const DELETES: &str = "DELETES";
-/// How many lines that one has. conntrack reads the whole table for each.
+/// Number of its lines. conntrack reads the whole table for each.
 const DELETED: u32 = 20;
 
-/// What is compared.
+/// A case of the comparison.
 pub(crate) struct Case {
     pub name: &'static str,
     words: &'static [&'static str],
-    /// Words that `conntrack` does not know, for flowgate only.
+    /// Additional words for flowgate, which `conntrack` does not know.
     more: &'static [&'static str],
-    /// Whether flowgate is called `conntrack`.
+    /// True if flowgate is invoked as `conntrack`.
     called: bool,
-    /// Goal for wall clock, as a share of that of `conntrack`.
+    /// Goal for the wall clock, as a share of that of `conntrack`.
     wall: f64,
 }
 
-// conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the two
-// answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
+// conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the
+// two answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
 pub(crate) const CASES: [Case; 7] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], more: &[], called: false, wall: 0.45 },
     Case { name: "-D -p udp --quiet", words: &["-D", "-p", "udp"], more: &["--quiet"], called: false, wall: 0.45 },
@@ -48,12 +48,12 @@ pub(crate) const CASES: [Case; 7] = [
         wall: 0.45,
     },
     Case { name: "-R, 60,000 creates", words: &["-R", CREATES], more: &[], called: false, wall: 0.6 },
-    // Here it stops where conntrack stops, and sends a request at a time.
+    // Here it stops where conntrack stops, and sends one request at a time.
     Case { name: "-R, 60,000 creates, called conntrack", words: &["-R", CREATES], more: &[], called: true, wall: 0.65 },
     Case { name: "-R, 20 deletes", words: &["-R", DELETES], more: &[], called: false, wall: 0.15 },
 ];
 
-/// Runs those that are chosen, for both programs in turn.
+/// Runs the selected cases for both programs in turn.
 pub(crate) fn run(settings: &Settings) -> Vec<Row> {
     if !CASES.iter().any(|case| settings.chooses(case.name)) {
         return Vec::new();
@@ -68,7 +68,7 @@ pub(crate) fn run(settings: &Settings) -> Vec<Row> {
     let mut rows = Vec::new();
     let directory = std::env::temp_dir().join(format!("flowgate-bench-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a directory of this run");
-    // Both under the name `conntrack`, where a case wants that; upstream's program has no other.
+    // Both are invoked as `conntrack` if the case requires it.
     let links = [Some(ours), settings.before.as_ref()].map(|program| {
         let Some(program) = program else { return "conntrack".to_owned() };
         let link = directory.join(if program == ours { "ours" } else { "before" }).join("conntrack");

@@ -1,4 +1,4 @@
-//! Events: how many each program shows of those that a writer causes at full speed, and what one costs.
+//! Events: the share that each program shows of those caused at full speed, and the cost of one.
 
 use crate::{measure, settings::Settings};
 use flowgate_test_support::{Background, Namespace, Program};
@@ -8,18 +8,18 @@ use std::{
     time::Duration,
 };
 
-/// To reach: CPU per event shown, as a share of that of `conntrack`.
+/// Goal for the CPU time per shown event, as a share of that of `conntrack`.
 const CPU: f64 = 0.7;
 
-/// What one run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     shown: u64,
-    /// CPU in microseconds.
+    /// CPU time in microseconds.
     cpu: f64,
 }
 
-/// CPU time of all threads of a program so far, in microseconds.
+/// Returns the CPU time of all threads of a program so far, in microseconds.
 pub(crate) fn cpu(program: &Background) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", program.process())).into_iter().flatten().flatten();
     let nanoseconds = tasks.filter_map(|task| {
@@ -29,7 +29,7 @@ pub(crate) fn cpu(program: &Background) -> f64 {
     nanoseconds.sum::<f64>() / 1e3
 }
 
-/// Waits until a program does nothing any more, but for a clock that ticks: a hundredth of the time.
+/// Waits until a program is idle: it uses less than a hundredth of the time, as its clock may tick.
 pub(crate) fn idle(program: &Background) {
     let mut before = -1.0;
     loop {
@@ -49,7 +49,7 @@ pub(crate) fn start(mut command: Command, stdout: impl Into<Stdio>) -> Backgroun
     Background::spawn(command)
 }
 
-/// One program listens while flows are made and flushed.
+/// Runs a program that listens while flows are created and flushed.
 fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
     let mut listening = start(Program::new(program).command(words), Stdio::null());
     listening.wait_until_listening();
@@ -66,7 +66,7 @@ fn listen(program: &str, words: &[&str], ours: &str, flows: &[u8]) -> Run {
     Run { shown: shown.unwrap_or(0), cpu }
 }
 
-/// Measures and prints.
+/// Measures, and prints the results.
 pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     let flows = flowgate_test_support::entries::busy(count).join("\n").into_bytes();

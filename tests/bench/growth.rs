@@ -1,4 +1,4 @@
-//! How the time of a listing grows with the table, for both programs: numbers and a picture.
+//! Growth of a listing's time with the table, for both programs: figures and a picture.
 
 use crate::{
     measure::{self, Sink},
@@ -10,7 +10,7 @@ use std::{fmt::Write as _, path::Path};
 
 const SIZES: [u32; 7] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000];
 
-/// Flows, and milliseconds of `conntrack` and flowgate.
+/// Number of flows, and the milliseconds of `conntrack` and flowgate.
 type Point = (u32, f64, f64);
 
 /// Lists tables of growing size, and writes `growth.tsv` and `growth.svg` into a directory.
@@ -42,7 +42,7 @@ pub(crate) fn run(ours: &str, rounds: u32, directory: &Path) {
     println!("written to {}", picture.display());
 }
 
-/// Both axes are logarithmic.
+/// Draws the picture; both axes are logarithmic.
 fn draw(points: &[Point], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(path, (720, 440)).into_drawing_area();
     root.fill(&WHITE)?;

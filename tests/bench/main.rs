@@ -1,10 +1,10 @@
-//! `make bench`: flowgate beside `conntrack` on one table, wall clock, CPU and peak memory, in one run.
+//! `make bench`: flowgate beside `conntrack` on the same table: wall clock, CPU time and peak memory, in one run.
 //!
-//! It measures and never fails on a figure, but it does where it cannot measure what was asked for. `FLOWS` (200000)
-//! is the size of the table, `ROUNDS` (5) how often each case is run for each program, in turn; shown are the
+//! It never fails because of a figure, only if it cannot measure what was asked for. `FLOWS` (200000)
+//! is the size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the
 //! medians. The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names have this
-//! text in them; `events` and `tenants` are such names too. `FLOWGATE_UNDER_TEST` names the program: `make bench`
-//! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate in the place of `conntrack`.
+//! text in them; `events` and `tenants` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench`
+//! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod bare;
@@ -23,17 +23,17 @@ use report::Row;
 use settings::Settings;
 use std::path::{Path, PathBuf};
 
-/// What is compared: a name, the command line of `conntrack`, what only flowgate is given, and the goals.
+/// A case: its name, the command line of `conntrack`, additional words for flowgate, and the goals.
 struct Case {
     name: &'static str,
     words: Vec<String>,
-    /// Words that `conntrack` does not know, for flowgate only.
+    /// Additional words for flowgate, which `conntrack` does not know.
     more: Vec<String>,
     sink: Sink,
-    /// To reach, as a share of the figure of `conntrack`.
+    /// Goals as a share of the figure of `conntrack`.
     wall: Option<f64>,
     cpu: Option<f64>,
-    /// To reach, in milliseconds.
+    /// Goal in milliseconds.
     wall_ms: Option<f64>,
 }
 
@@ -43,13 +43,13 @@ impl Case {
         Self { name, words, more: Vec::new(), sink: Sink::Null, wall: wall.into(), cpu: None, wall_ms: None }
     }
 
-    /// A listing of the whole table.
+    /// Returns a listing of the whole table.
     fn listing(name: &'static str, words: &[&str]) -> Self {
         Self { cpu: Some(0.8), ..Self::new(name, words, 0.62) }
     }
 }
 
-/// Where cargo builds to.
+/// Returns the build directory of cargo.
 fn target_directory() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_flowgate")).ancestors().nth(2).expect("the target directory").to_owned()
 }
@@ -60,7 +60,7 @@ fn main() {
         Some(measure::WORD) => return measure::inside(),
         Some(starts::WORD) => return starts::inside(),
         Some(bare::WORD) => return bare::receive(),
-        // What cargo says to every benchmark.
+        // An argument that cargo passes to every benchmark.
         None | Some("--bench") => bench(),
         Some(word) => Err(format!("{word}: the benchmark takes no words; CASE=TEXT chooses what is measured")),
     };
@@ -70,7 +70,7 @@ fn main() {
     }
 }
 
-/// Measures what the environment asks for, and prints it.
+/// Measures the cases that the environment selects, and prints the results.
 fn bench() -> Result<(), String> {
     let settings = Settings::read(env!("CARGO_BIN_EXE_flowgate"), &target_directory())?;
     let Settings { flows, rounds, program: ours, .. } = &settings;
@@ -86,7 +86,7 @@ fn bench() -> Result<(), String> {
     settings.must_choose_one_of(&names.chain([BARE, EVENTS, TENANTS]).collect::<Vec<_>>())?;
 
     let _limit = Limit::of(u64::from(flows)).with_buckets(u64::from(flows));
-    // First small tables: entries of other namespaces stand in the same hash table, and outlive them for a while.
+    // Small tables first: entries of other namespaces are in the same hash table, and outlive them for a while.
     starts::run(&settings, &target_directory())?;
     let chosen = |cases: Vec<Case>| cases.into_iter().filter(|case| settings.chooses(case.name)).collect::<Vec<_>>();
     let (empty, listings) = (chosen(empty), chosen(listings));
@@ -98,7 +98,7 @@ fn bench() -> Result<(), String> {
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new(settings.other()).must(&["-V"]);
         let version = version.lines().next().unwrap_or_default();
-        // Every dump walks all buckets, so that their number is the least that any listing costs.
+        // A dump walks all buckets, so that their number is the minimum cost of a listing.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version);
         let mut rows = listings.iter().map(|case| run(case, rounds)).collect::<Result<Vec<_>, _>>()?;
@@ -120,17 +120,17 @@ fn bench() -> Result<(), String> {
     Ok(())
 }
 
-/// The names of what has a report of its own.
+/// Names of the parts with a report of their own.
 const EVENTS: &str = "events";
 const TENANTS: &str = "tenants";
 
-/// The cases without a flow.
+/// Returns the cases without flows.
 fn on_an_empty_table() -> Vec<Case> {
     let cases = [("-L, empty table", "-L"), ("-C, empty table", "-C")];
     cases.map(|(name, word)| Case { wall_ms: Some(8.0), ..Case::new(name, &[word], None) }).into()
 }
 
-/// The cases on the whole table, in the order of the report.
+/// Returns the cases on the whole table, in the order of the report.
 fn cases(plugin: &Path) -> Vec<Case> {
     let mut cases = vec![
         Case::listing("-L", &["-L"]),
@@ -149,7 +149,7 @@ fn cases(plugin: &Path) -> Vec<Case> {
     let [pass] = stages;
     let example = |name: &str| target_directory().join("examples").join(name).display().to_string();
     let with = |plugins: &[String]| plugins.iter().flat_map(|plugin| ["--plugin".to_owned(), plugin.clone()]).collect();
-    // Three that look at every flow, and keep all of them.
+    // Three plugins that read each flow and keep all.
     let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fixtures/networks.txt");
     let three = [
         pass.clone(),
@@ -163,10 +163,10 @@ fn cases(plugin: &Path) -> Vec<Case> {
     cases
 }
 
-/// The name of the case of [`beside_a_bare_reader`].
+/// Name of the case of [`beside_a_bare_reader`].
 const BARE: &str = "-L, to a bare reader";
 
-/// A listing beside a program that only receives: in this row the columns of `conntrack` are that one's.
+/// Compares a listing with a program that only receives: the columns of `conntrack` are those of that program.
 fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
     let this = std::env::current_exe().expect("this program's path").display().to_string();
     let programs = [(this.as_str(), &[bare::WORD.to_owned()][..]), (ours, &["-L".to_owned()])];
@@ -177,12 +177,12 @@ fn beside_a_bare_reader(ours: &str, rounds: u32) -> Row {
 /// Runs a case for both programs in turn.
 ///
 /// # Errors
-/// What a program said that ended with another status than 0.
+/// The message of a program that failed.
 fn run(case: &Case, settings: &Settings, rounds: u32) -> Result<Row, String> {
     let more = [case.words.as_slice(), &case.more].concat();
     let theirs = if settings.before.is_some() { &more } else { &case.words };
     let programs = [(settings.other(), theirs.as_slice()), (settings.program.as_str(), more.as_slice())];
-    // The first call of each warms caches and is not counted; it also tells whether both list the same.
+    // The first call of each warms caches and is not counted; it also shows whether both list the same.
     let mut lines = [0; 2];
     for (at, (program, words)) in programs.into_iter().enumerate() {
         let outcome = Program::new(program).run(&words.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,6 +1,6 @@
-//! Wall clock, CPU and peak memory of one run of a program.
+//! Wall clock, CPU time and peak memory of a run of a program.
 //!
-//! Peak memory counts from before the new program replaces the one that started it, so that a big parent would be
+//! Peak memory counts from before the new program replaces the one that started it, so that a large parent would be
 //! measured instead of a small child. The benchmark therefore calls itself, and that small process starts the program.
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -9,10 +9,10 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// First word of the command line that means: start, measure and report one program.
+/// First word of the command line that makes this program start, measure and report another.
 pub(crate) const WORD: &str = "--measure";
 
-/// Where the measured program writes to.
+/// Standard output of the measured program.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sink {
     /// `/dev/null`.
@@ -21,19 +21,19 @@ pub(crate) enum Sink {
     Pipe,
 }
 
-/// What one run cost.
+/// The cost of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
-    /// From start to end, in milliseconds.
+    /// Wall clock in milliseconds.
     pub wall: f64,
     /// User and system time, in milliseconds.
     pub cpu: f64,
-    /// Largest resident memory, in MiB.
+    /// Peak resident memory in MiB.
     pub memory: f64,
 }
 
 impl Figures {
-    /// The median of each figure by itself.
+    /// Returns the median of each figure.
     pub(crate) fn median(runs: &[Self]) -> Self {
         let middle = |of: fn(&Self) -> f64| {
             let mut values: Vec<f64> = runs.iter().map(of).collect();
@@ -44,7 +44,7 @@ impl Figures {
     }
 }
 
-/// Measures two programs in turn, so many times; the medians.
+/// Measures two programs in turn; returns the medians.
 pub(crate) fn in_turn(programs: [(&str, &[String]); 2], rounds: u32, sink: Sink) -> [Figures; 2] {
     let mut figures = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
@@ -55,13 +55,13 @@ pub(crate) fn in_turn(programs: [(&str, &[String]); 2], rounds: u32, sink: Sink)
     figures.map(|figures| Figures::median(&figures))
 }
 
-/// Measures a program that must succeed from a process of its own.
+/// Measures a program, which must succeed, from a separate process.
 fn outside(program: &str, words: &[String], sink: Sink) -> Figures {
     attempt(program, words, sink).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Waits until the machine has nothing to do: the kernel takes the tables of namespaces that have gone apart on its own time, and a
-/// program that needs both processors would pay for it. On a machine that is never idle, not for ever.
+/// Waits until the machine is idle, for at most ten seconds: the kernel removes the tables of former namespaces in the
+/// background, which would slow down a program that needs both processors.
 pub(crate) fn settle() {
     const LOOK: Duration = Duration::from_millis(50);
     let idle = || {
@@ -82,7 +82,7 @@ pub(crate) fn settle() {
     }
 }
 
-/// Measures a program from a process of its own; what that one says where it fails.
+/// Measures a program from a separate process; returns the message of that process if it fails.
 pub(crate) fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Figures, String> {
     settle();
     let this = std::env::current_exe().expect("this program's path");
@@ -96,7 +96,7 @@ pub(crate) fn attempt(program: &str, words: &[String], sink: Sink) -> Result<Fig
     }
 }
 
-/// The other side of [`outside`]: runs the program named on the command line and prints its figures.
+/// The separate process of [`outside`]: runs the program named on the command line and prints its figures.
 pub(crate) fn inside() {
     let mut arguments = std::env::args().skip(2);
     let piped = arguments.next().as_deref() == Some("pipe");
@@ -116,7 +116,7 @@ pub(crate) fn inside() {
         eprintln!("{program} ended with {status}");
         std::process::exit(1);
     }
-    // One child only, so that the sum and the maximum over all children are its own.
+    // There is one child only, so that the sum and the maximum over all children are its own.
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("its usage");
     let milliseconds = |time: TimeVal| time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;
     println!(

@@ -1,32 +1,32 @@
-//! The figures as a table for people and as one for programs.
+//! The figures as a table for people and a table for programs.
 
 use crate::measure::Figures;
 use std::{fmt::Write, path::Path};
 
-/// Peak memory that flowgate must not exceed, in MiB, whatever the size of the table.
+/// Goal for the peak memory of flowgate in MiB, whatever the size of the table.
 const MEMORY: f64 = 64.0;
 
-/// One case.
+/// The result of a case.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
-    /// What was run.
+    /// Name of the case.
     pub name: &'static str,
-    /// Lines that the other program and flowgate wrote.
+    /// Number of lines that the other program and flowgate wrote.
     pub lines: [usize; 2],
     /// Medians of the other program.
     pub theirs: Figures,
     /// Medians of flowgate.
     pub ours: Figures,
-    /// Goal for wall clock, as a share of that of the other program.
+    /// Goal for the wall clock, as a share of that of the other program.
     pub wall: Option<f64>,
-    /// Goal for CPU, likewise.
+    /// Goal for the CPU time, as a share of that of the other program.
     pub cpu: Option<f64>,
-    /// Goal for wall clock in milliseconds.
+    /// Goal for the wall clock in milliseconds.
     pub wall_ms: Option<f64>,
 }
 
 impl Row {
-    /// The goals that were missed, in words; empty when all are reached.
+    /// Returns the missed goals as text; empty if all are reached.
     fn missed(&self) -> String {
         let mut missed = Vec::new();
         let mut check = |what: &str, value: f64, goal: Option<f64>| {
@@ -41,7 +41,7 @@ impl Row {
         missed.join(", ")
     }
 
-    /// The goals, in words.
+    /// Returns the goals as text.
     fn goals(&self) -> String {
         let goals = [("wall", self.wall), ("cpu", self.cpu), ("wall ms", self.wall_ms)];
         goals
@@ -54,7 +54,7 @@ impl Row {
 
 /// Prints the table for people.
 ///
-/// `other` is what the program beside flowgate is called.
+/// `other` is the name of the program beside flowgate.
 pub(crate) fn print(rows: &[Row], other: &str) {
     println!("\n{:21} {:^28} {:^23} {:^19}", "", "wall, ms", "CPU, ms", "peak memory, MiB");
     println!(
@@ -100,7 +100,7 @@ pub(crate) fn print(rows: &[Row], other: &str) {
     println!("Memory to reach: {MEMORY} MiB at most in every case.");
 }
 
-/// The table for programs: a header, then a line per case; times in milliseconds, memory in MiB.
+/// Returns the table for programs: a header, then a line per case; times in milliseconds, memory in MiB.
 pub(crate) fn tsv(rows: &[Row], other: &str) -> String {
     let mut text = "case".to_owned();
     for figure in ["wall", "cpu", "memory", "lines"] {

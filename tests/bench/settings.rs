@@ -1,4 +1,4 @@
-//! What a run measures, from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`,
+//! Settings of a run from the environment: `FLOWS`, `ROUNDS`, `CASE`, `GROWTH`, `PLUGIN`, `FLOWGATE_UNDER_TEST`,
 //! `BEFORE`.
 
 use std::{
@@ -7,28 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Sizes of the table: the entries of [`flowgate_test_support::entries::busy`] have 24 bits to differ in.
+/// Possible sizes of the table: the entries of [`flowgate_test_support::entries::busy`] differ in 24 bits.
 const FLOWS: RangeInclusive<u32> = 1..=10_000_000;
-/// How much of an earlier flowgate's time a case may take.
+/// Goal as a share of the time of an earlier flowgate.
 const SLOWER: f64 = 1.03;
 const ROUNDS: RangeInclusive<u32> = 1..=1_000;
 
-/// What is to be measured.
+/// The settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Flows in the table.
+    /// Number of flows in the table.
     pub flows: u32,
-    /// How often each case is run for each program.
+    /// Number of runs of each case for each program.
     pub rounds: u32,
-    /// Part of the names of the cases to be run; all of them when absent.
+    /// Part of the names of the cases to be run; all of them if absent.
     pub case: Option<String>,
-    /// Where the table and the picture of `make growth` go; the cases are not run then.
+    /// Directory for the table and the picture of `make growth`; if given, the cases are not run.
     pub growth: Option<PathBuf>,
     /// The example plugin.
     pub plugin: PathBuf,
-    /// The program that is measured.
+    /// The measured program.
     pub program: String,
-    /// An earlier flowgate, which is measured in the place of `conntrack`.
+    /// An earlier flowgate, which is measured instead of `conntrack`.
     pub before: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl Settings {
     /// Reads the environment. `built` is the program that cargo built, which is measured unless another is named.
     ///
     /// # Errors
-    /// A sentence for the first variable whose value cannot be used.
+    /// A message for the first variable with an invalid value.
     pub(crate) fn read(built: &str, target_directory: &Path) -> Result<Self, String> {
         let settings = Self {
             flows: number("FLOWS", 200_000, FLOWS)?,
@@ -59,31 +59,31 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The program beside which flowgate is measured.
+    /// Returns the program beside which flowgate is measured.
     pub(crate) fn other(&self) -> &str {
         self.before.as_deref().unwrap_or("conntrack")
     }
 
-    /// What tables call [`Settings::other`].
+    /// Returns the name of [`Settings::other`] in tables.
     pub(crate) fn other_name(&self) -> &'static str {
         if self.before.is_some() { "before" } else { "conntrack" }
     }
 
-    /// The goal for a figure as a share of the other program's: that of the case beside `conntrack`, and beside an
-    /// earlier flowgate the same for every case.
+    /// Returns the goal for a figure as a share of the other program's: that of the case beside `conntrack`, and beside
+    /// an earlier flowgate the same for every case.
     pub(crate) fn goal(&self, beside_conntrack: Option<f64>) -> Option<f64> {
         if self.before.is_some() { Some(SLOWER) } else { beside_conntrack }
     }
 
-    /// Whether the case of this name is to be run.
+    /// Returns true if the case of this name is to be run.
     pub(crate) fn chooses(&self, name: &str) -> bool {
         self.case.as_ref().is_none_or(|part| name.contains(part.as_str()))
     }
 
-    /// Checks that there is something to measure.
+    /// Checks that at least one case is selected.
     ///
     /// # Errors
-    /// With the names of all cases, if none of them is chosen.
+    /// A message with the names of all cases.
     pub(crate) fn must_choose_one_of(&self, names: &[&str]) -> Result<(), String> {
         if names.iter().any(|name| self.chooses(name)) {
             return Ok(());
@@ -93,7 +93,7 @@ impl Settings {
     }
 }
 
-/// The value of a variable that is set to something.
+/// Returns the value of a variable, if it is set and not empty.
 fn text(variable: &str) -> Result<Option<String>, String> {
     match env::var(variable) {
         Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),

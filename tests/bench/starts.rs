@@ -1,4 +1,4 @@
-//! Start-up: commands whose time is mostly that of starting the program, many times in turn with `conntrack`.
+//! Start-up: commands whose time is mostly the program's start, many times in turn with `conntrack`.
 
 use crate::{measure, report, settings::Settings};
 use flowgate_test_support::{Namespace, Program, entries};
@@ -9,18 +9,18 @@ use std::{
     time::Instant,
 };
 
-/// First word of the command line that means: start two programs in turn.
+/// First word of the command line that makes this program start two others in turn.
 pub(crate) const WORD: &str = "--starts";
-/// How often each program is started for a case.
+/// Number of starts of each program for a case.
 const STARTS: usize = 40;
 
-/// What is compared.
+/// A case of the comparison.
 pub(crate) struct Case {
     pub name: &'static str,
-    /// Flows in the table.
+    /// Number of flows in the table.
     flows: u32,
     words: &'static [&'static str],
-    /// Goal for wall clock as a share of that of `conntrack`, for the quickest start and for the median alike.
+    /// Goal for the wall clock as a share of that of `conntrack`, for the quickest start and for the median.
     goal: Option<f64>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) const CASES: [Case; 4] = [
     Case { name: "start-up: -V", flows: 0, words: &["-V"], goal: None },
 ];
 
-/// Quickest and median wall clock of the starts of one program, in milliseconds.
+/// Quickest and median wall clock of the starts of a program, in milliseconds.
 struct Starts {
     quickest: f64,
     median: f64,
@@ -45,10 +45,10 @@ impl Starts {
     }
 }
 
-/// Measures the cases that are chosen, prints them, and writes them to `bench-starts.tsv` in a directory.
+/// Measures the selected cases, prints them, and writes them to `bench-starts.tsv` in a directory.
 ///
 /// # Errors
-/// What a program said that cannot do what is measured.
+/// The message of a program that failed.
 pub(crate) fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
     let chosen: Vec<&Case> = CASES.iter().filter(|case| settings.chooses(case.name)).collect();
     if chosen.is_empty() {
@@ -97,7 +97,7 @@ pub(crate) fn run(settings: &Settings, directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Starts two programs in turn, from a small process of its own.
+/// Starts two programs in turn, from a small separate process.
 fn in_turn(programs: [&str; 2], words: &[&str]) -> Result<[Starts; 2], String> {
     for program in programs {
         let outcome = Program::new(program).run(words);
@@ -122,7 +122,7 @@ fn in_turn(programs: [&str; 2], words: &[&str]) -> Result<[Starts; 2], String> {
     Ok([every_other(0), every_other(1)])
 }
 
-/// The other side of [`in_turn`]: starts both programs, and prints how long each start took.
+/// The separate process of [`in_turn`]: starts both programs, and prints the time of each start.
 pub(crate) fn inside() {
     let mut words = std::env::args().skip(2);
     let programs = [(); 2].map(|()| words.next().expect("a program to start"));

@@ -1,5 +1,5 @@
-//! Tenants: how many events a second the service hands to them, beside one program that prints all; and what a hostile one costs
-//! the others.
+//! Tenants: the events per second that the service delivers, beside a program that prints all; and the cost of a
+//! hostile tenant for the others.
 
 use crate::{events, plugins, settings::Settings, target_directory};
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
@@ -19,25 +19,25 @@ const ZONES: u16 = 100;
 /// Tenants of which one is hostile.
 const NEIGHBOURS: u16 = 20;
 
-/// What one run came to.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     shown: u64,
     lost: u64,
-    /// Until the last of them was written, in seconds.
+    /// Time until the last event was written, in seconds.
     wall: f64,
-    /// CPU in microseconds.
+    /// CPU time in microseconds.
     cpu: f64,
 }
 
-/// A program that listens, and what it writes to.
+/// A program that listens, and its output files.
 struct Listening {
     program: Background,
     outputs: Vec<PathBuf>,
 }
 
 impl Listening {
-    /// Makes and flushes flows, and waits until all is written.
+    /// Creates and flushes flows, and waits until all events are written.
     fn measured(&self, ours: &str, flows: &[u8]) -> Run {
         events::idle(&self.program);
         let before = events::cpu(&self.program);
@@ -62,19 +62,19 @@ impl Listening {
     }
 }
 
-/// The keys of a plugin.
+/// Returns the keys of a plugin.
 fn plugin(path: &Path, more: &str) -> String {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n{more}\n", path.display())
 }
 
-/// The stock plugin that lets everything pass.
+/// Returns the stock plugin that passes everything.
 fn pass() -> PathBuf {
     target_directory().join("stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_pass.wasm")
 }
 
-/// The service with these tenants: zones, and the keys of the plugin.
+/// Starts the service with these tenants: zones, and the keys of the plugin.
 fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listening {
     let place = directory.display();
     let mut text = format!("[service]\nsocket = \"{place}/socket\"\n[audit]\npath = \"{place}/audit\"\n");
@@ -97,7 +97,7 @@ fn serve(ours: &str, directory: &Path, tenants: &[(String, String)]) -> Listenin
     Listening { program, outputs }
 }
 
-/// What the service tells of its tenants.
+/// Returns the state of the tenants.
 fn status(ours: &str, directory: &Path) -> Vec<Value> {
     let socket = directory.join("socket").display().to_string();
     let told = Program::new(ours).must(&["policy", "status", "--socket", &socket, "-o", "json"]);
@@ -105,7 +105,7 @@ fn status(ours: &str, directory: &Path) -> Vec<Value> {
     told["tenants"].as_array().cloned().unwrap_or_default()
 }
 
-/// The flows of [`entries::busy`], in all zones.
+/// Returns the flows of [`entries::busy`], in all zones.
 fn flows(count: u32, zones: u16) -> Vec<String> {
     let zoned = |(number, line): (usize, String)| {
         line.replacen("-I ", &format!("-I -w {} ", 1 + number % usize::from(zones)), 1)
@@ -113,7 +113,7 @@ fn flows(count: u32, zones: u16) -> Vec<String> {
     entries::busy(count).into_iter().enumerate().map(zoned).collect()
 }
 
-/// Measures and prints.
+/// Measures, and prints the results.
 pub(crate) fn run(settings: &Settings, count: u32, rounds: u32) {
     let ours = settings.program.as_str();
     throughput(settings, count, rounds);
@@ -158,7 +158,7 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                 let mut run = service.measured(ours, &flows);
                 let sum =
                     |name: &str| status(ours, directory).iter().filter_map(|told| told[name].as_u64()).sum::<u64>();
-                // What was lost is made up for, so that it is among the lines; here it counts as lost.
+                // A resync makes up for lost events, so that they are among the lines; here they count as lost.
                 (run.shown, run.lost) = (sum("handed"), caused.saturating_sub(sum("handed")));
                 service.end();
                 run
@@ -180,8 +180,8 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
     }
 }
 
-/// Of the calls of the other tenants' plugins, in microseconds: what half of them took, and what all but one in a hundred, each for
-/// the tenant in the middle; the latter for the worst one too; how many calls there were, and how many events were lost.
+/// Returns the times of the calls of the other tenants' plugins in microseconds: p50 and p99 of the tenant in the
+/// middle, and p99 of the worst; then the number of calls, and of lost events.
 fn calls(ours: &str, directory: &Path, hostile: bool) -> [f64; 5] {
     let told = status(ours, directory);
     let number = |value: &Value| value.as_u64().unwrap_or_default() as f64;
@@ -199,7 +199,7 @@ fn calls(ours: &str, directory: &Path, hostile: bool) -> [f64; 5] {
     [middle(&halves) / 1e3, middle(&most) / 1e3, worst / 1e3, plugin("calls").iter().sum(), lost]
 }
 
-/// The value in the middle of values in order.
+/// Returns the median of sorted values.
 fn middle(values: &[f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
@@ -210,7 +210,7 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
         &plugins::built("attacker"),
         "options = { act = \"loop\" }\nlimits = { call = \"50ms\", restarts = 1000 }",
     );
-    // Two hundred bursts, between which the machine has time to rest: what counts is who is in the way, not that there is much.
+    // Two hundred bursts with pauses between them: what counts is the interference, not the amount of work.
     let lines = flows(count, NEIGHBOURS);
     let bursts: Vec<Vec<u8>> =
         lines.chunks((lines.len() / 200).max(1)).map(|chunk| chunk.join("\n").into_bytes()).collect();
@@ -229,7 +229,7 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
                     Program::new(ours).must_with(&["-R", "-"], burst);
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                // That of the hostile one may wait for longer than it is worth to measure.
+                // The queue of the hostile tenant may take longer than is worth measuring.
                 let waits = |told: &Value| told["waiting"].as_u64() != Some(0);
                 until("the others have what is theirs", || !status(ours, directory).iter().skip(1).any(waits));
                 let run = calls(ours, directory, at == 1);
