@@ -1,4 +1,4 @@
-//! What reads bytes of the kernel and text of people builds without the engine that runs plugins.
+//! Crates that read messages of the kernel and texts of people build without the engine for plugins.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -37,8 +37,9 @@ fn turned_on(package: &Value, features: &mut Vec<String>) -> BTreeSet<String> {
     on
 }
 
-/// Paths from a package to those of the engine that it is built with, its tests left aside and whatever else the workspace builds.
-/// `features` are those that are asked of it. Packages from elsewhere know nothing of plugins, and are not looked into.
+/// Paths from a package to those of the engine that it is built with, its tests left aside and whatever else the
+/// workspace builds. `features` are those that are asked of it. Packages from elsewhere know nothing of plugins, and
+/// are not looked into.
 fn engine(metadata: &Value, name: &str, mut features: Vec<String>, path: &[String]) -> Vec<String> {
     let path = [path, &[name.to_owned()]].concat();
     if ENGINE.iter().any(|start| name.starts_with(start)) {

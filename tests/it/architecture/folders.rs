@@ -10,7 +10,7 @@ use std::{
 fn paths(text: &str) -> Vec<Vec<String>> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
-    // What tests use is their own affair.
+    // Imports of tests do not count.
     let code = code.split("#[cfg(test)]").next().unwrap_or_default();
     let mut paths = Vec::new();
     for start in ["crate::", "super::"] {
@@ -87,7 +87,7 @@ fn modules(directory: &Path, name: &[String], found: &mut Vec<(Vec<String>, Stri
     }
 }
 
-/// Which folders of a crate use which, with a path that shows it.
+/// Returns which folders of a crate use which, with a path that shows it.
 fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
     let mut found = Vec::new();
     modules(source, &[], &mut found);

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, process::Command};
 
 use flowgate_test_support::built::root;
 
-/// The crates of the host, without `flowgate-`, from the lowest to the highest, each with those that it may depend on. Each of these
-/// stands above it in the list, so that there is no circle.
+/// The crates of the host, without `flowgate-`, from the lowest to the highest, each with those that it may depend on.
+/// Each of these stands above it in the list, so that there is no circle.
 const LAYERS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("base", &[]),

@@ -1,10 +1,10 @@
-//! What docs/SECURITY.md says is tested, is.
+//! The tests that docs/SECURITY.md names exist.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use flowgate_test_support::built::root;
 
-/// The names of all tests below these directories.
+/// Returns the names of all tests.
 fn tests() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut left: Vec<PathBuf> = ["host", "tests"].iter().map(|directory| root().join(directory)).collect();

@@ -1,4 +1,4 @@
-//! Expectations of real helpers: noted on, dropped, deleted, and made by a plugin.
+//! Expectations of real helpers: annotated, dropped, deleted, and created by a plugin.
 
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Program};

@@ -13,8 +13,8 @@ fn many(flows: u32) -> Vec<String> {
     (0..flows).map(line).collect()
 }
 
-/// Creates that many flows, too many for the receive buffer, while a listener is stopped, and waits until the table has been
-/// offered to its plugin again.
+/// Creates that many flows, too many for the receive buffer, while a listener is stopped, and waits until the table has
+/// been offered to its plugin again.
 fn lose_events(namespace: &Namespace, listening: &mut Listening, flows: u32) {
     listening.wait("offered 0");
     listening.signal(Signal::SIGSTOP);

@@ -1,5 +1,5 @@
-//! What a plugin may do, each on real flows of the kernel: change what is shown, note, act, use the host's services, be called
-//! from time to time, look back; and what it may not without a grant. The plugin is `tests/plugins/active`.
+//! Capabilities of plugins on real flows of the kernel: changes of what is shown, annotations, actions, services of the
+//! host, ticks, look-backs; and what is refused without a grant. The plugin is `tests/plugins/active`.
 
 mod actions;
 mod expectations;

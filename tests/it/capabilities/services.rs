@@ -1,4 +1,4 @@
-//! The host's services: log, state, time; and what happens without their grants.
+//! Services of the host: log, state, time; and the effect of missing grants.
 
 use flowgate_test_support::{Namespace, entries};
 

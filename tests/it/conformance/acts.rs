@@ -1,6 +1,7 @@
 //! What commands that change the table do otherwise than the installed `conntrack`, on purpose, each with its reason.
 //!
-//! Each runs in two fresh namespaces, once by each program; both must do exactly what is listed, as in `differences.rs`.
+//! Each runs in two fresh namespaces, once by each program; both must do exactly what is listed, as in
+//! `differences.rs`.
 
 use crate::conformance::commands::LOAD;
 use crate::conformance::compare::{Both, show, without_banner, words};

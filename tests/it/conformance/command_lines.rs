@@ -1,5 +1,6 @@
-//! The command lines of `host/syntax/src/testdata/command_lines.txt`, given to the installed `conntrack`: what it says to them
-//! must be what flowgate says, which a test of the crate `syntax` compares. Each runs in a network namespace of its own.
+//! The command lines of `host/syntax/src/testdata/command_lines.txt`, given to the installed `conntrack`: what it says
+//! to them must be what flowgate says, which a test of the crate `syntax` compares. Each runs in a network namespace of
+//! its own.
 
 use std::process::{Command, Stdio};
 

@@ -8,7 +8,8 @@ use flowgate_test_support::{Namespace, Outcome, Program};
 
 /// Scripts: a name, then command lines.
 ///
-/// None meets a difference of `differences.rs`. Each update is of one entry: of several, `conntrack` 1.4.7 prints only one.
+/// None meets a difference of `differences.rs`. Each update is of one entry: of several, `conntrack` 1.4.7 prints only
+/// one.
 const SCRIPTS: &[(&str, &str)] = &[
     (
         "create, get and delete",
@@ -307,8 +308,8 @@ fn lines_have_limits() {
     report.finish();
 }
 
-/// An intended difference: upstream lets the mark of the file's last line act in all lines that update. flowgate gives each
-/// line its own. Both are checked, so that this test fails when the difference exists no more.
+/// An intended difference: upstream lets the mark of the file's last line act in all lines that update. flowgate gives
+/// each line its own. Both are checked, so that this test fails when the difference exists no more.
 #[test]
 fn lines_of_a_file_keep_their_own_mark() {
     let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
@@ -316,7 +317,8 @@ fn lines_of_a_file_keep_their_own_mark() {
     let file = [create(1), create(2), update(1, 5), update(2, 7)].concat();
     let both = Both::new();
     let marks = [(&both.theirs, 3), (&both.ours, 1)].map(|(program, attempts)| {
-        // Upstream's program has been seen to fail here once in some thousand times; what it does otherwise is the question.
+        // Upstream's program has been seen to fail here once in some thousand times; what it does otherwise is the
+        // question.
         let attempt = |number| {
             Namespace::run(|_| {
                 let outcome = program.run_with(&["-R", "-"], file.as_bytes());
@@ -334,8 +336,8 @@ fn lines_of_a_file_keep_their_own_mark() {
     assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
 }
 
-/// An intended difference: upstream writes all that a file does in the output that any of its lines asks for, and refuses a
-/// file of whose lines one wants `save` and another one XML. Here a line has the output that it asks for.
+/// An intended difference: upstream writes all that a file does in the output that any of its lines asks for, and
+/// refuses a file of whose lines one wants `save` and another one XML. Here a line has the output that it asks for.
 #[test]
 fn lines_of_a_file_keep_their_own_output() {
     let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");

@@ -56,7 +56,8 @@ impl Both {
     }
 }
 
-/// The version of `conntrack` that flowgate does the same as, which its banner names for the sake of programs that read it.
+/// The version of `conntrack` that flowgate does the same as, which its banner names for the sake of programs that read
+/// it.
 const COMPATIBLE: &str = "1.4.9";
 
 /// The banners of error lines of each program; flowgate's differ by the name that it is called by.

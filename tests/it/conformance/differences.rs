@@ -282,7 +282,8 @@ const DIFFERENCES: &[Difference] = &[
     },
 ];
 
-/// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured without reply.
+/// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured
+/// without reply.
 pub(super) fn fill(namespace: &Namespace) {
     // Whatever map the host has: here there is none.
     namespace.label_map("");

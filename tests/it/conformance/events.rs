@@ -99,8 +99,8 @@ fn listen(program: &Program, line: &str) -> Background {
     listener
 }
 
-/// Ends a listener as a user would, once it has shown what is queued for it: a program that is told to end in the middle of it
-/// may leave the rest.
+/// Ends a listener as a user would, once it has shown what is queued for it: a program that is told to end in the
+/// middle of it may leave the rest.
 fn end(mut listener: Background, signal: Signal) -> Outcome {
     listener.wait_until_idle();
     listener.end_by(signal)
@@ -118,8 +118,8 @@ fn without_text_after_xml(outcome: Outcome) -> Outcome {
     Outcome { stdout, ..outcome }
 }
 
-/// Takes out what depends on the moment at which a program looked: the time in front of a line and in XML, and the name of a
-/// program that may have ended by then.
+/// Takes out what depends on the moment at which a program looked: the time in front of a line and in XML, and the name
+/// of a program that may have ended by then.
 fn steady(outcome: Outcome) -> Outcome {
     let text = outcome.text();
     let lines = text.lines().map(|line| {
@@ -301,7 +301,8 @@ fn the_buffer_can_be_set_and_is_told() {
 fn a_gap_is_reported_and_does_not_end_it() {
     let both = Both::new();
     let [theirs, ours] = Namespace::run(|namespace| {
-        // conntrack sets -b on another socket: its event socket keeps the system's default, which 3,000 events overrun too.
+        // conntrack sets -b on another socket: its event socket keeps the system's default, which 3,000 events overrun
+        // too.
         let listeners =
             [(&both.theirs, "-E"), (&both.ours, "-E -b 50000")].map(|(program, line)| listen(program, line));
         listeners.iter().for_each(|listener| listener.signal(Signal::SIGSTOP));

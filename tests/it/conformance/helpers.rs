@@ -231,8 +231,8 @@ fn expectations_by_hand() {
     report.finish();
 }
 
-/// An intended difference from 1.4.7, which takes the upper half of the expected port for the expected protocol; from any
-/// version with SCTP and DCCP, for which no helper is there to try it with.
+/// An intended difference from 1.4.7, which takes the upper half of the expected port for the expected protocol; from
+/// any version with SCTP and DCCP, for which no helper is there to try it with.
 #[test]
 fn the_expected_protocol_is_the_one_given() {
     let both = Both::new();

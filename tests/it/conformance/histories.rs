@@ -1,8 +1,8 @@
-//! Random histories: flows of every protocol, with labels, marks, NAT and zones, made, looked up, changed and deleted, each
-//! history in two fresh namespaces, once by each program; half of them where no rule lets flows have labels.
+//! Random histories: flows of every protocol, with labels, marks, NAT and zones, made, looked up, changed and deleted,
+//! each history in two fresh namespaces, once by each program; half of them where no rule lets flows have labels.
 //!
-//! Unlike those of `sequences.rs` these flows have addresses of their own, so that a command can be meant for one of them.
-//! `FLOWGATE_SEED=N` repeats a run, `FLOWGATE_HISTORIES=N` makes it longer.
+//! Unlike those of `sequences.rs` these flows have addresses of their own, so that a command can be meant for one of
+//! them. `FLOWGATE_SEED=N` repeats a run, `FLOWGATE_HISTORIES=N` makes it longer.
 
 use crate::conformance::commands::{LOAD, play};
 use crate::conformance::compare::{Both, Report, Setting};
@@ -15,7 +15,8 @@ struct Flow {
     number: usize,
     v6: bool,
     protocol: &'static str,
-    /// Whether conntrack can update it: not with a zone, which it leaves out, nor with a fixed timeout, which it is refused.
+    /// Whether conntrack can update it: not with a zone, which it leaves out, nor with a fixed timeout, which it is
+    /// refused.
     changeable: bool,
 }
 
@@ -189,9 +190,9 @@ impl History {
         }
     }
 
-    /// Lines for `-R`: no labels and one update, for the sake of what conntrack makes of more. The update comes last: 1.4.7
-    /// leaves an acknowledgement of it unread, which a later deletion takes for its own, and fails if the clock's second has
-    /// changed meanwhile (`Protocol error`).
+    /// Lines for `-R`: no labels and one update, for the sake of what conntrack makes of more. The update comes last:
+    /// 1.4.7 leaves an acknowledgement of it unread, which a later deletion takes for its own, and fails if the clock's
+    /// second has changed meanwhile (`Protocol error`).
     fn file(&mut self) -> String {
         let mut lines = vec!["# a file".to_owned()];
         for _ in 0..1 + self.random.below(7) {

@@ -1,14 +1,14 @@
-//! Which option goes with which command: every spelling of every option with every command and table, and every option of
-//! every protocol.
+//! Which option goes with which command: every spelling of every option with every command and table, and every option
+//! of every protocol.
 //!
-//! The command lines are made such that none changes the table and none listens: where the option is legal, something else is
-//! missing or too much that is noticed later, or there is nothing to act upon.
+//! The command lines are made such that none changes the table and none listens: where the option is legal, something
+//! else is missing or too much that is noticed later, or there is nothing to act upon.
 
 use crate::conformance::compare::{Report, Setting};
 use flowgate_test_support::{Namespace, entries};
 
-/// Every spelling of each option, with a value where it takes one. Not `--labelmap`, which 1.4.7 does not know, and `--id`
-/// with its value attached: 1.4.7 crashes otherwise.
+/// Every spelling of each option, with a value where it takes one. Not `--labelmap`, which 1.4.7 does not know, and
+/// `--id` with its value attached: 1.4.7 crashes otherwise.
 const OPTIONS: &[&str] = &[
     "-s 192.88.99.1",
     "--src 192.88.99.1",
@@ -211,7 +211,8 @@ fn of_every_option() {
         let setting = Setting { called: Some("conntrack"), ..Setting::default() };
         for command in COMMANDS {
             for option in OPTIONS {
-                // These are legal there, and one would listen; the others print a version or a help of the program's own.
+                // These are legal there, and one would listen; the others print a version or a help of the program's
+                // own.
                 let goes_on = command.starts_with("-E expect") && option.starts_with("-o");
                 let texts = matches!(*command, "-V" | "--version" | "") && option.ends_with("192.88.99.8");
                 // Without a command conntrack reads beside its table, and takes the last option of 1.4.7 for legal.

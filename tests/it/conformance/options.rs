@@ -118,7 +118,8 @@ fn other_locales_change_nothing() {
     });
 }
 
-/// Mistakes at random: two options of any kind together with any command, so that the order in which problems are noticed is tried.
+/// Mistakes at random: two options of any kind together with any command, so that the order in which problems are
+/// noticed is tried.
 #[test]
 fn random_mistakes() {
     /// Commands that change nothing, or nothing here: the addresses below are in no table.
@@ -184,7 +185,8 @@ fn random_mistakes() {
             let mut line = random.pick(&COMMANDS).to_owned();
             for _ in 0..=random.below(4) {
                 let option = random.pick(&OPTIONS);
-                // Differences of their own: options of a protocol that a later `-p` takes back, masks where none is checked.
+                // Differences of their own: options of a protocol that a later `-p` takes back, masks where none is
+                // checked.
                 let again = option.starts_with("-p") && line.contains(" -p ");
                 let unchecked =
                     option.starts_with("--mask") && (line.contains("dying") || line.contains("unconfirmed"));

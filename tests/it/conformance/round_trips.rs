@@ -57,9 +57,9 @@ const WITHIN: [&str; 14] = [
     " --reply-zone 7 ",
 ];
 
-/// Whether a saved line can be made the same entry again. Kernels without DCCP tracking keep neither ports nor a state of it,
-/// which `-A -p dccp` demands; and with both addresses translated the format has no place for translated ports: those given
-/// are taken for ones to be derived, by either program.
+/// Whether a saved line can be made the same entry again. Kernels without DCCP tracking keep neither ports nor a state
+/// of it, which `-A -p dccp` demands; and with both addresses translated the format has no place for translated ports:
+/// those given are taken for ones to be derived, by either program.
 fn loadable(line: &str) -> bool {
     let value = |option: &str| line.split_once(option).and_then(|(_, rest)| rest.split(' ').next());
     let both_translated = line.contains(" -g ") && line.contains(" -n ");
@@ -87,8 +87,8 @@ fn save_and_load() {
     }
 }
 
-/// What cannot be loaded again is refused by both programs in the same words: DCCP without what this kernel does not keep of
-/// it, and deletions with the tags of SCTP, which `-D` does not take.
+/// What cannot be loaded again is refused by both programs in the same words: DCCP without what this kernel does not
+/// keep of it, and deletions with the tags of SCTP, which `-D` does not take.
 #[test]
 fn what_cannot_be_loaded() {
     let both = Both::new();

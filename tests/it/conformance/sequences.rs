@@ -46,8 +46,8 @@ fn selector(random: &mut Random) -> String {
     }
 }
 
-/// One command line. No timeouts that a pause of the machine could let pass, and nothing that `differences.rs` lists: no
-/// `-A` of an entry that may exist, and updates of one entry at a time, of which 1.4.7 prints all.
+/// One command line. No timeouts that a pause of the machine could let pass, and nothing that `differences.rs` lists:
+/// no `-A` of an entry that may exist, and updates of one entry at a time, of which 1.4.7 prints all.
 fn line(random: &mut Random) -> String {
     let mark = if random.chance(1, 2) { format!(" -m {}", random.below(3)) } else { String::new() };
     match random.below(16) {

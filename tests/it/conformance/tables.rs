@@ -226,7 +226,8 @@ fn dying() {
     });
 }
 
-/// `-z` shows the counters and resets them, so the two programs cannot read the same ones: each is given as much traffic.
+/// `-z` shows the counters and resets them, so the two programs cannot read the same ones: each is given as much
+/// traffic.
 #[test]
 fn reset_of_counters() {
     Namespace::run(|namespace| {

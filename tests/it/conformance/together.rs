@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use crate::conformance::compare::{Both, Setting};
 use flowgate_test_support::{Namespace, Program, entries};
 
-/// Lines that delete, in runs long enough to share a listing and broken up by such as cannot. `all`: also such as update, and such
-/// as look at mark and status, of which an installed conntrack 1.4.7 does not make the same in a file as alone.
+/// Lines that delete, in runs long enough to share a listing and broken up by such as cannot. `all`: also such as
+/// update, and such as look at mark and status, of which an installed conntrack 1.4.7 does not make the same in a file
+/// as alone.
 fn file(all: bool) -> String {
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").unwrap();
@@ -140,8 +141,8 @@ fn lines_that_share_a_listing_do_what_each_does_alone() {
     assert_eq!(sum, sums);
 }
 
-/// Adds the numbers of a summary, such as `flowgate: 1 created, 165 deleted`, to those by the same name. Nothing else may be in
-/// the errors.
+/// Adds the numbers of a summary, such as `flowgate: 1 created, 165 deleted`, to those by the same name. Nothing else
+/// may be in the errors.
 fn add(sums: &mut BTreeMap<String, u64>, errors: &str) {
     let summary = errors.strip_prefix("flowgate: ").and_then(|line| line.strip_suffix('\n')).unwrap();
     if summary == "nothing created, changed or deleted" {

@@ -27,9 +27,9 @@ fn object(line: &str) -> Map<String, Value> {
     }
 }
 
-/// What makes a flow that flow.
+/// The identity of a flow.
 fn identity(flow: &Map<String, Value>) -> String {
-    // Window scales and the like stand there too, but not in the end of a flow.
+    // Window scales and the like are in it as well, but not in the DESTROY event.
     let mut original = flow["original"].as_object().expect("an object").clone();
     original.retain(|name, _| {
         !["packets", "bytes", "window_scale", "tcp_flags", "tcp_flags_mask", "vtag"].contains(&name.as_str())
@@ -38,7 +38,7 @@ fn identity(flow: &Map<String, Value>) -> String {
 }
 
 impl Consumer {
-    /// Begins with the table as it is.
+    /// Starts with the current table.
     pub(super) fn new() -> Self {
         let mut consumer = Self::default();
         for line in flowgate().must(&["-L", "-o", "json"]).lines() {
@@ -48,12 +48,12 @@ impl Consumer {
         consumer
     }
 
-    /// Flows in the copy.
+    /// Returns the number of flows in the copy.
     pub(super) fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// Applies what the listener has written since the last time.
+    /// Applies the events that the listener has written since the last call.
     pub(super) fn apply(&mut self, listener: &Background) {
         let lines = listener.lines();
         for line in lines.get(self.applied..).unwrap_or_default() {
@@ -73,7 +73,7 @@ impl Consumer {
                     self.flows.insert(identity, event);
                 }
                 2 => {
-                    // What did not change is not there, but for a mark of 0.
+                    // Unchanged fields are absent; so is a mark of 0.
                     let flow = self.flows.entry(identity).or_default();
                     flow.remove("mark");
                     flow.extend(event);
@@ -86,7 +86,7 @@ impl Consumer {
         self.applied = lines.len();
     }
 
-    /// The copy as `conntrack` would list it, as far as it tells.
+    /// Returns the copy as `conntrack` would list it, as far as events have the fields.
     fn table(&self) -> BTreeSet<String> {
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let flow = |flow: &Map<String, Value>| {
@@ -118,7 +118,7 @@ impl Consumer {
         self.flows.values().map(flow).collect()
     }
 
-    /// In what the copy is not the table that `conntrack` lists.
+    /// Returns the differences between the copy and the table that `conntrack` lists.
     fn difference(&self) -> Option<String> {
         let (ours, theirs) = (self.table(), table());
         let more: Vec<_> = ours.difference(&theirs).take(5).collect();
@@ -126,7 +126,7 @@ impl Consumer {
         (ours != theirs).then(|| format!("too much: {more:#?}, too little: {less:#?}"))
     }
 
-    /// Applies what the listener writes until the copy is the table that `conntrack` lists.
+    /// Applies events until the copy equals the table that `conntrack` lists.
     pub(super) fn agree(&mut self, listener: &Background) {
         let last = RefCell::new(None);
         let agrees = || {
@@ -146,7 +146,7 @@ impl Consumer {
     }
 }
 
-/// What `conntrack` lists, as far as [`Consumer`] has it too.
+/// Returns the listing of `conntrack`, as far as [`Consumer`] has the fields.
 fn table() -> BTreeSet<String> {
     let flow = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

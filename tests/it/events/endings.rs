@@ -1,4 +1,4 @@
-//! Endings: a signal at any moment ends a listener at once and cleanly; options where they mean nothing are refused.
+//! Ends: a signal at any moment ends a listener at once and cleanly; options without a meaning are refused.
 
 use crate::events::{conntrack, flows, listen, listen_unread};
 use flowgate_test_support::{Namespace, Program, entries, flowgate, until};
@@ -43,7 +43,7 @@ fn while_lost_events_are_made_up_for() {
             until("the gap", || listener.errors().contains("ENOBUFS"));
             listener.signal(Signal::SIGINT);
             assert_eq!(listener.end().status, 0, "{}", listener.errors());
-            // Nothing is told to be gone because the listing was not read to its end.
+            // No flow is reported as gone because the listing was not read to its end.
             let gone = listener.lines().iter().filter(|line| line.contains("[DESTROY]")).count();
             assert!(gone <= 256, "{gone}");
         }
@@ -77,7 +77,7 @@ fn while_nobody_reads_the_output() {
             let mut listener = listen_unread(line);
             entries::load(namespace, &flows(1, 5000));
             listener.signal(Signal::SIGINT);
-            // It cannot finish the line that it is writing, and so ends as a program that does not catch the signal.
+            // It cannot finish the line that it is writing, and ends like a program without a handler.
             assert_eq!(listener.end_unread(), 130, "{line}");
             conntrack("-F");
         }

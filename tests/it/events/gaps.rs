@@ -1,4 +1,4 @@
-//! Gaps: a listener that did not keep up says so, and makes up for what it missed.
+//! Gaps: a listener that did not keep up reports it, and makes up for the missed events.
 
 use crate::events::{conntrack, consumer::Consumer, flows, listen};
 use flowgate_test_support::{Background, Namespace, Outcome, entries, flowgate, until};
@@ -11,7 +11,7 @@ fn act(line: &str) -> Outcome {
     flowgate().run(&line.split_whitespace().collect::<Vec<_>>())
 }
 
-/// Begins with a table, and a listener that has taken it in.
+/// Starts with a table, and a listener that has read it.
 fn begin(namespace: &Namespace, line: &str) -> (Consumer, Background) {
     entries::load(namespace, &flows(1, 500));
     let tcp = (0..300).map(|port| {
@@ -20,19 +20,19 @@ fn begin(namespace: &Namespace, line: &str) -> (Consumer, Background) {
     entries::load(namespace, &tcp.collect::<Vec<_>>());
     let listener = listen(line);
     let mut consumer = Consumer::new();
-    // An event of its own says that it has the table.
+    // A separate event shows that it has the table.
     entries::load(namespace, &flows(3, 1));
     until("the first event", || !listener.lines().is_empty());
     consumer.agree(&listener);
     (consumer, listener)
 }
 
-/// Flows come, change and go: too many for the buffer.
+/// Creates, changes and deletes flows: too many for the buffer.
 fn change(namespace: &Namespace, group: u32) {
     entries::load(namespace, &flows(group, 700));
     assert_eq!(act("-D -p udp -s 10.1.0.0/24").status, 0);
     assert_eq!(act("-U -p udp -s 10.1.1.0/24 -m 7").status, 0);
-    // The second time there is nothing to be changed.
+    // The second time there is nothing to change.
     let _ = act("-U -p tcp -s 10.2.0.1 --state ESTABLISHED -u ASSURED,SEEN_REPLY");
 }
 
@@ -53,7 +53,7 @@ fn a_stopped_listener_recovers() {
     });
 }
 
-/// A pipeline makes up for gaps without being told to.
+/// A pipeline makes up for gaps by default.
 #[test]
 fn a_stopped_pipeline_recovers() {
     Namespace::run(|namespace| {
@@ -96,7 +96,7 @@ fn two_gaps_in_a_row() {
     Namespace::run(|namespace| {
         let (mut consumer, listener) = begin(namespace, RESYNC);
         listener.while_stopped(|| change(namespace, 4));
-        // Perhaps while the first is being made up for, perhaps before.
+        // During the resync of the first gap, or before.
         listener.while_stopped(|| {
             entries::load(namespace, &flows(5, 700));
             assert_eq!(act("-D -p udp -s 10.4.0.0/16").status, 0);
@@ -112,8 +112,8 @@ fn two_gaps_in_a_row() {
 #[test]
 fn a_table_that_changes_while_it_is_made_up_for() {
     Namespace::run(|namespace| {
-        // The buffer must not grow: flows that are older than the listener have no events where `nf_conntrack_events` is 2, and
-        // without a gap nobody would look at them.
+        // The buffer must not grow: flows that are older than the listener have no events where `nf_conntrack_events`
+        // is 2, and without a gap nobody would look at them.
         let (mut consumer, listener) = begin(namespace, "-E -b 20000 --buffer-max 20000 --resync -o json");
         // Enough for several parts.
         entries::load(namespace, &flows(6, 20_000));

@@ -1,5 +1,5 @@
-//! Events that are lost and made up for: listeners that are stopped, that are not read, that end at any moment, while the
-//! table changes. A consumer that applies what it is told must end up with the table that `conntrack` lists.
+//! Events that are lost and made up for: listeners that are stopped, that are not read, that end at any moment, while
+//! the table changes. A consumer that applies what it is told must end up with the table that `conntrack` lists.
 //!
 //! Needs root, and `conntrack`: `make setup` installs it. Nothing here measures time; deadlines are for what hangs.
 

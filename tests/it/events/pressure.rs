@@ -1,4 +1,4 @@
-//! Pressure: output that nobody takes, ends that must not be lost.
+//! Back-pressure: output that nobody reads, and DESTROY events that must not be lost.
 
 use crate::events::{conntrack, flows, listen, listen_unread};
 use flowgate_test_support::{Background, Namespace, entries, flowgate, until};
@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-/// More than the usual buffer holds; not more than it may grow to.
+/// More than the default buffer holds, and less than its maximum.
 const MANY: u32 = 60_000;
 
 #[test]
@@ -51,7 +51,7 @@ fn reliable_listeners_hear_of_every_end() {
         entries::load(namespace, &flows(1, 400));
         listener.while_stopped(|| {
             assert_eq!(conntrack("-F").status, 0);
-            // The kernel keeps those whose end it could not tell.
+            // The kernel keeps flows whose DESTROY event could not be delivered.
             assert!(conntrack("-L dying").text().lines().count() > 100);
         });
         until("every end", || listener.lines().len() >= 400);
@@ -82,7 +82,7 @@ fn reliable_and_resync_together() {
 fn events_go_on_while_standard_error_is_not_read() {
     Namespace::run(|namespace| {
         let (mut reader, mut writer) = std::io::pipe().unwrap();
-        // As much as a pipe holds (pipe(7)).
+        // The capacity of a pipe (pipe(7)).
         writer.write_all(&[b'.'; 65_536]).unwrap();
         let mut command = flowgate().command(&["-E", "--metrics", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer);
@@ -93,7 +93,7 @@ fn events_go_on_while_standard_error_is_not_read() {
             entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 53"));
             !listener.lines().is_empty()
         });
-        // Who reads after all is told everything.
+        // A late reader gets everything.
         let told = std::thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)

@@ -11,8 +11,8 @@ use flowgate_test_support::{Namespace, Outcome, Program, entries, program::shell
 
 use crate::field::flowgate;
 
-/// Runs it with at most 600 MiB of memory (what is reserved and not used does not count) and two minutes of time, so that what never
-/// ends fails and hurts nobody.
+/// Runs it with at most 600 MiB of memory (what is reserved and not used does not count) and two minutes of time, so
+/// that what never ends fails and hurts nobody.
 fn bounded(words: &[&str]) -> Outcome {
     let line = format!("ulimit -d 600000; exec timeout 120 {} \"$@\"", flowgate().path.display());
     let mut command = Program::new("sh").command(&[&["-c", line.as_str(), "sh"], words].concat());

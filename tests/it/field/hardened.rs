@@ -1,5 +1,6 @@
-//! The units, containers and shells that commands really run in: with few privileges, few system calls, little of everything. A
-//! classic command does there what it does elsewhere, or says what is missing; it never panics, aborts, stands still, or is killed.
+//! The units, containers and shells that commands really run in: with few privileges, few system calls, little of
+//! everything. A classic command does there what it does elsewhere, or says what is missing; it never panics, aborts,
+//! stands still, or is killed.
 
 mod bare;
 mod capabilities;

@@ -1,5 +1,5 @@
-//! Kernels that cannot do what newer ones can. They are played in unit tests (`host/cli/src/command/kernels.rs`); this is what the kernel
-//! that is here makes of the same requests.
+//! Kernels that cannot do what newer ones can. They are played in unit tests (`host/cli/src/command/kernels.rs`); this
+//! is what the kernel that is here makes of the same requests.
 
 use flowgate_test_support::{Namespace, entries};
 

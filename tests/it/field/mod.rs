@@ -1,4 +1,5 @@
-//! What people really type, in the units in which they really run it. Each case has a number, which its tests have in their names:
+//! What people really type, in the units in which they really run it. Each case has a number, which its tests have in
+//! their names:
 //!
 //! | case | what is typed, or where | tests |
 //! |---|---|---|

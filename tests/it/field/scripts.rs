@@ -219,8 +219,9 @@ fn fields_by_separator() {
     });
 }
 
-/// As the kernel's own tests list: sixteen at the same time, while flows come and go. Those that stay are in each listing, and once.
-/// (The hash table is not resized meanwhile: it is that of the whole host, and a dump of the kernel repeats and skips entries then.)
+/// As the kernel's own tests list: sixteen at the same time, while flows come and go. Those that stay are in each
+/// listing, and once. (The hash table is not resized meanwhile: it is that of the whole host, and a dump of the kernel
+/// repeats and skips entries then.)
 #[test]
 fn sixteen_listings_at_once() {
     Namespace::run(|namespace| {

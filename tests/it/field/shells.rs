@@ -6,8 +6,8 @@ use flowgate_test_support::Namespace;
 
 use crate::field::flowgate;
 
-/// A bash with the completions of the program, in a directory with these files: what it offers for each line, whose last word is
-/// the one that is completed.
+/// A bash with the completions of the program, in a directory with these files: what it offers for each line, whose
+/// last word is the one that is completed.
 fn offered(namespace: &Namespace, lines: &[&str]) -> Vec<Vec<String>> {
     let directory = namespace.directory();
     let completions = directory.join("completions.sh");
@@ -153,7 +153,8 @@ fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
     }
 }
 
-/// An option that there is not is told as it was typed, where `conntrack` tells the word before the one that it stopped at.
+/// An option that there is not is told as it was typed, where `conntrack` tells the word before the one that it stopped
+/// at.
 #[test]
 fn case_04_an_unknown_option_is_told_as_it_was_typed() {
     for word in ["-D-p", "-X", "--no-such", "-LX", "-DX"] {

@@ -1,4 +1,4 @@
-//! `--metrics`: what is exported while events run, as promtool judges it; bad addresses; clients that hang.
+//! `--metrics`: the export while events run, checked by promtool; bad addresses; clients that hang.
 //!
 //! Needs root, and `conntrack` and `promtool`: `make setup` installs them.
 
@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-/// A flowgate that listens to events, and where its metrics are.
+/// A flowgate that listens to events, and the address of its metrics.
 struct Listening {
     background: Background,
     address: String,
@@ -34,7 +34,7 @@ impl Listening {
         self.background.wait_for_output(word)
     }
 
-    /// Ends it; of standard error what came after the address.
+    /// Ends it; returns standard error after the address.
     fn end(mut self) -> Outcome {
         let outcome = self.background.end_by(Signal::SIGINT);
         let rest = outcome.errors().split_once('\n').map_or(String::new(), |(_, rest)| rest.to_owned());
@@ -48,7 +48,7 @@ impl Listening {
         stream
     }
 
-    /// The metrics.
+    /// Returns the metrics.
     fn scrape(&self) -> String {
         let answer = request(self.tcp(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
         let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
@@ -58,7 +58,7 @@ impl Listening {
     }
 }
 
-/// Sends a request, and reads until the other side has nothing more to say.
+/// Sends a request, and reads until the peer closes the connection.
 fn request(mut stream: impl Read + Write, text: &str) -> String {
     stream.write_all(text.as_bytes()).expect("sending");
     let mut answer = String::new();
@@ -66,7 +66,7 @@ fn request(mut stream: impl Read + Write, text: &str) -> String {
     answer
 }
 
-/// A metric's value, by its name and labels as they stand in the text.
+/// Returns the value of a metric, by its name and labels as in the text.
 fn value(text: &str, metric: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().expect("a number")
@@ -179,7 +179,7 @@ fn a_client_that_hangs_holds_nothing_up() {
         until("all are counted", || value(&listening.scrape(), "flowgate_rows_shown_total") >= 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_events_total{kind=\"new\"}"), 20.0);
         assert_eq!(value(&listening.scrape(), "flowgate_rows_shown_total"), 20.0);
-        // More than are served at once: the oldest make place for who asks.
+        // Beyond the maximum number of clients the oldest are closed.
         hanging.extend((0..30).map(|_| listening.tcp()));
         happen(namespace, 21);
         listening.line("sport=21 ");
@@ -203,7 +203,7 @@ fn a_request_without_an_end_is_refused() {
         for part in ["x".repeat(1 << 20), format!("X: {}\r\n", "y".repeat(1000)).repeat(1000)] {
             let mut stream = listening.tcp();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("sending");
-            // It hangs up before it has heard it all, so that the rest of its answer may be lost.
+            // It closes the connection before it has read everything, so that the rest of its answer may be lost.
             let _ = stream.write_all(part.as_bytes());
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer);
@@ -213,7 +213,7 @@ fn a_request_without_an_end_is_refused() {
         // One that fits is answered.
         let answer = request(listening.tcp(), &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(8000)));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        // And who does not read the answer holds nobody up.
+        // A client that does not read the answer blocks nobody.
         let mut deaf: Vec<TcpStream> = (0..20).map(|_| listening.tcp()).collect();
         for stream in &mut deaf {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sending");
@@ -237,7 +237,7 @@ fn a_socket_in_the_file_system_comes_and_goes() {
         assert!(scrape(&path).contains("flowgate_build_info{version=\""));
         let second = flowgate().run(&["-E", "--metrics", &address]);
         assert!(second.status == 1 && second.errors().contains("in use"), "{}", second.errors());
-        // One that is killed leaves it behind; the next one takes its place.
+        // A killed process leaves the socket behind; the next one replaces it.
         let mut listening = listening;
         listening.background.end_by(Signal::SIGKILL);
         assert!(path.exists());
@@ -279,8 +279,8 @@ fn addresses_that_cannot_be_are_refused() {
     });
 }
 
-/// The names of metrics that docs/METRICS.md has: those of tenants, or the others. The crate `metrics` has a test that they
-/// are all that there are.
+/// The names of metrics that docs/METRICS.md has: those of tenants, or the others. The crate `metrics` has a test that
+/// they are all that there are.
 pub(crate) fn documented(of_tenants: bool) -> Vec<String> {
     let text = std::fs::read_to_string(flowgate_test_support::built::root().join("docs/METRICS.md")).expect("the page");
     let (others, tenants) = text.split_once("\n## Tenants\n").expect("a section about tenants");

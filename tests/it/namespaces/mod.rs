@@ -1,7 +1,7 @@
-//! `--netns` and `--all-netns`: every command in namespaces that the test makes, named by name, process and path; events of
-//! several at once; what is wrong with a namespace.
+//! `--netns` and `--all-netns`: every command in namespaces that the test makes, named by name, process and path;
+//! events of several at once; what is wrong with a namespace.
 //!
-//! Each test has a /run of its own, so that the names of the host are neither seen nor touched.
+//! Each test has a private /run, so that the names of the host are neither visible nor changed.
 
 mod commands;
 mod events;

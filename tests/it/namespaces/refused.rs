@@ -1,4 +1,4 @@
-//! What is wrong with a namespace, and who may not.
+//! Namespaces that do not exist, and missing privileges.
 
 use flowgate_test_support::{Namespace, Program};
 
@@ -55,7 +55,7 @@ fn others_may_not() {
         let outcome = nobody.run(&words("-E --all-netns"));
         assert_eq!(outcome.status, 1);
         assert!(outcome.errors().contains("CAP_NET_BROADCAST"), "{}", outcome.errors());
-        // As conntrack it says what conntrack says, and no more.
+        // Invoked as conntrack, it has the messages of conntrack only.
         let outcome = nobody.called("conntrack").run(&["-L"]);
         assert!(!outcome.errors().contains("doctor"), "{}", outcome.errors());
     });

@@ -1,4 +1,4 @@
-//! The attacks of `attacks.toml`, each on a table of its own.
+//! The attacks of `attacks.toml`, each on a new table.
 
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ struct Attack {
     grants: Option<String>,
 }
 
-/// What the attacker has unless the attack says otherwise.
+/// Default grants and limits of the attacker.
 const SCOPE: &str = "zones = 7\nsource = \"10.1.0.0/16\"";
 const KEYS: &str = "mark-mask = \"0xff00\"\ntimeouts = \"10..600\"\nlabels = [3]";
 const GRANTS: &str = "[\"delete\", \"create\", \"update.mark\", \"update.timeout\", \"update.labels\", \"log\"]";
@@ -38,7 +38,7 @@ fn attacks() -> Vec<Attack> {
     toml::from_str::<Attacks>(include_str!("attacks.toml")).expect("a file of attacks").attack
 }
 
-/// What went wrong with an attack, if anything did.
+/// Runs an attack; returns what differs from the expected result, if anything does.
 fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     entries::load(namespace, &fill());
     let before = table();
@@ -76,7 +76,7 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     if after != before {
         return wrong(format!("the table has changed: {before:#?}\n{after:#?}"));
     }
-    // The next call tells the plugin what became of it.
+    // The next call tells the plugin the result.
     entries::insert(namespace, "-t 3000 -w 7 -p udp -s 10.1.0.99 -d 192.0.2.1 --sport 1 --dport 53 -m 0x100");
     let (result, errno) = told.split_once(' ').unwrap();
     let told = format!("(Some({result}), Some({errno}))");
@@ -102,7 +102,7 @@ fn every_attack_is_refused_and_recorded() {
     assert!(failures.is_empty(), "{} attacks:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What a tenant may do is done: the attacks do not fail for another reason.
+/// Allowed actions are performed: the attacks do not fail for another reason.
 #[test]
 fn what_is_allowed_is_done_and_recorded_before_and_after() {
     for (act, changed) in [
@@ -178,7 +178,8 @@ fn one_call_does_not_move_a_flow_twice() {
     });
 }
 
-/// The audit is on a disk that is full: nothing is done, the plugin is told EIO, and when there is room again, the audit is told.
+/// The audit is on a full disk: no action is performed, the plugin gets EIO, and when there is room again, the audit
+/// records it.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
     Namespace::run(|namespace| {

@@ -1,4 +1,4 @@
-//! A peer that reads nothing of what the service writes holds up itself alone: standard error, standard output, a server of logs.
+//! A peer that does not read the service's output blocks only itself: standard error, standard output, a log server.
 
 use std::{
     io::{PipeReader, PipeWriter, Read as _, Write as _},
@@ -13,15 +13,15 @@ use super::{
     *,
 };
 
-/// A pipe that is full: what is written to it waits for a reader.
+/// Returns a full pipe: writing to it blocks until somebody reads.
 fn full() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // As much as a pipe holds (pipe(7)).
+    // The capacity of a pipe (pipe(7)).
     writer.write_all(&[b'.'; 65_536]).unwrap();
     (reader, writer)
 }
 
-/// The service on a policy, with these as standard output and standard error.
+/// Starts the service on a policy, with these as standard output and standard error.
 fn serve(namespace: &Namespace, text: &str, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Serving {
     let path = policy(namespace, text).display().to_string();
     let mut command = flowgate().command(&["run", &path]);
@@ -31,17 +31,17 @@ fn serve(namespace: &Namespace, text: &str, stdout: impl Into<Stdio>, stderr: im
     serving
 }
 
-/// Ends it; its exit status.
+/// Ends the service; returns its exit status.
 fn end(mut serving: Serving) -> i32 {
     serving.background.end_by(Signal::SIGTERM).status
 }
 
-/// How often the service is to load a policy with mistakes: more lines than wait anywhere.
+/// Number of loads of a policy with mistakes: more lines than all buffers hold.
 const ATTEMPTS: usize = 20;
-/// The mistakes of a file that are reported, each of them on a line.
+/// Number of mistakes of a file that are reported, one per line.
 const REPORTED: usize = 100;
 
-/// A policy with more mistakes than are reported, each of which is a long line.
+/// Returns a policy with more mistakes than are reported, each of which is a long line.
 fn wrong(namespace: &Namespace) {
     let keys: String = (0..2 * REPORTED).map(|number| format!("no-such-key-{number:0400} = 1\n")).collect();
     policy(namespace, &(tenant("blue", 7, "", "") + "[[tenant]]\nname = \"red\"\n" + &keys));
@@ -56,7 +56,7 @@ fn a_full_standard_error_holds_up_nobody() {
         for port in 1..=200 {
             entries::insert(namespace, &flow(7 + port % 2, port));
         }
-        // Their plugins log each batch; they are shown their flows all the same.
+        // Their plugins log each batch, and nobody reads that; they still get their flows.
         serving.until("blue sees all", || output(&serving, "blue").lines().count() == 100);
         serving.until("red sees all", || output(&serving, "red").lines().count() == 100);
         wrong(namespace);
@@ -71,7 +71,7 @@ fn a_full_standard_error_holds_up_nobody() {
         assert_eq!(serving.ask(&["reload"]).status, 0);
         entries::insert(namespace, &flow(7, 1000));
         serving.until("generation 2 sees it", || output(&serving, "blue").contains("sport=1000 "));
-        // Somebody reads again: what waited is there, then how much is missing, and then all is as before.
+        // Somebody reads again: first the buffered lines, then the number of missing ones, then all as before.
         let text = Arc::new(Mutex::new(Vec::new()));
         let kept = text.clone();
         thread::spawn(move || {
@@ -89,7 +89,7 @@ fn a_full_standard_error_holds_up_nobody() {
         let dropped = all.lines().find(|line| line.contains("lines were dropped here")).unwrap();
         let count: usize = dropped.split(' ').nth(1).unwrap().parse().unwrap();
         let there = all.lines().filter(|line| line.contains("there is no key of `tenant` `no-such-key-")).count();
-        // Of what the attempts to load the file said nothing is lost without a word.
+        // No line about the loads is lost without being counted.
         let said = ATTEMPTS * REPORTED;
         assert!(there < said && count + there >= said, "{count} dropped, {there} there");
         assert!(all.lines().all(|line| !line.is_empty()));
@@ -97,7 +97,7 @@ fn a_full_standard_error_holds_up_nobody() {
     });
 }
 
-/// A stream to a server that does not read, as that of a journal that is stuck.
+/// Connects a stream to a server that does not read, like a journal that hangs.
 fn stuck() -> (UnixStream, UnixStream) {
     let (reader, mut writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
@@ -126,7 +126,7 @@ fn the_service_works_and_ends_though_standard_error_is_full() {
 #[test]
 fn sinks_that_nobody_reads_hold_up_their_own_tenant_at_most() {
     Namespace::run(|namespace| {
-        // Connected to, and never read; little fits in between.
+        // It accepts and never reads; the buffers between are small.
         for buffer in ["rmem", "wmem"] {
             namespace.set(&format!("ipv4/tcp_{buffer}"), "4096 4096 4096");
         }

@@ -1,4 +1,5 @@
-//! Tenants that try to blind the audit, to push it out, to fill the table, or to keep others from starting.
+//! Tenants that try to corrupt the audit, to displace its records, to fill the table, or to prevent others from
+//! starting.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -22,7 +23,7 @@ use super::{
     *,
 };
 
-/// One more tenant with the attacker, in zone 7.
+/// Returns another tenant with the attacker, in zone 7.
 fn attacking(name: &str, act: &str, grants: &str, keys: &str) -> String {
     format!(
         "[[tenant]]\nname = \"{name}\"\n{keys}\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nPLUGIN\n\
@@ -32,14 +33,15 @@ fn attacking(name: &str, act: &str, grants: &str, keys: &str) -> String {
 
 const CREATE: &str = "create src=10.1.0.20 dst=192.0.2.1 sport=1000 dport=53 rsrc=192.0.2.1 rdst=10.1.0.20 rsport=53 rdport=1000 zone=7 timeout=3000";
 
-/// The most memory that the service has had, in MiB.
+/// Returns the peak memory of the service in MiB.
 fn peak(serving: &Serving) -> u64 {
     let status = fs::read_to_string(serving.proc().join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
 
-/// A plugin writes a text into its row that cannot be shown; the actions of the next one are recorded whole all the same.
+/// A plugin writes a text into its row that cannot be formatted; the actions of the next plugin are recorded
+/// completely.
 #[test]
 fn the_audit_is_not_blinded_by_what_a_plugin_writes_into_its_row() {
     for (bulk, times) in [("big=15000000", 1), ("bulk=20000000", 100), ("big=20000000", 100)] {
@@ -66,7 +68,7 @@ fn the_audit_is_not_blinded_by_what_a_plugin_writes_into_its_row() {
     }
 }
 
-/// A flood of refusals of one tenant leaves what was recorded of another one where it is.
+/// A flood of refusals of a tenant does not displace the records of another.
 #[test]
 fn a_flood_does_not_push_out_what_others_did() {
     Namespace::run(|namespace| {
@@ -101,14 +103,14 @@ fn a_flood_does_not_push_out_what_others_did() {
         };
         assert_eq!((of("red", "intent"), of("red", "result")), (1, 1), "pushed out");
         assert!(everything().len() < 100_000, "{} bytes", everything().len());
-        // The other one still acts, and what it does is recorded.
+        // The other tenant still acts, and its actions are recorded.
         entries::insert(namespace, &flow(8, 81));
         serving.until("red acts", || of("red", "result") == 2);
         serving.end();
     });
 }
 
-/// A tenant that has used up its share of the audit does nothing more, and is told so; others go on.
+/// A tenant that has used up its share of the audit performs no more actions and learns why; others continue.
 #[test]
 fn without_a_share_of_the_audit_left_nothing_is_done() {
     Namespace::run(|namespace| {
@@ -130,7 +132,7 @@ fn without_a_share_of_the_audit_left_nothing_is_done() {
         assert_eq!(serving.audited("action", "audit-share").len(), 1);
         entries::insert(namespace, &flow(8, 80));
         serving.until("red acts", || serving.audited("tenant", "red").iter().any(|line| line["stage"] == "result"));
-        // A summary says how much it was once there is room; at the latest at the end.
+        // A summary has the number once there is room, at the latest at the end.
         let directory = serving.directory.clone();
         serving.end();
         let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default();
@@ -155,12 +157,12 @@ fn the_output_of_tenants_leaves_room_for_the_audit() {
     });
 }
 
-/// How many entries of zone 7 the table has.
+/// Returns the number of entries of zone 7 in the table.
 fn made() -> usize {
     table().iter().filter(|line| line.contains("src=10.1.0.20 ")).count()
 }
 
-/// What a tenant has made and is alive counts, over reloads, until it is gone.
+/// Living entries that a tenant has created count until they are gone, also after reloads.
 #[test]
 fn a_tenant_has_no_more_living_entries_than_it_may() {
     Namespace::run(|namespace| {
@@ -179,7 +181,7 @@ fn a_tenant_has_no_more_living_entries_than_it_may() {
             serving.audit().iter().any(|line| line["generation"] == 2 && line["code"] == "entries")
         });
         assert_eq!(made(), 8);
-        // What is gone does not count: deleted by somebody, or expired.
+        // Entries that are gone do not count: deleted by others, or expired.
         Program::new("conntrack").must(&["-D", "-p", "udp", "-s", "10.1.0.20", "--sport", "1000"]);
         Program::new("conntrack").must(&["-D", "-p", "udp", "-s", "10.1.0.20", "--sport", "1003"]);
         let mut port = 72;
@@ -193,7 +195,7 @@ fn a_tenant_has_no_more_living_entries_than_it_may() {
     });
 }
 
-/// All tenants together leave most of the table to the host.
+/// All tenants together leave most of the table free.
 #[test]
 fn all_tenants_together_have_a_share_of_the_table() {
     Namespace::run(|namespace| {
@@ -236,7 +238,7 @@ fn all_tenants_together_have_a_share_of_the_table() {
     });
 }
 
-/// A plugin that does not come back from its start.
+/// Returns a plugin whose start never ends.
 fn stuck(namespace: &Namespace, time: &str) -> String {
     let plugin = namespace.directory().join("hostile.wasm");
     fs::copy(plugins::built("hostile"), &plugin).unwrap();
@@ -248,7 +250,7 @@ fn stuck(namespace: &Namespace, time: &str) -> String {
     )
 }
 
-/// A tenant whose plugin does not start ends alone, at the start and when the policy is reloaded, whatever the reason.
+/// A tenant whose plugin does not start ends alone, at the start and at a reload, whatever the reason.
 #[test]
 fn a_tenant_that_does_not_start_ends_alone() {
     Namespace::run(|namespace| {
@@ -280,19 +282,19 @@ fn a_tenant_that_does_not_start_ends_alone() {
             entries::insert(namespace, &flow(zone, 80));
             serving.until("blue has its new scope", || output(&serving, "blue").contains(&format!("zone={zone}")));
         }
-        // It comes back alone, once it can.
+        // It can be resumed once the reason is gone.
         let path = policy(namespace, &(blue(7) + &tenant("red", 8, "", "")));
         let good = fs::read_to_string(&path).unwrap();
         fs::write(&path, good.replacen(&digest, &other, 2).replacen(&other, &digest, 1)).unwrap();
         assert_eq!(serving.ask(&["reload"]).status, 0);
         assert!(serving.ask(&["status"]).text().contains("tenant red: ended"));
-        // Whoever wants all or nothing says so.
+        // `required` makes it all or nothing.
         policy(namespace, &(blue(9) + &missing.replace("name = \"red\"", "name = \"red\"\nrequired = true")));
         assert_eq!(serving.ask(&["reload"]).status, 1);
         assert!(serving.errors().contains("generation 4 stays in force"), "{}", serving.errors());
         entries::insert(namespace, &flow(7, 90));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=90 "));
-        // One can be left out by hand, also if it is required.
+        // A tenant can be left out by the operator, even if it is required.
         let outcome = serving.ask(&["reload", "--without", "red"]);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         let told = serving.ask(&["status", "red"]).text();
@@ -303,7 +305,7 @@ fn a_tenant_that_does_not_start_ends_alone() {
     });
 }
 
-/// The only tenant that does not start has ended as well: what it was granted before is gone. Unless it is required.
+/// The only tenant of a policy ends as well if it does not start: its former grants are revoked. Unless it is required.
 #[test]
 fn the_only_tenant_that_does_not_start_ends_alone_too() {
     Namespace::run(|namespace| {
@@ -311,7 +313,7 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
         let missing = format!("file = \"DIR/none.wasm\"\nsha256 = \"{digest}\"");
         let missing = tenant("blue", 7, "delete shown again", "").replace("PLUGIN", &missing);
         let serving = Serving::start(namespace, &tenant("blue", 7, "delete shown again", ""));
-        // Required, the old generation goes on.
+        // If it is required, the old generation continues.
         policy(namespace, &missing.replace("name = \"blue\"", "name = \"blue\"\nrequired = true"));
         let outcome = serving.ask(&["reload"]);
         assert!(outcome.status == 1 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
@@ -326,7 +328,7 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
         assert!(told.contains("cannot read plugin"), "{told}");
         let ended = serving.audited("action", "ended");
         assert!(ended.len() == 1 && ended[0]["tenant"] == "blue" && ended[0]["generation"] == 2, "{ended:#?}");
-        // Nobody acts on what comes now, and it is acted on once the tenant has been started by hand.
+        // Nobody acts on new flows, until the tenant has been resumed.
         entries::insert(namespace, &flow(7, 71));
         assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
         assert_eq!(serving.audited("result", "done").len(), 1);
@@ -334,7 +336,7 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
         fs::copy(attacker().0, serving.directory.join("none.wasm")).unwrap();
         assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
         serving.until("it acts again", || table().is_empty());
-        // A service that would begin with nobody does not begin.
+        // The service does not start without any tenant.
         fs::remove_file(serving.directory.join("none.wasm")).unwrap();
         serving.end();
         let outcome = flowgate().run(&["run", path.to_str().unwrap()]);
@@ -342,8 +344,8 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
     });
 }
 
-/// A tenant with the attacker whose output is a pipe that nobody has read yet: it is held up, with events that wait for it. The file is then
-/// one that takes the grant and the output from it.
+/// A tenant with the attacker whose output is a pipe that nobody has read yet: it is held up, with events that wait for
+/// it. The file is then one that takes the grant and the output from it.
 fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
     let pipe = namespace.directory().join("blue.pipe");
     Program::new("mkfifo").must(&[pipe.to_str().unwrap()]);
@@ -358,7 +360,7 @@ fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
     serving.until("it runs", || serving.errors().contains("generation 1 runs"));
     let mut ports = 1..;
     serving.until("it is held up", || {
-        // A pipe has room for some 500 lines.
+        // A pipe holds some 500 lines.
         let flows: Vec<String> = ports.by_ref().take(100).map(|port| format!("-I {}", flow(7, port))).collect();
         entries::load(namespace, &flows);
         let told: Value = serde_json::from_str(&serving.ask(&["status", "-o", "json"]).text()).unwrap();
@@ -370,14 +372,14 @@ fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
     (serving, reader)
 }
 
-/// How many threads of the service have this name.
+/// Returns the number of threads of the service with this name.
 fn threads_of(serving: &Serving, name: &str) -> usize {
     let tasks = fs::read_dir(serving.proc().join("task")).unwrap();
     let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     tasks.flatten().map(comm).filter(|comm| comm.trim_end() == name).count()
 }
 
-/// Reads what there is in a pipe.
+/// Reads the content of a pipe.
 fn drained(mut pipe: &fs::File) {
     let mut part = [0; 4096];
     loop {
@@ -390,8 +392,8 @@ fn drained(mut pipe: &fs::File) {
     }
 }
 
-/// What a reload takes from a tenant is gone at once: events that waited for the old plugin are handed out to it, and it does
-/// nothing about them.
+/// A reload revokes authority at once: the old plugin still gets queued events, and can no longer act on
+/// them.
 #[test]
 fn a_reload_takes_authority_away_from_what_still_runs() {
     Namespace::run(|namespace| {
@@ -414,7 +416,7 @@ fn a_reload_takes_authority_away_from_what_still_runs() {
     });
 }
 
-/// It gets `drain` for that, and no more.
+/// It gets them for the time of `drain` at most.
 #[test]
 fn what_waits_for_one_that_a_reload_has_replaced_is_dropped_in_time() {
     Namespace::run(|namespace| {
@@ -428,13 +430,13 @@ fn what_waits_for_one_that_a_reload_has_replaced_is_dropped_in_time() {
             drained(&pipe);
             threads_of(&serving, "tenant blue") == 1
         });
-        // But for the batch that it was at.
+        // Except for the batch that it was processing.
         assert!(serving.audit().len() <= asked + 1, "{:#?}", serving.audit());
         serving.end();
     });
 }
 
-/// While tenants start, the service answers, and what the operator orders holds for those that take over.
+/// While tenants start, the service answers, and orders of the operator also hold for the tenants that take over.
 #[test]
 fn the_service_answers_while_a_policy_is_being_loaded() {
     Namespace::run(|namespace| {
@@ -470,7 +472,7 @@ fn the_service_answers_while_a_policy_is_being_loaded() {
 #[test]
 fn neighbours_are_found_under_another_name_of_their_namespace() {
     Namespace::run(|namespace| {
-        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        // A private /run, so that the names of the host are neither visible nor changed.
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
         namespace.ip("netns add one");
         namespace.ip("netns add three");
@@ -500,7 +502,7 @@ fn neighbours_are_found_under_another_name_of_their_namespace() {
                 assert!(outcome.status == 1 && outcome.errors().contains(what), "{}", outcome.errors());
             }
         }
-        // Tenants of both names that do not meet share what receives the events.
+        // Tenants of both names without a conflict share the event listener.
         let zone = |name: &str, zone: u16, namespace: &str| {
             tenant(name, zone, "", "")
                 .replace("[[tenant.scope]]", &format!("namespace = \"{namespace}\"\n[[tenant.scope]]"))
@@ -518,13 +520,13 @@ fn neighbours_are_found_under_another_name_of_their_namespace() {
         assert!(told.contains("tenant blue: sees it"), "{told}");
         serving.end();
         for name in ["one", "two", "three", "own"] {
-            // What is not unmounted goes with the mount namespace of the test.
+            // The rest is unmounted with the mount namespace of the test.
             let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
         }
     });
 }
 
-/// A socket with as many clients as it takes: whoever connects waits until the descriptors are closed.
+/// Returns a socket with a full backlog: another client blocks until the descriptors are closed.
 fn busy(path: &Path) -> Vec<OwnedFd> {
     let address = socket::UnixAddr::new(path).unwrap();
     let open = |flags| socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
@@ -544,7 +546,7 @@ fn busy(path: &Path) -> Vec<OwnedFd> {
     }
 }
 
-/// A name that comes to stand for the network namespace of a neighbour after the file has been read is found out at the start.
+/// A name that refers to a neighbour's network namespace only after the file has been read is detected at the start.
 #[test]
 fn neighbours_are_compared_once_more_when_they_start() {
     Namespace::run(|namespace| {
@@ -553,10 +555,10 @@ fn neighbours_are_compared_once_more_when_they_start() {
         let within = |name: &str, more: &str| attacking(name, "", "\"update.mark\"", more);
         let mut text = within("blue", "mark-mask = \"0x100\"\nnamespace = \"one\"")
             + &within("red", "mark-mask = \"0x100\"\nnamespace = \"two\"");
-        // Of these there is a note when the file has been read.
+        // These are noted when the file is read.
         text += &(within("green", "mark-mask = \"0x1\"") + &within("grey", "mark-mask = \"0x2\""));
         policy(namespace, &text);
-        // The service looks whether another one runs, after it has read the file and before it starts anything.
+        // The service checks whether another one runs after it has read the file, and before it starts anything.
         let held = busy(&namespace.directory().join("socket"));
         let mut serving = Serving::launch(namespace, &flowgate(), &[]);
         serving.until("it has read the file", || serving.errors().contains("a flow may be in the scopes of both"));
@@ -572,13 +574,13 @@ fn neighbours_are_compared_once_more_when_they_start() {
         assert_eq!(outcome.status, 1, "{}", outcome.errors());
         assert_eq!(outcome.errors().matches(what).count(), 1, "{}", outcome.errors());
         for name in ["one", "two"] {
-            // What is not unmounted goes with the mount namespace of the test.
+            // The rest is unmounted with the mount namespace of the test.
             let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
         }
     });
 }
 
-/// The same when a tenant is started later than the others.
+/// The same for a tenant that is started later than the others.
 #[test]
 fn neighbours_are_compared_when_one_is_started_by_hand() {
     Namespace::run(|namespace| {
@@ -603,13 +605,13 @@ fn neighbours_are_compared_when_one_is_started_by_hand() {
         assert!(serving.ask(&["status", "red"]).text().contains("tenant red: running"));
         serving.end();
         for name in ["one", "two", "three"] {
-            // What is not unmounted goes with the mount namespace of the test.
+            // The rest is unmounted with the mount namespace of the test.
             let _ = nix::mount::umount(format!("/run/netns/{name}").as_str());
         }
     });
 }
 
-/// Whoever asks the service reads no more than an answer can be.
+/// A client reads no more than the maximum length of an answer.
 #[test]
 fn an_answer_without_an_end_is_not_read_to_the_end() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `--metrics` with a policy: what each tenant did, as promtool judges it.
+//! `--metrics` with a policy: figures of each tenant, checked by promtool.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,7 +10,7 @@ use super::{
     *,
 };
 
-/// The metrics.
+/// Returns the metrics.
 fn scrape(serving: &Serving) -> String {
     let mut stream = UnixStream::connect(serving.directory.join("metrics")).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -21,7 +21,7 @@ fn scrape(serving: &Serving) -> String {
     body.to_string()
 }
 
-/// A metric's value, by its name and labels as they stand in the text.
+/// Returns the value of a metric, by its name and labels as in the text.
 fn value(text: &str, metric: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("flowgate_{metric} ")));
     line.unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().unwrap()
@@ -40,7 +40,7 @@ fn what_each_tenant_did_is_exported_and_promtool_is_content() {
         assert!(serving.errors().contains(&format!("Metrics are served at {address}.")), "{}", serving.errors());
         entries::insert(namespace, &flow(7, 70));
         entries::insert(namespace, &flow(8, 80));
-        // New and gone for blue, new for red; what comes next shows that the numbers of those before are complete.
+        // New and gone for blue, new for red; the next event shows that the figures of the earlier ones are complete.
         serving.until("both have acted", || {
             let text = scrape(&serving);
             value(&text, "tenant_handed_events_total{tenant=\"blue\"}") == 2.0
@@ -81,7 +81,7 @@ fn what_each_tenant_did_is_exported_and_promtool_is_content() {
         assert!(missing.is_empty(), "{missing:?}");
         let judged = Program::new("promtool").run_with(&["check", "metrics"], text.as_bytes());
         assert_eq!((judged.status, judged.text() + &judged.errors()), (0, String::new()), "{text}");
-        // Values of flows are none of labels.
+        // No label has a value of a flow.
         assert!(!text.contains("10.1.0.1") && !text.contains("192.0.2.1"), "{text}");
         serving.end();
     });

@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// The tenant's own flow first; then those of others, of which each looks like it in all but one thing.
+/// The tenant's own flow, then flows of others that differ from it in one property each.
 const FLOWS: [&str; 9] = [
     "-I -t 3000 -w 7 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53 -m 0x120100",
     "-I -t 3000 -w 8 -p udp -s 10.1.0.1 -d 192.0.2.1 --sport 1001 --dport 53",
@@ -36,14 +36,14 @@ const FLOWS: [&str; 9] = [
     "-I -t 3000 -w 7 -p udp -s 10.2.0.5 -d 10.1.0.7 --sport 5 --dport 53",
     "-I -t 3000 -w 8 -p udp -s ::ffff:10.1.0.1 -d ::ffff:192.0.2.1 --sport 1001 --dport 53",
 ];
-/// One that is translated to a neighbour's address, which a file of commands takes as well.
+/// A flow that is translated to a neighbour's address.
 const TRANSLATED: &str = "-I -t 3000 -w 7 -p udp -s 10.1.0.3 -d 192.0.2.9 --sport 3001 --dport 53 -g 10.2.0.9";
 
 fn fill() -> Vec<String> {
     FLOWS.iter().chain([&TRANSLATED]).map(ToString::to_string).collect()
 }
 
-/// The table, without what changes by itself.
+/// Returns the table without timeouts.
 fn table() -> Vec<String> {
     let text = Program::new("conntrack").must(&["-L", "-o", "id"]);
     let six = Program::new("conntrack").must(&["-L", "-o", "id", "-f", "ipv6"]);
@@ -60,22 +60,22 @@ fn table() -> Vec<String> {
     lines
 }
 
-/// The plugin that attacks, and its digest.
+/// Returns the attacking plugin and its digest.
 fn attacker() -> (PathBuf, String) {
     let path = plugins::built("attacker");
     let digest = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     (path, digest)
 }
 
-/// A policy with this in it; `PLUGIN` stands for the keys of the attacker, `DIR` for the directory. It is loaded when a test says
-/// so, and not before.
+/// Writes a policy with this text, in which `PLUGIN` is replaced by the keys of the attacker and `DIR` by the
+/// directory. It does not follow changes of its file.
 fn policy(namespace: &Namespace, text: &str) -> PathBuf {
     let path = namespace.directory().join("policy.toml");
     fs::write(&path, policy_text(namespace, "reload-on-change = false\n", text)).unwrap();
     path
 }
 
-/// As [`policy`], with these keys of the service; the text alone.
+/// Returns the text of [`policy`] with these keys of the service.
 fn policy_text(namespace: &Namespace, service: &str, text: &str) -> String {
     let (plugin, digest) = attacker();
     let directory = namespace.directory().display().to_string();
@@ -85,7 +85,7 @@ fn policy_text(namespace: &Namespace, service: &str, text: &str) -> String {
     head + &text.replace("PLUGIN", &plugin).replace("DIR", &directory)
 }
 
-/// The service, which runs.
+/// A running service.
 struct Serving {
     background: Background,
     directory: PathBuf,
@@ -99,7 +99,7 @@ impl Serving {
         serving
     }
 
-    /// Starts it on the file that is there, with these options, and does not wait.
+    /// Starts the service on the existing file with these options, and does not wait.
     fn launch(namespace: &Namespace, program: &Program, options: &[&str]) -> Self {
         let path = namespace.directory().join("policy.toml").display().to_string();
         let mut command = program.command(&[&["run", &path], options].concat());
@@ -107,7 +107,7 @@ impl Serving {
         Self::spawn(namespace, command)
     }
 
-    /// Starts it in any way.
+    /// Starts a command as the service.
     fn spawn(namespace: &Namespace, command: Command) -> Self {
         Serving { background: Background::spawn(command), directory: namespace.directory().to_path_buf() }
     }
@@ -116,14 +116,14 @@ impl Serving {
         self.background.errors()
     }
 
-    /// The audit: every line must be an object.
+    /// Returns the lines of the audit, each of which must be an object.
     fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.directory.join("audit.jsonl")).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
-    /// Lines of the audit with this in this member.
+    /// Returns the lines of the audit whose member `name` has this value.
     fn audited(&self, name: &str, value: &str) -> Vec<Value> {
         self.audit().into_iter().filter(|line| line[name] == value).collect()
     }
@@ -133,7 +133,7 @@ impl Serving {
         flowgate().run(&[&["policy", words[0], "--socket", &socket], &words[1..]].concat())
     }
 
-    /// Waits for something that is about to be.
+    /// Waits until a condition holds.
     fn until(&self, what: &str, is: impl FnMut() -> bool) {
         until_or_explain(what, is, || format!("{}\n{:#?}", self.errors(), self.audit()));
     }
@@ -142,12 +142,12 @@ impl Serving {
         self.background.signal(signal);
     }
 
-    /// What the kernel has of it below `/proc`.
+    /// Returns its directory in `/proc`.
     fn proc(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}", self.background.process()))
     }
 
-    /// Ends it; what it wrote to standard error.
+    /// Ends it; returns what it wrote to standard error.
     fn end(mut self) -> String {
         let outcome = self.background.end_by(Signal::SIGTERM);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());

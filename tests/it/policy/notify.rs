@@ -1,4 +1,4 @@
-//! What systemd is told, by a socket that stands in for its own; and the unit in `examples/policy`.
+//! Notifications of systemd, on a socket in place of systemd's own; and the unit in `examples/policy`.
 
 use std::{
     os::{
@@ -20,7 +20,7 @@ use super::{
     *,
 };
 
-/// The manager's end.
+/// The manager's end of the socket.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -33,7 +33,7 @@ impl Manager {
         Self::new(UnixDatagram::bind(path).unwrap())
     }
 
-    /// The next message: the variables that are set.
+    /// Returns the variables of the next message.
     fn next(&self) -> Vec<(String, String)> {
         let mut buffer = [0; 4096];
         let length = self.0.recv(&mut buffer).expect("a message within a minute");
@@ -44,7 +44,7 @@ impl Manager {
             .collect()
     }
 
-    /// The next message that sets one of these; what comes before it only tells of the state, or feeds the watchdog.
+    /// Returns the next message that sets this variable, after others with a state or a keep-alive.
     fn until(&self, name: &str) -> Vec<(String, String)> {
         loop {
             let message = self.next();
@@ -65,7 +65,7 @@ fn now() -> u128 {
     Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_micros()
 }
 
-/// What is told from the start to the end.
+/// Checks the notifications from start to end.
 fn told(namespace: &Namespace, manager: &Manager, name: &str) {
     let two = tenant("blue", 7, "", "") + &tenant("red", 8, "", "");
     policy(namespace, &two);
@@ -73,7 +73,7 @@ fn told(namespace: &Namespace, manager: &Manager, name: &str) {
     let ready = manager.next();
     assert_eq!((ready[0].0.as_str(), ready[0].1.as_str()), ("READY", "1"), "{ready:?}");
     assert_eq!(value(&ready, "STATUS"), "generation 1: 2 tenants (2 running)");
-    // All plugins have started, and what happens from now on is shown.
+    // All plugins have started, and events from now on are shown.
     let status = serving.ask(&["status"]).text();
     assert_eq!(status.matches("plugin ").count(), 2, "{status}");
     entries::insert(namespace, &flow(7, 70));
@@ -121,7 +121,7 @@ fn what_does_not_start_is_not_ready() {
     Namespace::run(|namespace| {
         let path = namespace.directory().join("notify");
         let manager = Manager::at(&path);
-        // The first plugin starts, the second one does not, and is required.
+        // The first plugin starts; the second, which is required, does not.
         let digest = attacker().1;
         let other: String = digest.chars().rev().collect();
         let text = tenant("blue", 7, "", "") + &tenant("red", 8, "", "").replace("PLUGIN", &format!("PLUGIN{other}"));
@@ -141,7 +141,7 @@ fn what_does_not_start_is_not_ready() {
     });
 }
 
-/// A service with a watchdog that waits for this process, or for another one.
+/// Starts a service with a watchdog for this process, or for another.
 fn watched(namespace: &Namespace, period: &str, process: Option<&str>) -> (Manager, Serving) {
     let path = namespace.directory().join("notify");
     let manager = Manager::at(&path);
@@ -163,7 +163,7 @@ fn the_watchdog_is_fed_while_events_are_received() {
         for _ in 0..10 {
             assert_eq!(manager.until("WATCHDOG")[0].1, "1");
         }
-        // The thread that receives events is stopped, and nothing else.
+        // Only the thread that receives events is stopped.
         let tasks = serving.proc().join("task").display().to_string();
         let is_it = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "events");
         let thread = fs::read_dir(tasks).unwrap().map(|task| task.unwrap().path()).find(|task| is_it(task)).unwrap();
@@ -172,7 +172,7 @@ fn the_watchdog_is_fed_while_events_are_received() {
         ptrace::interrupt(thread).unwrap();
         nix::sys::wait::waitpid(thread, Some(nix::sys::wait::WaitPidFlag::__WALL)).unwrap();
         serving.until("it is missed", || serving.errors().contains("what receives events does not answer"));
-        // The service answers all the same, but what feeds the watchdog is not deceived by that.
+        // The service still answers, but sends no keep-alive.
         assert_eq!(serving.ask(&["status"]).status, 0);
         manager.0.set_nonblocking(true).unwrap();
         while manager.0.recv(&mut [0; 4096]).is_ok() {}
@@ -207,10 +207,10 @@ fn systemd_finds_nothing_wrong_with_the_units() {
     ] {
         let directory = tempfile::tempdir().unwrap();
         let text = fs::read_to_string(units.join(file)).unwrap();
-        // What systemd calls a service's system calls does not have the one by which flowgate gives up most of them.
+        // systemd's set of system calls for services lacks the one by which flowgate installs its filter.
         let filter = text.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).expect("a filter");
         assert!(filter.split(' ').any(|word| word == "seccomp"), "{filter}");
-        // Only that the program is elsewhere.
+        // The only complaint is the path of the program.
         let text = text.replace("@PREFIX@/bin/flowgate", &flowgate().path.display().to_string());
         assert!(!text.contains("@PREFIX@"), "{text}");
         let copy = directory.path().join(name);

@@ -1,4 +1,4 @@
-//! What the service gave up before it started.
+//! Privileges that the service drops before it starts.
 
 use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Stdio};
 
@@ -6,19 +6,19 @@ use crate::policy::{Serving, flowgate, plugins, policy, policy_text};
 use caps::Capability;
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
 
-/// A tenant that looks on, with more keys.
+/// Returns a tenant without actions, with more keys.
 fn tenant(keys: &str) -> String {
     format!("[[tenant]]\nname = 'one'\n{keys}\n[[tenant.scope]]\neverything = true\n[[tenant.plugin]]\nPLUGIN\n")
 }
 
-/// What the threads of the service have of something: one element if all have the same.
+/// Returns the values of a line in the status of the service's threads: one if it is the same for all.
 fn of_threads(serving: &Serving, field: &str) -> BTreeSet<String> {
     let values = of_process(&serving.proc(), field);
     assert!(values.len() > 3, "the threads of control, of events, of the clock and of the tenant");
     values.into_iter().collect()
 }
 
-/// What each thread of a process has of something; threads that end meanwhile have nothing.
+/// Returns the value of a line in the status of each thread; threads that end meanwhile have none.
 fn of_process(process: &Path, field: &str) -> Vec<String> {
     let tasks = process.join("task");
     let threads = fs::read_dir(tasks).into_iter().flatten().flatten();
@@ -51,7 +51,7 @@ fn every_thread_has_one_capability_and_a_filter() {
 #[test]
 fn namespaces_cost_a_capability_that_cannot_be_had_later() {
     Namespace::run(|namespace| {
-        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        // A private /run, so that the names of the host are neither visible nor changed.
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
         namespace.ip("netns add inner");
         let elsewhere = tenant("namespace = 'inner'\nrequired = true");
@@ -70,7 +70,7 @@ fn namespaces_cost_a_capability_that_cannot_be_had_later() {
     });
 }
 
-/// However a plugin gets into a process: it is behind the filter, and the process has no capability of namespaces.
+/// However a plugin is named, it runs behind the filter, in a process without capabilities for namespaces.
 #[test]
 fn wherever_a_plugin_is_named_it_is_confined() {
     let plugin = plugins::built("hostile").display().to_string();
@@ -100,11 +100,11 @@ fn wherever_a_plugin_is_named_it_is_confined() {
             let mut running = Background::spawn(command);
             running.take_input().write_all(input.as_bytes()).unwrap();
             let process = Path::new("/proc").join(running.process().to_string());
-            // It loops for a second of its own time, and is compiled before that.
+            // It loops for a second of CPU time, after it has been compiled.
             let (mut seen, mut calls) = (0, Vec::new());
             let loops = || {
                 calls = of_process(&process, "Seccomp");
-                // The clock, which there is from the first plugin on.
+                // The thread of the clock exists from the first plugin on.
                 seen += usize::from(calls.len() > 1);
                 seen == 3 || !running.runs()
             };
@@ -121,11 +121,12 @@ fn wherever_a_plugin_is_named_it_is_confined() {
     });
 }
 
-/// The plugins of tenants are compiled from the bytes whose digest was compared. A command of the same user keeps compiled code.
+/// Plugins of tenants are compiled from the bytes whose digest was compared. A command of the same user caches compiled
+/// code.
 #[test]
 fn the_service_keeps_no_compiled_code() {
     Namespace::run(|namespace| {
-        // A directory whose whole path belongs to root, as that of a cache must: /tmp does not. Only this thread sees it.
+        // The whole path of a cache directory must belong to root, unlike that of /tmp. Only this thread sees it.
         Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
         let program = flowgate().environment("XDG_CACHE_HOME", "/mnt");
         policy(namespace, &tenant(""));
@@ -139,7 +140,7 @@ fn the_service_keeps_no_compiled_code() {
     });
 }
 
-/// The file is read once: what decides about privileges is what runs.
+/// The file is read once: privileges are decided by the bytes that are run.
 #[test]
 fn a_policy_comes_through_a_pipe() {
     Namespace::run(|namespace| {

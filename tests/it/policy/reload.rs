@@ -1,4 +1,4 @@
-//! The file is reloaded when it has changed, however that came about, and only then.
+//! The file is reloaded when it has changed, in whatever way, and only then.
 
 use std::os::unix::fs::symlink;
 
@@ -7,7 +7,7 @@ use super::{
     *,
 };
 
-/// A service that follows changes of its file.
+/// Starts a service that follows changes of its file.
 fn following(namespace: &Namespace, text: &str) -> Serving {
     fs::write(namespace.directory().join("policy.toml"), policy_text(namespace, "", text)).unwrap();
     let serving = Serving::launch(namespace, &flowgate(), &[]);
@@ -37,13 +37,13 @@ fn a_file_that_is_written_or_renamed_is_loaded_and_a_broken_one_or_the_same_is_n
         fs::write(&beside, blue(9)).unwrap();
         fs::rename(&beside, &path).unwrap();
         runs(&serving, 3);
-        // A broken one is told of, once, and the old one goes on.
+        // A file with mistakes is reported once, and the old generation continues.
         fs::write(&path, blue(9) + "colour = 1\n").unwrap();
         serving.until("it is refused", || serving.errors().contains("generation 3 stays in force"));
         assert!(serving.errors().contains("there is no key of `sink` `colour`"), "{}", serving.errors());
         entries::insert(namespace, &flow(9, 90));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=90 "));
-        // The old content again is no news; neither is a file that is missing for good.
+        // The old content again is no change; neither is a missing file.
         fs::write(&path, blue(9)).unwrap();
         serving.until("it is known", || serving.errors().contains("is again that of generation 3"));
         fs::remove_file(&path).unwrap();
@@ -53,7 +53,7 @@ fn a_file_that_is_written_or_renamed_is_loaded_and_a_broken_one_or_the_same_is_n
         let failed = serving.audited("action", "reload-failed");
         let reloads = serving.audited("action", "reload");
         assert_eq!((failed.len(), reloads.len()), (2, 3), "{failed:#?} {reloads:#?}");
-        // Whoever does not want it is not given it.
+        // It can be switched off.
         fs::write(&path, policy_text(namespace, "reload-on-change = false\n", &tenant("red", 7, "", ""))).unwrap();
         runs(&serving, 5);
         fs::write(&path, blue(8)).unwrap();

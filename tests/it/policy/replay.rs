@@ -1,5 +1,5 @@
-//! An hour of flows, replayed through the kernel as fast as it goes: in the end what each tenant was told adds up to the part of
-//! the table that is its own, whatever was lost on the way, and the service is no bigger than it was after a quarter of it.
+//! An hour of flows, replayed through the kernel at full speed: in the end the events of each tenant add up to its part
+//! of the table, whatever was lost meanwhile, and the service is no larger than after a quarter of the hour.
 
 use std::{cell::RefCell, collections::HashMap, fmt::Write as _, fs::File, io::Read as _};
 
@@ -8,17 +8,17 @@ use flowgate_test_support::Random;
 use super::*;
 
 const MINUTES: usize = 60;
-/// Flows that begin in a minute.
+/// Number of flows that begin in a minute.
 const BEGIN: usize = 1500;
-/// The longest that a flow lives, in minutes.
+/// Maximum lifetime of a flow in minutes.
 const LONGEST: usize = 5;
-/// Zones, and as one more no zone.
+/// Number of zones, in addition to no zone.
 const ZONES: usize = 4;
-/// What the service may be bigger at the end: what allocators keep of queues that were full meanwhile.
+/// Allowed growth of the service: memory that allocators keep of queues that were full meanwhile.
 const SLACK: u64 = 8 << 20;
 
-/// The commands of each minute, as a load file has them. A flow's source says in which minute it ends, its destination by which
-/// updates it is changed.
+/// Returns the commands of each minute as load files. A flow's source has the minute of its end, its destination the
+/// updates that change it.
 fn schedule(random: &mut Random) -> Vec<String> {
     let mut next = 0u32;
     (0..MINUTES)
@@ -36,7 +36,7 @@ fn schedule(random: &mut Random) -> Vec<String> {
                     let _ = writeln!(text, "-U -f ipv4 -d 198.51.{part}.0/24 -m {mark}");
                 }
             }
-            // Some of one protocol end early, and then all whose minute it is.
+            // Some flows of one protocol end early, then all flows of the minute.
             let (protocol, part) = (["tcp", "udp", "sctp", "icmp"][random.below(4)], random.below(16));
             let _ = writeln!(text, "-D -f ipv4 -p {protocol} -d 198.51.{part}.0/24");
             let _ = writeln!(text, "-D -f ipv4 -s 10.{minute}.0.0/16");
@@ -46,7 +46,7 @@ fn schedule(random: &mut Random) -> Vec<String> {
         .collect()
 }
 
-/// A flow that begins.
+/// Returns the line that creates a flow.
 fn begin(text: &mut String, number: u32, ends: usize, random: &mut Random) {
     let (high, low) = (number >> 8 & 0xff, number & 0xff);
     let (zone, part, port) = (random.below(ZONES + 1), random.below(16), 1 + number % 60_000);
@@ -75,7 +75,7 @@ fn begin(text: &mut String, number: u32, ends: usize, random: &mut Random) {
     };
 }
 
-/// What a line of a listing or of an event says: which flow it is, and its mark. What is 0 is left out of events.
+/// Returns the flow of a line of a listing or event, and its mark. Events leave out values of 0.
 fn flow_of(line: &str) -> (String, u32) {
     let mut name = String::new();
     let mut mark = 0;
@@ -86,7 +86,7 @@ fn flow_of(line: &str) -> (String, u32) {
                 name.push_str(word);
                 name.push(' ');
             }
-            // The protocol comes first; states, numbers and flags are no part of the name.
+            // The protocol comes first; states, numbers and flags do not identify the flow.
             None if name.is_empty() && word.starts_with(|c: char| c.is_ascii_lowercase()) => {
                 name.push_str(word);
                 name.push(' ');
@@ -97,12 +97,12 @@ fn flow_of(line: &str) -> (String, u32) {
     (name, mark)
 }
 
-/// What a tenant has been told so far.
+/// The table according to a tenant's events.
 struct View {
     name: &'static str,
     file: Option<File>,
     path: PathBuf,
-    /// The rest of a line that is not complete.
+    /// The beginning of an incomplete line.
     rest: Vec<u8>,
     flows: HashMap<String, u32>,
     events: usize,
@@ -114,7 +114,7 @@ impl View {
         View { name, file: None, path, rest: Vec::new(), flows: HashMap::new(), events: 0 }
     }
 
-    /// Takes what was written since the last time.
+    /// Applies the lines that were written since the last call.
     fn read_on(&mut self) {
         if self.file.is_none() {
             self.file = File::open(&self.path).ok();
@@ -141,12 +141,12 @@ impl View {
     }
 }
 
-/// The part of the table that is in a scope.
+/// Returns the part of the table that is in a scope.
 fn part(table: &[(String, u32)], is_in: fn(&str) -> bool) -> HashMap<String, u32> {
     table.iter().filter(|(name, _)| is_in(name)).cloned().collect()
 }
 
-/// What the kernel has.
+/// Returns the kernel's table.
 fn all() -> Vec<(String, u32)> {
     ["ipv4", "ipv6"]
         .iter()
@@ -157,14 +157,15 @@ fn all() -> Vec<(String, u32)> {
         .collect()
 }
 
-/// Resident memory of the service, in bytes.
+/// Returns the resident memory of the service in bytes.
 fn resident(serving: &Serving) -> u64 {
     let text = fs::read_to_string(serving.proc().join("status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }
 
-/// Tenants by name, with their scope: for the policy, and as it is told from the name of a flow here; and what more they have.
+/// Tenants by name, with their scope: for the policy, and as it is told from the name of a flow here; and what more
+/// they have.
 type Tenancy = (&'static str, &'static str, fn(&str) -> bool, &'static str);
 
 const TENANTS: [Tenancy; 6] = [
@@ -173,7 +174,7 @@ const TENANTS: [Tenancy; 6] = [
     ("rest", "zones = [0, \"3-9\"]", |name| !name.contains("zone=1 ") && !name.contains("zone=2 "), ""),
     ("six", "family = \"ipv6\"\nsource = \"2001:db8::/32\"", |name| name.contains("src=2001:db8:"), ""),
     ("udp", "protocols = [\"udp\"]\nzones = 2", |name| name.starts_with("udp ") && name.contains("zone=2 "), ""),
-    // Its queue is too small for what is told at once.
+    // Its queue is too small for a burst.
     (
         "small",
         "destination = \"198.51.0.0/17\"\nprotocols = [\"tcp\", \"icmp\"]",
@@ -196,7 +197,7 @@ fn policies() -> String {
     tenants.collect()
 }
 
-/// Waits until every tenant has been told what the kernel has, no more and no less.
+/// Waits until the table of each tenant equals its part of the kernel's.
 fn settle(serving: &Serving, views: &mut [View]) {
     let table = all();
     let parts: Vec<HashMap<String, u32>> = TENANTS.iter().map(|(_, _, is_in, _)| part(&table, *is_in)).collect();
@@ -235,7 +236,7 @@ fn an_hour_of_events_adds_up_to_the_table() {
         replay(&minutes[..quarter]);
         settle(&serving, &mut views);
         let before = resident(&serving);
-        // What comes while a tenant is paused is lost to it, for certain.
+        // Events during a pause are certainly lost.
         assert_eq!(serving.ask(&["pause", "udp"]).status, 0);
         replay(&minutes[quarter..half]);
         assert_eq!(serving.ask(&["resume", "udp"]).status, 0);

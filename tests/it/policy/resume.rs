@@ -1,11 +1,11 @@
-//! `policy resume` brings back who has ended, and plugins that have failed too often.
+//! `policy resume` restarts tenants that have ended, and plugins that have failed too often.
 
 use super::{
     service::{flow, output},
     *,
 };
 
-/// A tenant whose plugin fails at the third flow of all, counting those before a restart.
+/// Returns a tenant whose plugin fails at the third flow, counting those before a restart.
 fn failing(namespace: &Namespace, keys: &str) -> (String, PathBuf) {
     let plugin = namespace.directory().join("failing.wasm");
     fs::copy(plugins::built("active"), &plugin).unwrap();
@@ -19,7 +19,7 @@ fn failing(namespace: &Namespace, keys: &str) -> (String, PathBuf) {
     (text, plugin)
 }
 
-/// Flows come until the plugin has failed; then comes one more, which the tenant is not shown.
+/// Creates flows until the plugin has failed, then one more, which the tenant is not shown.
 fn until_it_fails(namespace: &Namespace, serving: &Serving, state: &str) {
     for port in [71, 72] {
         entries::insert(namespace, &flow(7, port));
@@ -30,7 +30,7 @@ fn until_it_fails(namespace: &Namespace, serving: &Serving, state: &str) {
     entries::insert(namespace, &flow(7, 74));
 }
 
-/// After a resume both that the plugin failed at and what came meanwhile are shown, and what comes then.
+/// After a resume the tenant is shown the flow at which the plugin failed, the later ones, and new ones.
 fn goes_on(namespace: &Namespace, serving: &Serving) {
     for port in [73, 74] {
         serving.until("it is told", || output(serving, "blue").contains(&format!("sport={port} ")));
@@ -49,7 +49,7 @@ fn a_tenant_that_has_ended_is_started_anew() {
         let serving = Serving::start(namespace, &text);
         until_it_fails(namespace, &serving, "tenant blue: ended");
         assert_eq!(serving.audited("action", "ended").len(), 1);
-        // The plugin must still be the one that the policy names.
+        // The plugin must still have the digest in the policy.
         let component = fs::read(&plugin).unwrap();
         fs::write(&plugin, "something else").unwrap();
         let outcome = serving.ask(&["resume", "blue"]);
@@ -72,7 +72,7 @@ fn a_plugin_that_was_given_up_is_started_anew() {
         until_it_fails(namespace, &serving, "plugin blue:failing: quarantined");
         assert_eq!(serving.ask(&["resume", "blue"]).status, 0);
         goes_on(namespace, &serving);
-        // What the operator has put into quarantine stays there.
+        // A quarantine by the operator stays.
         assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
         assert_eq!(serving.ask(&["resume", "blue"]).status, 1);
         serving.end();

@@ -1,10 +1,10 @@
-//! The service: what each tenant is shown, how it is reloaded, paused and ended, and what a hostile one costs the others.
+//! The service: delivery to tenants, reloads, pauses, the end, and the effect of a hostile tenant on others.
 
 use std::{io::Read as _, os::unix::fs::PermissionsExt as _};
 
 use super::*;
 
-/// A tenant of a zone, with an output.
+/// Returns a tenant of a zone, with an output.
 pub(super) fn tenant(name: &str, zone: u16, act: &str, more: &str) -> String {
     format!(
         "[[tenant]]\nname = \"{name}\"\nformat = {{ kind = \"text\", show = [\"id\"] }}\n[[tenant.scope]]\nzones = {zone}\n\
@@ -36,7 +36,7 @@ fn each_tenant_is_shown_its_own_flows_the_table_first_and_then_events() {
         serving.until("red sees events", || output(&serving, "red").contains("sport=119 "));
         assert!(!output(&serving, "blue").contains("zone=8") && !output(&serving, "red").contains("zone=7"));
         let errors = serving.end();
-        // What the plugin saw is what its tenant was shown.
+        // The plugin saw the rows that its tenant was shown.
         let rows = |name: &str| errors.lines().filter(|line| line.contains(name) && line.contains("rows ")).count();
         assert!(rows("blue:attacker") > 0 && rows("red:attacker") > 0, "{errors}");
     });
@@ -140,7 +140,7 @@ fn what_was_under_way_when_it_was_killed_can_be_found() {
         assert!(outcome.status == 0 && text.contains("blue:attacker delete done"), "{text}");
         assert!(text.contains("udp 10.1.0.1 70 -> 192.0.2.1 53 zone=7"), "{text}");
         assert_eq!(flowgate().run(&["audit", "--open", &audit]).status, 1, "nothing was under way");
-        // As if it had been killed between the two.
+        // As if it had been killed between intents and results.
         let intents: String = serving.audited("stage", "intent").iter().map(|line| format!("{line}\n")).collect();
         fs::write(&audit, intents + "{\"time\":1,\"sta").unwrap();
         let outcome = flowgate().run(&["audit", "--open", "-o", "json", &audit]);
@@ -152,7 +152,7 @@ fn what_was_under_way_when_it_was_killed_can_be_found() {
 #[test]
 fn tenants_of_other_namespaces_see_and_act_on_the_flows_of_these() {
     Namespace::run(|namespace| {
-        // A /run of the test's own, so that the names of the host are neither seen nor touched.
+        // A private /run, so that the names of the host are neither visible nor changed.
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
         for name in ["inner", "other"] {
             namespace.ip(&format!("netns add {name}"));
@@ -193,7 +193,7 @@ fn a_paused_tenant_can_do_nothing() {
         let serving = Serving::start(namespace, &tenant("blue", 7, "delete shown", ""));
         assert_eq!(serving.ask(&["pause", "blue"]).status, 0);
         entries::insert(namespace, &flow(7, 70));
-        // Whatever was on its way when it was paused has been dealt with when another is shown what came later.
+        // Events before the pause have been handled when another tenant is shown later ones.
         assert_eq!(serving.ask(&["quarantine", "blue"]).status, 0);
         policy(namespace, &tenant("red", 7, "", ""));
         assert_eq!(serving.ask(&["reload"]).status, 0);
@@ -262,18 +262,18 @@ fn nonsense_on_the_control_socket_harms_nobody() {
             &long,
         ] {
             let mut stream = UnixStream::connect(serving.directory.join("socket")).unwrap();
-            // The service may hang up before it has heard it all.
+            // The service may close the connection before it has read everything.
             let _ = stream.write_all(request);
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer);
             assert!(!answer.contains("\"ok\":true"), "{answer}");
         }
-        // One that says nothing, and one that begins to.
+        // One client sends nothing, and one only the beginning of a request.
         let mut hanging = [(); 2].map(|()| UnixStream::connect(serving.directory.join("socket")).unwrap());
         hanging[1].write_all(b"{\"comm").unwrap();
         assert!(serving.ask(&["status"]).text().contains("tenant blue: running"));
         drop(hanging);
-        // Another one does not take its place.
+        // A second service does not take the first one's place.
         let path = serving.directory.join("policy.toml").display().to_string();
         let outcome = flowgate().run(&["run", &path]);
         assert!(outcome.status == 1 && outcome.errors().contains("a service runs already"), "{}", outcome.errors());
@@ -281,7 +281,7 @@ fn nonsense_on_the_control_socket_harms_nobody() {
     });
 }
 
-/// Whether the other side has hung up; what it said is of no interest.
+/// Returns true if the peer has closed the connection; what it sent is ignored.
 fn is_over(stream: &mut std::os::unix::net::UnixStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     !stream.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
@@ -294,23 +294,23 @@ fn who_says_or_reads_nothing_on_the_control_socket_keeps_nobody_waiting() {
         let text = tenant("t1", 1, "", "") + &tenant("t2", 2, "", "");
         let serving = Serving::start(namespace, &text);
         let connect = || UnixStream::connect(serving.directory.join("socket")).unwrap();
-        // They say nothing, begin to, or do not read what they asked for.
+        // They send nothing, the beginning of a request, or do not read the answer.
         let ways: [&[u8]; 3] = [b"", b"{\"comm", b"{\"command\":\"status\"}\n"];
         let mut hanging: Vec<UnixStream> = (0..10).map(|_| connect()).collect();
         for (number, stream) in hanging.iter_mut().enumerate() {
             stream.write_all(ways[number % 3]).unwrap();
         }
-        // Each of these is answered while they hang.
+        // Other clients are answered meanwhile.
         let mut last = connect();
         assert!(serving.ask(&["status", "t1"]).text().contains("tenant t1: running"));
         assert_eq!(serving.ask(&["pause", "t2"]).status, 0);
         assert!(!is_over(&mut last), "it was heard before its time was over");
-        // With more than are heard at once, the oldest make place.
+        // Beyond the maximum number of clients the oldest are closed.
         hanging.extend((0..60).map(|_| connect()));
         assert!(serving.ask(&["status", "t2"]).text().contains("tenant t2: paused"));
         let open: Vec<usize> = (0..hanging.len()).filter(|&at| !is_over(&mut hanging[at])).collect();
         assert!(open.len() <= 16 && open.iter().all(|&at| at >= 50), "{open:?} of {} are open", hanging.len());
-        // A request without an end ends.
+        // A request without an end is refused.
         let mut endless = connect();
         while endless.write_all(&[b' '; 4096]).is_ok() {}
         entries::insert(namespace, &flow(1, 70));
@@ -383,7 +383,7 @@ fn killed_in_the_middle_nothing_is_done_without_a_trace() {
             let intent = intents.iter().find(|intent| intent["id"] == result["id"]).unwrap();
             assert!(!left.contains(&port(intent)), "it is said to be done: {intent}");
         }
-        // The next run does the rest, and each flow once.
+        // The next run handles the remaining flows, each once.
         let serving = Serving::start(namespace, &tenant);
         serving.until("the rest is done", || table().is_empty());
         let done = serving.audited("result", "done");

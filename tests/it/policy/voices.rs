@@ -1,4 +1,4 @@
-//! What is said on standard error: whose it is, and nobody speaks in the name of another one.
+//! Lines on standard error: each names its origin, and no plugin can impersonate another.
 
 use super::{
     service::{flow, tenant},
@@ -17,7 +17,7 @@ fn a_plugin_speaks_in_its_own_name_and_no_other() {
         assert_eq!(lines.len(), 1, "{told:?}");
         assert!(lines[0].contains("WARN blue.x:attacker (generation 1): mine\\nWARNING"), "{told:?}");
         assert!(!told.contains('\x1b') && !told.contains('\u{202e}'), "{told:?}");
-        // The next generation says that it is one.
+        // The next generation is named in its lines.
         assert_eq!(serving.ask(&["reload"]).status, 0);
         serving.until("it speaks anew", || serving.errors().contains("blue.x:attacker (generation 2): mine"));
         serving.end();
@@ -27,7 +27,7 @@ fn a_plugin_speaks_in_its_own_name_and_no_other() {
 #[test]
 fn what_the_service_says_of_a_tenant_names_it_and_the_generation() {
     Namespace::run(|namespace| {
-        // Nobody is there to take the output, and the plugin fails twice.
+        // Nobody reads the output, and the plugin fails twice.
         let limits = "limits = { call = \"50ms\", restarts = 2 }";
         let text = tenant("blue", 7, "loop", limits) + "[[tenant.sink]]\nkind = \"unix\"\npath = \"DIR/nobody\"\n";
         let serving = Serving::start(namespace, &text);
@@ -44,7 +44,7 @@ fn what_the_service_says_of_a_tenant_names_it_and_the_generation() {
             assert!(lines.all(|line| line.starts_with("tenant blue (generation 1): WARNING: ")), "{told}");
         }
         assert!(told.contains("tenant blue (generation 1): WARNING: plugin blue:attacker "), "{told}");
-        // One that does not start is named too.
+        // A tenant that does not start is named, too.
         policy(namespace, &tenant("blue", 7, "", "state = \"DIR/none/state\""));
         let serving = Serving::launch(namespace, &flowgate(), &[]);
         serving.until("it is refused", || serving.errors().contains("tenant blue (generation 1): "));

@@ -1,6 +1,7 @@
-//! Captures that others made of an nlmon interface, which sees the requests, the acknowledgements and other families too.
+//! Captures of an nlmon interface by other programs, with requests, acknowledgements and other families as well.
 //!
-//! Not every kernel has nlmon, so the captures are put together from the kernel's own datagrams, as libpcap would write them.
+//! Not every kernel has nlmon, so the captures are put together from the kernel's own datagrams, as libpcap would write
+//! them.
 
 use crate::recording::listener::listen;
 use crate::recording::{flowgate, run};
@@ -14,7 +15,7 @@ const HEADER: usize = 24;
 /// See [`HEADER`].
 const PACKET: usize = 16;
 
-/// The packets of a recording of flowgate: seconds, nanoseconds, data.
+/// Returns the packets of a recording of flowgate: seconds, nanoseconds, data.
 fn packets(file: &Path) -> Vec<(u32, u32, Vec<u8>)> {
     let bytes = std::fs::read(file).expect("a recording");
     let number = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
@@ -28,7 +29,7 @@ fn packets(file: &Path) -> Vec<(u32, u32, Vec<u8>)> {
     packets
 }
 
-/// A capture in microseconds of these packets, with what nlmon sees besides.
+/// Returns a capture in microseconds of these packets, with other packets that nlmon sees.
 fn capture(packets: &[(u32, u32, Vec<u8>)]) -> Vec<u8> {
     let mut file = 0xa1b2_c3d4u32.to_ne_bytes().to_vec();
     file.extend([2u16.to_ne_bytes(), 4u16.to_ne_bytes()].concat());

@@ -1,6 +1,6 @@
-//! Recordings that are kept, in `tests/data`, and what each format makes of them.
+//! Stored recordings, in `tests/data`, and their output in each format.
 //!
-//! `BLESS=1` writes down what it makes of them now; `FLOWGATE_RECORD=1` makes the recordings anew, on the kernel of this
+//! `BLESS=1` stores the present output; `FLOWGATE_RECORD=1` records them again on the kernel of this
 //! machine, which changes ids and times.
 
 use crate::recording::listener::{listen, until_recorded};

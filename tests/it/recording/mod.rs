@@ -1,5 +1,5 @@
-//! Recordings of a real kernel: what a live command showed is what its recording shows, byte for byte, in every format, as
-//! any user, and from captures of others.
+//! Recordings of a real kernel: a recording replays to the output of the live command, byte for byte, in every format,
+//! as any user, and from captures of others.
 //!
 //! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
 

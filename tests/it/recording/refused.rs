@@ -1,4 +1,4 @@
-//! What cannot be recorded or replayed is refused in words.
+//! Recordings and replays that are refused, with their messages.
 
 use crate::recording::listener::listen;
 use crate::recording::{flowgate, run};

@@ -1,8 +1,8 @@
-//! `--check` and `--explain`: what is found before anything runs.
+//! `--check` and `--explain`: mistakes that are found before anything runs.
 
 use crate::run::{file, flowgate, plugins};
 
-/// Checks a file; status and lines of standard error, without the directory.
+/// Checks a file; returns the status and the lines of standard error, without the directory.
 fn check(text: &str) -> (i32, Vec<String>) {
     let directory = tempfile::tempdir().unwrap();
     let path = file(directory.path(), text);

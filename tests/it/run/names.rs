@@ -1,4 +1,4 @@
-//! Sinks whose peers have names: the hosts file and the DNS, whatever other name services the machine has.
+//! Sinks whose peers have names: the hosts file and the DNS, whatever name services the machine uses.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use flowgate_test_support::{Namespace, Program, entries};
 
 use crate::run::{flowgate, must, plugins};
 
-/// Whether the program has no dynamic loader.
+/// Returns true if the program has no dynamic loader.
 fn linked_statically() -> bool {
     Program::new("ldd").run(&[flowgate().path.to_str().unwrap()]).text().contains("statically linked")
 }
 
-/// Puts a file of the namespace in the place of one in /etc.
+/// Replaces a file in /etc for the namespace.
 fn replace(namespace: &Namespace, name: &str, text: &str) {
     let path = namespace.directory().join(name);
     fs::write(&path, text).unwrap();

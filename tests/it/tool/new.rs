@@ -63,8 +63,8 @@ fn a_new_project_passes_its_tests_and_the_tutorial_holds() {
     }
 }
 
-/// A project in a language whose tools come from a package registry. The virtual environment is the one of the examples,
-/// which the project completes if something is missing there.
+/// A project in a language whose tools come from a package registry. The virtual environment is the one of the
+/// examples, which the project completes if something is missing there.
 fn builds_and_passes(language: &str) {
     let place = directory(&format!("new-{language}"));
     flowgate(&place, &["plugin", "new", "see-dns", "--lang", language]).stdout(0);

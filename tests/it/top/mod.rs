@@ -1,5 +1,5 @@
-//! `flowgate top` on real flows: on a screen (that of tmux, in a network namespace of the test), as one frame of text, and from
-//! recordings.
+//! `flowgate top` on real flows: on a screen (that of tmux, in a network namespace of the test), as one frame of text,
+//! and from recordings.
 //!
 //! Needs root, and `conntrack`, `nft`, `ip` and `tmux`: `make setup` installs them.
 

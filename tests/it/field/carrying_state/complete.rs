@@ -31,7 +31,8 @@ fn without_time(line: &str, option: &str) -> String {
     words.join(" ")
 }
 
-/// Lines of which those of half-open TCP flows lack the window scale: the kernel takes scales once both directions have one.
+/// Lines of which those of half-open TCP flows lack the window scale: the kernel takes scales once both directions have
+/// one.
 fn half_open(lines: Vec<String>) -> Vec<String> {
     let scale = |line: String| match line.contains(" --state SYN_SENT") {
         true => line.split(" --orig-wscale ").next().unwrap_or_default().to_owned(),
@@ -40,8 +41,8 @@ fn half_open(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().map(scale).collect()
 }
 
-/// The table as JSON, without what passes or is of the moment. `real`: flows of real traffic, of which the kernel also has what
-/// cannot be set.
+/// The table as JSON, without what passes or is of the moment. `real`: flows of real traffic, of which the kernel also
+/// has what cannot be set.
 fn json(real: bool) -> Vec<String> {
     let text = flowgate().must(&["-L", "-o", "json"]);
     let mut lines: Vec<String> = text

@@ -1,14 +1,15 @@
 //! Flows that a flow table forwards. Of these the kernel says neither timeout nor state, which the command line wants.
 //!
-//! Not every kernel has flow tables (`CONFIG_NF_FLOW_TABLE`): real flows are recorded here, and the recording is made into what a
-//! kernel sends of offloaded ones.
+//! Not every kernel has flow tables (`CONFIG_NF_FLOW_TABLE`): real flows are recorded here, and the recording is made
+//! into what a kernel sends of offloaded ones.
 
 use super::{conntrack, count, last_line, load, run};
 use crate::field::flowgate;
 use flowgate_test_support::{Namespace, Outcome, entries};
 use std::path::{Path, PathBuf};
 
-/// `CTA_STATUS`, and the attributes that the kernel leaves out of flows with IPS_OFFLOAD: `CTA_PROTOINFO`, `CTA_TIMEOUT`.
+/// `CTA_STATUS`, and the attributes that the kernel leaves out of flows with IPS_OFFLOAD: `CTA_PROTOINFO`,
+/// `CTA_TIMEOUT`.
 const STATUS: u16 = 3;
 const LEFT_OUT: [u16; 2] = [4, 7];
 /// `IPS_OFFLOAD` and `IPS_HW_OFFLOAD`.

@@ -23,8 +23,8 @@ fn steady(text: &str) -> Vec<String> {
     lines
 }
 
-/// The live migration of virtual machines: the flows of a mark are saved, each line gets the mark again, and all are loaded on the
-/// other machine, a second time too.
+/// The live migration of virtual machines: the flows of a mark are saved, each line gets the mark again, and all are
+/// loaded on the other machine, a second time too.
 #[test]
 fn case_16_flows_of_a_virtual_machine_migrate() {
     for program in [flowgate(), conntrack()] {
@@ -88,7 +88,8 @@ fn case_17_what_was_deleted_is_added_again() {
             let before = Program::new("conntrack").must(&["-L"]);
             // A program of such a name does the deleting.
             let odd = namespace.directory().join("a -x \"b");
-            // By a process of its own: a child of another test would inherit a file that is open for writing here (ETXTBSY).
+            // By a process of its own: a child of another test would inherit a file that is open for writing here
+            // (ETXTBSY).
             Program::new("cp").must(&[&flowgate().path.display().to_string(), &odd.display().to_string()]);
             Program::new(&odd).must(&["-D", "-s", "192.0.2.1", "-o", "save"]);
             let mut log = String::new();

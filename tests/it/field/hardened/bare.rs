@@ -87,7 +87,8 @@ fn case_34_closed_descriptors_are_no_place_for_sockets() {
             let ended = words("-D -p udp");
             assert_eq!((ended.status, ended.text().lines().count()), (0, 1), "{closed}");
         }
-        // What is written to a closed standard output goes nowhere else: not to the kernel, not into another command's hands.
+        // What is written to a closed standard output goes nowhere else: not to the kernel, not into another command's
+        // hands.
         assert_eq!(run(start("")(&flow.split_whitespace().collect::<Vec<_>>()), b"").status, 0);
         for line in ["-L", "-L -o xml", "-C", "-S", "-L -o json"] {
             let outcome = run(start("<&- >&-")(&line.split_whitespace().collect::<Vec<_>>()), b"");

@@ -1,5 +1,5 @@
-//! Where no memory may be made executable, and where address space is scarce: classic commands work as elsewhere, plugins from
-//! files run slower and say so; and nothing in the environment decides how.
+//! Where no memory may be made executable, and where address space is scarce: classic commands work as elsewhere,
+//! plugins from files run slower and say so; and nothing in the environment decides how.
 #![allow(unsafe_code, reason = "what a unit sets, a test sets between fork and exec")]
 
 use std::{
@@ -51,8 +51,8 @@ fn plugin() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compatibility/0.1.0/heavy_tcp.wasm")
 }
 
-/// What was written, with each number replaced and in an order of its own: timeouts, ids and times differ from one run to the
-/// next, and so does the order of the kernel's table.
+/// What was written, with each number replaced and in an order of its own: timeouts, ids and times differ from one run
+/// to the next, and so does the order of the kernel's table.
 fn shape(bytes: &[u8]) -> String {
     let mut shape = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
@@ -365,8 +365,8 @@ const FORGERIES: [Forgery; 14] = [
     }),
 ];
 
-/// Machine code under the name of a plugin, with a digest that is right, is run only where nobody but root and the user can have put
-/// it. Otherwise the plugin is compiled.
+/// Machine code under the name of a plugin, with a digest that is right, is run only where nobody but root and the user
+/// can have put it. Otherwise the plugin is compiled.
 #[test]
 fn case_29_forged_machine_code_is_not_run() {
     Namespace::run(|_| {

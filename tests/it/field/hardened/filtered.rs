@@ -1,5 +1,5 @@
-//! Under a filter of system calls that kills, as `SystemCallFilter=@system-service` and `SystemCallFilter=~@privileged ~@resources` of a
-//! unit make it.
+//! Under a filter of system calls that kills, as `SystemCallFilter=@system-service` and
+//! `SystemCallFilter=~@privileged ~@resources` of a unit make it.
 #![allow(unsafe_code, reason = "a filter is installed between fork and exec")]
 
 use std::{

@@ -96,7 +96,8 @@ fn case_33_little_memory_is_no_reason_to_panic() {
             let start = behind(&["prlimit", &format!("{limit}={size}")], &built());
             let command: Command = start(&line.split_whitespace().collect::<Vec<_>>());
             let outcome = run(command, b"");
-            // 127: not even the loader has room. 139: nor has the kernel, which maps the whole program, tens of megabytes.
+            // 127: not even the loader has room. 139: nor has the kernel, which maps the whole program, tens of
+            // megabytes.
             let started = outcome.status != 127 && !(outcome.status == 139 && size < 80 << 20);
             if started {
                 in_good_order(&format!("{line} with {limit}={size}"), &outcome);

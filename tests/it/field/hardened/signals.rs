@@ -40,7 +40,8 @@ fn what_is_ignored_stays_ignored() {
     });
 }
 
-/// A reader that does not read holds up the writing: what may end at a line ends there, half a second later as by the signal.
+/// A reader that does not read holds up the writing: what may end at a line ends there, half a second later as by the
+/// signal.
 #[test]
 fn what_cannot_come_to_its_end_ends_as_by_the_signal() {
     Namespace::run(|namespace| {
