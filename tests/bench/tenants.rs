@@ -5,7 +5,6 @@ use crate::{events, plugins, settings::Settings, target_directory};
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use std::{
     fmt::Write as _,
     fs::{self, File},
@@ -64,8 +63,7 @@ impl Listening {
 
 /// Returns the keys of a plugin.
 fn plugin(path: &Path, more: &str) -> String {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(path);
     format!("[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n{more}\n", path.display())
 }
 

@@ -41,7 +41,7 @@ fn another_file_than_the_one_with_this_digest_is_not_loaded() {
 #[test]
 fn what_a_plugin_would_like_is_a_note() {
     let plugin = plugins::built("active");
-    let digest: String = Sha256::digest(fs::read(&plugin).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(&plugin);
     let plugin = format!("file = \"{}\"\nsha256 = \"{digest}\"", plugin.display());
     let tenant = "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\n";
     with_policy(&format!("{tenant}{plugin}\ngrants = [\"state\", \"time\", \"tick\"]\n"), |path| {

@@ -242,7 +242,7 @@ fn all_tenants_together_have_a_share_of_the_table() {
 fn stuck(namespace: &Namespace, time: &str) -> String {
     let plugin = namespace.directory().join("hostile.wasm");
     fs::copy(plugins::built("hostile"), &plugin).unwrap();
-    let digest: String = Sha256::digest(fs::read(&plugin).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(&plugin);
     format!(
         "[[tenant]]\nname = \"red\"\n[[tenant.scope]]\nzones = 8\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
          options = {{ do = \"loop\", when = \"configure\" }}\nlimits = {{ start-up = \"{time}\" }}\n",

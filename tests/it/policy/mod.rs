@@ -22,7 +22,6 @@ use std::{
 use flowgate_test_support::{Background, Namespace, Outcome, Program, entries, flowgate, plugins, until_or_explain};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 /// The tenant's own flow, then flows of others that differ from it in one property each.
 const FLOWS: [&str; 9] = [
@@ -63,7 +62,7 @@ fn table() -> Vec<String> {
 /// Returns the attacking plugin and its digest.
 fn attacker() -> (PathBuf, String) {
     let path = plugins::built("attacker");
-    let digest = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(&path);
     (path, digest)
 }
 

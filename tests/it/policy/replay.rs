@@ -185,7 +185,7 @@ const TENANTS: [Tenancy; 6] = [
 
 fn policies() -> String {
     let path = plugins::built("flowgate-plugin-pass");
-    let digest: String = Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(&path);
     let tenants = TENANTS.iter().map(|(name, scope, _, limits)| {
         format!(
             "[[tenant]]\nname = \"{name}\"\nlimits = {{ output-per-second = \"1GiB\", time-per-second = \"1s\"{limits} }}\n\

@@ -9,7 +9,7 @@ use super::{
 fn failing(namespace: &Namespace, keys: &str) -> (String, PathBuf) {
     let plugin = namespace.directory().join("failing.wasm");
     fs::copy(plugins::built("active"), &plugin).unwrap();
-    let digest: String = Sha256::digest(fs::read(&plugin).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = plugins::digest(&plugin);
     let text = format!(
         "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
          grants = [\"state\", \"time\"]\noptions = {{ do = \"count+trap\" }}\n{keys}\n\

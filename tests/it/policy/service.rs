@@ -208,8 +208,7 @@ fn a_paused_tenant_can_do_nothing() {
 fn what_a_plugin_keeps_outlives_a_reload() {
     Namespace::run(|namespace| {
         let path = plugins::built("active");
-        let digest: String =
-            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = plugins::digest(&path);
         let tenant = format!(
             "[[tenant]]\nname = \"blue\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\
              grants = [\"state\", \"time\", \"log\"]\noptions = {{ do = \"count\" }}\n\
@@ -354,8 +353,7 @@ fn nineteen_of_twenty_tenants_do_not_notice_a_hostile_one() {
 fn killed_in_the_middle_nothing_is_done_without_a_trace() {
     Namespace::run(|namespace| {
         let path = plugins::built("active");
-        let digest: String =
-            Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = plugins::digest(&path);
         let tenant = format!(
             "[[tenant]]\nname = \"blue\"\nformat = {{ batch = 10 }}\nlimits = {{ actions-per-second = 100000 }}\n\
              [[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\nfile = \"{}\"\nsha256 = \"{digest}\"\n\

@@ -10,11 +10,7 @@ use flowgate_test_support::flowgate;
 use flowgate_test_support::plugins;
 use std::path::{Path, PathBuf};
 
-use flowgate_test_support::{Namespace, Outcome, Program};
-
-fn conntrack() -> Program {
-    Program::new("conntrack")
-}
+use flowgate_test_support::{Namespace, Outcome, Program, conntrack};
 
 /// Writes a pipeline file into a directory.
 fn file(directory: &Path, text: &str) -> PathBuf {

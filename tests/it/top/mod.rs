@@ -7,15 +7,10 @@ mod once;
 mod screen;
 mod terminal;
 
-use flowgate_test_support::flowgate;
 use flowgate_test_support::{
-    Namespace, Program,
+    Namespace, Program, conntrack, flowgate,
     traffic::{SERVERS, Traffic, socket},
 };
-
-fn conntrack() -> Program {
-    Program::new("conntrack")
-}
 
 /// Three UDP flows of real traffic: from port 7001 with 60 datagrams each way, from 7003 with 20, from 7005 with 2.
 fn three_flows(namespace: &Namespace, accounting: bool) -> Traffic {

@@ -1,12 +1,23 @@
 //! Plugins for tests and benchmarks, built once per process from the sources in `tests/plugins` and `examples`.
 
 use crate::built::{profile_directory, root};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
 };
+
+/// Returns the SHA-256 of a plugin's file, in hexadecimal digits as policies have it.
+///
+/// # Panics
+/// If the file cannot be read.
+pub fn digest(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Returns the core module of a plugin package of this workspace, built with the profile for plugins.
 ///

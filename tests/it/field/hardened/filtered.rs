@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use flowgate_test_support::{Namespace, Outcome, Program};
+use flowgate_test_support::{Namespace, Outcome, Program, words};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -76,10 +76,6 @@ fn filtered(mut command: Command, filter: &BpfProgram) -> Command {
         command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error()));
     }
     command
-}
-
-fn words(line: &str) -> Vec<&str> {
-    line.split_whitespace().collect()
 }
 
 #[test]
