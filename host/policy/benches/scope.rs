@@ -8,7 +8,7 @@
 use std::{hint::black_box, time::Instant};
 
 use flowgate_config::Text;
-use flowgate_policy::{Policy, Sight};
+use flowgate_policy::{Policy, ScopeView};
 use flowgate_syntax::LabelMap;
 
 /// Short measurements, of which the best counts: other work on the machine only adds.
@@ -45,7 +45,7 @@ fn main() {
         .collect();
     let flows = flowgate_fixture::flows("bench", lines.join("\n").as_bytes(), &[]).unwrap();
     let rows = flows.length as usize;
-    let sights: Vec<Sight> = (0..rows).map(|row| Sight::of(&flows, row)).collect();
+    let views: Vec<ScopeView> = (0..rows).map(|row| ScopeView::of(&flows, row)).collect();
     let networks: Vec<String> = (0..64).map(|number| format!("\"172.16.{number}.0/24\"")).collect();
     let neighbours: String = (0..8)
         .map(|number| format!("[[tenant.scope]]\nzones = 7\nports = 53\nsource = \"172.16.{number}.0/24\"\n"))
@@ -65,11 +65,11 @@ fn main() {
     ] {
         let scope = scope(&rules);
         let both = best(rows, |row| {
-            black_box(scope.contains(&Sight::of(black_box(&flows), row)));
+            black_box(scope.contains(&ScopeView::of(black_box(&flows), row)));
         });
         let alone = best(rows, |row| {
-            black_box(scope.contains(black_box(&sights[row])));
+            black_box(scope.contains(black_box(&views[row])));
         });
-        println!("a scope that does not match, {name}: {both:.1} ns a flow, {alone:.1} ns without taking its sight");
+        println!("a scope that does not match, {name}: {both:.1} ns a flow, {alone:.1} ns without taking its view");
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{keys::SECTIONS, neighbours, reading::Reading, scope::Scope};
+use super::{keys::SECTIONS, neighbours, parser::PolicyParser, scope::Scope};
 use flowgate_base::text::clean;
 use flowgate_config::{
     At, FormatConfig, FormatContext, Mistake, Plugin, SinkConfig, Text, pipeline::output, reader::Reader,
@@ -189,7 +189,7 @@ impl Policy {
     /// The same as [`Policy::of_bytes`] for a text.
     #[must_use]
     pub fn parse(text: Text, labels: LabelMap) -> (Self, Vec<Mistake>, Vec<Mistake>) {
-        let mut reading = Reading { reader: Reader::read(&text, &SECTIONS), labels: &labels };
+        let mut reading = PolicyParser { reader: Reader::read(&text, &SECTIONS), labels: &labels };
         let service = reading.service();
         let (audit, audit_limits) = reading.audit();
         let sections = reading.reader.sections.remove("tenant").unwrap_or_default();

@@ -1,31 +1,31 @@
 //! Policies: tenants, each with its own flows and plugins, and the enforcement of their limits.
 //!
-//! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] its typed content, and `reading` the
+//! * [`keys`] is the table of all sections and keys of a policy file, [`mod@file`] its typed content, and `parser` the
 //!   conversion.
 //! * [`neighbours`] compares tenants with each other.
 //! * [`guard`] decides about actions, by the kernel's entry as it is and as it would be afterwards.
 //! * [`audit`] is the record of all actions.
 //! * [`control`] is the protocol between the service and those that give it orders.
-//! * [`share`] delivers each tenant its own flows, within its limits.
-//! * [`scope`] decides which flows are a tenant's own; [`sets`] has the sets in its rules, [`gate`] the bounds that are
+//! * [`delivery`] delivers each tenant its own flows, within its limits.
+//! * [`scope`] decides which flows are a tenant's own; [`sets`] has the sets in its rules, [`prefilter`] the bounds that are
 //!   compared first.
 
 pub mod audit;
 pub mod control;
+pub mod delivery;
 pub mod file;
-pub mod gate;
 pub mod guard;
 pub mod keys;
 pub mod neighbours;
-mod reading;
+mod parser;
+pub mod prefilter;
 pub mod scope;
 pub mod sets;
-pub mod share;
 #[cfg(test)]
 mod tests;
 
 pub use file::{Guest, Policy, Share, Tenant};
-pub use scope::{Scope, Sight};
+pub use scope::{Scope, ScopeView};
 
 /// Returns the text of the JSON schema of policy files, for editors.
 #[must_use]

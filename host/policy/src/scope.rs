@@ -5,8 +5,8 @@
 //! the kernel's messages: no zone is zone 0, and no mark is mark 0.
 
 use super::{
-    gate::{Gate, Look},
-    sets::{Numbers, Prefixes, key},
+    prefilter::{Prefilter, PrefilterKey},
+    sets::{NumberSet, PrefixSet, key},
 };
 use flowgate_model::{Flows, at, field, protocol};
 
@@ -15,7 +15,7 @@ pub const READS: u64 = field::TUPLES | field::ZONES | field::MARK;
 
 /// The fields of a flow that a scope checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
+pub struct ScopeView {
     /// Address family: 2 is IPv4, 10 is IPv6.
     pub family: u8,
     /// Layer-4 protocol.
@@ -40,7 +40,7 @@ pub struct Sight {
     pub mark: u32,
 }
 
-impl Sight {
+impl ScopeView {
     /// Returns those of a row; missing columns count as 0.
     #[must_use]
     pub fn of(flows: &Flows, row: usize) -> Self {
@@ -57,7 +57,7 @@ impl Sight {
                 }
             }
         };
-        Sight {
+        ScopeView {
             family,
             protocol: at(&flows.protocol, row),
             has,
@@ -133,25 +133,25 @@ pub struct Rule {
     /// Layer-4 protocols, by number.
     pub protocols: Vec<u8>,
     /// Zones of both directions.
-    pub zones: Option<Numbers>,
+    pub zones: Option<NumberSet>,
     /// Zone of the original direction.
-    pub original_zones: Option<Numbers>,
+    pub original_zones: Option<NumberSet>,
     /// Zone of the reply direction.
-    pub reply_zones: Option<Numbers>,
+    pub reply_zones: Option<NumberSet>,
     /// Original source addresses.
-    pub source: Option<Prefixes>,
+    pub source: Option<PrefixSet>,
     /// Original destination addresses.
-    pub destination: Option<Prefixes>,
+    pub destination: Option<PrefixSet>,
     /// Source addresses of the reply direction.
-    pub reply_source: Option<Prefixes>,
+    pub reply_source: Option<PrefixSet>,
     /// Destination addresses of the reply direction.
-    pub reply_destination: Option<Prefixes>,
+    pub reply_destination: Option<PrefixSet>,
     /// Marks as value and mask, one of which must match.
     pub marks: Vec<(u32, u32)>,
     /// Original source ports.
-    pub source_ports: Option<Numbers>,
+    pub source_ports: Option<NumberSet>,
     /// Original destination ports.
-    pub ports: Option<Numbers>,
+    pub ports: Option<NumberSet>,
     /// True if actions on flows are allowed whose addresses are translated to ones that the rule does not cover.
     pub act_on_translated: bool,
 }
@@ -160,51 +160,51 @@ impl Rule {
     /// Returns the first criterion that does not match, or `None` if all do.
     #[must_use]
     #[inline]
-    pub fn misses(&self, sight: &Sight) -> Option<&'static str> {
-        let numbers = |set: &Option<Numbers>, number: u16| set.as_ref().is_none_or(|set| set.contains(number));
-        let addresses = |set: &Option<Prefixes>, bit: u64, address: u128| {
-            set.as_ref().is_none_or(|set| sight.has & bit != 0 && set.contains(sight.family, address))
+    pub fn first_mismatch(&self, view: &ScopeView) -> Option<&'static str> {
+        let numbers = |set: &Option<NumberSet>, number: u16| set.as_ref().is_none_or(|set| set.contains(number));
+        let addresses = |set: &Option<PrefixSet>, bit: u64, address: u128| {
+            set.as_ref().is_none_or(|set| view.has & bit != 0 && set.contains(view.family, address))
         };
-        if self.family.is_some_and(|family| family != sight.family) {
+        if self.family.is_some_and(|family| family != view.family) {
             return Some("family");
         }
         if !self.protocols.is_empty()
-            && (sight.has & (field::PROTOCOL | field::REPLY_PROTOCOL) == 0 || !self.protocols.contains(&sight.protocol))
+            && (view.has & (field::PROTOCOL | field::REPLY_PROTOCOL) == 0 || !self.protocols.contains(&view.protocol))
         {
             return Some("protocols");
         }
-        if !numbers(&self.zones, sight.zones.0) || !numbers(&self.zones, sight.zones.1) {
+        if !numbers(&self.zones, view.zones.0) || !numbers(&self.zones, view.zones.1) {
             return Some("zones");
         }
-        if !numbers(&self.original_zones, sight.zones.0) {
+        if !numbers(&self.original_zones, view.zones.0) {
             return Some("original-zones");
         }
-        if !numbers(&self.reply_zones, sight.zones.1) {
+        if !numbers(&self.reply_zones, view.zones.1) {
             return Some("reply-zones");
         }
-        if !addresses(&self.source, field::SOURCE, sight.source) {
+        if !addresses(&self.source, field::SOURCE, view.source) {
             return Some("source");
         }
-        if !addresses(&self.destination, field::DESTINATION, sight.destination) {
+        if !addresses(&self.destination, field::DESTINATION, view.destination) {
             return Some("destination");
         }
-        if !addresses(&self.reply_source, field::REPLY_SOURCE, sight.reply_source) {
+        if !addresses(&self.reply_source, field::REPLY_SOURCE, view.reply_source) {
             return Some("reply-source");
         }
-        if !addresses(&self.reply_destination, field::REPLY_DESTINATION, sight.reply_destination) {
+        if !addresses(&self.reply_destination, field::REPLY_DESTINATION, view.reply_destination) {
             return Some("reply-destination");
         }
-        let ports = |set: &Option<Numbers>, bit: u64, port: u16| {
+        let ports = |set: &Option<NumberSet>, bit: u64, port: u16| {
             set.as_ref()
-                .is_none_or(|set| sight.has & bit != 0 && protocol::has_ports(sight.protocol) && set.contains(port))
+                .is_none_or(|set| view.has & bit != 0 && protocol::has_ports(view.protocol) && set.contains(port))
         };
-        if !ports(&self.source_ports, field::SOURCE_L4, sight.ports.0) {
+        if !ports(&self.source_ports, field::SOURCE_L4, view.ports.0) {
             return Some("source-ports");
         }
-        if !ports(&self.ports, field::DESTINATION_L4, sight.ports.1) {
+        if !ports(&self.ports, field::DESTINATION_L4, view.ports.1) {
             return Some("ports");
         }
-        if !self.marks.is_empty() && !self.marks.iter().any(|(value, mask)| sight.mark & mask == *value) {
+        if !self.marks.is_empty() && !self.marks.iter().any(|(value, mask)| view.mark & mask == *value) {
             return Some("marks");
         }
         None
@@ -213,40 +213,40 @@ impl Rule {
     /// Returns the end of a matching flow whose address or port is translated to one that the rule does not cover, if
     /// any. Ports count if the rule has a criterion for those of this end.
     #[must_use]
-    pub fn foreign_peer(&self, sight: &Sight) -> Option<&'static str> {
+    pub fn uncovered_translation(&self, view: &ScopeView) -> Option<&'static str> {
         if self.act_on_translated {
             return None;
         }
         let addresses = [&self.source, &self.destination, &self.reply_source, &self.reply_destination];
         let whole_zones = self.zones.is_some() && addresses.iter().all(|set| set.is_none());
-        let covers = |sets: [&Option<Prefixes>; 2], address: u128| {
+        let covers = |sets: [&Option<PrefixSet>; 2], address: u128| {
             let mut said = sets.iter().filter_map(|set| set.as_ref()).peekable();
             match said.peek() {
                 // A rule on zones alone has no addresses; the zones confine both ends.
                 None => whole_zones,
-                Some(_) => said.any(|set| set.contains(sight.family, address)),
+                Some(_) => said.any(|set| set.contains(view.family, address)),
             }
         };
-        if sight.source_translated() && !covers([&self.source, &self.reply_destination], sight.reply_destination) {
+        if view.source_translated() && !covers([&self.source, &self.reply_destination], view.reply_destination) {
             return Some("source");
         }
-        if sight.destination_translated() && !covers([&self.destination, &self.reply_source], sight.reply_source) {
+        if view.destination_translated() && !covers([&self.destination, &self.reply_source], view.reply_source) {
             return Some("destination");
         }
-        let ports = |set: &Option<Numbers>, bit: u64, port: u16| {
-            set.as_ref().is_none_or(|set| sight.has & bit == 0 || set.contains(port))
+        let ports = |set: &Option<NumberSet>, bit: u64, port: u16| {
+            set.as_ref().is_none_or(|set| view.has & bit == 0 || set.contains(port))
         };
-        if !ports(&self.source_ports, field::REPLY_DESTINATION_L4, sight.reply_ports.1) {
+        if !ports(&self.source_ports, field::REPLY_DESTINATION_L4, view.reply_ports.1) {
             return Some("source");
         }
-        (!ports(&self.ports, field::REPLY_SOURCE_L4, sight.reply_ports.0)).then_some("destination")
+        (!ports(&self.ports, field::REPLY_SOURCE_L4, view.reply_ports.0)).then_some("destination")
     }
 
     /// Returns true if the rule determines the zone of the replies of this flow: it has a criterion for it, or it is
     /// the zone of the original direction.
     #[must_use]
-    pub fn covers_zones(&self, sight: &Sight) -> bool {
-        sight.zones.0 == sight.zones.1
+    pub fn covers_zones(&self, view: &ScopeView) -> bool {
+        view.zones.0 == view.zones.1
             || self.zones.is_some()
             || (self.original_zones.is_some() && self.reply_zones.is_some())
     }
@@ -269,19 +269,19 @@ impl Rule {
             || (!self.protocols.is_empty()
                 && !other.protocols.is_empty()
                 && !self.protocols.iter().any(|number| other.protocols.contains(number)))
-            || apart(&both, &others, Numbers::meets)
-            || apart(&both, &other_original, Numbers::meets)
-            || apart(&both, &other_reply, Numbers::meets)
-            || apart(&original, &others, Numbers::meets)
-            || apart(&original, &other_original, Numbers::meets)
-            || apart(&reply, &others, Numbers::meets)
-            || apart(&reply, &other_reply, Numbers::meets)
-            || apart(&self.source, &other.source, Prefixes::meets)
-            || apart(&self.destination, &other.destination, Prefixes::meets)
-            || apart(&self.reply_source, &other.reply_source, Prefixes::meets)
-            || apart(&self.reply_destination, &other.reply_destination, Prefixes::meets)
-            || apart(&self.source_ports, &other.source_ports, Numbers::meets)
-            || apart(&self.ports, &other.ports, Numbers::meets)
+            || apart(&both, &others, NumberSet::meets)
+            || apart(&both, &other_original, NumberSet::meets)
+            || apart(&both, &other_reply, NumberSet::meets)
+            || apart(&original, &others, NumberSet::meets)
+            || apart(&original, &other_original, NumberSet::meets)
+            || apart(&reply, &others, NumberSet::meets)
+            || apart(&reply, &other_reply, NumberSet::meets)
+            || apart(&self.source, &other.source, PrefixSet::meets)
+            || apart(&self.destination, &other.destination, PrefixSet::meets)
+            || apart(&self.reply_source, &other.reply_source, PrefixSet::meets)
+            || apart(&self.reply_destination, &other.reply_destination, PrefixSet::meets)
+            || apart(&self.source_ports, &other.source_ports, NumberSet::meets)
+            || apart(&self.ports, &other.ports, NumberSet::meets)
             || marks
     }
 }
@@ -291,14 +291,14 @@ impl Rule {
 pub struct Scope {
     rules: Vec<Rule>,
     /// The prefilter of each rule.
-    gates: Vec<Gate>,
+    prefilters: Vec<Prefilter>,
 }
 
 impl Scope {
     /// Returns the scope of these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Scope { gates: rules.iter().map(Gate::of).collect(), rules }
+        Scope { prefilters: rules.iter().map(Prefilter::of).collect(), rules }
     }
 
     /// Returns its rules.
@@ -310,19 +310,19 @@ impl Scope {
     /// Returns the index of the first matching rule.
     #[must_use]
     #[inline]
-    pub fn rule(&self, sight: &Sight) -> Option<usize> {
-        let look = Look::at(sight);
-        self.gates
+    pub fn rule(&self, view: &ScopeView) -> Option<usize> {
+        let prefilter_key = PrefilterKey::at(view);
+        self.prefilters
             .iter()
             .zip(&self.rules)
-            .position(|(gate, rule)| gate.admits(sight, &look) && rule.misses(sight).is_none())
+            .position(|(prefilter, rule)| prefilter.admits(view, &prefilter_key) && rule.first_mismatch(view).is_none())
     }
 
     /// Returns true if a flow is in the scope.
     #[must_use]
     #[inline]
-    pub fn contains(&self, sight: &Sight) -> bool {
-        self.rule(sight).is_some()
+    pub fn contains(&self, view: &ScopeView) -> bool {
+        self.rule(view).is_some()
     }
 
     /// Returns the mark bits that any rule depends on.
@@ -335,10 +335,10 @@ impl Scope {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn may_act(&self, sight: &Sight) -> Result<usize, Outside> {
+    pub fn may_act(&self, view: &ScopeView) -> Result<usize, Outside> {
         let mut foreign = None;
-        for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.misses(sight).is_none()) {
-            match rule.foreign_peer(sight) {
+        for (number, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.first_mismatch(view).is_none()) {
+            match rule.uncovered_translation(view) {
                 None => return Ok(number),
                 Some(end) => foreign = foreign.or(Some(end)),
             }
@@ -351,16 +351,16 @@ impl Scope {
     ///
     /// # Errors
     /// The reason why not.
-    pub fn may_make(&self, sight: &Sight) -> Result<usize, Outside> {
-        let zoned = self.rules.iter().filter(|rule| rule.covers_zones(sight)).cloned().collect();
-        Scope::new(zoned).may_act(sight)
+    pub fn may_create(&self, view: &ScopeView) -> Result<usize, Outside> {
+        let zoned = self.rules.iter().filter(|rule| rule.covers_zones(view)).cloned().collect();
+        Scope::new(zoned).may_act(view)
     }
 
     /// Returns true if the master of a flow is in the scope. Only its original direction is known, so that only rules
     /// match which need no more.
     #[must_use]
-    pub fn contains_master(&self, sight: &Sight) -> bool {
-        self.rules.iter().any(|rule| rule.marks.is_empty() && rule.misses(sight).is_none())
+    pub fn contains_master(&self, view: &ScopeView) -> bool {
+        self.rules.iter().any(|rule| rule.marks.is_empty() && rule.first_mismatch(view).is_none())
     }
 
     /// Returns true if no flow can be in both.
@@ -385,19 +385,19 @@ pub enum Outside {
 mod tests {
     use super::*;
 
-    fn flow(line: &str) -> Sight {
+    fn flow(line: &str) -> ScopeView {
         let flows = flowgate_fixture::flows("test", line.as_bytes(), &[]).unwrap();
-        Sight::of(&flows, 0)
+        ScopeView::of(&flows, 0)
     }
 
-    fn prefixes(text: &str) -> Option<Prefixes> {
-        let mut set = Prefixes::default();
+    fn prefixes(text: &str) -> Option<PrefixSet> {
+        let mut set = PrefixSet::default();
         set.add(text).unwrap();
         Some(set)
     }
 
-    fn numbers(text: &str) -> Option<Numbers> {
-        let mut set = Numbers::default();
+    fn numbers(text: &str) -> Option<NumberSet> {
+        let mut set = NumberSet::default();
         assert!(set.add(text));
         Some(set)
     }
@@ -407,7 +407,7 @@ mod tests {
 
     #[test]
     fn every_criterion_counts() {
-        let sight = flow(WEB);
+        let view = flow(WEB);
         let holds: [Rule; 8] = [
             Rule::default(),
             Rule { family: Some(2), ..Rule::default() },
@@ -419,7 +419,7 @@ mod tests {
             Rule { ports: numbers("443"), ..Rule::default() },
         ];
         for rule in holds {
-            assert_eq!(rule.misses(&sight), None, "{rule:?}");
+            assert_eq!(rule.first_mismatch(&view), None, "{rule:?}");
         }
         let fails = [
             ("family", Rule { family: Some(10), ..Rule::default() }),
@@ -436,7 +436,7 @@ mod tests {
             ("marks", Rule { marks: vec![(1, 1)], ..Rule::default() }),
         ];
         for (name, rule) in fails {
-            assert_eq!(rule.misses(&sight), Some(name));
+            assert_eq!(rule.first_mismatch(&view), Some(name));
         }
     }
 
@@ -444,30 +444,30 @@ mod tests {
     fn no_zone_is_zone_0_and_one_direction_alone_is_not_both() {
         let zoned = |words: &str| flow(&WEB.replace("zone=7", words));
         let zero = Rule { zones: numbers("0"), ..Rule::default() };
-        assert_eq!(zero.misses(&zoned("")), None);
-        assert_eq!(zero.misses(&flow(WEB)), Some("zones"));
+        assert_eq!(zero.first_mismatch(&zoned("")), None);
+        assert_eq!(zero.first_mismatch(&flow(WEB)), Some("zones"));
         let mut half = flow(WEB);
         half.zones = (7, 0);
-        assert_eq!(Rule { zones: numbers("7"), ..Rule::default() }.misses(&half), Some("zones"));
-        assert_eq!(Rule { original_zones: numbers("7"), ..Rule::default() }.misses(&half), None);
-        assert_eq!(Rule { zones: numbers("0"), ..Rule::default() }.misses(&half), Some("zones"));
+        assert_eq!(Rule { zones: numbers("7"), ..Rule::default() }.first_mismatch(&half), Some("zones"));
+        assert_eq!(Rule { original_zones: numbers("7"), ..Rule::default() }.first_mismatch(&half), None);
+        assert_eq!(Rule { zones: numbers("0"), ..Rule::default() }.first_mismatch(&half), Some("zones"));
     }
 
     #[test]
     fn both_ends_of_a_translated_flow_must_be_covered_to_act() {
-        let sight = flow(NAT);
+        let view = flow(NAT);
         let scope = |rule: Rule| Scope::new(vec![rule]);
         let source = Rule { source: prefixes("10.1.0.0/16"), ..Rule::default() };
-        assert!(scope(source.clone()).contains(&sight));
-        assert_eq!(scope(source.clone()).may_act(&sight), Err(Outside::Peer("source")));
+        assert!(scope(source.clone()).contains(&view));
+        assert_eq!(scope(source.clone()).may_act(&view), Err(Outside::Peer("source")));
         let covered = Rule { reply_destination: prefixes("203.0.113.0/24"), ..source.clone() };
-        assert_eq!(scope(covered.clone()).may_act(&sight), Err(Outside::Peer("destination")));
+        assert_eq!(scope(covered.clone()).may_act(&view), Err(Outside::Peer("destination")));
         let covered = Rule { reply_source: prefixes("10.9.0.0/16"), ..covered };
-        assert_eq!(scope(covered).may_act(&sight), Ok(0));
-        assert_eq!(scope(Rule { act_on_translated: true, ..source.clone() }).may_act(&sight), Ok(0));
+        assert_eq!(scope(covered).may_act(&view), Ok(0));
+        assert_eq!(scope(Rule { act_on_translated: true, ..source.clone() }).may_act(&view), Ok(0));
         let zone = Rule { zones: numbers("0"), ..Rule::default() };
-        assert_eq!(scope(zone).may_act(&sight), Ok(0), "a whole zone is the tenant's");
-        assert_eq!(scope(Rule { source: prefixes("10.2.0.0/16"), ..source }).may_act(&sight), Err(Outside::Scope));
+        assert_eq!(scope(zone).may_act(&view), Ok(0), "a whole zone is the tenant's");
+        assert_eq!(scope(Rule { source: prefixes("10.2.0.0/16"), ..source }).may_act(&view), Err(Outside::Scope));
     }
 
     #[test]

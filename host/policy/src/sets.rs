@@ -6,9 +6,9 @@ use flowgate_model::family;
 
 /// A set of 16-bit numbers: zones or ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Numbers(Vec<(u16, u16)>);
+pub struct NumberSet(Vec<(u16, u16)>);
 
-impl Numbers {
+impl NumberSet {
     /// Adds `7` or `10-20`; returns false if the text is neither.
     pub fn add(&mut self, text: &str) -> bool {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -45,7 +45,7 @@ impl Numbers {
 
 /// A set of addresses: prefixes of both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prefixes {
+pub struct PrefixSet {
     /// First and last address of each prefix, disjoint and ascending.
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,
@@ -67,7 +67,7 @@ pub enum PrefixError {
     },
 }
 
-impl Prefixes {
+impl PrefixSet {
     /// Adds an address or a prefix.
     ///
     /// # Errors
@@ -149,13 +149,13 @@ pub fn key(of: u8, hi: u64, lo: u64) -> u128 {
 mod tests {
     use super::*;
 
-    fn prefixes(texts: &[&str]) -> Prefixes {
-        let mut set = Prefixes::default();
+    fn prefixes(texts: &[&str]) -> PrefixSet {
+        let mut set = PrefixSet::default();
         texts.iter().for_each(|text| set.add(text).unwrap());
         set
     }
 
-    fn contains(set: &Prefixes, address: &str) -> bool {
+    fn contains(set: &PrefixSet, address: &str) -> bool {
         match address.parse().unwrap() {
             IpAddr::V4(address) => set.contains(family::IPV4, u128::from(address.to_bits())),
             IpAddr::V6(address) => set.contains(family::IPV6, address.to_bits()),
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_no_prefix_is_told() {
-        let wrong = |text: &str| Prefixes::default().add(text).unwrap_err().to_string();
+        let wrong = |text: &str| PrefixSet::default().add(text).unwrap_err().to_string();
         assert_eq!(wrong("10.0.0.1/8"), "`10.0.0.1/8` has bits set behind its prefix; the network is 10.0.0.0/8");
         for text in ["", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "x", "::/129", "10.0.0.0/8/8"] {
             assert!(wrong(text).contains("is no network"), "{text}");
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn numbers_and_sets_meet_at_their_ends() {
         let numbers = |texts: &[&str]| {
-            let mut set = Numbers::default();
+            let mut set = NumberSet::default();
             assert!(texts.iter().all(|text| set.add(text)));
             set
         };
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(inside, [0, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 65535]);
         assert!(zones.meets(&numbers(&["20-30"])) && !zones.meets(&numbers(&["21-30", "1-9"])));
         for text in ["", "65536", "-1", "9-8", "1-", "0x1"] {
-            assert!(!Numbers::default().add(text), "{text}");
+            assert!(!NumberSet::default().add(text), "{text}");
         }
         assert!(prefixes(&["10.0.0.0/8"]).meets(&prefixes(&["10.255.0.0/16"])));
         assert!(!prefixes(&["10.0.0.0/8"]).meets(&prefixes(&["11.0.0.0/8", "::/0"])));

@@ -10,7 +10,7 @@ use flowgate_test_support::flowgate;
 use flowgate_test_support::plugins;
 use std::path::{Path, PathBuf};
 
-use flowgate_test_support::{Namespace, Outcome, Program, conntrack};
+use flowgate_test_support::{Namespace, Outcome, conntrack};
 
 /// Writes a pipeline file into a directory.
 fn file(directory: &Path, text: &str) -> PathBuf {

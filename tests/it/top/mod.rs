@@ -8,7 +8,7 @@ mod screen;
 mod terminal;
 
 use flowgate_test_support::{
-    Namespace, Program, conntrack, flowgate,
+    Namespace, conntrack, flowgate,
     traffic::{SERVERS, Traffic, socket},
 };
 

@@ -62,7 +62,7 @@ fn inspect(what: &str, bytes: &[u8], memory: u64) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("heavy.wasm");
     std::fs::write(&path, bytes).unwrap();
-    let program = Program::new(env!("CARGO_BIN_EXE_flowgate")).environment("XDG_CACHE_HOME", "/nonexistent");
+    let program = Program::new(env!("CARGO_BIN_EXE_flowgate")).environment("XDG_CACHE_HOME", "/dev/null");
     let mut command = program.command(&["plugin", "inspect", path.to_str().unwrap()]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let seen = watch(&mut child, memory, Duration::from_secs(300));

@@ -489,7 +489,7 @@ fn at_the_command_line_each_failure_has_its_message() {
         (format!("{plugin},do=refuse"), "hostile.wasm: this plugin \\u{1b}[31mrefuses"),
         (format!("{plugin},what=trap"), "it has no option `what`; it has do=WHAT"),
         ("/etc/passwd".into(), "/etc/passwd is not a WebAssembly component: it begins with `"),
-        ("/nonexistent".into(), "cannot read plugin /nonexistent: No such file"),
+        ("/proc/none.wasm".into(), "cannot read plugin /proc/none.wasm: No such file"),
     ];
     Namespace::run(|namespace| {
         entries::load(namespace, &["-I -t 600 -p 50 -s 10.0.0.1 -d 10.1.0.1".to_owned()]);

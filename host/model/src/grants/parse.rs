@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use super::{Grants, Keeping, Updates};
 use crate::{field, status};
-use flowgate_base::units::range_of_seconds;
+use flowgate_base::{text::clean, units::range_of_seconds};
 
 /// What a grant is called, and whether it takes a value.
 const NAMES: [&str; 17] = [
@@ -52,10 +52,10 @@ const FIELDS: [(&str, u64); 7] = [
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// There is no grant of this name.
-    #[error("there is no grant `{0}`; there are {names}", names = NAMES.join(", "))]
+    #[error("there is no grant `{}`; there are {names}", clean(.0), names = NAMES.join(", "))]
     Unknown(String),
     /// This one takes no value.
-    #[error("the grant `{name}` takes no value, so not `{value}`")]
+    #[error("the grant `{}` takes no value, so not `{}`", clean(name), clean(value))]
     Superfluous {
         /// The grant.
         name: String,
@@ -63,7 +63,7 @@ pub enum GrantError {
         value: String,
     },
     /// The value makes no sense.
-    #[error("`{value}` is no value of the grant `{name}`, which takes {wanted}")]
+    #[error("`{}` is no value of the grant `{}`, which takes {wanted}", clean(value), clean(name))]
     Value {
         /// The grant.
         name: String,

@@ -3,10 +3,10 @@
 //! Nothing here queries the kernel: its entry is an argument, so that each rule can be tested alone.
 
 use super::{
-    asked::{asked, fits, mark, translated, updated},
     reason::{Reason, Refusal},
+    requested::{asked, fits, mark, translated, updated},
 };
-use crate::scope::{Outside, Scope, Sight};
+use crate::scope::{Outside, Scope, ScopeView};
 use flowgate_model::{
     Flows, action, at, field,
     grants::{Grants, Updates},
@@ -47,20 +47,20 @@ pub(super) const ESTABLISHED: u64 = field::ORIGINAL_TCP_FLAGS
 
 /// The kernel's entry for a tuple and zone.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Found<'a> {
+pub(super) enum KernelEntry<'a> {
     /// It was not queried.
-    Unasked,
+    NotQueried,
     /// There is none.
-    Nothing,
+    Absent,
     /// This entry.
-    Entry(&'a Flows, usize),
+    Present(&'a Flows, usize),
     /// The lookup failed: the error number.
     Unknown(i32),
 }
 
 /// An action to be judged.
 #[derive(Debug)]
-pub(super) struct Case<'a> {
+pub(super) struct Proposal<'a> {
     /// The kind: see [`action`].
     pub kind: u8,
     /// The row that names the flow.
@@ -75,7 +75,7 @@ pub(super) struct Case<'a> {
 
 /// An action that may be done.
 #[derive(Debug)]
-pub(super) struct Ruling {
+pub(super) struct Approval {
     /// The request to the kernel.
     pub request: Request,
     /// The entry afterwards, as a table of one row; `None` if it will be gone.
@@ -88,7 +88,7 @@ pub(super) struct Ruling {
 
 /// The tenant's authority, by which actions are judged.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Law<'a> {
+pub(super) struct Authority<'a> {
     /// The tenant's scope.
     pub scope: &'a Scope,
     /// The plugin's grants.
@@ -127,19 +127,19 @@ fn encoded<T>(made: Result<T, EncodeError>) -> Result<T, Refusal> {
     made.map_err(|error| invalid(Reason::Unspeakable(error)))
 }
 
-impl<'a> Case<'a> {
+impl<'a> Proposal<'a> {
     /// Returns an action to be judged.
     ///
     /// # Errors
     /// It is malformed, or not granted.
     pub(super) fn new(
-        law: Law<'_>,
+        authority: Authority<'_>,
         kind: u8,
         target: Option<(&'a Flows, usize)>,
         values: Option<(&'a Flows, usize)>,
     ) -> Result<Self, Refusal> {
         let creates = matches!(kind, action::CREATE | action::CREATE_OR_UPDATE);
-        if !law.grants.allow(kind, target, values) {
+        if !authority.grants.allow(kind, target, values) {
             return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted });
         }
         let named = if creates { values.or(target) } else { target.or(values) };
@@ -147,9 +147,9 @@ impl<'a> Case<'a> {
         if !complete(named, false) {
             return Err(invalid(Reason::Nameless));
         }
-        let case = Case { kind, named, shown: target.is_some() && !creates, values, made: None };
+        let proposal = Proposal { kind, named, shown: target.is_some() && !creates, values, made: None };
         if !creates {
-            return Ok(case);
+            return Ok(proposal);
         }
         if !complete(named, true) {
             return Err(invalid(Reason::Nameless));
@@ -157,11 +157,11 @@ impl<'a> Case<'a> {
         if has(named) & field::MASTER != 0 {
             return Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Master });
         }
-        if !may_have(law, named) {
+        if !may_have(authority, named) {
             return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::Bounds });
         }
         fits(named)?;
-        Ok(Case { made: Some(translated(named)?), ..case })
+        Ok(Proposal { made: Some(translated(named)?), ..proposal })
     }
 
     /// Returns the lookups that are needed: the entry with the original tuple, and for a flow to be created also the
@@ -182,28 +182,33 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn judge(&self, law: Law<'_>, original: Found<'_>, reply: Found<'_>) -> Result<Ruling, Refusal> {
+    pub(super) fn judge(
+        &self,
+        authority: Authority<'_>,
+        original: KernelEntry<'_>,
+        reply: KernelEntry<'_>,
+    ) -> Result<Approval, Refusal> {
         match (self.kind, original) {
-            (_, Found::Unknown(errno)) => Err(unknown(errno)),
-            (action::CREATE, _) | (action::CREATE_OR_UPDATE, Found::Nothing | Found::Unasked) => {
-                self.create(law, [original, reply])
+            (_, KernelEntry::Unknown(errno)) => Err(unknown(errno)),
+            (action::CREATE, _) | (action::CREATE_OR_UPDATE, KernelEntry::Absent | KernelEntry::NotQueried) => {
+                self.create(authority, [original, reply])
             }
-            (_, Found::Nothing | Found::Unasked) => {
+            (_, KernelEntry::Absent | KernelEntry::NotQueried) => {
                 Err(Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason: Reason::Gone })
             }
-            (_, Found::Entry(flows, row)) => self.existing(law, (flows, row)),
+            (_, KernelEntry::Present(flows, row)) => self.existing(authority, (flows, row)),
         }
     }
 
     /// Judges an action on an existing entry.
-    fn existing(&self, law: Law<'_>, found: (&Flows, usize)) -> Result<Ruling, Refusal> {
+    fn existing(&self, authority: Authority<'_>, found: (&Flows, usize)) -> Result<Approval, Refusal> {
         // For a plugin that was not shown the flow, it does not exist.
         let hide = |reason: Reason| match self.shown {
             true => Refusal { result: result::OUTSIDE, errno: 0, reason },
             false => Refusal { result: result::GONE, errno: libc::ENOENT as u32, reason },
         };
-        let sight = Sight::of(found.0, found.1);
-        law.scope.may_act(&sight).map_err(|outside| hide(outside.into()))?;
+        let view = ScopeView::of(found.0, found.1);
+        authority.scope.may_act(&view).map_err(|outside| hide(outside.into()))?;
         // A flow may be named by its reply tuple, but not by a plugin that was shown its original direction.
         if self.shown && !same(found, self.named) {
             return Err(hide(Reason::ByReply));
@@ -213,12 +218,12 @@ impl<'a> Case<'a> {
         }
         let entry = encoded(FlowEntry::new(found.0, found.1))?;
         if self.kind == action::DELETE {
-            return Ok(Ruling { request: encoded(flows::delete(entry))?, after: None, moves: 0, makes: false });
+            return Ok(Approval { request: encoded(flows::delete(entry))?, after: None, moves: 0, makes: false });
         }
         let values = self.values.unwrap_or(self.named);
         // Status bits need no grant if the flow has them, according to the kernel; the row that the plugin was shown
         // may have been changed by another plugin of the tenant.
-        if !law.grants.allow(self.kind, Some(found), Some(values)) {
+        if !authority.grants.allow(self.kind, Some(found), Some(values)) {
             return Err(Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted });
         }
         if has(values) & (field::SOURCE_NAT | field::DESTINATION_NAT) != 0 {
@@ -229,12 +234,12 @@ impl<'a> Case<'a> {
         }
         fits(values)?;
         let after = updated(found, values);
-        let kept = law.scope.may_act(&Sight::of(&after, 0));
+        let kept = authority.scope.may_act(&ScopeView::of(&after, 0));
         kept.map_err(|_| Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::WouldLeave })?;
         // Only the fields that identify the flow: the others are in the kernel already.
         let named = entry.without(!(ORIGINAL | field::ZONE));
         let set = encoded(FlowEntry::new(values.0, values.1))?;
-        Ok(Ruling {
+        Ok(Approval {
             request: encoded(flows::update(named, set.without(ORIGINAL | REPLY)))?,
             after: Some(after),
             moves: mark(values).map_or(0, |(mark, mask)| mark | mask),
@@ -243,18 +248,18 @@ impl<'a> Case<'a> {
     }
 
     /// Judges the creation of a flow.
-    fn create(&self, law: Law<'_>, found: [Found<'_>; 2]) -> Result<Ruling, Refusal> {
+    fn create(&self, authority: Authority<'_>, found: [KernelEntry<'_>; 2]) -> Result<Approval, Refusal> {
         let Some(made) = &self.made else { return Err(invalid(Reason::Nameless)) };
         let outside = |reason: Reason| Refusal { result: result::OUTSIDE, errno: 0, reason };
-        let sight = Sight::of(made, 0);
-        law.scope.may_make(&sight).map_err(|why| match why {
+        let view = ScopeView::of(made, 0);
+        authority.scope.may_create(&view).map_err(|why| match why {
             Outside::Scope => outside(Reason::WouldBeOutside),
             Outside::Peer(_) => outside(why.into()),
         })?;
-        if !law.grants.translated {
+        if !authority.grants.translated {
             // If the translated tuple exists already, the kernel chooses another port.
             let asked = |bit: u64, end: &'static str| (has(self.named) & bit != 0).then_some(end);
-            let end = sight
+            let end = view
                 .not_reversed()
                 .or_else(|| asked(field::SOURCE_NAT, "source"))
                 .or_else(|| asked(field::DESTINATION_NAT, "destination"));
@@ -264,18 +269,18 @@ impl<'a> Case<'a> {
         }
         for found in found {
             match found {
-                Found::Unasked | Found::Nothing => {}
-                Found::Unknown(errno) => return Err(unknown(errno)),
-                Found::Entry(flows, row) if law.scope.contains(&Sight::of(flows, row)) => {
+                KernelEntry::NotQueried | KernelEntry::Absent => {}
+                KernelEntry::Unknown(errno) => return Err(unknown(errno)),
+                KernelEntry::Present(flows, row) if authority.scope.contains(&ScopeView::of(flows, row)) => {
                     let errno = libc::EEXIST as u32;
                     return Err(Refusal { result: result::REFUSED, errno, reason: Reason::Exists });
                 }
-                Found::Entry(..) => return Err(outside(Reason::Collision)),
+                KernelEntry::Present(..) => return Err(outside(Reason::Collision)),
             }
         }
         let (flows, row) = self.named;
         let request = flows::create(encoded(FlowEntry::new(flows, row))?, IfExists::Fail);
-        Ok(Ruling { request: encoded(request)?, after: Some(made.clone()), moves: 0, makes: true })
+        Ok(Approval { request: encoded(request)?, after: Some(made.clone()), moves: 0, makes: true })
     }
 }
 
@@ -285,7 +290,7 @@ fn unknown(errno: i32) -> Refusal {
 
 /// Returns true if an entry is the named one, found by its original tuple.
 fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
-    let (one, two) = (Sight::of(found.0, found.1), Sight::of(named.0, named.1));
+    let (one, two) = (ScopeView::of(found.0, found.1), ScopeView::of(named.0, named.1));
     let words = has(named) & (field::SOURCE_L4 | field::DESTINATION_L4) == 0 || one.ports == two.ports;
     (one.family, one.protocol, one.source, one.destination) == (two.family, two.protocol, two.source, two.destination)
         && one.zones.0 == two.zones.0
@@ -293,8 +298,8 @@ fn same(found: (&Flows, usize), named: (&Flows, usize)) -> bool {
 }
 
 /// Checks the fields of a new flow.
-fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
-    let mut grants = law.grants.clone();
+fn may_have(authority: Authority<'_>, named: (&Flows, usize)) -> bool {
+    let mut grants = authority.grants.clone();
     let any_state = grants.established || grants.update.fields & field::STATE != 0;
     grants.update.fields |= PLAIN;
     grants.update.status |= status::CONFIRMED;
@@ -302,7 +307,7 @@ fn may_have(law: Law<'_>, named: (&Flows, usize)) -> bool {
         grants.update.fields |= ESTABLISHED;
         grants.update.status |= status::SEEN_REPLY | status::ASSURED;
     }
-    grants.update.timeout = law.bounds.timeout;
+    grants.update.timeout = authority.bounds.timeout;
     let has = has(named);
     if has & field::MARK != 0 {
         let mark = at(&named.0.mark, named.1);

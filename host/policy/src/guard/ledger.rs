@@ -13,13 +13,13 @@ use std::{
     },
 };
 
-use crate::scope::Sight;
+use crate::scope::ScopeView;
 use flowgate_netlink::Request;
 
 /// The key of an entry in the table: family, protocol, addresses, layer-4 words and zone of the original
 /// direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
+pub struct EntryKey {
     family: u8,
     protocol: u8,
     addresses: [u128; 2],
@@ -27,23 +27,23 @@ pub struct Name {
     zone: u16,
 }
 
-impl Name {
+impl EntryKey {
     /// Returns the key of a flow.
     #[must_use]
-    pub fn of(sight: &Sight) -> Self {
-        Name {
-            family: sight.family,
-            protocol: sight.protocol,
-            addresses: [sight.source, sight.destination],
-            ports: sight.ports,
-            zone: sight.zones.0,
+    pub fn of(view: &ScopeView) -> Self {
+        EntryKey {
+            family: view.family,
+            protocol: view.protocol,
+            addresses: [view.source, view.destination],
+            ports: view.ports,
+            zone: view.zones.0,
         }
     }
 }
 
 /// A counted entry.
 #[derive(Debug)]
-struct Made {
+struct CountedEntry {
     tenant: String,
     /// The request that looks it up.
     lookup: Request,
@@ -55,16 +55,16 @@ struct Made {
 
 #[derive(Debug, Default)]
 struct Inner {
-    made: HashMap<Name, Made>,
+    made: HashMap<EntryKey, CountedEntry>,
     tenants: HashMap<String, Own>,
 }
 
 /// The entries of a tenant.
 #[derive(Debug, Default)]
 struct Own {
-    names: BTreeSet<Name>,
+    names: BTreeSet<EntryKey>,
     /// The entry that was looked up last.
-    last: Option<Name>,
+    last: Option<EntryKey>,
 }
 
 /// Why no entry may be created.
@@ -81,7 +81,7 @@ pub enum Full {
 /// An entry to be looked up.
 #[derive(Debug)]
 pub struct Sample {
-    name: Name,
+    name: EntryKey,
     id: u32,
     /// The request that looks it up.
     pub lookup: Request,
@@ -109,7 +109,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Full`]; nothing was counted.
-    pub fn reserve(&self, tenant: &str, name: Name, lookup: &Request, (own, all): (u64, u64)) -> Result<(), Full> {
+    pub fn reserve(&self, tenant: &str, name: EntryKey, lookup: &Request, (own, all): (u64, u64)) -> Result<(), Full> {
         self.with(|inner| {
             if inner.made.get(&name).is_some_and(|made| made.id.is_none()) {
                 return Err(Full::Busy);
@@ -124,7 +124,7 @@ impl Ledger {
             if total >= all {
                 return Err(Full::All(total));
             }
-            let made = Made { tenant: tenant.into(), lookup: lookup.clone(), id: None, ended: None };
+            let made = CountedEntry { tenant: tenant.into(), lookup: lookup.clone(), id: None, ended: None };
             inner.made.insert(name, made);
             inner.tenants.entry(tenant.into()).or_default().names.insert(name);
             Ok(())
@@ -133,7 +133,7 @@ impl Ledger {
 
     /// Records the outcome for an entry counted by [`Ledger::reserve`]: it is in the table with this id, or it is not
     /// there.
-    pub fn settle(&self, name: &Name, id: Option<u32>) {
+    pub fn settle(&self, name: &EntryKey, id: Option<u32>) {
         self.with(|inner| {
             let Some(made) = inner.made.get_mut(name).filter(|made| made.id.is_none()) else { return };
             match id {
@@ -144,7 +144,7 @@ impl Ledger {
     }
 
     /// Records that an entry has ended, by a DESTROY event.
-    pub fn ended(&self, name: &Name, id: u32) {
+    pub fn ended(&self, name: &EntryKey, id: u32) {
         self.with(|inner| match inner.made.get_mut(name) {
             Some(made) if made.id == Some(id) => inner.remove(name),
             Some(made) if made.id.is_none() => made.ended = Some(id),
@@ -163,11 +163,11 @@ impl Ledger {
                 let share = if tenant.is_some() { most } else { most.div_ceil(all) }.min(own.names.len());
                 let after = own.last.map_or(Bound::Unbounded, Bound::Excluded);
                 let round = own.names.range((after, Bound::Unbounded)).chain(&own.names);
-                let chosen: Vec<Name> = round.take(share).copied().collect();
+                let chosen: Vec<EntryKey> = round.take(share).copied().collect();
                 own.last = chosen.last().copied().or(own.last);
                 names.extend(chosen);
             }
-            let sample = |name: Name| {
+            let sample = |name: EntryKey| {
                 let made = made.get(&name)?;
                 Some(Sample { name, id: made.id?, lookup: made.lookup.clone() })
             };
@@ -176,7 +176,7 @@ impl Ledger {
     }
 
     /// Records what a lookup has found in place of an entry: an entry with this key and id, or none.
-    pub fn looked_up(&self, sample: &Sample, found: Option<(Name, u32)>) {
+    pub fn looked_up(&self, sample: &Sample, found: Option<(EntryKey, u32)>) {
         self.with(|inner| {
             let same = inner.made.get(&sample.name).is_some_and(|made| made.id == Some(sample.id));
             if same && found != Some((sample.name, sample.id)) {
@@ -205,7 +205,7 @@ impl Ledger {
 }
 
 impl Inner {
-    fn remove(&mut self, name: &Name) {
+    fn remove(&mut self, name: &EntryKey) {
         let Some(made) = self.made.remove(name) else { return };
         if let Some(own) = self.tenants.get_mut(&made.tenant) {
             own.names.remove(name);
@@ -221,8 +221,8 @@ mod tests {
     use super::*;
     use flowgate_netlink::DumpFilter;
 
-    fn name(port: u16) -> Name {
-        Name { family: 2, protocol: 17, addresses: [1, 2], ports: (port, 53), zone: 0 }
+    fn name(port: u16) -> EntryKey {
+        EntryKey { family: 2, protocol: 17, addresses: [1, 2], ports: (port, 53), zone: 0 }
     }
 
     fn lookup() -> Request {

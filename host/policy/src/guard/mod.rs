@@ -1,17 +1,17 @@
 //! The guard of a tenant: it decides about each action of the tenant's plugins, and records it before and after.
 //!
-//! * `review` handles the actions of a call: `judge` has the rules for a single action, `moves` a rule for several of a
+//! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for several of a
 //!   call; [`reason`] has the reasons for refusals.
 //! * [`ledger`] counts the entries that tenants have created.
 //! * `lookup` queries the kernel, [`recorder`] formats flows for the audit.
 
-mod asked;
 mod judge;
 pub mod ledger;
 mod lookup;
-mod moves;
+mod mark_changes;
 pub mod reason;
 pub mod recorder;
+mod requested;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ledger::{Full, Ledger, Name};
+use ledger::{EntryKey, Full, Ledger};
 use lookup::Kernel;
 use reason::{Reason, Refusal};
 use recorder::Recorder;
@@ -30,7 +30,7 @@ use recorder::Recorder;
 use super::{
     audit::{Audit, Line, Record, Stage, share::Use},
     file::Tenant,
-    scope::{Scope, Sight},
+    scope::{Scope, ScopeView},
 };
 use flowgate_base::TokenBucket;
 use flowgate_base::clock::now;
@@ -74,7 +74,7 @@ pub struct TenantGuard {
     entries: u64,
     table_share: u64,
     /// Entries whose creation is not confirmed yet, with the requests that look them up.
-    unsettled: Vec<(Name, Request)>,
+    unsettled: Vec<(EntryKey, Request)>,
     looked: Option<Instant>,
     warned: Option<Instant>,
     /// Intents of the last review.
@@ -90,7 +90,7 @@ struct Open {
     index: usize,
     record: Record,
     /// The entry that it creates, if it does, and the request that looks it up.
-    makes: Option<(Name, Request)>,
+    makes: Option<(EntryKey, Request)>,
 }
 
 fn over(reason: Reason) -> Refusal {
@@ -222,8 +222,8 @@ impl TenantGuard {
     }
 
     /// Counts an entry to be created, if the limits allow it.
-    fn reserve(&mut self, made: &Flows, lookup: &Request) -> Result<Name, Refusal> {
-        let name = Name::of(&Sight::of(made, 0));
+    fn reserve(&mut self, made: &Flows, lookup: &Request) -> Result<EntryKey, Refusal> {
+        let name = EntryKey::of(&ScopeView::of(made, 0));
         let limits = (self.entries, self.most());
         self.ledger.reserve(&self.tenant, name, lookup, limits).map_err(|full| match full {
             Full::Own(count) => over(Reason::Entries(count)),
@@ -234,7 +234,7 @@ impl TenantGuard {
     }
 
     /// Finds out which of these entries have been created.
-    fn settle(&mut self, made: Vec<(Name, Request)>) {
+    fn settle(&mut self, made: Vec<(EntryKey, Request)>) {
         self.unsettled.extend(made);
         let asked = std::mem::take(&mut self.unsettled);
         let lookups: Vec<Request> = asked.iter().map(|(_, lookup)| lookup.clone()).collect();
@@ -260,8 +260,8 @@ impl TenantGuard {
 }
 
 /// Returns the key of an entry of the kernel.
-fn identity(found: &Flows, row: usize) -> Option<(Name, u32)> {
-    Some((Name::of(&Sight::of(found, row)), *found.id.get(row)?))
+fn identity(found: &Flows, row: usize) -> Option<(EntryKey, u32)> {
+    Some((EntryKey::of(&ScopeView::of(found, row)), *found.id.get(row)?))
 }
 
 /// Returns the record of a refusal.

@@ -5,17 +5,17 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{
-    LONGEST, Open, TOLD, TenantGuard, asked,
-    judge::{Case, Found, Law, Ruling},
-    ledger::Name,
-    moves::Moves,
+    LONGEST, Open, TOLD, TenantGuard,
+    judge::{Approval, Authority, KernelEntry, Proposal},
+    ledger::EntryKey,
+    mark_changes::MarkChanges,
     name, over,
     reason::{Reason, Refusal},
-    refused,
+    refused, requested,
 };
 use crate::{
     audit::{Line, Record, Stage, share::Use},
-    scope::Sight,
+    scope::ScopeView,
 };
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, action, batch, result};
@@ -30,8 +30,8 @@ use flowgate_runtime::deadline::Watch;
 const HEADERS: usize = 20;
 
 /// The decision about an action, and the places of its entry before and after.
-struct Decided {
-    ruling: Result<Ruling, Refusal>,
+struct JudgedAction {
+    ruling: Result<Approval, Refusal>,
     before: Option<usize>,
     after: Option<usize>,
     /// The request that looks up its entry.
@@ -39,8 +39,8 @@ struct Decided {
 }
 
 /// The state of all actions of a call before anything is recorded.
-struct Considered {
-    decided: Vec<Decided>,
+struct ReviewedCall {
+    decided: Vec<JudgedAction>,
     lookups: Vec<Request>,
     /// The entries before and after the actions.
     before: Vec<Option<Value>>,
@@ -52,7 +52,7 @@ enum Step<'a> {
     /// It is refused without a lookup; with the row that it names, where it is recorded.
     Refused(Refusal, Option<(&'a Flows, usize)>),
     /// It has these lookups.
-    Asked(Box<Case<'a>>, usize, Option<usize>),
+    Asked(Box<Proposal<'a>>, usize, Option<usize>),
 }
 
 impl TenantGuard {
@@ -60,7 +60,7 @@ impl TenantGuard {
     fn steps<'a>(
         &mut self,
         watch: &mut Watch,
-        law: Law<'_>,
+        authority: Authority<'_>,
         shown: &'a Flows,
         requests: &'a Requests<Flows>,
     ) -> (Vec<Step<'a>>, Vec<Request>) {
@@ -86,17 +86,17 @@ impl TenantGuard {
             }
             let target = (row != action::NO_ROW).then_some((shown, row as usize));
             let values = (value != action::NO_ROW).then_some((&requests.values, value as usize));
-            let case = Case::new(law, kind, target, values).and_then(|case| {
-                let wanted = case.lookups()?;
-                Ok((case, wanted))
+            let proposal = Proposal::new(authority, kind, target, values).and_then(|proposal| {
+                let wanted = proposal.lookups()?;
+                Ok((proposal, wanted))
             });
-            steps.push(match case {
+            steps.push(match proposal {
                 Err(refusal) => {
                     told += 1;
                     let named = if case_makes(kind) { values.or(target) } else { target.or(values) };
                     Step::Refused(refusal, named.filter(|_| told <= TOLD))
                 }
-                Ok((case, (original, reply))) => {
+                Ok((proposal, (original, reply))) => {
                     let first = lookups.len();
                     lookups.push(original);
                     let second = reply.map(|reply| {
@@ -104,7 +104,7 @@ impl TenantGuard {
                         lookups.push(reply);
                         first + 1
                     });
-                    Step::Asked(Box::new(case), first, second)
+                    Step::Asked(Box::new(proposal), first, second)
                 }
             });
         }
@@ -121,18 +121,18 @@ impl TenantGuard {
         asker: Asker<'_>,
         shown: &Flows,
         requests: &Requests<Flows>,
-    ) -> Option<Considered> {
+    ) -> Option<ReviewedCall> {
         let (scope, bounds) = (self.scope.clone(), self.bounds.clone());
-        let law = Law { scope: &scope, grants: asker.grants, bounds: &bounds };
-        let (steps, lookups) = self.steps(watch, law, shown, requests);
+        let authority = Authority { scope: &scope, grants: asker.grants, bounds: &bounds };
+        let (steps, lookups) = self.steps(watch, authority, shown, requests);
         let (found, places) = self.kernel.find(watch, &lookups);
-        let (decided, after) = decided(watch, law, &steps, &found, &places);
+        let (decided, after) = decided(watch, authority, &steps, &found, &places);
         drop(steps);
         let before = self.recorder.render(watch, &found);
         let after = self.recorder.render(watch, &after);
         // Each of these stops when no time is left.
         watch.check().ok()?;
-        Some(Considered { decided, lookups, before, after })
+        Some(ReviewedCall { decided, lookups, before, after })
     }
 
     /// Refuses all actions of a call from this number on, since its time is over; `lines` has the lines so far.
@@ -166,11 +166,11 @@ fn unrendered() -> Refusal {
 /// Returns a ruling with the entries before and after, which have these places among the formatted ones. An allowed
 /// action with an entry that could not be formatted is refused.
 pub(super) fn rendered(
-    ruling: Result<Ruling, Refusal>,
+    ruling: Result<Approval, Refusal>,
     (old, new): (Option<usize>, Option<usize>),
     before: &[Option<Value>],
     after: &[Option<Value>],
-) -> (Result<Ruling, Refusal>, Option<Value>, Option<Value>) {
+) -> (Result<Approval, Refusal>, Option<Value>, Option<Value>) {
     let of = |list: &[Option<Value>], at: Option<usize>| at.and_then(|at| list.get(at).cloned().flatten());
     let values = (of(before, old), of(after, new));
     let whole = values.0.is_some() == old.is_some() && values.1.is_some() == new.is_some();
@@ -194,10 +194,10 @@ impl Guard<Flows> for TenantGuard {
         let lists = &requests.actions;
         let considered = self.consider(watch, asker, shown, requests);
         // Entries of an earlier review whose results never arrived are looked up all the same.
-        let left: Vec<(Name, Request)> =
+        let left: Vec<(EntryKey, Request)> =
             std::mem::take(&mut self.open).into_iter().filter_map(|open| open.makes).collect();
         self.unsettled.extend(left);
-        let Some(Considered { decided, lookups, before, after }) = considered else {
+        let Some(ReviewedCall { decided, lookups, before, after }) = considered else {
             return self.late(asker.plugin, &lists.kinds, 0..lists.kinds.len(), Vec::new());
         };
         let rest = over(Reason::InFlight);
@@ -206,7 +206,7 @@ impl Guard<Flows> for TenantGuard {
         let mut told = 0;
         let mut judgements = Vec::with_capacity(lists.kinds.len());
         let count = decided.len();
-        for (index, Decided { ruling, before: old, after: new, lookup }) in decided.into_iter().enumerate() {
+        for (index, JudgedAction { ruling, before: old, after: new, lookup }) in decided.into_iter().enumerate() {
             if watch.check().is_err() {
                 return self.late(asker.plugin, &lists.kinds, index..count, lines);
             }
@@ -316,16 +316,16 @@ impl Guard<Flows> for TenantGuard {
 /// Returns the rulings with the entries before, and a table of the entries as they would be afterwards.
 fn decided(
     watch: &mut Watch,
-    law: Law<'_>,
+    authority: Authority<'_>,
     steps: &[Step<'_>],
     found: &Flows,
     places: &[Result<Option<usize>, i32>],
-) -> (Vec<Decided>, Flows) {
+) -> (Vec<JudgedAction>, Flows) {
     let place = |index: Option<usize>| match index.and_then(|index| places.get(index)) {
-        None => Found::Unasked,
-        Some(Ok(None)) => Found::Nothing,
-        Some(Ok(Some(row))) => Found::Entry(found, *row),
-        Some(Err(errno)) => Found::Unknown(*errno),
+        None => KernelEntry::NotQueried,
+        Some(Ok(None)) => KernelEntry::Absent,
+        Some(Ok(Some(row))) => KernelEntry::Present(found, *row),
+        Some(Err(errno)) => KernelEntry::Unknown(*errno),
     };
     let row = |index: usize| places.get(index).and_then(|place| place.as_ref().ok().copied().flatten());
     let mut after = Flows::default();
@@ -333,27 +333,29 @@ fn decided(
         batch::append(&mut after, flows);
         after.length as usize - 1
     };
-    let mut moves = Moves::default();
+    let mut moves = MarkChanges::default();
     let rulings = steps
         .iter()
         .take_while(|_| watch.check().is_ok())
         .map(|step| match step {
             Step::Refused(refusal, named) => {
-                let after = named.map(|(flows, row)| later(&asked::recorded(flows, row)));
-                Decided { ruling: Err(refusal.clone()), before: None, after, lookup: None }
+                let after = named.map(|(flows, row)| later(&requested::recorded(flows, row)));
+                JudgedAction { ruling: Err(refusal.clone()), before: None, after, lookup: None }
             }
-            Step::Asked(case, original, reply) => {
-                let mut ruling = case.judge(law, place(Some(*original)), place(*reply));
+            Step::Asked(proposal, original, reply) => {
+                let mut ruling = proposal.judge(authority, place(Some(*original)), place(*reply));
                 if let Some(row) = row(*original) {
-                    ruling = ruling.and_then(|ruling| moves.note(law.scope, ruling, &Sight::of(found, row)));
+                    ruling = ruling.and_then(|ruling| moves.note(authority.scope, ruling, &ScopeView::of(found, row)));
                 }
                 let after = match &ruling {
                     Ok(ruling) => ruling.after.as_ref().map(&mut later),
                     // The request, if there is no entry to show.
-                    Err(_) if row(*original).is_none() => Some(later(&asked::recorded(case.named.0, case.named.1))),
+                    Err(_) if row(*original).is_none() => {
+                        Some(later(&requested::recorded(proposal.named.0, proposal.named.1)))
+                    }
                     Err(_) => None,
                 };
-                Decided { ruling, before: row(*original), after, lookup: Some(*original) }
+                JudgedAction { ruling, before: row(*original), after, lookup: Some(*original) }
             }
         })
         .collect();

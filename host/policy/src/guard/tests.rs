@@ -7,8 +7,8 @@ use flowgate_test_support::Random;
 use serde_json::Value;
 
 use super::{
-    judge::{Case, Found, Law, Ruling},
-    moves::Moves,
+    judge::{Approval, Authority, KernelEntry, Proposal},
+    mark_changes::MarkChanges,
     review::rendered,
     *,
 };
@@ -170,20 +170,20 @@ impl Attempt {
         Self::named(action::CREATE, values, None)
     }
 
-    fn ruling(&self, tenant: &Tenant, grants: Option<&Grants>) -> Result<Ruling, Refusal> {
+    fn ruling(&self, tenant: &Tenant, grants: Option<&Grants>) -> Result<Approval, Refusal> {
         fn row(row: &Option<Row>) -> Option<(&Flows, usize)> {
             row.as_ref().map(|row| (&row.0, 0))
         }
         let grants = grants.unwrap_or(&tenant.plugins[0].plugin.grants.value);
-        let law = Law { scope: &tenant.scope, grants, bounds: &tenant.bounds };
-        let case = Case::new(law, self.kind, row(&self.shown), row(&self.values))?;
+        let authority = Authority { scope: &tenant.scope, grants, bounds: &tenant.bounds };
+        let case = Proposal::new(authority, self.kind, row(&self.shown), row(&self.values))?;
         let (_, reply) = case.lookups()?;
         let [original, second] = [&self.found[0], &self.found[1]].map(|found| match found {
-            Ok(Some(row)) => Found::Entry(&row.0, 0),
-            Ok(None) => Found::Nothing,
-            Err(errno) => Found::Unknown(*errno),
+            Ok(Some(row)) => KernelEntry::Present(&row.0, 0),
+            Ok(None) => KernelEntry::Absent,
+            Err(errno) => KernelEntry::Unknown(*errno),
         });
-        case.judge(law, original, reply.map_or(Found::Unasked, |_| second))
+        case.judge(authority, original, reply.map_or(KernelEntry::NotQueried, |_| second))
     }
 
     fn word(&self, tenant: &Tenant) -> &'static str {
@@ -826,7 +826,7 @@ fn whatever_is_made_answers_from_where_it_was_sent_to() {
             row = row.nat(random.chance(1, 2), [&address, &address], (port, port));
         }
         let Ok(ruling) = Attempt::create(row).ruling(&tenant, None) else { continue };
-        let after = Sight::of(ruling.after.as_ref().unwrap(), 0);
+        let after = ScopeView::of(ruling.after.as_ref().unwrap(), 0);
         assert!(ruling.makes && tenant.scope.contains(&after), "round {round}: {line}");
         let reversed = after.reply_source == after.destination
             && after.reply_destination == after.source
@@ -838,7 +838,7 @@ fn whatever_is_made_answers_from_where_it_was_sent_to() {
             continue;
         }
         let rule = &tenant.scope.rules()[0];
-        let covers = |set: &Option<crate::sets::Numbers>, port| set.as_ref().is_none_or(|set| set.contains(port));
+        let covers = |set: &Option<crate::sets::NumberSet>, port| set.as_ref().is_none_or(|set| set.contains(port));
         assert!(covers(&rule.ports, after.reply_ports.0), "round {round}: the far port of {line}");
         assert!(covers(&rule.source_ports, after.reply_ports.1), "round {round}: the near port of {line}");
     }
@@ -870,18 +870,18 @@ fn a_mark_that_the_scope_looks_at() {
             assert_eq!(told, word, "{mark:#x}/{mask:#x}");
         }
         // Each by itself is within the scope, one after the other they are not: 01 becomes 10 and then 11.
-        let sight = Sight::of(&own.0, 0);
-        let mut moves = Moves::default();
-        moves.note(&tenant.scope, ruling(0x800, 0x800).unwrap(), &sight).unwrap();
-        moves.note(&tenant.scope, ruling(0x300, 0).unwrap(), &sight).unwrap();
-        let again = moves.note(&tenant.scope, ruling(0x100, 0x100).unwrap(), &sight).unwrap_err();
+        let view = ScopeView::of(&own.0, 0);
+        let mut moves = MarkChanges::default();
+        moves.note(&tenant.scope, ruling(0x800, 0x800).unwrap(), &view).unwrap();
+        moves.note(&tenant.scope, ruling(0x300, 0).unwrap(), &view).unwrap();
+        let again = moves.note(&tenant.scope, ruling(0x100, 0x100).unwrap(), &view).unwrap_err();
         assert_eq!((again.reason.word(), again.result), ("mark-twice", result::OUTSIDE));
         // Other bits may change as often as one likes, and another flow is another matter.
-        moves.note(&tenant.scope, ruling(0x400, 0x400).unwrap(), &sight).unwrap();
-        let other = Sight { ports: (1, 2), ..sight };
+        moves.note(&tenant.scope, ruling(0x400, 0x400).unwrap(), &view).unwrap();
+        let other = ScopeView { ports: (1, 2), ..view };
         moves.note(&tenant.scope, ruling(0x300, 0).unwrap(), &other).unwrap();
         let gone = Attempt::shown(action::DELETE, own.clone(), None).ruling(&tenant, None).unwrap();
-        moves.note(&tenant.scope, gone, &sight).unwrap();
+        moves.note(&tenant.scope, gone, &view).unwrap();
     }
 }
 
@@ -911,7 +911,7 @@ fn carried_out(entry: &Flows, request: &Request) -> (u32, u32) {
     let mut asked = Flows::default();
     let mut decoder = FlowDecoder::new(field::ALL);
     asked.push(&mut decoder, &message, Arrival::Entry).unwrap();
-    let (name, of) = (Sight::of(&asked, 0), Sight::of(entry, 0));
+    let (name, of) = (ScopeView::of(&asked, 0), ScopeView::of(entry, 0));
     assert_eq!(
         (name.family, name.protocol, name.source, name.destination, name.ports, name.zones.0),
         (of.family, of.protocol, of.source, of.destination, of.ports, of.zones.0),
@@ -977,13 +977,13 @@ fn whatever_is_allowed_stays_within_the_scope_and_the_bounds() {
         };
         let Ok(ruling) = attempt.ruling(&tenant, None) else { continue };
         allowed += 1;
-        let before = Sight::of(&entry.0, 0);
+        let before = ScopeView::of(&entry.0, 0);
         let (mark, timeout) = carried_out(&entry.0, &ruling.request);
         assert!(tenant.scope.contains(&before), "round {round}: it was outside: {line}");
-        assert!(tenant.scope.contains(&Sight { mark, ..before }), "round {round}: it has left: {line} {mark:#x}");
+        assert!(tenant.scope.contains(&ScopeView { mark, ..before }), "round {round}: it has left: {line} {mark:#x}");
         assert_eq!((mark ^ before.mark) & !owned, 0, "round {round}: {line} {mark:#x}");
         assert!((10..=600).contains(&timeout), "round {round}: {timeout}");
-        assert_eq!(Sight::of(ruling.after.as_ref().unwrap(), 0).mark, mark, "what is recorded is what is done");
+        assert_eq!(ScopeView::of(ruling.after.as_ref().unwrap(), 0).mark, mark, "what is recorded is what is done");
     }
     assert!(allowed > 200, "only {allowed} were allowed, so that little was tested");
 }
@@ -1171,7 +1171,7 @@ fn what_a_plugin_writes_neither_blinds_the_audit_nor_fills_it() {
 fn what_no_request_has_is_in_no_record() {
     let all = field::ALL | field::SECURITY_CONTEXT | field::HELPER;
     let row = named(&udp("10.1.0.5", "192.0.2.1", "zone=7")).has(all);
-    let has = asked::recorded(&row.0, 0).has[0];
+    let has = requested::recorded(&row.0, 0).has[0];
     assert_eq!(has & field::TUPLES, field::TUPLES);
     assert_eq!(has & (field::SECURITY_CONTEXT | field::ANNOTATIONS | field::MASTER), 0);
     assert_eq!(has & (field::HELPER | field::LABELS), 0, "there is no text that could be recorded");
@@ -1220,7 +1220,7 @@ fn what_has_ended_unnoticed_makes_room() {
         let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
         let ledger = Arc::new(Ledger::default());
         let gone = named(&udp("10.1.0.6", "192.0.2.1", "zone=7"));
-        let name = Name::of(&Sight::of(&gone.0, 0));
+        let name = EntryKey::of(&ScopeView::of(&gone.0, 0));
         let entry = flowgate_netlink::FlowEntry::new(&gone.0, 0).unwrap();
         let lookup = flowgate_netlink::encode::flows::get(entry).unwrap();
         ledger.reserve("blue", name, &lookup, (1, 1)).unwrap();

@@ -16,7 +16,7 @@ use crate::{
 use flowgate_base::text::json;
 use flowgate_model::Flows;
 use flowgate_pipeline::sink::Sink;
-use flowgate_policy::{Policy, Sight, Tenant, scope::Outside};
+use flowgate_policy::{Policy, ScopeView, Tenant, scope::Outside};
 
 /// What there is to tell.
 #[derive(Debug, Serialize)]
@@ -72,11 +72,9 @@ pub(super) fn run(
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
     let line = line(words);
-    let sight = Sight::of(&flow(policy, &line)?, 0);
-    let told = Told {
-        flow: line,
-        tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &sight)).collect(),
-    };
+    let view = ScopeView::of(&flow(policy, &line)?, 0);
+    let told =
+        Told { flow: line, tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &view)).collect() };
     let text = match output {
         // Such a value always has a form.
         Report::Json => json(&(serde_json::to_string_pretty(&told).unwrap_or_default() + "\n")).into_owned(),
@@ -113,7 +111,7 @@ fn flow(policy: &Policy, line: &str) -> Result<Flows, CommandError> {
     }
 }
 
-fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenant {
+fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTenant {
     let of_it = || flowgate_netlink::namespace::identity(namespace);
     let here = tenant.namespace.as_deref() == namespace
         || (of_it().is_some() && of_it() == flowgate_netlink::namespace::identity(tenant.namespace.as_deref()));
@@ -123,13 +121,13 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, sight: &Sight) -> OfTenan
         .iter()
         .enumerate()
         .map(|(index, rule)| {
-            let misses = if here { rule.misses(sight) } else { Some("namespace") };
-            let translated = misses.is_none().then(|| rule.foreign_peer(sight)).flatten();
+            let misses = if here { rule.first_mismatch(view) } else { Some("namespace") };
+            let translated = misses.is_none().then(|| rule.uncovered_translation(view)).flatten();
             OfRule { rule: index + 1, line: rule.line, holds: misses.is_none(), misses, translated }
         })
         .collect();
     let sees = rules.iter().any(|rule| rule.holds);
-    let acts = if here { tenant.scope.may_act(sight).map(|_| ()) } else { Err(Outside::Scope) };
+    let acts = if here { tenant.scope.may_act(view).map(|_| ()) } else { Err(Outside::Scope) };
     let plugins = tenant.plugins.iter().filter(|_| sees).map(|guest| {
         let grants = guest.plugin.grants.value.to_string();
         let granted = grants.split(',').filter(|word| {

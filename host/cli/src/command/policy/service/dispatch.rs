@@ -10,8 +10,8 @@ use flowgate_netlink::{Messages, message::MessageKind, source::Datagram, wire::N
 use flowgate_pipeline::{counters::Counters, resync::append};
 use flowgate_policy::{
     Scope,
-    guard::ledger::{Ledger, Name},
-    share::{Queue, Sieve},
+    delivery::{Queue, ScopeFilter},
+    guard::ledger::{EntryKey, Ledger},
 };
 
 /// What the operator wants of a tenant.
@@ -72,7 +72,7 @@ pub(super) struct Dispatcher {
 /// What is reused from datagram to datagram.
 #[derive(Default)]
 struct Work {
-    sieve: Sieve,
+    scope_filter: ScopeFilter,
     /// For each outlet: bytes and times of messages, and how many of them are events.
     parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
     marks: Vec<u8>,
@@ -108,7 +108,7 @@ impl Dispatcher {
             return;
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let Work { sieve, parts, marks, kinds } = &mut *work;
+        let Work { scope_filter, parts, marks, kinds } = &mut *work;
         parts.resize_with(outlets.len(), Default::default);
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
             let Ok(message) = message else {
@@ -132,16 +132,16 @@ impl Dispatcher {
             if matches!(message.kind(), MessageKind::Flow | MessageKind::FlowDestroyed) {
                 kinds.push(message.event());
             }
-            let Some(sight) = sieve.sight(&message) else { continue };
+            let Some(view) = scope_filter.view(&message) else { continue };
             if message.kind() == MessageKind::FlowDestroyed
                 && !self.ledger.is_empty()
-                && let Some(id) = sieve.id()
+                && let Some(id) = scope_filter.id()
             {
-                self.ledger.ended(&Name::of(&sight), id);
+                self.ledger.ended(&EntryKey::of(&view), id);
             }
             for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
-                if outlet.scope.contains(&sight) && outlet.wish() == Wish::Run {
-                    sieve.append(bytes, &message, &outlet.scope, &sight);
+                if outlet.scope.contains(&view) && outlet.wish() == Wish::Run {
+                    scope_filter.append(bytes, &message, &outlet.scope, &view);
                     times.push(received);
                     *count += 1;
                 }
@@ -180,9 +180,9 @@ mod tests {
         ];
         // IPCTNL_MSG_CT_DELETE.
         let bytes = message(0x0102, 0, 0, 0, 2, &attributes);
-        let mut sieve = Sieve::default();
-        let sight = sieve.sight(&Messages::new(&bytes).next().unwrap().unwrap()).unwrap();
-        let (dispatcher, name) = (Dispatcher::default(), Name::of(&sight));
+        let mut scope_filter = ScopeFilter::default();
+        let view = scope_filter.view(&Messages::new(&bytes).next().unwrap().unwrap()).unwrap();
+        let (dispatcher, name) = (Dispatcher::default(), EntryKey::of(&view));
         let lookup = Request::dump(DumpKind::FLOWS, &DumpFilter::default());
         for (id, left) in [(76, 1), (77, 0)] {
             dispatcher.ledger.reserve("blue", name, &lookup, (9, 9)).unwrap();

@@ -11,7 +11,7 @@ use crate::command::report::CommandError;
 use flowgate_base::Warnings;
 use flowgate_base::text::clean;
 use flowgate_config::Mistake;
-use flowgate_policy::{audit::Audit, share::Queue};
+use flowgate_policy::{audit::Audit, delivery::Queue};
 
 /// Who hears of the end of a tenant.
 pub(super) struct Ending<'a> {

@@ -45,7 +45,7 @@ use flowgate_netlink::{
 use flowgate_pipeline::{
     counters::Counters, kernel::KernelTable, loader::StateStores, resync::Kernel as _, stats::Board,
 };
-use flowgate_policy::{Policy, audit::Audit, neighbours, share::Listings};
+use flowgate_policy::{Policy, audit::Audit, delivery::Listings, neighbours};
 use flowgate_privileges::Duty;
 use flowgate_runtime::PluginEngine;
 use notify::Notifier;

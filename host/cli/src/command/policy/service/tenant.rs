@@ -35,8 +35,10 @@ use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
     control::{TenantState, TenantStatus},
+    delivery::{
+        Inlet, Listings, Measured, Queue, Reserving, gathering, scope_filter::TenantTable, share_a_file_system,
+    },
     guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
-    share::{Inlet, Listings, Measured, Queue, Reserving, gathering, share_a_file_system, sieve::OwnTable},
 };
 use flowgate_runtime::PluginEngine;
 
@@ -375,7 +377,7 @@ impl Job {
             });
         }
         let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
-        let own = || OwnTable {
+        let own = || TenantTable {
             kernel: KernelTable::new(self.namespace.as_ref(), &self.stop),
             scope: tenant.scope.clone(),
             together: self

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::listing::{Listed, Listings};
-use crate::{Scope, Sight, scope};
+use crate::{Scope, ScopeView, scope};
 use flowgate_model::{Flows, at, field, protocol};
 use flowgate_netlink::{
     Message, Messages,
@@ -23,26 +23,26 @@ const ORIGINAL: u64 = field::SOURCE | field::DESTINATION | field::PROTOCOL;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// Decodes messages one by one, as far as scopes need it.
-pub struct Sieve {
+pub struct ScopeFilter {
     decoder: FlowDecoder,
     rows: Flows,
 }
 
-impl Default for Sieve {
+impl Default for ScopeFilter {
     fn default() -> Self {
-        Sieve { decoder: FlowDecoder::new(scope::READS | field::ID | field::MASTER), rows: Flows::default() }
+        ScopeFilter { decoder: FlowDecoder::new(scope::READS | field::ID | field::MASTER), rows: Flows::default() }
     }
 }
 
-impl Sieve {
+impl ScopeFilter {
     /// Returns the fields of a message that scopes check; `None` if it is not about a flow, or malformed.
-    pub fn sight(&mut self, message: &Message<'_>) -> Option<Sight> {
+    pub fn view(&mut self, message: &Message<'_>) -> Option<ScopeView> {
         if !matches!(message.kind(), MessageKind::Flow | MessageKind::FlowDestroyed) {
             return None;
         }
         self.rows.clear(&mut self.decoder);
         self.rows.push(&mut self.decoder, message, Arrival::Entry).ok()?;
-        (self.rows.length == 1).then(|| Sight::of(&self.rows, 0))
+        (self.rows.length == 1).then(|| ScopeView::of(&self.rows, 0))
     }
 
     /// Returns the id of the last flow.
@@ -53,7 +53,7 @@ impl Sieve {
     }
 
     /// Returns the original direction of the last flow's master, if it has one.
-    fn master(&self, flow: &Sight) -> Option<Sight> {
+    fn master(&self, flow: &ScopeView) -> Option<ScopeView> {
         let has = self.rows.has.first().is_some_and(|has| has & field::MASTER != 0);
         let masters = &self.rows.rare.as_ref().filter(|_| has)?.master;
         let number = at(&masters.protocol, 0);
@@ -71,12 +71,12 @@ impl Sieve {
             0 => flow.zones,
             zone => (zone, flow.zones.1),
         };
-        Some(Sight { zones, ..Sight::of(&of, 0) })
+        Some(ScopeView { zones, ..ScopeView::of(&of, 0) })
     }
 
     /// Appends the message about the last flow as a tenant with this scope may see it: without the flow's master
     /// (CTA_TUPLE_MASTER) if that is not in the scope itself.
-    pub fn append(&self, bytes: &mut Vec<u8>, message: &Message<'_>, scope: &Scope, flow: &Sight) {
+    pub fn append(&self, bytes: &mut Vec<u8>, message: &Message<'_>, scope: &Scope, flow: &ScopeView) {
         match self.master(flow) {
             Some(master) if !scope.contains_master(&master) => append_without(bytes, message, TUPLE_MASTER),
             _ => append(bytes, message),
@@ -107,7 +107,7 @@ fn append_without(bytes: &mut Vec<u8>, message: &Message<'_>, without: u16) {
 struct Listing {
     inner: Box<dyn Source>,
     scope: Scope,
-    sieve: Sieve,
+    scope_filter: ScopeFilter,
 }
 
 impl Source for Listing {
@@ -117,10 +117,10 @@ impl Source for Listing {
         }
         let mut kept = Vec::with_capacity(datagram.length);
         for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
-            if let Some(sight) = self.sieve.sight(&message)
-                && self.scope.contains(&sight)
+            if let Some(view) = self.scope_filter.view(&message)
+                && self.scope.contains(&view)
             {
-                self.sieve.append(&mut kept, &message, &self.scope, &sight);
+                self.scope_filter.append(&mut kept, &message, &self.scope, &view);
             }
         }
         datagram.fill(&kept);
@@ -129,7 +129,7 @@ impl Source for Listing {
 }
 
 /// The table as a tenant sees it.
-pub struct OwnTable<K> {
+pub struct TenantTable<K> {
     /// The whole table.
     pub kernel: K,
     /// The scope.
@@ -139,7 +139,7 @@ pub struct OwnTable<K> {
     pub together: Option<(Arc<Listings>, usize)>,
 }
 
-impl<K: Kernel> Kernel for OwnTable<K> {
+impl<K: Kernel> Kernel for TenantTable<K> {
     fn list(&mut self) -> Result<Box<dyn Source>, SourceError> {
         if let Some((listings, most)) = &self.together {
             if let Some(own) = listings.list(&self.scope, *most)? {
@@ -148,17 +148,17 @@ impl<K: Kernel> Kernel for OwnTable<K> {
             self.together = None;
         }
         let inner = self.kernel.list()?;
-        Ok(Box::new(Listing { inner, scope: self.scope.clone(), sieve: Sieve::default() }))
+        Ok(Box::new(Listing { inner, scope: self.scope.clone(), scope_filter: ScopeFilter::default() }))
     }
 
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError> {
-        let mut sieve = Sieve::default();
+        let mut scope_filter = ScopeFilter::default();
         let scope = &self.scope;
         self.kernel.look_up(flows, &mut |message| {
             // A flow that has left the scope has ended for the tenant.
-            let Some(sight) = sieve.sight(message).filter(|sight| scope.contains(sight)) else { return };
+            let Some(view) = scope_filter.view(message).filter(|view| scope.contains(view)) else { return };
             let mut seen = Vec::new();
-            sieve.append(&mut seen, message, scope, &sight);
+            scope_filter.append(&mut seen, message, scope, &view);
             Messages::new(&seen).map_while(Result::ok).for_each(|message| found(&message));
         })
     }
@@ -167,7 +167,7 @@ impl<K: Kernel> Kernel for OwnTable<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{scope::Rule, sets::Prefixes};
+    use crate::{scope::Rule, sets::PrefixSet};
     use flowgate_netlink_testing::{attribute, message, tuple};
 
     /// Returns a flow in zone 7 whose master is between these.
@@ -194,12 +194,12 @@ mod tests {
     fn seen(bytes: &[u8], rule: Rule) -> Flows {
         let scope = Scope::new(vec![rule]);
         let message = Messages::new(bytes).next().unwrap().unwrap();
-        let mut sieve = Sieve::default();
-        let sight = sieve.sight(&message).unwrap();
-        assert!(scope.contains(&sight));
-        assert_eq!(sieve.id(), Some(77));
+        let mut scope_filter = ScopeFilter::default();
+        let view = scope_filter.view(&message).unwrap();
+        assert!(scope.contains(&view));
+        assert_eq!(scope_filter.id(), Some(77));
         let mut copied = Vec::new();
-        sieve.append(&mut copied, &message, &scope, &sight);
+        scope_filter.append(&mut copied, &message, &scope, &view);
         let copy = Messages::new(&copied).next().unwrap().unwrap();
         assert_eq!((copy.message_type, copy.flags), (message.message_type, message.flags));
         let mut rows = Flows::default();
@@ -210,12 +210,12 @@ mod tests {
     #[test]
     fn a_master_outside_of_the_scope_is_not_shown() {
         let own = |text: &str| {
-            let mut set = Prefixes::default();
+            let mut set = PrefixSet::default();
             set.add(text).unwrap();
             Rule { source: Some(set), ..Rule::default() }
         };
         let numbers = |text: &str| {
-            let mut set = crate::sets::Numbers::default();
+            let mut set = crate::sets::NumberSet::default();
             assert!(set.add(text));
             Some(set)
         };
@@ -234,7 +234,7 @@ mod tests {
         assert!(shown(theirs, None, zoned()) && shown(theirs, Some(7), zoned()));
         assert!(!shown(theirs, Some(8), zoned()));
         // Unknown properties of a master are not assumed.
-        let mut reply = Prefixes::default();
+        let mut reply = PrefixSet::default();
         reply.add("192.0.2.0/24").unwrap();
         assert!(!shown(mine, None, Rule { reply_source: Some(reply), ..Rule::default() }));
         assert!(!shown(mine, None, Rule { marks: vec![(0, 1)], ..Rule::default() }));

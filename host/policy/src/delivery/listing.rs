@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Sieve;
+use super::ScopeFilter;
 use crate::Scope;
 use flowgate_netlink::{
     Messages,
@@ -11,25 +11,25 @@ use flowgate_netlink::{
 };
 
 /// Starts a listing of the whole table.
-type Open = Box<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
+type OpenListing = Box<dyn Fn() -> Result<Box<dyn Source>, SourceError> + Send + Sync>;
 
 /// A tenant's part of a listing; `None` if it exceeds the tenant's queue.
-type Own = Option<Vec<u8>>;
+type TenantPart = Option<Vec<u8>>;
 
 /// Lists the table for several tenants at once.
 pub struct Listings {
-    open: Open,
+    open: OpenListing,
     /// Held by the tenant that lists for all waiting ones.
     turn: Mutex<()>,
-    waiting: Mutex<Vec<Arc<Order>>>,
+    waiting: Mutex<Vec<Arc<ListingRequest>>>,
 }
 
 /// A waiting tenant's request.
-struct Order {
+struct ListingRequest {
     scope: Scope,
     most: usize,
     /// The result: the tenant's part, or an error number.
-    done: Mutex<Option<Result<Own, i32>>>,
+    done: Mutex<Option<Result<TenantPart, i32>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -39,7 +39,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Listings {
     /// Returns shared listings of the table; `open` starts one.
     #[must_use]
-    pub fn new(open: Open) -> Self {
+    pub fn new(open: OpenListing) -> Self {
         Listings { open, turn: Mutex::default(), waiting: Mutex::default() }
     }
 
@@ -48,39 +48,39 @@ impl Listings {
     ///
     /// # Errors
     /// The kernel refused or aborted the listing.
-    pub fn list(&self, scope: &Scope, most: usize) -> Result<Own, SourceError> {
-        let order = Arc::new(Order { scope: scope.clone(), most, done: Mutex::default() });
-        lock(&self.waiting).push(order.clone());
+    pub fn list(&self, scope: &Scope, most: usize) -> Result<TenantPart, SourceError> {
+        let request = Arc::new(ListingRequest { scope: scope.clone(), most, done: Mutex::default() });
+        lock(&self.waiting).push(request.clone());
         // While one tenant lists, others wait here; the first of these then lists for all.
         let turn = lock(&self.turn);
-        if lock(&order.done).is_none() {
+        if lock(&request.done).is_none() {
             self.serve(std::mem::take(&mut *lock(&self.waiting)));
         }
         drop(turn);
-        let own = lock(&order.done).take();
+        let own = lock(&request.done).take();
         own.unwrap_or(Err(libc::EINTR)).map_err(SourceError::Kernel)
     }
 
-    fn serve(&self, orders: Vec<Arc<Order>>) {
-        let mut parts: Vec<Own> = orders.iter().map(|_| Some(Vec::new())).collect();
+    fn serve(&self, orders: Vec<Arc<ListingRequest>>) {
+        let mut parts: Vec<TenantPart> = orders.iter().map(|_| Some(Vec::new())).collect();
         let result = self.read(&orders, &mut parts).map_err(|error| error.errno());
-        for (order, part) in orders.iter().zip(parts) {
-            *lock(&order.done) = Some(result.map(|()| part));
+        for (request, part) in orders.iter().zip(parts) {
+            *lock(&request.done) = Some(result.map(|()| part));
         }
     }
 
-    fn read(&self, orders: &[Arc<Order>], parts: &mut [Own]) -> Result<(), SourceError> {
+    fn read(&self, orders: &[Arc<ListingRequest>], parts: &mut [TenantPart]) -> Result<(), SourceError> {
         let mut listing = (self.open)()?;
-        let (mut sieve, mut datagram) = (Sieve::default(), Datagram::new());
+        let (mut scope_filter, mut datagram) = (ScopeFilter::default(), Datagram::new());
         while parts.iter().any(Option::is_some) && listing.next(&mut datagram)? {
             for message in Messages::new(datagram.bytes()).map_while(Result::ok) {
-                let Some(sight) = sieve.sight(&message) else { continue };
-                for (order, part) in orders.iter().zip(parts.iter_mut()) {
+                let Some(view) = scope_filter.view(&message) else { continue };
+                for (request, part) in orders.iter().zip(parts.iter_mut()) {
                     if let Some(bytes) = part
-                        && order.scope.contains(&sight)
+                        && request.scope.contains(&view)
                     {
-                        sieve.append(bytes, &message, &order.scope, &sight);
-                        if bytes.len() > order.most {
+                        scope_filter.append(bytes, &message, &request.scope, &view);
+                        if bytes.len() > request.most {
                             *part = None;
                         }
                     }
@@ -171,8 +171,8 @@ mod tests {
         drop(turn);
         for (mark, own) in waiting.into_iter().enumerate() {
             let own = own.join().unwrap();
-            let mut sieve = Sieve::default();
-            let of_it = |message| sieve.sight(&message).is_some_and(|sight| marked(mark as u32).contains(&sight));
+            let mut scope_filter = ScopeFilter::default();
+            let of_it = |message| scope_filter.view(&message).is_some_and(|view| marked(mark as u32).contains(&view));
             assert_eq!(Messages::new(&own).map(Result::unwrap).map(of_it).collect::<Vec<_>>(), [true; 8]);
         }
         assert_eq!(listed.load(Ordering::Relaxed), 1);

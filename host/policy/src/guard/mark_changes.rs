@@ -7,24 +7,24 @@
 use std::collections::BTreeSet;
 
 use super::{
-    judge::Ruling,
-    ledger::Name,
+    judge::Approval,
+    ledger::EntryKey,
     reason::{Reason, Refusal},
 };
-use crate::scope::{Scope, Sight};
+use crate::scope::{Scope, ScopeView};
 use flowgate_model::result;
 
 /// The flows that this call has moved.
 #[derive(Debug, Default)]
-pub(super) struct Moves(BTreeSet<Name>);
+pub(super) struct MarkChanges(BTreeSet<EntryKey>);
 
-impl Moves {
+impl MarkChanges {
     /// Records a ruling about an entry.
     ///
     /// # Errors
     /// This call has already moved the entry.
-    pub(super) fn note(&mut self, scope: &Scope, ruling: Ruling, of: &Sight) -> Result<Ruling, Refusal> {
-        if ruling.moves & scope.mark_bits() == 0 || self.0.insert(Name::of(of)) {
+    pub(super) fn note(&mut self, scope: &Scope, ruling: Approval, of: &ScopeView) -> Result<Approval, Refusal> {
+        if ruling.moves & scope.mark_bits() == 0 || self.0.insert(EntryKey::of(of)) {
             return Ok(ruling);
         }
         Err(Refusal { result: result::OUTSIDE, errno: 0, reason: Reason::Again })

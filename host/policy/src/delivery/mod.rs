@@ -1,6 +1,6 @@
 //! Delivery of the stream to tenants: only their own flows, through a bounded queue, with a bounded output.
 //!
-//! * [`sieve`] keeps the messages about flows of a scope, [`listing`] reads the table for several tenants at once,
+//! * [`scope_filter`] keeps the messages about flows of a scope, [`listing`] reads the table for several tenants at once,
 //!   [`queue`] holds messages until the tenant takes them, [`output`] limits its output, [`reserve`] leaves room for
 //!   the audit.
 
@@ -8,10 +8,10 @@ pub mod listing;
 pub mod output;
 pub mod queue;
 pub mod reserve;
-pub mod sieve;
+pub mod scope_filter;
 
 pub use listing::Listings;
 pub use output::Measured;
 pub use queue::{Inlet, Queue, gathering};
 pub use reserve::{Reserving, share_a_file_system};
-pub use sieve::Sieve;
+pub use scope_filter::ScopeFilter;

@@ -4,8 +4,8 @@
 //! the cost of checking each criterion. It never rejects a flow that the rule matches: for each criterion it has the
 //! minimum and maximum of the matching values, and the whole range where the rule has no criterion.
 
-use super::scope::{Rule, Sight};
-use super::sets::Numbers;
+use super::scope::{Rule, ScopeView};
+use super::sets::NumberSet;
 use flowgate_model::family;
 
 /// An inclusive range; (1, 0) is empty.
@@ -13,12 +13,12 @@ type Bounds<T> = (T, T);
 
 /// The bounds of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub struct Prefilter {
     /// Ranges for the original and the reply direction.
     zones: [Bounds<u16>; 2],
     /// Layer-4 protocols, a bit for each.
     protocols: [u64; 4],
-    /// Addresses of IPv4, and of all other families: see [`Look`].
+    /// Addresses of IPv4, and of all other families: see [`PrefilterKey`].
     addresses: [[Bounds<u64>; 4]; 2],
     /// Ports of the source and the destination of the original direction.
     ports: [Bounds<u16>; 2],
@@ -28,22 +28,22 @@ pub struct Gate {
 
 /// The properties of a flow that prefilters check.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct PrefilterKey {
     family: usize,
     /// Source and destination of the original and the reply direction: an IPv4 address, or the upper half of an IPv6
     /// address.
     addresses: [u64; 4],
 }
 
-impl Look {
+impl PrefilterKey {
     /// Returns those of a flow.
     #[must_use]
     #[inline]
-    pub fn at(sight: &Sight) -> Self {
-        let family = usize::from(sight.family != family::IPV4);
+    pub fn at(view: &ScopeView) -> Self {
+        let family = usize::from(view.family != family::IPV4);
         let shift = if family == 0 { 0 } else { 64 };
-        let addresses = [sight.source, sight.destination, sight.reply_source, sight.reply_destination];
-        Look { family, addresses: addresses.map(|address| (address >> shift) as u64) }
+        let addresses = [view.source, view.destination, view.reply_source, view.reply_destination];
+        PrefilterKey { family, addresses: addresses.map(|address| (address >> shift) as u64) }
     }
 }
 
@@ -53,14 +53,14 @@ fn within<T: PartialOrd + Copy>((least, most): Bounds<T>, value: T) -> bool {
     (least <= value) & (value <= most)
 }
 
-impl Gate {
+impl Prefilter {
     /// Returns the prefilter of a rule.
     #[must_use]
     pub fn of(rule: &Rule) -> Self {
-        let numbers = |sets: [&Option<Numbers>; 2]| {
+        let numbers = |sets: [&Option<NumberSet>; 2]| {
             sets.into_iter()
                 .flatten()
-                .map(Numbers::bounds)
+                .map(NumberSet::bounds)
                 .fold((0, u16::MAX), |one, two| (one.0.max(two.0), one.1.min(two.1)))
         };
         let mut protocols = [if rule.protocols.is_empty() { u64::MAX } else { 0 }; 4];
@@ -81,7 +81,7 @@ impl Gate {
                 }
             })
         });
-        Gate {
+        Prefilter {
             zones: [numbers([&rule.zones, &rule.original_zones]), numbers([&rule.zones, &rule.reply_zones])],
             protocols,
             addresses,
@@ -96,14 +96,14 @@ impl Gate {
     /// Returns false if the rule cannot match the flow.
     #[must_use]
     #[inline]
-    pub fn admits(&self, sight: &Sight, look: &Look) -> bool {
-        let bounds = &self.addresses[look.family & 1];
-        (within(self.zones[0], sight.zones.0) & within(self.zones[1], sight.zones.1))
-            && within(bounds[0], look.addresses[0]) & within(bounds[1], look.addresses[1])
-            && self.protocols[usize::from(sight.protocol >> 6)] >> (sight.protocol & 63) & 1 != 0
-            && sight.mark & self.mark.0 == self.mark.1
-            && within(self.ports[0], sight.ports.0) & within(self.ports[1], sight.ports.1)
-            && within(bounds[2], look.addresses[2]) & within(bounds[3], look.addresses[3])
+    pub fn admits(&self, view: &ScopeView, prefilter_key: &PrefilterKey) -> bool {
+        let bounds = &self.addresses[prefilter_key.family & 1];
+        (within(self.zones[0], view.zones.0) & within(self.zones[1], view.zones.1))
+            && within(bounds[0], prefilter_key.addresses[0]) & within(bounds[1], prefilter_key.addresses[1])
+            && self.protocols[usize::from(view.protocol >> 6)] >> (view.protocol & 63) & 1 != 0
+            && view.mark & self.mark.0 == self.mark.1
+            && within(self.ports[0], view.ports.0) & within(self.ports[1], view.ports.1)
+            && within(bounds[2], prefilter_key.addresses[2]) & within(bounds[3], prefilter_key.addresses[3])
     }
 }
 
@@ -111,7 +111,7 @@ impl Gate {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::{scope::Scope, sets::Prefixes};
+    use crate::{scope::Scope, sets::PrefixSet};
     use flowgate_model::field;
     use flowgate_test_support::Random;
 
@@ -133,13 +133,13 @@ mod tests {
         fn maybe<T>(random: &mut Random, make: impl FnOnce(&mut Random) -> T) -> Option<T> {
             random.chance(1, 4).then(|| make(random))
         }
-        fn numbers(random: &mut Random) -> Numbers {
-            let mut set = Numbers::default();
+        fn numbers(random: &mut Random) -> NumberSet {
+            let mut set = NumberSet::default();
             (0..=random.below(3)).for_each(|_| assert!(set.add(NUMBERS[random.below(NUMBERS.len())])));
             set
         }
-        fn prefixes(random: &mut Random) -> Prefixes {
-            let mut set = Prefixes::default();
+        fn prefixes(random: &mut Random) -> PrefixSet {
+            let mut set = PrefixSet::default();
             (0..=random.below(3)).for_each(|_| set.add(NETWORKS[random.below(NETWORKS.len())]).unwrap());
             set
         }
@@ -167,7 +167,7 @@ mod tests {
         }
     }
 
-    fn sight(random: &mut Random) -> Sight {
+    fn view(random: &mut Random) -> ScopeView {
         let family = [2, 2, 10, 10, 7][random.below(5)];
         let address = |random: &mut Random| -> u128 {
             match (family, random.below(5)) {
@@ -183,7 +183,7 @@ mod tests {
             }
         };
         let number = |random: &mut Random| [0, 6, 7, 9, 10, 999, 1000, 65535][random.below(8)];
-        Sight {
+        ScopeView {
             family,
             protocol: [6, 17, 0, 1, 58, 64, 255][random.below(7)],
             has: if random.chance(3, 4) { field::TUPLES } else { field::TUPLES & random.bits() },
@@ -207,12 +207,13 @@ mod tests {
         for _ in 0..20_000 {
             let scope = Scope::new((0..random.below(4)).map(|_| rule(&mut random)).collect());
             for _ in 0..10 {
-                let sight = sight(&mut random);
-                let first = scope.rules().iter().position(|rule| rule.misses(&sight).is_none());
-                assert_eq!(scope.rule(&sight), first, "{sight:x?} {scope:x?}");
+                let view = view(&mut random);
+                let first = scope.rules().iter().position(|rule| rule.first_mismatch(&view).is_none());
+                assert_eq!(scope.rule(&view), first, "{view:x?} {scope:x?}");
                 inside += usize::from(first.is_some());
-                let look = Look::at(&sight);
-                turned_away += scope.rules().iter().filter(|rule| !Gate::of(rule).admits(&sight, &look)).count();
+                let prefilter_key = PrefilterKey::at(&view);
+                turned_away +=
+                    scope.rules().iter().filter(|rule| !Prefilter::of(rule).admits(&view, &prefilter_key)).count();
             }
         }
         assert!(inside > 10_000 && turned_away > 10_000, "{inside} {turned_away}");

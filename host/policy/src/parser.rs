@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     file::{AUDIT, AuditLimits, Guest, SOCKET, Service, Share, TIMEOUTS, Tenant},
     scope::{Rule, Scope},
-    sets::{Numbers, Prefixes},
+    sets::{NumberSet, PrefixSet},
 };
 use flowgate_base::{
     text::clean,
@@ -27,12 +27,12 @@ use flowgate_syntax::LabelMap;
 const MODE: u32 = 0o640;
 
 /// The state of a conversion.
-pub(super) struct Reading<'a> {
+pub(super) struct PolicyParser<'a> {
     pub reader: Reader<'a>,
     pub labels: &'a LabelMap,
 }
 
-impl Reading<'_> {
+impl PolicyParser<'_> {
     fn section(&mut self, name: &str) -> Fields {
         self.reader.sections.remove(name).and_then(|sections| sections.into_iter().next()).unwrap_or_default()
     }
@@ -244,8 +244,8 @@ impl Reading<'_> {
         Some(words)
     }
 
-    fn numbers(&mut self, fields: &Fields, name: &str) -> Option<Numbers> {
-        let mut set = Numbers::default();
+    fn numbers(&mut self, fields: &Fields, name: &str) -> Option<NumberSet> {
+        let mut set = NumberSet::default();
         for word in self.items(fields, name)? {
             if !set.add(&word.value) {
                 let what = format!("`{name}` takes numbers from 0 to 65535 and ranges such as \"10-20\"");
@@ -255,8 +255,8 @@ impl Reading<'_> {
         Some(set)
     }
 
-    fn prefixes(&mut self, fields: &Fields, name: &str) -> Option<Prefixes> {
-        let mut set = Prefixes::default();
+    fn prefixes(&mut self, fields: &Fields, name: &str) -> Option<PrefixSet> {
+        let mut set = PrefixSet::default();
         for word in self.items(fields, name)? {
             if let Err(error) = set.add(&word.value) {
                 self.reader.wrong(word.at, format!("`{name}`: {error}"));
