@@ -22,7 +22,7 @@ fn an_embedded_pipeline_prints_events_as_json() {
         }
         conntrack().must(&["-F"]);
         embedded.wait_for_output(r#""event":"destroy""#);
-        let outcome = embedded.end();
+        let outcome = embedded.finish();
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         for line in outcome.text().lines() {
             let event: serde_json::Value = serde_json::from_str(line).expect("one object a line");

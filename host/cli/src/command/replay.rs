@@ -34,7 +34,7 @@ pub(super) fn run(
         file: file.into(),
         speed,
         table: settings.table,
-        kind: recording.kind(),
+        kind: if settings.command == Command::Events { Kind::Events } else { Kind::Dump },
         groups: settings.events,
         family: settings.family,
     };
