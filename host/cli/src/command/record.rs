@@ -1,4 +1,5 @@
-//! `flowgate record`: what the kernel sends goes into a file, and through the pipeline of its command if that is wanted.
+//! `flowgate record`: writes messages of the kernel to a file, and shows them through the pipeline of the command if
+//! asked to.
 
 use std::{
     ffi::OsString,
@@ -25,19 +26,19 @@ use flowgate_pipeline::{RunError, kernel::OpenOptions};
 use flowgate_recording::{Count, Recorder, RecordingError};
 use flowgate_syntax::{Command, Settings, Table};
 
-/// How often progress is shown.
+/// Interval of the progress display.
 const PROGRESS: Duration = Duration::from_millis(500);
 
-/// When a recording ends by itself.
+/// Limits after which a recording ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Before the file is longer than this.
+    /// Maximum length of the file.
     pub bytes: Option<u64>,
-    /// After this time.
+    /// Maximum duration.
     pub time: Option<Duration>,
 }
 
-/// Records.
+/// Runs the subcommand.
 pub(super) fn run(
     context: &mut Context<'_>,
     file: &Path,
@@ -58,7 +59,7 @@ pub(super) fn run(
     }
     let stop = context.stop;
     let namespace = context.namespace(&settings)?;
-    // The socket first: where the kernel refuses, an older file stays as it is.
+    // The socket is opened first: if the kernel refuses it, an existing file stays as it is.
     let spec = lower::command(row, &settings, namespace)?;
     let warnings = Warnings::new(report::line);
     let options = OpenOptions { stop, counters: &context.counters, warnings: &warnings, flush_when_idle: true };
@@ -85,14 +86,14 @@ pub(super) fn run(
         drop(done);
         result
     });
-    // Also when the showing failed: the file ends with a whole packet.
+    // This is done even if the pipeline failed, so that the file ends with a whole packet.
     recorder.finish()?;
     let exit = result?;
     tell(recorder.count());
     Ok(if exit == Exit::Success { Exit::Stopped } else { exit })
 }
 
-/// The row of a command that can be recorded.
+/// Returns the row of a command, or an error if the command cannot be recorded.
 fn recordable(settings: &Settings) -> Result<&'static Row, CommandError> {
     let refused = || CommandError::NotInRecording { what: "record", command: long_name(settings.command) };
     if !matches!(settings.command, Command::List | Command::Events) {
@@ -102,7 +103,7 @@ fn recordable(settings: &Settings) -> Result<&'static Row, CommandError> {
     Ok(row)
 }
 
-/// The file.
+/// Opens the output file.
 fn output(path: &Path, show: bool) -> Result<BlockingFile, CommandError> {
     let file: io::Result<File> = if path.as_os_str() == "-" {
         if show {
@@ -142,7 +143,7 @@ fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, Comma
         }
         if terminal && told.elapsed() >= PROGRESS {
             told = Instant::now();
-            // Nobody to tell is no reason to stop.
+            // A progress line that cannot be written does not end the recording.
             let _ = write!(io::stderr(), "\r{} messages, {} bytes", count.messages, count.bytes);
         }
     };
@@ -152,7 +153,7 @@ fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, Comma
     result
 }
 
-/// The last line.
+/// Prints the final line.
 fn tell(count: Count) {
     let Count { messages, gaps, bytes, full, .. } = count;
     let mut text = format!("{messages} messages have been recorded, {bytes} bytes");

@@ -1,4 +1,4 @@
-//! What scripts know: banner, messages, exit statuses.
+//! Messages and exit statuses that scripts rely on.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -30,23 +30,23 @@ use flowgate_syntax::{CliError, Command, Name, Table};
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
 pub const COMPATIBLE: &str = "1.4.9";
 
-/// How the process ends.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: done.
+    /// 0: the command succeeded.
     Success,
-    /// 0: events were shown until a signal said that it is enough.
+    /// 0: events were shown until a signal ended the command.
     Stopped,
-    /// 1: it failed, or nothing was there to be deleted, updated or found.
+    /// 1: the command failed, or found nothing to delete, update or show.
     Failure,
-    /// 2: the command line makes no sense.
+    /// 2: the command line is invalid.
     Usage,
-    /// Nobody reads the output any more: ended as by SIGPIPE.
+    /// The reader of the output is gone: the process ends as by SIGPIPE.
     BrokenPipe,
 }
 
 impl Exit {
-    /// The exit status.
+    /// Returns the exit status.
     #[must_use]
     pub fn status(self) -> u8 {
         match self {
@@ -59,7 +59,7 @@ impl Exit {
 }
 
 impl Exit {
-    /// Of a command that showed this many entries.
+    /// Returns the outcome of a command that showed this many entries.
     #[must_use]
     pub(super) fn of(shown: u64, nothing: Nothing, events: bool) -> Self {
         match (shown, nothing) {
@@ -76,60 +76,60 @@ impl From<&CliError> for Exit {
     }
 }
 
-/// Why a command failed.
+/// An error of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The kernel refused; the text is that of `conntrack`.
+    /// The kernel refused the operation; the text is that of `conntrack`.
     #[error("Operation failed: {text}")]
     Kernel {
-        /// What `conntrack` says.
+        /// Error text of `conntrack`.
         text: String,
-        /// The error number.
+        /// Error number.
         errno: i32,
     },
-    /// The socket for events cannot be had; why was said before.
+    /// The socket for events cannot be opened; the reason was printed before.
     #[error("Can't open netlink socket")]
     EventSocket {
-        /// The error number.
+        /// Error number.
         errno: i32,
     },
-    /// The socket for events of expectations cannot be had.
+    /// The socket for events of expectations cannot be opened.
     #[error("Can't open handler")]
     EventHandler {
-        /// The error number.
+        /// Error number.
         errno: i32,
     },
     /// The network namespace cannot be used.
     #[error("--netns: {0}")]
     Namespace(#[from] NamespaceError),
-    /// A network namespace for a recording.
+    /// A network namespace was given for a replay.
     #[error("--netns and --all-netns are about the kernel, and a replay does not touch it; leave them out")]
     NetnsInReplay,
     /// A file that stands in for netlink cannot be opened.
     #[error("Can't open {0}")]
     CannotOpen(String),
-    /// A file that stands in for netlink makes no sense.
+    /// A file that stands in for netlink is invalid.
     #[error("Can't read {0}")]
     CannotRead(String),
-    /// The receiving of events failed.
+    /// Events cannot be received.
     #[error("failed to received netlink event: {0}")]
     Events(String),
-    /// A plugin cannot be used.
+    /// A plugin cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// A plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    /// A plugin cannot be used here.
+    /// A plugin cannot be used in this place.
     #[error(transparent)]
     LoadPlugin(LoadPluginError),
-    /// A tool for authors of plugins cannot do its work.
+    /// A subcommand of `plugin` failed.
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
     /// The pipeline of a tenant ended.
     #[error("{0}")]
     Tenant(String),
-    /// A subcommand of `policy` cannot do its work.
+    /// A subcommand of `policy` failed.
     #[error(transparent)]
     Policy(#[from] super::policy::PolicyError),
     /// A plugin needs a service that it was not granted.
@@ -137,11 +137,11 @@ pub enum CommandError {
         "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"
     )]
     PluginService {
-        /// The plugin.
+        /// Name of the plugin.
         plugin: String,
-        /// The interface.
+        /// Name of the interface.
         service: String,
-        /// What would allow it.
+        /// The grant that allows it.
         grant: &'static str,
     },
     /// A pipeline file cannot be read.
@@ -149,30 +149,30 @@ pub enum CommandError {
     Pipeline {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// A pipeline file makes no sense; each mistake was told before.
+    /// A pipeline file is invalid; each mistake was printed before.
     #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
     Mistakes {
         /// The file.
         path: PathBuf,
-        /// How many there are.
+        /// Number of mistakes.
         mistakes: usize,
     },
-    /// Nobody reads the output any more.
+    /// The reader of the output is gone.
     #[error("broken pipe")]
     BrokenPipe,
     /// The output cannot be written.
     #[error(transparent)]
     Output(SinkError),
-    /// No thread can be had.
+    /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
     /// A recording cannot be written or played.
     #[error(transparent)]
     Recording(RecordingError),
-    /// A command that is not about what a recording holds.
+    /// A command that can be neither recorded nor replayed.
     #[error(
         "cannot {what} the command --{command}: a recording holds what -L lists and what -E shows, and nothing in it can be acted on"
     )]
@@ -182,31 +182,31 @@ pub enum CommandError {
         /// The command's long option.
         command: &'static str,
     },
-    /// A command that a recording is not of.
+    /// A command that does not fit the kind of the recording.
     #[error("the recording is of {recorded}, which --{command} does not show; leave the command out, or use {instead}")]
     OtherRecording {
-        /// What it is of.
+        /// The kind of the recording.
         recorded: &'static str,
-        /// What was asked for.
+        /// The command that was given.
         command: &'static str,
-        /// What would be right.
+        /// The command that fits.
         instead: &'static str,
     },
-    /// An option that acts on the kernel's counters.
+    /// An option that changes the kernel's counters was given for a replay.
     #[error("-z sets the kernel's counters to zero, and a replay does not touch the kernel; leave it out")]
     ZeroInReplay,
-    /// An option that needs the kernel at hand.
+    /// An option that needs the kernel was given for a replay.
     #[error(
         "--resync makes up for lost events from the kernel's table as it is at that time, which is in no recording; leave it out"
     )]
     ResyncInRecording,
-    /// Bytes of a recording and of `--show` would be mixed, or go to a terminal.
+    /// The bytes of a recording would be mixed with those of `--show`, or would go to a terminal.
     #[error("{0}")]
     RecordingOutput(&'static str),
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// What `flowgate top` cannot show, and what would be right.
+    /// A command that `flowgate top` cannot show; the text names an alternative.
     #[error("{0}")]
     Top(String),
     /// A command of the classic program that this version does not have.
@@ -259,7 +259,7 @@ impl From<RecordingError> for CommandError {
 }
 
 impl CommandError {
-    /// What became of a run, in the words for this row.
+    /// Converts the error of a run, with the messages of this row.
     #[must_use]
     pub(super) fn of_run(row: &Row, error: RunError) -> Self {
         match error {
@@ -278,7 +278,7 @@ impl CommandError {
         }
     }
 
-    /// Returns why the source of a row cannot be opened. For events, conntrack prints the step that failed first.
+    /// Converts the error of opening the source of a row. For events, conntrack prints the step that failed first.
     #[must_use]
     pub(super) fn of_open(row: &Row, error: OpenError) -> Self {
         match error {
@@ -297,7 +297,7 @@ impl CommandError {
         }
     }
 
-    /// Whether it comes of a privilege that is missing.
+    /// True if a privilege is missing.
     #[must_use]
     pub(super) fn is_refusal(&self) -> bool {
         let errno = match self {
@@ -308,14 +308,15 @@ impl CommandError {
         matches!(errno, libc::EPERM | libc::EACCES)
     }
 
-    /// An error number of the kernel, in the words for this row.
+    /// Converts an error number of the kernel, with the messages of this row.
     #[must_use]
     pub(super) fn of_errno(row: &Row, errno: i32) -> Self {
         Self::Kernel { text: errno_text(row.command, row.table, errno), errno }
     }
 }
 
-/// What `conntrack` calls an error number. ENOTSUPP (524) is internal to the kernel and has no name outside.
+/// Returns the text of `conntrack` for an error number. ENOTSUPP (524) is internal to the kernel and has no name
+/// outside.
 fn errno_text(command: Command, table: Table, errno: i32) -> String {
     const ENOTSUPP: i32 = 524;
     use Command::{Add, Count, Create, Delete, Get, List, Statistics};
@@ -337,7 +338,7 @@ fn errno_text(command: Command, table: Table, errno: i32) -> String {
     text.to_string()
 }
 
-/// The text of an error number, as strerror(3) has it.
+/// Returns the text of an error number, as strerror(3) does.
 pub(super) fn strerror(errno: i32) -> String {
     flowgate_base::io_error::errno_text(errno)
 }
@@ -347,7 +348,7 @@ pub(super) fn gap() {
     GAP_WARNING.iter().for_each(|text| line(text));
 }
 
-/// Whether the process is called `conntrack`: a process has one standard error and one name.
+/// True if the program is called `conntrack`. It is global because a process has one standard error and one name.
 static AS_CONNTRACK: AtomicBool = AtomicBool::new(false);
 
 /// Sets the name that messages begin with.
@@ -355,7 +356,7 @@ pub fn set_name(name: &Name) {
     AS_CONNTRACK.store(name.is_conntrack(), Ordering::Relaxed);
 }
 
-/// What messages begin with: the banner of conntrack-tools that programs look for, or flowgate's own name.
+/// Returns the beginning of messages: the banner of conntrack-tools that programs look for, or flowgate's own name.
 fn beginning() -> String {
     if AS_CONNTRACK.load(Ordering::Relaxed) {
         format!("conntrack v{COMPATIBLE} (conntrack-tools): ")
@@ -364,13 +365,14 @@ fn beginning() -> String {
     }
 }
 
-/// A line on standard error, with the banner that programs look for.
+/// Writes a line to standard error, with the banner that programs look for.
 pub fn banner(text: &str) {
     line(&format!("{}{text}", beginning()));
 }
 
-/// As [`banner`], for text that repeats what was typed: control characters in it, line breaks among them, and bytes that are no
-/// UTF-8 are written in escaped form. Called `conntrack`, what is no terminal gets them as they were typed, as from `conntrack`.
+/// Does the same as [`banner`] for text that repeats words of the command line: control characters, including line
+/// breaks, and bytes that are not UTF-8 are escaped. If the program is called `conntrack` and standard error is not a
+/// terminal, they are written as they are, as `conntrack` does.
 pub fn banner_bytes(text: &[u8]) {
     if AS_CONNTRACK.load(Ordering::Relaxed) && !io::stderr().is_terminal() {
         standard_error::write(&[beginning().as_bytes(), text, b"\n"].concat());
@@ -379,13 +381,13 @@ pub fn banner_bytes(text: &[u8]) {
     }
 }
 
-/// Lines on standard error, without banner. What moves a cursor is written in escaped form, also where it should have been
-/// cleaned before.
+/// Writes lines to standard error, without banner. Terminal control sequences are escaped, even in text that its origin
+/// should have cleaned.
 pub fn text(text: &[u8]) {
     standard_error::write(flowgate_base::text::message(text).as_bytes());
 }
 
-/// A line on standard error.
+/// Writes a line to standard error.
 pub fn line(text: &str) {
     self::text(format!("{text}\n").as_bytes());
 }
@@ -405,13 +407,13 @@ impl Write for StandardError {
     }
 }
 
-/// Starts the log that plugins write into: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` says how much
-/// of it is shown: `error`, `warn`, `info` (the default), `debug`, or `off`.
+/// Starts the log that plugins write to: lines on standard error, coloured on a terminal only. `FLOWGATE_LOG` sets the
+/// level: `error`, `warn`, `info` (the default), `debug`, or `off`.
 pub(super) fn start_log() {
     start_log_into(|| StandardError, io::stderr().is_terminal());
 }
 
-/// As [`start_log`], with lines that go somewhere else.
+/// Does the same as [`start_log`], with another writer.
 pub(super) fn start_log_into<W>(writer: impl Fn() -> W + Send + Sync + 'static, colours: bool)
 where
     W: Write + 'static,
@@ -424,11 +426,11 @@ where
         .with_ansi(colours)
         .with_writer(writer)
         .finish();
-    // Already started: by an earlier command of a load file.
+    // An earlier command of a load file has started it already.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// What `-V` prints: the line of conntrack-tools, and one that says which program it is.
+/// Returns the output of `-V`: the line of conntrack-tools, and one that names this program.
 #[must_use]
 pub fn version() -> String {
     format!("conntrack v{COMPATIBLE} (conntrack-tools)\nflowgate {}\n", env!("CARGO_PKG_VERSION"))

@@ -1,6 +1,7 @@
-//! Standard error. Commands wait for a slow reader of it, as `conntrack` does; what must go on whether or not somebody reads does not:
-//! lines that find the descriptor full wait in a bounded buffer, which a thread empties. What does not fit is dropped by whole
-//! texts, and how many lines that were is said where they would have been.
+//! Standard error. Commands wait for a slow reader of it, as `conntrack` does. Commands that must not be held up, those
+//! for events and the service for tenants, do not: if standard error takes nothing, their lines go to a bounded buffer,
+//! which a thread writes out. Texts that do not fit are dropped as a whole, and the number of dropped lines is printed
+//! in their place.
 
 use std::{
     collections::VecDeque,
@@ -17,37 +18,38 @@ use std::{
 
 use flowgate_base::files::{self, BlockingFile};
 
-/// Bytes that wait at most.
+/// Capacity of the buffer in bytes.
 const CAPACITY: usize = 256 << 10;
-/// What a pipe that takes anything takes at once (PIPE_BUF).
+/// Maximum number of bytes that a writable pipe takes without blocking (PIPE_BUF).
 const AT_ONCE: usize = 4096;
-/// How long the end of the service waits for a reader that takes nothing.
+/// At the end of the service, time without progress after which it stops waiting for the reader.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Whether nobody waits for a reader, and whether not even the end does: a process has one standard error.
+/// `LIVE` is true if writing does not wait for the reader, `SERVICE` if even the end of the process waits only for a
+/// limited time. They are global because a process has one standard error.
 static LIVE: AtomicBool = AtomicBool::new(false);
 static SERVICE: AtomicBool = AtomicBool::new(false);
 static BUFFER: OnceLock<Option<Buffer>> = OnceLock::new();
 
-/// From now on nobody waits for a reader, but for the end of the process, until which all is told: for events, which come whether
-/// somebody reads or not.
+/// Makes writing not wait for the reader from now on, for commands that show events, which arrive in any case. Only the
+/// end of the process waits, until everything has been written.
 pub(super) fn is_live() {
     LIVE.store(true, Ordering::Relaxed);
 }
 
-/// As [`is_live`], and the end does not wait for long either: for the service.
+/// Does the same as [`is_live`] for the service for tenants, whose end waits for a limited time only.
 pub(super) fn is_of_service() {
     SERVICE.store(true, Ordering::Relaxed);
     is_live();
 }
 
-/// Writes whole lines as they are. It never fails: nobody to tell is no reason to stop.
+/// Writes whole lines as they are. Errors are ignored: a missing reader does not end a command.
 pub(super) fn write(bytes: &[u8]) {
     if !LIVE.load(Ordering::Relaxed) {
         let _ = files::write_all(&mut io::stderr().lock(), bytes);
         return;
     }
-    // As long as it is taken, it is there when this returns, and in order with standard output.
+    // As long as standard error takes the text, it is written directly and stays in order with standard output.
     if BUFFER.get().is_none() && bytes.len() <= AT_ONCE {
         let mut stderr = io::stderr().lock();
         if files::takes_bytes(&stderr) {
@@ -57,19 +59,20 @@ pub(super) fn write(bytes: &[u8]) {
     }
     match BUFFER.get_or_init(|| start().ok()) {
         Some(buffer) => buffer.write(bytes),
-        // Where no thread can be had it is as for all others.
+        // Without a thread, writing waits for the reader as in other commands.
         None => drop(files::write_all(&mut io::stderr().lock(), bytes)),
     }
 }
 
-/// Waits until what was written has been read; of a service, no longer than somebody reads.
+/// Waits until everything has been written; in the service, only as long as there is progress.
 pub(super) fn drain() {
     if let Some(Some(buffer)) = BUFFER.get() {
         buffer.drain(SERVICE.load(Ordering::Relaxed).then_some(LINGER));
     }
 }
 
-/// The buffer of standard error. Its thread has a descriptor of its own, so that it holds no lock while it waits.
+/// Starts the buffer of standard error. Its thread uses a duplicate of the descriptor, so that it holds no lock while
+/// it waits.
 fn start() -> io::Result<Buffer> {
     let own = io::stderr().as_fd().try_clone_to_owned()?;
     Buffer::start(BlockingFile::from(File::from(own)))
@@ -81,18 +84,19 @@ struct Buffer(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     inner: Mutex<Inner>,
-    /// There is more in it, or less.
+    /// Notified when the buffer has been filled or emptied.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct Inner {
     texts: VecDeque<Vec<u8>>,
-    /// Bytes of these, and of the one that is being written.
+    /// Total bytes of `texts` and of the text that is being written.
     held: usize,
-    /// Lines that were dropped since. Nothing is taken until all that was taken before has been written and this has been said.
+    /// Number of lines dropped since the buffer was full. New texts are refused until all earlier ones and the message
+    /// with this number have been written.
     dropped: u64,
-    /// Grows with each text that was written.
+    /// Number of texts that have been written.
     progress: u64,
 }
 
@@ -101,7 +105,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is to be written next, once there is something.
+    /// Waits for the next text to be written and returns it.
     fn next(&self) -> Vec<u8> {
         let mut inner = self.lock();
         loop {
@@ -129,7 +133,7 @@ impl Buffer {
         let empty = move || {
             loop {
                 let text = own.next();
-                // Nobody to tell is no reason to stop.
+                // An error is ignored: a missing reader does not end a command.
                 let _ = writer.write_all(&text);
                 let mut inner = own.lock();
                 inner.held -= text.len();
@@ -141,7 +145,7 @@ impl Buffer {
         Ok(Buffer(shared))
     }
 
-    /// Takes whole lines, or counts them.
+    /// Appends whole lines, or counts them as dropped if there is no room.
     fn write(&self, bytes: &[u8]) {
         let mut inner = self.0.lock();
         if inner.dropped > 0 || inner.held > 0 && inner.held + bytes.len() > CAPACITY {
@@ -153,7 +157,7 @@ impl Buffer {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all is written; with `patience`, no longer than that without anything being written.
+    /// Waits until everything has been written, or until nothing has been written for the time `patience`.
     fn drain(&self, patience: Option<Duration>) {
         let mut inner = self.0.lock();
         while inner.held > 0 || inner.dropped > 0 {
@@ -179,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// A writer that takes a text only when somebody receives it.
+    /// A writer that blocks until its text is received.
     struct Blocking(SyncSender<Vec<u8>>);
 
     impl Write for Blocking {
@@ -213,11 +217,11 @@ mod tests {
         let told = String::from_utf8(receive.recv().unwrap()).unwrap();
         let dropped = 1000 - fitting;
         assert_eq!(told, format!("WARNING: {dropped} lines were dropped here, because nobody read standard error.\n"));
-        // From then on all is as before.
+        // From now on, texts are taken as before.
         buffer.write(b"next\n");
         assert_eq!(receive.recv().unwrap(), b"next\n");
         buffer.drain(None);
-        // One that is longer than the buffer is taken if nothing else waits.
+        // A text longer than the buffer is taken if the buffer is empty.
         let long = vec![b'\n'; CAPACITY * 2];
         buffer.write(&long);
         buffer.write(b"and\n");
@@ -231,14 +235,14 @@ mod tests {
         for _ in 0..3 {
             buffer.write(b"line\n");
         }
-        // Nobody reads.
+        // There is no reader.
         buffer.drain(Some(Duration::from_millis(1)));
         assert!(buffer.0.lock().held > 0);
         let reading = thread::spawn(move || receive.iter().take(3).count());
         buffer.drain(Some(Duration::from_secs(60)));
         assert_eq!(buffer.0.lock().held, 0);
         assert_eq!(reading.join().unwrap(), 3);
-        // Nobody is there any more: nothing is held up by that either.
+        // The reader is gone, which must not hold up anything either.
         buffer.write(b"line\n");
         buffer.drain(None);
     }

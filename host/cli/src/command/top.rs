@@ -1,5 +1,5 @@
-//! `flowgate top`: flows on a screen, or one frame of them as text. Its rows come through the pipeline of -L; what ends that
-//! pipeline is a model instead of a format.
+//! `flowgate top`: flows on a screen, or one frame of them as text. Its rows come through the pipeline of -L, which
+//! ends in a model instead of a format.
 
 use std::{
     ffi::OsString,
@@ -41,19 +41,19 @@ use flowgate_top::{
     ui::Ui,
 };
 
-/// What was asked for.
+/// Options of the subcommand.
 pub(super) struct Wanted<'a> {
-    /// A recording; none for the kernel.
+    /// The recording; `None` for the kernel.
     pub file: Option<&'a Path>,
-    /// Between dumps.
+    /// Time between dumps.
     pub interval: Duration,
-    /// The order.
+    /// Initial order of the flows.
     pub sort: Sort,
-    /// Words.
+    /// Words of the initial filter.
     pub filter: &'a str,
-    /// One frame, in this form and with so many flows; none for the screen.
+    /// Form and number of flows of a single frame; `None` for the screen.
     pub once: Option<(Form, usize)>,
-    /// How fast a recording is played.
+    /// Speed at which a recording is played.
     pub speed: Speed,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     };
     let command = shown(&settings)?;
     if wanted.once.is_none() && !settings.plugins.is_empty() {
-        // Before the plugins start: their lines must not be written over the screen.
+        // This precedes the start of plugins, whose log lines must not be written over the screen.
         report::start_log_into(|| messages::Lines, false);
     }
     let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
@@ -86,13 +86,13 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         .with_consumer(row::READS, Box::new(model.clone()))
         .with_counters(context.counters.clone())
         .with_warnings(Warnings::new(report::line))
-        // What identifies a flow must stay what the kernel said: it may be deleted.
+        // The identity of a flow must stay as the kernel reported it, because the user may delete the flow.
         .with_fixed_identity();
     if origin == Origin::Recording {
         pipeline = pipeline.detached();
     }
     if wanted.once.is_none() {
-        // The number of gaps is on the screen, and the next dump has what was lost.
+        // The screen shows the number of gaps, and the next dump contains the lost flows.
         pipeline = pipeline.with_warnings(Warnings::new(messages::add)).without_gap_warnings();
     }
     let namespace = namespace.as_ref();
@@ -144,7 +144,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     show(screen, pipeline, source, command)
 }
 
-/// Runs screen and pipeline beside each other, until the user or a failure ends it.
+/// Runs the screen and the pipeline concurrently until the user or a failure ends them.
 fn show(
     mut screen: Screen<'_>,
     mut pipeline: Pipeline<'_, Flows>,
@@ -166,7 +166,7 @@ fn show(
         if ran.is_err() {
             stop.stop();
         }
-        // At the end of a recording the screen stays.
+        // The screen stays open at the end of a recording.
         let shown = terminal.join().unwrap_or_else(|_| Err(io::Error::other("the screen's thread panicked")));
         Ok::<_, CommandError>((ran, shown))
     })?;
@@ -182,9 +182,9 @@ fn show(
     Ok(Exit::Stopped)
 }
 
-/// The screen needs a terminal, for keys and for the picture.
+/// Checks that there is a terminal for the keyboard and for the screen.
 fn needs_terminal(file: Option<&Path>) -> Result<(), CommandError> {
-    // Where the recording comes from standard input, keys come from the terminal of the process.
+    // If the recording comes from standard input, keys are read from the controlling terminal.
     let keys = if file.is_some_and(|file| file.as_os_str() == "-") {
         File::open("/dev/tty").is_ok()
     } else {
@@ -201,7 +201,7 @@ fn needs_terminal(file: Option<&Path>) -> Result<(), CommandError> {
     )))
 }
 
-/// The row of the command whose flows are shown, if they can be.
+/// Returns the row of the command whose flows are shown, or an error if they cannot be shown.
 fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
     let command = long_name(settings.command);
     if settings.command != Command::List || settings.table != Table::Conntrack {
@@ -227,7 +227,7 @@ fn shown(settings: &Settings) -> Result<&'static Row, CommandError> {
     table::row(settings.command, settings.table).ok_or(CommandError::NotAvailable(command))
 }
 
-/// A recording as source.
+/// Opens a recording as source.
 fn play(
     recording: Recording,
     settings: &Settings,
@@ -249,7 +249,7 @@ fn play(
     Ok(recording.play(wanted, speed, stop))
 }
 
-/// Deletes one flow, as -D does: through the stock stage and the executor. Returns true if it still existed.
+/// Deletes one flow as -D does, through the stock stage and the executor. Returns true if it still existed.
 fn delete(flow: &Flow, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
     let row = table::row(Command::Delete, Table::Conntrack).ok_or(CommandError::NotAvailable("delete"))?;
     let given = Source::Given(Batch::Flows(Box::new(flow.table())));

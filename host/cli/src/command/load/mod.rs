@@ -1,8 +1,8 @@
 //! `-R`: carries out the commands of a load file in order.
 //!
-//! Invoked as `conntrack` it stops at the first line that the kernel refuses, which means one request at a time. Under its own
-//! name requests go in batches, and a line that is refused loses only itself: all others are carried out. Lines that delete or
-//! update share listings of the table (`together`).
+//! Under the name `conntrack` it stops at the first line that the kernel refuses, and therefore sends one request at a
+//! time. Under its own name it sends requests in batches, and a refused line does not prevent the others. Lines that
+//! delete or update share listings of the table (`together`).
 
 mod together;
 
@@ -19,7 +19,7 @@ use flowgate_model::{Flows, batch, field};
 use flowgate_pipeline::executor::ExecutorError;
 use flowgate_syntax::{Command, LoadFile, LoadedCommand, Place, Settings, TOLD};
 
-/// Carries out a load file. Where it failed is left in `place`.
+/// Carries out a load file. If it fails, `place` is set to the line of the failure.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
     let mut told = Told { file, count: 0 };
@@ -41,7 +41,7 @@ pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option
     Ok(if told.count == 0 { exit } else { Exit::Failure })
 }
 
-/// Carries out the lines that make sense; a failure if a signal asked for the end before.
+/// Carries out the valid lines. Returns a failure if a signal stopped it before the end.
 fn carry_out(
     file: &LoadFile,
     context: &mut Context<'_>,
@@ -52,19 +52,19 @@ fn carry_out(
     let mut aside = VecDeque::new();
     let mut later: Option<LoadedCommand> = None;
     for (number, command) in file.commands.iter().enumerate() {
-        // A signal asks for the end: what has been done is whole lines.
+        // The signal takes effect between lines.
         if context.stop.is_stopped() {
             return Ok(Exit::Failure);
         }
         *place = told.at(command.lines.first().copied());
         let row = table::row(command.settings.command, command.settings.table);
-        // Only where the flows of all lines before have been taken.
+        // The next lines are put aside only after the flows of all lines put aside before have been processed.
         let rest = file.commands.get(number..).filter(|_| aside.is_empty()).unwrap_or_default();
         let keys = together::keys(rest);
         if let (Some(row), Some(lines @ [_, ..])) = (row, rest.get(..keys.len())) {
             match together::put_aside(row, lines, &keys, context) {
                 Ok(Some(flows)) => aside.extend(flows.into_iter().map(Some)),
-                // Each by itself, but it is found out only once that they cannot be done together.
+                // The lines turned out not to share a listing: each is carried out by itself.
                 Ok(None) => aside.extend(lines.iter().map(|_| None)),
                 Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
                     sums.refused += 1;
@@ -95,7 +95,7 @@ fn carry_out(
             _ => {}
         }
         match result {
-            // Without privileges, none of the others would fare better.
+            // If the privilege is missing, all other lines would fail as well.
             Err(error @ CommandError::Kernel { .. }) if each && !error.is_refusal() => {
                 sums.refused += 1;
                 told.tell_error(command.lines.first().copied(), &error);
@@ -104,17 +104,17 @@ fn carry_out(
         }
     }
     if let Some(command) = later {
-        // The flows that these were expected by may have been made by lines behind theirs.
+        // The masters of these flows may have been created by later lines.
         let mut job = Creation { command: &command, each, orphans: true };
         job.run(context, (told, sums), place, &mut None)?;
     }
     Ok(Exit::Success)
 }
 
-/// What a file came to.
+/// Summary of a load file.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sums {
-    /// Whether the table was emptied.
+    /// True if the table was emptied.
     emptied: bool,
     created: u64,
     changed: u64,
@@ -136,14 +136,14 @@ impl fmt::Display for Sums {
     }
 }
 
-/// Tells of lines that were refused, the first of them one by one.
+/// Reports refused lines: the first ones one by one, the others as a number.
 struct Told<'a> {
     file: &'a LoadFile,
     count: usize,
 }
 
 impl Told<'_> {
-    /// The place of a line.
+    /// Returns the place of a line.
     fn at(&self, line: Option<usize>) -> Option<Place> {
         line.map(|line| Place { file: self.file.name.clone(), line })
     }
@@ -164,7 +164,7 @@ impl Told<'_> {
     }
 }
 
-/// Makes the flows of a command.
+/// Creates the flows of a command.
 struct Creation<'a> {
     command: &'a LoadedCommand,
     each: bool,
@@ -172,7 +172,7 @@ struct Creation<'a> {
 }
 
 impl Creation<'_> {
-    /// Makes them. Those whose master is not there are left for `later`, where that can be.
+    /// Creates the flows. Flows whose master does not exist are moved to `later`, unless `orphans` is set.
     fn run(
         &mut self,
         context: &mut Context<'_>,
@@ -217,7 +217,8 @@ impl Creation<'_> {
         for (number, kept) in done.kept {
             told.tell(line(number), left_out(&kept).as_bytes());
         }
-        // One at a time, each a row: the one after those that were done is the one that failed.
+        // Requests were sent one at a time, one for each row, so the number of completed requests is the index of the
+        // failed row.
         if let (false, Ok(number)) = (each, usize::try_from(done.done)) {
             *place = told.at(line(number));
         }
@@ -225,7 +226,7 @@ impl Creation<'_> {
     }
 }
 
-/// Keeps a row for later.
+/// Adds a row of a command to `later`.
 fn put_off(later: &mut Option<LoadedCommand>, command: &LoadedCommand, row: usize) {
     let later = later.get_or_insert_with(|| LoadedCommand {
         settings: Box::new(Settings { template: Flows::default(), ..(*command.settings).clone() }),

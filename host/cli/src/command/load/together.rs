@@ -1,8 +1,8 @@
-//! Lines that delete or update flows of certain addresses: one listing of the table for many of them, instead of one for each.
-//!
-//! Such lines stand one behind the other, name the same fields, and never the same values twice, so that no flow is meant by
-//! two of them and what one does is nothing to the others. The flows of each are put aside, and then each line is
-//! carried out as always, on these instead of the table.
+//! Lines that delete or update flows with given addresses: many of them share one listing of the table, instead of one
+//! each.
+//! | Such lines are consecutive, name the same fields, and differ in their values, so that no flow matches two of them
+//! and none affects the flows of another. The flows of each line are put aside first. Then each line is carried out as
+//! usual, on these flows instead of the table.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -21,26 +21,28 @@ use flowgate_netlink::{
 use flowgate_pipeline::{entries::Entries as _, kernel, resync::append};
 use flowgate_syntax::{Command, LoadedCommand, Settings, Table};
 
-/// For fewer lines the kernel's filter is as fast: a walk through the table for each, and hardly anything handed out.
+/// Minimum number of lines that share a listing. For fewer lines the kernel's filter is as fast: it walks through the
+/// table for each, but returns few flows.
 const FEWEST: usize = 8;
-/// The most lines that share a listing, so that it is not old when the last one's turn comes.
+/// Maximum number of lines that share a listing, so that it is recent enough for the last line.
 const MOST: usize = 2048;
-/// The most bytes that are put aside. Lines that mean more than that need no listing in common.
+/// Maximum number of bytes that are put aside. Lines that match more flows do not gain from a shared listing.
 const BYTES: usize = 16 << 20;
 
-/// The fields that must have one value for a selection to mean a flow, with that value. What else a selection says is left
-/// to its line.
+/// The fields for which a selection requires one value, and these values. All other conditions of the selection are
+/// checked when its line is carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    /// Source and destination, of the original direction and of replies: the halves of the address.
+    /// Source and destination of the original direction, then of the reply direction, each as the two halves of the
+    /// address.
     addresses: [Option<(u64, u64)>; 4],
     protocol: Option<u8>,
-    /// Of the original direction.
+    /// Numbers of the original direction.
     numbers: [Option<u32>; 2],
 }
 
 impl Key {
-    /// What a selection asks for; none if it names no address.
+    /// Returns the key of a selection; `None` if it names no address.
     fn of(selection: &Selection) -> Option<Self> {
         let Selection { original, reply, protocol, .. } = selection;
         let address = |network: Option<Network>| {
@@ -56,7 +58,7 @@ impl Key {
         addresses.iter().any(Option::is_some).then_some(Key { addresses, protocol: *protocol, numbers })
     }
 
-    /// Whether both name the same fields.
+    /// True if both keys name the same fields.
     fn is_like(&self, other: &Self) -> bool {
         let shape = |key: &Self| {
             (
@@ -68,7 +70,7 @@ impl Key {
         shape(self) == shape(other)
     }
 
-    /// The values of a flow in the fields that this one names.
+    /// Returns a key with the fields of this one and the values of a flow.
     fn with_values_of(&self, flows: &Flows, row: usize) -> Self {
         let [source, destination, reply_source, reply_destination] = self.addresses;
         let address =
@@ -90,7 +92,7 @@ impl Key {
     }
 }
 
-/// The keys of the first lines that can share a listing; none if that is of no use.
+/// Returns the keys of the first lines that can share a listing; empty if sharing is not worth it.
 pub(super) fn keys(commands: &[LoadedCommand]) -> Vec<Key> {
     let Some(first) = commands.first() else { return Vec::new() };
     let mut seen = HashSet::new();
@@ -104,7 +106,7 @@ pub(super) fn keys(commands: &[LoadedCommand]) -> Vec<Key> {
     if keys.len() < FEWEST { Vec::new() } else { keys }
 }
 
-/// Whether a line may share a listing with others like `first`.
+/// True if a line may share a listing with lines like `first`.
 fn suits(settings: &Settings, first: &Settings) -> bool {
     matches!(settings.command, Command::Delete | Command::Update)
         && settings.table == Table::Conntrack
@@ -114,14 +116,14 @@ fn suits(settings: &Settings, first: &Settings) -> bool {
         && !settings.quiet
 }
 
-/// The messages about the flows that a line may mean, in the order in which the kernel listed them.
+/// Messages of the flows that a line may match, in the order of the kernel's listing.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     datagrams: VecDeque<Vec<u8>>,
 }
 
 impl Aside {
-    /// Whether there are none.
+    /// True if there are no messages.
     pub(super) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
@@ -136,7 +138,8 @@ impl Source for Aside {
     }
 }
 
-/// Lists the table, and puts aside what each line may mean, of which these are the keys; nothing if that is too much.
+/// Lists the table and puts aside the flows that each line may match, given the `keys` of the lines. Returns `None` if
+/// the flows exceed the limit.
 pub(super) fn put_aside(
     row: &Row,
     commands: &[LoadedCommand],
@@ -183,13 +186,13 @@ pub(super) fn put_aside(
         }
     }
     if context.stop.is_stopped() {
-        // What was listed is not all that is meant, and nothing more is to be done.
+        // The listing is incomplete, so nothing more is done.
         aside.iter_mut().for_each(|flows| flows.datagrams.clear());
     }
     Ok(Some(aside))
 }
 
-/// What all lines ask for: the kernel can check that.
+/// Returns the conditions that all lines share, for the kernel to check.
 fn common(commands: &[LoadedCommand]) -> Selection {
     let mut selections = commands.iter().map(|command| &command.settings.selection);
     let Some(first) = selections.next() else { return Selection::default() };
@@ -207,7 +210,7 @@ mod tests {
     use crate::args::{self, Invocation};
     use std::ffi::OsStr;
 
-    /// How many of the first lines of a file share a listing.
+    /// Returns the number of lines at the beginning of a file that share a listing.
     fn sharing(text: &str) -> usize {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(sharing(&each(0..50, |number| format!("-U -s 2001:db8::{number:x} -m {number}"))), 50);
         let tuple = |number| format!("-D -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {number} --dport 53");
         assert_eq!(sharing(&each(1..4000, tuple)), MOST);
-        // Another command, another field, the same flow once more.
+        // Another command, another field, a flow that an earlier line names.
         for other in ["-U -s 10.0.0.99 -m 1", "-D -d 10.0.0.99", "-D -s 10.0.0.99 -p udp", "-D -s 10.0.0.5", "-F"] {
             assert_eq!(sharing(&(deletes(0..20) + other + "\n" + &deletes(30..50))), 20, "{other}");
         }
