@@ -1,10 +1,10 @@
-//! How sinks fail: each way says which sink it was.
+//! Errors of sinks. Each of them names the sink.
 
 use std::{io, path::PathBuf};
 
 use flowgate_base::{inherited, io_error::error_text};
 
-/// Why a sink did not take what it was given.
+/// The reason for which a sink did not accept its input.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Standard output cannot be written.
@@ -15,54 +15,54 @@ pub enum SinkError {
     Open {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Something that is no regular file cannot be rotated.
+    /// A file that is not a regular file cannot be rotated.
     #[error("{} is no regular file, and cannot be rotated; leave out `rotate-size` and `rotate-time`", path.display())]
     NotRegular {
         /// The file.
         path: PathBuf,
     },
-    /// A file cannot be written. It ends with the last line that was written as a whole.
+    /// A file cannot be written. It ends with the last line that was written completely.
     #[error("cannot write {}: {}", path.display(), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A file that is full, or old, cannot be put aside.
+    /// A file cannot be renamed for rotation.
     #[error("cannot rename {} to {}: {}", from.display(), to.display(), error_text(source))]
     Rotate {
         /// The file.
         from: PathBuf,
-        /// What it was to be called.
+        /// Its new name.
         to: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The thread that writes to a socket cannot be had.
+    /// The thread that writes to a socket cannot be started.
     #[error("sink {sink}: cannot start a thread: {}", error_text(source))]
     Thread {
         /// The sink.
         sink: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Lines were left when the run ended.
+    /// Lines were undelivered when the run ended.
     #[error("sink {sink}: {lines} lines could not be delivered before the end")]
     Undelivered {
         /// The sink.
         sink: String,
-        /// How many.
+        /// The number of lines.
         lines: u64,
     },
 }
 
 impl SinkError {
-    /// Whether nobody reads standard output, or a pipe, any more, and the process is to end as SIGPIPE would end it. Where its parent
-    /// has the signal ignored this is an error like any other.
+    /// Returns true if standard output or a pipe has no reader any more, and the process must end as by SIGPIPE. If its
+    /// parent had the signal ignored, this is an error like any other.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {
         match self {

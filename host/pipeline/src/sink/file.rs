@@ -1,7 +1,7 @@
-//! A file as a sink, with rotation: `flows.log` becomes `flows.log.1`, that `flows.log.2`, and so on.
+//! A file as a sink, with rotation: `flows.log` is renamed to `flows.log.1`, that to `flows.log.2`, and so on.
 //!
-//! A file is put aside between two lines, so that no line is lost, split, or written twice. All of its files are opened, renamed and
-//! removed relative to their directory, in which nobody else can replace them ([`Trust::Exclusive`]).
+//! Files are rotated between two lines, so that no line is lost, split, or written twice. All files are opened, renamed
+//! and removed relative to their directory, in which nobody else can replace them ([`Trust::Exclusive`]).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,22 +22,22 @@ use flowgate_base::{
     io_error::error_text,
 };
 
-/// What a file sink is to do.
+/// The options of a file sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOptions {
     /// The file.
     pub path: PathBuf,
-    /// Whether what is there already is kept; otherwise the file begins empty.
+    /// True if existing content is kept; otherwise the file is truncated.
     pub append: bool,
-    /// When files are put aside; none if never.
+    /// The rotation; `None` if files are never rotated.
     pub rotation: Option<Rotation>,
-    /// Mode of the file if it is made, whatever the umask; none for what the umask leaves of 0666. One that is there already keeps
-    /// its mode, and so do those that are put aside or follow it.
+    /// Mode of the file if it is created, regardless of the umask; `None` for 0666 less the umask. An existing file
+    /// keeps its mode, which rotated files and their successors have too.
     pub mode: Option<u32>,
 }
 
 impl FileOptions {
-    /// What would keep [`FileSink::open`] from opening the file, without opening or making it.
+    /// Checks for conditions that would make [`FileSink::open`] fail, without opening or creating the file.
     ///
     /// # Errors
     /// As [`FileSink::open`].
@@ -52,50 +52,51 @@ impl FileOptions {
     }
 }
 
-/// When files are put aside, and what becomes of them.
+/// The conditions of rotation, and the handling of rotated files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Before it is longer than this many bytes. A single line that is longer has a file of its own.
+    /// Maximum size in bytes, at which the file is rotated. A single longer line gets a file of its own.
     pub size: Option<u64>,
-    /// At the first line after a multiple of this time, counted from 1970 in UTC: with a day, the first after midnight.
+    /// Interval of rotation: the file is rotated at the first line after a multiple of it, counted from 1970 in UTC;
+    /// with a day, at the first line after midnight.
     pub interval: Option<Duration>,
-    /// How many files that were put aside are kept; older ones are removed. At least 1.
+    /// Number of rotated files that are kept, at least 1; older ones are removed.
     pub keep: u32,
-    /// How old the last line of a file that was put aside may become; then it is removed.
+    /// Maximum age of the last line of a rotated file; older files are removed.
     pub keep_time: Option<Duration>,
-    /// Whether they are compressed with gzip, on a thread of its own.
+    /// True if rotated files are compressed with gzip, on a separate thread.
     pub compress: bool,
 }
 
-/// How often files that are too old are looked for.
+/// Interval of checks for files that are too old.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// A file that bytes are appended to.
+/// A file to which bytes are appended.
 pub struct FileSink {
     options: FileOptions,
     directory: Arc<Directory>,
     name: OsString,
     file: BlockingFile,
     regular: bool,
-    /// Bytes in the file.
+    /// Size of the file in bytes.
     length: u64,
-    /// In which interval the file was last written.
+    /// The interval in which the file was last written.
     period: u64,
     packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
-    /// Whether the file is put aside only once the one before it is compressed.
+    /// True if a rotation is postponed while the previous file is being compressed.
     patient: bool,
-    /// When files that are too old were looked for last.
+    /// Time of the last check for files that are too old.
     looked: Option<SystemTime>,
-    /// Whether it has been said that one cannot be removed.
+    /// True if a warning has been given of a file that cannot be removed.
     stuck: bool,
     warnings: Warnings,
 }
 
 impl FileSink {
-    /// Opens the file, and makes it if it is not there. `warnings` receives warnings.
+    /// Opens the file, and creates it if it does not exist. `warnings` receives warnings.
     ///
     /// # Errors
-    /// [`SinkError::Open`], and [`SinkError::NotRegular`] if something is to be rotated that cannot.
+    /// [`SinkError::Open`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is not regular.
     pub fn open(options: FileOptions, warnings: Warnings) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
         let (directory, name) = Directory::of(&options.path, Trust::Exclusive).map_err(failed)?;
@@ -131,22 +132,22 @@ impl FileSink {
         Ok(sink)
     }
 
-    /// Never waits for a compression: while the file that was put aside last is being compressed, the next one may become longer than
-    /// it should.
+    /// Never waits for a compression: while the previous file is being compressed, the current one may exceed its
+    /// maximum size.
     #[must_use]
     pub fn patient(mut self) -> Self {
         self.patient = true;
         self
     }
 
-    /// The number of the interval that a time falls into.
+    /// Returns the number of the interval that contains a time.
     fn period_of(&self, time: SystemTime) -> u64 {
         let interval = self.options.rotation.and_then(|rotation| rotation.interval).map_or(0, |time| time.as_secs());
         let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         seconds.checked_div(interval).unwrap_or(0)
     }
 
-    /// As `Sink::write`, at this time.
+    /// Does the work of `Sink::write`, as of this time.
     fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
         if self.patient && self.is_packing() {
             return self.put(bytes);
@@ -156,7 +157,7 @@ impl FileSink {
             return Ok(());
         }
         if self.regular {
-            // Somebody else may have cut it, as logrotate does with `copytruncate`.
+            // Another program may have truncated it, as logrotate does with `copytruncate`.
             self.length = self.file.file().metadata().map_or(self.length, |metadata| metadata.len());
         }
         let period = self.period_of(time);
@@ -183,7 +184,7 @@ impl FileSink {
         Ok(())
     }
 
-    /// Appends lines. If that fails half-way, what was written of them is taken off a regular file again.
+    /// Appends lines. If that fails half-way, the part that was written is removed from a regular file.
     fn put(&mut self, lines: &[u8]) -> Result<(), SinkError> {
         if let Err((written, source)) = files::write_all(&mut self.file, lines) {
             if self.regular && written > 0 {
@@ -195,24 +196,25 @@ impl FileSink {
         Ok(())
     }
 
-    /// Takes the last bytes off. The file is as long as the kernel says, which is less than what was counted if somebody has cut it
-    /// meanwhile: it must not be made longer, which would fill it with NULs.
+    /// Removes the last bytes. The size is taken from the kernel, which is less than the counted one if another program
+    /// has truncated the file meanwhile: `set_len` must not extend the file, which would fill it with NULs.
     fn take_off(&mut self, bytes: u64) {
         let file = self.file.file();
         if let Ok(length) = file.metadata().map(|metadata| metadata.len()) {
-            // The failure to write is the one that matters.
+            // The failure to write is the error that is reported.
             let _ = file.set_len(length.saturating_sub(bytes));
         }
     }
 
-    /// Puts the file aside and begins another one.
+    /// Rotates the file, and begins a new one.
     fn rotate(&mut self) -> Result<(), SinkError> {
         let Some(rotation) = self.options.rotation else { return Ok(()) };
         self.packed();
         let mode = self.file.file().metadata().map(|data| data.permissions().mode() & 0o7777).ok();
         let keep = rotation.keep.max(1);
         let numbered = |number: u32, end: &str| numbered(&self.name, number, end);
-        // Both endings, in case compression was switched on or off in between. Behind a gap nothing moves.
+        // Checks both endings, since compression may have been switched on or off in between. Files after a free number
+        // are not renamed.
         let taken = |number: u32| ["", ".gz"].iter().any(|end| self.directory.has(&numbered(number, end)));
         let free = (1..keep).find(|&number| !taken(number)).unwrap_or(keep);
         for end in ["", ".gz"] {
@@ -242,21 +244,21 @@ impl FileSink {
         Ok(())
     }
 
-    /// Whether a file that was put aside is being compressed.
+    /// Returns true if a rotated file is being compressed.
     fn is_packing(&self) -> bool {
         self.packing.as_ref().is_some_and(|job| !job.is_finished())
     }
 
-    /// Removes files that were put aside and are too old, if they have not been looked for within the last minute.
+    /// Removes rotated files that are too old, unless that was checked within the last minute.
     fn expire(&mut self, now: SystemTime) {
         let Some(most) = self.options.rotation.and_then(|rotation| rotation.keep_time) else { return };
         let recently = |looked: SystemTime| now.duration_since(looked).is_ok_and(|since| since < LOOK);
-        // The one that is being compressed has two names.
+        // The file that is being compressed has two names.
         if self.looked.is_some_and(recently) || self.is_packing() {
             return;
         }
         self.looked = Some(now);
-        // Also those that were kept when there were to be more.
+        // Also removes files from runs that kept a larger number.
         for number in 1..=u32::MAX {
             let mut there = false;
             for name in ["", ".gz"].map(|end| numbered(&self.name, number, end)) {
@@ -275,7 +277,7 @@ impl FileSink {
         }
     }
 
-    /// Waits until the file that was put aside last is compressed. One that cannot be stays as it is.
+    /// Waits until the last rotated file is compressed. If compression fails, the file stays uncompressed.
     fn packed(&mut self) {
         if let Some(job) = self.packing.take()
             && let Ok(Err((path, error))) = job.join()
@@ -285,12 +287,12 @@ impl FileSink {
         }
     }
 
-    /// The path of a file beside this one.
+    /// Returns the path of a file in the same directory.
     fn beside(&self, name: &OsStr) -> PathBuf {
         self.options.path.parent().unwrap_or(Path::new("")).join(name)
     }
 
-    /// Renames a file, if it is there.
+    /// Renames a file if it exists.
     fn rename(&self, from: &OsStr, to: &OsStr) -> Result<(), SinkError> {
         match self.directory.rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -298,7 +300,7 @@ impl FileSink {
         }
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file if it exists.
     fn remove(&self, name: &OsStr) -> Result<(), SinkError> {
         match self.directory.remove(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -324,18 +326,18 @@ impl Drop for FileSink {
     }
 }
 
-/// `flows.log.3`, `flows.log.3.gz`.
+/// Returns the name of a rotated file: `flows.log.3`, `flows.log.3.gz`.
 fn numbered(name: &OsStr, number: u32, end: &str) -> OsString {
     let mut name = name.to_owned();
     name.push(format!(".{number}{end}"));
     name
 }
 
-/// Compresses a file, which keeps its mode. Under its name there is never half of one.
+/// Compresses a file, which keeps its mode. The compressed file gets its name only when it is complete.
 fn compress(directory: &Directory, from: &OsStr, to: &OsStr) -> io::Result<()> {
     let mut part = to.to_owned();
     part.push(".part");
-    // Left over from an earlier run that was killed, or put there by somebody: never written to.
+    // A file left by an earlier run that was killed, or created by somebody else, is removed and never written to.
     match directory.remove(&part) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -347,13 +349,13 @@ fn compress(directory: &Directory, from: &OsStr, to: &OsStr) -> io::Result<()> {
         io::copy(&mut plain, &mut packer)?;
         let file = packer.finish()?;
         file.set_permissions(about.permissions())?;
-        // As old as its last line.
+        // The compressed file has the age of its last line.
         file.set_modified(about.modified()?)?;
         file.sync_all()?;
         directory.rename(&part, to)
     })();
     if packed.is_err() {
-        // What is left of a failed attempt is of no use to anybody.
+        // The remains of a failed attempt are useless.
         let _ = directory.remove(&part);
     }
     packed?;

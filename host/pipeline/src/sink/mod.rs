@@ -1,11 +1,11 @@
-//! Sinks: where bytes go.
+//! Sinks: the destinations of bytes.
 //!
-//! * [`Stdout`] and [`mod@file`] block the writer until the bytes are taken.
-//! * [`outbox`] is a bounded buffer with a thread that empties it into a connection: what sockets have in common, so that a
-//!   peer that is slow or away holds up nobody. [`stream`] and [`syslog`] are the connections.
-//! * [`Tolerant`] keeps a failure for the end, where something else than the output matters.
+//! * [`Stdout`] and [`mod@file`] block the writer until the bytes are written.
+//! * [`outbox`] is a bounded buffer with a thread that empties it into a connection. Sockets use it, so that a slow or
+//!   absent peer blocks nothing. [`stream`] and [`syslog`] are the connections.
+//! * [`Tolerant`] defers a failure to the end, for runs whose purpose is not the output.
 //! * [`SinkSpec`] is a sink as a value, which can be opened.
-//! * [`Several`] gives the same bytes to more than one.
+//! * [`Several`] passes the same bytes to several sinks.
 
 pub mod error;
 pub mod file;
@@ -24,32 +24,34 @@ pub use tolerant::Tolerant;
 
 use flowgate_base::files;
 
-/// Takes bytes away. One write is a whole number of lines.
+/// A destination of bytes. Each write is a whole number of lines.
 pub trait Sink {
-    /// Takes all of the bytes.
+    /// Writes all of the bytes.
     ///
     /// # Errors
-    /// Why not all of them could be taken; [`SinkError::is_broken_pipe`] if nobody reads any more.
+    /// [`SinkError`] if not all of them could be written; [`SinkError::is_broken_pipe`] is true of it if there is no
+    /// reader any more.
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError>;
 
-    /// Brings to its end what is still under way. Nothing is written afterwards.
+    /// Completes pending work. Nothing is written afterwards.
     ///
     /// # Errors
-    /// What was taken but could not be brought to where it belongs.
+    /// [`SinkError`] if accepted bytes could not be delivered.
     fn finish(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
 }
 
-/// Standard output, without a buffer in between: what comes is a batch. It is the descriptor itself and takes no other.
+/// Standard output without a buffer, since the input comes in batches. It uses the descriptor itself and opens no
+/// other.
 pub struct Stdout(ManuallyDrop<File>);
 
 impl Stdout {
-    /// Standard output. If it is closed, writing fails with EBADF.
+    /// Returns standard output. If it is closed, writing fails with EBADF.
     #[must_use]
     pub fn new() -> Self {
-        // SAFETY: the program occupies a descriptor that is closed before it opens anything (`inherited::record`), and the file is
-        // never closed here.
+        // SAFETY: the program occupies a closed descriptor before it opens anything (`inherited::record`), and the file
+        // is never closed here.
         #[allow(unsafe_code)]
         let file = unsafe { File::from_raw_fd(libc::STDOUT_FILENO) };
         Stdout(ManuallyDrop::new(file))
@@ -68,12 +70,12 @@ impl Sink for Stdout {
     }
 }
 
-/// More than one sink, each of which gets everything.
+/// Several sinks, each of which gets all bytes.
 #[derive(Default)]
 pub struct Several(Vec<Box<dyn Sink>>);
 
 impl Several {
-    /// These sinks, in this order.
+    /// Returns a sink that writes to these sinks, in this order.
     #[must_use]
     pub fn new(sinks: Vec<Box<dyn Sink>>) -> Self {
         Several(sinks)
@@ -85,14 +87,14 @@ impl Sink for Several {
         self.0.iter_mut().try_for_each(|sink| sink.write(bytes))
     }
 
-    /// All of them are brought to their end, also when one fails; the first failure is the one that is told.
+    /// Finishes all of them even if one fails, and returns the first failure.
     fn finish(&mut self) -> Result<(), SinkError> {
         let ends: Vec<Result<(), SinkError>> = self.0.iter_mut().map(|sink| sink.finish()).collect();
         ends.into_iter().collect()
     }
 }
 
-/// For tests: keeps everything.
+/// Keeps all bytes, for tests.
 impl Sink for Vec<u8> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         self.extend_from_slice(bytes);
@@ -100,7 +102,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Keeps everything in memory, where others can look at it.
+/// Keeps all bytes in memory that is shared with others.
 impl Sink for std::sync::Arc<std::sync::Mutex<Vec<u8>>> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         self.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes);
@@ -108,8 +110,8 @@ impl Sink for std::sync::Arc<std::sync::Mutex<Vec<u8>>> {
     }
 }
 
-/// The longest beginning of `bytes` that consists of whole lines and has at most `room` bytes. What follows the last newline
-/// counts as a line too.
+/// Returns the length of the longest beginning of `bytes` that consists of whole lines and has at most `room` bytes.
+/// Bytes after the last newline count as a line.
 fn whole_lines(bytes: &[u8], room: usize) -> usize {
     if bytes.len() <= room {
         return bytes.len();
@@ -118,12 +120,12 @@ fn whole_lines(bytes: &[u8], room: usize) -> usize {
     start.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
-/// The length of the first line, with its newline.
+/// Returns the length of the first line, including its newline.
 fn first_line(bytes: &[u8]) -> usize {
     bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |newline| newline + 1)
 }
 
-/// How many lines these are.
+/// Returns the number of lines.
 fn count_lines(bytes: &[u8]) -> u64 {
     let newlines = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
     newlines + u64::from(bytes.last().is_some_and(|&byte| byte != b'\n'))

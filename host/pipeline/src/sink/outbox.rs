@@ -1,8 +1,8 @@
-//! A sink that is a bounded buffer, and a thread that empties it into a connection: makes it, makes it again with growing pauses
-//! when it breaks, and sends whole lines.
+//! A sink that is a bounded buffer, and a thread that empties it into a connection. The thread connects, reconnects
+//! with growing pauses when the connection breaks, and sends whole lines.
 //!
-//! What does not fit is dropped by whole lines and counted, or held up, as [`WhenFull`] says. The memory is the buffer's and
-//! one chunk's, however long the peer is away.
+//! Lines that do not fit are dropped and counted, or block the writer, as [`WhenFull`] says. The memory is bounded by
+//! the buffer and one chunk, however long the peer is away.
 
 use std::{
     collections::VecDeque,
@@ -17,28 +17,28 @@ use flowgate_base::Backoff;
 use flowgate_base::Warnings;
 use flowgate_netlink::Stop;
 
-/// Bytes that the thread takes out of the buffer at once, unless a line is longer.
+/// Number of bytes that the thread takes out of the buffer at once, unless a line is longer.
 const CHUNK: usize = 64 << 10;
-/// How often waits look whether they should go on.
+/// Interval at which waits check whether to continue.
 const GLANCE: Duration = Duration::from_millis(20);
-/// What is left of the time at the end once the stop signal was given: the program does not wait longer than half a second.
+/// Time left at the end after a stop signal: the program does not wait longer than half a second in all.
 const HASTE: Duration = Duration::from_millis(250);
 
-/// Makes connections to one peer.
+/// A factory of connections to one peer.
 pub trait Transport: Send + 'static {
-    /// What it makes.
+    /// The type of connection.
     type Connection: Connection;
 
-    /// What the sink is called in messages: `tcp 10.0.0.1:5000`.
+    /// Returns the name of the sink in messages, such as `tcp 10.0.0.1:5000`.
     fn name(&self) -> String;
 
-    /// Makes a connection.
+    /// Connects to the peer.
     ///
     /// # Errors
-    /// Why not; it is tried again.
+    /// The cause of the failure; the attempt is repeated.
     fn connect(&mut self) -> io::Result<Self::Connection>;
 
-    /// What else is to be said at the end, such as how many lines were too long for the protocol.
+    /// Returns a further message for the end, such as the number of lines that were too long for the protocol.
     fn remark(&self) -> Option<String> {
         None
     }
@@ -46,54 +46,54 @@ pub trait Transport: Send + 'static {
 
 /// A connection to the peer.
 pub trait Connection {
-    /// Sends from the beginning of whole lines, and returns how many bytes of them have been sent. It comes back after a
-    /// fraction of a second also if nothing could be.
+    /// Sends from the beginning of whole lines, and returns the number of bytes sent. Returns after a fraction of a
+    /// second even if nothing could be sent.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`], `TimedOut` and `Interrupted` if the peer takes nothing for the moment; after any other the
-    /// connection is given up.
+    /// [`io::ErrorKind::WouldBlock`], `TimedOut` and `Interrupted` if the peer accepts nothing at the moment; after any
+    /// other error the connection is abandoned.
     fn send(&mut self, lines: &[u8]) -> io::Result<usize>;
 
-    /// Ends the connection in good order.
+    /// Closes the connection gracefully.
     fn close(&mut self) {}
 }
 
-/// What becomes of lines that find the buffer full.
+/// The handling of lines that do not fit into the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// They are dropped, and counted: right for events, which come whether somebody reads them or not.
+    /// They are dropped and counted: right for events, which arrive whether they are read or not.
     Drop,
-    /// They hold up what comes behind them: right for dumps, which wait.
+    /// They block the writer: right for dumps, which wait.
     Wait,
 }
 
-/// How an outbox works.
+/// The options of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxOptions {
-    /// Bytes that it holds.
+    /// Size of the buffer in bytes.
     pub capacity: usize,
-    /// What becomes of lines that do not fit.
+    /// The handling of lines that do not fit.
     pub when_full: WhenFull,
-    /// How long the end waits for a peer that takes nothing.
+    /// Time that the end of the run waits for a peer that accepts nothing.
     pub linger: Duration,
 }
 
-/// What the writer and the thread share.
+/// The state that is shared by the writer and the thread.
 #[derive(Default)]
 struct Inner {
     buffer: VecDeque<u8>,
-    /// Bytes of the chunk that is being sent.
+    /// Size in bytes of the chunk that is being sent.
     under_way: usize,
-    /// Lines of that chunk which have not been sent.
+    /// Number of lines of that chunk that have not been sent.
     lines_under_way: u64,
-    /// Grows with all that is sent.
+    /// Counter that grows with every successful send.
     progress: u64,
     dropped: u64,
-    /// Nothing more is written.
+    /// True if nothing more is written.
     closing: bool,
-    /// The thread is to leave what is left.
+    /// True if the thread must discard the rest.
     abandoned: bool,
-    /// The thread is done.
+    /// True if the thread has ended.
     ended: bool,
     remark: Option<String>,
 }
@@ -104,7 +104,7 @@ impl Inner {
     }
 }
 
-/// The buffer's end that is written to.
+/// The writer's end of the buffer.
 pub struct Outbox {
     name: String,
     options: OutboxOptions,
@@ -117,7 +117,7 @@ pub struct Outbox {
 #[derive(Default)]
 struct Shared {
     inner: Mutex<Inner>,
-    /// Something changed: there is more, or less, in the buffer, or it is closing.
+    /// Notified when the contents of the buffer change, or when it is closing.
     changed: Condvar,
 }
 
@@ -155,7 +155,7 @@ impl Outbox {
         Ok(Outbox { name, options, shared, stop: stop.clone(), warnings, told: false })
     }
 
-    /// How many lines have been dropped so far.
+    /// Returns the number of lines dropped so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.lock().dropped
@@ -181,7 +181,7 @@ impl Sink for Outbox {
         loop {
             let room = self.options.capacity.saturating_sub(inner.held());
             let fitting = match whole_lines(rest, room) {
-                // A line that would never fit does not wait for ever.
+                // A line that would never fit does not wait forever.
                 0 if inner.held() == 0 && self.options.when_full == WhenFull::Wait => first_line(rest),
                 fitting => fitting,
             };
@@ -203,7 +203,7 @@ impl Sink for Outbox {
         }
     }
 
-    /// Waits until all is sent: as long as the peer goes on taking something.
+    /// Waits until everything is sent, as long as the peer continues to accept bytes.
     fn finish(&mut self) -> Result<(), SinkError> {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
@@ -251,13 +251,14 @@ impl Drop for Outbox {
     }
 }
 
-/// The buffer's end that is emptied, on its own thread.
+/// The thread's end of the buffer.
 struct Sender<T: Transport> {
     transport: T,
     shared: Arc<Shared>,
     warnings: Warnings,
     connection: Option<T::Connection>,
-    /// Attempts to connect that failed since one succeeded, or connections that broke before anything was sent.
+    /// Number of failed attempts since the last successful one, including connections that broke before anything was
+    /// sent.
     failures: u32,
 }
 
@@ -277,7 +278,7 @@ impl<T: Transport> Sender<T> {
         self.shared.changed.notify_all();
     }
 
-    /// Whole lines out of the buffer, waiting for them; none once there will be no more.
+    /// Takes whole lines out of the buffer, and waits for them; `None` once there will be no more.
     fn chunk(&mut self) -> Option<Vec<u8>> {
         let shared = self.shared.clone();
         let mut inner = shared.lock();
@@ -289,7 +290,7 @@ impl<T: Transport> Sender<T> {
                 break;
             }
             if self.connection.is_none() && self.failures == 0 {
-                // Before there is anything to send it shows whether somebody is there.
+                // Connects before there is anything to send, which shows if the peer is present.
                 drop(inner);
                 self.connect();
                 inner = shared.lock();
@@ -308,7 +309,7 @@ impl<T: Transport> Sender<T> {
         Some(chunk)
     }
 
-    /// Sends a chunk, over as many connections as it takes; `false` if the rest is to be left.
+    /// Sends a chunk, over as many connections as necessary; returns `false` if the rest must be discarded.
     fn send(&mut self, chunk: &[u8]) -> bool {
         let mut sent = 0;
         while let Some(rest) = chunk.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -356,7 +357,7 @@ impl<T: Transport> Sender<T> {
         self.failures += 1;
     }
 
-    /// Tries to connect, after a pause if that failed before.
+    /// Tries to connect, after a pause if the previous attempt failed.
     fn connect(&mut self) {
         let until = Instant::now() + Backoff::RESTART.pause(self.failures);
         let shared = self.shared.clone();
@@ -393,7 +394,7 @@ impl<T: Transport> Sender<T> {
     }
 }
 
-/// Whether the peer only takes nothing for the moment.
+/// Returns true if the error only means that the peer accepts nothing at the moment.
 fn is_momentary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
@@ -404,11 +405,12 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Small, and without patience at the end.
+    /// A small buffer that does not wait at the end.
     pub(crate) const OPTIONS: OutboxOptions =
         OutboxOptions { capacity: 64, when_full: WhenFull::Drop, linger: Duration::from_millis(50) };
 
-    /// Connects as often as it is allowed to; what is sent comes out of the other end, and after `breaks` bytes it breaks.
+    /// A transport that connects a limited number of times. Sent bytes arrive at a channel, and each connection breaks
+    /// after `breaks` bytes.
     struct Fake {
         allowed: Receiver<usize>,
         sent: Channel<Vec<u8>>,

@@ -9,13 +9,13 @@ use std::{
 /// Looks up the addresses of `HOST:PORT`.
 ///
 /// # Errors
-/// If it is not of this form, or the name cannot be looked up.
+/// The address is not of this form, or the name cannot be looked up.
 pub(super) fn addresses(address: &str) -> io::Result<impl Iterator<Item = SocketAddr>> {
     sys::keep_to_built_in_services();
     address.to_socket_addrs()
 }
 
-/// The C library's choice of name services. The only place of sinks with `unsafe`.
+/// The C library's choice of name services, the only `unsafe` code of sinks.
 #[allow(unsafe_code)]
 #[cfg(target_env = "gnu")]
 mod sys {

@@ -1,4 +1,4 @@
-//! Sinks as values: what is opened when a pipeline runs.
+//! Sinks as values, which are opened when a pipeline runs.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,9 +29,9 @@ pub struct SinkSpec {
 pub struct BufferSpec {
     /// Its size in bytes.
     pub capacity: usize,
-    /// What happens when it is full. `None`: lines of a live source are dropped, other sources wait.
+    /// The handling of lines when it is full. `None`: lines of a live source are dropped, other sources wait.
     pub when_full: Option<WhenFull>,
-    /// How long the end of the pipeline waits for a peer that takes nothing.
+    /// Time that the end of the pipeline waits for a peer that accepts nothing.
     pub linger: Duration,
     /// True if undelivered lines are no failure of the run.
     pub optional: bool,
@@ -88,7 +88,8 @@ impl SinkSpec {
         SinkKind::File(FileOptions { path: path.into(), append: true, rotation: None, mode: None }).into()
     }
 
-    /// Returns what would prevent [`SinkSpec::open`], as far as that can be told without opening or creating anything.
+    /// Returns the problem that would make [`SinkSpec::open`] fail, as far as it can be found without opening or
+    /// creating anything.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         match &self.kind {
@@ -110,7 +111,7 @@ impl SinkSpec {
         }
     }
 
-    /// Returns the identity of the file that it writes, if it writes one.
+    /// Returns the identity of the file that the sink writes; `None` if it writes none.
     #[must_use]
     pub fn output(&self) -> Option<files::Output> {
         match &self.kind {
@@ -119,7 +120,7 @@ impl SinkSpec {
         }
     }
 
-    /// Returns what happens when the buffer is full; `live`: the source does not wait.
+    /// Returns the handling of lines when the buffer is full; `live`: the source does not wait.
     #[must_use]
     pub fn when_full(&self, live: bool) -> WhenFull {
         self.buffer.when_full.unwrap_or(if live { WhenFull::Drop } else { WhenFull::Wait })

@@ -1,4 +1,4 @@
-//! Streams as sinks: a socket of the Unix family, or TCP.
+//! Stream sockets as sinks: Unix sockets and TCP.
 
 use std::{
     io::{self, Read, Write},
@@ -13,11 +13,11 @@ use super::{
     resolve,
 };
 
-/// How long one address may take to answer.
+/// Timeout of a connection attempt to one address.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long one attempt to send may take, so that the thread can be told to end.
+/// Timeout of one attempt to send, so that the thread notices the end in time.
 pub(super) const SEND: Duration = Duration::from_millis(100);
-/// How long a peer may take to see the end and to end too.
+/// Time that a peer has to close its end of the connection.
 const CLOSE: Duration = Duration::from_millis(150);
 
 /// A server at a path.
@@ -85,8 +85,8 @@ impl Connection for TcpStream {
     }
 }
 
-/// Says that there is no more, and waits a little for the peer to have read it: a socket that is closed while something that
-/// the peer sent is unread resets the connection, and what is on its way is lost.
+/// Shuts down the sending direction, and waits briefly for the peer to read the rest: closing a socket with unread data
+/// from the peer resets the connection, and data in flight is lost.
 pub(super) fn close_tcp(stream: &mut TcpStream) {
     let until = Instant::now() + CLOSE;
     if stream.shutdown(Shutdown::Write).is_err() || stream.set_read_timeout(Some(CLOSE)).is_err() {
@@ -126,7 +126,7 @@ mod tests {
         let mut sink = start(Tcp(listener.local_addr().unwrap().to_string()), OPTIONS);
         sink.write(b"1\n2\n").unwrap();
         let (mut stream, _) = listener.accept().unwrap();
-        // What nobody asked for is unread when the connection ends, and does no harm.
+        // Unread data of the peer at the end of the connection does no harm.
         stream.write_all(b"hello\n").unwrap();
         sink.write(b"3\n").unwrap();
         sink.finish().unwrap();
@@ -145,7 +145,7 @@ mod tests {
         let (stream, _) = listener.accept().unwrap();
         let mut lines = BufReader::new(stream).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "early");
-        // The server goes, and another one comes.
+        // The server ends, and another one starts.
         drop((lines, listener));
         std::fs::remove_file(&path).unwrap();
         let listener = UnixListener::bind(&path).unwrap();

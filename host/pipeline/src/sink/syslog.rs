@@ -1,5 +1,5 @@
-//! The system log as a sink: a message of RFC 5424 for each line, by the local socket, UDP (RFC 5426), or TCP with counted
-//! octets (RFC 6587).
+//! The system log as a sink: one message of RFC 5424 per line, by the local socket, UDP (RFC 5426), or TCP with octet
+//! counting (RFC 6587).
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use super::{
     stream::{SEND, close_tcp, connect_tcp},
 };
 
-/// Facilities by name, as `logger` has them (RFC 5424, table 1).
+/// Facilities by name, as in `logger` (RFC 5424, table 1).
 pub const FACILITIES: [(&str, u8); 20] = [
     ("kern", 0),
     ("user", 1),
@@ -52,43 +52,43 @@ pub const SEVERITIES: [(&str, u8); 8] =
 
 /// The local daemon's socket.
 pub const LOCAL: &str = "/dev/log";
-/// The longest message that every receiver should take (RFC 5424, section 6.1).
+/// Maximum length of a message that every receiver should accept (RFC 5424, section 6.1).
 pub const LONGEST: usize = 2048;
-/// The longest name of a program (RFC 5424, section 6.2.5).
+/// Maximum length of a program's name (RFC 5424, section 6.2.5).
 pub const LONGEST_APP_NAME: usize = 48;
 
-/// Where the log is.
+/// The log server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A datagram socket at a path.
     Local(PathBuf),
-    /// `host:port`, a datagram a message.
+    /// UDP to `host:port`, one message per datagram.
     Udp(String),
-    /// `host:port`, messages with their length before them.
+    /// TCP to `host:port`, each message preceded by its length.
     Tcp(String),
 }
 
-/// A connection to the log, and how messages are written.
+/// The transport to the log, and the format of its messages.
 #[derive(Clone, Debug)]
 pub struct Syslog {
     target: Target,
     priority: u8,
     app_name: String,
     longest: usize,
-    /// Messages that were too long, and were cut.
+    /// Number of messages that were too long, and were cut.
     cut: Arc<AtomicU64>,
 }
 
 impl Syslog {
-    /// Messages of this facility and severity, by number, from a program of this name, and no longer than `longest` bytes in
-    /// all.
+    /// Returns a transport for messages of this facility and severity, by number, from a program of this name, with a
+    /// maximum length of `longest` bytes.
     #[must_use]
     pub fn new(target: Target, facility: u8, severity: u8, app_name: &str, longest: usize) -> Self {
         let priority = facility.min(23) * 8 + severity.min(7);
         Syslog { target, priority, app_name: app_name.into(), longest, cut: Arc::default() }
     }
 
-    /// The message of a line.
+    /// Returns the message for a line.
     fn message(&self, host: &str, line: &[u8]) -> Vec<u8> {
         let now = Timestamp::now();
         let (priority, app, process) = (self.priority, &self.app_name, std::process::id());
@@ -97,7 +97,7 @@ impl Syslog {
         if message.len() > self.longest {
             self.cut.fetch_add(1, Ordering::Relaxed);
             let mut end = self.longest;
-            // Not within a character of UTF-8.
+            // Does not cut within a UTF-8 character.
             while end > 0 && message.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
                 end -= 1;
             }
@@ -107,7 +107,8 @@ impl Syslog {
     }
 }
 
-/// The machine's name, or `-` for none, as the header wants it: printable ASCII (RFC 5424, section 6.2.4).
+/// Returns the host name as the header requires it, in printable ASCII (RFC 5424, section 6.2.4), or `-` if there is
+/// none.
 fn host_name() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
@@ -126,7 +127,7 @@ enum Socket {
     Udp(UdpSocket),
     Tcp {
         stream: TcpStream,
-        /// What is left of the message that is being sent.
+        /// The unsent rest of the current message.
         pending: Vec<u8>,
     },
 }
@@ -235,7 +236,7 @@ mod tests {
         Outbox::start(syslog, OPTIONS, &Stop::new().unwrap(), flowgate_base::Warnings::ignored()).unwrap()
     }
 
-    /// The parts of a message, of which the time is checked here.
+    /// Splits a message into its parts, and checks its time.
     fn parts(message: &[u8]) -> (String, String) {
         let text = String::from_utf8(message.to_vec()).unwrap();
         let mut words = text.splitn(8, ' ');

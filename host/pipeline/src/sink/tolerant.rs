@@ -1,12 +1,12 @@
-//! A sink in front of another one, for a run that changes something and shows it.
+//! A sink in front of another one, for a run that changes entries and shows the changes.
 
 use super::{Sink, SinkError};
 use flowgate_base::Warnings;
 
-/// Passes everything on until the sink behind it fails. Then nothing more is written, the run goes on, and the failure is the result
-/// of [`Sink::finish`]: what was asked for is the change, its listing is a by-product.
+/// Passes bytes on until the sink behind it fails. Then nothing more is written, the run continues, and the failure is
+/// the result of [`Sink::finish`]: the purpose of the run is the change, and its listing is a by-product.
 ///
-/// A reader that leaves ends the run at once all the same, unless the process was started with SIGPIPE ignored.
+/// A closed pipe still ends the run at once, unless the process was started with SIGPIPE ignored.
 pub struct Tolerant<S> {
     sink: S,
     failure: Option<SinkError>,
@@ -14,7 +14,7 @@ pub struct Tolerant<S> {
 }
 
 impl<S> Tolerant<S> {
-    /// In front of `sink`. `warnings` receives a failure when it happens, for runs that may never end.
+    /// Returns a sink in front of `sink`. `warnings` receives a failure when it occurs, for runs that may never end.
     pub fn new(sink: S, warnings: Option<Warnings>) -> Self {
         Tolerant { sink, failure: None, warnings }
     }

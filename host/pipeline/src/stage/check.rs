@@ -1,9 +1,9 @@
-//! Checks of what a plugin returned: counts, row numbers, lengths and the ends of texts.
+//! Checks of the outcome that a plugin returned: counts, row numbers, lengths and the ends of texts.
 
 use crate::outcome::StageOutcome;
 use flowgate_model::{Actions, Annotations, action, batch, bounds, verdict};
 
-/// Checks an outcome for a batch of `rows` rows and values of `values` rows.
+/// Checks an outcome for a batch of `rows` rows with `values` rows of values.
 pub(super) fn check_outcome<T>(outcome: &StageOutcome<T>, rows: usize, values: usize) -> Result<(), String> {
     check_verdicts(&outcome.verdicts, rows)?;
     if let Some(changes) = &outcome.changes {
@@ -24,7 +24,7 @@ pub(super) fn check_outcome<T>(outcome: &StageOutcome<T>, rows: usize, values: u
     check_actions(&outcome.requests.actions, rows, values)
 }
 
-/// Checks that an outcome has nothing but actions, for calls without a batch that is shown.
+/// Checks that an outcome contains only actions, for calls without a batch that is shown.
 pub(super) fn late<T>(outcome: &StageOutcome<T>) -> Result<(), String> {
     let annotated = outcome.annotations.as_ref().is_some_and(|annotations| !annotations.rows.is_empty());
     let changed = outcome.changes.as_ref().is_some_and(|changes| !changes.rows.is_empty());
@@ -50,7 +50,7 @@ fn check_verdicts(verdicts: &[u8], rows: usize) -> Result<(), String> {
     }
 }
 
-/// Checks that all of these rows exist.
+/// Checks that all of these row numbers exist.
 fn check_rows(what: &str, rows: &[u32], length: usize, may_be_none: bool) -> Result<(), String> {
     match rows.iter().find(|&&row| row as usize >= length && !(may_be_none && row == action::NO_ROW)) {
         Some(row) => Err(format!("{what} for row {row} of a batch of {length} rows")),

@@ -1,7 +1,7 @@
-//! The checks of what a plugin returned, before any of it is used.
+//! Checks of the outcome that a plugin returned, before any of it is used.
 //!
-//! Plugins are not trusted: counts, row numbers, lengths and texts are checked ([`StageOutcome::checked`]), and what the
-//! host does because of them is bounded ([`bounds`]).
+//! Plugins are not trusted: counts, row numbers, lengths and texts are checked ([`StageOutcome::checked`]), and the
+//! work that the host does because of them is bounded ([`bounds`]).
 
 use super::check;
 use crate::{
@@ -16,12 +16,12 @@ use flowgate_model::{
 use flowgate_runtime::{Failure, deadline::Watch};
 
 impl<T: Entries> StageOutcome<T> {
-    /// Checks the outcome against the batch and against the [`bounds`] of what the host does because of it, and prepares
-    /// everything that can fail. The batch is not changed. `actions` is the maximum number of actions, `fixed` the fields
-    /// that cannot be changed.
+    /// Checks the outcome against the batch and against the [`bounds`] of the work that it causes, and prepares
+    /// everything that can fail. The batch is not changed. `actions` is the maximum number of actions, `fixed` the set
+    /// of fields that cannot be changed.
     ///
     /// # Errors
-    /// [`Failure`]: the outcome is malformed, exceeds a bound, or the time of the call is over.
+    /// [`Failure`] if the outcome is malformed, exceeds a bound, or the time of the call is over.
     pub fn checked(
         self,
         batch: &T,
@@ -67,8 +67,8 @@ pub struct CheckedOutcome<T> {
 }
 
 impl<T: Entries> CheckedOutcome<T> {
-    /// Applies the outcome to the batch that it was checked against, after its actions had the results `acted`. Returns the
-    /// number of rows that the plugin dropped.
+    /// Applies the outcome to the batch that it was checked against, with the results of its actions in `acted`.
+    /// Returns the number of rows that the plugin dropped.
     pub fn apply(self, batch: &mut T, acted: ActionResults<T>) -> usize {
         if let Some(changes) = &self.changes {
             batch.change(changes, &self.requests.values, self.fixed);
@@ -87,7 +87,7 @@ impl<T: Entries> CheckedOutcome<T> {
     }
 }
 
-/// Returns the rows that both the stage and the executor keep; `None` if these are all.
+/// Returns the rows that both the stage and the executor keep; `None` if both keep all rows.
 fn both(verdicts: Vec<u8>, keep: Option<Vec<u8>>) -> Option<Vec<u8>> {
     match keep {
         None => (!verdicts.is_empty()).then_some(verdicts),
@@ -102,7 +102,7 @@ mod tests {
     use flowgate_model::{Annotations, Flows, Outcome, Texts};
     use std::time::Duration;
 
-    /// A batch of rows without any field.
+    /// Returns a batch of rows without any field.
     fn batch(rows: u32) -> Flows {
         let (has, family) = (vec![0; rows as usize], vec![2; rows as usize]);
         Flows { length: rows, has, family, ..Flows::default() }
@@ -112,12 +112,12 @@ mod tests {
         StageOutcome::from(outcome).checked(&batch(2), 0, 0, watch).map(drop)
     }
 
-    /// A time that was over before it began.
+    /// Returns a watch whose time is already over.
     fn over() -> Watch {
         Watch::begin(Duration::ZERO, Some(Duration::ZERO))
     }
 
-    /// Whatever an outcome says, it is of no use when the time is over.
+    /// No outcome is accepted once the time is over.
     #[test]
     fn an_outcome_has_no_more_time_than_the_call() {
         let outcome = Outcome { verdicts: vec![verdict::KEEP, verdict::DROP], ..Outcome::default() };
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// Annotations are not gone through to their end when the time is over: that there are too many is not found out any more.
+    /// The check of annotations stops when the time is over, before it finds that there are too many.
     #[test]
     fn annotations_are_not_added_when_the_time_is_over() {
         let many = bounds::ROW_ANNOTATIONS + 1;

@@ -1,6 +1,7 @@
-//! A stage: a plugin that looks at batches, what it says of them, and what becomes of that.
+//! A stage: a plugin that processes batches, and the handling of its outcomes.
 //!
-//! `checked` and `check` check what it returned; `times` has the calls without live rows: ticks, look-backs and the end of the stream.
+//! `checked` and `check` check the outcomes; `times` has the calls without live rows: ticks, look-backs and the end of
+//! the stream.
 
 mod check;
 mod checked;
@@ -34,27 +35,28 @@ pub struct Stage {
     supervisor: Supervisor,
     reads: u64,
     grants: Grants,
-    /// Whether an action of it that is refused ends the run: it is the command itself.
+    /// True if the stage is the command itself: a refused action ends the run.
     strict: bool,
-    /// Whether it is the command's selector.
+    /// True if the stage is the command's selector.
     selects: bool,
     services: Services,
     hidden: Flows,
     rhythm: Option<Rhythm>,
-    /// Whether it hears what became of its actions.
+    /// True if the plugin receives the results of its actions.
     learns: bool,
     pending: Results,
     looks_back: bool,
-    /// Whether the instance is new and has not been offered the table.
+    /// True if the instance is new and has not been offered the table.
     fresh: bool,
     stats: Shared,
     recorded: Option<Rc<RefCell<RecordedOutcomes>>>,
-    /// CPU time that it may still use; without any left it is not called.
+    /// CPU time left to the plugin; it is not called when nothing is left.
     budget: Option<Arc<Mutex<TokenBucket>>>,
 }
 
 impl Stage {
-    /// A stage of a configured plugin that reads these fields and may do these things. It is not replaced when it fails.
+    /// Returns a stage of a configured plugin that reads these fields and has these grants. A failed instance is not
+    /// replaced.
     #[must_use]
     pub fn new(instance: Instance, reads: u64, grants: Grants) -> Self {
         let stats = Shared::default();
@@ -85,50 +87,51 @@ impl Stage {
         self
     }
 
-    /// The time that its thread spends in its calls, in nanoseconds, comes out of this meter; when it is empty the plugin is not
-    /// called.
+    /// Charges the CPU time of the plugin's calls, in nanoseconds, to this budget. The plugin is not called while the
+    /// budget is empty.
     #[must_use]
     pub fn within(mut self, budget: Arc<Mutex<TokenBucket>>) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// The command itself: an action of this stage that the kernel refuses ends the run.
+    /// Makes the stage the command itself: an action that the kernel refuses ends the run.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self
     }
 
-    /// The command's selector, which also decides what other stages are offered of the table.
+    /// Makes the stage the command's selector, which also decides which entries of the table are offered to other
+    /// stages.
     #[must_use]
     pub fn selecting(mut self) -> Self {
         self.selects = true;
         self
     }
 
-    /// Whether it is the command's selector.
+    /// Returns true if the stage is the command's selector.
     #[must_use]
     pub fn selects(&self) -> bool {
         self.selects
     }
 
-    /// Failed instances are replaced by what `recipe` makes.
+    /// Replaces failed instances by those that `recipe` makes.
     #[must_use]
     pub fn supervised(mut self, recipe: Recipe, policy: Policy) -> Self {
         self.supervisor = self.supervisor.with(recipe, policy);
         self
     }
 
-    /// The services that the plugin has been given.
+    /// Sets the services that the plugin has been granted.
     #[must_use]
     pub fn serving(mut self, services: Services) -> Self {
         self.services = services;
         self
     }
 
-    /// Besides batches, the plugin gets the calls that it can take and that it was granted; `interval` is the one of its
-    /// ticks, in milliseconds.
+    /// Enables the calls besides batches that the plugin exports and was granted. `interval` is the interval of its
+    /// ticks in milliseconds.
     #[must_use]
     pub fn called(mut self, can: Capabilities, interval: u32) -> Self {
         self.learns = can.action_results;
@@ -137,36 +140,38 @@ impl Stage {
         self
     }
 
-    /// The plugin's name.
+    /// Returns the plugin's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.supervisor.name()
     }
 
-    /// The fields that the plugin reads.
+    /// Returns the fields that the plugin reads.
     #[must_use]
     pub fn reads(&self) -> u64 {
         self.reads
     }
 
-    /// What the plugin may do.
+    /// Returns the plugin's grants.
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
 
-    /// What is known of it.
+    /// Returns the stage's statistics.
     #[must_use]
     pub fn stats(&self) -> &Shared {
         &self.stats
     }
 
-    /// Lets the plugin look at a batch. First its actions are performed, on the batch as the kernel described it; then the
-    /// changes of what is shown are made, and the rows that it dropped are removed. The time of all that is the plugin's.
+    /// Passes a batch to the plugin. First the requested actions are performed, on the batch as the kernel described
+    /// it; then the changes of the shown rows are made, and the rows that the plugin dropped are removed. All of this
+    /// counts as the plugin's time.
     ///
     /// # Errors
-    /// The plugin failed, returned what makes no sense, or used up its time, and that is to end the run. The batch is as it was
-    /// then; nothing was done, unless it was its actions that took too long.
+    /// [`PluginError`] if the plugin failed, returned a malformed outcome, or used up its time, and its policy is to
+    /// end the run. The batch is then unchanged, and nothing was done, except for actions that were performed before
+    /// the time was over.
     pub fn batch<T: Entries>(&mut self, batch: &mut T, executor: &mut Executor<T>) -> Result<(), PluginError> {
         let rows = batch.rows() as u64;
         self.stats.lock().rows_in += rows;
@@ -189,7 +194,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Does something in the plugin's time: what the thread spends in it comes out of the budget.
+    /// Runs `work` and charges the time that the thread spends in it to the budget.
     fn charged<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         let Some(budget) = self.budget.clone() else { return work(self) };
         let before = thread_time();
@@ -200,7 +205,7 @@ impl Stage {
         result
     }
 
-    /// What the plugin says of a batch, checked; none if it does not run.
+    /// Returns the checked outcome of a batch; `None` if the plugin does not run.
     fn look<T: Entries>(
         &mut self,
         batch: &mut T,
@@ -232,8 +237,8 @@ impl Stage {
         checked.map_err(|failure| self.supervisor.error(failure))
     }
 
-    /// Calls the plugin, if it runs; after a failure a new instance, when its time has come. Before the call it hears what
-    /// became of its actions. Second: the time of the call, to be counted on.
+    /// Calls the plugin, if it runs; after a failure, a new instance once its pause is over. Before the call the plugin
+    /// receives the results of its actions. Also returns the watch of the call, which continues to run.
     fn call<R>(
         &mut self,
         call: impl FnOnce(&mut Instance) -> Result<R, PluginError>,
@@ -253,7 +258,7 @@ impl Stage {
         if !self.pending.kinds.is_empty() {
             instance.learn(&std::mem::take(&mut self.pending))?;
         }
-        // What the command itself asks of the kernel takes as long as it takes.
+        // Actions of the command itself have no time limit.
         let mut watch = if strict { Watch::unlimited() } else { Watch::begin(instance.limits().call, None) };
         let result = call(instance);
         watch.since(instance.counted_since());
@@ -269,7 +274,7 @@ impl Stage {
         result.map(|result| Some((result, watch)))
     }
 
-    /// Brings what is known of the stage up to date.
+    /// Updates the stage's statistics.
     fn count(&mut self, change: impl FnOnce(&mut crate::stats::StageStats)) {
         let mut stats = self.stats.lock();
         change(&mut stats);
@@ -280,10 +285,11 @@ impl Stage {
         }
     }
 
-    /// Does what the plugin asked for.
+    /// Carries out a checked outcome.
     ///
     /// # Errors
-    /// There was no time left; the batch is as it was, and the actions that were done by then are done.
+    /// [`PluginError`] if the time is over. The batch is then unchanged; actions that were performed before that stay
+    /// performed.
     fn carry_out<T: Entries>(
         &mut self,
         batch: &mut T,
@@ -299,10 +305,10 @@ impl Stage {
         Ok(())
     }
 
-    /// Has actions performed, and remembers what became of them.
+    /// Performs actions, and keeps their results.
     ///
     /// # Errors
-    /// There was no time left for all of them.
+    /// [`PluginError`] if there is not enough time for all actions.
     fn act<T: Entries>(
         &mut self,
         batch: &T,
@@ -332,7 +338,7 @@ impl Stage {
         Ok(acted)
     }
 
-    /// The batch goes on, or not, without the plugin.
+    /// Handles a batch without the plugin: depending on the policy it passes or is dropped.
     fn without<T: Entries>(&mut self, batch: &mut T) {
         self.stats.lock().rows_without += batch.rows() as u64;
         if self.supervisor.policy().on_error == OnError::Drop {
@@ -340,10 +346,10 @@ impl Stage {
         }
     }
 
-    /// Notes a failure.
+    /// Records a failure.
     ///
     /// # Errors
-    /// The same, if it is to end the run.
+    /// The same error if it ends the run.
     fn failed<T: Entries>(&mut self, error: &PluginError, executor: &mut Executor<T>) -> Result<(), PluginError> {
         self.supervisor.failed();
         self.pending = Results::default();
@@ -369,7 +375,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Writes what the plugin keeps to its file, if it is time or the `end`.
+    /// Writes the plugin's state to its file if that is due, or at the `end`.
     pub fn save_state(&mut self, end: bool, warnings: &Warnings) {
         if self.services.state.is_none() {
             return;
@@ -382,10 +388,11 @@ impl Stage {
         });
     }
 
-    /// How long until the stage wants to be called though there are no flows, or looked after; none if never.
+    /// Returns the time until the stage must be called or its state written although there are no flows; `None` if
+    /// never.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
-        /// A state that changed is written after about this time.
+        /// A changed state is written after about this time.
         const CARE: Duration = Duration::from_secs(2);
         let tick = self.rhythm.as_ref().map(Rhythm::rest);
         let state = self.services.state.as_ref().map(|_| CARE);
@@ -393,11 +400,11 @@ impl Stage {
     }
 }
 
-/// The fields that all of these stages and a format that reads `format` need decoded.
+/// Returns the fields that must be decoded for these stages and a format that reads `format`.
 #[must_use]
 pub fn needed(stages: &[Stage], format: u64) -> u64 {
     let acting = if stages.iter().any(|stage| stage.grants.acts()) {
-        // What names an entry, and what a status or labels that are set go with.
+        // The fields that identify an entry, and those that are sent along with a status or labels.
         field::TUPLES | field::ZONES | field::ID | field::LABELS | field::STATUS
     } else {
         0

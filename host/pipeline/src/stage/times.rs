@@ -1,4 +1,4 @@
-//! The calls of a stage that come without live rows: ticks, look-backs, the end.
+//! Calls of a stage without live rows: ticks, look-backs and the end of the stream.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use flowgate_runtime::{Failure, Instance, PluginError, deadline::Watch};
 /// The shortest interval between ticks.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// When the next tick is due.
+/// The schedule of ticks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
     every: Duration,
@@ -23,12 +23,12 @@ impl Rhythm {
         Rhythm { every, next: Instant::now() + every }
     }
 
-    /// How long until then.
+    /// Returns the time until the next tick.
     pub(super) fn rest(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// Whether a tick is due; the next one is then a whole interval away, so that ticks never pile up.
+    /// Returns true if a tick is due. The next one is then a whole interval away, so that ticks do not pile up.
     fn due(&mut self) -> bool {
         let due = self.rest().is_zero();
         if due {
@@ -38,7 +38,7 @@ impl Rhythm {
     }
 }
 
-/// Why the table is offered: `flow-look-back.begin`.
+/// The reason for which the table is offered, as in `flow-look-back.begin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The stream begins.
@@ -50,7 +50,7 @@ pub enum Reason {
 }
 
 impl Stage {
-    /// Tells the plugin that the stream has ended.
+    /// Reports the end of the stream to the plugin.
     ///
     /// # Errors
     /// As [`Stage::batch`].
@@ -58,7 +58,7 @@ impl Stage {
         self.late(executor, T::finish)
     }
 
-    /// Gives the plugin a tick if one is due.
+    /// Calls the plugin's tick function if a tick is due.
     ///
     /// # Errors
     /// As [`Stage::batch`].
@@ -70,13 +70,13 @@ impl Stage {
         self.late(executor, |instance| T::tick(instance, now()))
     }
 
-    /// Why the plugin is to be offered the table, if it is.
+    /// Returns the reason for which the table must be offered to the plugin; `None` if it must not.
     #[must_use]
     pub fn wants_look_back(&self, reason: Option<Reason>) -> Option<Reason> {
         if !self.looks_back { None } else { reason.or(self.fresh.then_some(Reason::Restart)) }
     }
 
-    /// The table follows.
+    /// Begins a look-back: the table follows.
     ///
     /// # Errors
     /// As [`Stage::batch`].
@@ -89,7 +89,7 @@ impl Stage {
         self.late(executor, |instance| T::begin_look_back(instance, reason as u8).map(|()| StageOutcome::default()))
     }
 
-    /// A part of the table.
+    /// Passes a part of the table to the plugin.
     ///
     /// # Errors
     /// As [`Stage::batch`].
@@ -102,7 +102,7 @@ impl Stage {
         })
     }
 
-    /// That was all of the table.
+    /// Ends a look-back: the whole table has been passed.
     ///
     /// # Errors
     /// As [`Stage::batch`].
@@ -110,7 +110,7 @@ impl Stage {
         self.late(executor, T::end_look_back)
     }
 
-    /// A call without a batch.
+    /// Makes a call without a batch.
     fn late<T: Entries>(
         &mut self,
         executor: &mut Executor<T>,
@@ -122,7 +122,7 @@ impl Stage {
         })
     }
 
-    /// Does the actions of an outcome that can have nothing else.
+    /// Performs the actions of an outcome that contains nothing else.
     fn only_actions<T: Entries>(
         &mut self,
         outcome: Result<Option<(StageOutcome<T>, Watch)>, PluginError>,

@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 
 use super::*;
 
-/// The path of a file that was put aside.
+/// Returns the path of a rotated file.
 fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
     path.with_file_name(super::numbered(path.file_name().unwrap(), number, end))
 }
@@ -123,7 +123,7 @@ fn a_file_has_its_mode_and_keeps_it() {
     for path in [path.clone(), numbered(&path, 1, ".gz"), numbered(&path, 2, ".gz")] {
         assert_eq!(mode(&path), 0o640, "{}", path.display());
     }
-    // What somebody has decided since holds, also for those that follow.
+    // A mode that was changed since is kept, also for the files that follow.
     fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap();
     drop(sink);
     let mut sink = FileSink::open(options, flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap();
@@ -170,7 +170,7 @@ fn files_that_are_too_old_are_removed() {
         ("flows.1", hour),
         ("flows.2.gz", hour * 2),
         ("flows.3", hour * 5),
-        // Kept when there were to be more.
+        // From a run that kept a larger number.
         ("flows.4.gz", hour * 6),
         ("flows.x", hour * 9),
         ("other.1", hour * 9),
@@ -180,7 +180,7 @@ fn files_that_are_too_old_are_removed() {
     let rotation = Rotation { size: Some(100), interval: None, keep: 2, keep_time: Some(hour * 3), compress: false };
     let mut sink = sink(&path, true, Some(rotation));
     assert_eq!(there(), ["flows", "flows.1", "flows.2.gz", "flows.x", "other.1"], "when it is opened");
-    // Nothing is looked at for a while after that.
+    // The next check is due only after a while.
     sink.write_at(b"1\n", now + hour + Duration::from_secs(1)).unwrap();
     assert_eq!(there(), ["flows", "flows.1", "flows.x", "other.1"], "and with what is written");
     aged("flows.2", hour * 9);
@@ -188,7 +188,7 @@ fn files_that_are_too_old_are_removed() {
     assert_eq!(there(), ["flows", "flows.1", "flows.2", "flows.x", "other.1"], "at most once a minute");
     sink.write_at(b"", now + hour + Duration::from_secs(90)).unwrap();
     assert_eq!(there(), ["flows", "flows.1", "flows.x", "other.1"], "also if nothing is written");
-    // The file itself is not one that was put aside.
+    // The current file is not a rotated one.
     sink.write_at(b"", now + hour * 100).unwrap();
     assert_eq!(there(), ["flows", "flows.x", "other.1"]);
     assert_eq!(read(&path), "old\n1\n2\n");
@@ -243,11 +243,11 @@ fn a_file_that_somebody_else_cuts_is_not_filled_with_nuls() {
     let mut sink = sink(&path, true, by_size(12, 3, false));
     sink.write(b"1111\n2222\n").unwrap();
     File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
-    // What is in it counts, not what was written.
+    // The actual size of the file counts, not the number of bytes written.
     sink.write(b"3333\n4444\n").unwrap();
     assert_eq!(read(&path), "3333\n4444\n");
     assert!(!numbered(&path, 1, "").exists());
-    // And what cannot be written as a whole is taken off what is there.
+    // A line that cannot be written completely is removed again.
     File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
     sink.take_off(7);
     assert_eq!(read(&path), "");
@@ -271,7 +271,7 @@ fn links_are_not_followed() {
     fs::write(&victim, "untouched\n").unwrap();
     symlink(&victim, &path).unwrap();
     assert!(open(&path).unwrap_err().contains("is a symbolic link"));
-    // One that leads nowhere makes no file either.
+    // A dangling symbolic link does not create a file either.
     fs::remove_file(&path).unwrap();
     symlink(directory.path().join("nowhere"), &path).unwrap();
     assert!(open(&path).unwrap_err().contains("is a symbolic link"));
@@ -282,7 +282,7 @@ fn links_are_not_followed() {
     fs::remove_file(&path).unwrap();
     assert!(open(directory.path()).unwrap_err().contains("Is a directory"));
     assert_eq!(read(&victim), "untouched\n");
-    // The file that is compressed into is made, whatever stands there.
+    // The file for the compressed data is created anew, whatever exists there.
     symlink(&victim, numbered(&path, 1, ".gz.part")).unwrap();
     let mut sink = sink(&path, true, by_size(4, 2, true));
     sink.write(b"111\n").unwrap();
@@ -304,7 +304,7 @@ fn directories_that_others_can_write_are_refused() {
     assert!(open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it"));
     assert!(open(0o2775).unwrap_err().contains("can be written by group"));
     assert!(!path.exists());
-    // As /tmp is.
+    // As the mode of /tmp.
     open(0o1777).unwrap();
     open(0o755).unwrap();
 }
