@@ -1,4 +1,4 @@
-//! Consumers: what takes the rows at a pipeline's end. A format that writes into the sink is one, a screen another.
+//! Consumers take the rows at the end of a pipeline. A format that writes to the sink is one, a screen another.
 
 use flowgate_base::TokenBucket;
 use flowgate_base::clock::thread_time;
@@ -6,30 +6,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{entries::Entries, format::Format, run::RunError, sink::Sink};
 
-/// Takes the rows that come out of a pipeline.
+/// A consumer of the rows of a pipeline.
 pub trait Consumer<T> {
-    /// The stream begins.
+    /// Begins the stream.
     ///
     /// # Errors
-    /// What cannot go on.
+    /// [`RunError`] if the pipeline cannot continue.
     fn begin(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
         let _ = sink;
         Ok(())
     }
 
-    /// Takes a batch, which has rows. The batch may be borrowed from, not emptied.
+    /// Takes a batch, which is not empty. Its rows must not be removed.
     ///
     /// # Errors
-    /// What cannot go on.
+    /// [`RunError`] if the pipeline cannot continue.
     fn take(&mut self, batch: &mut T, sink: &mut dyn Sink) -> Result<(), RunError>;
 
-    /// The source said that this was all for the moment ([`flowgate_netlink::source::Datagram::flush`]); everything before has been taken.
+    /// Handles a flush of the source ([`flowgate_netlink::source::Datagram::flush`]); all rows before it have been
+    /// taken.
     fn pause(&mut self) {}
 
-    /// The stream has ended.
+    /// Ends the stream.
     ///
     /// # Errors
-    /// What cannot go on.
+    /// [`RunError`] if the pipeline cannot continue.
     fn end(&mut self, sink: &mut dyn Sink) -> Result<(), RunError> {
         let _ = sink;
         Ok(())
@@ -54,14 +55,14 @@ impl<T: Entries> Consumer<T> for Format {
     }
 }
 
-/// A consumer whose work is paid from a budget: what the thread spends in it, in nanoseconds.
+/// A consumer whose CPU time, in nanoseconds, is charged to a budget.
 pub struct Charged<'a, T> {
     consumer: Box<dyn Consumer<T> + 'a>,
     budget: Arc<Mutex<TokenBucket>>,
 }
 
 impl<'a, T> Charged<'a, T> {
-    /// A consumer that is paid for by this meter.
+    /// Returns a consumer whose time is charged to this budget.
     #[must_use]
     pub fn new(consumer: Box<dyn Consumer<T> + 'a>, budget: Arc<Mutex<TokenBucket>>) -> Self {
         Charged { consumer, budget }
@@ -91,7 +92,7 @@ impl<T> Consumer<T> for Charged<'_, T> {
     }
 }
 
-/// Writes, if there is something to be written.
+/// Writes the bytes, if there are any.
 fn write(sink: &mut dyn Sink, bytes: &[u8]) -> Result<(), RunError> {
     if bytes.is_empty() { Ok(()) } else { Ok(sink.write(bytes)?) }
 }
@@ -103,7 +104,7 @@ mod tests {
     use flowgate_model::{Flows, field, grants::Grants};
     use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, Services, services::state::State};
 
-    /// A budget that is used up by any work at all.
+    /// Returns a budget that any work exhausts.
     fn nothing() -> Arc<Mutex<TokenBucket>> {
         Arc::new(Mutex::new(TokenBucket::per_second(1)))
     }
@@ -120,7 +121,7 @@ mod tests {
         }
     }
 
-    /// What a format could not take in one call, it takes in parts; what is written is the same.
+    /// A format renders in parts a batch that is too large for one call; the output is the same.
     #[test]
     fn a_batch_that_is_too_much_for_one_call_of_a_format_is_written_in_parts() {
         let component = PluginComponent::stock(&PluginEngine::new(None).unwrap(), "json").unwrap();
@@ -131,7 +132,7 @@ mod tests {
             instance.started();
             Format::new(instance, reads)
         };
-        // Each of these bytes becomes six in JSON: in one call they would be more than a call may return.
+        // Each of these bytes becomes six in JSON, which exceeds the maximum size of one call's result.
         let (rows, bytes) = (60, 200_000);
         let mut flows = Flows {
             length: rows,

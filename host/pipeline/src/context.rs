@@ -1,4 +1,5 @@
-//! What the host adds to the kernel's messages: the time of a batch, and the names of the programs behind ports and of namespaces.
+//! The information that the host adds to the kernel's messages: the time of a batch, and the names of programs and of
+//! namespaces.
 
 use flowgate_base::clock::now;
 use flowgate_netlink::{
@@ -6,22 +7,22 @@ use flowgate_netlink::{
     source::{Datagram, Source},
 };
 
-/// How the rows of a run are completed.
+/// The source of the additional information of a run's rows.
 #[derive(Debug, Default)]
 pub(super) struct Context {
-    /// Whether the rows are events.
+    /// True if the rows are events.
     events: bool,
-    /// Whether times and names come with the datagrams.
+    /// True if the datagrams contain times and names.
     recorded: bool,
-    /// Whether the rows at hand are entries of the table, amid events.
+    /// True if the current rows are entries of the table between events.
     entries: bool,
-    /// When the last datagram was received, nanoseconds since 1970.
+    /// The time at which the last datagram was received, in nanoseconds since 1970.
     received: u64,
     programs: ProcessNames,
 }
 
 impl Context {
-    /// For the datagrams of a source.
+    /// Returns the context for the datagrams of a source.
     pub(crate) fn of(source: &dyn Source) -> Self {
         let recorded = source.is_replay();
         let programs = if recorded {
@@ -32,22 +33,23 @@ impl Context {
         Self { events: source.is_live(), recorded, entries: false, received: 0, programs }
     }
 
-    /// Whether the rows are events.
+    /// Returns true if the rows are events.
     pub(crate) fn events(&self) -> bool {
         self.events
     }
 
-    /// Whether rows are handed on when no datagram is waiting, though the batch is not full.
+    /// Returns true if an incomplete batch is passed on when no datagram is waiting.
     pub(crate) fn when_idle(&self) -> bool {
         self.events && !self.recorded
     }
 
-    /// Whether what comes now is of another kind than the rows at hand: entries after events, or events after entries.
+    /// Returns true if the datagram is of another kind than the current rows: entries after events, or events after
+    /// entries.
     pub(crate) fn turns(&mut self, datagram: &Datagram) -> bool {
         std::mem::replace(&mut self.entries, datagram.entries) != datagram.entries
     }
 
-    /// Takes in what a datagram says besides its messages.
+    /// Takes over the information of a datagram besides its messages.
     pub(crate) fn meet(&mut self, datagram: &Datagram) {
         if self.recorded {
             self.received = datagram.received;
@@ -60,12 +62,12 @@ impl Context {
         }
     }
 
-    /// The time of a batch: now, or that of its last datagram.
+    /// Returns the time of a batch: the current time, or that of its last datagram.
     pub(crate) fn time(&self) -> u64 {
         if self.recorded { self.received } else { now() }
     }
 
-    /// The names of programs and namespaces, where the rows are events.
+    /// Returns the names of programs and namespaces if the rows are events.
     pub(crate) fn programs(&mut self) -> Option<&mut ProcessNames> {
         self.events.then_some(&mut self.programs)
     }

@@ -1,4 +1,5 @@
-//! What a pipeline has received, for metrics: cheap to add to, once a batch or a datagram, and readable at any time.
+//! Counters of received messages, for metrics. They are updated once per batch or datagram, and can be read at any
+//! time.
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
@@ -8,7 +9,7 @@ use std::sync::{
 use flowgate_model::event;
 use flowgate_netlink::{Socket, SocketMemory};
 
-/// Counters of what runs. Clones speak of the same ones.
+/// The counters of a running pipeline. Clones share the same counters.
 #[derive(Clone, Debug, Default)]
 pub struct Counters(Arc<Numbers>);
 
@@ -26,50 +27,50 @@ struct Numbers {
     datagrams: AtomicU64,
     bytes: AtomicU64,
     shown: AtomicU64,
-    /// Datagrams that went into the queue, and that were taken from it.
+    /// Number of datagrams put into the queue, and of those taken from it.
     handed: AtomicU64,
     taken: AtomicU64,
-    /// How many can wait in it.
+    /// Capacity of the queue.
     limit: AtomicU64,
-    /// The socket that events come from, while it is open.
+    /// The socket from which events are received, while it is open.
     socket: Mutex<Weak<Socket>>,
 }
 
-/// The counters as they were at a moment.
+/// The values of the counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Entries of dumps.
+    /// Number of entries from dumps.
     pub entries: u64,
-    /// Events NEW.
+    /// Number of NEW events.
     pub new: u64,
-    /// Events UPDATE.
+    /// Number of UPDATE events.
     pub update: u64,
-    /// Events DESTROY.
+    /// Number of DESTROY events.
     pub destroy: u64,
-    /// Events of a kind that this version does not know.
+    /// Number of events of kinds that this version does not know.
     pub other: u64,
-    /// Times that the kernel has lost events because nobody fetched them fast enough.
+    /// Number of times that the kernel lost events because they were not received fast enough.
     pub gaps: u64,
-    /// Dumps of the table that were made because of gaps.
+    /// Number of dumps of the table because of gaps.
     pub resyncs: u64,
-    /// Messages, or rests of datagrams, that could not be read.
+    /// Number of messages, or rests of datagrams, that could not be decoded.
     pub malformed: u64,
-    /// Datagrams received.
+    /// Number of received datagrams.
     pub datagrams: u64,
-    /// Their bytes.
+    /// Size of these datagrams in bytes.
     pub bytes: u64,
-    /// Rows that came out of the last stage.
+    /// Number of rows that passed the last stage.
     pub shown: u64,
-    /// Datagrams that wait between reader and worker.
+    /// Number of datagrams that wait between reader and worker.
     pub waiting: u64,
-    /// How many can wait there.
+    /// Capacity of the queue between them.
     pub limit: u64,
-    /// Events that are known to be lost.
+    /// Number of events that are known to be lost.
     pub lost: u64,
 }
 
 impl Counters {
-    /// Rows that have been decoded: `kinds` are their events ([`event`]), none where they are entries.
+    /// Counts decoded rows. `kinds` are their events ([`event`]), empty for entries.
     pub fn rows(&self, rows: usize, kinds: &[u8]) {
         let mut counts = [0u64; 5];
         for &kind in kinds {
@@ -86,61 +87,61 @@ impl Counters {
         add(&self.0.other, rest.saturating_sub(gaps));
     }
 
-    /// Datagrams have been received.
+    /// Counts received datagrams.
     pub fn datagrams(&self, number: usize, bytes: usize) {
         add(&self.0.datagrams, number as u64);
         add(&self.0.bytes, bytes as u64);
     }
 
-    /// Events were lost, at least so many.
+    /// Counts a gap in which at least this many events were lost.
     pub fn gap(&self, lost: u32) {
         add(&self.0.gaps, 1);
         add(&self.0.lost, lost.into());
     }
 
-    /// The table is dumped because events were lost.
+    /// Counts a dump of the table because of lost events.
     pub(super) fn resync(&self) {
         add(&self.0.resyncs, 1);
     }
 
-    /// Something could not be read.
+    /// Counts a message, or the rest of a datagram, that could not be decoded.
     pub fn malformed(&self) {
         add(&self.0.malformed, 1);
     }
 
-    /// Rows came out of the last stage.
+    /// Counts rows that passed the last stage.
     pub(super) fn shown(&self, rows: u64) {
         add(&self.0.shown, rows);
     }
 
-    /// So many datagrams can wait.
+    /// Sets the capacity of the queue.
     pub(super) fn queue(&self, limit: usize) {
         self.0.limit.store(limit as u64, Relaxed);
     }
 
-    /// A datagram went into the queue.
+    /// Counts a datagram put into the queue.
     pub(super) fn handed(&self) {
         add(&self.0.handed, 1);
     }
 
-    /// One was taken from it.
+    /// Counts a datagram taken from the queue.
     pub(super) fn taken(&self) {
         add(&self.0.taken, 1);
     }
 
-    /// The socket whose receive buffer is of interest, as long as it is open.
+    /// Sets the socket whose receive buffer is reported, as long as it is open.
     pub fn watch(&self, socket: &Arc<Socket>) {
         *self.0.socket.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(socket);
     }
 
-    /// The receive buffer of the socket that is watched; none if there is none, or the kernel does not tell.
+    /// Returns the state of that socket's receive buffer; `None` without a socket, or if the kernel does not report it.
     #[must_use]
     pub fn memory(&self) -> Option<SocketMemory> {
         let socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner).upgrade()?;
         socket.memory().ok()
     }
 
-    /// The counters as they are now.
+    /// Returns the current values.
     #[must_use]
     pub fn read(&self) -> Counts {
         let numbers = &self.0;
@@ -159,7 +160,7 @@ impl Counters {
             shown: get(&numbers.shown),
             limit: get(&numbers.limit),
             lost: get(&numbers.lost),
-            // Read one after the other, so that the difference may be off for a moment.
+            // The two are read one after the other, so that the difference may be wrong for a moment.
             waiting: get(&numbers.handed).saturating_sub(get(&numbers.taken)),
         }
     }

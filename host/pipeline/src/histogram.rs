@@ -1,12 +1,12 @@
-//! How long calls took: how many of them within which time, so that it can be told what half of them, or all but one in a hundred,
-//! took at most.
+//! A histogram of the durations of calls, from which percentiles are computed.
 
-/// Each power of two is divided into this many steps, so that a figure is at most an eighth too high.
+/// Number of steps of each power of two, so that a percentile is at most an eighth too high.
 const STEPS: u64 = 8;
-/// Steps of all times that there can be.
+/// Number of steps for all possible durations.
 const ALL: usize = 496;
 
-/// Times in nanoseconds, counted. Counting one costs some nanoseconds; the memory is 4 KiB, once there is one.
+/// A histogram of durations in nanoseconds. Adding one costs some nanoseconds; the memory is 4 KiB from the first one
+/// on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: Vec<u64>,
@@ -14,7 +14,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts a time.
+    /// Counts a duration.
     pub fn add(&mut self, nanoseconds: u64) {
         if self.counts.is_empty() {
             self.counts.resize(ALL, 0);
@@ -25,7 +25,8 @@ impl Histogram {
         }
     }
 
-    /// The time within which so many of a thousand calls were, in nanoseconds, rounded up to a step; 0 if there were no calls.
+    /// Returns the duration in nanoseconds that this many of a thousand calls did not exceed, rounded up to a step; 0
+    /// without calls.
     #[must_use]
     pub fn within(&self, of_thousand: u64) -> u64 {
         let wanted = u128::from(self.total) * u128::from(of_thousand.min(1000));
@@ -40,7 +41,7 @@ impl Histogram {
     }
 }
 
-/// The step of a time.
+/// Returns the step of a duration.
 fn step(nanoseconds: u64) -> usize {
     if nanoseconds < STEPS {
         return nanoseconds as usize;
@@ -49,12 +50,12 @@ fn step(nanoseconds: u64) -> usize {
     ((u64::from(shift) + 1) * STEPS + ((nanoseconds >> shift) & (STEPS - 1))) as usize
 }
 
-/// The longest time of a step.
+/// Returns the longest duration of a step.
 fn last(step: usize) -> u64 {
     let step = step as u64;
     match (step / STEPS).checked_sub(1) {
         None => step,
-        // The shift is at most 60, and all bits below are set.
+        // The shift is at most 60, and all lower bits are set.
         Some(shift) => ((STEPS + step % STEPS) << shift) | ((1 << shift) - 1),
     }
 }

@@ -1,19 +1,19 @@
 //! The pipeline of flowgate as a library: source -> stage* -> executor -> format -> sink.
 //!
-//! A [`Spec`] says what is to be run. Its plugins are loaded by a [`PluginLoader`](loader::PluginLoader), which makes a
-//! [`LoadedSpec`] of it, and this becomes a [`Pipeline`] that runs on the kernel or on another source.
+//! A [`Spec`] describes the pipeline to run. A [`PluginLoader`](loader::PluginLoader) loads its plugins and returns a
+//! [`LoadedSpec`], which becomes a [`Pipeline`] that runs on the kernel or on another source.
 //!
 //! * [`spec`] is the pipeline as a value, [`load`] loads and joins its parts, [`explain`] explains it; [`loader`] loads
 //!   plugins, which play one of several [roles](loader::Role).
 //! * [`run`] has the loop that joins the parts. A [source](flowgate_netlink::source) yields datagrams, which a thread of its
 //!   own receives; [`kernel`] opens the kernel as one.
-//! * [`entries`] is what flows and expectations have in common: how they are decoded, processed and rendered.
-//! * [`stage`] is a plugin that processes batches, [`outcome`] what it returns, [`supervisor`] keeps it running, [`stats`]
-//!   is what is known of it, [`histogram`] counts how long calls take.
-//! * [`executor`] performs what a stage requests and [may do](flowgate_model::grants); it is the only part with authority
-//!   over the kernel's table.
-//! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`sink`] takes the bytes.
-//! * [`counters`] count what was received; [`resync`] makes up for lost events.
+//! * [`entries`] has the common interface of flows and expectations: how they are decoded, processed and rendered.
+//! * [`stage`] is a plugin that processes batches, [`outcome`] the result that it returns; [`supervisor`] keeps it
+//!   running, [`stats`] has its statistics, [`histogram`] counts the durations of calls.
+//! * [`executor`] performs the actions that a stage requests and is [granted](flowgate_model::grants); it is the only
+//!   part with authority over the kernel's table.
+//! * [`consumer`] takes the rows at the end: [`mod@format`] renders them, [`sink`] writes the bytes.
+//! * [`counters`] count received messages; [`resync`] makes up for lost events.
 
 pub mod consumer;
 mod context;

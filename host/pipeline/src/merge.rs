@@ -1,4 +1,4 @@
-//! A flow that exists and one that is asked for in its place: what of the one can still become the other.
+//! Merging of a flow that exists with the requested one: determines which of the requested values can still be set.
 //!
 //! The kernel sets no translation, helper or master on a flow that is in its table, and clears no bit of its status
 //! (`ctnetlink_change_conntrack`).
@@ -15,12 +15,12 @@ use flowgate_netlink::{
     },
 };
 
-/// A request that asks for less.
+/// A request with fewer values than wanted.
 #[derive(Debug)]
 pub struct Reduced {
-    /// The request; none if nothing is left to ask for.
+    /// The request; `None` if nothing is left to request.
     pub request: Option<Request>,
-    /// What it leaves out, and why, in words; empty if all that was asked for is so already.
+    /// The omitted values with the reasons, as texts; empty if the flow already has all requested values.
     pub kept: Vec<String>,
 }
 
@@ -43,7 +43,8 @@ const SENT: u64 = field::TIMEOUT
     | field::SYNPROXY
     | field::DCCP;
 
-/// A request that gives the flow in `existing`, a table of one row, what a row of `wanted` asks for; none if it cannot be made.
+/// Returns a request that gives the flow in `existing`, a table of one row, the values of a row of `wanted`; `None` if
+/// it cannot be built.
 pub(crate) fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
     let mut values = batch::pick(wanted, row);
     let mut kept = Vec::new();
@@ -72,7 +73,7 @@ pub(crate) fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Redu
     }
     if there & status::FIXED_TIMEOUT != 0 && left & field::TIMEOUT != 0 {
         left &= !field::TIMEOUT;
-        // A flow that is saved and loaded again with a timeout that runs out is as it was.
+        // A flow that is saved and restored with a timeout that expires is unchanged.
         if has & field::STATUS == 0 || asked & status::FIXED_TIMEOUT == 0 {
             kept.push("timeout: it is fixed".into());
         }
@@ -89,8 +90,8 @@ pub(crate) fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Redu
     Some(Reduced { request: Some(request), kept })
 }
 
-/// A request that makes a row of `wanted` without what the kernel refused by this error number; none if that is nothing that can
-/// be left out. `orphans`: the flow that it was expected by can be.
+/// Returns a request that creates a row of `wanted` without the value that the kernel refused with this error number;
+/// `None` if that value cannot be omitted. `orphans`: the master can be omitted.
 pub(crate) fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> Option<Reduced> {
     let has = at(&wanted.has, row);
     let (field, kept) = match errno {
@@ -108,14 +109,14 @@ pub(crate) fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> 
     Some(Reduced { request: Some(flows::create(entry, IfExists::Fail).ok()?), kept: vec![kept.to_owned()] })
 }
 
-/// What an update leaves out if it fails in this way, all the rest being done.
+/// Returns the value that an update omits if it fails with this error, all others having been set.
 pub(crate) fn left_out(wanted: &Flows, row: usize, errno: i32) -> Option<String> {
-    // Labels come last.
+    // Labels are set last.
     (errno == libc::ENOSPC && at(&wanted.has, row) & field::LABELS != 0)
         .then(|| "labels: the flow is older than the first rule about labels, and has no room for any".to_owned())
 }
 
-/// Says which translations differ from those that the flow has.
+/// Adds the translations that differ from those of the existing flow to `kept`.
 fn translations(values: &Flows, existing: &Flows, kept: &mut Vec<String>) {
     let of = at(&values.protocol, 0);
     let family = at(&existing.family, 0);
@@ -131,7 +132,7 @@ fn translations(values: &Flows, existing: &Flows, kept: &mut Vec<String>) {
         (1, field::DESTINATION_NAT, "destination", &existing.reply.source, &existing.reply.source_l4),
     ] {
         let there = (at(&addresses.hi, 0), at(&addresses.lo, 0));
-        // The identifier of ICMP is the same word in both directions.
+        // The ICMP identifier is the same in both directions.
         let word = if protocol::is_icmp(of) { at(&existing.reply.source_l4, 0) } else { at(words, 0) };
         if has & bit != 0
             && let Some((address, port)) = asked(destination)
@@ -154,7 +155,7 @@ fn translations(values: &Flows, existing: &Flows, kept: &mut Vec<String>) {
             let words = [at(&values.original.destination_l4, 0), at(&values.original.source_l4, 0)];
             (pair(&values.original.destination), pair(&values.original.source), words)
         };
-        // The reverse of the original direction is what is there if nothing was said of the reply.
+        // Without a requested reply tuple, it is the reverse of the original tuple.
         let asked = reply(values);
         let words = protocol::has_ports(of) || of == protocol::GRE;
         let same = |a: ((u64, u64), (u64, u64), [u16; 2]), b: ((u64, u64), (u64, u64), [u16; 2])| {
@@ -171,7 +172,7 @@ fn translations(values: &Flows, existing: &Flows, kept: &mut Vec<String>) {
     }
 }
 
-/// An address and, for protocols that have one, the port or key.
+/// Returns an address with the port or key, for protocols that have one.
 fn shown((hi, lo): (u64, u64), word: u16, of: u8, family: u8) -> String {
     let address = match family {
         flowgate_model::family::IPV4 => IpAddr::V4((lo as u32).into()),
@@ -192,7 +193,7 @@ enum Column {
     LabelsMask,
 }
 
-/// The text of the one row.
+/// Returns the text of the only row.
 fn text(flows: &Flows, column: Column) -> Vec<u8> {
     let (bit, column) = match (column, &flows.rare) {
         (_, None) => return Vec::new(),
@@ -203,12 +204,12 @@ fn text(flows: &Flows, column: Column) -> Vec<u8> {
     if at(&flows.has, 0) & bit == 0 { Vec::new() } else { batch::text(&column.texts, 0).to_vec() }
 }
 
-/// Labels as a number.
+/// Returns labels as a number.
 fn wide(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).enumerate().fold(0, |all, (index, byte)| all | u128::from(*byte) << (8 * index))
 }
 
-/// The labels that the flow would have.
+/// Returns the labels that the flow would have.
 fn labels_after(values: &Flows, existing: &Flows) -> u128 {
     let mask = match at(&values.has, 0) & field::LABELS_MASK {
         0 => u128::MAX,
@@ -217,7 +218,7 @@ fn labels_after(values: &Flows, existing: &Flows) -> u128 {
     wide(&text(existing, Column::Labels)) & !mask ^ wide(&text(values, Column::Labels))
 }
 
-/// The names of status bits.
+/// Returns the names of status bits.
 fn names(bits: u32) -> String {
     let all =
         [(status::SEEN_REPLY, "SEEN_REPLY"), (status::ASSURED, "ASSURED"), (status::FIXED_TIMEOUT, "FIXED_TIMEOUT")];
@@ -265,7 +266,7 @@ mod tests {
         asks_for_source_nat(&mut wanted, 9, 10);
         let merged = merge(&wanted, 0, &there).unwrap();
         assert!(merged.kept.is_empty() && merged.request.is_some(), "{:?}", merged.kept);
-        // A fixed timeout that runs out.
+        // A fixed timeout that expires.
         let fixed = flow(status::FIXED_TIMEOUT, 1);
         let merged = merge(&fixed, 0, &fixed).unwrap();
         assert!(merged.kept.is_empty(), "{:?}", merged.kept);
@@ -283,7 +284,7 @@ mod tests {
         let status = "status SEEN_REPLY,ASSURED,FIXED_TIMEOUT";
         assert_eq!(starts, ["source translation", "helper ftp", status, "status EXPECTED", "timeout"]);
         assert!(kept[0].contains("0.0.0.9:10"), "{kept:?}");
-        // A reply that was named, and is another one.
+        // A requested reply tuple that differs from the existing one.
         let mut wanted = flow(0, 7);
         wanted.has[0] &= !(field::STATUS | field::TIMEOUT);
         let merged = merge(&wanted, 0, &flow(0, 9)).unwrap();

@@ -1,4 +1,5 @@
-//! What a plugin returns for a batch, and what becomes of the actions in it. The checks are in [`stage`](crate::stage).
+//! The outcome that a plugin returns for a batch, and the results of the actions in it. The checks are in
+//! [`stage`](crate::stage).
 
 use flowgate_model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome};
 
@@ -7,16 +8,16 @@ use flowgate_model::{Actions, Annotations, Changes, ExpectationOutcome, Expectat
 pub struct Requests<T> {
     /// The actions. Row numbers have been checked.
     pub actions: Actions,
-    /// The rows that are set or created, or that identify entries.
+    /// The rows to set or create, or that identify entries.
     pub values: T,
 }
 
-/// What the executor's work means for the batch.
+/// The effect of the executor's work on the batch.
 #[derive(Debug)]
 pub struct ActionResults<T> {
     /// One element per row: 0 for rows that are not shown; `None` if all are.
     pub keep: Option<Vec<u8>>,
-    /// The batch that is shown instead of the rows that are kept.
+    /// The batch to show instead of the rows that are kept.
     pub replacement: Option<T>,
     /// The result of each action ([`result`](flowgate_model::result)) with the kernel's error number, in the order of
     /// the requests.
@@ -29,12 +30,12 @@ impl<T> Default for ActionResults<T> {
     }
 }
 
-/// What a stage returns for a batch, for both types of entries.
+/// The outcome that a stage returns for a batch, for both types of entries.
 #[derive(Clone, Debug)]
 pub struct StageOutcome<T> {
-    /// One for each row, or none to keep all.
+    /// One verdict for each row, or none to keep all.
     pub verdicts: Vec<u8>,
-    /// Changes of what is shown.
+    /// Changes of the shown rows.
     pub changes: Option<Changes>,
     /// Annotations of rows.
     pub annotations: Option<Annotations>,
@@ -64,11 +65,11 @@ impl From<ExpectationOutcome> for StageOutcome<Expectations> {
     }
 }
 
-/// Outcomes that were recorded, for tests of plugins.
+/// Recorded outcomes, for tests of plugins.
 #[derive(Debug, Default)]
 pub struct RecordedOutcomes {
-    /// Of flows: one for each batch, and one for the end of the stream.
+    /// The outcomes of flows: one for each batch, and one for the end of the stream.
     pub flows: Vec<StageOutcome<Flows>>,
-    /// The same of expectations.
+    /// The outcomes of expectations, likewise.
     pub expectations: Vec<StageOutcome<Expectations>>,
 }

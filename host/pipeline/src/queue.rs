@@ -1,5 +1,5 @@
-//! The bounded queue between reader and worker: buffers go round and round. There are no more of them than were ever needed at
-//! once, and never more than a fixed number.
+//! The bounded queue between reader and worker. Buffers circulate between them; no more are allocated than were ever
+//! needed at once, and never more than a fixed number.
 
 use std::{
     collections::VecDeque,
@@ -13,50 +13,50 @@ use flowgate_netlink::{
     source::{Datagram, EVENT_BUFFER_LENGTH, Source, SourceError},
 };
 
-/// How many datagrams of a dump may wait for the worker: about 300 KiB in all, and enough to keep both busy. The kernel waits
-/// with the next one.
+/// Number of datagrams of a dump that may wait for the worker: about 300 KiB in all, and enough to keep both threads
+/// busy. The kernel does not send the next one until there is room.
 const DUMP_DEPTH: usize = 8;
-/// The same for events, 64 KiB full of them each: 8 MiB in all, about 35,000 events. The kernel does not wait, so that the
-/// reader must go on while the output is held up.
+/// Number of datagrams of events that may wait, each up to 64 KiB: 8 MiB in all, about 35,000 events. The kernel does
+/// not wait, so that the reader must continue while the output is blocked.
 const EVENT_DEPTH: usize = 128;
-/// How many datagrams of a dump are handed over at once: the worker is the faster one and sleeps in between, and to wake it costs the
-/// reader more than it takes to put a datagram down. Events are handed over one by one, since there may be no others.
+/// Number of datagrams of a dump that are passed on at once: the worker is faster and sleeps in between, and waking it
+/// costs the reader more than storing a datagram. Events are passed on one by one, since no others may follow.
 const TOGETHER: usize = 4;
-/// How often a source that is held up is called.
+/// Interval of calls to a source that is blocked.
 const HELD_UP: Duration = Duration::from_millis(2);
 
-/// Datagrams that are handed over at once; an error is the last one.
+/// Datagrams that are passed on at once; an error is the last element.
 type Group = VecDeque<Result<Datagram, SourceError>>;
 
-/// The reader's end.
+/// The reader's end of the queue.
 pub(super) struct Filling {
     empty: Receiver<Datagram>,
     filled: SyncSender<Group>,
-    /// What has not been handed over yet, and how many that may be.
+    /// Datagrams that have not been passed on yet, and their maximum number.
     group: Group,
     together: usize,
-    /// Buffers that may still be made.
+    /// Number of buffers that may still be allocated.
     unmade: usize,
-    /// Bytes of each.
+    /// Size of each buffer in bytes.
     room: usize,
     counters: Counters,
 }
 
-/// The worker's end.
+/// The worker's end of the queue.
 pub(super) struct Draining {
     empty: SyncSender<Datagram>,
     filled: Receiver<Group>,
-    /// What has been handed over and not been taken yet.
+    /// Datagrams that have been passed on and not been taken yet.
     group: Group,
     counters: Counters,
 }
 
-/// Bytes of a buffer for what a source yields.
+/// Returns the size in bytes of a buffer for the datagrams of a source.
 pub(super) fn room(source: &dyn Source) -> usize {
     if source.is_live() && !source.is_replay() { EVENT_BUFFER_LENGTH } else { RECEIVE_LENGTH }
 }
 
-/// A queue for what a source yields. `counters` are told of how many datagrams wait in it.
+/// Returns a queue for the datagrams of a source. `counters` count the waiting ones.
 pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Draining) {
     let depth = if source.is_live() { EVENT_DEPTH } else { DUMP_DEPTH };
     let room = room(source);
@@ -78,7 +78,8 @@ pub(super) fn queue(source: &dyn Source, counters: &Counters) -> (Filling, Drain
 }
 
 impl Filling {
-    /// A buffer to fill; none once the worker is gone. While there is none, `source` is told that it is held up.
+    /// Returns a buffer to fill; `None` once the worker has ended. While there is none, the `source` is notified that
+    /// it is blocked.
     pub(crate) fn buffer(&mut self, source: &mut dyn Source) -> Option<Datagram> {
         match self.empty.try_recv() {
             Ok(datagram) => return Some(datagram),
@@ -101,21 +102,22 @@ impl Filling {
         }
     }
 
-    /// Hands a datagram, or the reason why there is none, to the worker, perhaps with later ones; `false` once it is gone.
+    /// Passes a datagram or an error to the worker, possibly together with later ones; returns `false` once the worker
+    /// has ended.
     pub(crate) fn hand(&mut self, datagram: Result<Datagram, SourceError>) -> bool {
         self.counters.handed();
         self.group.push_back(datagram);
         self.group.len() < self.together || self.hand_over()
     }
 
-    /// Hands over what has not been yet; `false` once the worker is gone.
+    /// Passes on pending datagrams; returns `false` once the worker has ended.
     pub(crate) fn hand_over(&mut self) -> bool {
         self.group.is_empty() || self.filled.send(std::mem::take(&mut self.group)).is_ok()
     }
 }
 
 impl Draining {
-    /// The next datagram, waiting for it, but no longer than this; an error once the reader is done, or the time is up.
+    /// Waits for the next datagram, at most for this time; fails once the reader has ended, or when the time is over.
     pub(crate) fn wait(
         &mut self,
         patience: Option<Duration>,
@@ -132,7 +134,7 @@ impl Draining {
         }
     }
 
-    /// The next datagram if there is one already.
+    /// Returns the next datagram if there is one already.
     pub(crate) fn ready(&mut self) -> Result<Result<Datagram, SourceError>, TryRecvError> {
         loop {
             if let Some(datagram) = self.group.pop_front() {
@@ -143,9 +145,9 @@ impl Draining {
         }
     }
 
-    /// Gives a buffer back.
+    /// Returns a buffer to the reader.
     pub(crate) fn give_back(&self, datagram: Datagram) {
-        // Fails only when the reader is gone, and then nobody needs it.
+        // This fails only when the reader has ended, and then the buffer is not needed.
         let _ = self.empty.try_send(datagram);
     }
 }

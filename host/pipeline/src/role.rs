@@ -2,23 +2,23 @@
 
 use flowgate_runtime::Capabilities;
 
-/// What a plugin is to do in a pipeline.
+/// The role of a plugin in a pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Look at flows.
+    /// A stage that processes flows.
     FlowStage,
-    /// Look at expectations.
+    /// A stage that processes expectations.
     ExpectationStage,
-    /// Show flows.
+    /// A format of flows.
     FlowFormat,
-    /// Show expectations.
+    /// A format of expectations.
     ExpectationFormat,
-    /// Show statistics.
+    /// A format of statistics.
     StatisticsFormat,
 }
 
 impl Role {
-    /// Returns true if a component can play it.
+    /// Returns true if a component can play this role.
     #[must_use]
     pub fn is_within(self, can: Capabilities) -> bool {
         match self {
@@ -30,7 +30,7 @@ impl Role {
         }
     }
 
-    /// The interface that a plugin in this role exports.
+    /// Returns the interface that a plugin in this role exports.
     #[must_use]
     pub fn interface(self) -> &'static str {
         match self {

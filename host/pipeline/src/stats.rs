@@ -1,4 +1,4 @@
-//! What is known of each stage while a pipeline runs: for `--plugin-stats`, SIGUSR1 and metrics.
+//! Statistics of the stages of a running pipeline, for `--plugin-stats`, SIGUSR1 and metrics.
 
 use std::{
     fmt::Write as _,
@@ -14,24 +14,24 @@ use serde::{Deserialize, Serialize};
 use super::histogram::Histogram;
 use flowgate_model::result;
 
-/// Kinds of result of actions.
+/// Number of kinds of results of actions.
 pub const RESULTS: usize = result::NAMES.len();
 
-/// Whether a stage's plugin works.
+/// The health of a stage's plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
-    /// It does.
+    /// It works.
     #[default]
     Running,
-    /// It failed, and is given time before it is started again.
+    /// It failed, and is restarted after a pause.
     BackingOff,
     /// It failed too often, and is not called any more.
     Quarantined,
 }
 
 impl Health {
-    /// In words.
+    /// Returns the health as text.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -42,52 +42,52 @@ impl Health {
     }
 }
 
-/// One stage.
+/// The statistics of one stage.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(into = "StageReport")]
 pub struct StageStats {
     /// The plugin.
     pub plugin: String,
-    /// Whether it works.
+    /// Its health.
     pub health: Health,
-    /// Calls with a batch.
+    /// Number of calls with a batch.
     pub calls: u64,
-    /// Rows that it was to look at.
+    /// Number of rows that it was given.
     pub rows_in: u64,
-    /// Rows that went on.
+    /// Number of rows that passed it.
     pub rows_out: u64,
-    /// Rows that its verdicts dropped.
+    /// Number of rows that its verdicts dropped.
     pub rows_dropped: u64,
-    /// Rows that went on (or were dropped, as `on-error` says) without it, because it did not work.
+    /// Number of rows that passed, or were dropped as `on-error` says, without a call because the plugin did not work.
     pub rows_without: u64,
-    /// Ticks that it was given.
+    /// Number of ticks that it was given.
     pub ticks: u64,
-    /// Time of all its calls, in nanoseconds.
+    /// Total time of its calls, in nanoseconds.
     pub nanoseconds: u64,
-    /// Time of the longest one, in nanoseconds.
+    /// Time of the longest call, in nanoseconds.
     pub longest: u64,
     /// Distribution of these times.
     pub times: Histogram,
-    /// Bytes of linear memory of the instance.
+    /// Size of the instance's linear memory in bytes.
     pub memory: u64,
-    /// Failures.
+    /// Number of failures.
     pub failures: u64,
-    /// The last one.
+    /// The last failure.
     pub last_error: Option<String>,
-    /// Instances after the first.
+    /// Number of instances after the first.
     pub restarts: u64,
-    /// What became of its actions, by [`result`].
+    /// Number of actions with each [`result`].
     pub actions: [u64; RESULTS],
-    /// Lines that it wrote into the log.
+    /// Number of lines that it wrote to the log.
     pub log_lines: u64,
-    /// Lines that were dropped.
+    /// Number of log lines that were dropped.
     pub log_dropped: u64,
-    /// Bytes that it keeps in its state.
+    /// Size of its state in bytes.
     pub state_bytes: u64,
 }
 
 impl StageStats {
-    /// Takes in what one before it of the same plugin has done: what only grows is summed up, what it is now stays.
+    /// Adds the statistics of an earlier stage of the same plugin: counters are summed up, current values are kept.
     pub fn add(&mut self, before: &Self) {
         for (sum, more) in [
             (&mut self.calls, before.calls),
@@ -111,26 +111,26 @@ impl StageStats {
     }
 }
 
-/// The numbers of one stage as they are written to JSON and read from it, with two percentiles of its times.
+/// The statistics of one stage in JSON, with two percentiles of its times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageReport {
     /// The plugin.
     pub plugin: String,
-    /// Whether it works.
+    /// Its health.
     pub health: Health,
-    /// Calls with a batch.
+    /// Number of calls with a batch.
     pub calls: u64,
-    /// Rows that it was given.
+    /// Number of rows that it was given.
     pub rows_in: u64,
-    /// Rows that went on.
+    /// Number of rows that passed it.
     pub rows_out: u64,
-    /// Rows that its verdicts dropped.
+    /// Number of rows that its verdicts dropped.
     pub rows_dropped: u64,
-    /// Rows that went on, or were dropped, without it because it did not work.
+    /// Number of rows that passed, or were dropped, without a call because the plugin did not work.
     pub rows_without: u64,
-    /// Ticks that it was given.
+    /// Number of ticks that it was given.
     pub ticks: u64,
-    /// Time of all its calls, in nanoseconds.
+    /// Total time of its calls, in nanoseconds.
     pub nanoseconds: u64,
     /// Time of the longest call, in nanoseconds.
     pub longest: u64,
@@ -138,21 +138,21 @@ pub struct StageReport {
     pub p50: u64,
     /// Time within which 99 % of the calls ended, in nanoseconds.
     pub p99: u64,
-    /// Bytes of linear memory of the instance.
+    /// Size of the instance's linear memory in bytes.
     pub memory: u64,
-    /// Failures.
+    /// Number of failures.
     pub failures: u64,
     /// The last failure.
     pub last_error: Option<String>,
-    /// Instances after the first.
+    /// Number of instances after the first.
     pub restarts: u64,
     /// Number of actions with each [`result`].
     pub actions: [u64; RESULTS],
-    /// Lines that it wrote to the log.
+    /// Number of lines that it wrote to the log.
     pub log_lines: u64,
-    /// Lines that were dropped.
+    /// Number of log lines that were dropped.
     pub log_dropped: u64,
-    /// Bytes of its state.
+    /// Size of its state in bytes.
     pub state_bytes: u64,
 }
 
@@ -183,28 +183,28 @@ impl From<StageStats> for StageReport {
     }
 }
 
-/// The stages of what runs, shared with what shows them.
+/// The statistics of the stages of a running pipeline, shared with their readers.
 #[derive(Clone, Debug, Default)]
 pub struct Board(Arc<Mutex<Vec<Shared>>>, Arc<AtomicU64>);
 
-/// A stage's numbers, shared between the stage and the board.
+/// The statistics of a stage, shared between the stage and the board.
 #[derive(Clone, Debug, Default)]
 pub struct Shared(Arc<Mutex<StageStats>>);
 
 impl Shared {
-    /// The numbers, to be read or changed. A panic while they were held left nothing half done.
+    /// Locks the statistics for reading or updating. A panic of another holder leaves them consistent.
     pub fn lock(&self) -> MutexGuard<'_, StageStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Board {
-    /// What runs wants this long to end after a signal.
+    /// Sets the time that the pipeline needs to end after a signal.
     pub fn end_within(&self, time: Duration) {
         self.1.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How long what runs wants to end after a signal; 0 if it did not say.
+    /// Returns the time that the pipeline needs to end after a signal; 0 if it was not set.
     #[must_use]
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.1.load(Ordering::Relaxed))
@@ -215,13 +215,13 @@ impl Board {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
     }
 
-    /// All stages as they are now.
+    /// Returns the current statistics of all stages.
     #[must_use]
     pub fn stages(&self) -> Vec<StageStats> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|stage| stage.lock().clone()).collect()
     }
 
-    /// For people: some lines for each stage; empty if there are none.
+    /// Returns the statistics as text, some lines for each stage; empty without stages.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -231,10 +231,10 @@ impl Board {
         text
     }
 
-    /// For programs: one JSON object a line for each stage.
+    /// Returns the statistics as JSON, one object per line for each stage.
     #[must_use]
     pub fn json(&self) -> String {
-        // Numbers and text always have a form in JSON.
+        // Numbers and text can always be represented in JSON.
         self.stages().iter().filter_map(|stage| serde_json::to_string(stage).ok()).map(|line| line + "\n").collect()
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps a stage's plugin running: throws a failed instance away, makes another after a while, and gives up on one that fails
-//! again and again.
+//! Keeps a stage's plugin running: discards a failed instance, creates another one after a pause, and quarantines a
+//! plugin that fails repeatedly.
 
 use std::{
     collections::VecDeque,
@@ -11,14 +11,14 @@ use flowgate_base::Backoff;
 use flowgate_model::OnError;
 use flowgate_runtime::{Failure, Instance, PluginError};
 
-/// How failures are dealt with.
+/// The policy for failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// What becomes of the batch.
+    /// The handling of the batch.
     pub on_error: OnError,
-    /// With so many failures ...
+    /// Number of failures ...
     pub failures: u32,
-    /// ... in this time, the plugin is quarantined.
+    /// ... within this time after which the plugin is quarantined.
     pub window: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Default for Policy {
     }
 }
 
-/// Makes a configured instance.
+/// A function that creates a configured instance.
 pub type Recipe = Box<dyn FnMut() -> Result<Instance, PluginError>>;
 
 /// The supervisor of one plugin.
@@ -42,7 +42,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Of a running instance that cannot be replaced.
+    /// Returns the supervisor of a running instance that cannot be replaced.
     #[must_use]
     pub fn new(instance: Instance) -> Self {
         Supervisor {
@@ -55,35 +55,35 @@ impl Supervisor {
         }
     }
 
-    /// Failed instances are replaced by what `recipe` makes.
+    /// Replaces failed instances by those that `recipe` creates.
     #[must_use]
     pub fn with(self, recipe: Recipe, policy: Policy) -> Self {
         Supervisor { recipe: Some(recipe), policy, ..self }
     }
 
-    /// The plugin's name.
+    /// Returns the plugin's name.
     #[must_use]
     pub fn name(&self) -> &str {
         self.instance.name()
     }
 
-    /// How failures are dealt with.
+    /// Returns the policy for failures.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// Whether the plugin works.
+    /// Returns the health of the plugin.
     #[must_use]
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// The instance, if there is one that works; after a failure another one, when its time has come. Second: whether it is a
-    /// new one.
+    /// Returns the instance if it works; after a failure, a new one once its pause is over. The second value is true if
+    /// the instance is new.
     ///
     /// # Errors
-    /// The new instance did not start, which is one more failure.
+    /// [`PluginError`] if the new instance did not start, which counts as a failure.
     pub fn instance(&mut self) -> Result<Option<(&mut Instance, bool)>, PluginError> {
         match self.health {
             Health::Running => return Ok(Some((&mut self.instance, false))),
@@ -107,18 +107,18 @@ impl Supervisor {
         }
     }
 
-    /// The instance, whatever its state.
+    /// Returns the instance, regardless of its health.
     pub fn last(&mut self) -> &mut Instance {
         &mut self.instance
     }
 
-    /// An error in the plugin's name.
+    /// Returns an error with the plugin's name.
     #[must_use]
     pub fn error(&self, failure: Failure) -> PluginError {
         self.instance.error(failure)
     }
 
-    /// The plugin failed: its instance is not called again.
+    /// Records a failure: the instance is not called again.
     pub fn failed(&mut self) {
         self.failed_at(Instant::now());
     }
@@ -134,7 +134,7 @@ impl Supervisor {
             return;
         }
         self.health = Health::BackingOff;
-        // The first start after a failure is at once.
+        // The first restart after a failure is immediate.
         self.retry = Some(now + Backoff::RESTART.pause(failures - 1));
     }
 }
