@@ -1,4 +1,5 @@
-//! The control socket: one request a connection, a line of JSON, and one answer. Only the owner of the socket can connect.
+//! The control socket. A connection carries one request, a line of JSON, and one answer. Only the owner of the socket
+//! can connect.
 
 use std::{
     cell::RefCell,
@@ -34,47 +35,47 @@ use flowgate_policy::control::{
     self, ControlAnswer, ControlRequest, RequestError, RequestReader, SEND_TIMEOUT, TenantOrder, TenantStatus,
 };
 
-/// Between two looks for signals and connections.
+/// Interval between checks for signals and connections.
 const LOOK: Duration = Duration::from_millis(50);
-/// The same while somebody is being answered.
+/// The interval while a client is connected.
 const GLANCE: Duration = Duration::from_millis(5);
-/// Connections at the same time. When there is one more, the oldest is closed.
+/// Maximum number of connections. A further connection closes the oldest one.
 const CONNECTIONS: usize = 16;
-/// How often the audit is looked through for files that are too old.
+/// Interval between searches for audit files that are too old.
 const TIDY: Duration = Duration::from_secs(60);
 
-/// The socket, which is there as long as the service.
+/// The control socket. It exists as long as the service.
 pub(super) struct Door {
     listener: UnixListener,
     path: PathBuf,
-    /// Those who are connected. Nobody waits for any of them.
+    /// The connected clients. All of them are non-blocking.
     peers: RefCell<VecDeque<Peer>>,
 }
 
-/// One who asks.
+/// A connected client.
 struct Peer {
     stream: UnixStream,
-    /// Until when it must have asked, or must have taken the answer.
+    /// Deadline of the request, then of the answer.
     end: Instant,
     request: RequestReader,
-    /// What is left of the answer, once there is one.
+    /// Rest of the answer; `None` until the request has been received.
     answer: Option<VecDeque<u8>>,
 }
 
 impl Door {
-    /// Makes the socket.
+    /// Creates the socket.
     ///
     /// # Errors
-    /// It cannot be made, or another service has it.
+    /// The socket cannot be created, or another service uses it.
     pub(super) fn open(path: &Path) -> Result<Self, PolicyError> {
         let failed = |source: io::Error| PolicyError::Socket { path: path.into(), source };
         if UnixStream::connect(path).is_ok() {
             return Err(PolicyError::Running { path: path.into() });
         }
-        // The directory must be one in which nobody else can put another socket in its place.
+        // The directory must be one in which no other user can replace the socket.
         Directory::of(path, Trust::Exclusive).map_err(failed)?;
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Nobody can connect before the mode is what it is to be: it is made where nobody else comes.
+        // The socket is created in a private directory, so that no other user can connect before its mode is set.
         let private = tempfile::Builder::new().prefix(".flowgate").tempdir_in(directory).map_err(failed)?;
         let made = private.path().join("socket");
         let listener = UnixListener::bind(&made).map_err(failed)?;
@@ -84,7 +85,7 @@ impl Door {
         Ok(Door { listener, path: path.into(), peers: RefCell::default() })
     }
 
-    /// Answers until the service ends.
+    /// Answers requests until the service ends.
     pub(super) fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
         let rest = service.notifier.rest().unwrap_or(LOOK);
         let look = |door: &Self| rest.min(if door.peers.borrow().is_empty() { LOOK } else { GLANCE });
@@ -93,7 +94,7 @@ impl Door {
             let asked = reload.swap(false, Ordering::AcqRel);
             let changed = service.follows_changes() && watch.settled(Instant::now()) && service.has_news();
             if asked || changed {
-                // Why it failed has been told.
+                // The error has been printed by `reload`.
                 let _ = service.reload(&[], &|| self.attend(service, None));
             }
             self.attend(service, Some(&|| self.attend(service, None)));
@@ -107,8 +108,8 @@ impl Door {
         }
     }
 
-    /// Hears and answers those who are connected, as far as they do their part, and feeds the watchdog. `meanwhile` is called
-    /// while tenants are being started for one of them; none if some are being started already.
+    /// Reads requests, sends answers without blocking, and feeds the watchdog. `meanwhile` is called while tenants are
+    /// being started for a request; `None` if tenants are already being started.
     fn attend(&self, service: &Service, meanwhile: Option<&dyn Fn()>) {
         for _ in 0..CONNECTIONS {
             let Ok((stream, _)) = self.listener.accept() else { break };
@@ -116,12 +117,13 @@ impl Door {
             if peers.len() >= CONNECTIONS {
                 peers.pop_front();
             }
-            // One that is gone already does not matter to anybody else.
+            // A client that is already gone is ignored.
             peers.extend(Peer::new(stream));
         }
         let count = self.peers.borrow().len();
         for _ in 0..count {
-            // Others are attended to while tenants are being started for this one.
+            // The queue is not borrowed during the answer: other clients are attended to while tenants are being
+            // started for this one.
             let Some(mut peer) = self.peers.borrow_mut().pop_front() else { break };
             if peer.go_on(|request| answer(request, service, meanwhile).line(), Instant::now) {
                 self.peers.borrow_mut().push_back(peer);
@@ -138,8 +140,8 @@ impl Peer {
         Some(Peer { stream, end: Instant::now() + SEND_TIMEOUT, request: RequestReader::default(), answer: None })
     }
 
-    /// Takes what it says and gives it what it takes, without waiting; whether there is more to come. `answer` is called once it
-    /// has asked, and `now` says what time it is.
+    /// Reads and writes as much as is possible without blocking. Returns true if the connection stays open. `answer` is
+    /// called when the request is complete, and `now` returns the time.
     fn go_on(
         &mut self,
         answer: impl FnOnce(Result<ControlRequest, RequestError>) -> Vec<u8>,
@@ -161,7 +163,7 @@ impl Peer {
         }
     }
 
-    /// Sends as much of the answer as is taken.
+    /// Sends as much of the answer as the socket takes.
     fn send(&mut self) -> io::Result<()> {
         let Some(answer) = &mut self.answer else { return Ok(()) };
         while !answer.is_empty() {
@@ -177,13 +179,13 @@ impl Peer {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // It may have been removed by somebody already.
+        // The socket may already have been removed.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Answers a request. `meanwhile` is called while tenants are being started for it; none if some are being started
-/// already.
+/// Answers a request. `meanwhile` is called while tenants are being started for it; `None` if tenants are already being
+/// started.
 fn answer(
     request: Result<ControlRequest, RequestError>,
     service: &Service,
@@ -209,15 +211,15 @@ fn answer(
     }
 }
 
-/// What a request that was carried out is answered with.
+/// The result of a request that was carried out.
 enum Done {
-    /// The tenants that it was about.
+    /// State of the tenants that the request named.
     Tenants(Vec<TenantStatus>),
-    /// Why some tenants have not started.
+    /// Errors of the tenants that have not started.
     Errors(Vec<String>),
 }
 
-/// The answer to those that would start tenants while others are being started.
+/// Returns the errors for a request that would start tenants while others are being started.
 fn busy() -> Vec<String> {
     vec!["tenants are being started; ask again when that is over".into()]
 }
@@ -226,7 +228,7 @@ fn no_tenant(name: &str) -> Vec<String> {
     vec![format!("there is no tenant `{}`", clean(name))]
 }
 
-/// Returns the state of all tenants, or of this one.
+/// Returns the state of all tenants, or of the given one.
 fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, Vec<String>> {
     let inner = service.lock();
     let named = inner.tenants.iter().filter(|running| tenant.is_none_or(|name| running.name == name));
@@ -237,7 +239,7 @@ fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, 
     }
 }
 
-/// Carries out an order to a tenant, and records it; returns the tenant's state afterwards.
+/// Carries out an order for a tenant and records it. Returns the state of the tenant afterwards.
 fn obey(
     order: &TenantOrder,
     wish: Wish,
@@ -256,7 +258,7 @@ fn obey(
     };
     let outlet = running.outlet();
     if meanwhile.is_none() {
-        // Tenants that take over while others are being started must obey it as well.
+        // Tenants that are being started and will take over must follow the order as well.
         match wish {
             Wish::Run => drop(service.orders().remove(name)),
             _ => drop(service.orders().insert(name.clone(), wish)),
@@ -285,14 +287,15 @@ fn obey(
     Ok(vec![running.status()])
 }
 
-/// Asks a service that runs, and prints the answer.
+/// Sends a request to a running service and prints the answer.
 pub(in super::super) fn ask(
     socket: &Path,
     request: &ControlRequest,
     output: Report,
     stdout: &mut dyn Sink,
 ) -> Result<Exit, CommandError> {
-    // Tenants that start may take as long as the service waits for them, twice if somebody else had asked before.
+    // The service waits up to its own limit for tenants that start, and twice that long if an earlier request is in
+    // progress.
     let patience = match request {
         ControlRequest::Reload { .. } | ControlRequest::Resume(_) => 4 * super::START,
         _ => super::START,
@@ -312,13 +315,13 @@ mod tests {
     use super::*;
     use flowgate_policy::control::MAX_ANSWER;
 
-    /// A client, and what the service knows of it.
+    /// Returns a client's socket and the service's end of the connection.
     fn peer() -> (UnixStream, Peer) {
         let (asking, stream) = UnixStream::pair().unwrap();
         (asking, Peer::new(stream).unwrap())
     }
 
-    /// Who does not ask in time is not heard any more.
+    /// A client that does not send its request in time is disconnected.
     #[test]
     fn a_silent_peer_has_its_time_and_no_more() {
         let (mut asking, mut peer) = peer();
@@ -331,7 +334,7 @@ mod tests {
         assert!(end <= Instant::now() + SEND_TIMEOUT);
     }
 
-    /// Who does not take the answer in time does not get the rest. The time begins when there is an answer.
+    /// A client that does not read its answer in time loses the rest of it. The time starts with the answer.
     #[test]
     fn a_peer_that_does_not_read_has_its_time_and_no_more() {
         let (mut asking, mut peer) = peer();

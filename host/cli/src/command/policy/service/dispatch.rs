@@ -1,4 +1,4 @@
-//! Hands each tenant the messages about its own flows.
+//! Delivers to each tenant the messages about its own flows.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -14,18 +14,18 @@ use flowgate_policy::{
     guard::ledger::{EntryKey, Ledger},
 };
 
-/// What the operator wants of a tenant.
+/// The state that the operator has ordered for a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// It runs.
+    /// The tenant runs.
     Run = 0,
-    /// It is handed nothing, and may do nothing, until it is resumed.
+    /// The tenant receives nothing and may do nothing until it is resumed.
     Pause = 1,
     /// The same until the next reload.
     Quarantine = 2,
 }
 
-/// Where a tenant's flows go.
+/// The destination of a tenant's flows.
 pub(super) struct Outlet {
     pub scope: Scope,
     pub queue: Arc<Queue>,
@@ -50,7 +50,7 @@ impl Outlet {
         self.wish.store(wish as u8, Ordering::Release);
     }
 
-    /// Another one takes its place: what it could do is over.
+    /// Marks the outlet as superseded: its tenant may not act any more.
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
     }
@@ -60,28 +60,28 @@ impl Outlet {
     }
 }
 
-/// All outlets.
+/// The outlets of a network namespace.
 #[derive(Default)]
 pub(super) struct Dispatcher {
     outlets: Mutex<Vec<Arc<Outlet>>>,
-    /// The entries that tenants have made: some of them end.
+    /// Ledger of the entries that tenants have created. Ended entries are reported to it.
     pub ledger: Arc<Ledger>,
     work: Mutex<Work>,
 }
 
-/// What is reused from datagram to datagram.
+/// Buffers that are reused from datagram to datagram.
 #[derive(Default)]
 struct Work {
     scope_filter: ScopeFilter,
-    /// For each outlet: bytes and times of messages, and how many of them are events.
+    /// For each outlet: bytes and times of messages, and the number of events among them.
     parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
     marks: Vec<u8>,
-    /// The kinds of the events.
+    /// Kinds of the events.
     kinds: Vec<u8>,
 }
 
 impl Dispatcher {
-    /// Other outlets from now on. Those before get nothing more, and finish what they have.
+    /// Replaces all outlets. The previous ones receive nothing more, and process their backlog.
     pub(super) fn replace(&self, outlets: Vec<Arc<Outlet>>) {
         let mut current = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         for outlet in std::mem::replace(&mut *current, outlets) {
@@ -89,7 +89,7 @@ impl Dispatcher {
         }
     }
 
-    /// Another outlet of a tenant from now on, in the place of this one: between the two nothing is lost, and nothing goes to both.
+    /// Replaces the outlet of a tenant by a new one: each event goes to exactly one of them.
     pub(super) fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         match outlets.iter_mut().find(|outlet| Arc::ptr_eq(outlet, old)) {
@@ -99,7 +99,8 @@ impl Dispatcher {
         old.queue.close();
     }
 
-    /// Hands out what is in a datagram. Nobody is waited for. Marks that are the service's `own` are for no tenant.
+    /// Delivers the messages of a datagram without blocking. Marks for which `own` returns true belong to the service
+    /// and are not delivered.
     pub(super) fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
         let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
@@ -120,7 +121,7 @@ impl Dispatcher {
                 continue;
             }
             if message.message_type == NLMSG_ERROR {
-                // A mark of somebody's resync: its place among the events is what matters.
+                // A mark of a resync must keep its position among the events.
                 marks.clear();
                 append(marks, &message);
                 for (bytes, times, _) in parts.iter_mut() {
@@ -158,7 +159,7 @@ impl Dispatcher {
     }
 }
 
-/// A gap for a tenant that was paused.
+/// Resumes a paused tenant, which receives a gap.
 pub(super) fn resume(outlet: &Outlet) {
     outlet.set(Wish::Run);
     outlet.queue.push_gap(now(), None);
@@ -170,7 +171,7 @@ mod tests {
     use flowgate_netlink::{DumpFilter, DumpKind, Request};
     use flowgate_netlink_testing::{attribute, message, tuple};
 
-    /// A flow that ends counts no more for the tenant that has made it, whoever else sees it.
+    /// A flow that has ended no longer counts against the tenant that created it, whichever tenants see it.
     #[test]
     fn the_end_of_a_flow_that_a_tenant_has_made_is_noticed() {
         let attributes = [

@@ -1,4 +1,4 @@
-//! How the thread of a tenant ends: as its pipeline does, or by a fault of the program, which is that tenant's alone.
+//! The end of a tenant's thread: with its pipeline, or by a bug of the program, which affects that tenant only.
 
 use std::{
     any::Any,
@@ -13,27 +13,28 @@ use flowgate_base::text::clean;
 use flowgate_config::Mistake;
 use flowgate_policy::{audit::Audit, delivery::Queue};
 
-/// Who hears of the end of a tenant.
+/// The objects that learn of the end of a tenant.
 pub(super) struct Ending<'a> {
-    /// The tenant's name.
+    /// Name of the tenant.
     pub name: &'a str,
     pub facts: &'a Facts,
     pub queue: &'a Queue,
     pub audit: &'a Audit,
-    /// Says what concerns the tenant.
+    /// Prints messages about the tenant.
     pub voice: Warnings,
 }
 
 impl Ending<'_> {
-    /// Does the work of a tenant's thread. If it fails, or panics, the tenant has ended: that is said and recorded, and nothing more
-    /// waits for it. Before it may begin only `tell` hears of that.
+    /// Does the work of a tenant's thread. If it fails or panics, the tenant has ended: the reason is printed and
+    /// recorded, and its queue is closed. Before the tenant begins, the error is passed to `tell` only.
     pub(super) fn of(
         self,
         tell: &dyn Fn(Vec<Mistake>),
         mistake: impl FnOnce(String) -> Mistake,
         work: impl FnOnce() -> Result<(), CommandError>,
     ) {
-        // What it was at is dropped with its thread, and what it shares with others is behind locks that outlive a panic.
+        // The state of the work is dropped with its thread, and the state that it shares is behind locks that tolerate
+        // a panic.
         let done = panic::catch_unwind(AssertUnwindSafe(work));
         if let Err(error) = done.unwrap_or_else(|payload| Err(panicked(payload.as_ref()))) {
             let reason = clean(&error.to_string());
@@ -43,7 +44,7 @@ impl Ending<'_> {
                 *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
                 self.queue.end();
             } else {
-                // Whoever waits for it decides what that means.
+                // The thread that waits for the tenant decides about the error.
                 tell(vec![mistake(reason)]);
             }
         }
@@ -63,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    /// What is known of a tenant afterwards, what was told before it began, what is in the audit, and what was said.
+    /// Returns the facts of a tenant afterwards, the errors passed to `tell`, the audit, and the printed messages.
     fn after(
         go: Option<bool>,
         work: impl FnOnce() -> Result<(), CommandError>,
@@ -99,7 +100,7 @@ mod tests {
             (&line["action"], &line["tenant"], &line["generation"]),
             (&"ended".into(), &"blue".into(), &3.into())
         );
-        // One that has not begun is for who waits for it.
+        // The error of a tenant that has not begun goes to the thread that waits for it.
         for go in [None, Some(false)] {
             let (facts, told, audit, said) = after(go, || panic!("early"));
             assert!(facts.ended.lock().unwrap().is_none() && audit.is_empty() && said.is_empty());

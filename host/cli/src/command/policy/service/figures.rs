@@ -1,11 +1,11 @@
-//! What metrics tell of the tenants: also of what they did in generations before, so that no counter goes back.
+//! Metrics of the tenants. They include those of earlier generations, so that no counter decreases.
 
 use super::{Inner, Running};
 use flowgate_metrics::{PolicyFigures, TenantFigures};
 use flowgate_policy::audit::Audit;
 
 impl Inner {
-    /// What is known now.
+    /// Returns the current metrics.
     pub(super) fn figures(&self, audit: &Audit) -> PolicyFigures {
         let figures = |running: &Running| {
             let mut figures = running.figures();
@@ -24,7 +24,8 @@ impl Inner {
         }
     }
 
-    /// Others have taken over from these. Of those before them that have finished only the numbers are kept.
+    /// Moves these tenants, which have been replaced, to `leaving`. Of earlier ones that have finished, only the
+    /// numbers are kept.
     pub(super) fn leave(&mut self, old: impl IntoIterator<Item = Running>) {
         let (gone, left) = std::mem::take(&mut self.leaving).into_iter().partition(Running::finished);
         self.leaving = left;
@@ -43,7 +44,7 @@ impl Inner {
         }
     }
 
-    /// Forgets tenants, and plugins of tenants, that there are no more.
+    /// Removes the metrics of tenants and plugins that no longer exist.
     pub(super) fn forget(&mut self, audit: &Audit) {
         let Inner { tenants, past, .. } = self;
         let running = |name: &str| tenants.iter().find(|running| running.name == name);

@@ -1,8 +1,8 @@
-//! `run` with a policy file: a service that hands each tenant its own flows, until a signal ends it.
+//! `run` with a policy file: a service that delivers to each tenant its own flows, until a signal ends it.
 //!
-//! A thread for each network namespace receives events and puts each into the queues of the tenants whose scope it is in
-//! (`dispatch`); each tenant has a thread of its own (`tenant`), so that the system's scheduler is what is fair; one more
-//! answers the control socket, looks for SIGHUP and feeds the watchdog (`control`).
+//! One thread for each network namespace receives events and appends each to the queues of the tenants whose scope
+//! contains it (`dispatch`). Each tenant has a thread (`tenant`), so that the scheduler of the system divides the CPU
+//! time. One more thread answers the control socket, checks for SIGHUP and feeds the watchdog (`control`).
 
 mod control;
 mod dispatch;
@@ -53,13 +53,13 @@ use pulse::Pulse;
 use tenant::Running;
 use watch::Watch;
 
-/// How long a plugin's thread is waited for when it starts, beyond what its own limits say.
+/// Time limit for the start of a plugin's thread, beyond the plugin's own limits.
 const START: Duration = Duration::from_secs(60);
 
-/// What all threads of the service share.
+/// State that all threads of the service share.
 pub(super) struct Service {
     file: PathBuf,
-    /// Whether that is a pipe or the like, of which nothing more comes.
+    /// True if `file` is a pipe or another file that can be read only once.
     once: bool,
     engine: PluginEngine,
     audit: Arc<Audit>,
@@ -67,56 +67,58 @@ pub(super) struct Service {
     stop: Stop,
     board: Board,
     notifier: Notifier,
-    /// Whether what receives events answered when it was asked last.
+    /// True if the receiving threads answered the last check.
     lived: AtomicBool,
-    /// Receive buffer of event sockets, if one is asked for.
+    /// Receive buffer of event sockets, if the policy sets it.
     buffer: Option<usize>,
-    /// By what the network namespace is, whatever it is called.
+    /// The stations by network namespace; one namespace may have several names.
     stations: Mutex<BTreeMap<namespace::Identity, Arc<Station>>>,
-    /// What the operator asked of tenants while a policy was being loaded: it holds for those that take over as well.
+    /// Orders of the operator while a policy is being loaded, by tenant. They apply to the tenants that take over as
+    /// well.
     orders: Mutex<BTreeMap<String, Wish>>,
-    /// Those that receive.
+    /// Receiving threads.
     receivers: Mutex<Vec<thread::JoinHandle<()>>>,
-    /// Why events cannot be received any more, where that is so.
+    /// Error number that ended the receiving of events; `None` if it has not failed.
     failure: Arc<Mutex<Option<i32>>>,
     inner: Arc<Mutex<Inner>>,
-    /// What was received.
+    /// Counts of received data.
     counters: Counters,
 }
 
-/// Where the events of a network namespace arrive and are handed out.
+/// The place at which the events of a network namespace are received and delivered.
 pub(super) struct Station {
     namespace: Option<Namespace>,
     identity: namespace::Identity,
     insert_barrier: InsertBarrier,
     dispatcher: Dispatcher,
     pulse: Pulse,
-    /// Looks up the names of programs for all of its tenants.
+    /// Process names, shared by all tenants of the namespace.
     programs: Arc<Mutex<ProcessNames>>,
-    /// Lists the table for all of them.
+    /// Listings of the table, shared by all tenants of the namespace.
     listings: Arc<Listings>,
 }
 
-/// What a reload changes.
+/// State that a reload changes.
 struct Inner {
     generation: u64,
-    /// The policy that runs.
+    /// The policy in force.
     policy: Arc<Policy>,
-    /// What was in the file when it was last loaded or refused; none if it could not be read.
+    /// Content of the file when it was last loaded or refused; `None` if it could not be read.
     tried: Option<Vec<u8>>,
-    /// Whether that was refused.
+    /// True if that content was refused.
     refused: bool,
     tenants: Vec<Running>,
-    /// Of the generation before, until they have finished.
+    /// Tenants that have been replaced and have not finished.
     leaving: Vec<Running>,
-    /// What those did that have finished, by tenant.
+    /// Sums over finished tenants, by name.
     past: BTreeMap<String, TenantFigures>,
-    /// Reloads that were done, and that failed.
+    /// Number of successful and of failed reloads.
     reloads: [u64; 2],
 }
 
 impl Inner {
-    /// Whether a tenant goes on only if it is restarted, and may be: the operator's quarantine is ended by a reload alone.
+    /// True if a tenant continues only after a restart, and may be restarted: only a reload ends the operator's
+    /// quarantine.
     fn needs_start(&self, name: &str) -> bool {
         let running = self.tenants.iter().find(|running| running.name == name);
         running.is_some_and(|running| running.needs_start() && running.outlet().wish() != Wish::Quarantine)
@@ -132,10 +134,10 @@ impl Service {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The station of a network namespace; it listens from now on.
+    /// Returns the station of a network namespace, and creates it if necessary.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why the namespace cannot be used.
     fn station(&self, name: Option<&String>) -> Result<Arc<Station>, String> {
         let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
         let namespace = namespace.transpose().map_err(|error| match error.errno() {
@@ -144,7 +146,7 @@ impl Service {
             }
             _ => error.to_string(),
         })?;
-        // Where the process cannot see its own namespace it has one all the same.
+        // The process may be unable to identify its own namespace.
         let own = || namespace::identity(None).unwrap_or_default();
         let identity = namespace.as_ref().map_or_else(own, Namespace::identity);
         let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +194,7 @@ impl Service {
                     }
                 }
             }
-            // Nothing more will come; what waits is still taken.
+            // No further events will arrive; those in the queues are still processed.
             receiving.dispatcher.replace(Vec::new());
         };
         let receiver = thread::Builder::new()
@@ -204,12 +206,12 @@ impl Service {
         Ok(station)
     }
 
-    /// Feeds the watchdog, if it is time to: whoever calls this lives, and what receives events must answer. If it does not, the
-    /// watchdog gets nothing, and systemd restarts the service; nobody is told of events meanwhile, so that nothing else helps.
+    /// Feeds the watchdog if it is due and the receiving threads answer. If they do not, the watchdog is not fed and
+    /// systemd restarts the service: without events, the service is of no use to its tenants.
     fn feed(&self) {
         let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.insert_barrier)().ok());
-        // All are asked, also behind one that does not answer.
+        // All stations are checked, even after one that does not answer.
         let fed = self.notifier.feed(|| stations.values().filter(|station| !answers(station)).count() == 0);
         let Some(lives) = fed else { return };
         if !lives && self.lived.swap(false, Ordering::AcqRel) {
@@ -219,7 +221,7 @@ impl Service {
         }
     }
 
-    /// What the service does, in a line.
+    /// Returns the state of the service in one line.
     fn state(&self) -> String {
         let inner = self.lock();
         let mut states = BTreeMap::new();
@@ -232,12 +234,12 @@ impl Service {
         format!("generation {}: {count} ({states}){refused}", inner.generation)
     }
 
-    /// Starts all tenants of a policy. One that does not start has ended, and the others go on without it; unless it is required, or
-    /// none starts of the first generation. Tenants that the operator leaves out by `without` have ended as well. `meanwhile` is
-    /// called now and then.
+    /// Starts all tenants of a policy. If a tenant does not start, it has ended and the others continue without it,
+    /// unless it is required or no tenant of the first generation starts. Tenants in `without`, which the operator
+    /// leaves out, have ended as well. `meanwhile` is called repeatedly.
     ///
     /// # Errors
-    /// Why nothing was started.
+    /// The reasons why no tenant was started.
     fn start(
         &self,
         policy: &Policy,
@@ -259,7 +261,7 @@ impl Service {
                 Err(error) => Running::absent(policy, tenant, generation, &error),
             });
         }
-        // Names may have come to stand for one namespace since the file was read.
+        // Since the file was read, two names may have come to refer to the same namespace.
         let mut mistakes = neighbours::flows(policy, &identities).mistakes;
         let (mut fatal, mut failed) = (!mistakes.is_empty(), Vec::new());
         for (tenant, running) in policy.tenants.iter().zip(&started) {
@@ -269,7 +271,8 @@ impl Service {
                 failed.push((running, why));
             }
         }
-        // A later one takes over all the same: what it takes from a tenant must not depend on whether that tenant starts.
+        // A later generation takes over even then: whether permissions are withdrawn from a tenant must not depend on
+        // whether it starts.
         fatal |= generation == 1 && failed.len() == started.len();
         for (running, why) in failed {
             running.give_up();
@@ -288,7 +291,7 @@ impl Service {
         Ok((started, mistakes))
     }
 
-    /// Hands events to these tenants from now on.
+    /// Delivers events to these tenants from now on.
     fn hand_to(&self, tenants: &[Running]) {
         let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
         for station in stations.values() {
@@ -299,11 +302,11 @@ impl Service {
         tenants.iter().for_each(Running::go);
     }
 
-    /// Restarts a tenant of the running generation: one that has ended, or whose plugin has failed too often. It takes over from
-    /// the one before when its plugins have started, and is told the table as it is then.
+    /// Restarts a tenant of the current generation that has ended or whose plugin has failed too often. The new
+    /// instance takes over when its plugins have started, and receives the table as it is then.
     ///
     /// # Errors
-    /// Why the one before stays as it is.
+    /// The reasons why the old instance stays.
     fn restart(&self, name: &str, meanwhile: &dyn Fn()) -> Result<(), Vec<String>> {
         let (policy, generation) = {
             let inner = self.lock();
@@ -312,7 +315,7 @@ impl Service {
         let gone = || vec![format!("there is no tenant `{name}`")];
         let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
         let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
-        // Its name may have come to stand for the namespace of another tenant since.
+        // Since the last start, the name may have come to refer to the namespace of another tenant.
         let identities: Vec<Option<namespace::Identity>> = {
             let inner = self.lock();
             let other = |name: &str| inner.tenants.iter().find(|running| running.name == name)?.station();
@@ -343,17 +346,17 @@ impl Service {
         Ok(())
     }
 
-    /// Ends those whose time to finish after a reload is over.
+    /// Ends replaced tenants whose time to finish is over.
     fn end_late(&self) {
         self.lock().leaving.iter().for_each(Running::end_if_late);
     }
 
-    /// Whether the file is reloaded when it has changed.
+    /// True if the file is reloaded when it changes.
     fn follows_changes(&self) -> bool {
         !self.once && self.lock().policy.service.reload_on_change
     }
 
-    /// Whether there is something in the file that has not been loaded or refused.
+    /// True if the content of the file has been neither loaded nor refused.
     fn has_news(&self) -> bool {
         let content = files::read(&self.file, files::MOST_OF_CONFIGURATION).ok();
         let mut inner = self.lock();
@@ -371,10 +374,10 @@ impl Service {
         !same
     }
 
-    /// What is in the file now.
+    /// Reads the file.
     ///
     /// # Errors
-    /// Why that cannot be said, in a list of one.
+    /// The reason why it cannot be read, in a list of one.
     fn content(&self) -> Result<Vec<u8>, Vec<String>> {
         if self.once {
             return Err(vec![PolicyError::Once { path: self.file.clone() }.to_string()]);
@@ -383,15 +386,15 @@ impl Service {
         files::read(&self.file, files::MOST_OF_CONFIGURATION).map_err(failed)
     }
 
-    /// Reloads the file, and lets its tenants take over once they have started; `meanwhile` is called now and then until then.
-    /// Returns which tenants have not started, and why.
+    /// Reloads the file, and lets its tenants take over once they have started. `meanwhile` is called repeatedly until
+    /// then. Returns the errors of the tenants that have not started.
     ///
     /// # Errors
-    /// Why the old ones go on.
+    /// The reasons why the old tenants continue.
     fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
         let told = |list: &[flowgate_config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.notifier.reloading(&format!("{}; reloading the file", self.state()));
-        // Others may look meanwhile: nobody else changes anything.
+        // The lock is released while the file is being loaded: other threads only read this state.
         let generation = self.lock().generation + 1;
         let content = self.content();
         self.lock().tried = content.as_ref().ok().cloned();
@@ -414,7 +417,7 @@ impl Service {
         result
     }
 
-    /// Lets the tenants of a generation take over, or tells why there are none.
+    /// Lets the tenants of a generation take over, or prints the reasons why there are none.
     fn take_over(
         &self,
         generation: u64,
@@ -441,7 +444,7 @@ impl Service {
                         running.outlet().set(*wish);
                     }
                 }
-                // Before the new ones act: what was granted before is over.
+                // The old tenants lose their permissions before the new ones act.
                 inner.tenants.iter().for_each(|old| old.leave(drain));
                 self.hand_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
@@ -465,12 +468,12 @@ impl Service {
     }
 }
 
-/// Word of tenants that have not started.
+/// Returns the suffix of a message if tenants have not started.
 fn without<T>(failed: &[T]) -> &'static str {
     if failed.is_empty() { "" } else { ", without tenants that have not started" }
 }
 
-/// So many tenants.
+/// Returns the number of tenants in words.
 fn count(tenants: usize) -> String {
     format!("{tenants} tenant{}", if tenants == 1 { "" } else { "s" })
 }
@@ -478,7 +481,7 @@ fn count(tenants: usize) -> String {
 /// Runs the service until a signal ends it.
 ///
 /// # Errors
-/// Why it does not run, or why it ended.
+/// The reason why the service does not run, or why it ended.
 pub(in crate::command) fn run(
     (file, content): (&Path, Vec<u8>),
     stop: &Stop,
@@ -490,7 +493,7 @@ pub(in crate::command) fn run(
     let once = std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file());
     let mut watch = if once { Watch::new(file) } else { Watch::of(file, &content) };
     let (policy, mistakes, notes) = Policy::of_bytes(file, content);
-    // What was given up was decided by the same bytes.
+    // The same content decided which privileges the process has given up.
     let namespaces = policy.tenants.iter().any(|tenant| tenant.namespace.is_some());
     Duty::Service { namespaces }.holds().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
@@ -502,7 +505,7 @@ pub(in crate::command) fn run(
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
     let policy = Arc::new(policy);
-    // No cache of compiled code: what runs is what has been compiled here, of the bytes that have been hashed.
+    // The cache of compiled code is not used: the running code is compiled here from the bytes that were hashed.
     let engine = PluginEngine::new(None)?;
     crate::command::tell_execution(&engine)?;
     let service = Service {
@@ -534,7 +537,7 @@ pub(in crate::command) fn run(
     };
     let (inner, audit) = (service.inner.clone(), service.audit.clone());
     let look: Look = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
-    // Until the service ends.
+    // Served until the service ends.
     let metrics = metrics.map(|address| flowgate_metrics::serve_tenants(address, look, counters)).transpose()?;
     metrics.iter().for_each(crate::command::tell_address);
     let (tenants, failed) = service.start(&policy, 1, &[], &|| service.feed()).map_err(|mistakes| {
@@ -549,9 +552,9 @@ pub(in crate::command) fn run(
     report::line(&format!("policy: generation 1 runs, {}{}", count(policy.tenants.len()), without(&failed)));
     door.serve(&service, &reload, &mut watch);
     service.notifier.stopping(&service.state());
-    // What the kernel has queued until now is still handed out.
+    // Events that are already in the kernel's queue are still delivered.
     for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
-        // A receiver has nothing to say at its end.
+        // A receiving thread returns nothing.
         let _ = receiver.join();
     }
     service.hand_to(&[]);

@@ -1,4 +1,4 @@
-//! Tells systemd what becomes of the service, as sd_notify(3) says: a datagram to the socket that NOTIFY_SOCKET names.
+//! Notifications to systemd as in sd_notify(3): datagrams to the socket that NOTIFY_SOCKET names.
 
 use std::{
     env,
@@ -16,39 +16,39 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-/// How long a message may take: the service does not wait for a manager that does not read.
+/// Timeout of a message, so that the service does not wait for a manager that does not read.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tells systemd; nobody, where there is none.
+/// Sends notifications to systemd; does nothing if there is no socket.
 #[derive(Debug)]
 pub(super) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// How often the watchdog is to hear something; none if it is not waiting for it.
+    /// Interval at which the watchdog is fed; `None` if there is no watchdog.
     watchdog: Option<Duration>,
     told: Mutex<Told>,
 }
 
-/// What was told before.
+/// The state of earlier notifications.
 #[derive(Debug, Default)]
 struct Told {
     status: String,
-    /// When the watchdog heard something last.
+    /// Time at which the watchdog was last fed.
     barked: Option<Instant>,
 }
 
 impl Notifier {
-    /// As the environment says.
+    /// Returns the notifier that the environment describes.
     pub(super) fn of_environment() -> Self {
         Self::of(|name| env::var_os(name), std::process::id())
     }
 
-    /// As these variables say, for the process of this number.
+    /// Returns the notifier that these variables describe, for the process with this ID.
     fn of(variable: impl Fn(&str) -> Option<OsString>, process: u32) -> Self {
         let number = |name: &str| variable(name).and_then(|text| text.to_str()?.parse::<u64>().ok());
-        // Set for another process, it was merely inherited.
+        // If it is set for another process, it was only inherited.
         let ours = variable("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == Some(process.into());
         let period = number("WATCHDOG_USEC").filter(|&time| ours && time > 0).map(Duration::from_micros);
-        // Twice in each period, and some time to be late.
+        // A third of the period: the watchdog is fed twice in each period, with some time to spare.
         Notifier {
             socket: variable("NOTIFY_SOCKET").as_deref().and_then(socket),
             watchdog: period.map(|period| period / 3),
@@ -56,24 +56,24 @@ impl Notifier {
         }
     }
 
-    /// The service runs (`READY=1`): after its start, or after a reload, whatever that came to.
+    /// Reports that the service runs (`READY=1`), after its start or after a reload, successful or not.
     pub(super) fn ready(&self, status: &str) {
         self.with_status("READY=1", status);
     }
 
-    /// It is reloading the policy.
+    /// Reports that the policy is being reloaded.
     pub(super) fn reloading(&self, status: &str) {
-        // By this systemd tells the answer to its own reload from one to an earlier one.
+        // The time lets systemd distinguish the answer to its own reload from that to an earlier one.
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         self.with_status(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()), status);
     }
 
-    /// It is about to end.
+    /// Reports that the service is about to end.
     pub(super) fn stopping(&self, status: &str) {
         self.with_status("STOPPING=1", status);
     }
 
-    /// What it does, if that is something else than before. It is asked only where there is somebody to be told.
+    /// Reports the status of the service if it has changed. `status` is called only if there is a socket.
     pub(super) fn status(&self, status: impl FnOnce() -> String) {
         if self.socket.is_none() {
             return;
@@ -86,12 +86,13 @@ impl Notifier {
         }
     }
 
-    /// How long what feeds the watchdog may rest; none if there is no watchdog.
+    /// Returns the maximum time between two calls of [`Notifier::feed`]; `None` if there is no watchdog.
     pub(super) fn rest(&self) -> Option<Duration> {
         self.watchdog.map(|every| every / 2)
     }
 
-    /// Feeds the watchdog, if it is time to and the service lives; whether it lives, if it was time to.
+    /// Feeds the watchdog if it is due and `lives` returns true. Returns the result of `lives`, or `None` if the
+    /// watchdog is not due.
     pub(super) fn feed(&self, lives: impl FnOnce() -> bool) -> Option<bool> {
         let every = self.watchdog?;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,13 +114,14 @@ impl Notifier {
 
     fn tell(&self, state: &str) {
         if let Some((socket, address)) = &self.socket {
-            // Nobody there to hear it is no reason to do anything.
+            // Errors are ignored: the service runs without a manager as well.
             let _ = socket.send_to_addr(state.as_bytes(), address);
         }
     }
 }
 
-/// A socket to tell by, and whom: a path, or a name in the abstract namespace behind `@`. Anything else is nobody.
+/// Returns a socket and the address of the manager: a path, or an abstract name after `@`. Other addresses are not
+/// supported.
 fn socket(name: &OsStr) -> Option<(UnixDatagram, SocketAddr)> {
     let address = match name.as_bytes() {
         [b'@', name @ ..] if !name.is_empty() => SocketAddr::from_abstract_name(name).ok()?,

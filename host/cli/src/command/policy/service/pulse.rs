@@ -1,34 +1,35 @@
-//! Whether a thread that waits for events most of the time is still there: something is put into its stream, and it must come out.
+//! Liveness of a thread that waits for events most of the time: a mark is put into its stream, and the thread must read
+//! it.
 
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-/// The pulse of a thread.
+/// The liveness of a thread.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
-    /// Grows with everything that the thread has done.
+    /// Number of actions of the thread.
     beats: AtomicU64,
-    /// What it was when the thread was asked last; none if it could not be asked.
+    /// Value of `beats` when the last mark was sent; `None` if no mark could be sent.
     asked: Mutex<Option<u64>>,
-    /// The number of the mark that it was asked by.
+    /// Number of the last mark.
     mark: AtomicU32,
 }
 
 impl Pulse {
-    /// The thread has done something.
+    /// Records an action of the thread.
     pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether a mark in the stream is of here, and of no interest to anybody else.
+    /// True if a mark in the stream was sent by [`Pulse::is_alive`]; all others ignore such marks.
     pub(super) fn is_own(&self, mark: u32) -> bool {
         self.mark.load(Ordering::Acquire) == mark
     }
 
-    /// Whether the thread has done anything since it was asked last. If so, or if that never was, it is asked anew: `ask` puts a mark
-    /// into its stream, and returns its number, or none if it cannot.
+    /// True if the thread has acted since the last mark was sent, or if none was sent. In that case a new mark is sent:
+    /// `ask` puts a mark into the stream and returns its number, or `None` if it cannot.
     pub(super) fn is_alive(&self, ask: impl FnOnce() -> Option<u32>) -> bool {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let beats = self.beats.load(Ordering::Acquire);

@@ -1,4 +1,4 @@
-//! A tenant that runs: a pipeline of its own on a thread of its own, behind its scope.
+//! A running tenant: a pipeline behind the tenant's scope, on a thread of its own.
 
 use std::{
     collections::BTreeMap,
@@ -42,60 +42,60 @@ use flowgate_policy::{
 };
 use flowgate_runtime::PluginEngine;
 
-/// A tenant, as the rest of the service knows it.
+/// A tenant as the rest of the service sees it.
 pub(super) struct Running {
     pub name: String,
-    /// Where its events arrive; none if it could not be had.
+    /// The station at which its events arrive; `None` if the station could not be created.
     station: Option<namespace::Identity>,
     outlet: Arc<Outlet>,
     facts: Arc<Facts>,
     ready: Mutex<Option<Receiver<Started>>>,
 }
 
-/// Whether the plugins of a tenant have started.
+/// The result of starting the plugins of a tenant.
 type Started = Result<(), Vec<Mistake>>;
 
-/// What is known of a tenant.
+/// The state that a tenant shares with the service.
 #[derive(Default)]
 pub(super) struct Facts {
     pub generation: u64,
-    /// Whether it may begin: a reload may still fail elsewhere. None while that is open.
+    /// True if the tenant may begin, false if it must end; `None` while a reload may still fail elsewhere.
     pub go: Mutex<Option<bool>>,
     going: Condvar,
     pub finished: AtomicBool,
-    /// Why it ended before it was told to.
+    /// The reason why the tenant ended early.
     pub ended: Mutex<Option<String>>,
-    /// Until when it may hand out what waits, once another one has taken over from it.
+    /// Time until which a replaced tenant may process its backlog.
     until: Mutex<Option<Instant>>,
     stages: Mutex<Vec<Shared>>,
-    /// Lines of output that were dropped.
+    /// Number of dropped lines of output.
     dropped: Arc<AtomicU64>,
     counters: Counters,
 }
 
-/// What the thread of a tenant needs.
+/// The data that the thread of a tenant needs.
 struct Job {
     engine: PluginEngine,
     states: Arc<StateStores>,
     audit: Arc<Audit>,
     insert_barrier: InsertBarrier,
     programs: Arc<Mutex<ProcessNames>>,
-    /// Lists the table together with others, if there are any.
+    /// Listings of the table that are shared with other tenants; `None` if there is nothing to share.
     listings: Option<Arc<Listings>>,
     namespace: Option<Namespace>,
-    /// The entries that tenants of the namespace have made.
+    /// The entries that tenants of the namespace have created.
     ledger: Arc<Ledger>,
     stop: Stop,
     policy: Policy,
     tenant: Tenant,
     outlet: Arc<Outlet>,
-    /// How long events are gathered.
+    /// Time for which events are gathered.
     gathering: Duration,
     facts: Arc<Facts>,
 }
 
 impl Running {
-    /// Starts the thread of a tenant: it makes its plugins, and waits.
+    /// Starts the thread of a tenant, which starts its plugins and then waits.
     pub(super) fn start(
         service: &Service,
         station: &Station,
@@ -126,7 +126,7 @@ impl Running {
         let failed = tell.clone();
         let spawned = thread::Builder::new().name(format!("tenant {}", tenant.name)).spawn(move || {
             job.run(&|result| {
-                // Nobody listens any more if it took too long.
+                // The receiver is gone if the start took too long.
                 let _ = tell.try_send(result);
             });
         });
@@ -144,10 +144,10 @@ impl Running {
         }
     }
 
-    /// A tenant that is not started, and why.
+    /// Returns a tenant that is not started, with the reason.
     pub(super) fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
         let (tell, ready) = sync_channel(1);
-        // It has just been made.
+        // The channel is new and has room for the message.
         let _ = tell.try_send(Err(vec![policy.text.mistake(tenant.at, why)]));
         let queue = Arc::new(Queue::new(0));
         queue.end();
@@ -160,25 +160,25 @@ impl Running {
         }
     }
 
-    /// Whether its events arrive there.
+    /// True if the events of the tenant arrive at this station.
     pub(super) fn is_at(&self, station: &Station) -> bool {
         self.station == Some(station.identity)
     }
 
-    /// Which network namespace it is in, if it has one.
+    /// Returns the identity of the tenant's network namespace, if it has one.
     pub(super) fn station(&self) -> Option<namespace::Identity> {
         self.station
     }
 
-    /// It has ended before it began.
+    /// Marks the tenant as ended before it began.
     pub(super) fn end(&self, reason: String) {
         *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
-    /// Waits until its plugins have started; `meanwhile` is called now and then.
+    /// Waits until the plugins have started. `meanwhile` is called repeatedly.
     ///
     /// # Errors
-    /// Why they have not.
+    /// The reasons why they have not started.
     pub(super) fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = ready.and_then(|ready| {
@@ -206,17 +206,17 @@ impl Running {
             })
     }
 
-    /// Whose it is, before a line about it.
+    /// Returns the title of messages about the tenant.
     pub(super) fn title(&self) -> String {
         title(&self.name, self.facts.generation)
     }
 
-    /// Lets it begin.
+    /// Lets the tenant begin.
     pub(super) fn go(&self) {
         self.decide(true);
     }
 
-    /// Ends it before it began.
+    /// Ends the tenant before it begins.
     pub(super) fn give_up(&self) {
         self.decide(false);
         self.outlet.queue.end();
@@ -227,13 +227,13 @@ impl Running {
         self.facts.going.notify_all();
     }
 
-    /// Another one takes over: from now on it does nothing more to flows, and hands out what waits for no longer than this.
+    /// Marks the tenant as replaced: it may not act on flows any more, and has this much time to process its backlog.
     pub(super) fn leave(&self, time: Duration) {
         self.outlet.supersede();
         *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
     }
 
-    /// Ends it if it has left and its time to finish is over.
+    /// Ends the tenant if it has been replaced and its time is over.
     pub(super) fn end_if_late(&self) {
         let until = &mut *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_none_or(|until| Instant::now() < until) {
@@ -258,14 +258,14 @@ impl Running {
         self.facts.finished.load(Ordering::Acquire)
     }
 
-    /// Whether it goes on only if it is restarted: it has ended, or a plugin of it has failed too often.
+    /// True if the tenant continues only after a restart: it has ended, or one of its plugins has failed too often.
     pub(super) fn needs_start(&self) -> bool {
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
         self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
-    /// Whether it runs.
+    /// Returns the state of the tenant.
     pub(super) fn state(&self) -> TenantState {
         let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         match (ended, self.outlet.wish()) {
@@ -276,7 +276,7 @@ impl Running {
         }
     }
 
-    /// What metrics tell of it, but for what the audit knows.
+    /// Returns the metrics of the tenant, except for those of the audit.
     pub(super) fn figures(&self) -> TenantFigures {
         let status = self.status();
         let counts = self.facts.counters.read();
@@ -323,7 +323,7 @@ impl Running {
     }
 }
 
-/// Whose a line is.
+/// Returns the title of messages about a tenant.
 pub(super) fn title(name: &str, generation: u64) -> String {
     format!("tenant {name} (generation {generation})")
 }
@@ -341,8 +341,8 @@ impl Job {
         ending.of(&|mistakes| tell(Err(mistakes)), mistake, || self.work(tell));
     }
 
-    /// Says on standard error what concerns the tenant: whose it is and of which generation stands before it, and nothing in it
-    /// begins a line of its own.
+    /// Returns a sink for messages about the tenant. It prints them to standard error after the tenant's name and
+    /// generation, and escapes line breaks in them.
     fn voice(&self) -> Warnings {
         let title = title(&self.tenant.name, self.facts.generation);
         Warnings::new(move |text| report::line(&format!("{title}: {}", clean(text))))
@@ -388,12 +388,12 @@ impl Job {
         let mut pipeline = loaded
             .pipeline::<Flows>(&loader, &mut sink)?
             .with_warnings(voice)
-            // A gap is an event of its own in the tenant's queue.
+            // A gap is already an event in the tenant's queue.
             .without_gap_warnings()
             .with_counters(self.facts.counters.clone())
-            // One that was granted nothing is guarded as well: what it asks for is recorded.
+            // A tenant without grants has a guard too, so that its requests are recorded.
             .with_guard(Box::new(self.guard(&loader)?))
-            // What its plugins add to the rows makes these longer to write.
+            // Formatting counts against the budget too: data that plugins add to the rows makes it slower.
             .with_budget(budget.clone())
             .with_table(EventGroups::ALL, own);
         tell(Ok(()));
@@ -421,7 +421,7 @@ impl Job {
         let json = loader.format("json", Role::FlowFormat, &[], true)?;
         let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
         let generation = self.facts.generation;
-        // A failed instance is never entered again, so that the records that follow need another one.
+        // A failed instance is not entered again, so later records need a new one.
         let again = move || {
             let loader = PluginLoader::sharing(engine.clone(), labels.clone(), states.clone(), generation);
             loader.format("json", Role::FlowFormat, &[], true).ok()
@@ -432,7 +432,7 @@ impl Job {
         Ok(guard.counting(self.ledger.clone(), self.policy.service.table_share).until(superseded))
     }
 
-    /// Waits until it may begin; whether it may.
+    /// Waits until it is decided whether the tenant may begin. Returns true if it may.
     fn waited(&self) -> bool {
         let mut go = self.facts.go.lock().unwrap_or_else(PoisonError::into_inner);
         while go.is_none() {

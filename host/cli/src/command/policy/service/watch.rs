@@ -1,8 +1,8 @@
-//! Notices that the policy file has changed, and that whoever writes it has finished.
+//! Detects that the policy file has changed and that its writer has finished.
 //!
-//! The kernel tells of changes in the directories that the file and the links to it are in (inotify(7)); what it does not tell of,
-//! such as a link further up or a file system of another machine, is found by looking now and then. What has changed is
-//! decided by the file's metadata alone, so that a busy directory does not matter.
+//! The kernel reports changes in the directories that contain the file and the links to it (inotify(7)). Other changes,
+//! such as those of a link further up or on a network file system, are found by checking at intervals. Only the
+//! metadata of the file decide whether it has changed, so that a busy directory does not matter.
 
 use std::{
     fs,
@@ -13,31 +13,31 @@ use std::{
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-/// How long the file must have been left alone.
+/// Time for which the file must have been unchanged.
 const QUIET: Duration = Duration::from_millis(200);
-/// Between two looks where nothing was told.
+/// Interval between checks without a report of the kernel.
 const LOOK: Duration = Duration::from_secs(1);
-/// Links that are followed, as many as the kernel does (path_resolution(7)).
+/// Maximum number of links that are followed, that of the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// Looks at a file.
+/// Watches a file.
 pub(super) struct Watch {
     file: PathBuf,
-    /// None where the system has no more of them: then there is only the looking.
+    /// `None` if the system has no inotify instance left; the file is then only checked at intervals.
     inotify: Option<Inotify>,
     directories: Vec<(PathBuf, WatchDescriptor)>,
-    /// The file as it was seen last; none if there was none.
+    /// Metadata of the file at the last check; `None` if it did not exist.
     seen: Option<Print>,
     looked: Instant,
-    /// When it changed, until that has been told.
+    /// Time of the last change; `None` once the change has been returned by [`Watch::settled`].
     changed: Option<Instant>,
 }
 
-/// What changes with a file: device, inode, size, time of the content, time of the inode.
+/// Metadata that change with a file: device, inode, size, modification time, status change time.
 type Print = (u64, u64, u64, (i64, i64), (i64, i64));
 
 impl Watch {
-    /// Of a file as it is now.
+    /// Watches a file from its current state on.
     pub(super) fn new(file: &Path) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
         let mut watch = Watch {
@@ -53,7 +53,8 @@ impl Watch {
         watch
     }
 
-    /// As [`Watch::new`], of a file that had this content a moment ago: what it has become since is a change.
+    /// Does the same as [`Watch::new`], for a file that had this content a moment ago: a different content counts as a
+    /// change.
     pub(super) fn of(file: &Path, content: &[u8]) -> Self {
         let mut watch = Self::new(file);
         if fs::read(file).ok().as_deref() != Some(content) {
@@ -62,7 +63,8 @@ impl Watch {
         watch
     }
 
-    /// Whether the file has changed since this was last true (or since the beginning), and has been left alone since.
+    /// True if the file has changed since the last time this was true (or since the beginning) and is unchanged for a
+    /// while.
     pub(super) fn settled(&mut self, now: Instant) -> bool {
         if self.told() || self.changed.is_some() || now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
@@ -80,10 +82,10 @@ impl Watch {
         settled
     }
 
-    /// Whether the kernel told of anything.
+    /// True if the kernel reported a change.
     fn told(&self) -> bool {
         let mut told = false;
-        // It ends with EAGAIN.
+        // The loop ends with EAGAIN.
         while self.inotify.as_ref().is_some_and(|inotify| inotify.read_events().is_ok_and(|events| !events.is_empty()))
         {
             told = true;
@@ -91,7 +93,7 @@ impl Watch {
         told
     }
 
-    /// Watches the directories of the file as it is reached now, and no others.
+    /// Watches the directories on the current path of the file, and no others.
     fn follow(&mut self) {
         let Some(inotify) = &self.inotify else { return };
         let flags = AddWatchFlags::IN_CLOSE_WRITE
@@ -103,27 +105,27 @@ impl Watch {
             | AddWatchFlags::IN_ONLYDIR;
         let mut watched: Vec<(PathBuf, WatchDescriptor)> = Vec::new();
         for directory in directories(&self.file) {
-            // A directory that cannot be watched is looked at all the same.
+            // A directory that cannot be watched is still checked at intervals.
             if let Ok(descriptor) = inotify.add_watch(&directory, flags) {
                 watched.push((directory, descriptor));
             }
         }
         for (_, old) in std::mem::replace(&mut self.directories, watched) {
             if !self.directories.iter().any(|(_, descriptor)| *descriptor == old) {
-                // It ends by itself with its directory.
+                // A watch whose directory is gone has ended by itself.
                 let _ = inotify.rm_watch(old);
             }
         }
     }
 }
 
-/// What tells a file from what it was before.
+/// Returns the metadata that change with a file.
 fn print(file: &Path) -> Option<Print> {
     let data = fs::metadata(file).ok()?;
     Some((data.dev(), data.ino(), data.size(), (data.mtime(), data.mtime_nsec()), (data.ctime(), data.ctime_nsec())))
 }
 
-/// The directories that a file and the links on the way to it are in.
+/// Returns the directories that contain a file and the links on the way to it.
 fn directories(file: &Path) -> Vec<PathBuf> {
     let parent = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
@@ -155,7 +157,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether a change shows, at the time that it happens or when it is looked for, and is told once it is quiet.
+    /// True if a change is detected, either at once or at the next check, and returned once the file is unchanged for a
+    /// while.
     fn notices(watch: &mut Watch, now: &mut Instant) -> bool {
         *now += LOOK;
         let early = watch.settled(*now);
@@ -228,7 +231,7 @@ mod tests {
         assert!(notices(&mut watch, &mut now), "in place, behind the links");
         fs::write(at("one").join("policy"), "11").unwrap();
         assert!(!watch.told() && !notices(&mut watch, &mut now), "that is not the file any more");
-        // A circle is no file.
+        // A cycle of links is not a file.
         symlink("circle", at("circle")).unwrap();
         assert!(print(&at("circle")).is_none() && !directories(&at("circle")).is_empty());
     }
