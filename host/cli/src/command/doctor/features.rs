@@ -1,4 +1,4 @@
-//! What this kernel can do, tried out on a few flows in a network namespace that is made for it and ends with it.
+//! Capabilities of this kernel, tested with a few flows in a temporary network namespace.
 
 use std::{ffi::OsString, fs, thread, time::Duration};
 
@@ -21,7 +21,7 @@ use flowgate_netlink::{
 };
 use flowgate_syntax::Settings;
 
-/// The flows: plain, replied to, in a zone, IPv6.
+/// The flows: without reply, with reply, in a zone, IPv6.
 const FLOWS: [&str; 4] = [
     "-I -t 60 -p udp -s 192.0.2.1 -d 192.0.2.9 --sport 1 --dport 53 -m 1",
     "-I -t 60 -p udp -s 192.0.2.2 -d 192.0.2.9 --sport 1 --dport 53 -m 2 -u SEEN_REPLY,ASSURED",
@@ -29,7 +29,7 @@ const FLOWS: [&str; 4] = [
     "-I -t 60 -p udp -s 2001:db8::1 -d 2001:db8::9 --sport 1 --dport 53 -m 2",
 ];
 
-/// What of a selector the kernel can compare: the check, the listing, how many of the flows it leaves.
+/// Selectors that the kernel can check: the check, the name, the listing, and the number of flows that match.
 const FILTERS: [(&str, &str, &str, usize); 5] = [
     ("feature.filter.family", "family", "-L -f ipv4", 3),
     ("feature.filter.mark", "mark", "-L -m 1", 1),
@@ -38,10 +38,10 @@ const FILTERS: [(&str, &str, &str, usize); 5] = [
     ("feature.filter.tuple", "addresses and ports (CTA_FILTER)", "-L -f ipv4 -p udp -s 192.0.2.1", 1),
 ];
 
-/// Why something could not be tried.
+/// The reason why something could not be tested.
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
-/// Tries it out.
+/// Runs the tests in a network namespace of their own.
 pub(super) fn examine() -> Vec<Finding> {
     let laboratory = thread::Builder::new().name("laboratory".into()).spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| error_text(&errno.into()))?;
@@ -64,7 +64,7 @@ pub(super) fn examine() -> Vec<Finding> {
     }
 }
 
-/// What is found out where nothing else is.
+/// Runs the tests; the thread is in an empty network namespace.
 fn laboratory() -> Result<Vec<Finding>, Problem> {
     let mut batches = BatchSender::new(Socket::open(&SocketOptions::default())?);
     let mut templates = Vec::new();
@@ -95,7 +95,7 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
     Ok(findings)
 }
 
-/// The settings of a command line of this file.
+/// Parses a command line of this file.
 fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
     match args::parse(&flowgate_syntax::Name::of("conntrack".as_ref()), &words, &flowgate_syntax::SystemEnvironment)
@@ -113,7 +113,7 @@ fn must(batches: &mut BatchSender, request: Request) -> Result<(), Problem> {
     }
 }
 
-/// The error number that a request is answered with, 0 for none.
+/// Sends a request and returns the error number of the answer; 0 if there is none.
 fn attempt(batches: &mut BatchSender, request: Request) -> Result<i32, Problem> {
     let mut results = Vec::new();
     batches.submit(&[request], &mut results)?;
@@ -124,7 +124,7 @@ fn attempt(batches: &mut BatchSender, request: Request) -> Result<i32, Problem> 
     })
 }
 
-/// How many flows a dump yields.
+/// Returns the number of flows in a dump.
 fn count(filter: &DumpFilter) -> Result<usize, Problem> {
     let mut dump = Dump::start(Socket::open(&SocketOptions::default())?, &Request::dump(DumpKind::FLOWS, filter))?;
     let (sequence, mut buffer, mut found) = (dump.sequence(), vec![0; RECEIVE_LENGTH], 0);
@@ -134,7 +134,7 @@ fn count(filter: &DumpFilter) -> Result<usize, Problem> {
     Ok(found)
 }
 
-/// Whether the kernel's filter leaves what it should.
+/// Checks that the kernel's filter returns the expected number of flows.
 fn filter(check: &'static str, what: &str, settings: &Settings, expected: usize) -> Result<Finding, Problem> {
     let found = match count(&DumpFilter::plan(&settings.selection).filter) {
         Ok(found) => found,
@@ -159,7 +159,8 @@ fn filter(check: &'static str, what: &str, settings: &Settings, expected: usize)
     })
 }
 
-/// Labels: a flow cannot have any before a rule uses them, which is not the same as no labels at all.
+/// Checks that the kernel supports labels. A flow cannot have any before a rule uses them, which does not mean that the
+/// kernel lacks them.
 fn labels(batches: &mut BatchSender, template: &Flows) -> Result<Finding, Problem> {
     let mut change = template.clone();
     for has in &mut change.has {
@@ -176,7 +177,7 @@ fn labels(batches: &mut BatchSender, template: &Flows) -> Result<Finding, Proble
     })
 }
 
-/// Whether events say when they happened.
+/// Checks that events carry a time.
 fn event_times(batches: &mut BatchSender, templates: &[Flows]) -> Result<Finding, Problem> {
     let check = "feature.event_time";
     let Some(template) = templates.first() else { return Err("there is no flow".into()) };

@@ -1,4 +1,4 @@
-//! What of connection tracking the kernel has, as a module or built in.
+//! Parts of connection tracking that the kernel has, loaded or built in.
 
 use std::{fs, path::Path};
 
@@ -6,10 +6,10 @@ use super::{Finding, Patient};
 use flowgate_base::io_error::error_text;
 use flowgate_netlink::{DumpError, SocketError, Statistics};
 
-/// Modules of helpers, without `nf_conntrack_`: protocols that expect flows.
+/// Modules of helpers, without `nf_conntrack_`: protocols with expectations.
 const HELPERS: [&str; 10] = ["ftp", "tftp", "sip", "irc", "h323", "amanda", "netbios_ns", "pptp", "sane", "snmp"];
 
-/// Protocols that are tracked, each with a sysctl that is there if it is.
+/// Tracked protocols, each with a sysctl that exists if the kernel has the protocol.
 const TRACKED: [(&str, &str); 6] = [
     ("TCP", "nf_conntrack_tcp_timeout_established"),
     ("UDP", "nf_conntrack_udp_timeout"),
@@ -19,17 +19,17 @@ const TRACKED: [(&str, &str); 6] = [
     ("GRE", "nf_conntrack_gre_timeout"),
 ];
 
-/// What the kernel says by netlink of the table as a whole.
+/// Counts of the table as a whole, from netlink.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
-    /// Flows, where it says so.
+    /// Number of flows; `None` if the kernel does not report it.
     pub flows: Option<u64>,
-    /// How many there may be; Linux 4.18 and later.
+    /// Maximum number of flows; Linux 4.18 and later.
     pub most: Option<u64>,
 }
 
 impl Counts {
-    /// Asks for the statistics of the table, which costs nothing.
+    /// Requests the statistics of the table, which is cheap.
     pub(super) fn of(patient: &Patient<'_>) -> Result<Self, DumpError> {
         let counts = Statistics::FlowCount.read(patient.namespace)?;
         let of = |wanted: u16| {
@@ -44,7 +44,7 @@ impl Counts {
 const ENTRIES: u16 = 1;
 const MOST_ENTRIES: u16 = 2;
 
-/// Looks for what is needed.
+/// Checks modules, protocols and helpers.
 pub(super) fn examine(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Vec<Finding> {
     let mut findings = vec![tracking(patient, counts)];
     findings.extend(interface(counts));
@@ -61,7 +61,7 @@ fn tracking(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Findin
     let settings = patient.within(|| Path::new("/proc/sys/net").is_dir()).unwrap_or(false);
     match counts {
         Ok(_) => Finding::ok(check, "nf_conntrack is there: the kernel answers, though its settings are hidden"),
-        // Hidden, and netlink does not tell either.
+        // The settings are hidden, and netlink refuses an answer.
         Err(error) if error.errno() == libc::EPERM && !settings => Finding::warning(
             check,
             "whether nf_conntrack is there cannot be determined without CAP_NET_ADMIN: /proc/sys/net is hidden",
@@ -72,7 +72,7 @@ fn tracking(patient: &Patient<'_>, counts: &Result<Counts, DumpError>) -> Findin
     }
 }
 
-/// nfnetlink and nf_conntrack_netlink: whether the kernel answers.
+/// Checks that the kernel answers to nfnetlink and nf_conntrack_netlink.
 fn interface(counts: &Result<Counts, DumpError>) -> [Finding; 2] {
     let (transport, tables) = ("module.nfnetlink", "module.nf_conntrack_netlink");
     let transport = match counts {
@@ -94,7 +94,7 @@ fn interface(counts: &Result<Counts, DumpError>) -> [Finding; 2] {
     [transport, tables]
 }
 
-/// The protocols that are tracked; nothing where the settings that tell are hidden.
+/// Returns a finding about the tracked protocols; `None` if their settings are hidden.
 fn tracked(patient: &Patient<'_>, answers: bool) -> Option<Finding> {
     let check = "protocols";
     let there = |sysctl: &str| patient.sysctl(&format!("net.netfilter.{sysctl}")).is_some();
@@ -121,19 +121,19 @@ fn helpers() -> Finding {
     Finding::ok("helpers", text)
 }
 
-/// Whether a module is there, loaded or built in with parameters.
+/// True if a module is loaded, or built in with parameters.
 fn is_there(module: &str) -> bool {
     Path::new("/sys/module").join(module).exists() || built_in(module)
 }
 
-/// How something came that is there.
+/// Returns `loaded` or `built in` for a module that exists.
 fn how(module: &str) -> &'static str {
     let loaded = fs::read_to_string("/proc/modules")
         .is_ok_and(|text| text.lines().any(|line| line.split(' ').next() == Some(module)));
     if loaded { "loaded" } else { "built in" }
 }
 
-/// Whether the list of what is built in, if there is one, has it.
+/// True if the list of built-in modules exists and contains this one.
 fn built_in(module: &str) -> bool {
     let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
     let list = Path::new("/lib/modules").join(release.trim()).join("modules.builtin");

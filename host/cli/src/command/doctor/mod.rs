@@ -1,12 +1,11 @@
-//! `flowgate doctor`: what on this machine keeps connection tracking from being seen, and the command that mends it.
-//!
-//! * `privileges`: capabilities, and the network namespace.
-//! * `kernel`: what is loaded or built in.
+//! `flowgate doctor`: causes on this machine for which flows are not shown, each with the command that removes it.
+//! | * `privileges`: capabilities and the network namespace.
+//! * `kernel`: loaded and built-in modules.
 //! * `settings`: sysctls.
-//! * `plugins`: how the code of plugins runs here.
-//! * `rules`: whether anything turns tracking on.
-//! * `unit`: what the unit or container keeps from the process.
-//! * `features`: what this kernel can do, tried out in a network namespace that is made for it.
+//! * `plugins`: execution of plugins' code.
+//! * `rules`: rules that enable tracking.
+//! * `unit`: restrictions of the unit or container.
+//! * `features`: capabilities of the kernel, tested in a temporary network namespace.
 
 mod features;
 mod kernel;
@@ -29,25 +28,25 @@ use super::{CommandError, Exit};
 use flowgate_netlink::{Namespace, namespace};
 use flowgate_pipeline::sink::{Sink, SinkError};
 
-/// How well something is.
+/// Severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// As it should be.
+    /// Everything is in order.
     Ok,
-    /// Something is slower, or is not seen, but what is seen is right.
+    /// Something is slower or is not shown, but everything shown is correct.
     Warning,
-    /// Commands fail, or nothing is seen at all.
+    /// Commands fail, or nothing is shown at all.
     Problem,
 }
 
-/// What was found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     level: Level,
-    /// What was looked at, for programs: it does not change from one machine to the other.
+    /// Name of the check for programs; it is the same on all machines.
     check: &'static str,
-    /// What is so, and what it means.
+    /// The state and its consequences.
     text: String,
     /// The command that changes it, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,30 +76,30 @@ impl Finding {
     }
 }
 
-/// The patient: a network namespace, and how commands are to be written that act on it.
+/// The examined network namespace.
 struct Patient<'a> {
-    /// None for that of the process.
+    /// `None` for the namespace of the process.
     namespace: Option<&'a Namespace>,
 }
 
 impl Patient<'_> {
-    /// Does something where the patient is.
+    /// Runs a function in the namespace.
     fn within<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, CommandError> {
         Ok(namespace::run_in(self.namespace, work)?)
     }
 
-    /// A file of procfs as it is there, without the newline at its end.
+    /// Reads a file of procfs in the namespace, without surrounding white space.
     fn read(&self, path: &str) -> Option<String> {
         let text = self.within(|| std::fs::read_to_string(path)).ok()?.ok()?;
         Some(text.trim().to_string())
     }
 
-    /// A number of sysctl, such as `net.netfilter.nf_conntrack_acct`.
+    /// Reads a numeric sysctl, such as `net.netfilter.nf_conntrack_acct`.
     fn sysctl(&self, name: &str) -> Option<u64> {
         self.read(&file_of(name))?.parse().ok()
     }
 
-    /// A command that is to be run there.
+    /// Returns a command line that runs a command in the namespace.
     fn command(&self, command: &str) -> String {
         match self.namespace {
             Some(namespace) => format!("nsenter --net={} {command}", namespace.path().display()),
@@ -109,12 +108,12 @@ impl Patient<'_> {
     }
 }
 
-/// Where procfs has a sysctl.
+/// Returns the path of a sysctl in procfs.
 fn file_of(sysctl: &str) -> String {
     Path::new("/proc/sys").join(sysctl.replace('.', "/")).display().to_string()
 }
 
-/// Examines the network namespace, and prints what was found. `json`: one object a line.
+/// Examines a network namespace and prints the findings. If `json` is true, each is an object on a line of its own.
 pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let namespace = netns.map(Namespace::find).transpose()?;
     let patient = Patient { namespace: namespace.as_ref() };
@@ -148,7 +147,7 @@ pub(super) fn run(netns: Option<&OsStr>, json: bool, sink: &mut dyn Sink) -> Res
     Ok(if worst == Level::Problem { Exit::Failure } else { Exit::Success })
 }
 
-/// A finding in words: the level, the text, and below it the command.
+/// Appends a finding for people: the level and the text, then the command on a line of its own.
 fn show(text: &mut String, finding: &Finding, colour: bool) {
     let (word, code) = match finding.level {
         Level::Ok => ("ok", 32),

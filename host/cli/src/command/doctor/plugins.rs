@@ -1,9 +1,9 @@
-//! How the code of plugins from files runs in this process. Stock plugins run in the same way everywhere.
+//! Execution of code of plugins from files in this process. Stock plugins run in the same way everywhere.
 
 use super::Finding;
 use flowgate_runtime::{Execution, execution::Barrier};
 
-/// Looks at what the kernel allows the process.
+/// Checks the code generation that the kernel allows the process.
 pub(super) fn examine(execution: Execution) -> Finding {
     let check = "plugins.code";
     let text = format!("plugins from files run as {execution}");

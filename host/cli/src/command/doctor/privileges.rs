@@ -1,4 +1,4 @@
-//! Whether the process may do what its commands do, and in which network namespace it does it.
+//! Privileges of the process, and its network namespace.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -7,7 +7,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use super::{Finding, Patient, file_of};
 use flowgate_netlink::namespace::{self, OWN};
 
-/// Looks at capabilities and namespace.
+/// Checks capabilities and the namespace.
 pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = match (caps::read(None, CapSet::Effective), caps::read(None, CapSet::Bounding)) {
         (Ok(effective), Ok(bounding)) => capabilities(&effective, &bounding),
@@ -19,7 +19,7 @@ pub(super) fn examine(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// What each capability is for, whether commands fail without it.
+/// Capabilities: name of the check, true if commands fail without it, and the consequence of its absence.
 const WANTED: [(Capability, &str, bool, &str); 4] = [
     (Capability::CAP_NET_ADMIN, "capability.net_admin", true, "nothing can be listed, seen or changed"),
     (Capability::CAP_SYS_ADMIN, "capability.sys_admin", false, "--netns cannot enter other network namespaces"),
@@ -57,7 +57,7 @@ fn capabilities(effective: &CapsHashSet, bounding: &CapsHashSet) -> Vec<Finding>
         .collect()
 }
 
-/// Which network namespace it is.
+/// Identifies the network namespace.
 fn network_namespace(patient: &Patient<'_>) -> Finding {
     let check = "namespace";
     let Some(inode) =
@@ -70,7 +70,7 @@ fn network_namespace(patient: &Patient<'_>) -> Finding {
         fs::metadata(path).is_ok_and(|file| std::os::unix::fs::MetadataExt::ino(&file) == inode)
     });
     let name = named.map(|name| format!(" ({name})")).unwrap_or_default();
-    // The kernel lets only the initial one set what all share.
+    // Only the initial namespace may write settings that all namespaces share.
     let file = file_of("net.netfilter.nf_conntrack_max");
     let mode = patient.within(|| fs::metadata(&file).map(|file| file.permissions().mode()).ok()).ok().flatten();
     let which = match mode {

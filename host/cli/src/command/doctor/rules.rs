@@ -1,5 +1,5 @@
-//! Whether anything turns connection tracking on in the network namespace. The kernel tracks where a rule or a translation of
-//! addresses wants it to, and nowhere else: without one the table stays empty, which is the most frequent reason for it.
+//! Rules that enable connection tracking in the network namespace. The kernel tracks only if a rule or address
+//! translation requires it: without one the table stays empty, which is the most frequent cause of an empty table.
 
 use std::{collections::BTreeSet, io};
 
@@ -27,9 +27,9 @@ const NAME: u16 = 1;
 /// `NFTA_EXPR_DATA`.
 const DATA: u16 = 2;
 
-/// Expressions of nf_tables that turn tracking on.
+/// Expressions of nf_tables that enable tracking.
 const TRACKING: [&str; 7] = ["ct", "nat", "masq", "redir", "synproxy", "connlimit", "flow_offload"];
-/// Matches and targets of iptables that do.
+/// Matches and targets of iptables that enable tracking.
 const EXTENSIONS: [&str; 16] = [
     "conntrack",
     "state",
@@ -49,7 +49,7 @@ const EXTENSIONS: [&str; 16] = [
     "SYNPROXY",
 ];
 
-/// Looks for what turns it on. `count`: how many flows there are, where that is known.
+/// Checks that something enables tracking. `count` is the number of flows, if known.
 pub(super) fn examine(patient: &Patient<'_>, count: Option<u64>) -> Finding {
     let check = "tracking";
     if let Some(hooked) = hooked(patient) {
@@ -68,7 +68,7 @@ pub(super) fn examine(patient: &Patient<'_>, count: Option<u64>) -> Finding {
             )
             .mend("sudo flowgate doctor");
         }
-        // No nf_tables in this kernel.
+        // This kernel has no nf_tables.
         Err(_) => Vec::new(),
     };
     let mut found = BTreeSet::new();
@@ -102,7 +102,7 @@ pub(super) fn examine(patient: &Patient<'_>, count: Option<u64>) -> Finding {
     }
 }
 
-/// Nothing does.
+/// Returns the finding that nothing enables tracking.
 fn off(patient: &Patient<'_>) -> Finding {
     let rules = "add table inet track; add chain inet track arriving { type filter hook prerouting priority 0; }; \
                  add rule inet track arriving ct state new counter";
@@ -114,8 +114,8 @@ fn off(patient: &Patient<'_>) -> Finding {
     .mend(patient.command(&format!("nft '{rules}'")))
 }
 
-/// Whether conntrack's functions are among the hooks of packets that arrive; none if the kernel does not tell (before Linux 5.14, or
-/// built without `CONFIG_NETFILTER_NETLINK_HOOK`).
+/// True if conntrack's functions are among the hooks of incoming packets; `None` if the kernel does not list them
+/// (before Linux 5.14, or built without `CONFIG_NETFILTER_NETLINK_HOOK`).
 fn hooked(patient: &Patient<'_>) -> Option<bool> {
     // Hook 0 is NF_INET_PRE_ROUTING.
     let mut number = 8u16.to_ne_bytes().to_vec();
@@ -126,11 +126,11 @@ fn hooked(patient: &Patient<'_>) -> Option<bool> {
         hooks.extend(ask(patient, HOOK_GET, family as u8, &number).ok()?);
     }
     let names: Vec<String> = hooks.iter().filter_map(|hook| text(hook, HOOK_FUNCTION)).collect();
-    // Without names nothing can be told.
+    // Without names the functions are unknown.
     (names.len() == hooks.len()).then(|| names.iter().any(|name| name.contains("conntrack")))
 }
 
-/// The names of a rule's expressions that turn tracking on.
+/// Adds the names of a rule's expressions that enable tracking.
 fn expressions(rule: &[u8], found: &mut BTreeSet<String>) {
     let Some(list) = attribute(rule, EXPRESSIONS) else { return };
     for expression in attributes(list) {
@@ -154,21 +154,21 @@ fn attributes(bytes: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
 fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|attribute| attribute.kind() == kind).map(|attribute| attribute.into_inner()).and_then(
         |whole| {
-            // An attribute's header is four bytes.
+            // The header of an attribute has four bytes.
             let length = usize::from(u16::from_ne_bytes(whole.get(..2)?.try_into().ok()?));
             whole.get(4..length)
         },
     )
 }
 
-/// A text that ends with a zero byte.
+/// Returns a text attribute without its terminating zero byte.
 fn text(bytes: &[u8], kind: u16) -> Option<String> {
     let text = attribute(bytes, kind)?;
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
     Some(String::from_utf8_lossy(text.get(..end)?).into_owned())
 }
 
-/// The attributes of each message that a dump of nfnetlink yields in the patient's namespace.
+/// Returns the attributes of each message of a dump of nfnetlink in the patient's namespace.
 fn ask(patient: &Patient<'_>, kind: u16, family: u8, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
     let failed = |error: SocketError| io::Error::from_raw_os_error(error.errno());
     let socket = Socket::open(&SocketOptions::in_namespace(patient.namespace)).map_err(failed)?;
@@ -208,7 +208,7 @@ fn ask(patient: &Patient<'_>, kind: u16, family: u8, attributes: &[u8]) -> io::R
 mod tests {
     use super::*;
 
-    /// An attribute, padded.
+    /// Returns an attribute with padding.
     fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = ((value.len() + 4) as u16).to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -217,13 +217,13 @@ mod tests {
         bytes
     }
 
-    /// A rule of these expressions, each a name and the name of an extension.
+    /// Returns a rule with these expressions, each a name and the name of an extension.
     fn rule(names: &[(&str, &str)]) -> Vec<u8> {
         let expressions: Vec<u8> = names
             .iter()
             .flat_map(|(name, extension)| {
                 let data = nla(NAME, format!("{extension}\0").as_bytes());
-                // The flag says that it is nested.
+                // The flag marks a nested attribute.
                 nla(1, &[nla(NAME, format!("{name}\0").as_bytes()), nla(DATA | 0x8000, &data)].concat())
             })
             .collect();

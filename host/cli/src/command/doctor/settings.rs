@@ -1,13 +1,13 @@
-//! The sysctls that decide what is counted, stamped and announced, and how much room there is.
+//! Sysctls for accounting, time stamps, events and the size of the table.
 
 use super::{Finding, Patient, kernel::Counts};
 
 /// Receive buffer that `-E` asks for, in bytes.
 const WANTED_BUFFER: u64 = 8 << 20;
-/// Bytes of the buffer that an event takes.
+/// Bytes of the buffer that an event occupies.
 const EVENT: u64 = 1_280;
 
-/// Looks at them. `counts`: what the kernel says by netlink, which is as good where a setting is hidden.
+/// Checks the sysctls. `counts` are the kernel's counts from netlink, which replace settings that are hidden.
 pub(super) fn examine(patient: &Patient<'_>, counts: Option<&Counts>) -> Vec<Finding> {
     let of = |name: &str| patient.sysctl(&format!("net.netfilter.nf_conntrack_{name}"));
     let set = |name: &str, value: u64| patient.command(&format!("sysctl -w net.netfilter.nf_conntrack_{name}={value}"));
@@ -53,7 +53,7 @@ pub(super) fn examine(patient: &Patient<'_>, counts: Option<&Counts>) -> Vec<Fin
     findings
 }
 
-/// How large the buffer for events can become.
+/// Checks the maximum size of the buffer for events.
 fn buffer(patient: &Patient<'_>) -> Option<Finding> {
     let check = "sysctl.rmem_max";
     let most =
@@ -72,7 +72,7 @@ fn buffer(patient: &Patient<'_>) -> Option<Finding> {
     })
 }
 
-/// How full the table is.
+/// Checks how full the table is.
 fn fill(count: Option<u64>, most: Option<u64>, buckets: Option<u64>) -> Vec<Finding> {
     let (Some(count), Some(most)) = (count, most) else { return Vec::new() };
     let check = "table.fill";

@@ -1,4 +1,4 @@
-//! What the unit, container or shell that the process runs in keeps from it: system calls, threads, descriptors, `/proc`.
+//! Restrictions of the unit, container or shell of the process: system calls, threads, descriptors, `/proc`.
 
 use std::{fs, path::Path, thread};
 
@@ -7,10 +7,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::{Finding, Patient};
 use flowgate_base::io_error::error_text;
 
-/// So many descriptors are enough for every command.
+/// Number of descriptors that is enough for every command.
 const DESCRIPTORS: u64 = 32;
 
-/// Looks for what is kept from it. `answers`: whether connection tracking answers by netlink.
+/// Checks the restrictions. `answers` is true if connection tracking answers over netlink.
 pub(super) fn examine(patient: &Patient<'_>, answers: bool) -> Vec<Finding> {
     let mut findings = vec![system_calls(flowgate_privileges::system_calls_are_filtered()), threads(), descriptors()];
     findings.extend(proc(patient, answers));
@@ -33,7 +33,7 @@ fn threads() -> Finding {
     let check = "unit.threads";
     match thread::Builder::new().name("trial".into()).spawn(|| ()) {
         Ok(trial) => {
-            // It has nothing to say.
+            // The thread returns nothing.
             let _ = trial.join();
             Finding::ok(check, "threads can be started")
         }
@@ -64,12 +64,12 @@ fn descriptors() -> Finding {
     }
 }
 
-/// The limit in force; none if there is none, or it is not told.
+/// Returns the soft limit of a resource; `None` if it is unlimited or unknown.
 fn limit(resource: Resource) -> Option<u64> {
     getrlimit(resource).ok().map(|(soft, _)| soft).filter(|&soft| soft != nix::libc::RLIM_INFINITY)
 }
 
-/// `pids.max` of the cgroup of the process.
+/// Returns `pids.max` of the cgroup of the process.
 fn most_tasks() -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     groups.lines().find_map(|line| {
@@ -84,7 +84,7 @@ fn most_tasks() -> Option<String> {
     })
 }
 
-/// What of /proc is hidden, and what cannot be told for it.
+/// Checks the hidden parts of /proc, and names the checks that need them.
 fn proc(patient: &Patient<'_>, answers: bool) -> Option<Finding> {
     let check = "unit.proc";
     if fs::metadata("/proc/self/stat").is_err() {

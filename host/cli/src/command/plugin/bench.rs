@@ -1,7 +1,7 @@
-//! `plugin bench`: what a plugin costs for each flow, beside the stock plugin `pass`, which does nothing with the same columns.
-//!
-//! Both take turns batch by batch, so that whatever else the machine does hits both. A call's time is that of the whole stage:
-//! lowering the columns, the plugin, the check of what it returned, and what becomes of the batch.
+//! `plugin bench`: the time that a plugin takes for each flow, compared with the stock plugin `pass`, which does
+//! nothing with the same columns.
+//! | Both plugins alternate batch by batch, so that other load of the machine affects both. The time of a call is that
+//! of the whole stage: lowering of the columns, the plugin, validation of its result, and its application to the batch.
 
 use std::{
     fmt::Write as _,
@@ -33,26 +33,26 @@ use flowgate_pipeline::{
 use flowgate_runtime::PluginComponent;
 use flowgate_syntax::PluginArgument;
 
-/// Different batches; they are shown over and over again.
+/// Number of different batches, which are used repeatedly.
 const DIFFERENT: usize = 64;
-/// Calls before those that count: memory is grown, code and data are in the caches.
+/// Number of calls before the measured ones. They grow the memory and fill the caches.
 const WARM_UP: usize = 8;
 
-/// What is to be measured.
+/// Options of the subcommand.
 pub(super) struct Wanted<'a> {
     /// The plugin and its options.
     pub plugin: &'a PluginArgument,
-    /// What it may do; nothing but services matters here.
+    /// Grants of the plugin; only those for services matter here.
     pub grants: Option<&'a Grants>,
-    /// Flows that pass through it.
+    /// Number of flows that the plugin processes.
     pub flows: u32,
-    /// A fixture to take flows from.
+    /// Fixture with the flows; `None` for generated flows.
     pub from: Option<&'a Path>,
     /// Rows of a batch.
     pub batch: u32,
 }
 
-/// What was measured of a stage.
+/// Measurements of a stage.
 struct Measured {
     name: String,
     /// Time of each call in nanoseconds for each flow, ascending.
@@ -62,14 +62,14 @@ struct Measured {
 }
 
 impl Measured {
-    /// The time that so many hundredths of the calls do not exceed.
+    /// Returns the time that this percentage of the calls does not exceed.
     fn percentile(&self, hundredths: usize) -> f64 {
         let last = self.times.len().saturating_sub(1);
         self.times.get((self.times.len() * hundredths / 100).min(last)).copied().unwrap_or_default()
     }
 }
 
-/// Measures.
+/// Runs the subcommand.
 pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let loader = PluginLoader::in_utc(Vec::new())?;
     super::super::tell_execution(loader.engine())?;
@@ -81,7 +81,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     }
     let batches = batches(wanted)?;
     let mut grants = wanted.grants.cloned().unwrap_or_default();
-    // What it keeps is forgotten afterwards.
+    // The state of the plugin is not kept on disk.
     grants.state = grants.state.map(|_| Keeping::Memory);
     let spec = lower::plugin(wanted.plugin).grants(grants);
     let prepared = loader.prepare_component(Rc::new(component), &spec, Role::FlowStage, Purpose::Run)?;
@@ -89,7 +89,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     let mut plugin = Stage::new(prepared.into_instance(), reads, Grants::NONE);
     let pass =
         loader.prepare_component(loader.stock("pass")?, &PluginSpec::default(), Role::FlowStage, Purpose::Run)?;
-    // It is shown the columns that the plugin reads, so that the difference is the plugin's own work.
+    // `pass` gets the columns that the plugin reads, so that the difference is the plugin's own work.
     let mut pass = Stage::new(pass.into_instance(), reads, Grants::NONE);
 
     let rows = batches.first().map_or(1, |batch| batch.length.max(1));
@@ -142,12 +142,12 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     Ok(Exit::Success)
 }
 
-/// As exact as it is meant.
+/// Rounds to tenths, which is the precision of the measurement.
 fn tenths(time: f64) -> f64 {
     (time * 10.0).round() / 10.0
 }
 
-/// One call: its time, and how many flows were kept.
+/// Calls a stage once. Returns the time and the number of flows that were kept.
 fn once(stage: &mut Stage, batch: &Flows) -> Result<(Duration, u64), CommandError> {
     let mut rows = batch.clone();
     let mut executor = Executor::new(Shows::Entries, FlowDecoder::new(0));
@@ -156,7 +156,7 @@ fn once(stage: &mut Stage, batch: &Flows) -> Result<(Duration, u64), CommandErro
     Ok((begun.elapsed(), rows.length.into()))
 }
 
-/// The batches that are shown.
+/// Returns the batches to be processed.
 fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
     let rows = wanted.batch.min(wanted.flows) as usize;
     let Some(path) = wanted.from else {
@@ -171,7 +171,7 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
     if once.length == 0 {
         return Err(ToolError::Bench { path: path.into(), problem: "there are no flows in it".into() }.into());
     }
-    // The whole file as often as a batch has room for; of a longer file, its parts.
+    // A short file is repeated until it fills a batch; a longer one is split into batches.
     let all = flowgate_fixture::flows(&name, &content.repeat(rows.div_ceil(once.length as usize).max(1)), &[])
         .map_err(ToolError::from)?;
     let length = all.length as usize;
@@ -181,13 +181,13 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
         batch::retain(&mut part, &mask);
         part
     });
-    // A last part that is shorter would count like the others.
+    // A shorter last part is left out, as its time would count like that of the others.
     let parts: Vec<Flows> = parts.collect();
     let longest = parts.iter().map(|part| part.length).max().unwrap_or_default();
     Ok(parts.into_iter().filter(|part| part.length == longest).collect())
 }
 
-/// The figures for people.
+/// Returns the figures for people.
 fn text(file: &Path, measured: [&Measured; 2], flows: u64, rows: u32, calls: usize) -> String {
     let mut page = String::new();
     let _ = writeln!(page, "{}: {flows} flows in {calls} calls of {rows}", clean(&file.display().to_string()));

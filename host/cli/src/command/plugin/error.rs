@@ -1,10 +1,10 @@
-//! What can go wrong with the author's tools, apart from what is wrong with a plugin.
+//! Errors of the tools for authors of plugins.
 
 use std::{io, path::PathBuf};
 
 use flowgate_base::io_error::error_text;
 
-/// Why one of the subcommands of `plugin` cannot do its work.
+/// An error of a subcommand of `plugin`.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// A file cannot be read.
@@ -12,7 +12,7 @@ pub enum ToolError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
     /// A file cannot be written.
@@ -20,25 +20,25 @@ pub enum ToolError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
-    /// A test.toml is no TOML, or has keys that mean nothing.
+    /// A test.toml is invalid TOML or has unknown keys.
     #[error("{}: {said}", path.display())]
     Toml {
         /// The file.
         path: PathBuf,
-        /// Line, column, and what is wrong there.
+        /// Line, column and description of the mistake.
         said: String,
     },
-    /// A test.toml says something that makes no sense.
+    /// A test.toml has an invalid value.
     #[error("{}: case `{case}`: {problem}", path.display())]
     Case {
         /// The file.
         path: PathBuf,
-        /// The case's name.
+        /// Name of the case.
         case: String,
-        /// What is wrong, and what would be right.
+        /// The mistake and its correction.
         problem: String,
     },
     /// A test.toml without cases.
@@ -52,32 +52,32 @@ pub enum ToolError {
     NoPlugin {
         /// The directory of the test.
         directory: PathBuf,
-        /// Where a plugin would have been found.
+        /// The places that were searched.
         looked: Vec<String>,
     },
-    /// A project's name that cannot be one.
+    /// The name of a new project is invalid.
     #[error("`{name}` is no name for a plugin: {problem}")]
     Name {
         /// The name.
         name: String,
-        /// What is wrong, and what would be right.
+        /// The mistake and its correction.
         problem: &'static str,
     },
-    /// The place of a new project is taken.
+    /// The directory of a new project is not empty.
     #[error("{} exists already and is not empty; choose another name, or another place with --dir", path.display())]
     Taken {
         /// The directory.
         path: PathBuf,
     },
-    /// Nothing can be measured.
+    /// A plugin cannot be measured.
     #[error("{} cannot be measured: {problem}", path.display())]
     Bench {
         /// The plugin.
         path: PathBuf,
-        /// Why not, and what would be right.
+        /// The reason and its remedy.
         problem: String,
     },
-    /// A fixture.
+    /// A fixture is invalid.
     #[error(transparent)]
     Fixture(#[from] flowgate_fixture::FixtureError),
 }

@@ -1,10 +1,10 @@
-//! Made-up flows that look like those of a router: mostly TCP and UDP, a fifth of them IPv6, half of the others translated, and
-//! few that move most of the bytes.
+//! Generated flows that resemble those of a router: mostly TCP and UDP, a fifth of them IPv6, half of the others
+//! translated, and a few that transfer most of the bytes.
 
 use flowgate_fixture::{FlowRows, TIME, Tuple, put};
 use flowgate_model::{Flows, family, field, protocol, state, status};
 
-/// Xorshift64*: the same flows on every machine and in every run.
+/// Xorshift64*, so that the flows are the same on every machine and in every run.
 struct Random(u64);
 
 impl Random {
@@ -15,13 +15,13 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number from 0 to `limit`, which is not reached.
+    /// Returns a number less than `limit`.
     fn below(&mut self, limit: u64) -> u64 {
         (self.bits() >> 16) % limit.max(1)
     }
 }
 
-/// A batch of so many flows; batches of different numbers differ.
+/// Returns a batch of `length` flows; batches with different numbers differ.
 pub(super) fn batch(number: u64, length: usize) -> Flows {
     let mut random = Random(number.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1);
     let mut rows = FlowRows::new();
@@ -31,7 +31,7 @@ pub(super) fn batch(number: u64, length: usize) -> Flows {
     rows.finish()
 }
 
-/// IPv4 in its mapped form.
+/// Returns an IPv4 address in its mapped form.
 fn v4(network: u64, host: u64) -> (u64, u64) {
     (0, 0xffff_0000_0000 | network | host)
 }
@@ -81,7 +81,7 @@ fn row(random: &mut Random, rows: &mut FlowRows) {
         source: Some(server),
         destination: Some(if translated { v4(0xc000_0200, 1) } else { client }),
         source_l4: Some(if icmp { source_l4 } else { destination_l4 }),
-        // The answer to an echo request: type 0, or 129 in ICMPv6.
+        // Type of the reply to an echo request: 0, or 129 in ICMPv6.
         destination_l4: Some(match number {
             protocol::ICMP => 0,
             protocol::ICMPV6 => 129 << 8,
@@ -117,7 +117,7 @@ fn row(random: &mut Random, rows: &mut FlowRows) {
     put(&mut rows.flows.mark, row, if random.below(8) == 0 { random.below(16) as u32 } else { 0 });
     put(&mut rows.flows.use_count, row, 1);
     put(&mut rows.flows.id, row, random.bits() as u32);
-    // Bytes over many orders of magnitude, most of them small.
+    // Byte counts range over many orders of magnitude, most of them small.
     let packets = 1 + random.bits() % (1 << (1 + random.below(6) * random.below(4)));
     let counters = rows.flows.counters.get_or_insert_default();
     put(&mut counters.original_packets, row, packets);

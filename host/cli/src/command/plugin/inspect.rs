@@ -1,4 +1,4 @@
-//! `plugin inspect`: what a file is, what it wants, and whether it runs here.
+//! `plugin inspect`: the kind of a plugin file, its requirements, and the result of a start on this machine.
 
 use std::{
     fmt::Write as _,
@@ -20,7 +20,7 @@ use flowgate_runtime::{
     Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services,
 };
 
-/// Names of the fields that `reads` asks for, by bit; the table in `wit/flow.wit`.
+/// Names of the fields by their bit in `reads`, as in the table in `wit/flow.wit`.
 const FIELDS: [&str; 51] = [
     "source",
     "destination",
@@ -75,31 +75,31 @@ const FIELDS: [&str; 51] = [
     "synthetic",
 ];
 
-/// What was found out.
+/// Results of the inspection.
 #[derive(Default)]
 struct Findings {
-    /// Bytes of the file and its SHA-256, if it was read.
+    /// Size of the file in bytes and its SHA-256, if it was read.
     content: Option<(usize, String)>,
-    /// How the code of plugins runs in this process.
+    /// Execution mode of plugins in this process.
     execution: Option<Execution>,
     survey: Option<Survey>,
     compiling: Duration,
     description: Option<Description>,
-    /// Bytes of linear memory after start-up, and how long start-up took.
+    /// Bytes of linear memory after the start, and its duration.
     started: Option<(usize, Duration)>,
-    /// Why start-up was not tried to the end.
+    /// The reason why the start was not completed.
     unstarted: Option<String>,
-    /// Why it does not run here; none if it does.
+    /// The reason why the plugin does not run here; `None` if it does.
     problem: Option<String>,
 }
 
-/// Inspects.
+/// Runs the subcommand.
 pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let engine = PluginEngine::new(None)?;
     let findings = match PluginComponent::read(file) {
         Ok(bytes) => examine(&engine, file, &bytes),
         Err(LoadError::Read { path, source }) => return Err(ToolError::Read { path, source }.into()),
-        // What is no plugin is not read to its end.
+        // A file that is not a plugin is not read to its end.
         Err(error) => Findings { problem: Some(error.to_string()), ..Findings::default() },
     };
     let findings = Findings { execution: Some(engine.execution()?), ..findings };
@@ -111,7 +111,7 @@ pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Ex
     Ok(if findings.problem.is_some() { Exit::Failure } else { Exit::Success })
 }
 
-/// Finds out as much as can be found out.
+/// Collects as many results as possible.
 fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
     let digest = PluginComponent::digest(bytes);
     let mut findings = Findings { content: Some((bytes.len(), digest)), ..Findings::default() };
@@ -137,7 +137,7 @@ fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
     findings
 }
 
-/// Starts it, with its own defaults.
+/// Starts the plugin with its defaults.
 fn start(component: &PluginComponent, findings: &mut Findings) -> Result<(), String> {
     let said = |error: flowgate_runtime::PluginError| error.to_string();
     let begun = Instant::now();
@@ -152,24 +152,24 @@ fn start(component: &PluginComponent, findings: &mut Findings) -> Result<(), Str
             let host = concat!("flowgate ", env!("CARGO_PKG_VERSION")).into();
             instance.configure(&Setup { options, offsets, host, ..Setup::default() }).map_err(said)?;
         }
-        // It runs, with the options that it needs.
+        // The plugin runs, but needs options.
         Some(needed) => findings.unstarted = Some(needed.to_string()),
     }
     findings.started = Some((instance.memory(), begun.elapsed()));
     Ok(())
 }
 
-/// Names of fields.
+/// Returns the names of the fields in `reads`.
 fn fields(reads: u64) -> Vec<&'static str> {
     FIELDS.iter().enumerate().filter(|(bit, _)| reads >> bit & 1 != 0).map(|(_, name)| *name).collect()
 }
 
-/// Names of exported interfaces of the package; whether it can do anything.
+/// Returns the names of the exported interfaces of the package. A plugin without any can do nothing.
 fn interfaces(survey: &Survey) -> Vec<&str> {
     survey.exports.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")).collect()
 }
 
-/// The grant that a service of the host needs; none for one that needs none.
+/// Returns the grant that a service of the host needs; `None` if it needs none.
 fn grant(interface: &str) -> Option<&'static str> {
     let name = interface.strip_prefix("flowgate:conntrack/")?.split('@').next()?;
     services::needs(name)
@@ -183,7 +183,7 @@ fn provided(provision: Provision) -> &'static str {
     }
 }
 
-/// The findings for people.
+/// Returns the results for people.
 fn page(file: &Path, findings: &Findings) -> String {
     let mut page = String::new();
     let mut line = |name: &str, value: &str| {
@@ -288,7 +288,7 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64() * 1e3)
 }
 
-/// The findings for programs.
+/// Returns the results for programs.
 fn object(file: &Path, findings: &Findings) -> Value {
     let mut object = json!({
         "type": "plugin",

@@ -1,9 +1,8 @@
-//! `plugin`: the tools of those who write plugins.
-//!
-//! * `new` makes a project from the templates that the binary carries.
-//! * `test` runs the cases of a `test.toml` (`suite`) through the real component (`trial`); no kernel is asked.
-//! * `inspect` says what a file is, and whether it runs here.
-//! * `bench` says what a plugin costs.
+//! `plugin`: tools for authors of plugins.
+//! | * `new` creates a project from the templates that the binary contains.
+//! * `test` runs the cases of a `test.toml` (`suite`) with the real component (`trial`), without the kernel.
+//! * `inspect` describes a file and starts it.
+//! * `bench` measures a plugin.
 //! * `run` is `replay` with a plugin.
 
 mod bench;

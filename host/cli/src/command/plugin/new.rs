@@ -1,4 +1,4 @@
-//! `plugin new`: a project that builds and passes its tests at once.
+//! `plugin new`: creates a project that builds and passes its tests.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use super::{
 };
 use flowgate_pipeline::sink::Sink;
 
-/// Makes a project.
+/// Creates a project.
 pub(super) fn run(
     name: &str,
     language: &str,
@@ -53,7 +53,7 @@ pub(super) fn run(
     Ok(Exit::Success)
 }
 
-/// Whether this can be the name of a package, of a file and of a type.
+/// Checks that a name can be that of a package, of a file and of a type.
 fn check(name: &str) -> Result<(), ToolError> {
     let wrong = |problem| Err(ToolError::Name { name: flowgate_base::text::clean(name), problem });
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -66,7 +66,7 @@ fn check(name: &str) -> Result<(), ToolError> {
     if name.len() > 64 {
         return wrong("it has at most 64 characters");
     }
-    // What cargo refuses as the name of a package, and what a program in C cannot be called by.
+    // Names that cargo refuses for packages, and names that a program in C cannot have.
     if matches!(
         name,
         "test" | "core" | "std" | "alloc" | "self" | "crate" | "super" | "main" | "build" | "deps" | "examples"
@@ -76,7 +76,7 @@ fn check(name: &str) -> Result<(), ToolError> {
     Ok(())
 }
 
-/// `no-telnet` as `NoTelnet`.
+/// Returns `NoTelnet` for `no-telnet`.
 fn camel_case(name: &str) -> String {
     name.split('-')
         .flat_map(|part| {

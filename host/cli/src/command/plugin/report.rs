@@ -1,4 +1,4 @@
-//! Reports of tests: for people, with colour on a terminal, and for programs.
+//! Reports of tests: for people, in colour on a terminal, and for programs.
 
 use std::{
     env,
@@ -14,38 +14,38 @@ use crate::args::Report;
 use flowgate_base::text::{self, clean};
 use flowgate_pipeline::sink::Sink;
 
-/// Lines that are the same around those that differ.
+/// Number of equal lines that are shown around different ones.
 const CONTEXT: usize = 2;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// As expected.
+    /// The output is as expected.
     Passed,
-    /// What came out has been written down as what is expected.
+    /// The output was written to the file of expected output.
     Blessed,
-    /// Otherwise.
+    /// The output is not as expected, or the case failed.
     Failed {
-        /// What is wrong, in one line or more.
+        /// The mistake, in one line or more.
         message: String,
-        /// What was expected, and what came.
+        /// Expected and actual output.
         expected: Option<(String, String)>,
     },
 }
 
-/// A case and what came of it.
+/// A case and its result.
 pub(super) struct CaseReport<'a> {
-    /// The directory.
+    /// Directory of the case.
     pub directory: &'a Path,
     /// The plugin.
     pub plugin: &'a Path,
-    /// The case.
+    /// Name of the case.
     pub name: &'a str,
-    /// What came of it.
+    /// Result of the case.
     pub verdict: Verdict,
 }
 
-/// Writes reports, and counts.
+/// Writes reports and counts results.
 pub(super) struct Reporter<'a> {
     sink: &'a mut dyn Sink,
     output: Report,
@@ -56,7 +56,7 @@ pub(super) struct Reporter<'a> {
 }
 
 impl<'a> Reporter<'a> {
-    /// A reporter that has not seen anything yet.
+    /// Returns a reporter with all counts zero.
     pub(super) fn new(output: Report, sink: &'a mut dyn Sink) -> Self {
         let colour = output == Report::Text && io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
         Reporter { sink, output, colour, passed: 0, blessed: 0, failed: 0 }
@@ -70,7 +70,7 @@ impl<'a> Reporter<'a> {
         Ok(self.sink.write(text.as_bytes())?)
     }
 
-    /// The cases of a directory follow.
+    /// Begins the report of a directory.
     pub(super) fn suite(&mut self, directory: &Path, plugin: &Path) -> Result<(), CommandError> {
         if self.output == Report::Json {
             return Ok(());
@@ -78,7 +78,7 @@ impl<'a> Reporter<'a> {
         self.write(&format!("{} ({})\n", clean(&directory.display().to_string()), clean(&plugin.display().to_string())))
     }
 
-    /// The cases of a directory cannot even be run.
+    /// Reports a directory whose cases cannot be run.
     pub(super) fn broken(&mut self, directory: &Path, message: &str) -> Result<(), CommandError> {
         self.failed += 1;
         if self.output == Report::Json {
@@ -94,7 +94,7 @@ impl<'a> Reporter<'a> {
         self.write(&text)
     }
 
-    /// What came of a case.
+    /// Reports a case.
     pub(super) fn case(&mut self, report: &CaseReport<'_>) -> Result<(), CommandError> {
         let word = match report.verdict {
             Verdict::Passed => "passed",
@@ -138,7 +138,7 @@ impl<'a> Reporter<'a> {
         self.write(&text)
     }
 
-    /// Lines that differ, and some around them.
+    /// Returns the different lines, with some equal ones around them.
     fn difference(&self, expected: &str, found: &str) -> String {
         let mut text = String::new();
         let diff = TextDiff::from_lines(expected, found);
@@ -158,7 +158,7 @@ impl<'a> Reporter<'a> {
         text
     }
 
-    /// How many passed and failed.
+    /// Writes the numbers of passed and failed cases, and returns the exit status.
     pub(super) fn summary(mut self) -> Result<Exit, CommandError> {
         let (passed, blessed, failed) = (self.passed, self.blessed, self.failed);
         let text = if self.output == Report::Json {
@@ -169,12 +169,12 @@ impl<'a> Reporter<'a> {
             format!("{passed} passed, {failed} failed\n")
         };
         self.write(&text)?;
-        // Nothing tested is nothing passed.
+        // A run without cases is a failure.
         Ok(if failed > 0 || passed + blessed == 0 { Exit::Failure } else { Exit::Success })
     }
 }
 
-/// Several lines behind the place where the first one begins.
+/// Returns lines of which all but the first are indented.
 fn indented(message: &str) -> String {
     message.lines().map(clean).collect::<Vec<_>>().join("\n        ")
 }

@@ -1,4 +1,4 @@
-//! `test.toml`: the cases of a directory, read and checked before the first is run.
+//! `test.toml`: the cases of a directory, all of which are read and checked before the first one is run.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use flowgate_model::{
 };
 use flowgate_syntax::{DEFAULT_BATCH, Output};
 
-/// The name of the file.
+/// Name of the file.
 pub(super) const FILE: &str = "test.toml";
 
 /// The cases of a directory.
@@ -27,39 +27,39 @@ pub(super) struct Suite {
     pub plugin: Option<PathBuf>,
     /// Names of labels.
     pub labels: Vec<Label>,
-    /// In the order of the file.
+    /// The cases in the order of the file.
     pub cases: Vec<Case>,
 }
 
-/// What a plugin is shown, and what is expected of it.
+/// The input of a plugin and its expected output.
 #[derive(Debug)]
 pub(super) struct Case {
-    /// What people call it.
+    /// Name of the case.
     pub name: String,
     /// Name and content of the fixture.
     pub fixture: (String, Vec<u8>),
-    /// Whether its rows are expectations.
+    /// True if the rows are expectations.
     pub expectations: bool,
     /// Options of the plugin.
     pub options: Vec<OptionValue>,
-    /// What the plugin may do.
+    /// Grants of the plugin.
     pub grants: Grants,
-    /// Rows that it is shown at once.
+    /// Maximum number of rows of a batch.
     pub batch: usize,
-    /// How rows are written down.
+    /// Format of the rows in the transcript.
     pub output: Output,
-    /// What should come of it.
+    /// Expected result.
     pub expected: Expected,
 }
 
-/// What should come of a case.
+/// Expected result of a case.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// What this file says.
+    /// The content of this file.
     File(PathBuf),
-    /// What test.toml says itself.
+    /// This text, from test.toml itself.
     Inline(String),
-    /// A failure whose message contains this.
+    /// An error whose message contains this text.
     Error(String),
 }
 
@@ -91,10 +91,10 @@ struct RawCase {
 }
 
 impl Suite {
-    /// Reads the test.toml of a directory, and the fixtures that it names.
+    /// Reads the test.toml of a directory and the fixtures that it names.
     ///
     /// # Errors
-    /// [`ToolError`]: a file cannot be read, or says something that makes no sense.
+    /// [`ToolError`]: a file cannot be read or is invalid.
     pub(super) fn read(directory: &Path) -> Result<Self, ToolError> {
         let path = directory.join(FILE);
         let text = files::read_text(&path, files::MOST_OF_FIXTURE)
@@ -206,7 +206,7 @@ impl Case {
     }
 }
 
-/// The value of an option: as it stands, or, behind `@`, what a file says; `@@` stands for one `@`.
+/// Returns the value of an option: the text itself, or the content of a file after `@`; `@@` stands for one `@`.
 fn content(directory: &Path, text: String) -> Result<String, Wrong> {
     match text.strip_prefix('@') {
         None => Ok(text),
@@ -219,14 +219,14 @@ fn content(directory: &Path, text: String) -> Result<String, Wrong> {
     }
 }
 
-/// Grants, as on the command line. What is kept is kept in memory: a test leaves nothing behind.
+/// Parses grants as on the command line. State is kept in memory only, so that a test leaves no files.
 fn granted(text: &str) -> Result<Grants, String> {
     let mut grants: Grants = text.parse().map_err(|error: flowgate_model::grants::GrantError| error.to_string())?;
     grants.state = grants.state.map(|_| Keeping::Memory);
     Ok(grants)
 }
 
-/// The words of `-o`.
+/// Parses the value of `-o`.
 fn output(text: &str) -> Result<Output, String> {
     let mut output = Output::default();
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty() && *word != "text") {
@@ -242,7 +242,7 @@ fn output(text: &str) -> Result<Output, String> {
     Ok(output)
 }
 
-/// A name as a file has it.
+/// Returns a name in the form for a file name.
 fn slug(name: &str) -> String {
     let plain: String = name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let parts: Vec<&str> = plain.split('-').filter(|part| !part.is_empty()).collect();

@@ -1,10 +1,10 @@
-//! The files that new projects are made of, which the binary carries: templates by language, the WIT package, the SDK for
-//! Rust, and for the other languages their row views and bindings.
-//!
-//! A language is a directory of `host/cli/templates` with a file `INCLUDE`. In the other files `{{name}}` and the like are replaced;
-//! what `INCLUDE` names is copied as it is: lines of `PART -> DIRECTORY`. The part `shared` is `host/cli/templates/shared`, with the
-//! fixture and the cases that all languages are held to; the others are gathered by `host/cli/build.rs`.
-//! A path that begins with `dot-` begins with a dot in the project.
+//! The files of new projects, which are part of the binary: templates by language, the WIT package, the SDK for Rust,
+//! and the row views and bindings for the other languages.
+//! | A language is a directory of `host/cli/templates` with a file `INCLUDE`. In its other files, `{{name}}` and
+//! similar variables are replaced. `INCLUDE` lists files that are copied unchanged, in lines of the form `PART ->
+//! DIRECTORY`. The part `shared` is `host/cli/templates/shared`, with the fixture and the cases that are the same for
+//! all languages; the other parts are collected by `host/cli/build.rs`. A path that begins with `dot-` begins with a
+//! dot in the project.
 
 use std::{io::Read as _, sync::LazyLock};
 
@@ -12,16 +12,16 @@ use flate2::read::DeflateDecoder;
 
 include!(concat!(env!("OUT_DIR"), "/templates.rs"));
 
-/// A name, and the content of the file.
+/// Path and content of a file.
 type Embedded = (&'static str, Vec<u8>);
 
-/// The files of the templates, and those that several templates include.
+/// The files of the templates, and the files that several templates include.
 static FILES: LazyLock<(Vec<Embedded>, Vec<Embedded>)> = LazyLock::new(|| {
     let mut packed = DeflateDecoder::new(PACKED);
     let mut files = |table: &[(&'static str, usize)]| {
         let file = |(name, length): &(&'static str, usize)| {
             let mut content = vec![0; *length];
-            // It is what the build script packed, so that no file ends before its length.
+            // The data come from the build script, so no file is shorter than its length.
             packed.read_exact(&mut content).ok()?;
             Some((*name, content))
         };
@@ -30,15 +30,15 @@ static FILES: LazyLock<(Vec<Embedded>, Vec<Embedded>)> = LazyLock::new(|| {
     (files(TEMPLATES), files(PARTS))
 });
 
-/// A file of a project: its path there, and its content.
+/// A file of a project.
 pub(super) struct File {
-    /// Relative to the project.
+    /// Path relative to the project.
     pub path: String,
-    /// What is in it.
+    /// Content of the file.
     pub content: Vec<u8>,
 }
 
-/// The files of a project in a language. `variables` are names and values for what stands in double braces.
+/// Returns the files of a project in a language. `variables` are names and values of the variables in double braces.
 pub(super) fn project(language: &str, variables: &[(&str, &str)]) -> Vec<File> {
     let mut files = Vec::new();
     let prefix = format!("{language}/");
@@ -52,7 +52,7 @@ pub(super) fn project(language: &str, variables: &[(&str, &str)]) -> Vec<File> {
     files
 }
 
-/// The files of the parts that an INCLUDE names.
+/// Appends the files of the parts that an INCLUDE lists.
 fn included(list: &[u8], files: &mut Vec<File>) {
     for line in String::from_utf8_lossy(list).lines() {
         let Some((part, directory)) = line.split_once("->") else { continue };
@@ -65,19 +65,19 @@ fn included(list: &[u8], files: &mut Vec<File>) {
     }
 }
 
-/// A path whose parts that begin with `dot-` begin with a dot.
+/// Returns a path in which the prefix `dot-` of each part is replaced by a dot.
 fn dotted(path: &str) -> String {
     let parts =
         path.split('/').map(|part| part.strip_prefix("dot-").map_or(part.to_string(), |rest| format!(".{rest}")));
     parts.collect::<Vec<_>>().join("/")
 }
 
-/// A text with its variables replaced. Braces around anything else stay as they are.
+/// Returns a text with its variables replaced. Other text in braces stays as it is.
 fn filled(text: &str, variables: &[(&str, &str)]) -> String {
     variables.iter().fold(text.to_string(), |text, (name, value)| text.replace(&format!("{{{{{name}}}}}"), value))
 }
 
-/// As [`filled`]; what is not text stays as it is.
+/// Does the same as [`filled`]; content that is not UTF-8 stays as it is.
 fn filled_bytes(content: &[u8], variables: &[(&str, &str)]) -> Vec<u8> {
     std::str::from_utf8(content).map_or_else(|_| content.to_vec(), |text| filled(text, variables).into_bytes())
 }

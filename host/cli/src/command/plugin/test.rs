@@ -1,4 +1,4 @@
-//! `plugin test`: runs the cases of directories, and says what is otherwise than expected.
+//! `plugin test`: runs the cases of directories and reports differences from the expected output.
 
 use std::{
     env, fs,
@@ -18,19 +18,19 @@ use flowgate_base::files;
 use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
 use flowgate_runtime::PluginComponent;
 
-/// What is to be tested.
+/// Options of the subcommand.
 pub(super) struct Wanted<'a> {
     /// Directories with a test.toml.
     pub directories: &'a [PathBuf],
-    /// The plugin, whatever test.toml says.
+    /// The plugin, which takes precedence over test.toml.
     pub plugin: Option<&'a Path>,
-    /// Only cases whose name contains this.
+    /// Text that the names of the cases must contain.
     pub case: Option<&'a str>,
-    /// Whether what comes out is to be expected from now on.
+    /// True if the actual output becomes the expected output.
     pub bless: bool,
 }
 
-/// Tests.
+/// Runs the subcommand.
 pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     let here = [PathBuf::from(".")];
     let directories = if wanted.directories.is_empty() { &here[..] } else { wanted.directories };
@@ -45,7 +45,7 @@ pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> R
     reporter.summary()
 }
 
-/// Tests what one directory has.
+/// Runs the cases of a directory.
 fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> Result<(), CommandError> {
     let suite = Suite::read(directory)?;
     let file = match (wanted.plugin, &suite.plugin) {
@@ -68,7 +68,7 @@ fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> 
     Ok(())
 }
 
-/// Runs a case, and compares.
+/// Runs a case and compares its output.
 fn case_of(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
@@ -126,7 +126,7 @@ fn case_of(
     }
 }
 
-/// Text that ends with its last line.
+/// Returns a text with exactly one newline at its end, and none at its beginning.
 fn ended(text: String) -> String {
     let trimmed = text.trim_matches('\n');
     if trimmed.is_empty() { String::new() } else { format!("{trimmed}\n") }
@@ -140,7 +140,7 @@ fn write(path: &Path, text: &str) -> Result<(), ToolError> {
     fs::write(path, text).map_err(failed)
 }
 
-/// The plugin that a directory's build left where builds leave it. Of several, the newest.
+/// Returns the plugin in the usual output directories of a build; the newest one if there are several.
 fn found(directory: &Path) -> Result<PathBuf, ToolError> {
     let whole = fs::canonicalize(directory).map_err(|source| ToolError::Read { path: directory.into(), source })?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

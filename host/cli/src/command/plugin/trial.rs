@@ -1,8 +1,8 @@
-//! A case, run: the real component in a real stage, and a transcript of what it makes of each row.
-//!
-//! The transcript has a line for each row: whether it is kept or dropped, and how the format shows it, with the changes and notes
-//! of the plugin if it is kept. Behind a row stands what is asked of the kernel for it, in conntrack's words: `->` what would be
-//! done, `-x` what would be refused. The stage itself has no grants, so that nothing leads to the kernel.
+//! Runs a case: the real component in a real stage, and a transcript of its results for each row.
+//! | The transcript has a line for each row: whether it is kept or dropped, and its representation in the format, for
+//! kept rows with the changes and notes of the plugin. Requests to the kernel follow their row, as command lines of
+//! conntrack: after `->` those that would be carried out, after `-x` those that would be refused. The stage itself has
+//! no grants, so that no request reaches the kernel.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -21,14 +21,14 @@ use flowgate_pipeline::{
 };
 use flowgate_runtime::PluginComponent;
 
-/// What is printed of a row by itself.
+/// Context for the representation of a single row.
 const CONTEXT: FormatContext =
     FormatContext { header: false, footer: false, save: Some("event"), labels: true, kernel_times: true, time: true };
 
-/// Runs a case; the transcript.
+/// Runs a case and returns the transcript.
 ///
 /// # Errors
-/// The fixture is wrong, or the plugin does not start or fails.
+/// The fixture is invalid, or the plugin does not start or fails.
 pub(super) fn run(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
@@ -45,19 +45,19 @@ pub(super) fn run(
     }
 }
 
-/// Returns the rows that have a 1.
+/// Returns the rows whose mask is 1.
 fn only<T: Entries>(rows: &T, mask: &[u8]) -> T {
     let mut picked = rows.clone();
     picked.retain(mask);
     picked
 }
 
-/// What is decided about the plugin of a case.
+/// Returns the spec of the plugin of a case.
 fn spec(case: &Case) -> PluginSpec {
     PluginSpec { options: case.options.clone(), grants: case.grants.clone(), ..PluginSpec::default() }
 }
 
-/// Batches of at most so many rows.
+/// Returns batches of at most `size` rows.
 fn batches<T: Entries>(rows: &T, size: usize) -> impl Iterator<Item = T> + '_ {
     let length = rows.rows();
     (0..length).step_by(size.max(1)).map(move |start| {
@@ -85,7 +85,7 @@ fn transcript<T: Entries>(
     let recorded = Rc::new(RefCell::new(RecordedOutcomes::default()));
     let reads = prepared.reads();
     let mut stage = Stage::new(prepared.into_instance(), reads, Grants::NONE).recording(recorded.clone());
-    // What is asked for is written down here; the executor refuses it all, and is not to say so.
+    // The requests go into the transcript; the executor refuses all of them without a message.
     let mut executor = Executor::new(Shows::Entries, T::decoder(0));
     let mut writer = Writer {
         format: format(loader, case, T::FORMAT)?,
@@ -110,7 +110,7 @@ fn transcript<T: Entries>(
     Ok(writer.text)
 }
 
-/// What a format makes of the rows.
+/// Returns the output of a format for the rows.
 fn formatted<T: Entries>(
     loader: &PluginLoader,
     component: &Rc<PluginComponent>,
@@ -138,14 +138,14 @@ fn format(loader: &PluginLoader, case: &Case, role: Role) -> Result<Format, Comm
 /// Writes the transcript.
 struct Writer<'a, T> {
     format: Format,
-    /// Writes actions as command lines.
+    /// Formats actions as command lines.
     plan: Plan<T>,
     grants: &'a Grants,
     text: String,
 }
 
 impl<T: Entries> Writer<'_, T> {
-    /// The rows of a batch, as they came and as the kept ones are afterwards.
+    /// Appends the rows of a batch: dropped ones as in `before`, kept ones as in `after`.
     fn batch(&mut self, before: &T, after: &T, outcome: &StageOutcome<T>) -> Result<(), CommandError> {
         let mut kept = 0;
         for row in 0..before.rows() {
@@ -158,7 +158,7 @@ impl<T: Entries> Writer<'_, T> {
         self.actions(before, None, &outcome.requests)
     }
 
-    /// A row as the format shows it.
+    /// Appends a row in the format.
     fn row(&mut self, word: &str, rows: &T, row: usize) -> Result<(), CommandError> {
         let mask: Vec<u8> = (0..rows.rows()).map(|of| u8::from(of == row)).collect();
         let bytes = self.format.render(&mut only(rows, &mask))?;
@@ -173,7 +173,7 @@ impl<T: Entries> Writer<'_, T> {
         Ok(())
     }
 
-    /// What is asked for with this row, or with none.
+    /// Appends the requests for this row, or those for no row.
     fn actions(&mut self, batch: &T, row: Option<usize>, requests: &Requests<T>) -> Result<(), CommandError> {
         let actions = &requests.actions;
         for ((&kind, &of), &value) in actions.kinds.iter().zip(&actions.rows).zip(&actions.values) {
