@@ -5,8 +5,8 @@
 //!
 //! * [`spec`] is the pipeline as a value, [`load`] loads and joins its parts, [`explain`] explains it; [`loader`] loads
 //!   plugins, which play one of several [roles](loader::Role).
-//! * [`run`] has the loop that joins the parts. A [source](flowgate_netlink::source) yields datagrams, which a thread of its
-//!   own receives; [`kernel`] opens the kernel as one.
+//! * [`run`] has the loop that joins the parts. A [source](flowgate_netlink::source) yields datagrams, which are
+//!   received on a separate thread; [`kernel`] opens the kernel as a source.
 //! * [`entries`] has the common interface of flows and expectations: how they are decoded, processed and rendered.
 //! * [`stage`] is a plugin that processes batches, [`outcome`] the result that it returns; [`supervisor`] keeps it
 //!   running, [`stats`] has its statistics, [`histogram`] counts the durations of calls.

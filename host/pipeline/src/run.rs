@@ -1,9 +1,10 @@
 //! The loop that joins source, stages, executor, format and sink.
 //!
-//! The first datagrams of a dump are received and dealt with in turn, which is all that there is to most commands. What goes on, and
-//! what does not end by itself, has two threads: the reader only receives, so that the kernel's work on the next datagram overlaps
-//! with everything else; the worker decodes, runs the plugins and writes. Between them a fixed number of buffers goes round, so
-//! the memory is the same whatever the table's size. Where no second thread can be had, one does all.
+//! The first datagrams of a dump are received and processed in turn, which is all that most commands need. Larger dumps
+//! and endless sources have two threads: the reader only receives, so that the kernel's work on the next datagram
+//! overlaps with everything else; the worker decodes, runs the plugins and writes. A fixed number of buffers circulates
+//! between them, so that the memory does not depend on the table's size. If no second thread can be started, one does
+//! everything.
 
 use std::{
     sync::{Arc, Mutex, mpsc::RecvTimeoutError},
@@ -34,20 +35,20 @@ use flowgate_netlink::{
 };
 use flowgate_runtime::{PluginEngine, PluginError};
 
-/// The warning of a gap in a stream of events, which conntrack prints in these words.
+/// The warning of a gap in a stream of events, in the words of conntrack.
 pub const GAP_WARNING: [&str; 3] = [
     "WARNING: We have hit ENOBUFS! We are losing events.",
     "This message means that the current netlink socket buffer size is too small.",
     "Please, check --buffer-size in conntrack(8) manpage.",
 ];
-/// How many datagrams of a dump are dealt with before there is a second thread: about a thousand flows, which take no longer than
-/// it takes to start one and to wake it.
+/// Number of datagrams of a dump that are processed before a second thread is started: about a thousand flows, which
+/// take no longer than starting and waking a thread.
 const ALONE: usize = 8;
-/// Early rows of a batch that no plugin from a file sees: to go on with memory that has been used costs less than the further
+/// Number of rows of early batches if no plugin from a file sees them: reusing memory costs less than the additional
 /// calls.
 pub(crate) const EARLY_ROWS: usize = 256;
 
-/// Why a pipeline ended before its source did.
+/// The reason for which a pipeline ended before its source did.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The source cannot be opened.
@@ -62,32 +63,32 @@ pub enum RunError {
     /// The sink failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// The executor will not go on.
+    /// The executor stopped.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
 }
 
-/// What a run came to.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Rows that reached the format.
+    /// Number of rows that reached the format.
     pub shown: u64,
-    /// Messages of the kernel.
+    /// Number of messages from the kernel.
     pub messages: u64,
-    /// Those of them that could not be read.
+    /// Number of messages that could not be decoded.
     pub malformed: u64,
-    /// Gaps in a stream of events.
+    /// Number of gaps in a stream of events.
     pub gaps: u64,
-    /// Events that are known to be lost in them.
+    /// Number of events that are known to be lost in them.
     pub lost: u64,
 }
 
 /// The parts of a pipeline.
 pub(crate) struct Parts<'a, T: Entries> {
-    /// Rows of a batch.
+    /// Number of rows of a batch.
     pub(crate) batch_rows: usize,
-    /// Rows of a batch as long as there is no second thread: smaller batches use the same memory again, where a large one
-    /// would take new memory for everything that a short command has.
+    /// Number of rows of a batch before a second thread is started: smaller batches reuse the same memory, where a
+    /// large one would allocate memory for all rows of a short command.
     pub(crate) early_rows: usize,
     /// Decodes what the source yields.
     pub(crate) decoder: T::Decoder,
@@ -97,11 +98,11 @@ pub(crate) struct Parts<'a, T: Entries> {
     pub(crate) executor: Executor<T>,
     /// Takes the rows at the end; `None` if they are not shown.
     pub(crate) consumer: Option<Box<dyn Consumer<T> + 'a>>,
-    /// Takes the bytes: those of a format, and those of a dry run.
+    /// Receives the bytes of a format and of a dry run.
     pub(crate) sink: &'a mut dyn Sink,
     /// The engine of the plugins, whose clock is started when the pipeline runs for long.
     pub(crate) engine: PluginEngine,
-    /// Where entries come from.
+    /// The source of entries.
     pub(crate) source: SourceSpec,
     /// The selected flows.
     pub(crate) selection: Selection,
@@ -125,9 +126,9 @@ pub struct Pipeline<'a, T: Entries> {
     /// Dumps the table, for stages that look back; `None` if stages are not offered the table.
     look_back: Option<LookBack<'a>>,
     counters: Counters,
-    /// Makes up for lost events; `None` if that is not wanted.
+    /// Makes up for lost events; `None` if lost events are ignored.
     resync: Option<Resync<'a>>,
-    /// The engine, as long as its clock has not been started.
+    /// The engine, until its clock is started.
     engine: Option<PluginEngine>,
     source: SourceSpec,
     selection: Selection,
@@ -137,24 +138,24 @@ pub struct Pipeline<'a, T: Entries> {
 /// Opens a dump of the table.
 pub type LookBack<'a> = Box<dyn FnMut() -> Result<Box<dyn Source>, SourceError> + 'a>;
 
-/// A message, or the rest of a datagram, that could not be read.
+/// A message, or the rest of a datagram, that could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum Malformed {
-    /// Not even the messages could be told apart.
+    /// The messages cannot be separated.
     #[error(transparent)]
     Datagram(#[from] MessageError),
-    /// A message's attributes make no sense.
+    /// The attributes of a message are malformed.
     #[error(transparent)]
     Message(#[from] DecodeError),
 }
 
-/// Says that something could not be read; the stream goes on.
+/// Returns the warning of a message that could not be decoded; the stream continues.
 fn skipped(malformed: &Malformed) -> String {
     format!("WARNING: {malformed}; skipped.")
 }
 
 impl<'a, T: Entries> Pipeline<'a, T> {
-    /// Joins parts.
+    /// Returns the pipeline of these parts.
     pub(crate) fn new(parts: Parts<'a, T>) -> Self {
         Pipeline {
             batch_rows: parts.batch_rows,
@@ -184,7 +185,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Leaves gaps in a stream of events out of the warnings, for callers that report them in another way.
+    /// Omits warnings of gaps in a stream of events, for callers that report gaps in another way.
     #[must_use]
     pub fn without_gap_warnings(mut self) -> Self {
         self.warns_of_gaps = false;
@@ -198,7 +199,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Replaces what takes the rows at the end; it reads these fields.
+    /// Replaces the consumer of the rows by one that reads these fields.
     #[must_use]
     pub fn with_consumer(mut self, reads: u64, consumer: Box<dyn Consumer<T> + 'a>) -> Self {
         self.decoder = T::decoder(stage::needed(&self.stages, reads));
@@ -206,7 +207,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Charges the time of whatever takes the rows at the end to a budget.
+    /// Charges the time of the consumer to a budget.
     #[must_use]
     pub fn with_budget(mut self, budget: Arc<Mutex<TokenBucket>>) -> Self
     where
@@ -217,29 +218,30 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Has a guard decide about each action of plugins from files, instead of their grants alone.
+    /// Makes a guard decide about each action of plugins from files, instead of their grants alone.
     #[must_use]
     pub fn with_guard(mut self, guard: Box<dyn Guard<T>>) -> Self {
         self.executor = self.executor.guarded().watched_by(guard);
         self
     }
 
-    /// Keeps stages from changing what identifies an entry, because the caller acts on what is shown.
+    /// Keeps stages from changing the fields that identify an entry, because the caller acts on the shown rows.
     #[must_use]
     pub fn with_fixed_identity(mut self) -> Self {
         self.executor = self.executor.guarded();
         self
     }
 
-    /// Sends no action to the kernel: the entries are not those of its table as it is now.
+    /// Sends no actions to the kernel, because the entries are not those of its current table.
     #[must_use]
     pub fn detached(mut self) -> Self {
         self.executor.detach();
         self
     }
 
-    /// Sets the table that events are about, for sources other than the kernel's own events. Its entries are reported as
-    /// new events at the start, stages can look back at it, and events of these groups that were lost are made up for.
+    /// Sets the table that the events are about, for sources other than the kernel's own events. Its entries are
+    /// reported as new events at the start, stages can look back at it, and lost events of these groups are made up
+    /// for.
     #[must_use]
     pub fn with_table<K: Kernel + 'a>(mut self, groups: EventGroups, open: impl Fn() -> K + 'a) -> Self {
         self.resync = Some(Resync::new(Box::new(open()), groups).telling());
@@ -247,13 +249,13 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Returns the number of actions that were done, or printed in a dry run.
+    /// Returns the number of actions that were performed, or printed in a dry run.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.executor.done()
     }
 
-    /// Returns how many of the actions that were done changed an entry that existed, where creations are merged.
+    /// Returns the number of performed actions that changed an existing entry, if creations are merged.
     #[must_use]
     pub fn changed(&self) -> u64 {
         self.executor.changed()
@@ -265,29 +267,28 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.executor.refused()
     }
 
-    /// Returns the rows whose action the kernel has refused since the last call, if refusals are noted
+    /// Returns the rows whose action the kernel has refused since the last call, with the errors, if refusals are noted
     /// ([`OnRefusal::Note`](crate::spec::OnRefusal)).
     pub fn take_refusals(&mut self) -> Vec<(usize, ExecutorError)> {
         self.executor.take_refusals()
     }
 
-    /// Returns the rows of which something was left out since the last call, and what.
+    /// Returns the rows of which values were omitted since the last call, with these values.
     pub fn take_kept(&mut self) -> Vec<(usize, String)> {
         self.executor.take_kept()
     }
 
-    /// Returns how often lost events were made up for; `None` if the pipeline does not do that.
+    /// Returns the counts of lost events that were made up for; `None` if lost events are ignored.
     #[must_use]
     pub fn healed(&self) -> Option<Healed> {
         self.resync.as_ref().map(Resync::healed)
     }
 
-    /// Runs the pipeline on its own source, which must yield entries, to its end. Nothing is done to the entries of a
-    /// recording. The tally also counts when
-    /// the run fails.
+    /// Runs the pipeline to the end of its own source, which must yield entries. Actions on entries of a recording are
+    /// not sent. The tally is also filled in when the run fails.
     ///
     /// # Errors
-    /// [`RunError`]; what was shown until then has been written.
+    /// [`RunError`]; rows shown before it have been written.
     pub fn run(&mut self, stop: &Stop, tally: &mut Tally) -> Result<(), RunError> {
         let source = std::mem::replace(&mut self.source, SourceSpec::Dump(Dump::flows()));
         if let SourceSpec::Given(batch) = source {
@@ -311,10 +312,10 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.run_on(source.as_mut(), tally)
     }
 
-    /// Runs the pipeline on another source to its end. The tally also counts when the run fails.
+    /// Runs the pipeline to the end of another source. The tally is also filled in when the run fails.
     ///
     /// # Errors
-    /// [`RunError`]; what was shown until then has been written.
+    /// [`RunError`]; rows shown before it have been written.
     pub fn run_on(&mut self, source: &mut dyn Source, tally: &mut Tally) -> Result<(), RunError> {
         let mut context = Context::of(source);
         if let Some(resync) = &mut self.resync {
@@ -328,7 +329,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
             self.look_back(Some(Reason::Start))?;
         }
         let ended = self.take_all(source, &mut context, &mut batch, tally);
-        // What came before an error of the source is still shown.
+        // Rows received before an error of the source are still shown.
         if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
             self.hand_on(&mut batch, &mut context, tally)?;
         }
@@ -336,7 +337,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.finish()
     }
 
-    /// Takes what the source yields, to its end: the beginning of a dump alone, the rest with a reader beside.
+    /// Processes the source to its end: the beginning of a dump on one thread, the rest with a reader.
     fn take_all(
         &mut self,
         source: &mut dyn Source,
@@ -354,23 +355,24 @@ impl<'a, T: Entries> Pipeline<'a, T> {
             let reader = &mut *source;
             thread::Builder::new().name("reader".into()).spawn_scoped(scope, move || read(reader, filling)).ok()?;
             let worked = self.drain(&mut draining, context, batch, tally);
-            // Without its end of the queue, also when this failed, the reader stops.
+            // Dropping its end of the queue stops the reader, also after a failure.
             drop(draining);
             if let (Err(_), Some(mut waker)) = (&worked, waker) {
-                // One that waits for events would notice only when there is one. If it cannot be woken, it is left at that.
+                // A reader that waits for events would notice that only at the next event. If it cannot be woken,
+                // nothing else can be done.
                 let _ = waker.insert();
             }
             Some(worked)
         });
         match worked {
             Some(worked) => worked,
-            // There is no other thread to be had.
+            // No other thread can be started.
             None => self.take(source, None, context, batch, tally).map(|_| ()),
         }
     }
 
-    /// Takes datagrams on this thread, all or so many; whether the source has ended. Events are handed on with each, since nothing
-    /// tells whether there are more.
+    /// Processes datagrams on this thread, all or at most this many; returns true if the source has ended. Events are
+    /// passed on with each datagram, since it is unknown if more are waiting.
     fn take(
         &mut self,
         source: &mut dyn Source,
@@ -396,8 +398,8 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         Ok(false)
     }
 
-    /// Calls of plugins end at their deadlines from now on. Without another thread they do not: stock plugins need no deadline, and
-    /// one of the user has had its clock before, or was not started.
+    /// Enforces the deadlines of plugin calls from now on. Without another thread there is no clock: stock plugins need
+    /// no deadline, and the clock of plugins from files has already been started, or they were not instantiated.
     fn start_clock(&mut self) {
         if let Some(engine) = self.engine.take() {
             let _ = engine.start_clock();
@@ -414,7 +416,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.finish()
     }
 
-    /// The stream has ended.
+    /// Ends the stream.
     fn finish(&mut self) -> Result<(), RunError> {
         for stage in &mut self.stages {
             stage.finish(&mut self.executor)?;
@@ -429,7 +431,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
     }
 
-    /// Takes datagrams of the reader until there are no more.
+    /// Processes datagrams of the reader until there are no more.
     fn drain(
         &mut self,
         queue: &mut Draining,
@@ -441,7 +443,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
             let datagram = match queue.ready() {
                 Ok(datagram) => datagram?,
                 Err(_) => {
-                    // Events are handed on as soon as there are no more of them for the moment.
+                    // Events are passed on as soon as no more are waiting.
                     if context.when_idle() {
                         self.hand_on(batch, context, tally)?;
                     }
@@ -460,7 +462,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
     }
 
-    /// Decodes a datagram, handing on the batch whenever it has so many rows.
+    /// Decodes a datagram, and passes the batch on whenever it has this many rows.
     fn decode(
         &mut self,
         datagram: &Datagram,
@@ -523,7 +525,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         Ok(())
     }
 
-    /// Begins to make up for lost events, or at the start takes the table as it is.
+    /// Begins to make up for lost events, or takes over the table at the start.
     fn resync(&mut self, start: bool) -> Result<(), RunError> {
         let Some(resync) = &mut self.resync else { return Ok(()) };
         if let Err(error) = resync.begin(start) {
@@ -532,7 +534,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         Ok(())
     }
 
-    /// Tells what a part of the table has shown to be lost, and reads the next part.
+    /// Reports the events that a part of the table has shown to be lost, and reads the next part.
     fn make_up(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         while let Some(resync) = &mut self.resync
             && batch.make_up(&mut self.decoder, resync, self.batch_rows)
@@ -541,7 +543,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
         match self.resync.as_mut().map(Resync::advance) {
             Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),
-            // A stage that looks back does so when the stream is whole again, and starts over from there.
+            // A stage looks back when the stream is complete again, and starts over from there.
             Some(Ok(true)) => {
                 self.counters.resync();
                 self.look_back(Some(Reason::Gap))
@@ -586,11 +588,11 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         batch.clear(&mut self.decoder);
         self.settle()?;
         self.tick()?;
-        // A stage whose plugin was restarted may want to know the table.
+        // A stage whose plugin was restarted may have to be offered the table.
         self.look_back(None)
     }
 
-    /// After something was acted on: prints what a dry run has to say, and ends the run if that is to be.
+    /// Completes actions: writes the output of a dry run, and ends the run if the executor stopped.
     fn settle(&mut self) -> Result<(), RunError> {
         let printed = self.executor.take_printed()?;
         if !printed.is_empty() {
@@ -602,7 +604,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         }
     }
 
-    /// Gives the stages the ticks that are due, and writes what they keep now and then.
+    /// Calls the stages whose ticks are due, and saves their states periodically.
     fn tick(&mut self) -> Result<(), RunError> {
         for stage in &mut self.stages {
             stage.tick(&mut self.executor)?;
@@ -614,7 +616,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.settle()
     }
 
-    /// Offers the table to the stages that want it, for this reason or since their plugin is new.
+    /// Offers the table to the stages that look back, for this reason or because their instance is new.
     fn look_back(&mut self, reason: Option<Reason>) -> Result<(), RunError> {
         let Some(open) = &mut self.look_back else { return Ok(()) };
         let wanting: Vec<Option<Reason>> = self.stages.iter().map(|stage| stage.wants_look_back(reason)).collect();
@@ -658,7 +660,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.settle()
     }
 
-    /// Offers a part of the table to the stages that want it: what the command's selector leaves of it.
+    /// Offers a part of the table, filtered by the command's selector, to the stages that look back.
     fn offer(&mut self, part: &mut T, wanting: &[Option<Reason>]) -> Result<(), RunError> {
         part.stamp(now());
         for stage in self.stages.iter_mut().filter(|stage| stage.selects()) {
@@ -670,7 +672,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         Ok(())
     }
 
-    /// The stream begins.
+    /// Begins the stream.
     fn begin(&mut self) -> Result<(), RunError> {
         match &mut self.consumer {
             Some(consumer) => consumer.begin(self.sink),
@@ -683,7 +685,7 @@ fn cannot_resync(error: &SourceError) -> String {
     format!("WARNING: the table cannot be read to make up for lost events: {error}; trying again in a second.")
 }
 
-/// The reader: receives until the source ends, or until the worker is gone.
+/// The reader: receives until the source or the worker ends.
 fn read(source: &mut dyn Source, mut queue: Filling) {
     while let Some(mut datagram) = queue.buffer(source) {
         let goes_on = match source.next(&mut datagram) {

@@ -1,24 +1,24 @@
-//! What the events of a stream have said of the table: each flow in 80 bytes, so that a map of them takes 93 to 185 bytes a flow,
-//! and 48 more for one whose addresses are translated.
+//! The state of the table according to the events of a stream. Each flow takes 80 bytes, so that a map of them takes 93
+//! to 185 bytes per flow, and 48 more for a flow with translated addresses.
 
 use std::collections::HashMap;
 
 use flowgate_model::{Addresses, Events, Flows, Zones, at, batch, event, field};
 
-/// The presence bits that are kept as they are: those of the tuples and zones.
+/// The presence bits that are kept unchanged: those of the tuples and zones.
 const KEPT: u64 = field::TUPLES | field::ZONES;
-/// Stands for [`field::STATE`] among the kept bits.
+/// Represents [`field::STATE`] among the kept bits.
 const STATE: u16 = 1 << 13;
-/// Whether all was said that there is to say: by NEW, or by the table itself. The first that is heard of a flow may be an UPDATE,
-/// which says only what changed.
+/// Set if all values are known, from a NEW event or from the table. The first event of a flow may be an UPDATE, which
+/// contains only changes.
 const WHOLE: u16 = 1 << 14;
-/// Whether it was taken from the table at the start, and the stream may have lost what it said of it since.
+/// Set if the flow was taken from the table at the start, and the stream may since have lost its events.
 const ASSUMED: u16 = 1 << 15;
 
 /// An address, most significant byte first.
 type Address = [u8; 16];
 
-/// What makes a flow that flow, for as long as it lives. An id alone may recur.
+/// The identity of a flow during its lifetime. An id alone may recur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     source: Address,
@@ -33,35 +33,35 @@ pub(super) struct Key {
     protocol: u8,
 }
 
-/// What was said of a flow.
+/// The known values of a flow.
 #[derive(Debug)]
 struct Said {
-    /// Addresses of the reply, if they are not those of the original the other way round.
+    /// The addresses of the reply, unless they are those of the original direction reversed.
     reply: Option<Box<[Address; 2]>>,
     reply_l4: [u16; 2],
     status: u32,
     mark: u32,
-    /// Of its labels: a hash, 0 for none.
+    /// A hash of the labels; 0 without labels.
     labels: u32,
-    /// When it was last seen alive: the number of the resync.
+    /// The number of the resync in which the flow was last seen alive.
     seen: u32,
     /// Bits of [`KEPT`], [`STATE`], [`WHOLE`] and [`ASSUMED`].
     has: u16,
     state: u8,
 }
 
-/// What a listing says of a flow, compared with what the stream has said.
+/// The difference between a flow in a listing and its known values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Difference {
     /// None.
     None,
-    /// The stream has never spoken of it.
+    /// The flow is not known.
     New,
-    /// The stream has said something else of it.
+    /// The flow has other values.
     Changed,
 }
 
-/// The flows that the stream has spoken of and that are alive as far as it has said.
+/// The flows that are alive according to the stream.
 #[derive(Debug, Default)]
 pub(super) struct Known(HashMap<Key, Said>);
 
@@ -79,7 +79,7 @@ fn push_address(column: &mut Addresses, address: Address) {
     column.lo.push(bits as u64);
 }
 
-/// A hash of labels, of which those that are not set make no difference.
+/// Returns a hash of labels, which does not depend on trailing bytes without labels.
 fn labels(flows: &Flows, row: usize) -> u32 {
     let Some(column) = flows.rare.as_ref().map(|rare| &rare.labels) else { return 0 };
     let Ok(item) = column.rows.binary_search(&(row as u32)) else { return 0 };
@@ -89,12 +89,12 @@ fn labels(flows: &Flows, row: usize) -> u32 {
     if bits.is_empty() {
         return 0;
     }
-    // FNV-1a, which tells such short strings apart well enough.
+    // FNV-1a, which suffices to distinguish such short strings.
     bits.iter().fold(0x811c_9dc5_u32, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)).max(1)
 }
 
 impl Key {
-    /// Of a row.
+    /// Returns the key of the flow in a row.
     pub(super) fn of(flows: &Flows, row: usize) -> Self {
         let zones = flows.zones.as_ref();
         let zone = |column: fn(&Zones) -> &Vec<u16>| zones.map_or(0, |zones| at(column(zones), row));
@@ -114,7 +114,7 @@ impl Key {
 }
 
 impl Said {
-    /// By a row that says all.
+    /// Returns the values of a flow from a row that contains all of them.
     fn of(flows: &Flows, row: usize, key: &Key, seen: u32) -> Self {
         let has = at(&flows.has, row);
         let reply = [address(&flows.reply.source, row), address(&flows.reply.destination, row)];
@@ -133,12 +133,12 @@ impl Said {
 }
 
 impl Known {
-    /// How many there are.
+    /// Returns the number of known flows.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Takes in an event: a row of kind NEW, UPDATE or DESTROY. `seen`: the number of the present resync.
+    /// Applies an event: a row of kind NEW, UPDATE or DESTROY. `seen`: the number of the current resync.
     pub(super) fn event(&mut self, flows: &Flows, row: usize, key: &Key, kind: u8, seen: u32) {
         if kind == event::DESTROY {
             self.0.remove(key);
@@ -146,7 +146,7 @@ impl Known {
         }
         let synthetic = at(&flows.has, row) & field::SYNTHETIC != 0;
         let mut said = Said::of(flows, row, key, seen);
-        // What did not change is not in an UPDATE; but a mark of 0 is not either, and the status always is.
+        // An UPDATE omits values that did not change, but also a mark of 0; it always contains the status.
         if kind == event::UPDATE && !synthetic {
             match self.0.get(key) {
                 Some(before) => {
@@ -165,7 +165,7 @@ impl Known {
         self.0.insert(*key, said);
     }
 
-    /// Takes in a row of the listing at the start, of which the stream need not speak.
+    /// Takes over a row of the listing at the start, for which the stream need not have events.
     pub(super) fn assume(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) {
         match self.0.get_mut(key) {
             Some(said) => said.seen = seen,
@@ -176,14 +176,14 @@ impl Known {
         }
     }
 
-    /// The stream has come to where the listing at the start ended, without a gap.
+    /// Confirms the flows of the listing at the start, once the stream has reached its end without a gap.
     pub(super) fn settle(&mut self) {
         for said in self.0.values_mut() {
             said.has &= !ASSUMED;
         }
     }
 
-    /// Compares a row of a listing with what is known. A flow that is known is alive.
+    /// Compares a row of a listing with the known values. A known flow is marked as alive.
     pub(super) fn compare(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) -> Difference {
         let Some(said) = self.0.get_mut(key) else { return Difference::New };
         said.seen = seen;
@@ -200,31 +200,31 @@ impl Known {
         if same { Difference::None } else { Difference::Changed }
     }
 
-    /// Takes back that a flow was seen alive.
+    /// Clears the record that a flow was seen alive.
     pub(super) fn doubt(&mut self, key: &Key) {
         if let Some(said) = self.0.get_mut(key) {
             said.seen = 0;
         }
     }
 
-    /// Whether a flow is known that was not seen alive in this resync.
+    /// Returns true if a flow is known and was not seen alive in this resync.
     pub(super) fn is_unseen(&self, key: &Key, seen: u32) -> bool {
         self.0.get(key).is_some_and(|said| said.seen != seen)
     }
 
-    /// The flows that were not seen alive in this resync.
+    /// Returns the flows that were not seen alive in this resync.
     pub(super) fn unseen(&self, seen: u32) -> Vec<Key> {
         self.0.iter().filter(|(_, said)| said.seen != seen).map(|(key, _)| *key).collect()
     }
 
-    /// Gives memory back that a much larger table took.
+    /// Releases memory that a much larger table needed.
     pub(super) fn shrink(&mut self) {
         if self.0.capacity() > 1024 && self.0.capacity() / 8 > self.0.len() {
             self.0.shrink_to(self.0.len() * 2);
         }
     }
 
-    /// Adds the row of a DESTROY event with what is known of a flow, if it is. The batch has none but such rows.
+    /// Adds the row of a DESTROY event with the values of a flow, if it is known. The batch contains only such rows.
     pub(super) fn push_destroyed(&self, flows: &mut Flows, key: &Key, received: u64) {
         let Some(said) = self.0.get(key) else { return };
         let kept = u64::from(said.has) & KEPT;

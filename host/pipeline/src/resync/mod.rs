@@ -1,13 +1,13 @@
-//! Makes up for lost events: after a gap the table is listed, and where it differs from what the stream has said, events are made
-//! that say it.
+//! Makes up for lost events: after a gap the table is listed, and events are generated for the differences between it
+//! and the known state of the stream.
 //!
-//! A listing and a stream of events race with each other: what a listing says of a flow may be newer or older than the next
-//! event about it. So the table is read in parts. Behind each part a mark is put into the stream; when it comes out again,
-//! every event that the kernel had sent when the part was read has gone by, and a difference that no event has touched
-//! meanwhile is one that no event will tell. Flows that are known and were not listed are looked up one by one, for a
-//! listing during which the kernel resizes its hash table may skip some.
+//! A listing and a stream of events race with each other: a listed flow may be newer or older than the next event about
+//! it. Therefore the table is read in parts. After each part a barrier is inserted into the stream; when the barrier
+//! arrives, every event that the kernel had sent before the part was read has arrived too, and a difference that no
+//! event has touched meanwhile will not be reported by any event. Flows that are known but were not listed are looked
+//! up one by one, since a listing during which the kernel resizes its hash table may skip some.
 //!
-//! Another gap begins it all again.
+//! Another gap restarts the procedure.
 
 mod known;
 #[cfg(test)]
@@ -30,77 +30,77 @@ use flowgate_netlink::{
 };
 use known::{Difference, Key, Known};
 
-/// How many entries of the table are read before events are looked after again: some 20 ms of the kernel's work.
+/// Number of entries of the table that are read before events are processed again: some 20 ms of the kernel's work.
 const PART: usize = 8192;
-/// How long to wait after the table could not be read.
+/// Time until the next attempt after the table could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The table as the kernel has it.
+/// Access to the kernel's table.
 pub trait Kernel {
-    /// Begins a listing of all of it.
+    /// Begins a listing of the whole table.
     ///
     /// # Errors
-    /// The kernel refused. A source that ends before the listing did must say so by an error.
+    /// [`SourceError`] if the kernel refuses it. A source that ends prematurely must return an error.
     fn list(&mut self) -> Result<Box<dyn Source>, SourceError>;
 
-    /// Looks up the flows of a batch by original tuple and zone, and hands on what is found.
+    /// Looks up the flows of a batch by original tuple and zone, and calls `found` for each that exists.
     ///
     /// # Errors
-    /// Some could not be looked up; that a flow is not there is no error.
+    /// [`SourceError`] if a lookup failed; a flow that does not exist is not an error.
     fn look_up(&mut self, flows: &Flows, found: &mut dyn FnMut(&Message<'_>)) -> Result<(), SourceError>;
 }
 
-/// How often what was made up for.
+/// The counts of lost events that were made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Healed {
-    /// How often the table was listed to its end after a gap.
+    /// Number of complete listings after a gap.
     pub resyncs: u64,
-    /// Flows that the stream had never spoken of.
+    /// Number of flows that were not known from the stream.
     pub new: u64,
-    /// Flows of which it had said something else.
+    /// Number of flows with other values than known from the stream.
     pub update: u64,
-    /// Flows whose end it had not told.
+    /// Number of flows whose end the stream did not report.
     pub destroy: u64,
 }
 
-/// What of the table has not been compared yet.
+/// The part of the table that has not been compared yet.
 enum Rest {
-    /// What a listing still has. Once some of it has been read, the kernel has the next datagram ready.
+    /// The rest of a listing. Once it has begun, the kernel has the next datagram ready.
     Listing { listing: Box<dyn Source>, begun: bool },
-    /// The listing is over; what it did not have is known when the mark behind it has come by.
+    /// The listing has ended; the flows that it did not contain are determined when its last barrier arrives.
     Listed,
-    /// Flows that it did not have.
+    /// Flows that it did not contain.
     Unlisted(Vec<Key>),
 }
 
-/// A part of the table that was read, until its mark comes by.
+/// A part of the table that was read and whose barrier has not arrived yet.
 struct Part {
     barrier: u32,
     rest: Rest,
-    /// Messages about flows that are other than the stream has said: where in `Resync::raw`, and the kind of event.
+    /// Messages about flows with differences: their positions in `Resync::raw`, and the kind of event.
     differing: Vec<(Key, u8, usize, usize)>,
-    /// Flows that are not there any more.
+    /// Flows that no longer exist.
     gone: Vec<Key>,
 }
 
-/// Follows a stream of events, and makes up for what it lost. All kinds of event must be in the stream; those that nobody asked
-/// for are taken out here.
+/// Follows a stream of events, and makes up for lost ones. The stream must contain all kinds of events; those that are
+/// not shown are removed here.
 pub struct Resync<'a> {
     kernel: Box<dyn Kernel + 'a>,
     kinds: EventGroups,
     barriers: Option<Box<dyn Barriers>>,
     known: Known,
-    /// The number of the present resync.
+    /// The number of the current resync.
     number: u32,
-    /// Whether the present resync takes the table as it is, without telling.
+    /// True if the current resync takes over the table without generating events.
     silent: bool,
-    /// Whether the table as it is at the start is told, too.
+    /// True if events are also generated for the table at the start.
     tells: bool,
     part: Option<Part>,
-    /// What is to be told: from a part whose mark has come by.
+    /// The part from which events are generated, whose barrier has arrived.
     telling: Option<Part>,
     raw: Vec<u8>,
-    /// Flows that differ, as long as no event has spoken of them.
+    /// Flows with differences that no event has touched.
     untouched: HashSet<Key>,
     again: Option<Instant>,
     decoder: FlowDecoder,
@@ -113,7 +113,7 @@ pub struct Resync<'a> {
 pub const READS: u64 = known::READS;
 
 impl<'a> Resync<'a> {
-    /// Follows a stream of which these kinds are shown.
+    /// Returns a resync for a stream of which these kinds are shown.
     #[must_use]
     pub fn new(kernel: Box<dyn Kernel + 'a>, kinds: EventGroups) -> Self {
         Resync {
@@ -136,41 +136,41 @@ impl<'a> Resync<'a> {
         }
     }
 
-    /// At the start the flows of the table are told, as new ones.
+    /// Generates NEW events for the flows of the table at the start.
     #[must_use]
     pub fn telling(mut self) -> Self {
         self.tells = true;
         self
     }
 
-    /// Puts marks into the stream by this. Without it nothing is made up for.
+    /// Sets the means of inserting barriers into the stream. Without it, lost events are not made up for.
     pub fn set_barriers(&mut self, barriers: Option<Box<dyn Barriers>>) {
         self.barriers = barriers;
     }
 
-    /// How often what was made up for.
+    /// Returns the counts of lost events that were made up for.
     #[must_use]
     pub fn healed(&self) -> Healed {
         self.healed
     }
 
-    /// Whether the present resync takes the table as it is, without telling.
+    /// Returns true if the current resync takes over the table without generating events.
     #[must_use]
     pub fn was_silent(&self) -> bool {
         self.silent
     }
 
-    /// Flows that are known.
+    /// Returns the number of known flows.
     #[must_use]
     pub fn known(&self) -> usize {
         self.known.len()
     }
 
-    /// Begins: at the start of the stream (`silent`: the table as it is becomes what is known), or after a gap. What was under
-    /// way is given up.
+    /// Begins a resync, at the start of the stream (`silent`: the table is taken over without events) or after a gap. A
+    /// resync in progress is abandoned.
     ///
     /// # Errors
-    /// The table cannot be read; it is tried again later.
+    /// [`SourceError`] if the table cannot be read; the attempt is repeated later.
     pub fn begin(&mut self, silent: bool) -> Result<(), SourceError> {
         self.silent = silent && !self.tells;
         self.number = self.number.checked_add(1).unwrap_or(1);
@@ -183,7 +183,7 @@ impl<'a> Resync<'a> {
         self.read(Rest::Listing { listing, begun: false }).map(|_| ())
     }
 
-    /// Begins again if it is time to.
+    /// Repeats a failed attempt if it is due.
     ///
     /// # Errors
     /// As [`Resync::begin`].
@@ -194,14 +194,14 @@ impl<'a> Resync<'a> {
         }
     }
 
-    /// How long until [`Resync::retry`] is due, if it will be.
+    /// Returns the time until [`Resync::retry`] is due; `None` if it is not needed.
     #[must_use]
     pub fn patience(&self) -> Option<Duration> {
         self.again.map(|again| again.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether this message of the stream is the mark that is waited for. What was found out by the time it was put there can
-    /// then be told ([`Resync::tell`]), and after that the next part be read ([`Resync::advance`]).
+    /// Returns true if this message of the stream is the expected barrier. The differences found before it can then be
+    /// reported ([`Resync::tell`]), and after that the next part can be read ([`Resync::advance`]).
     pub fn reached(&mut self, sequence: u32) -> bool {
         if self.part.as_ref().is_none_or(|part| part.barrier != sequence) {
             return false;
@@ -210,7 +210,7 @@ impl<'a> Resync<'a> {
         true
     }
 
-    /// Fills an empty batch with events that make up for lost ones; `false` if there are no more for now.
+    /// Fills an empty batch with events that make up for lost ones; returns `false` if there are no more for now.
     pub fn tell(&mut self, decoder: &mut FlowDecoder, flows: &mut Flows, most: usize) -> bool {
         let Some(part) = &mut self.telling else { return false };
         let received = now();
@@ -222,7 +222,7 @@ impl<'a> Resync<'a> {
             }
             let bytes = self.raw.get(start..end).unwrap_or_default();
             let Some(Ok(message)) = Messages::new(bytes).next() else { continue };
-            // It could be read when it was compared, with fewer fields.
+            // Decoding succeeded when the message was compared, with fewer fields.
             if decoder.push(flows, &message, Arrival::Event { received, namespace: None }).is_err() {
                 continue;
             }
@@ -243,7 +243,7 @@ impl<'a> Resync<'a> {
         while (flows.length as usize) < most
             && let Some(key) = part.gone.pop()
         {
-            // An event may have told meanwhile that it ended, or that it lives.
+            // An event may have reported meanwhile that the flow ended, or that it exists.
             if self.known.is_unseen(&key, self.number) {
                 self.known.push_destroyed(flows, &key, received);
                 self.healed.destroy += 1;
@@ -252,10 +252,10 @@ impl<'a> Resync<'a> {
         flows.length > 0
     }
 
-    /// Reads the next part; `true` if there is none, and the stream has said all that there is to say.
+    /// Reads the next part; returns `true` if there is none, and the stream is complete again.
     ///
     /// # Errors
-    /// The table cannot be read; it is begun again later.
+    /// [`SourceError`] if the table cannot be read; the resync is restarted later.
     pub fn advance(&mut self) -> Result<bool, SourceError> {
         match self.telling.take() {
             Some(part) => self.read(part.rest),
@@ -263,7 +263,7 @@ impl<'a> Resync<'a> {
         }
     }
 
-    /// Takes in what a batch of events says, and takes out what nobody asked for.
+    /// Applies a batch of events, and removes those that are not shown.
     pub fn follow(&mut self, flows: &mut Flows) {
         let Some(events) = &flows.events else { return };
         let mut verdicts = Vec::new();
@@ -288,7 +288,8 @@ impl<'a> Resync<'a> {
             let key = Key::of(flows, row);
             self.known.event(flows, row, &key, kind, self.number);
             if self.untouched.remove(&key) {
-                // What the listing had of it may be older than this, which may not say all: it is looked up at the end.
+                // The listed values may be older than this event, which may be incomplete: the flow is looked up at the
+                // end.
                 self.known.doubt(&key);
             }
         }
@@ -297,7 +298,7 @@ impl<'a> Resync<'a> {
         }
     }
 
-    /// Reads a part of what is left, and puts a mark behind it; `true` if nothing is left.
+    /// Reads a part of the rest, and inserts a barrier after it; returns `true` if nothing is left.
     fn read(&mut self, rest: Rest) -> Result<bool, SourceError> {
         let part = self.next_part(rest).inspect_err(|_| self.again = Some(Instant::now() + AGAIN))?;
         self.part = part;
@@ -352,10 +353,11 @@ impl<'a> Resync<'a> {
         Ok(Some(part))
     }
 
-    /// Reads a part of a listing; `true` at its end.
+    /// Reads a part of a listing; returns `true` at its end.
     ///
-    /// The kernel fills a datagram when the one before it is taken. So the first one of a part that is not the first was filled
-    /// before the events that have gone by since then, and may be older than what they said: its flows are looked up instead.
+    /// The kernel fills a datagram when the previous one is taken. So the first datagram of each part but the first was
+    /// filled before the events that have arrived since then, and may be older than these: its flows are looked up
+    /// instead.
     fn list(
         &mut self,
         listing: &mut dyn Source,
@@ -377,7 +379,7 @@ impl<'a> Resync<'a> {
         Ok(false)
     }
 
-    /// Compares what the kernel says now of the flows that messages are about; how many there were.
+    /// Compares the current values of the flows in these messages, which are looked up; returns their number.
     fn compare_anew(
         &mut self,
         bytes: &[u8],
@@ -387,7 +389,7 @@ impl<'a> Resync<'a> {
         self.decoder.clear(&mut asked);
         for message in Messages::new(bytes).map_while(Result::ok) {
             if message.kind() == MessageKind::Flow {
-                // One that makes no sense is passed over, as in `compare`.
+                // A malformed message is skipped, as in `compare`.
                 let _ = self.decoder.push(&mut asked, &message, Arrival::Entry);
             }
         }
@@ -397,8 +399,8 @@ impl<'a> Resync<'a> {
         Ok(asked.length as usize)
     }
 
-    /// Compares what messages say with what is known; how many flows there were. A message that makes no sense is passed over: the
-    /// flow is then looked up.
+    /// Compares messages with the known values; returns the number of flows. A malformed message is skipped, and its
+    /// flow is looked up later.
     fn compare(&mut self, bytes: &[u8], differing: &mut Vec<(Key, u8, usize, usize)>) -> usize {
         let mut rows = std::mem::take(&mut self.rows);
         let mut flows = 0;
@@ -433,7 +435,7 @@ impl<'a> Resync<'a> {
     }
 }
 
-/// Appends a message as it stood in its datagram.
+/// Appends a message as it was in its datagram.
 pub fn append(bytes: &mut Vec<u8>, message: &Message<'_>) {
     let length = flowgate_netlink::wire::MESSAGE_HEADER + message.body.len();
     bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());

@@ -1,4 +1,4 @@
-//! Resyncs against a table that is made up: who races with whom is decided here.
+//! Resyncs against a simulated table, with deterministic races.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use flowgate_netlink_testing::{attribute, message, tuple};
 const ALL: EventGroups = EventGroups::ALL;
 const CREATED: u16 = 0x600;
 
-/// A flow's message: as an entry of a listing, or as an event of this type and with these flags.
+/// Returns the message of a flow: an entry of a listing, or an event of this type with these flags.
 fn flow(id: u32, mark: u32, kind: u16, flags: u16) -> Vec<u8> {
     let [source, destination] = [[10, 0, 0, id as u8], [10, 1, 0, 1]];
     let attributes = [
@@ -27,7 +27,7 @@ fn flow(id: u32, mark: u32, kind: u16, flags: u16) -> Vec<u8> {
 /// Marks of flows by id.
 type Table = Rc<RefCell<Vec<(u32, u32)>>>;
 
-/// A table, of which a listing may skip flows or break off.
+/// A table whose listing may skip flows or fail.
 #[derive(Clone, Default)]
 struct Fake {
     table: Table,
@@ -36,7 +36,7 @@ struct Fake {
     marks: Rc<Cell<u32>>,
 }
 
-/// Datagrams, and whether an error follows them.
+/// Datagrams, and true if an error follows them.
 struct Listing(Vec<Vec<u8>>, bool);
 
 impl Source for Listing {
@@ -78,14 +78,15 @@ impl Barriers for Fake {
 }
 
 impl Fake {
-    /// Follows this table.
+    /// Returns a resync that follows this table.
     fn follow(&self, kinds: EventGroups) -> Resync<'static> {
         let mut resync = Resync::new(Box::new(self.clone()), kinds);
         resync.set_barriers(Some(Box::new(self.clone())));
         resync
     }
 
-    /// The mark that was last put comes by: what is told, as kind, id and mark, and whether that was all.
+    /// Passes the last barrier to the resync. Returns the generated events as kind, id and mark, and true if these were
+    /// all.
     fn mark_comes(&self, resync: &mut Resync<'_>) -> (Vec<(u8, u32, u32)>, bool) {
         let mut decoder = FlowDecoder::new(field::ALL);
         let mut told = Vec::new();
@@ -108,7 +109,7 @@ impl Fake {
         (told, resync.advance().unwrap())
     }
 
-    /// Until all has been told.
+    /// Returns all events until the resync is complete.
     fn all(&self, resync: &mut Resync<'_>) -> Vec<(u8, u32, u32)> {
         let mut all = Vec::new();
         loop {
@@ -126,7 +127,7 @@ impl Fake {
     }
 }
 
-/// An event goes by; whether it is shown.
+/// Passes an event to the resync; returns true if it is shown.
 fn event(resync: &mut Resync<'_>, kind: u8, id: u32, mark: u32) -> bool {
     let (of, flags) = match kind {
         event::NEW => (0x0100, CREATED),
@@ -141,7 +142,7 @@ fn event(resync: &mut Resync<'_>, kind: u8, id: u32, mark: u32) -> bool {
     flows.length == 1
 }
 
-/// A table of 1, 2 and 3 that has been taken in.
+/// Returns a table of the flows 1, 2 and 3 that has been taken over.
 fn begun() -> (Fake, Resync<'static>) {
     let fake = Fake::default();
     fake.set(&[(1, 0), (2, 0), (3, 0)]);
@@ -169,13 +170,14 @@ fn what_an_event_tells_meanwhile_is_not_told_again() {
     let (fake, mut resync) = begun();
     fake.set(&[(2, 7), (3, 0), (4, 5)]);
     resync.begin(false).unwrap();
-    // These were on their way when the table was listed.
+    // These events were in flight when the table was listed.
     assert!(event(&mut resync, event::DESTROY, 1, 0));
     assert!(event(&mut resync, event::UPDATE, 2, 7));
     assert!(event(&mut resync, event::NEW, 4, 5));
     assert_eq!(fake.all(&mut resync), []);
 
-    // What such an event says may be older than the listing, and the event after it lost: then it is found in the end.
+    // Such an event may be older than the listing, and the event after it lost: the difference is then found at the
+    // end.
     fake.set(&[(2, 9), (3, 0), (4, 5)]);
     resync.begin(false).unwrap();
     assert!(event(&mut resync, event::UPDATE, 2, 8));
@@ -188,7 +190,7 @@ fn flows_that_end_or_begin_after_they_were_looked_at() {
     fake.set(&[(1, 0), (2, 0)]);
     resync.begin(false).unwrap();
     assert_eq!(fake.mark_comes(&mut resync), (vec![], false));
-    // 3 has been looked up, in vain; its end is on its way. Another one comes.
+    // Flow 3 has been looked up in vain; its DESTROY event is in flight. Another flow is created.
     assert!(event(&mut resync, event::DESTROY, 3, 0));
     assert!(event(&mut resync, event::NEW, 5, 0));
     assert_eq!(fake.all(&mut resync), []);
@@ -265,7 +267,7 @@ fn what_the_kernel_had_ready_before_an_event_is_not_believed() {
     let mut resync = fake.follow(ALL);
     resync.begin(true).unwrap();
     assert_eq!(fake.all(&mut resync), []);
-    // The flow that comes in the second part changes after the first one has been read.
+    // The flow in the second part changes after the first part has been read.
     resync.begin(false).unwrap();
     let last = 1;
     fake.set(&many.iter().map(|&(id, mark)| (id, if id == last { 5 } else { mark })).collect::<Vec<_>>());

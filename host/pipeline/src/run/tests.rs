@@ -1,4 +1,4 @@
-//! How the rows of a dump are divided into batches.
+//! The division of a dump's rows into batches.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -8,10 +8,10 @@ use flowgate_model::Flows;
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_netlink_testing::{attribute, message, tuple};
 
-/// Flows in each datagram.
+/// Number of flows in each datagram.
 const FLOWS: u32 = 100;
 
-/// So many datagrams of a dump.
+/// A dump of this many datagrams.
 struct Dump(u32);
 
 impl Source for Dump {
@@ -26,7 +26,7 @@ impl Source for Dump {
     }
 }
 
-/// Notes how many rows each batch has.
+/// Records the number of rows of each batch.
 #[derive(Clone, Default)]
 struct Sizes(Rc<RefCell<Vec<usize>>>);
 
@@ -37,7 +37,7 @@ impl Consumer<Flows> for Sizes {
     }
 }
 
-/// Takes nothing.
+/// A sink that discards everything.
 struct Nowhere;
 
 impl Sink for Nowhere {
@@ -46,7 +46,7 @@ impl Sink for Nowhere {
     }
 }
 
-/// The sizes of the batches of so many datagrams.
+/// Returns the sizes of the batches of this many datagrams.
 fn sizes(datagrams: u32, early_rows: usize) -> Vec<usize> {
     let sizes = Sizes::default();
     let mut nowhere = Nowhere;
@@ -74,7 +74,7 @@ fn sizes(datagrams: u32, early_rows: usize) -> Vec<usize> {
 #[test]
 fn what_one_thread_does_alone_comes_in_small_batches() {
     assert_eq!(sizes(7, EARLY_ROWS), [256, 256, 188]);
-    // 800 rows are read before there is a second thread.
+    // 800 rows are read before the second thread is started.
     assert_eq!(sizes(30, EARLY_ROWS), [256, 256, 256, 1024, 1024, 184]);
 }
 
