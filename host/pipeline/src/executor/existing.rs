@@ -1,5 +1,5 @@
-//! Entries that cannot be made as they are asked for: one that exists is given what can be changed of it, and one is made without
-//! what the kernel does not have. What is left out of either is noted.
+//! Entries that cannot be created as requested. If the entry exists, it gets the values that can still be changed;
+//! otherwise it is created without what the kernel does not have. Omitted values are recorded.
 
 use super::{Asker, Executor, ExecutorError, Sent, put};
 use crate::{entries::Entries, outcome::Requests};
@@ -7,27 +7,27 @@ use flowgate_model::result;
 use flowgate_netlink::{Request, RequestResult, message::Content};
 
 impl<T: Entries> Executor<T> {
-    /// Where the command asks for entries to be made or changed, one that exists is given what can be changed of it, and one is
-    /// made without a helper that the kernel does not know. What is left out is noted. `orphans`: one is also made without the
-    /// flow that it was expected by, if that is not there.
+    /// Merges the command's creations and updates: an entry that exists gets the values that can still be changed, and
+    /// an entry is created without a helper that the kernel does not know. Omitted values are recorded. `orphans`: an
+    /// entry is also created without its master, if that does not exist.
     #[must_use]
     pub fn merging(mut self, orphans: bool) -> Self {
         (self.merging, self.orphans) = (true, orphans);
         self
     }
 
-    /// Rows of which something was left out since the last time, and what.
+    /// Returns the rows of which values were omitted since the last call, with these values.
     pub fn take_kept(&mut self) -> Vec<(usize, String)> {
         std::mem::take(&mut self.kept)
     }
 
-    /// How many of the actions that were done changed an entry that existed, where those that make one are told apart.
+    /// Returns the number of performed actions that changed an existing entry, if creations are merged.
     #[must_use]
     pub fn changed(&self) -> u64 {
         self.changed
     }
 
-    /// Deals with entries that could not be made.
+    /// Handles entries that could not be created.
     pub(super) fn reduce(
         &mut self,
         asker: Asker<'_>,
@@ -51,7 +51,7 @@ impl<T: Entries> Executor<T> {
         for ((one, kernel_result, row, _), found) in asked.into_iter().zip(found) {
             match found.and_then(|found| batch.merge(row, &found)) {
                 Some(merged) => reduced.push((one, row, merged, true)),
-                // What is in its way is another one, with the same reply.
+                // The conflicting entry is another one, with the same reply tuple.
                 None => others.push((one, kernel_result)),
             }
         }
@@ -71,7 +71,7 @@ impl<T: Entries> Executor<T> {
             };
             let errno = if let RequestResult::Refused { errno, .. } = &kernel_result { *errno } else { 0 };
             if let (true, Some(text)) = (existed, batch.left_out(row, errno)) {
-                // The kernel did all the rest before it came to this.
+                // The kernel set all other values before this one failed.
                 kept.push(text);
                 kernel_result = RequestResult::Done;
             }
@@ -89,7 +89,7 @@ impl<T: Entries> Executor<T> {
         }
     }
 
-    /// Enters what became of an action.
+    /// Records the result of an action.
     pub(super) fn enter(
         &mut self,
         asker: Asker<'_>,
@@ -106,7 +106,7 @@ impl<T: Entries> Executor<T> {
         }
     }
 
-    /// The entries that these requests are about, as the kernel has them; none for one that it does not have.
+    /// Returns the kernel's entry for each of these requests; `None` for one that does not exist.
     fn look_up(&mut self, requests: &[Request]) -> Vec<Option<T>> {
         let mut found: Vec<Option<T>> = requests.iter().map(|_| None).collect();
         let mut kernel_results = Vec::new();

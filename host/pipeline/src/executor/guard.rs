@@ -1,4 +1,4 @@
-//! A guard: looks at every action that a stage asks for before the kernel is asked, and hears what became of it.
+//! A guard: decides about every action that a stage requests before it is sent to the kernel, and receives the results.
 
 use super::{Asker, Executor, ExecutorError, Sent, put, words};
 use crate::{
@@ -9,33 +9,34 @@ use flowgate_model::result;
 use flowgate_netlink::Request;
 use flowgate_runtime::deadline::Watch;
 
-/// What a guard says of an action.
+/// The decision about an action.
 #[derive(Debug)]
 pub enum Judgement {
-    /// This is what the kernel is to be asked for.
+    /// The request is sent to the kernel.
     Send(Request),
-    /// Nothing is asked; the plugin is told this result ([`result`]) and error number.
+    /// Nothing is sent; the plugin gets this result ([`result`]) and error number.
     Refuse(u8, u32),
 }
 
-/// Decides about actions, grants included.
+/// Decides about actions, including whether they are granted.
 pub trait Guard<T> {
-    /// One judgement for each action, in their order. If the time is over before it has decided about all of them, it refuses all.
+    /// Returns one judgement for each action, in order. If the time is over before all of them are decided, all are
+    /// refused.
     fn review(&mut self, watch: &mut Watch, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Vec<Judgement>;
 
-    /// What became of the actions of the last review: a result and an error number for each.
+    /// Receives the results of the last review's actions: a result and an error number for each.
     fn settled(&mut self, results: &[(u8, u32)]);
 }
 
 impl<T: Entries> Executor<T> {
-    /// Every action of a plugin of the user is decided about by this guard, instead of by its grants alone.
+    /// Makes this guard decide about every action of plugins from files, instead of their grants alone.
     #[must_use]
     pub fn watched_by(mut self, guard: Box<dyn Guard<T>>) -> Self {
         self.guard = Some(guard);
         self
     }
 
-    /// As [`Executor::perform_within`], under a guard.
+    /// Does the work of [`Executor::perform_within`], under a guard.
     pub(super) fn perform_under(
         &mut self,
         watch: &mut Watch,
@@ -55,7 +56,7 @@ impl<T: Entries> Executor<T> {
                     let (kind, row, value) = words::action(lists, index).unwrap_or_default();
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
-                    // Whatever the kernel has no answer to counts as refused.
+                    // Actions without an answer from the kernel count as refused.
                     put(&mut results, index, result::REFUSED, libc::EIO as u32);
                 }
                 Judgement::Refuse(result, errno) => {
@@ -67,7 +68,7 @@ impl<T: Entries> Executor<T> {
         self.carry_out(asker, batch, requests, (&sent, &messages), (&mut results, &mut []));
         guard.settled(&results);
         if let Some(ExecutorError::Refused { errno, .. }) = &self.failure {
-            // One tenant's socket is no reason to end anything: its actions were refused, and it is told.
+            // A failed socket of one tenant does not end the run: its actions are refused, and a warning is given.
             let warning = format!("WARNING: actions of plugin {} cannot be sent: error {errno}.", asker.plugin);
             self.failure = None;
             self.batches = None;

@@ -1,7 +1,8 @@
 //! The executor: the only place with authority over the kernel's table.
 //!
-//! Stages ask, the executor decides: what was not granted is refused, counted, and told once. The rest is sent to the
-//! kernel in batches, and each answer is matched to its row. In a dry run nothing is sent: what would be done is printed.
+//! Stages request actions, and the executor decides: an action without a grant is refused and counted, with one
+//! warning. All others are sent to the kernel in batches, and each answer is matched to its row. In a dry run nothing
+//! is sent, and the actions are printed.
 
 mod existing;
 mod guard;
@@ -27,29 +28,29 @@ use flowgate_netlink::{
 };
 use flowgate_runtime::{PluginError, deadline::Watch};
 
-/// Who asks.
+/// The stage that requests actions.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     /// The plugin's name.
     pub plugin: &'a str,
-    /// What it may do.
+    /// Its grants.
     pub grants: &'a Grants,
-    /// Whether it is the command itself: what it acted on is what is shown, and a refusal by the kernel ends the run.
+    /// True if it is the command itself: the rows it acted on are shown, and a refusal by the kernel ends the run.
     pub strict: bool,
 }
 
-/// Which rows a pipeline shows after actions.
+/// The rows that a pipeline shows after actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shows {
-    /// All of them, as they came.
+    /// All rows, as they were received.
     Entries,
-    /// Those whose action was done, as they came.
+    /// Rows whose action was performed, as they were received.
     Acted,
-    /// Those whose action was done, as the kernel has them now.
+    /// Rows whose action was performed, as they are now in the kernel.
     Reread,
 }
 
-/// Why the executor will not go on.
+/// The reason for which the executor stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
     /// The kernel refused an action: a positive error number as in `errno(3)`.
@@ -57,13 +58,13 @@ pub enum ExecutorError {
     Refused {
         /// The error number.
         errno: i32,
-        /// What the kernel says of it.
+        /// The kernel's explanation.
         text: Option<String>,
     },
 }
 
 impl ExecutorError {
-    /// The error number, as in `errno(3)`.
+    /// Returns the error number, as in `errno(3)`.
     #[must_use]
     pub fn errno(&self) -> i32 {
         match self {
@@ -72,33 +73,33 @@ impl ExecutorError {
     }
 }
 
-/// Performs what is granted. A socket is opened when it is first needed.
+/// Performs the granted actions. A socket is opened when it is first needed.
 pub struct Executor<T: Entries> {
     shows: Shows,
-    /// Whether a refused action ends the run, and keeps those after it in its batch from being sent.
+    /// True if requests are sent one at a time, and none after a refusal.
     one_by_one: bool,
-    /// Whether refused actions of the command are noted, instead of ending the run.
+    /// True if refused actions of the command are recorded instead of ending the run.
     noting: bool,
-    /// Those, with their row.
+    /// The refusals, with their rows.
     noted: Vec<(usize, ExecutorError)>,
-    /// Whether entries that exist are given what can be changed of them.
+    /// True if existing entries get the values that can still be changed.
     merging: bool,
-    /// Whether entries are also made without the flow that they were expected by.
+    /// True if entries are also created without their master.
     orphans: bool,
-    /// What was left out, with its row.
+    /// The omitted values, with their rows.
     kept: Vec<(usize, String)>,
-    /// Entries that existed, where those that are made are told apart.
+    /// Number of changed entries that existed, if creations are merged.
     changed: u64,
-    /// Whether stages other than the command may act.
+    /// True if stages other than the command may act.
     guarded: bool,
-    /// Decides about what they ask for, instead of their grants alone.
+    /// Decides about the actions of these stages, instead of their grants alone.
     guard: Option<Box<dyn Guard<T>>>,
     decoder: T::Decoder,
     batches: Option<BatchSender>,
-    /// Whether nothing is sent.
+    /// True if nothing is sent.
     dry: bool,
     plan: Option<Plan<T>>,
-    /// The network namespace whose table it acts on; none for that of the process.
+    /// The network namespace whose table it acts on; `None` for the namespace of the process.
     namespace: Option<Namespace>,
     failure: Option<ExecutorError>,
     done: u64,
@@ -107,9 +108,9 @@ pub struct Executor<T: Entries> {
     warnings: Warnings,
 }
 
-/// An action that is on its way.
+/// An action whose request is sent.
 struct Sent {
-    /// Its place among those that were asked for.
+    /// Its index among the requested actions.
     index: usize,
     kind: u8,
     row: Option<usize>,
@@ -117,7 +118,7 @@ struct Sent {
 }
 
 impl<T: Entries> Executor<T> {
-    /// Returns an executor without grants for anybody; `decoder` decodes rows that are read again.
+    /// Returns an executor without grants; `decoder` decodes rows that are read again.
     #[must_use]
     pub fn new(shows: Shows, decoder: T::Decoder) -> Self {
         Executor {
@@ -144,26 +145,26 @@ impl<T: Entries> Executor<T> {
         }
     }
 
-    /// Sends one request at a time, and none after one that was refused.
+    /// Sends one request at a time, and none after a refusal.
     #[must_use]
     pub fn one_by_one(mut self) -> Self {
         self.one_by_one = true;
         self
     }
 
-    /// Actions of the command that are refused are noted; the others are done.
+    /// Records refused actions of the command, and performs the others.
     #[must_use]
     pub fn noting_refusals(mut self) -> Self {
         self.noting = true;
         self
     }
 
-    /// Rows whose action was refused since the last time, and why.
+    /// Returns the rows whose action was refused since the last call, with the reasons.
     pub fn take_refusals(&mut self) -> Vec<(usize, ExecutorError)> {
         std::mem::take(&mut self.noted)
     }
 
-    /// Plugins of the user may act.
+    /// Lets plugins from files act.
     #[must_use]
     pub fn guarded(mut self) -> Self {
         self.guarded = true;
@@ -184,74 +185,76 @@ impl<T: Entries> Executor<T> {
         self
     }
 
-    /// Sends nothing: what would be done is printed.
+    /// Sends nothing, and prints the actions instead.
     #[must_use]
     pub fn dry(mut self, plan: Plan<T>) -> Self {
         (self.dry, self.plan) = (true, Some(plan));
         self
     }
 
-    /// Sends nothing from now on: what is acted on is not the kernel's table as it is now.
+    /// Sends nothing from now on, because the entries are not those of the kernel's current table.
     pub fn detach(&mut self) {
         self.dry = true;
     }
 
-    /// How many actions were done, or printed in a dry run.
+    /// Returns the number of actions that were performed, or printed in a dry run.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.done
     }
 
-    /// How many actions were refused for want of a grant.
+    /// Returns the number of actions that were refused for want of a grant.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Why the run must end, if it must.
+    /// Returns the reason for which the run must end; `None` if it continues.
     pub fn take_failure(&mut self) -> Option<ExecutorError> {
         self.failure.take()
     }
 
-    /// What a dry run has to print since the last time.
+    /// Returns the output of a dry run since the last call.
     ///
     /// # Errors
-    /// The plugin that writes it failed.
+    /// [`PluginError`] if the plugin that renders it failed.
     pub fn take_printed(&mut self) -> Result<Vec<u8>, PluginError> {
         self.plan.as_mut().map_or(Ok(Vec::new()), Plan::take)
     }
 
-    /// Whether something may act on what is shown, so that it must stay what the kernel said it is.
+    /// Returns true if any stage may act on the shown rows, so that their identity must not be changed.
     #[must_use]
     pub fn acts(&self) -> bool {
         self.shows != Shows::Entries || self.guarded
     }
 
-    /// Passes a warning on.
+    /// Passes on a warning.
     pub fn warn(&self, warning: &str) {
         self.warnings.line(warning);
     }
 
-    /// Passes a warning on, the first time that it concerns this plugin and this matter.
+    /// Passes on a warning, the first time that it concerns this plugin and this matter.
     pub fn warn_once(&mut self, plugin: &str, matter: &str, warning: &str) {
         if self.told.insert((plugin.to_string(), matter.to_string())) {
             self.warnings.line(warning);
         }
     }
 
-    /// The fields of what is shown that nobody may change: what a stage acts on must stay what the kernel said it is.
+    /// Returns the fields of the shown rows that must not be changed: an entry that a stage acts on must be identified
+    /// as the kernel described it.
     #[must_use]
     pub fn fixed(&self) -> u64 {
         if self.acts() { batch::IDENTITY } else { 0 }
     }
 
-    /// Deals with what a stage asks for.
+    /// Performs the actions that a stage requests.
     pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> ActionResults<T> {
         self.perform_within(&mut Watch::unlimited(), asker, batch, requests)
     }
 
-    /// Deals with what a stage asks for, as long as there is time: the actions that are left then are refused
-    /// ([`result::OVER_LIMIT`]). Under a guard these are all of them: it records what it allows before any of it is sent.
+    /// Performs the actions that a stage requests, as long as there is time; the remaining ones are refused
+    /// ([`result::OVER_LIMIT`]). Under a guard all of them are refused then, because it records the allowed actions
+    /// before any of them is sent.
     pub fn perform_within(
         &mut self,
         watch: &mut Watch,
@@ -289,8 +292,8 @@ impl<T: Entries> Executor<T> {
         acted
     }
 
-    /// Deals with some of what a strict stage, or one without a guard, asks for, as far as that has been put into words; `false` if
-    /// that was the end.
+    /// Performs some actions of a strict stage, or of one without a guard, whose requests have been encoded. Returns
+    /// `false` if the run must end.
     fn perform_some(
         &mut self,
         asker: Asker<'_>,
@@ -335,15 +338,15 @@ impl<T: Entries> Executor<T> {
             }
         }
         self.carry_out(asker, batch, requests, (&sent, &messages), (results, keep));
-        // Only now: what the kernel refused came before it.
+        // Only now, since refusals by the kernel came before it.
         if let Some(wrong) = wrong {
             self.fail(wrong);
         }
         self.failure.is_none()
     }
 
-    /// Sends what has been put into words, or in a dry run prints it, and enters what became of each, and in `keep` the rows of
-    /// the batch whose action was done.
+    /// Sends encoded requests, or prints them in a dry run. Records the result of each, and in `keep` the rows of the
+    /// batch whose action was performed.
     fn carry_out(
         &mut self,
         asker: Asker<'_>,
@@ -379,7 +382,7 @@ impl<T: Entries> Executor<T> {
         }
     }
 
-    /// What an answer of the kernel means.
+    /// Interprets an answer of the kernel.
     fn settle(
         &mut self,
         asker: Asker<'_>,
@@ -401,7 +404,7 @@ impl<T: Entries> Executor<T> {
         };
         let error = ExecutorError::Refused { errno, text };
         if asker.strict {
-            // Without privileges, none of the others would fare better.
+            // Without privileges all other actions would fail too.
             match sent.row.filter(|_| self.noting && errno != libc::EPERM) {
                 Some(row) => self.noted.push((row, error)),
                 None => self.fail(error),
@@ -415,7 +418,7 @@ impl<T: Entries> Executor<T> {
         (result::REFUSED, errno.unsigned_abs())
     }
 
-    /// Sends requests; in the one-by-one manner those after a refusal have no result.
+    /// Sends requests. If they are sent one at a time, those after a refusal have no result.
     fn submit(&mut self, messages: &[Request]) -> Vec<RequestResult> {
         let mut kernel_results = Vec::with_capacity(messages.len());
         let until_refused = self.one_by_one;
@@ -440,7 +443,7 @@ impl<T: Entries> Executor<T> {
         kernel_results
     }
 
-    /// Reads the rows that are kept once more.
+    /// Reads the kept rows again.
     fn reread(&mut self, batch: &T, mut keep: Vec<u8>) -> ActionResults<T> {
         let mut rows = Vec::new();
         let mut messages = Vec::new();
@@ -458,7 +461,7 @@ impl<T: Entries> Executor<T> {
         let decoder = &mut self.decoder;
         let mut answer = |_: usize, message: &Message<'_>| {
             if matches!(message.content(), Content::Netfilter(_)) {
-                // A message that cannot be read is missing from the table, like an entry that has gone.
+                // A message that cannot be decoded is missing from the table, like an entry that no longer exists.
                 let _ = table.push(decoder, message, Arrival::Entry);
             }
         };
@@ -484,7 +487,7 @@ impl<T: Entries> Executor<T> {
         ActionResults { keep: Some(keep), replacement: Some(table), results: Vec::new() }
     }
 
-    /// Notes the first failure.
+    /// Records the first failure.
     fn fail(&mut self, error: ExecutorError) {
         self.failure.get_or_insert(error);
     }
@@ -512,13 +515,13 @@ fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
     }
 }
 
-/// A socket for requests, with room for the answers to large batches.
+/// Opens a socket for requests, with room for the answers to large batches.
 fn open(namespace: Option<&Namespace>) -> Result<BatchSender, SocketError> {
     let options = SocketOptions { receive_buffer: Some(8 << 20), ..SocketOptions::in_namespace(namespace) };
     Ok(BatchSender::new(Socket::open(&options)?))
 }
 
-/// The name of a kind of action.
+/// Returns the name of a kind of action.
 #[must_use]
 pub fn name(kind: u8) -> String {
     match kind {

@@ -1,19 +1,19 @@
-//! A dry run: what would be done, as command lines.
+//! A dry run: the actions as command lines.
 
 use crate::{entries::Entries, format::Format};
 use flowgate_model::action;
 use flowgate_runtime::PluginError;
 
-/// Actions that are written at a time.
+/// Number of actions that are rendered at a time.
 const AT_ONCE: usize = 1024;
 
-/// Formats that write actions as command lines, and the actions that wait to be written.
+/// Formats that render actions as command lines, and the actions that wait to be rendered.
 pub struct Plan<T> {
     delete: Format,
     update: Format,
     create: Format,
     add: Format,
-    /// Actions of one kind.
+    /// Waiting actions of one kind.
     waiting: T,
     kind: u8,
     written: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Plan<T> {
 }
 
 impl<T: Entries> Plan<T> {
-    /// A plan; the formats write entries as commands that delete, update, create, and create or update.
+    /// Returns a plan. The formats render entries as commands that delete, update, create, and create or update.
     #[must_use]
     pub fn new([delete, update, create, add]: [Format; 4]) -> Self {
         Plan { delete, update, create, add, waiting: T::default(), kind: 0, written: Vec::new(), failure: None }
@@ -36,7 +36,7 @@ impl<T: Entries> Plan<T> {
         self.waiting.append(&T::planned(kind, target, values));
     }
 
-    /// Writes what waits.
+    /// Renders the waiting actions.
     fn write(&mut self) {
         if self.waiting.rows() == 0 {
             return;
@@ -55,10 +55,10 @@ impl<T: Entries> Plan<T> {
         }
     }
 
-    /// What was written since the last time.
+    /// Returns the output since the last call.
     ///
     /// # Errors
-    /// The plugin that writes failed.
+    /// [`PluginError`] if a format failed.
     pub fn take(&mut self) -> Result<Vec<u8>, PluginError> {
         self.write();
         match self.failure.take() {

@@ -1,5 +1,5 @@
-//! Puts actions into words for the kernel. Where there are many, that is done on another thread for the next ones while the kernel
-//! deals with those before them.
+//! Encodes actions as requests to the kernel. If there are many, another thread encodes the next ones while the kernel
+//! processes the previous ones.
 
 use std::{ops::Range, sync::mpsc::sync_channel, thread};
 
@@ -7,29 +7,31 @@ use crate::{entries::Entries, outcome::Requests};
 use flowgate_model::{Actions, action};
 use flowgate_netlink::{Request, encode::EncodeError};
 
-/// From so many actions on it is worth a thread: files of `-R`, and no batch of a listing.
+/// Minimum number of actions for which a thread pays off: files of `-R`, but no batch of a listing.
 const MANY: usize = 2048;
-/// How many are put into words at a time: some 0.3 ms of work, and twice as much for the kernel.
+/// Number of actions that are encoded at a time: some 0.3 ms of work, and twice as much for the kernel.
 const AT_ONCE: usize = 512;
-/// How many at first, for which the kernel waits.
+/// Number of actions in the first part, for which the kernel waits.
 const AT_FIRST: usize = 64;
 
-/// The requests for some actions, or why there are none.
+/// The requests for some actions; errors for those that cannot be encoded.
 type Worded = Vec<Result<Request, EncodeError>>;
 
-/// An action: its kind, the row of the batch that it is about, and the row of values.
+/// Returns an action: its kind, the row of the batch, and the row of values.
 pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
     let named = |rows: &[u32]| rows.get(index).filter(|&&row| row != action::NO_ROW).map(|&row| row as usize);
     Some((*actions.kinds.get(index)?, named(&actions.rows), named(&actions.values)))
 }
 
-/// The kind of request by which an action is tried first: where entries that exist are told apart, making one comes first.
+/// Returns the kind of request with which an action is tried first: creation, where existing entries must be
+/// distinguished.
 pub(super) fn first_try(kind: u8, exclusive: bool) -> u8 {
     if exclusive && kind == action::CREATE_OR_UPDATE { action::CREATE } else { kind }
 }
 
-/// Hands all actions on in order, so many at a time, until `some` says `false`: their numbers, and the requests for them; no
-/// requests where they are not made `ahead`, and then at most `at_once` of them. `exclusive` as in [`first_try`].
+/// Calls `some` with the indices of actions and their requests, in order and part by part, until it returns `false`.
+/// Unless requests are encoded `ahead`, there are none, and a part has at most `at_once` actions. `exclusive` as in
+/// [`first_try`].
 pub(super) fn put<T: Entries>(
     batch: &T,
     requests: &Requests<T>,
@@ -78,7 +80,7 @@ pub(super) fn put<T: Entries>(
                 }
             }
         }
-        // Without another thread, or if it was lost, this one does the work.
+        // Without another thread, or if it ended early, this one encodes the rest.
         if done < count {
             some(done..count, Worded::new());
         }

@@ -1,17 +1,17 @@
-//! Why a plugin cannot be used.
+//! The reasons for which a plugin cannot be used.
 
 use std::{fmt, path::PathBuf};
 
 use super::Role;
 use flowgate_runtime::{LoadError, PluginComponent, PluginError, services::state::StateError};
 
-/// Why a plugin cannot be used in a pipeline.
+/// The reason for which a plugin cannot be used in a pipeline.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadPluginError {
-    /// Its file cannot be read or compiled, or is something else.
+    /// The file cannot be read or compiled, or is not a component.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// Its file is not the one that is meant.
+    /// The file has another digest than specified.
     #[error("the SHA-256 of {} is {found}", path.display())]
     Digest {
         /// The file.
@@ -19,27 +19,27 @@ pub enum LoadPluginError {
         /// The digest of its content.
         found: String,
     },
-    /// It cannot do what it is there for.
+    /// It does not export the required interface.
     #[error("{plugin} does not export flowgate:conntrack/{interface}, which this place needs; it exports {exports}")]
     Role {
         /// The plugin.
         plugin: String,
         /// The interface that is missing.
         interface: &'static str,
-        /// The interfaces that it has.
+        /// The interfaces that it exports.
         exports: String,
     },
-    /// It failed when it was started, described or configured.
+    /// It failed when it was instantiated, described or configured.
     #[error(transparent)]
     Plugin(#[from] PluginError),
-    /// An option that it does not have, or one that it needs.
+    /// An unknown option, or a missing one.
     #[error("plugin {plugin}: {problem}")]
     Option {
         /// The plugin.
         plugin: String,
-        /// The place of the option among those given; none for one that is missing.
+        /// The index of the option among those given; `None` for a missing one.
         index: Option<usize>,
-        /// What is wrong, and what would be right.
+        /// The problem, with the valid choices.
         problem: String,
     },
     /// It uses a service of the host that it was not granted.
@@ -57,12 +57,12 @@ pub enum LoadPluginError {
     State {
         /// The plugin.
         plugin: String,
-        /// What is wrong.
+        /// The cause.
         error: StateError,
     },
 }
 
-/// All that is wrong with a plugin: at least one thing.
+/// All problems of a plugin, at least one.
 #[derive(Debug)]
 pub struct PluginProblems {
     first: LoadPluginError,
@@ -70,26 +70,26 @@ pub struct PluginProblems {
 }
 
 impl PluginProblems {
-    /// Collects problems; none if there are none.
+    /// Collects problems; returns `None` if there are none.
     pub(super) fn collect(problems: impl IntoIterator<Item = LoadPluginError>) -> Option<Self> {
         let mut problems = problems.into_iter();
         let first = problems.next()?;
         Some(PluginProblems { first, rest: problems.collect() })
     }
 
-    /// The first of them.
+    /// Returns the first problem.
     #[must_use]
     pub fn into_first(self) -> LoadPluginError {
         self.first
     }
 
-    /// Returns all of them.
+    /// Returns all problems.
     #[must_use]
     pub fn into_all(self) -> Vec<LoadPluginError> {
         std::iter::once(self.first).chain(self.rest).collect()
     }
 
-    /// All of them.
+    /// Iterates over all problems.
     pub fn iter(&self) -> impl Iterator<Item = &LoadPluginError> {
         std::iter::once(&self.first).chain(&self.rest)
     }

@@ -1,7 +1,7 @@
 //! Loads plugins from files and stock plugins, and makes configured stages and formats of them.
 //!
-//! Command lines, pipeline files, tenants and embedding programs load their plugins through [`PluginLoader`], so that all of
-//! them make the same checks ([`PluginLoader::prepare`]) and return the same [`LoadPluginError`].
+//! Command lines, pipeline files, tenants and embedding programs load their plugins through [`PluginLoader`], so that
+//! all of them make the same checks ([`PluginLoader::prepare`]) and return the same [`LoadPluginError`].
 
 mod error;
 pub mod options;
@@ -32,17 +32,18 @@ use flowgate_runtime::{
     services::{log::Log, state::State},
 };
 
-/// Why a plugin is loaded.
+/// The purpose for which a plugin is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To be run.
+    /// The plugin is run.
     Run,
-    /// To be checked or explained: nothing is opened that a run would change.
+    /// The plugin is checked or explained: nothing is opened that a run would change.
     Inspect,
 }
 
 impl Purpose {
-    /// The grants that hold. For a plugin that is only inspected the file of its state is neither made nor locked.
+    /// Returns the grants in effect. If the plugin is only inspected, the file of its state is neither created nor
+    /// locked.
     fn grants(self, granted: &Grants) -> Grants {
         let state = match self {
             Purpose::Run => granted.state.clone(),
@@ -52,7 +53,7 @@ impl Purpose {
     }
 }
 
-/// The state of plugins by their names. It outlives a loader, for plugins that take the place of others.
+/// The state of plugins by name. It outlives a loader, for plugins that replace others.
 #[derive(Debug, Default)]
 pub struct StateStores(Mutex<HashMap<String, Arc<Mutex<State>>>>);
 
@@ -63,15 +64,15 @@ pub struct PluginLoader {
     users: bool,
     offsets: Vec<UtcOffset>,
     stock: RefCell<HashMap<&'static str, Rc<PluginComponent>>>,
-    /// Where the state of plugins is kept, if it outlives this loader.
+    /// The store of states, if it outlives this loader.
     states: Option<Arc<StateStores>>,
     /// The generation of the policy that the plugins belong to, if they are a tenant's.
     generation: Option<u64>,
 }
 
 impl PluginLoader {
-    /// Starts an engine. `users`: plugins from files will be loaded, whose compiled code is kept in a cache; `local_time`:
-    /// formats will print local time.
+    /// Starts an engine. `users`: plugins from files will be loaded, whose compiled code is kept in a cache;
+    /// `local_time`: formats will print local time.
     ///
     /// # Errors
     /// [`LoadError::Engine`] if the engine cannot start.
@@ -88,14 +89,15 @@ impl PluginLoader {
         PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None }
     }
 
-    /// Returns a loader for a tenant: plugins of the same name share their state, and the log has their full names and the
-    /// generation.
+    /// Returns a loader for a tenant: plugins of the same name share their state, and the log contains their full names
+    /// and the generation.
     #[must_use]
     pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<StateStores>, generation: u64) -> Self {
         PluginLoader { states: Some(states), generation: Some(generation), ..Self::with_engine(engine, labels) }
     }
 
-    /// As [`PluginLoader::new`], for tests of plugins: local time is UTC, so that they give the same everywhere.
+    /// Does the work of [`PluginLoader::new`], for tests of plugins: local time is UTC, so that the output is the same
+    /// everywhere.
     ///
     /// # Errors
     /// As [`PluginLoader::new`].
@@ -116,7 +118,7 @@ impl PluginLoader {
         self.labels == labels && (self.users || !users) && (!self.offsets.is_empty() || !local_time)
     }
 
-    /// Returns a stock format. `labels`: it gets the names of labels, and prints them.
+    /// Returns a stock format. `labels`: the format gets the names of labels, and prints them.
     ///
     /// # Errors
     /// [`LoadPluginError`] if it cannot be started.
@@ -136,7 +138,7 @@ impl PluginLoader {
     /// Returns a stock plugin, which is loaded once.
     ///
     /// # Errors
-    /// [`LoadError`] if the program has none of this name.
+    /// [`LoadError`] if there is no stock plugin of this name.
     pub fn stock(&self, name: &'static str) -> Result<Rc<PluginComponent>, LoadError> {
         if let Some(component) = self.stock.borrow().get(name) {
             return Ok(component.clone());
@@ -149,7 +151,7 @@ impl PluginLoader {
     /// Instantiates a stock plugin and configures it.
     ///
     /// # Errors
-    /// [`PluginProblems`]: all that is wrong.
+    /// [`PluginProblems`] with all problems.
     pub(crate) fn start(
         &self,
         name: &'static str,
@@ -192,8 +194,8 @@ impl PluginLoader {
         }
     }
 
-    /// Returns the name of a plugin in the log: its file without directory and extension. A tenant's plugin keeps its full
-    /// name, so that no file name makes it look like that of another tenant.
+    /// Returns the name of a plugin in the log: its file without directory and extension. A tenant's plugin keeps its
+    /// full name, so that no file name makes it look like that of another tenant.
     fn log_name(&self, component: &PluginComponent) -> String {
         let short = |name: &str| {
             let stem = std::path::Path::new(name).file_stem();
@@ -217,8 +219,8 @@ impl PluginLoader {
         Ok(Services { log: Arc::new(log), state, time: grants.time })
     }
 
-    /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name, limit and
-    /// grant.
+    /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name,
+    /// limit and grant.
     fn state(
         &self,
         component: &PluginComponent,

@@ -1,10 +1,10 @@
-//! Options of plugins: compared with what a plugin says that it takes, and completed by its defaults.
+//! Options of plugins: checked against the plugin's description, and completed by its defaults.
 
 use super::LoadPluginError;
 use flowgate_base::text::clean;
 use flowgate_model::{Description, OptionValue};
 
-/// The options that hold: the plugin's defaults, then those that are given.
+/// Returns the options in effect: the plugin's defaults, then the given ones.
 #[must_use]
 pub fn with_defaults(description: &Description, given: &[OptionValue]) -> Vec<OptionValue> {
     let defaults = description.options.iter().filter_map(|spec| {
@@ -15,7 +15,7 @@ pub fn with_defaults(description: &Description, given: &[OptionValue]) -> Vec<Op
     defaults.chain(given.iter().cloned()).collect()
 }
 
-/// All that is wrong with the options that a plugin is given: those that it does not have, and those that it needs.
+/// Returns all problems of the given options: unknown ones and missing ones.
 #[must_use]
 pub fn problems(plugin: &str, description: &Description, given: &[OptionValue]) -> Vec<LoadPluginError> {
     let unknown = given
@@ -40,7 +40,7 @@ pub fn problems(plugin: &str, description: &Description, given: &[OptionValue]) 
         .collect()
 }
 
-/// The options that a plugin has, in a sentence.
+/// Returns the plugin's options as a sentence.
 fn known(description: &Description) -> String {
     if description.options.is_empty() {
         return "it has none".into();

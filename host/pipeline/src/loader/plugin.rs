@@ -1,4 +1,4 @@
-//! A plugin from a file: its specification, the checks that it has to pass, and the stage or format made of it.
+//! A plugin from a file: its specification, its checks, and the stage or format made of it.
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -16,26 +16,26 @@ use flowgate_runtime::{
 pub struct PluginSpec {
     /// The file.
     pub file: PathBuf,
-    /// Its name in messages, unless that is the file's as given.
+    /// Its name in messages; `None` for the path of the file as given.
     pub name: Option<String>,
-    /// The SHA-256 of the file, in small hexadecimal digits, if no other file is to be run.
+    /// The required SHA-256 of the file, in lower-case hexadecimal digits; `None` for any.
     pub digest: Option<String>,
     /// Its options, in order.
     pub options: Vec<OptionValue>,
-    /// What it may do.
+    /// Its grants.
     pub grants: Grants,
-    /// What it may use up, and what happens when it fails.
+    /// Its limits, and the policy for its failures.
     pub limits: PluginLimits,
 }
 
-/// What a plugin may use up, and what happens when it fails.
+/// The limits of a plugin, and the policy for its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginLimits {
-    /// Of an instance.
+    /// The limits of an instance.
     pub instance: Limits,
-    /// When it fails.
+    /// The policy for failures.
     pub restart: Policy,
-    /// Bytes that it may keep.
+    /// Maximum size of its state in bytes.
     pub state: usize,
 }
 
@@ -74,7 +74,7 @@ pub struct PreparedPlugin {
     pub description: Description,
     /// The SHA-256 of its file, if the specification names one or the plugin is inspected.
     pub digest: Option<String>,
-    /// Grants that it would use and was not given.
+    /// Grants that it would use and does not have.
     pub ungranted: Vec<String>,
     limits: PluginLimits,
     grants: Grants,
@@ -96,10 +96,10 @@ impl PluginLoader {
         Ok(PreparedPlugin { digest, ..prepared })
     }
 
-    /// Reads and compiles the file. What is hashed is what is compiled, whatever becomes of the file meanwhile.
+    /// Reads and compiles the file. The hashed bytes are the compiled ones, even if the file changes meanwhile.
     fn open(&self, spec: &PluginSpec, purpose: Purpose) -> Result<(PluginComponent, Option<String>), LoadPluginError> {
         let path = &spec.file;
-        // The digest decides whether this is the file, so that its content need not be a component.
+        // The digest decides if this is the right file, so its content need not be a component.
         let bytes = if spec.digest.is_some() { PluginComponent::content(path)? } else { PluginComponent::read(path)? };
         let wanted = spec.digest.is_some() || purpose == Purpose::Inspect;
         let digest = wanted.then(|| PluginComponent::digest(&bytes));
@@ -115,10 +115,10 @@ impl PluginLoader {
         Ok((component, digest))
     }
 
-    /// As [`PluginLoader::prepare`], of a component that has been compiled.
+    /// Does the work of [`PluginLoader::prepare`] for a compiled component.
     ///
     /// # Errors
-    /// All that is wrong.
+    /// [`PluginProblems`] with all problems.
     pub fn prepare_component(
         &self,
         component: Rc<PluginComponent>,
@@ -129,7 +129,7 @@ impl PluginLoader {
         check_role(&component, role)?;
         let mut problems = missing_services(&component, &spec.grants);
         let grants = purpose.grants(&spec.grants);
-        // Without its services it can be described, and what else is wrong is found.
+        // Without its services the plugin can still be described, so that other problems are found.
         let services = match problems.is_empty() {
             true => self.services(&component, &grants, spec.limits.state)?,
             false => Services::default(),
@@ -180,9 +180,9 @@ pub struct LoadedPlugin {
     pub services: Vec<String>,
     /// The options that it was configured with.
     pub options: Vec<OptionValue>,
-    /// What it may do.
+    /// Its grants.
     pub grants: Grants,
-    /// Grants that it would use and was not given.
+    /// Grants that it would use and does not have.
     pub ungranted: Vec<String>,
     /// Its limits; `None` for stock plugins, which have none of their own.
     pub limits: Option<PluginLimits>,
@@ -191,7 +191,7 @@ pub struct LoadedPlugin {
 }
 
 impl PreparedPlugin {
-    /// Returns what can be told of it; `spec` is what it was prepared from.
+    /// Returns the information about the plugin; `spec` is the specification that it was prepared from.
     #[must_use]
     pub fn loaded(&self, spec: &PluginSpec) -> LoadedPlugin {
         LoadedPlugin {
@@ -251,7 +251,7 @@ impl PreparedPlugin {
     }
 }
 
-/// Returns the services that a component imports and was not granted.
+/// Returns an error for each service that a component imports and was not granted.
 fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPluginError> {
     let missing = component.services.iter().filter_map(|service| {
         let grant = services::needs(service).filter(|grant| !grants.covers(grant))?;
@@ -260,14 +260,14 @@ fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPlu
     missing.collect()
 }
 
-/// Returns the grants that a plugin would use and was not given: optional services, optional calls, and those that its
+/// Returns the grants that a plugin would use and does not have: optional services, optional calls, and those that its
 /// description names.
 fn ungranted(component: &PluginComponent, description: &Description, grants: &Grants) -> Vec<String> {
     let can = component.capabilities;
     let services = component.services.iter().filter(|service| services::needs(service).is_none()).cloned();
     let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
     let calls = calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string());
-    // Annotating needs no grant.
+    // Annotations need no grant.
     let named = description.grants.iter().filter(|grant| *grant != "annotate").cloned();
     let mut ungranted: Vec<String> =
         services.chain(calls).chain(named).filter(|grant| !grants.covers(grant)).map(|grant| clean(&grant)).collect();
