@@ -1,4 +1,4 @@
-//! `completions`: the script that completes command lines in a shell.
+//! `completions`: writes the completion script of a shell.
 
 use super::{CommandError, Exit};
 use crate::args::{self, Shell};

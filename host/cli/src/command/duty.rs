@@ -1,5 +1,5 @@
-//! What a command line is going to do, as far as privileges matter: from all that will run, the lines of a file, the words behind a
-//! subcommand, a pipeline file.
+//! The duty of a command line, which decides about privileges. It covers everything that will run: the lines of a load
+//! file, the command line after a subcommand, a pipeline file.
 
 use std::ffi::OsString;
 
@@ -9,7 +9,7 @@ use flowgate_config::Config;
 use flowgate_privileges::Duty;
 use flowgate_syntax::{Command, Name, Settings, Table};
 
-/// The duty of an invocation; `file` is the content of the file that it names, if there is one and it can be read.
+/// Returns the duty of an invocation; `file` is the content of the file that it names, if it can be read.
 pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> Duty {
     const NEITHER: Duty = Duty::Command { namespaces: false, plugins: false };
     const PLUGINS: Duty = Duty::Command { namespaces: false, plugins: true };
@@ -39,7 +39,7 @@ pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> D
     }
 }
 
-/// That of several commands.
+/// Returns the duty of several commands.
 fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
     let (mut namespaces, mut plugins) = (false, false);
     for settings in commands {
@@ -49,8 +49,8 @@ fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
     Duty::Command { namespaces, plugins }
 }
 
-/// That of the words of a classic command line behind a subcommand. Which command they are about may be for a recording to say:
-/// what stands in them is read as of both. What is no command line does nothing.
+/// Returns the duty of the classic command line after a subcommand. A recording may decide between -L and -E, so the
+/// words are parsed for both. An invalid command line needs no privileges.
 fn of_words(name: &Name, words: &[OsString]) -> Duty {
     let read = |command| {
         let mut warnings = Vec::new();
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use std::ffi::OsStr;
 
-    /// What of namespaces and plugins a command line with this file takes; none for other duties.
+    /// Returns the use of namespaces and of plugins by a command line with this file; `None` for duties of other kinds.
     fn of_line(line: &str, file: Option<&str>) -> Option<(bool, bool)> {
         let name = Name::of(OsStr::new("flowgate"));
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();

@@ -1,5 +1,5 @@
-//! Runs commands that have entries: a dump, a lookup, what the command line describes, or events, through the pipeline. They
-//! come from the kernel, or from elsewhere, such as a recording.
+//! Runs commands that have entries through the pipeline. The entries come from a dump, a lookup, the command line, or
+//! events, of the kernel or of another source such as a recording.
 
 use super::{
     report::{self, CommandError, Exit},
@@ -20,58 +20,58 @@ use flowgate_pipeline::{
 };
 use flowgate_syntax::{Command, Settings};
 
-/// A row of the command table, and what is needed to carry it out.
+/// A row of the command table, and the objects that it needs.
 pub(super) struct Job<'a> {
     pub row: &'a Row,
     pub settings: &'a Settings,
-    /// The pipeline that the row and the settings stand for.
+    /// The pipeline of the row and the settings.
     pub spec: Spec,
     pub loader: &'a PluginLoader,
     pub stop: &'a Stop,
     pub sink: &'a mut dyn Sink,
-    /// Gets the statistics of the stages of plugins from files.
+    /// Receives the statistics of the stages of plugins from files.
     pub board: &'a Board,
-    /// Counts what is received.
+    /// Counts of received data.
     pub counters: &'a Counters,
-    /// The source; `None` for the kernel. Nothing is done to the entries of a recording.
+    /// The source; `None` for the kernel. Actions on the entries of a recording are not carried out.
     pub source: Option<&'a mut (dyn source::Source + 'static)>,
-    /// Whether this is a line of a load file.
+    /// The role of the job in a load file.
     pub loading: Loading,
     /// True if the program is called by a name of its own, and not `conntrack`.
     pub own: bool,
-    /// Set to what was done, also when the job fails.
+    /// Set to the completed actions, even if the job fails.
     pub done: &'a mut Done,
 }
 
-/// Whether a job is a line of a load file: it has no summary, and that nothing was found is no failure.
+/// The role of a job in a load file. A line of a load file has no summary, and does not fail if nothing was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loading {
-    /// It is a command of its own.
+    /// The job is not part of a load file.
     No,
-    /// It ends with the first action that the kernel refuses.
+    /// The job ends with the first action that the kernel refuses.
     UntilRefused,
-    /// Actions that the kernel refuses are noted, and the others are done.
+    /// Actions that the kernel refuses are recorded, and the others are carried out.
     Each {
         /// True if flows are also created without the master that they name, if that does not exist.
         orphans: bool,
     },
 }
 
-/// What a job did.
+/// The actions of a job.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Actions that were done.
+    /// Number of completed actions.
     pub done: u64,
-    /// How many of these changed an entry that existed, where the command creates entries or changes those that exist.
+    /// Number of these that changed an existing entry, for commands that create entries or change existing ones.
     pub changed: u64,
-    /// Rows whose action was refused, and why.
+    /// Rows whose action was refused, with the reason.
     pub refused: Vec<(usize, ExecutorError)>,
-    /// Rows of which something was left out, and what.
+    /// Rows of which a part was left out, with that part.
     pub kept: Vec<(usize, String)>,
 }
 
 impl Job<'_> {
-    /// Carries the row out. `T` is the type of its entries.
+    /// Runs the job. `T` is the type of its entries.
     pub(super) fn run<T: Entries>(self) -> Result<Exit, CommandError> {
         let Job { row, settings, mut spec, loader, stop, sink, board, counters, source, loading, own, done } = self;
         spec.on_refusal = match loading {
@@ -121,8 +121,8 @@ impl Job<'_> {
         }
         let exit = conclude(row, settings, pipeline.done(), tally.shown);
         if !has_plugins {
-            // The process ends, and with it its sockets and the memory of its plugins, all at once. Nothing is left to be
-            // written.
+            // The process is about to end, which frees sockets and the memory of plugins at once. No output is left to
+            // be written.
             std::mem::forget(pipeline);
         }
         let exit = if done.kept.is_empty() { exit } else { Exit::Failure };
@@ -133,12 +133,12 @@ impl Job<'_> {
     }
 }
 
-/// Returns the message about what was left out of a flow.
+/// Returns the message about a part that was left out of a flow.
 pub(super) fn left_out(what: &str) -> String {
     format!("left out of the flow: {what}")
 }
 
-/// Prints the summary of a command and returns how it ends.
+/// Prints the summary of a command and returns its outcome.
 pub(super) fn conclude(row: &Row, settings: &Settings, done: u64, shown: u64) -> Exit {
     if settings.dry_run {
         return conclude_dry_run(done);
@@ -174,7 +174,7 @@ pub(super) fn summarize(row: &Row, done: u64, shown: u64) -> Exit {
     }
 }
 
-/// Prints what was lost and made up for.
+/// Prints the numbers of lost and of recovered events.
 pub(super) fn tell(tally: Tally, healed: Healed) {
     let Healed { resyncs, new, update, destroy } = healed;
     report::banner(&format!(

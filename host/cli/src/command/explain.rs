@@ -1,4 +1,4 @@
-//! `--explain`: what a command would ask of the kernel and of plugins, and how it would show it, without doing any of it.
+//! `--explain`: the requests of a command to the kernel and to plugins, and its output, without carrying it out.
 
 use super::{
     Context, long_name, lower,
@@ -15,7 +15,7 @@ use flowgate_pipeline::{
 use flowgate_syntax::{Output, Settings};
 
 impl Context<'_> {
-    /// Explains a command. `recording`: what stands in for the kernel. `loading`: it is a line of a load file.
+    /// Explains a command. `recording` replaces the kernel as source. `loading` is true for a line of a load file.
     pub(super) fn explain(
         &mut self,
         row: &Row,
@@ -58,7 +58,7 @@ fn explanation(row: &Row, spec: Spec, loader: &PluginLoader) -> Result<Explanati
     Explanation::new(&loaded).map_err(|error| CommandError::of_errno(row, error.errno()))
 }
 
-/// Returns how a command ends.
+/// Returns the description of how a command ends.
 fn end(row: &Row, settings: &Settings) -> String {
     if settings.dry_run {
         return "`N actions have been printed, none was done.` on standard error".into();

@@ -1,5 +1,5 @@
-//! Commands on kernels that cannot do what newer ones can, each played: what is shown and done is the same, and nothing is done to a
-//! flow that was not named.
+//! Tests of commands on simulated kernels of different ages: the output and the actions are the same on all of them,
+//! and no flow is changed that does not match.
 
 use std::ffi::{OsStr, OsString};
 
@@ -17,7 +17,7 @@ use flowgate_netlink_testing::fake_kernel::{DumpFilters, FakeFlow, FakeKernel, K
 use flowgate_pipeline::{counters::Counters, stats::Board};
 use flowgate_syntax::Name;
 
-/// A few flows of both families, two protocols and two marks.
+/// Returns flows of both families, two protocols and two marks.
 fn flows() -> Vec<FakeFlow> {
     let mut flows = Vec::new();
     for family in [IPV4, IPV6] {
@@ -30,7 +30,7 @@ fn flows() -> Vec<FakeFlow> {
     flows
 }
 
-/// Runs a command line on a kernel: what it prints, and how it ends.
+/// Runs a command line on a kernel. Returns its output and its outcome.
 fn run(kernel: &FakeKernel, line: &str) -> (String, Result<Exit, CommandError>) {
     let name = Name::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
@@ -54,7 +54,7 @@ fn run(kernel: &FakeKernel, line: &str) -> (String, Result<Exit, CommandError>) 
     (String::from_utf8(output).unwrap(), result)
 }
 
-/// All kinds of kernels that there are.
+/// Returns all kinds of kernels.
 fn ages() -> Vec<KernelFeatures> {
     let mut ages = vec![KernelFeatures::RECENT, KernelFeatures::WITHOUT_DELETION_BY_FILTER, KernelFeatures::OLD];
     for errno in [libc::EOPNOTSUPP, libc::EINVAL] {
@@ -77,10 +77,10 @@ fn ages() -> Vec<KernelFeatures> {
     ages
 }
 
-/// Whether a selector means a flow.
+/// Returns true if a selector matches a flow.
 type Means = fn(&FakeFlow) -> bool;
 
-/// Selectors, and which flows they mean.
+/// Selectors, and the flows that they match.
 const SELECTORS: [(&str, Means); 9] = [
     ("", |_| true),
     (" -f ipv4", |flow| flow.family == IPV4),
@@ -174,7 +174,7 @@ fn a_kernel_without_ipv6_has_flows_of_ipv4() {
     let (text, result) = run(&kernel, "-L");
     assert!(matches!(result, Ok(Exit::Success)), "{result:?}");
     assert_eq!(text.lines().count(), of_ipv4.len());
-    // What was asked for by name is not there, and that is an error.
+    // A family that the user named does not exist, which is an error.
     assert!(run(&kernel, "-L -f ipv6").1.is_err());
     assert!(matches!(run(&kernel, "-F").1, Ok(Exit::Success)));
     assert_eq!(kernel.flows(), []);
@@ -187,7 +187,7 @@ fn a_kernel_that_refuses_everything_is_told_of_by_its_first_reason() {
     let kernel = FakeKernel::new(KernelFeatures { without_ipv6: true, ..age }, flows());
     let error = run(&kernel, "-L -f ipv6 -p udp").1.unwrap_err();
     assert_eq!(error.to_string(), "Operation failed: Address family not supported by protocol");
-    // No privileges are no matter of how it is asked for: there is one attempt.
+    // Without privileges every request is refused, so there is only one attempt.
     let kernel =
         FakeKernel::new(KernelFeatures { refuses_both_families: Some(libc::EPERM), ..KernelFeatures::RECENT }, flows());
     kernel.take_requests();
@@ -196,7 +196,7 @@ fn a_kernel_that_refuses_everything_is_told_of_by_its_first_reason() {
     assert_eq!(kernel.take_requests().iter().filter(|(kind, _)| *kind == 0x0101).count(), 1);
 }
 
-/// What a kernel that heeds everything is asked for is not more than before.
+/// A kernel with all features gets no additional requests.
 #[test]
 fn a_recent_kernel_is_asked_once() {
     let kernel = FakeKernel::new(KernelFeatures::RECENT, flows());

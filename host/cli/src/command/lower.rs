@@ -1,4 +1,4 @@
-//! From a classic command line to the spec of its pipeline: the row of the command table says what its settings mean.
+//! Converts a classic command line to the spec of its pipeline, by its row of the command table.
 
 use super::{
     report::CommandError,
@@ -15,14 +15,14 @@ use flowgate_pipeline::{
 };
 use flowgate_syntax::{Command, Output, PluginArgument, Settings, Table};
 
-/// Returns the spec of a command on the kernel. If the kernel may be able to do it by itself, the source is a
-/// [`Deletion`]; [`entries`] is what does the same on the entries.
+/// Returns the spec of a command on the kernel. If the kernel may be able to carry it out by itself, the source is a
+/// [`Deletion`]; [`entries`] returns the equivalent spec that works on the entries.
 ///
 /// # Errors
-/// [`CommandError::Kernel`] for what conntrack has the kernel refuse.
+/// [`CommandError::Kernel`] for requests that the kernel would refuse from conntrack.
 pub(super) fn command(row: &Row, settings: &Settings, namespace: Option<Namespace>) -> Result<Spec, CommandError> {
     let spec = entries(row, settings, namespace);
-    // A status filter that names no bit (`-L -u UNSET`): the kernel refuses it, and scripts know it as an error.
+    // A status filter without a bit (`-L -u UNSET`): the kernel refuses it, and scripts rely on the error.
     let no_status = settings.selection.status.is_some_and(|status| status.mask == 0);
     if row.source == Source::Dump && row.acts.is_none() && row.table == Table::Conntrack && no_status {
         return Err(CommandError::of_errno(row, libc::EINVAL));
@@ -38,7 +38,7 @@ pub(super) fn command(row: &Row, settings: &Settings, namespace: Option<Namespac
     })
 }
 
-/// Returns the deletion by the kernel alone that does what a command asks for, if there is one.
+/// Returns the deletion by the kernel alone that is equivalent to a command, if there is one.
 fn deletion(row: &Row, settings: &Settings) -> Option<Deletion> {
     match (row.source, row.command, row.table) {
         (Source::Flush, _, Table::Expect) => Some(Deletion::Expectations),
@@ -64,7 +64,7 @@ pub(super) fn entries(row: &Row, settings: &Settings, namespace: Option<Namespac
     if let Some(name) = row.acts {
         spec.stages.push(StageSpec::Stock(acting(name, settings)));
     }
-    // What is not shown need not be read again.
+    // Entries that are not shown are not read again.
     spec.shows = if settings.quiet && row.shows == Shows::Reread { Shows::Acted } else { row.shows };
     spec.format = format(row, settings);
     spec.batch = settings.batch as usize;
@@ -100,7 +100,8 @@ fn source(row: &Row, settings: &Settings) -> spec::Source {
     }
 }
 
-/// Returns the stock stage that carries out what a command is about; the user asked for it, so it may.
+/// Returns the stock stage that carries out the action of a command. It needs no grant, because the user gave the
+/// command.
 fn acting(name: &'static str, settings: &Settings) -> StockStage {
     let mut stage = StockStage::acting(name);
     if settings.command == Command::Add {
@@ -115,13 +116,13 @@ fn format(row: &Row, settings: &Settings) -> Option<FormatSpec> {
         return Some(FormatSpec::Stock { name, options: Vec::new(), labels: false });
     }
     if settings.dry_run {
-        // Actions are printed in this format, with the command of each.
+        // Actions are printed in this format, each as a command line.
         return Some(FormatSpec::stock("save"));
     }
     row.format.filter(|_| !settings.quiet).map(|context| context.format(settings.output))
 }
 
-/// Returns what is loaded for a plugin of the command line.
+/// Returns the spec of a plugin of the command line.
 pub(super) fn plugin(argument: &PluginArgument) -> PluginSpec {
     let PluginArgument { file, options, grants, on_error } = argument;
     let spec = PluginSpec { options: options.clone(), ..PluginSpec::file(file) };

@@ -1,10 +1,10 @@
-//! Commands: what a command line asks for, carried out.
+//! Execution of command lines.
 //!
-//! * [`table`] has one row per classic command and table: source, stock stages, look, summary.
-//! * `lower` makes the spec of a pipeline of a command line, `explain` explains it.
-//! * `entries` runs the rows that have entries, `tables` those that read none, `load` a load file.
-//! * [`report`] has the texts and exit statuses that scripts know.
-//! * `duty` tells from a command line what the process does not need for it.
+//! * [`table`] has one row per classic command and table: source, stock stages, output, summary.
+//! * `lower` converts a command line to the spec of a pipeline, `explain` explains it.
+//! * `entries` runs the rows that have entries, `tables` those without, `load` a load file.
+//! * [`report`] has the texts and exit statuses that scripts rely on.
+//! * `duty` determines the privileges that a command line does not need.
 //! * Each subcommand has a file of its name.
 
 mod completions;
@@ -57,24 +57,26 @@ use flowgate_runtime::{LoadError, PluginEngine};
 use flowgate_syntax::{Command, LabelMap, Name, Output, Settings, Table};
 use flowgate_top::Sort;
 
-/// Waits until what was said on standard error has been read; of the service of tenants, no longer than somebody reads.
+/// Waits until everything on standard error has been written; in the service for tenants, only as long as there is
+/// progress.
 pub fn drain_standard_error() {
     standard_error::drain();
 }
 
-/// A command line that has been understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Order {
     name: Name,
     invocation: Invocation,
-    /// What is in the file of `flowgate run`, which is read once: it decides what the process gives up, and what it does.
+    /// Content of the file of `flowgate run`. It is read once, because it determines the privileges as well as the
+    /// pipeline.
     file: Option<io::Result<Vec<u8>>>,
 }
 
-/// Reads a command line. What is wrong with it has been said when this returns.
+/// Parses a command line. Errors and warnings have been printed when this returns.
 ///
 /// # Errors
-/// The exit status of a command line that is wrong.
+/// The exit status for an invalid command line.
 pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit> {
     let variable = std::env::var_os(flowgate_syntax::NAME_VARIABLE);
     let name = Name::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
@@ -105,10 +107,11 @@ pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit
 }
 
 impl Order {
-    /// Gives up the privileges that carrying it out does not take, for the calling thread and those that it starts.
+    /// Gives up the privileges that the command does not need, for the calling thread and those that it starts.
     ///
     /// # Errors
-    /// The exit status, if they cannot be given up and that is no matter of taste; why has been said.
+    /// The exit status if the command must not run with privileges that cannot be given up; the reason has been
+    /// printed.
     pub fn give_up_privileges(&self) -> Result<(), Exit> {
         let duty = self.duty();
         match duty.take_on() {
@@ -116,7 +119,7 @@ impl Order {
                 report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
                 Err(Exit::Failure)
             }
-            // A command does without; plugins are refused where they are loaded, and there it is said why.
+            // Other commands run with these privileges. Plugins are refused when they are loaded, with the reason.
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -126,8 +129,8 @@ impl Order {
         duty::of(&self.name, &self.invocation, file)
     }
 
-    /// Whether it is to come to an end of its own when a signal asks for that: to the end of a line, of what has been done, of a
-    /// stream, or of a screen. All others are ended by the signal itself, as programs are that do not look.
+    /// True if the command ends in order after a signal: it completes the line, the actions in progress or the stream, or
+    /// closes the screen. All other commands are ended by the signal's default action.
     #[must_use]
     pub fn has_an_end(&self) -> bool {
         match &self.invocation {
@@ -144,7 +147,7 @@ impl Order {
         }
     }
 
-    /// Whether SIGUSR1 is a wish to be told of the plugins. Otherwise the signal means what it means to every program.
+    /// True if SIGUSR1 prints the statistics of plugins; otherwise the signal has its default action.
     #[must_use]
     pub fn has_plugins(&self) -> bool {
         match &self.invocation {
@@ -155,16 +158,16 @@ impl Order {
                 Subcommand::Record { .. } | Subcommand::Replay { .. } => {
                     matches!(self.duty(), Duty::Command { plugins: true, .. })
                 }
-                // In `top` they are on the screen, and must not be written over it.
+                // `top` shows them on its screen, which must not be overwritten.
                 _ => false,
             },
             Invocation::Text(_) => false,
         }
     }
 
-    /// Carries it out. Everything that is to be said of it has been said when this returns.
+    /// Carries out the command. All messages have been printed when this returns.
     ///
-    /// The stages of the user are put on the `board`, for whoever wants to know of them while they run.
+    /// The user's stages are put on the `board`, for threads that read their statistics meanwhile.
     pub fn carry_out(&self, stop: &Stop, board: &Board) -> Exit {
         if self.is_live() {
             standard_error::is_live();
@@ -190,7 +193,7 @@ impl Order {
             Invocation::Text(help) => context.text(help),
             Invocation::Load(file) => load::run(file, &mut context, &mut place),
         };
-        // The process ends, and the memory of its plugins with it.
+        // The process is about to end, which frees the memory of its plugins.
         std::mem::forget(context.loader.take());
         let exit = match result {
             Ok(exit) => exit,
@@ -208,7 +211,7 @@ impl Order {
         };
         match sink.finish() {
             Ok(()) => exit,
-            // Output of something that was carried out all the same.
+            // The command was carried out, but its output cannot be written.
             Err(error) => {
                 report::banner(&error.to_string());
                 Exit::Failure
@@ -216,7 +219,7 @@ impl Order {
         }
     }
 
-    /// Whether it is about events, which do not wait. Of a file that is run, the file decides.
+    /// True if the command shows events, which do not wait for a reader. For `run` the file decides later.
     fn is_live(&self) -> bool {
         match &self.invocation {
             Invocation::Run(settings) => settings.command == Command::Events,
@@ -225,7 +228,8 @@ impl Order {
         }
     }
 
-    /// Where the output goes. For a command that changes something, output that cannot be written is no reason to stop half-way.
+    /// Returns the sink of the output. A command that changes something is not stopped by output that cannot be
+    /// written.
     fn sink(&self) -> Box<dyn Sink> {
         let (changes, live) = match &self.invocation {
             Invocation::Run(settings) => (changes(settings), settings.command == Command::Events),
@@ -239,7 +243,7 @@ impl Order {
     }
 }
 
-/// Whether a classic command changes something in the kernel, itself or through plugins.
+/// True if a classic command changes something in the kernel, by itself or through plugins.
 fn changes(settings: &Settings) -> bool {
     let row = table::row(settings.command, settings.table);
     let acts = row.is_some_and(|row| row.acts.is_some() || row.source == Source::Flush);
@@ -247,7 +251,7 @@ fn changes(settings: &Settings) -> bool {
     !settings.explain && !settings.dry_run && (acts || settings.zero || plugins)
 }
 
-/// Says what is wrong with a command line.
+/// Prints the error of an invalid command line.
 fn misunderstood(error: &flowgate_syntax::CliError) -> Exit {
     if error.is_text() {
         report::text(&error.message());
@@ -260,26 +264,26 @@ fn misunderstood(error: &flowgate_syntax::CliError) -> Exit {
     Exit::from(error)
 }
 
-/// What all commands of a process share.
+/// State that all commands of a process share.
 struct Context<'a> {
     name: &'a Name,
     stop: &'a Stop,
     board: &'a Board,
-    /// What is received.
+    /// Counts of received data.
     counters: Counters,
     sink: &'a mut dyn Sink,
-    /// What loads plugins, once it was needed.
+    /// The loader of plugins; `None` before its first use.
     loader: Option<Rc<PluginLoader>>,
-    /// The network namespace that was asked for last, and how.
+    /// The network namespace that was used last, with its name on the command line.
     namespace: Option<(OsString, Namespace)>,
-    /// What is in the file of `run`.
+    /// Content of the file of `run`.
     file: Option<&'a io::Result<Vec<u8>>>,
-    /// How many actions the last command about entries did.
+    /// Number of actions of the last command with entries.
     done: u64,
 }
 
 impl Context<'_> {
-    /// Carries out one command. `loading`: it is a line of a load file.
+    /// Carries out one command. `loading` is true for a line of a load file.
     fn command(&mut self, settings: &Settings, loading: bool) -> Result<Exit, CommandError> {
         match settings.command {
             Command::Version => return self.text(&report::version()),
@@ -314,7 +318,7 @@ impl Context<'_> {
         }
     }
 
-    /// Deletes the flows of one family, each by itself, without a word.
+    /// Deletes the flows of one family one by one, without a message.
     fn delete_family(&mut self, settings: &Settings) -> Result<Exit, CommandError> {
         let selection = Selection { family: settings.family, ..Selection::default() };
         let settings = Settings { command: Command::Delete, quiet: true, selection, ..settings.clone() };
@@ -324,7 +328,7 @@ impl Context<'_> {
         self.entries(row, &settings, spec, None, true)
     }
 
-    /// Reads the classic command line behind a subcommand; `command` is what holds if it names none. An error has been told.
+    /// Parses the classic command line after a subcommand; `command` is its default command. An error has been printed.
     fn classic(&self, words: &[OsString], command: (Command, Table)) -> Result<Box<Settings>, Exit> {
         let mut warnings = Vec::new();
         let settings = flowgate_syntax::parse_classic(
@@ -340,7 +344,7 @@ impl Context<'_> {
         settings.map_err(|error| misunderstood(&error))
     }
 
-    /// Carries out a command that is about entries. `source`: where they come from, if not from the spec's own source.
+    /// Carries out a command with entries. `source` replaces the source of the spec.
     fn entries(
         &mut self,
         row: &Row,
@@ -354,7 +358,7 @@ impl Context<'_> {
         let done = &mut Done::default();
         let loading = if loading { Loading::UntilRefused } else { Loading::No };
         let counters = &self.counters;
-        // Until the command ends.
+        // The server runs until the command ends.
         let _metrics = serve_metrics(settings.metrics.as_ref(), self.board, counters)?;
         let (stop, sink, board) = (self.stop, &mut *self.sink, self.board);
         let job = Job { row, settings, spec, loader: &loader, stop, sink, board, counters, source, loading, own, done };
@@ -412,7 +416,7 @@ impl Context<'_> {
         }
     }
 
-    /// The network namespace that a command is to work in; none for that of the process.
+    /// Returns the network namespace of a command; `None` for that of the process.
     fn namespace(&mut self, settings: &Settings) -> Result<Option<Namespace>, CommandError> {
         let Some(word) = &settings.netns else { return Ok(None) };
         if let Some((known, namespace)) = &self.namespace
@@ -425,7 +429,7 @@ impl Context<'_> {
         Ok(Some(namespace))
     }
 
-    /// What loads plugins; one for all commands that agree in what plugins are told.
+    /// Returns the loader of plugins. Commands share it if their plugins get the same information.
     fn loader(&mut self, settings: &Settings) -> Result<Rc<PluginLoader>, CommandError> {
         let labels = settings.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
         let users = !settings.plugins.is_empty();
@@ -450,7 +454,7 @@ impl Context<'_> {
     }
 }
 
-/// Serves metrics until what is returned is dropped, if they are wanted, and tells where.
+/// Serves metrics until the returned value is dropped, if there is an address, and prints the address.
 fn serve_metrics(
     address: Option<&Address>,
     board: &Board,
@@ -460,7 +464,8 @@ fn serve_metrics(
     Ok(server.inspect(tell_address))
 }
 
-/// Starts the plugins' engine. If plugins from files run slower here than elsewhere that is told, with the reason.
+/// Starts the engine of plugins. If plugins from files run slower in this process than elsewhere, the reason is
+/// printed.
 fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Result<PluginLoader, CommandError> {
     let loader = PluginLoader::new(labels, users, local_time)?;
     if users {
@@ -469,7 +474,7 @@ fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Result<PluginLoa
     Ok(loader)
 }
 
-/// Tells once if plugins from files run slower here than elsewhere, and why.
+/// Prints a notice, once, if plugins from files run slower in this process than elsewhere, with the reason.
 ///
 /// # Errors
 /// [`LoadError::Engine`] if they cannot run at all.
@@ -482,12 +487,12 @@ fn tell_execution(engine: &PluginEngine) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Tells where metrics are served.
+/// Prints the address at which metrics are served.
 pub(in crate::command) fn tell_address(server: &Server) {
     report::line(&format!("NOTICE: Metrics are served at {}.", server.address()));
 }
 
-/// The command's long option, without hyphens.
+/// Returns the long option of a command, without hyphens.
 fn long_name(command: Command) -> &'static str {
     flowgate_syntax::options::COMMANDS.iter().find(|spec| spec.command == command).map_or("", |spec| spec.long)
 }

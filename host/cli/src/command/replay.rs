@@ -1,4 +1,4 @@
-//! `flowgate replay`: a recording through the pipeline of -L or -E, without the kernel.
+//! `flowgate replay`: passes a recording through the pipeline of -L or -E, without the kernel.
 
 use std::{ffi::OsString, path::Path};
 
@@ -14,7 +14,7 @@ use flowgate_pipeline::{
 use flowgate_recording::{Input, Kind, Recording, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 
-/// Replays.
+/// Runs the subcommand.
 pub(super) fn run(
     context: &mut Context<'_>,
     file: &Path,
@@ -46,7 +46,7 @@ pub(super) fn run(
     context.entries(row, &settings, spec, Some(&mut source), false)
 }
 
-/// The command that a recording is of.
+/// Returns the command whose output a recording contains.
 fn command(recording: &Recording) -> (Command, Table) {
     let command = match recording.kind() {
         Kind::Dump => Command::List,
@@ -55,7 +55,7 @@ fn command(recording: &Recording) -> (Command, Table) {
     (command, recording.table())
 }
 
-/// Checks that a recording can stand in for the kernel.
+/// Checks that a recording can replace the kernel for a command.
 fn check(settings: &Settings, recording: &Recording) -> Result<(), CommandError> {
     let command = long_name(settings.command);
     let kind = match settings.command {

@@ -1,17 +1,17 @@
-//! The table of classic commands: a row says all that makes a command what it is.
+//! The table of classic commands. A row defines everything that distinguishes a command.
 
 use flowgate_config::FormatContext;
 use flowgate_pipeline::executor::Shows;
 use flowgate_syntax::{Command, Table};
 
-/// Where the entries of a command come from.
+/// The source of the entries of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A dump of the table.
     Dump,
     /// The one entry that the command line names, from the kernel.
     Lookup,
-    /// The entry that the command line describes, as it stands there.
+    /// The entry on the command line itself.
     Given,
     /// Events of the kernel.
     Events,
@@ -23,7 +23,7 @@ pub enum Source {
     Flush,
 }
 
-/// What becomes of a command that found nothing.
+/// The outcome of a command that finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nothing {
     /// Exit status 0.
@@ -35,13 +35,13 @@ pub enum Nothing {
 /// The line on standard error that ends a successful command: `N entries have been shown.`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Summary {
-    /// There is none.
+    /// No line.
     None,
-    /// The number of entries that were shown, then this.
+    /// The number of entries shown, followed by this text.
     Shown(&'static str, Nothing),
-    /// The number of actions that were done, then this.
+    /// The number of completed actions, followed by this text.
     Done(&'static str),
-    /// This, always.
+    /// This text in any case.
     Always(&'static str),
 }
 
@@ -50,19 +50,19 @@ pub enum Summary {
 pub struct Row {
     /// The command.
     pub command: Command,
-    /// The table it is about.
+    /// The table.
     pub table: Table,
-    /// Where its entries come from.
+    /// Source of the entries.
     pub source: Source,
-    /// Whether the stock stage `match` checks the selector of the command line.
+    /// True if the stock stage `match` checks the selector of the command line.
     pub selects: bool,
     /// The stock stage that acts on the entries, after the stages of the user.
     pub acts: Option<&'static str>,
-    /// What is shown after actions.
+    /// Entries that are shown after actions.
     pub shows: Shows,
-    /// How entries are shown; `None` if they are not.
+    /// The format; `None` if entries are not shown.
     pub format: Option<FormatContext>,
-    /// The last line.
+    /// The summary.
     pub summary: Summary,
 }
 
@@ -78,7 +78,7 @@ const PLAIN: FormatContext =
 const SHOWN: Summary = Summary::Shown("flow entries have been shown.", Nothing::Success);
 const NO_EXPECTATIONS: Summary = Summary::Always("0 expectations have been shown.");
 
-/// What most rows have in common.
+/// Common fields of most rows.
 const BASE: Row = Row {
     command: Command::List,
     table: Table::Conntrack,
@@ -90,7 +90,7 @@ const BASE: Row = Row {
     summary: SHOWN,
 };
 
-/// What most rows about expectations have in common.
+/// Common fields of most rows for expectations.
 const EXPECT: Row =
     Row { table: Table::Expect, source: Source::Given, selects: false, format: None, summary: Summary::None, ..BASE };
 
@@ -171,7 +171,7 @@ const ROWS: &[Row] = &[
         ..EXPECT
     },
     Row { command: Command::Get, source: Source::Lookup, format: Some(PLAIN), ..EXPECT },
-    // Upstream never counts here, and so says 0 and fails even when the expectation was deleted; scripts have learnt that.
+    // conntrack never counts here: it prints 0 and fails even if the expectation was deleted. Scripts rely on that.
     Row { command: Command::Delete, acts: Some("delete"), shows: Shows::Acted, summary: NO_EXPECTATIONS, ..EXPECT },
     Row { command: Command::Create, acts: Some("create"), shows: Shows::Acted, ..EXPECT },
     Row {
@@ -191,7 +191,7 @@ const ROWS: &[Row] = &[
     Row { command: Command::Statistics, source: Source::Statistics, format: Some(PLAIN), ..EXPECT },
 ];
 
-/// The row of a command.
+/// Returns the row of a command and table, if there is one.
 #[must_use]
 pub fn row(command: Command, table: Table) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.command == command && row.table == table)

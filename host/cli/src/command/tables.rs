@@ -14,22 +14,22 @@ use flowgate_pipeline::{
     sink::Sink,
 };
 
-/// Where the number of entries is when netlink is out of reach.
+/// File with the number of entries, for use without netlink.
 const COUNT_FILE: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
-/// Where the counters of each CPU are then.
+/// File with the counters of each CPU, for use without netlink.
 const STATISTICS_FILE: &str = "/proc/thread-self/net/stat/nf_conntrack";
 
 /// Has the kernel delete entries.
 pub(super) fn delete(row: &Row, deletion: &Deletion, namespace: Option<&Namespace>) -> Result<Deleted, CommandError> {
     let result = deletion.carry_out(namespace);
-    // Printed in any case, as programs have learnt to expect.
+    // This is printed in any case, because programs rely on it.
     if let (Source::Flush, Summary::Always(text)) = (row.source, row.summary) {
         report::banner(text);
     }
     result.map_err(|errno| CommandError::of_errno(row, errno))
 }
 
-/// Prints counters. Where netlink is out of reach they come from procfs, and the command fails all the same.
+/// Prints counters. If netlink is not available they come from procfs, and the command still fails.
 pub(super) fn counts(
     row: &Row,
     (spec, statistics): (Spec, Statistics),
@@ -42,7 +42,7 @@ pub(super) fn counts(
         Ok(counts) => (counts, None),
         Err(error) => {
             let counts = match statistics {
-                // There is no such file for expectations; none were counted.
+                // There is no such file for expectations; the number is 0.
                 Statistics::ExpectationCount => entry_count(0),
                 Statistics::FlowCount => count_file(namespace)?,
                 Statistics::FlowsPerCpu | Statistics::ExpectationsPerCpu => statistics_file(namespace)?,
@@ -52,12 +52,12 @@ pub(super) fn counts(
     };
     let mut loaded = spec.load(loader, Purpose::Run)?;
     loaded.write_statistics(&counts, sink).map_err(|error| CommandError::of_run(row, error))?;
-    // The process ends, and its memory with it.
+    // The process is about to end, which frees its memory.
     std::mem::forget(loaded);
     failure.map_or(Ok(Exit::Success), Err)
 }
 
-/// Reads a file of procfs as it is in a namespace.
+/// Reads a file of procfs in a network namespace.
 fn file(path: &str, namespace: Option<&Namespace>) -> io::Result<String> {
     namespace::run_in(namespace, || fs::read_to_string(path))
         .map_err(|error| io::Error::from_raw_os_error(error.errno()))?

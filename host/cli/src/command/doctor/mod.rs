@@ -1,5 +1,6 @@
 //! `flowgate doctor`: causes on this machine for which flows are not shown, each with the command that removes it.
-//! | * `privileges`: capabilities and the network namespace.
+//!
+//! * `privileges`: capabilities and the network namespace.
 //! * `kernel`: loaded and built-in modules.
 //! * `settings`: sysctls.
 //! * `plugins`: execution of plugins' code.

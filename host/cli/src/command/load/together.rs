@@ -1,6 +1,7 @@
 //! Lines that delete or update flows with given addresses: many of them share one listing of the table, instead of one
 //! each.
-//! | Such lines are consecutive, name the same fields, and differ in their values, so that no flow matches two of them
+//!
+//! Such lines are consecutive, name the same fields, and differ in their values, so that no flow matches two of them
 //! and none affects the flows of another. The flows of each line are put aside first. Then each line is carried out as
 //! usual, on these flows instead of the table.
 

@@ -1,4 +1,4 @@
-//! `man`: the manual page, in roff. Commands, options and limits are those of the program's own tables.
+//! `man`: the manual page in roff. Commands, options and limits come from the tables of the program.
 
 mod texts;
 
@@ -22,7 +22,7 @@ pub(super) fn run(sink: &mut dyn Sink) -> Result<Exit, CommandError> {
     Ok(Exit::Success)
 }
 
-/// The whole page.
+/// Returns the whole page.
 fn page(limits: &Limits) -> String {
     let mut page = Page(Roff::new());
     let version = format!("flowgate {}", env!("CARGO_PKG_VERSION"));
@@ -99,7 +99,7 @@ fn page(limits: &Limits) -> String {
     page.0.render()
 }
 
-/// A page in the making. In its text `*` begins and ends what is bold, `<` and `>` enclose what is in italics.
+/// A page under construction. In its text, `*` encloses bold text, `<` and `>` enclose text in italics.
 struct Page(Roff);
 
 impl Page {
@@ -120,14 +120,14 @@ impl Page {
         self.text(text);
     }
 
-    /// A term and what it is.
+    /// Adds a term and its description.
     fn item(&mut self, term: &str, text: &str) {
         self.0.control("TP", []);
         self.text(term);
         self.text(text);
     }
 
-    /// More about the last term.
+    /// Adds a line to the description of the last term.
     fn continued(&mut self, text: &str) {
         self.0.control("br", []);
         self.text(text);
@@ -174,7 +174,7 @@ impl Page {
         for spec in OPTIONS.iter().filter(|spec| spec.section == section) {
             let more = DETAILS.iter().find(|(key, _)| *key == spec.key).map(|(_, more)| *more);
             let text = match more {
-                // The help is a list of words; the page has a better one.
+                // The help lists only the words; the page has a better description.
                 Some(more) if matches!(spec.key, Key::Status | Key::Output) => more.to_owned(),
                 Some(more) => format!("{} {more}", sentence(spec.help)),
                 None => sentence(spec.help),
@@ -241,7 +241,7 @@ impl Page {
     }
 }
 
-/// Options, and the protocols that have them: those that several protocols share are there once.
+/// Options, and the protocols that have them. An option that several protocols share occurs once.
 type Group = (Vec<&'static Handler>, Vec<&'static ProtocolOption>);
 
 fn groups() -> Vec<Group> {
@@ -262,7 +262,7 @@ fn groups() -> Vec<Group> {
     groups
 }
 
-/// Text with its fonts.
+/// Converts text to parts with fonts.
 fn inlines(text: &str) -> Vec<Inline> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -284,14 +284,14 @@ fn inlines(text: &str) -> Vec<Inline> {
     parts
 }
 
-/// A line of help as a sentence. Names that are written in small letters stay so.
+/// Returns a line of help as a sentence. A name in lower case keeps its first letter.
 fn sentence(help: &str) -> String {
     let mut rest = help.chars();
     let first: String = rest.next().map(|first| first.to_ascii_uppercase()).into_iter().collect();
     format!("{first}{}.", rest.as_str())
 }
 
-/// `-s, --src, --orig-src ip`, with fonts.
+/// Returns `-s, --src, --orig-src ip`, with fonts.
 fn term(spec: &OptionSpec) -> String {
     let letter = spec.letter().map(|letter| format!("*-{letter}*"));
     let names = spec.long.iter().map(|name| format!("*--{name}*"));
@@ -299,14 +299,14 @@ fn term(spec: &OptionSpec) -> String {
     if spec.placeholder.is_empty() { names } else { format!("{names} <{}>", spec.placeholder) }
 }
 
-/// What commands make of an option of a protocol: nothing where `-p` makes no sense.
+/// Returns the legality of a protocol's option for a command; illegal if `-p` is.
 fn protocol_legality(option: &ProtocolOption, command: Command, table: Table) -> u8 {
     let protocol = OPTIONS.iter().find(|spec| spec.key == Key::Protocol);
     let unlocked = protocol.is_some_and(|spec| options::legality(spec, Some((command, table))) != b'.');
     if unlocked { option.legality(command, table) } else { b'.' }
 }
 
-/// Which commands take an option: `With -L, -D; required by -I.`
+/// Returns the commands that take an option: `With -L, -D; required by -I.`
 fn uses(legality: impl Fn(Command, Table) -> u8) -> String {
     let of = |table: Table, name: &str, wanted: u8| {
         let takes = |command: Command| args::tables(command).contains(&name) && legality(command, table) == wanted;

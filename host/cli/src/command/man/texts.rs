@@ -1,4 +1,4 @@
-//! What the manual page says beside what the tables of the parser say.
+//! Texts of the manual page that are not in the tables of the parser.
 
 use flowgate_syntax::options::Key;
 
@@ -45,7 +45,7 @@ pub(super) const TABLES: [(&str, &str); 4] = [
     ("unconfirmed", "Flows whose first packet is still on its way through the machine. *-L* only."),
 ];
 
-/// What a line of help is too short for.
+/// Details that do not fit into a line of help.
 pub(super) const DETAILS: [(Key, &str); 28] = [
     (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (

@@ -1,6 +1,7 @@
 //! `plugin bench`: the time that a plugin takes for each flow, compared with the stock plugin `pass`, which does
 //! nothing with the same columns.
-//! | Both plugins alternate batch by batch, so that other load of the machine affects both. The time of a call is that
+//!
+//! Both plugins alternate batch by batch, so that other load of the machine affects both. The time of a call is that
 //! of the whole stage: lowering of the columns, the plugin, validation of its result, and its application to the batch.
 
 use std::{

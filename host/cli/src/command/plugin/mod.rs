@@ -1,5 +1,6 @@
 //! `plugin`: tools for authors of plugins.
-//! | * `new` creates a project from the templates that the binary contains.
+//!
+//! * `new` creates a project from the templates that the binary contains.
 //! * `test` runs the cases of a `test.toml` (`suite`) with the real component (`trial`), without the kernel.
 //! * `inspect` describes a file and starts it.
 //! * `bench` measures a plugin.

@@ -1,6 +1,7 @@
 //! The files of new projects, which are part of the binary: templates by language, the WIT package, the SDK for Rust,
 //! and the row views and bindings for the other languages.
-//! | A language is a directory of `host/cli/templates` with a file `INCLUDE`. In its other files, `{{name}}` and
+//!
+//! A language is a directory of `host/cli/templates` with a file `INCLUDE`. In its other files, `{{name}}` and
 //! similar variables are replaced. `INCLUDE` lists files that are copied unchanged, in lines of the form `PART ->
 //! DIRECTORY`. The part `shared` is `host/cli/templates/shared`, with the fixture and the cases that are the same for
 //! all languages; the other parts are collected by `host/cli/build.rs`. A path that begins with `dot-` begins with a

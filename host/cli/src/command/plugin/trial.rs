@@ -1,5 +1,6 @@
 //! Runs a case: the real component in a real stage, and a transcript of its results for each row.
-//! | The transcript has a line for each row: whether it is kept or dropped, and its representation in the format, for
+//!
+//! The transcript has a line for each row: whether it is kept or dropped, and its representation in the format, for
 //! kept rows with the changes and notes of the plugin. Requests to the kernel follow their row, as command lines of
 //! conntrack: after `->` those that would be carried out, after `-x` those that would be refused. The stage itself has
 //! no grants, so that no request reaches the kernel.

@@ -1,4 +1,4 @@
-//! `audit`: lines of the audit, found and shown.
+//! `audit`: searches the audit and shows the matching lines.
 
 use std::{
     fs::File,
@@ -21,7 +21,7 @@ use flowgate_policy::{
     file::AUDIT,
 };
 
-/// Carries the subcommand out. Nothing found is a failure, as with grep.
+/// Runs the subcommand. If nothing matches, it fails as grep does.
 pub(in crate::command) fn audit(options: &AuditOptions, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let filter = Filter {
         tenant: options.tenant.clone(),
@@ -58,7 +58,7 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     })
 }
 
-/// A sink as something to write into.
+/// Adapts a sink to a writer.
 struct Output<'a> {
     sink: &'a mut dyn Sink,
     failure: Option<SinkError>,
@@ -80,7 +80,7 @@ impl Write for Output<'_> {
     }
 }
 
-/// A line for people. What is in it was written by the host, but not all of it is the host's own.
+/// Formats a line for people. The host wrote the line, but some of its text comes from others, so it is cleaned.
 fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
     let word = |name: &str| clean(line.get(name).and_then(Value::as_str).unwrap_or_default());
     let number = |name: &str| line.get(name).and_then(Value::as_u64);
@@ -111,7 +111,7 @@ fn shown(line: &Value, _: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// A flow, as short as it can be told apart.
+/// Formats the tuple of a flow.
 fn flow_of(flow: &Value) -> String {
     let of = |side: &Value, name: &str| match side.get(name) {
         Some(Value::String(text)) => clean(text),

@@ -1,4 +1,4 @@
-//! Who sees a flow, what each tenant may do to it, and which rule says so: for people, or as JSON.
+//! Tenants that see a flow, their permissions for it, and the rules that decide: for people, or as JSON.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -18,10 +18,10 @@ use flowgate_model::Flows;
 use flowgate_pipeline::sink::Sink;
 use flowgate_policy::{Policy, ScopeView, Tenant, scope::Outside};
 
-/// What there is to tell.
+/// The explanation of a flow.
 #[derive(Debug, Serialize)]
 struct Told {
-    /// As it was given.
+    /// The flow as given on the command line.
     flow: String,
     tenants: Vec<OfTenant>,
 }
@@ -29,11 +29,11 @@ struct Told {
 #[derive(Debug, Serialize)]
 struct OfTenant {
     tenant: String,
-    /// Whether the flow is in the scope.
+    /// True if the flow is in the scope.
     sees: bool,
-    /// Whether it may be acted on.
+    /// True if the tenant may act on it.
     acts: bool,
-    /// Why not, if it may not.
+    /// The reason why the tenant may not act on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     rules: Vec<OfRule>,
@@ -42,9 +42,9 @@ struct OfTenant {
 
 #[derive(Debug, Serialize)]
 struct OfRule {
-    /// From 1 on.
+    /// Number of the rule, from 1.
     rule: usize,
-    /// Of the file.
+    /// Line of the file.
     line: usize,
     holds: bool,
     /// The first criterion that does not hold.
@@ -59,11 +59,11 @@ struct OfRule {
 struct OfPlugin {
     plugin: String,
     sha256: String,
-    /// What it may do to this flow, as grants.
+    /// Grants that apply to this flow.
     may: Vec<String>,
 }
 
-/// Carries the subcommand out.
+/// Runs the subcommand.
 pub(super) fn run(
     policy: &Policy,
     namespace: Option<&str>,
@@ -76,7 +76,7 @@ pub(super) fn run(
     let told =
         Told { flow: line, tenants: policy.tenants.iter().map(|tenant| of_tenant(tenant, namespace, &view)).collect() };
     let text = match output {
-        // Such a value always has a form.
+        // This value can always be serialized.
         Report::Json => json(&(serde_json::to_string_pretty(&told).unwrap_or_default() + "\n")).into_owned(),
         Report::Text => text(&told, &policy.text.path.display().to_string()),
     };
@@ -84,7 +84,8 @@ pub(super) fn run(
     Ok(Exit::Success)
 }
 
-/// The words as a line of a fixture: options alone are those of a command that makes a flow.
+/// Returns the words as a line of a fixture. If they are only options, they become those of a command that creates a
+/// flow.
 fn line(words: &[OsString]) -> String {
     let is = |word: &OsStr, names: &[&str]| names.iter().any(|name| word == *name);
     let first = words.first().map(OsString::as_os_str).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Loads the pipeline of a tenant: its plugins are the files that the policy names by their digests, their options are known,
-//! their services are granted.
+//! Loads the pipeline of a tenant and checks that its plugins have the digests in the policy, that their options exist,
+//! and that their services are granted.
 
 use flowgate_config::{Mistake, Text};
 use flowgate_pipeline::{
@@ -31,7 +31,7 @@ pub(super) fn load(
     })
 }
 
-/// Returns notes on what plugins would use and were not given.
+/// Returns notes on services that plugins would use without a grant for them.
 pub(super) fn notes(text: &Text, tenant: &Tenant, loaded: &LoadedSpec) -> Vec<Mistake> {
     let plugins = tenant.plugins.iter().zip(&loaded.stage_plugins);
     plugins.filter_map(|(guest, loaded)| guest.plugin.note(text, &loaded.name, &loaded.ungranted)).collect()

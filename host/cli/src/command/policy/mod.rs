@@ -1,8 +1,8 @@
-//! `policy`: tenants, looked at and asked about.
+//! `policy`: subcommands for tenants.
 //!
-//! * `prepare` compares plugins with what the file says of them, and starts them.
-//! * `service` runs them.
-//! * `explain` says who sees a flow, and what each may do to it.
+//! * `load` compares plugins with the policy file and starts them.
+//! * `service` runs the tenants.
+//! * `explain_flow` shows which tenants see a flow, and their permissions for it.
 
 mod audit;
 mod explain_flow;
@@ -26,50 +26,50 @@ use flowgate_policy::{
 };
 use flowgate_privileges::PrivilegesError;
 
-/// Why a subcommand of `policy` cannot do its work.
+/// An error of a subcommand of `policy`.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// The control socket cannot be made.
+    /// The control socket cannot be created.
     #[error("the control socket {} cannot be made: {}", path.display(), error_text(source))]
     Socket {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: std::io::Error,
     },
-    /// Another service has the control socket.
+    /// Another service uses the control socket.
     #[error("a service runs already: it answers at {}", path.display())]
     Running {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// The service cannot be asked.
+    /// The service does not answer.
     #[error("the service cannot be asked at {}: {source}", path.display())]
     Ask {
-        /// Where.
+        /// Path of the socket.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: AskError,
     },
-    /// More privileges are left than a service takes.
+    /// The process has privileges that the service must not have.
     #[error("the service does not run with privileges that it does not need: {0}")]
     Privileges(#[from] PrivilegesError),
-    /// The policy came through a pipe, or from whatever else can be read only once.
+    /// The policy came from a pipe or another file that can be read only once.
     #[error("{} can be read only once and is not reloaded; give the service a file that can be read again", path.display())]
     Once {
-        /// What it was read from.
+        /// Path of the file.
         path: PathBuf,
     },
     /// Signals cannot be caught.
     #[error("SIGHUP cannot be caught: {}", error_text(source))]
     Signal {
-        /// Why not.
+        /// The error.
         source: std::io::Error,
     },
-    /// No thread can be had.
+    /// A thread cannot be started.
     #[error("cannot start a thread: {}", error_text(source))]
     Thread {
-        /// Why not.
+        /// The error.
         source: std::io::Error,
     },
     /// A file of the audit cannot be read.
@@ -77,15 +77,15 @@ pub enum PolicyError {
     Audit {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         source: std::io::Error,
     },
-    /// The text behind the file is no flow.
+    /// The text of a flow is invalid.
     #[error("that is no flow: {wrong}; {right}")]
     Flow {
-        /// What is wrong.
+        /// The mistake.
         wrong: String,
-        /// What would be right.
+        /// The correction.
         right: String,
     },
 }
@@ -93,12 +93,12 @@ pub enum PolicyError {
 pub(super) use audit::audit;
 pub(super) use service::run as serve;
 
-/// Whether what is in a file describes tenants.
+/// True if the content of a file describes tenants.
 pub(super) fn is_policy(content: &[u8]) -> bool {
     std::str::from_utf8(content).is_ok_and(Policy::is_one)
 }
 
-/// Whether a policy has tenants in other network namespaces than that of the process; none if this is no policy.
+/// True if a policy has tenants in network namespaces other than that of the process; `None` if it is not a policy.
 pub(super) fn enters_namespaces(file: &Path, content: &[u8]) -> Option<bool> {
     if !is_policy(content) {
         return None;
@@ -132,18 +132,18 @@ fn tenant_order(order: &Order) -> TenantOrder {
     TenantOrder { tenant: order.tenant.clone(), reason: order.reason.clone() }
 }
 
-/// Asks the service.
+/// Sends a request to the service and prints the answer.
 fn ask(to: &Addressee, request: &ControlRequest, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     service::ask(&to.socket, request, to.output, stdout)
 }
 
-/// What is in a policy file.
+/// Reads a policy file.
 fn content(file: &Path) -> Result<Vec<u8>, CommandError> {
     files::read(file, files::MOST_OF_CONFIGURATION)
         .map_err(|source| CommandError::Pipeline { path: file.into(), source })
 }
 
-/// Tells mistakes, of which there must be none.
+/// Prints mistakes, and fails if there are any.
 fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
     mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
     match mistakes.len() {
@@ -183,7 +183,7 @@ pub(super) fn explain(
     Ok(Exit::Success)
 }
 
-/// Looks for mistakes in what was in a file, also in the plugins.
+/// Checks the content of a policy file and its plugins, and prints the mistakes.
 pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Result<Exit, CommandError> {
     let (policy, mut mistakes, mut notes) = Policy::of_bytes(file, content);
     let loader = super::loader(policy.labels.labels(), true, true)?;
@@ -198,7 +198,7 @@ pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Res
             }
         }
     }
-    // Their directories are made by the package or the unit, perhaps on another machine.
+    // The directories of the audit are created by the package or the unit, possibly on another machine.
     if policy.audit.path.parent().is_some_and(Path::is_dir)
         && let Err(error) = policy.audit.check()
     {

@@ -1,4 +1,4 @@
-//! What is explained of the pipeline of a tenant beyond what any pipeline has: whose it is, its scope, and its share.
+//! The explanation of a tenant's pipeline beyond that of any pipeline: the tenant, its scope, and its share.
 
 use super::super::report::CommandError;
 use flowgate_base::units::{show_size, show_time};

@@ -1,5 +1,5 @@
-//! What can be told to be wrong with a pipeline file before it runs: its plugins, and what it reads and writes. All mistakes
-//! are found, each with its place.
+//! Checks of a pipeline file before it runs: its plugins, its inputs and its outputs. All mistakes are found, each with
+//! its place.
 
 use flowgate_base::files;
 use flowgate_config::{Config, FormatConfig, Mistake, Plugin, StageConfig, StageKind, plugin::place_of};
@@ -15,14 +15,14 @@ use flowgate_runtime::services::state::State;
 
 use super::super::report::CommandError;
 
-/// Why a stage that may act does not go with a recording.
+/// The reason why a stage that may act cannot be used with a recording.
 const ON_RECORDING: &str =
     "nothing can be done to flows of a recording, which are those of another time; --dry-run prints what would be done";
 
 /// Returns a problem of a plugin as a mistake with its place.
 ///
 /// # Errors
-/// A stock plugin cannot be started, which is nobody's mistake.
+/// A stock plugin cannot be started, which is not a mistake in the file.
 pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Mistake, CommandError> {
     let text = &config.text;
     let SpecProblem { part, error } = problem;
@@ -48,7 +48,7 @@ pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Mistake, 
     })
 }
 
-/// Returns notes on what plugins would use and were not given.
+/// Returns notes on services that plugins would use without a grant for them.
 pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Mistake> {
     let stages = config.stages.iter().filter_map(|stage| match &stage.kind {
         StageKind::Plugin(plugin) => Some(plugin.as_ref()),
@@ -63,7 +63,7 @@ pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Mistake> {
     stages.zip(from_files).chain(format.zip(loaded.format_plugin.as_ref())).filter_map(note).collect()
 }
 
-/// Finds mistakes in what a pipeline acts on, writes and reads.
+/// Finds mistakes in the actions, outputs and inputs of a pipeline.
 pub(super) fn surroundings(config: &Config, dry_run: bool, mistakes: &mut Vec<Mistake>) {
     if config.source.recording.is_some() && !dry_run {
         acts_on_recording(config, mistakes);
@@ -83,7 +83,7 @@ fn acts_on_recording(config: &Config, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// Checks that what the pipeline writes can be written, and each file by one of its parts only.
+/// Checks that the outputs of the pipeline can be written, and that each file belongs to one of its parts only.
 fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
     let mut wrong = |at: usize, what: String| mistakes.push(config.text.mistake(at, what));
     let mut outputs: Vec<files::Output> = Vec::new();
@@ -114,7 +114,7 @@ fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// Checks that the source exists. What may come and go until the pipeline runs, a pipe or an interface, is not looked at.
+/// Checks that the source exists. Pipes and interfaces may appear later, so they are not checked.
 fn source(config: &Config, mistakes: &mut Vec<Mistake>) {
     let source = &config.source;
     if let Some(recording) = &source.recording
@@ -124,7 +124,7 @@ fn source(config: &Config, mistakes: &mut Vec<Mistake>) {
     {
         mistakes.push(config.text.mistake(source.at, error.to_string()));
     }
-    // Whether it may be entered is a matter of whoever runs the pipeline.
+    // Permission to enter the namespace depends on the user who runs the pipeline.
     if let Some(word) = &source.netns
         && let Err(error) = Namespace::find(word.as_ref())
         && !matches!(error, NamespaceError::Enter { .. } | NamespaceError::Thread(_))

@@ -1,6 +1,6 @@
-//! `run`: a pipeline that a file describes.
+//! `run`: runs the pipeline of a file.
 //!
-//! `check` compares the file with the plugins that it names, and with what it reads and writes.
+//! `check` compares the file with its plugins, inputs and outputs.
 
 mod check;
 
@@ -28,7 +28,8 @@ use flowgate_pipeline::{
 };
 use flowgate_syntax::{Command, LabelMap, Output, Table};
 
-/// Carries the subcommand out, with what was in its file. `stdout` is for what it tells itself; the pipeline has its own sinks.
+/// Runs the subcommand with the content of its file. `stdout` is for the output of the subcommand itself; the pipeline
+/// has its own sinks.
 pub(super) fn run(
     options: &RunOptions,
     content: io::Result<Vec<u8>>,
@@ -89,7 +90,7 @@ pub(super) fn run(
     if config.live() {
         standard_error::is_live();
     }
-    // Until the pipeline ends.
+    // The server runs until the pipeline ends.
     let _metrics = serve_metrics(options.metrics.as_ref(), board, counters)?;
     let result = match config.source.table {
         Table::Expect => carry_out::<Expectations>(row, loaded, &loader, stop, counters),
@@ -101,8 +102,8 @@ pub(super) fn run(
     result
 }
 
-/// Returns the network namespace that a file names. One that does not exist is a mistake, which has been found before, if
-/// the pipeline is only inspected.
+/// Returns the network namespace that a file names. If the pipeline is only inspected, a namespace that does not exist
+/// is ignored here, because `check` has reported it.
 fn namespace(config: &Config, inspect: bool) -> Result<Option<Namespace>, CommandError> {
     match config.source.netns.as_deref().map(|name| Namespace::find(name.as_ref())).transpose() {
         Err(_) if inspect => Ok(None),
@@ -117,7 +118,7 @@ fn explain(config: &Config, row: &Row, loaded: &LoadedSpec) -> Result<Explanatio
     Ok(Explanation { title: Title::default().line("pipeline", path.as_str()).field("file", path), ..explained })
 }
 
-/// Returns what loads plugins.
+/// Returns the loader of plugins.
 fn loader(config: &Config) -> Result<PluginLoader, CommandError> {
     let labels = config.label_map.as_ref().map(LabelMap::labels).unwrap_or_default();
     let times = [Output::KERNEL_TIMESTAMP, Output::TIMESTAMP];
@@ -163,7 +164,7 @@ fn carry_out<T: Entries>(
     let end = sinks.finish();
     result?;
     let end = match end {
-        // Whoever says that it is enough does not wait for a peer that is away.
+        // After a signal, an unreachable peer is not an error.
         Err(error @ SinkError::Undelivered { .. }) if stop.is_stopped() => {
             report::line(&format!("WARNING: {error}."));
             Ok(())
