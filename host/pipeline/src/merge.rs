@@ -97,7 +97,7 @@ pub(crate) fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> 
     let (field, kept) = match errno {
         libc::EOPNOTSUPP if has & field::HELPER != 0 => (field::HELPER, "its helper, which this kernel does not know"),
         libc::ENOENT if has & field::MASTER != 0 && orphans => {
-            (field::MASTER, "its master, which is not there, and the status EXPECTED")
+            (field::MASTER, "its master, which does not exist, and the status EXPECTED")
         }
         _ => return None,
     };

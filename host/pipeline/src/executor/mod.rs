@@ -332,7 +332,7 @@ impl<T: Entries> Executor<T> {
                 }
                 Err(error) => {
                     let warning =
-                        format!("WARNING: plugin {} asked for what cannot be done: {error}; left out.", asker.plugin);
+                        format!("WARNING: plugin {} requested an invalid action: {error}; skipped.", asker.plugin);
                     self.warn_once(asker.plugin, "invalid", &warning);
                 }
             }

@@ -268,7 +268,7 @@ impl FileSink {
                     && let Err(error) = self.remove(&name)
                     && !std::mem::replace(&mut self.stuck, true)
                 {
-                    self.warnings.line(&format!("WARNING: a file that is older than it may become stays: {error}."));
+                    self.warnings.line(&format!("WARNING: an expired file is not removed: {error}."));
                 }
             }
             if !there {

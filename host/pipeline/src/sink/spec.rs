@@ -105,7 +105,7 @@ impl SinkSpec {
             SinkKind::Unix(path) | SinkKind::Syslog { target: Target::Local(path), .. } => {
                 let length = path.as_os_str().len();
                 (length > MAX_SOCKET_PATH)
-                    .then(|| format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes, and this has {length}"))
+                    .then(|| format!("the path of a socket has at most {MAX_SOCKET_PATH} bytes, not {length}"))
             }
             SinkKind::Stdout | SinkKind::Tcp(_) | SinkKind::Syslog { .. } => None,
         }

@@ -28,7 +28,7 @@ impl<S: Sink> Sink for Tolerant<S> {
         match self.sink.write(bytes) {
             Err(error) if !error.is_broken_pipe() => {
                 if let Some(warnings) = &self.warnings {
-                    warnings.line(&format!("WARNING: {error}; nothing more is written there, and the actions go on."));
+                    warnings.line(&format!("WARNING: {error}; its output ends here, and the actions continue."));
                 }
                 self.failure = Some(error);
                 Ok(())
