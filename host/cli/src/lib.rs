@@ -2,9 +2,9 @@
 //!
 //! This crate is the program:
 //!
-//! * [`args`]: a command line becomes settings, or a subcommand.
-//! * [`command`]: settings become a pipeline, and its end an exit status.
-//! * [`process`]: how the program starts, what signals do to it, how it ends.
+//! * [`args`]: parses a command line to settings or a subcommand.
+//! * [`command`]: carries out settings as a pipeline, and converts its end to an exit status.
+//! * [`process`]: the start of the program, its signals and its end.
 
 pub mod args;
 pub mod command;

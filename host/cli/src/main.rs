@@ -1,12 +1,12 @@
-//! The program. Everything is the library's; this is where the C runtime enters.
+//! The entry point of the program, called by the C runtime. Everything else is in the library.
 #![cfg_attr(not(test), no_main)]
 
-/// Ends the process with a sentence where there is no memory.
+/// Ends the process with a message if there is no memory.
 #[global_allocator]
 static ALLOCATOR: flowgate::process::Checked = flowgate::process::Checked;
 
-/// Entered instead of the standard library's runtime, which before `main` looks at descriptors and stacks in ways that cost time,
-/// take `/proc` and `/dev`, and abort the process where they are missing.
+/// Replaces the standard library's runtime. Before `main`, that runtime checks descriptors and stacks, which costs
+/// time, needs `/proc` and `/dev`, and aborts the process if they are missing.
 #[cfg(not(test))]
 #[allow(unsafe_code)]
 // SAFETY: the name is the one that the C runtime calls, with the type that it calls, and no other function has it.

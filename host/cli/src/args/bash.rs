@@ -1,9 +1,9 @@
-//! What the generated completion script for bash lacks: files where a subcommand takes one, and the options of `-L` and `-E`
-//! behind the `--` of the subcommands that show what these do.
+//! Additions to the generated completion script for bash: files for arguments of subcommands, and the options of `-L`
+//! and `-E` after the `--` of the subcommands that take them.
 
 use clap::{Arg, Command, ValueHint};
 
-/// Files and directories, as the generated script offers them for an option's value.
+/// Code that offers files and directories, as the generated script does for values of options.
 const FILES: &str = r#"            local oldifs
             if [ -n "${IFS+x}" ]; then
                 oldifs="$IFS"
@@ -21,7 +21,7 @@ const FILES: &str = r#"            local oldifs
             return 0
 "#;
 
-/// Puts a listing behind the `--` of each subcommand that takes a classic command line there: to the generator it is a
+/// Adds a listing after the `--` of each subcommand that takes a classic command line there. For the generator it is a
 /// subcommand of this name.
 pub(super) fn with_listings(command: Command, listing: &Command) -> Command {
     let takes_words = |command: &Command| command.get_positionals().any(Arg::is_last_set);
@@ -31,7 +31,7 @@ pub(super) fn with_listings(command: Command, listing: &Command) -> Command {
     if takes_words(&command) { command.disable_help_subcommand(true).subcommand(listing.clone()) } else { command }
 }
 
-/// Has the script offer files in the place of arguments that are files.
+/// Makes the script offer files for arguments that are files.
 pub(super) fn with_files(script: &str, command: &Command) -> String {
     let mut blocks = Vec::new();
     file_blocks(command, &function(command.get_name()), &mut blocks);
@@ -50,7 +50,7 @@ pub(super) fn with_files(script: &str, command: &Command) -> String {
             }
             Some(kind) if line == words => {
                 text.push_str(&FILES.replace("KIND", kind));
-                // The return that follows is in there.
+                // The return that follows is already part of the code.
                 lines.next();
             }
             _ => {
@@ -62,7 +62,7 @@ pub(super) fn with_files(script: &str, command: &Command) -> String {
     text
 }
 
-/// The blocks of the script that belong to commands with a file among their arguments, each with the option of compgen.
+/// Collects the blocks of the script for commands with a file among their arguments, each with the option of compgen.
 fn file_blocks(command: &Command, block: &str, blocks: &mut Vec<(String, &'static str)>) {
     let kind = command.get_positionals().find_map(|argument| match argument.get_value_hint() {
         ValueHint::FilePath | ValueHint::AnyPath => Some("-f"),
@@ -75,7 +75,7 @@ fn file_blocks(command: &Command, block: &str, blocks: &mut Vec<(String, &'stati
     }
 }
 
-/// A name as the generator has it in the names of blocks.
+/// Returns a name in the form that the generator uses for the names of blocks.
 fn function(name: &str) -> String {
     name.replace('-', "__")
 }

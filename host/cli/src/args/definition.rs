@@ -1,8 +1,8 @@
-//! The whole command line as a clap command, made from the tables of the parser: what shell completions are generated
-//! from. It is never parsed with: the classic rules are not clap's.
+//! The whole command line as a clap command, built from the tables of the parser. Shell completions are generated from
+//! it. It is never used for parsing, because the classic rules differ from clap's.
 //!
-//! Options that are punctuation or stand for something else in a shell have no letter here, and what does nothing is
-//! not offered.
+//! Options whose letter is punctuation or has another meaning in a shell are without letter here, and options without
+//! effect are left out.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,7 +20,7 @@ use flowgate_syntax::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, Option
 use flowgate_syntax::protocols::{HANDLERS, ProtocolKey, state_names};
 use flowgate_syntax::{Command, Output, Table};
 
-/// What `-o` takes, each with what it does. The last two are not in the classic program.
+/// Values of `-o` and their effect. The last two are not in the classic program.
 pub const OUTPUTS: [(&str, &str); 10] = [
     ("xml", "as XML"),
     ("extended", "with the layer-3 protocol"),
@@ -34,7 +34,7 @@ pub const OUTPUTS: [(&str, &str); 10] = [
     ("complete", "with save: everything that can be loaded, in options of flowgate's own"),
 ];
 
-/// What `-u` takes, each with what it means. UNREPLIED is short for `!SEEN_REPLY`.
+/// Values of `-u` and their meaning. UNREPLIED is short for `!SEEN_REPLY`.
 pub const STATUSES: [(&str, &str); 8] = [
     ("ASSURED", "has seen enough traffic not to be dropped early"),
     ("SEEN_REPLY", "has seen packets in both directions"),
@@ -46,11 +46,11 @@ pub const STATUSES: [(&str, &str); 8] = [
     ("HW_OFFLOAD", "is forwarded by hardware"),
 ];
 
-/// The script that completes command lines of a program of this name in a shell.
+/// Returns the script that completes command lines of a program of this name in a shell.
 ///
 /// # Errors
 ///
-/// Those of writing, which to memory there are none.
+/// Errors of writing, which do not occur in memory.
 pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     let mut command = command_line(program);
     if shell == Shell::Bash {
@@ -75,8 +75,8 @@ pub fn script(shell: Shell, program: &str) -> io::Result<String> {
     })
 }
 
-/// Subcommands are the first word or none: zsh must not offer them elsewhere. The function that offers them no longer
-/// sees the words before the current one, so that the completing function looks for it.
+/// Subcommands can only be the first word: zsh must not offer them elsewhere. The function that offers them does not
+/// see the words before the current one, so the completing function checks the position.
 fn zsh_subcommands_first(script: &str, program: &str) -> String {
     let begins = "    local context curcontext=\"$curcontext\" state line\n";
     let offers = format!("\n_{program}_commands() {{\n");
@@ -87,8 +87,9 @@ fn zsh_subcommands_first(script: &str, program: &str) -> String {
     )
 }
 
-/// As [`zsh_subcommands_first`] for fish. The generated functions look for a subcommand anywhere, and take the word
-/// behind a command for its value even where it is an option. The values of subcommands' arguments are added.
+/// Does the same as [`zsh_subcommands_first`] for fish. The generated functions search for a subcommand at any
+/// position, and take the word after a command as its value even if it is an option. The values of subcommands'
+/// arguments are added.
 fn fish_subcommands_first(script: &str, program: &str, command: &clap::Command) -> String {
     let function = program.replace('-', "_");
     let words: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
@@ -115,7 +116,7 @@ end
     let start = script.find("\ncomplete ").map_or(0, |at| at + 1);
     let needs = format!("\"__fish_{function}_needs_command\" -f -a ");
     let first = format!("\"__fish_{function}_at_first_word\" -f -a ");
-    // Behind `help` the generated condition finds that very word, and offers nothing.
+    // After `help` the generated condition matches `help` itself, and nothing is offered.
     let (seen, unseen) = (format!("subcommand_from {words}\""), format!("subcommand_from {others}\""));
     text += &script.get(start..).unwrap_or_default().replace(&needs, &first).replace(&seen, &unseen);
     for subcommand in command.get_subcommands() {
@@ -132,7 +133,7 @@ end
 }
 
 /// Optional values are taken from the next word only, and ignored if attached (`--dump=expect` lists flows): zsh must
-/// not offer them there. In its script they are marked by two colons behind the help.
+/// not offer them there. Two colons after the help mark them in its script.
 fn detach_optional_values(script: &str) -> String {
     let line = |line: &str| match line.contains("]::") {
         true if line.contains("=[") => line.replacen("=[", "[", 1),
@@ -142,7 +143,7 @@ fn detach_optional_values(script: &str) -> String {
     script.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// The command line of a program of this name.
+/// Returns the command line of a program of this name.
 fn command_line(program: &str) -> clap::Command {
     let own = flowgate_syntax::Name::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
@@ -166,13 +167,13 @@ fn command_line(program: &str) -> clap::Command {
     if own { subcommand::add_to(command) } else { command }
 }
 
-/// What may stand behind the `--` of a subcommand: `-L` and `-E` with their options.
+/// Returns the command line after the `--` of a subcommand: `-L` and `-E` with their options.
 fn listing() -> clap::Command {
     let shows = |command: Command| matches!(command, Command::List | Command::Events);
     let commands = COMMANDS.iter().filter(|spec| shows(spec.command)).map(|spec| command_argument(spec, true));
     let legal = |spec: &&OptionSpec| [Command::List, Command::Events].iter().any(|command| !excluded(*command, spec));
     let options = offered(true).filter(legal).map(|spec| option_argument(spec, true));
-    // What they conflict with is not among them.
+    // The arguments with which they conflict are not among them.
     let alone = |argument: Arg| argument.conflicts_with(clap::builder::Resettable::Reset);
     clap::Command::new("--")
         .disable_help_flag(true)
@@ -180,12 +181,12 @@ fn listing() -> clap::Command {
         .args(commands.chain(options).chain(protocol_arguments()).map(alone))
 }
 
-/// The options that are offered.
+/// Returns the options that are offered.
 fn offered(own: bool) -> impl Iterator<Item = &'static OptionSpec> {
     OPTIONS.iter().filter(move |spec| spec.section != Section::Hidden && (own || spec.section != Section::Flowgate))
 }
 
-/// The tables that a command works on, first the one that it works on if none is named.
+/// Returns the tables of a command; the first one is its default.
 pub fn tables(command: Command) -> Vec<&'static str> {
     let works = |table: Table| match command {
         Command::List => true,
@@ -196,7 +197,7 @@ pub fn tables(command: Command) -> Vec<&'static str> {
     Table::ALL.into_iter().filter(|table| works(*table)).map(Table::name).collect()
 }
 
-/// Whether a command has no use for an option, whatever its table.
+/// True if no table of a command takes an option.
 fn excluded(command: Command, spec: &OptionSpec) -> bool {
     [Table::Conntrack, Table::Expect].iter().all(|table| options::legality(spec, Some((command, *table))) == b'.')
 }
@@ -270,7 +271,7 @@ fn described(names: &[(&'static str, &'static str)]) -> Vec<PossibleValue> {
     names.iter().map(|(name, help)| PossibleValue::new(*name).help(*help)).collect()
 }
 
-/// The options of all protocols; one that several have is there once, and says whose it is.
+/// Returns the options of all protocols. An option that several protocols have occurs once, with their names.
 fn protocol_arguments() -> Vec<Arg> {
     let mut seen: Vec<&str> = Vec::new();
     let mut arguments = Vec::new();
@@ -316,7 +317,7 @@ mod tests {
 
     const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
-    /// Whether a long option occurs in a script, as the shell writes it, and not as a part of another.
+    /// True if a script contains a long option in the syntax of the shell, and not as a part of another option.
     fn offers(shell: Shell, script: &str, name: &str) -> bool {
         let (before, name) = match shell {
             Shell::Fish => ("-l ", name.to_owned()),
@@ -361,7 +362,8 @@ mod tests {
         }
     }
 
-    /// What bash offers for the last word of a command line, in a directory with the file `a file` and the folder `folder`.
+    /// Returns the words that bash offers for the last word of a command line, in a directory with the file `a file`
+    /// and the folder `folder`.
     fn bash_offers(words: &[&str]) -> Vec<String> {
         let directory = std::env::temp_dir().join(format!(
             "flowgate-bash-{}-{}",
@@ -379,7 +381,7 @@ mod tests {
             quoted.join(" "),
             words.len() - 1,
         );
-        // Too long for an argument.
+        // The program is too long for an argument.
         let file = directory.with_extension("sh");
         std::fs::write(&file, program).expect("a file");
         let output = std::process::Command::new("bash").arg(&file).current_dir(&directory).output();
@@ -452,7 +454,7 @@ mod tests {
             "help; and not __fish_seen_subcommand_from completions record replay top doctor man run plugin audit policy\" -f -a \"man\""
         ));
         assert!(fish.contains("-n \"__fish_flow_gate_using_subcommand completions\" -f -a \"zsh\""));
-        // None of the generated functions is left, and every one that is used is there.
+        // No generated function is left, and every function that is used exists.
         assert!(!fish.contains("argparse"));
         for used in fish.split("__fish_flow_gate_").skip(1) {
             let known = ["at_first_word", "needs_command", "using_subcommand"];

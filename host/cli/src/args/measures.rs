@@ -1,4 +1,4 @@
-//! Sizes and times: what is right in a file is right behind an option, and the other way round.
+//! Tests of sizes and times: a value that is valid in a file is valid for an option, and the other way round.
 
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use flowgate_policy::Policy;
 use flowgate_policy::keys::SECTIONS as POLICY_SECTIONS;
 use flowgate_syntax::{LabelMap, Name, SystemEnvironment};
 
-/// Right sizes, wrong ones, and those that are right and too large for some places.
+/// Valid sizes, invalid ones, and valid ones that are too large for some places.
 const SIZES: &[&str] = &[
     "65536",
     "64k",
@@ -55,7 +55,7 @@ const SIZES: &[&str] = &[
     "99999999999999999999",
     "18446744073709551615KiB",
 ];
-/// As [`SIZES`].
+/// The same as [`SIZES`] for times.
 const TIMES: &[&str] = &[
     "10",
     "10s",
@@ -89,11 +89,12 @@ const TIMES: &[&str] = &[
     "99999999999999999999",
 ];
 
-/// What a place makes of a value: whether it is a size or a time at all, and the value if it takes it.
+/// The result for a value in a place: `understood` is true if it is a size or a time at all, `taken` is its value if it
+/// is accepted.
 #[derive(Debug, PartialEq)]
 struct Answer {
     understood: bool,
-    /// Bytes, or nanoseconds.
+    /// Accepted value in bytes or nanoseconds.
     taken: Option<u128>,
 }
 
@@ -116,7 +117,7 @@ fn subcommand(words: &[&str]) -> Result<Subcommand, String> {
     }
 }
 
-/// Every option that takes a size.
+/// Parses a size by every option that takes one.
 fn sizes(value: &str) -> Vec<(&'static str, Result<u128, String>)> {
     let events = |option: &str| {
         let line = invocation(&["-E", option, value])?;
@@ -136,7 +137,7 @@ fn sizes(value: &str) -> Vec<(&'static str, Result<u128, String>)> {
     ]
 }
 
-/// Every option that takes a time.
+/// Parses a time by every option that takes one.
 fn times(value: &str) -> Vec<(&'static str, Result<u128, String>)> {
     let nanoseconds = |time: Duration| time.as_nanos();
     let record = || match subcommand(&["record", &format!("--duration={value}"), "x.pcap"])? {
@@ -167,14 +168,14 @@ fn times(value: &str) -> Vec<(&'static str, Result<u128, String>)> {
 
 /// A key of a file.
 struct Place {
-    /// The lines of its table and of those around it.
+    /// Headers of its table and of the enclosing ones.
     headers: String,
     key: &'static Key,
-    /// What reads such files: the mistakes in one.
+    /// Parses such a file and returns its mistakes.
     read: fn(Text) -> Vec<String>,
 }
 
-/// The keys of some tables that take a size or a time.
+/// Adds the keys of a table that take a size or a time.
 fn places(headers: &str, path: &str, keys: &'static [Key], read: fn(Text) -> Vec<String>, into: &mut Vec<Place>) {
     for key in keys {
         let inner = format!("{path}.{}", key.name);
@@ -234,7 +235,7 @@ fn sizes_and_times_are_the_same_behind_options_and_in_files() {
                     let text = format!("{}{} = {written}\n", place.headers, place.key.name);
                     let mistakes = (place.read)(Text { path: "x.toml".into(), text: text.clone() });
                     let understood = !mistakes.iter().any(|mistake| mistake.contains(SIZE) || mistake.contains(TIME));
-                    // A number that TOML cannot hold is another mistake.
+                    // A number that is too large for TOML is another mistake.
                     let read = !mistakes.iter().any(|mistake| mistake.contains("number"));
                     if understood != expected.is_some() && read {
                         wrong.push(format!("{text}: {mistakes:?}"));
@@ -269,7 +270,8 @@ fn timeouts_are_times_in_policies_and_grants() {
     }
 }
 
-/// Called `conntrack`, options take what `conntrack` takes: the digits at the beginning where it only lists.
+/// Under the name `conntrack`, options take the same values as in `conntrack`: only the leading digits, if it only
+/// lists.
 #[test]
 fn the_classic_name_knows_no_units() {
     let classic = |line: &str| {

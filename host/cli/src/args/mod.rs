@@ -1,7 +1,8 @@
-//! The whole command line: subcommands, which are read with clap, and the classic one, which the [language](flowgate_syntax) reads.
+//! The whole command line: subcommands, which clap parses, and the classic command line, which the
+//! [language](flowgate_syntax) parses.
 //!
-//! Under any other name than `conntrack` the program has [subcommands](subcommand). What both are, for help, manual and
-//! completions, is in `definition` and [`usage`].
+//! Under any name other than `conntrack` the program has [subcommands](subcommand). Their descriptions for help, manual
+//! and completions are in `definition` and [`usage`].
 
 mod bash;
 mod definition;
@@ -21,7 +22,7 @@ pub use subcommand::{RunOptions, Shell, Subcommand};
 
 use flowgate_syntax::{CommandLine, Environment, LoadFile, Name, Parsed, Settings};
 
-/// What a command line turned out to be.
+/// A parsed command line.
 #[derive(Debug, Clone)]
 pub enum Invocation {
     /// One command.
@@ -43,7 +44,8 @@ impl From<CommandLine> for Invocation {
     }
 }
 
-/// Reads a command line. `name` is what the program is called by, `arguments` are the words of argv behind it.
+/// Parses a command line. `name` is the name by which the program was called, `arguments` are the words of argv after
+/// it.
 pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment) -> Parsed<Invocation> {
     let mut arguments = arguments;
     if name.has_own_options() {
@@ -77,7 +79,7 @@ mod tests {
     #[test]
     fn subcommands_are_unknown_to_the_classic_name() {
         for line in ["man", "completions bash", "help", "help man"] {
-            // To the classic program these are words that are no options, and ignored.
+            // The classic program ignores these words, because they are not options.
             match parse_as("/usr/sbin/conntrack", line).result {
                 Ok(Invocation::Run(settings)) => assert_eq!(settings.command, Command::Help, "{line}"),
                 other => panic!("{line}: {other:?}"),

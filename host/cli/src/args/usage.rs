@@ -1,4 +1,4 @@
-//! What `-h` prints: the commands, the options, and with `-p` those of a protocol.
+//! The output of `-h`: the commands, the options, and with `-p` those of a protocol.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,15 @@ use flowgate_syntax::options::{COMMANDS, OPTIONS, OptionSpec, Section};
 use flowgate_syntax::protocols::Handler;
 use flowgate_syntax::{Command, HelpProtocol};
 
-/// Where descriptions begin.
+/// Column of the descriptions.
 const COLUMN: usize = 40;
-/// How far a TAB goes.
+/// Width of a TAB.
 const TAB: usize = 8;
 
-/// The whole text, to be printed on stdout.
+/// Returns the whole text for standard output.
 ///
-/// `program` is the name that the program was called by; `own` says whether options are listed that the classic
-/// program does not have.
+/// `program` is the name by which the program was called. If `own` is true, options that the classic program does not
+/// have are listed too.
 pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String {
     let mut text = String::new();
     let version = env!("CARGO_PKG_VERSION");
@@ -73,7 +73,7 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     text
 }
 
-/// What is worth knowing first.
+/// Examples for both names of the program.
 const EXAMPLES: [(&str, &str); 8] = [
     ("-L", "all flows, IPv4 and IPv6"),
     ("-L -p tcp --dport 443", "TCP flows to port 443"),
@@ -85,7 +85,7 @@ const EXAMPLES: [(&str, &str); 8] = [
     ("-h -p tcp", "also explain the options of TCP"),
 ];
 
-/// And of flowgate alone.
+/// Examples for flowgate only.
 const OWN_EXAMPLES: [(&str, &str); 3] = [
     ("-L -o json", "all flows, one JSON object a line"),
     ("-L --plugin mine.wasm", "the flows that your plugin keeps"),
@@ -97,7 +97,7 @@ fn line(text: &mut String, content: &str) {
     text.push('\n');
 }
 
-/// Something, TABs, and what it is.
+/// Appends a term, TABs, and its description.
 fn described(text: &mut String, left: &str, help: &str) {
     let width = 2 + left.chars().count();
     let tabs = if width < COLUMN { (COLUMN - width).div_ceil(TAB) } else { 1 };
@@ -112,7 +112,7 @@ fn section(text: &mut String, heading: &str, section: Section) {
     }
 }
 
-/// `-s, --src, --orig-src ip`.
+/// Returns the names of an option and its placeholder: `-s, --src, --orig-src ip`.
 fn synopsis(spec: &OptionSpec) -> String {
     let letter = spec.letter().map(|letter| format!("-{letter}"));
     let names = spec.long.iter().map(|name| format!("--{name}"));

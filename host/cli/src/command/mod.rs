@@ -129,8 +129,8 @@ impl Order {
         duty::of(&self.name, &self.invocation, file)
     }
 
-    /// True if the command ends in order after a signal: it completes the line, the actions in progress or the stream, or
-    /// closes the screen. All other commands are ended by the signal's default action.
+    /// True if the command ends in order after a signal: it completes the line, the actions in progress or the stream,
+    /// or closes the screen. All other commands are ended by the signal's default action.
     #[must_use]
     pub fn has_an_end(&self) -> bool {
         match &self.invocation {

@@ -1,21 +1,21 @@
-//! Memory that the system does not give: a sentence and exit status 1, instead of an abort with a core.
+//! Allocation failures end the process with a message and exit status 1, instead of an abort with a core dump.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// What the process says when it ends for want of memory.
+/// The message of a process that ends for lack of memory.
 const MESSAGE: &[u8] =
     b"flowgate: the system gives no more memory (a limit such as ulimit -v, LimitAS=, LimitDATA= or MemoryMax=?)\n";
 
-/// The system's allocator, except that a process that gets nothing ends with exit status 1 and says why. (The standard library
-/// would abort it, with status 134 and a core dump.)
+/// The system's allocator, except that a failed allocation ends the process with a message and exit status 1. (The
+/// standard library would abort it, with status 134 and a core dump.)
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Checked;
 
-// SAFETY: everything is done by the system's allocator; where that returns null, the process ends.
+// SAFETY: all calls go to the system's allocator; if it returns null, the process ends.
 unsafe impl GlobalAlloc for Checked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is the one that `System` asks for.
+        // SAFETY: the caller upholds the contract, which is that of `System`.
         checked(unsafe { System.alloc(layout) })
     }
 

@@ -1,7 +1,7 @@
-//! The process: how it starts, what signals do to it, and how it ends.
+//! The process: its start, its signals, and its end.
 //!
-//! One thread carries out the command. A second one reads the kernel where that is worth it ([`flowgate_pipeline`]); those of the
-//! clock, of metrics and of SIGUSR1 exist only where they are needed.
+//! One thread carries out the command. A second one reads from the kernel if that is worthwhile
+//! ([`flowgate_pipeline`]). Threads for the clock, for metrics and for SIGUSR1 exist only if they are needed.
 
 mod memory;
 mod signals;
@@ -20,26 +20,27 @@ use flowgate_base::inherited;
 use flowgate_netlink::Stop;
 use flowgate_pipeline::stats::Board;
 
-/// Exit status of a panic, as the standard library's runtime has it.
+/// Exit status of a panic, that of the standard library's runtime.
 const PANICKED: u8 = 101;
 
 /// Carries out the command line of the process, and ends the process.
 pub fn main() -> ! {
-    // The panic itself has been reported by its hook.
+    // The panic hook has already printed the panic.
     let status = panic::catch_unwind(run).unwrap_or(PANICKED);
     leave(status)
 }
 
-/// Carries out the command line of the process: its exit status. Does not return if a signal is what ends it.
+/// Carries out the command line of the process and returns the exit status. Does not return if a signal ends the
+/// process.
 fn run() -> u8 {
-    // Before anything is opened, and before SIGPIPE is ignored.
+    // This precedes the opening of files, and the ignoring of SIGPIPE.
     inherited::record();
     signals::ignore_broken_pipes();
     stack::provide();
     let mut arguments = env::args_os();
     let program = arguments.next().unwrap_or_else(|| "flowgate".into());
     let arguments: Vec<_> = arguments.collect();
-    // While this is the only thread: what it gives up, those that it starts do not have.
+    // This is the only thread yet; threads that it starts inherit its privileges.
     let order = command::understand(&program, &arguments).and_then(|order| order.give_up_privileges().map(|()| order));
     let order = match order {
         Ok(order) => order,
@@ -60,7 +61,7 @@ fn run() -> u8 {
     status(exit)
 }
 
-/// The exit status; nobody to read the output ends the process as SIGPIPE does.
+/// Returns the exit status. If the reader of the output is gone, the process ends as by SIGPIPE.
 fn status(exit: Exit) -> u8 {
     if exit == Exit::BrokenPipe {
         signals::end_by(libc::SIGPIPE);
@@ -68,12 +69,12 @@ fn status(exit: Exit) -> u8 {
     exit.status()
 }
 
-/// Ends the process at once: files and sinks are written by now, and what else there is, the kernel takes back faster than
+/// Ends the process at once: files and sinks have been written, and the kernel frees everything else faster than
 /// destructors would.
 fn leave(status: u8) -> ! {
-    // Nobody to write to is no reason to stay.
+    // An error is ignored: the process ends in any case.
     let _ = io::stdout().flush();
-    // SAFETY: ends the process; nothing is run that could find something half done.
+    // SAFETY: ends the process; no code runs afterwards that could see an inconsistent state.
     #[allow(unsafe_code)]
     unsafe {
         libc::_exit(i32::from(status))

@@ -1,5 +1,5 @@
-//! Signals: SIGINT and SIGTERM ask the process to end, SIGALRM ends it if it does not, SIGUSR1 has it print what plugins
-//! have done.
+//! Signals: SIGINT and SIGTERM ask the process to end, SIGALRM ends it if it does not, SIGUSR1 makes it print the
+//! statistics of plugins.
 //!
 //! All handlers are installed by `signal-hook`, also that of SIGHUP in the service for tenants. No thread waits for
 //! SIGINT and SIGTERM: the first of them gives the stop signal and arms a timer, and what is in progress comes to its
@@ -31,8 +31,8 @@ static CAUGHT: AtomicI32 = AtomicI32::new(0);
 /// True if the kernel gave no timer for the grace period.
 static UNTIMED: AtomicBool = AtomicBool::new(false);
 
-/// Has SIGINT and SIGTERM give the stop signal from now on. The process then has the grace period to end: half a
-/// second, or what the `board` says if that is longer.
+/// Makes SIGINT and SIGTERM give the stop signal from now on. The process then has the grace period to end: half a
+/// second, or the patience of the `board` if that is longer.
 pub(super) fn catch(stop: &Stop, board: &Board) {
     handle(libc::SIGALRM, || {
         end_by(caught().unwrap_or(libc::SIGALRM));
@@ -59,9 +59,9 @@ pub(super) fn caught() -> Option<c_int> {
     Some(CAUGHT.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
 }
 
-/// Ends the process the way a signal does that is not handled.
+/// Ends the process by the default action of a signal.
 pub(super) fn end_by(signal: c_int) {
-    // It fails only for numbers that are no signals.
+    // It fails only for numbers that are not signals.
     let _ = low_level::emulate_default_handler(signal);
 }
 
@@ -73,8 +73,8 @@ pub(super) fn ignore_broken_pipes() {
     }
 }
 
-/// Starts the thread that prints, at each SIGUSR1, what the plugins on the `board` have done. If no thread or pipe can be
-/// had, the signal keeps its default action.
+/// Starts the thread that prints the statistics of the plugins on the `board` at each SIGUSR1. If no thread or pipe is
+/// available, the signal keeps its default action.
 pub(super) fn print_statistics_on_request(board: &Board) {
     if is_ignored(libc::SIGUSR1) {
         return;
@@ -82,7 +82,7 @@ pub(super) fn print_statistics_on_request(board: &Board) {
     let Ok((mut requests, writer)) = io::pipe() else { return };
     let board = board.clone();
     let print = move || {
-        // Signals that arrived while the last text was printed are answered by one.
+        // Signals that arrive during a printout are answered by a single one.
         let mut bytes = [0; 512];
         while requests.read(&mut bytes).is_ok_and(|count| count > 0) {
             report::text(board.text().as_bytes());
@@ -110,7 +110,7 @@ fn handle(signal: c_int, action: impl Fn() + Send + Sync + 'static) {
     let _ = unsafe { low_level::register(signal, action) };
 }
 
-/// Has SIGALRM sent after this time; returns false if the kernel does not.
+/// Sets a timer that sends SIGALRM after this time. Returns false if the kernel refuses it.
 fn send_alarm_after(time: Duration) -> bool {
     let value = libc::timeval {
         tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
