@@ -1,4 +1,4 @@
-//! `plugin`: the subcommands of those who write plugins. The comments are their help.
+//! `plugin`: the subcommands for authors of plugins. The comments are their help.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -6,10 +6,10 @@ use flowgate_model::grants::Grants;
 use flowgate_recording::Speed;
 use flowgate_syntax::{PluginArgument, SystemEnvironment, plugin};
 
-/// The languages that there are templates for.
+/// The languages of templates.
 pub const LANGUAGES: [&str; 5] = ["c", "javascript", "python", "rust", "zig"];
 
-/// Flows that are measured with unless `--flows` says otherwise.
+/// Default of `--flows`.
 const FLOWS: u32 = 100_000;
 
 /// A subcommand of `plugin`.
@@ -121,7 +121,7 @@ pub enum Report {
     Json,
 }
 
-/// The value of an argument that names a plugin with its options.
+/// Parses an argument that names a plugin with its options.
 fn spec(text: &str) -> Result<PluginArgument, String> {
     plugin::parse(text.as_bytes(), &SystemEnvironment).map_err(|error| error.to_string())
 }

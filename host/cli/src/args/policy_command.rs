@@ -1,4 +1,4 @@
-//! `policy`: the subcommands about tenants. The comments are their help.
+//! `policy`: the subcommands for tenants. The comments are their help.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

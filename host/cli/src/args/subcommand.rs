@@ -1,7 +1,7 @@
-//! Subcommands: what the program does besides the classic commands.
+//! Subcommands, in addition to the classic commands.
 //!
-//! They exist under any name but `conntrack`, and only as the first word of the command line. The classic program
-//! ignores words that are no options, so that only a word which is exactly a subcommand's name counts as one.
+//! They exist under any name except `conntrack`, and only as the first word of the command line. The classic program
+//! ignores words that are not options, so only the exact name of a subcommand counts as one.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -221,20 +221,20 @@ pub enum Shell {
 pub struct Synopsis {
     /// Name, arguments and options, as in `man`.
     pub usage: String,
-    /// One line for people.
+    /// Help in one line.
     pub help: String,
     /// Arguments and options, each with its help.
     pub arguments: Vec<(String, String)>,
 }
 
-/// All subcommands but `help`. Those that have subcommands of their own are represented by these.
+/// Returns all subcommands except `help`. Subcommands with subcommands of their own are replaced by these.
 pub fn synopses() -> Vec<Synopsis> {
     let mut all = Vec::new();
     collect("", &Program::command(), &mut all);
     all
 }
 
-/// Adds the subcommands of a command whose name is known by this beginning.
+/// Adds the subcommands of a command; `beginning` is the beginning of their names.
 fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     let text = |styled: Option<&clap::builder::StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
     for command in command.get_subcommands() {
@@ -257,7 +257,7 @@ fn collect(beginning: &str, command: &clap::Command, all: &mut Vec<Synopsis>) {
     }
 }
 
-/// `--name NAME`, or for an argument its values, as in `bash|zsh|fish`.
+/// Returns `--name NAME`, or the values of an argument, as in `bash|zsh|fish`.
 fn name(argument: &clap::Arg) -> String {
     let values = argument.get_possible_values();
     let value = match argument.get_value_names() {
@@ -279,13 +279,13 @@ pub fn add_to(command: clap::Command) -> clap::Command {
     <Subcommand as clap::Subcommand>::augment_subcommands(command)
 }
 
-/// Whether a word is a subcommand's name.
+/// True if a word is the name of a subcommand.
 fn is_subcommand(word: &OsStr) -> bool {
     word == "help" || Program::command().find_subcommand(word).is_some()
 }
 
-/// Reads a command line whose first word is a subcommand; `None` for any other. `help` alone is left to the caller too:
-/// it means `-h`.
+/// Parses a command line whose first word is a subcommand. Returns `None` for any other, and for `help` alone, which
+/// means `-h`.
 pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocation, CliError>> {
     let first = arguments.first()?;
     if first.as_encoded_bytes().starts_with(b"-") || !is_subcommand(first) || is_help(arguments) {
@@ -300,14 +300,14 @@ pub fn parse(program: &OsStr, arguments: &[OsString]) -> Option<Result<Invocatio
             if help {
                 Ok(Invocation::Text(text))
             } else {
-                // There are subcommands under flowgate's own name alone, which is what its messages begin with.
+                // Subcommands exist only under flowgate's own name, with which its messages begin.
                 Err(CliError::Subcommand(format!("flowgate: {}", text.strip_prefix("error: ").unwrap_or(&text))))
             }
         }
     })
 }
 
-/// What is wrong with a command line that begins with a word that is no subcommand; none for any other.
+/// Returns the error of a command line that begins with a word but not with a subcommand; `None` for any other.
 pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
     let first = arguments.first()?;
     if first.as_encoded_bytes().starts_with(b"-") {
@@ -325,12 +325,12 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
     Some(CliError::NoSubcommand(flowgate_config::place::no_such("subcommand", &word, &names)))
 }
 
-/// Whether the command line is the word `help` alone.
+/// True if the command line is the word `help` alone.
 pub fn is_help(arguments: &[OsString]) -> bool {
     matches!(arguments, [word] if word == "help")
 }
 
-/// A name that can stand in a script as it is.
+/// Parses a name that can be used in a script without quotes.
 fn program_name(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if text.is_empty() || text.starts_with('-') || !text.bytes().all(plain) {
@@ -339,25 +339,25 @@ fn program_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A number of bytes.
+/// Parses a number of bytes.
 fn bytes(text: &str) -> Result<u64, String> {
     let bytes = units::size(text).ok_or_else(|| format!("it takes {}", units::SIZE))?;
     if bytes > 0 { Ok(bytes) } else { Err("it must be above 0".to_owned()) }
 }
 
-/// A time in the past.
+/// Parses the age of something.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     units::time(text).ok_or_else(|| format!("it takes {}", units::TIME))
 }
 
-/// A time between dumps.
+/// Parses the time between dumps.
 fn interval(text: &str) -> Result<Duration, String> {
     let within = Duration::from_millis(100)..=Duration::from_secs(86_400);
     let time = age(text)?;
     if within.contains(&time) { Ok(time) } else { Err("it must be from 100ms to a day".to_owned()) }
 }
 
-/// A time that passes.
+/// Parses a duration, which is not zero.
 fn duration(text: &str) -> Result<Duration, String> {
     let time = age(text)?;
     if time.is_zero() { Err("it must be above 0".to_owned()) } else { Ok(time) }

@@ -2,9 +2,9 @@
 //! statistics of plugins.
 //!
 //! All handlers are installed by `signal-hook`, also that of SIGHUP in the service for tenants. No thread waits for
-//! SIGINT and SIGTERM: the first of them gives the stop signal and arms a timer, and what is in progress comes to its
-//! end. If that takes longer than the grace period, SIGALRM ends the process as the signal would have without a handler.
-//! A signal that was ignored when the program was executed stays ignored, as for background jobs of a shell and under
+//! SIGINT and SIGTERM: the first of them gives the stop signal and arms a timer, and the work in progress is completed.
+//! If that takes longer than the grace period, SIGALRM ends the process as the signal would have without a handler. A
+//! signal that was ignored when the program was executed stays ignored, as for background jobs of a shell and under
 //! `nohup`.
 #![allow(unsafe_code)]
 
