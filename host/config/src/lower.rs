@@ -12,7 +12,8 @@ use flowgate_recording::Kind;
 use super::plugin::option_values;
 
 impl Config {
-    /// Returns the spec, in the network namespace of the process: the one that the file names is for the caller to find.
+    /// Returns the spec, in the network namespace of the process: the one that the file names is for the caller to
+    /// find.
     #[must_use]
     pub fn spec(&self) -> Spec {
         let mut spec = Spec::new(self.source());

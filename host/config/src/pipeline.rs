@@ -1,4 +1,4 @@
-//! What a pipeline file says, typed.
+//! The typed content of a pipeline file.
 
 use std::path::{Path, PathBuf};
 
@@ -20,19 +20,19 @@ use flowgate_syntax::{Command, EventGroups, LabelMap, Output, RECEIVE_BUFFER_MOS
 pub struct Config {
     /// The file, for places.
     pub text: Text,
-    /// Where entries come from.
+    /// The source of entries.
     pub source: SourceConfig,
-    /// What looks at them.
+    /// The stages.
     pub stages: Vec<StageConfig>,
-    /// How they are shown.
+    /// The format.
     pub format: FormatConfig,
-    /// Where the bytes go.
+    /// The sinks.
     pub sinks: Vec<SinkConfig>,
     /// The flows that are selected.
     pub selection: Selection,
     /// The family of a dump (AF_INET 2, AF_INET6 10); `None` for both.
     pub family: Option<u8>,
-    /// What `-o` would ask for.
+    /// The output as `-o` has it.
     pub output: Output,
     /// The names of labels, if the selector or the format needs them.
     pub label_map: Option<LabelMap>,
@@ -43,43 +43,43 @@ pub struct Config {
 /// Kinds of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
-    /// The table as it is.
+    /// A dump of the table.
     Dump,
-    /// What changes.
+    /// Events.
     Events,
 }
 
-/// A file that stands in for the kernel.
+/// A recording in place of the kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordingConfig {
     /// The file.
     pub file: PathBuf,
-    /// How fast it is played.
+    /// The speed of the replay.
     pub speed: Speed,
 }
 
-/// Where entries come from.
+/// The source of entries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
-    /// Where its section is.
+    /// Offset of its section.
     pub at: usize,
-    /// What kind of source, or what was recorded.
+    /// The kind of the source, or of the recorded one.
     pub kind: SourceKind,
     /// The recording, if it is one.
     pub recording: Option<RecordingConfig>,
-    /// Of which table.
+    /// The table.
     pub table: Table,
-    /// Which entries, as it is written.
+    /// The selector as written.
     pub select: String,
-    /// Which events.
+    /// The events.
     pub events: EventGroups,
-    /// Receive buffer in bytes, if one is asked for.
+    /// Receive buffer in bytes, if given.
     pub buffer: Option<u32>,
-    /// What it may grow to, in bytes, if not to what is usual.
+    /// Its maximum in bytes, if not the default.
     pub buffer_max: Option<u32>,
-    /// The kernel keeps what it cannot deliver.
+    /// True if the kernel keeps events that it cannot deliver.
     pub reliable: bool,
-    /// What gaps swallow is made up for.
+    /// True if a resync makes up for gaps.
     pub resync: bool,
     /// The network namespace, if not that of the process.
     pub netns: Option<String>,
@@ -88,24 +88,24 @@ pub struct SourceConfig {
 /// A stage.
 #[derive(Clone, Debug)]
 pub struct StageConfig {
-    /// Where its section is.
+    /// Offset of its section.
     pub at: usize,
-    /// What it is.
+    /// Its kind.
     pub kind: StageKind,
     /// Its options, by name.
     pub options: Vec<(At<String>, At<String>)>,
-    /// What `match` selects, or `update` sets, as it is written.
+    /// The selector of `match`, or the values of `update`, as written.
     pub told: Option<String>,
 }
 
-/// What a stage is.
+/// The kind of a stage.
 #[derive(Clone, Debug)]
 pub enum StageKind {
     /// A component.
     Plugin(Box<Plugin>),
     /// The stock stage `match`, and its selector.
     Match(Box<Selection>),
-    /// The stock stage `update`, and what it sets, as a batch of one row.
+    /// The stock stage `update`, and its values as a batch of one row.
     Update(Box<Flows>),
     /// The stock stage `delete`.
     Delete,
@@ -113,30 +113,30 @@ pub enum StageKind {
     Create,
 }
 
-/// How entries are shown.
+/// The format of the output.
 #[derive(Clone, Debug)]
 pub enum FormatConfig {
-    /// By a stock format, with these additions.
+    /// A stock format, with these additions.
     Stock {
         /// Its name.
         name: String,
-        /// What is shown besides.
+        /// Additional fields.
         show: Vec<String>,
     },
-    /// By a component.
+    /// A component.
     Plugin {
         /// The component.
         plugin: Box<Plugin>,
         /// Its options, by name.
         options: Vec<(At<String>, At<String>)>,
     },
-    /// Not at all.
+    /// No output.
     None,
 }
 
 impl Config {
-    /// Reads what was in a file. What could be understood is returned even if there are mistakes, so that a plugin's options can
-    /// be checked all the same; nothing at all only if there is no source.
+    /// Parses the content of a file. Returns what could be understood even if there are mistakes, so that the options
+    /// of plugins can be checked as well; `None` only if there is no source.
     #[must_use]
     pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Option<Self>, Vec<Mistake>) {
         let (text, valid) = match String::from_utf8(bytes) {
@@ -156,8 +156,8 @@ impl Config {
         }
     }
 
-    /// Whether what was in a file names plugins, and whether it names a network namespace: all that matters for privileges, from the
-    /// keys alone. Nothing else is looked at, no other file is opened.
+    /// Returns whether a file names plugins, and whether it names a network namespace: the facts that privileges depend
+    /// on, from the keys alone. No other file is opened.
     #[must_use]
     pub fn outline(bytes: &[u8]) -> (bool, bool) {
         let text = String::from_utf8_lossy(bytes);
@@ -175,7 +175,7 @@ impl Config {
         (plugins, section("source").is_some_and(|source| has(source, "netns")))
     }
 
-    /// As [`Config::of_bytes`], of a text that is at hand.
+    /// The same as [`Config::of_bytes`] for a text.
     #[must_use]
     pub fn parse(text: Text) -> (Option<Self>, Vec<Mistake>) {
         let mut reader = Reader::read(&text, &SECTIONS);
@@ -206,14 +206,14 @@ impl Config {
         }
     }
 
-    /// Whether the source does not wait for whoever reads it.
+    /// Returns true if the source does not wait for its reader.
     #[must_use]
     pub fn live(&self) -> bool {
         self.source.kind == SourceKind::Events && self.source.recording.is_none()
     }
 }
 
-/// What `-o` would be told.
+/// Returns the output as `-o` has it.
 pub fn output(format: &FormatConfig) -> Output {
     let mut output = Output::default();
     if let FormatConfig::Stock { name, show } = format {
@@ -226,12 +226,12 @@ pub fn output(format: &FormatConfig) -> Output {
 }
 
 impl Reader<'_> {
-    /// A path, relative to the file.
+    /// Returns a path, relative to the file.
     pub fn path(&self, text: &str) -> PathBuf {
         self.text.path.parent().unwrap_or(Path::new("")).join(text)
     }
 
-    /// The key `kind` of a section that must have it.
+    /// Returns the key `kind` of a section that must have it.
     pub(super) fn kind(&mut self, fields: &Fields, section: &str) -> Option<At<String>> {
         let kind = fields.text("kind");
         if kind.is_none() && fields.key("kind").is_none() {
@@ -245,7 +245,7 @@ impl Reader<'_> {
         kind
     }
 
-    /// Tells of keys that sections of this kind do not have.
+    /// Reports keys that sections of this kind do not have.
     pub(super) fn only(&mut self, section: &str, fields: &Fields, kind: &str) {
         let keys = SECTIONS.iter().find(|known| known.name == section).map_or(&[][..], |section| section.keys);
         for key in keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&kind)) {
@@ -257,7 +257,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A key that must be there.
+    /// Returns a required key.
     pub(super) fn needed(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<At<String>> {
         let text = fields.text(name);
         if text.is_none() && fields.key(name).is_none() {
@@ -266,13 +266,13 @@ impl Reader<'_> {
         text
     }
 
-    /// A path that must be there.
+    /// Returns a required path.
     pub(super) fn needed_path(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<PathBuf> {
         let path = self.needed(fields, name, section, kind)?;
         Some(self.path(&path.value))
     }
 
-    /// The source, and where its selector is.
+    /// Reads the source, and the place of its selector.
     fn source(&mut self) -> Option<(SourceConfig, usize)> {
         let Some(fields) = self.sections.remove("source").and_then(|sections| sections.into_iter().next()) else {
             self.wrong(0, "there is no `[source]`, which says where entries come from");
@@ -339,7 +339,7 @@ impl Reader<'_> {
         Some((source, select))
     }
 
-    /// The size of a receive buffer, within what the kernel can double.
+    /// Reads the size of a receive buffer, within the range that the kernel can double.
     pub fn receive_buffer(&mut self, fields: &Fields, name: &str, least: u32) -> Option<u32> {
         let size = fields.count(name)?;
         let bytes = u32::try_from(size.value).ok().filter(|bytes| (least..=RECEIVE_BUFFER_MOST).contains(bytes));
@@ -350,7 +350,7 @@ impl Reader<'_> {
         bytes
     }
 
-    /// A recording, and what is in it.
+    /// Reads a recording and what was recorded.
     fn recording(&mut self, fields: &Fields) -> Option<(RecordingConfig, SourceKind, Table)> {
         let file = self.needed(fields, "file", "source", "recording")?;
         let speed = fields.text("speed").map_or(Ok(Speed::Max), |speed| {
@@ -445,13 +445,13 @@ impl Reader<'_> {
         Some(StageConfig { at: fields.at, kind, options: self.options(fields), told })
     }
 
-    /// The format, and the size of batches.
+    /// Reads the format, and the size of batches.
     fn format(&mut self) -> (FormatConfig, u32) {
         let fields = self.sections.remove("format").and_then(|sections| sections.into_iter().next());
         self.format_of(fields.as_ref())
     }
 
-    /// The format of a section, and how many entries plugins are handed at once.
+    /// Reads the format of a section, and the maximum number of entries that plugins get at once.
     pub fn format_of(&mut self, fields: Option<&Fields>) -> (FormatConfig, u32) {
         let stock = |name: &str, show: Vec<String>| FormatConfig::Stock { name: name.into(), show };
         let Some(fields) = fields else {

@@ -18,11 +18,11 @@ use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec};
 pub struct Plugin {
     /// The file.
     pub file: At<PathBuf>,
-    /// What it is called in messages, unless that is the file's name.
+    /// Its name in messages, unless that is the file's name.
     pub name: Option<String>,
-    /// What it may do.
+    /// Its grants.
     pub grants: At<Grants>,
-    /// What it may use up, and what happens when it fails.
+    /// Its limits, and the reaction to its failures.
     pub limits: PluginLimits,
 }
 
@@ -77,7 +77,7 @@ pub fn place_of(options: &Options, index: Option<usize>) -> Option<usize> {
     options.get(index?).map(|(name, _)| name.at)
 }
 
-/// The place of the option that a plugin speaks of when it does not start, if it speaks of one.
+/// Returns the place of the option that the message of a plugin which does not start names, if it names one.
 fn spoken_of(said: &str, options: &Options) -> Option<usize> {
     let own = said.split_once(": ").map_or(said, |(_, own)| own);
     let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
@@ -85,7 +85,8 @@ fn spoken_of(said: &str, options: &Options) -> Option<usize> {
 }
 
 impl Reader<'_> {
-    /// A component, and what is decided about it; `key` names its file. `grants`: whether its grants are read here.
+    /// Reads a component with its grants and limits; `key` names its file. `grants` is true if its grants are read
+    /// here.
     pub fn plugin(&mut self, fields: &Fields, key: &str, grants: bool) -> Option<Box<Plugin>> {
         let file = fields.text(key)?;
         let name = fields.text("name");
@@ -148,7 +149,7 @@ impl Reader<'_> {
         limits
     }
 
-    /// Options as they stand, and from files.
+    /// Reads the options, and those whose values are in files.
     pub fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
         let mut options = fields.values("options").to_vec();
         for (name, file) in fields.values("options-file") {
@@ -168,7 +169,7 @@ impl Reader<'_> {
     }
 }
 
-/// Options as plugins are given them.
+/// Converts options to those that plugins get.
 #[must_use]
 pub fn option_values(options: &Options) -> Vec<OptionValue> {
     let value = |(name, value): &(At<String>, At<String>)| OptionValue::new(&name.value, &value.value);

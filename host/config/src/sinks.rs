@@ -14,13 +14,13 @@ use flowgate_pipeline::sink::{
     syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Target},
 };
 
-/// The least that a buffer of a socket may hold.
+/// Minimum size of a socket's buffer.
 const LEAST_BUFFER: u64 = 4 << 10;
-/// The least age at which files that were put aside are removed; they are looked for once a minute.
+/// Minimum age at which rotated files are removed; they are searched once a minute.
 const LEAST_AGE: Duration = Duration::from_secs(60);
-/// The least that messages of the system log may be limited to (RFC 5424, section 6.1).
+/// Minimum for the maximum length of messages of the system log (RFC 5424, section 6.1).
 const LEAST_MESSAGE: u64 = 480;
-/// The most that fits into a datagram of UDP, with some room for headers.
+/// Maximum length of a message in a UDP datagram, with some room for headers.
 const MOST_UDP: u64 = 65_000;
 
 /// A sink of a file.
@@ -28,7 +28,7 @@ const MOST_UDP: u64 = 65_000;
 pub struct SinkConfig {
     /// The place of its section.
     pub at: usize,
-    /// What is opened.
+    /// The specification of the sink.
     pub spec: SinkSpec,
 }
 
@@ -41,7 +41,7 @@ impl SinkConfig {
 }
 
 impl Reader<'_> {
-    /// All sinks that make sense. Without any it is standard output.
+    /// Returns all valid sinks; standard output if the file has none.
     pub(super) fn sinks(&mut self) -> Vec<SinkConfig> {
         match self.sections.remove("sink") {
             Some(sections) => self.sinks_of(&sections),
@@ -49,7 +49,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The sinks of these sections.
+    /// Returns the sinks of these sections.
     pub fn sinks_of(&mut self, sections: &[Fields]) -> Vec<SinkConfig> {
         let mut sinks: Vec<SinkConfig> = Vec::new();
         for fields in sections {
@@ -110,7 +110,7 @@ impl Reader<'_> {
         size.value
     }
 
-    /// When a file is rotated, if it is.
+    /// Reads when a file is rotated, if it is.
     pub fn rotation(&mut self, fields: &Fields) -> Option<Rotation> {
         let size = fields.count("rotate-size").map(|size| self.at_least("rotate-size", size, 1));
         let time = fields.time("rotate-time");
@@ -134,7 +134,7 @@ impl Reader<'_> {
         })
     }
 
-    /// How old files that were put aside may become.
+    /// Reads the maximum age of rotated files.
     pub fn keep_time(&mut self, fields: &Fields) -> Option<Duration> {
         let time = fields.time("keep-time")?;
         if time.value < LEAST_AGE {
@@ -184,7 +184,7 @@ impl Reader<'_> {
         })
     }
 
-    /// `HOST:PORT`, or `HOST` where a port is known; an IPv6 address in brackets.
+    /// Parses `HOST:PORT`, or `HOST` if there is a default port; IPv6 addresses are in brackets.
     fn host_and_port(&mut self, place: &At<String>, text: &str, port: Option<u16>) -> Option<String> {
         let complete = match port {
             Some(port) if !text.contains(':') || text.ends_with(']') => format!("{text}:{port}"),

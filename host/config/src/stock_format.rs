@@ -11,8 +11,8 @@ pub struct FormatContext {
     pub header: bool,
     /// True if that element is closed at the end.
     pub footer: bool,
-    /// The command in front of each line of `-o save`: `A`, `D`, or `event` for one that depends on the event; `None` if
-    /// `-o save` changes nothing.
+    /// The command in front of each line of `-o save`: `A`, `D`, or `event` for one that depends on the event; `None`
+    /// if `-o save` changes nothing.
     pub save: Option<&'static str>,
     /// True if labels are printed once a label map is loaded.
     pub labels: bool,
