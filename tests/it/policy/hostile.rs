@@ -291,7 +291,7 @@ fn a_tenant_that_does_not_start_ends_alone() {
         // `required` makes it all or nothing.
         policy(namespace, &(blue(9) + &missing.replace("name = \"red\"", "name = \"red\"\nrequired = true")));
         assert_eq!(serving.ask(&["reload"]).status, 1);
-        assert!(serving.errors().contains("generation 4 stays in force"), "{}", serving.errors());
+        serving.until("the old one stays", || serving.errors().contains("generation 4 stays in force"));
         entries::insert(namespace, &flow(7, 90));
         serving.until("the old one goes on", || output(&serving, "blue").contains("sport=90 "));
         // A tenant can be left out by the operator, even if it is required.
@@ -322,7 +322,8 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
         let path = policy(namespace, &missing);
         let outcome = serving.ask(&["reload"]);
         assert!(outcome.status == 0 && outcome.errors().contains("cannot read plugin"), "{outcome:?}");
-        assert!(serving.errors().contains("generation 2 runs, without tenants that have not started"));
+        let words = "generation 2 runs, without tenants that have not started";
+        serving.until("it is reported", || serving.errors().contains(words));
         let told = serving.ask(&["status"]).text();
         assert!(told.contains("generation 2") && told.contains("tenant blue: ended"), "{told}");
         assert!(told.contains("cannot read plugin"), "{told}");
