@@ -7,7 +7,7 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-use flowgate_syntax::{Environment, LabelMap, Name, Parsed, parse, split_line};
+use flowgate_syntax::{Environment, LabelMap, Parsed, ProgramName, parse, split_line};
 
 use super::{input::Input, linear::linear, text::text};
 

@@ -99,7 +99,7 @@ pub(crate) fn run(input: &[u8]) {
         + description.options.iter().map(texts).sum::<usize>()
         + description.grants.iter().map(String::len).sum::<usize>()
         + description.details.iter().chain(&given).map(|value| value.name.len() + value.value.len()).sum::<usize>();
-    if let Err(reason) = linear("bounds", length, || bounds::description(&description)) {
+    if let Err(reason) = linear("bounds", length, || bounds::check_description(&description)) {
         return clean(&reason);
     }
     for problem in linear("problems", length, || options::problems("p.wasm", &description, &given)) {

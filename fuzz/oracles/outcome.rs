@@ -49,19 +49,19 @@ use super::{allocation, input::Input};
 /// Memory of the host per byte that crossed: as written, cleaned (an escape is six
 /// bytes), and the vectors that grow for it, which are twice as large and there twice while they do.
 const EACH_BYTE: usize = 24;
-/// Memory per row: columns that changes fill ([`bounds::ROW`]), before and after, and its bookkeeping.
-const EACH_ROW: usize = 3 * bounds::ROW;
-/// Memory per action: a judgement and a result. Few requests are encoded at a time ([`bounds::ACTIONS_AT_ONCE`]).
+/// Memory per row: columns that changes fill ([`bounds::ROW_BYTES`]), before and after, and its bookkeeping.
+const EACH_ROW: usize = 3 * bounds::ROW_BYTES;
+/// Memory per action: a judgement and a result. Few requests are encoded at a time ([`bounds::ACTIONS_PER_CHUNK`]).
 const EACH_ACTION: usize = 128;
 /// Number of actions that the guard handles at a time, and the memory of their records as JSON.
 const IN_FLIGHT: usize = 256;
 const EACH_RECORD: usize = 128 << 10;
-/// Constant memory; texts of a batch ([`bounds::TEXTS`]) are part of the bytes.
+/// Constant memory; texts of a batch ([`bounds::MAX_TEXT`]) are part of the bytes.
 const ANYHOW: usize = 4 << 20;
 /// Factor for the total of all allocations; and the memory of a request, which is allocated and freed for each
 /// action.
 const TIMES: usize = 8;
-const EACH_REQUEST: usize = 2 * bounds::ACTION;
+const EACH_REQUEST: usize = 2 * bounds::REQUEST_BYTES;
 /// Time in nanoseconds for a build that counts coverage.
 const BYTE_TIME: u64 = 60;
 const ROW_TIME: u64 = 20_000;

@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 
 use flowgate::args::{Invocation, parse};
 use flowgate_syntax::{
-    Argument, Name, SystemEnvironment,
-    options::{Key, OPTIONS, OptionSpec, Section},
-    protocols::HANDLERS,
+    Argument, ProgramName, SystemEnvironment,
+    options::{HelpSection, OPTIONS, OptionKey, OptionSpec},
+    protocols::PROTOCOLS,
 };
 use flowgate_test_support::{
     Namespace,
@@ -53,54 +53,58 @@ const NO_TRANSLATIONS: &[&str] = &[
 /// What a value of the option must not be.
 fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
     let lists: &[&[&str]] = match spec.key {
-        Key::Id | Key::Secmark | Key::Batch => &[NO_NUMBERS],
-        Key::Timeout => &[NO_MEASURES],
+        OptionKey::Id | OptionKey::Secmark | OptionKey::Batch => &[NO_NUMBERS],
+        OptionKey::Timeout => &[NO_MEASURES],
         // A size of a buffer is at most half of an int.
-        Key::BufferSize | Key::BufferMax => &[NO_MEASURES, &["1073741824", "1GiB", "5.5"]],
-        Key::Zone | Key::OriginalZone | Key::ReplyZone => &[NO_NUMBERS, &["65536", "-5"]],
-        Key::Mark => &[NO_NUMBERS, NO_MARKS],
-        Key::Source | Key::Destination | Key::TupleSource | Key::TupleDestination => &[NO_ADDRESSES],
-        Key::ReplySource | Key::ReplyDestination | Key::MaskSource | Key::MaskDestination => {
+        OptionKey::BufferSize | OptionKey::BufferMax => &[NO_MEASURES, &["1073741824", "1GiB", "5.5"]],
+        OptionKey::Zone | OptionKey::OriginalZone | OptionKey::ReplyZone => &[NO_NUMBERS, &["65536", "-5"]],
+        OptionKey::Mark => &[NO_NUMBERS, NO_MARKS],
+        OptionKey::Source | OptionKey::Destination | OptionKey::TupleSource | OptionKey::TupleDestination => {
+            &[NO_ADDRESSES]
+        }
+        OptionKey::ReplySource | OptionKey::ReplyDestination | OptionKey::MaskSource | OptionKey::MaskDestination => {
             &[NO_ADDRESSES, &["10.0.0.0/8"]]
         }
-        Key::SourceNat | Key::DestinationNat | Key::AnyNat => &[NO_TRANSLATIONS],
-        Key::Protocol => &[&["''", "tcpx", "256", "-1", "6x", "tcp,udp", "6-17", "99999999999999999999"]],
-        Key::Status => &[&["''", "FOO", "4", "ASSURED,", "ASSURED,FOO", "UNREPLIEDX", "ASSURED-EXPECTED"]],
-        Key::EventMask => &[&["''", "FOO", "7", "NEW,", "NEW,FOO"]],
-        Key::Family => &[&["''", "ipv4x", "ipv6,ipv4", "inet", "4", "-1"]],
-        Key::Output => &[&["''", "foo", "xml,", "xml,foo", "5"]],
-        Key::Label | Key::LabelAdd | Key::LabelDelete => &[&["''", "nosuch", "5", "nosuch,other"]],
-        Key::Plugin => &[&["''", ",a=1", "x.wasm,a", "x.wasm,a=1,a=2", "x.wasm,=1", "x.wasm,"]],
-        Key::Grant => &[&["''", "fly", ",", "delete,fly", "update.mark=x"]],
-        Key::OnError => &[&["''", "go", "skip,drop", "5"]],
-        Key::Metrics => &[&["''", "nonsense", "127.0.0.1:99999", "127.0.0.1:1-5"]],
-        Key::Netns => &[&["''"]],
+        OptionKey::SourceNat | OptionKey::DestinationNat | OptionKey::AnyNat => &[NO_TRANSLATIONS],
+        OptionKey::Protocol => &[&["''", "tcpx", "256", "-1", "6x", "tcp,udp", "6-17", "99999999999999999999"]],
+        OptionKey::Status => &[&["''", "FOO", "4", "ASSURED,", "ASSURED,FOO", "UNREPLIEDX", "ASSURED-EXPECTED"]],
+        OptionKey::EventMask => &[&["''", "FOO", "7", "NEW,", "NEW,FOO"]],
+        OptionKey::Family => &[&["''", "ipv4x", "ipv6,ipv4", "inet", "4", "-1"]],
+        OptionKey::Output => &[&["''", "foo", "xml,", "xml,foo", "5"]],
+        OptionKey::Label | OptionKey::LabelAdd | OptionKey::LabelDelete => &[&["''", "nosuch", "5", "nosuch,other"]],
+        OptionKey::Plugin => &[&["''", ",a=1", "x.wasm,a", "x.wasm,a=1,a=2", "x.wasm,=1", "x.wasm,"]],
+        OptionKey::Grant => &[&["''", "fly", ",", "delete,fly", "update.mark=x"]],
+        OptionKey::OnError => &[&["''", "go", "skip,drop", "5"]],
+        OptionKey::Metrics => &[&["''", "nonsense", "127.0.0.1:99999", "127.0.0.1:1-5"]],
+        OptionKey::Netns => &[&["''"]],
         // A file that is not there is no mistake of the line.
-        Key::LabelMap => &[&["''"]],
+        OptionKey::LabelMap => &[&["''"]],
         // Without meaning since long, whatever its value.
-        Key::NatRange => &[],
-        Key::Zero
-        | Key::DryRun
-        | Key::Stats
-        | Key::Reliable
-        | Key::Resync
-        | Key::AllNetns
-        | Key::Explain
-        | Key::Quiet
-        | Key::All
-        | Key::KeepGoing => &[],
-        Key::SetZone => &[NO_NUMBERS, &["65536", "-5"]],
-        Key::Labels => {
+        OptionKey::NatRange => &[],
+        OptionKey::Zero
+        | OptionKey::DryRun
+        | OptionKey::Stats
+        | OptionKey::Reliable
+        | OptionKey::Resync
+        | OptionKey::AllNetns
+        | OptionKey::Explain
+        | OptionKey::Quiet
+        | OptionKey::All
+        | OptionKey::KeepGoing => &[],
+        OptionKey::SetZone => &[NO_NUMBERS, &["65536", "-5"]],
+        OptionKey::Labels => {
             &[&["''", "x", "0x", "-1", "+1", "5x", "5/", "/5", "1-5", "0x100000000000000000000000000000000"]]
         }
-        Key::Helper => &[&["''", "0123456789abcdef"]],
-        Key::OriginalSequence | Key::ReplySequence => {
+        OptionKey::Helper => &[&["''", "0123456789abcdef"]],
+        OptionKey::OriginalSequence | OptionKey::ReplySequence => {
             &[&["''", "1", "1:2", "1:2:3:4", "x:1:1", "-1:0:0", "1:2147483648:0", "1:0:5x", "1:0-5:0"]]
         }
-        Key::OriginalTcpFlags | Key::ReplyTcpFlags => &[&["''", "256", "1/256", "1/", "/1", "x", "-1", "1-5"]],
-        Key::OriginalWindowScale | Key::ReplyWindowScale => &[&["''", "256", "-1", "x", "7x", "1-5"]],
-        Key::Synproxy => &[&["''", "1:2", "1:-2:3", "1:2:3:4", "x", "4294967296:1:1"]],
-        Key::Master => &[&[
+        OptionKey::OriginalTcpFlags | OptionKey::ReplyTcpFlags => {
+            &[&["''", "256", "1/256", "1/", "/1", "x", "-1", "1-5"]]
+        }
+        OptionKey::OriginalWindowScale | OptionKey::ReplyWindowScale => &[&["''", "256", "-1", "x", "7x", "1-5"]],
+        OptionKey::Synproxy => &[&["''", "1:2", "1:-2:3", "1:2:3:4", "x", "4294967296:1:1"]],
+        OptionKey::Master => &[&[
             "''",
             "tcp",
             "x,192.0.2.1,192.0.2.2,1,2",
@@ -206,7 +210,7 @@ fn line(command: &[&str], trial: &Trial, spelling: &str) -> String {
 /// The status of a command line that is refused before anything is done; none for one that would be carried out.
 fn status(program: &str, line: &str) -> Option<(u8, String)> {
     let words: Vec<OsString> = words(line).iter().map(OsString::from).collect();
-    match parse(&Name::of(OsStr::new(program)), &words, &SystemEnvironment).result {
+    match parse(&ProgramName::of(OsStr::new(program)), &words, &SystemEnvironment).result {
         Err(error) => Some((error.status(), error.to_string())),
         Ok(Invocation::Run(_) | Invocation::Load(_)) => None,
         Ok(other) => panic!("{line}: {other:?}"),
@@ -231,7 +235,7 @@ fn trials() -> Vec<Trial> {
         let mut names: Vec<String> = spec.long.iter().map(|name| format!("--{name}")).collect();
         names.extend(spec.short.map(|letter| format!("-{}", char::from(letter))));
         let values = wrong_values(spec);
-        assert!(!values.is_empty() || spec.key == Key::NatRange, "{}: no wrong value is tried", spec.name());
+        assert!(!values.is_empty() || spec.key == OptionKey::NatRange, "{}: no wrong value is tried", spec.name());
         for value in values {
             let mut spellings: Vec<String> = names.iter().map(|name| format!("{name} {value}")).collect();
             if spec.argument == Argument::Required && value != "''" {
@@ -241,9 +245,9 @@ fn trials() -> Vec<Trial> {
             if spec.argument == Argument::Optional && value.starts_with('-') {
                 continue;
             }
-            let speaks_of = matches!(spec.key, Key::Grant | Key::OnError);
+            let speaks_of = matches!(spec.key, OptionKey::Grant | OptionKey::OnError);
             let before = if speaks_of { "--plugin x.wasm ".to_owned() } else { String::new() };
-            let own = spec.section == Section::Flowgate;
+            let own = spec.section == HelpSection::Flowgate;
             trials.push(Trial { spellings, names: names.clone(), value, before, own });
         }
         // A value that is attached where none is taken from there.
@@ -260,11 +264,11 @@ fn trials() -> Vec<Trial> {
     }
     for spec in OPTIONS.iter().filter(|spec| spec.argument == Argument::None) {
         let spellings = spec.long.iter().map(|name| format!("--{name}=1")).collect();
-        let own = spec.section == Section::Flowgate;
+        let own = spec.section == HelpSection::Flowgate;
         trials.push(Trial { spellings, names: Vec::new(), value: "1", before: String::new(), own });
     }
-    for handler in &HANDLERS {
-        for option in handler.options {
+    for spec in &PROTOCOLS {
+        for option in spec.options {
             let names: Vec<String> = option.long.iter().map(|name| format!("--{name}")).collect();
             let values: Vec<&str> = match option.placeholder {
                 "state" | "role" => vec!["''", "nonsense", "5", "-1", "ESTABLISHED,CLOSE"],
@@ -279,7 +283,7 @@ fn trials() -> Vec<Trial> {
                 if value != "''" {
                     spellings.extend(names.iter().map(|name| format!("{name}={value}")));
                 }
-                let before = format!("-p {} ", handler.name);
+                let before = format!("-p {} ", spec.name);
                 trials.push(Trial { spellings, names: names.clone(), value, before, own: false });
             }
         }

@@ -13,7 +13,7 @@ use super::{
 };
 use flowgate_model::{Flows, Selection};
 use flowgate_recording::{Input, Kind, Recording, Speed};
-use flowgate_syntax::{Command, EventGroups, LabelMap, Output, RECEIVE_BUFFER_MOST, Settings, Table};
+use flowgate_syntax::{Command, EventGroups, LabelMap, Output, MAX_RECEIVE_BUFFER, Settings, Table};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ impl Config {
         let output = output(&format);
         let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
         let environment = &flowgate_syntax::SystemEnvironment;
-        match flowgate_syntax::fragment::selector(command, source.table, &source.select, output, environment) {
+        match flowgate_syntax::fragment::parse_selector(command, source.table, &source.select, output, environment) {
             Ok(Settings { selection, family, label_map, .. }) => {
                 let config =
                     Config { text, source, stages, format, sinks, selection, family, output, label_map, batch };
@@ -342,9 +342,9 @@ impl Reader<'_> {
     /// Reads the size of a receive buffer, within the range that the kernel can double.
     pub fn receive_buffer(&mut self, fields: &Fields, name: &str, least: u32) -> Option<u32> {
         let size = fields.count(name)?;
-        let bytes = u32::try_from(size.value).ok().filter(|bytes| (least..=RECEIVE_BUFFER_MOST).contains(bytes));
+        let bytes = u32::try_from(size.value).ok().filter(|bytes| (least..=MAX_RECEIVE_BUFFER).contains(bytes));
         if bytes.is_none() {
-            let what = format!("`{name}` must be from {least}B to {RECEIVE_BUFFER_MOST}B, not {}B", size.value);
+            let what = format!("`{name}` must be from {least}B to {MAX_RECEIVE_BUFFER}B, not {}B", size.value);
             self.wrong(size.at, what);
         }
         bytes
@@ -413,7 +413,7 @@ impl Reader<'_> {
                 };
                 let table = Table::Conntrack;
                 let none = Output::default();
-                match flowgate_syntax::fragment::selector(
+                match flowgate_syntax::fragment::parse_selector(
                     command,
                     table,
                     &select.value,
@@ -429,7 +429,7 @@ impl Reader<'_> {
             }
             "update" => {
                 let set = self.needed(fields, "set", "stage", "update")?;
-                match flowgate_syntax::fragment::values(&set.value, &flowgate_syntax::SystemEnvironment) {
+                match flowgate_syntax::fragment::parse_update(&set.value, &flowgate_syntax::SystemEnvironment) {
                     Ok(settings) => StageKind::Update(Box::new(settings.template)),
                     Err(error) => {
                         self.wrong(set.at, format!("`set`: {error}"));

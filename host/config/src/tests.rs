@@ -34,7 +34,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("table = 5", "3:9: `table` takes one of `conntrack`, `expect`, `dying` and `unconfirmed`, not 5"),
     ("events = ['new']", "3:1: `events` is no key of a source of kind `dump`, only of `events` and `recording`"),
     ("select = '-p tcp --dprt 1'", "3:10: `select`: unknown option `--dprt'"),
-    ("select = '-p tcp 10.0.0.1'", "3:10: `select`: `10.0.0.1` is no option; options begin with a hyphen"),
+    ("select = '-p tcp 10.0.0.1'", "3:10: `select`: `10.0.0.1` is not an option; options begin with a hyphen"),
     (
         "select = '-L'",
         "3:10: `select`: a command, such as -L, does not belong here; this takes the options that select flows, such as -p tcp --dport 443",

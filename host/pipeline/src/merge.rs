@@ -46,7 +46,7 @@ const SENT: u64 = field::TIMEOUT
 /// Returns a request that gives the flow in `existing`, a table of one row, the values of a row of `wanted`; `None` if
 /// it cannot be built.
 pub(crate) fn merge(wanted: &Flows, row: usize, existing: &Flows) -> Option<Reduced> {
-    let mut values = batch::pick(wanted, row);
+    let mut values = batch::copy_row(wanted, row);
     let mut kept = Vec::new();
     let has = *values.has.first()?;
     let mut left = has & SENT;
@@ -101,7 +101,7 @@ pub(crate) fn without(wanted: &Flows, row: usize, errno: i32, orphans: bool) -> 
         }
         _ => return None,
     };
-    let mut wanted = batch::pick(wanted, row);
+    let mut wanted = batch::copy_row(wanted, row);
     if let (field::MASTER, Some(status)) = (field, wanted.status.first_mut()) {
         *status &= !status::EXPECTED;
     }

@@ -10,7 +10,7 @@ use std::{
 
 use super::execution;
 use flowgate_base::text::clean;
-use flowgate_model::{batch::NotesError, bounds};
+use flowgate_model::{batch::AnnotationError, bounds};
 
 /// Why a file cannot be used as a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -132,11 +132,11 @@ pub(super) fn one_line(text: &str) -> String {
     clean(&text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; "))
 }
 
-impl From<NotesError> for Failure {
-    fn from(error: NotesError) -> Self {
+impl From<AnnotationError> for Failure {
+    fn from(error: AnnotationError) -> Self {
         match error {
-            NotesError::OfRow(_) => Failure::BadValue(error.to_string()),
-            NotesError::Amplified { returned, bytes } => Failure::Amplified { returned, bytes, limit: bounds::TEXTS },
+            AnnotationError::OfRow(_) => Failure::BadValue(error.to_string()),
+            AnnotationError::Amplified { returned, bytes } => Failure::Amplified { returned, bytes, limit: bounds::MAX_TEXT },
         }
     }
 }

@@ -182,7 +182,7 @@ impl Instance {
     /// A [`PluginError`], as for all calls.
     pub fn describe(&mut self) -> Called<Description> {
         let description = self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))?;
-        bounds::description(&description).map_err(|reason| self.error(Failure::BadValue(reason)))?;
+        bounds::check_description(&description).map_err(|reason| self.error(Failure::BadValue(reason)))?;
         Ok(description)
     }
 

@@ -1,4 +1,4 @@
-//! What a command line needs of the outside: a few files and one variable.
+//! The files and the variable that parsing a command line depends on.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
@@ -7,24 +7,24 @@ use std::sync::OnceLock;
 
 use flowgate_base::files::{self, Limited};
 
-/// The outside, as far as command lines depend on it. Tests put their own in its place.
+/// Access to files and variables. Tests substitute their own.
 pub trait Environment: Sync {
-    /// Opens a file: the label map, the protocols database, a load file. The name is as typed.
+    /// Opens the label map, the protocols database or a load file. The name is as typed.
     fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>>;
 
-    /// Standard input, for `-R -`.
+    /// Returns standard input, for `-R -`.
     fn standard_input(&self) -> io::Result<Box<dyn BufRead>>;
 
-    /// Whether POSIXLY_CORRECT is set: options then end at the first word that is none.
+    /// Returns true if POSIXLY_CORRECT is set: options then end at the first word that is not an option.
     fn posixly_correct(&self) -> bool;
 
-    /// The whole of a file of names or of a plugin's option, which has a limit.
+    /// Reads a label map, a protocols database or a file with a plugin option, up to the size limit.
     fn read(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         files::read_from(&mut self.open(name)?, files::MOST_OF_OPTION)
     }
 }
 
-/// The machine's own files and variables.
+/// The files and variables of the system.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEnvironment;
 
@@ -39,7 +39,7 @@ impl Environment for SystemEnvironment {
     }
 
     fn posixly_correct(&self) -> bool {
-        // A file of `-R` asks for every line.
+        // Parsing a load file calls this for every line.
         static SET: OnceLock<bool> = OnceLock::new();
         *SET.get_or_init(|| std::env::var_os("POSIXLY_CORRECT").is_some())
     }

@@ -1,195 +1,195 @@
-//! What is wrong with a command line: the problems, their exact texts and their exit statuses.
+//! Errors of a command line, with their exact texts and exit statuses.
 
 use std::fmt;
 
 use super::wrong_value::WrongValue;
 
-/// A piece of the command line as it was typed. It need not be UTF-8.
+/// A word, or part of one, as it was typed; not necessarily UTF-8.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Word(pub Vec<u8>);
+pub struct RawArg(pub Vec<u8>);
 
-impl AsRef<[u8]> for Word {
+impl AsRef<[u8]> for RawArg {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl From<&[u8]> for Word {
+impl From<&[u8]> for RawArg {
     fn from(bytes: &[u8]) -> Self {
         Self(bytes.to_vec())
     }
 }
 
-impl From<&str> for Word {
+impl From<&str> for RawArg {
     fn from(text: &str) -> Self {
         Self(text.as_bytes().to_vec())
     }
 }
 
-impl fmt::Display for Word {
+impl fmt::Display for RawArg {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&String::from_utf8_lossy(&self.0))
     }
 }
 
-impl fmt::Debug for Word {
+impl fmt::Debug for RawArg {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&String::from_utf8_lossy(&self.0), formatter)
     }
 }
 
-/// The line that follows the message of a problem with exit status 2. The name in it is always `conntrack`.
+/// The line that follows the message of an error with exit status 2. It always names `conntrack`.
 pub const HINT: &str = "Try `conntrack -h' or 'conntrack --help' for more information.";
 
-/// A problem of the command line. Its text ([`CliError::message`], `Display`) has no banner and no newline.
+/// An error in the command line. Its text ([`CliError::message`], `Display`) has no banner and no newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CliError {
-    /// An unknown or ambiguous option, or a value given to an option that takes none.
-    UnknownOption(Word),
-    /// The last word is an option that needs a value.
-    MissingValue(Word),
-    /// The word after a command is no table.
-    UnknownTable(Word),
+    /// An unknown or ambiguous option, or a value attached to an option that takes none.
+    UnknownOption(RawArg),
+    /// The last word is an option that requires a value.
+    MissingValue(RawArg),
+    /// The word after a command does not name a table.
+    UnknownTable(RawArg),
     /// Two commands.
     CommandsCombined,
-    /// Another command than `-L` on the tables dying and unconfirmed.
+    /// A command other than `-L` on the tables dying and unconfirmed.
     ListOnly,
     /// `-A` on expectations.
     NoAddOnExpectations,
     /// `-U` on expectations.
     NoUpdateOnExpectations,
-    /// An element of the list of `-u`, `-e` or `-o`; the value is the list from that element on.
-    BadParameter(Word),
+    /// An invalid element in the list of `-u`, `-e` or `-o`; holds the list from that element on.
+    BadParameter(RawArg),
     /// Not an IP address.
-    InvalidAddress(Word),
-    /// An address of another family than an earlier one or `-f`.
+    InvalidAddress(RawArg),
+    /// An address whose family differs from that of an earlier one or of `-f`.
     MismatchedFamily,
-    /// A prefix length where only an address is taken. The value is the option's name.
+    /// A prefix length with an option that takes an address only. Holds the option's name.
     NoPrefixHere(&'static str),
-    /// A prefix length that is no number or too long.
+    /// A prefix length that is not a number or too long.
     InvalidNetmask,
-    /// Value of `-p` or `-f`.
-    UnsupportedProtocol(Word),
+    /// Invalid value of `-p` or `-f`.
+    UnsupportedProtocol(RawArg),
     /// `-o complete` without `save`.
     CompleteAlone,
     /// `-o complete` of expectations.
     CompleteExpectations,
     /// `--labels` with `--label-add` or `--label-del`.
     LabelsTwice,
-    /// A line of a load file that is longer than lines may be.
+    /// A line of a load file that exceeds the maximum length.
     LineTooLong,
     /// `-F` in a file that is loaded with `--set-zone`.
     FlushWithZone,
-    /// A number that is none, or out of its range.
+    /// A value that is not a number or out of range.
     UnexpectedValue {
-        /// What was given.
-        value: Word,
+        /// The value as typed.
+        value: RawArg,
         /// The option's letter.
         option: char,
     },
-    /// A label that the map does not have.
-    UnknownLabel(Word),
+    /// A label that is not in the label map.
+    UnknownLabel(RawArg),
     /// `--label-add` with `--label-del`.
     LabelAddWithDelete,
     /// `--labelmap` twice.
     LabelMapTwice,
     /// `-o save` with another output.
     SaveWithOther,
-    /// `[]` as the address of a translation.
+    /// `[]` as the address of a NAT option.
     NoIpv6Address,
-    /// `[` without `]` in the address of a translation.
+    /// `[` without `]` in the address of a NAT option.
     NoClosingBracket,
-    /// A colon with nothing behind it.
+    /// A colon without a port after it.
     NoPort,
     /// Not a port.
-    InvalidPort(Word),
+    InvalidPort(RawArg),
     /// `-j` with `-n` or `-g`.
     AnyNatWithOther,
-    /// The command needs the option of this name.
+    /// The command requires the option of this name.
     Missing(&'static str),
-    /// The command does not take the option of this name.
+    /// The command does not accept the option of this name.
     Illegal(&'static str),
-    /// One of two options is missing that go together only.
-    Both(&'static str, &'static str),
+    /// Only one of two options was given that must be given together.
+    IncompletePair(&'static str, &'static str),
     /// `-z` with a selection.
     ZeroWithFilter,
-    /// `--mask-src` without `--src`, or the same of the destination.
+    /// `--mask-src` without `--src`, or `--mask-dst` without `--dst`.
     MaskAlone {
         /// Name of the mask's option.
         mask: &'static str,
-        /// Name of the option that it belongs to.
+        /// Name of the option that it applies to.
         address: &'static str,
     },
-    /// Value of `--state` with `-p tcp`.
-    UnknownTcpState(Word),
-    /// Value of `--state` with `-p sctp`.
-    UnknownSctpState(Word),
-    /// Value of `--state` with `-p dccp`.
-    UnknownDccpState(Word),
-    /// Value of `--role`.
-    UnknownDccpRole(Word),
+    /// Invalid value of `--state` with `-p tcp`.
+    UnknownTcpState(RawArg),
+    /// Invalid value of `--state` with `-p sctp`.
+    UnknownSctpState(RawArg),
+    /// Invalid value of `--state` with `-p dccp`.
+    UnknownDccpState(RawArg),
+    /// Invalid value of `--role`.
+    UnknownDccpRole(RawArg),
     /// The file of `-R` cannot be opened.
-    CannotOpen(Word),
-    /// The file of `-R` cannot be read to its end.
+    CannotOpen(RawArg),
+    /// Reading the file of `-R` failed.
     CannotRead {
         /// The file.
-        name: Word,
-        /// Text of the error.
+        name: RawArg,
+        /// Text of the I/O error.
         error: String,
     },
-    /// A word of a load file has more than 1023 bytes.
+    /// A word of a load file is longer than 1023 bytes.
     WordTooLong,
     /// A line of a load file has too many words.
     TooManyWords,
-    /// A command that load files cannot contain.
+    /// A command that is not allowed in load files.
     NotInLoadFile(&'static str),
 
-    /// A value that `conntrack` takes for another one.
+    /// A value that `conntrack` would interpret as a different one.
     WrongValue(Box<WrongValue>),
-    /// A word that belongs to no option.
-    Stray {
+    /// A word that does not belong to any option.
+    StrayWord {
         /// The word.
-        word: Word,
-        /// What may have been meant.
+        word: RawArg,
+        /// A suggestion, if there is one.
         hint: Option<String>,
     },
-    /// A value that is attached to an option that takes it from the next word only.
+    /// A value attached to an option that takes it only from the next word.
     Attached {
         /// The option's name.
         option: &'static str,
         /// The value.
-        value: Word,
-        /// The next word in an example.
+        value: RawArg,
+        /// The next word, for an example.
         example: String,
     },
-    /// An option behind the file of `-R`, where `conntrack` ignores it.
-    BehindFile(Word),
-    /// An empty word in the place of a table.
+    /// An option after the file of `-R`, which `conntrack` ignores.
+    AfterFile(RawArg),
+    /// An empty word where a table is expected.
     EmptyTable,
-    /// An address behind a network of the same option.
-    MaskedByAnother(&'static str),
+    /// An address given after a network with the same option, whose mask would still apply.
+    StaleMask(&'static str),
     /// `-D -u` with a name that is ignored.
-    StatusIgnored(Word),
-    /// `-D` without a selector and without `--all`.
+    StatusIgnored(RawArg),
+    /// `-D` without a selecting option and without `--all`.
     NothingSelected,
-    /// `--all` with a selector.
+    /// `--all` with a selecting option.
     AllWithSelector,
-    /// A problem, and what would be right.
-    Explained(Box<CliError>, String),
-    /// The first word is no subcommand; the text is the whole message.
+    /// An error with an explanation of what would be valid.
+    WithHint(Box<CliError>, String),
+    /// The first word is not a subcommand; holds the whole message.
     NoSubcommand(String),
-    /// The value of the variable that names the program.
-    UnknownName(Word),
+    /// Invalid value of the variable that names the program.
+    UnknownName(RawArg),
     /// `-z` with `--dry-run`.
     DryZero,
-    /// `--plugin` with the same option twice.
+    /// `--plugin` with the same plugin option twice.
     PluginOptionTwice {
         /// The whole value.
-        value: Word,
+        value: RawArg,
         /// The option.
         option: String,
     },
-    /// `-b` with more than `--buffer-max`.
+    /// `-b` with a larger value than `--buffer-max`.
     BufferAboveMax {
         /// `-b`
         size: u32,
@@ -197,55 +197,55 @@ pub enum CliError {
         max: u32,
     },
 
-    /// `-D -u` with nothing that a flow could be compared with.
-    StatusSelectsAll(Word),
-    /// `-o json` with xml or save.
+    /// `-D -u` without any bit to compare.
+    StatusSelectsAll(RawArg),
+    /// `-o json` with `xml` or `save`.
     JsonWithOther(&'static str),
-    /// Value of `--batch`.
-    BatchRows(Word),
+    /// Invalid value of `--batch`.
+    BatchRows(RawArg),
     /// Value of `--plugin` without a file.
-    PluginWithoutFile(Word),
-    /// Value of `--plugin` with an option that is not `name=value`.
+    PluginWithoutFile(RawArg),
+    /// Value of `--plugin` with a plugin option that is not `name=value`.
     PluginOption {
         /// The whole value.
-        value: Word,
-        /// The part that is wrong.
-        option: Word,
+        value: RawArg,
+        /// The invalid part.
+        option: RawArg,
     },
-    /// Value of `--plugin` with a double quote that is not closed.
-    PluginQuote(Word),
-    /// Value of `--plugin` with an option that is not UTF-8.
-    PluginText(Word),
-    /// `--dry-run` with a file that empties the table.
+    /// Value of `--plugin` with an unclosed double quote.
+    PluginQuote(RawArg),
+    /// Value of `--plugin` with a plugin option that is not UTF-8.
+    PluginText(RawArg),
+    /// `--dry-run` with a load file that contains `-F`.
     DryFlush,
     /// `--grant` or `--on-error` before any `--plugin`.
     WithoutPlugin(&'static str),
-    /// Value of `--grant`, and what is wrong with it.
+    /// Invalid value of `--grant`; holds the reason.
     Grant(String),
-    /// Value of `--on-error`.
-    OnErrorValue(Word),
-    /// Value of `--metrics`, and what is wrong with it.
+    /// Invalid value of `--on-error`.
+    OnErrorValue(RawArg),
+    /// Invalid value of `--metrics`; holds the reason.
     Metrics(String),
-    /// `--netns` without a value.
+    /// `--netns` with an empty value.
     NoNetns,
-    /// `--all-netns` with a plugin that may act.
+    /// `--all-netns` with a plugin that has a grant to act.
     AllNetnsWithGrant,
-    /// An option in a line of a load file that holds for all of the file.
+    /// An option in a line of a load file that is only accepted for the whole file.
     NotInLine(&'static str),
-    /// A file that holds the value of a plugin's option, and why it cannot be read.
+    /// The file that holds the value of a plugin option cannot be read.
     PluginFile {
         /// The option.
         option: String,
         /// The file, as typed.
-        file: Word,
-        /// What the system says.
+        file: RawArg,
+        /// Text of the I/O error.
         reason: String,
     },
-    /// A subcommand does not take what follows it; the whole text for standard error, of several lines.
+    /// A subcommand rejects its arguments; holds the whole text for standard error, several lines long.
     Subcommand(String),
 }
 
-/// Lays pieces of bytes and text end to end.
+/// Concatenates bytes and text.
 macro_rules! text {
     ($($piece:expr),* $(,)?) => {{
         let mut text: Vec<u8> = Vec::new();
@@ -255,7 +255,7 @@ macro_rules! text {
 }
 
 impl CliError {
-    /// Exit status: 2 for a problem of the command line; 1 for the few that the classic program counts as failures.
+    /// Returns the exit status: 2 for an error in the command line, 1 for the few that `conntrack` counts as failures.
     pub fn status(&self) -> u8 {
         match self {
             Self::UnexpectedValue { .. }
@@ -267,17 +267,17 @@ impl CliError {
         }
     }
 
-    /// Whether the line [`HINT`] follows the message.
+    /// Returns true if the line [`HINT`] follows the message.
     pub fn has_hint(&self) -> bool {
         self.status() == 2 && !self.is_text()
     }
 
-    /// Whether the message is the whole of what is to be printed, with neither banner nor hint: it has several lines.
+    /// Returns true if the message is printed alone, with neither banner nor hint: it is several lines long.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Subcommand(_))
     }
 
-    /// The message in bytes, with what was typed as it was typed.
+    /// Returns the message in bytes, with what was typed unchanged.
     pub fn message(&self) -> Vec<u8> {
         match self {
             Self::UnknownOption(word) => text!("unknown option `", word, "'"),
@@ -293,18 +293,18 @@ impl CliError {
             Self::NoPrefixHere(name) => text!("CIDR notation unavailable for `--", name, "'"),
             Self::InvalidNetmask => text!("Invalid netmask"),
             Self::UnsupportedProtocol(word) => text!("`", word, "' unsupported protocol"),
-            Self::CompleteAlone => text!("`complete' says more of what `save' writes; use -o save,complete"),
+            Self::CompleteAlone => text!("`complete' extends `save'; use -o save,complete"),
             Self::CompleteExpectations => {
                 text!(
-                    "there are no lines that make expectations again, and so no `complete' ones; -o json has all of their fields"
+                    "no command line can restore an expectation, so that `complete' is not available; -o json has all fields"
                 )
             }
             Self::LabelsTwice => {
-                text!("--labels says which labels there are; --label-add and --label-del cannot be used with it")
+                text!("--labels replaces the set of labels; --label-add and --label-del cannot be combined with it")
             }
             Self::LineTooLong => text!("the line has more than 10239 bytes"),
             Self::FlushWithZone => {
-                text!("-F empties all zones, and --set-zone is about one; delete its flows by -D -w and its number")
+                text!("-F empties all zones, and --set-zone applies to one; delete its flows with -D -w ZONE")
             }
             Self::UnexpectedValue { value, option } => {
                 text!("unexpected value '", value, "' with -", &option.to_string(), " option")
@@ -322,7 +322,7 @@ impl CliError {
             Self::AnyNatWithOther => text!("cannot specify `--src-nat' or `--dst-nat' with `--any-nat'"),
             Self::Missing(name) => text!("You need to supply the `--", name, "' option for this command"),
             Self::Illegal(name) => text!("Illegal option `--", name, "' with this command"),
-            Self::Both(first, second) => text!("you have to specify `--", first, "' and `--", second, "'"),
+            Self::IncompletePair(first, second) => text!("you have to specify `--", first, "' and `--", second, "'"),
             Self::ZeroWithFilter => text!("Can't use -z with filtering parameters"),
             Self::MaskAlone { mask, address } => text!("Can't use --", mask, " without --", address),
             Self::UnknownTcpState(word) => text!("unknown TCP state `", word, "'"),
@@ -335,11 +335,11 @@ impl CliError {
             Self::TooManyWords => text!("too many arguments"),
             Self::NotInLoadFile(command) => text!("Cannot use command `", command, "' with --load-file"),
             Self::WrongValue(wrong) => wrong.message(),
-            Self::Stray { word, hint } => {
+            Self::StrayWord { word, hint } => {
                 let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
-                let empty = Word::from("an empty word");
+                let empty = RawArg::from("an empty word");
                 let word = if word.0.is_empty() { &empty } else { word };
-                text!(word, " belongs to no option", hint.as_str())
+                text!(word, " does not belong to any option", hint.as_str())
             }
             Self::Attached { option, value, example } => text!(
                 "--",
@@ -351,11 +351,11 @@ impl CliError {
                 " ",
                 example.as_str(),
             ),
-            Self::BehindFile(word) => {
-                text!("`", word, "' after the file of -R would be ignored; options belong into its lines")
+            Self::AfterFile(word) => {
+                text!("`", word, "' after the file of -R would be ignored; options belong in its lines")
             }
-            Self::EmptyTable => text!("an empty word is no table; leave it out, or name one: conntrack or expect"),
-            Self::MaskedByAnother(option) => text!(
+            Self::EmptyTable => text!("an empty word is not a table; leave it out, or name one: conntrack or expect"),
+            Self::StaleMask(option) => text!(
                 "--",
                 *option,
                 " is given twice, and the prefix of the first network would hold for the second address",
@@ -369,9 +369,11 @@ impl CliError {
                 "nothing selects the flows that are to be deleted; to delete all of them: -D --all, or -F to empty the table"
             ),
             Self::AllWithSelector => {
-                text!("--all deletes every flow, and does not go with options that select some; leave one of them out")
+                text!(
+                    "--all deletes every flow and cannot be combined with options that select some; leave one of them out"
+                )
             }
-            Self::Explained(error, hint) => text!(&error.message(), "; ", hint.as_str()),
+            Self::WithHint(error, hint) => text!(&error.message(), "; ", hint.as_str()),
             Self::NoSubcommand(text) => text!(text.as_str()),
             Self::UnknownName(word) => text!("FLOWGATE_AS is `", word, "'; it takes conntrack or flowgate"),
             Self::DryZero => {
@@ -414,7 +416,7 @@ impl CliError {
             Self::Subcommand(text) => text!(text.as_str()),
             Self::DryFlush => text!("--dry-run cannot print what -F would do; take that line out of the file"),
             Self::WithoutPlugin(option) => {
-                text!("--", *option, " is about the --plugin before it, and there is none; write --plugin FILE first")
+                text!("--", *option, " applies to the --plugin before it, but there is none; give --plugin FILE first")
             }
             Self::Metrics(problem) => text!("--metrics: ", problem.as_str()),
             Self::NoNetns => {
@@ -460,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_message_repeats_the_bytes_that_were_typed() {
-        let error = CliError::InvalidAddress(Word(vec![b'x', 0xff]));
+        let error = CliError::InvalidAddress(RawArg(vec![b'x', 0xff]));
         assert_eq!(error.message(), b"Invalid IP address `x\xff'");
         assert_eq!(error.to_string(), "Invalid IP address `x\u{fffd}'");
     }

@@ -1,80 +1,81 @@
-//! Scanning argv the way GNU `getopt_long` does: permutation, clusters, abbreviations, optional values.
+//! Scans argv as GNU `getopt_long` does: permutation, clusters, abbreviations, optional values.
 //!
-//! getopt(3) says what is an option and in which order; the words move while it scans, and the classic messages name
-//! the word before the scan position, so the permutation is carried out here in the same steps.
+//! getopt(3) defines what an option is and in which order options are found. Words move during the scan, and the
+//! messages of `conntrack` name the word before the scan position; the permutation therefore takes the same steps here.
 
-/// Whether an option takes a value.
+/// Defines if an option takes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Argument {
-    /// None; a value attached to the long form is an error.
+    /// No value; one attached to the long form is an error.
     None,
-    /// One: the rest of the word or else the next word, whatever it looks like.
+    /// One value: the rest of the word, or else the next word, whatever it looks like.
     Required,
-    /// Perhaps one, attached to the word.
+    /// An optional value, attached to the word.
     Optional,
 }
 
 /// An option in its long form.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LongOption<T> {
-    /// Without the two hyphens.
+pub struct LongOption<T> {
+    /// Name without the two hyphens.
     pub name: &'static str,
-    /// Whether it takes a value.
+    /// Defines if it takes a value.
     pub argument: Argument,
-    /// Whether it must be written out: then it never makes the abbreviation of another option ambiguous.
+    /// True if the name must be written out. It then never makes the abbreviation of another option ambiguous.
     pub exact: bool,
-    /// What is reported when it is found. Names with equal ids are one option.
+    /// The id that is reported when the option is found. Names with equal ids are one option.
     pub id: T,
 }
 
-/// What the scanner knows as options.
-pub(crate) trait Options<T> {
-    /// The option of this letter.
+/// The options that the scanner accepts.
+pub trait OptionSource<T> {
+    /// Returns the option of this letter.
     fn short(&self, letter: u8) -> Option<(Argument, T)>;
-    /// All long options, in two parts.
+    /// Returns all long options, in two parts.
     fn long(&self) -> (&[LongOption<T>], &[LongOption<T>]);
 }
 
-/// What was found next.
+/// The result of one step of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found<'a, T> {
-    /// An option and its attached or required value.
+pub enum ScannedOption<'a, T> {
+    /// An option and its value.
     Option {
-        /// Which.
+        /// Id of the option.
         id: T,
-        /// The value; `None` also where an optional one is not attached.
+        /// The value; `None` also if an optional value is not attached.
         value: Option<&'a [u8]>,
     },
-    /// Unknown, ambiguous, or with a value that it does not take. Holds the word before the scan position.
+    /// An unknown or ambiguous option, or one with a value that it does not take. Holds the word before the scan
+    /// position.
     Unknown(Vec<u8>),
-    /// The value is missing. Holds the word before the scan position.
+    /// An option without its required value. Holds the word before the scan position.
     MissingValue(Vec<u8>),
 }
 
-/// A scan of the words of a command line, of which the first is the program's name.
+/// A scan of the words of a command line, the first of which is the program's name.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
     words: Vec<&'a [u8]>,
-    /// The next word to be looked at.
+    /// Index of the next word to scan.
     index: usize,
-    /// Words in `first..last` are no options and were passed over.
+    /// The words in `first..last` are not options and were skipped.
     first: usize,
     last: usize,
-    /// Where in the word at `index` a cluster of letters goes on.
+    /// Position in the word at `index` where a cluster of letters continues.
     cluster: Option<usize>,
-    /// POSIXLY_CORRECT: options end at the first word that is none.
+    /// POSIXLY_CORRECT: options end at the first word that is not an option.
     posixly_correct: bool,
-    /// The word of the option that was found last.
+    /// The word of the last option found.
     current: &'a [u8],
 }
 
 impl<'a> Scanner<'a> {
-    /// A scan from the start.
-    pub(crate) fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
+    /// Starts a scan.
+    pub fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
         Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct, current: b"" }
     }
 
-    /// The value of an option that may have one in the next word: taken if nothing was attached to the option, there is
+    /// Takes the value of an option that may have it in the next word: if nothing was attached to the option, there is
     /// a next word, and it begins with neither `-` nor `!`. Inside a cluster the next word is the cluster itself.
     pub(crate) fn take_optional(&mut self, attached: Option<&[u8]>) -> Option<&'a [u8]> {
         if attached.is_some() {
@@ -88,23 +89,23 @@ impl<'a> Scanner<'a> {
         Some(word)
     }
 
-    /// The word of the option that was found last.
-    pub(crate) fn current(&self) -> &'a [u8] {
+    /// Returns the word of the last option found.
+    pub fn current(&self) -> &'a [u8] {
         self.current
     }
 
-    /// The words that are no options, once there is no option any more.
-    pub(crate) fn passed_over(&self) -> &[&'a [u8]] {
+    /// Returns the words that are not options. Valid at the end of the scan.
+    pub fn stray_words(&self) -> &[&'a [u8]] {
         let start = if self.posixly_correct { self.index } else { self.first };
         self.words.get(start..).unwrap_or_default()
     }
 
-    /// The next option, or `None` at the end of the options.
-    pub(crate) fn next<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Option<Found<'a, T>> {
+    /// Returns the next option, or `None` at the end of the options.
+    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn OptionSource<T>) -> Option<ScannedOption<'a, T>> {
         if let Some(position) = self.cluster {
             return Some(self.letter(position, options));
         }
-        // Words may have been taken by `take_optional`.
+        // `take_optional` may have taken words.
         self.last = self.last.min(self.index);
         self.first = self.first.min(self.index);
         if self.posixly_correct {
@@ -119,7 +120,7 @@ impl<'a> Scanner<'a> {
             if self.posixly_correct {
                 return None;
             }
-            // The mark is no word of its own: it goes before those that were passed over.
+            // `--` is moved before the skipped words.
             if self.first == self.last {
                 self.first = self.index;
             } else {
@@ -139,7 +140,7 @@ impl<'a> Scanner<'a> {
         Some(if word.starts_with(b"--") { self.long(options) } else { self.letter(1, options) })
     }
 
-    /// Moves options that were found since before the words that are none, and passes over more of those.
+    /// Moves the options found since then before the skipped words, and skips further words that are not options.
     fn pass_over(&mut self) {
         if self.first != self.last && self.last != self.index {
             if let Some(part) = self.words.get_mut(self.first..self.index) {
@@ -160,7 +161,7 @@ impl<'a> Scanner<'a> {
         self.index.checked_sub(1).and_then(|index| self.words.get(index)).map(|word| word.to_vec()).unwrap_or_default()
     }
 
-    fn long<T: Copy + PartialEq>(&mut self, options: &dyn Options<T>) -> Found<'a, T> {
+    fn long<T: Copy + PartialEq>(&mut self, options: &dyn OptionSource<T>) -> ScannedOption<'a, T> {
         let word = self.words.get(self.index).copied().unwrap_or_default();
         self.index += 1;
         let body = word.get(2..).unwrap_or_default();
@@ -169,30 +170,30 @@ impl<'a> Scanner<'a> {
             None => (body, None),
         };
         let (common, more) = options.long();
-        let known = || common.iter().chain(more);
-        let exact = known().find(|option| option.name.as_bytes() == name);
+        let lookup = || common.iter().chain(more);
+        let exact = lookup().find(|option| option.name.as_bytes() == name);
         let found = exact.or_else(|| {
-            let mut candidates = known().filter(|option| !option.exact && option.name.as_bytes().starts_with(name));
+            let mut candidates = lookup().filter(|option| !option.exact && option.name.as_bytes().starts_with(name));
             let first = candidates.next()?;
             candidates.all(|other| other.id == first.id && other.argument == first.argument).then_some(first)
         });
         let Some(option) = found else {
-            return Found::Unknown(self.before());
+            return ScannedOption::Unknown(self.before());
         };
         match (option.argument, attached) {
-            (Argument::None, Some(_)) => Found::Unknown(self.before()),
+            (Argument::None, Some(_)) => ScannedOption::Unknown(self.before()),
             (Argument::Required, None) => match self.words.get(self.index).copied() {
                 Some(value) => {
                     self.index += 1;
-                    Found::Option { id: option.id, value: Some(value) }
+                    ScannedOption::Option { id: option.id, value: Some(value) }
                 }
-                None => Found::MissingValue(self.before()),
+                None => ScannedOption::MissingValue(self.before()),
             },
-            (_, attached) => Found::Option { id: option.id, value: attached },
+            (_, attached) => ScannedOption::Option { id: option.id, value: attached },
         }
     }
 
-    fn letter<T: Copy + PartialEq>(&mut self, position: usize, options: &dyn Options<T>) -> Found<'a, T> {
+    fn letter<T: Copy + PartialEq>(&mut self, position: usize, options: &dyn OptionSource<T>) -> ScannedOption<'a, T> {
         let word = self.words.get(self.index).copied().unwrap_or_default();
         let rest = word.get(position + 1..).unwrap_or_default();
         let option = word.get(position).and_then(|letter| options.short(*letter));
@@ -203,7 +204,7 @@ impl<'a> Scanner<'a> {
             self.cluster = Some(position + 1);
         }
         let Some((argument, id)) = option else {
-            return Found::Unknown(self.before());
+            return ScannedOption::Unknown(self.before());
         };
         let value = match argument {
             Argument::None => None,
@@ -218,10 +219,10 @@ impl<'a> Scanner<'a> {
                     self.index += 1;
                     Some(value)
                 }
-                None => return Found::MissingValue(self.before()),
+                None => return ScannedOption::MissingValue(self.before()),
             },
         };
-        Found::Option { id, value }
+        ScannedOption::Option { id, value }
     }
 }
 
@@ -236,7 +237,7 @@ mod tests {
 
     struct Table(Vec<LongOption<char>>);
 
-    impl Options<char> for Table {
+    impl OptionSource<char> for Table {
         fn short(&self, letter: u8) -> Option<(Argument, char)> {
             match letter {
                 b'L' | b'z' => Some((Argument::None, char::from(letter))),
@@ -272,7 +273,7 @@ mod tests {
         let mut seen = Vec::new();
         while let Some(found) = scanner.next(&table) {
             seen.push(match found {
-                Found::Option { id, value } => {
+                ScannedOption::Option { id, value } => {
                     let taken = matches!(id, 'L' | 'n').then(|| scanner.take_optional(value)).flatten();
                     let value = value.or(taken);
                     match value {
@@ -280,11 +281,11 @@ mod tests {
                         None => id.to_string(),
                     }
                 }
-                Found::Unknown(word) => {
+                ScannedOption::Unknown(word) => {
                     seen.push(format!("unknown {}", String::from_utf8_lossy(&word)));
                     break;
                 }
-                Found::MissingValue(word) => {
+                ScannedOption::MissingValue(word) => {
                     seen.push(format!("missing {}", String::from_utf8_lossy(&word)));
                     break;
                 }
@@ -311,11 +312,11 @@ mod tests {
             let mut scanner = Scanner::new(all, posixly_correct);
             let table = table();
             while let Some(found) = scanner.next(&table) {
-                if let Found::Option { id: 'L' | 'n', value } = found {
+                if let ScannedOption::Option { id: 'L' | 'n', value } = found {
                     scanner.take_optional(value);
                 }
             }
-            scanner.passed_over().iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ")
+            scanner.stray_words().iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ")
         };
         for (words, over) in [
             (&["-L", "expect", "-z"][..], ""),

@@ -7,16 +7,16 @@ use super::error::CliError;
 use super::values;
 use flowgate_base::io_error::error_text;
 
-/// Where the names are unless `--labelmap` says otherwise.
-pub const DEFAULT_PATH: &str = "/etc/xtables/connlabel.conf";
+/// Default path of the label map.
+pub const DEFAULT_LABEL_MAP: &str = "/etc/xtables/connlabel.conf";
 
-/// Bits above this are not taken from the file. The kernel keeps 128 labels.
+/// Bits from this one on are not read from the file. The kernel keeps 128 labels.
 const BITS: u64 = 1024;
 
-/// What one line of the file holds at most; what is longer counts as several lines.
+/// Maximum length of a line; a longer line counts as several lines.
 const LINE: usize = 1023;
 
-/// How many bytes of labels the kernel keeps (NF_CT_LABELS_MAX_SIZE).
+/// Number of bytes of labels that the kernel keeps (NF_CT_LABELS_MAX_SIZE).
 const KERNEL_BYTES: usize = 16;
 
 /// Names of labels.
@@ -27,8 +27,8 @@ pub struct LabelMap {
 }
 
 impl LabelMap {
-    /// The names that the text of a file gives; none if there is not one valid line. Lines that are not valid or name a
-    /// bit or a name a second time are passed over.
+    /// Parses the text of a label map; `None` if it has no valid line. Skips lines that are invalid or that repeat a
+    /// bit or a name.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut map = Self::default();
         for whole in text.split_inclusive(|byte| *byte == b'\n') {
@@ -63,38 +63,38 @@ impl LabelMap {
         self.bits.insert(name.to_owned(), bit);
     }
 
-    /// Reads the file of this name. The error is the warning that is printed; the command then goes on without names.
+    /// Loads the file of this name. The error is the warning to print; the command then continues without names.
     pub fn load(environment: &dyn Environment, path: &[u8]) -> Result<Self, String> {
         match environment.read(path) {
-            // The classic program prints the text of errno, which says nothing of a file without labels.
+            // `conntrack` prints the text of errno, which is 0 for a file without labels.
             Ok(text) => Self::parse(&text).ok_or_else(|| "nfct_labelmap_new: Success".to_owned()),
             Err(error) => Err(format!("nfct_labelmap_new: {}", error_text(&error))),
         }
     }
 
-    /// The bit of a name. Names are case-sensitive and whole.
+    /// Returns the bit of a name. Names are case-sensitive and must be complete.
     pub fn bit(&self, name: &[u8]) -> Option<u16> {
         self.bits.get(std::str::from_utf8(name).ok()?).copied()
     }
 
-    /// The name of a bit.
+    /// Returns the name of a bit.
     pub fn name(&self, bit: u16) -> Option<&str> {
         self.names.get(&bit).map(String::as_str)
     }
 
-    /// Bits and names, by ascending bit.
+    /// Returns bits and names, in ascending order of bits.
     pub fn iter(&self) -> impl Iterator<Item = (u16, &str)> {
         self.names.iter().map(|(bit, name)| (*bit, name.as_str()))
     }
 
-    /// The names as plugins are told them.
+    /// Returns the names as plugins receive them.
     pub fn labels(&self) -> Vec<flowgate_model::Label> {
         self.iter().map(|(bit, name)| flowgate_model::Label { bit, name: name.to_owned() }).collect()
     }
 }
 
-/// Adds the labels of a comma list to a set.
-pub(crate) fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
+/// Adds the labels of a comma-separated list to a set.
+pub fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
     for (name, _) in values::elements(list) {
         let bit = map.and_then(|map| map.bit(name));
         set.insert(bit.ok_or_else(|| CliError::UnknownLabel(name.into()))?);
@@ -107,25 +107,25 @@ pub(crate) fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -
 pub(crate) struct LabelSet(Vec<u8>);
 
 impl LabelSet {
-    /// Every label that the kernel can keep.
-    pub(crate) fn all() -> Self {
+    /// Returns the set of all labels that the kernel can keep.
+    pub fn all() -> Self {
         Self(vec![0xff; KERNEL_BYTES])
     }
 
-    /// No label, in full length.
-    pub(crate) fn none() -> Self {
+    /// Returns the empty set in full length.
+    pub fn none() -> Self {
         Self(vec![0; KERNEL_BYTES])
     }
 
-    /// No label, as long as the other set.
-    pub(crate) fn cleared(other: &Self) -> Self {
+    /// Returns the empty set with the length of `other`.
+    pub fn cleared(other: &Self) -> Self {
         Self(vec![0; other.0.len()])
     }
 
     /// Adds a label.
     pub(crate) fn insert(&mut self, bit: u16) {
         let byte = usize::from(bit / 8);
-        // Words of 32 bits, as the kernel wants them, and its full length at least.
+        // The kernel expects words of 32 bits, and at least its full length.
         let length = ((byte / 4 + 1) * 4).max(KERNEL_BYTES).max(self.0.len());
         self.0.resize(length, 0);
         if let Some(byte) = self.0.get_mut(byte) {
@@ -133,13 +133,13 @@ impl LabelSet {
         }
     }
 
-    /// Whether there is none in it.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns true if it has no label.
+    pub fn is_empty(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }
 
-    /// The bytes: none at all if no label was ever added, 16 otherwise (more if a bit needs it).
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    /// Returns the bytes: none if no label was ever added, otherwise 16, or more if a bit needs it.
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }

@@ -1,141 +1,143 @@
-//! `-R FILE`: a file of command lines. All are read and checked before the first is carried out.
+//! `-R FILE`: a file of command lines. All lines are parsed and checked before the first is executed.
 
 use std::io::{BufRead, Read};
 use std::ops::Range;
 
 use super::environment::Environment;
-use super::error::{CliError, Word};
-use super::settings::{Command, LoadFile, LoadedCommand, LostLines, Place, Settings, Table};
+use super::error::{CliError, RawArg};
+use super::settings::{Command, FileLine, LoadFile, LoadedCommand, Settings, SkippedLines, Table};
 use flowgate_base::io_error::error_text;
 use flowgate_model::{Flows, batch};
 
-/// What one line holds at most; what is longer counts as several lines.
-const LINE: u64 = 10239;
-/// What one word holds at most.
-const WORD: usize = 1023;
-/// Most lines that are put together: a table of so many rows is handed on at once.
-const TOGETHER: usize = 4096;
-/// Lines that are read before they are made sense of.
-const AT_ONCE: usize = 16_384;
-/// Fewer lines are not worth a thread.
-const WORTH_A_THREAD: usize = 1024;
-/// How many words a line has at most, with the program's name that it is given.
-const WORDS: usize = 254;
+/// Maximum length of a line in bytes; a longer line counts as several lines.
+const MAX_LINE: u64 = 10239;
+/// Maximum length of a word in bytes.
+const MAX_WORD: usize = 1023;
+/// Maximum number of lines that are merged: a table of as many rows is passed on at once.
+const MAX_MERGED: usize = 4096;
+/// Number of lines that are read before they are parsed.
+const LINES_PER_READ: usize = 16_384;
+/// Minimum number of lines for which a thread is started.
+const MIN_LINES_PER_THREAD: usize = 1024;
+/// Maximum number of words in a line, with the program's name that is put before it.
+const MAX_WORDS: usize = 254;
 
-/// Makes something of the words of a line, of which the first is the program's name; adds warnings. The command before it is at
-/// hand, for lines that can be put together with it ([`joins`]).
-pub(crate) type ReadLine<'a> =
-    &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>, Option<&mut LoadedCommand>) -> Result<Line, CliError> + Sync);
+/// Parses the words of a line, the first of which is the program's name, and adds warnings. The command before it is
+/// passed along, for lines that can be merged with it ([`is_mergeable`]).
+pub type ReadLine<'a> =
+    &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>, Option<&mut LoadedCommand>) -> Result<LineResult, CliError> + Sync);
 
-/// What a line came to.
-pub(crate) enum Line {
-    /// A command of its own.
+/// The result of parsing a line.
+pub enum LineResult {
+    /// A separate command.
     Command(Box<Settings>),
-    /// Its row is now one of the command before it.
-    Joined,
-    /// It has neither command nor options.
-    Nothing,
+    /// A row was added to the command before it.
+    Merged,
+    /// The line has neither a command nor options.
+    Empty,
 }
 
-/// What is to be carried out, each with the number of its first line; none for a line without command.
+/// The commands to execute, each with the number of its first line; `None` for a line without a command.
 type Commands = Vec<(usize, Option<LoadedCommand>)>;
 
 /// How a file is read.
 #[derive(Clone, Copy)]
-pub(crate) struct Manner<'a> {
+pub struct LoadOptions<'a> {
     /// The program's name, which is put before each line.
     pub program: &'a [u8],
-    /// Whether that is a name of its own: then a line that is too long is wrong, where `conntrack` takes it for several.
-    pub own: bool,
-    /// Whether a line that makes no sense loses only itself.
+    /// True under flowgate's own name: a line that is too long is then an error, where `conntrack` counts it as several
+    /// lines.
+    pub own_name: bool,
+    /// True if an invalid line is skipped.
     pub keep_going: bool,
 }
 
-/// Reads the file. What is wrong is at `place`, unless the file itself is.
-pub(crate) fn load(
-    manner: Manner<'_>,
+/// Loads the file. `place` is the line of an error, unless the error concerns the file itself.
+pub fn load(
+    options: LoadOptions<'_>,
     file: &[u8],
     environment: &dyn Environment,
     line: ReadLine<'_>,
     warnings: &mut Vec<String>,
-    place: &mut Option<Place>,
+    place: &mut Option<FileLine>,
 ) -> Result<LoadFile, CliError> {
     let (name, opened) = match file {
-        b"-" => (Word::from("/dev/stdin"), environment.standard_input()),
-        file => (Word::from(file), environment.open(file)),
+        b"-" => (RawArg::from("/dev/stdin"), environment.standard_input()),
+        file => (RawArg::from(file), environment.open(file)),
     };
     let mut reader = opened.map_err(|_| CliError::CannotOpen(name.clone()))?;
     let mut commands = Commands::new();
-    let at = |line| Some(Place { file: name.clone(), line });
+    let at = |line| Some(FileLine { file: name.clone(), line });
     let mut first = 1;
-    let (mut texts, mut next) = (Texts::default(), Texts::default());
-    let mut end = texts.take(&mut *reader, manner);
-    let mut lost = LostLines::default();
+    let (mut lines_read, mut next) = (LineBuffer::default(), LineBuffer::default());
+    let mut end = lines_read.take(&mut *reader, options);
+    let mut skipped = SkippedLines::default();
     loop {
-        let last = texts.ends.len() < AT_ONCE;
-        // The next lines are read while others are made sense of.
+        let last = lines_read.ends.len() < LINES_PER_READ;
+        // The next lines are read while these are parsed.
         let mut end_of_next = Ok(());
-        let meanwhile = || end_of_next = if last { Ok(()) } else { next.take(&mut *reader, manner) };
-        for part in read_parts(manner, &texts, first, line, meanwhile) {
-            warnings.extend(part.warnings);
-            lost.append(part.lost);
-            for command in part.commands {
-                join(&mut commands, command);
+        let meanwhile = || end_of_next = if last { Ok(()) } else { next.take(&mut *reader, options) };
+        for chunk in parse_chunks(options, &lines_read, first, line, meanwhile) {
+            warnings.extend(chunk.warnings);
+            skipped.append(chunk.skipped);
+            for command in chunk.commands {
+                push_or_merge(&mut commands, command);
             }
-            if let Some((number, error)) = part.wrong {
+            if let Some((number, error)) = chunk.error {
                 *place = at(number);
                 return Err(error);
             }
         }
-        first += texts.ends.len();
+        first += lines_read.ends.len();
         if let Err(error) = end {
-            // Nothing could be read of a directory.
+            // Nothing can be read from a directory.
             *place = at(first - 1).filter(|place| place.line > 0);
             return Err(CliError::CannotRead { name, error: error_text(&error) });
         }
         if last {
             break;
         }
-        std::mem::swap(&mut texts, &mut next);
+        std::mem::swap(&mut lines_read, &mut next);
         end = end_of_next;
     }
-    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), lost };
+    let mut file = LoadFile { name: name.clone(), commands: Vec::new(), skipped };
     for (number, command) in commands {
         *place = at(number);
         let mut command = command.ok_or(CliError::NotInLoadFile("unknown"))?;
-        if let Some(command) = forbidden(command.settings.command, command.settings.table) {
+        if let Some(command) = disallowed_name(command.settings.command, command.settings.table) {
             return Err(CliError::NotInLoadFile(command));
         }
-        // All columns become as long as the table.
+        // Extends all columns to the length of the table.
         batch::append(&mut command.settings.template, &Flows::default());
         file.commands.push(command);
     }
     Ok(file)
 }
 
-/// Some lines of the file, in one place that is used again for the next ones.
+/// Some lines of the file, in a buffer that is reused for the next ones.
 #[derive(Default)]
-struct Texts {
+struct LineBuffer {
     bytes: Vec<u8>,
-    /// Where each line ends.
+    /// End of each line.
     ends: Vec<usize>,
-    /// The places of those that are too long, in ascending order; what is behind the longest line is left out of them.
+    /// Numbers of the lines that are too long, in ascending order; their bytes beyond the maximum are dropped.
     too_long: Vec<usize>,
 }
 
-impl Texts {
-    /// Reads the next lines, not too many; none at the end. What could be read is kept where no more can.
-    fn take(&mut self, mut reader: &mut dyn BufRead, manner: Manner<'_>) -> std::io::Result<()> {
+impl LineBuffer {
+    /// Reads the next lines, up to the limit; none at the end of the file. On an error, the complete lines before it
+    /// are kept.
+    fn take(&mut self, mut reader: &mut dyn BufRead, options: LoadOptions<'_>) -> std::io::Result<()> {
         self.bytes.clear();
         self.ends.clear();
         self.too_long.clear();
-        while self.ends.len() < AT_ONCE {
-            let line = Read::by_ref(&mut reader).take(LINE).read_until(b'\n', &mut self.bytes);
+        while self.ends.len() < LINES_PER_READ {
+            let line = Read::by_ref(&mut reader).take(MAX_LINE).read_until(b'\n', &mut self.bytes);
             let start = self.ends.last().copied().unwrap_or_default();
             match line {
                 Ok(0) => break,
                 Ok(length) => {
-                    if manner.own && length as u64 == LINE && self.bytes.last() != Some(&b'\n') {
+                    if options.own_name && length as u64 == MAX_LINE && self.bytes.last() != Some(&b'\n') {
                         let mut rest = Vec::new();
                         Read::by_ref(&mut reader).take(1).read_to_end(&mut rest)?;
                         if !rest.is_empty() && rest != b"\n" {
@@ -154,7 +156,7 @@ impl Texts {
         Ok(())
     }
 
-    /// The lines of these numbers.
+    /// Returns the lines with these numbers.
     fn lines(&self, numbers: Range<usize>) -> impl Iterator<Item = &[u8]> {
         let end = |number: usize| self.ends.get(number).copied().unwrap_or_default();
         numbers.map(move |number| {
@@ -164,30 +166,30 @@ impl Texts {
     }
 }
 
-/// What some lines came to.
+/// The result of parsing some lines.
 #[derive(Default)]
-struct Part {
+struct Chunk {
     commands: Commands,
     warnings: Vec<String>,
-    /// The line that ended it, and what is wrong with it.
-    wrong: Option<(usize, CliError)>,
-    /// Lines that are passed over.
-    lost: LostLines,
+    /// The first invalid line, which ended the chunk, and its error.
+    error: Option<(usize, CliError)>,
+    /// Skipped lines.
+    skipped: SkippedLines,
 }
 
-/// Reads lines, many of them on several threads, and does something else `meanwhile`; the parts are in order, and what is wrong in
-/// one is told before what is in later ones.
-fn read_parts(
-    manner: Manner<'_>,
-    texts: &Texts,
+/// Parses the lines, many of them on several threads, and calls `meanwhile` at the same time. Chunks are in order, so
+/// that the first error is reported.
+fn parse_chunks(
+    options: LoadOptions<'_>,
+    lines_read: &LineBuffer,
     first: usize,
     line: ReadLine<'_>,
     meanwhile: impl FnOnce(),
-) -> Vec<Part> {
-    let lines = texts.ends.len();
+) -> Vec<Chunk> {
+    let lines = lines_read.ends.len();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let size = lines.div_ceil(threads).max(WORTH_A_THREAD);
-    let read = |start: usize| read_part(manner, texts, start..lines.min(start + size), first, line);
+    let size = lines.div_ceil(threads).max(MIN_LINES_PER_THREAD);
+    let read = |start: usize| parse_chunk(options, lines_read, start..lines.min(start + size), first, line);
     if lines <= size {
         meanwhile();
         return vec![read(0)];
@@ -198,7 +200,7 @@ fn read_parts(
             .map(|start| (std::thread::Builder::new().spawn_scoped(scope, move || read(start)), start))
             .collect();
         meanwhile();
-        // Without another thread, or when one was lost, this one does the work.
+        // If a thread could not be started or has panicked, this thread does its work.
         running
             .into_iter()
             .map(|(thread, start)| thread.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(|| read(start)))
@@ -206,50 +208,57 @@ fn read_parts(
     })
 }
 
-fn read_part(manner: Manner<'_>, texts: &Texts, lines: Range<usize>, first: usize, line: ReadLine<'_>) -> Part {
-    let mut part = Part::default();
-    let mut words = Words::default();
-    for (number, text) in (first + lines.start..).zip(texts.lines(lines)) {
-        let last = part.commands.last_mut().and_then(|(_, command)| command.as_mut());
-        let too_long = texts.too_long.binary_search(&(number - first)).is_ok();
-        let any = if too_long { Err(CliError::LineTooLong) } else { words.split(manner.program, text) };
-        let read = any.and_then(|any| any.then(|| line(words.words().collect(), &mut part.warnings, last)).transpose());
+fn parse_chunk(
+    options: LoadOptions<'_>,
+    lines_read: &LineBuffer,
+    lines: Range<usize>,
+    first: usize,
+    line: ReadLine<'_>,
+) -> Chunk {
+    let mut chunk = Chunk::default();
+    let mut words = WordSplitter::default();
+    for (number, text) in (first + lines.start..).zip(lines_read.lines(lines)) {
+        let last = chunk.commands.last_mut().and_then(|(_, command)| command.as_mut());
+        let too_long = lines_read.too_long.binary_search(&(number - first)).is_ok();
+        let any = if too_long { Err(CliError::LineTooLong) } else { words.split(options.program, text) };
+        let read =
+            any.and_then(|any| any.then(|| line(words.words().collect(), &mut chunk.warnings, last)).transpose());
         let read = match read {
-            Ok(Some(Line::Command(settings))) if manner.keep_going => {
-                match forbidden(settings.command, settings.table) {
+            Ok(Some(LineResult::Command(settings))) if options.keep_going => {
+                match disallowed_name(settings.command, settings.table) {
                     Some(command) => Err(CliError::NotInLoadFile(command)),
-                    None => Ok(Some(Line::Command(settings))),
+                    None => Ok(Some(LineResult::Command(settings))),
                 }
             }
-            Ok(Some(Line::Nothing)) if manner.keep_going => Err(CliError::NotInLoadFile("unknown")),
+            Ok(Some(LineResult::Empty)) if options.keep_going => Err(CliError::NotInLoadFile("unknown")),
             read => read,
         };
         match read {
             Ok(None) => {}
-            Ok(Some(Line::Command(settings))) => {
-                part.commands.push((number, Some(LoadedCommand { settings, lines: vec![number] })));
+            Ok(Some(LineResult::Command(settings))) => {
+                chunk.commands.push((number, Some(LoadedCommand { settings, lines: vec![number] })));
             }
-            Ok(Some(Line::Joined)) => {
-                if let Some((_, Some(last))) = part.commands.last_mut() {
+            Ok(Some(LineResult::Merged)) => {
+                if let Some((_, Some(last))) = chunk.commands.last_mut() {
                     last.lines.push(number);
                 }
             }
-            Ok(Some(Line::Nothing)) => part.commands.push((number, None)),
-            Err(error) if manner.keep_going => part.lost.push(number, error),
+            Ok(Some(LineResult::Empty)) => chunk.commands.push((number, None)),
+            Err(error) if options.keep_going => chunk.skipped.push(number, error),
             Err(error) => {
-                part.wrong = Some((number, error));
+                chunk.error = Some((number, error));
                 break;
             }
         }
     }
-    part
+    chunk
 }
 
-/// Adds a command of the next part, to the one before it if the two can be one.
-fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand>)) {
+/// Adds a command of the next chunk; merges it with the command before it if possible.
+fn push_or_merge(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand>)) {
     let last = commands.last_mut().and_then(|(_, command)| command.as_mut());
     match (command, last) {
-        (Some(command), Some(last)) if joins(last, Kind::of(&command.settings), command.lines.len()) => {
+        (Some(command), Some(last)) if is_mergeable(last, MergeKey::of(&command.settings), command.lines.len()) => {
             batch::append(&mut last.settings.template, &command.settings.template);
             last.lines.extend(command.lines);
         }
@@ -257,30 +266,30 @@ fn join(commands: &mut Commands, (number, command): (usize, Option<LoadedCommand
     }
 }
 
-/// Whether a line that makes a flow can be put together with those before it: then a file of a million lines is a few tables
-/// and not a million settings.
-pub(crate) fn joins(last: &LoadedCommand, next: Kind, lines: usize) -> bool {
+/// Returns true if a line that creates a flow can be merged with those before it, so that a file of a million lines
+/// becomes a few tables and not a million settings.
+pub fn is_mergeable(last: &LoadedCommand, next: MergeKey, lines: usize) -> bool {
     matches!((next.command, next.table), (Command::Create | Command::Add, Table::Conntrack))
-        && Kind::of(&last.settings) == next
-        && last.lines.len() + lines <= TOGETHER
+        && MergeKey::of(&last.settings) == next
+        && last.lines.len() + lines <= MAX_MERGED
 }
 
-/// What must be the same in lines that are put together.
+/// The properties that must be equal in merged lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind {
+pub struct MergeKey {
     pub command: Command,
     pub table: Table,
     pub dry_run: bool,
 }
 
-impl Kind {
+impl MergeKey {
     fn of(settings: &Settings) -> Self {
-        Kind { command: settings.command, table: settings.table, dry_run: settings.dry_run }
+        MergeKey { command: settings.command, table: settings.table, dry_run: settings.dry_run }
     }
 }
 
-/// What a command is called that a load file cannot contain; none for one that it can.
-pub(crate) fn forbidden(command: Command, table: Table) -> Option<&'static str> {
+/// Returns the name of a command that load files cannot contain, `None` for an allowed command.
+pub fn disallowed_name(command: Command, table: Table) -> Option<&'static str> {
     let expect = table == Table::Expect;
     match command {
         Command::Create | Command::Add | Command::Update | Command::Delete | Command::Flush if !expect => None,
@@ -289,7 +298,7 @@ pub(crate) fn forbidden(command: Command, table: Table) -> Option<&'static str> 
         Command::Events => Some(if expect { "-E expect" } else { "-E" }),
         Command::Statistics => Some(if expect { "-S expect" } else { "-S" }),
         Command::Count if !expect => Some("-C"),
-        // The classic program has the same name for both.
+        // `conntrack` has the same name for both.
         Command::Count | Command::Create => Some("-C expect"),
         Command::Delete => Some("-D expect"),
         Command::Flush => Some("-F expect"),
@@ -299,8 +308,9 @@ pub(crate) fn forbidden(command: Command, table: Table) -> Option<&'static str> 
     }
 }
 
-/// Leaves out what `-E -o save` writes behind a line about the process that caused the event: its name may be any text.
-pub(crate) fn without_suffix(words: &mut Vec<&[u8]>) {
+/// Removes the suffix that `-E -o save` writes after a line about the process that caused the event; the process's name
+/// may be any text.
+pub fn strip_process_suffix(words: &mut Vec<&[u8]>) {
     let suffix =
         words.windows(2).position(|pair| matches!(pair, [b"[USERSPACE]", next] if next.starts_with(b"portid=")));
     if let Some(suffix) = suffix {
@@ -308,38 +318,39 @@ pub(crate) fn without_suffix(words: &mut Vec<&[u8]>) {
     }
 }
 
-/// The words of a text as those of a line, behind a program's name.
-pub(crate) fn words(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
+/// Splits a text as a line, after a program's name.
+pub fn split_fragment(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
     let program = b"flowgate";
     let line: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
     Ok(split(program, &line)?.unwrap_or_else(|| vec![program.to_vec()]))
 }
 
-/// The words of a line behind the program's name; none for an empty line or a comment.
-pub(crate) fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
-    let mut words = Words::default();
+/// Returns the words of a line after the program's name; `None` for an empty line or a comment.
+pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+    let mut words = WordSplitter::default();
     Ok(words.split(program, text)?.then(|| words.words().map(<[u8]>::to_vec).collect()))
 }
 
-/// The words of one line after the other, in one place: a file may have a million lines.
+/// Splits lines into words, in a buffer that is reused: a file may have a million lines.
 #[derive(Default)]
-struct Words {
+struct WordSplitter {
     bytes: Vec<u8>,
-    /// Where each word ends.
+    /// End of each word.
     ends: Vec<usize>,
 }
 
-impl Words {
-    /// The words that were last split.
+impl WordSplitter {
+    /// Returns the words of the last line.
     fn words(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
 
-    /// Splits a line behind the program's name; `false` for an empty line or a comment.
+    /// Splits a line, after the program's name. Returns false for an empty line or a comment.
     ///
-    /// Words are separated by spaces and tabs. Double quotes group; a closing one ends the word; between them a backslash
-    /// makes the next character ordinary. A quote that is not closed runs to the end of the line and keeps the newline.
+    /// Words are separated by spaces and tabs. Double quotes group; a closing quote ends the word; between quotes a
+    /// backslash makes the next character ordinary. An unclosed quote extends to the end of the line and includes the
+    /// newline.
     fn split(&mut self, program: &[u8], text: &[u8]) -> Result<bool, CliError> {
         self.bytes.clear();
         self.ends.clear();
@@ -390,13 +401,13 @@ impl Words {
         Ok(true)
     }
 
-    /// How long the word is that has not ended yet.
+    /// Returns the length of the current word.
     fn length(&self) -> usize {
         self.bytes.len() - self.ends.last().copied().unwrap_or_default()
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), CliError> {
-        if self.length() + bytes.len() > WORD {
+        if self.length() + bytes.len() > MAX_WORD {
             return Err(CliError::WordTooLong);
         }
         self.bytes.extend_from_slice(bytes);
@@ -404,7 +415,7 @@ impl Words {
     }
 
     fn end(&mut self) -> Result<(), CliError> {
-        if self.ends.len() == WORDS {
+        if self.ends.len() == MAX_WORDS {
             return Err(CliError::TooManyWords);
         }
         self.ends.push(self.bytes.len());

@@ -1,12 +1,12 @@
-//! The table of options: names, values, help, and which command takes which. Messages, help, the manual page and shell
-//! completions all come from it.
+//! The table of options: names, values, help, and which command accepts which option. Messages, help, the manual page
+//! and shell completions are generated from it.
 
 use super::getopt::Argument;
 use super::settings::{Command, Table};
 
-/// What an option of the table is.
+/// Identifies an option of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
+pub enum OptionKey {
     /// `-s`
     Source,
     /// `-d`
@@ -128,98 +128,98 @@ pub enum Key {
 pub struct KeySet(u64);
 
 impl KeySet {
-    /// Adds one.
-    pub fn insert(&mut self, key: Key) {
+    /// Adds an option.
+    pub fn insert(&mut self, key: OptionKey) {
         self.0 |= 1 << key as u32;
     }
 
-    /// Whether it is in.
-    pub fn contains(self, key: Key) -> bool {
+    /// Returns true if the option is in the set.
+    pub fn contains(self, key: OptionKey) -> bool {
         self.0 & (1 << key as u32) != 0
     }
 
-    /// Whether any of these is in.
-    pub fn contains_any(self, keys: &[Key]) -> bool {
+    /// Returns true if any of the options is in the set.
+    pub fn contains_any(self, keys: &[OptionKey]) -> bool {
         keys.iter().any(|key| self.contains(*key))
     }
 
-    /// Whether there is none in it.
+    /// Returns true if the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Where help speaks of an option.
+/// The section of the help in which an option appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
-    /// Flows.
+pub enum HelpSection {
+    /// Options for flows.
     Conntrack,
-    /// Expectations.
+    /// Options for expectations.
     Expectation,
-    /// Changing flows.
+    /// Options that change flows.
     Updating,
-    /// Both.
+    /// Options for flows and expectations.
     Common,
-    /// Nowhere.
+    /// Not shown.
     Hidden,
-    /// What the classic program does not have.
+    /// Options that `conntrack` does not have.
     Flowgate,
 }
 
-/// What an option does to which flows a command is about.
+/// How an option affects which flows a command applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selection {
-    /// Nothing.
+pub enum SelectorRole {
+    /// It does not.
     None,
-    /// It selects, in a way that `conntrack` does not count as a comparison: `-z` goes with it.
+    /// It selects flows, but `conntrack` does not count it as a comparison: `-z` can be combined with it.
     Selects,
-    /// Flows are compared with it.
+    /// It is compared with flows.
     Compares,
 }
 
-/// An option.
+/// An option of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
-    /// Which.
-    pub key: Key,
+    /// Identifies the option.
+    pub key: OptionKey,
     /// Its letter.
     pub short: Option<u8>,
-    /// Its names. The first is the one in messages.
+    /// Its names. Messages use the first.
     pub long: &'static [&'static str],
-    /// Whether it takes a value. An optional one is taken from the next word only.
+    /// Defines if it takes a value. An optional value is taken from the next word only.
     pub argument: Argument,
-    /// What stands for the value in help.
+    /// Placeholder of the value in help.
     pub placeholder: &'static str,
-    /// What each command makes of it: `R` required, `o` allowed, `.` illegal, `T` one of a pair of addresses. The
-    /// columns are those of [`column()`].
+    /// How each command treats it: `R` required, `o` optional, `.` illegal, `T` one of a pair of addresses.
+    /// [`column()`] defines the columns.
     pub legality: &'static str,
-    /// Where help speaks of it.
-    pub section: Section,
-    /// Whether it selects flows.
-    pub selection: Selection,
-    /// One line for people.
+    /// Section of the help.
+    pub section: HelpSection,
+    /// How it selects flows.
+    pub selector: SelectorRole,
+    /// One line of help.
     pub help: &'static str,
 }
 
 impl OptionSpec {
-    /// Whether it selects flows.
+    /// Returns true if it selects flows.
     pub fn selects(&self) -> bool {
-        self.selection != Selection::None
+        self.selector != SelectorRole::None
     }
 
-    /// The name in messages.
+    /// Returns the name used in messages.
     pub fn name(&self) -> &'static str {
         self.long.first().copied().unwrap_or_default()
     }
 
-    /// The letter that people are told of. Letters that are punctuation need quoting in a shell, and are left out.
+    /// Returns the letter shown to users. Punctuation needs quoting in a shell and is left out.
     pub fn letter(&self) -> Option<char> {
         self.short.filter(u8::is_ascii_lowercase).map(char::from)
     }
 }
 
-/// The column of `legality` that is about a command on a table:
-/// L, I A, U, D, G, F, E, h, V C S, and of expectations L, I, D G, E, F C S.
+/// Returns the column of `legality` for a command on a table: L, I A, U, D, G, F, E, h, V C S, then for expectations L,
+/// I, D G, E, F C S.
 pub fn column(command: Command, table: Table) -> usize {
     use Command::{Add, Count, Create, Delete, Events, Flush, Get, Help, List, Statistics, Update, Version};
     match (table, command) {
@@ -241,16 +241,16 @@ pub fn column(command: Command, table: Table) -> usize {
     }
 }
 
-/// What a command makes of an option. Without a command everything is illegal but what does nothing.
+/// Returns how a command treats an option. Without a command, every option is illegal except `-a`, which is ignored.
 pub fn legality(spec: &OptionSpec, command: Option<(Command, Table)>) -> u8 {
     match command {
         Some((command, table)) => spec.legality.as_bytes().get(column(command, table)).copied().unwrap_or(b'.'),
-        None if spec.key == Key::NatRange => b'o',
+        None if spec.key == OptionKey::NatRange => b'o',
         None => b'.',
     }
 }
 
-/// Whether an option was given of which this holds.
+/// Returns true if any given option satisfies the predicate.
 pub fn any_given(given: KeySet, holds: impl Fn(&OptionSpec) -> bool) -> bool {
     OPTIONS.iter().any(|spec| given.contains(spec.key) && holds(spec))
 }
@@ -258,17 +258,17 @@ pub fn any_given(given: KeySet, holds: impl Fn(&OptionSpec) -> bool) -> bool {
 /// A command.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandSpec {
-    /// Which.
+    /// The command.
     pub command: Command,
     /// Its letter.
     pub short: u8,
-    /// Its name.
+    /// Its long name.
     pub long: &'static str,
-    /// Whether a value may be attached (it is ignored): to the letter, to the name.
+    /// Defines if a value may be attached, which is ignored: to the letter, to the long name.
     pub arguments: (Argument, Argument),
-    /// What follows it in help.
+    /// The arguments in help.
     pub synopsis: &'static str,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
 }
 
@@ -287,7 +287,7 @@ const fn command(
     CommandSpec { command, short, long, arguments, synopsis, help }
 }
 
-/// The commands, but for `-R`, which is none to the scanner.
+/// The commands, except `-R`, which the scanner does not know.
 pub const COMMANDS: [CommandSpec; 12] = [
     command(Command::List, b'L', "dump", "[table] [options]", "list the entries of a table"),
     command(Command::Get, b'G', "get", "[table] parameters", "look up one entry and show it"),
@@ -303,28 +303,27 @@ pub const COMMANDS: [CommandSpec; 12] = [
     command(Command::Help, b'h', "help", "[-p proto]", "show this help, and the options of a protocol"),
 ];
 
-/// A row of the table, in the order key, letter, names, value, what stands for it, legality, section, how it selects if it does,
-/// help.
+/// A row of the table: key, letter, names, value, placeholder, legality, section, how it selects (if it does), help.
 macro_rules! option {
     ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $help:expr) => {
         option!($key, $short, $long, $argument, $placeholder, $legality, $section, None, $help)
     };
-    ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $selection:ident, $help:expr) => {
+    ($key:ident, $short:expr, $long:expr, $argument:ident, $placeholder:expr, $legality:expr, $section:ident, $selector:ident, $help:expr) => {
         OptionSpec {
-            key: Key::$key,
+            key: OptionKey::$key,
             short: $short,
             long: &$long,
             argument: Argument::$argument,
             placeholder: $placeholder,
             legality: $legality,
-            section: Section::$section,
-            selection: Selection::$selection,
+            section: HelpSection::$section,
+            selector: SelectorRole::$selector,
             help: $help,
         }
     };
 }
 
-/// The options, in the order in which problems with them are reported.
+/// The options, in the order in which errors in them are reported.
 #[rustfmt::skip]
 pub const OPTIONS: [OptionSpec; 57] = [
     option!(Source, Some(b's'), ["src", "orig-src"], Required, "ip[/prefix]", "oTooT.o...RR..", Common, Compares,
@@ -475,7 +474,7 @@ mod tests {
 
     #[test]
     fn commands_have_their_columns() {
-        let mark = OPTIONS.iter().find(|spec| spec.key == Key::Mark).expect("an option");
+        let mark = OPTIONS.iter().find(|spec| spec.key == OptionKey::Mark).expect("an option");
         assert_eq!(legality(mark, Some((Command::List, Table::Dying))), b'o');
         assert_eq!(legality(mark, Some((Command::List, Table::Expect))), b'.');
         assert_eq!(legality(mark, Some((Command::Get, Table::Conntrack))), b'.');

@@ -1,9 +1,10 @@
-//! The value of `--plugin`: a file, then options.
+//! Parses the value of `--plugin`: a file and plugin options.
 //!
-//! `FILE[,name=value...]`. A backslash makes the next character an ordinary one, and double quotes do so for all between
-//! them (but for the backslash and the closing quote), so that a comma, a quote or a backslash can be part of a file
-//! name or a value: `deny.wasm,networks="10.0.0.0/8,192.168.0.0/16"`. Names and values are UTF-8; a value may be empty
-//! and may contain `=`. A value `@FILE` is the content of a file; `@@` stands for one `@` at the beginning.
+//! `FILE[,name=value...]`. A backslash makes the next character ordinary; between double quotes every character except
+//! the backslash and the closing quote is ordinary. A comma, a quote or a backslash can thus be part of a file name or
+//! a value: `deny.wasm,networks="10.0.0.0/8,192.168.0.0/16"`. Names and values are UTF-8; a value may be empty and may
+//! contain `=`. The value `@FILE` is replaced by the content of the file; `@@` at the beginning stands for a single
+//! `@`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,8 +17,8 @@ use flowgate_base::io_error::error_text;
 use flowgate_model::OptionValue;
 use flowgate_model::{OnError, grants::Grants};
 
-/// Adds the value of `--grant` to what the last plugin may do.
-pub fn grant(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
+/// Parses the value of `--grant` and adds the grants to the last plugin.
+pub fn add_grants(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("grant"))?;
     let text = std::str::from_utf8(value).map_err(|_| CliError::PluginText(value.into()))?;
     for word in text.split(',').map(str::trim) {
@@ -31,16 +32,16 @@ pub fn grant(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliErro
     Ok(())
 }
 
-/// Takes the value of `--on-error` for the last plugin.
-pub fn on_error(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
+/// Parses the value of `--on-error` and sets it for the last plugin.
+pub fn set_on_error(plugins: &mut [PluginArgument], value: &[u8]) -> Result<(), CliError> {
     let plugin = plugins.last_mut().ok_or(CliError::WithoutPlugin("on-error"))?;
     let policy: Option<OnError> = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     plugin.on_error = policy.ok_or_else(|| CliError::OnErrorValue(value.into()))?;
     Ok(())
 }
 
-/// The value of an option: as it stands, or from a file.
-fn content(name: &str, value: &str, environment: &dyn Environment) -> Result<String, CliError> {
+/// Returns the value of a plugin option: the text itself, or the content of a file.
+fn resolve_value(name: &str, value: &str, environment: &dyn Environment) -> Result<String, CliError> {
     let Some(file) = value.strip_prefix('@') else { return Ok(value.to_owned()) };
     if file.starts_with('@') {
         return Ok(file.to_owned());
@@ -50,7 +51,7 @@ fn content(name: &str, value: &str, environment: &dyn Environment) -> Result<Str
     String::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))
 }
 
-/// Reads the value.
+/// Parses the value of `--plugin`.
 pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginArgument, CliError> {
     let mut parts = split(text)?.into_iter();
     let file = parts.next().filter(|file| !file.is_empty()).ok_or_else(|| CliError::PluginWithoutFile(text.into()))?;
@@ -65,13 +66,13 @@ pub fn parse(text: &[u8], environment: &dyn Environment) -> Result<PluginArgumen
         if options.iter().any(|option| option.name == name) {
             return Err(CliError::PluginOptionTwice { value: text.into(), option: name.to_owned() });
         }
-        options.push(OptionValue::new(name, content(name, value, environment)?));
+        options.push(OptionValue::new(name, resolve_value(name, value, environment)?));
     }
     let file = PathBuf::from(OsString::from_vec(file));
     Ok(PluginArgument { file, options, grants: Grants::NONE, on_error: OnError::default() })
 }
 
-/// Splits at the commas that are neither quoted nor escaped, and resolves quotes and escapes.
+/// Splits at commas that are neither quoted nor escaped, and resolves quotes and escapes.
 fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
     let mut parts = Vec::new();
     let mut part = Vec::new();
@@ -79,7 +80,7 @@ fn split(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
         match byte {
-            // A backslash at the very end stands for itself.
+            // A backslash at the end is ordinary.
             b'\\' => part.push(bytes.next().unwrap_or(b'\\')),
             b'"' => quoted = !quoted,
             b',' if !quoted => parts.push(std::mem::take(&mut part)),
@@ -130,14 +131,16 @@ mod tests {
     fn grants_and_policies_speak_of_the_plugin_before_them() {
         let plugin = |text: &[u8]| parse(text, &FakeEnvironment::default()).unwrap();
         let mut plugins = vec![plugin(b"a"), plugin(b"b")];
-        grant(&mut plugins, b"delete,update.mark=1").unwrap();
-        grant(&mut plugins, b"log").unwrap();
-        on_error(&mut plugins, b"skip").unwrap();
+        add_grants(&mut plugins, b"delete,update.mark=1").unwrap();
+        add_grants(&mut plugins, b"log").unwrap();
+        set_on_error(&mut plugins, b"skip").unwrap();
         assert_eq!(plugins[0].grants, Grants::NONE);
         assert_eq!(plugins[1].grants.to_string(), "delete,update.mark=0x1,log");
         assert_eq!((plugins[0].on_error, plugins[1].on_error), (OnError::Stop, OnError::Skip));
-        assert!(grant(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
-        assert!(grant(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`"));
+        assert!(add_grants(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
+        assert!(
+            add_grants(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`")
+        );
         for (empty, tells) in [
             ("", "names no grant"),
             (" ", "names no grant"),
@@ -147,10 +150,10 @@ mod tests {
             (",delete", "a comma without a grant"),
             ("delete,,log", "a comma without a grant"),
         ] {
-            let error = grant(&mut plugins, empty.as_bytes()).unwrap_err();
+            let error = add_grants(&mut plugins, empty.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(tells), "{empty}: {error}");
         }
-        assert!(on_error(&mut plugins, b"x").unwrap_err().to_string().contains("not one of skip, drop and stop"));
+        assert!(set_on_error(&mut plugins, b"x").unwrap_err().to_string().contains("not one of skip, drop and stop"));
     }
 
     #[test]

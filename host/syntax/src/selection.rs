@@ -1,24 +1,24 @@
-//! From what was typed to the selector: which flows are meant.
+//! From parsed options to the selection: which flows a command applies to.
 
 use std::net::IpAddr;
 
 use super::labels::LabelSet;
-use super::options::Key;
+use super::options::OptionKey;
+use super::parsed_options::{Nat, ParsedOptions};
 use super::protocols::{ProtocolKey, ProtocolValues};
-use super::request::{Nat, Request};
 use super::settings::{Command, Table};
 use super::values;
 use flowgate_model::{Direction, Masked, Network, Selection, Translation};
 
-/// The bits whose absence `-u UNSET` means where a status is compared: those that saved flows are described by.
+/// The bits that `-u UNSET` requires to be clear where a status is compared: those that `-o save` writes.
 const UNSET_MASK: u32 = flowgate_model::status::EXPECTED
     | flowgate_model::status::SEEN_REPLY
     | flowgate_model::status::ASSURED
     | flowgate_model::status::FIXED_TIMEOUT;
 
-/// The flows that a command is about; everything for commands that do not select.
-pub(crate) fn build(
-    request: &Request,
+/// Returns the flows that a command applies to: all flows for commands that do not select.
+pub fn build(
+    parsed: &ParsedOptions,
     command: Command,
     table: Table,
     family: Option<u8>,
@@ -28,52 +28,52 @@ pub(crate) fn build(
     if table == Table::Expect || !selects {
         return Selection::default();
     }
-    // What -U is given besides tuples is to be set, not compared.
+    // Options of -U other than tuples are set, not compared.
     let updates = command == Command::Update;
-    let given = request.given;
-    let compared = |key: Key| !updates && given.contains(key);
-    let values = &request.protocol_values;
-    let [original_l4, reply_l4] = words(request);
+    let given = parsed.given;
+    let compared = |key: OptionKey| !updates && given.contains(key);
+    let values = &parsed.protocol_values;
+    let [original_l4, reply_l4] = l4_words(parsed);
     Selection {
         family,
-        protocol: request.protocol.map(|protocol| protocol.number),
+        protocol: parsed.protocol.map(|protocol| protocol.number),
         original: Direction {
-            source: network(request.source, request.mask_source),
-            destination: network(request.destination, request.mask_destination),
+            source: network(parsed.source, parsed.mask_source),
+            destination: network(parsed.destination, parsed.mask_destination),
             source_l4: original_l4[0],
             destination_l4: original_l4[1],
-            zone: given.contains(Key::OriginalZone).then_some(request.original_zone),
+            zone: given.contains(OptionKey::OriginalZone).then_some(parsed.original_zone),
         },
         reply: Direction {
-            source: network(request.reply_source, None),
-            destination: network(request.reply_destination, None),
+            source: network(parsed.reply_source, None),
+            destination: network(parsed.reply_destination, None),
             source_l4: reply_l4[0],
             destination_l4: reply_l4[1],
-            zone: given.contains(Key::ReplyZone).then_some(request.reply_zone),
+            zone: given.contains(OptionKey::ReplyZone).then_some(parsed.reply_zone),
         },
         state: values.if_given(ProtocolKey::State, values.state).filter(|_| !updates),
-        status: compared(Key::Status).then(|| status(request, command)),
-        mark: compared(Key::Mark).then_some(request.mark),
-        secmark: compared(Key::Secmark).then_some(request.secmark),
-        zone: given.contains(Key::Zone).then_some(request.zone),
+        status: compared(OptionKey::Status).then(|| status(parsed, command)),
+        mark: compared(OptionKey::Mark).then_some(parsed.mark),
+        secmark: compared(OptionKey::Secmark).then_some(parsed.secmark),
+        zone: given.contains(OptionKey::Zone).then_some(parsed.zone),
         labels: labels.into_bytes(),
-        source_nat: given.contains(Key::SourceNat).then(|| translation(request.source_nat)),
-        destination_nat: given.contains(Key::DestinationNat).then(|| translation(request.destination_nat)),
-        any_nat: given.contains(Key::AnyNat).then(|| translation(request.any_nat)),
-        id: given.contains(Key::Id).then_some(request.id),
-        timeout: compared(Key::Timeout).then_some(request.timeout),
+        source_nat: given.contains(OptionKey::SourceNat).then(|| translation(parsed.source_nat)),
+        destination_nat: given.contains(OptionKey::DestinationNat).then(|| translation(parsed.destination_nat)),
+        any_nat: given.contains(OptionKey::AnyNat).then(|| translation(parsed.any_nat)),
+        id: given.contains(OptionKey::Id).then_some(parsed.id),
+        timeout: compared(OptionKey::Timeout).then_some(parsed.timeout),
     }
 }
 
 fn network(address: Option<IpAddr>, mask: Option<IpAddr>) -> Option<Network> {
     let address = address?;
-    let mask = mask.map_or(flowgate_model::Address { hi: u64::MAX, lo: u64::MAX }, |mask| values::mask_halves(&mask));
-    Some(Network { value: values::halves(&address), mask })
+    let mask = mask.map_or(flowgate_model::Address { hi: u64::MAX, lo: u64::MAX }, |mask| values::to_model_mask(&mask));
+    Some(Network { value: values::to_model_address(&address), mask })
 }
 
-/// Plain names must be set and negated ones must not.
-fn status(request: &Request, command: Command) -> Masked {
-    let status = request.status;
+/// The named bits must be set, the negated bits must be clear.
+fn status(parsed: &ParsedOptions, command: Command) -> Masked {
+    let status = parsed.status;
     let mask = status.set | status.clear;
     if mask == 0 && command == Command::Delete {
         return Masked { value: 0, mask: UNSET_MASK };
@@ -82,13 +82,13 @@ fn status(request: &Request, command: Command) -> Masked {
 }
 
 fn translation(nat: Nat) -> Translation {
-    Translation { address: nat.address.map(|address| values::halves(&address)), port: nat.port }
+    Translation { address: nat.address.map(|address| values::to_model_address(&address)), port: nat.port }
 }
 
-/// Conditions on the layer-4 words of both directions.
-fn words(request: &Request) -> [[Option<Masked>; 2]; 2] {
-    let given = &request.protocol_values;
-    if request.protocol.is_some_and(|protocol| flowgate_model::protocol::is_icmp(protocol.number)) {
+/// Returns the conditions on the layer-4 words of both directions.
+fn l4_words(parsed: &ParsedOptions) -> [[Option<Masked>; 2]; 2] {
+    let given = &parsed.protocol_values;
+    if parsed.protocol.is_some_and(|protocol| flowgate_model::protocol::is_icmp(protocol.number)) {
         return [icmp(given), [None, None]];
     }
     let word = |key, value: u16| given.if_given(key, Masked { value: u32::from(value), mask: 0xffff });
@@ -98,7 +98,7 @@ fn words(request: &Request) -> [[Option<Masked>; 2]; 2] {
     ]
 }
 
-/// The identifier is the first word; type and code share the second.
+/// Returns the conditions for ICMP: the identifier is the first word; type and code share the second.
 fn icmp(given: &ProtocolValues) -> [Option<Masked>; 2] {
     let id = given.if_given(ProtocolKey::IcmpId, Masked { value: u32::from(given.icmp_id), mask: 0xffff });
     let mut type_and_code = Masked::default();

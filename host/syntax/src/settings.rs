@@ -1,4 +1,4 @@
-//! What a command line asks for, once it has been read: typed, checked, and without a trace of its options.
+//! The result of parsing a command line: typed, checked, and independent of how options were written.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -9,7 +9,7 @@ use flowgate_model::{OnError, grants::Grants};
 
 pub use flowgate_model::{EventGroups, Table};
 
-/// What to do.
+/// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Command {
     /// `-L`
@@ -18,9 +18,9 @@ pub enum Command {
     Get,
     /// `-D`
     Delete,
-    /// `-I`: make an entry, fail if there is one.
+    /// `-I`: creates an entry; fails if it exists.
     Create,
-    /// `-A`: make an entry or change the one there is.
+    /// `-A`: creates an entry, or changes it if it exists.
     Add,
     /// `-U`
     Update,
@@ -34,38 +34,38 @@ pub enum Command {
     Statistics,
     /// `-V`
     Version,
-    /// `-h`, or nothing at all.
+    /// `-h`, or an empty command line.
     Help,
 }
 
-/// What `-o` asks for: a set.
+/// A set of output types, from `-o`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Output(u16);
 
 impl Output {
     /// `xml`
     pub const XML: Self = Self(1 << 0);
-    /// `extended`: also the layer-3 protocol.
+    /// `extended`: with the layer-3 protocol.
     pub const EXTENDED: Self = Self(1 << 1);
-    /// `timestamp`: when an event was seen.
+    /// `timestamp`: when an event was received.
     pub const TIMESTAMP: Self = Self(1 << 2);
     /// `id`
     pub const ID: Self = Self(1 << 3);
-    /// `ktimestamp`: when the flow began and ended.
+    /// `ktimestamp`: when the flow started and ended.
     pub const KERNEL_TIMESTAMP: Self = Self(1 << 4);
     /// `labels`
     pub const LABELS: Self = Self(1 << 5);
-    /// `userspace`, which is always on.
+    /// `userspace`, which is always in effect.
     pub const USERSPACE: Self = Self(1 << 6);
     /// `save`: as command lines.
     pub const SAVE: Self = Self(1 << 7);
-    /// `json`, not in the classic program.
+    /// `json`, which `conntrack` does not have.
     pub const JSON: Self = Self(1 << 8);
 
-    /// `complete`, not in the classic program: with `save`, everything that can be loaded.
+    /// `complete`, which `conntrack` does not have: with `save`, everything that can be restored.
     pub const COMPLETE: Self = Self(1 << 9);
 
-    /// Bits and names of those that the classic program does not have, which have no abbreviation.
+    /// Bits and names of the types that `conntrack` does not have; they cannot be abbreviated.
     pub const OWN_NAMES: [(Self, &'static str); 2] = [(Self::JSON, "json"), (Self::COMPLETE, "complete")];
 
     /// Bits and names, in the order in which abbreviations are looked up.
@@ -80,196 +80,196 @@ impl Output {
         (Self::SAVE, "save"),
     ];
 
-    /// Adds what is in the other set.
+    /// Adds the types of another set.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
 
-    /// Whether something of the other set is in this one.
+    /// Returns true if any type of the other set is in this set.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// Whether nothing was asked for.
+    /// Returns true if the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// A plugin that the command's entries pass through: `--plugin FILE[,name=value...]`.
+/// A plugin that the entries pass through: `--plugin FILE[,name=value...]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginArgument {
-    /// The component.
+    /// The file of the component.
     pub file: PathBuf,
     /// Its options, in the order given.
     pub options: Vec<OptionValue>,
-    /// What it may do: `--grant`.
+    /// Its grants: `--grant`.
     pub grants: Grants,
-    /// What becomes of its batch when it fails: `--on-error`.
+    /// How a failure of it is handled: `--on-error`.
     pub on_error: OnError,
 }
 
-/// A protocol that help was asked for.
+/// The protocol that `-h -p` was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelpProtocol {
     /// Its number.
     pub number: u8,
     /// Its name, `unknown` if it has none.
     pub name: String,
-    /// Whether it has options of its own.
+    /// True if it has options of its own.
     pub has_options: bool,
 }
 
-/// Entries that a plugin is handed at once unless `--batch` says otherwise.
+/// Default maximum number of rows in a batch.
 pub const DEFAULT_BATCH: u32 = 1024;
 
-/// What a command line asks for.
+/// The meaning of a command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What to do.
+    /// The command.
     pub command: Command,
-    /// What to do it to.
+    /// The table that it applies to.
     pub table: Table,
-    /// Layer-3 family of the request (AF_INET 2, AF_INET6 10): what `-f` or an address says, or else IPv4 for the
-    /// commands that know no request for both; none for both.
+    /// Layer-3 family of the request (AF_INET 2, AF_INET6 10), from `-f` or an address. `None` stands for both;
+    /// commands that have no request for both default to IPv4.
     pub family: Option<u8>,
-    /// Which flows are meant: by L, D, E and U, and by G of what the kernel returns. Empty for the others, and for
-    /// expectations. With U it has neither mark, status, timeout nor state: those are set, not compared.
+    /// The flows that the command applies to: for -L, -D, -E and -U, and for -G applied to the kernel's answer. Empty
+    /// for the other commands and for expectations. For -U it has no mark, status, timeout and state: these are set,
+    /// not compared.
     ///
-    /// The kernel's status filter follows from `selection.status`: value and mask as they are. A mask of 0 means that
-    /// `-u` named nothing but UNSET; the kernel refuses that (EINVAL).
+    /// The kernel's status filter is derived from `selection.status`: value and mask as they are. A mask of 0 means
+    /// that `-u` named only UNSET; the kernel rejects that with EINVAL.
     pub selection: Selection,
-    /// Whether one of the options was given that compare the flow with the command line: `-p -s -d -r -q -m -c -u -i
-    /// -w -l --orig-zone --reply-zone`.
-    pub compares: bool,
-    /// A table of one row for I, A, G and U; without rows for the others.
+    /// A table of one row for -I, -A, -G and -U; empty for the other commands.
     ///
-    /// I, A: the flow to be made, with both tuples; NAT in `rare.nat`. G: the original tuple to be looked up (none if
-    /// only the reply was given). U: what is to be set, as fields that the kernel would take: the new mark is
-    /// `(old & !mark_mask) ^ mark`, the new labels are `(old & !labels_mask) ^ labels` (no labels count as none set), the
-    /// new status is `old | status`; timeout, state, TCP flags, vtags and NAT replace.
+    /// -I, -A: the flow to create, with both tuples; NAT in `rare.nat`. -G: the original tuple to look up (none if only
+    /// the reply was given). -U: the values to set, as the kernel would apply them: the new mark is `(old & !mark_mask)
+    /// ^ mark`, the new labels are `(old & !labels_mask) ^ labels` (no labels count as none set), the new status is
+    /// `old | status`; timeout, state, TCP flags, vtags and NAT are replaced.
     pub template: Flows,
-    /// A table of one row for I, D and G of expectations; without rows for the others. For D and G only the expected
-    /// tuple is given.
+    /// A table of one row for -I, -D and -G of expectations; empty for the other commands. For -D and -G it has the
+    /// expected tuple only.
     pub expectation: Expectations,
-    /// How to show it.
+    /// The output types.
     pub output: Output,
-    /// Which events.
+    /// The event groups.
     pub events: EventGroups,
-    /// Receive buffer of the event socket in bytes, if it is to be set; any number, also 0.
+    /// Receive buffer of the event socket in bytes, if it was given; any number, also 0.
     pub buffer_size: Option<u32>,
-    /// What that buffer may grow to, if something else than usual. Called `conntrack` and given a size, it stays at that.
+    /// Limit of that buffer, if it is not the default. Under the name `conntrack`, a buffer that was given does not
+    /// grow.
     pub buffer_max: Option<u32>,
-    /// The kernel keeps what it cannot deliver to the event socket.
+    /// `--reliable`: the kernel keeps entries whose events it cannot deliver.
     pub reliable: bool,
-    /// Lost events are made up for.
+    /// `--resync`: events are synthesized for lost ones.
     pub resync: bool,
-    /// Counters are set to zero as they are read. Never on the tables dying and unconfirmed.
+    /// Counters are zeroed as they are read. Never true for the tables dying and unconfirmed.
     pub zero: bool,
-    /// Names of labels; present if an option needed them and the file could be read.
+    /// Names of labels, if an option needs them and the file could be read.
     pub label_map: Option<LabelMap>,
-    /// For help: the protocol whose options are to be explained.
+    /// For help: the protocol whose options are shown.
     pub help_protocol: Option<HelpProtocol>,
-    /// Plugins, in order.
+    /// The plugins, in order.
     pub plugins: Vec<PluginArgument>,
-    /// Most entries that a plugin is handed at once, 1 to 65536.
+    /// Maximum number of rows in a batch, 1 to 65536.
     pub batch: u32,
-    /// Nothing is done to the table; what would be is printed.
+    /// `--dry-run`: changes of the table are printed and not made.
     pub dry_run: bool,
-    /// At the end it is told what each plugin did.
+    /// `--plugin-stats`: at the end, statistics of each plugin are printed.
     pub stats: bool,
-    /// Where metrics are served while the command runs.
+    /// Address at which metrics are served while the command runs.
     pub metrics: Option<Address>,
-    /// The network namespace to work in: a name, the number of a process, or a path; none for that of the process.
+    /// The network namespace to work in: a name, a process id or a path; `None` for that of the process.
     pub netns: Option<OsString>,
-    /// Events come from all network namespaces that the kernel lets through.
+    /// `--all-netns`: events of all network namespaces that the kernel delivers.
     pub all_netns: bool,
-    /// Nothing is done; what would be is explained.
+    /// `--explain`: the command is explained and not executed.
     pub explain: bool,
-    /// Entries that were acted on are neither shown nor counted.
+    /// `--quiet`: entries that were acted on are neither shown nor counted.
     pub quiet: bool,
 }
 
-/// The commands of a load file, all read and checked before the first is carried out.
+/// The commands of a load file, all parsed and checked before the first is executed.
 #[derive(Debug, Clone)]
 pub struct LoadFile {
-    /// The file's name as it is told.
-    pub name: super::error::Word,
-    /// In the order of the file. Only I, A, U, D and F of flows occur.
+    /// The file's name for messages.
+    pub name: super::error::RawArg,
+    /// The commands in the order of the file: only -I, -A, -U, -D and -F of flows.
     pub commands: Vec<LoadedCommand>,
-    /// Lines that make no sense, and are passed over because `--keep-going` says so.
-    pub lost: LostLines,
+    /// Invalid lines that `--keep-going` skipped.
+    pub skipped: SkippedLines,
 }
 
-/// How many lines of a load file that are lost are told one by one.
-pub const TOLD: usize = 10;
+/// Maximum number of skipped lines that are reported one by one.
+pub const MAX_REPORTED_LINES: usize = 10;
 
-/// Lines of a load file that make no sense.
+/// Invalid lines of a load file that were skipped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LostLines {
-    /// The first of them, [`TOLD`] at most: number and what is wrong.
+pub struct SkippedLines {
+    /// The first [`MAX_REPORTED_LINES`] of them: line number and error.
     pub first: Vec<(usize, super::error::CliError)>,
-    /// How many there are.
+    /// Their total number.
     pub count: usize,
 }
 
-impl LostLines {
+impl SkippedLines {
     /// Adds a line.
     pub fn push(&mut self, line: usize, error: super::error::CliError) {
         self.count += 1;
-        if self.first.len() < TOLD {
+        if self.first.len() < MAX_REPORTED_LINES {
             self.first.push((line, error));
         }
     }
 
-    /// Adds those of later lines.
+    /// Adds the skipped lines of a later part of the file.
     pub fn append(&mut self, more: Self) {
-        let room = TOLD - self.first.len();
+        let room = MAX_REPORTED_LINES - self.first.len();
         self.first.extend(more.first.into_iter().take(room));
         self.count += more.count;
     }
 }
 
-/// A line of a load file, or several that make flows one after the other.
+/// A line of a load file, or several consecutive lines that create flows.
 #[derive(Debug, Clone)]
 pub struct LoadedCommand {
-    /// What the first line asks for; its template has a row for each line.
+    /// The settings of the first line; the template has a row for each line.
     pub settings: Box<Settings>,
-    /// The number of each line, from 1 on.
+    /// The number of each line, from 1.
     pub lines: Vec<usize>,
 }
 
 /// A line of a load file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file's name as it is told.
-    pub file: super::error::Word,
-    /// The line's number, from 1 on.
+pub struct FileLine {
+    /// The file's name for messages.
+    pub file: super::error::RawArg,
+    /// The line number, from 1.
     pub line: usize,
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for FileLine {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}, line {}", self.file, self.line)
     }
 }
 
-/// What a classic command line turned out to be.
+/// A parsed command line.
 #[derive(Debug, Clone)]
 pub enum CommandLine {
-    /// One command.
+    /// A single command.
     Run(Box<Settings>),
     /// `-R FILE`
     Load(LoadFile),
 }
 
-/// The result of reading a command line.
+/// The result of parsing a command line.
 #[derive(Debug)]
 pub struct Parsed<T = CommandLine> {
-    /// Lines for stderr, without banner, in order; to be printed before anything else, also if there is an error.
+    /// Lines for standard error, without banner, in order; to be printed first, also before an error.
     pub warnings: Vec<String>,
-    /// What is to be done, or what is wrong.
+    /// The command line, or the error in it.
     pub result: Result<T, super::error::CliError>,
-    /// Where in a load file it is wrong. Told under flowgate's own name only: conntrack has no such line.
-    pub place: Option<Place>,
+    /// The line of a load file that the error is in. Reported under flowgate's own name only: `conntrack` has no such
+    /// line.
+    pub place: Option<FileLine>,
 }

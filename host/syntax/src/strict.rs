@@ -1,93 +1,95 @@
-//! A strict reading of what `conntrack` reads loosely.
+//! Rejects what `conntrack` interprets leniently.
 //!
-//! `conntrack` takes the leading digits of a number or 0, ignores words that belong to no option and values that are attached
-//! where none is taken, and reads an empty prefix as "every address". With a command that changes something such a line does
-//! what nobody asked for: it is refused under every name. Under flowgate's own name commands that only list are strict too;
-//! called `conntrack` they answer as `conntrack` does.
+//! `conntrack` takes the leading digits of a number or else 0, ignores words that do not belong to an option and values
+//! that are attached to an option without one, and takes an empty prefix length for every address. For a command that
+//! changes something, such a line would have an effect that nobody asked for; it is an error under every name. Under
+//! flowgate's own name it is an error for all commands; under the name `conntrack`, commands that only list behave as
+//! in `conntrack`.
 
-use super::error::{CliError, Word};
-use super::options::{self, Key, KeySet, OPTIONS, OptionSpec};
-use super::request::Request;
+use super::error::{CliError, RawArg};
+use super::options::{self, KeySet, OPTIONS, OptionKey, OptionSpec};
+use super::parsed_options::ParsedOptions;
 use super::settings::{Command, Table};
-use super::values::{self, AddressFlaw, Numeric};
+use super::values::{self, AddressFlaw, NumberFormat};
 use super::wrong_value::WrongValue;
 use flowgate_base::units;
 use flowgate_model::Masked;
 
-/// Where a command line stands.
+/// Where a command line appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Position {
-    /// It is the whole command line.
-    Alone,
-    /// It is a line of a load file.
-    Line,
-    /// It stands behind a subcommand, which does not carry it out as a command.
-    Part,
-    /// It is part of a file, and may select what is changed.
+pub enum LineContext {
+    /// On its own.
+    CommandLine,
+    /// In a load file.
+    LoadFile,
+    /// After a subcommand, which does not execute it as a command.
+    Subcommand,
+    /// In another file, where it may select what is changed.
     Fragment,
 }
 
-/// Whether a command changes the table: deletes, changes, creates, or sets counters to zero.
-pub(crate) fn changes(command: Option<(Command, Table)>, given: KeySet) -> bool {
+/// Returns true if a command modifies the table: deletes, changes, creates or zeroes counters.
+pub fn modifies_table(command: Option<(Command, Table)>, given: KeySet) -> bool {
     match command {
         Some((Command::Delete | Command::Update | Command::Create | Command::Add | Command::Flush, _)) => true,
-        Some((Command::List, Table::Conntrack)) => given.contains(Key::Zero),
+        Some((Command::List, Table::Conntrack)) => given.contains(OptionKey::Zero),
         _ => false,
     }
 }
 
-/// Checks what `conntrack` would let pass; `own` says whether the program is called by its own name.
+/// Checks what `conntrack` would accept. `own_name` is true under flowgate's own name.
 ///
 /// # Errors
-/// The first flaw, if the command is one that must not have any.
-pub(crate) fn check(request: &Request, own: bool, place: Position) -> Result<(), CliError> {
-    let changes = matches!(place, Position::Line | Position::Fragment) || changes(request.command, request.given);
-    if own || changes {
-        if let Some(flaw) = &request.flaw {
+/// Returns the first flaw, if the command must not have any.
+pub fn check(parsed: &ParsedOptions, own_name: bool, context: LineContext) -> Result<(), CliError> {
+    let changes = matches!(context, LineContext::LoadFile | LineContext::Fragment)
+        || modifies_table(parsed.command, parsed.given);
+    if own_name || changes {
+        if let Some(flaw) = &parsed.flaw {
             return Err(flaw.clone());
         }
-        if let Some(word) = request.passed_over.first() {
-            return Err(stray(word, request));
+        if let Some(word) = parsed.stray_words.first() {
+            return Err(stray_word(word, parsed));
         }
-        masks(request)?;
-        statuses(request)?;
+        check_masks(parsed)?;
+        check_status(parsed)?;
     }
     if changes {
-        let status = request.status;
-        // A flow that is made does not have what is not named.
-        if matches!(request.command, Some((Command::Update, _))) && status.clear != 0 {
+        let status = parsed.status;
+        // A new flow lacks every status that is not named.
+        if matches!(parsed.command, Some((Command::Update, _))) && status.clear != 0 {
             let takes = "names of what is set; what is set already cannot be taken away".to_owned();
-            return Err(WrongValue::new(Some(b'u'), "status", request.status_text.as_ref(), takes).into());
+            return Err(WrongValue::new(Some(b'u'), "status", parsed.status_text.as_ref(), takes).into());
         }
-        if let Some(option) = request.masked_by_another {
-            return Err(CliError::MaskedByAnother(option));
+        if let Some(option) = parsed.stale_mask {
+            return Err(CliError::StaleMask(option));
         }
         let selects =
-            place == Position::Fragment && matches!(request.command, Some((Command::List | Command::Events, _)));
-        if request.status_ignored && (selects || matches!(request.command, Some((Command::Delete, _)))) {
-            return Err(CliError::StatusIgnored(request.status_text.clone()));
+            context == LineContext::Fragment && matches!(parsed.command, Some((Command::List | Command::Events, _)));
+        if parsed.status_ignored && (selects || matches!(parsed.command, Some((Command::Delete, _)))) {
+            return Err(CliError::StatusIgnored(parsed.status_text.clone()));
         }
-        if selects && request.given.contains(Key::Status) && status.set | status.clear == 0 && !status.unset {
-            return Err(CliError::StatusSelectsAll(request.status_text.clone()));
+        if selects && parsed.given.contains(OptionKey::Status) && status.set | status.clear == 0 && !status.unset {
+            return Err(CliError::StatusSelectsAll(parsed.status_text.clone()));
         }
-        if selects && request.mark.value & !request.mark.mask != 0 {
+        if selects && parsed.mark.value & !parsed.mark.mask != 0 {
             let takes = "a mark whose bits are in the mask; no flow can match another";
-            let Masked { value, mask } = request.mark;
+            let Masked { value, mask } = parsed.mark;
             let text = format!("{value:#x}/{mask:#x}");
             return Err(WrongValue::new(Some(b'm'), "mark", text.as_bytes(), takes.to_owned()).into());
         }
     }
-    if own && matches!(place, Position::Alone | Position::Line) {
-        everything(request)?;
+    if own_name && matches!(context, LineContext::CommandLine | LineContext::LoadFile) {
+        check_all(parsed)?;
     }
     Ok(())
 }
 
-/// What no flow can have, though it is no mistake.
-pub(crate) fn warning(request: &Request) -> Option<String> {
-    let compared = matches!(request.command, Some((Command::List | Command::Delete | Command::Events, _)));
-    let mark = request.mark;
-    let told = compared && request.given.contains(Key::Mark) && !request.given.contains(Key::Quiet);
+/// Returns a warning about a condition that no flow can meet.
+pub fn unmatchable_mark_warning(parsed: &ParsedOptions) -> Option<String> {
+    let compared = matches!(parsed.command, Some((Command::List | Command::Delete | Command::Events, _)));
+    let mark = parsed.mark;
+    let told = compared && parsed.given.contains(OptionKey::Mark) && !parsed.given.contains(OptionKey::Quiet);
     (told && mark.value & !mark.mask != 0).then(|| {
         format!(
             "WARNING: the mark {:#x} has bits outside of its mask {:#x}, so that no flow can match.",
@@ -96,16 +98,16 @@ pub(crate) fn warning(request: &Request) -> Option<String> {
     })
 }
 
-/// A mask that leaves nothing of an address. Those of expectations belong to the expected flow, and may leave nothing.
-fn masks(request: &Request) -> Result<(), CliError> {
-    if matches!(request.command, Some((_, Table::Expect))) {
+/// Checks that no mask erases its address. The masks of expectations apply to the expected flow and may do so.
+fn check_masks(parsed: &ParsedOptions) -> Result<(), CliError> {
+    if matches!(parsed.command, Some((_, Table::Expect))) {
         return Ok(());
     }
     for (address, mask, name) in
-        [(request.source, request.mask_source, "mask-src"), (request.destination, request.mask_destination, "mask-dst")]
+        [(parsed.source, parsed.mask_source, "mask-src"), (parsed.destination, parsed.mask_destination, "mask-dst")]
     {
         if let (Some(address), Some(mask)) = (address, mask)
-            && values::nothing_compared(&address, Some(&mask))
+            && values::erases(&address, Some(&mask))
         {
             let value = mask.to_string();
             let takes = format!("a mask that leaves something of {address}; to select every address leave both out");
@@ -115,36 +117,38 @@ fn masks(request: &Request) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Statuses that no flow can have together. Where a status is set, UNSET beside others adds nothing to it.
-fn statuses(request: &Request) -> Result<(), CliError> {
-    let status = request.status;
-    let compared = matches!(request.command, Some((Command::List | Command::Delete | Command::Events, _)));
+/// Checks that a flow can have the statuses together. Where a status is set, UNSET beside others has no effect.
+fn check_status(parsed: &ParsedOptions) -> Result<(), CliError> {
+    let status = parsed.status;
+    let compared = matches!(parsed.command, Some((Command::List | Command::Delete | Command::Events, _)));
     if status.set & status.clear == 0 && !(compared && status.unset && status.set | status.clear != 0) {
         return Ok(());
     }
     let takes = "names that a flow can have together, and UNSET alone".to_owned();
-    Err(WrongValue::new(Some(b'u'), "status", request.status_text.as_ref(), takes).into())
+    Err(WrongValue::new(Some(b'u'), "status", parsed.status_text.as_ref(), takes).into())
 }
 
-/// Deleting all flows takes a word that says so.
-fn everything(request: &Request) -> Result<(), CliError> {
-    let given = request.given;
-    if request.command != Some((Command::Delete, Table::Conntrack)) {
+/// Checks that deleting all flows is explicit.
+fn check_all(parsed: &ParsedOptions) -> Result<(), CliError> {
+    let given = parsed.given;
+    if parsed.command != Some((Command::Delete, Table::Conntrack)) {
         return Ok(());
     }
-    // A plugin may keep flows out as well.
-    let selects = options::any_given(given, OptionSpec::selects) || given.contains(Key::Plugin);
-    match (given.contains(Key::All), selects) {
+    // A plugin may select flows too.
+    let selects = options::any_given(given, OptionSpec::selects) || given.contains(OptionKey::Plugin);
+    match (given.contains(OptionKey::All), selects) {
         (true, true) => Err(CliError::AllWithSelector),
-        (false, false) if !given.contains_any(&[Key::DryRun, Key::Explain]) => Err(CliError::NothingSelected),
+        (false, false) if !given.contains_any(&[OptionKey::DryRun, OptionKey::Explain]) => {
+            Err(CliError::NothingSelected)
+        }
         _ => Ok(()),
     }
 }
 
-/// A word that belongs to no option.
-pub(crate) fn stray(word: &[u8], request: &Request) -> CliError {
-    let number = Numeric::id('w').read(word).exact;
-    let hint = if number && request.given.contains(Key::Zero) {
+/// Returns the error for a word that does not belong to an option.
+pub fn stray_word(word: &[u8], parsed: &ParsedOptions) -> CliError {
+    let number = NumberFormat::id('w').read(word).exact;
+    let hint = if number && parsed.given.contains(OptionKey::Zero) {
         Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
     } else if let Some(name) = Table::NAMES.iter().find(|name| name.as_bytes() == word) {
         Some(format!("a table directly follows its command, as in -L {name}"))
@@ -157,45 +161,45 @@ pub(crate) fn stray(word: &[u8], request: &Request) -> CliError {
     } else {
         None
     };
-    CliError::Stray { word: word.into(), hint }
+    CliError::StrayWord { word: word.into(), hint }
 }
 
-/// A word with an option that there is not.
-pub(crate) fn unknown(word: &[u8]) -> CliError {
+/// Returns the error for a word with an unknown option.
+pub fn unknown_option(word: &[u8]) -> CliError {
     let error = CliError::UnknownOption(word.into());
     if word.starts_with(b"-R") || word.starts_with(b"--load-f") {
         let hint = "a file is loaded by -R FILE or --load-file FILE, in two words that stand before all others";
-        return CliError::Explained(Box::new(error), hint.to_owned());
+        return CliError::WithHint(Box::new(error), hint.to_owned());
     }
     error
 }
 
-/// A value that is attached to an option which takes it from the next word only.
-pub(crate) fn attached(name: &'static str, value: &[u8], is_command: bool) -> CliError {
-    let known = Table::NAMES.into_iter().find(|table| table.as_bytes() == value);
-    let example = match (is_command, known) {
+/// Returns the error for a value attached to an option that takes it from the next word only.
+pub fn attached_value(name: &'static str, value: &[u8], is_command: bool) -> CliError {
+    let lookup = Table::NAMES.into_iter().find(|table| table.as_bytes() == value);
+    let example = match (is_command, lookup) {
         (true, table) => table.unwrap_or("conntrack").to_owned(),
         (false, _) => String::from_utf8_lossy(value).into_owned(),
     };
     CliError::Attached { option: name, value: value.into(), example }
 }
 
-/// The value of an option that takes a number.
-pub(crate) fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: Numeric) -> WrongValue {
+/// Returns the error for an option that takes a number.
+pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: NumberFormat) -> WrongValue {
     let decimal = if kind.is_decimal() { "decimal " } else { "" };
     let takes = format!("a {decimal}number from 0 to {}", kind.maximum());
     WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
 }
 
-/// A size or a time, as flowgate's own options take them.
+/// Parses a size or a time in the grammar of flowgate's own options.
 ///
 /// # Errors
 ///
-/// What the option of this name takes.
-pub(crate) fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Result<u32, WrongValue> {
+/// Returns an error with what the option accepts.
+pub fn parse_quantity(key: OptionKey, value: &[u8], kind: NumberFormat, least: u32) -> Result<u32, WrongValue> {
     let text = String::from_utf8_lossy(value);
     let (read, grammar, unit) = match kind {
-        Numeric::BUFFER => (units::size(&text), units::SIZE, "bytes"),
+        NumberFormat::BUFFER => (units::size(&text), units::SIZE, "bytes"),
         _ => (
             units::time(&text).map(|_| units::seconds(&text).map_or(u64::MAX, u64::from)),
             units::TIME,
@@ -205,7 +209,7 @@ pub(crate) fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Res
     let most = kind.maximum();
     let fits = read.and_then(|read| u32::try_from(read).ok()).filter(|read| (least..=most).contains(read));
     fits.ok_or_else(|| {
-        let (letter, name) = names(key);
+        let (letter, name) = option_names(key);
         let takes = match read {
             Some(_) => format!("{unit} from {least} to {most}"),
             None => grammar.to_owned(),
@@ -214,13 +218,13 @@ pub(crate) fn measured(key: Key, value: &[u8], kind: Numeric, least: u32) -> Res
     })
 }
 
-/// The value of `--mark`.
-pub(crate) fn wrong_mark(value: &[u8]) -> WrongValue {
+/// Returns the error for the value of `--mark`.
+pub fn wrong_mark(value: &[u8]) -> WrongValue {
     let takes = "VALUE or VALUE/MASK, numbers from 0 to 4294967295".to_owned();
     WrongValue::new(Some(b'm'), "mark", value, takes).hint(number_hint("mark", value))
 }
 
-/// What may have been meant by a value that is no number.
+/// Returns a hint on what a value that is not a number may have meant.
 fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
     let digits = |part: &[u8]| part.first().is_some_and(u8::is_ascii_digit);
     let range = value.split(|byte| matches!(byte, b'-' | b':')).collect::<Vec<_>>();
@@ -235,12 +239,12 @@ fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The address of an option, which `conntrack` takes for another one than is typed.
-pub(crate) fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongValue {
-    let (letter, name) = names(key);
+/// Returns the error for an address that `conntrack` would interpret as a different one.
+pub fn wrong_address(key: OptionKey, value: &[u8], flaw: AddressFlaw) -> WrongValue {
+    let (letter, name) = option_names(key);
     let takes = match flaw {
         AddressFlaw::Trailing => "an address and nothing after it",
-        AddressFlaw::Abbreviated if matches!(key, Key::MaskSource | Key::MaskDestination) => {
+        AddressFlaw::Abbreviated if matches!(key, OptionKey::MaskSource | OptionKey::MaskDestination) => {
             "a mask with all of its four parts, such as 255.255.255.0"
         }
         AddressFlaw::Abbreviated => "an IPv4 address with all of its four parts",
@@ -254,18 +258,18 @@ pub(crate) fn wrong_address(key: Key, value: &[u8], flaw: AddressFlaw) -> WrongV
     WrongValue::new(letter, name, value, takes.to_owned())
 }
 
-/// Letter and name of an option in messages. Letters that are punctuation are left out.
-pub(crate) fn names(key: Key) -> (Option<u8>, &'static str) {
+/// Returns the letter and the name of an option for messages. Punctuation is left out.
+pub fn option_names(key: OptionKey) -> (Option<u8>, &'static str) {
     let spec = OPTIONS.get(key as usize);
     let letter = spec.and_then(|spec| spec.short).filter(u8::is_ascii_lowercase);
     (letter, spec.map_or("", |spec| spec.name()))
 }
 
-/// What a problem that `conntrack` tells in few words is about, for flowgate's own name.
-pub(crate) fn explained(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
+/// Adds an explanation to an error for which `conntrack` has a short message, under flowgate's own name.
+pub fn with_hint(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
     let hint = match &error {
         CliError::InvalidNetmask => {
-            let prefix: Word = value.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default().into();
+            let prefix: RawArg = value.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default().into();
             let longest = if is_ipv4 { 32 } else { 128 };
             format!("`{prefix}' with --{name} option: a prefix length is a number from 0 to {longest}")
         }
@@ -275,22 +279,22 @@ pub(crate) fn explained(error: CliError, name: &'static str, value: &[u8], is_ip
         }
         _ => return error,
     };
-    CliError::Explained(Box::new(error), hint)
+    CliError::WithHint(Box::new(error), hint)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::environment::tests::FakeEnvironment;
-    use super::super::{CommandLine, Name, parse};
+    use super::super::{CommandLine, ProgramName, parse};
     use std::ffi::{OsStr, OsString};
 
-    /// Status and message of a command line, `-` where it would be carried out. `''` is an empty word.
+    /// Returns status and message of a command line, `-` if it is valid. `''` is an empty word.
     fn outcome(program: &str, line: &str) -> String {
         let words: Vec<OsString> =
             line.split(' ').map(|word| if word == "''" { OsString::new() } else { word.into() }).collect();
         let files =
             FakeEnvironment::with(&[("all", "-D\n"), ("stray", "-D -p tcp x\n"), ("name", "conntrack -D -p tcp\n")]);
-        match parse(&Name::of(OsStr::new(program)), &words, &files).result {
+        match parse(&ProgramName::of(OsStr::new(program)), &words, &files).result {
             Ok(CommandLine::Run(_) | CommandLine::Load(_)) => "-".to_owned(),
             Err(error) => format!("{} {error}", error.status()),
         }
@@ -329,18 +333,21 @@ mod tests {
             ),
             (
                 "-D -p tcp 192.0.2.1",
-                "192.0.2.1 belongs to no option; for a source address: -s, for a destination address: -d",
+                "192.0.2.1 does not belong to any option; for a source address: -s, for a destination address: -d",
             ),
-            ("-D -m 1 mark", "mark belongs to no option"),
-            ("-L -z 64000", "64000 belongs to no option; for a zone: -w 64000"),
-            ("-D -p tcp expect", "expect belongs to no option; a table directly follows its command, as in -L expect"),
-            ("-D -p tcp -- -s", "-s belongs to no option; options end at `--'"),
-            ("-D -p tcp ''", "an empty word belongs to no option"),
-            ("-F -- x", "x belongs to no option"),
+            ("-D -m 1 mark", "mark does not belong to any option"),
+            ("-L -z 64000", "64000 does not belong to any option; for a zone: -w 64000"),
+            (
+                "-D -p tcp expect",
+                "expect does not belong to any option; a table directly follows its command, as in -L expect",
+            ),
+            ("-D -p tcp -- -s", "-s does not belong to any option; options end at `--'"),
+            ("-D -p tcp ''", "an empty word does not belong to any option"),
+            ("-F -- x", "x does not belong to any option"),
             ("--flush=expect", "--flush takes no attached value `expect'; it takes the next word: --flush expect"),
             ("--delete=x -p tcp", "--delete takes no attached value `x'; it takes the next word: --delete conntrack"),
             ("-D -n8.8.8.8", "--src-nat takes no attached value `8.8.8.8'; it takes the next word: --src-nat 8.8.8.8"),
-            ("-F ''", "an empty word is no table; leave it out, or name one: conntrack or expect"),
+            ("-F ''", "an empty word is not a table; leave it out, or name one: conntrack or expect"),
             (
                 "-D -s 10.0.0.0/",
                 "unexpected value '10.0.0.0/' with -s option: --src takes a prefix length after the slash; an empty one would stand for every address",
@@ -366,7 +373,7 @@ mod tests {
                 "-D -n x[1.2.3.4]:5",
                 "unexpected value 'x[1.2.3.4]:5' with -n option: --src-nat takes ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT",
             ),
-            ("-R stray", "x belongs to no option"),
+            ("-R stray", "x does not belong to any option"),
         ] {
             for program in ["conntrack", "flowgate"] {
                 assert_eq!(outcome(program, line), format!("2 {expected}"), "{program} {line}");
@@ -419,8 +426,8 @@ mod tests {
             "-Cexpect",
             "-L ''",
         ] {
-            let own = outcome("flowgate", line);
-            assert!(own.starts_with("2 "), "{line}: {own}");
+            let own_name = outcome("flowgate", line);
+            assert!(own_name.starts_with("2 "), "{line}: {own_name}");
             let classic = outcome("conntrack", line);
             assert!(classic == "-" || line == "-L foo x", "{line}: {classic}");
         }
@@ -453,7 +460,7 @@ mod tests {
     fn a_mark_that_no_flow_can_have_is_a_warning() {
         let warnings = |program: &str, line: &str| {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            parse(&Name::of(OsStr::new(program)), &words, &FakeEnvironment::default()).warnings
+            parse(&ProgramName::of(OsStr::new(program)), &words, &FakeEnvironment::default()).warnings
         };
         let expected = "WARNING: the mark 0x2 has bits outside of its mask 0xff0000, so that no flow can match.";
         for command in ["-L", "-D", "-E"] {

@@ -1,11 +1,11 @@
-//! Whole command lines: what they mean, and what is wrong with them.
+//! Tests of whole command lines: settings, errors and warnings.
 
 use super::environment::tests::FakeEnvironment;
 use super::*;
 use flowgate_model::{Masked, field};
 use std::ffi::OsStr;
 
-/// Command lines and what comes of them; see the head of the file.
+/// Command lines and their results; the head of the file describes the format.
 const LINES: &str = include_str!("testdata/command_lines.txt");
 
 /// Splits a line at spaces; single quotes group.
@@ -28,7 +28,7 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn parse_as(program: &str, line: &str, environment: &FakeEnvironment) -> Parsed {
-    parse(&Name::of(OsStr::new(program)), &words(line), environment)
+    parse(&ProgramName::of(OsStr::new(program)), &words(line), environment)
 }
 
 fn settings_in(line: &str, environment: &FakeEnvironment) -> Settings {
@@ -49,7 +49,7 @@ fn error_as(program: &str, line: &str) -> String {
     }
 }
 
-/// Status and lines on stderr, as in the file; status `-` where the command would be carried out.
+/// Returns the status and the lines on stderr, in the format of the file; status `-` if the command is valid.
 fn outcome(line: &str) -> String {
     let parsed = parse_as("conntrack", line, &FakeEnvironment::default());
     let mut parts = vec!["-".to_owned()];
@@ -88,7 +88,7 @@ fn every_command_line_of_the_file_comes_out_as_it_says() {
 
 #[test]
 fn nothing_at_all_asks_for_help() {
-    let parsed = parse(&Name::of(OsStr::new("/usr/sbin/conntrack")), &[], &FakeEnvironment::default());
+    let parsed = parse(&ProgramName::of(OsStr::new("/usr/sbin/conntrack")), &[], &FakeEnvironment::default());
     match parsed.result {
         Ok(CommandLine::Run(settings)) => assert_eq!(settings.command, Command::Help),
         other => panic!("{other:?}"),
@@ -170,7 +170,7 @@ fn numbers_select() {
     let settings =
         self::settings("-D -t 5 -m 0x10/0xf0 -i 7 -w 3 --orig-zone 4 --reply-zone 0 -p tcp --state ESTABLISHED");
     let selection = settings.selection;
-    assert!(settings.compares);
+    assert_eq!(error_as("conntrack", "-L -z -m 5"), "Can't use -z with filtering parameters");
     assert_eq!(selection.timeout, Some(5));
     assert_eq!(selection.mark, Some(Masked { value: 0x10, mask: 0xf0 }));
     assert_eq!((selection.id, selection.zone, selection.state), (Some(7), Some(3), Some(3)));
@@ -179,7 +179,7 @@ fn numbers_select() {
     assert_eq!(settings.selection.secmark, Some(9));
     assert!(settings.output.contains(Output::XML) && settings.output.contains(Output::ID));
     assert!(!settings.output.contains(Output::EXTENDED));
-    assert!(!self::settings("-D -t 5").compares);
+    assert!(self::settings("-L -z -n 1.2.3.4").zero, "-n is not counted as a comparison");
 }
 
 #[test]
@@ -256,13 +256,13 @@ fn a_reply_is_derived_from_an_original_and_the_other_way_round() {
     assert_eq!(found, ((a, b, 7, 8), (b, a, 8, 7), true));
     let found = both(&format!("{udp} -r 2.2.2.2 -q 1.1.1.1 --reply-port-src 8 --reply-port-dst 7"));
     assert_eq!(found, ((a, b, 7, 8), (b, a, 8, 7), true));
-    // Ports of the direction that is derived do not count.
+    // Ports of the derived direction are ignored.
     let found = both(&format!("{udp} -s 1.1.1.1 -d 2.2.2.2 --reply-port-src 8 --reply-port-dst 7"));
     assert_eq!(found, ((a, b, 0, 0), (b, a, 0, 0), true));
     let all = "-s 1.1.1.1 -d 2.2.2.2 -r 3.3.3.3 -q 4.4.4.4 --sport 7 --dport 8";
     let found = both(&format!("{udp} {all} --reply-port-src 9 --reply-port-dst 10"));
     assert_eq!(found, ((a, b, 7, 8), (0x0303_0303, 0x0404_0404, 9, 10), true));
-    // Nothing is derived here, and the kernel refuses a reply without a protocol.
+    // Nothing is derived here, and the kernel rejects a reply without a protocol.
     assert!(!both(&format!("{udp} {all}")).2);
     // The order of the options does not matter.
     let found = both("-I -t 5 -p icmp --icmp-type 8 --icmp-code 0 --icmp-id 6 -s 1.1.1.1 -d 2.2.2.2");
@@ -348,7 +348,7 @@ fn expectations_have_three_tuples() {
     assert_eq!((row.mask.source.lo, row.mask.destination_l4), (vec![0xffff_ff00_0000], vec![65535]));
     assert_eq!((row.master.destination.lo, row.master.source_l4), (vec![0xffff_0202_0202], vec![1]));
     assert_eq!((row.timeout, row.has), (vec![5], vec![0x7f]));
-    // The port does not become the protocol.
+    // The port is not interpreted as the protocol.
     assert_eq!(settings(line).expectation.protocol, [132]);
     let line = "-D expect -s 1.1.1.1 -d 2.2.2.2 -p udp --sport 1 --dport 2 --reply-port-src 0 --reply-port-dst 0";
     let row = settings(line).expectation;
@@ -421,7 +421,7 @@ fn a_saved_flow_can_be_loaded() {
                  -A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p gre --srckey 16 --dstkey 32 \
                  --reply-key-src 32 --reply-key-dst 16\n\
                  -A -t 599 -u UNSET -s 1.1.1.1 -d 2.2.2.2 -r 2.2.2.2 -q 1.1.1.1 -p 50\n";
-    // Lines that make flows are one command with a row for each.
+    // Lines that create flows become one command with a row for each.
     let together = loaded(saved);
     assert_eq!((together.len(), together[0].template.length), (1, 4));
     assert_eq!(together[0].template.family, [2, 10, 2, 2]);
@@ -430,7 +430,7 @@ fn a_saved_flow_can_be_loaded() {
     assert_eq!((complete(1), complete(2)), (field::TUPLES, field::TUPLES));
     assert_eq!(complete(3), field::TUPLES & !(field::ORIGINAL_L4 | field::REPLY_L4));
     assert_eq!(commands[2].template.reply.source_l4, [32]);
-    // What the translation makes of the reply is left to the kernel.
+    // The kernel computes the reply of a NAT.
     let translated = &commands[0].template;
     assert_eq!(complete(0), field::TUPLES);
     assert_eq!(
@@ -471,9 +471,9 @@ fn a_dry_run_behind_a_file_holds_for_all_its_lines() {
         Err(error) => format!("{} {error}", error.status()),
         other => panic!("{program} {line}: {other:?}"),
     };
-    // Nothing behind the file is passed over under flowgate's own name, and no option under any.
+    // Words after the file are errors under flowgate's own name, options are under any name.
     assert_eq!(wrong("flowgate", "-R file --dryrun"), "2 unknown option `--dryrun'");
-    assert_eq!(wrong("flowgate", "-R file x"), "2 x belongs to no option");
+    assert_eq!(wrong("flowgate", "-R file x"), "2 x does not belong to any option");
     assert_eq!(wrong("flowgate", "-R file -D"), "2 Invalid commands combination");
     assert_eq!(wrong("flowgate", "-R file -w 5"), "2 Illegal option `--zone' with this command");
     assert!(wrong("conntrack", "-R file --dry-run").starts_with("2 `--dry-run' after the file of -R would be ignored"));
@@ -511,7 +511,7 @@ fn options_of_flowgate_are_not_classic() {
     assert_eq!(wrong("-L -o js"), "Bad parameter `js'");
     assert_eq!(wrong("-L -o json,xml"), "cannot combine json output with xml output, use one of them only");
     assert_eq!(wrong("-L --plugin"), "option `--plugin' requires an argument");
-    // `--p` and `--b` mean what they always meant.
+    // `--p` and `--b` keep their meaning.
     assert!(run("-L --p tcp").is_ok());
     assert!(run("-E --b 5").is_ok());
     assert_eq!(error_as("/usr/sbin/conntrack", "-L --plugin a"), "unknown option `--plugin'");
@@ -580,7 +580,7 @@ fn no_command_line_is_a_panic() {
             .map(|_| OsString::from_vec((0..random(5)).flat_map(|_| PIECES[random(PIECES.len())]).copied().collect()))
             .collect();
         let text: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b" "].concat()).collect();
-        let _ = parse(&Name::of(OsStr::new("flowgate")), &words, &environment);
+        let _ = parse(&ProgramName::of(OsStr::new("flowgate")), &words, &environment);
         environment.files.insert(b"file".to_vec(), text);
         let _ = parse_as("flowgate", "-R file", &environment);
     }

@@ -1,33 +1,33 @@
-//! A value that an option does not take: the message names the option, the value, and what would be right.
+//! A value that an option does not accept. The message names the option, the value, and what would be valid.
 
-use super::error::{CliError, Word};
+use super::error::{CliError, RawArg};
 
-/// A value that an option does not take, in a strict reading.
+/// The error for a value that an option does not accept in a strict reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrongValue {
-    /// The letter of the option, if people are told of it.
+    /// The option's letter, if it is shown to users.
     letter: Option<char>,
     /// Its name.
     name: &'static str,
-    value: Word,
-    /// What it takes.
+    value: RawArg,
+    /// Description of what it accepts.
     takes: String,
-    /// What may have been meant.
+    /// What the user may have meant.
     hint: Option<&'static str>,
 }
 
 impl WrongValue {
-    /// A value of the option of this letter and name, which takes something else.
+    /// Makes the error for a value of the option with this letter and name.
     pub fn new(letter: Option<u8>, name: &'static str, value: &[u8], takes: String) -> Self {
         Self { letter: letter.map(char::from), name, value: value.into(), takes, hint: None }
     }
 
-    /// With what may have been meant.
+    /// Adds what the user may have meant.
     pub fn hint(self, hint: Option<&'static str>) -> Self {
         Self { hint, ..self }
     }
 
-    /// The message, which begins as the one of `conntrack` does for the values that it refuses; the value as it was typed.
+    /// Returns the message. It begins as the message of `conntrack` for a rejected value; the value is as typed.
     pub fn message(&self) -> Vec<u8> {
         let Self { letter, name, value, takes, hint } = self;
         let option = match letter {

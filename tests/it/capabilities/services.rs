@@ -73,7 +73,7 @@ fn options_come_from_files() {
 #[test]
 fn mistakes_with_grants_are_named() {
     for (words, said) in [
-        (&["-L", "--grant", "delete"][..], "--grant is about the --plugin before it"),
+        (&["-L", "--grant", "delete"][..], "--grant applies to the --plugin before it"),
         (&["-L", "--plugin", "x", "--grant", "destroy"], "there is no grant `destroy`; there are delete, create,"),
         (&["-L", "--plugin", "x", "--grant", "update.mark=red"], "`red` is no value of the grant `update.mark`"),
         (

@@ -285,7 +285,7 @@ const ACTS: &[Act] = &[
         theirs: did(5, "BANNER 5 flow entries have been deleted.\n", 0, 5),
         ours: did(
             0,
-            "BANNER 192.0.2.1 belongs to no option; for a source address: -s, for a destination address: -d\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            "BANNER 192.0.2.1 does not belong to any option; for a source address: -s, for a destination address: -d\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
             2,
             10,
         ),
@@ -313,7 +313,7 @@ const ACTS: &[Act] = &[
         theirs: did(10, "BANNER 10 flow entries have been shown.\n", 0, 10),
         ours: did(
             0,
-            "BANNER 64000 belongs to no option; for a zone: -w 64000\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            "BANNER 64000 does not belong to any option; for a zone: -w 64000\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
             2,
             10,
         ),
@@ -327,7 +327,7 @@ const ACTS: &[Act] = &[
         theirs: did(5, "", 0, 5),
         ours: did(
             0,
-            "BANNER foo belongs to no option\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
+            "BANNER foo does not belong to any option\nTry `conntrack -h' or 'conntrack --help' for more information.\n",
             2,
             10,
         ),

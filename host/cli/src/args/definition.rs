@@ -16,8 +16,8 @@ use super::subcommand::{self, Shell};
 use flowgate_model::OnError;
 use flowgate_syntax::Argument;
 use flowgate_syntax::EVENT_NAMES;
-use flowgate_syntax::options::{self, COMMANDS, CommandSpec, Key, OPTIONS, OptionSpec, Section};
-use flowgate_syntax::protocols::{HANDLERS, ProtocolKey, state_names};
+use flowgate_syntax::options::{self, COMMANDS, CommandSpec, HelpSection, OPTIONS, OptionKey, OptionSpec};
+use flowgate_syntax::protocols::{PROTOCOLS, ProtocolKey, state_names};
 use flowgate_syntax::{Command, Output, Table};
 
 /// Values of `-o` and their effect. The last two are not in the classic program.
@@ -145,7 +145,7 @@ fn detach_optional_values(script: &str) -> String {
 
 /// Returns the command line of a program of this name.
 fn command_line(program: &str) -> clap::Command {
-    let own = flowgate_syntax::Name::of(OsStr::new(program)).has_own_options();
+    let own = flowgate_syntax::ProgramName::of(OsStr::new(program)).has_own_options();
     let mut command = clap::Command::new("flowgate").disable_help_flag(true).disable_version_flag(true);
     for spec in &COMMANDS {
         command = command.arg(command_argument(spec, own));
@@ -183,7 +183,9 @@ fn listing() -> clap::Command {
 
 /// Returns the options that are offered.
 fn offered(own: bool) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |spec| spec.section != Section::Hidden && (own || spec.section != Section::Flowgate))
+    OPTIONS
+        .iter()
+        .filter(move |spec| spec.section != HelpSection::Hidden && (own || spec.section != HelpSection::Flowgate))
 }
 
 /// Returns the tables of a command; the first one is its default.
@@ -223,15 +225,15 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
     let illegal = COMMANDS.iter().filter(|command| excluded(command.command, spec)).map(|command| command.long);
     let repeated = matches!(
         spec.key,
-        Key::Status
-            | Key::EventMask
-            | Key::Output
-            | Key::Label
-            | Key::LabelAdd
-            | Key::LabelDelete
-            | Key::Plugin
-            | Key::Grant
-            | Key::OnError
+        OptionKey::Status
+            | OptionKey::EventMask
+            | OptionKey::Output
+            | OptionKey::Label
+            | OptionKey::LabelAdd
+            | OptionKey::LabelDelete
+            | OptionKey::Plugin
+            | OptionKey::Grant
+            | OptionKey::OnError
     );
     let argument = Arg::new(name).long(name).visible_aliases(aliases).help(spec.help).conflicts_with_all(illegal);
     let argument = match spec.letter() {
@@ -249,16 +251,16 @@ fn option_argument(spec: &OptionSpec, own: bool) -> Arg {
         ArgAction::Set
     });
     match spec.key {
-        Key::Protocol => argument.value_parser(values(HANDLERS.iter().map(|handler| handler.name))),
-        Key::Status => argument.value_parser(described(&STATUSES)),
-        Key::EventMask => argument.value_parser(values(EVENT_NAMES.iter().map(|(name, _)| *name))),
-        Key::Family => argument.value_parser(values(["ipv4", "ipv6"])),
-        Key::Output => {
+        OptionKey::Protocol => argument.value_parser(values(PROTOCOLS.iter().map(|spec| spec.name))),
+        OptionKey::Status => argument.value_parser(described(&STATUSES)),
+        OptionKey::EventMask => argument.value_parser(values(EVENT_NAMES.iter().map(|(name, _)| *name))),
+        OptionKey::Family => argument.value_parser(values(["ipv4", "ipv6"])),
+        OptionKey::Output => {
             let classic = OUTPUTS.get(..OUTPUTS.len() - Output::OWN_NAMES.len()).unwrap_or_default();
             argument.value_parser(described(if own { &OUTPUTS } else { classic }))
         }
-        Key::OnError => argument.value_parser(values(OnError::NAMES.map(|(name, _)| name))),
-        Key::LabelMap | Key::Plugin => argument.value_hint(ValueHint::FilePath),
+        OptionKey::OnError => argument.value_parser(values(OnError::NAMES.map(|(name, _)| name))),
+        OptionKey::LabelMap | OptionKey::Plugin => argument.value_hint(ValueHint::FilePath),
         _ => argument,
     }
 }
@@ -275,16 +277,14 @@ fn described(names: &[(&'static str, &'static str)]) -> Vec<PossibleValue> {
 fn protocol_arguments() -> Vec<Arg> {
     let mut seen: Vec<&str> = Vec::new();
     let mut arguments = Vec::new();
-    for option in HANDLERS.iter().flat_map(|handler| handler.options) {
+    for option in PROTOCOLS.iter().flat_map(|spec| spec.options) {
         if seen.contains(&option.name()) {
             continue;
         }
         seen.push(option.name());
-        let owners: Vec<_> = HANDLERS
-            .iter()
-            .filter(|handler| handler.options.iter().any(|other| other.name() == option.name()))
-            .collect();
-        let names: Vec<&str> = owners.iter().map(|handler| handler.name).collect();
+        let owners: Vec<_> =
+            PROTOCOLS.iter().filter(|spec| spec.options.iter().any(|other| other.name() == option.name())).collect();
+        let names: Vec<&str> = owners.iter().map(|spec| spec.name).collect();
         let help = if option.key == ProtocolKey::State { "state of the connection" } else { option.help };
         let argument = Arg::new(option.name())
             .long(option.name())
@@ -296,7 +296,7 @@ fn protocol_arguments() -> Vec<Arg> {
         arguments.push(match option.key {
             ProtocolKey::State => {
                 let mut states: Vec<&str> = Vec::new();
-                for name in owners.iter().flat_map(|handler| state_names(handler.number)) {
+                for name in owners.iter().flat_map(|spec| state_names(spec.number)) {
                     if !states.contains(&name) {
                         states.push(name);
                     }
@@ -334,7 +334,7 @@ mod tests {
             let script = script(shell, "flowgate").expect("a script");
             let commands = COMMANDS.iter().map(|spec| spec.long).chain(["load-file"]);
             let options = offered(true).flat_map(|spec| spec.long.iter().copied());
-            let protocols = HANDLERS.iter().flat_map(|handler| handler.options).flat_map(|spec| spec.long);
+            let protocols = PROTOCOLS.iter().flat_map(|spec| spec.options).flat_map(|spec| spec.long);
             for name in commands.chain(options).chain(protocols.copied()) {
                 assert!(offers(shell, &script, name), "{shell:?} --{name}");
             }
@@ -353,7 +353,7 @@ mod tests {
             for spec in offered(false) {
                 assert!(offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
             }
-            for spec in OPTIONS.iter().filter(|spec| spec.section == Section::Flowgate) {
+            for spec in OPTIONS.iter().filter(|spec| spec.section == HelpSection::Flowgate) {
                 assert!(!offers(shell, &script, spec.name()), "{shell:?} --{}", spec.name());
             }
             for word in ["completions", "json", "flowgate"] {

@@ -11,7 +11,7 @@ use flowgate_config::{
 };
 use flowgate_policy::Policy;
 use flowgate_policy::keys::SECTIONS as POLICY_SECTIONS;
-use flowgate_syntax::{LabelMap, Name, SystemEnvironment};
+use flowgate_syntax::{LabelMap, ProgramName, SystemEnvironment};
 
 /// Valid sizes, invalid ones, and valid ones that are too large for some places.
 const SIZES: &[&str] = &[
@@ -107,7 +107,9 @@ fn answer(result: Result<u128, String>) -> Answer {
 
 fn invocation(words: &[&str]) -> Result<Invocation, String> {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    parse(&Name::of(OsStr::new("flowgate")), &words, &SystemEnvironment).result.map_err(|error| error.to_string())
+    parse(&ProgramName::of(OsStr::new("flowgate")), &words, &SystemEnvironment)
+        .result
+        .map_err(|error| error.to_string())
 }
 
 fn subcommand(words: &[&str]) -> Result<Subcommand, String> {
@@ -276,7 +278,7 @@ fn timeouts_are_times_in_policies_and_grants() {
 fn the_classic_name_knows_no_units() {
     let classic = |line: &str| {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        match parse(&Name::of(OsStr::new("conntrack")), &words, &SystemEnvironment).result {
+        match parse(&ProgramName::of(OsStr::new("conntrack")), &words, &SystemEnvironment).result {
             Ok(Invocation::Run(settings)) => Ok((settings.buffer_size, settings.selection.timeout)),
             Ok(other) => panic!("{line}: {other:?}"),
             Err(error) => Err(error.to_string()),

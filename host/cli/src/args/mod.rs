@@ -20,7 +20,7 @@ pub use plugin_command::{PluginCommand, Report};
 pub use policy_command::PolicyCommand;
 pub use subcommand::{RunOptions, Shell, Subcommand};
 
-use flowgate_syntax::{CommandLine, Environment, LoadFile, Name, Parsed, Settings};
+use flowgate_syntax::{CommandLine, Environment, LoadFile, Parsed, ProgramName, Settings};
 
 /// A parsed command line.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ mod tests {
 
     fn parse_as(program: &str, line: &str) -> Parsed<Invocation> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        parse(&Name::of(OsStr::new(program)), &words, &SystemEnvironment)
+        parse(&ProgramName::of(OsStr::new(program)), &words, &SystemEnvironment)
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::subcommand;
-use flowgate_syntax::options::{COMMANDS, OPTIONS, OptionSpec, Section};
-use flowgate_syntax::protocols::Handler;
+use flowgate_syntax::options::{COMMANDS, HelpSection, OPTIONS, OptionSpec};
+use flowgate_syntax::protocols::ProtocolSpec;
 use flowgate_syntax::{Command, HelpProtocol};
 
 /// Column of the descriptions.
@@ -30,12 +30,12 @@ pub fn text(program: &str, own: bool, protocol: Option<&HelpProtocol>) -> String
     described(&mut text, "-R file", "execute the -I, -A, -U, -D and -F lines of a file, - for standard input");
     line(&mut text, "");
     line(&mut text, "Tables: conntrack, expect, dying, unconfirmed");
-    section(&mut text, "Conntrack parameters and options:", Section::Conntrack);
-    section(&mut text, "Expectation parameters and options:", Section::Expectation);
-    section(&mut text, "Updating parameters and options:", Section::Updating);
-    section(&mut text, "Common parameters and options:", Section::Common);
+    section(&mut text, "Conntrack parameters and options:", HelpSection::Conntrack);
+    section(&mut text, "Expectation parameters and options:", HelpSection::Expectation);
+    section(&mut text, "Updating parameters and options:", HelpSection::Updating);
+    section(&mut text, "Common parameters and options:", HelpSection::Common);
     if own {
-        section(&mut text, "Options of flowgate alone:", Section::Flowgate);
+        section(&mut text, "Options that only flowgate has:", HelpSection::Flowgate);
         described(&mut text, "-o, --output json", "one JSON object per line");
         described(&mut text, "-o, --output save,complete", "lines for -R that create the same flows again");
         line(&mut text, "");
@@ -104,7 +104,7 @@ fn described(text: &mut String, left: &str, help: &str) {
     let _ = writeln!(text, "  {left}{}{help}", "\t".repeat(tabs));
 }
 
-fn section(text: &mut String, heading: &str, section: Section) {
+fn section(text: &mut String, heading: &str, section: HelpSection) {
     line(text, "");
     line(text, heading);
     for spec in OPTIONS.iter().filter(|spec| spec.section == section) {
@@ -123,12 +123,12 @@ fn synopsis(spec: &OptionSpec) -> String {
 
 fn protocol_text(text: &mut String, protocol: &HelpProtocol) {
     line(text, &format!("Proto `{}' help:", protocol.name));
-    let handler = Handler::of(protocol.number).filter(|_| protocol.has_options);
-    let Some(handler) = handler else {
+    let spec = ProtocolSpec::of(protocol.number).filter(|_| protocol.has_options);
+    let Some(spec) = spec else {
         line(text, "  no options (unsupported)");
         return;
     };
-    for option in handler.options {
+    for option in spec.options {
         let names: Vec<String> = option.long.iter().map(|name| format!("--{name}")).collect();
         described(text, &format!("{} {}", names.join(", "), option.placeholder), option.help);
     }
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn every_option_is_explained() {
         let text = text("flowgate", true, None);
-        for spec in OPTIONS.iter().filter(|spec| spec.section != Section::Hidden) {
+        for spec in OPTIONS.iter().filter(|spec| spec.section != HelpSection::Hidden) {
             assert!(text.contains(&format!("--{}", spec.name())), "{}", spec.name());
         }
         assert!(text.contains("  -s, --src, --orig-src ip[/prefix]\t"));

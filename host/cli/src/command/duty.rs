@@ -7,7 +7,7 @@ use super::policy;
 use crate::args::{Invocation, PluginCommand, PolicyCommand, Subcommand};
 use flowgate_config::Config;
 use flowgate_privileges::Duty;
-use flowgate_syntax::{Command, Name, Settings, Table};
+use flowgate_syntax::{Command, ProgramName, Settings, Table};
 
 /// Returns the duty of an invocation; `file` is the content of the file that it names, if it can be read.
 pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> Duty {
@@ -74,7 +74,7 @@ mod tests {
 
     /// Returns the use of namespaces and of plugins by a command line with this file; `None` for duties of other kinds.
     fn of_line(line: &str, file: Option<&str>) -> Option<(bool, bool)> {
-        let name = Name::of(OsStr::new("flowgate"));
+        let name = ProgramName::of(OsStr::new("flowgate"));
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let invocation = crate::args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result.unwrap();
         match of(&name, &invocation, file.map(str::as_bytes)) {

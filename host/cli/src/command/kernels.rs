@@ -15,7 +15,7 @@ use flowgate_model::{
 use flowgate_netlink::Stop;
 use flowgate_netlink_testing::fake_kernel::{DumpFilters, FakeFlow, FakeKernel, KernelFeatures};
 use flowgate_pipeline::{counters::Counters, stats::Board};
-use flowgate_syntax::Name;
+use flowgate_syntax::ProgramName;
 
 /// Returns flows of both families, two protocols and two marks.
 fn flows() -> Vec<FakeFlow> {
@@ -32,7 +32,7 @@ fn flows() -> Vec<FakeFlow> {
 
 /// Runs a command line on a kernel. Returns its output and its outcome.
 fn run(kernel: &FakeKernel, line: &str) -> (String, Result<Exit, CommandError>) {
-    let name = Name::of(OsStr::new("flowgate"));
+    let name = ProgramName::of(OsStr::new("flowgate"));
     let words: Vec<OsString> = line.split(' ').map(OsString::from).chain(["--netns".into(), "played".into()]).collect();
     let settings = match args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result {
         Ok(Invocation::Run(settings)) => settings,

@@ -54,7 +54,7 @@ use flowgate_pipeline::{
 };
 use flowgate_privileges::Duty;
 use flowgate_runtime::{LoadError, PluginEngine};
-use flowgate_syntax::{Command, LabelMap, Name, Output, Settings, Table};
+use flowgate_syntax::{Command, LabelMap, Output, ProgramName, Settings, Table};
 use flowgate_top::Sort;
 
 /// Waits until everything on standard error has been written; in the service for tenants, only as long as there is
@@ -66,7 +66,7 @@ pub fn drain_standard_error() {
 /// A parsed command line.
 #[derive(Debug)]
 pub struct Order {
-    name: Name,
+    name: ProgramName,
     invocation: Invocation,
     /// Content of the file of `flowgate run`. It is read once, because it determines the privileges as well as the
     /// pipeline.
@@ -79,7 +79,7 @@ pub struct Order {
 /// The exit status for an invalid command line.
 pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit> {
     let variable = std::env::var_os(flowgate_syntax::NAME_VARIABLE);
-    let name = Name::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
+    let name = ProgramName::new(program, variable.as_deref()).map_err(|error| misunderstood(&error))?;
     report::set_name(&name);
     let parsed = args::parse(&name, arguments, &flowgate_syntax::SystemEnvironment);
     for warning in &parsed.warnings {
@@ -266,7 +266,7 @@ fn misunderstood(error: &flowgate_syntax::CliError) -> Exit {
 
 /// State that all commands of a process share.
 struct Context<'a> {
-    name: &'a Name,
+    name: &'a ProgramName,
     stop: &'a Stop,
     board: &'a Board,
     /// Counts of received data.

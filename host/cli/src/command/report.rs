@@ -25,7 +25,7 @@ use flowgate_pipeline::{
 };
 use flowgate_recording::RecordingError;
 use flowgate_runtime::{LoadError, PluginError};
-use flowgate_syntax::{CliError, Command, Name, Table};
+use flowgate_syntax::{CliError, Command, ProgramName, Table};
 
 /// The release of conntrack-tools whose behaviour flowgate reproduces.
 pub const COMPATIBLE: &str = "1.4.9";
@@ -352,7 +352,7 @@ pub(super) fn gap() {
 static AS_CONNTRACK: AtomicBool = AtomicBool::new(false);
 
 /// Sets the name that messages begin with.
-pub fn set_name(name: &Name) {
+pub fn set_name(name: &ProgramName) {
     AS_CONNTRACK.store(name.is_conntrack(), Ordering::Relaxed);
 }
 

@@ -234,7 +234,7 @@ fn a_text_for_every_row_is_written_as_long_as_it_is_in_proportion() {
     let (_, result) = with_rows(3000, &context);
     // Each row crossed with its presence, and with a change.
     let returned = 3000 * (8 + 16) + 4000;
-    let limit = bounds::FACTOR * returned;
+    let limit = bounds::TEXT_FACTOR * returned;
     assert_eq!(result, Err(Failure::Amplified { returned, bytes: 3000 * 4000, limit }));
 }
 
@@ -248,7 +248,7 @@ fn annotations_of_a_batch_are_bounded_as_they_are_shown() {
     // What is longer than 1,000 characters is cut.
     for (what, bytes, rows) in [("amplify-notes", "1000", 20_000), ("escaped-notes", "1000", 6000)] {
         let (_, result) = with_rows(rows, &[("do", what), ("bytes", bytes)]);
-        let Err(Failure::Amplified { limit: bounds::TEXTS, .. }) = result else { panic!("{result:?}") };
+        let Err(Failure::Amplified { limit: bounds::MAX_TEXT, .. }) = result else { panic!("{result:?}") };
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Written {
 /// What [`change`] would write into fields of text. Row numbers must have been checked.
 ///
 /// # Errors
-/// A text is longer than the kernel's own can be ([`bounds::of_changes`]).
+/// A text is longer than the kernel's own can be ([`bounds::max_change_text`]).
 pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> Result<Written, String> {
     let changeable = CHANGEABLE & !fixed;
     let length = flows.length as usize;
@@ -107,7 +107,7 @@ pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> 
                 let from = &from.$column;
                 written.crossed = written.crossed.saturating_add(from.texts.bytes.len());
                 let sets = |value: u32| values.has.get(value as usize).copied().unwrap_or(0) & $bits != 0;
-                let most = bounds::of_changes($bits);
+                let most = bounds::max_change_text($bits);
                 for &item in chosen(changes, from, length, sets).iter().flatten().flatten() {
                     let length = text(&from.texts, item as usize).len();
                     if length > most {
@@ -185,15 +185,15 @@ fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>
 
 /// Why annotations are not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotesError {
+pub enum AnnotationError {
     /// A row would get too many.
     #[error(
         "more annotations for row {0} than the {many} of {bytes} bytes in all that a row has room for",
-        many = bounds::ROW_ANNOTATIONS,
-        bytes = bounds::ROW_NOTES
+        many = bounds::ANNOTATIONS_PER_ROW,
+        bytes = bounds::ANNOTATION_BYTES_PER_ROW
     )]
     OfRow(u32),
-    /// All of them together would be too much ([`bounds::TEXTS`]).
+    /// All of them together would be too much ([`bounds::MAX_TEXT`]).
     #[error("annotations of {returned} bytes that become {bytes}")]
     Amplified {
         /// Bytes of the annotations as they were returned.
@@ -216,8 +216,8 @@ pub struct Annotated {
 /// time to time whether there is time left.
 ///
 /// # Errors
-/// [`NotesError`], or what `in_time` returns.
-pub fn annotated<E: From<NotesError>>(
+/// [`AnnotationError`], or what `in_time` returns.
+pub fn annotated<E: From<AnnotationError>>(
     old: &Annotations,
     added: Annotations,
     length: usize,
@@ -256,16 +256,16 @@ pub fn annotated<E: From<NotesError>>(
             keep(&mut all, row as usize);
         }
         of_row = (row, of_row.1 + 1, of_row.2 + key.len() + value.len());
-        if of_row.1 > bounds::ROW_ANNOTATIONS || of_row.2 > bounds::ROW_NOTES {
-            return Err(NotesError::OfRow(row).into());
+        if of_row.1 > bounds::ANNOTATIONS_PER_ROW || of_row.2 > bounds::ANNOTATION_BYTES_PER_ROW {
+            return Err(AnnotationError::OfRow(row).into());
         }
         all.rows.push(row);
         let before = all.keys.bytes.len() + all.values.bytes.len();
         push_clean(&mut all.keys, key);
         push_clean(&mut all.values, value);
         written += all.keys.bytes.len() + all.values.bytes.len() - before;
-        if written > bounds::TEXTS {
-            return Err(NotesError::Amplified { returned: room, bytes: written }.into());
+        if written > bounds::MAX_TEXT {
+            return Err(AnnotationError::Amplified { returned: room, bytes: written }.into());
         }
     }
     keep(&mut all, usize::MAX);
@@ -401,7 +401,7 @@ mod tests {
             (&[3, 1, 0, 1], "0:0 0:2 1:1 1:3 2:1 3:2 3:0"),
             (&[2], "0:0 2:1 2:0 3:2"),
         ] {
-            let all = annotated::<NotesError>(&notes(&[0, 2, 3]), notes(added), 4, || Ok(())).unwrap().all;
+            let all = annotated::<AnnotationError>(&notes(&[0, 2, 3]), notes(added), 4, || Ok(())).unwrap().all;
             let found: Vec<String> = all
                 .rows
                 .iter()
@@ -417,10 +417,10 @@ mod tests {
         #[derive(Debug, PartialEq)]
         enum Ended {
             Late,
-            Notes(NotesError),
+            Notes(AnnotationError),
         }
-        impl From<NotesError> for Ended {
-            fn from(error: NotesError) -> Self {
+        impl From<AnnotationError> for Ended {
+            fn from(error: AnnotationError) -> Self {
                 Ended::Notes(error)
             }
         }

@@ -4,7 +4,7 @@ use super::columns::{with_dense, with_grouped, with_sparse, with_texts};
 use crate::{Column, Expectations, Flows, RawAttributes, Texts, bounds, check, field};
 
 /// Whether all dense columns are as long as the batch says, or empty, all sparse rows within it and in order, and no text longer
-/// than its kind can be ([`bounds::of_values`]): what must hold of a table that a plugin made before the host reads it.
+/// than its kind can be ([`bounds::max_value_text`]): what must hold of a table that a plugin made before the host reads it.
 ///
 /// # Errors
 /// What is wrong, as the rest of a sentence that begins with "returned".
@@ -38,7 +38,7 @@ pub fn check(flows: &Flows) -> Result<(), String> {
             if let Some(group) = &flows.$group {
                 let name = concat!(stringify!($group), ".", stringify!($column));
                 check_texts(name, length, &group.$column.rows, &group.$column.texts)?;
-                check_lengths(name, &group.$column.texts, bounds::of_values($bits))?;
+                check_lengths(name, &group.$column.texts, bounds::max_value_text($bits))?;
             }
         };
     }
@@ -55,8 +55,8 @@ pub fn check(flows: &Flows) -> Result<(), String> {
 
 /// Whether columns of later versions are whole.
 fn more(columns: &[Column], length: usize) -> Result<(), String> {
-    if columns.len() > bounds::COLUMNS {
-        return Err(format!("a table with {} columns in `more`; at most {} are taken", columns.len(), bounds::COLUMNS));
+    if columns.len() > bounds::MAX_COLUMNS {
+        return Err(format!("a table with {} columns in `more`; at most {} are taken", columns.len(), bounds::MAX_COLUMNS));
     }
     for column in columns {
         let items = if column.rows.is_empty() { length } else { column.rows.len() };
@@ -67,7 +67,7 @@ fn more(columns: &[Column], length: usize) -> Result<(), String> {
             return Err(format!("`more` with {items} rows but {values} values"));
         }
         check_ends("more", &column.texts)?;
-        check_lengths("more", &column.texts, bounds::ATTRIBUTE)?;
+        check_lengths("more", &column.texts, bounds::MAX_ATTRIBUTE)?;
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ fn more(columns: &[Column], length: usize) -> Result<(), String> {
 fn unknown(attributes: &RawAttributes, length: usize) -> Result<(), String> {
     check_texts("unknown", length, &attributes.rows, &attributes.payloads)?;
     check_items("unknown", length, &attributes.rows, usize::MAX, &[attributes.paths.len()])?;
-    check_lengths("unknown", &attributes.payloads, bounds::ATTRIBUTE)
+    check_lengths("unknown", &attributes.payloads, bounds::MAX_ATTRIBUTE)
 }
 
 /// Whether the rows of the sparse columns are in order, and these columns are all as long: whoever judges a value and whoever
@@ -182,7 +182,7 @@ pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
     }
     for (name, column) in [("helper", &rows.helper), ("function", &rows.function), ("program", &rows.program)] {
         check_texts(name, length, &column.rows, &column.texts)?;
-        check_lengths(name, &column.texts, bounds::NAMED)?;
+        check_lengths(name, &column.texts, bounds::MAX_NAME)?;
     }
     if let Some(attributes) = &rows.unknown {
         unknown(attributes, length)?;
@@ -206,11 +206,11 @@ mod tests {
             more: vec![Column { rows: vec![0], texts, ..Column::default() }; count],
             ..Flows::default()
         };
-        assert_eq!(check(&flows(text(bounds::ATTRIBUTE), bounds::COLUMNS)), Ok(()));
+        assert_eq!(check(&flows(text(bounds::MAX_ATTRIBUTE), bounds::MAX_COLUMNS)), Ok(()));
         assert!(
-            check(&flows(text(bounds::ATTRIBUTE + 1), 1)).unwrap_err().contains("`more` with a value of 65532 bytes")
+            check(&flows(text(bounds::MAX_ATTRIBUTE + 1), 1)).unwrap_err().contains("`more` with a value of 65532 bytes")
         );
-        assert!(check(&flows(text(1), bounds::COLUMNS + 1)).unwrap_err().contains("65 columns in `more`"));
+        assert!(check(&flows(text(1), bounds::MAX_COLUMNS + 1)).unwrap_err().contains("65 columns in `more`"));
         for name in ["helper", "function", "program"] {
             let of = |length: usize| {
                 let mut rows = Expectations { length: 1, has: vec![0], family: vec![2], ..Expectations::default() };
@@ -222,7 +222,7 @@ mod tests {
                 }
                 check_expectations(&rows)
             };
-            let error = of(bounds::NAMED + 1).unwrap_err();
+            let error = of(bounds::MAX_NAME + 1).unwrap_err();
             assert!(error.contains(&format!("`{name}` with a value of 257 bytes")), "{error}");
         }
     }

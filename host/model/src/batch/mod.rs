@@ -10,7 +10,7 @@ mod shown;
 
 pub use append::{append, pick, pick_bounded, pick_expectation};
 pub use change::{
-    Annotated, IDENTITY, NotesError, Written, annotate, annotate_expectations, annotated, change, written,
+    Annotated, IDENTITY, AnnotationError, Written, annotate, annotate_expectations, annotated, change, written,
 };
 pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};

@@ -55,7 +55,7 @@ impl Entries for Expectations {
     }
 
     fn pick(&self, row: usize) -> Self {
-        batch::pick_expectation(self, row)
+        batch::copy_expectation_row(self, row)
     }
 
     fn append(&mut self, rows: &Self) {
@@ -130,7 +130,7 @@ impl Entries for Expectations {
     }
 
     fn annotate(&mut self, annotated: Annotated) {
-        batch::annotate_expectations(self, annotated);
+        batch::set_expectation_annotations(self, annotated);
     }
 
     fn recorded(outcomes: &mut RecordedOutcomes) -> &mut Vec<StageOutcome<Self>> {
@@ -162,7 +162,7 @@ impl Entries for Expectations {
     }
 
     fn planned(_kind: u8, target: Option<RowOf<'_, Self>>, values: Option<RowOf<'_, Self>>) -> Self {
-        target.or(values).map_or_else(Self::default, |(rows, row)| batch::pick_expectation(rows, row))
+        target.or(values).map_or_else(Self::default, |(rows, row)| batch::copy_expectation_row(rows, row))
     }
 
     fn begin_format(instance: &mut Instance) -> Result<Vec<u8>, PluginError> {
@@ -178,10 +178,10 @@ impl Entries for Expectations {
     }
 
     fn parts(&self) -> Option<Vec<Range<usize>>> {
-        batch::expectation_parts(self)
+        batch::expectation_ranges(self)
     }
 
     fn part(&self, range: Range<usize>) -> Self {
-        batch::expectation_part(self, range)
+        batch::copy_expectation_rows(self, range)
     }
 }

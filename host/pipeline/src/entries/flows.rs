@@ -11,7 +11,7 @@ use crate::{
 };
 use flowgate_model::{
     Annotations, Changes, Flows, action,
-    batch::{self, Annotated, Written},
+    batch::{self, MergedAnnotations, TextCost},
     event, field,
     grants::Grants,
     verdict,
@@ -62,7 +62,7 @@ impl Entries for Flows {
     }
 
     fn pick(&self, row: usize) -> Self {
-        batch::pick(self, row)
+        batch::copy_row(self, row)
     }
 
     fn append(&mut self, rows: &Self) {
@@ -135,7 +135,7 @@ impl Entries for Flows {
         reads: u64,
         hidden: &mut Flows,
     ) -> Result<StageOutcome<Self>, PluginError> {
-        batch::shown(self, reads, hidden, |shown| instance.process_flows(shown)).map(StageOutcome::from)
+        batch::project(self, reads, hidden, |shown| instance.process_flows(shown)).map(StageOutcome::from)
     }
 
     fn finish(instance: &mut Instance) -> Result<StageOutcome<Self>, PluginError> {
@@ -156,7 +156,7 @@ impl Entries for Flows {
         reads: u64,
         hidden: &mut Flows,
     ) -> Result<StageOutcome<Self>, PluginError> {
-        batch::shown(self, reads, hidden, |shown| instance.look_back(shown)).map(StageOutcome::from)
+        batch::project(self, reads, hidden, |shown| instance.look_back(shown)).map(StageOutcome::from)
     }
 
     fn end_look_back(instance: &mut Instance) -> Result<StageOutcome<Self>, PluginError> {
@@ -172,7 +172,7 @@ impl Entries for Flows {
     }
 
     fn written(&self, changes: &Changes, values: &Self, fixed: u64) -> Result<Written, String> {
-        batch::written(self, changes, values, fixed)
+        batch::text_cost(self, changes, values, fixed)
     }
 
     fn annotations(&self) -> &Annotations {
@@ -180,7 +180,7 @@ impl Entries for Flows {
     }
 
     fn annotate(&mut self, annotated: Annotated) {
-        batch::annotate(self, annotated);
+        batch::set_annotations(self, annotated);
     }
 
     fn recorded(outcomes: &mut RecordedOutcomes) -> &mut Vec<StageOutcome<Self>> {
@@ -236,10 +236,10 @@ impl Entries for Flows {
 
     fn planned(kind: u8, target: Option<RowOf<'_, Self>>, values: Option<RowOf<'_, Self>>) -> Self {
         let mut planned = match (target, values) {
-            (Some((batch, row)), None) => batch::pick(batch, row),
-            (None, Some((values, row))) => batch::pick(values, row),
+            (Some((batch, row)), None) => batch::copy_row(batch, row),
+            (None, Some((values, row))) => batch::copy_row(values, row),
             (Some((batch, row)), Some((values, value))) => {
-                let mut planned = batch::pick(values, value);
+                let mut planned = batch::copy_row(values, value);
                 if matches!(kind, action::DELETE | action::UPDATE) {
                     // The row of the batch identifies the flow, the values are what it gets.
                     let named = Changes { rows: vec![0], values: vec![row as u32], clear: vec![batch::IDENTITY] };
@@ -266,7 +266,7 @@ impl Entries for Flows {
     }
 
     fn render(&mut self, instance: &mut Instance, reads: u64, hidden: &mut Flows) -> Result<Vec<u8>, PluginError> {
-        batch::shown(self, reads, hidden, |shown| instance.render_flows(shown))
+        batch::project(self, reads, hidden, |shown| instance.render_flows(shown))
     }
 
     fn end_format(instance: &mut Instance) -> Result<Vec<u8>, PluginError> {
@@ -274,11 +274,11 @@ impl Entries for Flows {
     }
 
     fn parts(&self) -> Option<Vec<Range<usize>>> {
-        batch::parts(self)
+        batch::ranges(self)
     }
 
     fn part(&self, range: Range<usize>) -> Self {
-        batch::part(self, range)
+        batch::copy_rows(self, range)
     }
 }
 

@@ -271,7 +271,7 @@ impl<T: Entries> Executor<T> {
         }
         let mut results = vec![(result::INVALID, 0); requests.actions.kinds.len()];
         let mut keep = vec![0u8; batch.rows()];
-        let at_once = if asker.strict { usize::MAX } else { bounds::ACTIONS_AT_ONCE };
+        let at_once = if asker.strict { usize::MAX } else { bounds::ACTIONS_PER_CHUNK };
         let exclusive = asker.strict && self.merging;
         words::put(batch, requests, (asker.strict, at_once, exclusive), |numbers, worded| {
             if watch.check().is_err() {

@@ -13,7 +13,7 @@ pub(super) fn check_outcome<T>(outcome: &StageOutcome<T>, rows: usize, values: u
         }
         check_rows("a change", &changes.rows, rows, false)?;
         check_rows("a change by values", &changes.values, values, false)?;
-        let (length, most) = (changes.rows.len(), bounds::ROW_CHANGES);
+        let (length, most) = (changes.rows.len(), bounds::CHANGES_PER_ROW);
         if length > rows.saturating_mul(most) {
             return Err(format!("{length} changes of a batch of {rows} rows; there can be {most} for each row"));
         }

@@ -10,7 +10,7 @@ use crate::{
 };
 use flowgate_model::{
     Changes,
-    batch::{self, Annotated, Written},
+    batch::{self, MergedAnnotations, TextCost},
     bounds, verdict,
 };
 use flowgate_runtime::{Failure, deadline::Watch};
@@ -39,14 +39,14 @@ impl<T: Entries> StageOutcome<T> {
         if let Some(changes) = &self.changes {
             let Written { crossed, bytes } =
                 batch.written(changes, &self.requests.values, fixed).map_err(Failure::BadValue)?;
-            let limit = bounds::allowance(crossed);
+            let limit = bounds::text_allowance(crossed);
             if bytes > limit {
                 return Err(Failure::Amplified { returned: crossed, bytes, limit });
             }
         }
         let annotated = match self.annotations {
             Some(annotations) if !annotations.rows.is_empty() => {
-                Some(batch::annotated(batch.annotations(), annotations, rows, || watch.check())?)
+                Some(batch::merge_annotations(batch.annotations(), annotations, rows, || watch.check())?)
             }
             _ => None,
         };
@@ -130,7 +130,7 @@ mod tests {
     /// The check of annotations stops when the time is over, before it finds that there are too many.
     #[test]
     fn annotations_are_not_added_when_the_time_is_over() {
-        let many = bounds::ROW_ANNOTATIONS + 1;
+        let many = bounds::ANNOTATIONS_PER_ROW + 1;
         let texts = || Texts { ends: (1..=many as u32).collect(), bytes: vec![b'x'; many] };
         let annotations = Annotations { rows: vec![1; many], keys: texts(), values: texts() };
         let outcome = Outcome { annotations: Some(annotations), ..Outcome::default() };

@@ -35,7 +35,7 @@ impl Recorder {
             if watch.check().is_err() {
                 break;
             }
-            self.append(batch::part(flows, start..rows.min(start + AT_ONCE)), &mut values);
+            self.append(batch::copy_rows(flows, start..rows.min(start + AT_ONCE)), &mut values);
         }
         values.resize(rows, None);
         values
@@ -48,7 +48,7 @@ impl Recorder {
             return;
         }
         for row in 0..flows.length as usize {
-            values.push(self.attempt(&mut batch::pick(&flows, row)).and_then(|mut rows| rows.pop()));
+            values.push(self.attempt(&mut batch::copy_row(&flows, row)).and_then(|mut rows| rows.pop()));
         }
     }
 

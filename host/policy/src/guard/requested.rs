@@ -10,7 +10,7 @@ use flowgate_netlink::EncodeError;
 
 /// Returns an entry as it would be with these values, whose texts have valid lengths.
 pub(super) fn updated(found: (&Flows, usize), values: (&Flows, usize)) -> Flows {
-    let mut after = batch::pick(found.0, found.1);
+    let mut after = batch::copy_row(found.0, found.1);
     let mut to = asked(values.0, values.1);
     let old = if has(found) & field::MARK != 0 { at(&found.0.mark, found.1) } else { 0 };
     if let Some((mark, mask)) = mark(values) {
@@ -114,7 +114,7 @@ pub(super) fn recorded(flows: &Flows, row: usize) -> Flows {
 /// plugin returned.
 #[must_use]
 pub(super) fn asked(flows: &Flows, row: usize) -> Flows {
-    batch::pick_bounded(flows, row, longest)
+    batch::copy_row_bounded(flows, row, longest)
 }
 
 /// Returns the mark to be set and the bits of the old one that it replaces, if a mark is set.

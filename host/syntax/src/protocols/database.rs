@@ -1,11 +1,11 @@
-//! The protocols database: names of layer-4 protocols, from /etc/protocols (see protocols(5)).
+//! The protocols database: names of layer-4 protocols from /etc/protocols (see protocols(5)).
 
 use super::super::environment::Environment;
 
-/// Where it is.
+/// Path of the database.
 pub const DATABASE_PATH: &str = "/etc/protocols";
 
-/// What stands in for the file where there is none: the assignments of IANA that are met in practice.
+/// Used if the file does not exist: the assignments of IANA that are in practical use.
 const BUILT_IN: &str = "ip 0 IP
 icmp 1 ICMP
 igmp 2 IGMP
@@ -62,14 +62,14 @@ wesp 141 WESP
 rohc 142 ROHC
 ";
 
-/// Names and numbers.
+/// Names and numbers of protocols.
 #[derive(Debug, Clone, Default)]
 pub struct Database {
     entries: Vec<(Vec<Vec<u8>>, u8)>,
 }
 
 impl Database {
-    /// The machine's, or the built-in one if there is none.
+    /// Loads the system's database, or the built-in one if there is none.
     pub fn load(environment: &dyn Environment) -> Self {
         match environment.read(DATABASE_PATH.as_bytes()) {
             Ok(text) => Self::parse(&text),
@@ -77,12 +77,12 @@ impl Database {
         }
     }
 
-    /// The built-in one.
+    /// Returns the built-in database.
     pub fn built_in() -> Self {
         Self::parse(BUILT_IN.as_bytes())
     }
 
-    /// The entries of a text: on each line a name, a number and further names, and comments behind `#`.
+    /// Parses a database: each line has a name, a number and aliases; comments start with `#`.
     pub fn parse(text: &[u8]) -> Self {
         let entry = |line: &[u8]| {
             let content = line.split(|byte| *byte == b'#').next().unwrap_or_default();
@@ -95,12 +95,12 @@ impl Database {
         Self { entries: text.split(|byte| *byte == b'\n').filter_map(entry).collect() }
     }
 
-    /// The number of a name, which is case-sensitive; the first entry that has it counts.
+    /// Returns the number of a name, which is case-sensitive; of several entries the first counts.
     pub fn number(&self, name: &[u8]) -> Option<u8> {
         self.entries.iter().find(|(names, _)| names.iter().any(|other| other == name)).map(|(_, number)| *number)
     }
 
-    /// The first name of a number.
+    /// Returns the first name of a number.
     pub fn name(&self, number: u8) -> Option<&[u8]> {
         let (names, _) = self.entries.iter().find(|(_, other)| *other == number)?;
         names.first().map(Vec::as_slice)

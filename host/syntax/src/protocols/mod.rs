@@ -1,18 +1,18 @@
-//! Options of layer-4 protocols: what each has, in which commands, and what its values are.
+//! The options of layer-4 protocols: names, the commands that accept them, and values.
 //!
-//! They exist only once `-p` has been read. Protocols that connection tracking knows no more of than the number have none.
+//! They exist only after `-p`. Protocols of which connection tracking knows only the number have none.
 
 mod database;
 mod table;
 
 pub use database::{DATABASE_PATH, Database};
-pub use table::HANDLERS;
+pub use table::PROTOCOLS;
 
 use super::error::CliError;
 use super::settings::{Command, Table};
-use super::values::{self, Numeric};
+use super::values::{self, NumberFormat};
 
-/// What an option of a protocol is. Ports and GRE keys are the same words of the tuple.
+/// Identifies an option of a protocol. Ports and GRE keys are the same words of the tuple.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolKey {
     /// First word of the original tuple.
@@ -50,26 +50,26 @@ pub enum ProtocolKey {
 /// An option of a protocol. All take a value.
 #[derive(Debug, Clone, Copy)]
 pub struct ProtocolOption {
-    /// Which.
+    /// Identifies the option.
     pub key: ProtocolKey,
-    /// Its names. The first is the one in messages.
+    /// Its names. Messages use the first.
     pub long: &'static [&'static str],
-    /// What stands for the value in help.
+    /// Placeholder of the value in help.
     pub placeholder: &'static str,
-    /// What each command makes of it: `R` required, `o` allowed, `.` illegal, `T` one of a pair. The columns are
-    /// L D E, U, I A, G, and of expectations I, D G.
+    /// How each command treats it: `R` required, `o` optional, `.` illegal, `T` one of a pair. The columns are L D E,
+    /// U, I A, G, then for expectations I, D G.
     pub legality: &'static str,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
 }
 
 impl ProtocolOption {
-    /// The name in messages.
+    /// Returns the name used in messages.
     pub fn name(&self) -> &'static str {
         self.long.first().copied().unwrap_or_default()
     }
 
-    /// What a command makes of the option.
+    /// Returns how a command treats the option.
     pub fn legality(&self, command: Command, table: Table) -> u8 {
         let column = match (table, command) {
             (Table::Expect, Command::Create) => 4,
@@ -85,52 +85,52 @@ impl ProtocolOption {
 
 /// A protocol with options of its own.
 #[derive(Debug)]
-pub struct Handler {
-    /// Its name, as `-p` takes it in any case.
+pub struct ProtocolSpec {
+    /// Its name, which `-p` accepts in any case.
     pub name: &'static str,
     /// Its number.
     pub number: u8,
-    /// Its options, in the order in which problems with them are reported.
+    /// Its options, in the order in which errors in them are reported.
     pub options: &'static [ProtocolOption],
-    /// The pairs of which one must be complete, as they are called in messages (not always what the options are
-    /// called): of the original direction, of the reply.
+    /// The pairs of which one must be complete, by their names in messages (which are not always those of the options):
+    /// of the original direction, of the reply.
     pub pairs: [(&'static str, &'static str); 2],
 }
 
-impl Handler {
-    /// The protocol with options that has this number.
+impl ProtocolSpec {
+    /// Returns the protocol with options that has this number.
     pub fn of(number: u8) -> Option<&'static Self> {
-        HANDLERS.iter().find(|handler| handler.number == number)
+        PROTOCOLS.iter().find(|spec| spec.number == number)
     }
 }
 
-/// A layer-4 protocol, as `-p` chose it.
+/// The layer-4 protocol that `-p` selected.
 #[derive(Debug, Clone, Copy)]
 pub struct Protocol {
     /// Its number.
     pub number: u8,
     /// Its options, if it has any.
-    pub handler: Option<&'static Handler>,
+    pub spec: Option<&'static ProtocolSpec>,
 }
 
 impl Protocol {
-    /// Finds the protocol that `-p` names: one with options by name, in any case; any by its name in the protocols
-    /// database, which then has no options; any by number.
+    /// Finds the protocol that `-p` names. Protocols with options are found by name in any case; others by their name
+    /// in the protocols database; all by number.
     pub fn find(text: &[u8], database: impl FnOnce() -> Database) -> Result<Self, CliError> {
-        if let Some(handler) = HANDLERS.iter().find(|handler| handler.name.as_bytes().eq_ignore_ascii_case(text)) {
-            return Ok(Self { number: handler.number, handler: Some(handler) });
+        if let Some(spec) = PROTOCOLS.iter().find(|spec| spec.name.as_bytes().eq_ignore_ascii_case(text)) {
+            return Ok(Self { number: spec.number, spec: Some(spec) });
         }
         if let Some(number) = database().number(text) {
-            return Ok(Self { number, handler: None });
+            return Ok(Self { number, spec: None });
         }
         let number = values::protocol_number(text).ok_or_else(|| CliError::UnsupportedProtocol(text.into()))?;
-        Ok(Self { number, handler: Handler::of(number) })
+        Ok(Self { number, spec: ProtocolSpec::of(number) })
     }
 
-    /// Its name in the heading of its help.
+    /// Returns its name in the heading of its help.
     pub fn title(&self, database: impl FnOnce() -> Database) -> String {
-        match self.handler {
-            Some(handler) => handler.name.to_owned(),
+        match self.spec {
+            Some(spec) => spec.name.to_owned(),
             None => match database().name(self.number) {
                 Some(name) => String::from_utf8_lossy(name).into_owned(),
                 None => "unknown".to_owned(),
@@ -139,7 +139,7 @@ impl Protocol {
     }
 }
 
-/// What was given in options of the protocol.
+/// The values of the options of a protocol.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ProtocolValues {
     given: u32,
@@ -166,21 +166,22 @@ pub struct ProtocolValues {
 }
 
 impl ProtocolValues {
-    /// Whether the option was given.
+    /// Returns true if the option was given.
     pub fn has(&self, key: ProtocolKey) -> bool {
         self.given & (1 << key as u32) != 0
     }
 
-    /// The value, if the option was given.
+    /// Returns the value if the option was given.
     pub fn if_given<T>(&self, key: ProtocolKey, value: T) -> Option<T> {
         self.has(key).then_some(value)
     }
 
-    /// Reads the value of an option. `false` for a number that `conntrack` takes for another one, and for an empty role.
+    /// Parses the value of an option. Returns false for a number that `conntrack` would interpret as a different one,
+    /// and for an empty role.
     pub fn set(&mut self, protocol: u8, key: ProtocolKey, text: &[u8]) -> Result<bool, CliError> {
         let mut exact = true;
         let mut number = || {
-            let reading = numeric(protocol, key).read(text);
+            let reading = number_format(protocol, key).read(text);
             exact = reading.exact;
             reading.value
         };
@@ -209,29 +210,29 @@ impl ProtocolValues {
     }
 }
 
-/// The numbers that an option of a protocol takes; without meaning for those that take names.
-pub fn numeric(protocol: u8, key: ProtocolKey) -> Numeric {
+/// Returns the format of the numbers that an option of a protocol takes; meaningless for options that take names.
+pub fn number_format(protocol: u8, key: ProtocolKey) -> NumberFormat {
     match key {
-        ProtocolKey::OriginalVtag | ProtocolKey::ReplyVtag => Numeric::LONG,
-        ProtocolKey::IcmpType | ProtocolKey::IcmpCode => Numeric::BYTE,
-        _ if protocol == flowgate_model::protocol::GRE => Numeric::KEY,
-        _ => Numeric::WORD,
+        ProtocolKey::OriginalVtag | ProtocolKey::ReplyVtag => NumberFormat::LONG,
+        ProtocolKey::IcmpType | ProtocolKey::IcmpCode => NumberFormat::BYTE,
+        _ if protocol == flowgate_model::protocol::GRE => NumberFormat::KEY,
+        _ => NumberFormat::WORD,
     }
 }
 
-/// The names of the states that can be asked for, by number; those of TCP end with LISTEN, which is another name for
-/// SYN_SENT2: the kernel has that at the number of the old LISTEN. None for protocols without states.
+/// Returns the names of states, indexed by number; none for protocols without states. Those of TCP end with LISTEN, an
+/// alias of SYN_SENT2, which has the number of the former LISTEN in the kernel.
 pub fn state_names(protocol: u8) -> Vec<&'static str> {
     match protocol {
         flowgate_model::protocol::TCP => flowgate_model::state::TCP.into_iter().chain(["LISTEN"]).collect(),
-        // The HEARTBEAT states can be read from the kernel but not be asked for.
+        // The kernel reports the HEARTBEAT states but does not accept them.
         flowgate_model::protocol::SCTP => flowgate_model::state::SCTP.into_iter().take(8).collect(),
         flowgate_model::protocol::DCCP => flowgate_model::state::DCCP.to_vec(),
         _ => Vec::new(),
     }
 }
 
-/// The number of a state's name, which is exact and in capitals.
+/// Returns the number of a state's name, which is exact and in capitals.
 fn state(protocol: u8, text: &[u8]) -> Result<u8, CliError> {
     let error: fn(_) -> _ = match protocol {
         flowgate_model::protocol::TCP => CliError::UnknownTcpState,
@@ -243,7 +244,7 @@ fn state(protocol: u8, text: &[u8]) -> Result<u8, CliError> {
     found.and_then(|index| u8::try_from(index).ok()).ok_or_else(|| error(text.into()))
 }
 
-/// The number of a role's name, which may be abbreviated to nothing.
+/// Returns the number of a role's name, which may be abbreviated to the empty word.
 fn role(text: &[u8]) -> Result<u8, CliError> {
     match text {
         _ if values::abbreviates(text, "client") => Ok(0),
@@ -253,9 +254,9 @@ fn role(text: &[u8]) -> Result<u8, CliError> {
 }
 
 /// Checks the options of the protocol against the command, and the rule of pairs.
-pub fn check(handler: &Handler, given: &ProtocolValues, command: Command, table: Table) -> Result<(), CliError> {
+pub fn check(spec: &ProtocolSpec, given: &ProtocolValues, command: Command, table: Table) -> Result<(), CliError> {
     let mut pairs = false;
-    for option in handler.options {
+    for option in spec.options {
         match (option.legality(command, table), given.has(option.key)) {
             (b'R', false) => return Err(CliError::Missing(option.name())),
             (b'.', true) => return Err(CliError::Illegal(option.name())),
@@ -269,11 +270,11 @@ pub fn check(handler: &Handler, given: &ProtocolValues, command: Command, table:
     if !pairs || original == [true; 2] || reply == [true; 2] {
         return Ok(());
     }
-    let [(first, second), (reply_first, reply_second)] = handler.pairs;
+    let [(first, second), (reply_first, reply_second)] = spec.pairs;
     if original != [false; 2] || reply == [false; 2] {
-        Err(CliError::Both(first, second))
+        Err(CliError::IncompletePair(first, second))
     } else {
-        Err(CliError::Both(reply_first, reply_second))
+        Err(CliError::IncompletePair(reply_first, reply_second))
     }
 }
 
@@ -283,7 +284,7 @@ mod tests {
 
     fn find(text: &str) -> Result<(u8, bool), CliError> {
         let protocol = Protocol::find(text.as_bytes(), Database::built_in)?;
-        Ok((protocol.number, protocol.handler.is_some()))
+        Ok((protocol.number, protocol.spec.is_some()))
     }
 
     #[test]
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn one_pair_must_be_complete() {
-        let tcp = HANDLERS.iter().find(|handler| handler.name == "udp").expect("udp");
+        let tcp = PROTOCOLS.iter().find(|spec| spec.name == "udp").expect("udp");
         let check = |keys: &[ProtocolKey]| {
             let mut given = ProtocolValues::default();
             for key in keys {
@@ -341,15 +342,15 @@ mod tests {
         use ProtocolKey::{Destination, MaskSource, ReplyDestination, ReplySource, Source};
         assert_eq!(check(&[Source, Destination]), Ok(()));
         assert_eq!(check(&[ReplySource, ReplyDestination]), Ok(()));
-        assert_eq!(check(&[]), Err(CliError::Both("sport", "dport")));
-        assert_eq!(check(&[Source, ReplySource]), Err(CliError::Both("sport", "dport")));
-        assert_eq!(check(&[ReplySource]), Err(CliError::Both("reply-src-port", "reply-dst-port")));
+        assert_eq!(check(&[]), Err(CliError::IncompletePair("sport", "dport")));
+        assert_eq!(check(&[Source, ReplySource]), Err(CliError::IncompletePair("sport", "dport")));
+        assert_eq!(check(&[ReplySource]), Err(CliError::IncompletePair("reply-src-port", "reply-dst-port")));
         assert_eq!(check(&[Source, Destination, MaskSource]), Err(CliError::Illegal("mask-port-src")));
     }
 
     #[test]
     fn every_row_has_six_columns() {
-        for option in HANDLERS.iter().flat_map(|handler| handler.options) {
+        for option in PROTOCOLS.iter().flat_map(|spec| spec.options) {
             assert_eq!(option.legality.len(), 6, "{}", option.name());
         }
     }

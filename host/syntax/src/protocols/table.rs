@@ -1,9 +1,9 @@
 //! The table of protocols and their options.
 
-use super::{Handler, ProtocolKey, ProtocolOption};
+use super::{ProtocolKey, ProtocolOption, ProtocolSpec};
 use flowgate_model::protocol;
 
-/// A row: which, names, what stands for the value, legality, help.
+/// A row: key, names, placeholder of the value, legality, help.
 const fn option(
     key: ProtocolKey,
     long: &'static [&'static str],
@@ -60,7 +60,7 @@ const fn state(help: &'static str) -> ProtocolOption {
     option(ProtocolKey::State, &["state"], "state", "ooRo..", help)
 }
 
-/// The options of protocols with ports: the state, if there is one, comes before the ports of expectations.
+/// The options of protocols with ports. The state, if there is one, comes before the ports of expectations.
 macro_rules! ports {
     ([$($state:expr)?], [$($more:expr),*]) => {
         &[
@@ -73,8 +73,8 @@ macro_rules! ports {
 const PORT_PAIRS: [(&str, &str); 2] = [("sport", "dport"), ("reply-src-port", "reply-dst-port")];
 
 /// The protocols with options.
-pub const HANDLERS: [Handler; 8] = [
-    Handler {
+pub const PROTOCOLS: [ProtocolSpec; 8] = [
+    ProtocolSpec {
         name: "tcp",
         number: protocol::TCP,
         options: ports!(
@@ -85,9 +85,9 @@ pub const HANDLERS: [Handler; 8] = [
         ),
         pairs: PORT_PAIRS,
     },
-    Handler { name: "udp", number: protocol::UDP, options: ports!([], []), pairs: PORT_PAIRS },
-    Handler { name: "udplite", number: protocol::UDPLITE, options: ports!([], []), pairs: PORT_PAIRS },
-    Handler {
+    ProtocolSpec { name: "udp", number: protocol::UDP, options: ports!([], []), pairs: PORT_PAIRS },
+    ProtocolSpec { name: "udplite", number: protocol::UDPLITE, options: ports!([], []), pairs: PORT_PAIRS },
+    ProtocolSpec {
         name: "sctp",
         number: protocol::SCTP,
         options: ports!(
@@ -113,7 +113,7 @@ pub const HANDLERS: [Handler; 8] = [
         ),
         pairs: PORT_PAIRS,
     },
-    Handler {
+    ProtocolSpec {
         name: "dccp",
         number: protocol::DCCP,
         options: ports!(
@@ -126,10 +126,10 @@ pub const HANDLERS: [Handler; 8] = [
                 "what the original direction's sender is: client or server"
             )]
         ),
-        // Not the names of the options; scripts may look for them.
+        // These are not the names of the options, but those in the messages of `conntrack`.
         pairs: [("sport", "dport"), ("reply-port-src", "report-port-dst")],
     },
-    Handler {
+    ProtocolSpec {
         name: "icmp",
         number: protocol::ICMP,
         options: &[
@@ -139,7 +139,7 @@ pub const HANDLERS: [Handler; 8] = [
         ],
         pairs: [("", ""), ("", "")],
     },
-    Handler {
+    ProtocolSpec {
         name: "icmpv6",
         number: protocol::ICMPV6,
         options: &[
@@ -155,7 +155,7 @@ pub const HANDLERS: [Handler; 8] = [
         ],
         pairs: [("", ""), ("", "")],
     },
-    Handler {
+    ProtocolSpec {
         name: "gre",
         number: protocol::GRE,
         options: &[

@@ -24,11 +24,11 @@ fn is_refused(lines: &[(&str, &str)]) {
 #[test]
 fn case_01_a_number_behind_zero_is_no_zone() {
     is_refused(&[
-        ("-L -z 64000", "64000 belongs to no option; for a zone: -w 64000"),
-        ("-z -L conntrack 7", "7 belongs to no option; for a zone: -w 7"),
-        ("-Lz 7", "7 belongs to no option; for a zone: -w 7"),
-        ("--dump --zero 0x7", "0x7 belongs to no option; for a zone: -w 0x7"),
-        ("-L -z blue", "blue belongs to no option"),
+        ("-L -z 64000", "64000 does not belong to any option; for a zone: -w 64000"),
+        ("-z -L conntrack 7", "7 does not belong to any option; for a zone: -w 7"),
+        ("-Lz 7", "7 does not belong to any option; for a zone: -w 7"),
+        ("--dump --zero 0x7", "0x7 does not belong to any option; for a zone: -w 0x7"),
+        ("-L -z blue", "blue does not belong to any option"),
         ("--dump=conntrack -z", "--dump takes no attached value `conntrack'"),
     ]);
 }
@@ -82,16 +82,16 @@ fn case_03_a_port_range_is_no_port() {
 #[test]
 fn case_04_a_word_that_nothing_takes_is_refused() {
     is_refused(&[
-        ("-D -p tcp 192.0.2.1", "192.0.2.1 belongs to no option"),
+        ("-D -p tcp 192.0.2.1", "192.0.2.1 does not belong to any option"),
         ("-D -m mark 1", "unexpected value 'mark' with -m option"),
-        ("-D -p tcp -m 1 mark", "mark belongs to no option"),
+        ("-D -p tcp -m 1 mark", "mark does not belong to any option"),
         ("conntrack -D -p tcp", "conntrack"),
         ("expect -F", "expect"),
-        ("-F conntrack now", "now belongs to no option"),
-        ("-U -m 5 all", "all belongs to no option"),
-        ("-D -p tcp ''", "an empty word belongs to no option"),
-        ("-D -- -p tcp", "-p belongs to no option"),
-        ("-D -p tcp --dport 8000 -", "- belongs to no option"),
+        ("-F conntrack now", "now does not belong to any option"),
+        ("-U -m 5 all", "all does not belong to any option"),
+        ("-D -p tcp ''", "an empty word does not belong to any option"),
+        ("-D -- -p tcp", "-p does not belong to any option"),
+        ("-D -p tcp --dport 8000 -", "- does not belong to any option"),
         ("-D -i wg0", "the kernel keeps no interfaces for flows"),
     ]);
     // Where POSIXLY_CORRECT is set, options end at the first such word, and with them the selectors.
@@ -100,7 +100,10 @@ fn case_04_a_word_that_nothing_takes_is_refused() {
         let before = table();
         for (name, program) in both() {
             let outcome = program.environment("POSIXLY_CORRECT", "1").run(&["-D", "-p", "tcp", "x", "-s", "192.0.2.9"]);
-            assert!(refused(&outcome) && outcome.errors().contains("x belongs to no option"), "{name}: {outcome:?}");
+            assert!(
+                refused(&outcome) && outcome.errors().contains("x does not belong to any option"),
+                "{name}: {outcome:?}"
+            );
         }
         assert_eq!(table(), before);
     });

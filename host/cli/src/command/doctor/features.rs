@@ -98,8 +98,12 @@ fn laboratory() -> Result<Vec<Finding>, Problem> {
 /// Parses a command line of this file.
 fn settings(line: &str) -> Result<Box<Settings>, Problem> {
     let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-    match args::parse(&flowgate_syntax::Name::of("conntrack".as_ref()), &words, &flowgate_syntax::SystemEnvironment)
-        .result?
+    match args::parse(
+        &flowgate_syntax::ProgramName::of("conntrack".as_ref()),
+        &words,
+        &flowgate_syntax::SystemEnvironment,
+    )
+    .result?
     {
         Invocation::Run(settings) => Ok(settings),
         _ => Err("it is no command".into()),

@@ -17,21 +17,21 @@ use super::{
 };
 use flowgate_model::{Flows, batch, field};
 use flowgate_pipeline::executor::ExecutorError;
-use flowgate_syntax::{Command, LoadFile, LoadedCommand, Place, Settings, TOLD};
+use flowgate_syntax::{Command, FileLine, LoadFile, LoadedCommand, MAX_REPORTED_LINES, Settings};
 
 /// Carries out a load file. If it fails, `place` is set to the line of the failure.
 pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
     let mut told = Told { file, count: 0 };
     let mut sums = Sums::default();
-    for (line, error) in &file.lost.first {
+    for (line, error) in &file.skipped.first {
         told.tell(Some(*line), &error.message());
     }
-    told.count = file.lost.count;
-    sums.refused = file.lost.count;
+    told.count = file.skipped.count;
+    sums.refused = file.skipped.count;
     let result = carry_out(file, context, each, (&mut told, &mut sums), place);
-    if told.count > TOLD {
-        report::line(&format!("{} more lines were refused.", told.count - TOLD));
+    if told.count > MAX_REPORTED_LINES {
+        report::line(&format!("{} more lines were refused.", told.count - MAX_REPORTED_LINES));
     }
     let did = file.commands.iter().any(|command| !command.settings.dry_run && !command.settings.explain);
     if each && (did || file.commands.is_empty()) && (result.is_ok() || sums != Sums::default()) {
@@ -47,7 +47,7 @@ fn carry_out(
     context: &mut Context<'_>,
     each: bool,
     (told, sums): (&mut Told<'_>, &mut Sums),
-    place: &mut Option<Place>,
+    place: &mut Option<FileLine>,
 ) -> Result<Exit, CommandError> {
     let mut aside = VecDeque::new();
     let mut later: Option<LoadedCommand> = None;
@@ -150,7 +150,7 @@ impl Told<'_> {
 
     fn tell(&mut self, line: Option<usize>, message: &[u8]) {
         self.count += 1;
-        if self.count > TOLD {
+        if self.count > MAX_REPORTED_LINES {
             return;
         }
         report::banner_bytes(message);
@@ -177,7 +177,7 @@ impl Creation<'_> {
         &mut self,
         context: &mut Context<'_>,
         (told, sums): (&mut Told<'_>, &mut Sums),
-        place: &mut Option<Place>,
+        place: &mut Option<FileLine>,
         later: &mut Option<LoadedCommand>,
     ) -> Result<(), CommandError> {
         let Creation { command, each, orphans } = *self;
@@ -232,7 +232,7 @@ fn put_off(later: &mut Option<LoadedCommand>, command: &LoadedCommand, row: usiz
         settings: Box::new(Settings { template: Flows::default(), ..(*command.settings).clone() }),
         lines: Vec::new(),
     });
-    batch::append(&mut later.settings.template, &batch::pick(&command.settings.template, row));
+    batch::append(&mut later.settings.template, &batch::copy_row(&command.settings.template, row));
     later.lines.extend(command.lines.get(row));
 }
 

@@ -218,7 +218,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let words = ["-R".into(), file.into_os_string()];
         match args::parse(
-            &flowgate_syntax::Name::of(OsStr::new("flowgate")),
+            &flowgate_syntax::ProgramName::of(OsStr::new("flowgate")),
             &words,
             &flowgate_syntax::SystemEnvironment,
         )

@@ -11,8 +11,8 @@ use flowgate_pipeline::sink::Sink;
 use flowgate_runtime::Limits;
 use flowgate_syntax::{
     Command, Table,
-    options::{self, COMMANDS, Key, OPTIONS, OptionSpec, Section},
-    protocols::{HANDLERS, Handler, ProtocolOption},
+    options::{self, COMMANDS, HelpSection, OPTIONS, OptionKey, OptionSpec},
+    protocols::{PROTOCOLS, ProtocolOption, ProtocolSpec},
 };
 use texts::{DESCRIPTION, DETAILS, ENVIRONMENT, EXAMPLES, EXIT, FILES, OUTPUT, PIPELINE, SYNOPSIS, TABLES};
 
@@ -51,12 +51,12 @@ fn page(limits: &Limits) -> String {
         page.item(&format!("*{name}*"), text);
     }
     page.section("OPTIONS");
-    page.options("Flows", Section::Conntrack);
-    page.options("Expectations", Section::Expectation);
-    page.options("Changing flows", Section::Updating);
-    page.options("Flows and expectations", Section::Common);
-    page.options("Of flowgate alone", Section::Flowgate);
-    page.options("Ignored", Section::Hidden);
+    page.options("Flows", HelpSection::Conntrack);
+    page.options("Expectations", HelpSection::Expectation);
+    page.options("Changing flows", HelpSection::Updating);
+    page.options("Flows and expectations", HelpSection::Common);
+    page.options("Of flowgate alone", HelpSection::Flowgate);
+    page.options("Ignored", HelpSection::Hidden);
     page.protocols();
     page.section("SIZES AND TIMES");
     let [sizes, times] = units::GRAMMAR;
@@ -169,7 +169,7 @@ impl Page {
         );
     }
 
-    fn options(&mut self, heading: &str, section: Section) {
+    fn options(&mut self, heading: &str, section: HelpSection) {
         self.subsection(heading);
         for spec in OPTIONS.iter().filter(|spec| spec.section == section) {
             let more = DETAILS.iter().find(|(key, _)| *key == spec.key).map(|(_, more)| *more);
@@ -181,14 +181,14 @@ impl Page {
             };
             let uses = uses(|command, table| options::legality(spec, Some((command, table))));
             self.item(&term(spec), &text);
-            if spec.key == Key::Status {
+            if spec.key == OptionKey::Status {
                 self.0.control("RS", []);
                 for (name, help) in STATUSES {
                     self.item(&format!("*{name}*"), &sentence(help));
                 }
                 self.0.control("RE", []).control("IP", []);
                 self.text(&uses);
-            } else if section != Section::Hidden {
+            } else if section != HelpSection::Hidden {
                 self.continued(&uses);
             }
         }
@@ -198,8 +198,7 @@ impl Page {
         self.section("PROTOCOL OPTIONS");
         self.text("They follow *-p*.");
         for (handlers, options) in groups() {
-            let names: Vec<String> =
-                handlers.iter().map(|handler| format!("{} ({})", handler.name, handler.number)).collect();
+            let names: Vec<String> = handlers.iter().map(|spec| format!("{} ({})", spec.name, spec.number)).collect();
             self.subsection(&names.join(", "));
             for option in options {
                 let names: Vec<String> = option.long.iter().map(|name| format!("*--{name}*")).collect();
@@ -248,11 +247,11 @@ fn groups() -> Vec<Group> {
     let same = |one: &ProtocolOption, other: &ProtocolOption| {
         (one.name(), one.help, one.legality) == (other.name(), other.help, other.legality)
     };
-    let numbers = |handlers: &[&Handler]| handlers.iter().map(|handler| handler.number).collect::<Vec<_>>();
+    let numbers = |handlers: &[&ProtocolSpec]| handlers.iter().map(|spec| spec.number).collect::<Vec<_>>();
     let mut groups: Vec<Group> = Vec::new();
-    for option in HANDLERS.iter().flat_map(|handler| handler.options) {
-        let has = |handler: &&Handler| handler.options.iter().any(|other| same(option, other));
-        let owners: Vec<&Handler> = HANDLERS.iter().filter(has).collect();
+    for option in PROTOCOLS.iter().flat_map(|spec| spec.options) {
+        let has = |spec: &&ProtocolSpec| spec.options.iter().any(|other| same(option, other));
+        let owners: Vec<&ProtocolSpec> = PROTOCOLS.iter().filter(has).collect();
         match groups.iter_mut().find(|(handlers, _)| numbers(handlers) == numbers(&owners)) {
             Some((_, options)) if options.iter().any(|other| same(option, other)) => {}
             Some((_, options)) => options.push(option),
@@ -301,7 +300,7 @@ fn term(spec: &OptionSpec) -> String {
 
 /// Returns the legality of a protocol's option for a command; illegal if `-p` is.
 fn protocol_legality(option: &ProtocolOption, command: Command, table: Table) -> u8 {
-    let protocol = OPTIONS.iter().find(|spec| spec.key == Key::Protocol);
+    let protocol = OPTIONS.iter().find(|spec| spec.key == OptionKey::Protocol);
     let unlocked = protocol.is_some_and(|spec| options::legality(spec, Some((command, table))) != b'.');
     if unlocked { option.legality(command, table) } else { b'.' }
 }
@@ -348,15 +347,15 @@ mod tests {
         let text = text();
         let commands = COMMANDS.iter().map(|spec| spec.long);
         let options = OPTIONS.iter().flat_map(|spec| spec.long.iter().copied());
-        let protocols = HANDLERS.iter().flat_map(|handler| handler.options).flat_map(|option| option.long);
+        let protocols = PROTOCOLS.iter().flat_map(|spec| spec.options).flat_map(|option| option.long);
         for name in commands.chain(options).chain(protocols.copied()).chain(["load-file", "name"]) {
             assert!(
                 text.contains(&format!("\\fB--{name}\\fR")) || text.contains(&format!("\\fB--{name} ")),
                 "--{name}"
             );
         }
-        for handler in &HANDLERS {
-            let heading = format!("{} ({})", handler.name, handler.number);
+        for spec in &PROTOCOLS {
+            let heading = format!("{} ({})", spec.name, spec.number);
             assert!(text.lines().any(|line| line.starts_with(".SS") && line.contains(&heading)), "{heading}");
         }
     }
@@ -401,11 +400,11 @@ mod tests {
             let spec = OPTIONS.iter().find(|spec| spec.key == key).expect("an option");
             uses(|command, table| options::legality(spec, Some((command, table))))
         };
-        assert_eq!(of(Key::Zero), "With *-L*.");
-        assert_eq!(of(Key::Timeout), "With *-D*, *-U*; required by *-I*, *-A*. Expectations: required by *-I*.");
-        let state = HANDLERS[0].options.iter().find(|option| option.name() == "state").expect("an option");
+        assert_eq!(of(OptionKey::Zero), "With *-L*.");
+        assert_eq!(of(OptionKey::Timeout), "With *-D*, *-U*; required by *-I*, *-A*. Expectations: required by *-I*.");
+        let state = PROTOCOLS[0].options.iter().find(|option| option.name() == "state").expect("an option");
         let state = uses(|command, table| protocol_legality(state, command, table));
-        assert_eq!(of(Key::TupleSource), "Expectations: required by *-I*.");
+        assert_eq!(of(OptionKey::TupleSource), "Expectations: required by *-I*.");
         assert_eq!(state, "With *-L*, *-G*, *-D*, *-U*, *-E*; required by *-I*, *-A*.");
     }
 
@@ -415,7 +414,7 @@ mod tests {
             let command = example.split(['|', '>']).next().expect("a command");
             let words: Vec<OsString> = command.split_whitespace().skip(1).map(OsString::from).collect();
             let parsed = args::parse(
-                &flowgate_syntax::Name::of(OsStr::new("flowgate")),
+                &flowgate_syntax::ProgramName::of(OsStr::new("flowgate")),
                 &words,
                 &flowgate_syntax::SystemEnvironment,
             );

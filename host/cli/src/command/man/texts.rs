@@ -1,6 +1,6 @@
 //! Texts of the manual page that are not in the tables of the parser.
 
-use flowgate_syntax::options::Key;
+use flowgate_syntax::options::OptionKey;
 
 pub(super) const SYNOPSIS: [&str; 5] = [
     "*flowgate* *-L* [<table>] [<options>] [*--plugin* <file>[*,*<name>*=*<value>...]]...",
@@ -49,121 +49,121 @@ pub(super) const TABLES: [(&str, &str); 4] = [
 pub(super) const DETAILS: [(Key, &str); 28] = [
     (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
-        Key::Protocol,
+        OptionKey::Protocol,
         "A name of those under PROTOCOL OPTIONS in any case, a name of /etc/protocols, or a number from 0 to 255.",
     ),
-    (Key::Timeout, "For a new flow, *0* makes it end at once."),
+    (OptionKey::Timeout, "For a new flow, *0* makes it end at once."),
     (
-        Key::Status,
+        OptionKey::Status,
         "With *-L* and *-D*, flows must have the named bits; *!*<NAME> means that they must not have it. With \
                    *-I*, *-A* and *-U* it is set. Names may be abbreviated, in any case; UNREPLIED must be written out. \
                    The names:",
     ),
-    (Key::EventMask, "Without it all events are shown. The option may be repeated."),
+    (OptionKey::EventMask, "Without it all events are shown. The option may be repeated."),
     (
-        Key::Mark,
+        OptionKey::Mark,
         "With *-L*, *-D* and *-E*, matches flows whose mark is equal under the mask; a mark with bits outside the \
          mask matches nothing. With *-U*, the bits of \
                  the mask are replaced: the new mark is (old AND NOT mask) XOR mark. The default mask is all ones. \
                  Numbers are decimal, octal with a leading 0, or hexadecimal with 0x.",
     ),
     (
-        Key::SourceNat,
+        OptionKey::SourceNat,
         "Without a value, every flow whose source is translated. Address and port are those that the source is \
          translated to. An IPv6 address with a port is in brackets. The value is taken from the next word only.",
     ),
     (
-        Key::DestinationNat,
+        OptionKey::DestinationNat,
         "Without a value, every flow whose destination is translated. Address and port are those that the destination \
          is translated to. The value is taken from the next word only.",
     ),
     (
-        Key::AnyNat,
+        OptionKey::AnyNat,
         "Without a value, every flow that is translated. Not together \
         with *-n* or *-g*. The value is taken from the next \
          word only.",
     ),
     (
-        Key::Output,
+        OptionKey::Output,
         "How to show entries: *xml*, *extended*, *timestamp*, *id*, *ktimestamp*, *labels*, *userspace*, *save*, \
                    *json*, *complete*; see OUTPUT. Words may be abbreviated, in any case; *json* and *complete* must be \
                    written out.",
     ),
     (
-        Key::BufferSize,
+        OptionKey::BufferSize,
         "A larger buffer absorbs longer bursts of events. Each event takes 1,280 bytes of it, and the kernel doubles \
          the given size. The default is 8,388,608 bytes; it grows, see *--buffer-max*. Invoked as *conntrack*, a \
          buffer that is set by this option does not grow.",
     ),
-    (Key::Zone, "From 0 to 65535; flows without zone are in zone 0."),
-    (Key::Label, "Labels are names of the label map."),
-    (Key::LabelDelete, "The value is taken from the next word only."),
+    (OptionKey::Zone, "From 0 to 65535; flows without zone are in zone 0."),
+    (OptionKey::Label, "Labels are names of the label map."),
+    (OptionKey::LabelDelete, "The value is taken from the next word only."),
     (
-        Key::Plugin,
+        OptionKey::Plugin,
         "See PLUGINS. Several run in the order given. Options of the component follow its file: *x.wasm,bytes=1000*; \
          each once. Put a backslash before a comma, a double quote or a backslash in them, or put the part in double \
          quotes. A value \
          *@*<FILE> is the content of a file, *@@* is one *@*.",
     ),
-    (Key::Batch, "From 1 to 65536."),
+    (OptionKey::Batch, "From 1 to 65536."),
     (
-        Key::Grant,
+        OptionKey::Grant,
         "Without a grant, a component changes only what is shown; its actions are refused and \
          counted. The grants are \
          *delete*, *create*, *update*, or one field of it such as *update.mark=0xff00*, and the services *log*, \
          *state*[*=*<FILE>], *time*, *tick* and *look-back*.",
     ),
     (
-        Key::OnError,
+        OptionKey::OnError,
         "A component fails if it traps, takes too long, or returns invalid results. With *skip* and *drop* it is \
          restarted after growing pauses, and quarantined if it keeps failing.",
     ),
     (
-        Key::DryRun,
+        OptionKey::DryRun,
         "The actions of the command and of its components are printed as command lines, and none is performed. Not \
         together with *-z* or *-F*, for which nothing could be printed.",
     ),
     (
-        Key::Stats,
+        OptionKey::Stats,
         "For each component: batches and flows that it saw, kept and changed, its time, its failures, and the actions that it \
          asked for. As JSON with *-o json*.",
     ),
     (
-        Key::Metrics,
+        OptionKey::Metrics,
         "As long as the command runs. An address without a host listens on all addresses; *unix:* is followed by the \
          path of a socket.",
     ),
-    (Key::AllNetns, "Every event is shown with the id of its namespace, or its name if *ip netns* knows one."),
+    (OptionKey::AllNetns, "Every event is shown with the id of its namespace, or its name if *ip netns* knows one."),
     (
-        Key::Explain,
+        OptionKey::Explain,
         "Shows the requests, what the kernel filters and what is left to the stage *match*, the components with their \
         options and grants, and the format. Nothing is sent to the kernel. After the file of *-R* it applies to all \
         lines.",
     ),
     (
-        Key::Quiet,
+        OptionKey::Quiet,
         "Standard error stays empty. Where the kernel's filter means exactly what the options mean, Linux 6.12 and \
          later delete by themselves, without a listing; they report neither what nor how many.",
     ),
     (
-        Key::All,
+        OptionKey::All,
         "Without a selecting option, *-D* would delete every flow, which is rarely what a line such as *-D -o ext* is \
          meant to do. Not required with *--dry-run* and \
          *--explain*. *-F* empties the table at once, without a listing.",
     ),
     (
-        Key::BufferMax,
+        OptionKey::BufferMax,
         "The buffer is doubled when it is half full, and when it has overflowed. Beyond the sysctl net.core.rmem_max it \
          grows only with CAP_NET_ADMIN in the initial user namespace.",
     ),
     (
-        Key::Reliable,
+        OptionKey::Reliable,
         "The kernel keeps a flow that has ended in the table *dying* until its DESTROY event has been delivered, \
          retrying after a second and later; NEW and UPDATE events that could not be delivered come with the flow's \
          next event. A listener that stops reading fills the table up to net.netfilter.nf_conntrack_max, and new flows are refused.",
     ),
     (
-        Key::Resync,
+        OptionKey::Resync,
         "After a gap the table is listed and compared with the events so far. What was missed is reported by events \
          that end with [SYNTHETIC] (in JSON: *\"synthetic\": true*). Needs 93 to 185 bytes of memory per flow of the \
          table.",

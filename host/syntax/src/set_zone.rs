@@ -1,4 +1,4 @@
-//! `--set-zone`: the lines of a load file are about another zone than those that they name.
+//! `--set-zone`: applies the lines of a load file to another zone than they name.
 
 use super::{
     error::CliError,
@@ -6,11 +6,11 @@ use super::{
 };
 use flowgate_model::{Flows, field, put};
 
-/// Makes a command be about this zone. A zone of one direction stays one of that direction.
+/// Applies a command to this zone. A zone of one direction remains one of that direction.
 ///
 /// # Errors
-/// The command is about all zones.
-pub(crate) fn set(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
+/// Returns an error for a command that applies to all zones.
+pub fn apply(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
     match settings.command {
         Command::Flush => return Err(CliError::FlushWithZone),
         Command::Delete | Command::Update => {
@@ -24,14 +24,13 @@ pub(crate) fn set(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
             if !one_direction || selection.zone.is_some() {
                 selection.zone = Some(zone);
             }
-            settings.compares = true;
         }
         _ => set_rows(&mut settings.template, zone),
     }
     Ok(())
 }
 
-/// Puts the flows of a table into this zone.
+/// Moves the flows of a table to this zone.
 fn set_rows(flows: &mut Flows, zone: u16) {
     let zones = flows.zones.get_or_insert_default();
     for (row, has) in flows.has.iter_mut().enumerate() {
@@ -48,7 +47,7 @@ fn set_rows(flows: &mut Flows, zone: u16) {
             }
         }
     }
-    // Columns that there are have a value for each row.
+    // A column that exists has a value for each row.
     let rows = flows.length as usize;
     for column in [&mut zones.zone, &mut zones.original, &mut zones.reply] {
         if !column.is_empty() {

@@ -1,12 +1,12 @@
-//! What `-o save,complete` says of a flow beyond the options of `conntrack`: labels by number, the helper, the flow that it was
-//! expected by, details of TCP.
+//! The options that `-o save,complete` writes beyond those of `conntrack`: labels by number, the helper, the master
+//! flow, TCP state.
 
 use std::net::IpAddr;
 
 use super::{
     environment::Environment,
     error::CliError,
-    options::{Key, OPTIONS},
+    options::{OPTIONS, OptionKey},
     protocols::{Database, Protocol},
     settings::Command,
     template::put_address,
@@ -15,16 +15,16 @@ use super::{
 };
 use flowgate_model::{Flows, batch, field, put};
 
-/// What these options give a flow.
+/// The values of these options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Details {
-    /// `--labels`: label `n` is bit `n`; and which of them an update changes, none for all.
+pub struct ExtraFields {
+    /// `--labels`: label `n` is bit `n`. The second value is the mask of labels that an update changes, `None` for all.
     labels: Option<(u128, Option<u128>)>,
     /// `--helper`
     helper: Option<Vec<u8>>,
-    /// `--orig-seqadj`, `--reply-seqadj`: position, before, after.
+    /// `--orig-seqadj`, `--reply-seqadj`: position, offset before, offset after.
     sequences: [Option<[u32; 3]>; 2],
-    /// `--orig-tcp-flags`, `--reply-tcp-flags`: flags in the high byte, mask in the low one.
+    /// `--orig-tcp-flags`, `--reply-tcp-flags`: flags in the high byte, mask in the low byte.
     tcp_flags: [Option<u16>; 2],
     /// `--orig-wscale`, `--reply-wscale`
     window_scales: [Option<u8>; 2],
@@ -34,7 +34,7 @@ pub(crate) struct Details {
     master: Option<Master>,
 }
 
-/// The flow that one was expected by.
+/// The flow that created the expectation of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Master {
     protocol: u8,
@@ -42,47 +42,50 @@ struct Master {
     words: [u16; 2],
 }
 
-impl Details {
-    /// Reads the value of an option.
+impl ExtraFields {
+    /// Parses the value of an option.
     ///
     /// # Errors
-    /// It is none that the option takes.
-    pub(crate) fn set(&mut self, key: Key, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
+    /// Returns an error if the option does not accept the value.
+    pub fn set(&mut self, key: OptionKey, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
         let takes = match key {
-            Key::Labels => {
+            OptionKey::Labels => {
                 self.labels = labels(text);
-                done(self.labels.is_some(), "a set of bits such as 0x5 for the labels 0 and 2, with -U also 0x5/0xf")
+                unless_valid(
+                    self.labels.is_some(),
+                    "a set of bits such as 0x5 for the labels 0 and 2, with -U also 0x5/0xf",
+                )
             }
-            Key::Helper => {
+            OptionKey::Helper => {
                 let valid = (1..=15).contains(&text.len()) && !text.contains(&0);
                 self.helper = valid.then(|| text.to_vec());
-                done(valid, "the name of a helper, such as ftp, of at most 15 bytes")
+                unless_valid(valid, "the name of a helper, such as ftp, of at most 15 bytes")
             }
-            Key::OriginalSequence | Key::ReplySequence => {
+            OptionKey::OriginalSequence | OptionKey::ReplySequence => {
                 let [original, reply] = &mut self.sequences;
-                let place = if key == Key::OriginalSequence { original } else { reply };
+                let place = if key == OptionKey::OriginalSequence { original } else { reply };
                 *place = triple(text, [false, true, true]);
-                done(place.is_some(), "POSITION:BEFORE:AFTER, such as 2863311530:0:-4")
+                unless_valid(place.is_some(), "POSITION:BEFORE:AFTER, such as 2863311530:0:-4")
             }
-            Key::OriginalTcpFlags | Key::ReplyTcpFlags => {
+            OptionKey::OriginalTcpFlags | OptionKey::ReplyTcpFlags => {
                 let [original, reply] = &mut self.tcp_flags;
-                let place = if key == Key::OriginalTcpFlags { original } else { reply };
+                let place = if key == OptionKey::OriginalTcpFlags { original } else { reply };
                 *place = flags(text);
-                done(place.is_some(), "FLAGS or FLAGS/MASK, each a number from 0 to 0xff")
+                unless_valid(place.is_some(), "FLAGS or FLAGS/MASK, each a number from 0 to 0xff")
             }
-            Key::OriginalWindowScale | Key::ReplyWindowScale => {
+            OptionKey::OriginalWindowScale | OptionKey::ReplyWindowScale => {
                 let [original, reply] = &mut self.window_scales;
-                let place = if key == Key::OriginalWindowScale { original } else { reply };
-                *place = whole(text, u8::MAX.into()).map(|number| number as u8);
-                done(place.is_some(), "a number from 0 to 255")
+                let place = if key == OptionKey::OriginalWindowScale { original } else { reply };
+                *place = exact_number(text, u8::MAX.into()).map(|number| number as u8);
+                unless_valid(place.is_some(), "a number from 0 to 255")
             }
-            Key::Synproxy => {
+            OptionKey::Synproxy => {
                 self.synproxy = triple(text, [false; 3]);
-                done(self.synproxy.is_some(), "ISN:ITS:TSOFF, three numbers from 0 to 4294967295")
+                unless_valid(self.synproxy.is_some(), "ISN:ITS:TSOFF, three numbers from 0 to 4294967295")
             }
             _ => {
                 self.master = master(text, environment);
-                done(
+                unless_valid(
                     self.master.is_some(),
                     "PROTOCOL,SOURCE,DESTINATION and for protocols with ports ,PORT,PORT of the original direction",
                 )
@@ -97,17 +100,17 @@ impl Details {
     /// Checks the options against each other and against the flow.
     ///
     /// # Errors
-    /// They do not fit.
-    pub(crate) fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
+    /// Returns an error if they contradict each other, the protocol or the family.
+    pub fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
         if protocol != Some(flowgate_model::protocol::TCP) {
             for (key, given) in [
-                (Key::OriginalSequence, self.sequences[0].is_some()),
-                (Key::ReplySequence, self.sequences[1].is_some()),
-                (Key::OriginalTcpFlags, self.tcp_flags[0].is_some()),
-                (Key::ReplyTcpFlags, self.tcp_flags[1].is_some()),
-                (Key::OriginalWindowScale, self.window_scales[0].is_some()),
-                (Key::ReplyWindowScale, self.window_scales[1].is_some()),
-                (Key::Synproxy, self.synproxy.is_some()),
+                (OptionKey::OriginalSequence, self.sequences[0].is_some()),
+                (OptionKey::ReplySequence, self.sequences[1].is_some()),
+                (OptionKey::OriginalTcpFlags, self.tcp_flags[0].is_some()),
+                (OptionKey::ReplyTcpFlags, self.tcp_flags[1].is_some()),
+                (OptionKey::OriginalWindowScale, self.window_scales[0].is_some()),
+                (OptionKey::ReplyWindowScale, self.window_scales[1].is_some()),
+                (OptionKey::Synproxy, self.synproxy.is_some()),
             ] {
                 if given {
                     return Err(CliError::Illegal(name(key)));
@@ -121,19 +124,20 @@ impl Details {
         }
         match self.labels {
             Some((value, Some(mask))) if command != Command::Update => Err(wrong(
-                Key::Labels,
+                OptionKey::Labels,
                 format!("{value:#x}/{mask:#x}").as_bytes(),
                 "a mask with -U only: a flow that is made has no labels yet",
             )),
             Some((value, Some(mask))) if value & !mask != 0 => {
-                Err(wrong(Key::Labels, format!("{value:#x}/{mask:#x}").as_bytes(), "labels that are in the mask"))
+                Err(wrong(OptionKey::Labels, format!("{value:#x}/{mask:#x}").as_bytes(), "labels that are in the mask"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Gives a row what was given; the fields that it has then. `updates`: the row says what an entry gets.
-    pub(crate) fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
+    /// Writes the values into a row and returns the field bits that it now has. `updates` is true if the row holds the
+    /// new values of an existing entry.
+    pub fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
         let mut has = 0;
         if let Some((value, mask)) = self.labels {
             let rare = flows.rare.get_or_insert_default();
@@ -201,29 +205,30 @@ impl Details {
     }
 }
 
-/// What the option takes, if what it was given is not that.
-fn done(valid: bool, takes: &'static str) -> Option<&'static str> {
+/// Returns `takes`, the description of valid values, if the value is not valid.
+fn unless_valid(valid: bool, takes: &'static str) -> Option<&'static str> {
     (!valid).then_some(takes)
 }
 
-/// The error about a value that an option does not take.
-fn wrong(key: Key, value: &[u8], takes: &str) -> CliError {
+/// Returns the error for a value that an option does not accept.
+fn wrong(key: OptionKey, value: &[u8], takes: &str) -> CliError {
     WrongValue::new(None, name(key), value, takes.to_owned()).into()
 }
 
-/// The name of an option.
-fn name(key: Key) -> &'static str {
+/// Returns the name of an option.
+fn name(key: OptionKey) -> &'static str {
     OPTIONS.iter().find(|spec| spec.key == key).map_or("", |spec| spec.name())
 }
 
-/// A number in base 10, or in that of its prefix (`0x`, `0`), that is the whole text and not above `maximum`.
-pub(crate) fn whole(text: &[u8], maximum: u64) -> Option<u64> {
+/// Parses a number in base 10, or in the base of its prefix (`0x`, `0`). It must be the whole text, and at most
+/// `maximum`.
+pub fn exact_number(text: &[u8], maximum: u64) -> Option<u64> {
     let number = values::number(text, 0);
     let valid = text.first().is_some_and(u8::is_ascii_digit) && number.length == text.len();
     (valid && number.magnitude <= maximum).then_some(number.magnitude)
 }
 
-/// A set of 128 bits.
+/// Parses a set of 128 bits.
 fn bits(text: &[u8]) -> Option<u128> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_alphanumeric()))?;
     match text.strip_prefix("0x") {
@@ -241,27 +246,28 @@ fn labels(text: &[u8]) -> Option<(u128, Option<u128>)> {
 
 fn flags(text: &[u8]) -> Option<u16> {
     let (flags, mask) = match text.iter().position(|byte| *byte == b'/') {
-        None => (whole(text, 0xff)?, 0xff),
-        Some(slash) => (whole(text.get(..slash)?, 0xff)?, whole(text.get(slash + 1..)?, 0xff)?),
+        None => (exact_number(text, 0xff)?, 0xff),
+        Some(slash) => (exact_number(text.get(..slash)?, 0xff)?, exact_number(text.get(slash + 1..)?, 0xff)?),
     };
     Some((flags as u16) << 8 | mask as u16)
 }
 
-/// Three numbers between colons, of which some may be negative.
+/// Parses three numbers separated by colons; those with `signed` may be negative.
 fn triple(text: &[u8], signed: [bool; 3]) -> Option<[u32; 3]> {
     let mut numbers = [0; 3];
     let mut parts = text.split(|byte| *byte == b':');
     for (number, signed) in numbers.iter_mut().zip(signed) {
         let part = parts.next()?;
         *number = match part.strip_prefix(b"-") {
-            Some(part) if signed => (whole(part, 1 << 31)? as u32).wrapping_neg(),
-            _ => whole(part, if signed { i32::MAX as u64 } else { u32::MAX.into() })? as u32,
+            Some(part) if signed => (exact_number(part, 1 << 31)? as u32).wrapping_neg(),
+            _ => exact_number(part, if signed { i32::MAX as u64 } else { u32::MAX.into() })? as u32,
         };
     }
     parts.next().is_none().then_some(numbers)
 }
 
-/// `PROTOCOL,SOURCE,DESTINATION[,WORD,WORD]`: the words are ports or keys, which the protocol has or has not.
+/// Parses `PROTOCOL,SOURCE,DESTINATION[,WORD,WORD]`. The words are ports or keys, and present exactly if the protocol
+/// has them.
 fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
     let parts: Vec<&[u8]> = text.split(|byte| *byte == b',').collect();
     let [protocol, source, destination, words @ ..] = parts.as_slice() else { return None };
@@ -273,13 +279,13 @@ fn master(text: &[u8], environment: &dyn Environment) -> Option<Master> {
     use flowgate_model::protocol::{GRE, has_ports, is_icmp};
     let words = match (words, has_ports(protocol) || protocol == GRE || is_icmp(protocol)) {
         ([], false) => [0; 2],
-        ([first, second], true) => [whole(first, 0xffff)? as u16, whole(second, 0xffff)? as u16],
+        ([first, second], true) => [exact_number(first, 0xffff)? as u16, exact_number(second, 0xffff)? as u16],
         _ => return None,
     };
     Some(Master { protocol, addresses, words })
 }
 
-/// An address without prefix that is what it looks like.
+/// Parses an address without a prefix that cannot be mistaken for another one.
 fn plain_address(text: &[u8]) -> Option<IpAddr> {
     let network = values::network(text).ok().filter(|network| network.prefix.is_none())?;
     values::address_flaw(text, &network, None).is_none().then_some(network.address)
@@ -290,42 +296,48 @@ mod tests {
     use super::super::environment::tests::FakeEnvironment;
     use super::*;
 
-    fn set(key: Key, text: &str) -> Result<Details, String> {
-        let mut details = Details::default();
-        let result = details.set(key, text.as_bytes(), &FakeEnvironment::with(&[]));
-        result.map(|()| details).map_err(|error| error.to_string())
+    fn set(key: OptionKey, text: &str) -> Result<ExtraFields, String> {
+        let mut extra = ExtraFields::default();
+        let result = extra.set(key, text.as_bytes(), &FakeEnvironment::with(&[]));
+        result.map(|()| extra).map_err(|error| error.to_string())
     }
 
     #[test]
     fn values_are_whole_and_in_range() {
-        assert_eq!(set(Key::Labels, "0x5").map(|details| details.labels), Ok(Some((5, None))));
-        assert_eq!(set(Key::Labels, "0xffffffffffffffffffffffffffffffff").unwrap().labels, Some((u128::MAX, None)));
-        assert_eq!(set(Key::Labels, "3/0xf").unwrap().labels, Some((3, Some(15))));
-        assert_eq!(set(Key::OriginalSequence, "4294967295:-2147483648:7").unwrap().sequences[0], {
+        assert_eq!(set(OptionKey::Labels, "0x5").map(|extra| extra.labels), Ok(Some((5, None))));
+        assert_eq!(
+            set(OptionKey::Labels, "0xffffffffffffffffffffffffffffffff").unwrap().labels,
+            Some((u128::MAX, None))
+        );
+        assert_eq!(set(OptionKey::Labels, "3/0xf").unwrap().labels, Some((3, Some(15))));
+        assert_eq!(set(OptionKey::OriginalSequence, "4294967295:-2147483648:7").unwrap().sequences[0], {
             Some([u32::MAX, 1 << 31, 7])
         });
-        assert_eq!(set(Key::ReplyTcpFlags, "0x2b").unwrap().tcp_flags[1], Some(0x2bff));
-        assert_eq!(set(Key::OriginalTcpFlags, "0x01/3").unwrap().tcp_flags[0], Some(0x0103));
-        assert_eq!(set(Key::ReplyWindowScale, "14").unwrap().window_scales[1], Some(14));
-        assert_eq!(set(Key::Synproxy, "1:2:3").unwrap().synproxy, Some([1, 2, 3]));
-        assert_eq!(set(Key::Master, "tcp,10.0.0.1,10.0.0.2,4000,21").unwrap().master, {
+        assert_eq!(set(OptionKey::ReplyTcpFlags, "0x2b").unwrap().tcp_flags[1], Some(0x2bff));
+        assert_eq!(set(OptionKey::OriginalTcpFlags, "0x01/3").unwrap().tcp_flags[0], Some(0x0103));
+        assert_eq!(set(OptionKey::ReplyWindowScale, "14").unwrap().window_scales[1], Some(14));
+        assert_eq!(set(OptionKey::Synproxy, "1:2:3").unwrap().synproxy, Some([1, 2, 3]));
+        assert_eq!(set(OptionKey::Master, "tcp,10.0.0.1,10.0.0.2,4000,21").unwrap().master, {
             let addresses = ["10.0.0.1", "10.0.0.2"].map(|text| text.parse().unwrap());
             Some(Master { protocol: 6, addresses, words: [4000, 21] })
         });
-        assert_eq!(set(Key::Master, "50,::1,::2").unwrap().master.map(|master| master.protocol), Some(50));
+        assert_eq!(set(OptionKey::Master, "50,::1,::2").unwrap().master.map(|master| master.protocol), Some(50));
     }
 
     #[test]
     fn other_values_are_refused_with_what_would_be_right() {
         for (key, wrong) in [
-            (Key::Labels, vec!["", "x", "0x", "-1", "+1", "5/", "/5", "0x100000000000000000000000000000000"]),
-            (Key::Helper, vec!["", "0123456789abcdef"]),
-            (Key::OriginalSequence, vec!["", "1", "1:2", "1:2:3:4", "-1:2:3", "1:2147483648:3", "1:--2:3", "1:2:x"]),
-            (Key::ReplyTcpFlags, vec!["", "256", "1/256", "1/", "x", "-1", " 1"]),
-            (Key::OriginalWindowScale, vec!["", "256", "7x", "-7"]),
-            (Key::Synproxy, vec!["", "1:2", "1:-2:3", "4294967296:1:1"]),
+            (OptionKey::Labels, vec!["", "x", "0x", "-1", "+1", "5/", "/5", "0x100000000000000000000000000000000"]),
+            (OptionKey::Helper, vec!["", "0123456789abcdef"]),
             (
-                Key::Master,
+                OptionKey::OriginalSequence,
+                vec!["", "1", "1:2", "1:2:3:4", "-1:2:3", "1:2147483648:3", "1:--2:3", "1:2:x"],
+            ),
+            (OptionKey::ReplyTcpFlags, vec!["", "256", "1/256", "1/", "x", "-1", " 1"]),
+            (OptionKey::OriginalWindowScale, vec!["", "256", "7x", "-7"]),
+            (OptionKey::Synproxy, vec!["", "1:2", "1:-2:3", "4294967296:1:1"]),
+            (
+                OptionKey::Master,
                 vec![
                     "",
                     "tcp",
@@ -348,12 +360,12 @@ mod tests {
 
     #[test]
     fn details_of_tcp_are_for_tcp() {
-        let details = set(Key::OriginalWindowScale, "7").unwrap();
-        assert_eq!(details.check(Command::Create, Some(17), None), Err(CliError::Illegal("orig-wscale")));
-        assert_eq!(details.check(Command::Create, Some(6), None), Ok(()));
-        let master = set(Key::Master, "tcp,::1,::2,1,2").unwrap();
+        let extra = set(OptionKey::OriginalWindowScale, "7").unwrap();
+        assert_eq!(extra.check(Command::Create, Some(17), None), Err(CliError::Illegal("orig-wscale")));
+        assert_eq!(extra.check(Command::Create, Some(6), None), Ok(()));
+        let master = set(OptionKey::Master, "tcp,::1,::2,1,2").unwrap();
         assert_eq!(master.check(Command::Create, Some(6), Some(2)), Err(CliError::MismatchedFamily));
-        let labels = set(Key::Labels, "1/3").unwrap();
+        let labels = set(OptionKey::Labels, "1/3").unwrap();
         assert!(labels.check(Command::Add, Some(6), None).is_err());
         assert_eq!(labels.check(Command::Update, None, None), Ok(()));
     }

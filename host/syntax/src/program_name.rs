@@ -1,29 +1,30 @@
-//! The name that the program is called by, which decides whether it is `conntrack` or itself.
+//! The name that the program is called by, which decides if it behaves as `conntrack` or as flowgate.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use super::error::CliError;
 
-/// The environment variable that names the program where the name of the file says nothing, as in `/proc/self/fd/4`.
-pub const VARIABLE: &str = "FLOWGATE_AS";
+/// The environment variable that names the program if the name of the executable does not, as in `/proc/self/fd/4`.
+pub const NAME_VARIABLE: &str = "FLOWGATE_AS";
 
 /// The name that the program is called by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct ProgramName {
     /// `argv[0]` as typed.
     word: OsString,
     conntrack: bool,
 }
 
-impl Name {
-    /// The name of a program that was started by this word, the first of argv, with this value of [`VARIABLE`] in its environment.
+impl ProgramName {
+    /// Returns the name of a program that was started with this `argv[0]` and this value of [`NAME_VARIABLE`].
     ///
-    /// The last part of the path counts, whether it is a link or the file itself, without what wrappers add: a leading dot and a
-    /// trailing `-wrapped`, as in `.conntrack-wrapped`. The variable goes before; an empty one is as good as none.
+    /// The last component of the path decides, for a link as for the file itself, without what wrappers add: a leading
+    /// dot and a trailing `-wrapped`, as in `.conntrack-wrapped`. The variable takes precedence; an empty value is
+    /// ignored.
     ///
     /// # Errors
-    /// The variable has another value than `conntrack` or `flowgate`.
+    /// Returns an error if the variable is neither `conntrack` nor `flowgate`.
     pub fn new(program: &OsStr, variable: Option<&OsStr>) -> Result<Self, CliError> {
         let conntrack = match variable.map(OsStr::as_bytes) {
             None | Some(b"") => is_conntrack(program.as_bytes()),
@@ -34,33 +35,35 @@ impl Name {
         Ok(Self { word: program.into(), conntrack })
     }
 
-    /// The name of a program that was started by this word, without regard to the environment.
+    /// Returns the name of a program that was started with this `argv[0]`, independent of the environment.
     pub fn of(program: &OsStr) -> Self {
         Self { word: program.into(), conntrack: is_conntrack(program.as_bytes()) }
     }
 
-    /// The first word of argv, as typed.
+    /// Returns `argv[0]` as typed.
     pub fn word(&self) -> &OsStr {
         &self.word
     }
 
-    /// Whether the program is to be `conntrack`: the classic command line only, and the banner of conntrack-tools.
+    /// Returns true if the program behaves as `conntrack`: with its command line only, and the banner of
+    /// conntrack-tools.
     pub fn is_conntrack(&self) -> bool {
         self.conntrack
     }
 
-    /// Whether more than the classic command line is accepted, and that read strictly: under every name but `conntrack`.
+    /// Returns true if flowgate's own options are accepted and the command line is read strictly: under every name
+    /// except `conntrack`.
     pub fn has_own_options(&self) -> bool {
         !self.conntrack
     }
 }
 
-/// Whether the last part of a path is `conntrack`, apart from what wrappers add.
+/// Returns true if the last component of a path is `conntrack`, without what wrappers add.
 fn is_conntrack(path: &[u8]) -> bool {
     let mut name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     loop {
         let shorter = name.strip_prefix(b".").unwrap_or(name);
-        // A wrapper of a wrapper has an underscore more.
+        // A wrapper of a wrapper adds another underscore.
         let end = shorter.iter().rposition(|byte| *byte != b'_').map_or(0, |last| last + 1);
         let shorter = shorter.get(..end).and_then(|start| start.strip_suffix(b"-wrapped")).unwrap_or(shorter);
         if shorter.len() == name.len() {
@@ -75,7 +78,7 @@ mod tests {
     use super::*;
 
     fn conntrack(program: &str, variable: Option<&str>) -> bool {
-        Name::new(OsStr::new(program), variable.map(OsStr::new)).expect("a name").is_conntrack()
+        ProgramName::new(OsStr::new(program), variable.map(OsStr::new)).expect("a name").is_conntrack()
     }
 
     #[test]
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn another_value_of_the_variable_is_an_error() {
-        let error = Name::new(OsStr::new("flowgate"), Some(OsStr::new("iptables"))).expect_err("no such name");
+        let error = ProgramName::new(OsStr::new("flowgate"), Some(OsStr::new("iptables"))).expect_err("no such name");
         assert_eq!(error.to_string(), "FLOWGATE_AS is `iptables'; it takes conntrack or flowgate");
         assert_eq!(error.status(), 2);
     }

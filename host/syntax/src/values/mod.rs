@@ -1,0 +1,14 @@
+//! Values of options: numbers, addresses, networks, marks, NAT.
+//!
+//! Numbers are parsed as strtol(3) and the like parse them, because scripts rely on octal and hexadecimal numbers.
+
+mod address;
+mod list;
+mod number;
+
+pub use address::{
+    AddressFlaw, address_flaw, erases, family, full_mask, has_text_around_brackets, netmask, network, split_port,
+    to_model_address, to_model_mask,
+};
+pub use list::{IgnoredName, abbreviates, bad_parameter, elements};
+pub use number::{MAX_RECEIVE_BUFFER, NumberFormat, mark, number, protocol_number};
