@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn grants_and_policies_speak_of_the_plugin_before_them() {
+    fn grants_and_policies_apply_to_the_plugin_before_them() {
         let plugin = |text: &[u8]| parse(text, &FakeEnvironment::default()).unwrap();
         let mut plugins = vec![plugin(b"a"), plugin(b"b")];
         add_grants(&mut plugins, b"delete,update.mark=1").unwrap();
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(plugins[0].grants, Grants::NONE);
         assert_eq!(plugins[1].grants.to_string(), "delete,update.mark=0x1,log");
         assert_eq!((plugins[0].on_error, plugins[1].on_error), (OnError::Stop, OnError::Skip));
-        assert!(add_grants(&mut [], b"delete").unwrap_err().to_string().contains("write --plugin FILE first"));
+        assert!(add_grants(&mut [], b"delete").unwrap_err().to_string().contains("give --plugin FILE first"));
         assert!(
             add_grants(&mut plugins, b"fly").unwrap_err().to_string().starts_with("--grant: there is no grant `fly`")
         );
