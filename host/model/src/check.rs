@@ -1,8 +1,8 @@
-//! Whether a table is one: dense columns as long as the table or empty, sparse columns with as many values as rows,
-//! rows in order and within the table, ends of texts in order and within their bytes.
+//! Checks the consistency of a table: dense columns are as long as the table or empty, sparse columns have as many
+//! values as rows, rows are in order and within the table, ends of texts are in order and within their bytes.
 //!
-//! Decoders make nothing else, which tests and the fuzz target verify by this; tables from elsewhere are to be checked
-//! by it before they are read by row.
+//! Decoders produce only consistent tables, which tests and the fuzz target verify with this check. Check tables from
+//! other sources before reading them by row.
 
 use thiserror::Error;
 
@@ -11,54 +11,54 @@ use crate::{
     Sctp, Sequences, SparseTexts, Synproxies, Tcp, Texts, Times, Translations, Tuples, Zones,
 };
 
-/// What is wrong with a table.
+/// Why a table is inconsistent.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Inconsistent {
-    /// A dense column has neither as many elements as there are rows, nor none.
+pub enum Inconsistency {
+    /// A dense column is neither empty nor as long as the table.
     #[error("column {column} has {elements} elements, but there are {rows} rows")]
     Length {
         /// The column's name in the WIT package.
         column: &'static str,
-        /// How many elements it has.
+        /// Number of elements.
         elements: usize,
-        /// How many rows there are.
+        /// Number of rows.
         rows: usize,
     },
-    /// A sparse column has not as many values as rows.
+    /// The number of values of a sparse column differs from its number of rows.
     #[error("sparse column {column} has {elements} values for {rows} rows")]
     Values {
         /// The column's name.
         column: &'static str,
-        /// How many values it has.
+        /// Number of values.
         elements: usize,
-        /// How many rows it names.
+        /// Number of rows that it names.
         rows: usize,
     },
-    /// A sparse column's rows are not in ascending order, or beyond the table.
+    /// The rows of a sparse column are not in ascending order, or outside the table.
     #[error("sparse column {column} names row {row} out of order or beyond {rows} rows")]
     Row {
         /// The column's name.
         column: &'static str,
         /// The row.
         row: u32,
-        /// How many rows there are.
+        /// Number of rows.
         rows: usize,
     },
-    /// The ends of a column of texts are not in ascending order, or beyond its bytes.
+    /// The ends of a column of texts are not in ascending order, or outside its bytes.
     #[error("the texts of {column} end at {end}, out of order or beyond {bytes} bytes")]
     Text {
         /// The column's name.
         column: &'static str,
         /// The end.
         end: u32,
-        /// How many bytes there are.
+        /// Number of bytes.
         bytes: usize,
     },
 }
 
-/// How often a sparse column may name a row.
+/// How many times a sparse column may name a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Named {
+enum RowUse {
     Once,
     Often,
 }
@@ -66,8 +66,8 @@ enum Named {
 /// Checks a batch of flows.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
-pub fn flows(batch: &Flows) -> Result<(), Inconsistent> {
+/// Returns the first inconsistency.
+pub fn flows(batch: &Flows) -> Result<(), Inconsistency> {
     let rows = batch.length as usize;
     exact("has", batch.has.len(), rows)?;
     exact("family", batch.family.len(), rows)?;
@@ -123,8 +123,8 @@ pub fn flows(batch: &Flows) -> Result<(), Inconsistent> {
 /// Checks a batch of expectations.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
-pub fn expectations(batch: &Expectations) -> Result<(), Inconsistent> {
+/// Returns the first inconsistency.
+pub fn expectations(batch: &Expectations) -> Result<(), Inconsistency> {
     let rows = batch.length as usize;
     exact("has", batch.has.len(), rows)?;
     exact("family", batch.family.len(), rows)?;
@@ -149,7 +149,7 @@ pub fn expectations(batch: &Expectations) -> Result<(), Inconsistent> {
     sparse("function", &batch.function, rows)?;
     sparse("program", &batch.program, rows)?;
     if let Some(ExpectedNat { rows: named, direction, protocol, tuple }) = &batch.nat {
-        order("nat", named, rows, Named::Once)?;
+        order("nat", named, rows, RowUse::Once)?;
         values("nat.direction", direction.len(), named.len())?;
         values("nat.protocol", protocol.len(), named.len())?;
         all_tuples("nat.tuple", tuple, named.len())?;
@@ -160,7 +160,7 @@ pub fn expectations(batch: &Expectations) -> Result<(), Inconsistent> {
     batch.annotations.as_ref().map_or(Ok(()), |column| annotations(column, rows))
 }
 
-fn rare(group: &Rare, rows: usize) -> Result<(), Inconsistent> {
+fn rare(group: &Rare, rows: usize) -> Result<(), Inconsistency> {
     sparse("rare.helper", &group.helper, rows)?;
     sparse("rare.helper-info", &group.helper_info, rows)?;
     sparse("rare.labels", &group.labels, rows)?;
@@ -169,26 +169,26 @@ fn rare(group: &Rare, rows: usize) -> Result<(), Inconsistent> {
     dense("rare.secmark", group.secmark.len(), rows)?;
     dense("rare.mark-mask", group.mark_mask.len(), rows)?;
     let Masters { rows: named, protocol, tuple, zone } = &group.master;
-    order("rare.master", named, rows, Named::Once)?;
+    order("rare.master", named, rows, RowUse::Once)?;
     values("rare.master.protocol", protocol.len(), named.len())?;
     all_tuples("rare.master.tuple", tuple, named.len())?;
     values("rare.master.zone", zone.len(), named.len())?;
     let Sequences { rows: named, reply, position, before, after } = &group.sequence;
-    order("rare.sequence", named, rows, Named::Often)?;
+    order("rare.sequence", named, rows, RowUse::Often)?;
     for elements in [reply.len(), position.len(), before.len(), after.len()] {
         values("rare.sequence", elements, named.len())?;
     }
     let Synproxies { rows: named, isn, its, tsoff } = &group.synproxy;
-    order("rare.synproxy", named, rows, Named::Once)?;
+    order("rare.synproxy", named, rows, RowUse::Once)?;
     for elements in [isn.len(), its.len(), tsoff.len()] {
         values("rare.synproxy", elements, named.len())?;
     }
     let Dccps { rows: named, role, handshake } = &group.dccp;
-    order("rare.dccp", named, rows, Named::Once)?;
+    order("rare.dccp", named, rows, RowUse::Once)?;
     values("rare.dccp.role", role.len(), named.len())?;
     values("rare.dccp.handshake", handshake.len(), named.len())?;
     let Translations { rows: named, destination, first, last, first_port, last_port } = &group.nat;
-    order("rare.nat", named, rows, Named::Often)?;
+    order("rare.nat", named, rows, RowUse::Often)?;
     for elements in [
         destination.len(),
         first.hi.len(),
@@ -204,16 +204,16 @@ fn rare(group: &Rare, rows: usize) -> Result<(), Inconsistent> {
     annotations(&group.annotations, rows)
 }
 
-fn exact(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistent> {
-    if elements == rows { Ok(()) } else { Err(Inconsistent::Length { column, elements, rows }) }
+fn exact(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistency> {
+    if elements == rows { Ok(()) } else { Err(Inconsistency::Length { column, elements, rows }) }
 }
 
-fn dense(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistent> {
+fn dense(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistency> {
     if elements == 0 { Ok(()) } else { exact(column, elements, rows) }
 }
 
-fn values(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistent> {
-    if elements == rows { Ok(()) } else { Err(Inconsistent::Values { column, elements, rows }) }
+fn values(column: &'static str, elements: usize, rows: usize) -> Result<(), Inconsistency> {
+    if elements == rows { Ok(()) } else { Err(Inconsistency::Values { column, elements, rows }) }
 }
 
 fn parts(tuples: &Tuples) -> [usize; 6] {
@@ -223,55 +223,55 @@ fn parts(tuples: &Tuples) -> [usize; 6] {
     [a, b, c, d, source_l4.len(), destination_l4.len()]
 }
 
-fn tuples(column: &'static str, tuples: &Tuples, rows: usize) -> Result<(), Inconsistent> {
+fn tuples(column: &'static str, tuples: &Tuples, rows: usize) -> Result<(), Inconsistency> {
     for (half, other) in [(&tuples.source.hi, &tuples.source.lo), (&tuples.destination.hi, &tuples.destination.lo)] {
         values(column, half.len(), other.len())?;
     }
     parts(tuples).into_iter().try_for_each(|elements| dense(column, elements, rows))
 }
 
-fn all_tuples(column: &'static str, tuples: &Tuples, rows: usize) -> Result<(), Inconsistent> {
+fn all_tuples(column: &'static str, tuples: &Tuples, rows: usize) -> Result<(), Inconsistency> {
     parts(tuples).into_iter().try_for_each(|elements| values(column, elements, rows))
 }
 
-fn order(column: &'static str, named: &[u32], rows: usize, often: Named) -> Result<(), Inconsistent> {
+fn order(column: &'static str, named: &[u32], rows: usize, often: RowUse) -> Result<(), Inconsistency> {
     let mut next = 0;
     for row in named {
         let number = *row as usize;
         if number < next || number >= rows {
-            return Err(Inconsistent::Row { column, row: *row, rows });
+            return Err(Inconsistency::Row { column, row: *row, rows });
         }
-        next = if often == Named::Often { number } else { number + 1 };
+        next = if often == RowUse::Often { number } else { number + 1 };
     }
     Ok(())
 }
 
-fn texts(column: &'static str, texts: &Texts, items: usize) -> Result<(), Inconsistent> {
+fn texts(column: &'static str, texts: &Texts, items: usize) -> Result<(), Inconsistency> {
     values(column, texts.ends.len(), items)?;
     let bytes = texts.bytes.len();
     let mut before = 0;
     for end in &texts.ends {
         if *end < before || *end as usize > bytes {
-            return Err(Inconsistent::Text { column, end: *end, bytes });
+            return Err(Inconsistency::Text { column, end: *end, bytes });
         }
         before = *end;
     }
     Ok(())
 }
 
-fn sparse(column: &'static str, texts_of: &SparseTexts, rows: usize) -> Result<(), Inconsistent> {
-    order(column, &texts_of.rows, rows, Named::Once)?;
+fn sparse(column: &'static str, texts_of: &SparseTexts, rows: usize) -> Result<(), Inconsistency> {
+    order(column, &texts_of.rows, rows, RowUse::Once)?;
     texts(column, &texts_of.texts, texts_of.rows.len())
 }
 
-fn raw(column: &'static str, attributes: &RawAttributes, rows: usize) -> Result<(), Inconsistent> {
-    order(column, &attributes.rows, rows, Named::Often)?;
+fn raw(column: &'static str, attributes: &RawAttributes, rows: usize) -> Result<(), Inconsistency> {
+    order(column, &attributes.rows, rows, RowUse::Often)?;
     values(column, attributes.paths.len(), attributes.rows.len())?;
     texts(column, &attributes.payloads, attributes.rows.len())
 }
 
-fn annotations(column: &Annotations, rows: usize) -> Result<(), Inconsistent> {
-    order("annotations", &column.rows, rows, Named::Often)?;
+fn annotations(column: &Annotations, rows: usize) -> Result<(), Inconsistency> {
+    order("annotations", &column.rows, rows, RowUse::Often)?;
     texts("annotations.keys", &column.keys, column.rows.len())?;
     texts("annotations.values", &column.values, column.rows.len())
 }

@@ -1,11 +1,11 @@
-//! Flows and expectations of connection tracking as columns: the types of the WIT package `flowgate:conntrack` ([`wit`]), and
-//! beside them what is done to batches ([`batch`]), how much of it a plugin may ask for ([`bounds`]), and what it may do
+//! Flows and expectations of connection tracking as columns: the types of the WIT package `flowgate:conntrack`
+//! ([`wit`]), operations on batches ([`batch`]), limits of what a plugin may return ([`bounds`]), and grants
 //! ([`grants`]).
 //!
-//! Netlink is decoded straight into these, and they are what crosses into the plugins. Each field has its meaning, its unit
-//! and the kernel's attribute that it comes from in its comment; the bits of `has` are in [`field`].
+//! Netlink messages are decoded into these types, and the same types are passed to plugins. The comment of each field
+//! has its meaning, its unit and the attribute of the kernel that it comes from; the bits of `has` are in [`field`].
 //!
-//! A batch is a table: a column is a vector with one element for each row, or an empty one where no row carries the field.
+//! A batch is a table: a column is a vector with one element for each row, or an empty one if no row carries the field.
 //!
 //! ```
 //! use flowgate_model::{Flows, at, batch, field, protocol};
@@ -29,8 +29,8 @@
 //!
 //! # Features
 //!
-//! `component`: the types implement wasmtime's `ComponentType`, `Lift` and `Lower`, so that they cross into WebAssembly
-//! components and back. Without it nothing of wasmtime is built.
+//! `component`: the types implement wasmtime's `ComponentType`, `Lift` and `Lower`, so that they can be passed to and
+//! from WebAssembly components. Without it, wasmtime is not a dependency.
 
 pub use flowgate_names::{
     action, event, expectation_field, family, field, level, protocol, result, state, statistics, status, verdict,
@@ -63,14 +63,14 @@ pub use wit::{
     statistics::Counts,
 };
 
-/// The value of a row in a dense column; 0 where the column is empty or too short.
+/// Returns the value of a row in a dense column; 0 if the column is empty or too short.
 #[inline]
 #[must_use]
 pub fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
 }
 
-/// Sets the value of a row in a dense column, which may be shorter so far.
+/// Sets the value of a row in a dense column, and extends the column if it is shorter.
 #[inline]
 pub fn put<T: Copy + Default>(column: &mut Vec<T>, row: usize, value: T) {
     if column.len() <= row {

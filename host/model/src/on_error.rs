@@ -1,16 +1,16 @@
-//! What becomes of rows whose plugin fails.
+//! How the failure of a plugin is handled.
 
 use std::{fmt, str::FromStr};
 
-/// What becomes of a batch whose stage failed or does not run.
+/// How a batch is handled whose stage failed or is not running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnError {
     /// The run ends.
     #[default]
     Stop,
-    /// It goes on as if the stage were not there.
+    /// The batch continues as if the stage did not exist.
     Skip,
-    /// It is dropped.
+    /// The batch is dropped.
     Drop,
 }
 

@@ -5,24 +5,24 @@ use std::{fmt, str::FromStr};
 /// A table of the kernel, as `conntrack` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// The flows that are tracked.
+    /// The tracked flows.
     Conntrack,
-    /// The flows that helpers expect.
+    /// The expectations of helpers.
     Expect,
     /// Flows that have ended and are about to be removed.
     Dying,
-    /// Flows whose first packet is still on its way through the machine.
+    /// Flows whose first packet is still being processed.
     Unconfirmed,
 }
 
 impl Table {
-    /// All tables, the usual one first.
+    /// All tables, the default first.
     pub const ALL: [Self; 4] = [Self::Conntrack, Self::Expect, Self::Dying, Self::Unconfirmed];
     /// Their names, in the same order.
     pub const NAMES: [&'static str; 4] =
         [Self::Conntrack.name(), Self::Expect.name(), Self::Dying.name(), Self::Unconfirmed.name()];
 
-    /// Returns its name behind a command, in files and in recordings.
+    /// Returns its name, as in a command, in files and in recordings.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

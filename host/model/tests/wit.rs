@@ -1,6 +1,6 @@
-//! The types in `src/wit/` are those of the WIT package: they are written from it here, and have to be what is written.
+//! The types in `src/wit/` are generated from the WIT package by this test, which fails if they differ.
 //!
-//! `BLESS=1 cargo test -p flowgate-model --test wit` writes the files anew.
+//! `BLESS=1 cargo test -p flowgate-model --test wit` regenerates the files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::{
@@ -12,32 +12,32 @@ use std::{
 
 use wit_parser::{Docs, Interface, Record, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
 
-/// Where the WIT package is.
+/// Directory of the WIT package.
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
 
-/// Where the types are.
+/// Returns the directory of the types.
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wit")
 }
 
-/// A name of WIT as that of a type: `raw-attributes` is `RawAttributes`.
+/// Returns the type name of a WIT name: `raw-attributes` is `RawAttributes`.
 fn camel(name: &str) -> String {
     let words = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]);
     words.collect()
 }
 
-/// A name of WIT as that of a module or a field: `source-l4` is `source_l4`.
+/// Returns the module or field name of a WIT name: `source-l4` is `source_l4`.
 fn snake(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// Comments as they stand in the WIT package, each line behind `start`.
+/// Returns comments as in the WIT package, with `start` before each line.
 fn comment(docs: &Docs, start: &str, what: &str) -> String {
     let text = docs.contents.as_ref().unwrap_or_else(|| panic!("{what} has no comment in wit/"));
     text.trim_end().lines().map(|line| format!("{start} {line}").trim_end().to_owned() + "\n").collect()
 }
 
-/// What a type is in Rust, and whether it is copied.
+/// Returns the Rust type of a WIT type, and true if it is `Copy`.
 fn rust(resolve: &Resolve, of: &Type) -> (String, bool) {
     let number = |name: &str| (name.to_owned(), true);
     match of {
@@ -66,7 +66,7 @@ fn rust(resolve: &Resolve, of: &Type) -> (String, bool) {
     }
 }
 
-/// A record as a struct.
+/// Returns a record as a struct.
 fn structure(resolve: &Resolve, id: TypeId, record: &Record) -> String {
     let name = resolve.types[id].name.as_ref().unwrap();
     let mut text = comment(&resolve.types[id].docs, "///", name);
@@ -85,7 +85,7 @@ fn structure(resolve: &Resolve, id: TypeId, record: &Record) -> String {
     text + "}\n"
 }
 
-/// The types that an interface takes from others, as imports.
+/// Returns the imports for types of other interfaces.
 fn imports(resolve: &Resolve, interface: &Interface) -> String {
     let mut from: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for id in interface.types.values() {
@@ -105,7 +105,7 @@ fn imports(resolve: &Resolve, interface: &Interface) -> String {
         .collect()
 }
 
-/// The files of `src/wit/`: a module for each interface that has records, and the list of these modules.
+/// Returns the files of `src/wit/`: a module for each interface with records, and the list of these modules.
 fn files(resolve: &Resolve) -> BTreeMap<String, String> {
     const BLESS: &str =
         "// Written from wit/ by tests/wit.rs: change it there, and set BLESS=1 when that test is run.\n";

@@ -1,12 +1,12 @@
-//! Puts the rows of one batch after those of another.
+//! Appends the rows of one batch to another.
 
 use std::ops::Range;
 
 use super::columns::{push_sparse, push_text, text, with_dense, with_grouped, with_sparse, with_texts};
-use super::part::expectation_part;
+use super::split::copy_expectation_rows;
 use crate::{Expectations, Flows, Rare, SparseTexts, at, field};
 
-/// Appends `more` to `flows`: what a command line can put into a row. Annotations and unknown attributes, which it cannot, are left
+/// Appends `more` to `flows`, with all fields that a command line can set; annotations and unknown attributes are left
 /// out.
 pub fn append(flows: &mut Flows, more: &Flows) {
     let (before, added) = (flows.length as usize, more.length as usize);
@@ -50,20 +50,20 @@ pub fn append(flows: &mut Flows, more: &Flows) {
     flows.length = after as u32;
 }
 
-/// One row as a table of its own, with what [`append`] takes along.
+/// Returns one row as a table of its own, with the fields that [`append`] copies.
 #[must_use]
-pub fn pick(flows: &Flows, row: usize) -> Flows {
-    let mut picked = pick_bounded(flows, row, |_| usize::MAX);
+pub fn copy_row(flows: &Flows, row: usize) -> Flows {
+    let mut picked = copy_row_bounded(flows, row, |_| usize::MAX);
     if let Some(from) = &flows.rare {
         take_details(&mut picked, from, row..row + 1, |_| 0);
     }
     picked
 }
 
-/// As [`pick`], without byte strings that are longer than `most` says for their field, or that the row does not carry by its `has`.
-/// What it costs does not depend on how long these are.
+/// Returns one row like [`copy_row`], without byte strings that are longer than `most` allows for their field, or whose
+/// bit is not in the row's `has`. The cost does not depend on the length of these.
 #[must_use]
-pub fn pick_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> Flows {
+pub fn copy_row_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> Flows {
     let has = at(&flows.has, row);
     fn one<T: Copy>(column: &[T], row: usize) -> Vec<T> {
         column.get(row).copied().into_iter().collect()
@@ -103,17 +103,17 @@ pub fn pick_bounded(flows: &Flows, row: usize, most: impl Fn(u64) -> usize) -> F
     picked
 }
 
-/// One row of expectations as a table of its own, with what a request or a command line can say of it.
+/// Returns one row of expectations as a table of its own, with the fields that a request or a command line can have.
 #[must_use]
-pub fn pick_expectation(rows: &Expectations, row: usize) -> Expectations {
-    let mut picked = expectation_part(rows, row..row + 1);
+pub fn copy_expectation_row(rows: &Expectations, row: usize) -> Expectations {
+    let mut picked = copy_expectation_rows(rows, row..row + 1);
     (picked.unknown, picked.annotations) = (None, None);
     picked.more.clear();
     picked
 }
 
-/// Adds the items of the rows `of` of a sparse group, which have other numbers then. What is missing in a field counts as 0, as it
-/// does where it is encoded. It costs no more than these items and a search for them.
+/// Appends the items of a sparse group that belong to the rows `of`, which are renumbered. A missing value counts as 0,
+/// as it does for encoding. The cost is that of these items and of a search for them.
 macro_rules! take_sparse {
     ($flows:ident, $from:ident, $of:ident, $number:ident, $group:ident, $($($field:ident).+),+) => {
         let rows = &$from.$group.rows;
@@ -126,7 +126,7 @@ macro_rules! take_sparse {
     };
 }
 
-/// Adds the translations of some rows.
+/// Appends the NAT of some rows.
 fn take_translations(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
     macro_rules! sparse {
         (nat, $most:expr, $($($field:ident).+),+) => { take_sparse!(flows, from, of, number, nat, $($($field).+),+); };
@@ -135,7 +135,7 @@ fn take_translations(flows: &mut Flows, from: &Rare, of: Range<usize>, number: i
     with_sparse!(sparse);
 }
 
-/// Adds the sequence adjustments, states of the SYN proxy and of DCCP, and masters of some rows.
+/// Appends the sequence adjustments, the states of SYN proxy and DCCP, and the masters of some rows.
 fn take_details(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl Fn(u32) -> u32) {
     macro_rules! sparse {
         (nat, $($rest:tt)+) => {};
@@ -146,7 +146,7 @@ fn take_details(flows: &mut Flows, from: &Rare, of: Range<usize>, number: impl F
     with_sparse!(sparse);
 }
 
-/// Appends a dense column; one of the two may be empty, which counts as zeroes.
+/// Appends a dense column; an empty one counts as zeros.
 fn join<T: Copy + Default>(column: &mut Vec<T>, before: usize, more: &[T], after: usize) {
     if column.is_empty() && more.is_empty() {
         return;
@@ -214,9 +214,9 @@ mod tests {
         let rare = all.rare.as_ref().unwrap();
         assert_eq!((&rare.sequence.rows[..], &rare.dccp.rows[..]), (&[0, 0, 2, 2][..], &[0, 2][..]));
         assert_eq!(rare.master.tuple.source_l4, [21, 21]);
-        let picked = pick(&all, 2).rare.unwrap();
+        let picked = copy_row(&all, 2).rare.unwrap();
         assert_eq!((picked.sequence.rows, picked.sequence.position), (vec![0, 0], vec![7, 8]));
         assert_eq!((picked.master.rows, picked.dccp.role), (vec![0], vec![1]));
-        assert!(pick(&all, 1).rare.is_none_or(|rare| rare.sequence.rows.is_empty()));
+        assert!(copy_row(&all, 1).rare.is_none_or(|rare| rare.sequence.rows.is_empty()));
     }
 }

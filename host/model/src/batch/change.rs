@@ -1,12 +1,12 @@
-//! Changes what is shown of the rows of a batch, and notes things on them.
+//! Applies changes of a stage to the displayed rows of a batch, and adds annotations.
 
 use std::mem;
 
 use super::columns::{SCTP, TCP, TIMES, push_sparse, push_text, text, with_dense, with_grouped, with_texts};
 use crate::{Annotations, Changes, Expectations, Flows, Rare, SparseTexts, Texts, bounds, expectation_field, field};
 
-/// Fields that [`change`] can set: all that formats show, except those that belong to the host (event time, process,
-/// namespace) or that only actions use.
+/// Fields that [`change`] can set: all that formats show, except those that the host provides (event time, process,
+/// namespace) and those that only actions use.
 const CHANGEABLE: u64 = field::TUPLES
     | field::ZONES
     | field::STATUS
@@ -25,11 +25,11 @@ const CHANGEABLE: u64 = field::TUPLES
     | field::LABELS
     | field::SECURITY_CONTEXT;
 
-/// What tells a flow from others.
+/// The fields that identify a flow.
 pub const IDENTITY: u64 = field::TUPLES | field::ZONES | field::ID;
 
-/// Applies a stage's changes, in their order: of several that set a field of a row, the last one holds. Row numbers must have been
-/// checked; fields that cannot be changed, and those in `fixed`, are left alone.
+/// Applies a stage's changes in order: of several that set a field of a row, the last one counts. Row numbers must have
+/// been checked. Fields that cannot be changed, and those in `fixed`, keep their values.
 ///
 /// The work is linear in the rows, the changes, and the bytes of text before and after.
 pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) {
@@ -72,7 +72,7 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(from) = &values.$group
-                && let Some(chosen) = chosen(changes, &from.$column, length, |value| sets(value) & $bits != 0)
+                && let Some(chosen) = items_by_row(changes, &from.$column, length, |value| sets(value) & $bits != 0)
             {
                 let group = flows.$group.get_or_insert_with(Default::default);
                 set_texts(&mut group.$column, &from.$column, &chosen);
@@ -82,23 +82,23 @@ pub fn change(flows: &mut Flows, changes: &Changes, values: &Flows, fixed: u64) 
     with_texts!(texts);
 }
 
-/// What changes would write into fields of text.
+/// The bytes that changes would write into text fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Bytes that crossed because of it: the changes, the texts that they name, and the presence of each row.
+pub struct TextCost {
+    /// Bytes that were passed for it: the changes, the texts that they refer to, and `has` of each row.
     pub crossed: usize,
     /// Bytes that would be written.
     pub bytes: usize,
 }
 
-/// What [`change`] would write into fields of text. Row numbers must have been checked.
+/// Returns what [`change`] would write into text fields. Row numbers must have been checked.
 ///
 /// # Errors
 /// A text is longer than the kernel's own can be ([`bounds::max_change_text`]).
 pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> Result<Written, String> {
     let changeable = CHANGEABLE & !fixed;
     let length = flows.length as usize;
-    let mut written = Written { crossed: size_of::<u64>() * length + CHANGE * changes.rows.len(), bytes: 0 };
+    let mut written = TextCost { crossed: size_of::<u64>() * length + CHANGE_BYTES * changes.rows.len(), bytes: 0 };
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(from) = &values.$group
@@ -125,12 +125,12 @@ pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> 
     Ok(written)
 }
 
-/// Bytes of a change: a row, a row of values, and the fields that are removed.
-const CHANGE: usize = 16;
+/// Bytes of a change: a row, a row of values, and the fields to remove.
+const CHANGE_BYTES: usize = 16;
 
-/// For each row of a batch of `length` rows the item of a sparse column that it gets, by the last change that sets the field; none if
-/// no row gets one.
-fn chosen(
+/// Returns, for each row of a batch of `length` rows, the item of a sparse column that the last change of the field
+/// assigns to it; `None` if no row gets one.
+fn items_by_row(
     changes: &Changes,
     from: &SparseTexts,
     length: usize,
@@ -150,7 +150,7 @@ fn chosen(
     chosen
 }
 
-/// Sets an element of a dense column, which may be empty so far.
+/// Sets an element of a dense column, which may be empty.
 fn set<T: Copy + Default>(column: &mut Vec<T>, length: usize, row: usize, from: &[T], value: usize) {
     if column.len() < length {
         column.resize(length, T::default());
@@ -160,7 +160,7 @@ fn set<T: Copy + Default>(column: &mut Vec<T>, length: usize, row: usize, from: 
     }
 }
 
-/// Sets items of a sparse column, in one pass: for each row that has one chosen, that item of `from`.
+/// Replaces items of a sparse column in one pass: each row with a chosen item gets that item of `from`.
 fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>]) {
     let old = mem::take(column);
     let mut next = 0;
@@ -183,7 +183,7 @@ fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>
     keep(column, usize::MAX, None);
 }
 
-/// Why annotations are not taken.
+/// Why annotations are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
     /// A row would get too many.
@@ -196,24 +196,24 @@ pub enum AnnotationError {
     /// All of them together would be too much ([`bounds::MAX_TEXT`]).
     #[error("annotations of {returned} bytes that become {bytes}")]
     Amplified {
-        /// Bytes of the annotations as they were returned.
+        /// Bytes of the annotations as the plugin returned them.
         returned: usize,
-        /// Bytes that were written when it was noticed.
+        /// Bytes written when the limit was exceeded.
         bytes: usize,
     },
 }
 
-/// The annotations of a batch with those that a stage adds, ready to be put in their place.
+/// The annotations of a batch together with those that a stage adds, ready to replace the old ones.
 #[derive(Debug, Default)]
-pub struct Annotated {
+pub struct MergedAnnotations {
     all: Annotations,
-    /// The rows that get some.
+    /// The rows that are annotated.
     rows: Vec<u32>,
 }
 
-/// Joins the annotations that `old` has, in the order of its rows, with those that a stage adds for a batch of `length` rows, and
-/// makes the text of the latter fit for a terminal. Row numbers and texts of both must have been checked. `in_time` is asked from
-/// time to time whether there is time left.
+/// Merges the annotations `old`, in the order of rows, with those that a stage adds to a batch of `length` rows, and
+/// makes the text of the latter safe for terminals. Row numbers and texts of both must have been checked. `in_time` is
+/// called regularly and ends the work with an error if there is no time left.
 ///
 /// # Errors
 /// [`AnnotationError`], or what `in_time` returns.
@@ -222,9 +222,9 @@ pub fn annotated<E: From<AnnotationError>>(
     added: Annotations,
     length: usize,
     mut in_time: impl FnMut() -> Result<(), E>,
-) -> Result<Annotated, E> {
+) -> Result<MergedAnnotations, E> {
     if added.rows.is_empty() {
-        return Ok(Annotated { all: old.clone(), rows: Vec::new() });
+        return Ok(MergedAnnotations { all: old.clone(), rows: Vec::new() });
     }
     let order = if added.rows.is_sorted() { None } else { Some(by_row(&added.rows, length)) };
     let mut all = Annotations::default();
@@ -245,7 +245,7 @@ pub fn annotated<E: From<AnnotationError>>(
         }
     };
     for place in 0..added.rows.len() {
-        if place % LOOK == 0 {
+        if place % TIME_CHECK_INTERVAL == 0 {
             in_time()?;
         }
         let item = order.as_ref().map_or(place, |order| order.get(place).copied().unwrap_or_default() as usize);
@@ -269,13 +269,13 @@ pub fn annotated<E: From<AnnotationError>>(
         }
     }
     keep(&mut all, usize::MAX);
-    Ok(Annotated { all, rows: added.rows })
+    Ok(MergedAnnotations { all, rows: added.rows })
 }
 
-/// After how many annotations the time is looked at.
-const LOOK: usize = 1024;
+/// Number of annotations between checks of the time.
+const TIME_CHECK_INTERVAL: usize = 1024;
 
-/// The numbers of all items, in the order of their rows, which must be less than `length`; those of a row stay in their order.
+/// Returns the numbers of all items sorted by row, where rows must be less than `length`; the sort is stable.
 fn by_row(rows: &[u32], length: usize) -> Vec<u32> {
     let mut starts = vec![0u32; length + 1];
     for &row in rows {
@@ -300,19 +300,19 @@ fn by_row(rows: &[u32], length: usize) -> Vec<u32> {
     order
 }
 
-/// Puts annotations in their place.
-pub fn annotate(flows: &mut Flows, annotated: Annotated) {
+/// Replaces the annotations of a batch.
+pub fn set_annotations(flows: &mut Flows, annotated: MergedAnnotations) {
     flows.rare.get_or_insert_with(Rare::default).annotations = annotated.all;
     mark(&mut flows.has, &annotated.rows, field::ANNOTATIONS);
 }
 
-/// As [`annotate`], for expectations.
-pub fn annotate_expectations(rows: &mut Expectations, annotated: Annotated) {
+/// Replaces the annotations of a batch of expectations.
+pub fn set_expectation_annotations(rows: &mut Expectations, annotated: MergedAnnotations) {
     rows.annotations = Some(annotated.all);
     mark(&mut rows.has, &annotated.rows, expectation_field::ANNOTATIONS);
 }
 
-/// Sets a bit of the presence of these rows.
+/// Sets a bit in `has` of these rows.
 fn mark(has: &mut [u64], rows: &[u32], bit: u64) {
     for &row in rows {
         if let Some(has) = has.get_mut(row as usize) {
@@ -321,7 +321,7 @@ fn mark(has: &mut [u64], rows: &[u32], bit: u64) {
     }
 }
 
-/// Adds text of a plugin, fit for a terminal.
+/// Appends text of a plugin, made safe for terminals.
 fn push_clean(texts: &mut Texts, text: &[u8]) {
     let plain = text.iter().all(|byte| (b' '..=b'~').contains(byte));
     if plain && text.len() <= 1000 {
@@ -335,7 +335,7 @@ fn push_clean(texts: &mut Texts, text: &[u8]) {
 mod tests {
     use super::*;
 
-    /// A batch of rows, of which every other one has a helper, and values with one.
+    /// A batch in which every other row has a helper, and values with a helper.
     fn tables(rows: usize) -> (Flows, Flows) {
         let table = |rows: usize, name: &str| {
             let mut flows =
@@ -363,10 +363,10 @@ mod tests {
     #[test]
     fn of_several_changes_of_a_row_the_last_one_that_sets_the_field_holds() {
         let (mut flows, values) = tables(6);
-        // The row 1 of the values sets nothing.
+        // Row 1 of the values sets nothing.
         let changes = changes(&[(5, 0), (2, 0), (2, 2), (2, 1), (5, 1), (0, 2)]);
-        let written = written(&flows, &changes, &values, 0).unwrap();
-        assert_eq!(written, Written { crossed: 6 * 8 + 6 * 16 + 8, bytes: 3 * 4 });
+        let written = text_cost(&flows, &changes, &values, 0).unwrap();
+        assert_eq!(written, TextCost { crossed: 6 * 8 + 6 * 16 + 8, bytes: 3 * 4 });
         change(&mut flows, &changes, &values, 0);
         let expected = [(0, "new2"), (2, "new2"), (4, "old4"), (5, "new0")];
         assert_eq!(helpers(&flows), expected.map(|(row, name)| (row, name.to_string())));
@@ -379,12 +379,12 @@ mod tests {
         let (mut flows, values) = tables(6);
         let before = flows.clone();
         let changes = changes(&[(1, 0)]);
-        assert_eq!(written(&flows, &changes, &values, field::HELPER).unwrap().bytes, 0);
+        assert_eq!(text_cost(&flows, &changes, &values, field::HELPER).unwrap().bytes, 0);
         change(&mut flows, &changes, &values, field::HELPER);
         assert_eq!(flows, before);
     }
 
-    /// Annotations with these rows, whose values are their numbers.
+    /// Annotations of these rows; the values are their numbers.
     fn notes(rows: &[u32]) -> Annotations {
         let mut notes = Annotations { rows: rows.to_vec(), ..Annotations::default() };
         for number in 0..rows.len() {
@@ -426,7 +426,7 @@ mod tests {
         }
         let rows: Vec<u32> = (0..5000).collect();
         let mut looks = 0;
-        let result = annotated(&notes(&[]), notes(&rows), 5000, || {
+        let result = merge_annotations(&notes(&[]), notes(&rows), 5000, || {
             looks += 1;
             if looks == 3 { Err(Ended::Late) } else { Ok(()) }
         });

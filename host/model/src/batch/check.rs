@@ -1,4 +1,4 @@
-//! Checks a table that a plugin made, before the host reads it.
+//! Checks a table from a plugin before the host reads it.
 
 use super::columns::{with_dense, with_grouped, with_sparse, with_texts};
 use crate::{Column, Expectations, Flows, RawAttributes, Texts, bounds, check, field};
@@ -7,7 +7,7 @@ use crate::{Column, Expectations, Flows, RawAttributes, Texts, bounds, check, fi
 /// than its kind can be ([`bounds::max_value_text`]): what must hold of a table that a plugin made before the host reads it.
 ///
 /// # Errors
-/// What is wrong, as the rest of a sentence that begins with "returned".
+/// Returns the problem as the rest of a sentence that begins with "returned".
 pub fn check(flows: &Flows) -> Result<(), String> {
     let length = flows.length as usize;
     let column = |name: &str, elements: usize| {
@@ -53,7 +53,7 @@ pub fn check(flows: &Flows) -> Result<(), String> {
     sparse(flows, length)
 }
 
-/// Whether columns of later versions are whole.
+/// Checks columns of later versions.
 fn more(columns: &[Column], length: usize) -> Result<(), String> {
     if columns.len() > bounds::MAX_COLUMNS {
         return Err(format!("a table with {} columns in `more`; at most {} are taken", columns.len(), bounds::MAX_COLUMNS));
@@ -72,15 +72,15 @@ fn more(columns: &[Column], length: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether unknown attributes are whole.
+/// Checks unknown attributes.
 fn unknown(attributes: &RawAttributes, length: usize) -> Result<(), String> {
     check_texts("unknown", length, &attributes.rows, &attributes.payloads)?;
     check_items("unknown", length, &attributes.rows, usize::MAX, &[attributes.paths.len()])?;
     check_lengths("unknown", &attributes.payloads, bounds::MAX_ATTRIBUTE)
 }
 
-/// Whether the rows of the sparse columns are in order, and these columns are all as long: whoever judges a value and whoever
-/// sends it must find the same one.
+/// Checks that the rows of sparse columns are in order and that the columns of a group have equal lengths. Otherwise a
+/// value that is judged and a value that is sent could differ.
 fn sparse(flows: &Flows, length: usize) -> Result<(), String> {
     let Some(rare) = &flows.rare else { return Ok(()) };
     macro_rules! texts {
@@ -105,7 +105,7 @@ fn sparse(flows: &Flows, length: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the columns of a sparse group are all as long as its list of rows, and these are in order.
+/// Checks that the columns of a sparse group are as long as its list of rows, and that the rows are in order.
 fn check_items(name: &str, length: usize, rows: &[u32], most: usize, columns: &[usize]) -> Result<(), String> {
     check_order(name, length, rows, most)?;
     match columns.iter().find(|&&column| column != rows.len()) {
@@ -114,7 +114,7 @@ fn check_items(name: &str, length: usize, rows: &[u32], most: usize, columns: &[
     }
 }
 
-/// Whether rows exist, are in ascending order, and each is there so often at most.
+/// Checks that rows exist, are in ascending order, and are named at most `most` times.
 fn check_order(name: &str, length: usize, rows: &[u32], most: usize) -> Result<(), String> {
     if let Some(row) = rows.iter().find(|&&row| row as usize >= length) {
         return Err(format!("`{name}` for row {row} of a batch of {length} rows"));
@@ -128,10 +128,10 @@ fn check_order(name: &str, length: usize, rows: &[u32], most: usize) -> Result<(
     }
 }
 
-/// Whether a sparse column of byte strings is sound.
+/// Checks a sparse column of byte strings.
 ///
 /// # Errors
-/// As [`check()`].
+/// See [`check()`].
 pub fn check_texts(name: &str, length: usize, rows: &[u32], texts: &Texts) -> Result<(), String> {
     if let Some(row) = rows.iter().find(|&&row| row as usize >= length) {
         return Err(format!("`{name}` for row {row} of a batch of {length} rows"));
@@ -142,7 +142,7 @@ pub fn check_texts(name: &str, length: usize, rows: &[u32], texts: &Texts) -> Re
     check_ends(name, texts)
 }
 
-/// Whether byte strings lie one behind the other, within their bytes.
+/// Checks that byte strings are contiguous and within their bytes.
 fn check_ends(name: &str, texts: &Texts) -> Result<(), String> {
     if !texts.ends.is_sorted() || texts.ends.last().is_some_and(|&end| end as usize > texts.bytes.len()) {
         return Err(format!("`{name}` whose values end outside their {} bytes", texts.bytes.len()));
@@ -150,9 +150,9 @@ fn check_ends(name: &str, texts: &Texts) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether no byte string is longer than those of its kind can be; their ends have been checked.
-pub(super) fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
-    // Together they are often shorter than one may be.
+/// Checks that no byte string is longer than its kind allows; their ends must have been checked.
+pub fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
+    // All of them together are often shorter than the maximum of one.
     if texts.bytes.len() <= most {
         return Ok(());
     }
@@ -167,10 +167,10 @@ pub(super) fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<()
     Ok(())
 }
 
-/// As [`check()`], for expectations.
+/// Checks a table of expectations.
 ///
 /// # Errors
-/// As [`check()`].
+/// See [`check()`].
 pub fn check_expectations(rows: &Expectations) -> Result<(), String> {
     let length = rows.length as usize;
     if rows.has.len() != length || rows.family.len() != length {
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    /// A table of two rows, changed, and what is said of it.
+    /// Changes a table of two rows and returns the error of its check.
     fn said(change: impl FnOnce(&mut Rare)) -> String {
         let mut flows = Flows { length: 2, has: vec![0; 2], family: vec![2; 2], ..Flows::default() };
         change(flows.rare.get_or_insert_default());

@@ -1,5 +1,5 @@
-//! The list of columns of a batch of flows. Everything that is done to a whole batch goes through it, so that a column
-//! cannot be forgotten in one place.
+//! The list of columns of a batch of flows. Every operation on a whole batch uses it, so that no operation can miss a
+//! column.
 
 use crate::{SparseTexts, Texts, field};
 
@@ -67,8 +67,8 @@ macro_rules! with_texts {
     };
 }
 
-/// Expands `$visit!(group, items of a row at most, column path...)` for the sparse groups of `rare`, whose columns are all as long as
-/// their list of rows.
+/// Expands `$visit!(group, maximum items of a row, column path...)` for the sparse groups of `rare`, whose columns are
+/// as long as their list of rows.
 macro_rules! with_sparse {
     ($visit:ident) => {
         $visit!(
@@ -92,7 +92,7 @@ macro_rules! with_sparse {
 
 pub(super) use {with_dense, with_grouped, with_sparse, with_texts};
 
-/// Fields of each optional group; a group is shown whole, and what a plugin may read in it is said by `has`.
+/// Fields of each optional group. A group is passed as a whole; `has` defines which of its fields a plugin may read.
 pub(super) const ZONES: u64 = field::ZONES;
 pub(super) const COUNTERS: u64 = field::COUNTERS;
 pub(super) const TIMES: u64 = field::START | field::STOP;
@@ -101,7 +101,7 @@ pub(super) const TCP: u64 =
 pub(super) const SCTP: u64 = field::ORIGINAL_VTAG | field::REPLY_VTAG;
 pub(super) const RARE: u64 = field::RARE;
 
-/// A byte string of a heap; empty if there is no such item.
+/// Returns a byte string of a heap; empty if there is no such item.
 #[must_use]
 #[inline]
 pub fn text(texts: &Texts, item: usize) -> &[u8] {
@@ -110,14 +110,14 @@ pub fn text(texts: &Texts, item: usize) -> &[u8] {
     texts.bytes.get(start..end).unwrap_or_default()
 }
 
-/// Adds a byte string to a heap.
+/// Appends a byte string to a heap.
 #[inline]
 pub fn push_text(texts: &mut Texts, text: &[u8]) {
     texts.bytes.extend_from_slice(text);
     texts.ends.push(u32::try_from(texts.bytes.len()).unwrap_or(u32::MAX));
 }
 
-/// Gives a row, later than all that have one, its byte string.
+/// Appends the byte string of a row after all rows that have one.
 #[inline]
 pub fn push_sparse(column: &mut SparseTexts, row: usize, text: &[u8]) {
     column.rows.push(row as u32);

@@ -4,16 +4,16 @@ mod append;
 mod change;
 mod check;
 mod columns;
-mod part;
+mod projection;
 mod retain;
-mod shown;
+mod split;
 
-pub use append::{append, pick, pick_bounded, pick_expectation};
+pub use append::{append, copy_expectation_row, copy_row, copy_row_bounded};
 pub use change::{
     Annotated, IDENTITY, AnnotationError, Written, annotate, annotate_expectations, annotated, change, written,
 };
 pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};
-pub use part::{expectation_part, expectation_parts, part, parts};
+pub use projection::project;
 pub use retain::{retain, retain_expectations};
-pub use shown::shown;
+pub use split::{copy_expectation_rows, copy_rows, expectation_ranges, ranges};

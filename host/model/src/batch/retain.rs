@@ -1,4 +1,4 @@
-//! Keeps some rows of a batch.
+//! Removes rows from a batch.
 
 use super::columns::{push_text, text, with_dense, with_grouped, with_sparse, with_texts};
 use crate::{
@@ -13,26 +13,26 @@ pub fn retain(flows: &mut Flows, verdicts: &[u8]) {
         return;
     }
     each_dense(flows, |column| column.retain(verdicts));
-    let places = places(verdicts);
+    let new_rows = new_rows(verdicts);
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
             if let Some(group) = &mut flows.$group {
-                retain_texts(&mut group.$column, &places);
+                retain_texts(&mut group.$column, &new_rows);
             }
         };
     }
     with_texts!(texts);
     if let Some(rare) = &mut flows.rare {
-        retain_rare(rare, &places);
+        retain_rare(rare, &new_rows);
     }
     for column in &mut flows.more {
-        retain_more(column, verdicts, &places);
+        retain_more(column, verdicts, &new_rows);
     }
     flows.length = kept as u32;
 }
 
-/// Where each row goes; the dropped ones nowhere.
-fn places(verdicts: &[u8]) -> Vec<Option<u32>> {
+/// Returns the new number of each row, `None` for a removed row.
+fn new_rows(verdicts: &[u8]) -> Vec<Option<u32>> {
     let mut next = 0;
     verdicts
         .iter()
@@ -45,10 +45,10 @@ fn places(verdicts: &[u8]) -> Vec<Option<u32>> {
         .collect()
 }
 
-/// As [`retain`], for expectations.
+/// Keeps the rows of expectations with a verdict other than 0. `verdicts` must have one element per row.
 pub fn retain_expectations(rows: &mut Expectations, verdicts: &[u8]) {
-    let places = places(verdicts);
-    let stay: Vec<usize> = (0..verdicts.len()).filter(|&row| places.get(row).is_some_and(Option::is_some)).collect();
+    let new_rows = new_rows(verdicts);
+    let stay: Vec<usize> = (0..verdicts.len()).filter(|&row| new_rows.get(row).is_some_and(Option::is_some)).collect();
     keep(&mut rows.has, verdicts);
     for column in
         [&mut rows.event, &mut rows.family, &mut rows.protocol, &mut rows.mask_protocol, &mut rows.master_protocol]
@@ -63,22 +63,22 @@ pub fn retain_expectations(rows: &mut Expectations, verdicts: &[u8]) {
     }
     keep(&mut rows.zone, verdicts);
     for column in [&mut rows.helper, &mut rows.function, &mut rows.program] {
-        retain_texts(column, &places);
+        retain_texts(column, &new_rows);
     }
     if let Some(nat) = &mut rows.nat {
-        let stay = places_of(&mut nat.rows, &places);
+        let stay = retained_items(&mut nat.rows, &new_rows);
         pick(&mut nat.direction, &stay);
         pick(&mut nat.protocol, &stay);
         pick_tuples(&mut nat.tuple, &stay);
     }
     if let Some(unknown) = &mut rows.unknown {
-        retain_raw(unknown, &places);
+        retain_raw(unknown, &new_rows);
     }
     if let Some(annotations) = &mut rows.annotations {
-        retain_annotations(annotations, &places);
+        retain_annotations(annotations, &new_rows);
     }
     for column in &mut rows.more {
-        retain_more(column, verdicts, &places);
+        retain_more(column, verdicts, &new_rows);
     }
     rows.length = stay.len() as u32;
 }
@@ -126,7 +126,7 @@ impl Column<'_> {
     }
 }
 
-/// Moves the elements with a verdict other than 0 to the front, and cuts the rest off.
+/// Moves the elements with a verdict other than 0 to the front, and truncates the column.
 fn keep<T: Copy>(column: &mut Vec<T>, verdicts: &[u8]) {
     if column.is_empty() {
         return;
@@ -161,12 +161,12 @@ fn each_dense(flows: &mut Flows, visit: impl Fn(&mut Column<'_>)) {
     }
 }
 
-/// The items of a sparse column that stay; its rows are renumbered.
-fn places_of(rows: &mut Vec<u32>, places: &[Option<u32>]) -> Vec<usize> {
+/// Returns the items of a sparse column that remain, and renumbers its rows.
+fn retained_items(rows: &mut Vec<u32>, new_rows: &[Option<u32>]) -> Vec<usize> {
     let mut stay = Vec::with_capacity(rows.len());
     let mut next = 0;
     for item in 0..rows.len() {
-        if let Some(Some(place)) = places.get(rows[item] as usize) {
+        if let Some(Some(place)) = new_rows.get(rows[item] as usize) {
             rows[next] = *place;
             next += 1;
             stay.push(item);
@@ -194,9 +194,9 @@ fn pick_texts(texts: &mut Texts, stay: &[usize]) {
     *texts = kept;
 }
 
-fn retain_texts(column: &mut SparseTexts, places: &[Option<u32>]) {
+fn retain_texts(column: &mut SparseTexts, new_rows: &[Option<u32>]) {
     if !column.rows.is_empty() {
-        let stay = places_of(&mut column.rows, places);
+        let stay = retained_items(&mut column.rows, new_rows);
         pick_texts(&mut column.texts, &stay);
     }
 }
@@ -213,42 +213,42 @@ fn pick_tuples(tuples: &mut Tuples, stay: &[usize]) {
     pick(&mut tuples.destination_l4, stay);
 }
 
-/// The sparse groups of what few flows carry, but for their texts.
-fn retain_rare(rare: &mut Rare, places: &[Option<u32>]) {
+/// Removes rows from the sparse groups of rare fields, except from their texts.
+fn retain_rare(rare: &mut Rare, new_rows: &[Option<u32>]) {
     macro_rules! sparse {
         ($group:ident, $most:expr, $($($field:ident).+),+) => {
-            let stay = places_of(&mut rare.$group.rows, places);
+            let stay = retained_items(&mut rare.$group.rows, new_rows);
             $(pick(&mut rare.$group.$($field).+, &stay);)+
         };
     }
     with_sparse!(sparse);
-    retain_raw(&mut rare.unknown, places);
-    retain_annotations(&mut rare.annotations, places);
+    retain_raw(&mut rare.unknown, new_rows);
+    retain_annotations(&mut rare.annotations, new_rows);
 }
 
-fn retain_raw(unknown: &mut RawAttributes, places: &[Option<u32>]) {
-    let stay = places_of(&mut unknown.rows, places);
+fn retain_raw(unknown: &mut RawAttributes, new_rows: &[Option<u32>]) {
+    let stay = retained_items(&mut unknown.rows, new_rows);
     pick(&mut unknown.paths, &stay);
     pick_texts(&mut unknown.payloads, &stay);
 }
 
-fn retain_annotations(annotations: &mut Annotations, places: &[Option<u32>]) {
-    let stay = places_of(&mut annotations.rows, places);
+fn retain_annotations(annotations: &mut Annotations, new_rows: &[Option<u32>]) {
+    let stay = retained_items(&mut annotations.rows, new_rows);
     pick_texts(&mut annotations.keys, &stay);
     pick_texts(&mut annotations.values, &stay);
 }
 
-fn retain_more(column: &mut MoreColumn, verdicts: &[u8], places: &[Option<u32>]) {
+fn retain_more(column: &mut MoreColumn, verdicts: &[u8], new_rows: &[Option<u32>]) {
     if column.rows.is_empty() {
         keep(&mut column.bytes, verdicts);
         keep(&mut column.words, verdicts);
         keep(&mut column.numbers, verdicts);
         keep(&mut column.longs, verdicts);
         let stay: Vec<usize> =
-            (0..column.texts.ends.len()).filter(|&i| places.get(i).is_some_and(Option::is_some)).collect();
+            (0..column.texts.ends.len()).filter(|&i| new_rows.get(i).is_some_and(Option::is_some)).collect();
         pick_texts(&mut column.texts, &stay);
     } else {
-        let stay = places_of(&mut column.rows, places);
+        let stay = retained_items(&mut column.rows, new_rows);
         pick(&mut column.bytes, &stay);
         pick(&mut column.words, &stay);
         pick(&mut column.numbers, &stay);

@@ -1,13 +1,14 @@
-//! Compares what a plugin asks for with what it was granted.
+//! Checks requested actions against grants.
 
 use super::Grants;
 use crate::{Flows, action, batch::text, field};
 
-/// What names a flow, or goes with its name: not changed by an update.
-const NAMING: u64 = field::TUPLES | field::ZONES | field::ID;
+/// Fields that identify a flow or go with its identity; an update does not change them.
+const IDENTITY: u64 = field::TUPLES | field::ZONES | field::ID;
 
 impl Grants {
-    /// Whether an action on flows is granted: on a row of the batch, by a row of values, or both. Unknown kinds never are.
+    /// Returns true if an action on flows is granted: on a row of the batch, with a row of values, or both. Unknown
+    /// kinds never are.
     #[must_use]
     pub fn allow(&self, kind: u8, target: Option<(&Flows, usize)>, values: Option<(&Flows, usize)>) -> bool {
         match kind {
@@ -21,7 +22,7 @@ impl Grants {
         }
     }
 
-    /// As [`Grants::allow`], for expectations, which the kernel cannot change in parts.
+    /// Returns true if an action on expectations is granted. The kernel cannot change parts of an expectation.
     #[must_use]
     pub fn allow_expectation(&self, kind: u8) -> bool {
         match kind {
@@ -32,11 +33,11 @@ impl Grants {
         }
     }
 
-    /// Whether all that these values set may be set.
+    /// Returns true if every field that these values set may be set.
     fn allows_update(&self, target: Option<(&Flows, usize)>, (values, row): (&Flows, usize)) -> bool {
         let update = &self.update;
         let has = values.has.get(row).copied().unwrap_or(0);
-        if has & !NAMING & !update.fields != 0 {
+        if has & !IDENTITY & !update.fields != 0 {
             return false;
         }
         let number = |column: &[u32]| column.get(row).copied().unwrap_or(0);
@@ -46,7 +47,7 @@ impl Grants {
                 Some(rare) if has & field::MARK_MASK != 0 => number(&rare.mark_mask),
                 _ => u32::MAX,
             };
-            // The kernel makes it (old & !mask) ^ mark.
+            // The kernel computes (old & !mask) ^ mark.
             if (mask | number(&values.mark)) & !update.mark != 0 {
                 return false;
             }
@@ -75,8 +76,8 @@ impl Grants {
             };
             let set = bytes(field::LABELS, |rare| &rare.labels);
             let mask = bytes(field::LABELS_MASK, |rare| &rare.labels_mask).map_or(u128::MAX, label_bits);
-            // Words that are not given are cleared by the kernel, whatever the mask (`nf_connlabels_replace`).
-            let cleared = set.map_or(0, |set| label_bits_behind(set.len()));
+            // The kernel clears words that are not given, whatever the mask (`nf_connlabels_replace`).
+            let cleared = set.map_or(0, |set| label_bits_after(set.len()));
             if (set.map_or(0, label_bits) | mask | cleared) & !update.labels != 0 {
                 return false;
             }
@@ -85,7 +86,8 @@ impl Grants {
     }
 }
 
-/// Labels as a number: label 0 is the lowest bit of the first byte. What is beyond the kernel's 128 counts as all of them.
+/// Returns labels as a number: label 0 is the lowest bit of the first byte. A bit beyond the kernel's 128 counts as all
+/// labels.
 fn label_bits(bytes: &[u8]) -> u128 {
     let mut all = [0; 16];
     for (to, from) in all.iter_mut().zip(bytes) {
@@ -94,8 +96,8 @@ fn label_bits(bytes: &[u8]) -> u128 {
     if bytes.iter().skip(16).any(|&byte| byte != 0) { u128::MAX } else { u128::from_le_bytes(all) }
 }
 
-/// The labels behind a set of so many bytes, which is sent in words of four bytes, and at least one.
-fn label_bits_behind(bytes: usize) -> u128 {
+/// Returns the labels after a set of `bytes` bytes, which is sent in words of four bytes, and at least one.
+fn label_bits_after(bytes: usize) -> u128 {
     let bits = u32::try_from(bytes.next_multiple_of(4).max(4)).unwrap_or(u32::MAX).saturating_mul(8);
     u128::MAX.checked_shl(bits).unwrap_or(0)
 }

@@ -1,6 +1,6 @@
-//! Grants: what a plugin may ask the executor to do, and which services of the host it has.
+//! Grants: the actions that a plugin may request, and the services of the host that it may use.
 //!
-//! * `parse` reads them from text, `check` compares what a plugin asks for with them.
+//! * `parse` parses them, `check` checks requested actions.
 
 mod check;
 mod parse;
@@ -11,29 +11,29 @@ pub use parse::GrantError;
 
 use crate::field;
 
-/// What a plugin may do.
+/// The grants of a plugin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Remove entries.
+    /// Delete entries.
     pub delete: bool,
-    /// Make entries. In a pipeline with whatever they are to have; those of a tenant begin as the kernel would begin them, unless
-    /// it has the two grants that follow.
+    /// Create entries. In a pipeline with any values; entries of a tenant start as the kernel would start them, unless
+    /// the tenant has the two grants that follow.
     pub create: bool,
-    /// Make entries whose addresses or ports are translated.
+    /// Create entries with NAT.
     pub translated: bool,
-    /// Make entries that look as if packets had gone by: replied to, assured, in any protocol state.
+    /// Create entries as if packets had been seen: with a reply seen, assured, in any protocol state.
     pub established: bool,
-    /// Change entries, in these respects.
+    /// Update entries, within these limits.
     pub update: Updates,
-    /// Write lines into the log.
+    /// Write lines to the log.
     pub log: bool,
-    /// Keep something beyond its instance.
+    /// Keep state beyond the life of the instance.
     pub state: Option<Keeping>,
-    /// Know the time.
+    /// Read the clock.
     pub time: bool,
-    /// Be called from time to time.
+    /// Be called periodically.
     pub tick: bool,
-    /// Be offered the table before live events.
+    /// Receive the table before live events.
     pub look_back: bool,
 }
 
@@ -46,7 +46,7 @@ pub enum Keeping {
     File(PathBuf),
 }
 
-/// What may be changed in entries.
+/// What an update may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updates {
     /// The fields, as bits of [`field`].
@@ -55,25 +55,25 @@ pub struct Updates {
     pub mark: u32,
     /// The status bits that may be set.
     pub status: u32,
-    /// The least and the most timeout, in seconds.
+    /// Minimum and maximum timeout, in seconds.
     pub timeout: (u32, u32),
     /// The labels, by bit.
     pub labels: u128,
 }
 
 impl Default for Updates {
-    /// Nothing.
+    /// Returns no grant.
     fn default() -> Self {
         Updates { fields: 0, mark: 0, status: 0, timeout: (0, u32::MAX), labels: 0 }
     }
 }
 
 impl Updates {
-    /// Everything.
+    /// All updates.
     pub const ALL: Self =
         Updates { fields: field::ALL, mark: u32::MAX, status: u32::MAX, timeout: (0, u32::MAX), labels: u128::MAX };
 
-    /// Whether nothing may be changed.
+    /// Returns true if nothing may be changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields == 0
@@ -81,7 +81,7 @@ impl Updates {
 }
 
 impl Grants {
-    /// Nothing: what a stage of the user has unless it is given more.
+    /// No grant: the default for stages from files.
     pub const NONE: Self = Self {
         delete: false,
         create: false,
@@ -94,11 +94,12 @@ impl Grants {
         tick: false,
         look_back: false,
     };
-    /// Every action: for the stock stages of a command that the user typed.
+    /// Every action: for the stock stages of a command.
     pub const ALL: Self =
         Self { delete: true, create: true, translated: true, established: true, update: Updates::ALL, ..Self::NONE };
 
-    /// Whether a grant that a plugin names is among these. One that does not exist never is.
+    /// Returns true if the grant with this name, as a plugin's description has it, is covered. An unknown grant never
+    /// is.
     #[must_use]
     pub fn covers(&self, wanted: &str) -> bool {
         let Ok(wanted) = wanted.parse::<Grants>() else { return false };
@@ -115,7 +116,7 @@ impl Grants {
             && wanted.update.fields & !self.update.fields == 0
     }
 
-    /// Whether the plugin may do anything to the kernel's table.
+    /// Returns true if the plugin may change the kernel's table.
     #[must_use]
     pub fn acts(&self) -> bool {
         self.delete || self.create || !self.update.is_empty()

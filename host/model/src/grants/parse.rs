@@ -6,7 +6,7 @@ use super::{Grants, Keeping, Updates};
 use crate::{field, status};
 use flowgate_base::{text::clean, units::range_of_seconds};
 
-/// What a grant is called, and whether it takes a value.
+/// The names of grants, with `=` if they take a value.
 const NAMES: [&str; 17] = [
     "delete",
     "create",
@@ -48,7 +48,7 @@ const FIELDS: [(&str, u64); 7] = [
     ("sequence", field::ORIGINAL_SEQUENCE | field::REPLY_SEQUENCE | field::SYNPROXY),
 ];
 
-/// Why a text is no list of grants.
+/// Why a text is not a list of grants.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// There is no grant of this name.
@@ -59,7 +59,7 @@ pub enum GrantError {
     Superfluous {
         /// The grant.
         name: String,
-        /// What stands behind `=`.
+        /// The text after `=`.
         value: String,
     },
     /// The value makes no sense.
@@ -67,9 +67,9 @@ pub enum GrantError {
     Value {
         /// The grant.
         name: String,
-        /// What stands behind `=`.
+        /// The text after `=`.
         value: String,
-        /// What would be right.
+        /// A description of valid values.
         wanted: &'static str,
     },
 }
@@ -90,7 +90,7 @@ impl Grants {
     /// Adds one grant.
     ///
     /// # Errors
-    /// [`GrantError`]; nothing was added then.
+    /// See [`GrantError`]; nothing is added on error.
     pub fn add(&mut self, word: &str) -> Result<(), GrantError> {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) => (name.trim(), Some(value.trim())),
@@ -169,7 +169,7 @@ impl Updates {
     }
 }
 
-/// All the words between bars, read.
+/// Parses all words between bars.
 fn each<T>(value: &str, read: impl Fn(&str) -> Option<T>) -> Option<impl Iterator<Item = T>> {
     let read: Option<Vec<T>> = value.split('|').map(|word| read(word.trim())).collect();
     read.map(Vec::into_iter)
@@ -179,7 +179,7 @@ fn status_bit(name: &str) -> Option<u32> {
     status::NAMES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(bit, _)| *bit)
 }
 
-/// A number, decimal or with `0x`.
+/// Parses a number, decimal or with `0x`.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
@@ -192,7 +192,7 @@ fn seconds(name: &str, value: &str) -> Result<(u32, u32), GrantError> {
         .ok_or_else(|| wrong(name, value, "the least and the most in whole seconds, such as 1..600 or 1s..10m"))
 }
 
-/// As it would be typed.
+/// Writes grants as they are typed.
 impl fmt::Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut words: Vec<String> = Vec::new();
@@ -218,7 +218,7 @@ impl fmt::Display for Grants {
 }
 
 impl Updates {
-    /// What stands behind the name of a grant, with `=`.
+    /// Returns the value of a grant, with `=`.
     fn value(&self, name: &str) -> String {
         let bars = |words: Vec<String>| format!("={}", words.join("|"));
         match name {

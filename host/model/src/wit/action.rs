@@ -1,4 +1,4 @@
-//! What a stage asks for: verdicts, changes of what is shown, annotations, and actions on the kernel's table.
+//! What a stage returns: verdicts, changes of the displayed rows, annotations, and actions on the kernel's table.
 //!
 //! All of it is a request. The host checks each row number, each grant and each scope before it does anything.
 
@@ -11,7 +11,7 @@ use super::columns::Annotations;
 use super::expectation::Expectations;
 use super::flow::Flows;
 
-/// Changes of what later stages and the format see; the kernel's entry stays as it is.
+/// Changes of what later stages and the format see; the kernel's entry is not changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Changes {
@@ -27,17 +27,17 @@ pub struct Changes {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Actions {
-    /// What: 1 delete, 2 update, 3 create (refused if the flow exists), 4 create or update. Others are refused.
+    /// Kind: 1 delete, 2 update, 3 create (fails if the flow exists), 4 create or update. Others are refused.
     pub kinds: Vec<u8>,
-    /// The row of the batch that it is about, or 4294967295 for a flow that is not in the batch.
+    /// The row of the batch that the action applies to, or 4294967295 for a flow that is not in the batch.
     pub rows: Vec<u32>,
-    /// The row of `values` that says what is to be set (update), made (create), or, without a row of the batch,
-    /// meant (delete, update: original or reply tuple and zone); 4294967295 where a row of the batch says it all
-    /// (delete).
+    /// The row of `values` with the fields to set (update), the flow to create (create), or, without a row of the
+    /// batch, the flow to act on (delete, update: original or reply tuple and zone); 4294967295 if the row of the batch
+    /// suffices (delete).
     pub values: Vec<u32>,
 }
 
-/// What a stage makes of a batch of flows.
+/// The result of a stage for a batch of flows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Outcome {
@@ -53,7 +53,7 @@ pub struct Outcome {
     pub values: Option<Flows>,
 }
 
-/// What a stage makes of a batch of expectations. Actions: 1 delete, 3 create, 4 create or update.
+/// The result of a stage for a batch of expectations. Actions: 1 delete, 3 create, 4 create or update.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct ExpectationOutcome {
@@ -67,15 +67,15 @@ pub struct ExpectationOutcome {
     pub values: Option<Expectations>,
 }
 
-/// What became of actions. One element per action, in the order in which they were asked for, since the last time.
+/// Results of actions: one element per action, in the order of the requests, since the last call.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Results {
     /// The action, as in `action.actions.kinds`.
     pub kinds: Vec<u8>,
-    /// What became of it: 0 done; 1 not granted; 2 passed over, because the flow has gone or has no room for what it was to be
-    /// given; 3 refused by the kernel; 4 nothing that the kernel can be asked for; 5 only printed (a dry run); 6 outside
-    /// of what the plugin may touch; 7 more than the plugin may ask for.
+    /// The result: 0 done; 1 not granted; 2 skipped, because the flow is gone or has no room for the values; 3 refused
+    /// by the kernel; 4 cannot be expressed as a request to the kernel; 5 printed only (a dry run); 6 outside of what
+    /// the plugin may act on; 7 above a limit of the plugin.
     pub results: Vec<u8>,
     /// For 2 and 3 the kernel's error number, as in errno(3); 0 otherwise.
     pub errors: Vec<u32>,

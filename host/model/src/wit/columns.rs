@@ -33,12 +33,11 @@ pub struct Addresses {
 
 /// Byte strings laid end to end: item `i` is `bytes[ends[i-1]..ends[i]]`, with 0 for `ends[-1]`.
 ///
-/// What the kernel or the network supplies is not promised to be UTF-8; what a plugin supplies is cleaned by
-/// the host before anybody sees it.
+/// Text from the kernel or the network need not be UTF-8; the host cleans text from a plugin before it is displayed.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Texts {
-    /// For each item, the position in `bytes` behind its last byte; ascending.
+    /// For each item, the position in `bytes` after its last byte; ascending.
     pub ends: Vec<u32>,
     /// The bytes of all items.
     pub bytes: Vec<u8>,
@@ -54,15 +53,15 @@ pub struct SparseTexts {
     pub texts: Texts,
 }
 
-/// Attributes of the kernel that this version of the package has no field for, untouched, so that nothing the
-/// kernel says is lost. A row may be named several times.
+/// Attributes of the kernel for which this version of the package has no field, unchanged, so that no information of
+/// the kernel is lost. A row may be named several times.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct RawAttributes {
     /// The row of each attribute.
     pub rows: Vec<u32>,
-    /// Where the attribute stood: its type in bits 0-15, the type of the attribute around it in bits 16-31, the
-    /// next one out in bits 32-47 and 48-63; 0 where there is none (no attribute type is 0). Flag bits are masked.
+    /// The path of the attribute: its type in bits 0-15, the type of the enclosing attribute in bits 16-31, those of
+    /// the next ones in bits 32-47 and 48-63; 0 if there is none (no attribute type is 0). Flag bits are masked.
     pub paths: Vec<u64>,
     /// The payloads, without header and padding, in the byte order of the wire.
     pub payloads: Texts,
@@ -86,7 +85,7 @@ pub struct Annotations {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Column {
-    /// Which column; `VERSIONING.md` has the list (empty in 0.1.0).
+    /// The number of the column, listed in `VERSIONING.md` (empty in 0.1.0).
     pub number: u32,
     /// The rows that carry a value; empty means a dense column, with a value for each row.
     pub rows: Vec<u32>,

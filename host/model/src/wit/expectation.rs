@@ -50,13 +50,13 @@ pub struct ExpectedNat {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Expectations {
-    /// How many rows. Dense columns that are not empty have as many elements.
+    /// Number of rows. Dense columns that are not empty have as many elements.
     pub length: u32,
     /// Wall clock in nanoseconds since 1970, as the host read it when it handed the batch over.
     pub time: u64,
-    /// Which fields each row carries: see the table above.
+    /// The fields that each row carries: see the table above.
     pub has: Vec<u64>,
-    /// What happened: 0 nothing (an entry of a dump), 1 NEW, 2 UPDATE, 3 DESTROY, 4 a gap.
+    /// The event: 0 none (an entry of a dump), 1 NEW, 2 UPDATE, 3 DESTROY, 4 a gap.
     pub event: Vec<u8>,
     /// Layer-3 family: 2 IPv4, 10 IPv6.
     pub family: Vec<u8>,
@@ -64,12 +64,12 @@ pub struct Expectations {
     pub protocol: Vec<u8>,
     /// The flow that is expected.
     pub expected: Tuples,
-    /// Which bits of it must agree.
+    /// The bits of it that must match.
     pub mask: Tuples,
-    /// Layer-4 protocol of the mask: 0xffff cut to a byte when the kernel sends it, 0 if it does not.
+    /// Layer-4 protocol of the mask: 0xffff truncated to a byte if the kernel sends it, otherwise 0.
     #[cfg_attr(feature = "component", component(name = "mask-protocol"))]
     pub mask_protocol: Vec<u8>,
-    /// The flow whose helper made the expectation.
+    /// The flow whose helper created the expectation.
     pub master: Tuples,
     /// Layer-4 protocol of that flow.
     #[cfg_attr(feature = "component", component(name = "master-protocol"))]
@@ -92,7 +92,7 @@ pub struct Expectations {
     pub helper: SparseTexts,
     /// Name of the helper's function that will be called.
     pub function: SparseTexts,
-    /// Name of the process behind `port-id`, where it could be found.
+    /// Name of the process with `port-id`, if it could be found.
     pub program: SparseTexts,
     /// Translations of the expected flows.
     pub nat: Option<ExpectedNat>,

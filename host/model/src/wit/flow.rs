@@ -3,7 +3,7 @@
 //!
 //! # Presence
 //!
-//! Which fields a row carries is said by one number per row, `flows.has`. Its bits, and the field they speak of:
+//! The number `flows.has` of a row has a bit for each field that the row carries:
 //!
 //! | bit | name                   | field                                  | attribute                          |
 //! |-----|------------------------|----------------------------------------|------------------------------------|
@@ -59,8 +59,8 @@
 //! | 49  | namespace-name         | `events.namespace-name`                | none                               |
 //! | 50  | synthetic              | (a mark, no field)                     | none: see `events.kind`            |
 //!
-//! Bits 51-63 are reserved and are 0. The same numbering, read as a set, is what `setup.description.reads` asks for.
-//! A field marked "values only" never comes from the kernel; it occurs in the values of actions.
+//! Bits 51-63 are reserved and are 0. `setup.description.reads` uses the same numbering. A field marked "values only"
+//! never comes from the kernel; it occurs in the values of actions.
 //!
 //! # Sets that the kernel owns
 //!
@@ -104,7 +104,7 @@ pub struct Zones {
     pub reply: Vec<u16>,
 }
 
-/// Accounting (sysctl nf_conntrack_acct, as it was when the entry was made). Absent from NEW and UPDATE events.
+/// Accounting (sysctl nf_conntrack_acct at the time when the entry was created). Absent from NEW and UPDATE events.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Counters {
@@ -142,8 +142,8 @@ pub struct Tcp {
     /// CTA_PROTOINFO_TCP_WSCALE_REPLY, as `original-window-scale`.
     #[cfg_attr(feature = "component", component(name = "reply-window-scale"))]
     pub reply_window_scale: Vec<u8>,
-    /// CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, `struct nf_ct_tcp_flags`: the flags (IP_CT_TCP_FLAG_*) times 256 plus the
-    /// mask of the flags that an update is to change (0 when read).
+    /// CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, `struct nf_ct_tcp_flags`: the flags (IP_CT_TCP_FLAG_*) times 256 plus the mask
+    /// of the flags that an update changes (0 when read).
     #[cfg_attr(feature = "component", component(name = "original-flags"))]
     pub original_flags: Vec<u16>,
     /// CTA_PROTOINFO_TCP_FLAGS_REPLY, as `original-flags`.
@@ -163,15 +163,16 @@ pub struct Sctp {
     pub reply_vtag: Vec<u32>,
 }
 
-/// What is known of a row because it came as an event. The whole group is absent in dumps.
+/// Fields of rows that are events. The whole group is absent in dumps.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Events {
-    /// What happened: 0 nothing (an entry of a dump), 1 NEW, 2 UPDATE, 3 DESTROY, 4 a gap (events were lost before
-    /// this row, which carries no flow; the annotation `lost` says how many where the kernel tells). Other numbers may come. With the bit `synthetic` in `has`, the host made
-    /// the event from the difference of the table to what the stream had said, after a gap.
+    /// The event: 0 none (an entry of a dump), 1 NEW, 2 UPDATE, 3 DESTROY, 4 a gap (events were lost before this row,
+    /// which carries no flow; the annotation `lost` has their number if the kernel reports it). Other numbers may be
+    /// added. With the bit `synthetic` in `has`, the host derived the event after a gap, from the difference between
+    /// the table and the preceding events.
     pub kind: Vec<u8>,
-    /// CTA_TIMESTAMP_EVENT, nanoseconds since 1970: when the kernel made the event.
+    /// CTA_TIMESTAMP_EVENT, nanoseconds since 1970: when the kernel generated the event.
     pub time: Vec<u64>,
     /// Nanoseconds since 1970: when the host read the event. Always present in this group.
     pub received: Vec<u64>,
@@ -198,7 +199,7 @@ pub struct Masters {
     pub protocol: Vec<u8>,
     /// The original direction of the master.
     pub tuple: Tuples,
-    /// CTA_TUPLE_ZONE in it, 0 where there is none.
+    /// CTA_TUPLE_ZONE in it, 0 if there is none.
     pub zone: Vec<u16>,
 }
 
@@ -244,8 +245,8 @@ pub struct Dccps {
     pub handshake: Vec<u64>,
 }
 
-/// Address translation that a create asks for. Sparse, a row up to twice. The kernel takes it at creation only and
-/// never sends it: on an existing flow, NAT shows in the difference of its two tuples.
+/// NAT that a create requests. Sparse, a row up to twice. The kernel accepts it at creation only and never sends it:
+/// on an existing flow, NAT shows in the difference of its two tuples.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Translations {
@@ -265,7 +266,7 @@ pub struct Translations {
     pub last_port: Vec<u16>,
 }
 
-/// What few flows carry. The whole group is absent while no row of the batch carries any of it.
+/// Fields that few flows carry. The whole group is absent while no row of the batch carries any of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Rare {
@@ -307,11 +308,11 @@ pub struct Rare {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Flows {
-    /// How many rows. Dense columns that are not empty have as many elements.
+    /// Number of rows. Dense columns that are not empty have as many elements.
     pub length: u32,
     /// Wall clock in nanoseconds since 1970, as the host read it when it handed the batch over.
     pub time: u64,
-    /// Which fields each row carries: see the table above. Always given.
+    /// The fields that each row carries: see the table above. Always given.
     pub has: Vec<u64>,
     /// Layer-3 family, the kernel's AF_ number: 2 IPv4, 10 IPv6. nfgen_family. Always given.
     pub family: Vec<u8>,
@@ -343,15 +344,15 @@ pub struct Flows {
     pub zones: Option<Zones>,
     /// Packets and bytes.
     pub counters: Option<Counters>,
-    /// When the entry was made, and when it ended.
+    /// When the entry was created, and when it ended.
     pub times: Option<Times>,
     /// Details of TCP.
     pub tcp: Option<Tcp>,
     /// Details of SCTP.
     pub sctp: Option<Sctp>,
-    /// What is known of events.
+    /// Fields of events.
     pub events: Option<Events>,
-    /// What few flows carry.
+    /// Fields that few flows carry.
     pub rare: Option<Rare>,
     /// Columns of later versions that the plugin asked for.
     pub more: Vec<Column>,

@@ -1,4 +1,4 @@
-//! Selectors: which flows a command or a pipeline is about.
+//! Selectors: which flows a command or a pipeline applies to.
 //!
 //! The host compiles what it can of a selector into the kernel's own filter, and gives the whole of it to the stage
 //! that exports `flow-selection`, which alone decides.
@@ -18,13 +18,14 @@ pub struct Address {
     pub lo: u64,
 }
 
-/// The addresses `a` with `a & mask == value & mask`. IPv4 in its mapped form, its mask with the first 96 bits set.
+/// The addresses `a` with `a & mask == value & mask`. IPv4 in its mapped form, with the first 96 bits of the mask
+/// set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Network {
     /// An address of the network.
     pub value: Address,
-    /// Which bits of an address belong to the network.
+    /// The bits of an address that belong to the network.
     pub mask: Address,
 }
 
@@ -32,9 +33,9 @@ pub struct Network {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Masked {
-    /// What the bits of the mask must be.
+    /// The value of the bits in the mask.
     pub value: u32,
-    /// Which bits are looked at.
+    /// The bits that are compared.
     pub mask: u32,
 }
 
@@ -56,8 +57,8 @@ pub struct Direction {
     pub zone: Option<u16>,
 }
 
-/// A flow with address translation, told by its status (SRC_NAT_DONE or DST_NAT_DONE) and by the difference between
-/// its tuples. Without address and port: either of the two is translated.
+/// A flow with NAT, recognized by its status (SRC_NAT_DONE or DST_NAT_DONE) and by the difference between its tuples.
+/// Without address and port: either of the two is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Translation {

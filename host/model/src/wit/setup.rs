@@ -1,23 +1,23 @@
-//! What a plugin says of itself, and what it is told before it starts.
+//! What a plugin declares about itself, and what it receives before it starts.
 
 // Written from wit/ by tests/wit.rs: change it there, and set BLESS=1 when that test is run.
 
 #[cfg(feature = "component")]
 use wasmtime::component::{ComponentType, Lift, Lower};
 
-/// An option that the plugin understands, given as `--plugin FILE,name=value`.
+/// An option that the plugin accepts, given as `--plugin FILE,name=value`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct OptionSpec {
-    /// What is left of `=` on the command line.
+    /// Its name, left of `=` on the command line.
     pub name: String,
-    /// One line for people.
+    /// One line of help.
     pub help: String,
-    /// What stands for the value in help, such as `BYTES` or `CIDR`.
+    /// Placeholder of the value in help, such as `BYTES` or `CIDR`.
     pub placeholder: String,
-    /// What holds without it; none if the option may simply be absent.
+    /// The value if the option is not given; `none` if the option may be absent.
     pub default: Option<String>,
-    /// Whether the plugin cannot start without it.
+    /// True if the plugin cannot start without it.
     pub required: bool,
 }
 
@@ -31,7 +31,7 @@ pub struct OptionValue {
     pub value: String,
 }
 
-/// What the plugin is.
+/// The plugin's declaration.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Description {
@@ -39,15 +39,15 @@ pub struct Description {
     pub name: String,
     /// The plugin's own version.
     pub version: String,
-    /// One line for people.
+    /// One line of help.
     pub summary: String,
-    /// The options that it understands; any other is refused before it starts.
+    /// The options that it accepts; any other is refused before it starts.
     pub options: Vec<OptionSpec>,
-    /// What it would like to be allowed: `annotate`, `delete`, `update`, `create`, or `update.mark` and the like.
+    /// The grants that it asks for: `annotate`, `delete`, `update`, `create`, or `update.mark` and the like.
     pub grants: Vec<String>,
-    /// Which fields of flows it reads, as bits of `flow.flows.has`; the others are not decoded for its sake.
+    /// The fields of flows that it reads, as bits of `flow.flows.has`; other fields may not be decoded.
     pub reads: u64,
-    /// Which columns of later versions it reads: `columns.column.number`.
+    /// The columns of later versions that it reads: `columns.column.number`.
     pub more: Vec<u32>,
     /// Anything else worth saying: homepage, author, licence.
     pub details: Vec<OptionValue>,
@@ -73,8 +73,8 @@ pub struct UtcOffset {
     pub offset: i32,
 }
 
-/// What the host tells a plugin before the first batch. A plugin has no clock, no files and no environment:
-/// this is all that it knows of the outside.
+/// What the host passes to a plugin before the first batch. A plugin has no clock, no files and no environment: it
+/// has no other information about its surroundings.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Setup {

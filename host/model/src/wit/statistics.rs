@@ -9,7 +9,7 @@ use super::columns::Texts;
 
 /// A table of counters.
 ///
-/// `subject` says of what, and with it what the attribute numbers in `attributes` mean:
+/// `subject` defines what is counted, and the meaning of the numbers in `attributes`:
 ///
 /// * 0: of each CPU, for flows (IPCTNL_MSG_CT_GET_STATS_CPU, `CTA_STATS_*`: 1 searched, 2 found, 3 new, 4 invalid,
 ///   5 ignore, 6 delete, 7 delete_list, 8 insert, 9 insert_failed, 10 drop, 11 early_drop, 12 error,
@@ -21,16 +21,16 @@ use super::columns::Texts;
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "component", derive(ComponentType, Lift, Lower), component(record))]
 pub struct Counts {
-    /// Of what: see above.
+    /// What is counted: see above.
     pub subject: u8,
     /// The CPU of each row; empty for the table as a whole, which is one row.
     pub cpus: Vec<u32>,
-    /// Which row each value belongs to, in ascending order.
+    /// The row that each value belongs to, in ascending order.
     pub rows: Vec<u32>,
     /// The attribute's number.
     pub attributes: Vec<u16>,
     /// The counter.
     pub values: Vec<u64>,
-    /// Names of the attributes, where the subject says so.
+    /// Names of the attributes, for subjects that need them.
     pub names: Texts,
 }

@@ -1,4 +1,4 @@
-//! Takes a batch apart, where it is too much for one call of a format.
+//! Splits a batch that is too large for one call of a format.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use crate::{
     Addresses, Annotations, Column, Expectations, ExpectedNat, Flows, Rare, RawAttributes, SparseTexts, Texts, Tuples,
 };
 
-/// Rows that a format is given at a time.
-const ROWS: usize = 8192;
-/// Bytes of text that it is given at a time, unless a single row has more: escaped it is up to six times as long.
-const WEIGHT: usize = 1 << 20;
-/// What an item of a sparse column weighs besides its bytes.
-const ITEM: usize = 32;
+/// Maximum number of rows in a call of a format.
+const MAX_ROWS: usize = 8192;
+/// Maximum bytes of text in a call, unless a single row has more. Escaped text is up to six times as long.
+const MAX_TEXT: usize = 1 << 20;
+/// Bytes that an item of a sparse column counts in addition to its text.
+const ITEM_OVERHEAD: usize = 32;
 
-/// How to take flows apart; none if they are few enough to stay together.
+/// Returns the parts into which flows are split; `None` if they fit one call.
 #[must_use]
-pub fn parts(flows: &Flows) -> Option<Vec<Range<usize>>> {
+pub fn ranges(flows: &Flows) -> Option<Vec<Range<usize>>> {
     let mut columns: Vec<(&[u32], &Texts)> = Vec::new();
     macro_rules! texts {
         ($bits:expr, $group:ident, $column:ident) => {
@@ -36,9 +36,9 @@ pub fn parts(flows: &Flows) -> Option<Vec<Range<usize>>> {
     cut(flows.length as usize, &columns)
 }
 
-/// As [`parts`], for expectations.
+/// Returns the parts into which expectations are split; `None` if they fit one call.
 #[must_use]
-pub fn expectation_parts(rows: &Expectations) -> Option<Vec<Range<usize>>> {
+pub fn expectation_ranges(rows: &Expectations) -> Option<Vec<Range<usize>>> {
     let mut columns: Vec<(&[u32], &Texts)> =
         [&rows.helper, &rows.function, &rows.program].map(|column| (column.rows.as_slice(), &column.texts)).into();
     if let Some(annotations) = &rows.annotations {
@@ -51,23 +51,23 @@ pub fn expectation_parts(rows: &Expectations) -> Option<Vec<Range<usize>>> {
     cut(rows.length as usize, &columns)
 }
 
-/// Cuts a table of so many rows with these sparse columns.
+/// Splits a table of `length` rows with these sparse columns.
 fn cut(length: usize, columns: &[(&[u32], &Texts)]) -> Option<Vec<Range<usize>>> {
-    let weight: usize = columns.iter().map(|(rows, texts)| rows.len() * ITEM + texts.bytes.len()).sum();
-    if length <= ROWS && weight <= WEIGHT {
+    let weight: usize = columns.iter().map(|(rows, texts)| rows.len() * ITEM_OVERHEAD + texts.bytes.len()).sum();
+    if length <= MAX_ROWS && weight <= MAX_TEXT {
         return None;
     }
     let mut weights = vec![0usize; length];
     for (rows, texts) in columns {
         for (item, &row) in rows.iter().enumerate() {
             if let Some(weight) = weights.get_mut(row as usize) {
-                *weight += ITEM + text(texts, item).len();
+                *weight += ITEM_OVERHEAD + text(texts, item).len();
             }
         }
     }
     let (mut parts, mut start, mut sum) = (Vec::new(), 0, 0);
     for (row, weight) in weights.into_iter().enumerate() {
-        if row > start && (row - start >= ROWS || sum + weight > WEIGHT) {
+        if row > start && (row - start >= MAX_ROWS || sum + weight > MAX_TEXT) {
             parts.push(start..row);
             (start, sum) = (row, 0);
         }
@@ -77,9 +77,9 @@ fn cut(length: usize, columns: &[(&[u32], &Texts)]) -> Option<Vec<Range<usize>>>
     Some(parts)
 }
 
-/// Some rows of a batch, as a batch of their own. The columns must be consistent.
+/// Returns some rows of a batch as a batch of their own. The columns must be consistent.
 #[must_use]
-pub fn part(flows: &Flows, range: Range<usize>) -> Flows {
+pub fn copy_rows(flows: &Flows, range: Range<usize>) -> Flows {
     let mut taken = Flows {
         length: range.len() as u32,
         time: flows.time,
@@ -118,7 +118,7 @@ pub fn part(flows: &Flows, range: Range<usize>) -> Flows {
     taken
 }
 
-/// The sparse groups of what few flows carry.
+/// Copies the sparse groups of rare fields.
 fn rare(from: &Rare, to: &mut Rare, range: &Range<usize>) {
     macro_rules! sparse {
         ($group:ident, $most:expr, $($($field:ident).+),+) => {
@@ -131,9 +131,9 @@ fn rare(from: &Rare, to: &mut Rare, range: &Range<usize>) {
     to.annotations = annotations(&from.annotations, range);
 }
 
-/// As [`part`], for expectations.
+/// Returns some rows of a batch of expectations as a batch of their own. The columns must be consistent.
 #[must_use]
-pub fn expectation_part(rows: &Expectations, range: Range<usize>) -> Expectations {
+pub fn copy_expectation_rows(rows: &Expectations, range: Range<usize>) -> Expectations {
     Expectations {
         length: range.len() as u32,
         time: rows.time,
@@ -169,12 +169,13 @@ pub fn expectation_part(rows: &Expectations, range: Range<usize>) -> Expectation
     }
 }
 
-/// Some elements of a column, which may be empty.
+/// Returns some elements of a column, which may be empty.
 fn dense<T: Copy>(column: &[T], range: &Range<usize>) -> Vec<T> {
     column.get(range.clone()).map(<[T]>::to_vec).unwrap_or_default()
 }
 
-/// The items of a sparse column that belong to these rows; their numbers in the new table are put into `to`.
+/// Returns the items of a sparse column that belong to these rows, and appends their row numbers in the new table to
+/// `to`.
 fn named(rows: &[u32], range: &Range<usize>, to: &mut Vec<u32>) -> Range<usize> {
     let before = |end: usize| rows.partition_point(|&row| (row as usize) < end);
     let items = before(range.start)..before(range.end);
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
     use crate::batch::{push_sparse, push_text, retain};
 
-    /// Some flows with texts, sparse groups, and annotations of this many bytes.
+    /// Returns flows with texts, sparse groups, and annotations of this many bytes.
     fn flows(rows: usize, bytes: usize) -> Flows {
         let mut flows = Flows { length: rows as u32, has: vec![0; rows], family: vec![2; rows], ..Flows::default() };
         flows.mark = (0..rows as u32).collect();
@@ -273,8 +274,8 @@ mod tests {
 
     #[test]
     fn few_rows_with_little_text_stay_together() {
-        assert_eq!(parts(&flows(20, 10)), None);
-        assert_eq!(expectation_parts(&Expectations::default()), None);
+        assert_eq!(ranges(&flows(20, 10)), None);
+        assert_eq!(expectation_ranges(&Expectations::default()), None);
     }
 
     #[test]
@@ -359,7 +360,7 @@ mod tests {
     #[test]
     fn parts_are_what_is_left_when_the_other_rows_are_dropped_and_add_up() {
         let all = flows(60, 200_000);
-        let parts = parts(&all).unwrap();
+        let parts = ranges(&all).unwrap();
         assert!(parts.len() > 5, "{parts:?}");
         let mut next = 0;
         for range in parts {
@@ -368,7 +369,7 @@ mod tests {
             let mut expected = all.clone();
             let verdicts: Vec<u8> = (0..60).map(|row| u8::from(range.contains(&row))).collect();
             retain(&mut expected, &verdicts);
-            let part = part(&all, range);
+            let part = copy_rows(&all, range);
             crate::batch::check(&part).unwrap();
             assert_eq!(part, expected);
         }

@@ -1,4 +1,4 @@
-//! Shows a plugin no more columns than it reads.
+//! Hides columns that a plugin does not read.
 
 use std::mem;
 
@@ -7,8 +7,8 @@ use crate::{Flows, family, field};
 
 /// Swaps the columns of these fields between two batches.
 ///
-/// Towards an empty batch this hides columns from a plugin, and the second time it brings them back, without copying.
-fn exchange(one: &mut Flows, other: &mut Flows, fields: u64) {
+/// With an empty batch, the first call hides columns from a plugin, and a second call restores them, without copying.
+fn swap_columns(one: &mut Flows, other: &mut Flows, fields: u64) {
     macro_rules! dense {
         ($bits:expr, $($path:ident).+) => {
             if fields & ($bits) == ($bits) {
@@ -30,7 +30,7 @@ fn exchange(one: &mut Flows, other: &mut Flows, fields: u64) {
     group!(TCP, tcp);
     group!(SCTP, sctp);
     group!(RARE, rare);
-    // The other fields of that group are small; these have as many items as other plugins and the kernel like.
+    // The other fields of the group are small; these have as many items as other plugins and the kernel supplied.
     if fields & RARE != RARE
         && let Some(one) = &mut one.rare
     {
@@ -45,7 +45,7 @@ fn exchange(one: &mut Flows, other: &mut Flows, fields: u64) {
 }
 
 /// Swaps the upper halves of these addresses between two batches.
-fn exchange_upper_halves(one: &mut Flows, other: &mut Flows, fields: u64) {
+fn swap_upper_halves(one: &mut Flows, other: &mut Flows, fields: u64) {
     for (bit, one, other) in [
         (field::SOURCE, &mut one.original.source, &mut other.original.source),
         (field::DESTINATION, &mut one.original.destination, &mut other.original.destination),
@@ -58,18 +58,18 @@ fn exchange_upper_halves(one: &mut Flows, other: &mut Flows, fields: u64) {
     }
 }
 
-/// Shows a plugin no more than it reads while `call` runs. The upper halves of addresses are left out where all rows are
-/// IPv4: they are 0 then.
-pub fn shown<R>(batch: &mut Flows, reads: u64, hidden: &mut Flows, call: impl FnOnce(&Flows) -> R) -> R {
+/// Calls `call` with a batch that has only the fields that the plugin reads. The upper halves of addresses are left out
+/// if all rows are IPv4, since they are 0.
+pub fn project<R>(batch: &mut Flows, reads: u64, hidden: &mut Flows, call: impl FnOnce(&Flows) -> R) -> R {
     let away = field::ALL & !reads;
     let ipv4 = batch.family.iter().all(|&of| of == family::IPV4);
-    exchange(batch, hidden, away);
+    swap_columns(batch, hidden, away);
     if ipv4 {
-        exchange_upper_halves(batch, hidden, reads);
+        swap_upper_halves(batch, hidden, reads);
     }
     if away != 0 {
         hidden.has.clear();
-        // Events' columns are few and always shown; what is left says so in `has`.
+        // The columns of events are few and always passed; `has` defines which fields a plugin may read.
         hidden.has.extend(batch.has.iter().map(|has| has & (reads | field::SYNTHETIC)));
         mem::swap(&mut batch.has, &mut hidden.has);
     }
@@ -78,9 +78,9 @@ pub fn shown<R>(batch: &mut Flows, reads: u64, hidden: &mut Flows, call: impl Fn
         mem::swap(&mut batch.has, &mut hidden.has);
     }
     if ipv4 {
-        exchange_upper_halves(batch, hidden, reads);
+        swap_upper_halves(batch, hidden, reads);
     }
-    exchange(batch, hidden, away);
+    swap_columns(batch, hidden, away);
     result
 }
 
@@ -111,7 +111,7 @@ mod tests {
             let upper = if families.iter().all(|&of| of == 2) { 0 } else { families.len() };
             for reads in [0, field::MARK, field::SOURCE, field::SOURCE | field::COUNTERS, field::ALL] {
                 let mut flows = batch(families);
-                shown(&mut flows, reads, &mut hidden, |seen| {
+                project(&mut flows, reads, &mut hidden, |seen| {
                     let rows = |bit: u64, rows: usize| if reads & bit == bit { rows } else { 0 };
                     assert_eq!(seen.length as usize, families.len());
                     assert_eq!(seen.mark.len(), rows(field::MARK, families.len()));
