@@ -9,7 +9,9 @@ use flowgate_netlink::{
     decode::{Arrival, FlowDecoder},
     source::{Datagram, Source as _},
 };
-use flowgate_recording::{Input as File, Kind, Note, Recording, Speed, Wanted, Writer};
+use flowgate_recording::{
+    Note, PcapWriter, Recording, RecordingInput as File, RecordingKind, RecordingSelection, Speed,
+};
 
 use super::{input::Input, linear::linear};
 
@@ -38,11 +40,11 @@ fn message(input: &mut Input<'_>) -> Vec<u8> {
 
 /// Returns a pcap file, as flowgate writes it.
 fn pcap(input: &mut Input<'_>) -> Vec<u8> {
-    let kind = input.pick(&[Kind::Dump, Kind::Events]);
+    let kind = input.pick(&[RecordingKind::Dump, RecordingKind::Events]);
     let table = input.pick(&Table::ALL);
     let title = Note::Title { kind, table, pauses: input.one_in(2) };
     let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, &title, 5).expect("memory");
+    let mut writer = PcapWriter::new(&mut bytes, &title, 5).expect("memory");
     for _ in 0..input.up_to(20) {
         let time = input.bits() >> input.up_to(63);
         let done = match input.up_to(7) {
@@ -145,8 +147,13 @@ pub(crate) fn run(input: &[u8]) {
         }
     }
     let length = bytes.len();
-    let wanted =
-        Wanted { kind: input.pick(&[Kind::Dump, Kind::Events]), new: true, update: true, destroy: true, family: 0 };
+    let wanted = RecordingSelection {
+        kind: input.pick(&[RecordingKind::Dump, RecordingKind::Events]),
+        new: true,
+        update: true,
+        destroy: true,
+        family: 0,
+    };
     let stop = Stop::new().expect("a stop signal");
     let file = File::Bytes(Cursor::new(bytes));
     let handed_on = linear("recording", length, || {

@@ -9,7 +9,7 @@ use std::{
 
 /// An address to serve metrics at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub enum ListenAddress {
     /// TCP. The address `::` stands for all addresses of both families.
     Tcp(SocketAddr),
     /// A Unix socket.
@@ -22,20 +22,20 @@ pub enum Address {
     "`{}` is no address to serve metrics at: {problem}; write 127.0.0.1:9465, [::1]:9465, :9465 for all addresses, or unix:PATH",
     crate::text::clean(.text)
 )]
-pub struct AddressError {
+pub struct ListenAddressError {
     /// The text as given.
     text: String,
     /// The defect.
     problem: &'static str,
 }
 
-impl FromStr for Address {
-    type Err = AddressError;
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
 
     /// Parses `127.0.0.1:9465`, `[::1]:9465`, `:9465` for all addresses, or `unix:PATH`. With port 0 the system chooses
     /// the port.
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let wrong = |problem| AddressError { text: text.to_owned(), problem };
+    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        let wrong = |problem| ListenAddressError { text: text.to_owned(), problem };
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(wrong("no path follows unix:")) } else { Ok(Self::Unix(path.into())) };
         }
@@ -51,7 +51,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(formatter, "http://{address}/metrics"),
@@ -66,14 +66,14 @@ mod tests {
 
     #[test]
     fn addresses_are_written_in_four_ways() {
-        let tcp = |text: &str| Address::Tcp(text.parse().unwrap());
+        let tcp = |text: &str| ListenAddress::Tcp(text.parse().unwrap());
         for (text, address) in [
             ("127.0.0.1:9465", tcp("127.0.0.1:9465")),
             ("[::1]:1", tcp("[::1]:1")),
             (":9465", tcp("[::]:9465")),
-            ("unix:/run/x y", Address::Unix("/run/x y".into())),
+            ("unix:/run/x y", ListenAddress::Unix("/run/x y".into())),
         ] {
-            assert_eq!(text.parse::<Address>().unwrap(), address, "{text}");
+            assert_eq!(text.parse::<ListenAddress>().unwrap(), address, "{text}");
         }
     }
 
@@ -89,7 +89,7 @@ mod tests {
             ("unix:", "no path"),
             ("127.0.0.1:x\x1b[2J", "not an IP address"),
         ] {
-            let error = text.parse::<Address>().unwrap_err().to_string();
+            let error = text.parse::<ListenAddress>().unwrap_err().to_string();
             assert!(error.contains(problem) && error.contains("unix:PATH"), "{text}: {error}");
             assert!(!error.contains('\x1b'));
         }

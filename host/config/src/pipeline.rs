@@ -357,11 +357,11 @@ impl Reader<'_> {
             speed.value.parse().map_err(|error: String| self.wrong(speed.at, format!("`speed`: {error}")))
         });
         let path = self.path(&file.value);
-        match Input::open(&path).and_then(Recording::open) {
+        match RecordingInput::open(&path).and_then(Recording::open) {
             Ok(recording) => {
                 let kind = match recording.kind() {
-                    Kind::Dump => SourceKind::Dump,
-                    Kind::Events => SourceKind::Events,
+                    RecordingKind::Dump => SourceKind::Dump,
+                    RecordingKind::Events => SourceKind::Events,
                 };
                 let recorded = RecordingConfig { file: path, speed: speed.unwrap_or(Speed::Max) };
                 Some((recorded, kind, recording.table()))

@@ -159,7 +159,7 @@ impl Reader<'_> {
             }
             let path = self.path(&file.value);
             let content =
-                files::read(&path, files::MOST_OF_OPTION).map_err(|error| flowgate_base::io_error::error_text(&error));
+                files::read(&path, files::MAX_OPTION_FILE).map_err(|error| flowgate_base::io_error::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
                 Ok(content) => options.push((name.clone(), At::new(content, file.at))),
                 Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),

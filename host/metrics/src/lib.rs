@@ -22,7 +22,7 @@ pub enum MetricsError {
     #[error("cannot serve metrics at {address}: {}", error_text(source))]
     Listen {
         /// The address.
-        address: flowgate_base::address::Address,
+        address: flowgate_base::address::ListenAddress,
         /// What the system says.
         source: std::io::Error,
     },

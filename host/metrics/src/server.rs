@@ -35,7 +35,7 @@ use super::{
     MetricsError, export,
     tenants::{self, Look},
 };
-use flowgate_base::address::Address;
+use flowgate_base::address::ListenAddress;
 use flowgate_base::files::{Directory, Trust};
 use flowgate_pipeline::{counters::Counters, stats::Board};
 
@@ -53,7 +53,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Metrics that are being served, until this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    address: Address,
+    address: ListenAddress,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     /// The socket in the file system, to be removed.
@@ -64,7 +64,7 @@ pub struct Server {
 ///
 /// # Errors
 /// [`MetricsError::Listen`] if the address is in use, not of this machine, or not allowed; [`MetricsError::Start`].
-pub fn serve(address: &Address, board: &Board, counters: &Counters) -> Result<Server, MetricsError> {
+pub fn serve(address: &ListenAddress, board: &Board, counters: &Counters) -> Result<Server, MetricsError> {
     start(address, export::registry(board.clone(), counters.clone()))
 }
 
@@ -72,19 +72,19 @@ pub fn serve(address: &Address, board: &Board, counters: &Counters) -> Result<Se
 ///
 /// # Errors
 /// As [`serve`].
-pub fn serve_tenants(address: &Address, look: Look, counters: &Counters) -> Result<Server, MetricsError> {
+pub fn serve_tenants(address: &ListenAddress, look: Look, counters: &Counters) -> Result<Server, MetricsError> {
     start(address, tenants::registry(look, counters.clone()))
 }
 
-fn start(address: &Address, registry: Registry) -> Result<Server, MetricsError> {
+fn start(address: &ListenAddress, registry: Registry) -> Result<Server, MetricsError> {
     let failed = |source| MetricsError::Listen { address: address.clone(), source };
     let listener = match address {
-        Address::Tcp(address) => Listener::Tcp(listen(*address).map_err(failed)?),
-        Address::Unix(path) => Listener::Unix(listen_at(path).map_err(failed)?),
+        ListenAddress::Tcp(address) => Listener::Tcp(listen(*address).map_err(failed)?),
+        ListenAddress::Unix(path) => Listener::Unix(listen_at(path).map_err(failed)?),
     };
     let file = match address {
-        Address::Unix(path) => Some(path.clone()),
-        Address::Tcp(_) => None,
+        ListenAddress::Unix(path) => Some(path.clone()),
+        ListenAddress::Tcp(_) => None,
     };
     let address = listener.address().unwrap_or_else(|| address.clone());
     let runtime =
@@ -108,7 +108,7 @@ fn start(address: &Address, registry: Registry) -> Result<Server, MetricsError> 
 impl Server {
     /// Where metrics are served; with the port that the system chose, if it was to choose.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &ListenAddress {
         &self.address
     }
 }
@@ -166,9 +166,9 @@ enum Listener {
 
 impl Listener {
     /// The address, where the system has chosen a part of it.
-    fn address(&self) -> Option<Address> {
+    fn address(&self) -> Option<ListenAddress> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(Address::Tcp),
+            Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
             Self::Unix(_) => None,
         }
     }

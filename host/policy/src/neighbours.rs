@@ -94,11 +94,11 @@ fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
         _ => None,
     };
     // By identity: a file may have several names.
-    let mut files = vec![Output::new(&policy.audit.path, true)];
+    let mut files = vec![OutputFile::new(&policy.audit.path, true)];
     for tenant in &policy.tenants {
         let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
         for (at, (path, rotates)) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
-            let output = Output::new(&path, rotates);
+            let output = OutputFile::new(&path, rotates);
             if files.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by somebody else already; each needs a file of its own";
                 policy.text.report(mistakes, at, format!("{} {what}", path.display()));

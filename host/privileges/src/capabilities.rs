@@ -8,7 +8,7 @@ const VERSION: u32 = 0x2008_0522;
 
 /// `struct __user_cap_header_struct`.
 #[repr(C)]
-struct Header {
+struct CapabilityHeader {
     version: u32,
     /// 0 for the calling thread.
     pid: i32,
@@ -17,15 +17,15 @@ struct Header {
 /// `struct __user_cap_data_struct`: one half of each set.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-struct Half {
+struct CapabilityData {
     effective: u32,
     permitted: u32,
     inheritable: u32,
 }
 
-/// Sets of capabilities as bits. The ambient set is a subset of both the permitted and the inheritable one.
+/// CapabilitySets of capabilities as bits. The ambient set is a subset of both the permitted and the inheritable one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sets {
+pub(super) struct CapabilitySets {
     /// The effective set, which the kernel checks.
     pub effective: u64,
     /// The permitted set.
@@ -34,14 +34,14 @@ pub(super) struct Sets {
     pub inheritable: u64,
 }
 
-impl Sets {
+impl CapabilitySets {
     /// Returns the sets of the calling thread.
     ///
     /// # Errors
     /// EPERM, ENOSYS: a filter of system calls refuses.
-    pub(crate) fn read() -> io::Result<Self> {
-        let mut header = Header { version: VERSION, pid: 0 };
-        let mut halves = [Half::default(); 2];
+    pub fn read() -> io::Result<Self> {
+        let mut header = CapabilityHeader { version: VERSION, pid: 0 };
+        let mut halves = [CapabilityData::default(); 2];
         // SAFETY: the kernel reads the header and writes two halves for this version.
         let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
         if result != 0 {
@@ -49,7 +49,7 @@ impl Sets {
         }
         let [low, high] = halves;
         let whole = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-        Ok(Sets {
+        Ok(CapabilitySets {
             effective: whole(low.effective, high.effective),
             permitted: whole(low.permitted, high.permitted),
             inheritable: whole(low.inheritable, high.inheritable),
@@ -61,13 +61,13 @@ impl Sets {
     /// # Errors
     /// EPERM: more than it has, or a filter of system calls refuses.
     #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
-    pub(crate) fn apply(self) -> io::Result<()> {
-        let half = |shift: u32| Half {
+    pub fn apply(self) -> io::Result<()> {
+        let half = |shift: u32| CapabilityData {
             effective: (self.effective >> shift) as u32,
             permitted: (self.permitted >> shift) as u32,
             inheritable: (self.inheritable >> shift) as u32,
         };
-        let mut header = Header { version: VERSION, pid: 0 };
+        let mut header = CapabilityHeader { version: VERSION, pid: 0 };
         let halves = [half(0), half(32)];
         // SAFETY: the kernel reads the header and two halves.
         let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, halves.as_ptr()) };
@@ -76,8 +76,8 @@ impl Sets {
 
     /// Returns the intersection of each set with `kept`.
     #[must_use]
-    pub(crate) fn only(self, kept: u64) -> Self {
-        Sets {
+    pub fn only(self, kept: u64) -> Self {
+        CapabilitySets {
             effective: self.effective & kept,
             permitted: self.permitted & kept,
             inheritable: self.inheritable & kept,

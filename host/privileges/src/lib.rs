@@ -1,7 +1,7 @@
 //! Dropping privileges before a process does anything: capabilities, the right to gain new ones, and system calls.
 //!
 //! Capabilities and filters apply to a thread and to those that it starts, so that the first thread drops them while it
-//! is the only one. A command line [declares](Duty::take_on) what it needs, and components from files are loaded only
+//! is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from files are loaded only
 //! in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
 //!
 //! If there is nothing to drop, no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
@@ -12,16 +12,16 @@ mod syscalls;
 
 use std::{io, sync::OnceLock};
 
-use capabilities::Sets;
+use capabilities::CapabilitySets;
 use caps::Capability;
 use flowgate_base::io_error::error_text;
 use nix::{errno::Errno, sys::prctl};
 
 /// The needs of a process, as far as privileges are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum PrivilegeProfile {
     /// It inspects the machine and its own privileges: nothing is dropped.
-    Look,
+    Inspect,
     /// A command of the user, on files of the user.
     Command {
         /// True if it may enter network namespaces.
@@ -55,13 +55,13 @@ pub enum PrivilegesError {
     /// The kernel does not accept a system-call filter.
     #[error("system calls cannot be limited (seccomp): {}", error_text(.0))]
     Calls(#[source] io::Error),
-    /// More is left than the duty needs.
+    /// More is left than the profile needs.
     #[error("the process has {0} more than it needs")]
-    Left(&'static str),
+    Excess(&'static str),
 }
 
-/// The result of [`Duty::take_on`]; empty in a program that embeds the library.
-static TAKEN_ON: OnceLock<Result<Duty, String>> = OnceLock::new();
+/// The result of [`PrivilegeProfile::apply`]; empty in a program that embeds the library.
+static APPLIED: OnceLock<Result<PrivilegeProfile, String>> = OnceLock::new();
 
 /// Checks that components from files may be loaded: unreviewed code runs only behind a system-call filter. A program
 /// that embeds the library makes its own decision.
@@ -69,20 +69,20 @@ static TAKEN_ON: OnceLock<Result<Duty, String>> = OnceLock::new();
 /// # Errors
 /// What the process has not dropped, and why.
 pub fn may_run_foreign_code() -> Result<(), String> {
-    match TAKEN_ON.get() {
+    match APPLIED.get() {
         None => Ok(()),
-        Some(Ok(duty)) if duty.confined() => Ok(()),
+        Some(Ok(profile)) if profile.is_confined() => Ok(()),
         Some(Ok(_)) => Err("nothing on its command line named one when privileges were given up".into()),
         Some(Err(reason)) => Err(reason.clone()),
     }
 }
 
-impl Duty {
+impl PrivilegeProfile {
     /// Returns true if everything must be dropped or nothing runs: unreviewed code runs for users other than the one
     /// who started it.
     #[must_use]
     pub fn is_strict(self) -> bool {
-        matches!(self, Duty::Service { .. })
+        matches!(self, PrivilegeProfile::Service { .. })
     }
 
     /// Returns the capabilities that it needs (`capabilities(7)`) as bits, or `None` for all.
@@ -90,8 +90,8 @@ impl Duty {
         // Netlink checks it for every dump and every request, not only when the socket is opened.
         let mut kept = vec![Capability::CAP_NET_ADMIN];
         let namespaces = match self {
-            Duty::Look => return None,
-            Duty::Command { namespaces, .. } => {
+            PrivilegeProfile::Inspect => return None,
+            PrivilegeProfile::Command { namespaces, .. } => {
                 // For files that the user names, names of other users' processes, and the address of the metrics.
                 kept.extend([
                     Capability::CAP_DAC_OVERRIDE,
@@ -101,7 +101,7 @@ impl Duty {
                 ]);
                 namespaces
             }
-            Duty::Service { namespaces } => namespaces,
+            PrivilegeProfile::Service { namespaces } => namespaces,
         };
         if namespaces {
             // To enter a namespace, and to receive events of all.
@@ -111,18 +111,18 @@ impl Duty {
     }
 
     /// Returns true if system calls are limited.
-    fn confined(self) -> bool {
-        matches!(self, Duty::Service { .. } | Duty::Command { plugins: true, .. })
+    fn is_confined(self) -> bool {
+        matches!(self, PrivilegeProfile::Service { .. } | PrivilegeProfile::Command { plugins: true, .. })
     }
 
     /// Drops what the process does not need for its command line, and stores the result.
     ///
     /// # Errors
-    /// The same as [`Duty::give_up_the_rest`].
-    pub fn take_on(self) -> Result<(), PrivilegesError> {
-        let result = self.give_up_the_rest();
+    /// The same as [`PrivilegeProfile::drop_privileges`].
+    pub fn apply(self) -> Result<(), PrivilegesError> {
+        let result = self.drop_privileges();
         // A process has one command line.
-        let _ = TAKEN_ON.set(result.as_ref().map(|()| self).map_err(ToString::to_string));
+        let _ = APPLIED.set(result.as_ref().map(|()| self).map_err(ToString::to_string));
         result
     }
 
@@ -130,45 +130,45 @@ impl Duty {
     ///
     /// # Errors
     /// The first thing that could not be dropped; later ones have not been tried.
-    pub fn give_up_the_rest(self) -> Result<(), PrivilegesError> {
+    pub fn drop_privileges(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
-        self.keep(kept)?;
+        self.reduce_capabilities(kept)?;
         prctl::set_no_new_privs().map_err(PrivilegesError::NewPrivileges)?;
-        if self.confined() {
+        if self.is_confined() {
             syscalls::confine()?;
         }
         Ok(())
     }
 
     /// Reduces the thread's capabilities to these.
-    fn keep(self, kept: u64) -> Result<(), PrivilegesError> {
-        let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
+    fn reduce_capabilities(self, kept: u64) -> Result<(), PrivilegesError> {
+        let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
         let left = has.only(kept);
         // A system-call filter of the environment may kill the process for capset, which cannot be found out in
         // advance. The capabilities are then those that the unit or container permits; without foreign code they are
         // left as they are.
-        if left == has || !self.confined() && syscalls::are_filtered() {
+        if left == has || !self.is_confined() && syscalls::are_filtered() {
             return Ok(());
         }
         // Effective capabilities must be permitted, and the kernel drops ambient ones with them.
         left.apply().map_err(PrivilegesError::Capabilities)
     }
 
-    /// Checks that the calling thread has no more than this duty needs.
+    /// Checks that the calling thread has no more than this profile needs.
     ///
     /// # Errors
-    /// [`PrivilegesError::Left`]: the excess.
-    pub fn holds(self) -> Result<(), PrivilegesError> {
+    /// [`PrivilegesError::Excess`]: the excess.
+    pub fn verify(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
-        let has = Sets::read().map_err(PrivilegesError::Capabilities)?;
+        let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
         if has != has.only(kept) {
-            return Err(PrivilegesError::Left("capabilities"));
+            return Err(PrivilegesError::Excess("capabilities"));
         }
         if !prctl::get_no_new_privs().map_err(PrivilegesError::NewPrivileges)? {
-            return Err(PrivilegesError::Left("the right to gain privileges"));
+            return Err(PrivilegesError::Excess("the right to gain privileges"));
         }
-        if self.confined() && !syscalls::are_filtered() {
-            return Err(PrivilegesError::Left("system calls"));
+        if self.is_confined() && !syscalls::are_filtered() {
+            return Err(PrivilegesError::Excess("system calls"));
         }
         Ok(())
     }
@@ -191,10 +191,10 @@ mod tests {
         thread::{self, JoinHandle},
     };
 
-    /// Runs `work` on a thread with this duty, which cannot be undone.
-    fn with<R: Send + 'static>(duty: Duty, work: impl FnOnce() -> R + Send + 'static) -> R {
+    /// Runs `work` on a thread with this profile, which cannot be undone.
+    fn with<R: Send + 'static>(profile: PrivilegeProfile, work: impl FnOnce() -> R + Send + 'static) -> R {
         let thread: JoinHandle<R> = thread::spawn(move || {
-            duty.give_up_the_rest().unwrap();
+            profile.drop_privileges().unwrap();
             work()
         });
         thread.join().unwrap()
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_service_keeps_one_capability_and_no_other_program() {
         let before = status("CapPrm");
-        let [permitted, effective, new, calls] = with(Duty::Service { namespaces: false }, || {
+        let [permitted, effective, new, calls] = with(PrivilegeProfile::Service { namespaces: false }, || {
             // A thread that is started afterwards has no more than its parent.
             thread::spawn(|| ["CapPrm", "CapEff", "NoNewPrivs", "Seccomp"].map(status)).join().unwrap()
         });
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn what_a_service_never_does_the_kernel_refuses() {
-        with(Duty::Service { namespaces: true }, || {
+        with(PrivilegeProfile::Service { namespaces: true }, || {
             assert!(Command::new("/bin/true").status().is_err(), "another program");
             for family in [AddressFamily::Packet, AddressFamily::Alg, AddressFamily::Vsock] {
                 assert_eq!(refused(family, None), Some(Errno::ENOSYS), "{family:?}");
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_a_service_does_goes_on() {
-        with(Duty::Service { namespaces: false }, || {
+        with(PrivilegeProfile::Service { namespaces: false }, || {
             assert_eq!(thread::spawn(|| 5).join().unwrap(), 5);
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.send_to(b"word", socket.local_addr().unwrap()).unwrap();
@@ -263,18 +263,18 @@ mod tests {
     /// What has not been given up is found, whatever it is.
     #[test]
     fn a_duty_holds_only_once_all_has_been_given_up() {
-        let duty = Duty::Service { namespaces: false };
-        let left = |duty: Duty| duty.holds().err().map(|error| error.to_string());
+        let profile = PrivilegeProfile::Service { namespaces: false };
+        let left = |profile: PrivilegeProfile| profile.verify().err().map(|error| error.to_string());
         let steps = thread::spawn(move || {
-            let mut steps = vec![left(duty)];
-            duty.keep(duty.capabilities().unwrap()).unwrap();
-            steps.push(left(duty));
+            let mut steps = vec![left(profile)];
+            profile.reduce_capabilities(profile.capabilities().unwrap()).unwrap();
+            steps.push(left(profile));
             prctl::set_no_new_privs().unwrap();
             // A filter of somebody else's counts: it is in force for this thread before anything is given up.
             let filtered = syscalls::are_filtered();
-            steps.push(if filtered { Some("system calls".into()) } else { left(duty) });
+            steps.push(if filtered { Some("system calls".into()) } else { left(profile) });
             syscalls::confine().unwrap();
-            steps.push(left(duty));
+            steps.push(left(profile));
             steps
         });
         let steps = steps.join().unwrap();
@@ -289,7 +289,7 @@ mod tests {
         thread::spawn(|| {
             assert_eq!(may_run_foreign_code(), Ok(()), "who embeds the library decides");
             // For the process; the thread alone gives up something.
-            Duty::Command { namespaces: false, plugins: false }.take_on().unwrap();
+            PrivilegeProfile::Command { namespaces: false, plugins: false }.apply().unwrap();
             assert!(may_run_foreign_code().unwrap_err().contains("nothing on its command line named one"));
         })
         .join()
@@ -298,10 +298,11 @@ mod tests {
 
     #[test]
     fn a_command_without_plugins_has_all_system_calls() {
-        let [calls, new] =
-            with(Duty::Command { namespaces: false, plugins: false }, || ["Seccomp", "NoNewPrivs"].map(status));
+        let [calls, new] = with(PrivilegeProfile::Command { namespaces: false, plugins: false }, || {
+            ["Seccomp", "NoNewPrivs"].map(status)
+        });
         assert_eq!((calls.as_str(), new.as_str()), ("0", "1"));
         let before = status("CapEff");
-        assert_eq!(with(Duty::Look, || status("CapEff")), before);
+        assert_eq!(with(PrivilegeProfile::Inspect, || status("CapEff")), before);
     }
 }

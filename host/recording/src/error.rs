@@ -30,12 +30,12 @@ pub enum RecordingError {
     #[error("cannot write the recording: {}", error_text(.0))]
     Write(io::Error),
     /// A datagram exceeds the maximum length of a packet.
-    #[error("a datagram of {length} bytes is too long for a recording, which takes {most}")]
-    Long {
+    #[error("a datagram of {length} bytes is too long for a recording, which takes {limit}")]
+    TooLong {
         /// Its length in bytes.
         length: usize,
         /// The limit in bytes.
-        most: usize,
+        limit: usize,
     },
     /// Reading failed.
     #[error("cannot read the recording at offset {offset}: {}", error_text(source))]
@@ -86,7 +86,7 @@ pub enum RecordingError {
     },
     /// The length of a packet is impossible.
     #[error(
-        "the recording is damaged: the packet at offset {offset} claims {length} bytes; {most} are the most that is possible"
+        "the recording is damaged: the packet at offset {offset} claims {length} bytes; {limit} are the limit that is possible"
     )]
     PacketLength {
         /// Offset of the packet.
@@ -94,7 +94,7 @@ pub enum RecordingError {
         /// The length in its header.
         length: usize,
         /// The maximum length.
-        most: usize,
+        limit: usize,
     },
     /// A dump without its end.
     #[error("the recording ends before the dump does: the recording was stopped, or the file has been cut")]
@@ -118,7 +118,7 @@ impl RecordingError {
             | Self::Open { source, .. }
             | Self::Write(source)
             | Self::Read { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-            Self::Long { .. } => libc::EMSGSIZE,
+            Self::TooLong { .. } => libc::EMSGSIZE,
             _ => libc::EBADMSG,
         }
     }

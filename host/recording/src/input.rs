@@ -12,11 +12,11 @@ use super::RecordingError;
 use flowgate_netlink::{Stop, poll};
 
 /// Polling interval for the stop signal, if it cannot wake the wait.
-const GLANCE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A file, standard input, or bytes in memory.
 #[derive(Debug)]
-pub enum Input {
+pub enum RecordingInput {
     /// A regular file.
     File(File),
     /// A pipe or a terminal, which produces bytes over time.
@@ -25,7 +25,7 @@ pub enum Input {
     Bytes(io::Cursor<Vec<u8>>),
 }
 
-impl Input {
+impl RecordingInput {
     /// Opens a file; `-` is standard input.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Input {
         };
         file.and_then(|file| {
             let regular = file.metadata()?.is_file();
-            Ok(if regular { Input::File(file) } else { Input::Pipe(file) })
+            Ok(if regular { RecordingInput::File(file) } else { RecordingInput::Pipe(file) })
         })
         .map_err(|source| RecordingError::Open { path: path.display().to_string(), source })
     }
@@ -46,7 +46,7 @@ impl Input {
     /// Returns true if reading would block.
     pub(super) fn would_wait(&self) -> bool {
         match self {
-            Input::Pipe(file) => matches!(poll([file.as_fd()], Some(Duration::ZERO)), Ok([false])),
+            RecordingInput::Pipe(file) => matches!(poll([file.as_fd()], Some(Duration::ZERO)), Ok([false])),
             _ => false,
         }
     }
@@ -54,14 +54,14 @@ impl Input {
     /// Waits until input is available; returns false if the stop signal came first.
     pub(super) fn wait(&self, stop: &Stop) -> bool {
         match self {
-            Input::Pipe(file) => loop {
+            RecordingInput::Pipe(file) => loop {
                 if stop.is_stopped() {
                     return false;
                 }
                 let ready = match stop.descriptor() {
                     Ok(descriptor) => poll([file.as_fd(), descriptor], None).map(|[ready, _]| ready),
                     // No descriptor can wake the wait, so it polls.
-                    Err(_) => poll([file.as_fd()], Some(GLANCE)).map(|[ready]| ready),
+                    Err(_) => poll([file.as_fd()], Some(POLL_INTERVAL)).map(|[ready]| ready),
                 };
                 match ready {
                     _ if stop.is_stopped() => return false,
@@ -75,11 +75,11 @@ impl Input {
     }
 }
 
-impl Read for Input {
+impl Read for RecordingInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Input::File(file) | Input::Pipe(file) => file.read(buffer),
-            Input::Bytes(bytes) => bytes.read(buffer),
+            RecordingInput::File(file) | RecordingInput::Pipe(file) => file.read(buffer),
+            RecordingInput::Bytes(bytes) => bytes.read(buffer),
         }
     }
 }

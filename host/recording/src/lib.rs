@@ -10,7 +10,7 @@
 //!     Stop,
 //!     source::{Datagram, Source as _},
 //! };
-//! use flowgate_recording::{Input, Kind, Note, Recording, Speed, Wanted, Writer};
+//! use flowgate_recording::{RecordingInput, RecordingKind, Note, Recording, Speed, RecordingSelection, PcapWriter};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // A NEW event without attributes, as the kernel sends it: length, type and flags, sequence and port; family IPv4.
@@ -23,16 +23,16 @@
 //!
 //! let noon = 1_767_268_800_000_000_000;
 //! let mut file = Vec::new();
-//! let title = Note::Title { kind: Kind::Events, table: Table::Conntrack, pauses: false };
-//! let mut writer = Writer::new(&mut file, &title, noon)?;
+//! let title = Note::Title { kind: RecordingKind::Events, table: Table::Conntrack, pauses: false };
+//! let mut writer = PcapWriter::new(&mut file, &title, noon)?;
 //! writer.datagram(&event, noon)?;
 //! writer.gap(Some(3), noon + 1_000)?;
 //! writer.end(0, noon + 1_000)?;
 //! writer.flush()?;
 //!
-//! let recording = Recording::open(Input::Bytes(std::io::Cursor::new(file)))?;
-//! assert_eq!((recording.kind(), recording.table()), (Kind::Events, Table::Conntrack));
-//! let wanted = Wanted { kind: Kind::Events, new: true, update: true, destroy: true, family: 0 };
+//! let recording = Recording::open(RecordingInput::Bytes(std::io::Cursor::new(file)))?;
+//! assert_eq!((recording.kind(), recording.table()), (RecordingKind::Events, Table::Conntrack));
+//! let wanted = RecordingSelection { kind: RecordingKind::Events, new: true, update: true, destroy: true, family: 0 };
 //! let mut source = recording.play(wanted, Speed::Max, &Stop::new()?);
 //! let mut datagram = Datagram::new();
 //! assert!(source.next(&mut datagram)?);
@@ -53,23 +53,23 @@
 mod error;
 mod input;
 mod note;
-mod packets;
+mod pcap_reader;
+mod pcap_writer;
 mod recorder;
 mod source;
 mod speed;
-mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use error::RecordingError;
-pub use input::Input;
-pub use note::{Kind, Note};
-pub use packets::{Packet, Packets};
-pub use recorder::{Count, Recorder};
-pub use source::{Recording, RecordingSource, Wanted};
+pub use input::RecordingInput;
+pub use note::{Note, RecordingKind};
+pub use pcap_reader::{Packet, PcapReader};
+pub use pcap_writer::PcapWriter;
+pub use recorder::{Recorder, RecordingStats};
+pub use source::{Recording, RecordingSelection, RecordingSource};
 pub use speed::Speed;
-pub use writer::Writer;
 
 /// LINKTYPE_NETLINK of tcpdump.org's registry of link types.
 pub const LINK_TYPE: u32 = 253;
@@ -82,4 +82,4 @@ const PACKET_USER: u16 = 6;
 /// PACKET_KERNEL of `linux/if_packet.h`: to the kernel, for requests.
 const PACKET_KERNEL: u16 = 7;
 /// Maximum length of a packet; netlink datagrams are much shorter.
-const LONGEST_PACKET: usize = 16 << 20;
+const MAX_PACKET: usize = 16 << 20;

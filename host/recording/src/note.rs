@@ -5,28 +5,28 @@ use flowgate_model::Table;
 use flowgate_netlink::wire::{MESSAGE_HEADER, NLMSG_NOOP, align};
 
 /// Prefix of every note.
-const MARK: &[u8] = b"flowgate ";
+const PREFIX: &[u8] = b"flowgate ";
 /// Stands for the recorder's own namespace.
-const NO_NAMESPACE: &[u8] = b"own";
+const OWN_NAMESPACE: &[u8] = b"own";
 
 /// How the datagrams of a recording arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RecordingKind {
     /// As the entries of one dump.
     Dump,
     /// As events.
     Events,
 }
 
-/// The names of [`Kind`] in the file.
-const KINDS: [(Kind, &str); 2] = [(Kind::Dump, "dump"), (Kind::Events, "events")];
+/// The names of [`RecordingKind`] in the file.
+const KINDS: [(RecordingKind, &str); 2] = [(RecordingKind::Dump, "dump"), (RecordingKind::Events, "events")];
 /// A note of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// `VERSION dump|events TABLE [pauses]`: the first note, which describes the recording.
     Title {
         /// How the datagrams arrived.
-        kind: Kind,
+        kind: RecordingKind,
         /// The table that they are about.
         table: Table,
         /// True if there are [`Note::Pause`]s, which are then the only places where rows are handed on before a batch
@@ -56,7 +56,7 @@ impl Note {
     /// Encodes the note as a datagram.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
-        let mut body = MARK.to_vec();
+        let mut body = PREFIX.to_vec();
         match self {
             Note::Title { kind, table, pauses } => {
                 let kind = KINDS.iter().find(|(known, _)| known == kind).map_or("", |(_, name)| name);
@@ -76,7 +76,7 @@ impl Note {
             }
             Note::Namespace { id: None, .. } => {
                 body.extend_from_slice(b"namespace ");
-                body.extend_from_slice(NO_NAMESPACE);
+                body.extend_from_slice(OWN_NAMESPACE);
             }
             Note::Pause => body.extend_from_slice(b"pause"),
         }
@@ -86,13 +86,13 @@ impl Note {
     /// Parses the body of an NLMSG_NOOP message; returns `None` for a body that is no note, or one of a later version.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let text = body.strip_prefix(MARK)?;
+        let text = body.strip_prefix(PREFIX)?;
         let mut words = text.splitn(3, |&byte| byte == b' ');
         let (first, second, rest) = (words.next()?, words.next(), words.next());
         match first {
             b"pause" => Some(Note::Pause),
             b"program" => Some(Note::Program { port: number(second?)?, name: rest?.to_vec() }),
-            b"namespace" if second? == NO_NAMESPACE => Some(Note::Namespace { id: None, name: None }),
+            b"namespace" if second? == OWN_NAMESPACE => Some(Note::Namespace { id: None, name: None }),
             b"namespace" => Some(Note::Namespace { id: Some(number(second?)?), name: rest.map(<[u8]>::to_vec) }),
             version if version.first().is_some_and(u8::is_ascii_digit) => {
                 let kind = KINDS.iter().find(|(_, name)| Some(name.as_bytes()) == second)?.0;
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_file_says_it_in_words() {
-        let title = Note::Title { kind: Kind::Events, table: Table::Conntrack, pauses: true };
+        let title = Note::Title { kind: RecordingKind::Events, table: Table::Conntrack, pauses: true };
         let words = format!("flowgate {} events conntrack pauses", env!("CARGO_PKG_VERSION"));
         assert_eq!(&title.message()[MESSAGE_HEADER..][..words.len()], words.as_bytes());
     }
@@ -180,6 +180,6 @@ mod tests {
             assert_eq!(Note::parse(body), None, "{}", String::from_utf8_lossy(body));
         }
         let later = Note::parse(b"flowgate 9.1.0 dump expect something new");
-        assert_eq!(later, Some(Note::Title { kind: Kind::Dump, table: Table::Expect, pauses: false }));
+        assert_eq!(later, Some(Note::Title { kind: RecordingKind::Dump, table: Table::Expect, pauses: false }));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io::Write};
 
-use super::{Kind, Note, RecordingError, Writer};
+use super::{Note, PcapWriter, RecordingError, RecordingKind};
 use flowgate_base::clock::now;
 use flowgate_model::Table;
 use flowgate_netlink::{
@@ -13,11 +13,11 @@ use flowgate_netlink::{
 };
 
 /// Maximum number of ports without a known process that are remembered until the next pause.
-const REMEMBERED: usize = 1024;
+const MAX_UNKNOWN_PORTS: usize = 1024;
 
 /// Counts of what has been recorded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
+pub struct RecordingStats {
     /// Messages from the kernel.
     pub messages: u64,
     /// Datagrams.
@@ -34,18 +34,18 @@ pub struct Count {
 /// a pipeline has the same result from them and from the file.
 pub struct Recorder<W> {
     source: Box<dyn Source>,
-    writer: Writer<W>,
-    kind: Kind,
+    writer: PcapWriter<W>,
+    kind: RecordingKind,
     /// True if pauses are recorded.
     pauses: bool,
-    most: Option<u64>,
+    limit: Option<u64>,
     stop: Stop,
     programs: ProcessNames,
     /// Ports whose process could not be found since the last pause.
     unknown: HashSet<(Option<u32>, u32)>,
     namespace: Option<u32>,
     namespace_name: Option<Vec<u8>>,
-    count: Count,
+    count: RecordingStats,
     ended: bool,
 }
 
@@ -62,33 +62,33 @@ impl<W: Write + Send> Recorder<W> {
         table: Table,
         file: W,
         shown: bool,
-        most: Option<u64>,
+        limit: Option<u64>,
         stop: &Stop,
     ) -> Result<Self, RecordingError> {
-        let kind = if source.is_live() { Kind::Events } else { Kind::Dump };
-        let pauses = shown && kind == Kind::Events;
-        let writer = Writer::new(file, &Note::Title { kind, table, pauses }, now())?;
+        let kind = if source.is_live() { RecordingKind::Events } else { RecordingKind::Dump };
+        let pauses = shown && kind == RecordingKind::Events;
+        let writer = PcapWriter::new(file, &Note::Title { kind, table, pauses }, now())?;
         let programs = ProcessNames::in_namespace(source.namespace().cloned());
         Ok(Self {
             source,
             writer,
             kind,
             pauses,
-            most,
+            limit,
             stop: stop.clone(),
             programs,
             unknown: HashSet::new(),
             namespace: None,
             namespace_name: None,
-            count: Count::default(),
+            count: RecordingStats::default(),
             ended: false,
         })
     }
 
     /// Returns the counts so far.
     #[must_use]
-    pub fn count(&self) -> Count {
-        Count { bytes: self.writer.length(), ..self.count }
+    pub fn count(&self) -> RecordingStats {
+        RecordingStats { bytes: self.writer.length(), ..self.count }
     }
 
     /// Completes the file if the source has not been read to its end.
@@ -104,7 +104,7 @@ impl<W: Write + Send> Recorder<W> {
         self.ended = true;
         match (self.kind, errno) {
             // Events have no end mark.
-            (_, None) | (Kind::Events, Some(0)) => {}
+            (_, None) | (RecordingKind::Events, Some(0)) => {}
             (_, Some(errno)) => self.writer.end(errno, now())?,
         }
         self.writer.flush()
@@ -149,7 +149,7 @@ impl<W: Write + Send> Recorder<W> {
                 continue;
             }
             messages += 1;
-            if self.kind == Kind::Events
+            if self.kind == RecordingKind::Events
                 && message.port != 0
                 && let Some(name) = self.found(id, message.port)
             {
@@ -173,8 +173,8 @@ impl<W: Write + Send> Recorder<W> {
     /// Returns true if the file may grow by these messages; otherwise sets `full`.
     fn fits(&mut self, notes: &[Vec<u8>], datagram: Option<usize>) -> bool {
         let lengths = notes.iter().map(Vec::len).chain(datagram);
-        let length = self.writer.length() + lengths.map(Writer::<W>::packet).sum::<u64>();
-        self.count.full |= self.most.is_some_and(|most| length > most);
+        let length = self.writer.length() + lengths.map(PcapWriter::<W>::packet).sum::<u64>();
+        self.count.full |= self.limit.is_some_and(|limit| length > limit);
         !self.count.full
     }
 
@@ -185,7 +185,7 @@ impl<W: Write + Send> Recorder<W> {
         }
         let name = self.programs.name(namespace, port).map(<[u8]>::to_vec);
         // A search through all processes for each event of a process that has ended would delay the reading.
-        if name.is_none() && self.unknown.len() < REMEMBERED {
+        if name.is_none() && self.unknown.len() < MAX_UNKNOWN_PORTS {
             self.unknown.insert((namespace, port));
         }
         name

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ARPHRD_NETLINK, COOKED_HEADER, Input, Kind, Note, PACKET_KERNEL, Packet, Packets, RecordingError, Speed};
+use super::{
+    ARPHRD_NETLINK, COOKED_HEADER, Note, PACKET_KERNEL, Packet, PcapReader, RecordingError, RecordingInput,
+    RecordingKind, Speed,
+};
 use flowgate_model::Table;
 use flowgate_model::event;
 use flowgate_netlink::{
@@ -12,15 +15,15 @@ use flowgate_netlink::{
 };
 
 /// Number of packets between checks of the stop signal, when nothing is waited for.
-const LOOK: u32 = 64;
+const STOP_CHECK_INTERVAL: u32 = 64;
 /// In recordings without pauses, a datagram that is later than the previous one by this time begins a new batch.
-const PAUSE: Duration = Duration::from_millis(1);
+const BATCH_GAP: Duration = Duration::from_millis(1);
 
 /// Selects the messages of a recording, as the kernel does for live sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RecordingSelection {
     /// Entries of dumps, or events.
-    pub kind: Kind,
+    pub kind: RecordingKind,
     /// Selects NEW events.
     pub new: bool,
     /// Selects UPDATE events.
@@ -34,10 +37,10 @@ pub struct Wanted {
 /// An opened recording.
 #[derive(Debug)]
 pub struct Recording {
-    packets: Packets,
+    packets: PcapReader,
     /// True if it has a title, as recordings of flowgate do.
     titled: bool,
-    kind: Kind,
+    kind: RecordingKind,
     table: Table,
     pauses: bool,
     /// The packet that was read to identify the recording, and that is played first: time, cooked header and datagram.
@@ -51,11 +54,11 @@ impl Recording {
     ///
     /// # Errors
     /// [`RecordingError`] if it is not a netlink capture.
-    pub fn open(input: Input) -> Result<Self, RecordingError> {
+    pub fn open(input: RecordingInput) -> Result<Self, RecordingError> {
         let mut recording = Self {
-            packets: Packets::new(input)?,
+            packets: PcapReader::new(input)?,
             titled: false,
-            kind: Kind::Events,
+            kind: RecordingKind::Events,
             table: Table::Conntrack,
             pauses: false,
             first: None,
@@ -79,7 +82,7 @@ impl Recording {
                 (recording.titled, recording.kind, recording.table, recording.pauses) = (true, kind, table, pauses);
                 break;
             }
-            if let Some((message, table)) = messages.find_map(|message| Some((message, about(&message)?))) {
+            if let Some((message, table)) = messages.find_map(|message| Some((message, table_of(&message)?))) {
                 recording.kind = kind(&message);
                 recording.table = table;
                 recording.first = Some((packet.time, packet.data.to_vec()));
@@ -98,7 +101,7 @@ impl Recording {
 
     /// Returns how its datagrams arrived.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RecordingKind {
         self.kind
     }
 
@@ -110,9 +113,9 @@ impl Recording {
 
     /// Returns a source that plays the recording.
     #[must_use]
-    pub fn play(self, wanted: Wanted, speed: Speed, stop: &Stop) -> RecordingSource {
+    pub fn play(self, selection: RecordingSelection, speed: Speed, stop: &Stop) -> RecordingSource {
         let player = Player {
-            wanted,
+            selection,
             titled: self.titled,
             pauses: self.pauses,
             speed,
@@ -123,7 +126,7 @@ impl Recording {
             namespace_name: None,
             shown: false,
             last: 0,
-            unlooked: 0,
+            unchecked: 0,
         };
         RecordingSource { recording: self, player, ended: false }
     }
@@ -140,7 +143,7 @@ pub struct RecordingSource {
 /// State of the replay.
 #[derive(Debug)]
 struct Player {
-    wanted: Wanted,
+    selection: RecordingSelection,
     titled: bool,
     /// True if the recording has pauses.
     pauses: bool,
@@ -156,12 +159,12 @@ struct Player {
     shown: bool,
     /// Time of the last datagram.
     last: u64,
-    /// Packets since the last check of the stop signal.
-    unlooked: u32,
+    /// PcapReader since the last check of the stop signal.
+    unchecked: u32,
 }
 
 /// The result of a packet.
-enum Step {
+enum StepResult {
     /// A datagram, a gap or a flush to be handed on.
     Yield,
     /// Nothing to be handed on.
@@ -174,17 +177,17 @@ enum Step {
 
 impl Player {
     /// Decodes one packet into `datagram`, and waits until it is due.
-    fn step(&mut self, packet: Packet<'_>, datagram: &mut Datagram) -> Result<Step, SourceError> {
-        let Some(bytes) = from_kernel(packet.data) else { return Ok(Step::Pass) };
+    fn step(&mut self, packet: Packet<'_>, datagram: &mut Datagram) -> Result<StepResult, SourceError> {
+        let Some(bytes) = from_kernel(packet.data) else { return Ok(StepResult::Pass) };
         // Notes are datagrams of their own; in other captures control messages belong to other requests.
         if self.titled
             && let Some(Ok(message)) = Messages::new(bytes).next()
         {
             match message.content() {
                 Content::Noop => match note(&message) {
-                    Some(Note::Pause) if self.wanted.kind == Kind::Events => {
+                    Some(Note::Pause) if self.selection.kind == RecordingKind::Events => {
                         datagram.flush = true;
-                        return Ok(Step::Yield);
+                        return Ok(StepResult::Yield);
                     }
                     Some(Note::Program { port, name }) => self.programs.push((port, name)),
                     Some(Note::Namespace { id, name }) => (self.namespace, self.namespace_name) = (id, name),
@@ -195,15 +198,19 @@ impl Player {
                     datagram.lost = message.body.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
                 }
                 Content::Done(outcome) if message.sequence == 0 => {
-                    return if outcome.errno == 0 { Ok(Step::End) } else { Err(SourceError::Kernel(outcome.errno)) };
+                    return if outcome.errno == 0 {
+                        Ok(StepResult::End)
+                    } else {
+                        Err(SourceError::Kernel(outcome.errno))
+                    };
                 }
                 _ => {}
             }
         }
         if !datagram.gap {
-            datagram.length = self.wanted.select(bytes, self.titled, &mut datagram.buffer);
+            datagram.length = self.selection.select(bytes, self.titled, &mut datagram.buffer);
             if datagram.length == 0 {
-                return Ok(Step::Pass);
+                return Ok(StepResult::Pass);
             }
             datagram.namespace = self.namespace;
             datagram.namespace_name.clone_from(&self.namespace_name);
@@ -211,7 +218,7 @@ impl Player {
         }
         datagram.received = packet.time;
         (self.shown, self.last) = (true, packet.time);
-        Ok(if self.wait(packet.time) { Step::Yield } else { Step::Stopped })
+        Ok(if self.wait(packet.time) { StepResult::Yield } else { StepResult::Stopped })
     }
 
     /// Waits until a datagram is due; returns false if the stop signal came first.
@@ -219,11 +226,11 @@ impl Player {
         let (start, first) = *self.begun.get_or_insert_with(|| (Instant::now(), time));
         match self.speed.due(time.saturating_sub(first)) {
             None => {
-                self.unlooked += 1;
-                if self.unlooked < LOOK {
+                self.unchecked += 1;
+                if self.unchecked < STOP_CHECK_INTERVAL {
                     return true;
                 }
-                self.unlooked = 0;
+                self.unchecked = 0;
                 !self.stop.is_stopped()
             }
             Some(due) => !self.stop.wait(due.saturating_sub(start.elapsed())),
@@ -232,26 +239,27 @@ impl Player {
 
     /// Returns true if rows may have to be handed on at a place that the recording does not mark.
     fn may_pause(&self) -> bool {
-        self.shown && !self.pauses && self.wanted.kind == Kind::Events
+        self.shown && !self.pauses && self.selection.kind == RecordingKind::Events
     }
 
     /// Returns true if rows must be handed on before a datagram with this time, because it is not close to the last
     /// one: a batch has a single time. This does not depend on the clock, so that every replay has the same batches.
     fn must_pause(&self, time: u64) -> bool {
         let later = time.saturating_sub(self.last);
-        self.may_pause() && (later >= PAUSE.as_nanos() as u64 || self.speed.due(later).is_some_and(|due| due >= PAUSE))
+        self.may_pause()
+            && (later >= BATCH_GAP.as_nanos() as u64 || self.speed.due(later).is_some_and(|due| due >= BATCH_GAP))
     }
 
-    fn pause(&mut self, datagram: &mut Datagram) -> Step {
+    fn pause(&mut self, datagram: &mut Datagram) -> StepResult {
         self.shown = false;
         datagram.flush = true;
-        Step::Yield
+        StepResult::Yield
     }
 }
 
 impl RecordingSource {
     /// Processes the next packet.
-    fn step(&mut self, datagram: &mut Datagram) -> Result<Step, SourceError> {
+    fn step(&mut self, datagram: &mut Datagram) -> Result<StepResult, SourceError> {
         let Self { recording, player, .. } = self;
         if let Some((time, data)) = recording.first.take() {
             return player.step(Packet { time, offset: 0, data: &data }, datagram);
@@ -264,7 +272,7 @@ impl RecordingSource {
                 return Ok(player.pause(datagram));
             }
             if !recording.packets.wait(&player.stop) {
-                return Ok(Step::Stopped);
+                return Ok(StepResult::Stopped);
             }
         }
         match recording.packets.read()? {
@@ -274,8 +282,8 @@ impl RecordingSource {
             }
             Some(packet) => player.step(packet, datagram),
             // Only a dump has an end mark.
-            None if recording.titled && recording.kind == Kind::Dump => Err(RecordingError::Unfinished.into()),
-            None => Ok(Step::End),
+            None if recording.titled && recording.kind == RecordingKind::Dump => Err(RecordingError::Unfinished.into()),
+            None => Ok(StepResult::End),
         }
     }
 }
@@ -285,9 +293,9 @@ impl Source for RecordingSource {
         while !self.ended {
             datagram.clear();
             match self.step(datagram) {
-                Ok(Step::Yield) => return Ok(true),
-                Ok(Step::Pass) => {}
-                Ok(Step::End | Step::Stopped) => self.ended = true,
+                Ok(StepResult::Yield) => return Ok(true),
+                Ok(StepResult::Pass) => {}
+                Ok(StepResult::End | StepResult::Stopped) => self.ended = true,
                 Err(error) => {
                     self.ended = true;
                     return Err(error);
@@ -298,7 +306,7 @@ impl Source for RecordingSource {
     }
 
     fn is_live(&self) -> bool {
-        self.player.wanted.kind == Kind::Events
+        self.player.selection.kind == RecordingKind::Events
     }
 
     fn is_replay(&self) -> bool {
@@ -306,7 +314,7 @@ impl Source for RecordingSource {
     }
 }
 
-impl Wanted {
+impl RecordingSelection {
     /// Copies the selected messages of a datagram and returns their length. Unreadable messages are copied too: the
     /// decoder reports why they are malformed.
     fn select(&self, datagram: &[u8], titled: bool, buffer: &mut Vec<u8>) -> usize {
@@ -315,14 +323,14 @@ impl Wanted {
         }
         let (mut at, mut length) = (0, 0);
         for message in Messages::new(datagram) {
-            let (end, wanted) = match &message {
+            let (end, selection) = match &message {
                 Ok(message) => {
                     let end = at + align(MESSAGE_HEADER + message.body.len());
-                    (end.min(datagram.len()), self.wants(message, titled))
+                    (end.min(datagram.len()), self.selects(message, titled))
                 }
                 Err(_) => (datagram.len(), true),
             };
-            if wanted {
+            if selection {
                 let bytes = datagram.get(at..end).unwrap_or_default();
                 if let Some(place) = buffer.get_mut(length..length + bytes.len()) {
                     place.copy_from_slice(bytes);
@@ -334,14 +342,14 @@ impl Wanted {
         length
     }
 
-    fn wants(&self, message: &Message<'_>, titled: bool) -> bool {
-        if about(message).is_none() || !titled && kind(message) != self.kind {
+    fn selects(&self, message: &Message<'_>, titled: bool) -> bool {
+        if table_of(message).is_none() || !titled && kind(message) != self.kind {
             return false;
         }
         match self.kind {
             // A message without a family is malformed; the decoder reports it.
-            Kind::Dump => self.family == 0 || message.body.first().is_none_or(|&family| family == self.family),
-            Kind::Events => match message.event() {
+            RecordingKind::Dump => self.family == 0 || message.body.first().is_none_or(|&family| family == self.family),
+            RecordingKind::Events => match message.event() {
                 event::NEW => self.new,
                 event::UPDATE => self.update,
                 _ => self.destroy,
@@ -355,8 +363,9 @@ fn from_kernel(data: &[u8]) -> Option<&[u8]> {
     let (header, datagram) = data.split_first_chunk::<COOKED_HEADER>()?;
     let [t0, t1, h0, h1, .., f0, f1] = *header;
     let of = |high, low| u16::from_be_bytes([high, low]);
-    let wanted = of(t0, t1) != PACKET_KERNEL && of(h0, h1) == ARPHRD_NETLINK && of(f0, f1) == NETLINK_NETFILTER as u16;
-    wanted.then_some(datagram)
+    let selection =
+        of(t0, t1) != PACKET_KERNEL && of(h0, h1) == ARPHRD_NETLINK && of(f0, f1) == NETLINK_NETFILTER as u16;
+    selection.then_some(datagram)
 }
 
 /// Parses a message as a note.
@@ -365,7 +374,7 @@ fn note(message: &Message<'_>) -> Option<Note> {
 }
 
 /// Returns the table that a kernel message is about, if it is about a flow or an expectation.
-fn about(message: &Message<'_>) -> Option<Table> {
+fn table_of(message: &Message<'_>) -> Option<Table> {
     // Captures of nlmon include requests, and libpcap does not always record the direction.
     if message.flags & REQUEST != 0 {
         return None;
@@ -378,6 +387,6 @@ fn about(message: &Message<'_>) -> Option<Table> {
 }
 
 /// Returns how a message arrived: answers have the sequence number of the request, events have 0.
-fn kind(message: &Message<'_>) -> Kind {
-    if message.sequence == 0 { Kind::Events } else { Kind::Dump }
+fn kind(message: &Message<'_>) -> RecordingKind {
+    if message.sequence == 0 { RecordingKind::Events } else { RecordingKind::Dump }
 }

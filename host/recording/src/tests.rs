@@ -80,11 +80,11 @@ fn drain(source: &mut dyn Source) -> Vec<Got> {
     }
 }
 
-fn record(items: Vec<Item>, events: bool, shown: bool, most: Option<u64>) -> (Vec<u8>, Vec<Got>, Count) {
+fn record(items: Vec<Item>, events: bool, shown: bool, limit: Option<u64>) -> (Vec<u8>, Vec<Got>, RecordingStats) {
     let mut file = Vec::new();
     let source = Box::new(Given(items.into_iter(), events));
     let stop = Stop::new().unwrap();
-    let mut recorder = Recorder::new(source, Table::Conntrack, &mut file, shown, most, &stop).unwrap();
+    let mut recorder = Recorder::new(source, Table::Conntrack, &mut file, shown, limit, &stop).unwrap();
     let got = drain(&mut recorder);
     let count = recorder.count();
     drop(recorder);
@@ -92,20 +92,21 @@ fn record(items: Vec<Item>, events: bool, shown: bool, most: Option<u64>) -> (Ve
 }
 
 fn open(bytes: &[u8]) -> Result<Recording, RecordingError> {
-    Recording::open(Input::Bytes(io::Cursor::new(bytes.to_vec())))
+    Recording::open(RecordingInput::Bytes(io::Cursor::new(bytes.to_vec())))
 }
 
-const ALL: Wanted = Wanted { kind: Kind::Events, new: true, update: true, destroy: true, family: 0 };
-const ENTRIES: Wanted = Wanted { kind: Kind::Dump, ..ALL };
+const ALL: RecordingSelection =
+    RecordingSelection { kind: RecordingKind::Events, new: true, update: true, destroy: true, family: 0 };
+const ENTRIES: RecordingSelection = RecordingSelection { kind: RecordingKind::Dump, ..ALL };
 
 /// Plays all except the pauses.
-fn play(bytes: &[u8], wanted: Wanted) -> Vec<Got> {
+fn play(bytes: &[u8], wanted: RecordingSelection) -> Vec<Got> {
     let mut got = play_all(bytes, wanted);
     got.retain(|got| *got != Got::Pause);
     got
 }
 
-fn play_all(bytes: &[u8], wanted: Wanted) -> Vec<Got> {
+fn play_all(bytes: &[u8], wanted: RecordingSelection) -> Vec<Got> {
     match open(bytes) {
         Ok(recording) => drain(&mut recording.play(wanted, Speed::Max, &Stop::new().unwrap())),
         Err(error) => vec![Got::Error(error.to_string())],
@@ -126,9 +127,9 @@ fn story() -> Vec<Item> {
 #[test]
 fn bytes_are_what_the_format_says() {
     let datagram = flow(0x0100, 0, 0, 1);
-    let title = Note::Title { kind: Kind::Dump, table: Table::Expect, pauses: false };
+    let title = Note::Title { kind: RecordingKind::Dump, table: Table::Expect, pauses: false };
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file, &title, 0).unwrap();
+    let mut writer = PcapWriter::new(&mut file, &title, 0).unwrap();
     let before = writer.length() as usize;
     writer.datagram(&datagram, 3 * SECOND + 5).unwrap();
     let length = writer.length();
@@ -144,7 +145,7 @@ fn bytes_are_what_the_format_says() {
     assert_eq!(words(&packet[..16]), [3, 5, claimed, claimed]);
     assert_eq!(packet[16..32], [0, 6, 0x03, 0x38, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12]);
     assert_eq!(packet[32..], datagram);
-    assert_eq!(Writer::<Vec<u8>>::packet(datagram.len()), packet.len() as u64);
+    assert_eq!(PcapWriter::<Vec<u8>>::packet(datagram.len()), packet.len() as u64);
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn what_is_recorded_is_what_is_played() {
         let (file, live, count) = record(story(), true, shown, None);
         let recording = open(&file).unwrap();
         assert!(recording.is_titled());
-        assert_eq!((recording.kind(), recording.table()), (Kind::Events, Table::Conntrack));
+        assert_eq!((recording.kind(), recording.table()), (RecordingKind::Events, Table::Conntrack));
         let played = play_all(&file, ALL);
         let without_pauses = |got: Vec<Got>| got.into_iter().filter(|got| *got != Got::Pause).collect::<Vec<_>>();
         if shown {
@@ -169,14 +170,14 @@ fn what_is_recorded_is_what_is_played() {
 #[test]
 fn events_and_families_that_are_not_wanted_are_left_out() {
     let (file, ..) = record(story(), true, false, None);
-    let destroyed = Wanted { new: false, update: false, ..ALL };
+    let destroyed = RecordingSelection { new: false, update: false, ..ALL };
     let ports = |got: Vec<Got>| got.iter().filter(|got| matches!(got, Got::Data(..))).count();
     assert_eq!(ports(play(&file, destroyed)), 2);
     assert_eq!(play(&file, destroyed)[0], Got::Data(flow(0x0102, 0, 0, 3), 6 * SECOND, Some(4)), "out of a longer one");
     let dump = vec![Item::Data(flow(0x0100, MULTI, 9, 1), SECOND, None)];
     let (file, ..) = record(dump, false, false, None);
     assert_eq!(play(&file, ENTRIES).len(), 1);
-    assert_eq!(play(&file, Wanted { family: 10, ..ENTRIES }), []);
+    assert_eq!(play(&file, RecordingSelection { family: 10, ..ENTRIES }), []);
 }
 
 #[test]
@@ -204,11 +205,11 @@ fn an_error_of_the_socket_is_told_again() {
 #[test]
 fn a_file_does_not_become_longer_than_wanted() {
     let (whole, ..) = record(story(), true, false, None);
-    for most in 0..whole.len() as u64 + 1 {
-        let (file, got, count) = record(story(), true, false, Some(most));
-        assert_eq!(count.full, most < whole.len() as u64);
+    for limit in 0..whole.len() as u64 + 1 {
+        let (file, got, count) = record(story(), true, false, Some(limit));
+        assert_eq!(count.full, limit < whole.len() as u64);
         // The title is always written.
-        assert!(file.len() as u64 <= most.max(112) && open(&file).is_ok());
+        assert!(file.len() as u64 <= limit.max(112) && open(&file).is_ok());
         assert!(!play(&file, ALL).iter().any(|got| matches!(got, Got::Error(_))));
         let _ = got;
     }
@@ -223,7 +224,7 @@ fn cooked(kind: u16, family: u16, datagram: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Packets that nlmon captures of a `conntrack -L` and a listener: requests, answers, events, other families.
+/// PcapReader that nlmon captures of a `conntrack -L` and a listener: requests, answers, events, other families.
 fn captured() -> Vec<Vec<u8>> {
     let request = flow(0x0100, REQUEST | CREATE, 7, 1);
     let dump = [flow(0x0100, MULTI, 9, 2), raw_message(3, MULTI, 9, 0, &[0; 4])].concat();
@@ -287,12 +288,12 @@ fn captures_of_others_are_read() {
     for file in [pcap(0xa1b2_c3d4, 253, &captured()), pcapng(&captured())] {
         let recording = open(&file).unwrap();
         assert!(!recording.is_titled());
-        assert_eq!((recording.kind(), recording.table()), (Kind::Dump, Table::Conntrack), "what comes first");
+        assert_eq!((recording.kind(), recording.table()), (RecordingKind::Dump, Table::Conntrack), "what comes first");
         assert_eq!(play(&file, ENTRIES), entries);
         assert_eq!(play(&file, ALL), events);
     }
     let nothing = pcap(0xa1b2_c3d4, 253, &captured()[..4]);
-    assert_eq!(open(&nothing).unwrap().kind(), Kind::Events);
+    assert_eq!(open(&nothing).unwrap().kind(), RecordingKind::Events);
     assert_eq!(play(&nothing, ALL), []);
 }
 

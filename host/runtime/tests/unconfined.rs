@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use flowgate_privileges::Duty;
+use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{LoadError, PluginComponent, PluginEngine};
 
 /// However a plugin's file gets to where it would be loaded: without a filter of system calls it is not.
@@ -12,7 +12,9 @@ fn a_plugin_is_not_loaded_in_a_process_that_is_not_confined() {
     let engine = PluginEngine::new(None).unwrap();
     let load = || PluginComponent::from_bytes(&engine, Path::new("some.wasm"), b"\0asm\x0d\0\x01\0");
     assert!(matches!(load().err(), Some(LoadError::Mismatch { .. })), "it is read where nothing stands in the way");
-    std::thread::spawn(|| Duty::Command { namespaces: false, plugins: false }.take_on().unwrap()).join().unwrap();
+    std::thread::spawn(|| PrivilegeProfile::Command { namespaces: false, plugins: false }.apply().unwrap())
+        .join()
+        .unwrap();
     let error = load().err().unwrap();
     assert!(matches!(error, LoadError::Unconfined { .. }), "{error}");
     assert!(error.to_string().contains("nothing on its command line named one"), "{error}");

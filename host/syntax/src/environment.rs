@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::OnceLock;
 
-use flowgate_base::files::{self, Limited};
+use flowgate_base::files::{self, LimitedReader};
 
 /// Access to files and variables. Tests substitute their own.
 pub trait Environment: Sync {
@@ -20,7 +20,7 @@ pub trait Environment: Sync {
 
     /// Reads a label map, a protocols database or a file with a plugin option, up to the size limit.
     fn read(&self, name: &[u8]) -> io::Result<Vec<u8>> {
-        files::read_from(&mut self.open(name)?, files::MOST_OF_OPTION)
+        files::read_from(&mut self.open(name)?, files::MAX_OPTION_FILE)
     }
 }
 
@@ -31,11 +31,11 @@ pub struct SystemEnvironment;
 impl Environment for SystemEnvironment {
     fn open(&self, name: &[u8]) -> io::Result<Box<dyn BufRead>> {
         let file = std::fs::File::open(OsStr::from_bytes(name))?;
-        Ok(Box::new(BufReader::new(Limited::new(file, files::MOST_OF_LOAD_FILE))))
+        Ok(Box::new(BufReader::new(LimitedReader::new(file, files::MAX_LOAD_FILE))))
     }
 
     fn standard_input(&self) -> io::Result<Box<dyn BufRead>> {
-        Ok(Box::new(BufReader::new(Limited::new(io::stdin(), files::MOST_OF_LOAD_FILE))))
+        Ok(Box::new(BufReader::new(LimitedReader::new(io::stdin(), files::MAX_LOAD_FILE))))
     }
 
     fn posixly_correct(&self) -> bool {

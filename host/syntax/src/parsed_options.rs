@@ -9,7 +9,7 @@ use super::protocols::{Protocol, ProtocolValues};
 use super::settings::{Command, DEFAULT_BATCH, EventGroups, Output, PluginArgument, Table};
 #[cfg(doc)]
 use super::strict;
-use flowgate_base::address::Address;
+use flowgate_base::address::ListenAddress;
 
 /// The names that `-u` accepts, in the order in which abbreviations are looked up, with bits of
 /// [`flowgate_model::status`]. UNREPLIED, which stands for `!SEEN_REPLY`, is missing because it has no abbreviation.
@@ -134,7 +134,7 @@ pub struct ParsedOptions {
     /// `--batch`
     pub batch: u32,
     /// `--metrics`
-    pub metrics: Option<Address>,
+    pub metrics: Option<ListenAddress>,
     /// Words that do not belong to an option; `conntrack` ignores them.
     pub stray_words: Vec<Vec<u8>>,
     /// The first value that `conntrack` interprets leniently, as the error that it is in a [strict] reading.

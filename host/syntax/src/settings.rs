@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use super::labels::LabelMap;
-use flowgate_base::address::Address;
+use flowgate_base::address::ListenAddress;
 use flowgate_model::{Expectations, Flows, OptionValue, Selection};
 use flowgate_model::{OnError, grants::Grants};
 
@@ -178,7 +178,7 @@ pub struct Settings {
     /// `--plugin-stats`: at the end, statistics of each plugin are printed.
     pub stats: bool,
     /// Address at which metrics are served while the command runs.
-    pub metrics: Option<Address>,
+    pub metrics: Option<ListenAddress>,
     /// The network namespace to work in: a name, a process id or a path; `None` for that of the process.
     pub netns: Option<OsString>,
     /// `--all-netns`: events of all network namespaces that the kernel delivers.

@@ -19,13 +19,13 @@ use std::{
 };
 
 use super::{
-    place::Place,
+    identity::FileIdentity,
     sys,
-    trust::{Facts, Refusal, Trust, Writers},
+    trust::{FileFacts, Trust, TrustError, Writers},
 };
 
 /// Maximum number of symbolic links in a path, as in the kernel.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 /// Number of attempts to open a file that appears and disappears meanwhile.
 const ATTEMPTS: usize = 8;
 
@@ -40,7 +40,7 @@ pub struct Directory {
 
 /// A regular file in a directory.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct DirectoryEntry {
     /// Its name.
     pub name: OsString,
     /// Its length in bytes.
@@ -51,20 +51,20 @@ pub struct Listed {
 
 /// How a directory is opened.
 #[derive(Clone, Copy, Debug)]
-pub struct Way<'a> {
+pub struct WalkOptions<'a> {
     /// The root of absolute paths: `/`, except in tests.
     pub root: &'a Path,
     /// The trust that is required of the directory.
     pub trust: Trust,
     /// True if missing directories are created, accessible only to the user of the process.
-    pub make: bool,
+    pub create: bool,
 }
 
-impl Way<'_> {
+impl WalkOptions<'_> {
     /// Returns a walk from `/` that creates nothing.
     #[must_use]
     pub fn trusting(trust: Trust) -> Self {
-        Way { root: Path::new("/"), trust, make: false }
+        WalkOptions { root: Path::new("/"), trust, create: false }
     }
 }
 
@@ -93,15 +93,15 @@ impl Directory {
     pub fn of(path: &Path, trust: Trust) -> io::Result<(Self, OsString)> {
         let name = match (path.file_name(), path.as_os_str().as_bytes().last()) {
             (Some(name), Some(last)) if *last != b'/' => name.to_owned(),
-            _ => return Err(Refusal::Kind("the path of a directory").into()),
+            _ => return Err(TrustError::Kind("the path of a directory").into()),
         };
         let parent = path.parent().unwrap_or(Path::new(""));
-        Ok((Self::walk(parent, Way::trusting(trust))?, name))
+        Ok((Self::walk(parent, WalkOptions::trusting(trust))?, name))
     }
 
     /// Wraps a directory that was opened during the walk.
     fn reached(descriptor: File, path: PathBuf, trust: Trust) -> io::Result<Self> {
-        let writers = Writers::of(Facts::from(&descriptor.metadata()?));
+        let writers = Writers::of(FileFacts::from(&descriptor.metadata()?));
         if trust == Trust::Private {
             writers.are_trusted(&path, trust)?;
         }
@@ -116,20 +116,20 @@ impl Directory {
     ///
     /// # Errors
     /// The directory does not exist, or is not trusted; the message says why.
-    pub fn walk(path: &Path, way: Way<'_>) -> io::Result<Self> {
-        let trust = way.trust;
+    pub fn walk(path: &Path, options: WalkOptions<'_>) -> io::Result<Self> {
+        let trust = options.trust;
         if trust == Trust::Private && !path.is_absolute() {
             // The owners of the directories above the current one are not known.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is not absolute"));
         }
-        let mut directory = Self::start(if path.is_absolute() { way.root } else { Path::new(".") }, trust)?;
+        let mut directory = Self::start(if path.is_absolute() { options.root } else { Path::new(".") }, trust)?;
         let parts = |path: &Path| path.components().map(|part| part.as_os_str().to_owned()).collect::<Vec<_>>();
         let mut rest: VecDeque<OsString> = parts(path).into();
         let mut links = 0;
         while let Some(part) = rest.pop_front() {
             match Path::new(&part).components().next() {
                 Some(Component::RootDir) => {
-                    directory = Self::start(way.root, trust)?;
+                    directory = Self::start(options.root, trust)?;
                     continue;
                 }
                 None | Some(Component::CurDir | Component::Prefix(_)) => continue,
@@ -137,17 +137,17 @@ impl Directory {
             }
             let name = c_name(&part)?;
             let status = match sys::status_at(directory.descriptor.as_fd(), &name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && way.make => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && options.create => {
                     sys::make_at(directory.descriptor.as_fd(), &name, 0o700)?;
                     sys::status_at(directory.descriptor.as_fd(), &name)
                 }
                 status => status,
             };
-            let facts = Facts::from(&status?);
+            let facts = FileFacts::from(&status?);
             let within = directory.path.join(&part);
             if facts.is_link() {
                 links += 1;
-                if links > MOST_LINKS {
+                if links > MAX_LINKS {
                     return Err(io::Error::from_raw_os_error(libc::ELOOP));
                 }
                 directory.writers.allow_link(facts, &within, trust)?;
@@ -212,7 +212,7 @@ impl Directory {
             self.examine(name)?;
             match sys::open_at(self.descriptor.as_fd(), &c_name, flags, 0) {
                 Ok(file) => {
-                    Facts::from(&file.metadata()?).may_be_written(&self.path.join(name), &self.writers)?;
+                    FileFacts::from(&file.metadata()?).may_be_written(&self.path.join(name), &self.writers)?;
                     return Ok(file);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -226,9 +226,9 @@ impl Directory {
     ///
     /// # Errors
     /// It is a symbolic link, a directory, a socket or a block device.
-    fn examine(&self, name: &OsStr) -> io::Result<Option<Facts>> {
+    fn examine(&self, name: &OsStr) -> io::Result<Option<FileFacts>> {
         let facts = match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
-            Ok(status) => Facts::from(&status),
+            Ok(status) => FileFacts::from(&status),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -253,7 +253,7 @@ impl Directory {
     /// Its metadata cannot be read.
     pub fn is_regular(&self, name: &OsStr) -> io::Result<bool> {
         match sys::status_at(self.descriptor.as_fd(), &c_name(name)?) {
-            Ok(status) => Ok(Facts::from(&status).is_regular()),
+            Ok(status) => Ok(FileFacts::from(&status).is_regular()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) => Err(error),
         }
@@ -263,7 +263,7 @@ impl Directory {
     #[must_use]
     pub fn modified(&self, name: &OsStr) -> Option<SystemTime> {
         let status = sys::status_at(self.descriptor.as_fd(), &c_name(name).ok()?).ok()?;
-        Facts::from(&status).is_regular().then(|| modified(&status))
+        FileFacts::from(&status).is_regular().then(|| modified(&status))
     }
 
     /// Creates a file that does not exist, with this mode reduced by the umask.
@@ -305,7 +305,7 @@ impl Directory {
     ///
     /// # Errors
     /// The directory cannot be read.
-    pub fn list(&self) -> io::Result<Vec<Listed>> {
+    pub fn list(&self) -> io::Result<Vec<DirectoryEntry>> {
         let readable = libc::O_RDONLY | libc::O_DIRECTORY;
         let entries = rustix::fs::Dir::new(sys::open_at(self.descriptor.as_fd(), c".", readable, 0)?)?;
         let mut files = Vec::new();
@@ -313,8 +313,8 @@ impl Directory {
             let name = entry?.file_name().to_owned();
             // A file that has disappeared meanwhile is left out.
             let Ok(status) = sys::status_at(self.descriptor.as_fd(), &name) else { continue };
-            if Facts::from(&status).is_regular() {
-                files.push(Listed {
+            if FileFacts::from(&status).is_regular() {
+                files.push(DirectoryEntry {
                     name: OsString::from_vec(name.into_bytes()),
                     length: u64::try_from(status.st_size).unwrap_or_default(),
                     modified: modified(&status),
@@ -344,11 +344,11 @@ impl Directory {
     ///
     /// # Errors
     /// The directory's metadata cannot be read.
-    pub fn place(&self, name: &OsStr) -> io::Result<Place> {
+    pub fn identity(&self, name: &OsStr) -> io::Result<FileIdentity> {
         let own = self.descriptor.metadata()?;
         let file =
             sys::status_at(self.descriptor.as_fd(), &c_name(name)?).ok().map(|status| (status.st_dev, status.st_ino));
-        Ok(Place { file, entry: (own.dev(), own.ino(), name.to_owned()) })
+        Ok(FileIdentity { file, entry: (own.dev(), own.ino(), name.to_owned()) })
     }
 }
 
@@ -477,7 +477,7 @@ mod tests {
         }
     }
 
-    /// What is no regular file is not even opened to be read, and nothing is read that has become one meanwhile.
+    /// A file that is not regular is not even opened for reading, and nothing is read from one that became one meanwhile.
     #[test]
     fn what_is_no_regular_file_is_not_opened_to_be_read() {
         use rustix::fs::{CWD, Mode, inotify, mkfifoat};
@@ -508,7 +508,7 @@ mod tests {
         });
     }
 
-    /// The same of a directory on the way.
+    /// The same for a directory of the path.
     #[test]
     fn a_directory_that_becomes_a_link_while_it_is_entered_is_not_entered() {
         let place = tempfile::tempdir().unwrap();
@@ -521,7 +521,7 @@ mod tests {
         let elsewhere = fs::metadata(at("elsewhere")).unwrap().ino();
         let (mut entered, mut late) = (0, 0);
         exchanged(&at("shared/way"), &at("shared/link"), || {
-            match Directory::walk(&at("shared/way"), Way::trusting(Trust::Typed)) {
+            match Directory::walk(&at("shared/way"), WalkOptions::trusting(Trust::Typed)) {
                 Ok(directory) => {
                     assert_ne!(directory.descriptor.metadata().unwrap().ino(), elsewhere);
                     entered += 1;
@@ -540,7 +540,7 @@ mod tests {
         fs::write(at("file"), "kept").unwrap();
         symlink("file", at("link")).unwrap();
         symlink("nowhere", at("dangling")).unwrap();
-        let directory = Directory::walk(place.path(), Way::trusting(Trust::Exclusive)).unwrap();
+        let directory = Directory::walk(place.path(), WalkOptions::trusting(Trust::Exclusive)).unwrap();
         for name in ["file", "link", "dangling"] {
             let error = directory.create_new(OsStr::new(name), 0o600).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");

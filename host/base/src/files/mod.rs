@@ -2,23 +2,23 @@
 //! descriptors.
 //!
 //! * [`Directory`]: opens, renames and removes files relative to a directory; [`Trust`] is the required level of trust.
-//! * [`Output`]: compares whether two paths are the same file.
+//! * [`OutputFile`]: compares whether two paths are the same file.
 //! * [`read()`] and similar functions: read files up to a limit.
 //! * [`BlockingFile`]: writes to a descriptor that may be non-blocking.
 
 mod blocking;
 mod directory;
-mod place;
+mod identity;
 mod read;
 mod sys;
 mod trust;
 
 pub use blocking::{BlockingFile, takes_bytes, write_all};
-pub use directory::{Directory, Listed, Way};
-pub use place::{Output, Place};
+pub use directory::{Directory, DirectoryEntry, WalkOptions};
+pub use identity::{FileIdentity, OutputFile};
 pub use read::{
-    Limited, MOST_OF_CONFIGURATION, MOST_OF_FIXTURE, MOST_OF_LOAD_FILE, MOST_OF_OPTION, read, read_from, read_text,
-    too_long,
+    LimitedReader, MAX_CONFIGURATION_FILE, MAX_FIXTURE_FILE, MAX_LOAD_FILE, MAX_OPTION_FILE, read, read_from,
+    read_text, too_long,
 };
 pub use sys::effective_user;
 pub use trust::Trust;

@@ -24,7 +24,7 @@ pub enum Trust {
 
 /// Why a path is refused. The message says what would be right.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum TrustError {
     #[error("{} is a symbolic link; name the file that is meant", .0.display())]
     Link(PathBuf),
     #[error("{} is a symbolic link in a directory that others can write; name the directory that is meant", .0.display())]
@@ -47,8 +47,8 @@ pub(super) enum Refusal {
     Directory { path: PathBuf, why: String, user: u32 },
 }
 
-impl From<Refusal> for io::Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<TrustError> for io::Error {
+    fn from(refusal: TrustError) -> Self {
         io::Error::new(io::ErrorKind::PermissionDenied, refusal)
     }
 }
@@ -60,26 +60,26 @@ pub(super) fn is_trusted(user: u32) -> bool {
 
 /// The relevant metadata of a file or directory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct FileFacts {
     mode: u32,
     links: u64,
     owner: u32,
     group: u32,
 }
 
-impl From<&libc::stat> for Facts {
+impl From<&libc::stat> for FileFacts {
     fn from(status: &libc::stat) -> Self {
-        Facts { mode: status.st_mode, links: status.st_nlink, owner: status.st_uid, group: status.st_gid }
+        FileFacts { mode: status.st_mode, links: status.st_nlink, owner: status.st_uid, group: status.st_gid }
     }
 }
 
-impl From<&Metadata> for Facts {
+impl From<&Metadata> for FileFacts {
     fn from(metadata: &Metadata) -> Self {
-        Facts { mode: metadata.mode(), links: metadata.nlink(), owner: metadata.uid(), group: metadata.gid() }
+        FileFacts { mode: metadata.mode(), links: metadata.nlink(), owner: metadata.uid(), group: metadata.gid() }
     }
 }
 
-impl Facts {
+impl FileFacts {
     fn kind(self) -> u32 {
         self.mode & libc::S_IFMT
     }
@@ -105,10 +105,10 @@ impl Facts {
     /// It is a symbolic link, a directory, a socket or a block device.
     pub(super) fn is_file(self, path: &Path) -> io::Result<()> {
         match self.kind() {
-            libc::S_IFLNK => Err(Refusal::Link(path.into()).into()),
+            libc::S_IFLNK => Err(TrustError::Link(path.into()).into()),
             libc::S_IFDIR => Err(io::Error::from_raw_os_error(libc::EISDIR)),
-            libc::S_IFSOCK => Err(Refusal::Kind("a socket").into()),
-            libc::S_IFBLK => Err(Refusal::Kind("a block device").into()),
+            libc::S_IFSOCK => Err(TrustError::Kind("a socket").into()),
+            libc::S_IFBLK => Err(TrustError::Kind("a block device").into()),
             _ => Ok(()),
         }
     }
@@ -120,10 +120,10 @@ impl Facts {
     pub(super) fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
         self.is_file(path)?;
         if self.is_regular() && self.links > 1 {
-            return Err(Refusal::Links(self.links).into());
+            return Err(TrustError::Links(self.links).into());
         }
         if *writers == Writers::Sticky && !self.is_ours() {
-            return Err(Refusal::Owner(self.owner).into());
+            return Err(TrustError::Owner(self.owner).into());
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Facts {
     /// Another user could have written it, and the trust excludes that.
     pub(super) fn may_be_read(self, trust: Trust) -> io::Result<()> {
         match Writers::of(self).why() {
-            Some(why) if trust == Trust::Private => Err(Refusal::Written(why).into()),
+            Some(why) if trust == Trust::Private => Err(TrustError::Written(why).into()),
             _ => Ok(()),
         }
     }
@@ -155,7 +155,7 @@ pub(super) enum Writers {
 
 impl Writers {
     /// Returns the writers of a file or directory.
-    pub(super) fn of(facts: Facts) -> Self {
+    pub fn of(facts: FileFacts) -> Self {
         if !facts.is_ours() {
             return Writers::Others(format!("belongs to user {}", facts.owner));
         }
@@ -187,7 +187,7 @@ impl Writers {
             (Trust::Exclusive | Trust::Typed, _) => None,
         };
         match refused {
-            Some(why) => Err(Refusal::Directory { path: path.into(), why, user: sys::effective_user() }.into()),
+            Some(why) => Err(TrustError::Directory { path: path.into(), why, user: sys::effective_user() }.into()),
             None => Ok(()),
         }
     }
@@ -196,15 +196,15 @@ impl Writers {
     ///
     /// # Errors
     /// Why it may not.
-    pub(super) fn allow_link(&self, link: Facts, path: &Path, trust: Trust) -> io::Result<()> {
+    pub fn allow_link(&self, link: FileFacts, path: &Path, trust: Trust) -> io::Result<()> {
         match self {
             _ if trust == Trust::Private && !link.is_ours() => {
-                Err(Refusal::ForeignLink { path: path.into(), user: link.owner }.into())
+                Err(TrustError::ForeignLink { path: path.into(), user: link.owner }.into())
             }
             Writers::Own => Ok(()),
-            // Only its owner can create a link there; a group can at most exchange existing ones.
+            // Only its owner can create a link there; a group can at limit exchange existing ones.
             Writers::Sticky | Writers::Group(_) if link.is_ours() => Ok(()),
-            _ => Err(Refusal::LinkOfOthers(path.into()).into()),
+            _ => Err(TrustError::LinkOfOthers(path.into()).into()),
         }
     }
 }

@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use super::Invocation;
 use super::plugin_command::{PluginCommand, Report};
 use super::policy_command::{AuditOptions, PolicyCommand};
-use flowgate_base::{address::Address, units};
+use flowgate_base::{address::ListenAddress, units};
 use flowgate_recording::Speed;
 use flowgate_syntax::CliError;
 use flowgate_top::{Form, Key as SortKey};
@@ -202,7 +202,7 @@ pub struct RunOptions {
     pub plugin_stats: bool,
     /// Serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH
     #[arg(long, value_name = "ADDR", value_hint = clap::ValueHint::Other)]
-    pub metrics: Option<Address>,
+    pub metrics: Option<ListenAddress>,
 }
 
 /// A shell that command lines can be completed in.

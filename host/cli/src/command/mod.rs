@@ -9,7 +9,6 @@
 
 mod completions;
 mod doctor;
-mod duty;
 mod entries;
 mod explain;
 #[cfg(test)]
@@ -19,6 +18,7 @@ mod lower;
 mod man;
 pub mod plugin;
 pub mod policy;
+mod privilege_profile;
 mod record;
 mod replay;
 pub mod report;
@@ -52,7 +52,7 @@ use flowgate_pipeline::{
     spec,
     stats::Board,
 };
-use flowgate_privileges::Duty;
+use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{LoadError, PluginEngine};
 use flowgate_syntax::{Command, LabelMap, Output, ProgramName, Settings, Table};
 use flowgate_top::Sort;
@@ -89,7 +89,7 @@ pub fn understand(program: &OsStr, arguments: &[OsString]) -> Result<Order, Exit
         Ok(invocation) => {
             let file = match &invocation {
                 Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
-                    Subcommand::Run(options) => Some(files::read(&options.file, files::MOST_OF_CONFIGURATION)),
+                    Subcommand::Run(options) => Some(files::read(&options.file, files::MAX_CONFIGURATION_FILE)),
                     _ => None,
                 },
                 _ => None,
@@ -113,9 +113,9 @@ impl Order {
     /// The exit status if the command must not run with privileges that cannot be given up; the reason has been
     /// printed.
     pub fn give_up_privileges(&self) -> Result<(), Exit> {
-        let duty = self.duty();
-        match duty.take_on() {
-            Err(error) if duty.is_strict() => {
+        let profile = self.profile();
+        match profile.apply() {
+            Err(error) if profile.is_strict() => {
                 report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
                 Err(Exit::Failure)
             }
@@ -124,9 +124,9 @@ impl Order {
         }
     }
 
-    fn duty(&self) -> Duty {
+    fn profile(&self) -> PrivilegeProfile {
         let file = self.file.as_ref().and_then(|file| file.as_deref().ok());
-        duty::of(&self.name, &self.invocation, file)
+        privilege_profile::of(&self.name, &self.invocation, file)
     }
 
     /// True if the command ends in order after a signal: it completes the line, the actions in progress or the stream,
@@ -156,7 +156,7 @@ impl Order {
             Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
                 Subcommand::Run(_) => true,
                 Subcommand::Record { .. } | Subcommand::Replay { .. } => {
-                    matches!(self.duty(), Duty::Command { plugins: true, .. })
+                    matches!(self.profile(), PrivilegeProfile::Command { plugins: true, .. })
                 }
                 // `top` shows them on its screen, which must not be overwritten.
                 _ => false,
@@ -390,7 +390,7 @@ impl Context<'_> {
                         let described = || io::Error::new(error.kind(), error.to_string());
                         Err(error.raw_os_error().map_or_else(described, io::Error::from_raw_os_error))
                     }
-                    None => files::read(&options.file, files::MOST_OF_CONFIGURATION),
+                    None => files::read(&options.file, files::MAX_CONFIGURATION_FILE),
                 };
                 run::run(options, content, self.stop, (self.board, &self.counters), self.sink)
             }
@@ -456,7 +456,7 @@ impl Context<'_> {
 
 /// Serves metrics until the returned value is dropped, if there is an address, and prints the address.
 fn serve_metrics(
-    address: Option<&Address>,
+    address: Option<&ListenAddress>,
     board: &Board,
     counters: &Counters,
 ) -> Result<Option<Server>, CommandError> {

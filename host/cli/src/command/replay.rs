@@ -21,7 +21,7 @@ pub(super) fn run(
     speed: Speed,
     words: &[OsString],
 ) -> Result<Exit, CommandError> {
-    let recording = Recording::open(Input::open(file)?)?;
+    let recording = Recording::open(RecordingInput::open(file)?)?;
     let settings = match context.classic(words, command(&recording)) {
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
@@ -49,8 +49,8 @@ pub(super) fn run(
 /// Returns the command whose output a recording contains.
 fn command(recording: &Recording) -> (Command, Table) {
     let command = match recording.kind() {
-        Kind::Dump => Command::List,
-        Kind::Events => Command::Events,
+        RecordingKind::Dump => Command::List,
+        RecordingKind::Events => Command::Events,
     };
     (command, recording.table())
 }
@@ -59,8 +59,8 @@ fn command(recording: &Recording) -> (Command, Table) {
 fn check(settings: &Settings, recording: &Recording) -> Result<(), CommandError> {
     let command = long_name(settings.command);
     let kind = match settings.command {
-        Command::List => Kind::Dump,
-        Command::Events => Kind::Events,
+        Command::List => RecordingKind::Dump,
+        Command::Events => RecordingKind::Events,
         _ => return Err(CommandError::NotInRecording { what: "replay", command }),
     };
     if settings.resync {
@@ -76,10 +76,10 @@ fn check(settings: &Settings, recording: &Recording) -> Result<(), CommandError>
     let recorded_expect = recording.table() == Table::Expect;
     if recording.is_titled() && (kind != recording.kind() || expect != recorded_expect) {
         let (recorded, instead) = match (recording.kind(), recorded_expect) {
-            (Kind::Dump, false) => ("a dump of flows", "-L"),
-            (Kind::Dump, true) => ("a dump of expectations", "-L expect"),
-            (Kind::Events, false) => ("events of flows", "-E"),
-            (Kind::Events, true) => ("events of expectations", "-E expect"),
+            (RecordingKind::Dump, false) => ("a dump of flows", "-L"),
+            (RecordingKind::Dump, true) => ("a dump of expectations", "-L expect"),
+            (RecordingKind::Events, false) => ("events of flows", "-E"),
+            (RecordingKind::Events, true) => ("events of expectations", "-E expect"),
         };
         return Err(CommandError::OtherRecording { recorded, command, instead });
     }

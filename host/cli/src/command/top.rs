@@ -29,7 +29,7 @@ use flowgate_pipeline::{
     loader::{PluginLoader, Purpose},
     spec::Source,
 };
-use flowgate_recording::{Input, Recording, Speed};
+use flowgate_recording::{Recording, RecordingInput, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 use flowgate_top::{
     Form, Model, Origin, Screen, Sort,
@@ -62,7 +62,8 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     if wanted.once.is_none() {
         needs_terminal(wanted.file)?;
     }
-    let recording = wanted.file.map(|file| Ok::<_, CommandError>(Recording::open(Input::open(file)?)?)).transpose()?;
+    let recording =
+        wanted.file.map(|file| Ok::<_, CommandError>(Recording::open(RecordingInput::open(file)?)?)).transpose()?;
     let settings = match context.classic(words, (Command::List, Table::Conntrack)) {
         Ok(settings) => settings,
         Err(exit) => return Ok(exit),
@@ -239,7 +240,7 @@ fn play(
             "the recording is of expectations, and top shows flows; use `flowgate replay`".into(),
         ));
     }
-    let wanted = flowgate_recording::Wanted {
+    let wanted = flowgate_recording::RecordingSelection {
         kind: recording.kind(),
         new: true,
         update: true,

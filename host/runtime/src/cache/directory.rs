@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use flowgate_base::files::{self, Trust, Way};
+use flowgate_base::files::{self, Trust, WalkOptions};
 
 /// Suffix of the cache's files.
 pub(super) const SUFFIX: &str = "code";
@@ -24,8 +24,8 @@ impl Directory {
     ///
     /// # Errors
     /// NotFound if it does not exist; or why it is not trusted.
-    pub(super) fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
-        files::Directory::walk(path, Way { root, trust: Trust::Private, make }).map(Directory)
+    pub fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
+        files::Directory::walk(path, WalkOptions { root, trust: Trust::Private, create: make }).map(Directory)
     }
 
     /// Returns the content of a file of at most `most` bytes, if it is a regular file that no other user can have

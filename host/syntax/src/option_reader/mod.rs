@@ -15,7 +15,7 @@ use super::settings::{Command, Table};
 use super::values::{self, NumberFormat};
 use super::wrong_value::WrongValue;
 use super::{plugin, strict};
-use flowgate_base::address::AddressError;
+use flowgate_base::address::ListenAddressError;
 
 /// Parses words, the first of which is the program's name. [`strict::check`] decides if values that `conntrack`
 /// interprets leniently are errors; but a number that `conntrack` rejects with status 1 is reported together with what
@@ -264,7 +264,7 @@ impl<'a> OptionReader<'a> {
             OptionKey::Metrics => {
                 let address = String::from_utf8_lossy(value).parse();
                 self.parsed.metrics =
-                    Some(address.map_err(|error: AddressError| CliError::Metrics(error.to_string()))?);
+                    Some(address.map_err(|error: ListenAddressError| CliError::Metrics(error.to_string()))?);
             }
         }
         self.parsed.given.insert(key);

@@ -165,7 +165,7 @@ fn batches(wanted: &Wanted<'_>) -> Result<Vec<Flows>, CommandError> {
         return Ok((0..different as u64).map(|number| generator::batch(number, rows)).collect());
     };
     let mut content =
-        files::read(path, files::MOST_OF_FIXTURE).map_err(|source| ToolError::Read { path: path.into(), source })?;
+        files::read(path, files::MAX_FIXTURE_FILE).map_err(|source| ToolError::Read { path: path.into(), source })?;
     content.push(b'\n');
     let name = path.display().to_string();
     let once = flowgate_fixture::flows(&name, &content, &[]).map_err(ToolError::from)?;

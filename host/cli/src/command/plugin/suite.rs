@@ -97,7 +97,7 @@ impl Suite {
     /// [`ToolError`]: a file cannot be read or is invalid.
     pub(super) fn read(directory: &Path) -> Result<Self, ToolError> {
         let path = directory.join(FILE);
-        let text = files::read_text(&path, files::MOST_OF_FIXTURE)
+        let text = files::read_text(&path, files::MAX_FIXTURE_FILE)
             .map_err(|source| ToolError::Read { path: path.clone(), source })?;
         let raw: RawSuite = toml::from_str(&text)
             .map_err(|error| ToolError::Toml { path: path.clone(), said: error.to_string().trim_end().into() })?;
@@ -164,7 +164,7 @@ impl Case {
             (format!("{} ({key} of `{}`)", FILE, raw.name), given.into_bytes())
         } else {
             let path = directory.join(given);
-            let content = files::read(&path, files::MOST_OF_FIXTURE)
+            let content = files::read(&path, files::MAX_FIXTURE_FILE)
                 .map_err(|source| Wrong::Tool(ToolError::Read { path: path.clone(), source }))?;
             (path.display().to_string(), content)
         };
@@ -213,7 +213,7 @@ fn content(directory: &Path, text: String) -> Result<String, Wrong> {
         Some(rest) if rest.starts_with('@') => Ok(rest.to_string()),
         Some(file) => {
             let path = directory.join(file);
-            files::read_text(&path, files::MOST_OF_FIXTURE)
+            files::read_text(&path, files::MAX_FIXTURE_FILE)
                 .map_err(|source| Wrong::Tool(ToolError::Read { path, source }))
         }
     }

@@ -91,7 +91,7 @@ fn case_of(
     };
     let expected = match &case.expected {
         Expected::Inline(text) => text.clone(),
-        Expected::File(path) => match files::read(path, files::MOST_OF_FIXTURE) {
+        Expected::File(path) => match files::read(path, files::MAX_FIXTURE_FILE) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(_) if bless => String::new(),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {

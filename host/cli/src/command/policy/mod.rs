@@ -139,7 +139,7 @@ fn ask(to: &Addressee, request: &ControlRequest, stdout: &mut dyn Sink) -> Resul
 
 /// Reads a policy file.
 fn content(file: &Path) -> Result<Vec<u8>, CommandError> {
-    files::read(file, files::MOST_OF_CONFIGURATION)
+    files::read(file, files::MAX_CONFIGURATION_FILE)
         .map_err(|source| CommandError::Pipeline { path: file.into(), source })
 }
 

@@ -358,7 +358,7 @@ impl Service {
 
     /// True if the content of the file has been neither loaded nor refused.
     fn has_news(&self) -> bool {
-        let content = files::read(&self.file, files::MOST_OF_CONFIGURATION).ok();
+        let content = files::read(&self.file, files::MAX_CONFIGURATION_FILE).ok();
         let mut inner = self.lock();
         if content == inner.tried {
             return false;
@@ -383,7 +383,7 @@ impl Service {
             return Err(vec![PolicyError::Once { path: self.file.clone() }.to_string()]);
         }
         let failed = |error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))];
-        files::read(&self.file, files::MOST_OF_CONFIGURATION).map_err(failed)
+        files::read(&self.file, files::MAX_CONFIGURATION_FILE).map_err(failed)
     }
 
     /// Reloads the file, and lets its tenants take over once they have started. `meanwhile` is called repeatedly until
@@ -486,7 +486,7 @@ pub(in crate::command) fn run(
     (file, content): (&Path, Vec<u8>),
     stop: &Stop,
     (board, counters): (&Board, &Counters),
-    metrics: Option<&Address>,
+    metrics: Option<&ListenAddress>,
 ) -> Result<Exit, CommandError> {
     standard_error::is_of_service();
     report::start_log();
@@ -495,7 +495,7 @@ pub(in crate::command) fn run(
     let (policy, mistakes, notes) = Policy::of_bytes(file, content);
     // The same content decided which privileges the process has given up.
     let namespaces = policy.tenants.iter().any(|tenant| tenant.namespace.is_some());
-    Duty::Service { namespaces }.holds().map_err(PolicyError::Privileges)?;
+    PrivilegeProfile::Service { namespaces }.verify().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
     let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, Warnings::new(report::line))?);

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use super::policy;
 use crate::args::{Invocation, PluginCommand, PolicyCommand, Subcommand};
 use flowgate_config::Config;
-use flowgate_privileges::Duty;
+use flowgate_privileges::PrivilegeProfile;
 use flowgate_syntax::{Command, ProgramName, Settings, Table};
 
 /// Returns the duty of an invocation; `file` is the content of the file that it names, if it can be read.
@@ -18,12 +18,12 @@ pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> D
         Invocation::Load(file) => of_all(file.commands.iter().map(|command| command.settings.as_ref())),
         Invocation::Text(_) => NEITHER,
         Invocation::Subcommand(subcommand) => match subcommand.as_ref() {
-            Subcommand::Doctor { .. } => Duty::Look,
+            Subcommand::Doctor { .. } => PrivilegeProfile::Inspect,
             Subcommand::Run(options) => match file.map(|content| policy::enters_namespaces(&options.file, content)) {
-                Some(Some(namespaces)) => Duty::Service { namespaces },
+                Some(Some(namespaces)) => PrivilegeProfile::Service { namespaces },
                 Some(None) => {
                     let (plugins, namespaces) = file.map(Config::outline).unwrap_or_default();
-                    Duty::Command { namespaces, plugins }
+                    PrivilegeProfile::Command { namespaces, plugins }
                 }
                 None => NEITHER,
             },
@@ -46,7 +46,7 @@ fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
         namespaces |= settings.netns.is_some() || settings.all_netns;
         plugins |= !settings.plugins.is_empty();
     }
-    Duty::Command { namespaces, plugins }
+    PrivilegeProfile::Command { namespaces, plugins }
 }
 
 /// Returns the duty of the classic command line after a subcommand. A recording may decide between -L and -E, so the
@@ -78,7 +78,7 @@ mod tests {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let invocation = crate::args::parse(&name, &words, &flowgate_syntax::SystemEnvironment).result.unwrap();
         match of(&name, &invocation, file.map(str::as_bytes)) {
-            Duty::Command { namespaces, plugins } => Some((namespaces, plugins)),
+            PrivilegeProfile::Command { namespaces, plugins } => Some((namespaces, plugins)),
             _ => None,
         }
     }

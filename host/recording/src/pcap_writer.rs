@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{
-    ARPHRD_NETLINK, COOKED_HEADER, LINK_TYPE, LONGEST_PACKET, PACKET_USER, RecordingError,
+    ARPHRD_NETLINK, COOKED_HEADER, LINK_TYPE, MAX_PACKET, PACKET_USER, RecordingError,
     note::{Note, control},
 };
 use flowgate_netlink::wire::{NETLINK_NETFILTER, NLMSG_DONE, NLMSG_OVERRUN};
@@ -15,29 +15,29 @@ const VERSION: [u16; 2] = [2, 4];
 /// Length of the header of a packet.
 pub(super) const PACKET_HEADER: usize = 16;
 /// Number of bytes that are buffered before they are written.
-const CHUNK: usize = 64 << 10;
+const WRITE_SIZE: usize = 64 << 10;
 
 /// Writes packets. Only whole packets are written to the file, so that a growing file can be read up to its end.
 #[derive(Debug)]
-pub struct Writer<W> {
+pub struct PcapWriter<W> {
     file: W,
     pending: Vec<u8>,
     length: u64,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> PcapWriter<W> {
     /// Begins a recording with this title at the time `now` (nanoseconds since 1970).
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn new(file: W, title: &Note, now: u64) -> Result<Self, RecordingError> {
-        let mut writer = Self { file, pending: Vec::with_capacity(CHUNK), length: 0 };
+        let mut writer = Self { file, pending: Vec::with_capacity(WRITE_SIZE), length: 0 };
         writer.put(&MAGIC.to_ne_bytes());
         for part in VERSION {
             writer.put(&part.to_ne_bytes());
         }
         // Time zone and accuracy, which are unused; the maximum packet length; the link type.
-        for part in [0, 0, LONGEST_PACKET as u32, LINK_TYPE] {
+        for part in [0, 0, MAX_PACKET as u32, LINK_TYPE] {
             writer.put(&part.to_ne_bytes());
         }
         writer.note(title, now)?;
@@ -50,9 +50,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The file cannot be written.
     pub fn datagram(&mut self, bytes: &[u8], received: u64) -> Result<(), RecordingError> {
-        let most = LONGEST_PACKET - COOKED_HEADER;
-        if bytes.len() > most {
-            return Err(RecordingError::Long { length: bytes.len(), most });
+        let limit = MAX_PACKET - COOKED_HEADER;
+        if bytes.len() > limit {
+            return Err(RecordingError::TooLong { length: bytes.len(), limit });
         }
         // The length fits because of the check above, the seconds do until 2106.
         let length = (COOKED_HEADER + bytes.len()) as u32;
@@ -65,7 +65,7 @@ impl<W: Write> Writer<W> {
         self.put(&[0; 10]);
         self.put(&(NETLINK_NETFILTER as u16).to_be_bytes());
         self.put(bytes);
-        if self.pending.len() >= CHUNK { self.hand_over() } else { Ok(()) }
+        if self.pending.len() >= WRITE_SIZE { self.write_buffer() } else { Ok(()) }
     }
 
     /// Writes a note.
@@ -110,7 +110,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordingError> {
-        self.hand_over()?;
+        self.write_buffer()?;
         self.file.flush().map_err(RecordingError::Write)
     }
 
@@ -119,7 +119,7 @@ impl<W: Write> Writer<W> {
         self.length += bytes.len() as u64;
     }
 
-    fn hand_over(&mut self) -> Result<(), RecordingError> {
+    fn write_buffer(&mut self) -> Result<(), RecordingError> {
         let result = self.file.write_all(&self.pending).map_err(RecordingError::Write);
         self.pending.clear();
         result

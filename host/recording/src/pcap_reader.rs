@@ -8,30 +8,30 @@ use pcap_parser::{
     traits::PcapNGPacketBlock as _,
 };
 
-use super::{Input, LINK_TYPE, LONGEST_PACKET, RecordingError};
+use super::{LINK_TYPE, MAX_PACKET, RecordingError, RecordingInput};
 use flowgate_netlink::Stop;
 
 /// First bytes of a pcapng file: the type of its section header, in either byte order.
-const SECTION: u32 = 0x0a0d_0d0a;
+const SECTION_HEADER_TYPE: u32 = 0x0a0d_0d0a;
 /// Offset of the byte-order magic in a section header, and its value.
-const ORDER: (usize, u32) = (8, 0x1a2b_3c4d);
+const BYTE_ORDER_MAGIC: (usize, u32) = (8, 0x1a2b_3c4d);
 /// Magic numbers of pcap files: times in microseconds and in nanoseconds.
 const MAGIC: [u32; 2] = [0xa1b2_c3d4, 0xa1b2_3c4d];
 /// Length of the header of a pcap file, and of each of its packets.
-const HEADER: usize = 24;
-/// See [`HEADER`].
-const PACKET: usize = 16;
+const FILE_HEADER: usize = 24;
+/// See [`FILE_HEADER`].
+const PACKET_HEADER: usize = 16;
 /// Minimum length of a block of a pcapng file, and the maximum that its other parts add to its packet.
-const BLOCK: usize = 12;
-/// See [`BLOCK`].
-const BLOCK_EXTRA: usize = 1 << 20;
+const MIN_BLOCK: usize = 12;
+/// See [`MIN_BLOCK`].
+const MAX_BLOCK_OVERHEAD: usize = 1 << 20;
 /// Number of bytes per read.
-const CHUNK: usize = 256 << 10;
+const READ_SIZE: usize = 256 << 10;
 /// Maximum number of interfaces of a section.
-const INTERFACES: usize = 1 << 16;
+const MAX_INTERFACES: usize = 1 << 16;
 
 /// True on a big-endian machine.
-const BIG: bool = cfg!(target_endian = "big");
+const BIG_ENDIAN: bool = cfg!(target_endian = "big");
 
 /// A packet of link type NETLINK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ enum Format {
 }
 
 /// A packet or block of the file.
-struct Found {
+struct Record {
     /// Its length in the file.
     length: usize,
     /// Time and range in the buffer, if it is a netlink packet.
@@ -73,8 +73,8 @@ struct Found {
 
 /// Reads the packets of a file.
 #[derive(Debug)]
-pub struct Packets {
-    input: Input,
+pub struct PcapReader {
+    input: RecordingInput,
     buffer: Vec<u8>,
     /// The unused part of the buffer.
     unread: Range<usize>,
@@ -85,15 +85,15 @@ pub struct Packets {
     other: Option<u32>,
 }
 
-impl Packets {
+impl PcapReader {
     /// Reads the header of a file.
     ///
     /// # Errors
     /// [`RecordingError`]: the file is no pcap or pcapng file, or has another byte order or link type.
-    pub fn new(input: Input) -> Result<Self, RecordingError> {
+    pub fn new(input: RecordingInput) -> Result<Self, RecordingError> {
         let mut packets = Self {
             input,
-            buffer: vec![0; CHUNK],
+            buffer: vec![0; READ_SIZE],
             unread: 0..0,
             offset: 0,
             format: Format::Blocks(Vec::new()),
@@ -102,11 +102,11 @@ impl Packets {
         if !packets.fill(4)? {
             return match packets.unread.len() {
                 0 => Err(RecordingError::Empty),
-                left => Err(RecordingError::Truncated { offset: 0, left, needed: HEADER }),
+                left => Err(RecordingError::Truncated { offset: 0, left, needed: FILE_HEADER }),
             };
         }
         let magic = packets.number(0);
-        if magic == SECTION {
+        if magic == SECTION_HEADER_TYPE {
             return Ok(packets);
         }
         if MAGIC.contains(&magic.swap_bytes()) {
@@ -115,7 +115,7 @@ impl Packets {
         if !MAGIC.contains(&magic) {
             return Err(RecordingError::Foreign { magic: magic.to_ne_bytes() });
         }
-        packets.need(HEADER)?;
+        packets.require(FILE_HEADER)?;
         let Ok((_, header)) = parse_pcap_header(packets.rest()) else {
             return Err(RecordingError::Foreign { magic: magic.to_ne_bytes() });
         };
@@ -125,7 +125,7 @@ impl Packets {
             return Err(RecordingError::LinkType { found });
         }
         packets.format = Format::Pcap(magic == MAGIC[1]);
-        packets.pass(HEADER);
+        packets.consume(FILE_HEADER);
         Ok(packets)
     }
 
@@ -146,7 +146,7 @@ impl Packets {
                 Format::Blocks(_) => self.block()?,
             };
             let offset = self.offset;
-            self.pass(found.length);
+            self.consume(found.length);
             if let Some((time, place)) = found.packet {
                 break (time, offset, place);
             }
@@ -165,54 +165,54 @@ impl Packets {
     }
 
     /// Reads a packet of a pcap file.
-    fn frame(&mut self, nanoseconds: bool) -> Result<Found, RecordingError> {
-        self.need(PACKET)?;
+    fn frame(&mut self, nanoseconds: bool) -> Result<Record, RecordingError> {
+        self.require(PACKET_HEADER)?;
         let claimed = self.number(8) as usize;
-        if claimed > LONGEST_PACKET {
-            return Err(self.too_long(claimed, LONGEST_PACKET));
+        if claimed > MAX_PACKET {
+            return Err(self.too_long(claimed, MAX_PACKET));
         }
-        self.need(PACKET + claimed)?;
-        let parse = if BIG { parse_pcap_frame_be } else { parse_pcap_frame };
-        let Ok((_, frame)) = parse(self.rest()) else { return Err(self.nonsense("it cannot be parsed")) };
+        self.require(PACKET_HEADER + claimed)?;
+        let parse = if BIG_ENDIAN { parse_pcap_frame_be } else { parse_pcap_frame };
+        let Ok((_, frame)) = parse(self.rest()) else { return Err(self.invalid_block("it cannot be parsed")) };
         let part = u64::from(frame.ts_usec) * if nanoseconds { 1 } else { 1000 };
         let time = u64::from(frame.ts_sec) * 1_000_000_000 + part;
-        let start = self.unread.start + PACKET;
-        Ok(Found { length: PACKET + claimed, packet: Some((time, start..start + claimed)) })
+        let start = self.unread.start + PACKET_HEADER;
+        Ok(Record { length: PACKET_HEADER + claimed, packet: Some((time, start..start + claimed)) })
     }
 
     /// Reads a block of a pcapng file.
-    fn block(&mut self) -> Result<Found, RecordingError> {
-        self.need(BLOCK)?;
-        if self.number(0) == SECTION {
-            match self.number(ORDER.0) {
-                order if order == ORDER.1 => {}
-                order if order == ORDER.1.swap_bytes() => {
+    fn block(&mut self) -> Result<Record, RecordingError> {
+        self.require(MIN_BLOCK)?;
+        if self.number(0) == SECTION_HEADER_TYPE {
+            match self.number(BYTE_ORDER_MAGIC.0) {
+                order if order == BYTE_ORDER_MAGIC.1 => {}
+                order if order == BYTE_ORDER_MAGIC.1.swap_bytes() => {
                     return Err(RecordingError::ByteOrder { found: other_order() });
                 }
-                order => return Err(self.nonsense(&format!("byte-order mark {order:#x}"))),
+                order => return Err(self.invalid_block(&format!("byte-order mark {order:#x}"))),
             }
         }
         let length = self.number(4) as usize;
-        if !length.is_multiple_of(4) || length < BLOCK {
-            return Err(self.nonsense(&format!("a length of {length}")));
+        if !length.is_multiple_of(4) || length < MIN_BLOCK {
+            return Err(self.invalid_block(&format!("a length of {length}")));
         }
-        if length > LONGEST_PACKET + BLOCK_EXTRA {
-            return Err(self.too_long(length, LONGEST_PACKET + BLOCK_EXTRA));
+        if length > MAX_PACKET + MAX_BLOCK_OVERHEAD {
+            return Err(self.too_long(length, MAX_PACKET + MAX_BLOCK_OVERHEAD));
         }
-        self.need(length)?;
-        let parse = if BIG { parse_block_be } else { parse_block_le };
+        self.require(length)?;
+        let parse = if BIG_ENDIAN { parse_block_be } else { parse_block_le };
         let whole = self.buffer.get(self.unread.start..self.unread.start + length).unwrap_or_default();
-        let Ok((_, block)) = parse(whole) else { return Err(self.nonsense("it cannot be parsed")) };
-        let Format::Blocks(interfaces) = &mut self.format else { return Ok(Found { length, packet: None }) };
+        let Ok((_, block)) = parse(whole) else { return Err(self.invalid_block("it cannot be parsed")) };
+        let Format::Blocks(interfaces) = &mut self.format else { return Ok(Record { length, packet: None }) };
         let (interface, ticks, data) = match &block {
             Block::SectionHeader(_) => {
                 interfaces.clear();
-                return Ok(Found { length, packet: None });
+                return Ok(Record { length, packet: None });
             }
             Block::InterfaceDescription(description) => {
                 let link_type = description.linktype.0 as u32 & 0xffff;
                 let resolution = description.ts_resolution().unwrap_or(1_000_000).max(1);
-                if interfaces.len() < INTERFACES {
+                if interfaces.len() < MAX_INTERFACES {
                     interfaces.push(Interface { link_type, resolution, offset: description.ts_offset() });
                 }
                 match link_type {
@@ -220,26 +220,26 @@ impl Packets {
                     _ if interfaces.iter().any(|known| known.link_type == LINK_TYPE) => {}
                     found => self.other = Some(found),
                 }
-                return Ok(Found { length, packet: None });
+                return Ok(Record { length, packet: None });
             }
             Block::EnhancedPacket(packet) => {
                 let ticks = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
                 (packet.if_id as usize, ticks, packet.packet_data())
             }
             Block::SimplePacket(packet) => (0, 0, packet.packet_data()),
-            _ => return Ok(Found { length, packet: None }),
+            _ => return Ok(Record { length, packet: None }),
         };
         let Some(&interface) = interfaces.get(interface) else {
-            return Err(self.nonsense("a packet of an interface that was not described"));
+            return Err(self.invalid_block("a packet of an interface that was not described"));
         };
         if interface.link_type != LINK_TYPE {
-            return Ok(Found { length, packet: None });
+            return Ok(Record { length, packet: None });
         }
         // The data is a part of the block; its offset follows from the headers of both packet formats.
         let header = if matches!(block, Block::SimplePacket(_)) { 12 } else { 28 };
         let start = self.unread.start + header;
         let time = interface.nanoseconds(ticks);
-        Ok(Found { length, packet: Some((time, start..start + data.len())) })
+        Ok(Record { length, packet: Some((time, start..start + data.len())) })
     }
 
     /// Returns a number of the unread part in native byte order; 0 beyond its end.
@@ -251,7 +251,7 @@ impl Packets {
         self.buffer.get(self.unread.clone()).unwrap_or_default()
     }
 
-    fn pass(&mut self, length: usize) {
+    fn consume(&mut self, length: usize) {
         self.unread.start = self.unread.start.saturating_add(length).min(self.unread.end);
         self.offset += length as u64;
     }
@@ -266,7 +266,7 @@ impl Packets {
         while self.unread.len() < needed {
             // The buffer grows only as bytes arrive, whatever length the file claims.
             if self.unread.end == self.buffer.len() {
-                self.buffer.resize((2 * self.unread.end).min(needed.next_multiple_of(CHUNK)), 0);
+                self.buffer.resize((2 * self.unread.end).min(needed.next_multiple_of(READ_SIZE)), 0);
             }
             let free = self.buffer.get_mut(self.unread.end..).unwrap_or_default();
             match self.input.read(free) {
@@ -282,20 +282,20 @@ impl Packets {
         Ok(true)
     }
 
-    /// The same as [`Packets::fill`], but fewer bytes are an error.
-    fn need(&mut self, needed: usize) -> Result<(), RecordingError> {
+    /// The same as [`PcapReader::fill`], but fewer bytes are an error.
+    fn require(&mut self, needed: usize) -> Result<(), RecordingError> {
         if self.fill(needed)? {
             return Ok(());
         }
         Err(RecordingError::Truncated { offset: self.offset, left: self.unread.len(), needed })
     }
 
-    fn nonsense(&self, problem: &str) -> RecordingError {
+    fn invalid_block(&self, problem: &str) -> RecordingError {
         RecordingError::Block { offset: self.offset, problem: problem.to_owned() }
     }
 
-    fn too_long(&self, length: usize, most: usize) -> RecordingError {
-        RecordingError::PacketLength { offset: self.offset, length, most }
+    fn too_long(&self, length: usize, limit: usize) -> RecordingError {
+        RecordingError::PacketLength { offset: self.offset, length, limit }
     }
 }
 
@@ -310,5 +310,5 @@ impl Interface {
 
 /// Returns the byte order that this machine does not have.
 fn other_order() -> &'static str {
-    if BIG { "little" } else { "big" }
+    if BIG_ENDIAN { "little" } else { "big" }
 }

@@ -10,17 +10,17 @@ use super::{Directory, Trust};
 
 /// The identity of an output file, which is the same for all paths that lead to the file.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct FileIdentity {
     /// Device and inode of the file, if it exists.
     pub(super) file: Option<(u64, u64)>,
     /// Device and inode of its directory, and its name there.
     pub(super) entry: (u64, u64, OsString),
 }
 
-impl Place {
+impl FileIdentity {
     /// Returns true if both are the same file.
     #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn is_same_file(&self, other: &Self) -> bool {
         self.entry == other.entry || self.file.is_some() && self.file == other.file
     }
 
@@ -40,27 +40,29 @@ impl Place {
 
 /// A file that will be written, for comparison with other outputs.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct OutputFile {
     path: PathBuf,
     /// `None` if its directory does not exist; paths are then compared as written.
-    place: Option<Place>,
+    identity: Option<FileIdentity>,
     rotates: bool,
 }
 
-impl Output {
+impl OutputFile {
     /// Returns the output of a path. `rotates`: it is rotated to `NAME.1` and so on.
     #[must_use]
     pub fn new(path: &Path, rotates: bool) -> Self {
-        let place = Directory::of(path, Trust::Typed).and_then(|(directory, name)| directory.place(&name)).ok();
-        Output { path: path.into(), place, rotates }
+        let identity = Directory::of(path, Trust::Typed).and_then(|(directory, name)| directory.identity(&name)).ok();
+        OutputFile { path: path.into(), identity, rotates }
     }
 
     /// Returns true if both write the same file under any name, or if the rotation of one would replace the other.
     #[must_use]
     pub fn clashes_with(&self, other: &Self) -> bool {
-        match (&self.place, &other.place) {
+        match (&self.identity, &other.identity) {
             (Some(one), Some(two)) => {
-                one.is(two) || self.rotates && one.is_rotated_into(two) || other.rotates && two.is_rotated_into(one)
+                one.is_same_file(two)
+                    || self.rotates && one.is_rotated_into(two)
+                    || other.rotates && two.is_rotated_into(one)
             }
             _ => self.path == other.path,
         }
@@ -81,7 +83,8 @@ mod tests {
         symlink("a", at("link")).unwrap();
         fs::write(at("a/there"), "").unwrap();
         fs::hard_link(at("a/there"), at("twin")).unwrap();
-        let clash = |one: &str, two: &str| Output::new(&at(one), true).clashes_with(&Output::new(&at(two), false));
+        let clash =
+            |one: &str, two: &str| OutputFile::new(&at(one), true).clashes_with(&OutputFile::new(&at(two), false));
         for same in ["a/b", "a/./b", "link/b", "a/../a/b", "link/../a/b"] {
             assert!(clash("a/b", same), "{same}");
         }
