@@ -1,8 +1,8 @@
-//! Pauses between attempts that fail.
+//! Pauses between failed attempts.
 
 use std::time::Duration;
 
-/// Pauses that double from one failure to the next, up to a longest one.
+/// Pauses that double from one failure to the next, up to a maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -10,16 +10,16 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// For what is started or connected again: 100 ms to 30 s.
+    /// For restarts and reconnections: 100 ms to 30 s.
     pub const RESTART: Self = Self::new(Duration::from_millis(100), Duration::from_secs(30));
 
-    /// Returns pauses from the first to the longest one.
+    /// Returns pauses that begin with `first` and are at most `longest`.
     #[must_use]
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest }
     }
 
-    /// Returns the pause after so many failures in a row. Without a failure there is none.
+    /// Returns the pause after this number of failures in a row; zero without a failure.
     #[must_use]
     pub fn pause(self, failures: u32) -> Duration {
         match failures {

@@ -2,8 +2,8 @@
 //!
 //! Before `main`, the runtime of the standard library ignores SIGPIPE and opens `/dev/null` in place of closed standard
 //! descriptors. Afterwards a program cannot find out whether its parent ignores SIGPIPE, as systemd does with
-//! `IgnoreSIGPIPE=yes` and a shell with `trap '' PIPE`, and output to a closed descriptor vanishes without an error. The
-//! program is therefore entered without that runtime (`main.rs`), and [`record`] is the first that it does.
+//! `IgnoreSIGPIPE=yes` and a shell with `trap '' PIPE`, and output to a closed descriptor vanishes without an error.
+//! The program is therefore entered without that runtime (`main.rs`), and [`record`] is the first that it does.
 #![allow(unsafe_code)]
 
 use std::{
@@ -51,7 +51,8 @@ fn is_closed(descriptor: i32) -> bool {
 /// Replaces a closed descriptor by the wrong end of a pipe. It stays closed if no pipe can be opened.
 fn occupy(descriptor: i32) {
     let mut ends = [-1; 2];
-    // SAFETY: the kernel writes two numbers into the array. All descriptors that are touched are new, or were closed before.
+    // SAFETY: the kernel writes two numbers into the array. All descriptors that are touched are new, or were closed
+    // before.
     unsafe {
         if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
             return;

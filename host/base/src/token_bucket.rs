@@ -1,14 +1,14 @@
-//! A token bucket: so much in a time, and what is beyond is refused rather than waited for.
+//! A token bucket: limits an amount per period. What exceeds it is refused, not delayed.
 
 use std::time::{Duration, Instant};
 
-/// A share of something that fills up again with every period. What is not used is not saved for longer than a period.
+/// Tokens that are refilled continuously, up to the amount of one period.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
-    /// What a period brings, and the most that there can be.
+    /// Tokens per period, and the maximum in the bucket.
     capacity: u64,
     period: Duration,
-    /// Tokens times nanoseconds of a period, so that parts of a token are not lost.
+    /// Tokens times nanoseconds of a period, so that fractions of a token are not lost.
     left: i128,
     filled: Option<Instant>,
 }
@@ -22,13 +22,13 @@ impl TokenBucket {
         bucket
     }
 
-    /// Returns a full bucket whose period is a second.
+    /// Returns a full bucket with a period of one second.
     #[must_use]
     pub fn per_second(rate: u64) -> Self {
         Self::new(rate, Duration::from_secs(1))
     }
 
-    /// Sets what a period brings from now on. What has been used stays used.
+    /// Sets the tokens per period. Tokens in use stay in use.
     pub fn resize(&mut self, capacity: u64, now: Instant) {
         if capacity != self.capacity {
             self.fill(now);
@@ -37,40 +37,41 @@ impl TokenBucket {
         }
     }
 
-    /// Takes some, or as much of it as there is, and returns how much that was.
+    /// Takes up to `wanted` tokens and returns how many were taken.
     pub fn take(&mut self, wanted: u64) -> u64 {
         self.take_at(wanted, Instant::now())
     }
 
-    /// As [`TokenBucket::take`], at this time.
+    /// Takes up to `wanted` tokens at this time; see [`TokenBucket::take`].
     pub fn take_at(&mut self, wanted: u64, now: Instant) -> u64 {
         let taken = wanted.min(u64::try_from(self.left_at(now).max(0)).unwrap_or(u64::MAX));
         self.left -= self.scaled(taken);
         taken
     }
 
-    /// Takes what has been used already, so that there may be less than nothing left; see [`TokenBucket::is_empty`].
+    /// Takes tokens for what has been used already, so that the balance may become negative; see
+    /// [`TokenBucket::is_empty`].
     pub fn charge(&mut self, used: u64) {
         self.charge_at(used, Instant::now());
     }
 
-    /// As [`TokenBucket::charge`], at this time.
+    /// Takes tokens at this time; see [`TokenBucket::charge`].
     pub fn charge_at(&mut self, used: u64, now: Instant) {
         self.fill(now);
         self.left = self.left.saturating_sub(self.scaled(used));
     }
 
-    /// Returns true if there is nothing left for the moment.
+    /// Returns true if no token is left.
     pub fn is_empty(&mut self) -> bool {
         !self.has(1)
     }
 
-    /// Returns true if there is this much.
+    /// Returns true if there are `wanted` tokens.
     pub fn has(&mut self, wanted: u64) -> bool {
         self.left_at(Instant::now()) >= i128::from(wanted)
     }
 
-    /// Returns how many whole tokens there are at this time, which may be less than nothing.
+    /// Returns the number of whole tokens at this time, which may be negative.
     pub fn left_at(&mut self, now: Instant) -> i128 {
         self.fill(now);
         self.left.div_euclid(self.nanoseconds())

@@ -1,8 +1,8 @@
 //! Dropping privileges before a process does anything: capabilities, the right to gain new ones, and system calls.
 //!
 //! Capabilities and filters apply to a thread and to those that it starts, so that the first thread drops them while it
-//! is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from files are loaded only
-//! in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
+//! is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from files are
+//! loaded only in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
 //!
 //! If there is nothing to drop, no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
 //! ~@resources` kills a process for it).
@@ -41,13 +41,13 @@ pub enum PrivilegeProfile {
 pub enum PrivilegesError {
     /// The kernel does not drop capabilities.
     #[error(
-        "capabilities cannot be given up: {}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
+        "capabilities cannot be dropped: {}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
          or let it call capset(2)",
         error_text(.0)
     )]
     Capabilities(#[source] io::Error),
     /// The kernel does not support `PR_SET_NO_NEW_PRIVS`.
-    #[error("the right to gain privileges cannot be given up: {}", error_text(&io::Error::from(*.0)))]
+    #[error("the right to gain privileges cannot be dropped: {}", error_text(&io::Error::from(*.0)))]
     NewPrivileges(#[source] Errno),
     /// There is no system-call filter for this machine.
     #[error("there is no filter of system calls for this machine: {0}")]
@@ -72,7 +72,7 @@ pub fn may_run_foreign_code() -> Result<(), String> {
     match APPLIED.get() {
         None => Ok(()),
         Some(Ok(profile)) if profile.is_confined() => Ok(()),
-        Some(Ok(_)) => Err("nothing on its command line named one when privileges were given up".into()),
+        Some(Ok(_)) => Err("its command line named none when privileges were dropped".into()),
         Some(Err(reason)) => Err(reason.clone()),
     }
 }
@@ -260,9 +260,9 @@ mod tests {
         });
     }
 
-    /// What has not been given up is found, whatever it is.
+    /// Every privilege that was not dropped is found.
     #[test]
-    fn a_duty_holds_only_once_all_has_been_given_up() {
+    fn a_profile_is_verified_only_once_everything_has_been_dropped() {
         let profile = PrivilegeProfile::Service { namespaces: false };
         let left = |profile: PrivilegeProfile| profile.verify().err().map(|error| error.to_string());
         let steps = thread::spawn(move || {
@@ -270,7 +270,7 @@ mod tests {
             profile.reduce_capabilities(profile.capabilities().unwrap()).unwrap();
             steps.push(left(profile));
             prctl::set_no_new_privs().unwrap();
-            // A filter of somebody else's counts: it is in force for this thread before anything is given up.
+            // A filter of somebody else's counts: it is in force for this thread before anything is dropped.
             let filtered = syscalls::are_filtered();
             steps.push(if filtered { Some("system calls".into()) } else { left(profile) });
             syscalls::confine().unwrap();

@@ -30,7 +30,7 @@ pub enum RecordingError {
     #[error("cannot write the recording: {}", error_text(.0))]
     Write(io::Error),
     /// A datagram exceeds the maximum length of a packet.
-    #[error("a datagram of {length} bytes is too long for a recording, which takes {limit}")]
+    #[error("a datagram of {length} bytes is too long for a recording; the maximum is {limit}")]
     TooLong {
         /// Its length in bytes.
         length: usize,
@@ -85,9 +85,7 @@ pub enum RecordingError {
         needed: usize,
     },
     /// The length of a packet is impossible.
-    #[error(
-        "the recording is damaged: the packet at offset {offset} claims {length} bytes; {limit} are the limit that is possible"
-    )]
+    #[error("the recording is damaged: the packet at offset {offset} claims {length} bytes; the maximum is {limit}")]
     PacketLength {
         /// Offset of the packet.
         offset: u64,

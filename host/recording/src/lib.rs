@@ -44,8 +44,8 @@
 //! # }
 //! ```
 //!
-//! `docs/RECORDING.md` describes the file format: link type NETLINK (253), each packet a cooked header of 16 bytes and a
-//! datagram as it was received. Information that the kernel's messages do not have is stored in messages of type
+//! `docs/RECORDING.md` describes the file format: link type NETLINK (253), each packet a cooked header of 16 bytes and
+//! a datagram as it was received. Information that the kernel's messages do not have is stored in messages of type
 //! NLMSG_NOOP, which every netlink reader ignores (`note`): the title of the recording, process names of ports, the
 //! namespace of datagrams, and where the reader found the queue empty. A gap is a message NLMSG_OVERRUN, the end of a
 //! dump NLMSG_DONE with its error number.

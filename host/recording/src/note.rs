@@ -83,7 +83,7 @@ impl Note {
         control(NLMSG_NOOP, &body)
     }
 
-    /// Parses the body of an NLMSG_NOOP message; returns `None` for a body that is no note, or one of a later version.
+    /// Parses the body of an NLMSG_NOOP message; returns `None` if it is not a note, or one of a later version.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let text = body.strip_prefix(PREFIX)?;

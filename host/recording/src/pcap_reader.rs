@@ -89,7 +89,7 @@ impl PcapReader {
     /// Reads the header of a file.
     ///
     /// # Errors
-    /// [`RecordingError`]: the file is no pcap or pcapng file, or has another byte order or link type.
+    /// [`RecordingError`]: the file is not a pcap or pcapng file, or has another byte order or link type.
     pub fn new(input: RecordingInput) -> Result<Self, RecordingError> {
         let mut packets = Self {
             input,

@@ -35,7 +35,7 @@ fn case_36_every_file_that_is_read_has_a_limit() {
     let plugin = directory.path().join("x.wasm");
     fs::write(&plugin, b"\0asm\x01\0\0\0").expect("a file");
     let option = format!("{},list=@/dev/zero", plugin.display());
-    let limit = "the most that such a file may have";
+    let limit = "the maximum for such a file";
     for (words, text) in [
         (&["plugin", "inspect", "/dev/zero"][..], "is not a WebAssembly"),
         (&["run", "/dev/zero"], limit),

@@ -49,7 +49,7 @@ pub struct DirectoryEntry {
     pub modified: SystemTime,
 }
 
-/// How a directory is opened.
+/// Options for opening a directory.
 #[derive(Clone, Copy, Debug)]
 pub struct WalkOptions<'a> {
     /// The root of absolute paths: `/`, except in tests.
@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(fs::read(at("victim")).unwrap(), b"");
     }
 
-    /// Two names that change places all the time, while something is done with one of them until that has met both.
+    /// Two names that are exchanged all the time, while `attempt` is repeated with one of them until it has met both.
     fn exchanged(one: &Path, other: &Path, mut attempt: impl FnMut() -> bool) {
         /// Ends the exchange, also if the test fails.
         struct End<'a>(&'a AtomicBool);
@@ -450,7 +450,7 @@ mod tests {
         });
     }
 
-    /// What was looked at may be a link when it is opened: that is refused by the kernel.
+    /// A file that has become a link since it was examined: the kernel refuses to open it.
     #[test]
     fn a_file_that_becomes_a_link_while_it_is_opened_is_not_opened() {
         let place = tempfile::tempdir().unwrap();
@@ -468,7 +468,7 @@ mod tests {
                         assert_ne!(file.metadata().unwrap().ino(), victim, "{read}");
                         opened += 1;
                     }
-                    // It was a file when it was looked at.
+                    // It was a file when it was examined.
                     Err(error) if error.raw_os_error() == Some(libc::ELOOP) => late += 1,
                     Err(error) => assert!(error.to_string().contains("is a symbolic link"), "{error}"),
                 }

@@ -12,37 +12,37 @@ pub const MAX_CONFIGURATION_FILE: u64 = 4 << 20;
 pub const MAX_OPTION_FILE: u64 = 16 << 20;
 /// Maximum size in bytes of a file of flows for tests, or of their expected output.
 pub const MAX_FIXTURE_FILE: u64 = 64 << 20;
-/// Maximum size in bytes of a load file: some ten million lines.
+/// Maximum size in bytes of a load file: about ten million lines.
 pub const MAX_LOAD_FILE: u64 = 1 << 30;
 
-/// Reads a file as a whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// It cannot be read, is a directory, or holds more than `limit` bytes; the text says how many may be.
+/// The file cannot be read, is a directory, or has more than `limit` bytes; the message has the limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_from(&mut File::open(path)?, limit)
 }
 
-/// Reads a text in UTF-8 as a whole.
+/// Reads a whole file as UTF-8 text.
 ///
 /// # Errors
-/// As [`read`], and InvalidData if it is not UTF-8.
+/// See [`read`]; InvalidData if it is not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = read(path, limit)?;
     String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-/// Reads what is left of `reader`.
+/// Reads the rest of `reader`.
 ///
 /// # Errors
-/// As [`read`].
+/// See [`read`].
 pub fn read_from(reader: &mut impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit { Err(too_long(limit)) } else { Ok(bytes) }
 }
 
-/// The error of a file that holds more than `limit` bytes.
+/// Returns the error for a file that has more than `limit` bytes.
 #[must_use]
 pub fn too_long(limit: u64) -> io::Error {
     let (size, unit) = match limit {
@@ -50,13 +50,10 @@ pub fn too_long(limit: u64) -> io::Error {
         limit if limit >= 1 << 10 && limit % (1 << 10) == 0 => (limit >> 10, "KiB"),
         limit => (limit, "bytes"),
     };
-    io::Error::new(
-        io::ErrorKind::FileTooLarge,
-        format!("it is longer than {size} {unit}, the limit that such a file may have"),
-    )
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {size} {unit}, the maximum for such a file"))
 }
 
-/// A reader that fails after so many bytes instead of going on for ever.
+/// A reader that fails after a number of bytes, so that reading ends.
 #[derive(Debug)]
 pub struct LimitedReader<R> {
     reader: R,
@@ -65,7 +62,7 @@ pub struct LimitedReader<R> {
 }
 
 impl<R> LimitedReader<R> {
-    /// Lets `limit` bytes through.
+    /// Returns a reader that fails after `limit` bytes.
     pub fn new(reader: R, limit: u64) -> Self {
         LimitedReader { reader, limit, left: limit }
     }
@@ -86,9 +83,9 @@ mod tests {
     #[test]
     fn a_file_that_never_ends_is_read_up_to_its_limit() {
         let error = read(Path::new("/dev/zero"), 1 << 20).unwrap_err();
-        assert_eq!(error.to_string(), "it is longer than 1 MiB, the limit that such a file may have");
+        assert_eq!(error.to_string(), "it is longer than 1 MiB, the maximum for such a file");
         let error = LimitedReader::new(io::repeat(1), 3000).read_to_end(&mut Vec::new()).unwrap_err();
-        assert_eq!(error.to_string(), "it is longer than 3000 bytes, the limit that such a file may have");
+        assert_eq!(error.to_string(), "it is longer than 3000 bytes, the maximum for such a file");
         assert_eq!(read(Path::new("/"), 10).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         assert_eq!(read_from(&mut &b"1234"[..], 4).unwrap(), b"1234");
         assert!(read_from(&mut &b"12345"[..], 4).is_err());

@@ -1,5 +1,5 @@
-//! The system calls that the standard library does not offer: files relative to a directory descriptor, and waiting for a
-//! descriptor to become writable. Each call into libc is on memory that is borrowed here.
+//! The system calls that the standard library does not offer: files relative to a directory descriptor, and waiting for
+//! a descriptor to become writable. Each call into libc is on memory that is borrowed here.
 #![allow(unsafe_code)]
 
 use std::{
@@ -9,12 +9,12 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _},
 };
 
-/// What a system call returned, or its error.
+/// Returns the result of a system call, or its error.
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// `open(2)` of what is there; O_CLOEXEC is added.
+/// Calls `open(2)` on an existing file; O_CLOEXEC is added.
 pub(super) fn open(path: &CStr, flags: i32) -> io::Result<File> {
     // SAFETY: as for `open_at`.
     unsafe {
@@ -22,7 +22,7 @@ pub(super) fn open(path: &CStr, flags: i32) -> io::Result<File> {
     }
 }
 
-/// `openat(2)`; O_CLOEXEC is added.
+/// Calls `openat(2)`; O_CLOEXEC is added.
 pub(super) fn open_at(directory: BorrowedFd<'_>, name: &CStr, flags: i32, mode: libc::mode_t) -> io::Result<File> {
     // SAFETY: the name ends with NUL, and what is returned is a new descriptor that nothing else owns.
     unsafe {

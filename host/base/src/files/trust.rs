@@ -116,8 +116,8 @@ impl FileFacts {
     /// Checks that an existing file may be written, in a directory with these writers. `path` is for the message.
     ///
     /// # Errors
-    /// Why it may not.
-    pub(super) fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
+    /// Why it may not be written.
+    pub fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
         self.is_file(path)?;
         if self.is_regular() && self.links > 1 {
             return Err(TrustError::Links(self.links).into());
@@ -179,8 +179,8 @@ impl Writers {
     /// Checks that a directory with these writers may hold a file that is opened with the required trust.
     ///
     /// # Errors
-    /// Why it may not.
-    pub(super) fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
+    /// Why it may not hold the file.
+    pub fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
         let refused = match (trust, self) {
             (Trust::Private, writers) => writers.why(),
             (Trust::Exclusive, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
@@ -195,7 +195,7 @@ impl Writers {
     /// Checks that a symbolic link in a directory with these writers may be followed.
     ///
     /// # Errors
-    /// Why it may not.
+    /// Why it may not be followed.
     pub fn allow_link(&self, link: FileFacts, path: &Path, trust: Trust) -> io::Result<()> {
         match self {
             _ if trust == Trust::Private && !link.is_ours() => {
