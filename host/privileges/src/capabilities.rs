@@ -39,7 +39,7 @@ impl CapabilitySets {
     ///
     /// # Errors
     /// EPERM, ENOSYS: a filter of system calls refuses.
-    pub fn read() -> io::Result<Self> {
+    pub(crate) fn read() -> io::Result<Self> {
         let mut header = CapabilityHeader { version: VERSION, pid: 0 };
         let mut halves = [CapabilityData::default(); 2];
         // SAFETY: the kernel reads the header and writes two halves for this version.
@@ -61,7 +61,7 @@ impl CapabilitySets {
     /// # Errors
     /// EPERM: more than it has, or a filter of system calls refuses.
     #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
-    pub fn apply(self) -> io::Result<()> {
+    pub(crate) fn apply(self) -> io::Result<()> {
         let half = |shift: u32| CapabilityData {
             effective: (self.effective >> shift) as u32,
             permitted: (self.permitted >> shift) as u32,
@@ -76,7 +76,7 @@ impl CapabilitySets {
 
     /// Returns the intersection of each set with `kept`.
     #[must_use]
-    pub fn only(self, kept: u64) -> Self {
+    pub(crate) fn only(self, kept: u64) -> Self {
         CapabilitySets {
             effective: self.effective & kept,
             permitted: self.permitted & kept,

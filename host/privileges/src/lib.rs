@@ -287,10 +287,10 @@ mod tests {
     #[test]
     fn code_of_others_does_not_run_where_no_plugin_was_named() {
         thread::spawn(|| {
-            assert_eq!(may_run_foreign_code(), Ok(()), "who embeds the library decides");
-            // For the process; the thread alone gives up something.
+            assert_eq!(may_run_foreign_code(), Ok(()), "an embedding program decides");
+            // Recorded for the process; only the thread drops privileges.
             PrivilegeProfile::Command { namespaces: false, plugins: false }.apply().unwrap();
-            assert!(may_run_foreign_code().unwrap_err().contains("nothing on its command line named one"));
+            assert!(may_run_foreign_code().unwrap_err().contains("its command line named none"));
         })
         .join()
         .unwrap();

@@ -9,7 +9,7 @@ use super::values;
 use flowgate_model::{Addresses, Expectations, Tuples, expectation_field as field};
 
 /// Returns a table of one row for -I, -D and -G, and an empty table for the other commands.
-pub fn build(parsed: &ParsedOptions, command: Command, family: Option<u8>) -> Expectations {
+pub(crate) fn build(parsed: &ParsedOptions, command: Command, family: Option<u8>) -> Expectations {
     if !matches!(command, Command::Create | Command::Delete | Command::Get) {
         return Expectations::default();
     }

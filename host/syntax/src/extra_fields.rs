@@ -17,7 +17,7 @@ use flowgate_model::{Flows, batch, field, put};
 
 /// The values of these options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExtraFields {
+pub(crate) struct ExtraFields {
     /// `--labels`: label `n` is bit `n`. The second value is the mask of labels that an update changes, `None` for all.
     labels: Option<(u128, Option<u128>)>,
     /// `--helper`
@@ -47,7 +47,7 @@ impl ExtraFields {
     ///
     /// # Errors
     /// Returns an error if the option does not accept the value.
-    pub fn set(&mut self, key: OptionKey, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
+    pub(crate) fn set(&mut self, key: OptionKey, text: &[u8], environment: &dyn Environment) -> Result<(), CliError> {
         let takes = match key {
             OptionKey::Labels => {
                 self.labels = labels(text);
@@ -101,7 +101,7 @@ impl ExtraFields {
     ///
     /// # Errors
     /// Returns an error if they contradict each other, the protocol or the family.
-    pub fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
+    pub(crate) fn check(&self, command: Command, protocol: Option<u8>, family: Option<u8>) -> Result<(), CliError> {
         if protocol != Some(flowgate_model::protocol::TCP) {
             for (key, given) in [
                 (OptionKey::OriginalSequence, self.sequences[0].is_some()),
@@ -137,7 +137,7 @@ impl ExtraFields {
 
     /// Writes the values into a row and returns the field bits that it now has. `updates` is true if the row holds the
     /// new values of an existing entry.
-    pub fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
+    pub(crate) fn put(&self, flows: &mut Flows, row: usize, updates: bool) -> u64 {
         let mut has = 0;
         if let Some((value, mask)) = self.labels {
             let rare = flows.rare.get_or_insert_default();
@@ -222,7 +222,7 @@ fn name(key: OptionKey) -> &'static str {
 
 /// Parses a number in base 10, or in the base of its prefix (`0x`, `0`). It must be the whole text, and at most
 /// `maximum`.
-pub fn exact_number(text: &[u8], maximum: u64) -> Option<u64> {
+pub(crate) fn exact_number(text: &[u8], maximum: u64) -> Option<u64> {
     let number = values::number(text, 0);
     let valid = text.first().is_some_and(u8::is_ascii_digit) && number.length == text.len();
     (valid && number.magnitude <= maximum).then_some(number.magnitude)

@@ -16,7 +16,7 @@ pub enum Argument {
 
 /// An option in its long form.
 #[derive(Debug, Clone, Copy)]
-pub struct LongOption<T> {
+pub(crate) struct LongOption<T> {
     /// Name without the two hyphens.
     pub name: &'static str,
     /// Defines if it takes a value.
@@ -28,7 +28,7 @@ pub struct LongOption<T> {
 }
 
 /// The options that the scanner accepts.
-pub trait OptionSource<T> {
+pub(crate) trait OptionSource<T> {
     /// Returns the option of this letter.
     fn short(&self, letter: u8) -> Option<(Argument, T)>;
     /// Returns all long options, in two parts.
@@ -37,7 +37,7 @@ pub trait OptionSource<T> {
 
 /// The result of one step of the scan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScannedOption<'a, T> {
+pub(crate) enum ScannedOption<'a, T> {
     /// An option and its value.
     Option {
         /// Id of the option.
@@ -71,7 +71,7 @@ pub(crate) struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// Starts a scan.
-    pub fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
+    pub(crate) fn new(words: Vec<&'a [u8]>, posixly_correct: bool) -> Self {
         Self { words, index: 1, first: 1, last: 1, cluster: None, posixly_correct, current: b"" }
     }
 
@@ -90,18 +90,18 @@ impl<'a> Scanner<'a> {
     }
 
     /// Returns the word of the last option found.
-    pub fn current(&self) -> &'a [u8] {
+    pub(crate) fn current(&self) -> &'a [u8] {
         self.current
     }
 
     /// Returns the words that are not options. Valid at the end of the scan.
-    pub fn stray_words(&self) -> &[&'a [u8]] {
+    pub(crate) fn stray_words(&self) -> &[&'a [u8]] {
         let start = if self.posixly_correct { self.index } else { self.first };
         self.words.get(start..).unwrap_or_default()
     }
 
     /// Returns the next option, or `None` at the end of the options.
-    pub fn next<T: Copy + PartialEq>(&mut self, options: &dyn OptionSource<T>) -> Option<ScannedOption<'a, T>> {
+    pub(crate) fn next<T: Copy + PartialEq>(&mut self, options: &dyn OptionSource<T>) -> Option<ScannedOption<'a, T>> {
         if let Some(position) = self.cluster {
             return Some(self.letter(position, options));
         }

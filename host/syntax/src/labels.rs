@@ -94,7 +94,7 @@ impl LabelMap {
 }
 
 /// Adds the labels of a comma-separated list to a set.
-pub fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
+pub(crate) fn resolve(map: Option<&LabelMap>, list: &[u8], set: &mut LabelSet) -> Result<(), CliError> {
     for (name, _) in values::elements(list) {
         let bit = map.and_then(|map| map.bit(name));
         set.insert(bit.ok_or_else(|| CliError::UnknownLabel(name.into()))?);
@@ -108,17 +108,17 @@ pub(crate) struct LabelSet(Vec<u8>);
 
 impl LabelSet {
     /// Returns the set of all labels that the kernel can keep.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Self(vec![0xff; KERNEL_BYTES])
     }
 
     /// Returns the empty set in full length.
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self(vec![0; KERNEL_BYTES])
     }
 
     /// Returns the empty set with the length of `other`.
-    pub fn cleared(other: &Self) -> Self {
+    pub(crate) fn cleared(other: &Self) -> Self {
         Self(vec![0; other.0.len()])
     }
 
@@ -134,12 +134,12 @@ impl LabelSet {
     }
 
     /// Returns true if it has no label.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.iter().all(|byte| *byte == 0)
     }
 
     /// Returns the bytes: none if no label was ever added, otherwise 16, or more if a bit needs it.
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }

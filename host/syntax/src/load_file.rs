@@ -24,11 +24,11 @@ const MAX_WORDS: usize = 254;
 
 /// Parses the words of a line, the first of which is the program's name, and adds warnings. The command before it is
 /// passed along, for lines that can be merged with it ([`is_mergeable`]).
-pub type ReadLine<'a> =
+pub(crate) type ReadLine<'a> =
     &'a (dyn Fn(Vec<&[u8]>, &mut Vec<String>, Option<&mut LoadedCommand>) -> Result<LineResult, CliError> + Sync);
 
 /// The result of parsing a line.
-pub enum LineResult {
+pub(crate) enum LineResult {
     /// A separate command.
     Command(Box<Settings>),
     /// A row was added to the command before it.
@@ -42,7 +42,7 @@ type Commands = Vec<(usize, Option<LoadedCommand>)>;
 
 /// How a file is read.
 #[derive(Clone, Copy)]
-pub struct LoadOptions<'a> {
+pub(crate) struct LoadOptions<'a> {
     /// The program's name, which is put before each line.
     pub program: &'a [u8],
     /// True under flowgate's own name: a line that is too long is then an error, where `conntrack` counts it as several
@@ -53,7 +53,7 @@ pub struct LoadOptions<'a> {
 }
 
 /// Loads the file. `place` is the line of an error, unless the error concerns the file itself.
-pub fn load(
+pub(crate) fn load(
     options: LoadOptions<'_>,
     file: &[u8],
     environment: &dyn Environment,
@@ -268,7 +268,7 @@ fn push_or_merge(commands: &mut Commands, (number, command): (usize, Option<Load
 
 /// Returns true if a line that creates a flow can be merged with those before it, so that a file of a million lines
 /// becomes a few tables and not a million settings.
-pub fn is_mergeable(last: &LoadedCommand, next: MergeKey, lines: usize) -> bool {
+pub(crate) fn is_mergeable(last: &LoadedCommand, next: MergeKey, lines: usize) -> bool {
     matches!((next.command, next.table), (Command::Create | Command::Add, Table::Conntrack))
         && MergeKey::of(&last.settings) == next
         && last.lines.len() + lines <= MAX_MERGED
@@ -276,7 +276,7 @@ pub fn is_mergeable(last: &LoadedCommand, next: MergeKey, lines: usize) -> bool 
 
 /// The properties that must be equal in merged lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct MergeKey {
+pub(crate) struct MergeKey {
     pub command: Command,
     pub table: Table,
     pub dry_run: bool,
@@ -289,7 +289,7 @@ impl MergeKey {
 }
 
 /// Returns the name of a command that load files cannot contain, `None` for an allowed command.
-pub fn disallowed_name(command: Command, table: Table) -> Option<&'static str> {
+pub(crate) fn disallowed_name(command: Command, table: Table) -> Option<&'static str> {
     let expect = table == Table::Expect;
     match command {
         Command::Create | Command::Add | Command::Update | Command::Delete | Command::Flush if !expect => None,
@@ -310,7 +310,7 @@ pub fn disallowed_name(command: Command, table: Table) -> Option<&'static str> {
 
 /// Removes the suffix that `-E -o save` writes after a line about the process that caused the event; the process's name
 /// may be any text.
-pub fn strip_process_suffix(words: &mut Vec<&[u8]>) {
+pub(crate) fn strip_process_suffix(words: &mut Vec<&[u8]>) {
     let suffix =
         words.windows(2).position(|pair| matches!(pair, [b"[USERSPACE]", next] if next.starts_with(b"portid=")));
     if let Some(suffix) = suffix {
@@ -319,14 +319,14 @@ pub fn strip_process_suffix(words: &mut Vec<&[u8]>) {
 }
 
 /// Splits a text as a line, after a program's name.
-pub fn split_fragment(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
+pub(crate) fn split_fragment(text: &[u8]) -> Result<Vec<Vec<u8>>, CliError> {
     let program = b"flowgate";
     let line: Vec<u8> = text.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect();
     Ok(split(program, &line)?.unwrap_or_else(|| vec![program.to_vec()]))
 }
 
 /// Returns the words of a line after the program's name; `None` for an empty line or a comment.
-pub fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
+pub(crate) fn split(program: &[u8], text: &[u8]) -> Result<Option<Vec<Vec<u8>>>, CliError> {
     let mut words = WordSplitter::default();
     Ok(words.split(program, text)?.then(|| words.words().map(<[u8]>::to_vec).collect()))
 }

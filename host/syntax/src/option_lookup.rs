@@ -9,7 +9,7 @@ use super::settings::Command;
 
 /// The id of an option, as the scanner reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OptionId {
+pub(crate) enum OptionId {
     /// A command.
     Command(Command),
     /// An option of the table.
@@ -19,7 +19,7 @@ pub enum OptionId {
 }
 
 /// The options that are accepted at this point of the command line.
-pub struct OptionLookup {
+pub(crate) struct OptionLookup {
     /// All options except those of protocols.
     common: &'static [LongOption<OptionId>],
     /// The options of the protocol.
@@ -66,12 +66,12 @@ fn common(own_name: bool) -> Vec<LongOption<OptionId>> {
 
 impl OptionLookup {
     /// Returns all options except those of protocols. `own_name` adds those that `conntrack` does not have.
-    pub fn new(own_name: bool) -> Self {
+    pub(crate) fn new(own_name: bool) -> Self {
         Self { common: if own_name { &OWN } else { &CLASSIC }, protocol: &[] }
     }
 
     /// Replaces the options of the protocol.
-    pub fn set_protocol(&mut self, protocol: Protocol) {
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
         let number = protocol.spec.map(|spec| spec.number);
         let options = PROTOCOL_OPTIONS.iter().find(|(of, _)| Some(*of) == number);
         self.protocol = options.map_or(&[], |(_, options)| options);

@@ -33,7 +33,7 @@ pub const EVENT_NAMES: [(&str, EventGroups); 4] = [
 
 /// The value of `-u`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Bits named without `!`.
     pub set: u32,
     /// Bits named with `!`.
@@ -44,7 +44,7 @@ pub struct Status {
 
 /// A NAT given with `-n`, `-g` or `-j`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Nat {
+pub(crate) struct Nat {
     /// The address, if one was given.
     pub address: Option<IpAddr>,
     /// The port, if one was given.
@@ -53,7 +53,7 @@ pub struct Nat {
 
 /// The option that a list of labels was given with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LabelUse {
+pub(crate) enum LabelUse {
     /// `-l`
     Match,
     /// `--label-add`
@@ -64,7 +64,7 @@ pub enum LabelUse {
 
 /// The options as given.
 #[derive(Debug, Clone)]
-pub struct ParsedOptions {
+pub(crate) struct ParsedOptions {
     /// True under flowgate's own name, false under the name `conntrack`.
     pub own_name: bool,
     /// The command and its table.

@@ -17,7 +17,7 @@ const UNSET_MASK: u32 = flowgate_model::status::EXPECTED
     | flowgate_model::status::FIXED_TIMEOUT;
 
 /// Returns the flows that a command applies to: all flows for commands that do not select.
-pub fn build(
+pub(crate) fn build(
     parsed: &ParsedOptions,
     command: Command,
     table: Table,

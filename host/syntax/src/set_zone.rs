@@ -10,7 +10,7 @@ use flowgate_model::{Flows, field, put};
 ///
 /// # Errors
 /// Returns an error for a command that applies to all zones.
-pub fn apply(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
+pub(crate) fn apply(settings: &mut Settings, zone: u16) -> Result<(), CliError> {
     match settings.command {
         Command::Flush => return Err(CliError::FlushWithZone),
         Command::Delete | Command::Update => {

@@ -17,7 +17,7 @@ use flowgate_model::Masked;
 
 /// Where a command line appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineContext {
+pub(crate) enum LineContext {
     /// On its own.
     CommandLine,
     /// In a load file.
@@ -29,7 +29,7 @@ pub enum LineContext {
 }
 
 /// Returns true if a command modifies the table: deletes, changes, creates or zeroes counters.
-pub fn modifies_table(command: Option<(Command, Table)>, given: KeySet) -> bool {
+pub(crate) fn modifies_table(command: Option<(Command, Table)>, given: KeySet) -> bool {
     match command {
         Some((Command::Delete | Command::Update | Command::Create | Command::Add | Command::Flush, _)) => true,
         Some((Command::List, Table::Conntrack)) => given.contains(OptionKey::Zero),
@@ -41,7 +41,7 @@ pub fn modifies_table(command: Option<(Command, Table)>, given: KeySet) -> bool 
 ///
 /// # Errors
 /// Returns the first flaw, if the command must not have any.
-pub fn check(parsed: &ParsedOptions, own_name: bool, context: LineContext) -> Result<(), CliError> {
+pub(crate) fn check(parsed: &ParsedOptions, own_name: bool, context: LineContext) -> Result<(), CliError> {
     let changes = matches!(context, LineContext::LoadFile | LineContext::Fragment)
         || modifies_table(parsed.command, parsed.given);
     if own_name || changes {
@@ -86,7 +86,7 @@ pub fn check(parsed: &ParsedOptions, own_name: bool, context: LineContext) -> Re
 }
 
 /// Returns a warning about a condition that no flow can meet.
-pub fn unmatchable_mark_warning(parsed: &ParsedOptions) -> Option<String> {
+pub(crate) fn unmatchable_mark_warning(parsed: &ParsedOptions) -> Option<String> {
     let compared = matches!(parsed.command, Some((Command::List | Command::Delete | Command::Events, _)));
     let mark = parsed.mark;
     let told = compared && parsed.given.contains(OptionKey::Mark) && !parsed.given.contains(OptionKey::Quiet);
@@ -146,7 +146,7 @@ fn check_all(parsed: &ParsedOptions) -> Result<(), CliError> {
 }
 
 /// Returns the error for a word that does not belong to an option.
-pub fn stray_word(word: &[u8], parsed: &ParsedOptions) -> CliError {
+pub(crate) fn stray_word(word: &[u8], parsed: &ParsedOptions) -> CliError {
     let number = NumberFormat::id('w').read(word).exact;
     let hint = if number && parsed.given.contains(OptionKey::Zero) {
         Some(format!("for a zone: -w {}", String::from_utf8_lossy(word)))
@@ -165,7 +165,7 @@ pub fn stray_word(word: &[u8], parsed: &ParsedOptions) -> CliError {
 }
 
 /// Returns the error for a word with an unknown option.
-pub fn unknown_option(word: &[u8]) -> CliError {
+pub(crate) fn unknown_option(word: &[u8]) -> CliError {
     let error = CliError::UnknownOption(word.into());
     if word.starts_with(b"-R") || word.starts_with(b"--load-f") {
         let hint = "a file is loaded by -R FILE or --load-file FILE, in two words that stand before all others";
@@ -175,7 +175,7 @@ pub fn unknown_option(word: &[u8]) -> CliError {
 }
 
 /// Returns the error for a value attached to an option that takes it from the next word only.
-pub fn attached_value(name: &'static str, value: &[u8], is_command: bool) -> CliError {
+pub(crate) fn attached_value(name: &'static str, value: &[u8], is_command: bool) -> CliError {
     let lookup = Table::NAMES.into_iter().find(|table| table.as_bytes() == value);
     let example = match (is_command, lookup) {
         (true, table) => table.unwrap_or("conntrack").to_owned(),
@@ -185,7 +185,7 @@ pub fn attached_value(name: &'static str, value: &[u8], is_command: bool) -> Cli
 }
 
 /// Returns the error for an option that takes a number.
-pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: NumberFormat) -> WrongValue {
+pub(crate) fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: NumberFormat) -> WrongValue {
     let decimal = if kind.is_decimal() { "decimal " } else { "" };
     let takes = format!("a {decimal}number from 0 to {}", kind.maximum());
     WrongValue::new(letter, name, value, takes).hint(number_hint(name, value))
@@ -196,7 +196,7 @@ pub fn wrong_number(letter: Option<u8>, name: &'static str, value: &[u8], kind: 
 /// # Errors
 ///
 /// Returns an error with what the option accepts.
-pub fn parse_quantity(key: OptionKey, value: &[u8], kind: NumberFormat, least: u32) -> Result<u32, WrongValue> {
+pub(crate) fn parse_quantity(key: OptionKey, value: &[u8], kind: NumberFormat, least: u32) -> Result<u32, WrongValue> {
     let text = String::from_utf8_lossy(value);
     let (read, grammar, unit) = match kind {
         NumberFormat::BUFFER => (units::size(&text), units::SIZE, "bytes"),
@@ -219,7 +219,7 @@ pub fn parse_quantity(key: OptionKey, value: &[u8], kind: NumberFormat, least: u
 }
 
 /// Returns the error for the value of `--mark`.
-pub fn wrong_mark(value: &[u8]) -> WrongValue {
+pub(crate) fn wrong_mark(value: &[u8]) -> WrongValue {
     let takes = "VALUE or VALUE/MASK, numbers from 0 to 4294967295".to_owned();
     WrongValue::new(Some(b'm'), "mark", value, takes).hint(number_hint("mark", value))
 }
@@ -240,7 +240,7 @@ fn number_hint(name: &str, value: &[u8]) -> Option<&'static str> {
 }
 
 /// Returns the error for an address that `conntrack` would interpret as a different one.
-pub fn wrong_address(key: OptionKey, value: &[u8], flaw: AddressFlaw) -> WrongValue {
+pub(crate) fn wrong_address(key: OptionKey, value: &[u8], flaw: AddressFlaw) -> WrongValue {
     let (letter, name) = option_names(key);
     let takes = match flaw {
         AddressFlaw::Trailing => "an address and nothing after it",
@@ -259,14 +259,14 @@ pub fn wrong_address(key: OptionKey, value: &[u8], flaw: AddressFlaw) -> WrongVa
 }
 
 /// Returns the letter and the name of an option for messages. Punctuation is left out.
-pub fn option_names(key: OptionKey) -> (Option<u8>, &'static str) {
+pub(crate) fn option_names(key: OptionKey) -> (Option<u8>, &'static str) {
     let spec = OPTIONS.get(key as usize);
     let letter = spec.and_then(|spec| spec.short).filter(u8::is_ascii_lowercase);
     (letter, spec.map_or("", |spec| spec.name()))
 }
 
 /// Adds an explanation to an error for which `conntrack` has a short message, under flowgate's own name.
-pub fn with_hint(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
+pub(crate) fn with_hint(error: CliError, name: &'static str, value: &[u8], is_ipv4: bool) -> CliError {
     let hint = match &error {
         CliError::InvalidNetmask => {
             let prefix: RawArg = value.splitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default().into();

@@ -18,7 +18,7 @@ const TCP_CLOSE_INIT: u16 = 0x04;
 
 /// How an update changes labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum LabelChange {
+pub(crate) enum LabelChange {
     /// Leaves the labels unchanged.
     #[default]
     Keep,
@@ -31,7 +31,7 @@ pub enum LabelChange {
 }
 
 /// Returns a table of one row for -I, -A, -G and -U, and an empty table for the other commands.
-pub fn build(parsed: &ParsedOptions, command: Command, family: Option<u8>, labels: LabelChange) -> Flows {
+pub(crate) fn build(parsed: &ParsedOptions, command: Command, family: Option<u8>, labels: LabelChange) -> Flows {
     let mut flows = Flows::default();
     push(&mut flows, parsed, command, family, labels);
     flows
@@ -39,7 +39,13 @@ pub fn build(parsed: &ParsedOptions, command: Command, family: Option<u8>, label
 
 /// Adds the row for -I, -A, -G and -U to a table; none for the other commands. Dense columns may stay shorter than the
 /// table.
-pub fn push(flows: &mut Flows, parsed: &ParsedOptions, command: Command, family: Option<u8>, labels: LabelChange) {
+pub(crate) fn push(
+    flows: &mut Flows,
+    parsed: &ParsedOptions,
+    command: Command,
+    family: Option<u8>,
+    labels: LabelChange,
+) {
     let row = flows.length as usize;
     let mut has = match command {
         Command::Create | Command::Add => put_new_tuples(flows, row, parsed),
@@ -86,7 +92,7 @@ impl DirectionTuple {
 }
 
 /// Sets an address of a row.
-pub fn put_address(column: &mut Addresses, row: usize, address: IpAddr) {
+pub(crate) fn put_address(column: &mut Addresses, row: usize, address: IpAddr) {
     let to_model_address = values::to_model_address(&address);
     put(&mut column.hi, row, to_model_address.hi);
     put(&mut column.lo, row, to_model_address.lo);

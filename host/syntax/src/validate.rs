@@ -13,7 +13,7 @@ fn compares(parsed: &ParsedOptions) -> bool {
 }
 
 /// Checks the parsed options.
-pub fn check(parsed: &ParsedOptions) -> Result<(), CliError> {
+pub(crate) fn check(parsed: &ParsedOptions) -> Result<(), CliError> {
     let given = parsed.given;
     if given.contains(OptionKey::AnyNat) && given.contains_any(&[OptionKey::SourceNat, OptionKey::DestinationNat]) {
         return Err(CliError::AnyNatWithOther);

@@ -117,7 +117,7 @@ impl FileFacts {
     ///
     /// # Errors
     /// Why it may not be written.
-    pub fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
+    pub(crate) fn may_be_written(self, path: &Path, writers: &Writers) -> io::Result<()> {
         self.is_file(path)?;
         if self.is_regular() && self.links > 1 {
             return Err(TrustError::Links(self.links).into());
@@ -155,7 +155,7 @@ pub(super) enum Writers {
 
 impl Writers {
     /// Returns the writers of a file or directory.
-    pub fn of(facts: FileFacts) -> Self {
+    pub(crate) fn of(facts: FileFacts) -> Self {
         if !facts.is_ours() {
             return Writers::Others(format!("belongs to user {}", facts.owner));
         }
@@ -180,7 +180,7 @@ impl Writers {
     ///
     /// # Errors
     /// Why it may not hold the file.
-    pub fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
+    pub(crate) fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
         let refused = match (trust, self) {
             (Trust::Private, writers) => writers.why(),
             (Trust::Exclusive, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
@@ -196,7 +196,7 @@ impl Writers {
     ///
     /// # Errors
     /// Why it may not be followed.
-    pub fn allow_link(&self, link: FileFacts, path: &Path, trust: Trust) -> io::Result<()> {
+    pub(crate) fn allow_link(&self, link: FileFacts, path: &Path, trust: Trust) -> io::Result<()> {
         match self {
             _ if trust == Trust::Private && !link.is_ours() => {
                 Err(TrustError::ForeignLink { path: path.into(), user: link.owner }.into())

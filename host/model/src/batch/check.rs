@@ -151,7 +151,7 @@ fn check_ends(name: &str, texts: &Texts) -> Result<(), String> {
 }
 
 /// Checks that no byte string is longer than its kind allows; their ends must have been checked.
-pub fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
+pub(crate) fn check_lengths(name: &str, texts: &Texts, most: usize) -> Result<(), String> {
     // All of them together are often shorter than the maximum of one.
     if texts.bytes.len() <= most {
         return Ok(());

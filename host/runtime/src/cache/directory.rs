@@ -24,7 +24,7 @@ impl Directory {
     ///
     /// # Errors
     /// NotFound if it does not exist; or why it is not trusted.
-    pub fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
         files::Directory::walk(path, WalkOptions { root, trust: Trust::Private, create: make }).map(Directory)
     }
 

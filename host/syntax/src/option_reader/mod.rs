@@ -20,7 +20,7 @@ use flowgate_base::address::ListenAddressError;
 /// Parses words, the first of which is the program's name. [`strict::check`] decides if values that `conntrack`
 /// interprets leniently are errors; but a number that `conntrack` rejects with status 1 is reported together with what
 /// would be valid wherever that check would apply.
-pub fn read(
+pub(crate) fn read(
     words: Vec<&[u8]>,
     own_name: bool,
     environment: &dyn Environment,

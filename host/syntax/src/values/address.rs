@@ -36,7 +36,7 @@ fn finish_ipv4(address: u32, part: u32, value: u32) -> Option<Ipv4Addr> {
 }
 
 /// Parses an IPv4 address as inet_aton(3) does, or else an IPv6 address.
-pub fn address(text: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(text: &[u8]) -> Option<IpAddr> {
     if let Some(address) = ipv4(text) {
         return Some(IpAddr::V4(address));
     }
@@ -45,7 +45,7 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
 
 /// An address, and the text after a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkValue {
+pub(crate) struct NetworkValue {
     /// The address, with host bits.
     pub address: IpAddr,
     /// Text of the prefix length.
@@ -56,7 +56,7 @@ pub struct NetworkValue {
 const MAX_ADDRESS_LENGTH: usize = 45;
 
 /// Parses `ADDRESS[/PREFIX]`, without interpreting the prefix.
-pub fn network(text: &[u8]) -> Result<NetworkValue, CliError> {
+pub(crate) fn network(text: &[u8]) -> Result<NetworkValue, CliError> {
     let start = text.get(..MAX_ADDRESS_LENGTH).unwrap_or(text);
     let (host, prefix) = match start.iter().position(|byte| *byte == b'/') {
         Some(slash) => (start.get(..slash).unwrap_or_default(), start.get(slash + 1..)),
@@ -68,7 +68,7 @@ pub fn network(text: &[u8]) -> Result<NetworkValue, CliError> {
 
 /// Why a strict reading rejects an address that `conntrack` accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AddressFlaw {
+pub(crate) enum AddressFlaw {
     /// Text follows it, which `conntrack` ignores.
     Trailing,
     /// An IPv4 address with fewer than four parts: `10.1` is 10.0.0.1, `10/8` is 0.0.0.10/8, and the mask `24` is
@@ -85,7 +85,7 @@ pub enum AddressFlaw {
 }
 
 /// Returns the flaw of an address that [`network`] accepts; `mask` is the result of [`netmask`] for its prefix.
-pub fn address_flaw(text: &[u8], network: &NetworkValue, mask: Option<&IpAddr>) -> Option<AddressFlaw> {
+pub(crate) fn address_flaw(text: &[u8], network: &NetworkValue, mask: Option<&IpAddr>) -> Option<AddressFlaw> {
     let host = text.split(|byte| *byte == b'/').next().unwrap_or_default();
     if text.len() > MAX_ADDRESS_LENGTH || host.iter().any(|byte| is_space(*byte)) {
         return Some(AddressFlaw::Trailing);
@@ -107,7 +107,7 @@ pub fn address_flaw(text: &[u8], network: &NetworkValue, mask: Option<&IpAddr>) 
 }
 
 /// Returns the mask of all bits of an address.
-pub fn full_mask(address: &IpAddr) -> IpAddr {
+pub(crate) fn full_mask(address: &IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::BROADCAST),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(u128::MAX)),
@@ -120,13 +120,13 @@ fn is_octal(part: &[u8]) -> bool {
 }
 
 /// Returns true if a mask leaves nothing of an address that is not 0.
-pub fn erases(address: &IpAddr, mask: Option<&IpAddr>) -> bool {
+pub(crate) fn erases(address: &IpAddr, mask: Option<&IpAddr>) -> bool {
     mask.is_some_and(IpAddr::is_unspecified) && !address.is_unspecified()
 }
 
 /// Returns the mask of a prefix length for addresses like `address`, `None` for the full length. An empty prefix length
 /// is 0.
-pub fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliError> {
+pub(crate) fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliError> {
     let number = number(prefix, 10);
     if number.length != prefix.len() || (number.negative && number.magnitude != 0) {
         return Err(CliError::InvalidNetmask);
@@ -147,7 +147,7 @@ pub fn netmask(prefix: &[u8], address: &IpAddr) -> Result<Option<IpAddr>, CliErr
 }
 
 /// Splits `ADDR[:PORT]` into the address and the port.
-pub fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
+pub(crate) fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
     let (host, port) = if let Some(open) = text.iter().position(|byte| *byte == b'[') {
         let inside = text.get(open + 1..).unwrap_or_default();
         let close = inside.iter().position(|byte| *byte == b']').ok_or(CliError::NoClosingBracket)?;
@@ -179,7 +179,7 @@ pub fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), CliError> {
 }
 
 /// Returns true if there is text around the brackets of `[ADDR]:PORT`, which `conntrack` ignores.
-pub fn has_text_around_brackets(text: &[u8]) -> bool {
+pub(crate) fn has_text_around_brackets(text: &[u8]) -> bool {
     let open = text.iter().position(|byte| *byte == b'[');
     let close = text.iter().position(|byte| *byte == b']');
     match (open, close) {
@@ -189,7 +189,7 @@ pub fn has_text_around_brackets(text: &[u8]) -> bool {
 }
 
 /// Returns AF_INET or AF_INET6.
-pub fn family(address: &IpAddr) -> u8 {
+pub(crate) fn family(address: &IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => flowgate_model::family::IPV4,
         IpAddr::V6(_) => flowgate_model::family::IPV6,
@@ -197,7 +197,7 @@ pub fn family(address: &IpAddr) -> u8 {
 }
 
 /// Returns the model's form of an address; IPv4 addresses are mapped to IPv6.
-pub fn to_model_address(address: &IpAddr) -> flowgate_model::Address {
+pub(crate) fn to_model_address(address: &IpAddr) -> flowgate_model::Address {
     let bits = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
@@ -206,7 +206,7 @@ pub fn to_model_address(address: &IpAddr) -> flowgate_model::Address {
 }
 
 /// Returns the model's form of a mask; an IPv4 mask also covers the 96 bits of the mapping.
-pub fn to_model_mask(mask: &IpAddr) -> flowgate_model::Address {
+pub(crate) fn to_model_mask(mask: &IpAddr) -> flowgate_model::Address {
     match mask {
         IpAddr::V4(mask) => {
             flowgate_model::Address { hi: u64::MAX, lo: 0xffff_ffff_0000_0000 | u64::from(mask.to_bits()) }

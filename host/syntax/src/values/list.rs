@@ -3,13 +3,13 @@
 use super::super::error::{CliError, RawArg};
 
 /// Returns true if `word` is a prefix of `name`, ignoring case. The empty word is a prefix.
-pub fn abbreviates(word: &[u8], name: &str) -> bool {
+pub(crate) fn abbreviates(word: &[u8], name: &str) -> bool {
     name.as_bytes().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
 /// A name in a list that is ignored with a warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IgnoredName {
+pub(crate) enum IgnoredName {
     /// `SRC_NAT`.
     SourceNat,
     /// `DST_NAT`.
@@ -18,7 +18,7 @@ pub enum IgnoredName {
 
 impl IgnoredName {
     /// Returns the warning.
-    pub fn warning(self) -> &'static str {
+    pub(crate) fn warning(self) -> &'static str {
         match self {
             Self::SourceNat => "WARNING: ignoring SRC_NAT, use --src-nat instead",
             Self::DestinationNat => "WARNING: ignoring DST_NAT, use --dst-nat instead",
@@ -26,7 +26,7 @@ impl IgnoredName {
     }
 
     /// Returns the name for NAT that an element is, in any list.
-    pub fn of(element: &[u8]) -> Option<Self> {
+    pub(crate) fn of(element: &[u8]) -> Option<Self> {
         if element.is_empty() {
             None
         } else if abbreviates(element, "SRC_NAT") {
@@ -41,7 +41,7 @@ impl IgnoredName {
 
 /// Returns the elements of a comma-separated list, each with the rest of the list from it on. The empty list has one
 /// empty element.
-pub fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
         let from = rest?;
@@ -52,7 +52,7 @@ pub fn elements(list: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// Returns the error for an element of a list.
-pub fn bad_parameter(rest: &[u8]) -> CliError {
+pub(crate) fn bad_parameter(rest: &[u8]) -> CliError {
     CliError::BadParameter(RawArg::from(rest))
 }
 

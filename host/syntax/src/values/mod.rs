@@ -6,9 +6,10 @@ mod address;
 mod list;
 mod number;
 
-pub use address::{
+pub(crate) use address::{
     AddressFlaw, address_flaw, erases, family, full_mask, has_text_around_brackets, netmask, network, split_port,
     to_model_address, to_model_mask,
 };
-pub use list::{IgnoredName, abbreviates, bad_parameter, elements};
-pub use number::{MAX_RECEIVE_BUFFER, NumberFormat, mark, number, protocol_number};
+pub(crate) use list::{IgnoredName, abbreviates, bad_parameter, elements};
+pub use number::MAX_RECEIVE_BUFFER;
+pub(crate) use number::{NumberFormat, mark, number, protocol_number};

@@ -4,7 +4,7 @@ use super::super::error::CliError;
 
 /// A number at the start of a text, as strtoul(3) parses it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeadingNumber {
+pub(crate) struct LeadingNumber {
     /// The value of the digits, u64::MAX on overflow.
     pub magnitude: u64,
     /// True if a minus sign precedes them.
@@ -15,7 +15,7 @@ pub struct LeadingNumber {
 
 impl LeadingNumber {
     /// Returns it as an `unsigned long`: a minus sign wraps around, an overflow stays the largest value.
-    pub fn wrapping(self) -> u64 {
+    pub(crate) fn wrapping(self) -> u64 {
         if self.negative && self.magnitude != u64::MAX { self.magnitude.wrapping_neg() } else { self.magnitude }
     }
 
@@ -31,13 +31,13 @@ impl LeadingNumber {
 }
 
 /// Returns true for the characters that isspace(3) accepts.
-pub fn is_space(byte: u8) -> bool {
+pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')
 }
 
 /// Parses a number in the given base; base 0 stands for the base of its prefix (`0x` hexadecimal, `0` octal). Blanks
 /// and a sign may precede it, anything may follow.
-pub fn number(text: &[u8], base: u32) -> LeadingNumber {
+pub(crate) fn number(text: &[u8], base: u32) -> LeadingNumber {
     let blanks = text.iter().take_while(|byte| is_space(**byte)).count();
     let signed = text.get(blanks..).unwrap_or_default();
     let negative = signed.first() == Some(&b'-');
@@ -142,7 +142,7 @@ impl NumberFormat {
 
 /// A mark and its mask.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MarkValue {
+pub(crate) struct MarkValue {
     /// The values that `conntrack` uses.
     pub masked: flowgate_model::Masked,
     /// True if both are complete numbers from 0 to 4294967295.
@@ -151,7 +151,7 @@ pub struct MarkValue {
 
 /// Parses `MARK[/MASK]`. The mark must fit 32 bits; `conntrack` truncates the mask to 32 bits and takes an empty mask
 /// for 0.
-pub fn mark(text: &[u8]) -> Result<MarkValue, CliError> {
+pub(crate) fn mark(text: &[u8]) -> Result<MarkValue, CliError> {
     let wrong = || CliError::UnexpectedValue { value: text.into(), option: 'm' };
     let first = number(text, 0);
     if first.length == 0 {
@@ -173,7 +173,7 @@ pub fn mark(text: &[u8]) -> Result<MarkValue, CliError> {
 }
 
 /// Parses the number of a layer-4 protocol: base 0, the whole text, at most 255.
-pub fn protocol_number(text: &[u8]) -> Option<u8> {
+pub(crate) fn protocol_number(text: &[u8]) -> Option<u8> {
     let number = number(text, 0);
     (number.length != 0 && number.length == text.len()).then(|| u8::try_from(number.wrapping()).ok()).flatten()
 }
