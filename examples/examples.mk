@@ -1,4 +1,4 @@
-# The example plugins, in five languages: `make examples`, or `make example-LANGUAGE` for those of one. What they are built with comes
+# The example plugins, in five languages: `make examples`, or `make example-LANGUAGE` for those of one. Their build tools come
 # from the package registries, into the target directory; components end in $(EXAMPLES). Included by the Makefile.
 
 EXAMPLES := $(CARGO_TARGET_DIR)/examples
@@ -30,7 +30,7 @@ define need
 }
 endef
 
-# --- Rust: core modules, which are made components (the host would do so itself) ---
+# --- Rust: core modules, which are turned into components (the host could do so itself) ---
 
 example-rust: build
 	$(CARGO) build --profile plugin --target wasm32-unknown-unknown $(RUST_EXAMPLES:%=-p %)
@@ -45,7 +45,7 @@ example-rust: build
 
 ZIG := $(VENV)/bin/python -m ziglang
 export ZIG_LOCAL_CACHE_DIR := $(CARGO_TARGET_DIR)/zig-cache
-# The stack that is reserved is the memory that every instance begins with; Zig's default is 16 MiB.
+# The reserved stack is the memory that every instance starts with; Zig's default is 16 MiB.
 ZIG_LINK := --target=wasm32-wasi -O2 -s -mexec-model=reactor -Wl,-z,stack-size=65536 -I$(BINDINGS)
 
 $(VENV)/made:
@@ -110,8 +110,8 @@ $(EXAMPLES)/heavy-python.wasm $(EXAMPLES)/inventory.wasm: examples/python/flowga
 
 # --- JavaScript: componentize-qjs from npm, likewise ---
 
-# The runtime of npm's 0.4.5 makes doubles of 64-bit numbers, which no IPv6 address survives. That of 0.5.0, which only crates.io has so
-# far, makes them BigInt, and fits the tool of 0.4.5. `cargo info` is what downloads one crate without those that it depends on.
+# The runtime of npm's 0.4.5 turns 64-bit numbers into doubles, which corrupts IPv6 addresses. That of 0.5.0, which only crates.io has so
+# far, turns them into BigInt, and works with the tool of 0.4.5. `cargo info` downloads one crate without its dependencies.
 QJS := 0.5.0
 QJS_RUNTIME := $(NPM)/runtime-$(QJS).wasm
 QJS_SHA256 := 1781cbe19b0426a008e0d8d1d13e5d3389d6675f4f0ec6bb6cb2d52213b8b97d

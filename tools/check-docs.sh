@@ -2,11 +2,11 @@
 # Checks the documentation: links within the repository lead to files and headings that exist, the paths of code that
 # the maps name exist, and the index of design decisions is complete. `make lint` runs it.
 #
-# tools/check-docs.sh [DIRECTORY]   the repository to be checked: the one that this script is in
+# tools/check-docs.sh [DIRECTORY]   the repository to check; by default the one of this script
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
-# All files, new ones too; without git, all but what is built.
+# All files, also new ones; without git, all except build products.
 files() {
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
         git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$file" ] || echo "$file"; done
@@ -22,7 +22,7 @@ mapfile -t pages < <(files | grep '\.md$' | grep -v '/templates/')
 maps=(ARCHITECTURE.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
 
 files | awk -v maps="${maps[*]}" '
-    # The name that GitHub gives to a heading. Of two that are alike, the second one gets a number.
+    # The name that GitHub gives to a heading. The second one of two equal names gets a number.
     function slug(text) {
         gsub(/\[|\]\([^)]*\)/, "", text); gsub(/`/, "", text)
         text = tolower(text); gsub(/[^a-z0-9 _-]/, "", text); gsub(/ /, "-", text)
@@ -75,7 +75,7 @@ files | awk -v maps="${maps[*]}" '
         for (i = 1; i <= count; i++) if (file == list[i] || list[i] ~ /\/$/ && index(file, list[i]) == 1) return 1
         return 0
     }
-    # Notes all ends of a path.
+    # Stores all ends of a path.
     function ends(tail) {
         while (!(tail in tails)) { tails[tail] = 1; if (!sub(/^[^\/]*\//, "", tail)) break }
     }
@@ -103,7 +103,7 @@ files | awk -v maps="${maps[*]}" '
             rest = line
             while (match(rest, /`[^`]+`/)) { code(substr(rest, RSTART + 1, RLENGTH - 2)); rest = substr(rest, RSTART + RLENGTH) }
         }
-        # Neither code nor what only looks like a link in it.
+        # Leaves out code, and what only looks like a link in it.
         while (match(line, /`[^`]*`/)) line = substr(line, 1, RSTART - 1) "x" substr(line, RSTART + RLENGTH)
         while (match(line, /\]\([^) ]+\)/)) { link(substr(line, RSTART + 2, RLENGTH - 3)); line = substr(line, RSTART + RLENGTH) }
         if (match(line, /^\[[^]]+\]: */)) link(substr(line, RLENGTH + 1))

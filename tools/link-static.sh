@@ -1,5 +1,5 @@
 #!/bin/sh
-# What cargo runs instead of rustc for the crates of this workspace (.cargo/config.toml): rustc, and for the
+# Run by cargo instead of rustc for the crates of this workspace (.cargo/config.toml): rustc, for the
 # program `flowgate` with the flags by which it is linked:
 #
 # * crt-static: a static position-independent executable. Without dynamic loader and look-up of symbols it starts
@@ -19,7 +19,7 @@
 case " $* " in
 *" --target "*) ;; # Another machine: what its C library brings is not known here.
 *" --crate-name flowgate "*" --crate-type bin "*)
-    # Debian's libc6-dev has the static C library. Where there is none the program is dynamic, and starts later.
+    # Debian's libc6-dev has the static C library. Without it the program is dynamic, and starts more slowly.
     if [ -f "$(cc -print-file-name=libc.a 2>/dev/null)" ]; then
         set -- "$@" -C target-feature=+crt-static
         if [ "$(uname -m)" = x86_64 ]; then

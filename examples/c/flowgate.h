@@ -1,7 +1,7 @@
 /* flowgate plugins in C: a row view over the columns of a batch, and notes that become an outcome.
  *
- * A plugin includes this file once and defines what is under "what a plugin defines". It is linked with the bindings that
- * `flowgate-bindgen c` writes of the world `stage` (stage.h, stage.c, stage_component_type.o). wit/flow.wit says what each column
+ * A plugin includes this file once and defines the functions under "what a plugin defines". It is linked with the bindings that
+ * `flowgate-bindgen c` writes for the world `stage` (stage.h, stage.c, stage_component_type.o). wit/flow.wit describes each column.
  * holds.
  */
 #ifndef FLOWGATE_H
@@ -43,16 +43,16 @@ enum { FG_EVENT_NONE, FG_EVENT_NEW, FG_EVENT_UPDATE, FG_EVENT_DESTROY, FG_EVENT_
 
 /* ---- what a plugin defines ---- */
 
-/* What the plugin is. FG_OPTION fills an option. */
+/* Returns the plugin's description. FG_OPTION fills an option. */
 static void plugin_describe(fg_description *description);
-/* Takes the options; a text if one is wrong, which the user is shown, or NULL. */
+/* Receives the options; returns NULL, or an error that is shown to the user. */
 static const char *plugin_configure(const fg_setup *setup);
-/* Sees a batch. `outcome` is empty at first: everything is kept, nothing is noted. */
+/* Processes a batch. `outcome` is empty at first: all rows are kept, without annotations. */
 static void plugin_process(const fg_flows *batch, fg_outcome *outcome);
 
 /* ---- texts ---- */
 
-/* A text as it crosses: freed by the bindings. */
+/* A text that is passed to the host: freed by the bindings. */
 static inline fg_text fg_copy(const char *text) {
   fg_text copy;
   stage_string_dup(&copy, text);
@@ -61,7 +61,7 @@ static inline fg_text fg_copy(const char *text) {
 
 /* ---- description and options ---- */
 
-/* Names the plugin and the fields that it reads. */
+/* Sets the plugin's name and the fields that it reads. */
 static inline void fg_describe(fg_description *description, const char *name, const char *version, const char *summary,
                                uint64_t reads) {
   memset(description, 0, sizeof *description);
@@ -89,7 +89,7 @@ static inline void fg_option(fg_description *description, const char *name, cons
   description->options.len = count + 1;
 }
 
-/* The text of an option, the last if it is given several times; without one, `ptr` is NULL. */
+/* Returns the text of an option, the last one if it is given several times; `ptr` is NULL if it is absent. */
 static inline fg_text fg_value(const fg_setup *setup, const char *name) {
   for (size_t i = setup->options.len; i-- > 0;) {
     fg_text own = setup->options.ptr[i].name;
@@ -98,7 +98,7 @@ static inline fg_text fg_value(const fg_setup *setup, const char *name) {
   return (fg_text){NULL, 0};
 }
 
-/* A whole number; false if the text is none, or is too large. */
+/* Parses a whole number; returns false if the text is not one, or too large. */
 static inline bool fg_number(fg_text text, uint64_t *number) {
   uint64_t value = 0;
   if (text.len == 0 || text.ptr == NULL) return false;
@@ -111,11 +111,11 @@ static inline bool fg_number(fg_text text, uint64_t *number) {
   return true;
 }
 
-/* ---- rows: what a row does not carry, or what was not asked for, is 0 ---- */
+/* ---- rows: a field that a row does not carry, or that was not asked for, is 0 ---- */
 
 #define FG_AT(column, row) ((row) < (column).len ? (column).ptr[row] : 0)
 
-/* Whether a row carries all of these fields. */
+/* Returns true if a row carries all of these fields. */
 static inline bool fg_has(const fg_flows *batch, uint32_t row, uint64_t fields) {
   return (FG_AT(batch->has, row) & fields) == fields;
 }
@@ -168,7 +168,7 @@ static inline fg_end fg_destination(const fg_tuples *tuples, uint32_t row) {
 
 /* ---- notes ---- */
 
-/* Gives every row a verdict, all of them 0 (drop); set those to be kept to 1. */
+/* Makes a verdict of 0 (drop) for every row; set those to keep to 1. */
 static inline uint8_t *fg_verdicts(const fg_flows *batch, fg_outcome *outcome) {
   outcome->verdicts.len = batch->length;
   outcome->verdicts.ptr = calloc(batch->length > 0 ? batch->length : 1, 1);
@@ -176,7 +176,7 @@ static inline uint8_t *fg_verdicts(const fg_flows *batch, fg_outcome *outcome) {
   return outcome->verdicts.ptr;
 }
 
-/* Room for one more element, of `size` bytes, behind `length` of them: doubled whenever a power of two is reached. */
+/* Makes room for one more element of `size` bytes after `length` of them: doubled at every power of two. */
 static inline void *fg_room(void *list, size_t length, size_t more, size_t size) {
   size_t needed = length + more, held = 16, wanted = 16;
   while (held < length) held *= 2;
@@ -195,7 +195,7 @@ static inline void fg_append(flowgate_conntrack_columns_texts_t *texts, const ch
   texts->ends.ptr[texts->ends.len++] = (uint32_t)texts->bytes.len;
 }
 
-/* Notes a key and a value on a row. */
+/* Annotates a row with a key and a value. */
 static inline void fg_annotate(fg_outcome *outcome, uint32_t row, const char *key, const char *value) {
   flowgate_conntrack_action_annotations_t *notes = &outcome->annotations.val;
   outcome->annotations.is_some = true;
@@ -205,7 +205,7 @@ static inline void fg_annotate(fg_outcome *outcome, uint32_t row, const char *ke
   fg_append(&notes->values, value, strlen(value));
 }
 
-/* Asks for the flow of a row to be removed from the kernel's table. Needs the grant `delete`. */
+/* Requests that the flow of a row is deleted from the kernel's table. Needs the grant `delete`. */
 static inline void fg_delete(fg_outcome *outcome, uint32_t row) {
   flowgate_conntrack_action_actions_t *actions = &outcome->actions.val;
   outcome->actions.is_some = true;
@@ -217,7 +217,7 @@ static inline void fg_delete(fg_outcome *outcome, uint32_t row) {
   actions->values.ptr[actions->values.len++] = UINT32_MAX;
 }
 
-/* Writes a number in decimal, which stdio would pull a whole system interface in for; where it begins in `page`. */
+/* Writes a number in decimal and returns where it begins in `page`; stdio would import a whole system interface. */
 static inline char *fg_decimal(char page[21], uint64_t number) {
   char *digit = page + 20;
   *digit = 0;

@@ -20,7 +20,7 @@ for program in ip nft ping socat ss; do
     command -v "$program" >/dev/null || die "$program is not installed; run \`make setup\`"
 done
 
-# The addresses outside are those for documentation, which count as public.
+# The outside addresses are those for documentation, which count as public.
 # client 10.1.0.2 -- 10.1.0.1 router 198.51.100.1 -- 198.51.100.2 server, and the same in 2001:db8:1:: and 2001:db8:2::
 name=flowgate-demo-$$
 scratch=$(mktemp -d)
@@ -29,7 +29,7 @@ client=$name-client router=$name-router server=$name-server
 cleanup() {
     local status=$? namespace pids
     for namespace in "$client" "$server" "$router"; do
-        # The processes of the namespace, which only this script started; at once, so that none reports its end.
+        # The processes of the namespace, which only this script started; all at once, so that none reports its end.
         pids=$(ip netns pids "$namespace" 2>/dev/null || true)
         # shellcheck disable=SC2086 # several numbers
         [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
@@ -96,7 +96,7 @@ table ip demo-nat {
 RULES
 
 say "Servers: HTTP-like on TCP 80, echo on UDP 53, FTP control on TCP 21"
-# Without a shell around it, which would report the end of its program when the demo ends it.
+# Without an enclosing shell, which would report the end of its program when the demo ends it.
 behind() { # namespace, program, arguments
     (exec ip netns exec "$@") &
     disown
@@ -165,7 +165,7 @@ flowgate() {
 say "The table, as conntrack -L lists it"
 flowgate -L
 table=$(at "$router" "$FLOWGATE" -L 2>/dev/null)
-# The demo must show what it promises.
+# Checks that the demo shows what it should.
 expect() { # what, pattern
     grep -Eq -- "$2" <<<"$table" || die "the table shows no $1"
 }

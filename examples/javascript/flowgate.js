@@ -43,7 +43,7 @@ const EVENTS = ["", "NEW", "UPDATE", "DESTROY", "GAP"];
 const IPV4 = 2;
 const PORTS = new Set([protocol.TCP, protocol.UDP, protocol.DCCP, protocol.SCTP, protocol.UDPLITE]);
 
-/** An address as people write it, of its two 64-bit halves (RFC 5952 for IPv6). */
+/** Formats an address from its two 64-bit halves (RFC 5952 for IPv6). */
 export function address(family, hi, lo) {
   if (family === IPV4) {
     const bits = Number(lo & 0xffffffffn);
@@ -51,7 +51,7 @@ export function address(family, hi, lo) {
   }
   const shifts = [48n, 32n, 16n, 0n];
   const groups = [hi, lo].flatMap((half) => shifts.map((shift) => Number((half >> shift) & 0xffffn)));
-  // The longest run of zeros, of two groups at least and the first of equals, becomes `::`.
+  // The longest run of two or more zero groups, the first one of equal runs, becomes `::`.
   let [start, length] = [-1, 1];
   for (let i = 0; i < 8; i++) {
     let end = i;
@@ -89,10 +89,10 @@ export class Flow {
     this.batch = batch;
     this.row = row;
   }
-  /** Whether the flow carries all of these fields (bits of `field`). */
+  /** Returns true if the flow carries all of these fields (bits of `field`). */
   has(fields) { return (this.batch.has[this.row] & fields) === fields; }
 
-  /** A 64-bit number, which is exact up to 2 ** 53: petabytes, and microseconds since 1970. */
+  /** Returns a 64-bit number, which is exact up to 2 ** 53: petabytes, and microseconds since 1970. */
   #long(fields, column) { return column != null && this.has(fields) ? Number(column[this.row]) : undefined; }
   #number(fields, column) { return column != null && this.has(fields) ? column[this.row] : undefined; }
   /** Address family: 4 or 6. */
@@ -138,11 +138,11 @@ export class Flow {
     return EVENTS[kind] ?? String(kind);
   }
   get helper() { return this.has(field.HELPER) ? sparse(this.batch.rare?.helper, this.row) : undefined; }
-  /** Whether ports have a meaning in this protocol. */
+  /** Returns true if the protocol has ports. */
   get hasPorts() { return PORTS.has(this.protocol); }
 }
 
-/** The text of a row in a sparse column. */
+/** Returns the text of a row in a sparse column. */
 function sparse(column, row) {
   const index = column == null ? -1 : column.rows.indexOf(row);
   if (index < 0) return undefined;
@@ -150,14 +150,14 @@ function sparse(column, row) {
   return String.fromCharCode(...bytes.slice(index === 0 ? 0 : ends[index - 1], ends[index]));
 }
 
-/** The flows of a batch, one by one. */
+/** Iterates over the flows of a batch. */
 export function* flows(batch) {
   for (let row = 0; row < batch.length; row++) yield new Flow(batch, row);
 }
 
 const NO_ROW = 0xffffffff;
 
-/** Annotations and actions of one batch: requests, which the host checks against what the plugin was granted. */
+/** Annotations and actions for a batch: requests, which the host checks against the plugin's grants. */
 export class Notes {
   #rows = [];
   #keys = [];
@@ -165,19 +165,19 @@ export class Notes {
   #actions = { kinds: [], rows: [], values: [] };
   #updates = [];
 
-  /** Notes a key and a value on a row. */
+  /** Annotates a row with a key and a value. */
   annotate(row, key, value) {
     this.#rows.push(row);
     this.#keys.push(String(key));
     this.#values.push(String(value));
   }
-  /** Asks for the flow of a row to be removed from the kernel's table. Needs the grant `delete`. */
+  /** Requests that the flow of a row is deleted from the kernel's table. Needs the grant `delete`. */
   delete(row) {
     this.#action(1, row, NO_ROW);
   }
   /**
-   * Asks for the flow to be changed in the kernel's table: `{ mark, mask, timeout }`, each of which may be missing; `mask` says which
-   * bits of the mark are set. Needs the grant `update.mark`, `update.timeout`.
+   * Requests that the flow is changed in the kernel's table: `{ mark, mask, timeout }`, each of which may be missing; `mask` has the
+   * bits of the mark to set. Needs the grants `update.mark` and `update.timeout`.
    */
   update(flow, { mark, mask = 0xffffffff, timeout }) {
     const { batch, row } = flow;
@@ -189,7 +189,7 @@ export class Notes {
     this.#actions.rows.push(row);
     this.#actions.values.push(value);
   }
-  /** The outcome of a batch: a verdict for each row (1 keep, 0 drop), or none if all are kept. */
+  /** Returns the outcome of a batch: a verdict for each row (1 keep, 0 drop), or none if all are kept. */
   outcome(verdicts = []) {
     const outcome = { verdicts: Uint8Array.from(verdicts), changes: null, annotations: null, actions: null, values: null };
     if (this.#rows.length > 0) {
@@ -258,9 +258,9 @@ class Options {
   constructor(setup) {
     this.#all = new Map(setup.options.map(({ name, value }) => [name, value]));
   }
-  /** The text of an option; undefined if it was not given and has no default. */
+  /** Returns the text of an option; undefined if it was not given and has no default. */
   text(name) { return this.#all.get(name); }
-  /** A whole number that is not negative. */
+  /** Returns an option that is a whole number and not negative. */
   number(name) {
     const text = this.#all.get(name);
     if (!/^\d{1,15}$/.test(text ?? "")) {
@@ -271,8 +271,8 @@ class Options {
 }
 
 /**
- * The exports of a stage, made of a class: `static describe()` returns name, version, summary, and perhaps `options` (name, help,
- * placeholder, default, required), `grants` and `reads`; the constructor takes the options and throws what the user is to read;
+ * Returns the exports of a stage from a class: `static describe()` returns name, version, summary, and optionally `options` (name, help,
+ * placeholder, default, required), `grants` and `reads`; the constructor takes the options and throws errors for the user;
  * then either `keep(flow, notes)` or `process(batch)`.
  */
 export function stage(Plugin) {

@@ -77,7 +77,7 @@ NO_ROW = 0xFFFFFFFF
 
 
 def address(family, hi, lo):
-    """An address, of its two halves as they stand in the columns."""
+    """Returns an address from its two halves in the columns."""
     return IPv4Address(lo & 0xFFFFFFFF) if family == IPV4 else IPv6Address(hi << 64 | lo)
 
 
@@ -118,7 +118,7 @@ class Direction:
 
 
 class Flow:
-    """One flow: a row of a batch. What the flow does not carry, or what was not asked for, is None."""
+    """One flow: a row of a batch. A field that the flow does not carry, or that was not asked for, is None."""
 
     __slots__ = ("batch", "row")
 
@@ -127,7 +127,7 @@ class Flow:
         self.row = row
 
     def has(self, fields):
-        """Whether the flow carries all of these fields (bits of `field`)."""
+        """Returns true if the flow carries all of these fields (bits of `field`)."""
         return self.batch.has[self.row] & fields == fields
 
     def _carried(self, fields, group, name):
@@ -208,7 +208,7 @@ class Flow:
 
     @property
     def start(self):
-        """When the entry was made, in nanoseconds since 1970."""
+        """When the entry was created, in nanoseconds since 1970."""
         return self._carried(field.START, self.batch.times, "start")
 
     @property
@@ -230,20 +230,20 @@ class Flow:
 
 
 def _sparse(column, row):
-    """The bytes of a row in a sparse column."""
+    """Returns the bytes of a row in a sparse column."""
     index = column.rows.index(row)
     ends = column.texts.ends
     return column.texts.bytes[ends[index - 1] if index > 0 else 0 : ends[index]]
 
 
 def flows(batch):
-    """The flows of a batch, one by one."""
+    """Iterates over the flows of a batch."""
     for row in range(batch.length):
         yield Flow(batch, row)
 
 
 class Notes:
-    """Annotations and actions of one batch: requests, which the host checks against what the plugin was granted."""
+    """Annotations and actions for a batch: requests, which the host checks against the plugin's grants."""
 
     def __init__(self):
         self._rows, self._keys, self._values = [], [], []
@@ -251,17 +251,17 @@ class Notes:
         self._updates = []
 
     def annotate(self, row, key, value):
-        """Notes a key and a value on a row."""
+        """Annotates a row with a key and a value."""
         self._rows.append(row)
         self._keys.append(str(key).encode(errors="replace"))
         self._values.append(str(value).encode(errors="replace"))
 
     def delete(self, row):
-        """Asks for the flow of a row to be removed from the kernel's table. Needs the grant `delete`."""
+        """Requests that the flow of a row is deleted from the kernel's table. Needs the grant `delete`."""
         self._action(1, row, NO_ROW)
 
     def update(self, flow, *, mark=None, mask=0xFFFFFFFF, timeout=None):
-        """Asks for mark (those of its bits that are in `mask`) and timeout of a flow to be set in the kernel's table. Needs the
+        """Requests that mark (those of its bits that are in `mask`) and timeout of a flow are set in the kernel's table. Needs the
         grants `update.mark` and `update.timeout`."""
         self._action(2, flow.row, len(self._updates))
         batch = flow.batch
@@ -273,7 +273,7 @@ class Notes:
         self._action_values.append(value)
 
     def outcome(self, verdicts=b""):
-        """The outcome of a batch: a verdict for each row (1 keep, 0 drop), or none if all are kept."""
+        """Returns the outcome of a batch: a verdict for each row (1 keep, 0 drop), or none if all are kept."""
         annotations = actions = None
         if self._rows:
             annotations = Annotations(self._rows, _texts(self._keys), _texts(self._values))
@@ -326,15 +326,15 @@ def option(name, help, *, placeholder="VALUE", default=None, required=False):
 
 
 def description(name, version, summary, *, options=(), grants=(), reads=field.ALL):
-    """What a plugin is. Fields that it does not name in `reads` stay empty and cost nothing."""
+    """The description of a plugin. Fields that are not in `reads` stay empty and cost nothing."""
     return Description(name, version, summary, list(options), list(grants), reads, [], [])
 
 
 class Options(dict):
-    """The options that the plugin was given, with their defaults, as texts."""
+    """The options given to the plugin, with their defaults, as texts."""
 
     def number(self, name):
-        """A whole number that is not negative."""
+        """Returns an option that is a whole number and not negative."""
         text = self.get(name, "")
         if not (text.isascii() and text.isdigit()):
             raise ValueError(f"option {name}: {text!r} is no whole number")
@@ -342,8 +342,8 @@ class Options(dict):
 
 
 def stage(plugin):
-    """The exports of a stage, made of a class. Its constructor takes the `Options`, and raises ValueError with what the user is to
-    read; it has `keep(flow, notes)` or `process(batch)`, and perhaps `finish(notes)`."""
+    """Returns the exports of a stage from a class. Its constructor takes the `Options`, and raises ValueError with an error for the
+    user; it has `keep(flow, notes)` or `process(batch)`, and optionally `finish(notes)`."""
     instance = None
 
     class Plugin:

@@ -3,12 +3,12 @@
 //! A plugin is a struct with
 //!
 //! * `pub const description: flowgate.Description`;
-//! * `pub fn configure(self: *Self, options: flowgate.Options) ?[]const u8`: takes the options, returns what the user is to read
+//! * `pub fn configure(self: *Self, options: flowgate.Options) ?[]const u8`: takes the options, returns an error for the user
 //!   if one is wrong;
 //! * `pub fn keep(self: *Self, flow: flowgate.Flow, notes: *flowgate.Notes) bool`;
 //!
-//! and the line `comptime { flowgate.stage(Self); }`. The module `bindings` is what `zig translate-c` makes of the header that
-//! `flowgate-bindgen c` writes. wit/flow.wit says what each column holds.
+//! and the line `comptime { flowgate.stage(Self); }`. The module `bindings` is the output of `zig translate-c` for the header that
+//! `flowgate-bindgen c` writes. wit/flow.wit describes each column.
 
 const std = @import("std");
 const bindings = @import("bindings");
@@ -20,7 +20,7 @@ const Outcome = bindings.flowgate_conntrack_action_outcome_t;
 const Texts = bindings.flowgate_conntrack_columns_texts_t;
 const Text = bindings.stage_string_t;
 
-/// Bits of `has` and of what a plugin reads.
+/// Bits of `has` and of `reads`.
 pub const field = struct {
     pub const source: u64 = 1 << 0;
     pub const destination: u64 = 1 << 1;
@@ -39,7 +39,7 @@ pub const field = struct {
     pub const state: u64 = 1 << 24;
     /// Addresses, protocol and layer-4 words of the original direction.
     pub const original: u64 = 0xd3;
-    /// The same of the reply direction.
+    /// The same for the reply direction.
     pub const reply: u64 = 0x32c;
 };
 
@@ -75,28 +75,28 @@ pub const Option = struct {
     name: [:0]const u8,
     placeholder: [:0]const u8,
     help: [:0]const u8,
-    /// What holds without it; null if it may be absent.
+    /// The value if it is not given; null if it may be absent.
     default: ?[:0]const u8 = null,
     required: bool = false,
 };
 
-/// What a plugin is.
+/// The description of a plugin.
 pub const Description = struct {
     name: [:0]const u8,
     version: [:0]const u8,
     summary: [:0]const u8,
     options: []const Option = &.{},
-    /// What it would like to be allowed, such as `delete`.
+    /// The grants that it asks for, such as `delete`.
     grants: []const [:0]const u8 = &.{},
-    /// The fields that it reads; the others stay empty and cost nothing.
+    /// The fields that it reads; other fields stay empty and cost nothing.
     reads: u64,
 };
 
-/// The options that the plugin was given, with their defaults.
+/// The options given to the plugin, with their defaults.
 pub const Options = struct {
     setup: *const bindings.flowgate_conntrack_setup_setup_t,
 
-    /// The text of an option, the last if it is given several times.
+    /// Returns the text of an option, the last one if it is given several times.
     pub fn text(self: Options, name: []const u8) ?[]const u8 {
         var found: ?[]const u8 = null;
         for (0..self.setup.options.len) |i| {
@@ -106,7 +106,7 @@ pub const Options = struct {
         return found;
     }
 
-    /// A whole number; null if the option is absent or is none.
+    /// Returns an option that is a whole number; null if it is absent or not one.
     pub fn number(self: Options, name: []const u8) ?u64 {
         return std.fmt.parseInt(u64, self.text(name) orelse return null, 10) catch null;
     }
@@ -116,7 +116,7 @@ fn slice(string: Text) []const u8 {
     return if (string.len == 0) "" else string.ptr[0..string.len];
 }
 
-/// A number of a dense column, 0 where the column is empty.
+/// Returns a number of a dense column, 0 if the column is empty.
 inline fn at(column: anytype, row: usize) @TypeOf(column.ptr[0]) {
     return if (row < column.len) column.ptr[row] else 0;
 }
@@ -126,7 +126,7 @@ pub const Direction = struct {
     tuples: *const Tuples,
     row: usize,
 
-    /// Source address as a number, IPv4 in its mapped form ::ffff:a.b.c.d.
+    /// Returns the source address as a number, IPv4 in its mapped form ::ffff:a.b.c.d.
     pub fn source(self: Direction) u128 {
         return join(self.tuples.source, self.row);
     }
@@ -146,12 +146,12 @@ pub const Direction = struct {
     }
 };
 
-/// One flow: a row of a batch. What the flow does not carry, or what was not asked for, is 0; `has` tells.
+/// One flow: a row of a batch. A field that the flow does not carry, or that was not asked for, is 0; see `has`.
 pub const Flow = struct {
     batch: *const Flows,
     row: usize,
 
-    /// Whether the flow carries all of these fields.
+    /// Returns true if the flow carries all of these fields.
     pub fn has(self: Flow, fields: u64) bool {
         return at(self.batch.has, self.row) & fields == fields;
     }
@@ -197,11 +197,11 @@ pub const Flow = struct {
     }
 };
 
-/// Annotations and actions of one batch: requests, which the host checks against what the plugin was granted.
+/// Annotations and actions for a batch: requests, which the host checks against the plugin's grants.
 pub const Notes = struct {
     outcome: *Outcome,
 
-    /// Notes a key and a value on a flow.
+    /// Annotates a flow with a key and a value.
     pub fn annotate(self: Notes, flow: Flow, key: []const u8, value: []const u8) void {
         const annotations = &self.outcome.annotations.val;
         self.outcome.annotations.is_some = true;
@@ -210,13 +210,13 @@ pub const Notes = struct {
         push(&annotations.values, value);
     }
 
-    /// Notes a key and a number on a flow.
+    /// Annotates a flow with a key and a number.
     pub fn annotateNumber(self: Notes, flow: Flow, key: []const u8, value: u64) void {
         var page: [20]u8 = undefined;
         self.annotate(flow, key, std.fmt.bufPrint(&page, "{d}", .{value}) catch unreachable);
     }
 
-    /// Asks for the flow to be removed from the kernel's table. Needs the grant `delete`.
+    /// Requests that the flow is deleted from the kernel's table. Needs the grant `delete`.
     pub fn delete(self: Notes, flow: Flow) void {
         const actions = &self.outcome.actions.val;
         self.outcome.actions.is_some = true;
@@ -231,10 +231,10 @@ pub const Notes = struct {
     }
 };
 
-// The bindings free what crosses, so that it has to come from malloc.
+// The bindings free what is passed to the host, so that it must come from malloc.
 extern fn realloc(pointer: ?*anyopaque, size: usize) ?*anyopaque;
 
-/// Adds to a list of the bindings, whose room is the next power of two of its length.
+/// Appends to a list of the bindings, whose capacity is the next power of two of its length.
 fn append(list: anytype, items: []const std.meta.Child(@TypeOf(list.ptr))) void {
     const needed = list.len + items.len;
     if (list.len == 0 or room(needed) != room(list.len)) {
@@ -256,7 +256,7 @@ fn copy(text: []const u8) Text {
     return string;
 }
 
-/// Makes a struct the component's stage.
+/// Exports a struct as the component's stage.
 pub fn stage(comptime Plugin: type) void {
     const Component = struct {
         var plugin: Plugin = undefined;

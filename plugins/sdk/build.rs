@@ -1,11 +1,11 @@
-//! Writes the macros that generate a plugin's bindings, one per world of the WIT package.
+//! Writes the macros that generate a plugin's bindings, one for each world of the WIT package.
 //!
-//! `wit_bindgen::generate!` must run in the plugin's own crate (the symbols that it exports are the component's), and
-//! takes nothing but literals, so the literal path of the package is written into the macros here.
+//! `wit_bindgen::generate!` must run in the plugin's own crate (the symbols that it exports are the component's) and
+//! accepts only literals; the macros therefore contain the path of the package as a literal.
 
 use std::{env, error::Error, fmt::Write as _, fs, path::Path};
 
-/// World, and the interfaces of data types that its exports use.
+/// Worlds, and the interfaces of data types that their exports use.
 const WORLDS: &[(&str, &[&str])] = &[
     ("stage", &["setup", "columns", "flow", "expectation", "action"]),
     ("selecting-stage", &["setup", "columns", "flow", "expectation", "action", "selector"]),
@@ -17,16 +17,16 @@ const WORLDS: &[(&str, &[&str])] = &[
     ("statistics-format", &["setup", "columns", "statistics"]),
 ];
 
-/// Worlds that the package does not name, and what they are.
+/// Worlds that the package does not name, with their definitions.
 const UNNAMED: &[(&str, &str)] = &[(
     "statistics-format",
     "export flowgate:conntrack/plugin@0.1.0; export flowgate:conntrack/statistics-format@0.1.0;",
 )];
 
-/// What a stage may export besides: the word in the macro, and the interface.
+/// Interfaces that a stage may export in addition: the word in the macro, and the interface.
 const EXTRA: &[(&str, &str)] = &[("tick", "flow-tick"), ("results", "action-results"), ("look_back", "flow-look-back")];
 
-/// All selections of these, in all orders.
+/// Returns all selections of these, in all orders.
 fn orders<'a>(all: &[(&'a str, &'a str)]) -> Vec<Vec<(&'a str, &'a str)>> {
     let mut found = vec![Vec::new()];
     for (index, first) in all.iter().enumerate() {

@@ -1,12 +1,12 @@
-/* Says who is behind a translated address: whose flow it was that the world saw as coming from ADDRESS:PORT.
+/* Finds the host behind NAT: the flow that others saw as coming from ADDRESS:PORT.
  *
- * That is what an operator of shared addresses is asked (RFC 6888, RFC 6302): a public address, a port, and perhaps a time. Keeps
- * the flows whose source was translated to it, and notes the real source and the peer. On a stream of events it is a log of
- * translations as they are made and end.
+ * Operators of shared addresses are asked this (RFC 6888, RFC 6302): a public address, a port, and perhaps a time. Keeps
+ * the flows whose source was translated to it, and annotates them with the real source and the peer. On a stream of
+ * events it is a log of NAT.
  */
 #include "../flowgate.h"
 
-/* What the source must have been translated to; any address or any port if it is not given. */
+/* The translated source; any address or any port if it is not given. */
 static struct {
   bool any_address, any_port;
   uint64_t hi, lo, port;
@@ -19,7 +19,7 @@ static void plugin_describe(fg_description *description) {
   fg_option(description, "port", "PORT", "port that sources are translated to; any if not given", NULL, false);
 }
 
-/* A dotted IPv4 address. */
+/* Parses a dotted IPv4 address. */
 static bool ipv4(fg_text text, uint64_t *lo) {
   uint64_t bits = 0;
   for (int part = 0; part < 4; part++) {
@@ -35,7 +35,7 @@ static bool ipv4(fg_text text, uint64_t *lo) {
   return true;
 }
 
-/* An IPv6 address (RFC 4291), without a zone and without a dotted end. */
+/* Parses an IPv6 address (RFC 4291), without a zone and without a dotted end. */
 static bool ipv6(fg_text text, uint64_t *hi, uint64_t *lo) {
   uint16_t groups[8] = {0};
   int count = 0, gap = -1;
@@ -97,7 +97,7 @@ static char *hex(char *page, uint16_t group) {
   return page;
 }
 
-/* Writes an address as people do (RFC 5952), and its port where there is one. */
+/* Writes an address (RFC 5952), and its port if there is one. */
 static void write_end(char page[64], uint8_t family, uint8_t protocol, fg_end end) {
   char digits[21], *out = page;
   bool ports = has_ports(protocol);
@@ -137,9 +137,9 @@ static void plugin_process(const fg_flows *batch, fg_outcome *outcome) {
   for (uint32_t row = 0; row < batch->length; row++) {
     if (!fg_has(batch, row, FG_FIELD(SOURCE) | FG_FIELD(REPLY_DESTINATION))) continue;
     uint8_t family = fg_family(batch, row), protocol = fg_protocol(batch, row);
-    /* Answers go to what the source was translated to. */
+    /* Replies go to the translated source. */
     fg_end real = fg_source(&batch->original, row), seen = fg_destination(&batch->reply, row);
-    /* Only ports count as ports: an ICMP answer has another type in the same place. */
+    /* Only for protocols with ports: an ICMP reply has its type in this place. */
     if (!has_ports(protocol)) real.port = seen.port = 0;
     if (real.hi == seen.hi && real.lo == seen.lo && real.port == seen.port) continue;
     if (!wanted.any_address && (seen.hi != wanted.hi || seen.lo != wanted.lo)) continue;

@@ -1,8 +1,9 @@
-//! A format: one flow record a line, as JSON, in the terms of IPFIX (RFC 7011; the names are those of IANA's registry "IPFIX
-//! Information Elements").
+//! A format: one flow record per line, as JSON, in the terms of IPFIX (RFC 7011; the names are those of IANA's registry
+//! "IPFIX Information Elements").
 //!
-//! Flows that have ended (`-E -e DESTROY`) give a complete record; flows of a listing give one without end, as of a meter's active
-//! timeout. Other events give none. Timestamps need the sysctl nf_conntrack_timestamp, counters nf_conntrack_acct.
+//! Flows that have ended (`-E -e DESTROY`) give a complete record; flows of a listing give one without an end, like
+//! those of a meter's active timeout. Other events give none. Timestamps need the sysctl nf_conntrack_timestamp,
+//! counters nf_conntrack_acct.
 
 mod record;
 

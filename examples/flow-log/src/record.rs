@@ -1,4 +1,4 @@
-//! One flow record.
+//! Flow records.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ mod end_reason {
 /// firewallEvent of IPFIX: the flow was deleted.
 const FLOW_DELETED: u64 = 2;
 
-/// Writes the record of a flow, and the end of its line.
+/// Writes the record of a flow, and a newline.
 pub(crate) fn write(page: &mut Page, flow: &Flow<'_>, observer: Option<&str>) {
     page.byte(b'{');
     times(page, flow);
@@ -39,7 +39,7 @@ pub(crate) fn write(page: &mut Page, flow: &Flow<'_>, observer: Option<&str>) {
     page.byte(b'\n');
 }
 
-/// When it began and ended. The end is that of the entry; in a listing there is none, and the duration is that up to now.
+/// Writes start and end. The end is that of the entry; a listing has none, and the duration is that up to now.
 fn times(page: &mut Page, flow: &Flow<'_>) {
     const MILLISECOND: u64 = 1_000_000;
     if let Some(start) = flow.start() {
@@ -56,7 +56,7 @@ fn times(page: &mut Page, flow: &Flow<'_>) {
     }
 }
 
-/// Who spoke with whom, and as what they were seen behind a translation.
+/// Writes source and destination, and the addresses after NAT.
 fn tuples(page: &mut Page, flow: &Flow<'_>) {
     number(page, "protocolIdentifier", u64::from(flow.protocol()));
     let (original, reply) = (flow.original(), flow.reply());
@@ -65,7 +65,7 @@ fn tuples(page: &mut Page, flow: &Flow<'_>) {
         address(page, ["destinationIPv4Address", "destinationIPv6Address"], original.destination());
         ports(page, flow, &original);
     }
-    // Answers come from where the flow really went to, and go to what it was seen as.
+    // Replies come from where the flow really went, and go to the address it was seen as.
     if flow.has(field::ORIGINAL_ADDRESSES | field::REPLY_ADDRESSES) {
         let names = ["postNATSourceIPv4Address", "postNATSourceIPv6Address"];
         changed_address(page, names, original.source(), reply.destination());
@@ -98,7 +98,7 @@ fn ports(page: &mut Page, flow: &Flow<'_>, original: &Direction<'_>) {
     }
 }
 
-/// Both directions, in the terms of RFC 5103's biflows.
+/// Writes the counters of both directions, in the terms of RFC 5103's biflows.
 fn counters(page: &mut Page, flow: &Flow<'_>) {
     if let Some((packets, bytes)) = flow.original_counters() {
         number(page, "initiatorPackets", packets);
@@ -110,7 +110,7 @@ fn counters(page: &mut Page, flow: &Flow<'_>) {
     }
 }
 
-/// Why it ended.
+/// Returns why the flow ended.
 fn end(flow: &Flow<'_>) -> u64 {
     if flow.event() != event::DESTROY {
         return end_reason::ACTIVE_TIMEOUT;
@@ -123,7 +123,7 @@ fn end(flow: &Flow<'_>) -> u64 {
     if closed { end_reason::END_OF_FLOW } else { end_reason::IDLE_TIMEOUT }
 }
 
-/// What IPFIX has no element for.
+/// Writes the members for which IPFIX has no element.
 fn details(page: &mut Page, flow: &Flow<'_>) {
     if flow.status().is_some() {
         key(page, "answered");
@@ -174,7 +174,7 @@ fn text(page: &mut Page, name: &str, value: &[u8]) {
     page.byte(b',');
 }
 
-/// An address, under the name for its family.
+/// Writes an address, with the name for its family.
 fn address(page: &mut Page, [ipv4, ipv6]: [&str; 2], address: IpAddr) {
     let name = if address.is_ipv4() { ipv4 } else { ipv6 };
     key(page, name);

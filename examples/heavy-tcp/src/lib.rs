@@ -1,4 +1,5 @@
-//! Keeps established TCP flows to public addresses that have moved more than a number of bytes, and notes how many.
+//! Keeps established TCP flows to public addresses that have moved more than a number of bytes, and annotates them with
+//! that number.
 
 use flowgate_sdk::{address::is_private, prelude::*};
 

@@ -1,7 +1,7 @@
-//! Keeps the flows that have moved more than a number of bytes, and notes how many.
+//! Keeps the flows that have moved more than a number of bytes, and annotates them with that number.
 //!
-//! The same filter is in `examples/c/heavy`, `examples/python/heavy`, `examples/javascript/heavy` and `examples/zig/heavy`, to be
-//! compared.
+//! The same filter is in `examples/c/heavy`, `examples/python/heavy`, `examples/javascript/heavy` and
+//! `examples/zig/heavy`, for comparison.
 
 use flowgate_sdk::prelude::*;
 

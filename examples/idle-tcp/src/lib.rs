@@ -1,9 +1,9 @@
-//! Finds established TCP flows that have been idle for long, and removes them.
+//! Finds established TCP flows that have been idle for long, and deletes them.
 //!
-//! The kernel sets an entry's timeout anew with every packet, for an established TCP flow to nf_conntrack_tcp_timeout_established
-//! (five days unless changed). So what is missing to that is how long the flow has been silent. Entries whose peers
-//! have vanished without a word stay for all that time and fill the table; this plugin removes them earlier, and only them,
-//! where lowering the timeout would also end what is merely slow.
+//! Every packet resets an entry's timeout, for an established TCP flow to nf_conntrack_tcp_timeout_established (five
+//! days by default). The difference to that value is therefore the time for which the flow has been silent. Entries
+//! whose peers have vanished stay for all that time and fill the table; this plugin deletes them earlier, and only
+//! them, whereas a lower timeout would also end flows that are merely slow.
 
 use flowgate_sdk::{prelude::*, services};
 
@@ -48,10 +48,10 @@ impl Plugin for IdleTcp {
 
 impl Filter for IdleTcp {
     fn keep(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> bool {
-        // With a fixed timeout, packets do not set it anew; an offloaded flow carries none, and is not idle.
+        // With a fixed timeout, packets do not refresh it; an offloaded flow has none, and is not idle.
         let fixed = flow.status().is_some_and(|bits| bits & status::FIXED_TIMEOUT != 0);
         let Some(left) = flow.timeout().filter(|_| flow.established() && !fixed) else { return false };
-        // Data without an answer gives an established flow a shorter timeout: it is busy, or its peer is slow.
+        // Data without an answer gives an established flow a shorter timeout: the flow is busy, or its peer is slow.
         let idle = self.established.saturating_sub(left);
         if idle < self.idle || left <= self.unacknowledged {
             return false;

@@ -1,4 +1,4 @@
-// Keeps the flows that have moved more than a number of bytes, and notes how many. It reads columns, which is quick.
+// Keeps the flows that have moved more than a number of bytes, and annotates them with that number. It reads columns, which is fast.
 
 import { Notes, field, stage } from "../flowgate.js";
 
@@ -25,7 +25,7 @@ export const { plugin, flowStage } = stage(class Heavy {
     const { originalBytes, replyBytes } = batch.counters;
     const limit = this.limit;
     for (let row = 0; row < verdicts.length; row++) {
-      // What a row does not carry is 0 in its columns; a direction that no row has counted is an empty column.
+      // A field that a row does not carry is 0; the column of a direction without counters is empty.
       const bytes = (originalBytes[row] ?? 0n) + (replyBytes[row] ?? 0n);
       if (bytes > limit) {
         verdicts[row] = 1;

@@ -1,4 +1,4 @@
-// Keeps the flows for which an expression holds that is written on the command line, and notes what other expressions give:
+// Keeps the flows for which an expression on the command line is true, and annotates them with the values of other expressions:
 //
 //     flowgate -L --plugin 'where.wasm,keep="bytes > 1e6 && within(destination, `10.0.0.0/8`)",note="mb: bytes / 1e6"'
 //
@@ -7,7 +7,7 @@
 
 import { field, protocol, stage, status } from "../flowgate.js";
 
-/** What expressions may name, and how it is read from a flow. */
+/** The names that expressions may use, and how each is read from a flow. */
 const NAMES = {
   family: "flow.family",
   protocol: "(PROTOCOLS[flow.protocol] ?? flow.protocol)",
@@ -39,7 +39,7 @@ const NAMES = {
 
 const PROTOCOLS = Object.fromEntries(Object.entries(protocol).map(([name, number]) => [number, name.toLowerCase()]));
 
-/** The number of an address in text; undefined if it is none. */
+/** Parses an address; undefined if the text is not one. */
 function number(text) {
   if (/^\d+(\.\d+){3}$/.test(text)) {
     const parts = text.split(".").map(Number);
@@ -57,7 +57,7 @@ function number(text) {
 
 const networks = new Map();
 
-/** A network in CIDR notation; it is read once. */
+/** Returns a network in CIDR notation, which is parsed once. */
 function network(text) {
   let found = networks.get(text);
   if (found === undefined) {
@@ -77,14 +77,14 @@ function network(text) {
 
 /** Functions that expressions may call. */
 const FUNCTIONS = {
-  /** Whether an address is in one of some networks. */
+  /** Returns true if an address is in one of the networks. */
   within(address, ...list) {
     if (address === undefined) return false;
     const bits = number(address);
     const longest = address.includes(":") ? 128 : 32;
     return list.map(network).some((net) => net.longest === longest && bits >> net.shift === net.value);
   },
-  /** Whether an address is private (RFC 1918, RFC 4193), loopback or link-local. */
+  /** Returns true if an address is private (RFC 1918, RFC 4193), loopback or link-local. */
   isPrivate(address) {
     return FUNCTIONS.within(
       address, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "fe80::/10", "::1",
@@ -92,7 +92,7 @@ const FUNCTIONS = {
   },
 };
 
-/** A function of a flow, made of an expression. Only the names that occur in it are read. */
+/** Compiles an expression to a function of a flow. Only the names that occur in it are read. */
 function compiled(option, expression) {
   const words = new Set(expression.match(/[A-Za-z_$][\w$]*/g) ?? []);
   const reads = Object.keys(NAMES).filter((name) => words.has(name));
@@ -100,7 +100,7 @@ function compiled(option, expression) {
   let evaluate;
   try {
     evaluate = new Function("PROTOCOLS", "STATUS", ...Object.keys(FUNCTIONS), body)(PROTOCOLS, status, ...Object.values(FUNCTIONS));
-    // On a flow that carries nothing a name that does not exist shows itself.
+    // A flow without any field reveals a name that does not exist.
     evaluate({ original: {}, reply: {}, batch: {} });
   } catch (error) {
     if (evaluate === undefined || error instanceof ReferenceError) {
@@ -108,7 +108,7 @@ function compiled(option, expression) {
       throw new Error(`option ${option}: ${JSON.stringify(expression)} is no expression: ${error.message}; names are ${names}`);
     }
   }
-  // Of a flow that does not carry what the expression needs, such as `helper.length`, it holds as little as a comparison does.
+  // An expression that needs a missing field, such as `helper.length`, is false, as a comparison is.
   return (flow) => {
     try {
       return evaluate(flow);

@@ -1,7 +1,8 @@
-//! Names the networks of both ends of a flow, from a table of networks, and sets connection labels of these names.
+//! Annotates flows with the networks of both ends, from a table of networks, and sets connection labels with these
+//! names.
 //!
-//! The longest prefix wins, as in a routing table. Labels can be matched by rules (nft `ct label`), by `-L --label`, and by the
-//! next plugin.
+//! The longest prefix wins, as in a routing table. Labels can be matched by rules (nft `ct label`), by `-L --label`,
+//! and by the next plugin.
 
 mod table;
 
@@ -11,13 +12,13 @@ use table::Table;
 
 struct NetLabels {
     table: Table,
-    /// Label of each name of the table, as far as names are to be labels.
+    /// The label of each name of the table that is a label.
     bits: Vec<Option<u16>>,
     label: Ends,
     only: bool,
 }
 
-/// Which ends of a flow.
+/// The ends of a flow to look up.
 #[derive(Clone, Copy, Default)]
 struct Ends {
     source: bool,
@@ -25,7 +26,7 @@ struct Ends {
 }
 
 impl NetLabels {
-    /// The labels of the table's names, where labels are to be set.
+    /// Returns the labels of the table's names, if labels are to be set.
     fn bits(setup: &Setup, table: &Table) -> Result<Vec<Option<u16>>, String> {
         let bit = |name: &String| setup.labels.iter().find(|label| label.name == *name).map(|label| label.bit);
         let bits: Vec<Option<u16>> = table.names().iter().map(bit).collect();
@@ -85,7 +86,7 @@ impl Filter for NetLabels {
             let Some(name) = self.name(index) else { continue };
             notes.annotate(flow, key, name);
             let bit = index.and_then(|index| self.bits.get(index).copied().flatten());
-            // A label that is there already needs no request to the kernel.
+            // A label that is already set needs no request to the kernel.
             if let Some(bit) = bit.filter(|&bit| label && !flow.has_label(bit)) {
                 update = update.add_label(bit);
             }

@@ -1,4 +1,4 @@
-//! A table of networks, in which the longest prefix that holds an address is found.
+//! A table of networks, in which the longest prefix of an address is found.
 
 use std::net::IpAddr;
 
@@ -6,29 +6,29 @@ use flowgate_sdk::address::{self, Cidr};
 
 /// Networks and their names.
 ///
-/// The networks are cut into ranges that do not overlap, each with the name of the longest prefix there, so that finding one is
-/// a binary search, however deeply networks lie within each other.
+/// The networks are split into ranges that do not overlap, each with the name of its longest prefix, so that a lookup
+/// is a binary search, however deeply networks are nested.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// Names in the order of the text; a range refers to one by its index.
+    /// Names in the order of the text; ranges refer to them by index.
     names: Vec<String>,
     ipv4: Ranges,
     ipv6: Ranges,
 }
 
-/// Where each range begins, and which name holds from there on.
+/// The start of each range, and the name that holds from there on.
 #[derive(Debug, Default)]
 struct Ranges(Vec<(u128, Option<usize>)>);
 
 impl Table {
-    /// Reads a table: lines `NETWORK NAME`, or the same with `;` between them. `#` begins a comment.
+    /// Parses a table: lines `NETWORK NAME`, or the same separated by `;`. `#` begins a comment.
     ///
     /// # Errors
-    /// The first line that is wrong, by number, and what is wrong with it.
+    /// Returns the number of the first invalid line, and its error.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut table = Table::default();
         let mut networks: Vec<(Cidr, usize, usize)> = Vec::new();
-        // A comment goes on to the end of the line, whatever it says.
+        // A comment extends to the end of the line, whatever it contains.
         let parts = (1..)
             .zip(text.lines())
             .map(|(number, line)| (number, line.split('#').next().unwrap_or_default()))
@@ -55,7 +55,7 @@ impl Table {
         Ok(table)
     }
 
-    /// The number of a name.
+    /// Returns the index of a name, which is added if it is new.
     fn index(&mut self, name: &str) -> usize {
         self.names.iter().position(|known| known == name).unwrap_or_else(|| {
             self.names.push(name.into());
@@ -63,12 +63,12 @@ impl Table {
         })
     }
 
-    /// All names, each once.
+    /// Returns all names, each once.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// The number of the name, in [`Table::names`], of the longest prefix that holds the address.
+    /// Returns the index of the name, in [`Table::names`], of the longest prefix of the address.
     pub(crate) fn find(&self, address: IpAddr) -> Option<usize> {
         let ranges = if address.is_ipv4() { &self.ipv4 } else { &self.ipv6 };
         ranges.find(address::bits(address))
@@ -76,7 +76,7 @@ impl Table {
 }
 
 impl Ranges {
-    /// Cuts networks, in the order in which they begin, longer ones later.
+    /// Splits networks, which are sorted by their start, longer prefixes later.
     fn of(networks: impl Iterator<Item = (Cidr, usize)>) -> Self {
         let mut ranges = Ranges::default();
         let mut open: Vec<(Cidr, usize)> = Vec::new();
@@ -89,7 +89,7 @@ impl Ranges {
         ranges
     }
 
-    /// Ends the networks that end before an address; all without one.
+    /// Ends the networks that end before an address; all of them without one.
     fn close(&mut self, open: &mut Vec<(Cidr, usize)>, before: Option<u128>) {
         while let Some((network, _)) = open.pop_if(|(network, _)| before.is_none_or(|start| network.last() < start)) {
             if let Some(next) = network.last().checked_add(1) {
@@ -98,7 +98,7 @@ impl Ranges {
         }
     }
 
-    /// From here on another name holds.
+    /// Starts a range with another name.
     fn begin(&mut self, start: u128, name: Option<usize>) {
         match self.0.last_mut() {
             Some(last) if last.0 == start => last.1 = name,
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(name(&table, "255.255.255.255"), Some("four"));
     }
 
-    /// Every prefix against a search one by one.
+    /// Compares every prefix with a linear search.
     #[test]
     fn ranges_agree_with_a_plain_search() {
         let mut text = String::new();

@@ -1,10 +1,10 @@
-//! Finds sources that probe many ports or many hosts, and marks their flows, so that a rule can drop or slow them
+//! Finds sources that probe many ports or many hosts, and marks their flows, so that a rule can drop or slow them down
 //! (nft `ct mark`).
 //!
-//! What counts is a flow without an answer: of each source, how many distinct destination ports and how many distinct destination
-//! hosts its unanswered flows have. An answer takes the flow out again, so that in an event stream (`-E -e NEW,UPDATES`), where
-//! every flow begins without one, ordinary sources are not taken for scanners. Flows that were seen before their source was
-//! found out are marked then.
+//! It counts the distinct destination ports and the distinct destination hosts of each source's unanswered flows. An
+//! answered flow no longer counts, so that in an event stream (`-E -e NEW,UPDATES`), in which every flow begins
+//! unanswered, ordinary sources are not taken for scanners. Flows that were seen before their source was detected are
+//! marked then.
 
 mod source;
 
@@ -14,24 +14,24 @@ use flowgate_sdk::{event, prelude::*, services};
 
 use source::{Source, Target};
 
-/// Targets that are remembered at once, of all sources that are not found out. When there are more, all of these are forgotten.
+/// Maximum number of remembered targets, over all sources that are not detected. Beyond it all of them are forgotten.
 const TARGETS: usize = 50_000;
-/// Sources that are remembered at once.
+/// Maximum number of remembered sources.
 const SOURCES: usize = 20_000;
 
 struct PortScan {
     ports: usize,
     hosts: usize,
-    /// Nanoseconds after which a source begins anew.
+    /// Nanoseconds after which the counts of a source start again.
     window: u64,
     mark: Option<(u32, u32)>,
     all: bool,
     sources: HashMap<u128, Source>,
-    /// Targets of all sources together.
+    /// Number of targets of all sources.
     targets: usize,
 }
 
-/// `VALUE/MASK` or `VALUE`, decimal or with 0x.
+/// Parses `VALUE/MASK` or `VALUE`, decimal or with 0x.
 fn mark(text: &str) -> Result<(u32, u32), String> {
     let number = |text: &str| match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16),
@@ -63,7 +63,7 @@ impl Plugin for PortScan {
     fn configure(setup: &Setup) -> Result<Self, String> {
         let threshold = |name| {
             let number = setup.option::<usize>(name)?.unwrap_or(20);
-            // More would not fit into what is remembered of a source.
+            // More are not remembered for a source.
             if (1..=1000).contains(&number) {
                 Ok(number)
             } else {
@@ -83,12 +83,12 @@ impl Plugin for PortScan {
 }
 
 impl PortScan {
-    /// Asks for the mark, if one is to be set.
+    /// Returns the update with the mark, if one is to be set.
     fn update(&self) -> Option<Update> {
         self.mark.map(|(value, mask)| Update::new().mark_bits(value, mask))
     }
 
-    /// Makes room by forgetting all sources that are not found out.
+    /// Makes room by forgetting all sources that are not detected.
     fn bound(&mut self) {
         if self.targets <= TARGETS && self.sources.len() <= SOURCES {
             return;
@@ -101,7 +101,7 @@ impl PortScan {
         self.targets = 0;
     }
 
-    /// Sees an unanswered flow; the sentence on its source if that is a scanner.
+    /// Counts an unanswered flow; returns a description of the scan if its source is a scanner.
     fn unanswered(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> Option<String> {
         let (time, window) = (flow.batch().time, self.window);
         let host = flow.original().source_bits();
@@ -126,7 +126,7 @@ impl PortScan {
         found
     }
 
-    /// Sees that a flow has an answer.
+    /// Counts an answered flow.
     fn answered(&mut self, flow: &Flow<'_>) {
         if let Some(source) = self.sources.get_mut(&flow.original().source_bits()) {
             self.targets -= usize::from(source.remove(Target::of(flow)));
@@ -157,7 +157,7 @@ impl Filter for PortScan {
     }
 }
 
-/// The number of a TCP state.
+/// Returns the number of a TCP state.
 fn state_of(name: &str) -> u8 {
     state::TCP.iter().position(|known| *known == name).map_or(0, |number| number as u8)
 }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(outcome.verdicts, [0, 0, 0, 0, 0, 1, 1, 1]);
         let actions = outcome.actions.unwrap();
         assert_eq!(actions.kinds, [action::UPDATE; 4]);
-        // Two flows from before, which are named by their tuples, and two of the batch; the last has the mark already.
+        // Two earlier flows, identified by their tuples, and two of the batch; the last one has the mark already.
         assert_eq!(actions.rows, [action::NO_ROW, action::NO_ROW, 5, 6]);
         let notes = outcome.annotations.unwrap();
         assert_eq!(notes.values.get(0), Some(&b"3 ports on 1 host"[..]));

@@ -1,10 +1,10 @@
-//! What is remembered of a source.
+//! The counts of a source.
 
 use std::collections::{HashMap, HashSet};
 
 use flowgate_sdk::{Flow, Key, protocol};
 
-/// What a flow is addressed to: a host, and a port where the protocol has ports.
+/// The destination of a flow: a host, and a port if the protocol has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     host: u128,
@@ -13,7 +13,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// That of a flow.
+    /// Returns the target of a flow.
     pub(crate) fn of(flow: &Flow<'_>) -> Self {
         let original = flow.original();
         let port = protocol::has_ports(flow.protocol()).then(|| original.destination_port());
@@ -24,41 +24,41 @@ impl Target {
 /// A source of unanswered flows.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// Since when it is watched, nanoseconds since 1970.
+    /// When its counts started, nanoseconds since 1970.
     pub since: u64,
-    /// What it was found to do, once it was.
+    /// A description of the scan, once it was detected.
     pub found: Option<String>,
-    /// Where its unanswered flows lead: the number of the flow, and what names the last flow there.
+    /// The targets of its unanswered flows: the number of the flow, and the key of the last flow to the target.
     targets: HashMap<Target, (usize, Key)>,
-    /// How many flows there have been.
+    /// Number of flows so far.
     count: usize,
 }
 
 impl Source {
-    /// One that is watched from now on.
+    /// Makes a source whose counts start now.
     pub(crate) fn new(since: u64) -> Self {
         Source { since, found: None, targets: HashMap::new(), count: 0 }
     }
 
-    /// Begins anew; how many targets were forgotten.
+    /// Starts the counts again; returns how many targets were forgotten.
     pub(crate) fn forget(&mut self, since: u64) -> usize {
         let forgotten = self.targets.len();
         *self = Source::new(since);
         forgotten
     }
 
-    /// Remembers a target; whether it is a new one.
+    /// Adds a target; returns true if it is new.
     pub(crate) fn add(&mut self, target: Target, key: Key) -> bool {
         self.count += 1;
         self.targets.insert(target, (self.count, key)).is_none()
     }
 
-    /// Forgets a target; whether there was one.
+    /// Removes a target; returns true if it existed.
     pub(crate) fn remove(&mut self, target: Target) -> bool {
         self.targets.remove(&target).is_some()
     }
 
-    /// Whether this is a scan, in words.
+    /// Returns a description of the scan, if this is one.
     pub(crate) fn judge(&mut self, ports: usize, hosts: usize) -> Option<String> {
         if self.targets.len() < ports.min(hosts) {
             return None;
@@ -75,7 +75,7 @@ impl Source {
         self.found.clone()
     }
 
-    /// What names its flows so far, in the order in which they were seen; they are not remembered any longer.
+    /// Removes and returns the keys of its flows so far, in the order in which they were seen.
     pub(crate) fn take(&mut self) -> Vec<Key> {
         let mut flows: Vec<(usize, Key)> = std::mem::take(&mut self.targets).into_values().collect();
         flows.sort_unstable_by_key(|(number, _)| *number);

@@ -1,4 +1,4 @@
-"""Keeps the flows that have moved more than a number of bytes, and notes how many. It reads columns, which is quick."""
+"""Keeps the flows that have moved more than a number of bytes, and annotates them with that number. It reads columns, which is fast."""
 
 import flowgate
 from flowgate import field
@@ -18,10 +18,10 @@ class Heavy:
     def process(self, batch):
         notes = flowgate.Notes()
         verdicts = bytearray(batch.length)
-        # Without accounting no flow carries counters; what a single row does not carry is 0 in its columns.
+        # Without accounting no flow carries counters; a field that a row does not carry is 0.
         if batch.counters is not None:
             limit = self.limit
-            # A direction that no row has counted is an empty column.
+            # The column of a direction without counters is empty.
             zeros = [0] * batch.length
             original, reply = batch.counters.original_bytes or zeros, batch.counters.reply_bytes or zeros
             for row, (sent, received) in enumerate(zip(original, reply)):

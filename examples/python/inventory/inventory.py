@@ -1,4 +1,4 @@
-"""Says to whom the two ends of a flow belong, from an inventory in JSON, and keeps what crosses from one owner to another.
+"""Annotates flows with the owners of both ends, from an inventory in JSON, and keeps those between different owners.
 
 The inventory is what an address management system exports: a list of objects with `network` (or `address`), `owner`, and
 perhaps `name`, `ports` and `peers`.
@@ -73,7 +73,7 @@ class Inventory:
         if not isinstance(raw, list) or not raw:
             raise ValueError("option inventory: it is no list of objects with `network` and `owner`")
         entries = [Entry(number, entry) for number, entry in enumerate(raw, 1)]
-        # The longest prefix first, each length a table, so that a look-up is a few hashes and no walk.
+        # The longest prefix first, with a table for each length, so that a look-up takes a few hashes.
         self.tables = {4: {}, 6: {}}
         for entry in sorted(entries, key=lambda entry: -entry.network.prefixlen):
             shift = entry.network.max_prefixlen - entry.network.prefixlen
@@ -81,12 +81,12 @@ class Inventory:
         self.known = {}
 
     def find(self, family, hi, lo):
-        """The entry with the longest prefix that holds an address."""
+        """Returns the entry with the longest prefix of an address."""
         key = (family, hi, lo)
         if key not in self.known:
             version, bits = (4, lo & 0xFFFFFFFF) if family == flowgate.IPV4 else (6, hi << 64 | lo)
             hits = (table.get(bits >> shift) for shift, table in self.tables[version].items())
-            # Flows share their ends: most are found here. An attacker's addresses must not fill the memory.
+            # Most addresses occur in many flows and are found here. The size is bounded, so that an attacker cannot fill the memory.
             if len(self.known) >= 50_000:
                 self.known.clear()
             self.known[key] = next((entry for entry in hits if entry is not None), None)

@@ -1,9 +1,9 @@
-//! Removes the UDP flows to a backend that has gone.
+//! Deletes the UDP flows to a backend that is gone.
 //!
-//! A flow that was translated to a backend (DNAT: a load balancer, a Kubernetes service) keeps going there as long as packets
-//! keep its entry alive, even after the backend was taken out of the rules: UDP has no end that the kernel could see. So
-//! whoever takes a backend away has to remove its entries, as kube-proxy does. With `direct=true`, flows that were addressed
-//! to the backend itself go too.
+//! A flow with DNAT to a backend (a load balancer, a Kubernetes service) keeps going there as long as packets keep its
+//! entry alive, even after the backend was removed from the rules: UDP has no end that the kernel could see. Whatever
+//! removes a backend must therefore delete its entries, as kube-proxy does. With `direct=true`, flows that were
+//! addressed to the backend itself are deleted too.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -15,7 +15,7 @@ struct StaleUdp {
     direct: bool,
 }
 
-/// An address as a number, and a port or any.
+/// An address as a number, with a port or any port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Endpoint {
     address: u128,
@@ -43,7 +43,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// The endpoints of an option, with commas or blanks between them.
+/// Parses the endpoints of an option, separated by commas or blanks.
 fn endpoints(setup: &Setup, name: &str) -> Result<Vec<Endpoint>, String> {
     let words = setup.text(name).unwrap_or_default().split([',', ' ', '\n', '\t']).filter(|word| !word.is_empty());
     words.map(|word| word.parse().map_err(|error| format!("option {name}: {error}"))).collect()
@@ -73,7 +73,7 @@ impl Filter for StaleUdp {
         if flow.protocol() != protocol::UDP || !flow.has(field::TUPLES) {
             return false;
         }
-        // Answers come from the backend, whatever address the client had asked for.
+        // Replies come from the backend, whatever address the client used.
         let (original, reply) = (flow.original(), flow.reply());
         let (asked, asked_port) = (original.destination_bits(), original.destination_port());
         let (answers, answers_port) = (reply.source_bits(), reply.source_port());
@@ -81,7 +81,7 @@ impl Filter for StaleUdp {
         let stale = (translated || self.direct)
             && self.backends.iter().any(|backend| backend.is(answers, answers_port))
             && (self.services.is_empty() || self.services.iter().any(|service| service.is(asked, asked_port)));
-        // What has ended cannot be removed once more.
+        // A flow that has ended cannot be deleted.
         if stale && flow.event() != flowgate_sdk::event::DESTROY {
             notes.delete(flow);
         }

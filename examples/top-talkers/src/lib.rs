@@ -1,14 +1,14 @@
-//! Keeps the flows of those hosts that move the most, and notes their rank and their total.
+//! Keeps the flows of the hosts that move the most, and annotates them with rank and total.
 //!
-//! Flows pass in batches, so a host's rank is that of what has been seen so far, the batch included. In a listing with
-//! `--batch 65536` a table of that size is one batch, and the ranks are exact; in an event stream (`-E -e DESTROY`) they are a running
-//! chart. The final chart goes into the host's log, if the plugin is granted `log`.
+//! Flows pass in batches, so a host's rank is that among everything seen so far, including the batch. In a listing with
+//! `--batch 65536`, a table of that size is one batch, and the ranks are exact; in an event stream (`-E -e DESTROY`)
+//! they are a running chart. The final chart is written to the host's log if the plugin has the grant `log`.
 
 use std::{cmp::Reverse, collections::HashMap};
 
 use flowgate_sdk::{FlowStage, address::MAPPED, event, prelude::*, services, verdict};
 
-/// Hosts that are counted at once. Beyond it the lesser half is forgotten: who counts is far above.
+/// Maximum number of hosts that are counted. Beyond it the smaller half is forgotten; hosts that matter are far above.
 const HOSTS: usize = 1 << 16;
 
 struct TopTalkers {
@@ -18,14 +18,14 @@ struct TopTalkers {
     totals: HashMap<u128, u64>,
 }
 
-/// Which end of a flow is the host.
+/// The end of a flow that counts as the host.
 #[derive(Clone, Copy)]
 enum End {
     Source,
     Destination,
 }
 
-/// What is added up.
+/// The measure that is summed up.
 #[derive(Clone, Copy)]
 enum Measure {
     Bytes,
@@ -68,7 +68,7 @@ impl TopTalkers {
         }
     }
 
-    /// The hosts with the most, the first first; of equals the lower address.
+    /// Returns the hosts in descending order; of equal ones the lower address comes first.
     fn chart(&self) -> Vec<(u128, u64)> {
         let mut chart: Vec<(u128, u64)> =
             self.totals.iter().map(|(host, total)| (*host, *total)).filter(|(_, total)| *total > 0).collect();
@@ -82,7 +82,7 @@ impl TopTalkers {
     }
 }
 
-/// An address as people write it.
+/// Formats an address.
 fn written(host: u128) -> String {
     let address = std::net::Ipv6Addr::from_bits(host);
     if host >> 32 == MAPPED >> 32 { address.to_canonical().to_string() } else { address.to_string() }
@@ -174,7 +174,7 @@ mod tests {
         let values: Vec<&[u8]> = (0..6).map(|index| values.get(index).unwrap()).collect();
         assert_eq!(values, [&b"1"[..], b"15", b"1", b"15", b"2", b"9"]);
 
-        // The next batch is judged by all that was seen.
+        // The next batch is judged by everything seen so far.
         let outcome = plugin.process(&batch([flow("10.0.0.2", 100), flow("10.0.0.3", 1)]));
         assert_eq!(outcome.verdicts, [1, 0]);
         FlowStage::finish(&mut plugin);

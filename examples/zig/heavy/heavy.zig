@@ -1,4 +1,4 @@
-//! Keeps the flows that have moved more than a number of bytes, and notes how many.
+//! Keeps the flows that have moved more than a number of bytes, and annotates them with that number.
 
 const flowgate = @import("flowgate");
 

@@ -1,5 +1,5 @@
-//! Finds flows in which one side speaks and the other is silent, or nearly so: black holes, filters on the way back, and routes
-//! that lead answers past this host.
+//! Finds flows in which one side sends and the other is silent, or nearly so: black holes, filters on the way back, and routes
+//! on which replies bypass this host.
 //!
 //! Needs accounting (sysctl nf_conntrack_acct). Nobody answers a multicast or broadcast address, so that such flows do not count.
 
@@ -46,7 +46,7 @@ const OneWay = struct {
         return true;
     }
 
-    /// Whether the destination is a multicast (RFC 1112, RFC 4291) or the limited broadcast address.
+    /// Returns true if the destination is a multicast (RFC 1112, RFC 4291) or the limited broadcast address.
     fn toMany(flow: flowgate.Flow) bool {
         const address = flow.original().destination();
         if (flow.addressFamily() != flowgate.family.ipv4) return address >> 120 == 0xff;

@@ -1,12 +1,12 @@
-//! Stock plugin: the counters of connection tracking as `conntrack -C` and `-S` print them: the number of entries, or one line for
-//! each CPU.
+//! Stock plugin: the counters of connection tracking in the format of `conntrack -C` and `-S`: the number of entries,
+//! or one line for each CPU.
 //!
-//! A count is little more than starting the program, and loading a plugin takes the longer the more it can do, so this does
-//! nothing else.
+//! A count is hardly more than the start of the program, and loading a plugin takes longer the more it can do; this one
+//! therefore does nothing else.
 
 use flowgate_sdk::{Counts, Description, Page, Plugin, Setup, StatisticsFormat, statistics};
 
-/// Attribute of CTA_STATS_GLOBAL_*: how many entries the table holds.
+/// Attribute of CTA_STATS_GLOBAL_*: number of entries in the table.
 const ENTRIES: u16 = 1;
 
 /// The plugin.
@@ -37,9 +37,9 @@ impl StatisticsFormat for Counters {
     }
 }
 
-/// One line for each CPU.
+/// Writes one line for each CPU.
 fn lines(page: &mut Page, counts: &Counts) {
-    // By row, then by attribute: the order of `conntrack -S` is that of the attributes' numbers.
+    // By row, then by attribute: `conntrack -S` prints attributes in the order of their numbers.
     let mut values: Vec<(u32, u16, u64)> =
         counts.rows.iter().zip(&counts.attributes).zip(&counts.values).map(|((&r, &a), &v)| (r, a, v)).collect();
     values.sort_by_key(|&(row, attribute, _)| (row, attribute));

@@ -1,4 +1,4 @@
-//! Stock stage `create`: asks for every row that reaches it to be made an entry of the kernel's table.
+//! Stock stage `create`: requests that every row is created as an entry of the kernel's table.
 
 use flowgate_sdk::{
     Description, ExpectationOutcome, ExpectationStage, Expectations, FlowStage, Flows, Outcome, Plugin, Setup, action,
@@ -25,7 +25,7 @@ impl Plugin for Create {
 }
 
 impl Create {
-    /// The rows of the batch say it all.
+    /// Returns the action for each of these rows, without values.
     fn create(&self, rows: Vec<u32>) -> Option<Actions> {
         let length = rows.len();
         (length > 0).then(|| Actions { kinds: vec![self.kind; length], rows, values: vec![action::NO_ROW; length] })
@@ -34,7 +34,7 @@ impl Create {
 
 impl FlowStage for Create {
     fn process(&mut self, batch: &Flows) -> Outcome {
-        // A gap of the events before is no flow.
+        // A gap in the events is not a flow.
         let entries = batch.flows().filter(|flow| flow.event() != event::GAP).map(|flow| flow.row() as u32);
         Outcome { actions: self.create(entries.collect()), ..Outcome::default() }
     }

@@ -1,4 +1,4 @@
-//! Stock stage `delete`: asks for every entry that reaches it to be removed from the kernel's table.
+//! Stock stage `delete`: requests that every entry is deleted from the kernel's table.
 
 use flowgate_sdk::{
     Description, ExpectationOutcome, ExpectationStage, Expectations, FlowStage, Flows, Outcome, Plugin, Setup, action,
@@ -17,7 +17,7 @@ impl Plugin for Delete {
     }
 }
 
-/// A deletion for each of these rows: the entry says all that is needed.
+/// Returns a deletion of each of these rows, without values.
 fn delete(rows: Vec<u32>) -> Option<Actions> {
     let length = rows.len();
     (length > 0).then(|| Actions { kinds: vec![action::DELETE; length], rows, values: vec![action::NO_ROW; length] })

@@ -1,4 +1,4 @@
-//! One expectation as one object.
+//! Expectations as objects.
 
 use flowgate_sdk::{Direction, Expectation, Page, event, expectation_field, expectation_flag, protocol};
 
@@ -36,7 +36,7 @@ impl Json {
             object(page, b"expected", |page| tuple(page, row.expected(), row.protocol(), l4));
         }
         if row.has(expectation_field::MASK) {
-            // The mask's words are called as those that they mask.
+            // The members of the mask have the names of those that they mask.
             let l4 = row.has(expectation_field::MASK_L4);
             object(page, b"mask", |page| {
                 plain(page, b"protocol", row.mask_protocol().into());
@@ -78,7 +78,7 @@ impl Json {
     }
 }
 
-/// The translation that the expected flow will get.
+/// Writes the NAT of the expected flow.
 fn nat(page: &mut Page, row: &Expectation<'_>) {
     let Some(nat) = row.nat() else { return };
     let name = match nat.direction {

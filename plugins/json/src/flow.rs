@@ -1,4 +1,4 @@
-//! One flow as one object: what most flows carry.
+//! Flows as objects: the fields that most flows carry.
 
 use flowgate_sdk::{Flow, Page, event, field, state};
 
@@ -7,7 +7,7 @@ use crate::{
     value::{Parts, address, close, direction, event_kind, family, number, plain, status, text},
 };
 
-/// What the ordinary flow of a dump carries besides its tuples and the fields written here.
+/// Fields that an ordinary flow of a dump does not carry.
 const RARE: u64 = field::ALL
     & !(field::TUPLES
         | field::COUNTERS
@@ -23,7 +23,7 @@ const RARE: u64 = field::ALL
         | rest::DIRECTIONS
         | EVENT);
 
-/// What only events carry.
+/// Fields that only events carry.
 const EVENT: u64 =
     field::EVENT_TIME | field::PORT_ID | field::PROGRAM | field::NAMESPACE | field::NAMESPACE_NAME | field::SYNTHETIC;
 
@@ -110,7 +110,7 @@ impl Json {
         page
     }
 
-    /// What is known of an event.
+    /// Writes the fields of an event.
     #[inline(never)]
     fn event(&self, mut page: Page, flow: Flow<'_>, kind: u8) -> Page {
         if kind != event::NONE {
@@ -144,7 +144,7 @@ impl Json {
         page
     }
 
-    /// Members `status` and `status_names`, from the cache.
+    /// Returns the members `status` and `status_names`, from the cache.
     #[inline(always)]
     fn status(&mut self, bits: u32) -> &[u8] {
         let slot = bits.wrapping_mul(0x9e37_79b9) >> 28;
@@ -156,13 +156,13 @@ impl Json {
     }
 }
 
-/// How many events were lost before a row that says so.
+/// Returns the number of events lost before a gap row.
 fn lost(flow: Flow<'_>) -> Option<u64> {
     let (_, number) = flow.annotations().find(|(key, _)| *key == event::LOST.as_bytes())?;
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// One direction as an object; nothing if the flow carries nothing of it.
+/// Writes one direction as an object; nothing if the flow carries none of it.
 #[inline(always)]
 fn side(mut page: Page, flow: Flow<'_>, has: u64, side: &Side) -> Page {
     let start = page.len();
@@ -197,7 +197,7 @@ fn side(mut page: Page, flow: Flow<'_>, has: u64, side: &Side) -> Page {
     page
 }
 
-/// What source and destination are translated to, as the tuples and the status tell.
+/// Writes the NAT of source and destination, as derived from tuples and status.
 #[inline(always)]
 fn nat(mut page: Page, flow: Flow<'_>) -> Page {
     let (source, destination) = (flow.source_translation(), flow.destination_translation());

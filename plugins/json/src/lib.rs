@@ -1,4 +1,4 @@
-//! Stock plugin: flows, expectations and statistics as JSON, one object a line. `docs/JSON.md` describes the schema.
+//! Stock plugin: flows, expectations and statistics as JSON, one object per line. `docs/JSON.md` describes the schema.
 #![cfg_attr(test, recursion_limit = "256")]
 
 mod expectation;
@@ -14,15 +14,15 @@ use flowgate_sdk::{
     field, protocol,
 };
 
-/// The plugin and what it knows beforehand.
+/// The plugin, with prepared text.
 pub struct Json {
     /// Names by bit, as JSON strings.
     labels: Vec<Option<Box<[u8]>>>,
-    /// Members `protocol` and `protocol_name` of each protocol that has come; nothing of the others.
+    /// Members `protocol` and `protocol_name` of each protocol seen so far; empty for others.
     protocols: Vec<Box<[u8]>>,
-    /// Members `status` and `status_names` of statuses seen before; few different ones make up a table.
+    /// Members `status` and `status_names` of recent statuses; a table has few different ones.
     statuses: [(u32, Vec<u8>); 16],
-    /// Bytes that the batch before took.
+    /// Length of the previous batch's text.
     room: usize,
 }
 
@@ -88,7 +88,7 @@ impl StatisticsFormat for Json {
 }
 
 impl Json {
-    /// Member `protocol`, and its name if it has one.
+    /// Writes the member `protocol`, and its name if it has one.
     #[inline(always)]
     fn protocol(&mut self, mut page: Page, number: u8) -> Page {
         if let Some(members) = self.protocols.get_mut(usize::from(number)) {

@@ -1,4 +1,4 @@
-//! One flow as one object: what few flows carry.
+//! Flows as objects: the fields that few flows carry.
 
 use flowgate_sdk::{AddressRange, Flow, Page, event, field, protocol};
 
@@ -7,7 +7,7 @@ use crate::{
     value::{self, Parts, address, annotations, bits, close, hex, key, named, object, plain, signed, text, unknown},
 };
 
-/// Rare fields that stand in the object of their direction.
+/// Rare fields that are members of the object of their direction.
 pub(crate) const DIRECTIONS: u64 = field::ORIGINAL_WINDOW_SCALE
     | field::REPLY_WINDOW_SCALE
     | field::ORIGINAL_TCP_FLAGS
@@ -17,7 +17,7 @@ pub(crate) const DIRECTIONS: u64 = field::ORIGINAL_WINDOW_SCALE
     | field::ORIGINAL_SEQUENCE
     | field::REPLY_SEQUENCE;
 
-/// Members of a direction beyond its tuple.
+/// Writes the members of a direction beyond its tuple.
 #[inline(never)]
 pub(crate) fn direction(mut page: Page, flow: Flow<'_>, reply: bool) -> Page {
     fn one<T>((original, answer): (T, T), reply: bool) -> T {
@@ -44,7 +44,7 @@ pub(crate) fn direction(mut page: Page, flow: Flow<'_>, reply: bool) -> Page {
 }
 
 impl Json {
-    /// Members at the end of the object.
+    /// Writes the members at the end of the object.
     #[inline(never)]
     pub(crate) fn rest(&self, mut page: Page, flow: Flow<'_>) -> Page {
         if let Some(mask) = flow.mark_mask() {
@@ -115,7 +115,7 @@ impl Json {
         page
     }
 
-    /// An array of the labels that are set: their names, or the numbers of those without one.
+    /// Writes an array of the labels that are set: their names, or the numbers of those without one.
     fn labels(&self, page: &mut Page, name: &[u8], set: &[u8]) {
         key(page, name);
         page.byte(b'[');

@@ -4,7 +4,7 @@ use flowgate_sdk::{Counts, Page, statistics};
 
 use crate::value::{close, key, named, object, plain};
 
-/// The counters as text.
+/// Returns the counters as text.
 pub(crate) fn render(counts: &Counts) -> Vec<u8> {
     let subject = match counts.subject {
         statistics::CPU => Some("cpu"),
@@ -28,7 +28,7 @@ pub(crate) fn render(counts: &Counts) -> Vec<u8> {
     page.into_bytes()
 }
 
-/// The counters of a row; one without a name goes by its attribute's number.
+/// Writes the counters of a row; a counter without a name has its attribute's number.
 fn counters(page: &mut Page, counts: &Counts, row: u32) {
     let first = counts.rows.partition_point(|&of| of < row);
     let last = counts.rows.partition_point(|&of| of <= row);

@@ -15,7 +15,7 @@ fn plugin() -> Json {
     Json::configure(&Setup { labels: vec![label(0, "eth0-in"), label(9, "a \"b\"")], ..Setup::default() }).unwrap()
 }
 
-/// The lines as values; each must be one object that mentions no member twice.
+/// Parses the lines; each must be one object without repeated members.
 fn parse(text: Vec<u8>) -> Vec<Value> {
     let text = String::from_utf8(text).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'));
@@ -52,7 +52,7 @@ fn ordinary_flow() {
     let mut flows = batch([row]);
     flows.time = NOW;
     let text = String::from_utf8(FlowFormat::render(&mut plugin(), &flows)).unwrap();
-    // The order of the members is part of the promise.
+    // The order of the members is guaranteed.
     assert_eq!(
         text,
         "{\"type\":\"flow\",\"time\":1795480170500000000,\"family\":2,\"family_name\":\"ipv4\",\"protocol\":6,\"protocol_name\":\"tcp\",\"state\":3,\"state_name\":\"ESTABLISHED\",\"timeout\":431999,\"original\":{\"source\":\"10.0.0.1\",\"destination\":\"1.1.1.1\",\"source_port\":40000,\"destination_port\":443,\"packets\":10,\"bytes\":1200},\"reply\":{\"source\":\"1.1.1.1\",\"destination\":\"192.0.2.1\",\"source_port\":443,\"destination_port\":40001,\"packets\":18446744073709551615,\"bytes\":90000000000},\"nat\":{\"source\":{\"address\":\"192.0.2.1\",\"port\":40001}},\"status\":150,\"status_names\":[\"SEEN_REPLY\",\"ASSURED\",\"SRC_NAT\",\"SRC_NAT_DONE\"],\"mark\":7,\"use\":1,\"id\":2693121496}\n"
@@ -134,7 +134,7 @@ fn every_field() {
     );
 }
 
-/// Each presence bit alone brings its own members and no others.
+/// Each presence bit alone adds exactly its own members.
 #[test]
 fn one_field_at_a_time() {
     let expected: &[(u64, Value)] = &[
@@ -228,7 +228,7 @@ fn protocols() {
     assert_eq!(bare["original"], json!({ "source": "1.1.1.1", "destination": "2.2.2.2" }));
     assert_eq!(bare["protocol"], 99);
     assert!(bare.get("protocol_name").is_none());
-    // A number without a name stands alone.
+    // A number without a name is alone.
     let state = flow(Row::ipv4(protocol::SCTP).set(field::STATE, |r| r.state = 200));
     assert_eq!((&state["state"], state.get("state_name")), (&json!(200), None));
     assert_eq!(flow(Row::new(7, 1))["family"], 7);

@@ -1,8 +1,8 @@
-//! Members of objects. Each is written with a comma after it, which the end of the object replaces.
+//! Members of objects. Each is followed by a comma, which the end of the object replaces.
 
 use flowgate_sdk::{Direction, Page, event, family, protocol, status};
 
-/// A member that is a number; the key comes with its quotes and its colon.
+/// Writes a number; the key includes its quotes and its colon.
 #[inline(always)]
 pub(crate) fn number<const N: usize>(mut page: Page, key: &[u8; N], number: u64) -> Page {
     page.text(key);
@@ -11,7 +11,7 @@ pub(crate) fn number<const N: usize>(mut page: Page, key: &[u8; N], number: u64)
     page
 }
 
-/// A member that is a signed number.
+/// Writes a signed number.
 pub(crate) fn signed(page: &mut Page, name: &[u8], number: i64) {
     key(page, name);
     if number < 0 {
@@ -21,21 +21,21 @@ pub(crate) fn signed(page: &mut Page, name: &[u8], number: i64) {
     page.byte(b',');
 }
 
-/// A key and its colon.
+/// Writes a key and its colon.
 pub(crate) fn key(page: &mut Page, name: &[u8]) {
     page.byte(b'"');
     page.bytes(name);
     page.text(b"\":");
 }
 
-/// A member that is a number.
+/// Writes a number.
 pub(crate) fn plain(page: &mut Page, name: &[u8], number: u64) {
     key(page, name);
     page.number(number);
     page.byte(b',');
 }
 
-/// A number, and beside it the member `NAME_name` if it has a name.
+/// Writes a number, and the member `NAME_name` if it has a name.
 pub(crate) fn named(page: &mut Page, name: &[u8], number: u64, word: Option<&str>) {
     plain(page, name, number);
     if let Some(word) = word {
@@ -47,14 +47,14 @@ pub(crate) fn named(page: &mut Page, name: &[u8], number: u64, word: Option<&str
     }
 }
 
-/// A member that is a foreign text.
+/// Writes a foreign text.
 pub(crate) fn text(page: &mut Page, name: &[u8], value: &[u8]) {
     key(page, name);
     page.json(value);
     page.byte(b',');
 }
 
-/// A member that is a string of hexadecimal digits.
+/// Writes a string of hexadecimal digits.
 pub(crate) fn hex(page: &mut Page, name: &[u8], value: &[u8]) {
     key(page, name);
     page.byte(b'"');
@@ -64,7 +64,7 @@ pub(crate) fn hex(page: &mut Page, name: &[u8], value: &[u8]) {
     page.text(b"\",");
 }
 
-/// Ends an object or an array, and what stands in it.
+/// Ends an object or an array.
 #[inline(always)]
 pub(crate) fn close(page: &mut Page, bracket: u8) {
     if page.last() == Some(b',') {
@@ -74,7 +74,7 @@ pub(crate) fn close(page: &mut Page, bracket: u8) {
     }
 }
 
-/// A member that is an object.
+/// Writes an object.
 pub(crate) fn object(page: &mut Page, name: &[u8], members: impl FnOnce(&mut Page)) {
     key(page, name);
     page.byte(b'{');
@@ -83,7 +83,7 @@ pub(crate) fn object(page: &mut Page, name: &[u8], members: impl FnOnce(&mut Pag
     page.byte(b',');
 }
 
-/// A member that is an array of strings.
+/// Writes an array of strings.
 pub(crate) fn names<'a>(page: &mut Page, name: &[u8], values: impl Iterator<Item = &'a str>) {
     key(page, name);
     page.byte(b'[');
@@ -95,7 +95,7 @@ pub(crate) fn names<'a>(page: &mut Page, name: &[u8], values: impl Iterator<Item
     page.byte(b',');
 }
 
-/// Members `status` and `status_names`.
+/// Returns the members `status` and `status_names`.
 pub(crate) fn status(bits: u32) -> Vec<u8> {
     let mut page = Page::default();
     plain(&mut page, b"status", bits.into());
@@ -103,7 +103,7 @@ pub(crate) fn status(bits: u32) -> Vec<u8> {
     page.into_bytes()
 }
 
-/// What happened to the entry.
+/// Writes the kind of an event.
 pub(crate) fn event_kind(page: &mut Page, kind: u8) {
     let name = match kind {
         event::NEW => "new",
@@ -116,7 +116,7 @@ pub(crate) fn event_kind(page: &mut Page, kind: u8) {
     plain(page, b"event_kind", kind.into());
 }
 
-/// Members `family` and `family_name`.
+/// Writes the members `family` and `family_name`.
 #[inline(always)]
 pub(crate) fn family(mut page: Page, number: u8) -> Page {
     match number {
@@ -127,7 +127,7 @@ pub(crate) fn family(mut page: Page, number: u8) -> Page {
     page
 }
 
-/// An address and its quotes; IPv6 notation for families other than IPv4.
+/// Writes an address in quotes; IPv6 notation for families other than IPv4.
 #[inline(always)]
 pub(crate) fn address(mut page: Page, of_family: u8, bits: u128) -> Page {
     page.byte(b'"');
@@ -140,7 +140,7 @@ pub(crate) fn address(mut page: Page, of_family: u8, bits: u128) -> Page {
     page
 }
 
-/// Which parts of a direction are carried.
+/// The parts of a direction that are carried.
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
     pub source: bool,
@@ -150,13 +150,13 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// All parts, or only the addresses.
+    /// Returns all parts, or only the addresses.
     pub(crate) const fn all(with_l4: bool) -> Self {
         Parts { source: true, destination: true, source_l4: with_l4, destination_l4: with_l4 }
     }
 }
 
-/// Addresses and layer-4 words of one direction, the words by the names that the protocol has for them.
+/// Writes addresses and layer-4 words of one direction, the words with the names that the protocol has for them.
 #[inline(always)]
 pub(crate) fn direction(mut page: Page, direction: Direction<'_>, of_protocol: u8, parts: Parts) -> Page {
     let of_family = direction.family();
@@ -189,7 +189,7 @@ pub(crate) fn direction(mut page: Page, direction: Direction<'_>, of_protocol: u
     page
 }
 
-/// Layer-4 words that are no ports.
+/// Writes layer-4 words that are not ports.
 fn other_words(page: &mut Page, of_protocol: u8, source: Option<u16>, destination: Option<u16>) {
     let icmp = protocol::is_icmp(of_protocol);
     let (source_name, destination_name) = match of_protocol {
@@ -210,7 +210,8 @@ fn other_words(page: &mut Page, of_protocol: u8, source: Option<u16>, destinatio
     }
 }
 
-/// Attributes without a field of their own: where each stood, from the outside in, and its payload in hexadecimal.
+/// Writes attributes without a field of their own: the path of each, from the outside in, and its payload in
+/// hexadecimal.
 pub(crate) fn unknown<'a>(page: &mut Page, attributes: impl Iterator<Item = (u64, &'a [u8])>) {
     let start = page.len();
     page.text(b"\"unknown\":[");
@@ -238,7 +239,7 @@ pub(crate) fn unknown<'a>(page: &mut Page, attributes: impl Iterator<Item = (u64
     page.byte(b',');
 }
 
-/// Annotations of plugins as an object of strings. Of equal keys the last one counts.
+/// Writes annotations as an object of strings. Of equal keys the last one counts.
 pub(crate) fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     let all: Vec<_> = annotations.collect();
     if all.is_empty() {
@@ -257,7 +258,7 @@ pub(crate) fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item =
     });
 }
 
-/// Numbers of the bits that are set.
+/// Returns the numbers of the bits that are set.
 pub(crate) fn bits(set: &[u8]) -> impl Iterator<Item = usize> + '_ {
     set.iter()
         .enumerate()

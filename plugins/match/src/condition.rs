@@ -1,4 +1,4 @@
-//! The conditions of a selector, each with the column that it looks at.
+//! The conditions of a selector, each with the column that it reads.
 
 use flowgate_sdk::{
     Flows, Selection,
@@ -11,7 +11,7 @@ use flowgate_sdk::{
 
 use crate::nat::{self, Side};
 
-/// One condition. All of a selector's must hold.
+/// A condition. All conditions of a selector must hold.
 pub(crate) enum Condition {
     Family(u8),
     Protocol(u8),
@@ -28,7 +28,7 @@ pub(crate) enum Condition {
     Nat(Side, Translation),
 }
 
-/// Which of the four addresses or layer-4 words.
+/// One of the four addresses or layer-4 words.
 #[derive(Clone, Copy)]
 pub(crate) enum Word {
     Source,
@@ -37,7 +37,7 @@ pub(crate) enum Word {
     ReplyDestination,
 }
 
-/// Which of the three zones.
+/// One of the three zones.
 #[derive(Clone, Copy)]
 pub(crate) enum Zone {
     Both,
@@ -45,7 +45,7 @@ pub(crate) enum Zone {
     Reply,
 }
 
-/// The conditions of a selector.
+/// Returns the conditions of a selector.
 pub(crate) fn compile(selection: Selection) -> Vec<Condition> {
     let mut all = Vec::new();
     all.extend(selection.family.map(Condition::Family));
@@ -77,7 +77,7 @@ fn direction(all: &mut Vec<Condition>, direction: Direction, [source, destinatio
 }
 
 impl Condition {
-    /// Fields without which a flow fails. A missing zone counts as 0, and what translation needs is looked at there.
+    /// Returns the fields that a flow must carry. A missing zone counts as 0, and NAT checks its fields itself.
     pub(crate) fn requires(&self) -> u64 {
         match self {
             Condition::Family(_) | Condition::Zone(..) | Condition::Nat(..) => 0,
@@ -100,7 +100,7 @@ impl Condition {
         }
     }
 
-    /// Clears the verdicts of the rows that fail.
+    /// Clears the verdicts of rows that do not match.
     pub(crate) fn apply(&self, batch: &Flows, verdicts: &mut [u8]) {
         match self {
             Condition::Family(number) => and(verdicts, &batch.family, |family| family == *number),
@@ -140,7 +140,7 @@ impl Condition {
     }
 }
 
-/// Clears the verdicts whose value in a dense column fails. A column that is not given is one of zeros.
+/// Clears the verdicts of rows whose value in a dense column does not match. An absent column counts as zeros.
 #[inline]
 pub(crate) fn and<T: Copy + Default>(verdicts: &mut [u8], column: &[T], test: impl Fn(T) -> bool) {
     if column.len() < verdicts.len() {
@@ -153,7 +153,7 @@ pub(crate) fn and<T: Copy + Default>(verdicts: &mut [u8], column: &[T], test: im
     }
 }
 
-/// Halves whose mask is empty need no look.
+/// Halves with an empty mask are skipped.
 fn address(verdicts: &mut [u8], column: &Addresses, Network { value, mask }: &Network) {
     for (half, value, mask) in [(&column.hi, value.hi, mask.hi), (&column.lo, value.lo, mask.lo)] {
         if mask != 0 {
@@ -181,7 +181,7 @@ fn zone(verdicts: &mut [u8], batch: &Flows, which: Zone, number: u16) {
     }
 }
 
-/// Labels are sparse and their rows ascend, so that one walk along both will do.
+/// Labels are sparse and their rows ascend, so that one pass over both suffices.
 fn labels(verdicts: &mut [u8], batch: &Flows, wanted: &[u8]) {
     let Some(labels) = batch.rare.as_ref().map(|rare| &rare.labels) else {
         return verdicts.fill(0);

@@ -1,7 +1,7 @@
-//! Stock plugin: keeps the flows that the selector of a command or a pipeline is about.
+//! Stock plugin: keeps the flows that match the selector of a command or a pipeline.
 //!
-//! Each condition runs over its own column of the batch in a tight loop and clears the verdicts of the rows that fail, which
-//! costs a nanosecond or two per flow and condition.
+//! Each condition runs over its own column of the batch in a tight loop and clears the verdicts of rows that do not
+//! match, which costs a nanosecond or two per flow and condition.
 
 mod condition;
 mod nat;
@@ -13,14 +13,14 @@ use flowgate_sdk::{
     Description, FlowSelection, FlowStage, Flows, Outcome, Plugin, Selection, Setup, event, field, verdict,
 };
 
-/// The plugin and its compiled selector. Without a selector everything is kept.
+/// The plugin and its compiled selector. Without a selector every flow is kept.
 pub struct Match {
-    /// Fields without which a flow fails.
+    /// Fields that a flow must carry.
     required: u64,
     conditions: Vec<Condition>,
 }
 
-/// What a selector can ask about.
+/// The fields that a selector can compare.
 const READS: u64 = field::TUPLES
     | field::ZONES
     | field::STATUS
@@ -60,7 +60,7 @@ impl FlowStage for Match {
             condition.apply(batch, &mut verdicts);
         }
         if let Some(events) = &batch.events {
-            // A gap is about the stream, not about a flow: whoever sees part of the stream must see it.
+            // A gap concerns the stream and not a flow: it must reach everything that sees part of the stream.
             for (verdict, &kind) in verdicts.iter_mut().zip(&events.kind) {
                 if kind == event::GAP {
                     *verdict = verdict::KEEP;

@@ -1,8 +1,8 @@
-//! Conditions on address translation.
+//! Conditions on NAT.
 
 use flowgate_sdk::{Flows, Translated, bindings::flowgate::conntrack::selector::Translation};
 
-/// Which end of the flow is translated.
+/// The end of the flow that is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Source,
@@ -10,7 +10,7 @@ pub(crate) enum Side {
     Either,
 }
 
-/// Clears the verdicts of the rows that are not translated so.
+/// Clears the verdicts of rows without such a NAT.
 pub(crate) fn apply(verdicts: &mut [u8], batch: &Flows, side: Side, translation: &Translation) {
     for (verdict, flow) in verdicts.iter_mut().zip(batch.flows()) {
         if *verdict != 0 {
@@ -21,7 +21,7 @@ pub(crate) fn apply(verdicts: &mut [u8], batch: &Flows, side: Side, translation:
     }
 }
 
-/// Whether one end is translated so: at all, and to the address and the port that are asked for.
+/// Returns true if one end is translated, and to the wanted address and port.
 fn one(translated: Option<Translated>, wanted: &Translation) -> bool {
     let Some(translated) = translated else { return false };
     let address = wanted.address.as_ref().map(|address| u128::from(address.hi) << 64 | u128::from(address.lo));

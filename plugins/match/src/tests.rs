@@ -97,7 +97,7 @@ fn addresses_and_networks() {
     check(original(|d| d.destination = network("2001:db8:2::", 48)), &[(six(), false)]);
     check(reply(|d| d.source = network("10.1.0.1", 32)), &[(tcp(), true), (tcp().without(field::REPLY_SOURCE), false)]);
     check(reply(|d| d.destination = network("10.1.0.1", 32)), &[(tcp(), false)]);
-    // A mask that is no prefix, as --mask-src can give it.
+    // A mask that is not a prefix, as --mask-src can give it.
     let odd = Network { value: halves(0xffff_0000_0001), mask: halves(!0 << 32 | 0xff) };
     check(
         Selection { original: direction(|d| d.source = Some(odd)), ..Selection::default() },
@@ -222,7 +222,7 @@ fn translation() {
     check(Selection { any_nat: to("8.8.8.8", Some(8080)), ..s() }, &rows(false, false, false, false));
     check(Selection { source_nat: any(), destination_nat: any(), ..s() }, &rows(false, false, false, false));
 
-    // The status must agree, unless there is none.
+    // The status must match, if there is one.
     check(
         Selection { source_nat: any(), ..s() },
         &[
@@ -238,7 +238,7 @@ fn translation() {
     check(Selection { source_nat: to("2001:db8::99", None), ..s() }, &[(six_nat(), true), (six(), false)]);
     check(Selection { source_nat: to("2001:db8::98", None), ..s() }, &[(six_nat(), false)]);
 
-    // Type and code of ICMP are no port: a translated source does not make the destination look translated.
+    // Type and code of ICMP are not a port: source NAT does not make the destination look translated.
     let icmp = |id| {
         nat(
             Row::ipv4(protocol::ICMP).original("10.0.0.1", "10.1.0.1", 78, 8 << 8).reply("10.1.0.1", "8.8.8.8", id, 0),
@@ -270,7 +270,7 @@ fn gaps_pass() {
     );
 }
 
-// Random selections against a plain reading of what each condition means.
+// Compares random selections with a straightforward implementation of each condition.
 
 struct Random(u64);
 
@@ -369,7 +369,7 @@ impl Random {
     }
 }
 
-/// What the selector's description says, word by word, on one row.
+/// Returns the selector's description, literally implemented for one row.
 fn oracle(s: &Selection, r: &Row) -> bool {
     let has = |bit: u64| r.has & bit == bit;
     let full = |a: &Address| u128::from(a.hi) << 64 | u128::from(a.lo);

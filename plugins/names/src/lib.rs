@@ -1,10 +1,10 @@
 //! Names and numbers of connection tracking, shared by the host (which parses them) and the SDK (which prints them).
 //!
-//! The sets belong to the kernel or to IANA and may grow, so they are plain constants and never enums: a number that is
-//! not named here is as valid as one that is.
+//! These sets belong to the kernel or to IANA and may grow; they are therefore constants and not enums, and a number
+//! without a name is valid too.
 #![no_std]
 
-/// Bits of `flows.has`: which fields a row carries. The table in `wit/flow.wit` says what each stands for.
+/// Bits of `flows.has`: the fields that a row carries. The table in `wit/flow.wit` describes each.
 pub mod field {
     /// Original source address.
     pub const SOURCE: u64 = 1 << 0;
@@ -48,11 +48,11 @@ pub mod field {
     pub const ORIGINAL_COUNTERS: u64 = 1 << 19;
     /// Packets and bytes of the reply direction.
     pub const REPLY_COUNTERS: u64 = 1 << 20;
-    /// When the entry was made.
+    /// When the entry was created.
     pub const START: u64 = 1 << 21;
     /// When the entry ended.
     pub const STOP: u64 = 1 << 22;
-    /// When the kernel made the event.
+    /// When the kernel generated the event.
     pub const EVENT_TIME: u64 = 1 << 23;
     /// Protocol state.
     pub const STATE: u64 = 1 << 24;
@@ -74,9 +74,9 @@ pub mod field {
     pub const HELPER_INFO: u64 = 1 << 32;
     /// Connection labels.
     pub const LABELS: u64 = 1 << 33;
-    /// Which labels an update changes.
+    /// The labels that an update changes.
     pub const LABELS_MASK: u64 = 1 << 34;
-    /// Which bits of the mark an update changes.
+    /// The bits of the mark that an update changes.
     pub const MARK_MASK: u64 = 1 << 35;
     /// Security context.
     pub const SECURITY_CONTEXT: u64 = 1 << 36;
@@ -90,9 +90,9 @@ pub mod field {
     pub const SYNPROXY: u64 = 1 << 40;
     /// DCCP role and handshake sequence number.
     pub const DCCP: u64 = 1 << 41;
-    /// Source translation that a create asks for.
+    /// Source NAT that a create requests.
     pub const SOURCE_NAT: u64 = 1 << 42;
-    /// Destination translation that a create asks for.
+    /// Destination NAT that a create requests.
     pub const DESTINATION_NAT: u64 = 1 << 43;
     /// Attributes without a field of their own.
     pub const UNKNOWN: u64 = 1 << 44;
@@ -106,7 +106,7 @@ pub mod field {
     pub const NAMESPACE: u64 = 1 << 48;
     /// Name of that namespace.
     pub const NAMESPACE_NAME: u64 = 1 << 49;
-    /// Made by the host from a resync, not by the kernel.
+    /// Derived by the host from a resync, not sent by the kernel.
     pub const SYNTHETIC: u64 = 1 << 50;
 
     /// Both addresses of the original direction.
@@ -148,7 +148,7 @@ pub mod field {
     pub const ALL: u64 = (1 << 51) - 1;
 }
 
-/// Bits of `expectations.has`. The table in `wit/expectation.wit` says what each stands for.
+/// Bits of `expectations.has`. The table in `wit/expectation.wit` describes each.
 pub mod expectation_field {
     /// The expected tuple.
     pub const EXPECTED: u64 = 1 << 0;
@@ -176,7 +176,7 @@ pub mod expectation_field {
     pub const HELPER: u64 = 1 << 11;
     /// Helper's function.
     pub const FUNCTION: u64 = 1 << 12;
-    /// Translation of the expected flow.
+    /// NAT of the expected flow.
     pub const NAT: u64 = 1 << 13;
     /// Attributes without a field of their own.
     pub const UNKNOWN: u64 = 1 << 14;
@@ -190,11 +190,11 @@ pub mod expectation_field {
 
 /// Bits of `expectations.flags`: NF_CT_EXPECT_* of linux/netfilter/nf_conntrack_common.h.
 pub mod expectation_flag {
-    /// The expectation stays after it was met.
+    /// The expectation remains after it was met.
     pub const PERMANENT: u32 = 1 << 0;
-    /// The expectation is not looked at.
+    /// The expectation is ignored.
     pub const INACTIVE: u32 = 1 << 1;
-    /// A program made the expectation, not a helper of the kernel.
+    /// A program created the expectation, not a helper of the kernel.
     pub const USERSPACE: u32 = 1 << 2;
 
     /// Bits and names, ascending.
@@ -208,7 +208,7 @@ pub mod family {
     /// AF_INET6.
     pub const IPV6: u8 = 10;
 
-    /// `ipv4`, `ipv6`, or none for any other number.
+    /// Returns `ipv4`, `ipv6`, or `None` for any other number.
     pub const fn name(family: u8) -> Option<&'static str> {
         match family {
             IPV4 => Some("ipv4"),
@@ -218,7 +218,7 @@ pub mod family {
     }
 }
 
-/// Layer-4 protocols that connection tracking knows more of than the number.
+/// Layer-4 protocols of which connection tracking knows more than the number.
 pub mod protocol {
     /// ICMP for IPv4.
     pub const ICMP: u8 = 1;
@@ -237,7 +237,7 @@ pub mod protocol {
     /// UDP-Lite.
     pub const UDPLITE: u8 = 136;
 
-    /// What `conntrack` calls the protocol; none for a number that it prints as `unknown`.
+    /// Returns the name that `conntrack` prints; `None` for a number that it prints as `unknown`.
     pub const fn name(protocol: u8) -> Option<&'static str> {
         match protocol {
             ICMP => Some("icmp"),
@@ -252,12 +252,12 @@ pub mod protocol {
         }
     }
 
-    /// Whether the layer-4 words are ports.
+    /// Returns true if the layer-4 words are ports.
     pub const fn has_ports(protocol: u8) -> bool {
         matches!(protocol, TCP | UDP | UDPLITE | SCTP | DCCP)
     }
 
-    /// Whether the layer-4 words are an identifier, a type and a code.
+    /// Returns true if the layer-4 words are an identifier, a type and a code.
     pub const fn is_icmp(protocol: u8) -> bool {
         matches!(protocol, ICMP | ICMPV6)
     }
@@ -300,7 +300,7 @@ pub mod state {
     /// Number of TCP's TIME_WAIT.
     pub const TCP_TIME_WAIT: u8 = 7;
 
-    /// The state's name; none if the protocol has no states or the number is not known.
+    /// Returns the state's name; `None` if the protocol has no states or the number is not known.
     pub fn name(protocol: u8, state: u8) -> Option<&'static str> {
         let names = match protocol {
             super::protocol::TCP => &TCP,
@@ -322,15 +322,15 @@ pub mod status {
     pub const ASSURED: u32 = 1 << 2;
     /// The entry is in the table.
     pub const CONFIRMED: u32 = 1 << 3;
-    /// The flow needs source translation.
+    /// The flow needs source NAT.
     pub const SRC_NAT: u32 = 1 << 4;
-    /// The flow needs destination translation.
+    /// The flow needs destination NAT.
     pub const DST_NAT: u32 = 1 << 5;
     /// TCP sequence numbers are adjusted.
     pub const SEQ_ADJUST: u32 = 1 << 6;
-    /// Source translation has been set up (also when it changes nothing).
+    /// Source NAT has been set up, even if it changes nothing.
     pub const SRC_NAT_DONE: u32 = 1 << 7;
-    /// Destination translation has been set up (also when it changes nothing).
+    /// Destination NAT has been set up, even if it changes nothing.
     pub const DST_NAT_DONE: u32 = 1 << 8;
     /// The entry is being removed.
     pub const DYING: u32 = 1 << 9;
@@ -338,7 +338,7 @@ pub mod status {
     pub const FIXED_TIMEOUT: u32 = 1 << 10;
     /// A template, not a flow.
     pub const TEMPLATE: u32 = 1 << 11;
-    /// Tracking is off for the flow.
+    /// The flow is not tracked.
     pub const UNTRACKED: u32 = 1 << 12;
     /// A helper was set by a rule.
     pub const HELPER: u32 = 1 << 13;
@@ -380,7 +380,7 @@ pub mod event {
     pub const DESTROY: u8 = 3;
     /// Events were lost before this row.
     pub const GAP: u8 = 4;
-    /// The annotation of such a row that says how many, in decimal, where that is known.
+    /// The annotation of such a row with the number of lost events, in decimal, if it is known.
     pub const LOST: &str = "lost";
 }
 
@@ -388,44 +388,44 @@ pub mod event {
 pub mod verdict {
     /// Later stages and the format do not see the row.
     pub const DROP: u8 = 0;
-    /// The row goes on.
+    /// The row is passed on.
     pub const KEEP: u8 = 1;
 }
 
 /// Kinds of action: `actions.kinds`.
 pub mod action {
-    /// Remove the entry.
+    /// Deletes the entry.
     pub const DELETE: u8 = 1;
-    /// Change the entry.
+    /// Changes the entry.
     pub const UPDATE: u8 = 2;
-    /// Make an entry; refused if there is one.
+    /// Creates an entry; fails if it exists.
     pub const CREATE: u8 = 3;
-    /// Make an entry, or change the one there is.
+    /// Creates an entry, or changes it if it exists.
     pub const CREATE_OR_UPDATE: u8 = 4;
     /// No row: in `actions.rows` and `actions.values`.
     pub const NO_ROW: u32 = u32::MAX;
 }
 
-/// What became of an action: `results.results`.
+/// Results of actions: `results.results`.
 pub mod result {
     /// Done.
     pub const DONE: u8 = 0;
     /// The operator did not grant it.
     pub const NOT_GRANTED: u8 = 1;
-    /// Passed over: the entry has gone, or has no room for what it was to be given.
+    /// Skipped: the entry is gone, or has no room for the values.
     pub const GONE: u8 = 2;
     /// The kernel refused it.
     pub const REFUSED: u8 = 3;
-    /// Nothing that the kernel can be asked for.
+    /// Cannot be expressed as a request to the kernel.
     pub const INVALID: u8 = 4;
-    /// Only printed: a dry run.
+    /// Printed only: a dry run.
     pub const PRINTED: u8 = 5;
-    /// Outside of what the plugin may touch.
+    /// Outside of what the plugin may act on.
     pub const OUTSIDE: u8 = 6;
-    /// More than the plugin may ask for.
+    /// Above a limit of the plugin.
     pub const OVER_LIMIT: u8 = 7;
 
-    /// By number.
+    /// Names, by number.
     pub const NAMES: [&str; 8] = [
         "done",
         "not granted",
@@ -444,7 +444,7 @@ pub mod level {
     pub const ERROR: u8 = 1;
     /// Something may be wrong.
     pub const WARNING: u8 = 2;
-    /// Worth knowing.
+    /// Informational.
     pub const INFO: u8 = 3;
     /// For the plugin's author.
     pub const DEBUG: u8 = 4;
@@ -452,17 +452,17 @@ pub mod level {
 
 /// Names of the kernel's counters, as `conntrack -S` prints them.
 pub mod statistics {
-    /// `counts.subject`: of each CPU, for flows.
+    /// `counts.subject`: per CPU, for flows.
     pub const CPU: u8 = 0;
-    /// `counts.subject`: of each CPU, for expectations.
+    /// `counts.subject`: per CPU, for expectations.
     pub const EXPECTATION_CPU: u8 = 1;
-    /// `counts.subject`: of the table as a whole.
+    /// `counts.subject`: for the whole table.
     pub const GLOBAL: u8 = 2;
 
-    /// `counts.subject`: of each CPU, from procfs, with names of its own.
+    /// `counts.subject`: per CPU, from procfs, with names of its own.
     pub const PROC: u8 = 3;
 
-    /// CTA_STATS_*: index is the attribute's number.
+    /// CTA_STATS_*: the index is the attribute's number.
     pub const CPU_NAMES: [&str; 20] = [
         "",
         "searched",
@@ -490,7 +490,7 @@ pub mod statistics {
     /// CTA_STATS_GLOBAL_*.
     pub const GLOBAL_NAMES: [&str; 3] = ["", "entries", "max_entries"];
 
-    /// The counter's name; none if the number is not known.
+    /// Returns the counter's name; `None` if the number is not known.
     pub fn name(subject: u8, attribute: u16) -> Option<&'static str> {
         let names: &[&str] = match subject {
             CPU => &CPU_NAMES,

@@ -1,5 +1,5 @@
-//! Stock plugin: keeps everything and does nothing. What it costs is what any stage costs; `flowgate plugin bench` measures others
-//! beside it.
+//! Stock plugin: keeps everything and does nothing. Its cost is that of any stage; `flowgate plugin bench` compares
+//! other plugins with it.
 
 use flowgate_sdk::{Description, FlowStage, Flows, Outcome, Plugin, Setup};
 

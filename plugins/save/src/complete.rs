@@ -1,5 +1,5 @@
-//! The complete form: a line for every flow that makes the same flow again, in options of flowgate's own where conntrack has none.
-//! Actions that are printed instead of being done have this form too.
+//! The complete form: a line for every flow that restores it, in flowgate's own options where conntrack has none.
+//! Actions of a dry run are printed in this form too.
 
 use flowgate_sdk::{AddressRange, Flow, Page, Sequence, event, family, field, protocol, state, status};
 
@@ -25,15 +25,15 @@ pub(crate) const READS: u64 = field::MARK
     | field::SYNPROXY
     | field::MASTER;
 
-/// Timeouts of flows without one, which a flow table forwards: what the kernel gives established flows, in seconds.
+/// Timeout in seconds for flows without one, which a flow table forwards: that of established flows in the kernel.
 const TCP_TIMEOUT: u32 = 432_000;
 const UDP_TIMEOUT: u32 = 120;
 const OTHER_TIMEOUT: u32 = 600;
 
-/// The TCP flags that the command line gives a flow by itself, with or without IP_CT_TCP_FLAG_CLOSE_INIT (0x04).
+/// The TCP flags that the command line adds to a flow, with or without IP_CT_TCP_FLAG_CLOSE_INIT (0x04).
 const ADDED_FLAGS: u8 = 0x0a;
 
-/// What a line is for.
+/// The purpose of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Make,
@@ -42,11 +42,11 @@ enum Purpose {
 }
 
 impl Save {
-    /// Writes a line, but for its end.
+    /// Writes a line, without its end.
     #[inline(never)]
     pub(crate) fn complete(&self, page: &mut Page, flow: Flow<'_>) {
         let kind = flow.event();
-        // An event that changed a flow says what it is now, and the flow may not be there where the line is loaded.
+        // An update event has the flow's current state, and the flow may not exist where the line is loaded.
         let letter = match (self.command, kind) {
             (Command::Event, event::UPDATE) => b"-A",
             _ => self.letter(kind),
@@ -97,7 +97,8 @@ impl Save {
         details(page, flow);
     }
 
-    /// Labels: which there are, or which an update adds and removes; the new ones are `(old & !mask) ^ labels`.
+    /// Writes labels: those of the flow, or those that an update adds and removes; the new ones are `(old & !mask) ^
+    /// labels`.
     fn labels(&self, page: &mut Page, flow: Flow<'_>) {
         let Some(labels) = flow.labels() else { return };
         let set = wide(labels);
@@ -106,7 +107,7 @@ impl Save {
             hexadecimal(page, set);
             return;
         };
-        // All of them go when none is to stay, which has a form of its own.
+        // Removing all labels has a form of its own.
         if mask.len() >= 16 && wide(mask) == u128::MAX && set == 0 {
             page.text(b" --label-del");
             return;
@@ -133,7 +134,7 @@ impl Save {
     }
 }
 
-/// Timeout and status. A flow that a flow table forwards has no timeout.
+/// Writes timeout and status. A flow that a flow table forwards has no timeout.
 fn times_and_status(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
     let timeout = flow.timeout().or_else(|| {
         (purpose == Purpose::Make && offloaded(flow)).then(|| match flow.protocol() {
@@ -147,7 +148,7 @@ fn times_and_status(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
         page.number(timeout.into());
     }
     if let Some(bits) = flow.status() {
-        // The kernel sets EXPECTED itself, for a flow that has a master, and refuses it for others.
+        // The kernel sets EXPECTED itself for a flow with a master, and rejects it for others.
         let refused = if purpose == Purpose::Make && flow.master().is_none() { status::EXPECTED } else { 0 };
         *page = status_names(std::mem::take(page), bits & LOADABLE & !refused);
     }
@@ -157,7 +158,8 @@ fn offloaded(flow: Flow<'_>) -> bool {
     flow.status().is_some_and(|bits| bits & (status::OFFLOAD | status::HW_OFFLOAD) != 0)
 }
 
-/// Whether the source and the destination are translated, as the kernel says or else as the two directions differ.
+/// Returns true for source and for destination if they are translated, by the status or else by the difference of the
+/// two directions.
 fn translated(flow: Flow<'_>) -> [bool; 2] {
     match flow.status() {
         Some(bits) => [bits & status::SRC_NAT != 0, bits & status::DST_NAT != 0],
@@ -174,12 +176,12 @@ fn translated(flow: Flow<'_>) -> [bool; 2] {
     }
 }
 
-/// The addresses of both directions, the protocol, and the words of both directions. Where source and destination are translated
-/// the reply follows from the translations, which then have its ports.
+/// Writes the addresses of both directions, the protocol, and the words of both directions. If source and destination
+/// are translated, the reply follows from the NAT options, which then have its ports.
 fn tuples(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
     let (original, reply) = (flow.original(), flow.reply());
     let number = flow.protocol();
-    // Of what is asked for the translations are named by themselves.
+    // NAT of a request has fields of its own.
     let asked = flow.has(field::SOURCE_NAT | field::DESTINATION_NAT);
     let [source, destination] = if purpose == Purpose::Make && !asked { translated(flow) } else { [false; 2] };
     let words = protocol::has_ports(number) || number == protocol::GRE;
@@ -229,10 +231,10 @@ fn tuples(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
             (field::REPLY_SOURCE_L4, field::REPLY_SOURCE, reply.source_l4()),
             (field::REPLY_DESTINATION_L4, field::REPLY_SOURCE, reply.destination_l4()),
         ];
-        // Both translations have the reply's words.
+        // Both NAT options have the reply's words.
         let count = if source && destination { 2 } else { 4 };
         for (name, (field, direction, value)) in names.into_iter().zip(values).take(count) {
-            // A kernel that does not track the protocol has no words of it, which the command line wants.
+            // A kernel that does not track the protocol has no words of it, but the command line requires them.
             if flow.has(field) || purpose == Purpose::Make && flow.has(direction) {
                 page.bytes(name);
                 page.number(value.into());
@@ -256,7 +258,7 @@ fn tuples(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
     }
 }
 
-/// The state of the protocol. To make a flow the command line wants one, also where the kernel has none.
+/// Writes the protocol state. To create a flow, the command line requires one, even if the kernel has none.
 fn protocol_state(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
     let number = flow.protocol();
     if !matches!(number, protocol::TCP | protocol::SCTP | protocol::DCCP) {
@@ -288,7 +290,7 @@ fn protocol_state(page: &mut Page, flow: Flow<'_>, purpose: Purpose) {
     }
 }
 
-/// What few flows have.
+/// Writes the fields that few flows have.
 fn details(page: &mut Page, flow: Flow<'_>) {
     if flow.protocol() == protocol::TCP {
         let (original, reply) = flow.tcp_flags();
@@ -299,7 +301,7 @@ fn details(page: &mut Page, flow: Flow<'_>) {
             }
             page.bytes(option);
             hexadecimal(page, flags.into());
-            // The kernel says no mask.
+            // The kernel sends no mask.
             if !matches!(mask, 0 | 0xff) {
                 page.text(b"/0x");
                 hexadecimal(page, mask.into());
@@ -345,12 +347,12 @@ fn details(page: &mut Page, flow: Flow<'_>) {
     }
 }
 
-/// An address of the flow's family.
+/// Writes an address of the flow's family.
 fn plain(page: &mut Page, flow: Flow<'_>, bits: u128) {
     *page = address(std::mem::take(page), flow, bits);
 }
 
-/// `ADDRESS` or `ADDRESS:PORT`, in IPv6 `[ADDRESS]:PORT`.
+/// Writes `ADDRESS` or `ADDRESS:PORT`, in IPv6 `[ADDRESS]:PORT`.
 fn translation(page: &mut Page, flow: Flow<'_>, bits: u128, port: u16) {
     let brackets = flow.family() != family::IPV4 && port != 0;
     if brackets {
@@ -366,7 +368,7 @@ fn translation(page: &mut Page, flow: Flow<'_>, bits: u128, port: u16) {
     }
 }
 
-/// A word as load files take it.
+/// Writes a word as load files accept it.
 fn quoted(page: &mut Page, text: &[u8]) {
     let special = |byte: &u8| matches!(byte, b' ' | b'\t' | b'"' | b'\\' | b'#');
     if !text.is_empty() && !text.iter().any(special) {
@@ -382,7 +384,7 @@ fn quoted(page: &mut Page, text: &[u8]) {
     page.byte(b'"');
 }
 
-/// A set of labels as a number: label `n` is bit `n`.
+/// Returns a set of labels as a number: label `n` is bit `n`.
 fn wide(bytes: &[u8]) -> u128 {
     bytes.iter().take(16).enumerate().fold(0, |all, (index, byte)| all | u128::from(*byte) << (8 * index))
 }

@@ -1,4 +1,4 @@
-//! One expectation as the command line that makes or deletes it.
+//! Expectations as command lines that create or delete them.
 
 use flowgate_sdk::{Direction, Expectation, Page, event, family, protocol};
 
@@ -17,7 +17,7 @@ impl Save {
             page.text(b"-D expect");
             direction(page, expected, [b" -s ", b" -d "]);
             layer4(page, number);
-            // The options of the reply are required, and say nothing.
+            // The options of the reply are required, but have no effect.
             direction(page, expected, [b" -q ", b" -r "]);
             ports(page, expected, number, [b" --sport ", b" --dport "]);
             ports(page, expected, number, [b" --reply-port-dst ", b" --reply-port-src "]);

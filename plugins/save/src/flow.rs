@@ -1,4 +1,4 @@
-//! One flow as one line of options.
+//! Flows as lines of options.
 
 use flowgate_sdk::{Flow, Page, event, family, field, protocol, state, status};
 
@@ -49,7 +49,7 @@ impl Save {
     }
 }
 
-/// Who caused an event, and where; then the end of the line.
+/// Writes the process and the namespace of an event, and the end of the line.
 #[inline(always)]
 fn end(mut page: Page, flow: Flow<'_>) -> Page {
     if flow.event() != event::NONE
@@ -73,7 +73,7 @@ fn end(mut page: Page, flow: Flow<'_>) -> Page {
     page
 }
 
-/// What plugins noted, as a comment: `conntrack -R` skips such lines.
+/// Writes annotations as a comment: `conntrack -R` skips such lines.
 #[inline(never)]
 fn annotations(page: &mut Page, flow: Flow<'_>) {
     let start = page.len();
@@ -88,10 +88,10 @@ fn annotations(page: &mut Page, flow: Flow<'_>) {
     }
 }
 
-/// The status bits that the option `-u` has names for, and that can be set again.
+/// The status bits for which the option `-u` has names and that can be set again.
 pub(crate) const LOADABLE: u32 = status::EXPECTED | status::SEEN_REPLY | status::ASSURED | status::FIXED_TIMEOUT;
 
-/// The option `-u`.
+/// Writes the option `-u`.
 #[inline(always)]
 pub(crate) fn status_names(mut page: Page, bits: u32) -> Page {
     page.text(b" -u ");
@@ -115,7 +115,7 @@ pub(crate) fn status_names(mut page: Page, bits: u32) -> Page {
     page
 }
 
-/// The four addresses; those of the reply as translations where they differ from the original tuple reversed.
+/// Writes the four addresses; those of the reply as NAT if they differ from the reverse of the original tuple.
 #[inline(always)]
 fn addresses(mut page: Page, flow: Flow<'_>) -> Page {
     let (original, reply) = (flow.original(), flow.reply());
@@ -151,7 +151,7 @@ pub(crate) fn address(mut page: Page, flow: Flow<'_>, bits: u128) -> Page {
     page
 }
 
-/// The protocol and its options.
+/// Writes the protocol and its options.
 #[inline(always)]
 fn layer4(mut page: Page, flow: Flow<'_>) -> Page {
     let number = flow.protocol();
@@ -184,7 +184,7 @@ fn layer4(mut page: Page, flow: Flow<'_>) -> Page {
     page
 }
 
-/// The layer-4 words that the flow carries, in decimal.
+/// Writes the layer-4 words that the flow carries, in decimal.
 #[inline(always)]
 fn words(mut page: Page, flow: Flow<'_>, names: [&[u8]; 4]) -> Page {
     let (original, reply) = (flow.original(), flow.reply());
@@ -230,8 +230,8 @@ fn state_name(mut page: Page, flow: Flow<'_>) -> Page {
     page
 }
 
-/// The option's number goes onto the wire with the lowest byte first, although the kernel takes the field for big-endian; so
-/// what is printed is the tag with its bytes reversed, and loading it restores the tag.
+/// Writes verification tags. The option's number is sent with the lowest byte first, although the kernel takes the
+/// field for big-endian; the tag is therefore printed with its bytes reversed, so that loading it restores the tag.
 fn vtags(mut page: Page, flow: Flow<'_>) -> Page {
     let (original, reply) = flow.vtags();
     for (name, tag) in [(b" --orig-vtag ".as_slice(), original), (b" --reply-vtag ", reply)] {

@@ -10,33 +10,33 @@ use flowgate_sdk::{
     Description, ExpectationFormat, Expectations, FlowFormat, Flows, Page, Plugin, Setup, event, field,
 };
 
-/// What each line asks for.
+/// The command of each line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Command {
-    /// `-A`: add the entry.
+    /// `-A`: creates the entry, or changes it.
     Add,
-    /// `-I`: make the entry; there is none yet.
+    /// `-I`: creates the entry; fails if it exists.
     Create,
-    /// `-U`: change it.
+    /// `-U`: changes it.
     Update,
-    /// `-D`: delete it.
+    /// `-D`: deletes it.
     Delete,
-    /// What the event was: `-A` for NEW and for entries of a dump, `-U` for UPDATE, `-D` for DESTROY.
+    /// By event: `-A` for NEW and for entries of a dump, `-U` for UPDATE, `-D` for DESTROY.
     Event,
 }
 
 /// The plugin and its settings.
 pub struct Save {
     command: Command,
-    /// Whether also what conntrack's own lines leave out is written, in options of flowgate's own where conntrack has none.
+    /// True if fields are written that conntrack's own lines lack, in flowgate's own options where conntrack has none.
     complete: bool,
     /// Label names by bit.
     labels: Vec<Option<String>>,
-    /// Bytes that the batch before took.
+    /// Length of the previous batch's text.
     room: usize,
 }
 
-/// What the options of a line can need.
+/// The fields that the options of a line can need.
 const READS: u64 = field::TUPLES
     | field::ZONES
     | field::STATUS
@@ -89,7 +89,7 @@ impl Plugin for Save {
 }
 
 impl Save {
-    /// The command letter for a kind of event.
+    /// Returns the command letter for a kind of event.
     fn letter(&self, kind: u8) -> &'static [u8; 2] {
         match (self.command, kind) {
             (Command::Delete, _) | (Command::Event, event::DESTROY) => b"-D",

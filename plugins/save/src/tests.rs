@@ -213,7 +213,7 @@ fn a_complete_line_has_all_that_can_be_loaded() {
         complete("A", timed(udp.clone(), 299, status::SRC_NAT | DONE)),
         "-A -t 299 -u UNSET -s 10.0.0.1 -d 10.0.0.2 -r 9.9.9.9 -n 8.8.8.8:7000 -p udp --sport 7 --dport 8 --reply-port-src 6000 --reply-port-dst 7000\n"
     );
-    // A reply of its own that no translation made, and a deletion, which names the flow and no more.
+    // A reply that does not result from NAT, and a deletion, which only identifies the flow.
     let untranslated = timed(udp, 299, DONE);
     assert!(complete("A", untranslated.clone()).contains(" -r 9.9.9.9 -q 8.8.8.8 "));
     assert_eq!(
@@ -256,7 +256,7 @@ fn a_complete_line_has_all_that_can_be_loaded() {
             "-A -t 5 -u SEEN_REPLY {tail} --state ESTABLISHED -m 7 --labels 0x80000005 --helper ftp --orig-tcp-flags 0x2b --orig-wscale 7 --reply-wscale 8\n"
         )
     );
-    // Kernels that do not track a protocol have neither words nor a state of it, which the options want.
+    // Kernels that do not track a protocol have neither words nor a state of it, but the options require them.
     let dccp =
         Row::ipv4(protocol::DCCP).original("1.1.1.1", "2.2.2.2", 0, 0).without(field::ORIGINAL_L4 | field::REPLY_L4);
     assert!(

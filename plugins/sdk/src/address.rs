@@ -6,10 +6,10 @@ use std::{
     str::FromStr,
 };
 
-/// The 96 bits in front of an IPv4 address in its mapped form.
+/// The 96 bits before an IPv4 address in its mapped form.
 pub const MAPPED: u128 = 0xffff_0000_0000;
 
-/// An address as a 128-bit number, IPv4 in its mapped form `::ffff:a.b.c.d`.
+/// Returns an address as a 128-bit number, IPv4 in its mapped form `::ffff:a.b.c.d`.
 #[must_use]
 pub fn bits(address: IpAddr) -> u128 {
     match address {
@@ -26,39 +26,39 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether the network holds the address.
+    /// Returns true if the network holds the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.contains_bits(bits(address))
     }
 
-    /// Whether the network holds the address, as a number (IPv4 in its mapped form).
+    /// Returns true if the network holds the address, as a number (IPv4 in its mapped form).
     #[inline]
     #[must_use]
     pub fn contains_bits(&self, address: u128) -> bool {
         address & self.mask == self.value
     }
 
-    /// The lowest address of the network as a number, IPv4 in its mapped form.
+    /// Returns the lowest address of the network as a number, IPv4 in its mapped form.
     #[must_use]
     pub fn first(&self) -> u128 {
         self.value
     }
 
-    /// The highest address of the network as a number, IPv4 in its mapped form.
+    /// Returns the highest address of the network as a number, IPv4 in its mapped form.
     #[must_use]
     pub fn last(&self) -> u128 {
         self.value | !self.mask
     }
 
-    /// Whether it is a network of IPv4 addresses.
+    /// Returns true if it is a network of IPv4 addresses.
     #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.mask >> 32 == u128::MAX >> 32 && self.value >> 32 == MAPPED >> 32
     }
 }
 
-/// Why a text is no network.
+/// Why a text is not a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CidrError(String);
 
@@ -92,7 +92,7 @@ impl FromStr for Cidr {
     }
 }
 
-/// Whether an address is for private or local use: RFC 1918, RFC 4193, loopback, link-local, or unspecified.
+/// Returns true if an address is for private or local use: RFC 1918, RFC 4193, loopback, link-local, or unspecified.
 #[must_use]
 pub fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {

@@ -1,4 +1,4 @@
-//! The data types of the WIT package, generated; the names and comments are those of `wit/*.wit`.
+//! The data types of the WIT package, generated from `wit/*.wit` with its names and comments.
 #![allow(missing_docs, clippy::all)]
 
 wit_bindgen::generate!({
@@ -17,7 +17,7 @@ wit_bindgen::generate!({
     additional_derives: [Default],
 });
 
-/// The host's services. Those that a plugin does not call leave no trace in its component.
+/// The host's services. A service that a plugin does not call is not imported by its component.
 pub mod services {
     wit_bindgen::generate!({
         path: "wit",

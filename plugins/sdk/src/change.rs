@@ -1,8 +1,8 @@
-//! What is to be shown of a flow instead of what the kernel says.
+//! Changes of what is shown of a flow.
 
 use crate::{Key, field, values::Values};
 
-/// A change of what later stages and the format see of a flow. The kernel's entry stays as it is; for that see
+/// A change of what later stages and the format see of a flow. The kernel's entry is not changed; for that see
 /// [`crate::Update`].
 ///
 /// ```
@@ -13,7 +13,7 @@ use crate::{Key, field, values::Values};
 /// # let _ = change;
 /// ```
 ///
-/// Where something may act on the flows (the command itself, or a plugin that was granted an action), the host leaves out
+/// If the pipeline may act on the flows (by the command itself, or by a plugin with a grant to act), the host ignores
 /// changes of what identifies a flow: tuples, zones, id.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
@@ -24,7 +24,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Nothing yet.
+    /// Makes a change of nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -44,21 +44,21 @@ impl Change {
         self
     }
 
-    /// Shows other status bits: all of them, see [`crate::status`].
+    /// Shows other status bits, which replace all of them; see [`crate::status`].
     #[must_use]
     pub fn status(mut self, bits: u32) -> Self {
         self.values.status = Some(bits);
         self
     }
 
-    /// Shows another protocol state, by the numbers of the flow's protocol.
+    /// Shows another protocol state, a number of the flow's protocol.
     #[must_use]
     pub fn state(mut self, state: u8) -> Self {
         self.values.state = Some(state);
         self
     }
 
-    /// Shows other labels: all of them, label 0 is the lowest bit of the first byte.
+    /// Shows other labels, which replace all of them; label 0 is the lowest bit of the first byte.
     #[must_use]
     pub fn labels(mut self, bits: &[u8]) -> Self {
         self.values.labels = Some(bits.to_vec());
@@ -72,7 +72,7 @@ impl Change {
         self
     }
 
-    /// Shows another original direction, for example with addresses that are not those of people.
+    /// Shows another original direction, for example with anonymised addresses.
     #[must_use]
     pub fn original(mut self, key: Key) -> Self {
         self.original = Some(key);
@@ -86,7 +86,7 @@ impl Change {
         self
     }
 
-    /// Shows nothing of these fields (bits of [`field`]).
+    /// Removes these fields (bits of [`field`]).
     #[must_use]
     pub fn clear(mut self, fields: u64) -> Self {
         self.clear |= fields & field::ALL;

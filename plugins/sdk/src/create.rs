@@ -1,4 +1,4 @@
-//! What a flow is made of that a plugin asks for.
+//! Flows that a plugin creates.
 
 use crate::{
     AddressRange, Key, Sequence, Synproxy,
@@ -6,7 +6,7 @@ use crate::{
     values::{Values, Zones},
 };
 
-/// A flow to be made in the kernel's table.
+/// A flow to create in the kernel's table.
 ///
 /// ```
 /// use flowgate_sdk::{Key, NewFlow, protocol, state, status};
@@ -25,45 +25,45 @@ pub struct NewFlow {
 }
 
 impl NewFlow {
-    /// A flow with this original direction, and answers that are its reverse, that expires after so many seconds. Its zone
-    /// is that of the key.
+    /// Makes a flow with this original direction, and the reverse of it as its reply, that expires after `timeout`
+    /// seconds. Its zone is that of the key.
     #[must_use]
     pub fn new(original: Key, timeout: u32) -> Self {
         NewFlow {
             original,
-            // ICMP types without an answer leave none, and the kernel refuses the flow (EINVAL).
+            // An ICMP type without an answer has no reply, and the kernel rejects the flow (EINVAL).
             reply: original.reversed(),
             zones: Zones { both: original.zone, ..Zones::default() },
             values: Values { timeout: Some(timeout), ..Values::default() },
         }
     }
 
-    /// Sets the reply direction, where it is not the original one reversed. Protocol and zone of the key do not count: the
-    /// protocol is one, and zones have methods of their own.
+    /// Sets the reply direction, if it is not the reverse of the original one. Protocol and zone of the key are
+    /// ignored: the protocol is the same, and zones have methods of their own.
     ///
-    /// A flow whose packets are to be translated is not made so but with [`NewFlow::source_nat`] and
-    /// [`NewFlow::destination_nat`]: these change the reply.
+    /// This does not set up NAT; [`NewFlow::source_nat`] and [`NewFlow::destination_nat`] do, and change the reply
+    /// accordingly.
     #[must_use]
     pub fn reply(mut self, reply: Key) -> Self {
         self.reply = Some(Key { protocol: self.original.protocol, ..reply });
         self
     }
 
-    /// Puts the original direction alone into a zone, and the reply into the default one.
+    /// Puts the original direction alone into a zone; the reply stays in the default zone.
     #[must_use]
     pub fn original_zone(mut self, zone: u16) -> Self {
         self.zones = Zones { original: zone, ..Zones::default() };
         self
     }
 
-    /// Puts the reply direction alone into a zone, and the original one into the default one.
+    /// Puts the reply direction alone into a zone; the original direction stays in the default zone.
     #[must_use]
     pub fn reply_zone(mut self, zone: u16) -> Self {
         self.zones = Zones { reply: zone, ..Zones::default() };
         self
     }
 
-    /// Sets status bits of [`crate::status`]; CONFIRMED need not be among them.
+    /// Sets status bits of [`crate::status`]; CONFIRMED is set in any case.
     #[must_use]
     pub fn status(mut self, bits: u32) -> Self {
         *self.values.status.get_or_insert_default() |= bits;
@@ -77,15 +77,15 @@ impl NewFlow {
         self
     }
 
-    /// Sets the protocol state, by the numbers of the flow's protocol: see [`crate::state`].
+    /// Sets the protocol state, a number of the flow's protocol: see [`crate::state`].
     #[must_use]
     pub fn state(mut self, state: u8) -> Self {
         self.values.state = Some(state);
         self
     }
 
-    /// Sets TCP flags, as [`crate::Update::tcp_flags`]. SACK_PERM (2) and BE_LIBERAL (8) keep the kernel from judging packets by
-    /// a window that it has not seen.
+    /// Sets TCP flags; see [`crate::Update::tcp_flags`]. SACK_PERM (2) and BE_LIBERAL (8) keep the kernel from checking
+    /// packets against a window that it has not seen.
     #[must_use]
     pub fn tcp_flags(mut self, original: (u8, u8), reply: (u8, u8)) -> Self {
         let word = |(flags, mask)| Some(u16::from_be_bytes([flags, mask]));
@@ -93,35 +93,35 @@ impl NewFlow {
         self
     }
 
-    /// Sets the TCP window scales, as [`crate::Update::window_scales`].
+    /// Sets the TCP window scales; see [`crate::Update::window_scales`].
     #[must_use]
     pub fn window_scales(mut self, original: u8, reply: u8) -> Self {
         self.values.window_scales = (Some(original), Some(reply));
         self
     }
 
-    /// Sets the SCTP verification tags of both directions (RFC 9260). The kernel takes them only with a state.
+    /// Sets the SCTP verification tags of both directions (RFC 9260). The kernel accepts them only with a state.
     #[must_use]
     pub fn vtags(mut self, original: u32, reply: u32) -> Self {
         self.values.vtags = (Some(original), Some(reply));
         self
     }
 
-    /// Sets the DCCP role of the original direction (0 client, 1 server) and the handshake sequence number, on kernels that
-    /// track DCCP.
+    /// Sets the DCCP role of the original direction (0 client, 1 server) and the handshake sequence number, on kernels
+    /// that track DCCP.
     #[must_use]
     pub fn dccp(mut self, role: u8, handshake: u64) -> Self {
         self.values.dccp = Some((role, handshake));
         self
     }
 
-    /// Adds a label, 0 to 127. Without a rule that uses labels, the kernel drops it in silence.
+    /// Adds a label, 0 to 127. The kernel silently drops it if no rule uses labels.
     #[must_use]
     pub fn label(mut self, bit: u16) -> Self {
         let labels = self.values.labels.get_or_insert_with(|| vec![0; crate::values::LABEL_BYTES]);
         let index = usize::from(bit / 8);
         if labels.len() <= index {
-            // The kernel refuses it, in whole words.
+            // The kernel rejects it, in whole words.
             labels.resize((index + 1).next_multiple_of(4), 0);
         }
         if let Some(byte) = labels.get_mut(index) {
@@ -130,7 +130,8 @@ impl NewFlow {
         self
     }
 
-    /// Gives the flow a helper, of at most 15 bytes, such as `ftp`; the kernel must have it for the family and the protocol.
+    /// Assigns a helper, with a name of at most 15 bytes, such as `ftp`; the kernel must have it for the
+    /// family and the protocol.
     #[must_use]
     pub fn helper(mut self, name: &str) -> Self {
         self.values.helper = Some(name.as_bytes().to_vec());
@@ -144,7 +145,7 @@ impl NewFlow {
         self
     }
 
-    /// Makes it a related flow of another one, which must be in the table; the status EXPECTED comes of itself.
+    /// Makes it a related flow of another one, which must be in the table; this sets the status EXPECTED.
     #[must_use]
     pub fn master(mut self, master: Key) -> Self {
         self.values.master = Some(master);
@@ -186,7 +187,7 @@ impl NewFlow {
         self
     }
 
-    /// Whether all addresses are of one family.
+    /// Returns true if all addresses are of one family.
     pub(crate) fn is_sound(&self) -> bool {
         let v4 = self.original.source.is_ipv4();
         let keys = [Some(self.original), self.reply, self.values.master].into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Building a [`Description`], and reading the options of a [`Setup`].
+//! Builds a [`Description`], and reads the options of a [`Setup`].
 
 use std::{fmt::Display, str::FromStr};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Description {
-    /// A plugin that reads every field, without options and without wanted grants.
+    /// Makes the description of a plugin that reads every field, without options and grants.
     #[must_use]
     pub fn new(name: &str, version: &str, summary: &str) -> Self {
         Description {
@@ -20,14 +20,14 @@ impl Description {
         }
     }
 
-    /// Only these fields (bits of [`field`]) are read; the others are not decoded for the plugin's sake.
+    /// Declares the fields that are read (bits of [`field`]); other fields may not be decoded.
     #[must_use]
     pub fn reads(mut self, fields: u64) -> Self {
         self.reads = fields;
         self
     }
 
-    /// An option that may be left out; `default` is what holds then.
+    /// Adds an option that may be omitted; `default` is its value then.
     #[must_use]
     pub fn option(mut self, name: &str, placeholder: &str, help: &str, default: Option<&str>) -> Self {
         self.options.push(OptionSpec {
@@ -40,7 +40,7 @@ impl Description {
         self
     }
 
-    /// An option that must be given.
+    /// Adds an option that is required.
     #[must_use]
     pub fn required(self, name: &str, placeholder: &str, help: &str) -> Self {
         let mut description = self.option(name, placeholder, help, None);
@@ -50,14 +50,14 @@ impl Description {
         description
     }
 
-    /// Something that the plugin would like to be allowed, such as `delete` or `update.mark`.
+    /// Adds a grant that the plugin asks for, such as `delete` or `update.mark`.
     #[must_use]
     pub fn wants(mut self, grant: &str) -> Self {
         self.grants.push(grant.into());
         self
     }
 
-    /// Something else worth saying, such as the homepage.
+    /// Adds other information, such as the homepage.
     #[must_use]
     pub fn detail(mut self, name: &str, value: &str) -> Self {
         self.details.push(OptionValue { name: name.into(), value: value.into() });
@@ -66,16 +66,16 @@ impl Description {
 }
 
 impl Setup {
-    /// The text of an option; the last one counts if it was given several times.
+    /// Returns the text of an option; the last one counts if it was given several times.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.options.iter().rev().find(|option| option.name == name).map(|option| option.value.as_str())
     }
 
-    /// The value of an option.
+    /// Returns the value of an option.
     ///
     /// # Errors
-    /// A value that is not of the type `T`, in words for the user.
+    /// Returns a message for the user if the value is not of type `T`.
     pub fn option<T>(&self, name: &str) -> Result<Option<T>, String>
     where
         T: FromStr,
@@ -90,10 +90,10 @@ impl Setup {
         }
     }
 
-    /// Whether a switch is on: given as `name` alone (an empty value), or with `true`, `yes`, `on` or `1`.
+    /// Returns true if a switch is on: given as `name` alone (an empty value), or as `true`, `yes`, `on` or `1`.
     ///
     /// # Errors
-    /// A value that is neither on nor off.
+    /// Returns a message for the user if the value is neither on nor off.
     pub fn switch(&self, name: &str) -> Result<bool, String> {
         match self.text(name) {
             None | Some("false" | "no" | "off" | "0") => Ok(false),
@@ -102,7 +102,7 @@ impl Setup {
         }
     }
 
-    /// The name of a label, by its bit.
+    /// Returns the name of a label, by its bit.
     #[must_use]
     pub fn label(&self, bit: u16) -> Option<&str> {
         let index = self.labels.binary_search_by_key(&bit, |label| label.bit).ok()?;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Expectations {
-    /// The expectations of the batch, in order.
+    /// Returns the expectations of the batch, in order.
     pub fn expectations(&self) -> impl ExactSizeIterator<Item = Expectation<'_>> {
         (0..self.length as usize).map(move |row| Expectation { batch: self, row })
     }
@@ -19,17 +19,17 @@ impl Expectations {
 
 /// One expectation: a row of a batch.
 ///
-/// Methods that return an `Option` say whether the expectation carries the field.
+/// Methods that return an `Option` return `None` if the expectation does not carry the field.
 #[derive(Clone, Copy)]
 pub struct Expectation<'a> {
     batch: &'a Expectations,
     row: usize,
 }
 
-/// The translation that will be applied to an expected flow.
+/// The NAT of an expected flow.
 #[derive(Clone, Copy)]
 pub struct ExpectedTranslation<'a> {
-    /// 0 original, 1 reply: the direction of the master that it is about.
+    /// The direction of the master that it applies to: 0 original, 1 reply.
     pub direction: u32,
     /// Layer-4 protocol.
     pub protocol: u8,
@@ -38,25 +38,25 @@ pub struct ExpectedTranslation<'a> {
 }
 
 impl<'a> Expectation<'a> {
-    /// The row in the batch.
+    /// Returns the row in the batch.
     #[must_use]
     pub fn row(&self) -> usize {
         self.row
     }
 
-    /// The batch.
+    /// Returns the batch.
     #[must_use]
     pub fn batch(&self) -> &'a Expectations {
         self.batch
     }
 
-    /// Which fields it carries: bits of [`crate::expectation_field`].
+    /// Returns the fields that it carries: bits of [`crate::expectation_field`].
     #[must_use]
     pub fn fields(&self) -> u64 {
         at(&self.batch.has, self.row)
     }
 
-    /// Whether it carries all of these fields.
+    /// Returns true if it carries all of these fields.
     #[must_use]
     pub fn has(&self, fields: u64) -> bool {
         self.fields() & fields == fields
@@ -70,109 +70,109 @@ impl<'a> Expectation<'a> {
         if self.has(field) { column.get(self.row) } else { None }
     }
 
-    /// Layer-3 family, an AF_ number of [`crate::family`].
+    /// Returns the layer-3 family, an AF_ number of [`crate::family`].
     #[must_use]
     pub fn family(&self) -> u8 {
         at(&self.batch.family, self.row)
     }
 
-    /// Layer-4 protocol of the expected flow.
+    /// Returns the layer-4 protocol of the expected flow.
     #[must_use]
     pub fn protocol(&self) -> u8 {
         at(&self.batch.protocol, self.row)
     }
 
-    /// Layer-4 protocol of the master.
+    /// Returns the layer-4 protocol of the master.
     #[must_use]
     pub fn master_protocol(&self) -> u8 {
         at(&self.batch.master_protocol, self.row)
     }
 
-    /// Layer-4 protocol in the mask, as a byte.
+    /// Returns the layer-4 protocol in the mask, as a byte.
     #[must_use]
     pub fn mask_protocol(&self) -> u8 {
         at(&self.batch.mask_protocol, self.row)
     }
 
-    /// The flow that is expected.
+    /// Returns the flow that is expected.
     #[must_use]
     pub fn expected(&self) -> Direction<'a> {
         Direction::new(&self.batch.expected, self.row, self.family())
     }
 
-    /// Which bits of it must agree.
+    /// Returns the bits of it that must match.
     #[must_use]
     pub fn mask(&self) -> Direction<'a> {
         Direction::new(&self.batch.mask, self.row, self.family())
     }
 
-    /// The original tuple of the flow whose helper made the expectation.
+    /// Returns the original tuple of the flow whose helper created the expectation.
     #[must_use]
     pub fn master(&self) -> Direction<'a> {
         Direction::new(&self.batch.master, self.row, self.family())
     }
 
-    /// Seconds until the expectation expires.
+    /// Returns the seconds until the expectation expires.
     #[must_use]
     pub fn timeout(&self) -> Option<u32> {
         self.carried(TIMEOUT, &self.batch.timeout)
     }
 
-    /// Opaque identifier.
+    /// Returns the opaque identifier.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.carried(ID, &self.batch.id)
     }
 
-    /// Zone; none means the default zone 0.
+    /// Returns the zone; `None` means the default zone 0.
     #[must_use]
     pub fn zone(&self) -> Option<u16> {
         self.carried(ZONE, &self.batch.zone)
     }
 
-    /// Bits of [`crate::expectation_flag`].
+    /// Returns the bits of [`crate::expectation_flag`].
     #[must_use]
     pub fn flags(&self) -> Option<u32> {
         self.carried(FLAGS, &self.batch.flags)
     }
 
-    /// Class within the helper.
+    /// Returns the class within the helper.
     #[must_use]
     pub fn class(&self) -> Option<u32> {
         self.carried(CLASS, &self.batch.class_number)
     }
 
-    /// Helper's name.
+    /// Returns the helper's name.
     #[must_use]
     pub fn helper(&self) -> Option<&'a [u8]> {
         self.text(HELPER, &self.batch.helper)
     }
 
-    /// Name of the helper's function that will be called.
+    /// Returns the name of the helper's function that will be called.
     #[must_use]
     pub fn function(&self) -> Option<&'a [u8]> {
         self.text(FUNCTION, &self.batch.function)
     }
 
-    /// Kind of event: [`event::NONE`] in a dump.
+    /// Returns the kind of event: [`event::NONE`] in a dump.
     #[must_use]
     pub fn event(&self) -> u8 {
         self.batch.event.get(self.row).copied().unwrap_or(event::NONE)
     }
 
-    /// Netlink port of the process that caused the event; 0 for packets and timeouts.
+    /// Returns the netlink port of the process that caused the event; 0 for packets and timeouts.
     #[must_use]
     pub fn port_id(&self) -> Option<u32> {
         self.carried(PORT_ID, &self.batch.port_id)
     }
 
-    /// Name of that process.
+    /// Returns the name of that process.
     #[must_use]
     pub fn program(&self) -> Option<&'a [u8]> {
         self.text(PROGRAM, &self.batch.program)
     }
 
-    /// The translation that will be applied to the expected flow.
+    /// Returns the NAT of the expected flow.
     #[must_use]
     pub fn nat(&self) -> Option<ExpectedTranslation<'a>> {
         let all = self.batch.nat.as_ref().filter(|_| self.has(NAT))?;
@@ -184,12 +184,13 @@ impl<'a> Expectation<'a> {
         })
     }
 
-    /// Attributes without a field of their own: where each stood, as in `columns.raw-attributes`, and its payload.
+    /// Returns the attributes without a field of their own: the path of each, as in `columns.raw-attributes`, and its
+    /// payload.
     pub fn unknown(&self) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
         unknown(self.batch.unknown.as_ref().filter(|_| self.has(UNKNOWN)), self.row)
     }
 
-    /// Annotations that earlier stages made: keys and values.
+    /// Returns the annotations of earlier stages: keys and values.
     pub fn annotations(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let carried = self.has(ANNOTATIONS);
         annotations(self.batch.annotations.as_ref().filter(|_| carried), self.row)

@@ -1,4 +1,4 @@
-//! What a stage has to say of expectations besides its verdicts: annotations and actions, and expectations that are to be made.
+//! Annotations, actions and new expectations that a stage returns for expectations.
 
 use std::{
     fmt::{Display, Write as _},
@@ -12,9 +12,9 @@ use crate::{
     values::put_tuple,
 };
 
-/// An expectation that is to be made: the flow that is expected, and the one that leads to it, which must have a helper.
+/// An expectation to create: the expected flow, and the master, which must have a helper.
 ///
-/// The source port of the expected flow may be any, as usual for FTP and TFTP; all else must match.
+/// The source port of the expected flow is arbitrary, as usual for FTP and TFTP; everything else must match.
 ///
 /// ```
 /// use flowgate_sdk::{Key, NewExpectation, protocol};
@@ -36,34 +36,35 @@ pub struct NewExpectation {
 }
 
 impl NewExpectation {
-    /// Of a master, the flow that it leads to, and how many seconds that is waited for (the helper may have its own mind).
+    /// Makes an expectation with its master, the expected flow, and its timeout in seconds (which the helper may
+    /// override).
     #[must_use]
     pub fn new(master: Key, expected: Key, timeout: u32) -> Self {
         NewExpectation { master, expected, timeout, flags: None, class: None, helper: None, function: None }
     }
 
-    /// Sets flags: [`crate::expectation_flag`].
+    /// Sets flags; see [`crate::expectation_flag`].
     #[must_use]
     pub fn flags(mut self, flags: u32) -> Self {
         self.flags = Some(flags);
         self
     }
 
-    /// Sets the class, by the numbers of the helper.
+    /// Sets the class, a number of the helper.
     #[must_use]
     pub fn class(mut self, class: u32) -> Self {
         self.class = Some(class);
         self
     }
 
-    /// Names the helper that the expected flow gets.
+    /// Sets the helper that the expected flow gets.
     #[must_use]
     pub fn helper(mut self, name: &str) -> Self {
         self.helper = Some(name.into());
         self
     }
 
-    /// Names the kernel's function that is called when the expected flow comes (`nat-follow-master`, say).
+    /// Sets the kernel's function that is called for the expected flow, such as `nat-follow-master`.
     #[must_use]
     pub fn function(mut self, name: &str) -> Self {
         self.function = Some(name.into());
@@ -71,7 +72,7 @@ impl NewExpectation {
     }
 }
 
-/// Annotations and actions of one batch of expectations. All of it is a request; see [`crate::Notes`].
+/// Annotations and actions for a batch of expectations. All of them are requests; see [`crate::Notes`].
 #[derive(Default)]
 pub struct ExpectationNotes {
     annotations: Annotations,
@@ -81,7 +82,7 @@ pub struct ExpectationNotes {
 }
 
 impl ExpectationNotes {
-    /// Notes a key and a value on an expectation.
+    /// Adds an annotation, a key and a value, to an expectation.
     pub fn annotate(&mut self, expectation: &Expectation<'_>, key: &str, value: impl Display) {
         self.scratch.clear();
         if write!(self.scratch, "{value}").is_err() {
@@ -92,13 +93,13 @@ impl ExpectationNotes {
         self.annotations.values.push(self.scratch.as_bytes());
     }
 
-    /// Asks for the expectation to be removed. Needs the grant `delete`.
+    /// Requests that the expectation is deleted. Needs the grant `delete`.
     pub fn delete(&mut self, expectation: &Expectation<'_>) {
         self.action(action::DELETE, expectation.row() as u32, action::NO_ROW);
     }
 
-    /// Asks for an expectation to be made; the kernel refuses it if there is one like it (EEXIST), if there is no such master
-    /// (ENOENT), or if that has no helper (EOPNOTSUPP). Needs the grant `create`.
+    /// Requests that an expectation is created; the kernel rejects it if an equal one exists (EEXIST), if the master
+    /// does not exist (ENOENT), or if the master has no helper (EOPNOTSUPP). Needs the grant `create`.
     pub fn create(&mut self, expectation: &NewExpectation) {
         use expectation_field::{
             CLASS, EXPECTED, EXPECTED_L4, FLAGS, FUNCTION, HELPER, MASK, MASK_L4, MASTER, MASTER_L4, TIMEOUT, ZONE,
@@ -107,7 +108,7 @@ impl ExpectationNotes {
         let table = &mut self.values;
         let row = table.length as usize;
         let given = |bit: u64, given: bool| if given { bit } else { 0 };
-        // In two families at once there is no expectation; without tuples it is refused, as it has to be.
+        // No expectation has two families; it is written without tuples, so that it is rejected.
         let sound = expected.is_sound() && master.is_sound() && expected.family() == master.family();
         let tuples = EXPECTED | EXPECTED_L4 | MASK | MASK_L4 | MASTER | MASTER_L4;
         table.length += 1;
@@ -153,7 +154,7 @@ impl ExpectationNotes {
         self.actions.values.push(value);
     }
 
-    /// The outcome of a batch with these verdicts; empty ones keep all.
+    /// Returns the outcome of a batch with these verdicts; empty ones keep all.
     #[must_use]
     pub fn outcome(self, verdicts: Vec<u8>) -> ExpectationOutcome {
         ExpectationOutcome {

@@ -1,8 +1,8 @@
 //! The macros that turn a type into a component's exports.
 
-/// Makes a [`Filter`](crate::Filter) or a [`FlowStage`](crate::FlowStage) the component's stage.
+/// Exports a [`Filter`](crate::Filter) or a [`FlowStage`](crate::FlowStage) as the component's stage.
 ///
-/// After the type, say what else it implements: `tick` ([`FlowTick`](crate::FlowTick)), `results`
+/// List the other traits that it implements after the type: `tick` ([`FlowTick`](crate::FlowTick)), `results`
 /// ([`ActionResults`](crate::ActionResults)), `look_back` ([`FlowLookBack`](crate::FlowLookBack)), as in
 /// `stage!(Reaper, tick, results)`.
 #[macro_export]
@@ -12,7 +12,7 @@ macro_rules! stage {
     };
 }
 
-/// As [`stage!`], for a [`Filter`](crate::Filter).
+/// Exports a [`Filter`](crate::Filter); see [`stage!`].
 #[macro_export]
 macro_rules! filter {
     ($plugin:ty $(, $extra:ident)* $(,)?) => {
@@ -20,7 +20,8 @@ macro_rules! filter {
     };
 }
 
-/// Makes a [`FlowStage`](crate::FlowStage) that is also a [`FlowSelection`](crate::FlowSelection) the component's stage.
+/// Exports a [`FlowStage`](crate::FlowStage) that is also a [`FlowSelection`](crate::FlowSelection) as the component's
+/// stage.
 #[macro_export]
 macro_rules! selecting_stage {
     ($plugin:ty) => {
@@ -28,7 +29,8 @@ macro_rules! selecting_stage {
     };
 }
 
-/// Makes a [`FlowStage`](crate::FlowStage) that is also a [`FlowTemplate`](crate::FlowTemplate) the component's stage.
+/// Exports a [`FlowStage`](crate::FlowStage) that is also a [`FlowTemplate`](crate::FlowTemplate) as the component's
+/// stage.
 #[macro_export]
 macro_rules! template_stage {
     ($plugin:ty) => {
@@ -36,8 +38,8 @@ macro_rules! template_stage {
     };
 }
 
-/// Makes a [`FlowStage`](crate::FlowStage) that is also an [`ExpectationStage`](crate::ExpectationStage) the component's
-/// stage. What else it implements is said as in [`stage!`].
+/// Exports a [`FlowStage`](crate::FlowStage) that is also an [`ExpectationStage`](crate::ExpectationStage) as the
+/// component's stage. Other traits are listed as in [`stage!`].
 #[macro_export]
 macro_rules! full_stage {
     ($plugin:ty $(, $extra:ident)* $(,)?) => {
@@ -45,7 +47,7 @@ macro_rules! full_stage {
     };
 }
 
-/// Makes a [`FlowFormat`](crate::FlowFormat) the component's format.
+/// Exports a [`FlowFormat`](crate::FlowFormat) as the component's format.
 #[macro_export]
 macro_rules! format {
     ($plugin:ty) => {
@@ -53,7 +55,7 @@ macro_rules! format {
     };
 }
 
-/// Makes a format for flows and expectations the component's format.
+/// Exports a format for flows and expectations.
 #[macro_export]
 macro_rules! table_format {
     ($plugin:ty) => {
@@ -61,7 +63,7 @@ macro_rules! table_format {
     };
 }
 
-/// Makes a format for flows, expectations and statistics the component's format.
+/// Exports a format for flows, expectations and statistics.
 #[macro_export]
 macro_rules! full_format {
     ($plugin:ty) => {
@@ -69,7 +71,7 @@ macro_rules! full_format {
     };
 }
 
-/// Makes a [`StatisticsFormat`](crate::StatisticsFormat) the component's format.
+/// Exports a [`StatisticsFormat`](crate::StatisticsFormat) as the component's format.
 #[macro_export]
 macro_rules! statistics_format {
     ($plugin:ty) => {
@@ -77,7 +79,7 @@ macro_rules! statistics_format {
     };
 }
 
-/// The component: bindings of its world, the one instance of the plugin, and the exports that lead to it.
+/// The component: bindings of its world, the single instance of the plugin, and the exports that call it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __component {
@@ -99,7 +101,7 @@ macro_rules! __component {
                     const { ::std::cell::RefCell::new(::std::option::Option::None) };
             }
 
-            /// Calls the configured plugin. The host configures before it calls anything else, and calls never overlap.
+            /// Calls the configured plugin. The host configures it before any other call, and calls never overlap.
             fn with<R>(call: impl ::std::ops::FnOnce(&mut $plugin) -> R) -> R {
                 PLUGIN.with_borrow_mut(|plugin| match plugin {
                     ::std::option::Option::Some(plugin) => call(plugin),
@@ -121,14 +123,15 @@ macro_rules! __component {
 
             $($crate::__export!($interface, $plugin);)*
 
-            // The exports' names are no names for a native linker; natively, plugins are built for their tests alone.
+            // A native linker does not accept the names of the exports; natively, plugins are built for their tests
+            // only.
             #[cfg(target_family = "wasm")]
             __flowgate::export!(Component with_types_in __flowgate);
         };
     };
 }
 
-/// One interface's functions, led to the plugin's trait.
+/// Implements the functions of one interface by the plugin's trait.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export {

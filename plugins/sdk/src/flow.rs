@@ -1,4 +1,4 @@
-//! The row view: reading a batch flow by flow.
+//! The row view: reads a batch flow by flow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Flows {
-    /// The flows of the batch, in order.
+    /// Returns the flows of the batch, in order.
     pub fn flows(&self) -> impl ExactSizeIterator<Item = Flow<'_>> {
         (0..self.length as usize).map(move |row| Flow { batch: self, row })
     }
 
-    /// The flow in a row; none if the batch is not that long.
+    /// Returns the flow in a row; `None` if the batch is not that long.
     #[must_use]
     pub fn flow(&self, row: usize) -> Option<Flow<'_>> {
         (row < self.length as usize).then_some(Flow { batch: self, row })
@@ -24,7 +24,7 @@ impl Flows {
 }
 
 impl Texts {
-    /// The byte string at an index; none if there are not that many.
+    /// Returns the byte string at an index; `None` if there are not that many.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)? as usize;
@@ -35,7 +35,7 @@ impl Texts {
         self.bytes.get(start..end)
     }
 
-    /// Adds a byte string.
+    /// Appends a byte string.
     pub fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
         self.ends.push(self.bytes.len() as u32);
@@ -43,13 +43,13 @@ impl Texts {
 }
 
 impl SparseTexts {
-    /// The byte string of a row; none if the row carries none.
+    /// Returns the byte string of a row; `None` if the row carries none.
     #[must_use]
     pub fn get(&self, row: usize) -> Option<&[u8]> {
         self.texts.get(self.rows.binary_search(&(row as u32)).ok()?)
     }
 
-    /// Gives a row, later than all that have one, its byte string.
+    /// Appends the byte string of a row after all rows that have one.
     pub fn push(&mut self, row: usize, text: &[u8]) {
         self.rows.push(row as u32);
         self.texts.push(text);
@@ -57,14 +57,14 @@ impl SparseTexts {
 }
 
 impl Addresses {
-    /// The address in a row as a 128-bit number, IPv4 in its mapped form; 0 where the column is empty.
+    /// Returns the address in a row as a 128-bit number, IPv4 in its mapped form; 0 where the column is empty.
     #[inline]
     #[must_use]
     pub fn bits(&self, row: usize) -> u128 {
         (u128::from(at(&self.hi, row)) << 64) | u128::from(at(&self.lo, row))
     }
 
-    /// Adds an address.
+    /// Appends an address.
     pub fn push(&mut self, address: IpAddr) {
         let bits = crate::address::bits(address);
         self.hi.push((bits >> 64) as u64);
@@ -72,7 +72,7 @@ impl Addresses {
     }
 }
 
-/// A number of a dense column, 0 where the column is empty.
+/// Returns a number of a dense column, 0 where the column is empty.
 #[inline(always)]
 pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
     column.get(row).copied().unwrap_or_default()
@@ -80,8 +80,8 @@ pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
 
 /// One flow: a row of a batch.
 ///
-/// Methods that return an `Option` say whether the flow carries the field; one that the plugin did not ask for
-/// ([`crate::Description::reads`]) counts as not carried.
+/// Methods that return an `Option` return `None` if the flow does not carry the field; a field that the plugin did not
+/// ask for ([`crate::Description::reads`]) counts as not carried.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
     pub(crate) batch: &'a Flows,
@@ -97,28 +97,28 @@ pub struct Direction<'a> {
 }
 
 impl<'a> Flow<'a> {
-    /// The row in the batch.
+    /// Returns the row in the batch.
     #[inline]
     #[must_use]
     pub fn row(&self) -> usize {
         self.row
     }
 
-    /// The batch.
+    /// Returns the batch.
     #[inline]
     #[must_use]
     pub fn batch(&self) -> &'a Flows {
         self.batch
     }
 
-    /// Which fields the flow carries: bits of [`field`].
+    /// Returns the fields that the flow carries: bits of [`field`].
     #[inline]
     #[must_use]
     pub fn fields(&self) -> u64 {
         at(&self.batch.has, self.row)
     }
 
-    /// Whether the flow carries all of these fields.
+    /// Returns true if the flow carries all of these fields.
     #[inline]
     #[must_use]
     pub fn has(&self, fields: u64) -> bool {
@@ -130,124 +130,124 @@ impl<'a> Flow<'a> {
         if self.has(fields) { Some(at(column, self.row)) } else { None }
     }
 
-    /// Layer-3 family: [`family::IPV4`], [`family::IPV6`] or another AF_ number.
+    /// Returns the layer-3 family: [`family::IPV4`], [`family::IPV6`] or another AF_ number.
     #[inline]
     #[must_use]
     pub fn family(&self) -> u8 {
         at(&self.batch.family, self.row)
     }
 
-    /// Layer-4 protocol number; 0 if not carried.
+    /// Returns the layer-4 protocol number; 0 if not carried.
     #[inline]
     #[must_use]
     pub fn protocol(&self) -> u8 {
         at(&self.batch.protocol, self.row)
     }
 
-    /// The direction of the first packet.
+    /// Returns the direction of the first packet.
     #[inline]
     #[must_use]
     pub fn original(&self) -> Direction<'a> {
         Direction { tuples: &self.batch.original, row: self.row, family: self.family() }
     }
 
-    /// The direction of the answers.
+    /// Returns the direction of the answers.
     #[inline]
     #[must_use]
     pub fn reply(&self) -> Direction<'a> {
         Direction { tuples: &self.batch.reply, row: self.row, family: self.family() }
     }
 
-    /// Status bits of [`status`].
+    /// Returns the status bits of [`status`].
     #[inline]
     #[must_use]
     pub fn status(&self) -> Option<u32> {
         self.carried(field::STATUS, &self.batch.status)
     }
 
-    /// Whether packets were seen in both directions.
+    /// Returns true if packets were seen in both directions.
     #[inline]
     #[must_use]
     pub fn seen_reply(&self) -> bool {
         self.status().is_some_and(|bits| bits & status::SEEN_REPLY != 0)
     }
 
-    /// Whether the flow will not be dropped early when the table is full.
+    /// Returns true if the flow will not be dropped early when the table is full.
     #[inline]
     #[must_use]
     pub fn assured(&self) -> bool {
         self.status().is_some_and(|bits| bits & status::ASSURED != 0)
     }
 
-    /// Seconds until the entry expires.
+    /// Returns the seconds until the entry expires.
     #[inline]
     #[must_use]
     pub fn timeout(&self) -> Option<u32> {
         self.carried(field::TIMEOUT, &self.batch.timeout)
     }
 
-    /// Connection mark; none in an event means 0.
+    /// Returns the connection mark; `None` in an event means 0.
     #[inline]
     #[must_use]
     pub fn mark(&self) -> Option<u32> {
         self.carried(field::MARK, &self.batch.mark)
     }
 
-    /// Reference count.
+    /// Returns the reference count.
     #[inline]
     #[must_use]
     pub fn use_count(&self) -> Option<u32> {
         self.carried(field::USE, &self.batch.use_count)
     }
 
-    /// Opaque identifier, the same for the life of the entry.
+    /// Returns the opaque identifier, the same for the life of the entry.
     #[inline]
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.carried(field::ID, &self.batch.id)
     }
 
-    /// Protocol state by number.
+    /// Returns the protocol state by number.
     #[inline]
     #[must_use]
     pub fn state(&self) -> Option<u8> {
         self.carried(field::STATE, &self.batch.state)
     }
 
-    /// Protocol state by name; none if there is none or its number is not known.
+    /// Returns the protocol state by name; `None` if there is none or its number is not known.
     #[must_use]
     pub fn state_name(&self) -> Option<&'static str> {
         state::name(self.protocol(), self.state()?)
     }
 
-    /// Whether this is a TCP flow in state ESTABLISHED.
+    /// Returns true if this is a TCP flow in state ESTABLISHED.
     #[must_use]
     pub fn established(&self) -> bool {
         self.protocol() == protocol::TCP && self.state() == Some(state::TCP_ESTABLISHED)
     }
 
-    /// Zone of both directions; none means the default zone 0.
+    /// Returns the zone of both directions; `None` means the default zone 0.
     #[inline]
     #[must_use]
     pub fn zone(&self) -> Option<u16> {
         self.carried(field::ZONE, &self.batch.zones.as_ref()?.zone)
     }
 
-    /// Zone of the original direction alone.
+    /// Returns the zone of the original direction alone.
     #[inline]
     #[must_use]
     pub fn original_zone(&self) -> Option<u16> {
         self.carried(field::ORIGINAL_ZONE, &self.batch.zones.as_ref()?.original)
     }
 
-    /// Zone of the reply direction alone.
+    /// Returns the zone of the reply direction alone.
     #[inline]
     #[must_use]
     pub fn reply_zone(&self) -> Option<u16> {
         self.carried(field::REPLY_ZONE, &self.batch.zones.as_ref()?.reply)
     }
 
-    /// Packets and bytes of the original direction, if accounting is on.
+    /// Returns the packets and bytes of the original direction, if accounting is on.
     #[inline]
     #[must_use]
     pub fn original_counters(&self) -> Option<(u64, u64)> {
@@ -256,7 +256,7 @@ impl<'a> Flow<'a> {
             .then(|| (at(&counters.original_packets, self.row), at(&counters.original_bytes, self.row)))
     }
 
-    /// Packets and bytes of the reply direction, if accounting is on.
+    /// Returns the packets and bytes of the reply direction, if accounting is on.
     #[inline]
     #[must_use]
     pub fn reply_counters(&self) -> Option<(u64, u64)> {
@@ -265,7 +265,7 @@ impl<'a> Flow<'a> {
             .then(|| (at(&counters.reply_packets, self.row), at(&counters.reply_bytes, self.row)))
     }
 
-    /// Bytes of both directions together, if accounting is on.
+    /// Returns the bytes of both directions together, if accounting is on.
     #[must_use]
     pub fn bytes(&self) -> Option<u64> {
         let (_, original) = self.original_counters()?;
@@ -273,7 +273,7 @@ impl<'a> Flow<'a> {
         Some(original.saturating_add(reply))
     }
 
-    /// Packets of both directions together, if accounting is on.
+    /// Returns the packets of both directions together, if accounting is on.
     #[must_use]
     pub fn packets(&self) -> Option<u64> {
         let (original, _) = self.original_counters()?;
@@ -281,27 +281,27 @@ impl<'a> Flow<'a> {
         Some(original.saturating_add(reply))
     }
 
-    /// When the entry was made, nanoseconds since 1970, if timestamps are on.
+    /// Returns when the entry was created, in nanoseconds since 1970, if timestamps are on.
     #[inline]
     #[must_use]
     pub fn start(&self) -> Option<u64> {
         self.carried(field::START, &self.batch.times.as_ref()?.start)
     }
 
-    /// When the entry ended, nanoseconds since 1970.
+    /// Returns when the entry ended, in nanoseconds since 1970.
     #[inline]
     #[must_use]
     pub fn stop(&self) -> Option<u64> {
         self.carried(field::STOP, &self.batch.times.as_ref()?.stop)
     }
 
-    /// Age in nanoseconds, up to its end or to now, if timestamps are on.
+    /// Returns the age in nanoseconds, up to its end or to now, if timestamps are on.
     #[must_use]
     pub fn age(&self) -> Option<u64> {
         Some(self.stop().unwrap_or(self.batch.time).saturating_sub(self.start()?))
     }
 
-    /// TCP window scales, original and reply.
+    /// Returns the TCP window scales, original and reply.
     #[must_use]
     pub fn window_scales(&self) -> (Option<u8>, Option<u8>) {
         let Some(tcp) = self.batch.tcp.as_ref() else { return (None, None) };
@@ -311,7 +311,7 @@ impl<'a> Flow<'a> {
         )
     }
 
-    /// TCP flags and their mask, original and reply.
+    /// Returns the TCP flags and their mask, original and reply.
     #[must_use]
     #[allow(clippy::type_complexity)] // Two pairs, each of which may be missing: a name would not say more.
     pub fn tcp_flags(&self) -> (Option<(u8, u8)>, Option<(u8, u8)>) {
@@ -323,14 +323,14 @@ impl<'a> Flow<'a> {
         )
     }
 
-    /// SCTP verification tags, original and reply.
+    /// Returns the SCTP verification tags, original and reply.
     #[must_use]
     pub fn vtags(&self) -> (Option<u32>, Option<u32>) {
         let Some(sctp) = self.batch.sctp.as_ref() else { return (None, None) };
         (self.carried(field::ORIGINAL_VTAG, &sctp.original_vtag), self.carried(field::REPLY_VTAG, &sctp.reply_vtag))
     }
 
-    /// Helper's name.
+    /// Returns the helper's name.
     #[must_use]
     pub fn helper(&self) -> Option<&'a [u8]> {
         if !self.has(field::HELPER) {
@@ -339,7 +339,7 @@ impl<'a> Flow<'a> {
         self.batch.rare.as_ref()?.helper.get(self.row)
     }
 
-    /// Connection labels as a bit set: label `n` is bit `n % 8` of byte `n / 8`.
+    /// Returns the connection labels as a bit set: label `n` is bit `n % 8` of byte `n / 8`.
     #[must_use]
     pub fn labels(&self) -> Option<&'a [u8]> {
         if !self.has(field::LABELS) {
@@ -348,19 +348,19 @@ impl<'a> Flow<'a> {
         self.batch.rare.as_ref()?.labels.get(self.row)
     }
 
-    /// Whether a connection label is set.
+    /// Returns true if a connection label is set.
     #[must_use]
     pub fn has_label(&self, bit: u16) -> bool {
         self.labels().and_then(|bits| bits.get(usize::from(bit / 8))).is_some_and(|byte| byte >> (bit % 8) & 1 != 0)
     }
 
-    /// Security mark (obsolete).
+    /// Returns the security mark (obsolete).
     #[must_use]
     pub fn secmark(&self) -> Option<u32> {
         self.carried(field::SECMARK, &self.batch.rare.as_ref()?.secmark)
     }
 
-    /// Security context.
+    /// Returns the security context.
     #[must_use]
     pub fn security_context(&self) -> Option<&'a [u8]> {
         if !self.has(field::SECURITY_CONTEXT) {
@@ -369,37 +369,37 @@ impl<'a> Flow<'a> {
         self.batch.rare.as_ref()?.security_context.get(self.row)
     }
 
-    /// Annotations that earlier stages made: keys and values.
+    /// Returns the annotations of earlier stages: keys and values.
     pub fn annotations(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         annotations(self.batch.rare.as_ref().map(|rare| &rare.annotations), self.row)
     }
 
-    /// Kind of event: [`event::NONE`] in a dump.
+    /// Returns the kind of event: [`event::NONE`] in a dump.
     #[inline]
     #[must_use]
     pub fn event(&self) -> u8 {
         self.batch.events.as_ref().map_or(event::NONE, |events| at(&events.kind, self.row))
     }
 
-    /// When the kernel made the event, nanoseconds since 1970.
+    /// Returns when the kernel generated the event, in nanoseconds since 1970.
     #[must_use]
     pub fn event_time(&self) -> Option<u64> {
         self.carried(field::EVENT_TIME, &self.batch.events.as_ref()?.time)
     }
 
-    /// When the host read the event, nanoseconds since 1970.
+    /// Returns when the host received the event, in nanoseconds since 1970.
     #[must_use]
     pub fn received(&self) -> Option<u64> {
         self.batch.events.as_ref()?.received.get(self.row).copied()
     }
 
-    /// Netlink port of the process that caused the event; 0 for packets and timeouts.
+    /// Returns the netlink port of the process that caused the event; 0 for packets and timeouts.
     #[must_use]
     pub fn port_id(&self) -> Option<u32> {
         self.carried(field::PORT_ID, &self.batch.events.as_ref()?.port_id)
     }
 
-    /// Name of that process.
+    /// Returns the name of that process.
     #[must_use]
     pub fn program(&self) -> Option<&'a [u8]> {
         if !self.has(field::PROGRAM) {
@@ -410,89 +410,89 @@ impl<'a> Flow<'a> {
 }
 
 impl<'a> Direction<'a> {
-    /// A row of a table of tuples.
+    /// Makes the view of a row of a table of tuples.
     #[inline]
     #[must_use]
     pub fn new(tuples: &'a Tuples, row: usize, family: u8) -> Self {
         Direction { tuples, row, family }
     }
 
-    /// Layer-3 family of the addresses.
+    /// Returns the layer-3 family of the addresses.
     #[inline]
     #[must_use]
     pub fn family(&self) -> u8 {
         self.family
     }
 
-    /// Source address of an IPv4 flow, as a number.
+    /// Returns the source address of an IPv4 flow, as a number.
     #[inline]
     #[must_use]
     pub fn source_ipv4(&self) -> u32 {
         at(&self.tuples.source.lo, self.row) as u32
     }
 
-    /// Destination address of an IPv4 flow, as a number.
+    /// Returns the destination address of an IPv4 flow, as a number.
     #[inline]
     #[must_use]
     pub fn destination_ipv4(&self) -> u32 {
         at(&self.tuples.destination.lo, self.row) as u32
     }
 
-    /// Source address as a 128-bit number, IPv4 in its mapped form.
+    /// Returns the source address as a 128-bit number, IPv4 in its mapped form.
     #[inline]
     #[must_use]
     pub fn source_bits(&self) -> u128 {
         self.tuples.source.bits(self.row)
     }
 
-    /// Destination address as a 128-bit number, IPv4 in its mapped form.
+    /// Returns the destination address as a 128-bit number, IPv4 in its mapped form.
     #[inline]
     #[must_use]
     pub fn destination_bits(&self) -> u128 {
         self.tuples.destination.bits(self.row)
     }
 
-    /// Source address.
+    /// Returns the source address.
     #[must_use]
     pub fn source(&self) -> IpAddr {
         address(self.family, self.source_bits())
     }
 
-    /// Destination address.
+    /// Returns the destination address.
     #[must_use]
     pub fn destination(&self) -> IpAddr {
         address(self.family, self.destination_bits())
     }
 
-    /// First word of the layer-4 key: source port, source key, or ICMP identifier.
+    /// Returns the first word of the layer-4 key: source port, source key, or ICMP identifier.
     #[inline]
     #[must_use]
     pub fn source_l4(&self) -> u16 {
         at(&self.tuples.source_l4, self.row)
     }
 
-    /// Second word of the layer-4 key: destination port, destination key, or ICMP type times 256 plus code.
+    /// Returns the second word of the layer-4 key: destination port, destination key, or ICMP type times 256 plus code.
     #[inline]
     #[must_use]
     pub fn destination_l4(&self) -> u16 {
         at(&self.tuples.destination_l4, self.row)
     }
 
-    /// Source port of TCP, UDP, UDP-Lite, SCTP and DCCP.
+    /// Returns the source port of TCP, UDP, UDP-Lite, SCTP and DCCP.
     #[inline]
     #[must_use]
     pub fn source_port(&self) -> u16 {
         self.source_l4()
     }
 
-    /// Destination port of TCP, UDP, UDP-Lite, SCTP and DCCP.
+    /// Returns the destination port of TCP, UDP, UDP-Lite, SCTP and DCCP.
     #[inline]
     #[must_use]
     pub fn destination_port(&self) -> u16 {
         self.destination_l4()
     }
 
-    /// ICMP type and code.
+    /// Returns the ICMP type and code.
     #[inline]
     #[must_use]
     pub fn icmp_type_code(&self) -> (u8, u8) {
@@ -500,7 +500,7 @@ impl<'a> Direction<'a> {
         ((word >> 8) as u8, word as u8)
     }
 
-    /// ICMP identifier.
+    /// Returns the ICMP identifier.
     #[inline]
     #[must_use]
     pub fn icmp_id(&self) -> u16 {
@@ -508,7 +508,7 @@ impl<'a> Direction<'a> {
     }
 }
 
-/// The keys and values of a row.
+/// Returns the keys and values of a row.
 pub(crate) fn annotations<'a>(
     annotations: Option<&'a Annotations>,
     row: usize,
@@ -521,7 +521,7 @@ pub(crate) fn annotations<'a>(
     })
 }
 
-/// An address of a family from its 128 bits.
+/// Returns an address of a family from its 128 bits.
 fn address(of_family: u8, bits: u128) -> IpAddr {
     if of_family == family::IPV4 {
         IpAddr::V4(Ipv4Addr::from_bits(bits as u32))

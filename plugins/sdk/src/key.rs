@@ -1,31 +1,31 @@
-//! What names a flow: one of its tuples, with family, protocol and zone, as an owned value.
+//! The identity of a flow as an owned value: one of its tuples, with family, protocol and zone.
 //!
-//! A [`Flow`] lives as long as its batch. A [`Key`] can be kept: in a table of flows that a plugin has seen, for an action on
-//! a flow that is not in the batch, or for a flow that is to be made.
+//! A [`Flow`] lives as long as its batch. A [`Key`] can be stored: in a table of flows that a plugin has seen, for an
+//! action on a flow that is not in the batch, or for a flow to create.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{Flow, address, family, flow::Direction, protocol};
 
-/// One direction of a flow, its protocol and its zone: what the kernel finds a flow by.
+/// One direction of a flow, its protocol and its zone, by which the kernel finds a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Layer-4 protocol number, see [`protocol`].
     pub protocol: u8,
-    /// Source address. Source and destination are of one family; what is asked about any other key is refused.
+    /// Source address. Source and destination must be of one family; requests with any other key are refused.
     pub source: IpAddr,
     /// Destination address.
     pub destination: IpAddr,
-    /// Source port, key (GRE) or ICMP identifier; 0 for protocols without.
+    /// Source port, key (GRE) or ICMP identifier; 0 for protocols without them.
     pub source_l4: u16,
-    /// Destination port or key, or for ICMP the type times 256 plus the code; 0 for protocols without.
+    /// Destination port or key, or for ICMP the type times 256 plus the code; 0 for protocols without them.
     pub destination_l4: u16,
-    /// Zone; 0 is the default one.
+    /// Zone; 0 is the default zone.
     pub zone: u16,
 }
 
 impl Key {
-    /// A flow of a protocol with ports, in the default zone.
+    /// Makes the key of a flow of a protocol with ports, in the default zone.
     #[must_use]
     pub fn new(protocol: u8, source: SocketAddr, destination: SocketAddr) -> Self {
         Key {
@@ -38,7 +38,7 @@ impl Key {
         }
     }
 
-    /// A flow of ICMP or, with addresses of IPv6, of ICMPv6, in the default zone.
+    /// Makes the key of a flow of ICMP or, with addresses of IPv6, of ICMPv6, in the default zone.
     #[must_use]
     pub fn icmp(source: IpAddr, destination: IpAddr, identifier: u16, kind: u8, code: u8) -> Self {
         let protocol = if source.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
@@ -46,27 +46,28 @@ impl Key {
         Key { protocol, source, destination, source_l4: identifier, destination_l4, zone: 0 }
     }
 
-    /// A flow of a protocol of which connection tracking knows no more than the number, in the default zone.
+    /// Makes the key of a flow of a protocol of which connection tracking knows only the number, in the default zone.
     #[must_use]
     pub fn bare(protocol: u8, source: IpAddr, destination: IpAddr) -> Self {
         Key { protocol, source, destination, source_l4: 0, destination_l4: 0, zone: 0 }
     }
 
-    /// The same in a zone.
+    /// Returns the same key in a zone.
     #[must_use]
     pub fn in_zone(mut self, zone: u16) -> Self {
         self.zone = zone;
         self
     }
 
-    /// Layer-3 family: [`family::IPV4`] or [`family::IPV6`]. Of addresses of different families, that of the source.
+    /// Returns the layer-3 family: [`family::IPV4`] or [`family::IPV6`]. If the addresses differ in family, that of the
+    /// source.
     #[must_use]
     pub fn family(&self) -> u8 {
         if self.source.is_ipv4() { family::IPV4 } else { family::IPV6 }
     }
 
-    /// The answers to this direction where nothing is translated: addresses and ports change places, an ICMP type becomes
-    /// the one that answers it. None for an ICMP type that has no answer; the kernel tracks no such flow.
+    /// Returns the reply direction without NAT: addresses and ports are swapped, an ICMP type is replaced by the type
+    /// that answers it. `None` for an ICMP type without an answer; the kernel does not track such a flow.
     #[must_use]
     pub fn reversed(&self) -> Option<Self> {
         let (source_l4, destination_l4) = if protocol::is_icmp(self.protocol) {
@@ -78,24 +79,24 @@ impl Key {
         Some(Key { source: self.destination, destination: self.source, source_l4, destination_l4, ..*self })
     }
 
-    /// Whether both addresses are of one family: no flow is in two.
+    /// Returns true if both addresses are of one family, as for every flow.
     pub(crate) fn is_sound(&self) -> bool {
         self.source.is_ipv4() == self.destination.is_ipv4()
     }
 
-    /// Whether the protocol has layer-4 words, so that they are part of the key.
+    /// Returns true if the protocol has layer-4 words, which are then part of the key.
     pub(crate) fn has_l4(&self) -> bool {
         let number = self.protocol;
         protocol::has_ports(number) || protocol::is_icmp(number) || number == protocol::GRE
     }
 
-    /// Both addresses as 128-bit numbers.
+    /// Returns both addresses as 128-bit numbers.
     pub(crate) fn bits(&self) -> [u128; 2] {
         [address::bits(self.source), address::bits(self.destination)]
     }
 }
 
-/// The type of the message that answers one of these types: RFC 792 and RFC 950, RFC 4443 and RFC 4620.
+/// Returns the type of the message that answers one of these types: RFC 792 and RFC 950, RFC 4443 and RFC 4620.
 fn answer(number: u8, kind: u8) -> Option<u8> {
     let pairs: &[(u8, u8)] = match number {
         protocol::ICMPV6 => &[(128, 129), (139, 140)],
@@ -109,16 +110,16 @@ fn answer(number: u8, kind: u8) -> Option<u8> {
 }
 
 impl Flow<'_> {
-    /// What names the flow in its original direction, for later use. The plugin has to read [`crate::field::ORIGINAL`] and
-    /// [`crate::field::ZONES`].
+    /// Returns the key of the flow's original direction, for later use. The plugin must read [`crate::field::ORIGINAL`]
+    /// and [`crate::field::ZONES`].
     #[must_use]
     pub fn key(&self) -> Key {
         let zone = self.zone().or(self.original_zone());
         self.original().key(self.protocol(), zone.unwrap_or(0))
     }
 
-    /// What names the flow in its reply direction: with translation, another one than [`Key::reversed`] gives. The plugin
-    /// has to read [`crate::field::REPLY`], [`crate::field::PROTOCOL`] and [`crate::field::ZONES`].
+    /// Returns the key of the flow's reply direction; with NAT it differs from [`Key::reversed`]. The plugin must read
+    /// [`crate::field::REPLY`], [`crate::field::PROTOCOL`] and [`crate::field::ZONES`].
     #[must_use]
     pub fn reply_key(&self) -> Key {
         let zone = self.zone().or(self.reply_zone());

@@ -1,7 +1,7 @@
-//! Write flowgate plugins in Rust.
+//! An SDK for flowgate plugins in Rust.
 //!
 //! A plugin is a small type and a macro. This one keeps the TCP flows that have moved more than a number of bytes, and
-//! notes how many:
+//! annotates them with that number:
 //!
 //! ```
 //! use flowgate_sdk::prelude::*;
@@ -34,16 +34,16 @@
 //! # fn main() {}
 //! ```
 //!
-//! Built with `cargo build --release --target wasm32-unknown-unknown` (or `wasm32-wasip2`), it runs by
-//! `flowgate -L --plugin heavy.wasm,bytes=5000`.
+//! Built with `cargo build --release --target wasm32-unknown-unknown` (or `wasm32-wasip2`), it is used as `flowgate -L
+//! --plugin heavy.wasm,bytes=5000`.
 //!
-//! * [`Filter`] looks at one flow at a time, [`FlowStage`] at a batch; [`FlowFormat`] turns batches into bytes.
-//! * [`Flow`] is a view of one row of a batch. It costs nothing: each method reads one column.
-//! * [`Notes`] takes annotations and actions: delete, update (what an [`Update`] sets), create (a [`NewFlow`]), of flows in
-//!   the batch or of those that a [`Key`] names. The host refuses what the user did not grant.
-//! * [`FlowTick`] is called from time to time, [`ActionResults`] hears what became of actions, [`FlowLookBack`] is offered the
-//!   table before live events: say so in the macro, as in `filter!(Heavy, tick)`.
-//! * [`services`] are what a plugin may ask the host for: a log, a memory that outlives the instance, the time.
+//! * [`Filter`] handles one flow at a time, [`FlowStage`] a batch; [`FlowFormat`] turns batches into bytes.
+//! * [`Flow`] is a view of one row of a batch. It is free: each method reads one column.
+//! * [`Notes`] collects annotations and actions: delete, update (with an [`Update`]), create (with a [`NewFlow`]), of
+//!   flows in the batch or of those with a [`Key`]. The host refuses what the user did not grant.
+//! * [`FlowTick`] is called periodically, [`ActionResults`] receives the results of actions, [`FlowLookBack`] receives
+//!   the table before live events: list them in the macro, as in `filter!(Heavy, tick)`.
+//! * [`services`] are the services of the host: a log, a store that outlives the instance, the clock.
 //! * Numbers that belong to the kernel or to IANA have names in [`protocol`], [`state`], [`status`], [`field`].
 
 extern crate self as flowgate_sdk;
@@ -103,7 +103,7 @@ pub use plugin::{actions_of, milliseconds};
 pub use rare::{AddressRange, Master, Sequence, Synproxy};
 pub use update::Update;
 
-/// All that a plugin usually names.
+/// The items that a plugin usually needs.
 pub mod prelude {
     pub use crate::address::Cidr;
     pub use crate::{

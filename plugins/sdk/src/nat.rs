@@ -1,24 +1,25 @@
-//! Address translation, told by the status and by the difference between a flow's two tuples.
+//! NAT, derived from the status and from the difference between a flow's two tuples.
 //!
-//! Answers to a flow whose source is translated go to another address (or port) than the original source; answers to one
-//! whose destination is translated come from another address than the original destination. The kernel sets the bits
-//! SRC_NAT_DONE and DST_NAT_DONE also when nothing was changed, so both are needed.
+//! Replies to a flow with source NAT go to an address (or port) that differs from the original source; replies to one
+//! with destination NAT come from an address that differs from the original destination. The kernel sets the bits
+//! SRC_NAT_DONE and DST_NAT_DONE even if nothing was changed, so both conditions are needed.
 
 use crate::{Flow, field, protocol, status};
 
-/// What one end of a flow is translated to. What stays as it was is none.
+/// The translation of one end of a flow; parts that do not change are `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translated {
     /// The new address, as a 128-bit number, IPv4 in its mapped form.
     pub address: Option<u128>,
-    /// The new port or GRE key. ICMP has none: its words are an identifier, a type and a code.
+    /// The new port or GRE key. ICMP has none: its words are an identifier, and type and code.
     pub port: Option<u16>,
-    /// The new ICMP identifier, which the kernel changes where it would change the source port of others.
+    /// The new ICMP identifier, which the kernel changes as it changes the source port of other protocols.
     pub icmp_id: Option<u16>,
 }
 
 impl Flow<'_> {
-    /// What the source is translated to; none if it is not. A flow without a status is judged by its tuples alone.
+    /// Returns the translation of the source, `None` if there is none. A flow without a status is judged by its tuples
+    /// alone.
     #[must_use]
     pub fn source_translation(&self) -> Option<Translated> {
         if self.status().is_some_and(|bits| bits & status::SRC_NAT_DONE == 0) {
@@ -35,7 +36,8 @@ impl Flow<'_> {
         )
     }
 
-    /// What the destination is translated to; none if it is not. A flow without a status is judged by its tuples alone.
+    /// Returns the translation of the destination, `None` if there is none. A flow without a status is judged by its
+    /// tuples alone.
     #[must_use]
     pub fn destination_translation(&self) -> Option<Translated> {
         if self.status().is_some_and(|bits| bits & status::DST_NAT_DONE == 0) {
@@ -51,7 +53,7 @@ impl Flow<'_> {
         )
     }
 
-    /// What comes after, if it differs from what was before and the flow carries both.
+    /// Returns `after` if it differs from `before` and the flow carries both.
     fn change<T: PartialEq>(&self, fields: u64, before: T, after: T) -> Option<T> {
         if self.has(fields) && before != after { Some(after) } else { None }
     }

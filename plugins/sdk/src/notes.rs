@@ -1,4 +1,4 @@
-//! What a filter has to say besides its verdicts: annotations and actions, collected over a batch.
+//! Annotations and actions that a filter returns besides its verdicts, collected over a batch.
 
 use std::fmt::{Display, Write as _};
 
@@ -11,10 +11,10 @@ use crate::{
     values::{Table, Zones},
 };
 
-/// Annotations and actions of one batch.
+/// Annotations and actions for a batch.
 ///
-/// All of it is a request: the host checks it against what the user granted the plugin, and does it after the plugin has
-/// looked at the batch, in the order in which it was asked for.
+/// All of them are requests: the host checks them against the plugin's grants, and performs them in order after the
+/// plugin has processed the batch.
 #[derive(Default)]
 pub struct Notes {
     annotations: Annotations,
@@ -25,7 +25,8 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Notes a key and a value on a flow. Formats show it; in JSON it is a member of the object `annotations`.
+    /// Adds an annotation, a key and a value, to a flow. Formats show it; in JSON it is a member of the object
+    /// `annotations`.
     pub fn annotate(&mut self, flow: &Flow<'_>, key: &str, value: impl Display) {
         self.scratch.clear();
         if write!(self.scratch, "{value}").is_err() {
@@ -36,7 +37,7 @@ impl Notes {
         self.annotations.values.push(self.scratch.as_bytes());
     }
 
-    /// Changes what later stages and the format see of the flow; the kernel's entry stays as it is.
+    /// Changes what later stages and the format see of the flow; the kernel's entry is not changed.
     pub fn change(&mut self, flow: &Flow<'_>, change: &Change) {
         let number = flow.has(crate::field::PROTOCOL).then(|| flow.protocol());
         let family = change.original.or(change.reply).map_or(flow.family(), |key| key.family());
@@ -54,25 +55,26 @@ impl Notes {
         self.changes.clear.push(change.clear);
     }
 
-    /// Asks for the flow to be removed from the kernel's table. Needs the grant `delete`. A flow that has gone meanwhile is
-    /// passed over.
+    /// Requests that the flow is deleted from the kernel's table. Needs the grant `delete`. A flow that is gone by then
+    /// is skipped.
     pub fn delete(&mut self, flow: &Flow<'_>) {
         self.action(action::DELETE, flow.row() as u32, action::NO_ROW);
     }
 
-    /// Asks for a flow that need not be in the batch to be removed from the kernel's table: the one with this direction,
-    /// be it the original or the reply. Needs the grant `delete`.
+    /// Requests that the flow with this direction, original or reply, is deleted from the kernel's table; it need not
+    /// be in the batch. Needs the grant `delete`.
     ///
-    /// [`crate::Filter::finish`] is the place for what is known at the end only.
+    /// Use it in [`crate::Filter::finish`] for flows that are known only at the end.
     pub fn delete_at(&mut self, key: &Key) {
         let values = self.meant(key, |_| ());
         self.action(action::DELETE, action::NO_ROW, values);
     }
 
-    /// Asks for the flow to be changed in the kernel's table. Needs the grant `update`. Asks nothing if nothing is to be set.
+    /// Requests that the flow is changed in the kernel's table. Needs the grant `update`. Requests nothing if the
+    /// update is empty.
     ///
-    /// The plugin has to read [`crate::field::PROTOCOL`], without which protocol state is left out; for a status also
-    /// [`crate::field::STATUS`].
+    /// The plugin must read [`crate::field::PROTOCOL`], without which the protocol state is left out, and for a status
+    /// also [`crate::field::STATUS`].
     pub fn update(&mut self, flow: &Flow<'_>, update: &Update) {
         if update.is_empty() {
             return;
@@ -84,11 +86,11 @@ impl Notes {
         self.action(action::UPDATE, flow.row() as u32, values);
     }
 
-    /// Asks for a flow that need not be in the batch to be changed: the one with this direction, be it the original or the
-    /// reply. Needs the grant `update`. Asks nothing if nothing is to be set.
+    /// Requests that the flow with this direction, original or reply, is changed; it need not be in the batch. Needs
+    /// the grant `update`. Requests nothing if the update is empty.
     ///
-    /// A status has to name all the bits that the flow is to have, those of SEEN_REPLY, ASSURED and EXPECTED that it has
-    /// included; the kernel refuses it otherwise (EBUSY).
+    /// A status must include those of SEEN_REPLY, ASSURED and EXPECTED that the flow has; the kernel rejects it
+    /// otherwise (EBUSY).
     pub fn update_at(&mut self, key: &Key, update: &Update) {
         if update.is_empty() {
             return;
@@ -97,21 +99,21 @@ impl Notes {
         self.action(action::UPDATE, action::NO_ROW, values);
     }
 
-    /// Asks for a flow to be made; the kernel refuses it if there is one with one of its directions (EEXIST). Needs the grant
-    /// `create`.
+    /// Requests that a flow is created; the kernel rejects it if one with either of its directions exists (EEXIST).
+    /// Needs the grant `create`.
     pub fn create(&mut self, flow: &NewFlow) {
         self.make(action::CREATE, flow);
     }
 
-    /// Asks for a flow to be made, or, if there is one with one of its directions, for that to be changed. Needs the grants
-    /// `create` and `update`. Translation and master can only be given to a flow that is made (EOPNOTSUPP).
+    /// Requests that a flow is created, or, if one with either of its directions exists, that it is changed. Needs the
+    /// grants `create` and `update`. NAT and master can only be given to a new flow (EOPNOTSUPP).
     pub fn create_or_update(&mut self, flow: &NewFlow) {
         self.make(action::CREATE_OR_UPDATE, flow);
     }
 
     fn make(&mut self, kind: u8, flow: &NewFlow) {
         let mut row = self.values.begin(flow.original.family(), Some(flow.original.protocol));
-        // Without its tuples the flow is refused, which is what has to become of one in two families at once.
+        // No flow has two families; such a flow is written without its tuples, so that it is rejected.
         if flow.is_sound() {
             row.original(&flow.original);
             if let Some(reply) = &flow.reply {
@@ -124,7 +126,7 @@ impl Notes {
         self.action(kind, action::NO_ROW, values);
     }
 
-    /// A row of values that means a flow by its key.
+    /// Adds a row of values that identifies a flow by its key, and returns its number.
     fn meant(&mut self, key: &Key, set: impl FnOnce(&mut crate::values::LastRow<'_>)) -> u32 {
         let mut row = self.values.begin(key.family(), Some(key.protocol));
         if key.is_sound() {
@@ -141,7 +143,7 @@ impl Notes {
         self.actions.values.push(value);
     }
 
-    /// The outcome of a batch with these verdicts.
+    /// Returns the outcome of a batch with these verdicts.
     #[must_use]
     pub fn outcome(self, verdicts: Vec<u8>) -> Outcome {
         let annotations = (!self.annotations.rows.is_empty()).then_some(self.annotations);
@@ -152,7 +154,7 @@ impl Notes {
 }
 
 impl Texts {
-    /// Whether there is no item.
+    /// Returns true if there is no item.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()

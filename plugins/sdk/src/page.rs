@@ -1,9 +1,9 @@
-//! A batch's text under construction: a buffer that is quick to write short pieces to.
+//! The text of a batch under construction: a buffer optimised for short pieces.
 //!
-//! A `Vec<u8>` keeps its length in memory and copies every short text through a call, which in WebAssembly costs more than
-//! the text itself. A page is written in pieces of fixed size past its end, of which the end then takes in as much as is
-//! meant: a few instructions each, and none of them unsafe. For the best code keep the page in a local variable, and hand it
-//! to other functions by value.
+//! A `Vec<u8>` keeps its length in memory and copies every short text by a call, which in WebAssembly costs more than
+//! the text itself. A page writes pieces of fixed size past its end and then moves the end by the actual length: a few
+//! instructions each, and none of them unsafe. For the best code, keep the page in a local variable and pass it to
+//! functions by value.
 
 use crate::text::{COLONS, colons, digits, quad};
 
@@ -16,52 +16,52 @@ pub struct Page {
 }
 
 impl Page {
-    /// An empty page with room for so many bytes; it grows when they do not suffice.
+    /// Makes an empty page with room for `bytes` bytes; it grows if they do not suffice.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         Page { bytes: vec![0; bytes], end: 0 }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.truncate(self.end);
         self.bytes
     }
 
-    /// The text so far.
+    /// Returns the text so far.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.end).unwrap_or_default()
     }
 
-    /// How many bytes were written.
+    /// Returns the number of bytes written.
     #[inline(always)]
     #[must_use]
     pub fn len(&self) -> usize {
         self.end
     }
 
-    /// Whether nothing was written.
+    /// Returns true if nothing was written.
     #[inline(always)]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.end == 0
     }
 
-    /// Takes everything after so many bytes back.
+    /// Removes everything after the first `length` bytes.
     #[inline(always)]
     pub fn truncate(&mut self, length: usize) {
         self.end = self.end.min(length);
     }
 
-    /// A short text whose length is known to the compiler.
+    /// Writes a short text whose length is known to the compiler.
     #[inline(always)]
     pub fn text<const N: usize>(&mut self, text: &[u8; N]) {
         self.piece(text, N);
     }
 
-    /// The first `length` bytes of a short text.
+    /// Writes the first `length` bytes of a short text.
     #[inline(always)]
     pub fn piece<const N: usize>(&mut self, text: &[u8; N], length: usize) {
         match self.bytes.get_mut(self.end..self.end + N) {
@@ -71,13 +71,13 @@ impl Page {
         self.end += length.min(N);
     }
 
-    /// One byte.
+    /// Writes one byte.
     #[inline(always)]
     pub fn byte(&mut self, byte: u8) {
         self.text(&[byte]);
     }
 
-    /// A text of any length.
+    /// Writes a text of any length.
     pub fn bytes(&mut self, text: &[u8]) {
         match self.bytes.get_mut(self.end..self.end + text.len()) {
             Some(place) => place.copy_from_slice(text),
@@ -86,7 +86,7 @@ impl Page {
         self.end += text.len();
     }
 
-    /// The last byte; none on an empty page.
+    /// Returns the last byte; `None` on an empty page.
     #[inline(always)]
     #[must_use]
     pub fn last(&self) -> Option<u8> {
@@ -101,7 +101,7 @@ impl Page {
         }
     }
 
-    /// An unsigned number in decimal.
+    /// Writes an unsigned number in decimal.
     #[inline(always)]
     pub fn number(&mut self, number: u64) {
         if number < 100_000_000 {
@@ -123,7 +123,7 @@ impl Page {
         self.piece(&text.to_le_bytes(), 8 - (text.leading_zeros() / 8) as usize);
     }
 
-    /// Eight digits of a number below 10^8, with leading zeros.
+    /// Writes eight digits of a number below 10^8, with leading zeros.
     #[inline]
     fn eight(&mut self, number: u32) {
         let text = digits(number);
@@ -133,7 +133,7 @@ impl Page {
         self.text(&text.to_le_bytes());
     }
 
-    /// A number with leading zeros up to a width of at most 8 digits; more digits are written where it has them.
+    /// Writes a number with leading zeros up to a width of at most 8 digits; a longer number is written in full.
     pub fn zero_padded(&mut self, number: u64, width: usize) {
         if number < 100_000_000 {
             let length = 8 - (digits(number as u32).leading_zeros() / 8) as usize;
@@ -144,7 +144,7 @@ impl Page {
         self.number(number);
     }
 
-    /// An unsigned number in lower-case hexadecimal without a prefix.
+    /// Writes an unsigned number in lower-case hexadecimal without a prefix.
     pub fn hex(&mut self, number: u64) {
         let mut shift = (63 - (number | 1).leading_zeros()) / 4 * 4;
         loop {
@@ -156,13 +156,13 @@ impl Page {
         }
     }
 
-    /// A byte as two hexadecimal digits.
+    /// Writes a byte as two hexadecimal digits.
     pub fn hex_byte(&mut self, byte: u8) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.text(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
 
-    /// An IPv4 address in dotted-quad form.
+    /// Writes an IPv4 address in dotted-quad form.
     #[inline(always)]
     pub fn ipv4(&mut self, address: u32) {
         let (first, second) = (quad((address >> 16) as u16), quad(address as u16));
@@ -171,7 +171,8 @@ impl Page {
         self.end -= 1;
     }
 
-    /// An IPv6 address as `inet_ntop` writes it (RFC 5952, and dotted-quad tails of mapped and compatible addresses).
+    /// Writes an IPv6 address as `inet_ntop` does (RFC 5952, with dotted-quad tails of mapped and compatible
+    /// addresses).
     #[inline(always)]
     pub fn ipv6(&mut self, address: u128) {
         let mut text = [0; COLONS];
@@ -179,8 +180,7 @@ impl Page {
         self.piece(&text, length);
     }
 
-    /// A text that others supplied, made safe for a terminal: control characters and what is not UTF-8 are written as
-    /// `\xNN`, everything else as it is.
+    /// Writes a foreign text so that it is safe for terminals: control characters and invalid UTF-8 become `\xNN`.
     #[inline(never)]
     pub fn clean(&mut self, text: &[u8]) {
         if text.iter().all(|byte| (b' '..=b'~').contains(byte)) {
@@ -204,8 +204,8 @@ impl Page {
         }
     }
 
-    /// A text as a JSON string (RFC 8259) in quotes; what is not UTF-8 becomes U+FFFD, and control characters (DEL and those
-    /// from U+0080 to U+009F too, which terminals act on) are escaped.
+    /// Writes a text as a JSON string (RFC 8259) in quotes; invalid UTF-8 becomes U+FFFD, and control characters (also
+    /// DEL and U+0080 to U+009F, which terminals interpret) are escaped.
     #[inline(never)]
     pub fn json(&mut self, text: &[u8]) {
         self.byte(b'"');
@@ -240,8 +240,8 @@ impl Page {
         }
     }
 
-    /// A key or a value of `key=value`: as it is, or as a JSON string where blanks, quotes, `=`, control characters or what
-    /// is not UTF-8 would make it ambiguous.
+    /// Writes a key or a value of `key=value`: unchanged, or as a JSON string if blanks, quotes, `=`, control
+    /// characters or invalid UTF-8 would make it ambiguous.
     #[inline(never)]
     pub fn word(&mut self, text: &[u8]) {
         let plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '\'' | '=');
@@ -252,7 +252,7 @@ impl Page {
     }
 }
 
-/// The bytes with room for the text, and the text at `end`.
+/// Returns the bytes with room for the text, and the text at `end`.
 #[cold]
 #[inline(never)]
 fn grown(mut bytes: Vec<u8>, end: usize, text: &[u8]) -> Vec<u8> {

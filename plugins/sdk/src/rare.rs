@@ -1,4 +1,4 @@
-//! The row view of what few flows carry.
+//! The row view of fields that few flows carry.
 
 use crate::{
     Direction, Flow,
@@ -26,9 +26,9 @@ pub struct Master<'a> {
 pub struct Sequence {
     /// Sequence number of the last correction.
     pub position: u32,
-    /// What is added up to the position.
+    /// Offset up to the position.
     pub before: i32,
-    /// What is added after it.
+    /// Offset after it.
     pub after: i32,
 }
 
@@ -43,21 +43,21 @@ pub struct Synproxy {
     pub tsoff: u32,
 }
 
-/// Addresses and ports that a create asks for as a translation.
+/// Addresses and ports of a NAT that a create requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressRange {
     /// First address, as a 128-bit number, IPv4 in its mapped form.
     pub first: u128,
     /// Last address.
     pub last: u128,
-    /// First port; 0 with `last_port` 0 where the port is left alone.
+    /// First port; 0 with `last_port` 0 if the port is not changed.
     pub first_port: u16,
     /// Last port.
     pub last_port: u16,
 }
 
 impl<'a> Flow<'a> {
-    /// The group of rare columns, if the flow carries one of these fields.
+    /// Returns the group of rare columns, if the flow carries one of these fields.
     fn rare(&self, field: u64) -> Option<&'a Rare> {
         if self.has(field) { self.batch.rare.as_ref() } else { None }
     }
@@ -66,25 +66,25 @@ impl<'a> Flow<'a> {
         column(self.rare(field)?).get(self.row)
     }
 
-    /// The helper's private data, opaque.
+    /// Returns the helper's private data, opaque.
     #[must_use]
     pub fn helper_info(&self) -> Option<&'a [u8]> {
         self.rare_text(field::HELPER_INFO, |rare| &rare.helper_info)
     }
 
-    /// Which labels an update changes, as a bit set like [`Flow::labels`]. Never from the kernel.
+    /// Returns the labels that an update changes, as a bit set like [`Flow::labels`]. Never from the kernel.
     #[must_use]
     pub fn labels_mask(&self) -> Option<&'a [u8]> {
         self.rare_text(field::LABELS_MASK, |rare| &rare.labels_mask)
     }
 
-    /// Which bits of the mark an update changes. Never from the kernel.
+    /// Returns the bits of the mark that an update changes. Never from the kernel.
     #[must_use]
     pub fn mark_mask(&self) -> Option<u32> {
         Some(at(&self.rare(field::MARK_MASK)?.mark_mask, self.row))
     }
 
-    /// The flow that this one was expected by.
+    /// Returns the flow that created the expectation of this one.
     #[must_use]
     pub fn master(&self) -> Option<Master<'a>> {
         let masters = &self.rare(field::MASTER)?.master;
@@ -96,13 +96,13 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// Sequence adjustment of the original direction.
+    /// Returns the sequence adjustment of the original direction.
     #[must_use]
     pub fn original_sequence(&self) -> Option<Sequence> {
         self.sequence(field::ORIGINAL_SEQUENCE, 0)
     }
 
-    /// Sequence adjustment of the reply direction.
+    /// Returns the sequence adjustment of the reply direction.
     #[must_use]
     pub fn reply_sequence(&self) -> Option<Sequence> {
         self.sequence(field::REPLY_SEQUENCE, 1)
@@ -118,14 +118,14 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// Which item of a sparse column, of which a row may have two, is this row's of a kind.
+    /// Returns this row's item of a kind in a sparse column that may have two items for a row.
     fn item(&self, rows: &[u32], kinds: &[u8], kind: u8) -> Option<usize> {
         let row = self.row as u32;
         let first = rows.partition_point(|&of| of < row);
         (first..rows.len()).take_while(|&i| rows.get(i) == Some(&row)).find(|&i| kinds.get(i) == Some(&kind))
     }
 
-    /// State of the SYN proxy.
+    /// Returns the state of the SYN proxy.
     #[must_use]
     pub fn synproxy(&self) -> Option<Synproxy> {
         let all = &self.rare(field::SYNPROXY)?.synproxy;
@@ -133,7 +133,7 @@ impl<'a> Flow<'a> {
         Some(Synproxy { isn: at(&all.isn, item), its: at(&all.its, item), tsoff: at(&all.tsoff, item) })
     }
 
-    /// DCCP role (0 client, 1 server) and handshake sequence number.
+    /// Returns the DCCP role (0 client, 1 server) and handshake sequence number.
     #[must_use]
     pub fn dccp(&self) -> Option<(u8, u64)> {
         let all = &self.rare(field::DCCP)?.dccp;
@@ -141,13 +141,14 @@ impl<'a> Flow<'a> {
         Some((at(&all.role, item), at(&all.handshake, item)))
     }
 
-    /// Source translation that a create asks for. Never from the kernel; see [`Flow::source_translation`] for what is.
+    /// Returns the source NAT that a create requests. Never from the kernel; see [`Flow::source_translation`] for that
+    /// of an existing flow.
     #[must_use]
     pub fn source_nat(&self) -> Option<AddressRange> {
         self.range(field::SOURCE_NAT, 0)
     }
 
-    /// Destination translation that a create asks for. Never from the kernel.
+    /// Returns the destination NAT that a create requests. Never from the kernel.
     #[must_use]
     pub fn destination_nat(&self) -> Option<AddressRange> {
         self.range(field::DESTINATION_NAT, 1)
@@ -164,18 +165,19 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// Attributes without a field of their own: where each stood, as in `columns.raw-attributes`, and its payload.
+    /// Returns the attributes without a field of their own: the path of each, as in `columns.raw-attributes`, and its
+    /// payload.
     pub fn unknown(&self) -> impl Iterator<Item = (u64, &'a [u8])> + use<'a> {
         unknown(self.rare(field::UNKNOWN).map(|rare| &rare.unknown), self.row)
     }
 
-    /// Id of the event's network namespace; none for the host's own.
+    /// Returns the id of the event's network namespace; `None` for the host's own.
     #[must_use]
     pub fn namespace_id(&self) -> Option<u32> {
         self.carried(field::NAMESPACE, &self.batch.events.as_ref()?.namespace_id)
     }
 
-    /// Name of the event's network namespace.
+    /// Returns the name of the event's network namespace.
     #[must_use]
     pub fn namespace_name(&self) -> Option<&'a [u8]> {
         if !self.has(field::NAMESPACE_NAME) {
@@ -184,14 +186,14 @@ impl<'a> Flow<'a> {
         self.batch.events.as_ref()?.namespace_name.get(self.row)
     }
 
-    /// Whether the host made the event from a resync after a gap.
+    /// Returns true if the host derived the event from a resync after a gap.
     #[must_use]
     pub fn synthetic(&self) -> bool {
         self.has(field::SYNTHETIC)
     }
 }
 
-/// Paths and payloads of a row.
+/// Returns the paths and payloads of a row.
 pub(crate) fn unknown<'a>(
     attributes: Option<&'a RawAttributes>,
     row: usize,

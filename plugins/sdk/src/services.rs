@@ -1,7 +1,7 @@
-//! What a plugin may ask the host for, each granted alone: a log (`--grant log`), a memory that outlives the instance
-//! (`--grant state` or `state=FILE`), the time (`--grant time`).
+//! Services of the host, each with its own grant: a log (`--grant log`), a store that outlives the instance (`--grant
+//! state` or `state=FILE`), the clock (`--grant time`).
 //!
-//! Natively, where plugins are built for their unit tests alone, they work on memory of the test's own thread; see
+//! In a native build, which exists for unit tests only, they work on memory of the test's thread; see
 //! [`native`](mod@native).
 
 use std::fmt::Display;
@@ -12,47 +12,47 @@ use crate::level;
 #[cfg(not(target_family = "wasm"))]
 use native::{clock, key_value, log as lines};
 
-/// Why something was not kept.
+/// Why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The key is longer than 256 bytes.
     KeyTooLong,
     /// The value is longer than 65,536 bytes.
     ValueTooLong,
-    /// There is no room (1 MiB unless the operator says otherwise).
+    /// There is no room (by default 1 MiB).
     Full,
 }
 
-/// Writes a line into the operator's log. Levels are in [`crate::level`].
+/// Writes a line to the operator's log. Levels are in [`crate::level`].
 pub fn log(level: u8, message: impl Display) {
     lines::log(level, &message.to_string());
 }
 
-/// Writes an error into the operator's log.
+/// Writes an error to the operator's log.
 pub fn error(message: impl Display) {
     log(level::ERROR, message);
 }
 
-/// Writes a warning into the operator's log.
+/// Writes a warning to the operator's log.
 pub fn warn(message: impl Display) {
     log(level::WARNING, message);
 }
 
-/// Writes what is worth knowing into the operator's log.
+/// Writes an informational line to the operator's log.
 pub fn info(message: impl Display) {
     log(level::INFO, message);
 }
 
-/// The value that is kept for a key.
+/// Returns the value of a key.
 #[must_use]
 pub fn get(key: &[u8]) -> Option<Vec<u8>> {
     key_value::get(key)
 }
 
-/// Keeps a value, instead of what was kept before.
+/// Stores a value, which replaces the previous one.
 ///
 /// # Errors
-/// [`Refusal`]; what was kept before is still there.
+/// [`Refusal`]; the previous value is kept.
 pub fn set(key: &[u8], value: &[u8]) -> Result<(), Refusal> {
     key_value::set(key, value).map_err(|refusal| match refusal {
         1 => Refusal::KeyTooLong,
@@ -61,15 +61,15 @@ pub fn set(key: &[u8], value: &[u8]) -> Result<(), Refusal> {
     })
 }
 
-/// Forgets a key; whether there was one.
+/// Removes a key; returns true if it existed.
 pub fn remove(key: &[u8]) -> bool {
     key_value::remove(key)
 }
 
-/// Keys that begin with `prefix`, in ascending order.
+/// Returns keys that begin with `prefix`, in ascending order.
 #[must_use]
 pub fn keys(prefix: &[u8]) -> Vec<Vec<u8>> {
-    /// Keys that cross at once.
+    /// Number of keys per call.
     const PART: u32 = 1000;
     let mut all: Vec<Vec<u8>> = Vec::new();
     loop {
@@ -83,14 +83,15 @@ pub fn keys(prefix: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// Wall clock, nanoseconds since 1970, rounded down to 10 ms. (The time of a batch is in [`crate::Flows::time`], without any
-/// grant.)
+/// Returns the wall clock time in nanoseconds since 1970, rounded down to 10 ms. (The time of a batch is in
+/// [`crate::Flows::time`], without any grant.)
 #[must_use]
 pub fn now() -> u64 {
     clock::now()
 }
 
-/// The services in unit tests: lines and values are kept by the test's thread, and the clock stands until it is set.
+/// The services in unit tests: lines and values are kept by the test's thread, and the clock stands still until it is
+/// set.
 #[cfg(not(target_family = "wasm"))]
 pub mod native {
     use std::{
@@ -104,7 +105,7 @@ pub mod native {
         static TIME: Cell<u64> = const { Cell::new(0) };
     }
 
-    /// Level and text of the lines since the last time.
+    /// Returns level and text of the lines since the last call.
     #[must_use]
     pub fn take_lines() -> Vec<(u8, String)> {
         LINES.take()

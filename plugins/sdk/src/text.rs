@@ -1,24 +1,25 @@
-//! Fast text: numbers and addresses written into a byte buffer without the formatting machinery of `std`.
+//! Fast text: writes numbers and addresses into a byte buffer without the formatting machinery of `std`.
 //!
-//! [`Page`](crate::Page) is faster still where a whole batch is written.
+//! [`Page`](crate::Page) is even faster for whole batches.
 
-/// Writing text into a buffer of bytes.
+/// Writes text into a buffer of bytes.
 pub trait Text {
-    /// An unsigned number in decimal.
+    /// Writes an unsigned number in decimal.
     fn number(&mut self, number: u64);
-    /// An unsigned number in lower-case hexadecimal without a prefix.
+    /// Writes an unsigned number in lower-case hexadecimal without a prefix.
     fn hex(&mut self, number: u64);
-    /// An IPv4 address in dotted-quad form.
+    /// Writes an IPv4 address in dotted-quad form.
     fn ipv4(&mut self, address: u32);
-    /// An IPv6 address as `inet_ntop` writes it (RFC 5952, and dotted-quad tails of mapped and compatible addresses).
+    /// Writes an IPv6 address as `inet_ntop` does (RFC 5952, with dotted-quad tails of mapped and compatible
+    /// addresses).
     fn ipv6(&mut self, address: u128);
 }
 
-/// The decimal digits of a number below 10^8 (of more, garbage), the first one in the lowest byte, zero bytes after the
-/// last one.
+/// Returns the decimal digits of a number below 10^8 (garbage for larger ones): the first one in the lowest byte, zero
+/// bytes after the last one.
 ///
-/// Two, then four, then eight digits are parted at once by multiplying with the reciprocals of 100 and 10 in the lanes of one
-/// word, so that there is neither a loop nor a branch.
+/// Two, then four, then eight digits are split at once by multiplication with the reciprocals of 100 and 10 in the
+/// lanes of one word, without loops and branches.
 #[inline(never)]
 pub(crate) fn digits(number: u32) -> u64 {
     let (high, low) = (number / 10_000, number % 10_000);
@@ -31,7 +32,7 @@ pub(crate) fn digits(number: u32) -> u64 {
     (ones | 0x3030_3030_3030_3030) >> leading
 }
 
-/// `N.` for every octet, the first digit in the lowest byte, zero bytes after the dot.
+/// `N.` for every octet: the first digit in the lowest byte, zero bytes after the dot.
 static OCTETS: [u32; 256] = {
     let mut octets = [0; 256];
     let mut i = 0;
@@ -52,7 +53,7 @@ static OCTETS: [u32; 256] = {
     octets
 };
 
-/// Two octets as `A.B.`, the first digit in the lowest byte, zero bytes after the last dot.
+/// Returns two octets as `A.B.`: the first digit in the lowest byte, zero bytes after the last dot.
 #[inline(always)]
 pub(crate) fn quad(octets: u16) -> u64 {
     let [first, second] = octets.to_be_bytes();
@@ -60,14 +61,14 @@ pub(crate) fn quad(octets: u16) -> u64 {
     u64::from(first) | u64::from(second) << (32 - (first.leading_zeros() & !7))
 }
 
-/// Room for any IPv6 address (45 bytes), and for what [`colons`] writes past it.
+/// Length of a buffer for any IPv6 address (45 bytes), and for the bytes that [`colons`] writes past it.
 pub(crate) const COLONS: usize = 56;
 
 /// Writes an IPv6 address, and returns its length.
 #[inline(never)]
 pub(crate) fn colons(address: u128, text: &mut [u8; COLONS]) -> usize {
-    // `inet_ntop` of glibc writes the mapped form, and the compatible form unless only the last group or nothing is set, with
-    // a dotted quad.
+    // As in glibc's `inet_ntop`, the mapped form has a dotted quad, and so has the compatible form, unless at most the
+    // last group is set.
     let (front, back) = ((address >> 64) as u64, address as u64);
     if front == 0 && (back >> 32 == 0xffff || back >> 32 == 0 && back >> 16 != 0) {
         let mut at = 0;
@@ -77,7 +78,7 @@ pub(crate) fn colons(address: u128, text: &mut [u8; COLONS]) -> usize {
         at = put(text, at, second, 8 - (second.leading_zeros() / 8) as usize);
         return at - 1;
     }
-    // The longest run of two or more zero groups, the first one of equals, becomes `::`.
+    // The longest run of two or more zero groups, the first one of equal runs, becomes `::`.
     let (mut best, mut best_length, mut run) = (8, 1, 0);
     for i in 0..8usize {
         let group = (address >> (112 - 16 * i)) as u16;
@@ -90,7 +91,7 @@ pub(crate) fn colons(address: u128, text: &mut [u8; COLONS]) -> usize {
     let mut i = 0;
     while i < 8 {
         if i == best {
-            // A colon stands already after the group before, if there is one.
+            // The previous group, if there is one, has already written a colon.
             at = put(text, at, 0x3a3a, if i == 0 { 2 } else { 1 });
             i += best_length;
             continue;
@@ -108,7 +109,7 @@ pub(crate) fn colons(address: u128, text: &mut [u8; COLONS]) -> usize {
     if best + best_length == 8 { at } else { at - 1 }
 }
 
-/// Writes eight bytes, of which `length` count; returns where the next ones go.
+/// Writes eight bytes, of which `length` count; returns the position of the next ones.
 #[inline(always)]
 fn put(text: &mut [u8; COLONS], at: usize, bytes: u64, length: usize) -> usize {
     if let Some(place) = text.get_mut(at..at + 8) {
@@ -152,7 +153,7 @@ impl Text for Vec<u8> {
     }
 }
 
-/// Adds the first `length` bytes: storing them all and cutting off is quicker than a copy of variable length.
+/// Appends the first `length` bytes: storing all of them and truncating is faster than a copy of variable length.
 fn append<const N: usize>(buffer: &mut Vec<u8>, text: &[u8; N], length: usize) {
     buffer.extend_from_slice(text);
     buffer.truncate(buffer.len() - N + length);
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(text(|b| b.ipv6(0x2001_0db8 << 96 | 1)), "2001:db8::1");
     }
 
-    /// What `inet_ntop` writes: as the standard library, except for compatible addresses.
+    /// Returns what `inet_ntop` writes: the same as the standard library, except for compatible addresses.
     fn expected(address: u128) -> String {
         if address >> 32 == 0 && address >> 16 != 0 {
             format!("::{}", std::net::Ipv4Addr::from_bits(address as u32))

@@ -1,4 +1,4 @@
-//! Local time from the offsets that the host gives: a plugin has neither a clock nor a time zone of its own.
+//! Local time, from the offsets that the host provides: a plugin has neither a clock nor a time zone of its own.
 
 use crate::{Page, Setup, bindings::flowgate::conntrack::setup::UtcOffset};
 
@@ -12,7 +12,7 @@ pub struct TimeZone {
     offsets: Vec<(i64, i32)>,
 }
 
-/// A point in time as a calendar and a clock on the wall show it.
+/// A point in time in calendar and wall-clock terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
     /// Year of the Gregorian calendar.
@@ -32,13 +32,13 @@ pub struct LocalTime {
 }
 
 impl TimeZone {
-    /// The time zone of a setup; UTC if it says nothing.
+    /// Returns the time zone of a setup; UTC if it has none.
     #[must_use]
     pub fn of(setup: &Setup) -> Self {
         TimeZone { offsets: setup.offsets.iter().map(|&UtcOffset { since, offset }| (since, offset)).collect() }
     }
 
-    /// Local time at so many nanoseconds since 1970.
+    /// Returns the local time at `nanoseconds` since 1970.
     #[must_use]
     pub fn local(&self, nanoseconds: u64) -> LocalTime {
         let seconds = (nanoseconds / SECOND) as i64;
@@ -49,10 +49,10 @@ impl TimeZone {
 }
 
 impl LocalTime {
-    /// The calendar day and the time of so many seconds since 1970.
+    /// Returns calendar day and time of `seconds` since 1970.
     fn from_seconds(seconds: i64) -> Self {
         let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-        // Years that begin in March, in eras of 400 years, so that the leap day is the last of its year and era.
+        // Years that begin in March, in eras of 400 years, so that the leap day is the last day of its year and era.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -1,11 +1,11 @@
-//! What an update sets in a flow.
+//! The values that an update sets in a flow.
 
 use crate::{
     AddressRange, Flow, Sequence, Synproxy, protocol,
     values::{LABEL_BYTES, Values},
 };
 
-/// What is to be set in the kernel's entry of a flow. What is not named stays as it is.
+/// Values to set in the kernel's entry of a flow. Values that are not given are not changed.
 ///
 /// ```
 /// use flowgate_sdk::{Update, status};
@@ -15,8 +15,8 @@ use crate::{
 /// assert!(!update.is_empty());
 /// ```
 ///
-/// The kernel applies helper, timeout, status, protocol state, mark, sequence adjustment, SYN proxy and labels, in this order;
-/// what came before a failure stays applied.
+/// The kernel applies helper, timeout, status, protocol state, mark, sequence adjustment, SYN proxy and labels, in this
+/// order; values before a failure stay applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     values: Values,
@@ -28,7 +28,7 @@ pub struct Update {
 struct Labels {
     bits: Vec<u8>,
     mask: Vec<u8>,
-    /// All bits are in the mask, however many the flow has.
+    /// True if all bits are in the mask, however many labels the flow has.
     all: bool,
 }
 
@@ -53,10 +53,11 @@ impl Labels {
         }
     }
 
-    /// Bits and mask, as long as the labels of a flow that has `old` of them.
+    /// Returns bits and mask in the length of the flow's labels `old`.
     ///
-    /// The kernel clears the words that are not sent, whatever the mask, so all of them are. A label beyond what the kernel
-    /// keeps makes them longer, so that the kernel can refuse it (ERANGE); one that is only to be removed is not there.
+    /// The kernel clears words that are not sent, whatever the mask, so that all of them must be sent. A label beyond
+    /// those that the kernel keeps extends them, so that the kernel can reject it (ERANGE); one that is only removed
+    /// does not exist.
     fn fitted(&self, old: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
         let field = old.map_or(0, <[u8]>::len).max(LABEL_BYTES);
         let used = self.bits.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
@@ -71,15 +72,15 @@ impl Labels {
 }
 
 impl Update {
-    /// Nothing yet.
+    /// Makes an update of nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What a template says (a row that [`crate::FlowTemplate`] gets), in the kernel's terms: the new mark is
-    /// `(old & !mark_mask) ^ mark`, the new labels are `(old & !labels_mask) ^ labels`, in both cases without mask as if the
-    /// mask were all ones; the new status is `old | status`; the rest replaces.
+    /// Makes an update from a template (a row that [`crate::FlowTemplate`] receives), with the semantics of the kernel:
+    /// the new mark is `(old & !mark_mask) ^ mark`, the new labels are `(old & !labels_mask) ^ labels`, where a missing
+    /// mask is all ones; the new status is `old | status`; other values are replaced.
     #[must_use]
     pub fn of_template(template: &Flow<'_>) -> Self {
         let word = |(flags, mask)| u16::from_be_bytes([flags, mask]);
@@ -111,7 +112,7 @@ impl Update {
         }
     }
 
-    /// Sets the timeout, in seconds; 0 lets the entry expire at once. The kernel refuses it (EPERM) on a flow with
+    /// Sets the timeout in seconds; with 0 the entry expires at once. The kernel rejects it (EPERM) for a flow with
     /// [`crate::status::FIXED_TIMEOUT`].
     #[must_use]
     pub fn timeout(mut self, seconds: u32) -> Self {
@@ -125,33 +126,34 @@ impl Update {
         self.mark_bits(mark, u32::MAX)
     }
 
-    /// Sets those bits of the mark that are in the mask, to what they are in the value. The kernel does it in one step:
-    /// the other bits stay what they are at that moment.
+    /// Sets the bits of the mark that are in the mask. The kernel does it in one step: the other bits keep the value
+    /// that they have at that moment.
     #[must_use]
     pub fn mark_bits(mut self, value: u32, mask: u32) -> Self {
         (self.values.mark, self.values.mark_mask) = (Some(value & mask), Some(mask));
         self
     }
 
-    /// Adds status bits of [`crate::status`]: of use are ASSURED, SEEN_REPLY, FIXED_TIMEOUT and HELPER. Bits cannot be taken
-    /// away, and the kernel refuses (EBUSY) a status without those of SEEN_REPLY, ASSURED and EXPECTED that the flow has. So
-    /// the plugin has to read [`crate::field::STATUS`]; [`crate::Notes::update`] adds what the flow has.
+    /// Adds status bits of [`crate::status`]: useful ones are ASSURED, SEEN_REPLY, FIXED_TIMEOUT and HELPER. Bits
+    /// cannot be removed, and the kernel rejects (EBUSY) a status that lacks those of SEEN_REPLY, ASSURED and EXPECTED
+    /// that the flow has. The plugin must therefore read [`crate::field::STATUS`]; [`crate::Notes::update`] adds the
+    /// bits of the flow.
     #[must_use]
     pub fn status(mut self, bits: u32) -> Self {
         *self.values.status.get_or_insert_default() |= bits;
         self
     }
 
-    /// Sets the protocol state, by the numbers of the flow's protocol (see [`crate::state`]): TCP, or SCTP together with both
-    /// verification tags. On flows of other protocols it has no effect.
+    /// Sets the protocol state, a number of the flow's protocol (see [`crate::state`]): for TCP, or for SCTP together
+    /// with both verification tags. It has no effect on flows of other protocols.
     #[must_use]
     pub fn state(mut self, state: u8) -> Self {
         self.values.state = Some(state);
         self
     }
 
-    /// Sets those TCP flags of each direction that are in a mask: IP_CT_TCP_FLAG_* of
-    /// linux/netfilter/nf_conntrack_tcp.h, flags and mask. The kernel takes them only with a state.
+    /// Sets the TCP flags of each direction that are in a mask: flags (IP_CT_TCP_FLAG_* of
+    /// linux/netfilter/nf_conntrack_tcp.h) and mask. The kernel accepts them only with a state.
     #[must_use]
     pub fn tcp_flags(mut self, original: (u8, u8), reply: (u8, u8)) -> Self {
         let word = |(flags, mask)| Some(u16::from_be_bytes([flags, mask]));
@@ -159,87 +161,87 @@ impl Update {
         self
     }
 
-    /// Sets the TCP window scales of both directions, 0 to 14 (RFC 7323). The kernel takes them only with a state and with the
-    /// flag IP_CT_TCP_FLAG_WINDOW_SCALE (1) of each direction.
+    /// Sets the TCP window scales of both directions, 0 to 14 (RFC 7323). The kernel accepts them only with a state and
+    /// with the flag IP_CT_TCP_FLAG_WINDOW_SCALE (1) of each direction.
     #[must_use]
     pub fn window_scales(mut self, original: u8, reply: u8) -> Self {
         self.values.window_scales = (Some(original), Some(reply));
         self
     }
 
-    /// Sets the SCTP verification tags of both directions (RFC 9260). The kernel takes them only with a state.
+    /// Sets the SCTP verification tags of both directions (RFC 9260). The kernel accepts them only with a state.
     #[must_use]
     pub fn vtags(mut self, original: u32, reply: u32) -> Self {
         self.values.vtags = (Some(original), Some(reply));
         self
     }
 
-    /// Adds a label, 0 to 127; the others stay. A flow that was there before the first rule with labels has no room for any
-    /// (ENOSPC); the host passes over such a flow.
+    /// Adds a label, 0 to 127; the others are kept. A flow that was created before the first rule with labels has no
+    /// room for any (ENOSPC); the host skips such a flow.
     #[must_use]
     pub fn add_label(mut self, bit: u16) -> Self {
         self.labels.change(bit, true);
         self
     }
 
-    /// Removes a label; the others stay.
+    /// Removes a label; the others are kept.
     #[must_use]
     pub fn remove_label(mut self, bit: u16) -> Self {
         self.labels.change(bit, false);
         self
     }
 
-    /// Removes all labels. Those that are added afterwards are all that the flow has then.
+    /// Removes all labels. Labels that are added afterwards are then the only ones.
     #[must_use]
     pub fn clear_labels(mut self) -> Self {
         self.labels = Labels { all: true, ..Labels::default() };
         self
     }
 
-    /// Sets the helper, of at most 15 bytes. The kernel only takes the one that the flow has already, or an empty name, which
-    /// removes it.
+    /// Sets the helper, with a name of at most 15 bytes. The kernel accepts only the one that the flow already has, or
+    /// an empty name, which removes it.
     #[must_use]
     pub fn helper(mut self, name: &str) -> Self {
         self.values.helper = Some(name.as_bytes().to_vec());
         self
     }
 
-    /// Sets the sequence adjustment of the original direction, of flows that have one.
+    /// Sets the sequence adjustment of the original direction, for flows that have one.
     #[must_use]
     pub fn original_sequence(mut self, sequence: Sequence) -> Self {
         self.values.sequences[0] = Some(sequence);
         self
     }
 
-    /// Sets the sequence adjustment of the reply direction, of flows that have one.
+    /// Sets the sequence adjustment of the reply direction, for flows that have one.
     #[must_use]
     pub fn reply_sequence(mut self, sequence: Sequence) -> Self {
         self.values.sequences[1] = Some(sequence);
         self
     }
 
-    /// Sets the state of the SYN proxy, of flows that have one.
+    /// Sets the state of the SYN proxy, for flows that have one.
     #[must_use]
     pub fn synproxy(mut self, synproxy: Synproxy) -> Self {
         self.values.synproxy = Some(synproxy);
         self
     }
 
-    /// Whether nothing is to be set.
+    /// Returns true if it sets nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.values == Values::default() && self.labels.is_empty()
     }
 
-    /// What is sent for a flow: what its protocol has no use for is left out, labels are as long as the flow's, and its status
-    /// stays.
+    /// Returns the values for a flow: without those that do not apply to its protocol, with labels in the length of the
+    /// flow's, and with its status.
     pub(crate) fn values_for(&self, flow: &Flow<'_>) -> Values {
         let mut values = self.values_at(flow.protocol(), flow.labels());
         values.status = values.status.map(|bits| bits | flow.status().unwrap_or(0));
         values
     }
 
-    /// What is sent for a flow that is not known.
+    /// Returns the values for a flow that is not known.
     pub(crate) fn values_at(&self, number: u8, labels: Option<&[u8]>) -> Values {
         let mut values = self.values.clone();
         if !self.labels.is_empty() {
@@ -263,20 +265,20 @@ impl Update {
 }
 
 impl AddressRange {
-    /// One address, with whatever port it is.
+    /// Makes a range of one address, with any port.
     #[must_use]
     pub fn address(address: std::net::IpAddr) -> Self {
         let bits = crate::address::bits(address);
         AddressRange { first: bits, last: bits, first_port: 0, last_port: 0 }
     }
 
-    /// The addresses from the first to the last, with whatever port it is.
+    /// Makes a range of addresses, with any port.
     #[must_use]
     pub fn addresses(first: std::net::IpAddr, last: std::net::IpAddr) -> Self {
         AddressRange { last: crate::address::bits(last), ..Self::address(first) }
     }
 
-    /// With a port from the first to the last.
+    /// Limits the range to ports from the first to the last.
     #[must_use]
     pub fn ports(mut self, first: u16, last: u16) -> Self {
         (self.first_port, self.last_port) = (first, last);

@@ -1,4 +1,4 @@
-//! Rows of values: what actions say about a flow, written into columns.
+//! Rows of values, which actions refer to, written into columns.
 
 use crate::{
     AddressRange, Flows, Key, Sequence, Synproxy,
@@ -9,10 +9,10 @@ use crate::{
     field,
 };
 
-/// How many bytes of labels the kernel keeps: NF_CT_LABELS_MAX_SIZE.
+/// Number of bytes of labels that the kernel keeps: NF_CT_LABELS_MAX_SIZE.
 pub(crate) const LABEL_BYTES: usize = 16;
 
-/// What can be said about a flow besides its tuples. What is absent stays as it is.
+/// The values of a flow besides its tuples. Absent values are not changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Values {
     pub timeout: Option<u32>,
@@ -38,7 +38,7 @@ pub(crate) struct Values {
     pub nat: [Option<AddressRange>; 2],
 }
 
-/// The zones of a flow; 0 is the default one.
+/// The zones of a flow; 0 is the default zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Zones {
     pub both: u16,
@@ -46,7 +46,7 @@ pub(crate) struct Zones {
     pub reply: u16,
 }
 
-/// A table of values under construction. Columns that no row has a value in stay empty.
+/// A table of values under construction. Columns without a value stay empty.
 #[derive(Default)]
 pub(crate) struct Table(Flows);
 
@@ -57,7 +57,7 @@ pub(crate) struct LastRow<'a> {
 }
 
 impl Table {
-    /// Begins a row. The protocol is that of the flow, where it is known: it says what a state means.
+    /// Starts a row. `protocol` is that of the flow, if known; it defines the meaning of a state.
     pub(crate) fn begin(&mut self, family: u8, protocol: Option<u8>) -> LastRow<'_> {
         let flows = &mut self.0;
         let row = flows.length as usize;
@@ -72,7 +72,7 @@ impl Table {
         last
     }
 
-    /// The table; none if it has no rows.
+    /// Returns the table; `None` if it has no rows.
     pub(crate) fn finish(self) -> Option<Flows> {
         let mut flows = self.0;
         let rows = flows.length as usize;
@@ -113,13 +113,13 @@ impl Table {
     }
 }
 
-/// Puts a value into a row of a dense column, after rows that may have had none.
+/// Sets a value of a row in a dense column, after rows that may have none.
 fn put<T: Clone + Default>(column: &mut Vec<T>, row: usize, value: T) {
     column.resize(row, T::default());
     column.push(value);
 }
 
-/// Makes a dense column that is not empty as long as its table.
+/// Extends a dense column that is not empty to the length of its table.
 fn fill<T: Clone + Default>(column: &mut Vec<T>, rows: usize) {
     if !column.is_empty() {
         column.resize(rows, T::default());
@@ -140,7 +140,7 @@ pub(crate) fn put_tuple(tuples: &mut Tuples, row: usize, key: &Key) {
 }
 
 impl LastRow<'_> {
-    /// The number of the row.
+    /// Returns the number of the row.
     pub(crate) fn number(&self) -> u32 {
         self.row as u32
     }
@@ -169,7 +169,7 @@ impl LastRow<'_> {
         put_tuple(&mut self.flows.reply, self.row, key);
     }
 
-    /// Sets the zones that are not the default one.
+    /// Sets the zones that are not the default zone.
     pub(crate) fn zones(&mut self, zones: Zones) {
         if zones == Zones::default() {
             return;
@@ -185,7 +185,7 @@ impl LastRow<'_> {
         put(&mut columns.reply, self.row, zones.reply);
     }
 
-    /// Sets what is given of these values.
+    /// Sets those of the values that are given.
     pub(crate) fn values(&mut self, values: &Values) {
         let row = self.row;
         self.numbers(values);
@@ -248,7 +248,7 @@ impl LastRow<'_> {
         }
     }
 
-    /// Timeout, mark, status and state.
+    /// Sets timeout, mark, status and state.
     fn numbers(&mut self, values: &Values) {
         let row = self.row;
         for (bit, value) in
@@ -269,7 +269,7 @@ impl LastRow<'_> {
         }
     }
 
-    /// What TCP and SCTP have besides their state.
+    /// Sets the fields of TCP and SCTP besides their state.
     fn transport(&mut self, values: &Values) {
         let row = self.row;
         for (bit, scale) in [

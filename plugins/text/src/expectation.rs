@@ -1,4 +1,4 @@
-//! One expectation as one line.
+//! Expectations as lines.
 
 use flowgate_sdk::{Direction, Expectation, Page, event, expectation_flag, family, time::SECOND};
 
@@ -12,7 +12,7 @@ impl Plain {
             return;
         }
         if self.timestamp {
-            // Other than for flows, both numbers are filled up with blanks, on the right.
+            // Unlike for flows, both numbers are padded with blanks on the right.
             page.byte(b'[');
             left(page, now / SECOND, 8);
             page.byte(b'.');
@@ -58,7 +58,7 @@ impl Plain {
     }
 }
 
-/// A number, filled up with blanks on the right.
+/// Writes a number, padded with blanks on the right.
 fn left(page: &mut Page, number: u64, width: usize) {
     let start = page.len();
     page.number(number);
@@ -67,7 +67,7 @@ fn left(page: &mut Page, number: u64, width: usize) {
     }
 }
 
-/// One of the three tuples.
+/// Writes one of the three tuples.
 fn tuple(page: &mut Page, prefix: &[u8], direction: Direction<'_>, protocol: u8) {
     for (name, address, v4) in [
         (b"src=", direction.source_bits(), direction.source_ipv4()),
@@ -92,7 +92,7 @@ fn tuple(page: &mut Page, prefix: &[u8], direction: Direction<'_>, protocol: u8)
     *page = flow::layer4(std::mem::take(page), direction, protocol);
 }
 
-/// Flags by name; a blank if there is any flag at all, named or not.
+/// Writes flags by name, after a blank if there is any flag, even without a name.
 fn flags(page: &mut Page, flags: u32) {
     let mut first = true;
     for (_, name) in expectation_flag::NAMES.iter().filter(|(bit, _)| flags & bit != 0) {

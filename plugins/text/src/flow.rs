@@ -1,4 +1,4 @@
-//! One flow as one line.
+//! Flows as lines.
 //!
 //! Every field is followed by a blank, and the last blank becomes the newline.
 
@@ -21,7 +21,7 @@ struct Pieces {
     states: [[Piece; 10]; 3],
 }
 
-/// Made by the compiler: to do so at each start would take longer than a short listing.
+/// Computed by the compiler: computing it at each start would take longer than a short listing.
 static PIECES: Pieces = Pieces::new();
 
 impl Piece {
@@ -44,7 +44,7 @@ impl Piece {
         self
     }
 
-    /// `%-8s %u `.
+    /// Makes `%-8s %u `.
     const fn named(name: Option<&str>, number: u8) -> Self {
         let name = match name {
             Some(name) => name,
@@ -103,7 +103,7 @@ impl Plain {
         let has = flow.fields();
         let kind = flow.event();
         if kind != event::NONE {
-            // A gap is no flow: the host warns on standard error.
+            // A gap is not a flow: the host warns on standard error.
             if kind == event::GAP {
                 return page;
             }
@@ -171,7 +171,7 @@ impl Plain {
         page
     }
 
-    /// What stands before the line of an event: the time and the kind.
+    /// Writes time and kind of an event.
     #[inline(never)]
     fn event(&self, mut page: Page, flow: Flow<'_>, kind: u8) -> Page {
         if self.timestamp {
@@ -217,7 +217,7 @@ impl Plain {
         page
     }
 
-    /// The line from the security mark on.
+    /// Writes the line from the security mark on.
     #[inline(never)]
     fn rest(&self, mut page: Page, flow: Flow<'_>) -> Page {
         if let Some(mark) = flow.secmark() {
@@ -298,7 +298,7 @@ impl Plain {
     }
 }
 
-/// The kind of an event in nine columns and a blank.
+/// Returns the kind of an event in nine columns and a blank.
 pub(crate) fn tag(kind: u8) -> &'static [u8; 10] {
     match kind {
         event::NEW => b"    [NEW] ",
@@ -308,7 +308,7 @@ pub(crate) fn tag(kind: u8) -> &'static [u8; 10] {
     }
 }
 
-/// Addresses and layer-4 words of one direction.
+/// Writes addresses and layer-4 words of one direction.
 #[inline(always)]
 fn direction(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     match direction.family() {
@@ -331,7 +331,7 @@ fn direction(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     layer4(page, direction, protocol)
 }
 
-/// Layer-4 words, by protocol; nothing for a protocol without any.
+/// Writes layer-4 words, by protocol; nothing for a protocol without any.
 #[inline(always)]
 pub(crate) fn layer4(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     let (source, destination) = (direction.source_l4(), direction.destination_l4());
@@ -359,7 +359,7 @@ pub(crate) fn layer4(mut page: Page, direction: Direction<'_>, protocol: u8) -> 
     page
 }
 
-/// Packets and bytes of one direction.
+/// Writes packets and bytes of one direction.
 #[inline(always)]
 fn counters(mut page: Page, counters: Option<(u64, u64)>) -> Page {
     let (packets, bytes) = counters.unwrap_or_default();

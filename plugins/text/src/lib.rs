@@ -18,14 +18,14 @@ pub struct Plain {
     /// Names by bit, cleaned for the terminal; empty if no map is loaded.
     labels: Vec<Option<Box<[u8]>>>,
     zone: TimeZone,
-    /// Bytes that the batch before took.
+    /// Length of the previous batch's text.
     room: usize,
 }
 
-/// Bytes that most lines take, for the first batch.
+/// Length of most lines, for the first batch.
 const LINE: usize = 160;
 
-/// What a line can need. Window scales, sequence numbers and the like are never printed.
+/// The fields that a line can need. Window scales, sequence numbers and the like are never printed.
 const READS: u64 = field::TUPLES
     | field::ZONES
     | field::STATUS
@@ -113,7 +113,7 @@ impl ExpectationFormat for Plain {
     }
 }
 
-/// Annotations of plugins, each followed by a blank.
+/// Writes annotations, each followed by a blank.
 fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     for (key, value) in annotations {
         page.word(key);
@@ -123,7 +123,8 @@ fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8],
     }
 }
 
-/// Labels that are set and have a name, comma-separated after `labels=`; the bare word if none of them has one.
+/// Writes labels that are set and have a name, comma-separated after `labels=`; only the word `labels` if none of them
+/// has one.
 fn labels(page: &mut Page, names: &[Option<Box<[u8]>>], flow: &Flow<'_>) {
     let Some(bits) = flow.labels() else { return };
     page.text(b"labels");

@@ -313,7 +313,7 @@ fn events() {
         line(&["timestamp"], update.clone()),
         "[1795480085.975142]\t [UPDATE] udp      17 299 src=10.0.0.1 dst=10.1.0.1 sport=1 dport=53 [UNREPLIED] src=10.1.0.1 dst=10.0.0.1 sport=53 dport=1 mark=9 [USERSPACE] portid=3031608271 progname=conntrack\n"
     );
-    // Without the kernel's time, the time of arrival; small numbers are filled up with zeros.
+    // Without the kernel's time, that of reception; small numbers are padded with zeros.
     let untimed = update.without(field::EVENT_TIME).set(0, |r| r.received = 12 * SECOND + 34_000);
     assert!(line(&["timestamp"], untimed).starts_with("[00000012.000034]\t [UPDATE] udp "));
 

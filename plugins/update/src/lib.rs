@@ -1,5 +1,5 @@
-//! Stock stage `update`: asks for the values of a template to be set in every flow that reaches it, and drops the flows in
-//! which nothing would change.
+//! Stock stage `update`: requests that the values of a template are set in every flow, and drops the flows that would
+//! not change.
 
 mod decision;
 
@@ -7,19 +7,19 @@ use flowgate_sdk::{
     Description, Filter, Flow, FlowTemplate, Flows, Notes, Plugin, Setup, Update as Values, event, field,
 };
 
-/// The plugin and its template. Without a template there is nothing to change.
+/// The plugin and its template. Without a template nothing changes.
 #[derive(Default)]
 struct Update {
-    /// A table of one row: what the command line said.
+    /// A table of one row, from the command line.
     template: Flows,
-    /// The same, as what is asked for.
+    /// The values to request.
     values: Values,
-    /// The same for a flow without labels. Where none are added, none are sent: the kernel may have left the flow no room for
-    /// any, and would refuse even to remove them (ENOSPC), after it has set all else.
+    /// The values for a flow without labels. If none are added, none are sent: the kernel may have left the flow no
+    /// room for any, and would fail even to remove them (ENOSPC) after it has set everything else.
     values_without_labels: Values,
 }
 
-/// What decides whether a flow changes.
+/// The fields that decide if a flow changes.
 const READS: u64 = field::PROTOCOL | field::STATUS | field::TIMEOUT | field::MARK | field::STATE | field::LABELS;
 
 impl Plugin for Update {
@@ -55,7 +55,7 @@ impl FlowTemplate for Update {
 impl Filter for Update {
     fn keep(&mut self, flow: &Flow<'_>, notes: &mut Notes) -> bool {
         if flow.event() == event::GAP {
-            // It is about the stream, not about a flow: whoever sees part of the stream must see it.
+            // A gap concerns the stream and not a flow: it must reach everything that sees part of the stream.
             return true;
         }
         let changes = self.template.flow(0).is_some_and(|template| decision::changes(flow, &template));

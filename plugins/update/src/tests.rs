@@ -1,4 +1,4 @@
-//! What an update asks for, flow by flow.
+//! Tests of the requested updates, flow by flow.
 
 use flowgate_sdk::{
     AddressRange, Flow, FlowStage, FlowTemplate, Flows, Outcome, Plugin, Setup, action, event, field, protocol, status,
@@ -13,7 +13,7 @@ fn update(template: Row, flows: impl IntoIterator<Item = Row>) -> Outcome {
     stage.process(&batch(flows))
 }
 
-/// The values asked for the only flow; none if nothing is asked.
+/// Returns the values requested for the only flow, `None` without a request.
 fn values(template: Row, flow: Row) -> Option<Flows> {
     let outcome = update(template, [flow]);
     match (&outcome.verdicts[..], outcome.actions) {
@@ -62,17 +62,17 @@ fn a_mark_is_set_under_its_mask_unless_it_is_there_already() {
     assert_eq!(row(&set).fields(), field::PROTOCOL | field::MARK | field::MARK_MASK);
     assert!(values(mark(0x10, Some(u32::MAX)), tcp()).is_none());
     assert!(values(mark(0x10, Some(0xf0)), tcp()).is_none());
-    // The kernel gets the mask, and so leaves the other bits as they are then, not as they were read.
+    // The kernel gets the mask, and leaves the other bits as they are then, not as they were read.
     let set = values(mark(0x20, Some(0xf0)), tcp()).unwrap();
     assert_eq!((row(&set).mark(), row(&set).mark_mask()), (Some(0x20), Some(0xf0)));
     // A value outside the mask is XORed in.
     let set = values(mark(0x1, Some(0)), tcp()).unwrap();
     assert_eq!((row(&set).mark(), row(&set).mark_mask()), (Some(0x1), Some(0)));
     assert!(values(mark(0, Some(0)), tcp()).is_none());
-    // Without a mask all bits are meant.
+    // Without a mask all bits are set.
     assert!(values(mark(0x10, None), tcp()).is_none());
     assert_eq!(row(&values(mark(0x11, None), tcp()).unwrap()).mark_mask(), Some(u32::MAX));
-    // No mark is the mark 0.
+    // No mark counts as the mark 0.
     assert!(values(mark(0, None), tcp().without(field::MARK)).is_none());
     assert!(values(mark(1, None), tcp().without(field::MARK)).is_some());
 }
@@ -90,7 +90,7 @@ fn status_bits_are_added_and_never_taken_away() {
 fn timeouts() {
     assert!(values(timeout(100), tcp()).is_none());
     assert_eq!(row(&values(timeout(0), tcp()).unwrap()).timeout(), Some(0));
-    // An offloaded flow carries none.
+    // An offloaded flow has none.
     assert_eq!(row(&values(timeout(0), tcp().without(field::TIMEOUT)).unwrap()).timeout(), Some(0));
 }
 
@@ -109,7 +109,7 @@ fn states_go_with_what_belongs_to_them() {
     // Protocols without states have none to change.
     assert!(values(state(7), Row::ipv4(protocol::UDP)).is_none());
 
-    // Flags alone change nothing, and are left out where there is no state.
+    // Flags alone change nothing, and are left out if there is no state.
     let flags = || state(0).without(field::STATE);
     assert!(values(flags(), tcp()).is_none());
     let set = values(flags().set(field::TIMEOUT, |row| row.timeout = 1), tcp()).unwrap();
@@ -153,10 +153,10 @@ fn labels() {
         })
     };
     for length in [16, 24] {
-        // Added, even if it is set already; the mask is as long as what the flow has.
+        // Added even if it is already set; the mask is as long as the labels of the flow.
         let add = sent(template(&first(16, 1), &first(16, 1)), labelled(length));
         assert_eq!(add, Some((first(length, 1), first(length, 1))));
-        // Removed: by name, also if it is not set, or all of them.
+        // Removed: by name, even if it is not set, or all of them.
         for name in [2, 4] {
             let remove = sent(template(&[0; 16], &first(16, name)), labelled(length));
             assert_eq!(remove, Some((vec![0; length], first(length, name))));
@@ -164,17 +164,17 @@ fn labels() {
         let clear = sent(template(&[0; 16], &[0xff; 16]), labelled(length));
         assert_eq!(clear, Some((vec![0; length], vec![0xff; length])));
     }
-    // A flow without labels gets those that are added, and there is nothing to remove from it.
+    // A flow without labels gets those that are added; there is nothing to remove from it.
     assert_eq!(sent(template(&[1], &[1]), tcp()), Some((first(16, 1), first(16, 1))));
     assert_eq!(sent(template(&[0], &[2]), tcp()), None);
     assert_eq!(sent(template(&[0; 16], &[0xff; 16]), tcp()), None);
-    // Nor are labels sent to it along with other values.
+    // Labels are not sent to it along with other values either.
     let both = template(&[0; 16], &[0xff; 16]).set(field::TIMEOUT, |row| row.timeout = 7);
     let set = values(both, tcp()).unwrap();
     assert_eq!(row(&set).fields(), field::PROTOCOL | field::TIMEOUT);
     // The first eight labels are not all of them.
     assert_eq!(sent(template(&[0], &[0xff]), labelled(16)), Some((vec![0; 16], first(16, 0xff))));
-    // A label beyond those that the kernel keeps is sent, for the kernel to refuse.
+    // A label beyond those that the kernel keeps is sent, so that the kernel rejects it.
     let mut beyond = vec![0; 28];
     beyond[25] = 1;
     assert_eq!(sent(template(&beyond, &beyond), labelled(16)), Some((beyond.clone(), beyond)));
@@ -222,7 +222,7 @@ fn a_template_has_one_row() {
     let mut stage = Update::configure(&Setup::default()).unwrap();
     assert!(stage.template(batch([tcp(), tcp()])).is_err());
     assert!(stage.template(Flows::default()).is_err());
-    // Without one, and with an empty one, there is nothing to change.
+    // Without a template, and with an empty one, there is nothing to change.
     let flows = batch([tcp()]);
     assert_eq!(stage.process(&flows).verdicts, [0]);
     assert!(values(nothing(), tcp()).is_none());

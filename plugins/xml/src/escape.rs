@@ -1,9 +1,9 @@
-//! Text of others within XML.
+//! Foreign text in XML.
 
 use flowgate_sdk::Page;
 
-/// Character data that parses back to the text (XML 1.0). What is not UTF-8, and the control characters that XML has no way to
-/// write, become U+FFFD.
+/// Writes character data that is parsed back to the text (XML 1.0). Invalid UTF-8, and control characters that XML
+/// cannot represent, become U+FFFD.
 pub(crate) fn text(page: &mut Page, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -18,7 +18,7 @@ pub(crate) fn text(page: &mut Page, text: &[u8]) {
                 '\n' => page.text(b"&#10;"),
                 '\r' => page.text(b"&#13;"),
                 '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => page.bytes("\u{fffd}".as_bytes()),
-                // Allowed by XML, but a terminal would act on them.
+                // Allowed by XML, but terminals interpret them.
                 '\u{7f}'..='\u{9f}' => {
                     page.text(b"&#");
                     page.number(u64::from(u32::from(c)));
@@ -33,7 +33,7 @@ pub(crate) fn text(page: &mut Page, text: &[u8]) {
     }
 }
 
-/// Annotations of plugins; nothing if there are none.
+/// Writes annotations; nothing if there are none.
 pub(crate) fn annotations<'a>(page: &mut Page, annotations: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
     let mut any = false;
     for (key, value) in annotations {

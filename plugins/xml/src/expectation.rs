@@ -1,4 +1,4 @@
-//! One expectation as one element on one line.
+//! Expectations as elements, one per line.
 
 use flowgate_sdk::{Direction, Expectation, Page, expectation_flag, family, protocol};
 

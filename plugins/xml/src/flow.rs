@@ -1,10 +1,10 @@
-//! One flow as one element on one line.
+//! Flows as elements, one per line.
 
 use flowgate_sdk::{Direction, Flow, Page, event, family, field, protocol, state, status, time::SECOND};
 
 use crate::{Xml, escape};
 
-/// Any of these brings the block that is about both directions. (A security context alone does not.)
+/// Any of these fields adds the block that concerns both directions. (A security context alone does not.)
 const INDEPENDENT: u64 = field::STATE
     | field::TIMEOUT
     | field::MARK
@@ -64,7 +64,7 @@ impl Xml {
     #[inline(always)]
     fn independent(&self, mut page: Page, flow: Flow<'_>) -> Page {
         if let Some(number) = flow.state() {
-            // `conntrack` takes the names of TCP for every protocol, and what reads its XML relies on that.
+            // `conntrack` uses the names of TCP for every protocol, and readers of its XML rely on that.
             let name = state::TCP.get(usize::from(number)).unwrap_or(&state::TCP[0]);
             page.text(b"<state>");
             page.bytes(name.as_bytes());
@@ -132,7 +132,8 @@ impl Xml {
             page.text(b"</timestamp>");
         }
         if let Some(start) = start {
-            // With an end the difference is cut to seconds, without one it is the difference of the cut numbers.
+            // With an end the difference is truncated to seconds; without one it is the difference of the truncated
+            // numbers.
             let age = match stop {
                 Some(stop) => stop.saturating_sub(start) / SECOND,
                 None => (flow.batch().time / SECOND).saturating_sub(start / SECOND),
@@ -142,7 +143,7 @@ impl Xml {
         page
     }
 
-    /// The time of an event, the helper, and what plugins noted.
+    /// Writes the time of an event, the helper, and annotations.
     #[inline(never)]
     fn rest(&self, mut page: Page, flow: Flow<'_>, kind: u8) -> Page {
         if self.timestamp && kind != event::NONE {
@@ -163,7 +164,7 @@ impl Xml {
     }
 }
 
-/// The start tag, which says what happened to the entry.
+/// Returns the start tag, which has the kind of event.
 pub(crate) fn opening(kind: u8) -> &'static [u8] {
     match kind {
         event::NEW => b"<flow type=\"new\">",
@@ -173,7 +174,7 @@ pub(crate) fn opening(kind: u8) -> &'static [u8] {
     }
 }
 
-/// Addresses and layer-4 words of one direction.
+/// Writes addresses and layer-4 words of one direction.
 #[inline(always)]
 fn direction(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     match direction.family() {
@@ -207,7 +208,7 @@ fn direction(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     page
 }
 
-/// Layer-4 words, by protocol; nothing for ICMP and for protocols without any.
+/// Writes layer-4 words, by protocol; nothing for ICMP and for protocols without any.
 #[inline(always)]
 pub(crate) fn layer4(mut page: Page, direction: Direction<'_>, protocol: u8) -> Page {
     let (source, destination) = (direction.source_l4(), direction.destination_l4());
@@ -238,7 +239,7 @@ fn counters(mut page: Page, counters: Option<(u64, u64)>) -> Page {
     page
 }
 
-/// A number between two tags.
+/// Writes a number between two tags.
 #[inline(always)]
 pub(crate) fn number<const N: usize, const M: usize>(
     mut page: Page,
@@ -252,7 +253,7 @@ pub(crate) fn number<const N: usize, const M: usize>(
     page
 }
 
-/// A foreign text between two tags.
+/// Writes a foreign text between two tags.
 pub(crate) fn text(mut page: Page, open: &[u8], text: &[u8], close: &[u8]) -> Page {
     page.bytes(open);
     escape::text(&mut page, text);

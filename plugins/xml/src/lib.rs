@@ -1,6 +1,6 @@
 //! Stock plugin: flows and expectations as the XML of `conntrack` (conntrack(8), `-o xml`).
 //!
-//! Names are escaped, so that the output stays well-formed whatever a label, a helper or a security context is called.
+//! Names are escaped, so that the output is well-formed whatever the name of a label, a helper or a security context.
 
 mod escape;
 mod expectation;
@@ -22,13 +22,13 @@ pub struct Xml {
     /// Bits and names, escaped; empty if no map is loaded.
     labels: Vec<(u16, Box<[u8]>)>,
     zone: TimeZone,
-    /// Whether something was printed, and with it the header if there is one.
+    /// True if something was printed, and with it the header.
     started: bool,
-    /// Bytes that the batch before took.
+    /// Length of the previous batch's text.
     room: usize,
 }
 
-/// What an element can need.
+/// The fields that an element can need.
 const READS: u64 = field::TUPLES
     | field::ZONES
     | field::STATUS
@@ -80,7 +80,7 @@ impl Plugin for Xml {
 }
 
 impl Xml {
-    /// The header, before the first entry.
+    /// Writes the header, before the first entry.
     fn start(&mut self, page: &mut Page, root: &[u8]) {
         if !std::mem::replace(&mut self.started, true) && self.header {
             page.bytes(b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<");
@@ -99,7 +99,7 @@ impl Xml {
         page.into_bytes()
     }
 
-    /// `<when>`: local time in numbers.
+    /// Writes `<when>`: local time in numbers.
     fn when(&self, page: &mut Page, time: u64) {
         let LocalTime { year, month, day, weekday, hour, minute, second } = self.zone.local(time);
         page.text(b"<when><hour>");

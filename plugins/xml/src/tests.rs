@@ -70,7 +70,7 @@ fn event_of_a_flow() {
     }
     let synthetic = line(&[], row.clone().event(event::DESTROY).set(field::SYNTHETIC, |_| {}));
     assert!(synthetic.starts_with("<flow type=\"destroy\" synthetic=\"true\"><meta direction"), "{synthetic}");
-    // No event, no time of it.
+    // Without an event there is no time.
     assert!(line(&["timestamp"], row).ends_with(&format!("{independent}</flow>\n")));
     let gap = Row::default().event(event::GAP);
     assert_eq!(line(&["header"], gap), "");
@@ -104,7 +104,7 @@ fn protocols() {
     assert!(
         six.contains(r#"<layer3 protonum="10" protoname="ipv6"><src>fe80::1</src><dst>2001:db8::2</dst></layer3>"#)
     );
-    // Nothing but the tuples: no block about both directions.
+    // Only the tuples: no block for both directions.
     assert!(six.ends_with("</layer4></meta></flow>\n"), "{six}");
     assert!(line(&[], Row::new(7, 99)).contains(r#"<layer3 protonum="7" protoname="unknown"></layer3>"#));
 }

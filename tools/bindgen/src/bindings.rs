@@ -1,4 +1,4 @@
-//! From a world of the WIT package to a C header, its source, and the object file that names the world.
+//! Generates, from a world of the WIT package, a C header, its source, and the object file that names the world.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use wit_bindgen_core::{Files, wit_parser::Resolve};
 
 use crate::error::BindgenError;
 
-/// Writes the bindings of a world. A file that would stay the same is not touched, so that make sees what has changed.
+/// Writes the bindings of a world. A file that would not change is not written, so that make can see what has changed.
 pub(crate) fn write(wit: &Path, world: &str, out: &Path) -> Result<(), BindgenError> {
     let mut resolve = Resolve::default();
     let (package, _) =

@@ -1,10 +1,10 @@
-//! From a core module to a component.
+//! Turns a core module into a component.
 
 use std::{fs, path::Path};
 
 use crate::error::BindgenError;
 
-/// Makes a component, as the host would on the fly.
+/// Makes a component, as the host does when it loads a module.
 pub(crate) fn make(module: &Path, out: &Path) -> Result<(), BindgenError> {
     let bytes = fs::read(module).map_err(|source| BindgenError::Read { path: module.into(), source })?;
     let component = wit_component::ComponentEncoder::default()
@@ -18,7 +18,7 @@ pub(crate) fn make(module: &Path, out: &Path) -> Result<(), BindgenError> {
     fs::write(out, component).map_err(|source| BindgenError::Write { path: out.into(), source })
 }
 
-/// The encoder's errors come in several lines.
+/// Joins the lines of the encoder's errors.
 fn one_line(text: &str) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }

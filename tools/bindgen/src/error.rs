@@ -1,8 +1,8 @@
-//! What can go wrong.
+//! Errors.
 
 use std::{io, path::PathBuf};
 
-/// Why there are no bindings, or no component.
+/// Why bindings or a component cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindgenError {
     /// A file could not be read.
@@ -10,7 +10,7 @@ pub(crate) enum BindgenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// A file could not be written.
@@ -18,34 +18,34 @@ pub(crate) enum BindgenError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The directory is no WIT package.
+    /// The directory is not a WIT package.
     #[error("{path} is no WIT package: {said}; name the directory `wit` of flowgate")]
     Wit {
         /// The directory.
         path: PathBuf,
-        /// What the parser says.
+        /// The parser's message.
         said: String,
     },
     /// The package has no such world.
     #[error("the package has no world `{world}`; it has {there}")]
     World {
-        /// The world that was asked for.
+        /// The requested world.
         world: String,
-        /// Those that there are.
+        /// The existing worlds.
         there: String,
     },
-    /// No bindings could be made of the world.
+    /// The bindings of the world cannot be generated.
     #[error("no bindings for the world `{world}`: {said}")]
     Generate {
         /// The world.
         world: String,
-        /// What the generator says.
+        /// The generator's message.
         said: String,
     },
-    /// The module cannot be made a component.
+    /// The module cannot be turned into a component.
     #[error(
         "{path} cannot be made a component: {said}; it has to be a core module for wasm32 that the object file of its \
          world is linked into, without imports of its own"
@@ -53,7 +53,7 @@ pub(crate) enum BindgenError {
     Component {
         /// The module.
         path: PathBuf,
-        /// What the encoder says.
+        /// The encoder's message.
         said: String,
     },
 }

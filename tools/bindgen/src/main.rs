@@ -1,5 +1,5 @@
-//! Writes C bindings of a world of the WIT package, and makes components of core modules: the two steps that a plugin in C, Zig
-//! or any other language with a C interface needs besides its own compiler.
+//! Generates C bindings of a world of the WIT package, and turns core modules into components: the two steps that a
+//! plugin in C, Zig or any other language with a C interface needs besides its own compiler.
 //!
 //! ```text
 //! flowgate-bindgen c --wit wit --world stage --out DIRECTORY     # stage.h, stage.c, stage_component_type.o
@@ -33,15 +33,15 @@ enum Command {
         /// World that the plugin implements
         #[arg(long, default_value = "stage")]
         world: String,
-        /// Directory that the files go to; made if it is missing
+        /// Directory for the files; created if it is missing
         #[arg(long)]
         out: PathBuf,
     },
-    /// Make a component of a core module that carries the metadata of one
+    /// Turn a core module that carries a component's metadata into a component
     Component {
         /// The core module
         module: PathBuf,
-        /// File that the component goes to
+        /// File for the component
         #[arg(short, long)]
         out: PathBuf,
     },

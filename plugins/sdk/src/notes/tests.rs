@@ -1,4 +1,4 @@
-//! What notes become: actions and the rows of values that they refer to.
+//! Tests of the actions, and of the rows of values that they refer to.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::{
     testing::{Row, batch},
 };
 
-/// Kinds, rows and rows of values, one action after the other.
+/// Returns kind, row and row of values of each action.
 fn actions(outcome: &Outcome) -> Vec<(u8, u32, u32)> {
     let actions = outcome.actions.as_ref().unwrap();
     assert_eq!((actions.rows.len(), actions.values.len()), (actions.kinds.len(), actions.kinds.len()));
@@ -77,7 +77,7 @@ fn actions_keep_their_order() {
     assert_eq!((&annotations.rows[..], annotations.values.get(0)), (&[1][..], Some(&b"5"[..])));
     let values = outcome.values.unwrap();
     assert_eq!(values.length, 5);
-    // Columns are whole, or empty where no row has a value.
+    // Columns are complete, or empty if no row has a value.
     for column in [values.timeout.len(), values.mark.len(), values.protocol.len(), values.original.source.lo.len()] {
         assert_eq!(column, 5);
     }
@@ -176,10 +176,10 @@ fn labels_are_as_long_as_those_of_the_flow() {
         assert_eq!(sent(old, Update::new().clear_labels()), (bytes(length, 0), vec![0xff; length]));
         assert_eq!(sent(old, Update::new().clear_labels().add_label(0)), (bytes(length, 1), vec![0xff; length]));
     }
-    // The last word on a label counts.
+    // The last change of a label counts.
     assert_eq!(sent(None, Update::new().add_label(3).remove_label(3)), (bytes(16, 0), bytes(16, 8)));
     assert_eq!(sent(None, Update::new().remove_label(3).add_label(3)), (bytes(16, 8), bytes(16, 8)));
-    // What the kernel cannot keep is for the kernel to refuse; what it cannot have needs no removal.
+    // The kernel rejects a label that it cannot keep; such a label needs no removal.
     let (bits, mask) = sent(Some(16), Update::new().add_label(200));
     assert_eq!((bits.len(), bits[25], mask.len(), mask[25]), (28, 1, 28, 1));
     assert_eq!(sent(Some(16), Update::new().remove_label(200)), (vec![0; 16], vec![0; 16]));
@@ -206,7 +206,7 @@ fn templates_in_the_kernels_terms() {
     assert_eq!((set.source_nat(), set.destination_nat()), (Some(range), None));
     assert_eq!((set.helper(), set.mark(), set.labels()), (Some(&b"ftp"[..]), None, None));
 
-    // Marks and labels with and without masks; a bit outside the mask stays in the value, where the kernel turns it.
+    // Marks and labels with and without masks; a bit outside the mask stays in the value, and the kernel inverts it.
     let set = |fields: u64| {
         let template = batch([Row::ipv4(0).without(field::ALL).set(fields, |row| {
             (row.mark, row.mark_mask, row.labels, row.labels_mask) = (0x11, 0x0f, vec![3], vec![1]);
@@ -296,7 +296,7 @@ fn new_flows() {
     assert_eq!((row.original_sequence(), row.reply_sequence()), (Some(sequence), Some(sequence)));
     assert_eq!(row.synproxy(), Some(synproxy));
 
-    // A label that the kernel cannot keep, and an ICMP type that has no answer, are for the kernel to refuse.
+    // The kernel rejects a label that it cannot keep, and an ICMP type without an answer.
     let (_, values) = one(|notes| {
         notes.create(&NewFlow::new(Key::icmp(ip("1.1.1.1"), ip("2.2.2.2"), 1, 3, 0), 5).label(130));
     });
@@ -321,7 +321,7 @@ fn no_flow_is_in_two_families() {
         notes.create(&NewFlow::new(single, 1).source_nat(AddressRange::address(v4)));
     });
     assert_eq!(actions.len(), 8);
-    // Without a tuple, what is asked is refused: better than half an address.
+    // Without a tuple, the request is rejected, which is better than half an address.
     for flow in values.flows().take(7) {
         assert_eq!(flow.fields() & field::TUPLES, field::PROTOCOL, "row {}", flow.row());
     }

@@ -1,4 +1,4 @@
-//! Hand-made batches of expectations.
+//! Expectations for tests.
 
 use super::{Tuple, push};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     expectation_field,
 };
 
-/// One expectation of a hand-made batch: every field, of which those count whose bit is in `has`.
+/// An expectation for tests: the fields whose bits are in `has` are carried.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Expected {
@@ -41,7 +41,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// An expectation of a family and a protocol, with three empty tuples.
+    /// Makes an expectation of a family and a protocol, with three empty tuples.
     #[must_use]
     pub fn new(family: u8, protocol: u8) -> Self {
         use expectation_field::{EXPECTED, EXPECTED_L4, MASK, MASK_L4, MASTER, MASTER_L4};
@@ -55,7 +55,7 @@ impl Expected {
         }
     }
 
-    /// Sets fields, and says that the expectation carries them.
+    /// Sets fields, and their bits in `has`.
     #[must_use]
     pub fn set(mut self, fields: u64, set: impl FnOnce(&mut Self)) -> Self {
         set(&mut self);
@@ -64,7 +64,7 @@ impl Expected {
     }
 }
 
-/// The rows as a batch.
+/// Returns the rows as a batch.
 pub fn expectations(rows: impl IntoIterator<Item = Expected>) -> Expectations {
     use expectation_field::{ANNOTATIONS, FUNCTION, HELPER, NAT, PROGRAM, UNKNOWN};
     fn text(column: &mut SparseTexts, row: usize, has: u64, field: u64, text: &[u8]) {

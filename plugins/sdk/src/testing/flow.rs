@@ -1,4 +1,4 @@
-//! Hand-made batches of flows.
+//! Flows for tests.
 
 use std::net::IpAddr;
 
@@ -28,14 +28,14 @@ pub struct Tuple {
 }
 
 impl Tuple {
-    /// A tuple from addresses in text; what is no address becomes 0.
+    /// Makes a tuple from addresses as text; an invalid address becomes 0.
     #[must_use]
     pub fn new(source: &str, destination: &str, source_l4: u16, destination_l4: u16) -> Self {
         let bits = |text: &str| text.parse::<IpAddr>().map_or(0, address::bits);
         Tuple { source: bits(source), destination: bits(destination), source_l4, destination_l4 }
     }
 
-    /// The tuple of the answers.
+    /// Returns the tuple of the reply.
     #[must_use]
     pub fn reversed(self) -> Self {
         Tuple {
@@ -47,7 +47,7 @@ impl Tuple {
     }
 }
 
-/// One flow of a hand-made batch: every field, of which those count whose bit is in `has`.
+/// A flow for tests: the fields whose bits are in `has` are carried.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Row {
@@ -106,25 +106,25 @@ pub struct Row {
 }
 
 impl Row {
-    /// A flow of a family and a protocol, and nothing else.
+    /// Makes a flow of a family and a protocol, without other fields.
     #[must_use]
     pub fn new(family: u8, protocol: u8) -> Self {
         Row { family, protocol, has: field::PROTOCOL | field::REPLY_PROTOCOL, ..Row::default() }
     }
 
-    /// An IPv4 flow.
+    /// Makes an IPv4 flow.
     #[must_use]
     pub fn ipv4(protocol: u8) -> Self {
         Row::new(family::IPV4, protocol)
     }
 
-    /// An IPv6 flow.
+    /// Makes an IPv6 flow.
     #[must_use]
     pub fn ipv6(protocol: u8) -> Self {
         Row::new(family::IPV6, protocol)
     }
 
-    /// The original tuple, and the reply tuple as its reverse.
+    /// Sets the original tuple, and the reply tuple to its reverse.
     #[must_use]
     pub fn original(mut self, source: &str, destination: &str, source_l4: u16, destination_l4: u16) -> Self {
         self.original = Tuple::new(source, destination, source_l4, destination_l4);
@@ -133,7 +133,7 @@ impl Row {
         self
     }
 
-    /// The reply tuple.
+    /// Sets the reply tuple.
     #[must_use]
     pub fn reply(mut self, source: &str, destination: &str, source_l4: u16, destination_l4: u16) -> Self {
         self.reply = Tuple::new(source, destination, source_l4, destination_l4);
@@ -141,7 +141,7 @@ impl Row {
         self
     }
 
-    /// Sets fields, and says that the flow carries them.
+    /// Sets fields, and their bits in `has`.
     #[must_use]
     pub fn set(mut self, fields: u64, set: impl FnOnce(&mut Self)) -> Self {
         set(&mut self);
@@ -149,14 +149,14 @@ impl Row {
         self
     }
 
-    /// Says that the flow does not carry these fields, whatever they hold.
+    /// Removes the bits of these fields from `has`.
     #[must_use]
     pub fn without(mut self, fields: u64) -> Self {
         self.has &= !fields;
         self
     }
 
-    /// Makes it an event.
+    /// Turns it into an event.
     #[must_use]
     pub fn event(mut self, kind: u8) -> Self {
         self.event = kind;
@@ -164,7 +164,7 @@ impl Row {
     }
 }
 
-/// The rows as a batch. Groups that no row carries anything of are absent, as in what the host sends.
+/// Returns the rows as a batch. Groups of which no row carries a field are absent, as in batches of the host.
 pub fn batch(rows: impl IntoIterator<Item = Row>) -> Flows {
     let rows: Vec<Row> = rows.into_iter().collect();
     let any = |fields: u64| rows.iter().any(|row| row.has & fields != 0);
@@ -335,7 +335,7 @@ pub fn batch(rows: impl IntoIterator<Item = Row>) -> Flows {
     }
 }
 
-/// Adds a tuple to a table.
+/// Appends a tuple to a table.
 pub fn push(tuples: &mut Tuples, tuple: &Tuple) {
     push_address(&mut tuples.source, tuple.source);
     push_address(&mut tuples.destination, tuple.destination);

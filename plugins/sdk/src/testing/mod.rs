@@ -1,4 +1,4 @@
-//! Hand-made batches, for the tests of plugins.
+//! Batches and setups for tests of plugins.
 //!
 //! ```
 //! use flowgate_sdk::{field, protocol, testing::{Row, batch}};
@@ -15,7 +15,7 @@ pub use flow::{Row, Tuple, batch, push};
 
 use crate::bindings::flowgate::conntrack::setup::{OptionValue, Setup};
 
-/// What the host tells a plugin that is given these options.
+/// Returns the setup of a plugin with these options.
 #[must_use]
 pub fn setup(options: &[(&str, &str)]) -> Setup {
     let options = options.iter().map(|(name, value)| OptionValue { name: (*name).into(), value: (*value).into() });
