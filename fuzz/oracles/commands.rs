@@ -104,7 +104,7 @@ pub(crate) fn run(input: &[u8]) {
     let mut input = Input(input);
     let (name, behind) = (input.pick(&["conntrack", "flowgate"]), input.up_to(3));
     let bytes = text(&mut input, EXAMPLES, WORDS);
-    let (name, files) = (Name::of(OsStr::new(name)), Files(&bytes));
+    let (name, files) = (ProgramName::of(OsStr::new(name)), Files(&bytes));
     // Words are split at blanks, so that they may contain any other character.
     let words: Vec<OsString> =
         bytes.split(|&byte| byte == b' ' || byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();

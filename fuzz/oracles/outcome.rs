@@ -298,7 +298,7 @@ fn judge() -> Judge {
         let mut json = Instance::new(&component, Limits::default()).ok()?;
         let reads = json.describe().ok()?.reads;
         json.configure(&Default::default()).ok()?;
-        json.started();
+        json.end_start_up();
         Some(Format::new(json, reads & field::ALL))
     };
     let lines = Lines::default();

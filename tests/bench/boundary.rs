@@ -78,7 +78,7 @@ fn main() {
         let options = if package == "heavy-tcp" { vec![OptionValue::new("bytes", "1000000")] } else { Vec::new() };
         instance.configure(&Setup { options, ..Setup::default() }).expect("it takes its options");
         let reads = instance.describe().expect("it describes itself").reads & field::ALL;
-        instance.started();
+        instance.end_start_up();
         for rows in [64, 256, 1024, 4096] {
             println!("{what:<34} {rows:>8} {:>12.1}", measure(&mut instance, reads, rows));
         }

@@ -7,7 +7,7 @@ use flowgate_pipeline::{
     executor::Shows,
     spec::{Dump, Events, RecordingSpec, Source, StockInput},
 };
-use flowgate_recording::Kind;
+use flowgate_recording::RecordingKind;
 
 use super::plugin::option_values;
 
@@ -44,8 +44,8 @@ impl Config {
                 speed: recording.speed,
                 table: source.table,
                 kind: match source.kind {
-                    SourceKind::Dump => Kind::Dump,
-                    SourceKind::Events => Kind::Events,
+                    SourceKind::Dump => RecordingKind::Dump,
+                    SourceKind::Events => RecordingKind::Events,
                 },
                 groups: source.events,
                 family: self.family,

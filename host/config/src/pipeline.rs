@@ -12,8 +12,8 @@ use super::{
     sinks::SinkConfig,
 };
 use flowgate_model::{Flows, Selection};
-use flowgate_recording::{Input, Kind, Recording, Speed};
-use flowgate_syntax::{Command, EventGroups, LabelMap, Output, MAX_RECEIVE_BUFFER, Settings, Table};
+use flowgate_recording::{Recording, RecordingInput, RecordingKind, Speed};
+use flowgate_syntax::{Command, EventGroups, LabelMap, MAX_RECEIVE_BUFFER, Output, Settings, Table};
 
 /// A pipeline file.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! What is exported: board and counters in the text format of Prometheus, version 0.0.4.
+//! The exported metrics: stages and counters in the text format of Prometheus, version 0.0.4.
 
 use std::{borrow::Borrow, fmt, time::Duration};
 
@@ -17,16 +17,16 @@ use flowgate_pipeline::{
     stats::{Board, Health, StageStats},
 };
 
-/// The type of what is exported, for the header `Content-Type`.
+/// Value of the header `Content-Type`.
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// The prefix of all names.
 pub(super) const PREFIX: &str = "flowgate";
 
-/// A metric with one value for the whole: name without prefix and `_total`, help, whether it is a counter, value.
-type Whole = (&'static str, &'static str, bool, fn(&Counts) -> u64);
+/// A metric with one value for the process: name without prefix and `_total`, help, true for a counter, value.
+type ProcessMetric = (&'static str, &'static str, bool, fn(&Counts) -> u64);
 
-const WHOLE: [Whole; 10] = [
+const PROCESS: [ProcessMetric; 10] = [
     ("entries", "Entries of the table, from dumps", true, |counts| counts.entries),
     ("gaps", "Times that the kernel lost events because its buffer was full", true, |counts| counts.gaps),
     ("lost_events", "Events that are known to be lost", true, |counts| counts.lost),
@@ -41,7 +41,7 @@ const WHOLE: [Whole; 10] = [
 
 const EVENTS: (&str, &str) = ("events", "Events by kind");
 
-/// An event's label, and how many there were.
+/// The label of a kind of event, and its count.
 type Kind = (&'static str, fn(&Counts) -> u64);
 
 const KINDS: [Kind; 4] = [
@@ -51,7 +51,7 @@ const KINDS: [Kind; 4] = [
     ("other", |counts| counts.other),
 ];
 
-/// The receive buffer of events, absent where no events are received: as [`Whole`].
+/// A metric of the receive buffer for events, absent if no events are received: see [`ProcessMetric`].
 type Buffer = (&'static str, &'static str, bool, fn(&SocketMemory) -> u32);
 
 const BUFFER: [Buffer; 3] = [
@@ -62,10 +62,10 @@ const BUFFER: [Buffer; 3] = [
     }),
 ];
 
-/// A metric with one value for each stage: as [`Whole`].
-type PerStage = (&'static str, &'static str, bool, fn(&StageStats) -> f64);
+/// A metric with one value for each stage: see [`ProcessMetric`].
+type StageMetric = (&'static str, &'static str, bool, fn(&StageStats) -> f64);
 
-const STAGES: [PerStage; 14] = [
+const STAGES: [StageMetric; 14] = [
     ("stage_calls", "Calls with a batch", true, |stage| stage.calls as f64),
     ("stage_seconds", "Time of all calls", true, |stage| seconds(stage.nanoseconds)),
     ("stage_longest_call_seconds", "Time of the longest call", false, |stage| seconds(stage.longest)),
@@ -84,7 +84,7 @@ const STAGES: [PerStage; 14] = [
     ("stage_log_dropped", "Lines for the log that were too many", true, |stage| stage.log_dropped as f64),
 ];
 
-/// What a plugin's health may be.
+/// The states of a plugin.
 pub(super) const HEALTHS: [Health; 3] = [Health::Running, Health::BackingOff, Health::Quarantined];
 
 const ACTIONS: (&str, &str) = ("stage_actions", "Actions that the stage asked for, by what became of them");
@@ -95,10 +95,10 @@ fn seconds(nanoseconds: u64) -> f64 {
     Duration::from_nanos(nanoseconds).as_secs_f64()
 }
 
-/// The names of all metrics.
+/// Returns the names of all metrics.
 #[must_use]
 pub fn names() -> Vec<String> {
-    let whole = WHOLE.iter().map(|&(name, _, counter, _)| (name, counter));
+    let whole = PROCESS.iter().map(|&(name, _, counter, _)| (name, counter));
     let buffer = BUFFER.iter().map(|&(name, _, counter, _)| (name, counter));
     let stages = STAGES.iter().map(|&(name, _, counter, _)| (name, counter));
     [(BUILD.0, false), (EVENTS.0, true), (ACTIONS.0, true), (HEALTH.0, false)]
@@ -110,27 +110,27 @@ pub fn names() -> Vec<String> {
         .collect()
 }
 
-/// Board and counters, as one collector: all of them are read together, when they are asked for.
+/// Stages and counters as one collector: all values are read together, when they are scraped.
 #[derive(Debug)]
-pub(super) struct Export {
+pub(super) struct PipelineCollector {
     pub board: Board,
     pub counters: Counters,
 }
 
-/// A registry of nothing but this.
+/// Returns a registry with this collector only.
 pub(super) fn registry(board: Board, counters: Counters) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Export { board, counters }));
+    registry.register_collector(Box::new(PipelineCollector { board, counters }));
     registry
 }
 
-/// Everything that is exported, as text.
+/// Returns all metrics as text.
 #[must_use]
 pub fn text(board: &Board, counters: &Counters) -> String {
     encode(&registry(board.clone(), counters.clone()))
 }
 
-/// A registry as text.
+/// Returns a registry as text.
 pub(super) fn encode(registry: &Registry) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -138,37 +138,37 @@ pub(super) fn encode(registry: &Registry) -> String {
     text
 }
 
-impl Collector for Export {
+impl Collector for PipelineCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         build(&mut encoder)?;
         whole(&mut encoder, &self.counters, |_| true)?;
-        // The number tells two stages of one plugin apart.
+        // The number distinguishes two stages of one plugin.
         let numbered = self.board.stages().into_iter().enumerate();
-        let shown: Vec<Shown> = numbered
+        let shown: Vec<StageSeries> = numbered
             .map(|(number, stage)| {
                 let labels = vec![("plugin", clean(&stage.plugin)), ("stage", number.to_string())];
-                Shown::new(labels, stage)
+                StageSeries::new(labels, stage)
             })
             .collect();
         stages(&mut encoder, &shown)
     }
 }
 
-/// Which version it is.
+/// Exports the version.
 pub(super) fn build(encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     let mut build = encoder.encode_descriptor(BUILD.0, BUILD.1, None, MetricType::Gauge)?;
     ConstGauge::new(1u64).encode(build.encode_family(&version)?)
 }
 
-/// What was received, as far as it is `wanted`, by name.
+/// Exports the metrics of the process whose names are `wanted`.
 pub(super) fn whole(
     encoder: &mut DescriptorEncoder<'_>,
     counters: &Counters,
     wanted: fn(&str) -> bool,
 ) -> Result<(), fmt::Error> {
     let counts = counters.read();
-    for (name, help, counter, value) in WHOLE.into_iter().filter(|(name, ..)| wanted(name)) {
+    for (name, help, counter, value) in PROCESS.into_iter().filter(|(name, ..)| wanted(name)) {
         one(encoder, name, help, counter, value(&counts))?;
     }
     let kinds = KINDS.into_iter().map(|(kind, value)| (kind, value(&counts)));
@@ -183,22 +183,22 @@ pub(super) fn whole(
 
 /// A stage as it is exported.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(super) struct StageSeries {
     pub labels: Labels,
     pub stats: StageStats,
-    /// How many plugins are in each state of [`HEALTHS`].
+    /// The number of plugins in each state of [`HEALTHS`].
     pub health: [u64; HEALTHS.len()],
 }
 
-impl Shown {
+impl StageSeries {
     pub(crate) fn new(labels: Labels, stats: StageStats) -> Self {
         let health = HEALTHS.map(|state| u64::from(state == stats.health));
-        Shown { labels, stats, health }
+        StageSeries { labels, stats, health }
     }
 }
 
-/// What each stage did.
-pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> Result<(), fmt::Error> {
+/// Exports the metrics of stages.
+pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[StageSeries]) -> Result<(), fmt::Error> {
     if stages.is_empty() {
         return Ok(());
     }
@@ -210,7 +210,7 @@ pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> R
         ACTIONS.0,
         ACTIONS.1,
         true,
-        stages.iter().flat_map(|Shown { labels, stats, .. }| {
+        stages.iter().flat_map(|StageSeries { labels, stats, .. }| {
             split(labels, "result", result::NAMES.iter().copied().zip(stats.actions))
         }),
     )?;
@@ -219,7 +219,7 @@ pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> R
         HEALTH.0,
         HEALTH.1,
         false,
-        stages.iter().flat_map(|Shown { labels, health, .. }| {
+        stages.iter().flat_map(|StageSeries { labels, health, .. }| {
             split(labels, "state", HEALTHS.map(Health::name).into_iter().zip(*health))
         }),
     )
@@ -228,12 +228,12 @@ pub(super) fn stages(encoder: &mut DescriptorEncoder<'_>, stages: &[Shown]) -> R
 /// The labels of a stage, or of a tenant.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// Labels, and one more.
+/// Returns labels with one more.
 pub(super) fn with(labels: &Labels, more: (&'static str, String)) -> Labels {
     labels.iter().cloned().chain([more]).collect()
 }
 
-/// The values of a metric, divided by one more label.
+/// Exports the values of a metric, split by one more label.
 pub(super) fn split<N>(
     labels: &Labels,
     by: &'static str,
@@ -242,7 +242,7 @@ pub(super) fn split<N>(
     values.into_iter().map(|(name, value)| (with(labels, (by, name.to_owned())), value)).collect()
 }
 
-/// A metric with a value for each of these labels.
+/// Exports a metric with a value for each of these labels.
 pub(super) fn family<N>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -267,7 +267,7 @@ where
     Ok(())
 }
 
-/// A metric with one value.
+/// Exports a metric with one value.
 pub(super) fn one(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -309,7 +309,7 @@ mod tests {
         for name in &exported {
             assert!(names.iter().any(|known| known == name), "{name}");
         }
-        // Without a socket of events there is no buffer to speak of.
+        // Without an event socket there is no receive buffer.
         let missing: Vec<_> = names.iter().filter(|name| !exported.contains(&name.as_str())).collect();
         assert_eq!(missing.len(), BUFFER.len(), "{missing:?}");
         assert!(missing.iter().all(|name| name.starts_with("flowgate_receive_")));

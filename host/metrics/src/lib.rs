@@ -1,7 +1,8 @@
-//! Metrics: what runs, in numbers, as Prometheus reads them over HTTP.
+//! Metrics of a running pipeline or service, for Prometheus over HTTP.
 //!
-//! [`serve_tenants`] serves what is known of a policy service. [`serve`] needs a [`Board`] (what each stage did) and [`Counters`] (what was received), and changes neither: all that is
-//! exported is read when it is asked for. docs/METRICS.md describes each metric.
+//! [`serve_tenants`] serves the metrics of a policy service. [`serve`] takes a [`Board`] (statistics of stages) and
+//! [`Counters`] (what was received) and changes neither: values are read when they are scraped. docs/METRICS.md
+//! describes each metric.
 
 mod export;
 mod server;
@@ -9,24 +10,24 @@ mod tenants;
 
 pub use export::{names, text};
 pub use server::{Server, serve, serve_tenants};
-pub use tenants::{Look, PolicyFigures, STATES, TenantFigures, tenant_names};
+pub use tenants::{MetricsProvider, PolicyMetrics, STATES, TenantMetrics, tenant_names};
 
 use flowgate_base::io_error::error_text;
 #[cfg(doc)]
 use flowgate_pipeline::{counters::Counters, stats::Board};
 
-/// Why there are no metrics.
+/// Why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// An address that cannot be listened at.
+    /// The address cannot be listened at.
     #[error("cannot serve metrics at {address}: {}", error_text(source))]
     Listen {
         /// The address.
         address: flowgate_base::address::ListenAddress,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The thread that serves cannot be had.
+    /// The server's thread cannot be started.
     #[error("cannot start serving metrics: {}", error_text(.0))]
     Start(std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! Serves metrics over HTTP/1, on a thread of its own that nothing else waits for.
+//! Serves metrics over HTTP/1 on a thread of its own, which nothing waits for.
 
 use std::{
     collections::VecDeque,
@@ -33,54 +33,59 @@ use tokio::{
 
 use super::{
     MetricsError, export,
-    tenants::{self, Look},
+    tenants::{self, MetricsProvider},
 };
 use flowgate_base::address::ListenAddress;
 use flowgate_base::files::{Directory, Trust};
 use flowgate_pipeline::{counters::Counters, stats::Board};
 
-/// Connections at the same time. When there is one more, the oldest is closed that has lasted longer than [`GRACE`].
-const CONNECTIONS: usize = 16;
-/// How long a connection is left alone while others wait: a scraper needs some milliseconds.
-const GRACE: Duration = Duration::from_secs(1);
-/// Bytes of a request with its headers, at most.
-const REQUEST: usize = 16 << 10;
-/// How long a connection may take from its beginning to its end, whatever the other side does or does not do.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait after a connection could not be accepted, for want of descriptors mostly.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Maximum number of connections at the same time. Beyond it, the oldest is closed that has lasted longer than
+/// [`MIN_CONNECTION_TIME`].
+const MAX_CONNECTIONS: usize = 16;
+/// Time for which a connection is kept while others wait: a scraper needs some milliseconds.
+const MIN_CONNECTION_TIME: Duration = Duration::from_secs(1);
+/// Maximum length in bytes of a request with its headers.
+const MAX_REQUEST: usize = 16 << 10;
+/// Maximum duration of a connection, whatever the client does.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted, usually for lack of descriptors.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Metrics that are being served, until this is dropped.
+/// A running server; dropping it ends the server.
 #[derive(Debug)]
 pub struct Server {
     address: ListenAddress,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// The socket in the file system, to be removed.
+    /// The socket file to remove.
     file: Option<PathBuf>,
 }
 
-/// Serves what `board` and `counters` say at `/metrics` of an address.
+/// Serves the metrics of `board` and `counters` at `/metrics` of an address.
 ///
 /// # Errors
-/// [`MetricsError::Listen`] if the address is in use, not of this machine, or not allowed; [`MetricsError::Start`].
+/// [`MetricsError::Listen`] if the address is in use, not local, or not permitted; [`MetricsError::Start`].
 pub fn serve(address: &ListenAddress, board: &Board, counters: &Counters) -> Result<Server, MetricsError> {
     start(address, export::registry(board.clone(), counters.clone()))
 }
 
-/// Serves what is known of a service with tenants: `look` is called for each scrape.
+/// Serves the metrics of a service with tenants; `look` is called for each scrape.
 ///
 /// # Errors
-/// As [`serve`].
-pub fn serve_tenants(address: &ListenAddress, look: Look, counters: &Counters) -> Result<Server, MetricsError> {
-    start(address, tenants::registry(look, counters.clone()))
+/// See [`serve`].
+pub fn serve_tenants(
+    address: &ListenAddress,
+    provider: MetricsProvider,
+    counters: &Counters,
+) -> Result<Server, MetricsError> {
+    start(address, tenants::registry(provider, counters.clone()))
 }
 
 fn start(address: &ListenAddress, registry: Registry) -> Result<Server, MetricsError> {
     let failed = |source| MetricsError::Listen { address: address.clone(), source };
     let listener = match address {
-        ListenAddress::Tcp(address) => Listener::Tcp(listen(*address).map_err(failed)?),
-        ListenAddress::Unix(path) => Listener::Unix(listen_at(path).map_err(failed)?),
+        ListenAddress::Tcp(address) => ListeningSocket::Tcp(listen(*address).map_err(failed)?),
+        ListenAddress::Unix(path) => ListeningSocket::Unix(listen_at(path).map_err(failed)?),
     };
     let file = match address {
         ListenAddress::Unix(path) => Some(path.clone()),
@@ -106,7 +111,7 @@ fn start(address: &ListenAddress, registry: Registry) -> Result<Server, MetricsE
 }
 
 impl Server {
-    /// Where metrics are served; with the port that the system chose, if it was to choose.
+    /// Returns the address that is served, with the port that the system chose for port 0.
     #[must_use]
     pub fn address(&self) -> &ListenAddress {
         &self.address
@@ -115,17 +120,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails if the thread has ended, which is as well.
+        // Fails if the thread has ended already.
         self.stop.take().map(|stop| stop.send(()));
         self.thread.take().map(JoinHandle::join);
         if let Some(file) = &self.file {
-            // Somebody may have removed it.
+            // The file may have been removed already.
             let _ = fs::remove_file(file);
         }
     }
 }
 
-/// Listens at an address; at all addresses of both families for `::`, or of IPv4 where there is no IPv6.
+/// Listens at an address: for `::` at all addresses of both families, or of IPv4 if there is no IPv6.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).or_else(|error| {
         let no_ipv6 = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
@@ -139,11 +144,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Listens at a socket in the file system. One that nobody listens at any more is replaced; nothing else is.
+/// Listens at a socket in the file system. Replaces a socket that nobody listens at any more, but no other file.
 fn listen_at(path: &Path) -> io::Result<UnixListener> {
     let (directory, name) = Directory::of(path, Trust::Typed)?;
     let listener = UnixListener::bind(path).or_else(|error| {
-        // Connecting to a file that is no socket is refused too.
+        // Connecting to a file that is not a socket is refused too.
         let left_over = error.kind() == io::ErrorKind::AddrInUse
             && fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
             && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
@@ -158,14 +163,14 @@ fn listen_at(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// What connections come from.
-enum Listener {
+/// A listening socket.
+enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Listener {
-    /// The address, where the system has chosen a part of it.
+impl ListeningSocket {
+    /// Returns the address, with the parts that the system chose.
     fn address(&self) -> Option<ListenAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
@@ -176,14 +181,14 @@ impl Listener {
     /// Serves each client that connects.
     async fn accept(self, registry: Arc<Registry>) {
         let mut connections = Connections::default();
-        // Neither fails within a runtime that has input and output.
+        // Neither fails within a runtime with I/O enabled.
         match self {
             Self::Tcp(listener) => {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => connections.add(stream, &registry).await,
-                        Err(_) => tokio::time::sleep(PAUSE).await,
+                        Err(_) => tokio::time::sleep(ACCEPT_RETRY_PAUSE).await,
                     }
                 }
             }
@@ -192,7 +197,7 @@ impl Listener {
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => connections.add(stream, &registry).await,
-                        Err(_) => tokio::time::sleep(PAUSE).await,
+                        Err(_) => tokio::time::sleep(ACCEPT_RETRY_PAUSE).await,
                     }
                 }
             }
@@ -200,53 +205,62 @@ impl Listener {
     }
 }
 
-/// Connections that are being served.
+/// The connections being served.
 struct Connections {
     tasks: JoinSet<()>,
-    /// What ends each, and since when there is one; the oldest first.
+    /// Handles to abort them, with their start; the oldest first.
     ages: VecDeque<(AbortHandle, Instant)>,
-    /// [`PATIENCE`] and [`GRACE`], except in tests.
-    patience: Duration,
-    grace: Duration,
+    /// [`CONNECTION_TIMEOUT`] and [`MIN_CONNECTION_TIME`], except in tests.
+    connection_timeout: Duration,
+    min_connection_time: Duration,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Connections { tasks: JoinSet::new(), ages: VecDeque::new(), patience: PATIENCE, grace: GRACE }
+        Connections {
+            tasks: JoinSet::new(),
+            ages: VecDeque::new(),
+            connection_timeout: CONNECTION_TIMEOUT,
+            min_connection_time: MIN_CONNECTION_TIME,
+        }
     }
 }
 
 impl Connections {
-    /// Adds a connection, as soon as there are not too many.
+    /// Adds a connection as soon as there is room for one.
     async fn add<S>(&mut self, stream: S, registry: &Arc<Registry>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.make_room().await;
-        let (registry, patience) = (registry.clone(), self.patience);
+        let (registry, connection_timeout) = (registry.clone(), self.connection_timeout);
         let task = self.tasks.spawn(async move {
             let service = service_fn(move |request| {
                 let response = answer(&request, &registry);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut connection = http1::Builder::new();
-            connection.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(REQUEST).keep_alive(false);
-            // One that went wrong, or took too long, is the other side's business.
-            let _ = timeout(patience, connection.serve_connection(TokioIo::new(stream), service)).await;
+            connection
+                .timer(TokioTimer::new())
+                .header_read_timeout(connection_timeout)
+                .max_buf_size(MAX_REQUEST)
+                .keep_alive(false);
+            // A failed or slow connection concerns the client only.
+            let _ = timeout(connection_timeout, connection.serve_connection(TokioIo::new(stream), service)).await;
         });
         self.ages.push_back((task, Instant::now()));
     }
 
-    /// Waits until one more may come: who does nothing makes place for who asks.
+    /// Waits until there is room for one more connection, for which an idle one is closed.
     async fn make_room(&mut self) {
         loop {
             while self.tasks.try_join_next().is_some() {}
             self.ages.retain(|(task, _)| !task.is_finished());
-            if self.tasks.len() < CONNECTIONS {
+            if self.tasks.len() < MAX_CONNECTIONS {
                 return;
             }
             let Some((oldest, since)) = self.ages.front() else { return };
-            if timeout_at(*since + self.grace, self.tasks.join_next()).await.is_err() {
+            if timeout_at(*since + self.min_connection_time, self.tasks.join_next()).await.is_err() {
                 oldest.abort();
                 self.tasks.join_next().await;
             }
@@ -254,7 +268,7 @@ impl Connections {
     }
 }
 
-/// The answer to a request.
+/// Returns the response to a request.
 fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<String> {
     const PLAIN: &str = "text/plain; charset=utf-8";
     let respond = |status, kind, body: String| {
@@ -322,8 +336,11 @@ mod tests {
     #[test]
     fn a_connection_ends_in_time_whatever_the_other_side_does() {
         run(async {
-            let mut connections =
-                Connections { patience: Duration::from_millis(50), grace: CERTAIN, ..Connections::default() };
+            let mut connections = Connections {
+                connection_timeout: Duration::from_millis(50),
+                min_connection_time: CERTAIN,
+                ..Connections::default()
+            };
             let (mut client, mut stream) = pair();
             while stream.write(&[b'.'; 4096]).is_ok() {}
             client.write_all(SCRAPE).unwrap();
@@ -339,14 +356,17 @@ mod tests {
     #[test]
     fn the_oldest_connection_makes_room_for_another_one() {
         run(async {
-            let mut connections =
-                Connections { patience: CERTAIN * 2, grace: Duration::from_millis(5), ..Connections::default() };
+            let mut connections = Connections {
+                connection_timeout: CERTAIN * 2,
+                min_connection_time: Duration::from_millis(5),
+                ..Connections::default()
+            };
             let mut clients = Vec::new();
-            for number in 1..=CONNECTIONS + 3 {
+            for number in 1..=MAX_CONNECTIONS + 3 {
                 let (client, stream) = pair();
                 connections.add_stream(stream).await;
                 clients.push(client);
-                let closed = number.saturating_sub(CONNECTIONS);
+                let closed = number.saturating_sub(MAX_CONNECTIONS);
                 for (at, client) in clients.iter().enumerate() {
                     assert_eq!(is_closed(client), at < closed, "{at} of {number}");
                 }
@@ -365,17 +385,21 @@ mod tests {
     #[test]
     fn a_connection_that_has_ended_makes_room() {
         run(async {
-            let mut connections = Connections { patience: CERTAIN * 2, grace: CERTAIN * 2, ..Connections::default() };
+            let mut connections = Connections {
+                connection_timeout: CERTAIN * 2,
+                min_connection_time: CERTAIN * 2,
+                ..Connections::default()
+            };
             let mut clients = Vec::new();
-            for _ in 0..=CONNECTIONS {
-                if clients.len() == CONNECTIONS {
+            for _ in 0..=MAX_CONNECTIONS {
+                if clients.len() == MAX_CONNECTIONS {
                     clients.pop();
                 }
                 let (client, stream) = pair();
                 connections.add_stream(stream).await;
                 clients.push(client);
             }
-            assert!(clients.len() == CONNECTIONS && !clients.iter().any(is_closed));
+            assert!(clients.len() == MAX_CONNECTIONS && !clients.iter().any(is_closed));
         });
     }
 }

@@ -1,10 +1,10 @@
-//! What is exported of the tenants of a policy. The number of series is bounded: beyond so many tenants the rest is summed up.
+//! The metrics of the tenants of a policy. The number of series is bounded: tenants beyond the bound are summed up.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
-use super::export::{self, Labels, Shown, family, split, with};
+use super::export::{self, Labels, StageSeries, family, split, with};
 use flowgate_base::text::clean;
 use flowgate_model::result;
 use flowgate_pipeline::{
@@ -12,48 +12,49 @@ use flowgate_pipeline::{
     stats::{RESULTS, StageStats},
 };
 
-/// Tenants with series of their own.
-const OWN: usize = 256;
-/// What the others are called together.
+/// Maximum number of tenants with series of their own.
+const MAX_TENANT_SERIES: usize = 256;
+/// Name of the sum of all other tenants.
 const OTHER: &str = "other";
 
-/// States that a tenant may be in.
+/// The states of a tenant.
 pub const STATES: [&str; 4] = ["running", "paused", "quarantined", "ended"];
 
-/// What is known of a tenant. What only grows is counted from the start of the service on, over reloads and restarts.
+/// The metrics of a tenant. Values that only grow are counted from the start of the service, across reloads and
+/// restarts.
 #[derive(Clone, Debug, Default)]
-pub struct TenantFigures {
-    /// What it is called.
+pub struct TenantMetrics {
+    /// Its name.
     pub name: String,
-    /// Which generation of the policy it is of.
+    /// The generation of the policy that it belongs to.
     pub generation: u64,
     /// Its state: one of [`STATES`].
     pub state: &'static str,
     /// Events in its scope.
     pub events: u64,
-    /// Events that it was handed.
+    /// Events passed to it.
     pub handed: u64,
-    /// Events that are known to be lost.
+    /// Events known to be lost.
     pub lost: u64,
     /// Gaps.
     pub gaps: u64,
-    /// Listings of the table that made up for gaps.
+    /// Listings of the table after gaps.
     pub resyncs: u64,
-    /// Rows that came out of its last plugin.
+    /// Rows that its last plugin passed on.
     pub shown: u64,
-    /// Bytes that wait for it.
+    /// Bytes queued for it.
     pub waiting: u64,
-    /// Lines of its output that were dropped.
+    /// Dropped lines of its output.
     pub output_dropped: u64,
-    /// Actions that the guard refused, by its reason.
+    /// Actions that the guard refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
     /// Its plugins, by their names within the tenant.
     pub plugins: Vec<StageStats>,
 }
 
-impl TenantFigures {
-    /// Takes in what the same tenant did before: what only grows is summed up, what it is now stays. Plugins that it does not have
-    /// any more are left out.
+impl TenantMetrics {
+    /// Adds the values of the same tenant's previous instance: values that only grow are summed up, others are kept.
+    /// Plugins that it no longer has are left out.
     pub fn add(&mut self, before: &Self) {
         self.sum(before);
         for plugin in &mut self.plugins {
@@ -81,7 +82,7 @@ impl TenantFigures {
         }
     }
 
-    /// What became of the actions of all its plugins, by [`result`].
+    /// Returns the number of actions of all its plugins, by [`result`].
     fn actions(&self) -> [u64; RESULTS] {
         let mut all = [0u64; RESULTS];
         for plugin in &self.plugins {
@@ -91,26 +92,26 @@ impl TenantFigures {
     }
 }
 
-/// What is known of a service.
+/// The metrics of a service.
 #[derive(Clone, Debug, Default)]
-pub struct PolicyFigures {
-    /// The generation that runs.
+pub struct PolicyMetrics {
+    /// The current generation.
     pub generation: u64,
-    /// Reloads that were done, and that failed.
+    /// Numbers of successful and of failed reloads.
     pub reloads: [u64; 2],
-    /// Lines of the audit that were written, and times that none could be.
+    /// Number of lines written to the audit, and number of failed writes.
     pub audit: [u64; 2],
     /// Its tenants, in the order of the file.
-    pub tenants: Vec<TenantFigures>,
+    pub tenants: Vec<TenantMetrics>,
 }
 
-/// Looks at a service.
-pub type Look = Arc<dyn Fn() -> PolicyFigures + Send + Sync>;
+/// Returns the metrics of a service.
+pub type MetricsProvider = Arc<dyn Fn() -> PolicyMetrics + Send + Sync>;
 
-/// A metric with one value for the service: name without prefix and `_total`, help, whether it is a counter, value.
-type PerService = (&'static str, &'static str, bool, fn(&PolicyFigures) -> u64);
+/// A metric with one value for the service: name without prefix and `_total`, help, true for a counter, value.
+type ServiceMetric = (&'static str, &'static str, bool, fn(&PolicyMetrics) -> u64);
 
-const SERVICE: [PerService; 4] = [
+const SERVICE: [ServiceMetric; 4] = [
     ("tenants", "Tenants of the policy that runs", false, |service| service.tenants.len() as u64),
     ("policy_generation", "The generation of the policy that runs", false, |service| service.generation),
     ("audit_lines", "Lines written into the audit", true, |service| service.audit[0]),
@@ -120,10 +121,10 @@ const SERVICE: [PerService; 4] = [
 const RELOADS: (&str, &str) = ("policy_reloads", "Reloads of the policy, by what became of them");
 const RELOADED: [&str; 2] = ["done", "failed"];
 
-/// A metric with one value for each tenant: as [`PerService`].
-type PerTenant = (&'static str, &'static str, bool, fn(&TenantFigures) -> u64);
+/// A metric with one value for each tenant: see [`ServiceMetric`].
+type TenantMetric = (&'static str, &'static str, bool, fn(&TenantMetrics) -> u64);
 
-const TENANTS: [PerTenant; 9] = [
+const TENANTS: [TenantMetric; 9] = [
     ("tenant_generation", "The generation of the policy that the tenant is of", false, |tenant| tenant.generation),
     ("tenant_events", "Events in the tenant's scope", true, |tenant| tenant.events),
     ("tenant_handed_events", "Events that the tenant was handed", true, |tenant| tenant.handed),
@@ -141,12 +142,12 @@ const STATE: (&str, &str) = ("tenant_state", "1 for the state that the tenant is
 const ACTIONS: (&str, &str) = ("tenant_actions", "Actions that the tenant's plugins asked for, by what became of them");
 const REFUSALS: (&str, &str) = ("tenant_refusals", "Actions of the tenant that were refused, by the reason");
 
-/// What of the whole is exported too: the rest is counted for each tenant.
+/// Returns true for process metrics that a service exports too; the others are counted for each tenant.
 fn is_of_the_service(name: &str) -> bool {
     matches!(name, "gaps" | "lost_events" | "malformed_messages" | "datagrams" | "received_bytes")
 }
 
-/// The names of all metrics that only a service with tenants has.
+/// Returns the names of the metrics that only a service with tenants has.
 #[must_use]
 pub fn tenant_names() -> Vec<String> {
     let service = SERVICE.iter().map(|&(name, _, counter, _)| (name, counter));
@@ -160,60 +161,60 @@ pub fn tenant_names() -> Vec<String> {
 }
 
 /// Tenants and counters, as one collector.
-struct Export {
-    look: Look,
+struct TenantCollector {
+    provider: MetricsProvider,
     counters: Counters,
 }
 
-impl fmt::Debug for Export {
+impl fmt::Debug for TenantCollector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Export").field("counters", &self.counters).finish_non_exhaustive()
+        formatter.debug_struct("TenantCollector").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
-/// A registry of nothing but this.
-pub(super) fn registry(look: Look, counters: Counters) -> Registry {
+/// Returns a registry with this collector only.
+pub(super) fn registry(provider: MetricsProvider, counters: Counters) -> Registry {
     let mut registry = Registry::with_prefix(export::PREFIX);
-    registry.register_collector(Box::new(Export { look, counters }));
+    registry.register_collector(Box::new(TenantCollector { provider, counters }));
     registry
 }
 
-/// What has series of its own: a tenant, or all that are beyond the bound.
-struct Group {
+/// A tenant with series of its own, or the sum of those beyond the bound.
+struct SeriesGroup {
     labels: Labels,
-    figures: TenantFigures,
-    /// How many tenants are in each state of [`STATES`].
+    figures: TenantMetrics,
+    /// The number of tenants in each state of [`STATES`].
     states: [u64; STATES.len()],
     actions: [u64; RESULTS],
-    plugins: Vec<Shown>,
+    plugins: Vec<StageSeries>,
 }
 
-impl Group {
-    fn of(figures: TenantFigures) -> Self {
+impl SeriesGroup {
+    fn of(figures: TenantMetrics) -> Self {
         let labels = vec![("tenant", clean(&figures.name))];
         let plugins = figures.plugins.iter().enumerate().map(|(number, stats)| {
             let labels = with(&labels, ("plugin", clean(&stats.plugin)));
-            Shown::new(with(&labels, ("stage", number.to_string())), stats.clone())
+            StageSeries::new(with(&labels, ("stage", number.to_string())), stats.clone())
         });
         let plugins = plugins.collect();
         let states = STATES.map(|state| u64::from(state == figures.state));
-        Group { states, actions: figures.actions(), plugins, labels, figures }
+        SeriesGroup { states, actions: figures.actions(), plugins, labels, figures }
     }
 
-    /// Takes in one more tenant, whose plugins become one with those that are here.
-    fn take(&mut self, more: TenantFigures) {
-        let Group { labels, figures, states, actions, plugins } = self;
+    /// Adds a tenant; its plugins are summed up with those of the group.
+    fn take(&mut self, more: TenantMetrics) {
+        let SeriesGroup { labels, figures, states, actions, plugins } = self;
         figures.sum(&more);
         figures.generation = figures.generation.max(more.generation);
         figures.waiting = figures.waiting.saturating_add(more.waiting);
-        let more = Group::of(more);
+        let more = SeriesGroup::of(more);
         states.iter_mut().zip(more.states).for_each(|(sum, more)| *sum += more);
         actions.iter_mut().zip(more.actions).for_each(|(sum, more)| *sum = sum.saturating_add(more));
         for plugin in more.plugins {
             match plugins.first_mut() {
                 None => {
                     let labels = with(&with(labels, ("plugin", OTHER.into())), ("stage", "0".into()));
-                    plugins.push(Shown { labels, ..plugin });
+                    plugins.push(StageSeries { labels, ..plugin });
                 }
                 Some(all) => {
                     all.stats.add(&plugin.stats);
@@ -226,16 +227,16 @@ impl Group {
     }
 }
 
-/// Tenants in groups. One that is itself called as the others are together is among these, if there are others.
-fn groups(tenants: Vec<TenantFigures>) -> Vec<Group> {
-    let crowded = tenants.len() > OWN;
+/// Groups tenants. A tenant with the name of the sum is part of the sum, if there is one.
+fn groups(tenants: Vec<TenantMetrics>) -> Vec<SeriesGroup> {
+    let crowded = tenants.len() > MAX_TENANT_SERIES;
     let mut groups = Vec::new();
-    let mut others: Option<Group> = None;
+    let mut others: Option<SeriesGroup> = None;
     for tenant in tenants {
-        if !crowded || groups.len() < OWN && tenant.name != OTHER {
-            groups.push(Group::of(tenant));
+        if !crowded || groups.len() < MAX_TENANT_SERIES && tenant.name != OTHER {
+            groups.push(SeriesGroup::of(tenant));
         } else {
-            let none = || Group::of(TenantFigures { name: OTHER.into(), ..TenantFigures::default() });
+            let none = || SeriesGroup::of(TenantMetrics { name: OTHER.into(), ..TenantMetrics::default() });
             others.get_or_insert_with(none).take(tenant);
         }
     }
@@ -243,9 +244,9 @@ fn groups(tenants: Vec<TenantFigures>) -> Vec<Group> {
     groups
 }
 
-impl Collector for Export {
+impl Collector for TenantCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut service = (self.look)();
+        let mut service = (self.provider)();
         export::build(&mut encoder)?;
         export::whole(&mut encoder, &self.counters, is_of_the_service)?;
         for (name, help, counter, value) in SERVICE {
@@ -258,15 +259,16 @@ impl Collector for Export {
             let values = groups.iter().map(|group| (&group.labels, value(&group.figures)));
             family(&mut encoder, name, help, counter, values)?;
         }
-        let states = |group: &Group| split(&group.labels, "state", STATES.into_iter().zip(group.states));
+        let states = |group: &SeriesGroup| split(&group.labels, "state", STATES.into_iter().zip(group.states));
         family(&mut encoder, STATE.0, STATE.1, false, groups.iter().flat_map(states))?;
-        let actions = |group: &Group| split(&group.labels, "result", result::NAMES.iter().copied().zip(group.actions));
+        let actions =
+            |group: &SeriesGroup| split(&group.labels, "result", result::NAMES.iter().copied().zip(group.actions));
         family(&mut encoder, ACTIONS.0, ACTIONS.1, true, groups.iter().flat_map(actions))?;
         if groups.iter().any(|group| !group.figures.refusals.is_empty()) {
-            let refusals = |group: &Group| split(&group.labels, "reason", group.figures.refusals.clone());
+            let refusals = |group: &SeriesGroup| split(&group.labels, "reason", group.figures.refusals.clone());
             family(&mut encoder, REFUSALS.0, REFUSALS.1, true, groups.iter().flat_map(refusals))?;
         }
-        let plugins: Vec<Shown> = groups.into_iter().flat_map(|group| group.plugins).collect();
+        let plugins: Vec<StageSeries> = groups.into_iter().flat_map(|group| group.plugins).collect();
         export::stages(&mut encoder, &plugins)
     }
 }
@@ -275,11 +277,11 @@ impl Collector for Export {
 mod tests {
     use super::*;
 
-    fn tenant(name: &str) -> TenantFigures {
+    fn tenant(name: &str) -> TenantMetrics {
         let mut actions = [0; RESULTS];
         actions[0] = 2;
         let plugin = StageStats { plugin: "p\n\"".into(), calls: 3, memory: 10, actions, ..StageStats::default() };
-        TenantFigures {
+        TenantMetrics {
             name: name.into(),
             generation: 4,
             state: "paused",
@@ -287,12 +289,12 @@ mod tests {
             waiting: 6,
             refusals: BTreeMap::from([("gone", 7)]),
             plugins: vec![plugin.clone(), plugin],
-            ..TenantFigures::default()
+            ..TenantMetrics::default()
         }
     }
 
-    fn text(tenants: Vec<TenantFigures>) -> String {
-        let service = PolicyFigures { generation: 4, reloads: [3, 1], audit: [9, 0], tenants };
+    fn text(tenants: Vec<TenantMetrics>) -> String {
+        let service = PolicyMetrics { generation: 4, reloads: [3, 1], audit: [9, 0], tenants };
         export::encode(&registry(Arc::new(move || service.clone()), Counters::default()))
     }
 
@@ -322,10 +324,11 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_tenants_are_one() {
-        let mut tenants: Vec<TenantFigures> = (0..OWN + 40).map(|number| tenant(&format!("t{number}"))).collect();
-        let few = text(tenants[..OWN].to_vec());
+        let mut tenants: Vec<TenantMetrics> =
+            (0..MAX_TENANT_SERIES + 40).map(|number| tenant(&format!("t{number}"))).collect();
+        let few = text(tenants[..MAX_TENANT_SERIES].to_vec());
         assert!(few.contains("tenant=\"t255\"") && !few.contains("tenant=\"other\""));
-        // One that is called as they are does not get in the way.
+        // A tenant with the name of the sum.
         tenants[0].name = OTHER.into();
         let text = text(tenants);
         for line in [
@@ -343,12 +346,15 @@ mod tests {
         ] {
             has(&text, line);
         }
-        assert!(!text.contains("tenant=\"t257\"") && text.matches("flowgate_tenant_events_total{").count() == OWN + 1);
+        assert!(
+            !text.contains("tenant=\"t257\"")
+                && text.matches("flowgate_tenant_events_total{").count() == MAX_TENANT_SERIES + 1
+        );
     }
 
     #[test]
     fn what_a_tenant_did_before_counts() {
-        let mut now = TenantFigures { events: 1, waiting: 1, state: "running", ..tenant("blue") };
+        let mut now = TenantMetrics { events: 1, waiting: 1, state: "running", ..tenant("blue") };
         now.plugins.truncate(1);
         let mut before = tenant("blue");
         before.plugins[1].plugin = "gone".into();

@@ -1,7 +1,7 @@
-//! The documentation and the dashboard have the metrics that are exported.
+//! Tests that the documentation and the dashboard name exactly the exported metrics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
-/// Names that begin with `flowgate_`, wherever they stand.
+/// Returns the words that begin with `flowgate_`.
 fn names(text: &str) -> Vec<&str> {
     let word = |byte: char| byte.is_ascii_alphanumeric() || byte == '_';
     text.split(|byte| !word(byte)).filter(|name| name.starts_with("flowgate_")).collect()
@@ -25,7 +25,7 @@ fn dashboard_and_documentation_speak_of_what_is_exported() {
     for name in &exported {
         assert!(names(&documentation).contains(&name.as_str()), "docs/METRICS.md does not speak of {name}");
     }
-    // Its tables have each where it belongs.
+    // Each metric is in the table of its section.
     let (others, tenants) = documentation.split_once("\n## Tenants\n").expect("a section about tenants");
     for (text, exported) in [(others, flowgate_metrics::names()), (tenants, flowgate_metrics::tenant_names())] {
         let rows = text.lines().filter(|line| line.starts_with("| `flowgate_"));

@@ -129,7 +129,7 @@ mod tests {
             let mut instance = Instance::new(&component, Limits::default()).unwrap();
             let reads = instance.describe().unwrap().reads;
             instance.configure(&flowgate_model::Setup::default()).unwrap();
-            instance.started();
+            instance.end_start_up();
             Format::new(instance, reads)
         };
         // Each of these bytes becomes six in JSON, which exceeds the maximum size of one call's result.

@@ -156,7 +156,7 @@ fn a_frozen_stage_with_everything_still_runs() {
     assert_eq!((description.name.as_str(), description.options.len()), ("active", 3));
     instance.configure(&setup(&[("do", "annotate+transform+delete+count+time+log"), ("interval", "100")])).unwrap();
     assert_eq!(instance.tick_interval().unwrap(), 100);
-    instance.started();
+    instance.end_start_up();
     let grants: Grants = "delete,tick,look-back,log,time,state".parse().unwrap();
     let mut stage = Stage::new(instance, description.reads, grants).serving(services).called(can, 100);
 
@@ -190,7 +190,7 @@ fn a_frozen_filter_still_decides() {
         .filter_map(|option| Some(OptionValue::new(&option.name, option.default.clone()?)))
         .collect();
     instance.configure(&Setup { options, ..Setup::default() }).unwrap();
-    instance.started();
+    instance.end_start_up();
     let mut stage = Stage::new(instance, description.reads, Grants::NONE);
     let mut rows = batch(4);
     let before = rows.length;

@@ -4,7 +4,7 @@ use super::{
     file::{Guest, Policy, Tenant},
     scope::{Rule, Scope},
 };
-use flowgate_base::{files::Output, text::clean};
+use flowgate_base::{files::OutputFile, text::clean};
 use flowgate_config::{Mistake, SinkConfig};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::namespace;

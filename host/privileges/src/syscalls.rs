@@ -245,7 +245,6 @@ fn program() -> Result<BpfProgram, Error> {
 ///
 /// # Errors
 /// The kernel does not support filters, or not on this architecture.
-/// The kernel takes no filters, or not on this architecture.
 #[allow(unsafe_code)]
 pub(super) fn confine() -> Result<(), PrivilegesError> {
     let mut filter = program()?;

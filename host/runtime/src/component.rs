@@ -9,7 +9,7 @@ use super::{
     engine::PluginEngine,
     error::{LoadError, one_line},
     file,
-    imports::{self, HostState},
+    linker::{self, HostState},
     outline::{Outline, Rejection},
 };
 use crate::bindings::exports::flowgate::conntrack as exports;
@@ -155,7 +155,7 @@ impl PluginComponent {
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
         flowgate_privileges::may_run_foreign_code()
             .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
-        let component = engine.apart(|| {
+        let component = engine.on_compile_thread(|| {
             let (bytes, outline) = componentize(path, bytes)?;
             let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
             // A component that cannot run here is not compiled.
@@ -177,7 +177,7 @@ impl PluginComponent {
             component.component_type().imports(engine).map(|(name, _)| name.to_string()).collect();
         let services = services(&imported).map_err(mismatch)?;
 
-        let pre = imports::linker(component)
+        let pre = linker::linker(component)
             .and_then(|linker| linker.instantiate_pre(component))
             .map_err(|error| mismatch(one_line(&format!("{error:#}"))))?;
         let indices = indices(&pre, capabilities).map_err(|error| {
@@ -364,7 +364,7 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
-    /// What it exports is looked at before its code is weighed, and long before that is compiled.
+    /// Exports are checked before the code is weighed, and thus before it is compiled.
     #[test]
     fn what_exports_nothing_is_not_even_weighed() {
         use flowgate_test_support::wasm::{NOTHING, code, component, id, items};
@@ -374,7 +374,7 @@ mod tests {
         let path = Path::new("some.wasm");
         let error = PluginComponent::from_bytes(&engine, path, &heavy).err().unwrap();
         assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
-        let error = engine.apart(|| engine.compile(path, &heavy)).unwrap().err().unwrap();
+        let error = engine.on_compile_thread(|| engine.compile(path, &heavy)).unwrap().err().unwrap();
         assert!(matches!(error, LoadError::Excessive { .. }), "it would be refused for its weight: {error}");
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use flowgate_base::clock::thread_time;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::{engine::TICK, error::Failure, imports::HostState};
+use super::{engine::TICK, error::Failure, linker::HostState};
 
 /// The time limit of a call, and when its time began to count.
 ///

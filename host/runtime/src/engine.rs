@@ -1,5 +1,5 @@
-//! What all plugins share: the engine of plugins from files, the cache of compiled code, and the clock for deadlines.
-//! Stock plugins have an engine of their own (`stock`).
+//! State that all plugins share: the engine of plugins from files, the cache of compiled code, and the clock for
+//! deadlines. Stock plugins have an engine of their own (`stock`).
 
 use std::{
     num::NonZeroUsize,
@@ -27,9 +27,9 @@ use super::{
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Maximum number of threads that compile a plugin.
-const COMPILING: usize = 4;
+const MAX_COMPILE_THREADS: usize = 4;
 /// Stack size of each in bytes; only the used part takes memory.
-const STACK: usize = 32 << 20;
+const COMPILE_STACK: usize = 32 << 20;
 
 /// The engine of plugins, created on first use. Cheap to clone.
 #[derive(Clone)]
@@ -37,12 +37,12 @@ pub struct PluginEngine(Arc<Engines>);
 
 struct Engines {
     /// The engine of plugins from files.
-    user: OnceLock<User>,
+    user: OnceLock<UserEngine>,
     cache: Option<Cache>,
     ticking: AtomicBool,
 }
 
-struct User {
+struct UserEngine {
     engine: Engine,
     execution: Execution,
 }
@@ -103,14 +103,14 @@ impl PluginEngine {
     ///
     /// # Errors
     /// [`LoadError::Engine`] if no thread can be started.
-    pub(super) fn apart<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, LoadError> {
+    pub(super) fn on_compile_thread<R: Send>(&self, work: impl FnOnce() -> R + Send) -> Result<R, LoadError> {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         // Each thread takes address space for its stack and for its allocations.
-        let threads = if self.user()?.execution.limit.is_some() { 1 } else { processors.min(COMPILING) };
+        let threads = if self.user()?.execution.limit.is_some() { 1 } else { processors.min(MAX_COMPILE_THREADS) };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|number| format!("compile {number}"))
-            .stack_size(STACK)
+            .stack_size(COMPILE_STACK)
             .build()
             .map_err(|error| LoadError::Engine(format!("no threads to compile on: {error}")))?;
         // The state that it was working on is dropped.
@@ -120,7 +120,7 @@ impl PluginEngine {
         })
     }
 
-    /// Compiles a component, or loads it from the cache. Must be called within [`PluginEngine::apart`].
+    /// Compiles a component, or loads it from the cache. Must be called within [`PluginEngine::on_compile_thread`].
     ///
     /// # Errors
     /// [`LoadError`] if it is not a valid component, would take too much to compile, or there is no memory for it.
@@ -149,13 +149,13 @@ impl PluginEngine {
         self.user().map(|user| &user.engine)
     }
 
-    fn user(&self) -> Result<&User, LoadError> {
+    fn user(&self) -> Result<&UserEngine, LoadError> {
         if let Some(user) = self.0.user.get() {
             return Ok(user);
         }
         let execution = Execution::detect();
         let engine = execution.config().and_then(|config| Engine::new(&config)).map_err(engine_error)?;
-        Ok(self.0.user.get_or_init(|| User { engine, execution }))
+        Ok(self.0.user.get_or_init(|| UserEngine { engine, execution }))
     }
 }
 
@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn what_does_not_compile_is_an_error_and_no_panic() {
         let engine = PluginEngine::new(None).unwrap();
-        let compile = |bytes: &[u8]| engine.apart(|| engine.compile(Path::new("some.wasm"), bytes)).unwrap();
+        let compile =
+            |bytes: &[u8]| engine.on_compile_thread(|| engine.compile(Path::new("some.wasm"), bytes)).unwrap();
         assert!(matches!(compile(b"\0asm\x0d\0\x01\0garbage"), Err(LoadError::Compile { .. })));
         assert!(compile(b"\0asm\x0d\0\x01\0").is_ok());
     }
@@ -199,10 +200,10 @@ mod tests {
     #[test]
     fn a_panic_of_the_compiler_is_an_error_of_this_file() {
         let engine = PluginEngine::new(None).unwrap();
-        let text = |work: &(dyn Fn() + Sync)| engine.apart(work).unwrap_err().to_string();
+        let text = |work: &(dyn Fn() + Sync)| engine.on_compile_thread(work).unwrap_err().to_string();
         assert!(text(&|| panic!("index {} out of bounds", 7)).ends_with("nothing of it runs: index 7 out of bounds"));
         assert!(text(&|| panic!("a fault")).ends_with("a fault"));
-        assert_eq!(engine.apart(|| 1).unwrap(), 1);
+        assert_eq!(engine.on_compile_thread(|| 1).unwrap(), 1);
     }
 
     #[test]

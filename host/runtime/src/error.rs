@@ -136,7 +136,9 @@ impl From<AnnotationError> for Failure {
     fn from(error: AnnotationError) -> Self {
         match error {
             AnnotationError::OfRow(_) => Failure::BadValue(error.to_string()),
-            AnnotationError::Amplified { returned, bytes } => Failure::Amplified { returned, bytes, limit: bounds::MAX_TEXT },
+            AnnotationError::Amplified { returned, bytes } => {
+                Failure::Amplified { returned, bytes, limit: bounds::MAX_TEXT }
+            }
         }
     }
 }

@@ -12,11 +12,11 @@ use super::sys;
 
 /// Below this limit of address space memories do not reserve 4 GiB each: a few plugins with a few memories would
 /// exhaust it.
-const ROOMY: u64 = 128 << 30;
+const AMPLE_ADDRESS_SPACE: u64 = 128 << 30;
 /// Address space in bytes of a memory if address space is scarce. A memory that needs more is moved.
-const MEMORY: u64 = 64 << 20;
+const MEMORY_RESERVATION: u64 = 64 << 20;
 /// Bytes by which a moved memory may grow before it is moved again.
-const GROWTH: u64 = 16 << 20;
+const MEMORY_GROWTH: u64 = 16 << 20;
 
 /// How the code of plugins from files runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Execution {
             let refused = sys::make_executable().err().and_then(|error| error.raw_os_error());
             refused.filter(|&errno| errno != libc::ENOMEM).map(Barrier::Refused)
         };
-        Execution { barrier, limit: address_space().filter(|&limit| limit < ROOMY) }
+        Execution { barrier, limit: address_space().filter(|&limit| limit < AMPLE_ADDRESS_SPACE) }
     }
 
     /// Returns true if the code is interpreted.
@@ -86,8 +86,8 @@ impl Execution {
             config.target("pulley64")?;
         }
         if self.limit.is_some() {
-            config.memory_reservation(MEMORY);
-            config.memory_reservation_for_growth(GROWTH);
+            config.memory_reservation(MEMORY_RESERVATION);
+            config.memory_reservation_for_growth(MEMORY_GROWTH);
             config.memory_guard_size(0);
         } else {
             config.memory_reservation(4 << 30);

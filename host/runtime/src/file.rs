@@ -13,7 +13,7 @@ use super::error::LoadError;
 
 /// Maximum size of a file in bytes. A plugin in Rust, C or Zig has 30 to 500 KB, one in JavaScript 2 MB to 12 MB, one
 /// in Python 19 MB.
-pub(super) const MOST: u64 = 32 << 20;
+pub(super) const MAX_FILE: u64 = 32 << 20;
 /// First bytes of every module and component.
 const PREAMBLE: [u8; 4] = *b"\0asm";
 
@@ -44,10 +44,10 @@ pub(super) fn content(path: &Path) -> Result<Vec<u8>, LoadError> {
 
 /// Reads the rest of a file.
 fn rest(path: &Path, file: &File, mut content: Vec<u8>) -> Result<Vec<u8>, LoadError> {
-    let left = MOST - content.len() as u64;
+    let left = MAX_FILE - content.len() as u64;
     file.take(left + 1).read_to_end(&mut content).map_err(|source| LoadError::Read { path: path.into(), source })?;
-    if content.len() as u64 > MOST {
-        let excess = format!("has more than {MOST} bytes, the most that the file of a plugin may have");
+    if content.len() as u64 > MAX_FILE {
+        let excess = format!("has more than {MAX_FILE} bytes, the most that the file of a plugin may have");
         return Err(LoadError::Excessive { path: path.into(), excess });
     }
     Ok(content)
@@ -96,9 +96,9 @@ mod tests {
         let path = directory.path().join("large.wasm");
         let mut file = File::create(&path).unwrap();
         file.write_all(b"\0asm\x0d\0\x01\0").unwrap();
-        file.set_len(MOST).unwrap();
-        assert_eq!(read(&path).unwrap().len() as u64, MOST);
-        file.set_len(MOST + 1).unwrap();
+        file.set_len(MAX_FILE).unwrap();
+        assert_eq!(read(&path).unwrap().len() as u64, MAX_FILE);
+        file.set_len(MAX_FILE + 1).unwrap();
         let error = read(&path).unwrap_err();
         assert!(matches!(error, LoadError::Excessive { .. }), "{error}");
         assert!(error.to_string().contains("more than 33554432 bytes"), "{error}");

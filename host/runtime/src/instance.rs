@@ -9,8 +9,8 @@ use super::{
     component::{Origin, PluginComponent},
     deadline::Deadline,
     error::{self, Failure, PluginError},
-    imports::HostState,
-    limits::{Guard, Limits},
+    limits::{Limits, MemoryLimiter},
+    linker::HostState,
     services::Services,
 };
 use flowgate_base::clock::thread_time;
@@ -40,14 +40,14 @@ pub struct Instance {
     starting: Option<Duration>,
 }
 
-type Called<T> = Result<T, PluginError>;
+type CallResult<T> = Result<T, PluginError>;
 
 impl Instance {
     /// Instantiates a plugin without services. The start-up time begins here.
     ///
     /// # Errors
     /// A [`PluginError`] if its start function fails, or if it exceeds its memory limit.
-    pub fn new(component: &PluginComponent, limits: Limits) -> Called<Self> {
+    pub fn new(component: &PluginComponent, limits: Limits) -> CallResult<Self> {
         Self::with_services(component, limits, Services::default())
     }
 
@@ -55,14 +55,14 @@ impl Instance {
     ///
     /// # Errors
     /// The same as [`Instance::new`].
-    pub fn with_services(component: &PluginComponent, limits: Limits, services: Services) -> Called<Self> {
+    pub fn with_services(component: &PluginComponent, limits: Limits, services: Services) -> CallResult<Self> {
         let name = component.name.clone();
         let fail = |failure| PluginError { plugin: name.clone(), failure };
         if component.origin == Origin::File {
             component.engine.start_clock().map_err(|error| fail(Failure::Host(error.to_string())))?;
         }
 
-        let state = HostState { guard: Guard::new(limits.memory), services, deadline: Deadline::default() };
+        let state = HostState { guard: MemoryLimiter::new(limits.memory), services, deadline: Deadline::default() };
         let mut store = Store::new(component.instance.engine(), state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.output);
@@ -74,8 +74,8 @@ impl Instance {
             .instance
             .instantiate(&mut store)
             .map_err(|error| fail(classify(&error, &mut store, limits, limits.start_up)))?;
-        let guests =
-            Guests::load(component, &mut store, &running).map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
+        let guests = Exports::load(component, &mut store, &running)
+            .map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
         Ok(Instance {
             store,
             plugin: guests.plugin,
@@ -128,7 +128,7 @@ impl Instance {
     }
 
     /// Ends the start-up: from here on each call has its own deadline.
-    pub fn started(&mut self) {
+    pub fn end_start_up(&mut self) {
         self.starting = None;
     }
 
@@ -137,7 +137,7 @@ impl Instance {
         &mut self,
         guest: impl FnOnce(&Self) -> Option<&G>,
         call: impl FnOnce(&G, &mut Store<HostState>) -> wasmtime::Result<T>,
-    ) -> Called<T>
+    ) -> CallResult<T>
     where
         G: Clone,
     {
@@ -169,7 +169,7 @@ impl Instance {
         &mut self,
         guest: impl FnOnce(&Self) -> Option<&G>,
         call: impl FnOnce(&G, &mut Store<HostState>) -> wasmtime::Result<Result<(), String>>,
-    ) -> Called<()> {
+    ) -> CallResult<()> {
         self.call(guest, call)?.map_err(|reason| {
             let reason = flowgate_base::text::clean(&reason);
             self.error(Failure::Refused(reason))
@@ -180,7 +180,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`], as for all calls.
-    pub fn describe(&mut self) -> Called<Description> {
+    pub fn describe(&mut self) -> CallResult<Description> {
         let description = self.call(|i| Some(&i.plugin), |guest, store| guest.call_describe(store))?;
         bounds::check_description(&description).map_err(|reason| self.error(Failure::BadValue(reason)))?;
         Ok(description)
@@ -190,7 +190,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`]; [`Failure::Refused`] with the plugin's message if it refuses its options.
-    pub fn configure(&mut self, setup: &Setup) -> Called<()> {
+    pub fn configure(&mut self, setup: &Setup) -> CallResult<()> {
         self.call_refusable(|i| Some(&i.plugin), |guest, store| guest.call_configure(store, setup))
     }
 
@@ -198,7 +198,7 @@ impl Instance {
     ///
     /// # Errors
     /// The same as [`Instance::configure`].
-    pub fn select(&mut self, selection: &Selection) -> Called<()> {
+    pub fn select(&mut self, selection: &Selection) -> CallResult<()> {
         self.call_refusable(|i| i.flow_selection.as_ref(), |guest, store| guest.call_select(store, selection))
     }
 
@@ -206,7 +206,7 @@ impl Instance {
     ///
     /// # Errors
     /// The same as [`Instance::configure`].
-    pub fn template(&mut self, values: &Flows) -> Called<()> {
+    pub fn template(&mut self, values: &Flows) -> CallResult<()> {
         self.call_refusable(|i| i.flow_template.as_ref(), |guest, store| guest.call_template(store, values))
     }
 
@@ -214,7 +214,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn process_flows(&mut self, batch: &Flows) -> Called<Outcome> {
+    pub fn process_flows(&mut self, batch: &Flows) -> CallResult<Outcome> {
         self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_process(store, batch))
     }
 
@@ -222,7 +222,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn finish_flows(&mut self) -> Called<Outcome> {
+    pub fn finish_flows(&mut self) -> CallResult<Outcome> {
         self.call(|i| i.flow_stage.as_ref(), |guest, store| guest.call_finish(store))
     }
 
@@ -230,7 +230,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn tick_interval(&mut self) -> Called<u32> {
+    pub fn tick_interval(&mut self) -> CallResult<u32> {
         self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_interval(store))
     }
 
@@ -238,7 +238,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn tick(&mut self, time: u64) -> Called<Outcome> {
+    pub fn tick(&mut self, time: u64) -> CallResult<Outcome> {
         self.call(|i| i.flow_tick.as_ref(), |guest, store| guest.call_tick(store, time))
     }
 
@@ -246,7 +246,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn begin_look_back(&mut self, reason: u8) -> Called<()> {
+    pub fn begin_look_back(&mut self, reason: u8) -> CallResult<()> {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_begin(store, reason))
     }
 
@@ -254,7 +254,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn look_back(&mut self, batch: &Flows) -> Called<Outcome> {
+    pub fn look_back(&mut self, batch: &Flows) -> CallResult<Outcome> {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_entries(store, batch))
     }
 
@@ -262,7 +262,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn end_look_back(&mut self) -> Called<Outcome> {
+    pub fn end_look_back(&mut self) -> CallResult<Outcome> {
         self.call(|i| i.flow_look_back.as_ref(), |guest, store| guest.call_end(store))
     }
 
@@ -270,7 +270,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn learn(&mut self, results: &Results) -> Called<()> {
+    pub fn learn(&mut self, results: &Results) -> CallResult<()> {
         self.call(|i| i.action_results.as_ref(), |guest, store| guest.call_learn(store, results))
     }
 
@@ -278,7 +278,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn process_expectations(&mut self, batch: &Expectations) -> Called<ExpectationOutcome> {
+    pub fn process_expectations(&mut self, batch: &Expectations) -> CallResult<ExpectationOutcome> {
         self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_process(store, batch))
     }
 
@@ -286,7 +286,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn finish_expectations(&mut self) -> Called<ExpectationOutcome> {
+    pub fn finish_expectations(&mut self) -> CallResult<ExpectationOutcome> {
         self.call(|i| i.expectation_stage.as_ref(), |guest, store| guest.call_finish(store))
     }
 
@@ -294,7 +294,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn begin_flow_format(&mut self) -> Called<Vec<u8>> {
+    pub fn begin_flow_format(&mut self) -> CallResult<Vec<u8>> {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_begin(store))
     }
 
@@ -302,7 +302,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn render_flows(&mut self, batch: &Flows) -> Called<Vec<u8>> {
+    pub fn render_flows(&mut self, batch: &Flows) -> CallResult<Vec<u8>> {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_render(store, batch))
     }
 
@@ -310,7 +310,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn finish_flow_format(&mut self) -> Called<Vec<u8>> {
+    pub fn finish_flow_format(&mut self) -> CallResult<Vec<u8>> {
         self.call(|i| i.flow_format.as_ref(), |guest, store| guest.call_finish(store))
     }
 
@@ -318,7 +318,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn begin_expectation_format(&mut self) -> Called<Vec<u8>> {
+    pub fn begin_expectation_format(&mut self) -> CallResult<Vec<u8>> {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_begin(store))
     }
 
@@ -326,7 +326,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn render_expectations(&mut self, batch: &Expectations) -> Called<Vec<u8>> {
+    pub fn render_expectations(&mut self, batch: &Expectations) -> CallResult<Vec<u8>> {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_render(store, batch))
     }
 
@@ -334,7 +334,7 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn finish_expectation_format(&mut self) -> Called<Vec<u8>> {
+    pub fn finish_expectation_format(&mut self) -> CallResult<Vec<u8>> {
         self.call(|i| i.expectation_format.as_ref(), |guest, store| guest.call_finish(store))
     }
 
@@ -342,13 +342,13 @@ impl Instance {
     ///
     /// # Errors
     /// A [`PluginError`].
-    pub fn render_statistics(&mut self, counts: &Counts) -> Called<Vec<u8>> {
+    pub fn render_statistics(&mut self, counts: &Counts) -> CallResult<Vec<u8>> {
         self.call(|i| i.statistics_format.as_ref(), |guest, store| guest.call_render(store, counts))
     }
 }
 
 /// The exports of an instance.
-struct Guests {
+struct Exports {
     plugin: exports::plugin::Guest,
     flow_stage: Option<exports::flow_stage::Guest>,
     flow_selection: Option<exports::flow_selection::Guest>,
@@ -362,10 +362,10 @@ struct Guests {
     action_results: Option<exports::action_results::Guest>,
 }
 
-impl Guests {
+impl Exports {
     fn load(component: &PluginComponent, store: &mut Store<HostState>, running: &Running) -> wasmtime::Result<Self> {
         let at = &component.indices;
-        Ok(Guests {
+        Ok(Exports {
             plugin: at.plugin.load(&mut *store, running)?,
             flow_stage: at.flow_stage.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,
             flow_selection: at.flow_selection.as_ref().map(|i| i.load(&mut *store, running)).transpose()?,

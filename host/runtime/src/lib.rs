@@ -4,9 +4,9 @@
 //!   plugins from files runs, and [`cache`] stores it in compiled form.
 //! * `file` reads a plugin, [`outline`] inspects its sections before anything is compiled, and `weight` estimates the
 //!   work of the compiler.
-//! * [`component`] turns a file into a component that can be instantiated, or explains why it cannot be; [`survey`]
+//! * [`component`] turns a file into a component that can be instantiated, or explains why it cannot be; [`inspect`]
 //!   inspects exports and imports.
-//! * [`services`] are the host services that a plugin may call, `imports` handles its other imports.
+//! * [`services`] are the host services that a plugin may call, `linker` handles its other imports.
 //! * [`instance`] is a running plugin; [`limits`] are its resource limits, [`deadline`] limits the time of its calls;
 //!   [`error`] has the ways in which it can fail.
 //!
@@ -21,7 +21,7 @@
 //! let mut instance = Instance::new(&component, Limits::default())?;
 //! assert_eq!(instance.describe()?.name, "json");
 //! instance.configure(&Setup::default())?;
-//! instance.started();
+//! instance.end_start_up();
 //!
 //! let flows = Flows {
 //!     length: 1,
@@ -45,12 +45,12 @@ pub mod engine;
 pub mod error;
 pub mod execution;
 mod file;
-mod imports;
+pub mod inspect;
 pub mod instance;
 pub mod limits;
+mod linker;
 pub mod outline;
 pub mod services;
-pub mod survey;
 mod sys;
 mod weight;
 
@@ -59,7 +59,7 @@ pub use component::{Capabilities, PluginComponent};
 pub use engine::PluginEngine;
 pub use error::{Failure, LoadError, PluginError};
 pub use execution::Execution;
+pub use inspect::{ComponentInfo, Import, ImportKind};
 pub use instance::Instance;
 pub use limits::Limits;
 pub use services::Services;
-pub use survey::{Import, Provision, Survey};

@@ -36,7 +36,7 @@ impl Default for Limits {
 /// Refuses growth beyond the limit, and remembers the refusal: the error's name must not depend on how the guest
 /// handles it (most abort, some catch it).
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct MemoryLimiter {
     limit: usize,
     used: usize,
     /// The size of the last refused growth.
@@ -45,12 +45,12 @@ pub(super) struct Guard {
     pub starved: bool,
 }
 
-impl Guard {
+impl MemoryLimiter {
     /// Size in bytes of a table element: a pointer.
     const ELEMENT: usize = size_of::<usize>();
 
     pub(crate) fn new(limit: usize) -> Self {
-        Guard { limit, used: 0, refused: None, starved: false }
+        MemoryLimiter { limit, used: 0, refused: None, starved: false }
     }
 
     /// Returns true if a memory or table may grow from `current` to `desired` bytes.
@@ -70,7 +70,7 @@ impl Guard {
     }
 }
 
-impl ResourceLimiter for Guard {
+impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(self.grow(current, desired))
     }
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn growth_is_counted_over_all_memories_and_refused_over_the_limit() {
-        let mut guard = Guard::new(100);
+        let mut guard = MemoryLimiter::new(100);
         assert!(guard.memory_growing(0, 40, None).unwrap());
         assert!(guard.memory_growing(0, 40, None).unwrap());
         assert!(guard.memory_growing(40, 60, None).unwrap());
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn growth_that_the_kernel_refuses_is_remembered() {
-        let mut guard = Guard::new(100);
+        let mut guard = MemoryLimiter::new(100);
         guard.memory_grow_failed(wasmtime::Error::msg("beyond the maximum")).unwrap();
         assert!(!guard.starved);
         guard.memory_grow_failed(std::io::Error::from_raw_os_error(libc::ENOMEM).into()).unwrap();
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn tables_count_by_the_size_of_their_elements() {
-        let mut guard = Guard::new(100);
+        let mut guard = MemoryLimiter::new(100);
         assert!(guard.table_growing(0, 5, None).unwrap());
         assert!(guard.memory_growing(0, 60, None).unwrap());
         assert_eq!(guard.used(), 100);

@@ -30,7 +30,7 @@ impl From<BinaryReaderError> for Rejection {
 
 /// Kinds of items, which are counted over everything that is nested in a file.
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum ItemKind {
     Modules,
     Components,
     Instances,
@@ -49,7 +49,7 @@ enum Kind {
 
 /// Names of the kinds in their order, and the maximum of each in a plugin. A plugin in Python, the largest kind, has 38
 /// core modules, 13,500 functions, 8,400 imports and exports, 1,500 types, 900 globals and 48,000 local variables.
-const MOST: [(&str, u64); 14] = [
+const MAX_ITEMS: [(&str, u64); 14] = [
     ("core modules", 128),
     ("components", 128),
     ("instances", 1024),
@@ -67,25 +67,25 @@ const MOST: [(&str, u64); 14] = [
 ];
 
 /// Maximum size of a function in bytes; the largest of Python's interpreter has 427,000.
-const FUNCTION: usize = 1 << 20;
+const MAX_FUNCTION: usize = 1 << 20;
 /// Maximum number of local variables of a function.
-const LOCALS: u64 = 16_384;
+const MAX_LOCALS: u64 = 16_384;
 /// Maximum nesting of components.
-const DEPTH: usize = 16;
+const MAX_DEPTH: usize = 16;
 /// Maximum number of nested types, counted by the bytes in a section of types that could begin one. Parsers of types
 /// recurse, on a stack that is large enough for this.
-const NESTED: usize = 2048;
+const MAX_NESTED_TYPES: usize = 2048;
 
 /// The counts so far.
-struct Counter {
-    counts: [u64; MOST.len()],
+struct ItemCounter {
+    counts: [u64; MAX_ITEMS.len()],
     depth: usize,
 }
 
-impl Counter {
-    fn add(&mut self, kind: Kind, number: u64) -> Result<(), Rejection> {
+impl ItemCounter {
+    fn add(&mut self, kind: ItemKind, number: u64) -> Result<(), Rejection> {
         let index = kind as usize;
-        if let (Some(count), Some((name, most))) = (self.counts.get_mut(index), MOST.get(index)) {
+        if let (Some(count), Some((name, most))) = (self.counts.get_mut(index), MAX_ITEMS.get(index)) {
             *count = count.saturating_add(number);
             if *count > *most {
                 return Err(too_many(*count, name, *most));
@@ -96,44 +96,48 @@ impl Counter {
 
     /// Counts the types in these bytes. Parsers keep about twenty times as much memory.
     fn types(&mut self, count: u32, bytes: &[u8]) -> Result<(), Rejection> {
-        self.add(Kind::Types, count.into())?;
-        self.add(Kind::TypeBytes, bytes.len() as u64)
+        self.add(ItemKind::Types, count.into())?;
+        self.add(ItemKind::TypeBytes, bytes.len() as u64)
     }
 
     fn enter(&mut self) -> Result<(), Rejection> {
         self.depth += 1;
-        if self.depth > DEPTH {
-            return Err(too_many(self.depth as u64, "components within each other", DEPTH as u64));
+        if self.depth > MAX_DEPTH {
+            return Err(too_many(self.depth as u64, "components within each other", MAX_DEPTH as u64));
         }
         Ok(())
     }
 
     fn function(&mut self, body: &FunctionBody<'_>) -> Result<(), Rejection> {
         let length = body.range().len();
-        if length > FUNCTION {
-            let excess = format!("has a function of {length} bytes, and {FUNCTION} are the most that one may have");
+        if length > MAX_FUNCTION {
+            let excess = format!("has a function of {length} bytes, and {MAX_FUNCTION} are the most that one may have");
             return Err(Rejection::Excessive(excess));
         }
         let mut locals = 0u64;
         for group in body.get_locals_reader()? {
             locals = locals.saturating_add(u64::from(group?.0));
         }
-        if locals > LOCALS {
-            return Err(too_many(locals, "local variables in a function", LOCALS));
+        if locals > MAX_LOCALS {
+            return Err(too_many(locals, "local variables in a function", MAX_LOCALS));
         }
-        self.add(Kind::Locals, locals)
+        self.add(ItemKind::Locals, locals)
     }
 }
 
-pub(super) fn too_many(number: u64, what: &str, most: u64) -> Rejection {
-    Rejection::Excessive(format!("has {number} {what} or more, and {most} are the most that a plugin may have"))
+pub(super) fn too_many(number: u64, what: &str, limit: u64) -> Rejection {
+    Rejection::Excessive(format!("has {number} {what} or more, and {limit} are the most that a plugin may have"))
 }
 
 /// Checks that the types of a section cannot be nested more deeply than the stack permits: each level takes a byte with
 /// one of these two values.
 fn nesting(section: &[u8]) -> Result<(), Rejection> {
     let levels = section.iter().filter(|byte| matches!(byte, 0x41 | 0x42)).count();
-    if levels > NESTED { Err(too_many(levels as u64, "types within each other", NESTED as u64)) } else { Ok(()) }
+    if levels > MAX_NESTED_TYPES {
+        Err(too_many(levels as u64, "types within each other", MAX_NESTED_TYPES as u64))
+    } else {
+        Ok(())
+    }
 }
 
 impl Outline {
@@ -142,11 +146,11 @@ impl Outline {
     /// # Errors
     /// It is damaged, or has more of something than any tool produces.
     pub fn of(bytes: &[u8]) -> Result<Self, Rejection> {
-        use Kind::{
+        use ItemKind::{
             Components, Data, Elements, Functions, Globals, Instances, Memories, Modules, Names, TableElements, Tables,
         };
         let mut outline = Outline::default();
-        let mut counter = Counter { counts: [0; MOST.len()], depth: 0 };
+        let mut counter = ItemCounter { counts: [0; MAX_ITEMS.len()], depth: 0 };
         for payload in Parser::new(0).parse_all(bytes) {
             let outermost = counter.depth == 0;
             match payload? {
@@ -305,7 +309,7 @@ mod tests {
 
     #[test]
     fn functions_that_are_hard_to_compile_are_refused() {
-        let long = [&[0][..], &[0x01].repeat(FUNCTION + 1), &[0x0b]].concat();
+        let long = [&[0][..], &[0x01].repeat(MAX_FUNCTION + 1), &[0x0b]].concat();
         assert!(excess(&code(&long)).contains("a function of 1048579 bytes"));
         let many = [&[1][..], &number(20_000), &[0x7e, 0x0b]].concat();
         assert!(excess(&code(&many)).contains("20000 local variables in a function"));

@@ -11,20 +11,20 @@ use super::outline::{Rejection, too_many};
 
 /// Maximum of the number of places in a function where control flow merges, times the values that are alive there
 /// (local variables, parameters, the stack). The compiler's data about them grows with this product.
-const MEETINGS: u64 = 16 << 20;
+const MAX_MERGES: u64 = 16 << 20;
 /// Maximum number of destinations of all `br_table` instructions of a function.
-const DESTINATIONS: u64 = 256 << 10;
+const MAX_DESTINATIONS: u64 = 256 << 10;
 /// Maximum weight of a function, in units of a third of a KiB of the compiler's memory. The heaviest function of
 /// Python's interpreter weighs 451,000, that of JavaScript's 82,000. Up to four functions are compiled at a time.
-const FUNCTION: u64 = 600_000;
+const MAX_FUNCTION_WEIGHT: u64 = 600_000;
 /// Maximum weight of all functions; those of a plugin in Python weigh 10,300,000, of one in JavaScript 2,400,000.
-const ALL: u64 = 32_000_000;
+const MAX_WEIGHT: u64 = 32_000_000;
 /// Fixed weight of a function: its entry, its exit and a name.
-const FIXED: u64 = 24;
+const BASE_WEIGHT: u64 = 24;
 
 /// Returns the measured weight of an operator, without that of its values. Operators of 30 and more also take time that
 /// grows faster than their number in a function: 10,000 take seconds.
-fn own(operator: &Operator<'_>) -> u64 {
+fn operator_weight(operator: &Operator<'_>) -> u64 {
     match operator {
         // Checks the time: a loop is where a plugin may never end.
         Operator::Loop { .. } => 150,
@@ -85,8 +85,8 @@ pub(super) fn weigh(bytes: &[u8]) -> Result<(), Rejection> {
             Payload::CodeSectionEntry(body) => {
                 let index = module.bodies.pop().ok_or_else(|| strange("more bodies than functions"))?;
                 total = total.saturating_add(function(&module, index, &body)?);
-                if total > ALL {
-                    return Err(too_many(total, "units of weight in its code", ALL));
+                if total > MAX_WEIGHT {
+                    return Err(too_many(total, "units of weight in its code", MAX_WEIGHT));
                 }
             }
             _ => {}
@@ -134,7 +134,7 @@ struct Frame {
 }
 
 /// A function that is being weighed.
-struct Reading<'a> {
+struct FunctionReader<'a> {
     module: &'a Module,
     frames: Vec<Frame>,
     locals: u64,
@@ -154,12 +154,12 @@ fn function(module: &Module, index: u32, body: &FunctionBody<'_>) -> Result<u64,
         locals = locals.saturating_add(u64::from(group?.0));
     }
     let whole = Frame { block: BlockType::FuncType(index), kind: FrameKind::Block, base: 0 };
-    let mut reading = Reading {
+    let mut reading = FunctionReader {
         module,
         frames: vec![whole],
         locals,
         height: 0,
-        weight: FIXED + locals + sum(arity),
+        weight: BASE_WEIGHT + locals + sum(arity),
         meetings: locals,
         blocks: 1,
         destinations: 0,
@@ -171,12 +171,12 @@ fn function(module: &Module, index: u32, body: &FunctionBody<'_>) -> Result<u64,
     Ok(reading.weight)
 }
 
-impl Reading<'_> {
+impl FunctionReader<'_> {
     fn operator(&mut self, operator: &Operator<'_>) -> Result<(), Rejection> {
         let (takes, gives) =
             operator.operator_arity(self).ok_or_else(|| strange("an operator that names what it does not have"))?;
         self.height = self.height.saturating_sub(takes.into()).saturating_add(gives.into());
-        self.weight = self.weight.saturating_add(own(operator) + sum((takes, gives)));
+        self.weight = self.weight.saturating_add(operator_weight(operator) + sum((takes, gives)));
         match operator {
             Operator::Block { blockty } => self.begin(*blockty, FrameKind::Block, gives),
             Operator::Loop { blockty } => self.begin(*blockty, FrameKind::Loop, gives),
@@ -184,32 +184,32 @@ impl Reading<'_> {
             Operator::Else => {
                 let base = self.frames.last().map_or(0, |frame| frame.base);
                 self.height = base + u64::from(gives);
-                self.meet();
+                self.count_merge();
             }
             Operator::End => {
                 let base = self.frames.pop().map_or(0, |frame| frame.base);
                 self.height = base + u64::from(gives);
             }
-            Operator::BrIf { .. } => self.meet(),
+            Operator::BrIf { .. } => self.count_merge(),
             Operator::BrTable { targets } => {
-                self.meet();
+                self.count_merge();
                 self.destinations += u64::from(targets.len()) + 1;
                 self.weight = self.weight.saturating_add(self.passed(targets)?);
             }
             _ => {}
         }
-        if self.destinations > DESTINATIONS {
-            return Err(too_many(self.destinations, "destinations of br_table in a function", DESTINATIONS));
+        if self.destinations > MAX_DESTINATIONS {
+            return Err(too_many(self.destinations, "destinations of br_table in a function", MAX_DESTINATIONS));
         }
-        if self.meetings > MEETINGS {
+        if self.meetings > MAX_MERGES {
             return Err(Rejection::Excessive(format!(
-                "has a function of {} blocks and {} local variables with {} values kept between blocks or more, and {MEETINGS} are the \
+                "has a function of {} blocks and {} local variables with {} values kept between blocks or more, and {MAX_MERGES} are the \
                  most that it may keep",
                 self.blocks, self.locals, self.meetings
             )));
         }
-        if self.weight > FUNCTION {
-            return Err(too_many(self.weight, "units of weight in a function", FUNCTION));
+        if self.weight > MAX_FUNCTION_WEIGHT {
+            return Err(too_many(self.weight, "units of weight in a function", MAX_FUNCTION_WEIGHT));
         }
         Ok(())
     }
@@ -217,11 +217,11 @@ impl Reading<'_> {
     fn begin(&mut self, block: BlockType, kind: FrameKind, parameters: u32) {
         let base = self.height.saturating_sub(parameters.into());
         self.frames.push(Frame { block, kind, base });
-        self.meet();
+        self.count_merge();
     }
 
     /// Counts a place where control flow merges.
-    fn meet(&mut self) {
+    fn count_merge(&mut self) {
         self.blocks += 1;
         self.meetings = self.meetings.saturating_add(self.locals.max(1) + self.height);
     }
@@ -242,7 +242,7 @@ impl Reading<'_> {
     }
 }
 
-impl ModuleArity for Reading<'_> {
+impl ModuleArity for FunctionReader<'_> {
     fn sub_type_at(&self, index: u32) -> Option<&SubType> {
         self.module.types.get(index as usize)
     }

@@ -1,8 +1,8 @@
-//! Numbers and flows as the text of cells, for the screen and for the text of one frame.
+//! Numbers and flows as text of cells, for the screen and for a frame as text.
 
 use super::{
-    row::Row,
-    sort::{Key, Sort},
+    row::FlowRow,
+    sort::{Sort, SortKey},
 };
 use flowgate_model::field;
 
@@ -11,9 +11,9 @@ use flowgate_model::field;
 pub struct Column {
     /// The heading.
     pub title: &'static str,
-    /// What sorts by it.
-    pub key: Option<Key>,
-    /// Whether its cells are numbers, which stand at the right.
+    /// The sort key of the column.
+    pub key: Option<SortKey>,
+    /// True if its cells are numbers, which are aligned to the right.
     pub number: bool,
 }
 
@@ -23,20 +23,20 @@ pub const COLUMNS: [Column; 11] = [
     column("STATE", None, false),
     column("SOURCE", None, false),
     column("DESTINATION", None, false),
-    column("RATE", Some(Key::Rate), true),
-    column("PKT/S", Some(Key::PacketRate), true),
-    column("BYTES", Some(Key::Bytes), true),
-    column("PACKETS", Some(Key::Packets), true),
-    column("AGE", Some(Key::Age), true),
-    column("TIMEOUT", Some(Key::Timeout), true),
+    column("RATE", Some(SortKey::Rate), true),
+    column("PKT/S", Some(SortKey::PacketRate), true),
+    column("BYTES", Some(SortKey::Bytes), true),
+    column("PACKETS", Some(SortKey::Packets), true),
+    column("AGE", Some(SortKey::Age), true),
+    column("TIMEOUT", Some(SortKey::Timeout), true),
     column("MARK", None, true),
 ];
 
-const fn column(title: &'static str, key: Option<Key>, number: bool) -> Column {
+const fn column(title: &'static str, key: Option<SortKey>, number: bool) -> Column {
     Column { title, key, number }
 }
 
-/// A heading, with an arrow where the table is sorted by it.
+/// Returns a heading, with an arrow if the table is sorted by it.
 #[must_use]
 pub fn heading(column: &Column, sort: Sort) -> String {
     if column.key == Some(sort.key) {
@@ -46,9 +46,9 @@ pub fn heading(column: &Column, sort: Sort) -> String {
     }
 }
 
-/// The cells of a flow, in the order of [`COLUMNS`], and then what plugins noted.
+/// Returns the cells of a flow in the order of [`COLUMNS`], and then the annotations.
 #[must_use]
-pub fn cells(row: &Row, now: u64) -> [String; COLUMNS.len() + 1] {
+pub fn cells(row: &FlowRow, now: u64) -> [String; COLUMNS.len() + 1] {
     let unknown = || "-".to_owned();
     let counted = |number: String| if row.is_counted() { number } else { unknown() };
     let [source, destination] = row.ends(&row.name.original);
@@ -69,14 +69,14 @@ pub fn cells(row: &Row, now: u64) -> [String; COLUMNS.len() + 1] {
     ]
 }
 
-/// A number of bytes in at most seven characters: `999 B`, `12.3 kB`, `1.0 GB`; units are powers of 1000.
+/// Formats bytes in at most seven characters: `999 B`, `12.3 kB`, `1.0 GB`; units are powers of 1000.
 #[must_use]
 pub fn bytes(number: f64) -> String {
     let (number, unit) = scaled(number);
     if unit.is_empty() { format!("{number:.0} B") } else { format!("{number:.1} {unit}B") }
 }
 
-/// A number in at most six characters: `999`, `12.3k`, `1.0M`.
+/// Formats a number in at most six characters: `999`, `12.3k`, `1.0M`.
 #[must_use]
 pub fn number(number: f64) -> String {
     let (scaled, unit) = scaled(number);
@@ -92,7 +92,7 @@ fn scaled(mut number: f64) -> (f64, &'static str) {
     let mut unit = "";
     for next in UNITS {
         unit = next;
-        // What would be rounded up to 1000.
+        // Numbers above would be rounded up to 1000.
         if number < 999.95 {
             break;
         }
@@ -103,7 +103,7 @@ fn scaled(mut number: f64) -> (f64, &'static str) {
     (number, unit)
 }
 
-/// Seconds in at most seven characters: `59s`, `1m59s`, `3h02m`, `4d23h`, `400d`.
+/// Formats seconds in at most seven characters: `59s`, `1m59s`, `3h02m`, `4d23h`, `400d`.
 #[must_use]
 pub fn time(seconds: u64) -> String {
     match seconds {
@@ -115,7 +115,7 @@ pub fn time(seconds: u64) -> String {
     }
 }
 
-/// A count, in groups of three digits: `1,234,567`.
+/// Formats a count in groups of three digits: `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {
     let digits = number.to_string();

@@ -1,33 +1,33 @@
-//! The filter that is typed: words that must all occur in what a flow's line says.
+//! The filter that the user types: words that must all occur in the line of a flow.
 
 use std::fmt::Write as _;
 
-use super::row::Row;
+use super::row::FlowRow;
 use flowgate_model::field;
 
-/// A filter. Letters match in either case.
+/// A filter. Case is ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     words: Vec<String>,
 }
 
 impl Filter {
-    /// Of what was typed: words between blanks.
+    /// Makes a filter from text: words separated by blanks.
     #[must_use]
     pub fn new(typed: &str) -> Self {
         Self { words: typed.split_whitespace().map(str::to_lowercase).collect() }
     }
 
-    /// Whether it leaves everything.
+    /// Returns true if it passes everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
-    /// Whether a flow passes: every word is a part of its addresses and ports (of both directions), its protocol, its state, its
-    /// mark (`mark=7`) and zone, or of what plugins noted. `buffer` is reused.
+    /// Returns true if a flow passes: every word is part of its addresses and ports (of both directions), its protocol,
+    /// its state, its mark (`mark=7`) and zone, or of its annotations. `buffer` is reused.
     #[must_use]
-    pub fn passes(&self, row: &Row, buffer: &mut String) -> bool {
+    pub fn passes(&self, row: &FlowRow, buffer: &mut String) -> bool {
         if self.words.is_empty() {
             return true;
         }

@@ -1,4 +1,4 @@
-//! One frame for scripts: text, or JSON.
+//! A single frame for scripts, as text or JSON.
 
 use std::{fmt::Write as _, str::FromStr};
 
@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::{
     cells::{COLUMNS, Column, bytes, cells, count, heading, number},
-    model::{Snapshot, Sum},
-    row::{Row, Tuple},
-    sort::{Key, Sort},
+    row::{FlowRow, Tuple},
+    snapshot::{Snapshot, Sum},
+    sort::{Sort, SortKey},
 };
 use flowgate_model::{family, field, protocol, state, status};
 use flowgate_pipeline::stats::StageStats;
 
-/// How a frame is written.
+/// The format of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum FrameFormat {
     /// As on the screen.
     #[default]
     Text,
@@ -23,7 +23,7 @@ pub enum Form {
     Json,
 }
 
-impl FromStr for Form {
+impl FromStr for FrameFormat {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -35,7 +35,7 @@ impl FromStr for Form {
     }
 }
 
-/// The first line: how much there is of everything.
+/// Returns the first line, with totals.
 #[must_use]
 pub fn summary(snapshot: &Snapshot) -> String {
     let total = snapshot.total();
@@ -51,21 +51,21 @@ pub fn summary(snapshot: &Snapshot) -> String {
             number(total.packets as f64)
         );
     }
-    let happened = snapshot.happened;
+    let events = snapshot.events;
     let _ = write!(
         line,
         "; {} began, {} changed, {} ended",
-        count(happened.new),
-        count(happened.update),
-        count(happened.destroy)
+        count(events.new),
+        count(events.update),
+        count(events.destroy)
     );
-    if happened.gaps > 0 {
-        let _ = write!(line, ", {} gaps", count(happened.gaps));
+    if events.gaps > 0 {
+        let _ = write!(line, ", {} gaps", count(events.gaps));
     }
     line
 }
 
-/// The sums by protocol, the one with the most flows first.
+/// Returns the sums by protocol, in descending order of flows.
 #[must_use]
 pub fn protocols(snapshot: &Snapshot) -> String {
     let mut sums: Vec<(u8, Sum)> = snapshot.sums.iter().map(|(&number, &sum)| (number, sum)).collect();
@@ -79,7 +79,7 @@ pub fn protocols(snapshot: &Snapshot) -> String {
     sums.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// A line for a plugin.
+/// Returns a line about a plugin.
 #[must_use]
 pub fn plugin(stage: &StageStats) -> String {
     let name = std::path::Path::new(&stage.plugin)
@@ -105,12 +105,13 @@ pub fn plugin(stage: &StageStats) -> String {
     line
 }
 
-/// What to do where packets are not counted.
+/// Advice if packets are not counted.
 pub const NO_ACCOUNTING: &str = "no accounting: `sysctl -w net.netfilter.nf_conntrack_acct=1` counts the bytes and packets of flows that begin then";
 
-/// The table as lines, the heading first; no line is longer than `width`, for which columns are left out that matter least.
+/// Returns the table as lines, the heading first; no line is longer than `width`, for which the least important columns
+/// are left out.
 #[must_use]
-pub fn table(rows: &[Row], now: u64, sort: Sort, width: Option<usize>) -> Vec<String> {
+pub fn table(rows: &[FlowRow], now: u64, sort: Sort, width: Option<usize>) -> Vec<String> {
     let lines: Vec<[String; COLUMNS.len() + 1]> = rows.iter().map(|row| cells(row, now)).collect();
     let headings = COLUMNS.map(|column| heading(&column, sort));
     let mut widths = [0; COLUMNS.len()];
@@ -132,7 +133,7 @@ pub fn table(rows: &[Row], now: u64, sort: Sort, width: Option<usize>) -> Vec<St
         for &(at, column, width) in &layout {
             let text = texts.get(at).map(String::as_str).unwrap_or_default();
             let text: String = if text.chars().count() > width {
-                // The end of an address says more than its beginning.
+                // The end of an address is more significant than its beginning.
                 text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
             } else {
                 text.to_owned()
@@ -153,14 +154,15 @@ pub fn table(rows: &[Row], now: u64, sort: Sort, width: Option<usize>) -> Vec<St
     std::iter::once(join(&headings, "")).chain(body).collect()
 }
 
-/// Which columns there is room for, by their number in [`COLUMNS`]; addresses are cut before anything that is sorted by goes.
+/// Returns the numbers of the columns in [`COLUMNS`] that fit. Addresses are shortened before the sorted column is left
+/// out.
 fn shown(widths: &mut [usize; COLUMNS.len()], sort: Sort, room: usize) -> Vec<usize> {
-    /// Numbers of columns that go first.
+    /// Numbers of the columns, in the order in which they are left out.
     const LEAVING: [usize; 7] = [10, 5, 7, 9, 8, 6, 1];
-    /// Numbers of the columns with addresses, and what they are cut to at most.
+    /// Numbers of the columns with addresses, and the width to which they are shortened.
     const ADDRESSES: [usize; 2] = [2, 3];
     const SHORTEST: usize = 15;
-    /// Number of the column that goes last.
+    /// Number of the column that is left out last.
     const RATE: usize = 4;
     let mut shown: Vec<usize> = (0..COLUMNS.len()).collect();
     let total = |shown: &[usize], widths: &[usize; COLUMNS.len()]| -> usize {
@@ -182,13 +184,13 @@ fn shown(widths: &mut [usize; COLUMNS.len()], sort: Sort, room: usize) -> Vec<us
             *width = width.saturating_sub(over).max(SHORTEST.min(*width));
         }
     }
-    if total(&shown, widths) > room && sort.key != Key::Rate {
+    if total(&shown, widths) > room && sort.key != SortKey::Rate {
         shown.retain(|&at| at != RATE);
     }
     shown
 }
 
-/// A frame as text, with a line feed at its end.
+/// Returns a frame as text that ends with a newline.
 #[must_use]
 pub fn text(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
     let mut lines = vec![summary(snapshot)];
@@ -264,7 +266,7 @@ struct Direction {
     destination_key: Option<u16>,
 }
 
-/// Members have the names of `-o json`, and mean the same; those that only top has are about both directions.
+/// Members are named as in `-o json` and have the same meaning; those that only top has refer to both directions.
 #[derive(Serialize)]
 struct Flow {
     family: u8,
@@ -304,7 +306,7 @@ struct Flow {
     annotations: serde_json::Map<String, serde_json::Value>,
 }
 
-fn direction(row: &Row, tuple: &Tuple) -> Direction {
+fn direction(row: &FlowRow, tuple: &Tuple) -> Direction {
     let number = row.name.protocol;
     let (ports, icmp, keys) = (protocol::has_ports(number), protocol::is_icmp(number), number == protocol::GRE);
     let [source, destination] = row.addresses(tuple).map(|address| address.to_string());
@@ -322,7 +324,7 @@ fn direction(row: &Row, tuple: &Tuple) -> Direction {
     }
 }
 
-fn flow(row: &Row, now: u64) -> Flow {
+fn flow(row: &FlowRow, now: u64) -> Flow {
     let has = |bit| row.has & bit != 0;
     let [zone, _, _] = row.name.zones;
     let number = row.name.protocol;
@@ -352,10 +354,10 @@ fn flow(row: &Row, now: u64) -> Flow {
     }
 }
 
-/// A frame as a JSON object, with a line feed at its end.
+/// Returns a frame as a JSON object that ends with a newline.
 #[must_use]
 pub fn json(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
-    let happened = snapshot.happened;
+    let events = snapshot.events;
     let frame = Frame {
         time: snapshot.now,
         accounting: snapshot.accounting,
@@ -363,7 +365,7 @@ pub fn json(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
         matching: snapshot.matching,
         sort: snapshot.sort.key.to_string(),
         reverse: snapshot.sort.reverse,
-        events: Events { new: happened.new, update: happened.update, destroy: happened.destroy, gaps: happened.gaps },
+        events: Events { new: events.new, update: events.update, destroy: events.destroy, gaps: events.gaps },
         protocols: snapshot
             .sums
             .iter()
@@ -380,6 +382,6 @@ pub fn json(snapshot: &Snapshot, stages: &[StageStats], rows: usize) -> String {
         plugins: stages,
         rows: snapshot.rows.iter().take(rows).map(|row| flow(row, snapshot.now)).collect(),
     };
-    // Numbers and text always have a form in JSON.
+    // Numbers and text can always be represented in JSON.
     serde_json::to_string(&frame).unwrap_or_default() + "\n"
 }

@@ -1,10 +1,10 @@
-//! `flowgate top`: flows by rate, bytes, packets, age or remaining time, on a screen or as one frame of text.
+//! `flowgate top`: flows by rate, bytes, packets, age or remaining time, on a screen or as a single frame of text.
 //!
-//! * [`model`] takes the batches that come out of a pipeline and keeps what a screen can show: [`row`]s by [`sort`], those
-//!   that a [`filter`] leaves, and sums.
-//! * [`source`] is the kernel: a dump every interval, and events in between.
-//! * [`ui`] is what is typed, [`view`] what is drawn, [`screen`] the terminal; [`frame`] is the text for scripts.
-//! * [`messages`] holds the warnings that would otherwise be written over the screen.
+//! * [`model`] consumes the batches of a pipeline and keeps what a screen can show: [`row`]s in the order of [`sort`]
+//!   that pass a [`filter`], and sums; a [`snapshot`] is what it shows.
+//! * [`source`] is the kernel: a dump at every interval, and events in between.
+//! * [`ui`] handles keys, [`view`] draws, [`screen`] is the terminal; [`frame`] is the output for scripts.
+//! * [`messages`] keeps warnings that would otherwise be written over the screen.
 
 pub mod cells;
 pub mod filter;
@@ -13,6 +13,7 @@ pub mod messages;
 pub mod model;
 pub mod row;
 pub mod screen;
+pub mod snapshot;
 pub mod sort;
 pub mod source;
 pub mod ui;
@@ -23,7 +24,8 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use frame::Form;
-pub use model::{Model, Origin, Snapshot};
+pub use frame::FrameFormat;
+pub use model::{Model, Origin};
 pub use screen::Screen;
-pub use sort::{Key, Sort};
+pub use snapshot::Snapshot;
+pub use sort::{Sort, SortKey};

@@ -1,8 +1,7 @@
-//! The model: what is kept of the flows that come out of a pipeline.
+//! The model: what is kept of the flows that a pipeline passes on.
 //!
-//! Its memory does not grow with what is shown: of all flows there are sums, of the first ten thousand by the present order
-//! and filter there are rows, and of each flow 32 bytes to tell from one dump to the next how fast it is and since when it is
-//! known.
+//! Its memory is bounded: sums over all flows, rows for the first ten thousand in the current order that pass the
+//! filter, and 32 bytes for each flow, from which its rate and its start are derived between dumps.
 
 use std::{
     cmp::Ordering,
@@ -14,48 +13,50 @@ use std::{
 
 use super::{
     filter::Filter,
-    row::{self, Name, Rate, Row},
-    sort::{Key, Sort},
+    row::{self, FlowIdentity, FlowRow, Rate},
+    snapshot::{EventCounts, Snapshot, Sum},
+    sort::{Sort, SortKey},
 };
 use flowgate_base::clock::now;
 use flowgate_model::{Flows, event, field};
 use flowgate_pipeline::{RunError, consumer::Consumer, sink::Sink};
 
-/// Most rows that are kept from one dump to the next.
-pub const KEPT: usize = 10_000;
-/// Most flows whose counters are remembered: at about 50 to 90 bytes each. Of those beyond, it is not known how fast they are.
-const REMEMBERED: usize = 4 << 20;
-/// Two dumps that are closer together do not tell how fast a flow is, in nanoseconds.
-const APART: u64 = 200_000_000;
+/// Maximum number of rows that are kept from one dump to the next.
+pub const MAX_ROWS: usize = 10_000;
+/// Maximum number of flows whose counters are remembered, at about 50 to 90 bytes each. The rate of flows beyond is
+/// unknown.
+const MAX_REMEMBERED: usize = 4 << 20;
+/// Minimum time in nanoseconds between two dumps from which rates are computed.
+const MIN_DUMP_DISTANCE: u64 = 200_000_000;
 
-/// Where the flows come from.
+/// The origin of the flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Dumps of the kernel, one after the other, and events in between: a flow that is not in a dump has gone.
+    /// Repeated dumps of the kernel, and events in between: a flow that is missing in a dump has ended.
     Kernel,
-    /// A recording: flows that end are kept.
+    /// A recording: flows that have ended are kept.
     Recording,
 }
 
-/// What is remembered of a flow.
+/// The remembered counters of a flow.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct RememberedFlow {
     bytes: u64,
     packets: u64,
-    /// When these were its counters, and when it was first seen: milliseconds since [`Model::epoch`].
+    /// Time of these counters, and time when the flow was first seen: milliseconds since [`Model::epoch`].
     at: u32,
     first: u32,
-    /// The last dump that it was in.
+    /// The last dump that contained it.
     round: u32,
-    /// Whether it began when it was first seen.
+    /// True if it started when it was first seen.
     born: bool,
 }
 
-/// Keys are hashes already.
+/// A hasher for keys that are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
-struct Same(u64);
+struct IdentityHasher(u64);
 
-impl Hasher for Same {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -71,125 +72,50 @@ impl Hasher for Same {
     }
 }
 
-type ByKey<T> = HashMap<u64, T, BuildHasherDefault<Same>>;
+type ByKey<T> = HashMap<u64, T, BuildHasherDefault<IdentityHasher>>;
 
-/// Sums over the flows of a protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Sum {
-    /// Flows.
-    pub flows: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Their packets.
-    pub packets: u64,
-    /// How fast they are together, as far as that is known.
-    pub rate: Rate,
-}
-
-impl Sum {
-    /// Adds another sum.
-    pub fn add(&mut self, other: &Self) {
-        self.flows += other.flows;
-        self.bytes = self.bytes.saturating_add(other.bytes);
-        self.packets = self.packets.saturating_add(other.packets);
-        self.rate.bytes += other.rate.bytes;
-        self.rate.packets += other.rate.packets;
-    }
-
-    /// Adds a flow.
-    fn count(&mut self, row: &Row) {
-        let rate = row.rate.unwrap_or_default();
-        self.add(&Self { flows: 1, bytes: row.bytes, packets: row.packets, rate });
-    }
-}
-
-/// Events since the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Happened {
-    /// Flows that began.
-    pub new: u64,
-    /// Changes.
-    pub update: u64,
-    /// Flows that ended.
-    pub destroy: u64,
-    /// Times that events were lost.
-    pub gaps: u64,
-}
-
-/// What a dump found, until the next one has.
+/// The result of a dump, until the next one is complete.
 #[derive(Debug, Default)]
-struct Found {
+struct DumpResult {
     sums: BTreeMap<u8, Sum>,
-    /// Flows that passed the filter.
+    /// Number of flows that passed the filter.
     matching: u64,
     counted: bool,
     dated: bool,
 }
 
-/// See the module.
+/// The model; see the module.
 pub struct Model {
     origin: Origin,
     kept: usize,
     sort: Sort,
     filter: Filter,
     hasher: RandomState,
-    /// Nanoseconds since 1970 that times are counted from.
+    /// Nanoseconds since 1970 that times are relative to.
     epoch: u64,
     now: u64,
     round: u32,
-    known: ByKey<Known>,
+    known: ByKey<RememberedFlow>,
     /// The rows that are shown.
-    rows: ByKey<Row>,
-    found: Found,
-    /// The rows of the dump that is under way, and whether the filter passes them.
-    next: Vec<(bool, u64, Row)>,
-    finding: Found,
-    happened: Happened,
+    rows: ByKey<FlowRow>,
+    found: DumpResult,
+    /// The rows of the current dump, and true for those that pass the filter.
+    next: Vec<(bool, u64, FlowRow)>,
+    finding: DumpResult,
+    events: EventCounts,
     buffer: String,
 }
 
-/// What is shown at a moment.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The flows that pass the filter, in order; no more than are kept.
-    pub rows: Vec<Row>,
-    /// How many pass it in all.
-    pub matching: u64,
-    /// Sums by protocol.
-    pub sums: BTreeMap<u8, Sum>,
-    /// The order: the one that was asked for, or one that is possible instead.
-    pub sort: Sort,
-    /// Whether there is accounting; unknown as long as there are no flows.
-    pub accounting: Option<bool>,
-    /// Events.
-    pub happened: Happened,
-    /// The time, nanoseconds since 1970.
-    pub now: u64,
-    /// How many dumps there have been.
-    pub rounds: u32,
-}
-
-impl Snapshot {
-    /// The sum over all protocols.
-    #[must_use]
-    pub fn total(&self) -> Sum {
-        self.sums.values().fold(Sum::default(), |mut total, sum| {
-            total.add(sum);
-            total
-        })
-    }
-}
-
 impl Model {
-    /// An empty one.
+    /// Returns an empty model.
     #[must_use]
     pub fn new(origin: Origin, sort: Sort) -> Self {
-        Self::keeping(origin, sort, KEPT)
+        Self::with_max_rows(origin, sort, MAX_ROWS)
     }
 
-    /// An empty one that keeps so many rows.
+    /// Returns an empty model that keeps at most `kept` rows.
     #[must_use]
-    pub fn keeping(origin: Origin, sort: Sort, kept: usize) -> Self {
+    pub fn with_max_rows(origin: Origin, sort: Sort, kept: usize) -> Self {
         Self {
             origin,
             kept: kept.max(1),
@@ -201,45 +127,45 @@ impl Model {
             round: 0,
             known: ByKey::default(),
             rows: ByKey::default(),
-            found: Found::default(),
+            found: DumpResult::default(),
             next: Vec::new(),
-            finding: Found::default(),
-            happened: Happened::default(),
+            finding: DumpResult::default(),
+            events: EventCounts::default(),
             buffer: String::new(),
         }
     }
 
-    /// Where the flows come from.
+    /// Returns the origin of the flows.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// Sorts otherwise. Where not all flows are kept, those that now come first are found by the next dump.
+    /// Changes the order. If not all flows are kept, the first ones in the new order are found by the next dump.
     pub fn set_sort(&mut self, sort: Sort) {
         self.sort = sort;
     }
 
-    /// Filters otherwise, as [`Model::set_sort`].
+    /// Changes the filter; see [`Model::set_sort`].
     pub fn set_filter(&mut self, filter: Filter) {
         self.filter = filter;
     }
 
-    /// The order that is in force: without accounting there is none by what it counts.
+    /// Returns the order in effect: without accounting there is no order by counters.
     fn order(&self) -> Sort {
         let found = self.latest();
         if !self.sort.key.needs_accounting() || found.counted || self.rows.is_empty() && self.next.is_empty() {
             return self.sort;
         }
-        Sort { key: if found.dated { Key::Age } else { Key::Timeout }, ..self.sort }
+        Sort { key: if found.dated { SortKey::Age } else { SortKey::Timeout }, ..self.sort }
     }
 
-    /// What the last dump found, or the first one has found so far.
-    fn latest(&self) -> &Found {
+    /// Returns the result of the last dump, or that of the first one so far.
+    fn latest(&self) -> &DumpResult {
         if self.origin == Origin::Kernel && self.round == 0 { &self.finding } else { &self.found }
     }
 
-    /// Takes a batch.
+    /// Consumes a batch.
     pub fn take(&mut self, flows: &Flows) {
         self.now = flows.time;
         if self.epoch == 0 {
@@ -249,28 +175,28 @@ impl Model {
             match row::kind(flows, at) {
                 event::NONE => self.entry(flows, at),
                 event::NEW => {
-                    self.happened.new += 1;
+                    self.events.new += 1;
                     self.event(flows, at, true);
                 }
                 event::UPDATE => {
-                    self.happened.update += 1;
+                    self.events.update += 1;
                     self.event(flows, at, false);
                 }
                 event::DESTROY => {
-                    self.happened.destroy += 1;
+                    self.events.destroy += 1;
                     self.destroyed(flows, at);
                 }
-                event::GAP => self.happened.gaps += 1,
+                event::GAP => self.events.gaps += 1,
                 _ => {}
             }
         }
     }
 
-    fn key(&self, name: &Name) -> u64 {
+    fn key(&self, name: &FlowIdentity) -> u64 {
         self.hasher.hash_one(name)
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the time in milliseconds since the epoch.
     fn moment(&self, time: u64) -> u32 {
         u32::try_from(time.saturating_sub(self.epoch) / 1_000_000).unwrap_or(u32::MAX)
     }
@@ -279,19 +205,19 @@ impl Model {
         self.epoch + u64::from(moment) * 1_000_000
     }
 
-    /// Remembers a flow, if there is room. `born`: it begins now.
-    fn remember(&mut self, key: u64, counts: (u64, u64), born: bool) -> Option<&mut Known> {
-        // A flow that only events speak of must be in the next dump.
+    /// Remembers a flow, if there is room. `born` is true if it starts now.
+    fn remember(&mut self, key: u64, counts: (u64, u64), born: bool) -> Option<&mut RememberedFlow> {
+        // A flow that is known only from events must be in the next dump.
         let (at, round) = (self.moment(self.now), self.round.wrapping_sub(1));
-        if self.known.len() >= REMEMBERED && !self.known.contains_key(&key) {
+        if self.known.len() >= MAX_REMEMBERED && !self.known.contains_key(&key) {
             return None;
         }
         let (bytes, packets) = counts;
-        Some(self.known.entry(key).or_insert(Known { bytes, packets, at, first: at, round, born }))
+        Some(self.known.entry(key).or_insert(RememberedFlow { bytes, packets, at, first: at, round, born }))
     }
 
-    /// Says since when a flow is there: what the kernel says, or else when it was first seen.
-    fn date(&self, flow: &mut Row, flows: &Flows, at: usize, known: Option<Known>) {
+    /// Sets the start of a flow: the kernel's, or else the time when it was first seen.
+    fn date(&self, flow: &mut FlowRow, flows: &Flows, at: usize, known: Option<RememberedFlow>) {
         (flow.since, flow.born) = match (row::start(flows, at), known) {
             (Some(start), _) => (start, true),
             (None, Some(known)) => (self.time(known.first), known.born),
@@ -299,11 +225,11 @@ impl Model {
         };
     }
 
-    /// An entry of a dump.
+    /// Consumes an entry of a dump.
     fn entry(&mut self, flows: &Flows, at: usize) {
-        let name = Name::of(flows, at);
+        let name = FlowIdentity::of(flows, at);
         let key = self.key(&name);
-        let mut flow = Row::of(flows, at, name);
+        let mut flow = FlowRow::of(flows, at, name);
         let counts = row::counts(flows, at);
         let (now, round) = (self.now, self.round);
         let moment = self.moment(now);
@@ -313,7 +239,7 @@ impl Model {
         let known = known.map(|known| {
             if let (Some((bytes, packets)), false) = (counts, fresh) {
                 let time = u64::from(moment.saturating_sub(known.at)) * 1_000_000;
-                if time >= APART {
+                if time >= MIN_DUMP_DISTANCE {
                     let seconds = time as f64 / 1e9;
                     rate = Some(Rate {
                         bytes: bytes.saturating_sub(known.bytes) as f64 / seconds,
@@ -326,7 +252,7 @@ impl Model {
             *known
         });
         self.date(&mut flow, flows, at, known);
-        // Between two dumps that are too close together it is as fast as it was.
+        // If two dumps are too close together, the rate is kept.
         flow.rate = rate.or_else(|| self.rows.get(&key).and_then(|row| row.rate));
         if self.origin == Origin::Recording {
             flow.rate = flow.rate.or_else(|| average(&flow, now));
@@ -341,18 +267,18 @@ impl Model {
             self.next.push((passes, key, flow));
             if self.next.len() >= 2 * self.kept {
                 let order = self.order();
-                best(&mut self.next, self.kept, order);
+                keep_best(&mut self.next, self.kept, order);
             }
         } else {
             self.keep(key, flow);
         }
     }
 
-    /// A flow that began (`new`) or changed.
+    /// Consumes an event of a flow that started (`new`) or changed.
     fn event(&mut self, flows: &Flows, at: usize, new: bool) {
-        let name = Name::of(flows, at);
+        let name = FlowIdentity::of(flows, at);
         let key = self.key(&name);
-        let mut flow = Row::of(flows, at, name);
+        let mut flow = FlowRow::of(flows, at, name);
         let fresh = !self.known.contains_key(&key);
         let known = self.remember(key, row::counts(flows, at).unwrap_or_default(), new).map(|known| *known);
         if let Some(row) = self.rows.get_mut(&key) {
@@ -368,9 +294,9 @@ impl Model {
         self.keep(key, flow);
     }
 
-    /// A flow that ended.
+    /// Consumes the end of a flow.
     fn destroyed(&mut self, flows: &Flows, at: usize) {
-        let name = Name::of(flows, at);
+        let name = FlowIdentity::of(flows, at);
         let key = self.key(&name);
         let known = self.known.remove(&key);
         if self.origin == Origin::Kernel {
@@ -384,7 +310,7 @@ impl Model {
             }
             return;
         }
-        let mut flow = Row::of(flows, at, name);
+        let mut flow = FlowRow::of(flows, at, name);
         let before = self.rows.remove(&key);
         match &before {
             Some(before) => (flow.since, flow.born) = (before.since, before.born),
@@ -396,7 +322,7 @@ impl Model {
         flow.ended = Some(row::stop(flows, at).unwrap_or(self.now));
         flow.rate = average(&flow, self.now);
         if let Some(before) = &before {
-            // What an event about the end no longer says.
+            // A DESTROY event lacks this.
             flow.has |= before.has & field::MARK;
             flow.mark = if flow.mark == 0 { before.mark } else { flow.mark };
         }
@@ -409,47 +335,47 @@ impl Model {
             let passes = self.filter.passes(&flow, &mut self.buffer);
             self.found.matching += u64::from(passes);
         }
-        sum.count(&Row { rate: None, ..flow.clone() });
+        sum.count(&FlowRow { rate: None, ..flow.clone() });
         self.found.counted |= flow.is_counted();
         self.found.dated |= flow.has & field::START != 0;
         self.keep(key, flow);
     }
 
-    /// Keeps a row, and when there are twice as many as there should be, only the first ones.
-    fn keep(&mut self, key: u64, flow: Row) {
+    /// Keeps a row; at twice the limit, only the first rows are kept.
+    fn keep(&mut self, key: u64, flow: FlowRow) {
         self.rows.insert(key, flow);
         if self.rows.len() >= 2 * self.kept {
             let (order, buffer, filter) = (self.order(), &mut self.buffer, &self.filter);
             let rows = mem::take(&mut self.rows);
             let mut all: Vec<_> = rows.into_iter().map(|(key, row)| (filter.passes(&row, buffer), key, row)).collect();
-            best(&mut all, self.kept, order);
+            keep_best(&mut all, self.kept, order);
             self.rows = all.into_iter().map(|(_, key, row)| (key, row)).collect();
         }
     }
 
-    /// A dump is complete: what was not in it has gone.
-    fn turn(&mut self) {
+    /// Completes a dump: flows that are not in it have ended.
+    fn complete_dump(&mut self) {
         if self.origin == Origin::Recording {
             return;
         }
         let (round, order) = (self.round, self.order());
         self.known.retain(|_, known| known.round == round);
         let mut next = mem::take(&mut self.next);
-        best(&mut next, self.kept, order);
+        keep_best(&mut next, self.kept, order);
         self.rows = next.drain(..).map(|(_, key, row)| (key, row)).collect();
         self.next = next;
         self.found = mem::take(&mut self.finding);
         self.round = self.round.wrapping_add(1);
     }
 
-    /// What is to be shown now.
+    /// Returns the state to show now.
     pub fn snapshot(&mut self) -> Snapshot {
         let (order, buffer, filter) = (self.order(), &mut self.buffer, &self.filter);
         let all = self.rows.len();
-        let mut shown: Vec<&Row> = self.rows.values().filter(|row| filter.passes(row, buffer)).collect();
+        let mut shown: Vec<&FlowRow> = self.rows.values().filter(|row| filter.passes(row, buffer)).collect();
         shown.sort_unstable_by(|left, right| order.compare(left, right));
         let flows: u64 = self.found.sums.values().map(|sum| sum.flows).sum();
-        // Where all flows are kept, they have just been counted; else the last dump has done so.
+        // If all flows are kept they have just been counted, otherwise the last dump counted them.
         let matching =
             if all as u64 >= flows { shown.len() as u64 } else { self.found.matching.max(shown.len() as u64) };
         Snapshot {
@@ -458,56 +384,56 @@ impl Model {
             sums: self.found.sums.clone(),
             sort: order,
             accounting: (flows > 0).then_some(self.found.counted),
-            happened: self.happened,
+            events: self.events,
             now: if self.origin == Origin::Kernel { now() } else { self.now },
             rounds: self.round,
         }
     }
 }
 
-/// How fast a flow was on average.
-fn average(flow: &Row, now: u64) -> Option<Rate> {
+/// Returns the average rate of a flow.
+fn average(flow: &FlowRow, now: u64) -> Option<Rate> {
     let seconds = flow.age(now) as f64 / 1e9;
     (flow.is_counted() && flow.born && seconds > 0.0)
         .then(|| Rate { bytes: flow.bytes as f64 / seconds, packets: flow.packets as f64 / seconds })
 }
 
-/// Leaves the first `count` rows: those that pass the filter before the others, in this order.
-fn best(rows: &mut Vec<(bool, u64, Row)>, count: usize, order: Sort) {
+/// Keeps the first `count` rows: those that pass the filter before the others, in this order.
+fn keep_best(rows: &mut Vec<(bool, u64, FlowRow)>, count: usize, order: Sort) {
     if rows.len() <= count {
         return;
     }
-    let compare = |left: &(bool, u64, Row), right: &(bool, u64, Row)| -> Ordering {
+    let compare = |left: &(bool, u64, FlowRow), right: &(bool, u64, FlowRow)| -> Ordering {
         right.0.cmp(&left.0).then_with(|| order.compare(&left.2, &right.2))
     };
     rows.select_nth_unstable_by(count, compare);
     rows.truncate(count);
 }
 
-/// A model that a pipeline fills while others look at it.
+/// A model that a pipeline fills while others read it.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<Model>>);
+pub struct SharedModel(Arc<Mutex<Model>>);
 
-impl Shared {
+impl SharedModel {
     /// Shares a model.
     #[must_use]
     pub fn new(model: Model) -> Self {
         Self(Arc::new(Mutex::new(model)))
     }
 
-    /// The model. A panic while it was held leaves what the next dump repairs.
+    /// Locks the model. A panic with the lock held leaves a state that the next dump repairs.
     pub fn lock(&self) -> MutexGuard<'_, Model> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Consumer<Flows> for Shared {
+impl Consumer<Flows> for SharedModel {
     fn take(&mut self, batch: &mut Flows, _sink: &mut dyn Sink) -> Result<(), RunError> {
         self.lock().take(batch);
         Ok(())
     }
 
     fn pause(&mut self) {
-        self.lock().turn();
+        self.lock().complete_dump();
     }
 }

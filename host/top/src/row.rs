@@ -1,4 +1,4 @@
-//! A flow on the screen: what is kept of a row of a batch, and the table of one row that it becomes again to be deleted.
+//! A flow on the screen: the fields kept of a row of a batch, and its conversion to a table of one row for deletion.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +18,7 @@ pub const READS: u64 = field::TUPLES
     | field::STATE
     | field::ANNOTATIONS;
 
-/// The fields that say which entry is meant.
+/// The fields that identify an entry.
 const NAMES: u64 = field::TUPLES | field::ZONES | field::ID;
 
 /// One direction.
@@ -34,9 +34,9 @@ pub struct Tuple {
     pub destination_l4: u16,
 }
 
-/// What identifies an entry of the table.
+/// The identity of an entry of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Name {
+pub struct FlowIdentity {
     /// Layer-3 family.
     pub family: u8,
     /// Layer-4 protocol.
@@ -45,28 +45,28 @@ pub struct Name {
     pub original: Tuple,
     /// The direction of the answers.
     pub reply: Tuple,
-    /// Zone of both directions, of the original one, of the reply.
+    /// Zone of both directions, of the original direction, of the reply direction.
     pub zones: [u16; 3],
     /// The kernel's id.
     pub id: u32,
 }
 
-/// How fast a flow is.
+/// The rate of a flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
-    /// Bytes a second, both directions.
+    /// Bytes per second, both directions.
     pub bytes: f64,
-    /// Packets a second, both directions.
+    /// Packets per second, both directions.
     pub packets: f64,
 }
 
 /// A flow.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Row {
-    /// Which fields it carries, as in `flows.has`.
+pub struct FlowRow {
+    /// The fields that it carries, as in `flows.has`.
     pub has: u64,
-    /// What identifies it.
-    pub name: Name,
+    /// Its identity.
+    pub name: FlowIdentity,
     /// Status bits.
     pub status: u32,
     /// Seconds until the entry expires.
@@ -79,15 +79,15 @@ pub struct Row {
     pub bytes: u64,
     /// Packets of both directions.
     pub packets: u64,
-    /// How fast it is, where that is known.
+    /// Its rate, if known.
     pub rate: Option<Rate>,
-    /// When it began, nanoseconds since 1970.
+    /// When it started, nanoseconds since 1970.
     pub since: u64,
-    /// Whether it began then, and not before.
+    /// True if it started then, false if it may have started earlier.
     pub born: bool,
     /// When it ended, if it has.
     pub ended: Option<u64>,
-    /// What plugins noted.
+    /// Annotations.
     pub notes: Vec<(String, String)>,
 }
 
@@ -104,22 +104,22 @@ fn tuple(tuples: &Tuples, row: usize) -> Tuple {
     }
 }
 
-/// Item `index` of byte strings that are laid end to end.
+/// Returns item `index` of byte strings.
 fn text(texts: &Texts, index: usize) -> String {
     let start = index.checked_sub(1).map_or(0, |before| at(&texts.ends, before) as usize);
     let bytes = texts.bytes.get(start..at(&texts.ends, index) as usize).unwrap_or_default();
     clean(&String::from_utf8_lossy(bytes))
 }
 
-/// What plugins noted on a row.
+/// Returns the annotations of a row.
 fn notes(flows: &Flows, row: usize) -> Vec<(String, String)> {
     let Some(notes) = flows.rare.as_ref().map(|rare| &rare.annotations) else { return Vec::new() };
     let of_row = notes.rows.iter().enumerate().filter(|&(_, &of)| of as usize == row);
     of_row.map(|(index, _)| (text(&notes.keys, index), text(&notes.values, index))).collect()
 }
 
-impl Name {
-    /// Of a row of a batch.
+impl FlowIdentity {
+    /// Returns the identity of a row of a batch.
     #[must_use]
     pub fn of(flows: &Flows, row: usize) -> Self {
         let zones = flows
@@ -137,13 +137,13 @@ impl Name {
     }
 }
 
-/// What happened to a row of a batch: [`event`].
+/// Returns the kind of event of a row of a batch: [`event`].
 #[must_use]
 pub fn kind(flows: &Flows, row: usize) -> u8 {
     flows.events.as_ref().map_or(event::NONE, |events| at(&events.kind, row))
 }
 
-/// Bytes and packets of a row of a batch, both directions; none without accounting.
+/// Returns bytes and packets of a row of a batch, both directions; `None` without accounting.
 #[must_use]
 pub fn counts(flows: &Flows, row: usize) -> Option<(u64, u64)> {
     let counters = flows.counters.as_ref().filter(|_| at(&flows.has, row) & field::COUNTERS != 0)?;
@@ -152,24 +152,24 @@ pub fn counts(flows: &Flows, row: usize) -> Option<(u64, u64)> {
     Some((bytes, packets))
 }
 
-/// When the kernel says that a row of a batch began; none without time stamps.
+/// Returns the kernel's start time of a row of a batch; `None` without time stamps.
 #[must_use]
 pub fn start(flows: &Flows, row: usize) -> Option<u64> {
     let times = flows.times.as_ref().filter(|_| at(&flows.has, row) & field::START != 0)?;
     Some(at(&times.start, row))
 }
 
-/// When the kernel says that it ended.
+/// Returns the kernel's end time of a row of a batch.
 #[must_use]
 pub fn stop(flows: &Flows, row: usize) -> Option<u64> {
     let times = flows.times.as_ref().filter(|_| at(&flows.has, row) & field::STOP != 0)?;
     Some(at(&times.stop, row))
 }
 
-impl Row {
-    /// A row of a batch. When it began and how fast it is the model knows.
+impl FlowRow {
+    /// Makes a row of a batch's row. The model adds its start and its rate.
     #[must_use]
-    pub fn of(flows: &Flows, row: usize, name: Name) -> Self {
+    pub fn of(flows: &Flows, row: usize, name: FlowIdentity) -> Self {
         let has = at(&flows.has, row);
         let (bytes, packets) = counts(flows, row).unwrap_or_default();
         Self {
@@ -186,7 +186,7 @@ impl Row {
         }
     }
 
-    /// Takes over what an event says; what it does not speak of stays.
+    /// Applies an event; fields that it lacks are kept.
     pub fn update(&mut self, newer: Self) {
         let (old, new) = (self.has, newer.has);
         self.status = newer.status;
@@ -196,7 +196,7 @@ impl Row {
         if new & field::STATE != 0 {
             self.state = newer.state;
         }
-        // An event without a mark says that it is 0.
+        // An event without a mark means that it is 0.
         self.mark = newer.mark;
         if new & field::COUNTERS != 0 {
             (self.bytes, self.packets) = (newer.bytes, newer.packets);
@@ -207,25 +207,25 @@ impl Row {
         self.has = old & !field::MARK | new;
     }
 
-    /// Whether packets and bytes are counted.
+    /// Returns true if packets and bytes are counted.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         self.has & field::COUNTERS != 0
     }
 
-    /// How long it has lasted until `now`, in nanoseconds.
+    /// Returns its age at `now`, in nanoseconds.
     #[must_use]
     pub fn age(&self, now: u64) -> u64 {
         self.ended.unwrap_or(now).saturating_sub(self.since)
     }
 
-    /// `tcp`, or the number of a protocol without a name.
+    /// Returns the protocol's name, such as `tcp`, or its number if it has none.
     #[must_use]
     pub fn protocol(&self) -> String {
         protocol::name(self.name.protocol).map_or_else(|| self.name.protocol.to_string(), str::to_owned)
     }
 
-    /// The protocol state, or else what the status says.
+    /// Returns the protocol state, or else a state derived from the status.
     #[must_use]
     pub fn state(&self) -> &'static str {
         use flowgate_model::status::{ASSURED, HW_OFFLOAD, OFFLOAD, SEEN_REPLY};
@@ -249,14 +249,14 @@ impl Row {
         }
     }
 
-    /// Addresses of a direction.
+    /// Returns the addresses of a direction.
     #[must_use]
     pub fn addresses(&self, tuple: &Tuple) -> [IpAddr; 2] {
         [self.address(tuple.source), self.address(tuple.destination)]
     }
 
-    /// Source and destination of a direction, each an address and, where the protocol has such a thing, its port; of ICMP the
-    /// identifier, and type and code.
+    /// Returns source and destination of a direction, each an address with its port, if the protocol has ports; for
+    /// ICMP with the identifier, and with type and code.
     #[must_use]
     pub fn ends(&self, tuple: &Tuple) -> [String; 2] {
         let [source, destination] = self.addresses(tuple);
@@ -276,10 +276,10 @@ impl Row {
         }
     }
 
-    /// The table of one row that names this entry, for the stock stage that deletes.
+    /// Returns a table of one row that identifies this entry, for the stock stage that deletes.
     #[must_use]
     pub fn table(&self) -> Flows {
-        let Name { family, protocol, original, reply, zones, id } = self.name;
+        let FlowIdentity { family, protocol, original, reply, zones, id } = self.name;
         let addresses = |(hi, lo)| Addresses { hi: vec![hi], lo: vec![lo] };
         let tuples = |tuple: Tuple| Tuples {
             source: addresses(tuple.source),

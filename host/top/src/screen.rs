@@ -1,4 +1,4 @@
-//! The terminal: taken for the screen, and given back whatever happens.
+//! The terminal: acquired for the screen, and always restored.
 
 use std::{
     io::{self, Stdout, stdout},
@@ -24,50 +24,51 @@ use signal_hook::low_level::raise;
 use super::{
     filter::Filter,
     messages,
-    model::{Shared, Snapshot},
-    row::Row,
-    source::Wishes,
-    ui::{Ui, Wish},
-    view::{self, Around},
+    model::SharedModel,
+    row::FlowRow,
+    snapshot::Snapshot,
+    source::Controls,
+    ui::{Ui, UiAction},
+    view::{self, ScreenInfo},
 };
 use flowgate_netlink::Stop;
 use flowgate_pipeline::stats::Board;
 
-/// How often the picture is drawn where no key is pressed.
+/// Interval between frames while no key is pressed.
 const FRAME: Duration = Duration::from_millis(250);
-/// How long it takes at most to see the stop signal.
-const GLANCE: Duration = Duration::from_millis(50);
+/// Maximum delay until the stop signal is noticed.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whether the terminal is taken.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// True while the terminal is in use.
+static ACQUIRED: AtomicBool = AtomicBool::new(false);
 static HOOK: Once = Once::new();
 
-/// The terminal while it is taken; dropped, it is given back.
-struct Taken(Terminal<CrosstermBackend<Stdout>>);
+/// The terminal in use; dropping it restores the terminal.
+struct AcquiredTerminal(Terminal<CrosstermBackend<Stdout>>);
 
-impl Taken {
+impl AcquiredTerminal {
     fn new() -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |what| {
-                give_back();
+                restore();
                 before(what);
             }));
         });
-        TAKEN.store(true, SeqCst);
+        ACQUIRED.store(true, SeqCst);
         let taken = terminal::enable_raw_mode()
             .and_then(|()| execute!(stdout(), terminal::EnterAlternateScreen, cursor::Hide))
             .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
         if taken.is_err() {
-            give_back();
+            restore();
         }
         taken.map(Self)
     }
 }
 
-impl Taken {
-    /// Clears the screen, so that the next picture is drawn as a whole. Unlike `Terminal::clear` it does not ask the terminal where its
-    /// cursor is: some answer nothing, which would be an error after two seconds.
+impl AcquiredTerminal {
+    /// Clears the screen, so that the next frame is drawn completely. Unlike `Terminal::clear` it does not query the
+    /// cursor position: some terminals do not answer, which would be an error after two seconds.
     fn redraw(&mut self) -> io::Result<()> {
         execute!(stdout(), terminal::Clear(terminal::ClearType::All))?;
         self.0 = Terminal::new(CrosstermBackend::new(stdout()))?;
@@ -75,39 +76,39 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
+impl Drop for AcquiredTerminal {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-/// Gives the terminal back, if it is taken.
-fn give_back() {
-    if TAKEN.swap(false, SeqCst) {
-        // A terminal that has gone needs nothing.
+/// Restores the terminal if it is in use.
+fn restore() {
+    if ACQUIRED.swap(false, SeqCst) {
+        // A terminal that has gone need not be restored.
         let _ = execute!(stdout(), cursor::Show, terminal::LeaveAlternateScreen);
         let _ = terminal::disable_raw_mode();
     }
 }
 
-/// Deletes a flow; whether it was still there, or why it could not be deleted.
-pub type Delete<'a> = Box<dyn FnMut(&Row) -> Result<bool, String> + Send + 'a>;
+/// Deletes a flow. Returns false if it was gone already, or why it could not be deleted.
+pub type Delete<'a> = Box<dyn FnMut(&FlowRow) -> Result<bool, String> + Send + 'a>;
 
-/// What the screen shows, and what it can do.
+/// The screen with everything that it shows and can do.
 pub struct Screen<'a> {
     /// The flows.
-    pub model: Shared,
-    /// What is typed goes here.
+    pub model: SharedModel,
+    /// The state of the user interface.
     pub ui: Ui,
     /// The plugins.
     pub board: &'a Board,
-    /// Where the flows come from, in words.
+    /// Description of the origin of the flows.
     pub title: String,
-    /// What the source is asked for.
-    pub wishes: Arc<Wishes>,
+    /// Requests to the source.
+    pub controls: Arc<Controls>,
     /// Deletes flows.
     pub delete: Delete<'a>,
-    /// Ends it.
+    /// The stop signal.
     pub stop: &'a Stop,
 }
 
@@ -115,38 +116,39 @@ impl Screen<'_> {
     /// Shows the flows until the user, or the stop signal, ends it.
     ///
     /// # Errors
-    /// The terminal cannot be used.
+    /// Returns an error if the terminal cannot be used.
     pub fn run(&mut self) -> io::Result<()> {
-        let mut taken = Taken::new()?;
+        let mut taken = AcquiredTerminal::new()?;
         while !self.stop.is_stopped() {
             let snapshot = match &self.ui.paused {
                 Some(snapshot) => snapshot.clone(),
                 None => Arc::new(self.model.lock().snapshot()),
             };
-            let around = Around { title: self.title.clone(), stages: self.board.stages(), message: messages::last() };
+            let around =
+                ScreenInfo { title: self.title.clone(), stages: self.board.stages(), message: messages::last() };
             let ui = &mut self.ui;
             taken.0.draw(|frame| view::draw(frame, &snapshot, ui, &around))?;
             match self.wait(&snapshot)? {
-                Some(Wish::Quit) => return Ok(()),
-                Some(Wish::Suspend) => {
+                Some(UiAction::Quit) => return Ok(()),
+                Some(UiAction::Suspend) => {
                     drop(taken);
                     raise(libc::SIGTSTP)?;
-                    taken = Taken::new()?;
+                    taken = AcquiredTerminal::new()?;
                 }
-                Some(Wish::Redraw) => taken.redraw()?,
-                Some(wish) => self.fulfil(wish),
+                Some(UiAction::Redraw) => taken.redraw()?,
+                Some(wish) => self.perform(wish),
                 None => {}
             }
         }
         Ok(())
     }
 
-    /// Waits for a key, at most until the next picture is due.
-    fn wait(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Option<Wish>> {
+    /// Waits for a key, at most until the next frame is due.
+    fn wait(&mut self, snapshot: &Arc<Snapshot>) -> io::Result<Option<UiAction>> {
         let until = Instant::now() + FRAME;
         loop {
             let rest = until.saturating_duration_since(Instant::now());
-            if event::poll(rest.min(GLANCE))? {
+            if event::poll(rest.min(STOP_POLL_INTERVAL))? {
                 match event::read()? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => {
                         return Ok(Some(self.ui.key(key, snapshot)));
@@ -161,25 +163,25 @@ impl Screen<'_> {
         }
     }
 
-    fn fulfil(&mut self, wish: Wish) {
+    fn perform(&mut self, wish: UiAction) {
         match wish {
-            Wish::Nothing | Wish::Quit | Wish::Suspend | Wish::Redraw => {}
-            Wish::Sort(sort) => {
+            UiAction::Nothing | UiAction::Quit | UiAction::Suspend | UiAction::Redraw => {}
+            UiAction::Sort(sort) => {
                 self.model.lock().set_sort(sort);
-                self.again();
-                self.soon();
+                self.refresh_paused();
+                self.request_dump();
             }
-            Wish::Filter(typed) => {
+            UiAction::Filter(typed) => {
                 self.model.lock().set_filter(Filter::new(&typed));
-                self.again();
-                self.soon();
+                self.refresh_paused();
+                self.request_dump();
             }
-            Wish::Pause(pause) => {
-                self.wishes.paused.store(pause, SeqCst);
-                self.soon();
+            UiAction::Pause(pause) => {
+                self.controls.paused.store(pause, SeqCst);
+                self.request_dump();
             }
-            Wish::Refresh => self.wishes.soon.store(true, SeqCst),
-            Wish::Delete(row) => {
+            UiAction::Refresh => self.controls.dump_now.store(true, SeqCst),
+            UiAction::Delete(row) => {
                 let what = view::describe(&row);
                 self.ui.note = Some(match (self.delete)(&row) {
                     Ok(true) => {
@@ -191,20 +193,20 @@ impl Screen<'_> {
                     Ok(false) => format!("it had gone already: {what}"),
                     Err(error) => format!("cannot delete {what}: {error}"),
                 });
-                self.soon();
+                self.request_dump();
             }
         }
     }
 
-    /// Asks for a dump, unless the picture stands still.
-    fn soon(&self) {
+    /// Requests a dump, unless the screen is paused.
+    fn request_dump(&self) {
         if self.ui.paused.is_none() {
-            self.wishes.soon.store(true, SeqCst);
+            self.controls.dump_now.store(true, SeqCst);
         }
     }
 
-    /// What stands still is sorted and filtered too, as it was last known.
-    fn again(&mut self) {
+    /// Sorts and filters a paused screen as well, in its last state.
+    fn refresh_paused(&mut self) {
         if let Some(paused) = &mut self.ui.paused {
             let now = paused.now;
             *paused = Arc::new(Snapshot { now, ..self.model.lock().snapshot() });

@@ -1,29 +1,29 @@
-//! What flows are sorted by.
+//! The order of flows.
 
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-use super::row::Row;
+use super::row::FlowRow;
 use flowgate_model::field;
 
-/// A column that can be sorted by.
+/// A column that flows can be sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
-    /// Bytes a second.
+pub enum SortKey {
+    /// Bytes per second.
     Rate,
-    /// Packets a second.
+    /// Packets per second.
     PacketRate,
     /// Bytes.
     Bytes,
     /// Packets.
     Packets,
-    /// How long the flow has lasted.
+    /// Age of the flow.
     Age,
-    /// How long until the entry expires.
+    /// Time until the entry expires.
     Timeout,
 }
 
-impl Key {
-    /// All of them, in the order of the columns, with names as on the command line.
+impl SortKey {
+    /// All keys, in the order of the columns, with their names on the command line.
     pub const ALL: [(Self, &'static str); 6] = [
         (Self::Rate, "rate"),
         (Self::PacketRate, "packet-rate"),
@@ -33,13 +33,13 @@ impl Key {
         (Self::Timeout, "timeout"),
     ];
 
-    /// Whether it needs counters.
+    /// Returns true if it needs counters.
     #[must_use]
     pub fn needs_accounting(self) -> bool {
         !matches!(self, Self::Age | Self::Timeout)
     }
 
-    /// The key so many columns to the right, or to the left.
+    /// Returns the key `by` columns to the right, or to the left if negative.
     #[must_use]
     pub fn moved(self, by: isize) -> Self {
         let count = Self::ALL.len() as isize;
@@ -49,13 +49,13 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for SortKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(Self::ALL.iter().find(|(key, _)| key == self).map_or("", |(_, name)| name))
     }
 }
 
-impl FromStr for Key {
+impl FromStr for SortKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -68,37 +68,37 @@ impl FromStr for Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sort {
     /// The column.
-    pub key: Key,
-    /// Whether the smallest comes first.
+    pub key: SortKey,
+    /// True if the smallest comes first.
     pub reverse: bool,
 }
 
 impl Default for Sort {
     fn default() -> Self {
-        Self { key: Key::Rate, reverse: false }
+        Self { key: SortKey::Rate, reverse: false }
     }
 }
 
 impl Sort {
-    /// Which of two flows comes first. Flows that the column says nothing about come last, either way; those that are equal in
-    /// it are in order of their bytes, and then of their name, so that they do not jump about.
+    /// Compares two flows. Flows without a value in the column come last in either order; flows with equal values are
+    /// ordered by bytes and then by identity, so that their order is stable.
     #[must_use]
-    pub fn compare(self, left: &Row, right: &Row) -> Ordering {
-        let known = |row: &Row| match self.key {
-            Key::Rate | Key::PacketRate => row.rate.is_some(),
-            Key::Bytes | Key::Packets => row.is_counted(),
-            Key::Age => true,
-            Key::Timeout => row.has & field::TIMEOUT != 0,
+    pub fn compare(self, left: &FlowRow, right: &FlowRow) -> Ordering {
+        let known = |row: &FlowRow| match self.key {
+            SortKey::Rate | SortKey::PacketRate => row.rate.is_some(),
+            SortKey::Bytes | SortKey::Packets => row.is_counted(),
+            SortKey::Age => true,
+            SortKey::Timeout => row.has & field::TIMEOUT != 0,
         };
-        let rate = |row: &Row| row.rate.unwrap_or_default();
+        let rate = |row: &FlowRow| row.rate.unwrap_or_default();
         let order = match self.key {
-            Key::Rate => rate(right).bytes.total_cmp(&rate(left).bytes),
-            Key::PacketRate => rate(right).packets.total_cmp(&rate(left).packets),
-            Key::Bytes => right.bytes.cmp(&left.bytes),
-            Key::Packets => right.packets.cmp(&left.packets),
-            // The oldest first: it began earliest.
-            Key::Age => left.since.cmp(&right.since),
-            Key::Timeout => right.timeout.cmp(&left.timeout),
+            SortKey::Rate => rate(right).bytes.total_cmp(&rate(left).bytes),
+            SortKey::PacketRate => rate(right).packets.total_cmp(&rate(left).packets),
+            SortKey::Bytes => right.bytes.cmp(&left.bytes),
+            SortKey::Packets => right.packets.cmp(&left.packets),
+            // The oldest first: it started earliest.
+            SortKey::Age => left.since.cmp(&right.since),
+            SortKey::Timeout => right.timeout.cmp(&left.timeout),
         };
         let order = if self.reverse { order.reverse() } else { order };
         known(right)

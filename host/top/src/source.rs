@@ -1,4 +1,4 @@
-//! The kernel as a source of everything: a dump every interval, and events in between.
+//! The kernel as a source: a dump at every interval, and events in between.
 
 use std::{
     sync::{
@@ -15,46 +15,46 @@ use flowgate_netlink::{
 };
 use flowgate_pipeline::counters::Counters;
 
-/// Receive buffer for events, in bytes. What does not fit is healed by the next dump.
-const BUFFER: usize = 8 << 20;
-/// How long it takes at most until a wish is heard.
-const HEARS: Duration = Duration::from_millis(100);
-/// The shortest time from the end of a dump to the next one.
-const REST: Duration = Duration::from_millis(250);
+/// Receive buffer for events, in bytes. The next dump makes up for events that do not fit.
+const EVENT_BUFFER: usize = 8 << 20;
+/// Maximum delay until a request is noticed.
+const MAX_REQUEST_DELAY: Duration = Duration::from_millis(100);
+/// Minimum time from the end of a dump to the next one.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
 
-/// What is wished of the source while it runs.
+/// Requests to the source while it runs.
 #[derive(Debug, Default)]
-pub struct Wishes {
-    /// No more dumps for the moment.
+pub struct Controls {
+    /// True while no dumps are wanted.
     pub paused: AtomicBool,
-    /// A dump before its time.
-    pub soon: AtomicBool,
+    /// True if a dump is wanted before its time.
+    pub dump_now: AtomicBool,
 }
 
-/// Begins a dump.
+/// Starts a dump.
 pub type Open<'a> = Box<dyn FnMut() -> Result<Box<dyn Source>, SourceError> + Send + 'a>;
 
-/// See the module.
-pub struct Kernel<'a> {
+/// The source; see the module.
+pub struct KernelSource<'a> {
     open: Open<'a>,
     events: Option<Arc<Socket>>,
     dump: Option<Box<dyn Source>>,
     interval: Duration,
-    /// When the next dump is due, and since when one may be wished for.
+    /// When the next dump is due, and the earliest time of a requested one.
     due: Instant,
     rested: Instant,
-    wishes: Arc<Wishes>,
+    controls: Arc<Controls>,
     stop: Stop,
-    /// Dumps that remain; none for no end.
+    /// Remaining dumps; `None` for no limit.
     remaining: Option<u32>,
-    /// Where its sockets are, if not in the network namespace of the process.
+    /// The network namespace of its sockets, if it is not that of the process.
     namespace: Option<Namespace>,
 }
 
-impl<'a> Kernel<'a> {
-    /// Dumps at this interval, without events.
+impl<'a> KernelSource<'a> {
+    /// Makes a source of dumps at this interval, without events.
     #[must_use]
-    pub fn new(open: Open<'a>, interval: Duration, wishes: &Arc<Wishes>, stop: &Stop) -> Self {
+    pub fn new(open: Open<'a>, interval: Duration, controls: &Arc<Controls>, stop: &Stop) -> Self {
         let now = Instant::now();
         Self {
             open,
@@ -63,7 +63,7 @@ impl<'a> Kernel<'a> {
             interval,
             due: now,
             rested: now,
-            wishes: wishes.clone(),
+            controls: controls.clone(),
             stop: stop.clone(),
             remaining: None,
             namespace: None,
@@ -76,7 +76,7 @@ impl<'a> Kernel<'a> {
         Self { namespace: namespace.cloned(), ..self }
     }
 
-    /// Ends after so many dumps.
+    /// Ends after `dumps` dumps.
     #[must_use]
     pub fn times(self, dumps: u32) -> Self {
         Self { remaining: Some(dumps), ..self }
@@ -85,11 +85,11 @@ impl<'a> Kernel<'a> {
     /// Also receives events.
     ///
     /// # Errors
-    /// The socket cannot be had; EPERM without CAP_NET_ADMIN.
+    /// Returns an error if the socket cannot be opened; EPERM without CAP_NET_ADMIN.
     pub fn with_events(self, counters: &Counters) -> Result<Self, SocketError> {
         let options = SocketOptions {
             groups: group::FLOWS,
-            receive_buffer: Some(BUFFER),
+            receive_buffer: Some(EVENT_BUFFER),
             ..SocketOptions::in_namespace(self.namespace.as_ref())
         };
         let socket = Arc::new(Socket::open(&options)?);
@@ -97,16 +97,16 @@ impl<'a> Kernel<'a> {
         Ok(Self { events: Some(socket), ..self })
     }
 
-    /// Whether it is time for a dump.
+    /// Returns true if a dump is due.
     fn is_due(&self) -> bool {
         let now = Instant::now();
-        if self.wishes.soon.load(Relaxed) && now >= self.rested {
+        if self.controls.dump_now.load(Relaxed) && now >= self.rested {
             return true;
         }
-        now >= self.due && !self.wishes.paused.load(Relaxed)
+        now >= self.due && !self.controls.paused.load(Relaxed)
     }
 
-    /// What events wait: whether the datagram was filled in.
+    /// Receives a queued event; returns true if the datagram was filled.
     fn event(&self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         let Some(socket) = &self.events else { return Ok(false) };
         match socket.try_receive(&mut datagram.buffer) {
@@ -117,8 +117,8 @@ impl<'a> Kernel<'a> {
             }
             Err(SocketError::Overrun) => {
                 datagram.gap = true;
-                // What was lost is in the table.
-                self.wishes.soon.store(true, Relaxed);
+                // Lost changes are in the table.
+                self.controls.dump_now.store(true, Relaxed);
             }
             Err(error) => return Err(error.into()),
         }
@@ -126,9 +126,10 @@ impl<'a> Kernel<'a> {
         Ok(true)
     }
 
-    /// Waits for events, or until something may be due; `false` if the stop signal came.
+    /// Waits for events, or until something may be due; returns false if the stop signal was given.
     fn wait(&self) -> Result<bool, SourceError> {
-        let time = self.due.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), HEARS);
+        let time =
+            self.due.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(1), MAX_REQUEST_DELAY);
         match &self.events {
             Some(socket) => Ok(socket.wait(Some(&self.stop), Some(time))? != WakeReason::Stopped),
             None => Ok(!self.stop.wait(time)),
@@ -136,7 +137,7 @@ impl<'a> Kernel<'a> {
     }
 }
 
-impl Source for Kernel<'_> {
+impl Source for KernelSource<'_> {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         loop {
             datagram.clear();
@@ -153,7 +154,7 @@ impl Source for Kernel<'_> {
                     return Ok(false);
                 }
                 let now = Instant::now();
-                (self.due, self.rested) = (now + self.interval, now + REST);
+                (self.due, self.rested) = (now + self.interval, now + MIN_PAUSE);
                 self.remaining = self.remaining.map(|dumps| dumps.saturating_sub(1));
                 datagram.clear();
                 datagram.flush = true;
@@ -163,7 +164,7 @@ impl Source for Kernel<'_> {
                 return Ok(false);
             }
             if self.is_due() {
-                self.wishes.soon.store(false, Relaxed);
+                self.controls.dump_now.store(false, Relaxed);
                 self.dump = Some((self.open)()?);
                 continue;
             }

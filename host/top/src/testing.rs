@@ -4,10 +4,10 @@ use flowgate_model::{Addresses, Counters, Events, Flows, Times, Tuples, event, f
 
 /// A second in nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
-/// When tests take place, nanoseconds since 1970.
+/// The time of tests, nanoseconds since 1970.
 pub(crate) const EPOCH: u64 = 1_795_000_000 * SECOND;
 
-/// A TCP flow from 10.0.0.`id` to 10.1.0.1:443, and its bytes and packets if they are counted.
+/// A TCP flow from 10.0.0.`id` to 10.1.0.1:443, with its bytes and packets if they are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flow {
     pub id: u32,
@@ -19,17 +19,17 @@ pub(crate) struct Flow {
     pub mark: u32,
 }
 
-/// An entry of a dump.
+/// Returns an entry of a dump.
 pub(crate) fn entry(id: u32, counts: Option<(u64, u64)>) -> Flow {
     Flow { id, counts, start: None, stop: None, kind: event::NONE, protocol: protocol::TCP, mark: 0 }
 }
 
-/// An event.
-pub(crate) fn happened(kind: u8, id: u32, counts: Option<(u64, u64)>) -> Flow {
+/// Returns an event.
+pub(crate) fn event_row(kind: u8, id: u32, counts: Option<(u64, u64)>) -> Flow {
     Flow { kind, ..entry(id, counts) }
 }
 
-/// A batch, `seconds` after [`EPOCH`].
+/// Returns a batch, `seconds` after [`EPOCH`].
 pub(crate) fn batch(seconds: f64, rows: &[Flow]) -> Flows {
     let column = |value: fn(&Flow) -> u64| rows.iter().map(value).collect::<Vec<u64>>();
     let addresses = |value: fn(&Flow) -> u64| Addresses { hi: vec![0; rows.len()], lo: column(value) };

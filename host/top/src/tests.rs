@@ -1,4 +1,4 @@
-//! The model on dumps and events, the keys, and what is drawn on screens of every size.
+//! Tests of the model with dumps and events, of the keys, and of screens of every size.
 
 use std::sync::Arc;
 
@@ -11,35 +11,36 @@ use ratatui::{
 use super::{
     filter::Filter,
     frame,
-    model::{Model, Origin, Snapshot},
-    sort::{Key, Sort},
-    testing::{EPOCH, Flow, SECOND, batch, entry, happened},
-    ui::{Mode, Ui, Wish},
-    view::{self, Around},
+    model::{Model, Origin},
+    snapshot::Snapshot,
+    sort::{Sort, SortKey},
+    testing::{EPOCH, Flow, SECOND, batch, entry, event_row},
+    ui::{Mode, Ui, UiAction},
+    view::{self, ScreenInfo},
 };
-use crate::model::Shared;
+use crate::model::SharedModel;
 use flowgate_model::{event, field, protocol};
 use flowgate_pipeline::{consumer::Consumer as _, stats::StageStats};
 
-fn sort(key: Key) -> Sort {
+fn sort(key: SortKey) -> Sort {
     Sort { key, reverse: false }
 }
 
-/// A model that has seen these dumps.
-fn model(key: Key, dumps: &[(f64, &[Flow])]) -> Shared {
-    let mut shared = Shared::new(Model::new(Origin::Kernel, sort(key)));
+/// Returns a model that has consumed these dumps.
+fn model(key: SortKey, dumps: &[(f64, &[Flow])]) -> SharedModel {
+    let mut shared = SharedModel::new(Model::new(Origin::Kernel, sort(key)));
     for (seconds, rows) in dumps {
         dump(&mut shared, *seconds, rows);
     }
     shared
 }
 
-fn dump(shared: &mut Shared, seconds: f64, rows: &[Flow]) {
+fn dump(shared: &mut SharedModel, seconds: f64, rows: &[Flow]) {
     take(shared, seconds, rows);
     shared.pause();
 }
 
-fn take(shared: &mut Shared, seconds: f64, rows: &[Flow]) {
+fn take(shared: &mut SharedModel, seconds: f64, rows: &[Flow]) {
     shared.take(&mut batch(seconds, rows), &mut Vec::new()).unwrap();
 }
 
@@ -50,7 +51,7 @@ fn ids(snapshot: &Snapshot) -> Vec<u32> {
 #[test]
 fn rates_are_differences_between_dumps() {
     let shared = model(
-        Key::Rate,
+        SortKey::Rate,
         &[
             (0.0, &[entry(1, Some((1000, 10))), entry(2, Some((5000, 50)))]),
             (2.0, &[entry(1, Some((9000, 30))), entry(2, Some((5000, 50)))]),
@@ -68,10 +69,10 @@ fn rates_are_differences_between_dumps() {
 
 #[test]
 fn a_flow_that_began_between_dumps_has_a_rate_at_once() {
-    let mut shared = model(Key::Rate, &[(0.0, &[])]);
-    take(&mut shared, 0.5, &[happened(event::NEW, 7, None)]);
+    let mut shared = model(SortKey::Rate, &[(0.0, &[])]);
+    take(&mut shared, 0.5, &[event_row(event::NEW, 7, None)]);
     let snapshot = shared.lock().snapshot();
-    assert_eq!((ids(&snapshot), snapshot.total().flows, snapshot.happened.new), (vec![7], 1, 1));
+    assert_eq!((ids(&snapshot), snapshot.total().flows, snapshot.events.new), (vec![7], 1, 1));
     dump(&mut shared, 1.0, &[entry(7, Some((500, 5)))]);
     let snapshot = shared.lock().snapshot();
     assert_eq!(snapshot.rows[0].rate.unwrap().bytes, 1000.0);
@@ -80,7 +81,7 @@ fn a_flow_that_began_between_dumps_has_a_rate_at_once() {
 
 #[test]
 fn dumps_too_close_together_change_no_rate() {
-    let mut shared = model(Key::Rate, &[(0.0, &[entry(1, Some((0, 0)))]), (1.0, &[entry(1, Some((100, 1)))])]);
+    let mut shared = model(SortKey::Rate, &[(0.0, &[entry(1, Some((0, 0)))]), (1.0, &[entry(1, Some((100, 1)))])]);
     dump(&mut shared, 1.01, &[entry(1, Some((150, 1)))]);
     assert_eq!(shared.lock().snapshot().rows[0].rate.unwrap().bytes, 100.0);
     dump(&mut shared, 2.0, &[entry(1, Some((300, 2)))]);
@@ -90,24 +91,24 @@ fn dumps_too_close_together_change_no_rate() {
 #[test]
 fn what_has_gone_is_not_shown() {
     let three = [entry(1, None), entry(2, None), entry(3, None)];
-    let mut shared = model(Key::Age, &[(0.0, &three)]);
-    take(&mut shared, 0.5, &[happened(event::DESTROY, 2, None), happened(event::DESTROY, 9, None)]);
+    let mut shared = model(SortKey::Age, &[(0.0, &three)]);
+    take(&mut shared, 0.5, &[event_row(event::DESTROY, 2, None), event_row(event::DESTROY, 9, None)]);
     let snapshot = shared.lock().snapshot();
     assert_eq!((ids(&snapshot), snapshot.total().flows), (vec![1, 3], 2));
     dump(&mut shared, 1.0, &[entry(3, None)]);
     let snapshot = shared.lock().snapshot();
-    assert_eq!((ids(&snapshot), snapshot.total().flows, snapshot.happened.destroy), (vec![3], 1, 2));
+    assert_eq!((ids(&snapshot), snapshot.total().flows, snapshot.events.destroy), (vec![3], 1, 2));
 }
 
 #[test]
 fn without_accounting_it_is_sorted_by_what_there_is() {
-    let shared = model(Key::Rate, &[(0.0, &[entry(1, None), entry(2, None)])]);
+    let shared = model(SortKey::Rate, &[(0.0, &[entry(1, None), entry(2, None)])]);
     let snapshot = shared.lock().snapshot();
-    assert_eq!((snapshot.sort.key, snapshot.accounting, ids(&snapshot)), (Key::Timeout, Some(false), vec![2, 1]));
+    assert_eq!((snapshot.sort.key, snapshot.accounting, ids(&snapshot)), (SortKey::Timeout, Some(false), vec![2, 1]));
     let dated = |id, start: u64| Flow { start: Some(EPOCH - start * SECOND), ..entry(id, None) };
-    let shared = model(Key::Rate, &[(0.0, &[dated(1, 5), dated(2, 50), dated(3, 1)])]);
+    let shared = model(SortKey::Rate, &[(0.0, &[dated(1, 5), dated(2, 50), dated(3, 1)])]);
     let snapshot = shared.lock().snapshot();
-    assert_eq!((snapshot.sort.key, ids(&snapshot)), (Key::Age, vec![2, 1, 3]));
+    assert_eq!((snapshot.sort.key, ids(&snapshot)), (SortKey::Age, vec![2, 1, 3]));
     let text = frame::text(&snapshot, &[], 10);
     assert!(text.contains("nf_conntrack_acct=1") && text.contains("AGE▼"), "{text}");
 }
@@ -115,7 +116,7 @@ fn without_accounting_it_is_sorted_by_what_there_is() {
 #[test]
 fn no_more_rows_are_kept_than_there_should_be() {
     let flows: Vec<Flow> = (1..=1000).map(|id| entry(id, Some((u64::from(id), 1)))).collect();
-    let mut shared = Shared::new(Model::keeping(Origin::Kernel, sort(Key::Bytes), 10));
+    let mut shared = SharedModel::new(Model::with_max_rows(Origin::Kernel, sort(SortKey::Bytes), 10));
     for chunk in flows.chunks(7) {
         take(&mut shared, 0.0, chunk);
     }
@@ -123,13 +124,13 @@ fn no_more_rows_are_kept_than_there_should_be() {
     let snapshot = shared.lock().snapshot();
     assert_eq!(ids(&snapshot), (991..=1000).rev().collect::<Vec<u32>>());
     assert_eq!((snapshot.matching, snapshot.total().flows), (1000, 1000));
-    // A filter finds what was not kept with the next dump.
+    // With the next dump, a filter finds flows that were not kept.
     shared.lock().set_filter(Filter::new("10.0.0.3:"));
     dump(&mut shared, 1.0, &flows);
     let snapshot = shared.lock().snapshot();
     assert_eq!((ids(&snapshot), snapshot.matching), (vec![3], 1));
     for id in 2000..2100 {
-        take(&mut shared, 1.5, &[happened(event::NEW, id, None)]);
+        take(&mut shared, 1.5, &[event_row(event::NEW, id, None)]);
     }
     shared.lock().set_filter(Filter::default());
     assert!(shared.lock().snapshot().rows.len() < 20);
@@ -139,7 +140,7 @@ fn no_more_rows_are_kept_than_there_should_be() {
 fn filters_are_words_that_must_all_occur() {
     let marked = Flow { mark: 77, ..entry(2, None) };
     let udp = Flow { protocol: protocol::UDP, ..entry(3, None) };
-    let shared = model(Key::Timeout, &[(0.0, &[entry(1, None), marked, udp])]);
+    let shared = model(SortKey::Timeout, &[(0.0, &[entry(1, None), marked, udp])]);
     for (typed, found) in [
         ("", vec![3, 2, 1]),
         ("UDP", vec![3]),
@@ -156,10 +157,10 @@ fn filters_are_words_that_must_all_occur() {
 
 #[test]
 fn a_recording_keeps_what_ended() {
-    let mut shared = Shared::new(Model::new(Origin::Recording, sort(Key::Rate)));
-    take(&mut shared, 0.0, &[happened(event::NEW, 1, None), happened(event::NEW, 2, None)]);
+    let mut shared = SharedModel::new(Model::new(Origin::Recording, sort(SortKey::Rate)));
+    take(&mut shared, 0.0, &[event_row(event::NEW, 1, None), event_row(event::NEW, 2, None)]);
     let ended =
-        Flow { start: Some(EPOCH), stop: Some(EPOCH + 4 * SECOND), ..happened(event::DESTROY, 1, Some((400, 8))) };
+        Flow { start: Some(EPOCH), stop: Some(EPOCH + 4 * SECOND), ..event_row(event::DESTROY, 1, Some((400, 8))) };
     take(&mut shared, 5.0, &[ended]);
     shared.pause();
     let snapshot = shared.lock().snapshot();
@@ -170,7 +171,7 @@ fn a_recording_keeps_what_ended() {
 
 #[test]
 fn a_row_becomes_the_table_that_names_it() {
-    let shared = model(Key::Rate, &[(0.0, &[entry(5, Some((1, 1)))])]);
+    let shared = model(SortKey::Rate, &[(0.0, &[entry(5, Some((1, 1)))])]);
     let table = shared.lock().snapshot().rows[0].table();
     let original = batch(0.0, &[entry(5, None)]);
     assert_eq!((table.length, table.has[0]), (1, field::TUPLES | field::ID));
@@ -181,9 +182,9 @@ fn a_row_becomes_the_table_that_names_it() {
     .unwrap();
 }
 
-/// A screen of this size, as text.
+/// Returns a screen of this size as text.
 fn screen(width: u16, height: u16, snapshot: &Snapshot, ui: &mut Ui) -> String {
-    let around = Around {
+    let around = ScreenInfo {
         title: "x.pcap".into(),
         stages: vec![StageStats { plugin: "dir/p.wasm".into(), rows_in: 7, ..StageStats::default() }],
         message: Some("a warning".into()),
@@ -195,16 +196,16 @@ fn screen(width: u16, height: u16, snapshot: &Snapshot, ui: &mut Ui) -> String {
     (0..height).map(|y| line(y).trim_end().to_owned() + "\n").collect()
 }
 
-fn press(ui: &mut Ui, code: KeyCode, snapshot: &Arc<Snapshot>) -> Wish {
+fn press(ui: &mut Ui, code: KeyCode, snapshot: &Arc<Snapshot>) -> UiAction {
     ui.key(KeyEvent::new(code, KeyModifiers::NONE), snapshot)
 }
 
 #[test]
 fn everything_has_its_place() {
     let rows: Vec<Flow> = (1..=3).map(|id| entry(id, Some((u64::from(id) * 1000, 10)))).collect();
-    let shared = model(Key::Bytes, &[(0.0, &rows)]);
+    let shared = model(SortKey::Bytes, &[(0.0, &rows)]);
     let snapshot = shared.lock().snapshot();
-    let mut ui = Ui::new(Origin::Kernel, sort(Key::Bytes));
+    let mut ui = Ui::new(Origin::Kernel, sort(SortKey::Bytes));
     let picture = screen(140, 12, &snapshot, &mut ui);
     let lines: Vec<&str> = picture.lines().collect();
     assert!(lines[0].starts_with("flowgate top x.pcap: 3 flows, 0 B/s"), "{picture}");
@@ -219,13 +220,13 @@ fn everything_has_its_place() {
 #[test]
 fn no_size_of_screen_is_too_small() {
     let rows: Vec<Flow> = (1..=50).map(|id| entry(id, Some((1, 1)))).collect();
-    let shared = model(Key::Rate, &[(0.0, &rows)]);
+    let shared = model(SortKey::Rate, &[(0.0, &rows)]);
     let snapshot = Arc::new(shared.lock().snapshot());
     let row = snapshot.rows[3].clone();
     for mode in [Mode::Table, Mode::Filter, Mode::Help, Mode::Confirm(Box::new(row))] {
         for width in [0, 1, 2, 5, 19, 40, 80, 300] {
             for height in [0, 1, 2, 3, 4, 5, 24, 100] {
-                let mut ui = Ui::new(Origin::Kernel, sort(Key::Rate));
+                let mut ui = Ui::new(Origin::Kernel, sort(SortKey::Rate));
                 press(&mut ui, KeyCode::End, &snapshot);
                 ui.mode = mode.clone();
                 screen(width, height, &snapshot, &mut ui);
@@ -236,7 +237,7 @@ fn no_size_of_screen_is_too_small() {
 
 #[test]
 fn columns_leave_a_narrow_screen_but_the_order_stays_visible() {
-    let shared = model(Key::Timeout, &[(0.0, &[entry(1, Some((1, 1)))])]);
+    let shared = model(SortKey::Timeout, &[(0.0, &[entry(1, Some((1, 1)))])]);
     let snapshot = shared.lock().snapshot();
     for width in 45..160 {
         let lines = frame::table(&snapshot.rows, snapshot.now, snapshot.sort, Some(width));
@@ -248,8 +249,8 @@ fn columns_leave_a_narrow_screen_but_the_order_stays_visible() {
 #[test]
 fn the_selection_follows_its_flow() {
     let mut shared =
-        model(Key::Bytes, &[(0.0, &[entry(1, Some((30, 1))), entry(2, Some((20, 1))), entry(3, Some((10, 1)))])]);
-    let mut ui = Ui::new(Origin::Kernel, sort(Key::Bytes));
+        model(SortKey::Bytes, &[(0.0, &[entry(1, Some((30, 1))), entry(2, Some((20, 1))), entry(3, Some((10, 1)))])]);
+    let mut ui = Ui::new(Origin::Kernel, sort(SortKey::Bytes));
     let snapshot = Arc::new(shared.lock().snapshot());
     ui.place(&snapshot, 10);
     assert!(ui.chosen(&snapshot).is_none(), "at the start none is selected");
@@ -270,65 +271,68 @@ fn the_selection_follows_its_flow() {
 
 #[test]
 fn only_a_yes_deletes() {
-    let shared = model(Key::Bytes, &[(0.0, &[entry(1, Some((30, 1))), entry(2, Some((20, 1)))])]);
+    let shared = model(SortKey::Bytes, &[(0.0, &[entry(1, Some((30, 1))), entry(2, Some((20, 1)))])]);
     let snapshot = Arc::new(shared.lock().snapshot());
-    let mut ui = Ui::new(Origin::Kernel, sort(Key::Bytes));
-    assert_eq!(press(&mut ui, KeyCode::Char('d'), &snapshot), Wish::Nothing);
+    let mut ui = Ui::new(Origin::Kernel, sort(SortKey::Bytes));
+    assert_eq!(press(&mut ui, KeyCode::Char('d'), &snapshot), UiAction::Nothing);
     assert!(ui.note.as_ref().unwrap().contains("select a flow first") && ui.mode == Mode::Table);
     press(&mut ui, KeyCode::Down, &snapshot);
     for no in [KeyCode::Enter, KeyCode::Esc, KeyCode::Char('n'), KeyCode::Char('d'), KeyCode::Char('q')] {
         press(&mut ui, KeyCode::Char('d'), &snapshot);
         assert!(matches!(ui.mode, Mode::Confirm(_)));
-        assert_eq!(press(&mut ui, no, &snapshot), Wish::Nothing);
+        assert_eq!(press(&mut ui, no, &snapshot), UiAction::Nothing);
         assert_eq!(ui.mode, Mode::Table);
     }
     press(&mut ui, KeyCode::Delete, &snapshot);
-    let Wish::Delete(row) = press(&mut ui, KeyCode::Char('y'), &snapshot) else { panic!("y deletes") };
+    let UiAction::Delete(row) = press(&mut ui, KeyCode::Char('y'), &snapshot) else { panic!("y deletes") };
     assert_eq!(row.name.id, 1);
-    let mut recording = Ui { selected: ui.selected, ..Ui::new(Origin::Recording, sort(Key::Bytes)) };
+    let mut recording = Ui { selected: ui.selected, ..Ui::new(Origin::Recording, sort(SortKey::Bytes)) };
     press(&mut recording, KeyCode::Char('d'), &snapshot);
     assert!(recording.mode == Mode::Table && recording.note.is_some());
 }
 
 #[test]
 fn keys_do_what_the_help_says() {
-    let shared = model(Key::Bytes, &[(0.0, &[entry(1, Some((30, 1)))])]);
+    let shared = model(SortKey::Bytes, &[(0.0, &[entry(1, Some((30, 1)))])]);
     let snapshot = Arc::new(shared.lock().snapshot());
-    let mut ui = Ui::new(Origin::Kernel, sort(Key::Rate));
+    let mut ui = Ui::new(Origin::Kernel, sort(SortKey::Rate));
     for (key, expected) in [
-        ('b', Key::Bytes),
-        ('p', Key::Packets),
-        ('s', Key::PacketRate),
-        ('a', Key::Age),
-        ('t', Key::Timeout),
-        ('r', Key::Rate),
+        ('b', SortKey::Bytes),
+        ('p', SortKey::Packets),
+        ('s', SortKey::PacketRate),
+        ('a', SortKey::Age),
+        ('t', SortKey::Timeout),
+        ('r', SortKey::Rate),
     ] {
-        assert_eq!(press(&mut ui, KeyCode::Char(key), &snapshot), Wish::Sort(sort(expected)));
+        assert_eq!(press(&mut ui, KeyCode::Char(key), &snapshot), UiAction::Sort(sort(expected)));
     }
-    assert_eq!(press(&mut ui, KeyCode::Left, &snapshot), Wish::Sort(sort(Key::Timeout)));
-    assert_eq!(press(&mut ui, KeyCode::Right, &snapshot), Wish::Sort(sort(Key::Rate)));
-    assert_eq!(press(&mut ui, KeyCode::Char('i'), &snapshot), Wish::Sort(Sort { key: Key::Rate, reverse: true }));
+    assert_eq!(press(&mut ui, KeyCode::Left, &snapshot), UiAction::Sort(sort(SortKey::Timeout)));
+    assert_eq!(press(&mut ui, KeyCode::Right, &snapshot), UiAction::Sort(sort(SortKey::Rate)));
+    assert_eq!(
+        press(&mut ui, KeyCode::Char('i'), &snapshot),
+        UiAction::Sort(Sort { key: SortKey::Rate, reverse: true })
+    );
     press(&mut ui, KeyCode::Char('/'), &snapshot);
     press(&mut ui, KeyCode::Char('q'), &snapshot);
     press(&mut ui, KeyCode::Char('x'), &snapshot);
-    assert_eq!(press(&mut ui, KeyCode::Backspace, &snapshot), Wish::Filter("q".into()));
+    assert_eq!(press(&mut ui, KeyCode::Backspace, &snapshot), UiAction::Filter("q".into()));
     press(&mut ui, KeyCode::Enter, &snapshot);
     assert_eq!((ui.mode.clone(), ui.filter.as_str()), (Mode::Table, "q"));
-    assert_eq!(press(&mut ui, KeyCode::Esc, &snapshot), Wish::Filter(String::new()));
-    assert_eq!(press(&mut ui, KeyCode::Char(' '), &snapshot), Wish::Pause(true));
+    assert_eq!(press(&mut ui, KeyCode::Esc, &snapshot), UiAction::Filter(String::new()));
+    assert_eq!(press(&mut ui, KeyCode::Char(' '), &snapshot), UiAction::Pause(true));
     assert!(ui.paused.is_some());
-    assert_eq!(press(&mut ui, KeyCode::Char(' '), &snapshot), Wish::Pause(false));
+    assert_eq!(press(&mut ui, KeyCode::Char(' '), &snapshot), UiAction::Pause(false));
     press(&mut ui, KeyCode::Char('?'), &snapshot);
     assert!(screen(120, 30, &snapshot, &mut ui).contains("any key goes back"));
-    assert_eq!(press(&mut ui, KeyCode::Char('q'), &snapshot), Wish::Nothing);
-    assert_eq!(press(&mut ui, KeyCode::Char('q'), &snapshot), Wish::Quit);
-    assert_eq!(ui.key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), &snapshot), Wish::Quit);
+    assert_eq!(press(&mut ui, KeyCode::Char('q'), &snapshot), UiAction::Nothing);
+    assert_eq!(press(&mut ui, KeyCode::Char('q'), &snapshot), UiAction::Quit);
+    assert_eq!(ui.key(KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL), &snapshot), UiAction::Quit);
 }
 
 #[test]
 fn a_frame_is_json_with_the_names_of_the_format() {
     let flow = Flow { start: Some(EPOCH - SECOND), ..entry(1, Some((3000, 30))) };
-    let shared = model(Key::Rate, &[(0.0, &[flow])]);
+    let shared = model(SortKey::Rate, &[(0.0, &[flow])]);
     let snapshot = shared.lock().snapshot();
     let json = frame::json(&snapshot, &[StageStats::default()], 5);
     assert_eq!(json.matches('\n').count(), 1);

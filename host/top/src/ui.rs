@@ -1,72 +1,73 @@
-//! What is typed, and what it does to what is on the screen.
+//! Keys, and their effect on what is shown.
 
 use std::sync::Arc;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
-    model::{Origin, Snapshot},
-    row::{Name, Row},
-    sort::{Key, Sort},
+    model::Origin,
+    row::{FlowIdentity, FlowRow},
+    snapshot::Snapshot,
+    sort::{Sort, SortKey},
 };
 
-/// What the keys mean at the moment.
+/// The current meaning of keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Mode {
-    /// The table is looked at.
+    /// The table is shown.
     #[default]
     Table,
-    /// The filter is typed.
+    /// The filter is being edited.
     Filter,
-    /// The help is read.
+    /// The help is shown.
     Help,
-    /// The question whether this flow is to be deleted waits for its answer.
-    Confirm(Box<Row>),
+    /// The question if this flow is to be deleted is shown.
+    Confirm(Box<FlowRow>),
 }
 
-/// What a key asks for, besides a change of [`Ui`].
+/// The effect of a key, besides a change of [`Ui`].
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// Nothing.
+pub enum UiAction {
+    /// None.
     Nothing,
-    /// The end.
+    /// Ends the program.
     Quit,
-    /// The same once more, on an empty screen.
+    /// Redraws the whole screen.
     Redraw,
-    /// The shell, for a while.
+    /// Suspends the program.
     Suspend,
-    /// Another order.
+    /// Changes the order.
     Sort(Sort),
-    /// Another filter.
+    /// Changes the filter.
     Filter(String),
-    /// What is shown stays as it is, or no longer.
+    /// Pauses or continues.
     Pause(bool),
-    /// A dump now.
+    /// Dumps the table now.
     Refresh,
-    /// This flow is to go; the question has been answered.
-    Delete(Box<Row>),
+    /// Deletes this flow, after confirmation.
+    Delete(Box<FlowRow>),
 }
 
 /// The state of the screen.
 #[derive(Clone, Debug)]
 pub struct Ui {
-    /// Where the flows come from.
+    /// The origin of the flows.
     pub origin: Origin,
-    /// What the keys mean.
+    /// The current meaning of keys.
     pub mode: Mode,
-    /// The filter as it was typed.
+    /// The filter as typed.
     pub filter: String,
-    /// The order that was asked for.
+    /// The requested order.
     pub sort: Sort,
-    /// What was shown when it was said that it should stay.
+    /// What is shown while paused.
     pub paused: Option<Arc<Snapshot>>,
-    /// Row at the top, of those that pass the filter.
+    /// Number of the topmost row, of those that pass the filter.
     pub offset: usize,
     /// The selected row, and the flow in it: the selection follows the flow.
-    pub selected: Option<(usize, Name)>,
-    /// What is to be said, until the next key.
+    pub selected: Option<(usize, FlowIdentity)>,
+    /// A message that is shown until the next key.
     pub note: Option<String>,
-    /// Rows that the screen has room for.
+    /// Number of rows that fit the screen.
     pub page: usize,
 }
 
@@ -91,7 +92,7 @@ pub const KEYS: [(&str, &str); 16] = [
 ];
 
 impl Ui {
-    /// At the start.
+    /// Returns the initial state.
     #[must_use]
     pub fn new(origin: Origin, sort: Sort) -> Self {
         Self {
@@ -107,13 +108,13 @@ impl Ui {
         }
     }
 
-    /// Brings selection and place in line with what is shown now, in `page` rows.
+    /// Adapts selection and offset to what is shown now, in `page` rows.
     pub fn place(&mut self, snapshot: &Snapshot, page: usize) {
         self.page = page.max(1);
         let rows = &snapshot.rows;
         if let Some((at, name)) = self.selected {
             let found = rows.iter().position(|row| row.name == name);
-            // Where the flow has gone, the one that came to its place is selected.
+            // If the flow has gone, the one in its place is selected.
             let at = found.unwrap_or_else(|| at.min(rows.len().saturating_sub(1)));
             self.selected = rows.get(at).map(|row| (at, row.name));
         }
@@ -123,31 +124,31 @@ impl Ui {
         self.offset = self.offset.min(rows.len().saturating_sub(self.page));
     }
 
-    /// The selected row.
+    /// Returns the selected row.
     #[must_use]
-    pub fn chosen<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Row> {
+    pub fn chosen<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a FlowRow> {
         let (_, name) = self.selected?;
         snapshot.rows.iter().find(|row| row.name == name)
     }
 
-    /// Takes a key.
-    pub fn key(&mut self, key: KeyEvent, snapshot: &Arc<Snapshot>) -> Wish {
+    /// Handles a key.
+    pub fn key(&mut self, key: KeyEvent, snapshot: &Arc<Snapshot>) -> UiAction {
         self.note = None;
         if key.modifiers.contains(KeyModifiers::CONTROL) {
             return match key.code {
-                KeyCode::Char('c') => Wish::Quit,
-                KeyCode::Char('z') => Wish::Suspend,
-                KeyCode::Char('l') => Wish::Redraw,
-                _ => Wish::Nothing,
+                KeyCode::Char('c') => UiAction::Quit,
+                KeyCode::Char('z') => UiAction::Suspend,
+                KeyCode::Char('l') => UiAction::Redraw,
+                _ => UiAction::Nothing,
             };
         }
         match std::mem::take(&mut self.mode) {
-            Mode::Help => Wish::Nothing,
+            Mode::Help => UiAction::Nothing,
             Mode::Confirm(row) => match key.code {
-                KeyCode::Char('y' | 'Y') => Wish::Delete(row),
+                KeyCode::Char('y' | 'Y') => UiAction::Delete(row),
                 _ => {
                     self.note = Some("nothing was deleted".into());
-                    Wish::Nothing
+                    UiAction::Nothing
                 }
             },
             Mode::Filter => self.filter_key(key.code),
@@ -155,12 +156,12 @@ impl Ui {
         }
     }
 
-    fn filter_key(&mut self, code: KeyCode) -> Wish {
+    fn filter_key(&mut self, code: KeyCode) -> UiAction {
         self.mode = Mode::Filter;
         match code {
             KeyCode::Enter => {
                 self.mode = Mode::Table;
-                return Wish::Nothing;
+                return UiAction::Nothing;
             }
             KeyCode::Esc => {
                 self.mode = Mode::Table;
@@ -170,24 +171,24 @@ impl Ui {
                 self.filter.pop();
             }
             KeyCode::Char(letter) if self.filter.len() < 200 => self.filter.push(letter),
-            _ => return Wish::Nothing,
+            _ => return UiAction::Nothing,
         }
         self.offset = 0;
-        Wish::Filter(self.filter.clone())
+        UiAction::Filter(self.filter.clone())
     }
 
-    fn table_key(&mut self, code: KeyCode, snapshot: &Arc<Snapshot>) -> Wish {
+    fn table_key(&mut self, code: KeyCode, snapshot: &Arc<Snapshot>) -> UiAction {
         let page = self.page as isize;
         match code {
-            KeyCode::Char('q') => return Wish::Quit,
+            KeyCode::Char('q') => return UiAction::Quit,
             KeyCode::Char('?' | 'h') => self.mode = Mode::Help,
             KeyCode::Char('/') => self.mode = Mode::Filter,
             KeyCode::Char(' ') => {
                 let pause = self.paused.is_none();
                 self.paused = pause.then(|| snapshot.clone());
-                return Wish::Pause(pause);
+                return UiAction::Pause(pause);
             }
-            KeyCode::Enter => return Wish::Refresh,
+            KeyCode::Enter => return UiAction::Refresh,
             KeyCode::Up | KeyCode::Char('k') => self.step(snapshot, -1),
             KeyCode::Down | KeyCode::Char('j') => self.step(snapshot, 1),
             KeyCode::PageUp => self.step(snapshot, -page),
@@ -197,32 +198,32 @@ impl Ui {
             KeyCode::Esc if self.selected.is_some() => (self.selected, self.offset) = (None, 0),
             KeyCode::Esc if !self.filter.is_empty() => {
                 self.filter.clear();
-                return Wish::Filter(String::new());
+                return UiAction::Filter(String::new());
             }
             KeyCode::Left => return self.sort_by(self.sort.key.moved(-1)),
             KeyCode::Right => return self.sort_by(self.sort.key.moved(1)),
-            KeyCode::Char('r') => return self.sort_by(Key::Rate),
-            KeyCode::Char('b') => return self.sort_by(Key::Bytes),
-            KeyCode::Char('p') => return self.sort_by(Key::Packets),
-            KeyCode::Char('s') => return self.sort_by(Key::PacketRate),
-            KeyCode::Char('a') => return self.sort_by(Key::Age),
-            KeyCode::Char('t') => return self.sort_by(Key::Timeout),
+            KeyCode::Char('r') => return self.sort_by(SortKey::Rate),
+            KeyCode::Char('b') => return self.sort_by(SortKey::Bytes),
+            KeyCode::Char('p') => return self.sort_by(SortKey::Packets),
+            KeyCode::Char('s') => return self.sort_by(SortKey::PacketRate),
+            KeyCode::Char('a') => return self.sort_by(SortKey::Age),
+            KeyCode::Char('t') => return self.sort_by(SortKey::Timeout),
             KeyCode::Char('i') => {
                 self.sort.reverse = !self.sort.reverse;
-                return Wish::Sort(self.sort);
+                return UiAction::Sort(self.sort);
             }
             KeyCode::Char('d') | KeyCode::Delete => self.ask(snapshot),
             _ => {}
         }
-        Wish::Nothing
+        UiAction::Nothing
     }
 
-    fn sort_by(&mut self, key: Key) -> Wish {
+    fn sort_by(&mut self, key: SortKey) -> UiAction {
         self.sort = Sort { key, ..self.sort };
-        Wish::Sort(self.sort)
+        UiAction::Sort(self.sort)
     }
 
-    /// Moves the selection; the first step selects the row at the top.
+    /// Moves the selection; the first step selects the topmost row.
     fn step(&mut self, snapshot: &Snapshot, by: isize) {
         let last = snapshot.rows.len().saturating_sub(1);
         let at = match self.selected {
@@ -233,7 +234,7 @@ impl Ui {
         self.selected = snapshot.rows.get(at).map(|row| (at, row.name));
     }
 
-    /// Asks whether the selected flow is to be deleted.
+    /// Asks if the selected flow is to be deleted.
     fn ask(&mut self, snapshot: &Snapshot) {
         if self.origin == Origin::Recording {
             self.note = Some("a recording has nothing that could be deleted".into());

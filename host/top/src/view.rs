@@ -1,4 +1,4 @@
-//! What is drawn, on a screen of any size.
+//! Draws the screen in any size.
 
 use ratatui::{
     Frame,
@@ -11,16 +11,17 @@ use ratatui::{
 use super::{
     cells::count,
     frame,
-    model::{Origin, Snapshot},
-    row::Row,
+    model::Origin,
+    row::FlowRow,
+    snapshot::Snapshot,
     ui::{KEYS, Mode, Ui},
 };
 use flowgate_pipeline::stats::StageStats;
 
 /// What is shown besides the flows.
 #[derive(Clone, Debug, Default)]
-pub struct Around {
-    /// Where the flows come from, in words.
+pub struct ScreenInfo {
+    /// Description of the origin of the flows.
     pub title: String,
     /// The plugins.
     pub stages: Vec<StageStats>,
@@ -28,8 +29,8 @@ pub struct Around {
     pub message: Option<String>,
 }
 
-/// The lines above the table.
-fn head(snapshot: &Snapshot, ui: &Ui, around: &Around) -> Vec<String> {
+/// Returns the lines above the table.
+fn head(snapshot: &Snapshot, ui: &Ui, around: &ScreenInfo) -> Vec<String> {
     let paused = if ui.paused.is_some() { " [paused]" } else { "" };
     let mut lines = vec![format!("flowgate top {}{paused}: {}", around.title, frame::summary(snapshot))];
     let protocols = frame::protocols(snapshot);
@@ -46,7 +47,7 @@ fn head(snapshot: &Snapshot, ui: &Ui, around: &Around) -> Vec<String> {
     lines
 }
 
-/// The line below it.
+/// Returns the line below it.
 fn foot(snapshot: &Snapshot, ui: &Ui) -> String {
     match (&ui.mode, &ui.note) {
         (Mode::Filter, _) => format!("filter: {}_", ui.filter),
@@ -63,13 +64,13 @@ fn foot(snapshot: &Snapshot, ui: &Ui) -> String {
 }
 
 /// Draws everything.
-pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &mut Ui, around: &Around) {
+pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, ui: &mut Ui, around: &ScreenInfo) {
     let area = frame.area();
     if area.is_empty() {
         return;
     }
     let head = head(snapshot, ui, around);
-    // The table has three lines before the head has its second one.
+    // The table has three lines before the header has its second one.
     let room = usize::from(area.height.saturating_sub(4)).max(1);
     let height = u16::try_from(head.len().min(room)).unwrap_or(u16::MAX);
     let parts = [Constraint::Length(height), Constraint::Fill(1), Constraint::Length(u16::from(area.height > 2))];
@@ -95,7 +96,7 @@ fn table(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, ui: &mut Ui) {
     let selected = ui.selected.and_then(|(at, _)| at.checked_sub(ui.offset)).map(|at| at + 1);
     let width = usize::from(area.width);
     let styled = lines.into_iter().enumerate().map(|(at, line)| {
-        // To the end of the line, so that what is highlighted is.
+        // To the end of the line, so that it is highlighted completely.
         if at == 0 {
             Line::from(format!("{line:<width$}"))
                 .style(Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED))
@@ -108,14 +109,14 @@ fn table(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, ui: &mut Ui) {
     frame.render_widget(Paragraph::new(styled.collect::<Vec<_>>()), area);
 }
 
-/// A box in the middle, no larger than the screen.
+/// Draws a box in the middle, no larger than the screen.
 fn middle(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, width: u16) {
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
     let [row] = Layout::vertical([Constraint::Length(height.min(area.height))]).flex(Flex::Center).areas(area);
     let [place] = Layout::horizontal([Constraint::Length(width.min(area.width))]).flex(Flex::Center).areas(row);
     frame.render_widget(Clear, place);
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    // Where there is no room for a frame, the text matters more.
+    // Without enough room, the frame is left out.
     if place.height > 3 && place.width > 20 {
         frame.render_widget(text.block(Block::bordered().title(title.to_owned())), place);
     } else {
@@ -128,7 +129,7 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     middle(frame, area, " keys (any key goes back) ", lines, 100);
 }
 
-fn confirm(frame: &mut Frame<'_>, area: Rect, row: &Row) {
+fn confirm(frame: &mut Frame<'_>, area: Rect, row: &FlowRow) {
     let mut lines = vec![
         Line::from(format!("Delete this flow? {}", describe(row))),
         Line::from("y: delete it    any other key: keep it"),
@@ -140,9 +141,9 @@ fn confirm(frame: &mut Frame<'_>, area: Rect, row: &Row) {
     middle(frame, area, " delete ", lines, 100);
 }
 
-/// A flow in a few words.
+/// Describes a flow briefly.
 #[must_use]
-pub fn describe(row: &Row) -> String {
+pub fn describe(row: &FlowRow) -> String {
     let [source, destination] = row.ends(&row.name.original);
     format!("{} {} -> {} {}", row.protocol(), source, destination, row.state())
 }

@@ -282,14 +282,14 @@ impl Directory {
     /// although [`Trust::Private`] is required.
     pub fn read(&self, name: &OsStr) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-        // Opening a device or a pipe may have side effects: whoever waits to write into a pipe goes on.
+        // Opening a device or a pipe may have side effects: a process that waits to write into a pipe continues.
         if self.examine(name)?.is_some_and(|facts| !facts.is_regular()) {
-            return Err(Refusal::Kind("no regular file").into());
+            return Err(TrustError::Kind("no regular file").into());
         }
         let file = sys::open_at(self.descriptor.as_fd(), &c_name(name)?, flags, 0)?;
-        let facts = Facts::from(&file.metadata()?);
+        let facts = FileFacts::from(&file.metadata()?);
         if !facts.is_regular() {
-            return Err(Refusal::Kind("no regular file any more").into());
+            return Err(TrustError::Kind("no regular file any more").into());
         }
         facts.may_be_read(self.trust)?;
         Ok(file)
@@ -477,7 +477,8 @@ mod tests {
         }
     }
 
-    /// A file that is not regular is not even opened for reading, and nothing is read from one that became one meanwhile.
+    /// A file that is not regular is not even opened for reading, and nothing is read from one that became one
+    /// meanwhile.
     #[test]
     fn what_is_no_regular_file_is_not_opened_to_be_read() {
         use rustix::fs::{CWD, Mode, inotify, mkfifoat};

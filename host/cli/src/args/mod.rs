@@ -46,7 +46,7 @@ impl From<CommandLine> for Invocation {
 
 /// Parses a command line. `name` is the name by which the program was called, `arguments` are the words of argv after
 /// it.
-pub fn parse(name: &Name, arguments: &[OsString], environment: &dyn Environment) -> Parsed<Invocation> {
+pub fn parse(name: &ProgramName, arguments: &[OsString], environment: &dyn Environment) -> Parsed<Invocation> {
     let mut arguments = arguments;
     if name.has_own_options() {
         let alone = |result| Parsed { warnings: Vec::new(), result, place: None };

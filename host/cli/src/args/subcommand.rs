@@ -15,7 +15,7 @@ use super::policy_command::{AuditOptions, PolicyCommand};
 use flowgate_base::{address::ListenAddress, units};
 use flowgate_recording::Speed;
 use flowgate_syntax::CliError;
-use flowgate_top::{Form, Key as SortKey};
+use flowgate_top::{FrameFormat, SortKey};
 
 /// The program as clap sees it when the first word is a subcommand. Without documentation, which would become its help.
 #[derive(Debug, Parser)]
@@ -119,7 +119,7 @@ pub enum Subcommand {
         once: bool,
         /// With --once: text or json
         #[arg(short, long, value_name = "FORM", requires = "once", value_hint = clap::ValueHint::Other)]
-        output: Option<Form>,
+        output: Option<FrameFormat>,
         /// With --once: print at most this many flows
         #[arg(long, value_name = "N", requires = "once", value_hint = clap::ValueHint::Other)]
         rows: Option<usize>,

@@ -4,7 +4,7 @@
 //! * `lower` converts a command line to the spec of a pipeline, `explain` explains it.
 //! * `entries` runs the rows that have entries, `tables` those without, `load` a load file.
 //! * [`report`] has the texts and exit statuses that scripts rely on.
-//! * `duty` determines the privileges that a command line does not need.
+//! * `profile` determines the privileges that a command line does not need.
 //! * Each subcommand has a file of its name.
 
 mod completions;
@@ -40,7 +40,7 @@ pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
 use crate::args::{self, Invocation, Subcommand};
-use flowgate_base::{Warnings, address::Address, files};
+use flowgate_base::{Warnings, address::ListenAddress, files};
 use flowgate_metrics::Server;
 use flowgate_model::{Expectations, Flows, Label, Selection};
 use flowgate_netlink::{Deleted, Namespace, Stop, source::Source as DatagramSource};

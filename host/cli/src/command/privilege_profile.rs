@@ -1,4 +1,4 @@
-//! The duty of a command line, which decides about privileges. It covers everything that will run: the lines of a load
+//! The profile of a command line, which decides about privileges. It covers everything that will run: the lines of a load
 //! file, the command line after a subcommand, a pipeline file.
 
 use std::ffi::OsString;
@@ -9,10 +9,10 @@ use flowgate_config::Config;
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_syntax::{Command, ProgramName, Settings, Table};
 
-/// Returns the duty of an invocation; `file` is the content of the file that it names, if it can be read.
-pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> Duty {
-    const NEITHER: Duty = Duty::Command { namespaces: false, plugins: false };
-    const PLUGINS: Duty = Duty::Command { namespaces: false, plugins: true };
+/// Returns the profile of an invocation; `file` is the content of the file that it names, if it can be read.
+pub(super) fn of(name: &ProgramName, invocation: &Invocation, file: Option<&[u8]>) -> PrivilegeProfile {
+    const NEITHER: PrivilegeProfile = PrivilegeProfile::Command { namespaces: false, plugins: false };
+    const PLUGINS: PrivilegeProfile = PrivilegeProfile::Command { namespaces: false, plugins: true };
     match invocation {
         Invocation::Run(settings) => of_all([settings.as_ref()]),
         Invocation::Load(file) => of_all(file.commands.iter().map(|command| command.settings.as_ref())),
@@ -39,8 +39,8 @@ pub(super) fn of(name: &Name, invocation: &Invocation, file: Option<&[u8]>) -> D
     }
 }
 
-/// Returns the duty of several commands.
-fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
+/// Returns the profile of several commands.
+fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> PrivilegeProfile {
     let (mut namespaces, mut plugins) = (false, false);
     for settings in commands {
         namespaces |= settings.netns.is_some() || settings.all_netns;
@@ -49,9 +49,9 @@ fn of_all<'a>(commands: impl IntoIterator<Item = &'a Settings>) -> Duty {
     PrivilegeProfile::Command { namespaces, plugins }
 }
 
-/// Returns the duty of the classic command line after a subcommand. A recording may decide between -L and -E, so the
+/// Returns the profile of the classic command line after a subcommand. A recording may decide between -L and -E, so the
 /// words are parsed for both. An invalid command line needs no privileges.
-fn of_words(name: &Name, words: &[OsString]) -> Duty {
+fn of_words(name: &ProgramName, words: &[OsString]) -> PrivilegeProfile {
     let read = |command| {
         let mut warnings = Vec::new();
         flowgate_syntax::parse_classic(

@@ -23,7 +23,7 @@ use flowgate_base::{
 };
 use flowgate_netlink::source::{Datagram, Source};
 use flowgate_pipeline::{RunError, kernel::OpenOptions};
-use flowgate_recording::{Count, Recorder, RecordingError};
+use flowgate_recording::{Recorder, RecordingError, RecordingStats};
 use flowgate_syntax::{Command, Settings, Table};
 
 /// Interval of the progress display.
@@ -154,8 +154,8 @@ fn write(row: &Row, recorder: &mut Recorder<BlockingFile>) -> Result<Exit, Comma
 }
 
 /// Prints the final line.
-fn tell(count: Count) {
-    let Count { messages, gaps, bytes, full, .. } = count;
+fn tell(count: RecordingStats) {
+    let RecordingStats { messages, gaps, bytes, full, .. } = count;
     let mut text = format!("{messages} messages have been recorded, {bytes} bytes");
     if gaps > 0 {
         text.push_str(&format!(", with {gaps} gaps where the kernel lost events"));

@@ -11,7 +11,7 @@ use flowgate_pipeline::{
     Spec,
     spec::{RecordingSpec, Source},
 };
-use flowgate_recording::{Input, Kind, Recording, Speed};
+use flowgate_recording::{Recording, RecordingInput, RecordingKind, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 
 /// Runs the subcommand.
@@ -34,7 +34,7 @@ pub(super) fn run(
         file: file.into(),
         speed,
         table: settings.table,
-        kind: if settings.command == Command::Events { Kind::Events } else { Kind::Dump },
+        kind: if settings.command == Command::Events { RecordingKind::Events } else { RecordingKind::Dump },
         groups: settings.events,
         family: settings.family,
     };

@@ -32,12 +32,12 @@ use flowgate_pipeline::{
 use flowgate_recording::{Recording, RecordingInput, Speed};
 use flowgate_syntax::{Command, Settings, Table};
 use flowgate_top::{
-    Form, Model, Origin, Screen, Sort,
+    FrameFormat, Model, Origin, Screen, Sort,
     filter::Filter,
     frame, messages,
-    model::Shared,
-    row::{self, Row as Flow},
-    source::{Kernel, Wishes},
+    model::SharedModel,
+    row::{self, FlowRow},
+    source::{Controls, KernelSource},
     ui::Ui,
 };
 
@@ -51,8 +51,8 @@ pub(super) struct Wanted<'a> {
     pub sort: Sort,
     /// Words of the initial filter.
     pub filter: &'a str,
-    /// Form and number of flows of a single frame; `None` for the screen.
-    pub once: Option<(Form, usize)>,
+    /// FrameFormat and number of flows of a single frame; `None` for the screen.
+    pub once: Option<(FrameFormat, usize)>,
     /// Speed at which a recording is played.
     pub speed: Speed,
 }
@@ -71,13 +71,13 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
     let command = shown(&settings)?;
     if wanted.once.is_none() && !settings.plugins.is_empty() {
         // This precedes the start of plugins, whose log lines must not be written over the screen.
-        report::start_log_into(|| messages::Lines, false);
+        report::start_log_into(|| messages::MessageWriter, false);
     }
     let (loader, namespace) = (context.loader(&settings)?, context.namespace(&settings)?);
     let origin = if recording.is_some() { Origin::Recording } else { Origin::Kernel };
     let mut model = Model::new(origin, wanted.sort);
     model.set_filter(Filter::new(wanted.filter));
-    let model = Shared::new(model);
+    let model = SharedModel::new(model);
     let board = context.board;
     let spec = Spec { format: None, ..lower::entries(command, &settings, namespace.clone()) };
     let loaded = spec.clone().load(&loader, Purpose::Run)?;
@@ -97,7 +97,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         pipeline = pipeline.with_warnings(Warnings::new(messages::add)).without_gap_warnings();
     }
     let namespace = namespace.as_ref();
-    let wishes = Arc::new(Wishes::default());
+    let controls = Arc::new(Controls::default());
     let stop = context.stop;
     let title;
     let open = || spec.open_table(stop);
@@ -111,7 +111,7 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         }
         None => {
             title = String::new();
-            let source = Kernel::new(Box::new(open), wanted.interval, &wishes, stop).within(namespace);
+            let source = KernelSource::new(Box::new(open), wanted.interval, &controls, stop).within(namespace);
             kernel = if wanted.once.is_some() {
                 source.times(2)
             } else {
@@ -127,8 +127,8 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         drop(pipeline);
         let snapshot = model.lock().snapshot();
         let text = match form {
-            Form::Text => frame::text(&snapshot, &board.stages(), rows),
-            Form::Json => frame::json(&snapshot, &board.stages(), rows),
+            FrameFormat::Text => frame::text(&snapshot, &board.stages(), rows),
+            FrameFormat::Json => frame::json(&snapshot, &board.stages(), rows),
         };
         context.sink.write(text.as_bytes())?;
         return Ok(if stop.is_stopped() { Exit::Stopped } else { Exit::Success });
@@ -138,8 +138,8 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         ui: Ui { filter: wanted.filter.to_owned(), ..Ui::new(origin, wanted.sort) },
         board,
         title: flowgate_base::text::clean(&title),
-        wishes,
-        delete: Box::new(|flow: &Flow| delete(flow, namespace).map_err(|error| error.to_string())),
+        controls,
+        delete: Box::new(|flow: &FlowRow| delete(flow, namespace).map_err(|error| error.to_string())),
         stop,
     };
     show(screen, pipeline, source, command)
@@ -251,7 +251,7 @@ fn play(
 }
 
 /// Deletes one flow as -D does, through the stock stage and the executor. Returns true if it still existed.
-fn delete(flow: &Flow, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
+fn delete(flow: &FlowRow, namespace: Option<&Namespace>) -> Result<bool, CommandError> {
     let row = table::row(Command::Delete, Table::Conntrack).ok_or(CommandError::NotAvailable("delete"))?;
     let given = Source::Given(Batch::Flows(Box::new(flow.table())));
     let spec = Spec { shows: Shows::Acted, namespace: namespace.cloned(), ..Spec::new(given) };

@@ -35,7 +35,7 @@ fn stage(component: &PluginComponent, [what, when, grants]: [&str; 3], services:
     let options = [("do", what), ("when", when)];
     // Not every plugin can be told when.
     instance.configure(&setup(if when == "batch" { &options[..1] } else { &options })).unwrap();
-    instance.started();
+    instance.end_start_up();
     let can = Capabilities { flow_tick: true, flow_look_back: true, ..Capabilities::default() };
     Stage::new(instance, field::ALL, format!("tick,look-back,{grants}").parse().unwrap()).called(can, 1)
 }
@@ -134,7 +134,7 @@ fn a_format_that_misbehaves_is_ended_by_name() {
         let limits = Limits { call: CALL, ..Limits::default() };
         let mut instance = Instance::new(&component, limits).unwrap();
         instance.configure(&setup(&[("do", what), ("when", when), ("bytes", bytes)])).unwrap();
-        instance.started();
+        instance.end_start_up();
         let before = thread_time();
         let result = match when {
             "begin" => instance.begin_flow_format(),

@@ -46,7 +46,7 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
         let mut json = Instance::new(&component, Limits::default()).ok()?;
         let reads = json.describe().ok()?.reads;
         json.configure(&Default::default()).ok()?;
-        json.started();
+        json.end_start_up();
         Some(Format::new(json, reads & field::ALL))
     };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: None };
@@ -73,7 +73,7 @@ fn flood(call: Duration) -> Instance {
     let limits = Limits { call, actions: 100_000, ..Limits::default() };
     let mut instance = Instance::new(&hostile(), limits).unwrap();
     instance.configure(&setup(&[("do", "action-flood")])).unwrap();
-    instance.started();
+    instance.end_start_up();
     instance
 }
 

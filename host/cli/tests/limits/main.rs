@@ -58,7 +58,7 @@ fn started(component: &PluginComponent, options: &[(&str, &str)]) -> Result<Stag
     let mut instance = Instance::new(component, LIMITS)?;
     let reads = instance.describe()?.reads;
     instance.configure(&setup(options))?;
-    instance.started();
+    instance.end_start_up();
     Ok(Stage::new(instance, reads, Grants::NONE))
 }
 
@@ -114,7 +114,7 @@ fn output_is_capped() {
     for what in ["output", "amplify"] {
         let mut instance = Instance::new(&component, roomy).unwrap();
         instance.configure(&setup(&[("do", what)])).unwrap();
-        instance.started();
+        instance.end_start_up();
         let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
         let error = stage.batch(&mut batch(10), &mut executor()).unwrap_err();
         assert_eq!(error.failure, Failure::Output { limit: LIMITS.output }, "{what}");
@@ -151,7 +151,7 @@ fn changes_after_the_end_are_refused() {
 fn a_failed_instance_is_never_entered_again() {
     let mut instance = Instance::new(&hostile(), LIMITS).unwrap();
     instance.configure(&setup(&[("do", "trap")])).unwrap();
-    instance.started();
+    instance.end_start_up();
     assert!(instance.process_flows(&batch(1)).is_err());
     let again = instance.process_flows(&batch(1)).unwrap_err();
     assert_eq!(again.failure, Failure::Host("it has failed before".into()));
@@ -209,7 +209,7 @@ fn supervised(what: &str, at: &str, policy: Policy) -> Stage {
     let make = move || {
         let mut instance = Instance::new(&component, LIMITS)?;
         instance.configure(&setup)?;
-        instance.started();
+        instance.end_start_up();
         Ok(instance)
     };
     let first = make().unwrap();

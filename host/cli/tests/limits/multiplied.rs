@@ -192,7 +192,7 @@ fn each_refusal_says_what_was_too_much() {
         let mut instance = Instance::new(&component, roomy).unwrap();
         let bytes = if what == "slow-change" { "15" } else { "0" };
         instance.configure(&setup(&[("do", what), ("bytes", bytes)])).unwrap();
-        instance.started();
+        instance.end_start_up();
         let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
         let mut rows = batch(10);
         let error = stage.batch(&mut rows, &mut executor()).unwrap_err();
@@ -207,7 +207,7 @@ fn with_rows(rows: u32, options: &[(&str, &str)]) -> (Flows, Result<(), Failure>
     let mut instance =
         Instance::new(&hostile(), Limits { call: Duration::from_secs(20), ..Limits::default() }).unwrap();
     instance.configure(&setup(options)).unwrap();
-    instance.started();
+    instance.end_start_up();
     let mut stage = Stage::new(instance, field::ALL, Grants::NONE);
     let mut flows = batch(rows);
     let result = stage.batch(&mut flows, &mut executor()).map_err(|error| error.failure);
@@ -265,7 +265,7 @@ fn expectations_are_no_way_around() {
         let limits = Limits { call: Duration::from_secs(20), ..Limits::default() };
         let mut instance = Instance::new(&hostile(), limits).unwrap();
         instance.configure(&setup(&[("do", what), ("bytes", bytes)])).unwrap();
-        instance.started();
+        instance.end_start_up();
         let mut stage = Stage::new(instance, field::ALL, grants.parse().unwrap());
         let mut executor = Executor::<Expectations>::new(Shows::Entries, ExpectationDecoder::new());
         executor.detach();
@@ -293,7 +293,7 @@ fn the_hosts_work_is_in_the_time_of_the_call() {
     let limits = Limits { call: Duration::from_millis(20), actions: 200_000, ..Limits::default() };
     let mut instance = Instance::new(&hostile(), limits).unwrap();
     instance.configure(&setup(&[("do", "action-flood")])).unwrap();
-    instance.started();
+    instance.end_start_up();
     let mut stage = Stage::new(instance, field::ALL, "delete".parse().unwrap());
     let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(0));
     executor.detach();

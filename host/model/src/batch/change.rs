@@ -94,8 +94,8 @@ pub struct TextCost {
 /// Returns what [`change`] would write into text fields. Row numbers must have been checked.
 ///
 /// # Errors
-/// A text is longer than the kernel's own can be ([`bounds::max_change_text`]).
-pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> Result<Written, String> {
+/// Returns an error if a text is longer than one of the kernel can be ([`bounds::max_change_text`]).
+pub fn text_cost(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> Result<TextCost, String> {
     let changeable = CHANGEABLE & !fixed;
     let length = flows.length as usize;
     let mut written = TextCost { crossed: size_of::<u64>() * length + CHANGE_BYTES * changes.rows.len(), bytes: 0 };
@@ -108,7 +108,7 @@ pub fn written(flows: &Flows, changes: &Changes, values: &Flows, fixed: u64) -> 
                 written.crossed = written.crossed.saturating_add(from.texts.bytes.len());
                 let sets = |value: u32| values.has.get(value as usize).copied().unwrap_or(0) & $bits != 0;
                 let most = bounds::max_change_text($bits);
-                for &item in chosen(changes, from, length, sets).iter().flatten().flatten() {
+                for &item in items_by_row(changes, from, length, sets).iter().flatten().flatten() {
                     let length = text(&from.texts, item as usize).len();
                     if length > most {
                         let name = stringify!($column);
@@ -186,14 +186,14 @@ fn set_texts(column: &mut SparseTexts, from: &SparseTexts, chosen: &[Option<u32>
 /// Why annotations are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
-    /// A row would get too many.
+    /// A row would have too many.
     #[error(
         "more annotations for row {0} than the {many} of {bytes} bytes in all that a row has room for",
         many = bounds::ANNOTATIONS_PER_ROW,
         bytes = bounds::ANNOTATION_BYTES_PER_ROW
     )]
     OfRow(u32),
-    /// All of them together would be too much ([`bounds::MAX_TEXT`]).
+    /// All of them together would be too long ([`bounds::MAX_TEXT`]).
     #[error("annotations of {returned} bytes that become {bytes}")]
     Amplified {
         /// Bytes of the annotations as the plugin returned them.
@@ -216,8 +216,8 @@ pub struct MergedAnnotations {
 /// called regularly and ends the work with an error if there is no time left.
 ///
 /// # Errors
-/// [`AnnotationError`], or what `in_time` returns.
-pub fn annotated<E: From<AnnotationError>>(
+/// See [`AnnotationError`], or the error of `in_time`.
+pub fn merge_annotations<E: From<AnnotationError>>(
     old: &Annotations,
     added: Annotations,
     length: usize,
@@ -401,7 +401,7 @@ mod tests {
             (&[3, 1, 0, 1], "0:0 0:2 1:1 1:3 2:1 3:2 3:0"),
             (&[2], "0:0 2:1 2:0 3:2"),
         ] {
-            let all = annotated::<AnnotationError>(&notes(&[0, 2, 3]), notes(added), 4, || Ok(())).unwrap().all;
+            let all = merge_annotations::<AnnotationError>(&notes(&[0, 2, 3]), notes(added), 4, || Ok(())).unwrap().all;
             let found: Vec<String> = all
                 .rows
                 .iter()

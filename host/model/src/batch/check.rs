@@ -3,8 +3,9 @@
 use super::columns::{with_dense, with_grouped, with_sparse, with_texts};
 use crate::{Column, Expectations, Flows, RawAttributes, Texts, bounds, check, field};
 
-/// Whether all dense columns are as long as the batch says, or empty, all sparse rows within it and in order, and no text longer
-/// than its kind can be ([`bounds::max_value_text`]): what must hold of a table that a plugin made before the host reads it.
+/// Checks that all dense columns are as long as the batch or empty, that the rows of sparse columns exist and are in
+/// order, and that no text is longer than its kind allows ([`bounds::max_value_text`]). The host reads a table from a
+/// plugin only after this check.
 ///
 /// # Errors
 /// Returns the problem as the rest of a sentence that begins with "returned".
@@ -56,7 +57,11 @@ pub fn check(flows: &Flows) -> Result<(), String> {
 /// Checks columns of later versions.
 fn more(columns: &[Column], length: usize) -> Result<(), String> {
     if columns.len() > bounds::MAX_COLUMNS {
-        return Err(format!("a table with {} columns in `more`; at most {} are taken", columns.len(), bounds::MAX_COLUMNS));
+        return Err(format!(
+            "a table with {} columns in `more`; at most {} are taken",
+            columns.len(),
+            bounds::MAX_COLUMNS
+        ));
     }
     for column in columns {
         let items = if column.rows.is_empty() { length } else { column.rows.len() };
@@ -208,7 +213,9 @@ mod tests {
         };
         assert_eq!(check(&flows(text(bounds::MAX_ATTRIBUTE), bounds::MAX_COLUMNS)), Ok(()));
         assert!(
-            check(&flows(text(bounds::MAX_ATTRIBUTE + 1), 1)).unwrap_err().contains("`more` with a value of 65532 bytes")
+            check(&flows(text(bounds::MAX_ATTRIBUTE + 1), 1))
+                .unwrap_err()
+                .contains("`more` with a value of 65532 bytes")
         );
         assert!(check(&flows(text(1), bounds::MAX_COLUMNS + 1)).unwrap_err().contains("65 columns in `more`"));
         for name in ["helper", "function", "program"] {

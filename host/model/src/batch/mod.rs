@@ -10,7 +10,8 @@ mod split;
 
 pub use append::{append, copy_expectation_row, copy_row, copy_row_bounded};
 pub use change::{
-    Annotated, IDENTITY, AnnotationError, Written, annotate, annotate_expectations, annotated, change, written,
+    AnnotationError, IDENTITY, MergedAnnotations, TextCost, change, merge_annotations, set_annotations,
+    set_expectation_annotations, text_cost,
 };
 pub use check::{check, check_expectations, check_texts};
 pub use columns::{push_sparse, push_text, text};

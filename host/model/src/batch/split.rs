@@ -281,18 +281,21 @@ mod tests {
     #[test]
     fn many_rows_are_taken_apart_whatever_they_weigh() {
         let flows = |rows: usize| Flows { length: rows as u32, ..Flows::default() };
-        assert_eq!(parts(&flows(ROWS)), None);
-        assert_eq!(parts(&flows(2 * ROWS + 1)).unwrap(), [0..ROWS, ROWS..2 * ROWS, 2 * ROWS..2 * ROWS + 1]);
+        assert_eq!(ranges(&flows(MAX_ROWS)), None);
+        assert_eq!(
+            ranges(&flows(2 * MAX_ROWS + 1)).unwrap(),
+            [0..MAX_ROWS, MAX_ROWS..2 * MAX_ROWS, 2 * MAX_ROWS..2 * MAX_ROWS + 1]
+        );
         let expectations = |rows: usize| Expectations { length: rows as u32, ..Expectations::default() };
-        assert_eq!(expectation_parts(&expectations(ROWS)), None);
-        assert_eq!(expectation_parts(&expectations(ROWS + 1)).unwrap(), [0..ROWS, ROWS..ROWS + 1]);
+        assert_eq!(expectation_ranges(&expectations(MAX_ROWS)), None);
+        assert_eq!(expectation_ranges(&expectations(MAX_ROWS + 1)).unwrap(), [0..MAX_ROWS, MAX_ROWS..MAX_ROWS + 1]);
     }
 
     /// All texts count, wherever they are: a row of more than its part may weigh is alone in it.
     #[test]
     fn each_column_of_texts_counts() {
-        let heavy = vec![b'x'; WEIGHT + 1];
-        let apart = |flows: &Flows| parts(flows).is_some_and(|parts| parts == [0..1, 1..2, 2..3]);
+        let heavy = vec![b'x'; MAX_TEXT + 1];
+        let apart = |flows: &Flows| ranges(flows).is_some_and(|parts| parts == [0..1, 1..2, 2..3]);
         let flows = |fill: &dyn Fn(&mut Rare)| {
             let mut flows = Flows { length: 3, ..Flows::default() };
             fill(flows.rare.get_or_insert_default());
@@ -343,7 +346,7 @@ mod tests {
     #[test]
     fn parts_of_expectations_are_what_is_left_when_the_other_rows_are_dropped() {
         let all = expectations(60, 100_000);
-        let parts = expectation_parts(&all).unwrap();
+        let parts = expectation_ranges(&all).unwrap();
         assert!(parts.len() > 5, "{parts:?}");
         let mut next = 0;
         for range in parts {
@@ -352,7 +355,7 @@ mod tests {
             let mut expected = all.clone();
             let verdicts: Vec<u8> = (0..60).map(|row| u8::from(range.contains(&row))).collect();
             crate::batch::retain_expectations(&mut expected, &verdicts);
-            assert_eq!(expectation_part(&all, range), expected);
+            assert_eq!(copy_expectation_rows(&all, range), expected);
         }
         assert_eq!(next, 60);
     }

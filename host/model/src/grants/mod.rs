@@ -46,7 +46,7 @@ pub enum Keeping {
     File(PathBuf),
 }
 
-/// What an update may change.
+/// The limits of updates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Updates {
     /// The fields, as bits of [`field`].

@@ -51,10 +51,10 @@ const FIELDS: [(&str, u64); 7] = [
 /// Why a text is not a list of grants.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// There is no grant of this name.
+    /// There is no grant with this name.
     #[error("there is no grant `{}`; there are {names}", clean(.0), names = NAMES.join(", "))]
     Unknown(String),
-    /// This one takes no value.
+    /// The grant takes no value.
     #[error("the grant `{}` takes no value, so not `{}`", clean(name), clean(value))]
     Superfluous {
         /// The grant.
@@ -62,7 +62,7 @@ pub enum GrantError {
         /// The text after `=`.
         value: String,
     },
-    /// The value makes no sense.
+    /// The value is invalid.
     #[error("`{}` is no value of the grant `{}`, which takes {wanted}", clean(value), clean(name))]
     Value {
         /// The grant.

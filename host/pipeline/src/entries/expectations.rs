@@ -9,7 +9,7 @@ use crate::{
 };
 use flowgate_model::{
     Annotations, Expectations, Flows, action,
-    batch::{self, Annotated},
+    batch::{self, MergedAnnotations},
     expectation_field,
     grants::Grants,
 };
@@ -129,7 +129,7 @@ impl Entries for Expectations {
         self.annotations.as_ref().unwrap_or(&NO_ANNOTATIONS)
     }
 
-    fn annotate(&mut self, annotated: Annotated) {
+    fn annotate(&mut self, annotated: MergedAnnotations) {
         batch::set_expectation_annotations(self, annotated);
     }
 

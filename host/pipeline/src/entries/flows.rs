@@ -171,7 +171,7 @@ impl Entries for Flows {
         batch::change(self, changes, values, fixed);
     }
 
-    fn written(&self, changes: &Changes, values: &Self, fixed: u64) -> Result<Written, String> {
+    fn written(&self, changes: &Changes, values: &Self, fixed: u64) -> Result<TextCost, String> {
         batch::text_cost(self, changes, values, fixed)
     }
 
@@ -179,7 +179,7 @@ impl Entries for Flows {
         self.rare.as_ref().map_or(&NO_ANNOTATIONS, |rare| &rare.annotations)
     }
 
-    fn annotate(&mut self, annotated: Annotated) {
+    fn annotate(&mut self, annotated: MergedAnnotations) {
         batch::set_annotations(self, annotated);
     }
 

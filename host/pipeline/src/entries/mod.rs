@@ -14,7 +14,7 @@ use crate::{
 };
 use flowgate_model::{
     Annotations, Changes, Expectations, Flows, Texts,
-    batch::{Annotated, Written},
+    batch::{MergedAnnotations, TextCost},
     grants::Grants,
 };
 use flowgate_netlink::{
@@ -190,15 +190,15 @@ pub trait Entries: Default + Clone + Sync {
     ///
     /// # Errors
     /// A text is longer than the kernel's own can be.
-    fn written(&self, _changes: &Changes, _values: &Self, _fixed: u64) -> Result<Written, String> {
-        Ok(Written::default())
+    fn written(&self, _changes: &Changes, _values: &Self, _fixed: u64) -> Result<TextCost, String> {
+        Ok(TextCost::default())
     }
 
     /// Returns the annotations of the rows.
     fn annotations(&self) -> &Annotations;
 
     /// Replaces the annotations of the rows.
-    fn annotate(&mut self, annotated: Annotated);
+    fn annotate(&mut self, annotated: MergedAnnotations);
 
     /// Returns the outcomes of this type among those that were recorded.
     fn recorded(outcomes: &mut RecordedOutcomes) -> &mut Vec<StageOutcome<Self>>;

@@ -7,7 +7,7 @@ use crate::spec::{Dump, Events, Source, Spec};
 use flowgate_base::text::clean;
 use flowgate_model::{EventGroups, Table, family};
 use flowgate_netlink::{Deletion, DumpKind, EncodeError, Request, Statistics, group, listener};
-use flowgate_recording::Kind;
+use flowgate_recording::RecordingKind;
 
 /// The groups of events and their names.
 const GROUPS: [(u32, &str); 6] = [
@@ -45,7 +45,7 @@ pub(super) fn explain(spec: &Spec) -> Result<SourceExplanation, EncodeError> {
             ("events", Vec::new(), "both", events_text(source, of))
         }
         Source::Recording(recording) => {
-            if recording.kind == Kind::Events && recording.table != Table::Expect {
+            if recording.kind == RecordingKind::Events && recording.table != Table::Expect {
                 events = Some(EventsExplanation {
                     events: event_names(recording.groups),
                     buffer: None,
@@ -53,7 +53,7 @@ pub(super) fn explain(spec: &Spec) -> Result<SourceExplanation, EncodeError> {
                     reliable: false,
                 });
             }
-            let what = if recording.kind == Kind::Events { "events" } else { "a dump" };
+            let what = if recording.kind == RecordingKind::Events { "events" } else { "a dump" };
             let text = format!("the recording {}: {what} of {of}", clean(&recording.file.display().to_string()));
             ("recording", Vec::new(), family_name(recording.family), text)
         }

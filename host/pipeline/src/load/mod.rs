@@ -161,7 +161,7 @@ impl PluginLoader {
             StockInput::Template(_) | StockInput::None => Ok(()),
         };
         told?;
-        instance.started();
+        instance.end_start_up();
         let stage = Stage::new(instance, plugin.description.reads & field::ALL, grants.clone());
         let stage = if stock.acts() { stage.strict() } else { stage };
         Ok((stage, LoadedPlugin { grants: grants.clone(), text: text.clone(), ..plugin }))
@@ -177,7 +177,7 @@ impl PluginLoader {
         match format {
             FormatSpec::Stock { name, options, labels } => {
                 let (mut instance, plugin) = self.start(name, role, options, *labels)?;
-                instance.started();
+                instance.end_start_up();
                 Ok((Format::new(instance, plugin.description.reads & field::ALL), plugin))
             }
             FormatSpec::Plugin(plugin) => {

@@ -131,7 +131,7 @@ impl PluginLoader {
     ) -> Result<Format, LoadPluginError> {
         let started = self.start(name, role, options, labels);
         let (mut instance, plugin) = started.map_err(PluginProblems::into_first)?;
-        instance.started();
+        instance.end_start_up();
         Ok(Format::new(instance, plugin.description.reads & field::ALL))
     }
 

@@ -144,7 +144,7 @@ impl PluginLoader {
         instance.configure(&setup)?;
         let ticks = role == Role::FlowStage && component.capabilities.flow_tick && grants.tick;
         let interval = if ticks { instance.tick_interval()? } else { 0 };
-        instance.started();
+        instance.end_start_up();
         let ungranted = ungranted(&component, &description, &spec.grants);
         let limits = spec.limits;
         let digest = None;
@@ -230,7 +230,7 @@ impl PreparedPlugin {
         let recipe = move || {
             let mut instance = Instance::with_services(&component, limits.instance, again.clone())?;
             instance.configure(&setup)?;
-            instance.started();
+            instance.end_start_up();
             Ok(instance)
         };
         let stage = Stage::new(instance, reads, grants);
@@ -254,7 +254,7 @@ impl PreparedPlugin {
 /// Returns an error for each service that a component imports and was not granted.
 fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPluginError> {
     let missing = component.services.iter().filter_map(|service| {
-        let grant = services::needs(service).filter(|grant| !grants.covers(grant))?;
+        let grant = services::required_grant(service).filter(|grant| !grants.covers(grant))?;
         Some(LoadPluginError::Service { plugin: component.name.clone(), service: service.clone(), grant })
     });
     missing.collect()
@@ -264,7 +264,7 @@ fn missing_services(component: &PluginComponent, grants: &Grants) -> Vec<LoadPlu
 /// description names.
 fn ungranted(component: &PluginComponent, description: &Description, grants: &Grants) -> Vec<String> {
     let can = component.capabilities;
-    let services = component.services.iter().filter(|service| services::needs(service).is_none()).cloned();
+    let services = component.services.iter().filter(|service| services::required_grant(service).is_none()).cloned();
     let calls = [(can.flow_tick, "tick"), (can.flow_look_back, "look-back")];
     let calls = calls.iter().filter(|(can, _)| *can).map(|(_, grant)| (*grant).to_string());
     // Annotations need no grant.

@@ -113,9 +113,9 @@ impl SinkSpec {
 
     /// Returns the identity of the file that the sink writes; `None` if it writes none.
     #[must_use]
-    pub fn output(&self) -> Option<files::Output> {
+    pub fn output(&self) -> Option<files::OutputFile> {
         match &self.kind {
-            SinkKind::File(options) => Some(files::Output::new(&options.path, options.rotation.is_some())),
+            SinkKind::File(options) => Some(files::OutputFile::new(&options.path, options.rotation.is_some())),
             _ => None,
         }
     }

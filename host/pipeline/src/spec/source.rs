@@ -12,7 +12,9 @@ use flowgate_netlink::{
     group,
     kernel_dump::Query,
 };
-use flowgate_recording::{Input, Kind, Recording, RecordingError, RecordingSource, Speed, Wanted};
+use flowgate_recording::{
+    Recording, RecordingError, RecordingInput, RecordingKind, RecordingSelection, RecordingSource, Speed,
+};
 
 /// Where the entries of a pipeline come from.
 #[derive(Clone, Debug)]
@@ -111,7 +113,7 @@ pub struct RecordingSpec {
     /// The recorded table.
     pub table: Table,
     /// Whether a dump or events were recorded.
-    pub kind: Kind,
+    pub kind: RecordingKind,
     /// The groups of flow events that are shown.
     pub groups: EventGroups,
     /// The family of the dumped entries that are shown; `None` for both.
@@ -134,15 +136,15 @@ impl RecordingSpec {
     /// # Errors
     /// [`RecordingError`] if it cannot be read.
     pub fn open(&self, stop: &Stop) -> Result<RecordingSource, RecordingError> {
-        Ok(Recording::open(Input::open(&self.file)?)?.play(self.selected(), self.speed, stop))
+        Ok(Recording::open(RecordingInput::open(&self.file)?)?.play(self.selected(), self.speed, stop))
     }
 
     /// Returns which messages of the recording are yielded: what the kernel leaves out for a live source is left out here
     /// too.
     #[must_use]
-    pub fn selected(&self) -> Wanted {
+    pub fn selected(&self) -> RecordingSelection {
         let expect = self.table == Table::Expect;
-        Wanted {
+        RecordingSelection {
             kind: self.kind,
             new: expect || self.groups.new,
             update: expect || self.groups.update,

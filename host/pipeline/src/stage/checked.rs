@@ -37,7 +37,7 @@ impl<T: Entries> StageOutcome<T> {
             return Err(Failure::Actions { asked, limit: actions });
         }
         if let Some(changes) = &self.changes {
-            let Written { crossed, bytes } =
+            let TextCost { crossed, bytes } =
                 batch.written(changes, &self.requests.values, fixed).map_err(Failure::BadValue)?;
             let limit = bounds::text_allowance(crossed);
             if bytes > limit {
@@ -60,7 +60,7 @@ impl<T: Entries> StageOutcome<T> {
 pub struct CheckedOutcome<T> {
     verdicts: Vec<u8>,
     changes: Option<Changes>,
-    annotated: Option<Annotated>,
+    annotated: Option<MergedAnnotations>,
     /// The requested actions.
     pub requests: Requests<T>,
     fixed: u64,

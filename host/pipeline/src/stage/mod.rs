@@ -382,7 +382,7 @@ impl Stage {
         }
         self.charged(|stage| {
             let Some(mut state) = stage.services.state() else { return };
-            if let Err(error) = if end { state.save() } else { state.save_now_and_then() } {
+            if let Err(error) = if end { state.save() } else { state.save_if_due() } {
                 warnings.line(&format!("WARNING: plugin {}: {error}", stage.supervisor.name()));
             }
         });

@@ -1007,7 +1007,7 @@ fn json() -> Format {
     let reads = instance.describe().unwrap().reads;
     let setup = Setup { offsets: vec![UtcOffset { since: 0, offset: 0 }], ..Setup::default() };
     instance.configure(&setup).unwrap();
-    instance.started();
+    instance.end_start_up();
     Format::new(instance, reads)
 }
 

@@ -15,9 +15,9 @@ pub(super) const SUFFIX: &str = "code";
 
 /// The open directory.
 #[derive(Debug)]
-pub(super) struct Directory(files::Directory);
+pub(super) struct CacheDirectory(files::Directory);
 
-impl Directory {
+impl CacheDirectory {
     /// Opens a directory by its absolute path. Each part of the path must belong to root or the effective user and be
     /// writable by nobody else ([`Trust::Private`]). `make`: missing parts are created. `root` is the root of paths,
     /// `/` except in tests.
@@ -25,15 +25,15 @@ impl Directory {
     /// # Errors
     /// NotFound if it does not exist; or why it is not trusted.
     pub(crate) fn open(root: &Path, path: &Path, make: bool) -> io::Result<Self> {
-        files::Directory::walk(path, WalkOptions { root, trust: Trust::Private, create: make }).map(Directory)
+        files::Directory::walk(path, WalkOptions { root, trust: Trust::Private, create: make }).map(CacheDirectory)
     }
 
-    /// Returns the content of a file of at most `most` bytes, if it is a regular file that no other user can have
+    /// Returns the content of a file of at limit `limit` bytes, if it is a regular file that no other user can have
     /// written.
-    pub(super) fn read(&self, name: &str, most: u64) -> Option<Vec<u8>> {
+    pub(super) fn read(&self, name: &str, limit: u64) -> Option<Vec<u8>> {
         let file = self.0.read(OsStr::new(name)).ok()?;
         let length = file.metadata().ok()?.len();
-        if length > most {
+        if length > limit {
             return None;
         }
         let mut content = Vec::with_capacity(usize::try_from(length).ok()?);
@@ -56,8 +56,8 @@ impl Directory {
         }
     }
 
-    /// Removes the oldest files until all files together have at most `most` bytes, and abandoned temporary files.
-    pub(super) fn shrink(&self, most: u64) {
+    /// Removes the oldest files until all files together have at limit `limit` bytes, and abandoned temporary files.
+    pub(super) fn shrink(&self, limit: u64) {
         /// Age at which a temporary file counts as abandoned: its writer would have finished.
         const LEFT_BEHIND: Duration = Duration::from_secs(3600);
         let Ok(listed) = self.0.list() else { return };
@@ -76,7 +76,7 @@ impl Directory {
         files.sort_by(|one, other| (one.modified, &one.name).cmp(&(other.modified, &other.name)));
         let mut all: u64 = files.iter().map(|file| file.length).sum();
         for file in files {
-            if all <= most {
+            if all <= limit {
                 break;
             }
             if self.0.remove(&file.name).is_ok() {

@@ -19,16 +19,16 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
 use super::sys;
-use directory::Directory;
+use directory::CacheDirectory;
 
 /// Magic number of a file, with the version of the layout.
 const MAGIC: &[u8; 16] = b"flowgate code 1\n";
 /// Length of magic number, key, and digest of the code.
 const HEADER: usize = MAGIC.len() + 32 + 32;
 /// Maximum size of a file in bytes: Python's interpreter takes a fifth of it.
-const FILE: u64 = 256 << 20;
+const MAX_FILE: u64 = 256 << 20;
 /// Maximum size of all files in bytes; the oldest are removed first.
-const ALL: u64 = 512 << 20;
+const MAX_CACHE: u64 = 512 << 20;
 
 /// A cache of compiled code in a directory.
 #[derive(Clone, Debug)]
@@ -39,9 +39,9 @@ pub struct Cache {
 }
 
 /// The key of compiled code.
-pub(super) struct Key([u8; 32]);
+pub(super) struct CacheKey([u8; 32]);
 
-impl Key {
+impl CacheKey {
     fn file(&self) -> String {
         let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{digits}.{}", directory::SUFFIX)
@@ -70,41 +70,41 @@ impl Cache {
     }
 
     /// Returns the key of a component: a digest of its bytes, the engine's settings, and the version of flowgate.
-    pub(super) fn key(&self, engine: &Engine, component: &[u8]) -> Key {
-        let mut hasher = Sha(Sha256::new());
+    pub(super) fn key(&self, engine: &Engine, component: &[u8]) -> CacheKey {
+        let mut hasher = DigestHasher(Sha256::new());
         hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.write(&Sha256::digest(component));
-        Key(hasher.0.finalize().into())
+        CacheKey(hasher.0.finalize().into())
     }
 
     /// Loads compiled code, if a trusted and undamaged file has it.
-    pub(super) fn load(&self, engine: &Engine, key: &Key) -> Option<Component> {
-        let content = self.open(false)?.read(&key.file(), FILE)?;
-        let code = whole(&content, key)?;
+    pub(super) fn load(&self, engine: &Engine, key: &CacheKey) -> Option<Component> {
+        let content = self.open(false)?.read(&key.file(), MAX_FILE)?;
+        let code = verified(&content, key)?;
         // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. `store` wrote them; only root and this
-        // user can have written to the file since (`Directory::open`, `Directory::read`), and they are undamaged
-        // (`verified`). wasmtime itself checks that they match this engine and machine.
+        // user can have written to the file since (`CacheDirectory::open`, `CacheDirectory::read`), and they are
+        // undamaged (`verified`). wasmtime itself checks that they match this engine and machine.
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(engine, code) };
         component.ok()
     }
 
     /// Stores compiled code. A failure is no error: the code is compiled again next time.
-    pub(super) fn store(&self, key: &Key, component: &Component) {
+    pub(super) fn store(&self, key: &CacheKey, component: &Component) {
         let Ok(code) = component.serialize() else { return };
-        if u64::try_from(code.len()).is_ok_and(|length| length < FILE)
+        if u64::try_from(code.len()).is_ok_and(|length| length < MAX_FILE)
             && let Some(directory) = self.open(true)
         {
             let digest: [u8; 32] = Sha256::digest(&code).into();
             directory.write(&key.file(), &[MAGIC, &key.0, &digest, &code]);
-            directory.shrink(ALL);
+            directory.shrink(MAX_CACHE);
         }
     }
 
     /// Opens the directory, if it can be trusted.
-    fn open(&self, make: bool) -> Option<Directory> {
-        match Directory::open(&self.root, &self.directory, make) {
+    fn open(&self, make: bool) -> Option<CacheDirectory> {
+        match CacheDirectory::open(&self.root, &self.directory, make) {
             Ok(directory) => Some(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -117,7 +117,7 @@ impl Cache {
 }
 
 /// Returns the code in a file if it has the right key and digest.
-fn whole<'a>(content: &'a [u8], key: &Key) -> Option<&'a [u8]> {
+fn verified<'a>(content: &'a [u8], key: &CacheKey) -> Option<&'a [u8]> {
     let (header, code) = content.split_at_checked(HEADER)?;
     let (magic, header) = header.split_at_checked(MAGIC.len())?;
     let (named, digest) = header.split_at_checked(key.0.len())?;
@@ -125,9 +125,9 @@ fn whole<'a>(content: &'a [u8], key: &Key) -> Option<&'a [u8]> {
 }
 
 /// Digests what wasmtime writes to a hasher.
-struct Sha(Sha256);
+struct DigestHasher(Sha256);
 
-impl Hasher for Sha {
+impl Hasher for DigestHasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

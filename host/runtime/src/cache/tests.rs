@@ -211,7 +211,7 @@ fn the_oldest_files_go_first_and_what_writers_left_behind() {
     let (oldest, older) = (put("a.code", 9000), put("b.code", 8000));
     let (left, busy, foreign) = (put(".c.code.1.0.part", 7200), put(".d.code.1.0.part", 5), put("notes.txt", 90_000));
     let room = 1500 + fs::metadata(&file).unwrap().len();
-    Directory::open(&cache.root, &cache.directory, false).unwrap().shrink(room);
+    CacheDirectory::open(&cache.root, &cache.directory, false).unwrap().shrink(room);
     assert!(!oldest.exists() && older.exists() && file.exists());
     assert!(!left.exists() && busy.exists() && foreign.exists());
 }

@@ -9,7 +9,7 @@ use flowgate_base::{TokenBucket, text};
 use flowgate_model::level;
 
 /// Maximum number of lines in a burst, and in each period.
-const LINES: u64 = 100;
+const BURST: u64 = 100;
 /// The period: one more line is permitted every 100 ms.
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -18,14 +18,14 @@ const PERIOD: Duration = Duration::from_secs(10);
 pub struct Log {
     /// The plugin's name, or `None` if its lines are discarded.
     plugin: Option<String>,
-    lines: Mutex<Lines>,
+    lines: Mutex<LineCounts>,
 }
 
 #[derive(Debug)]
-struct Lines {
+struct LineCounts {
     written: u64,
     dropped: u64,
-    /// Lines dropped since the last written line.
+    /// LineCounts dropped since the last written line.
     silent: u64,
     /// The lines that are permitted now.
     room: TokenBucket,
@@ -72,9 +72,9 @@ impl Log {
     }
 }
 
-impl Default for Lines {
+impl Default for LineCounts {
     fn default() -> Self {
-        Lines { written: 0, dropped: 0, silent: 0, room: TokenBucket::new(LINES, PERIOD) }
+        LineCounts { written: 0, dropped: 0, silent: 0, room: TokenBucket::new(BURST, PERIOD) }
     }
 }
 

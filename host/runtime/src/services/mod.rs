@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{HasSelf, Linker};
 
 use self::{log::Log, state::State};
-use super::imports::HostState;
+use super::linker::HostState;
 use crate::bindings::flowgate::conntrack::{clock, key_value, log as wit_log};
 use flowgate_base::clock::now;
 
 /// Resolution of the plugins' clock in nanoseconds.
-const COARSE: u64 = 10_000_000;
+const CLOCK_RESOLUTION: u64 = 10_000_000;
 
 /// Returns the grant that a plugin needs in order to import this interface of the package, or `None` if it needs none.
 #[must_use]
-pub fn needs(interface: &str) -> Option<&'static str> {
+pub fn required_grant(interface: &str) -> Option<&'static str> {
     match interface {
         "key-value" => Some("state"),
         "clock" => Some("time"),
@@ -64,7 +64,7 @@ impl wit_log::Host for HostState {
 impl clock::Host for HostState {
     fn now(&mut self) -> u64 {
         // Without the grant such a plugin does not start; this is the second line of defence.
-        if self.services.time { now() / COARSE * COARSE } else { 0 }
+        if self.services.time { now() / CLOCK_RESOLUTION * CLOCK_RESOLUTION } else { 0 }
     }
 }
 

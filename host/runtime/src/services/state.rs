@@ -16,15 +16,15 @@ use flowgate_base::{
 };
 
 /// Maximum length of a key in bytes.
-pub const LONGEST_KEY: usize = 256;
+pub const MAX_KEY: usize = 256;
 /// Maximum length of a value in bytes.
-pub const LONGEST_VALUE: usize = 65_536;
+pub const MAX_VALUE: usize = 65_536;
 /// Bytes charged for an entry besides its key and value.
-const ENTRY: usize = 64;
+const ENTRY_OVERHEAD: usize = 64;
 /// Default capacity of a store in bytes.
 pub const CAPACITY: usize = 1 << 20;
 /// Minimum time between two writes of a store that changes.
-const PAUSE: Duration = Duration::from_secs(2);
+const MIN_WRITE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Refusal: the key is too long.
 pub const KEY_TOO_LONG: u8 = 1;
@@ -127,7 +127,6 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`]: the file exists but cannot be used. It is left unchanged.
-    /// [`StateError`]: the file is there but cannot be used. It is left as it is.
     pub fn in_file(path: &Path, capacity: usize) -> Result<Self, StateError> {
         let (mut state, file, exists) = Self::load(path, capacity)?;
         state.file = Some(file);
@@ -185,10 +184,10 @@ impl State {
     /// # Errors
     /// [`KEY_TOO_LONG`], [`VALUE_TOO_LONG`] or [`FULL`]; the previous value is kept.
     pub fn set(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), u8> {
-        if key.len() > LONGEST_KEY {
+        if key.len() > MAX_KEY {
             return Err(KEY_TOO_LONG);
         }
-        if value.len() > LONGEST_VALUE {
+        if value.len() > MAX_VALUE {
             return Err(VALUE_TOO_LONG);
         }
         let before = self.entries.get(&key).map_or(0, |old| cost(&key, old));
@@ -233,9 +232,9 @@ impl State {
     ///
     /// # Errors
     /// [`StateError::Write`]; the file is unchanged.
-    pub fn save_now_and_then(&mut self) -> Result<(), StateError> {
+    pub fn save_if_due(&mut self) -> Result<(), StateError> {
         match self.written {
-            Some(written) if written.elapsed() < PAUSE => Ok(()),
+            Some(written) if written.elapsed() < MIN_WRITE_INTERVAL => Ok(()),
             _ => self.save(),
         }
     }
@@ -269,7 +268,7 @@ impl Drop for State {
 }
 
 fn cost(key: &[u8], value: &[u8]) -> usize {
-    key.len() + value.len() + ENTRY
+    key.len() + value.len() + ENTRY_OVERHEAD
 }
 
 #[cfg(test)]

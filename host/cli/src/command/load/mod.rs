@@ -20,7 +20,11 @@ use flowgate_pipeline::executor::ExecutorError;
 use flowgate_syntax::{Command, FileLine, LoadFile, LoadedCommand, MAX_REPORTED_LINES, Settings};
 
 /// Carries out a load file. If it fails, `place` is set to the line of the failure.
-pub(super) fn run(file: &LoadFile, context: &mut Context<'_>, place: &mut Option<Place>) -> Result<Exit, CommandError> {
+pub(super) fn run(
+    file: &LoadFile,
+    context: &mut Context<'_>,
+    place: &mut Option<FileLine>,
+) -> Result<Exit, CommandError> {
     let each = context.name.has_own_options();
     let mut told = Told { file, count: 0 };
     let mut sums = Sums::default();
@@ -144,8 +148,8 @@ struct Told<'a> {
 
 impl Told<'_> {
     /// Returns the place of a line.
-    fn at(&self, line: Option<usize>) -> Option<Place> {
-        line.map(|line| Place { file: self.file.name.clone(), line })
+    fn at(&self, line: Option<usize>) -> Option<FileLine> {
+        line.map(|line| FileLine { file: self.file.name.clone(), line })
     }
 
     fn tell(&mut self, line: Option<usize>, message: &[u8]) {

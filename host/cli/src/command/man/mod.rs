@@ -175,7 +175,7 @@ impl Page {
             let more = DETAILS.iter().find(|(key, _)| *key == spec.key).map(|(_, more)| *more);
             let text = match more {
                 // The help lists only the words; the page has a better description.
-                Some(more) if matches!(spec.key, Key::Status | Key::Output) => more.to_owned(),
+                Some(more) if matches!(spec.key, OptionKey::Status | OptionKey::Output) => more.to_owned(),
                 Some(more) => format!("{} {more}", sentence(spec.help)),
                 None => sentence(spec.help),
             };
@@ -241,7 +241,7 @@ impl Page {
 }
 
 /// Options, and the protocols that have them. An option that several protocols share occurs once.
-type Group = (Vec<&'static Handler>, Vec<&'static ProtocolOption>);
+type Group = (Vec<&'static ProtocolSpec>, Vec<&'static ProtocolOption>);
 
 fn groups() -> Vec<Group> {
     let same = |one: &ProtocolOption, other: &ProtocolOption| {

@@ -46,8 +46,8 @@ pub(super) const TABLES: [(&str, &str); 4] = [
 ];
 
 /// Details that do not fit into a line of help.
-pub(super) const DETAILS: [(Key, &str); 28] = [
-    (Key::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
+pub(super) const DETAILS: [(OptionKey, &str); 28] = [
+    (OptionKey::Source, "IPv4 addresses may be abbreviated as in inet_aton(3). A prefix length selects a network."),
     (
         OptionKey::Protocol,
         "A name of those under PROTOCOL OPTIONS in any case, a name of /etc/protocols, or a number from 0 to 255.",

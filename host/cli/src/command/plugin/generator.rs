@@ -1,7 +1,7 @@
 //! Generated flows that resemble those of a router: mostly TCP and UDP, a fifth of them IPv6, half of the others
 //! translated, and a few that transfer most of the bytes.
 
-use flowgate_fixture::{FlowRows, TIME, Tuple, put};
+use flowgate_fixture::{DEFAULT_TIME, FlowRows, Tuple, put};
 use flowgate_model::{Flows, family, field, protocol, state, status};
 
 /// Xorshift64*, so that the flows are the same on every machine and in every run.
@@ -124,7 +124,7 @@ fn row(random: &mut Random, rows: &mut FlowRows) {
     put(&mut counters.original_bytes, row, packets * (40 + random.below(200)));
     put(&mut counters.reply_packets, row, if replied { packets * 2 } else { 0 });
     put(&mut counters.reply_bytes, row, if replied { packets * (80 + random.below(1400)) } else { 0 });
-    put(&mut rows.flows.times.get_or_insert_default().start, row, TIME - random.below(86_400) * 1_000_000_000);
+    put(&mut rows.flows.times.get_or_insert_default().start, row, DEFAULT_TIME - random.below(86_400) * 1_000_000_000);
     rows.carry(
         field::PROTOCOL
             | field::REPLY_PROTOCOL

@@ -17,7 +17,7 @@ use flowgate_base::text::{self, clean};
 use flowgate_model::{Description, Setup, UtcOffset};
 use flowgate_pipeline::{loader::options, sink::Sink};
 use flowgate_runtime::{
-    Execution, Instance, Limits, LoadError, PluginComponent, PluginEngine, Provision, Survey, services,
+    ComponentInfo, Execution, ImportKind, Instance, Limits, LoadError, PluginComponent, PluginEngine, services,
 };
 
 /// Names of the fields by their bit in `reads`, as in the table in `wit/flow.wit`.
@@ -82,7 +82,7 @@ struct Findings {
     content: Option<(usize, String)>,
     /// Execution mode of plugins in this process.
     execution: Option<Execution>,
-    survey: Option<Survey>,
+    survey: Option<ComponentInfo>,
     compiling: Duration,
     description: Option<Description>,
     /// Bytes of linear memory after the start, and its duration.
@@ -115,7 +115,7 @@ pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Ex
 fn examine(engine: &PluginEngine, file: &Path, bytes: &[u8]) -> Findings {
     let digest = PluginComponent::digest(bytes);
     let mut findings = Findings { content: Some((bytes.len(), digest)), ..Findings::default() };
-    match Survey::of(engine, file, bytes) {
+    match ComponentInfo::of(engine, file, bytes) {
         Ok(survey) => findings.survey = Some(survey),
         Err(error) => {
             findings.problem = Some(error.to_string());
@@ -165,21 +165,21 @@ fn fields(reads: u64) -> Vec<&'static str> {
 }
 
 /// Returns the names of the exported interfaces of the package. A plugin without any can do nothing.
-fn interfaces(survey: &Survey) -> Vec<&str> {
+fn interfaces(survey: &ComponentInfo) -> Vec<&str> {
     survey.exports.iter().filter_map(|name| name.strip_prefix("flowgate:conntrack/")).collect()
 }
 
 /// Returns the grant that a service of the host needs; `None` if it needs none.
 fn grant(interface: &str) -> Option<&'static str> {
     let name = interface.strip_prefix("flowgate:conntrack/")?.split('@').next()?;
-    services::needs(name)
+    services::required_grant(name)
 }
 
-fn provided(provision: Provision) -> &'static str {
+fn provided(provision: ImportKind) -> &'static str {
     match provision {
-        Provision::Service => "service",
-        Provision::Harmless => "harmless",
-        Provision::Refused => "refused",
+        ImportKind::Service => "service",
+        ImportKind::Harmless => "harmless",
+        ImportKind::Refused => "refused",
     }
 }
 
@@ -206,7 +206,7 @@ fn page(file: &Path, findings: &Findings) -> String {
         if !versions.is_empty() {
             line(
                 "package",
-                &format!("flowgate:conntrack {} (this host offers {})", versions.join(", "), Survey::offered()),
+                &format!("flowgate:conntrack {} (this host offers {})", versions.join(", "), ComponentInfo::offered()),
             );
         }
         let ours = interfaces(survey);
@@ -223,9 +223,9 @@ fn page(file: &Path, findings: &Findings) -> String {
                 None => "provided by this host".to_string(),
             };
             for (provision, words) in [
-                (Provision::Service, service.as_str()),
-                (Provision::Harmless, "answered harmlessly"),
-                (Provision::Refused, "ends the plugin if it is called"),
+                (ImportKind::Service, service.as_str()),
+                (ImportKind::Harmless, "answered harmlessly"),
+                (ImportKind::Refused, "ends the plugin if it is called"),
             ] {
                 let names: Vec<String> =
                     import.functions.iter().filter(|(_, of)| *of == provision).map(|(name, _)| clean(name)).collect();
@@ -293,7 +293,7 @@ fn object(file: &Path, findings: &Findings) -> Value {
     let mut object = json!({
         "type": "plugin",
         "file": file.display().to_string(),
-        "offered": Survey::offered(),
+        "offered": ComponentInfo::offered(),
         "runs": findings.problem.is_none(),
     });
     let Some(members) = object.as_object_mut() else { return object };

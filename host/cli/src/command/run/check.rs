@@ -10,7 +10,7 @@ use flowgate_pipeline::{
     load::{SpecPart, SpecProblem},
     loader::{LoadPluginError, LoadedPlugin},
 };
-use flowgate_recording::{Input, Recording};
+use flowgate_recording::{Recording, RecordingInput};
 use flowgate_runtime::services::state::State;
 
 use super::super::report::CommandError;
@@ -86,7 +86,7 @@ fn acts_on_recording(config: &Config, mistakes: &mut Vec<Mistake>) {
 /// Checks that the outputs of the pipeline can be written, and that each file belongs to one of its parts only.
 fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
     let mut wrong = |at: usize, what: String| mistakes.push(config.text.mistake(at, what));
-    let mut outputs: Vec<files::Output> = Vec::new();
+    let mut outputs: Vec<files::OutputFile> = Vec::new();
     for sink in &config.sinks {
         if let Some(problem) = sink.spec.problem() {
             wrong(sink.at, problem);
@@ -103,7 +103,7 @@ fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
     };
     for plugin in stages.chain(format) {
         let Some(Keeping::File(path)) = &plugin.grants.value.state else { continue };
-        let output = files::Output::new(path, false);
+        let output = files::OutputFile::new(path, false);
         if outputs.iter().any(|other| output.clashes_with(other)) {
             let what = "is written by another part of the pipeline; each needs a file of its own";
             wrong(plugin.grants.at, format!("{} {what}", path.display()));
@@ -120,7 +120,7 @@ fn source(config: &Config, mistakes: &mut Vec<Mistake>) {
     if let Some(recording) = &source.recording
         && !matches!(recording.file.metadata(), Ok(metadata) if !metadata.is_file())
         && recording.file.as_os_str() != "-"
-        && let Err(error) = Input::open(&recording.file).and_then(Recording::open)
+        && let Err(error) = RecordingInput::open(&recording.file).and_then(Recording::open)
     {
         mistakes.push(config.text.mistake(source.at, error.to_string()));
     }

@@ -1,12 +1,12 @@
 //! Metrics of the tenants. They include those of earlier generations, so that no counter decreases.
 
 use super::{Inner, Running};
-use flowgate_metrics::{PolicyFigures, TenantFigures};
+use flowgate_metrics::{PolicyMetrics, TenantMetrics};
 use flowgate_policy::audit::Audit;
 
 impl Inner {
     /// Returns the current metrics.
-    pub(super) fn figures(&self, audit: &Audit) -> PolicyFigures {
+    pub(super) fn figures(&self, audit: &Audit) -> PolicyMetrics {
         let figures = |running: &Running| {
             let mut figures = running.figures();
             let before = self.leaving.iter().filter(|other| other.name == running.name).map(Running::figures);
@@ -14,9 +14,9 @@ impl Inner {
             if let Some(past) = self.past.get(&running.name) {
                 figures.add(past);
             }
-            TenantFigures { refusals: audit.refusals(&running.name), ..figures }
+            TenantMetrics { refusals: audit.refusals(&running.name), ..figures }
         };
-        PolicyFigures {
+        PolicyMetrics {
             generation: self.generation,
             reloads: self.reloads,
             audit: audit.figures(),

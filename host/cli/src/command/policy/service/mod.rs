@@ -32,9 +32,9 @@ use crate::command::{
     standard_error,
 };
 use dispatch::{Dispatcher, Wish};
-use flowgate_base::{Warnings, address::Address, files, io_error::error_text, text::clean};
+use flowgate_base::{Warnings, address::ListenAddress, files, io_error::error_text, text::clean};
 use flowgate_config::Mistake;
-use flowgate_metrics::{Look, TenantFigures};
+use flowgate_metrics::{MetricsProvider, TenantMetrics};
 use flowgate_netlink::{
     Namespace, Stop, group,
     listener::{Listener, ListenerOptions},
@@ -46,7 +46,7 @@ use flowgate_pipeline::{
     counters::Counters, kernel::KernelTable, loader::StateStores, resync::Kernel as _, stats::Board,
 };
 use flowgate_policy::{Policy, audit::Audit, delivery::Listings, neighbours};
-use flowgate_privileges::Duty;
+use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::PluginEngine;
 use notify::Notifier;
 use pulse::Pulse;
@@ -111,7 +111,7 @@ struct Inner {
     /// Tenants that have been replaced and have not finished.
     leaving: Vec<Running>,
     /// Sums over finished tenants, by name.
-    past: BTreeMap<String, TenantFigures>,
+    past: BTreeMap<String, TenantMetrics>,
     /// Number of successful and of failed reloads.
     reloads: [u64; 2],
 }
@@ -536,7 +536,7 @@ pub(in crate::command) fn run(
         })),
     };
     let (inner, audit) = (service.inner.clone(), service.audit.clone());
-    let look: Look = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
+    let look: MetricsProvider = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
     // Served until the service ends.
     let metrics = metrics.map(|address| flowgate_metrics::serve_tenants(address, look, counters)).transpose()?;
     metrics.iter().for_each(crate::command::tell_address);

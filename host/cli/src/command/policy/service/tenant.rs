@@ -20,7 +20,7 @@ use super::{
 use crate::command::report::{self, CommandError};
 use flowgate_base::{TokenBucket, Warnings, io_error::error_text, text::clean};
 use flowgate_config::Mistake;
-use flowgate_metrics::TenantFigures;
+use flowgate_metrics::TenantMetrics;
 use flowgate_model::{EventGroups, Flows};
 use flowgate_netlink::{Namespace, Stop, namespace, process_names::ProcessNames, source::InsertBarrier};
 use flowgate_pipeline::{
@@ -277,7 +277,7 @@ impl Running {
     }
 
     /// Returns the metrics of the tenant, except for those of the audit.
-    pub(super) fn figures(&self) -> TenantFigures {
+    pub(super) fn figures(&self) -> TenantMetrics {
         let status = self.status();
         let counts = self.facts.counters.read();
         let own = format!("{}:", self.name);
@@ -286,7 +286,7 @@ impl Running {
             stage
         };
         let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
-        TenantFigures {
+        TenantMetrics {
             name: status.tenant,
             generation: status.generation,
             state: status.state.name(),

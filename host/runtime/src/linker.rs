@@ -8,7 +8,7 @@ use wasmtime::component::{Component, Linker, types::ComponentItem};
 
 /// State of a store, which imports can access.
 pub(super) struct HostState {
-    pub guard: super::limits::Guard,
+    pub guard: super::limits::MemoryLimiter,
     pub services: super::services::Services,
     pub deadline: super::deadline::Deadline,
 }

@@ -9,12 +9,13 @@ use super::{
     component::{VERSION, componentize, rejected},
     engine::PluginEngine,
     error::{LoadError, one_line},
-    imports, weight,
+    linker::harmless,
+    weight,
 };
 
 /// How the host handles an imported function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provision {
+pub enum ImportKind {
     /// It is a service of the host's own package.
     Service,
     /// Standard libraries call it by themselves; the answer discloses nothing.
@@ -29,12 +30,12 @@ pub struct Import {
     /// Its name with its version, such as `wasi:cli/environment@0.2.3`.
     pub interface: String,
     /// Its functions, and how the host handles each.
-    pub functions: Vec<(String, Provision)>,
+    pub functions: Vec<(String, ImportKind)>,
 }
 
 /// The exports and imports of a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct ComponentInfo {
     /// True if the file is a core module with component metadata.
     pub module: bool,
     /// Exported interfaces with their versions.
@@ -43,13 +44,13 @@ pub struct Survey {
     pub imports: Vec<Import>,
 }
 
-impl Survey {
+impl ComponentInfo {
     /// Inspects the content of a file without compiling it; `path` is its name in errors.
     ///
     /// # Errors
     /// [`LoadError`] if it is not a component, or exceeds the limits of plugins.
     pub fn of(engine: &PluginEngine, path: &Path, content: &[u8]) -> Result<Self, LoadError> {
-        engine.apart(|| {
+        engine.on_compile_thread(|| {
             let module = content.get(4..8) == Some(&[1, 0, 0, 0]);
             let (bytes, outline) = componentize(path, content)?;
             weight::weigh(&bytes).map_err(|rejection| rejected(path, rejection))?;
@@ -57,7 +58,7 @@ impl Survey {
                 .validate_all(&bytes)
                 .map_err(|error| LoadError::Compile { path: path.into(), said: one_line(&error.to_string()) })?;
             let imports = outline.imports.into_iter().map(|name| import(engine, types.as_ref(), name));
-            Ok(Survey { module, imports: imports.collect::<Result<_, _>>()?, exports: outline.exports })
+            Ok(ComponentInfo { module, imports: imports.collect::<Result<_, _>>()?, exports: outline.exports })
         })?
     }
 
@@ -92,7 +93,7 @@ fn import(engine: &PluginEngine, types: TypesRef<'_>, interface: String) -> Resu
             .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
             .map(|(function, _)| Ok((function.clone(), provision(engine, &interface, function)?)))
             .collect::<Result<_, LoadError>>()?,
-        Some(ComponentEntityType::Func(_)) => vec![(interface.clone(), Provision::Refused)],
+        Some(ComponentEntityType::Func(_)) => vec![(interface.clone(), ImportKind::Refused)],
         _ => Vec::new(),
     };
     Ok(Import { interface, functions })
@@ -100,14 +101,14 @@ fn import(engine: &PluginEngine, types: TypesRef<'_>, interface: String) -> Resu
 
 /// Returns how the host handles a function. This queries the definitions themselves: a linker accepts a name only once,
 /// so that a second definition fails exactly if there was a first one.
-fn provision(engine: &PluginEngine, import: &str, function: &str) -> Result<Provision, LoadError> {
+fn provision(engine: &PluginEngine, import: &str, function: &str) -> Result<ImportKind, LoadError> {
     let interface = import.split('@').next().unwrap_or(import);
     if interface.starts_with("flowgate:conntrack/") {
-        return Ok(Provision::Service);
+        return Ok(ImportKind::Service);
     }
     let mut linker = Linker::new(engine.user_engine()?);
-    let mut define = || imports::harmless(&mut linker, import, interface, function).is_ok();
-    Ok(if define() && !define() { Provision::Harmless } else { Provision::Refused })
+    let mut define = || harmless(&mut linker, import, interface, function).is_ok();
+    Ok(if define() && !define() { ImportKind::Harmless } else { ImportKind::Refused })
 }
 
 #[cfg(test)]
@@ -118,11 +119,11 @@ mod tests {
     fn what_the_host_makes_of_imports_is_known_beforehand() {
         let engine = PluginEngine::new(None).unwrap();
         for (interface, function, expected) in [
-            ("wasi:cli/environment@0.2.3", "get-environment", Provision::Harmless),
-            ("wasi:random/insecure-seed@0.2.0", "insecure-seed", Provision::Harmless),
-            ("wasi:cli/environment@0.2.3", "initial-cwd", Provision::Refused),
-            ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", Provision::Refused),
-            ("flowgate:conntrack/log@0.1.0", "write", Provision::Service),
+            ("wasi:cli/environment@0.2.3", "get-environment", ImportKind::Harmless),
+            ("wasi:random/insecure-seed@0.2.0", "insecure-seed", ImportKind::Harmless),
+            ("wasi:cli/environment@0.2.3", "initial-cwd", ImportKind::Refused),
+            ("wasi:filesystem/types@0.2.3", "[method]descriptor.read", ImportKind::Refused),
+            ("flowgate:conntrack/log@0.1.0", "write", ImportKind::Service),
         ] {
             assert_eq!(provision(&engine, interface, function).unwrap(), expected, "{interface} {function}");
         }

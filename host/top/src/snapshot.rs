@@ -1,0 +1,83 @@
+//! The state that is shown: rows, sums and counts of events.
+
+use std::collections::BTreeMap;
+
+use super::{
+    row::{FlowRow, Rate},
+    sort::Sort,
+};
+
+/// Sums over the flows of a protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// Flows.
+    pub flows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their packets.
+    pub packets: u64,
+    /// Their total rate, as far as it is known.
+    pub rate: Rate,
+}
+
+impl Sum {
+    /// Adds another sum.
+    pub fn add(&mut self, other: &Self) {
+        self.flows += other.flows;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.packets = self.packets.saturating_add(other.packets);
+        self.rate.bytes += other.rate.bytes;
+        self.rate.packets += other.rate.packets;
+    }
+
+    /// Adds a flow.
+    pub(crate) fn count(&mut self, row: &FlowRow) {
+        let rate = row.rate.unwrap_or_default();
+        self.add(&Self { flows: 1, bytes: row.bytes, packets: row.packets, rate });
+    }
+}
+
+/// Counts of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventCounts {
+    /// Flows that started.
+    pub new: u64,
+    /// Updates.
+    pub update: u64,
+    /// Flows that ended.
+    pub destroy: u64,
+    /// Number of gaps.
+    pub gaps: u64,
+}
+
+/// The state that is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The flows that pass the filter, in order; at most as many as are kept.
+    pub rows: Vec<FlowRow>,
+    /// The total number of flows that pass it.
+    pub matching: u64,
+    /// Sums by protocol.
+    pub sums: BTreeMap<u8, Sum>,
+    /// The order: the requested one, or another if that one is not possible.
+    pub sort: Sort,
+    /// True if there is accounting; unknown as long as there are no flows.
+    pub accounting: Option<bool>,
+    /// Counts of events.
+    pub events: EventCounts,
+    /// The time, nanoseconds since 1970.
+    pub now: u64,
+    /// Number of dumps so far.
+    pub rounds: u32,
+}
+
+impl Snapshot {
+    /// Returns the sum over all protocols.
+    #[must_use]
+    pub fn total(&self) -> Sum {
+        self.sums.values().fold(Sum::default(), |mut total, sum| {
+            total.add(sum);
+            total
+        })
+    }
+}
