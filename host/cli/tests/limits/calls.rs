@@ -1,9 +1,10 @@
 //! Calls that come without a batch, formats and services: each is bounded as a call with a batch is.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read},
     process::Stdio,
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -205,6 +206,19 @@ fn a_pipeline_with_a_hostile_format_ends_within_its_limits() {
     });
 }
 
+/// What has been read of a stream so far, line by line, and the thread that reads it.
+fn reading(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
+    let lines: Arc<Mutex<String>> = Arc::default();
+    let (to, mut stream) = (lines.clone(), BufReader::new(stream));
+    let reader = std::thread::spawn(move || {
+        let mut line = String::new();
+        while stream.read_line(&mut line).unwrap() > 0 {
+            to.lock().unwrap().push_str(&std::mem::take(&mut line));
+        }
+    });
+    (lines, reader)
+}
+
 /// An endless stream with a plugin that misbehaves at every tick or in look-backs: its events come out all the same.
 #[test]
 fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
@@ -232,30 +246,28 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 .command(&[&words[..], &grants].concat())
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let lines: Arc<Mutex<String>> = Arc::default();
-            let (to, mut output) = (lines.clone(), BufReader::new(child.stdout.take().unwrap()));
-            let reader = std::thread::spawn(move || {
-                let mut line = String::new();
-                while output.read_line(&mut line).unwrap() > 0 {
-                    to.lock().unwrap().push_str(&std::mem::take(&mut line));
-                }
-            });
+            let (lines, reader) = reading(child.stdout.take().unwrap());
+            let (told, errors) = reading(child.stderr.take().unwrap());
             // Between two flows there is a tick. Those that begin before it listens do not come out.
-            let mut out = 0;
-            while out < 5 {
+            // All of this is refused, and is told: so it has been tried.
+            let (first, mut out, mut refused) = (port, 0, false);
+            while out < 5 || !refused {
                 port += 1;
                 entries::insert(namespace, &format!("-t 5 -p udp -s 10.9.9.9 -d 10.9.9.8 --sport {port} --dport 53"));
                 std::thread::sleep(Duration::from_millis(110));
                 out = lines.lock().unwrap().lines().count();
-                assert!(port < 20_000, "{when} {what} {rows}: no event comes out");
+                let told = told.lock().unwrap();
+                refused = told.contains("WARNING: plugin ");
+                assert!(port < first + 1000, "{when} {what} {rows}: {out} events came out: {told}");
             }
             let usage = Usage::of(&child);
             child.kill().unwrap();
             child.wait().unwrap();
             reader.join().unwrap();
+            errors.join().unwrap();
             assert!(usage.memory < HOST + PLUGIN, "{when} {what} {rows}: {} MiB", usage.memory >> 20);
         }
     });
