@@ -128,8 +128,8 @@ fn start(
     Ok(Box::new(KernelDump::start(socket, queries, namespace, stop).map_err(OpenError::Socket)?))
 }
 
-/// Subscribes to events. Warns of the size of the receive buffer if one was asked for, and of namespaces whose events do
-/// not arrive.
+/// Subscribes to events. Warns of the size of the receive buffer if one was asked for, and of namespaces whose events
+/// do not arrive.
 fn listen(events: &Events, namespace: Option<&Namespace>, options: &OpenOptions<'_>) -> Result<Listener, OpenError> {
     let wanted = ListenerOptions {
         groups: events.joined_groups(),
@@ -225,8 +225,8 @@ impl Source for Nothing {
     }
 }
 
-/// Returns true if the kernel counts no flow in a namespace. A dump would walk the hash table of the whole machine, 0.14 us
-/// for every bucket; the counter is read at once. If it cannot be read, the dump reports why.
+/// Returns true if the kernel counts no flow in a namespace. A dump would walk the hash table of the whole machine,
+/// 0.14 us for every bucket; the counter is read at once. If it cannot be read, the dump reports why.
 fn has_no_flows(namespace: Option<&Namespace>) -> bool {
     flow_count(namespace).is_ok_and(|count| count == 0)
 }

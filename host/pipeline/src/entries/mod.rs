@@ -115,8 +115,8 @@ pub trait Entries: Default + Clone + Sync {
     /// Passes the rows to `resync`, which removes those of groups that are not shown.
     fn follow(&mut self, _resync: &mut Resync<'_>) {}
 
-    /// Fills the batch, which is empty, with at most `most` events that make up for lost ones. Returns false if there are
-    /// none.
+    /// Fills the batch, which is empty, with at most `most` events that make up for lost ones. Returns false if there
+    /// are none.
     fn make_up(&mut self, _decoder: &mut Self::Decoder, _resync: &mut Resync<'_>, _most: usize) -> bool {
         false
     }
@@ -224,8 +224,8 @@ pub trait Entries: Default + Clone + Sync {
     /// Returns true if an action is granted.
     fn is_granted(grants: &Grants, kind: u8, target: Option<RowOf<'_, Self>>, values: Option<RowOf<'_, Self>>) -> bool;
 
-    /// Returns true if an error number only means that there was nothing to do: the entry no longer exists, or cannot have
-    /// what an update would give it.
+    /// Returns true if an error number only means that there was nothing to do: the entry no longer exists, or cannot
+    /// have what an update would give it.
     fn is_harmless(_kind: u8, _errno: i32, _values: Option<RowOf<'_, Self>>) -> bool {
         false
     }
@@ -270,8 +270,8 @@ pub trait Entries: Default + Clone + Sync {
     /// The format failed.
     fn end_format(instance: &mut Instance) -> Result<Vec<u8>, PluginError>;
 
-    /// Returns the ranges of rows into which the batch has to be split because it is too large for one call of a format;
-    /// `None` if it is not.
+    /// Returns the ranges of rows into which the batch has to be split because it is too large for one call of a
+    /// format; `None` if it is not.
     fn parts(&self) -> Option<Vec<Range<usize>>>;
 
     /// Returns a range of rows as a batch.

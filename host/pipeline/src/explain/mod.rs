@@ -1,7 +1,8 @@
-//! What a pipeline would do, told from its [`Spec`]: what it asks of the kernel and of plugins, and how it shows the result.
+//! What a pipeline would do, told from its [`Spec`]: what it asks of the kernel and of plugins, and how it shows the
+//! result.
 //!
-//! The requests are those that the pipeline sends, and the plugins are loaded and configured, so that what is wrong with
-//! them is an error here too. They process no entry.
+//! The requests are those that the pipeline sends, and the plugins are loaded and configured, so that what is wrong
+//! with them is an error here too. They process no entry.
 
 mod source;
 mod text;

@@ -29,8 +29,8 @@ pub enum SpecError {
 }
 
 impl Spec {
-    /// Loads the plugins, opens the sinks, and runs the pipeline until its source ends or `stop` is given. The source must
-    /// yield entries: counters ([`Source::Statistics`](crate::spec::Source)) and deletions have no pipeline.
+    /// Loads the plugins, opens the sinks, and runs the pipeline until its source ends or `stop` is given. The source
+    /// must yield entries: counters ([`Source::Statistics`](crate::spec::Source)) and deletions have no pipeline.
     ///
     /// ```no_run
     /// use flowgate_base::Warnings;

@@ -1,11 +1,11 @@
 //! A pipeline as a value: source, selection, stages, format, sinks and mode.
 //!
-//! Command lines, pipeline files, tenants of a policy and programs that embed this crate all lower into a [`Spec`]. It is
-//! explained ([`explain`](crate::explain)) and run from here on, and nothing below knows where it came from.
+//! Command lines, pipeline files, tenants of a policy and programs that embed this crate all lower into a [`Spec`]. It
+//! is explained ([`explain`](crate::explain)) and run from here on, and nothing below knows where it came from.
 //!
 //! * [`source`] has the sources and what they ask the kernel for.
-//! * [`load`](crate::load) loads the plugins of a spec and makes a [`Pipeline`](crate::Pipeline) of it; [`Spec::run`] does
-//!   all of that for programs without wishes of their own.
+//! * [`load`](crate::load) loads the plugins of a spec and makes a [`Pipeline`](crate::Pipeline) of it; [`Spec::run`]
+//!   does all of that for programs without wishes of their own.
 
 pub mod source;
 

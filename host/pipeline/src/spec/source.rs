@@ -139,8 +139,8 @@ impl RecordingSpec {
         Ok(Recording::open(RecordingInput::open(&self.file)?)?.play(self.selected(), self.speed, stop))
     }
 
-    /// Returns which messages of the recording are yielded: what the kernel leaves out for a live source is left out here
-    /// too.
+    /// Returns which messages of the recording are yielded: what the kernel leaves out for a live source is left out
+    /// here too.
     #[must_use]
     pub fn selected(&self) -> RecordingSelection {
         let expect = self.table == Table::Expect;
