@@ -21,7 +21,7 @@ DEBS := $(CARGO_TARGET_DIR)/debian
 STAGE := $(CARGO_TARGET_DIR)/release/package
 
 # The published crates, and what they depend on.
-PUBLISHED := names base privileges model netlink recording stock runtime pipeline sdk
+PUBLISHED := names base privileges isolation model netlink recording stock runtime pipeline sdk
 COMPONENTS := host/stock/components
 # `make publish-check VERIFY=yes`: compile each package as it would be published, too.
 VERIFY ?= no

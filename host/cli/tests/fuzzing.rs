@@ -18,6 +18,8 @@ mod describe;
 mod files;
 #[path = "../../../fuzz/oracles/fixture.rs"]
 mod fixture;
+#[path = "../../../fuzz/oracles/frames.rs"]
+mod frames;
 #[path = "../../../fuzz/oracles/input.rs"]
 mod input;
 #[path = "../../../fuzz/oracles/linear.rs"]
@@ -79,6 +81,11 @@ fn outcomes_of_plugins() {
 #[test]
 fn datagrams_of_the_kernel() {
     fuzz(decode::run, 20_000);
+}
+
+#[test]
+fn records_of_a_channel() {
+    fuzz(frames::run, 50_000);
 }
 
 #[test]

@@ -116,7 +116,7 @@ const BUFFERED: &[&str] = &["unix", "tcp", "syslog"];
 const ROTATED: &[&str] = &["file"];
 
 /// Keys of `limits`.
-pub const LIMITS: [Key; 8] = [
+pub const LIMITS: [Key; 10] = [
     key("memory", Kind::Size, "linear memory of one instance").default("64MiB"),
     key("call", Kind::Time, "time of one call: CPU time of its thread, kept to about 10 ms").default("1s"),
     key("start-up", Kind::Time, "CPU time of all calls until the plugin is configured").default("10s"),
@@ -126,6 +126,8 @@ pub const LIMITS: [Key; 8] = [
     key("restarts", Kind::Count(1, 1000), "after so many failures within `window`, the plugin is quarantined")
         .default("5"),
     key("window", Kind::Time, "see `restarts`").default("60s"),
+    key("compile-memory", Kind::Size, "memory of the process that compiles the plugin").default("1GiB"),
+    key("compile-time", Kind::Time, "CPU time of that process, in whole seconds").default("60s"),
 ];
 
 const SOURCE: [Key; 11] = [

@@ -133,6 +133,9 @@ impl Reader<'_> {
         size("output", &mut limits.instance.output, 1 << 10);
         size("actions", &mut limits.instance.actions, 0);
         size("state", &mut limits.state, 1);
+        let mut compiling = usize::try_from(limits.compile.memory).unwrap_or(usize::MAX);
+        size("compile-memory", &mut compiling, 64 << 20);
+        limits.compile.memory = compiling as u64;
         let mut time = |name: &str, to: &mut Duration, least: Duration| {
             let Some(given) = fields.time(name) else { return };
             if given.value < least {
@@ -143,6 +146,7 @@ impl Reader<'_> {
         time("call", &mut limits.instance.call, Duration::from_millis(10));
         time("start-up", &mut limits.instance.start_up, Duration::from_millis(10));
         time("window", &mut limits.restart.window, Duration::from_secs(1));
+        time("compile-time", &mut limits.compile.time, Duration::from_secs(1));
         if let Some(count) = fields.count("restarts").and_then(|count| u32::try_from(count.value).ok()) {
             limits.restart.failures = count;
         }

@@ -51,6 +51,8 @@ pub struct Service {
     pub reload_on_change: bool,
     /// Maximum number of created entries of all tenants in a network namespace, in percent of nf_conntrack_max.
     pub table_share: u64,
+    /// The directory of compiled code, if the file names one.
+    pub cache: Option<PathBuf>,
 }
 
 /// Limits of the tenants' use of the audit.
@@ -219,7 +221,8 @@ impl Policy {
     #[must_use]
     pub fn needs_restart(&self, next: &Self) -> bool {
         let fixed = |policy: &Self| {
-            (policy.service.socket.clone(), policy.service.buffer, policy.audit.clone(), policy.audit_limits)
+            let service = &policy.service;
+            (service.socket.clone(), service.buffer, service.cache.clone(), policy.audit.clone(), policy.audit_limits)
         };
         fixed(self) != fixed(next)
     }

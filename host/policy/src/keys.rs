@@ -7,7 +7,7 @@ pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// What tenants may do to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
-const SERVICE: [Key; 5] = [
+const SERVICE: [Key; 6] = [
     key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
     key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to process what is queued").default("2s"),
@@ -18,6 +18,11 @@ const SERVICE: [Key; 5] = [
         "living entries that all tenants of a network namespace together may have created, in percent of its nf_conntrack_max",
     )
     .default("25"),
+    key(
+        "cache",
+        Kind::Path,
+        "the directory of compiled code, which nobody but the service can write: $CACHE_DIRECTORY by default, or none",
+    ),
 ];
 
 const AUDIT: [Key; 8] = [

@@ -46,6 +46,7 @@ impl PolicyParser<'_> {
             drain: fields.time("drain").map_or(Duration::from_secs(2), |time| time.value),
             reload_on_change: fields.switch("reload-on-change").unwrap_or(true),
             table_share: fields.count("table-share").map_or(25, |percent| percent.value),
+            cache: fields.text("cache").map(|path| self.reader.path(&path.value)),
         }
     }
 

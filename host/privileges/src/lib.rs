@@ -4,10 +4,13 @@
 //! is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from files are
 //! loaded only in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
 //!
+//! A process that only computes gives up nearly everything: [`sandbox`].
+//!
 //! If there is nothing to drop, no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
 //! ~@resources` kills a process for it).
 
 mod capabilities;
+pub mod sandbox;
 mod syscalls;
 
 use std::{io, sync::OnceLock};
@@ -55,6 +58,12 @@ pub enum PrivilegesError {
     /// The kernel does not accept a system-call filter.
     #[error("system calls cannot be limited (seccomp): {}", error_text(.0))]
     Calls(#[source] io::Error),
+    /// A resource limit cannot be lowered.
+    #[error("resources cannot be limited: {}", .0.desc())]
+    Resources(#[source] Errno),
+    /// Other processes of the user can read its memory.
+    #[error("the process cannot be hidden from others of its user: {}", .0.desc())]
+    Visible(#[source] Errno),
     /// More is left than the profile needs.
     #[error("the process has {0} more than it needs")]
     Excess(&'static str),
@@ -110,8 +119,9 @@ impl PrivilegeProfile {
         Some(kept.iter().fold(0, |bits, capability| bits | capability.bitmask()))
     }
 
-    /// Returns true if system calls are limited.
-    fn is_confined(self) -> bool {
+    /// Returns true if system calls are limited, since foreign code may run.
+    #[must_use]
+    pub fn is_confined(self) -> bool {
         matches!(self, PrivilegeProfile::Service { .. } | PrivilegeProfile::Command { plugins: true, .. })
     }
 

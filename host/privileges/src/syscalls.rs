@@ -118,6 +118,8 @@ const PROCESS: &[c_long] = &[
     SYS_set_tid_address,
     SYS_exit,
     SYS_exit_group,
+    // Of its own children: what starts those that compile.
+    SYS_wait4,
     SYS_restart_syscall,
     SYS_gettid,
     SYS_getpid,
@@ -205,12 +207,14 @@ const CONTROLS: &[c_ulong] =
     &[FIONBIO, FIONREAD, FIOCLEX, TCGETS, TCSETS, TCSETSW, TCSETSF, TCGETS2, TCSETS2, TCSETSW2, TCSETSF2, TIOCGWINSZ];
 
 /// Returns the condition that an argument has this value.
-fn is(argument: u8, value: u64) -> Result<SeccompCondition, Error> {
+pub(super) fn is(argument: u8, value: u64) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(argument, Dword, SeccompCmpOp::Eq, value)?)
 }
 
 /// Returns a rule that matches if all conditions do.
-fn rule(conditions: impl IntoIterator<Item = Result<SeccompCondition, Error>>) -> Result<SeccompRule, Error> {
+pub(super) fn rule(
+    conditions: impl IntoIterator<Item = Result<SeccompCondition, Error>>,
+) -> Result<SeccompRule, Error> {
     Ok(SeccompRule::new(conditions.into_iter().collect::<Result<_, _>>()?)?)
 }
 
@@ -241,13 +245,19 @@ fn program() -> Result<BpfProgram, Error> {
 
 /// Limits the calling thread, and those that it starts, to these system calls.
 ///
-/// It uses `prctl` instead of `seccomp(2)`, which systemd's set `@system-service` lacks.
-///
 /// # Errors
 /// The kernel does not support filters, or not on this architecture.
-#[allow(unsafe_code)]
 pub(super) fn confine() -> Result<(), PrivilegesError> {
-    let mut filter = program()?;
+    load(program()?)
+}
+
+/// Installs a filter for the calling thread and those that it starts. It uses `prctl` instead of `seccomp(2)`, which
+/// systemd's set `@system-service` lacks.
+///
+/// # Errors
+/// The kernel does not support filters.
+#[allow(unsafe_code)]
+pub(super) fn load(mut filter: BpfProgram) -> Result<(), PrivilegesError> {
     let length = u16::try_from(filter.len()).map_err(|_| PrivilegesError::Calls(io::ErrorKind::InvalidInput.into()))?;
     let program = sock_fprog { len: length, filter: filter.as_mut_ptr().cast() };
     // SAFETY: the kernel copies the program, whose instructions have the layout of `struct sock_filter`.

@@ -6,11 +6,13 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
 use super::{
+    compiler::CompileLimits,
     engine::PluginEngine,
     error::{LoadError, one_line},
     file,
     linker::{self, HostState},
     outline::{Outline, Rejection},
+    weight,
 };
 use crate::bindings::exports::flowgate::conntrack as exports;
 
@@ -153,16 +155,22 @@ impl PluginComponent {
     /// # Errors
     /// The same as [`PluginComponent::open`], except for reading.
     pub fn from_bytes(engine: &PluginEngine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
+        Self::from_bytes_within(engine, path, bytes, CompileLimits::default())
+    }
+
+    /// As [`PluginComponent::from_bytes`], with limits of what compiling it may take.
+    ///
+    /// # Errors
+    /// The same as [`PluginComponent::from_bytes`].
+    pub fn from_bytes_within(
+        engine: &PluginEngine,
+        path: &Path,
+        bytes: &[u8],
+        limits: CompileLimits,
+    ) -> Result<Self, LoadError> {
         flowgate_privileges::may_run_foreign_code()
             .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
-        let component = engine.on_compile_thread(|| {
-            let (bytes, outline) = componentize(path, bytes)?;
-            let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
-            // A component that cannot run here is not compiled.
-            capabilities(&outline.exports).map_err(mismatch)?;
-            services(&outline.imports).map_err(mismatch)?;
-            engine.compile(path, &bytes)
-        })??;
+        let component = engine.compile(path, bytes, limits)?;
         Self::prepare(engine, path, &component, Origin::File)
     }
 
@@ -197,6 +205,16 @@ impl PluginComponent {
             services,
         })
     }
+}
+
+/// Returns the component in a file's bytes if it can run here and is not too expensive to compile.
+pub(super) fn checked<'a>(path: &Path, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+    let (bytes, outline) = componentize(path, bytes)?;
+    let mismatch = |reason: String| LoadError::Mismatch { path: path.into(), reason };
+    capabilities(&outline.exports).map_err(mismatch)?;
+    services(&outline.imports).map_err(mismatch)?;
+    weight::weigh(&bytes).map_err(|rejection| rejected(path, rejection))?;
+    Ok(bytes)
 }
 
 /// Returns the component in a file's bytes and its outline, without compiling anything.
@@ -374,8 +392,8 @@ mod tests {
         let path = Path::new("some.wasm");
         let error = PluginComponent::from_bytes(&engine, path, &heavy).err().unwrap();
         assert!(matches!(error, LoadError::Mismatch { .. }), "{error}");
-        let error = engine.on_compile_thread(|| engine.compile(path, &heavy)).unwrap().err().unwrap();
-        assert!(matches!(error, LoadError::Excessive { .. }), "it would be refused for its weight: {error}");
+        let rejection = weight::weigh(&heavy).unwrap_err();
+        assert!(matches!(rejection, Rejection::Excessive(_)), "it would be refused for its weight: {rejection:?}");
     }
 
     /// The same of what it imports.

@@ -18,10 +18,10 @@ use wasmtime::{Engine, component::Component};
 
 use super::{
     cache::Cache,
-    component::rejected,
+    compiler::{CompileLimits, Compiler},
+    component::checked,
     error::{self, LoadError},
     execution::Execution,
-    weight,
 };
 
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
@@ -33,12 +33,18 @@ const COMPILE_STACK: usize = 32 << 20;
 
 /// The engine of plugins, created on first use. Cheap to clone.
 #[derive(Clone)]
-pub struct PluginEngine(Arc<Engines>);
+pub struct PluginEngine {
+    engines: Arc<Engines>,
+    /// Whose plugins are loaded.
+    owner: Arc<str>,
+}
 
 struct Engines {
     /// The engine of plugins from files.
     user: OnceLock<UserEngine>,
     cache: Option<Cache>,
+    /// What compiles them; `None` if this process does.
+    compiler: Option<Arc<Compiler>>,
     ticking: AtomicBool,
 }
 
@@ -48,13 +54,36 @@ struct UserEngine {
 }
 
 impl PluginEngine {
-    /// Returns engines; compiled plugins from files are stored in `cache`, if there is one.
+    /// Returns engines; compiled plugins from files are stored in `cache`, if there is one. They are compiled in this
+    /// process.
     ///
     /// # Errors
     /// None at present: engines are created on first use.
     pub fn new(cache: Option<Cache>) -> Result<Self, LoadError> {
-        let engines = Engines { user: OnceLock::new(), cache, ticking: AtomicBool::new(false) };
-        Ok(PluginEngine(Arc::new(engines)))
+        Self::with(cache, None)
+    }
+
+    /// As [`PluginEngine::new`]; plugins from files are compiled by the `compiler`, if there is one.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn with(cache: Option<Cache>, compiler: Option<Arc<Compiler>>) -> Result<Self, LoadError> {
+        let engines = Engines { user: OnceLock::new(), cache, compiler, ticking: AtomicBool::new(false) };
+        Ok(PluginEngine { engines: Arc::new(engines), owner: "".into() })
+    }
+
+    /// Returns the same engines for plugins of this owner: compiled code in the cache is loaded for the owner alone for
+    /// whom it was compiled.
+    #[must_use]
+    pub fn of_owner(&self, owner: &str) -> Self {
+        PluginEngine { engines: self.engines.clone(), owner: owner.into() }
+    }
+
+    /// Returns true if no plugin can be compiled any more, whatever it is: the process that starts those which compile has
+    /// been killed.
+    #[must_use]
+    pub fn has_lost_compiler(&self) -> bool {
+        self.engines.compiler.as_ref().is_some_and(|compiler| compiler.has_ended())
     }
 
     /// Returns how the code of plugins from files runs here. Creates their engine.
@@ -72,10 +101,10 @@ impl PluginEngine {
     /// # Errors
     /// [`LoadError::Engine`] if no thread can be started, [`LoadError::Panicked`].
     pub fn start_clock(&self) -> Result<(), LoadError> {
-        if self.0.ticking.swap(true, Ordering::AcqRel) {
+        if self.engines.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let engines = Arc::downgrade(&self.0);
+        let engines = Arc::downgrade(&self.engines);
         thread::Builder::new()
             .name("clock".into())
             .spawn(move || {
@@ -120,20 +149,36 @@ impl PluginEngine {
         })
     }
 
-    /// Compiles a component, or loads it from the cache. Must be called within [`PluginEngine::on_compile_thread`].
+    /// Compiles the plugin that a file contains, or loads its code from the cache.
     ///
     /// # Errors
-    /// [`LoadError`] if it is not a valid component, would take too much to compile, or there is no memory for it.
-    pub(super) fn compile(&self, path: &Path, bytes: &[u8]) -> Result<Component, LoadError> {
-        let engine = self.user_engine()?;
-        let cache = self.0.cache.as_ref().map(|cache| (cache, cache.key(engine, bytes)));
+    /// [`LoadError`] if it is no plugin for this host, takes too much to compile, or there is no memory for it.
+    pub(super) fn compile(&self, path: &Path, content: &[u8], limits: CompileLimits) -> Result<Component, LoadError> {
+        let UserEngine { engine, execution } = self.user()?;
+        let cache = self.engines.cache.as_ref().map(|cache| (cache, cache.key(engine, &self.owner, content)));
         if let Some(component) = cache.as_ref().and_then(|(cache, key)| cache.load(engine, key)) {
             return Ok(component);
         }
-        weight::weigh(bytes).map_err(|rejection| rejected(path, rejection))?;
-        let component = Component::from_binary(engine, bytes).map_err(|error| error::not_compiled(path, &error))?;
+        let Some(compiler) = &self.engines.compiler else {
+            let component = self.on_compile_thread(|| {
+                let bytes = checked(path, content)?;
+                Component::from_binary(engine, &bytes).map_err(|error| error::not_compiled(path, &error))
+            })??;
+            if let (Some((cache, key)), Ok(code)) = (&cache, component.serialize()) {
+                cache.store(key, &code);
+            }
+            return Ok(component);
+        };
+        let code = compiler.compile(path, content, *execution, limits)?;
+        // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. A process that this program has started
+        // made them, has ended, and was given nothing but the plugin; nobody can have changed them since. If the plugin
+        // has taken over the compiler, this is native code of the plugin's author, and what holds it is what this process
+        // has given up before (`may_run_foreign_code`).
+        #[allow(unsafe_code)]
+        let component = unsafe { Component::deserialize(engine, &code) };
+        let component = component.map_err(|error| error::not_compiled(path, &error))?;
         if let Some((cache, key)) = &cache {
-            cache.store(key, &component);
+            cache.store(key, &code);
         }
         Ok(component)
     }
@@ -141,7 +186,7 @@ impl PluginEngine {
     /// Returns true if the clock has been started.
     #[cfg(test)]
     pub(super) fn is_ticking(&self) -> bool {
-        self.0.ticking.load(Ordering::Acquire)
+        self.engines.ticking.load(Ordering::Acquire)
     }
 
     /// Returns the engine of plugins from files.
@@ -150,12 +195,12 @@ impl PluginEngine {
     }
 
     fn user(&self) -> Result<&UserEngine, LoadError> {
-        if let Some(user) = self.0.user.get() {
+        if let Some(user) = self.engines.user.get() {
             return Ok(user);
         }
         let execution = Execution::detect();
         let engine = execution.config().and_then(|config| Engine::new(&config)).map_err(engine_error)?;
-        Ok(self.0.user.get_or_init(|| UserEngine { engine, execution }))
+        Ok(self.engines.user.get_or_init(|| UserEngine { engine, execution }))
     }
 }
 
@@ -169,7 +214,7 @@ impl Engines {
     }
 }
 
-fn engine_error(error: wasmtime::Error) -> LoadError {
+pub(super) fn engine_error(error: wasmtime::Error) -> LoadError {
     LoadError::Engine(error::one_line(&format!("{error:#}")))
 }
 
@@ -182,19 +227,18 @@ mod tests {
     fn engines_are_made_when_they_are_needed() {
         let engine = PluginEngine::new(None).unwrap();
         assert!(engine.load_stock("text").unwrap().is_some());
-        assert!(engine.0.user.get().is_none());
+        assert!(engine.engines.user.get().is_none());
         assert!(engine.load_stock("teleport").unwrap().is_none());
         engine.execution().unwrap();
-        assert!(engine.0.user.get().is_some());
+        assert!(engine.engines.user.get().is_some());
     }
 
     #[test]
     fn what_does_not_compile_is_an_error_and_no_panic() {
         let engine = PluginEngine::new(None).unwrap();
-        let compile =
-            |bytes: &[u8]| engine.on_compile_thread(|| engine.compile(Path::new("some.wasm"), bytes)).unwrap();
+        let compile = |bytes: &[u8]| engine.compile(Path::new("some.wasm"), bytes, CompileLimits::default());
         assert!(matches!(compile(b"\0asm\x0d\0\x01\0garbage"), Err(LoadError::Compile { .. })));
-        assert!(compile(b"\0asm\x0d\0\x01\0").is_ok());
+        assert!(matches!(compile(b"\0asm\x0d\0\x01\0"), Err(LoadError::Mismatch { .. })));
     }
 
     #[test]

@@ -74,6 +74,34 @@ pub enum LoadError {
         /// wasmtime's message.
         said: String,
     },
+    /// Compiling it takes more memory than it may.
+    #[error("plugin {} is not compiled: that takes more than {limit} bytes of memory (`compile-memory`)", shown(path))]
+    CompileMemory {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it may take.
+        limit: u64,
+    },
+    /// Compiling it takes more time than it may.
+    #[error(
+        "plugin {} is not compiled: that takes more than {} s of CPU time (`compile-time`)",
+        shown(path),
+        limit.as_secs_f64()
+    )]
+    CompileTime {
+        /// The file.
+        path: PathBuf,
+        /// What it may take.
+        limit: Duration,
+    },
+    /// The process that compiles it has failed.
+    #[error("plugin {} is not compiled: the process for that {}", shown(path), clean(what))]
+    Compiler {
+        /// The file.
+        path: PathBuf,
+        /// How it failed, as the rest of a sentence.
+        what: String,
+    },
     /// There is no memory for its code.
     #[error("cannot load plugin {}: {}", shown(path), no_memory(*limit))]
     Memory {
@@ -238,6 +266,9 @@ mod tests {
             LoadError::Excessive { path: path.clone(), excess: dirty.clone() }.to_string(),
             LoadError::Compile { path: path.clone(), said: dirty.clone() }.to_string(),
             LoadError::Memory { path: path.clone(), limit: None }.to_string(),
+            LoadError::CompileMemory { path: path.clone(), limit: 1 }.to_string(),
+            LoadError::CompileTime { path: path.clone(), limit: Duration::from_secs(1) }.to_string(),
+            LoadError::Compiler { path: path.clone(), what: dirty.clone() }.to_string(),
             LoadError::Mismatch { path, reason: dirty.clone() }.to_string(),
             LoadError::Engine(dirty.clone()).to_string(),
             LoadError::Panicked(dirty.clone()).to_string(),

@@ -51,6 +51,11 @@ impl Execution {
         Execution { barrier, limit: address_space().filter(|&limit| limit < AMPLE_ADDRESS_SPACE) }
     }
 
+    /// Returns the execution in another process, for which code is compiled here.
+    pub(super) fn elsewhere(interpreted: bool, checked: bool) -> Self {
+        Execution { barrier: interpreted.then_some(Barrier::Denied), limit: checked.then_some(0) }
+    }
+
     /// Returns true if the code is interpreted.
     #[must_use]
     pub fn is_interpreted(self) -> bool {
@@ -157,11 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn every_way_makes_an_engine() {
+    fn every_way_makes_an_engine_and_its_code_can_be_compiled_elsewhere() {
         for barrier in [None, Some(Barrier::Denied)] {
             for limit in [None, Some(1 << 29)] {
                 let execution = Execution { barrier, limit };
-                wasmtime::Engine::new(&execution.config().unwrap()).unwrap();
+                let engine = wasmtime::Engine::new(&execution.config().unwrap()).unwrap();
+                let mut config = Execution::elsewhere(execution.is_interpreted(), limit.is_some()).config().unwrap();
+                config.parallel_compilation(false);
+                let other = wasmtime::Engine::new(&config).unwrap();
+                let code = other.precompile_component(b"\0asm\x0d\0\x01\0").unwrap();
+                // SAFETY: it has just been made by wasmtime.
+                #[allow(unsafe_code)]
+                let component = unsafe { wasmtime::component::Component::deserialize(&engine, code) };
+                assert!(component.is_ok(), "{execution}");
             }
         }
     }

@@ -4,6 +4,8 @@
 //!   plugins from files runs, and [`cache`] stores it in compiled form.
 //! * `file` reads a plugin, [`outline`] inspects its sections before anything is compiled, and `weight` estimates the
 //!   work of the compiler.
+//! * [`compiler`] has each plugin compiled in a process of its own; a program that embeds the crate compiles in its own
+//!   process unless it asks for that.
 //! * [`component`] turns a file into a component that can be instantiated, or explains why it cannot be; [`inspect`]
 //!   inspects exports and imports.
 //! * [`services`] are the host services that a plugin may call, `linker` handles its other imports.
@@ -39,6 +41,7 @@
 
 mod bindings;
 pub mod cache;
+pub mod compiler;
 pub mod component;
 pub mod deadline;
 pub mod engine;
@@ -55,6 +58,7 @@ mod sys;
 mod weight;
 
 pub use cache::Cache;
+pub use compiler::{CompileLimits, Compiler};
 pub use component::{Capabilities, PluginComponent};
 pub use engine::PluginEngine;
 pub use error::{Failure, LoadError, PluginError};

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::Value;
 
 /// The crates that another project can take without WebAssembly, and that are fuzzed without it.
-const WITHOUT: &[&str] = &["names", "base", "privileges", "model", "netlink", "syntax", "recording", "fixture"];
+const WITHOUT: &[&str] =
+    &["names", "base", "privileges", "isolation", "model", "netlink", "syntax", "recording", "fixture"];
 
 /// How the packages are called of which the engine consists, and of what makes components.
 const ENGINE: &[&str] = &["wasm", "wit-", "flowgate-runtime", "flowgate-stock"];

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod checks;
+mod compiling;
 mod held_up;
 mod hostile;
 mod metrics;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io::Write as _, path::Path, process::Stdio};
 
-use crate::policy::{Serving, flowgate, plugins, policy, policy_text};
+use crate::policy::{Serving, flowgate, plugins, policy, policy_text, service};
 use caps::Capability;
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
 
@@ -44,6 +44,40 @@ fn every_thread_has_one_capability_and_a_filter() {
         }
         assert_eq!(of_threads(&serving, "NoNewPrivs"), BTreeSet::from(["1".into()]));
         assert_eq!(of_threads(&serving, "Seccomp"), BTreeSet::from(["2".into()]));
+        serving.end();
+    });
+}
+
+/// As a unit with User= starts it: another user, and the capability as an ambient one.
+#[test]
+fn the_service_runs_without_root() {
+    const NOBODY: &str = "65534";
+    Namespace::run(|namespace| {
+        policy(namespace, &service::tenant("blue", 7, "", ""));
+        let program = flowgate().copied_to(namespace.directory());
+        Program::new("chown").must(&["-R", NOBODY, namespace.directory().to_str().unwrap()]);
+        let mut command = Program::new("setpriv").command(&[
+            "--reuid",
+            NOBODY,
+            "--regid",
+            NOBODY,
+            "--clear-groups",
+            "--inh-caps=-all,+net_admin",
+            "--ambient-caps=-all,+net_admin",
+            "--bounding-set=-all,+net_admin",
+            program.path.to_str().unwrap(),
+            "run",
+            namespace.directory().join("policy.toml").to_str().unwrap(),
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let serving = Serving::spawn(namespace, command);
+        serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+        assert_eq!(of_threads(&serving, "CapEff"), only(&[Capability::CAP_NET_ADMIN]));
+        assert!(of_threads(&serving, "Uid").iter().all(|users| users.split_whitespace().all(|user| user == NOBODY)));
+        entries::insert(namespace, &service::flow(7, 70));
+        serving.until("it is told of flows", || service::output(&serving, "blue").contains("sport=70 "));
+        let told = serving.ask(&["reload"]);
+        assert_eq!(told.text(), "generation 2\n", "{}", told.errors());
         serving.end();
     });
 }
@@ -121,10 +155,10 @@ fn wherever_a_plugin_is_named_it_is_confined() {
     });
 }
 
-/// Plugins of tenants are compiled from the bytes whose digest was compared. A command of the same user caches compiled
-/// code.
+/// Compiled code of tenants is stored in a directory of the service alone, or not at all. A command of the same user
+/// caches it.
 #[test]
-fn the_service_keeps_no_compiled_code() {
+fn the_service_keeps_no_compiled_code_where_a_user_does() {
     Namespace::run(|namespace| {
         // The whole path of a cache directory must belong to root, unlike that of /tmp. Only this thread sees it.
         Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);

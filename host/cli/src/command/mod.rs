@@ -4,9 +4,11 @@
 //! * `lower` converts a command line to the spec of a pipeline, `explain` explains it.
 //! * `entries` runs the rows that have entries, `tables` those without, `load` a load file.
 //! * [`report`] has the texts and exit statuses that scripts rely on.
+//! * `compiling` has plugins compiled in processes of their own.
 //! * `profile` determines the privileges that a command line does not need.
 //! * Each subcommand has a file of its name.
 
+mod compiling;
 mod completions;
 mod doctor;
 mod entries;
@@ -35,6 +37,7 @@ use std::{
     sync::Once,
 };
 
+pub use compiling::{end as end_compiling, work};
 use entries::{Done, Job, Loading};
 pub use report::{CommandError, Exit};
 use table::{Row, Source};
@@ -53,7 +56,7 @@ use flowgate_pipeline::{
     stats::Board,
 };
 use flowgate_privileges::PrivilegeProfile;
-use flowgate_runtime::{LoadError, PluginEngine};
+use flowgate_runtime::{Cache, LoadError, PluginEngine};
 use flowgate_syntax::{Command, LabelMap, Output, ProgramName, Settings, Table};
 use flowgate_top::Sort;
 
@@ -114,6 +117,11 @@ impl Order {
     /// printed.
     pub fn give_up_privileges(&self) -> Result<(), Exit> {
         let profile = self.profile();
+        // SAFETY: this is called by the first thread of the process, before it starts any.
+        #[allow(unsafe_code)]
+        unsafe {
+            compiling::provide(profile);
+        }
         match profile.apply() {
             Err(error) if profile.is_strict() => {
                 report::banner(&format!("the service does not run with privileges that it does not need: {error}"));
@@ -467,8 +475,9 @@ fn serve_metrics(
 /// Starts the engine of plugins. If plugins from files run slower in this process than elsewhere, the reason is
 /// printed.
 fn loader(labels: Vec<Label>, users: bool, local_time: bool) -> Result<PluginLoader, CommandError> {
-    let loader = PluginLoader::new(labels, users, local_time)?;
+    let mut loader = PluginLoader::new(labels, users, local_time)?;
     if users {
+        loader = loader.on_engine(compiling::engine(Cache::of_environment())?);
         tell_execution(loader.engine())?;
     }
     Ok(loader)

@@ -17,6 +17,7 @@ pub use memory::Checked;
 
 use crate::command::{self, Exit};
 use flowgate_base::inherited;
+use flowgate_isolation::Role;
 use flowgate_netlink::Stop;
 use flowgate_pipeline::stats::Board;
 
@@ -39,6 +40,10 @@ fn run() -> u8 {
     stack::provide();
     let mut arguments = env::args_os();
     let program = arguments.next().unwrap_or_else(|| "flowgate".into());
+    // Started by the spawner, with a channel; by hand, it ends at once.
+    if let Some(role) = Role::of(program.as_encoded_bytes()) {
+        return command::work(role);
+    }
     let arguments: Vec<_> = arguments.collect();
     // This is the only thread yet; threads that it starts inherit its privileges.
     let order = command::understand(&program, &arguments).and_then(|order| order.give_up_privileges().map(|()| order));
@@ -72,6 +77,7 @@ fn status(exit: Exit) -> u8 {
 /// Ends the process at once: files and sinks have been written, and the kernel frees everything else faster than
 /// destructors would.
 fn leave(status: u8) -> ! {
+    command::end_compiling();
     // An error is ignored: the process ends in any case.
     let _ = io::stdout().flush();
     // SAFETY: ends the process; no code runs afterwards that could see an inconsistent state.

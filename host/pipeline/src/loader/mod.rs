@@ -82,6 +82,12 @@ impl PluginLoader {
         Ok(PluginLoader { users, offsets, ..Self::with_engine(engine, labels) })
     }
 
+    /// Has plugins loaded by this engine.
+    #[must_use]
+    pub fn on_engine(self, engine: PluginEngine) -> Self {
+        PluginLoader { engine, ..self }
+    }
+
     /// Returns a loader on an engine that is shared with others.
     #[must_use]
     pub fn with_engine(engine: PluginEngine, labels: Vec<Label>) -> Self {

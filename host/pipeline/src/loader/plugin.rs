@@ -7,7 +7,7 @@ use crate::{format::Format, stage::Stage, supervisor::Policy};
 use flowgate_base::text::clean;
 use flowgate_model::{Description, OnError, OptionValue, Setup, field, grants::Grants};
 use flowgate_runtime::{
-    Instance, Limits, PluginComponent, Services,
+    CompileLimits, Instance, Limits, PluginComponent, Services,
     services::{self, state::CAPACITY},
 };
 
@@ -31,6 +31,8 @@ pub struct PluginSpec {
 /// The limits of a plugin, and the policy for its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PluginLimits {
+    /// The limits of compiling it.
+    pub compile: CompileLimits,
     /// The limits of an instance.
     pub instance: Limits,
     /// The policy for failures.
@@ -41,7 +43,12 @@ pub struct PluginLimits {
 
 impl Default for PluginLimits {
     fn default() -> Self {
-        PluginLimits { instance: Limits::default(), restart: Policy::default(), state: CAPACITY }
+        PluginLimits {
+            compile: CompileLimits::default(),
+            instance: Limits::default(),
+            restart: Policy::default(),
+            state: CAPACITY,
+        }
     }
 }
 
@@ -108,7 +115,7 @@ impl PluginLoader {
         {
             return Err(LoadPluginError::Digest { path: path.clone(), found: found.clone() });
         }
-        let mut component = PluginComponent::from_bytes(self.engine(), path, &bytes)?;
+        let mut component = PluginComponent::from_bytes_within(self.engine(), path, &bytes, spec.limits.compile)?;
         if let Some(name) = &spec.name {
             component.name.clone_from(name);
         }

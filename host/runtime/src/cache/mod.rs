@@ -9,8 +9,10 @@
 mod directory;
 
 use std::{
+    ffi::OsStr,
     hash::{Hash, Hasher},
     io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -63,18 +65,34 @@ impl Cache {
             .map(|path| Self::at(&path.join("flowgate")))
     }
 
+    /// Returns the cache of a service: `$CACHE_DIRECTORY/code`, which a unit of systemd with `CacheDirectory=` has. Returns
+    /// `None` without one, and for a program that has more privileges than its caller.
+    #[must_use]
+    pub fn of_service() -> Option<Self> {
+        if sys::is_privileged_start() || sys::acts_for_another() {
+            return None;
+        }
+        // With several directories it is a list, of which the first one is as good as any.
+        let all = std::env::var_os("CACHE_DIRECTORY")?;
+        let first = all.as_encoded_bytes().split(|byte| *byte == b':').next()?;
+        let first = Path::new(OsStr::from_bytes(first));
+        first.is_absolute().then(|| Self::at(&first.join("code")))
+    }
+
     /// Returns a cache in this directory, which is created when the first file is stored.
     #[must_use]
     pub fn at(directory: &Path) -> Self {
         Cache { root: "/".into(), directory: directory.into() }
     }
 
-    /// Returns the key of a component: a digest of its bytes, the engine's settings, and the version of flowgate.
-    pub(super) fn key(&self, engine: &Engine, component: &[u8]) -> CacheKey {
+    /// Returns the key of a plugin's compiled code: a digest of its file, its owner, the engine's settings (the features of
+    /// the processor among them), and the build of flowgate.
+    pub(super) fn key(&self, engine: &Engine, owner: &str, content: &[u8]) -> CacheKey {
         let mut hasher = DigestHasher(Sha256::new());
         hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.write(&Sha256::digest(component));
+        hasher.write(&Sha256::digest(owner));
+        hasher.write(&Sha256::digest(content));
         CacheKey(hasher.0.finalize().into())
     }
 
@@ -91,13 +109,12 @@ impl Cache {
     }
 
     /// Stores compiled code. A failure is no error: the code is compiled again next time.
-    pub(super) fn store(&self, key: &CacheKey, component: &Component) {
-        let Ok(code) = component.serialize() else { return };
+    pub(super) fn store(&self, key: &CacheKey, code: &[u8]) {
         if u64::try_from(code.len()).is_ok_and(|length| length < MAX_FILE)
             && let Some(directory) = self.open(true)
         {
-            let digest: [u8; 32] = Sha256::digest(&code).into();
-            directory.write(&key.file(), &[MAGIC, &key.0, &digest, &code]);
+            let digest: [u8; 32] = Sha256::digest(code).into();
+            directory.write(&key.file(), &[MAGIC, &key.0, &digest, code]);
             directory.shrink(MAX_CACHE);
         }
     }

@@ -25,13 +25,13 @@ fn engine() -> Engine {
 
 /// Compiles and stores a component; returns the path of the file.
 fn kept(root: &TempDir, cache: &Cache, engine: &Engine, component: &[u8]) -> PathBuf {
-    let key = cache.key(engine, component);
-    cache.store(&key, &Component::from_binary(engine, component).unwrap());
+    let key = cache.key(engine, "", component);
+    cache.store(&key, &Component::from_binary(engine, component).unwrap().serialize().unwrap());
     root.path().join("home/user/.cache/flowgate").join(key.file())
 }
 
 fn hit(cache: &Cache, engine: &Engine) -> bool {
-    cache.load(engine, &cache.key(engine, EMPTY)).is_some()
+    cache.load(engine, &cache.key(engine, "", EMPTY)).is_some()
 }
 
 /// Returns a component that is not empty: it has a custom section with this name.
@@ -52,12 +52,14 @@ fn what_was_kept_is_found_and_is_for_the_user_alone() {
 }
 
 #[test]
-fn another_component_or_engine_has_another_key() {
+fn another_file_engine_or_owner_has_another_key() {
     let ((_root, cache), engine) = (cache(), engine());
     let other = Engine::new(flowgate_stock::config::common().epoch_interruption(false)).unwrap();
-    let keys = [cache.key(&engine, EMPTY), cache.key(&engine, &named(b'a')), cache.key(&other, EMPTY)];
-    assert!(keys[0].0 != keys[1].0 && keys[0].0 != keys[2].0);
-    assert_eq!(keys[0].0, cache.key(&engine, EMPTY).0);
+    let key = |engine: &Engine, owner: &str, content: &[u8]| cache.key(engine, owner, content).0;
+    let first = key(&engine, "blue", EMPTY);
+    assert_eq!(first, key(&engine, "blue", EMPTY));
+    let others = [key(&engine, "blue", &named(b'a')), key(&other, "blue", EMPTY), key(&engine, "red", EMPTY)];
+    assert!(others.iter().all(|other| *other != first), "{others:?}");
 }
 
 #[test]

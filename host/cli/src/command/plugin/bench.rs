@@ -31,7 +31,7 @@ use flowgate_pipeline::{
     sink::Sink,
     stage::Stage,
 };
-use flowgate_runtime::PluginComponent;
+use flowgate_runtime::{Cache, PluginComponent};
 use flowgate_syntax::PluginArgument;
 
 /// Number of different batches, which are used repeatedly.
@@ -72,7 +72,8 @@ impl Measured {
 
 /// Runs the subcommand.
 pub(super) fn run(wanted: &Wanted<'_>, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let loader = PluginLoader::in_utc(Vec::new())?;
+    let engine = super::super::compiling::engine(Cache::of_environment())?;
+    let loader = PluginLoader::in_utc(Vec::new())?.on_engine(engine);
     super::super::tell_execution(loader.engine())?;
     let file = &wanted.plugin.file;
     let component = PluginComponent::open(loader.engine(), file)?;

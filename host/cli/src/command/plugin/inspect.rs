@@ -95,7 +95,7 @@ struct Findings {
 
 /// Runs the subcommand.
 pub(super) fn run(file: &Path, output: Report, sink: &mut dyn Sink) -> Result<Exit, CommandError> {
-    let engine = PluginEngine::new(None)?;
+    let engine = super::super::compiling::engine(None)?;
     let findings = match PluginComponent::read(file) {
         Ok(bytes) => examine(&engine, file, &bytes),
         Err(LoadError::Read { path, source }) => return Err(ToolError::Read { path, source }.into()),

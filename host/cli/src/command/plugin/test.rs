@@ -16,7 +16,7 @@ use super::{
 use crate::args::Report;
 use flowgate_base::files;
 use flowgate_pipeline::{loader::PluginLoader, sink::Sink};
-use flowgate_runtime::PluginComponent;
+use flowgate_runtime::{Cache, PluginComponent};
 
 /// Options of the subcommand.
 pub(super) struct Wanted<'a> {
@@ -53,7 +53,8 @@ fn suite(wanted: &Wanted<'_>, directory: &Path, reporter: &mut Reporter<'_>) -> 
         (None, Some(file)) => file.clone(),
         (None, None) => found(directory)?,
     };
-    let loader = PluginLoader::in_utc(suite.labels.clone())?;
+    let engine = super::super::compiling::engine(Cache::of_environment())?;
+    let loader = PluginLoader::in_utc(suite.labels.clone())?.on_engine(engine);
     super::super::tell_execution(loader.engine())?;
     let component = Rc::new(PluginComponent::open(loader.engine(), &file)?);
     reporter.suite(&suite.directory, &file)?;

@@ -47,7 +47,7 @@ use flowgate_pipeline::{
 };
 use flowgate_policy::{Policy, audit::Audit, delivery::Listings, neighbours};
 use flowgate_privileges::PrivilegeProfile;
-use flowgate_runtime::PluginEngine;
+use flowgate_runtime::{Cache, PluginEngine};
 use notify::Notifier;
 use pulse::Pulse;
 use tenant::Running;
@@ -247,7 +247,9 @@ impl Service {
         without: &[String],
         meanwhile: &dyn Fn(),
     ) -> Result<(Vec<Running>, Vec<Mistake>), Vec<Mistake>> {
-        let end = Instant::now() + START;
+        let plugins = policy.tenants.iter().flat_map(|tenant| &tenant.plugins);
+        let compiling = plugins.map(|guest| guest.plugin.limits.compile.time).max().unwrap_or_default();
+        let end = Instant::now() + START + compiling;
         let mut identities = Vec::new();
         let mut started = Vec::new();
         for tenant in &policy.tenants {
@@ -271,6 +273,8 @@ impl Service {
                 failed.push((running, why));
             }
         }
+        // The tenants have nothing to do with that; those that run go on.
+        fatal |= !failed.is_empty() && self.engine.has_lost_compiler();
         // A later generation takes over even then: whether permissions are withdrawn from a tenant must not depend on
         // whether it starts.
         fatal |= generation == 1 && failed.len() == started.len();
@@ -434,7 +438,7 @@ impl Service {
                 self.board.end_within(drain + Duration::from_secs(1));
                 if inner.policy.needs_restart(&policy) {
                     report::line(
-                        "NOTE: `socket`, `buffer` and `[audit]` keep their values until the service is restarted.",
+                        "NOTE: `socket`, `buffer`, `cache` and `[audit]` keep their values until the service is restarted.",
                     );
                 }
                 inner.policy = Arc::new(policy);
@@ -505,8 +509,9 @@ pub(in crate::command) fn run(
     let door = control::Door::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
     let policy = Arc::new(policy);
-    // The cache of compiled code is not used: the running code is compiled here from the bytes that were hashed.
-    let engine = PluginEngine::new(None)?;
+    // Without a directory that is the service's own, each start compiles.
+    let cache = policy.service.cache.as_deref().map(Cache::at).or_else(Cache::of_service);
+    let engine = crate::command::compiling::engine(cache)?;
     crate::command::tell_execution(&engine)?;
     let service = Service {
         file: file.into(),

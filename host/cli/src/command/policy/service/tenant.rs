@@ -352,7 +352,12 @@ impl Job {
         let tenant = &self.tenant;
         let voice = self.voice();
         let labels = self.policy.labels.labels();
-        let loader = PluginLoader::sharing(self.engine.clone(), labels, self.states.clone(), self.facts.generation);
+        let loader = PluginLoader::sharing(
+            self.engine.of_owner(&tenant.name),
+            labels,
+            self.states.clone(),
+            self.facts.generation,
+        );
         let loaded = match load::load(&self.policy.text, tenant, &loader, Purpose::Run) {
             Ok(loaded) => loaded,
             Err(mistakes) => {

@@ -1,0 +1,52 @@
+//! The engines of plugins from files, which are compiled in processes of their own.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
+
+use flowgate_isolation::{Role, Spawner};
+use flowgate_privileges::PrivilegeProfile;
+use flowgate_runtime::{Cache, Compiler, LoadError, PluginEngine, compiler};
+
+/// What compiles plugins in this process; empty where none is loaded.
+static COMPILER: OnceLock<Arc<Compiler>> = OnceLock::new();
+
+/// Starts the process that starts those which compile, if this profile runs plugins: before it is applied, since that takes away how a
+/// process is started.
+///
+/// # Safety
+/// The calling process has one thread.
+#[allow(unsafe_code)]
+pub(super) unsafe fn provide(profile: PrivilegeProfile) {
+    if !profile.is_confined() {
+        return;
+    }
+    // SAFETY: the caller's.
+    let spawner = unsafe { Spawner::fork(work) };
+    // A process has one command line.
+    let _ = COMPILER.set(Arc::new(Compiler::new(spawner, profile.is_strict())));
+}
+
+/// Ends what compiles plugins in this process.
+pub fn end() {
+    if let Some(compiler) = COMPILER.get() {
+        compiler.end();
+    }
+}
+
+/// Works in a role. Returns the exit status.
+pub fn work(role: Role) -> u8 {
+    match role {
+        Role::Compiler => compiler::serve(),
+    }
+}
+
+/// Returns an engine whose plugins from files are compiled in processes of their own.
+///
+/// # Errors
+/// [`LoadError::Engine`] if it cannot start.
+pub(super) fn engine(cache: Option<Cache>) -> Result<PluginEngine, LoadError> {
+    let none = || Arc::new(Compiler::new(Err(io::Error::other("this process loads no plugins")), false));
+    PluginEngine::with(cache, Some(COMPILER.get().cloned().unwrap_or_else(none)))
+}

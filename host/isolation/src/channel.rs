@@ -1,0 +1,147 @@
+//! A socket that keeps records apart.
+
+use std::{
+    io::{self, IoSlice},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, recv, send, sendmsg,
+        socketpair, sockopt,
+    },
+};
+
+use super::frame::LONGEST;
+
+/// One end of a pair of `SOCK_SEQPACKET` sockets: a record arrives whole or not at all.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// Returns both ends of a new channel.
+    ///
+    /// # Errors
+    /// The kernel gives no sockets.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(io::Error::from)?;
+        Ok((Channel(one), Channel(other)))
+    }
+
+    /// Takes a descriptor that another process has given, if it is a socket of this type.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
+        match getsockopt(&descriptor, sockopt::SockType) {
+            Ok(SockType::SeqPacket) => Ok(Channel(descriptor)),
+            Ok(_) => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Sends a record with descriptors beside it. Waits while the other end has too much unread.
+    ///
+    /// # Errors
+    /// The other end is closed, or the kernel refuses.
+    pub fn send(&self, record: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let numbers: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let (socket, flags) = (self.0.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        loop {
+            // A process that only computes has no system call for descriptors.
+            let result = match numbers.is_empty() {
+                true => send(socket, record, flags),
+                false => sendmsg::<UnixAddr>(socket, &[IoSlice::new(record)], &rights, flags, None),
+            };
+            match result {
+                Err(Errno::EINTR) => {}
+                result => return result.map(|_| ()).map_err(io::Error::from),
+            }
+        }
+    }
+
+    /// Receives a record into a buffer, which bounds its length; waits for one. Descriptors beside it are dropped by
+    /// the kernel. Returns `None` at the end: also for a record without bytes, which looks the same.
+    ///
+    /// # Errors
+    /// InvalidData for a record that is longer than the buffer; or the other end was closed with records unread.
+    pub fn receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
+        let received = loop {
+            match recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
+                Err(Errno::EINTR) => {}
+                result => break result.map_err(io::Error::from)?,
+            }
+        };
+        match received {
+            0 => Ok(None),
+            length => buffer.get(..length).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Returns a buffer for [`Channel::receive`].
+    #[must_use]
+    pub fn buffer() -> Box<[u8; LONGEST]> {
+        Box::new([0; LONGEST])
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_stay_apart_and_end() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(b"first", &[]).unwrap();
+        one.send(b"second", &[]).unwrap();
+        let mut buffer = Channel::buffer();
+        assert_eq!(other.receive(&mut buffer).unwrap(), Some(&b"first"[..]));
+        assert_eq!(other.receive(&mut buffer).unwrap(), Some(&b"second"[..]));
+        drop(one);
+        assert_eq!(other.receive(&mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_too_long_or_empty_is_no_record() {
+        let (one, other) = Channel::pair().unwrap();
+        let mut buffer = Channel::buffer();
+        one.send(&vec![0; LONGEST + 1], &[]).unwrap();
+        assert_eq!(other.receive(&mut buffer).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        one.send(&[], &[]).unwrap();
+        assert_eq!(other.receive(&mut buffer).unwrap(), None);
+    }
+
+    #[test]
+    fn descriptors_that_nobody_asked_for_are_dropped() {
+        let (one, other) = Channel::pair().unwrap();
+        let (reader, writer) = io::pipe().unwrap();
+        one.send(b"x", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        assert_eq!(other.receive(&mut Channel::buffer()).unwrap(), Some(&b"x"[..]));
+        // The pipe ends, since nobody has its other end.
+        assert_eq!(io::read_to_string(reader).unwrap(), "");
+    }
+
+    #[test]
+    fn another_kind_of_socket_is_refused() {
+        let (stream, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(Channel::from_descriptor(stream.into()).is_err());
+        assert!(Channel::from_descriptor(io::pipe().unwrap().0.into()).is_err());
+        assert!(Channel::from_descriptor(Channel::pair().unwrap().0.into()).is_ok());
+    }
+}

@@ -1,0 +1,132 @@
+//! A process as its owner sees it.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use super::{
+    channel::Channel,
+    frame::{Frame, Record, Violation},
+    sys,
+};
+
+/// The process has ended.
+const ENDED: u16 = 1;
+/// It did not start.
+const FAILED: u16 = 2;
+/// Maximum length of the text that says what failed.
+const STEP: usize = 200;
+
+/// A process that the spawner has started. It is ended when this is dropped, and when the owner or the spawner ends.
+#[derive(Debug)]
+pub struct Child {
+    pub(super) lease: Channel,
+}
+
+/// How a process ended, and what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Its exit status, or the signal that ended it.
+    pub status: Result<i32, i32>,
+    /// CPU time.
+    pub time: Duration,
+    /// Most memory that it had at a time, in bytes (`ru_maxrss`).
+    pub memory: u64,
+}
+
+impl Child {
+    /// Waits until the process has ended, or until the deadline; returns `None` if it still runs then.
+    ///
+    /// # Errors
+    /// It did not start, or the spawner has ended.
+    pub fn wait(&self, deadline: Instant) -> io::Result<Option<Ending>> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if sys::readable(self.lease.as_fd(), left)? {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+        let mut buffer = Channel::buffer();
+        match self.lease.receive(&mut buffer)? {
+            Some(record) => read(record)?.map(Some),
+            None => Err(io::Error::other("the process that starts others has ended")),
+        }
+    }
+}
+
+/// Reads what the spawner says at the end.
+fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
+    let invalid = |violation: Violation| io::Error::new(io::ErrorKind::InvalidData, violation);
+    let frame = Frame::read(record, 0).map_err(invalid)?;
+    let mut body = frame.body;
+    match frame.kind {
+        ENDED => {
+            let ending = (|| {
+                let (signalled, value) = (body.bool()?, body.u32()?);
+                let value = i32::try_from(value).map_err(|_| Violation::Value(value.into()))?;
+                let (time, memory) = (Duration::from_micros(body.u64()?), body.u64()?);
+                body.end()?;
+                Ok(Ending { status: if signalled { Err(value) } else { Ok(value) }, time, memory })
+            })();
+            ending.map(Ok).map_err(invalid)
+        }
+        FAILED => {
+            let failed = (|| {
+                let (errno, step) = (body.u32()?, body.text(STEP)?);
+                body.end()?;
+                Ok((errno, step))
+            })();
+            let (errno, step) = failed.map_err(invalid)?;
+            let error = io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or_default());
+            Ok(Err(io::Error::new(error.kind(), format!("{step}: {error}"))))
+        }
+        kind => Err(invalid(Violation::Kind(kind))),
+    }
+}
+
+/// Says that a process has ended. An owner who is no longer interested is no error.
+pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
+    let (signalled, value) = match ending.status {
+        Ok(status) => (false, status),
+        Err(signal) => (true, signal),
+    };
+    let value = u32::try_from(value).unwrap_or_default();
+    let time = u64::try_from(ending.time.as_micros()).unwrap_or(u64::MAX);
+    let record = Record::new(ENDED, 0).bool(signalled).u32(value).u64(time).u64(ending.memory).finish();
+    let _ = record.map(|record| lease.send(&record, &[]));
+}
+
+/// Says that a process did not start. An owner who is no longer interested is no error.
+pub(super) fn tell_failure(lease: &Channel, step: &str, error: &io::Error) {
+    let errno = u32::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or_default();
+    let record = Record::new(FAILED, 0).u32(errno).text(step, STEP).finish();
+    let _ = record.map(|record| lease.send(&record, &[]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_and_failures_cross_the_lease() {
+        for status in [Ok(0), Ok(101), Err(libc::SIGXCPU)] {
+            let (lease, other) = Channel::pair().unwrap();
+            let ending = Ending { status, time: Duration::from_micros(5), memory: 7 };
+            tell_end(&other, &ending);
+            assert_eq!(Child { lease }.wait(Instant::now()).unwrap(), Some(ending));
+        }
+        let (lease, other) = Channel::pair().unwrap();
+        let child = Child { lease };
+        assert_eq!(child.wait(Instant::now()).unwrap(), None);
+        tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
+        let error = child.wait(Instant::now()).unwrap_err();
+        assert!(error.to_string().starts_with("cannot fork: Resource temporarily unavailable"), "{error}");
+        drop(other);
+        assert!(child.wait(Instant::now()).unwrap_err().to_string().contains("has ended"));
+    }
+}

@@ -1,0 +1,247 @@
+//! System calls that the standard library and nix do not offer safely. All unsafe code of the crate is here.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::{CStr, CString},
+    io, mem,
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    time::Duration,
+};
+
+use nix::{
+    sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg},
+    unistd::{ForkResult, Pid},
+};
+
+use super::{channel::Channel, child::Ending, frame::LONGEST};
+
+/// Maximum number of descriptors beside a record.
+pub(super) const DESCRIPTORS: usize = 8;
+/// Above all numbers that descriptors of a role are given; below any reasonable limit of descriptors.
+const HIGH: RawFd = 16;
+
+/// Forks. Returns the child's process ID, or `None` in the child.
+///
+/// # Safety
+/// The process must have one thread: in the child of a process with others, locks that these hold are never released.
+///
+/// # Errors
+/// The kernel gives no process.
+pub(super) unsafe fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the caller's.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}
+
+/// Ends the process without running destructors.
+pub(super) fn exit(status: u8) -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(status.into()) }
+}
+
+/// Waits until something can be read or the other end is closed, at most so long; returns true if so.
+///
+/// # Errors
+/// The kernel has no memory.
+pub(super) fn readable(descriptor: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
+    let mut one = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    // Rounded up, so that a wait of less than a millisecond is none that turns.
+    let milliseconds = i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    poll(&mut one, milliseconds).map(|ready| ready > 0)
+}
+
+/// Waits for events of descriptors (`poll(2)`); a signal ends the wait as the time does.
+///
+/// # Errors
+/// The kernel has no memory.
+pub(super) fn poll(descriptors: &mut [libc::pollfd], milliseconds: i32) -> io::Result<usize> {
+    let count = libc::nfds_t::try_from(descriptors.len()).unwrap_or(libc::nfds_t::MAX);
+    // SAFETY: the kernel reads and writes as many structures as the slice has.
+    let ready = unsafe { libc::poll(descriptors.as_mut_ptr(), count, milliseconds) };
+    match usize::try_from(ready) {
+        Ok(ready) => Ok(ready),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        },
+    }
+}
+
+/// Receives a record and the descriptors beside it. Returns the length; 0 at the end.
+///
+/// # Errors
+/// InvalidData for a record that is longer than the buffer, or has more descriptors than [`DESCRIPTORS`].
+pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    use std::os::fd::AsFd as _;
+    let mut slices = [io::IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<UnixAddr>(channel.as_fd().as_raw_fd(), &mut slices, Some(&mut space), flags)
+        .map_err(io::Error::from)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs().map_err(io::Error::from)? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel has just opened them for this process, and nothing else knows them.
+            descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((message.bytes, descriptors))
+}
+
+/// Takes a descriptor that the process was started with.
+///
+/// # Errors
+/// EBADF: it was not.
+pub(super) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes no argument and changes nothing.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, and the process of a role, which is where this is called, has given it to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Gives open descriptors the numbers from `first` on, and closes all above. What they were called before may be reused.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<RawFd> {
+    let mut high = Vec::with_capacity(descriptors.len());
+    for descriptor in descriptors {
+        // SAFETY: duplicates an open descriptor; nothing is closed.
+        let number = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) };
+        high.push(if number == -1 { Err(io::Error::last_os_error()) } else { Ok(number) }?);
+    }
+    let mut next = first;
+    for number in high {
+        // SAFETY: the process is about to execute a program or to serve in one role: whatever had the number is not used
+        // any more.
+        if unsafe { libc::dup2(number, next) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        next += 1;
+    }
+    Ok(next)
+}
+
+/// Duplicates a descriptor to a number that [`place`] leaves alone.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn aside(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: duplicates an open descriptor; the new one is owned by nobody else.
+    unsafe {
+        match libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) {
+            -1 => Err(io::Error::last_os_error()),
+            number => Ok(OwnedFd::from_raw_fd(number)),
+        }
+    }
+}
+
+/// Closes all descriptors from this one on.
+pub(super) fn close_from(first: RawFd) {
+    close_all_but(first, &[]);
+}
+
+/// Closes all descriptors from this one on, except some.
+pub(super) fn close_all_but(first: RawFd, kept: &[RawFd]) {
+    let mut kept = kept.to_vec();
+    kept.sort_unstable();
+    let mut from = first;
+    for number in kept.into_iter().filter(|number| *number >= first) {
+        if number > from {
+            close(from, number - 1);
+        }
+        from = number + 1;
+    }
+    close(from, RawFd::MAX);
+}
+
+/// Closes the descriptors from one to another.
+fn close(first: RawFd, last: RawFd) {
+    let number = |descriptor: RawFd| libc::c_uint::try_from(descriptor).unwrap_or_default();
+    // SAFETY: takes three numbers. The process has one thread, which does not use any of them any more.
+    if unsafe { libc::syscall(libc::SYS_close_range, number(first), number(last), 0) } == 0 {
+        return;
+    }
+    // Kernels before 5.9: as many as there may be, within reason.
+    let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |limit| limit.0);
+    let most = RawFd::try_from(most.min(65_536)).unwrap_or(1024);
+    for number in first..=last.min(most) {
+        // SAFETY: as above.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// Makes standard input, output and error what goes nowhere.
+///
+/// # Errors
+/// The kernel gives no descriptor.
+pub(super) fn close_standard_streams() -> io::Result<()> {
+    // SAFETY: opens a file by a constant name, or a file in memory where there is no /dev; duplicates it to the numbers
+    // that the program's own streams have, which it does not use any more.
+    unsafe {
+        let mut nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if nowhere == -1 {
+            nowhere =
+                libc::syscall(libc::SYS_memfd_create, c"nowhere".as_ptr(), libc::MFD_CLOEXEC).try_into().unwrap_or(-1);
+        }
+        for number in 0..3 {
+            if nowhere == -1 || libc::dup2(nowhere, number) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if nowhere > 2 {
+            libc::close(nowhere);
+        }
+    }
+    Ok(())
+}
+
+/// Collects a child that has ended; returns `None` if it runs.
+pub(super) fn collect(pid: Pid) -> Option<Ending> {
+    let mut status = 0;
+    // SAFETY: all-zero bytes are a valid `struct rusage`; the kernel writes to both.
+    let (ended, usage) = unsafe {
+        let mut usage: libc::rusage = mem::zeroed();
+        (libc::wait4(pid.as_raw(), &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    if ended == 0 {
+        return None;
+    }
+    let time = |time: libc::timeval| {
+        let seconds = Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default());
+        seconds + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
+    };
+    let status = match libc::WIFSIGNALED(status) {
+        true => Err(libc::WTERMSIG(status)),
+        false => Ok(libc::WEXITSTATUS(status)),
+    };
+    let memory = u64::try_from(usage.ru_maxrss).unwrap_or_default().saturating_mul(1024);
+    Some(Ending { status, time: time(usage.ru_utime) + time(usage.ru_stime), memory })
+}
+
+/// Has the process create files that are for its user alone.
+pub(super) fn keep_files_private() {
+    // SAFETY: takes a number, and always succeeds.
+    unsafe {
+        libc::umask(0o077);
+    }
+}
+
+/// Executes an open program with one argument and without an environment.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn execute(program: BorrowedFd<'_>, name: &CStr) -> io::Error {
+    let none: [CString; 0] = [];
+    match nix::unistd::fexecve(program, &[name], &none) {
+        Ok(never) => match never {},
+        Err(errno) => errno.into(),
+    }
+}

@@ -1,0 +1,146 @@
+//! How many plugins are compiled at a time, and which are next.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How long a job takes, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// It has a short limit, or nothing is known of it.
+    Short,
+    /// It did not end within a short limit.
+    Long,
+}
+
+/// Places for jobs. Short ones go first, and long ones leave a place free for them if there is more than one.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    places: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    running: usize,
+    /// Of them, long ones.
+    long: usize,
+    /// Short ones that wait.
+    waiting: usize,
+}
+
+impl Jobs {
+    pub(super) fn new(places: usize) -> Self {
+        Jobs { places: places.max(1), state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a job may begin.
+    pub(super) fn begin(&self, length: Length) -> Job<'_> {
+        let mut state = self.lock();
+        let wait = |state| self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        match length {
+            Length::Short => {
+                state.waiting += 1;
+                while state.running >= self.places {
+                    state = wait(state);
+                }
+                state.waiting -= 1;
+            }
+            Length::Long => {
+                let most = self.places.saturating_sub(1).max(1);
+                while state.running >= self.places || state.long >= most || state.waiting > 0 {
+                    state = wait(state);
+                }
+                state.long += 1;
+            }
+        }
+        state.running += 1;
+        drop(state);
+        // A short one that has begun may let a long one begin.
+        self.changed.notify_all();
+        Job { jobs: self, length }
+    }
+}
+
+/// A job that runs until this is dropped.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    jobs: &'a Jobs,
+    length: Length,
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        let mut state = self.jobs.lock();
+        state.running -= 1;
+        state.long -= usize::from(self.length == Length::Long);
+        drop(state);
+        self.jobs.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread, time::Duration};
+
+    use super::*;
+
+    /// Begins a job on a thread; tells when it has begun, and lets it run until it is told to end.
+    fn started(jobs: &'static Jobs, length: Length) -> (impl Fn() -> bool, impl FnOnce()) {
+        let ((tell, told), (end, ended)) = (channel(), channel::<()>());
+        let thread = thread::spawn(move || {
+            let _job = jobs.begin(length);
+            tell.send(()).unwrap();
+            let _ = ended.recv();
+        });
+        (
+            // Whoever may not begin has not after any time; whoever may has at some time.
+            move || told.recv_timeout(Duration::from_secs(if length == Length::Long { 1 } else { 30 })).is_ok(),
+            move || {
+                drop(end);
+                thread.join().unwrap();
+            },
+        )
+    }
+
+    fn jobs(places: usize) -> &'static Jobs {
+        Box::leak(Box::new(Jobs::new(places)))
+    }
+
+    #[test]
+    fn long_jobs_leave_a_place_for_short_ones() {
+        let jobs = jobs(2);
+        let (begun, end) = started(jobs, Length::Long);
+        assert!(begun());
+        let (second, _end) = started(jobs, Length::Long);
+        assert!(!second(), "the other place is for short ones");
+        for _ in 0..3 {
+            let (begun, end) = started(jobs, Length::Short);
+            assert!(begun());
+            end();
+        }
+        end();
+        assert!(second());
+    }
+
+    #[test]
+    fn with_one_place_a_long_job_runs_if_no_short_one_waits() {
+        let jobs = jobs(1);
+        let (begun, end) = started(jobs, Length::Short);
+        assert!(begun());
+        let (short, end_short) = started(jobs, Length::Short);
+        while jobs.lock().waiting == 0 {
+            thread::yield_now();
+        }
+        let (long, end_long) = started(jobs, Length::Long);
+        end();
+        assert!(short());
+        assert!(!long());
+        end_short();
+        assert!(long());
+        end_long();
+    }
+}

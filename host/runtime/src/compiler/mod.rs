@@ -1,0 +1,279 @@
+//! Compiling in a process of its own: one for each plugin, which has the plugin, a file in memory for its compiled code,
+//! and a channel, and nothing else ([`flowgate_privileges::sandbox`]). The kernel limits its memory and its CPU time.
+//!
+//! What the process answers and what it has compiled is believed as little as the plugin itself: whoever takes it over
+//! has taken over what this plugin's code is, and nothing more.
+
+mod jobs;
+mod protocol;
+mod serve;
+
+use std::{
+    fs::File,
+    io::{self, Seek as _, Write as _},
+    num::NonZeroUsize,
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use flowgate_isolation::{Channel, Ending, Limits, Order, Role, Spawner};
+use nix::sys::signal::Signal;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+use super::{
+    error::LoadError,
+    execution::{Execution, address_space},
+};
+use jobs::{Jobs, Length};
+use protocol::{Task, read_answer};
+pub use serve::serve;
+
+/// Address space of the process in bytes: a compiler reserves little that it does not use.
+const ADDRESS_SPACE: u64 = 16 << 30;
+/// Bytes of its stack, which is sufficient for any nesting within the bounds of an outline.
+const STACK: u64 = 64 << 20;
+/// Maximum size of compiled code in bytes: Python's interpreter takes a seventh of it.
+const CODE: u64 = 256 << 20;
+/// Time that a process may take beyond twice its CPU time.
+const GRACE: Duration = Duration::from_secs(2);
+/// How much compiling gives way to what a service does meanwhile (`nice(2)`).
+const NICE: u8 = 10;
+/// CPU time within which plugins of a service are compiled first: one in Rust or C takes 0.1 to 0.2 s, one in JavaScript 2 s.
+const SHORT: Duration = Duration::from_secs(3);
+/// Exit status for want of memory (`process/memory.rs` of the program).
+const NO_MEMORY: i32 = 1;
+
+/// What compiling a plugin may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// CPU time, in whole seconds.
+    pub time: Duration,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { memory: 1 << 30, time: Duration::from_secs(60) }
+    }
+}
+
+/// Compiles plugins, each in a process of its own.
+#[derive(Debug)]
+pub struct Compiler {
+    /// What starts the processes, or why there is nothing that does.
+    spawner: Result<Spawner, String>,
+    jobs: Jobs,
+    /// True if plugins have many owners, none of whom is to hold up the others: what is not compiled within a short time
+    /// is begun anew when those have been that are, and the processes give way to others.
+    shared: bool,
+}
+
+impl Compiler {
+    /// Returns a compiler. Where there is no spawner, compiling is the error that says so. `shared`: plugins have several
+    /// owners, none of whom holds up the others for long, and compiling gives way to what else the machine does.
+    #[must_use]
+    pub fn new(spawner: io::Result<Spawner>, shared: bool) -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spawner = spawner.map_err(|error| error.to_string());
+        Compiler { spawner, jobs: Jobs::new(processors), shared }
+    }
+
+    /// Returns true if nothing can be compiled any more, since what starts processes has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.spawner.as_ref().map_or(true, Spawner::has_ended)
+    }
+
+    /// Returns the compiled code of a plugin; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is no plugin for this host, or takes too much to compile.
+    pub(super) fn compile(
+        &self,
+        path: &Path,
+        content: &[u8],
+        execution: Execution,
+        limits: CompileLimits,
+    ) -> Result<Vec<u8>, LoadError> {
+        let mut length = Length::Short;
+        if self.shared && limits.time > SHORT {
+            let short = CompileLimits { time: SHORT, ..limits };
+            match self.attempt(path, content, execution, short, length) {
+                Err(LoadError::CompileTime { .. }) => length = Length::Long,
+                result => return result,
+            }
+        }
+        self.attempt(path, content, execution, limits, length)
+    }
+
+    fn attempt(
+        &self,
+        path: &Path,
+        content: &[u8],
+        execution: Execution,
+        limits: CompileLimits,
+        length: Length,
+    ) -> Result<Vec<u8>, LoadError> {
+        let failed = |what: String| LoadError::Compiler { path: path.into(), what };
+        let spawner = self.spawner.as_ref().map_err(|error| failed(format!("cannot be started: {error}")))?;
+        let _job = self.jobs.begin(length);
+        let cannot = |error: io::Error| failed(format!("cannot be started: {error}"));
+        let (plugin, code) = (sealed(content).map_err(cannot)?, memory("code").map_err(cannot)?);
+        let (channel, other) = Channel::pair().map_err(cannot)?;
+        let task = Task {
+            path: path.into(),
+            length: content.len() as u64,
+            interpreted: execution.is_interpreted(),
+            checked: execution.limit.is_some(),
+        };
+        let order = Order {
+            role: Role::Compiler,
+            limits: Limits {
+                memory: limits.memory,
+                address_space: ADDRESS_SPACE,
+                stack: STACK,
+                time: limits.time,
+                file: CODE,
+            },
+            nice: if self.shared { NICE } else { 0 },
+        };
+        let task = task.write().map_err(|violation| failed(format!("cannot be given its task: {violation}")))?;
+        let child = spawner.start(&order, other, &[plugin.as_fd(), code.as_fd()]).map_err(cannot)?;
+        // If it has not started, that is said below.
+        let _ = channel.send(&task, &[]);
+        let deadline = Instant::now() + limits.time.saturating_mul(2) + GRACE;
+        let ending = child.wait(deadline).map_err(cannot)?;
+        ended(path, ending, limits)?;
+        let mut buffer = Channel::buffer();
+        let record = channel.receive(&mut buffer).ok().flatten().ok_or_else(|| failed("gave no answer".into()))?;
+        let answer = read_answer(record, path, limits.memory)
+            .map_err(|violation| failed(format!("gave an answer that makes no sense: {violation}")))?;
+        let length = answer?;
+        content_of(&code, length).map_err(|error| failed(format!("gave code that cannot be read: {error}")))
+    }
+
+    /// Ends all processes that compile, and what starts them.
+    pub fn end(&self) {
+        if let Ok(spawner) = &self.spawner {
+            spawner.end();
+        }
+    }
+}
+
+/// Checks how a process ended.
+fn ended(path: &Path, ending: Option<Ending>, limits: CompileLimits) -> Result<(), LoadError> {
+    let path = || path.to_path_buf();
+    let time = || LoadError::CompileTime { path: path(), limit: limits.time };
+    let Some(ending) = ending else { return Err(time()) };
+    match ending.status {
+        Ok(0) => Ok(()),
+        Ok(NO_MEMORY) => Err(no_memory(&path(), limits.memory)),
+        Ok(status) => Err(LoadError::Compiler { path: path(), what: format!("failed with exit status {status}") }),
+        Err(libc::SIGXCPU) => Err(time()),
+        Err(libc::SIGKILL) if ending.time >= limits.time => Err(time()),
+        Err(signal) => {
+            let name = Signal::try_from(signal).map_or("a signal", Signal::as_str);
+            let reason = match signal {
+                libc::SIGKILL => ": the kernel, or somebody else, has killed it",
+                libc::SIGSYS => ": it has made a system call that compiling does not take",
+                libc::SIGXFSZ => ": its code has more than 268435456 bytes",
+                _ => "",
+            };
+            Err(LoadError::Compiler { path: path(), what: format!("was ended by {name}{reason}") })
+        }
+    }
+}
+
+/// Returns the error for a process that got no memory: the limit of this process counts as well, if it is the smaller one.
+fn no_memory(path: &Path, limit: u64) -> LoadError {
+    match address_space() {
+        Some(own) if own <= limit => LoadError::Memory { path: path.into(), limit: Some(own) },
+        _ => LoadError::CompileMemory { path: path.into(), limit },
+    }
+}
+
+/// Returns an empty file in memory.
+fn memory(name: &str) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // Kernels before 6.3 do not know that it is never executed as a program.
+    let file = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(name, flags))?;
+    Ok(File::from(file))
+}
+
+/// Returns a file in memory with this content, which nobody can change any more.
+fn sealed(content: &[u8]) -> io::Result<File> {
+    let mut file = memory("plugin")?;
+    file.write_all(content)?;
+    // The offset is shared with whoever reads it.
+    file.rewind()?;
+    seal(&file)?;
+    Ok(file)
+}
+
+fn seal(file: &File) -> io::Result<()> {
+    fcntl_add_seals(file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(())
+}
+
+/// Returns the content of a file that another process has written and has no access to any more.
+fn content_of(file: &File, said: u64) -> io::Result<Vec<u8>> {
+    seal(file)?;
+    let length = file.metadata()?.len();
+    if length != said || length > CODE {
+        return Err(io::Error::other(format!("it has {length} bytes, not {said}")));
+    }
+    let mut content = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(status: Result<i32, i32>, seconds: u64) -> Option<Ending> {
+        Some(Ending { status, time: Duration::from_secs(seconds), memory: 0 })
+    }
+
+    #[test]
+    fn each_end_has_a_name() {
+        let limits = CompileLimits { memory: 1 << 20, time: Duration::from_secs(5) };
+        let said = |ending| ended(Path::new("p.wasm"), ending, limits).unwrap_err().to_string();
+        assert!(ended(Path::new("p.wasm"), ending(Ok(0), 1), limits).is_ok());
+        for late in [None, ending(Err(libc::SIGXCPU), 5), ending(Err(libc::SIGKILL), 6)] {
+            assert!(said(late).contains("more than 5 s of CPU time (`compile-time`)"), "{late:?}: {}", said(late));
+        }
+        assert!(said(ending(Ok(1), 1)).contains("more than 1048576 bytes of memory (`compile-memory`)"));
+        for (status, words) in [
+            (Ok(101), "failed with exit status 101"),
+            (Err(libc::SIGSYS), "SIGSYS: it has made a system call"),
+            (Err(libc::SIGKILL), "SIGKILL: the kernel"),
+            (Err(libc::SIGSEGV), "was ended by SIGSEGV"),
+        ] {
+            assert!(said(ending(status, 1)).contains(words), "{}", said(ending(status, 1)));
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_stays_as_it_is() {
+        let file = sealed(b"content").unwrap();
+        assert!((&file).write_all(b"more").is_err());
+        assert!(file.set_len(0).is_err());
+        assert_eq!(content_of(&file, 7).unwrap_err().raw_os_error(), Some(libc::EPERM), "it is sealed for good");
+        let mut code = memory("code").unwrap();
+        code.write_all(b"abc").unwrap();
+        assert_eq!(content_of(&code, 3).unwrap(), b"abc");
+        let other = memory("code").unwrap();
+        assert!(content_of(&other, 3).is_err(), "a lie about the length");
+    }
+
+    #[test]
+    fn without_a_spawner_nothing_is_compiled() {
+        let compiler = Compiler::new(Err(io::Error::from_raw_os_error(libc::EAGAIN)), false);
+        let execution = Execution { barrier: None, limit: None };
+        let error = compiler.compile(Path::new("p.wasm"), b"\0asm", execution, CompileLimits::default()).unwrap_err();
+        assert!(error.to_string().contains("cannot be started: Resource temporarily unavailable"), "{error}");
+    }
+}

@@ -1,0 +1,293 @@
+//! Plugins are compiled in processes of their own: a hostile file costs its tenant a named error, the others nothing, and
+//! neither the service nor the tools compile anything themselves.
+
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use flowgate_test_support::wasm::{self, NOTHING, id, items, number, section};
+
+use super::{
+    service::{flow, output, tenant},
+    *,
+};
+
+/// A sound plugin with code that takes a compiler seconds and some 400 MiB: as much as is compiled at all.
+fn heavy() -> Vec<u8> {
+    let sound = fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
+    let loops = [&[1, 1, 0x7f][..], &[0x03, 0x40, 0x0b].repeat(3_900), &[0x0b]].concat();
+    let functions = section(id::FUNCTIONS, &[number(4), vec![0; 4]].concat());
+    let bodies = wasm::code([&loops[..], &loops, &loops, &loops]);
+    wasm::with_module(&sound, &[items(id::TYPES, 1, NOTHING), functions, bodies], 0)
+}
+
+/// The keys of a plugin that is heavy to compile, whose file is in this directory.
+fn heavy_keys(directory: &Path, limits: &str) -> String {
+    let path = directory.join("heavy.wasm");
+    fs::write(&path, heavy()).unwrap();
+    let digest = plugins::digest(&path);
+    format!("file = \"{}\"\nsha256 = \"{digest}\"\nlimits = {{ {limits} }}\n", path.display())
+}
+
+/// A tenant with this plugin.
+fn bomb(name: &str, keys: &str) -> String {
+    format!("[[tenant]]\nname = \"{name}\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\n{keys}")
+}
+
+/// All processes, each with its parent and its name.
+fn processes() -> BTreeMap<i32, (i32, String)> {
+    let read = |process: i32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let mut words = rest.split_whitespace();
+        let dead = words.next()? == "Z";
+        (!dead).then_some((process, (words.next()?.parse().ok()?, name.to_owned())))
+    };
+    let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter_map(read).collect()
+}
+
+/// The processes that a process has started, and those that these have.
+fn below(process: i32) -> BTreeMap<i32, (i32, String)> {
+    let all = processes();
+    let above = |mut number: i32| {
+        while let Some((parent, _)) = all.get(&number) {
+            if *parent == process {
+                return true;
+            }
+            number = *parent;
+        }
+        false
+    };
+    all.clone().into_iter().filter(|(number, _)| above(*number)).collect()
+}
+
+/// The processes below one that compile.
+fn compilers(process: i32) -> Vec<i32> {
+    let below = below(process);
+    below.into_iter().filter(|(_, (_, name))| name.starts_with("flowgate-compil")).map(|(number, _)| number).collect()
+}
+
+/// A field of a process's status; empty once it has ended.
+fn status(process: i32, field: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_default();
+    line.trim().to_owned()
+}
+
+/// The most memory that a process has had, in MiB.
+fn peak(process: i32) -> u64 {
+    status(process, "VmHWM").trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+const MEMORY: &str = "that takes more than 67108864 bytes of memory (`compile-memory`)";
+const TIME: &str = "that takes more than 1 s of CPU time (`compile-time`)";
+
+#[test]
+fn a_compile_bomb_has_a_name_and_an_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    for (limits, words) in [("compile-memory = \"64MiB\"", MEMORY), ("compile-time = \"1s\"", TIME)] {
+        fs::write(&path, bomb("blue", &heavy_keys(directory.path(), limits))).unwrap();
+        let before = Instant::now();
+        let outcome = flowgate().run(&["policy", "check", path.to_str().unwrap()]);
+        assert_eq!(outcome.status, 1, "{}", outcome.errors());
+        let place = format!("policy.toml:6:8: plugin {}/heavy.wasm is not compiled: ", directory.path().display());
+        assert!(outcome.errors().contains(&(place + words)), "{}", outcome.errors());
+        assert!(before.elapsed() < Duration::from_secs(60), "{:?}", before.elapsed());
+    }
+    // Within its limits it is a plugin like others.
+    fs::write(&path, bomb("blue", &heavy_keys(directory.path(), ""))).unwrap();
+    let outcome =
+        flowgate().environment("XDG_CACHE_HOME", "/dev/null").run(&["policy", "check", path.to_str().unwrap()]);
+    assert_eq!(outcome.status, 0, "{}", outcome.errors());
+}
+
+#[test]
+fn a_compile_bomb_costs_its_tenant_alone() {
+    Namespace::run(|namespace| {
+        let red = tenant("red", 8, "", "");
+        let serving = Serving::start(namespace, &red);
+        let process = serving.background.process().as_raw();
+        // The engine is there, and what its plugin takes.
+        let before = peak(process);
+        for (generation, limits, words) in
+            [(2, "compile-memory = \"64MiB\"", MEMORY), (3, "compile-time = \"1s\"", TIME)]
+        {
+            policy(namespace, &(bomb("blue", &heavy_keys(namespace.directory(), limits)) + &red));
+            let told = serving.ask(&["reload"]);
+            assert!(told.text().contains(&format!("generation {generation}")), "{}{}", told.text(), told.errors());
+            let ended = serving.audited("action", "ended");
+            let reason = ended.last().unwrap()["reason"].to_string();
+            assert!(reason.contains(words), "{ended:#?}");
+            entries::insert(namespace, &flow(8, 80 + generation));
+            serving.until("the other goes on", || {
+                output(&serving, "red").contains(&format!("sport={} ", 80 + generation))
+            });
+        }
+        serving.until("nothing is left that compiles", || compilers(process).is_empty());
+        assert!(peak(process) < before + 32, "{before} MiB, then {}", peak(process));
+        serving.end();
+    });
+}
+
+/// What a process that compiles has, seen while one does.
+#[test]
+fn a_compiler_has_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("heavy.wasm");
+    fs::write(&path, heavy()).unwrap();
+    let program = flowgate().environment("XDG_CACHE_HOME", "/dev/null");
+    let mut running = Background::start(&program, &["plugin", "inspect", path.to_str().unwrap()]);
+    let own = running.process().as_raw();
+    let confined = || compilers(own).into_iter().find(|process| status(*process, "Seccomp") == "2");
+    let mut found = None;
+    until_or_explain(
+        "it compiles",
+        || {
+            found = confined();
+            found.is_some() || !running.runs()
+        },
+        String::new,
+    );
+    let process = found.expect("a process that compiles");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status(process, set), "0000000000000000", "{set}");
+    }
+    assert_eq!((status(process, "NoNewPrivs"), status(process, "Threads")), ("1".into(), "1".into()));
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let open: Vec<String> =
+        open.map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string()).collect();
+    for name in &open {
+        let own = name == "/dev/null" || name.starts_with("socket:") || name.starts_with("/memfd:");
+        assert!(own, "{open:?}");
+    }
+    assert!(open.len() <= 6 && open.iter().filter(|name| name.starts_with("socket:")).count() == 1, "{open:?}");
+    let limits = fs::read_to_string(format!("/proc/{process}/limits")).unwrap();
+    for (name, value) in [("Max data size", "1073741824"), ("Max cpu time", "60"), ("Max open files", "0")] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        assert_eq!(line.split_whitespace().next(), Some(value), "{name}");
+    }
+    // No page of it is executable but what the kernel has loaded of the program.
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let executable: Vec<&str> = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().contains('x')).collect();
+    assert!(
+        executable.iter().all(|line| line.contains('/') || line.ends_with("[vdso]") || line.ends_with("[vsyscall]")),
+        "{executable:#?}"
+    );
+    drop(running);
+}
+
+/// Neither does what compiles outlive whom it compiles for, nor what starts it.
+#[test]
+fn nobody_outlives_the_service() {
+    for victim in ["service", "spawner", "both"] {
+        Namespace::run(|namespace| {
+            let red = tenant("red", 8, "", "");
+            let serving = Serving::start(namespace, &red);
+            let own = serving.background.process().as_raw();
+            policy(namespace, &(bomb("blue", &heavy_keys(namespace.directory(), "compile-time = \"50s\"")) + &red));
+            std::thread::scope(|scope| {
+                let reload = scope.spawn(|| serving.ask(&["reload"]));
+                serving.until("it compiles", || !compilers(own).is_empty());
+                let all: Vec<i32> = below(own).into_keys().collect();
+                let spawner = below(own).into_iter().find(|(_, (parent, _))| *parent == own).unwrap().0;
+                let kill = |process: i32| {
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), Signal::SIGKILL).unwrap();
+                };
+                match victim {
+                    "service" => kill(own),
+                    "spawner" => kill(spawner),
+                    _ => [own, spawner].into_iter().for_each(kill),
+                }
+                let left = || processes().into_keys().filter(|process| all.contains(process)).count();
+                serving.until("nobody is left", || left() == 0);
+                let outcome = reload.join().unwrap();
+                if victim == "spawner" {
+                    // Nothing can be compiled any more: the tenants go on that run.
+                    assert_eq!(outcome.status, 1, "{}{}", outcome.text(), outcome.errors());
+                    assert!(outcome.errors().contains("has ended"), "{}", outcome.errors());
+                    assert!(serving.errors().contains("generation 1 stays in force"), "{}", serving.errors());
+                    entries::insert(namespace, &flow(8, 80));
+                    serving.until("the other goes on", || output(&serving, "red").contains("sport=80 "));
+                }
+            });
+        });
+    }
+}
+
+/// The names of compiled plugins in a directory, and when each was written.
+fn stored(directory: &Path) -> BTreeMap<String, SystemTime> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().modified().unwrap()))
+        .collect()
+}
+
+/// What is done to a file, and how it is called.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
+/// Compiled code is kept for its tenant, in a directory that nobody else can write; what does not fit is compiled anew.
+#[test]
+fn an_artifact_is_for_its_tenant() {
+    Namespace::run(|namespace| {
+        // A directory that is closed to others on its whole path, which that of the test is not.
+        Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]);
+        let cache = PathBuf::from("/run/code");
+        let start = |service: &str, text: &str| {
+            fs::write(namespace.directory().join("policy.toml"), policy_text(namespace, service, text)).unwrap();
+            let serving = Serving::launch(namespace, &flowgate(), &[]);
+            serving.until("it runs", || serving.errors().contains("generation 1 runs"));
+            serving.end();
+        };
+        let key = format!("cache = \"{}\"\n", cache.display());
+        let blue = tenant("blue", 7, "", "");
+        let both = blue.clone() + &tenant("red", 8, "", "");
+        start("", &both);
+        assert!(!cache.exists(), "without a directory there is none");
+        start(&key, &blue);
+        let one = stored(&cache);
+        assert_eq!(one.len(), 1, "{one:?}");
+        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
+        // The same plugin of another tenant is compiled for it; the one that is there is loaded.
+        start(&key, &both);
+        let two = stored(&cache);
+        assert_eq!(two.len(), 2, "{two:?}");
+        assert!(one.iter().all(|(name, time)| two.get(name) == Some(time)), "{one:?} {two:?}");
+        start(&key, &both);
+        assert_eq!(stored(&cache), two, "nothing is compiled");
+        // One file in the place of the other, a flipped bit, a link, another owner, another mode.
+        let paths: Vec<PathBuf> = two.keys().map(|name| cache.join(name)).collect();
+        let sound = fs::read(&paths[0]).unwrap();
+        let other = fs::read(&paths[1]).unwrap();
+        let mut flipped = sound.clone();
+        flipped[sound.len() / 2] ^= 1;
+        let damages: [Damage<'_>; 5] = [
+            ("that of another tenant", &|path| fs::write(path, &other).unwrap()),
+            ("a flipped bit", &|path| fs::write(path, &flipped).unwrap()),
+            ("a link", &|path| {
+                let copy = namespace.directory().join("copy");
+                fs::write(&copy, &sound).unwrap();
+                fs::remove_file(path).unwrap();
+                symlink(copy, path).unwrap();
+            }),
+            ("another owner", &|path| std::os::unix::fs::chown(path, Some(65534), None).unwrap()),
+            ("another mode", &|path| fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap()),
+        ];
+        for (what, damage) in damages {
+            damage(&paths[0]);
+            let damaged = fs::symlink_metadata(&paths[0]).unwrap();
+            start(&key, &both);
+            let now = fs::symlink_metadata(&paths[0]).unwrap();
+            assert!(now.is_file() && now.permissions().mode() & 0o777 == 0o600, "{what}");
+            assert!(
+                std::os::unix::fs::MetadataExt::ino(&now) != std::os::unix::fs::MetadataExt::ino(&damaged),
+                "{what}: it was not compiled anew"
+            );
+            assert_eq!(fs::read(&paths[0]).unwrap()[..48], sound[..48], "{what}");
+        }
+    });
+}
