@@ -29,7 +29,7 @@ SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE,TERM
 # Network namespaces need root. Cargo is not run as root for that: only what it built is.
 ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
 
-.PHONY: help setup build plugin demo check test test-all bench growth fuzz fmt lint doc clean
+.PHONY: help setup build plugin demo check test test-checked test-all bench growth fuzz fmt lint doc clean
 
 include packaging/packaging.mk
 
@@ -72,6 +72,8 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \
     what_has_ended_unnoticed_makes_room a_profile_is_verified_only_once_everything_has_been_dropped links_are_followed_only_if_they_are_ours \
     what_belongs_to_somebody_else_is_not_used a_process_that_acts_for_another_has_no_cache
+# Unit tests, and those beside their crates: all but those that go through the program.
+API_TESTS := --lib $(patsubst %,--test %,compatibility documentation fuzzing kernel limits native pasted unconfined wit wrong_values)
 # With overflow checks and debug assertions in our own crates.
 CHECKED := $(CARGO) --config tools/checked.toml
 
@@ -82,6 +84,10 @@ check: fmt-check check-docs ## what is quick and needs no root: format, lints, u
 
 test: setup fmt-check lint doc build ## the code, lints and documentation, as root, beside the installed conntrack
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace --no-fail-fast
+	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CHECKED) test --release --workspace $(API_TESTS) --no-fail-fast
+	$(CARGO) build --release --workspace
+
+test-checked: build ## all tests with overflow checks and debug assertions, also those through the program
 	$(CHECKED) build --release --workspace
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CHECKED) test --release --workspace --no-fail-fast
 	$(CARGO) build --release --workspace

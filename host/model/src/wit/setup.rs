@@ -1,4 +1,4 @@
-//! What a plugin declares about itself, and what it receives before it starts.
+//! The declaration of a plugin, and the data that it receives before it starts.
 
 // Written from wit/ by tests/wit.rs: change it there, and set BLESS=1 when that test is run.
 
