@@ -43,7 +43,7 @@ impl Text {
         Mistake { path: self.path.clone(), line, column, what: what.into() }
     }
 
-    /// Adds a mistake at an offset to the others, unless there are [`MOST_MISTAKES`] already: finding the line of each
+    /// Adds a mistake at an offset to the others, unless there are `MOST_MISTAKES` already: finding the line of each
     /// takes time.
     pub fn report(&self, mistakes: &mut Vec<Mistake>, at: usize, what: impl Into<String>) {
         match mistakes.len() {

@@ -110,7 +110,7 @@ pub(crate) struct Parts<'a, T: Entries> {
     pub(crate) namespace: Option<Namespace>,
 }
 
-/// A pipeline that can be run: the parts of a [`Spec`](crate::Spec), loaded and joined
+/// A pipeline that can be run: the parts of a [`Spec`], loaded and joined
 /// ([`LoadedSpec::pipeline`](crate::LoadedSpec::pipeline)).
 pub struct Pipeline<'a, T: Entries> {
     batch_rows: usize,

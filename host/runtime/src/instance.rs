@@ -19,7 +19,7 @@ use flowgate_model::{
     Counts, Description, ExpectationOutcome, Expectations, Flows, Outcome, Results, Selection, Setup,
 };
 
-/// An instance of a plugin. It must not be called again after a failed call; see [`Instance::is_dead`].
+/// An instance of a plugin. It must not be called again after a failed call.
 pub struct Instance {
     store: Store<HostState>,
     plugin: exports::plugin::Guest,

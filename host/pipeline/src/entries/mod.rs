@@ -38,7 +38,7 @@ pub enum Batch {
 /// A row of a batch.
 pub type RowOf<'a, T> = (&'a T, usize);
 
-/// A batch of entries that a pipeline can carry: [`Flows`] or [`Expectations`](flowgate_model::Expectations).
+/// A batch of entries that a pipeline can carry: [`Flows`] or [`Expectations`].
 pub trait Entries: Default + Clone + Sync {
     /// What decodes messages into rows.
     type Decoder: Send;

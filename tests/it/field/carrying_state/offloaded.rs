@@ -181,7 +181,7 @@ fn case_18_there_is_no_complete_form_of_expectations() {
         for line in ["-L expect -o save,complete", "-E expect -o save,complete"] {
             let outcome = run(&flowgate(), line);
             assert_eq!((outcome.status, outcome.stdout.len()), (2, 0), "{line}: {}", outcome.errors());
-            assert!(outcome.errors().contains("-o json has all of their fields"), "{}", outcome.errors());
+            assert!(outcome.errors().contains("-o json has all fields"), "{}", outcome.errors());
         }
         assert_eq!(run(&flowgate(), "-L expect -o save").status, 0);
     });

@@ -119,7 +119,7 @@ fn case_05_an_attached_table_never_means_the_other_one() {
         ("--update=expect -m 5", "--update takes no attached value"),
         ("-Fexpect", "xpect"),
         ("-Dexpect", "xpect"),
-        ("-F ''", "an empty word is no table"),
+        ("-F ''", "an empty word is not a table"),
         ("-D '' -p udp", "You need to supply"),
         ("-D -n203.0.113.1", "--src-nat 203.0.113.1"),
         ("-D --src-nat=203.0.113.1", "--src-nat 203.0.113.1"),
