@@ -79,7 +79,7 @@ impl PluginLoader {
     pub fn new(labels: Vec<Label>, users: bool, local_time: bool) -> Result<Self, LoadError> {
         let engine = PluginEngine::new(if users { Cache::of_environment() } else { None })?;
         let offsets = if users || local_time { offsets() } else { Vec::new() };
-        Ok(PluginLoader { users, offsets, ..Self::with_engine(engine, labels) })
+        Ok(PluginLoader { users, ..Self::with_offsets(engine, labels, offsets) })
     }
 
     /// Has plugins loaded by this engine.
@@ -91,7 +91,13 @@ impl PluginLoader {
     /// Returns a loader on an engine that is shared with others.
     #[must_use]
     pub fn with_engine(engine: PluginEngine, labels: Vec<Label>) -> Self {
-        let (offsets, stock) = (offsets(), RefCell::default());
+        Self::with_offsets(engine, labels, offsets())
+    }
+
+    /// Returns a loader of plugins that are told these offsets of local time. Reading those of the machine takes 0.6 ms,
+    /// which a command without local time saves.
+    fn with_offsets(engine: PluginEngine, labels: Vec<Label>, offsets: Vec<UtcOffset>) -> Self {
+        let stock = RefCell::default();
         PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None }
     }
 
