@@ -28,6 +28,7 @@ pub mod load;
 pub mod loader;
 mod merge;
 pub mod outcome;
+mod problems;
 mod queue;
 pub mod resync;
 mod role;
@@ -39,5 +40,6 @@ pub mod stats;
 pub mod supervisor;
 
 pub use load::LoadedSpec;
+pub use problems::Problems;
 pub use run::{Pipeline, RunError, Tally};
 pub use spec::{FormatSpec, Spec, StageSpec, StockStage};

@@ -16,18 +16,18 @@ use super::{
     context::Context,
     counters::Counters,
     entries::Entries,
-    executor::{Executor, ExecutorError, Guard},
+    executor::{Executor, ExecutorError, Guard, Shows},
     kernel::{self, KernelTable, OpenError, OpenOptions},
     queue::{self, Draining, Filling},
-    resync::{Healed, Kernel, Resync},
+    resync::{self, Healed, Kernel, Resync},
     sink::{Sink, SinkError},
-    spec::{Dump, Source as SourceSpec, Spec},
+    spec::{Source as SourceSpec, Spec},
     stage::{self, Reason, Stage},
 };
 use flowgate_base::{TokenBucket, Warnings, clock::now};
-use flowgate_model::{EventGroups, Selection};
+use flowgate_model::{EventGroups, field};
 use flowgate_netlink::{
-    Namespace, Stop,
+    Stop,
     decode::DecodeError,
     message::{MessageError, Messages},
     source::{Datagram, Source, SourceError},
@@ -46,7 +46,7 @@ pub const GAP_WARNING: [&str; 3] = [
 const ALONE: usize = 8;
 /// Number of rows of early batches if no plugin from a file sees them: reusing memory costs less than the additional
 /// calls.
-pub(crate) const EARLY_ROWS: usize = 256;
+const EARLY_ROWS: usize = 256;
 
 /// The reason for which a pipeline ended before its source did.
 #[derive(Debug, thiserror::Error)]
@@ -83,42 +83,22 @@ pub struct Tally {
     pub lost: u64,
 }
 
-/// The parts of a pipeline.
-pub(crate) struct Parts<'a, T: Entries> {
-    /// Number of rows of a batch.
-    pub(crate) batch_rows: usize,
-    /// Number of rows of a batch before a second thread is started: smaller batches reuse the same memory, where a
-    /// large one would allocate memory for all rows of a short command.
-    pub(crate) early_rows: usize,
-    /// Decodes what the source yields.
-    pub(crate) decoder: T::Decoder,
-    /// The stages, in order.
-    pub(crate) stages: Vec<Stage>,
-    /// Performs the actions that stages request.
-    pub(crate) executor: Executor<T>,
-    /// Takes the rows at the end; `None` if they are not shown.
-    pub(crate) consumer: Option<Box<dyn Consumer<T> + 'a>>,
-    /// Receives the bytes of a format and of a dry run.
-    pub(crate) sink: &'a mut dyn Sink,
-    /// The engine of the plugins, whose clock is started when the pipeline runs for long.
-    pub(crate) engine: PluginEngine,
-    /// The source of entries.
-    pub(crate) source: SourceSpec,
-    /// The selected flows.
-    pub(crate) selection: Selection,
-    /// The network namespace; `None` for the namespace of the process.
-    pub(crate) namespace: Option<Namespace>,
-}
-
 /// A pipeline that can be run: the parts of a [`Spec`], loaded and joined
 /// ([`LoadedSpec::pipeline`](crate::LoadedSpec::pipeline)).
 pub struct Pipeline<'a, T: Entries> {
-    batch_rows: usize,
+    spec: Spec,
+    /// Number of rows of a batch before a second thread is started: smaller batches reuse the same memory, where a
+    /// large one would allocate memory for all rows of a short command.
     early_rows: usize,
+    /// Decodes what the source yields.
     decoder: T::Decoder,
+    /// The stages, in order.
     stages: Vec<Stage>,
+    /// Performs the actions that stages request.
     executor: Executor<T>,
+    /// Takes the rows at the end; `None` if they are not shown.
     consumer: Option<Box<dyn Consumer<T> + 'a>>,
+    /// Receives the bytes of a format and of a dry run.
     sink: &'a mut dyn Sink,
     warnings: Warnings,
     /// True if gaps in a stream of events are reported as warnings.
@@ -130,9 +110,6 @@ pub struct Pipeline<'a, T: Entries> {
     resync: Option<Resync<'a>>,
     /// The engine, until its clock is started.
     engine: Option<PluginEngine>,
-    source: SourceSpec,
-    selection: Selection,
-    namespace: Option<Namespace>,
 }
 
 /// Opens a dump of the table.
@@ -155,26 +132,43 @@ fn skipped(malformed: &Malformed) -> String {
 }
 
 impl<'a, T: Entries> Pipeline<'a, T> {
-    /// Returns the pipeline of these parts.
-    pub(crate) fn new(parts: Parts<'a, T>) -> Self {
+    /// Returns a pipeline that shows nothing.
+    pub(crate) fn new(
+        spec: Spec,
+        stages: Vec<Stage>,
+        executor: Executor<T>,
+        engine: PluginEngine,
+        sink: &'a mut dyn Sink,
+    ) -> Self {
+        let short = !spec.has_plugins() && spec.shows == Shows::Entries;
+        let early_rows = if short { spec.batch.min(EARLY_ROWS) } else { spec.batch };
+        let decoder = Self::decoder(&spec, &stages, 0);
         Pipeline {
-            batch_rows: parts.batch_rows,
-            early_rows: parts.early_rows,
-            decoder: parts.decoder,
-            stages: parts.stages,
-            executor: parts.executor,
-            consumer: parts.consumer,
-            sink: parts.sink,
+            spec,
+            early_rows,
+            decoder,
+            stages,
+            executor,
+            consumer: None,
+            sink,
             warnings: Warnings::ignored(),
             warns_of_gaps: true,
             look_back: None,
             counters: Counters::default(),
             resync: None,
-            engine: Some(parts.engine),
-            source: parts.source,
-            selection: parts.selection,
-            namespace: parts.namespace,
+            engine: Some(engine),
         }
+    }
+
+    /// Returns the decoder of the fields that the stages and the pipeline itself need, and a consumer that reads these.
+    fn decoder(spec: &Spec, stages: &[Stage], reads: u64) -> T::Decoder {
+        let reads = match &spec.source {
+            // What a dry run prints of an action is up to the format that it prints with.
+            _ if spec.dry_run => field::ALL,
+            SourceSpec::Events(events) if events.resync => reads | resync::READS,
+            _ => reads,
+        };
+        T::decoder(stage::needed(stages, reads))
     }
 
     /// Sets what receives warnings; without it they are dropped.
@@ -202,7 +196,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// Replaces the consumer of the rows by one that reads these fields.
     #[must_use]
     pub fn with_consumer(mut self, reads: u64, consumer: Box<dyn Consumer<T> + 'a>) -> Self {
-        self.decoder = T::decoder(stage::needed(&self.stages, reads));
+        self.decoder = Self::decoder(&self.spec, &self.stages, reads);
         self.consumer = Some(consumer);
         self
     }
@@ -290,25 +284,27 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// # Errors
     /// [`RunError`]; rows shown before it have been written.
     pub fn run(&mut self, stop: &Stop, tally: &mut Tally) -> Result<(), RunError> {
-        let source = std::mem::replace(&mut self.source, SourceSpec::Dump(Dump::flows()));
-        if let SourceSpec::Given(batch) = source {
-            let rows = T::from_batch(batch).ok_or(OpenError::NoEntries)?;
-            return self.feed(rows, tally);
+        match &mut self.spec.source {
+            SourceSpec::Given(batch) => {
+                let rows = T::take(batch).ok_or(OpenError::NoEntries)?;
+                return self.feed(rows, tally);
+            }
+            SourceSpec::Recording(recording) => {
+                let mut source = recording.open(stop).map_err(OpenError::Recording)?;
+                self.executor.detach();
+                return self.run_on(&mut source, tally);
+            }
+            SourceSpec::Events(events) => {
+                let table = KernelTable::new(self.spec.namespace.as_ref(), stop);
+                self.resync = events.resync.then(|| Resync::new(Box::new(table), events.groups));
+                let (selection, namespace) = (self.spec.selection.clone(), self.spec.namespace.clone());
+                let stop = stop.clone();
+                self.look_back = Some(Box::new(move || kernel::open_flows(&selection, namespace.as_ref(), &stop)));
+            }
+            _ => {}
         }
-        if let SourceSpec::Recording(recording) = &source {
-            self.executor.detach();
-            let mut source = recording.open(stop).map_err(OpenError::Recording)?;
-            return self.run_on(&mut source, tally);
-        }
-        if let SourceSpec::Events(events) = &source {
-            let table = KernelTable::new(self.namespace.as_ref(), stop);
-            self.resync = events.resync.then(|| Resync::new(Box::new(table), events.groups));
-            let (selection, namespace, stop) = (self.selection.clone(), self.namespace.clone(), stop.clone());
-            self.look_back = Some(Box::new(move || kernel::open_flows(&selection, namespace.as_ref(), &stop)));
-        }
-        let spec = Spec { selection: self.selection.clone(), namespace: self.namespace.clone(), ..Spec::new(source) };
         let (counters, warnings) = (&self.counters, &self.warnings);
-        let mut source = spec.open_kernel(&OpenOptions { stop, counters, warnings, flush_when_idle: false })?;
+        let mut source = self.spec.open_kernel(&OpenOptions { stop, counters, warnings, flush_when_idle: false })?;
         self.run_on(source.as_mut(), tally)
     }
 
@@ -388,7 +384,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
                 return Ok(true);
             }
             taken += 1;
-            let rows = if most.is_some() { self.early_rows } else { self.batch_rows };
+            let rows = if most.is_some() { self.early_rows } else { self.spec.batch };
             self.decode(&datagram, rows, context, batch, tally)?;
             if context.when_idle() {
                 self.hand_on(batch, context, tally)?;
@@ -457,7 +453,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
                     }
                 }
             };
-            self.decode(&datagram, self.batch_rows, context, batch, tally)?;
+            self.decode(&datagram, self.spec.batch, context, batch, tally)?;
             queue.give_back(datagram);
         }
     }
@@ -537,7 +533,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// Reports the events that a part of the table has shown to be lost, and reads the next part.
     fn make_up(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         while let Some(resync) = &mut self.resync
-            && batch.make_up(&mut self.decoder, resync, self.batch_rows)
+            && batch.make_up(&mut self.decoder, resync, self.spec.batch)
         {
             self.hand_on(batch, context, tally)?;
         }
@@ -646,7 +642,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
                     }
                 }
             }
-            if part.rows() >= self.batch_rows || !more {
+            if part.rows() >= self.spec.batch || !more {
                 self.offer(&mut part, &wanting)?;
                 part.clear(&mut self.decoder);
             }

@@ -5,7 +5,6 @@ use super::{
     report::{self, CommandError, Exit},
     table::{Row, Source, Summary},
 };
-use flowgate_base::Warnings;
 use flowgate_netlink::{Stop, source};
 use flowgate_pipeline::{
     Spec, Tally,
@@ -87,7 +86,7 @@ impl Job<'_> {
         let loaded = spec.load(loader, Purpose::Run)?;
         loaded.user_stages().for_each(|stage| board.add(stage.stats().clone()));
         let pipeline = loaded.pipeline::<T>(loader, sink)?;
-        let mut pipeline = pipeline.with_warnings(Warnings::new(report::line)).with_counters(counters.clone());
+        let mut pipeline = pipeline.with_warnings(report::warnings()).with_counters(counters.clone());
         let mut tally = Tally::default();
         let result = match source {
             Some(source) => {

@@ -43,7 +43,7 @@ pub use report::{CommandError, Exit};
 use table::{Row, Source};
 
 use crate::args::{self, Invocation, Subcommand};
-use flowgate_base::{Warnings, address::ListenAddress, files};
+use flowgate_base::{address::ListenAddress, files};
 use flowgate_metrics::Server;
 use flowgate_model::{Expectations, Flows, Label, Selection};
 use flowgate_netlink::{Deleted, Namespace, Stop, source::Source as DatagramSource};
@@ -245,7 +245,7 @@ impl Order {
             Invocation::Subcommand(_) | Invocation::Text(_) => (false, false),
         };
         match changes {
-            true => Box::new(Tolerant::new(Stdout::new(), live.then(|| Warnings::new(report::line)))),
+            true => Box::new(Tolerant::new(Stdout::new(), live.then(report::warnings))),
             false => Box::new(Stdout::new()),
         }
     }

@@ -17,10 +17,7 @@ use super::{
     report::{self, CommandError, Exit},
     table::{self, Row},
 };
-use flowgate_base::{
-    Warnings,
-    files::{BlockingFile, Directory, Trust},
-};
+use flowgate_base::files::{BlockingFile, Directory, Trust};
 use flowgate_netlink::source::{Datagram, Source};
 use flowgate_pipeline::{RunError, kernel::OpenOptions};
 use flowgate_recording::{Recorder, RecordingError, RecordingStats};
@@ -61,7 +58,7 @@ pub(super) fn run(
     let namespace = context.namespace(&settings)?;
     // The socket is opened first: if the kernel refuses it, an existing file stays as it is.
     let spec = lower::command(row, &settings, namespace)?;
-    let warnings = Warnings::new(report::line);
+    let warnings = report::warnings();
     let options = OpenOptions { stop, counters: &context.counters, warnings: &warnings, flush_when_idle: true };
     let source = spec.open_kernel(&options).map_err(|error| CommandError::of_open(row, error))?;
     let output = output(file, show)?;

@@ -12,7 +12,7 @@ use super::{
     standard_error,
     table::{Nothing, Row},
 };
-use flowgate_base::{inherited, io_error::error_text};
+use flowgate_base::{Warnings, inherited, io_error::error_text};
 use flowgate_metrics::MetricsError;
 use flowgate_netlink::{NamespaceError, SocketError, source::SourceError};
 use flowgate_pipeline::{
@@ -341,6 +341,11 @@ fn errno_text(command: Command, table: Table, errno: i32) -> String {
 /// Returns the text of an error number, as strerror(3) does.
 pub(super) fn strerror(errno: i32) -> String {
     flowgate_base::io_error::errno_text(errno)
+}
+
+/// Returns a handle whose warnings are lines on standard error.
+pub(super) fn warnings() -> Warnings {
+    Warnings::new(line)
 }
 
 /// Warns that events were lost.

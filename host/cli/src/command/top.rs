@@ -86,16 +86,17 @@ pub(super) fn run(context: &mut Context<'_>, wanted: &Wanted<'_>, words: &[OsStr
         .pipeline::<Flows>(&loader, &mut *context.sink)?
         .with_consumer(row::READS, Box::new(model.clone()))
         .with_counters(context.counters.clone())
-        .with_warnings(Warnings::new(report::line))
         // The identity of a flow must stay as the kernel reported it, because the user may delete the flow.
         .with_fixed_identity();
     if origin == Origin::Recording {
         pipeline = pipeline.detached();
     }
-    if wanted.once.is_none() {
+    pipeline = if wanted.once.is_some() {
+        pipeline.with_warnings(report::warnings())
+    } else {
         // The screen shows the number of gaps, and the next dump contains the lost flows.
-        pipeline = pipeline.with_warnings(Warnings::new(messages::add)).without_gap_warnings();
-    }
+        pipeline.with_warnings(Warnings::new(messages::add)).without_gap_warnings()
+    };
     let namespace = namespace.as_ref();
     let controls = Arc::new(Controls::default());
     let stop = context.stop;

@@ -34,8 +34,8 @@ impl Entries for Expectations {
     // They are few, so that batches of them need not be joined.
     const PRINTS_BATCHES: bool = false;
 
-    fn from_batch(batch: Batch) -> Option<Self> {
-        if let Batch::Expectations(rows) = batch { Some(*rows) } else { None }
+    fn take(batch: &mut Batch) -> Option<Self> {
+        if let Batch::Expectations(rows) = batch { Some(std::mem::take(rows)) } else { None }
     }
 
     fn rows(&self) -> usize {

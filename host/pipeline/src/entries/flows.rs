@@ -39,8 +39,8 @@ impl Entries for Flows {
     const FORMAT: Role = Role::FlowFormat;
     const PRINTS_BATCHES: bool = true;
 
-    fn from_batch(batch: Batch) -> Option<Self> {
-        if let Batch::Flows(rows) = batch { Some(*rows) } else { None }
+    fn take(batch: &mut Batch) -> Option<Self> {
+        if let Batch::Flows(rows) = batch { Some(std::mem::take(rows)) } else { None }
     }
 
     fn rows(&self) -> usize {

@@ -52,8 +52,8 @@ pub trait Entries: Default + Clone + Sync {
 
     // Rows.
 
-    /// Returns the rows of a batch of either type, if they are of this type.
-    fn from_batch(batch: Batch) -> Option<Self>;
+    /// Takes the rows out of a batch of either type, if they are of this type.
+    fn take(batch: &mut Batch) -> Option<Self>;
 
     /// Returns the number of rows.
     fn rows(&self) -> usize;

@@ -1,4 +1,4 @@
-//! What a pipeline would do, told from its [`Spec`]: what it asks of the kernel and of plugins, and how it shows the
+//! Explanations of pipelines, made of their [`Spec`]: what one asks of the kernel and of plugins, and how it shows the
 //! result.
 //!
 //! The requests are those that the pipeline sends, and the plugins are loaded and configured, so that what is wrong
@@ -13,14 +13,14 @@ use crate::{
     load::LoadedSpec,
     loader::{LoadedPlugin, PluginLimits},
     sink::{SinkKind, SinkSpec, outbox::WhenFull, syslog::Target},
-    spec::{OnRefusal, Source, Spec, StageSpec},
+    spec::{KernelPlan, OnRefusal, Source, Spec, StageSpec},
 };
 use flowgate_base::{
     text::clean,
     units::{show_size, show_time},
 };
 use flowgate_model::Table;
-use flowgate_netlink::{EncodeError, MAX_REQUESTS};
+use flowgate_netlink::{EncodeError, MAX_REQUESTS, Request, kernel_dump::Query};
 
 /// An explanation of a pipeline, for people ([`Explanation::text`]) or as JSON.
 #[derive(Clone, Debug, Serialize)]
@@ -216,8 +216,9 @@ impl Explanation {
     /// [`EncodeError`] if what the kernel would be asked for cannot be encoded.
     pub fn new(loaded: &LoadedSpec) -> Result<Self, EncodeError> {
         let spec = loaded.spec();
-        let conditions = spec.kernel_plan()?.conditions.into_iter();
-        let selector = conditions.map(|condition| Check {
+        let KernelPlan { queries, conditions } = spec.kernel_plan()?;
+        let requests: Vec<Request> = queries.iter().map(Query::request).collect();
+        let selector = conditions.into_iter().map(|condition| Check {
             condition: condition.name,
             by: if condition.unchecked.is_none() { "kernel" } else { "match" },
             reason: condition.unchecked,
@@ -225,7 +226,7 @@ impl Explanation {
         Ok(Explanation {
             title: Title::default(),
             namespace: spec.namespace.as_ref().map(|namespace| clean(namespace.name())),
-            source: source::explain(spec)?,
+            source: source::explain(spec, &requests),
             selector: selector.collect(),
             stages: loaded.stage_plugins.iter().map(plugin).collect(),
             actions: actions(spec),

@@ -1,4 +1,4 @@
-//! What is told of a source.
+//! The explanation of a source.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::{EventsExplanation, SourceExplanation, table_name};
 use crate::spec::{Dump, Events, Source, Spec};
 use flowgate_base::text::clean;
 use flowgate_model::{EventGroups, Table, family};
-use flowgate_netlink::{Deletion, DumpKind, EncodeError, Request, Statistics, group, listener};
+use flowgate_netlink::{Deletion, DumpKind, Request, Statistics, group, listener};
 use flowgate_recording::RecordingKind;
 
 /// The groups of events and their names.
@@ -19,23 +19,19 @@ const GROUPS: [(u32, &str); 6] = [
     (group::EXPECTATION_DESTROY, "NFNLGRP_CONNTRACK_EXP_DESTROY"),
 ];
 
-/// Explains the source of a spec. The requests are encoded, so that what cannot be asked for is an error.
-pub(super) fn explain(spec: &Spec) -> Result<SourceExplanation, EncodeError> {
+/// Explains the source of a spec, for which the kernel gets these requests.
+pub(super) fn explain(spec: &Spec, requests: &[Request]) -> SourceExplanation {
     let source = &spec.source;
     let of = if source.is_about_expectations() { "expectations" } else { "flows" };
-    let queries = spec.kernel_plan()?.queries;
-    let requests = |name: &str| queries.iter().map(|query| named(name, &query.request())).collect::<Vec<_>>();
     let mut events = None;
     let (kind, requests, family, text) = match source {
-        Source::Dump(dump) => (
-            "dump",
-            dump_requests(*dump, &queries.iter().map(|query| query.request()).collect::<Vec<_>>()),
-            dump_family(spec, *dump),
-            dump_text(*dump, queries.len(), of),
-        ),
+        Source::Dump(dump) => {
+            ("dump", dump_requests(*dump, requests), dump_family(spec, *dump), dump_text(*dump, requests.len(), of))
+        }
         Source::Lookup(_) => {
             let name = if of == "flows" { "IPCTNL_MSG_CT_GET" } else { "IPCTNL_MSG_EXP_GET" };
-            ("lookup", requests(name), "both", "the one entry with the tuple of the command line".to_string())
+            let requests = requests.iter().map(|request| named(name, request)).collect();
+            ("lookup", requests, "both", "the one entry with the tuple of the command line".to_string())
         }
         Source::Given(_) => {
             ("given", Vec::new(), "both", "the entry that the command line describes; nothing is read".to_string())
@@ -60,7 +56,7 @@ pub(super) fn explain(spec: &Spec) -> Result<SourceExplanation, EncodeError> {
         Source::Statistics(statistics) => explain_statistics(*statistics),
         Source::Deletion(deletion) => explain_deletion(deletion, spec),
     };
-    Ok(SourceExplanation { kind, table: table_name(source), requests, family, text, events })
+    SourceExplanation { kind, table: table_name(source), requests, family, text, events }
 }
 
 fn named(name: &str, request: &Request) -> String {

@@ -2,22 +2,18 @@
 
 mod execute;
 
-use std::fmt;
-
 pub use execute::SpecError;
 
 use crate::{
     Pipeline, RunError, Spec,
-    consumer::Consumer,
     entries::Entries,
-    executor::{Executor, Plan, Shows},
+    executor::{Executor, Plan},
     format::Format,
     loader::{LoadPluginError, LoadedPlugin, PluginLoader, PluginProblems, Purpose, Role},
-    resync,
-    run::{EARLY_ROWS, Parts},
+    problems::Problems,
     sink::Sink,
     spec::{FormatSpec, OnRefusal, Source, StageSpec, StockInput, StockStage},
-    stage::{self, Stage},
+    stage::Stage,
 };
 use flowgate_model::{Counts, OptionValue, field};
 use flowgate_netlink::Namespace;
@@ -34,48 +30,18 @@ pub enum SpecPart {
 }
 
 /// What is wrong with a part of a spec.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
 pub struct SpecProblem {
     /// The part.
     pub part: SpecPart,
     /// What is wrong with its plugin.
+    #[source]
     pub error: LoadPluginError,
 }
 
-/// All that is wrong with a spec: at least one problem.
-#[derive(Debug)]
-pub struct SpecProblems {
-    first: SpecProblem,
-    rest: Vec<SpecProblem>,
-}
-
-impl SpecProblems {
-    /// Returns the first problem.
-    #[must_use]
-    pub fn into_first(self) -> SpecProblem {
-        self.first
-    }
-
-    /// Returns all problems.
-    #[must_use]
-    pub fn into_all(self) -> Vec<SpecProblem> {
-        std::iter::once(self.first).chain(self.rest).collect()
-    }
-
-    /// Returns all problems, in the order of the parts.
-    pub fn iter(&self) -> impl Iterator<Item = &SpecProblem> {
-        std::iter::once(&self.first).chain(&self.rest)
-    }
-}
-
-impl fmt::Display for SpecProblems {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.first.error)?;
-        self.rest.iter().try_for_each(|problem| write!(formatter, "; {}", problem.error))
-    }
-}
-
-impl std::error::Error for SpecProblems {}
+/// All that is wrong with a spec: at least one problem, in the order of the parts.
+pub type SpecProblems = Problems<SpecProblem>;
 
 /// A spec whose plugins have been loaded and configured.
 pub struct LoadedSpec {
@@ -129,9 +95,8 @@ impl Spec {
                 (None, None)
             }
         };
-        let mut problems = problems.into_iter();
-        match problems.next() {
-            Some(first) => Err(SpecProblems { first, rest: problems.collect() }),
+        match Problems::collect(problems) {
+            Some(problems) => Err(problems),
             None => Ok(LoadedSpec { spec: self, stages, format, stage_plugins, format_plugin }),
         }
     }
@@ -154,13 +119,12 @@ impl PluginLoader {
     fn load_stock_stage(&self, stock: &StockStage, role: Role) -> Result<(Stage, LoadedPlugin), PluginProblems> {
         let StockStage { name, options, grants, input, text } = stock;
         let (mut instance, plugin) = self.start(name, role, options, true)?;
-        let takes_template = self.stock(name)?.capabilities.flow_template;
-        let told = match input {
+        let configured = match input {
             StockInput::Selection(selection) => instance.select(selection),
-            StockInput::Template(template) if takes_template => instance.template(template),
-            StockInput::Template(_) | StockInput::None => Ok(()),
+            StockInput::Template(template) => instance.template(template),
+            StockInput::None => Ok(()),
         };
-        told?;
+        configured?;
         instance.end_start_up();
         let stage = Stage::new(instance, plugin.description.reads & field::ALL, grants.clone());
         let stage = if stock.acts() { stage.strict() } else { stage };
@@ -196,7 +160,7 @@ impl LoadedSpec {
         &self.spec
     }
 
-    /// Returns the stages of plugins from files, which are worth telling of.
+    /// Returns the stages of plugins from files.
     pub fn user_stages(&self) -> impl Iterator<Item = &Stage> {
         let stages = self.stages.iter().zip(&self.stage_plugins);
         stages.filter(|(_, plugin)| plugin.file.is_some()).map(|(stage, _)| stage)
@@ -238,10 +202,6 @@ impl LoadedSpec {
         let LoadedSpec { spec, stages, format, .. } = self;
         let format = format.filter(|_| !spec.dry_run);
         let shown = format.as_ref().map_or(0, Format::reads);
-        let resyncs = matches!(&spec.source, Source::Events(events) if events.resync);
-        // What a dry run prints of an action is up to the format that it prints with.
-        let followed = if resyncs { resync::READS } else { 0 };
-        let needed = stage::needed(&stages, if spec.dry_run { field::ALL } else { shown | followed });
         let mut executor = Executor::new(spec.shows, T::decoder(shown)).within(spec.namespace.as_ref());
         if spec.has_acting_plugins() {
             executor = executor.guarded();
@@ -257,20 +217,11 @@ impl LoadedSpec {
         if let Some(merge) = spec.merge {
             executor = executor.merging(merge.orphans);
         }
-        let short = !spec.has_plugins() && spec.shows == Shows::Entries;
-        Ok(Pipeline::new(Parts {
-            batch_rows: spec.batch,
-            early_rows: if short { spec.batch.min(EARLY_ROWS) } else { spec.batch },
-            decoder: T::decoder(needed),
-            stages,
-            executor,
-            consumer: format.map(|format| Box::new(format) as Box<dyn Consumer<T>>),
-            sink,
-            engine: loader.engine().clone(),
-            source: spec.source,
-            selection: spec.selection,
-            namespace: spec.namespace,
-        }))
+        let pipeline = Pipeline::new(spec, stages, executor, loader.engine().clone(), sink);
+        Ok(match format {
+            Some(format) => pipeline.with_consumer(shown, Box::new(format)),
+            None => pipeline,
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! The reasons for which a plugin cannot be used.
 
-use std::{fmt, path::PathBuf};
+use std::path::PathBuf;
 
 use super::Role;
+use crate::problems::Problems;
 use flowgate_runtime::{LoadError, PluginComponent, PluginError, services::state::StateError};
 
 /// The reason for which a plugin cannot be used in a pipeline.
@@ -63,52 +64,13 @@ pub enum LoadPluginError {
 }
 
 /// All problems of a plugin, at least one.
-#[derive(Debug)]
-pub struct PluginProblems {
-    first: LoadPluginError,
-    rest: Vec<LoadPluginError>,
-}
-
-impl PluginProblems {
-    /// Collects problems; returns `None` if there are none.
-    pub(super) fn collect(problems: impl IntoIterator<Item = LoadPluginError>) -> Option<Self> {
-        let mut problems = problems.into_iter();
-        let first = problems.next()?;
-        Some(PluginProblems { first, rest: problems.collect() })
-    }
-
-    /// Returns the first problem.
-    #[must_use]
-    pub fn into_first(self) -> LoadPluginError {
-        self.first
-    }
-
-    /// Returns all problems.
-    #[must_use]
-    pub fn into_all(self) -> Vec<LoadPluginError> {
-        std::iter::once(self.first).chain(self.rest).collect()
-    }
-
-    /// Iterates over all problems.
-    pub fn iter(&self) -> impl Iterator<Item = &LoadPluginError> {
-        std::iter::once(&self.first).chain(&self.rest)
-    }
-}
+pub type PluginProblems = Problems<LoadPluginError>;
 
 impl<E: Into<LoadPluginError>> From<E> for PluginProblems {
     fn from(problem: E) -> Self {
-        PluginProblems { first: problem.into(), rest: Vec::new() }
+        Problems { first: problem.into(), rest: Vec::new() }
     }
 }
-
-impl fmt::Display for PluginProblems {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.first)?;
-        self.rest.iter().try_for_each(|problem| write!(formatter, "; {problem}"))
-    }
-}
-
-impl std::error::Error for PluginProblems {}
 
 /// Checks that a component can play a role.
 pub(super) fn check_role(component: &PluginComponent, role: Role) -> Result<(), LoadPluginError> {

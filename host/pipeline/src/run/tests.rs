@@ -3,7 +3,6 @@
 use std::{cell::RefCell, rc::Rc};
 
 use super::*;
-use crate::executor::Shows;
 use flowgate_model::Flows;
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_netlink_testing::{attribute, message, tuple};
@@ -50,20 +49,14 @@ impl Sink for Nowhere {
 fn sizes(datagrams: u32, early_rows: usize) -> Vec<usize> {
     let sizes = Sizes::default();
     let mut nowhere = Nowhere;
-    let pipeline = Pipeline::new(Parts {
-        batch_rows: 1024,
-        early_rows,
-        decoder: FlowDecoder::new(u64::MAX),
-        stages: Vec::new(),
-        executor: Executor::new(Shows::Entries, FlowDecoder::new(0)),
-        consumer: Some(Box::new(sizes.clone())),
-        sink: &mut nowhere,
-        engine: PluginEngine::new(None).unwrap(),
-        source: SourceSpec::Dump(crate::spec::Dump::flows()),
-        selection: Selection::default(),
-        namespace: None,
-    });
-    let mut pipeline = pipeline.with_warnings(Warnings::new(|warning| panic!("{warning}"))).detached();
+    let spec = Spec { batch: 1024, ..Spec::flows() };
+    let executor = Executor::new(Shows::Entries, FlowDecoder::new(0));
+    let engine = PluginEngine::new(None).unwrap();
+    let pipeline = Pipeline::new(spec, Vec::new(), executor, engine, &mut nowhere)
+        .with_consumer(u64::MAX, Box::new(sizes.clone()))
+        .with_warnings(Warnings::new(|warning| panic!("{warning}")))
+        .detached();
+    let mut pipeline = Pipeline { early_rows, ..pipeline };
     let mut tally = Tally::default();
     pipeline.run_on(&mut Dump(datagrams), &mut tally).unwrap();
     drop(pipeline);

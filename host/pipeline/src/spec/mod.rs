@@ -5,7 +5,7 @@
 //!
 //! * [`source`] has the sources and what they ask the kernel for.
 //! * [`load`](crate::load) loads the plugins of a spec and makes a [`Pipeline`](crate::Pipeline) of it; [`Spec::run`]
-//!   does all of that for programs without wishes of their own.
+//!   does all of that for programs that need nothing else.
 
 pub mod source;
 
@@ -110,13 +110,13 @@ pub struct StockStage {
     pub options: Vec<OptionValue>,
     /// What it may do.
     pub grants: Grants,
-    /// What it is told before it starts.
+    /// Its input.
     pub input: StockInput,
     /// The input as it was written, for explanations.
     pub text: Option<String>,
 }
 
-/// What a stock stage is told before it starts.
+/// The input of a stock stage, which it gets before it starts.
 #[derive(Clone, Debug)]
 pub enum StockInput {
     /// Nothing.

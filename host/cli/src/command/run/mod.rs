@@ -13,7 +13,6 @@ use super::{
     table::{self, Row},
 };
 use crate::args::{Report, RunOptions};
-use flowgate_base::Warnings;
 use flowgate_config::{Config, SourceKind};
 use flowgate_model::{Expectations, Flows};
 use flowgate_netlink::{Namespace, Stop};
@@ -143,7 +142,7 @@ fn carry_out<T: Entries>(
 ) -> Result<Exit, CommandError> {
     let spec = loaded.spec();
     let (shows, acts, dry_run, live) = (spec.format.is_some(), spec.acts(), spec.dry_run, spec.is_live());
-    let warnings = Warnings::new(report::line);
+    let warnings = report::warnings();
     let mut sinks = Vec::new();
     if shows || dry_run {
         for sink in &spec.sinks {

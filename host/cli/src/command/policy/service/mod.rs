@@ -32,7 +32,7 @@ use crate::command::{
     standard_error,
 };
 use dispatch::{Dispatcher, Wish};
-use flowgate_base::{Warnings, address::ListenAddress, files, io_error::error_text, text::clean};
+use flowgate_base::{address::ListenAddress, files, io_error::error_text, text::clean};
 use flowgate_config::Mistake;
 use flowgate_metrics::{MetricsProvider, TenantMetrics};
 use flowgate_netlink::{
@@ -502,7 +502,7 @@ pub(in crate::command) fn run(
     PrivilegeProfile::Service { namespaces }.verify().map_err(PolicyError::Privileges)?;
     notes.iter().for_each(|note| report::line(&note.to_string()));
     super::sound(file, &mistakes)?;
-    let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, Warnings::new(report::line))?);
+    let audit = Arc::new(Audit::open(policy.audit.clone(), policy.audit_limits.history, report::warnings())?);
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
         .map_err(|source| PolicyError::Signal { source })?;
