@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use flowgate_config::{Config, Mistake, Text};
+use flowgate_config::{Config, Diagnostic, SourceText};
 use flowgate_policy::Policy;
 use flowgate_syntax::LabelMap;
 
@@ -66,7 +66,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// Fails if the place of a mistake is outside the text.
-fn placed(mistakes: &[Mistake], text: &str) {
+fn placed(mistakes: &[Diagnostic], text: &str) {
     for mistake in mistakes {
         let line = text.split('\n').nth(mistake.line.saturating_sub(1));
         let columns = line.map(|line| line.chars().count() + 1);
@@ -90,8 +90,9 @@ pub(crate) fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     placed(mistakes.get(..20).unwrap_or(&mistakes), &text);
     linear("kind", length, || Policy::is_one(&text));
-    let (_, mistakes, warnings) =
-        linear("policy", length, || Policy::parse(Text { path: path.into(), text: text.clone() }, LabelMap::default()));
+    let (_, mistakes, warnings) = linear("policy", length, || {
+        Policy::parse(SourceText { path: path.into(), text: text.clone() }, LabelMap::default())
+    });
     for list in [mistakes, warnings] {
         placed(list.get(..20).unwrap_or(&list), &text);
     }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use flowgate_base::clock::thread_time;
-use flowgate_config::Text;
+use flowgate_config::SourceText;
 use flowgate_model::{
     Actions, Annotations, Changes, Expectations, Flows, Rare, RawAttributes, SparseTexts, Texts, Translations, action,
     bounds, check, expectation_field, field, grants::Grants, result,
@@ -289,7 +289,7 @@ fn judge() -> Judge {
          [[tenant.plugin]]\nfile = \"a.wasm\"\nsha256 = \"{}\"\ngrants = [\"delete\"]\n",
         "0".repeat(64)
     );
-    let (policy, mistakes, _) = Policy::parse(Text { path: "p.toml".into(), text }, LabelMap::default());
+    let (policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let tenant = policy.tenants.first().expect("a tenant");
     let engine = PluginEngine::new(None).expect("an engine");

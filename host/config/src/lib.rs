@@ -9,10 +9,10 @@
 //! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
 //! the places from here.
 
+pub mod diagnostic;
 pub mod keys;
 mod lower;
 pub mod pipeline;
-pub mod place;
 pub mod plugin;
 pub mod reader;
 pub mod schema;
@@ -22,8 +22,8 @@ pub mod stock_format;
 #[cfg(test)]
 mod tests;
 
+pub use diagnostic::{Diagnostic, Located, SourceText};
 pub use pipeline::{Config, FormatConfig, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind};
-pub use place::{At, Mistake, Text};
 pub use plugin::Plugin;
 pub use sinks::SinkConfig;
 pub use stock_format::FormatContext;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    diagnostic::{Diagnostic, Located, SourceText, list},
     keys::SECTIONS,
-    place::{At, Mistake, Text, list},
     plugin::Plugin,
     reader::{Fields, Reader},
     sinks::SinkConfig,
@@ -19,7 +19,7 @@ use flowgate_syntax::{Command, EventGroups, LabelMap, MAX_RECEIVE_BUFFER, Output
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The file, for places.
-    pub text: Text,
+    pub text: SourceText,
     /// The source of entries.
     pub source: SourceConfig,
     /// The stages.
@@ -93,7 +93,7 @@ pub struct StageConfig {
     /// Its kind.
     pub kind: StageKind,
     /// Its options, by name.
-    pub options: Vec<(At<String>, At<String>)>,
+    pub options: Vec<(Located<String>, Located<String>)>,
     /// The selector of `match`, or the values of `update`, as written.
     pub told: Option<String>,
 }
@@ -128,7 +128,7 @@ pub enum FormatConfig {
         /// The component.
         plugin: Box<Plugin>,
         /// Its options, by name.
-        options: Vec<(At<String>, At<String>)>,
+        options: Vec<(Located<String>, Located<String>)>,
     },
     /// No output.
     None,
@@ -138,7 +138,7 @@ impl Config {
     /// Parses the content of a file. Returns what could be understood even if there are mistakes, so that the options
     /// of plugins can be checked as well; `None` only if there is no source.
     #[must_use]
-    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Option<Self>, Vec<Mistake>) {
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Option<Self>, Vec<Diagnostic>) {
         let (text, valid) = match String::from_utf8(bytes) {
             Ok(text) => (text, None),
             Err(error) => {
@@ -146,7 +146,7 @@ impl Config {
                 (String::from_utf8_lossy(error.as_bytes()).into_owned(), Some(valid))
             }
         };
-        let text = Text { path: path.into(), text };
+        let text = SourceText { path: path.into(), text };
         match valid {
             Some(at) => {
                 let mistake = text.mistake(at, "this is not UTF-8, which TOML is written in");
@@ -177,7 +177,7 @@ impl Config {
 
     /// The same as [`Config::of_bytes`] for a text.
     #[must_use]
-    pub fn parse(text: Text) -> (Option<Self>, Vec<Mistake>) {
+    pub fn parse(text: SourceText) -> (Option<Self>, Vec<Diagnostic>) {
         let mut reader = Reader::read(&text, &SECTIONS);
         if !reader.mistakes.is_empty() && reader.sections.is_empty() {
             return (None, reader.mistakes);
@@ -232,7 +232,7 @@ impl Reader<'_> {
     }
 
     /// Returns the key `kind` of a section that must have it.
-    pub(super) fn kind(&mut self, fields: &Fields, section: &str) -> Option<At<String>> {
+    pub(super) fn kind(&mut self, fields: &Fields, section: &str) -> Option<Located<String>> {
         let kind = fields.text("kind");
         if kind.is_none() && fields.key("kind").is_none() {
             let kinds = SECTIONS.iter().find(|known| known.name == section).and_then(|section| section.keys.first());
@@ -258,7 +258,7 @@ impl Reader<'_> {
     }
 
     /// Returns a required key.
-    pub(super) fn needed(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<At<String>> {
+    pub(super) fn needed(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<Located<String>> {
         let text = fields.text(name);
         if text.is_none() && fields.key(name).is_none() {
             self.wrong(fields.at, format!("a {section} of `{kind}` needs `{name}`"));

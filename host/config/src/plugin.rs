@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    place::{At, Mistake, Text},
+    diagnostic::{Diagnostic, Located, SourceText},
     reader::{Fields, Reader},
 };
 use flowgate_base::{files, text::clean};
@@ -17,17 +17,17 @@ use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec};
 #[derive(Clone, Debug)]
 pub struct Plugin {
     /// The file.
-    pub file: At<PathBuf>,
+    pub file: Located<PathBuf>,
     /// Its name in messages, unless that is the file's name.
     pub name: Option<String>,
     /// Its grants.
-    pub grants: At<Grants>,
+    pub grants: Located<Grants>,
     /// Its limits, and the reaction to its failures.
     pub limits: PluginLimits,
 }
 
 /// The options of a plugin, by name.
-pub type Options = [(At<String>, At<String>)];
+pub type Options = [(Located<String>, Located<String>)];
 
 impl Plugin {
     /// Returns the specification for the loader.
@@ -46,7 +46,13 @@ impl Plugin {
     /// Returns a problem of the plugin as a mistake with its place in the file. `digest` is the place of its digest, if
     /// it has one.
     #[must_use]
-    pub fn mistake(&self, text: &Text, options: &Options, digest: Option<usize>, problem: &LoadPluginError) -> Mistake {
+    pub fn mistake(
+        &self,
+        text: &SourceText,
+        options: &Options,
+        digest: Option<usize>,
+        problem: &LoadPluginError,
+    ) -> Diagnostic {
         let what = problem.to_string();
         let file = self.file.at;
         match problem {
@@ -64,7 +70,7 @@ impl Plugin {
 
     /// Returns a note of the grants that the plugin would use and was not given, if there are any.
     #[must_use]
-    pub fn note(&self, text: &Text, name: &str, ungranted: &[String]) -> Option<Mistake> {
+    pub fn note(&self, text: &SourceText, name: &str, ungranted: &[String]) -> Option<Diagnostic> {
         let list: Vec<String> = ungranted.iter().map(|grant| format!("\"{grant}\"")).collect();
         let what = format!("note: plugin {name} would like grants = [{}]", list.join(", "));
         (!list.is_empty()).then(|| text.mistake(self.grants.at, what))
@@ -116,7 +122,7 @@ impl Reader<'_> {
         }
         let at = fields.key("grants").unwrap_or(file.at);
         let path = self.path(&file.value);
-        Some(Box::new(Plugin { file: At::new(path, file.at), name, grants: At::new(grants, at), limits }))
+        Some(Box::new(Plugin { file: Located::new(path, file.at), name, grants: Located::new(grants, at), limits }))
     }
 
     fn limits(&mut self, fields: &Fields) -> PluginLimits {
@@ -154,7 +160,7 @@ impl Reader<'_> {
     }
 
     /// Reads the options, and those whose values are in files.
-    pub fn options(&mut self, fields: &Fields) -> Vec<(At<String>, At<String>)> {
+    pub fn options(&mut self, fields: &Fields) -> Vec<(Located<String>, Located<String>)> {
         let mut options = fields.values("options").to_vec();
         for (name, file) in fields.values("options-file") {
             if options.iter().any(|(other, _)| other.value == name.value) {
@@ -165,7 +171,7 @@ impl Reader<'_> {
             let content =
                 files::read(&path, files::MAX_OPTION_FILE).map_err(|error| flowgate_base::io_error::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
-                Ok(content) => options.push((name.clone(), At::new(content, file.at))),
+                Ok(content) => options.push((name.clone(), Located::new(content, file.at))),
                 Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
             }
         }
@@ -176,6 +182,6 @@ impl Reader<'_> {
 /// Converts options to those that plugins get.
 #[must_use]
 pub fn option_values(options: &Options) -> Vec<OptionValue> {
-    let value = |(name, value): &(At<String>, At<String>)| OptionValue::new(&name.value, &value.value);
+    let value = |(name, value): &(Located<String>, Located<String>)| OptionValue::new(&name.value, &value.value);
     options.iter().map(value).collect()
 }

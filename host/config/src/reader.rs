@@ -8,8 +8,8 @@ use toml::{
 };
 
 use super::{
+    diagnostic::{Diagnostic, Located, SourceText, list, no_such},
     keys::{Key, Kind, Section},
-    place::{At, Mistake, Text, list, no_such},
 };
 use flowgate_base::{
     text::clean,
@@ -28,9 +28,9 @@ pub enum Value {
     /// Of `Time`.
     Time(Duration),
     /// Of `Some`, `Words` and `Items`.
-    Words(Vec<At<String>>),
+    Words(Vec<Located<String>>),
     /// Of `Values`.
-    Values(Vec<(At<String>, At<String>)>),
+    Values(Vec<(Located<String>, Located<String>)>),
     /// Of `Table`.
     Table(Fields),
     /// Of `Tables`.
@@ -42,7 +42,7 @@ pub enum Value {
 pub struct Fields {
     /// Offset of its beginning.
     pub at: usize,
-    fields: BTreeMap<&'static str, At<Value>>,
+    fields: BTreeMap<&'static str, Located<Value>>,
     /// Offsets of the keys.
     keys: BTreeMap<&'static str, usize>,
 }
@@ -55,9 +55,9 @@ impl Fields {
 
     /// Returns the text of a key, if it is given.
     #[must_use]
-    pub fn text(&self, name: &str) -> Option<At<String>> {
+    pub fn text(&self, name: &str) -> Option<Located<String>> {
         match self.fields.get(name) {
-            Some(At { value: Value::Text(text), at }) => Some(At::new(text.clone(), *at)),
+            Some(Located { value: Value::Text(text), at }) => Some(Located::new(text.clone(), *at)),
             _ => None,
         }
     }
@@ -73,25 +73,25 @@ impl Fields {
 
     /// Returns a number, or a size in bytes, if it is given.
     #[must_use]
-    pub fn count(&self, name: &str) -> Option<At<u64>> {
+    pub fn count(&self, name: &str) -> Option<Located<u64>> {
         match self.fields.get(name) {
-            Some(At { value: Value::Count(count), at }) => Some(At::new(*count, *at)),
+            Some(Located { value: Value::Count(count), at }) => Some(Located::new(*count, *at)),
             _ => None,
         }
     }
 
     /// Returns a time, if it is given.
     #[must_use]
-    pub fn time(&self, name: &str) -> Option<At<Duration>> {
+    pub fn time(&self, name: &str) -> Option<Located<Duration>> {
         match self.fields.get(name) {
-            Some(At { value: Value::Time(time), at }) => Some(At::new(*time, *at)),
+            Some(Located { value: Value::Time(time), at }) => Some(Located::new(*time, *at)),
             _ => None,
         }
     }
 
     /// Returns a list of words, if it is given.
     #[must_use]
-    pub fn words(&self, name: &str) -> Option<&[At<String>]> {
+    pub fn words(&self, name: &str) -> Option<&[Located<String>]> {
         match &self.fields.get(name)?.value {
             Value::Words(words) => Some(words),
             _ => None,
@@ -100,7 +100,7 @@ impl Fields {
 
     /// Returns names and values; none if they are not given.
     #[must_use]
-    pub fn values(&self, name: &str) -> &[(At<String>, At<String>)] {
+    pub fn values(&self, name: &str) -> &[(Located<String>, Located<String>)] {
         match self.fields.get(name).map(|field| &field.value) {
             Some(Value::Values(values)) => values,
             _ => &[],
@@ -129,16 +129,16 @@ impl Fields {
 /// The sections of a file by name, and its mistakes.
 pub struct Reader<'a> {
     /// The file.
-    pub text: &'a Text,
+    pub text: &'a SourceText,
     /// Its mistakes.
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Diagnostic>,
     /// The fields of the sections, by the name of the section.
     pub sections: BTreeMap<&'static str, Vec<Fields>>,
 }
 
 impl<'a> Reader<'a> {
     /// Reads all sections, which must be among `known`.
-    pub fn read(text: &'a Text, known: &'static [Section]) -> Self {
+    pub fn read(text: &'a SourceText, known: &'static [Section]) -> Self {
         let mut reader = Reader { text, mistakes: Vec::new(), sections: BTreeMap::new() };
         let (table, errors) = DeTable::parse_recoverable(&text.text);
         for error in errors {
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Adds a mistake at this place ([`Text::report`]).
+    /// Adds a mistake at this place ([`SourceText::report`]).
     pub fn wrong(&mut self, at: usize, what: impl Into<String>) {
         self.text.report(&mut self.mistakes, at, what);
     }
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
             };
             fields.keys.insert(key.name, at);
             if let Some(read) = self.value(key, value) {
-                fields.fields.insert(key.name, At::new(read, value.span().start));
+                fields.fields.insert(key.name, Located::new(read, value.span().start));
             }
         }
     }
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
                 for item in array {
                     match item.get_ref() {
                         DeValue::String(text) if known.contains(&text.as_ref()) => {
-                            words.push(At::new(text.to_string(), item.span().start));
+                            words.push(Located::new(text.to_string(), item.span().start));
                         }
                         DeValue::String(text) => {
                             self.wrong(item.span().start, no_such(&format!("word of `{name}`"), text, known));
@@ -257,13 +257,13 @@ impl<'a> Reader<'a> {
             }
             (Kind::Words, DeValue::String(text)) => {
                 let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                return Some(Value::Words(words.map(|word| At::new(word.to_string(), at)).collect()));
+                return Some(Value::Words(words.map(|word| Located::new(word.to_string(), at)).collect()));
             }
             (Kind::Words, DeValue::Array(array)) => {
                 let mut words = Vec::new();
                 for item in array {
                     match item.get_ref() {
-                        DeValue::String(text) => words.push(At::new(text.trim().to_string(), item.span().start)),
+                        DeValue::String(text) => words.push(Located::new(text.trim().to_string(), item.span().start)),
                         other => self.wrong(item.span().start, takes(name, "texts", other)),
                     }
                 }
@@ -271,14 +271,14 @@ impl<'a> Reader<'a> {
             }
             (Kind::Items, DeValue::String(_) | DeValue::Integer(_)) => {
                 let item = plain(value.get_ref()).unwrap_or_default();
-                return Some(Value::Words(vec![At::new(item.trim().to_string(), at)]));
+                return Some(Value::Words(vec![Located::new(item.trim().to_string(), at)]));
             }
             (Kind::Items, DeValue::Array(array)) => {
                 let mut words = Vec::new();
                 for item in array {
                     match (item.get_ref(), plain(item.get_ref())) {
                         (DeValue::String(_) | DeValue::Integer(_), Some(text)) => {
-                            words.push(At::new(text.trim().to_string(), item.span().start));
+                            words.push(Located::new(text.trim().to_string(), item.span().start));
                         }
                         (other, _) => self.wrong(item.span().start, takes(name, "texts or whole numbers", other)),
                     }
@@ -302,9 +302,9 @@ impl<'a> Reader<'a> {
             (Kind::Values, DeValue::Table(table)) => {
                 let mut values = Vec::new();
                 for (option, value) in ordered(table) {
-                    let option = At::new(option.get_ref().to_string(), option.span().start);
+                    let option = Located::new(option.get_ref().to_string(), option.span().start);
                     match plain(value.get_ref()) {
-                        Some(text) => values.push((option, At::new(text, value.span().start))),
+                        Some(text) => values.push((option, Located::new(text, value.span().start))),
                         None => {
                             let wanted = "a text, a whole number, `true` or `false`";
                             self.wrong(value.span().start, takes(&option.value, wanted, value.get_ref()));

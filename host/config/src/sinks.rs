@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    place::At,
+    diagnostic::Located,
     reader::{Fields, Reader},
 };
 use flowgate_base::units::show_time;
@@ -103,7 +103,7 @@ impl Reader<'_> {
         }
     }
 
-    fn at_least(&mut self, name: &str, size: At<u64>, least: u64) -> u64 {
+    fn at_least(&mut self, name: &str, size: Located<u64>, least: u64) -> u64 {
         if size.value < least {
             self.wrong(size.at, format!("`{name}` must be at least {least}B, not {}B", size.value));
         }
@@ -145,7 +145,7 @@ impl Reader<'_> {
     }
 
     fn syslog(&mut self, fields: &Fields) -> Option<SinkKind> {
-        let address = fields.text("address").unwrap_or_else(|| At::new(LOCAL.into(), fields.at));
+        let address = fields.text("address").unwrap_or_else(|| Located::new(LOCAL.into(), fields.at));
         let target = match address.value.split_once("://") {
             Some(("udp", host)) => Target::Udp(self.host_and_port(&address, host, Some(514))?),
             Some(("tcp", host)) => Target::Tcp(self.host_and_port(&address, host, Some(601))?),
@@ -162,7 +162,7 @@ impl Reader<'_> {
             }
             self.at_least("max-message", size, LEAST_MESSAGE)
         });
-        let app_name = fields.text("app-name").unwrap_or_else(|| At::new("flowgate".into(), fields.at));
+        let app_name = fields.text("app-name").unwrap_or_else(|| Located::new("flowgate".into(), fields.at));
         let graphic = app_name.value.bytes().all(|byte| byte.is_ascii_graphic());
         if !graphic || app_name.value.is_empty() || app_name.value.len() > LONGEST_APP_NAME {
             self.wrong(
@@ -185,7 +185,7 @@ impl Reader<'_> {
     }
 
     /// Parses `HOST:PORT`, or `HOST` if there is a default port; IPv6 addresses are in brackets.
-    fn host_and_port(&mut self, place: &At<String>, text: &str, port: Option<u16>) -> Option<String> {
+    fn host_and_port(&mut self, place: &Located<String>, text: &str, port: Option<u16>) -> Option<String> {
         let complete = match port {
             Some(port) if !text.contains(':') || text.ends_with(']') => format!("{text}:{port}"),
             _ => text.to_string(),

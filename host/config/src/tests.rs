@@ -1,4 +1,4 @@
-//! Mistakes in pipeline files: a file, and the message about it.
+//! Diagnostics in pipeline files: a file, and the message about it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use flowgate_pipeline::sink::outbox::WhenFull;
 use flowgate_syntax::{Output, Table};
 
 fn parse(text: &str) -> (Option<Config>, Vec<String>) {
-    let (config, mistakes) = Config::parse(Text { path: "dir/p.toml".into(), text: text.into() });
+    let (config, mistakes) = Config::parse(SourceText { path: "dir/p.toml".into(), text: text.into() });
     (config, mistakes.iter().map(ToString::to_string).collect())
 }
 

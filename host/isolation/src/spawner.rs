@@ -206,7 +206,10 @@ impl Loop {
         ended.add(Signal::SIGCHLD);
         ended.thread_set_mask()?;
         let ends = SignalFd::with_flags(&ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let orders = sys::aside(orders.as_fd())?;
+        let orders = {
+            let received = orders;
+            sys::aside(received.as_fd())?
+        };
         let program = program.map(|program| sys::aside(program.as_fd())).transpose()?.map(File::from);
         sys::close_standard_streams()?;
         let _ = std::env::set_current_dir("/");
@@ -288,7 +291,8 @@ impl Loop {
                 // Only for what is to be said if it fails: executing the program closes it.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {
                     Ok(lease) => match self.become_other(order, &descriptors) {
-                        Ok(status) => status,
+                        // Not a destructor of descriptors runs: the process has closed them by their numbers.
+                        Ok(status) => sys::exit(status),
                         Err((step, error)) => {
                             tell_failure(&lease, step, &error);
                             127

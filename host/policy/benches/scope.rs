@@ -7,7 +7,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use flowgate_config::Text;
+use flowgate_config::SourceText;
 use flowgate_policy::{Policy, ScopeView};
 use flowgate_syntax::LabelMap;
 
@@ -18,7 +18,7 @@ const ROUNDS: usize = 200;
 fn scope(rules: &str) -> flowgate_policy::Scope {
     let plugin = format!("[[tenant.plugin]]\nfile = \"a\"\nsha256 = \"{}\"\n", "0".repeat(64));
     let text = format!("[[tenant]]\nname = \"a\"\n{rules}\n{plugin}");
-    let (policy, mistakes, _) = Policy::parse(Text { path: "bench".into(), text }, LabelMap::default());
+    let (policy, mistakes, _) = Policy::parse(SourceText { path: "bench".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     policy.tenants[0].scope.clone()
 }

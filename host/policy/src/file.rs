@@ -8,7 +8,7 @@ use std::{
 use super::{keys::SECTIONS, neighbours, parser::PolicyParser, scope::Scope};
 use flowgate_base::text::clean;
 use flowgate_config::{
-    At, FormatConfig, FormatContext, Mistake, Plugin, SinkConfig, Text, pipeline::output, reader::Reader,
+    Diagnostic, FormatConfig, FormatContext, Located, Plugin, SinkConfig, SourceText, pipeline::output, reader::Reader,
 };
 use flowgate_model::grants::Updates;
 use flowgate_pipeline::{Spec, loader::PluginSpec, sink::file::FileOptions};
@@ -25,7 +25,7 @@ pub(super) const TIMEOUTS: (u32, u32) = (1, 3600);
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The file, for places.
-    pub text: Text,
+    pub text: SourceText,
     /// The service as a whole.
     pub service: Service,
     /// The audit.
@@ -78,11 +78,11 @@ pub struct Tenant {
     /// The scope: which flows are its own.
     pub scope: Scope,
     /// Its plugins, in order.
-    pub plugins: Vec<Guest>,
+    pub plugins: Vec<TenantPlugin>,
     /// Bounds of what it may write into flows.
     pub bounds: Updates,
     /// Its limits.
-    pub share: Share,
+    pub share: TenantLimits,
     /// The format of its output.
     pub format: FormatConfig,
     /// Maximum number of rows in a batch.
@@ -93,13 +93,13 @@ pub struct Tenant {
 
 /// A plugin of a tenant.
 #[derive(Clone, Debug)]
-pub struct Guest {
+pub struct TenantPlugin {
     /// The component, with its grants and limits.
     pub plugin: Plugin,
     /// SHA-256 of its file, in lowercase hexadecimal digits.
-    pub digest: At<String>,
+    pub digest: Located<String>,
     /// Its options.
-    pub options: Vec<(At<String>, At<String>)>,
+    pub options: Vec<(Located<String>, Located<String>)>,
 }
 
 impl Tenant {
@@ -109,7 +109,7 @@ impl Tenant {
     pub fn spec(&self) -> Spec {
         let format = self.format.spec(output(&self.format), FormatContext::EVENTS);
         Spec {
-            stages: self.plugins.iter().map(|guest| self.plugin(guest).into()).collect(),
+            stages: self.plugins.iter().map(|plugin| self.plugin(plugin).into()).collect(),
             format: format.filter(|_| !self.sinks.is_empty()),
             sinks: self.sinks.iter().map(|sink| sink.spec.clone()).collect(),
             batch: self.batch as usize,
@@ -119,19 +119,19 @@ impl Tenant {
 
     /// Returns the specification of a plugin for the loader.
     #[must_use]
-    pub fn plugin(&self, guest: &Guest) -> PluginSpec {
-        let (name, digest) = (Some(self.title(guest)), Some(guest.digest.value.clone()));
-        PluginSpec { name, digest, ..guest.plugin.spec(&guest.options) }
+    pub fn plugin(&self, plugin: &TenantPlugin) -> PluginSpec {
+        let (name, digest) = (Some(self.title(plugin)), Some(plugin.digest.value.clone()));
+        PluginSpec { name, digest, ..plugin.plugin.spec(&plugin.options) }
     }
 
     /// Returns the name of a plugin in messages and in the audit: `TENANT:NAME`.
     #[must_use]
-    pub fn title(&self, guest: &Guest) -> String {
-        format!("{}:{}", self.name, guest.name())
+    pub fn title(&self, plugin: &TenantPlugin) -> String {
+        format!("{}:{}", self.name, plugin.name())
     }
 }
 
-impl Guest {
+impl TenantPlugin {
     /// Returns its name, or that of its file without directory and extension.
     #[must_use]
     pub fn name(&self) -> String {
@@ -142,7 +142,7 @@ impl Guest {
 
 /// The limits of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct TenantLimits {
     /// Actions per second.
     pub actions: u64,
     /// Burst of actions.
@@ -157,9 +157,9 @@ pub struct Share {
     pub queue: u64,
 }
 
-impl Default for Share {
+impl Default for TenantLimits {
     fn default() -> Self {
-        Share {
+        TenantLimits {
             actions: 100,
             in_flight: 256,
             entries: 1000,
@@ -174,15 +174,16 @@ impl Policy {
     /// Parses the content of a file. Returns what could be understood even if there are mistakes, so that plugins can
     /// be checked as well; then the mistakes, and the notes.
     #[must_use]
-    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Mistake>, Vec<Mistake>) {
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> (Self, Vec<Diagnostic>, Vec<Diagnostic>) {
         let map = LabelMap::load(&SystemEnvironment, flowgate_syntax::DEFAULT_LABEL_MAP.as_bytes()).unwrap_or_default();
         match String::from_utf8(bytes) {
-            Ok(text) => Self::parse(Text { path: path.into(), text }, map),
+            Ok(text) => Self::parse(SourceText { path: path.into(), text }, map),
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
-                let text = Text { path: path.into(), text: String::from_utf8_lossy(error.as_bytes()).into_owned() };
+                let text =
+                    SourceText { path: path.into(), text: String::from_utf8_lossy(error.as_bytes()).into_owned() };
                 let mistake = text.mistake(valid, "this is not UTF-8, which TOML is written in");
-                let (policy, _, _) = Self::parse(Text { path: path.into(), text: String::new() }, map);
+                let (policy, _, _) = Self::parse(SourceText { path: path.into(), text: String::new() }, map);
                 (policy, vec![mistake], Vec::new())
             }
         }
@@ -190,7 +191,7 @@ impl Policy {
 
     /// The same as [`Policy::of_bytes`] for a text.
     #[must_use]
-    pub fn parse(text: Text, labels: LabelMap) -> (Self, Vec<Mistake>, Vec<Mistake>) {
+    pub fn parse(text: SourceText, labels: LabelMap) -> (Self, Vec<Diagnostic>, Vec<Diagnostic>) {
         let mut reading = PolicyParser { reader: Reader::read(&text, &SECTIONS), labels: &labels };
         let service = reading.service();
         let (audit, audit_limits) = reading.audit();

@@ -1,22 +1,22 @@
 //! Conflicts between the tenants of a policy: shared files, mark bits and labels, and marks that move flows.
 
 use super::{
-    file::{Guest, Policy, Tenant},
+    file::{Policy, Tenant, TenantPlugin},
     scope::{Rule, Scope},
 };
 use flowgate_base::{files::OutputFile, text::clean};
-use flowgate_config::{Mistake, SinkConfig};
+use flowgate_config::{Diagnostic, SinkConfig};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::namespace;
 use flowgate_pipeline::sink::SinkKind;
 
-/// Mistakes and notes.
+/// Diagnostics and notes.
 #[derive(Debug, Default)]
 pub struct Neighbours {
     /// The mistakes.
-    pub mistakes: Vec<Mistake>,
+    pub mistakes: Vec<Diagnostic>,
     /// The notes.
-    pub notes: Vec<Mistake>,
+    pub notes: Vec<Diagnostic>,
 }
 
 /// Compares the tenants of a policy with each other. Namespaces are compared by identity, whatever their names; those
@@ -84,13 +84,13 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
 }
 
 /// Finds files that more than one tenant writes.
-fn files(policy: &Policy, mistakes: &mut Vec<Mistake>) {
+fn files(policy: &Policy, mistakes: &mut Vec<Diagnostic>) {
     let file = |sink: &SinkConfig| match &sink.spec.kind {
         SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
         _ => None,
     };
-    let state = |guest: &Guest| match &guest.plugin.grants.value.state {
-        Some(Keeping::File(path)) => Some((guest.plugin.file.at, (path.clone(), false))),
+    let state = |plugin: &TenantPlugin| match &plugin.plugin.grants.value.state {
+        Some(Keeping::File(path)) => Some((plugin.plugin.file.at, (path.clone(), false))),
         _ => None,
     };
     // By identity: a file may have several names.

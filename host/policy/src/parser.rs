@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    file::{AUDIT, AuditLimits, Guest, SOCKET, Service, Share, TIMEOUTS, Tenant},
+    file::{AUDIT, AuditLimits, SOCKET, Service, TIMEOUTS, Tenant, TenantLimits, TenantPlugin},
     scope::{Rule, Scope},
     sets::{NumberSet, PrefixSet},
 };
@@ -12,7 +12,7 @@ use flowgate_base::{
     units::{range_of_seconds, show_time},
 };
 use flowgate_config::{
-    At,
+    Located,
     reader::{Fields, Reader},
 };
 use flowgate_model::{
@@ -114,18 +114,18 @@ impl PolicyParser<'_> {
             let what = format!("tenant `{name}` needs a `[[tenant.scope]]`, which says which flows are its own");
             self.reader.wrong(fields.at, what);
         }
-        let guests = fields.tables("plugin");
-        if guests.is_empty() && fields.key("plugin").is_none() {
+        let sections = fields.tables("plugin");
+        if sections.is_empty() && fields.key("plugin").is_none() {
             self.reader.wrong(fields.at, format!("tenant `{name}` needs a `[[tenant.plugin]]`"));
         }
-        let mut plugins: Vec<Guest> = Vec::new();
-        for fields in guests {
-            let Some(guest) = self.guest(fields, &bounds) else { continue };
-            if plugins.iter().any(|other| other.name() == guest.name()) {
-                let what = format!("another plugin of tenant `{name}` is called `{}`; give it a `name`", guest.name());
+        let mut plugins: Vec<TenantPlugin> = Vec::new();
+        for fields in sections {
+            let Some(plugin) = self.tenant_plugin(fields, &bounds) else { continue };
+            if plugins.iter().any(|other| other.name() == plugin.name()) {
+                let what = format!("another plugin of tenant `{name}` is called `{}`; give it a `name`", plugin.name());
                 self.reader.wrong(fields.at, what);
             }
-            plugins.push(guest);
+            plugins.push(plugin);
         }
         let share = self.share(fields.table("limits"));
         if let Some(at) = fields.table("format").and_then(|format| format.key("plugin")) {
@@ -236,7 +236,7 @@ impl PolicyParser<'_> {
     }
 
     /// Returns the items of a criterion. An empty list is a mistake: it would drop the criterion.
-    fn items(&mut self, fields: &Fields, name: &str) -> Option<Vec<At<String>>> {
+    fn items(&mut self, fields: &Fields, name: &str) -> Option<Vec<Located<String>>> {
         let words = fields.words(name)?.to_vec();
         if words.is_empty() {
             let at = fields.key(name).unwrap_or(fields.at);
@@ -266,7 +266,7 @@ impl PolicyParser<'_> {
         Some(set)
     }
 
-    fn guest(&mut self, fields: &Fields, bounds: &Updates) -> Option<Guest> {
+    fn tenant_plugin(&mut self, fields: &Fields, bounds: &Updates) -> Option<TenantPlugin> {
         if fields.key("file").is_none() {
             self.reader.wrong(fields.at, "a plugin needs a `file`");
         }
@@ -276,17 +276,17 @@ impl PolicyParser<'_> {
                 if digest.value.len() != 64 || !hexadecimal {
                     self.reader.wrong(digest.at, "`sha256` takes 64 hexadecimal digits, as `sha256sum FILE` prints");
                 }
-                At::new(digest.value.to_ascii_lowercase(), digest.at)
+                Located::new(digest.value.to_ascii_lowercase(), digest.at)
             }
             None => {
                 if fields.key("sha256").is_none() {
                     let what = "a plugin needs the `sha256` of its file, so that no other one is run in its place";
                     self.reader.wrong(fields.at, what);
                 }
-                At::new(String::new(), fields.at)
+                Located::new(String::new(), fields.at)
             }
         };
-        let words: Vec<At<String>> = fields.words("grants").unwrap_or_default().to_vec();
+        let words: Vec<Located<String>> = fields.words("grants").unwrap_or_default().to_vec();
         let mut plugin = *self.reader.plugin(fields, "file", false)?;
         let state = plugin.grants.value.state.clone();
         let mut grants = Grants::NONE;
@@ -310,7 +310,7 @@ impl PolicyParser<'_> {
             plugin.limits.restart.on_error = OnError::Drop;
         }
         let options = self.reader.options(fields);
-        Some(Guest { plugin, digest, options })
+        Some(TenantPlugin { plugin, digest, options })
     }
 
     /// Adds a grant within the tenant's bounds.
@@ -371,8 +371,8 @@ impl PolicyParser<'_> {
         Ok(())
     }
 
-    fn share(&mut self, fields: Option<&Fields>) -> Share {
-        let mut share = Share::default();
+    fn share(&mut self, fields: Option<&Fields>) -> TenantLimits {
+        let mut share = TenantLimits::default();
         let Some(fields) = fields else { return share };
         let mut count = |name: &str, to: &mut u64, least: u64| {
             let Some(given) = fields.count(name) else { return };

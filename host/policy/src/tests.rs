@@ -4,16 +4,16 @@
 use std::path::Path;
 
 use super::*;
-use flowgate_config::Text;
+use flowgate_config::SourceText;
 use flowgate_syntax::LabelMap;
 
 const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
 
 fn read(text: &str) -> (Policy, Vec<String>, Vec<String>) {
     let labels = LabelMap::parse(b"1 web\n2 mail\n").unwrap();
-    let text = Text { path: "p.toml".into(), text: text.replace("DIGEST", DIGEST) };
+    let text = SourceText { path: "p.toml".into(), text: text.replace("DIGEST", DIGEST) };
     let (policy, mistakes, notes) = Policy::parse(text, labels);
-    let told = |list: Vec<flowgate_config::Mistake>| list.iter().map(ToString::to_string).collect();
+    let told = |list: Vec<flowgate_config::Diagnostic>| list.iter().map(ToString::to_string).collect();
     (policy, told(mistakes), told(notes))
 }
 
@@ -38,7 +38,7 @@ fn what_is_not_said_is_safe() {
     assert!(!grants.acts() && grants.state.is_none() && !grants.log && !grants.time);
     assert_eq!(blue.plugins[0].plugin.limits.restart.on_error, flowgate_model::OnError::Drop);
     assert_eq!(blue.plugins[0].digest.value, DIGEST.to_lowercase());
-    assert_eq!((blue.share, blue.sinks.len()), (Share::default(), 0));
+    assert_eq!((blue.share, blue.sinks.len()), (TenantLimits::default(), 0));
     assert_eq!(policy.service.socket, Path::new(file::SOCKET));
     assert_eq!(policy.audit.path, Path::new(file::AUDIT));
 }

@@ -118,7 +118,7 @@ fn other_locales_change_nothing() {
     });
 }
 
-/// Mistakes at random: two options of any kind together with any command, so that the order in which problems are
+/// Diagnostics at random: two options of any kind together with any command, so that the order in which problems are
 /// noticed is tried.
 #[test]
 fn random_mistakes() {

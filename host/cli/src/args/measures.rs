@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Invocation, Subcommand, parse};
 use flowgate_base::units::{self, SIZE, TIME};
 use flowgate_config::{
-    Config, Text,
+    Config, SourceText,
     keys::{Key, Kind, SECTIONS as PIPELINE_SECTIONS, Section},
 };
 use flowgate_policy::Policy;
@@ -174,11 +174,11 @@ struct Place {
     headers: String,
     key: &'static Key,
     /// Parses such a file and returns its mistakes.
-    read: fn(Text) -> Vec<String>,
+    read: fn(SourceText) -> Vec<String>,
 }
 
 /// Adds the keys of a table that take a size or a time.
-fn places(headers: &str, path: &str, keys: &'static [Key], read: fn(Text) -> Vec<String>, into: &mut Vec<Place>) {
+fn places(headers: &str, path: &str, keys: &'static [Key], read: fn(SourceText) -> Vec<String>, into: &mut Vec<Place>) {
     for key in keys {
         let inner = format!("{path}.{}", key.name);
         match key.kind {
@@ -191,15 +191,15 @@ fn places(headers: &str, path: &str, keys: &'static [Key], read: fn(Text) -> Vec
 }
 
 fn all_places() -> Vec<Place> {
-    fn pipeline(text: Text) -> Vec<String> {
+    fn pipeline(text: SourceText) -> Vec<String> {
         Config::parse(text).1.iter().map(ToString::to_string).collect()
     }
-    fn policy(text: Text) -> Vec<String> {
+    fn policy(text: SourceText) -> Vec<String> {
         Policy::parse(text, LabelMap::default()).1.iter().map(ToString::to_string).collect()
     }
     let mut all = Vec::new();
     for (sections, read) in
-        [(&PIPELINE_SECTIONS[..], pipeline as fn(Text) -> Vec<String>), (&POLICY_SECTIONS[..], policy)]
+        [(&PIPELINE_SECTIONS[..], pipeline as fn(SourceText) -> Vec<String>), (&POLICY_SECTIONS[..], policy)]
     {
         for Section { name, several, keys, .. } in sections {
             let header = if *several { format!("[[{name}]]\n") } else { format!("[{name}]\n") };
@@ -235,7 +235,7 @@ fn sizes_and_times_are_the_same_behind_options_and_in_files() {
                 let bare = value.parse::<f64>().is_ok_and(f64::is_finite) && !value.starts_with('-');
                 for written in [Some(format!("{value:?}")), bare.then(|| (*value).to_owned())].into_iter().flatten() {
                     let text = format!("{}{} = {written}\n", place.headers, place.key.name);
-                    let mistakes = (place.read)(Text { path: "x.toml".into(), text: text.clone() });
+                    let mistakes = (place.read)(SourceText { path: "x.toml".into(), text: text.clone() });
                     let understood = !mistakes.iter().any(|mistake| mistake.contains(SIZE) || mistake.contains(TIME));
                     // A number that is too large for TOML is another mistake.
                     let read = !mistakes.iter().any(|mistake| mistake.contains("number"));
@@ -254,7 +254,7 @@ fn sizes_and_times_are_the_same_behind_options_and_in_files() {
 fn timeouts_are_times_in_policies_and_grants() {
     let policy = |range: &str| {
         let text = format!("[[tenant]]\nname = 'a'\ntimeouts = '{range}'\n");
-        let (_, mistakes, _) = Policy::parse(Text { path: "x.toml".into(), text }, LabelMap::default());
+        let (_, mistakes, _) = Policy::parse(SourceText { path: "x.toml".into(), text }, LabelMap::default());
         !mistakes.iter().any(|mistake| mistake.to_string().contains("timeouts"))
     };
     for (range, right) in [

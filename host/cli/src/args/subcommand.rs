@@ -322,7 +322,7 @@ pub fn unknown(arguments: &[OsString]) -> Option<CliError> {
     }
     let program = Program::command();
     let names: Vec<&str> = program.get_subcommands().map(clap::Command::get_name).chain(["help"]).collect();
-    Some(CliError::NoSubcommand(flowgate_config::place::no_such("subcommand", &word, &names)))
+    Some(CliError::NoSubcommand(flowgate_config::diagnostic::no_such("subcommand", &word, &names)))
 }
 
 /// True if the command line is the word `help` alone.

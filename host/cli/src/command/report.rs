@@ -154,7 +154,7 @@ pub enum CommandError {
     },
     /// A pipeline file is invalid; each mistake was printed before.
     #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
-    Mistakes {
+    Diagnostics {
         /// The file.
         path: PathBuf,
         /// Number of mistakes.

@@ -9,7 +9,7 @@ use std::{
 use flowgate_base::TokenBucket;
 use flowgate_base::Warnings;
 use flowgate_base::clock::thread_time;
-use flowgate_config::Text;
+use flowgate_config::SourceText;
 use flowgate_model::{Flows, field, result};
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
@@ -38,7 +38,7 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
          [[tenant.plugin]]\nname = \"a\"\nfile = \"a.wasm\"\nsha256 = \"{}\"\ngrants = [\"delete\"]\n",
         "0".repeat(64)
     );
-    let (policy, mistakes, _) = Policy::parse(Text { path: "p.toml".into(), text }, LabelMap::default());
+    let (policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     let engine = PluginEngine::new(None).unwrap();
     let component = PluginComponent::stock(&engine, "json").unwrap();

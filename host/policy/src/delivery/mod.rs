@@ -11,7 +11,7 @@ pub mod reserve;
 pub mod scope_filter;
 
 pub use listing::Listings;
-pub use output::Measured;
-pub use queue::{Inlet, Queue, gathering};
-pub use reserve::{Reserving, share_a_file_system};
+pub use output::RateLimitedSink;
+pub use queue::{Queue, QueueSource, gather_time};
+pub use reserve::{SpaceReservingSink, share_a_file_system};
 pub use scope_filter::ScopeFilter;

@@ -9,22 +9,22 @@ use flowgate_base::TokenBucket;
 use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// A sink with a limit.
-pub struct Measured {
+pub struct RateLimitedSink {
     sink: Box<dyn Sink>,
     meter: TokenBucket,
     /// Number of dropped lines.
     dropped: Arc<AtomicU64>,
 }
 
-impl Measured {
+impl RateLimitedSink {
     /// Returns a sink that writes at most this many bytes per second to `sink` and counts the other lines in `dropped`.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>, rate: u64, dropped: Arc<AtomicU64>) -> Self {
-        Measured { sink, meter: TokenBucket::per_second(rate), dropped }
+        RateLimitedSink { sink, meter: TokenBucket::per_second(rate), dropped }
     }
 }
 
-impl Sink for Measured {
+impl Sink for RateLimitedSink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let mut fitting = 0;
         let mut dropped = 0;
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn whole_lines_are_dropped() {
         let (kept, dropped) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU64::new(0)));
-        let mut sink = Measured::new(Box::new(kept.clone()), 10, dropped.clone());
+        let mut sink = RateLimitedSink::new(Box::new(kept.clone()), 10, dropped.clone());
         sink.write(b"12345\n123\nabcdef\nx\n").unwrap();
         assert_eq!(kept.lock().unwrap().as_slice(), b"12345\n123\n");
         assert_eq!(dropped.load(Ordering::Relaxed), 2);

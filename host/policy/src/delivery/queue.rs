@@ -23,15 +23,15 @@ const BETWEEN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_sec
 /// Minimum interval between two batches of a tenant, for each tenant that shares a processor, unless much is waiting.
 /// Waking a thread and calling its plugins costs some 50 us, an event 2 us: this spends at most a tenth of the
 /// processors' time on wake-ups. The first event after a pause is delivered at once.
-const GATHER: Duration = Duration::from_micros(400);
-const GATHER_MOST: Duration = Duration::from_millis(100);
+const GATHER_PER_TENANT: Duration = Duration::from_micros(400);
+const GATHER_MAX: Duration = Duration::from_millis(100);
 
 /// Returns the time for which messages of a tenant are collected if this many tenants share the machine.
 #[must_use]
-pub fn gathering(tenants: usize) -> Duration {
+pub fn gather_time(tenants: usize) -> Duration {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let share = u32::try_from(tenants.div_ceil(processors)).unwrap_or(u32::MAX);
-    GATHER.saturating_mul(share).min(GATHER_MOST)
+    GATHER_PER_TENANT.saturating_mul(share).min(GATHER_MAX)
 }
 
 /// An item of the queue.
@@ -228,7 +228,7 @@ fn add(one: Option<u32>, two: Option<u32>) -> Option<u32> {
 }
 
 /// The receiving end of the queue, the source of the tenant's pipeline.
-pub struct Inlet {
+pub struct QueueSource {
     queue: Arc<Queue>,
     namespace: Option<Namespace>,
     insert_barrier: InsertBarrier,
@@ -245,7 +245,7 @@ pub struct Inlet {
     programs: Arc<Mutex<ProcessNames>>,
 }
 
-impl Inlet {
+impl QueueSource {
     /// Returns the receiving end of a queue. While `budget` is empty, events are lost. `programs` looks up names of
     /// programs.
     #[must_use]
@@ -256,7 +256,7 @@ impl Inlet {
         budget: Arc<Mutex<TokenBucket>>,
         programs: Arc<Mutex<ProcessNames>>,
     ) -> Self {
-        Inlet {
+        QueueSource {
             queue,
             namespace,
             insert_barrier,
@@ -265,14 +265,14 @@ impl Inlet {
             gap: None,
             next_gap: None,
             gaps: 0,
-            gather: GATHER,
+            gather: GATHER_PER_TENANT,
             rest: None,
         }
     }
 
-    /// Sets the time for which messages are collected; see [`gathering`].
+    /// Sets the time for which messages are collected; see [`gather_time`].
     #[must_use]
-    pub fn gathering(mut self, time: Duration) -> Self {
+    pub fn gather_time(mut self, time: Duration) -> Self {
         self.gather = time;
         self
     }
@@ -295,7 +295,7 @@ impl Inlet {
     }
 }
 
-impl Source for Inlet {
+impl Source for QueueSource {
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
         datagram.clear();
         // Some have just been delivered: others may follow.

@@ -15,7 +15,7 @@ use flowgate_base::Warnings;
 use flowgate_pipeline::sink::{Sink, SinkError};
 
 /// A sink that writes only while the reserve is free.
-pub struct Reserving {
+pub struct SpaceReservingSink {
     sink: Box<dyn Sink>,
     directory: PathBuf,
     /// The reserve in bytes.
@@ -26,16 +26,16 @@ pub struct Reserving {
     warnings: Warnings,
 }
 
-impl Reserving {
+impl SpaceReservingSink {
     /// Returns a sink that writes to `sink`, whose file is `path`, while more than `reserve` bytes are free on its file
     /// system, and counts the other lines in `dropped`. `warnings` receives warnings.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>, path: &Path, reserve: u64, dropped: Arc<AtomicU64>, warnings: Warnings) -> Self {
-        Reserving { sink, directory: directory(path), reserve, dropped, full: false, warnings }
+        SpaceReservingSink { sink, directory: directory(path), reserve, dropped, full: false, warnings }
     }
 }
 
-impl Sink for Reserving {
+impl Sink for SpaceReservingSink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         // If it cannot be determined, writing reports what is wrong.
         let left = free(&self.directory).unwrap_or(u64::MAX);
@@ -98,7 +98,7 @@ mod tests {
             let warnings = Warnings::new(move |_| {
                 count.fetch_add(1, Ordering::Relaxed);
             });
-            let mut sink = Reserving::new(Box::new(kept.clone()), &path, reserve, dropped.clone(), warnings);
+            let mut sink = SpaceReservingSink::new(Box::new(kept.clone()), &path, reserve, dropped.clone(), warnings);
             sink.write(b"1\n2\n").unwrap();
             sink.write(b"3\n").unwrap();
             assert_eq!(kept.lock().unwrap().as_slice(), written.as_bytes());

@@ -111,7 +111,7 @@ impl TenantGuard {
     ) -> Self {
         TenantGuard {
             tenant: tenant.name.clone(),
-            digests: tenant.plugins.iter().map(|guest| (tenant.title(guest), guest.digest.value.clone())).collect(),
+            digests: tenant.plugins.iter().map(|plugin| (tenant.title(plugin), plugin.digest.value.clone())).collect(),
             scope: tenant.scope.clone(),
             bounds: tenant.bounds.clone(),
             generation,

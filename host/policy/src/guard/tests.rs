@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::Policy;
-use flowgate_config::Text;
+use flowgate_config::SourceText;
 use flowgate_model::{Actions, Setup, Tuples, UtcOffset, action, batch, field, grants::Grants, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_pipeline::{
@@ -135,7 +135,7 @@ fn tenant(scope: &str, keys: &str, grants: &str) -> Tenant {
         "[[tenant]]\nname = \"blue\"\n{keys}\n{scope}\n[[tenant.plugin]]\nfile = \"{file}\"\nsha256 = \"{digest}\"\n\
          grants = [{grants}]\n"
     );
-    let (mut policy, mistakes, _) = Policy::parse(Text { path: "p.toml".into(), text }, LabelMap::default());
+    let (mut policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
     policy.tenants.remove(0)
 }

@@ -129,14 +129,14 @@ fn of_tenant(tenant: &Tenant, namespace: Option<&str>, view: &ScopeView) -> OfTe
         .collect();
     let sees = rules.iter().any(|rule| rule.holds);
     let acts = if here { tenant.scope.may_act(view).map(|_| ()) } else { Err(Outside::Scope) };
-    let plugins = tenant.plugins.iter().filter(|_| sees).map(|guest| {
-        let grants = guest.plugin.grants.value.to_string();
+    let plugins = tenant.plugins.iter().filter(|_| sees).map(|plugin| {
+        let grants = plugin.plugin.grants.value.to_string();
         let granted = grants.split(',').filter(|word| {
             let action = ["delete", "create", "update"].iter().any(|action| word.starts_with(action));
             action && acts.is_ok()
         });
         let may = std::iter::once("annotate").chain(granted).map(str::to_string).collect();
-        OfPlugin { plugin: guest.name(), sha256: guest.digest.value.clone(), may }
+        OfPlugin { plugin: plugin.name(), sha256: plugin.digest.value.clone(), may }
     });
     OfTenant {
         tenant: tenant.name.clone(),

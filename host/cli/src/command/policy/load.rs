@@ -1,7 +1,7 @@
 //! Loads the pipeline of a tenant and checks that its plugins have the digests in the policy, that their options exist,
 //! and that their services are granted.
 
-use flowgate_config::{Mistake, Text};
+use flowgate_config::{Diagnostic, SourceText};
 use flowgate_pipeline::{
     LoadedSpec,
     load::SpecPart,
@@ -14,17 +14,17 @@ use flowgate_policy::Tenant;
 /// # Errors
 /// All mistakes, with their places in the policy.
 pub(super) fn load(
-    text: &Text,
+    text: &SourceText,
     tenant: &Tenant,
     loader: &PluginLoader,
     purpose: Purpose,
-) -> Result<LoadedSpec, Vec<Mistake>> {
+) -> Result<LoadedSpec, Vec<Diagnostic>> {
     tenant.spec().load(loader, purpose).map_err(|problems| {
         let mistake = |part: SpecPart, error| match part {
             SpecPart::Stage(index) => tenant
                 .plugins
                 .get(index)
-                .map(|guest| guest.plugin.mistake(text, &guest.options, Some(guest.digest.at), &error)),
+                .map(|plugin| plugin.plugin.mistake(text, &plugin.options, Some(plugin.digest.at), &error)),
             SpecPart::Selection | SpecPart::Format => Some(text.mistake(tenant.at, error.to_string())),
         };
         problems.into_all().into_iter().filter_map(|problem| mistake(problem.part, problem.error)).collect()
@@ -32,7 +32,7 @@ pub(super) fn load(
 }
 
 /// Returns notes on services that plugins would use without a grant for them.
-pub(super) fn notes(text: &Text, tenant: &Tenant, loaded: &LoadedSpec) -> Vec<Mistake> {
+pub(super) fn notes(text: &SourceText, tenant: &Tenant, loaded: &LoadedSpec) -> Vec<Diagnostic> {
     let plugins = tenant.plugins.iter().zip(&loaded.stage_plugins);
-    plugins.filter_map(|(guest, loaded)| guest.plugin.note(text, &loaded.name, &loaded.ungranted)).collect()
+    plugins.filter_map(|(plugin, loaded)| plugin.plugin.note(text, &loaded.name, &loaded.ungranted)).collect()
 }

@@ -18,7 +18,7 @@ use crate::args::{
     policy_command::{Addressee, Order},
 };
 use flowgate_base::{files, io_error::error_text};
-use flowgate_config::Mistake;
+use flowgate_config::Diagnostic;
 use flowgate_pipeline::{loader::Purpose, sink::Sink};
 use flowgate_policy::{
     Policy,
@@ -144,11 +144,11 @@ fn content(file: &Path) -> Result<Vec<u8>, CommandError> {
 }
 
 /// Prints mistakes, and fails if there are any.
-fn sound(file: &Path, mistakes: &[Mistake]) -> Result<(), CommandError> {
+fn sound(file: &Path, mistakes: &[Diagnostic]) -> Result<(), CommandError> {
     mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
     match mistakes.len() {
         0 => Ok(()),
-        mistakes => Err(CommandError::Mistakes { path: file.into(), mistakes }),
+        mistakes => Err(CommandError::Diagnostics { path: file.into(), mistakes }),
     }
 }
 

@@ -2,7 +2,7 @@
 //! its place.
 
 use flowgate_base::files;
-use flowgate_config::{Config, FormatConfig, Mistake, Plugin, StageConfig, StageKind, plugin::place_of};
+use flowgate_config::{Config, Diagnostic, FormatConfig, Plugin, StageConfig, StageKind, plugin::place_of};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::{Namespace, NamespaceError};
 use flowgate_pipeline::{
@@ -23,7 +23,7 @@ const ON_RECORDING: &str =
 ///
 /// # Errors
 /// A stock plugin cannot be started, which is not a mistake in the file.
-pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Mistake, CommandError> {
+pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Diagnostic, CommandError> {
     let text = &config.text;
     let SpecProblem { part, error } = problem;
     let (plugin, options, at) = match part {
@@ -49,7 +49,7 @@ pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Mistake, 
 }
 
 /// Returns notes on services that plugins would use without a grant for them.
-pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Mistake> {
+pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Diagnostic> {
     let stages = config.stages.iter().filter_map(|stage| match &stage.kind {
         StageKind::Plugin(plugin) => Some(plugin.as_ref()),
         _ => None,
@@ -64,7 +64,7 @@ pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Mistake> {
 }
 
 /// Finds mistakes in the actions, outputs and inputs of a pipeline.
-pub(super) fn surroundings(config: &Config, dry_run: bool, mistakes: &mut Vec<Mistake>) {
+pub(super) fn surroundings(config: &Config, dry_run: bool, mistakes: &mut Vec<Diagnostic>) {
     if config.source.recording.is_some() && !dry_run {
         acts_on_recording(config, mistakes);
     }
@@ -72,7 +72,7 @@ pub(super) fn surroundings(config: &Config, dry_run: bool, mistakes: &mut Vec<Mi
     source(config, mistakes);
 }
 
-fn acts_on_recording(config: &Config, mistakes: &mut Vec<Mistake>) {
+fn acts_on_recording(config: &Config, mistakes: &mut Vec<Diagnostic>) {
     for stage in &config.stages {
         let at = match &stage.kind {
             StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.at),
@@ -84,7 +84,7 @@ fn acts_on_recording(config: &Config, mistakes: &mut Vec<Mistake>) {
 }
 
 /// Checks that the outputs of the pipeline can be written, and that each file belongs to one of its parts only.
-fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
+fn outputs(config: &Config, mistakes: &mut Vec<Diagnostic>) {
     let mut wrong = |at: usize, what: String| mistakes.push(config.text.mistake(at, what));
     let mut outputs: Vec<files::OutputFile> = Vec::new();
     for sink in &config.sinks {
@@ -115,7 +115,7 @@ fn outputs(config: &Config, mistakes: &mut Vec<Mistake>) {
 }
 
 /// Checks that the source exists. Pipes and interfaces may appear later, so they are not checked.
-fn source(config: &Config, mistakes: &mut Vec<Mistake>) {
+fn source(config: &Config, mistakes: &mut Vec<Diagnostic>) {
     let source = &config.source;
     if let Some(recording) = &source.recording
         && !matches!(recording.file.metadata(), Ok(metadata) if !metadata.is_file())

@@ -69,7 +69,7 @@ pub(super) fn run(
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
     let Some((config, loader, loaded)) = job.filter(|_| mistakes.is_empty()) else {
-        return Err(CommandError::Mistakes { path: options.file.clone(), mistakes: mistakes.len() });
+        return Err(CommandError::Diagnostics { path: options.file.clone(), mistakes: mistakes.len() });
     };
     if inspect || options.dry_run {
         check::notes(&config, &loaded).iter().for_each(|note| report::line(&note.to_string()));

@@ -18,8 +18,8 @@ use std::{
 use super::{
     super::PolicyError,
     Service,
-    dispatch::{self, Wish},
-    tenant::Running,
+    dispatch::{self, DesiredState},
+    tenant::RunningTenant,
     watch::Watch,
 };
 use crate::{
@@ -45,7 +45,7 @@ const CONNECTIONS: usize = 16;
 const TIDY: Duration = Duration::from_secs(60);
 
 /// The control socket. It exists as long as the service.
-pub(super) struct Door {
+pub(super) struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
     /// The connected clients. All of them are non-blocking.
@@ -62,7 +62,7 @@ struct Peer {
     answer: Option<VecDeque<u8>>,
 }
 
-impl Door {
+impl ControlServer {
     /// Creates the socket.
     ///
     /// # Errors
@@ -82,13 +82,13 @@ impl Door {
         fs::set_permissions(&made, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         fs::rename(&made, path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Door { listener, path: path.into(), peers: RefCell::default() })
+        Ok(ControlServer { listener, path: path.into(), peers: RefCell::default() })
     }
 
     /// Answers requests until the service ends.
     pub(super) fn serve(self, service: &Service, reload: &AtomicBool, watch: &mut Watch) {
         let rest = service.notifier.rest().unwrap_or(LOOK);
-        let look = |door: &Self| rest.min(if door.peers.borrow().is_empty() { LOOK } else { GLANCE });
+        let look = |server: &Self| rest.min(if server.peers.borrow().is_empty() { LOOK } else { GLANCE });
         let mut tidied = Instant::now();
         while !service.stop.wait(look(&self)) {
             let asked = reload.swap(false, Ordering::AcqRel);
@@ -177,7 +177,7 @@ impl Peer {
     }
 }
 
-impl Drop for Door {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         // The socket may already have been removed.
         let _ = fs::remove_file(&self.path);
@@ -197,9 +197,11 @@ fn answer(
             let without: Vec<String> = without.into_iter().collect();
             service.reload(&without, meanwhile.ok_or_else(busy)?).map(Done::Errors)
         }
-        ControlRequest::Pause(order) => obey(&order, Wish::Pause, service, meanwhile).map(Done::Tenants),
-        ControlRequest::Resume(order) => obey(&order, Wish::Run, service, meanwhile).map(Done::Tenants),
-        ControlRequest::Quarantine(order) => obey(&order, Wish::Quarantine, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Pause(order) => obey(&order, DesiredState::Pause, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Resume(order) => obey(&order, DesiredState::Run, service, meanwhile).map(Done::Tenants),
+        ControlRequest::Quarantine(order) => {
+            obey(&order, DesiredState::Quarantine, service, meanwhile).map(Done::Tenants)
+        }
     });
     let generation = service.lock().generation;
     match result {
@@ -232,7 +234,7 @@ fn no_tenant(name: &str) -> Vec<String> {
 fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, Vec<String>> {
     let inner = service.lock();
     let named = inner.tenants.iter().filter(|running| tenant.is_none_or(|name| running.name == name));
-    let found: Vec<TenantStatus> = named.map(Running::status).collect();
+    let found: Vec<TenantStatus> = named.map(RunningTenant::status).collect();
     match tenant {
         Some(name) if found.is_empty() => Err(no_tenant(name)),
         _ => Ok(found),
@@ -242,12 +244,12 @@ fn status(service: &Service, tenant: Option<&str>) -> Result<Vec<TenantStatus>, 
 /// Carries out an order for a tenant and records it. Returns the state of the tenant afterwards.
 fn obey(
     order: &TenantOrder,
-    wish: Wish,
+    desired: DesiredState,
     service: &Service,
     meanwhile: Option<&dyn Fn()>,
 ) -> Result<Vec<TenantStatus>, Vec<String>> {
     let name = &order.tenant;
-    if wish == Wish::Run && service.lock().needs_start(name) {
+    if desired == DesiredState::Run && service.lock().needs_start(name) {
         service.restart(name, meanwhile.ok_or_else(busy)?).inspect_err(|errors| {
             errors.iter().for_each(|error| report::line(error));
         })?;
@@ -256,30 +258,30 @@ fn obey(
     let Some(running) = inner.tenants.iter().find(|running| running.name == *name) else {
         return Err(no_tenant(name));
     };
-    let outlet = running.outlet();
+    let recipient = running.recipient();
     if meanwhile.is_none() {
         // Tenants that are being started and will take over must follow the order as well.
-        match wish {
-            Wish::Run => drop(service.orders().remove(name)),
-            _ => drop(service.orders().insert(name.clone(), wish)),
+        match desired {
+            DesiredState::Run => drop(service.orders().remove(name)),
+            _ => drop(service.orders().insert(name.clone(), desired)),
         }
     }
-    let command = match (wish, outlet.wish()) {
-        (Wish::Pause | Wish::Run, Wish::Quarantine) => {
+    let command = match (desired, recipient.desired()) {
+        (DesiredState::Pause | DesiredState::Run, DesiredState::Quarantine) => {
             return Err(vec!["the tenant is in quarantine, which only a reload ends".into()]);
         }
-        (Wish::Run, before) => {
-            if before == Wish::Pause {
-                dispatch::resume(&outlet);
+        (DesiredState::Run, before) => {
+            if before == DesiredState::Pause {
+                dispatch::resume(&recipient);
             }
             "resume"
         }
-        (Wish::Pause, _) => {
-            outlet.set(wish);
+        (DesiredState::Pause, _) => {
+            recipient.set(desired);
             "pause"
         }
-        (Wish::Quarantine, _) => {
-            outlet.set(wish);
+        (DesiredState::Quarantine, _) => {
+            recipient.set(desired);
             "quarantine"
         }
     };

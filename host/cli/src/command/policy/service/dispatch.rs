@@ -16,7 +16,7 @@ use flowgate_policy::{
 
 /// The state that the operator has ordered for a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum DesiredState {
     /// The tenant runs.
     Run = 0,
     /// The tenant receives nothing and may do nothing until it is resumed.
@@ -26,31 +26,31 @@ pub(super) enum Wish {
 }
 
 /// The destination of a tenant's flows.
-pub(super) struct Outlet {
+pub(super) struct Recipient {
     pub scope: Scope,
     pub queue: Arc<Queue>,
-    wish: AtomicU8,
+    desired: AtomicU8,
     superseded: AtomicBool,
 }
 
-impl Outlet {
+impl Recipient {
     pub(super) fn new(scope: Scope, queue: Arc<Queue>) -> Self {
-        Outlet { scope, queue, wish: AtomicU8::new(Wish::Run as u8), superseded: AtomicBool::new(false) }
+        Recipient { scope, queue, desired: AtomicU8::new(DesiredState::Run as u8), superseded: AtomicBool::new(false) }
     }
 
-    pub(super) fn wish(&self) -> Wish {
-        match self.wish.load(Ordering::Acquire) {
-            0 => Wish::Run,
-            1 => Wish::Pause,
-            _ => Wish::Quarantine,
+    pub(super) fn desired(&self) -> DesiredState {
+        match self.desired.load(Ordering::Acquire) {
+            0 => DesiredState::Run,
+            1 => DesiredState::Pause,
+            _ => DesiredState::Quarantine,
         }
     }
 
-    pub(super) fn set(&self, wish: Wish) {
-        self.wish.store(wish as u8, Ordering::Release);
+    pub(super) fn set(&self, desired: DesiredState) {
+        self.desired.store(desired as u8, Ordering::Release);
     }
 
-    /// Marks the outlet as superseded: its tenant may not act any more.
+    /// Marks the recipient as superseded: its tenant may not act any more.
     pub(super) fn supersede(&self) {
         self.superseded.store(true, Ordering::Release);
     }
@@ -60,10 +60,10 @@ impl Outlet {
     }
 }
 
-/// The outlets of a network namespace.
+/// The recipients of a network namespace.
 #[derive(Default)]
 pub(super) struct Dispatcher {
-    outlets: Mutex<Vec<Arc<Outlet>>>,
+    recipients: Mutex<Vec<Arc<Recipient>>>,
     /// Ledger of the entries that tenants have created. Ended entries are reported to it.
     pub ledger: Arc<Ledger>,
     work: Mutex<Work>,
@@ -73,7 +73,7 @@ pub(super) struct Dispatcher {
 #[derive(Default)]
 struct Work {
     scope_filter: ScopeFilter,
-    /// For each outlet: bytes and times of messages, and the number of events among them.
+    /// For each recipient: bytes and times of messages, and the number of events among them.
     parts: Vec<(Vec<u8>, Vec<u64>, u64)>,
     marks: Vec<u8>,
     /// Kinds of the events.
@@ -81,36 +81,36 @@ struct Work {
 }
 
 impl Dispatcher {
-    /// Replaces all outlets. The previous ones receive nothing more, and process their backlog.
-    pub(super) fn replace(&self, outlets: Vec<Arc<Outlet>>) {
-        let mut current = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-        for outlet in std::mem::replace(&mut *current, outlets) {
-            outlet.queue.close();
+    /// Replaces all recipients. The previous ones receive nothing more, and process their backlog.
+    pub(super) fn replace(&self, recipients: Vec<Arc<Recipient>>) {
+        let mut current = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+        for recipient in std::mem::replace(&mut *current, recipients) {
+            recipient.queue.close();
         }
     }
 
-    /// Replaces the outlet of a tenant by a new one: each event goes to exactly one of them.
-    pub(super) fn exchange(&self, old: &Arc<Outlet>, new: Arc<Outlet>) {
-        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-        match outlets.iter_mut().find(|outlet| Arc::ptr_eq(outlet, old)) {
+    /// Replaces the recipient of a tenant by a new one: each event goes to exactly one of them.
+    pub(super) fn exchange(&self, old: &Arc<Recipient>, new: Arc<Recipient>) {
+        let mut recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
+        match recipients.iter_mut().find(|recipient| Arc::ptr_eq(recipient, old)) {
             Some(place) => *place = new,
-            None => outlets.push(new),
+            None => recipients.push(new),
         }
         old.queue.close();
     }
 
     /// Delivers the messages of a datagram without blocking. Marks for which `own` returns true belong to the service
     /// and are not delivered.
-    pub(super) fn hand_out(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
-        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn deliver(&self, datagram: &Datagram, own: &dyn Fn(u32) -> bool, counters: &Counters) {
+        let recipients = self.recipients.lock().unwrap_or_else(PoisonError::into_inner);
         if datagram.gap {
             counters.gap(datagram.lost.unwrap_or(0));
-            outlets.iter().for_each(|outlet| outlet.queue.push_gap(datagram.received, datagram.lost));
+            recipients.iter().for_each(|recipient| recipient.queue.push_gap(datagram.received, datagram.lost));
             return;
         }
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Work { scope_filter, parts, marks, kinds } = &mut *work;
-        parts.resize_with(outlets.len(), Default::default);
+        parts.resize_with(recipients.len(), Default::default);
         for (number, message) in Messages::new(datagram.bytes()).enumerate() {
             let Ok(message) = message else {
                 counters.malformed();
@@ -140,9 +140,9 @@ impl Dispatcher {
             {
                 self.ledger.ended(&EntryKey::of(&view), id);
             }
-            for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
-                if outlet.scope.contains(&view) && outlet.wish() == Wish::Run {
-                    scope_filter.append(bytes, &message, &outlet.scope, &view);
+            for (recipient, (bytes, times, count)) in recipients.iter().zip(parts.iter_mut()) {
+                if recipient.scope.contains(&view) && recipient.desired() == DesiredState::Run {
+                    scope_filter.append(bytes, &message, &recipient.scope, &view);
                     times.push(received);
                     *count += 1;
                 }
@@ -151,8 +151,8 @@ impl Dispatcher {
         counters.datagrams(datagram.times.len().max(1), datagram.length);
         counters.rows(kinds.len(), kinds);
         kinds.clear();
-        for (outlet, (bytes, times, count)) in outlets.iter().zip(parts.iter_mut()) {
-            outlet.queue.push(bytes, times, std::mem::take(count));
+        for (recipient, (bytes, times, count)) in recipients.iter().zip(parts.iter_mut()) {
+            recipient.queue.push(bytes, times, std::mem::take(count));
             bytes.clear();
             times.clear();
         }
@@ -160,9 +160,9 @@ impl Dispatcher {
 }
 
 /// Resumes a paused tenant, which receives a gap.
-pub(super) fn resume(outlet: &Outlet) {
-    outlet.set(Wish::Run);
-    outlet.queue.push_gap(now(), None);
+pub(super) fn resume(recipient: &Recipient) {
+    recipient.set(DesiredState::Run);
+    recipient.queue.push_gap(now(), None);
 }
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
             dispatcher.ledger.settle(&name, Some(id));
             let mut datagram = Datagram::default();
             datagram.fill(&bytes);
-            dispatcher.hand_out(&datagram, &|_| false, &Counters::default());
+            dispatcher.deliver(&datagram, &|_| false, &Counters::default());
             assert_eq!(dispatcher.ledger.count("blue"), left, "{id}");
         }
     }

@@ -7,9 +7,9 @@
 mod control;
 mod dispatch;
 mod ending;
-mod figures;
+mod heartbeat;
+mod metrics;
 mod notify;
-mod pulse;
 mod tenant;
 mod watch;
 
@@ -31,9 +31,9 @@ use crate::command::{
     report::{self, CommandError, Exit},
     standard_error,
 };
-use dispatch::{Dispatcher, Wish};
+use dispatch::{DesiredState, Dispatcher};
 use flowgate_base::{address::ListenAddress, files, io_error::error_text, text::clean};
-use flowgate_config::Mistake;
+use flowgate_config::Diagnostic;
 use flowgate_metrics::{MetricsProvider, TenantMetrics};
 use flowgate_netlink::{
     Namespace, Stop, group,
@@ -48,9 +48,9 @@ use flowgate_pipeline::{
 use flowgate_policy::{Policy, audit::Audit, delivery::Listings, neighbours};
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{Cache, PluginEngine};
+use heartbeat::Heartbeat;
 use notify::Notifier;
-use pulse::Pulse;
-use tenant::Running;
+use tenant::RunningTenant;
 use watch::Watch;
 
 /// Time limit for the start of a plugin's thread, beyond the plugin's own limits.
@@ -71,11 +71,11 @@ pub(super) struct Service {
     lived: AtomicBool,
     /// Receive buffer of event sockets, if the policy sets it.
     buffer: Option<usize>,
-    /// The stations by network namespace; one namespace may have several names.
-    stations: Mutex<BTreeMap<namespace::Identity, Arc<Station>>>,
+    /// The event_sources by network namespace; one namespace may have several names.
+    event_sources: Mutex<BTreeMap<namespace::Identity, Arc<EventSource>>>,
     /// Orders of the operator while a policy is being loaded, by tenant. They apply to the tenants that take over as
     /// well.
-    orders: Mutex<BTreeMap<String, Wish>>,
+    orders: Mutex<BTreeMap<String, DesiredState>>,
     /// Receiving threads.
     receivers: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Error number that ended the receiving of events; `None` if it has not failed.
@@ -86,12 +86,12 @@ pub(super) struct Service {
 }
 
 /// The place at which the events of a network namespace are received and delivered.
-pub(super) struct Station {
+pub(super) struct EventSource {
     namespace: Option<Namespace>,
     identity: namespace::Identity,
     insert_barrier: InsertBarrier,
     dispatcher: Dispatcher,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     /// Process names, shared by all tenants of the namespace.
     programs: Arc<Mutex<ProcessNames>>,
     /// Listings of the table, shared by all tenants of the namespace.
@@ -107,9 +107,9 @@ struct Inner {
     tried: Option<Vec<u8>>,
     /// True if that content was refused.
     refused: bool,
-    tenants: Vec<Running>,
+    tenants: Vec<RunningTenant>,
     /// Tenants that have been replaced and have not finished.
-    leaving: Vec<Running>,
+    leaving: Vec<RunningTenant>,
     /// Sums over finished tenants, by name.
     past: BTreeMap<String, TenantMetrics>,
     /// Number of successful and of failed reloads.
@@ -121,7 +121,8 @@ impl Inner {
     /// quarantine.
     fn needs_start(&self, name: &str) -> bool {
         let running = self.tenants.iter().find(|running| running.name == name);
-        running.is_some_and(|running| running.needs_start() && running.outlet().wish() != Wish::Quarantine)
+        running
+            .is_some_and(|running| running.needs_start() && running.recipient().desired() != DesiredState::Quarantine)
     }
 }
 
@@ -130,15 +131,15 @@ impl Service {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn orders(&self) -> MutexGuard<'_, BTreeMap<String, Wish>> {
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<String, DesiredState>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the station of a network namespace, and creates it if necessary.
+    /// Returns the event_source of a network namespace, and creates it if necessary.
     ///
     /// # Errors
     /// The reason why the namespace cannot be used.
-    fn station(&self, name: Option<&String>) -> Result<Arc<Station>, String> {
+    fn event_source(&self, name: Option<&String>) -> Result<Arc<EventSource>, String> {
         let namespace = name.map(|name| Namespace::find(&Path::new(namespace::DIRECTORY).join(name).into_os_string()));
         let namespace = namespace.transpose().map_err(|error| match error.errno() {
             libc::EPERM => {
@@ -149,9 +150,9 @@ impl Service {
         // The process may be unable to identify its own namespace.
         let own = || namespace::identity(None).unwrap_or_default();
         let identity = namespace.as_ref().map_or_else(own, Namespace::identity);
-        let mut stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(station) = stations.get(&identity) {
-            return Ok(station.clone());
+        let mut event_sources = self.event_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(event_source) = event_sources.get(&identity) {
+            return Ok(event_source.clone());
         }
         let wanted = ListenerOptions {
             groups: group::FLOWS,
@@ -164,27 +165,27 @@ impl Service {
         let programs = ProcessNames::in_namespace(namespace.clone());
         let (place, until) = (namespace.clone(), self.stop.clone());
         let listings = Listings::new(Box::new(move || KernelTable::new(place.as_ref(), &until).list()));
-        let station = Arc::new(Station {
+        let event_source = Arc::new(EventSource {
             namespace,
             identity,
             insert_barrier: listener.barrier_inserter(),
             dispatcher: Dispatcher::default(),
-            pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             programs: Arc::new(Mutex::new(programs)),
             listings: Arc::new(listings),
         });
-        if name.is_none() || stations.is_empty() {
+        if name.is_none() || event_sources.is_empty() {
             self.counters.watch(listener.socket());
         }
-        let (receiving, stop, failure) = (station.clone(), self.stop.clone(), self.failure.clone());
+        let (receiving, stop, failure) = (event_source.clone(), self.stop.clone(), self.failure.clone());
         let counters = self.counters.clone();
         let receive = move || {
             let mut datagram = Datagram::with_capacity(EVENT_BUFFER_LENGTH);
             loop {
                 match listener.next(&mut datagram) {
                     Ok(true) => {
-                        receiving.dispatcher.hand_out(&datagram, &|mark| receiving.pulse.is_own(mark), &counters);
-                        receiving.pulse.beat();
+                        receiving.dispatcher.deliver(&datagram, &|mark| receiving.heartbeat.is_own(mark), &counters);
+                        receiving.heartbeat.beat();
                     }
                     Ok(false) => break,
                     Err(error) => {
@@ -202,17 +203,19 @@ impl Service {
             .spawn(receive)
             .map_err(|error| format!("cannot start a thread: {}", error_text(&error)))?;
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).push(receiver);
-        stations.insert(identity, station.clone());
-        Ok(station)
+        event_sources.insert(identity, event_source.clone());
+        Ok(event_source)
     }
 
     /// Feeds the watchdog if it is due and the receiving threads answer. If they do not, the watchdog is not fed and
     /// systemd restarts the service: without events, the service is of no use to its tenants.
     fn feed(&self) {
-        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        let answers = |station: &Arc<Station>| station.pulse.is_alive(|| (station.insert_barrier)().ok());
-        // All stations are checked, even after one that does not answer.
-        let fed = self.notifier.feed(|| stations.values().filter(|station| !answers(station)).count() == 0);
+        let event_sources = self.event_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers =
+            |event_source: &Arc<EventSource>| event_source.heartbeat.is_alive(|| (event_source.insert_barrier)().ok());
+        // All event_sources are checked, even after one that does not answer.
+        let fed =
+            self.notifier.feed(|| event_sources.values().filter(|event_source| !answers(event_source)).count() == 0);
         let Some(lives) = fed else { return };
         if !lives && self.lived.swap(false, Ordering::AcqRel) {
             report::line("WARNING: what receives events does not answer; the watchdog is not fed until it does.");
@@ -246,21 +249,21 @@ impl Service {
         generation: u64,
         without: &[String],
         meanwhile: &dyn Fn(),
-    ) -> Result<(Vec<Running>, Vec<Mistake>), Vec<Mistake>> {
+    ) -> Result<(Vec<RunningTenant>, Vec<Diagnostic>), Vec<Diagnostic>> {
         let plugins = policy.tenants.iter().flat_map(|tenant| &tenant.plugins);
-        let compiling = plugins.map(|guest| guest.plugin.limits.compile.time).max().unwrap_or_default();
+        let compiling = plugins.map(|plugin| plugin.plugin.limits.compile.time).max().unwrap_or_default();
         let end = Instant::now() + START + compiling;
         let mut identities = Vec::new();
         let mut started = Vec::new();
         for tenant in &policy.tenants {
-            let station = self.station(tenant.namespace.as_ref());
-            identities.push(station.as_ref().ok().map(|station| station.identity));
-            started.push(match station {
+            let event_source = self.event_source(tenant.namespace.as_ref());
+            identities.push(event_source.as_ref().ok().map(|event_source| event_source.identity));
+            started.push(match event_source {
                 Ok(_) if without.contains(&tenant.name) => {
-                    Running::absent(policy, tenant, generation, "the operator has left it out")
+                    RunningTenant::absent(policy, tenant, generation, "the operator has left it out")
                 }
-                Ok(station) => Running::start(self, &station, policy, tenant, generation),
-                Err(error) => Running::absent(policy, tenant, generation, &error),
+                Ok(event_source) => RunningTenant::start(self, &event_source, policy, tenant, generation),
+                Err(error) => RunningTenant::absent(policy, tenant, generation, &error),
             });
         }
         // Since the file was read, two names may have come to refer to the same namespace.
@@ -279,7 +282,7 @@ impl Service {
         // whether it starts.
         fatal |= generation == 1 && failed.len() == started.len();
         for (running, why) in failed {
-            running.give_up();
+            running.abandon();
             if !fatal {
                 let reason = why.first().map(|mistake| mistake.what.clone()).unwrap_or_default();
                 self.audit.service(generation, &running.name, "ended", Some(reason.clone()));
@@ -288,7 +291,7 @@ impl Service {
             mistakes.extend(why);
         }
         if fatal {
-            started.iter().for_each(Running::give_up);
+            started.iter().for_each(RunningTenant::abandon);
             return Err(mistakes);
         }
         self.audit.shares().divide(started.len());
@@ -296,14 +299,14 @@ impl Service {
     }
 
     /// Delivers events to these tenants from now on.
-    fn hand_to(&self, tenants: &[Running]) {
-        let stations = self.stations.lock().unwrap_or_else(PoisonError::into_inner);
-        for station in stations.values() {
-            let own = tenants.iter().filter(|running| running.is_at(station));
-            station.dispatcher.replace(own.map(Running::outlet).collect());
+    fn deliver_to(&self, tenants: &[RunningTenant]) {
+        let event_sources = self.event_sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for event_source in event_sources.values() {
+            let own = tenants.iter().filter(|running| running.is_at(event_source));
+            event_source.dispatcher.replace(own.map(RunningTenant::recipient).collect());
         }
-        drop(stations);
-        tenants.iter().for_each(Running::go);
+        drop(event_sources);
+        tenants.iter().for_each(RunningTenant::begin);
     }
 
     /// Restarts a tenant of the current generation that has ended or whose plugin has failed too often. The new
@@ -318,31 +321,31 @@ impl Service {
         };
         let gone = || vec![format!("there is no tenant `{name}`")];
         let tenant = policy.tenants.iter().find(|tenant| tenant.name == name).ok_or_else(gone)?;
-        let station = self.station(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
+        let event_source = self.event_source(tenant.namespace.as_ref()).map_err(|error| vec![error])?;
         // Since the last start, the name may have come to refer to the namespace of another tenant.
         let identities: Vec<Option<namespace::Identity>> = {
             let inner = self.lock();
-            let other = |name: &str| inner.tenants.iter().find(|running| running.name == name)?.station();
-            let identity = |of: &str| if of == name { Some(station.identity) } else { other(of) };
+            let other = |name: &str| inner.tenants.iter().find(|running| running.name == name)?.event_source();
+            let identity = |of: &str| if of == name { Some(event_source.identity) } else { other(of) };
             policy.tenants.iter().map(|tenant| identity(&tenant.name)).collect()
         };
         let mistakes = neighbours::flows(&policy, &identities).mistakes;
         if !mistakes.is_empty() {
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }
-        let running = Running::start(self, &station, &policy, tenant, generation);
+        let running = RunningTenant::start(self, &event_source, &policy, tenant, generation);
         if let Err(mistakes) = running.ready(Instant::now() + START, meanwhile) {
-            running.give_up();
+            running.abandon();
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }
         let mut inner = self.lock();
         let Some(place) = inner.tenants.iter_mut().find(|running| running.name == name) else {
-            running.give_up();
+            running.abandon();
             return Err(gone());
         };
         place.leave(policy.service.drain);
-        station.dispatcher.exchange(&place.outlet(), running.outlet());
-        running.go();
+        event_source.dispatcher.exchange(&place.recipient(), running.recipient());
+        running.begin();
         let title = running.title();
         let old = std::mem::replace(place, running);
         inner.leave([old]);
@@ -352,7 +355,7 @@ impl Service {
 
     /// Ends replaced tenants whose time to finish is over.
     fn end_late(&self) {
-        self.lock().leaving.iter().for_each(Running::end_if_late);
+        self.lock().leaving.iter().for_each(RunningTenant::end_if_late);
     }
 
     /// True if the file is reloaded when it changes.
@@ -396,7 +399,7 @@ impl Service {
     /// # Errors
     /// The reasons why the old tenants continue.
     fn reload(&self, without: &[String], meanwhile: &dyn Fn()) -> Result<Vec<String>, Vec<String>> {
-        let told = |list: &[flowgate_config::Mistake]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let told = |list: &[flowgate_config::Diagnostic]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         self.notifier.reloading(&format!("{}; reloading the file", self.state()));
         // The lock is released while the file is being loaded: other threads only read this state.
         let generation = self.lock().generation + 1;
@@ -425,7 +428,7 @@ impl Service {
     fn take_over(
         &self,
         generation: u64,
-        loaded: Result<(Vec<Running>, Vec<String>, Policy), Vec<String>>,
+        loaded: Result<(Vec<RunningTenant>, Vec<String>, Policy), Vec<String>>,
     ) -> Result<Vec<String>, Vec<String>> {
         let mut inner = self.lock();
         inner.refused = loaded.is_err();
@@ -444,13 +447,13 @@ impl Service {
                 inner.policy = Arc::new(policy);
                 let orders = std::mem::take(&mut *self.orders());
                 for running in &tenants {
-                    if let Some(wish) = orders.get(&running.name) {
-                        running.outlet().set(*wish);
+                    if let Some(desired) = orders.get(&running.name) {
+                        running.recipient().set(*desired);
                     }
                 }
                 // The old tenants lose their permissions before the new ones act.
                 inner.tenants.iter().for_each(|old| old.leave(drain));
-                self.hand_to(&tenants);
+                self.deliver_to(&tenants);
                 let old = std::mem::replace(&mut inner.tenants, tenants);
                 inner.leave(old);
                 inner.forget(&self.audit);
@@ -506,7 +509,7 @@ pub(in crate::command) fn run(
     let reload = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGHUP, reload.clone())
         .map_err(|source| PolicyError::Signal { source })?;
-    let door = control::Door::open(&policy.service.socket)?;
+    let server = control::ControlServer::open(&policy.service.socket)?;
     board.end_within(policy.service.drain + Duration::from_secs(1));
     let policy = Arc::new(policy);
     // Without a directory that is the service's own, each start compiles.
@@ -525,7 +528,7 @@ pub(in crate::command) fn run(
         notifier: Notifier::of_environment(),
         lived: AtomicBool::new(true),
         buffer: policy.service.buffer.map(|bytes| bytes as usize),
-        stations: Mutex::default(),
+        event_sources: Mutex::default(),
         orders: Mutex::default(),
         receivers: Mutex::default(),
         failure: Arc::default(),
@@ -541,28 +544,28 @@ pub(in crate::command) fn run(
         })),
     };
     let (inner, audit) = (service.inner.clone(), service.audit.clone());
-    let look: MetricsProvider = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).figures(&audit));
+    let look: MetricsProvider = Arc::new(move || inner.lock().unwrap_or_else(PoisonError::into_inner).metrics(&audit));
     // Served until the service ends.
     let metrics = metrics.map(|address| flowgate_metrics::serve_tenants(address, look, counters)).transpose()?;
     metrics.iter().for_each(crate::command::tell_address);
     let (tenants, failed) = service.start(&policy, 1, &[], &|| service.feed()).map_err(|mistakes| {
         mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
-        CommandError::Mistakes { path: file.into(), mistakes: mistakes.len() }
+        CommandError::Diagnostics { path: file.into(), mistakes: mistakes.len() }
     })?;
     failed.iter().for_each(|mistake| report::line(&mistake.to_string()));
-    service.hand_to(&tenants);
+    service.deliver_to(&tenants);
     service.lock().tenants = tenants;
     service.audit.service(1, "", "start", None);
     service.notifier.ready(&service.state());
     report::line(&format!("policy: generation 1 runs, {}{}", count(policy.tenants.len()), without(&failed)));
-    door.serve(&service, &reload, &mut watch);
+    server.serve(&service, &reload, &mut watch);
     service.notifier.stopping(&service.state());
     // Events that are already in the kernel's queue are still delivered.
     for receiver in std::mem::take(&mut *service.receivers.lock().unwrap_or_else(PoisonError::into_inner)) {
         // A receiving thread returns nothing.
         let _ = receiver.join();
     }
-    service.hand_to(&[]);
+    service.deliver_to(&[]);
     let mut inner = service.lock();
     let end = Instant::now() + inner.policy.service.drain;
     let mut all = std::mem::take(&mut inner.tenants);

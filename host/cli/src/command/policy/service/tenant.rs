@@ -13,13 +13,13 @@ use std::{
 
 use super::{
     super::load,
-    Service, Station,
-    dispatch::{Outlet, Wish},
-    ending::Ending,
+    EventSource, Service,
+    dispatch::{DesiredState, Recipient},
+    ending::TenantEnd,
 };
 use crate::command::report::{self, CommandError};
 use flowgate_base::{TokenBucket, Warnings, io_error::error_text, text::clean};
-use flowgate_config::Mistake;
+use flowgate_config::Diagnostic;
 use flowgate_metrics::TenantMetrics;
 use flowgate_model::{EventGroups, Flows};
 use flowgate_netlink::{Namespace, Stop, namespace, process_names::ProcessNames, source::InsertBarrier};
@@ -36,28 +36,29 @@ use flowgate_policy::{
     audit::Audit,
     control::{TenantState, TenantStatus},
     delivery::{
-        Inlet, Listings, Measured, Queue, Reserving, gathering, scope_filter::TenantTable, share_a_file_system,
+        Listings, Queue, QueueSource, RateLimitedSink, SpaceReservingSink, gather_time, scope_filter::TenantTable,
+        share_a_file_system,
     },
     guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
 };
 use flowgate_runtime::PluginEngine;
 
 /// A tenant as the rest of the service sees it.
-pub(super) struct Running {
+pub(super) struct RunningTenant {
     pub name: String,
-    /// The station at which its events arrive; `None` if the station could not be created.
-    station: Option<namespace::Identity>,
-    outlet: Arc<Outlet>,
-    facts: Arc<Facts>,
+    /// The event_source at which its events arrive; `None` if the event_source could not be created.
+    event_source: Option<namespace::Identity>,
+    recipient: Arc<Recipient>,
+    record: Arc<TenantRecord>,
     ready: Mutex<Option<Receiver<Started>>>,
 }
 
 /// The result of starting the plugins of a tenant.
-type Started = Result<(), Vec<Mistake>>;
+type Started = Result<(), Vec<Diagnostic>>;
 
 /// The state that a tenant shares with the service.
 #[derive(Default)]
-pub(super) struct Facts {
+pub(super) struct TenantRecord {
     pub generation: u64,
     /// True if the tenant may begin, false if it must end; `None` while a reload may still fail elsewhere.
     pub go: Mutex<Option<bool>>,
@@ -88,39 +89,39 @@ struct Job {
     stop: Stop,
     policy: Policy,
     tenant: Tenant,
-    outlet: Arc<Outlet>,
+    recipient: Arc<Recipient>,
     /// Time for which events are gathered.
-    gathering: Duration,
-    facts: Arc<Facts>,
+    gather_time: Duration,
+    record: Arc<TenantRecord>,
 }
 
-impl Running {
+impl RunningTenant {
     /// Starts the thread of a tenant, which starts its plugins and then waits.
     pub(super) fn start(
         service: &Service,
-        station: &Station,
+        event_source: &EventSource,
         policy: &Policy,
         tenant: &Tenant,
         generation: u64,
     ) -> Self {
         let queue = Arc::new(Queue::new(usize::try_from(tenant.share.queue).unwrap_or(usize::MAX)));
-        let outlet = Arc::new(Outlet::new(tenant.scope.clone(), queue));
-        let facts = Arc::new(Facts { generation, ..Facts::default() });
+        let recipient = Arc::new(Recipient::new(tenant.scope.clone(), queue));
+        let record = Arc::new(TenantRecord { generation, ..TenantRecord::default() });
         let job = Job {
             engine: service.engine.clone(),
             states: service.states.clone(),
             audit: service.audit.clone(),
-            insert_barrier: station.insert_barrier.clone(),
-            programs: station.programs.clone(),
-            listings: (policy.tenants.len() > 1).then(|| station.listings.clone()),
-            namespace: station.namespace.clone(),
-            ledger: station.dispatcher.ledger.clone(),
+            insert_barrier: event_source.insert_barrier.clone(),
+            programs: event_source.programs.clone(),
+            listings: (policy.tenants.len() > 1).then(|| event_source.listings.clone()),
+            namespace: event_source.namespace.clone(),
+            ledger: event_source.dispatcher.ledger.clone(),
             stop: service.stop.clone(),
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
             tenant: tenant.clone(),
-            outlet: outlet.clone(),
-            gathering: gathering(policy.tenants.len()),
-            facts: facts.clone(),
+            recipient: recipient.clone(),
+            gather_time: gather_time(policy.tenants.len()),
+            record: record.clone(),
         };
         let (tell, ready) = sync_channel(1);
         let failed = tell.clone();
@@ -131,15 +132,15 @@ impl Running {
             });
         });
         if let Err(error) = spawned {
-            facts.finished.store(true, Ordering::Release);
+            record.finished.store(true, Ordering::Release);
             let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {}", error_text(&error)));
             let _ = failed.try_send(Err(vec![mistake]));
         }
-        Running {
+        RunningTenant {
             name: tenant.name.clone(),
-            station: Some(station.identity),
-            outlet,
-            facts,
+            event_source: Some(event_source.identity),
+            recipient,
+            record,
             ready: Mutex::new(Some(ready)),
         }
     }
@@ -151,35 +152,35 @@ impl Running {
         let _ = tell.try_send(Err(vec![policy.text.mistake(tenant.at, why)]));
         let queue = Arc::new(Queue::new(0));
         queue.end();
-        Running {
+        RunningTenant {
             name: tenant.name.clone(),
-            station: None,
-            outlet: Arc::new(Outlet::new(tenant.scope.clone(), queue)),
-            facts: Arc::new(Facts { generation, finished: AtomicBool::new(true), ..Facts::default() }),
+            event_source: None,
+            recipient: Arc::new(Recipient::new(tenant.scope.clone(), queue)),
+            record: Arc::new(TenantRecord { generation, finished: AtomicBool::new(true), ..TenantRecord::default() }),
             ready: Mutex::new(Some(ready)),
         }
     }
 
-    /// True if the events of the tenant arrive at this station.
-    pub(super) fn is_at(&self, station: &Station) -> bool {
-        self.station == Some(station.identity)
+    /// True if the events of the tenant arrive at this event_source.
+    pub(super) fn is_at(&self, event_source: &EventSource) -> bool {
+        self.event_source == Some(event_source.identity)
     }
 
     /// Returns the identity of the tenant's network namespace, if it has one.
-    pub(super) fn station(&self) -> Option<namespace::Identity> {
-        self.station
+    pub(super) fn event_source(&self) -> Option<namespace::Identity> {
+        self.event_source
     }
 
     /// Marks the tenant as ended before it began.
     pub(super) fn end(&self, reason: String) {
-        *self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *self.record.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
 
     /// Waits until the plugins have started. `meanwhile` is called repeatedly.
     ///
     /// # Errors
     /// The reasons why they have not started.
-    pub(super) fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Mistake>> {
+    pub(super) fn ready(&self, end: Instant, meanwhile: &dyn Fn()) -> Result<(), Vec<Diagnostic>> {
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner).take();
         let answer = ready.and_then(|ready| {
             loop {
@@ -191,7 +192,7 @@ impl Running {
         });
         answer
             .unwrap_or_else(|| {
-                Err(vec![Mistake {
+                Err(vec![Diagnostic {
                     path: "policy".into(),
                     line: 1,
                     column: 1,
@@ -201,48 +202,48 @@ impl Running {
             .map_err(|mistakes| {
                 let title = self.title();
                 let whose =
-                    |mistake: Mistake| Mistake { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
+                    |mistake: Diagnostic| Diagnostic { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
                 mistakes.into_iter().map(whose).collect()
             })
     }
 
     /// Returns the title of messages about the tenant.
     pub(super) fn title(&self) -> String {
-        title(&self.name, self.facts.generation)
+        title(&self.name, self.record.generation)
     }
 
     /// Lets the tenant begin.
-    pub(super) fn go(&self) {
+    pub(super) fn begin(&self) {
         self.decide(true);
     }
 
     /// Ends the tenant before it begins.
-    pub(super) fn give_up(&self) {
+    pub(super) fn abandon(&self) {
         self.decide(false);
-        self.outlet.queue.end();
+        self.recipient.queue.end();
     }
 
     fn decide(&self, go: bool) {
-        *self.facts.go.lock().unwrap_or_else(PoisonError::into_inner) = Some(go);
-        self.facts.going.notify_all();
+        *self.record.go.lock().unwrap_or_else(PoisonError::into_inner) = Some(go);
+        self.record.going.notify_all();
     }
 
     /// Marks the tenant as replaced: it may not act on flows any more, and has this much time to process its backlog.
     pub(super) fn leave(&self, time: Duration) {
-        self.outlet.supersede();
-        *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+        self.recipient.supersede();
+        *self.record.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
     }
 
     /// Ends the tenant if it has been replaced and its time is over.
     pub(super) fn end_if_late(&self) {
-        let until = &mut *self.facts.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = &mut *self.record.until.lock().unwrap_or_else(PoisonError::into_inner);
         if until.is_none_or(|until| Instant::now() < until) {
             return;
         }
         *until = None;
         if !self.finished() {
-            let waiting = self.outlet.queue.counts().waiting;
-            self.outlet.queue.end();
+            let waiting = self.recipient.queue.counts().waiting;
+            self.recipient.queue.end();
             report::line(&format!(
                 "{}: it did not finish within `drain`; {waiting} bytes of events that waited for it are dropped",
                 self.title()
@@ -250,42 +251,42 @@ impl Running {
         }
     }
 
-    pub(super) fn outlet(&self) -> Arc<Outlet> {
-        self.outlet.clone()
+    pub(super) fn recipient(&self) -> Arc<Recipient> {
+        self.recipient.clone()
     }
 
     pub(super) fn finished(&self) -> bool {
-        self.facts.finished.load(Ordering::Acquire)
+        self.record.finished.load(Ordering::Acquire)
     }
 
     /// True if the tenant continues only after a restart: it has ended, or one of its plugins has failed too often.
     pub(super) fn needs_start(&self) -> bool {
-        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = self.record.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = |stage: &Shared| stage.lock().health == Health::Quarantined;
-        self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
+        self.record.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some() || stages.iter().any(gone)
     }
 
     /// Returns the state of the tenant.
     pub(super) fn state(&self) -> TenantState {
-        let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        match (ended, self.outlet.wish()) {
+        let ended = self.record.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        match (ended, self.recipient.desired()) {
             (true, _) => TenantState::Ended,
-            (false, Wish::Run) => TenantState::Running,
-            (false, Wish::Pause) => TenantState::Paused,
-            (false, Wish::Quarantine) => TenantState::Quarantined,
+            (false, DesiredState::Run) => TenantState::Running,
+            (false, DesiredState::Pause) => TenantState::Paused,
+            (false, DesiredState::Quarantine) => TenantState::Quarantined,
         }
     }
 
     /// Returns the metrics of the tenant, except for those of the audit.
-    pub(super) fn figures(&self) -> TenantMetrics {
+    pub(super) fn metrics(&self) -> TenantMetrics {
         let status = self.status();
-        let counts = self.facts.counters.read();
+        let counts = self.record.counters.read();
         let own = format!("{}:", self.name);
         let named = |mut stage: StageStats| {
             stage.plugin = stage.plugin.strip_prefix(&own).map(str::to_string).unwrap_or(stage.plugin);
             stage
         };
-        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = self.record.stages.lock().unwrap_or_else(PoisonError::into_inner);
         TenantMetrics {
             name: status.tenant,
             generation: status.generation,
@@ -304,12 +305,12 @@ impl Running {
     }
 
     pub(super) fn status(&self) -> TenantStatus {
-        let counts = self.outlet.queue.counts();
-        let ended = self.facts.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let stages = self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.recipient.queue.counts();
+        let ended = self.record.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let stages = self.record.stages.lock().unwrap_or_else(PoisonError::into_inner);
         TenantStatus {
             tenant: self.name.clone(),
-            generation: self.facts.generation,
+            generation: self.record.generation,
             state: self.state(),
             reason: ended,
             events: counts.received,
@@ -317,7 +318,7 @@ impl Running {
             lost: counts.lost,
             gaps: counts.gaps,
             waiting: counts.waiting as u64,
-            output_dropped: self.facts.dropped.load(Ordering::Relaxed),
+            output_dropped: self.record.dropped.load(Ordering::Relaxed),
             plugins: stages.iter().map(|stage| stage.lock().clone().into()).collect(),
         }
     }
@@ -329,13 +330,13 @@ pub(super) fn title(name: &str, generation: u64) -> String {
 }
 
 impl Job {
-    fn run(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) {
-        let ending = Ending {
+    fn run(&self, tell: &dyn Fn(Result<(), Vec<Diagnostic>>)) {
+        let ending = TenantEnd {
             name: &self.tenant.name,
-            facts: &self.facts,
-            queue: &self.outlet.queue,
+            record: &self.record,
+            queue: &self.recipient.queue,
             audit: &self.audit,
-            voice: self.voice(),
+            warnings: self.warnings(),
         };
         let mistake = |reason| self.policy.text.mistake(self.tenant.at, reason);
         ending.of(&|mistakes| tell(Err(mistakes)), mistake, || self.work(tell));
@@ -343,20 +344,20 @@ impl Job {
 
     /// Returns a sink for messages about the tenant. It prints them to standard error after the tenant's name and
     /// generation, and escapes line breaks in them.
-    fn voice(&self) -> Warnings {
-        let title = title(&self.tenant.name, self.facts.generation);
+    fn warnings(&self) -> Warnings {
+        let title = title(&self.tenant.name, self.record.generation);
         Warnings::new(move |text| report::line(&format!("{title}: {}", clean(text))))
     }
 
-    fn work(&self, tell: &dyn Fn(Result<(), Vec<Mistake>>)) -> Result<(), CommandError> {
+    fn work(&self, tell: &dyn Fn(Result<(), Vec<Diagnostic>>)) -> Result<(), CommandError> {
         let tenant = &self.tenant;
-        let voice = self.voice();
+        let warnings = self.warnings();
         let labels = self.policy.labels.labels();
         let loader = PluginLoader::sharing(
             self.engine.of_owner(&tenant.name),
             labels,
             self.states.clone(),
-            self.facts.generation,
+            self.record.generation,
         );
         let loaded = match load::load(&self.policy.text, tenant, &loader, Purpose::Run) {
             Ok(loaded) => loaded,
@@ -368,20 +369,21 @@ impl Job {
         let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
         let budget = Arc::new(Mutex::new(TokenBucket::per_second(budget)));
         let loaded = loaded.map_stages(|stage| stage.within(budget.clone())).in_namespace(self.namespace.clone());
-        *self.facts.stages.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.record.stages.lock().unwrap_or_else(PoisonError::into_inner) =
             loaded.user_stages().map(|stage| stage.stats().clone()).collect();
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for sink in &loaded.spec().sinks {
-            let opened = sink.open(true, &self.stop, voice.clone())?;
+            let opened = sink.open(true, &self.stop, warnings.clone())?;
             sinks.push(match &sink.kind {
                 SinkKind::File(options) if share_a_file_system(&options.path, &self.policy.audit.path) => {
-                    let (reserve, dropped) = (self.policy.audit_limits.reserve, self.facts.dropped.clone());
-                    Box::new(Reserving::new(opened, &options.path, reserve, dropped, self.voice()))
+                    let (reserve, dropped) = (self.policy.audit_limits.reserve, self.record.dropped.clone());
+                    Box::new(SpaceReservingSink::new(opened, &options.path, reserve, dropped, self.warnings()))
                 }
                 _ => opened,
             });
         }
-        let mut sink = Measured::new(Box::new(Several::new(sinks)), tenant.share.output, self.facts.dropped.clone());
+        let mut sink =
+            RateLimitedSink::new(Box::new(Several::new(sinks)), tenant.share.output, self.record.dropped.clone());
         let own = || TenantTable {
             kernel: KernelTable::new(self.namespace.as_ref(), &self.stop),
             scope: tenant.scope.clone(),
@@ -392,10 +394,10 @@ impl Job {
         };
         let mut pipeline = loaded
             .pipeline::<Flows>(&loader, &mut sink)?
-            .with_warnings(voice)
+            .with_warnings(warnings)
             // A gap is already an event in the tenant's queue.
             .without_gap_warnings()
-            .with_counters(self.facts.counters.clone())
+            .with_counters(self.record.counters.clone())
             // A tenant without grants has a guard too, so that its requests are recorded.
             .with_guard(Box::new(self.guard(&loader)?))
             // Formatting counts against the budget too: data that plugins add to the rows makes it slower.
@@ -405,10 +407,10 @@ impl Job {
         if !self.waited() {
             return Ok(());
         }
-        let queue = self.outlet.queue.clone();
+        let queue = self.recipient.queue.clone();
         let mut inlet =
-            Inlet::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
-                .gathering(self.gathering);
+            QueueSource::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
+                .gather_time(self.gather_time);
         let mut tally = Tally::default();
         let ended = pipeline.run_on(&mut inlet, &mut tally);
         drop(pipeline);
@@ -419,13 +421,13 @@ impl Job {
 
     /// Returns the guard of the tenant.
     fn guard(&self, loader: &PluginLoader) -> Result<TenantGuard, CommandError> {
-        let outlet = self.outlet.clone();
-        let halted = Arc::new(move || outlet.wish() != Wish::Run);
-        let outlet = self.outlet.clone();
-        let superseded = Arc::new(move || outlet.is_superseded());
+        let recipient = self.recipient.clone();
+        let halted = Arc::new(move || recipient.desired() != DesiredState::Run);
+        let recipient = self.recipient.clone();
+        let superseded = Arc::new(move || recipient.is_superseded());
         let json = loader.format("json", Role::FlowFormat, &[], true)?;
         let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
-        let generation = self.facts.generation;
+        let generation = self.record.generation;
         // A failed instance is not entered again, so later records need a new one.
         let again = move || {
             let loader = PluginLoader::sharing(engine.clone(), labels.clone(), states.clone(), generation);
@@ -439,9 +441,9 @@ impl Job {
 
     /// Waits until it is decided whether the tenant may begin. Returns true if it may.
     fn waited(&self) -> bool {
-        let mut go = self.facts.go.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut go = self.record.go.lock().unwrap_or_else(PoisonError::into_inner);
         while go.is_none() {
-            go = self.facts.going.wait(go).unwrap_or_else(PoisonError::into_inner);
+            go = self.record.going.wait(go).unwrap_or_else(PoisonError::into_inner);
         }
         *go == Some(true)
     }

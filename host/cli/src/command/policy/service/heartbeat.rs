@@ -8,7 +8,7 @@ use std::sync::{
 
 /// The liveness of a thread.
 #[derive(Debug, Default)]
-pub(super) struct Pulse {
+pub(super) struct Heartbeat {
     /// Number of actions of the thread.
     beats: AtomicU64,
     /// Value of `beats` when the last mark was sent; `None` if no mark could be sent.
@@ -17,13 +17,13 @@ pub(super) struct Pulse {
     mark: AtomicU32,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Records an action of the thread.
     pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Release);
     }
 
-    /// True if a mark in the stream was sent by [`Pulse::is_alive`]; all others ignore such marks.
+    /// True if a mark in the stream was sent by [`Heartbeat::is_alive`]; all others ignore such marks.
     pub(super) fn is_own(&self, mark: u32) -> bool {
         self.mark.load(Ordering::Acquire) == mark
     }
@@ -50,16 +50,16 @@ mod tests {
 
     #[test]
     fn whoever_does_not_answer_is_not_asked_again_until_he_does() {
-        let pulse = Pulse::default();
-        assert!(pulse.is_alive(|| Some(7)), "it has not been asked before");
-        assert!(pulse.is_own(7) && !pulse.is_own(8));
+        let heartbeat = Heartbeat::default();
+        assert!(heartbeat.is_alive(|| Some(7)), "it has not been asked before");
+        assert!(heartbeat.is_own(7) && !heartbeat.is_own(8));
         for _ in 0..3 {
-            assert!(!pulse.is_alive(|| panic!("it has been asked already")));
+            assert!(!heartbeat.is_alive(|| panic!("it has been asked already")));
         }
-        pulse.beat();
-        assert!(pulse.is_alive(|| Some(9)) && !pulse.is_alive(|| None));
-        pulse.beat();
-        assert!(pulse.is_alive(|| None), "it cannot be asked");
-        assert!(pulse.is_alive(|| None), "and so nothing is known against it");
+        heartbeat.beat();
+        assert!(heartbeat.is_alive(|| Some(9)) && !heartbeat.is_alive(|| None));
+        heartbeat.beat();
+        assert!(heartbeat.is_alive(|| None), "it cannot be asked");
+        assert!(heartbeat.is_alive(|| None), "and so nothing is known against it");
     }
 }

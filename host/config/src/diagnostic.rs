@@ -9,43 +9,43 @@ const MOST_MISTAKES: usize = 100;
 
 /// A value with its offset in the file, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct At<T> {
+pub struct Located<T> {
     /// The value.
     pub value: T,
     /// The offset.
     pub at: usize,
 }
 
-impl<T> At<T> {
+impl<T> Located<T> {
     /// Returns a value with its offset.
     pub fn new(value: T, at: usize) -> Self {
-        At { value, at }
+        Located { value, at }
     }
 }
 
 /// A file and its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text {
+pub struct SourceText {
     /// Path of the file, as given.
     pub path: PathBuf,
     /// Content of the file.
     pub text: String,
 }
 
-impl Text {
+impl SourceText {
     /// Returns a mistake at an offset.
     #[must_use]
-    pub fn mistake(&self, at: usize, what: impl Into<String>) -> Mistake {
+    pub fn mistake(&self, at: usize, what: impl Into<String>) -> Diagnostic {
         let before = self.text.get(..at).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
-        Mistake { path: self.path.clone(), line, column, what: what.into() }
+        Diagnostic { path: self.path.clone(), line, column, what: what.into() }
     }
 
     /// Adds a mistake at an offset to the others, unless there are `MOST_MISTAKES` already: finding the line of each
     /// takes time.
-    pub fn report(&self, mistakes: &mut Vec<Mistake>, at: usize, what: impl Into<String>) {
+    pub fn report(&self, mistakes: &mut Vec<Diagnostic>, at: usize, what: impl Into<String>) {
         match mistakes.len() {
             0..MOST_MISTAKES => mistakes.push(self.mistake(at, what)),
             MOST_MISTAKES => {
@@ -59,7 +59,7 @@ impl Text {
 
 /// A mistake in a file, displayed as `file:line:column: what`, as compilers do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Mistake {
+pub struct Diagnostic {
     /// The file.
     pub path: PathBuf,
     /// The line, counted from 1.
@@ -70,7 +70,7 @@ pub struct Mistake {
     pub what: String,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, what) = (clean(&self.path.display().to_string()), line(self.what.as_bytes()));
         write!(formatter, "{path}:{}:{}: {what}", self.line, self.column)
