@@ -88,6 +88,10 @@ fn program() -> Result<seccompiler::BpfProgram, Error> {
     rules.insert(SYS_mremap, moves.into_iter().collect::<Result<_, _>>()?);
     let advice = [MADV_DONTNEED, MADV_FREE].map(|advice| syscalls::rule([syscalls::is(2, wide(advice))]));
     rules.insert(SYS_madvise, advice.into_iter().collect::<Result<_, _>>()?);
+    // With debug assertions the standard library makes sure that what it closes is open.
+    if cfg!(debug_assertions) {
+        rules.insert(SYS_fcntl, vec![syscalls::rule([exactly(1, F_GETFD)])?]);
+    }
     rules.insert(SYS_tgkill, vec![syscalls::rule([syscalls::is(0, u64::from(std::process::id()))])?]);
     let filter = SeccompFilter::new(
         rules,
