@@ -1,5 +1,6 @@
-//! What the fuzz targets try (`fuzz/`), with inputs of a seeded generator: each target is compiled and run with the other tests, without
-//! any fuzzing engine. Each runs for some seconds. `FLOWGATE_SEED=N` repeats a run, `INPUTS=N` makes it longer.
+//! Runs the fuzz targets (`fuzz/`) on inputs from a seeded generator: each target is compiled and run with the other
+//! tests, without a fuzzing engine. Each runs for some seconds. `FLOWGATE_SEED=N` repeats a run, `INPUTS=N` makes it
+//! longer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 #[path = "../../../fuzz/oracles/allocation.rs"]
@@ -41,11 +42,11 @@ use flowgate_test_support::{Namespace, Random};
 #[global_allocator]
 static ALLOCATOR: allocation::Counting = allocation::Counting;
 
-/// CPU time that a target runs at least.
+/// Minimum CPU time that a target runs.
 const TIME: Duration = Duration::from_secs(3);
 
-/// Runs a target with at least so many inputs, or as many as INPUTS says, and for at least three seconds of CPU time.
-/// Which inputs these are depends on the seed alone, and one that is found is tried again by the same seed and number.
+/// Runs a target with at least `inputs` inputs, or as many as INPUTS says, and for at least three seconds of CPU time.
+/// The inputs depend on the seed alone, so a failing one can be reproduced by its seed and number.
 fn fuzz(target: fn(&[u8]), inputs: usize) {
     let seed = Random::seed("FLOWGATE_SEED");
     let inputs = std::env::var("INPUTS").map_or(inputs, |text| text.parse().expect("INPUTS is a number"));
@@ -57,7 +58,7 @@ fn fuzz(target: fn(&[u8]), inputs: usize) {
             return;
         }
         let length = random.below(400);
-        // Half of the bytes are small, so that choices among few are not all alike.
+        // Half of the bytes are small, so that choices among a few alternatives vary.
         let input: Vec<u8> = (0..length)
             .map(|_| if random.chance(1, 2) { random.below(8) as u8 } else { random.bits() as u8 })
             .collect();
@@ -68,10 +69,11 @@ fn fuzz(target: fn(&[u8]), inputs: usize) {
 
 #[test]
 fn outcomes_of_plugins() {
-    // The guard asks the kernel for entries, of which there are none.
+    // The guard asks the kernel for entries; this namespace has none.
     Namespace::run(|_| {
         fuzz(outcome::run, 2000);
-        // What is allowed depends on the inputs; after each of them the target itself has a plain creation allowed.
+        // Whether an action is allowed depends on the inputs; after each input the target itself has a plain creation
+        // allowed.
         let (allowed, refused) = outcome::judged();
         println!("{allowed} actions allowed, {refused} refused");
         assert!(refused > 0, "no action was refused, so that little was tried");
@@ -129,7 +131,7 @@ fn names_in_components() {
     assert!(names::escaped() > 0, "no message had anything to escape, so that little was tried");
 }
 
-/// What the targets rely on.
+/// The targets rely on the allocation counter.
 #[test]
 fn allocations_are_counted() {
     allocation::begin();

@@ -1,4 +1,4 @@
-//! Every option of the table and of every protocol, with values of every wrong kind, in every kind of command.
+//! Every option of the table and of every protocol, with invalid values of every kind, in every kind of command.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use flowgate_test_support::{
     words,
 };
 
-/// Values that are no number of any option.
+/// Values that are not a number for any option.
 const NO_NUMBERS: &[&str] =
     &["5x", "''", "-1", "99999999999999999999", "4294967296", "abc", "1-5", "1:5", "1,5", "0x", "5.0", "5+"];
-/// Values that are no size and no time.
+/// Values that are neither a size nor a time.
 const NO_MEASURES: &[&str] =
     &["5x", "''", "-1", "99999999999999999999", "4294967296", "abc", "1-5", "1:5", "1,5", "0x", "5+", "5kb", "5.0.0"];
 const NO_MARKS: &[&str] = &["5/", "/5", "5/x", "5/-1", "5/0x1ffffffff", "5/1/1", "5/1x"];
@@ -50,12 +50,12 @@ const NO_TRANSLATIONS: &[&str] = &[
     "10.0.0.0/8",
 ];
 
-/// What a value of the option must not be.
+/// Returns invalid values of an option.
 fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
     let lists: &[&[&str]] = match spec.key {
         OptionKey::Id | OptionKey::Secmark | OptionKey::Batch => &[NO_NUMBERS],
         OptionKey::Timeout => &[NO_MEASURES],
-        // A size of a buffer is at most half of an int.
+        // A buffer size is at most half of INT_MAX.
         OptionKey::BufferSize | OptionKey::BufferMax => &[NO_MEASURES, &["1073741824", "1GiB", "5.5"]],
         OptionKey::Zone | OptionKey::OriginalZone | OptionKey::ReplyZone => &[NO_NUMBERS, &["65536", "-5"]],
         OptionKey::Mark => &[NO_NUMBERS, NO_MARKS],
@@ -77,9 +77,9 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
         OptionKey::OnError => &[&["''", "go", "skip,drop", "5"]],
         OptionKey::Metrics => &[&["''", "nonsense", "127.0.0.1:99999", "127.0.0.1:1-5"]],
         OptionKey::Netns => &[&["''"]],
-        // A file that is not there is no mistake of the line.
+        // A file that does not exist is not an error of the command line.
         OptionKey::LabelMap => &[&["''"]],
-        // Without meaning since long, whatever its value.
+        // Obsolete: ignored, whatever its value.
         OptionKey::NatRange => &[],
         OptionKey::Zero
         | OptionKey::DryRun
@@ -117,8 +117,8 @@ fn wrong_values(spec: &OptionSpec) -> Vec<&'static str> {
     lists.concat()
 }
 
-/// Commands that change something, each complete but for what is tried. Options of the last column are taken out where they
-/// are the one that is tried.
+/// Commands that change something, each complete except for the option under test. Options in the last column are
+/// omitted when they are the option under test.
 const CHANGING: &[&[&str]] = &[
     &["-D", "-s 192.0.2.1"],
     &["-U", "-s 192.0.2.1", "-m 5"],
@@ -168,7 +168,7 @@ const SHOWING: &[&[&str]] = &[
     &["-S"],
 ];
 
-/// What a flow of a protocol needs besides addresses to be made.
+/// Returns the options that a flow of a protocol needs besides addresses.
 fn needed(protocol: &str) -> &'static [&'static str] {
     match protocol {
         "tcp" => &["--sport 1", "--dport 2", "--state ESTABLISHED"],
@@ -181,7 +181,7 @@ fn needed(protocol: &str) -> &'static [&'static str] {
     }
 }
 
-/// A command with an option that is tried, in the place of its own one if it has that.
+/// Returns a command with the option under test, which replaces the command's own use of it.
 fn line(command: &[&str], trial: &Trial, spelling: &str) -> String {
     let tried = |part: &str| trial.names.iter().any(|name| part.starts_with(&format!("{name} ")));
     let protocol = trial.before.strip_prefix("-p ").map(str::trim);
@@ -189,13 +189,13 @@ fn line(command: &[&str], trial: &Trial, spelling: &str) -> String {
     let mut line = Vec::new();
     for part in command.iter().filter(|part| !tried(part)) {
         match protocol {
-            // Another protocol, and what it needs.
+            // The protocol is replaced by another one, with the options that it needs.
             Some(_) if part.starts_with("-p ") => {}
             Some(name) if port(part) && !["tcp", "udp", "udplite", "sctp", "dccp"].contains(&name) => {}
             _ => line.push(*part),
         }
     }
-    // Those of the protocol come behind it.
+    // Options of the protocol come after it.
     let at = line.iter().position(|part| port(part)).unwrap_or(line.len());
     line.insert(at, trial.before.trim());
     if let Some(protocol) = protocol.filter(|_| command[0] == "-I") {
@@ -207,7 +207,8 @@ fn line(command: &[&str], trial: &Trial, spelling: &str) -> String {
     line.join(" ")
 }
 
-/// The status of a command line that is refused before anything is done; none for one that would be carried out.
+/// Returns the status of a command line that is rejected before anything is done, and `None` for one that would be
+/// executed.
 fn status(program: &str, line: &str) -> Option<(u8, String)> {
     let words: Vec<OsString> = words(line).iter().map(OsString::from).collect();
     match parse(&ProgramName::of(OsStr::new(program)), &words, &SystemEnvironment).result {
@@ -217,14 +218,14 @@ fn status(program: &str, line: &str) -> Option<(u8, String)> {
     }
 }
 
-/// What is tried: the option's spellings with a wrong value, and the same option's names in other places.
+/// An option under test: its spellings with an invalid value, and its names for use elsewhere.
 struct Trial {
     /// As in `-t 5x` and `--timeout=5x`.
     spellings: Vec<String>,
-    /// The option's own names, letter included.
+    /// The names of the option, short and long.
     names: Vec<String>,
     value: &'static str,
-    /// What stands before it: the protocol that has it, the plugin that it speaks of.
+    /// What must precede it: the protocol that has the option, or the plugin that it applies to.
     before: String,
     own: bool,
 }
@@ -241,7 +242,7 @@ fn trials() -> Vec<Trial> {
             if spec.argument == Argument::Required && value != "''" {
                 spellings.extend(spec.long.iter().map(|name| format!("--{name}={value}")));
             }
-            // The next word is no value of such an option if it begins so.
+            // The next word is not the value of such an option if it begins with a hyphen.
             if spec.argument == Argument::Optional && value.starts_with('-') {
                 continue;
             }
@@ -250,7 +251,7 @@ fn trials() -> Vec<Trial> {
             let own = spec.section == HelpSection::Flowgate;
             trials.push(Trial { spellings, names: names.clone(), value, before, own });
         }
-        // A value that is attached where none is taken from there.
+        // A value attached with `=`, which an option with an optional value does not accept.
         if spec.argument == Argument::Optional {
             let spellings = spec.long.iter().map(|name| format!("--{name}=10.0.0.1")).collect();
             trials.push(Trial {
@@ -291,7 +292,7 @@ fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Whether a message says what is wrong: the value, or an option that does not belong there.
+/// Returns true if a message says what is wrong: the value, or an option that is not allowed there.
 fn tells(message: &str, value: &str) -> bool {
     let value = value.replace("''", "");
     let elsewhere = ["Illegal option", "You need to supply", "you have to specify", "unknown option", "cannot specify"];
@@ -348,7 +349,7 @@ fn under_its_own_name_what_shows_the_table_takes_no_wrong_value() {
                     Some((2, message)) if tells(&message, trial.value) => {}
                     other => wrong.push(format!("flowgate {line}: {other:?}")),
                 }
-                // The classic name has none of these options.
+                // The program does not have these options when invoked as conntrack.
                 if trial.own {
                     assert_eq!(status("conntrack", &line).map(|(status, _)| status), Some(2), "{line}");
                 }
@@ -358,7 +359,8 @@ fn under_its_own_name_what_shows_the_table_takes_no_wrong_value() {
     assert!(wrong.is_empty(), "{} of them, such as\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }
 
-/// The same by the program itself: once for each option and value, with a command that takes the option; and as a line of a file.
+/// The same through the program itself: once for each option and value, with a command that takes the option; and as a
+/// line of a file.
 #[test]
 fn the_kernels_table_stays_as_it_was() {
     let program = flowgate_test_support::Program::new(env!("CARGO_BIN_EXE_flowgate"));
@@ -370,7 +372,7 @@ fn the_kernels_table_stays_as_it_was() {
         let file = file.to_str().unwrap();
         for (number, trial) in trials().iter().enumerate() {
             let spelling = &trial.spellings[number % trial.spellings.len()];
-            // The commands in turn, and of the table of flows those that a file may have.
+            // The commands in turn, restricted to commands on flows that are allowed in a file.
             let line = line(CHANGING[number % CHANGING.len()], trial, spelling);
             let in_file = self::line(CHANGING[number % 5], trial, spelling);
             std::fs::write(file, in_file.replace("''", "\"\"")).unwrap();

@@ -1,4 +1,4 @@
-//! A socket that keeps records apart.
+//! A socket that preserves record boundaries.
 
 use std::{
     io::{self, IoSlice},
@@ -15,25 +15,25 @@ use nix::{
 
 use super::frame::LONGEST;
 
-/// One end of a pair of `SOCK_SEQPACKET` sockets: a record arrives whole or not at all.
+/// One end of a pair of `SOCK_SEQPACKET` sockets. A record arrives whole or not at all.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
 impl Channel {
-    /// Returns both ends of a new channel.
+    /// Creates a channel and returns both ends.
     ///
     /// # Errors
-    /// The kernel gives no sockets.
+    /// If the kernel cannot create the sockets.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .map_err(io::Error::from)?;
         Ok((Channel(one), Channel(other)))
     }
 
-    /// Takes a descriptor that another process has given, if it is a socket of this type.
+    /// Takes over a descriptor passed by another process, provided it is a socket of this type.
     ///
     /// # Errors
-    /// It is none.
+    /// If the descriptor is not a `SOCK_SEQPACKET` socket.
     pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         match getsockopt(&descriptor, sockopt::SockType) {
             Ok(SockType::SeqPacket) => Ok(Channel(descriptor)),
@@ -42,16 +42,16 @@ impl Channel {
         }
     }
 
-    /// Sends a record with descriptors beside it. Waits while the other end has too much unread.
+    /// Sends a record together with descriptors. Blocks while the other end has too much unread data.
     ///
     /// # Errors
-    /// The other end is closed, or the kernel refuses.
+    /// If the other end is closed or the kernel refuses.
     pub fn send(&self, record: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let numbers: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
         let (socket, flags) = (self.0.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
         loop {
-            // A process that only computes has no system call for descriptors.
+            // A process that only computes has no system call for passing descriptors.
             let result = match numbers.is_empty() {
                 true => send(socket, record, flags),
                 false => sendmsg::<UnixAddr>(socket, &[IoSlice::new(record)], &rights, flags, None),
@@ -63,11 +63,12 @@ impl Channel {
         }
     }
 
-    /// Receives a record into a buffer, which bounds its length; waits for one. Descriptors beside it are dropped by
-    /// the kernel. Returns `None` at the end: also for a record without bytes, which looks the same.
+    /// Receives a record into a buffer, which bounds its length, and blocks until one arrives. The kernel discards
+    /// descriptors sent with it. Returns `None` at the end of the stream; an empty record looks the same.
     ///
     /// # Errors
-    /// InvalidData for a record that is longer than the buffer; or the other end was closed with records unread.
+    /// InvalidData if the record is longer than the buffer; an error of the socket if the other end was closed with
+    /// unread records.
     pub fn receive<'a>(&self, buffer: &'a mut [u8; LONGEST]) -> io::Result<Option<&'a [u8]>> {
         let received = loop {
             match recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC) {
@@ -133,7 +134,7 @@ mod tests {
         one.send(b"x", &[writer.as_fd()]).unwrap();
         drop(writer);
         assert_eq!(other.receive(&mut Channel::buffer()).unwrap(), Some(&b"x"[..]));
-        // The pipe ends, since nobody has its other end.
+        // Reaches the end of the pipe, since no process holds its other end.
         assert_eq!(io::read_to_string(reader).unwrap(), "");
     }
 

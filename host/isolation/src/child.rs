@@ -1,4 +1,4 @@
-//! A process as its owner sees it.
+//! A child process as seen by its owner.
 
 use std::{
     io,
@@ -14,33 +14,33 @@ use super::{
 
 /// The process has ended.
 const ENDED: u16 = 1;
-/// It did not start.
+/// The process could not be started.
 const FAILED: u16 = 2;
-/// Maximum length of the text that says what failed.
+/// Maximum length of the text that names the failed step.
 const STEP: usize = 200;
 
-/// A process that the spawner has started. It is ended when this is dropped, and when the owner or the spawner ends.
+/// A process started by the spawner. It is killed when this handle is dropped, and when the owner or the spawner ends.
 #[derive(Debug)]
 pub struct Child {
     pub(super) lease: Channel,
 }
 
-/// How a process ended, and what it used.
+/// How a process ended, and the resources it used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// Its exit status, or the signal that ended it.
     pub status: Result<i32, i32>,
-    /// CPU time.
+    /// CPU time used.
     pub time: Duration,
-    /// Most memory that it had at a time, in bytes (`ru_maxrss`).
+    /// Peak memory use in bytes (`ru_maxrss`).
     pub memory: u64,
 }
 
 impl Child {
-    /// Waits until the process has ended, or until the deadline; returns `None` if it still runs then.
+    /// Waits until the process has ended or the deadline has passed; returns `None` if it is still running then.
     ///
     /// # Errors
-    /// It did not start, or the spawner has ended.
+    /// If the process could not be started, or the spawner has ended.
     pub fn wait(&self, deadline: Instant) -> io::Result<Option<Ending>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -59,7 +59,7 @@ impl Child {
     }
 }
 
-/// Reads what the spawner says at the end.
+/// Parses the final record from the spawner.
 fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
     let invalid = |violation: Violation| io::Error::new(io::ErrorKind::InvalidData, violation);
     let frame = Frame::read(record, 0).map_err(invalid)?;
@@ -89,7 +89,7 @@ fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
     }
 }
 
-/// Says that a process has ended. An owner who is no longer interested is no error.
+/// Reports that a process has ended. It is not an error if the owner no longer listens.
 pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
     let (signalled, value) = match ending.status {
         Ok(status) => (false, status),
@@ -101,7 +101,7 @@ pub(super) fn tell_end(lease: &Channel, ending: &Ending) {
     let _ = record.map(|record| lease.send(&record, &[]));
 }
 
-/// Says that a process did not start. An owner who is no longer interested is no error.
+/// Reports that a process could not be started. It is not an error if the owner no longer listens.
 pub(super) fn tell_failure(lease: &Channel, step: &str, error: &io::Error) {
     let errno = u32::try_from(error.raw_os_error().unwrap_or(libc::EIO)).unwrap_or_default();
     let record = Record::new(FAILED, 0).u32(errno).text(step, STEP).finish();

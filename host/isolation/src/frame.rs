@@ -1,101 +1,101 @@
-//! The format of what crosses a channel.
+//! The frame format used on a channel.
 //!
-//! A record of the socket is a frame: a header of 16 bytes, then fields. Numbers are in the byte order of the machine,
-//! which both ends share.
+//! Each record of the socket is one frame: a 16-byte header followed by fields. Numbers are in the machine's byte
+//! order, which both ends share.
 //!
 //! | offset | type | content |
 //! |---|---|---|
 //! | 0 | `u16` | kind |
-//! | 2 | `u16` | flags; 1: more of the same follows |
+//! | 2 | `u16` | flags; 1: another frame of the same message follows |
 //! | 4 | `u32` | length of the record |
 //! | 8 | `u64` | sequence number: 0, 1, 2 ... for each direction |
 //!
-//! Reading allocates nothing: what is read are slices of the record. The reader names the largest length that it
-//! accepts for each field, and ends with [`Body::end`], so that no byte is left unread.
+//! Reading does not allocate: the values returned are slices of the record. The reader passes the maximum length that
+//! it accepts for each field, and finishes with [`Body::end`], which rejects unread bytes.
 
 /// Length of a header in bytes.
 pub const HEADER: usize = 16;
-/// Maximum length of a record in bytes, the header included.
+/// Maximum length of a record in bytes, including the header.
 pub const LONGEST: usize = 65_536;
-/// The flag of a frame that is followed by more of the same.
+/// Flag of a frame that is followed by another one of the same message.
 const MORE: u16 = 1;
 
-/// What is wrong with a record. The other end is the same program, so that this is evidence of a fault or an attack.
+/// Why a record was rejected. Both ends are the same program, so a violation indicates a bug or an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// It is shorter than a header. A record without any bytes looks like the end of the channel.
+    /// The record is shorter than a header. An empty record looks like the end of the channel.
     #[error("a record of {0} bytes, which is shorter than a header")]
     Short(usize),
-    /// It is longer than a record may be.
+    /// The record exceeds the maximum length.
     #[error("a record of {0} bytes; {LONGEST} are the most")]
     Long(usize),
-    /// The length in the header is not that of the record.
+    /// The length in the header is not the length of the record.
     #[error("a record of {is} bytes that claims to have {said}")]
     Length {
-        /// According to its header.
+        /// The length according to the header.
         said: u32,
-        /// As received.
+        /// The length as received.
         is: usize,
     },
-    /// It has unknown flags.
+    /// The record has unknown flags.
     #[error("a record with the flags {0:#x}")]
     Flags(u16),
-    /// It is not the next one.
+    /// The record is out of sequence.
     #[error("a record with the number {is} in the place of {expected}")]
     Sequence {
-        /// The next one.
+        /// The expected sequence number.
         expected: u64,
-        /// The one received.
+        /// The received sequence number.
         is: u64,
     },
-    /// It is of a kind that does not exist, or does not belong here.
+    /// The kind is unknown, or not allowed here.
     #[error("a record of kind {0}, which does not belong here")]
     Kind(u16),
-    /// A field ends behind the record.
+    /// A field extends past the end of the record.
     #[error("a field of {wanted} bytes with {left} left in the record")]
     Field {
-        /// Its length.
+        /// The length of the field.
         wanted: usize,
-        /// What is left of the record.
+        /// The number of bytes left in the record.
         left: usize,
     },
-    /// A field is longer than it may be.
+    /// A field exceeds its maximum length.
     #[error("a field of {length} bytes; {most} are the most")]
     Excessive {
-        /// Its length.
+        /// The length of the field.
         length: usize,
-        /// The most it may have.
+        /// The maximum length of the field.
         most: usize,
     },
     /// A text is not UTF-8.
     #[error("a text that is not UTF-8")]
     Text,
-    /// A number means nothing.
+    /// A number is outside the range of its field.
     #[error("the value {0}, which means nothing here")]
     Value(u64),
-    /// Bytes are left behind the last field.
+    /// Bytes are left after the last field.
     #[error("{0} bytes behind the last field")]
     Trailing(usize),
 }
 
-/// A frame, read from a record.
+/// A frame parsed from a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it is; each protocol has its own kinds.
+    /// The kind of frame; each protocol defines its own.
     pub kind: u16,
-    /// True if more of the same follows.
+    /// True if another frame of the same message follows.
     pub more: bool,
-    /// Its number.
+    /// The sequence number.
     pub sequence: u64,
-    /// Its fields.
+    /// The fields.
     pub body: Body<'a>,
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the header of a record, which has to be the one with this number.
+    /// Parses the header of a record, whose sequence number must be `expected`.
     ///
     /// # Errors
-    /// [`Violation`] if it is no frame or another one.
+    /// [`Violation`] if the record is not a valid frame, or is out of sequence.
     pub fn read(record: &'a [u8], expected: u64) -> Result<Self, Violation> {
         if record.len() > LONGEST {
             return Err(Violation::Long(record.len()));
@@ -118,7 +118,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The rest of a frame's fields.
+/// The unread fields of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body<'a>(&'a [u8]);
 
@@ -132,12 +132,12 @@ impl<'a> Body<'a> {
     /// Reads a byte.
     ///
     /// # Errors
-    /// [`Violation::Field`] if none is left. The same holds for the other numbers.
+    /// [`Violation::Field`] if no byte is left. The same holds for the wider integers.
     pub fn u8(&mut self) -> Result<u8, Violation> {
         self.take().map(u8::from_ne_bytes)
     }
 
-    /// Reads a truth value: 0 or 1.
+    /// Reads a boolean: 0 or 1.
     ///
     /// # Errors
     /// [`Violation::Value`] for any other number.
@@ -149,7 +149,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Reads a number of two bytes.
+    /// Reads a two-byte integer.
     ///
     /// # Errors
     /// [`Violation::Field`].
@@ -157,7 +157,7 @@ impl<'a> Body<'a> {
         self.take().map(u16::from_ne_bytes)
     }
 
-    /// Reads a number of four bytes.
+    /// Reads a four-byte integer.
     ///
     /// # Errors
     /// [`Violation::Field`].
@@ -165,7 +165,7 @@ impl<'a> Body<'a> {
         self.take().map(u32::from_ne_bytes)
     }
 
-    /// Reads a number of eight bytes.
+    /// Reads an eight-byte integer.
     ///
     /// # Errors
     /// [`Violation::Field`].
@@ -173,7 +173,7 @@ impl<'a> Body<'a> {
         self.take().map(u64::from_ne_bytes)
     }
 
-    /// Reads bytes behind their length, of which there may be so many.
+    /// Reads a length-prefixed byte string of at most `most` bytes.
     ///
     /// # Errors
     /// [`Violation::Excessive`] or [`Violation::Field`].
@@ -188,21 +188,21 @@ impl<'a> Body<'a> {
         Ok(taken)
     }
 
-    /// Reads a text of so many bytes at most.
+    /// Reads a length-prefixed text of at most `most` bytes.
     ///
     /// # Errors
-    /// As [`Body::bytes`], or [`Violation::Text`].
+    /// The errors of [`Body::bytes`], or [`Violation::Text`].
     pub fn text(&mut self, most: usize) -> Result<&'a str, Violation> {
         std::str::from_utf8(self.bytes(most)?).map_err(|_| Violation::Text)
     }
 
-    /// Returns the bytes that are left.
+    /// Returns the remaining bytes.
     #[must_use]
     pub fn rest(self) -> &'a [u8] {
         self.0
     }
 
-    /// Checks that nothing is left.
+    /// Checks that no bytes remain.
     ///
     /// # Errors
     /// [`Violation::Trailing`].
@@ -214,12 +214,12 @@ impl<'a> Body<'a> {
     }
 }
 
-/// A frame that is being written.
+/// A frame under construction.
 #[derive(Clone, Debug)]
 pub struct Record(Vec<u8>);
 
 impl Record {
-    /// Begins a frame.
+    /// Starts a frame.
     #[must_use]
     pub fn new(kind: u16, sequence: u64) -> Self {
         let mut bytes = Vec::with_capacity(256);
@@ -230,7 +230,7 @@ impl Record {
         Record(bytes)
     }
 
-    /// Marks it as followed by more of the same.
+    /// Sets the flag that another frame of the same message follows.
     #[must_use]
     pub fn more(mut self) -> Self {
         self.0.splice(2..4, MORE.to_ne_bytes());
@@ -244,44 +244,44 @@ impl Record {
         self
     }
 
-    /// Appends a truth value.
+    /// Appends a boolean.
     #[must_use]
     pub fn bool(self, value: bool) -> Self {
         self.u8(value.into())
     }
 
-    /// Appends a number of two bytes.
+    /// Appends a two-byte integer.
     #[must_use]
     pub fn u16(mut self, value: u16) -> Self {
         self.0.extend(value.to_ne_bytes());
         self
     }
 
-    /// Appends a number of four bytes.
+    /// Appends a four-byte integer.
     #[must_use]
     pub fn u32(mut self, value: u32) -> Self {
         self.0.extend(value.to_ne_bytes());
         self
     }
 
-    /// Appends a number of eight bytes.
+    /// Appends an eight-byte integer.
     #[must_use]
     pub fn u64(mut self, value: u64) -> Self {
         self.0.extend(value.to_ne_bytes());
         self
     }
 
-    /// Appends bytes behind their length.
+    /// Appends a length-prefixed byte string.
     #[must_use]
     pub fn bytes(mut self, value: &[u8]) -> Self {
-        // What is longer than a record is found by `finish`.
+        // `finish` rejects a value that does not fit into a record.
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         self.0.extend(length.to_ne_bytes());
         self.0.extend(value.iter().take(LONGEST));
         self
     }
 
-    /// Appends the first bytes of a text, of which there may be so many, up to the end of a character.
+    /// Appends a length-prefixed text, truncated to at most `most` bytes at a character boundary.
     #[must_use]
     pub fn text(self, value: &str, most: usize) -> Self {
         let mut end = value.len().min(most);
@@ -291,10 +291,10 @@ impl Record {
         self.bytes(value.get(..end).unwrap_or_default().as_bytes())
     }
 
-    /// Returns the record.
+    /// Returns the finished record.
     ///
     /// # Errors
-    /// [`Violation::Long`]: it has more bytes than a record may have.
+    /// [`Violation::Long`] if it exceeds the maximum length of a record.
     pub fn finish(mut self) -> Result<Vec<u8>, Violation> {
         let length = u32::try_from(self.0.len()).ok().filter(|_| self.0.len() <= LONGEST);
         let length = length.ok_or(Violation::Long(self.0.len()))?;
@@ -307,7 +307,7 @@ impl Record {
 mod tests {
     use super::*;
 
-    /// Numbers that look random (SplitMix64).
+    /// Returns a generator of pseudo-random numbers (SplitMix64).
     fn numbers(mut state: u64) -> impl FnMut() -> u64 {
         move || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -321,7 +321,7 @@ mod tests {
         Record::new(7, 3).u8(1).u16(2).u32(3).u64(4).bytes(b"five").text("s\u{e9}chs", 100).bool(true).finish().unwrap()
     }
 
-    /// Reads what `record` wrote.
+    /// Reads back the fields written by `record`.
     fn read(record: &[u8]) -> Result<(), Violation> {
         let frame = Frame::read(record, 3)?;
         let mut body = frame.body;
@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(Frame::read(&two, 0).unwrap().body.bool(), Err(Violation::Value(2)));
     }
 
-    /// Any change of one byte, and any bytes at all, are read as something or refused.
+    /// A record with any one byte changed, and any random bytes, are either parsed or rejected.
     #[test]
     fn no_bytes_make_it_panic() {
         let (good, mut next) = (record(), numbers(1));
@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// Whatever fields are written come back in their order, and nothing else.
+    /// Fields are read back unchanged, in order, with nothing left over.
     #[test]
     fn fields_come_back_as_they_were() {
         let mut next = numbers(2);

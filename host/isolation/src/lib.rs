@@ -1,14 +1,15 @@
-//! Processes that compute for another one and have nothing but a channel to it.
+//! Child processes that compute on behalf of their owner and have access to nothing but a channel to it.
 //!
 //! * [`frame`] is the format of what crosses the channel: records with a kind, a sequence number and bounded fields.
-//! * [`Channel`] is a socket of type `SOCK_SEQPACKET`, which keeps records apart.
-//! * [`Spawner`] is a process of one thread that starts and ends the others, so that a process which has given up
-//!   `fork`, `execve` and `kill` can still have them. It is forked before anything is given up, and never sees what the
-//!   others compute.
-//! * [`Child`] is such a process as its owner sees it. It ends with the [`Child`], with the owner, and with the spawner.
+//! * [`Channel`] is a socket of type `SOCK_SEQPACKET`, which preserves record boundaries.
+//! * [`Spawner`] is a single-threaded process that starts and ends the others, so that a process that has given up
+//!   `fork`, `execve` and `kill` can still have child processes. It is forked before any privilege is dropped, and
+//!   never sees the data that the others process.
+//! * [`Child`] is the owner's handle on such a process. The process ends when the [`Child`] is dropped, when the owner
+//!   ends, and when the spawner ends.
 //! * [`Limits`] are resource limits that the kernel enforces.
 //!
-//! What a process gives up by itself once it runs is in [`flowgate_privileges::sandbox`].
+//! The privileges that such a process drops by itself once it runs are described in [`flowgate_privileges::sandbox`].
 
 mod channel;
 mod child;

@@ -1,4 +1,4 @@
-//! Resource limits of a process, which the kernel enforces.
+//! Resource limits of a process, enforced by the kernel.
 
 use std::{io, time::Duration};
 
@@ -6,23 +6,23 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::frame::{Body, Record, Violation};
 
-/// Resource limits of a process (`getrlimit(2)`). None is raised above what the spawner may have itself.
+/// Resource limits of a process (`getrlimit(2)`). None is raised above the spawner's own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Private writable memory in bytes (RLIMIT_DATA).
     pub memory: u64,
-    /// Address space in bytes (RLIMIT_AS), which bounds page tables.
+    /// Address space in bytes (RLIMIT_AS). This also bounds the memory used by page tables.
     pub address_space: u64,
-    /// Bytes of the stack of the first thread (RLIMIT_STACK).
+    /// Stack size of the first thread in bytes (RLIMIT_STACK).
     pub stack: u64,
     /// CPU time (RLIMIT_CPU), in whole seconds.
     pub time: Duration,
-    /// Length of a file in bytes, also of one in memory (RLIMIT_FSIZE).
+    /// Maximum file size in bytes (RLIMIT_FSIZE). It applies to files in memory as well.
     pub file: u64,
 }
 
 impl Limits {
-    /// Returns the seconds of CPU time: at least one, and no fraction is lost.
+    /// Returns the CPU time in seconds, rounded up, and at least 1.
     #[must_use]
     pub fn seconds(&self) -> u64 {
         let fraction = u64::from(self.time.subsec_nanos() != 0);
@@ -39,10 +39,10 @@ impl Limits {
         Ok(Limits { memory, address_space, stack, time, file })
     }
 
-    /// Applies them to the calling process.
+    /// Applies the limits to the calling process.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// If the kernel refuses.
     pub(super) fn apply(&self) -> io::Result<()> {
         let seconds = self.seconds();
         for (resource, soft, hard) in [
@@ -51,7 +51,8 @@ impl Limits {
             (Resource::RLIMIT_DATA, self.memory, self.memory),
             (Resource::RLIMIT_AS, self.address_space, self.address_space),
             (Resource::RLIMIT_STACK, self.stack, self.stack),
-            // SIGXCPU has a name, and comes a second before SIGKILL.
+            // The soft limit raises SIGXCPU, which identifies the cause, one second before the hard limit raises
+            // SIGKILL.
             (Resource::RLIMIT_CPU, seconds, seconds.saturating_add(1)),
             (Resource::RLIMIT_FSIZE, self.file, self.file),
         ] {

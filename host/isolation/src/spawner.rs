@@ -1,4 +1,4 @@
-//! A process of one thread that starts and ends others.
+//! A single-threaded process that starts and ends other processes.
 
 use std::{
     ffi::CStr,
@@ -27,24 +27,25 @@ use super::{
     sys,
 };
 
-/// An order to start a process.
+/// Frame kind of an order to start a process.
 const START: u16 = 1;
-/// The number of the channel's descriptor in a process; others that were given follow.
+/// Descriptor number of the channel in a started process; the other descriptors passed to it follow.
 const CHANNEL: RawFd = 3;
-/// How likely the kernel ends the process first when there is no memory left; 1000 is the most.
+/// OOM score adjustment of a started process, from 0 to 1000: the higher, the more likely the kernel kills it first
+/// when memory runs out.
 const SACRIFICE: &str = "500";
 
-/// What a process computes.
+/// The task of a started process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It compiles one plugin.
+    /// Compiles one plugin.
     Compiler,
 }
 
 impl Role {
     const ALL: [Role; 1] = [Role::Compiler];
 
-    /// Returns the name by which the process is started and seen.
+    /// Returns the name under which the process is started and listed.
     #[must_use]
     pub fn name(self) -> &'static CStr {
         match self {
@@ -52,7 +53,7 @@ impl Role {
         }
     }
 
-    /// Returns the role of a process that was started by this name.
+    /// Returns the role of a process that was started under this name.
     #[must_use]
     pub fn of(name: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name().to_bytes() == name)
@@ -64,14 +65,14 @@ impl Role {
         }
     }
 
-    /// Takes the descriptors that a process of a role has been given: its channel, and so many others. From then on it is
-    /// seen by the name of its role, and not by that of the file that it was executed from.
+    /// Takes the descriptors passed to a process of this role: its channel and `others` further ones. Also names the
+    /// process after its role; otherwise it would be listed under the name of the executed file.
     ///
     /// # Errors
-    /// They are missing, or the first one is no channel: nobody has given the process a role.
+    /// If descriptors are missing, or the first one is not a channel: the process was not started by a spawner.
     pub fn descriptors(self, others: usize) -> io::Result<(Channel, Vec<OwnedFd>)> {
         let channel = Channel::from_descriptor(sys::inherited(CHANNEL)?)?;
-        // For people only.
+        // Only for display; failure is harmless.
         let _ = prctl::set_name(self.name());
         let others =
             (0..others).map(|number| sys::inherited(CHANNEL + 1 + RawFd::try_from(number).unwrap_or(RawFd::MAX - 4)));
@@ -79,17 +80,17 @@ impl Role {
     }
 }
 
-/// What a process does in its role where the program itself cannot be executed once more. Returns its exit status.
+/// The entry point of a role where the program cannot be executed again. Returns its exit status.
 pub type Entry = fn(Role) -> u8;
 
-/// What is to be started.
+/// A request to start a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// What it computes.
+    /// The role of the process.
     pub role: Role,
     /// Its resource limits.
     pub limits: Limits,
-    /// How much it gives way to others (`nice(2)`), from 0 to 19.
+    /// The nice value (`nice(2)`), from 0 to 19.
     pub nice: u8,
 }
 
@@ -112,7 +113,7 @@ impl Order {
     }
 }
 
-/// The process that starts others, as its owner sees it. It ends with the owner.
+/// The owner's handle on the spawner process, which ends with the owner.
 #[derive(Debug)]
 pub struct Spawner {
     orders: Channel,
@@ -120,21 +121,21 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Forks the spawner. It drops all capabilities and keeps no descriptor but the channel for orders.
+    /// Forks the spawner, which drops all capabilities and keeps no descriptor except the channel for orders.
     ///
-    /// `entry` is what a process does where the program cannot be executed once more: without `/proc`.
+    /// `entry` runs in place of the program where that cannot be executed again, that is, without `/proc`.
     ///
     /// # Safety
-    /// The calling process has one thread.
+    /// The calling process must be single-threaded.
     ///
     /// # Errors
-    /// The kernel gives no process or no sockets.
+    /// If the kernel cannot create the process or the sockets.
     #[allow(unsafe_code)]
     pub unsafe fn fork(entry: Entry) -> io::Result<Self> {
         let (orders, other) = Channel::pair()?;
-        // Executed by descriptor, so that an update of the file on disk does not mix versions.
+        // Executed by descriptor, so that an update of the file on disk does not mix two versions.
         let program = File::open("/proc/self/exe").ok();
-        // SAFETY: the caller's: one thread.
+        // SAFETY: the caller guarantees that this process is single-threaded.
         match unsafe { sys::fork() }? {
             Some(pid) => Ok(Spawner { orders, pid }),
             None => {
@@ -145,25 +146,25 @@ impl Spawner {
         }
     }
 
-    /// Ends the spawner and what it has started, and waits until they are gone. (An orphan would be left to the first process
-    /// of the system, which in a container may be one that collects nobody.)
+    /// Ends the spawner and the processes it has started, and waits until they are gone. (Orphans would be reparented
+    /// to the init process, which in a container may not reap them.)
     pub fn end(&self) {
-        // It may have ended already.
+        // Fails if the spawner has already ended.
         let _ = shutdown(self.orders.as_fd().as_raw_fd(), Shutdown::Both);
         let _ = waitpid(self.pid, None);
     }
 
-    /// Returns true if it has ended, whatever ended it.
+    /// Returns true if the spawner has ended, for whatever reason.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        // It says nothing on this channel, so that there is nothing but its end to be read.
+        // The spawner never sends on this channel, so the only thing that can be read is its end.
         sys::readable(self.orders.as_fd(), Duration::ZERO).unwrap_or(true)
     }
 
-    /// Starts a process with these descriptors besides its end of the channel.
+    /// Starts a process that receives its end of the channel and these descriptors.
     ///
     /// # Errors
-    /// The spawner has ended, or the kernel gives no sockets. What happens later is said by [`Child::wait`].
+    /// If the spawner has ended, or the kernel cannot create sockets. Later failures are reported by [`Child::wait`].
     pub fn start(&self, order: &Order, channel: Channel, descriptors: &[BorrowedFd<'_>]) -> io::Result<Child> {
         let record = order.write().map_err(|violation| io::Error::new(io::ErrorKind::InvalidInput, violation))?;
         let (lease, other) = Channel::pair()?;
@@ -174,13 +175,13 @@ impl Spawner {
     }
 }
 
-/// A process that has not been collected yet.
+/// A process that has not been reaped yet.
 struct Running {
     pid: Pid,
     lease: Channel,
 }
 
-/// The spawner's own process.
+/// The state of the spawner process.
 struct Loop {
     orders: Channel,
     program: Option<File>,
@@ -191,11 +192,11 @@ struct Loop {
 }
 
 impl Loop {
-    /// Gives up what a spawner does not need.
+    /// Drops what the spawner does not need.
     fn begin(orders: Channel, program: Option<File>, entry: Entry) -> io::Result<Self> {
         let _ = prctl::set_name(c"flowgate-spawner");
-        // Signals of a terminal, and those that systemd sends to all processes of a unit, are for the owner: it may want
-        // to finish what it has begun. The spawner ends when the owner does.
+        // Signals from a terminal, and those that systemd sends to all processes of a unit, are meant for the owner,
+        // which may want to finish its work. The spawner ends when the owner does.
         unistd::setsid()?;
         for signal in
             [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGPIPE]
@@ -223,14 +224,14 @@ impl Loop {
         Ok(this)
     }
 
-    /// Closes what was inherited: pipes of others would not end while it is open here.
+    /// Closes inherited descriptors: as long as a pipe is open here, its reader does not see the end.
     fn close_others(&self) {
         let mut kept: Vec<RawFd> = [self.orders.as_fd().as_raw_fd(), self.ends.as_fd().as_raw_fd()].into();
         kept.extend(self.program.as_ref().map(|program| program.as_raw_fd()));
         sys::close_all_but(3, &kept);
     }
 
-    /// Serves until the owner has ended.
+    /// Serves orders until the owner has ended.
     fn serve(mut self) -> io::Result<()> {
         let mut buffer = Channel::buffer();
         loop {
@@ -239,11 +240,11 @@ impl Loop {
             polled.extend(self.running.iter().map(|running| wanted(running.lease.as_fd().as_raw_fd())));
             sys::poll(&mut polled, -1)?;
             let ready: Vec<bool> = polled.iter().map(|descriptor| descriptor.revents != 0).collect();
-            // An owner who lets go of a process does not want it any more.
+            // The lease is closed when the owner drops its handle: it no longer wants the process.
             for (running, _) in self.running.iter().zip(ready.iter().skip(2)).filter(|(_, ready)| **ready) {
                 end(running.pid);
             }
-            // More than one may have ended for one signal.
+            // One signal may stand for several processes that have ended.
             while let Ok(Some(_)) = self.ends.read_signal() {}
             self.collect();
             if ready.first().copied().unwrap_or_default() {
@@ -264,7 +265,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Collects those that have ended, and says so.
+    /// Reaps the processes that have ended, and reports each to its owner.
     fn collect(&mut self) {
         self.running.retain(|running| match sys::collect(running.pid) {
             Some(ending) => {
@@ -281,14 +282,14 @@ impl Loop {
             return;
         }
         let Ok(lease) = Channel::from_descriptor(descriptors.remove(0)) else { return };
-        // SAFETY: this process has one thread.
+        // SAFETY: this process is single-threaded.
         #[allow(unsafe_code)]
         let forked = unsafe { sys::fork() };
         match forked {
             Err(error) => tell_failure(&lease, "cannot start a process", &error),
             Ok(Some(pid)) => self.running.push(Running { pid, lease }),
             Ok(None) => {
-                // Only for what is to be said if it fails: executing the program closes it.
+                // Used only to report a failure; it is closed when the program is executed.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {
                     Ok(lease) => match self.become_other(order, &descriptors) {
                         // Not a destructor of descriptors runs: the process has closed them by their numbers.
@@ -305,14 +306,15 @@ impl Loop {
         }
     }
 
-    /// Turns the calling process, which has just been forked, into one of this role. Returns only if the program cannot be
-    /// executed.
+    /// Turns the calling process, which has just been forked, into one of this role. Returns only if the program cannot
+    /// be executed.
     fn become_other(&self, order: &Order, descriptors: &[OwnedFd]) -> Result<u8, (&'static str, io::Error)> {
-        // Writing a number to a file of its own is no harm where it is refused.
+        // A refusal is harmless: the process then keeps its default score.
         let _ = fs::write("/proc/self/oom_score_adj", SACRIFICE);
         flowgate_privileges::sandbox::give_way(order.nice);
         SigSet::empty().thread_set_mask().map_err(|errno| ("cannot reset signals", errno.into()))?;
-        // The signal comes when the spawner's only thread ends. Not later than the check, it has.
+        // The signal is sent when the spawner's only thread ends. If the spawner has already ended, the check below
+        // notices.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| ("cannot follow the end of others", errno.into()))?;
         if unistd::getppid() != self.own {
             return Ok(127);
@@ -332,9 +334,9 @@ impl Loop {
     }
 }
 
-/// Ends a process that has not been collected, so that its number is its own.
+/// Kills a process that has not been reaped, so its process ID cannot have been reused.
 fn end(pid: Pid) {
-    // It may have ended already.
+    // Fails if the process has already ended.
     let _ = kill(pid, Signal::SIGKILL);
 }
 

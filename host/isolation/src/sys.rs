@@ -1,4 +1,4 @@
-//! System calls that the standard library and nix do not offer safely. All unsafe code of the crate is here.
+//! System calls for which the standard library and nix have no safe interface. All unsafe code of the crate is here.
 #![allow(unsafe_code)]
 
 use std::{
@@ -15,20 +15,21 @@ use nix::{
 
 use super::{channel::Channel, child::Ending, frame::LONGEST};
 
-/// Maximum number of descriptors beside a record.
+/// Maximum number of descriptors sent with a record.
 pub(super) const DESCRIPTORS: usize = 8;
-/// Above all numbers that descriptors of a role are given; below any reasonable limit of descriptors.
+/// Above all descriptor numbers used by a role, and below any reasonable limit on descriptors.
 const HIGH: RawFd = 16;
 
 /// Forks. Returns the child's process ID, or `None` in the child.
 ///
 /// # Safety
-/// The process must have one thread: in the child of a process with others, locks that these hold are never released.
+/// The process must be single-threaded: in the child of a multi-threaded process, locks held by the other threads are
+/// never released.
 ///
 /// # Errors
-/// The kernel gives no process.
+/// If the kernel cannot create a process.
 pub(super) unsafe fn fork() -> io::Result<Option<Pid>> {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
@@ -41,21 +42,21 @@ pub(super) fn exit(status: u8) -> ! {
     unsafe { libc::_exit(status.into()) }
 }
 
-/// Waits until something can be read or the other end is closed, at most so long; returns true if so.
+/// Waits until data can be read or the other end is closed, for at most `time`. Returns true if so.
 ///
 /// # Errors
-/// The kernel has no memory.
+/// If the kernel has no memory.
 pub(super) fn readable(descriptor: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
     let mut one = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-    // Rounded up, so that a wait of less than a millisecond is none that turns.
+    // Rounded up, so that waiting for less than a millisecond does not become a busy loop.
     let milliseconds = i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     poll(&mut one, milliseconds).map(|ready| ready > 0)
 }
 
-/// Waits for events of descriptors (`poll(2)`); a signal ends the wait as the time does.
+/// Waits for events on descriptors (`poll(2)`). An interruption by a signal is treated as a timeout.
 ///
 /// # Errors
-/// The kernel has no memory.
+/// If the kernel has no memory.
 pub(super) fn poll(descriptors: &mut [libc::pollfd], milliseconds: i32) -> io::Result<usize> {
     let count = libc::nfds_t::try_from(descriptors.len()).unwrap_or(libc::nfds_t::MAX);
     // SAFETY: the kernel reads and writes as many structures as the slice has.
@@ -69,10 +70,10 @@ pub(super) fn poll(descriptors: &mut [libc::pollfd], milliseconds: i32) -> io::R
     }
 }
 
-/// Receives a record and the descriptors beside it. Returns the length; 0 at the end.
+/// Receives a record and the descriptors sent with it. Returns the length; 0 at the end of the stream.
 ///
 /// # Errors
-/// InvalidData for a record that is longer than the buffer, or has more descriptors than [`DESCRIPTORS`].
+/// InvalidData if the record is longer than the buffer, or carries more than [`DESCRIPTORS`] descriptors.
 pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Result<(usize, Vec<OwnedFd>)> {
     use std::os::fd::AsFd as _;
     let mut slices = [io::IoSliceMut::new(buffer)];
@@ -83,7 +84,7 @@ pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Resu
     let mut descriptors = Vec::new();
     for control in message.cmsgs().map_err(io::Error::from)? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
-            // SAFETY: the kernel has just opened them for this process, and nothing else knows them.
+            // SAFETY: the kernel has just opened them for this process, and nothing else knows their numbers.
             descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
@@ -93,23 +94,24 @@ pub(super) fn receive(channel: &Channel, buffer: &mut [u8; LONGEST]) -> io::Resu
     Ok((message.bytes, descriptors))
 }
 
-/// Takes a descriptor that the process was started with.
+/// Takes ownership of a descriptor that the process was started with.
 ///
 /// # Errors
-/// EBADF: it was not.
+/// EBADF if there is no such descriptor.
 pub(super) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD takes no argument and changes nothing.
     if unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and the process of a role, which is where this is called, has given it to nobody else.
+    // SAFETY: it is open, and this function is only called in the process of a role, where nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Gives open descriptors the numbers from `first` on, and closes all above. What they were called before may be reused.
+/// Moves open descriptors to consecutive numbers from `first` on, and closes all above. Their old numbers may be
+/// reused.
 ///
 /// # Errors
-/// The kernel refuses.
+/// If the kernel refuses.
 pub(super) fn place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<RawFd> {
     let mut high = Vec::with_capacity(descriptors.len());
     for descriptor in descriptors {
@@ -119,8 +121,8 @@ pub(super) fn place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<RawFd> 
     }
     let mut next = first;
     for number in high {
-        // SAFETY: the process is about to execute a program or to serve in one role: whatever had the number is not used
-        // any more.
+        // SAFETY: the process is about to execute a program or to run one role: whatever had this number is no longer
+        // used.
         if unsafe { libc::dup2(number, next) } == -1 {
             return Err(io::Error::last_os_error());
         }
@@ -129,12 +131,12 @@ pub(super) fn place(descriptors: &[OwnedFd], first: RawFd) -> io::Result<RawFd> 
     Ok(next)
 }
 
-/// Duplicates a descriptor to a number that [`place`] leaves alone.
+/// Duplicates a descriptor to a number that [`place`] does not touch.
 ///
 /// # Errors
-/// The kernel refuses.
+/// If the kernel refuses.
 pub(super) fn aside(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: duplicates an open descriptor; the new one is owned by nobody else.
+    // SAFETY: duplicates an open descriptor; nothing else owns the new one.
     unsafe {
         match libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) {
             -1 => Err(io::Error::last_os_error()),
@@ -143,12 +145,12 @@ pub(super) fn aside(descriptor: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
 }
 
-/// Closes all descriptors from this one on.
+/// Closes all descriptors from `first` on.
 pub(super) fn close_from(first: RawFd) {
     close_all_but(first, &[]);
 }
 
-/// Closes all descriptors from this one on, except some.
+/// Closes all descriptors from `first` on, except those in `kept`.
 pub(super) fn close_all_but(first: RawFd, kept: &[RawFd]) {
     let mut kept = kept.to_vec();
     kept.sort_unstable();
@@ -162,14 +164,14 @@ pub(super) fn close_all_but(first: RawFd, kept: &[RawFd]) {
     close(from, RawFd::MAX);
 }
 
-/// Closes the descriptors from one to another.
+/// Closes the descriptors from `first` to `last`.
 fn close(first: RawFd, last: RawFd) {
     let number = |descriptor: RawFd| libc::c_uint::try_from(descriptor).unwrap_or_default();
-    // SAFETY: takes three numbers. The process has one thread, which does not use any of them any more.
+    // SAFETY: takes three numbers. The process is single-threaded and no longer uses any of these descriptors.
     if unsafe { libc::syscall(libc::SYS_close_range, number(first), number(last), 0) } == 0 {
         return;
     }
-    // Kernels before 5.9: as many as there may be, within reason.
+    // Kernels before 5.9 lack the system call: closes one by one up to the descriptor limit, which is capped.
     let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(1024, |limit| limit.0);
     let most = RawFd::try_from(most.min(65_536)).unwrap_or(1024);
     for number in first..=last.min(most) {
@@ -178,13 +180,13 @@ fn close(first: RawFd, last: RawFd) {
     }
 }
 
-/// Makes standard input, output and error what goes nowhere.
+/// Redirects standard input, output and error to `/dev/null`.
 ///
 /// # Errors
-/// The kernel gives no descriptor.
+/// If the kernel cannot open a descriptor.
 pub(super) fn close_standard_streams() -> io::Result<()> {
-    // SAFETY: opens a file by a constant name, or a file in memory where there is no /dev; duplicates it to the numbers
-    // that the program's own streams have, which it does not use any more.
+    // SAFETY: opens a constant path, or a file in memory where there is no /dev, and duplicates it to the numbers of
+    // the program's standard streams, which it no longer uses.
     unsafe {
         let mut nowhere = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
         if nowhere == -1 {
@@ -203,7 +205,7 @@ pub(super) fn close_standard_streams() -> io::Result<()> {
     Ok(())
 }
 
-/// Collects a child that has ended; returns `None` if it runs.
+/// Reaps a child that has ended; returns `None` if it is still running.
 pub(super) fn collect(pid: Pid) -> Option<Ending> {
     let mut status = 0;
     // SAFETY: all-zero bytes are a valid `struct rusage`; the kernel writes to both.
@@ -226,7 +228,7 @@ pub(super) fn collect(pid: Pid) -> Option<Ending> {
     Some(Ending { status, time: time(usage.ru_utime) + time(usage.ru_stime), memory })
 }
 
-/// Has the process create files that are for its user alone.
+/// Makes new files of the process accessible to its user only (umask).
 pub(super) fn keep_files_private() {
     // SAFETY: takes a number, and always succeeds.
     unsafe {
@@ -234,10 +236,10 @@ pub(super) fn keep_files_private() {
     }
 }
 
-/// Executes an open program with one argument and without an environment.
+/// Executes an open program with one argument and an empty environment.
 ///
 /// # Errors
-/// The kernel refuses.
+/// If the kernel refuses.
 pub(super) fn execute(program: BorrowedFd<'_>, name: &CStr) -> io::Error {
     let none: [CString; 0] = [];
     match nix::unistd::fexecve(program, &[name], &none) {

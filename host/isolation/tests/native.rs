@@ -1,5 +1,6 @@
-//! Native code in the place of a process that computes: whatever it tries, it gets nothing, and what its owner is told is
-//! the truth. This program starts itself in a role, as the real one does, with an attack instead of work.
+//! Native code of an attacker in place of a process that computes: every attempt must be denied, and the owner must be
+//! told the truth about how the process ended. This program starts itself in a role, as the real one does, with an
+//! attack instead of work.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 #![allow(unsafe_code, reason = "an attack is made of system calls")]
 
@@ -18,15 +19,15 @@ use libc::*;
 const LIMITS: Limits =
     Limits { memory: 64 << 20, address_space: 16 << 30, stack: 8 << 20, time: Duration::from_secs(2), file: 1 << 20 };
 
-/// Exit status of an attack that the kernel did not refuse.
+/// Exit status of an attack that the kernel allowed.
 const GOT_THROUGH: u8 = 42;
-/// Exit status of an attack that the kernel answered with an error.
+/// Exit status of an attack that the kernel refused with an error.
 const REFUSED: u8 = 43;
 
 type Test = (&'static str, fn(&Owner));
 type Attack = (&'static str, fn() -> c_long);
 
-/// A system call with these arguments.
+/// Expands to a system call with these arguments.
 macro_rules! call {
     ($number:expr $(, $argument:expr)*) => {
         unsafe { syscall($number as c_long $(, $argument as c_long)*) }
@@ -47,10 +48,10 @@ fn protect(protection: c_int) -> c_long {
 
 const PRIVATE: c_int = MAP_PRIVATE | MAP_ANONYMOUS;
 const BOTH: c_int = PROT_READ | PROT_WRITE;
-/// Somebody else.
+/// The process ID of another process.
 const OTHER: c_long = 1;
 
-/// What ends a process that tries it.
+/// Attacks that end the process.
 const FORBIDDEN: &[Attack] = &[
     ("open a file", || call!(SYS_openat, AT_FDCWD, c"/etc/passwd".as_ptr(), O_RDONLY)),
     ("open its own memory", || call!(SYS_openat, AT_FDCWD, c"/proc/self/mem".as_ptr(), O_RDWR)),
@@ -120,7 +121,7 @@ const FORBIDDEN: &[Attack] = &[
     ("a number of another kind of program", || call!(SYS_getppid | 0x4000_0000)),
 ];
 
-/// What it may do, since it is what computing takes.
+/// Calls that are allowed because computing needs them.
 const ALLOWED: &[Attack] = &[
     ("memory", || page().min(0)),
     ("a reservation", || map(1 << 30, PROT_NONE, PRIVATE | MAP_NORESERVE, -1).min(0)),
@@ -135,7 +136,7 @@ const ALLOWED: &[Attack] = &[
     }),
 ];
 
-/// What its limits refuse.
+/// Attacks that the resource limits refuse.
 const BEYOND: &[Attack] = &[
     ("more memory than it may have", || map(65 << 20, BOTH, PRIVATE, -1).min(0)),
     ("a little each time", || {
@@ -165,7 +166,7 @@ fn all() -> impl Iterator<Item = &'static Attack> {
     FORBIDDEN.iter().chain(ALLOWED).chain(BEYOND)
 }
 
-/// The process in a role: confines itself as the real one, and attacks as it is told.
+/// Runs the process in a role: confines itself like the real one, then performs the attack that it is sent.
 fn role() -> u8 {
     let (channel, _files) = Role::Compiler.descriptors(1).expect("it has a channel");
     let mut buffer = Channel::buffer();
@@ -182,7 +183,7 @@ fn role() -> u8 {
             std::hint::spin_loop();
         },
         "wait" => {
-            // It says that it is confined, and waits.
+            // Reports that it is confined, then waits for the attack.
             channel.send(b"ready", &[]).unwrap();
             let _ = channel.receive(&mut buffer);
             return 0;
@@ -223,7 +224,7 @@ impl Owner {
     }
 }
 
-// #[test], run by `main`.
+// A test, run by `main`.
 fn native_code_gets_nothing(owner: &Owner) {
     for (attack, _) in FORBIDDEN {
         assert_eq!(owner.end(attack).status, Err(SIGSYS), "{attack}");
@@ -233,7 +234,7 @@ fn native_code_gets_nothing(owner: &Owner) {
     }
 }
 
-// #[test], run by `main`.
+// A test, run by `main`.
 fn limits_hold_whatever_is_tried(owner: &Owner) {
     for (attack, _) in BEYOND {
         let ending = owner.end(attack);
@@ -243,20 +244,20 @@ fn limits_hold_whatever_is_tried(owner: &Owner) {
     }
     let ending = owner.end("loop");
     assert_eq!(ending.status, Err(SIGXCPU), "{ending:?}");
-    // The kernel counts in ticks.
+    // The kernel accounts CPU time in ticks.
     let second = Duration::from_secs(1);
     assert!(ending.time >= LIMITS.time - second && ending.time < LIMITS.time + second, "{ending:?}");
     assert_eq!(owner.end("abort").status, Err(SIGABRT));
 }
 
-/// A field of a process's status.
+/// Returns a field of the status of a process.
 fn status(process: i32, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect(field);
     line.trim().to_owned()
 }
 
-/// Processes whose parent this is.
+/// Returns the child processes of a process.
 fn children(parent: i32) -> BTreeSet<i32> {
     let numbers = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let parent_of = |process: &i32| {
@@ -271,7 +272,7 @@ fn only(numbers: BTreeSet<i32>) -> i32 {
     *numbers.first().unwrap()
 }
 
-// #[test], run by `main`.
+// A test, run by `main`.
 fn a_process_has_nothing_but_what_it_was_given(owner: &Owner) {
     let (channel, child) = owner.start("wait");
     assert_eq!(channel.receive(&mut Channel::buffer()).unwrap(), Some(&b"ready"[..]));
@@ -292,7 +293,7 @@ fn a_process_has_nothing_but_what_it_was_given(owner: &Owner) {
         let entries = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
         entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
     };
-    // Standard streams that go nowhere, the channel, and the file.
+    // Standard streams redirected to nowhere, the channel, and the file.
     assert_eq!(open(process), (0..=4).collect());
     for stream in 0..3 {
         assert_eq!(fs::read_link(format!("/proc/{process}/fd/{stream}")).unwrap().to_str(), Some("/dev/null"));
@@ -311,21 +312,22 @@ fn a_process_has_nothing_but_what_it_was_given(owner: &Owner) {
         assert_eq!(line.split_whitespace().next(), Some(value), "{limits}");
     }
     assert_eq!(fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap().trim(), "500");
-    // It is not dumpable: its files belong to root, and nobody else of its user reads its memory.
+    // The process is not dumpable: its files in /proc belong to root, and other processes of its user cannot read its
+    // memory.
     let maps = fs::metadata(format!("/proc/{process}/maps")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&maps), 0);
     drop(channel);
     assert_eq!(child.wait(Instant::now() + Duration::from_secs(60)).unwrap().unwrap().status, Ok(0));
 }
 
-// #[test], run by `main`.
+// A test, run by `main`.
 fn what_it_sends_is_not_believed(owner: &Owner) {
     let (channel, child) = owner.start("garbage");
     let mut buffer = Channel::buffer();
     let record = channel.receive(&mut buffer).unwrap().unwrap();
     assert!(Frame::read(record, 0).is_err());
     drop(child);
-    // Who floods is held up by the kernel, and ends when it is let go.
+    // A process that floods the channel is blocked by the kernel, and is killed when its handle is dropped.
     let (channel, child) = owner.start("flood");
     assert!(channel.receive(&mut buffer).unwrap().is_some());
     drop((channel, child));
@@ -341,7 +343,7 @@ fn until_gone() {
     }
 }
 
-// #[test], run by `main`.
+// A test, run by `main`.
 fn who_is_let_go_ends(owner: &Owner) {
     for attack in ["before", "loop"] {
         let (channel, child) = owner.start(attack);
@@ -352,7 +354,7 @@ fn who_is_let_go_ends(owner: &Owner) {
     }
 }
 
-// #[test], run by `main`; the last one, since it takes the spawner away.
+// A test, run by `main`. It must be the last one, since it ends the spawner.
 fn nobody_outlives_the_spawner(owner: &Owner) {
     let (channel, child) = owner.start("wait");
     assert!(channel.receive(&mut Channel::buffer()).unwrap().is_some());
@@ -385,7 +387,7 @@ fn main() {
     if Role::of(name.as_encoded_bytes()).is_some() {
         exit(role().into());
     }
-    // What `cargo test` passes on: a part of names.
+    // The filter that `cargo test` passes on: a part of a test's name.
     let wanted = env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     if env::args().any(|word| word == "--list") {
         return;

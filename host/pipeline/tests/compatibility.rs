@@ -1,7 +1,8 @@
-//! Plugins that were compiled for a release keep running, and the WIT package changes only as `wit/VERSIONING.md` allows.
+//! Plugins that were compiled for a release keep running, and the WIT package changes only as `wit/VERSIONING.md`
+//! allows.
 //!
-//! `tests/compatibility/VERSION` holds what that release was: `wit/`, its WIT package, and `*.wasm`, components that were
-//! built with its SDK. They are never rebuilt.
+//! `tests/compatibility/VERSION` is a snapshot of that release: `wit/`, its WIT package, and `*.wasm`, components that
+//! were built with its SDK. They are never rebuilt.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 use std::{
@@ -26,7 +27,8 @@ use wit_parser::Resolve;
 /// The last release.
 const RELEASE: &str = "0.1.0";
 
-/// Worlds whose shape is a promise. `everything` is not among them: its exports are what a plugin may have, not what it must.
+/// Worlds with a stable shape. `everything` is not among them: it lists the exports that a plugin may have, not those
+/// that it must have.
 const WORLDS: [&str; 9] = [
     "stage",
     "selecting-stage",
@@ -47,7 +49,7 @@ fn present() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")
 }
 
-/// The WIT files of a directory as one text each, changed by `edit`.
+/// Returns the WIT files of a directory, each as one text, changed by `edit`.
 fn package(directory: &Path, edit: impl Fn(&str, String) -> String) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(directory).unwrap() {
@@ -60,9 +62,9 @@ fn package(directory: &Path, edit: impl Fn(&str, String) -> String) -> tempfile:
     copy
 }
 
-/// Whether the one package may follow the other, world by world.
+/// Checks that `new` may follow `old`, world by world.
 fn follows(old: &Path, new: &Path) -> Result<(), String> {
-    // Two packages of one name and version cannot be read together; versions are not what is compared.
+    // Two packages of the same name and version cannot be loaded together. Versions are not part of the comparison.
     let old = package(old, |_, text| text.replace(RELEASE, "0.0.1"));
     for world in WORLDS {
         let mut resolve = Resolve::default();
@@ -86,15 +88,15 @@ fn the_package_is_compatible_with_the_last_release() {
 fn what_breaks_compiled_plugins_is_noticed() {
     let released = released().join("wit");
     for (file, from, to) in [
-        // One more field in a record.
+        // An additional field in a record.
         ("flow.wit", "record flows {", "record flows {\n    more-and-more: u32,"),
-        // Another parameter.
+        // A different parameter.
         ("flow-stage.wit", "process: func(batch: flows)", "process: func(batch: flows, more: u32)"),
-        // Another type.
+        // A different type.
         ("log.wit", "log: func(level: u8,", "log: func(level: u16,"),
-        // One function more that a plugin must have.
+        // An additional function that a plugin must export.
         ("plugin.wit", "  configure: func", "  reconfigure: func();\n\n  @since(version = 0.1.0)\n  configure: func"),
-        // One function less that it may call.
+        // A function that a plugin can no longer call.
         ("clock.wit", "now: func", "later: func"),
     ] {
         let broken = package(&present(), |name, text| {
@@ -124,7 +126,7 @@ fn executor() -> Executor<Flows> {
     executor
 }
 
-/// Rows with an original tuple, a mark and counters.
+/// Returns rows with an original tuple, a mark and counters.
 fn batch(rows: u32) -> Flows {
     let column = |value: u64| vec![value; rows as usize];
     let mut flows = Flows {
@@ -166,7 +168,7 @@ fn a_frozen_stage_with_everything_still_runs() {
     assert_eq!(rows.rare.as_ref().unwrap().annotations.rows, [0, 1, 2]);
     assert_eq!(stage.stats().lock().actions[usize::from(result::PRINTED)], 3);
     assert_eq!(state.lock().unwrap().get(b"seen"), Some(&3u64.to_be_bytes()[..]));
-    // What became of the actions, the table, a tick, the end.
+    // The results of the actions, the table, a tick, and the end.
     stage.begin_look_back(Reason::Start, &mut executor()).unwrap();
     stage.look_back(&mut batch(2), &mut executor()).unwrap();
     stage.end_look_back(&mut executor()).unwrap();

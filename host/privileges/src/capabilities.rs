@@ -23,7 +23,7 @@ struct CapabilityData {
     inheritable: u32,
 }
 
-/// CapabilitySets of capabilities as bits. The ambient set is a subset of both the permitted and the inheritable one.
+/// Sets of capabilities as bits. The ambient set is a subset of both the permitted and the inheritable one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct CapabilitySets {
     /// The effective set, which the kernel checks.
@@ -38,7 +38,7 @@ impl CapabilitySets {
     /// Returns the sets of the calling thread.
     ///
     /// # Errors
-    /// EPERM, ENOSYS: a filter of system calls refuses.
+    /// EPERM or ENOSYS if a system-call filter refuses.
     pub(crate) fn read() -> io::Result<Self> {
         let mut header = CapabilityHeader { version: VERSION, pid: 0 };
         let mut halves = [CapabilityData::default(); 2];
@@ -59,7 +59,7 @@ impl CapabilitySets {
     /// Replaces the sets of the calling thread.
     ///
     /// # Errors
-    /// EPERM: more than it has, or a filter of system calls refuses.
+    /// EPERM if they exceed what the thread has; EPERM or ENOSYS if a system-call filter refuses.
     #[allow(clippy::cast_possible_truncation, reason = "a half is what is wanted")]
     pub(crate) fn apply(self) -> io::Result<()> {
         let half = |shift: u32| CapabilityData {

@@ -1,13 +1,13 @@
-//! Dropping privileges before a process does anything: capabilities, the right to gain new ones, and system calls.
+//! Dropping privileges before a process does anything else: capabilities, the right to gain new ones, and system calls.
 //!
-//! Capabilities and filters apply to a thread and to those that it starts, so that the first thread drops them while it
-//! is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from files are
-//! loaded only in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
+//! Capabilities and filters apply to a thread and to the threads it starts, so they are dropped by the first thread
+//! while it is the only one. A command line [declares](PrivilegeProfile::apply) what it needs, and components from
+//! files are loaded only in a process that has dropped what [foreign code](may_run_foreign_code) must not have.
 //!
-//! A process that only computes gives up nearly everything: [`sandbox`].
+//! A process that only computes drops nearly everything: see [`sandbox`].
 //!
-//! If there is nothing to drop, no system call is made that a hardened unit forbids (`SystemCallFilter=~@privileged
-//! ~@resources` kills a process for it).
+//! If there is nothing to drop, no system call is made that a hardened unit forbids: `SystemCallFilter=~@privileged
+//! ~@resources` kills a process that makes one.
 
 mod capabilities;
 pub mod sandbox;
@@ -20,29 +20,29 @@ use caps::Capability;
 use flowgate_base::io_error::error_text;
 use nix::{errno::Errno, sys::prctl};
 
-/// The needs of a process, as far as privileges are concerned.
+/// The privileges that a process needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrivilegeProfile {
-    /// It inspects the machine and its own privileges: nothing is dropped.
+    /// Inspects the machine and its own privileges: nothing is dropped.
     Inspect,
-    /// A command of the user, on files of the user.
+    /// Runs a command of the user on the user's files.
     Command {
-        /// True if it may enter network namespaces.
+        /// True if the command may enter network namespaces.
         namespaces: bool,
-        /// True if it runs plugins of the user.
+        /// True if the command runs the user's plugins.
         plugins: bool,
     },
     /// The service for tenants.
     Service {
-        /// True if it enters network namespaces.
+        /// True if the service enters network namespaces.
         namespaces: bool,
     },
 }
 
-/// Why something could not be dropped.
+/// Why a privilege could not be dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegesError {
-    /// The kernel does not drop capabilities.
+    /// The kernel refuses to drop capabilities.
     #[error(
         "capabilities cannot be dropped: {}; start the program without them (CapabilityBoundingSet=CAP_NET_ADMIN), \
          or let it call capset(2)",
@@ -52,31 +52,31 @@ pub enum PrivilegesError {
     /// The kernel does not support `PR_SET_NO_NEW_PRIVS`.
     #[error("the right to gain privileges cannot be dropped: {}", error_text(&io::Error::from(*.0)))]
     NewPrivileges(#[source] Errno),
-    /// There is no system-call filter for this machine.
+    /// System-call filters are not available for this architecture.
     #[error("there is no filter of system calls for this machine: {0}")]
     Filter(#[from] seccompiler::Error),
-    /// The kernel does not accept a system-call filter.
+    /// The kernel refuses the system-call filter.
     #[error("system calls cannot be limited (seccomp): {}", error_text(.0))]
     Calls(#[source] io::Error),
-    /// A resource limit cannot be lowered.
+    /// A resource limit could not be lowered.
     #[error("resources cannot be limited: {}", .0.desc())]
     Resources(#[source] Errno),
     /// Other processes of the user can read its memory.
     #[error("the process cannot be hidden from others of its user: {}", .0.desc())]
     Visible(#[source] Errno),
-    /// More is left than the profile needs.
+    /// More privileges are left than the profile needs.
     #[error("the process has {0} more than it needs")]
     Excess(&'static str),
 }
 
-/// The result of [`PrivilegeProfile::apply`]; empty in a program that embeds the library.
+/// The result of [`PrivilegeProfile::apply`]; unset in a program that embeds the library.
 static APPLIED: OnceLock<Result<PrivilegeProfile, String>> = OnceLock::new();
 
 /// Checks that components from files may be loaded: unreviewed code runs only behind a system-call filter. A program
 /// that embeds the library makes its own decision.
 ///
 /// # Errors
-/// What the process has not dropped, and why.
+/// A description of what the process has not dropped, and why.
 pub fn may_run_foreign_code() -> Result<(), String> {
     match APPLIED.get() {
         None => Ok(()),
@@ -87,21 +87,21 @@ pub fn may_run_foreign_code() -> Result<(), String> {
 }
 
 impl PrivilegeProfile {
-    /// Returns true if everything must be dropped or nothing runs: unreviewed code runs for users other than the one
-    /// who started it.
+    /// Returns true if failure to drop anything is fatal, because unreviewed code runs on behalf of users other than
+    /// the one who started it.
     #[must_use]
     pub fn is_strict(self) -> bool {
         matches!(self, PrivilegeProfile::Service { .. })
     }
 
-    /// Returns the capabilities that it needs (`capabilities(7)`) as bits, or `None` for all.
+    /// Returns the capabilities needed (`capabilities(7)`) as bits, or `None` for all.
     fn capabilities(self) -> Option<u64> {
-        // Netlink checks it for every dump and every request, not only when the socket is opened.
+        // Netlink checks this for every dump and every request, not only when the socket is opened.
         let mut kept = vec![Capability::CAP_NET_ADMIN];
         let namespaces = match self {
             PrivilegeProfile::Inspect => return None,
             PrivilegeProfile::Command { namespaces, .. } => {
-                // For files that the user names, names of other users' processes, and the address of the metrics.
+                // For files named by the user, the names of other users' processes, and the address of the metrics.
                 kept.extend([
                     Capability::CAP_DAC_OVERRIDE,
                     Capability::CAP_DAC_READ_SEARCH,
@@ -113,13 +113,13 @@ impl PrivilegeProfile {
             PrivilegeProfile::Service { namespaces } => namespaces,
         };
         if namespaces {
-            // To enter a namespace, and to receive events of all.
+            // For entering a namespace, and for receiving the events of all namespaces.
             kept.extend([Capability::CAP_SYS_ADMIN, Capability::CAP_NET_BROADCAST]);
         }
         Some(kept.iter().fold(0, |bits, capability| bits | capability.bitmask()))
     }
 
-    /// Returns true if system calls are limited, since foreign code may run.
+    /// Returns true if system calls are filtered because foreign code may run.
     #[must_use]
     pub fn is_confined(self) -> bool {
         matches!(self, PrivilegeProfile::Service { .. } | PrivilegeProfile::Command { plugins: true, .. })
@@ -128,10 +128,10 @@ impl PrivilegeProfile {
     /// Drops what the process does not need for its command line, and stores the result.
     ///
     /// # Errors
-    /// The same as [`PrivilegeProfile::drop_privileges`].
+    /// The errors of [`PrivilegeProfile::drop_privileges`].
     pub fn apply(self) -> Result<(), PrivilegesError> {
         let result = self.drop_privileges();
-        // A process has one command line.
+        // A process has only one command line.
         let _ = APPLIED.set(result.as_ref().map(|()| self).map_err(ToString::to_string));
         result
     }
@@ -139,7 +139,7 @@ impl PrivilegeProfile {
     /// Drops what the calling thread, and every thread that it starts from now on, does not need.
     ///
     /// # Errors
-    /// The first thing that could not be dropped; later ones have not been tried.
+    /// The first failure; the remaining steps are not attempted.
     pub fn drop_privileges(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
         self.reduce_capabilities(kept)?;
@@ -150,24 +150,24 @@ impl PrivilegeProfile {
         Ok(())
     }
 
-    /// Reduces the thread's capabilities to these.
+    /// Reduces the thread's capabilities to `kept`.
     fn reduce_capabilities(self, kept: u64) -> Result<(), PrivilegesError> {
         let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
         let left = has.only(kept);
-        // A system-call filter of the environment may kill the process for capset, which cannot be found out in
+        // A system-call filter of the environment may kill the process for capset, which cannot be determined in
         // advance. The capabilities are then those that the unit or container permits; without foreign code they are
         // left as they are.
         if left == has || !self.is_confined() && syscalls::are_filtered() {
             return Ok(());
         }
-        // Effective capabilities must be permitted, and the kernel drops ambient ones with them.
+        // Effective capabilities must also be permitted, and the kernel drops the ambient ones with the permitted ones.
         left.apply().map_err(PrivilegesError::Capabilities)
     }
 
-    /// Checks that the calling thread has no more than this profile needs.
+    /// Checks that the calling thread has no more privileges than this profile needs.
     ///
     /// # Errors
-    /// [`PrivilegesError::Excess`]: the excess.
+    /// [`PrivilegesError::Excess`], which names the excess privilege.
     pub fn verify(self) -> Result<(), PrivilegesError> {
         let Some(kept) = self.capabilities() else { return Ok(()) };
         let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
@@ -201,7 +201,7 @@ mod tests {
         thread::{self, JoinHandle},
     };
 
-    /// Runs `work` on a thread with this profile, which cannot be undone.
+    /// Runs `work` on a new thread with this profile, because dropped privileges cannot be regained.
     fn with<R: Send + 'static>(profile: PrivilegeProfile, work: impl FnOnce() -> R + Send + 'static) -> R {
         let thread: JoinHandle<R> = thread::spawn(move || {
             profile.drop_privileges().unwrap();
@@ -210,7 +210,7 @@ mod tests {
         thread.join().unwrap()
     }
 
-    /// Returns why a socket cannot be opened, if it cannot.
+    /// Returns the error with which opening a socket fails, if it does.
     fn refused(family: AddressFamily, protocol: impl Into<Option<SockProtocol>>) -> Option<Errno> {
         socket(family, SockType::Raw, SockFlag::empty(), protocol).err()
     }
@@ -225,7 +225,7 @@ mod tests {
     fn a_service_keeps_one_capability_and_no_other_program() {
         let before = status("CapPrm");
         let [permitted, effective, new, calls] = with(PrivilegeProfile::Service { namespaces: false }, || {
-            // A thread that is started afterwards has no more than its parent.
+            // A thread started afterwards has no more privileges than its parent.
             thread::spawn(|| ["CapPrm", "CapEff", "NoNewPrivs", "Seccomp"].map(status)).join().unwrap()
         });
         let admin = 1u64 << Capability::CAP_NET_ADMIN.index();
@@ -265,12 +265,12 @@ mod tests {
             fs::write(&file, "text").unwrap();
             fs::rename(&file, directory.path().join("other")).unwrap();
             assert_eq!(refused(AddressFamily::Netlink, SockProtocol::NetlinkNetFilter), None);
-            // Signals to the process itself, by which a program ends after a stop request.
+            // Sends a signal to the process itself, which is how a program ends after a stop request.
             assert_eq!(nix::sys::signal::kill(nix::unistd::Pid::this(), None), Ok(()));
         });
     }
 
-    /// Every privilege that was not dropped is found.
+    /// Each privilege that was not dropped is detected.
     #[test]
     fn a_profile_is_verified_only_once_everything_has_been_dropped() {
         let profile = PrivilegeProfile::Service { namespaces: false };
@@ -280,7 +280,8 @@ mod tests {
             profile.reduce_capabilities(profile.capabilities().unwrap()).unwrap();
             steps.push(left(profile));
             prctl::set_no_new_privs().unwrap();
-            // A filter of somebody else's counts: it is in force for this thread before anything is dropped.
+            // A filter installed by the environment counts too: it may be in force for this thread before anything is
+            // dropped.
             let filtered = syscalls::are_filtered();
             steps.push(if filtered { Some("system calls".into()) } else { left(profile) });
             syscalls::confine().unwrap();
@@ -298,7 +299,7 @@ mod tests {
     fn code_of_others_does_not_run_where_no_plugin_was_named() {
         thread::spawn(|| {
             assert_eq!(may_run_foreign_code(), Ok(()), "an embedding program decides");
-            // Recorded for the process; only the thread drops privileges.
+            // The profile is recorded for the whole process, but only the thread drops privileges.
             PrivilegeProfile::Command { namespaces: false, plugins: false }.apply().unwrap();
             assert!(may_run_foreign_code().unwrap_err().contains("its command line named none"));
         })

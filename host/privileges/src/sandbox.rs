@@ -1,8 +1,8 @@
-//! A process that computes, and nothing else: it has memory, its channel, and what else it was given open.
+//! The sandbox of a process that only computes: it has memory, its channel, and the descriptors passed to it.
 //!
-//! It treats what it computes on as if that were native code of an attacker: whatever takes over the process has no
-//! capability, opens nothing, starts nothing, reaches no other process, and makes no memory executable. A system call
-//! that it does not need ends it (SIGSYS).
+//! The input of the computation is treated as if it were native code of an attacker: whatever takes over the process
+//! has no capability, opens nothing, starts nothing, reaches no other process, and makes no memory executable. A system
+//! call that the process does not need kills it (SIGSYS).
 #![allow(unsafe_code)]
 
 use std::{collections::BTreeMap, ptr};
@@ -23,17 +23,18 @@ use seccompiler::{
 
 use super::{PrivilegesError, capabilities::CapabilitySets, syscalls};
 
-/// What holds a process that computes, besides its system-call filter.
+/// What confines a process that only computes, besides its system-call filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    /// The version of Landlock that closes all files, ports, and signals to processes outside; `None` where the kernel
-    /// has none (before Linux 5.13).
+    /// The version of Landlock in force, which denies all files, all ports, and signals to processes outside; `None`
+    /// where the kernel does not support Landlock (before Linux 5.13).
     pub landlock: Option<u32>,
-    /// True if no memory can become executable (`PR_SET_MDWE`, since Linux 6.3). The filter refuses it as well.
+    /// True if no memory can become executable (`PR_SET_MDWE`, since Linux 6.3). The system-call filter refuses it as
+    /// well.
     pub no_executable_memory: bool,
 }
 
-/// System calls without conditions.
+/// System calls allowed unconditionally.
 const CALLS: &[c_long] = &[
     SYS_read,
     SYS_write,
@@ -60,22 +61,23 @@ const CALLS: &[c_long] = &[
     SYS_getpid,
 ];
 
-/// Flags that a private mapping without a file may have besides. Not `MAP_GROWSDOWN`, which RLIMIT_DATA does not count.
+/// Additional flags allowed for a private anonymous mapping. `MAP_GROWSDOWN` is excluded because RLIMIT_DATA does not count such
+/// memory.
 const MAPPING: c_int = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_STACK;
 
-/// Returns the condition that an argument is this value.
+/// Returns the condition that an argument equals this value.
 fn exactly(argument: u8, value: c_int) -> Result<SeccompCondition, Error> {
     Ok(SeccompCondition::new(argument, Qword, SeccompCmpOp::Eq, wide(value))?)
 }
 
-/// Returns a flag as the kernel sees an argument.
+/// Returns a flag as the 64-bit argument that the kernel sees.
 fn wide(value: c_int) -> u64 {
     u64::from(value.cast_unsigned())
 }
 
-/// Compiles the filter to a program for the kernel. Memory counts in RLIMIT_DATA from when it becomes writable until it
-/// is given back: what would hide it from that is not allowed (shared mappings, files in memory, mappings that grow,
-/// pages that become read-only or inaccessible after they were written).
+/// Compiles the filter to a program for the kernel. RLIMIT_DATA counts memory from the moment it becomes writable until
+/// it is unmapped. Calls that would bypass this accounting are not allowed: shared mappings, files in memory, growing
+/// mappings, and making pages read-only or inaccessible after they were written.
 fn program() -> Result<seccompiler::BpfProgram, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|&call| (call, Vec::new())).collect();
     let private = wide(MAP_PRIVATE | MAP_ANONYMOUS);
@@ -102,12 +104,13 @@ fn program() -> Result<seccompiler::BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Confines the calling process, which has one thread, to computing. It can still use the descriptors that it has.
+/// Confines the calling process, which must be single-threaded, to computing. It can still use the descriptors that it
+/// has.
 ///
 /// # Errors
-/// The kernel has no system-call filters, or something else cannot be given up that has to be.
+/// If the kernel has no system-call filters, or another mandatory restriction cannot be applied.
 pub fn confine() -> Result<Sandbox, PrivilegesError> {
-    // No other process of the user reads its memory or its descriptors.
+    // Prevents other processes of the same user from reading its memory or its descriptors.
     prctl::set_dumpable(false).map_err(PrivilegesError::Visible)?;
     drop_capabilities()?;
     let landlock = survives(|| close_files().is_some()).then(close_files).flatten();
@@ -119,17 +122,18 @@ pub fn confine() -> Result<Sandbox, PrivilegesError> {
     Ok(sandbox)
 }
 
-/// Drops all capabilities and the right to gain any: also those that a program would have by its user when it is
-/// executed. The calling process has one thread.
+/// Drops all capabilities and the right to gain any, including those that a program executed by root would get. The
+/// calling process must be single-threaded.
 ///
-/// A hardened unit may have the kernel kill a process for `capset`. Where a filter is in force, a process made for that
-/// finds out; the capabilities that the unit leaves are then kept, which a later [`confine`] makes useless.
+/// A hardened unit may have the kernel kill a process for `capset`. Where a filter is in force, a child process tries
+/// the call first; if it fails or is killed, the capabilities permitted by the unit are kept, which a later [`confine`]
+/// makes useless.
 ///
 /// # Errors
-/// The kernel does not drop them.
+/// If the kernel refuses to drop them.
 pub fn drop_capabilities() -> Result<(), PrivilegesError> {
     prctl::set_no_new_privs().map_err(PrivilegesError::NewPrivileges)?;
-    // What cannot be removed from these sets has no effect without new privileges.
+    // Capabilities that cannot be removed from these sets have no effect without the right to gain privileges.
     let _ = caps::clear(None, CapSet::Ambient);
     let has = CapabilitySets::read().map_err(PrivilegesError::Capabilities)?;
     if has == CapabilitySets::default() {
@@ -144,7 +148,8 @@ pub fn drop_capabilities() -> Result<(), PrivilegesError> {
     CapabilitySets::default().apply().map_err(PrivilegesError::Capabilities)
 }
 
-/// Has the calling process, which has one thread, give way to others (`nice(2)`), if that is permitted.
+/// Lowers the scheduling priority of the calling process, which must be single-threaded (`nice(2)`), if that is
+/// permitted.
 pub fn give_way(nice: u8) {
     let set = || {
         // SAFETY: takes three numbers.
@@ -155,13 +160,13 @@ pub fn give_way(nice: u8) {
     }
 }
 
-/// Returns true if system calls succeed and do not end the process, as a filter of a unit or container may have it for any
-/// call: where there is one, a process made for that tries.
+/// Returns true if the system calls in `attempt` succeed and do not kill the process. The filter of a unit or container
+/// may kill it for any call, so where a filter is in force a child process tries them.
 fn survives(attempt: impl FnOnce() -> bool) -> bool {
     if !syscalls::are_filtered() {
         return true;
     }
-    // SAFETY: the child makes the system calls and ends.
+    // SAFETY: the child only makes the system calls and exits.
     match unsafe { unistd::fork() } {
         Ok(ForkResult::Parent { child }) => {
             matches!(waitpid(child, None), Ok(WaitStatus::Exited(_, 0)))
@@ -175,8 +180,8 @@ fn survives(attempt: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// Closes all files, all ports, and other processes to signals (`landlock(7)`). Returns the version; `None` if the kernel
-/// has none, or a filter refuses.
+/// Denies access to all files and all ports, and sending signals to other processes (`landlock(7)`). Returns the
+/// Landlock version; `None` if the kernel does not support it, or a filter refuses.
 fn close_files() -> Option<u32> {
     /// `struct landlock_ruleset_attr`.
     #[repr(C)]
@@ -189,7 +194,8 @@ fn close_files() -> Option<u32> {
     // SAFETY: with this flag the call takes no structure, and returns a number.
     let version = unsafe { syscall(SYS_landlock_create_ruleset, ptr::null::<Ruleset>(), 0usize, VERSION) };
     let version = u32::try_from(version).ok().filter(|version| *version > 0)?;
-    // Each version knows more: moving and linking files, truncating them, requests to devices.
+    // Number of access rights on files by Landlock version: later ones added moving and linking files, truncation, and
+    // ioctls on devices.
     let known = [13u32, 14, 15, 15, 16];
     let rights = usize::try_from(version - 1).ok().and_then(|index| known.get(index)).copied().unwrap_or(16);
     let rules = Ruleset {
@@ -214,7 +220,7 @@ fn close_files() -> Option<u32> {
     }
 }
 
-/// Forbids executable memory that is or was writable; returns false on kernels that cannot.
+/// Forbids executable memory that is or was writable. Returns false on kernels without support for this.
 fn deny_executable_memory() -> bool {
     const REFUSE_EXEC_GAIN: c_ulong = 1;
     let none: c_ulong = 0;

@@ -1,6 +1,6 @@
 //! The system calls of a process that runs foreign code: files, memory, threads, signals to itself, time, and sockets
-//! of four families. All other system calls fail with ENOSYS (`seccomp(2)`), on which the C library falls back if it
-//! tries a call that is newer than this list.
+//! of four families. All other system calls fail with ENOSYS (`seccomp(2)`), so that the C library falls back to an
+//! older call if it tries one that is newer than this list.
 
 use std::{collections::BTreeMap, io};
 
@@ -66,7 +66,7 @@ const FILES: &[c_long] = &[
     SYS_inotify_rm_watch,
 ];
 
-/// The same and others, under names that only this architecture has.
+/// Equivalent and further calls that exist on this architecture only.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[c_long] = &[
     SYS_open,
@@ -93,7 +93,7 @@ const OLD: &[c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[c_long] = &[];
 
-/// Memory. Plugins are compiled to machine code, which is made executable.
+/// Memory. Plugins are compiled to machine code, which is then made executable.
 const MEMORY: &[c_long] = &[
     SYS_mmap,
     SYS_munmap,
@@ -108,8 +108,8 @@ const MEMORY: &[c_long] = &[
     SYS_membarrier,
 ];
 
-/// Threads and the process itself. (The flags of clone3 are in memory, which a filter cannot read: without it, clone is
-/// used.)
+/// Threads and the process itself. (The flags of clone3 are in memory, which a filter cannot read: when clone3 is
+/// refused, the C library uses clone.)
 const PROCESS: &[c_long] = &[
     SYS_futex,
     SYS_set_robust_list,
@@ -118,7 +118,7 @@ const PROCESS: &[c_long] = &[
     SYS_set_tid_address,
     SYS_exit,
     SYS_exit_group,
-    // Of its own children: what starts those that compile.
+    // For its own child, the process that starts compilers.
     SYS_wait4,
     SYS_restart_syscall,
     SYS_gettid,
@@ -145,7 +145,7 @@ const PROCESS: &[c_long] = &[
     SYS_capget,
     SYS_capset,
     SYS_getrandom,
-    // Needs the capability, where it needs one at all.
+    // Subject to the kernel's capability check.
     SYS_setns,
 ];
 
@@ -182,7 +182,7 @@ const WAITING: &[c_long] = &[
     SYS_eventfd2,
 ];
 
-/// Open sockets.
+/// Operations on open sockets.
 const SOCKETS: &[c_long] = &[
     SYS_bind,
     SYS_connect,
@@ -202,7 +202,8 @@ const SOCKETS: &[c_long] = &[
     SYS_shutdown,
 ];
 
-/// Requests of ioctl that the standard library and terminals need, without those that type for the user.
+/// ioctl requests that the standard library and terminals need, without those that inject input into the user's
+/// terminal.
 const CONTROLS: &[c_ulong] =
     &[FIONBIO, FIONREAD, FIOCLEX, TCGETS, TCSETS, TCSETSW, TCSETSF, TCGETS2, TCSETS2, TCSETSW2, TCSETSF2, TIOCGWINSZ];
 
@@ -226,7 +227,7 @@ fn program() -> Result<BpfProgram, Error> {
     let own = u64::from(std::process::id());
     rules.insert(SYS_kill, vec![rule([is(0, own)])?]);
     rules.insert(SYS_tgkill, vec![rule([is(0, own)])?]);
-    // Limits of this process, from which it finds its stack.
+    // The process reads its own limits to find its stack.
     rules.insert(SYS_prlimit64, vec![rule([is(0, 0)])?, rule([is(0, own)])?]);
     let thread = CLONE_THREAD as u64;
     let threads = SeccompCondition::new(0, Dword, SeccompCmpOp::MaskedEq(thread), thread)?;
@@ -243,19 +244,19 @@ fn program() -> Result<BpfProgram, Error> {
     Ok(filter.try_into()?)
 }
 
-/// Limits the calling thread, and those that it starts, to these system calls.
+/// Restricts the calling thread, and the threads that it starts, to these system calls.
 ///
 /// # Errors
-/// The kernel does not support filters, or not on this architecture.
+/// If the kernel does not support filters, or not on this architecture.
 pub(super) fn confine() -> Result<(), PrivilegesError> {
     load(program()?)
 }
 
-/// Installs a filter for the calling thread and those that it starts. It uses `prctl` instead of `seccomp(2)`, which
-/// systemd's set `@system-service` lacks.
+/// Installs a filter for the calling thread and the threads that it starts. It uses `prctl` instead of `seccomp(2)`,
+/// which systemd's set `@system-service` lacks.
 ///
 /// # Errors
-/// The kernel does not support filters.
+/// If the kernel does not support filters.
 #[allow(unsafe_code)]
 pub(super) fn load(mut filter: BpfProgram) -> Result<(), PrivilegesError> {
     let length = u16::try_from(filter.len()).map_err(|_| PrivilegesError::Calls(io::ErrorKind::InvalidInput.into()))?;

@@ -1,4 +1,4 @@
-//! A process has one command line, so that this test has a process of its own.
+//! The profile of a process can be recorded only once, so this test runs in a process of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on is a failed test")]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{LoadError, PluginComponent, PluginEngine};
 
-/// However a plugin's file gets to where it would be loaded: without a filter of system calls it is not.
+/// A plugin's file is not loaded without a system-call filter, whichever way it is loaded.
 #[test]
 fn a_plugin_is_not_loaded_in_a_process_that_is_not_confined() {
     let engine = PluginEngine::new(None).unwrap();

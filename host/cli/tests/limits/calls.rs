@@ -1,4 +1,4 @@
-//! Calls that come without a batch, formats and services: each is bounded as a call with a batch is.
+//! Calls without a batch, formats and services: each is bounded in the same way as a call with a batch.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
@@ -26,22 +26,22 @@ use super::{
     plugins, setup,
 };
 
-/// What a call may take here.
+/// Time limit of a call.
 const CALL: Duration = Duration::from_millis(400);
 
-/// A stage that does this in such a call, with these grants.
+/// Returns a stage that misbehaves in the way `what` in the call `when`, with these grants.
 fn stage(component: &PluginComponent, [what, when, grants]: [&str; 3], services: Services) -> Stage {
     let limits = Limits { call: CALL, ..Limits::default() };
     let mut instance = Instance::with_services(component, limits, services).unwrap();
     let options = [("do", what), ("when", when)];
-    // Not every plugin can be told when.
+    // Not every plugin has the option `when`.
     instance.configure(&setup(if when == "batch" { &options[..1] } else { &options })).unwrap();
     instance.end_start_up();
     let can = Capabilities { flow_tick: true, flow_look_back: true, ..Capabilities::default() };
     Stage::new(instance, field::ALL, format!("tick,look-back,{grants}").parse().unwrap()).called(can, 1)
 }
 
-/// What comes of such a call, and the time that it took.
+/// Returns the result of such a call, and the time that it took.
 fn call(stage: &mut Stage, when: &str, executor: &mut Executor<Flows>) -> Result<(), Failure> {
     let mut flows = batch(1000);
     let given = flows.clone();
@@ -86,11 +86,11 @@ fn calls_without_a_batch_are_bounded_as_those_with_one() {
         assert!(matches!(run("trap", ""), Err(Failure::Trap(_))), "{when}");
         assert!(matches!(run("memory", ""), Err(Failure::Memory { .. })), "{when}");
         if when == "look-back-begin" {
-            // It returns nothing.
+            // This call returns nothing.
             continue;
         }
         assert!(matches!(run("output", ""), Err(Failure::Output { .. })), "{when}");
-        // Such a call has no rows that could be changed, and says so before anything is copied.
+        // Such a call has no rows that could be changed; it is rejected before anything is copied.
         for what in ["amplify-change", "slow-change", "amplify-notes", "empty-notes", "escaped-notes", "raw-attributes"]
         {
             let result = run(what, "");
@@ -98,18 +98,18 @@ fn calls_without_a_batch_are_bounded_as_those_with_one() {
         }
         let result = run("action-flood", "delete");
         if when == "finish" {
-            // The plugin names a row, and there is none.
+            // The plugin refers to a row, but there is none.
             assert!(matches!(result, Err(Failure::BadValue(_))), "{when}: {result:?}");
         } else {
             assert_eq!(result, Err(Failure::Actions { asked: 100_000, limit: 65_536 }), "{when}");
         }
-        // The same row of values for 60,000 actions: too long a text, and one that could be sent.
+        // The same row of values for 60,000 actions: with a text that is too long, and with one that could be sent.
         let result = run("amplify-actions", "update");
         assert!(matches!(result, Err(Failure::BadValue(_))), "{when}: {result:?}");
     }
 }
 
-/// State has a capacity, and reading it again and again is in the time of the call.
+/// State has a capacity, and the time for reading it repeatedly counts towards the time limit of the call.
 #[test]
 fn state_is_bounded_and_reading_it_takes_the_plugins_time() {
     const CAPACITY: usize = 1 << 20;
@@ -122,7 +122,7 @@ fn state_is_bounded_and_reading_it_takes_the_plugins_time() {
         assert!(held > 0 && held <= CAPACITY, "{what}: {held} bytes");
         match what {
             "state-keys" | "state-reads" => assert_eq!(result, Err(Failure::Deadline(CALL)), "{what}"),
-            // As the machine goes, it is done or stopped; it holds no more either way.
+            // Depending on the machine's speed it completes or is stopped; either way it holds no more memory.
             _ => assert!(matches!(result, Ok(()) | Err(Failure::Deadline(_))), "{what}: {result:?}"),
         }
     }
@@ -155,13 +155,14 @@ fn a_format_that_misbehaves_is_ended_by_name() {
         assert!(matches!(render("trap", when, "0"), Err(Failure::Trap(_))), "{when}");
         assert!(matches!(render("memory", when, "0"), Err(Failure::Memory { .. })), "{when}");
         assert_eq!(render("recurse", when, "0"), Err(Failure::Stack), "{when}");
-        // 32 MiB may cross.
+        // At most 32 MiB may cross.
         assert_eq!(render("long-text", when, "40000000"), Err(Failure::Output { limit: 32 << 20 }), "{when}");
         assert_eq!(render("long-text", when, "1000000").map(|text| text.len()), Ok(1_000_000), "{when}");
     }
 }
 
-/// The same at the command line, as the format of a pipeline: memory and time are bounded, and the failure is named.
+/// The same from the command line, with the plugin as the format of a pipeline: memory and time are bounded, and the
+/// failure is named.
 #[test]
 fn a_pipeline_with_a_hostile_format_ends_within_its_limits() {
     let plugin = plugins::built("hostile");
@@ -182,7 +183,7 @@ fn a_pipeline_with_a_hostile_format_ends_within_its_limits() {
                     plugin.display()
                 );
                 std::fs::write(&file, text).unwrap();
-                // 20 MB for each of 70,000 rows is what was asked for, and would take its time.
+                // Output of 20 MB for each of 70,000 rows is legitimate here, but would take too long.
                 if words.is_empty() && what.contains("long-text") && rows < 65_536 {
                     continue;
                 }
@@ -206,7 +207,7 @@ fn a_pipeline_with_a_hostile_format_ends_within_its_limits() {
     });
 }
 
-/// What has been read of a stream so far, line by line, and the thread that reads it.
+/// Returns what has been read of a stream so far, line by line, and the thread that reads it.
 fn reading(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let lines: Arc<Mutex<String>> = Arc::default();
     let (to, mut stream) = (lines.clone(), BufReader::new(stream));
@@ -219,7 +220,7 @@ fn reading(stream: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandl
     (lines, reader)
 }
 
-/// An endless stream with a plugin that misbehaves at every tick or in look-backs: its events come out all the same.
+/// An endless stream with a plugin that misbehaves in every tick or look-back still delivers its events.
 #[test]
 fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
     let plugin = plugins::built("hostile");
@@ -251,8 +252,8 @@ fn ticks_and_look_backs_take_no_more_than_was_handed_over() {
                 .unwrap();
             let (lines, reader) = reading(child.stdout.take().unwrap());
             let (told, errors) = reading(child.stderr.take().unwrap());
-            // Between two flows there is a tick. Those that begin before it listens do not come out.
-            // All of this is refused, and is told: so it has been tried.
+            // A tick occurs between two flows. Flows created before the listener has joined are not reported. All of
+            // these actions are refused and reported, which shows that they were attempted.
             let (first, mut out, mut refused) = (port, 0, false);
             while out < 5 || !refused {
                 port += 1;

@@ -1,5 +1,5 @@
-//! The host's work for a plugin is the plugin's: a plugin that is cheap itself and makes the host check, copy, judge, render and
-//! record ends at the limit of its call, and its tenant pays for all of it.
+//! The host's work on behalf of a plugin is charged to the plugin: a plugin that is cheap itself but makes the host
+//! check, copy, judge, render and record ends at the time limit of its call, and its tenant pays for all of it.
 
 use std::{
     sync::{Arc, Mutex},
@@ -29,7 +29,7 @@ use flowgate_test_support::Namespace;
 
 use super::{batch, hostile, setup};
 
-/// The guard of a tenant that may do very much at once.
+/// Returns the guard of a tenant with a very high rate limit.
 fn guard(directory: &std::path::Path) -> TenantGuard {
     let text = format!(
         "[[tenant]]\nname = \"blue\"\nmark-mask = \"0xff00\"\n\
@@ -55,7 +55,7 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
     TenantGuard::new(policy.tenants.first().unwrap(), 1, None, audit, recorder, Arc::new(|| false))
 }
 
-/// A flow that is in the scope of the guard and not in the kernel's table.
+/// Returns a flow that is in the scope of the guard but not in the kernel's table.
 fn flow() -> Flows {
     let mut flows = batch(1);
     flows.has.fill(field::TUPLES | field::MARK);
@@ -68,7 +68,7 @@ fn flow() -> Flows {
     flows
 }
 
-/// A plugin that asks for 100,000 deletions in each call, with so much time for a call.
+/// Returns a plugin that asks for 100,000 deletions in each call, with this time limit for a call.
 fn flood(call: Duration) -> Instance {
     let limits = Limits { call, actions: 100_000, ..Limits::default() };
     let mut instance = Instance::new(&hostile(), limits).unwrap();
@@ -77,7 +77,7 @@ fn flood(call: Duration) -> Instance {
     instance
 }
 
-/// The same as a stage, with so much time in a second.
+/// Returns the same plugin as a stage, with a time budget per second.
 fn flooding(call: Duration, second: Duration) -> Stage {
     let budget = TokenBucket::per_second(u64::try_from(second.as_nanos()).unwrap());
     Stage::new(flood(call), field::ALL, "delete".parse().unwrap()).within(Arc::new(Mutex::new(budget)))
@@ -104,7 +104,7 @@ fn the_guards_work_ends_with_the_time_of_the_call_and_nothing_is_done() {
             let actions = stage.stats().lock().actions;
             assert_eq!(actions[usize::from(result::OVER_LIMIT)], 100_000, "{actions:?}");
             drop(executor);
-            // All of them are accounted for, in one line.
+            // All of them are recorded, in one line.
             let text = std::fs::read_to_string(directory.path().join("audit")).unwrap();
             let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
             let summed = lines.iter().find(|line| line["code"] == "time").unwrap_or_else(|| panic!("{text}"));
@@ -130,7 +130,7 @@ fn what_a_plugin_makes_the_host_do_comes_out_of_its_tenants_time() {
             used > 2 * second && own < used / 4,
             "the plugin itself took {own:?} of {used:?}, so that little was tested"
         );
-        // Its time of this second is used up, by what it made the host do: it is not called.
+        // Its time budget for this second has been used up by the host's work, so it is not called.
         stage.batch(&mut flow(), &mut executor).unwrap();
         let stats = stage.stats().lock().clone();
         assert_eq!((stats.calls, stats.rows_without), (1, 1), "{used:?}");

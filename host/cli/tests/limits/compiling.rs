@@ -1,5 +1,5 @@
-//! Code of kinds that take a compiler far more than their size: as much of each as is compiled at all takes no more memory than it may,
-//! and what is more is refused at once.
+//! Kinds of code that take a compiler far more memory than their size suggests: the largest amount of each that is
+//! accepted compiles within the memory limit, and anything larger is rejected before compilation.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,16 +10,17 @@ use flowgate_test_support::{
 
 use super::{multiplied::watch, plugins};
 
-/// What compiling may take.
+/// Memory limit for compiling.
 const COMPILING: u64 = 1 << 30;
-/// What looking at a file may take that is not compiled: it is read, and its sections are.
+/// Memory limit for a file that is rejected before compilation: only the file and its sections are read.
 const LOOKING: u64 = 160 << 20;
 
-/// A local variable on the stack, and off it.
+/// `local.get 0`, and `drop`.
 const GET: &[u8] = &[0x20, 0];
 const DROP: &[u8] = &[0x1a];
 
-/// A kind of code: parameters and results of type 0, what is repeated, and how often that is compiled at all.
+/// A kind of code: parameters and results of type 0, the repeated part, and the maximum number of repetitions that is
+/// compiled.
 struct Kind {
     name: &'static str,
     arity: usize,
@@ -40,12 +41,12 @@ const KINDS: [Kind; 9] = [
 ];
 
 impl Kind {
-    /// A plugin with four functions, one for each thread that compiles, that repeat it so often.
+    /// Returns a plugin with four functions, one for each compiling thread, each with the given number of repetitions.
     fn plugin(&self, times: usize) -> Vec<u8> {
         let sound = std::fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
         let code = [GET.repeat(self.arity), self.repeated.repeat(times), DROP.repeat(self.arity), vec![0x0b]].concat();
         let heavy = [&[1, 1, 0x7f][..], &code].concat();
-        // The first one is what is called: it returns its parameters.
+        // Only the first function is called: it returns its parameters.
         let called: Vec<u8> =
             [vec![0], (0..self.arity).flat_map(|local| [vec![0x20], number(local)].concat()).collect(), vec![0x0b]]
                 .concat();
@@ -57,7 +58,7 @@ impl Kind {
     }
 }
 
-/// What `plugin inspect` says of a plugin, within so much memory.
+/// Returns the output of `plugin inspect` for a plugin, run with this memory limit.
 fn inspect(what: &str, bytes: &[u8], memory: u64) -> String {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("heavy.wasm");
@@ -75,7 +76,7 @@ fn heavy_code_takes_bounded_memory_or_is_not_compiled() {
     for kind in &KINDS {
         let told = inspect(kind.name, &kind.plugin(kind.most), COMPILING);
         assert!(told.contains("runs here   yes"), "{}: {told}", kind.name);
-        // A tenth more, and very much more.
+        // A tenth more than the maximum, and three times as much.
         for times in [kind.most * 11 / 10, kind.most * 3] {
             let told = inspect(kind.name, &kind.plugin(times), LOOKING);
             assert!(

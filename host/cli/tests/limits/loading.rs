@@ -1,4 +1,4 @@
-//! Files that are refused before anything of them is compiled, and what their names do to a terminal.
+//! Files that are rejected before any of their code is compiled, and file names with terminal escapes.
 
 use std::{
     fs,
@@ -13,15 +13,16 @@ use flowgate_test_support::{
 
 use super::plugins;
 
-/// What a terminal would heed: a title, colours, an erased screen by C1, and text that runs the other way.
+/// Sequences that a terminal would interpret: a title, colours, clearing the screen by a C1 control, and bidirectional
+/// text.
 const ESCAPES: &str = "\x1b]0;owned by a plugin\x07\x1b[31mred\u{9b}2J\u{202e}\u{61c}\u{e0041}";
 
-/// A plugin that works, as a component.
+/// Returns a valid plugin as a component.
 fn sound() -> Vec<u8> {
     fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap()
 }
 
-/// The same plugin with a core module more, instantiated so many times.
+/// Returns the same plugin with an additional core module, instantiated `times` times.
 fn with_module(sections: &[Vec<u8>], times: usize) -> Vec<u8> {
     wasm::with_module(&sound(), sections, times)
 }
@@ -30,7 +31,7 @@ fn load(bytes: &[u8]) -> Result<PluginComponent, LoadError> {
     PluginComponent::from_bytes(&PluginEngine::new(None).unwrap(), Path::new("some.wasm"), bytes)
 }
 
-/// What a file is refused for.
+/// Returns the reason why a file is rejected.
 fn excess(bytes: &[u8]) -> String {
     match load(bytes).err() {
         Some(error @ LoadError::Excessive { .. }) => error.to_string(),
@@ -75,7 +76,7 @@ fn types_within_each_other_are_an_error_and_no_overflow() {
         let nested = [sound(), section(7, &types)].concat();
         match load(&nested).err() {
             Some(LoadError::Excessive { .. }) => assert!(levels > 2000, "{levels}"),
-            // Whether wasmtime takes it is not for us to say, as long as it does say so.
+            // Wasmtime may accept or reject it, as long as it returns an error and does not crash.
             other => assert!(levels <= 2000, "{levels}: {other:?}"),
         }
         // The same in the metadata of a core module.
@@ -119,7 +120,7 @@ fn what_never_ends_or_is_too_long_is_refused_at_once() {
     }
 }
 
-/// Nothing that moves a cursor has been written.
+/// Asserts that no control sequence was written.
 fn assert_clean(outcome: &Outcome, what: &str) {
     for bytes in [&outcome.stdout, &outcome.stderr] {
         let text = String::from_utf8(bytes.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -128,11 +129,11 @@ fn assert_clean(outcome: &Outcome, what: &str) {
     }
 }
 
-/// A file with these bytes, run through everything that loads plugins.
+/// Runs a file with these bytes through every command that loads plugins.
 fn through_every_command(bytes: &[u8], words: &str) {
     let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));
     let directory = tempfile::tempdir().unwrap();
-    // Its own name is no better.
+    // The file's name contains escapes, too.
     let plugin = directory.path().join(format!("{ESCAPES}.wasm"));
     fs::write(&plugin, bytes).unwrap();
     let write = |name: &str, text: String| -> PathBuf {
@@ -185,8 +186,8 @@ fn names_of_files_move_no_cursor() {
     through_every_command(COMPONENT, "it exports nothing");
 }
 
-/// A path that somebody has typed or a script has found is shown by an error that does not clean it: whatever is written to
-/// standard error is cleaned there.
+/// Paths that were typed or found by a script occur in error messages that do not clean them: everything written to
+/// standard error is cleaned centrally.
 #[test]
 fn paths_in_errors_move_no_cursor() {
     let flowgate = Program::new(env!("CARGO_BIN_EXE_flowgate"));

@@ -1,4 +1,5 @@
-//! Hostile plugins: each way to misbehave has a clear error of its own, ends within its limits, and leaves the host alone.
+//! Hostile plugins: each way to misbehave has a distinct, clear error, ends within its limits, and does not affect the
+//! host.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 
 mod calls;
@@ -38,7 +39,7 @@ fn hostile() -> PluginComponent {
     PluginComponent::open(&engine, &plugins::built("hostile")).unwrap()
 }
 
-/// A batch of rows with a mark, which tells them apart.
+/// Returns a batch of rows that are distinguished by their marks.
 fn batch(rows: u32) -> Flows {
     Flows {
         length: rows,
@@ -62,12 +63,12 @@ fn started(component: &PluginComponent, options: &[(&str, &str)]) -> Result<Stag
     Ok(Stage::new(instance, reads, Grants::NONE))
 }
 
-/// An executor that no stage here has anything for.
+/// Returns an executor for stages that request no actions; a warning panics.
 fn executor() -> Executor<Flows> {
     Executor::new(Shows::Entries, FlowDecoder::new(0)).with_warnings(Warnings::new(|warning| panic!("{warning}")))
 }
 
-/// What a batch of ten rows comes to when the plugin does this to it.
+/// Returns the failure when the plugin misbehaves in this way on a batch of ten rows.
 fn failure(component: &PluginComponent, what: &str) -> Failure {
     let mut stage = started(component, &[("do", what)]).unwrap();
     let mut rows = batch(10);
@@ -202,7 +203,7 @@ fn a_flood_of_actions_is_refused_as_a_whole() {
     assert_eq!(failure(&hostile(), "action-flood"), Failure::Actions { asked: 100_000, limit: LIMITS.actions });
 }
 
-/// A stage whose instances do this from the `at`th flow on, and are replaced.
+/// Returns a stage whose instances misbehave from the `at`th flow on and are replaced.
 fn supervised(what: &str, at: &str, policy: Policy) -> Stage {
     let component = hostile();
     let setup = setup(&[("do", what), ("at", at)]);
@@ -216,7 +217,7 @@ fn supervised(what: &str, at: &str, policy: Policy) -> Stage {
     Stage::new(first, field::ALL, Grants::NONE).supervised(Box::new(make), policy)
 }
 
-/// An executor whose warnings nobody reads.
+/// Returns an executor whose warnings are discarded.
 fn quiet() -> Executor<Flows> {
     Executor::new(Shows::Entries, FlowDecoder::new(0))
 }
@@ -234,7 +235,7 @@ fn a_failing_plugin_is_replaced_then_waits_and_is_then_quarantined() {
         pass(&mut stage);
         let known = |stage: &Stage| stage.stats().lock().clone();
         assert_eq!((known(&stage).failures, known(&stage).health), (1, Health::BackingOff));
-        // The first replacement is made at once, the second after a while.
+        // The first replacement starts immediately, the second one after a delay.
         pass(&mut stage);
         assert_eq!((known(&stage).failures, known(&stage).restarts), (2, 1));
         pass(&mut stage);
@@ -245,7 +246,7 @@ fn a_failing_plugin_is_replaced_then_waits_and_is_then_quarantined() {
             std::thread::sleep(Duration::from_millis(20));
             pass(&mut stage);
         }
-        // The time of the next start, which was set at the second failure, is over.
+        // The time of the next start, which was set at the second failure, has passed.
         assert_eq!(known(&stage).health, Health::Quarantined);
         pass(&mut stage);
         let stats = known(&stage);
@@ -287,7 +288,7 @@ fn refusals_are_counted_by_what_became_of_the_actions() {
 fn a_plugin_for_another_version_is_refused_in_words() {
     let path = plugins::built_for("outside", "wasm32-wasip2");
     let mut bytes = std::fs::read(path).unwrap();
-    // The same component, had it been built for another version of the package.
+    // The same component, as if built for another version of the package.
     let (ours, other) = (b"flowgate:conntrack/flow-stage@0.1.0", b"flowgate:conntrack/flow-stage@0.9.0");
     let mut found = 0;
     for at in 0..bytes.len() - ours.len() {
@@ -303,7 +304,7 @@ fn a_plugin_for_another_version_is_refused_in_words() {
     }
 }
 
-/// Whatever a plugin reaches for through WASI, it gets nothing, and the message names what it was.
+/// Whatever a plugin tries to reach through WASI is denied, and the message names it.
 #[test]
 fn the_outside_is_out_of_reach() {
     let plugin = plugins::built_for("outside", "wasm32-wasip2");
@@ -327,7 +328,7 @@ fn the_outside_is_out_of_reach() {
             assert!(errors.contains(words) && errors.contains("outside.wasm"), "{what}: {errors}");
             assert_eq!(outcome.text(), "", "{what}");
         }
-        // The standard library asks for these two unbidden; they are empty.
+        // The standard library requests these two by itself; they are empty.
         for what in ["environment", "arguments"] {
             let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do={what}")]);
             assert!(outcome.text().contains("found=[]"), "{what}: {}{}", outcome.text(), outcome.errors());
@@ -336,7 +337,7 @@ fn the_outside_is_out_of_reach() {
     });
 }
 
-/// One stage misbehaves, the one after it does its work on every flow all the same.
+/// When one stage misbehaves, the stage after it still processes every flow.
 #[test]
 fn an_innocent_stage_loses_no_flow() {
     let (hostile, active) = (plugins::built("hostile"), plugins::built("active"));
@@ -358,7 +359,7 @@ fn an_innocent_stage_loses_no_flow() {
             assert!(errors.contains("rows without it; the last: "), "{what}: {errors}");
             assert!(!errors.contains("thread '"), "{what}: {errors}");
         }
-        // Dropping is what was asked for then, and is counted.
+        // Dropping is the configured behaviour here, and is counted.
         let arguments = ["-L", "--batch", "1", "--on-error", "drop"];
         let hostile = format!("{},do=trap,at=3", hostile.display());
         let outcome = flowgate.run(&[&arguments[..3], &["--plugin", &hostile], &arguments[3..]].concat());
@@ -366,7 +367,7 @@ fn an_innocent_stage_loses_no_flow() {
     });
 }
 
-/// The most memory that a process had while it ran, in bytes, as far as could be seen.
+/// Returns the peak memory of a process while it ran, in bytes, as far as it could be observed.
 fn peak(child: &mut std::process::Child) -> u64 {
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;
@@ -384,7 +385,7 @@ fn peak(child: &mut std::process::Child) -> u64 {
 
 #[test]
 fn the_hosts_memory_stays_within_the_caps() {
-    // What a plugin may have, what it may return (twice: as it is read, and as it is used), and the host itself.
+    // Memory limit: the plugin's memory, what it may return (twice: as read, and as used), and the host itself.
     const MOST: u64 = (64 + 2 * 32 + 64) << 20;
     let hostile = plugins::built("hostile");
     Namespace::run(|namespace| {
@@ -437,7 +438,7 @@ fn a_crossing_changes_nothing() {
     }
 }
 
-/// What a file that is no plugin is called.
+/// Returns the error for a file that is not a plugin.
 fn load_error(bytes: &[u8]) -> LoadError {
     let engine = PluginEngine::new(None).unwrap();
     PluginComponent::from_bytes(&engine, Path::new("some.wasm"), bytes).err().expect("this is no plugin")
@@ -473,7 +474,8 @@ fn files_that_are_no_plugins_are_told_apart() {
     assert!(error.to_string().contains("exports nothing"), "{error}");
 }
 
-/// At the command line each of them ends the command with status 1, a message of its own that names the plugin, and no panic.
+/// At the command line each of these failures ends the command with status 1, a distinct message that names the plugin,
+/// and no panic.
 #[test]
 fn at_the_command_line_each_failure_has_its_message() {
     let plugin = plugins::built("hostile");
@@ -501,7 +503,7 @@ fn at_the_command_line_each_failure_has_its_message() {
             assert!(errors.contains(words), "{spec}: {errors}");
             assert!(!errors.contains("thread '") && errors.lines().count() == 1, "{spec}: {errors}");
         }
-        // What is not granted is refused, and the listing goes on.
+        // An action without a grant is refused, and the listing continues.
         let outcome = flowgate.run(&["-L", "--plugin", &format!("{plugin},do=ungranted")]);
         assert_eq!((outcome.status, outcome.text().lines().count()), (0, 1));
         assert!(

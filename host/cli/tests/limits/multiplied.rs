@@ -1,5 +1,6 @@
-//! What a plugin names again and again, so that the host would have to copy it as often: memory and time of the host stay in
-//! proportion to what was handed over, with batches of 1, 1,024 and 65,536 rows, and each refusal is named.
+//! References that a plugin repeats so that the host would have to copy their target as often: memory and time of the
+//! host stay in proportion to what was handed over, with batches of 1, 1,024 and 65,536 rows, and each refusal names
+//! its cause.
 
 use std::{
     process::{Child, Stdio},
@@ -21,27 +22,27 @@ use flowgate_test_support::{Namespace, Program, entries};
 
 use super::{batch, executor, failure, hostile, plugins, setup, started};
 
-/// What the host itself may have, and each plugin.
+/// Memory limit of the host itself, and of each plugin.
 pub(crate) const HOST: u64 = 192 << 20;
 pub(crate) const PLUGIN: u64 = 64 << 20;
 
-/// What a process has taken so far: the most memory that it had, in bytes, and processor time.
+/// Resources that a process has used so far: peak memory in bytes, and CPU time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     pub memory: u64,
     pub time: Duration,
-    /// Whether it went beyond what it may have, and was stopped.
+    /// True if the process exceeded its limits and was stopped.
     pub stopped: bool,
 }
 
 impl Usage {
-    /// Of a process that runs; nothing of one that has ended.
+    /// Returns the usage of a running process; zero for one that has ended.
     pub(crate) fn of(child: &Child) -> Self {
         let file = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", child.id())).unwrap_or_default();
         let status = file("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        // utime and stime, in hundredths of a second, are the 12th and 13th word behind the name in parentheses.
+        // utime and stime, in hundredths of a second, are the 12th and 13th word after the name in parentheses.
         let ticks = file("stat").rsplit(')').next().map_or(0, |rest| {
             rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok()).sum()
         });
@@ -49,7 +50,7 @@ impl Usage {
     }
 }
 
-/// Watches a process to its end, which comes early if it takes more than this.
+/// Watches a process until it ends; kills it if it exceeds these limits.
 pub(crate) fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
     let mut seen = Usage::default();
     loop {
@@ -66,7 +67,7 @@ pub(crate) fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
     }
 }
 
-/// Runs a listing with hostile plugins; panics if it takes more than it may.
+/// Runs a listing with hostile plugins; panics if it exceeds its limits.
 fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Usage {
     let mut words = vec!["-L", "--batch", batch];
     for plugin in plugins {
@@ -89,11 +90,11 @@ fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Us
     seen
 }
 
-/// What is tried, with the grants that it takes.
+/// Returns the attacks, with the grants that each needs.
 fn attacks() -> Vec<(String, &'static [&'static str])> {
     let mut attacks: Vec<(String, &'static [&'static str])> = Vec::new();
     for column in ["helper", "helper-info", "labels", "labels-mask", "security-context"] {
-        // Far too much, as much as the values of an action may have, and as much as the kernel's own have.
+        // Far too much, the maximum for the values of an action, and the maximum for the kernel's own values.
         let kernels = if column == "security-context" { "4096" } else { "15" };
         for bytes in ["20000000", "256", kernels] {
             attacks.push((format!("do=amplify-change,column={column},bytes={bytes}"), &[]));
@@ -122,7 +123,7 @@ fn attacks() -> Vec<(String, &'static [&'static str])> {
     attacks
 }
 
-/// Of one flow at a time, and of a few: what is multiplied by anything else than rows.
+/// With batches of one flow and of a few: attacks that multiply something other than rows.
 #[test]
 fn small_batches_take_no_more_than_was_handed_over() {
     let plugin = plugins::built("hostile");
@@ -131,7 +132,7 @@ fn small_batches_take_no_more_than_was_handed_over() {
         entries::load(namespace, &flows);
         let usual = bounded("1024", &[format!("{},do=nothing", plugin.display())], &[], Duration::from_secs(60));
         for (attack, more) in attacks() {
-            // Printing 60,000 actions for each of 40 flows takes its time, and may.
+            // Printing 60,000 actions for each of 40 flows legitimately takes a long time.
             for batch in ["1", "1024"].into_iter().filter(|&batch| batch != "1" || !more.contains(&"--dry-run")) {
                 let plugin = format!("{},{attack}", plugin.display());
                 bounded(batch, &[plugin], more, usual.time * 2 + FAILURES * CALL * 3 / 2);
@@ -140,12 +141,12 @@ fn small_batches_take_no_more_than_was_handed_over() {
     });
 }
 
-/// A plugin is not called any more after so many failures.
+/// Number of failures after which a plugin is not called any more.
 const FAILURES: u32 = 5;
-/// What a call may take.
+/// Time limit of a call.
 const CALL: Duration = Duration::from_secs(1);
 
-/// With as many rows as a batch can have.
+/// With the maximum number of rows in a batch.
 #[test]
 fn large_batches_take_no_more_than_was_handed_over() {
     let plugin = plugins::built("hostile");
@@ -158,17 +159,17 @@ fn large_batches_take_no_more_than_was_handed_over() {
             let usual = bounded("65536", &[name("do=nothing")], &output, Duration::from_secs(60));
             let most = usual.time * 2 + FAILURES * CALL * 3 / 2;
             let attacks = attacks();
-            // The format makes a difference for what is shown only.
+            // The format only affects what is shown.
             let shown =
                 |attack: &str| output.is_empty() || attack.contains("notes") || attack.contains("amplify-change");
             for (attack, more) in attacks.iter().filter(|(attack, _)| shown(attack)) {
                 bounded("65536", &[name(attack)], &[&output[..], more].concat(), most);
-                // Printing 60,000 actions for each of 68 batches takes its time, and may.
+                // Printing 60,000 actions for each of 68 batches legitimately takes a long time.
                 if output.is_empty() && !more.contains(&"--dry-run") {
                     bounded("1024", &[name(attack)], more, most * 2);
                 }
             }
-            // What several stages say gathers in the batch.
+            // Annotations of several stages accumulate in the batch.
             let several: Vec<String> = vec![name("do=amplify-notes,bytes=200"); 4];
             bounded("65536", &several, &output, most * 4);
         }
@@ -202,7 +203,8 @@ fn each_refusal_says_what_was_too_much() {
     }
 }
 
-/// A stage that does this, with room enough, and the failure that comes of it with so many rows.
+/// Runs a stage that misbehaves in this way, with generous memory limits, and returns its failure for this number of
+/// rows.
 fn with_rows(rows: u32, options: &[(&str, &str)]) -> (Flows, Result<(), Failure>) {
     let mut instance =
         Instance::new(&hostile(), Limits { call: Duration::from_secs(20), ..Limits::default() }).unwrap();
@@ -224,7 +226,7 @@ fn a_text_for_every_row_is_written_as_long_as_it_is_in_proportion() {
         let written = [&rare.helper, &rare.labels, &rare.security_context].map(|column| column.texts.bytes.len());
         assert_eq!(written.iter().sum::<usize>(), 3000 * bytes.parse::<usize>().unwrap());
     }
-    // The kernel's own helpers and labels are not as long.
+    // The kernel's own helpers and labels are shorter.
     for (column, bytes, most) in [("helper", "16", "15"), ("labels", "20", "16")] {
         let (_, result) = with_rows(10, &[("do", "amplify-change"), ("column", column), ("bytes", bytes)]);
         let Err(Failure::BadValue(text)) = result else { panic!("{column}: {result:?}") };
@@ -232,7 +234,7 @@ fn a_text_for_every_row_is_written_as_long_as_it_is_in_proportion() {
     }
     let context = [("do", "amplify-change"), ("column", "security-context"), ("bytes", "4000")];
     let (_, result) = with_rows(3000, &context);
-    // Each row crossed with its presence, and with a change.
+    // Each row crosses with its presence bits and a change.
     let returned = 3000 * (8 + 16) + 4000;
     let limit = bounds::TEXT_FACTOR * returned;
     assert_eq!(result, Err(Failure::Amplified { returned, bytes: 3000 * 4000, limit }));
@@ -245,7 +247,7 @@ fn annotations_of_a_batch_are_bounded_as_they_are_shown() {
     assert_eq!(flows.rare.unwrap().annotations.rows.len(), 3000);
     let (_, result) = with_rows(10, &[("do", "amplify-notes"), ("bytes", "4096")]);
     assert!(matches!(result, Err(Failure::BadValue(_))), "{result:?}");
-    // What is longer than 1,000 characters is cut.
+    // A text longer than 1,000 characters is truncated.
     for (what, bytes, rows) in [("amplify-notes", "1000", 20_000), ("escaped-notes", "1000", 6000)] {
         let (_, result) = with_rows(rows, &[("do", what), ("bytes", bytes)]);
         let Err(Failure::Amplified { limit: bounds::MAX_TEXT, .. }) = result else { panic!("{result:?}") };
@@ -287,7 +289,8 @@ fn expectations_are_no_way_around() {
     assert_eq!(result, Ok(()));
 }
 
-/// What the host does because of a call ends with the time of the call: here it would have to put 100,000 actions into words.
+/// The host's work caused by a call counts towards the time limit of the call: here the host would have to encode
+/// 100,000 actions.
 #[test]
 fn the_hosts_work_is_in_the_time_of_the_call() {
     let limits = Limits { call: Duration::from_millis(20), actions: 200_000, ..Limits::default() };

@@ -1,4 +1,4 @@
-//! Dumps: refused, stopped, restarted; and dumps of tables other than the flows.
+//! Dumps: refused, aborted, restarted; and dumps of tables other than the flow table.
 
 use flowgate_model::Counts;
 use flowgate_model::Table;

@@ -108,7 +108,7 @@ fn events_of_another_namespace_say_which() {
         let (go, gone) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             Namespace::run(move |namespace| {
-                // Nobody subscribes in it: by default the kernel would send nothing.
+                // Without a subscriber in that namespace, the kernel sends nothing by default.
                 namespace.set("netfilter/nf_conntrack_events", 1);
                 identify.send(nix::unistd::gettid()).unwrap();
                 if gone.recv().is_ok() {
@@ -116,7 +116,7 @@ fn events_of_another_namespace_say_which() {
                 }
             });
         });
-        // A link into the other namespace assigns it an id.
+        // A link into the other namespace makes the kernel assign an id to it.
         let thread = identified.recv().unwrap();
         namespace.ip(&format!("link add here type veth peer name there netns {thread}"));
         go.send(()).unwrap();

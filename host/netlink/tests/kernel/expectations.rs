@@ -29,7 +29,8 @@ fn dump_expectations(request: &Request) -> Result<Expectations, DumpError> {
 #[test]
 fn expectations_of_a_helper() {
     Namespace::run(|namespace| {
-        // Entries that are created without a subscriber never have events, and neither do their expectations.
+        // By default, entries that are created without a subscriber never have events, and neither do their
+        // expectations.
         namespace.set("netfilter/nf_conntrack_events", 1);
         let mut rows = Rows::default();
         rows.add(2, 6, [mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])], [2121, 21], 3);

@@ -1,4 +1,4 @@
-//! The kernel's dump filter passes all selected flows, and only these if it is said to be exact.
+//! The kernel's dump filter passes all selected flows, and no others if it is reported as exact.
 
 use flowgate_model::{Address, Direction, Flows, Masked, Network, Selection, Zones, field, status};
 use flowgate_netlink::{DumpFilter, DumpKind, Request};

@@ -1,4 +1,4 @@
-//! Requests: creations, updates, deletions, lookups and flushes, alone and in sender, and the kernel's replies.
+//! Requests: creations, updates, deletions, lookups and flushes, one by one and in batches, and the kernel's replies.
 
 use flowgate_model::{Flows, Rare, Zones, field, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
@@ -44,7 +44,7 @@ fn what_is_created_is_dumped() {
             if made.has[row] & field::STATE != 0 {
                 assert_eq!(found.state[other], 3);
                 assert_eq!(found.status[other], status::ASSURED | status::SEEN_REPLY | status::CONFIRMED);
-                // The kernel reports it for every TCP entry that netlink created.
+                // The kernel reports SYNPROXY for every TCP entry that was created through netlink.
                 assert_ne!(found.has[other] & field::SYNPROXY, 0);
             }
         }
@@ -90,7 +90,7 @@ fn zones_nat_and_what_conntrack_makes() {
         let row = row_with_mark(&dumped, 4);
         assert_eq!(dumped.reply.destination.lo[row], mapped([1, 2, 3, 4]).lo);
         assert_ne!(dumped.status[row] & status::SRC_NAT, 0);
-        // Each of them is found and deleted by its own row, including the zone.
+        // Each one is found and deleted by its own row, including the zone.
         let mut sender = BatchSender::new(socket());
         for mark in [2, 3, 1, 4] {
             let row = row_with_mark(&dumped, mark);
@@ -149,7 +149,7 @@ fn updates_and_deletions_by_id() {
         let row = row_with_mark(&updated, 0x51);
         assert_eq!((updated.state[row], updated.status[row]), (5, status::SEEN_REPLY | status::CONFIRMED));
         assert!((70..=77).contains(&updated.timeout[row]));
-        // With another id it is another flow.
+        // With a different id it is a different flow.
         let mut other = updated.clone();
         other.id[row] ^= 1;
         let wrong = flows::delete(FlowEntry::new(&other, row).unwrap()).unwrap();
@@ -158,7 +158,7 @@ fn updates_and_deletions_by_id() {
         sender.submit(&[wrong, reply], &mut results).unwrap();
         assert_eq!(results, [RequestResult::Refused { errno: libc::ENOENT, text: None }, RequestResult::Done]);
         assert_eq!(dump_all().length, rows.0.length - 1);
-        // Without a complete tuple there is no request.
+        // Without a complete tuple no request can be encoded.
         for missing in [field::SOURCE, field::DESTINATION, field::PROTOCOL, field::DESTINATION_L4] {
             let entry = FlowEntry::new(&updated, row_with_mark(&updated, 2)).unwrap();
             assert_eq!(
@@ -210,10 +210,10 @@ fn large_batches_match_errors_to_their_requests() {
                 assert_eq!(*result, expected, "{number}");
             }
             let mut results = Vec::new();
-            // All of them are refused: the answers must still fit.
+            // All of them are refused: the replies must still fit.
             sender.submit(&requests, &mut results).unwrap();
             assert!(results.iter().all(|result| *result == RequestResult::Refused { errno: libc::EEXIST, text: None }));
-            // The failure of the last request itself, and a GET at the end.
+            // A request that fails between two GETs gets its own result.
             let mut results = Vec::new();
             let mut got = Vec::new();
             let get = |row| flows::get(FlowEntry::new(&rows.0, row).unwrap()).unwrap();
@@ -229,7 +229,8 @@ fn large_batches_match_errors_to_their_requests() {
     });
 }
 
-/// Without the privilege the kernel answers only the first request of a datagram; the others are not waited for.
+/// Without the privilege the kernel replies only to the first request of a datagram; no replies to the others are
+/// awaited.
 #[test]
 #[allow(unsafe_code, reason = "libc's own setresuid would apply to the threads of all tests")]
 fn without_privileges_all_of_a_batch_is_refused() {

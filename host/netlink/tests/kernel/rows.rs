@@ -1,4 +1,4 @@
-//! BatchSender of flows for the tests: built field by field, created in the table, dumped again.
+//! Rows of flows for the tests: built field by field, created in the table, and dumped again.
 
 use flowgate_model::check;
 use flowgate_model::{Address, Flows, field};
@@ -14,7 +14,7 @@ pub(crate) fn socket() -> Socket {
     Socket::open(&SocketOptions::default()).unwrap()
 }
 
-/// Returns an IPv4 address as in the columns.
+/// Returns an IPv4 address in the representation of the columns.
 pub(crate) fn mapped(address: [u8; 4]) -> Address {
     Address { hi: 0, lo: 0xffff_0000_0000 | u64::from(u32::from_be_bytes(address)) }
 }

@@ -1,17 +1,17 @@
-//! How many plugins are compiled at a time, and which are next.
+//! Scheduling of compile jobs: how many run concurrently, and which one is next.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How long a job takes, as far as that is known.
+/// How long a job takes, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Length {
-    /// It has a short limit, or nothing is known of it.
+    /// The job runs with a short time limit, or nothing is known about it.
     Short,
-    /// It did not end within a short limit.
+    /// The job exceeded a short time limit before.
     Long,
 }
 
-/// Places for jobs. Short ones go first, and long ones leave a place free for them if there is more than one.
+/// Slots for jobs. Short jobs go first, and long ones leave a slot free for them if there is more than one.
 #[derive(Debug)]
 pub(super) struct Jobs {
     places: usize,
@@ -22,9 +22,9 @@ pub(super) struct Jobs {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    /// Of them, long ones.
+    /// Number of running jobs that are long.
     long: usize,
-    /// Short ones that wait.
+    /// Number of short jobs that wait.
     waiting: usize,
 }
 
@@ -37,7 +37,7 @@ impl Jobs {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a job may begin.
+    /// Blocks until a job may begin.
     pub(super) fn begin(&self, length: Length) -> Job<'_> {
         let mut state = self.lock();
         let wait = |state| self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -59,13 +59,13 @@ impl Jobs {
         }
         state.running += 1;
         drop(state);
-        // A short one that has begun may let a long one begin.
+        // When a short job begins, a long one may become eligible.
         self.changed.notify_all();
         Job { jobs: self, length }
     }
 }
 
-/// A job that runs until this is dropped.
+/// A running job; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     jobs: &'a Jobs,
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Begins a job on a thread; tells when it has begun, and lets it run until it is told to end.
+    /// Begins a job on a thread. Returns a function that reports whether it has begun, and one that ends it.
     fn started(jobs: &'static Jobs, length: Length) -> (impl Fn() -> bool, impl FnOnce()) {
         let ((tell, told), (end, ended)) = (channel(), channel::<()>());
         let thread = thread::spawn(move || {
@@ -97,7 +97,7 @@ mod tests {
             let _ = ended.recv();
         });
         (
-            // Whoever may not begin has not after any time; whoever may has at some time.
+            // A job that may not begin does not begin however long one waits; a job that may begin does so eventually.
             move || told.recv_timeout(Duration::from_secs(if length == Length::Long { 1 } else { 30 })).is_ok(),
             move || {
                 drop(end);

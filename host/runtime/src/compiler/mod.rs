@@ -1,8 +1,9 @@
-//! Compiling in a process of its own: one for each plugin, which has the plugin, a file in memory for its compiled code,
-//! and a channel, and nothing else ([`flowgate_privileges::sandbox`]). The kernel limits its memory and its CPU time.
+//! Compilation in a separate process, one for each plugin. The process has the plugin, a file in memory for the
+//! compiled code, and a channel, and nothing else ([`flowgate_privileges::sandbox`]). The kernel limits its memory and
+//! its CPU time.
 //!
-//! What the process answers and what it has compiled is believed as little as the plugin itself: whoever takes it over
-//! has taken over what this plugin's code is, and nothing more.
+//! The answer of the process and the code it has compiled are trusted no more than the plugin itself: an attacker who
+//! takes over the process controls the code of this plugin, and nothing more.
 
 mod jobs;
 mod protocol;
@@ -30,22 +31,23 @@ use jobs::{Jobs, Length};
 use protocol::{Task, read_answer};
 pub use serve::serve;
 
-/// Address space of the process in bytes: a compiler reserves little that it does not use.
+/// Address space of the process in bytes. A compiler reserves little memory that it does not use.
 const ADDRESS_SPACE: u64 = 16 << 30;
-/// Bytes of its stack, which is sufficient for any nesting within the bounds of an outline.
+/// Stack size in bytes, sufficient for any nesting within the bounds of an outline.
 const STACK: u64 = 64 << 20;
-/// Maximum size of compiled code in bytes: Python's interpreter takes a seventh of it.
+/// Maximum size of compiled code in bytes. The Python interpreter needs a seventh of it.
 const CODE: u64 = 256 << 20;
-/// Time that a process may take beyond twice its CPU time.
+/// Wall-clock time that a process may take beyond twice its CPU time.
 const GRACE: Duration = Duration::from_secs(2);
-/// How much compiling gives way to what a service does meanwhile (`nice(2)`).
+/// Nice value of compilation in a service, so that it yields to the service's other work (`nice(2)`).
 const NICE: u8 = 10;
-/// CPU time within which plugins of a service are compiled first: one in Rust or C takes 0.1 to 0.2 s, one in JavaScript 2 s.
+/// CPU time within which plugins of a service are compiled at first: one in Rust or C takes 0.1 to 0.2 s, one in
+/// JavaScript 2 s.
 const SHORT: Duration = Duration::from_secs(3);
-/// Exit status for want of memory (`process/memory.rs` of the program).
+/// Exit status of a process that ran out of memory (`process/memory.rs` of the program).
 const NO_MEMORY: i32 = 1;
 
-/// What compiling a plugin may take.
+/// Limits on compiling a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileLimits {
     /// Bytes of memory.
@@ -60,20 +62,21 @@ impl Default for CompileLimits {
     }
 }
 
-/// Compiles plugins, each in a process of its own.
+/// Compiles plugins, each in a separate process.
 #[derive(Debug)]
 pub struct Compiler {
-    /// What starts the processes, or why there is nothing that does.
+    /// The spawner of the processes, or why there is none.
     spawner: Result<Spawner, String>,
     jobs: Jobs,
-    /// True if plugins have many owners, none of whom is to hold up the others: what is not compiled within a short time
-    /// is begun anew when those have been that are, and the processes give way to others.
+    /// True if plugins have several owners, none of which may delay the others. A plugin that does not compile within a
+    /// short time limit is then started again after the quick ones are done, and the processes yield to others.
     shared: bool,
 }
 
 impl Compiler {
-    /// Returns a compiler. Where there is no spawner, compiling is the error that says so. `shared`: plugins have several
-    /// owners, none of whom holds up the others for long, and compiling gives way to what else the machine does.
+    /// Returns a compiler. Without a spawner, every compilation fails with the spawner's error. `shared`: plugins have
+    /// several owners, none of which may delay the others for long, and compilation yields to the other work of the
+    /// machine.
     #[must_use]
     pub fn new(spawner: io::Result<Spawner>, shared: bool) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -81,7 +84,7 @@ impl Compiler {
         Compiler { spawner, jobs: Jobs::new(processors), shared }
     }
 
-    /// Returns true if nothing can be compiled any more, since what starts processes has ended.
+    /// Returns true if nothing can be compiled any more because the spawner has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.spawner.as_ref().map_or(true, Spawner::has_ended)
     }
@@ -89,7 +92,7 @@ impl Compiler {
     /// Returns the compiled code of a plugin; `path` is its name in errors.
     ///
     /// # Errors
-    /// [`LoadError`] if it is no plugin for this host, or takes too much to compile.
+    /// [`LoadError`] if it is not a plugin for this host, or exceeds the limits on compilation.
     pub(super) fn compile(
         &self,
         path: &Path,
@@ -141,7 +144,7 @@ impl Compiler {
         };
         let task = task.write().map_err(|violation| failed(format!("cannot be given its task: {violation}")))?;
         let child = spawner.start(&order, other, &[plugin.as_fd(), code.as_fd()]).map_err(cannot)?;
-        // If it has not started, that is said below.
+        // If the process did not start, the error is reported below.
         let _ = channel.send(&task, &[]);
         let deadline = Instant::now() + limits.time.saturating_mul(2) + GRACE;
         let ending = child.wait(deadline).map_err(cannot)?;
@@ -154,7 +157,7 @@ impl Compiler {
         content_of(&code, length).map_err(|error| failed(format!("gave code that cannot be read: {error}")))
     }
 
-    /// Ends all processes that compile, and what starts them.
+    /// Ends all processes that compile, and the spawner.
     pub fn end(&self) {
         if let Ok(spawner) = &self.spawner {
             spawner.end();
@@ -186,7 +189,8 @@ fn ended(path: &Path, ending: Option<Ending>, limits: CompileLimits) -> Result<(
     }
 }
 
-/// Returns the error for a process that got no memory: the limit of this process counts as well, if it is the smaller one.
+/// Returns the error for a process that ran out of memory. If the limit of this process is the smaller one, that limit
+/// is reported.
 fn no_memory(path: &Path, limit: u64) -> LoadError {
     match address_space() {
         Some(own) if own <= limit => LoadError::Memory { path: path.into(), limit: Some(own) },
@@ -197,16 +201,16 @@ fn no_memory(path: &Path, limit: u64) -> LoadError {
 /// Returns an empty file in memory.
 fn memory(name: &str) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 do not know that it is never executed as a program.
+    // Kernels before 6.3 lack the flag that forbids executing the file as a program.
     let file = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(name, flags))?;
     Ok(File::from(file))
 }
 
-/// Returns a file in memory with this content, which nobody can change any more.
+/// Returns a sealed file in memory with this content, which cannot be changed any more.
 fn sealed(content: &[u8]) -> io::Result<File> {
     let mut file = memory("plugin")?;
     file.write_all(content)?;
-    // The offset is shared with whoever reads it.
+    // Sender and reader share the file offset.
     file.rewind()?;
     seal(&file)?;
     Ok(file)
@@ -217,7 +221,7 @@ fn seal(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the content of a file that another process has written and has no access to any more.
+/// Returns the content of a file that another process has written and no longer has access to.
 fn content_of(file: &File, said: u64) -> io::Result<Vec<u8>> {
     seal(file)?;
     let length = file.metadata()?.len();

@@ -1,4 +1,4 @@
-//! What crosses the channel to a process that compiles: one task, one answer.
+//! The protocol between the host and a compiling process: one task, one answer.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,30 @@ use flowgate_isolation::{Frame, Record, Violation};
 
 use super::{super::error::LoadError, no_memory};
 
-/// What is to be compiled.
+/// Frame kind of a task.
 const TASK: u16 = 1;
-/// It has been compiled.
+/// Frame kind of the answer that the plugin has been compiled.
 const COMPILED: u16 = 2;
-/// It cannot be.
+/// Frame kind of the answer that the plugin cannot be compiled.
 const REFUSED: u16 = 3;
-/// Both ends are the same program. The number is for tests, and for whoever starts another one by mistake.
+/// Protocol version. Both ends are the same program; the number is for tests, and detects an end of another program
+/// that was started by mistake.
 const VERSION: u32 = 1;
-/// Maximum length of a name of a file in bytes, and of an explanation.
+/// Maximum length in bytes of a file name, and of an explanation.
 const TEXT: usize = 4096;
-/// Maximum length of the name of a build.
+/// Maximum length of a build's name in bytes.
 const BUILD: usize = 256;
 
-/// A plugin that is to be compiled.
+/// A plugin to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
-    /// Its file, for explanations.
+    /// The plugin's file, for error messages.
     pub path: PathBuf,
-    /// Bytes of its content.
+    /// Size of its content in bytes.
     pub length: u64,
-    /// True if its code will be interpreted.
+    /// True if its code is to be interpreted.
     pub interpreted: bool,
-    /// True if each access to memory will be checked.
+    /// True if each memory access is to be checked.
     pub checked: bool,
 }
 
@@ -61,12 +62,12 @@ impl Task {
     }
 }
 
-/// Returns what both ends have to share.
+/// Returns the build identifier, which must be equal at both ends.
 fn build() -> String {
     format!("{} {}", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD)
 }
 
-/// Returns the answer to a task.
+/// Encodes the answer to a task.
 pub(super) fn write_answer(result: &Result<u64, LoadError>) -> Result<Vec<u8>, Violation> {
     match result {
         Ok(length) => Record::new(COMPILED, 0).u64(*length).finish(),
@@ -87,8 +88,8 @@ pub(super) fn write_answer(result: &Result<u64, LoadError>) -> Result<Vec<u8>, V
     }
 }
 
-/// Reads the answer about a file: the length of its compiled code, or why it has none. `memory` is the limit of the
-/// process that compiled it.
+/// Decodes the answer about a file: the length of its compiled code, or why it has none. `memory` is the memory limit
+/// of the process that compiled it.
 pub(super) fn read_answer(record: &[u8], path: &Path, memory: u64) -> Result<Result<u64, LoadError>, Violation> {
     let frame = Frame::read(record, 0)?;
     let mut body = frame.body;

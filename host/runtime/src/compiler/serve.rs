@@ -1,4 +1,4 @@
-//! The process that compiles.
+//! The main function of a process that compiles.
 
 use std::{
     any::Any,
@@ -22,10 +22,10 @@ use super::{
     protocol::{Task, write_answer},
 };
 
-/// Exit status of a process that has not been given what it needs: somebody has started it by hand.
+/// Exit status of a process that was started without a task, for example by hand.
 const NO_TASK: u8 = 2;
 
-/// Compiles the plugin that this process has been given, and returns its exit status.
+/// Compiles the plugin passed to this process, and returns its exit status.
 #[must_use]
 pub fn serve() -> u8 {
     let Ok((channel, files)) = Role::Compiler.descriptors(2) else { return NO_TASK };
@@ -33,7 +33,7 @@ pub fn serve() -> u8 {
     let Ok(Some(record)) = channel.receive(&mut buffer) else { return NO_TASK };
     let Ok(task) = Task::read(record) else { return NO_TASK };
     let result = prepare(&task).and_then(|engine| {
-        // Nothing of the plugin has been read until now.
+        // Confines the process before any of the plugin is read.
         flowgate_privileges::sandbox::confine().map_err(|error| LoadError::Compiler {
             path: task.path.clone(),
             what: format!("is not confined: {error}"),
@@ -45,14 +45,14 @@ pub fn serve() -> u8 {
     u8::from(sent.is_err()).saturating_mul(NO_TASK)
 }
 
-/// Returns the engine that the code is for, which has one thread to compile with.
+/// Returns the engine for which the code is compiled, with a single compilation thread.
 fn prepare(task: &Task) -> Result<Engine, LoadError> {
     let mut config = Execution::elsewhere(task.interpreted, task.checked).config().map_err(engine_error)?;
     config.parallel_compilation(false);
     Engine::new(&config).map_err(engine_error)
 }
 
-/// Compiles; returns the length of the code.
+/// Compiles the plugin; returns the length of the code.
 fn compile(engine: &Engine, task: &Task, files: Vec<OwnedFd>) -> Result<u64, LoadError> {
     let path: &Path = &task.path;
     let failed = |error: io::Error| LoadError::Compiler { path: path.into(), what: format!("cannot go on: {error}") };
