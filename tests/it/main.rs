@@ -1,4 +1,4 @@
-//! Tests of flowgate through its program, as it is called by people, scripts and units: beside the installed
+//! Tests of flowgate through its program, as it is invoked by users, scripts and units: compared with the installed
 //! `conntrack`, on real flows of private network namespaces.
 //!
 //! The program is the one in the build directory, and must be up to date: `cargo test --workspace` builds it.

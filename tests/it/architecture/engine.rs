@@ -1,17 +1,17 @@
-//! Crates that read messages of the kernel and texts of people build without the engine for plugins.
+//! Crates that parse kernel messages and user input build without the plugin engine.
 
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::Value;
 
-/// The crates that another project can take without WebAssembly, and that are fuzzed without it.
+/// The crates that another project can use without WebAssembly, and that are fuzzed without it.
 const WITHOUT: &[&str] =
     &["names", "base", "privileges", "isolation", "model", "netlink", "syntax", "recording", "fixture"];
 
-/// How the packages are called of which the engine consists, and of what makes components.
+/// Name prefixes of the packages that make up the engine, and of those that produce components.
 const ENGINE: &[&str] = &["wasm", "wit-", "flowgate-runtime", "flowgate-stock"];
 
-/// The packages of the workspace, as cargo knows them.
+/// Returns the packages of the workspace from `cargo metadata`.
 fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -26,7 +26,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The optional dependencies that features of a package turn on.
+/// Returns the optional dependencies that features of a package enable.
 fn turned_on(package: &Value, features: &mut Vec<String>) -> BTreeSet<String> {
     let mut on = BTreeSet::new();
     while let Some(feature) = features.pop() {
@@ -38,9 +38,9 @@ fn turned_on(package: &Value, features: &mut Vec<String>) -> BTreeSet<String> {
     on
 }
 
-/// Paths from a package to those of the engine that it is built with, its tests left aside and whatever else the
-/// workspace builds. `features` are those that are asked of it. Packages from elsewhere know nothing of plugins, and
-/// are not looked into.
+/// Returns the dependency paths from a package to packages of the engine. Dependencies of tests, and features that
+/// other packages of the workspace enable, do not count. `features` are the features enabled for the package. Packages
+/// from outside the workspace do not depend on the engine, so they are not followed.
 fn engine(metadata: &Value, name: &str, mut features: Vec<String>, path: &[String]) -> Vec<String> {
     let path = [path, &[name.to_owned()]].concat();
     if ENGINE.iter().any(|start| name.starts_with(start)) {
@@ -69,7 +69,7 @@ fn crates_below_the_runtime_build_without_the_engine() {
         let found = engine(&metadata, &format!("flowgate-{name}"), vec!["default".to_owned()], &[]);
         assert!(found.is_empty(), "{found:#?}");
     }
-    // The same search finds it where it is.
+    // Check of the search itself: it finds the engine where it is a dependency.
     for (name, feature) in [("flowgate-model", "component"), ("flowgate-pipeline", "default")] {
         let found = engine(&metadata, name, vec![feature.to_owned()], &[]);
         assert!(!found.is_empty(), "{name} with the feature {feature} takes no engine");

@@ -1,4 +1,4 @@
-//! Folders of one crate do not use each other in a circle.
+//! The folders of a crate do not depend on each other in a cycle.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The paths that a file names, from `crate` or `super` on, with trees of imports taken apart.
+/// Returns the paths in a file that start with `crate` or `super`, with nested imports expanded.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let code: String =
         text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
@@ -24,7 +24,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads one path, or a tree of them, behind what is before it; the length of what was read.
+/// Reads one path, or a nested import, that follows the prefix `before`; returns the length of the text read.
 fn tree(text: &str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>) -> usize {
     let depth = before.len();
     let mut at = 0;
@@ -68,7 +68,7 @@ fn tree(text: &str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>) -> u
     at
 }
 
-/// All Rust files below a directory, as the names of their modules and their text.
+/// Collects all Rust files below a directory, as module paths with their text.
 fn modules(directory: &Path, name: &[String], found: &mut Vec<(Vec<String>, String)>) {
     let mut entries: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
@@ -87,7 +87,7 @@ fn modules(directory: &Path, name: &[String], found: &mut Vec<(Vec<String>, Stri
     }
 }
 
-/// Returns which folders of a crate use which, with a path that shows it.
+/// Returns which folders of a crate depend on which, with an example path for each dependency.
 fn arrows(source: &Path) -> BTreeMap<(String, String), String> {
     let mut found = Vec::new();
     modules(source, &[], &mut found);
@@ -120,7 +120,7 @@ fn folders_of_a_crate_do_not_use_each_other_in_a_circle() {
         let source = entry.unwrap().path().join("src");
         let arrows = arrows(&source);
         seen += arrows.len();
-        // What can be reached from each folder.
+        // Folders reachable from each folder.
         let mut reached: BTreeSet<(&str, &str)> =
             arrows.keys().map(|(from, to)| (from.as_str(), to.as_str())).collect();
         loop {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, process::Command};
 use flowgate_test_support::built::root;
 
 /// The crates of the host, without `flowgate-`, from the lowest to the highest, each with those that it may depend on.
-/// Each of these stands above it in the list, so that there is no circle.
+/// These precede it in the list, so the graph has no cycle.
 const LAYERS: &[(&str, &[&str])] = &[
     ("names", &[]),
     ("base", &[]),
@@ -48,12 +48,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The name of a crate as in [`LAYERS`].
+/// Returns the name of a crate as in [`LAYERS`].
 fn short(name: &str) -> &str {
     name.strip_prefix("flowgate-").unwrap_or(name)
 }
 
-/// The crates below `host/`, and those of the workspace that each depends on, for its tests or not.
+/// Returns the crates below `host/`, each with the crates of the workspace that it depends on, and whether only for its
+/// tests.
 fn arrows() -> BTreeMap<String, Vec<(String, bool)>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])

@@ -40,7 +40,8 @@ fn what_identifies_a_flow_can_be_changed_where_nothing_acts() {
         some_flows(namespace);
         let shown = run("-L -p udp -f ipv4", "do=rename", "").text();
         assert!(shown.lines().all(|line| line.contains("src=10.77.0.1 dst=10.77.0.2 sport=9 dport=53")), "{shown}");
-        // Where something does, it stays what it is, so that what is deleted is what was named.
+        // Where a command acts on the flow, identifying fields stay unchanged, so that the flow that is deleted is the
+        // one that was listed.
         let before = table().len();
         let udp = conntrack().must(&["-L", "-p", "udp", "-f", "ipv4"]).lines().count();
         let outcome = run("-D -p udp -f ipv4", "do=rename", "");
@@ -120,7 +121,7 @@ fn helpers_can_be_given_where_the_kernel_allows_it() {
             &["-I -t 600 -p tcp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 21 --state ESTABLISHED".to_owned()],
         );
         let outcome = run("-L", "do=helper", "update.helper,log");
-        // The kernel takes the order only for entries that have room for a helper; it says so, and so does flowgate.
+        // The kernel accepts a helper only for entries with room for one. It reports an error, and so does flowgate.
         let (errors, table) = (outcome.errors(), table());
         let given = table[0].contains("helper=ftp");
         let refused = errors.contains("the kernel refused to update entries") && errors.contains("results 2:3:");
@@ -138,7 +139,7 @@ fn creating_for_flows_that_are_not_in_the_batch() {
         run("-L", "do=create", "create");
         let new = conntrack().must(&["-L", "-p", "udp"]);
         assert!(new.contains("src=10.77.0.1 dst=10.77.0.2 sport=1 dport=53"), "{new}");
-        // Once more: there is one already; with leave to update it is updated.
+        // A second time the flow exists already; with the grant to update, it is updated.
         let again = run("-L -p 50", "do=create", "create,log");
         assert!(again.errors().contains("results 3:3:17"), "{}", again.errors());
         let update = run("-L -p 50", "do=create-or-update", "create");
@@ -167,13 +168,13 @@ fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
         assert!(dry.errors().contains("results 1:5:0"), "the plugin is told: {}", dry.errors());
         let without_time = |text: &str| text.lines().count();
         assert_eq!(without_time(&conntrack().must(&["-L", "-o", "save"])), without_time(&before));
-        // What was printed can be carried out, and names every flow that was meant.
+        // The printed commands can be executed, and name every intended flow.
         let plan = dry.text();
         let done = flowgate().run_with(&["-R", "-"], plan.as_bytes());
         assert_eq!(done.status, 0, "{}", done.errors());
         assert_eq!(table().len(), 0, "{:?}", table());
 
-        // So can updates and creations.
+        // The same holds for updates and creations.
         entries::load(
             namespace,
             &["-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53 -m 0x1234".to_owned()],
@@ -185,7 +186,7 @@ fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
         assert_eq!(table.len(), 2, "{table:?}");
         assert!(table.iter().any(|line| line.contains("mark=308 ")), "{table:?}");
 
-        // And the classic commands.
+        // And for the classic commands.
         for (command, line) in [
             ("-D -p udp -s 10.0.0.1 --dry-run", "-D -s 10.0.0.1 "),
             ("-U -p udp -s 10.0.0.1 -m 9/15 --dry-run", " -m 9/15"),

@@ -5,7 +5,7 @@ use flowgate_test_support::{Namespace, Program};
 
 use crate::capabilities::{conntrack, run};
 
-/// The expectations of an FTP and of a TFTP transfer.
+/// Runs a test with the expectations of an FTP and a TFTP transfer.
 fn with_expectations(test: impl FnOnce() + Send) {
     Namespace::run(|namespace| {
         namespace.keep_entries();
@@ -43,7 +43,7 @@ fn deleting() {
         let dry = run("-L expect --dry-run", "do=delete", "delete");
         assert_eq!(dry.text().lines().filter(|line| line.starts_with("-D expect ")).count(), 2, "{}", dry.text());
         assert_eq!(count(), 2);
-        // What is printed is what conntrack takes.
+        // conntrack accepts the printed line.
         let line = dry.text().lines().next().map(str::to_string).unwrap_or_default();
         conntrack().run(&line.split_whitespace().collect::<Vec<_>>());
         assert_eq!(count(), 1, "{line}");

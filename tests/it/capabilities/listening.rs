@@ -1,4 +1,4 @@
-//! Events: actions on them, ticks, look-backs, results, numbers on request.
+//! Events: actions on them, ticks, look-backs, results, and statistics on request.
 
 use flowgate_test_support::{Namespace, entries};
 use nix::sys::signal::Signal;
@@ -7,14 +7,14 @@ use crate::capabilities::{Listening, active, conntrack, table};
 
 const FLOW: &str = "-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53";
 
-/// Returns the lines of a load file for that many flows.
+/// Returns load-file lines for this number of flows.
 fn many(flows: u32) -> Vec<String> {
     let line = |number| format!("-I -t 600 -p 50 -s 10.0.{}.{} -d 10.1.0.1", number / 250, number % 250);
     (0..flows).map(line).collect()
 }
 
-/// Creates that many flows, too many for the receive buffer, while a listener is stopped, and waits until the table has
-/// been offered to its plugin again.
+/// Creates this number of flows, too many for the receive buffer, while a listener is stopped; then waits until the
+/// table has been offered to its plugin again.
 fn lose_events(namespace: &Namespace, listening: &mut Listening, flows: u32) {
     listening.wait("offered 0");
     listening.signal(Signal::SIGSTOP);
@@ -33,7 +33,7 @@ fn events_are_annotated_and_acted_on() {
         entries::load(namespace, &[FLOW.to_owned()]);
         listening.wait("flow 17");
         entries::load(namespace, &[FLOW.replace("10.0.0.1", "10.0.0.2")]);
-        // What became of the first one is told with the second.
+        // The result of the first one is reported with the second.
         listening.wait("results 2:0:0");
         listening.wait("flow 17");
         let (text, errors) = listening.stop();
@@ -50,13 +50,13 @@ fn ticks_come_without_events_and_can_act() {
         listening.wait("tick true");
         listening.wait("results 3:0:0");
         assert!(conntrack().must(&["-L"]).contains("src=10.77.0.1 dst=10.77.0.2"));
-        // It is called again and again.
+        // Ticks repeat.
         listening.wait("tick true");
         listening.wait("results 3:3:17");
         let (text, _) = listening.stop();
         assert!(text.contains("[NEW]") && text.contains("10.77.0.1"), "{text}");
 
-        // Not without the grant, while a second plugin that has it is called again and again.
+        // The plugin has no ticks without the grant, while a second plugin with the grant does.
         let second = active("do=nothing");
         let more = ["--plugin", second.as_str(), "--grant", "state,time,log,tick", "--plugin-stats"];
         let mut listening = Listening::start("-E", "tick=create,do=log", "create,look-back", &more);
@@ -82,11 +82,11 @@ fn the_table_is_offered_before_live_events() {
         assert!(table().iter().all(|line| line.contains("mark=9 ")), "its actions on the table are done");
         listening.stop();
 
-        // What the selector leaves, and no more.
+        // Only the flows that the selector matches are offered.
         let mut listening = Listening::start("-E -p udp", "do=nothing", "look-back", &[]);
         listening.wait("offered 1");
         listening.stop();
-        // Without the grant there is none.
+        // Without the grant there is no look-back.
         let mut listening = Listening::start("-E", "do=nothing", "tick", &[]);
         listening.wait("tick true");
         let (_, errors) = listening.stop();
@@ -107,7 +107,7 @@ fn after_a_gap_the_table_is_offered_again() {
 fn what_was_lost_is_made_up_for_before_the_table_is_offered_again() {
     Namespace::run(|namespace| {
         let mut listening = Listening::start("-E -b 4096 --resync", "do=nothing", "look-back", &[]);
-        // So few that the lines about them fit into the pipe, which is read at the end.
+        // Few enough for the lines about them to fit into the pipe, which is only read at the end.
         lose_events(namespace, &mut listening, 400);
         let (text, _) = listening.stop();
         let new = text.lines().filter(|line| line.contains("[NEW]"));
@@ -126,7 +126,7 @@ fn sigusr1_tells_what_each_plugin_did() {
         listening.signal(Signal::SIGUSR1);
         let line = listening.wait("active.wasm: running");
         assert!(line.contains("1 rows in, "), "{line}");
-        // The stream goes on, and the end tells it too.
+        // The stream continues, and the statistics are printed at the end as well.
         entries::load(namespace, &[FLOW.replace("10.0.0.1", "10.0.0.2")]);
         listening.wait("flow 17");
         let (_, errors) = listening.stop();
@@ -148,7 +148,7 @@ fn a_replaced_instance_finds_its_state_and_is_offered_the_table() {
                     listening.wait("trapped: ");
                 }
                 4 => {
-                    // The new instance begins with what the old one kept.
+                    // The new instance starts with the stored state of the old one.
                     listening.wait("flow 17");
                     listening.wait("look-back 3");
                     listening.wait("offered 4");

@@ -1,5 +1,5 @@
-//! Capabilities of plugins on real flows of the kernel: changes of what is shown, annotations, actions, services of the
-//! host, ticks, look-backs; and what is refused without a grant. The plugin is `tests/plugins/active`.
+//! Capabilities of plugins on real flows of the kernel: changes of displayed values, annotations, actions, services of
+//! the host, ticks, look-backs; and what is refused without a grant. The plugin is `tests/plugins/active`.
 
 mod actions;
 mod expectations;
@@ -9,10 +9,10 @@ mod services;
 use flowgate_test_support::{Background, Namespace, Outcome, conntrack, entries, flowgate, plugins};
 use nix::sys::signal::Signal;
 
-/// All that the plugin needs to start.
+/// The grants that the plugin needs to start.
 const BASE: &str = "state,time";
 
-/// The plugin with these options.
+/// Returns the `--plugin` value for the plugin with these options.
 fn active(options: &str) -> String {
     format!("{},{options}", plugins::built("active").display())
 }
@@ -26,19 +26,19 @@ fn run(command: &str, options: &str, grants: &str) -> Outcome {
     flowgate().run(&words)
 }
 
-/// Flows of several protocols and both families.
+/// Creates flows of several protocols and both families; returns their number.
 fn some_flows(namespace: &Namespace) -> usize {
     let flows = entries::every_protocol();
     entries::load(namespace, &flows);
     table().len()
 }
 
-/// The table, in lines.
+/// Returns the lines of the table.
 fn table() -> Vec<String> {
     conntrack().must(&["-L"]).lines().map(str::to_string).collect()
 }
 
-/// A flowgate that listens, and writes down what the plugin logs.
+/// A listening flowgate, whose standard error contains what the plugin logs.
 struct Listening(Background);
 
 impl Listening {
@@ -51,7 +51,7 @@ impl Listening {
         Listening(Background::start_unread(&flowgate(), &words))
     }
 
-    /// Waits until a line with these words has come, counted from the last one that was waited for.
+    /// Waits for a line that contains these words, after the last one that was waited for.
     fn wait(&mut self, words: &str) -> String {
         self.0.wait_for_error(words)
     }
@@ -60,7 +60,7 @@ impl Listening {
         self.0.signal(signal);
     }
 
-    /// Ends it as a user does; what it wrote.
+    /// Ends it by SIGINT, as a user would; returns what it wrote.
     fn stop(mut self) -> (String, Vec<String>) {
         let outcome = self.0.finish();
         (outcome.text(), outcome.errors().lines().map(str::to_owned).collect())

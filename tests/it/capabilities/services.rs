@@ -1,4 +1,4 @@
-//! Services of the host: log, state, time; and the effect of missing grants.
+//! Services of the host: log, state and time; and the effect of missing grants.
 
 use flowgate_test_support::{Namespace, entries};
 
@@ -29,7 +29,7 @@ fn a_state_file_outlives_the_host() {
             let outcome = run("-L", "do=count+annotate", &grant);
             assert!(outcome.text().contains(&format!(" seen={seen}")), "{}{}", outcome.text(), outcome.errors());
         }
-        // In memory it is new each time.
+        // State in memory is empty at each start.
         for _ in 0..2 {
             assert!(run("-L", "do=count+annotate", "log").text().contains(" seen=1"));
         }

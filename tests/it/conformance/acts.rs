@@ -1,26 +1,25 @@
-//! What commands that change the table do otherwise than the installed `conntrack`, on purpose, each with its reason.
+//! Intended differences from the installed `conntrack` in commands that change the table, each with its reason.
 //!
-//! Each runs in two fresh namespaces, once by each program; both must do exactly what is listed, as in
-//! `differences.rs`.
+//! Each runs in two fresh namespaces, once by each program; both must behave exactly as listed, as in `differences.rs`.
 
 use crate::conformance::commands::LOAD;
 use crate::conformance::compare::{Both, show, without_banner, words};
 use crate::conformance::differences::{Which, fill};
 use flowgate_test_support::{Namespace, Outcome, Program, entries};
 
-/// What a program does, and what a listing shows then.
+/// What a program does, and what a listing shows afterwards.
 #[derive(Debug, Eq, PartialEq)]
 struct Did {
-    /// Lines of output.
+    /// Number of output lines.
     lines: usize,
     /// The error text without the banner.
     stderr: &'static str,
     status: i32,
-    /// Entries that [`Act::then`] lists.
+    /// Number of entries that [`Act::then`] lists.
     left: usize,
 }
 
-/// Lines of output, error text, status, and entries that are left.
+/// Creates a [`Did`] from the number of output lines, the error text, the status, and the number of remaining entries.
 const fn did(lines: usize, stderr: &'static str, status: i32, left: usize) -> Did {
     Did { lines, stderr, status, left }
 }
@@ -28,11 +27,11 @@ const fn did(lines: usize, stderr: &'static str, status: i32, left: usize) -> Di
 /// One intended difference.
 #[derive(Debug)]
 struct Act {
-    /// Command lines that conntrack carries out before, in the table of [`fill`].
+    /// Command lines that conntrack executes first, on the table of [`fill`].
     before: &'static [&'static str],
-    /// The command line; a file for `-R` behind [`LOAD`].
+    /// The command line; for `-R`, the lines of the file after [`LOAD`].
     line: &'static str,
-    /// The listing that shows what became of it.
+    /// The listing that shows the result.
     then: &'static str,
     which: Which,
     theirs: Did,
@@ -45,7 +44,7 @@ const TWO: &[&str] = &[
     "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53 -m 1",
     "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 2 --dport 53 -m 1",
 ];
-/// Labels can be given here, which they cannot otherwise: see [`play`].
+/// Flows with labels; [`play`] allows labels where these are used.
 const LABELLED: &[&str] = &[
     "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 1 --dport 53 --label-add first --label-add last --label-add hundred",
     "-I -t 600 -p udp -s 10.8.0.1 -d 10.1.0.1 --sport 2 --dport 53 --label-add first",
@@ -486,7 +485,7 @@ const ACTS: &[Act] = &[
     },
 ];
 
-/// Carries out one line in a namespace of its own; what it did, and how many entries the listing shows then.
+/// Executes one line in a fresh namespace. Returns its outcome, and how many entries the listing shows afterwards.
 fn play(program: &Program, act: &Act) -> (Outcome, usize) {
     Namespace::run(|namespace| {
         fill(namespace);
@@ -514,9 +513,9 @@ fn exist_as_listed() {
     for act in ACTS {
         let Act { line, which, reason, .. } = act;
         assert!(act.theirs != act.ours, "{line}: no difference is listed");
-        // A newer conntrack has only the differences of every version; in the others it does what flowgate does.
+        // A newer conntrack has only the differences of every version; otherwise it behaves like flowgate.
         let they = if old || matches!(which, Which::Every) { &act.theirs } else { &act.ours };
-        // A stand-in for flowgate does what conntrack does.
+        // A program that is tested in place of flowgate behaves like conntrack.
         let we = if std::env::var_os("FLOWGATE_UNDER_TEST").is_some() { they } else { &act.ours };
         for (program, whose, did) in [(&theirs, "conntrack", they), (&ours, "flowgate", we)] {
             let (outcome, left) = play(program, act);
@@ -534,7 +533,7 @@ fn exist_as_listed() {
     assert!(failures.is_empty(), "listed differences are not as listed:\n{failures}");
 }
 
-/// A file with labels and two commands crashes conntrack, in ways that differ from machine to machine.
+/// conntrack crashes on a file with labels and two commands, in ways that differ from machine to machine.
 #[test]
 fn files_with_labels() {
     let both = Both::new();

@@ -5,7 +5,8 @@ use flowgate_test_support::entries;
 use flowgate_test_support::traffic::{SERVERS, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Program};
 
-/// Labels, helpers, masters, zones of all kinds, sequence adjustments, NAT, counters, time stamps: each on some rows.
+/// Fills the table with labels, helpers, masters, all kinds of zones, sequence adjustments, NAT, counters and
+/// timestamps, each on some rows.
 fn fill(namespace: &Namespace) -> Traffic {
     namespace.account(true);
     namespace.keep_entries();
@@ -42,7 +43,7 @@ fn of_every_size() {
         }
         let mut report = Report::new("batches");
         for batch in ["1", "2", "255", "256", "4096", "65536"] {
-            // A stand-in for flowgate knows no batches.
+            // A program tested in place of flowgate does not have the batch option.
             let ours_only =
                 if std::env::var_os("FLOWGATE_UNDER_TEST").is_some() { vec![] } else { vec!["--batch", batch] };
             let setting = Setting { called: Some("flowgate"), ours_only, ..Setting::default() };

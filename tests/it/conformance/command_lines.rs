@@ -1,6 +1,6 @@
-//! The command lines of `host/syntax/src/testdata/command_lines.txt`, given to the installed `conntrack`: what it says
-//! to them must be what flowgate says, which a test of the crate `syntax` compares. Each runs in a network namespace of
-//! its own.
+//! Runs the command lines of `host/syntax/src/testdata/command_lines.txt` through the installed `conntrack`. Its
+//! messages must equal those of flowgate, which a test of the crate `syntax` compares with the same file. Each runs in
+//! a network namespace of its own.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use super::compare::Both;
 const LINES: &str = include_str!("../../../host/syntax/src/testdata/command_lines.txt");
 const HINT: &str = "Try `conntrack -h' or 'conntrack --help' for more information.";
 
-/// Lines that only a command which is carried out writes.
+/// Returns true for a line that is only written when a command is executed.
 fn is_run_time(line: &str) -> bool {
     ["have been shown.", "have been created.", "have been added.", "have been updated.", "have been deleted."]
         .iter()
@@ -19,9 +19,9 @@ fn is_run_time(line: &str) -> bool {
         || line.starts_with("NOTICE: ")
 }
 
-/// Returns status and lines on stderr in the form of the file, without this banner.
+/// Returns the status and the lines of standard error in the format of the file, without the banner.
 fn outcome(line: &str, banner: &str) -> String {
-    // The lines are written for a shell; `exec` keeps the program's name as it is.
+    // The lines use shell syntax; `exec` keeps the program's name as it is.
     let quoted: Vec<String> = words(line).iter().map(|word| format!("'{word}'")).collect();
     let output = Command::new("timeout")
         .args(["1", "unshare", "-n", "bash", "-c", &format!("exec conntrack {}", quoted.join(" "))])
@@ -39,7 +39,7 @@ fn outcome(line: &str, banner: &str) -> String {
     parts.join(" | ")
 }
 
-/// Splits a line at spaces; single quotes group.
+/// Splits a line at spaces; single quotes group words.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();

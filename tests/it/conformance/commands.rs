@@ -1,6 +1,6 @@
 //! Commands that change the table: each script runs in two fresh namespaces, once by each program.
 //!
-//! After every line the output, error text and status must agree, and at the end the whole table.
+//! Output, error text and status must agree after every line, and the whole table at the end.
 
 use crate::conformance::compare::{Both, Report, Setting, words};
 use flowgate_test_support::entries;
@@ -8,8 +8,8 @@ use flowgate_test_support::{Namespace, Outcome, Program};
 
 /// Scripts: a name, then command lines.
 ///
-/// None meets a difference of `differences.rs`. Each update is of one entry: of several, `conntrack` 1.4.7 prints only
-/// one.
+/// None depends on a difference listed in `differences.rs`. Each update affects a single entry: of several, `conntrack`
+/// 1.4.7 prints only one.
 const SCRIPTS: &[(&str, &str)] = &[
     (
         "create, get and delete",
@@ -220,10 +220,10 @@ const FILES: &[(&str, &str)] = &[
     ("a refusal that ends it", "-I -t 600 -p icmp -s 1.1.1.1 -d 2.2.2.2 --icmp-type 3 --icmp-code 0\n-F\n"),
 ];
 
-/// What stands in front of a script's line that is loaded by `-R -`: the lines of the file, with `; ` between them.
+/// Prefix of a script line that stands for a file loaded by `-R -`; the lines of the file follow, separated by `; `.
 pub(super) const LOAD: &str = "-R - << ";
 
-/// The outcome of each line, and of a last listing by `conntrack`. `labels`: whether flows can have labels.
+/// Returns the outcome of each line, and of a final listing by `conntrack`. `labels`: whether flows can have labels.
 pub(super) fn play(program: &Program, script: &[&str], labels: bool) -> Vec<Outcome> {
     Namespace::run(|namespace| {
         namespace.label_map(entries::LABEL_MAP);
@@ -238,7 +238,7 @@ pub(super) fn play(program: &Program, script: &[&str], labels: bool) -> Vec<Outc
             })
             .collect();
         outcomes.push(Program::new("conntrack").run(&["-L", "-o", "extended,labels"]));
-        // The banner is that of this program, whoever made the table.
+        // Its standard error is discarded: the banner names conntrack for both programs.
         outcomes.last_mut().expect("one at least").stderr.clear();
         outcomes
     })
@@ -261,7 +261,7 @@ fn scripts() {
 
 #[test]
 fn files() {
-    // As `conntrack`: under its own name flowgate adds which line of the file it was.
+    // Invoked as `conntrack`: under its own name flowgate also names the line of the file.
     let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
     let mut report = Report::new("files for -R");
     for (name, text) in FILES {
@@ -286,7 +286,7 @@ fn files() {
     report.finish();
 }
 
-/// What a line and a word may hold, and how many words: at the limit and beyond it.
+/// Limits on the length of a line and a word, and on the number of words: at the limit and beyond it.
 #[test]
 fn lines_have_limits() {
     let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
@@ -308,8 +308,8 @@ fn lines_have_limits() {
     report.finish();
 }
 
-/// An intended difference: upstream lets the mark of the file's last line act in all lines that update. flowgate gives
-/// each line its own. Both are checked, so that this test fails when the difference exists no more.
+/// An intended difference: upstream applies the mark of the file's last line to all updating lines; flowgate applies to
+/// each line its own. Both are checked, so that this test fails when the difference disappears.
 #[test]
 fn lines_of_a_file_keep_their_own_mark() {
     let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
@@ -317,8 +317,8 @@ fn lines_of_a_file_keep_their_own_mark() {
     let file = [create(1), create(2), update(1, 5), update(2, 7)].concat();
     let both = Both::new();
     let marks = [(&both.theirs, 3), (&both.ours, 1)].map(|(program, attempts)| {
-        // Upstream's program has been seen to fail here once in some thousand times; what it does otherwise is the
-        // question.
+        // Upstream's program fails here about once in a thousand times. This test is about what it does when it
+        // succeeds.
         let attempt = |number| {
             Namespace::run(|_| {
                 let outcome = program.run_with(&["-R", "-"], file.as_bytes());
@@ -336,8 +336,8 @@ fn lines_of_a_file_keep_their_own_mark() {
     assert_eq!(marks, [[0, 2], [1, 1]], "flows with mark 5 and with mark 7: conntrack's, then flowgate's");
 }
 
-/// An intended difference: upstream writes all that a file does in the output that any of its lines asks for, and
-/// refuses a file of whose lines one wants `save` and another one XML. Here a line has the output that it asks for.
+/// An intended difference: upstream prints the results of all lines in the output format of any line, and rejects a
+/// file in which one line asks for `save` and another one for XML. In flowgate each line has its own output format.
 #[test]
 fn lines_of_a_file_keep_their_own_output() {
     let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
@@ -357,7 +357,7 @@ fn lines_of_a_file_keep_their_own_output() {
     }
 }
 
-/// `-i` names one entry: as a filter of a lookup, of an update and of a deletion.
+/// `-i` selects a single entry, as a filter for a lookup, an update and a deletion.
 #[test]
 fn entries_by_their_id() {
     let both = Both::new();
@@ -384,7 +384,7 @@ fn entries_by_their_id() {
         ] {
             report.words(namespace, &Setting::default(), &line);
         }
-        // What changes the entry is done by each program to an entry of the same description.
+        // Commands that change the entry are run by each program on an entry of its own with the same description.
         for act in ["-U -f ipv4 -m 7 -i ", "-D -i "] {
             let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
                 Program::new("conntrack").must(&["-F"]);
@@ -398,7 +398,7 @@ fn entries_by_their_id() {
     report.finish();
 }
 
-/// Under its own name flowgate says in which line of a file it failed, whether in reading or in carrying out.
+/// Under its own name flowgate reports the line of a file that failed, both for syntax errors and for failed requests.
 #[test]
 fn mistakes_in_files_are_located() {
     let create = |port| format!("-I -t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport {port} --dport 53\n");
@@ -418,7 +418,7 @@ fn mistakes_in_files_are_located() {
         }
         assert_eq!(Program::new("conntrack").must(&["-C"]), "3\n", "the line that was refused lost only itself");
     });
-    // As `conntrack`, nothing after the line that failed is done.
+    // Invoked as `conntrack`, it executes nothing after the failed line.
     Namespace::run(|_| {
         let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
         let file = [create(1), create(2), create(2), create(3)].concat();
@@ -429,7 +429,7 @@ fn mistakes_in_files_are_located() {
     });
 }
 
-/// Counters as JSON, one object a line.
+/// Counters as JSON, one object per line.
 #[test]
 fn counters_as_json() {
     Namespace::run(|_| {

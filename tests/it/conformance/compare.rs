@@ -1,17 +1,17 @@
-//! Runs one command line through both programs and says in which way they disagree.
+//! Runs one command line through both programs and reports how they differ.
 
 use crate::conformance::line::Line;
 use flowgate_test_support::{Namespace, Outcome, Program, flowgate};
 use std::time::Instant;
 
-/// How a command line is run; the default is as root, both programs called `conntrack`.
+/// How a command line is run. By default as root, with both programs invoked as `conntrack`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Setting {
     /// `argv[0]` of both programs.
     pub called: Option<&'static str>,
     /// Environment variables of both programs.
     pub environment: Vec<(&'static str, &'static str)>,
-    /// Words that only flowgate is given, before the others.
+    /// Words passed to flowgate only, before the others.
     pub ours_only: Vec<&'static str>,
 }
 
@@ -25,19 +25,19 @@ pub(super) struct Both {
 }
 
 impl Both {
-    /// The installed `conntrack` and the `flowgate` that this test was built with, called `conntrack`.
+    /// Returns the installed `conntrack`, and the `flowgate` that this test was built with, invoked as `conntrack`.
     ///
-    /// `FLOWGATE_UNDER_TEST` names another program to test, to try the tests themselves.
+    /// `FLOWGATE_UNDER_TEST` names another program to test, in order to check the tests themselves.
     pub(super) fn new() -> Self {
         Self { theirs: Program::new("conntrack"), ours: flowgate().called("conntrack") }
     }
 
-    /// The `flowgate` that this test was built with, under its own name.
+    /// Returns the `flowgate` that this test was built with, under its own name.
     pub(super) fn own() -> Program {
         Program { called: Some("flowgate".into()), ..Self::new().ours }
     }
 
-    /// Both under a setting.
+    /// Returns both programs with a setting applied.
     pub(super) fn under(setting: &Setting) -> Self {
         let mut both = Self::new();
         for program in [&mut both.theirs, &mut both.ours] {
@@ -48,7 +48,7 @@ impl Both {
         both
     }
 
-    /// The version of the installed `conntrack`, for example `1.4.7`.
+    /// Returns the version of the installed `conntrack`, for example `1.4.7`.
     pub(super) fn version() -> String {
         let text = Program::new("conntrack").must(&["-V"]);
         let version = text.strip_prefix("conntrack v").and_then(|rest| rest.split(' ').next());
@@ -56,14 +56,14 @@ impl Both {
     }
 }
 
-/// The version of `conntrack` that flowgate does the same as, which its banner names for the sake of programs that read
+/// The version of `conntrack` that flowgate is compatible with. Its banner names this version because programs parse
 /// it.
 const COMPATIBLE: &str = "1.4.9";
 
-/// The banners of error lines of each program; flowgate's differ by the name that it is called by.
+/// The banners in the error lines of each program; flowgate's depends on the name by which it is invoked.
 fn banners() -> [Vec<String>; 2] {
     let theirs = vec![format!("conntrack v{} (conntrack-tools): ", Both::version())];
-    // `FLOWGATE_UNDER_TEST` may name conntrack itself, to try the tests.
+    // `FLOWGATE_UNDER_TEST` may name conntrack itself, in order to check the tests.
     let ours = match flowgate().must(&["-V"]).contains("flowgate") {
         false => theirs.clone(),
         true => vec![format!("conntrack v{COMPATIBLE} (conntrack-tools): "), "flowgate: ".to_owned()],
@@ -71,7 +71,7 @@ fn banners() -> [Vec<String>; 2] {
     [theirs, ours]
 }
 
-/// Standard error without the banner that each program has of its own.
+/// Returns standard error without the banner of the respective program.
 pub(super) fn without_banner(outcome: &Outcome, ours: bool) -> String {
     static BANNERS: std::sync::OnceLock<[Vec<String>; 2]> = std::sync::OnceLock::new();
     let banners = &BANNERS.get_or_init(banners)[usize::from(ours)];
@@ -80,10 +80,10 @@ pub(super) fn without_banner(outcome: &Outcome, ours: bool) -> String {
     text.split_inclusive('\n').map(|line| rest(line).unwrap_or_else(|| line.to_owned())).collect()
 }
 
-/// Collects disagreements, so that one run shows them all.
+/// Collects disagreements, so that one run reports them all.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// What was compared, for the failure's first line.
+    /// What was compared, for the first line of the failure message.
     about: String,
     /// How many command lines were compared.
     compared: usize,
@@ -91,7 +91,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// An empty report about something.
+    /// Creates an empty report about `about`.
     pub(super) fn new(about: impl Into<String>) -> Self {
         Self { about: about.into(), ..Self::default() }
     }
@@ -102,20 +102,20 @@ impl Report {
         self.failures.extend(compare(namespace, setting, arguments));
     }
 
-    /// Compares a command line written as words between blanks, `''` being an empty word.
+    /// Compares a command line written as words separated by spaces; `''` is an empty word.
     pub(super) fn words(&mut self, namespace: &Namespace, setting: &Setting, line: &str) {
         self.check(namespace, setting, &words(line));
     }
 
-    /// Compares what both programs did, where it could not be done by one command line for both.
+    /// Compares the outcomes of both programs, where no single command line works for both.
     pub(super) fn outcomes(&mut self, what: &str, theirs: &Outcome, ours: &Outcome) {
-        /// Seconds by which timeouts and ages may differ: the two did not run side by side.
+        /// Seconds by which timeouts and ages may differ, because the programs did not run at the same time.
         const APART: u64 = 5;
         self.compared += 1;
         self.failures.extend(disagreement(theirs, ours, APART).map(|found| format!("$ {what}\n{found}")));
     }
 
-    /// Panics with all disagreements, or says how much was compared.
+    /// Panics with all disagreements, or prints how much was compared.
     pub(super) fn finish(self) {
         let shown_at_most = std::env::var("FLOWGATE_SHOWN").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
         let Self { about, compared, failures } = self;
@@ -134,12 +134,12 @@ impl Report {
 
 pub(super) use flowgate_test_support::words;
 
-/// One command line through both programs: `None` if they agree, or what is different.
+/// Runs one command line through both programs. Returns `None` if they agree, or a description of the difference.
 pub(super) fn compare(_: &Namespace, setting: &Setting, arguments: &[&str]) -> Option<String> {
     let both = Both::under(setting);
     let mut ours_words = setting.ours_only.clone();
     ours_words.extend(arguments);
-    // The table may change between the calls. That is not guessed from the difference: conntrack is asked once more.
+    // The table may change between the two calls. This is not guessed from the difference: conntrack is run again.
     for _ in 0..3 {
         let start = Instant::now();
         let theirs = both.theirs.run(arguments);
@@ -154,7 +154,7 @@ pub(super) fn compare(_: &Namespace, setting: &Setting, arguments: &[&str]) -> O
     panic!("$ conntrack {}: the table does not stand still", show(arguments));
 }
 
-/// The command line as one would type it.
+/// Returns the command line as a user would type it.
 pub(super) fn show(arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|word| {
         match word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c)) {
@@ -165,7 +165,7 @@ pub(super) fn show(arguments: &[&str]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// What is different between two outcomes; `allowed` seconds may have passed between them.
+/// Returns the difference between two outcomes; `allowed` seconds may have passed between them.
 fn disagreement(theirs: &Outcome, ours: &Outcome, allowed: u64) -> Option<String> {
     let mut found = String::new();
     if theirs.status != ours.status {
@@ -179,7 +179,7 @@ fn disagreement(theirs: &Outcome, ours: &Outcome, allowed: u64) -> Option<String
     (!found.is_empty()).then_some(found)
 }
 
-/// What is different between two standard outputs.
+/// Returns the difference between two standard outputs.
 fn disagreement_of_lines(theirs: &Outcome, ours: &Outcome, allowed: u64) -> Option<String> {
     const SHOWN: usize = 3;
     if theirs.stdout.last() != ours.stdout.last() && (theirs.stdout.is_empty() == ours.stdout.is_empty()) {
@@ -209,7 +209,7 @@ fn disagreement_of_lines(theirs: &Outcome, ours: &Outcome, allowed: u64) -> Opti
     let near = |a: &Line, b: &Line| {
         a.times.len() == b.times.len() && a.times.iter().zip(&b.times).all(|(a, b)| a.abs_diff(*b) <= allowed)
     };
-    // Both are sorted by what must be equal, so one walk pairs them.
+    // Both are sorted by the part that must be equal, so one pass pairs them.
     let (mut only_left, mut only_right, mut far, mut i, mut j) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
     while i < left.len() || j < right.len() {
         match (left.get(i), right.get(j)) {

@@ -1,22 +1,22 @@
-//! What differs from the installed `conntrack`, on purpose: the only list of it, each line with its reason.
+//! Intended differences from the installed `conntrack`: the complete list, each entry with its reason.
 //!
-//! Every listed command line is run through both programs, and both must do exactly what is listed: a difference that
-//! exists no more, or has become another one, fails the test and must leave the list.
+//! Every listed command line is run through both programs, and both must behave exactly as listed. A difference that no
+//! longer exists, or has changed, fails the test and must be removed from the list or corrected.
 
 use crate::conformance::compare::{Both, show, without_banner, words};
 use flowgate_test_support::entries;
 use flowgate_test_support::{Namespace, Outcome};
 
-/// Which `conntrack` has a difference.
+/// The versions of `conntrack` that have a difference.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Which {
-    /// 1.4.7 only; flowgate does what 1.4.9 does.
+    /// 1.4.7 only; flowgate behaves like 1.4.9.
     Old,
-    /// Every version known: flowgate does what the manual page says.
+    /// Every known version; flowgate does what the manual page says.
     Every,
 }
 
-/// What a program does: how many entries it lists, its error text without the banner, and its status.
+/// The behaviour of a program: how many entries it lists, its error text without the banner, and its status.
 #[derive(Debug, Eq, PartialEq)]
 struct Does {
     lines: usize,
@@ -32,11 +32,11 @@ struct Difference {
     which: Which,
     theirs: Does,
     ours: Does,
-    /// Why flowgate does not do the same.
+    /// Why flowgate behaves differently.
     reason: &'static str,
 }
 
-/// What is listed.
+/// A listing of `lines` entries with this error text.
 const fn lists(lines: usize, stderr: &'static str) -> Does {
     Does { lines, stderr, status: 0 }
 }
@@ -51,7 +51,7 @@ const ONE: &str = "BANNER 1 flow entries have been shown.\n";
 const ALL: &str = "BANNER 8 flow entries have been shown.\n";
 const VALUE: &str = "1.4.9 refuses a value that is not a number in range, 1.4.7 took its leading digits, or 0";
 
-/// The list. The table has eight flows, see [`fill`].
+/// The list. The table has eight flows: see [`fill`].
 const DIFFERENCES: &[Difference] = &[
     Difference {
         line: "-L -p udp --sport 60000 -p tcp",
@@ -285,7 +285,7 @@ const DIFFERENCES: &[Difference] = &[
 /// Eight flows: mark 5 and assured, and with mark 0: NAT, IPv6 with NAT, SCTP, ICMP with NAT, two of GRE, assured
 /// without reply.
 pub(super) fn fill(namespace: &Namespace) {
-    // Whatever map the host has: here there is none.
+    // Replaces the host's label map by an empty one.
     namespace.label_map("");
     std::fs::remove_file("/etc/xtables/connlabel.conf").expect("a file in the private /etc");
     let lines = [
@@ -301,7 +301,7 @@ pub(super) fn fill(namespace: &Namespace) {
     entries::load(namespace, &lines.map(Into::into));
 }
 
-/// What a program did, in the terms of the list.
+/// Returns true if an outcome is as listed.
 fn matches(outcome: &Outcome, does: &Does, ours: bool) -> bool {
     outcome.status == does.status
         && without_banner(outcome, ours) == does.stderr
@@ -318,9 +318,9 @@ fn exist_as_listed() {
         let mut failures = String::new();
         for Difference { line, which, theirs: they_do, ours: we_do, reason } in DIFFERENCES {
             assert!(they_do != we_do, "{line}: no difference is listed");
-            // A newer conntrack has only the differences of every version; in the others it does what flowgate does.
+            // A newer conntrack has only the differences of every version; otherwise it behaves like flowgate.
             let they_do = if old || matches!(which, Which::Every) { they_do } else { we_do };
-            // A stand-in for flowgate does what conntrack does.
+            // A program that is tested in place of flowgate behaves like conntrack.
             let we_do = if std::env::var_os("FLOWGATE_UNDER_TEST").is_some() { they_do } else { we_do };
             for (program, whose, does) in [(&theirs, "conntrack", they_do), (&ours, "flowgate", we_do)] {
                 let outcome = program.run(&words(line));

@@ -1,4 +1,4 @@
-//! Events: both programs listen at once, and must tell the same story.
+//! Events: both programs listen at the same time and must report the same events.
 
 use crate::conformance::compare::{Both, Report, words};
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
@@ -77,7 +77,7 @@ const LISTENERS: &[&str] = &[
     "-E -p 132 -e UPDATES",
 ];
 
-/// Ways to listen that nothing in the story fits.
+/// Ways to listen that match none of the events in the scenario.
 const DEAF: &[&str] = &[
     "-E -p dccp --state OPEN",
     "-E -l hundred",
@@ -92,21 +92,22 @@ const DEAF: &[&str] = &[
     "-E -p icmp --icmp-type 13",
 ];
 
-/// Starts a program that listens, and waits until it does.
+/// Starts a listening program, and waits until it listens.
 fn listen(program: &Program, line: &str) -> Background {
     let listener = Background::start(program, &words(line));
     listener.wait_until_listening();
     listener
 }
 
-/// Ends a listener as a user would, once it has shown what is queued for it: a program that is told to end in the
-/// middle of it may leave the rest.
+/// Ends a listener as a user would, after it has shown the events queued for it: a program that is interrupted before
+/// that may discard the rest.
 fn end(mut listener: Background, signal: Signal) -> Outcome {
     listener.wait_until_idle();
     listener.end_by(signal)
 }
 
-/// conntrack 1.4.7 writes who caused an event behind the XML of it; 1.4.9 and flowgate leave that out. Only there.
+/// Removes the text that conntrack 1.4.7 writes after the XML of an event to say who caused it, and nothing else; 1.4.9
+/// and flowgate do not write it.
 fn without_text_after_xml(outcome: Outcome) -> Outcome {
     let text = outcome.text();
     assert!(text.contains("</flow> [USERSPACE]"), "a difference that exists no more:\n{text}");
@@ -118,7 +119,7 @@ fn without_text_after_xml(outcome: Outcome) -> Outcome {
     Outcome { stdout, ..outcome }
 }
 
-/// Takes out what depends on the moment at which a program looked: the time in front of a line and in XML, and the name
+/// Removes what depends on when a program handled the event: the time at the start of a line and in XML, and the name
 /// of a program that may have ended by then.
 fn steady(outcome: Outcome) -> Outcome {
     let text = outcome.text();
@@ -137,7 +138,7 @@ fn steady(outcome: Outcome) -> Outcome {
     Outcome { stdout, ..outcome }
 }
 
-/// Entries that come, change and go, by hand and by real traffic.
+/// Creates, changes and removes entries, by commands and by real traffic.
 fn story(namespace: &Namespace) {
     let conntrack = Program::new("conntrack");
     for line in [
@@ -179,7 +180,7 @@ fn story(namespace: &Namespace) {
     conntrack.must(&["-F"]);
 }
 
-/// What both programs tell of one story, for each way to listen; all of them listen at once.
+/// Returns what both programs report of one scenario, for each way to listen; all of them listen at the same time.
 fn told(both: &Both, lines: &[&str]) -> Vec<[Outcome; 2]> {
     Namespace::run(|namespace| {
         namespace.account(true);
@@ -196,7 +197,7 @@ fn told(both: &Both, lines: &[&str]) -> Vec<[Outcome; 2]> {
     })
 }
 
-/// So many pairs of listeners at a time: each event goes to all of them, and they share the machine.
+/// Number of pairs of listeners that run at the same time: each event goes to all of them, and they share the machine.
 const AT_ONCE: usize = 12;
 
 #[test]
@@ -223,8 +224,8 @@ fn both_keep_silent() {
     report.finish();
 }
 
-/// The helpers' expectations come and go: an FTP transfer that fetches, one that does not, TFTP requests
-/// in both families, expectations by hand, a flush.
+/// Expectations created and removed by helpers (an FTP transfer that is completed, one that is not, TFTP requests in
+/// both families), by commands, and by a flush.
 #[test]
 fn expectations_come_and_go() {
     let both = Both::new();
@@ -247,7 +248,7 @@ fn expectations_come_and_go() {
                 [("10.9.0.1", "255.255.255.255"), ("2001:db8:9::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]
             {
                 traffic.tftp_from(&socket(address, 7001), &socket(address, TFTP));
-                // By hand: it takes the place of what the helper expects.
+                // Created by a command, it replaces the expectation of the helper.
                 Program::new("conntrack").must(&words(&format!(
                     "-I expect -t 300 -p udp -s {address} -d {address} --sport 7001 --dport 6969 --tuple-src {address} --tuple-dst {address} --tuple-port-src 0 --tuple-port-dst 5001 --mask-src {whole} --mask-dst {whole} --mask-port-src 0 --mask-port-dst 65535"
                 )));
@@ -261,7 +262,7 @@ fn expectations_come_and_go() {
     report.finish();
 }
 
-/// The size of the receive buffer that a listener says it got.
+/// Returns the size of the receive buffer that a listener reports.
 fn buffer_told(outcome: &Outcome) -> u64 {
     let errors = outcome.errors();
     let told = errors.strip_prefix("NOTICE: Netlink socket buffer size has been set to ");
@@ -269,7 +270,7 @@ fn buffer_told(outcome: &Outcome) -> u64 {
     number.and_then(Result::ok).unwrap_or_else(|| panic!("no size of the buffer: {errors}"))
 }
 
-/// Listens with both programs for a moment. conntrack tells the size before it joins, flowgate after.
+/// Listens with both programs for a moment. conntrack reports the size before it joins the groups, flowgate afterwards.
 fn listen_with(both: &Both, line: &str) -> [Outcome; 2] {
     [&both.theirs, &both.ours].map(|program| end(listen(program, line), Signal::SIGINT))
 }
@@ -287,7 +288,8 @@ fn the_buffer_can_be_set_and_is_told() {
         let [theirs, ours] = listen_with(&both, "-E --buffer-size 70000 -e NEW -o xml");
         report.outcomes("-E --buffer-size", &theirs, &ours);
         report.finish();
-        // An intended difference: of a size that is not one of 32 bits conntrack prints the upper half as it was given.
+        // An intended difference: for a size that does not fit into 32 bits, conntrack prints the upper half as it was
+        // given.
         for size in ["-5", "99999999999"] {
             let [theirs, ours] = listen_with(&both, &format!("-E -b {size}")).map(|outcome| buffer_told(&outcome));
             assert_ne!(theirs, ours, "-b {size}: a difference that exists no more");
@@ -296,13 +298,13 @@ fn the_buffer_can_be_set_and_is_told() {
     });
 }
 
-/// A listener that is held up while more happens than its buffer holds says so in conntrack's words, and goes on.
+/// A stopped listener whose buffer overflows reports this in conntrack's words, and continues.
 #[test]
 fn a_gap_is_reported_and_does_not_end_it() {
     let both = Both::new();
     let [theirs, ours] = Namespace::run(|namespace| {
-        // conntrack sets -b on another socket: its event socket keeps the system's default, which 3,000 events overrun
-        // too.
+        // conntrack applies -b to another socket: its event socket keeps the system's default size, which 3,000 events
+        // overflow as well.
         let listeners =
             [(&both.theirs, "-E"), (&both.ours, "-E -b 50000")].map(|(program, line)| listen(program, line));
         listeners.iter().for_each(|listener| listener.signal(Signal::SIGSTOP));
@@ -311,7 +313,7 @@ fn a_gap_is_reported_and_does_not_end_it() {
             .collect();
         entries::load(namespace, &lines);
         listeners.iter().for_each(|listener| listener.signal(Signal::SIGCONT));
-        // What comes before the buffer is empty again may be lost too.
+        // Events that arrive before the buffer has been emptied may be lost too.
         listeners.iter().for_each(Background::wait_until_idle);
         Program::new("conntrack").must(&words("-I -t 600 -p 50 -s 10.7.7.7 -d 10.1.0.1"));
         listeners.map(|listener| end(listener, Signal::SIGINT))

@@ -1,10 +1,11 @@
-//! Expectations, made by real helpers and by hand: seen, shown, looked up and deleted alike.
+//! Expectations, created by real helpers and by commands: reported, listed, looked up and deleted alike.
 
 use crate::conformance::compare::{Both, Report, Setting, words};
 use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Outcome, Program};
 
-/// The outcomes of listing, looking up, deleting and flushing what an FTP and a TFTP helper expect, by one program.
+/// Returns the outcomes of listing, looking up, deleting and flushing the expectations of an FTP and a TFTP helper, by
+/// one program.
 fn life(program: &Program) -> Vec<(String, Outcome)> {
     Namespace::run(|namespace| {
         namespace.keep_entries();
@@ -36,7 +37,7 @@ fn life(program: &Program) -> Vec<(String, Outcome)> {
             "-C expect".into(),
             "-L expect".into(),
         ];
-        // The ports differ between the two namespaces.
+        // The two namespaces use different ports.
         let steady = |text: &str| text.replace(&tcp, "TCPPORT").replace(&udp, "UDPPORT");
         script
             .iter()
@@ -49,7 +50,7 @@ fn life(program: &Program) -> Vec<(String, Outcome)> {
     })
 }
 
-/// Takes out the remaining timeout and the master's ephemeral ports.
+/// Replaces the remaining timeout and the master's ephemeral ports.
 fn hide_ephemeral(text: &str) -> String {
     text.lines()
         .map(|line| {
@@ -80,7 +81,7 @@ fn expectations_of_real_helpers() {
     report.finish();
 }
 
-/// One and the same table, listed in every way that expectations can be.
+/// The same table, listed in every way that expectations support.
 #[test]
 fn listings() {
     Namespace::run(|namespace| {
@@ -107,7 +108,7 @@ fn listings() {
 /// Port of the client in [`by_hand`].
 const CLIENT: u16 = 7001;
 
-/// An address of each family, the whole mask, a wider one, the network of that, and one of an address nearby.
+/// For each family: its name, an address, the full mask, a wider mask, the network of that mask, and a nearby address.
 const FAMILIES: [[&str; 6]; 2] = [
     ["ipv4", "10.9.0.1", "255.255.255.255", "255.255.0.0", "10.9.0.0/16", "10.9.77.1"],
     [
@@ -120,7 +121,7 @@ const FAMILIES: [[&str; 6]; 2] = [
     ],
 ];
 
-/// Commands on expectations of a TFTP connection from [`CLIENT`], all legal.
+/// Valid commands on expectations of a TFTP connection from [`CLIENT`].
 fn commands_by_hand([family, address, whole, wide, network, nearby]: [&str; 6]) -> Vec<String> {
     let ends = format!("-p udp -s {address} -d {address}");
     let create = |rest: String| format!("-I expect -t 300 {ends} --sport {CLIENT} --dport 6969 {rest}");
@@ -146,7 +147,7 @@ fn commands_by_hand([family, address, whole, wide, network, nearby]: [&str; 6]) 
         list(),
         create(exact(5003) + &format!(" -r {nearby} -q {nearby} -u SEEN_REPLY,UNSET")),
         list(),
-        // A network stands for address and mask.
+        // A network instead of an address and a mask.
         create(format!(
             "--tuple-src {network} --tuple-dst {network} --tuple-port-src 0 --tuple-port-dst 5004 --mask-port-src 0 --mask-port-dst 65535"
         )),
@@ -167,7 +168,7 @@ fn commands_by_hand([family, address, whole, wide, network, nearby]: [&str; 6]) 
         format!("-D expect {}", key(5006)),
         format!("-D expect {}", key(5006)),
         list(),
-        // Who does not speak by this connection, who has no helper.
+        // A master that does not exist, and one without a helper.
         format!("-I expect -t 300 {ends} --sport 9 --dport 6969 {}", exact(5007)),
         format!("-I -t 600 {ends} --sport 9 --dport 10"),
         format!("-I expect -t 300 {ends} --sport 9 --dport 10 {}", exact(5007)),
@@ -193,14 +194,14 @@ fn commands_by_hand([family, address, whole, wide, network, nearby]: [&str; 6]) 
         create(exact(5008)),
         "-F expect".into(),
         list(),
-        // An entry that goes takes what it expects with it.
+        // Deleting an entry also deletes its expectations.
         create(exact(5009)),
         format!("-D {ends} --dport 6969"),
         list(),
     ]
 }
 
-/// The outcomes of commands on expectations that are made by hand, of both families, by one program.
+/// Returns the outcomes of commands on expectations of both families that are created by commands, by one program.
 fn by_hand(program: &Program) -> Vec<(String, Outcome)> {
     Namespace::run(|namespace| {
         namespace.keep_entries();
@@ -231,8 +232,8 @@ fn expectations_by_hand() {
     report.finish();
 }
 
-/// An intended difference from 1.4.7, which takes the upper half of the expected port for the expected protocol; from
-/// any version with SCTP and DCCP, for which no helper is there to try it with.
+/// An intended difference from 1.4.7, which uses the upper half of the expected port as the expected protocol; and from
+/// any version for SCTP and DCCP, which have no helper to test this with.
 #[test]
 fn the_expected_protocol_is_the_one_given() {
     let both = Both::new();

@@ -1,27 +1,29 @@
-//! Random histories: flows of every protocol, with labels, marks, NAT and zones, made, looked up, changed and deleted,
-//! each history in two fresh namespaces, once by each program; half of them where no rule lets flows have labels.
+//! Random histories: flows of every protocol, with labels, marks, NAT and zones, are created, looked up, changed and
+//! deleted. Each history runs in two fresh namespaces, once by each program; in half of them no rule lets flows have
+//! labels.
 //!
-//! Unlike those of `sequences.rs` these flows have addresses of their own, so that a command can be meant for one of
-//! them. `FLOWGATE_SEED=N` repeats a run, `FLOWGATE_HISTORIES=N` makes it longer.
+//! Unlike those of `sequences.rs` these flows have distinct addresses, so that a command can address a single flow.
+//! `FLOWGATE_SEED=N` repeats a run, `FLOWGATE_HISTORIES=N` makes it longer.
 
 use crate::conformance::commands::{LOAD, play};
 use crate::conformance::compare::{Both, Report, Setting};
 use flowgate_test_support::Random;
 use flowgate_test_support::entries::{SCTP_STATES, TCP_STATES};
 
-/// A flow that a history has asked for.
+/// A flow that a history has created.
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     number: usize,
     v6: bool,
     protocol: &'static str,
-    /// Whether conntrack can update it: not with a zone, which it leaves out, nor with a fixed timeout, which it is
-    /// refused.
+    /// True if conntrack can update it. It cannot update flows in a zone, because it omits the zone, nor flows with a
+    /// fixed timeout, because the kernel refuses that.
     changeable: bool,
 }
 
 impl Flow {
-    /// Its original tuple as options. Without `keys` those of GRE are left out, which conntrack does not compare.
+    /// Returns its original tuple as options. Without `keys`, the GRE keys are left out, which conntrack does not
+    /// compare.
     fn tuple(&self, keys: bool) -> String {
         let number = self.number;
         let [high, low] = [number >> 8, number & 0xff];
@@ -39,7 +41,7 @@ impl Flow {
         format!("{addresses} -p {}{numbers}", self.protocol)
     }
 
-    /// A random state, for those that have one.
+    /// Returns a random state for a protocol that has states.
     fn state(&self, random: &mut Random) -> String {
         match self.protocol {
             "tcp" => format!(" --state {}", random.pick(&TCP_STATES)),
@@ -52,34 +54,35 @@ impl Flow {
     }
 }
 
-/// A history in the making. It keeps out of what `differences.rs` and `acts.rs` list.
+/// A history under construction. It avoids what `differences.rs` and `acts.rs` list.
 struct History {
     random: Random,
     flows: Vec<Flow>,
-    /// Whether flows can have labels.
+    /// True if flows can have labels.
     labels: bool,
     timeouts: usize,
 }
 
 impl History {
-    /// A timeout that no other command of the history gives, and that does not pass.
+    /// Returns a timeout that no other command of the history uses, and that does not expire.
     fn timeout(&mut self) -> usize {
         self.timeouts += 1;
         100_000 + 50 * self.timeouts
     }
 
-    /// An output, or none. Not XML, which has the ids of entries, and the two programs do not meet the same entries.
+    /// Returns a random output format, or none. XML is excluded because it contains the ids of entries, which differ
+    /// between the two namespaces.
     fn output(&mut self) -> &'static str {
         self.random.pick(&["", "", " -o extended", " -o save", " -o extended,labels", " -o labels,userspace"])
     }
 
-    /// `-I` or `-A` of a flow that is not there.
+    /// Returns `-I` or `-A` of a flow that does not exist.
     fn create(&mut self, command: &str, labels: bool) -> String {
         let random = &mut self.random;
         let v6 = random.chance(1, 2);
         let protocol = random.pick(&["tcp", "tcp", "udp", "udplite", "sctp", "icmp", "gre", "50", "253"]);
         let protocol = if v6 && protocol == "icmp" { "icmpv6" } else { protocol };
-        // `pick` gives what it is given, of static life here.
+        // `pick` returns a reference with the lifetime of its argument, here static.
         let protocol: &'static str = protocol;
         let mut flow = Flow { number: self.flows.len() + 1, v6, protocol, changeable: true };
         let mut line = format!("{command} -t {}", self.timeout());
@@ -124,7 +127,7 @@ impl History {
         line
     }
 
-    /// A flow that was asked for, rather a late one, if there is one that is wanted.
+    /// Returns a flow of the history for which `wanted` holds, preferring recent ones, if there is one.
     fn known(&mut self, wanted: impl Fn(&Flow) -> bool) -> Option<Flow> {
         let mut flows: Vec<Flow> = self.flows.iter().copied().filter(wanted).collect();
         if self.random.chance(2, 3) {
@@ -133,7 +136,7 @@ impl History {
         (!flows.is_empty()).then(|| flows[self.random.below(flows.len())])
     }
 
-    /// `-U` of one flow. `in_file`: marks and labels of a file are those of its last line, by conntrack.
+    /// Returns `-U` of one flow. `in_file`: in a file, conntrack applies the marks and labels of the last line.
     fn update(&mut self, in_file: bool) -> String {
         let Some(flow) = self.known(|flow| flow.changeable) else { return "-U -s 192.88.99.1 -m 5".into() };
         let mut line = format!("-U {}", flow.tuple(false));
@@ -157,7 +160,7 @@ impl History {
                 " -n -t 888888",
                 " -g",
             ]);
-            // Where labels cannot be, adding one is listed in `acts.rs`.
+            // Where flows cannot have labels, adding one is listed in `acts.rs`.
         } else if !in_file && self.labels && random.chance(1, 3) {
             parts +=
                 random.pick(&[" --label-add first", " --label-add five --label-add thirty-two", " --label-add last"]);
@@ -190,9 +193,9 @@ impl History {
         }
     }
 
-    /// Lines for `-R`: no labels and one update, for the sake of what conntrack makes of more. The update comes last:
-    /// 1.4.7 leaves an acknowledgement of it unread, which a later deletion takes for its own, and fails if the clock's
-    /// second has changed meanwhile (`Protocol error`).
+    /// Returns lines for `-R`, without labels and with at most one update, since conntrack handles more of them
+    /// differently. The update comes last: 1.4.7 leaves one of its acknowledgements unread, and a later deletion takes
+    /// it for its own and fails if the clock's second has changed in between (`Protocol error`).
     fn file(&mut self) -> String {
         let mut lines = vec!["# a file".to_owned()];
         for _ in 0..1 + self.random.below(7) {
@@ -258,12 +261,12 @@ fn random_histories() {
     let seed = Random::seed("FLOWGATE_SEED");
     println!("FLOWGATE_SEED={seed}");
     let histories = std::env::var("FLOWGATE_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    // As `conntrack`: under its own name flowgate adds which line of a file failed.
+    // Invoked as `conntrack`: under its own name flowgate also names the line of a file that failed.
     let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
     let mut report = Report::new(format!("random histories of FLOWGATE_SEED={seed}"));
     for number in 0..histories {
         let labels = number % 2 == 0;
-        // Each has a seed of its own, so that one more command in the first does not change all others.
+        // Each history has its own seed, so that an additional command in the first one does not change all others.
         let random = Random::new(seed.wrapping_mul(1000).wrapping_add(number));
         let mut history = History { random, flows: Vec::new(), labels, timeouts: 0 };
         let lines: Vec<String> = (0..150).map(|_| history.line()).collect();

@@ -1,14 +1,14 @@
-//! Which option goes with which command: every spelling of every option with every command and table, and every option
-//! of every protocol.
+//! Which option is legal with which command: every spelling of every option with every command and table, and every
+//! option of every protocol.
 //!
-//! The command lines are made such that none changes the table and none listens: where the option is legal, something
-//! else is missing or too much that is noticed later, or there is nothing to act upon.
+//! No command line changes the table, and none listens: where the option is legal, something else is missing or
+//! superfluous that is checked later, or there is no entry to act on.
 
 use crate::conformance::compare::{Report, Setting};
 use flowgate_test_support::{Namespace, entries};
 
-/// Every spelling of each option, with a value where it takes one. Not `--labelmap`, which 1.4.7 does not know, and
-/// `--id` with its value attached: 1.4.7 crashes otherwise.
+/// Every spelling of each option, with a value where it takes one. `--labelmap` is missing because 1.4.7 does not have
+/// it, and `--id` with an attached value because it makes 1.4.7 crash.
 const OPTIONS: &[&str] = &[
     "-s 192.88.99.1",
     "--src 192.88.99.1",
@@ -95,7 +95,7 @@ const COMMANDS: &[&str] = &[
     "--delete",
     "-D expect",
     "-D expect -p udp -s 192.88.99.1 -d 192.88.99.2",
-    // Complete but for the ports, which are asked for last.
+    // Complete except for the ports, which are checked last.
     "-I -t 9 -p udp -s 192.88.99.1 -d 192.88.99.2",
     "--create",
     "-I -t 9 -p udp",
@@ -105,7 +105,7 @@ const COMMANDS: &[&str] = &[
     "--add",
     "-U",
     "--update",
-    // A mask of ports is illegal, and seen after all that goes with any protocol.
+    // A mask for ports is illegal, which is checked after everything that is legal with any protocol.
     "-E -p tcp --mask-port-src 5",
     "--event -p tcp --mask-port-src 5",
     "-E expect -p tcp --mask-port-src 5",
@@ -122,7 +122,7 @@ const COMMANDS: &[&str] = &[
     "--help -m 5",
     "-V",
     "--version",
-    // No command at all.
+    // No command.
     "",
 ];
 
@@ -193,11 +193,11 @@ const WITH_PROTOCOL: &[&str] = &[
     "-G expect -s 192.88.99.1 -d 192.88.99.2",
     "-D expect -s 192.88.99.1 -d 192.88.99.2",
     "-I expect -t 9 -s 192.88.99.1 -d 192.88.99.2 --tuple-src 192.88.99.1/8 --tuple-dst 192.88.99.2/8",
-    // Said after what a protocol has to say.
+    // Checked after the options of a protocol.
     "-E --mask-dst 255.0.0.0",
 ];
 
-/// A state that SCTP does not have crashes conntrack: see `differences.rs`.
+/// An SCTP state that does not exist crashes conntrack: see `differences.rs`.
 fn crashes(line: &str) -> bool {
     let state = line.split_once("--state ").map(|(_, state)| state.split(' ').next().unwrap_or_default());
     line.contains("-p sctp") && state.is_some_and(|state| !entries::SCTP_STATES.contains(&state))
@@ -211,15 +211,16 @@ fn of_every_option() {
         let setting = Setting { called: Some("conntrack"), ..Setting::default() };
         for command in COMMANDS {
             for option in OPTIONS {
-                // These are legal there, and one would listen; the others print a version or a help of the program's
-                // own.
+                // These are legal there, and one would listen; the others print the version or the help text of the
+                // program itself.
                 let goes_on = command.starts_with("-E expect") && option.starts_with("-o");
                 let texts = matches!(*command, "-V" | "--version" | "") && option.ends_with("192.88.99.8");
-                // Without a command conntrack reads beside its table, and takes the last option of 1.4.7 for legal.
+                // Without a command conntrack reads past the end of its table, and considers the last option of 1.4.7
+                // legal.
                 let beside = command.is_empty() && (option.starts_with("--reply-zone") || option.starts_with("-)"));
-                // The protocol stands in the command line already, and is another one.
+                // The command line already names a different protocol.
                 let twice = command.contains(" -p ") && option.starts_with(['-']) && option.ends_with(" 99");
-                // Masks are checked by flowgate for these tables too: see `differences.rs`.
+                // flowgate checks masks for these tables too: see `differences.rs`.
                 let masked = matches!(*command, "-L dying" | "-L unconfirmed")
                     && ["--mask", "-{", "-}"].iter().any(|mask| option.starts_with(mask));
                 if ![goes_on, texts, beside, twice, masked].contains(&true) {
@@ -238,7 +239,7 @@ fn of_every_option_of_a_protocol() {
         let setting = Setting { called: Some("conntrack"), ..Setting::default() };
         for command in WITH_PROTOCOL {
             for (protocol, options) in PROTOCOLS {
-                // A protocol without options makes a complete command.
+                // Without options of the protocol the command is complete.
                 let complete =
                     matches!(*protocol, "50" | "ipv6-icmp") && (command.starts_with("-I") || command.starts_with("-A"));
                 for option in options.iter().filter(|_| !complete) {

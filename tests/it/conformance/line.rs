@@ -1,16 +1,16 @@
-//! One line of output, split into what must be equal and the times that pass between two calls.
+//! One line of output, split into the part that must be equal and the times that change between two calls.
 
 /// A line of `-L`, in any of the formats.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Line {
-    /// The line with a `~` in place of each passing time, and nothing else changed.
+    /// The line with `~` in place of each changing time, and otherwise unchanged.
     pub rest: String,
-    /// The passing times, in seconds, in the order of their places.
+    /// The changing times in seconds, in order of position.
     pub times: Vec<u64>,
 }
 
 impl Line {
-    /// Takes the passing times out of a line; a line of an unknown shape is left as it is.
+    /// Extracts the changing times from a line; a line of unknown format is left as it is.
     pub(super) fn new(line: &str) -> Self {
         if line.starts_with("<flow") {
             return Self::take(line, &[after(line, "<timeout>"), after(line, "<deltatime>")]).without_clock();
@@ -22,7 +22,7 @@ impl Line {
             let clock = line.starts_with('[').then_some(1);
             let mut taken = Self::take(line, &[clock, Some(at)]);
             if clock.is_some() {
-                // `[~.MICROS]`: six columns, filled with blanks at their right.
+                // `[~.MICROS]`: six columns, padded with spaces on the right.
                 let digits = taken.rest[3..9].trim_end_matches(' ');
                 if digits.bytes().all(|byte| byte.is_ascii_digit()) {
                     taken.rest.replace_range(3..9, "~");
@@ -30,7 +30,7 @@ impl Line {
             }
             return taken;
         }
-        // `[LAYER-3 NUMBER ]LAYER-4 NUMBER TIMEOUT `: names take eight columns.
+        // `[LAYER-3 NUMBER ]LAYER-4 NUMBER TIMEOUT `: names are padded to eight columns.
         let start = if ["ipv4     2 ", "ipv6     10 "].iter().any(|family| line.starts_with(family)) {
             9 + line[9..].find(' ').unwrap_or(0) + 1
         } else {
@@ -40,7 +40,7 @@ impl Line {
         Self::take(line, &[timeout, after(line, " delta-time=")])
     }
 
-    /// Cuts out the decimal numbers that start at the given places, which must ascend.
+    /// Extracts the decimal numbers that start at the given positions, which must be in ascending order.
     fn take(line: &str, places: &[Option<usize>]) -> Self {
         let (mut rest, mut times, mut done) = (String::with_capacity(line.len()), Vec::new(), 0);
         for place in places.iter().flatten() {
@@ -56,9 +56,10 @@ impl Line {
         Self { rest, times }
     }
 
-    /// Takes out the clock of XML, `<when><hour>0</hour> ... <year>2026</year></when>`, as one time.
+    /// Extracts the XML timestamp `<when><hour>0</hour> ... <year>2026</year></when>` as one time.
     ///
-    /// The numbers become `~`; a clock of another shape, or of a day that is not that day of the week, stays as it is.
+    /// Its numbers are replaced by `~`. A timestamp of another format, or whose weekday does not match its date, is
+    /// left as it is.
     fn without_clock(mut self) -> Self {
         let Some(start) = self.rest.find("<when>") else { return self };
         let Some(length) = self.rest[start..].find("</when>") else { return self };
@@ -73,7 +74,7 @@ impl Line {
         else {
             return self;
         };
-        // Days since 1970-01-01, a Thursday, by the calendar of today; a year begins with March here.
+        // Days since 1970-01-01, a Thursday, in the Gregorian calendar; years start in March here.
         let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
         let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
         if (days + 4).rem_euclid(7) + 1 != weekday {
@@ -90,25 +91,25 @@ impl Line {
         self
     }
 
-    /// Is this a line around the flows, such as the head of an XML document?
+    /// Returns true if this line surrounds the flows, such as the head of an XML document.
     pub(super) fn frames(&self) -> bool {
         self.rest.starts_with('<') && !self.rest.starts_with("<flow")
     }
 }
 
-/// Where the text after `what` begins.
+/// Returns the position after `what`.
 fn after(line: &str, what: &str) -> Option<usize> {
     line.find(what).map(|at| at + what.len())
 }
 
-/// Where the timeout of an expectation begins: `[CLOCK\t]TIMEOUT proto=`.
+/// Returns the position of an expectation's timeout: `[CLOCK\t]TIMEOUT proto=`.
 fn expectation(line: &str) -> Option<usize> {
     let at = if line.starts_with('[') { line.find('\t')? + 1 } else { 0 };
     let tail = line[at..].trim_start_matches(|character: char| character.is_ascii_digit());
     (tail.len() < line.len() - at && tail.starts_with(" proto=")).then_some(at)
 }
 
-/// What [`Line`] takes out, and what it must not.
+/// What [`Line`] extracts, and what it must not extract.
 #[test]
 fn only_times_are_taken_out() {
     for (line, rest, times) in [
@@ -134,7 +135,7 @@ fn only_times_are_taken_out() {
              <month>~</month><year>~</year></when></flow>",
             vec![5, 1_796_083_198],
         ),
-        // The next day is a second further, and a Tuesday.
+        // One day and one second later, a Tuesday.
         (
             "<flow><when><hour>0</hour><min>0</min><sec>0</sec><wday>3</wday><day>1</day><month>12</month>\
              <year>2026</year></when></flow>",

@@ -1,4 +1,5 @@
-//! In the place of `conntrack`: through a link of that name flowgate accepts the classic command line and nothing else.
+//! In place of `conntrack`: invoked through a link of that name, flowgate accepts the classic command line and nothing
+//! else.
 
 use crate::conformance::compare::Both;
 use flowgate_test_support::{Namespace, Program, entries};
@@ -13,19 +14,19 @@ fn the_link_is_conntrack() {
         entries::load(namespace, &entries::marks());
         let count = entries::marks().len();
 
-        // A subcommand's name is a word that is passed over, as any other.
+        // The name of a subcommand is ignored like any other word.
         for words in [&["completions", "bash", "-L"][..], &["man", "-L"], &["-L"]] {
             let outcome = link.run(words);
             assert_eq!((outcome.status, outcome.text().lines().count()), (0, count), "{words:?}: {}", outcome.errors());
         }
-        // Options of flowgate's own are unknown.
+        // flowgate's own options are unknown.
         for (words, option) in [(&["-L", "--plugin", "x.wasm"][..], "--plugin"), (&["-L", "--batch", "5"], "--batch")] {
             let outcome = link.run(words);
             assert_eq!(outcome.status, 2, "{words:?}");
             assert!(outcome.errors().contains(&format!("unknown option `{option}'")), "{}", outcome.errors());
         }
         assert_eq!(link.run(&["-L", "-o", "json"]).status, 2);
-        // Under its own name they are there.
+        // Under its own name they are available.
         let ours = Both::own();
         assert!(ours.must(&["completions", "bash"]).contains("flowgate"));
         assert_eq!(ours.must(&["-L", "-o", "json"]).lines().count(), count);

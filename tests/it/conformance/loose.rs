@@ -1,10 +1,10 @@
-//! Values that are read loosely: what `-L`, `-G` and `-C` make of them as `conntrack`.
+//! Values that `conntrack` parses leniently: `-L`, `-G` and `-C` interpret them as `conntrack` does.
 
 use crate::conformance::compare::{Report, Setting};
 use crate::conformance::differences::fill;
 use flowgate_test_support::Namespace;
 
-/// Options of `-L` whose values `conntrack` takes as they are: what stands before the value.
+/// Options of `-L` whose values `conntrack` does not check: what precedes the value.
 const NUMBERS: &[&str] = &[
     "-p tcp --sport",
     "-p tcp --dport",
@@ -39,7 +39,7 @@ const VALUES: &[&str] = &[
     "1.0",
 ];
 
-/// Addresses, translations, families, tables and words that belong to no option.
+/// Addresses, translations, families, tables, and words that belong to no option.
 const LINES: &[&str] = &[
     "-L -s 10.0.0.1/",
     "-L -d 10.1.0.1/",

@@ -1,8 +1,8 @@
-//! flowgate beside the installed `conntrack`, on one and the same table: output, error text and exit status must agree.
+//! flowgate compared with the installed `conntrack` on the same table: output, error text and exit status must agree.
 //!
-//! Lines are compared sorted, because nothing promises the order of a dump. Times that pass between the two calls
-//! (the remaining timeout, the age) may differ by the time that did pass and no more. Everything else is compared byte
-//! for byte, apart from what `differences.rs` lists by command line, with a reason.
+//! Lines are compared sorted, because the order of a dump is not defined. Times that change between the two calls (the
+//! remaining timeout, the age) may differ by no more than the time that has passed. Everything else is compared byte
+//! for byte, except for what `differences.rs` lists by command line, with a reason.
 //!
 //! A failure shows the first disagreements; `FLOWGATE_SHOWN=N` shows more.
 //!

@@ -1,13 +1,13 @@
-//! Fixed command lines, good ones and bad ones: output, error text, exit status.
+//! Fixed command lines, valid and invalid: output, error text, exit status.
 //!
-//! None of them changes the table. What is allowed to differ stands in `differences.rs`.
+//! None of them changes the table. Allowed differences are listed in `differences.rs`.
 
 use crate::conformance::compare::{Both, Report, Setting, words};
 use flowgate_test_support::entries;
 use flowgate_test_support::traffic::Traffic;
 use flowgate_test_support::{Namespace, Program, Random};
 
-/// A table with something of everything.
+/// Creates a table with entries of all kinds.
 fn fill(namespace: &Namespace) -> Traffic {
     namespace.account(true);
     namespace.keep_entries();
@@ -18,14 +18,14 @@ fn fill(namespace: &Namespace) -> Traffic {
     for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
         entries::load(namespace, &lines);
     }
-    // conntrack takes the numbers of ICMP for ports and so finds NAT where there is none: see `differences.rs`.
+    // conntrack treats the numbers of ICMP as ports, and so detects NAT where there is none: see `differences.rs`.
     for (protocol, source) in [("icmp", "10.9.0.1"), ("icmp", "10.1.0.1"), ("icmpv6", "2001:db8:9::1")] {
         Program::new("conntrack").must(&["-D", "-p", protocol, "-s", source]);
     }
     traffic
 }
 
-/// Every command line of a list, under one setting.
+/// Runs every command line of a list, with one setting.
 fn check(namespace: &Namespace, about: &str, list: &str, setting: &Setting) {
     let mut report = Report::new(about);
     for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -55,7 +55,7 @@ fn selections() {
 fn mistakes() {
     Namespace::run(|namespace| {
         let _held = fill(namespace);
-        // Some of them name the program as it was called.
+        // Some of them print the name by which the program was invoked.
         check(
             namespace,
             "wrong command lines",
@@ -118,11 +118,10 @@ fn other_locales_change_nothing() {
     });
 }
 
-/// Diagnostics at random: two options of any kind together with any command, so that the order in which problems are
-/// noticed is tried.
+/// Random errors: two options of any kind combined with any command, to test the order in which errors are detected.
 #[test]
 fn random_mistakes() {
-    /// Commands that change nothing, or nothing here: the addresses below are in no table.
+    /// Commands that change nothing, or nothing here: the addresses below are not in any table.
     const COMMANDS: [&str; 12] = [
         "-L",
         "-L expect",
@@ -185,8 +184,8 @@ fn random_mistakes() {
             let mut line = random.pick(&COMMANDS).to_owned();
             for _ in 0..=random.below(4) {
                 let option = random.pick(&OPTIONS);
-                // Differences of their own: options of a protocol that a later `-p` takes back, masks where none is
-                // checked.
+                // Known differences: options of a protocol that a later `-p` revokes, and masks that conntrack does not
+                // check.
                 let again = option.starts_with("-p") && line.contains(" -p ");
                 let unchecked =
                     option.starts_with("--mask") && (line.contains("dying") || line.contains("unconfirmed"));

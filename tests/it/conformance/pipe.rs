@@ -1,21 +1,21 @@
-//! What is not the table: pipes that close, signals, a user without privileges.
+//! Everything besides the table: closed pipes, signals, and a user without privileges.
 
 use crate::conformance::compare::{Both, Report, without_banner};
 use flowgate_test_support::{Background, Namespace, Outcome, Program, entries};
 use nix::sys::signal::Signal;
 use std::io::Read;
 
-/// More than any pipe or buffer holds.
+/// Fills the table with more output than any pipe or buffer holds.
 fn fill(namespace: &Namespace) {
     entries::load(namespace, &entries::busy(20_000));
 }
 
-/// Starts a program with its output in a pipe, does something with it, and waits for the end without reading more.
+/// Starts a program with its output in a pipe, calls `act` with it, and waits for its end without reading any more.
 fn with_pipe(program: &Program, arguments: &[&str], act: impl FnOnce(&mut Background)) -> Outcome {
     let mut running = Background::start_unread(program, arguments);
     act(&mut running);
     let status = running.end_unread();
-    // What had been written before does not matter.
+    // Output from before does not matter.
     Outcome { stdout: Vec::new(), stderr: running.end().stderr, status }
 }
 
@@ -69,7 +69,7 @@ fn signals_end_events() {
         ] {
             let [theirs, ours] = [&both.theirs, &both.ours].map(|program| {
                 with_pipe(program, arguments, |running| {
-                    // conntrack joins its groups before it catches signals.
+                    // conntrack joins its groups before it installs signal handlers.
                     running.wait_until_listening();
                     running.wait_until_idle();
                     running.signal(signal);
@@ -82,7 +82,7 @@ fn signals_end_events() {
     });
 }
 
-/// As on a full disk: `conntrack` loses the output without a word and with status 0.
+/// The same as with a full disk: `conntrack` silently loses the output and exits with status 0.
 #[test]
 fn without_standard_output() {
     Namespace::run(|namespace| {
@@ -106,7 +106,7 @@ fn without_standard_output() {
     });
 }
 
-/// Where flowgate says more than `conntrack`, which loses the output without a word and with status 0.
+/// flowgate reports an error where `conntrack` silently loses the output and exits with status 0.
 #[test]
 fn full_disk() {
     Namespace::run(|namespace| {
@@ -132,7 +132,7 @@ fn full_disk() {
     });
 }
 
-/// User and group without privileges, `nobody` on every system in use.
+/// User and group ID without privileges: `nobody` on all common systems.
 const NOBODY: u32 = 65534;
 
 #[test]

@@ -1,28 +1,28 @@
-//! What is saved can be loaded again: by flowgate, by `conntrack`, and in another zone.
+//! Saved entries can be loaded again: by flowgate, by `conntrack`, and in another zone.
 
 use crate::conformance::compare::{Both, Report};
 use crate::conformance::line::Line;
 use flowgate_test_support::{Namespace, Program, entries};
 
-/// Lines sorted and without the passing time.
+/// Returns the lines sorted, without the remaining timeout.
 fn steady(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text.lines().map(|line| Line::new(line).rest).collect();
     lines.sort();
     lines
 }
 
-/// The table as command lines.
+/// Returns the table as command lines.
 fn saved(_: &Namespace) -> Vec<String> {
     steady(&Program::new("conntrack").must(&["-L", "-o", "save"]))
 }
 
-/// Flows of DCCP, in both families.
+/// Returns flows of DCCP in both families.
 fn dccp() -> Vec<String> {
     let pairs = ["-s 10.7.0.1 -d 10.1.0.1", "-s 2001:db8:7::1 -d 2001:db8::2"];
     pairs.map(|pair| format!("-I -t 3000 {pair} -p dccp --sport 1 --dport 2 --state OPEN --role client")).to_vec()
 }
 
-/// A table with every protocol, NAT, zones, marks and labels, in both families.
+/// Creates a table with every protocol, NAT, zones, marks and labels, in both families.
 fn fill(namespace: &Namespace) -> usize {
     let tables = [entries::every_protocol(), dccp(), entries::nat(), entries::zones(), entries::marks()];
     tables.iter().for_each(|lines| entries::load(namespace, lines));
@@ -30,7 +30,7 @@ fn fill(namespace: &Namespace) -> usize {
     saved(namespace).len()
 }
 
-/// A namespace in which flows can have labels.
+/// Runs `body` in a namespace in which flows can have labels.
 fn with_labels<R: Send>(body: impl FnOnce(&Namespace) -> R + Send) -> R {
     Namespace::run(|namespace| {
         entries::allow_labels(namespace);
@@ -39,7 +39,8 @@ fn with_labels<R: Send>(body: impl FnOnce(&Namespace) -> R + Send) -> R {
     })
 }
 
-/// Protocols and options that a saved table of [`fill`] must have, so that nothing is compared that is not there.
+/// Protocols and options that a saved table of [`fill`] must contain, so that none is missing from the comparison
+/// unnoticed.
 const WITHIN: [&str; 14] = [
     "-p tcp ",
     "-p udp ",
@@ -57,9 +58,9 @@ const WITHIN: [&str; 14] = [
     " --reply-zone 7 ",
 ];
 
-/// Whether a saved line can be made the same entry again. Kernels without DCCP tracking keep neither ports nor a state
-/// of it, which `-A -p dccp` demands; and with both addresses translated the format has no place for translated ports:
-/// those given are taken for ones to be derived, by either program.
+/// Returns true if a saved line can create the same entry again. Kernels without DCCP tracking keep neither ports nor a
+/// state for DCCP, which `-A -p dccp` requires. And if both addresses are translated, the format cannot express
+/// translated ports: both programs derive them from the other ports given.
 fn loadable(line: &str) -> bool {
     let value = |option: &str| line.split_once(option).and_then(|(_, rest)| rest.split(' ').next());
     let both_translated = line.contains(" -g ") && line.contains(" -n ");
@@ -87,8 +88,8 @@ fn save_and_load() {
     }
 }
 
-/// What cannot be loaded again is refused by both programs in the same words: DCCP without what this kernel does not
-/// keep of it, and deletions with the tags of SCTP, which `-D` does not take.
+/// Lines that cannot be loaded are refused by both programs with the same message: DCCP without what this kernel does
+/// not keep, and deletions with the tags of SCTP, which `-D` does not accept.
 #[test]
 fn what_cannot_be_loaded() {
     let both = Both::new();
@@ -121,7 +122,8 @@ fn deletions_that_were_saved_delete_the_same_again() {
             WITHIN.iter().for_each(|what| assert!(file.contains(what), "no {what} in what was saved:\n{file}"));
             assert!(saved(namespace).is_empty());
             fill(namespace);
-            // The remaining timeout is part of the line, and one that has passed names no entry: it is left out.
+            // The remaining timeout is part of the line. A line whose timeout has expired would name no entry, so it is
+            // left out.
             let file: String = file
                 .lines()
                 .filter(|line| !line.contains("-vtag "))
@@ -145,7 +147,7 @@ fn deletions_that_were_saved_delete_the_same_again() {
     }
 }
 
-/// As in the manual page: the entries of a zone are copied to another one by editing what is saved.
+/// As in the manual page: the entries of a zone are copied to another zone by editing the saved lines.
 #[test]
 fn a_zone_is_copied() {
     let both = Both::new();

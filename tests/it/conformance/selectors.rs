@@ -1,14 +1,14 @@
-//! Some hundreds of random selectors for `-L`, each through both programs.
+//! Several hundred random selectors for `-L`, each through both programs.
 //!
-//! The seed is printed, and in the text of every failure; `FLOWGATE_SEED=N` runs the same selectors again, and
-//! `FLOWGATE_SELECTORS=N` more or fewer of them.
+//! The seed is printed, and is part of every failure message. `FLOWGATE_SEED=N` runs the same selectors again, and
+//! `FLOWGATE_SELECTORS=N` changes their number.
 
 use crate::conformance::compare::{Report, Setting};
 use flowgate_test_support::entries::{self, SCTP_STATES, TCP_STATES};
 use flowgate_test_support::traffic::Traffic;
 use flowgate_test_support::{Namespace, Program, Random};
 
-/// Addresses that the table has, near misses, and whole networks.
+/// Addresses in the table, near misses, and whole networks.
 const ADDRESSES: [[&str; 16]; 2] = [
     [
         "192.0.2.1",
@@ -48,17 +48,18 @@ const ADDRESSES: [[&str; 16]; 2] = [
     ],
 ];
 
-/// Ports that the table has, and one that it has not.
+/// Ports in the table, and one that is not.
 const PORTS: [&str; 13] =
     ["0", "1", "53", "80", "443", "1000", "1001", "1002", "2001", "3003", "6000", "8080", "65535"];
 
-/// A random command line; what must come after something else, such as a port after its protocol, does.
+/// Returns a random command line. Options that require another one before them, such as a port after its protocol,
+/// follow it.
 fn selector(random: &mut Random) -> Vec<String> {
     let mut words: Vec<String> = vec!["-L".into()];
     let mut add = |option: &str, value: &str| words.extend([option.to_owned(), value.to_owned()]);
     let family = random.below(2);
     if random.chance(1, 3) {
-        // Now and then the other family, which is an error once an address is given.
+        // Occasionally the other family, which is an error once an address is given.
         let other = random.chance(1, 12);
         add(random.pick(&["-f", "--family"]), if (family == 0) != other { "ipv4" } else { "ipv6" });
     }
@@ -128,7 +129,7 @@ fn selector(random: &mut Random) -> Vec<String> {
         }
         _ => {}
     }
-    // Status before mark: in conntrack 1.4.7 the other order overwrites the mark.
+    // Status before mark: in conntrack 1.4.7 the opposite order overwrites the mark.
     if random.chance(1, 5) {
         add(
             "-u",
@@ -162,7 +163,7 @@ fn selector(random: &mut Random) -> Vec<String> {
     if random.chance(1, 4) {
         let option = random.pick(&["-n", "-g", "-j", "--src-nat", "--dst-nat", "--any-nat"]);
         words.push(option.into());
-        // An address of IPv6, and any with `-j`, are the subject of `differences.rs`.
+        // IPv6 addresses, and any address with `-j`, are covered by `differences.rs`.
         if !matches!(option, "-j" | "--any-nat") && random.chance(1, 2) {
             let address = random.pick(&ADDRESSES[0]);
             words.push(if random.chance(1, 3) { format!("{address}:{}", random.pick(&PORTS)) } else { address.into() });
@@ -194,7 +195,7 @@ fn random_selectors() {
         for lines in [entries::every_protocol(), entries::nat(), entries::zones(), entries::marks()] {
             entries::load(namespace, &lines);
         }
-        // conntrack takes the numbers of ICMP for ports and so finds NAT where there is none: see `differences.rs`.
+        // conntrack treats the numbers of ICMP as ports, and so detects NAT where there is none: see `differences.rs`.
         for (protocol, source) in [("icmp", "10.9.0.1"), ("icmp", "10.1.0.1"), ("icmpv6", "2001:db8:9::1")] {
             Program::new("conntrack").must(&["-D", "-p", protocol, "-s", source]);
         }

@@ -6,11 +6,11 @@ use crate::conformance::commands::{LOAD, play};
 use crate::conformance::compare::{Both, Report, Setting};
 use flowgate_test_support::Random;
 
-/// Addresses of both families, few enough that commands meet the entries of others.
+/// Addresses of both families, few enough for commands to hit entries created by others.
 const V4: [&str; 3] = ["10.0.0.1", "10.0.0.2", "10.1.0.1"];
 const V6: [&str; 2] = ["2001:db8::1", "2001:db8::2"];
 
-/// The original tuple of a flow: addresses and protocol, with the protocol's own options.
+/// Returns the original tuple of a flow: addresses and protocol, with the options of the protocol.
 fn tuple(random: &mut Random, complete: bool) -> String {
     let v6 = random.chance(1, 4);
     let [source, destination] = if v6 {
@@ -25,16 +25,16 @@ fn tuple(random: &mut Random, complete: bool) -> String {
         2 => ("udplite", ports),
         3 => ("sctp", format!("{ports} --state ESTABLISHED --orig-vtag 7 --reply-vtag 9")),
         4 => ("50", String::new()),
-        // Always the same keys: conntrack does not compare them, and so changes flows that were not meant.
+        // The keys are constant: conntrack does not compare them, and so would change other flows.
         5 => ("gre", "--srckey 1 --dstkey 0x20".to_owned()),
         _ => ("icmp", format!("--icmp-type 8 --icmp-code 0 --icmp-id {}", random.below(3))),
     };
-    // Without its state a TCP flow can be looked up but not made.
+    // Without its state a TCP flow can be looked up but not created.
     let options = if complete { options } else { options.split(" --state").next().unwrap_or_default().to_owned() };
     format!("-s {source} -d {destination} -p {protocol} {options}")
 }
 
-/// What narrows down a command on several entries. It always names the family, without which 1.4.7 cannot update.
+/// Returns a selector for a command on several entries. It always names the family, without which 1.4.7 cannot update.
 fn selector(random: &mut Random) -> String {
     match random.below(6) {
         0 => format!("-s {}", random.pick(&V4)),
@@ -46,18 +46,19 @@ fn selector(random: &mut Random) -> String {
     }
 }
 
-/// One command line. No timeouts that a pause of the machine could let pass, and nothing that `differences.rs` lists:
-/// no `-A` of an entry that may exist, and updates of one entry at a time, of which 1.4.7 prints all.
+/// Returns one command line. It avoids timeouts that could expire during a pause of the machine, and what
+/// `differences.rs` lists: no `-A` of an entry that may exist, and updates of single entries only, of which 1.4.7
+/// prints all.
 fn line(random: &mut Random) -> String {
     let mark = if random.chance(1, 2) { format!(" -m {}", random.below(3)) } else { String::new() };
     match random.below(16) {
         0..=7 => {
-            // What is in a zone has ports that no update names: conntrack updates only what is in none.
+            // Flows in a zone have ports that no update names: conntrack only updates flows without a zone.
             if random.chance(1, 5) {
                 let (port, zone) = (70 + random.below(3), random.below(3));
                 return format!("-I -t 3000 -s 10.0.0.1 -d 10.1.0.1 -p udp --sport {port} --dport 53{mark} -w {zone}");
             }
-            // Another address each time: where two flows would look the same the kernel picks a port, at random.
+            // A new address each time: where two flows would look the same the kernel picks a random port.
             let nat = format!(" -n 10.{}.{}.9", 20 + random.below(200), random.below(250));
             let tuple = tuple(random, true);
             let nat = if random.chance(1, 6) && !tuple.contains("2001:") { nat.as_str() } else { "" };
@@ -66,14 +67,15 @@ fn line(random: &mut Random) -> String {
         8 | 9 => format!("-D {} {}", selector(random), if random.chance(1, 3) { "-o save" } else { "" }),
         10 | 11 => format!("-G {}", tuple(random, false)),
         12 => format!("-L {} -o extended", selector(random)),
-        // Not as XML, which has the ids of entries, and the two programs do not meet the same entries.
+        // XML is excluded because it contains the ids of entries, which differ between the two namespaces.
         13 => format!("-L -o {}", random.pick(&["save", "extended"])),
         14 => "-C".into(),
         _ => format!("-U {} -m {}", tuple(random, false), random.below(9)),
     }
 }
 
-/// A file of some lines, as what conntrack takes from a file; not of updates, for which it uses the last line's mark.
+/// Returns a file of some lines that conntrack accepts in a file. It has no updates, because conntrack applies the mark
+/// of the last line to all of them.
 fn load(random: &mut Random) -> String {
     let lines: Vec<String> = std::iter::repeat_with(|| line(random))
         .filter(|line| line.starts_with("-I ") || line.starts_with("-D ") && !line.contains("-o save"))
@@ -87,7 +89,7 @@ fn random_sequences() {
     let seed = Random::seed("FLOWGATE_SEED");
     let sequences = std::env::var("FLOWGATE_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(12);
     let mut random = Random::new(seed);
-    // As `conntrack`: under its own name flowgate adds which line of a file failed.
+    // Invoked as `conntrack`: under its own name flowgate also names the line of a file that failed.
     let both = Both::under(&Setting { called: Some("conntrack"), ..Setting::default() });
     let mut report = Report::new(format!("random sequences of FLOWGATE_SEED={seed}"));
     for number in 0..sequences {

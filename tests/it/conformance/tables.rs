@@ -6,7 +6,7 @@ use flowgate_test_support::entries;
 use flowgate_test_support::traffic::{SERVERS, Traffic, socket};
 use flowgate_test_support::{Namespace, Program};
 
-/// The words that `-o` takes, apart from `save`, which stands alone.
+/// The words that `-o` takes, except for `save`, which cannot be combined.
 const OUTPUTS: [&str; 7] = ["xml", "extended", "id", "ktimestamp", "labels", "userspace", "timestamp"];
 
 /// Everything that can be listed.
@@ -21,7 +21,7 @@ const LISTINGS: [&str; 8] = [
     "-L unconfirmed",
 ];
 
-/// Every subset of the outputs, as words for the command line; the empty one first. `save` beside them.
+/// Returns every subset of the output words for the command line, starting with the empty one, and `save`.
 fn all_outputs() -> Vec<String> {
     let subsets = (0..1_u32 << OUTPUTS.len()).map(|bits| {
         OUTPUTS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, name)| *name).collect::<Vec<_>>()
@@ -32,12 +32,12 @@ fn all_outputs() -> Vec<String> {
         ["-o save", "-o save,userspace", "-o userspace -o save", "-o extended -o id", "-o XML", "-o e,i,k,l"]
             .map(Into::into),
     );
-    // With labels it matters whether there is a map: see `differences.rs`.
+    // With labels the result depends on the label map: see `differences.rs`.
     all.extend(OUTPUTS.iter().filter(|name| **name != "labels").map(|name| format!("-o save,{name}")));
     all
 }
 
-/// No output, each alone, each pair, all of them, and save.
+/// Returns no output word, each alone, each pair, all of them, and save.
 fn some_outputs() -> Vec<String> {
     all_outputs()
         .into_iter()
@@ -49,7 +49,7 @@ fn some_outputs() -> Vec<String> {
 fn list(namespace: &Namespace, about: &str) {
     let mut report = Report::new(about);
     for listing in LISTINGS {
-        // Every combination where most is to be seen, and enough of them elsewhere.
+        // Every combination for the listing with the most fields, and a selection for the others.
         for output in if listing == "-L" { all_outputs() } else { some_outputs() } {
             report.words(namespace, &Setting::default(), &format!("{listing} {output}"));
         }
@@ -57,7 +57,7 @@ fn list(namespace: &Namespace, about: &str) {
     report.finish();
 }
 
-/// The number of entries, so that no test compares two empty listings by mistake.
+/// Checks that a table has at least this number of entries, so that no test compares two empty listings by accident.
 fn at_least(_: &Namespace, table: &str, count: usize) {
     let listed = Program::new("conntrack").must(&["-L", table]).lines().count();
     assert!(listed >= count, "the table `{table}` was to have {count} entries at least, and has {listed}");
@@ -202,7 +202,7 @@ fn dying() {
         let _held = Dying::fill(namespace, 400);
         at_least(namespace, "dying", 100);
         list(namespace, "dying entries");
-        // An intended difference: conntrack does not set up its masks for this table, and shows nothing then.
+        // An intended difference: conntrack does not initialize its masks for this table, and so shows nothing.
         let both = crate::conformance::compare::Both::new();
         let shown = |program: &Program| program.must(&["-L", "dying", "-s", "10.0.0.0/8"]).lines().count();
         assert_eq!(shown(&both.theirs), 0, "a difference that exists no more");
@@ -226,7 +226,7 @@ fn dying() {
     });
 }
 
-/// `-z` shows the counters and resets them, so the two programs cannot read the same ones: each is given as much
+/// `-z` shows the counters and resets them, so the programs cannot read the same ones: both get the same amount of
 /// traffic.
 #[test]
 fn reset_of_counters() {
@@ -239,8 +239,8 @@ fn reset_of_counters() {
         for words in ["-L -z", "-L -z -o xml", "-L -z -f ipv4", "-L -z -f ipv6 -o extended", "-L --zero -o save"] {
             let mut outcomes = Vec::new();
             for program in [&both.theirs, &both.ours] {
-                // The first datagrams make the entry; its status must be the same for both programs. Where one is lost
-                // the counters would not be, so that it is all done again.
+                // The first datagrams create the entry; its status must be the same for both programs. If a datagram is
+                // lost the counters differ, so everything is repeated.
                 let counted = (0..10).any(|_| {
                     let mut all = |counts: [usize; 2]| {
                         let mut all = SERVERS.iter().zip(counts);

@@ -1,21 +1,23 @@
-//! Load files whose lines share listings of the table: the same is printed, in the same order, and the same is left.
+//! Load files whose lines share dumps of the table: output, its order and the resulting table are the same as without
+//! sharing.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use crate::conformance::compare::{Both, Setting};
 use flowgate_test_support::{Namespace, Program, entries};
 
-/// Lines that delete, in runs long enough to share a listing and broken up by such as cannot. `all`: also such as
-/// update, and such as look at mark and status, of which an installed conntrack 1.4.7 does not make the same in a file
-/// as alone.
+/// Returns lines that delete, in runs long enough to share a dump, interrupted by lines that cannot share one. `all`:
+/// also lines that update, and lines that check mark and status, which an installed conntrack 1.4.7 handles differently
+/// in a file than alone.
 fn file(all: bool) -> String {
     let mut text = String::new();
     let mut line = |arguments: std::fmt::Arguments<'_>| writeln!(text, "{arguments}").unwrap();
-    // Full tuples, in another order than the table's, with some that do not exist.
+    // Full tuples in a different order than the table's, including some that do not exist.
     for number in (0..60).map(|number| number * 37 % 61) {
         line(format_args!("-D -p udp -s 10.1.0.{number} -d 10.2.0.1 --sport 1000 --dport 53"));
     }
-    // The same once more, of which the first half exists in zone 5 only, and then twice the same line.
+    // More full tuples, each with a zone and then without: only the first half exists in zone 5. Then lines that occur
+    // twice.
     for number in 100..112 {
         line(format_args!("-D -p udp -s 10.1.0.{number} -d 10.2.0.1 --sport 1000 --dport 53 -w 5"));
         line(format_args!("-D -p udp -s 10.1.0.{number} -d 10.2.0.1 --sport 1000 --dport 53"));
@@ -25,7 +27,7 @@ fn file(all: bool) -> String {
             line(format_args!("-U -f ipv4 -p udp -s 10.1.0.{number} -m 0x{number}/0xfff"));
         }
     }
-    // A line between them that makes what the next ones delete.
+    // A line in between that creates what the next ones delete.
     for number in 130..140 {
         line(format_args!("-D -s 10.1.0.{number}"));
     }
@@ -33,7 +35,7 @@ fn file(all: bool) -> String {
     for number in 130..140 {
         line(format_args!("-D -s 10.1.0.{number} -p udp"));
     }
-    // Conditions that a listing in common does not look at.
+    // Conditions that a shared dump does not check.
     for number in 140..if all { 160 } else { 140 } {
         line(format_args!("-D -s 10.1.0.{number} -m {} -u ASSURED", number % 3));
     }
@@ -77,7 +79,7 @@ fn fill(namespace: &Namespace) {
     entries::load(namespace, &lines);
 }
 
-/// Lines without timeouts, which run down.
+/// Returns the lines without timeouts, which decrease.
 fn steady(text: &str) -> Vec<String> {
     let without = |line: &str| {
         let words = line.split_whitespace().enumerate().filter(|(place, _)| *place != 2);
@@ -86,7 +88,7 @@ fn steady(text: &str) -> Vec<String> {
     text.lines().map(without).collect()
 }
 
-/// What a program writes when it is run like this on the table, and what is left then.
+/// Returns what a program writes when it is run in this way on the table, and the resulting table.
 fn done(run: impl FnOnce() -> (i32, String, String) + Send) -> (i32, String, Vec<String>, Vec<String>) {
     Namespace::run(|namespace| {
         fill(namespace);
@@ -97,7 +99,7 @@ fn done(run: impl FnOnce() -> (i32, String, String) + Send) -> (i32, String, Vec
     })
 }
 
-/// The file in one run.
+/// Loads the file in a single run.
 fn loaded(program: &Program, file: &str) -> (i32, String, Vec<String>, Vec<String>) {
     done(|| {
         let outcome = program.run_with(&["-R", "-"], file.as_bytes());
@@ -141,8 +143,8 @@ fn lines_that_share_a_listing_do_what_each_does_alone() {
     assert_eq!(sum, sums);
 }
 
-/// Adds the numbers of a summary, such as `flowgate: 1 created, 165 deleted`, to those by the same name. Nothing else
-/// may be in the errors.
+/// Adds the numbers of a summary, such as `flowgate: 1 created, 165 deleted`, to the sums of the same name. The errors
+/// must contain nothing else.
 fn add(sums: &mut BTreeMap<String, u64>, errors: &str) {
     let summary = errors.strip_prefix("flowgate: ").and_then(|line| line.strip_suffix('\n')).unwrap();
     if summary == "nothing created, changed or deleted" {
