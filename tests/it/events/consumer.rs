@@ -8,15 +8,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-/// The copy.
+/// A copy of the table, keyed by flow identity.
 #[derive(Debug, Default)]
 pub(super) struct Consumer {
     flows: BTreeMap<String, Map<String, Value>>,
-    /// Lines of the listener that have been applied.
+    /// Number of the listener's lines that have been applied.
     applied: usize,
     pub gaps: usize,
     pub lost: u64,
-    /// Synthetic events: NEW, UPDATE, DESTROY.
+    /// Number of synthetic events: NEW, UPDATE, DESTROY.
     pub synthetic: [usize; 3],
 }
 
@@ -27,9 +27,9 @@ fn object(line: &str) -> Map<String, Value> {
     }
 }
 
-/// The identity of a flow.
+/// Returns the identity of a flow.
 fn identity(flow: &Map<String, Value>) -> String {
-    // Window scales and the like are in it as well, but not in the DESTROY event.
+    // The original tuple also contains window scales and the like, which the DESTROY event lacks.
     let mut original = flow["original"].as_object().expect("an object").clone();
     original.retain(|name, _| {
         !["packets", "bytes", "window_scale", "tcp_flags", "tcp_flags_mask", "vtag"].contains(&name.as_str())

@@ -1,4 +1,4 @@
-//! Ends: a signal at any moment ends a listener at once and cleanly; options without a meaning are refused.
+//! Termination: a signal at any time ends a listener immediately and cleanly; options that have no meaning are refused.
 
 use crate::events::{conntrack, flows, listen, listen_unread};
 use flowgate_test_support::{Namespace, Program, entries, flowgate, until};
@@ -43,7 +43,7 @@ fn while_lost_events_are_made_up_for() {
             until("the gap", || listener.errors().contains("ENOBUFS"));
             listener.signal(Signal::SIGINT);
             assert_eq!(listener.end().status, 0, "{}", listener.errors());
-            // No flow is reported as gone because the listing was not read to its end.
+            // No flow may be reported as gone because reading of the listing was interrupted.
             let gone = listener.lines().iter().filter(|line| line.contains("[DESTROY]")).count();
             assert!(gone <= 256, "{gone}");
         }
@@ -56,7 +56,7 @@ fn while_events_pour_in() {
         for line in ["-E", "-E --resync -b 20000", "-E --reliable"] {
             let mut listener = listen(line);
             std::thread::scope(|scope| {
-                // A thread has the namespace of the one that started it.
+                // A thread inherits the namespace of the thread that started it.
                 let flood = scope.spawn(|| {
                     conntrack("-F");
                     Program::new("conntrack").run_with(&["-R", "-"], flows(1, 20_000).join("\n").as_bytes())
@@ -77,7 +77,7 @@ fn while_nobody_reads_the_output() {
             let mut listener = listen_unread(line);
             entries::load(namespace, &flows(1, 5000));
             listener.signal(Signal::SIGINT);
-            // It cannot finish the line that it is writing, and ends like a program without a handler.
+            // It cannot finish the line that it is writing, and ends like a program without a signal handler.
             assert_eq!(listener.end_unread(), 130, "{line}");
             conntrack("-F");
         }

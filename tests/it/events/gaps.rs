@@ -1,4 +1,4 @@
-//! Gaps: a listener that did not keep up reports it, and makes up for the missed events.
+//! Gaps: a listener that did not keep up reports the gap and recovers the missed events.
 
 use crate::events::{conntrack, consumer::Consumer, flows, listen};
 use flowgate_test_support::{Background, Namespace, Outcome, entries, flowgate, until};
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const RESYNC: &str = "-E -b 20000 --resync -o json";
 
-/// Changes many flows at once, which `conntrack` cannot: its own socket overflows.
+/// Changes many flows in one command, which `conntrack` cannot do: its own socket overflows.
 fn act(line: &str) -> Outcome {
     flowgate().run(&line.split_whitespace().collect::<Vec<_>>())
 }
 
-/// Starts with a table, and a listener that has read it.
+/// Creates a table, and a listener that has read it.
 fn begin(namespace: &Namespace, line: &str) -> (Consumer, Background) {
     entries::load(namespace, &flows(1, 500));
     let tcp = (0..300).map(|port| {
@@ -20,7 +20,7 @@ fn begin(namespace: &Namespace, line: &str) -> (Consumer, Background) {
     entries::load(namespace, &tcp.collect::<Vec<_>>());
     let listener = listen(line);
     let mut consumer = Consumer::new();
-    // A separate event shows that it has the table.
+    // A separate event shows that the listener has read the table.
     entries::load(namespace, &flows(3, 1));
     until("the first event", || !listener.lines().is_empty());
     consumer.agree(&listener);
@@ -36,7 +36,7 @@ fn change(namespace: &Namespace, group: u32) {
     let _ = act("-U -p tcp -s 10.2.0.1 --state ESTABLISHED -u ASSURED,SEEN_REPLY");
 }
 
-/// Starts a listener, has it lose many events while it is stopped, and checks that it makes up for them.
+/// Starts a listener, makes it lose many events while it is stopped, and checks that it recovers.
 fn recovers(namespace: &Namespace, command: &str) {
     let (mut consumer, listener) = begin(namespace, command);
     listener.while_stopped(|| change(namespace, 4));
@@ -53,7 +53,7 @@ fn a_stopped_listener_recovers() {
     });
 }
 
-/// A pipeline makes up for gaps by default.
+/// By default a pipeline recovers from gaps.
 #[test]
 fn a_stopped_pipeline_recovers() {
     Namespace::run(|namespace| {
@@ -96,7 +96,7 @@ fn two_gaps_in_a_row() {
     Namespace::run(|namespace| {
         let (mut consumer, listener) = begin(namespace, RESYNC);
         listener.while_stopped(|| change(namespace, 4));
-        // During the resync of the first gap, or before.
+        // During the resync for the first gap, or before it.
         listener.while_stopped(|| {
             entries::load(namespace, &flows(5, 700));
             assert_eq!(act("-D -p udp -s 10.4.0.0/16").status, 0);
@@ -113,14 +113,14 @@ fn two_gaps_in_a_row() {
 fn a_table_that_changes_while_it_is_made_up_for() {
     Namespace::run(|namespace| {
         // The buffer must not grow: flows that are older than the listener have no events where `nf_conntrack_events`
-        // is 2, and without a gap nobody would look at them.
+        // is 2, and without a gap there would be no resync to find them.
         let (mut consumer, listener) = begin(namespace, "-E -b 20000 --buffer-max 20000 --resync -o json");
-        // Enough for several parts.
+        // Enough for several parts of a dump.
         entries::load(namespace, &flows(6, 20_000));
         consumer.agree(&listener);
         for round in 0..4 {
             listener.while_stopped(|| change(namespace, 10 + round));
-            // While the listener is busy with that.
+            // Created while the listener is busy with the resync.
             entries::load(namespace, &flows(20 + round, 300));
             assert_eq!(act(&format!("-D -p udp -s 10.6.{round}.0/24")).status, 0);
             assert_eq!(act(&format!("-U -p udp -s 10.6.{}.0/24 -m {}", 30 + round, 5 + round)).status, 0);
@@ -198,7 +198,7 @@ fn without_resync_a_gap_is_told_where_it_is() {
         let lines = listener.lines();
         let gap = lines.iter().position(|line| line.contains("\"event\":\"gap\"")).unwrap();
         let lost: usize = lines[gap].split("\"lost\":").nth(1).unwrap().split(',').next().unwrap().parse().unwrap();
-        // What was queued before it stands before it.
+        // Events queued before the gap are reported before it.
         assert!(gap > 0);
         assert_eq!(gap + lost, 700, "{}", lines[gap]);
         assert!(lines.iter().all(|line| !line.contains("synthetic")));

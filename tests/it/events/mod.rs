@@ -1,7 +1,7 @@
-//! Events that are lost and made up for: listeners that are stopped, that are not read, that end at any moment, while
-//! the table changes. A consumer that applies what it is told must end up with the table that `conntrack` lists.
+//! Recovery from lost events: listeners that are stopped, that are not read, or that end at any time, while the table
+//! changes. A consumer that applies the reported events must end up with the table that `conntrack` lists.
 //!
-//! Needs root, and `conntrack`: `make setup` installs it. Nothing here measures time; deadlines are for what hangs.
+//! Needs root, and `conntrack`: `make setup` installs it. Nothing here measures time; deadlines only catch hangs.
 
 mod consumer;
 mod endings;
@@ -14,7 +14,7 @@ fn conntrack(line: &str) -> Outcome {
     flowgate_test_support::conntrack().run(&words(line))
 }
 
-/// UDP flows from `10.GROUP.x.y`.
+/// Returns load-file lines for UDP flows from `10.GROUP.x.y`.
 fn flows(group: u32, count: u32) -> Vec<String> {
     (0..count)
         .map(|number| {
@@ -31,7 +31,7 @@ fn listen(line: &str) -> Background {
     listener
 }
 
-/// As [`listen`], without reading what it writes.
+/// The same as [`listen`], without reading what it writes.
 fn listen_unread(line: &str) -> Background {
     let listener = Background::start_unread(&flowgate(), &words(line));
     listener.wait_until_listening();

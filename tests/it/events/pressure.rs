@@ -1,4 +1,4 @@
-//! Back-pressure: output that nobody reads, and DESTROY events that must not be lost.
+//! Back-pressure: output that is not read, and DESTROY events that must not be lost.
 
 use crate::events::{conntrack, flows, listen, listen_unread};
 use flowgate_test_support::{Background, Namespace, entries, flowgate, until};
@@ -93,7 +93,7 @@ fn events_go_on_while_standard_error_is_not_read() {
             entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.1 -d 10.0.0.2 --sport {port} --dport 53"));
             !listener.lines().is_empty()
         });
-        // A late reader gets everything.
+        // A reader that starts late gets everything.
         let told = std::thread::spawn(move || {
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)

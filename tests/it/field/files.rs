@@ -1,4 +1,4 @@
-//! Files that are links, have no end, or that others can write.
+//! Files that are links, are endless, or can be written by others.
 
 use std::{
     fs::{self, Permissions},
@@ -11,8 +11,8 @@ use flowgate_test_support::{Namespace, Outcome, Program, entries, program::shell
 
 use crate::field::flowgate;
 
-/// Runs it with at most 600 MiB of memory (what is reserved and not used does not count) and two minutes of time, so
-/// that what never ends fails and hurts nobody.
+/// Runs flowgate with at most 600 MiB of memory (memory that is reserved but unused does not count) for at most two
+/// minutes, so that an endless run fails without harming the machine.
 fn bounded(words: &[&str]) -> Outcome {
     let line = format!("ulimit -d 600000; exec timeout 120 {} \"$@\"", flowgate().path.display());
     let mut command = Program::new("sh").command(&[&["-c", line.as_str(), "sh"], words].concat());
@@ -65,7 +65,7 @@ fn case_36_every_file_that_is_read_has_a_limit() {
     must_say(&bounded(&["plugin", "inspect", "/"]), "Is a directory", "a directory");
 }
 
-/// A pipeline file, and what is wrong with it.
+/// Returns the outcomes of checking and of running a pipeline file.
 fn checked(directory: &Path, text: &str) -> [Outcome; 2] {
     let file = directory.join("pipeline.toml");
     fs::write(&file, text).expect("a file");
@@ -73,7 +73,7 @@ fn checked(directory: &Path, text: &str) -> [Outcome; 2] {
     [flowgate().run(&["run", "--check", &file]), flowgate().run(&["run", &file])]
 }
 
-/// `printf ... | flowgate run /dev/stdin`, and whatever else takes a file.
+/// `printf ... | flowgate run /dev/stdin`, and all other arguments that name files.
 #[test]
 fn case_35_what_comes_through_a_pipe_is_read_once() {
     Namespace::run(|namespace| {
@@ -163,7 +163,7 @@ fn case_37_the_check_finds_what_the_run_would() {
             }
             assert!(!directory.join("a").exists(), "nothing is made: {text}");
         }
-        // And nothing where there is nothing: files are not made.
+        // A sink's file that does not exist yet is not an error.
         let [check, run] = checked(directory, &sink(&at("made")));
         assert_eq!((check.status, run.status), (0, 0), "{}{}", check.errors(), run.errors());
     });
@@ -180,7 +180,7 @@ fn a_check_makes_no_file() {
     assert!(!path.exists());
 }
 
-/// A file that is what a name should not lead to, and directories that others can write.
+/// A file that no name may lead to, and directories that others can write to.
 struct Place {
     directory: tempfile::TempDir,
     victim: PathBuf,
@@ -226,7 +226,7 @@ fn recordings_follow_no_links() {
         must_say(&record(&place.at("twin")), "has 2 names", "a hard link");
         place.is_untouched();
         fs::remove_file(place.at("twin")).expect("its end");
-        // What a user types may be where others write too, and replaces an older file.
+        // A file named by the user may be in a directory that others can write to, and replaces an older file.
         for name in ["plain", "shared/plain", "sticky/plain", "group/plain"] {
             for _ in 0..2 {
                 assert_eq!(record(&place.at(name)).status, 0, "{name}: {}", record(&place.at(name)).errors());

@@ -1,6 +1,6 @@
-//! The units, containers and shells that commands really run in: with few privileges, few system calls, little of
-//! everything. A classic command does there what it does elsewhere, or says what is missing; it never panics, aborts,
-//! stands still, or is killed.
+//! The units, containers and shells that commands run in in the field: with few privileges, few system calls, and
+//! little of every resource. A classic command behaves there as elsewhere or says what is missing; it never panics,
+//! aborts, hangs, or is killed.
 
 mod bare;
 mod capabilities;
@@ -17,13 +17,13 @@ use std::{
 
 use flowgate_test_support::{Background, Outcome, Program, entries, flowgate, until};
 
-/// More flows than are listed before a second thread is asked for, which is at eight datagrams of 32 KiB at most.
+/// More flows than are listed before a second thread is started, which happens after eight datagrams of at most 32 KiB.
 const MANY: u32 = 3_000;
 
-/// How commands are started: a program with words before theirs, or in any other way.
+/// A way to start a command from its words.
 pub(super) type Start<'a> = &'a dyn Fn(&[&str]) -> Command;
 
-/// Runs a command, which must end within two minutes whatever else the machine does.
+/// Runs a command, which must end within two minutes however loaded the machine is.
 pub(super) fn run(mut command: Command, input: &[u8]) -> Outcome {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let words = format!("{command:?}");
@@ -31,7 +31,7 @@ pub(super) fn run(mut command: Command, input: &[u8]) -> Outcome {
         let mut running = Background::spawn(command);
         let mut stdin = running.take_input();
         scope.spawn(move || {
-            // A program that does not read is its own business.
+            // It is not an error if the program does not read its input.
             let _ = stdin.write_all(input);
         });
         until(&format!("{words} ends"), || !running.runs());
@@ -39,7 +39,7 @@ pub(super) fn run(mut command: Command, input: &[u8]) -> Outcome {
     })
 }
 
-/// A way to start the program: these words, and its own behind them.
+/// Returns a way to start the program through a wrapper: `words`, then the program and its own words.
 pub(super) fn behind(words: &[&str], program: &Path) -> impl Fn(&[&str]) -> Command + use<> {
     let mut words: Vec<String> = words.iter().map(ToString::to_string).collect();
     words.push(program.display().to_string());
@@ -50,18 +50,18 @@ pub(super) fn behind(words: &[&str], program: &Path) -> impl Fn(&[&str]) -> Comm
     }
 }
 
-/// The program.
+/// Returns the program under test.
 pub(super) fn built() -> PathBuf {
     flowgate().path
 }
 
-/// Fails if it ended as programs do not that know what they do: by a panic, a signal, or not at all.
+/// Fails if the program did not end in an orderly way: if it panicked, was killed by a signal, or did not end.
 pub(super) fn in_good_order(line: &str, outcome: &Outcome) {
     assert!((0..=2).contains(&outcome.status), "{line}: status {}: {}", outcome.status, outcome.errors());
     assert!(!outcome.errors().contains("panicked"), "{line}: {}", outcome.errors());
 }
 
-/// Every kind of classic command, each with what it must come to.
+/// Runs every kind of classic command and checks its result.
 pub(super) fn classic_commands_work(start: Start<'_>) {
     let with = |line: &str, input: &str, status: i32| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -117,7 +117,7 @@ pub(super) fn classic_commands_work(start: Start<'_>) {
     assert_eq!(number(), 0);
 }
 
-/// `-E` shows what happens, and a signal ends it.
+/// `-E` shows events, and a signal ends it.
 pub(super) fn events_are_seen(namespace: &flowgate_test_support::Namespace, start: Start<'_>) {
     for line in ["-E", "-E -e NEW -o timestamp,id", "-E --resync"] {
         let words: Vec<&str> = line.split_whitespace().collect();

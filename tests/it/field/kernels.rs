@@ -1,5 +1,5 @@
-//! Kernels that cannot do what newer ones can. They are played in unit tests (`host/cli/src/command/kernels.rs`); this
-//! is what the kernel that is here makes of the same requests.
+//! Kernels without newer features. They are simulated in unit tests (`host/cli/src/command/kernels.rs`); this tests how
+//! the running kernel handles the same requests.
 
 use flowgate_test_support::{Namespace, entries};
 
@@ -10,7 +10,7 @@ fn fill(namespace: &Namespace) {
     entries::load(namespace, &entries::zones());
 }
 
-/// How many flows there are of each family.
+/// Returns the number of flows of each family.
 fn families() -> [usize; 2] {
     ["ipv4", "ipv6"].map(|family| flowgate().must(&["-L", "-f", family]).lines().count())
 }
@@ -32,7 +32,7 @@ fn a_family_is_emptied_and_the_other_is_left() {
     });
 }
 
-/// The tuple and the id that keep an older kernel from emptying the table mean nothing to this one.
+/// The tuple and the id that prevent an older kernel from emptying the table have no effect on this one.
 #[test]
 fn deletion_by_filter_deletes_what_is_meant() {
     Namespace::run(|namespace| {

@@ -31,7 +31,7 @@ mod shells;
 
 use flowgate_test_support::flowgate;
 
-/// The table above is complete, and stays so.
+/// The table above is complete, and stays complete.
 #[test]
 fn every_case_has_a_test_of_its_number() {
     let root = flowgate_test_support::built::root();

@@ -1,4 +1,4 @@
-//! The names under which the program is called, and the banners that go with them.
+//! The names by which the program is invoked, and the corresponding banners.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::flowgate;
 
 const CONNTRACK: &str = "conntrack v1.4.9 (conntrack-tools): ";
 
-/// The program under another name, in the environment variable `FLOWGATE_AS` too if there is one.
+/// Returns the program under another name; `variable` is the value of the environment variable `FLOWGATE_AS`, if any.
 fn called(name: &str, variable: Option<&str>) -> Program {
     let program = flowgate().called(name);
     match variable {
@@ -19,7 +19,7 @@ fn called(name: &str, variable: Option<&str>) -> Program {
     }
 }
 
-/// Whether an outcome is one of `conntrack`: `-L -o json` is an unknown word of output to it.
+/// Returns true if an outcome is one of `conntrack`, to which `-L -o json` has an unknown output word.
 fn is_conntrack(outcome: &Outcome) -> bool {
     let errors = outcome.errors();
     if errors.starts_with(CONNTRACK) {
@@ -93,7 +93,7 @@ fn the_version_is_that_of_conntrack_and_then_of_flowgate() {
     }
 }
 
-/// As a release tool runs a binary that it has opened and checked: by its descriptor.
+/// A release tool executes a binary that it has opened and checked by its descriptor.
 #[test]
 fn case_12_a_descriptor_has_no_name_but_the_variable_gives_one() {
     let program = flowgate();
@@ -122,7 +122,7 @@ fn case_12_a_wrapper_and_a_link_are_conntrack() {
     });
 }
 
-/// As programs of others look for it: an orchestrator's server, a sandbox daemon, a release tool.
+/// The patterns of third-party programs: an orchestrator's server, a sandbox daemon, a release tool.
 #[test]
 fn case_11_patterns_of_others_match() {
     Namespace::run(|_| {
@@ -136,7 +136,8 @@ fn case_11_patterns_of_others_match() {
     });
 }
 
-/// Programs read what conntrack writes; under its own name nothing that was typed moves a cursor.
+/// Programs parse what conntrack writes, so it is repeated unchanged. Under the program's own name, terminal escapes in
+/// what was typed are removed.
 #[test]
 fn what_was_typed_is_repeated_as_conntrack_does() {
     let words = ["-L", "-p", "u\u{1b}[2Jdp\n"];

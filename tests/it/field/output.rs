@@ -16,7 +16,7 @@ use flowgate_test_support::{
 
 use crate::field::flowgate;
 
-/// UDP flows; more than one batch of output holds.
+/// Creates UDP flows; their output exceeds one batch.
 fn fill(namespace: &Namespace, count: u32) {
     let line = |number: u32| {
         format!("-I -t 600 -s 10.0.{}.{} -d 198.51.100.1 -p udp --sport 4000 --dport 53", number >> 8, number & 0xff)
@@ -24,7 +24,7 @@ fn fill(namespace: &Namespace, count: u32) {
     entries::load(namespace, &(0..count).map(line).collect::<Vec<_>>());
 }
 
-/// Runs a line of sh, in which `$F` is the program.
+/// Runs a line of sh in which `$F` is the program.
 fn sh(program: &Program, line: &str) -> Outcome {
     let mut command = Program::new("sh").command(&["-c", line]);
     command.env("F", &program.path).stdin(Stdio::null());
@@ -32,7 +32,7 @@ fn sh(program: &Program, line: &str) -> Outcome {
     Outcome { stdout: output.stdout, stderr: output.stderr, status: shell_status(output.status) }
 }
 
-/// The program as a script of others finds it: by a link named `conntrack`.
+/// Returns the program as a script finds it: through a link named `conntrack`.
 fn as_conntrack(namespace: &Namespace) -> Program {
     let link = namespace.directory().join("conntrack");
     if !link.exists() {
@@ -50,7 +50,7 @@ fn must_say(outcome: &Outcome, status: i32, text: &str, what: &str) {
     );
 }
 
-/// What is on standard error when the output cannot be written, for each way in which it cannot.
+/// Redirections with which the output cannot be written, and the resulting message on standard error.
 const HINDRANCES: [(&str, &str); 3] = [
     (">/dev/full", "cannot write: No space left on device"),
     (">&-", "cannot write: Bad file descriptor"),
@@ -83,13 +83,13 @@ fn case_22_holds_for_whatever_changes_something_and_shows_it() {
         must_say(&full("-U -p udp -m 7"), 1, reason, "-U");
         let marked = program.must(&["-L", "-m", "7"]);
         assert_eq!(marked.lines().count(), 3000, "all have been updated");
-        // Formats that write something before the first entry and after the last.
+        // Formats with output before the first entry and after the last one.
         must_say(&full("-U -p udp -m 8 -o xml"), 1, reason, "-U -o xml");
         assert_eq!(program.must(&["-L", "-m", "8"]).lines().count(), 3000);
         must_say(&full("-U -p udp -m 9 -o json"), 1, reason, "-U -o json");
         assert_eq!(program.must(&["-L", "-m", "9"]).lines().count(), 3000);
         must_say(&full("-L -z"), 1, reason, "-L -z");
-        // Nothing to be written is nothing that cannot be.
+        // Without output there is no write error.
         assert_eq!(full("-I -t 600 -s 10.9.0.1 -d 10.9.0.2 -p udp --sport 1 --dport 2").status, 0);
         assert_eq!(full("-D -p udp -s 10.9.0.1 -o save").status, 1);
         assert_eq!(entries::count(namespace), 3000);
@@ -134,7 +134,7 @@ fn case_22_counters_are_zeroed_to_the_end() {
     });
 }
 
-/// The same with actions of plugins, and with sinks of a pipeline file, each of which fails by itself.
+/// The same with actions of plugins, and with the sinks of a pipeline file, each of which fails independently.
 #[test]
 fn case_22_pipelines_act_to_the_end() {
     Namespace::run(|namespace| {
@@ -188,7 +188,7 @@ fn case_22_what_only_lists_ends_where_it_cannot_be_shown() {
     });
 }
 
-/// Starts a line of sh whose output is a pipe, reads the first bytes of that, and closes it.
+/// Starts a line of sh with its output in a pipe, reads the first bytes, and closes the pipe.
 fn with_reader_that_leaves(program: &Program, line: &str) -> Outcome {
     let mut command = Program::new("sh").command(&["-c", line]);
     command.env("F", &program.path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -211,7 +211,7 @@ fn case_23_sigpipe_stays_ignored_if_it_was() {
             fill(namespace, 3000);
             let outcome = with_reader_that_leaves(&program, "trap '' PIPE; exec \"$F\" -L");
             must_say(&outcome, 1, "cannot write: Broken pipe", "-L");
-            // As every program that does not care about the signal.
+            // Like every program that does not handle the signal.
             for words in ["-L", "-L -o xml"] {
                 let outcome = with_reader_that_leaves(&program, &format!("exec \"$F\" {words}"));
                 assert_eq!((outcome.status, outcome.errors()), (141, String::new()), "{words}");
@@ -221,7 +221,7 @@ fn case_23_sigpipe_stays_ignored_if_it_was() {
     });
 }
 
-/// Both ends of a socket; the one to write to does not block, and has a small buffer.
+/// Returns both ends of a socket. Writing to the second does not block; its buffer is small.
 fn pair() -> (UnixStream, OwnedFd) {
     let (reader, writer) = UnixStream::pair().expect("a pair of sockets");
     writer.set_nonblocking(true).expect("O_NONBLOCK");
@@ -246,7 +246,7 @@ fn case_24_output_that_does_not_block_is_waited_for() {
     });
 }
 
-/// Reads in parts, with a pause before each of the first.
+/// Reads in parts, pausing before each of the first 20.
 fn read_slowly(reader: &mut UnixStream) -> String {
     let mut text = Vec::new();
     let mut part = vec![0; 64 << 10];
@@ -267,7 +267,7 @@ fn case_24_holds_for_standard_error_and_for_files() {
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::busy(20_000));
         let (mut reader, writer) = pair();
-        // Both are the same socket: the summary comes when the last lines are still in its buffer.
+        // Both are the same socket: the summary is written while the last lines are still in its buffer.
         let mut command = flowgate().command(&["-L", "-o", "save"]);
         let errors = Stdio::from(writer.try_clone().expect("a descriptor"));
         command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(errors);
@@ -277,7 +277,7 @@ fn case_24_holds_for_standard_error_and_for_files() {
         assert!(child.wait().expect("its end").success());
         assert_eq!(text.lines().count(), 20_001, "all lines, and the summary behind them");
 
-        // A pipeline's own sink.
+        // The sink of a pipeline.
         let (mut reader, writer) = pair();
         let file = namespace.directory().join("pipeline.toml");
         let text = "[source]\nkind = \"dump\"\n[[sink]]\nkind = \"stdout\"\n";
@@ -299,10 +299,10 @@ fn case_25_closed_output_is_an_error() {
         for program in [flowgate(), as_conntrack(namespace)] {
             let outcome = sh(&program, "exec \"$F\" -L >&-");
             must_say(&outcome, 1, "cannot write: Bad file descriptor", "-L >&-");
-            // All three: no socket may get the number of one of them.
+            // With all three closed, no socket may get one of their numbers.
             let outcome = sh(&program, "exec \"$F\" -L <&- >&- 2>&-");
             assert_eq!(outcome.status, 1);
-            // Where there is nothing to be written it does not matter.
+            // If there is nothing to write, closed descriptors do not matter.
             let outcome = sh(&program, "exec \"$F\" -L -p tcp <&- >&-");
             must_say(&outcome, 0, "0 flow entries have been shown.", "an empty listing");
         }
@@ -330,7 +330,7 @@ fn case_34_closed_descriptors_in_a_root_without_dev() {
     });
 }
 
-/// The shared libraries of a program, its loader included.
+/// Returns the shared libraries of a program, including its loader.
 fn libraries(program: &Path) -> Vec<String> {
     let output = Command::new("ldd").arg(program).output().expect("ldd");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -338,7 +338,7 @@ fn libraries(program: &Path) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// A terminal that answers no query, and what runs in it: Ctrl-L, another size, and then `q`.
+/// A terminal that answers no query, running the program: Ctrl-L, a change of its size, and then `q`.
 const TERMINAL: &str = r#"
 import fcntl, os, pty, select, signal, struct, sys, termios, time
 child, terminal = pty.fork()

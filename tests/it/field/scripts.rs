@@ -1,4 +1,4 @@
-//! Scripts of others, as they read and call `conntrack`, each run as it is on a link of that name.
+//! Third-party scripts that call `conntrack` and parse its output, each run unchanged with a link of that name.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use flowgate_test_support::{Namespace, Outcome, Program, entries, program::shell
 
 use crate::field::flowgate;
 
-/// A directory with the program by the name `conntrack`, first in the PATH of scripts.
+/// Creates a directory with the program under the name `conntrack`, and returns a PATH that starts with it.
 fn path(namespace: &Namespace) -> String {
     let directory = namespace.directory().join("bin");
     if !directory.exists() {
@@ -20,7 +20,7 @@ fn path(namespace: &Namespace) -> String {
     format!("{}:{others}", directory.display())
 }
 
-/// A script and its interpreter, ready to be started.
+/// Returns the command for a script and its interpreter.
 fn command(namespace: &Namespace, words: &[&str]) -> Command {
     let mut command = Program::new(words[0]).command(&words[1..]);
     command.env("PATH", path(namespace)).stdin(Stdio::null());
@@ -44,7 +44,7 @@ fn insert(namespace: &Namespace, words: &str) {
     entries::insert(namespace, words);
 }
 
-/// libreswan's tests: the translated flows, ids made equal.
+/// libreswan's tests: the flows with NAT, with ids normalized.
 #[test]
 fn libreswan() {
     Namespace::run(|namespace| {
@@ -62,7 +62,7 @@ fn libreswan() {
     });
 }
 
-/// VyOS: XML into a list of dictionaries. Without flows there is nothing to be parsed.
+/// VyOS: XML parsed into a list of dictionaries. Without flows there is no XML.
 const VYOS: &str = r#"
 import subprocess, xml.etree.ElementTree as xml
 text = subprocess.run(["conntrack", "--dump", "--family", "ipv4", "--output", "xml"], capture_output=True, text=True,
@@ -88,7 +88,7 @@ fn vyos() {
     Namespace::run(|namespace| {
         let outcome = python(namespace, VYOS);
         assert_eq!((outcome.status, outcome.text().as_str()), (0, "none\n"), "{}", outcome.errors());
-        // Of the other family only.
+        // Only flows of the other family.
         insert(namespace, "-p udp -s 2001:db8::1 -d 2001:db8::2 --sport 1 --dport 53 -t 100");
         let outcome = python(namespace, VYOS);
         assert_eq!((outcome.status, outcome.text().as_str()), (0, "none\n"), "{}", outcome.errors());
@@ -102,7 +102,7 @@ fn vyos() {
     });
 }
 
-/// A watchdog of NFS mounts: state, seconds and ports by their positions.
+/// A watchdog for NFS mounts: state, seconds and ports by column.
 #[test]
 fn nfs_watchdog() {
     Namespace::run(|namespace| {
@@ -120,7 +120,7 @@ fn nfs_watchdog() {
     });
 }
 
-/// Agents of OpenStack: status 1 is "there was none", anything else a failure.
+/// Agents of OpenStack: status 1 means "no such flow", any other a failure.
 #[test]
 fn openstack_agents() {
     Namespace::run(|namespace| {
@@ -132,7 +132,7 @@ fn openstack_agents() {
     });
 }
 
-/// kube-proxy: no flow is no failure, which it tells by a part of the message.
+/// kube-proxy: finding no flow is not a failure, and is recognized by a part of the message.
 #[test]
 fn kube_proxy() {
     Namespace::run(|namespace| {
@@ -149,7 +149,7 @@ fn kube_proxy() {
     });
 }
 
-/// An orchestrator and a release tool that take the line for success only if it is conntrack's, banner and all.
+/// An orchestrator and a release tool that recognize success only by conntrack's exact line, including the banner.
 #[test]
 fn matchers_of_the_banner() {
     Namespace::run(|namespace| {
@@ -159,7 +159,7 @@ fn matchers_of_the_banner() {
     });
 }
 
-/// Exporters of metrics: fields by name, one line a processor, and a number alone.
+/// Exporters of metrics: fields by name, one line per processor, and a plain number.
 #[test]
 fn exporters() {
     Namespace::run(|namespace| {
@@ -180,7 +180,7 @@ print(len(found) > 0)
     });
 }
 
-/// A log of flows by awk: the event is the second field, behind the time.
+/// A flow log by awk: the event is the second field, after the time.
 #[test]
 fn flow_log() {
     Namespace::run(|namespace| {
@@ -204,7 +204,7 @@ fn flow_log() {
     });
 }
 
-/// A driver of virtual machines, and others: the marks of interest by `grep`, the ports by `awk -F`.
+/// A driver of virtual machines, and others: marks selected by `grep`, ports by `awk -F`.
 #[test]
 fn fields_by_separator() {
     Namespace::run(|namespace| {
@@ -219,9 +219,9 @@ fn fields_by_separator() {
     });
 }
 
-/// As the kernel's own tests list: sixteen at the same time, while flows come and go. Those that stay are in each
-/// listing, and once. (The hash table is not resized meanwhile: it is that of the whole host, and a dump of the kernel
-/// repeats and skips entries then.)
+/// Sixteen listings at the same time while flows come and go, as in the kernel's own tests. Flows that stay are in each
+/// listing exactly once. (The hash table is not resized meanwhile: it belongs to the whole host, and a kernel dump
+/// repeats and skips entries during a resize.)
 #[test]
 fn sixteen_listings_at_once() {
     Namespace::run(|namespace| {
@@ -253,7 +253,7 @@ fn sixteen_listings_at_once() {
     });
 }
 
-/// The link is what scripts find, and nothing else of that name.
+/// Scripts find the link, and no other program of that name.
 #[test]
 fn case_13_scripts_find_the_link() {
     Namespace::run(|namespace| {

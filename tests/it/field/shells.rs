@@ -1,4 +1,4 @@
-//! What people meet before they run anything: completions, the manual page, the help.
+//! Completions, the manual page, and the help text.
 
 use std::process::{Command, Stdio};
 
@@ -6,8 +6,8 @@ use flowgate_test_support::Namespace;
 
 use crate::field::flowgate;
 
-/// A bash with the completions of the program, in a directory with these files: what it offers for each line, whose
-/// last word is the one that is completed.
+/// Starts a bash with the program's completions, in a directory with these files; returns the candidates for the last
+/// word of each line.
 fn offered(namespace: &Namespace, lines: &[&str]) -> Vec<Vec<String>> {
     let directory = namespace.directory();
     let completions = directory.join("completions.sh");
@@ -17,7 +17,7 @@ fn offered(namespace: &Namespace, lines: &[&str]) -> Vec<Vec<String>> {
     for name in ["pipeline.toml", "a b.pcap"] {
         std::fs::write(place.join(name), "").unwrap();
     }
-    // `complete -p` says which function completes; what it offers is in COMPREPLY.
+    // `complete -p` prints the completion function; its candidates are in COMPREPLY.
     let script = r#"
         source "$1"
         compopt() { :; }
@@ -83,17 +83,17 @@ fn case_38_bash_offers_files_and_behind_two_hyphens_options_of_listings() {
 
 #[test]
 fn case_41_the_manual_page_and_the_help_say_what_people_ask() {
-    // Roff without its requests and escapes, and blanks as one: what a reader sees, near enough.
+    // Roff without requests and escapes, and with spaces collapsed: approximately what a reader sees.
     let page = flowgate().must(&["man"]);
     let lines = page.lines().map(|line| line.trim_start_matches(".TP").trim_start_matches(".PP"));
     let page = lines.collect::<Vec<_>>().join(" ").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "");
     let page = page.replace("\\-", "-").split_whitespace().collect::<Vec<_>>().join(" ");
     let help = flowgate().must(&["-h"]);
     for (name, text) in [("man", &page), ("-h", &help)] {
-        // How to put it in the place of conntrack, and that -n alone means "translated".
+        // How to install the program in place of conntrack, and that -n alone means "translated".
         assert!(text.contains("ln -s"), "{name} tells of no link");
         assert!(text.contains("without a value any") || text.contains("translated at all"), "{name}: -n");
-        // Every option of flowgate's own.
+        // Every option specific to flowgate.
         for option in [
             "--plugin",
             "--batch",
@@ -127,12 +127,12 @@ fn case_41_the_manual_page_and_the_help_say_what_people_ask() {
         }
     }
     assert!(page.contains("FLOWGATE_AS"), "man");
-    // As conntrack there is nothing of that.
+    // Invoked as conntrack, it mentions none of these.
     let classic = flowgate().called("conntrack").must(&["-h"]);
     assert!(!classic.contains("--plugin") && !classic.contains("ln -s"), "{classic}");
 }
 
-/// What the command line of a subcommand lacks is told behind the name, as everything else.
+/// Errors in the command line of a subcommand are reported after the program's name, like all others.
 #[test]
 fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
     for (line, tells) in [
@@ -153,8 +153,8 @@ fn case_30_subcommands_say_what_is_wrong_behind_the_name() {
     }
 }
 
-/// An option that there is not is told as it was typed, where `conntrack` tells the word before the one that it stopped
-/// at.
+/// An unknown option is reported as it was typed, whereas `conntrack` reports the word before the one at which it
+/// stopped.
 #[test]
 fn case_04_an_unknown_option_is_told_as_it_was_typed() {
     for word in ["-D-p", "-X", "--no-such", "-LX", "-DX"] {
@@ -163,7 +163,7 @@ fn case_04_an_unknown_option_is_told_as_it_was_typed() {
         assert!(own.errors().starts_with(&format!("flowgate: unknown option `{word}'\n")), "{word}: {own:?}");
         let classic = flowgate().called("/sbin/conntrack").run(&[word, "udp"]);
         let told = if word.len() > 2 && !word.starts_with("--") { "/sbin/conntrack" } else { word };
-        // The last letter of a word is told by the word.
+        // For an unknown last letter of a word, the word is reported.
         let told = if matches!(word, "-LX" | "-DX") { word } else { told };
         assert_eq!(classic.status, 2);
         assert!(classic.errors().contains(&format!(": unknown option `{told}'\n")), "{word}: {classic:?}");

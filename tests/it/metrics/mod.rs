@@ -72,7 +72,7 @@ fn value(text: &str, metric: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {metric} in\n{text}")).parse().expect("a number")
 }
 
-/// A flow by hand, and one that ends.
+/// Creates a flow with this source port.
 fn happen(namespace: &Namespace, port: u16) {
     entries::insert(namespace, &format!("-t 600 -p udp -s 10.0.0.2 -d 10.1.0.1 --sport {port} --dport 53"));
 }
@@ -116,7 +116,7 @@ fn events_are_counted_and_promtool_is_content() {
         let stage = |metric: &str, number: u8| {
             value(&text, &format!("flowgate_stage_{metric}{{plugin=\"{plugin}\",stage=\"{number}\"}}"))
         };
-        // Of UDP it keeps nothing, and so the second one sees nothing.
+        // It keeps no UDP flows, so the second stage sees none.
         assert_eq!(
             (stage("rows_in_total", 0), stage("rows_out_total", 0), stage("rows_dropped_total", 0)),
             (5.0, 0.0, 5.0)
@@ -203,17 +203,17 @@ fn a_request_without_an_end_is_refused() {
         for part in ["x".repeat(1 << 20), format!("X: {}\r\n", "y".repeat(1000)).repeat(1000)] {
             let mut stream = listening.tcp();
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n").expect("sending");
-            // It closes the connection before it has read everything, so that the rest of its answer may be lost.
+            // The server closes the connection before it has read everything, so the rest of its answer may be lost.
             let _ = stream.write_all(part.as_bytes());
             let mut answer = Vec::new();
             let _ = stream.read_to_end(&mut answer);
             let answer = String::from_utf8_lossy(&answer);
             assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
         }
-        // One that fits is answered.
+        // A request that fits is answered.
         let answer = request(listening.tcp(), &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(8000)));
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        // A client that does not read the answer blocks nobody.
+        // A client that does not read the answer does not block others.
         let mut deaf: Vec<TcpStream> = (0..20).map(|_| listening.tcp()).collect();
         for stream in &mut deaf {
             stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("sending");
@@ -279,8 +279,8 @@ fn addresses_that_cannot_be_are_refused() {
     });
 }
 
-/// The names of metrics that docs/METRICS.md has: those of tenants, or the others. The crate `metrics` has a test that
-/// they are all that there are.
+/// Returns the names of metrics in docs/METRICS.md: those of tenants, or the others. A test of the crate `metrics`
+/// checks that the list is complete.
 pub(crate) fn documented(of_tenants: bool) -> Vec<String> {
     let text = std::fs::read_to_string(flowgate_test_support::built::root().join("docs/METRICS.md")).expect("the page");
     let (others, tenants) = text.split_once("\n## Tenants\n").expect("a section about tenants");

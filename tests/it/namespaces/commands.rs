@@ -1,10 +1,10 @@
-//! Every command in a namespace that is named in each of the three ways.
+//! Every command in a namespace, which is named in each of the three ways.
 
 use flowgate_test_support::Namespace;
 
 use crate::namespaces::{FLOW, Inhabitant, flowgate, must, run, with_two, words};
 
-/// The namespace `blue` by name, by process, by path, and by the path of a process.
+/// Returns the namespace `blue` by name, by process, by path, and by the path of a process.
 fn ways(inhabitant: &Inhabitant) -> [String; 4] {
     let process = inhabitant.process();
     ["blue".into(), process.to_string(), "/run/netns/blue".into(), format!("/proc/{process}/ns/net")]
@@ -78,7 +78,7 @@ fn files_of_commands() {
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         assert_eq!(count("red"), "0");
 
-        // What else stands there makes no sense with it, and no line has a namespace of its own.
+        // Other options there are rejected, and a line cannot have a namespace of its own.
         for (more, error) in [
             (&["--netns", "blue", "-m", "5"][..], "Illegal option `--mark' with this command"),
             (&["--netns", "blue", "-L"], "Invalid commands combination"),

@@ -4,7 +4,7 @@ use flowgate_test_support::Program;
 
 use crate::namespaces::{FLOW, flowgate, listen, must, run, stop, with_two, words};
 
-/// Makes the flow in the three namespaces.
+/// Creates the flow in the three namespaces.
 fn make() {
     for (place, host) in [("--netns blue", 2), ("--netns red", 3), ("", 1)] {
         let flow = FLOW.replace("10.0.0.1", &format!("10.0.0.{host}"));
@@ -85,7 +85,7 @@ fn a_namespace_without_a_name_has_its_id() {
 #[test]
 fn ids_are_those_of_the_namespace_that_listens() {
     with_two(|_| {
-        // As blue sees it, red is 5.
+        // In blue, the id of red is 5.
         Program::new("ip").must(&["netns", "exec", "blue", "ip", "netns", "set", "red", "5"]);
         let mut listening = listen("-E -e NEW --all-netns --netns blue");
         make();

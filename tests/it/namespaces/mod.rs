@@ -1,5 +1,5 @@
-//! `--netns` and `--all-netns`: every command in namespaces that the test makes, named by name, process and path;
-//! events of several at once; what is wrong with a namespace.
+//! `--netns` and `--all-netns`: every command in namespaces that the test creates, specified by name, process and path;
+//! events of several namespaces at once; errors about namespaces.
 //!
 //! Each test has a private /run, so that the names of the host are neither visible nor changed.
 
@@ -14,7 +14,7 @@ use std::{
 
 use flowgate_test_support::{Background, Namespace, Outcome, Program, flowgate, words};
 
-/// A flow that can be made anywhere.
+/// A flow that can be created in any namespace.
 const FLOW: &str = "-t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53";
 
 fn run(line: &str) -> Outcome {
@@ -25,7 +25,8 @@ fn must(line: &str) -> String {
     flowgate().must(&words(line))
 }
 
-/// Two named namespaces, `blue` and `red`, beside that of the test. They end with the mounts of the test's thread.
+/// Runs `body` with two named namespaces, `blue` and `red`, besides that of the test. They end with the mounts of the
+/// test's thread.
 fn with_two(body: impl FnOnce(&Namespace) + Send) {
     Namespace::run(|namespace| {
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
@@ -36,7 +37,7 @@ fn with_two(body: impl FnOnce(&Namespace) + Send) {
     });
 }
 
-/// A process in a named namespace, which ends with this.
+/// A process in a named namespace, which is killed when this is dropped.
 struct Inhabitant(Child);
 
 impl Inhabitant {
@@ -71,7 +72,7 @@ fn listen(line: &str) -> Background {
     listening
 }
 
-/// Ends it as a user does; all lines that it wrote.
+/// Ends it by SIGINT, as a user would; returns all lines that it wrote.
 fn stop(mut listening: Background) -> Vec<String> {
     let outcome = listening.finish();
     (outcome.text() + &outcome.errors()).lines().map(str::to_owned).collect()

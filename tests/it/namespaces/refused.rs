@@ -4,7 +4,7 @@ use flowgate_test_support::{Namespace, Program};
 
 use crate::namespaces::{Inhabitant, flowgate, run, with_two, words};
 
-/// A user without privileges.
+/// The ID of a user without privileges.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -55,7 +55,7 @@ fn others_may_not() {
         let outcome = nobody.run(&words("-E --all-netns"));
         assert_eq!(outcome.status, 1);
         assert!(outcome.errors().contains("CAP_NET_BROADCAST"), "{}", outcome.errors());
-        // Invoked as conntrack, it has the messages of conntrack only.
+        // Invoked as conntrack, it has only the messages of conntrack.
         let outcome = nobody.called("conntrack").run(&["-L"]);
         assert!(!outcome.errors().contains("doctor"), "{}", outcome.errors());
     });

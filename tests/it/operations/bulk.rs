@@ -1,4 +1,5 @@
-//! `-D --quiet`: the kernel deletes by itself where it can tell what is meant, and what is left is the same.
+//! `-D --quiet`: the kernel deletes flows by itself where it can match the selector, and the same flows remain as
+//! without it.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +7,12 @@ use flowgate_test_support::{Namespace, Program, entries};
 
 use crate::operations::run;
 
-/// The table, without what runs down.
+/// Returns the table without timeouts.
 fn table() -> BTreeSet<String> {
     let text = Program::new("conntrack").must(&["-L", "-o", "extended"]);
     let steady = |line: &str| {
         let mut words: Vec<&str> = line.split_whitespace().collect();
-        // Family and protocol with their numbers, then the timeout.
+        // The words are family and protocol with their numbers, then the timeout.
         words.remove(4);
         words.join(" ")
     };
@@ -29,7 +30,7 @@ fn fill(namespace: &Namespace) {
     }
 }
 
-/// What is left by a command, and whether the kernel is said to do it by itself.
+/// Returns the flows that remain after a command, and whether `--explain` says that the kernel deletes by itself.
 fn left(selector: &str, quiet: bool) -> (BTreeSet<String>, bool) {
     Namespace::run(|namespace| {
         fill(namespace);
@@ -49,7 +50,7 @@ fn the_same_flows_are_left_whoever_deletes() {
         fill(namespace);
         table()
     });
-    // By the kernel itself: whatever it can tell, of both families or one.
+    // By the kernel: selectors that it can match, for both families or one.
     let told = [
         "-p udp",
         "-p tcp -f ipv4",
@@ -73,7 +74,7 @@ fn the_same_flows_are_left_whoever_deletes() {
         "-u UNREPLIED",
         "-u ASSURED -p tcp -m 0",
     ];
-    // One by one: the kernel cannot tell, or takes it for more than it is.
+    // One by one: selectors that the kernel cannot match, or would match too broadly.
     let not_told = [
         "-f ipv6 -s 2001:db8::1",
         "-f ipv6",
@@ -116,7 +117,7 @@ fn an_update_without_words_is_an_update() {
         let udp = |line: &&String| line.contains(" udp ");
         assert!(after.iter().filter(udp).all(|line| line.contains("mark=77 ")), "{after:#?}");
         assert!(after.iter().filter(udp).count() > 80);
-        // Nothing found is nothing said, too.
+        // Finding nothing is not reported either.
         assert_eq!(run("-U -p udp -s 203.0.113.77 -m 1 --quiet").status, 0);
     });
 }
@@ -129,7 +130,7 @@ fn what_is_quiet_is_so_where_something_is_done_only() {
         let outcome = run(line);
         assert!(outcome.status == 2 && outcome.errors().contains("Illegal option `--quiet'"), "{line}: {outcome:?}");
     }
-    // A dry run prints what it would do all the same.
+    // A dry run still prints what it would do.
     Namespace::run(|namespace| {
         fill(namespace);
         let outcome = run("-D -p udp --dry-run --quiet");

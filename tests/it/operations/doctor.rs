@@ -1,14 +1,14 @@
-//! The doctor in good and bad circumstances.
+//! The doctor on healthy and misconfigured systems.
 
 use flowgate_test_support::{Background, Namespace, Outcome, Program, entries};
 use serde_json::Value;
 
 use crate::operations::{flowgate, run};
 
-/// A user without privileges.
+/// The ID of a user without privileges.
 const NOBODY: u32 = 65534;
 
-/// The findings of `-o json`.
+/// Returns the findings of `-o json`.
 fn findings(outcome: &Outcome) -> Vec<Value> {
     let findings: Vec<Value> =
         outcome.text().lines().map(|line| serde_json::from_str(line).expect("each line is an object")).collect();
@@ -21,7 +21,7 @@ fn findings(outcome: &Outcome) -> Vec<Value> {
     findings
 }
 
-/// Level and command of a check.
+/// Returns the level and the command of a check.
 fn of(findings: &[Value], check: &str) -> (String, String) {
     let finding = findings.iter().find(|finding| finding["check"] == check);
     let finding = finding.unwrap_or_else(|| panic!("nothing of {check} in {findings:#?}"));
@@ -45,7 +45,7 @@ fn what_is_off_is_told_with_the_command_that_turns_it_on() {
         for (check, level, mend) in wanted {
             assert_eq!(of(&found, check), (level.to_string(), mend.to_string()));
         }
-        // The commands do what they say.
+        // The suggested commands work.
         for (_, _, mend) in wanted {
             let (name, value) = mend.strip_prefix("sysctl -w net.").unwrap().split_once('=').unwrap();
             namespace.set(&name.replace('.', "/"), value);
@@ -109,7 +109,7 @@ fn without_privileges_it_says_which() {
         for check in ["capability.sys_admin", "capability.net_broadcast", "features", "module.nf_conntrack_netlink"] {
             assert_eq!(of(&found, check).0, "warning", "{check}");
         }
-        // What fails for want of them says where to ask.
+        // Commands that fail for lack of privileges suggest the doctor.
         for command in [&["-L"][..], &["-E"], &["-F"], &["-C"], &["-L", "expect"], &["-E", "expect"]] {
             let outcome = nobody.run(command);
             assert_eq!(outcome.status, 1, "{command:?}");
@@ -137,7 +137,7 @@ fn of_another_namespace() {
     });
 }
 
-/// Runs the doctor after something else in a mount namespace of its own.
+/// Runs the doctor after a script, in a new mount namespace.
 fn after(script: &str) -> Vec<Value> {
     let doctor = flowgate().path.display().to_string();
     findings(&Program::new("unshare").run(&["--mount", "sh", "-ec", &format!("{script}; exec {doctor} doctor --json")]))
@@ -178,7 +178,7 @@ fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
         let level = || of(&findings(&run("doctor --json")), "tracking");
         let (told, mend) = level();
         assert_eq!(told, "warning");
-        // Rules that do not track change nothing.
+        // Rules that do not use tracking make no difference.
         namespace.nft("add table ip plain; add chain ip plain c { type filter hook input priority 0; }; add rule ip plain c tcp dport 1 drop");
         assert_eq!(level().0, "warning");
         for rule in [
@@ -192,14 +192,14 @@ fn case_32_a_namespace_in_which_no_rule_tracks_is_told() {
             Program::new("nft").run(&["delete", "table", "ip", "n"]);
             assert_eq!(level().0, "warning", "without {rule}");
         }
-        // The command that is named does what it says: what is sent is tracked.
+        // The suggested command works: packets are tracked.
         Program::new("sh").must(&["-c", &mend]);
         assert_eq!(level().0, "ok");
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"tracked", socket.local_addr().unwrap()).unwrap();
         assert_eq!(entries::count(namespace), 1);
         namespace.nft("flush ruleset");
-        // Flows that are there are told, whatever made them.
+        // Existing flows are detected, whatever created them.
         assert_eq!(level().0, "ok");
         let (told, _) = of(
             &findings(&Program::new("setpriv").run(&[
@@ -233,7 +233,7 @@ fn silence_points_to_it() {
     Namespace::run(|_| {
         let silent = |program: Program| {
             let mut listening = Background::start(&program, &["-E"]);
-            // Signals are caught before the socket is opened: when it is there, they are.
+            // Signal handlers are installed before the socket is opened, so they are in place when it exists.
             listening.wait_until_listening();
             listening.finish().errors()
         };

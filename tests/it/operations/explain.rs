@@ -1,4 +1,4 @@
-//! `--explain`: it says what would be done, and does nothing.
+//! `--explain`: prints what would be done, and does nothing.
 
 use flowgate_test_support::{Namespace, Program, entries};
 use serde_json::Value;

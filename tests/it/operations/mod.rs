@@ -1,4 +1,4 @@
-//! What helps those who run it: `flowgate doctor` and `--explain`.
+//! Commands that help operators: `flowgate doctor` and `--explain`.
 
 mod bulk;
 mod doctor;

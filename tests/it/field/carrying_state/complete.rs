@@ -1,4 +1,4 @@
-//! `-o save,complete`: one line for every flow, which makes the same flow again, once and twice.
+//! `-o save,complete`: one line for each flow, which restores the same flow, also when it is loaded twice.
 
 use super::{conntrack, count, load, run};
 use crate::field::flowgate;
@@ -6,7 +6,7 @@ use flowgate_test_support::traffic::Traffic;
 use flowgate_test_support::{Namespace, Program, entries};
 use serde_json::Value;
 
-/// A namespace in which flows can have labels.
+/// Runs `body` in a namespace in which flows can have labels.
 fn with_labels<R: Send>(body: impl FnOnce(&Namespace) -> R + Send) -> R {
     Namespace::run(|namespace| {
         entries::allow_labels(namespace);
@@ -14,7 +14,7 @@ fn with_labels<R: Send>(body: impl FnOnce(&Namespace) -> R + Send) -> R {
     })
 }
 
-/// The table as complete lines, without the passing time, in order.
+/// Returns the table as complete lines, sorted, without the remaining timeout.
 fn complete() -> Vec<String> {
     let text = flowgate().must(&["-L", "-o", "save,complete"]);
     let mut lines: Vec<String> = text.lines().map(|line| without_time(line, "-t")).collect();
@@ -22,7 +22,7 @@ fn complete() -> Vec<String> {
     lines
 }
 
-/// A line without the value of an option.
+/// Returns a line without an option and its value.
 fn without_time(line: &str, option: &str) -> String {
     let mut words: Vec<&str> = line.split(' ').collect();
     if let Some(at) = words.iter().position(|word| *word == option) {
@@ -31,8 +31,7 @@ fn without_time(line: &str, option: &str) -> String {
     words.join(" ")
 }
 
-/// Lines of which those of half-open TCP flows lack the window scale: the kernel takes scales once both directions have
-/// one.
+/// Removes the window scale from half-open TCP flows: the kernel accepts scales only when both directions have one.
 fn half_open(lines: Vec<String>) -> Vec<String> {
     let scale = |line: String| match line.contains(" --state SYN_SENT") {
         true => line.split(" --orig-wscale ").next().unwrap_or_default().to_owned(),
@@ -41,8 +40,8 @@ fn half_open(lines: Vec<String>) -> Vec<String> {
     lines.into_iter().map(scale).collect()
 }
 
-/// The table as JSON, without what passes or is of the moment. `real`: flows of real traffic, of which the kernel also
-/// has what cannot be set.
+/// Returns the table as JSON, without values that change with time or between loads. `real`: flows of real traffic,
+/// which have some fields that cannot be set.
 fn json(real: bool) -> Vec<String> {
     let text = flowgate().must(&["-L", "-o", "json"]);
     let mut lines: Vec<String> = text
@@ -72,7 +71,7 @@ fn json(real: bool) -> Vec<String> {
     lines
 }
 
-/// The table as it is shown, without the passing time.
+/// Returns the listing of the table, without the remaining timeout.
 fn extended() -> Vec<String> {
     let text = flowgate().must(&["-L", "-o", "extended"]);
     let mut lines: Vec<String> = text
@@ -95,7 +94,7 @@ fn tables(namespace: &Namespace) {
     }
     namespace.label_map(entries::LABEL_MAP);
     entries::labelled(namespace);
-    // What conntrack has no options for, and what it loses.
+    // Fields that conntrack has no options for, or loses.
     let own = [
         "-I -t 3000 -s 10.8.0.1 -d 10.9.0.1 -p tcp --sport 1 --dport 2 --state ESTABLISHED --orig-seqadj 4294967295:-7:12 \
          --reply-seqadj 1:2:3",
@@ -115,7 +114,7 @@ fn tables(namespace: &Namespace) {
          --reply-port-dst 8",
         "-I -t 3000 -m 5 -u SEEN_REPLY,ASSURED,FIXED_TIMEOUT --labels 0xffffffffffffffffffffffffffffffff -s 10.8.0.2 \
          -d 10.9.0.1 -p udp --sport 5 --dport 6",
-        // Flows that were expected, which may stand before the one that expected them.
+        // Expected flows may precede their masters.
         "-I -t 3000 --master tcp,10.8.0.1,10.9.0.1,1,2 -s 10.8.0.1 -d 10.9.0.1 -p tcp --sport 90 --dport 91 --state NONE",
         "-I -t 3000 --master tcp,10.8.0.1,10.9.0.1,1,2 -s 10.8.0.1 -d 10.9.0.1 -p udp --sport 90 --dport 91",
     ];
@@ -168,7 +167,7 @@ fn case_18_a_table_of_real_traffic_is_loaded_too() {
     let (saved, lines, json_before, extended_before) = with_labels(|namespace| {
         namespace.keep_entries();
         let traffic = Traffic::everything(namespace);
-        // The last packets may still be on their way.
+        // Wait for the last packets, which may still be in flight.
         let all = (0..100).find_map(|_| {
             let lines = complete();
             let all = (flowgate().must(&["-L", "-o", "save,complete"]), json(true), extended());
@@ -179,7 +178,7 @@ fn case_18_a_table_of_real_traffic_is_loaded_too() {
     });
     assert!(lines.len() > 5, "{lines:?}");
     with_labels(|namespace| {
-        // Helpers are known once a rule has needed them.
+        // The kernel loads a helper when a rule first needs it.
         namespace.keep_entries();
         for round in ["once", "twice"] {
             let outcome = load(&flowgate(), &saved, &[]);
@@ -220,7 +219,7 @@ fn a_flow_whose_master_has_gone_is_loaded_and_told() {
         assert_eq!((outcome.status, count(namespace)), (1, 1), "{}", outcome.errors());
         assert!(outcome.errors().contains("master") && outcome.errors().contains("line 1\n"), "{}", outcome.errors());
         flowgate().must(&["-F"]);
-        // It may stand behind its child.
+        // The master may follow its child.
         let master = "-A -t 3000 -s 10.8.0.1 -d 10.9.0.1 -p tcp --sport 1 --dport 2 --state NONE";
         let outcome = load(&flowgate(), &format!("{child}\n{master}\n"), &[]);
         assert_eq!((outcome.status, count(namespace)), (0, 2), "{}", outcome.errors());
@@ -237,7 +236,7 @@ fn deletions_and_events_are_lines_too() {
         assert!(deleted.lines().all(|line| line.starts_with("-D ")), "{deleted}");
         let left = count(namespace);
         assert_eq!(load(&flowgate(), &saved, &[]).status, 0);
-        // They delete the same flows again, with whatever timeout these have, and no others.
+        // The lines delete the same flows again, whatever their timeouts, and no others.
         let outcome = load(&flowgate(), &deleted, &[]);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         assert_eq!(count(namespace), left);
@@ -269,7 +268,7 @@ fn nothing_of_it_is_known_under_the_name_conntrack() {
             assert_eq!((outcome.status, count(namespace)), (2, 0), "{option}");
             assert!(outcome.errors().contains("unknown option"), "{option}: {}", outcome.errors());
         }
-        // Own name: it goes with `save` alone, and values are checked.
+        // Under its own name: `complete` requires `save`, and values are checked.
         for wrong in ["-L -o complete", "-L -o json,complete", "-L -o xml,complete"] {
             assert_ne!(run(&flowgate(), wrong).status, 0, "{wrong}");
         }

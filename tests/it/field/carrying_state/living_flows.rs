@@ -1,4 +1,4 @@
-//! `-A` onto flows that live: what can be updated is, and what not is told.
+//! `-A` of existing flows: whatever can be updated is updated, and the rest is reported.
 
 use super::{conntrack, count, last_line, load, run};
 use crate::field::flowgate;
@@ -6,12 +6,12 @@ use flowgate_test_support::{Namespace, Program, entries};
 
 const TUPLE: &str = "-s 192.0.2.1 -d 198.51.100.1 -p tcp --sport 1 --dport 80 --state ESTABLISHED";
 
-/// The one flow, as it is listed.
+/// Returns the line of the only flow.
 fn flow() -> String {
     flowgate().must(&["-L", "-o", "save,complete"])
 }
 
-/// Makes a flow, adds onto it, and checks what is told and what became of it.
+/// Creates a flow, adds it again with `onto`, and checks the reported messages and the resulting flow.
 fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
     Namespace::run(|namespace| {
         let tuple = if before.contains("-p ") { "" } else { TUPLE };
@@ -32,7 +32,7 @@ fn add(before: &str, onto: &str, told: &[&str], after: &[&str]) {
         for after in after {
             assert!(flow.contains(after), "{after:?} is not in {flow}");
         }
-        // The same in a file.
+        // The same from a file.
         let outcome = load(&flowgate(), &format!("\n{line}\n"), &[]);
         assert_eq!(outcome.status, i32::from(!told.is_empty()), "{}", outcome.errors());
         assert_eq!(outcome.errors().contains("in /dev/stdin, line 2"), !told.is_empty(), "{}", outcome.errors());
@@ -59,7 +59,7 @@ fn case_15_the_timeout_is_updated_unless_it_is_fixed() {
     });
     add("-u FIXED_TIMEOUT", "", &["timeout: it is fixed"], &[" -t 2"]);
     add("-u FIXED_TIMEOUT", "-u UNSET", &["status FIXED_TIMEOUT", "timeout"], &["-u FIXED_TIMEOUT"]);
-    // A flow that is saved and loaded again with less of its timeout left is as it was.
+    // A flow that is saved, and loaded again when less of its timeout is left, is unchanged.
     add("-u FIXED_TIMEOUT", "-u FIXED_TIMEOUT", &[], &["-u FIXED_TIMEOUT"]);
 }
 
@@ -73,7 +73,7 @@ fn case_15_translations_and_replies_stay() {
         &[" -n 203.0.113.7:7000 "],
     );
     add("-g 203.0.113.7:8080", "-g 203.0.113.7:8081", &["destination translation"], &[" -g 203.0.113.7:8080 "]);
-    // What is so already is no news.
+    // A value that is already set is not reported.
     add("-n 203.0.113.7:7000", "-n 203.0.113.7:7000", &[], &[" -n 203.0.113.7:7000 "]);
     add("-n 203.0.113.7:7000", "-n 203.0.113.7", &[], &[" -n 203.0.113.7:7000 "]);
     let reply = "-r 198.51.100.9 -q 192.0.2.1 --reply-port-src 80 --reply-port-dst 1";
@@ -85,7 +85,7 @@ fn case_15_translations_and_replies_stay() {
 #[test]
 fn case_15_helpers_are_for_new_flows() {
     add("", "--helper no-such-helper", &["helper no-such-helper"], &[]);
-    // A new flow is made without it, where `-A` asks; `-I` asks for all or nothing.
+    // `-A` creates a new flow without the helper; `-I` creates it completely or not at all.
     Namespace::run(|namespace| {
         let outcome = run(&flowgate(), &format!("-I -t 3000 --helper no-such-helper {TUPLE}"));
         assert_eq!((outcome.status, count(namespace)), (1, 0), "{}", outcome.errors());
@@ -104,7 +104,7 @@ fn case_15_labels_need_room_in_the_flow() {
         assert!(outcome.errors().contains("labels: "), "{}", outcome.errors());
         assert!(flow().contains(" -m 5"), "{}", flow());
         flowgate().must(&["-F"]);
-        // With a rule about labels there is room, and `--label-add` leaves the other labels alone.
+        // With a rule about labels there is room for them, and `--label-add` does not change the other labels.
         entries::allow_labels(namespace);
         namespace.label_map(entries::LABEL_MAP);
         for (line, labels) in [
@@ -125,7 +125,7 @@ fn case_15_labels_need_room_in_the_flow() {
 fn another_flow_with_the_same_reply_is_in_the_way() {
     Namespace::run(|namespace| {
         assert_eq!(run(&flowgate(), "-I -t 99 -s 192.0.2.1 -d 198.51.100.1 -p udp --sport 1 --dport 2").status, 0);
-        // Its reply is the original direction of nothing, and that of the first one.
+        // Its reply tuple equals that of the first flow, but is not the inverse of its own original tuple.
         let other = "-A -t 99 -s 192.0.2.9 -d 198.51.100.9 -r 198.51.100.1 -q 192.0.2.1 -p udp --sport 1 --dport 2 \
                      --reply-port-src 2 --reply-port-dst 1";
         let outcome = run(&flowgate(), other);

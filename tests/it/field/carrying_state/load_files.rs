@@ -1,4 +1,4 @@
-//! `-R`: lines that are lost, the summary, and other zones.
+//! `-R`: rejected lines, the summary, and other zones.
 
 use super::{conntrack, count, last_line, load, run, udp};
 use crate::field::flowgate;
@@ -6,7 +6,7 @@ use flowgate_test_support::{Namespace, Program};
 
 #[test]
 fn case_14_a_line_that_makes_no_sense_loses_only_itself() {
-    // A flow of a flow table as `-o save` writes it: it has neither timeout nor state.
+    // A flow of a flow table as `-o save` writes it: without timeout and state.
     let offloaded = "-A -u SEEN_REPLY,ASSURED -s 192.0.2.9 -d 198.51.100.9 -r 198.51.100.9 -q 192.0.2.9 -p tcp \
                      --sport 1 --dport 2 --reply-port-src 2 --reply-port-dst 1\n";
     let wrong = ["-I -p nonsense\n", "-L\n", "--no-such-option\n", "-o xml\n", "-I \"unclosed\n", offloaded];
@@ -45,7 +45,7 @@ fn few_lost_lines_are_told_and_the_others_counted() {
             "{errors}"
         );
         assert!(last_line(&outcome).ends_with(": 200 created, 100 refused"), "{errors}");
-        // Those that the kernel refuses count with the others.
+        // Lines that the kernel refuses are counted with the others.
         let outcome = load(&flowgate(), &(udp(1) + "-X\n" + &udp(400)), &["--keep-going"]);
         assert!(last_line(&outcome).ends_with(": 1 created, 2 refused"), "{}", outcome.errors());
     });
@@ -68,7 +68,7 @@ fn many_lines_are_read_on_several_threads_and_none_is_lost_unseen() {
 #[test]
 fn a_line_that_is_too_long_is_one_line() {
     Namespace::run(|namespace| {
-        // `conntrack` takes the rest for a line of its own, which deletes here.
+        // `conntrack` treats the rest as a separate line, which deletes here.
         let long = format!("#{} -X", "x".repeat(10_238));
         let text = format!("{}{}\n{}", udp(1), long.replacen('#', "-I ", 1), udp(2));
         let outcome = load(&flowgate(), &text, &["--keep-going"]);
@@ -86,7 +86,7 @@ fn case_20_the_summary_says_what_was_done() {
         let outcome = load(&flowgate(), &text, &[]);
         assert_eq!((outcome.status, count(namespace)), (0, 1), "{}", outcome.errors());
         assert!(last_line(&outcome).ends_with(": 2 created, 1 changed, 1 deleted"), "{}", outcome.errors());
-        // An entry that is there is changed and not made; what is there already is refused.
+        // An existing entry is counted as changed, not as created, and creating it is refused.
         let added = udp(1).replace("-I", "-A -m 9") + &udp(3).replace("-I", "-A") + &udp(1);
         let outcome = load(&flowgate(), &added, &[]);
         assert_eq!((outcome.status, count(namespace)), (1, 2), "{}", outcome.errors());
@@ -96,7 +96,7 @@ fn case_20_the_summary_says_what_was_done() {
         assert!(last_line(&outcome).ends_with(": nothing created, changed or deleted"), "{}", outcome.errors());
         let outcome = load(&flowgate(), &("-F\n".to_owned() + &udp(1)), &[]);
         assert!(last_line(&outcome).ends_with(": table emptied, 1 created"), "{}", outcome.errors());
-        // Nothing is done, and so there is nothing to sum up.
+        // Nothing is done, so there is no summary.
         for word in ["--dry-run", "--explain"] {
             let outcome = load(&flowgate(), &udp(5), &[word]);
             assert!(!outcome.errors().contains("created"), "{}", outcome.errors());
@@ -132,14 +132,14 @@ fn case_19_every_line_can_be_about_another_zone() {
         assert_eq!(listed.matches(" zone=9915 ").count(), 3, "{listed}");
         assert_eq!(listed.matches(" zone-orig=9915 ").count(), 1, "{listed}");
         assert_eq!(listed.matches(" zone-reply=9915 ").count(), 1, "{listed}");
-        // The twins in other zones stay.
+        // The same flows in other zones remain.
         assert_eq!(load(&flowgate(), &lines[..3].join("\n"), &[]).status, 0);
         let outcome = load(&flowgate(), "-D -p udp\n", &["--set-zone=9915"]);
         assert!(last_line(&outcome).ends_with(": 3 deleted"), "{}", outcome.errors());
         let outcome = load(&flowgate(), "-U -p udp -m 3\n", &["--set-zone", "150"]);
         assert!(last_line(&outcome).ends_with(": 1 changed"), "{}", outcome.errors());
         assert_eq!(flowgate().must(&["-L", "-w", "150"]).matches("mark=3 ").count(), 1);
-        // A flush is about all zones.
+        // A flush always affects all zones.
         let before = count(namespace);
         let outcome = load(&flowgate(), "-F\n", &["--set-zone", "150"]);
         assert_eq!((outcome.status, count(namespace)), (2, before), "{}", outcome.errors());

@@ -1,7 +1,8 @@
-//! Flows that a flow table forwards. Of these the kernel says neither timeout nor state, which the command line wants.
+//! Flows that a flow table forwards. For these the kernel reports neither timeout nor state, which the command line
+//! requires.
 //!
-//! Not every kernel has flow tables (`CONFIG_NF_FLOW_TABLE`): real flows are recorded here, and the recording is made
-//! into what a kernel sends of offloaded ones.
+//! Not every kernel has flow tables (`CONFIG_NF_FLOW_TABLE`): real flows are recorded here, and the recording is
+//! changed to what a kernel sends for offloaded flows.
 
 use super::{conntrack, count, last_line, load, run};
 use crate::field::flowgate;
@@ -16,7 +17,7 @@ const LEFT_OUT: [u16; 2] = [4, 7];
 const OFFLOAD: u32 = 1 << 14;
 const HARDWARE: u32 = 1 << 15;
 
-/// Flows of the protocols that flow tables take, with all that a line may have.
+/// Flows of the protocols that flow tables support, with all options that a line may have.
 const FLOWS: [&str; 9] = [
     "-I -t 3000 -s 192.0.2.1 -d 198.51.100.1 -p tcp --sport 1 --dport 443 --state ESTABLISHED -m 7 --labels 0x9 -u SEEN_REPLY,ASSURED",
     "-I -t 3000 -s 192.0.2.1 -d 198.51.100.1 -p tcp --sport 2 --dport 443 --state ESTABLISHED -n 203.0.113.7:7000 -u SEEN_REPLY,ASSURED",
@@ -33,9 +34,9 @@ fn number(bytes: &[u8]) -> usize {
     u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize
 }
 
-/// A netlink message about a flow, as a kernel sends it of an offloaded one.
+/// Returns a netlink message about a flow as a kernel would send it for an offloaded flow.
 fn offloaded(message: &[u8], bits: u32) -> Vec<u8> {
-    // The headers of netlink and of netfilter.
+    // The headers of netlink and nfnetlink.
     let (head, mut attributes) = message.split_at(20);
     let mut made = head.to_vec();
     while attributes.len() >= 4 {
@@ -56,7 +57,7 @@ fn offloaded(message: &[u8], bits: u32) -> Vec<u8> {
     made
 }
 
-/// A recording in which the flows that `which` chooses, by their order, are offloaded.
+/// Returns a recording in which flows are offloaded. `which` maps their index to the status bits to set.
 fn with_offloaded(recording: &[u8], which: impl Fn(usize) -> u32) -> Vec<u8> {
     let (head, mut rest) = recording.split_at(24);
     let (mut made, mut flows) = (head.to_vec(), 0);
@@ -64,7 +65,7 @@ fn with_offloaded(recording: &[u8], which: impl Fn(usize) -> u32) -> Vec<u8> {
         let (header, behind) = rest.split_at(16);
         let (packet, behind) = behind.split_at(number(&header[8..]));
         rest = behind;
-        // The header of the link type, and messages.
+        // The header of the link type, followed by messages.
         let (mut changed, mut messages) = (packet[..16].to_vec(), &packet[16..]);
         while messages.len() >= 16 {
             let (message, next) = messages.split_at(number(messages).next_multiple_of(4).min(messages.len()));
@@ -89,7 +90,7 @@ fn with_offloaded(recording: &[u8], which: impl Fn(usize) -> u32) -> Vec<u8> {
     made
 }
 
-/// Makes the flows, records them, and makes some of them offloaded ones.
+/// Creates the flows, records them, and marks some of them as offloaded in the recording.
 fn recorded(namespace: &Namespace, which: impl Fn(usize) -> u32) -> PathBuf {
     entries::allow_labels(namespace);
     let outcome = load(&flowgate(), &FLOWS.join("\n"), &[]);
@@ -107,7 +108,7 @@ fn replay(file: &Path, words: &[&str]) -> Outcome {
     outcome
 }
 
-/// What a line says of the flow itself: without the timeout, and without what follows of a state that is not told.
+/// Returns lines without the timeout, and without the details of a state that the kernel does not report.
 fn steady(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = text
         .lines()
@@ -131,7 +132,7 @@ fn case_14_offloaded_flows_are_saved_in_lines_that_load() {
         assert_eq!(shown.matches("OFFLOAD] ").count(), FLOWS.len(), "{shown}");
         assert!(shown.contains(" [OFFLOAD] ") && shown.contains(" [HW_OFFLOAD] "), "{shown}");
         let saved = replay(&file, &["-L", "-o", "save,complete"]).text();
-        // What the flows were before they were offloaded.
+        // The flows before they were offloaded.
         let plain = flowgate().must(&["-L", "-o", "save,complete"]);
         assert_eq!(steady(&saved), steady(&plain));
         saved
@@ -144,14 +145,14 @@ fn case_14_offloaded_flows_are_saved_in_lines_that_load() {
             assert_eq!((outcome.status, count(namespace)), (0, FLOWS.len()), "{round}: {}", outcome.errors());
             assert_eq!(steady(&flowgate().must(&["-L", "-o", "save,complete"])), steady(&saved), "{round}");
         }
-        // Onto flows that live, with another mark.
+        // Loaded onto existing flows, with another mark.
         let outcome = load(&flowgate(), &saved.replace(" -m 7", " -m 8"), &[]);
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         assert_eq!(flowgate().must(&["-L", "-m", "8"]).lines().count(), 1);
     });
 }
 
-/// The classic lines of offloaded flows, which say neither timeout nor state, lose only themselves.
+/// Classic lines of offloaded flows, without timeout and state, are rejected individually.
 #[test]
 fn case_14_classic_lines_of_offloaded_flows_lose_only_themselves() {
     let (saved, lost) = Namespace::run(|namespace| {
@@ -174,7 +175,7 @@ fn case_14_classic_lines_of_offloaded_flows_lose_only_themselves() {
     });
 }
 
-/// Expectations have no such lines, and it is said.
+/// Expectations have no complete form, and the message says so.
 #[test]
 fn case_18_there_is_no_complete_form_of_expectations() {
     Namespace::run(|_| {

@@ -1,4 +1,4 @@
-//! What scripts of others do with saved lines.
+//! Uses of saved lines in third-party scripts.
 
 use super::{conntrack, count, last_line, load};
 use crate::field::flowgate;
@@ -23,8 +23,8 @@ fn steady(text: &str) -> Vec<String> {
     lines
 }
 
-/// The live migration of virtual machines: the flows of a mark are saved, each line gets the mark again, and all are
-/// loaded on the other machine, a second time too.
+/// Live migration of virtual machines: the flows with a mark are saved, each line gets the mark again, and all are
+/// loaded on the other machine, twice.
 #[test]
 fn case_16_flows_of_a_virtual_machine_migrate() {
     for program in [flowgate(), conntrack()] {
@@ -49,7 +49,7 @@ fn case_16_flows_of_a_virtual_machine_migrate() {
             }
         });
     }
-    // The complete form has the mark.
+    // The complete form contains the mark.
     Namespace::run(|namespace| {
         entries::load(namespace, &entries::marks());
         let saved = flowgate().must(&["--dump", "--mark", "65536", "--output", "save,complete"]);
@@ -57,7 +57,7 @@ fn case_16_flows_of_a_virtual_machine_migrate() {
     });
 }
 
-/// An undo log: deletions are told as they happen, and carried out the other way round.
+/// An undo log: deletions are reported as they happen, and reverted later.
 #[test]
 fn case_17_what_was_deleted_is_added_again() {
     for own in [true, false] {
@@ -71,7 +71,7 @@ fn case_17_what_was_deleted_is_added_again() {
                     give.send(line.unwrap()).unwrap();
                 }
             });
-            // Deletions are told of what was made while somebody listened; and a first event says that somebody does.
+            // Deletions are reported only for flows created while a listener exists. A first event shows that it does.
             let probe = "-s 192.0.2.99 -d 192.0.2.98 -p 253";
             let heard = (0..500).any(|_| {
                 for command in ["-I -t 60 ", "-D "] {
@@ -81,14 +81,14 @@ fn case_17_what_was_deleted_is_added_again() {
                 take.recv_timeout(Duration::from_millis(100)).is_ok()
             });
             assert!(heard, "no event was heard");
-            // Deletions of SCTP do not say the tags that additions want.
+            // Deletions of SCTP flows do not contain the tags that additions require.
             let lines = entries::every_protocol().into_iter().filter(|line| !line.contains(" -p sctp "));
             let lines: Vec<String> = lines.take(40).collect();
             entries::load(namespace, &lines);
             let before = Program::new("conntrack").must(&["-L"]);
-            // A program of such a name does the deleting.
+            // The flows are deleted by a program with this name.
             let odd = namespace.directory().join("a -x \"b");
-            // By a process of its own: a child of another test would inherit a file that is open for writing here
+            // Copied by a separate process: a child of another test would inherit a file that is open for writing here
             // (ETXTBSY).
             Program::new("cp").must(&[&flowgate().path.display().to_string(), &odd.display().to_string()]);
             Program::new(&odd).must(&["-D", "-s", "192.0.2.1", "-o", "save"]);
@@ -113,7 +113,7 @@ fn case_17_what_was_deleted_is_added_again() {
     }
 }
 
-/// Any text may be the name of a program.
+/// The name of a program may be any text.
 #[test]
 fn case_17_what_stands_behind_a_line_about_a_program_is_no_option() {
     for name in ["a -x \"b", "-F", "--all", "\\", "[USERSPACE]", "x portid=1 -D"] {
@@ -127,7 +127,7 @@ fn case_17_what_stands_behind_a_line_about_a_program_is_no_option() {
             });
         }
     }
-    // Only there, and only in files.
+    // Text is ignored only after such a line, and only in files.
     Namespace::run(|namespace| {
         let outcome = load(&flowgate(), "-A -t 60 -s 192.0.2.1 -d 192.0.2.2 -p 50 [USERSPACE] -X\n", &["--keep-going"]);
         assert_eq!((outcome.status, count(namespace)), (1, 0), "{}", last_line(&outcome));

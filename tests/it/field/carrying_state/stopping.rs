@@ -1,14 +1,14 @@
-//! Called `conntrack`, `-R` stops at the line that the kernel refuses: nothing behind it is carried out.
+//! Invoked as `conntrack`, `-R` stops at the line that the kernel refuses, and executes nothing after it.
 
 use super::{conntrack, count, load, udp};
 use flowgate_test_support::{Namespace, Program};
 
 #[test]
 fn nothing_behind_a_refused_line_is_carried_out() {
-    // In the first piece that is put into words, at the borders of pieces and of tables, and at the end.
+    // In the first chunk of encoded requests, at the borders of chunks and tables, and at the end.
     for refused in [1, 2, 63, 64, 65, 576, 577, 4_095, 4_096, 4_097, 4_160, 9_000] {
         let mut lines: Vec<String> = (0..9_000).map(udp).collect();
-        // The flow is there already.
+        // The flow exists already.
         lines.insert(refused, udp(refused as u16 - 1));
         let text = lines.concat();
         let ours = Namespace::run(|namespace| {
@@ -24,7 +24,7 @@ fn nothing_behind_a_refused_line_is_carried_out() {
 fn every_kind_of_refusal_stops_where_conntrack_stops() {
     let refused = [
         udp(1),
-        // No master, no such helper, an ICMP type without inverse, a zone of both kinds.
+        // A missing master, an ICMP type without inverse, a zone of both kinds, and `-A` with a missing master.
         "-I -t 3000 -u EXPECTED -s 192.0.2.1 -d 198.51.100.1 -p udp --sport 9 --dport 53\n".to_owned(),
         "-I -t 3000 -s 192.0.2.1 -d 198.51.100.1 -p icmp --icmp-type 3 --icmp-code 0\n".to_owned(),
         "-I -t 3000 -w 5 --orig-zone 6 -s 192.0.2.1 -d 198.51.100.1 -p udp --sport 9 --dport 53\n".to_owned(),

@@ -1,11 +1,11 @@
-//! What people typed, and their brothers.
+//! Mistyped command lines reported from the field, and similar ones.
 
 use flowgate_test_support::{Namespace, Program};
 
 use super::{both, fill, refused, table, words};
 use crate::field::flowgate;
 
-/// Each is refused under both names, changes nothing, and tells what would be right.
+/// Asserts that each line is refused under both names, changes nothing, and that the message says what would be right.
 fn is_refused(lines: &[(&str, &str)]) {
     Namespace::run(|namespace| {
         fill(namespace);
@@ -43,7 +43,7 @@ fn case_02_a_timeout_is_a_number() {
         ("-A -p udp -s 192.0.2.7 -d 198.51.100.7 --sport 1 --dport 2 -t -1", "'-1'"),
         ("-D -t 1-5", "not a range"),
     ]);
-    // Units of time are taken under the program's own name alone.
+    // Units of time are accepted under the program's own name only.
     Namespace::run(|namespace| {
         fill(namespace);
         let before = table();
@@ -94,7 +94,7 @@ fn case_04_a_word_that_nothing_takes_is_refused() {
         ("-D -p tcp --dport 8000 -", "- does not belong to any option"),
         ("-D -i wg0", "the kernel keeps no interfaces for flows"),
     ]);
-    // Where POSIXLY_CORRECT is set, options end at the first such word, and with them the selectors.
+    // If POSIXLY_CORRECT is set, options end at the first such word, so selectors after it would be ignored.
     Namespace::run(|namespace| {
         fill(namespace);
         let before = table();
@@ -148,7 +148,7 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
         ("-D -m ''", "unexpected value ''"),
         ("-D -m 5/", "unexpected value '5/'"),
         ("-D -u ''", "Bad parameter"),
-        // A prefix length where a mask belongs: 24 is the mask 0.0.0.24.
+        // A prefix length in place of a mask: 24 would be the mask 0.0.0.24.
         ("-D -s 192.0.2.77 --mask-src 24", "a mask with all of its four parts"),
         ("-D -d 198.51.100.77 --mask-dst 8", "a mask with all of its four parts"),
         ("-D -d 198.51.100.77 --mask-dst 255", "a mask with all of its four parts"),
@@ -158,7 +158,7 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
         ("-D -s 80", "four parts"),
         ("-D -q 0", "four parts"),
         ("-D -n 24", "four parts"),
-        // A prefix and a mask that say different things.
+        // A prefix and a mask that contradict each other.
         ("-D --mask-src 255.255.255.0 -s 192.0.2.77/32", "not two that differ"),
         ("-D -s 192.0.2.0/24 --mask-src 255.0.0.0", "not two that differ"),
         ("-D -d 2001:db8::/64 --mask-dst ffff::", "not two that differ"),
@@ -171,7 +171,7 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
     ]);
     Namespace::run(|namespace| {
         fill(namespace);
-        // Named in full it is every address of the family.
+        // Written in full, it selects every address of the family.
         for (_, program) in both() {
             let dry = program.run(&["-L", "-s", "0.0.0.0/0"]);
             assert_eq!((dry.status, dry.text().lines().count()), (0, 7), "{dry:?}");
@@ -181,7 +181,7 @@ fn an_empty_prefix_or_mask_does_not_stand_for_every_address() {
     });
 }
 
-/// Statuses that no flow can have together, and an abbreviation of two of them.
+/// Contradictory statuses, and an ambiguous abbreviation.
 #[test]
 fn case_05_a_status_means_what_it_says() {
     is_refused(&[
@@ -222,7 +222,7 @@ fn case_06_deleting_everything_takes_a_word_under_the_own_name() {
         let outcome = flowgate().run(&["-D", "--all"]);
         assert_eq!((outcome.status, outcome.errors().as_str()), (0, "flowgate: 8 flow entries have been deleted.\n"));
         fill_again(namespace);
-        // As conntrack it does what conntrack does.
+        // Invoked as conntrack, it behaves like conntrack.
         let outcome = flowgate().called("conntrack").run(&["-D", "-o", "ext"]);
         assert_eq!(outcome.text().lines().filter(|line| line.starts_with("ipv4")).count(), 1, "{outcome:?}");
         assert_eq!(Program::new("conntrack").must(&["-C"]), "0\n");
@@ -254,7 +254,7 @@ fn case_07_a_mark_outside_of_its_mask_is_a_warning() {
     });
 }
 
-/// With every command that takes them.
+/// With every command that accepts these options.
 #[test]
 fn case_26_dry_run_and_explain_change_nothing() {
     const FLOW: &str = "-t 600 -p udp -s 192.0.2.9 -d 198.51.100.9 --sport 1 --dport 2";
@@ -307,7 +307,7 @@ fn case_26_dry_run_and_explain_change_nothing() {
     });
 }
 
-/// `-R FILE --dryrun`: what stands behind the file, or glued to its option, carries nothing out.
+/// `-R FILE --dryrun`: with a mistyped word after the file, or one attached to its option, nothing is executed.
 #[test]
 fn case_27_a_slip_beside_the_file_carries_nothing_out() {
     Namespace::run(|namespace| {
@@ -344,13 +344,14 @@ fn case_27_a_slip_beside_the_file_carries_nothing_out() {
                 assert_eq!(table(), before, "{name} {line}");
             }
         }
-        // Without such a word it is carried out.
+        // Without such a word the file is executed.
         flowgate().must(&["-R", &file]);
         assert_ne!(table(), before);
     });
 }
 
-/// Under its own name a listing is as strict; as conntrack it is what conntrack makes of it.
+/// Under its own name the program parses listings strictly as well; invoked as conntrack it parses them as conntrack
+/// does.
 #[test]
 fn listings_are_strict_under_the_own_name_only() {
     Namespace::run(|namespace| {
@@ -371,7 +372,7 @@ fn listings_are_strict_under_the_own_name_only() {
         ] {
             let strict = own.run(&words(line));
             if line == "-L 192.0.2.1" {
-                // To both a word directly behind the command is a table.
+                // Under both names a word directly after the command is the name of a table.
                 assert!(refused(&strict) && refused(&classic.run(&words(line))), "{line}");
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Command lines: numbers, stray words, attached values, empty values, in every option.
+//! Command lines: numbers, stray words, attached values and empty values, for every option.
 
 mod cases;
 mod plugins;
@@ -11,7 +11,7 @@ use flowgate_test_support::{
 
 use super::flowgate;
 
-/// The program as `conntrack`, and under its own name.
+/// Returns the program as `conntrack`, and under its own name.
 fn both() -> [(&'static str, Program); 2] {
     [("conntrack", flowgate().called("conntrack")), ("flowgate", flowgate().called("flowgate"))]
 }

@@ -1,4 +1,4 @@
-//! Values of the options that are about plugins and listening: the command line is as strict as pipeline files are.
+//! Values of options for plugins and listening: the command line is as strict as pipeline files.
 
 use super::refused;
 use crate::field::flowgate;

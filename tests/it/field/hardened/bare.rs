@@ -1,4 +1,4 @@
-//! Without `/proc`, `/dev`, `/etc`, `HOME`, and with standard descriptors closed.
+//! Without `/proc`, `/dev`, `/etc` and `HOME`, and with standard descriptors closed.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use flowgate_test_support::{Namespace, Program, program::copy_executable};
 
 use super::{behind, built, classic_commands_work, events_are_seen, in_good_order, run};
 
-/// Words that change what is mounted, for one program.
+/// Returns the words that run one program after a script has changed the mounts.
 fn mounted(script: &str) -> [String; 5] {
     let script = format!("{script} && exec \"$0\" \"$@\"");
     ["unshare".into(), "--mount".into(), "sh".into(), "-ec".into(), script]
@@ -40,12 +40,12 @@ fn etc_is_empty_and_so_is_the_environment() {
     });
 }
 
-/// A directory with the program, and the libraries that it is linked with, if it is.
+/// Creates a root directory with the program, and the libraries that it is linked with, if any.
 fn root(directory: &Path) -> String {
     let root = directory.join("root");
     fs::create_dir(&root).unwrap();
     copy_executable(&built(), &root.join("flowgate"));
-    // A program without libraries is no dynamic executable.
+    // `ldd` rejects a statically linked program.
     let listed = Program::new("ldd").run(&[&built().display().to_string()]).text();
     for library in listed.split_whitespace().filter(|word| word.starts_with('/')) {
         let place = root.join(library.trim_start_matches('/'));
@@ -87,8 +87,8 @@ fn case_34_closed_descriptors_are_no_place_for_sockets() {
             let ended = words("-D -p udp");
             assert_eq!((ended.status, ended.text().lines().count()), (0, 1), "{closed}");
         }
-        // What is written to a closed standard output goes nowhere else: not to the kernel, not into another command's
-        // hands.
+        // Output to a closed standard output must not end up elsewhere, such as in a netlink socket that got its
+        // number.
         assert_eq!(run(start("")(&flow.split_whitespace().collect::<Vec<_>>()), b"").status, 0);
         for line in ["-L", "-L -o xml", "-C", "-S", "-L -o json"] {
             let outcome = run(start("<&- >&-")(&line.split_whitespace().collect::<Vec<_>>()), b"");

@@ -1,4 +1,4 @@
-//! CAP_NET_ADMIN and nothing else, however it came; and root who is none.
+//! CAP_NET_ADMIN and nothing else, however it was granted; and root without capabilities.
 
 use std::process::{Command, Stdio};
 
@@ -7,10 +7,10 @@ use flowgate_test_support::{Namespace, Program};
 use super::{behind, classic_commands_work, events_are_seen, in_good_order, run};
 use crate::field::flowgate;
 
-/// A user without privileges whom nothing else runs as.
+/// A user without privileges that runs nothing else.
 pub(super) const USER: &str = "64917";
 
-/// Words that have a program run as that user, with this capability and no other.
+/// Returns the words that run a program as that user, with this capability and no other.
 pub(super) fn unprivileged(capability: &str) -> Vec<String> {
     let mut words: Vec<String> = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"].map(Into::into).into();
     if !capability.is_empty() {
@@ -73,14 +73,14 @@ fn root_without_capabilities_is_told_so() {
 #[test]
 fn root_of_a_user_namespace_is_as_good() {
     Namespace::run(|_| {
-        // It holds the namespaces open.
+        // This process keeps the namespaces alive.
         let mut holder = Command::new("unshare")
             .args(["--user", "--map-root-user", "--net", "cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // It has them once it answers.
+        // Its answer shows that it has entered the namespaces.
         std::io::Write::write_all(holder.stdin.as_mut().unwrap(), b"!").unwrap();
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let process = holder.id().to_string();

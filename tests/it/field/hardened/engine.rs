@@ -1,5 +1,5 @@
 //! Where no memory may be made executable, and where address space is scarce: classic commands work as elsewhere,
-//! plugins from files run slower and say so; and nothing in the environment decides how.
+//! plugins from files run slower and say so, and nothing in the environment influences the choice.
 #![allow(unsafe_code, reason = "what a unit sets, a test sets between fork and exec")]
 
 use std::{
@@ -14,10 +14,10 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::super::flowgate;
 
-/// A unit's setting.
+/// A setting of a unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Setting {
-    /// None.
+    /// No setting.
     Plain,
     /// `MemoryDenyWriteExecute=yes`.
     DenyWriteExecute,
@@ -25,7 +25,7 @@ enum Setting {
     AddressSpace(u64),
 }
 
-/// Has a program run under a setting.
+/// Runs a command with a setting.
 fn under(setting: Setting, mut command: Command) -> Outcome {
     let set = move || match setting {
         Setting::Plain => Ok(()),
@@ -46,13 +46,13 @@ fn under(setting: Setting, mut command: Command) -> Outcome {
     Outcome { stdout: output.stdout, stderr: output.stderr, status: shell_status(output.status) }
 }
 
-/// A plugin that was built for the last release.
+/// Returns a plugin that was built for the last release.
 fn plugin() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("compatibility/0.1.0/heavy_tcp.wasm")
 }
 
-/// What was written, with each number replaced and in an order of its own: timeouts, ids and times differ from one run
-/// to the next, and so does the order of the kernel's table.
+/// Returns the output with numbers replaced and lines sorted: timeouts, ids and times differ between runs, and so does
+/// the order of the kernel's table.
 fn shape(bytes: &[u8]) -> String {
     let mut shape = String::new();
     for character in String::from_utf8_lossy(bytes).chars() {
@@ -66,7 +66,7 @@ fn shape(bytes: &[u8]) -> String {
     lines.join("\n")
 }
 
-/// Every classic command that ends by itself, in an order in which each finds something.
+/// Every classic command that ends by itself, in an order in which each finds an entry.
 const COMMANDS: [&str; 24] = [
     "-C",
     "-S",
@@ -94,7 +94,7 @@ const COMMANDS: [&str; 24] = [
     "-V",
 ];
 
-/// What the commands come to under a setting.
+/// Returns the results of the commands with a setting.
 fn outcomes(setting: Setting) -> Vec<(&'static str, i32, String, String)> {
     Namespace::run(|namespace| {
         let flows: Vec<String> = (1..=20)
@@ -135,7 +135,7 @@ fn case_09_classic_commands_work_in_little_address_space() {
     }
 }
 
-/// One flow that the plugin keeps, and one that it does not.
+/// Creates one flow that the plugin keeps, and one that it does not.
 fn two_flows(namespace: &Namespace) {
     namespace.account(true);
     entries::load(
@@ -165,7 +165,7 @@ fn case_08_plugins_are_interpreted_under_memory_deny_write_execute_and_it_is_sai
         for words in ["interpreted code", "MemoryDenyWriteExecute=yes", "10 to 25 times the time"] {
             assert!(notices[0].contains(words), "{notices:?}");
         }
-        // A classic command says nothing of it.
+        // A classic command prints no such notice.
         let classic = under(Setting::DenyWriteExecute, flowgate().command(&["-L"]));
         assert!(!classic.errors().contains("NOTICE"), "{}", classic.errors());
     });
@@ -218,7 +218,7 @@ fn case_09_plugins_run_in_little_address_space() {
 fn case_09_where_address_space_does_not_do_the_limit_is_named() {
     Namespace::run(|namespace| {
         two_flows(namespace);
-        // Above what the program itself takes there is a stretch in which the memory of a stock plugin has no room.
+        // There is a range of limits in which the program itself fits, but not the memory of a stock plugin.
         let outcomes: Vec<(u64, Outcome)> = (6..=30)
             .map(|tens| (tens * 10, under(Setting::AddressSpace(tens * 10), flowgate().command(&["-L"]))))
             .collect();
@@ -263,7 +263,7 @@ fn case_28_no_variable_of_a_library_decides_anything() {
     });
 }
 
-/// Files in a directory, and below it.
+/// Returns the files in a directory and below it.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
@@ -274,7 +274,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() {
     const NOBODY: u32 = 65534;
     Namespace::run(|_| {
-        // A directory all of whose path belongs to root: only this thread sees it.
+        // A directory whose whole path belongs to root; only this thread sees the mount.
         Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
         let own = Path::new("/mnt");
         let (home, bin) = (own.join("home"), own.join("bin"));
@@ -294,7 +294,7 @@ fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() 
         program.must(&bench);
         let kept = files(&home.join("flowgate"));
         assert_eq!(kept.len(), 1, "{kept:?}");
-        // What has been spoilt is compiled again, and kept.
+        // A corrupted file is replaced by newly compiled code.
         let mut spoilt = fs::read(&kept[0]).unwrap();
         let middle = spoilt.len() / 2;
         spoilt[middle] ^= 1;
@@ -305,7 +305,7 @@ fn case_29_compiled_code_is_kept_but_not_for_a_program_with_file_capabilities() 
     });
 }
 
-/// The name that the plugin in this file has where compiled code is kept in this directory.
+/// Returns the plugin's own name, as run with this cache directory: it shows whether cached or newly compiled code ran.
 fn name_with(variable: &str, directory: &Path, plugin: &Path) -> String {
     let words = ["plugin", "bench", "--flows", "64", "--batch", "8", plugin.to_str().unwrap()];
     let program = flowgate().environment("XDG_CACHE_HOME", "").environment(variable, directory.to_str().unwrap());
@@ -313,10 +313,11 @@ fn name_with(variable: &str, directory: &Path, plugin: &Path) -> String {
     told.lines().nth(2).and_then(|row| row.split_whitespace().next()).unwrap_or_else(|| panic!("{told}")).to_owned()
 }
 
-/// What somebody can do so that a file of machine code, which root runs, is not one that only root can have written.
+/// A change after which a cached file of machine code, which root would run, might have been written by somebody other
+/// than root.
 type Forgery = (&'static str, fn(&Path, &Path));
 
-/// Another user who cannot write to a cache of root's, but may have made all that is there.
+/// A user who cannot write to root's cache, but may have created the files in it.
 const OTHER: u32 = 65534;
 
 fn give(path: &Path) {
@@ -327,7 +328,7 @@ fn change_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// Each is done to a forged file in a cache, and has a directory for what else it takes.
+/// Changes applied to a forged file in a cache; the second argument is a directory for auxiliary files.
 const FORGERIES: [Forgery; 14] = [
     ("a file of another user", |file, _| give(file)),
     ("a file that a group can write", |file, _| change_mode(file, 0o620)),
@@ -365,12 +366,12 @@ const FORGERIES: [Forgery; 14] = [
     }),
 ];
 
-/// Machine code under the name of a plugin, with a digest that is right, is run only where nobody but root and the user
-/// can have put it. Otherwise the plugin is compiled.
+/// Cached machine code under the name of a plugin, with a correct digest, is run only if nobody but root and the user
+/// can have put it there. Otherwise the plugin is compiled.
 #[test]
 fn case_29_forged_machine_code_is_not_run() {
     Namespace::run(|_| {
-        // A directory all of whose path belongs to root: only this thread sees it.
+        // A directory whose whole path belongs to root; only this thread sees the mount.
         Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/mnt"]);
         let own = Path::new("/mnt/own");
         fs::create_dir(own).unwrap();
@@ -379,7 +380,7 @@ fn case_29_forged_machine_code_is_not_run() {
         let kept = files(own).remove(0);
         assert_eq!(name_with("XDG_CACHE_HOME", own, &other), "heavy-rust");
         let of_other = files(own).into_iter().find(|file| *file != kept).unwrap();
-        // The name of the one (magic number and key), the digest and the code of the other.
+        // The header (magic number and key) of one file, the digest and the code of the other.
         let (sound, of_other) = (fs::read(&kept).unwrap(), fs::read(of_other).unwrap());
         let forged = [&sound[..48], &of_other[48..]].concat();
         fs::write(&kept, &forged).unwrap();

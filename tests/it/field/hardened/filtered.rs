@@ -1,5 +1,5 @@
-//! Under a filter of system calls that kills, as `SystemCallFilter=@system-service` and
-//! `SystemCallFilter=~@privileged ~@resources` of a unit make it.
+//! With a system-call filter that kills, as created by `SystemCallFilter=@system-service` and
+//! `SystemCallFilter=~@privileged ~@resources` of a unit.
 #![allow(unsafe_code, reason = "a filter is installed between fork and exec")]
 
 use std::{
@@ -15,7 +15,7 @@ use seccompiler::{
 
 use super::{behind, built, classic_commands_work, events_are_seen, in_good_order, run};
 
-/// The numbers of system calls on this machine, by name.
+/// Returns the numbers of system calls on this machine by name.
 fn numbers() -> HashMap<String, i64> {
     let text = Program::new("cc").must_with(&["-E", "-dM", "-include", "asm/unistd.h", "-"], b"\n");
     text.lines()
@@ -26,7 +26,7 @@ fn numbers() -> HashMap<String, i64> {
         .collect()
 }
 
-/// The names in a set of systemd's, those of the sets in it included.
+/// Collects the names in a set of systemd, including those of nested sets.
 fn members(set: &str, names: &mut BTreeSet<String>) {
     let text = Program::new("systemd-analyze").must(&["--no-pager", "syscall-filter", set]);
     for word in text.lines().filter_map(|line| line.strip_prefix("    ")).map(str::trim) {
@@ -38,13 +38,13 @@ fn members(set: &str, names: &mut BTreeSet<String>) {
     }
 }
 
-/// A filter of these rules, and what happens otherwise.
+/// Builds a filter: the action `found` for calls that match the rules, and `otherwise` for all others.
 fn filter(rules: BTreeMap<i64, Vec<SeccompRule>>, found: SeccompAction, otherwise: SeccompAction) -> BpfProgram {
     let machine = std::env::consts::ARCH.try_into().unwrap();
     SeccompFilter::new(rules, otherwise, found, machine).unwrap().try_into().unwrap()
 }
 
-/// That of the unit.
+/// Returns the filter of the unit.
 fn of_unit() -> BpfProgram {
     let set = |name: &str| {
         let mut names = BTreeSet::new();
@@ -61,17 +61,17 @@ fn of_unit() -> BpfProgram {
     filter(rules, SeccompAction::Allow, SeccompAction::KillProcess)
 }
 
-/// One that has these calls end in this way, and allows all others.
+/// Returns a filter that applies an action to these calls, and allows all others.
 fn without(names: &[&str], action: SeccompAction) -> BpfProgram {
     let numbers = numbers();
     let rules = names.iter().filter_map(|name| Some((*numbers.get(*name)?, Vec::new()))).collect();
     filter(rules, action, SeccompAction::Allow)
 }
 
-/// Puts a filter on a command.
+/// Makes a command install a filter before it is executed.
 fn filtered(mut command: Command, filter: &BpfProgram) -> Command {
     let filter = filter.clone();
-    // SAFETY: two system calls on memory that is there already.
+    // SAFETY: only makes two system calls, on memory that has been allocated before.
     unsafe {
         command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(|_| std::io::Error::last_os_error()));
     }
@@ -96,7 +96,7 @@ fn case_10_commands_of_root_make_no_call_that_a_unit_forbids() {
     });
 }
 
-/// Where root has one capability there is nothing to give up, and plugins run too.
+/// If root has only one capability there is nothing to drop, so plugins run as well.
 #[test]
 fn case_10_plugins_run_where_there_is_nothing_to_give_up() {
     let filter = of_unit();
@@ -112,9 +112,9 @@ fn case_10_plugins_run_where_there_is_nothing_to_give_up() {
     });
 }
 
-/// Leaves a command of root CAP_NET_ADMIN alone, as `CapabilityBoundingSet=` does.
+/// Limits a command of root to CAP_NET_ADMIN, as `CapabilityBoundingSet=` does.
 fn with_one_capability(mut command: Command) -> Command {
-    // SAFETY: system calls alone.
+    // SAFETY: only makes system calls.
     unsafe {
         command.pre_exec(|| {
             for capability in caps::runtime::thread_all_supported() {
@@ -142,7 +142,7 @@ fn case_10_a_refusal_is_no_failure() {
     });
 }
 
-/// Threads are tasks of `clone` and `clone3`: whoever starts one is killed.
+/// Threads are created by `clone` and `clone3`: a command that starts one is killed.
 #[test]
 fn case_33_short_commands_start_no_thread() {
     let filter = without(&["clone", "clone3", "fork", "vfork"], SeccompAction::KillProcess);
@@ -186,7 +186,7 @@ fn case_33_where_no_thread_can_be_had_there_is_one() {
         let start = |words: &[&str]| filtered(behind(&[], &built())(words), &filter);
         classic_commands_work(&start);
         events_are_seen(namespace, &start);
-        // Another network namespace is entered by the one thread, which comes back.
+        // The only thread enters another network namespace, and returns.
         Program::new("mount").must(&["-t", "tmpfs", "tmpfs", "/run"]);
         namespace.ip("netns add blue");
         let must = |line: &str| {
@@ -205,7 +205,8 @@ fn case_33_where_no_thread_can_be_had_there_is_one() {
     });
 }
 
-/// Code of others does not run where it cannot be held: neither by a command, nor from a line of a file, nor by a tool.
+/// Foreign code does not run where it cannot be confined: neither from a command, nor from a line of a file, nor from a
+/// tool.
 #[test]
 fn plugins_are_refused_where_they_cannot_be_confined() {
     let number = numbers()["prctl"];
@@ -236,7 +237,7 @@ fn plugins_are_refused_where_they_cannot_be_confined() {
             assert!(told.contains("would run with privileges that code of others must not have"), "{told}");
             assert!(told.contains("system calls cannot be limited (seccomp)"), "{told}");
         }
-        // Whoever is not confined does what needs no confinement.
+        // A command that needs no confinement works without it.
         assert_eq!(run(filtered(behind(&[], &built())(&["-L"]), &filter), b"").status, 0);
     });
 }

@@ -1,4 +1,4 @@
-//! One task, few descriptors, little memory.
+//! A limit of one task, few descriptors, little memory.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -7,7 +7,7 @@ use flowgate_test_support::{Namespace, entries};
 use super::{behind, built, capabilities::unprivileged, classic_commands_work, events_are_seen, in_good_order, run};
 use crate::field::flowgate;
 
-/// One task by RLIMIT_NPROC, which is for users without privileges.
+/// One task by RLIMIT_NPROC, which applies to users without privileges.
 #[test]
 fn case_33_one_process_of_the_user() {
     Namespace::run(|namespace| {
@@ -21,11 +21,11 @@ fn case_33_one_process_of_the_user() {
     });
 }
 
-/// A cgroup that may have one task; removed with it.
+/// A cgroup limited to one task; removed when this is dropped.
 struct Group(PathBuf);
 
 impl Group {
-    /// None where this machine lets nobody make one.
+    /// Returns `None` where no cgroup can be created.
     fn of_one_task() -> Option<Self> {
         let name = format!("flowgate-test-{}", std::process::id());
         ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"].iter().find_map(|root| {
@@ -43,14 +43,14 @@ impl Drop for Group {
     }
 }
 
-/// One task by the limit of a cgroup, as TasksMax= sets it; by RLIMIT_NPROC where there are no cgroups to be had.
+/// One task by the limit of a cgroup, as TasksMax= sets it; by RLIMIT_NPROC where cgroups are not available.
 #[test]
 fn case_33_one_task_of_the_unit() {
     let Some(group) = Group::of_one_task() else { return case_33_one_process_of_the_user() };
     Namespace::run(|namespace| {
         let script = format!("echo $$ > {}/cgroup.procs; exec \"$0\" \"$@\"", group.0.display());
         let start = behind(&["sh", "-c", &script], &built());
-        // One at a time, since the group has room for one.
+        // Commands run one after the other, since the group has room for one task.
         classic_commands_work(&start);
         events_are_seen(namespace, &start);
         let doctor = run(start(&["doctor"]), b"");
@@ -78,7 +78,7 @@ fn case_33_with_fewer_descriptors_it_says_so() {
                 ["-L", "-C", "-S", "-U -m 3", "-D -m 4", "-V", "-L -o xml", "-L expect", "-R /etc/hostname", "doctor"]
             {
                 let outcome = run(start(&line.split_whitespace().collect::<Vec<_>>()), b"");
-                // With fewer than three, prlimit and the loader have none to start it with.
+                // With fewer than three descriptors, prlimit and the loader cannot start the program.
                 if outcome.status != 127 {
                     in_good_order(&format!("{line} with {most} descriptors"), &outcome);
                 }
@@ -87,7 +87,7 @@ fn case_33_with_fewer_descriptors_it_says_so() {
     });
 }
 
-/// From nothing to enough, in small steps: at each it works, or fails as programs do.
+/// From no memory to enough, in small steps: at each step the command works, or fails in an orderly way.
 #[test]
 fn case_33_little_memory_is_no_reason_to_panic() {
     Namespace::run(|namespace| {
@@ -96,7 +96,7 @@ fn case_33_little_memory_is_no_reason_to_panic() {
             let start = behind(&["prlimit", &format!("{limit}={size}")], &built());
             let command: Command = start(&line.split_whitespace().collect::<Vec<_>>());
             let outcome = run(command, b"");
-            // 127: not even the loader has room. 139: nor has the kernel, which maps the whole program, tens of
+            // 127: there is not enough memory for the loader. 139: nor for the kernel to map the whole program, tens of
             // megabytes.
             let started = outcome.status != 127 && !(outcome.status == 139 && size < 80 << 20);
             if started {

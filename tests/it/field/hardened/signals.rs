@@ -1,17 +1,17 @@
-//! Signals that the parent ignores stay ignored; those that a command needs not to catch it does not.
+//! Signals that the parent ignores stay ignored, and a command does not catch signals that it has no use for.
 
 use flowgate_test_support::{Background, Namespace, Program, entries, until};
 use nix::sys::signal::Signal;
 
 use super::built;
 
-/// Starts it from a shell that has said this before, with nobody reading.
+/// Starts the program from a shell after these shell commands; its output is not read.
 fn started(before: &str, line: &str) -> Background {
     let script = format!("{before} exec {} {line}", built().display());
     Background::start_unread(&Program::new("sh"), &["-c", &script])
 }
 
-/// A set of signals of a running process, from its status.
+/// Returns a set of signals from the status of a running process.
 fn signals(child: &Background, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.process())).unwrap_or_default();
     let set = status.lines().find_map(|line| line.strip_prefix(field));
@@ -32,7 +32,7 @@ fn what_is_ignored_stays_ignored() {
         child.wait_until_listening();
         child.signal(Signal::SIGINT);
         child.signal(Signal::SIGUSR1);
-        // It goes on, and shows what happens behind the signals.
+        // It continues, and shows events that happen after the signals.
         child.read_output();
         entries::insert(namespace, "-t 600 -p udp -s 10.0.0.1 -d 10.1.0.1 --sport 5 --dport 53");
         child.wait_for_output("[NEW]");
@@ -40,8 +40,8 @@ fn what_is_ignored_stays_ignored() {
     });
 }
 
-/// A reader that does not read holds up the writing: what may end at a line ends there, half a second later as by the
-/// signal.
+/// A reader that does not read blocks the output. A command that may stop at the end of a line stops there; if it
+/// cannot, it is killed by the signal half a second later.
 #[test]
 fn what_cannot_come_to_its_end_ends_as_by_the_signal() {
     Namespace::run(|namespace| {
@@ -50,7 +50,7 @@ fn what_cannot_come_to_its_end_ends_as_by_the_signal() {
             ("-L", Signal::SIGINT, 130),
             ("-L", Signal::SIGTERM, 143),
             ("-U -p udp -m 1", Signal::SIGTERM, 143),
-            // Not caught at all.
+            // These are not caught.
             ("-L", Signal::SIGUSR1, 138),
             ("-L", Signal::SIGHUP, 129),
         ] {
@@ -62,11 +62,12 @@ fn what_cannot_come_to_its_end_ends_as_by_the_signal() {
     });
 }
 
-/// The reader of a pipe waits here; what only answers has nothing to finish, and leaves the signals as they are.
+/// The program waits for the reader of a pipe here. A command that only prints has nothing to finish, and does not
+/// catch signals.
 #[test]
 fn what_only_answers_catches_nothing() {
     Namespace::run(|_| {
-        // Help is longer than this pipe: it waits for its reader.
+        // The manual page exceeds the capacity of the pipe, so the program waits for its reader.
         let mut child = started("", "man");
         until("it is started", || signals(&child, "SigIgn") & bit(Signal::SIGPIPE) != 0 || !child.runs());
         assert_eq!(signals(&child, "SigCgt") & (bit(Signal::SIGINT) | bit(Signal::SIGTERM) | bit(Signal::SIGUSR1)), 0);
