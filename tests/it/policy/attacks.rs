@@ -48,7 +48,7 @@ fn carried_out(namespace: &Namespace, attack: &Attack) -> Option<String> {
     };
     let grants = match (&attack.grants, &attack.keys) {
         (Some(grants), _) => grants.clone(),
-        // The tenant of such an attack owns no labels.
+        // This tenant owns no labels.
         (None, Some(_)) => "[\"delete\", \"update.mark\", \"update.timeout\", \"log\"]".into(),
         (None, None) => GRANTS.into(),
     };
@@ -161,7 +161,8 @@ fn what_is_allowed_is_done_and_recorded_before_and_after() {
     }
 }
 
-/// Each of two updates leaves the flow in the scope, both of them would not: 01 becomes 10, and 11.
+/// Each of two updates alone keeps the flow in the scope, but both together move it out: mark bits 01 become 10, and
+/// 11.
 #[test]
 fn one_call_does_not_move_a_flow_twice() {
     Namespace::run(|namespace| {
@@ -178,15 +179,15 @@ fn one_call_does_not_move_a_flow_twice() {
     });
 }
 
-/// The audit is on a full disk: no action is performed, the plugin gets EIO, and when there is room again, the audit
-/// records it.
+/// The audit is on a full disk: no action is performed, and the plugin gets EIO. When there is room again, the audit
+/// records this.
 #[test]
 fn what_cannot_be_recorded_is_not_done() {
     Namespace::run(|namespace| {
         let disk = namespace.directory().join("disk");
         fs::create_dir(&disk).unwrap();
         Program::new("mount").must(&["-t", "tmpfs", "-o", "size=64k", "tmpfs", &disk.display().to_string()]);
-        // A link would be refused.
+        // Bind-mounted, because the service would refuse a symbolic link.
         let (full, file) = (disk.join("audit"), namespace.directory().join("audit.jsonl"));
         for file in [&full, &file] {
             fs::write(file, "").unwrap();

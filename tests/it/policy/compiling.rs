@@ -1,5 +1,5 @@
-//! Plugins are compiled in processes of their own: a hostile file costs its tenant a named error, the others nothing, and
-//! neither the service nor the tools compile anything themselves.
+//! Plugins are compiled in separate processes: a hostile file causes a named error for its tenant and does not affect
+//! the others, and neither the service nor the tools compile anything themselves.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,8 @@ use super::{
     *,
 };
 
-/// A sound plugin with code that takes a compiler seconds and some 400 MiB: as much as is compiled at all.
+/// Returns a valid plugin with code that takes a compiler seconds and some 400 MiB, close to the maximum that is
+/// accepted.
 fn heavy() -> Vec<u8> {
     let sound = fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
     let loops = [&[1, 1, 0x7f][..], &[0x03, 0x40, 0x0b].repeat(3_900), &[0x0b]].concat();
@@ -24,7 +25,7 @@ fn heavy() -> Vec<u8> {
     wasm::with_module(&sound, &[items(id::TYPES, 1, NOTHING), functions, bodies], 0)
 }
 
-/// The keys of a plugin that is heavy to compile, whose file is in this directory.
+/// Writes a plugin that is expensive to compile into this directory, and returns its keys.
 fn heavy_keys(directory: &Path, limits: &str) -> String {
     let path = directory.join("heavy.wasm");
     fs::write(&path, heavy()).unwrap();
@@ -32,12 +33,12 @@ fn heavy_keys(directory: &Path, limits: &str) -> String {
     format!("file = \"{}\"\nsha256 = \"{digest}\"\nlimits = {{ {limits} }}\n", path.display())
 }
 
-/// A tenant with this plugin.
+/// Returns a tenant with this plugin.
 fn bomb(name: &str, keys: &str) -> String {
     format!("[[tenant]]\nname = \"{name}\"\n[[tenant.scope]]\nzones = 7\n[[tenant.plugin]]\n{keys}")
 }
 
-/// All processes, each with its parent and its name.
+/// Returns all processes, each with its parent and its name.
 fn processes() -> BTreeMap<i32, (i32, String)> {
     let read = |process: i32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
@@ -50,7 +51,7 @@ fn processes() -> BTreeMap<i32, (i32, String)> {
     numbers.filter_map(read).collect()
 }
 
-/// The processes that a process has started, and those that these have.
+/// Returns the descendants of a process.
 fn below(process: i32) -> BTreeMap<i32, (i32, String)> {
     let all = processes();
     let above = |mut number: i32| {
@@ -65,20 +66,20 @@ fn below(process: i32) -> BTreeMap<i32, (i32, String)> {
     all.clone().into_iter().filter(|(number, _)| above(*number)).collect()
 }
 
-/// The processes below one that compile.
+/// Returns the compiling descendants of a process.
 fn compilers(process: i32) -> Vec<i32> {
     let below = below(process);
     below.into_iter().filter(|(_, (_, name))| name.starts_with("flowgate-compil")).map(|(number, _)| number).collect()
 }
 
-/// A field of a process's status; empty once it has ended.
+/// Returns a field of a process's status; empty once the process has ended.
 fn status(process: i32, field: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap_or_default();
     line.trim().to_owned()
 }
 
-/// The most memory that a process has had, in MiB.
+/// Returns the peak memory of a process in MiB.
 fn peak(process: i32) -> u64 {
     status(process, "VmHWM").trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
 }
@@ -99,7 +100,7 @@ fn a_compile_bomb_has_a_name_and_an_end() {
         assert!(outcome.errors().contains(&(place + words)), "{}", outcome.errors());
         assert!(before.elapsed() < Duration::from_secs(60), "{:?}", before.elapsed());
     }
-    // Within its limits it is a plugin like others.
+    // Within its limits it is compiled like any other plugin.
     fs::write(&path, bomb("blue", &heavy_keys(directory.path(), ""))).unwrap();
     let outcome =
         flowgate().environment("XDG_CACHE_HOME", "/dev/null").run(&["policy", "check", path.to_str().unwrap()]);
@@ -112,7 +113,7 @@ fn a_compile_bomb_costs_its_tenant_alone() {
         let red = tenant("red", 8, "", "");
         let serving = Serving::start(namespace, &red);
         let process = serving.background.process().as_raw();
-        // The engine is there, and what its plugin takes.
+        // By now the engine is initialized, and the plugin of the other tenant is loaded.
         let before = peak(process);
         for (generation, limits, words) in
             [(2, "compile-memory = \"64MiB\"", MEMORY), (3, "compile-time = \"1s\"", TIME)]
@@ -134,7 +135,7 @@ fn a_compile_bomb_costs_its_tenant_alone() {
     });
 }
 
-/// What a process that compiles has, seen while one does.
+/// Inspects the privileges and descriptors of a compiling process.
 #[test]
 fn a_compiler_has_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -171,7 +172,7 @@ fn a_compiler_has_nothing() {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(line.split_whitespace().next(), Some(value), "{name}");
     }
-    // No page of it is executable but what the kernel has loaded of the program.
+    // Its only executable pages are those of the program that the kernel has loaded.
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let executable: Vec<&str> = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().contains('x')).collect();
     assert!(
@@ -181,7 +182,8 @@ fn a_compiler_has_nothing() {
     drop(running);
 }
 
-/// Neither does what compiles outlive whom it compiles for, nor what starts it.
+/// Neither a compiling process nor the spawner outlives the service, and a compiling process does not outlive the
+/// spawner.
 #[test]
 fn nobody_outlives_the_service() {
     for victim in ["service", "spawner", "both"] {
@@ -207,7 +209,7 @@ fn nobody_outlives_the_service() {
                 serving.until("nobody is left", || left() == 0);
                 let outcome = reload.join().unwrap();
                 if victim == "spawner" {
-                    // Nothing can be compiled any more: the tenants go on that run.
+                    // Nothing can be compiled any more, but running tenants continue.
                     assert_eq!(outcome.status, 1, "{}{}", outcome.text(), outcome.errors());
                     assert!(outcome.errors().contains("has ended"), "{}", outcome.errors());
                     assert!(serving.errors().contains("generation 1 stays in force"), "{}", serving.errors());
@@ -219,7 +221,7 @@ fn nobody_outlives_the_service() {
     }
 }
 
-/// The names of compiled plugins in a directory, and when each was written.
+/// Returns the names of compiled plugins in a directory, with their modification times.
 fn stored(directory: &Path) -> BTreeMap<String, SystemTime> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -227,14 +229,15 @@ fn stored(directory: &Path) -> BTreeMap<String, SystemTime> {
         .collect()
 }
 
-/// What is done to a file, and how it is called.
+/// The description of a kind of damage, and how it is done to a file.
 type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
 
-/// Compiled code is kept for its tenant, in a directory that nobody else can write; what does not fit is compiled anew.
+/// Compiled code is cached for its tenant, in a directory that nobody else can write to; a file that does not match is
+/// compiled again.
 #[test]
 fn an_artifact_is_for_its_tenant() {
     Namespace::run(|namespace| {
-        // A directory that is closed to others on its whole path, which that of the test is not.
+        // A directory that is closed to other users on its whole path, unlike that of the test.
         Program::new("mount").must(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run"]);
         let cache = PathBuf::from("/run/code");
         let start = |service: &str, text: &str| {
@@ -252,14 +255,14 @@ fn an_artifact_is_for_its_tenant() {
         let one = stored(&cache);
         assert_eq!(one.len(), 1, "{one:?}");
         assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
-        // The same plugin of another tenant is compiled for it; the one that is there is loaded.
+        // The same plugin of another tenant is compiled again; the existing file is loaded.
         start(&key, &both);
         let two = stored(&cache);
         assert_eq!(two.len(), 2, "{two:?}");
         assert!(one.iter().all(|(name, time)| two.get(name) == Some(time)), "{one:?} {two:?}");
         start(&key, &both);
         assert_eq!(stored(&cache), two, "nothing is compiled");
-        // One file in the place of the other, a flipped bit, a link, another owner, another mode.
+        // One file in place of the other, a flipped bit, a link, another owner, another mode.
         let paths: Vec<PathBuf> = two.keys().map(|name| cache.join(name)).collect();
         let sound = fs::read(&paths[0]).unwrap();
         let other = fs::read(&paths[1]).unwrap();

@@ -56,7 +56,7 @@ fn a_full_standard_error_holds_up_nobody() {
         for port in 1..=200 {
             entries::insert(namespace, &flow(7 + port % 2, port));
         }
-        // Their plugins log each batch, and nobody reads that; they still get their flows.
+        // Their plugins log each batch to an output that is not read; the tenants still get their flows.
         serving.until("blue sees all", || output(&serving, "blue").lines().count() == 100);
         serving.until("red sees all", || output(&serving, "red").lines().count() == 100);
         wrong(namespace);
@@ -71,7 +71,8 @@ fn a_full_standard_error_holds_up_nobody() {
         assert_eq!(serving.ask(&["reload"]).status, 0);
         entries::insert(namespace, &flow(7, 1000));
         serving.until("generation 2 sees it", || output(&serving, "blue").contains("sport=1000 "));
-        // Somebody reads again: first the buffered lines, then the number of missing ones, then all as before.
+        // The output is read again: first the buffered lines, then the number of missing ones, then all lines as
+        // before.
         let text = Arc::new(Mutex::new(Vec::new()));
         let kept = text.clone();
         thread::spawn(move || {

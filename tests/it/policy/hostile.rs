@@ -345,8 +345,8 @@ fn the_only_tenant_that_does_not_start_ends_alone_too() {
     });
 }
 
-/// A tenant with the attacker whose output is a pipe that nobody has read yet: it is held up, with events that wait for
-/// it. The file is then one that takes the grant and the output from it.
+/// Starts a tenant with the attacker whose output is a pipe that is not read, so that events wait for it. Then replaces
+/// the policy by one without the grant and the output.
 fn held_up(namespace: &Namespace, drain: &str) -> (Serving, fs::File) {
     let pipe = namespace.directory().join("blue.pipe");
     Program::new("mkfifo").must(&[pipe.to_str().unwrap()]);
@@ -417,7 +417,7 @@ fn a_reload_takes_authority_away_from_what_still_runs() {
     });
 }
 
-/// It gets them for the time of `drain` at most.
+/// It gets them for at most the time of `drain`.
 #[test]
 fn what_waits_for_one_that_a_reload_has_replaced_is_dropped_in_time() {
     Namespace::run(|namespace| {
@@ -431,7 +431,7 @@ fn what_waits_for_one_that_a_reload_has_replaced_is_dropped_in_time() {
             drained(&pipe);
             threads_of(&serving, "tenant blue") == 1
         });
-        // Except for the batch that it was processing.
+        // Except for the batch in progress.
         assert!(serving.audit().len() <= asked + 1, "{:#?}", serving.audit());
         serving.end();
     });

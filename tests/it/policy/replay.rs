@@ -1,5 +1,5 @@
 //! An hour of flows, replayed through the kernel at full speed: in the end the events of each tenant add up to its part
-//! of the table, whatever was lost meanwhile, and the service is no larger than after a quarter of the hour.
+//! of the table, whatever was lost in between, and the service has not grown since the first quarter of the hour.
 
 use std::{cell::RefCell, collections::HashMap, fmt::Write as _, fs::File, io::Read as _};
 
@@ -14,7 +14,7 @@ const BEGIN: usize = 1500;
 const LONGEST: usize = 5;
 /// Number of zones, in addition to no zone.
 const ZONES: usize = 4;
-/// Allowed growth of the service: memory that allocators keep of queues that were full meanwhile.
+/// Allowed growth of the service: memory that the allocator keeps from queues that were full for a while.
 const SLACK: u64 = 8 << 20;
 
 /// Returns the commands of each minute as load files. A flow's source has the minute of its end, its destination the
@@ -164,8 +164,7 @@ fn resident(serving: &Serving) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }
 
-/// Tenants by name, with their scope: for the policy, and as it is told from the name of a flow here; and what more
-/// they have.
+/// A tenant: its name, its scope in the policy, whether a flow is in the scope, and further keys.
 type Tenancy = (&'static str, &'static str, fn(&str) -> bool, &'static str);
 
 const TENANTS: [Tenancy; 6] = [

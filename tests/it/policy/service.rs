@@ -140,7 +140,7 @@ fn what_was_under_way_when_it_was_killed_can_be_found() {
         assert!(outcome.status == 0 && text.contains("blue:attacker delete done"), "{text}");
         assert!(text.contains("udp 10.1.0.1 70 -> 192.0.2.1 53 zone=7"), "{text}");
         assert_eq!(flowgate().run(&["audit", "--open", &audit]).status, 1, "nothing was under way");
-        // As if it had been killed between intents and results.
+        // Simulates that the service was killed between intents and results.
         let intents: String = serving.audited("stage", "intent").iter().map(|line| format!("{line}\n")).collect();
         fs::write(&audit, intents + "{\"time\":1,\"sta").unwrap();
         let outcome = flowgate().run(&["audit", "--open", "-o", "json", &audit]);

@@ -40,18 +40,18 @@ fn capture(packets: &[(u32, u32, Vec<u8>)]) -> Vec<u8> {
         file.extend(data);
     };
     for (seconds, nanoseconds, data) in packets {
-        // No notes of flowgate.
+        // Without the notes that flowgate records.
         if data[20] == 1 && data[21] == 0 {
             continue;
         }
         let mut request = data.clone();
-        // To the kernel, NLM_F_REQUEST.
+        // Sent to the kernel, with NLM_F_REQUEST.
         (request[1], request[22]) = (7, request[22] | 1);
         let mut route = data.clone();
         // NETLINK_ROUTE.
         route[15] = 0;
         let mut data = data.clone();
-        // As versions of libpcap write it that do not know the kinds of packets of netlink.
+        // As written by versions of libpcap that do not know the packet types of netlink.
         (data[0], data[1]) = (0xff, 0xff);
         request.truncate(60);
         for data in [&request, &route, &data] {
@@ -77,7 +77,7 @@ fn dumps_and_events_of_one_capture() {
         all.extend(packets(&dump));
         let file = directory.join("nlmon.pcap");
         std::fs::write(&file, capture(&all)).expect("a capture");
-        // Nobody looked up the names of programs.
+        // Captures lack the names of programs.
         let without_names = |text: &str| {
             text.lines().map(|line| line.split(" progname=").next().unwrap_or_default().to_owned()).collect::<Vec<_>>()
         };
@@ -87,7 +87,7 @@ fn dumps_and_events_of_one_capture() {
         let played = run(&flowgate(), &file, "replay FILE -- -L -o extended");
         assert_eq!(played.text(), live_dump);
         assert_eq!(played.status, 0);
-        // What it begins with.
+        // By default the replay shows what the recording starts with.
         assert!(run(&flowgate(), &file, "replay FILE").errors().contains("200 flow events"));
         // From standard input.
         let bytes = std::fs::read(&file).expect("the capture");

@@ -1,7 +1,7 @@
-//! Stored recordings, in `tests/data`, and their output in each format.
+//! Stored recordings in `tests/data`, and their output in each format.
 //!
-//! `BLESS=1` stores the present output; `FLOWGATE_RECORD=1` records them again on the kernel of this
-//! machine, which changes ids and times.
+//! `BLESS=1` stores the current output; `FLOWGATE_RECORD=1` records them again on the kernel of this machine, which
+//! changes ids and times.
 
 use crate::recording::listener::{listen, until_recorded};
 use crate::recording::{flowgate, run};
@@ -74,7 +74,7 @@ fn formats_make_of_a_recording_what_they_made_before() {
     assert!(wrong.is_empty(), "if that is meant, BLESS=1 writes it down:\n{}", wrong.join("\n"));
 }
 
-/// Some of everything: protocols and their states, NAT, zones, marks, labels, both families, real traffic.
+/// Entries of all kinds: protocols and their states, NAT, zones, marks, labels, both families, real traffic.
 fn record_flows() {
     Namespace::run(|namespace| {
         namespace.account(true);

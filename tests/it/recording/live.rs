@@ -1,4 +1,4 @@
-//! `record --show` beside the replay of what it recorded.
+//! `record --show` compared with a replay of its recording.
 
 use crate::recording::listener::{listen, until_recorded};
 use crate::recording::{flowgate, run, without_record_line};
@@ -6,10 +6,10 @@ use flowgate_test_support::traffic::{FTP, TFTP, Traffic, socket};
 use flowgate_test_support::{Namespace, Outcome, Program, entries, netlink, until};
 use nix::sys::signal::Signal;
 
-/// User and group without privileges, `nobody` on every system in use.
+/// User and group ID without privileges: `nobody` on all common systems.
 const NOBODY: u32 = 65534;
 
-/// Ways to list, on tables that the kernel fills from [`table`].
+/// Listings of tables that the kernel fills from [`table`].
 const LISTS: &[&str] = &[
     "-L",
     "-L -o extended",
@@ -53,7 +53,8 @@ const LISTENERS: &[&str] = &[
     "-E -m 7",
 ];
 
-/// Everything that the table can hold: protocols, states, NAT, zones, marks, labels, both families, real traffic.
+/// Fills the table with everything it can hold: protocols, states, NAT, zones, marks, labels, both families, real
+/// traffic.
 fn table(namespace: &Namespace) -> Traffic {
     namespace.account(true);
     namespace.keep_entries();
@@ -85,7 +86,7 @@ fn a_dump_is_shown_again() {
             assert_eq!(live.status, 0, "{line}: {}", live.errors());
             assert!(live.errors().contains(" messages have been recorded, "), "{line}: {}", live.errors());
             same(line, &live, &run(&flowgate(), &file, &format!("replay FILE -- {line}")));
-            // Its own command, as another user, without any socket.
+            // The replay's default command, as another user, without any socket.
             let words: Vec<&str> = line.split_whitespace().collect();
             let options = words.iter().skip_while(|word| **word != "-o").copied().collect::<Vec<_>>().join(" ");
             if words.len() == 1 || words.get(1) == Some(&"-o") {
@@ -95,7 +96,7 @@ fn a_dump_is_shown_again() {
     });
 }
 
-/// One recording of everything, without `--show`: what a live command selects, the replay selects.
+/// Selections on one recording of everything, made without `--show`: a replay selects what the live command selects.
 #[test]
 fn a_whole_dump_is_selected_from() {
     Namespace::run(|namespace| {
@@ -110,7 +111,7 @@ fn a_whole_dump_is_selected_from() {
             let [live, replayed] = [line.to_owned(), format!("replay FILE -- {line}")].map(|line| {
                 let outcome = run(&flowgate(), &file, &line);
                 let text = outcome.text();
-                // The remaining time goes on between the two.
+                // The remaining timeout decreases between the two.
                 let mut lines: Vec<String> = text.lines().map(without_timeout).collect();
                 lines.sort();
                 (lines, outcome.errors(), outcome.status)
@@ -122,7 +123,7 @@ fn a_whole_dump_is_selected_from() {
     });
 }
 
-/// A line with a word for the remaining time and the reference count.
+/// Replaces the remaining timeout and the reference count by a placeholder.
 fn without_timeout(line: &str) -> String {
     let word = |(at, word): (usize, &str)| {
         let number = word.bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty();
@@ -135,7 +136,7 @@ fn without_timeout(line: &str) -> String {
     words.join(" ")
 }
 
-/// Entries that come, change and go, by hand and by real traffic; the last one is of protocol 77.
+/// Creates, changes and removes entries, by commands and by real traffic.
 fn story(namespace: &Namespace) {
     let conntrack = Program::new("conntrack");
     for line in [
@@ -156,7 +157,7 @@ fn story(namespace: &Namespace) {
     conntrack.must(&["-F"]);
 }
 
-/// An event that every listener of [`LISTENERS`] hears and that the recording can be searched for: its mark.
+/// Causes an event that every listener of [`LISTENERS`] reports, and whose mark can be found in the recording.
 fn last_word() {
     let mark = u32::from_be_bytes(LAST).to_string();
     for words in ["-I -t 600 -p udp -s 2001:db8::77 -d 2001:db8::2 --sport 77 --dport 77 -m", "-D -f ipv6 -m"] {
@@ -166,7 +167,7 @@ fn last_word() {
     }
 }
 
-/// The mark of the last event, as it stands in the message: in network byte order.
+/// The mark of the last event as encoded in the message, in network byte order.
 const LAST: [u8; 4] = *b"LAST";
 
 #[test]
@@ -187,13 +188,14 @@ fn events_are_shown_again() {
     }
 }
 
-/// A recording without `--show` of everything: names of programs are in it, and formats choose from it.
+/// A recording of everything, made without `--show`, contains the names of programs, and any format can be chosen for
+/// it.
 #[test]
 fn events_name_their_programs() {
     Namespace::run(|namespace| {
         let file = namespace.directory().join("events.pcap");
         let mut listener = listen(&flowgate(), &file, "record FILE");
-        // Ports of a program that is alive for long enough to be found.
+        // The ports of a program that lives long enough to be found.
         entries::load(namespace, &entries::busy(2000));
         last_word();
         until_recorded(&file, &LAST);
@@ -205,7 +207,7 @@ fn events_name_their_programs() {
         let json = run(&flowgate(), &file, "replay FILE -- -o json -e NEW");
         assert!(json.text().contains("\"program\":\"conntrack\""), "{}", json.text());
         assert_eq!(json.text().lines().count(), 2001);
-        // Again and again the same.
+        // A second replay is the same.
         assert_eq!(run(&flowgate(), &file, "replay FILE -- -o json -e NEW"), json);
     });
 }
@@ -221,7 +223,7 @@ fn events_of_expectations_are_shown_again() {
             traffic.ftp(&ftp, &ftp, true);
             traffic.ftp(&ftp, &ftp, false);
             Program::new("conntrack").must(&["-F", "expect"]);
-            // The first of TFTP comes last.
+            // The first expectation of TFTP is the last event.
             traffic.tftp(&socket("10.9.0.1", TFTP));
             until_recorded(&file, b"tftp\0");
             let live = listener.end_by(Signal::SIGINT);
@@ -240,7 +242,7 @@ fn a_gap_is_recorded() {
             listener.signal(Signal::SIGSTOP);
             entries::load(namespace, &entries::busy(3000));
             listener.signal(Signal::SIGCONT);
-            // Until the listener has read it empty, the kernel drops what comes.
+            // The kernel drops events until the listener has emptied its buffer.
             until("it listens again", || {
                 last_word();
                 std::fs::read(&file).is_ok_and(|bytes| bytes.windows(4).any(|window| window == LAST))
@@ -284,7 +286,7 @@ fn limits_end_a_recording() {
     });
 }
 
-/// Through pipes: a recorder and a replay at the same time.
+/// A recorder and a replay at the same time, connected by a pipe.
 #[test]
 fn a_recording_can_be_played_while_it_is_made() {
     Namespace::run(|namespace| {
@@ -295,7 +297,7 @@ fn a_recording_can_be_played_while_it_is_made() {
         until("the recorder listens", || netlink::table().iter().any(|socket| socket.joined));
         last_word();
         until("it is shown", || std::fs::read_to_string(&shown).is_ok_and(|text| text.contains("[DESTROY]")));
-        // The recorder alone, by the port of its socket: the replay ends with it.
+        // Ends only the recorder, found by the port of its socket; the replay ends with it.
         let socket = netlink::table().into_iter().find(|socket| socket.joined).expect("the socket of the recorder");
         let recorder = nix::unistd::Pid::from_raw(i32::try_from(socket.port).expect("a process"));
         nix::sys::signal::kill(recorder, Signal::SIGINT).expect("ending the recorder");
@@ -305,7 +307,7 @@ fn a_recording_can_be_played_while_it_is_made() {
     });
 }
 
-/// A replay in real time is ended like a live command.
+/// A replay in real time can be interrupted like a live command.
 #[test]
 fn a_slow_replay_can_be_interrupted() {
     Namespace::run(|namespace| {

@@ -1,5 +1,5 @@
-//! Recordings of a real kernel: a recording replays to the output of the live command, byte for byte, in every format,
-//! as any user, and from captures of others.
+//! Recordings of a real kernel: a replay equals the output of the live command byte for byte, in every format, as any
+//! user, and for captures made by other programs.
 //!
 //! Needs root, and `conntrack`, `nft`, `ip` and `ping`: `make setup` installs them.
 
@@ -13,7 +13,7 @@ use flowgate_test_support::flowgate;
 use flowgate_test_support::{Outcome, Program};
 use std::path::Path;
 
-/// Runs it with words separated by blanks; `FILE` stands for the recording.
+/// Runs a program with words separated by spaces; `FILE` stands for the recording.
 fn run(program: &Program, file: &Path, line: &str) -> Outcome {
     let file = file.display().to_string();
     let words: Vec<&str> =
@@ -21,7 +21,7 @@ fn run(program: &Program, file: &Path, line: &str) -> Outcome {
     program.run(&words)
 }
 
-/// Standard error without the line about the recording.
+/// Returns standard error without the line about the recording.
 fn without_record_line(outcome: &Outcome) -> String {
     outcome
         .errors()

@@ -72,7 +72,7 @@ fn a_file_that_is_cut_shows_what_came_before() {
     });
 }
 
-/// Nobody reads the recording any more: as with any output.
+/// The reader of the recording exits early: handled as for any output.
 #[test]
 fn a_reader_that_leaves() {
     Namespace::run(|namespace| {
@@ -83,7 +83,7 @@ fn a_reader_that_leaves() {
     });
 }
 
-/// The kernel refuses before a file is touched.
+/// The kernel's refusal is reported before a file is created.
 #[test]
 fn without_privileges_nothing_is_recorded() {
     Namespace::run(|namespace| {

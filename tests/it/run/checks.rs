@@ -1,4 +1,4 @@
-//! `--check` and `--explain`: mistakes that are found before anything runs.
+//! `--check` and `--explain`: errors that are found before anything runs.
 
 use crate::run::{file, flowgate, plugins};
 
@@ -59,7 +59,7 @@ fn all_mistakes_about_plugins_are_found_at_their_place() {
         ("21:10: ", "does not export flowgate:conntrack/flow-format, which this place needs; it exports flow-stage"),
         ("22:1: there is no directory nowhere", "in which the file is to be"),
     ];
-    // The plugin `active` wants two services, each of which is a mistake.
+    // The plugin `active` requires two services, each of which is reported.
     let mut lines = errors.iter().filter(|line| !line.contains("the grant `time`") || !line.contains("13:1"));
     for (start, part) in expected {
         let line = lines.next().unwrap_or_else(|| panic!("no line for {start}: {errors:#?}"));
@@ -155,7 +155,7 @@ fn what_would_run_is_explained() {
     assert_eq!(told["format"]["name"], "text");
 }
 
-/// A command line and a pipeline file that mean the same are the same pipeline.
+/// A command line and an equivalent pipeline file are explained as the same pipeline.
 #[test]
 fn the_same_pipeline_has_the_same_explanation() {
     let directory = tempfile::tempdir().unwrap();
@@ -176,7 +176,7 @@ fn the_same_pipeline_has_the_same_explanation() {
     ] {
         let path = file(directory.path(), &text);
         let of_file = explained(&["run", path.to_str().unwrap(), "--explain", "-o", "json"]);
-        // `-o json` would change what is explained.
+        // `-o json` would change the explained pipeline.
         let text_of = |text: String| -> Vec<String> {
             let own = ["command ", "pipeline ", "sinks ", "end "];
             text.lines().filter(|line| !own.iter().any(|own| line.starts_with(own))).map(str::to_owned).collect()

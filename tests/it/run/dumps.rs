@@ -26,7 +26,7 @@ fn formats_are_those_of_the_command_line() {
         ] {
             let command = || flowgate().run(&line.split(' ').collect::<Vec<_>>());
             let pipeline = format!("[source]\nkind = 'dump'\n{source}\n[format]\n{format}\n");
-            // Timeouts run down, and a late packet may set one anew: in some try nothing happens between the two.
+            // Timeouts decrease, and a late packet may reset one, so this is repeated until both show the same.
             let (mut theirs, mut ours) = (command(), run(namespace, &pipeline, &[]));
             for _ in 0..100 {
                 if ours.text() == theirs.text() {
@@ -115,7 +115,7 @@ fn plugins_look_at_what_the_selector_leaves() {
         let heavy = plugins::built("heavy-tcp").display().to_string();
         std::fs::write(namespace.directory().join("bytes.txt"), "0").unwrap();
         let pipeline = |options: &str| format!("[source]\nkind = 'dump'\n[[stage]]\nplugin = '{heavy}'\n{options}\n");
-        // Without packets no flow has moved more than 0 bytes.
+        // Without packets no flow has more than 0 bytes.
         assert_eq!(must(namespace, &pipeline("options = { bytes = 0 }")), "");
         assert_eq!(must(namespace, &pipeline("options-file = { bytes = 'bytes.txt' }")), "");
         let outcome = run(namespace, &pipeline(""), &["--plugin-stats"]);
@@ -207,7 +207,7 @@ fn recordings_stand_in_for_the_kernel() {
         entries::load(namespace, &entries::every_protocol());
         let trace = namespace.directory().join("trace.pcap").display().to_string();
         flowgate().must(&["record", &trace, "--", "-L"]);
-        // Of the recording too: a live listing could be of another second, with other timeouts.
+        // The listing is of the recording as well, since timeouts in a live one would differ.
         let listed = flowgate().must(&["replay", &trace, "--", "-L", "-p", "udp", "-o", "save"]);
         conntrack().must(&["-F"]);
         let source = "[source]\nkind = 'recording'\nfile = 'trace.pcap'\nselect = '-p udp'\n";

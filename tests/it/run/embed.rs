@@ -1,4 +1,4 @@
-//! The example that embeds a pipeline in a program of its own.
+//! The example of a program that embeds a pipeline.
 
 use crate::run::{conntrack, plugins};
 use flowgate_test_support::{Background, Namespace, Program, built::profile_directory};

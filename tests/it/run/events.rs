@@ -1,4 +1,4 @@
-//! Events through stages into sinks, until a signal ends it.
+//! Events through stages into sinks, until a signal ends the pipeline.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -70,7 +70,7 @@ fn a_peer_that_does_not_read_stops_no_events() {
     Namespace::run(|namespace| {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = tcp.local_addr().unwrap();
-        // Some events: more than what the sockets of both sides and the buffer hold.
+        // More events than the socket buffers on both sides and the sink's buffer hold.
         let flows = entries::busy(60_000);
         let listening = listen(
             namespace,
@@ -110,7 +110,7 @@ fn a_peer_that_does_not_read_stops_no_events() {
             .find(|line| line.contains("could not be delivered"))
             .map_or(0, |line| line.split(": ").nth(2).unwrap().split(' ').next().unwrap().parse().unwrap());
         assert!(dropped > 0);
-        // The line that a shutdown cuts off counts as not delivered.
+        // A line that is cut off by the shutdown counts as not delivered.
         let delivered = text.lines().count();
         assert_eq!(delivered + dropped + undelivered, all, "{errors}");
     });
@@ -131,7 +131,8 @@ fn a_collector_that_comes_back_gets_the_rest() {
         entries::load(namespace, &[FLOW.to_owned()]);
         assert!(lines.next().unwrap().unwrap().contains("10.0.0.1"));
         drop(lines);
-        // The collector has gone: what is sent first is lost on the way, as TCP has it. Then it shows.
+        // When the collector has closed the connection, the first data sent to it is lost, as usual with TCP. The error
+        // is reported afterwards.
         let mut port = 5;
         until("the broken connection is noticed", || {
             port += 1;

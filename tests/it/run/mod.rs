@@ -32,7 +32,7 @@ fn must(namespace: &Namespace, text: &str) -> String {
     outcome.text()
 }
 
-/// What is in a file of the namespace.
+/// Returns the content of a file of the namespace.
 fn content(namespace: &Namespace, name: &str) -> String {
     let path = namespace.directory().join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -24,7 +24,7 @@ fn replace(namespace: &Namespace, name: &str, text: &str) {
     Program::new("mount").must(&["--bind", path.to_str().unwrap(), &format!("/etc/{name}")]);
 }
 
-/// A DNS server on 127.0.0.1 that knows `logs.example` as 127.0.0.1, and says of all else that there is no such name.
+/// Runs a DNS server on 127.0.0.1 that resolves `logs.example` to 127.0.0.1, and any other name to NXDOMAIN.
 fn name_server() {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
     thread::spawn(move || {
@@ -37,7 +37,7 @@ fn name_server() {
             answer.extend([0x84, if known { 0 } else { 3 }, 0, 1, 0, u8::from(asks_for_v4), 0, 0, 0, 0]);
             answer.extend(question);
             if asks_for_v4 {
-                // The name is that of the question; type A, class IN, a minute, four bytes.
+                // The name of the question by reference; type A, class IN, a TTL of a minute, four bytes.
                 answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
             }
             let _ = socket.send_to(&answer, peer);
@@ -47,14 +47,14 @@ fn name_server() {
 
 #[test]
 fn names_are_looked_up_in_the_hosts_file_and_in_the_dns() {
-    // With a plugin of the user, so that only the system calls of the list are left to the program.
+    // With a plugin of the user, so that only the listed system calls are available to the program.
     let plugin = plugins::built("hostile");
     for stage in [String::new(), format!("[[stage]]\nplugin = '{}'\n", plugin.display())] {
         Namespace::run(|namespace| {
             entries::load(namespace, &entries::every_protocol());
             replace(namespace, "hosts", "127.0.0.1 collector.test\n");
             replace(namespace, "resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:20\n");
-            // A service that is not there. A program that is linked statically does not even look for it.
+            // A name service that does not exist. A statically linked program does not even look for it.
             let end = if linked_statically() { "[UNAVAIL=return]" } else { "" };
             replace(namespace, "nsswitch.conf", &format!("hosts: nowhere {end} files dns\n"));
             name_server();

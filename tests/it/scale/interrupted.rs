@@ -1,4 +1,4 @@
-//! SIGINT in the middle: what was told is what was done, and lines are whole.
+//! SIGINT during a command: what was reported is what was done, and lines are complete.
 
 use crate::scale::{alone, flows, running};
 use flowgate_test_support::{Background, Namespace, Program, entries, flowgate, until};
@@ -10,7 +10,8 @@ use std::{
 
 const MANY: u32 = 60_000;
 
-/// Starts a command, and sends SIGINT when it has written so many bytes: exit status, and whole lines of its output.
+/// Starts a command, and sends SIGINT after this number of output bytes; returns the exit status and the number of
+/// lines.
 fn interrupted(line: &str, after: usize) -> (i32, usize) {
     let mut running = running(line);
     let mut pipe = running.take_output();
@@ -30,7 +31,7 @@ fn a_listing() {
         entries::load(namespace, &flows(1, 0..MANY));
         for after in [0, 1, 5000, 1_000_000] {
             let (status, lines) = interrupted("-L", after);
-            // It may have been done before the signal came.
+            // The listing may have finished before the signal arrived.
             assert!(status == 130 || (status == 0 && lines == MANY as usize), "{status}, {lines} lines");
         }
     });
@@ -51,7 +52,7 @@ fn a_deletion() {
                 entries::load(namespace, &flows(2, 0..MANY));
                 left += MANY as usize;
                 assert_eq!(entries::count(namespace), left);
-                // Those of before have the same addresses for the next round.
+                // Restores the original flows for the next round.
                 Program::new("conntrack").must(&["-F"]);
                 entries::load(namespace, &flows(1, 0..MANY));
                 left = MANY as usize;
@@ -70,14 +71,15 @@ fn an_update() {
             let before = marked();
             let (status, lines) = interrupted("-U -p udp -m 77", after);
             assert!(status == 130 || (status == 0 && marked() == MANY as usize), "{status}");
-            // Those that had the mark already are told too, so that there are never more than were told.
+            // Entries that had the mark before are reported too, so there are never more marked entries than reported
+            // ones.
             assert!(marked() <= before + lines, "{} > {before} + {lines}", marked());
             assert_eq!(entries::count(namespace), MANY as usize);
         }
     });
 }
 
-/// While a file is read, and while its lines are carried out: it ends, and each flow is there or not.
+/// While the file is read, and while its lines are executed: the command ends, and each flow is either created or not.
 #[test]
 fn a_load() {
     let _alone = alone();

@@ -1,10 +1,10 @@
-//! A full table, a large one, and output that is taken slowly.
+//! A full table, a large table, and output that is read slowly.
 
 use crate::scale::{alone, flowgate, flows, running, told};
 use flowgate_test_support::{Limit, Namespace, entries};
 use std::io::Read;
 
-/// What does not fit is refused line by line; everything else is there.
+/// Flows that do not fit are refused line by line; all others are created.
 #[test]
 fn a_full_table_loses_only_what_does_not_fit() {
     let _alone = alone();
@@ -21,26 +21,27 @@ fn a_full_table_loses_only_what_does_not_fit() {
         assert_eq!(outcome.status, 1, "{}", outcome.errors());
         let errors = outcome.errors();
         assert_eq!(entries::count(namespace), max as usize, "{errors}");
-        // The first that do not fit are named, the others counted.
+        // The first ten refused lines are named, the others counted.
         let refused: Vec<&str> = errors.lines().filter(|line| line.starts_with("in /dev/stdin, line ")).collect();
         assert_eq!(refused.first(), Some(&format!("in /dev/stdin, line {}", room + 1).as_str()), "{errors}");
         assert_eq!(refused.len(), 10, "{errors}");
         assert!(errors.contains("not enough memory"), "{errors}");
         assert!(errors.contains(&format!("{} more lines were refused.", 100 - room - 10)), "{errors}");
-        // A line that deletes makes room for one that follows.
+        // A deletion makes room for a following line.
         let exchange =
             "-D -p udp -s 10.1.0.0 -d 10.99.0.1 --sport 1025 --dport 53\n".to_owned() + &flows(3, 0..1).join("\n");
         let outcome = flowgate().run_with(&["-R", "-"], exchange.as_bytes());
         assert_eq!(outcome.status, 0, "{}", outcome.errors());
         assert_eq!(flowgate().must(&["-L", "-s", "10.3.0.0"]).lines().count(), 1);
-        // One alone is refused as conntrack says it.
+        // A single refused creation has conntrack's message.
         let one = flowgate().run(&crate::scale::words("-I -t 60 -p udp -s 10.4.0.1 -d 10.99.0.1 --sport 1 --dport 2"));
         let fits = entries::count(namespace) < max as usize;
         assert_eq!((one.status, one.errors().contains("not enough memory")), (i32::from(!fits), !fits));
     });
 }
 
-/// Reads to the end, and looks at how much memory it takes meanwhile: lines, and the peak in KiB.
+/// Reads the output to the end while watching memory; returns the number of lines, the peak memory in KiB, and standard
+/// error.
 fn watched(line: &str) -> (usize, u64, String) {
     let mut running = running(line);
     let mut pipe = running.take_output();
@@ -63,7 +64,7 @@ fn watched(line: &str) -> (usize, u64, String) {
     (lines, peak, errors)
 }
 
-/// Memory does not depend on how many flows there are.
+/// Memory does not depend on the number of flows.
 #[test]
 fn a_million_flows_in_constant_memory() {
     const MANY: u32 = 1_000_000;
@@ -87,7 +88,7 @@ fn a_million_flows_in_constant_memory() {
     });
 }
 
-/// A dump whose reader takes its time is complete.
+/// A dump with a slow reader is complete.
 #[test]
 fn a_slow_consumer_gets_everything() {
     let _alone = alone();

@@ -1,6 +1,6 @@
-//! Scale: tables that are full or large, other writers, readers that are slow, signals in the middle.
+//! Scale: full and large tables, concurrent writers, slow readers, and signals during a command.
 //!
-//! Needs root, and `conntrack`: `make setup` installs it. Nothing here measures time; deadlines are for what hangs.
+//! Needs root, and `conntrack`: `make setup` installs it. Nothing here measures time; deadlines only catch hangs.
 
 mod interrupted;
 mod large;
@@ -10,13 +10,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use flowgate_test_support::{Background, flowgate, words};
 
-/// The limit on entries belongs to the whole host: one test at a time.
+/// Makes tests run one at a time, because the limit on entries belongs to the whole host.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The number that stands before ` flow entries have been ...` on standard error.
+/// Returns the number before ` flow entries have been ...` on standard error.
 fn told(errors: &str) -> usize {
     let line =
         errors.lines().find(|line| line.contains("flow entries have been")).unwrap_or_else(|| panic!("{errors}"));
@@ -25,7 +25,7 @@ fn told(errors: &str) -> usize {
     words[at - 1].parse().expect("a number")
 }
 
-/// UDP flows from `10.GROUP.x.y`.
+/// Returns load-file lines for UDP flows from `10.GROUP.x.y`.
 fn flows(group: u32, numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers
         .map(|number| {
@@ -39,7 +39,7 @@ fn flows(group: u32, numbers: std::ops::Range<u32>) -> Vec<String> {
         .collect()
 }
 
-/// flowgate at work; what it writes is to be read.
+/// Starts flowgate; its output remains to be read.
 fn running(line: &str) -> Background {
     Background::start_unread(&flowgate(), &words(line))
 }

@@ -1,10 +1,10 @@
-//! Several writers at once: what another one has changed meanwhile is passed over, and nothing is told twice.
+//! Concurrent writers: entries that another one has changed in the meantime are skipped, and nothing is reported twice.
 
 use crate::scale::{alone, flowgate, flows, told, words};
 use flowgate_test_support::{Namespace, Program, entries};
 use std::{collections::BTreeSet, thread};
 
-/// Everything is deleted by one of them, told by that one, and by nobody else.
+/// Each entry is deleted by one of them, and reported only by that one.
 #[test]
 fn deletes_race_with_each_other() {
     let _alone = alone();
@@ -22,7 +22,7 @@ fn deletes_race_with_each_other() {
         for outcome in &outcomes {
             let text = outcome.text();
             assert_eq!(text.lines().count(), told(&outcome.errors()), "{}", outcome.errors());
-            // Who comes too late finds nothing, which is status 1.
+            // One that comes too late finds nothing, which is status 1.
             assert_eq!(outcome.status, i32::from(text.is_empty()), "{}", outcome.errors());
             sum += text.lines().count();
             seen.extend(text.lines().map(|line| line.split_once("src=").expect("a source").1.to_owned()));
@@ -31,7 +31,7 @@ fn deletes_race_with_each_other() {
     });
 }
 
-/// An update passes over what has gone meanwhile, and makes nothing anew.
+/// An update skips entries that have been deleted in the meantime, and does not create them again.
 #[test]
 fn an_update_races_with_a_delete() {
     let _alone = alone();
@@ -43,7 +43,7 @@ fn an_update_races_with_a_delete() {
             let delete = scope.spawn(|| flowgate().run(&words("-D -p udp")));
             (update.join().expect("the update"), delete.join().expect("the delete"))
         });
-        // If the delete was done before the update saw anything, that one finds nothing, which is status 1.
+        // If the deletion finished before the update saw any entry, the update finds nothing, which is status 1.
         let nothing = i32::from(updated.text().is_empty());
         assert_eq!((deleted.status, updated.status), (0, nothing), "{}{}", deleted.errors(), updated.errors());
         assert_eq!(told(&deleted.errors()), MANY as usize);
@@ -52,7 +52,7 @@ fn an_update_races_with_a_delete() {
     });
 }
 
-/// What another program makes meanwhile is left alone.
+/// Entries that another program creates in the meantime are not touched.
 #[test]
 fn a_delete_races_with_a_writer_of_others() {
     let _alone = alone();
@@ -66,7 +66,7 @@ fn a_delete_races_with_a_writer_of_others() {
             (delete.join().expect("the delete"), writer.join().expect("the writer"))
         });
         assert_eq!((deleted.status, written.status), (0, 0), "{}", deleted.errors());
-        // A listing during which the table changes may miss some, but never touches others.
+        // A listing of a table that changes may miss some entries, but the command never deletes others.
         assert!(deleted.text().lines().all(|line| line.contains("src=10.1.")));
         let rest = flowgate().must(&["-L", "-s", "10.1.0.0/16"]).lines().count();
         assert_eq!(told(&deleted.errors()) + rest, MANY as usize);

@@ -1,4 +1,4 @@
-//! `plugin bench`: its report, not its figures.
+//! `plugin bench`: the form of its report, not its figures.
 
 use super::{directory, flowgate, plugins, root, text};
 
@@ -21,7 +21,7 @@ fn costs_are_reported_beside_a_plugin_that_does_nothing() {
         (Some(800), Some(80), Some(10))
     );
     assert_eq!(object["pass"]["kept"], 800);
-    // Of the eight flows of the fixture, three are established, to the outside, and have moved bytes.
+    // Of the eight flows of the fixture, three are established, to public addresses, and have transferred bytes.
     assert_eq!(object["plugin"]["kept"], 300);
     assert!(object["plugin"]["ns_per_flow_p50"].as_f64().expect("a number") > 0.0);
 }

@@ -1,4 +1,4 @@
-//! The tools of those who write plugins, run as a user runs them: no root, no kernel.
+//! The tools for plugin authors, run as a user would run them: without root, and without the kernel's table.
 
 mod bench;
 mod inspect;
@@ -16,7 +16,7 @@ use std::{
     process::Command,
 };
 
-/// What a run came to.
+/// The outcome of a run.
 struct Outcome {
     status: i32,
     stdout: String,
@@ -24,14 +24,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Standard output, if the exit status is this one.
+    /// Returns standard output; panics unless the exit status is this one.
     #[track_caller]
     fn stdout(&self, status: i32) -> &str {
         assert_eq!(self.status, status, "{}{}", self.stdout, self.stderr);
         &self.stdout
     }
 
-    /// Whether a text stands in the output.
+    /// Asserts that the output contains a text.
     #[track_caller]
     fn says(&self, text: &str) {
         assert!(self.stdout.contains(text) || self.stderr.contains(text), "{text}\n{}{}", self.stdout, self.stderr);
@@ -53,7 +53,7 @@ fn flowgate(directory: &Path, arguments: &[&str]) -> Outcome {
     }
 }
 
-/// A directory of its own for a test, empty, below the build directory. It stays for those who look into a failure.
+/// Returns an empty directory for a test, below the build directory. It is kept for the analysis of failures.
 fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tool").join(name);
     if path.exists() {
@@ -63,14 +63,14 @@ fn directory(name: &str) -> PathBuf {
     path
 }
 
-/// Writes a file of a test.
+/// Writes a file for a test.
 fn write(directory: &Path, name: &str, content: &str) {
     let path = directory.join(name);
     fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("a directory");
     fs::write(path, content).expect("a file");
 }
 
-/// A path as an argument.
+/// Returns a path as an argument.
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }

@@ -1,16 +1,16 @@
-//! `plugin new`: the project builds and passes its tests, outside of this source.
+//! `plugin new`: the project builds and passes its tests, outside of this source tree.
 
 use std::{fs, path::Path, process::Command};
 
 use super::{directory, flowgate, profile_directory, root, text};
 
-/// Runs make in the project, with this flowgate.
+/// Runs make in the project with this flowgate.
 fn make(project: &Path, target: &str) -> (bool, String) {
     let output = Command::new("make")
         .arg(target)
         .current_dir(project)
         .env("FLOWGATE", flowgate_test_support::flowgate().path)
-        // What it needs is what this source needs, and has been fetched for it.
+        // Its dependencies are those of this source tree, which have been fetched for it.
         .env("CARGO_NET_OFFLINE", "true")
         .env("CARGO_TARGET_DIR", project.join("target"))
         .env("XDG_CACHE_HOME", project.join(".cache"))
@@ -22,7 +22,7 @@ fn make(project: &Path, target: &str) -> (bool, String) {
     (output.status.success(), said)
 }
 
-/// The blocks of code of a page, by their language.
+/// Returns the code blocks of a page with their languages.
 fn blocks(page: &str) -> Vec<(&str, &str)> {
     let inside = page.split("```").skip(1).step_by(2);
     inside.filter_map(|block| block.split_once('\n')).filter(|(_, text)| text.contains('\n')).collect()
@@ -36,7 +36,7 @@ fn a_new_project_passes_its_tests_and_the_tutorial_holds() {
     let (good, said) = make(&project, "test");
     assert!(good && said.contains("3 passed, 0 failed"), "{said}");
 
-    // From here on docs/PLUGINS.md, step by step.
+    // From here on, follows docs/PLUGINS.md step by step.
     let page = fs::read_to_string(root().join("docs/PLUGINS.md")).expect("the tutorial");
     let blocks = blocks(&page);
     let first = |language: &str, beginning: &str| {
@@ -52,7 +52,7 @@ fn a_new_project_passes_its_tests_and_the_tutorial_holds() {
     let expected = fs::read_to_string(project.join("expected/asks-to-delete-what-is-established.txt"));
     assert_eq!(expected.expect("it was written"), first("", "keep "));
 
-    // What is otherwise is found out, by the plugin that is found by itself.
+    // A difference is detected. The plugin is found without being named.
     fs::write(project.join("expected/without-the-grant-nothing-is-done.txt"), "keep nothing\n").expect("a file");
     let outcome = flowgate(&project, &["plugin", "test"]);
     assert!(outcome.stdout(1).contains("2 passed, 1 failed"), "{}", outcome.stdout);
@@ -63,8 +63,8 @@ fn a_new_project_passes_its_tests_and_the_tutorial_holds() {
     }
 }
 
-/// A project in a language whose tools come from a package registry. The virtual environment is the one of the
-/// examples, which the project completes if something is missing there.
+/// Builds and tests a project in a language whose tools come from a package registry. It uses the virtual environment
+/// of the examples, to which the project adds what is missing.
 fn builds_and_passes(language: &str) {
     let place = directory(&format!("new-{language}"));
     flowgate(&place, &["plugin", "new", "see-dns", "--lang", language]).stdout(0);
@@ -89,17 +89,17 @@ fn builds_and_passes(language: &str) {
     };
     let (good, said) = make("test");
     assert!(good && said.contains("3 passed, 0 failed"), "{language}: {said}");
-    // Built once, it is not built again.
+    // A second build does nothing.
     let (good, said) = make("all");
     assert!(good && said.contains("Nothing to be done"), "{language}: {said}");
-    // It is found by itself as well; what was compiled for the first test is still there.
+    // The plugin is found without being named, and code compiled for the first test is cached.
     let outcome = flowgate(&project, &["plugin", "test"]);
     assert!(outcome.stdout(0).contains("3 passed, 0 failed"), "{language}: {}", outcome.stdout);
 }
 
 #[test]
 fn a_new_project_in_c_zig_or_python_passes_its_tests() {
-    // One behind the other: all complete the same virtual environment.
+    // One after the other, since all of them add to the same virtual environment.
     builds_and_passes("c");
     builds_and_passes("zig");
     builds_and_passes("python");

@@ -1,4 +1,4 @@
-//! `plugin run`: a recording through a plugin.
+//! `plugin run`: a recording passed through a plugin.
 
 use super::{directory, flowgate, plugins, root, text};
 

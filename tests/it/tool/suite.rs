@@ -1,4 +1,4 @@
-//! `plugin test`: cases that pass and fail, what is written down, and mistakes in test.toml.
+//! `plugin test`: passing and failing cases, expected output that is written, and errors in test.toml.
 
 use std::fs;
 

@@ -12,7 +12,8 @@ use flowgate_test_support::{
     traffic::{SERVERS, Traffic, socket},
 };
 
-/// Three UDP flows of real traffic: from port 7001 with 60 datagrams each way, from 7003 with 20, from 7005 with 2.
+/// Creates three UDP flows by real traffic: from port 7001 with 60 datagrams each way, from 7003 with 20, from 7005
+/// with 2.
 fn three_flows(namespace: &Namespace, accounting: bool) -> Traffic {
     namespace.account(accounting);
     namespace.keep_entries();
@@ -23,7 +24,8 @@ fn three_flows(namespace: &Namespace, accounting: bool) -> Traffic {
     traffic
 }
 
-/// A flow from this port, with so many datagrams each way: made anew where loopback has lost one.
+/// Creates a flow from this port with this number of datagrams each way; repeated if the loopback interface has lost
+/// one.
 fn exactly(traffic: &mut Traffic, port: u16, count: usize) {
     let made = (0..10).any(|_| {
         let all = traffic.udp_exactly(&socket(SERVERS[0], port), &socket(SERVERS[0], port + 1), count);
@@ -35,7 +37,7 @@ fn exactly(traffic: &mut Traffic, port: u16, count: usize) {
     assert!(made, "loopback loses datagrams again and again");
 }
 
-/// The ports of the flows in the table of the kernel, of these three.
+/// Returns the ports of those of the three flows that are in the kernel's table.
 fn ports() -> Vec<u32> {
     let table = conntrack().must(&["-L", "-p", "udp"]);
     [7001, 7003, 7005].into_iter().filter(|port| table.contains(&format!("sport={port} "))).collect()

@@ -1,16 +1,16 @@
-//! One frame, and what is refused.
+//! A single frame, and command lines that are refused.
 
 use crate::top::{conntrack, flowgate, three_flows};
 use flowgate_test_support::{Namespace, Outcome, Program, entries};
 
-/// User and group without privileges, `nobody` on every system in use.
+/// User and group ID without privileges: `nobody` on all common systems.
 const NOBODY: u32 = 65534;
 
 fn run(program: &Program, line: &str) -> Outcome {
     program.run(&line.split_whitespace().collect::<Vec<_>>())
 }
 
-/// The source ports of the flows of a frame.
+/// Returns the source ports of the flows in a frame.
 fn ports(frame: &str) -> Vec<&str> {
     frame
         .lines()
@@ -99,7 +99,7 @@ fn recordings_need_no_privileges() {
     });
 }
 
-/// Events: flows that ended stay, with what their end said.
+/// A recording of events: flows that have ended stay visible, with the data of their final event.
 #[test]
 fn flows_that_ended_in_a_recording_are_shown() {
     let data = |name: &str| format!("{}/data/{name}.pcap", env!("CARGO_MANIFEST_DIR"));
@@ -121,7 +121,7 @@ fn a_frame_counts_what_plugins_did() {
         let value: serde_json::Value = serde_json::from_str(&run(&flowgate(), &line).text()).expect("JSON");
         let stage = &value["plugins"][0];
         let all: u64 = conntrack().must(&["-C"]).trim().parse().expect("a number");
-        // Two dumps.
+        // Rows of two dumps.
         assert_eq!((&stage["rows_in"], &stage["health"]), (&(2 * all).into(), &"running".into()), "{stage}");
     });
 }

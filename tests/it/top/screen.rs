@@ -1,15 +1,15 @@
-//! The screen: what it shows, what the keys do, what is deleted, and how the terminal is given back.
+//! The screen: its content, the effect of keys, what is deleted, and how the terminal is restored.
 
 use crate::top::{conntrack, exactly, flowgate, ports, terminal::Terminal, three_flows};
 use flowgate_test_support::Namespace;
 use nix::sys::signal::Signal;
 
-/// The command with these words.
+/// Returns the command with these words.
 fn top(words: &str) -> String {
     format!("{} top --interval 300ms {words}", flowgate().path.display())
 }
 
-/// The source ports of the flows on the screen, from top to bottom.
+/// Returns the source ports of the flows on the screen, from top to bottom.
 fn shown(picture: &str) -> Vec<u32> {
     let port = |line: &str| line.split_whitespace().nth(2)?.rsplit_once(':')?.1.parse().ok();
     picture.lines().filter(|line| line.starts_with("udp ")).filter_map(port).collect()
@@ -39,7 +39,7 @@ fn flows_are_shown_sorted_and_filtered() {
         terminal.shows(&["any key goes back", "Ctrl-Z"]);
         terminal.press(&["q"]);
         terminal.until("the help is gone", |picture| !picture.contains("any key goes back"));
-        // The rate of traffic while it flows, and a flow that begins.
+        // The rate of current traffic, and a new flow.
         exactly(&mut traffic, 7009, 3);
         terminal.until("a new flow is shown", |picture| shown(picture).contains(&7009));
         terminal.press(&["q"]);
@@ -56,7 +56,7 @@ fn what_is_paused_stands_still() {
         terminal.press(&["Space"]);
         terminal.shows(&["[paused]"]);
         exactly(&mut traffic, 7007, 40);
-        // Two pictures more, both drawn after the kernel has the flow.
+        // Two more pictures, both drawn after the kernel has created the flow.
         assert!(conntrack().must(&["-L", "-p", "udp"]).contains("sport=7007 "));
         terminal.press(&["?"]);
         terminal.shows(&["any key goes back"]);
@@ -92,7 +92,7 @@ fn exactly_the_flow_that_was_confirmed_is_deleted() {
         terminal.shows(&["deleted: udp 10.9.0.1:7003"]);
         assert_eq!(ports(), [7001, 7005]);
         terminal.until("it is no longer shown", |picture| shown(picture) == [7001, 7005]);
-        // One that goes before the answer.
+        // A flow that is removed before the answer.
         terminal.press(&["Space", "Home", "d"]);
         terminal.shows(&["Delete this flow?", ":7001"]);
         conntrack().must(&["-D", "-p", "udp", "--sport", "7001"]);
@@ -102,7 +102,7 @@ fn exactly_the_flow_that_was_confirmed_is_deleted() {
     });
 }
 
-/// Zones, IPv6 and ICMP: what names an entry is more than addresses and ports.
+/// Zones, IPv6 and ICMP: an entry is identified by more than addresses and ports.
 #[test]
 fn flows_of_every_kind_are_deleted() {
     Namespace::run(|namespace| {
@@ -117,7 +117,7 @@ fn flows_of_every_kind_are_deleted() {
             flowgate_test_support::entries::insert(namespace, words);
         }
         let terminal = Terminal::start(namespace, &top(""));
-        // What is typed before the terminal is in raw mode is not what top reads then.
+        // Keys pressed before the terminal is in raw mode would not be read by top.
         terminal.shows(&["5 of 5 flows"]);
         let left = || conntrack().must(&["-C"]).trim().parse::<usize>().expect("a number");
         for (filter, expected) in [("icmp", 4), ("2001:db8::1 mark=7", 3), ("zone=5", 2), ("77 10.0.0.7", 1)] {
@@ -130,7 +130,7 @@ fn flows_of_every_kind_are_deleted() {
             terminal.press(&["y"]);
             terminal.shows(&["deleted: "]);
             assert_eq!(left(), expected, "{filter}");
-            // The first one clears the selection if the flow is still shown.
+            // The first Escape clears the selection if the flow is still shown.
             terminal.press(&["Escape"]);
             terminal.until("the note is gone", |picture| !picture.contains("deleted: "));
             terminal.press(&["Escape"]);
@@ -164,7 +164,7 @@ fn signals_give_the_terminal_back() {
         Namespace::run(|namespace| {
             let _traffic = three_flows(namespace, false);
             let terminal = Terminal::start(namespace, &top(""));
-            // Without accounting too.
+            // Also without accounting.
             terminal.shows(&["7001", "no accounting", "nf_conntrack_acct=1"]);
             terminal.signal(signal);
             terminal.is_given_back(0);
@@ -189,7 +189,7 @@ fn plugins_have_a_line_of_their_own() {
         let _traffic = three_flows(namespace, true);
         let plugin = flowgate_test_support::plugins::built("heavy-tcp");
         let terminal = Terminal::start(namespace, &top(&format!("-- -p udp --plugin {},bytes=1", plugin.display())));
-        // It keeps TCP only.
+        // The plugin keeps TCP only.
         terminal.shows(&["heavy_tcp.wasm running: ", " 0 out", "0 of 0 flows"]);
         terminal.press(&["q"]);
         terminal.is_given_back(0);

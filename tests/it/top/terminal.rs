@@ -1,4 +1,5 @@
-//! A terminal of tmux, with a shell that runs a command in it and then says how it left the terminal.
+//! A terminal of tmux, with a shell that runs a command in it and then prints the state in which the command left the
+//! terminal.
 
 use flowgate_test_support::{Namespace, until_or_explain};
 use nix::{
@@ -7,7 +8,7 @@ use nix::{
 };
 use std::{path::PathBuf, process::Command};
 
-/// See the module. It ends with its server when it is dropped.
+/// A terminal with a running command. Its tmux server ends when this is dropped.
 pub(super) struct Terminal {
     socket: PathBuf,
 }
@@ -17,7 +18,7 @@ impl Terminal {
     pub(super) fn start(namespace: &Namespace, command: &str) -> Self {
         flowgate_test_support::program::must_heed_signals();
         let terminal = Self { socket: namespace.directory().join("tmux") };
-        // `stty` says `icanon` where lines are edited as usual, and `-icanon` in raw mode.
+        // `stty` prints `icanon` in the usual line mode, and `-icanon` in raw mode.
         let shell =
             format!("echo before; {command}; echo status=$?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000");
         let size = ["-x", "130", "-y", "30"];
@@ -42,22 +43,22 @@ impl Terminal {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Presses keys, by the names that tmux has for them.
+    /// Presses keys, by their names in tmux.
     pub(super) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
-    /// Gives the terminal another size.
+    /// Resizes the terminal.
     pub(super) fn resize(&self, width: u16, height: u16) {
         self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
-    /// What is on the screen.
+    /// Returns the content of the screen.
     pub(super) fn picture(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Waits until the picture is as wanted, and returns it.
+    /// Waits until the screen is as wanted, and returns its content.
     pub(super) fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let picture = std::cell::RefCell::new(String::new());
         let is_wanted = || {
@@ -83,7 +84,7 @@ impl Terminal {
         kill(Pid::from_raw(command), signal).expect("sending a signal");
     }
 
-    /// Waits until the command has ended and the terminal is as it was before.
+    /// Waits until the command has ended and the terminal is restored.
     pub(super) fn is_given_back(&self, status: i32) {
         let picture = self.shows(&["before", &format!("status={status}"), "icanon"]);
         assert!(!picture.contains("-icanon"), "the terminal is still raw:\n{picture}");
@@ -94,7 +95,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // May have ended by itself.
+        // Fails if the server has already ended.
         let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
     }
 }
