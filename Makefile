@@ -1,4 +1,4 @@
-# Everything one does with flowgate. `make help` lists the targets; each sets up what it needs.
+# All development tasks of flowgate. `make help` lists the targets; each sets up what it needs.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -6,10 +6,10 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
-# Seconds that each fuzz target runs.
+# Duration of each fuzz target in seconds.
 FUZZ_SECONDS ?= 60
 
-# What may be set on make's command line; a misspelt one would be ignored in silence.
+# Variables that may be set on make's command line; otherwise a misspelt one would be silently ignored.
 VARIABLES := BEFORE CARGO CARGO_TARGET_DIR CASE CONNTRACK DESTDIR FLOWS FUZZ_SECONDS PLUGIN PREFIX ROUNDS SYMBOLS VERIFY
 UNKNOWN := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(filter-out $(VARIABLES),$(name))))
 $(if $(strip $(UNKNOWN)),$(error unknown variable $(firstword $(UNKNOWN)); there are: $(VARIABLES)))
@@ -17,16 +17,17 @@ $(if $(strip $(UNKNOWN)),$(error unknown variable $(firstword $(UNKNOWN)); there
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 PLUGIN := $(CARGO_TARGET_DIR)/wasm32-unknown-unknown/plugin/heavy_tcp.wasm
 
-# Programs that tests, benchmark and demo run, and the Debian packages they come in.
+# Programs that tests, benchmark and demo run, and the Debian packages that contain them.
 PROGRAMS := conntrack nft ip ping socat systemd-analyze tmux
 PACKAGES := conntrack nftables iproute2 iputils-ping socat systemd tmux
-# promtool judges the metrics. Its package brings a server that is started at once, so only the program is taken from it.
+# promtool checks the metrics. Its package contains a server that would be started immediately, so only the program is
+# extracted.
 PROMTOOL_PACKAGE := prometheus
-# Privileged targets work as root and by way of sudo alike.
+# Privileged targets work both as root and through sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-# A shell that runs a job in the background has it ignore signals, and so all that is started from there; tests send some.
+# Background jobs of a shell ignore some signals, and so do all processes started from them; tests send these signals.
 SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE,TERM
-# Network namespaces need root. Cargo is not run as root for that: only what it built is.
+# Network namespaces need root. Cargo does not run as root for this; only what it built does.
 ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER="sudo -E",)
 
 .PHONY: help setup build plugin demo check test test-checked test-all bench growth fuzz fmt lint doc clean
@@ -56,8 +57,8 @@ setup: ## packages and compiler targets that the others need
 	}
 	@rustup target add wasm32-unknown-unknown wasm32-wasip2
 
-# All of the workspace at once, always: another selection of packages means other features of shared dependencies, and with
-# them wasmtime compiled once more.
+# Always the whole workspace at once: another selection of packages means other features of shared dependencies, and
+# thus another compilation of wasmtime.
 build: setup ## the program: with symbols in target/release, as it is installed in target/dist
 	$(CARGO) build --release --workspace
 	@$(MAKE) --no-print-directory strip
@@ -72,9 +73,9 @@ demo: build plugin ## real traffic in a private network, listed in three ways
 AS_ROOT := a_file_of_somebody_else_in_a_sticky_directory_is_not_written no_line_is_longer_than_a_line_may_be \
     what_has_ended_unnoticed_makes_room a_profile_is_verified_only_once_everything_has_been_dropped links_are_followed_only_if_they_are_ours \
     what_belongs_to_somebody_else_is_not_used a_process_that_acts_for_another_has_no_cache
-# Unit tests, and those beside their crates that start no other process.
+# Unit tests, and tests of crates that start no other process.
 API_TESTS := --lib $(patsubst %,--test %,compatibility documentation fuzzing kernel limits native pasted unconfined wit wrong_values)
-# With overflow checks and debug assertions in our own crates.
+# With overflow checks and debug assertions in the crates of this workspace.
 CHECKED := $(CARGO) --config tools/checked.toml
 
 check: fmt-check check-docs ## what is quick and needs no root: format, lints, unit tests
@@ -135,7 +136,8 @@ lint: setup check-docs ## every warning is an error
 check-docs: ## links and paths in the documentation
 	tools/check-docs.sh
 
-# Licences, banned and duplicate crates, and sources, without the network. What RustSec knows takes its database.
+# Licences, banned and duplicate crates, and sources, without the network. Checking for RustSec advisories needs its
+# database.
 CARGO_DENY := $(CARGO_TARGET_DIR)/tools/bin/cargo-deny
 CARGO_DENY_VERSION := 0.20.2
 DENY := "$(CARGO_DENY)" --locked check -D unmatched-skip -D unnecessary-skip

@@ -1,35 +1,37 @@
 # Installing and packaging. Included by the Makefile.
 
-# The program as it is installed, packaged and measured: without symbols, and written by cp. The page cache keeps what cp writes in larger
-# pieces than what a linker does, and starting a program that lies in large pieces takes fewer page faults (docs/PERFORMANCE.md, "Start-up").
+# The program as it is installed, packaged and measured: without symbols, and written by cp. The page cache holds files
+# written by cp in larger folios than those written by a linker, so that starting the program causes fewer page faults
+# (docs/PERFORMANCE.md, "Start-up").
 DIST := $(CARGO_TARGET_DIR)/dist
 FLOWGATE := $(DIST)/flowgate
 BUILT := $(CARGO_TARGET_DIR)/release/flowgate
 
-# `make install CONNTRACK=yes`: the name conntrack too. `SYMBOLS=yes`: what debuggers and backtraces want.
+# `make install CONNTRACK=yes` also installs the name conntrack, `SYMBOLS=yes` the symbols for debuggers and backtraces.
 CONNTRACK ?= no
 SYMBOLS ?= no
 $(foreach switch,CONNTRACK SYMBOLS,$(if $(filter yes no,$($(switch))),,$(error $(switch)=$($(switch)): takes yes or no)))
 
-# Debian's zsh looks for functions of packages in a directory of their own.
+# Debian's zsh looks for functions of packages in a separate directory.
 ZSH_FUNCTIONS = $(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
 
-# Debian packages: cargo-deb makes them of what `install` puts below release/package (host/cli/Cargo.toml says of what).
+# Debian packages: cargo-deb builds them from what `install` puts below release/package (the list is in
+# host/cli/Cargo.toml).
 CARGO_DEB := $(CARGO_TARGET_DIR)/tools/bin/cargo-deb
 CARGO_DEB_VERSION := 3.8.0
 DEBS := $(CARGO_TARGET_DIR)/debian
 STAGE := $(CARGO_TARGET_DIR)/release/package
 
-# The published crates, and what they depend on.
+# The published crates, and their dependencies.
 PUBLISHED := names base privileges isolation model netlink recording stock runtime pipeline sdk
 COMPONENTS := host/stock/components
-# `make publish-check VERIFY=yes`: compile each package as it would be published, too.
+# `make publish-check VERIFY=yes` also compiles each package as it would be published.
 VERIFY ?= no
 $(if $(filter yes no,$(VERIFY)),,$(error VERIFY=$(VERIFY): takes yes or no))
 
 .PHONY: strip install deb test-package components publish-check
 
-# The part of `build` behind cargo.
+# The part of `build` that follows cargo.
 strip:
 	@if [ ! "$(FLOWGATE)" -nt "$(BUILT)" ]; then \
 	    mkdir -p "$(DIST)"; cd "$(DIST)"; \
@@ -82,15 +84,16 @@ test-package: deb ## `make install`, and the Debian packages in a root made by d
 	tests/package/install.sh "$(CARGO_TARGET_DIR)"
 	$(SUDO) env PATH="$$PATH:/usr/sbin:/sbin" tests/package/debian.sh "$(DEBS)" "$(CARGO_TARGET_DIR)/debootstrap"
 
-# Beside flowgate-stock there are no plugins when it is published: it brings them as components, which are not in git.
+# When flowgate-stock is published, the sources of the plugins are not next to it: the package contains them as
+# components, which are not in git.
 components: build
 	rm -rf "$(COMPONENTS)"; mkdir "$(COMPONENTS)"
 	@for module in "$(CARGO_TARGET_DIR)"/stock-plugins/wasm32-unknown-unknown/plugin/flowgate_plugin_*.wasm; do \
 	    name=$${module##*flowgate_plugin_}; "$(BINDGEN)" component "$$module" -o "$(COMPONENTS)/$$name"; \
 	done
 
-# The components are not in git, which cargo takes for changes that were not committed. Cargo takes a package of a version that it has
-# unpacked or compiled before for the same one, so that nothing of an earlier run may be left.
+# The components are not in git, so cargo treats them as uncommitted changes. Cargo reuses a package of the same version
+# that it has unpacked or compiled before, so nothing of an earlier run may be left.
 VERIFIED := $(CARGO_TARGET_DIR)/publish
 publish-check: components ## whether the crates can be published; VERIFY=yes compiles them from their packages
 	rm -rf "$(VERIFIED)" "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/-*/flowgate-*

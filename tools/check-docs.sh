@@ -1,12 +1,12 @@
 #!/bin/bash
-# Checks the documentation: links within the repository lead to files and headings that exist, the paths of code that
-# the maps name exist, and the index of design decisions is complete. `make lint` runs it.
+# Checks the documentation: links within the repository lead to existing files and headings, code paths named in the
+# maps exist, and the index of design decisions is complete. `make lint` runs it.
 #
-# tools/check-docs.sh [DIRECTORY]   the repository to check; by default the one of this script
+# tools/check-docs.sh [DIRECTORY]   the repository to check; by default that of this script
 set -euo pipefail
 cd "${1:-$(dirname "$0")/..}"
 
-# All files, also new ones; without git, all except build products.
+# All files, including new ones; without git, all except build products.
 files() {
     if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
         git ls-files --cached --others --exclude-standard | while read -r file; do [ ! -f "$file" ] || echo "$file"; done
@@ -14,15 +14,15 @@ files() {
         find . -name target -prune -o -type f -print | sed 's|^\./||'
     fi
 }
-# Templates are projects of their own.
+# Templates are separate projects.
 mapfile -t pages < <(files | grep '\.md$' | grep -v '/templates/')
 [ "${#pages[@]}" -gt 0 ] || { echo "check-docs: no pages in $PWD" >&2; exit 1; }
 
-# In these pages, what looks like a path of code must be the end of a path that exists, with or without its `src/`.
+# In these pages, text that looks like a code path must be the end of an existing path, with or without its `src/`.
 maps=(ARCHITECTURE.md CONTRIBUTING.md SECURITY.md docs/SECURITY.md docs/design/)
 
 files | awk -v maps="${maps[*]}" '
-    # The name that GitHub gives to a heading. The second one of two equal names gets a number.
+    # The anchor that GitHub derives from a heading. A repeated anchor gets a number.
     function slug(text) {
         gsub(/\[|\]\([^)]*\)/, "", text); gsub(/`/, "", text)
         text = tolower(text); gsub(/[^a-z0-9 _-]/, "", text); gsub(/ /, "-", text)
@@ -40,7 +40,7 @@ files | awk -v maps="${maps[*]}" '
         }
         close(file)
     }
-    # a/b/../c and a/./c without the dots.
+    # Removes `.` and `..` from a path: a/b/../c becomes a/c.
     function plain(path,    parts, count, i, out, depth) {
         count = split(path, parts, "/"); depth = 0
         for (i = 1; i <= count; i++) {
@@ -79,7 +79,7 @@ files | awk -v maps="${maps[*]}" '
     function ends(tail) {
         while (!(tail in tails)) { tails[tail] = 1; if (!sub(/^[^\/]*\//, "", tail)) break }
     }
-    # First the list of all files, then the pages.
+    # The list of all files comes first, followed by the pages.
     FILENAME == "-" {
         path = $0; exists[path] = 1
         while (path != "") {
@@ -103,7 +103,7 @@ files | awk -v maps="${maps[*]}" '
             rest = line
             while (match(rest, /`[^`]+`/)) { code(substr(rest, RSTART + 1, RLENGTH - 2)); rest = substr(rest, RSTART + RLENGTH) }
         }
-        # Leaves out code, and what only looks like a link in it.
+        # Removes code, including text in it that looks like a link.
         while (match(line, /`[^`]*`/)) line = substr(line, 1, RSTART - 1) "x" substr(line, RSTART + RLENGTH)
         while (match(line, /\]\([^) ]+\)/)) { link(substr(line, RSTART + 2, RLENGTH - 3)); line = substr(line, RSTART + RLENGTH) }
         if (match(line, /^\[[^]]+\]: */)) link(substr(line, RLENGTH + 1))

@@ -1,4 +1,4 @@
-//! An allocator that counts what a thread allocates.
+//! An allocator that counts the allocations of a thread.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -45,7 +45,7 @@ fn add(size: usize) {
 }
 
 fn remove(size: usize) {
-    // Memory that was allocated before is not counted, so that this may become negative.
+    // Memory allocated before [`begin`] is not counted, so the value may become negative.
     NOW.set(NOW.get().wrapping_sub_unsigned(size));
 }
 
@@ -54,26 +54,26 @@ fn remove(size: usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller keeps to the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(layout.size());
-        // SAFETY: the caller keeps to the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         remove(layout.size());
-        // SAFETY: the caller keeps to the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         add(size);
         remove(layout.size());
-        // SAFETY: the caller keeps to the contract.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

@@ -1,5 +1,5 @@
-//! Any words as a command line, and any text as a file of `-R`: nothing panics, an error says something, and reading
-//! takes no more than in proportion to them.
+//! Arbitrary words as a command line, and arbitrary text as a file for `-R`: nothing panics, every error has a message,
+//! and the cost of parsing is proportional to the input.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -105,7 +105,7 @@ pub(crate) fn run(input: &[u8]) {
     let (name, behind) = (input.pick(&["conntrack", "flowgate"]), input.up_to(3));
     let bytes = text(&mut input, EXAMPLES, WORDS);
     let (name, files) = (ProgramName::of(OsStr::new(name)), Files(&bytes));
-    // Words are split at blanks, so that they may contain any other character.
+    // Words are split at spaces, so they may contain any other character.
     let words: Vec<OsString> =
         bytes.split(|&byte| byte == b' ' || byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
     said(&linear("words", bytes.len(), || parse(&name, &words, &files)));

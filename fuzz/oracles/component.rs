@@ -1,4 +1,4 @@
-//! Any file as a component: its sections are listed without a panic, at a cost in proportion to its size.
+//! An arbitrary file as a component: its sections are listed without a panic, at a cost proportional to its size.
 
 use flowgate_runtime::outline::Outline;
 
@@ -7,7 +7,7 @@ use super::{input::Input, linear::linear};
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// Encodes a number of WebAssembly.
+/// Encodes a number as LEB128.
 fn number(mut number: u64, bytes: &mut Vec<u8>) {
     while number > 127 {
         bytes.push(number as u8 | 0x80);
@@ -48,7 +48,7 @@ fn file(input: &mut Input<'_>, depth: usize) -> Vec<u8> {
     bytes
 }
 
-/// Returns a byte that has a meaning in WebAssembly, or any.
+/// Returns a byte that has a meaning in WebAssembly, or an arbitrary one.
 fn item_byte(input: &mut Input<'_>) -> u8 {
     const MEANT: &[u8] =
         &[0, 1, 2, 3, 4, 5, 0x60, 0x7f, 0x7e, 0x70, 0x6f, 0x40, 0x41, 0x42, 0x43, 0x0b, 0x50, 0x4e, b'a', b':', b'/'];

@@ -1,5 +1,6 @@
-//! Any bytes as a request to the service for tenants, and as its answer: neither end panics, reading takes memory and
-//! time in proportion to the bytes, what was read has one form, and what is printed moves no cursor.
+//! Arbitrary bytes as a request to the service for tenants, and as its answer: neither end panics, memory and time for
+//! reading are proportional to the bytes, a value that was read has a single encoding, and printed text contains no
+//! terminal escapes.
 
 use std::io::{self, Read};
 

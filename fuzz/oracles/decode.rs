@@ -1,4 +1,5 @@
-//! Any bytes as a netlink datagram: nothing panics, columns stay consistent, a refused message leaves no trace.
+//! Arbitrary bytes as a netlink datagram: nothing panics, columns stay consistent, and a rejected message leaves no
+//! trace.
 
 use flowgate_model::check;
 use flowgate_model::{Counts, Expectations, Flows, field};
@@ -11,7 +12,7 @@ use flowgate_netlink::{ExpectationEntry, FlowEntry, Messages};
 /// # Panics
 /// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
-    // The first byte selects the kind of arrival, the next eight the wanted fields.
+    // The first byte selects the kind of message, the next eight the wanted fields.
     let Some((how, rest)) = input.split_first() else { return };
     let Some((wanted, datagram)) = rest.split_first_chunk::<8>() else { return };
     let wanted = if how & 2 == 0 { field::ALL } else { u64::from_le_bytes(*wanted) };
@@ -37,7 +38,7 @@ pub(crate) fn run(input: &[u8]) {
     check::flows(&flows).expect("consistent columns of flows");
     assert!(flows.has.iter().all(|has| has & !decoder.wanted() == 0));
     check::expectations(&batch).expect("consistent columns of expectations");
-    // A decoded row can be encoded or is refused, and a deletion has a tuple.
+    // A decoded row is either encoded or refused, and a deletion has a tuple.
     for row in 0..flows.length as usize {
         let entry = FlowEntry::new(&flows, row).expect("a row of the batch");
         let _ = encode::create(entry, encode::IfExists::Update);

@@ -1,6 +1,6 @@
-//! Any texts as the description of a plugin: too long or too many of them are refused, the others are compared with the
-//! options that are given. That takes memory and time in proportion to them, and no message moves a cursor or hides
-//! anything.
+//! Arbitrary texts as the description of a plugin: descriptions that are too long or too many are rejected, others are
+//! compared with the given options. Memory and time are proportional to the texts, and no message contains terminal
+//! escapes or hidden characters.
 
 use flowgate_base::text;
 use flowgate_model::{Description, OptionSpec, OptionValue, bounds, grants::Grants};
@@ -43,7 +43,7 @@ fn words(input: &mut Input<'_>) -> String {
     if input.one_in(12) { words.repeat(input.up_to(5000)) } else { words }
 }
 
-/// Some items: few most of the time, more than are allowed now and then.
+/// Returns some items: usually few, occasionally more than allowed.
 fn items<T>(input: &mut Input<'_>, item: fn(&mut Input<'_>) -> T) -> Vec<T> {
     let most = if input.one_in(12) { 300 } else { 4 };
     (0..input.up_to(most)).map(|_| item(input)).collect()
@@ -84,7 +84,7 @@ pub(crate) fn run(input: &[u8]) {
         more: items(&mut input, |input| input.bits() as u32),
         details: items(&mut input, value),
     };
-    // Some of the options that it has, and others.
+    // Some of the described options, and others.
     let mut given: Vec<OptionValue> = (0..input.up_to(3)).map(|_| value(&mut input)).collect();
     for option in description.options.iter().take(input.up_to(3)) {
         given.push(OptionValue::new(&option.name, "1"));

@@ -1,5 +1,5 @@
-//! Any text as a pipeline file and as a policy: nothing panics, mistakes have places in the text, and reading
-//! takes memory and time in proportion to the text.
+//! Arbitrary text as a pipeline file and as a policy: nothing panics, errors have positions within the text, and memory
+//! and time for reading are proportional to the text.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ const WORDS: &[&str] = &[
     "-p tcp",
 ];
 
-/// Fails if the place of a mistake is outside the text.
+/// Fails if the position of an error is outside the text.
 fn placed(mistakes: &[Diagnostic], text: &str) {
     for mistake in mistakes {
         let line = text.split('\n').nth(mistake.line.saturating_sub(1));

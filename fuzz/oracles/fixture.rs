@@ -1,5 +1,5 @@
-//! Any text as a fixture: nothing panics, rows are a consistent table, mistakes have places in the text, and reading
-//! takes memory and time in proportion to the text.
+//! Arbitrary text as a fixture: nothing panics, rows form a consistent table, errors have positions within the text,
+//! and memory and time for reading are proportional to the text.
 
 use flowgate_fixture::{expectations, flows};
 use flowgate_model::{Label, check};

@@ -1,5 +1,5 @@
-//! Any bytes as a record of a channel: reading it panics nowhere, gives nothing that is not in it, and what has been read is written
-//! as the same bytes.
+//! Arbitrary bytes as a record of a channel: reading does not panic, returns nothing that is not in the record, and the
+//! fields read are written back as the same bytes.
 
 use flowgate_isolation::{Frame, Record, Violation};
 
@@ -12,12 +12,13 @@ enum Field<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Reads the record as the first bytes of the input say, and writes it again.
+/// Reads the record as specified by the first bytes of the input, and writes it again.
 ///
 /// # Panics
-/// If something of that is not so.
+/// If one of these properties does not hold.
 pub(crate) fn run(input: &[u8]) {
-    // The first byte says how many fields are read, as many bytes what each is; the rest is the record.
+    // The first byte is the number of fields to read, followed by one byte for the type of each; the rest is the
+    // record.
     let Some((count, rest)) = input.split_first() else { return };
     let Some((kinds, record)) = rest.split_at_checked(usize::from(count % 16)) else { return };
     let mut record = record.to_vec();

@@ -1,4 +1,4 @@
-//! Numbers from the input of a fuzzer. After its end all bytes are zero.
+//! Numbers derived from the input of a fuzzer. Beyond its end all bytes are zero.
 
 /// The rest of an input.
 pub(crate) struct Input<'a>(pub &'a [u8]);

@@ -1,16 +1,16 @@
-//! Limits on the cost of reading: memory and time in proportion to the input.
+//! Limits on the cost of reading: memory and time proportional to the input.
 
 use flowgate_base::clock::thread_time;
 use std::time::Duration;
 
 use super::allocation;
 
-/// Memory that may be allocated at a time: a constant, and bytes for each byte of input.
+/// Maximum memory in use at a time: a constant, and bytes for each byte of input.
 const ANYHOW: usize = 1 << 20;
 const EACH_BYTE: usize = 1024;
 /// Factor for the total of all allocations.
 const TIMES: usize = 8;
-/// Time in nanoseconds for a build that counts coverage: a constant, and for each byte of input.
+/// Time limit in nanoseconds for a build with coverage instrumentation: a constant, and for each byte of input.
 const ANY_TIME: u64 = 500_000_000;
 const BYTE_TIME: u64 = 10_000;
 

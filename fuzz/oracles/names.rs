@@ -1,5 +1,5 @@
-//! Any names in a plugin: imports and exports of modules and components, and the name of the file. The message about
-//! its mistake contains no character that a terminal interprets or hides.
+//! Arbitrary names in a plugin: imports and exports of modules and components, and the name of the file. The error
+//! message contains no characters that a terminal interprets or hides.
 
 use std::{
     path::Path,
@@ -51,7 +51,7 @@ pub(crate) fn escaped() -> usize {
     ESCAPED.load(Ordering::Relaxed)
 }
 
-/// Encodes a number of WebAssembly.
+/// Encodes a number as LEB128.
 fn number(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number > 127 {

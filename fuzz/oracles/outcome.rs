@@ -1,6 +1,6 @@
-//! Any outcome of a plugin: checking it, applying it to a batch and judging it by the guard of a tenant takes memory
-//! and time in proportion to the data that crossed, leaves a consistent batch, and leaves an audit of the requests that
-//! would be sent.
+//! Arbitrary outcomes of a plugin: checking one, applying it to a batch and judging it by the guard of a tenant takes
+//! memory and time proportional to the data that crossed, leaves a consistent batch, and leaves an audit of the
+//! requests that would be sent.
 //!
 //! Inputs are structured: sizes and repetitions are numbers in the input, so that a few bytes stand for an outcome of
 //! megabytes.
@@ -46,10 +46,10 @@ use serde_json::Value;
 
 use super::{allocation, input::Input};
 
-/// Memory of the host per byte that crossed: as written, cleaned (an escape is six
-/// bytes), and the vectors that grow for it, which are twice as large and there twice while they do.
+/// Memory of the host per byte that crossed: the bytes as written and as cleaned (an escape is six bytes), and growing
+/// vectors for them, which have twice that capacity and exist twice while they grow.
 const EACH_BYTE: usize = 24;
-/// Memory per row: columns that changes fill ([`bounds::ROW_BYTES`]), before and after, and its bookkeeping.
+/// Memory per row: columns filled by changes ([`bounds::ROW_BYTES`]), before and after, and bookkeeping.
 const EACH_ROW: usize = 3 * bounds::ROW_BYTES;
 /// Memory per action: a judgement and a result. Few requests are encoded at a time ([`bounds::ACTIONS_PER_CHUNK`]).
 const EACH_ACTION: usize = 128;
@@ -62,7 +62,7 @@ const ANYHOW: usize = 4 << 20;
 /// action.
 const TIMES: usize = 8;
 const EACH_REQUEST: usize = 2 * bounds::REQUEST_BYTES;
-/// Time in nanoseconds for a build that counts coverage.
+/// Time limits in nanoseconds for a build with coverage instrumentation.
 const BYTE_TIME: u64 = 60;
 const ROW_TIME: u64 = 20_000;
 const ACTION_TIME: u64 = 100_000;
@@ -94,7 +94,7 @@ fn rows(input: &mut Input<'_>, length: usize, most: usize) -> Vec<u32> {
     }
 }
 
-/// Returns byte strings, mostly as many as there are rows, sometimes with invalid ends.
+/// Returns byte strings, usually as many as there are rows, sometimes with invalid ends.
 fn texts(input: &mut Input<'_>, count: usize) -> Texts {
     let each = size(input, (16 << 20) / count.max(1));
     let byte = input.pick(&[b'x', 0x1b, 0xff, b'"', 0, b'\n', 1]);
@@ -116,7 +116,7 @@ fn sparse(input: &mut Input<'_>, length: usize) -> SparseTexts {
     if input.one_in(2) {
         return SparseTexts::default();
     }
-    // Mostly in order, as required.
+    // Usually in order, as required.
     let rows = if input.one_in(4) {
         rows(input, length, length * 2)
     } else {
@@ -140,7 +140,7 @@ fn raw(input: &mut Input<'_>, length: usize) -> RawAttributes {
     RawAttributes { paths: vec![99; rows.len()], rows, payloads }
 }
 
-/// A flow in the scope; each row has some of its fields.
+/// Returns flows in the scope; each row has some of its fields.
 fn flows(length: usize, has: u64) -> Flows {
     let mut flows =
         Flows { length: length as u32, has: vec![has; length], family: vec![2; length], ..Flows::default() };
@@ -161,8 +161,8 @@ fn flows(length: usize, has: u64) -> Flows {
 fn values(input: &mut Input<'_>) -> Flows {
     let length = size(input, 2000);
     let texts = field::HELPER | field::HELPER_INFO | field::LABELS | field::LABELS_MASK | field::SECURITY_CONTEXT;
-    // What a plain creation has, with and without what may be refused, or anything. A text may be there although no row
-    // has it.
+    // The fields of a plain creation, with and without those that may be refused, or arbitrary ones. A text may be
+    // present although no row has the field.
     let plain = field::TUPLES | field::TIMEOUT;
     let has = match input.up_to(4) {
         0 => plain,
@@ -218,7 +218,7 @@ fn actions(input: &mut Input<'_>, batch: usize, values: usize) -> Actions {
     Actions { kinds: vec![kind; count], rows: named(batch), values: named(values) }
 }
 
-/// Returns the number of bytes of an outcome, as far as they matter.
+/// Returns the relevant size of an outcome in bytes.
 fn crossed<T>(said: &StageOutcome<T>, values: usize) -> usize {
     let texts = |texts: &Texts| texts.bytes.len() + 4 * texts.ends.len();
     said.verdicts.len()
@@ -269,7 +269,7 @@ impl Sink for Lines {
     }
 }
 
-/// `EEXIST` of Linux: what the kernel says of a flow that is there already, so that nothing of it stays counted.
+/// `EEXIST` of Linux: the kernel's error for a flow that exists already, so that it does not stay counted.
 const EEXIST: u32 = 17;
 /// Maximum length of a line of the audit.
 const LONGEST: usize = 64 << 10;
@@ -309,7 +309,7 @@ fn judge() -> Judge {
 }
 
 impl Judge {
-    /// Has the guard judge a call. Nothing is sent.
+    /// Lets the guard judge a call. Nothing is sent.
     fn review(&mut self, batch: &Flows, requests: &Requests<Flows>) -> Vec<Judgement> {
         let asker = Asker { plugin: "blue:a", grants: &self.grants, strict: false };
         let judgements = self.guard.review(&mut Watch::unlimited(), asker, batch, requests);
@@ -317,8 +317,8 @@ impl Judge {
         judgements
     }
 
-    /// What would be sent is in the audit, action by action, and what is refused has its reason; a flow that nothing is
-    /// wrong with is allowed afterwards, and is recorded whole.
+    /// Checks that the audit contains each action that would be sent, and the reason for each refusal. Afterwards a
+    /// valid flow is allowed, and is recorded completely.
     fn recorded(&mut self, requests: &Requests<Flows>, judgements: &[Judgement]) {
         let lines = self.lines.take();
         let lists = &requests.actions;
@@ -354,7 +354,7 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
         let bytes = request.as_bytes();
         let hex: String = bytes[20..].iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(intent["request"], Value::from(hex), "{intent}");
-        // The flow is what a reader of the request takes it for.
+        // The recorded flow is the one that a reader of the request decodes.
         let mut flow = Flows::default();
         let message = Messages::new(bytes).next().expect("a request").expect("a message");
         FlowDecoder::new(field::ALL).push(&mut flow, &message, Arrival::Entry).expect("a flow");
@@ -367,8 +367,8 @@ fn written(lines: &[Value], judgements: &[Judgement], named: bool) {
         let source = std::net::Ipv4Addr::from_bits(tuple.source.lo[0] as u32).to_string();
         assert!(after["source"] == source, "{intent}");
     }
-    // A line that sums refusals up has no flow, and neither have those that came too fast or while the tenant is
-    // paused.
+    // A line that summarizes refusals has no flow, and neither have refusals because of the rate limit or while the
+    // tenant is paused.
     for refused in of("refused").into_iter().filter(|line| line["count"].is_null()) {
         assert!(refused["code"].is_string() && refused["reason"].is_string(), "{refused}");
         let shown = refused["after"].is_object() || refused["before"].is_object();
@@ -382,14 +382,14 @@ thread_local! {
     static JUDGED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// Returns the numbers of actions that the guard has allowed and refused on this thread: without any, little was
+/// Returns the numbers of actions that the guard has allowed and refused on this thread: if they are zero, little was
 /// tested.
 #[allow(dead_code, reason = "a fuzzing engine has no end at which to ask")]
 pub(crate) fn judged() -> (usize, usize) {
     JUDGED.get()
 }
 
-/// Carries an outcome out on a batch, within its limits; what `act` makes of its actions is returned.
+/// Applies an outcome to a batch, within its limits; returns the result of `act` for its actions.
 fn digest<T: Entries, R>(
     said: StageOutcome<T>,
     batch: &mut T,
@@ -398,7 +398,7 @@ fn digest<T: Entries, R>(
     act: impl FnOnce(&T, &Requests<T>) -> R,
 ) -> Option<R> {
     let (rows, asked) = (batch.rows(), said.requests.actions.kinds.len().min(1 << 16));
-    // What the batch holds has crossed as well, in the other direction or from stages before.
+    // The contents of the batch have crossed as well, in the other direction or from earlier stages.
     let crossed = crossed(&said, values) + held;
     let may = EACH_BYTE * crossed + EACH_ROW * rows + EACH_ACTION * asked + EACH_RECORD * asked.min(IN_FLIGHT) + ANYHOW;
     let in_all = TIMES * may + EACH_REQUEST * asked;
@@ -423,7 +423,7 @@ fn digest<T: Entries, R>(
 fn of_flows(input: &mut Input<'_>) {
     let length = size(input, 65_536);
     let mut batch = flows(length, field::TUPLES | field::MARK | field::TIMEOUT | field::STATUS);
-    // What several stages say adds up.
+    // Annotations of several stages accumulate.
     for _ in 0..=input.up_to(2) {
         let rows_now = batch.length as usize;
         let values = values(input);
@@ -506,7 +506,7 @@ fn of_expectations(input: &mut Input<'_>) {
         };
         let held = batch.annotations.as_ref().map_or(0, |notes| notes.keys.bytes.len() + notes.values.bytes.len());
         digest(said, &mut batch, held, size, |batch, requests| {
-            // A dry run prints a few.
+            // A dry run prints the first few.
             let lists = &requests.actions;
             for ((&kind, &row), &value) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).take(2000) {
                 let named = |row: u32| (row != action::NO_ROW).then_some(row as usize);
@@ -522,7 +522,7 @@ fn of_expectations(input: &mut Input<'_>) {
 /// Handles an outcome derived from the input as the host does.
 ///
 /// # Panics
-/// If that takes more than the limits, or something is not recorded.
+/// If that exceeds the limits, or an action is not recorded.
 pub(crate) fn run(input: &[u8]) {
     JUDGE.with_borrow(|_| ());
     let mut input = Input(input);

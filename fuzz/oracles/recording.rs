@@ -1,5 +1,5 @@
-//! Any file as a recording: nothing panics, its datagrams are bounded by its packets, and reading takes memory and time
-//! in proportion to the file.
+//! An arbitrary file as a recording: nothing panics, its datagrams are bounded by its packets, and memory and time for
+//! reading are proportional to the file.
 
 use std::io::Cursor;
 
@@ -15,7 +15,7 @@ use flowgate_recording::{
 
 use super::{input::Input, linear::linear};
 
-/// The number of a kernel's message about a new flow: IPCTNL_MSG_CT_NEW of NFNL_SUBSYS_CTNETLINK.
+/// Type of the kernel's message about a new flow: IPCTNL_MSG_CT_NEW of NFNL_SUBSYS_CTNETLINK.
 const NEW: u16 = 1 << 8;
 
 /// Returns a message with a flow, or with other bytes.
@@ -86,7 +86,7 @@ fn pcapng(input: &mut Input<'_>) -> Vec<u8> {
     for _ in 0..input.up_to(12) {
         match input.up_to(5) {
             0 | 1 => {
-                // Resolution and offset of the times are options.
+                // Resolution and offset of the timestamps are options.
                 let mut body = [&(if input.one_in(4) { 1u16 } else { 253 }).to_ne_bytes()[..], &[0; 6]].concat();
                 if input.one_in(2) {
                     body.extend([&9u16.to_ne_bytes()[..], &1u16.to_ne_bytes(), &[input.byte(), 0, 0, 0]].concat());
@@ -175,6 +175,6 @@ pub(crate) fn run(input: &[u8]) {
         }
         handed_on
     });
-    // A packet has 16 bytes in front of it, and yields itself and a pause before it.
+    // A packet has a header of 16 bytes, and yields one datagram and a pause before it.
     assert!(handed_on <= 2 + length / 8, "{handed_on} datagrams of a file of {length} bytes");
 }

@@ -1,11 +1,11 @@
-//! Texts from an input: examples of a language, with edits. A few bytes of the input stand for a long text.
+//! Texts derived from an input: examples of a language, with edits. A few bytes of the input stand for a long text.
 
 use super::input::Input;
 
 /// Maximum length of a text.
 const LONGEST: usize = 256 << 10;
 
-/// Words that are wrong in any language.
+/// Words that are invalid in any language.
 const ANY_WORDS: &[&str] = &[
     "",
     " ",
@@ -61,7 +61,7 @@ const ANY_WORDS: &[&str] = &[
     "\u{10ffff}",
 ];
 
-/// Returns an offset in the text, most of the time the beginning or end of a word.
+/// Returns an offset in the text, usually the beginning or end of a word.
 fn place(input: &mut Input<'_>, text: &[u8]) -> usize {
     let start = input.up_to(text.len());
     if input.one_in(4) {
@@ -71,7 +71,7 @@ fn place(input: &mut Input<'_>, text: &[u8]) -> usize {
     (start..text.len()).find(|&at| at == 0 || is_word(at) != is_word(at - 1)).unwrap_or(text.len())
 }
 
-/// Returns a part of the text: a word, a line, or any other.
+/// Returns the range of a word, of a line, or an arbitrary one.
 fn part(input: &mut Input<'_>, text: &[u8]) -> std::ops::Range<usize> {
     let start = place(input, text);
     let rest = text.get(start..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Changes to many entries: each run has a table of its own, since it changes it.
+//! Changes to many entries: each run has a table of its own, since it changes the table.
 
 use crate::{
     measure::{self, Figures, Sink},
@@ -11,7 +11,7 @@ use flowgate_test_support::{Namespace, Program, entries};
 const LOADED: u32 = 60_000;
 /// Placeholder for that file in a command line.
 const CREATES: &str = "CREATES";
-/// Placeholder for a file whose lines delete the flows of an address each.
+/// Placeholder for a file in which each line deletes the flows of one address.
 const DELETES: &str = "DELETES";
 /// Number of its lines. conntrack reads the whole table for each.
 const DELETED: u32 = 20;
@@ -28,8 +28,8 @@ pub(crate) struct Case {
     wall: f64,
 }
 
-// conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than some 250: it reads one of the
-// two answers to each of its requests, and when the others fill its buffer it ends (ENOBUFS).
+// conntrack 1.4.7 updates no flow unless a family is given (EOPNOTSUPP), and no more than about 250: it reads only one
+// of the two replies to each of its requests, and fails when the others have filled its buffer (ENOBUFS).
 pub(crate) const CASES: [Case; 7] = [
     Case { name: "-D -p udp", words: &["-D", "-p", "udp"], more: &[], called: false, wall: 0.45 },
     Case { name: "-D -p udp --quiet", words: &["-D", "-p", "udp"], more: &["--quiet"], called: false, wall: 0.45 },
@@ -48,7 +48,7 @@ pub(crate) const CASES: [Case; 7] = [
         wall: 0.45,
     },
     Case { name: "-R, 60,000 creates", words: &["-R", CREATES], more: &[], called: false, wall: 0.6 },
-    // Here it stops where conntrack stops, and sends one request at a time.
+    // Invoked as conntrack, flowgate stops where conntrack stops, and sends one request at a time.
     Case { name: "-R, 60,000 creates, called conntrack", words: &["-R", CREATES], more: &[], called: true, wall: 0.65 },
     Case { name: "-R, 20 deletes", words: &["-R", DELETES], more: &[], called: false, wall: 0.15 },
 ];

@@ -1,4 +1,4 @@
-//! Events: the share that each program shows of those caused at full speed, and the cost of one.
+//! Events: the share of events at full speed that each program shows, and the cost of one.
 
 use crate::{measure, settings::Settings};
 use flowgate_test_support::{Background, Namespace, Program};
@@ -29,7 +29,7 @@ pub(crate) fn cpu(program: &Background) -> f64 {
     nanoseconds.sum::<f64>() / 1e3
 }
 
-/// Waits until a program is idle: it uses less than a hundredth of the time, as its clock may tick.
+/// Waits until a program is idle: it uses less than a hundredth of the time, since its clock may tick.
 pub(crate) fn idle(program: &Background) {
     let mut before = -1.0;
     loop {
@@ -42,7 +42,7 @@ pub(crate) fn idle(program: &Background) {
     }
 }
 
-/// Starts a program once the machine has nothing else to do. What it writes to standard error is read.
+/// Starts a program once the machine is otherwise idle. Its standard error is read.
 pub(crate) fn start(mut command: Command, stdout: impl Into<Stdio>) -> Background {
     measure::settle();
     command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! Growth of a listing's time with the table, for both programs: figures and a picture.
+//! Growth of a listing's time with the size of the table, for both programs: figures and a plot.
 
 use crate::{
     measure::{self, Sink},
@@ -42,7 +42,7 @@ pub(crate) fn run(ours: &str, rounds: u32, directory: &Path) {
     println!("written to {}", picture.display());
 }
 
-/// Draws the picture; both axes are logarithmic.
+/// Draws the plot; both axes are logarithmic.
 fn draw(points: &[Point], path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(path, (720, 440)).into_drawing_area();
     root.fill(&WHITE)?;

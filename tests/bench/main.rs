@@ -1,10 +1,11 @@
-//! `make bench`: flowgate beside `conntrack` on the same table: wall clock, CPU time and peak memory, in one run.
+//! `make bench`: flowgate compared with `conntrack` on the same table: wall clock, CPU time and peak memory, in one
+//! run.
 //!
-//! It never fails because of a figure, only if it cannot measure what was asked for. `FLOWS` (200000)
-//! is the size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the
-//! medians. The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names have this
-//! text in them; `events` and `tenants` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench`
-//! measures the one that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
+//! It never fails because of a figure, only if it cannot perform the requested measurement. `FLOWS` (200000) is the
+//! size of the table, `ROUNDS` (5) the number of runs of each case for each program, in turn; it prints the medians.
+//! The figures are also written to `target/bench.tsv`. `CASE=TEXT` runs only cases whose names contain this text;
+//! `events` and `tenants` are also such names. `FLOWGATE_UNDER_TEST` names the program: `make bench` measures the one
+//! that it installs. `BEFORE=PROGRAM` measures an earlier flowgate instead of `conntrack`.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how it says that it cannot measure
 
 mod bare;
@@ -55,7 +56,7 @@ fn target_directory() -> PathBuf {
 }
 
 fn main() {
-    // The program calls itself to start each measured program from a small process.
+    // The program executes itself to start each measured program from a small process.
     let outcome = match std::env::args().nth(1).as_deref() {
         Some(measure::WORD) => return measure::inside(),
         Some(starts::WORD) => return starts::inside(),
@@ -98,7 +99,7 @@ fn bench() -> Result<(), String> {
         entries::load(namespace, &entries::busy(flows));
         let version = Program::new(settings.other()).must(&["-V"]);
         let version = version.lines().next().unwrap_or_default();
-        // A dump walks all buckets, so that their number is the minimum cost of a listing.
+        // A dump visits all buckets, so their number determines the minimum cost of a listing.
         let buckets = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap_or_default();
         println!("{flows} flows in {} buckets, {rounds} rounds, {} against {ours}", buckets.trim(), version);
         let mut rows = listings.iter().map(|case| run(case, rounds)).collect::<Result<Vec<_>, _>>()?;
@@ -149,7 +150,7 @@ fn cases(plugin: &Path) -> Vec<Case> {
     let [pass] = stages;
     let example = |name: &str| target_directory().join("examples").join(name).display().to_string();
     let with = |plugins: &[String]| plugins.iter().flat_map(|plugin| ["--plugin".to_owned(), plugin.clone()]).collect();
-    // Three plugins that read each flow and keep all.
+    // Three plugins that read each flow and keep it.
     let networks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/fixtures/networks.txt");
     let three = [
         pass.clone(),

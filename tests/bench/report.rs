@@ -1,4 +1,4 @@
-//! The figures as a table for people and a table for programs.
+//! The figures as a table for readers and a table for programs.
 
 use crate::measure::Figures;
 use std::{fmt::Write, path::Path};
@@ -52,9 +52,9 @@ impl Row {
     }
 }
 
-/// Prints the table for people.
+/// Prints the table for readers.
 ///
-/// `other` is the name of the program beside flowgate.
+/// `other` is the name of the program that flowgate is compared with.
 pub(crate) fn print(rows: &[Row], other: &str) {
     println!("\n{:21} {:^28} {:^23} {:^19}", "", "wall, ms", "CPU, ms", "peak memory, MiB");
     println!(

@@ -59,7 +59,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Returns the program beside which flowgate is measured.
+    /// Returns the program that flowgate is compared with.
     pub(crate) fn other(&self) -> &str {
         self.before.as_deref().unwrap_or("conntrack")
     }
@@ -69,8 +69,8 @@ impl Settings {
         if self.before.is_some() { "before" } else { "conntrack" }
     }
 
-    /// Returns the goal for a figure as a share of the other program's: that of the case beside `conntrack`, and beside
-    /// an earlier flowgate the same for every case.
+    /// Returns the goal for a figure as a share of the other program's: the goal of the case for `conntrack`, and the
+    /// same one for every case for an earlier flowgate.
     pub(crate) fn goal(&self, beside_conntrack: Option<f64>) -> Option<f64> {
         if self.before.is_some() { Some(SLOWER) } else { beside_conntrack }
     }

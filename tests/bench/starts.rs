@@ -1,4 +1,4 @@
-//! Start-up: commands whose time is mostly the program's start, many times in turn with `conntrack`.
+//! Start-up: commands whose time is mostly that of starting the program, run many times in turn with `conntrack`.
 
 use crate::{measure, report, settings::Settings};
 use flowgate_test_support::{Namespace, Program, entries};
@@ -20,7 +20,7 @@ pub(crate) struct Case {
     /// Number of flows in the table.
     flows: u32,
     words: &'static [&'static str],
-    /// Goal for the wall clock as a share of that of `conntrack`, for the quickest start and for the median.
+    /// Goal for the wall clock as a share of that of `conntrack`, for the fastest start and for the median.
     goal: Option<f64>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) const CASES: [Case; 4] = [
     Case { name: "start-up: -V", flows: 0, words: &["-V"], goal: None },
 ];
 
-/// Quickest and median wall clock of the starts of a program, in milliseconds.
+/// Fastest and median wall clock of the starts of a program, in milliseconds.
 struct Starts {
     quickest: f64,
     median: f64,

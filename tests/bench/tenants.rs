@@ -1,4 +1,4 @@
-//! Tenants: the events per second that the service delivers, beside a program that prints all; and the cost of a
+//! Tenants: the events per second that the service delivers, compared with a program that prints all; and the cost of a
 //! hostile tenant for the others.
 
 use crate::{events, plugins, settings::Settings, target_directory};
@@ -15,7 +15,7 @@ use std::{
 
 /// Zones that the flows are spread over.
 const ZONES: u16 = 100;
-/// Tenants of which one is hostile.
+/// Number of tenants, one of which is hostile.
 const NEIGHBOURS: u16 = 20;
 
 /// The result of a run.
@@ -156,7 +156,7 @@ fn throughput(settings: &Settings, count: u32, rounds: u32) {
                 let mut run = service.measured(ours, &flows);
                 let sum =
                     |name: &str| status(ours, directory).iter().filter_map(|told| told[name].as_u64()).sum::<u64>();
-                // A resync makes up for lost events, so that they are among the lines; here they count as lost.
+                // A resync recovers lost events, so they are among the lines; here they count as lost.
                 (run.shown, run.lost) = (sum("handed"), caused.saturating_sub(sum("handed")));
                 service.end();
                 run
@@ -208,7 +208,7 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
         &plugins::built("attacker"),
         "options = { act = \"loop\" }\nlimits = { call = \"50ms\", restarts = 1000 }",
     );
-    // Two hundred bursts with pauses between them: what counts is the interference, not the amount of work.
+    // Two hundred bursts with pauses between them: the interference is measured, not the amount of work.
     let lines = flows(count, NEIGHBOURS);
     let bursts: Vec<Vec<u8>> =
         lines.chunks((lines.len() / 200).max(1)).map(|chunk| chunk.join("\n").into_bytes()).collect();
@@ -227,7 +227,7 @@ fn neighbours(ours: &str, count: u32, rounds: u32) {
                     Program::new(ours).must_with(&["-R", "-"], burst);
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                // The queue of the hostile tenant may take longer than is worth measuring.
+                // The queue of the hostile tenant may take longer to drain than is worth measuring.
                 let waits = |told: &Value| told["waiting"].as_u64() != Some(0);
                 until("the others have what is theirs", || !status(ours, directory).iter().skip(1).any(waits));
                 let run = calls(ours, directory, at == 1);

@@ -1,8 +1,8 @@
-# What the tests of packages print and count. Sourced by them.
+# Printing and counting of results in the tests of packages. Sourced by them.
 
 passed=0 failed=0
 
-# Runs a command, whose success is what is expected. What it writes is shown if it fails.
+# Runs a command that must succeed. Its output is shown if it fails.
 check() {
     local what=$1 output
     shift
@@ -13,7 +13,7 @@ check() {
     fi
 }
 
-# Runs a command that must fail and say something.
+# Runs a command that must fail with a message.
 refuse() {
     local what=$1 expected=$2 output
     shift 2
@@ -26,7 +26,7 @@ refuse() {
     fi
 }
 
-# Ends the test. A test that checked nothing has failed.
+# Ends the test. A test without any check has failed.
 report() {
     echo "$(basename "$0"): $passed checks passed, $failed failed"
     [ $failed = 0 ] && [ $passed != 0 ]

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Tries the Debian packages in a fresh root made by debootstrap: they replace the real conntrack, run, are upgraded,
-# removed and purged; and lintian finds no error. Needs root; everything happens in mount, process and network
-# namespaces of their own.
+# Tests the Debian packages in a fresh root created by debootstrap: they replace the real conntrack, run, are upgraded,
+# removed and purged; and lintian finds no error. Needs root; everything happens in private mount, process and network
+# namespaces.
 #
 #   tests/package/debian.sh DIRECTORY_OF_PACKAGES CACHE_DIRECTORY
 #
-# `make test-package` builds the packages and runs it. The root is made once, and kept as CACHE_DIRECTORY/SUITE.tar.
+# `make test-package` builds the packages and runs this. The root is created once, and kept as
+# CACHE_DIRECTORY/SUITE.tar.
 set -euo pipefail
 packages=$1 cache=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,13 +18,13 @@ readonly SUITE=bookworm
 scratch=$(mktemp -d)
 trap 'rm -rf --one-file-system "$scratch"' EXIT
 
-# The mirror that this machine has for its own packages, if it is a Debian.
+# Prints the mirror that this machine uses for its own packages, if it runs Debian.
 mirror() {
     apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
         sed -n 's/^Debian \(http[^ ]*\/debian\/\?\)$/\1/p' | sort -u | head -n 1
 }
 
-# A root with the packages of the real conntrack ready to be installed, so that nothing is fetched while it is tried.
+# Creates a root with the packages of the real conntrack downloaded, so that nothing is fetched during the test.
 make_root() {
     local root=$scratch/made mirror
     mirror=$(mirror)
@@ -32,7 +33,7 @@ make_root() {
     debootstrap --variant=minbase "$SUITE" "$root" "$mirror" >"$scratch/debootstrap.log" 2>&1 ||
         { tail -n 20 "$scratch/debootstrap.log" >&2; exit 1; }
     cp /etc/resolv.conf "$root/etc/resolv.conf"
-    # The way to the mirror, if this machine has a proxy.
+    # The proxy of this machine for the mirror, if there is one.
     cat /etc/apt/apt.conf.d/* 2>/dev/null | grep -i '^ *acquire::http' >"$root/etc/apt/apt.conf.d/00mirror" || true
     chroot "$root" apt-get update -q
     chroot "$root" apt-get install -qy --no-install-recommends --download-only conntrack
@@ -41,7 +42,7 @@ make_root() {
     mv "$cache/$SUITE.tar.new" "$cache/$SUITE.tar"
 }
 
-# The same package with a higher version, of itself and of the flowgate that it depends on.
+# Rebuilds a package with a higher version, both its own and that of the flowgate it depends on.
 higher_version() {
     local package=$1 directory=$scratch/higher
     rm -rf "$directory"
@@ -50,7 +51,7 @@ higher_version() {
     dpkg-deb --root-owner-group -b "$directory" "$scratch/root/packages/next" >/dev/null
 }
 
-# A package that needs conntrack, as others in Debian do.
+# Builds a package that depends on conntrack, like others in Debian.
 dependent() {
     mkdir -p "$scratch/dependent/DEBIAN"
     printf '%s\n' 'Package: needs-conntrack' 'Version: 1' 'Architecture: all' 'Maintainer: Nobody <nobody@example.org>' \
@@ -74,7 +75,7 @@ cp "$here/checks.sh" "$here/inside.sh" "$scratch/root/packages"
 check "lintian finds no error" lintian --allow-root --fail-on error "${found[@]}"
 check "lintian finds nothing to warn of" lintian --allow-root --fail-on warning "${found[@]}"
 check "in a fresh root of $SUITE" true
-# What it prints is the report, so it is not in `check`.
+# Its output is the report, so it does not run within `check`.
 if unshare --mount --net --pid --fork --mount-proc="$scratch/root/proc" \
     chroot "$scratch/root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
     bash /packages/inside.sh; then

@@ -1,13 +1,13 @@
-# What `debian.sh` does inside the root, as its process 1 and with a network namespace of its own. /packages has the
-# packages, and in next/ the same with a higher version; the real conntrack is in apt's cache.
+# The part of `debian.sh` that runs inside the root, as its process 1 and with a network namespace of its own. /packages
+# contains the packages, and next/ in it the same with a higher version; the real conntrack is in apt's cache.
 set -euo pipefail
 . /packages/checks.sh
 
-# There is no network, so that what is installed comes from /packages or from apt's cache.
+# There is no network, so packages are installed from /packages or from apt's cache.
 install() { apt-get install -qy --no-install-recommends "$@"; }
 installed() { dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null || true; }
 version() { dpkg-query -W -f '${Version}' "$1"; }
-# All files, but for what dpkg and apt write down for themselves.
+# Lists all files except the records of dpkg and apt.
 files() {
     find / \( -path /proc -o -path /sys -o -path /dev -o -path /packages -o -path /tmp -o -path /var/cache/apt \
         -o -path /var/lib/apt -o -path /var/log/apt -o -path /var/cache/ldconfig -o -path /var/cache/debconf \) \
@@ -15,7 +15,7 @@ files() {
         grep -v -x -e /var/log/dpkg.log -e '/var/lib/dpkg/[a-z]*\(-old\|-new\)\?' -e /var/log/alternatives.log |
         sort
 }
-# The table, without what runs down.
+# Prints the table without timeouts.
 table_of() { "$1" -L "${@:2}" 2>/dev/null | sed 's/ [0-9]* \(src=\|[A-Z_]* src=\)/ \1/' | sort; }
 table() { table_of conntrack "$@"; }
 flow() { conntrack -I -p udp -s 192.0.2.1 -d 192.0.2.2 --sport "$1" --dport 53 -t 6000; }

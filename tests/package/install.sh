@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tries `make install` in directories of its own: what is installed, how big, how linked, and what it refuses.
+# Tests `make install` in private directories: the installed files, their size and linkage, and what is refused.
 #
 #   tests/package/install.sh TARGET_DIRECTORY
 #
@@ -16,7 +16,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 install() { make --no-print-directory install CARGO_TARGET_DIR="$target" "$@"; }
 
-# The attribute of an ELF file: type, needed libraries, and so on.
+# Prints attributes of an ELF file: type, needed libraries, and so on.
 elf() { LC_ALL=C readelf --wide "$@" 2>/dev/null; }
 build_id() { elf --notes "$1" | sed -n 's/.*Build ID: //p'; }
 

@@ -11,7 +11,7 @@ use std::{
 /// The command that builds it.
 const BUILD: &str = "cargo build --release --workspace";
 
-/// Returns the flowgate that lies beside the test in the build directory, or the one that `FLOWGATE_UNDER_TEST` names.
+/// Returns the flowgate in the test's build directory, or the one that `FLOWGATE_UNDER_TEST` names.
 ///
 /// # Panics
 /// If it is not built, or was built before one of its sources was changed.
@@ -20,16 +20,16 @@ pub fn flowgate() -> Program {
     Program::new(PATH.get_or_init(find))
 }
 
-/// Returns the directory that this test was built in, `target/PROFILE` as a rule.
+/// Returns the directory that this test was built in, usually `target/PROFILE`.
 ///
 /// # Panics
-/// If the test does not lie where cargo puts it.
+/// If the test is not where cargo puts it.
 pub fn profile_directory() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     test.ancestors().nth(2).expect("a test lies in `deps`, in the build directory").to_path_buf()
 }
 
-/// Returns the root of the source.
+/// Returns the root of the source tree.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the source is there")
 }
@@ -53,10 +53,10 @@ fn changed(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// Returns the first of the sources in cargo's list, which are behind `PROGRAM:`, that was changed or removed since
-/// then.
+/// Returns the first source that was changed or removed since then. `list` is cargo's list, in which the sources follow
+/// `PROGRAM:`.
 fn newer(list: &str, built: SystemTime) -> Option<PathBuf> {
-    // A blank in a path is written as `\ `.
+    // A space in a path is written as `\ `.
     let list = list.replace("\\ ", "\0");
     let sources = list.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace();
     sources

@@ -14,7 +14,7 @@ pub struct Dying {
 }
 
 impl Dying {
-    /// Creates `count` entries and ends them, so that most stay on the dying list.
+    /// Creates `count` entries and ends them, so that most of them stay on the dying list.
     pub fn fill(namespace: &Namespace, count: u32) -> Self {
         let mut socket = Socket::new(NETLINK_NETFILTER).expect("a netlink socket");
         socket.bind(&SocketAddr::new(0, 0)).expect("binding it");

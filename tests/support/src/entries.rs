@@ -1,6 +1,6 @@
 //! Entries created from lines in the syntax that `conntrack -o save` writes and `conntrack -R` reads.
 //!
-//! The kernel takes some 150,000 of them per second, so that big tables are cheap.
+//! The kernel takes about 150,000 of them per second, so big tables are cheap.
 
 use crate::{Namespace, Program};
 use std::fmt::Write;
@@ -42,7 +42,7 @@ pub fn count(_: &Namespace) -> usize {
     Program::new("conntrack").must(&["-C"]).trim().parse().expect("a number")
 }
 
-/// Creates one entry through `conntrack -I`, which takes some options that a file does not.
+/// Creates one entry through `conntrack -I`, which accepts some options that are not allowed in a file.
 pub fn insert(_: &Namespace, words: &str) {
     let mut arguments = vec!["-I"];
     arguments.extend(words.split_whitespace());
@@ -181,16 +181,16 @@ pub fn marks() -> Vec<String> {
     lines
 }
 
-/// Names of labels for [`Namespace::label_map`]: gaps, a name with blanks, the first and the last bit, and
-/// one beyond the kernel's range.
+/// Names of labels for [`Namespace::label_map`]: with gaps, a name with spaces, the first and the last bit, and one
+/// beyond the kernel's range.
 pub const LABEL_MAP: &str = "# bit name\n0 first\n1 eth0-in\n2\ttwo words \n0x5 five\n31 thirty-one\n32 thirty-two\n64 sixty-four\n100 hundred\n127 last\n200 beyond\n\n";
 
-/// Lets later entries have labels, which the kernel allows only while a rule uses them.
+/// Allows labels for entries created later, which the kernel does only while a rule uses labels.
 pub fn allow_labels(namespace: &Namespace) {
     namespace.nft("table inet labels {\n chain never {\n  ct label set 90\n }\n}\n");
 }
 
-/// Creates entries with labels; requires [`allow_labels`] and [`Namespace::label_map`] before.
+/// Creates entries with labels. Requires [`allow_labels`] and [`Namespace::label_map`] to be called before.
 pub fn labelled(namespace: &Namespace) {
     for (number, name) in
         ["first", "eth0-in", "two words", "five", "thirty-one", "thirty-two", "sixty-four", "hundred", "last"]

@@ -3,8 +3,7 @@
 //! Nothing here touches the connection-tracking table of the host: each helper that creates entries or traffic requires
 //! a [`Namespace`], and the only way to get one is [`Namespace::run`], which creates and removes it.
 //!
-//! A failure is a panic with a sentence that says what to do: a test that cannot run is a failed test, never a
-//! skipped one.
+//! A failure is a panic with a message that says what to do: a test that cannot run fails, and is never skipped.
 #![allow(clippy::panic, clippy::expect_used, clippy::unwrap_used)] // a panic is how a test helper reports
 
 pub mod background;

@@ -23,7 +23,7 @@ impl Limit {
         Self { before: Vec::new(), _lock: file }
     }
 
-    /// Sets the limit to at least this many entries in each namespace.
+    /// Raises the limit to at least this many entries in each namespace.
     pub fn of(entries: u64) -> Self {
         let mut kept = Self::kept();
         let enough = entries + entries / 10;
@@ -33,8 +33,8 @@ impl Limit {
         kept
     }
 
-    /// Gives the hash table a bucket for each of this many entries, as the kernel does for its own limit: with fewer,
-    /// the entries of a bucket are a long chain.
+    /// Sizes the hash table to one bucket for each of this many entries, as the kernel does for its own limit: with
+    /// fewer, the entries of a bucket form long chains.
     pub fn with_buckets(mut self, entries: u64) -> Self {
         self.raise(Self::BUCKETS, entries.next_power_of_two());
         self

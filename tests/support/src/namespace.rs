@@ -60,7 +60,7 @@ impl Namespace {
         let listing = std::fs::read_dir(directory).expect("the kernel has connection tracking");
         let mut changed = 0;
         for name in listing.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-            // Not that of fragments, which is no timeout of entries.
+            // Except for the timeout of fragments, which does not apply to entries.
             if name.contains("timeout") && !name.contains("frag6") {
                 self.set(&format!("netfilter/{name}"), 3600);
                 changed += 1;
@@ -74,17 +74,17 @@ impl Namespace {
         Program::new("nft").must_with(&["-f", "-"], rules.as_bytes());
     }
 
-    /// Runs `ip` with words separated by blanks.
+    /// Runs `ip` with words separated by spaces.
     pub fn ip(&self, words: &str) {
         Program::new("ip").must(&words.split_whitespace().collect::<Vec<_>>());
     }
 
-    /// Puts `text` in place of connlabel.conf, for this namespace only.
+    /// Replaces connlabel.conf by `text`, for this namespace only.
     pub fn label_map(&self, text: &str) {
         let layers = self.directory.join("etc");
         std::fs::create_dir(&layers).expect("a directory of this namespace");
         let mount = Program::new("mount");
-        // The upper layer must not itself be an overlay, which /tmp is in a container.
+        // The upper layer must not itself be on an overlay, as /tmp is in a container.
         mount.must(&["-t", "tmpfs", "tmpfs", &layers.display().to_string()]);
         for name in ["upper", "work"] {
             std::fs::create_dir(layers.join(name)).expect("a directory in a fresh tmpfs");
@@ -105,13 +105,13 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Only this thread sees the mount, and it ends with it; but a mount point cannot be removed.
+        // Only this thread sees the mount, which ends with the thread; but a mount point cannot be removed.
         let _ = nix::mount::umount2(&self.directory.join("etc"), nix::mount::MntFlags::MNT_DETACH);
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// Creates a directory that nobody else uses.
+/// Creates a directory that nothing else uses.
 pub(crate) fn temporary_directory() -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);

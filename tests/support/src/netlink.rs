@@ -11,7 +11,7 @@ const NETFILTER: &str = "12";
 pub struct ListedSocket {
     /// Its inode.
     pub inode: String,
-    /// Its port: as a rule the process that opened it.
+    /// Its port: usually the process that opened it.
     pub port: u32,
     /// True if it has joined groups.
     pub joined: bool,

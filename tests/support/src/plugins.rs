@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Returns the SHA-256 of a plugin's file, in hexadecimal digits as policies have it.
+/// Returns the SHA-256 digest of a plugin's file in hexadecimal, as used in policies.
 ///
 /// # Panics
 /// If the file cannot be read.

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 /// A program and the way it is started.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The file that is executed: a name that is searched in `PATH`, or a path.
+    /// The file to execute: a name to be searched in `PATH`, or a path.
     pub path: PathBuf,
     /// `argv[0]`; `path` if absent.
     pub called: Option<OsString>,
@@ -47,11 +47,10 @@ pub fn shell_status(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
-/// Copies a program or the loader of programs, to be executed.
+/// Copies a program, or the dynamic loader, to be executed.
 ///
-/// It is written by a process of its own: a child that another thread of the tests starts meanwhile would inherit a
-/// file that is open for writing here, and until that child executes its program nobody could execute the copy
-/// (ETXTBSY).
+/// A separate process writes the copy: a child started meanwhile by another thread of the tests would inherit a file
+/// that is open for writing here, and until that child executes its program nobody could execute the copy (ETXTBSY).
 ///
 /// # Panics
 /// If it cannot be copied.
@@ -65,7 +64,7 @@ pub fn conntrack() -> Program {
     Program::new("conntrack")
 }
 
-/// Splits a command line at blanks; `''` is an empty word.
+/// Splits a command line at spaces; `''` is an empty word.
 pub fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().map(|word| if word == "''" { "" } else { word }).collect()
 }
@@ -94,7 +93,7 @@ impl Program {
         self
     }
 
-    /// Runs a copy of the program in a directory, since other users may not be able to enter the build directory.
+    /// Runs a copy of the program in a directory, since other users may not have access to the build directory.
     ///
     /// # Panics
     /// If it cannot be copied.
@@ -188,8 +187,8 @@ impl Program {
     }
 }
 
-/// Fails if this process ignores signals that tests send, as background jobs of a shell do: the programs that it starts
-/// inherit that.
+/// Fails if this process ignores signals that tests send, as background jobs of a shell do: programs that it starts
+/// inherit this.
 ///
 /// # Panics
 /// If SIGHUP, SIGINT or SIGTERM is ignored.

@@ -1,4 +1,4 @@
-//! A small random generator whose state is a single number, so that a failure can be repeated.
+//! A small random generator whose state is a single number, so that a failure can be reproduced.
 
 /// Xorshift64*: sufficient for test cases, and the same on every machine.
 #[derive(Clone, Debug)]

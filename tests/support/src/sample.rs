@@ -2,7 +2,7 @@
 
 use crate::{Namespace, Outcome, Program, entries};
 
-/// Returns the table without the times that run down: flows with counters, marks and ids, and expectations.
+/// Returns the table without timeouts: flows with counters, marks and ids, and expectations.
 pub fn table() -> Vec<String> {
     let conntrack = Program::new("conntrack");
     let listed = [&["-L", "-o", "id,extended"][..], &["-L", "expect"]].map(|line| conntrack.must(line)).concat();
@@ -17,7 +17,7 @@ pub fn table() -> Vec<String> {
 
 /// Creates flows of several protocols, families, zones and marks, one of them with counted packets.
 pub fn fill(namespace: &Namespace) {
-    // Without time stamps: listings would show an age that changes.
+    // Without timestamps: listings would show an age that changes.
     namespace.set("netfilter/nf_conntrack_acct", 1);
     namespace.keep_entries();
     namespace.nft("table ip t { chain c { type filter hook output priority 0; ct state new accept; }; }");

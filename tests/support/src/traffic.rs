@@ -12,7 +12,7 @@ pub const SERVERS: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
 pub const DOORS: [&str; 2] = ["10.9.0.80", "2001:db8:9::80"];
 /// Source addresses of UDP to port 5000 after source NAT.
 pub const OUTSIDES: [&str; 2] = ["10.9.0.77", "2001:db8:9::77"];
-/// Port of the server that has as much of FTP as the helper needs.
+/// Port of a server that implements as much of FTP as the helper needs.
 pub const FTP: u16 = 2121;
 /// Port of the TFTP helper.
 pub const TFTP: u16 = 6969;
@@ -116,14 +116,14 @@ impl Traffic {
         self.listeners.push(listener);
     }
 
-    /// Opens a TCP connection and closes it at both sides.
+    /// Opens a TCP connection and closes it on both sides.
     pub fn tcp_closed(&mut self, server: &SocketAddr) {
         let listener = listen(server);
         let mut client = connect(server);
         let (mut accepted, _) = listener.accept().expect("the connection");
         exchange(&mut client, &mut accepted);
         drop(client);
-        // The client closes first: otherwise the order of the two would be random.
+        // The client closes first; otherwise the order would be random.
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut accepted, &mut rest).expect("the client's end");
     }
@@ -185,7 +185,7 @@ impl Traffic {
     /// with a helper, and as many expectations.
     pub fn tftp_more(&mut self, server: &SocketAddr, count: usize) {
         for _ in 0..count {
-            // Nobody reads them: the server's queue overflows, which does not matter to connection tracking.
+            // The datagrams are not read: the server's queue overflows, which does not affect connection tracking.
             let client = UdpSocket::bind(socket(SERVERS[usize::from(server.is_ipv6())], 0)).expect("a UDP socket");
             client.send_to(b"\0\x01flows\0octet\0", server).expect("sending");
         }

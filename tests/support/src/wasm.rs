@@ -26,7 +26,7 @@ pub mod id {
     pub const DATA: u8 = 11;
 }
 
-/// Encodes a number (LEB128).
+/// Encodes a number as LEB128.
 pub fn number(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -39,7 +39,7 @@ pub fn number(mut number: usize) -> Vec<u8> {
     }
 }
 
-/// Encodes a text with its length.
+/// Encodes a text, prefixed with its length.
 pub fn name(text: &str) -> Vec<u8> {
     [number(text.len()), text.as_bytes().to_vec()].concat()
 }

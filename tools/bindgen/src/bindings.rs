@@ -6,7 +6,7 @@ use wit_bindgen_core::{Files, wit_parser::Resolve};
 
 use crate::error::BindgenError;
 
-/// Writes the bindings of a world. A file that would not change is not written, so that make can see what has changed.
+/// Writes the bindings of a world. An unchanged file is not written, so that make can see what has changed.
 pub(crate) fn write(wit: &Path, world: &str, out: &Path) -> Result<(), BindgenError> {
     let mut resolve = Resolve::default();
     let (package, _) =

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::error::BindgenError;
 
-/// Makes a component, as the host does when it loads a module.
+/// Turns a core module into a component, as the host does when it loads a module.
 pub(crate) fn make(module: &Path, out: &Path) -> Result<(), BindgenError> {
     let bytes = fs::read(module).map_err(|source| BindgenError::Read { path: module.into(), source })?;
     let component = wit_component::ComponentEncoder::default()

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-/// Why bindings or a component cannot be made.
+/// Why bindings or a component cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindgenError {
     /// A file could not be read.
@@ -10,7 +10,7 @@ pub(crate) enum BindgenError {
     Read {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file could not be written.
@@ -18,7 +18,7 @@ pub(crate) enum BindgenError {
     Write {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The directory is not a WIT package.

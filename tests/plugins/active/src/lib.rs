@@ -1,5 +1,5 @@
-//! Uses everything that a plugin may use, on request: `do=WHAT` for each flow, `tick=WHAT` for each tick. What became of its
-//! actions, and what it was offered, goes into the log.
+//! Uses everything that a plugin may use, on request: `do=WHAT` for each flow, `tick=WHAT` for each tick. The results
+//! of its actions, and the entries it was offered, go into the log.
 
 #![allow(clippy::panic, reason = "what the host makes of it is tested")]
 
@@ -44,10 +44,10 @@ impl Plugin for Active {
     }
 }
 
-/// Keeps so many values of so many bytes, as far as there is room.
+/// Stores this number of values of this size, as far as there is room.
 fn fill(count: u32, bytes: usize) {
     for number in 0..count {
-        // It is full from some value on, which is what is tried.
+        // Fails once the capacity is reached, which is what this tests.
         let _ = services::set(&number.to_be_bytes(), &vec![1; bytes]);
     }
 }
@@ -90,7 +90,7 @@ impl Filter for Active {
                         std::hint::black_box(services::get(&0u32.to_be_bytes()));
                     }
                 }
-                // The third flow of all, counting those that an instance before this one saw.
+                // The third flow in total, including flows seen by an earlier instance.
                 "trap" if self.seen == 3 => panic!("trapped on purpose"),
                 "time" => services::info(format!("time {}", services::now())),
                 "log" => services::warn(format!("flow {}", flow.protocol())),
@@ -108,7 +108,7 @@ impl Filter for Active {
     }
 }
 
-/// A UDP flow by number.
+/// Returns the key of a UDP flow by number.
 fn key(port: u16) -> Key {
     let address = |last: u8| IpAddr::V4(Ipv4Addr::new(10, 77, 0, last));
     Key::new(protocol::UDP, SocketAddr::new(address(1), port), SocketAddr::new(address(2), 53))
@@ -173,7 +173,7 @@ impl ExpectationStage for Active {
                     "annotate" => notes.annotate(&expectation, "seen", self.seen),
                     "delete" => notes.delete(&expectation),
                     "create" => {
-                        // One more of the same master, for another port.
+                        // An additional expectation of the same master, for another port.
                         let number = expectation.protocol();
                         let key = |direction: flowgate_sdk::Direction<'_>, port: Option<u16>| Key {
                             protocol: number,

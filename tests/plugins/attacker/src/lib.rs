@@ -1,9 +1,10 @@
-//! Asks for whatever it is told to, in whatever form: `act=WORD KEY=VALUE ...`, for the first flow that it sees. What it is told of
-//! it goes into the log.
+//! Requests actions in arbitrary form, as specified by `act=WORD KEY=VALUE ...`, for the first flow that it sees. The
+//! results go into the log.
 //!
-//! WORD is `delete`, `update`, `create`, `create-or-update` or a number; `shown` means the flow that it sees, else the flow is the
-//! one of the keys. `log TEXT` only says this. `times=N` asks so often in one call, `count=N` for so many flows whose source ports
-//! follow each other, `again` in every call and not in the first one alone; `loop` never comes back.
+//! WORD is `delete`, `update`, `create`, `create-or-update` or a number. With `shown` the action is on the flow in the
+//! batch, otherwise on the flow described by the keys. `log TEXT` only logs the text. `times=N` requests the action N
+//! times in one call, `count=N` for N flows with consecutive source ports, `again` in every call and not only in the
+//! first; `loop` never returns.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a wrong test is a failed test")]
 
@@ -61,7 +62,7 @@ impl ActionResults for Attacker {
     }
 }
 
-/// A number, decimal or with `0x`.
+/// Parses a number, decimal or with `0x`.
 fn number(text: &str) -> u64 {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
@@ -130,7 +131,7 @@ fn attack(act: &str) -> Outcome {
         original_flags: vec![0],
         reply_flags: vec![0],
     };
-    /// Gives the flow a value, and says that it has it.
+    /// Sets a field of the flow, and the bit for its presence.
     macro_rules! set {
         ($place:expr => $value:expr, $fields:expr) => {{
             $place = $value;
@@ -173,7 +174,8 @@ fn attack(act: &str) -> Outcome {
             "helper" => {
                 set!(rare.helper => text(value.replace("\\n", "\n").replace("\\e", "\x1b").as_bytes()), field::HELPER)
             }
-            // A text of so many bytes that each need six in JSON; `big` says that the flow has it, `bulk` does not.
+            // Texts of the given length. With `big` each byte needs six in JSON and the flow has the field; with `bulk`
+            // it does not.
             "big" => set!(rare.helper => text(&vec![1; number(value) as usize]), field::HELPER),
             "bulk" => rare.helper = text(&vec![b'x'; number(value) as usize]),
             "scale" => {
@@ -229,7 +231,7 @@ fn attack(act: &str) -> Outcome {
     Outcome { actions: Some(actions), values: Some(flow), ..Outcome::default() }
 }
 
-/// The same action on flows whose source ports follow each other.
+/// Returns the same action on flows with consecutive source ports.
 fn many(mut flow: Flows, kind: u8, count: u16) -> Outcome {
     fn repeat<T: Copy>(column: &mut Vec<T>, count: u16) {
         if let Some(&first) = column.first() {

@@ -1,5 +1,5 @@
-//! The exports, by hand: those of the SDK let ticks and look-backs return no more than actions on flows, and a plugin be a stage or a
-//! format, not both.
+//! Exports written by hand: with those of the SDK, ticks and look-backs can only return actions on flows, and a plugin
+//! is either a stage or a format.
 #![allow(unsafe_code, reason = "what is generated for the exports has some")]
 
 use std::cell::RefCell;

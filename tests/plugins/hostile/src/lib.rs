@@ -1,7 +1,7 @@
-//! Misbehaves on request: `do=WHAT`, on the first batch, with `at=N` on the batch in which the Nth flow comes, or with `when=CALL`
-//! in another call: `configure`, `begin` and `finish` (of a format), `tick`, `look-back-begin`, `look-back` and `look-back-end`. What is
-//! multiplied is of `column=NAME` and has `bytes=N`. With `do=nothing` it passes everything on, which is what the cost of a crossing is
-//! measured with. It is a stage, and a format for those who take it for one.
+//! Misbehaves on request: `do=WHAT`, in the first batch, with `at=N` in the batch that contains the Nth flow, or with
+//! `when=CALL` in another call: `configure`, `begin` and `finish` (of a format), `tick`, `look-back-begin`, `look-back`
+//! and `look-back-end`. Multiplied values belong to `column=NAME` and have `bytes=N`. With `do=nothing` it passes
+//! everything on, for measuring the cost of a crossing. It is both a stage and a format.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "misbehaving is what it is for")]
 
 mod exports;
@@ -74,7 +74,7 @@ impl FlowStage for Hostile {
 }
 
 impl Hostile {
-    /// What it does in a call, of a batch of so many rows.
+    /// Returns the outcome of a call with a batch of `rows` rows.
     fn on(&mut self, call: &str, rows: u32) -> Outcome {
         if self.when != call {
             return Outcome::default();
@@ -82,7 +82,7 @@ impl Hostile {
         self.multiplied.outcome(&self.what, rows).unwrap_or_else(|| misbehave(&self.what, rows))
     }
 
-    /// What it writes as a format of so many rows.
+    /// Returns the text that it writes as a format for `rows` rows.
     fn text(&mut self, call: &str, rows: u32) -> Vec<u8> {
         if self.when != call {
             return Vec::new();
@@ -90,7 +90,7 @@ impl Hostile {
         let bytes = self.multiplied.bytes as usize;
         match self.what.as_str() {
             "long-text" => vec![b'x'; bytes],
-            // Titles, colours, a screen that is erased, and bytes that are no text.
+            // Titles, colours, clearing the screen, and bytes that are not text.
             "strange-text" => b"\x1b]0;owned\x07\x1b[2J\xff\x9b31m\0\n".repeat(rows as usize),
             what => {
                 misbehave(what, rows);
@@ -110,7 +110,7 @@ impl ExpectationStage for Hostile {
     }
 }
 
-/// Does one bad thing; what does not end the plugin ends up in the outcome.
+/// Misbehaves in one way; if that does not end the plugin, the outcome contains it.
 fn misbehave(what: &str, rows: u32) -> Outcome {
     let good = Outcome::default;
     match what {
@@ -130,7 +130,7 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
             }
         }
         "output" => Outcome { verdicts: vec![1; 40 << 20], ..good() },
-        // The same megabyte, named so often that the host would need many gigabytes for its copies of it.
+        // One megabyte that is referenced so often that the host would need many gigabytes to copy it.
         "amplify" => Outcome {
             annotations: Some(Annotations { rows: vec![0; 1 << 22], keys: texts(1 << 20), values: texts(1 << 20) }),
             ..good()
@@ -174,7 +174,7 @@ fn misbehave(what: &str, rows: u32) -> Outcome {
             }
             good()
         }
-        // Long lines, each of which the host has to take before it cuts it.
+        // Long lines, which the host has to receive before it truncates them.
         "log-bytes" => {
             let line = "\x1b".repeat(1 << 20);
             for _ in 0..100 {

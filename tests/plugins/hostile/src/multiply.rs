@@ -1,4 +1,4 @@
-//! Outcomes that name the same thing again and again, so that the host would have to copy it as often.
+//! Outcomes with repeated references to the same data, which the host would have to copy as often.
 
 use flowgate_sdk::{
     ExpectationOutcome, Expectations, Flows, Outcome, action,
@@ -10,54 +10,54 @@ use flowgate_sdk::{
     field,
 };
 
-/// What is multiplied: a column, and bytes of text.
+/// The multiplied data: a column, and the number of bytes of text.
 pub(crate) struct Multiplied {
     pub column: String,
     pub bytes: u32,
 }
 
 impl Multiplied {
-    /// An outcome for a batch of so many rows, if this is one of the things that multiply.
+    /// Returns an outcome for a batch of `rows` rows, if `what` multiplies something.
     pub(crate) fn outcome(&self, what: &str, rows: u32) -> Option<Outcome> {
-        // Without a batch there is no row that could be named.
+        // Without a batch there is no row to refer to.
         let row = if rows == 0 { action::NO_ROW } else { 0 };
         let rows = rows.max(1);
         let good = Outcome::default;
         let outcome = match what {
-            // One text, given to every row: the host makes a copy for each.
+            // One text for every row: the host makes a copy for each.
             "amplify-change" => Outcome {
                 changes: Some(changes((0..rows).collect())),
                 values: Some(self.values(self.or(20 << 20))),
                 ..good()
             },
-            // The same row again and again: the host copies the whole column for each.
+            // The same row repeatedly: the host copies the whole column each time.
             "slow-change" => Outcome {
                 changes: Some(changes(vec![0; 300_000])),
                 values: Some(self.values(self.or(8 << 20))),
                 ..good()
             },
-            // As many changes as there may be, all of the same row, and one more.
+            // One more than the maximum number of changes, all of the same row.
             "one-change-too-many" => Outcome {
                 changes: Some(changes(vec![0; 4 * rows as usize + 1])),
                 values: Some(self.values(self.or(15))),
                 ..good()
             },
-            // Notes of so many bytes on every row.
+            // Annotations of this size on every row.
             "amplify-notes" => Outcome { annotations: Some(notes(0..rows, self.or(4000))), ..good() },
-            // More notes than anybody wants, without any text, out of order.
+            // An excessive number of annotations without text, not in order of rows.
             "empty-notes" => {
                 let count = 2_000_000;
                 let empty = || Texts { ends: vec![0; count as usize], bytes: Vec::new() };
                 let rows = (0..count).map(|number| (number * 7919) % rows).collect();
                 Outcome { annotations: Some(Annotations { rows, keys: empty(), values: empty() }), ..good() }
             }
-            // Each byte becomes six when it is made fit for a terminal.
+            // Each byte becomes six when it is escaped for a terminal.
             "escaped-notes" => {
                 let mut notes = notes(0..rows, self.or(1000));
                 notes.values.bytes.fill(0x1b);
                 Outcome { annotations: Some(notes), ..good() }
             }
-            // Actions that all name the same row of values.
+            // Actions that all refer to the same row of values.
             "amplify-actions" => Outcome {
                 actions: Some(Actions {
                     kinds: vec![action::UPDATE; 60_000],
@@ -91,7 +91,7 @@ impl Multiplied {
         Some(outcome)
     }
 
-    /// The same for a batch of expectations.
+    /// Returns the same for a batch of expectations.
     pub(crate) fn expectations(&self, what: &str, rows: u32) -> Option<ExpectationOutcome> {
         let outcome = match what {
             "amplify-notes" => {
@@ -129,7 +129,7 @@ impl Multiplied {
         if self.bytes == 0 { bytes } else { self.bytes }
     }
 
-    /// A row of values with so many bytes in the column.
+    /// Returns a row of values with a text of this size in the column.
     fn values(&self, bytes: u32) -> Flows {
         let mut rare = Rare::default();
         let (column, bit) = match self.column.as_str() {
@@ -152,7 +152,7 @@ fn changes(rows: Vec<u32>) -> Changes {
     Changes { values: vec![0; rows.len()], clear: vec![0; rows.len()], rows }
 }
 
-/// So many texts of so many bytes.
+/// Returns `count` texts of `bytes` bytes each.
 fn many(count: u32, bytes: u32) -> Texts {
     Texts { ends: (1..=count).map(|number| number * bytes).collect(), bytes: vec![b'x'; (count * bytes) as usize] }
 }
@@ -162,7 +162,7 @@ fn notes(rows: std::ops::Range<u32>, bytes: u32) -> Annotations {
     Annotations { rows: rows.collect(), keys: many(count, 1), values: many(count, bytes) }
 }
 
-/// A row with an unknown attribute of so many bytes.
+/// Returns a row with an unknown attribute of this size.
 fn raw(bytes: u32) -> Flows {
     let unknown = RawAttributes { rows: vec![0], paths: vec![99], payloads: many(1, bytes) };
     Flows { rare: Some(Rare { unknown, ..Rare::default() }), ..one(field::UNKNOWN) }

@@ -1,5 +1,5 @@
-//! Tries to reach the outside through WASI, as Rust's standard library does on wasm32-wasip2: `do=WHAT` for each flow. What
-//! it learns it notes on the flow.
+//! Tries to reach the outside through WASI, as Rust's standard library does on wasm32-wasip2: `do=WHAT` for each flow.
+//! Annotates the flow with the result.
 
 use std::{
     net::TcpStream,
