@@ -1,5 +1,6 @@
-# The example plugins, in five languages: `make examples`, or `make example-LANGUAGE` for those of one. Their build tools come
-# from the package registries, into the target directory; components end in $(EXAMPLES). Included by the Makefile.
+# The example plugins, in five languages: `make examples`, or `make example-LANGUAGE` for those of one language. Their
+# build tools come from the package registries, into the target directory; components are written to $(EXAMPLES).
+# Included by the Makefile.
 
 EXAMPLES := $(CARGO_TARGET_DIR)/examples
 BINDGEN := $(CARGO_TARGET_DIR)/release/flowgate-bindgen
@@ -110,8 +111,9 @@ $(EXAMPLES)/heavy-python.wasm $(EXAMPLES)/inventory.wasm: examples/python/flowga
 
 # --- JavaScript: componentize-qjs from npm, likewise ---
 
-# The runtime of npm's 0.4.5 turns 64-bit numbers into doubles, which corrupts IPv6 addresses. That of 0.5.0, which only crates.io has so
-# far, turns them into BigInt, and works with the tool of 0.4.5. `cargo info` downloads one crate without its dependencies.
+# The runtime of npm's 0.4.5 turns 64-bit numbers into doubles, which corrupts IPv6 addresses. That of 0.5.0, which so
+# far only crates.io has, turns them into BigInt, and works with the tool of 0.4.5. `cargo info` downloads one crate
+# without its dependencies.
 QJS := 0.5.0
 QJS_RUNTIME := $(NPM)/runtime-$(QJS).wasm
 QJS_SHA256 := 1781cbe19b0426a008e0d8d1d13e5d3389d6675f4f0ec6bb6cb2d52213b8b97d

@@ -1,8 +1,8 @@
 /* flowgate plugins in C: a row view over the columns of a batch, and notes that become an outcome.
  *
- * A plugin includes this file once and defines the functions under "what a plugin defines". It is linked with the bindings that
- * `flowgate-bindgen c` writes for the world `stage` (stage.h, stage.c, stage_component_type.o). wit/flow.wit describes each column.
- * holds.
+ * A plugin includes this file once and defines the functions under "what a plugin defines". It is linked with the
+ * bindings that `flowgate-bindgen c` writes for the world `stage` (stage.h, stage.c, stage_component_type.o).
+ * wit/flow.wit describes each column.
  */
 #ifndef FLOWGATE_H
 #define FLOWGATE_H

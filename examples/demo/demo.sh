@@ -20,7 +20,7 @@ for program in ip nft ping socat ss; do
     command -v "$program" >/dev/null || die "$program is not installed; run \`make setup\`"
 done
 
-# The outside addresses are those for documentation, which count as public.
+# The outside addresses are documentation addresses, which count as public.
 # client 10.1.0.2 -- 10.1.0.1 router 198.51.100.1 -- 198.51.100.2 server, and the same in 2001:db8:1:: and 2001:db8:2::
 name=flowgate-demo-$$
 scratch=$(mktemp -d)
@@ -29,7 +29,8 @@ client=$name-client router=$name-router server=$name-server
 cleanup() {
     local status=$? namespace pids
     for namespace in "$client" "$server" "$router"; do
-        # The processes of the namespace, which only this script started; all at once, so that none reports its end.
+        # The processes of the namespace, all of which this script started; all at once, so that none reports another
+        # one's end.
         pids=$(ip netns pids "$namespace" 2>/dev/null || true)
         # shellcheck disable=SC2086 # several numbers
         [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
@@ -63,9 +64,9 @@ link "$router" outside 198.51.100.1/24 2001:db8:2::1/64
 link "$server" eth0 198.51.100.2/24 2001:db8:2::2/64
 ip -n "$client" route add default via 10.1.0.1
 ip -n "$client" -6 route add default via 2001:db8:1::1
-# The server has no route to the client in IPv4: that must go through source NAT.
+# The server has no IPv4 route to the client, so IPv4 traffic must pass source NAT.
 ip -n "$server" -6 route add default via 2001:db8:2::1
-# In a shell of its own, because /proc/sys shows the namespace of who opens it.
+# In a separate shell, because /proc/sys shows the namespace of the process that opens it.
 at "$router" bash -c '
     cd /proc/sys/net
     echo 1 >ipv4/ip_forward
@@ -96,7 +97,7 @@ table ip demo-nat {
 RULES
 
 say "Servers: HTTP-like on TCP 80, echo on UDP 53, FTP control on TCP 21"
-# Without an enclosing shell, which would report the end of its program when the demo ends it.
+# `exec` avoids an enclosing shell, which would report that its program was killed when the demo ends.
 behind() { # namespace, program, arguments
     (exec ip netns exec "$@") &
     disown

@@ -6,8 +6,8 @@
 //       keep(flow, notes) { return flow.packets > 1000; }
 //     });
 //
-// A class has `keep(flow, notes)`, which is easy, or `process(batch)`, which reads columns and is faster. wit/flow.wit says what each
-// column holds.
+// A class has either `keep(flow, notes)`, which is simpler, or `process(batch)`, which reads columns and is faster.
+// wit/flow.wit describes each column.
 
 /** Bits of `batch.has` and of `reads`: the fields that a row carries, or that a plugin reads. See wit/flow.wit. */
 export const field = {
@@ -21,7 +21,7 @@ export const field = {
   ORIGINAL: 0xd3n, REPLY: 0x32cn, TUPLES: 0x3ffn, COUNTERS: 3n << 19n, ALL: (1n << 51n) - 1n,
 };
 
-/** Numbers of IANA for layer-4 protocols, by name. */
+/** Layer-4 protocol numbers assigned by IANA, by name. */
 export const protocol = { ICMP: 1, TCP: 6, UDP: 17, DCCP: 33, GRE: 47, ICMPV6: 58, SCTP: 132, UDPLITE: 136 };
 
 /** Status bits: IPS_* of linux/netfilter/nf_conntrack_common.h. */
@@ -83,7 +83,7 @@ class Direction {
   get destinationPort() { return this.tuples.destinationL4[this.row]; }
 }
 
-/** One flow: a row of a batch. A field that the flow does not carry, or that was not asked for in `reads`, is undefined. */
+/** One flow: a row of a batch. A field that the flow does not carry, or that is not in `reads`, is undefined. */
 export class Flow {
   constructor(batch, row) {
     this.batch = batch;
@@ -176,8 +176,8 @@ export class Notes {
     this.#action(1, row, NO_ROW);
   }
   /**
-   * Requests that the flow is changed in the kernel's table: `{ mark, mask, timeout }`, each of which may be missing; `mask` has the
-   * bits of the mark to set. Needs the grants `update.mark` and `update.timeout`.
+   * Requests that the flow is changed in the kernel's table: `{ mark, mask, timeout }`, each of which may be missing;
+   * `mask` has the bits of the mark to set. Needs the grants `update.mark` and `update.timeout`.
    */
   update(flow, { mark, mask = 0xffffffff, timeout }) {
     const { batch, row } = flow;
@@ -271,9 +271,9 @@ class Options {
 }
 
 /**
- * Returns the exports of a stage from a class: `static describe()` returns name, version, summary, and optionally `options` (name, help,
- * placeholder, default, required), `grants` and `reads`; the constructor takes the options and throws errors for the user;
- * then either `keep(flow, notes)` or `process(batch)`.
+ * Returns the exports of a stage from a class: `static describe()` returns name, version, summary, and optionally
+ * `options` (name, help, placeholder, default, required), `grants` and `reads`; the constructor takes the options and
+ * throws errors for the user; `keep(flow, notes)` or `process(batch)` handles flows.
  */
 export function stage(Plugin) {
   let instance;

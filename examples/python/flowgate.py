@@ -16,8 +16,8 @@
 
     Plugin, FlowStage = flowgate.stage(Big)
 
-A class has `keep(flow, notes)`, which is easy, or `process(batch)`, which reads columns and is faster: what costs most is to make
-objects. wit/flow.wit says what each column holds.
+A class has either `keep(flow, notes)`, which is simpler, or `process(batch)`, which reads columns and is faster, because
+creating objects is the main cost. wit/flow.wit describes each column.
 """
 
 from ipaddress import IPv4Address, IPv6Address
@@ -51,7 +51,7 @@ class field:
 
 
 class protocol:
-    """Numbers of IANA for layer-4 protocols."""
+    """Layer-4 protocol numbers assigned by IANA."""
 
     ICMP, TCP, UDP, DCCP, GRE, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 33, 47, 58, 132, 136
 
@@ -261,7 +261,7 @@ class Notes:
         self._action(1, row, NO_ROW)
 
     def update(self, flow, *, mark=None, mask=0xFFFFFFFF, timeout=None):
-        """Requests that mark (those of its bits that are in `mask`) and timeout of a flow are set in the kernel's table. Needs the
+        """Requests that the mark (the bits in `mask`) and the timeout of a flow are set in the kernel's table. Needs the
         grants `update.mark` and `update.timeout`."""
         self._action(2, flow.row, len(self._updates))
         batch = flow.batch
@@ -342,8 +342,8 @@ class Options(dict):
 
 
 def stage(plugin):
-    """Returns the exports of a stage from a class. Its constructor takes the `Options`, and raises ValueError with an error for the
-    user; it has `keep(flow, notes)` or `process(batch)`, and optionally `finish(notes)`."""
+    """Returns the exports of a stage from a class. Its constructor takes the `Options`, and raises ValueError with an
+    error for the user; it has `keep(flow, notes)` or `process(batch)`, and optionally `finish(notes)`."""
     instance = None
 
     class Plugin:

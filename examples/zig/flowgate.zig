@@ -3,12 +3,12 @@
 //! A plugin is a struct with
 //!
 //! * `pub const description: flowgate.Description`;
-//! * `pub fn configure(self: *Self, options: flowgate.Options) ?[]const u8`: takes the options, returns an error for the user
-//!   if one is wrong;
+//! * `pub fn configure(self: *Self, options: flowgate.Options) ?[]const u8`, which stores the options, or returns an
+//!   error for the user if one is invalid;
 //! * `pub fn keep(self: *Self, flow: flowgate.Flow, notes: *flowgate.Notes) bool`;
 //!
-//! and the line `comptime { flowgate.stage(Self); }`. The module `bindings` is the output of `zig translate-c` for the header that
-//! `flowgate-bindgen c` writes. wit/flow.wit describes each column.
+//! and the line `comptime { flowgate.stage(Self); }`. The module `bindings` is the output of `zig translate-c` for the
+//! header that `flowgate-bindgen c` writes. wit/flow.wit describes each column.
 
 const std = @import("std");
 const bindings = @import("bindings");
@@ -43,7 +43,7 @@ pub const field = struct {
     pub const reply: u64 = 0x32c;
 };
 
-/// Layer-4 protocols by the numbers of IANA.
+/// Layer-4 protocol numbers assigned by IANA.
 pub const protocol = struct {
     pub const icmp: u8 = 1;
     pub const tcp: u8 = 6;
@@ -86,7 +86,7 @@ pub const Description = struct {
     version: [:0]const u8,
     summary: [:0]const u8,
     options: []const Option = &.{},
-    /// The grants that it asks for, such as `delete`.
+    /// The grants that it requests, such as `delete`.
     grants: []const [:0]const u8 = &.{},
     /// The fields that it reads; other fields stay empty and cost nothing.
     reads: u64,
@@ -116,7 +116,7 @@ fn slice(string: Text) []const u8 {
     return if (string.len == 0) "" else string.ptr[0..string.len];
 }
 
-/// Returns a number of a dense column, 0 if the column is empty.
+/// Returns an element of a dense column, 0 if the column is empty.
 inline fn at(column: anytype, row: usize) @TypeOf(column.ptr[0]) {
     return if (row < column.len) column.ptr[row] else 0;
 }
@@ -231,7 +231,7 @@ pub const Notes = struct {
     }
 };
 
-// The bindings free what is passed to the host, so that it must come from malloc.
+// The bindings free what is passed to the host, so it must come from malloc.
 extern fn realloc(pointer: ?*anyopaque, size: usize) ?*anyopaque;
 
 /// Appends to a list of the bindings, whose capacity is the next power of two of its length.

@@ -32,8 +32,8 @@ fn main() -> Result<(), Failure> {
     templates(&root, &PathBuf::from(variable("OUT_DIR")?))
 }
 
-/// Writes the files that new plugin projects are made of: tables of their names and lengths, and their content, compressed
-/// (0.1 MB instead of 0.6, of a program that is seldom asked for them).
+/// Writes the files of new plugin projects: tables of their names and lengths, and their content, compressed (0.1 MB
+/// instead of 0.6 MB, in a program that rarely needs them).
 fn templates(root: &Path, out: &Path) -> Result<(), Failure> {
     let mut files = Vec::new();
     gather(&root.join("host/cli/templates"), "", &mut files)?;

@@ -39,8 +39,8 @@ fn main() -> Result<(), Failure> {
         for input in ["plugins", "wit", "Cargo.lock"] {
             println!("cargo::rerun-if-changed={}", root.join(input).display());
         }
-        // Beside the outer build's directory, so that the plugins are reused for another profile or after a change of the
-        // host.
+        // Next to the outer build's directory, so that the plugins are reused for another profile or after a change of
+        // the host.
         let target = out.ancestors().nth(4).unwrap_or(&out).join("stock-plugins");
         build(&root, &target)?;
         (made(&target)?, root.join("Cargo.lock"))

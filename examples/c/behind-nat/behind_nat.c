@@ -1,8 +1,8 @@
 /* Finds the host behind NAT: the flow that others saw as coming from ADDRESS:PORT.
  *
- * Operators of shared addresses are asked this (RFC 6888, RFC 6302): a public address, a port, and perhaps a time. Keeps
- * the flows whose source was translated to it, and annotates them with the real source and the peer. On a stream of
- * events it is a log of NAT.
+ * Operators of shared addresses receive such queries (RFC 6888, RFC 6302) with a public address, a port, and perhaps a
+ * time. Keeps the flows whose source was translated to it, and annotates them with the real source and the peer. On a
+ * stream of events the output is a log of NAT.
  */
 #include "../flowgate.h"
 

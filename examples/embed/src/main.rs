@@ -1,5 +1,5 @@
-//! Listens to connection-tracking events, passes them through a plugin, and prints what is left as JSON, until a signal
-//! ends it: `embed PLUGIN.wasm`. Needs CAP_NET_ADMIN.
+//! Listens to connection-tracking events, passes them through a plugin, and prints the remaining ones as JSON, until a
+//! signal ends it: `embed PLUGIN.wasm`. Needs CAP_NET_ADMIN.
 
 use std::{env, error::Error, process::ExitCode, thread};
 

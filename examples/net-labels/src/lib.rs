@@ -12,7 +12,7 @@ use table::Table;
 
 struct NetLabels {
     table: Table,
-    /// The label of each name of the table that is a label.
+    /// For each name of the table, the label of that name, if there is one.
     bits: Vec<Option<u16>>,
     label: Ends,
     only: bool,

@@ -35,7 +35,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Makes a source whose counts start now.
+    /// Creates a source whose counts start now.
     pub(crate) fn new(since: u64) -> Self {
         Source { since, found: None, targets: HashMap::new(), count: 0 }
     }

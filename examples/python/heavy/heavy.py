@@ -1,4 +1,7 @@
-"""Keeps the flows that have moved more than a number of bytes, and annotates them with that number. It reads columns, which is fast."""
+"""Keeps the flows that have moved more than a number of bytes, and annotates them with that number.
+
+It reads columns, which is fast.
+"""
 
 import flowgate
 from flowgate import field

@@ -1,14 +1,14 @@
 """Annotates flows with the owners of both ends, from an inventory in JSON, and keeps those between different owners.
 
-The inventory is what an address management system exports: a list of objects with `network` (or `address`), `owner`, and
-perhaps `name`, `ports` and `peers`.
+The inventory is an export of an address management system: a list of objects with `network` (or `address`), `owner`,
+and optionally `name`, `ports` and `peers`.
 
     [{"network": "10.1.0.0/24", "owner": "shop", "name": "web", "peers": ["payments"]},
      {"address": "10.2.0.5", "owner": "payments", "name": "db", "ports": [5432]}]
 
-With it, a flow is expected if both ends have the same owner, or if the source's owner names the destination's in `peers` and the
-destination's `ports`, where it has any, name the port. `show=unexpected` shows the flows that nobody has announced: what to look
-at before a firewall is closed.
+A flow is expected if both ends have the same owner, or if the source lists the destination's owner in `peers` and the
+destination's `ports`, if any, contain the port. `show=unexpected` shows all other flows, which should be examined before
+a firewall is closed.
 """
 
 import json
@@ -73,7 +73,7 @@ class Inventory:
         if not isinstance(raw, list) or not raw:
             raise ValueError("option inventory: it is no list of objects with `network` and `owner`")
         entries = [Entry(number, entry) for number, entry in enumerate(raw, 1)]
-        # The longest prefix first, with a table for each length, so that a look-up takes a few hashes.
+        # The longest prefix first, with a table for each length, so that a lookup takes a few hashes.
         self.tables = {4: {}, 6: {}}
         for entry in sorted(entries, key=lambda entry: -entry.network.prefixlen):
             shift = entry.network.max_prefixlen - entry.network.prefixlen
@@ -86,7 +86,8 @@ class Inventory:
         if key not in self.known:
             version, bits = (4, lo & 0xFFFFFFFF) if family == flowgate.IPV4 else (6, hi << 64 | lo)
             hits = (table.get(bits >> shift) for shift, table in self.tables[version].items())
-            # Most addresses occur in many flows and are found here. The size is bounded, so that an attacker cannot fill the memory.
+            # Most addresses occur in many flows and are found here. The size is bounded, so that an attacker cannot
+            # exhaust the memory.
             if len(self.known) >= 50_000:
                 self.known.clear()
             self.known[key] = next((entry for entry in hits if entry is not None), None)

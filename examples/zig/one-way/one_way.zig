@@ -1,7 +1,8 @@
-//! Finds flows in which one side sends and the other is silent, or nearly so: black holes, filters on the way back, and routes
-//! on which replies bypass this host.
+//! Finds flows in which one side sends and the other is silent, or nearly so: black holes, filters on the return path,
+//! and routes on which replies bypass this host.
 //!
-//! Needs accounting (sysctl nf_conntrack_acct). Nobody answers a multicast or broadcast address, so that such flows do not count.
+//! Needs accounting (sysctl nf_conntrack_acct). Multicast and broadcast addresses are never answered, so flows to them
+//! do not count.
 
 const flowgate = @import("flowgate");
 

@@ -7,8 +7,8 @@
 //! * [`ROW_BYTES`] bytes for each row of the batch: previously empty columns of numbers, which are filled by
 //!   [`CHANGES_PER_ROW`] changes for each row,
 //! * [`TEXT_FACTOR`] bytes of text for each byte that was passed, and [`MAX_TEXT`] in total: fields that changes set,
-//! * six bytes for each byte of an annotation (a control character becomes `\u{1b}`), [`ANNOTATIONS_PER_ROW`] annotations
-//!   and [`ANNOTATION_BYTES_PER_ROW`] bytes of a stage for each row, and [`MAX_TEXT`] in total,
+//! * six bytes for each byte of an annotation (a control character becomes `\u{1b}`), [`ANNOTATIONS_PER_ROW`]
+//!   annotations and [`ANNOTATION_BYTES_PER_ROW`] bytes of a stage for each row, and [`MAX_TEXT`] in total,
 //! * [`REQUEST_BYTES`] bytes for each action: a request to the kernel, which is sent before the next
 //!   [`ACTIONS_PER_CHUNK`] are encoded.
 //!

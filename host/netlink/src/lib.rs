@@ -1,5 +1,5 @@
-//! ctnetlink: the connection-tracking table of Linux over netlink, without a C library. Dumps and events are decoded into
-//! the columns of [`flowgate_model`].
+//! ctnetlink: the connection-tracking table of Linux over netlink, without a C library. Dumps and events are decoded
+//! into the columns of [`flowgate_model`].
 //!
 //! * [`Socket`] sends and receives datagrams, in the network namespace of the process or in [another one](Namespace);
 //!   [`Messages`] are what a datagram consists of.

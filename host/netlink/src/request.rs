@@ -14,8 +14,8 @@ use flowgate_model::Table;
 /// What the kernel can be asked to dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DumpKind {
-    /// The entries of a table: IPCTNL_MSG_CT_GET, IPCTNL_MSG_EXP_GET, IPCTNL_MSG_CT_GET_DYING (flows that have ended but
-    /// whose event could not be delivered yet), or IPCTNL_MSG_CT_GET_UNCONFIRMED (always empty since Linux 6.0).
+    /// The entries of a table: IPCTNL_MSG_CT_GET, IPCTNL_MSG_EXP_GET, IPCTNL_MSG_CT_GET_DYING (flows that have ended
+    /// but whose event could not be delivered yet), or IPCTNL_MSG_CT_GET_UNCONFIRMED (always empty since Linux 6.0).
     Table(Table),
     /// The flows; the kernel zeroes the counters that it reports (IPCTNL_MSG_CT_GET_CTRZERO).
     FlowsAndZero,

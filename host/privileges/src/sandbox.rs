@@ -61,8 +61,8 @@ const CALLS: &[c_long] = &[
     SYS_getpid,
 ];
 
-/// Additional flags allowed for a private anonymous mapping. `MAP_GROWSDOWN` is excluded because RLIMIT_DATA does not count such
-/// memory.
+/// Additional flags allowed for a private anonymous mapping. `MAP_GROWSDOWN` is excluded because RLIMIT_DATA does not
+/// count such memory.
 const MAPPING: c_int = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_STACK;
 
 /// Returns the condition that an argument equals this value.

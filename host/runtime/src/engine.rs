@@ -79,8 +79,8 @@ impl PluginEngine {
         PluginEngine { engines: self.engines.clone(), owner: owner.into() }
     }
 
-    /// Returns true if no plugin can be compiled any more, whatever it is: the process that starts those which compile has
-    /// been killed.
+    /// Returns true if no plugin can be compiled any more, because the spawner of the compiling processes has been
+    /// killed.
     #[must_use]
     pub fn has_lost_compiler(&self) -> bool {
         self.engines.compiler.as_ref().is_some_and(|compiler| compiler.has_ended())
@@ -171,9 +171,9 @@ impl PluginEngine {
         };
         let code = compiler.compile(path, content, *execution, limits)?;
         // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. A process that this program has started
-        // made them, has ended, and was given nothing but the plugin; nobody can have changed them since. If the plugin
-        // has taken over the compiler, this is native code of the plugin's author, and what holds it is what this process
-        // has given up before (`may_run_foreign_code`).
+        // produced them, has ended, and was given nothing but the plugin; nobody can have changed them since. If the
+        // plugin has taken over the compiler, this is native code of the plugin's author, which is confined by the
+        // privileges that this process has dropped before (`may_run_foreign_code`).
         #[allow(unsafe_code)]
         let component = unsafe { Component::deserialize(engine, &code) };
         let component = component.map_err(|error| error::not_compiled(path, &error))?;

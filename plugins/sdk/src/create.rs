@@ -12,7 +12,8 @@ use crate::{
 /// use flowgate_sdk::{Key, NewFlow, protocol, state, status};
 ///
 /// let key = Key::new(protocol::TCP, "10.0.0.1:40000".parse()?, "192.0.2.1:443".parse()?);
-/// let flow = NewFlow::new(key, 3600).state(state::TCP_ESTABLISHED).status(status::SEEN_REPLY | status::ASSURED).mark(7);
+/// let flow =
+///     NewFlow::new(key, 3600).state(state::TCP_ESTABLISHED).status(status::SEEN_REPLY | status::ASSURED).mark(7);
 /// # let _ = flow;
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```

@@ -11,7 +11,8 @@ use crate::{
 /// use flowgate_sdk::{Update, status};
 ///
 /// // Bit 4 of the mark, ten minutes to live and no more, and one label instead of another.
-/// let update = Update::new().mark_bits(0x10, 0x10).timeout(600).status(status::FIXED_TIMEOUT).add_label(3).remove_label(4);
+/// let update =
+///     Update::new().mark_bits(0x10, 0x10).timeout(600).status(status::FIXED_TIMEOUT).add_label(3).remove_label(4);
 /// assert!(!update.is_empty());
 /// ```
 ///

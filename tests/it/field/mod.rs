@@ -1,20 +1,20 @@
-//! What people really type, in the units in which they really run it. Each case has a number, which its tests have in
-//! their names:
+//! Command lines, and the units and containers they run in, as found in the field. Each case has a number, which the
+//! names of its tests contain:
 //!
-//! | case | what is typed, or where | tests |
+//! | case | subject | tests |
 //! |---|---|---|
-//! | 1 to 7 | ranges, names, stray words, attached tables, nothing selected, marks outside of their mask | `command_lines::cases` |
-//! | 8, 9, 28, 29 | memory that may not be made executable, address space, environment, kept machine code | `hardened::engine` |
-//! | 10 | filters of system calls | `hardened::filtered` |
+//! | 1 to 7 | ranges, names, stray words, attached tables, empty selections, marks outside the mask | `command_lines::cases` |
+//! | 8, 9, 28, 29 | non-executable memory, address space, environment, cached machine code | `hardened::engine` |
+//! | 10 | system-call filters | `hardened::filtered` |
 //! | 11, 12 | banners, wrappers, descriptors | `names` |
-//! | 13 | the name that scripts look for | `scripts`; what is installed: `tests/package` |
-//! | 14 to 20 | tables saved and loaded | `carrying_state` |
+//! | 13 | the name that scripts look up | `scripts`; installed files: `tests/package` |
+//! | 14 to 20 | saved and loaded tables | `carrying_state` |
 //! | 21 | pasted lines as fixtures | `host/fixture/tests/pasted.rs` |
 //! | 22 to 25, 39 | output that cannot be written, is slow, or is closed; terminals that answer nothing | `output` |
-//! | 26, 27 | what only looks, and slips beside the file of `-R` | `command_lines::cases` |
-//! | 30 | subcommands that there are not | `names`, `shells` |
-//! | 31, 32 | what the doctor sees in containers and without rules | `operations::doctor` |
-//! | 33, 34 | one task, few descriptors, no /dev | `hardened::scarce`, `hardened::filtered`, `hardened::bare`, `output` |
+//! | 26, 27 | dry runs, and mistyped words next to the file of `-R` | `command_lines::cases` |
+//! | 30 | unknown subcommands | `names`, `shells` |
+//! | 31, 32 | the doctor in containers and without rules | `operations::doctor` |
+//! | 33, 34 | one task, few descriptors, no /dev | `hardened::{scarce, filtered, bare}`, `output` |
 //! | 35 to 37 | pipes, endless files, `run --check` | `files` |
 //! | 38, 41 | completions, manual page and help | `shells` |
 //! | 40 | values of plugins | `command_lines::plugins` |

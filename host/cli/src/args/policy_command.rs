@@ -75,7 +75,8 @@ pub enum PolicyCommand {
     Resume(Order),
     /// Pause a tenant until the policy is reloaded
     Quarantine(Order),
-    /// Reload the policy file; if it has mistakes, or no tenant starts, the old one stays in force, and the exit status is 1
+    /// Reload the policy file; if it has mistakes, or no tenant starts, the old one stays in force, and the exit status
+    /// is 1
     Reload {
         /// The service
         #[command(flatten)]

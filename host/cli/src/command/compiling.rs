@@ -12,8 +12,8 @@ use flowgate_runtime::{Cache, Compiler, LoadError, PluginEngine, compiler};
 /// What compiles plugins in this process; empty where none is loaded.
 static COMPILER: OnceLock<Arc<Compiler>> = OnceLock::new();
 
-/// Starts the process that starts those which compile, if this profile runs plugins: before it is applied, since that takes away how a
-/// process is started.
+/// Starts the spawner of compiling processes, if this profile runs plugins. This happens before the profile is applied,
+/// which removes the ability to start processes.
 ///
 /// # Safety
 /// The calling process has one thread.

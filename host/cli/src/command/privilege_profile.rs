@@ -1,5 +1,5 @@
-//! The profile of a command line, which decides about privileges. It covers everything that will run: the lines of a load
-//! file, the command line after a subcommand, a pipeline file.
+//! The profile of a command line, which determines the privileges that it keeps. It covers everything that will run:
+//! the lines of a load file, the command line after a subcommand, a pipeline file.
 
 use std::ffi::OsString;
 

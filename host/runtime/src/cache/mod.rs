@@ -65,8 +65,8 @@ impl Cache {
             .map(|path| Self::at(&path.join("flowgate")))
     }
 
-    /// Returns the cache of a service: `$CACHE_DIRECTORY/code`, which a unit of systemd with `CacheDirectory=` has. Returns
-    /// `None` without one, and for a program that has more privileges than its caller.
+    /// Returns the cache of a service: `$CACHE_DIRECTORY/code`, which systemd sets for a unit with `CacheDirectory=`.
+    /// Returns `None` without one, and for a program that has more privileges than its caller.
     #[must_use]
     pub fn of_service() -> Option<Self> {
         if sys::is_privileged_start() || sys::acts_for_another() {
@@ -85,8 +85,8 @@ impl Cache {
         Cache { root: "/".into(), directory: directory.into() }
     }
 
-    /// Returns the key of a plugin's compiled code: a digest of its file, its owner, the engine's settings (the features of
-    /// the processor among them), and the build of flowgate.
+    /// Returns the key of a plugin's compiled code: a digest of its file, its owner, the engine's settings (the
+    /// features of the processor among them), and the build of flowgate.
     pub(super) fn key(&self, engine: &Engine, owner: &str, content: &[u8]) -> CacheKey {
         let mut hasher = DigestHasher(Sha256::new());
         hasher.write(format!("{} {}\n", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD).as_bytes());

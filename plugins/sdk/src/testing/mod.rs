@@ -3,7 +3,8 @@
 //! ```
 //! use flowgate_sdk::{field, protocol, testing::{Row, batch}};
 //!
-//! let flows = batch([Row::ipv4(protocol::UDP).original("10.0.0.1", "10.0.0.2", 1000, 53).set(field::MARK, |row| row.mark = 7)]);
+//! let row = Row::ipv4(protocol::UDP).original("10.0.0.1", "10.0.0.2", 1000, 53);
+//! let flows = batch([row.set(field::MARK, |row| row.mark = 7)]);
 //! assert_eq!(flows.flow(0).and_then(|flow| flow.mark()), Some(7));
 //! ```
 
