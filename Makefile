@@ -34,10 +34,10 @@ ROOT_RUNNER := $(if $(SUDO),CARGO_TARGET_$(shell rustc -vV 2>/dev/null | sed -n 
 
 include packaging/packaging.mk
 
-help: ## this list
+help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-setup: ## packages and compiler targets that the others need
+setup: ## install packages and compiler targets that the other targets need
 	@missing=; for program in $(PROGRAMS); do \
 	    PATH=$$PATH:/usr/sbin:/sbin command -v $$program >/dev/null || missing="$$missing $$program"; \
 	done; \
@@ -78,12 +78,12 @@ API_TESTS := --lib $(patsubst %,--test %,compatibility documentation fuzzing ker
 # With overflow checks and debug assertions in the crates of this workspace.
 CHECKED := $(CARGO) --config tools/checked.toml
 
-check: fmt-check check-docs ## what is quick and needs no root: format, lints, unit tests
+check: fmt-check check-docs ## quick checks without root: format, lints, unit tests
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	$(CARGO) test --release --workspace --lib -- $(AS_ROOT:%=--skip %)
 	$(CARGO) test --release --workspace --test it architecture::
 
-test: setup fmt-check lint doc build ## the code, lints and documentation, as root, beside the installed conntrack
+test: setup fmt-check lint doc build ## code, lints and documentation, as root, compared with the installed conntrack
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CARGO) test --release --workspace --no-fail-fast
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CHECKED) test --release --workspace $(API_TESTS) --no-fail-fast
 	$(CARGO) build --release --workspace
@@ -93,14 +93,14 @@ test-checked: build ## all tests with overflow checks and debug assertions, also
 	PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) $(CHECKED) test --release --workspace --no-fail-fast
 	$(CARGO) build --release --workspace
 
-test-all: test example-tests test-package ## everything: also the plugins in all languages, and what is installed
+test-all: test example-tests test-package ## everything, including the plugins in all languages and the installed files
 
 # The benchmarks that run in one process. CASE may name one of them, or be a part of the name of a case of `compare`.
 BENCHES := boundary decode scope
 COMPARE := FLOWGATE_UNDER_TEST="$(FLOWGATE)" PLUGIN="$(PLUGIN)" PATH="$$PATH:/usr/sbin:/sbin" $(ROOT_RUNNER) $(SIGNALS) \
     $(CARGO) bench --workspace --bench compare
 
-bench: build plugin examples ## beside conntrack: time, CPU, memory (FLOWS=200000 ROUNDS=5 CASE=), or beside an earlier flowgate (BEFORE=PROGRAM); then plugins, the crossing, the decoding
+bench: build plugin examples ## time, CPU and memory compared with conntrack (FLOWS=200000 ROUNDS=5 CASE=) or an earlier flowgate (BEFORE=PROGRAM); then plugins, crossing, decoding
 ifeq ($(filter $(BENCHES),$(CASE)),)
 	CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(ROUNDS)" BEFORE="$(BEFORE)" $(COMPARE)
 endif
@@ -111,7 +111,7 @@ ifneq ($(if $(CASE),$(filter $(BENCHES),$(CASE)),$(BENCHES)),)
 	$(CARGO) bench --workspace $(foreach bench,$(if $(CASE),$(CASE),$(BENCHES)),--bench $(bench))
 endif
 
-growth: build plugin ## the time of -L for tables of 1,000 to 1,000,000 flows, beside conntrack: docs/growth.tsv and docs/growth.svg
+growth: build plugin ## the time of -L for tables of 1,000 to 1,000,000 flows, compared with conntrack: docs/growth.tsv and docs/growth.svg
 	GROWTH="$(CURDIR)/docs" CASE="$(CASE)" FLOWS="$(FLOWS)" ROUNDS="$(if $(ROUNDS),$(ROUNDS),3)" $(COMPARE)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60)
@@ -147,16 +147,16 @@ $(CARGO_DENY):
 	rm -rf "$(CARGO_TARGET_DIR)/tools/build"
 
 .PHONY: deny advisories
-deny: $(CARGO_DENY) ## what the project depends on: licences, bans, duplicates, sources (deny.toml)
+deny: $(CARGO_DENY) ## check dependencies: licences, bans, duplicates, sources (deny.toml)
 	$(DENY) licenses bans sources
 
-advisories: $(CARGO_DENY) ## known vulnerabilities of what the project depends on, from RustSec
+advisories: $(CARGO_DENY) ## known vulnerabilities of dependencies, from RustSec
 	$(DENY) advisories
 
 doc: setup ## the documentation of the crates; every warning is an error
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --workspace --no-deps
 
-clean: ## remove what was built
+clean: ## remove build products
 	$(CARGO) clean
 
 include examples/examples.mk

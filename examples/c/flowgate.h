@@ -35,7 +35,7 @@ enum {
 #define FG_COUNTERS (FG_FIELD(ORIGINAL_COUNTERS) | FG_FIELD(REPLY_COUNTERS))
 #define FG_TIMES (FG_FIELD(START) | FG_FIELD(STOP))
 
-/* Layer-4 protocols (IANA), address families (AF_* of the kernel), status bits (linux/netfilter/nf_conntrack_common.h). */
+/* Layer-4 protocols (IANA), address families (AF_* of the kernel), status bits (IPS_* of the kernel). */
 enum { FG_ICMP = 1, FG_TCP = 6, FG_UDP = 17, FG_DCCP = 33, FG_GRE = 47, FG_ICMPV6 = 58, FG_SCTP = 132, FG_UDPLITE = 136 };
 enum { FG_IPV4 = 2, FG_IPV6 = 10 };
 enum { FG_SEEN_REPLY = 2, FG_ASSURED = 4, FG_SRC_NAT = 0x10, FG_DST_NAT = 0x20 };

@@ -1,4 +1,5 @@
-// Keeps the flows for which an expression on the command line is true, and annotates them with the values of other expressions:
+// Keeps the flows for which an expression on the command line is true, and annotates them with the values of other
+// expressions:
 //
 //     flowgate -L --plugin 'where.wasm,keep="bytes > 1e6 && within(destination, `10.0.0.0/8`)",note="mb: bytes / 1e6"'
 //

@@ -228,7 +228,7 @@ fn protocols() {
     assert_eq!(bare["original"], json!({ "source": "1.1.1.1", "destination": "2.2.2.2" }));
     assert_eq!(bare["protocol"], 99);
     assert!(bare.get("protocol_name").is_none());
-    // A number without a name is alone.
+    // A state without a name has no `state_name`.
     let state = flow(Row::ipv4(protocol::SCTP).set(field::STATE, |r| r.state = 200));
     assert_eq!((&state["state"], state.get("state_name")), (&json!(200), None));
     assert_eq!(flow(Row::new(7, 1))["family"], 7);

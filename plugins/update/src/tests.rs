@@ -90,7 +90,7 @@ fn status_bits_are_added_and_never_taken_away() {
 fn timeouts() {
     assert!(values(timeout(100), tcp()).is_none());
     assert_eq!(row(&values(timeout(0), tcp()).unwrap()).timeout(), Some(0));
-    // An offloaded flow has none.
+    // An offloaded flow has no timeout.
     assert_eq!(row(&values(timeout(0), tcp().without(field::TIMEOUT)).unwrap()).timeout(), Some(0));
 }
 

@@ -215,7 +215,7 @@ fn of_every_option() {
                 // program itself.
                 let goes_on = command.starts_with("-E expect") && option.starts_with("-o");
                 let texts = matches!(*command, "-V" | "--version" | "") && option.ends_with("192.88.99.8");
-                // Without a command conntrack reads past the end of its table, and considers the last option of 1.4.7
+                // Without a command conntrack reads outside of its table, and considers the last option of 1.4.7
                 // legal.
                 let beside = command.is_empty() && (option.starts_with("--reply-zone") || option.starts_with("-)"));
                 // The command line already names a different protocol.

@@ -1,4 +1,4 @@
-//! The units, containers and shells that commands run in in the field: with few privileges, few system calls, and
+//! The units, containers and shells in which commands run in the field: with few privileges, few system calls, and
 //! little of every resource. A classic command behaves there as elsewhere or says what is missing; it never panics,
 //! aborts, hangs, or is killed.
 

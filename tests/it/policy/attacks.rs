@@ -193,7 +193,7 @@ fn what_cannot_be_recorded_is_not_done() {
             fs::write(file, "").unwrap();
         }
         Program::new("mount").must(&["--bind", &full.display().to_string(), &file.display().to_string()]);
-        // Orders about another tenant fill what is left of the audit's last page.
+        // Orders about another tenant fill the rest of the audit's last page.
         let red = "[[tenant]]\nname = \"red\"\n[[tenant.scope]]\nzones = 9\n[[tenant.plugin]]\nPLUGIN\n";
         let serving = Serving::start(namespace, &(tenant("delete shown", SCOPE, KEYS, GRANTS) + red));
         assert!(fs::write(disk.join("full"), vec![0; 64 << 10]).is_err(), "the disk has room for that");

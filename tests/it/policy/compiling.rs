@@ -15,8 +15,7 @@ use super::{
     *,
 };
 
-/// Returns a valid plugin with code that takes a compiler seconds and some 400 MiB, close to the maximum that is
-/// accepted.
+/// Returns a valid plugin with code that takes a compiler seconds and some 400 MiB: the maximum that is accepted.
 fn heavy() -> Vec<u8> {
     let sound = fs::read(plugins::built_for("outside", "wasm32-wasip2")).unwrap();
     let loops = [&[1, 1, 0x7f][..], &[0x03, 0x40, 0x0b].repeat(3_900), &[0x0b]].concat();

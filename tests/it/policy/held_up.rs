@@ -13,7 +13,7 @@ use super::{
     *,
 };
 
-/// Returns a full pipe: writing to it blocks until somebody reads.
+/// Returns a full pipe: writing to it blocks until it is read.
 fn full() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     // The capacity of a pipe (pipe(7)).

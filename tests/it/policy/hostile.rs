@@ -174,7 +174,7 @@ fn a_tenant_has_no_more_living_entries_than_it_may() {
         serving.until("the others are refused", || {
             serving.audited("code", "entries").len() >= 12 && serving.audited("result", "done").len() == 8
         });
-        // A reload gives nothing back.
+        // A reload does not reset the count.
         assert_eq!(serving.ask(&["reload"]).status, 0);
         entries::insert(namespace, &flow(7, 71));
         serving.until("it is refused again", || {

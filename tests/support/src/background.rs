@@ -24,7 +24,7 @@ pub struct Background {
     child: Child,
     output: Stream,
     errors: Stream,
-    /// Standard output while nobody reads it.
+    /// Standard output while it is not read.
     held: Option<ChildStdout>,
 }
 
@@ -36,7 +36,7 @@ impl Background {
         started
     }
 
-    /// Starts a program whose standard output nobody reads until [`Self::read_output`] is called.
+    /// Starts a program whose standard output is not read until [`Self::read_output`] is called.
     pub fn start_unread(program: &Program, words: &[&str]) -> Self {
         let mut command = program.command(words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -203,7 +203,7 @@ impl Background {
         self.child.try_wait().expect("its state").is_none()
     }
 
-    /// Waits for its end, and returns what it wrote. Output that nobody has read until then is read.
+    /// Waits for its end, and returns what it wrote, including output that has not been read before.
     pub fn end(&mut self) -> Outcome {
         self.read_output();
         let status = shell_status(self.child.wait().expect("its end"));

@@ -321,7 +321,7 @@ fn no_flow_is_in_two_families() {
         notes.create(&NewFlow::new(single, 1).source_nat(AddressRange::address(v4)));
     });
     assert_eq!(actions.len(), 8);
-    // Without a tuple, the request is rejected, which is better than half an address.
+    // Without a tuple the request is rejected, which is better than sending half an address.
     for flow in values.flows().take(7) {
         assert_eq!(flow.fields() & field::TUPLES, field::PROTOCOL, "row {}", flow.row());
     }
