@@ -1,6 +1,6 @@
-//! Native code of an attacker in place of a process that computes: every attempt must be denied, and the owner must be
-//! told the truth about how the process ended. This program starts itself in a role, as the real one does, with an
-//! attack instead of work.
+//! Native code of an attacker in place of a process that computes: every attempt must be denied, and the owner must
+//! learn how the process really ended. This program starts itself in a role, as the real one does, with an attack
+//! instead of work.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on is a failed test")]
 #![allow(unsafe_code, reason = "an attack is made of system calls")]
 
@@ -224,7 +224,7 @@ impl Owner {
     }
 }
 
-// A test, run by `main`.
+// #[test], run by `main`: tests/it/architecture/promises.rs looks for this attribute.
 fn native_code_gets_nothing(owner: &Owner) {
     for (attack, _) in FORBIDDEN {
         assert_eq!(owner.end(attack).status, Err(SIGSYS), "{attack}");
@@ -234,7 +234,7 @@ fn native_code_gets_nothing(owner: &Owner) {
     }
 }
 
-// A test, run by `main`.
+// #[test], run by `main`.
 fn limits_hold_whatever_is_tried(owner: &Owner) {
     for (attack, _) in BEYOND {
         let ending = owner.end(attack);
@@ -272,7 +272,7 @@ fn only(numbers: BTreeSet<i32>) -> i32 {
     *numbers.first().unwrap()
 }
 
-// A test, run by `main`.
+// #[test], run by `main`.
 fn a_process_has_nothing_but_what_it_was_given(owner: &Owner) {
     let (channel, child) = owner.start("wait");
     assert_eq!(channel.receive(&mut Channel::buffer()).unwrap(), Some(&b"ready"[..]));
@@ -320,7 +320,7 @@ fn a_process_has_nothing_but_what_it_was_given(owner: &Owner) {
     assert_eq!(child.wait(Instant::now() + Duration::from_secs(60)).unwrap().unwrap().status, Ok(0));
 }
 
-// A test, run by `main`.
+// #[test], run by `main`.
 fn what_it_sends_is_not_believed(owner: &Owner) {
     let (channel, child) = owner.start("garbage");
     let mut buffer = Channel::buffer();
@@ -343,7 +343,7 @@ fn until_gone() {
     }
 }
 
-// A test, run by `main`.
+// #[test], run by `main`.
 fn who_is_let_go_ends(owner: &Owner) {
     for attack in ["before", "loop"] {
         let (channel, child) = owner.start(attack);
@@ -354,7 +354,7 @@ fn who_is_let_go_ends(owner: &Owner) {
     }
 }
 
-// A test, run by `main`. It must be the last one, since it ends the spawner.
+// #[test], run by `main`: must be the last one, since it ends the spawner.
 fn nobody_outlives_the_spawner(owner: &Owner) {
     let (channel, child) = owner.start("wait");
     assert!(channel.receive(&mut Channel::buffer()).unwrap().is_some());
