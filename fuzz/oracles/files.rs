@@ -66,13 +66,13 @@ const WORDS: &[&str] = &[
 ];
 
 /// Fails if the position of an error is outside the text.
-fn placed(mistakes: &[Diagnostic], text: &str) {
-    for mistake in mistakes {
-        let line = text.split('\n').nth(mistake.line.saturating_sub(1));
+fn placed(diagnostics: &[Diagnostic], text: &str) {
+    for diagnostic in diagnostics {
+        let line = text.split('\n').nth(diagnostic.line.saturating_sub(1));
         let columns = line.map(|line| line.chars().count() + 1);
         assert!(
-            columns.is_some_and(|columns| (1..=columns.max(1)).contains(&mistake.column)),
-            "{mistake:?} in {text:?}"
+            columns.is_some_and(|columns| (1..=columns.max(1)).contains(&diagnostic.column)),
+            "{diagnostic:?} in {text:?}"
         );
     }
 }
@@ -85,15 +85,15 @@ pub(crate) fn run(input: &[u8]) {
     let bytes = text(&mut Input(input), EXAMPLES, WORDS);
     let length = bytes.len();
     let path = Path::new("p.toml");
-    let (_, mistakes) = linear("pipeline", length, || Config::of_bytes(path, bytes.clone()));
+    let (_, diagnostics) = linear("pipeline", length, || Config::of_bytes(path, bytes.clone()));
     linear("outline", length, || Config::outline(&bytes));
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    placed(mistakes.get(..20).unwrap_or(&mistakes), &text);
+    placed(diagnostics.get(..20).unwrap_or(&diagnostics), &text);
     linear("kind", length, || Policy::is_one(&text));
-    let (_, mistakes, warnings) = linear("policy", length, || {
+    let (_, diagnostics, warnings) = linear("policy", length, || {
         Policy::parse(SourceText { path: path.into(), text: text.clone() }, LabelMap::default())
     });
-    for list in [mistakes, warnings] {
+    for list in [diagnostics, warnings] {
         placed(list.get(..20).unwrap_or(&list), &text);
     }
 }

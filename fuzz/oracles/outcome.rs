@@ -289,8 +289,8 @@ fn judge() -> Judge {
          [[tenant.plugin]]\nfile = \"a.wasm\"\nsha256 = \"{}\"\ngrants = [\"delete\"]\n",
         "0".repeat(64)
     );
-    let (policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
-    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let (policy, diagnostics, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let tenant = policy.tenants.first().expect("a tenant");
     let engine = PluginEngine::new(None).expect("an engine");
     let component = PluginComponent::stock(&engine, "json").expect("a format");

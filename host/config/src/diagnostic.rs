@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use flowgate_base::text::{clean, line};
 
 /// Maximum number of mistakes of a file that are reported, and of notes.
-const MOST_MISTAKES: usize = 100;
+const MAX_DIAGNOSTICS: usize = 100;
 
 /// A value with its offset in the file, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +13,13 @@ pub struct Located<T> {
     /// The value.
     pub value: T,
     /// The offset.
-    pub at: usize,
+    pub offset: usize,
 }
 
 impl<T> Located<T> {
     /// Returns a value with its offset.
-    pub fn new(value: T, at: usize) -> Self {
-        Located { value, at }
+    pub fn new(value: T, offset: usize) -> Self {
+        Located { value, offset }
     }
 }
 
@@ -35,29 +35,30 @@ pub struct SourceText {
 impl SourceText {
     /// Returns a mistake at an offset.
     #[must_use]
-    pub fn mistake(&self, at: usize, what: impl Into<String>) -> Diagnostic {
-        let before = self.text.get(..at).unwrap_or(&self.text);
+    pub fn diagnostic(&self, offset: usize, message: impl Into<String>) -> Diagnostic {
+        let before = self.text.get(..offset).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(start..).map_or(0, |line| line.chars().count()) + 1;
-        Diagnostic { path: self.path.clone(), line, column, what: what.into() }
+        Diagnostic { path: self.path.clone(), line, column, message: message.into() }
     }
 
-    /// Adds a mistake at an offset to the others, unless there are `MOST_MISTAKES` already: finding the line of each
+    /// Adds a mistake at an offset to the others, unless there are `MAX_DIAGNOSTICS` already: finding the line of each
     /// takes time.
-    pub fn report(&self, mistakes: &mut Vec<Diagnostic>, at: usize, what: impl Into<String>) {
-        match mistakes.len() {
-            0..MOST_MISTAKES => mistakes.push(self.mistake(at, what)),
-            MOST_MISTAKES => {
-                let more = format!("there are more than {MOST_MISTAKES} of these lines; those above were found first");
-                mistakes.push(self.mistake(self.text.len(), more));
+    pub fn report(&self, diagnostics: &mut Vec<Diagnostic>, offset: usize, message: impl Into<String>) {
+        match diagnostics.len() {
+            0..MAX_DIAGNOSTICS => diagnostics.push(self.diagnostic(offset, message)),
+            MAX_DIAGNOSTICS => {
+                let more =
+                    format!("there are more than {MAX_DIAGNOSTICS} of these lines; those above were found first");
+                diagnostics.push(self.diagnostic(self.text.len(), more));
             }
             _ => {}
         }
     }
 }
 
-/// A mistake in a file, displayed as `file:line:column: what`, as compilers do.
+/// A mistake in a file, displayed as `file:line:column: message`, as compilers do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Diagnostic {
     /// The file.
@@ -67,13 +68,13 @@ pub struct Diagnostic {
     /// The column in characters, counted from 1.
     pub column: usize,
     /// What is wrong, and what would be right.
-    pub what: String,
+    pub message: String,
 }
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, what) = (clean(&self.path.display().to_string()), line(self.what.as_bytes()));
-        write!(formatter, "{path}:{}:{}: {what}", self.line, self.column)
+        let (path, message) = (clean(&self.path.display().to_string()), line(self.message.as_bytes()));
+        write!(formatter, "{path}:{}:{}: {message}", self.line, self.column)
     }
 }
 

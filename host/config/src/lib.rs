@@ -4,7 +4,7 @@
 //!   it.
 //! * `reader` compares a file with that table, and collects all mistakes instead of stopping at the first.
 //! * [`pipeline`] and [`sinks`] are the content of a file, typed.
-//! * [`place`] has the places in a file, [`schema`] the schema for editors.
+//! * [`diagnostic`] has places in a file and diagnostics, [`schema`] the schema for editors.
 //!
 //! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
 //! the places from here.

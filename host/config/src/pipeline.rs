@@ -62,7 +62,7 @@ pub struct RecordingConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
     /// Offset of its section.
-    pub at: usize,
+    pub offset: usize,
     /// The kind of the source, or of the recorded one.
     pub kind: SourceKind,
     /// The recording, if it is one.
@@ -89,7 +89,7 @@ pub struct SourceConfig {
 #[derive(Clone, Debug)]
 pub struct StageConfig {
     /// Offset of its section.
-    pub at: usize,
+    pub offset: usize,
     /// Its kind.
     pub kind: StageKind,
     /// Its options, by name.
@@ -148,9 +148,9 @@ impl Config {
         };
         let text = SourceText { path: path.into(), text };
         match valid {
-            Some(at) => {
-                let mistake = text.mistake(at, "this is not UTF-8, which TOML is written in");
-                (None, vec![mistake])
+            Some(offset) => {
+                let diagnostic = text.diagnostic(offset, "this is not UTF-8, which TOML is written in");
+                (None, vec![diagnostic])
             }
             None => Self::parse(text),
         }
@@ -179,16 +179,16 @@ impl Config {
     #[must_use]
     pub fn parse(text: SourceText) -> (Option<Self>, Vec<Diagnostic>) {
         let mut reader = Reader::read(&text, &SECTIONS);
-        if !reader.mistakes.is_empty() && reader.sections.is_empty() {
-            return (None, reader.mistakes);
+        if !reader.diagnostics.is_empty() && reader.sections.is_empty() {
+            return (None, reader.diagnostics);
         }
         let source = reader.source();
         let stages = reader.stages(source.as_ref().map(|(source, _)| source));
         let (format, batch) = reader.format();
         let sinks = reader.sinks();
-        let mut mistakes = reader.mistakes;
-        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-        let Some((source, select)) = source else { return (None, mistakes) };
+        let mut diagnostics = reader.diagnostics;
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+        let Some((source, select)) = source else { return (None, diagnostics) };
         let output = output(&format);
         let command = if source.kind == SourceKind::Events { Command::Events } else { Command::List };
         let environment = &flowgate_syntax::SystemEnvironment;
@@ -196,12 +196,12 @@ impl Config {
             Ok(Settings { selection, family, label_map, .. }) => {
                 let config =
                     Config { text, source, stages, format, sinks, selection, family, output, label_map, batch };
-                (Some(config), mistakes)
+                (Some(config), diagnostics)
             }
             Err(error) => {
-                mistakes.push(text.mistake(select, format!("`select`: {error}")));
-                mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-                (None, mistakes)
+                diagnostics.push(text.diagnostic(select, format!("`select`: {error}")));
+                diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+                (None, diagnostics)
             }
         }
     }
@@ -240,7 +240,7 @@ impl Reader<'_> {
                 Some(super::keys::Kind::OneOf(words)) => list(words),
                 _ => String::new(),
             };
-            self.wrong(fields.at, format!("`{section}` needs a `kind`: one of {words}"));
+            self.wrong(fields.offset, format!("`{section}` needs a `kind`: one of {words}"));
         }
         kind
     }
@@ -249,10 +249,13 @@ impl Reader<'_> {
     pub(super) fn only(&mut self, section: &str, fields: &Fields, kind: &str) {
         let keys = SECTIONS.iter().find(|known| known.name == section).map_or(&[][..], |section| section.keys);
         for key in keys.iter().filter(|key| !key.only.is_empty() && !key.only.contains(&kind)) {
-            if let Some(at) = fields.key(key.name) {
+            if let Some(offset) = fields.key(key.name) {
                 let of =
                     if section == "stage" || kind == "plugin" { format!("`{kind}`") } else { format!("kind `{kind}`") };
-                self.wrong(at, format!("`{}` is no key of a {section} of {of}, only of {}", key.name, list(key.only)));
+                self.wrong(
+                    offset,
+                    format!("`{}` is no key of a {section} of {of}, only of {}", key.name, list(key.only)),
+                );
             }
         }
     }
@@ -261,7 +264,7 @@ impl Reader<'_> {
     pub(super) fn needed(&mut self, fields: &Fields, name: &str, section: &str, kind: &str) -> Option<Located<String>> {
         let text = fields.text(name);
         if text.is_none() && fields.key(name).is_none() {
-            self.wrong(fields.at, format!("a {section} of `{kind}` needs `{name}`"));
+            self.wrong(fields.offset, format!("a {section} of `{kind}` needs `{name}`"));
         }
         text
     }
@@ -290,12 +293,12 @@ impl Reader<'_> {
             && buffer.value > max.value
         {
             self.wrong(
-                buffer.at,
+                buffer.offset,
                 "`buffer` is above `buffer-max`; the buffer begins with the one and grows to the other",
             );
         }
         let source = SourceConfig {
-            at: fields.at,
+            offset: fields.offset,
             kind: recorded.as_ref().map_or(live, |(_, kind, _)| *kind),
             table: match recorded.as_ref().map(|(_, _, table)| *table) {
                 Some(table) => table,
@@ -319,23 +322,29 @@ impl Reader<'_> {
         if let (SourceKind::Events, Some(table)) = (source.kind, &table)
             && !source.table.has_events()
         {
-            self.wrong(table.at, format!("the kernel has no events of the table `{}`, only dumps", table.value));
+            self.wrong(table.offset, format!("the kernel has no events of the table `{}`, only dumps", table.value));
             return None;
         }
-        if let Some(at) = fields.key("events") {
+        if let Some(offset) = fields.key("events") {
             if source.table == Table::Expect {
-                self.wrong(at, "events of expectations cannot be chosen; leave out `events`");
+                self.wrong(offset, "events of expectations cannot be chosen; leave out `events`");
             } else if source.events == EventGroups::NONE {
-                self.wrong(at, "no events are chosen, so that nothing would ever be shown; leave out `events` for all");
+                self.wrong(
+                    offset,
+                    "no events are chosen, so that nothing would ever be shown; leave out `events` for all",
+                );
             }
         }
-        if let (true, Some(at)) = (source.resync && expectations, fields.key("resync")) {
-            self.wrong(at, "what was lost can be made up for with events of flows only; leave out `resync`");
+        if let (true, Some(offset)) = (source.resync && expectations, fields.key("resync")) {
+            self.wrong(offset, "what was lost can be made up for with events of flows only; leave out `resync`");
         }
         if let Some(netns) = fields.text("netns").filter(|netns| netns.value.is_empty()) {
-            self.wrong(netns.at, "`netns` is empty; it takes a name (`ip netns`), the number of a process, or a path");
+            self.wrong(
+                netns.offset,
+                "`netns` is empty; it takes a name (`ip netns`), the number of a process, or a path",
+            );
         }
-        let select = fields.text("select").map_or(fields.at, |select| select.at);
+        let select = fields.text("select").map_or(fields.offset, |select| select.offset);
         Some((source, select))
     }
 
@@ -345,7 +354,7 @@ impl Reader<'_> {
         let bytes = u32::try_from(size.value).ok().filter(|bytes| (least..=MAX_RECEIVE_BUFFER).contains(bytes));
         if bytes.is_none() {
             let what = format!("`{name}` must be from {least}B to {MAX_RECEIVE_BUFFER}B, not {}B", size.value);
-            self.wrong(size.at, what);
+            self.wrong(size.offset, what);
         }
         bytes
     }
@@ -354,7 +363,7 @@ impl Reader<'_> {
     fn recording(&mut self, fields: &Fields) -> Option<(RecordingConfig, SourceKind, Table)> {
         let file = self.needed(fields, "file", "source", "recording")?;
         let speed = fields.text("speed").map_or(Ok(Speed::Max), |speed| {
-            speed.value.parse().map_err(|error: String| self.wrong(speed.at, format!("`speed`: {error}")))
+            speed.value.parse().map_err(|error: String| self.wrong(speed.offset, format!("`speed`: {error}")))
         });
         let path = self.path(&file.value);
         match RecordingInput::open(&path).and_then(Recording::open) {
@@ -367,7 +376,7 @@ impl Reader<'_> {
                 Some((recorded, kind, recording.table()))
             }
             Err(error) => {
-                self.wrong(file.at, error.to_string());
+                self.wrong(file.offset, error.to_string());
                 None
             }
         }
@@ -381,13 +390,13 @@ impl Reader<'_> {
     fn stage(&mut self, fields: &Fields, source: Option<&SourceConfig>) -> Option<StageConfig> {
         let stock = fields.text("stock");
         let kind = match (fields.key("plugin"), fields.key("stock")) {
-            (Some(_), Some(at)) => {
-                self.wrong(at, "a stage is either a `plugin` or a `stock` one, not both");
+            (Some(_), Some(offset)) => {
+                self.wrong(offset, "a stage is either a `plugin` or a `stock` one, not both");
                 return None;
             }
             (None, None) => {
                 self.wrong(
-                    fields.at,
+                    fields.offset,
                     "a stage needs a `plugin = \"FILE\"`, or `stock` and the name of one that there is",
                 );
                 return None;
@@ -399,7 +408,7 @@ impl Reader<'_> {
         let flows = source.is_none_or(|source| source.table != Table::Expect);
         if !flows && matches!(kind.as_str(), "match" | "update") {
             self.wrong(
-                fields.at,
+                fields.offset,
                 format!("the stock stage `{kind}` is about flows, and the source yields expectations"),
             );
             return None;
@@ -422,7 +431,7 @@ impl Reader<'_> {
                 ) {
                     Ok(settings) => StageKind::Match(Box::new(settings.selection)),
                     Err(error) => {
-                        self.wrong(select.at, format!("`select`: {error}"));
+                        self.wrong(select.offset, format!("`select`: {error}"));
                         return None;
                     }
                 }
@@ -432,7 +441,7 @@ impl Reader<'_> {
                 match flowgate_syntax::fragment::parse_update(&set.value, &flowgate_syntax::SystemEnvironment) {
                     Ok(settings) => StageKind::Update(Box::new(settings.template)),
                     Err(error) => {
-                        self.wrong(set.at, format!("`set`: {error}"));
+                        self.wrong(set.offset, format!("`set`: {error}"));
                         return None;
                     }
                 }
@@ -442,7 +451,7 @@ impl Reader<'_> {
             _ => StageKind::Plugin(self.plugin(fields, "plugin", true)?),
         };
         let told = fields.text("select").or_else(|| fields.text("set")).map(|told| told.value);
-        Some(StageConfig { at: fields.at, kind, options: self.options(fields), told })
+        Some(StageConfig { offset: fields.offset, kind, options: self.options(fields), told })
     }
 
     /// Reads the format, and the size of batches.
@@ -461,8 +470,8 @@ impl Reader<'_> {
             .count("batch")
             .and_then(|batch| u32::try_from(batch.value).ok())
             .unwrap_or(flowgate_syntax::DEFAULT_BATCH);
-        if let (Some(_), Some(at)) = (fields.key("kind"), fields.key("plugin")) {
-            self.wrong(at, "a format has either a `kind` or is a `plugin`, not both");
+        if let (Some(_), Some(offset)) = (fields.key("kind"), fields.key("plugin")) {
+            self.wrong(offset, "a format has either a `kind` or is a `plugin`, not both");
             return (FormatConfig::None, batch);
         }
         let kind = match (fields.key("plugin"), fields.text("kind")) {

@@ -46,7 +46,7 @@ impl Plugin {
     /// Returns a problem of the plugin as a mistake with its place in the file. `digest` is the place of its digest, if
     /// it has one.
     #[must_use]
-    pub fn mistake(
+    pub fn diagnostic(
         &self,
         text: &SourceText,
         options: &Options,
@@ -54,16 +54,20 @@ impl Plugin {
         problem: &LoadPluginError,
     ) -> Diagnostic {
         let what = problem.to_string();
-        let file = self.file.at;
+        let file = self.file.offset;
         match problem {
-            LoadPluginError::Digest { .. } => text.mistake(digest.unwrap_or(file), what),
+            LoadPluginError::Digest { .. } => text.diagnostic(digest.unwrap_or(file), what),
             LoadPluginError::Service { grant, .. } => {
-                text.mistake(self.grants.at, format!("{what}; to allow it: grants = [\"{grant}\"]"))
+                text.diagnostic(self.grants.offset, format!("{what}; to allow it: grants = [\"{grant}\"]"))
             }
-            LoadPluginError::Option { index, .. } => text.mistake(place_of(options, *index).unwrap_or(file), what),
-            LoadPluginError::Plugin(_) => text.mistake(spoken_of(&what, options).unwrap_or(file), what),
+            LoadPluginError::Option { index, .. } => {
+                text.diagnostic(option_offset(options, *index).unwrap_or(file), what)
+            }
+            LoadPluginError::Plugin(_) => {
+                text.diagnostic(mentioned_option_offset(&what, options).unwrap_or(file), what)
+            }
             LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
-                text.mistake(file, what)
+                text.diagnostic(file, what)
             }
         }
     }
@@ -73,21 +77,21 @@ impl Plugin {
     pub fn note(&self, text: &SourceText, name: &str, ungranted: &[String]) -> Option<Diagnostic> {
         let list: Vec<String> = ungranted.iter().map(|grant| format!("\"{grant}\"")).collect();
         let what = format!("note: plugin {name} would like grants = [{}]", list.join(", "));
-        (!list.is_empty()).then(|| text.mistake(self.grants.at, what))
+        (!list.is_empty()).then(|| text.diagnostic(self.grants.offset, what))
     }
 }
 
-/// Returns the place of the option at this index, if that option is given.
+/// Returns the offset of the option at this index, if there is one.
 #[must_use]
-pub fn place_of(options: &Options, index: Option<usize>) -> Option<usize> {
-    options.get(index?).map(|(name, _)| name.at)
+pub fn option_offset(options: &Options, index: Option<usize>) -> Option<usize> {
+    options.get(index?).map(|(name, _)| name.offset)
 }
 
-/// Returns the place of the option that the message of a plugin which does not start names, if it names one.
-fn spoken_of(said: &str, options: &Options) -> Option<usize> {
-    let own = said.split_once(": ").map_or(said, |(_, own)| own);
+/// Returns the offset of the option that the message of a plugin names, which did not start, if it names one.
+fn mentioned_option_offset(message: &str, options: &Options) -> Option<usize> {
+    let own = message.split_once(": ").map_or(message, |(_, own)| own);
     let words: Vec<&str> = own.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_').collect();
-    options.iter().find(|(name, _)| words.contains(&name.value.as_str())).map(|(_, value)| value.at)
+    options.iter().find(|(name, _)| words.contains(&name.value.as_str())).map(|(_, value)| value.offset)
 }
 
 impl Reader<'_> {
@@ -97,14 +101,14 @@ impl Reader<'_> {
         let file = fields.text(key)?;
         let name = fields.text("name");
         if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || clean(&name.value) != name.value) {
-            self.wrong(name.at, "`name` takes a text of printable characters");
+            self.wrong(name.offset, "`name` takes a text of printable characters");
         }
         let name = name.map(|name| clean(&name.value));
         let words = if grants { fields.words("grants").unwrap_or_default() } else { &[] };
         let mut grants = Grants::NONE;
         for word in words {
             if let Err(error) = grants.add(&word.value) {
-                self.wrong(word.at, error.to_string());
+                self.wrong(word.offset, error.to_string());
             }
         }
         if let Some(Keeping::File(path)) = &grants.state {
@@ -112,7 +116,7 @@ impl Reader<'_> {
         }
         if let Some(state) = fields.text("state") {
             if matches!(grants.state, Some(Keeping::File(_))) {
-                self.wrong(state.at, "the file of the state is in `grants` already; leave out one of the two");
+                self.wrong(state.offset, "the file of the state is in `grants` already; leave out one of the two");
             }
             grants.state = Some(Keeping::File(self.path(&state.value)));
         }
@@ -120,9 +124,14 @@ impl Reader<'_> {
         if let Some(policy) = fields.text("on-error").and_then(|word| word.value.parse::<OnError>().ok()) {
             limits.restart.on_error = policy;
         }
-        let at = fields.key("grants").unwrap_or(file.at);
+        let offset = fields.key("grants").unwrap_or(file.offset);
         let path = self.path(&file.value);
-        Some(Box::new(Plugin { file: Located::new(path, file.at), name, grants: Located::new(grants, at), limits }))
+        Some(Box::new(Plugin {
+            file: Located::new(path, file.offset),
+            name,
+            grants: Located::new(grants, offset),
+            limits,
+        }))
     }
 
     fn limits(&mut self, fields: &Fields) -> PluginLimits {
@@ -132,7 +141,7 @@ impl Reader<'_> {
             let Some(given) = fields.count(name) else { return };
             match usize::try_from(given.value).ok().filter(|size| *size >= least) {
                 Some(size) => *to = size,
-                None => self.wrong(given.at, format!("`{name}` must be at least {least}, not {}", given.value)),
+                None => self.wrong(given.offset, format!("`{name}` must be at least {least}, not {}", given.value)),
             }
         };
         size("memory", &mut limits.instance.memory, 64 << 10);
@@ -145,7 +154,7 @@ impl Reader<'_> {
         let mut time = |name: &str, to: &mut Duration, least: Duration| {
             let Some(given) = fields.time(name) else { return };
             if given.value < least {
-                self.wrong(given.at, format!("`{name}` must be at least {} ms", least.as_millis()));
+                self.wrong(given.offset, format!("`{name}` must be at least {} ms", least.as_millis()));
             }
             *to = given.value;
         };
@@ -164,15 +173,15 @@ impl Reader<'_> {
         let mut options = fields.values("options").to_vec();
         for (name, file) in fields.values("options-file") {
             if options.iter().any(|(other, _)| other.value == name.value) {
-                self.wrong(name.at, format!("the option `{}` is given in `options` already", clean(&name.value)));
+                self.wrong(name.offset, format!("the option `{}` is given in `options` already", clean(&name.value)));
                 continue;
             }
             let path = self.path(&file.value);
             let content =
                 files::read(&path, files::MAX_OPTION_FILE).map_err(|error| flowgate_base::io_error::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
-                Ok(content) => options.push((name.clone(), Located::new(content, file.at))),
-                Err(reason) => self.wrong(file.at, format!("cannot read {}: {reason}", path.display())),
+                Ok(content) => options.push((name.clone(), Located::new(content, file.offset))),
+                Err(reason) => self.wrong(file.offset, format!("cannot read {}: {reason}", path.display())),
             }
         }
         options

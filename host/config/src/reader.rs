@@ -41,7 +41,7 @@ pub enum Value {
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     /// Offset of its beginning.
-    pub at: usize,
+    pub offset: usize,
     fields: BTreeMap<&'static str, Located<Value>>,
     /// Offsets of the keys.
     keys: BTreeMap<&'static str, usize>,
@@ -57,7 +57,7 @@ impl Fields {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<Located<String>> {
         match self.fields.get(name) {
-            Some(Located { value: Value::Text(text), at }) => Some(Located::new(text.clone(), *at)),
+            Some(Located { value: Value::Text(text), offset }) => Some(Located::new(text.clone(), *offset)),
             _ => None,
         }
     }
@@ -75,7 +75,7 @@ impl Fields {
     #[must_use]
     pub fn count(&self, name: &str) -> Option<Located<u64>> {
         match self.fields.get(name) {
-            Some(Located { value: Value::Count(count), at }) => Some(Located::new(*count, *at)),
+            Some(Located { value: Value::Count(count), offset }) => Some(Located::new(*count, *offset)),
             _ => None,
         }
     }
@@ -84,7 +84,7 @@ impl Fields {
     #[must_use]
     pub fn time(&self, name: &str) -> Option<Located<Duration>> {
         match self.fields.get(name) {
-            Some(Located { value: Value::Time(time), at }) => Some(Located::new(*time, *at)),
+            Some(Located { value: Value::Time(time), offset }) => Some(Located::new(*time, *offset)),
             _ => None,
         }
     }
@@ -131,7 +131,7 @@ pub struct Reader<'a> {
     /// The file.
     pub text: &'a SourceText,
     /// Its mistakes.
-    pub mistakes: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic>,
     /// The fields of the sections, by the name of the section.
     pub sections: BTreeMap<&'static str, Vec<Fields>>,
 }
@@ -139,13 +139,13 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Reads all sections, which must be among `known`.
     pub fn read(text: &'a SourceText, known: &'static [Section]) -> Self {
-        let mut reader = Reader { text, mistakes: Vec::new(), sections: BTreeMap::new() };
+        let mut reader = Reader { text, diagnostics: Vec::new(), sections: BTreeMap::new() };
         let (table, errors) = DeTable::parse_recoverable(&text.text);
         for error in errors {
-            let at = error.span().map_or(0, |span| span.start);
-            reader.wrong(at, error.message().lines().collect::<Vec<_>>().join("; "));
+            let offset = error.span().map_or(0, |span| span.start);
+            reader.wrong(offset, error.message().lines().collect::<Vec<_>>().join("; "));
         }
-        if !reader.mistakes.is_empty() {
+        if !reader.diagnostics.is_empty() {
             // The apparent content of a file with syntax errors would only add mistakes that are none.
             return reader;
         }
@@ -162,22 +162,22 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds a mistake at this place ([`SourceText::report`]).
-    pub fn wrong(&mut self, at: usize, what: impl Into<String>) {
-        self.text.report(&mut self.mistakes, at, what);
+    pub fn wrong(&mut self, offset: usize, what: impl Into<String>) {
+        self.text.report(&mut self.diagnostics, offset, what);
     }
 
     fn section(&mut self, section: &Section, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {
-        let at = name.span().start;
+        let offset = name.span().start;
         let tables: Vec<(usize, &DeTable<'_>)> = match (value.get_ref(), section.several) {
             (DeValue::Table(table), several) => {
                 if several {
-                    self.wrong(at, format!("write `[[{0}]]`, since there may be several", section.name));
+                    self.wrong(offset, format!("write `[[{0}]]`, since there may be several", section.name));
                 }
-                vec![(at, table)]
+                vec![(offset, table)]
             }
             (DeValue::Array(array), several) => {
                 if !several {
-                    self.wrong(at, format!("write `[{0}]`, since there is only one", section.name));
+                    self.wrong(offset, format!("write `[{0}]`, since there is only one", section.name));
                 }
                 let mut tables = Vec::new();
                 for item in array {
@@ -193,8 +193,8 @@ impl<'a> Reader<'a> {
                 return;
             }
         };
-        for (at, table) in tables {
-            let mut fields = Fields { at, ..Fields::default() };
+        for (offset, table) in tables {
+            let mut fields = Fields { offset, ..Fields::default() };
             self.fields(section.name, section.keys, table, &mut fields);
             self.sections.entry(section.name).or_default().push(fields);
         }
@@ -202,13 +202,13 @@ impl<'a> Reader<'a> {
 
     fn fields(&mut self, of: &str, keys: &'static [Key], table: &DeTable<'_>, fields: &mut Fields) {
         for (name, value) in ordered(table) {
-            let at = name.span().start;
+            let offset = name.span().start;
             let Some(key) = keys.iter().find(|key| key.name == name.get_ref()) else {
                 let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
-                self.wrong(at, no_such(&format!("key of `{of}`"), name.get_ref(), &known));
+                self.wrong(offset, no_such(&format!("key of `{of}`"), name.get_ref(), &known));
                 continue;
             };
-            fields.keys.insert(key.name, at);
+            fields.keys.insert(key.name, offset);
             if let Some(read) = self.value(key, value) {
                 fields.fields.insert(key.name, Located::new(read, value.span().start));
             }
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, key: &Key, value: &Spanned<DeValue<'_>>) -> Option<Value> {
-        let at = value.span().start;
+        let offset = value.span().start;
         let name = key.name;
         let wrong = match (key.kind, value.get_ref()) {
             (Kind::Text, DeValue::String(text)) => return Some(Value::Text(text.to_string())),
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
             }
             (Kind::Words, DeValue::String(text)) => {
                 let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                return Some(Value::Words(words.map(|word| Located::new(word.to_string(), at)).collect()));
+                return Some(Value::Words(words.map(|word| Located::new(word.to_string(), offset)).collect()));
             }
             (Kind::Words, DeValue::Array(array)) => {
                 let mut words = Vec::new();
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
             }
             (Kind::Items, DeValue::String(_) | DeValue::Integer(_)) => {
                 let item = plain(value.get_ref()).unwrap_or_default();
-                return Some(Value::Words(vec![Located::new(item.trim().to_string(), at)]));
+                return Some(Value::Words(vec![Located::new(item.trim().to_string(), offset)]));
             }
             (Kind::Items, DeValue::Array(array)) => {
                 let mut words = Vec::new();
@@ -290,7 +290,7 @@ impl<'a> Reader<'a> {
                 for item in array {
                     match item.get_ref() {
                         DeValue::Table(table) => {
-                            let mut fields = Fields { at: item.span().start, ..Fields::default() };
+                            let mut fields = Fields { offset: item.span().start, ..Fields::default() };
                             self.fields(name, keys, table, &mut fields);
                             tables.push(fields);
                         }
@@ -314,7 +314,7 @@ impl<'a> Reader<'a> {
                 return Some(Value::Values(values));
             }
             (Kind::Table(keys), DeValue::Table(table)) => {
-                let mut fields = Fields { at, ..Fields::default() };
+                let mut fields = Fields { offset, ..Fields::default() };
                 self.fields(name, keys, table, &mut fields);
                 return Some(Value::Table(fields));
             }
@@ -334,7 +334,7 @@ impl<'a> Reader<'a> {
                 takes(name, &wanted, other)
             }
         };
-        self.wrong(at, wrong);
+        self.wrong(offset, wrong);
         None
     }
 }

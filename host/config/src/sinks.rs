@@ -27,7 +27,7 @@ const MOST_UDP: u64 = 65_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct SinkConfig {
     /// The place of its section.
-    pub at: usize,
+    pub offset: usize,
     /// The specification of the sink.
     pub spec: SinkSpec,
 }
@@ -36,7 +36,7 @@ impl SinkConfig {
     /// Returns standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        SinkConfig { at: 0, spec: SinkSpec::stdout() }
+        SinkConfig { offset: 0, spec: SinkSpec::stdout() }
     }
 }
 
@@ -62,7 +62,7 @@ impl Reader<'_> {
                 _ => sink.spec.kind == SinkKind::Stdout && other.spec.kind == SinkKind::Stdout,
             };
             if sinks.iter().any(twin) {
-                self.wrong(fields.at, "another sink has the same destination; each can be given once");
+                self.wrong(fields.offset, "another sink has the same destination; each can be given once");
             }
             sinks.push(sink);
         }
@@ -86,7 +86,7 @@ impl Reader<'_> {
             }
             _ => self.syslog(fields)?,
         };
-        Some(SinkConfig { at: fields.at, spec: SinkSpec { kind, buffer } })
+        Some(SinkConfig { offset: fields.offset, spec: SinkSpec { kind, buffer } })
     }
 
     fn buffer(&mut self, fields: &Fields) -> BufferSpec {
@@ -105,7 +105,7 @@ impl Reader<'_> {
 
     fn at_least(&mut self, name: &str, size: Located<u64>, least: u64) -> u64 {
         if size.value < least {
-            self.wrong(size.at, format!("`{name}` must be at least {least}B, not {}B", size.value));
+            self.wrong(size.offset, format!("`{name}` must be at least {least}B, not {}B", size.value));
         }
         size.value
     }
@@ -115,12 +115,12 @@ impl Reader<'_> {
         let size = fields.count("rotate-size").map(|size| self.at_least("rotate-size", size, 1));
         let time = fields.time("rotate-time");
         if let Some(time) = time.as_ref().filter(|time| time.value < Duration::from_secs(1)) {
-            self.wrong(time.at, "`rotate-time` must be at least 1s");
+            self.wrong(time.offset, "`rotate-time` must be at least 1s");
         }
         if size.is_none() && time.is_none() {
             for name in ["keep", "keep-time", "compress"] {
-                if let Some(at) = fields.key(name) {
-                    self.wrong(at, format!("`{name}` needs `rotate-size` or `rotate-time`"));
+                if let Some(offset) = fields.key(name) {
+                    self.wrong(offset, format!("`{name}` needs `rotate-size` or `rotate-time`"));
                 }
             }
             return None;
@@ -139,34 +139,34 @@ impl Reader<'_> {
         let time = fields.time("keep-time")?;
         if time.value < LEAST_AGE {
             let what = format!("`keep-time` must be at least {}, not {}", show_time(LEAST_AGE), show_time(time.value));
-            self.wrong(time.at, what);
+            self.wrong(time.offset, what);
         }
         Some(time.value)
     }
 
     fn syslog(&mut self, fields: &Fields) -> Option<SinkKind> {
-        let address = fields.text("address").unwrap_or_else(|| Located::new(LOCAL.into(), fields.at));
+        let address = fields.text("address").unwrap_or_else(|| Located::new(LOCAL.into(), fields.offset));
         let target = match address.value.split_once("://") {
             Some(("udp", host)) => Target::Udp(self.host_and_port(&address, host, Some(514))?),
             Some(("tcp", host)) => Target::Tcp(self.host_and_port(&address, host, Some(601))?),
             None if !address.value.is_empty() => Target::Local(self.path(&address.value)),
             _ => {
                 let what = "`address` takes the path of a socket, `udp://HOST[:PORT]` or `tcp://HOST[:PORT]`";
-                self.wrong(address.at, format!("{what}, not \"{}\"", flowgate_base::text::clean(&address.value)));
+                self.wrong(address.offset, format!("{what}, not \"{}\"", flowgate_base::text::clean(&address.value)));
                 return None;
             }
         };
         let longest = fields.count("max-message").map(|size| {
             if matches!(target, Target::Udp(_)) && size.value > MOST_UDP {
-                self.wrong(size.at, format!("with udp `max-message` is at most {MOST_UDP}B"));
+                self.wrong(size.offset, format!("with udp `max-message` is at most {MOST_UDP}B"));
             }
             self.at_least("max-message", size, LEAST_MESSAGE)
         });
-        let app_name = fields.text("app-name").unwrap_or_else(|| Located::new("flowgate".into(), fields.at));
+        let app_name = fields.text("app-name").unwrap_or_else(|| Located::new("flowgate".into(), fields.offset));
         let graphic = app_name.value.bytes().all(|byte| byte.is_ascii_graphic());
         if !graphic || app_name.value.is_empty() || app_name.value.len() > LONGEST_APP_NAME {
             self.wrong(
-                app_name.at,
+                app_name.offset,
                 format!("`app-name` takes 1 to {LONGEST_APP_NAME} printable characters of ASCII without blanks"),
             );
         }
@@ -200,7 +200,7 @@ impl Reader<'_> {
         });
         if parts.is_none() {
             let what = "`address` needs a host and a port from 1 to 65535, as in `log.example.org:5000` or `[2001:db8::1]:5000`";
-            self.wrong(place.at, format!("{what}, not \"{}\"", flowgate_base::text::clean(text)));
+            self.wrong(place.offset, format!("{what}, not \"{}\"", flowgate_base::text::clean(text)));
             return None;
         }
         Some(complete)

@@ -9,13 +9,13 @@ use flowgate_pipeline::sink::outbox::WhenFull;
 use flowgate_syntax::{Output, Table};
 
 fn parse(text: &str) -> (Option<Config>, Vec<String>) {
-    let (config, mistakes) = Config::parse(SourceText { path: "dir/p.toml".into(), text: text.into() });
-    (config, mistakes.iter().map(ToString::to_string).collect())
+    let (config, diagnostics) = Config::parse(SourceText { path: "dir/p.toml".into(), text: text.into() });
+    (config, diagnostics.iter().map(ToString::to_string).collect())
 }
 
 fn right(text: &str) -> Config {
-    let (config, mistakes) = parse(text);
-    assert_eq!(mistakes, [""; 0], "{text}");
+    let (config, diagnostics) = parse(text);
+    assert_eq!(diagnostics, [""; 0], "{text}");
     config.expect("a pipeline")
 }
 
@@ -174,10 +174,10 @@ const MISTAKES: &[(&str, &str)] = &[
 fn mistakes_are_told_with_their_place() {
     let mut wrong = Vec::new();
     for (text, expected) in MISTAKES {
-        let (_, mistakes) = parse(&format!("{START}{text}\n"));
+        let (_, diagnostics) = parse(&format!("{START}{text}\n"));
         let expected = [format!("dir/p.toml:{expected}")];
-        if mistakes != expected {
-            wrong.push(format!("{text}\n  expected {expected:#?}\n  found {mistakes:#?}"));
+        if diagnostics != expected {
+            wrong.push(format!("{text}\n  expected {expected:#?}\n  found {diagnostics:#?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
@@ -216,14 +216,14 @@ fn broken_toml_has_a_place_too() {
 fn all_mistakes_are_found_in_the_order_of_the_file() {
     let text = "[source]\nkind = 'dump'\nfoo = 1\n[[sink]]\nkind = 'x'\n[[stage]]\nstock = 'y'\n[format]\nbatch = 0\n";
     let lines: Vec<String> =
-        parse(text).1.iter().map(|mistake| mistake.split(':').nth(1).unwrap().to_owned()).collect();
+        parse(text).1.iter().map(|diagnostic| diagnostic.split(':').nth(1).unwrap().to_owned()).collect();
     assert_eq!(lines, ["3", "5", "7", "9"]);
 }
 
 #[test]
 fn columns_count_characters() {
-    let mistakes = parse("[source]\nkind = 'dump'\n[[stage]]\nplugin = 'x'\noptions = { 'é' = 'ü', b = [] }\n").1;
-    assert!(mistakes[0].starts_with("dir/p.toml:5:28: "), "{mistakes:?}");
+    let diagnostics = parse("[source]\nkind = 'dump'\n[[stage]]\nplugin = 'x'\noptions = { 'é' = 'ü', b = [] }\n").1;
+    assert!(diagnostics[0].starts_with("dir/p.toml:5:28: "), "{diagnostics:?}");
 }
 
 #[test]
@@ -325,8 +325,12 @@ fn the_schema_and_the_documentation_know_every_key() {
 #[test]
 fn of_many_mistakes_the_first_are_reported() {
     let keys: String = (0..500).map(|number| format!("key{number} = 1\n")).collect();
-    let mistakes = parse(&format!("[source]\nkind = 'dump'\n{keys}")).1;
-    assert_eq!(mistakes.len(), 101);
-    assert!(mistakes[0].starts_with("dir/p.toml:3:1: there is no key of `source` `key0`"), "{}", mistakes[0]);
-    assert!(mistakes[100].starts_with("dir/p.toml:503:1: there are more than 100 of these lines"), "{}", mistakes[100]);
+    let diagnostics = parse(&format!("[source]\nkind = 'dump'\n{keys}")).1;
+    assert_eq!(diagnostics.len(), 101);
+    assert!(diagnostics[0].starts_with("dir/p.toml:3:1: there is no key of `source` `key0`"), "{}", diagnostics[0]);
+    assert!(
+        diagnostics[100].starts_with("dir/p.toml:503:1: there are more than 100 of these lines"),
+        "{}",
+        diagnostics[100]
+    );
 }

@@ -18,8 +18,8 @@ const ROUNDS: usize = 200;
 fn scope(rules: &str) -> flowgate_policy::Scope {
     let plugin = format!("[[tenant.plugin]]\nfile = \"a\"\nsha256 = \"{}\"\n", "0".repeat(64));
     let text = format!("[[tenant]]\nname = \"a\"\n{rules}\n{plugin}");
-    let (policy, mistakes, _) = Policy::parse(SourceText { path: "bench".into(), text }, LabelMap::default());
-    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let (policy, diagnostics, _) = Policy::parse(SourceText { path: "bench".into(), text }, LabelMap::default());
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     policy.tenants[0].scope.clone()
 }
 

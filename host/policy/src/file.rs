@@ -68,7 +68,7 @@ pub struct AuditLimits {
 #[derive(Clone, Debug)]
 pub struct Tenant {
     /// Offset of its section in the file.
-    pub at: usize,
+    pub offset: usize,
     /// Its name.
     pub name: String,
     /// Name of the network namespace of its flows; `None` for that of the process.
@@ -182,9 +182,9 @@ impl Policy {
                 let valid = error.utf8_error().valid_up_to();
                 let text =
                     SourceText { path: path.into(), text: String::from_utf8_lossy(error.as_bytes()).into_owned() };
-                let mistake = text.mistake(valid, "this is not UTF-8, which TOML is written in");
+                let diagnostic = text.diagnostic(valid, "this is not UTF-8, which TOML is written in");
                 let (policy, _, _) = Self::parse(SourceText { path: path.into(), text: String::new() }, map);
-                (policy, vec![mistake], Vec::new())
+                (policy, vec![diagnostic], Vec::new())
             }
         }
     }
@@ -196,26 +196,26 @@ impl Policy {
         let service = reading.service();
         let (audit, audit_limits) = reading.audit();
         let sections = reading.reader.sections.remove("tenant").unwrap_or_default();
-        if sections.is_empty() && reading.reader.mistakes.is_empty() {
+        if sections.is_empty() && reading.reader.diagnostics.is_empty() {
             reading.reader.wrong(0, "there is no `[[tenant]]`, so that nothing would run");
         }
         let mut tenants: Vec<Tenant> = Vec::new();
         for fields in &sections {
             let Some(tenant) = reading.tenant(fields) else { continue };
             if tenants.iter().any(|other| other.name == tenant.name) {
-                let at = fields.text("name").map_or(fields.at, |name| name.at);
-                reading.reader.wrong(at, format!("there is another tenant `{}`; names are unique", tenant.name));
+                let offset = fields.text("name").map_or(fields.offset, |name| name.offset);
+                reading.reader.wrong(offset, format!("there is another tenant `{}`; names are unique", tenant.name));
             }
             tenants.push(tenant);
         }
-        let mut mistakes = reading.reader.mistakes;
+        let mut diagnostics = reading.reader.diagnostics;
         let policy = Policy { service, audit, audit_limits, labels, tenants, text };
         let found = neighbours::compare(&policy);
         let mut notes = found.notes;
-        mistakes.extend(found.mistakes);
-        mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
+        diagnostics.extend(found.diagnostics);
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
         notes.sort_by_key(|note| (note.line, note.column));
-        (policy, mistakes, notes)
+        (policy, diagnostics, notes)
     }
 
     /// Returns true if another generation changes settings of the service that take effect only at the next start.

@@ -14,7 +14,7 @@ use flowgate_pipeline::sink::SinkKind;
 #[derive(Debug, Default)]
 pub struct Neighbours {
     /// The mistakes.
-    pub mistakes: Vec<Diagnostic>,
+    pub diagnostics: Vec<Diagnostic>,
     /// The notes.
     pub notes: Vec<Diagnostic>,
 }
@@ -26,7 +26,7 @@ pub fn compare(policy: &Policy) -> Neighbours {
     let identities: Vec<Option<namespace::Identity>> =
         policy.tenants.iter().map(|tenant| namespace::identity(tenant.namespace.as_deref())).collect();
     let mut found = flows(policy, &identities);
-    files(policy, &mut found.mistakes);
+    files(policy, &mut found.diagnostics);
     found
 }
 
@@ -64,7 +64,7 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
                 "tenant `{one}` owns the mark bits {bits:#x}, so that it could move flows into the scope of `{two}`, \
                  which looks at them{why}"
             );
-            policy.text.report(&mut found.mistakes, owner.at, what);
+            policy.text.report(&mut found.diagnostics, owner.offset, what);
         }
     }
     if tenant.scope.excludes(&other.scope) {
@@ -76,32 +76,32 @@ fn pair(policy: &Policy, tenant: &Tenant, other: &Tenant, found: &mut Neighbours
     if marks != 0 || labels != 0 {
         let what = if marks != 0 { format!("the mark bits {marks:#x}") } else { "labels".into() };
         let what = format!("tenants `{one}` and `{two}` own {what} both, and a flow may be in both their scopes{why}");
-        policy.text.report(&mut found.mistakes, tenant.at, what);
+        policy.text.report(&mut found.diagnostics, tenant.offset, what);
     } else {
         let what = format!("note: a flow may be in the scopes of both `{one}` and `{two}`{why}");
-        policy.text.report(&mut found.notes, tenant.at, what);
+        policy.text.report(&mut found.notes, tenant.offset, what);
     }
 }
 
 /// Finds files that more than one tenant writes.
-fn files(policy: &Policy, mistakes: &mut Vec<Diagnostic>) {
+fn files(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
     let file = |sink: &SinkConfig| match &sink.spec.kind {
         SinkKind::File(options) => Some((options.path.clone(), options.rotation.is_some())),
         _ => None,
     };
     let state = |plugin: &TenantPlugin| match &plugin.plugin.grants.value.state {
-        Some(Keeping::File(path)) => Some((plugin.plugin.file.at, (path.clone(), false))),
+        Some(Keeping::File(path)) => Some((plugin.plugin.file.offset, (path.clone(), false))),
         _ => None,
     };
     // By identity: a file may have several names.
     let mut files = vec![OutputFile::new(&policy.audit.path, true)];
     for tenant in &policy.tenants {
-        let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.at, file(sink)?)));
-        for (at, (path, rotates)) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
+        let sinks = tenant.sinks.iter().filter_map(|sink| Some((sink.offset, file(sink)?)));
+        for (offset, (path, rotates)) in sinks.chain(tenant.plugins.iter().filter_map(state)) {
             let output = OutputFile::new(&path, rotates);
             if files.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by somebody else already; each needs a file of its own";
-                policy.text.report(mistakes, at, format!("{} {what}", path.display()));
+                policy.text.report(diagnostics, offset, format!("{} {what}", path.display()));
             }
             files.push(output);
         }

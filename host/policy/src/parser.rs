@@ -55,13 +55,13 @@ impl PolicyParser<'_> {
         let path = fields.text("path").map_or_else(|| AUDIT.into(), |path| self.reader.path(&path.value));
         let size = fields.count("rotate-size").map_or(64 << 20, |size| {
             if size.value < 64 << 10 {
-                self.reader.wrong(size.at, "`rotate-size` of the audit must be at least 64KiB");
+                self.reader.wrong(size.offset, "`rotate-size` of the audit must be at least 64KiB");
             }
             size.value
         });
         let interval = fields.time("rotate-time").map(|time| {
             if time.value < Duration::from_secs(1) {
-                self.reader.wrong(time.at, "`rotate-time` must be at least 1s");
+                self.reader.wrong(time.offset, "`rotate-time` must be at least 1s");
             }
             time.value
         });
@@ -71,15 +71,15 @@ impl PolicyParser<'_> {
         let rotation = Some(Rotation { size: Some(size), interval, keep, keep_time, compress });
         let history = fields.time("history").map_or(Duration::from_secs(3600), |time| {
             if time.value < Duration::from_secs(1) {
-                self.reader.wrong(time.at, "`history` must be at least 1s");
+                self.reader.wrong(time.offset, "`history` must be at least 1s");
             }
             time.value
         });
         if let Some(least) = keep_time.filter(|time| *time < history) {
             let (least, history) = (show_time(least), show_time(history));
-            let at = fields.time("keep-time").map_or(fields.at, |time| time.at);
+            let offset = fields.time("keep-time").map_or(fields.offset, |time| time.offset);
             let what = format!("`keep-time` must be at least `history`, which is {history}, not {least}");
-            self.reader.wrong(at, what);
+            self.reader.wrong(offset, what);
         }
         let reserve = fields.count("reserve").map_or(64 << 20, |size| size.value);
         (FileOptions { path, append: true, rotation, mode: Some(MODE) }, AuditLimits { history, reserve })
@@ -91,13 +91,13 @@ impl PolicyParser<'_> {
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
                 if name.value.is_empty() || name.value.len() > 64 || !name.value.bytes().all(plain) {
                     let what = "`name` takes 1 to 64 letters, digits, `-`, `_` and `.`";
-                    self.reader.wrong(name.at, format!("{what}, not \"{}\"", clean(&name.value)));
+                    self.reader.wrong(name.offset, format!("{what}, not \"{}\"", clean(&name.value)));
                 }
                 clean(&name.value)
             }
             None => {
                 if fields.key("name").is_none() {
-                    self.reader.wrong(fields.at, "a tenant needs a `name`");
+                    self.reader.wrong(fields.offset, "a tenant needs a `name`");
                 }
                 return None;
             }
@@ -105,36 +105,36 @@ impl PolicyParser<'_> {
         let bounds = self.bounds(fields);
         let namespace = fields.text("namespace").map(|name| {
             if name.value.is_empty() || name.value.contains(['/', '\0']) || matches!(name.value.as_str(), "." | "..") {
-                self.reader.wrong(name.at, "`namespace` takes a name, as `ip netns` lists them");
+                self.reader.wrong(name.offset, "`namespace` takes a name, as `ip netns` lists them");
             }
             name.value
         });
         let rules: Vec<Rule> = fields.tables("scope").iter().map(|rule| self.rule(rule)).collect();
         if rules.is_empty() && fields.key("scope").is_none() {
             let what = format!("tenant `{name}` needs a `[[tenant.scope]]`, which says which flows are its own");
-            self.reader.wrong(fields.at, what);
+            self.reader.wrong(fields.offset, what);
         }
         let sections = fields.tables("plugin");
         if sections.is_empty() && fields.key("plugin").is_none() {
-            self.reader.wrong(fields.at, format!("tenant `{name}` needs a `[[tenant.plugin]]`"));
+            self.reader.wrong(fields.offset, format!("tenant `{name}` needs a `[[tenant.plugin]]`"));
         }
         let mut plugins: Vec<TenantPlugin> = Vec::new();
         for fields in sections {
             let Some(plugin) = self.tenant_plugin(fields, &bounds) else { continue };
             if plugins.iter().any(|other| other.name() == plugin.name()) {
                 let what = format!("another plugin of tenant `{name}` is called `{}`; give it a `name`", plugin.name());
-                self.reader.wrong(fields.at, what);
+                self.reader.wrong(fields.offset, what);
             }
             plugins.push(plugin);
         }
         let share = self.share(fields.table("limits"));
-        if let Some(at) = fields.table("format").and_then(|format| format.key("plugin")) {
-            self.reader.wrong(at, "the format of a tenant is a stock one, of a `kind`");
+        if let Some(offset) = fields.table("format").and_then(|format| format.key("plugin")) {
+            self.reader.wrong(offset, "the format of a tenant is a stock one, of a `kind`");
         }
         let (format, batch) = self.reader.format_of(fields.table("format"));
         let sinks = self.reader.sinks_of(fields.tables("sink"));
         Some(Tenant {
-            at: fields.at,
+            offset: fields.offset,
             name,
             namespace,
             required: fields.switch("required").unwrap_or(false),
@@ -153,7 +153,7 @@ impl PolicyParser<'_> {
         let mark = fields.text("mark-mask").map_or(0, |mask| {
             number(&mask.value).unwrap_or_else(|| {
                 let given = clean(&mask.value);
-                self.reader.wrong(mask.at, format!("`mark-mask` takes bits such as \"0xff00\", not \"{given}\""));
+                self.reader.wrong(mask.offset, format!("`mark-mask` takes bits such as \"0xff00\", not \"{given}\""));
                 0
             })
         });
@@ -162,7 +162,7 @@ impl PolicyParser<'_> {
                 let given = clean(&text.value);
                 let what =
                     "`timeouts` takes the least and the most in whole seconds, such as \"1..3600\" or \"1s..1h\"";
-                self.reader.wrong(text.at, format!("{what}, not \"{given}\""));
+                self.reader.wrong(text.offset, format!("{what}, not \"{given}\""));
                 TIMEOUTS
             })
         });
@@ -170,7 +170,7 @@ impl PolicyParser<'_> {
         for word in fields.words("labels").unwrap_or_default() {
             match self.label(&word.value) {
                 Ok(bit) => labels |= 1 << bit,
-                Err(what) => self.reader.wrong(word.at, what),
+                Err(what) => self.reader.wrong(word.offset, what),
             }
         }
         Updates { fields: field::ALL, mark, status: u32::MAX, timeout, labels }
@@ -187,15 +187,15 @@ impl PolicyParser<'_> {
     }
 
     fn rule(&mut self, fields: &Fields) -> Rule {
-        let line = self.reader.text.mistake(fields.at, "").line;
-        let mut rule = Rule { at: fields.at, line, ..Rule::default() };
+        let line = self.reader.text.diagnostic(fields.offset, "").line;
+        let mut rule = Rule { offset: fields.offset, line, ..Rule::default() };
         rule.family = fields.text("family").map(|name| if name.value == "ipv4" { family::IPV4 } else { family::IPV6 });
         for word in self.items(fields, "protocols").unwrap_or_default() {
             match protocol_of(&word.value) {
                 Some(number) => rule.protocols.push(number),
                 None => {
                     let what = "`protocols` takes names of layer-4 protocols, or numbers from 0 to 255";
-                    self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+                    self.reader.wrong(word.offset, format!("{what}, not `{}`", clean(&word.value)));
                 }
             }
         }
@@ -214,23 +214,23 @@ impl PolicyParser<'_> {
                 (Some(value), Some(mask)) if value & !mask == 0 => rule.marks.push((value, mask)),
                 (Some(value), Some(mask)) => {
                     let what = format!("no mark under the mask {mask:#x} is {value:#x}, which has other bits");
-                    self.reader.wrong(word.at, what);
+                    self.reader.wrong(word.offset, what);
                 }
                 _ => {
                     let what = "`marks` takes marks with their mask, such as \"0x10/0xf0\"";
-                    self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+                    self.reader.wrong(word.offset, format!("{what}, not `{}`", clean(&word.value)));
                 }
             }
         }
         rule.act_on_translated = fields.text("translated").is_some_and(|word| word.value == "act");
-        let bare = Rule { at: rule.at, line, act_on_translated: rule.act_on_translated, ..Rule::default() };
+        let bare = Rule { offset: rule.offset, line, act_on_translated: rule.act_on_translated, ..Rule::default() };
         let everything = fields.switch("everything").unwrap_or(false);
         let criteria = SCOPED.iter().any(|name| fields.key(name).is_some());
         if everything && criteria {
-            self.reader.wrong(fields.at, "a rule for `everything` has no criteria; leave out one or the other");
+            self.reader.wrong(fields.offset, "a rule for `everything` has no criteria; leave out one or the other");
         } else if !everything && !criteria && rule == bare {
             let what = "this rule has no criteria; if every flow is meant, say `everything = true`";
-            self.reader.wrong(fields.at, what);
+            self.reader.wrong(fields.offset, what);
         }
         rule
     }
@@ -239,8 +239,8 @@ impl PolicyParser<'_> {
     fn items(&mut self, fields: &Fields, name: &str) -> Option<Vec<Located<String>>> {
         let words = fields.words(name)?.to_vec();
         if words.is_empty() {
-            let at = fields.key(name).unwrap_or(fields.at);
-            self.reader.wrong(at, format!("`{name}` is empty; leave it out if it does not matter"));
+            let offset = fields.key(name).unwrap_or(fields.offset);
+            self.reader.wrong(offset, format!("`{name}` is empty; leave it out if it does not matter"));
         }
         Some(words)
     }
@@ -250,7 +250,7 @@ impl PolicyParser<'_> {
         for word in self.items(fields, name)? {
             if !set.add(&word.value) {
                 let what = format!("`{name}` takes numbers from 0 to 65535 and ranges such as \"10-20\"");
-                self.reader.wrong(word.at, format!("{what}, not `{}`", clean(&word.value)));
+                self.reader.wrong(word.offset, format!("{what}, not `{}`", clean(&word.value)));
             }
         }
         Some(set)
@@ -260,7 +260,7 @@ impl PolicyParser<'_> {
         let mut set = PrefixSet::default();
         for word in self.items(fields, name)? {
             if let Err(error) = set.add(&word.value) {
-                self.reader.wrong(word.at, format!("`{name}`: {error}"));
+                self.reader.wrong(word.offset, format!("`{name}`: {error}"));
             }
         }
         Some(set)
@@ -268,22 +268,23 @@ impl PolicyParser<'_> {
 
     fn tenant_plugin(&mut self, fields: &Fields, bounds: &Updates) -> Option<TenantPlugin> {
         if fields.key("file").is_none() {
-            self.reader.wrong(fields.at, "a plugin needs a `file`");
+            self.reader.wrong(fields.offset, "a plugin needs a `file`");
         }
         let digest = match fields.text("sha256") {
             Some(digest) => {
                 let hexadecimal = digest.value.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if digest.value.len() != 64 || !hexadecimal {
-                    self.reader.wrong(digest.at, "`sha256` takes 64 hexadecimal digits, as `sha256sum FILE` prints");
+                    self.reader
+                        .wrong(digest.offset, "`sha256` takes 64 hexadecimal digits, as `sha256sum FILE` prints");
                 }
-                Located::new(digest.value.to_ascii_lowercase(), digest.at)
+                Located::new(digest.value.to_ascii_lowercase(), digest.offset)
             }
             None => {
                 if fields.key("sha256").is_none() {
                     let what = "a plugin needs the `sha256` of its file, so that no other one is run in its place";
-                    self.reader.wrong(fields.at, what);
+                    self.reader.wrong(fields.offset, what);
                 }
-                Located::new(String::new(), fields.at)
+                Located::new(String::new(), fields.offset)
             }
         };
         let words: Vec<Located<String>> = fields.words("grants").unwrap_or_default().to_vec();
@@ -292,12 +293,12 @@ impl PolicyParser<'_> {
         let mut grants = Grants::NONE;
         for word in &words {
             if let Err(what) = self.grant(&word.value, bounds, &mut grants) {
-                self.reader.wrong(word.at, what);
+                self.reader.wrong(word.offset, what);
             }
         }
         if let Some(Keeping::File(path)) = &grants.state {
-            if let (Some(_), Some(at)) = (&state, fields.key("state")) {
-                self.reader.wrong(at, "the file of the state is in `grants` already; leave out one of the two");
+            if let (Some(_), Some(offset)) = (&state, fields.key("state")) {
+                self.reader.wrong(offset, "the file of the state is in `grants` already; leave out one of the two");
             }
             grants.state = Some(Keeping::File(self.reader.path(&path.to_string_lossy())));
         } else if state.is_some() {
@@ -377,7 +378,7 @@ impl PolicyParser<'_> {
         let mut count = |name: &str, to: &mut u64, least: u64| {
             let Some(given) = fields.count(name) else { return };
             if given.value < least {
-                self.reader.wrong(given.at, format!("`{name}` must be at least {least}B, not {}B", given.value));
+                self.reader.wrong(given.offset, format!("`{name}` must be at least {least}B, not {}B", given.value));
             }
             *to = given.value;
         };
@@ -388,7 +389,7 @@ impl PolicyParser<'_> {
         count("queue", &mut share.queue, 64 << 10);
         if let Some(time) = fields.time("time-per-second") {
             if time.value < Duration::from_millis(1) || time.value > Duration::from_secs(1) {
-                self.reader.wrong(time.at, "`time-per-second` must be from 1ms to 1s");
+                self.reader.wrong(time.offset, "`time-per-second` must be from 1ms to 1s");
             }
             share.time = time.value;
         }

@@ -125,7 +125,7 @@ fn icmp_answer(number: u8, type_and_code: u16) -> Option<u16> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// Offset in the file.
-    pub at: usize,
+    pub offset: usize,
     /// Line of the file, counted from 1.
     pub line: usize,
     /// Address family.

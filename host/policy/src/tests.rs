@@ -12,14 +12,14 @@ const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 fn read(text: &str) -> (Policy, Vec<String>, Vec<String>) {
     let labels = LabelMap::parse(b"1 web\n2 mail\n").unwrap();
     let text = SourceText { path: "p.toml".into(), text: text.replace("DIGEST", DIGEST) };
-    let (policy, mistakes, notes) = Policy::parse(text, labels);
+    let (policy, diagnostics, notes) = Policy::parse(text, labels);
     let told = |list: Vec<flowgate_config::Diagnostic>| list.iter().map(ToString::to_string).collect();
-    (policy, told(mistakes), told(notes))
+    (policy, told(diagnostics), told(notes))
 }
 
 fn good(text: &str) -> Policy {
-    let (policy, mistakes, _) = read(text);
-    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let (policy, diagnostics, _) = read(text);
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     policy
 }
 
@@ -50,11 +50,11 @@ fn the_audit_keeps_its_history_whatever_becomes_of_old_files() {
     assert_eq!(kept(""), None);
     assert_eq!(kept("keep-time = \"30d\"").as_deref(), Some("30d"));
     assert_eq!(kept("keep-time = \"10m\"\nhistory = \"10m\"").as_deref(), Some("10m"));
-    for (keys, mistake) in [
+    for (keys, diagnostic) in [
         ("keep-time = \"30m\"", "p.toml:2:13: `keep-time` must be at least `history`, which is 1h, not 30m"),
         ("history = \"1s\"\nkeep-time = \"59s\"", "p.toml:3:13: `keep-time` must be at least 1m, not 59s"),
     ] {
-        assert_eq!(read(&with(keys)).1, [mistake]);
+        assert_eq!(read(&with(keys)).1, [diagnostic]);
     }
 }
 
@@ -84,11 +84,11 @@ fn grants_stay_within_the_bounds() {
         ("update.timeout=1..600", "timeouts from 10 to 600 s"),
         ("fly", "there is no grant `fly`"),
     ] {
-        let (_, mistakes, _) = read(&tenant(keys, "zones = 1", &format!("grants = [\"{word}\"]")));
-        assert!(mistakes.iter().any(|mistake| mistake.contains(what)), "{word}: {mistakes:?}");
+        let (_, diagnostics, _) = read(&tenant(keys, "zones = 1", &format!("grants = [\"{word}\"]")));
+        assert!(diagnostics.iter().any(|diagnostic| diagnostic.contains(what)), "{word}: {diagnostics:?}");
     }
-    let (_, mistakes, _) = read(&tenant("", "zones = 1", "grants = [\"update.mark\"]"));
-    assert!(mistakes[0].contains("owns the bits 0x0"), "{mistakes:?}");
+    let (_, diagnostics, _) = read(&tenant("", "zones = 1", "grants = [\"update.mark\"]"));
+    assert!(diagnostics[0].contains("owns the bits 0x0"), "{diagnostics:?}");
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn what_two_tenants_own_both_is_a_mistake_where_they_can_meet() {
     assert!(two("zones = 1", "zones = 2").1.is_empty());
     assert!(two("zones = \"1-2\"", "zones = 2").1[0].contains("own the mark bits 0x100 both"));
     let apart = tenant("", "zones = 2", "").replace("blue", "red");
-    let (_, mistakes, notes) = read(&(tenant("", "source = \"10.0.0.0/8\"", "") + &apart));
+    let (_, diagnostics, notes) = read(&(tenant("", "source = \"10.0.0.0/8\"", "") + &apart));
     assert!(
-        mistakes.is_empty() && notes[0].contains("a flow may be in the scopes of both `blue` and `red`"),
+        diagnostics.is_empty() && notes[0].contains("a flow may be in the scopes of both `blue` and `red`"),
         "{notes:?}"
     );
     let sink = "[[tenant.sink]]\nkind = \"file\"\npath = \"out\"\n";

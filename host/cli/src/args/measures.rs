@@ -235,12 +235,13 @@ fn sizes_and_times_are_the_same_behind_options_and_in_files() {
                 let bare = value.parse::<f64>().is_ok_and(f64::is_finite) && !value.starts_with('-');
                 for written in [Some(format!("{value:?}")), bare.then(|| (*value).to_owned())].into_iter().flatten() {
                     let text = format!("{}{} = {written}\n", place.headers, place.key.name);
-                    let mistakes = (place.read)(SourceText { path: "x.toml".into(), text: text.clone() });
-                    let understood = !mistakes.iter().any(|mistake| mistake.contains(SIZE) || mistake.contains(TIME));
+                    let diagnostics = (place.read)(SourceText { path: "x.toml".into(), text: text.clone() });
+                    let understood =
+                        !diagnostics.iter().any(|diagnostic| diagnostic.contains(SIZE) || diagnostic.contains(TIME));
                     // A number that is too large for TOML is another mistake.
-                    let read = !mistakes.iter().any(|mistake| mistake.contains("number"));
+                    let read = !diagnostics.iter().any(|diagnostic| diagnostic.contains("number"));
                     if understood != expected.is_some() && read {
-                        wrong.push(format!("{text}: {mistakes:?}"));
+                        wrong.push(format!("{text}: {diagnostics:?}"));
                     }
                 }
             }
@@ -254,8 +255,8 @@ fn sizes_and_times_are_the_same_behind_options_and_in_files() {
 fn timeouts_are_times_in_policies_and_grants() {
     let policy = |range: &str| {
         let text = format!("[[tenant]]\nname = 'a'\ntimeouts = '{range}'\n");
-        let (_, mistakes, _) = Policy::parse(SourceText { path: "x.toml".into(), text }, LabelMap::default());
-        !mistakes.iter().any(|mistake| mistake.to_string().contains("timeouts"))
+        let (_, diagnostics, _) = Policy::parse(SourceText { path: "x.toml".into(), text }, LabelMap::default());
+        !diagnostics.iter().any(|diagnostic| diagnostic.to_string().contains("timeouts"))
     };
     for (range, right) in [
         ("1..3600", true),

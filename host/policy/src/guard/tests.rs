@@ -135,8 +135,8 @@ fn tenant(scope: &str, keys: &str, grants: &str) -> Tenant {
         "[[tenant]]\nname = \"blue\"\n{keys}\n{scope}\n[[tenant.plugin]]\nfile = \"{file}\"\nsha256 = \"{digest}\"\n\
          grants = [{grants}]\n"
     );
-    let (mut policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
-    assert!(mistakes.is_empty(), "{mistakes:?}");
+    let (mut policy, diagnostics, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
     policy.tenants.remove(0)
 }
 

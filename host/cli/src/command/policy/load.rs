@@ -24,8 +24,8 @@ pub(super) fn load(
             SpecPart::Stage(index) => tenant
                 .plugins
                 .get(index)
-                .map(|plugin| plugin.plugin.mistake(text, &plugin.options, Some(plugin.digest.at), &error)),
-            SpecPart::Selection | SpecPart::Format => Some(text.mistake(tenant.at, error.to_string())),
+                .map(|plugin| plugin.plugin.diagnostic(text, &plugin.options, Some(plugin.digest.offset), &error)),
+            SpecPart::Selection | SpecPart::Format => Some(text.diagnostic(tenant.offset, error.to_string())),
         };
         problems.into_all().into_iter().filter_map(|problem| mistake(problem.part, problem.error)).collect()
     })

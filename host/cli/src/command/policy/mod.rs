@@ -194,7 +194,7 @@ pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Res
         }
         for sink in &tenant.sinks {
             if let Some(problem) = sink.spec.problem() {
-                mistakes.push(policy.text.mistake(sink.at, problem));
+                mistakes.push(policy.text.diagnostic(sink.offset, problem));
             }
         }
     }
@@ -202,7 +202,7 @@ pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Res
     if policy.audit.path.parent().is_some_and(Path::is_dir)
         && let Err(error) = policy.audit.check()
     {
-        mistakes.push(policy.text.mistake(0, format!("the audit: {error}")));
+        mistakes.push(policy.text.diagnostic(0, format!("the audit: {error}")));
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     notes.iter().for_each(|note| report::line(&note.to_string()));

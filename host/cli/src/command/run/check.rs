@@ -2,7 +2,7 @@
 //! its place.
 
 use flowgate_base::files;
-use flowgate_config::{Config, Diagnostic, FormatConfig, Plugin, StageConfig, StageKind, plugin::place_of};
+use flowgate_config::{Config, Diagnostic, FormatConfig, Plugin, StageConfig, StageKind, plugin::option_offset};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::{Namespace, NamespaceError};
 use flowgate_pipeline::{
@@ -23,27 +23,29 @@ const ON_RECORDING: &str =
 ///
 /// # Errors
 /// A stock plugin cannot be started, which is not a mistake in the file.
-pub(super) fn mistake(config: &Config, problem: SpecProblem) -> Result<Diagnostic, CommandError> {
+pub(super) fn diagnostic(config: &Config, problem: SpecProblem) -> Result<Diagnostic, CommandError> {
     let text = &config.text;
     let SpecProblem { part, error } = problem;
-    let (plugin, options, at) = match part {
+    let (plugin, options, offset) = match part {
         SpecPart::Stage(index) => match config.stages.get(index) {
-            Some(StageConfig { kind: StageKind::Plugin(plugin), options, at, .. }) => (Some(plugin), options, *at),
-            Some(StageConfig { options, at, .. }) => (None, options, *at),
+            Some(StageConfig { kind: StageKind::Plugin(plugin), options, offset, .. }) => {
+                (Some(plugin), options, *offset)
+            }
+            Some(StageConfig { options, offset, .. }) => (None, options, *offset),
             None => return Err(error.into()),
         },
         SpecPart::Format => match &config.format {
-            FormatConfig::Plugin { plugin, options } => (Some(plugin), options, plugin.file.at),
+            FormatConfig::Plugin { plugin, options } => (Some(plugin), options, plugin.file.offset),
             _ => return Err(error.into()),
         },
         SpecPart::Selection => return Err(error.into()),
     };
     Ok(match (plugin, &error) {
-        (Some(plugin), error) => plugin.mistake(text, options, None, error),
+        (Some(plugin), error) => plugin.diagnostic(text, options, None, error),
         (None, LoadPluginError::Option { index, .. }) => {
-            text.mistake(place_of(options, *index).unwrap_or(at), error.to_string())
+            text.diagnostic(option_offset(options, *index).unwrap_or(offset), error.to_string())
         }
-        (None, LoadPluginError::Plugin(_)) => text.mistake(at, error.to_string()),
+        (None, LoadPluginError::Plugin(_)) => text.diagnostic(offset, error.to_string()),
         (None, _) => return Err(error.into()),
     })
 }
@@ -64,32 +66,32 @@ pub(super) fn notes(config: &Config, loaded: &LoadedSpec) -> Vec<Diagnostic> {
 }
 
 /// Finds mistakes in the actions, outputs and inputs of a pipeline.
-pub(super) fn surroundings(config: &Config, dry_run: bool, mistakes: &mut Vec<Diagnostic>) {
+pub(super) fn surroundings(config: &Config, dry_run: bool, diagnostics: &mut Vec<Diagnostic>) {
     if config.source.recording.is_some() && !dry_run {
-        acts_on_recording(config, mistakes);
+        acts_on_recording(config, diagnostics);
     }
-    outputs(config, mistakes);
-    source(config, mistakes);
+    outputs(config, diagnostics);
+    source(config, diagnostics);
 }
 
-fn acts_on_recording(config: &Config, mistakes: &mut Vec<Diagnostic>) {
+fn acts_on_recording(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     for stage in &config.stages {
-        let at = match &stage.kind {
-            StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.at),
-            StageKind::Plugin(plugin) => plugin.grants.value.acts().then_some(plugin.grants.at),
+        let offset = match &stage.kind {
+            StageKind::Update(_) | StageKind::Delete | StageKind::Create => Some(stage.offset),
+            StageKind::Plugin(plugin) => plugin.grants.value.acts().then_some(plugin.grants.offset),
             StageKind::Match(_) => None,
         };
-        mistakes.extend(at.map(|at| config.text.mistake(at, ON_RECORDING)));
+        diagnostics.extend(offset.map(|offset| config.text.diagnostic(offset, ON_RECORDING)));
     }
 }
 
 /// Checks that the outputs of the pipeline can be written, and that each file belongs to one of its parts only.
-fn outputs(config: &Config, mistakes: &mut Vec<Diagnostic>) {
-    let mut wrong = |at: usize, what: String| mistakes.push(config.text.mistake(at, what));
+fn outputs(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    let mut wrong = |offset: usize, what: String| diagnostics.push(config.text.diagnostic(offset, what));
     let mut outputs: Vec<files::OutputFile> = Vec::new();
     for sink in &config.sinks {
         if let Some(problem) = sink.spec.problem() {
-            wrong(sink.at, problem);
+            wrong(sink.offset, problem);
         }
         outputs.extend(sink.spec.output());
     }
@@ -106,29 +108,29 @@ fn outputs(config: &Config, mistakes: &mut Vec<Diagnostic>) {
         let output = files::OutputFile::new(path, false);
         if outputs.iter().any(|other| output.clashes_with(other)) {
             let what = "is written by another part of the pipeline; each needs a file of its own";
-            wrong(plugin.grants.at, format!("{} {what}", path.display()));
+            wrong(plugin.grants.offset, format!("{} {what}", path.display()));
         } else if let Err(error) = State::check(path, plugin.limits.state) {
-            wrong(plugin.grants.at, error.to_string());
+            wrong(plugin.grants.offset, error.to_string());
         }
         outputs.push(output);
     }
 }
 
 /// Checks that the source exists. Pipes and interfaces may appear later, so they are not checked.
-fn source(config: &Config, mistakes: &mut Vec<Diagnostic>) {
+fn source(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let source = &config.source;
     if let Some(recording) = &source.recording
         && !matches!(recording.file.metadata(), Ok(metadata) if !metadata.is_file())
         && recording.file.as_os_str() != "-"
         && let Err(error) = RecordingInput::open(&recording.file).and_then(Recording::open)
     {
-        mistakes.push(config.text.mistake(source.at, error.to_string()));
+        diagnostics.push(config.text.diagnostic(source.offset, error.to_string()));
     }
     // Permission to enter the namespace depends on the user who runs the pipeline.
     if let Some(word) = &source.netns
         && let Err(error) = Namespace::find(word.as_ref())
         && !matches!(error, NamespaceError::Enter { .. } | NamespaceError::Thread(_))
     {
-        mistakes.push(config.text.mistake(source.at, format!("`netns`: {error}")));
+        diagnostics.push(config.text.diagnostic(source.offset, format!("`netns`: {error}")));
     }
 }

@@ -45,31 +45,31 @@ pub(super) fn run(
             _ => policy::serve((&options.file, content), stop, (board, counters), options.metrics.as_ref()),
         };
     }
-    let (config, mut mistakes) = Config::of_bytes(&options.file, content);
+    let (config, mut diagnostics) = Config::of_bytes(&options.file, content);
     report::start_log();
     let inspect = options.check || options.explain;
     let purpose = if inspect { Purpose::Inspect } else { Purpose::Run };
     let mut job = None;
     if let Some(config) = config {
         let loader = loader(&config)?;
-        check::surroundings(&config, options.dry_run, &mut mistakes);
+        check::surroundings(&config, options.dry_run, &mut diagnostics);
         let mut spec = Spec { dry_run: options.dry_run, ..config.spec() };
-        if mistakes.is_empty() {
+        if diagnostics.is_empty() {
             spec.namespace = namespace(&config, inspect)?;
         }
         match spec.load(&loader, purpose) {
             Ok(loaded) => job = Some((config, loader, loaded)),
             Err(problems) => {
                 for problem in problems.into_all() {
-                    mistakes.push(check::mistake(&config, problem)?);
+                    diagnostics.push(check::diagnostic(&config, problem)?);
                 }
             }
         }
     }
-    mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
-    mistakes.iter().for_each(|mistake| report::line(&mistake.to_string()));
-    let Some((config, loader, loaded)) = job.filter(|_| mistakes.is_empty()) else {
-        return Err(CommandError::Diagnostics { path: options.file.clone(), mistakes: mistakes.len() });
+    diagnostics.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
+    diagnostics.iter().for_each(|diagnostic| report::line(&diagnostic.to_string()));
+    let Some((config, loader, loaded)) = job.filter(|_| diagnostics.is_empty()) else {
+        return Err(CommandError::Diagnostics { path: options.file.clone(), mistakes: diagnostics.len() });
     };
     if inspect || options.dry_run {
         check::notes(&config, &loaded).iter().for_each(|note| report::line(&note.to_string()));

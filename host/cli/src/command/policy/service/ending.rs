@@ -77,9 +77,9 @@ mod tests {
         queue.push(b"waits", &[1], 1);
         let audit = Audit::to(Box::new(kept.clone()), Warnings::ignored());
         let warnings = Warnings::new(move |line| lines.lock().unwrap().push_str(line));
-        let mistake = |what| Diagnostic { path: "p.toml".into(), line: 1, column: 1, what };
+        let mistake = |message| Diagnostic { path: "p.toml".into(), line: 1, column: 1, message };
         let ending = TenantEnd { name: "blue", record: &record, queue: &queue, audit: &audit, warnings };
-        ending.of(&|mistakes| told.lock().unwrap().extend(mistakes.into_iter().map(|it| it.what)), mistake, work);
+        ending.of(&|mistakes| told.lock().unwrap().extend(mistakes.into_iter().map(|it| it.message)), mistake, work);
         assert!(record.finished.load(Ordering::Acquire));
         let ended = record.ended.lock().unwrap().is_some();
         assert_eq!(queue.counts().waiting, if ended { 0 } else { 5 }, "nothing waits for who has ended");

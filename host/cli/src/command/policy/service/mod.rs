@@ -267,7 +267,7 @@ impl Service {
             });
         }
         // Since the file was read, two names may have come to refer to the same namespace.
-        let mut mistakes = neighbours::flows(policy, &identities).mistakes;
+        let mut mistakes = neighbours::flows(policy, &identities).diagnostics;
         let (mut fatal, mut failed) = (!mistakes.is_empty(), Vec::new());
         for (tenant, running) in policy.tenants.iter().zip(&started) {
             if let Err(why) = running.ready(end, meanwhile) {
@@ -284,7 +284,7 @@ impl Service {
         for (running, why) in failed {
             running.abandon();
             if !fatal {
-                let reason = why.first().map(|mistake| mistake.what.clone()).unwrap_or_default();
+                let reason = why.first().map(|mistake| mistake.message.clone()).unwrap_or_default();
                 self.audit.service(generation, &running.name, "ended", Some(reason.clone()));
                 running.end(reason);
             }
@@ -329,7 +329,7 @@ impl Service {
             let identity = |of: &str| if of == name { Some(event_source.identity) } else { other(of) };
             policy.tenants.iter().map(|tenant| identity(&tenant.name)).collect()
         };
-        let mistakes = neighbours::flows(&policy, &identities).mistakes;
+        let mistakes = neighbours::flows(&policy, &identities).diagnostics;
         if !mistakes.is_empty() {
             return Err(mistakes.iter().map(ToString::to_string).collect());
         }

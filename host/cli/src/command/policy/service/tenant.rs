@@ -133,7 +133,7 @@ impl RunningTenant {
         });
         if let Err(error) = spawned {
             record.finished.store(true, Ordering::Release);
-            let mistake = policy.text.mistake(tenant.at, format!("it has no thread: {}", error_text(&error)));
+            let mistake = policy.text.diagnostic(tenant.offset, format!("it has no thread: {}", error_text(&error)));
             let _ = failed.try_send(Err(vec![mistake]));
         }
         RunningTenant {
@@ -149,7 +149,7 @@ impl RunningTenant {
     pub(super) fn absent(policy: &Policy, tenant: &Tenant, generation: u64, why: &str) -> Self {
         let (tell, ready) = sync_channel(1);
         // The channel is new and has room for the message.
-        let _ = tell.try_send(Err(vec![policy.text.mistake(tenant.at, why)]));
+        let _ = tell.try_send(Err(vec![policy.text.diagnostic(tenant.offset, why)]));
         let queue = Arc::new(Queue::new(0));
         queue.end();
         RunningTenant {
@@ -196,13 +196,15 @@ impl RunningTenant {
                     path: "policy".into(),
                     line: 1,
                     column: 1,
-                    what: "it did not start in time".into(),
+                    message: "it did not start in time".into(),
                 }])
             })
             .map_err(|mistakes| {
                 let title = self.title();
-                let whose =
-                    |mistake: Diagnostic| Diagnostic { what: format!("{title}: {}", clean(&mistake.what)), ..mistake };
+                let whose = |mistake: Diagnostic| Diagnostic {
+                    message: format!("{title}: {}", clean(&mistake.message)),
+                    ..mistake
+                };
                 mistakes.into_iter().map(whose).collect()
             })
     }
@@ -338,7 +340,7 @@ impl Job {
             audit: &self.audit,
             warnings: self.warnings(),
         };
-        let mistake = |reason| self.policy.text.mistake(self.tenant.at, reason);
+        let mistake = |reason| self.policy.text.diagnostic(self.tenant.offset, reason);
         ending.of(&|mistakes| tell(Err(mistakes)), mistake, || self.work(tell));
     }
 
