@@ -1,6 +1,6 @@
 //! The process: its start, its signals, and its end.
 //!
-//! One thread carries out the command. A second one reads from the kernel if that is worthwhile
+//! One thread runs the command. A second one reads from the kernel if that is worthwhile
 //! ([`flowgate_pipeline`]). Threads for the clock, for metrics and for SIGUSR1 exist only if they are needed.
 
 mod memory;
@@ -15,7 +15,7 @@ use std::{
 
 pub use memory::Checked;
 
-use crate::command::{self, Exit};
+use crate::command::{self, CommandLine, Exit};
 use flowgate_base::inherited;
 use flowgate_isolation::Role;
 use flowgate_netlink::Stop;
@@ -24,14 +24,14 @@ use flowgate_pipeline::stats::Board;
 /// Exit status of a panic, that of the standard library's runtime.
 const PANICKED: u8 = 101;
 
-/// Carries out the command line of the process, and ends the process.
+/// Runs the command line of the process, and ends the process.
 pub fn main() -> ! {
     // The panic hook has already printed the panic.
     let status = panic::catch_unwind(run).unwrap_or(PANICKED);
     leave(status)
 }
 
-/// Carries out the command line of the process and returns the exit status. Does not return if a signal ends the
+/// Runs the command line of the process and returns the exit status. Does not return if a signal ends the
 /// process.
 fn run() -> u8 {
     // This precedes the opening of files, and the ignoring of SIGPIPE.
@@ -46,19 +46,20 @@ fn run() -> u8 {
     }
     let arguments: Vec<_> = arguments.collect();
     // This is the only thread yet; threads that it starts inherit its privileges.
-    let order = command::understand(&program, &arguments).and_then(|order| order.give_up_privileges().map(|()| order));
-    let order = match order {
-        Ok(order) => order,
+    let command_line = CommandLine::parse(&program, &arguments)
+        .and_then(|command_line| command_line.give_up_privileges().map(|()| command_line));
+    let command_line = match command_line {
+        Ok(command_line) => command_line,
         Err(exit) => return status(exit),
     };
     let (stop, board) = (Stop::default(), Board::default());
-    if order.has_an_end() {
+    if command_line.ends_gracefully() {
         signals::catch(&stop, &board);
     }
-    if order.has_plugins() {
+    if command_line.has_plugins() {
         signals::print_statistics_on_request(&board);
     }
-    let exit = order.carry_out(&stop, &board);
+    let exit = command_line.run(&stop, &board);
     command::drain_standard_error();
     if let Some(signal) = signals::caught().filter(|_| exit != Exit::Stopped) {
         signals::end_by(signal);
