@@ -3,7 +3,7 @@
 //! * [`keys`] is the table of all sections and keys; checks, suggestions, the JSON schema and the documentation follow
 //!   it.
 //! * `reader` compares a file with that table, and collects all mistakes instead of stopping at the first.
-//! * [`pipeline`] and [`sinks`] are the content of a file, typed.
+//! * [`pipeline`], with `source`, `stage`, [`plugin`] and [`sinks`], is the content of a file, typed.
 //! * [`diagnostic`] has places in a file and diagnostics, [`schema`] the schema for editors.
 //!
 //! What cannot be checked without loading a plugin, such as the names of its options, is checked by `command/run`, with
@@ -17,13 +17,17 @@ pub mod plugin;
 pub mod reader;
 pub mod schema;
 pub mod sinks;
+mod source;
+mod stage;
 pub mod stock_format;
 
 #[cfg(test)]
 mod tests;
 
 pub use diagnostic::{Diagnostic, Located, SourceText};
-pub use pipeline::{Config, FormatConfig, RecordingConfig, SourceConfig, SourceKind, StageConfig, StageKind};
+pub use pipeline::{Config, FormatConfig};
 pub use plugin::Plugin;
 pub use sinks::SinkConfig;
+pub use source::{RecordingConfig, SourceConfig, SourceKind};
+pub use stage::{StageConfig, StageKind};
 pub use stock_format::FormatContext;

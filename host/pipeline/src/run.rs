@@ -5,11 +5,19 @@
 //! overlaps with everything else; the worker decodes, runs the plugins and writes. A fixed number of buffers circulates
 //! between them, so that the memory does not depend on the table's size. If no second thread can be started, one does
 //! everything.
+//!
+//! This module has the pipeline, and what becomes of a batch; `receive` takes datagrams from the source, `decode` fills
+//! the batch, `resync` makes up for lost events, and `look_back` offers the table to stages.
 
-use std::{
-    sync::{Arc, Mutex, mpsc::RecvTimeoutError},
-    thread,
-};
+mod decode;
+mod look_back;
+mod receive;
+mod resync;
+
+use std::sync::{Arc, Mutex};
+
+pub use decode::Malformed;
+pub use look_back::LookBack;
 
 use super::{
     consumer::{Charged, Consumer},
@@ -18,22 +26,19 @@ use super::{
     entries::Entries,
     executor::{Executor, ExecutorError, Guard, Shows},
     kernel::{self, KernelTable, OpenError, OpenOptions},
-    queue::{self, Draining, Filling},
-    resync::{self, Healed, Kernel, Resync},
+    resync::{Healed, Kernel, READS, Resync},
     sink::{Sink, SinkError},
     spec::{Source as SourceSpec, Spec},
     stage::{self, Reason, Stage},
 };
-use flowgate_base::{TokenBucket, Warnings, clock::now};
+use flowgate_base::{TokenBucket, Warnings};
 use flowgate_model::{EventGroups, field};
 use flowgate_netlink::{
     Stop,
-    decode::DecodeError,
-    message::{MessageError, Messages},
-    source::{Datagram, Source, SourceError},
-    wire::NLMSG_ERROR,
+    source::{Source, SourceError},
 };
 use flowgate_runtime::{PluginEngine, PluginError};
+use resync::cannot_resync;
 
 /// The warning of a gap in a stream of events, in the words of conntrack.
 pub const GAP_WARNING: [&str; 3] = [
@@ -41,9 +46,6 @@ pub const GAP_WARNING: [&str; 3] = [
     "This message means that the current netlink socket buffer size is too small.",
     "Please, check --buffer-size in conntrack(8) manpage.",
 ];
-/// Number of datagrams of a dump that are processed before a second thread is started: about a thousand flows, which
-/// take no longer than starting and waking a thread.
-const ALONE: usize = 8;
 /// Number of rows of early batches if no plugin from a file sees them: reusing memory costs less than the additional
 /// calls.
 const EARLY_ROWS: usize = 256;
@@ -112,25 +114,6 @@ pub struct Pipeline<'a, T: Entries> {
     engine: Option<PluginEngine>,
 }
 
-/// Opens a dump of the table.
-pub type LookBack<'a> = Box<dyn FnMut() -> Result<Box<dyn Source>, SourceError> + 'a>;
-
-/// A message, or the rest of a datagram, that could not be decoded.
-#[derive(Debug, thiserror::Error)]
-pub enum Malformed {
-    /// The messages cannot be separated.
-    #[error(transparent)]
-    Datagram(#[from] MessageError),
-    /// The attributes of a message are malformed.
-    #[error(transparent)]
-    Message(#[from] DecodeError),
-}
-
-/// Returns the warning of a message that could not be decoded; the stream continues.
-fn skipped(malformed: &Malformed) -> String {
-    format!("WARNING: {malformed}; skipped.")
-}
-
 impl<'a, T: Entries> Pipeline<'a, T> {
     /// Returns a pipeline that shows nothing.
     pub(crate) fn new(
@@ -165,7 +148,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         let reads = match &spec.source {
             // What a dry run prints of an action is up to the format that it prints with.
             _ if spec.dry_run => field::ALL,
-            SourceSpec::Events(events) if events.resync => reads | resync::READS,
+            SourceSpec::Events(events) if events.resync => reads | READS,
             _ => reads,
         };
         T::decoder(stage::needed(stages, reads))
@@ -333,67 +316,6 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.finish()
     }
 
-    /// Processes the source to its end: the beginning of a dump on one thread, the rest with a reader.
-    fn take_all(
-        &mut self,
-        source: &mut dyn Source,
-        context: &mut Context,
-        batch: &mut T,
-        tally: &mut Tally,
-    ) -> Result<(), RunError> {
-        if !context.events() && self.take(source, Some(ALONE), context, batch, tally)? {
-            return Ok(());
-        }
-        self.start_clock();
-        let (filling, mut draining) = queue::queue(source, &self.counters);
-        let waker = source.barriers();
-        let worked = thread::scope(|scope| {
-            let reader = &mut *source;
-            thread::Builder::new().name("reader".into()).spawn_scoped(scope, move || read(reader, filling)).ok()?;
-            let worked = self.drain(&mut draining, context, batch, tally);
-            // Dropping its end of the queue stops the reader, also after a failure.
-            drop(draining);
-            if let (Err(_), Some(mut waker)) = (&worked, waker) {
-                // A reader that waits for events would notice that only at the next event. If it cannot be woken,
-                // nothing else can be done.
-                let _ = waker.insert();
-            }
-            Some(worked)
-        });
-        match worked {
-            Some(worked) => worked,
-            // No other thread can be started.
-            None => self.take(source, None, context, batch, tally).map(|_| ()),
-        }
-    }
-
-    /// Processes datagrams on this thread, all or at most this many; returns true if the source has ended. Events are
-    /// passed on with each datagram, since it is unknown if more are waiting.
-    fn take(
-        &mut self,
-        source: &mut dyn Source,
-        most: Option<usize>,
-        context: &mut Context,
-        batch: &mut T,
-        tally: &mut Tally,
-    ) -> Result<bool, RunError> {
-        let mut datagram = Datagram::with_capacity(queue::room(source));
-        let mut taken = 0;
-        while most.is_none_or(|most| taken < most) {
-            if !source.next(&mut datagram)? {
-                return Ok(true);
-            }
-            taken += 1;
-            let rows = if most.is_some() { self.early_rows } else { self.spec.batch };
-            self.decode(&datagram, rows, context, batch, tally)?;
-            if context.when_idle() {
-                self.hand_on(batch, context, tally)?;
-                self.tick()?;
-            }
-        }
-        Ok(false)
-    }
-
     /// Enforces the deadlines of plugin calls from now on. Without another thread there is no clock: stock plugins need
     /// no deadline, and the clock of plugins from files has already been started, or they were not instantiated.
     fn start_clock(&mut self) {
@@ -424,131 +346,6 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         match &mut self.consumer {
             Some(consumer) => consumer.end(self.sink),
             None => Ok(()),
-        }
-    }
-
-    /// Processes datagrams of the reader until there are no more.
-    fn drain(
-        &mut self,
-        queue: &mut Draining,
-        context: &mut Context,
-        batch: &mut T,
-        tally: &mut Tally,
-    ) -> Result<(), RunError> {
-        loop {
-            let datagram = match queue.ready() {
-                Ok(datagram) => datagram?,
-                Err(_) => {
-                    // Events are passed on as soon as no more are waiting.
-                    if context.when_idle() {
-                        self.hand_on(batch, context, tally)?;
-                    }
-                    self.tick()?;
-                    let resync = self.resync.as_ref().and_then(Resync::patience);
-                    let patience = self.stages.iter().filter_map(Stage::patience).chain(resync).min();
-                    match queue.wait(patience) {
-                        Ok(datagram) => datagram?,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                    }
-                }
-            };
-            self.decode(&datagram, self.spec.batch, context, batch, tally)?;
-            queue.give_back(datagram);
-        }
-    }
-
-    /// Decodes a datagram, and passes the batch on whenever it has this many rows.
-    fn decode(
-        &mut self,
-        datagram: &Datagram,
-        rows: usize,
-        context: &mut Context,
-        batch: &mut T,
-        tally: &mut Tally,
-    ) -> Result<(), RunError> {
-        if datagram.flush {
-            self.hand_on(batch, context, tally)?;
-            if let Some(consumer) = &mut self.consumer {
-                consumer.pause();
-            }
-            return Ok(());
-        }
-        if context.turns(datagram) {
-            self.hand_on(batch, context, tally)?;
-        }
-        context.meet(datagram);
-        if datagram.gap {
-            self.counters.gap(datagram.lost.unwrap_or(0));
-            if self.warns_of_gaps {
-                GAP_WARNING.iter().for_each(|line| self.warnings.line(line));
-            }
-            tally.gaps += 1;
-            tally.lost += u64::from(datagram.lost.unwrap_or(0));
-            if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received, datagram.lost) {
-                self.warnings.line(&skipped(&error.into()));
-            }
-            self.hand_on(batch, context, tally)?;
-            if self.resync.is_some() {
-                return self.resync(false);
-            }
-            return self.look_back(Some(Reason::Gap));
-        }
-        self.counters.datagrams(datagram.times.len().max(1), datagram.length);
-        for (number, message) in Messages::new(datagram.bytes()).enumerate() {
-            tally.messages += 1;
-            if let Ok(message) = &message
-                && message.message_type == NLMSG_ERROR
-                && self.resync.as_mut().is_some_and(|resync| resync.reached(message.sequence))
-            {
-                self.hand_on(batch, context, tally)?;
-                self.make_up(batch, context, tally)?;
-                continue;
-            }
-            let arrival = datagram.arrival(context.events(), number);
-            let pushed = message
-                .map_err(Malformed::from)
-                .and_then(|message| Ok(batch.push(&mut self.decoder, &message, arrival)?));
-            if let Err(malformed) = pushed {
-                tally.malformed += 1;
-                self.counters.malformed();
-                self.warnings.line(&skipped(&malformed));
-            }
-            if batch.rows() >= rows {
-                self.hand_on(batch, context, tally)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins to make up for lost events, or takes over the table at the start.
-    fn resync(&mut self, start: bool) -> Result<(), RunError> {
-        let Some(resync) = &mut self.resync else { return Ok(()) };
-        if let Err(error) = resync.begin(start) {
-            self.warnings.line(&cannot_resync(&error));
-        }
-        Ok(())
-    }
-
-    /// Reports the events that a part of the table has shown to be lost, and reads the next part.
-    fn make_up(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
-        while let Some(resync) = &mut self.resync
-            && batch.make_up(&mut self.decoder, resync, self.spec.batch)
-        {
-            self.hand_on(batch, context, tally)?;
-        }
-        match self.resync.as_mut().map(Resync::advance) {
-            Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),
-            // A stage looks back when the stream is complete again, and starts over from there.
-            Some(Ok(true)) => {
-                self.counters.resync();
-                self.look_back(Some(Reason::Gap))
-            }
-            Some(Err(error)) => {
-                self.warnings.line(&cannot_resync(&error));
-                Ok(())
-            }
-            _ => Ok(()),
         }
     }
 
@@ -612,62 +409,6 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self.settle()
     }
 
-    /// Offers the table to the stages that look back, for this reason or because their instance is new.
-    fn look_back(&mut self, reason: Option<Reason>) -> Result<(), RunError> {
-        let Some(open) = &mut self.look_back else { return Ok(()) };
-        let wanting: Vec<Option<Reason>> = self.stages.iter().map(|stage| stage.wants_look_back(reason)).collect();
-        if wanting.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        if reason == Some(Reason::Gap) && self.resync.is_none() {
-            self.counters.resync();
-        }
-        let mut source = open()?;
-        for (stage, reason) in self.stages.iter_mut().zip(&wanting) {
-            if let Some(reason) = reason {
-                stage.begin_look_back(*reason, &mut self.executor)?;
-            }
-        }
-        let mut part = T::default();
-        let mut datagram = Datagram::new();
-        loop {
-            let more = source.next(&mut datagram)?;
-            if more {
-                for message in Messages::new(datagram.bytes()) {
-                    let pushed = message
-                        .map_err(Malformed::from)
-                        .and_then(|message| Ok(part.push(&mut self.decoder, &message, datagram.arrival(false, 0))?));
-                    if let Err(malformed) = pushed {
-                        self.warnings.line(&skipped(&malformed));
-                    }
-                }
-            }
-            if part.rows() >= self.spec.batch || !more {
-                self.offer(&mut part, &wanting)?;
-                part.clear(&mut self.decoder);
-            }
-            if !more {
-                break;
-            }
-        }
-        for (stage, _) in self.stages.iter_mut().zip(&wanting).filter(|(_, reason)| reason.is_some()) {
-            stage.end_look_back(&mut self.executor)?;
-        }
-        self.settle()
-    }
-
-    /// Offers a part of the table, filtered by the command's selector, to the stages that look back.
-    fn offer(&mut self, part: &mut T, wanting: &[Option<Reason>]) -> Result<(), RunError> {
-        part.stamp(now());
-        for stage in self.stages.iter_mut().filter(|stage| stage.selects()) {
-            stage.batch(part, &mut self.executor)?;
-        }
-        for (stage, _) in self.stages.iter_mut().zip(wanting).filter(|(_, reason)| reason.is_some()) {
-            stage.look_back(part, &mut self.executor)?;
-        }
-        Ok(())
-    }
-
     /// Begins the stream.
     fn begin(&mut self) -> Result<(), RunError> {
         match &mut self.consumer {
@@ -675,28 +416,6 @@ impl<'a, T: Entries> Pipeline<'a, T> {
             None => Ok(()),
         }
     }
-}
-
-fn cannot_resync(error: &SourceError) -> String {
-    format!("WARNING: the table cannot be read to make up for lost events: {error}; trying again in a second.")
-}
-
-/// The reader: receives until the source or the worker ends.
-fn read(source: &mut dyn Source, mut queue: Filling) {
-    while let Some(mut datagram) = queue.buffer(source) {
-        let goes_on = match source.next(&mut datagram) {
-            Ok(true) => queue.hand(Ok(datagram)),
-            Ok(false) => false,
-            Err(error) => {
-                queue.hand(Err(error));
-                false
-            }
-        };
-        if !goes_on {
-            break;
-        }
-    }
-    queue.hand_over();
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The row view of expectations.
 
 use crate::{
+    Direction,
     bindings::flowgate::conntrack::{columns::SparseTexts, expectation::Expectations},
+    columns::{annotations, at},
     event,
     expectation_field::{
         ANNOTATIONS, CLASS, FLAGS, FUNCTION, HELPER, ID, NAT, PORT_ID, PROGRAM, TIMEOUT, UNKNOWN, ZONE,
     },
-    flow::{Direction, annotations, at},
     rare::unknown,
 };
 

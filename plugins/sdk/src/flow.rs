@@ -1,13 +1,10 @@
 //! The row view: reads a batch flow by flow.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use crate::{
-    bindings::flowgate::conntrack::{
-        columns::{Addresses, Annotations, SparseTexts, Texts},
-        flow::{Flows, Tuples},
-    },
-    event, family, field, protocol, state, status,
+    Direction,
+    bindings::flowgate::conntrack::flow::Flows,
+    columns::{annotations, at},
+    event, field, protocol, state, status,
 };
 
 impl Flows {
@@ -23,61 +20,6 @@ impl Flows {
     }
 }
 
-impl Texts {
-    /// Returns the byte string at an index; `None` if there are not that many.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(index)? as usize;
-        let start = match index {
-            0 => 0,
-            _ => *self.ends.get(index - 1)? as usize,
-        };
-        self.bytes.get(start..end)
-    }
-
-    /// Appends a byte string.
-    pub fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.ends.push(self.bytes.len() as u32);
-    }
-}
-
-impl SparseTexts {
-    /// Returns the byte string of a row; `None` if the row carries none.
-    #[must_use]
-    pub fn get(&self, row: usize) -> Option<&[u8]> {
-        self.texts.get(self.rows.binary_search(&(row as u32)).ok()?)
-    }
-
-    /// Appends the byte string of a row after all rows that have one.
-    pub fn push(&mut self, row: usize, text: &[u8]) {
-        self.rows.push(row as u32);
-        self.texts.push(text);
-    }
-}
-
-impl Addresses {
-    /// Returns the address in a row as a 128-bit number, IPv4 in its mapped form; 0 where the column is empty.
-    #[inline]
-    #[must_use]
-    pub fn bits(&self, row: usize) -> u128 {
-        (u128::from(at(&self.hi, row)) << 64) | u128::from(at(&self.lo, row))
-    }
-
-    /// Appends an address.
-    pub fn push(&mut self, address: IpAddr) {
-        let bits = crate::address::bits(address);
-        self.hi.push((bits >> 64) as u64);
-        self.lo.push(bits as u64);
-    }
-}
-
-/// Returns a number of a dense column, 0 where the column is empty.
-#[inline(always)]
-pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
-    column.get(row).copied().unwrap_or_default()
-}
-
 /// One flow: a row of a batch.
 ///
 /// Methods that return an `Option` return `None` if the flow does not carry the field; a field that the plugin did not
@@ -86,14 +28,6 @@ pub(crate) fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
 pub struct Flow<'a> {
     pub(crate) batch: &'a Flows,
     pub(crate) row: usize,
-}
-
-/// One direction of a flow.
-#[derive(Clone, Copy)]
-pub struct Direction<'a> {
-    tuples: &'a Tuples,
-    row: usize,
-    family: u8,
 }
 
 impl<'a> Flow<'a> {
@@ -148,14 +82,14 @@ impl<'a> Flow<'a> {
     #[inline]
     #[must_use]
     pub fn original(&self) -> Direction<'a> {
-        Direction { tuples: &self.batch.original, row: self.row, family: self.family() }
+        Direction::new(&self.batch.original, self.row, self.family())
     }
 
     /// Returns the direction of the answers.
     #[inline]
     #[must_use]
     pub fn reply(&self) -> Direction<'a> {
-        Direction { tuples: &self.batch.reply, row: self.row, family: self.family() }
+        Direction::new(&self.batch.reply, self.row, self.family())
     }
 
     /// Returns the status bits of [`status`].
@@ -406,126 +340,5 @@ impl<'a> Flow<'a> {
             return None;
         }
         self.batch.events.as_ref()?.program.get(self.row)
-    }
-}
-
-impl<'a> Direction<'a> {
-    /// Makes the view of a row of a table of tuples.
-    #[inline]
-    #[must_use]
-    pub fn new(tuples: &'a Tuples, row: usize, family: u8) -> Self {
-        Direction { tuples, row, family }
-    }
-
-    /// Returns the layer-3 family of the addresses.
-    #[inline]
-    #[must_use]
-    pub fn family(&self) -> u8 {
-        self.family
-    }
-
-    /// Returns the source address of an IPv4 flow, as a number.
-    #[inline]
-    #[must_use]
-    pub fn source_ipv4(&self) -> u32 {
-        at(&self.tuples.source.lo, self.row) as u32
-    }
-
-    /// Returns the destination address of an IPv4 flow, as a number.
-    #[inline]
-    #[must_use]
-    pub fn destination_ipv4(&self) -> u32 {
-        at(&self.tuples.destination.lo, self.row) as u32
-    }
-
-    /// Returns the source address as a 128-bit number, IPv4 in its mapped form.
-    #[inline]
-    #[must_use]
-    pub fn source_bits(&self) -> u128 {
-        self.tuples.source.bits(self.row)
-    }
-
-    /// Returns the destination address as a 128-bit number, IPv4 in its mapped form.
-    #[inline]
-    #[must_use]
-    pub fn destination_bits(&self) -> u128 {
-        self.tuples.destination.bits(self.row)
-    }
-
-    /// Returns the source address.
-    #[must_use]
-    pub fn source(&self) -> IpAddr {
-        address(self.family, self.source_bits())
-    }
-
-    /// Returns the destination address.
-    #[must_use]
-    pub fn destination(&self) -> IpAddr {
-        address(self.family, self.destination_bits())
-    }
-
-    /// Returns the first word of the layer-4 key: source port, source key, or ICMP identifier.
-    #[inline]
-    #[must_use]
-    pub fn source_l4(&self) -> u16 {
-        at(&self.tuples.source_l4, self.row)
-    }
-
-    /// Returns the second word of the layer-4 key: destination port, destination key, or ICMP type times 256 plus code.
-    #[inline]
-    #[must_use]
-    pub fn destination_l4(&self) -> u16 {
-        at(&self.tuples.destination_l4, self.row)
-    }
-
-    /// Returns the source port of TCP, UDP, UDP-Lite, SCTP and DCCP.
-    #[inline]
-    #[must_use]
-    pub fn source_port(&self) -> u16 {
-        self.source_l4()
-    }
-
-    /// Returns the destination port of TCP, UDP, UDP-Lite, SCTP and DCCP.
-    #[inline]
-    #[must_use]
-    pub fn destination_port(&self) -> u16 {
-        self.destination_l4()
-    }
-
-    /// Returns the ICMP type and code.
-    #[inline]
-    #[must_use]
-    pub fn icmp_type_code(&self) -> (u8, u8) {
-        let word = self.destination_l4();
-        ((word >> 8) as u8, word as u8)
-    }
-
-    /// Returns the ICMP identifier.
-    #[inline]
-    #[must_use]
-    pub fn icmp_id(&self) -> u16 {
-        self.source_l4()
-    }
-}
-
-/// Returns the keys and values of a row.
-pub(crate) fn annotations<'a>(
-    annotations: Option<&'a Annotations>,
-    row: usize,
-) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-    let row = row as u32;
-    annotations.into_iter().flat_map(move |annotations| {
-        let first = annotations.rows.partition_point(|&r| r < row);
-        let last = annotations.rows.partition_point(|&r| r <= row);
-        (first..last).filter_map(|i| Some((annotations.keys.get(i)?, annotations.values.get(i)?)))
-    })
-}
-
-/// Returns an address of a family from its 128 bits.
-fn address(of_family: u8, bits: u128) -> IpAddr {
-    if of_family == family::IPV4 {
-        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
-    } else {
-        IpAddr::V6(Ipv6Addr::from_bits(bits))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Flow, address, family, flow::Direction, protocol};
+use crate::{Direction, Flow, address, family, protocol};
 
 /// One direction of a flow, its protocol and its zone, by which the kernel finds a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

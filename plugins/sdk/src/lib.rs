@@ -51,8 +51,10 @@ extern crate self as flowgate_sdk;
 pub mod address;
 pub mod bindings;
 mod change;
+mod columns;
 mod create;
 mod description;
+mod direction;
 mod expectation;
 mod expectation_notes;
 mod export;
@@ -83,9 +85,10 @@ pub use bindings::flowgate::conntrack::{
 };
 pub use change::Change;
 pub use create::NewFlow;
+pub use direction::Direction;
 pub use expectation::{Expectation, ExpectedTranslation};
 pub use expectation_notes::{ExpectationNotes, NewExpectation};
-pub use flow::{Direction, Flow};
+pub use flow::Flow;
 pub use flowgate_names::{
     action, event, expectation_field, expectation_flag, family, field, level, protocol, result, state, statistics,
     status, verdict,

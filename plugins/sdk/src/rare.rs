@@ -6,8 +6,8 @@ use crate::{
         columns::{RawAttributes, SparseTexts},
         flow::Rare,
     },
+    columns::at,
     field,
-    flow::at,
 };
 
 /// The flow that a related flow belongs to.

@@ -3,13 +3,18 @@
 //! Stages request actions, and the executor decides: an action without a grant is refused and counted, with one
 //! warning. All others are sent to the kernel in batches, and each answer is matched to its row. In a dry run nothing
 //! is sent, and the actions are printed.
+//!
+//! `words` encodes, `send` sends and interprets answers, `existing` handles entries that cannot be created as
+//! requested, `reread` reads entries again, `plan` is a dry run, and `guard` asks a [`Guard`] instead of grants.
 
 mod existing;
 mod guard;
 mod plan;
+mod reread;
+mod send;
 mod words;
 
-use std::{collections::BTreeSet, ops::Range};
+use std::collections::BTreeSet;
 
 pub use guard::{Guard, Judgement};
 pub use plan::Plan;
@@ -20,12 +25,7 @@ use crate::{
 };
 use flowgate_base::Warnings;
 use flowgate_model::{action, batch, bounds, grants::Grants, result};
-use flowgate_netlink::{
-    BatchSender, Namespace, Request, RequestResult, Socket, SocketError, SocketOptions,
-    decode::Arrival,
-    encode::EncodeError,
-    message::{Content, Message},
-};
+use flowgate_netlink::{BatchSender, Namespace};
 use flowgate_runtime::{PluginError, deadline::Watch};
 
 /// The stage that requests actions.
@@ -292,220 +292,9 @@ impl<T: Entries> Executor<T> {
         acted
     }
 
-    /// Performs some actions of a strict stage, or of one without a guard, whose requests have been encoded. Returns
-    /// `false` if the run must end.
-    fn perform_some(
-        &mut self,
-        asker: Asker<'_>,
-        batch: &T,
-        requests: &Requests<T>,
-        (numbers, worded): (Range<usize>, Vec<Result<Request, EncodeError>>),
-        (results, keep): (&mut [(u8, u32)], &mut [u8]),
-    ) -> bool {
-        let (mut sent, mut messages): (Vec<Sent>, Vec<Request>) = Default::default();
-        let mut worded = worded.into_iter();
-        let mut wrong = None;
-        for index in numbers {
-            let Some((kind, row, value)) = words::action(&requests.actions, index) else { break };
-            let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-            let ready = worded.next();
-            if !T::is_granted(asker.grants, kind, target, values) {
-                put(results, index, result::NOT_GRANTED, 0);
-                self.not_granted(asker.plugin, kind);
-                continue;
-            }
-            let exclusive = asker.strict && self.merging;
-            match ready.unwrap_or_else(|| T::request(words::first_try(kind, exclusive), target, values)) {
-                Ok(message) => {
-                    sent.push(Sent { index, kind, row, value });
-                    messages.push(message);
-                }
-                Err(error) if asker.strict => {
-                    let refused = ExecutorError::Refused { errno: error.errno(), text: Some(error.to_string()) };
-                    match row.filter(|_| self.noting) {
-                        Some(row) => self.noted.push((row, refused)),
-                        None => {
-                            wrong = Some(refused);
-                            break;
-                        }
-                    }
-                }
-                Err(error) => {
-                    let warning =
-                        format!("WARNING: plugin {} requested an invalid action: {error}; skipped.", asker.plugin);
-                    self.warn_once(asker.plugin, "invalid", &warning);
-                }
-            }
-        }
-        self.carry_out(asker, batch, requests, (&sent, &messages), (results, keep));
-        // Only now, since refusals by the kernel came before it.
-        if let Some(wrong) = wrong {
-            self.fail(wrong);
-        }
-        self.failure.is_none()
-    }
-
-    /// Sends encoded requests, or prints them in a dry run. Records the result of each, and in `keep` the rows of the
-    /// batch whose action was performed.
-    fn carry_out(
-        &mut self,
-        asker: Asker<'_>,
-        batch: &T,
-        requests: &Requests<T>,
-        (sent, messages): (&[Sent], &[Request]),
-        (results, keep): (&mut [(u8, u32)], &mut [u8]),
-    ) {
-        if self.dry {
-            for &Sent { index, kind, row, value } in sent {
-                let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-                if let Some(plan) = &mut self.plan {
-                    plan.add(kind, target, values);
-                }
-                put(results, index, result::PRINTED, 0);
-                self.done += 1;
-            }
-            return;
-        }
-        let kernel_results = self.submit(messages);
-        let mut reducible = Vec::new();
-        for (one, kernel_result) in sent.iter().zip(kernel_results) {
-            let merges = asker.strict && self.merging && one.kind == action::CREATE_OR_UPDATE;
-            match kernel_result {
-                RequestResult::Refused { errno: libc::EEXIST | libc::EOPNOTSUPP | libc::ENOENT, .. } if merges => {
-                    reducible.push((one, kernel_result));
-                }
-                kernel_result => self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep)),
-            }
-        }
-        if !reducible.is_empty() {
-            self.reduce(asker, batch, requests, reducible, (results, keep));
-        }
-    }
-
-    /// Interprets an answer of the kernel.
-    fn settle(
-        &mut self,
-        asker: Asker<'_>,
-        sent: &Sent,
-        values: Option<(&T, usize)>,
-        kernel_result: RequestResult,
-    ) -> (u8, u32) {
-        let kind = sent.kind;
-        let (errno, text) = match kernel_result {
-            RequestResult::Done => {
-                self.done += 1;
-                return (result::DONE, 0);
-            }
-            RequestResult::Refused { errno, .. } if T::is_harmless(kind, errno, values) => {
-                return (result::GONE, errno.unsigned_abs());
-            }
-            RequestResult::Refused { errno, text } => (errno, text),
-            RequestResult::Unknown => (libc::ENOBUFS, None),
-        };
-        let error = ExecutorError::Refused { errno, text };
-        if asker.strict {
-            // Without privileges all other actions would fail too.
-            match sent.row.filter(|_| self.noting && errno != libc::EPERM) {
-                Some(row) => self.noted.push((row, error)),
-                None => self.fail(error),
-            }
-        } else {
-            let what = name(kind);
-            let warning =
-                format!("WARNING: the kernel refused to {what} entries for plugin {}: {error}.", asker.plugin);
-            self.warn_once(asker.plugin, &format!("{what} {errno}"), &warning);
-        }
-        (result::REFUSED, errno.unsigned_abs())
-    }
-
-    /// Sends requests. If they are sent one at a time, those after a refusal have no result.
-    fn submit(&mut self, messages: &[Request]) -> Vec<RequestResult> {
-        let mut kernel_results = Vec::with_capacity(messages.len());
-        let until_refused = self.one_by_one;
-        let mut send = |batches: &mut BatchSender| match until_refused {
-            true => batches.submit_until_refused(messages, &mut kernel_results),
-            false => batches.submit(messages, &mut kernel_results),
-        };
-        if messages.is_empty() {
-            return kernel_results;
-        }
-        let result = match &mut self.batches {
-            Some(batches) => send(batches),
-            None => open(self.namespace.as_ref()).and_then(|mut batches| {
-                let result = send(&mut batches);
-                self.batches = Some(batches);
-                result
-            }),
-        };
-        if let Err(error) = result {
-            self.fail(ExecutorError::Refused { errno: error.errno(), text: None });
-        }
-        kernel_results
-    }
-
-    /// Reads the kept rows again.
-    fn reread(&mut self, batch: &T, mut keep: Vec<u8>) -> ActionResults<T> {
-        let mut rows = Vec::new();
-        let mut messages = Vec::new();
-        for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep != 0) {
-            match batch.lookup(row) {
-                Ok(message) => {
-                    rows.push(row);
-                    messages.push(message);
-                }
-                Err(_) => *keep = 0,
-            }
-        }
-        let mut table = T::default();
-        let mut kernel_results = Vec::with_capacity(messages.len());
-        let decoder = &mut self.decoder;
-        let mut answer = |_: usize, message: &Message<'_>| {
-            if matches!(message.content(), Content::Netfilter(_)) {
-                // A message that cannot be decoded is missing from the table, like an entry that no longer exists.
-                let _ = table.push(decoder, message, Arrival::Entry);
-            }
-        };
-        if let (Some(batches), false) = (&mut self.batches, messages.is_empty())
-            && let Err(error) = batches.exchange(&messages, &mut kernel_results, &mut answer)
-        {
-            self.fail(ExecutorError::Refused { errno: error.errno(), text: None });
-        }
-        for (index, row) in rows.into_iter().enumerate() {
-            let done = match kernel_results.get(index) {
-                Some(RequestResult::Done) => true,
-                Some(RequestResult::Refused { errno: libc::ENOENT, .. }) => false,
-                Some(RequestResult::Refused { errno, text }) => {
-                    self.fail(ExecutorError::Refused { errno: *errno, text: text.clone() });
-                    false
-                }
-                Some(RequestResult::Unknown) | None => false,
-            };
-            if let (false, Some(keep)) = (done, keep.get_mut(row)) {
-                *keep = 0;
-            }
-        }
-        ActionResults { keep: Some(keep), replacement: Some(table), results: Vec::new() }
-    }
-
     /// Records the first failure.
     fn fail(&mut self, error: ExecutorError) {
         self.failure.get_or_insert(error);
-    }
-
-    fn not_granted(&mut self, plugin: &str, kind: u8) {
-        self.refused += 1;
-        let what = name(kind);
-        let hint = match kind {
-            action::CREATE => "create",
-            action::CREATE_OR_UPDATE => "create,update",
-            action::DELETE => "delete",
-            _ => "update (or update.mark, update.timeout and so on)",
-        };
-        let warning = format!(
-            "WARNING: plugin {plugin} asked to {what} entries in a way that it was not granted; refused. \
-             To allow it: --grant {hint}"
-        );
-        self.warn_once(plugin, &format!("grant {what}"), &warning);
     }
 }
 
@@ -513,12 +302,6 @@ fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
     if let Some(place) = results.get_mut(index) {
         *place = (result, errno);
     }
-}
-
-/// Opens a socket for requests, with room for the answers to large batches.
-fn open(namespace: Option<&Namespace>) -> Result<BatchSender, SocketError> {
-    let options = SocketOptions { receive_buffer: Some(8 << 20), ..SocketOptions::in_namespace(namespace) };
-    Ok(BatchSender::new(Socket::open(&options)?))
 }
 
 /// Returns the name of a kind of action.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, rc::Rc};
 
 use super::*;
 use flowgate_model::Flows;
-use flowgate_netlink::decode::FlowDecoder;
+use flowgate_netlink::{decode::FlowDecoder, source::Datagram};
 use flowgate_netlink_testing::{attribute, message, tuple};
 
 /// Number of flows in each datagram.
