@@ -121,9 +121,9 @@ pub const LIMITS: [Key; 10] = [
     key("call", Kind::Time, "time of one call: CPU time of its thread, kept to about 10 ms").default("1s"),
     key("start-up", Kind::Time, "CPU time of all calls until the plugin is configured").default("10s"),
     key("output", Kind::Size, "bytes that one call may return").default("32MiB"),
-    key("actions", Kind::Count(0, 1 << 24), "actions that one call may ask for").default("65536"),
+    key("actions", Kind::Count(0, 1 << 24), "actions that one call may request").default("65536"),
     key("state", Kind::Size, "bytes of state that the plugin may keep with the grant `state`").default("1MiB"),
-    key("restarts", Kind::Count(1, 1000), "after so many failures within `window`, the plugin is quarantined")
+    key("restarts", Kind::Count(1, 1000), "number of failures within `window` after which the plugin is quarantined")
         .default("5"),
     key("window", Kind::Time, "see `restarts`").default("60s"),
     key("compile-memory", Kind::Size, "memory of the process that compiles the plugin").default("1GiB"),
@@ -156,7 +156,7 @@ const SOURCE: [Key; 11] = [
         .only(&["dump", "events"])
         .default("that of the process"),
     key("file", Kind::Path, "the recording, as `flowgate record` makes it").only(&["recording"]),
-    key("speed", Kind::Text, "how fast: `max`, `real`, or how many times as fast as it was recorded")
+    key("speed", Kind::Text, "speed of the replay: `max`, `real`, or a multiple of the speed at which it was recorded")
         .only(&["recording"])
         .default("max"),
 ];
@@ -176,8 +176,7 @@ const STAGE: [Key; 11] = [
     key("limits", Kind::Table(&LIMITS), "its limits").only(PLUGIN),
     key("state", Kind::Path, "the file in which its state is kept: the grant `state=FILE`").only(PLUGIN),
     key("select", Kind::Text, "which flows pass, in the options of conntrack(8)").only(&["match"]),
-    key("set", Kind::Text, "what is set in flows, in the options of conntrack(8): `--mark 5 --timeout 60`")
-        .only(&["update"]),
+    key("set", Kind::Text, "the values to set, as options of conntrack(8): `--mark 5 --timeout 60`").only(&["update"]),
 ];
 
 /// Keys of a format.
@@ -189,7 +188,7 @@ pub const FORMAT: [Key; 7] = [
     key("options-file", Kind::Values, "options whose values are the content of files").only(PLUGIN),
     key("limits", Kind::Table(&LIMITS), "its limits; `actions`, `state`, `restarts` and `window` have no effect here")
         .only(PLUGIN),
-    key("batch", Kind::Count(1, 65_536), "the most entries that plugins get at once").default("1024"),
+    key("batch", Kind::Count(1, 65_536), "maximum number of entries that plugins get at once").default("1024"),
 ];
 
 /// Keys of a sink.
@@ -215,10 +214,10 @@ pub const SINK: [Key; 17] = [
     key(
         "address",
         Kind::Text,
-        "of tcp `HOST:PORT`; of syslog a socket's path, `udp://HOST[:514]`, or `tcp://HOST[:601]`",
+        "for tcp `HOST:PORT`; for syslog a socket's path, `udp://HOST[:514]`, or `tcp://HOST[:601]`",
     )
     .only(&["tcp", "syslog"])
-    .default("of syslog /dev/log"),
+    .default("for syslog /dev/log"),
     key("facility", Kind::OneOf(&FACILITY_NAMES), "the facility").only(&["syslog"]).default("daemon"),
     key("severity", Kind::OneOf(&SEVERITY_NAMES), "the severity").only(&["syslog"]).default("info"),
     key("app-name", Kind::Text, "APP-NAME: at most 48 printable characters of ASCII")
@@ -227,7 +226,9 @@ pub const SINK: [Key; 17] = [
     key("max-message", Kind::Size, "longer messages are cut; with udp at most 65000B")
         .only(&["syslog"])
         .default("2KiB"),
-    key("buffer", Kind::Size, "size of the buffer while the peer is slow or away").only(BUFFERED).default("1MiB"),
+    key("buffer", Kind::Size, "size of the buffer for a peer that is slow or unreachable")
+        .only(BUFFERED)
+        .default("1MiB"),
     key(
         "when-full",
         Kind::OneOf(&WHEN_FULL),

@@ -89,7 +89,7 @@ impl StageConfig {
             StageKind::Delete => StockStage::acting("delete"),
             StageKind::Create => StockStage::acting("create"),
         };
-        StageSpec::Stock(StockStage { options: option_values(&self.options), text: self.told.clone(), ..stock })
+        StageSpec::Stock(StockStage { options: option_values(&self.options), text: self.text.clone(), ..stock })
     }
 }
 

@@ -11,7 +11,7 @@ use flowgate_pipeline::sink::{
     BufferSpec, SinkKind, SinkSpec,
     file::{FileOptions, Rotation},
     outbox::WhenFull,
-    syslog::{FACILITIES, LOCAL, LONGEST, LONGEST_APP_NAME, SEVERITIES, Target},
+    syslog::{FACILITIES, LOCAL, MAX_APP_NAME, MAX_MESSAGE, SEVERITIES, Target},
 };
 
 /// Minimum size of a socket's buffer.
@@ -164,10 +164,10 @@ impl Reader<'_> {
         });
         let app_name = fields.text("app-name").unwrap_or_else(|| Located::new("flowgate".into(), fields.offset));
         let graphic = app_name.value.bytes().all(|byte| byte.is_ascii_graphic());
-        if !graphic || app_name.value.is_empty() || app_name.value.len() > LONGEST_APP_NAME {
+        if !graphic || app_name.value.is_empty() || app_name.value.len() > MAX_APP_NAME {
             self.wrong(
                 app_name.offset,
-                format!("`app-name` takes 1 to {LONGEST_APP_NAME} printable characters of ASCII without blanks"),
+                format!("`app-name` takes 1 to {MAX_APP_NAME} printable characters of ASCII without blanks"),
             );
         }
         let number = |name: &str, table: &[(&str, u8)], default: u8| {
@@ -179,7 +179,7 @@ impl Reader<'_> {
             facility: number("facility", &FACILITIES, 3),
             severity: number("severity", &SEVERITIES, 6),
             app_name: app_name.value,
-            longest: longest.and_then(|size| usize::try_from(size).ok()).unwrap_or(LONGEST),
+            longest: longest.and_then(|size| usize::try_from(size).ok()).unwrap_or(MAX_MESSAGE),
             target,
         })
     }

@@ -19,7 +19,7 @@ pub struct StageConfig {
     /// Its options, by name.
     pub options: Vec<(Located<String>, Located<String>)>,
     /// The selector of `match`, or the values of `update`, as written.
-    pub told: Option<String>,
+    pub text: Option<String>,
 }
 
 /// The kind of a stage.
@@ -106,7 +106,7 @@ impl Reader<'_> {
             "create" => StageKind::Create,
             _ => StageKind::Plugin(self.plugin(fields, "plugin", true)?),
         };
-        let told = fields.text("select").or_else(|| fields.text("set")).map(|told| told.value);
-        Some(StageConfig { offset: fields.offset, kind, options: self.options(fields), told })
+        let text = fields.text("select").or_else(|| fields.text("set")).map(|key| key.value);
+        Some(StageConfig { offset: fields.offset, kind, options: self.options(fields), text })
     }
 }

@@ -4,7 +4,7 @@ use flowgate_model::OptionValue;
 use flowgate_pipeline::FormatSpec;
 use flowgate_syntax::Output;
 
-/// What conntrack prints of a command's entries, beyond what `-o` says.
+/// Details of a command's output that follow from the command, not from `-o`, as in conntrack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormatContext {
     /// True if XML has a root element.

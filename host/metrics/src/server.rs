@@ -144,7 +144,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Listens at a socket in the file system. Replaces a socket that nobody listens at any more, but no other file.
+/// Listens at a socket in the file system. Replaces a socket without a listener, but no other file.
 fn listen_at(path: &Path) -> io::Result<UnixListener> {
     let (directory, name) = Directory::of(path, Trust::Typed)?;
     let listener = UnixListener::bind(path).or_else(|error| {
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
     use std::io::{ErrorKind, Read as _, Write as _};
 
-    /// What is certain to happen on a machine that is busy.
+    /// Time limit for what must happen, even on a busy machine.
     const CERTAIN: Duration = Duration::from_secs(60);
     const SCRAPE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -319,7 +319,7 @@ mod tests {
             timeout(CERTAIN, self.add(stream, &registry())).await.unwrap();
         }
 
-        /// Waits for one to end by itself.
+        /// Waits until one ends without being stopped.
         async fn ended(&mut self) {
             timeout(CERTAIN, self.tasks.join_next()).await.unwrap().unwrap().unwrap();
         }

@@ -13,7 +13,7 @@ use flowgate_model::family;
 /// AF_UNSPEC, which stands for both families in a request.
 const BOTH_FAMILIES: u8 = 0;
 
-/// What the kernel is asked to delete.
+/// The entries that the kernel is requested to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deletion {
     /// All flows.
@@ -31,8 +31,8 @@ pub enum Deletion {
 pub enum Deleted {
     /// The entries have been deleted.
     Done,
-    /// This kernel cannot delete these entries by itself and has deleted none: they have to be listed and deleted one
-    /// by one.
+    /// This kernel does not support such a deletion and has deleted nothing: the entries have to be listed and
+    /// deleted one by one.
     Unsupported,
 }
 
@@ -100,7 +100,7 @@ fn submit(batches: &mut BatchSender, request: Request) -> Result<RequestResult, 
     Ok(results.pop().unwrap_or(RequestResult::Unknown))
 }
 
-/// Flushes each family by itself if the kernel does not support the flush of both, of which `both` is the result.
+/// Flushes each family separately if the kernel does not support the flush of both, of which `both` is the result.
 fn flush(batches: &mut BatchSender, both: RequestResult, request: fn(u8) -> Request) -> Result<RequestResult, i32> {
     let RequestResult::Refused { errno, .. } = &both else { return Ok(both) };
     if !is_unsupported(*errno) {

@@ -26,7 +26,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let request = Request::dump(DumpKind::Table(Table::Conntrack), &DumpFilter::all());
 //! let mut dump = Dump::start(Socket::open(&SocketOptions::default())?, &request)?;
-//! // Only what is asked for is decoded.
+//! // Only the requested fields are decoded.
 //! let mut decoder = FlowDecoder::new(field::PROTOCOL | field::COUNTERS);
 //! let mut flows = Flows::default();
 //! let mut buffer = vec![0; RECEIVE_LENGTH];
@@ -76,7 +76,7 @@
 //! # }
 //! ```
 //!
-//! What would be sent to create a flow, and what it says:
+//! The request that creates a flow, and its content:
 //!
 //! ```
 //! use flowgate_model::{Addresses, Flows, Tuples, family, field, protocol};

@@ -37,7 +37,7 @@ const COALESCE_TIME: Duration = Duration::from_millis(1);
 /// Smallest receive buffer in bytes with which events are coalesced: room for more events than arrive in that time.
 const COALESCE_MIN_BUFFER: usize = 2 << 20;
 
-/// What a [`Listener`] subscribes to, and how.
+/// The groups that a [`Listener`] joins, and the options of its socket.
 #[derive(Debug, Clone, Default)]
 pub struct ListenerOptions {
     /// Event groups, bits of [`crate::group`].

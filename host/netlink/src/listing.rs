@@ -1,4 +1,4 @@
-//! Listings: what is dumped of a table, and fallbacks for kernels that refuse the request.
+//! Listings: requests for dumps of a table, and fallbacks for kernels that refuse them.
 //!
 //! Kernels before 5.8 ignore a filter, 5.8 to 6.11 answer EOPNOTSUPP to some filters, and some vendors' kernels refuse
 //! family 0 (AF_UNSPEC), which stands for both families. A fallback always yields at least the same entries. The caller

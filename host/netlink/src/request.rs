@@ -11,7 +11,7 @@ use super::wire::{
 };
 use flowgate_model::Table;
 
-/// What the kernel can be asked to dump.
+/// The dumps that the kernel supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DumpKind {
     /// The entries of a table: IPCTNL_MSG_CT_GET, IPCTNL_MSG_EXP_GET, IPCTNL_MSG_CT_GET_DYING (flows that have ended

@@ -157,8 +157,8 @@ fn warn_of_silent_namespaces(home: Option<&Namespace>, warnings: &Warnings) {
         Ok(peers) => peers,
         Err(error) => return warnings.line(&format!("WARNING: {error}.")),
     };
-    for silent in peers.iter().filter(|peer| !peer.own && peer.id.is_none()) {
-        let name = clean(silent.namespace.name());
+    for peer in peers.iter().filter(|peer| !peer.own && peer.id.is_none()) {
+        let name = clean(peer.namespace.name());
         warnings.line(&format!(
             "WARNING: the network namespace {name} has no id here, so that its events do not arrive; \
              `ip netns set {name} auto` gives it one."

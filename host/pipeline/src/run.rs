@@ -146,7 +146,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// Returns the decoder of the fields that the stages and the pipeline itself need, and a consumer that reads these.
     fn decoder(spec: &Spec, stages: &[Stage], reads: u64) -> T::Decoder {
         let reads = match &spec.source {
-            // What a dry run prints of an action is up to the format that it prints with.
+            // Which fields a dry run prints depends on its format.
             _ if spec.dry_run => field::ALL,
             SourceSpec::Events(events) if events.resync => reads | READS,
             _ => reads,
@@ -169,7 +169,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         self
     }
 
-    /// Sets the counters of what is received.
+    /// Sets the counters of received data.
     #[must_use]
     pub fn with_counters(mut self, counters: Counters) -> Self {
         self.counters = counters;
@@ -221,7 +221,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// for.
     #[must_use]
     pub fn with_table<K: Kernel + 'a>(mut self, groups: EventGroups, open: impl Fn() -> K + 'a) -> Self {
-        self.resync = Some(Resync::new(Box::new(open()), groups).telling());
+        self.resync = Some(Resync::new(Box::new(open()), groups).reporting_start());
         self.look_back = Some(Box::new(move || open().list()));
         self
     }

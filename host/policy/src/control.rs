@@ -51,7 +51,7 @@ pub enum ControlRequest {
     Quarantine(TenantOrder),
 }
 
-/// What an order to a tenant says.
+/// The arguments of a command for one tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantOrder {
@@ -249,7 +249,7 @@ pub enum AskError {
     /// The answer has no end within [`MAX_ANSWER`] bytes.
     #[error("its answer is longer than {} MiB", MAX_ANSWER >> 20)]
     TooLong,
-    /// What came back is no answer.
+    /// The response is malformed.
     #[error("its answer cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
 }

@@ -4,29 +4,29 @@ use flowgate_config::keys::{FORMAT, Key, Kind, LIMITS, ON_ERROR, SINK, Section, 
 
 /// Families that a rule may name.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
-/// What tenants may do to translated flows.
+/// Rights of tenants to translated flows.
 pub const TRANSLATED: [&str; 2] = ["see", "act"];
 
 const SERVICE: [Key; 6] = [
-    key("socket", Kind::Path, "the control socket, made with mode 0600").default("/run/flowgate/policy.sock"),
+    key("socket", Kind::Path, "the control socket, created with mode 0600").default("/run/flowgate/policy.sock"),
     key("buffer", Kind::Size, "receive buffer of the event socket").default("8MiB"),
-    key("drain", Kind::Time, "how long SIGTERM and a reload wait for tenants to process what is queued").default("2s"),
+    key("drain", Kind::Time, "maximum time that SIGTERM and a reload wait for tenants to process their queues").default("2s"),
     key("reload-on-change", Kind::Switch, "reload the file when it changes, as on SIGHUP").default("true"),
     key(
         "table-share",
         Kind::Count(0, 100),
-        "living entries that all tenants of a network namespace together may have created, in percent of its nf_conntrack_max",
+        "maximum of existing entries that all tenants of a network namespace have created, in percent of its nf_conntrack_max",
     )
     .default("25"),
     key(
         "cache",
         Kind::Path,
-        "the directory of compiled code, which nobody but the service can write: $CACHE_DIRECTORY by default, or none",
+        "the directory of compiled code, writable only by the service; $CACHE_DIRECTORY by default, or none",
     ),
 ];
 
 const AUDIT: [Key; 8] = [
-    key("path", Kind::Path, "the file that every action is written to, as a JSON object a line")
+    key("path", Kind::Path, "the file to which every action is written, one JSON object per line")
         .default("/var/log/flowgate/audit.jsonl"),
     key("rotate-size", Kind::Size, "rotate the file before it is longer than this").default("64MiB"),
     key("rotate-time", Kind::Time, "rotate the file at the first line after a multiple of this time in UTC")
@@ -38,7 +38,7 @@ const AUDIT: [Key; 8] = [
     key(
         "history",
         Kind::Time,
-        "no tenant can push out what was recorded within this time: each may write its share of all files in it",
+        "within this time each tenant may write only its share of all files, so that no tenant displaces the records of others",
     )
     .default("1h"),
     key(
@@ -70,7 +70,7 @@ const SCOPE: [Key; 15] = [
         "flows whose address at one end is translated to one that this rule does not cover: `see` them only, or `act` on them, too",
     )
     .default("see"),
-    key("comment", Kind::Text, "for people"),
+    key("comment", Kind::Text, "a comment, which is not interpreted"),
 ];
 
 const PLUGIN: [Key; 9] = [
@@ -94,17 +94,21 @@ const PLUGIN: [Key; 9] = [
 const SHARE: [Key; 6] = [
     key("actions-per-second", Kind::Count(0, 1 << 24), "actions per second; more are refused").default("100"),
     key("actions-in-flight", Kind::Count(0, 1 << 24), "actions per call; more are refused").default("256"),
-    key("entries", Kind::Count(0, 1 << 32), "living entries that it has created; more are refused").default("1000"),
+    key("entries", Kind::Count(0, 1 << 32), "existing entries that it has created; more are refused").default("1000"),
     key(
         "time-per-second",
         Kind::Time,
-        "CPU time of its plugins per second; events that arrive when it is used up are a gap",
+        "CPU time of its plugins per second; events that arrive when it is used up are lost, as in a gap",
     )
     .default("500ms"),
     key("output-per-second", Kind::Size, "bytes written per second; whole lines beyond it are dropped and counted")
         .default("1MiB"),
-    key("queue", Kind::Size, "bytes of events that wait for it; what does not fit is a gap, which is made up for")
-        .default("4MiB"),
+    key(
+        "queue",
+        Kind::Size,
+        "bytes of events that wait for it; events that do not fit are a gap, which a resync makes up for",
+    )
+    .default("4MiB"),
 ];
 
 const TENANT: [Key; 11] = [
@@ -114,22 +118,22 @@ const TENANT: [Key; 11] = [
     key(
         "required",
         Kind::Switch,
-        "nothing is started or reloaded unless this tenant starts; otherwise it ends alone, and the others take over",
+        "the service starts or reloads only if this tenant starts; a tenant that is not required is left out if it does not start",
     )
     .default("false"),
-    key("scope", Kind::Tables(&SCOPE), "a rule that says which flows it owns; several are alternatives"),
-    key("plugin", Kind::Tables(&PLUGIN), "a plugin that looks at its flows, in this order"),
-    key("mark-mask", Kind::Text, "the bits of marks that are its own: \"0xff00\"").default("none"),
-    key("timeouts", Kind::Text, "timeouts that it may give: \"1..3600\" or \"1s..1h\"").default("1..3600"),
-    key("labels", Kind::Items, "labels that are its own, by name or number").default("none"),
+    key("scope", Kind::Tables(&SCOPE), "a rule for the flows that it owns; one of several must match"),
+    key("plugin", Kind::Tables(&PLUGIN), "a plugin that processes its flows; several run in this order"),
+    key("mark-mask", Kind::Text, "the bits of marks that it owns: \"0xff00\"").default("none"),
+    key("timeouts", Kind::Text, "timeouts that it may set: \"1..3600\" or \"1s..1h\"").default("1..3600"),
+    key("labels", Kind::Items, "labels that it owns, by name or number").default("none"),
     key("limits", Kind::Table(&SHARE), "its share of the machine"),
-    key("format", Kind::Table(&FORMAT), "how its flows are shown"),
-    key("sink", Kind::Tables(&SINK), "where they are shown; without one, nowhere"),
+    key("format", Kind::Table(&FORMAT), "how its flows are formatted"),
+    key("sink", Kind::Tables(&SINK), "where the output goes; without a sink there is none"),
 ];
 
 /// All sections.
 pub const SECTIONS: [Section; 3] = [
     Section { name: "service", several: false, help: "the service as a whole", keys: &SERVICE },
     Section { name: "audit", several: false, help: "the record of all actions", keys: &AUDIT },
-    Section { name: "tenant", several: true, help: "somebody with flows and plugins of its own", keys: &TENANT },
+    Section { name: "tenant", several: true, help: "a user with its own flows and plugins", keys: &TENANT },
 ];

@@ -220,11 +220,11 @@ impl Rule {
         let addresses = [&self.source, &self.destination, &self.reply_source, &self.reply_destination];
         let whole_zones = self.zones.is_some() && addresses.iter().all(|set| set.is_none());
         let covers = |sets: [&Option<PrefixSet>; 2], address: u128| {
-            let mut said = sets.iter().filter_map(|set| set.as_ref()).peekable();
-            match said.peek() {
+            let mut given = sets.iter().filter_map(|set| set.as_ref()).peekable();
+            match given.peek() {
                 // A rule on zones alone has no addresses; the zones confine both ends.
                 None => whole_zones,
-                Some(_) => said.any(|set| set.contains(view.family, address)),
+                Some(_) => given.any(|set| set.contains(view.family, address)),
             }
         };
         if view.source_translated() && !covers([&self.source, &self.reply_destination], view.reply_destination) {

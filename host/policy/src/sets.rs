@@ -58,12 +58,12 @@ pub enum PrefixError {
     #[error("`{0}` is no network; write an address, or a prefix such as 10.0.0.0/8 or 2001:db8::/32")]
     Form(String),
     /// The address has bits set beyond the prefix.
-    #[error("`{given}` has bits set behind its prefix; the network is {meant}")]
+    #[error("`{given}` has bits set behind its prefix; the network is {network}")]
     HostBits {
         /// The text.
         given: String,
         /// The network that contains the address.
-        meant: String,
+        network: String,
     },
 }
 
@@ -98,7 +98,7 @@ impl PrefixSet {
                 IpAddr::V4(_) => IpAddr::from(std::net::Ipv4Addr::from_bits((bits & !hosts) as u32)),
                 IpAddr::V6(_) => IpAddr::from(std::net::Ipv6Addr::from_bits(bits & !hosts)),
             };
-            return Err(PrefixError::HostBits { given: text.into(), meant: format!("{network}/{length}") });
+            return Err(PrefixError::HostBits { given: text.into(), network: format!("{network}/{length}") });
         }
         let ranges = if width == 32 { &mut self.v4 } else { &mut self.v6 };
         ranges.push((bits, bits | hosts));

@@ -1,4 +1,4 @@
-//! Tests of policy files: what is wrong is told, all of it, with its place.
+//! Tests of policy files: all mistakes are reported with their places.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
@@ -13,8 +13,8 @@ fn read(text: &str) -> (Policy, Vec<String>, Vec<String>) {
     let labels = LabelMap::parse(b"1 web\n2 mail\n").unwrap();
     let text = SourceText { path: "p.toml".into(), text: text.replace("DIGEST", DIGEST) };
     let (policy, diagnostics, notes) = Policy::parse(text, labels);
-    let told = |list: Vec<flowgate_config::Diagnostic>| list.iter().map(ToString::to_string).collect();
-    (policy, told(diagnostics), told(notes))
+    let texts = |list: Vec<flowgate_config::Diagnostic>| list.iter().map(ToString::to_string).collect();
+    (policy, texts(diagnostics), texts(notes))
 }
 
 fn good(text: &str) -> Policy {
@@ -117,10 +117,11 @@ fn mistakes_have_places() {
         ("limits = { queue = \"1B\" }", "zones = 1", "", "`queue` must be at least 65536B"),
         ("namespace = \"../x\"", "zones = 1", "", "`namespace` takes a name"),
     ] {
-        let told = wrong(keys, scope, plugin);
-        assert!(told.contains(what), "{keys} {scope} {plugin}: {told}");
+        let diagnostic = wrong(keys, scope, plugin);
+        assert!(diagnostic.contains(what), "{keys} {scope} {plugin}: {diagnostic}");
     }
-    let told = read("[[tenant]]\nname = \"a b\"\n[[tenant.plugin]]\nsha256 = \"12\"\n[audit]\nsize = 1\n[tennant]\n").1;
+    let diagnostics =
+        read("[[tenant]]\nname = \"a b\"\n[[tenant.plugin]]\nsha256 = \"12\"\n[audit]\nsize = 1\n[tennant]\n").1;
     for what in [
         "`name` takes 1 to 64 letters",
         "tenant `a b` needs a `[[tenant.scope]]`",
@@ -129,7 +130,7 @@ fn mistakes_have_places() {
         "there is no key of `audit` `size`",
         "there is no section `tennant`; did you mean `tenant`?",
     ] {
-        assert!(told.iter().any(|told| told.contains(what)), "{what}: {told:?}");
+        assert!(diagnostics.iter().any(|diagnostic| diagnostic.contains(what)), "{what}: {diagnostics:?}");
     }
     assert!(read("").1[0].contains("there is no `[[tenant]]`"));
     assert!(

@@ -299,17 +299,17 @@ fn captures_of_others_are_read() {
 
 #[test]
 fn what_is_no_recording_is_told() {
-    let told = |bytes: &[u8]| open(bytes).unwrap_err().to_string();
-    assert!(told(b"").contains("empty"));
-    assert!(told(b"[NEW]").contains("5b, 4e, 45, 57"));
-    assert!(told(&pcap(0xa1b2_c3d4, 253, &[])[..10]).contains("offset 0 there are 10 bytes of at least 24"));
-    assert!(told(&pcap(0xa1b2_c3d4, 1, &[])).contains("link type 1;"));
-    assert!(told(&pcap(0xa1b2_3c4du32.swap_bytes(), 253, &[])).contains("endian"));
+    let error = |bytes: &[u8]| open(bytes).unwrap_err().to_string();
+    assert!(error(b"").contains("empty"));
+    assert!(error(b"[NEW]").contains("5b, 4e, 45, 57"));
+    assert!(error(&pcap(0xa1b2_c3d4, 253, &[])[..10]).contains("offset 0 there are 10 bytes of at least 24"));
+    assert!(error(&pcap(0xa1b2_c3d4, 1, &[])).contains("link type 1;"));
+    assert!(error(&pcap(0xa1b2_3c4du32.swap_bytes(), 253, &[])).contains("endian"));
     let other =
         block(0x0a0d_0d0a, &[&0x1a2b_3c4du32.swap_bytes().to_ne_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat());
     assert!(matches!(&play(&other, ALL)[..], [Got::Error(error)] if error.contains("endian")));
     let ethernet = &pcapng(&[])[..28 + 20];
-    assert!(told(ethernet).contains("link type 1;"));
+    assert!(error(ethernet).contains("link type 1;"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The model: what is kept of the flows that a pipeline passes on.
+//! The model: the current state of the flows that a pipeline passes on.
 //!
 //! Its memory is bounded: sums over all flows, rows for the first ten thousand in the current order that pass the
 //! filter, and 32 bytes for each flow, from which its rate and its start are derived between dumps.

@@ -136,7 +136,7 @@ impl Screen<'_> {
                     taken = AcquiredTerminal::new()?;
                 }
                 Some(UiAction::Redraw) => taken.redraw()?,
-                Some(wish) => self.perform(wish),
+                Some(action) => self.perform(action),
                 None => {}
             }
         }
@@ -163,8 +163,8 @@ impl Screen<'_> {
         }
     }
 
-    fn perform(&mut self, wish: UiAction) {
-        match wish {
+    fn perform(&mut self, action: UiAction) {
+        match action {
             UiAction::Nothing | UiAction::Quit | UiAction::Suspend | UiAction::Redraw => {}
             UiAction::Sort(sort) => {
                 self.model.lock().set_sort(sort);

@@ -1,4 +1,4 @@
-//! Keys, and their effect on what is shown.
+//! Keys, and their effect on the screen.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub struct Ui {
     pub filter: String,
     /// The requested order.
     pub sort: Sort,
-    /// What is shown while paused.
+    /// The rows that are shown while paused.
     pub paused: Option<Arc<Snapshot>>,
     /// Number of the topmost row, of those that pass the filter.
     pub offset: usize,
@@ -108,7 +108,7 @@ impl Ui {
         }
     }
 
-    /// Adapts selection and offset to what is shown now, in `page` rows.
+    /// Adapts selection and offset to the rows that are shown now, `page` at once.
     pub fn place(&mut self, snapshot: &Snapshot, page: usize) {
         self.page = page.max(1);
         let rows = &snapshot.rows;

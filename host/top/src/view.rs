@@ -18,7 +18,7 @@ use super::{
 };
 use flowgate_pipeline::stats::StageStats;
 
-/// What is shown besides the flows.
+/// The parts of the screen other than the flows.
 #[derive(Clone, Debug, Default)]
 pub struct ScreenInfo {
     /// Description of the origin of the flows.

@@ -15,7 +15,7 @@ const FLOWS: u32 = 100_000;
 /// A subcommand of `plugin`.
 #[derive(Debug, Clone, PartialEq, clap::Subcommand)]
 pub enum PluginCommand {
-    /// Make a project for a plugin that builds and passes its tests at once
+    /// Create a project for a plugin; it builds and passes its tests as it is
     #[command(
         after_help = "The project has a small filter that works, a fixture with flows, a test, a Makefile, a README and a \
         workflow for continuous\nintegration. Change the filter, and `make test` says what the change does.\n\n\
@@ -23,7 +23,7 @@ pub enum PluginCommand {
         flowgate plugin new no-telnet --lang python --dir ~/plugins/no-telnet"
     )]
     New {
-        /// The plugin's name: small letters, digits and hyphens
+        /// The plugin's name: lowercase letters, digits and hyphens
         #[arg(value_hint = clap::ValueHint::Other)]
         name: String,
         /// The language that it is written in
@@ -55,7 +55,7 @@ pub enum PluginCommand {
         /// Directories with a test.toml; the current one if none is given
         #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
         directories: Vec<PathBuf>,
-        /// The plugin, whatever test.toml says
+        /// The plugin, instead of the one that test.toml names
         #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         plugin: Option<PathBuf>,
         /// Only cases whose name contains this
@@ -68,7 +68,7 @@ pub enum PluginCommand {
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
         output: Report,
     },
-    /// Measure what a plugin costs per flow, beside one that does nothing
+    /// Measure the time that a plugin takes per flow, compared with one that does nothing
     #[command(after_help = "Examples:\n  flowgate plugin bench heavy_tcp.wasm\n  \
         flowgate plugin bench heavy_tcp.wasm,bytes=1000 --flows 1000000 --batch 256\n  \
         flowgate plugin bench heavy_tcp.wasm --from flows.txt -o json")]
@@ -76,10 +76,10 @@ pub enum PluginCommand {
         /// The plugin and its options: FILE[,NAME=VALUE...]
         #[arg(value_name = "PLUGIN", value_parser = spec, value_hint = clap::ValueHint::FilePath)]
         plugin: PluginArgument,
-        /// What it may do, as with --grant; nothing is done to the kernel's table
+        /// Its grants, as with --grant; the kernel's table is not changed
         #[arg(long, value_name = "GRANTS", value_hint = clap::ValueHint::Other)]
         grant: Option<Grants>,
-        /// How many flows pass through it in each round
+        /// Number of flows per round
         #[arg(long, value_name = "N", default_value_t = FLOWS, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
         flows: u32,
         /// A fixture whose flows are repeated, instead of made-up flows
@@ -102,7 +102,7 @@ pub enum PluginCommand {
         /// The recording, as `flowgate record` makes it, or a capture of nlmon; - for standard input
         #[arg(value_hint = clap::ValueHint::FilePath)]
         recording: PathBuf,
-        /// How fast: max, real (as it was recorded), or how many times as fast as that
+        /// Speed: max, real (as recorded), or a multiple of that
         #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
         speed: Speed,
         /// How to show it: a command line of -L or -E, or only its options
@@ -111,7 +111,7 @@ pub enum PluginCommand {
     },
 }
 
-/// How a subcommand reports.
+/// The output format of a subcommand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Report {
     /// Text for people

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use super::plugin_command::Report;
 
-/// The service that is asked, and how it is told. The comments are their help.
+/// The service to contact, and the output format. The comments are their help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Addressee {
     /// The control socket of the service
@@ -15,7 +15,7 @@ pub struct Addressee {
     pub output: Report,
 }
 
-/// An order that is about a tenant. The comments are its help.
+/// A command for one tenant. The comments are its help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct Order {
     /// The service
@@ -24,7 +24,7 @@ pub struct Order {
     /// The tenant
     #[arg(value_hint = clap::ValueHint::Other)]
     pub tenant: String,
-    /// Why, for the audit
+    /// The reason, for the audit
     #[arg(long, value_name = "TEXT", value_hint = clap::ValueHint::Other)]
     pub reason: Option<String>,
 }
@@ -39,7 +39,7 @@ pub enum PolicyCommand {
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Show who sees a flow, what each tenant may do to it, and by which rule
+    /// Show which tenants see a flow, what each may do to it, and by which rule
     #[command(
         after_help = "The flow is a line of conntrack -L, -L -o extended or -E, an object of -o json, or options of conntrack -A after two hyphens.\n\n\
         Examples:\n  \
@@ -71,7 +71,7 @@ pub enum PolicyCommand {
     },
     /// Stop a tenant's events and actions until it is resumed
     Pause(Order),
-    /// Resume a tenant that was paused, has ended, or has a quarantined plugin; what it missed is made up for
+    /// Resume a tenant that was paused, has ended, or has a quarantined plugin; a resync makes up for missed events
     Resume(Order),
     /// Pause a tenant until the policy is reloaded
     Quarantine(Order),
@@ -81,7 +81,7 @@ pub enum PolicyCommand {
         /// The service
         #[command(flatten)]
         to: Addressee,
-        /// Leave out this tenant: it ends, and the others take over
+        /// Leave out this tenant: it ends, and the others are replaced
         #[arg(long, value_name = "TENANT")]
         without: Option<String>,
     },
@@ -89,7 +89,7 @@ pub enum PolicyCommand {
     Schema,
 }
 
-/// What `audit` is told. The comments are its help.
+/// The options of `audit`. The comments are their help.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct AuditOptions {
     /// Files of an audit, also compressed ones; that of the service if none is named
@@ -116,7 +116,7 @@ pub struct AuditOptions {
     /// Intents without a result: what was in progress when the service ended abruptly
     #[arg(long, conflicts_with = "stage")]
     pub open: bool,
-    /// How to show lines; as JSON they are shown as they are
+    /// Output format; as JSON, lines are printed unchanged
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
     pub output: Report,
 }

@@ -63,7 +63,7 @@ pub enum Subcommand {
         /// Stop after this time: 90s, 5m
         #[arg(long, value_name = "TIME", value_parser = duration, value_hint = clap::ValueHint::Other)]
         duration: Option<Duration>,
-        /// What to record: -L or -E, their tables and options, as of flowgate itself; -E unless it says otherwise
+        /// What to record: -L or -E, their tables and options, as of flowgate itself; -E by default
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
@@ -82,7 +82,7 @@ pub enum Subcommand {
         /// The recording, - for standard input
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
-        /// How fast: max, real (as it was recorded), or how many times as fast as that
+        /// Speed: max, real (as recorded), or a multiple of that
         #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
         speed: Speed,
         /// How to show it: a command line of -L or -E, or only its options
@@ -102,7 +102,7 @@ pub enum Subcommand {
         /// A recording instead of the kernel, - for standard input
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
-        /// How often the table is dumped
+        /// Interval between dumps of the table
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval, value_hint = clap::ValueHint::Other)]
         interval: Duration,
         /// Sort by the largest rate, packet-rate, bytes, packets, age or timeout
@@ -123,14 +123,14 @@ pub enum Subcommand {
         /// With --once: print at most this many flows
         #[arg(long, value_name = "N", requires = "once", value_hint = clap::ValueHint::Other)]
         rows: Option<usize>,
-        /// How fast a recording is played: max, real (as it was recorded), or how many times as fast as that
+        /// Speed of a recording: max, real (as recorded), or a multiple of that
         #[arg(long, default_value = "max", value_hint = clap::ValueHint::Other)]
         speed: Speed,
         /// Selectors and plugins, as of -L
         #[arg(last = true, value_name = "COMMAND", value_hint = clap::ValueHint::Other)]
         command: Vec<OsString>,
     },
-    /// Find out why no connections are seen, and the command that fixes it
+    /// Find out why no connections are shown, and print the command that fixes it
     #[command(
         after_help = "Checks capabilities, kernel modules, sysctls, the network namespace, and what the kernel can do, which \
         is tried out in a temporary network namespace: nothing on the machine is changed. The exit status is 1 if there is a \
@@ -142,7 +142,7 @@ pub enum Subcommand {
         /// Check this network namespace instead: a name, a process ID, or a path
         #[arg(long, value_name = "NAME|PID|PATH", value_hint = clap::ValueHint::Other)]
         netns: Option<OsString>,
-        /// One JSON object a line; the same as -o json
+        /// One JSON object per line; the same as -o json
         #[arg(long)]
         json: bool,
         /// Output format
@@ -156,7 +156,7 @@ pub enum Subcommand {
     #[command(after_help = "Examples:\n  flowgate run heavy.toml\n  flowgate run heavy.toml --check\n  \
         flowgate run heavy.toml --explain -o json")]
     Run(RunOptions),
-    /// Write plugins: make a project, test it on fixtures, inspect it, measure it
+    /// Write plugins: create a project, test it on fixtures, inspect it, measure it
     #[command(
         after_help = "Ten minutes to a tested filter:\n  flowgate plugin new no-telnet && cd no-telnet\n  make test\n  \
         $EDITOR src/lib.rs flows.txt\n  make bless && git diff\n\ndocs/PLUGINS.md of the source goes through it step by step."
@@ -166,7 +166,7 @@ pub enum Subcommand {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Search the audit: what plugins of tenants asked for, and the result
+    /// Search the audit: actions that plugins of tenants requested, and their results
     #[command(after_help = "Examples:\n  flowgate audit --tenant blue --since 1h\n  \
         flowgate audit --stage refused --result out-of-scope -o json /var/log/flowgate/audit.jsonl.1.gz\n  \
         flowgate audit --open      # what was in progress when the service ended abruptly")]
@@ -179,7 +179,7 @@ pub enum Subcommand {
     },
 }
 
-/// What `run` is told. The comments are its help.
+/// The options of `run`. The comments are their help.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 pub struct RunOptions {
     /// The pipeline file
@@ -194,10 +194,10 @@ pub struct RunOptions {
     /// The form of --explain
     #[arg(short = 'o', long, requires = "explain", default_value = "text")]
     pub output: Report,
-    /// Print what would be done to the table as command lines, and do nothing
+    /// Print changes of the table as command lines, without making them
     #[arg(long)]
     pub dry_run: bool,
-    /// At the end tell what each component did; SIGUSR1 tells it at any time
+    /// At the end print what each component did; SIGUSR1 prints it at any time
     #[arg(long)]
     pub plugin_stats: bool,
     /// Serve metrics for Prometheus over HTTP: 127.0.0.1:9465, :9465 (all addresses) or unix:PATH
@@ -205,7 +205,7 @@ pub struct RunOptions {
     pub metrics: Option<ListenAddress>,
 }
 
-/// A shell that command lines can be completed in.
+/// A shell with completion of command lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Shell {
     /// GNU bash, 4 or later is best
@@ -345,7 +345,7 @@ fn bytes(text: &str) -> Result<u64, String> {
     if bytes > 0 { Ok(bytes) } else { Err("it must be above 0".to_owned()) }
 }
 
-/// Parses the age of something.
+/// Parses an age.
 pub(super) fn age(text: &str) -> Result<Duration, String> {
     units::time(text).ok_or_else(|| format!("it takes {}", units::TIME))
 }

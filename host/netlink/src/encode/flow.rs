@@ -18,7 +18,7 @@ const HELPER_INFO: usize = 4096;
 /// Maximum length of a bit set of labels; the kernel accepts 16 bytes and answers ERANGE to more.
 const LABELS: usize = 256;
 
-/// What a creation does if the flow already exists.
+/// The effect of a creation if the flow already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfExists {
     /// It fails with EEXIST.

@@ -192,10 +192,10 @@ impl Entries for Flows {
         target: Option<RowOf<'_, Self>>,
         values: Option<RowOf<'_, Self>>,
     ) -> Result<Request, EncodeError> {
-        let meant = target.or(values).map(entry).ok_or(NO_ROW)??;
+        let entry_of_action = target.or(values).map(entry).ok_or(NO_ROW)??;
         match kind {
-            action::DELETE => flows::delete(meant),
-            action::UPDATE => flows::update(meant, values.map(entry).ok_or(NO_ROW)??),
+            action::DELETE => flows::delete(entry_of_action),
+            action::UPDATE => flows::update(entry_of_action, values.map(entry).ok_or(NO_ROW)??),
             _ => {
                 let existing = if kind == action::CREATE { IfExists::Fail } else { IfExists::Update };
                 flows::create(values.or(target).map(entry).ok_or(NO_ROW)??, existing)

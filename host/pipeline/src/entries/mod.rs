@@ -1,5 +1,5 @@
-//! What flows and expectations have in common: how batches of them are decoded, shown to plugins, changed, acted on and
-//! rendered.
+//! The common interface of flows and expectations: how batches of them are decoded, shown to plugins, changed, acted
+//! on and rendered.
 
 mod expectations;
 mod flows;
@@ -40,7 +40,7 @@ pub type RowOf<'a, T> = (&'a T, usize);
 
 /// A batch of entries that a pipeline can carry: [`Flows`] or [`Expectations`].
 pub trait Entries: Default + Clone + Sync {
-    /// What decodes messages into rows.
+    /// The type that decodes messages into rows.
     type Decoder: Send;
 
     /// The role of stages.
@@ -180,10 +180,10 @@ pub trait Entries: Default + Clone + Sync {
     /// Checks a batch that a plugin returned.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The error.
     fn check(&self) -> Result<(), String>;
 
-    /// Applies changes of what is shown, except to the fields in `fixed`.
+    /// Applies changes of the shown values, except to the fields in `fixed`.
     fn change(&mut self, _changes: &Changes, _values: &Self, _fixed: u64) {}
 
     /// Returns how much [`Entries::change`] would write into fields of text.

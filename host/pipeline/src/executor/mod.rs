@@ -104,7 +104,7 @@ pub struct Executor<T: Entries> {
     failure: Option<ExecutorError>,
     done: u64,
     refused: u64,
-    told: BTreeSet<(String, String)>,
+    warned: BTreeSet<(String, String)>,
     warnings: Warnings,
 }
 
@@ -140,7 +140,7 @@ impl<T: Entries> Executor<T> {
             failure: None,
             done: 0,
             refused: 0,
-            told: BTreeSet::new(),
+            warned: BTreeSet::new(),
             warnings: Warnings::ignored(),
         }
     }
@@ -235,7 +235,7 @@ impl<T: Entries> Executor<T> {
 
     /// Passes on a warning, the first time that it concerns this plugin and this matter.
     pub fn warn_once(&mut self, plugin: &str, matter: &str, warning: &str) {
-        if self.told.insert((plugin.to_string(), matter.to_string())) {
+        if self.warned.insert((plugin.to_string(), matter.to_string())) {
             self.warnings.line(warning);
         }
     }

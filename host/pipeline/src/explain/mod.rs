@@ -26,7 +26,7 @@ use flowgate_netlink::{EncodeError, MAX_REQUESTS, Request, kernel_dump::Query};
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Explanation {
-    /// What is explained: names and values, such as `tenant` and its name.
+    /// The subject: names and values, such as `tenant` and its name.
     #[serde(flatten)]
     pub title: Title,
     /// The network namespace, if it is not the namespace of the process.
@@ -38,7 +38,7 @@ pub struct Explanation {
     pub selector: Vec<Check>,
     /// The stages.
     pub stages: Vec<PluginExplanation>,
-    /// What is sent for actions; `None` if there are none.
+    /// The requests for actions; `None` if there are none.
     pub actions: Option<String>,
     /// The format; `None` if nothing is shown.
     pub format: Option<PluginExplanation>,
@@ -86,7 +86,7 @@ pub struct SourceExplanation {
     pub kind: &'static str,
     /// The table.
     pub table: &'static str,
-    /// What is asked of the kernel, message by message; empty if it is not asked.
+    /// The requests to the kernel, message by message; empty if there are none.
     pub requests: Vec<String>,
     /// `IPv4`, `IPv6` or `both`.
     pub family: &'static str,
@@ -142,7 +142,7 @@ pub struct PluginExplanation {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What it does, in its own words.
+    /// Its description of itself.
     pub summary: String,
     /// The input of a stock stage, as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,9 +153,9 @@ pub struct PluginExplanation {
     pub services: Vec<String>,
     /// Its options, those with default values included.
     pub options: Vec<OptionExplanation>,
-    /// What it may do, as `--grant` takes it; `none` for nothing.
+    /// Its grants, as in `--grant`; `none` if it has none.
     pub grants: String,
-    /// What happens to a batch when it fails.
+    /// The handling of a batch when it fails.
     pub on_error: String,
     /// Its limits; none of its own for stock plugins.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ pub struct OptionExplanation {
     pub name: String,
     /// Its value; `None` if it has none.
     pub value: Option<String>,
-    /// What it is for, in the plugin's words.
+    /// Its purpose, as described by the plugin.
     pub help: String,
 }
 
@@ -286,7 +286,7 @@ fn limits(limits: PluginLimits) -> LimitsExplanation {
     }
 }
 
-/// Returns what is sent for actions.
+/// Returns the description of the requests for actions.
 fn actions(spec: &Spec) -> Option<String> {
     if spec.dry_run {
         return Some("none is sent: they are printed as command lines".into());
@@ -305,7 +305,7 @@ fn actions(spec: &Spec) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-/// Returns what is sent for the actions of a stock stage.
+/// Returns the description of the requests for the actions of a stock stage.
 fn stock_actions(spec: &Spec, name: &str) -> String {
     use crate::executor::Shows;
     let expect = spec.source.is_about_expectations();

@@ -113,7 +113,7 @@ fn explain_events(events: &Events) -> EventsExplanation {
 }
 
 fn events_text(events: &Events, of: &str) -> String {
-    // What is joined beyond this for a resync is not shown.
+    // Additional groups for a resync are not shown.
     let shown = Events { resync: false, ..events.clone() }.joined_groups();
     let names: Vec<&str> = GROUPS.iter().filter(|(bit, _)| shown & bit != 0).map(|(_, name)| *name).collect();
     let mut text = format!("events of {of}, as long as no signal ends it: the groups {}", names.join(", "));

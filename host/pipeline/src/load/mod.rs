@@ -29,13 +29,13 @@ pub enum SpecPart {
     Format,
 }
 
-/// What is wrong with a part of a spec.
+/// An error in a part of a spec.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct SpecProblem {
     /// The part.
     pub part: SpecPart,
-    /// What is wrong with its plugin.
+    /// The error.
     #[source]
     pub error: LoadPluginError,
 }
@@ -85,7 +85,7 @@ impl Spec {
             };
             add(SpecPart::Stage(index), result);
         }
-        // A dry run prints with formats of its own, and a format that nobody sees is still checked.
+        // A dry run prints with formats of its own, but the format is checked nevertheless.
         let format = self.format.as_ref().map(|format| loader.load_format(format, self.format_role(), purpose));
         let (format, format_plugin) = match format.transpose() {
             Ok(loaded) => loaded.unzip(),

@@ -35,7 +35,7 @@ pub(super) struct Key {
 
 /// The known values of a flow.
 #[derive(Debug)]
-struct Said {
+struct KnownFlow {
     /// The addresses of the reply, unless they are those of the original direction reversed.
     reply: Option<Box<[Address; 2]>>,
     reply_l4: [u16; 2],
@@ -63,7 +63,7 @@ pub(super) enum Difference {
 
 /// The flows that are alive according to the stream.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<Key, Said>);
+pub(super) struct Known(HashMap<Key, KnownFlow>);
 
 /// The fields that must be decoded.
 pub(super) const READS: u64 =
@@ -113,13 +113,13 @@ impl Key {
     }
 }
 
-impl Said {
+impl KnownFlow {
     /// Returns the values of a flow from a row that contains all of them.
     fn of(flows: &Flows, row: usize, key: &Key, seen: u32) -> Self {
         let has = at(&flows.has, row);
         let reply = [address(&flows.reply.source, row), address(&flows.reply.destination, row)];
         let kept = (has & KEPT) as u16 | if has & field::STATE != 0 { STATE } else { 0 };
-        Said {
+        KnownFlow {
             reply: (reply != [key.destination, key.source]).then(|| Box::new(reply)),
             reply_l4: [at(&flows.reply.source_l4, row), at(&flows.reply.destination_l4, row)],
             status: at(&flows.status, row),
@@ -145,76 +145,76 @@ impl Known {
             return;
         }
         let synthetic = at(&flows.has, row) & field::SYNTHETIC != 0;
-        let mut said = Said::of(flows, row, key, seen);
+        let mut flow = KnownFlow::of(flows, row, key, seen);
         // An UPDATE omits values that did not change, but also a mark of 0; it always contains the status.
         if kind == event::UPDATE && !synthetic {
             match self.0.get(key) {
                 Some(before) => {
-                    if said.has & STATE == 0 {
-                        said.has |= before.has & STATE;
-                        said.state = before.state;
+                    if flow.has & STATE == 0 {
+                        flow.has |= before.has & STATE;
+                        flow.state = before.state;
                     }
                     if at(&flows.has, row) & field::LABELS == 0 {
-                        said.labels = before.labels;
+                        flow.labels = before.labels;
                     }
-                    said.has &= before.has | !WHOLE;
+                    flow.has &= before.has | !WHOLE;
                 }
-                None => said.has &= !WHOLE,
+                None => flow.has &= !WHOLE,
             }
         }
-        self.0.insert(*key, said);
+        self.0.insert(*key, flow);
     }
 
     /// Takes over a row of the listing at the start, for which the stream need not have events.
     pub(super) fn assume(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) {
         match self.0.get_mut(key) {
-            Some(said) => said.seen = seen,
+            Some(flow) => flow.seen = seen,
             None => {
-                let said = Said::of(flows, row, key, seen);
-                self.0.insert(*key, Said { has: said.has | ASSUMED, ..said });
+                let flow = KnownFlow::of(flows, row, key, seen);
+                self.0.insert(*key, KnownFlow { has: flow.has | ASSUMED, ..flow });
             }
         }
     }
 
     /// Confirms the flows of the listing at the start, once the stream has reached its end without a gap.
     pub(super) fn settle(&mut self) {
-        for said in self.0.values_mut() {
-            said.has &= !ASSUMED;
+        for flow in self.0.values_mut() {
+            flow.has &= !ASSUMED;
         }
     }
 
     /// Compares a row of a listing with the known values. A known flow is marked as alive.
     pub(super) fn compare(&mut self, flows: &Flows, row: usize, key: &Key, seen: u32) -> Difference {
-        let Some(said) = self.0.get_mut(key) else { return Difference::New };
-        said.seen = seen;
-        if said.has & ASSUMED != 0 {
+        let Some(flow) = self.0.get_mut(key) else { return Difference::New };
+        flow.seen = seen;
+        if flow.has & ASSUMED != 0 {
             return Difference::New;
         }
-        let now = Said::of(flows, row, key, seen);
-        let both_have_states = said.has & now.has & STATE != 0;
+        let now = KnownFlow::of(flows, row, key, seen);
+        let both_have_states = flow.has & now.has & STATE != 0;
         // Offloaded flows are listed without their state.
-        let state = if both_have_states { said.state == now.state } else { now.has & STATE == 0 };
+        let state = if both_have_states { flow.state == now.state } else { now.has & STATE == 0 };
         let same = state
-            && said.has & WHOLE != 0
-            && (said.status, said.mark, said.labels) == (now.status, now.mark, now.labels);
+            && flow.has & WHOLE != 0
+            && (flow.status, flow.mark, flow.labels) == (now.status, now.mark, now.labels);
         if same { Difference::None } else { Difference::Changed }
     }
 
     /// Clears the record that a flow was seen alive.
     pub(super) fn doubt(&mut self, key: &Key) {
-        if let Some(said) = self.0.get_mut(key) {
-            said.seen = 0;
+        if let Some(flow) = self.0.get_mut(key) {
+            flow.seen = 0;
         }
     }
 
     /// Returns true if a flow is known and was not seen alive in this resync.
     pub(super) fn is_unseen(&self, key: &Key, seen: u32) -> bool {
-        self.0.get(key).is_some_and(|said| said.seen != seen)
+        self.0.get(key).is_some_and(|flow| flow.seen != seen)
     }
 
     /// Returns the flows that were not seen alive in this resync.
     pub(super) fn unseen(&self, seen: u32) -> Vec<Key> {
-        self.0.iter().filter(|(_, said)| said.seen != seen).map(|(key, _)| *key).collect()
+        self.0.iter().filter(|(_, flow)| flow.seen != seen).map(|(key, _)| *key).collect()
     }
 
     /// Releases memory that a much larger table needed.
@@ -226,28 +226,28 @@ impl Known {
 
     /// Adds the row of a DESTROY event with the values of a flow, if it is known. The batch contains only such rows.
     pub(super) fn push_destroyed(&self, flows: &mut Flows, key: &Key, received: u64) {
-        let Some(said) = self.0.get(key) else { return };
-        let kept = u64::from(said.has) & KEPT;
-        let state = if said.has & STATE != 0 { field::STATE } else { 0 };
-        let mark = if said.mark != 0 { field::MARK } else { 0 };
+        let Some(flow) = self.0.get(key) else { return };
+        let kept = u64::from(flow.has) & KEPT;
+        let state = if flow.has & STATE != 0 { field::STATE } else { 0 };
+        let mark = if flow.mark != 0 { field::MARK } else { 0 };
         flows.has.push(kept | state | mark | field::STATUS | field::ID | field::SYNTHETIC);
         flows.family.push(key.family);
         flows.protocol.push(key.protocol);
         let swapped = [key.destination, key.source];
-        let [reply_source, reply_destination] = said.reply.as_deref().copied().unwrap_or(swapped);
+        let [reply_source, reply_destination] = flow.reply.as_deref().copied().unwrap_or(swapped);
         push_address(&mut flows.original.source, key.source);
         push_address(&mut flows.original.destination, key.destination);
         push_address(&mut flows.reply.source, reply_source);
         push_address(&mut flows.reply.destination, reply_destination);
         flows.original.source_l4.push(key.source_l4);
         flows.original.destination_l4.push(key.destination_l4);
-        let [source_l4, destination_l4] = said.reply_l4;
+        let [source_l4, destination_l4] = flow.reply_l4;
         flows.reply.source_l4.push(source_l4);
         flows.reply.destination_l4.push(destination_l4);
-        flows.status.push(said.status);
-        flows.mark.push(said.mark);
+        flows.status.push(flow.status);
+        flows.mark.push(flow.mark);
         flows.id.push(key.id);
-        flows.state.push(said.state);
+        flows.state.push(flow.state);
         let zones = flows.zones.get_or_insert_with(Zones::default);
         zones.zone.push(key.zone);
         zones.original.push(key.original_zone);
@@ -265,6 +265,6 @@ mod tests {
 
     #[test]
     fn a_flow_takes_80_bytes() {
-        assert_eq!(size_of::<(Key, Said)>(), 80);
+        assert_eq!(size_of::<(Key, KnownFlow)>(), 80);
     }
 }

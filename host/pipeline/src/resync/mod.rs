@@ -95,10 +95,10 @@ pub struct Resync<'a> {
     /// True if the current resync takes over the table without generating events.
     silent: bool,
     /// True if events are also generated for the table at the start.
-    tells: bool,
+    reports_start: bool,
     part: Option<Part>,
     /// The part from which events are generated, whose barrier has arrived.
-    telling: Option<Part>,
+    reporting: Option<Part>,
     raw: Vec<u8>,
     /// Flows with differences that no event has touched.
     untouched: HashSet<Key>,
@@ -123,9 +123,9 @@ impl<'a> Resync<'a> {
             known: Known::default(),
             number: 0,
             silent: false,
-            tells: false,
+            reports_start: false,
             part: None,
-            telling: None,
+            reporting: None,
             raw: Vec::new(),
             untouched: HashSet::new(),
             again: None,
@@ -138,8 +138,8 @@ impl<'a> Resync<'a> {
 
     /// Generates NEW events for the flows of the table at the start.
     #[must_use]
-    pub fn telling(mut self) -> Self {
-        self.tells = true;
+    pub fn reporting_start(mut self) -> Self {
+        self.reports_start = true;
         self
     }
 
@@ -172,9 +172,9 @@ impl<'a> Resync<'a> {
     /// # Errors
     /// [`SourceError`] if the table cannot be read; the attempt is repeated later.
     pub fn begin(&mut self, silent: bool) -> Result<(), SourceError> {
-        self.silent = silent && !self.tells;
+        self.silent = silent && !self.reports_start;
         self.number = self.number.checked_add(1).unwrap_or(1);
-        (self.part, self.telling, self.again) = (None, None, None);
+        (self.part, self.reporting, self.again) = (None, None, None);
         self.untouched.clear();
         if self.barriers.is_none() {
             return Ok(());
@@ -206,13 +206,13 @@ impl<'a> Resync<'a> {
         if self.part.as_ref().is_none_or(|part| part.barrier != sequence) {
             return false;
         }
-        self.telling = self.part.take();
+        self.reporting = self.part.take();
         true
     }
 
     /// Fills an empty batch with events that make up for lost ones; returns `false` if there are no more for now.
     pub fn tell(&mut self, decoder: &mut FlowDecoder, flows: &mut Flows, most: usize) -> bool {
-        let Some(part) = &mut self.telling else { return false };
+        let Some(part) = &mut self.reporting else { return false };
         let received = now();
         while (flows.length as usize) < most
             && let Some((key, kind, start, end)) = part.differing.pop()
@@ -257,7 +257,7 @@ impl<'a> Resync<'a> {
     /// # Errors
     /// [`SourceError`] if the table cannot be read; the resync is restarted later.
     pub fn advance(&mut self) -> Result<bool, SourceError> {
-        match self.telling.take() {
+        match self.reporting.take() {
             Some(part) => self.read(part.rest),
             None => Ok(false),
         }

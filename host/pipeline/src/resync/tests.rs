@@ -89,7 +89,7 @@ impl Fake {
     /// all.
     fn mark_comes(&self, resync: &mut Resync<'_>) -> (Vec<(u8, u32, u32)>, bool) {
         let mut decoder = FlowDecoder::new(field::ALL);
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         assert!(!resync.reached(self.marks.get() + 1) && resync.reached(self.marks.get()));
         loop {
             let mut flows = Flows::default();
@@ -102,19 +102,19 @@ impl Fake {
                 assert!(flows.has[row] & field::SYNTHETIC != 0 && flows.has[row] & field::PORT_ID == 0);
                 assert_eq!(flows.original.source.lo[row] & 0xff, u64::from(flows.id[row]));
                 assert_eq!(flows.reply.destination.lo[row], flows.original.source.lo[row]);
-                told.push((*kind, flows.id[row], flows.mark[row]));
+                events.push((*kind, flows.id[row], flows.mark[row]));
             }
         }
-        told.sort_unstable();
-        (told, resync.advance().unwrap())
+        events.sort_unstable();
+        (events, resync.advance().unwrap())
     }
 
     /// Returns all events until the resync is complete.
     fn all(&self, resync: &mut Resync<'_>) -> Vec<(u8, u32, u32)> {
         let mut all = Vec::new();
         loop {
-            let (told, over) = self.mark_comes(resync);
-            all.extend(told);
+            let (events, over) = self.mark_comes(resync);
+            all.extend(events);
             if over {
                 all.sort_unstable();
                 return all;
@@ -158,8 +158,8 @@ fn differences_are_told_once() {
     let (fake, mut resync) = begun();
     fake.set(&[(2, 7), (3, 0), (4, 5)]);
     resync.begin(false).unwrap();
-    let told = [(event::NEW, 4, 5), (event::UPDATE, 2, 7), (event::DESTROY, 1, 0)];
-    assert_eq!(fake.all(&mut resync), told);
+    let events = [(event::NEW, 4, 5), (event::UPDATE, 2, 7), (event::DESTROY, 1, 0)];
+    assert_eq!(fake.all(&mut resync), events);
     assert_eq!(resync.healed(), Healed { resyncs: 1, new: 1, update: 1, destroy: 1 });
     resync.begin(false).unwrap();
     assert_eq!(fake.all(&mut resync), []);
@@ -190,7 +190,7 @@ fn flows_that_end_or_begin_after_they_were_looked_at() {
     fake.set(&[(1, 0), (2, 0)]);
     resync.begin(false).unwrap();
     assert_eq!(fake.mark_comes(&mut resync), (vec![], false));
-    // Flow 3 has been looked up in vain; its DESTROY event is in flight. Another flow is created.
+    // Flow 3 was not found; its DESTROY event is in flight. Another flow is created.
     assert!(event(&mut resync, event::DESTROY, 3, 0));
     assert!(event(&mut resync, event::NEW, 5, 0));
     assert_eq!(fake.all(&mut resync), []);
@@ -239,8 +239,8 @@ fn a_listing_that_breaks_off_tells_nothing() {
     resync.again = Some(Instant::now());
     fake.breaks.set(false);
     resync.retry().unwrap();
-    let told = [(event::UPDATE, 1, 1), (event::DESTROY, 2, 0), (event::DESTROY, 3, 0)];
-    assert_eq!(fake.all(&mut resync), told);
+    let events = [(event::UPDATE, 1, 1), (event::DESTROY, 2, 0), (event::DESTROY, 3, 0)];
+    assert_eq!(fake.all(&mut resync), events);
     assert_eq!(resync.patience(), None);
 }
 

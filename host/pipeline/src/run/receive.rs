@@ -14,7 +14,7 @@ use flowgate_netlink::source::{Datagram, Source};
 
 /// Number of datagrams of a dump that are processed before a second thread is started: about a thousand flows, which
 /// take no longer than starting and waking a thread.
-const ALONE: usize = 8;
+const SINGLE_THREAD_DATAGRAMS: usize = 8;
 
 impl<T: Entries> Pipeline<'_, T> {
     /// Processes the source to its end: the beginning of a dump on one thread, the rest with a reader.
@@ -25,7 +25,7 @@ impl<T: Entries> Pipeline<'_, T> {
         batch: &mut T,
         tally: &mut Tally,
     ) -> Result<(), RunError> {
-        if !context.events() && self.take(source, Some(ALONE), context, batch, tally)? {
+        if !context.events() && self.take(source, Some(SINGLE_THREAD_DATAGRAMS), context, batch, tally)? {
             return Ok(());
         }
         self.start_clock();

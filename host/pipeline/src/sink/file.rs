@@ -1,7 +1,7 @@
 //! A file as a sink, with rotation: `flows.log` is renamed to `flows.log.1`, that to `flows.log.2`, and so on.
 //!
 //! Files are rotated between two lines, so that no line is lost, split, or written twice. All files are opened, renamed
-//! and removed relative to their directory, in which nobody else can replace them ([`Trust::Exclusive`]).
+//! and removed relative to their directory, in which no other user can replace them ([`Trust::Exclusive`]).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -69,7 +69,7 @@ pub struct Rotation {
 }
 
 /// Interval of checks for files that are too old.
-const LOOK: Duration = Duration::from_secs(60);
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A file to which bytes are appended.
 pub struct FileSink {
@@ -82,13 +82,13 @@ pub struct FileSink {
     length: u64,
     /// The interval in which the file was last written.
     period: u64,
-    packing: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
+    compression: Option<JoinHandle<Result<(), (PathBuf, io::Error)>>>,
     /// True if a rotation is postponed while the previous file is being compressed.
-    patient: bool,
+    postpones_rotation: bool,
     /// Time of the last check for files that are too old.
-    looked: Option<SystemTime>,
+    last_expiry: Option<SystemTime>,
     /// True if a warning has been given of a file that cannot be removed.
-    stuck: bool,
+    warned: bool,
     warnings: Warnings,
 }
 
@@ -121,10 +121,10 @@ impl FileSink {
             regular,
             length,
             period: 0,
-            packing: None,
-            patient: false,
-            looked: None,
-            stuck: false,
+            compression: None,
+            postpones_rotation: false,
+            last_expiry: None,
+            warned: false,
             warnings,
         };
         sink.period = sink.period_of(last);
@@ -135,8 +135,8 @@ impl FileSink {
     /// Never waits for a compression: while the previous file is being compressed, the current one may exceed its
     /// maximum size.
     #[must_use]
-    pub fn patient(mut self) -> Self {
-        self.patient = true;
+    pub fn postponing_rotation(mut self) -> Self {
+        self.postpones_rotation = true;
         self
     }
 
@@ -149,7 +149,7 @@ impl FileSink {
 
     /// Does the work of `Sink::write`, as of this time.
     fn write_at(&mut self, bytes: &[u8], time: SystemTime) -> Result<(), SinkError> {
-        if self.patient && self.is_packing() {
+        if self.postpones_rotation && self.is_compressing() {
             return self.put(bytes);
         }
         self.expire(time);
@@ -209,7 +209,7 @@ impl FileSink {
     /// Rotates the file, and begins a new one.
     fn rotate(&mut self) -> Result<(), SinkError> {
         let Some(rotation) = self.options.rotation else { return Ok(()) };
-        self.packed();
+        self.finish_compression();
         let mode = self.file.file().metadata().map(|data| data.permissions().mode() & 0o7777).ok();
         let keep = rotation.keep.max(1);
         let numbered = |number: u32, end: &str| numbered(&self.name, number, end);
@@ -234,7 +234,7 @@ impl FileSink {
                 compress(&directory, &aside, &packed).map_err(|error| (directory.path().join(&aside), error))
             });
             match job {
-                Ok(job) => self.packing = Some(job),
+                Ok(job) => self.compression = Some(job),
                 Err(error) => {
                     let reason = error_text(&error);
                     self.warnings.line(&format!("WARNING: sink file: cannot start a thread to compress: {reason}."))
@@ -245,41 +245,41 @@ impl FileSink {
     }
 
     /// Returns true if a rotated file is being compressed.
-    fn is_packing(&self) -> bool {
-        self.packing.as_ref().is_some_and(|job| !job.is_finished())
+    fn is_compressing(&self) -> bool {
+        self.compression.as_ref().is_some_and(|job| !job.is_finished())
     }
 
     /// Removes rotated files that are too old, unless that was checked within the last minute.
     fn expire(&mut self, now: SystemTime) {
         let Some(most) = self.options.rotation.and_then(|rotation| rotation.keep_time) else { return };
-        let recently = |looked: SystemTime| now.duration_since(looked).is_ok_and(|since| since < LOOK);
+        let recently = |last: SystemTime| now.duration_since(last).is_ok_and(|since| since < EXPIRY_INTERVAL);
         // The file that is being compressed has two names.
-        if self.looked.is_some_and(recently) || self.is_packing() {
+        if self.last_expiry.is_some_and(recently) || self.is_compressing() {
             return;
         }
-        self.looked = Some(now);
+        self.last_expiry = Some(now);
         // Also removes files from runs that kept a larger number.
         for number in 1..=u32::MAX {
-            let mut there = false;
+            let mut exists = false;
             for name in ["", ".gz"].map(|end| numbered(&self.name, number, end)) {
                 let Some(modified) = self.directory.modified(&name) else { continue };
-                there = true;
+                exists = true;
                 if now.duration_since(modified).is_ok_and(|age| age > most)
                     && let Err(error) = self.remove(&name)
-                    && !std::mem::replace(&mut self.stuck, true)
+                    && !std::mem::replace(&mut self.warned, true)
                 {
                     self.warnings.line(&format!("WARNING: an expired file is not removed: {error}."));
                 }
             }
-            if !there {
+            if !exists {
                 break;
             }
         }
     }
 
     /// Waits until the last rotated file is compressed. If compression fails, the file stays uncompressed.
-    fn packed(&mut self) {
-        if let Some(job) = self.packing.take()
+    fn finish_compression(&mut self) {
+        if let Some(job) = self.compression.take()
             && let Ok(Err((path, error))) = job.join()
         {
             let reason = error_text(&error);
@@ -315,14 +315,14 @@ impl Sink for FileSink {
     }
 
     fn finish(&mut self) -> Result<(), SinkError> {
-        self.packed();
+        self.finish_compression();
         Ok(())
     }
 }
 
 impl Drop for FileSink {
     fn drop(&mut self) {
-        self.packed();
+        self.finish_compression();
     }
 }
 

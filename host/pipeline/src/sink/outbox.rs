@@ -22,9 +22,9 @@ use flowgate_netlink::Stop;
 use sender::Sender;
 
 /// Interval at which waits check whether to continue.
-const GLANCE: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// Time left at the end after a stop signal: the program does not wait longer than half a second in all.
-const HASTE: Duration = Duration::from_millis(250);
+const LINGER_AFTER_STOP: Duration = Duration::from_millis(250);
 
 /// A factory of connections to one peer.
 pub trait Transport: Send + 'static {
@@ -113,7 +113,7 @@ pub struct Outbox {
     shared: Arc<Shared>,
     stop: Stop,
     warnings: Warnings,
-    told: bool,
+    warned: bool,
 }
 
 #[derive(Default)]
@@ -152,7 +152,7 @@ impl Outbox {
             .name("sink".into())
             .spawn(move || Sender::new(transport, for_thread, sender_warnings).run())
             .map_err(|source| SinkError::Thread { sink: name.clone(), source })?;
-        Ok(Outbox { name, options, shared, stop: stop.clone(), warnings, told: false })
+        Ok(Outbox { name, options, shared, stop: stop.clone(), warnings, warned: false })
     }
 
     /// Returns the number of lines dropped so far.
@@ -163,8 +163,8 @@ impl Outbox {
 
     fn drop_lines(&mut self, lines: &[u8]) {
         self.shared.lock().dropped += count_lines(lines);
-        if !self.told {
-            self.told = true;
+        if !self.warned {
+            self.warned = true;
             self.warnings.line(&format!(
                 "WARNING: sink {}: its buffer of {} bytes is full; lines are being dropped. Their number is reported at the end.",
                 self.name, self.options.capacity
@@ -199,7 +199,7 @@ impl Sink for Outbox {
                 self.drop_lines(rest);
                 return Ok(());
             }
-            inner = shared.wait(inner, GLANCE);
+            inner = shared.wait(inner, CHECK_INTERVAL);
         }
     }
 
@@ -216,13 +216,14 @@ impl Sink for Outbox {
                 seen = inner.progress;
                 since = Instant::now();
             }
-            let linger = if self.stop.is_stopped() { self.options.linger.min(HASTE) } else { self.options.linger };
+            let linger =
+                if self.stop.is_stopped() { self.options.linger.min(LINGER_AFTER_STOP) } else { self.options.linger };
             if since.elapsed() >= linger {
                 inner.abandoned = true;
                 shared.changed.notify_all();
                 break;
             }
-            inner = shared.wait(inner, GLANCE);
+            inner = shared.wait(inner, CHECK_INTERVAL);
         }
         let (front, back) = inner.buffer.as_slices();
         let left = inner.lines_under_way + count_lines(&[front, back].concat());

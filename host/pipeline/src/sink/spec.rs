@@ -141,7 +141,7 @@ impl SinkSpec {
             SinkKind::File(options) => {
                 let sink = FileSink::open(options.clone(), warnings.clone())?;
                 // Events do not wait for a compression.
-                Box::new(if live { sink.patient() } else { sink })
+                Box::new(if live { sink.postponing_rotation() } else { sink })
             }
             SinkKind::Unix(path) => Box::new(Outbox::start(Unix(path.clone()), buffer, stop, warnings.clone())?),
             SinkKind::Tcp(address) => Box::new(Outbox::start(Tcp(address.clone()), buffer, stop, warnings.clone())?),

@@ -53,9 +53,9 @@ pub const SEVERITIES: [(&str, u8); 8] =
 /// The local daemon's socket.
 pub const LOCAL: &str = "/dev/log";
 /// Maximum length of a message that every receiver should accept (RFC 5424, section 6.1).
-pub const LONGEST: usize = 2048;
+pub const MAX_MESSAGE: usize = 2048;
 /// Maximum length of a program's name (RFC 5424, section 6.2.5).
-pub const LONGEST_APP_NAME: usize = 48;
+pub const MAX_APP_NAME: usize = 48;
 
 /// The log server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,7 +254,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let daemon = UnixDatagram::bind(&path).unwrap();
-        let mut sink = start(Syslog::new(Target::Local(path), 16, 5, "flows", LONGEST));
+        let mut sink = start(Syslog::new(Target::Local(path), 16, 5, "flows", MAX_MESSAGE));
         sink.write(b"[NEW] tcp\n\n[DESTROY] tcp\n").unwrap();
         sink.finish().unwrap();
         let mut buffer = [0; 4096];
@@ -287,7 +287,7 @@ mod tests {
     fn tcp_messages_have_their_length_before_them() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target::Tcp(listener.local_addr().unwrap().to_string());
-        let mut sink = start(Syslog::new(target, 3, 6, "flowgate", LONGEST));
+        let mut sink = start(Syslog::new(target, 3, 6, "flowgate", MAX_MESSAGE));
         let (mut stream, _) = listener.accept().unwrap();
         sink.write(b"one\ntwo\n").unwrap();
         sink.finish().unwrap();

@@ -85,7 +85,7 @@ mod tests {
         sink.write(b"1\n").unwrap();
         sink.write(b"2\n").unwrap();
         assert_eq!(sink.finish().unwrap_err().to_string(), "cannot write: No space left on device");
-        assert!(sink.finish().is_ok(), "it is told once");
+        assert!(sink.finish().is_ok(), "the error is reported once");
         assert_eq!(full.0, 1);
         let mut kept = Vec::new();
         let mut sink = Tolerant::new(&mut kept, None);

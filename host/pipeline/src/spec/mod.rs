@@ -18,7 +18,7 @@ use flowgate_netlink::Namespace;
 /// Default maximum number of rows that a plugin gets at once.
 pub const DEFAULT_BATCH_ROWS: usize = 1024;
 
-/// What is to be run.
+/// A pipeline as a value.
 ///
 /// ```
 /// use flowgate_model::{Selection, protocol};
@@ -43,7 +43,7 @@ pub struct Spec {
     /// The flows that are selected; the default selects all. The stock stage `match` checks all of it, and the kernel
     /// what it can check. Expectations are not selected.
     pub selection: Selection,
-    /// What looks at the entries, in order.
+    /// The stages, in order.
     pub stages: Vec<StageSpec>,
     /// Which rows are shown after actions of stock stages.
     pub shows: Shows,
@@ -55,13 +55,13 @@ pub struct Spec {
     pub batch: usize,
     /// True if nothing is done to the table: what would be done is printed as command lines.
     pub dry_run: bool,
-    /// What happens when the kernel refuses an action of a stock stage.
+    /// The handling of actions of stock stages that the kernel refuses.
     pub on_refusal: OnRefusal,
     /// How actions of stock stages that create entries deal with entries that exist; `None`: the kernel decides.
     pub merge: Option<Merge>,
 }
 
-/// What happens when the kernel refuses an action of a stock stage.
+/// The handling of actions of stock stages that the kernel refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnRefusal {
     /// The run ends with the batch of requests.
@@ -108,7 +108,7 @@ pub struct StockStage {
     pub name: &'static str,
     /// Its options.
     pub options: Vec<OptionValue>,
-    /// What it may do.
+    /// Its grants.
     pub grants: Grants,
     /// Its input.
     pub input: StockInput,
@@ -272,7 +272,7 @@ impl Spec {
             || self.stages.iter().any(|stage| matches!(stage, StageSpec::Plugin(_)))
     }
 
-    /// Returns true if the source is live: events, which do not wait for whoever reads them.
+    /// Returns true if the source is live: events, which do not wait for their reader.
     #[must_use]
     pub fn is_live(&self) -> bool {
         matches!(self.source, Source::Events(_))

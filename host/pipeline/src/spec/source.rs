@@ -31,7 +31,7 @@ pub enum Source {
     Recording(RecordingSpec),
     /// Counters of the kernel, for a format of statistics.
     Statistics(Statistics),
-    /// None: the kernel deletes by itself, and no entry is read.
+    /// None: the kernel deletes without entries being read.
     Deletion(Deletion),
 }
 
@@ -120,7 +120,7 @@ pub struct RecordingSpec {
     pub family: Option<u8>,
 }
 
-/// What the kernel is asked for, and which conditions of the selection it checks.
+/// The requests to the kernel, and the conditions of the selection that it checks.
 #[derive(Clone, Debug, Default)]
 pub struct KernelPlan {
     /// The queries, one after the other; empty if the source is not a dump or a lookup.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
-/// Maximum length of a line in bytes; what is beyond is read as another line.
+/// Maximum length of a line in bytes; the rest of a longer one is read as another line.
 const LONGEST_LINE: u64 = 16 << 20;
 
 /// Criteria for lines. A criterion that is not given matches all.
@@ -31,7 +31,7 @@ pub struct Filter {
 pub struct Found {
     /// Lines that were written.
     pub lines: u64,
-    /// Lines that are no JSON objects, such as one that a crash cut off.
+    /// Number of lines that are not JSON objects, such as one that a crash truncated.
     pub broken: u64,
 }
 

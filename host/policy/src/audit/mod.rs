@@ -130,7 +130,8 @@ impl Audit {
         let capacity = options.rotation.map_or(u64::MAX, |rotation| {
             rotation.size.unwrap_or(u64::MAX).saturating_mul(u64::from(rotation.keep) + 1)
         });
-        let audit = Self::to(Box::new(FileSink::open(options, warnings.clone())?.patient()), warnings.clone());
+        let audit =
+            Self::to(Box::new(FileSink::open(options, warnings.clone())?.postponing_rotation()), warnings.clone());
         Ok(Audit { shares: Shares::new(capacity, history), ..audit })
     }
 
@@ -275,7 +276,7 @@ mod tests {
         audit.line(Record { reason: Some(text), ..Record::default() })
     }
 
-    /// Nobody who acts waits until an old file of the audit has been compressed.
+    /// Actions do not wait until an old file of the audit has been compressed.
     #[test]
     fn recording_does_not_wait_for_a_compression() {
         // It must be going on while the next lines are written: with more and more to be compressed.

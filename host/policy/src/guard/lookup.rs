@@ -18,7 +18,7 @@ const AT_ONCE: usize = 512;
 const FRESH: Duration = Duration::from_secs(1);
 /// Assumed capacity of the table if the kernel does not report it (before Linux 4.18, if /proc cannot be read): the
 /// default of a machine with 1 to 4 GiB.
-const USUAL: u64 = 65_536;
+const DEFAULT_MAX_ENTRIES: u64 = 65_536;
 /// CTA_STATS_GLOBAL_MAX_ENTRIES.
 const MAX_ENTRIES: u16 = 2;
 /// File of the capacity in /proc.
@@ -94,8 +94,8 @@ impl Kernel {
                 let _ = push_counts(&mut counts, message);
             }
         });
-        let told = counts.attributes.iter().zip(&counts.values).find(|(kind, _)| **kind == MAX_ENTRIES);
-        let most = told.map(|(_, most)| *most).or_else(|| self.read_most()).unwrap_or(USUAL);
+        let counter = counts.attributes.iter().zip(&counts.values).find(|(kind, _)| **kind == MAX_ENTRIES);
+        let most = counter.map(|(_, most)| *most).or_else(|| self.read_most()).unwrap_or(DEFAULT_MAX_ENTRIES);
         let most = if most == 0 { u64::MAX } else { most };
         self.most = Some((Instant::now(), most));
         most

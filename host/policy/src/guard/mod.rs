@@ -1,7 +1,7 @@
 //! The guard of a tenant: it decides about each action of the tenant's plugins, and records it before and after.
 //!
-//! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for several of a
-//!   call; [`reason`] has the reasons for refusals.
+//! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for several
+//!   of a call; [`reason`] has the reasons for refusals.
 //! * [`ledger`] counts the entries that tenants have created.
 //! * `lookup` queries the kernel, [`recorder`] formats flows for the audit.
 
@@ -40,17 +40,17 @@ use flowgate_pipeline::executor;
 use flowgate_runtime::deadline::Watch;
 
 /// Number of refusals of a call that are recorded one by one; of the others only the number is recorded.
-const TOLD: usize = 64;
+const MAX_REFUSAL_RECORDS: usize = 64;
 /// Minimum interval between two lines that sum up refusals.
-const BETWEEN: Duration = Duration::from_secs(1);
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum length of a line of the audit in bytes. Entries and requests of the kernel are far shorter.
-const LONGEST: usize = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 /// Number of created entries that are looked up at once, to see which still exist.
-const LOOKED_UP: usize = 1024;
+const LOOKUPS: usize = 1024;
 /// Minimum interval between two such lookups.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum interval between two warnings that the tenant's share of the audit is used up.
-const WARN: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The guard of one tenant.
 pub struct TenantGuard {
@@ -75,13 +75,13 @@ pub struct TenantGuard {
     table_share: u64,
     /// Entries whose creation is not confirmed yet, with the requests that look them up.
     unsettled: Vec<(EntryKey, Request)>,
-    looked: Option<Instant>,
-    warned: Option<Instant>,
+    last_lookup: Option<Instant>,
+    last_warning: Option<Instant>,
     /// Intents of the last review.
     open: Vec<Open>,
     /// Refusals that are not recorded one by one, by code: one of them, and their number.
-    silent: BTreeMap<&'static str, (Record, u64)>,
-    told: Option<Instant>,
+    unrecorded: BTreeMap<&'static str, (Record, u64)>,
+    last_summary: Option<Instant>,
 }
 
 /// An action that was allowed.
@@ -126,11 +126,11 @@ impl TenantGuard {
             entries: tenant.share.entries,
             table_share: 100,
             unsettled: Vec::new(),
-            looked: None,
-            warned: None,
+            last_lookup: None,
+            last_warning: None,
             open: Vec::new(),
-            silent: BTreeMap::new(),
-            told: None,
+            unrecorded: BTreeMap::new(),
+            last_summary: None,
         }
     }
 
@@ -150,21 +150,21 @@ impl TenantGuard {
 
     /// Returns the lines that sum up refusals, if they are due: a flood must not fill the audit.
     fn summary(&mut self, end: bool) -> Vec<Line> {
-        if !end && self.told.is_some_and(|told| told.elapsed() < BETWEEN) {
+        if !end && self.last_summary.is_some_and(|last| last.elapsed() < SUMMARY_INTERVAL) {
             return Vec::new();
         }
-        let silent = std::mem::take(&mut self.silent);
-        if !silent.is_empty() {
-            self.told = Some(Instant::now());
+        let unrecorded = std::mem::take(&mut self.unrecorded);
+        if !unrecorded.is_empty() {
+            self.last_summary = Some(Instant::now());
         }
         let mut lines = Vec::new();
-        for (code, (record, count)) in silent {
+        for (code, (record, count)) in unrecorded {
             let (id, summed) = (self.audit.number(), Some(count));
             let line = self.audit.line(Record { id, count: summed, before: None, after: None, ..record.clone() });
             if self.audit.shares().take(&self.tenant, line.length() as u64, Use::Summary) {
                 lines.push(line);
             } else {
-                self.silent.insert(code, (record, count));
+                self.unrecorded.insert(code, (record, count));
             }
         }
         lines
@@ -185,24 +185,24 @@ impl TenantGuard {
     }
 
     /// Counts a refusal that gets no line of its own.
-    fn silence(&mut self, plugin: &str, kind: u8, refusal: &Refusal) {
+    fn count_refusal(&mut self, plugin: &str, kind: u8, refusal: &Refusal) {
         let code = refusal.reason.word();
-        if let Some((_, count)) = self.silent.get_mut(code) {
+        if let Some((_, count)) = self.unrecorded.get_mut(code) {
             *count += 1;
         } else {
             let record = refused(self.record(plugin, Stage::Refused, kind), refusal);
-            self.silent.insert(code, (record, 1));
+            self.unrecorded.insert(code, (record, 1));
         }
     }
 
     /// Looks up some of the created entries when a limit is reached, since the end of some may have been missed.
-    fn look(&mut self, wanted: u64) {
+    fn look_up_created(&mut self, wanted: u64) {
         let own = self.ledger.count(&self.tenant) + wanted > self.entries;
         let all = self.ledger.total() + wanted > self.most();
-        if !(own || all) || self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        if !(own || all) || self.last_lookup.is_some_and(|last| last.elapsed() < LOOKUP_INTERVAL) {
             return;
         }
-        let samples = self.ledger.some(if own { Some(&self.tenant) } else { None }, LOOKED_UP);
+        let samples = self.ledger.some(if own { Some(&self.tenant) } else { None }, LOOKUPS);
         let lookups: Vec<Request> = samples.iter().map(|sample| sample.lookup.clone()).collect();
         let (found, places) = self.kernel.find(&mut Watch::unlimited(), &lookups);
         for (sample, place) in samples.iter().zip(places) {
@@ -210,7 +210,7 @@ impl TenantGuard {
                 self.ledger.looked_up(sample, row.and_then(|row| identity(&found, row)));
             }
         }
-        self.looked = Some(Instant::now());
+        self.last_lookup = Some(Instant::now());
     }
 
     /// Returns the limit on the entries of all tenants.
@@ -236,10 +236,10 @@ impl TenantGuard {
     /// Finds out which of these entries have been created.
     fn settle(&mut self, made: Vec<(EntryKey, Request)>) {
         self.unsettled.extend(made);
-        let asked = std::mem::take(&mut self.unsettled);
-        let lookups: Vec<Request> = asked.iter().map(|(_, lookup)| lookup.clone()).collect();
+        let pending = std::mem::take(&mut self.unsettled);
+        let lookups: Vec<Request> = pending.iter().map(|(_, lookup)| lookup.clone()).collect();
         let (found, places) = self.kernel.find(&mut Watch::unlimited(), &lookups);
-        for ((name, lookup), place) in asked.into_iter().zip(places) {
+        for ((name, lookup), place) in pending.into_iter().zip(places) {
             match place {
                 Ok(row) => {
                     let id = row.and_then(|row| identity(&found, row)).filter(|(other, _)| *other == name);
@@ -252,8 +252,8 @@ impl TenantGuard {
 
     /// Handles a share of the audit that is used up.
     fn exhausted(&mut self) {
-        if self.warned.is_none_or(|warned| warned.elapsed() >= WARN) {
-            self.warned = Some(Instant::now());
+        if self.last_warning.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL) {
+            self.last_warning = Some(Instant::now());
             self.audit.exhausted(self.generation, &self.tenant);
         }
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{
-    LONGEST, Open, TOLD, TenantGuard,
+    MAX_LINE, MAX_REFUSAL_RECORDS, Open, TenantGuard,
     judge::{Approval, Authority, KernelEntry, Proposal},
     ledger::EntryKey,
     mark_changes::MarkChanges,
@@ -69,7 +69,7 @@ impl TenantGuard {
         let room = usize::try_from(self.rate.take(asked.min(self.in_flight as usize) as u64)).unwrap_or(usize::MAX);
         let mut lookups: Vec<Request> = Vec::new();
         let mut steps: Vec<Step<'_>> = Vec::new();
-        let (mut told, mut made) = (0, 0);
+        let (mut recorded, mut made) = (0, 0);
         for (index, ((&kind, &row), &value)) in lists.kinds.iter().zip(&lists.rows).zip(&lists.values).enumerate() {
             if index as u64 >= self.in_flight || watch.check().is_err() {
                 break;
@@ -92,9 +92,9 @@ impl TenantGuard {
             });
             steps.push(match proposal {
                 Err(refusal) => {
-                    told += 1;
+                    recorded += 1;
                     let named = if case_makes(kind) { values.or(target) } else { target.or(values) };
-                    Step::Refused(refusal, named.filter(|_| told <= TOLD))
+                    Step::Refused(refusal, named.filter(|_| recorded <= MAX_REFUSAL_RECORDS))
                 }
                 Ok((proposal, (original, reply))) => {
                     let first = lookups.len();
@@ -109,7 +109,7 @@ impl TenantGuard {
             });
         }
         if made > 0 {
-            self.look(made);
+            self.look_up_created(made);
         }
         (steps, lookups)
     }
@@ -142,12 +142,12 @@ impl TenantGuard {
             if let Some((name, _)) = makes {
                 self.ledger.settle(&name, None);
             }
-            self.silence(plugin, kinds.get(index).copied().unwrap_or_default(), &refusal);
+            self.count_refusal(plugin, kinds.get(index).copied().unwrap_or_default(), &refusal);
         }
-        kinds.get(decided).unwrap_or_default().iter().for_each(|&kind| self.silence(plugin, kind, &refusal));
+        kinds.get(decided).unwrap_or_default().iter().for_each(|&kind| self.count_refusal(plugin, kind, &refusal));
         lines.retain(|line| line.record.stage == Stage::Refused);
         lines.extend(self.summary(false));
-        // What cannot be written has been told.
+        // A failed write has been reported by the audit.
         let _ = self.audit.write(&lines);
         kinds.iter().map(|_| Judgement::Refuse(refusal.result, refusal.errno)).collect()
     }
@@ -201,9 +201,9 @@ impl Guard<Flows> for TenantGuard {
             return self.late(asker.plugin, &lists.kinds, 0..lists.kinds.len(), Vec::new());
         };
         let rest = over(Reason::InFlight);
-        lists.kinds.iter().skip(decided.len()).for_each(|&kind| self.silence(asker.plugin, kind, &rest));
+        lists.kinds.iter().skip(decided.len()).for_each(|&kind| self.count_refusal(asker.plugin, kind, &rest));
         let mut lines = Vec::new();
-        let mut told = 0;
+        let mut recorded = 0;
         let mut judgements = Vec::with_capacity(lists.kinds.len());
         let count = decided.len();
         for (index, JudgedAction { ruling, before: old, after: new, lookup }) in decided.into_iter().enumerate() {
@@ -224,7 +224,7 @@ impl Guard<Flows> for TenantGuard {
                     request,
                     ..with_flows(self.record(asker.plugin, Stage::Intent, kind))
                 });
-                let refusal = if line.length() > LONGEST {
+                let refusal = if line.length() > MAX_LINE {
                     Some(unrendered())
                 } else if !self.audit.shares().take(&self.tenant, line.length() as u64, Use::Intent) {
                     self.exhausted();
@@ -246,18 +246,18 @@ impl Guard<Flows> for TenantGuard {
                 Err(refusal) => {
                     judgements.push(Judgement::Refuse(refusal.result, refusal.errno));
                     let one_by_one = !matches!(refusal.reason, Reason::InFlight | Reason::Rate | Reason::AuditShare);
-                    if one_by_one && told < TOLD {
-                        told += 1;
+                    if one_by_one && recorded < MAX_REFUSAL_RECORDS {
+                        recorded += 1;
                         let record = with_flows(self.record(asker.plugin, Stage::Refused, kind));
                         let line = self.audit.line(Record { id: self.audit.number(), ..refused(record, &refusal) });
-                        if line.length() <= LONGEST
+                        if line.length() <= MAX_LINE
                             && self.audit.shares().take(&self.tenant, line.length() as u64, Use::Refusal)
                         {
                             lines.push(line);
                             continue;
                         }
                     }
-                    self.silence(asker.plugin, kind, &refusal);
+                    self.count_refusal(asker.plugin, kind, &refusal);
                 }
             }
         }
@@ -275,7 +275,7 @@ impl Guard<Flows> for TenantGuard {
                     self.ledger.settle(&name, None);
                 }
                 let kind = lists.kinds.get(index).copied().unwrap_or_default();
-                self.silence(asker.plugin, kind, &refusal);
+                self.count_refusal(asker.plugin, kind, &refusal);
             }
         }
         judgements

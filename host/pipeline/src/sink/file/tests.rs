@@ -86,9 +86,9 @@ fn files_that_were_put_aside_are_compressed() {
 fn one_who_does_not_wait_puts_the_file_aside_once_the_one_before_is_compressed() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("flows");
-    let mut sink = sink(&path, true, by_size(4, 3, true)).patient();
+    let mut sink = sink(&path, true, by_size(4, 3, true)).postponing_rotation();
     let (done, wait) = std::sync::mpsc::channel::<()>();
-    sink.packing = Some(thread::spawn(move || {
+    sink.compression = Some(thread::spawn(move || {
         wait.recv().unwrap();
         Ok(())
     }));
@@ -97,7 +97,7 @@ fn one_who_does_not_wait_puts_the_file_aside_once_the_one_before_is_compressed()
     }
     assert_eq!(read(&path), "111\n222\n333\n", "nothing is put aside meanwhile");
     done.send(()).unwrap();
-    while sink.packing.as_ref().is_some_and(|job| !job.is_finished()) {
+    while sink.compression.as_ref().is_some_and(|job| !job.is_finished()) {
         thread::yield_now();
     }
     sink.write(b"444\n").unwrap();

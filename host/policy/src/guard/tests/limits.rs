@@ -17,7 +17,7 @@ fn actions_over_a_limit_are_refused_and_counted() {
         let directory = tempfile::tempdir().unwrap();
         let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), limits, r#""delete""#);
         let mut guard = guard(&tenant, directory.path(), halted).until(Arc::new(move || superseded));
-        let times = TOLD + 10;
+        let times = MAX_REFUSAL_RECORDS + 10;
         let requests = Requests {
             actions: Actions {
                 kinds: vec![action::DELETE; times],
@@ -34,12 +34,12 @@ fn actions_over_a_limit_are_refused_and_counted() {
             assert_eq!(result, result::OVER_LIMIT, "{word}");
         }
         drop(guard);
-        // All are counted; the first `TOLD` have a line each, the others only one in total.
+        // All are counted; the first `MAX_REFUSAL_RECORDS` have a line each, the others only one in total.
         let text = std::fs::read_to_string(directory.path().join("audit")).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count: u64 = lines.iter().map(|line| line["count"].as_u64().unwrap_or(1)).sum();
         assert_eq!(count, times as u64, "{text}");
-        assert!(lines.len() <= TOLD + 1 && lines.iter().all(|line| line["code"] == word), "{text}");
+        assert!(lines.len() <= MAX_REFUSAL_RECORDS + 1 && lines.iter().all(|line| line["code"] == word), "{text}");
     }
 }
 
@@ -87,7 +87,7 @@ fn recording_ends_with_the_time_of_the_call() {
         let mut guard = guard(&tenant, directory.path(), false);
         let grants: Grants = "delete".parse().unwrap();
         // The name is in each record; escaped, it is so long that recording takes far longer than judging.
-        let plugin = "\u{1}".repeat(LONGEST / 8);
+        let plugin = "\u{1}".repeat(MAX_LINE / 8);
         let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
         let Row(values) = named(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
         let times = 5000;

@@ -40,7 +40,7 @@ fn audit_lines_have_a_maximum_length() {
         let directory = tempfile::tempdir().unwrap();
         let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""create""#);
         let grants: Grants = "create".parse().unwrap();
-        for (length, sent) in [(10, true), (LONGEST, false)] {
+        for (length, sent) in [(10, true), (MAX_LINE, false)] {
             let mut guard = guard(&tenant, directory.path(), false);
             let plugin = "x".repeat(length);
             let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
@@ -52,7 +52,7 @@ fn audit_lines_have_a_maximum_length() {
                 );
             }
             drop(guard);
-            let long = lines(directory.path()).into_iter().filter(|line| line.to_string().len() > LONGEST);
+            let long = lines(directory.path()).into_iter().filter(|line| line.to_string().len() > MAX_LINE);
             assert!(
                 long.into_iter().all(|line| line["count"] == 1),
                 "only the line with the number of refusals may be longer"
