@@ -29,6 +29,8 @@ mod linear;
 mod names;
 #[path = "../../../fuzz/oracles/outcome.rs"]
 mod outcome;
+#[path = "../../../fuzz/oracles/proposal.rs"]
+mod proposal;
 #[path = "../../../fuzz/oracles/recording.rs"]
 mod recording;
 #[path = "../../../fuzz/oracles/text.rs"]
@@ -88,6 +90,14 @@ fn datagrams_of_the_kernel() {
 #[test]
 fn records_of_a_channel() {
     fuzz(frames::run, 50_000);
+}
+
+#[test]
+fn requests_that_are_proposed() {
+    fuzz(proposal::run, 20_000);
+    let (accepted, refused) = proposal::read_so_far();
+    println!("{accepted} requests accepted, {refused} refused");
+    assert!(accepted > 1000 && refused > 1000, "{accepted} requests accepted, {refused} refused");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //!   [`Messages`] are what a datagram consists of.
 //! * [`Dump`] receives what a [`Request`] asks for, behind the kernel's own [filter](DumpFilter).
 //! * [`decode`] turns messages into rows, [`encode`] rows into requests, which [`BatchSender`] sends, many at a time.
+//! * [`proposal`] reads requests that a process proposes which is not trusted.
 //! * [`source`] is a stream of datagrams: a [dump](kernel_dump::KernelDump), or the [events](listener::Listener) of the
 //!   kernel, with a receive buffer that grows and gaps where events were lost.
 //! * [`process_names`] and [`namespace_names`] find the names behind the numbers in events.
@@ -131,6 +132,7 @@ pub mod message;
 pub mod namespace;
 pub mod namespace_names;
 pub mod process_names;
+pub mod proposal;
 pub mod request;
 pub mod socket;
 pub mod source;

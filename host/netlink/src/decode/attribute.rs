@@ -55,7 +55,7 @@ pub enum MalformedAttribute {
 }
 
 /// A path of attribute types, outermost first, for messages.
-struct Path(u64);
+pub(crate) struct Path(pub(crate) u64);
 
 impl std::fmt::Display for Path {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

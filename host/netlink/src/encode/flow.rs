@@ -34,10 +34,26 @@ pub enum IfExists {
 /// # Errors
 /// The kernel does not support the family or accept a text.
 pub fn create(entry: FlowEntry<'_>, if_exists: IfExists) -> Result<Request, EncodeError> {
+    encode_create(entry, if_exists, None)
+}
+
+/// Encodes a request to create or update a flow as [`create`] does, with the id of the flow that would be updated, if it
+/// is given, see [`update_with_id`].
+pub(crate) fn create_or_update_with_id(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    encode_create(entry, IfExists::Update, id(&entry))
+}
+
+fn encode_create(
+    entry: FlowEntry<'_>,
+    if_exists: IfExists,
+    id: Option<ConntrackAttribute>,
+) -> Result<Request, EncodeError> {
     let exclusive = if if_exists == IfExists::Fail { wire::EXCLUSIVE } else { 0 };
     let header =
         RequestHeader { flags: wire::CREATE | wire::ACK | exclusive, family: entry.checked_family()?, version: 0 };
-    let mut attributes = tuples_and_zone(&entry, true);
+    let mut attributes = tuples(&entry, true);
+    attributes.extend(id);
+    attributes.extend(zone(&entry));
     // The kernel sets EXPECTED itself for a flow with a master, and refuses the bit (EBUSY). Without a master the bit
     // is sent, so that the kernel's refusal is reported.
     let implied = if entry.has(field::MASTER) { status::EXPECTED } else { 0 };
@@ -55,8 +71,24 @@ pub fn create(entry: FlowEntry<'_>, if_exists: IfExists) -> Result<Request, Enco
 /// # Errors
 /// The kernel does not support the family or accept a text.
 pub fn update(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    encode_update(of, values_of, None)
+}
+
+/// Encodes an update as [`update`] does, with the id of `of`, if it has one. The kernel ignores the id of an update; it is
+/// for a process that compares it before it updates the flow.
+pub(crate) fn update_with_id(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, EncodeError> {
+    encode_update(of, values_of, id(&of))
+}
+
+fn encode_update(
+    of: FlowEntry<'_>,
+    values_of: FlowEntry<'_>,
+    id: Option<ConntrackAttribute>,
+) -> Result<Request, EncodeError> {
     let header = RequestHeader { flags: wire::ACK, family: of.checked_family()?, version: 0 };
-    let mut attributes = tuples_and_zone(&of, false);
+    let mut attributes = tuples(&of, false);
+    attributes.extend(id);
+    attributes.extend(zone(&of));
     let number = of.has(field::PROTOCOL | field::REPLY_PROTOCOL).then(|| at(&of.flows.protocol, of.row));
     values(&values_of, number, u32::MAX, &mut attributes)?;
     Ok(Request::flows(flow_message::NEW, header, attributes))
@@ -69,7 +101,9 @@ pub fn update(of: FlowEntry<'_>, values_of: FlowEntry<'_>) -> Result<Request, En
 /// The kernel does not support the family.
 pub fn get(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
     let header = RequestHeader { flags: 0, family: entry.checked_family()?, version: 0 };
-    Ok(Request::flows(flow_message::GET, header, tuples_and_zone(&entry, false)))
+    let mut attributes = tuples(&entry, false);
+    attributes.extend(zone(&entry));
+    Ok(Request::flows(flow_message::GET, header, attributes))
 }
 
 /// Encodes a request to delete the flow with the tuple and zone of `entry`: the original tuple if it is complete, else
@@ -85,9 +119,7 @@ pub fn delete(entry: FlowEntry<'_>) -> Result<Request, EncodeError> {
         (_, 0) => vec![ConntrackAttribute::CtaTupleReply(reply.attributes())],
         (missing, _) => return Err(EncodeError::IncompleteTuple { missing }),
     };
-    if entry.has(field::ID) {
-        attributes.push(plain(flow::ID, &at(&entry.flows.id, entry.row).to_be_bytes()));
-    }
+    attributes.extend(id(&entry));
     attributes.extend(zone(&entry));
     Ok(Request::flows(flow_message::DELETE, header, attributes))
 }
@@ -108,8 +140,8 @@ pub fn flush(family: u8) -> Request {
     Request::flows(flow_message::DELETE, RequestHeader { flags: wire::ACK, family, version: 0 }, Vec::new())
 }
 
-/// Encodes the tuples and the zone: both tuples for a creation, else one, which identifies the flow.
-fn tuples_and_zone(entry: &FlowEntry<'_>, both: bool) -> Vec<ConntrackAttribute> {
+/// Encodes the tuples: both for a creation, else one, which identifies the flow.
+fn tuples(entry: &FlowEntry<'_>, both: bool) -> Vec<ConntrackAttribute> {
     let mut attributes = Vec::new();
     let (original, reply) = (TupleFields::original(entry), TupleFields::reply(entry));
     if !original.is_empty() {
@@ -118,8 +150,11 @@ fn tuples_and_zone(entry: &FlowEntry<'_>, both: bool) -> Vec<ConntrackAttribute>
     if !reply.is_empty() && (both || original.missing() != 0) {
         attributes.push(ConntrackAttribute::CtaTupleReply(reply.attributes()));
     }
-    attributes.extend(zone(entry));
     attributes
+}
+
+fn id(entry: &FlowEntry<'_>) -> Option<ConntrackAttribute> {
+    entry.has(field::ID).then(|| plain(flow::ID, &at(&entry.flows.id, entry.row).to_be_bytes()))
 }
 
 fn zone(entry: &FlowEntry<'_>) -> Option<ConntrackAttribute> {
@@ -160,8 +195,8 @@ fn values(
     {
         attributes.push(ConntrackAttribute::Other(master(entry, index).to_attribute(flow::TUPLE_MASTER)));
     }
-    translations(entry, attributes);
-    sequences(entry, attributes);
+    translations(entry, attributes)?;
+    sequences(entry, attributes)?;
     if entry.has(field::HELPER)
         && let Some(helper) = text(&rare.helper, row)
     {
@@ -284,16 +319,17 @@ fn master(entry: &FlowEntry<'_>, index: usize) -> TupleFields {
 }
 
 /// Encodes CTA_NAT_SRC and CTA_NAT_DST. An address of zeroes only (not even IPv4-mapped) and ports 0 are left out.
-fn translations(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+fn translations(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) -> Result<(), EncodeError> {
     let Some(nat) = entry.flows.rare.as_ref().map(|rare| &rare.nat) else {
-        return;
+        return Ok(());
     };
     let Some(first) = find(&nat.rows, entry.row) else {
-        return;
+        return Ok(());
     };
     let v4 = entry.family == flowgate_model::family::IPV4;
     let [low, high] =
         if v4 { [part::NAT_V4_MINIP, part::NAT_V4_MAXIP] } else { [part::NAT_V6_MINIP, part::NAT_V6_MAXIP] };
+    let mut seen = 0;
     let of_row = nat.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();
     for index in first..first + of_row {
         let (bit, kind) = match at(&nat.destination, index) {
@@ -303,6 +339,10 @@ fn translations(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>)
         if !entry.has(bit) {
             continue;
         }
+        if seen & bit != 0 {
+            return Err(EncodeError::Repeated { what: "the translation of an end" });
+        }
+        seen |= bit;
         let mut parts = Vec::new();
         for (kind, column) in [(low, &nat.first), (high, &nat.last)] {
             let halves = (at(&column.hi, index), at(&column.lo, index));
@@ -325,16 +365,18 @@ fn translations(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>)
         }
         attributes.push(ConntrackAttribute::Other(nest(kind, &parts)));
     }
+    Ok(())
 }
 
 /// Encodes CTA_SEQ_ADJ_ORIG and CTA_SEQ_ADJ_REPLY.
-fn sequences(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
+fn sequences(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) -> Result<(), EncodeError> {
     let Some(sequence) = entry.flows.rare.as_ref().map(|rare| &rare.sequence) else {
-        return;
+        return Ok(());
     };
     let Some(first) = find(&sequence.rows, entry.row) else {
-        return;
+        return Ok(());
     };
+    let mut seen = 0;
     let of_row = sequence.rows.iter().skip(first).take_while(|row| **row as usize == entry.row).count();
     for index in first..first + of_row {
         let (bit, kind) = match at(&sequence.reply, index) {
@@ -342,6 +384,10 @@ fn sequences(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
             _ => (field::REPLY_SEQUENCE, flow::SEQ_ADJ_REPLY),
         };
         if entry.has(bit) {
+            if seen & bit != 0 {
+                return Err(EncodeError::Repeated { what: "the sequence adjustment of a direction" });
+            }
+            seen |= bit;
             attributes.push(triple(
                 kind,
                 [
@@ -352,6 +398,7 @@ fn sequences(entry: &FlowEntry<'_>, attributes: &mut Vec<ConntrackAttribute>) {
             ));
         }
     }
+    Ok(())
 }
 
 /// Encodes a nest of three 32-bit numbers.

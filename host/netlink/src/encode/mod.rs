@@ -4,7 +4,7 @@ mod expectation;
 mod flow;
 #[cfg(test)]
 mod tests;
-pub(super) mod tuple;
+pub(crate) mod tuple;
 
 use thiserror::Error;
 
@@ -18,6 +18,7 @@ pub mod expectations {
 /// Requests about one flow, and about all of them.
 pub mod flows {
     pub use super::flow::{IfExists, create, delete, delete_matching, flush, get, update};
+    pub(crate) use super::flow::{create_or_update_with_id, update_with_id};
 }
 
 /// Why a row cannot be encoded.
@@ -54,6 +55,12 @@ pub enum EncodeError {
         /// The kernel's limit in bytes.
         limit: usize,
     },
+    /// Something is requested twice for one direction or end, of which the kernel would take the last.
+    #[error("{what} is requested twice")]
+    Repeated {
+        /// What is requested.
+        what: &'static str,
+    },
     /// A name contains a NUL byte, or is empty where it must not be.
     #[error("{what} is not a name that the kernel can take")]
     Name {
@@ -71,7 +78,7 @@ impl EncodeError {
 }
 
 /// Returns the names of tuple fields, for a message.
-fn missing_names(missing: u64) -> String {
+pub(crate) fn missing_names(missing: u64) -> String {
     use flowgate_model::field;
     [
         (field::SOURCE, "the source address"),

@@ -174,6 +174,13 @@ fn rows_that_cannot_be() {
     assert!(matches!(create(&batch), Err(EncodeError::TooLong { length: 16, limit: 15, .. })));
     batch.rare.as_mut().unwrap().helper.texts.bytes[3] = 0;
     assert!(matches!(create(&batch), Err(EncodeError::Name { .. })));
+    let twice = |change: fn(&mut Rare)| {
+        let mut flows = decode(&creatable(2, 6, attribute(4, &[])));
+        change(flows.rare.as_mut().unwrap());
+        create(&flows)
+    };
+    assert!(matches!(twice(|rare| rare.nat.destination = vec![1, 1]), Err(EncodeError::Repeated { .. })));
+    assert!(matches!(twice(|rare| rare.sequence.reply = vec![0, 0]), Err(EncodeError::Repeated { .. })));
     batch.rare = Some(Rare::default());
     assert!(create(&batch).is_ok());
     batch.family[0] = 1;

@@ -1,4 +1,4 @@
-//! Hand-made netlink messages and [`fake_kernel`]s, for tests.
+//! Hand-made netlink messages, [`rows`] of any content and [`fake_kernel`]s, for tests.
 #![allow(
     missing_docs,
     clippy::should_implement_trait,
@@ -9,6 +9,7 @@
 )]
 
 pub mod fake_kernel;
+pub mod rows;
 
 use flowgate_netlink::wire::{MESSAGE_HEADER, NESTED, align};
 

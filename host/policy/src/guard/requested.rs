@@ -5,7 +5,7 @@ use super::{
     judge::{ESTABLISHED, PLAIN, has, invalid},
     reason::{Reason, Refusal},
 };
-use flowgate_model::{Changes, Flows, at, batch, field, result};
+use flowgate_model::{Changes, Flows, at, batch, bounds, field, result};
 use flowgate_netlink::EncodeError;
 
 /// Returns an entry as it would be with these values, whose texts have valid lengths.
@@ -49,9 +49,9 @@ fn labelled(old: &[u8], set: &[u8], mask: Option<&[u8]>) -> [u8; 16] {
 /// Returns the maximum length of a field's text in the kernel, in bytes; 0 for fields that are not sent.
 fn longest(field: u64) -> usize {
     match field {
-        field::HELPER => 15,
-        field::HELPER_INFO => 4096,
-        field::LABELS | field::LABELS_MASK => 16,
+        field::HELPER => bounds::MAX_HELPER,
+        field::HELPER_INFO => bounds::MAX_HELPER_INFO,
+        field::LABELS | field::LABELS_MASK => bounds::MAX_LABELS,
         _ => 0,
     }
 }

@@ -10,6 +10,7 @@
 
 mod creations;
 mod limits;
+mod proposals;
 mod reasons;
 mod records;
 mod targets;
@@ -40,7 +41,7 @@ use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_syntax::LabelMap;
 
 /// A batch of one row: an entry of the kernel, or values that a plugin returns.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Row(Flows);
 
 /// Returns an entry of the kernel, from a line of `conntrack -L -o id`.
@@ -180,7 +181,7 @@ const KEYS: &str = "mark-mask = \"0xff00\"\ntimeouts = \"10..600\"\nlabels = [3,
 const GRANTS: &str = r#""delete", "create", "update.mark", "update.timeout", "update.labels", "update.status=ASSURED""#;
 
 /// An action, and the entries of the kernel that it concerns.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Attempt {
     kind: u8,
     shown: Option<Row>,
@@ -210,8 +211,20 @@ impl Attempt {
             row.as_ref().map(|row| (&row.0, 0))
         }
         let grants = grants.unwrap_or(&tenant.plugins[0].plugin.grants.value);
+        let ruling = self.judged(tenant, grants, row(&self.shown), row(&self.values));
+        self.assert_proposed(tenant, grants, &ruling);
+        ruling
+    }
+
+    fn judged(
+        &self,
+        tenant: &Tenant,
+        grants: &Grants,
+        target: Option<(&Flows, usize)>,
+        values: Option<(&Flows, usize)>,
+    ) -> Result<Approval, Refusal> {
         let authority = Authority { scope: &tenant.scope, grants, bounds: &tenant.bounds };
-        let case = Proposal::new(authority, self.kind, row(&self.shown), row(&self.values))?;
+        let case = Proposal::new(authority, self.kind, target, values)?;
         let (_, reply) = case.lookups()?;
         let [original, second] = [&self.found[0], &self.found[1]].map(|found| match found {
             Ok(Some(row)) => KernelEntry::Present(&row.0, 0),
