@@ -30,7 +30,7 @@ use flowgate_netlink::{
 };
 use flowgate_pipeline::{
     entries::Entries,
-    executor::{Asker, Executor, Guard, Judgement, Shows},
+    executor::{Executor, Guard, Judgement, Requester, Shows},
     format::Format,
     outcome::{Requests, StageOutcome},
     sink::{Sink, SinkError},
@@ -311,8 +311,8 @@ fn judge() -> Judge {
 impl Judge {
     /// Lets the guard judge a call. Nothing is sent.
     fn review(&mut self, batch: &Flows, requests: &Requests<Flows>) -> Vec<Judgement> {
-        let asker = Asker { plugin: "blue:a", grants: &self.grants, strict: false };
-        let judgements = self.guard.review(&mut Watch::unlimited(), asker, batch, requests);
+        let requester = Requester { plugin: "blue:a", grants: &self.grants, strict: false };
+        let judgements = self.guard.review(&mut Watch::unlimited(), requester, batch, requests);
         self.guard.settled(&vec![(result::REFUSED, EEXIST); judgements.len()]);
         judgements
     }
@@ -458,7 +458,7 @@ fn of_flows(input: &mut Input<'_>) {
             let mut executor = Executor::<Flows>::new(Shows::Entries, FlowDecoder::new(field::ALL));
             executor.detach();
             let grants: Grants = "delete,create,update".parse().expect("grants");
-            executor.perform(Asker { plugin: "p", grants: &grants, strict: false }, batch, requests);
+            executor.perform(Requester { plugin: "p", grants: &grants, strict: false }, batch, requests);
             Some(judgements)
         });
         if let Some(judgements) = judgements.flatten() {

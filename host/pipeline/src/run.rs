@@ -26,7 +26,7 @@ use super::{
     entries::Entries,
     executor::{Executor, ExecutorError, Guard, Shows},
     kernel::{self, KernelTable, OpenError, OpenOptions},
-    resync::{Healed, Kernel, READS, Resync},
+    resync::{Kernel, READS, Resync, ResyncCounts},
     sink::{Sink, SinkError},
     spec::{Source as SourceSpec, Spec},
     stage::{self, Reason, Stage},
@@ -257,8 +257,8 @@ impl<'a, T: Entries> Pipeline<'a, T> {
 
     /// Returns the counts of lost events that were made up for; `None` if lost events are ignored.
     #[must_use]
-    pub fn healed(&self) -> Option<Healed> {
-        self.resync.as_ref().map(Resync::healed)
+    pub fn resync_counts(&self) -> Option<ResyncCounts> {
+        self.resync.as_ref().map(Resync::counts)
     }
 
     /// Runs the pipeline to the end of its own source, which must yield entries. Actions on entries of a recording are
@@ -310,7 +310,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
         let ended = self.take_all(source, &mut context, &mut batch, tally);
         // Rows received before an error of the source are still shown.
         if matches!(ended, Ok(()) | Err(RunError::Source(_))) {
-            self.hand_on(&mut batch, &mut context, tally)?;
+            self.process_batch(&mut batch, &mut context, tally)?;
         }
         ended?;
         self.finish()
@@ -330,7 +330,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     /// As [`Pipeline::run`].
     pub fn feed(&mut self, mut rows: T, tally: &mut Tally) -> Result<(), RunError> {
         self.begin()?;
-        self.hand_on(&mut rows, &mut Context::default(), tally)?;
+        self.process_batch(&mut rows, &mut Context::default(), tally)?;
         self.finish()
     }
 
@@ -350,7 +350,7 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     }
 
     /// Runs a batch through the stages, the format and the sink, and empties it.
-    fn hand_on(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
+    fn process_batch(&mut self, batch: &mut T, context: &mut Context, tally: &mut Tally) -> Result<(), RunError> {
         if batch.rows() == 0 {
             return Ok(());
         }

@@ -12,7 +12,7 @@ use flowgate_pipeline::{
     entries::Entries,
     executor::ExecutorError,
     loader::{PluginLoader, Purpose},
-    resync::Healed,
+    resync::ResyncCounts,
     sink::Sink,
     spec::{Merge, OnRefusal},
     stats::Board,
@@ -109,8 +109,8 @@ impl Job<'_> {
             kept: pipeline.take_kept(),
         };
         result.map_err(|error| CommandError::of_run(row, error))?;
-        if let Some(healed) = pipeline.healed() {
-            tell(tally, healed);
+        if let Some(counts) = pipeline.resync_counts() {
+            tell(tally, counts);
         }
         if loading != Loading::No {
             return Ok(Exit::Success);
@@ -174,8 +174,8 @@ pub(super) fn summarize(row: &Row, done: u64, shown: u64) -> Exit {
 }
 
 /// Prints the numbers of lost and of recovered events.
-pub(super) fn tell(tally: Tally, healed: Healed) {
-    let Healed { resyncs, new, update, destroy } = healed;
+pub(super) fn tell(tally: Tally, counts: ResyncCounts) {
+    let ResyncCounts { resyncs, new, update, destroy } = counts;
     report::banner(&format!(
         "{} gaps, {} events known to be lost; {resyncs} resyncs made up for them by {new} NEW, {update} UPDATE and \
          {destroy} DESTROY events.",

@@ -1,7 +1,7 @@
 //! Entries that cannot be created as requested. If the entry exists, it gets the values that can still be changed;
 //! otherwise it is created without what the kernel does not have. Omitted values are recorded.
 
-use super::{Asker, Executor, ExecutorError, Sent, put};
+use super::{Executor, ExecutorError, Requester, Sent, set_result};
 use crate::{entries::Entries, outcome::Requests};
 use flowgate_model::result;
 use flowgate_netlink::{Request, RequestResult, message::Content};
@@ -30,7 +30,7 @@ impl<T: Entries> Executor<T> {
     /// Handles entries that could not be created.
     pub(super) fn reduce(
         &mut self,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         batch: &T,
         requests: &Requests<T>,
         refused: Vec<(&Sent, RequestResult)>,
@@ -76,7 +76,7 @@ impl<T: Entries> Executor<T> {
                 kernel_result = RequestResult::Done;
             }
             let done = kernel_result == RequestResult::Done;
-            self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep));
+            self.enter(requester, requests, one, kernel_result, (&mut *results, &mut *keep));
             if done {
                 self.changed += u64::from(existed);
                 if !kept.is_empty() {
@@ -85,22 +85,22 @@ impl<T: Entries> Executor<T> {
             }
         }
         for (one, kernel_result) in others {
-            self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep));
+            self.enter(requester, requests, one, kernel_result, (&mut *results, &mut *keep));
         }
     }
 
     /// Records the result of an action.
     pub(super) fn enter(
         &mut self,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         requests: &Requests<T>,
         one: &Sent,
         kernel_result: RequestResult,
         (results, keep): (&mut [(u8, u32)], &mut [u8]),
     ) {
         let values = one.value.map(|value| (&requests.values, value));
-        let (result, errno) = self.settle(asker, one, values, kernel_result);
-        put(results, one.index, result, errno);
+        let (result, errno) = self.settle(requester, one, values, kernel_result);
+        set_result(results, one.index, result, errno);
         if let (result::DONE, Some(keep)) = (result, one.row.and_then(|row| keep.get_mut(row))) {
             *keep = 1;
         }

@@ -1,6 +1,6 @@
 //! A guard: decides about every action that a stage requests before it is sent to the kernel, and receives the results.
 
-use super::{Asker, Executor, ExecutorError, Sent, put, words};
+use super::{Executor, ExecutorError, Requester, Sent, encode, set_result};
 use crate::{
     entries::Entries,
     outcome::{ActionResults, Requests},
@@ -22,7 +22,13 @@ pub enum Judgement {
 pub trait Guard<T> {
     /// Returns one judgement for each action, in order. If the time is over before all of them are decided, all are
     /// refused.
-    fn review(&mut self, watch: &mut Watch, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> Vec<Judgement>;
+    fn review(
+        &mut self,
+        watch: &mut Watch,
+        requester: Requester<'_>,
+        batch: &T,
+        requests: &Requests<T>,
+    ) -> Vec<Judgement>;
 
     /// Receives the results of the last review's actions: a result and an error number for each.
     fn settled(&mut self, results: &[(u8, u32)]);
@@ -41,7 +47,7 @@ impl<T: Entries> Executor<T> {
         &mut self,
         watch: &mut Watch,
         guard: &mut dyn Guard<T>,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         batch: &T,
         requests: &Requests<T>,
     ) -> ActionResults<T> {
@@ -49,27 +55,27 @@ impl<T: Entries> Executor<T> {
         let mut results = vec![(result::INVALID, 0); lists.kinds.len()];
         let mut sent = Vec::new();
         let mut messages = Vec::new();
-        let judgements = guard.review(watch, asker, batch, requests);
+        let judgements = guard.review(watch, requester, batch, requests);
         for (index, judgement) in judgements.into_iter().enumerate() {
             match judgement {
                 Judgement::Send(message) => {
-                    let (kind, row, value) = words::action(lists, index).unwrap_or_default();
+                    let (kind, row, value) = encode::action(lists, index).unwrap_or_default();
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
                     // Actions without an answer from the kernel count as refused.
-                    put(&mut results, index, result::REFUSED, libc::EIO as u32);
+                    set_result(&mut results, index, result::REFUSED, libc::EIO as u32);
                 }
                 Judgement::Refuse(result, errno) => {
-                    put(&mut results, index, result, errno);
+                    set_result(&mut results, index, result, errno);
                     self.refused += 1;
                 }
             }
         }
-        self.carry_out(asker, batch, requests, (&sent, &messages), (&mut results, &mut []));
+        self.carry_out(requester, batch, requests, (&sent, &messages), (&mut results, &mut []));
         guard.settled(&results);
         if let Some(ExecutorError::Refused { errno, .. }) = &self.failure {
             // A failed socket of one tenant does not end the run: its actions are refused, and a warning is given.
-            let warning = format!("WARNING: actions of plugin {} cannot be sent: error {errno}.", asker.plugin);
+            let warning = format!("WARNING: actions of plugin {} cannot be sent: error {errno}.", requester.plugin);
             self.failure = None;
             self.batches = None;
             self.warn(&warning);

@@ -4,15 +4,15 @@
 //! warning. All others are sent to the kernel in batches, and each answer is matched to its row. In a dry run nothing
 //! is sent, and the actions are printed.
 //!
-//! `words` encodes, `send` sends and interprets answers, `existing` handles entries that cannot be created as
+//! `encode` encodes, `send` sends and interprets answers, `existing` handles entries that cannot be created as
 //! requested, `reread` reads entries again, `plan` is a dry run, and `guard` asks a [`Guard`] instead of grants.
 
+mod encode;
 mod existing;
 mod guard;
 mod plan;
 mod reread;
 mod send;
-mod words;
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ use flowgate_runtime::{PluginError, deadline::Watch};
 
 /// The stage that requests actions.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct Requester<'a> {
     /// The plugin's name.
     pub plugin: &'a str,
     /// Its grants.
@@ -79,9 +79,9 @@ pub struct Executor<T: Entries> {
     /// True if requests are sent one at a time, and none after a refusal.
     one_by_one: bool,
     /// True if refused actions of the command are recorded instead of ending the run.
-    noting: bool,
+    keeps_refusals: bool,
     /// The refusals, with their rows.
-    noted: Vec<(usize, ExecutorError)>,
+    refusals_by_row: Vec<(usize, ExecutorError)>,
     /// True if existing entries get the values that can still be changed.
     merging: bool,
     /// True if entries are also created without their master.
@@ -124,8 +124,8 @@ impl<T: Entries> Executor<T> {
         Executor {
             shows,
             one_by_one: false,
-            noting: false,
-            noted: Vec::new(),
+            keeps_refusals: false,
+            refusals_by_row: Vec::new(),
             merging: false,
             orphans: false,
             kept: Vec::new(),
@@ -154,14 +154,14 @@ impl<T: Entries> Executor<T> {
 
     /// Records refused actions of the command, and performs the others.
     #[must_use]
-    pub fn noting_refusals(mut self) -> Self {
-        self.noting = true;
+    pub fn keeping_refusals(mut self) -> Self {
+        self.keeps_refusals = true;
         self
     }
 
     /// Returns the rows whose action was refused since the last call, with the reasons.
     pub fn take_refusals(&mut self) -> Vec<(usize, ExecutorError)> {
-        std::mem::take(&mut self.noted)
+        std::mem::take(&mut self.refusals_by_row)
     }
 
     /// Lets plugins from files act.
@@ -248,8 +248,8 @@ impl<T: Entries> Executor<T> {
     }
 
     /// Performs the actions that a stage requests.
-    pub fn perform(&mut self, asker: Asker<'_>, batch: &T, requests: &Requests<T>) -> ActionResults<T> {
-        self.perform_within(&mut Watch::unlimited(), asker, batch, requests)
+    pub fn perform(&mut self, requester: Requester<'_>, batch: &T, requests: &Requests<T>) -> ActionResults<T> {
+        self.perform_within(&mut Watch::unlimited(), requester, batch, requests)
     }
 
     /// Performs the actions that a stage requests, as long as there is time; the remaining ones are refused
@@ -258,32 +258,32 @@ impl<T: Entries> Executor<T> {
     pub fn perform_within(
         &mut self,
         watch: &mut Watch,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         batch: &T,
         requests: &Requests<T>,
     ) -> ActionResults<T> {
-        if !asker.strict
+        if !requester.strict
             && let Some(mut guard) = self.guard.take()
         {
-            let acted = self.perform_under(watch, guard.as_mut(), asker, batch, requests);
+            let acted = self.perform_under(watch, guard.as_mut(), requester, batch, requests);
             self.guard = Some(guard);
             return acted;
         }
         let mut results = vec![(result::INVALID, 0); requests.actions.kinds.len()];
         let mut keep = vec![0u8; batch.rows()];
-        let at_once = if asker.strict { usize::MAX } else { bounds::ACTIONS_PER_CHUNK };
-        let exclusive = asker.strict && self.merging;
-        words::put(batch, requests, (asker.strict, at_once, exclusive), |numbers, worded| {
+        let at_once = if requester.strict { usize::MAX } else { bounds::ACTIONS_PER_CHUNK };
+        let exclusive = requester.strict && self.merging;
+        encode::encode(batch, requests, (requester.strict, at_once, exclusive), |numbers, encoded| {
             if watch.check().is_err() {
                 for index in numbers.start..results.len() {
-                    put(&mut results, index, result::OVER_LIMIT, 0);
+                    set_result(&mut results, index, result::OVER_LIMIT, 0);
                 }
                 return false;
             }
-            self.perform_some(asker, batch, requests, (numbers, worded), (&mut results, &mut keep))
+            self.perform_some(requester, batch, requests, (numbers, encoded), (&mut results, &mut keep))
         });
         let mut acted = match self.shows {
-            _ if !asker.strict => ActionResults::default(),
+            _ if !requester.strict => ActionResults::default(),
             Shows::Entries => ActionResults::default(),
             Shows::Acted => ActionResults { keep: Some(keep), ..ActionResults::default() },
             Shows::Reread => self.reread(batch, keep),
@@ -298,7 +298,7 @@ impl<T: Entries> Executor<T> {
     }
 }
 
-fn put(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
+fn set_result(results: &mut [(u8, u32)], index: usize, result: u8, errno: u32) {
     if let Some(place) = results.get_mut(index) {
         *place = (result, errno);
     }

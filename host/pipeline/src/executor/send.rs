@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Asker, Executor, ExecutorError, Sent, name, put, words};
+use super::{Executor, ExecutorError, Requester, Sent, encode, name, set_result};
 use crate::{entries::Entries, outcome::Requests};
 use flowgate_model::{action, result};
 use flowgate_netlink::{
@@ -14,34 +14,34 @@ impl<T: Entries> Executor<T> {
     /// `false` if the run must end.
     pub(super) fn perform_some(
         &mut self,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         batch: &T,
         requests: &Requests<T>,
-        (numbers, worded): (Range<usize>, Vec<Result<Request, EncodeError>>),
+        (numbers, encoded): (Range<usize>, Vec<Result<Request, EncodeError>>),
         (results, keep): (&mut [(u8, u32)], &mut [u8]),
     ) -> bool {
         let (mut sent, mut messages): (Vec<Sent>, Vec<Request>) = Default::default();
-        let mut worded = worded.into_iter();
+        let mut encoded = encoded.into_iter();
         let mut wrong = None;
         for index in numbers {
-            let Some((kind, row, value)) = words::action(&requests.actions, index) else { break };
+            let Some((kind, row, value)) = encode::action(&requests.actions, index) else { break };
             let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
-            let ready = worded.next();
-            if !T::is_granted(asker.grants, kind, target, values) {
-                put(results, index, result::NOT_GRANTED, 0);
-                self.not_granted(asker.plugin, kind);
+            let ready = encoded.next();
+            if !T::is_granted(requester.grants, kind, target, values) {
+                set_result(results, index, result::NOT_GRANTED, 0);
+                self.not_granted(requester.plugin, kind);
                 continue;
             }
-            let exclusive = asker.strict && self.merging;
-            match ready.unwrap_or_else(|| T::request(words::first_try(kind, exclusive), target, values)) {
+            let exclusive = requester.strict && self.merging;
+            match ready.unwrap_or_else(|| T::request(encode::first_try(kind, exclusive), target, values)) {
                 Ok(message) => {
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
                 }
-                Err(error) if asker.strict => {
+                Err(error) if requester.strict => {
                     let refused = ExecutorError::Refused { errno: error.errno(), text: Some(error.to_string()) };
-                    match row.filter(|_| self.noting) {
-                        Some(row) => self.noted.push((row, refused)),
+                    match row.filter(|_| self.keeps_refusals) {
+                        Some(row) => self.refusals_by_row.push((row, refused)),
                         None => {
                             wrong = Some(refused);
                             break;
@@ -50,12 +50,12 @@ impl<T: Entries> Executor<T> {
                 }
                 Err(error) => {
                     let warning =
-                        format!("WARNING: plugin {} requested an invalid action: {error}; skipped.", asker.plugin);
-                    self.warn_once(asker.plugin, "invalid", &warning);
+                        format!("WARNING: plugin {} requested an invalid action: {error}; skipped.", requester.plugin);
+                    self.warn_once(requester.plugin, "invalid", &warning);
                 }
             }
         }
-        self.carry_out(asker, batch, requests, (&sent, &messages), (results, keep));
+        self.carry_out(requester, batch, requests, (&sent, &messages), (results, keep));
         // Only now, since refusals by the kernel came before it.
         if let Some(wrong) = wrong {
             self.fail(wrong);
@@ -67,7 +67,7 @@ impl<T: Entries> Executor<T> {
     /// batch whose action was performed.
     pub(super) fn carry_out(
         &mut self,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         batch: &T,
         requests: &Requests<T>,
         (sent, messages): (&[Sent], &[Request]),
@@ -79,7 +79,7 @@ impl<T: Entries> Executor<T> {
                 if let Some(plan) = &mut self.plan {
                     plan.add(kind, target, values);
                 }
-                put(results, index, result::PRINTED, 0);
+                set_result(results, index, result::PRINTED, 0);
                 self.done += 1;
             }
             return;
@@ -87,23 +87,23 @@ impl<T: Entries> Executor<T> {
         let kernel_results = self.submit(messages);
         let mut reducible = Vec::new();
         for (one, kernel_result) in sent.iter().zip(kernel_results) {
-            let merges = asker.strict && self.merging && one.kind == action::CREATE_OR_UPDATE;
+            let merges = requester.strict && self.merging && one.kind == action::CREATE_OR_UPDATE;
             match kernel_result {
                 RequestResult::Refused { errno: libc::EEXIST | libc::EOPNOTSUPP | libc::ENOENT, .. } if merges => {
                     reducible.push((one, kernel_result));
                 }
-                kernel_result => self.enter(asker, requests, one, kernel_result, (&mut *results, &mut *keep)),
+                kernel_result => self.enter(requester, requests, one, kernel_result, (&mut *results, &mut *keep)),
             }
         }
         if !reducible.is_empty() {
-            self.reduce(asker, batch, requests, reducible, (results, keep));
+            self.reduce(requester, batch, requests, reducible, (results, keep));
         }
     }
 
     /// Interprets an answer of the kernel.
     pub(super) fn settle(
         &mut self,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         sent: &Sent,
         values: Option<(&T, usize)>,
         kernel_result: RequestResult,
@@ -121,17 +121,17 @@ impl<T: Entries> Executor<T> {
             RequestResult::Unknown => (libc::ENOBUFS, None),
         };
         let error = ExecutorError::Refused { errno, text };
-        if asker.strict {
+        if requester.strict {
             // Without privileges all other actions would fail too.
-            match sent.row.filter(|_| self.noting && errno != libc::EPERM) {
-                Some(row) => self.noted.push((row, error)),
+            match sent.row.filter(|_| self.keeps_refusals && errno != libc::EPERM) {
+                Some(row) => self.refusals_by_row.push((row, error)),
                 None => self.fail(error),
             }
         } else {
             let what = name(kind);
             let warning =
-                format!("WARNING: the kernel refused to {what} entries for plugin {}: {error}.", asker.plugin);
-            self.warn_once(asker.plugin, &format!("{what} {errno}"), &warning);
+                format!("WARNING: the kernel refused to {what} entries for plugin {}: {error}.", requester.plugin);
+            self.warn_once(requester.plugin, &format!("{what} {errno}"), &warning);
         }
         (result::REFUSED, errno.unsigned_abs())
     }

@@ -212,7 +212,7 @@ impl LoadedSpec {
         executor = match spec.on_refusal {
             OnRefusal::Stop => executor,
             OnRefusal::StopAtOnce => executor.one_by_one(),
-            OnRefusal::Note => executor.noting_refusals(),
+            OnRefusal::Note => executor.keeping_refusals(),
         };
         if let Some(merge) = spec.merge {
             executor = executor.merging(merge.orphans);

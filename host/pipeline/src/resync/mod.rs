@@ -52,7 +52,7 @@ pub trait Kernel {
 
 /// The counts of lost events that were made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Healed {
+pub struct ResyncCounts {
     /// Number of complete listings after a gap.
     pub resyncs: u64,
     /// Number of flows that were not known from the stream.
@@ -106,7 +106,7 @@ pub struct Resync<'a> {
     decoder: FlowDecoder,
     rows: Flows,
     datagram: Datagram,
-    healed: Healed,
+    counts: ResyncCounts,
 }
 
 /// The fields that must be decoded of each event.
@@ -132,7 +132,7 @@ impl<'a> Resync<'a> {
             decoder: FlowDecoder::new(READS),
             rows: Flows::default(),
             datagram: Datagram::new(),
-            healed: Healed::default(),
+            counts: ResyncCounts::default(),
         }
     }
 
@@ -150,8 +150,8 @@ impl<'a> Resync<'a> {
 
     /// Returns the counts of lost events that were made up for.
     #[must_use]
-    pub fn healed(&self) -> Healed {
-        self.healed
+    pub fn counts(&self) -> ResyncCounts {
+        self.counts
     }
 
     /// Returns true if the current resync takes over the table without generating events.
@@ -235,7 +235,7 @@ impl<'a> Resync<'a> {
                     *port = 0;
                 }
             }
-            *(if kind == event::NEW { &mut self.healed.new } else { &mut self.healed.update }) += 1;
+            *(if kind == event::NEW { &mut self.counts.new } else { &mut self.counts.update }) += 1;
         }
         if flows.length > 0 {
             return true;
@@ -246,7 +246,7 @@ impl<'a> Resync<'a> {
             // An event may have reported meanwhile that the flow ended, or that it exists.
             if self.known.is_unseen(&key, self.number) {
                 self.known.push_destroyed(flows, &key, received);
-                self.healed.destroy += 1;
+                self.counts.destroy += 1;
             }
         }
         flows.length > 0
@@ -308,7 +308,7 @@ impl<'a> Resync<'a> {
         if self.silent {
             self.known.settle();
         }
-        self.healed.resyncs += u64::from(!self.silent);
+        self.counts.resyncs += u64::from(!self.silent);
         self.known.shrink();
         (self.raw, self.datagram) = (Vec::new(), Datagram::new());
         Ok(true)

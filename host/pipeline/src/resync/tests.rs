@@ -160,7 +160,7 @@ fn differences_are_told_once() {
     resync.begin(false).unwrap();
     let events = [(event::NEW, 4, 5), (event::UPDATE, 2, 7), (event::DESTROY, 1, 0)];
     assert_eq!(fake.all(&mut resync), events);
-    assert_eq!(resync.healed(), Healed { resyncs: 1, new: 1, update: 1, destroy: 1 });
+    assert_eq!(resync.counts(), ResyncCounts { resyncs: 1, new: 1, update: 1, destroy: 1 });
     resync.begin(false).unwrap();
     assert_eq!(fake.all(&mut resync), []);
 }

@@ -36,14 +36,14 @@ impl<T: Entries> Pipeline<'_, T> {
         tally: &mut Tally,
     ) -> Result<(), RunError> {
         if datagram.flush {
-            self.hand_on(batch, context, tally)?;
+            self.process_batch(batch, context, tally)?;
             if let Some(consumer) = &mut self.consumer {
                 consumer.pause();
             }
             return Ok(());
         }
         if context.turns(datagram) {
-            self.hand_on(batch, context, tally)?;
+            self.process_batch(batch, context, tally)?;
         }
         context.meet(datagram);
         if datagram.gap {
@@ -56,7 +56,7 @@ impl<T: Entries> Pipeline<'_, T> {
             if let Err(error) = batch.push_gap(&mut self.decoder, datagram.received, datagram.lost) {
                 self.warnings.line(&skipped(&error.into()));
             }
-            self.hand_on(batch, context, tally)?;
+            self.process_batch(batch, context, tally)?;
             if self.resync.is_some() {
                 return self.resync(false);
             }
@@ -69,7 +69,7 @@ impl<T: Entries> Pipeline<'_, T> {
                 && message.message_type == NLMSG_ERROR
                 && self.resync.as_mut().is_some_and(|resync| resync.reached(message.sequence))
             {
-                self.hand_on(batch, context, tally)?;
+                self.process_batch(batch, context, tally)?;
                 self.make_up(batch, context, tally)?;
                 continue;
             }
@@ -83,7 +83,7 @@ impl<T: Entries> Pipeline<'_, T> {
                 self.warnings.line(&skipped(&malformed));
             }
             if batch.rows() >= rows {
-                self.hand_on(batch, context, tally)?;
+                self.process_batch(batch, context, tally)?;
             }
         }
         Ok(())

@@ -71,7 +71,7 @@ impl<T: Entries> Pipeline<'_, T> {
             let rows = if most.is_some() { self.early_rows } else { self.spec.batch };
             self.decode(&datagram, rows, context, batch, tally)?;
             if context.when_idle() {
-                self.hand_on(batch, context, tally)?;
+                self.process_batch(batch, context, tally)?;
                 self.tick()?;
             }
         }
@@ -92,7 +92,7 @@ impl<T: Entries> Pipeline<'_, T> {
                 Err(_) => {
                     // Events are passed on as soon as no more are waiting.
                     if context.when_idle() {
-                        self.hand_on(batch, context, tally)?;
+                        self.process_batch(batch, context, tally)?;
                     }
                     self.tick()?;
                     let resync = self.resync.as_ref().and_then(Resync::patience);

@@ -19,7 +19,7 @@ impl<T: Entries> Pipeline<'_, T> {
         while let Some(resync) = &mut self.resync
             && batch.make_up(&mut self.decoder, resync, self.spec.batch)
         {
-            self.hand_on(batch, context, tally)?;
+            self.process_batch(batch, context, tally)?;
         }
         match self.resync.as_mut().map(Resync::advance) {
             Some(Ok(true)) if self.resync.as_ref().is_some_and(Resync::was_silent) => Ok(()),

@@ -19,7 +19,7 @@ pub use times::Reason;
 
 use crate::{
     entries::Entries,
-    executor::{Asker, Executor},
+    executor::{Executor, Requester},
     outcome::{ActionResults, RecordedOutcomes, Requests, StageOutcome},
     stats::Shared,
     supervisor::{Policy, Recipe, Supervisor},
@@ -319,8 +319,8 @@ impl Stage {
         if requests.actions.kinds.is_empty() {
             return Ok(ActionResults::default());
         }
-        let asker = Asker { plugin: self.supervisor.name(), grants: &self.grants, strict: self.strict };
-        let mut acted = executor.perform_within(watch, asker, batch, requests);
+        let requester = Requester { plugin: self.supervisor.name(), grants: &self.grants, strict: self.strict };
+        let mut acted = executor.perform_within(watch, requester, batch, requests);
         let results = std::mem::take(&mut acted.results);
         let mut stats = self.stats.lock();
         for (&kind, &(result, errno)) in requests.actions.kinds.iter().zip(&results) {

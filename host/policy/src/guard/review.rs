@@ -21,7 +21,7 @@ use flowgate_base::clock::now;
 use flowgate_model::{Flows, action, batch, result};
 use flowgate_netlink::Request;
 use flowgate_pipeline::{
-    executor::{Asker, Guard, Judgement},
+    executor::{Guard, Judgement, Requester},
     outcome::Requests,
 };
 use flowgate_runtime::deadline::Watch;
@@ -118,12 +118,12 @@ impl TenantGuard {
     fn consider(
         &mut self,
         watch: &mut Watch,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         shown: &Flows,
         requests: &Requests<Flows>,
     ) -> Option<ReviewedCall> {
         let (scope, bounds) = (self.scope.clone(), self.bounds.clone());
-        let authority = Authority { scope: &scope, grants: asker.grants, bounds: &bounds };
+        let authority = Authority { scope: &scope, grants: requester.grants, bounds: &bounds };
         let (steps, lookups) = self.steps(watch, authority, shown, requests);
         let (found, places) = self.kernel.find(watch, &lookups);
         let (decided, after) = decided(watch, authority, &steps, &found, &places);
@@ -187,28 +187,28 @@ impl Guard<Flows> for TenantGuard {
     fn review(
         &mut self,
         watch: &mut Watch,
-        asker: Asker<'_>,
+        requester: Requester<'_>,
         shown: &Flows,
         requests: &Requests<Flows>,
     ) -> Vec<Judgement> {
         let lists = &requests.actions;
-        let considered = self.consider(watch, asker, shown, requests);
+        let considered = self.consider(watch, requester, shown, requests);
         // Entries of an earlier review whose results never arrived are looked up all the same.
         let left: Vec<(EntryKey, Request)> =
             std::mem::take(&mut self.open).into_iter().filter_map(|open| open.makes).collect();
         self.unsettled.extend(left);
         let Some(ReviewedCall { decided, lookups, before, after }) = considered else {
-            return self.late(asker.plugin, &lists.kinds, 0..lists.kinds.len(), Vec::new());
+            return self.late(requester.plugin, &lists.kinds, 0..lists.kinds.len(), Vec::new());
         };
         let rest = over(Reason::InFlight);
-        lists.kinds.iter().skip(decided.len()).for_each(|&kind| self.count_refusal(asker.plugin, kind, &rest));
+        lists.kinds.iter().skip(decided.len()).for_each(|&kind| self.count_refusal(requester.plugin, kind, &rest));
         let mut lines = Vec::new();
         let mut recorded = 0;
         let mut judgements = Vec::with_capacity(lists.kinds.len());
         let count = decided.len();
         for (index, JudgedAction { ruling, before: old, after: new, lookup }) in decided.into_iter().enumerate() {
             if watch.check().is_err() {
-                return self.late(asker.plugin, &lists.kinds, index..count, lines);
+                return self.late(requester.plugin, &lists.kinds, index..count, lines);
             }
             let kind = lists.kinds.get(index).copied().unwrap_or_default();
             let (ruling, old, new) = rendered(ruling, (old, new), &before, &after);
@@ -222,7 +222,7 @@ impl Guard<Flows> for TenantGuard {
                 let line = self.audit.line(Record {
                     id: self.audit.number(),
                     request,
-                    ..with_flows(self.record(asker.plugin, Stage::Intent, kind))
+                    ..with_flows(self.record(requester.plugin, Stage::Intent, kind))
                 });
                 let refusal = if line.length() > MAX_LINE {
                     Some(unrendered())
@@ -248,7 +248,7 @@ impl Guard<Flows> for TenantGuard {
                     let one_by_one = !matches!(refusal.reason, Reason::InFlight | Reason::Rate | Reason::AuditShare);
                     if one_by_one && recorded < MAX_REFUSAL_RECORDS {
                         recorded += 1;
-                        let record = with_flows(self.record(asker.plugin, Stage::Refused, kind));
+                        let record = with_flows(self.record(requester.plugin, Stage::Refused, kind));
                         let line = self.audit.line(Record { id: self.audit.number(), ..refused(record, &refusal) });
                         if line.length() <= MAX_LINE
                             && self.audit.shares().take(&self.tenant, line.length() as u64, Use::Refusal)
@@ -257,7 +257,7 @@ impl Guard<Flows> for TenantGuard {
                             continue;
                         }
                     }
-                    self.count_refusal(asker.plugin, kind, &refusal);
+                    self.count_refusal(requester.plugin, kind, &refusal);
                 }
             }
         }
@@ -275,7 +275,7 @@ impl Guard<Flows> for TenantGuard {
                     self.ledger.settle(&name, None);
                 }
                 let kind = lists.kinds.get(index).copied().unwrap_or_default();
-                self.count_refusal(asker.plugin, kind, &refusal);
+                self.count_refusal(requester.plugin, kind, &refusal);
             }
         }
         judgements

@@ -157,7 +157,7 @@ fn carry_out<T: Entries>(
     let pipeline = loaded.pipeline::<T>(loader, &mut sinks)?;
     let mut pipeline = pipeline.with_warnings(warnings).with_counters(counters.clone());
     let result = pipeline.run(stop, &mut tally).map_err(|error| CommandError::of_run(row, error));
-    let healed = pipeline.healed();
+    let counts = pipeline.resync_counts();
     let (done, refused) = (pipeline.done(), pipeline.refused());
     drop(pipeline);
     let end = sinks.finish();
@@ -170,8 +170,8 @@ fn carry_out<T: Entries>(
         }
         end => end,
     };
-    if let Some(healed) = healed.filter(|_| tally.gaps > 0) {
-        entries::tell(tally, healed);
+    if let Some(counts) = counts.filter(|_| tally.gaps > 0) {
+        entries::tell(tally, counts);
     }
     let exit = match (dry_run, shows) {
         (true, _) => entries::conclude_dry_run(done),

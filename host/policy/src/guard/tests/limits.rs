@@ -26,8 +26,8 @@ fn actions_over_a_limit_are_refused_and_counted() {
             },
             values: Flows::default(),
         };
-        let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
-        let judgements = guard.review(&mut Watch::unlimited(), asker, &shown, &requests);
+        let requester = Requester { plugin: "blue:a", grants: &grants, strict: false };
+        let judgements = guard.review(&mut Watch::unlimited(), requester, &shown, &requests);
         assert_eq!(judgements.len(), times);
         for judgement in judgements {
             let Judgement::Refuse(result, 0) = judgement else { panic!("{word}: {judgement:?}") };
@@ -51,13 +51,13 @@ fn calls_that_exceed_their_time_are_refused_as_a_whole() {
     let limits = "limits = { actions-per-second = 1000000, actions-in-flight = 60000 }";
     let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), limits, r#""delete""#);
     let mut guard = guard(&tenant, directory.path(), false);
-    let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+    let requester = Requester { plugin: "blue:a", grants: &grants, strict: false };
     let times = 60_000;
     let requests = bulky(10, times);
     for limit in [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(50)] {
         let before = thread_time();
         let mut watch = Watch::begin(limit, Some(before));
-        let judgements = guard.review(&mut watch, asker, &Flows::default(), &requests);
+        let judgements = guard.review(&mut watch, requester, &Flows::default(), &requests);
         let used = thread_time() - before;
         assert!(used < limit + limit / 2 + Duration::from_millis(20), "{used:?} of {limit:?}");
         assert_eq!(judgements.len(), times);
@@ -88,19 +88,19 @@ fn recording_ends_with_the_time_of_the_call() {
         let grants: Grants = "delete".parse().unwrap();
         // The name is in each record; escaped, it is so long that recording takes far longer than judging.
         let plugin = "\u{1}".repeat(MAX_LINE / 8);
-        let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
+        let requester = Requester { plugin: &plugin, grants: &grants, strict: false };
         let Row(values) = named(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
         let times = 5000;
         let actions =
             Actions { kinds: vec![action::DELETE; times], rows: vec![action::NO_ROW; times], values: vec![0; times] };
         let requests = Requests { actions, values };
         let before = thread_time();
-        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &requests);
+        let judgements = guard.review(&mut Watch::unlimited(), requester, &Flows::default(), &requests);
         let all = thread_time() - before;
         assert!(matches!(judgements[0], Judgement::Send(_)), "{:?}", judgements[0]);
         let (limit, before) = (all / 2, thread_time());
         let mut watch = Watch::begin(limit, Some(before));
-        let judgements = guard.review(&mut watch, asker, &Flows::default(), &requests);
+        let judgements = guard.review(&mut watch, requester, &Flows::default(), &requests);
         let used = thread_time() - before;
         assert!(used < all * 3 / 4, "{used:?} of {limit:?}; {all:?} if there is no limit");
         assert!(judgements.iter().all(|judgement| matches!(judgement, Judgement::Refuse(result::OVER_LIMIT, 0))));
@@ -114,7 +114,7 @@ fn entries_that_ended_unnoticed_make_room() {
         let directory = tempfile::tempdir().unwrap();
         let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "limits = { entries = 1 }", r#""create""#);
         let grants: Grants = "create".parse().unwrap();
-        let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+        let requester = Requester { plugin: "blue:a", grants: &grants, strict: false };
         let ledger = Arc::new(Ledger::default());
         let gone = named(&udp("10.1.0.6", "192.0.2.1", "zone=7"));
         let name = EntryKey::of(&ScopeView::of(&gone.0, 0));
@@ -123,7 +123,7 @@ fn entries_that_ended_unnoticed_make_room() {
         ledger.reserve("blue", name, &lookup, (1, 1)).unwrap();
         ledger.settle(&name, Some(7));
         let mut guard = guard(&tenant, directory.path(), false).counting(ledger.clone(), 100);
-        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &creation());
+        let judgements = guard.review(&mut Watch::unlimited(), requester, &Flows::default(), &creation());
         assert!(matches!(judgements[..], [Judgement::Send(_)]), "{judgements:?}");
         assert_eq!(ledger.count("blue"), 1, "the one that is being created");
     });
@@ -142,11 +142,11 @@ fn audit_shares_are_per_tenant() {
         TenantGuard::new(&tenant, 1, None, audit.clone(), recorder(), Arc::new(|| false))
     };
     let (mut blue, mut red) = (of("blue"), of("red"));
-    let asker = |plugin| Asker { plugin, grants: &grants, strict: false };
+    let requester = |plugin| Requester { plugin, grants: &grants, strict: false };
     for _ in 0..50 {
-        blue.review(&mut Watch::unlimited(), asker("blue:a"), &Flows::default(), &bulky(10, 64));
+        blue.review(&mut Watch::unlimited(), requester("blue:a"), &Flows::default(), &bulky(10, 64));
     }
-    red.review(&mut Watch::unlimited(), asker("red:a"), &Flows::default(), &bulky(10, 1));
+    red.review(&mut Watch::unlimited(), requester("red:a"), &Flows::default(), &bulky(10, 1));
     let text = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap_or_default();
     let all = text("audit.1") + &text("audit");
     let written = |tenant: &str| all.lines().filter(|line| line.contains(&format!("\"tenant\":\"{tenant}\""))).count();

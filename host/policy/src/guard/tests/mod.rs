@@ -32,7 +32,7 @@ use flowgate_model::{Actions, Setup, Tuples, UtcOffset, action, batch, field, gr
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_pipeline::{
     entries::Entries as _,
-    executor::{Asker, Guard as _, Judgement},
+    executor::{Guard as _, Judgement, Requester},
     format::Format,
     outcome::Requests,
     sink::file::{FileOptions, Rotation},

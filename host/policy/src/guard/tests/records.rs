@@ -9,9 +9,9 @@ fn large_values_neither_disable_nor_fill_the_audit() {
     let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""delete""#);
     let mut guard = guard(&tenant, directory.path(), false);
     let grants: Grants = "delete".parse().unwrap();
-    let asker = Asker { plugin: "blue:a", grants: &grants, strict: false };
+    let requester = Requester { plugin: "blue:a", grants: &grants, strict: false };
     for times in [1, 100] {
-        let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &bulky(15_000_000, times));
+        let judgements = guard.review(&mut Watch::unlimited(), requester, &Flows::default(), &bulky(15_000_000, times));
         assert_eq!(judgements.len(), times);
     }
     drop(guard);
@@ -43,8 +43,8 @@ fn audit_lines_have_a_maximum_length() {
         for (length, sent) in [(10, true), (MAX_LINE, false)] {
             let mut guard = guard(&tenant, directory.path(), false);
             let plugin = "x".repeat(length);
-            let asker = Asker { plugin: &plugin, grants: &grants, strict: false };
-            let judgements = guard.review(&mut Watch::unlimited(), asker, &Flows::default(), &creation());
+            let requester = Requester { plugin: &plugin, grants: &grants, strict: false };
+            let judgements = guard.review(&mut Watch::unlimited(), requester, &Flows::default(), &creation());
             assert!(matches!(judgements[..], [Judgement::Send(_)]) == sent, "{judgements:?}");
             if !sent {
                 assert!(

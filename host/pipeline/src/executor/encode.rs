@@ -8,14 +8,14 @@ use flowgate_model::{Actions, action};
 use flowgate_netlink::{Request, encode::EncodeError};
 
 /// Minimum number of actions for which a thread pays off: files of `-R`, but no batch of a listing.
-const MANY: usize = 2048;
+const MIN_AHEAD: usize = 2048;
 /// Number of actions that are encoded at a time: some 0.3 ms of work, and twice as much for the kernel.
-const AT_ONCE: usize = 512;
+const PART: usize = 512;
 /// Number of actions in the first part, for which the kernel waits.
-const AT_FIRST: usize = 64;
+const FIRST_PART: usize = 64;
 
 /// The requests for some actions; errors for those that cannot be encoded.
-type Worded = Vec<Result<Request, EncodeError>>;
+type EncodedRequests = Vec<Result<Request, EncodeError>>;
 
 /// Returns an action: its kind, the row of the batch, and the row of values.
 pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
@@ -29,21 +29,21 @@ pub(super) fn first_try(kind: u8, exclusive: bool) -> u8 {
     if exclusive && kind == action::CREATE_OR_UPDATE { action::CREATE } else { kind }
 }
 
-/// Calls `some` with the indices of actions and their requests, in order and part by part, until it returns `false`.
+/// Calls `perform` with the indices of actions and their requests, in order and part by part, until it returns `false`.
 /// Unless requests are encoded `ahead`, there are none, and a part has at most `at_once` actions. `exclusive` as in
 /// [`first_try`].
-pub(super) fn put<T: Entries>(
+pub(super) fn encode<T: Entries>(
     batch: &T,
     requests: &Requests<T>,
     (ahead, at_once, exclusive): (bool, usize, bool),
-    mut some: impl FnMut(Range<usize>, Worded) -> bool,
+    mut perform: impl FnMut(Range<usize>, EncodedRequests) -> bool,
 ) {
     let count = requests.actions.kinds.len();
-    if !ahead || count < MANY {
+    if !ahead || count < MIN_AHEAD {
         let mut start = 0;
         while start < count {
             let end = count.min(start.saturating_add(at_once));
-            if !some(start..end, Worded::new()) {
+            if !perform(start..end, EncodedRequests::new()) {
                 return;
             }
             start = end;
@@ -63,26 +63,26 @@ pub(super) fn put<T: Entries>(
         let work = move || {
             let mut end = 0;
             while end < count {
-                let numbers = end..count.min(end + if end == 0 { AT_FIRST } else { AT_ONCE });
+                let numbers = end..count.min(end + if end == 0 { FIRST_PART } else { PART });
                 end = numbers.end;
-                let worded: Worded = numbers.clone().map(one).collect();
-                if give.send((numbers, worded)).is_err() {
+                let encoded: EncodedRequests = numbers.clone().map(one).collect();
+                if give.send((numbers, encoded)).is_err() {
                     return;
                 }
             }
         };
         let mut done = 0;
         if thread::Builder::new().spawn_scoped(scope, work).is_ok() {
-            for (numbers, worded) in &take {
+            for (numbers, encoded) in &take {
                 done = numbers.end;
-                if !some(numbers, worded) {
+                if !perform(numbers, encoded) {
                     return;
                 }
             }
         }
         // Without another thread, or if it ended early, this one encodes the rest.
         if done < count {
-            some(done..count, Worded::new());
+            perform(done..count, EncodedRequests::new());
         }
     });
 }
