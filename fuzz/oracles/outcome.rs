@@ -31,16 +31,11 @@ use flowgate_netlink::{
 use flowgate_pipeline::{
     entries::Entries,
     executor::{Executor, Guard, Judgement, Requester, Shows},
-    format::Format,
     outcome::{Requests, StageOutcome},
     sink::{Sink, SinkError},
 };
-use flowgate_policy::{
-    Policy,
-    audit::Audit,
-    guard::{TenantGuard, recorder::Recorder},
-};
-use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine, deadline::Watch};
+use flowgate_policy::{Policy, audit::Audit, guard::TenantGuard};
+use flowgate_runtime::deadline::Watch;
 use flowgate_syntax::LabelMap;
 use serde_json::Value;
 
@@ -292,19 +287,9 @@ fn judge() -> Judge {
     let (policy, diagnostics, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let tenant = policy.tenants.first().expect("a tenant");
-    let engine = PluginEngine::new(None).expect("an engine");
-    let component = PluginComponent::stock(&engine, "json").expect("a format");
-    let json = move || {
-        let mut json = Instance::new(&component, Limits::default()).ok()?;
-        let reads = json.describe().ok()?.reads;
-        json.configure(&Default::default()).ok()?;
-        json.end_start_up();
-        Some(Format::new(json, reads & field::ALL))
-    };
     let lines = Lines::default();
     let audit = Arc::new(Audit::to(Box::new(lines.clone()), flowgate_base::Warnings::ignored()));
-    let recorder = Recorder::new(json().expect("it starts"), Box::new(json));
-    let guard = TenantGuard::new(tenant, 1, None, audit, recorder, Arc::new(|| false));
+    let guard = TenantGuard::new(tenant, 1, None, audit, &[], Arc::new(|| false));
     Judge { guard, grants: "delete,create".parse().expect("grants"), lines }
 }
 

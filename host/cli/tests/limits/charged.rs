@@ -14,16 +14,11 @@ use flowgate_model::{Flows, field, result};
 use flowgate_netlink::decode::FlowDecoder;
 use flowgate_pipeline::{
     executor::{Executor, Shows},
-    format::Format,
     sink::file::FileOptions,
     stage::Stage,
 };
-use flowgate_policy::{
-    Policy,
-    audit::Audit,
-    guard::{TenantGuard, recorder::Recorder},
-};
-use flowgate_runtime::{Failure, Instance, Limits, PluginComponent, PluginEngine};
+use flowgate_policy::{Policy, audit::Audit, guard::TenantGuard};
+use flowgate_runtime::{Failure, Instance, Limits};
 use flowgate_syntax::LabelMap;
 use flowgate_test_support::Namespace;
 
@@ -40,19 +35,9 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
     );
     let (policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
-    let engine = PluginEngine::new(None).unwrap();
-    let component = PluginComponent::stock(&engine, "json").unwrap();
-    let json = move || {
-        let mut json = Instance::new(&component, Limits::default()).ok()?;
-        let reads = json.describe().ok()?.reads;
-        json.configure(&Default::default()).ok()?;
-        json.end_start_up();
-        Some(Format::new(json, reads & field::ALL))
-    };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: None };
     let audit = Arc::new(Audit::open(options, Duration::from_secs(3600), Warnings::ignored()).unwrap());
-    let recorder = Recorder::new(json().unwrap(), Box::new(json));
-    TenantGuard::new(policy.tenants.first().unwrap(), 1, None, audit, recorder, Arc::new(|| false))
+    TenantGuard::new(policy.tenants.first().unwrap(), 1, None, audit, &[], Arc::new(|| false))
 }
 
 /// Returns a flow that is in the scope of the guard but not in the kernel's table.

@@ -1,8 +1,9 @@
 //! The audit: each action, allowed or refused, as a JSON object on its own line. The intent is written before the
 //! kernel is asked and the result afterwards, so that a crash loses at most results.
 //!
-//! * [`filter`] searches for lines; [`share`] limits how much of it each tenant may fill.
+//! * [`mod@entry`] formats an entry; [`filter`] searches for lines; [`share`] limits how much of it each tenant may fill.
 
+pub mod entry;
 pub mod filter;
 pub mod share;
 

@@ -3,14 +3,13 @@
 //! * `review` handles the actions of a call: `judge` has the rules for a single action, `mark_changes` a rule for several
 //!   of a call; [`reason`] has the reasons for refusals.
 //! * [`ledger`] counts the entries that tenants have created.
-//! * `lookup` queries the kernel, [`recorder`] formats flows for the audit.
+//! * `lookup` queries the kernel.
 
 mod judge;
 pub mod ledger;
 mod lookup;
 mod mark_changes;
 pub mod reason;
-pub mod recorder;
 mod requested;
 mod review;
 #[cfg(test)]
@@ -25,16 +24,15 @@ use std::{
 use ledger::{EntryKey, Full, Ledger};
 use lookup::Kernel;
 use reason::{Reason, Refusal};
-use recorder::Recorder;
 
 use super::{
-    audit::{Audit, Line, Record, Stage, share::Use},
+    audit::{Audit, Line, Record, Stage, entry::LabelNames, share::Use},
     file::Tenant,
     scope::{Scope, ScopeView},
 };
 use flowgate_base::TokenBucket;
 use flowgate_base::clock::now;
-use flowgate_model::{Flows, grants::Updates, result};
+use flowgate_model::{Flows, Label, grants::Updates, result};
 use flowgate_netlink::{Namespace, Request};
 use flowgate_pipeline::executor;
 use flowgate_runtime::deadline::Watch;
@@ -67,7 +65,7 @@ pub struct TenantGuard {
     /// Once it returns true, no action is performed any more.
     superseded: Arc<dyn Fn() -> bool + Send + Sync>,
     audit: Arc<Audit>,
-    recorder: Recorder,
+    labels: LabelNames,
     kernel: Kernel,
     /// The created entries, the tenant's limit, and that of all tenants in percent of the table's capacity.
     ledger: Arc<Ledger>,
@@ -98,15 +96,15 @@ fn over(reason: Reason) -> Refusal {
 }
 
 impl TenantGuard {
-    /// Returns the guard of a tenant in a network namespace (`None` is that of the process). `recorder` formats flows
-    /// as JSON, one per line; while `halted` returns true, no action is performed.
+    /// Returns the guard of a tenant in a network namespace (`None` is that of the process). `labels` are the names of
+    /// labels in the audit; while `halted` returns true, no action is performed.
     #[must_use]
     pub fn new(
         tenant: &Tenant,
         generation: u64,
         namespace: Option<&Namespace>,
         audit: Arc<Audit>,
-        recorder: Recorder,
+        labels: &[Label],
         halted: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
         TenantGuard {
@@ -120,7 +118,7 @@ impl TenantGuard {
             halted,
             superseded: Arc::new(|| false),
             audit,
-            recorder,
+            labels: LabelNames::new(labels),
             kernel: Kernel::new(namespace.cloned()),
             ledger: Arc::default(),
             entries: tenant.share.entries,

@@ -97,8 +97,8 @@ pub enum Reason {
     /// The tenant has used up its share of the audit.
     #[error("the tenant has used up its share of the audit")]
     AuditShare,
-    /// The entry cannot be written as JSON.
-    #[error("what would be done cannot be put into words for the audit")]
+    /// Its record would be longer than a line of the audit may be.
+    #[error("the record of the action would be longer than a line of the audit may be")]
     Unrendered,
     /// The kernel did not answer the lookup.
     #[error("the kernel could not be asked for the entry: error {0}")]

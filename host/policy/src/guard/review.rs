@@ -14,7 +14,11 @@ use super::{
     refused, requested,
 };
 use crate::{
-    audit::{Line, Record, Stage, share::Use},
+    audit::{
+        Line, Record, Stage,
+        entry::{LabelNames, entry},
+        share::Use,
+    },
     scope::ScopeView,
 };
 use flowgate_base::clock::now;
@@ -43,8 +47,8 @@ struct ReviewedCall {
     decided: Vec<JudgedAction>,
     lookups: Vec<Request>,
     /// The entries before and after the actions.
-    before: Vec<Option<Value>>,
-    after: Vec<Option<Value>>,
+    before: Vec<Value>,
+    after: Vec<Value>,
 }
 
 /// The state of an action before it is judged.
@@ -128,9 +132,9 @@ impl TenantGuard {
         let (found, places) = self.kernel.find(watch, &lookups);
         let (decided, after) = decided(watch, authority, &steps, &found, &places);
         drop(steps);
-        let before = self.recorder.render(watch, &found);
-        let after = self.recorder.render(watch, &after);
-        // Each of these stops when no time is left.
+        let before = entries(watch, &found, &self.labels)?;
+        let after = entries(watch, &after, &self.labels)?;
+        // All that precedes stops when no time is left.
         watch.check().ok()?;
         Some(ReviewedCall { decided, lookups, before, after })
     }
@@ -158,23 +162,16 @@ fn case_makes(kind: u8) -> bool {
     matches!(kind, action::CREATE | action::CREATE_OR_UPDATE)
 }
 
-/// The record of an action cannot be formatted.
+/// The record of an action would exceed [`MAX_LINE`].
 fn unrendered() -> Refusal {
     Refusal { result: result::REFUSED, errno: libc::EIO as u32, reason: Reason::Unrendered }
 }
 
-/// Returns a ruling with the entries before and after, which have these places among the formatted ones. An allowed
-/// action with an entry that could not be formatted is refused.
-pub(super) fn rendered(
-    ruling: Result<Approval, Refusal>,
-    (old, new): (Option<usize>, Option<usize>),
-    before: &[Option<Value>],
-    after: &[Option<Value>],
-) -> (Result<Approval, Refusal>, Option<Value>, Option<Value>) {
-    let of = |list: &[Option<Value>], at: Option<usize>| at.and_then(|at| list.get(at).cloned().flatten());
-    let values = (of(before, old), of(after, new));
-    let whole = values.0.is_some() == old.is_some() && values.1.is_some() == new.is_some();
-    (ruling.and_then(|ruling| if whole { Ok(ruling) } else { Err(unrendered()) }), values.0, values.1)
+/// Returns all rows as JSON, in their order; returns `None` if the time is over before that is done.
+fn entries(watch: &mut Watch, flows: &Flows, labels: &LabelNames) -> Option<Vec<Value>> {
+    let time = now();
+    let format = |row: usize| watch.check().ok().map(|()| entry(flows, row, labels, time));
+    (0..flows.length as usize).map(format).collect()
 }
 
 /// Returns the attributes of a request.
@@ -211,7 +208,8 @@ impl Guard<Flows> for TenantGuard {
                 return self.late(requester.plugin, &lists.kinds, index..count, lines);
             }
             let kind = lists.kinds.get(index).copied().unwrap_or_default();
-            let (ruling, old, new) = rendered(ruling, (old, new), &before, &after);
+            let value = |list: &[Value], at: Option<usize>| at.and_then(|at| list.get(at).cloned());
+            let (old, new) = (value(&before, old), value(&after, new));
             let with_flows = |record: Record| Record { before: old.clone(), after: new.clone(), ..record };
             let ruling = ruling.and_then(|ruling| {
                 let makes = match (&ruling.after, lookup.and_then(|lookup| lookups.get(lookup))) {

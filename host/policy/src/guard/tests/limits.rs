@@ -139,7 +139,7 @@ fn audit_shares_are_per_tenant() {
     let of = |name: &str| {
         let mut tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "limits = { actions-per-second = 10000 }", r#""delete""#);
         tenant.name = name.into();
-        TenantGuard::new(&tenant, 1, None, audit.clone(), recorder(), Arc::new(|| false))
+        TenantGuard::new(&tenant, 1, None, audit.clone(), &[], Arc::new(|| false))
     };
     let (mut blue, mut red) = (of("blue"), of("red"));
     let requester = |plugin| Requester { plugin, grants: &grants, strict: false };

@@ -18,26 +18,22 @@ mod updates;
 
 use flowgate_base::clock::thread_time;
 use flowgate_test_support::Random;
-use serde_json::Value;
 
 use super::{
     judge::{Approval, Authority, KernelEntry, Proposal},
     mark_changes::MarkChanges,
-    review::rendered,
     *,
 };
 use crate::Policy;
 use flowgate_config::SourceText;
-use flowgate_model::{Actions, Setup, Tuples, UtcOffset, action, batch, field, grants::Grants, status};
+use flowgate_model::{Actions, Tuples, action, batch, field, grants::Grants, status};
 use flowgate_netlink::decode::{Arrival, FlowDecoder};
 use flowgate_pipeline::{
     entries::Entries as _,
     executor::{Guard as _, Judgement, Requester},
-    format::Format,
     outcome::Requests,
     sink::file::{FileOptions, Rotation},
 };
-use flowgate_runtime::{Instance, Limits, PluginComponent, PluginEngine};
 use flowgate_syntax::LabelMap;
 
 /// A batch of one row: an entry of the kernel, or values that a plugin returns.
@@ -286,7 +282,7 @@ fn run(cases: Vec<Case>, family: &[(&str, &str)]) {
 
 /// Returns a guard with an audit in this directory.
 fn guard(tenant: &Tenant, directory: &std::path::Path, halted: bool) -> TenantGuard {
-    TenantGuard::new(tenant, 1, None, audit(directory, 1 << 20), recorder(), Arc::new(move || halted))
+    TenantGuard::new(tenant, 1, None, audit(directory, 1 << 20), &[], Arc::new(move || halted))
 }
 
 /// Returns an audit of two files with a maximum size in bytes.
@@ -294,21 +290,6 @@ fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
     let rotation = Rotation { size: Some(size), interval: None, keep: 1, keep_time: None, compress: false };
     let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: Some(rotation) };
     Arc::new(Audit::open(options, Duration::from_secs(3600), flowgate_base::Warnings::ignored()).unwrap())
-}
-
-fn json() -> Format {
-    let engine = PluginEngine::new(None).unwrap();
-    let component = PluginComponent::stock(&engine, "json").unwrap();
-    let mut instance = Instance::new(&component, Limits::default()).unwrap();
-    let reads = instance.describe().unwrap().reads;
-    let setup = Setup { offsets: vec![UtcOffset { since: 0, offset: 0 }], ..Setup::default() };
-    instance.configure(&setup).unwrap();
-    instance.end_start_up();
-    Format::new(instance, reads)
-}
-
-fn recorder() -> Recorder {
-    Recorder::new(json(), Box::new(|| Some(json())))
 }
 
 /// Returns a number of deletions of a flow whose values have a helper of this length.

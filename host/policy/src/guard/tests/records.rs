@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Large values of a plugin do not make the format fail, and records have a maximum size.
+/// Large values of a plugin neither prevent records nor enlarge them.
 #[test]
 fn large_values_neither_disable_nor_fill_the_audit() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,48 +52,15 @@ fn audit_lines_have_a_maximum_length() {
                 );
             }
             drop(guard);
-            let long = lines(directory.path()).into_iter().filter(|line| line.to_string().len() > MAX_LINE);
+            let lines = lines(directory.path());
+            assert_eq!(lines.iter().any(|line| line["code"] == "unrendered"), !sent);
+            let long = lines.into_iter().filter(|line| line.to_string().len() > MAX_LINE);
             assert!(
                 long.into_iter().all(|line| line["count"] == 1),
                 "only the line with the number of refusals may be longer"
             );
         }
     });
-}
-
-/// A format that has failed is replaced. While there is none actions are refused; later records are complete.
-#[test]
-fn actions_without_a_record_are_refused_and_later_records_are_complete() {
-    let mut dead = json();
-    let Row(mut huge) = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7")).helper("");
-    huge.rare.as_mut().unwrap().helper.texts = flowgate_model::Texts { ends: vec![30 << 20], bytes: vec![1; 30 << 20] };
-    assert!(dead.render(&mut huge).is_err(), "the format has failed");
-    let mut flows = Flows::default();
-    for port in 1..4 {
-        let line = udp("10.1.0.5", "192.0.2.1", "zone=7").replace("4000", &port.to_string());
-        batch::append(&mut flows, &kernel(&line).0);
-    }
-    let available = std::rc::Rc::new(std::cell::Cell::new(false));
-    let is = available.clone();
-    let mut recorder = Recorder::new(dead, Box::new(move || is.get().then(json)));
-    assert_eq!(recorder.render(&mut Watch::unlimited(), &flows), [None, None, None]);
-    available.set(true);
-    let whole = |values: Vec<Option<Value>>| values.iter().flatten().filter(|value| value["zone"] == 7).count();
-    assert_eq!(whole(recorder.render(&mut Watch::unlimited(), &flows)), 3);
-    // A row that makes the format fail does not affect the records of other rows.
-    batch::append(&mut flows, &huge);
-    batch::append(&mut flows, &kernel(&udp("10.1.0.6", "192.0.2.1", "zone=7")).0);
-    let values = recorder.render(&mut Watch::unlimited(), &flows);
-    assert!(values[3].is_none());
-    // An action that cannot be rendered is refused; others are performed.
-    let tenant = tenant(&filled(SCOPE, &FAMILIES[0]), "", r#""delete""#);
-    let shown = kernel(&udp("10.1.0.5", "192.0.2.1", "zone=7"));
-    let delete = || Attempt::shown(action::DELETE, shown.clone(), None).ruling(&tenant, None);
-    let refusal = rendered(delete(), (Some(3), None), &values, &[]).0.unwrap_err();
-    assert_eq!((refusal.reason.word(), refusal.result), ("unrendered", result::REFUSED));
-    let (ruling, before, after) = rendered(delete(), (Some(2), None), &values, &[]);
-    assert!(ruling.is_ok() && before.is_some() && after.is_none());
-    assert_eq!(whole(values), 4);
 }
 
 /// The record of an update has the labels that result from those of the entry and those of the request.

@@ -27,7 +27,7 @@ use flowgate_pipeline::{
     Tally,
     counters::Counters,
     kernel::KernelTable,
-    loader::{PluginLoader, Purpose, Role, StateStores},
+    loader::{PluginLoader, Purpose, StateStores},
     sink::{Several, Sink, SinkKind},
     stats::{Health, Shared, StageStats},
 };
@@ -39,7 +39,7 @@ use flowgate_policy::{
         Listings, Queue, QueueSource, RateLimitedSink, SpaceReservingSink, gather_time, scope_filter::TenantTable,
         share_a_file_system,
     },
-    guard::{TenantGuard, ledger::Ledger, recorder::Recorder},
+    guard::{TenantGuard, ledger::Ledger},
 };
 use flowgate_runtime::PluginEngine;
 
@@ -401,7 +401,7 @@ impl Job {
             .without_gap_warnings()
             .with_counters(self.record.counters.clone())
             // A tenant without grants has a guard too, so that its requests are recorded.
-            .with_guard(Box::new(self.guard(&loader)?))
+            .with_guard(Box::new(self.guard()))
             // Formatting counts against the budget too: data that plugins add to the rows makes it slower.
             .with_budget(budget.clone())
             .with_table(EventGroups::ALL, own);
@@ -422,23 +422,15 @@ impl Job {
     }
 
     /// Returns the guard of the tenant.
-    fn guard(&self, loader: &PluginLoader) -> Result<TenantGuard, CommandError> {
+    fn guard(&self) -> TenantGuard {
         let recipient = self.recipient.clone();
         let halted = Arc::new(move || recipient.desired() != DesiredState::Run);
         let recipient = self.recipient.clone();
         let superseded = Arc::new(move || recipient.is_superseded());
-        let json = loader.format("json", Role::FlowFormat, &[], true)?;
-        let (engine, labels, states) = (self.engine.clone(), self.policy.labels.labels(), self.states.clone());
-        let generation = self.record.generation;
-        // A failed instance is not entered again, so later records need a new one.
-        let again = move || {
-            let loader = PluginLoader::sharing(engine.clone(), labels.clone(), states.clone(), generation);
-            loader.format("json", Role::FlowFormat, &[], true).ok()
-        };
-        let recorder = Recorder::new(json, Box::new(again));
+        let (generation, labels) = (self.record.generation, self.policy.labels.labels());
         let (audit, namespace) = (self.audit.clone(), self.namespace.as_ref());
-        let guard = TenantGuard::new(&self.tenant, generation, namespace, audit, recorder, halted);
-        Ok(guard.counting(self.ledger.clone(), self.policy.service.table_share).until(superseded))
+        let guard = TenantGuard::new(&self.tenant, generation, namespace, audit, &labels, halted);
+        guard.counting(self.ledger.clone(), self.policy.service.table_share).until(superseded)
     }
 
     /// Waits until it is decided whether the tenant may begin. Returns true if it may.
