@@ -11,7 +11,7 @@ use flowgate_model::{
     OnError, OptionValue,
     grants::{Grants, Keeping},
 };
-use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec};
+use flowgate_pipeline::loader::{LoadPluginError, PluginLimits, PluginSpec, ProblemPlace};
 
 /// A component, with its grants and limits.
 #[derive(Clone, Debug)]
@@ -53,22 +53,28 @@ impl Plugin {
         digest: Option<usize>,
         problem: &LoadPluginError,
     ) -> Diagnostic {
-        let what = problem.to_string();
+        self.diagnostic_at(text, options, digest, &problem.place(), problem.to_string())
+    }
+
+    /// As [`Plugin::diagnostic`], for a problem about this part of the plugin.
+    #[must_use]
+    pub fn diagnostic_at(
+        &self,
+        text: &SourceText,
+        options: &Options,
+        digest: Option<usize>,
+        place: &ProblemPlace,
+        what: String,
+    ) -> Diagnostic {
         let file = self.file.offset;
-        match problem {
-            LoadPluginError::Digest { .. } => text.diagnostic(digest.unwrap_or(file), what),
-            LoadPluginError::Service { grant, .. } => {
+        match place {
+            ProblemPlace::Digest => text.diagnostic(digest.unwrap_or(file), what),
+            ProblemPlace::Grants(grant) => {
                 text.diagnostic(self.grants.offset, format!("{what}; to allow it: grants = [\"{grant}\"]"))
             }
-            LoadPluginError::Option { index, .. } => {
-                text.diagnostic(option_offset(options, *index).unwrap_or(file), what)
-            }
-            LoadPluginError::Plugin(_) => {
-                text.diagnostic(mentioned_option_offset(&what, options).unwrap_or(file), what)
-            }
-            LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
-                text.diagnostic(file, what)
-            }
+            ProblemPlace::Option(index) => text.diagnostic(option_offset(options, *index).unwrap_or(file), what),
+            ProblemPlace::Named => text.diagnostic(mentioned_option_offset(&what, options).unwrap_or(file), what),
+            ProblemPlace::File => text.diagnostic(file, what),
         }
     }
 

@@ -3,17 +3,18 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, getsockopt, recv, send, sendmsg,
-        socketpair, sockopt,
+        AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, getsockopt, recv, send,
+        sendmsg, setsockopt, shutdown, socketpair, sockopt,
     },
 };
 
-use super::frame::LONGEST;
+use super::{frame::LONGEST, sys};
 
 /// One end of a pair of `SOCK_SEQPACKET` sockets. A record arrives whole or not at all.
 #[derive(Debug)]
@@ -61,6 +62,66 @@ impl Channel {
                 result => return result.map(|_| ()).map_err(io::Error::from),
             }
         }
+    }
+
+    /// Sends a record, and blocks until `deadline` while the other end has too much unread data. Returns false if it
+    /// still has.
+    ///
+    /// # Errors
+    /// If the other end is closed or the kernel refuses.
+    pub fn send_within(&self, record: &[u8], deadline: Instant) -> io::Result<bool> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        loop {
+            match send(self.0.as_raw_fd(), record, flags) {
+                Ok(_) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(false);
+                    }
+                    sys::writable(self.0.as_fd(), left)?;
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Blocks until a record can be received or the other end is closed, at most for this time. Returns true if so.
+    ///
+    /// # Errors
+    /// If the kernel is out of memory.
+    pub fn is_readable(&self, time: Duration) -> io::Result<bool> {
+        sys::readable(self.0.as_fd(), time)
+    }
+
+    /// Sets the send buffer, in bytes. Beyond the limit of the system (`net.core.wmem_max`) this takes CAP_NET_ADMIN;
+    /// without it that limit applies.
+    pub fn set_buffer(&self, bytes: usize) {
+        if setsockopt(&self.0, sockopt::SndBufForce, &bytes).is_err() {
+            // A smaller buffer is only slower.
+            let _ = setsockopt(&self.0, sockopt::SndBuf, &bytes);
+        }
+    }
+
+    /// Returns another handle of the same end.
+    ///
+    /// # Errors
+    /// The process may have no more descriptors.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Channel)
+    }
+
+    /// Shuts the channel down in both directions, which wakes everything that blocks on it.
+    pub fn shut_down(&self) {
+        // It may be closed already.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+
+    /// Ends the stream of records to the other end, which still receives what is queued.
+    pub fn finish(&self) {
+        // It may be closed already.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }
 
     /// Receives a record into a buffer, which bounds its length, and blocks until one arrives. The kernel discards

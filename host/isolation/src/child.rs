@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::AsFd as _,
+    sync::atomic::{AtomicI32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -16,13 +17,17 @@ use super::{
 const ENDED: u16 = 1;
 /// The process could not be started.
 const FAILED: u16 = 2;
+/// The process has been started.
+const STARTED: u16 = 3;
 /// Maximum length of the text that names the failed step.
 const STEP: usize = 200;
 
 /// A process started by the spawner. It is killed when this handle is dropped, and when the owner or the spawner ends.
 #[derive(Debug)]
 pub struct Child {
-    pub(super) lease: Channel,
+    lease: Channel,
+    /// Its process ID, once the spawner has reported it; 0 before.
+    pid: AtomicI32,
 }
 
 /// How a process ended, and the resources it used.
@@ -37,11 +42,58 @@ pub struct Ending {
 }
 
 impl Child {
+    pub(super) fn of(lease: Channel) -> Self {
+        Child { lease, pid: AtomicI32::new(0) }
+    }
+
+    /// Returns the CPU time that the process has used since it was started; `None` if it has not been started yet, or has
+    /// ended.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        match self.pid.load(Ordering::Relaxed) {
+            0 => None,
+            pid => sys::cpu_time(pid),
+        }
+    }
+
+    /// Returns true if [`Child::wait`] would return at once.
+    ///
+    /// # Errors
+    /// It did not start, or the spawner has ended.
+    pub fn has_news(&self) -> io::Result<bool> {
+        sys::readable(self.lease.as_fd(), Duration::ZERO)
+    }
+
+    /// Waits until the process has been started, or has ended, or until the deadline. Returns its process ID if it runs.
+    ///
+    /// # Errors
+    /// It did not start, or the spawner has ended.
+    pub fn started(&self, deadline: Instant) -> io::Result<Option<i32>> {
+        while self.pid.load(Ordering::Relaxed) == 0 {
+            if self.receive(deadline)?.is_some() || Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+        Ok(Some(self.pid.load(Ordering::Relaxed)))
+    }
+
     /// Waits until the process has ended or the deadline has passed; returns `None` if it is still running then.
     ///
     /// # Errors
     /// If the process could not be started, or the spawner has ended.
     pub fn wait(&self, deadline: Instant) -> io::Result<Option<Ending>> {
+        loop {
+            if let Some(ending) = self.receive(deadline)? {
+                return Ok(Some(ending));
+            }
+            if Instant::now() >= deadline && !self.has_news()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Receives what the spawner says next: `None` that it has started the process, or nothing until the deadline.
+    fn receive(&self, deadline: Instant) -> io::Result<Option<Ending>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if sys::readable(self.lease.as_fd(), left)? {
@@ -53,18 +105,38 @@ impl Child {
         }
         let mut buffer = Channel::buffer();
         match self.lease.receive(&mut buffer)? {
-            Some(record) => read(record)?.map(Some),
+            Some(record) => match read(record)?? {
+                News::Started(pid) => {
+                    self.pid.store(pid, Ordering::Relaxed);
+                    Ok(None)
+                }
+                News::Ended(ending) => Ok(Some(ending)),
+            },
             None => Err(io::Error::other("the process that starts others has ended")),
         }
     }
 }
 
-/// Parses the final record from the spawner.
-fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
+/// A report of the spawner about a process.
+enum News {
+    Started(i32),
+    Ended(Ending),
+}
+
+/// Parses a record from the spawner.
+fn read(record: &[u8]) -> io::Result<io::Result<News>> {
     let invalid = |violation: Violation| io::Error::new(io::ErrorKind::InvalidData, violation);
     let frame = Frame::read(record, 0).map_err(invalid)?;
     let mut body = frame.body;
     match frame.kind {
+        STARTED => {
+            let started = (|| {
+                let pid = body.u32()?;
+                body.end()?;
+                i32::try_from(pid).map_err(|_| Violation::Value(pid.into()))
+            })();
+            started.map(|pid| Ok(News::Started(pid))).map_err(invalid)
+        }
         ENDED => {
             let ending = (|| {
                 let (signalled, value) = (body.bool()?, body.u32()?);
@@ -73,7 +145,7 @@ fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
                 body.end()?;
                 Ok(Ending { status: if signalled { Err(value) } else { Ok(value) }, time, memory })
             })();
-            ending.map(Ok).map_err(invalid)
+            ending.map(|ending| Ok(News::Ended(ending))).map_err(invalid)
         }
         FAILED => {
             let failed = (|| {
@@ -87,6 +159,12 @@ fn read(record: &[u8]) -> io::Result<io::Result<Ending>> {
         }
         kind => Err(invalid(Violation::Kind(kind))),
     }
+}
+
+/// Reports that a process has been started. It is not an error if the owner no longer listens.
+pub(super) fn tell_start(lease: &Channel, pid: i32) {
+    let record = Record::new(STARTED, 0).u32(pid.unsigned_abs()).finish();
+    let _ = record.map(|record| lease.send(&record, &[]));
 }
 
 /// Reports that a process has ended. It is not an error if the owner no longer listens.
@@ -118,11 +196,17 @@ mod tests {
             let (lease, other) = Channel::pair().unwrap();
             let ending = Ending { status, time: Duration::from_micros(5), memory: 7 };
             tell_end(&other, &ending);
-            assert_eq!(Child { lease }.wait(Instant::now()).unwrap(), Some(ending));
+            assert_eq!(Child::of(lease).wait(Instant::now()).unwrap(), Some(ending));
         }
         let (lease, other) = Channel::pair().unwrap();
-        let child = Child { lease };
+        let child = Child::of(lease);
         assert_eq!(child.wait(Instant::now()).unwrap(), None);
+        assert_eq!((child.started(Instant::now()).unwrap(), child.cpu_time()), (None, None));
+        let own = std::process::id().try_into().unwrap();
+        tell_start(&other, own);
+        assert_eq!(child.wait(Instant::now()).unwrap(), None);
+        assert_eq!(child.started(Instant::now()).unwrap(), Some(own));
+        assert!(child.cpu_time().unwrap() > Duration::ZERO);
         tell_failure(&other, "cannot fork", &io::Error::from_raw_os_error(libc::EAGAIN));
         let error = child.wait(Instant::now()).unwrap_err();
         assert!(error.to_string().starts_with("cannot fork: Resource temporarily unavailable"), "{error}");

@@ -277,7 +277,14 @@ impl Record {
         // `finish` rejects a value that does not fit into a record.
         let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
         self.0.extend(length.to_ne_bytes());
-        self.0.extend(value.iter().take(LONGEST));
+        self.0.extend_from_slice(value.get(..LONGEST).unwrap_or(value));
+        self
+    }
+
+    /// Appends bytes without a length, which are the last field ([`Body::rest`]).
+    #[must_use]
+    pub fn append(mut self, value: &[u8]) -> Self {
+        self.0.extend_from_slice(value.get(..LONGEST).unwrap_or(value));
         self
     }
 

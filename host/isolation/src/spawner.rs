@@ -21,7 +21,7 @@ use nix::{
 
 use super::{
     channel::Channel,
-    child::{Child, tell_end, tell_failure},
+    child::{Child, tell_end, tell_failure, tell_start},
     frame::{Body, Frame, Record, Violation},
     limits::Limits,
     sys,
@@ -40,16 +40,19 @@ const SACRIFICE: &str = "500";
 pub enum Role {
     /// Compiles one plugin.
     Compiler,
+    /// Runs the plugins of a tenant.
+    Worker,
 }
 
 impl Role {
-    const ALL: [Role; 1] = [Role::Compiler];
+    const ALL: [Role; 2] = [Role::Compiler, Role::Worker];
 
     /// Returns the name under which the process is started and listed.
     #[must_use]
     pub fn name(self) -> &'static CStr {
         match self {
             Role::Compiler => c"flowgate-compiler",
+            Role::Worker => c"flowgate-worker",
         }
     }
 
@@ -62,6 +65,7 @@ impl Role {
     fn number(self) -> u16 {
         match self {
             Role::Compiler => 1,
+            Role::Worker => 2,
         }
     }
 
@@ -171,7 +175,7 @@ impl Spawner {
         let all: Vec<BorrowedFd<'_>> =
             [other.as_fd(), channel.as_fd()].into_iter().chain(descriptors.iter().copied()).collect();
         self.orders.send(&record, &all)?;
-        Ok(Child { lease })
+        Ok(Child::of(lease))
     }
 }
 
@@ -287,7 +291,10 @@ impl Loop {
         let forked = unsafe { sys::fork() };
         match forked {
             Err(error) => tell_failure(&lease, "cannot start a process", &error),
-            Ok(Some(pid)) => self.running.push(Running { pid, lease }),
+            Ok(Some(pid)) => {
+                tell_start(&lease, pid.as_raw());
+                self.running.push(Running { pid, lease });
+            }
             Ok(None) => {
                 // Used only to report a failure; it is closed when the program is executed.
                 let status = match sys::aside(lease.as_fd()).and_then(Channel::from_descriptor) {

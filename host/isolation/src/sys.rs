@@ -16,9 +16,9 @@ use nix::{
 use super::{channel::Channel, child::Ending, frame::LONGEST};
 
 /// Maximum number of descriptors sent with a record.
-pub(super) const DESCRIPTORS: usize = 8;
+pub(super) const DESCRIPTORS: usize = 100;
 /// Above all descriptor numbers used by a role, and below any reasonable limit on descriptors.
-const HIGH: RawFd = 16;
+const HIGH: RawFd = 128;
 
 /// Forks. Returns the child's process ID, or `None` in the child.
 ///
@@ -47,7 +47,19 @@ pub(super) fn exit(status: u8) -> ! {
 /// # Errors
 /// If the kernel has no memory.
 pub(super) fn readable(descriptor: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
-    let mut one = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+    ready(descriptor, libc::POLLIN, time)
+}
+
+/// Waits until something can be written or the other end is closed, at most for this time; returns true if so.
+///
+/// # Errors
+/// The kernel has no memory.
+pub(super) fn writable(descriptor: BorrowedFd<'_>, time: Duration) -> io::Result<bool> {
+    ready(descriptor, libc::POLLOUT, time)
+}
+
+fn ready(descriptor: BorrowedFd<'_>, events: libc::c_short, time: Duration) -> io::Result<bool> {
+    let mut one = [libc::pollfd { fd: descriptor.as_raw_fd(), events, revents: 0 }];
     // Rounded up, so that waiting for less than a millisecond does not become a busy loop.
     let milliseconds = i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     poll(&mut one, milliseconds).map(|ready| ready > 0)
@@ -234,6 +246,18 @@ pub(super) fn keep_files_private() {
     unsafe {
         libc::umask(0o077);
     }
+}
+
+/// Returns the CPU time of another process; `None` if it has ended.
+pub(super) fn cpu_time(pid: i32) -> Option<Duration> {
+    let mut clock = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes to a number and a structure that outlive the calls.
+    let read = unsafe {
+        libc::clock_getcpuclockid(pid, &raw mut clock) == 0 && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    let (seconds, rest) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+    read.then(|| Duration::new(seconds, rest))
 }
 
 /// Executes an open program with one argument and an empty environment.

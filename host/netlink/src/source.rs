@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use flowgate_base::io_error::errno_text;
@@ -167,6 +168,30 @@ pub trait Source: Send {
     /// # Errors
     /// [`SourceError`], after which the stream has ended.
     fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError>;
+
+    /// Receives the next datagram as [`Source::next`] does, but waits at most this long; returns `None` if none has arrived
+    /// by then. Only sources that [wait themselves](Source::is_timed) do.
+    ///
+    /// # Errors
+    /// As [`Source::next`].
+    fn next_within(
+        &mut self,
+        datagram: &mut Datagram,
+        _patience: Option<Duration>,
+    ) -> Result<Option<bool>, SourceError> {
+        self.next(datagram).map(Some)
+    }
+
+    /// Returns true if the source can wait for a limited time, so that a pipeline needs no second thread for it.
+    fn is_timed(&self) -> bool {
+        false
+    }
+
+    /// Returns true if the names of processes come with the datagrams ([`Datagram::process_names`]), although the source
+    /// is live.
+    fn has_process_names(&self) -> bool {
+        self.is_replay()
+    }
 
     /// Returns true if datagrams should be handed on at once instead of when a batch is full.
     fn is_live(&self) -> bool {

@@ -12,8 +12,10 @@ use flowgate_netlink::{
 pub(super) struct Context {
     /// True if the rows are events.
     events: bool,
-    /// True if the datagrams contain times and names.
+    /// True if the datagrams contain times.
     recorded: bool,
+    /// True if they contain names.
+    named: bool,
     /// True if the current rows are entries of the table between events.
     entries: bool,
     /// The time at which the last datagram was received, in nanoseconds since 1970.
@@ -24,13 +26,13 @@ pub(super) struct Context {
 impl Context {
     /// Returns the context for the datagrams of a source.
     pub(crate) fn of(source: &dyn Source) -> Self {
-        let recorded = source.is_replay();
-        let programs = if recorded {
+        let (recorded, named) = (source.is_replay(), source.has_process_names());
+        let programs = if named {
             ProcessNames::fixed()
         } else {
             ProcessNames::in_namespace(source.namespace().cloned()).with_shared_lookup(source.process_names())
         };
-        Self { events: source.is_live(), recorded, entries: false, received: 0, programs }
+        Self { events: source.is_live(), recorded, named, entries: false, received: 0, programs }
     }
 
     /// Returns true if the rows are events.
@@ -53,6 +55,8 @@ impl Context {
     pub(crate) fn meet(&mut self, datagram: &Datagram) {
         if self.recorded {
             self.received = datagram.received;
+        }
+        if self.named {
             for (port, name) in &datagram.process_names {
                 self.programs.insert(datagram.namespace, *port, name.clone());
             }

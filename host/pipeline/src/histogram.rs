@@ -25,6 +25,22 @@ impl Histogram {
         }
     }
 
+    /// Returns the counts that are not 0, with their steps.
+    pub fn counts(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// Sets the count of a step; returns false if there is no such step.
+    pub fn set_count(&mut self, step: usize, count: u64) -> bool {
+        if self.counts.is_empty() {
+            self.counts.resize(ALL, 0);
+        }
+        let Some(place) = self.counts.get_mut(step) else { return false };
+        self.total = self.total.saturating_sub(*place).saturating_add(count);
+        *place = count;
+        true
+    }
+
     /// Returns the duration in nanoseconds that this many of a thousand calls did not exceed, rounded up to a step; 0
     /// without calls.
     #[must_use]

@@ -1,7 +1,7 @@
 //! The outcome that a plugin returns for a batch, and the results of the actions in it. The checks are in
 //! [`stage`](crate::stage).
 
-use flowgate_model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome};
+use flowgate_model::{Actions, Annotations, Changes, ExpectationOutcome, Expectations, Flows, Outcome, action};
 
 /// The actions that a stage requests, and the batch of values that they refer to.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +10,17 @@ pub struct Requests<T> {
     pub actions: Actions,
     /// The rows to set or create, or that identify entries.
     pub values: T,
+}
+
+impl<T> Requests<T> {
+    /// Returns an action: its kind, the row of the batch that it names, and the row of values. Returns `None` behind the
+    /// last one.
+    #[must_use]
+    pub fn action(&self, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
+        let Actions { kinds, rows, values } = &self.actions;
+        let named = |rows: &[u32]| rows.get(index).filter(|&&row| row != action::NO_ROW).map(|&row| row as usize);
+        Some((*kinds.get(index)?, named(rows), named(values)))
+    }
 }
 
 /// The effect of the executor's work on the batch.

@@ -10,6 +10,7 @@
 //! the batch, `resync` makes up for lost events, and `look_back` offers the table to stages.
 
 mod decode;
+mod direct;
 mod look_back;
 mod receive;
 mod resync;
@@ -24,7 +25,7 @@ use super::{
     context::Context,
     counters::Counters,
     entries::Entries,
-    executor::{Executor, ExecutorError, Guard, Shows},
+    executor::{Delegate, Executor, ExecutorError, Guard, Shows},
     kernel::{self, KernelTable, OpenError, OpenOptions},
     resync::{Kernel, READS, Resync, ResyncCounts},
     sink::{Sink, SinkError},
@@ -199,6 +200,13 @@ impl<'a, T: Entries> Pipeline<'a, T> {
     #[must_use]
     pub fn with_guard(mut self, guard: Box<dyn Guard<T>>) -> Self {
         self.executor = self.executor.guarded().watched_by(guard);
+        self
+    }
+
+    /// Has actions of plugins from files performed elsewhere.
+    #[must_use]
+    pub fn with_delegate(mut self, delegate: Box<dyn Delegate<T>>) -> Self {
+        self.executor = self.executor.guarded().delegating(delegate);
         self
     }
 

@@ -61,6 +61,22 @@ const CALLS: &[c_long] = &[
     SYS_getpid,
 ];
 
+/// System calls of a process that loads code, besides [`CALLS`].
+const LOADING: &[c_long] = &[
+    SYS_fcntl,
+    SYS_fstat,
+    SYS_lseek,
+    SYS_pread64,
+    SYS_statx,
+    SYS_prctl,
+    SYS_prlimit64,
+    SYS_rseq,
+    SYS_rt_sigaction,
+    SYS_sched_getaffinity,
+    SYS_set_robust_list,
+    SYS_membarrier,
+];
+
 /// Additional flags allowed for a private anonymous mapping. `MAP_GROWSDOWN` is excluded because RLIMIT_DATA does not
 /// count such memory.
 const MAPPING: c_int = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_NORESERVE | MAP_STACK;
@@ -78,7 +94,7 @@ fn wide(value: c_int) -> u64 {
 /// Compiles the filter to a program for the kernel. RLIMIT_DATA counts memory from the moment it becomes writable until
 /// it is unmapped. Calls that would bypass this accounting are not allowed: shared mappings, files in memory, growing
 /// mappings, and making pages read-only or inaccessible after they were written.
-fn program() -> Result<seccompiler::BpfProgram, Error> {
+fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS.iter().map(|&call| (call, Vec::new())).collect();
     let private = wide(MAP_PRIVATE | MAP_ANONYMOUS);
     let mapping = || Ok(SeccompCondition::new(3, Qword, SeccompCmpOp::MaskedEq(!wide(MAPPING)), private)?);
@@ -95,12 +111,33 @@ fn program() -> Result<seccompiler::BpfProgram, Error> {
         rules.insert(SYS_fcntl, vec![syscalls::rule([exactly(1, F_GETFD)])?]);
     }
     rules.insert(SYS_tgkill, vec![syscalls::rule([syscalls::is(0, u64::from(std::process::id()))])?]);
-    let filter = SeccompFilter::new(
-        rules,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into()?,
-    )?;
+    Ok(rules)
+}
+
+/// Compiles the filter to a program for the kernel; any other system call kills the process.
+fn program() -> Result<seccompiler::BpfProgram, Error> {
+    compiled(rules()?, SeccompAction::KillProcess)
+}
+
+/// Compiles the filter for a process that loads compiled code and has not run any of it: it also makes memory executable,
+/// starts threads of its own, and sets signal handlers, limits and filters. Other system calls fail with ENOSYS.
+fn loading_program() -> Result<seccompiler::BpfProgram, Error> {
+    let mut rules = rules()?;
+    let protections = [PROT_READ, PROT_READ | PROT_EXEC, PROT_READ | PROT_WRITE, PROT_NONE];
+    let protections = protections.map(|protection| syscalls::rule([exactly(2, protection)]));
+    rules.insert(SYS_mprotect, protections.into_iter().collect::<Result<_, _>>()?);
+    let thread = wide(CLONE_THREAD);
+    let thread = SeccompCondition::new(0, Qword, SeccompCmpOp::MaskedEq(thread), thread)?;
+    rules.insert(SYS_clone, vec![SeccompRule::new(vec![thread])?]);
+    rules.extend(LOADING.iter().map(|&call| (call, Vec::new())));
+    compiled(rules, SeccompAction::Errno(ENOSYS.unsigned_abs()))
+}
+
+fn compiled(
+    rules: BTreeMap<i64, Vec<SeccompRule>>,
+    otherwise: SeccompAction,
+) -> Result<seccompiler::BpfProgram, Error> {
+    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?;
     Ok(filter.try_into()?)
 }
 
@@ -110,16 +147,57 @@ fn program() -> Result<seccompiler::BpfProgram, Error> {
 /// # Errors
 /// If the kernel has no system-call filters, or another mandatory restriction cannot be applied.
 pub fn confine() -> Result<Sandbox, PrivilegesError> {
+    let landlock = isolate()?;
+    let no_executable_memory = deny_executable_memory();
+    limit(0)?;
+    confine_thread()?;
+    Ok(Sandbox { landlock, no_executable_memory })
+}
+
+/// Confines the calling process, which must be single-threaded, to loading compiled code that has been made elsewhere, and
+/// to what [`confine_running`] leaves.
+///
+/// # Errors
+/// As [`confine`].
+pub fn confine_loading() -> Result<(), PrivilegesError> {
+    isolate()?;
+    syscalls::load(loading_program()?)
+}
+
+/// Confines a process that has loaded all of its code to running it, and the calling thread to computing; each other
+/// thread calls [`confine_thread`]. Returns true if no memory can become executable.
+///
+/// # Errors
+/// As [`confine`].
+pub fn confine_running() -> Result<bool, PrivilegesError> {
+    let no_executable_memory = deny_executable_memory();
+    // One descriptor, which standard input is: poll(2) fails for more than there may be.
+    limit(1)?;
+    confine_thread()?;
+    Ok(no_executable_memory)
+}
+
+/// Limits the process to the threads that it has, and to descriptors below this number.
+fn limit(descriptors: u64) -> Result<(), PrivilegesError> {
+    setrlimit(Resource::RLIMIT_NOFILE, descriptors, descriptors).map_err(PrivilegesError::Resources)?;
+    setrlimit(Resource::RLIMIT_NPROC, 0, 0).map_err(PrivilegesError::Resources)
+}
+
+/// Confines the calling thread, and those that it starts, to computing.
+///
+/// # Errors
+/// The kernel has no system-call filters.
+pub fn confine_thread() -> Result<(), PrivilegesError> {
+    syscalls::load(program()?)
+}
+
+/// Takes everything from the calling process, which must be single-threaded, that is outside of it. Returns the version of
+/// Landlock.
+fn isolate() -> Result<Option<u32>, PrivilegesError> {
     // Prevents other processes of the same user from reading its memory or its descriptors.
     prctl::set_dumpable(false).map_err(PrivilegesError::Visible)?;
     drop_capabilities()?;
-    let landlock = survives(|| close_files().is_some()).then(close_files).flatten();
-    let sandbox = Sandbox { landlock, no_executable_memory: deny_executable_memory() };
-    for resource in [Resource::RLIMIT_NOFILE, Resource::RLIMIT_NPROC] {
-        setrlimit(resource, 0, 0).map_err(PrivilegesError::Resources)?;
-    }
-    syscalls::load(program()?)?;
-    Ok(sandbox)
+    Ok(survives(|| close_files().is_some()).then(close_files).flatten())
 }
 
 /// Drops all capabilities and the right to gain any, including those that a program executed by root would get. The

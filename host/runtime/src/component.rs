@@ -7,7 +7,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::{
     compiler::CompileLimits,
-    engine::PluginEngine,
+    engine::{PluginCode, PluginEngine},
     error::{LoadError, one_line},
     file,
     linker::{self, HostState},
@@ -172,6 +172,14 @@ impl PluginComponent {
             .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
         let component = engine.compile(path, bytes, limits)?;
         Self::prepare(engine, path, &component, Origin::File)
+    }
+
+    /// Makes a plugin of loaded code; `path` is its name in errors.
+    ///
+    /// # Errors
+    /// [`LoadError::Mismatch`] if it is a component for another host.
+    pub fn from_code(engine: &PluginEngine, path: &Path, code: &PluginCode) -> Result<Self, LoadError> {
+        Self::prepare(engine, path, &code.0, Origin::File)
     }
 
     /// Finds the exports and links the imports.

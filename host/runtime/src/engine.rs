@@ -7,7 +7,8 @@ use std::{
     path::Path,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::sync_channel,
     },
     thread,
     time::Duration,
@@ -26,6 +27,8 @@ use super::{
 
 /// Interval at which running code checks the clock; deadlines are kept with about this precision.
 pub(super) const TICK: Duration = Duration::from_millis(10);
+/// Number of ticks without a call after which the clock stops until the next one, so that an idle process is not woken.
+const IDLE_TICKS: u32 = 100;
 /// Maximum number of threads that compile a plugin.
 const MAX_COMPILE_THREADS: usize = 4;
 /// Stack size of each in bytes; only the used part takes memory.
@@ -45,8 +48,34 @@ struct Engines {
     cache: Option<Cache>,
     /// What compiles them; `None` if this process does.
     compiler: Option<Arc<Compiler>>,
+    /// How code runs, if that has been decided elsewhere.
+    execution: Option<Execution>,
     ticking: AtomicBool,
+    clock: Clock,
 }
+
+/// The thread that advances the clock, as calls see it.
+#[derive(Default)]
+struct Clock {
+    /// Number of calls in progress.
+    calls: AtomicUsize,
+    /// True if the thread waits for the next call.
+    parked: AtomicBool,
+    thread: OnceLock<thread::Thread>,
+}
+
+/// A call in progress.
+pub(super) struct CallInProgress(Arc<Engines>);
+
+impl Drop for CallInProgress {
+    fn drop(&mut self) {
+        self.0.clock.calls.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Compiled code of a plugin that has been loaded ([`PluginEngine::load_code`]).
+#[derive(Clone)]
+pub struct PluginCode(pub(super) Component);
 
 struct UserEngine {
     engine: Engine,
@@ -68,8 +97,56 @@ impl PluginEngine {
     /// # Errors
     /// None at present.
     pub fn with(cache: Option<Cache>, compiler: Option<Arc<Compiler>>) -> Result<Self, LoadError> {
-        let engines = Engines { user: OnceLock::new(), cache, compiler, ticking: AtomicBool::new(false) };
+        let engines = Engines {
+            user: OnceLock::new(),
+            cache,
+            compiler,
+            execution: None,
+            ticking: AtomicBool::new(false),
+            clock: Clock::default(),
+        };
         Ok(PluginEngine { engines: Arc::new(engines), owner: "".into() })
+    }
+
+    /// Returns engines for code that has been compiled for this execution ([`PluginEngine::code`]). They compile nothing.
+    #[must_use]
+    pub fn of_code(execution: Execution) -> Self {
+        let engines = Engines {
+            user: OnceLock::new(),
+            cache: None,
+            compiler: None,
+            execution: Some(execution),
+            ticking: AtomicBool::new(false),
+            clock: Clock::default(),
+        };
+        PluginEngine { engines: Arc::new(engines), owner: "".into() }
+    }
+
+    /// Returns the compiled code of a plugin for [`PluginComponent::from_code`](crate::PluginComponent::from_code), from
+    /// the cache or from a process that compiles it; `path` is its name in errors. Nothing of it is loaded here. Code in
+    /// the cache is not used if it is not `trusted`, because it could not be loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is not a plugin for this host, takes too much to compile, or there is no compiler.
+    pub fn code(
+        &self,
+        path: &Path,
+        content: &[u8],
+        limits: CompileLimits,
+        trusted: bool,
+    ) -> Result<Vec<u8>, LoadError> {
+        let UserEngine { engine, execution } = self.user()?;
+        let cache = self.engines.cache.as_ref().map(|cache| (cache, cache.key(engine, &self.owner, content)));
+        if let Some(code) = cache.as_ref().filter(|_| trusted).and_then(|(cache, key)| cache.read(key)) {
+            return Ok(code);
+        }
+        let missing = || LoadError::Compiler { path: path.into(), what: "is missing".into() };
+        let compiler = self.engines.compiler.as_ref().ok_or_else(missing)?;
+        let code = compiler.compile(path, content, *execution, limits)?;
+        if let Some((cache, key)) = &cache {
+            cache.store(key, &code);
+        }
+        Ok(code)
     }
 
     /// Returns the same engines for plugins of this owner: compiled code in the cache is loaded for the owner alone for
@@ -104,18 +181,63 @@ impl PluginEngine {
         if self.engines.ticking.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.run_clock(|| {})
+    }
+
+    /// Starts the clock as [`PluginEngine::start_clock`] does. Its thread calls `begin` first, which has returned when this
+    /// function does.
+    ///
+    /// # Errors
+    /// As [`PluginEngine::start_clock`].
+    pub fn start_clock_after(&self, begin: impl FnOnce() + Send + 'static) -> Result<(), LoadError> {
+        match self.engines.ticking.swap(true, Ordering::AcqRel) {
+            true => Ok(()),
+            false => self.run_clock(begin),
+        }
+    }
+
+    fn run_clock(&self, begin: impl FnOnce() + Send + 'static) -> Result<(), LoadError> {
         let engines = Arc::downgrade(&self.engines);
-        thread::Builder::new()
+        let (tell, begun) = sync_channel(1);
+        let clock = thread::Builder::new()
             .name("clock".into())
             .spawn(move || {
+                begin();
+                let _ = tell.send(());
+                let mut idle = 0;
                 loop {
                     thread::sleep(TICK);
                     let Some(engines) = engines.upgrade() else { break };
                     engines.tick();
+                    let clock = &engines.clock;
+                    idle = if clock.calls.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };
+                    if idle >= IDLE_TICKS {
+                        clock.parked.store(true, Ordering::SeqCst);
+                        // A call that begins now sees `parked`, or is seen here.
+                        let waits = clock.calls.load(Ordering::SeqCst) == 0;
+                        drop(engines);
+                        if waits {
+                            thread::park();
+                        }
+                        idle = 0;
+                    }
                 }
             })
             .map_err(|error| LoadError::Engine(format!("no thread for the clock: {}", error_text(&error))))?;
-        Ok(())
+        // The clock is started once.
+        let _ = self.engines.clock.thread.set(clock.thread().clone());
+        // The thread has ended without an answer if `begin` panicked.
+        begun.recv().map_err(|_| LoadError::Engine("the thread of the clock has ended".into()))
+    }
+
+    /// Marks a call as begun until the result is dropped, and wakes the clock.
+    pub(super) fn begin_call(&self) -> CallInProgress {
+        let clock = &self.engines.clock;
+        clock.calls.fetch_add(1, Ordering::SeqCst);
+        if clock.parked.load(Ordering::SeqCst) {
+            clock.wake();
+        }
+        CallInProgress(self.engines.clone())
     }
 
     /// Loads a stock plugin; returns `None` if there is none with this name.
@@ -170,17 +292,38 @@ impl PluginEngine {
             return Ok(component);
         };
         let code = compiler.compile(path, content, *execution, limits)?;
+        let component = self.load_component(path, &code)?;
+        if let Some((cache, key)) = &cache {
+            cache.store(key, &code);
+        }
+        Ok(component)
+    }
+
+    /// Loads compiled code ([`PluginEngine::code`]), in a process that runs this code alone; `path` is its name in errors.
+    /// Nothing of it runs yet.
+    ///
+    /// # Errors
+    /// [`LoadError::Compile`] if it is not code for this engine and processor; [`LoadError::Unconfined`] if the process has
+    /// privileges that foreign code must not have.
+    pub fn load_code(&self, path: &Path, code: &[u8]) -> Result<PluginCode, LoadError> {
+        flowgate_privileges::may_run_foreign_code()
+            .map_err(|reason| LoadError::Unconfined { path: path.into(), reason })?;
+        self.load_component(path, code).map(PluginCode)
+    }
+
+    /// Loads compiled code.
+    ///
+    /// # Errors
+    /// [`LoadError::Compile`] if it is not code for this engine and processor.
+    fn load_component(&self, path: &Path, code: &[u8]) -> Result<Component, LoadError> {
+        let engine = self.user_engine()?;
         // SAFETY: `deserialize` requires its bytes to be wasmtime's own output. A process that this program has started
         // produced them, has ended, and was given nothing but the plugin; nobody can have changed them since. If the
         // plugin has taken over the compiler, this is native code of the plugin's author, which is confined by the
         // privileges that this process has dropped before (`may_run_foreign_code`).
         #[allow(unsafe_code)]
-        let component = unsafe { Component::deserialize(engine, &code) };
-        let component = component.map_err(|error| error::not_compiled(path, &error))?;
-        if let Some((cache, key)) = &cache {
-            cache.store(key, &code);
-        }
-        Ok(component)
+        let component = unsafe { Component::deserialize(engine, code) };
+        component.map_err(|error| error::not_compiled(path, &error))
     }
 
     /// Returns true if the clock has been started.
@@ -198,9 +341,32 @@ impl PluginEngine {
         if let Some(user) = self.engines.user.get() {
             return Ok(user);
         }
-        let execution = Execution::detect();
-        let engine = execution.config().and_then(|config| Engine::new(&config)).map_err(engine_error)?;
+        let execution = self.engines.execution.unwrap_or_else(Execution::detect);
+        let configured = execution.config().and_then(|mut config| {
+            if self.engines.execution.is_some() {
+                config.parallel_compilation(false);
+            }
+            Engine::new(&config)
+        });
+        let engine = configured.map_err(engine_error)?;
         Ok(self.engines.user.get_or_init(|| UserEngine { engine, execution }))
+    }
+}
+
+impl Clock {
+    #[cold]
+    fn wake(&self) {
+        self.parked.store(false, Ordering::SeqCst);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        // The thread ends once it finds that there are no engines any more.
+        self.clock.wake();
     }
 }
 

@@ -52,7 +52,8 @@ impl Execution {
     }
 
     /// Returns the execution in another process, for which code is compiled here.
-    pub(super) fn elsewhere(interpreted: bool, checked: bool) -> Self {
+    #[must_use]
+    pub fn elsewhere(interpreted: bool, checked: bool) -> Self {
         Execution { barrier: interpreted.then_some(Barrier::Denied), limit: checked.then_some(0) }
     }
 
@@ -86,7 +87,9 @@ impl Execution {
         let mut config = flowgate_stock::config::common();
         // Threads take address space too: 64 MiB and more for each that allocates.
         config.parallel_compilation(self.limit.is_none());
-        config.memory_init_cow(!self.is_slowed());
+        // Images of memories are files in memory, which a process that only computes does not have. Each is used once or
+        // twice in a process, so that they save nothing.
+        config.memory_init_cow(false);
         if self.is_interpreted() {
             config.target("pulley64")?;
         }

@@ -8,6 +8,7 @@ use super::{
     bindings::exports::flowgate::conntrack as exports,
     component::{Origin, PluginComponent},
     deadline::Deadline,
+    engine::PluginEngine,
     error::{self, Failure, PluginError},
     limits::{Limits, MemoryLimiter},
     linker::HostState,
@@ -21,6 +22,7 @@ use flowgate_model::{
 
 /// An instance of a plugin. It must not be called again after a failed call.
 pub struct Instance {
+    engine: PluginEngine,
     store: Store<HostState>,
     plugin: exports::plugin::Guest,
     flow_stage: Option<exports::flow_stage::Guest>,
@@ -67,6 +69,7 @@ impl Instance {
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.output);
         Deadline::watch(&mut store);
+        let _call = component.engine.begin_call();
         Deadline::begin(&mut store, limits.start_up);
         let before = thread_time();
 
@@ -77,6 +80,7 @@ impl Instance {
         let guests = Exports::load(component, &mut store, &running)
             .map_err(|error| fail(Failure::Host(format!("{error:#}"))))?;
         Ok(Instance {
+            engine: component.engine.clone(),
             store,
             plugin: guests.plugin,
             flow_stage: guests.flow_stage,
@@ -147,6 +151,7 @@ impl Instance {
         let Some(guest) = guest(self).cloned() else {
             return Err(self.error(Failure::Host("it does not export what was called".into())));
         };
+        let _call = self.engine.begin_call();
         Deadline::begin(&mut self.store, self.starting.unwrap_or(self.limits.call));
         let before = self.starting.map(|_| thread_time());
         let result = call(&guest, &mut self.store);

@@ -60,7 +60,7 @@ mod weight;
 pub use cache::Cache;
 pub use compiler::{CompileLimits, Compiler};
 pub use component::{Capabilities, PluginComponent};
-pub use engine::PluginEngine;
+pub use engine::{PluginCode, PluginEngine};
 pub use error::{Failure, LoadError, PluginError};
 pub use execution::Execution;
 pub use inspect::{ComponentInfo, Import, ImportKind};

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("recording", &["base", "model", "netlink"]),
     ("fixture", &["names", "base", "model", "syntax"]),
     ("pipeline", &["base", "model", "netlink", "runtime", "recording"]),
+    ("worker", &["base", "privileges", "isolation", "model", "netlink", "runtime", "pipeline"]),
     ("metrics", &["base", "model", "netlink", "pipeline"]),
     ("top", &["base", "model", "netlink", "pipeline"]),
     ("config", &["base", "model", "netlink", "syntax", "runtime", "recording", "pipeline"]),
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "top",
             "config",
             "policy",
+            "worker",
         ],
     ),
 ];

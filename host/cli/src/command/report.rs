@@ -129,6 +129,11 @@ pub enum CommandError {
     /// The pipeline of a tenant ended.
     #[error("{0}")]
     Tenant(String),
+    /// The process that starts the workers of tenants has ended.
+    #[error(
+        "the process that starts the others has ended, and the workers of all tenants with it; start the service again"
+    )]
+    Spawner,
     /// A subcommand of `policy` failed.
     #[error(transparent)]
     Policy(#[from] super::policy::PolicyError),

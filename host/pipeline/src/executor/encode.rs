@@ -4,7 +4,7 @@
 use std::{ops::Range, sync::mpsc::sync_channel, thread};
 
 use crate::{entries::Entries, outcome::Requests};
-use flowgate_model::{Actions, action};
+use flowgate_model::action;
 use flowgate_netlink::{Request, encode::EncodeError};
 
 /// Minimum number of actions for which a thread pays off: files of `-R`, but no batch of a listing.
@@ -16,12 +16,6 @@ const FIRST_PART: usize = 64;
 
 /// The requests for some actions; errors for those that cannot be encoded.
 type EncodedRequests = Vec<Result<Request, EncodeError>>;
-
-/// Returns an action: its kind, the row of the batch, and the row of values.
-pub(super) fn action(actions: &Actions, index: usize) -> Option<(u8, Option<usize>, Option<usize>)> {
-    let named = |rows: &[u32]| rows.get(index).filter(|&&row| row != action::NO_ROW).map(|&row| row as usize);
-    Some((*actions.kinds.get(index)?, named(&actions.rows), named(&actions.values)))
-}
 
 /// Returns the kind of request with which an action is tried first: creation, where existing entries must be
 /// distinguished.
@@ -51,7 +45,7 @@ pub(super) fn encode<T: Entries>(
         return;
     }
     let one = |index: usize| {
-        let (kind, row, value) = action(&requests.actions, index).unwrap_or_default();
+        let (kind, row, value) = requests.action(index).unwrap_or_default();
         T::request(
             first_try(kind, exclusive),
             row.map(|row| (batch, row)),

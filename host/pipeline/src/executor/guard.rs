@@ -1,6 +1,6 @@
 //! A guard: decides about every action that a stage requests before it is sent to the kernel, and receives the results.
 
-use super::{Executor, ExecutorError, Requester, Sent, encode, set_result};
+use super::{Executor, ExecutorError, Requester, Sent, set_result};
 use crate::{
     entries::Entries,
     outcome::{ActionResults, Requests},
@@ -59,7 +59,7 @@ impl<T: Entries> Executor<T> {
         for (index, judgement) in judgements.into_iter().enumerate() {
             match judgement {
                 Judgement::Send(message) => {
-                    let (kind, row, value) = encode::action(lists, index).unwrap_or_default();
+                    let (kind, row, value) = requests.action(index).unwrap_or_default();
                     sent.push(Sent { index, kind, row, value });
                     messages.push(message);
                     // Actions without an answer from the kernel count as refused.

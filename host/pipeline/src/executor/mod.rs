@@ -7,6 +7,7 @@
 //! `encode` encodes, `send` sends and interprets answers, `existing` handles entries that cannot be created as
 //! requested, `reread` reads entries again, `plan` is a dry run, and `guard` asks a [`Guard`] instead of grants.
 
+mod delegate;
 mod encode;
 mod existing;
 mod guard;
@@ -16,6 +17,7 @@ mod send;
 
 use std::collections::BTreeSet;
 
+pub use delegate::Delegate;
 pub use guard::{Guard, Judgement};
 pub use plan::Plan;
 
@@ -94,6 +96,8 @@ pub struct Executor<T: Entries> {
     guarded: bool,
     /// Decides about the actions of these stages, instead of their grants alone.
     guard: Option<Box<dyn Guard<T>>>,
+    /// Performs the actions of these stages elsewhere.
+    delegate: Option<Box<dyn Delegate<T>>>,
     decoder: T::Decoder,
     batches: Option<BatchSender>,
     /// True if nothing is sent.
@@ -132,6 +136,7 @@ impl<T: Entries> Executor<T> {
             changed: 0,
             guarded: false,
             guard: None,
+            delegate: None,
             decoder,
             batches: None,
             dry: false,
@@ -262,6 +267,19 @@ impl<T: Entries> Executor<T> {
         batch: &T,
         requests: &Requests<T>,
     ) -> ActionResults<T> {
+        if !requester.strict
+            && let Some(delegate) = &mut self.delegate
+        {
+            let mut results = delegate.perform(watch, requester, batch, requests);
+            results.resize(requests.actions.kinds.len(), (result::REFUSED, libc::EIO as u32));
+            for &(result, _) in &results {
+                match result {
+                    result::DONE => self.done += 1,
+                    _ => self.refused += 1,
+                }
+            }
+            return ActionResults { results, ..ActionResults::default() };
+        }
         if !requester.strict
             && let Some(mut guard) = self.guard.take()
         {

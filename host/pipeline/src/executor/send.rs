@@ -24,7 +24,7 @@ impl<T: Entries> Executor<T> {
         let mut encoded = encoded.into_iter();
         let mut wrong = None;
         for index in numbers {
-            let Some((kind, row, value)) = encode::action(&requests.actions, index) else { break };
+            let Some((kind, row, value)) = requests.action(index) else { break };
             let (target, values) = (row.map(|row| (batch, row)), value.map(|value| (&requests.values, value)));
             let ready = encoded.next();
             if !T::is_granted(requester.grants, kind, target, values) {

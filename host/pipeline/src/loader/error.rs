@@ -63,6 +63,37 @@ pub enum LoadPluginError {
     },
 }
 
+/// The part of a plugin's specification that a problem is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProblemPlace {
+    /// The file.
+    File,
+    /// The required digest.
+    Digest,
+    /// The grants: this one is missing.
+    Grants(String),
+    /// The option with this index; `None` if it is missing.
+    Option(Option<usize>),
+    /// The option that the plugin's own message names, if it names one.
+    Named,
+}
+
+impl LoadPluginError {
+    /// Returns the part of the specification that the problem is about.
+    #[must_use]
+    pub fn place(&self) -> ProblemPlace {
+        match self {
+            LoadPluginError::Digest { .. } => ProblemPlace::Digest,
+            LoadPluginError::Service { grant, .. } => ProblemPlace::Grants((*grant).into()),
+            LoadPluginError::Option { index, .. } => ProblemPlace::Option(*index),
+            LoadPluginError::Plugin(_) => ProblemPlace::Named,
+            LoadPluginError::Load(_) | LoadPluginError::Role { .. } | LoadPluginError::State { .. } => {
+                ProblemPlace::File
+            }
+        }
+    }
+}
+
 /// All problems of a plugin, at least one.
 pub type PluginProblems = Problems<LoadPluginError>;
 

@@ -6,6 +6,7 @@
 mod error;
 pub mod options;
 mod plugin;
+mod remote;
 
 use std::{
     cell::RefCell,
@@ -16,8 +17,10 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
+pub use error::ProblemPlace;
 pub use error::{LoadPluginError, PluginProblems};
 pub use plugin::{LoadedPlugin, PluginLimits, PluginSpec, PreparedPlugin};
+pub use remote::{RemoteHost, ServiceReceiver, StateEntries};
 
 pub use crate::role::Role;
 
@@ -68,6 +71,8 @@ pub struct PluginLoader {
     states: Option<Arc<StateStores>>,
     /// The generation of the policy that the plugins belong to, if they are a tenant's.
     generation: Option<u64>,
+    /// The process that provides compiled code and services, if plugins run in one of their own.
+    remote: Option<RemoteHost>,
 }
 
 impl PluginLoader {
@@ -98,7 +103,7 @@ impl PluginLoader {
     /// which a command without local time saves.
     fn with_offsets(engine: PluginEngine, labels: Vec<Label>, offsets: Vec<UtcOffset>) -> Self {
         let stock = RefCell::default();
-        PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None }
+        PluginLoader { engine, labels, users: true, offsets, stock, states: None, generation: None, remote: None }
     }
 
     /// Returns a loader for a tenant: plugins of the same name share their state, and the log contains their full names
@@ -106,6 +111,19 @@ impl PluginLoader {
     #[must_use]
     pub fn sharing(engine: PluginEngine, labels: Vec<Label>, states: Arc<StateStores>, generation: u64) -> Self {
         PluginLoader { states: Some(states), generation: Some(generation), ..Self::with_engine(engine, labels) }
+    }
+
+    /// Returns a loader in a process of its own, whose plugins get their code and their services from another one.
+    /// `offsets` are those of local time.
+    #[must_use]
+    pub fn remote(engine: PluginEngine, labels: Vec<Label>, offsets: Vec<UtcOffset>, host: RemoteHost) -> Self {
+        PluginLoader { remote: Some(host), ..Self::with_offsets(engine, labels, offsets) }
+    }
+
+    /// Returns the process that provides code and services, if plugins run in one of their own.
+    #[must_use]
+    pub fn remote_host(&self) -> Option<&RemoteHost> {
+        self.remote.as_ref()
     }
 
     /// Does the work of [`PluginLoader::new`], for tests of plugins: local time is UTC, so that the output is the same
@@ -226,40 +244,61 @@ impl PluginLoader {
         grants: &Grants,
         capacity: usize,
     ) -> Result<Services, LoadPluginError> {
+        if let Some(remote) = &self.remote {
+            return Ok(remote.services(&component.name, grants, capacity));
+        }
         let state = self.state(component, grants, capacity)?;
         let log = if grants.log { Log::of(&self.log_name(component)) } else { Log::default() };
         Ok(Services { log: Arc::new(log), state, time: grants.time })
     }
 
     /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name,
-    /// limit and grant.
+    /// limit and grant if states outlive this loader.
     fn state(
         &self,
         component: &PluginComponent,
         grants: &Grants,
         capacity: usize,
     ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
+        match &self.states {
+            Some(states) => states.open(&component.name, grants, capacity),
+            None => StateStores::default().open(&component.name, grants, capacity),
+        }
+    }
+}
+
+impl StateStores {
+    /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name,
+    /// limit and grant.
+    ///
+    /// # Errors
+    /// [`LoadPluginError::State`] if its file cannot be used.
+    pub fn open(
+        &self,
+        plugin: &str,
+        grants: &Grants,
+        capacity: usize,
+    ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
         let Some(keeping) = &grants.state else { return Ok(None) };
-        let mut all = self.states.as_ref().map(|states| states.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let key = format!("{} {capacity} {:?}", component.name, grants.state);
-        if let Some(state) = all.as_ref().and_then(|all| all.get(&key)) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = format!("{plugin} {capacity} {:?}", grants.state);
+        if let Some(state) = all.get(&key) {
             return Ok(Some(state.clone()));
         }
         let state = match keeping {
             Keeping::Memory => State::in_memory(capacity),
             Keeping::File(path) => State::in_file(path, capacity)
-                .map_err(|error| LoadPluginError::State { plugin: component.name.clone(), error })?,
+                .map_err(|error| LoadPluginError::State { plugin: plugin.into(), error })?,
         };
         let state = Arc::new(Mutex::new(state));
-        if let Some(all) = &mut all {
-            all.insert(key, state.clone());
-        }
+        all.insert(key, state.clone());
         Ok(Some(state))
     }
 }
 
 /// Returns the differences of local time from UTC, from 1970 until thirty years from now.
-fn offsets() -> Vec<UtcOffset> {
+#[must_use]
+pub fn offsets() -> Vec<UtcOffset> {
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let end = Timestamp::now().as_second().saturating_add(30 * 366 * 86_400);
     let first = UtcOffset { since: 0, offset: zone.to_offset(Timestamp::UNIX_EPOCH).seconds() };

@@ -7,7 +7,7 @@ use crate::{format::Format, stage::Stage, supervisor::Policy};
 use flowgate_base::text::clean;
 use flowgate_model::{Description, OnError, OptionValue, Setup, field, grants::Grants};
 use flowgate_runtime::{
-    CompileLimits, Instance, Limits, PluginComponent, Services,
+    CompileLimits, Instance, Limits, PluginCode, PluginComponent, Services,
     services::{self, state::CAPACITY},
 };
 
@@ -106,6 +106,13 @@ impl PluginLoader {
     /// Reads and compiles the file. The hashed bytes are the compiled ones, even if the file changes meanwhile.
     fn open(&self, spec: &PluginSpec, purpose: Purpose) -> Result<(PluginComponent, Option<String>), LoadPluginError> {
         let path = &spec.file;
+        if let Some(code) = self.remote_code(spec) {
+            let mut component = PluginComponent::from_code(self.engine(), path, code)?;
+            if let Some(name) = &spec.name {
+                component.name.clone_from(name);
+            }
+            return Ok((component, spec.digest.clone()));
+        }
         // The digest decides if this is the right file, so its content need not be a component.
         let bytes = if spec.digest.is_some() { PluginComponent::content(path)? } else { PluginComponent::read(path)? };
         let wanted = spec.digest.is_some() || purpose == Purpose::Inspect;
@@ -120,6 +127,11 @@ impl PluginLoader {
             component.name.clone_from(name);
         }
         Ok((component, digest))
+    }
+
+    /// Returns the code of a plugin that another process has provided.
+    fn remote_code(&self, spec: &PluginSpec) -> Option<&PluginCode> {
+        self.remote.as_ref()?.code.get(spec.digest.as_ref()?)
     }
 
     /// Does the work of [`PluginLoader::prepare`] for a compiled component.

@@ -1,6 +1,6 @@
 //! Receives from the source: on the thread of the pipeline, or on one of its own.
 
-use std::{sync::mpsc::RecvTimeoutError, thread};
+use std::{sync::mpsc::RecvTimeoutError, thread, time::Duration};
 
 use super::{Pipeline, RunError, Tally};
 use crate::{
@@ -29,6 +29,9 @@ impl<T: Entries> Pipeline<'_, T> {
             return Ok(());
         }
         self.start_clock();
+        if source.is_timed() {
+            return self.process_directly(source, context, batch, tally);
+        }
         let (filling, mut draining) = queue::queue(source, &self.counters);
         let waker = source.barriers();
         let worked = thread::scope(|scope| {
@@ -78,6 +81,12 @@ impl<T: Entries> Pipeline<'_, T> {
         Ok(false)
     }
 
+    /// Returns the time until something is due without a datagram; `None` if nothing is.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let resync = self.resync.as_ref().and_then(Resync::patience);
+        self.stages.iter().filter_map(Stage::patience).chain(resync).min()
+    }
+
     /// Processes datagrams of the reader until there are no more.
     fn drain(
         &mut self,
@@ -95,9 +104,7 @@ impl<T: Entries> Pipeline<'_, T> {
                         self.process_batch(batch, context, tally)?;
                     }
                     self.tick()?;
-                    let resync = self.resync.as_ref().and_then(Resync::patience);
-                    let patience = self.stages.iter().filter_map(Stage::patience).chain(resync).min();
-                    match queue.wait(patience) {
+                    match queue.wait(self.patience()) {
                         Ok(datagram) => datagram?,
                         Err(RecvTimeoutError::Timeout) => continue,
                         Err(RecvTimeoutError::Disconnected) => return Ok(()),

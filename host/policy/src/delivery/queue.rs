@@ -49,6 +49,8 @@ struct Inner {
     /// The waiting thread is woken from this number of bytes on.
     wake_at: usize,
     closed: bool,
+    /// True while whoever waits for messages is to stop waiting.
+    interrupted: bool,
     received: u64,
     lost: u64,
     gaps: u64,
@@ -136,6 +138,23 @@ impl Queue {
         self.ready.notify_all();
     }
 
+    /// Ends all waiting for messages until [`Queue::resume`]; what the queue holds stays.
+    pub fn interrupt(&self) {
+        self.lock().interrupted = true;
+        self.ready.notify_all();
+    }
+
+    /// Allows waiting for messages again.
+    pub fn resume(&self) {
+        self.lock().interrupted = false;
+    }
+
+    /// Returns true if nothing is added any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Closes the queue and drops what it holds.
     pub fn end(&self) {
         let mut inner = self.lock();
@@ -163,7 +182,7 @@ impl Queue {
     fn gather(&self, until: Instant) {
         let enough = TOGETHER.min(self.limit / 2);
         let mut inner = self.lock();
-        while inner.bytes < enough && !inner.closed {
+        while inner.bytes < enough && !inner.closed && !inner.interrupted {
             let rest = until.saturating_duration_since(Instant::now());
             if rest.is_zero() {
                 break;
@@ -178,6 +197,9 @@ impl Queue {
     fn take(&self, patience: Option<Duration>) -> Result<Option<Item>, ()> {
         let mut inner = self.lock();
         loop {
+            if inner.interrupted {
+                return Err(());
+            }
             if let Some(item) = inner.items.pop_front() {
                 if let Item::Messages(bytes, _, count) = &item {
                     inner.bytes -= bytes.len();
@@ -193,7 +215,7 @@ impl Queue {
                 Some(patience) => {
                     let (inner, waited) =
                         self.ready.wait_timeout(inner, patience).unwrap_or_else(PoisonError::into_inner);
-                    if waited.timed_out() && inner.items.is_empty() && !inner.closed {
+                    if waited.timed_out() && inner.items.is_empty() && !inner.closed && !inner.interrupted {
                         return Err(());
                     }
                     inner
@@ -243,6 +265,7 @@ pub struct QueueSource {
     gather: Duration,
     rest: Option<Instant>,
     programs: Arc<Mutex<ProcessNames>>,
+    charge: Option<Box<dyn FnMut() + Send>>,
 }
 
 impl QueueSource {
@@ -267,6 +290,7 @@ impl QueueSource {
             gaps: 0,
             gather: GATHER_PER_TENANT,
             rest: None,
+            charge: None,
         }
     }
 
@@ -277,7 +301,17 @@ impl QueueSource {
         self
     }
 
-    fn exhausted(&self) -> bool {
+    /// Calls this before the budget is looked at: it charges the CPU time that has been used since.
+    #[must_use]
+    pub fn charging(mut self, charge: Box<dyn FnMut() + Send>) -> Self {
+        self.charge = Some(charge);
+        self
+    }
+
+    fn exhausted(&mut self) -> bool {
+        if let Some(charge) = &mut self.charge {
+            charge();
+        }
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
@@ -314,6 +348,7 @@ impl Source for QueueSource {
             }
             let patience = self.gap.map(|_| self.rest().max(Duration::from_millis(20)));
             match self.queue.take(patience) {
+                Err(()) if self.queue.lock().interrupted => return Err(SourceError::Kernel(libc::EINTR)),
                 Err(()) => {}
                 Ok(None) => return Ok(false),
                 Ok(Some(Item::Gap(received, lost))) => {

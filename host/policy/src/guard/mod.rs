@@ -17,7 +17,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,18 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum interval between two warnings that the tenant's share of the audit is used up.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Why an action names nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unproposed {
+    /// The plugin was not granted it.
+    NotGranted,
+    /// It could not be proposed as a request, or the request not be read.
+    Other(String),
+}
+
+/// Actions of a call that name nothing, by their index in the call.
+pub type UnproposedActions = Arc<Mutex<BTreeMap<usize, Unproposed>>>;
+
 /// The guard of one tenant.
 pub struct TenantGuard {
     tenant: String,
@@ -80,6 +92,7 @@ pub struct TenantGuard {
     /// Refusals that are not recorded one by one, by code: one of them, and their number.
     unrecorded: BTreeMap<&'static str, (Record, u64)>,
     last_summary: Option<Instant>,
+    unproposed: UnproposedActions,
 }
 
 /// An action that was allowed.
@@ -129,7 +142,15 @@ impl TenantGuard {
             open: Vec::new(),
             unrecorded: BTreeMap::new(),
             last_summary: None,
+            unproposed: UnproposedActions::default(),
         }
+    }
+
+    /// Says in refusals why actions name nothing.
+    #[must_use]
+    pub fn explaining(mut self, unproposed: UnproposedActions) -> Self {
+        self.unproposed = unproposed;
+        self
     }
 
     /// Counts created entries in a ledger shared with other tenants, which may have this percentage of the table.
@@ -144,6 +165,17 @@ impl TenantGuard {
     pub fn until(mut self, superseded: Arc<dyn Fn() -> bool + Send + Sync>) -> Self {
         self.superseded = superseded;
         self
+    }
+
+    /// Returns the refusal of an action that could not be proposed.
+    fn unproposed(&self, index: usize) -> Option<Refusal> {
+        let reason = self.unproposed.lock().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()?;
+        Some(match reason {
+            Unproposed::NotGranted => Refusal { result: result::NOT_GRANTED, errno: 0, reason: Reason::NotGranted },
+            Unproposed::Other(reason) => {
+                Refusal { result: result::INVALID, errno: 0, reason: Reason::Unproposed(reason) }
+            }
+        })
     }
 
     /// Returns the lines that sum up refusals, if they are due: a flood must not fill the audit.

@@ -26,6 +26,9 @@ pub enum Reason {
     /// No flow is named.
     #[error("the action does not name a flow completely")]
     Nameless,
+    /// It could not be proposed as a request.
+    #[error("it cannot be proposed to the kernel: {0}")]
+    Unproposed(String),
     /// It cannot be encoded as a request.
     #[error("it cannot be asked of the kernel: {0}")]
     Unspeakable(EncodeError),
@@ -113,6 +116,7 @@ impl Reason {
             Reason::NotGranted => "not-granted",
             Reason::Bounds => "bounds",
             Reason::Nameless => "nameless",
+            Reason::Unproposed(_) => "unproposed",
             Reason::Unspeakable(_) => "invalid",
             Reason::Outside(Outside::Scope) => "out-of-scope",
             // The same for a program: the peer is not the one that the scope has.

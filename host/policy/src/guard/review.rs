@@ -88,6 +88,10 @@ impl TenantGuard {
                 steps.push(Step::Refused(over(reason), None));
                 continue;
             }
+            if let Some(refusal) = self.unproposed(index) {
+                steps.push(Step::Refused(refusal, None));
+                continue;
+            }
             let target = (row != action::NO_ROW).then_some((shown, row as usize));
             let values = (value != action::NO_ROW).then_some((&requests.values, value as usize));
             let proposal = Proposal::new(authority, kind, target, values).and_then(|proposal| {

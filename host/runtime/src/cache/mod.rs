@@ -108,6 +108,14 @@ impl Cache {
         component.ok()
     }
 
+    /// Reads compiled code without loading it, if a trusted and undamaged file has it.
+    pub(super) fn read(&self, key: &CacheKey) -> Option<Vec<u8>> {
+        let mut content = self.open(false)?.read(&key.file(), MAX_FILE)?;
+        verified(&content, key)?;
+        content.drain(..HEADER);
+        Some(content)
+    }
+
     /// Stores compiled code. A failure is no error: the code is compiled again next time.
     pub(super) fn store(&self, key: &CacheKey, code: &[u8]) {
         if u64::try_from(code.len()).is_ok_and(|length| length < MAX_FILE)

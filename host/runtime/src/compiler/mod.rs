@@ -15,6 +15,7 @@ use std::{
     num::NonZeroUsize,
     os::{fd::AsFd as _, unix::fs::FileExt as _},
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -28,6 +29,7 @@ use super::{
     execution::{Execution, address_space},
 };
 use jobs::{Jobs, Length};
+pub use protocol::build;
 use protocol::{Task, read_answer};
 pub use serve::serve;
 
@@ -66,7 +68,7 @@ impl Default for CompileLimits {
 #[derive(Debug)]
 pub struct Compiler {
     /// The spawner of the processes, or why there is none.
-    spawner: Result<Spawner, String>,
+    spawner: Result<Arc<Spawner>, String>,
     jobs: Jobs,
     /// True if plugins have several owners, none of which may delay the others. A plugin that does not compile within a
     /// short time limit is then started again after the quick ones are done, and the processes yield to others.
@@ -78,7 +80,7 @@ impl Compiler {
     /// several owners, none of which may delay the others for long, and compilation yields to the other work of the
     /// machine.
     #[must_use]
-    pub fn new(spawner: io::Result<Spawner>, shared: bool) -> Self {
+    pub fn new(spawner: io::Result<Arc<Spawner>>, shared: bool) -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let spawner = spawner.map_err(|error| error.to_string());
         Compiler { spawner, jobs: Jobs::new(processors), shared }
@@ -86,7 +88,7 @@ impl Compiler {
 
     /// Returns true if nothing can be compiled any more because the spawner has ended.
     pub(super) fn has_ended(&self) -> bool {
-        self.spawner.as_ref().map_or(true, Spawner::has_ended)
+        self.spawner.as_ref().map_or(true, |spawner| spawner.has_ended())
     }
 
     /// Returns the compiled code of a plugin; `path` is its name in errors.
@@ -123,7 +125,7 @@ impl Compiler {
         let spawner = self.spawner.as_ref().map_err(|error| failed(format!("cannot be started: {error}")))?;
         let _job = self.jobs.begin(length);
         let cannot = |error: io::Error| failed(format!("cannot be started: {error}"));
-        let (plugin, code) = (sealed(content).map_err(cannot)?, memory("code").map_err(cannot)?);
+        let (plugin, code) = (sealed("plugin", content).map_err(cannot)?, memory("code").map_err(cannot)?);
         let (channel, other) = Channel::pair().map_err(cannot)?;
         let task = Task {
             path: path.into(),
@@ -206,9 +208,12 @@ fn memory(name: &str) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Returns a sealed file in memory with this content, which cannot be changed any more.
-fn sealed(content: &[u8]) -> io::Result<File> {
-    let mut file = memory("plugin")?;
+/// Returns a file in memory with this content, which cannot be changed any more. `name` is for people.
+///
+/// # Errors
+/// The kernel has no memory for it.
+pub fn sealed(name: &str, content: &[u8]) -> io::Result<File> {
+    let mut file = memory(name)?;
     file.write_all(content)?;
     // Sender and reader share the file offset.
     file.rewind()?;
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_sealed_stays_as_it_is() {
-        let file = sealed(b"content").unwrap();
+        let file = sealed("x", b"content").unwrap();
         assert!((&file).write_all(b"more").is_err());
         assert!(file.set_len(0).is_err());
         assert_eq!(content_of(&file, 7).unwrap_err().raw_os_error(), Some(libc::EPERM), "it is sealed for good");

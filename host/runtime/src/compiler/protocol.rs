@@ -63,7 +63,8 @@ impl Task {
 }
 
 /// Returns the build identifier, which must be equal at both ends.
-fn build() -> String {
+#[must_use]
+pub fn build() -> String {
     format!("{} {}", env!("CARGO_PKG_VERSION"), flowgate_stock::BUILD)
 }
 

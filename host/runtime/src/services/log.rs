@@ -1,7 +1,8 @@
 //! A plugin's lines in the operator's log: cleaned, limited in number and length, and counted.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,12 +14,36 @@ const BURST: u64 = 100;
 /// The period: one more line is permitted every 100 ms.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// Receives log lines: the level and the message.
+pub type LogReceiver = Arc<dyn Fn(u8, &str) + Send + Sync>;
+
 /// Writes a plugin's log lines.
 #[derive(Debug, Default)]
 pub struct Log {
-    /// The plugin's name, or `None` if its lines are discarded.
-    plugin: Option<String>,
+    to: Destination,
     lines: Mutex<LineCounts>,
+}
+
+/// Where log lines go.
+#[derive(Default)]
+enum Destination {
+    /// Nowhere.
+    #[default]
+    Nowhere,
+    /// To the operator's log, with this plugin's name.
+    Operator(String),
+    /// To this receiver.
+    Receiver(LogReceiver),
+}
+
+impl fmt::Debug for Destination {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Destination::Nowhere => "Nowhere",
+            Destination::Operator(_) => "Operator",
+            Destination::Receiver(_) => "Receiver",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -35,7 +60,13 @@ impl Log {
     /// Returns a log that writes lines with this plugin's name.
     #[must_use]
     pub fn of(plugin: &str) -> Self {
-        Log { plugin: Some(plugin.into()), lines: Mutex::default() }
+        Log { to: Destination::Operator(plugin.into()), lines: Mutex::default() }
+    }
+
+    /// Returns a log that passes lines to this receiver.
+    #[must_use]
+    pub fn to(receiver: LogReceiver) -> Self {
+        Log { to: Destination::Receiver(receiver), lines: Mutex::default() }
     }
 
     /// Writes a line, or only counts it without a grant or beyond the rate limit.
@@ -45,13 +76,19 @@ impl Log {
 
     fn write_at(&self, level: u8, message: &str, now: Instant) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(plugin) = self.plugin.as_deref().filter(|_| lines.room.take_at(1, now) == 1) else {
+        let permitted = !matches!(self.to, Destination::Nowhere) && lines.room.take_at(1, now) == 1;
+        if !permitted {
             lines.dropped += 1;
             lines.silent += 1;
             return;
-        };
+        }
         lines.written += 1;
         let silent = std::mem::take(&mut lines.silent);
+        let plugin = match &self.to {
+            Destination::Nowhere => return,
+            Destination::Receiver(receiver) => return receiver(level, message),
+            Destination::Operator(plugin) => plugin,
+        };
         if silent > 0 {
             tracing::warn!(target: "plugin", "{plugin}: {silent} lines of its log were dropped");
         }

@@ -2,9 +2,9 @@
 //! named one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    io,
+    fmt, io,
     ops::Bound,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -72,15 +72,39 @@ pub enum StateError {
     },
 }
 
+/// Number of changed entries that are passed to the keeper of the copy without delay.
+const MAX_CHANGES_AT_ONCE: usize = 256;
+
+/// Receives changes of a store: the key, and its value unless it has been removed.
+pub type ChangeReceiver = Box<dyn FnMut(&[u8], Option<&[u8]>) + Send>;
+
 /// A state store.
-#[derive(Debug)]
 pub struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     held: usize,
     capacity: usize,
     file: Option<StateFile>,
+    /// The copy that is kept by another process.
+    copy: Option<Copy>,
     changed: bool,
     written: Option<Instant>,
+}
+
+/// A copy of a store in another process.
+struct Copy {
+    receiver: ChangeReceiver,
+    /// Keys that have changed since the last save.
+    keys: BTreeSet<Vec<u8>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("State")
+            .field("held", &self.held)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The file of a store.
@@ -119,7 +143,23 @@ impl State {
     /// Returns a store in memory with this capacity in bytes.
     #[must_use]
     pub fn in_memory(capacity: usize) -> Self {
-        State { entries: BTreeMap::new(), held: 0, capacity, file: None, changed: false, written: None }
+        State { entries: BTreeMap::new(), held: 0, capacity, file: None, copy: None, changed: false, written: None }
+    }
+
+    /// Returns a store with these entries. [`State::save`] passes what has changed to a receiver.
+    #[must_use]
+    pub fn copied(entries: BTreeMap<Vec<u8>, Vec<u8>>, capacity: usize, receiver: ChangeReceiver) -> Self {
+        let mut state = Self::in_memory(capacity);
+        state.held = entries.iter().map(|(key, value)| cost(key, value)).sum();
+        state.entries = entries;
+        state.copy = Some(Copy { receiver, keys: BTreeSet::new() });
+        state
+    }
+
+    /// Returns the entries.
+    #[must_use]
+    pub fn entries(&self) -> &BTreeMap<Vec<u8>, Vec<u8>> {
+        &self.entries
     }
 
     /// Returns a store that is read from a file, if it exists, and written to it. No other user may be able to replace
@@ -196,7 +236,7 @@ impl State {
             return Err(FULL);
         }
         self.held = held;
-        self.changed = true;
+        self.note(&key);
         self.entries.insert(key, value);
         Ok(())
     }
@@ -205,8 +245,27 @@ impl State {
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let Some(value) = self.entries.remove(key) else { return false };
         self.held -= cost(key, &value);
-        self.changed = true;
+        self.note(key);
         true
+    }
+
+    /// Applies a change that the receiver of changes has made itself: the value, or `None` to remove the entry.
+    pub fn apply(&mut self, key: &[u8], value: Option<Vec<u8>>) {
+        let copy = self.copy.take();
+        match value {
+            // It is within the capacity there.
+            Some(value) => drop(self.set(key.to_vec(), value)),
+            None => drop(self.remove(key)),
+        }
+        self.copy = copy;
+    }
+
+    /// Records a change.
+    fn note(&mut self, key: &[u8]) {
+        self.changed = true;
+        if let Some(copy) = self.copy.as_mut().filter(|copy| !copy.keys.contains(key)) {
+            copy.keys.insert(key.to_vec());
+        }
     }
 
     /// Returns at most `limit` keys that begin with `prefix` and follow `after`, in ascending order.
@@ -233,6 +292,10 @@ impl State {
     /// # Errors
     /// [`StateError::Write`]; the file is unchanged.
     pub fn save_if_due(&mut self) -> Result<(), StateError> {
+        // The other process has to know what this one has done, also if that is killed next.
+        if self.copy.as_ref().is_some_and(|copy| copy.keys.len() <= MAX_CHANGES_AT_ONCE) {
+            return self.save();
+        }
         match self.written {
             Some(written) if written.elapsed() < MIN_WRITE_INTERVAL => Ok(()),
             _ => self.save(),
@@ -244,6 +307,12 @@ impl State {
     /// # Errors
     /// [`StateError::Write`]; the file is unchanged.
     pub fn save(&mut self) -> Result<(), StateError> {
+        if let Some(copy) = &mut self.copy {
+            for key in std::mem::take(&mut copy.keys) {
+                (copy.receiver)(&key, self.entries.get(&key).map(Vec::as_slice));
+            }
+            self.written = Some(Instant::now());
+        }
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let failed = |source: io::Error| StateError::Write { path: file.path.clone(), source };
         let entries: Vec<_> = self

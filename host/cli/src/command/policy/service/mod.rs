@@ -12,6 +12,7 @@ mod metrics;
 mod notify;
 mod tenant;
 mod watch;
+mod worker;
 
 pub(super) use control::ask;
 
@@ -62,6 +63,8 @@ pub(super) struct Service {
     /// True if `file` is a pipe or another file that can be read only once.
     once: bool,
     engine: PluginEngine,
+    /// How the code of plugins runs in workers.
+    execution: (bool, bool),
     audit: Arc<Audit>,
     states: Arc<StateStores>,
     stop: Stop,
@@ -210,6 +213,10 @@ impl Service {
     /// Feeds the watchdog if it is due and the receiving threads answer. If they do not, the watchdog is not fed and
     /// systemd restarts the service: without events, the service is of no use to its tenants.
     fn feed(&self) {
+        // The workers end with it.
+        if crate::command::compiling::has_ended() {
+            self.stop.stop();
+        }
         let event_sources = self.event_sources.lock().unwrap_or_else(PoisonError::into_inner);
         let answers =
             |event_source: &Arc<EventSource>| event_source.heartbeat.is_alive(|| (event_source.insert_barrier)().ok());
@@ -519,6 +526,7 @@ pub(in crate::command) fn run(
     let service = Service {
         file: file.into(),
         once,
+        execution: worker::execution(&engine)?,
         engine,
         audit,
         counters: counters.clone(),
@@ -578,5 +586,8 @@ pub(in crate::command) fn run(
     }
     service.audit.service(inner.generation, "", "stop", None);
     let failure = *service.failure.lock().unwrap_or_else(PoisonError::into_inner);
+    if crate::command::compiling::has_ended() {
+        return Err(CommandError::Spawner);
+    }
     failure.map_or(Ok(Exit::Stopped), |errno| Err(CommandError::Events(report::strerror(errno))))
 }

@@ -1,4 +1,5 @@
-//! A running tenant: a pipeline behind the tenant's scope, on a thread of its own.
+//! A running tenant as the rest of the service sees it. What it does is done by a thread of its own
+//! ([`worker`](super::worker)).
 
 use std::{
     collections::BTreeMap,
@@ -12,36 +13,21 @@ use std::{
 };
 
 use super::{
-    super::load,
     EventSource, Service,
     dispatch::{DesiredState, Recipient},
-    ending::TenantEnd,
+    worker::Job,
 };
-use crate::command::report::{self, CommandError};
-use flowgate_base::{TokenBucket, Warnings, io_error::error_text, text::clean};
+use crate::command::report;
+use flowgate_base::{TokenBucket, io_error::error_text, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_metrics::TenantMetrics;
-use flowgate_model::{EventGroups, Flows};
-use flowgate_netlink::{Namespace, Stop, namespace, process_names::ProcessNames, source::InsertBarrier};
-use flowgate_pipeline::{
-    Tally,
-    counters::Counters,
-    kernel::KernelTable,
-    loader::{PluginLoader, Purpose, StateStores},
-    sink::{Several, Sink, SinkKind},
-    stats::{Health, Shared, StageStats},
-};
+use flowgate_netlink::namespace;
+use flowgate_pipeline::stats::{Health, Shared, StageStats};
 use flowgate_policy::{
     Policy, Tenant,
-    audit::Audit,
     control::{TenantState, TenantStatus},
-    delivery::{
-        Listings, Queue, QueueSource, RateLimitedSink, SpaceReservingSink, gather_time, scope_filter::TenantTable,
-        share_a_file_system,
-    },
-    guard::{TenantGuard, ledger::Ledger},
+    delivery::{Queue, gather_time},
 };
-use flowgate_runtime::PluginEngine;
 
 /// A tenant as the rest of the service sees it.
 pub(super) struct RunningTenant {
@@ -70,29 +56,47 @@ pub(super) struct TenantRecord {
     until: Mutex<Option<Instant>>,
     stages: Mutex<Vec<Shared>>,
     /// Number of dropped lines of output.
-    dropped: Arc<AtomicU64>,
-    counters: Counters,
+    pub dropped: Arc<AtomicU64>,
+    /// Number of resyncs, and of rows that reached the format.
+    counts: Mutex<(u64, u64)>,
+    /// True if the tenant is to end at once.
+    killed: AtomicBool,
 }
 
-/// The data that the thread of a tenant needs.
-struct Job {
-    engine: PluginEngine,
-    states: Arc<StateStores>,
-    audit: Arc<Audit>,
-    insert_barrier: InsertBarrier,
-    programs: Arc<Mutex<ProcessNames>>,
-    /// Listings of the table that are shared with other tenants; `None` if there is nothing to share.
-    listings: Option<Arc<Listings>>,
-    namespace: Option<Namespace>,
-    /// The entries that tenants of the namespace have created.
-    ledger: Arc<Ledger>,
-    stop: Stop,
-    policy: Policy,
-    tenant: Tenant,
-    recipient: Arc<Recipient>,
-    /// Time for which events are gathered.
-    gather_time: Duration,
-    record: Arc<TenantRecord>,
+impl TenantRecord {
+    /// Returns true if the tenant is to end at once.
+    pub(super) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Acquire)
+    }
+
+    /// Returns true if it has been decided that the tenant may begin.
+    pub(super) fn has_begun(&self) -> bool {
+        *self.go.lock().unwrap_or_else(PoisonError::into_inner) == Some(true)
+    }
+
+    /// Returns the number of resyncs, and of rows that reached the format.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the number of resyncs, and of rows that reached the format.
+    pub(super) fn count(&self, resyncs: u64, shown: u64) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = (resyncs, shown);
+    }
+
+    /// Sets the statistics of the plugins.
+    pub(super) fn set_stages(&self, stages: Vec<Shared>) {
+        *self.stages.lock().unwrap_or_else(PoisonError::into_inner) = stages;
+    }
+
+    /// Waits until it is decided whether the tenant may begin. Returns true if it may.
+    pub(super) fn wait_for_decision(&self) -> bool {
+        let mut go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
+        while go.is_none() {
+            go = self.going.wait(go).unwrap_or_else(PoisonError::into_inner);
+        }
+        *go == Some(true)
+    }
 }
 
 impl RunningTenant {
@@ -109,6 +113,7 @@ impl RunningTenant {
         let record = Arc::new(TenantRecord { generation, ..TenantRecord::default() });
         let job = Job {
             engine: service.engine.clone(),
+            execution: service.execution,
             states: service.states.clone(),
             audit: service.audit.clone(),
             insert_barrier: event_source.insert_barrier.clone(),
@@ -120,6 +125,7 @@ impl RunningTenant {
             policy: Policy { tenants: Vec::new(), ..policy.clone() },
             tenant: tenant.clone(),
             recipient: recipient.clone(),
+            budget: budget(tenant),
             gather_time: gather_time(policy.tenants.len()),
             record: record.clone(),
         };
@@ -246,6 +252,7 @@ impl RunningTenant {
         if !self.finished() {
             let waiting = self.recipient.queue.counts().waiting;
             self.recipient.queue.end();
+            self.record.killed.store(true, Ordering::Release);
             report::line(&format!(
                 "{}: it did not finish within `drain`; {waiting} bytes of events that waited for it are dropped",
                 self.title()
@@ -282,7 +289,7 @@ impl RunningTenant {
     /// Returns the metrics of the tenant, except for those of the audit.
     pub(super) fn metrics(&self) -> TenantMetrics {
         let status = self.status();
-        let counts = self.record.counters.read();
+        let (resyncs, shown) = self.record.counts();
         let own = format!("{}:", self.name);
         let named = |mut stage: StageStats| {
             stage.plugin = stage.plugin.strip_prefix(&own).map(str::to_string).unwrap_or(stage.plugin);
@@ -297,8 +304,8 @@ impl RunningTenant {
             handed: status.handed,
             lost: status.lost,
             gaps: status.gaps,
-            resyncs: counts.resyncs,
-            shown: counts.shown,
+            resyncs,
+            shown,
             waiting: status.waiting,
             output_dropped: status.output_dropped,
             refusals: BTreeMap::new(),
@@ -326,119 +333,13 @@ impl RunningTenant {
     }
 }
 
+/// Returns a full budget of CPU time.
+fn budget(tenant: &Tenant) -> Arc<Mutex<TokenBucket>> {
+    let time = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
+    Arc::new(Mutex::new(TokenBucket::per_second(time)))
+}
+
 /// Returns the title of messages about a tenant.
 pub(super) fn title(name: &str, generation: u64) -> String {
     format!("tenant {name} (generation {generation})")
-}
-
-impl Job {
-    fn run(&self, tell: &dyn Fn(Result<(), Vec<Diagnostic>>)) {
-        let ending = TenantEnd {
-            name: &self.tenant.name,
-            record: &self.record,
-            queue: &self.recipient.queue,
-            audit: &self.audit,
-            warnings: self.warnings(),
-        };
-        let mistake = |reason| self.policy.text.diagnostic(self.tenant.offset, reason);
-        ending.of(&|mistakes| tell(Err(mistakes)), mistake, || self.work(tell));
-    }
-
-    /// Returns a sink for messages about the tenant. It prints them to standard error after the tenant's name and
-    /// generation, and escapes line breaks in them.
-    fn warnings(&self) -> Warnings {
-        let title = title(&self.tenant.name, self.record.generation);
-        Warnings::new(move |text| report::line(&format!("{title}: {}", clean(text))))
-    }
-
-    fn work(&self, tell: &dyn Fn(Result<(), Vec<Diagnostic>>)) -> Result<(), CommandError> {
-        let tenant = &self.tenant;
-        let warnings = self.warnings();
-        let labels = self.policy.labels.labels();
-        let loader = PluginLoader::sharing(
-            self.engine.of_owner(&tenant.name),
-            labels,
-            self.states.clone(),
-            self.record.generation,
-        );
-        let loaded = match load::load(&self.policy.text, tenant, &loader, Purpose::Run) {
-            Ok(loaded) => loaded,
-            Err(mistakes) => {
-                tell(Err(mistakes));
-                return Ok(());
-            }
-        };
-        let budget = u64::try_from(tenant.share.time.as_nanos()).unwrap_or(u64::MAX);
-        let budget = Arc::new(Mutex::new(TokenBucket::per_second(budget)));
-        let loaded = loaded.map_stages(|stage| stage.within(budget.clone())).in_namespace(self.namespace.clone());
-        *self.record.stages.lock().unwrap_or_else(PoisonError::into_inner) =
-            loaded.user_stages().map(|stage| stage.stats().clone()).collect();
-        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-        for sink in &loaded.spec().sinks {
-            let opened = sink.open(true, &self.stop, warnings.clone())?;
-            sinks.push(match &sink.kind {
-                SinkKind::File(options) if share_a_file_system(&options.path, &self.policy.audit.path) => {
-                    let (reserve, dropped) = (self.policy.audit_limits.reserve, self.record.dropped.clone());
-                    Box::new(SpaceReservingSink::new(opened, &options.path, reserve, dropped, self.warnings()))
-                }
-                _ => opened,
-            });
-        }
-        let mut sink =
-            RateLimitedSink::new(Box::new(Several::new(sinks)), tenant.share.output, self.record.dropped.clone());
-        let own = || TenantTable {
-            kernel: KernelTable::new(self.namespace.as_ref(), &self.stop),
-            scope: tenant.scope.clone(),
-            together: self
-                .listings
-                .clone()
-                .map(|listings| (listings, usize::try_from(tenant.share.queue).unwrap_or(usize::MAX))),
-        };
-        let mut pipeline = loaded
-            .pipeline::<Flows>(&loader, &mut sink)?
-            .with_warnings(warnings)
-            // A gap is already an event in the tenant's queue.
-            .without_gap_warnings()
-            .with_counters(self.record.counters.clone())
-            // A tenant without grants has a guard too, so that its requests are recorded.
-            .with_guard(Box::new(self.guard()))
-            // Formatting counts against the budget too: data that plugins add to the rows makes it slower.
-            .with_budget(budget.clone())
-            .with_table(EventGroups::ALL, own);
-        tell(Ok(()));
-        if !self.waited() {
-            return Ok(());
-        }
-        let queue = self.recipient.queue.clone();
-        let mut inlet =
-            QueueSource::new(queue, self.namespace.clone(), self.insert_barrier.clone(), budget, self.programs.clone())
-                .gather_time(self.gather_time);
-        let mut tally = Tally::default();
-        let ended = pipeline.run_on(&mut inlet, &mut tally);
-        drop(pipeline);
-        let finished = sink.finish();
-        ended.map_err(|error| CommandError::Tenant(error.to_string()))?;
-        Ok(finished?)
-    }
-
-    /// Returns the guard of the tenant.
-    fn guard(&self) -> TenantGuard {
-        let recipient = self.recipient.clone();
-        let halted = Arc::new(move || recipient.desired() != DesiredState::Run);
-        let recipient = self.recipient.clone();
-        let superseded = Arc::new(move || recipient.is_superseded());
-        let (generation, labels) = (self.record.generation, self.policy.labels.labels());
-        let (audit, namespace) = (self.audit.clone(), self.namespace.as_ref());
-        let guard = TenantGuard::new(&self.tenant, generation, namespace, audit, &labels, halted);
-        guard.counting(self.ledger.clone(), self.policy.service.table_share).until(superseded)
-    }
-
-    /// Waits until it is decided whether the tenant may begin. Returns true if it may.
-    fn waited(&self) -> bool {
-        let mut go = self.record.go.lock().unwrap_or_else(PoisonError::into_inner);
-        while go.is_none() {
-            go = self.record.going.wait(go).unwrap_or_else(PoisonError::into_inner);
-        }
-        *go == Some(true)
-    }
 }

@@ -1,0 +1,41 @@
+//! The compiled code of a tenant's plugins. Nothing of it is loaded in this process.
+
+use flowgate_config::{Diagnostic, SourceText};
+use flowgate_pipeline::loader::LoadPluginError;
+use flowgate_policy::Tenant;
+use flowgate_runtime::{PluginComponent, PluginEngine};
+
+/// Returns the compiled code of each plugin of a tenant, in order: from the store, or from a process that compiles it.
+/// Stored code is not used unless it is `trusted`.
+///
+/// # Errors
+/// All problems, with their places in the policy.
+pub(super) fn compile(
+    text: &SourceText,
+    tenant: &Tenant,
+    engine: &PluginEngine,
+    trusted: bool,
+) -> Result<Vec<Vec<u8>>, Vec<Diagnostic>> {
+    let engine = engine.of_owner(&tenant.name);
+    let mut code = Vec::new();
+    let mut problems = Vec::new();
+    for plugin in &tenant.plugins {
+        let spec = tenant.plugin(plugin);
+        let compiled = (|| -> Result<Vec<u8>, LoadPluginError> {
+            // The hashed bytes are the compiled ones, even if the file changes meanwhile.
+            let bytes = PluginComponent::content(&spec.file)?;
+            let found = PluginComponent::digest(&bytes);
+            if spec.digest.as_ref().is_some_and(|expected| *expected != found) {
+                return Err(LoadPluginError::Digest { path: spec.file.clone(), found });
+            }
+            Ok(engine.code(&spec.file, &bytes, spec.limits.compile, trusted)?)
+        })();
+        match compiled {
+            Ok(compiled) => code.push(compiled),
+            Err(error) => {
+                problems.push(plugin.plugin.diagnostic(text, &plugin.options, Some(plugin.digest.offset), &error));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(code) } else { Err(problems) }
+}

@@ -1,0 +1,461 @@
+//! The life of one worker process: started, ready, running, ended. This thread answers its questions, performs its actions
+//! and writes its output.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Job,
+    actions::{OnBehalf, Performer},
+    feeder::Feeder,
+    limits::limits,
+    process::{Meter, WorkerProcess},
+    services::Services,
+    table::{self, Table},
+};
+use crate::command::{policy::service::dispatch::DesiredState, report::CommandError};
+use flowgate_base::{TokenBucket, clock::thread_time, text::clean};
+use flowgate_config::Diagnostic;
+use flowgate_pipeline::sink::{Sink, SinkError};
+use flowgate_policy::delivery::QueueSource;
+use flowgate_runtime::deadline::Watch;
+use flowgate_worker::{
+    Link, LinkError,
+    protocol::{Report, kind},
+};
+
+/// Interval at which orders and the life of the process are looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Time that a worker has beyond the limits of its plugins, for its own work.
+const GRACE: Duration = Duration::from_secs(2);
+/// Time that an answer may wait for a worker that does not receive it.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Time without CPU time and without progress after which a worker does not answer any more.
+const SILENT: Duration = Duration::from_secs(30);
+/// Time over which a worker's use of CPU time beyond its share is judged, and the multiple of its share that is too much.
+const OVERUSE: (Duration, u32) = (Duration::from_secs(10), 3);
+/// Frames in a second that are received from a worker. Each costs about a microsecond: this is 2 % of a processor.
+const FRAMES: u64 = 20_000;
+/// Results of actions in a frame.
+const RESULTS: usize = 8192;
+/// Bytes of a violation that are recorded.
+const EVIDENCE: usize = 64;
+
+/// How a session ended.
+pub(super) enum SessionEnd {
+    /// All events have been processed, or it was decided that the tenant does not begin.
+    Finished,
+    /// Somebody has ordered it.
+    Ordered,
+    /// Its plugins have not started.
+    NotStarted(Vec<Diagnostic>),
+    /// The pipeline has ended early, for this reason.
+    Failed(String),
+    /// The process has ended, or been killed, for this reason.
+    Died(String),
+    /// The process has done what a worker of this program never does.
+    Violated(String),
+    /// A sink failed, or this process lacks something.
+    Broken(CommandError),
+}
+
+/// A worker that runs.
+pub(super) struct Session<'a> {
+    job: &'a Job,
+    process: WorkerProcess,
+    meter: Meter,
+    /// Frames that may still be received.
+    frames: TokenBucket,
+    performer: Performer,
+    table: Table,
+    services: &'a mut Services,
+    sink: &'a mut dyn Sink,
+    /// Frames of events that have been sent, and of those that have been processed.
+    sent: Arc<AtomicU64>,
+    done: u64,
+    /// Resyncs and shown rows of earlier workers.
+    before: (u64, u64),
+    /// When there was progress last, and the CPU time that had been used then.
+    progress: (Instant, Duration),
+    /// When overuse was judged last, and the CPU time that had been used then.
+    judged: (Instant, Duration),
+}
+
+/// What follows from a report.
+enum Next {
+    /// The worker goes on.
+    Continue,
+    /// The session ends.
+    End(SessionEnd),
+}
+
+impl<'a> Session<'a> {
+    /// Runs a worker to its end. `started` is called once its plugins have started, and `may_begin` then waits until it is
+    /// decided whether it may begin.
+    pub(super) fn run(
+        job: &'a Job,
+        code: &[Vec<u8>],
+        services: &'a mut Services,
+        sink: &'a mut dyn Sink,
+        started: &dyn Fn(),
+    ) -> SessionEnd {
+        let lacking = |error: io::Error| {
+            let error = flowgate_base::io_error::error_text(&error);
+            SessionEnd::Broken(CommandError::Tenant(format!("its worker cannot be started: {error}")))
+        };
+        let setup = match services.setup(job, code) {
+            Ok(setup) => setup,
+            Err(error) => return lacking(error),
+        };
+        let Some(spawner) = crate::command::compiling::spawner() else {
+            return lacking(io::Error::other("there is nothing that starts processes"));
+        };
+        let length = code.iter().map(|code| code.len() as u64).sum();
+        let limits = limits(&job.tenant, length);
+        let (process, events) = match WorkerProcess::start(&spawner, limits, &setup) {
+            Ok(started) => started,
+            Err(error) => return lacking(error),
+        };
+        drop(setup);
+        let share = &job.tenant.share;
+        let most = usize::try_from(share.in_flight).unwrap_or(usize::MAX);
+        let unproposed = flowgate_policy::guard::UnproposedActions::default();
+        let executor = job.executor(&unproposed);
+        let queue = usize::try_from(share.queue).unwrap_or(usize::MAX);
+        let together = job.listings.clone().map(|listings| (listings, queue));
+        let table = Table::new(table::open(job.namespace.as_ref(), &job.stop, &job.tenant.scope, together));
+        let meter = Meter::new(process.child.clone(), job.budget.clone());
+        let now = (Instant::now(), Duration::ZERO);
+        let mut session = Session {
+            job,
+            process,
+            meter,
+            frames: TokenBucket::per_second(FRAMES),
+            performer: Performer::new(executor, most, unproposed),
+            table,
+            services,
+            sink,
+            sent: Arc::default(),
+            done: 0,
+            before: job.record.counts(),
+            progress: now,
+            judged: now,
+        };
+        if let Some(end) = session.start() {
+            return end;
+        }
+        started();
+        if !job.waited() {
+            return SessionEnd::Finished;
+        }
+        session.follow(Link::new(events))
+    }
+
+    /// Waits until the plugins have started; returns how the session ended if they have not.
+    fn start(&mut self) -> Option<SessionEnd> {
+        let tenant = &self.job.tenant;
+        let plugins: Duration = tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance.start_up).sum();
+        // CPU time, since a busy machine is not the tenant's fault; and a multiple of it on the clock.
+        let allowed = plugins + 2 * GRACE;
+        let late = Instant::now() + 4 * allowed;
+        let mut problems = Vec::new();
+        loop {
+            match self.process.calls.is_readable(LOOK) {
+                Ok(true) => {}
+                Ok(false) => {
+                    let used = self.process.child.cpu_time().unwrap_or_default();
+                    if used > allowed || Instant::now() > late {
+                        return Some(SessionEnd::Died(format!("its plugins did not start within {allowed:?}")));
+                    }
+                    if let Ok(None) = self.process.child.started(Instant::now()) {
+                        // Not started yet, or ended: its channel says so.
+                    }
+                    if self.is_ordered() {
+                        return Some(SessionEnd::Ordered);
+                    }
+                    continue;
+                }
+                Err(error) => return Some(SessionEnd::Died(error.to_string())),
+            }
+            let plugins = self.services.count();
+            let report = match receive(&mut self.process.calls, plugins) {
+                Ok(report) => report,
+                Err(error) => return Some(self.ended(&error)),
+            };
+            match report {
+                Report::Ready if problems.is_empty() => return None,
+                Report::Problem { part, place, what } if problems.len() < 1000 => {
+                    problems.push(self.job.problem(part, &place, what));
+                }
+                Report::Failed(reason) => {
+                    if problems.is_empty() {
+                        problems.push(self.job.policy.text.diagnostic(tenant.offset, clean(reason)));
+                    }
+                    return Some(SessionEnd::NotStarted(problems));
+                }
+                Report::Warning(text) => self.services.warn(self.job, text),
+                Report::Log { plugin, level, message } => self.services.log(plugin, level, message),
+                Report::State { plugin, key, value, more } => self.services.change(self.job, plugin, key, value, more),
+                _ => return Some(violated("a report that no worker makes at its start", &[])),
+            }
+        }
+    }
+
+    /// Lets the worker begin, and serves it to its end.
+    fn follow(mut self, events: Link) -> SessionEnd {
+        if let Err(error) = self.services.begin(&mut self.process.calls) {
+            return self.ended(&error.into());
+        }
+        let job = self.job;
+        let feeder = Feeder { events, programs: job.programs.clone(), sent: self.sent.clone() };
+        let meter = self.meter.clone();
+        let source = QueueSource::new(
+            job.recipient.queue.clone(),
+            job.namespace.clone(),
+            job.insert_barrier.clone(),
+            job.budget.clone(),
+            job.programs.clone(),
+        )
+        .gather_time(job.gather_time)
+        .charging(Box::new(move || {
+            meter.charge();
+        }));
+        let events = match feeder.events.channel().try_clone() {
+            Ok(events) => events,
+            Err(error) => return SessionEnd::Died(error.to_string()),
+        };
+        self.progress = (Instant::now(), Duration::ZERO);
+        self.judged = self.progress;
+        thread::scope(|scope| {
+            let feeding = thread::Builder::new()
+                .name(format!("events of {}", job.tenant.name))
+                .spawn_scoped(scope, move || feeder.run(source));
+            let end = match feeding {
+                Ok(_) => self.serve(),
+                Err(error) => SessionEnd::Died(error.to_string()),
+            };
+            // Whatever the other thread waits for.
+            job.recipient.queue.interrupt();
+            events.shut_down();
+            end
+        })
+    }
+
+    /// Serves the worker until the session ends.
+    fn serve(&mut self) -> SessionEnd {
+        loop {
+            if self.frames.is_empty() || self.meter.is_exhausted() {
+                // What is not received is not sent: the worker waits, too.
+                thread::sleep(LOOK / 10);
+                if let Some(end) = self.look() {
+                    return end;
+                }
+                if self.frames.is_empty() {
+                    continue;
+                }
+            }
+            match self.process.calls.is_readable(LOOK) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.services.save();
+                    match self.look() {
+                        Some(end) => return end,
+                        None => continue,
+                    }
+                }
+                Err(error) => return SessionEnd::Died(error.to_string()),
+            }
+            let before = thread_time();
+            self.frames.charge(1);
+            let next = self.receive();
+            self.meter.add(thread_time().saturating_sub(before));
+            if let Next::End(end) = next {
+                return end;
+            }
+            if self.judged.0.elapsed() >= LOOK
+                && let Some(end) = self.look()
+            {
+                return end;
+            }
+        }
+    }
+
+    /// Looks at orders, and at the life of the process. Returns how the session ends if it does.
+    fn look(&mut self) -> Option<SessionEnd> {
+        if self.is_ordered() {
+            return Some(SessionEnd::Ordered);
+        }
+        let used = self.meter.charge();
+        let now = Instant::now();
+        let limits = self.job.tenant.plugins.iter().map(|plugin| plugin.plugin.limits.instance);
+        let allowed: Duration = limits.map(|limits| limits.call + limits.start_up).sum::<Duration>() + GRACE;
+        let (since, before) = self.progress;
+        if self.sent.load(Ordering::Acquire) <= self.done {
+            self.progress = (now, used);
+        } else if used.saturating_sub(before) > allowed {
+            return Some(SessionEnd::Died(format!("it did not process an event within {allowed:?} of CPU time")));
+        } else if now.duration_since(since) > SILENT && used.saturating_sub(before) < GRACE / 10 {
+            return Some(SessionEnd::Died(format!("it has not answered for {SILENT:?}")));
+        }
+        let (since, before) = self.judged;
+        let elapsed = now.duration_since(since);
+        if elapsed >= OVERUSE.0 {
+            self.judged = (now, used);
+            let share = self.job.tenant.share.time.mul_f64(elapsed.as_secs_f64());
+            if used.saturating_sub(before) > share * OVERUSE.1 + allowed {
+                return Some(SessionEnd::Died("it uses more than three times its CPU time".into()));
+            }
+        }
+        None
+    }
+
+    /// Returns true if the worker is to end, whatever it does.
+    fn is_ordered(&self) -> bool {
+        self.job.record.is_killed() || self.job.recipient.desired() == DesiredState::Quarantine
+    }
+
+    /// Receives a report, and does what it asks for.
+    fn receive(&mut self) -> Next {
+        let plugins = self.services.count();
+        // The record is taken out of the link's buffer before the link is used to answer.
+        let report = match receive(&mut self.process.calls, plugins) {
+            Ok(report) => report,
+            Err(error) => return Next::End(self.ended(&error)),
+        };
+        match report {
+            Report::Output(bytes) => {
+                return self.sink.write(bytes).map_or_else(broken, |()| Next::Continue);
+            }
+            Report::Done { frames: count, resyncs, shown } => {
+                if count < self.done || count > self.sent.load(Ordering::Acquire) {
+                    return Next::End(violated("a number of frames that were not sent", &count.to_ne_bytes()));
+                }
+                self.done = count;
+                self.job.record.count(self.before.0 + resyncs, self.before.1 + shown);
+                self.progress = (Instant::now(), self.meter.charge());
+                return Next::Continue;
+            }
+            Report::Statistics { plugin, stats } => self.services.statistics(plugin, *stats),
+            Report::Warning(text) => self.services.warn(self.job, text),
+            Report::Log { plugin, level, message } => self.services.log(plugin, level, message),
+            Report::State { plugin, key, value, more } => self.services.change(self.job, plugin, key, value, more),
+            Report::Actions { plugin, actions, more } => {
+                let Some(on_behalf) = self.services.plugin(plugin) else { return Next::Continue };
+                let behalf =
+                    OnBehalf { plugin: &on_behalf.title, grants: &on_behalf.grants, actions: on_behalf.limits.actions };
+                if !self.performer.add(&behalf, actions) {
+                    return Next::End(violated("more actions than a call may have", &[]));
+                }
+                if more {
+                    return Next::Continue;
+                }
+                let results = self.performer.perform(&behalf, &mut Watch::begin(on_behalf.limits.call, None));
+                return self.answer_actions(&results);
+            }
+            Report::List(number) => {
+                if let Err(error) = self.table.list(number) {
+                    return self.refuse(error.errno());
+                }
+                return self.answer_listing(number);
+            }
+            Report::Next(number) => return self.answer_listing(number),
+            Report::LookUp(requests) => {
+                let mut parts: Vec<Vec<u8>> = Vec::new();
+                let found = self.table.look_up(requests, &mut |part| parts.push(part.to_vec()));
+                for part in parts {
+                    let frame = self.process.calls.frame(kind::ENTRIES).append(&part);
+                    if let Next::End(end) = self.answer(frame) {
+                        return Next::End(end);
+                    }
+                }
+                return match found {
+                    Ok(()) => self.answer(self.process.calls.frame(kind::END)),
+                    Err(error) => self.refuse(error.errno()),
+                };
+            }
+            Report::Barrier => {
+                return match (self.job.insert_barrier)() {
+                    Ok(number) => self.answer(self.process.calls.frame(kind::BARRIER).u32(number)),
+                    Err(error) => self.refuse(error.errno()),
+                };
+            }
+            Report::Failed(reason) => return Next::End(SessionEnd::Failed(clean(reason))),
+            Report::Finished => return Next::End(SessionEnd::Finished),
+            Report::Ready | Report::Problem { .. } => {
+                return Next::End(violated("a report of the start while it runs", &[]));
+            }
+        }
+        Next::Continue
+    }
+
+    fn answer_listing(&mut self, number: u8) -> Next {
+        match self.table.next(number) {
+            Ok(Some(entries)) => {
+                let frame = self.process.calls.frame(kind::ENTRIES).append(entries);
+                self.answer(frame)
+            }
+            Ok(None) => self.answer(self.process.calls.frame(kind::END)),
+            Err(error) => self.refuse(error.errno()),
+        }
+    }
+
+    fn answer_actions(&mut self, results: &[(u8, u32)]) -> Next {
+        for part in results.chunks(RESULTS) {
+            let frame = self.process.calls.frame(kind::RESULTS).u16(u16::try_from(part.len()).unwrap_or(u16::MAX));
+            let frame = part.iter().fold(frame, |frame, (result, errno)| frame.u8(*result).u32(*errno));
+            if let Next::End(end) = self.answer(frame) {
+                return Next::End(end);
+            }
+        }
+        Next::Continue
+    }
+
+    /// Answers that a question cannot be answered.
+    fn refuse(&mut self, errno: i32) -> Next {
+        let frame = self.process.calls.frame(kind::FAILED).u32(errno.unsigned_abs());
+        self.answer(frame)
+    }
+
+    fn answer(&mut self, frame: flowgate_isolation::Record) -> Next {
+        match self.process.calls.send_within(frame, Instant::now() + ANSWER) {
+            Ok(true) => Next::Continue,
+            Ok(false) => Next::End(SessionEnd::Died(format!("it has not received an answer for {ANSWER:?}"))),
+            Err(error) => Next::End(self.ended(&LinkError::from(error))),
+        }
+    }
+
+    /// Returns how the session ends when nothing can be received any more.
+    fn ended(&self, error: &LinkError) -> SessionEnd {
+        match error {
+            LinkError::Violation(violation) => violated(&violation.to_string(), &[]),
+            LinkError::Ended | LinkError::Socket(_) => match self.process.ended() {
+                (reason, true) => SessionEnd::Violated(reason),
+                (reason, false) => SessionEnd::Died(reason),
+            },
+        }
+    }
+}
+
+/// Receives a report.
+fn receive(calls: &mut Link, plugins: u16) -> Result<Report<'_>, LinkError> {
+    let frame = calls.receive()?;
+    Ok(Report::read(frame, plugins)?)
+}
+
+/// Returns the end by a violation, with the first bytes of the evidence.
+fn violated(rule: &str, evidence: &[u8]) -> SessionEnd {
+    let digits: String = evidence.iter().take(EVIDENCE).map(|byte| format!("{byte:02x}")).collect();
+    let digits = if digits.is_empty() { digits } else { format!(" ({digits})") };
+    SessionEnd::Violated(format!("it sent {rule}{digits}"))
+}
+
+fn broken(error: SinkError) -> Next {
+    Next::End(SessionEnd::Broken(error.into()))
+}

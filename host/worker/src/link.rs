@@ -1,0 +1,92 @@
+//! One end of a channel with its sequence numbers.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use flowgate_isolation::{Channel, Frame, Record, Violation, frame::LONGEST};
+
+/// Why nothing can be received any more.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The other end is closed.
+    #[error("the other process has ended")]
+    Ended,
+    /// The socket failed.
+    #[error("the channel failed: {}", flowgate_base::io_error::error_text(.0))]
+    Socket(#[from] io::Error),
+    /// A record breaks the protocol.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+}
+
+/// One end of a channel.
+#[derive(Debug)]
+pub struct Link {
+    channel: Channel,
+    sent: u64,
+    received: u64,
+    buffer: Box<[u8; LONGEST]>,
+}
+
+impl Link {
+    /// Returns the end of a channel through which nothing has been sent.
+    #[must_use]
+    pub fn new(channel: Channel) -> Self {
+        Link { channel, sent: 0, received: 0, buffer: Channel::buffer() }
+    }
+
+    /// Returns the channel.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Returns an empty frame of this kind, which is the next one to be sent.
+    #[must_use]
+    pub fn frame(&self, kind: u16) -> Record {
+        Record::new(kind, self.sent)
+    }
+
+    /// Sends the next frame. Blocks while the other end has too much unread data.
+    ///
+    /// # Errors
+    /// The other end is closed, or the frame is too long.
+    pub fn send(&mut self, frame: Record) -> io::Result<()> {
+        let record = frame.finish().map_err(io::Error::other)?;
+        self.channel.send(&record, &[])?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// Sends the next frame, if the other end has room for it before the deadline. Returns false if not.
+    ///
+    /// # Errors
+    /// As [`Link::send`].
+    pub fn send_within(&mut self, frame: Record, deadline: Instant) -> io::Result<bool> {
+        let record = frame.finish().map_err(io::Error::other)?;
+        let sent = self.channel.send_within(&record, deadline)?;
+        self.sent += u64::from(sent);
+        Ok(sent)
+    }
+
+    /// Receives the next frame, and blocks until there is one.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn receive(&mut self) -> Result<Frame<'_>, LinkError> {
+        let record = self.channel.receive(&mut self.buffer)?.ok_or(LinkError::Ended)?;
+        let frame = Frame::read(record, self.received)?;
+        self.received += 1;
+        Ok(frame)
+    }
+
+    /// Returns true if a frame, or the end, can be received before this much time has passed.
+    ///
+    /// # Errors
+    /// The kernel is out of memory.
+    pub fn is_readable(&self, time: Duration) -> io::Result<bool> {
+        self.channel.is_readable(time)
+    }
+}

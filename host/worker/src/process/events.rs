@@ -1,0 +1,168 @@
+//! The stream of events, as the owner sends it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use flowgate_isolation::{Body, Frame, Violation};
+use flowgate_netlink::source::{Barriers, Datagram, Source, SourceError};
+use flowgate_pipeline::{counters::Counters, stats::Shared};
+
+use super::{owner::Owner, table::RemoteBarriers};
+use crate::{
+    Link, LinkError,
+    protocol::{Report, kind},
+};
+
+/// Number of frames after which a worker that is never idle says that it has processed them.
+const REPORT_EVERY: u64 = 8;
+/// Minimum interval between two reports of statistics.
+const STATISTICS: Duration = Duration::from_millis(200);
+
+/// The owner's stream of events.
+pub(super) struct RemoteEvents {
+    events: Link,
+    owner: Arc<Owner>,
+    /// Number of frames received, and of those that have been reported as processed.
+    received: u64,
+    done: u64,
+    /// Statistics of the plugins, in order, and when they are to be reported next; `None` if they have not changed.
+    stats: Vec<Shared>,
+    counters: Counters,
+    changed: bool,
+    reported: Option<Instant>,
+}
+
+impl RemoteEvents {
+    pub(super) fn new(events: Link, owner: Arc<Owner>, stats: Vec<Shared>, counters: Counters) -> Self {
+        RemoteEvents { events, owner, received: 0, done: 0, stats, counters, changed: true, reported: None }
+    }
+
+    /// Reports how far the stream has been processed.
+    fn report_done(&mut self) {
+        if self.done < self.received {
+            self.done = self.received;
+            let counts = self.counters.read();
+            let (resyncs, shown) = (counts.resyncs, counts.shown);
+            self.owner.report(&Report::Done { frames: self.done, resyncs, shown });
+        }
+    }
+
+    /// Reports what has not been reported yet.
+    pub(super) fn finish(&mut self) {
+        self.report_done();
+        self.report_statistics();
+    }
+
+    /// Reports the statistics of all plugins.
+    fn report_statistics(&mut self) {
+        for (index, stats) in self.stats.iter().enumerate() {
+            let stats = Box::new(stats.lock().clone());
+            self.owner.report(&Report::Statistics { plugin: u16::try_from(index).unwrap_or(u16::MAX), stats });
+        }
+        (self.changed, self.reported) = (false, Some(Instant::now()));
+    }
+
+    /// Reports the statistics if they have changed and that is due. Returns the time until it is.
+    fn report_statistics_if_due(&mut self) -> Option<Duration> {
+        if !self.changed {
+            return None;
+        }
+        let elapsed = self.reported.map_or(STATISTICS, |reported| reported.elapsed());
+        match STATISTICS.checked_sub(elapsed).filter(|left| !left.is_zero()) {
+            Some(left) => Some(left),
+            None => {
+                self.report_statistics();
+                None
+            }
+        }
+    }
+
+    /// Receives a frame; returns `None` at the end.
+    fn receive(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        let failed = |error: LinkError| SourceError::Other { errno: libc::EPIPE, error: Box::new(error) };
+        datagram.clear();
+        match self.events.receive() {
+            Ok(frame) => read(frame, datagram).map_err(|violation| failed(violation.into()))?,
+            Err(LinkError::Ended) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
+        self.received += 1;
+        self.changed = true;
+        Ok(true)
+    }
+}
+
+/// Reads a frame of the stream.
+fn read(frame: Frame<'_>, datagram: &mut Datagram) -> Result<(), Violation> {
+    let mut body: Body<'_> = frame.body;
+    datagram.received = body.u64()?;
+    match frame.kind {
+        kind::EVENTS => {
+            for _ in 0..body.u16()? {
+                datagram.times.push(body.u64()?);
+            }
+            for _ in 0..body.u16()? {
+                let (port, name) = (body.u32()?, body.bytes(64)?);
+                datagram.process_names.push((port, name.to_vec()));
+            }
+            datagram.fill(body.rest());
+            Ok(())
+        }
+        kind::GAP => {
+            datagram.gap = true;
+            datagram.lost = if body.bool()? { Some(body.u32()?) } else { None };
+            body.end()
+        }
+        other => Err(Violation::Kind(other)),
+    }
+}
+
+impl Source for RemoteEvents {
+    fn next(&mut self, datagram: &mut Datagram) -> Result<bool, SourceError> {
+        loop {
+            if let Some(more) = self.next_within(datagram, None)? {
+                return Ok(more);
+            }
+        }
+    }
+
+    fn next_within(
+        &mut self,
+        datagram: &mut Datagram,
+        patience: Option<Duration>,
+    ) -> Result<Option<bool>, SourceError> {
+        // What has been received before has been processed, or the batch is not full yet.
+        if patience != Some(Duration::ZERO) || self.received - self.done >= REPORT_EVERY {
+            self.report_done();
+        }
+        let due = self.report_statistics_if_due();
+        let end = match patience {
+            Some(Duration::ZERO) => Some(Duration::ZERO),
+            patience => patience.into_iter().chain(due).min(),
+        };
+        let time = end.unwrap_or(Duration::from_secs(3600));
+        let ready = self.events.is_readable(time).map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            SourceError::Other { errno, error: Box::new(error) }
+        })?;
+        if ready { self.receive(datagram).map(Some) } else { Ok(None) }
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+
+    fn has_process_names(&self) -> bool {
+        true
+    }
+
+    fn barriers(&self) -> Option<Box<dyn Barriers>> {
+        Some(Box::new(RemoteBarriers(self.owner.clone())))
+    }
+}
