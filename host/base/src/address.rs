@@ -7,6 +7,8 @@ use std::{
     str::FromStr,
 };
 
+use crate::text::path_text;
+
 /// An address to serve metrics at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -55,7 +57,7 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(formatter, "http://{address}/metrics"),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Unix(path) => write!(formatter, "unix:{}", path_text(path)),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::io;
 
-/// Returns the text of an error as strerror(3) does, without the number that the standard library adds.
+use crate::text::line;
+
+/// Returns the text of an error as strerror(3) does, without the number that the standard library adds. The text is
+/// cleaned: an error that was made by a library or a reader may repeat names and contents of files.
 pub fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text.get(..end).unwrap_or_default().to_owned(),
-        None => text,
-    }
+    let end = text.find(" (os error ").unwrap_or(text.len());
+    line(text.as_bytes().get(..end).unwrap_or_default()).into_owned()
 }
 
 /// Returns the text of an error number, as strerror(3) does.

@@ -1,6 +1,6 @@
 //! Escapes text from outside for terminals and logs.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, os::unix::ffi::OsStrExt as _, path::Path};
 
 /// Returns true if a character is invisible: control characters (and therefore escape sequences), Unicode's line
 /// separators, characters that change the direction of text or have no width, and tags. They move the cursor, or make a
@@ -49,6 +49,18 @@ pub fn message(bytes: &[u8]) -> Cow<'_, str> {
 #[must_use]
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     escaped(bytes, is_hidden)
+}
+
+/// Returns a path for a message: as [`line`].
+#[must_use]
+pub fn path_text(path: &Path) -> String {
+    line(path.as_os_str().as_bytes()).into_owned()
+}
+
+/// Returns what explains a message, cleaned, in brackets after a space; nothing for `None`.
+#[must_use]
+pub fn in_brackets(explanation: Option<&str>) -> String {
+    explanation.map(|text| format!(" ({})", line(text.as_bytes()))).unwrap_or_default()
 }
 
 /// Escapes invisible characters in a JSON text, as JSON does it: a program reads the same, and a terminal moves no

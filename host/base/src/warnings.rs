@@ -19,9 +19,9 @@ impl Warnings {
         Warnings::new(|_| {})
     }
 
-    /// Passes a warning on.
+    /// Passes a warning on, cleaned as [`crate::text::line`] does.
     pub fn line(&self, text: &str) {
-        (self.0)(text);
+        (self.0)(&crate::text::line(text.as_bytes()));
     }
 }
 

@@ -6,7 +6,10 @@ use super::{
     diagnostic::{Diagnostic, Located, SourceText},
     reader::{Fields, Reader},
 };
-use flowgate_base::{files, text::clean};
+use flowgate_base::{
+    files,
+    text::{clean, path_text},
+};
 use flowgate_model::{
     OnError, OptionValue,
     grants::{Grants, Keeping},
@@ -187,7 +190,7 @@ impl Reader<'_> {
                 files::read(&path, files::MAX_OPTION_FILE).map_err(|error| flowgate_base::io_error::error_text(&error));
             match content.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8".into())) {
                 Ok(content) => options.push((name.clone(), Located::new(content, file.offset))),
-                Err(reason) => self.wrong(file.offset, format!("cannot read {}: {reason}", path.display())),
+                Err(reason) => self.wrong(file.offset, format!("cannot read {}: {reason}", path_text(&path))),
             }
         }
         options

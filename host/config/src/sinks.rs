@@ -6,7 +6,7 @@ use super::{
     diagnostic::Located,
     reader::{Fields, Reader},
 };
-use flowgate_base::units::show_time;
+use flowgate_base::{files::Trust, units::show_time};
 use flowgate_pipeline::sink::{
     BufferSpec, SinkKind, SinkSpec,
     file::{FileOptions, Rotation},
@@ -78,6 +78,7 @@ impl Reader<'_> {
                 append: fields.switch("append").unwrap_or(true),
                 rotation: self.rotation(fields),
                 mode: None,
+                trust: Trust::Sticky,
             }),
             "unix" => SinkKind::Unix(self.needed_path(fields, "path", "sink", kind)?),
             "tcp" => {

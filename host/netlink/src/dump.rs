@@ -14,7 +14,7 @@ pub enum DumpError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// The kernel refused the request or aborted the dump.
-    #[error("the kernel refused: {}{}", flowgate_base::io_error::errno_text(*errno), text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    #[error("the kernel refused: {}{}", flowgate_base::io_error::errno_text(*errno), flowgate_base::text::in_brackets(text.as_deref()))]
     Refused {
         /// The error number, as in `errno(3)`.
         errno: i32,

@@ -190,7 +190,8 @@ impl<'a> Message<'a> {
         while let Some((kind, payload)) = attributes.next() {
             match kind {
                 wire::ERROR_TEXT => {
-                    acknowledgement.text = Some(String::from_utf8_lossy(payload.strip_suffix(&[0]).unwrap_or(payload)));
+                    acknowledgement.text =
+                        Some(flowgate_base::text::line(payload.strip_suffix(&[0]).unwrap_or(payload)));
                 }
                 wire::ERROR_OFFSET => {
                     acknowledgement.offset = payload.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes));

@@ -21,7 +21,10 @@ use std::{
     thread,
 };
 
-use flowgate_base::io_error::error_text;
+use flowgate_base::{
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use netlink_packet_core::NlasIterator;
 use netlink_sys::SocketAddr;
 use nix::sched::{CloneFlags, setns};
@@ -54,7 +57,7 @@ const RTGENMSG: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// There is no namespace with this name.
-    #[error("there is no network namespace `{name}`; {}", list(existing))]
+    #[error("there is no network namespace `{}`; {}", clean(name), list(existing))]
     NoSuchName {
         /// The requested name.
         name: String,
@@ -63,11 +66,12 @@ pub enum NamespaceError {
     },
     /// There is no process with this number.
     #[error(
-        "there is no process {0}, whose network namespace could be used; a namespace whose name is a number is written {DIRECTORY}/{0}"
+        "there is no process {number}, whose network namespace could be used; a namespace whose name is a number is written {DIRECTORY}/{number}",
+        number = clean(.0)
     )]
     NoSuchProcess(String),
     /// The file cannot be opened.
-    #[error("cannot open the network namespace {}: {}{}", path.display(), error_text(source), hint(source))]
+    #[error("cannot open the network namespace {}: {}{}", path_text(path), error_text(source), hint(source))]
     Open {
         /// The file.
         path: PathBuf,
@@ -75,10 +79,10 @@ pub enum NamespaceError {
         source: io::Error,
     },
     /// The file is not a network namespace.
-    #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", .0.display())]
+    #[error("{} is not a network namespace; those of processes are /proc/PID/ns/net, named ones are in {DIRECTORY}", path_text(.0))]
     NotANamespace(PathBuf),
     /// The namespace cannot be entered.
-    #[error("cannot enter the network namespace {name}: {}{}", error_text(source), hint(source))]
+    #[error("cannot enter the network namespace {}: {}{}", clean(name), error_text(source), hint(source))]
     Enter {
         /// The name of the namespace.
         name: String,
@@ -113,7 +117,7 @@ fn list(existing: &[String]) -> String {
     if existing.is_empty() {
         return format!("there is none in {DIRECTORY} (`ip netns add NAME` makes one)");
     }
-    format!("there are: {}", existing.join(", "))
+    format!("there are: {}", clean(&existing.join(", ")))
 }
 
 /// Returns what would permit the failed operation.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use flowgate_base::io_error::errno_text;
+use flowgate_base::{io_error::errno_text, text::line};
 
 use super::process_names::ProcessNames;
 use crate::{Namespace, RECEIVE_LENGTH, SocketError, decode::Arrival};
@@ -24,7 +24,7 @@ pub enum SourceError {
     #[error(transparent)]
     Socket(#[from] SocketError),
     /// A source of another kind failed, for example a recording that is damaged.
-    #[error("{error}")]
+    #[error("{}", line(error.to_string().as_bytes()))]
     Other {
         /// The closest error number, as in `errno(3)`.
         errno: i32,

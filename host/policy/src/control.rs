@@ -69,7 +69,7 @@ pub enum RequestError {
     #[error("the request is longer than {} KiB", MAX_REQUEST >> 10)]
     TooLong,
     /// It is no JSON, or not of one of the commands.
-    #[error("that is no request: {0}")]
+    #[error("that is no request: {}", text::line(.0.to_string().as_bytes()))]
     Malformed(#[from] serde_json::Error),
 }
 
@@ -250,7 +250,7 @@ pub enum AskError {
     #[error("its answer is longer than {} MiB", MAX_ANSWER >> 20)]
     TooLong,
     /// The response is malformed.
-    #[error("its answer cannot be read: {0}")]
+    #[error("its answer cannot be read: {}", text::line(.0.to_string().as_bytes()))]
     Malformed(#[from] serde_json::Error),
 }
 

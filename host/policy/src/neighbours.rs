@@ -4,7 +4,10 @@ use super::{
     file::{Policy, Tenant, TenantPlugin},
     scope::{Rule, Scope},
 };
-use flowgate_base::{files::OutputFile, text::clean};
+use flowgate_base::{
+    files::OutputFile,
+    text::{clean, path_text},
+};
 use flowgate_config::{Diagnostic, SinkConfig};
 use flowgate_model::grants::Keeping;
 use flowgate_netlink::namespace;
@@ -101,7 +104,7 @@ fn files(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
             let output = OutputFile::new(&path, rotates);
             if files.iter().any(|other| output.clashes_with(other)) {
                 let what = "is written by somebody else already; each needs a file of its own";
-                policy.text.report(diagnostics, offset, format!("{} {what}", path.display()));
+                policy.text.report(diagnostics, offset, format!("{} {what}", path_text(&path)));
             }
             files.push(output);
         }

@@ -8,6 +8,7 @@ use super::{
     sets::{NumberSet, PrefixSet},
 };
 use flowgate_base::{
+    files::Trust,
     text::clean,
     units::{range_of_seconds, show_time},
 };
@@ -20,7 +21,10 @@ use flowgate_model::{
     grants::{Grants, Keeping, Updates},
     protocol,
 };
-use flowgate_pipeline::sink::file::{FileOptions, Rotation};
+use flowgate_pipeline::sink::{
+    SinkKind,
+    file::{FileOptions, Rotation},
+};
 use flowgate_syntax::LabelMap;
 
 /// Mode of the audit: its owner writes it, and its group, for example that of log readers, reads it.
@@ -82,7 +86,10 @@ impl PolicyParser<'_> {
             self.reader.wrong(offset, what);
         }
         let reserve = fields.count("reserve").map_or(64 << 20, |size| size.value);
-        (FileOptions { path, append: true, rotation, mode: Some(MODE) }, AuditLimits { history, reserve })
+        (
+            FileOptions { path, append: true, rotation, mode: Some(MODE), trust: Trust::Exclusive },
+            AuditLimits { history, reserve },
+        )
     }
 
     pub(crate) fn tenant(&mut self, fields: &Fields) -> Option<Tenant> {
@@ -132,7 +139,12 @@ impl PolicyParser<'_> {
             self.reader.wrong(offset, "the format of a tenant is a stock one, of a `kind`");
         }
         let (format, batch) = self.reader.format_of(fields.table("format"));
-        let sinks = self.reader.sinks_of(fields.tables("sink"));
+        let mut sinks = self.reader.sinks_of(fields.tables("sink"));
+        for sink in &mut sinks {
+            if let SinkKind::File(options) = &mut sink.spec.kind {
+                options.trust = Trust::Exclusive;
+            }
+        }
         Some(Tenant {
             offset: fields.offset,
             name,

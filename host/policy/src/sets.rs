@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use flowgate_base::text::clean;
 use flowgate_model::family;
 
 /// A set of 16-bit numbers: zones or ports.
@@ -55,10 +56,10 @@ pub struct PrefixSet {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrefixError {
     /// It has another form.
-    #[error("`{0}` is no network; write an address, or a prefix such as 10.0.0.0/8 or 2001:db8::/32")]
+    #[error("`{}` is no network; write an address, or a prefix such as 10.0.0.0/8 or 2001:db8::/32", clean(.0))]
     Form(String),
     /// The address has bits set beyond the prefix.
-    #[error("`{given}` has bits set behind its prefix; the network is {network}")]
+    #[error("`{}` has bits set behind its prefix; the network is {}", clean(given), clean(network))]
     HostBits {
         /// The text.
         given: String,
@@ -73,7 +74,7 @@ impl PrefixSet {
     /// # Errors
     /// [`PrefixError`].
     pub fn add(&mut self, text: &str) -> Result<(), PrefixError> {
-        let form = || PrefixError::Form(flowgate_base::text::clean(text));
+        let form = || PrefixError::Form(text.into());
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length)),
             None => (text, None),

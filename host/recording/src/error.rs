@@ -4,14 +4,14 @@ use std::io;
 
 use thiserror::Error;
 
-use flowgate_base::io_error::error_text;
+use flowgate_base::{io_error::error_text, text::clean};
 use flowgate_netlink::source::SourceError;
 
 /// Why a recording cannot be written or read. Offsets are in bytes from the beginning of the file.
 #[derive(Debug, Error)]
 pub enum RecordingError {
     /// The file cannot be created.
-    #[error("cannot create the recording {path}: {}", error_text(source))]
+    #[error("cannot create the recording {}: {}", clean(path), error_text(source))]
     Create {
         /// Its name as given.
         path: String,
@@ -19,7 +19,7 @@ pub enum RecordingError {
         source: io::Error,
     },
     /// The file cannot be opened.
-    #[error("cannot open the recording {path}: {}", error_text(source))]
+    #[error("cannot open the recording {}: {}", clean(path), error_text(source))]
     Open {
         /// Its name as given.
         path: String,
@@ -98,7 +98,7 @@ pub enum RecordingError {
     #[error("the recording ends before the dump does: the recording was stopped, or the file has been cut")]
     Unfinished,
     /// A block of a pcapng file is invalid.
-    #[error("the recording is damaged: the block at offset {offset} makes no sense ({problem})")]
+    #[error("the recording is damaged: the block at offset {offset} makes no sense ({})", clean(problem))]
     Block {
         /// Offset of the block.
         offset: u64,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::execution;
-use flowgate_base::text::clean;
+use flowgate_base::text::{clean, path_text};
 use flowgate_model::{batch::AnnotationError, bounds};
 
 /// Why a file cannot be used as a plugin.
@@ -57,8 +57,9 @@ pub enum LoadError {
     },
     /// The process has not dropped privileges that foreign code must not have.
     #[error(
-        "plugin {} is not loaded: it would run with privileges that code of others must not have ({reason})",
-        shown(path)
+        "plugin {} is not loaded: it would run with privileges that code of others must not have ({})",
+        shown(path),
+        clean(reason)
     )]
     Unconfined {
         /// The file.
@@ -128,7 +129,7 @@ pub enum LoadError {
 
 /// Formats a path for a message.
 fn shown(path: &Path) -> String {
-    clean(&path.display().to_string())
+    clean(&path_text(path))
 }
 
 /// Returns the message for a lack of memory.

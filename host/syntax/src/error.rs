@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use flowgate_base::text::{line, message};
+
 use super::wrong_value::WrongValue;
 
 /// A word, or part of one, as it was typed; not necessarily UTF-8.
@@ -28,7 +30,7 @@ impl From<&str> for RawArg {
 
 impl fmt::Display for RawArg {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&String::from_utf8_lossy(&self.0))
+        formatter.write_str(&line(&self.0))
     }
 }
 
@@ -41,7 +43,8 @@ impl fmt::Debug for RawArg {
 /// The line that follows the message of an error with exit status 2. It always names `conntrack`.
 pub const HINT: &str = "Try `conntrack -h' or 'conntrack --help' for more information.";
 
-/// An error in the command line. Its text ([`CliError::message`], `Display`) has no banner and no newline.
+/// An error in the command line. Its text has no banner and no newline: as bytes ([`CliError::message`]), in which
+/// words are repeated as they were typed, as `conntrack` does, and cleaned (`Display`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CliError {
     /// An unknown or ambiguous option, or a value attached to an option that takes none.
@@ -450,7 +453,8 @@ impl CliError {
 
 impl fmt::Display for CliError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&String::from_utf8_lossy(&self.message()))
+        let bytes = self.message();
+        formatter.write_str(&if self.is_text() { message(&bytes) } else { line(&bytes) })
     }
 }
 
@@ -464,7 +468,7 @@ mod tests {
     fn a_message_repeats_the_bytes_that_were_typed() {
         let error = CliError::InvalidAddress(RawArg(vec![b'x', 0xff]));
         assert_eq!(error.message(), b"Invalid IP address `x\xff'");
-        assert_eq!(error.to_string(), "Invalid IP address `x\u{fffd}'");
+        assert_eq!(error.to_string(), "Invalid IP address `x\\xff'");
     }
 
     #[test]

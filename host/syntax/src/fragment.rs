@@ -2,6 +2,8 @@
 //! values of entries. Rules and messages are those of the command line, but words that do not belong to an option,
 //! which `conntrack` ignores, are errors.
 
+use flowgate_base::text::clean;
+
 use super::{
     CliError, Parser,
     environment::Environment,
@@ -27,10 +29,10 @@ pub enum FragmentError {
         takes: &'static str,
     },
     /// A word that is not an option.
-    #[error("`{0}` is not an option; options begin with a hyphen")]
+    #[error("`{}` is not an option; options begin with a hyphen", clean(.0))]
     NoOption(String),
     /// An unclosed quotation mark.
-    #[error("a quotation mark is not closed: {0}")]
+    #[error("a quotation mark is not closed: {}", clean(.0))]
     Quote(String),
     /// A command.
     #[error("a command, such as -L, does not belong here; this takes {0}")]

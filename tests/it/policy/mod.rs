@@ -3,6 +3,7 @@
 mod attacks;
 mod checks;
 mod compiling;
+mod files;
 mod held_up;
 mod hostile;
 mod metrics;

@@ -101,10 +101,9 @@ impl Directory {
 
     /// Wraps a directory that was opened during the walk.
     fn reached(descriptor: File, path: PathBuf, trust: Trust) -> io::Result<Self> {
-        let writers = Writers::of(FileFacts::from(&descriptor.metadata()?));
-        if trust == Trust::Private {
-            writers.are_trusted(&path, trust)?;
-        }
+        let facts = FileFacts::from(&descriptor.metadata()?);
+        let writers = Writers::of(facts);
+        writers.may_be_above(facts, &path, trust)?;
         Ok(Directory { descriptor, path, writers, trust })
     }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::sys;
+use crate::text::{clean, path_text};
 
 /// The trust that is required of a directory and its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +16,14 @@ pub enum Trust {
     /// Only root and the user of the process can write to the directory, to every directory of its path, and to the
     /// files that are read in it: for code that is executed.
     Private,
-    /// Only root and the user of the process can replace files in the directory: for unattended programs. Directories
-    /// with the sticky bit are accepted, in which only root and the file's owner can replace a file.
+    /// Only root and the user of the process can write to the directory: for services. In a directory with the sticky
+    /// bit others cannot replace a file, but they can take its name, or one that rotation would give it, so that
+    /// nothing more can be written. Nor can everybody write to a directory above it, except with the sticky bit: there
+    /// nobody else can replace the directory, which is opened only if it belongs to root or the user of the process.
     Exclusive,
+    /// Only root and the user of the process can replace files in the directory, as in `/tmp`, which has the sticky
+    /// bit: for programs that somebody starts, and that say at once what they cannot open.
+    Sticky,
     /// Any directory: for a path that a user types. The file itself must not lead elsewhere.
     Typed,
 }
@@ -25,24 +31,31 @@ pub enum Trust {
 /// Why a path is refused. The message says what would be right.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TrustError {
-    #[error("{} is a symbolic link; name the file that is meant", .0.display())]
+    #[error(
+        "everybody can put files into {} (it has the sticky bit), and take the names of those that are to be written; \
+         use a directory that belongs to root or user {user}, and that only its owner can write",
+        path_text(path)
+    )]
+    Sticky { path: PathBuf, user: u32 },
+    #[error("{} is a symbolic link; name the file that is meant", path_text(.0))]
     Link(PathBuf),
-    #[error("{} is a symbolic link in a directory that others can write; name the directory that is meant", .0.display())]
+    #[error("{} is a symbolic link in a directory that others can write; name the directory that is meant", path_text(.0))]
     LinkOfOthers(PathBuf),
-    #[error("{} is a symbolic link of user {user}; name the directory that is meant", path.display())]
+    #[error("{} is a symbolic link of user {user}; name the directory that is meant", path_text(path))]
     ForeignLink { path: PathBuf, user: u32 },
     #[error("it has {0} names (hard links), so that another file would be written; remove it or name another file")]
     Links(u64),
     #[error("it belongs to user {0}, in a directory that everybody can write; remove it or name another file")]
     Owner(u32),
-    #[error("it {0}; remove it")]
+    #[error("it {}; remove it", clean(.0))]
     Written(String),
     #[error("it is {0}; name a file")]
     Kind(&'static str),
     #[error(
-        "{} {why}, so that others can replace files in it; use a directory that belongs to root or user {user}, \
+        "{} {}, so that others can replace files in it; use a directory that belongs to root or user {user}, \
          and that only its owner can write",
-        path.display()
+        path_text(path),
+        clean(why)
     )]
     Directory { path: PathBuf, why: String, user: u32 },
 }
@@ -181,14 +194,31 @@ impl Writers {
     /// # Errors
     /// Why it may not hold the file.
     pub(crate) fn are_trusted(&self, path: &Path, trust: Trust) -> io::Result<()> {
+        let user = sys::effective_user();
         let refused = match (trust, self) {
+            (Trust::Exclusive, Writers::Sticky) => return Err(TrustError::Sticky { path: path.into(), user }.into()),
             (Trust::Private, writers) => writers.why(),
-            (Trust::Exclusive, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
-            (Trust::Exclusive | Trust::Typed, _) => None,
+            (Trust::Exclusive | Trust::Sticky, Writers::Group(why) | Writers::Others(why)) => Some(why.clone()),
+            (Trust::Exclusive | Trust::Sticky | Trust::Typed, _) => None,
         };
         match refused {
-            Some(why) => Err(TrustError::Directory { path: path.into(), why, user: sys::effective_user() }.into()),
+            Some(why) => Err(TrustError::Directory { path: path.into(), why, user }.into()),
             None => Ok(()),
+        }
+    }
+
+    /// Checks that a directory with these writers and this mode may be above the one that is opened with the required
+    /// trust.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub(crate) fn may_be_above(&self, facts: FileFacts, path: &Path, trust: Trust) -> io::Result<()> {
+        match trust {
+            Trust::Private => self.are_trusted(path, trust),
+            Trust::Exclusive if facts.mode & 0o002 != 0 && facts.mode & libc::S_ISVTX == 0 => {
+                Writers::Others("can be written by everybody".into()).are_trusted(path, trust)
+            }
+            Trust::Exclusive | Trust::Sticky | Trust::Typed => Ok(()),
         }
     }
 
@@ -205,6 +235,29 @@ impl Writers {
             // Only its owner can create a link there; a group can at limit exchange existing ones.
             Writers::Sticky | Writers::Group(_) if link.is_ours() => Ok(()),
             _ => Err(TrustError::LinkOfOthers(path.into()).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_refusal_repeats_a_name_as_it_is() {
+        let hostile = "a\x1b]0;t\x07\n\u{9b}\u{202e}\u{61c}\u{2028}b";
+        let (path, why) = (PathBuf::from(hostile), String::from(hostile));
+        for refusal in [
+            TrustError::Link(path.clone()),
+            TrustError::LinkOfOthers(path.clone()),
+            TrustError::ForeignLink { path: path.clone(), user: 1 },
+            TrustError::Sticky { path: path.clone(), user: 1 },
+            TrustError::Written(why.clone()),
+            TrustError::Directory { path, why, user: 1 },
+        ] {
+            let message = io::Error::from(refusal).to_string();
+            assert!(message.contains(r"a\u{1b}]0;t\u{7}\n\u{9b}\u{202e}\u{61c}\u{2028}b"), "{message:?}");
+            assert_eq!(crate::text::line(message.as_bytes()), message);
         }
     }
 }

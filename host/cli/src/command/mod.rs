@@ -15,6 +15,8 @@ mod completions;
 mod context;
 mod doctor;
 mod entries;
+#[cfg(test)]
+mod error_texts;
 mod explain;
 #[cfg(test)]
 mod kernels;

@@ -12,7 +12,11 @@ use super::{
     standard_error,
     table::{Nothing, Row},
 };
-use flowgate_base::{Warnings, inherited, io_error::error_text};
+use flowgate_base::{
+    Warnings, inherited,
+    io_error::error_text,
+    text::{clean, message, path_text},
+};
 use flowgate_metrics::MetricsError;
 use flowgate_netlink::{NamespaceError, SocketError, source::SourceError};
 use flowgate_pipeline::{
@@ -80,7 +84,7 @@ impl From<&CliError> for Exit {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The kernel refused the operation; the text is that of `conntrack`.
-    #[error("Operation failed: {text}")]
+    #[error("Operation failed: {}", clean(text))]
     Kernel {
         /// Error text of `conntrack`.
         text: String,
@@ -106,13 +110,13 @@ pub enum CommandError {
     #[error("--netns and --all-netns are about the kernel, and a replay does not touch it; leave them out")]
     NetnsInReplay,
     /// A file that stands in for netlink cannot be opened.
-    #[error("Can't open {0}")]
+    #[error("Can't open {}", clean(.0))]
     CannotOpen(String),
     /// A file that stands in for netlink is invalid.
-    #[error("Can't read {0}")]
+    #[error("Can't read {}", clean(.0))]
     CannotRead(String),
     /// Events cannot be received.
-    #[error("failed to received netlink event: {0}")]
+    #[error("failed to received netlink event: {}", clean(.0))]
     Events(String),
     /// A plugin cannot be loaded.
     #[error(transparent)]
@@ -127,7 +131,7 @@ pub enum CommandError {
     #[error(transparent)]
     Tool(#[from] super::plugin::ToolError),
     /// The pipeline of a tenant ended.
-    #[error("{0}")]
+    #[error("{}", message(.0.as_bytes()))]
     Tenant(String),
     /// The process that starts the workers of tenants has ended.
     #[error(
@@ -139,7 +143,9 @@ pub enum CommandError {
     Policy(#[from] super::policy::PolicyError),
     /// A plugin needs a service that it was not granted.
     #[error(
-        "plugin {plugin} cannot start: it needs flowgate:conntrack/{service}, which it was not granted; to allow it: --grant {grant}"
+        "plugin {} cannot start: it needs flowgate:conntrack/{}, which it was not granted; to allow it: --grant {grant}",
+        clean(plugin),
+        clean(service)
     )]
     PluginService {
         /// Name of the plugin.
@@ -150,7 +156,7 @@ pub enum CommandError {
         grant: &'static str,
     },
     /// A pipeline file cannot be read.
-    #[error("cannot read {}: {}", path.display(), error_text(source))]
+    #[error("cannot read {}: {}", path_text(path), error_text(source))]
     Pipeline {
         /// The file.
         path: PathBuf,
@@ -158,7 +164,7 @@ pub enum CommandError {
         source: io::Error,
     },
     /// A pipeline file is invalid; each mistake was printed before.
-    #[error("{} has {mistakes} mistake{}", path.display(), if *mistakes == 1 { "" } else { "s" })]
+    #[error("{} has {mistakes} mistake{}", path_text(path), if *mistakes == 1 { "" } else { "s" })]
     Diagnostics {
         /// The file.
         path: PathBuf,
@@ -172,7 +178,7 @@ pub enum CommandError {
     #[error(transparent)]
     Output(SinkError),
     /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {}", error_text(.0))]
     Thread(io::Error),
     /// A recording cannot be written or played.
     #[error(transparent)]
@@ -212,7 +218,7 @@ pub enum CommandError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// A command that `flowgate top` cannot show; the text names an alternative.
-    #[error("{0}")]
+    #[error("{}", message(.0.as_bytes()))]
     Top(String),
     /// A command of the classic program that this version does not have.
     #[error("the command --{0} is not available in this version")]

@@ -9,6 +9,7 @@ use std::{
 use flowgate_base::TokenBucket;
 use flowgate_base::Warnings;
 use flowgate_base::clock::thread_time;
+use flowgate_base::files::Trust;
 use flowgate_config::SourceText;
 use flowgate_model::{Flows, field, result};
 use flowgate_netlink::decode::FlowDecoder;
@@ -35,7 +36,13 @@ fn guard(directory: &std::path::Path) -> TenantGuard {
     );
     let (policy, mistakes, _) = Policy::parse(SourceText { path: "p.toml".into(), text }, LabelMap::default());
     assert!(mistakes.is_empty(), "{mistakes:?}");
-    let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: None };
+    let options = FileOptions {
+        path: directory.join("audit"),
+        append: true,
+        mode: None,
+        rotation: None,
+        trust: Trust::Exclusive,
+    };
     let audit = Arc::new(Audit::open(options, Duration::from_secs(3600), Warnings::ignored()).unwrap());
     TenantGuard::new(policy.tenants.first().unwrap(), 1, None, audit, &[], Arc::new(|| false))
 }

@@ -56,7 +56,7 @@ pub enum Shows {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutorError {
     /// The kernel refused an action: a positive error number as in `errno(3)`.
-    #[error("{}{}", flowgate_base::io_error::errno_text(*errno), text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default())]
+    #[error("{}{}", flowgate_base::io_error::errno_text(*errno), flowgate_base::text::in_brackets(text.as_deref()))]
     Refused {
         /// The error number.
         errno: i32,

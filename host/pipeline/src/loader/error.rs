@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Role;
 use crate::problems::Problems;
+use flowgate_base::text::{clean, line, path_text};
 use flowgate_runtime::{LoadError, PluginComponent, PluginError, services::state::StateError};
 
 /// The reason for which a plugin cannot be used in a pipeline.
@@ -13,7 +14,7 @@ pub enum LoadPluginError {
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The file has another digest than specified.
-    #[error("the SHA-256 of {} is {found}", path.display())]
+    #[error("the SHA-256 of {} is {}", path_text(path), clean(found))]
     Digest {
         /// The file.
         path: PathBuf,
@@ -21,7 +22,11 @@ pub enum LoadPluginError {
         found: String,
     },
     /// It does not export the required interface.
-    #[error("{plugin} does not export flowgate:conntrack/{interface}, which this place needs; it exports {exports}")]
+    #[error(
+        "{} does not export flowgate:conntrack/{interface}, which this place needs; it exports {}",
+        clean(plugin),
+        clean(exports)
+    )]
     Role {
         /// The plugin.
         plugin: String,
@@ -34,7 +39,7 @@ pub enum LoadPluginError {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// An unknown option, or a missing one.
-    #[error("plugin {plugin}: {problem}")]
+    #[error("plugin {}: {}", clean(plugin), line(problem.as_bytes()))]
     Option {
         /// The plugin.
         plugin: String,
@@ -44,7 +49,11 @@ pub enum LoadPluginError {
         problem: String,
     },
     /// It uses a service of the host that it was not granted.
-    #[error("plugin {plugin} cannot start without the grant `{grant}`: it uses the service {service}")]
+    #[error(
+        "plugin {} cannot start without the grant `{grant}`: it uses the service {}",
+        clean(plugin),
+        clean(service)
+    )]
     Service {
         /// The plugin.
         plugin: String,
@@ -54,7 +63,7 @@ pub enum LoadPluginError {
         grant: &'static str,
     },
     /// The file of its state cannot be used.
-    #[error("plugin {plugin}: {error}")]
+    #[error("plugin {}: {error}", clean(plugin))]
     State {
         /// The plugin.
         plugin: String,

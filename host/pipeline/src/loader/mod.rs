@@ -25,7 +25,7 @@ pub use remote::{RemoteHost, ServiceReceiver, StateEntries};
 pub use crate::role::Role;
 
 use crate::format::Format;
-use flowgate_base::text::clean;
+use flowgate_base::{files::Trust, text::clean};
 use flowgate_model::{
     Label, OptionValue, Setup, UtcOffset, field,
     grants::{Grants, Keeping},
@@ -261,15 +261,15 @@ impl PluginLoader {
         capacity: usize,
     ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
         match &self.states {
-            Some(states) => states.open(&component.name, grants, capacity),
-            None => StateStores::default().open(&component.name, grants, capacity),
+            Some(states) => states.open(&component.name, grants, capacity, Trust::Exclusive),
+            None => StateStores::default().open(&component.name, grants, capacity, Trust::Sticky),
         }
     }
 }
 
 impl StateStores {
     /// Returns the state of a plugin that was granted one, which is shared with an earlier plugin of the same name,
-    /// limit and grant.
+    /// limit and grant. `trust` is what is required of the directory of its file.
     ///
     /// # Errors
     /// [`LoadPluginError::State`] if its file cannot be used.
@@ -278,6 +278,7 @@ impl StateStores {
         plugin: &str,
         grants: &Grants,
         capacity: usize,
+        trust: Trust,
     ) -> Result<Option<Arc<Mutex<State>>>, LoadPluginError> {
         let Some(keeping) = &grants.state else { return Ok(None) };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,7 +288,7 @@ impl StateStores {
         }
         let state = match keeping {
             Keeping::Memory => State::in_memory(capacity),
-            Keeping::File(path) => State::in_file(path, capacity)
+            Keeping::File(path) => State::in_file(path, capacity, trust)
                 .map_err(|error| LoadPluginError::State { plugin: plugin.into(), error })?,
         };
         let state = Arc::new(Mutex::new(state));

@@ -2,7 +2,11 @@
 
 use std::{io, path::PathBuf};
 
-use flowgate_base::{inherited, io_error::error_text};
+use flowgate_base::{
+    inherited,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 
 /// The reason for which a sink did not accept its input.
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +15,7 @@ pub enum SinkError {
     #[error("cannot write: {}", error_text(.0))]
     Stdout(io::Error),
     /// A file cannot be opened.
-    #[error("cannot open {} for writing: {}", path.display(), error_text(source))]
+    #[error("cannot open {} for writing: {}", path_text(path), error_text(source))]
     Open {
         /// The file.
         path: PathBuf,
@@ -19,13 +23,13 @@ pub enum SinkError {
         source: io::Error,
     },
     /// A file that is not a regular file cannot be rotated.
-    #[error("{} is no regular file, and cannot be rotated; leave out `rotate-size` and `rotate-time`", path.display())]
+    #[error("{} is no regular file, and cannot be rotated; leave out `rotate-size` and `rotate-time`", path_text(path))]
     NotRegular {
         /// The file.
         path: PathBuf,
     },
     /// A file cannot be written. It ends with the last line that was written completely.
-    #[error("cannot write {}: {}", path.display(), error_text(source))]
+    #[error("cannot write {}: {}", path_text(path), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -33,7 +37,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// A file cannot be renamed for rotation.
-    #[error("cannot rename {} to {}: {}", from.display(), to.display(), error_text(source))]
+    #[error("cannot rename {} to {}: {}", path_text(from), path_text(to), error_text(source))]
     Rotate {
         /// The file.
         from: PathBuf,
@@ -43,7 +47,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// The thread that writes to a socket cannot be started.
-    #[error("sink {sink}: cannot start a thread: {}", error_text(source))]
+    #[error("sink {}: cannot start a thread: {}", clean(sink), error_text(source))]
     Thread {
         /// The sink.
         sink: String,
@@ -51,7 +55,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// Lines were undelivered when the run ended.
-    #[error("sink {sink}: {lines} lines could not be delivered before the end")]
+    #[error("sink {}: {lines} lines could not be delivered before the end", clean(sink))]
     Undelivered {
         /// The sink.
         sink: String,

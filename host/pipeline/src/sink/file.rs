@@ -1,7 +1,7 @@
 //! A file as a sink, with rotation: `flows.log` is renamed to `flows.log.1`, that to `flows.log.2`, and so on.
 //!
 //! Files are rotated between two lines, so that no line is lost, split, or written twice. All files are opened, renamed
-//! and removed relative to their directory, in which no other user can replace them ([`Trust::Exclusive`]).
+//! and removed relative to their directory, in which no other user can replace them ([`FileOptions::trust`]).
 
 use std::{
     ffi::{OsStr, OsString},
@@ -34,6 +34,9 @@ pub struct FileOptions {
     /// Mode of the file if it is created, regardless of the umask; `None` for 0666 less the umask. An existing file
     /// keeps its mode, which rotated files and their successors have too.
     pub mode: Option<u32>,
+    /// The trust that is required of its directory: [`Trust::Exclusive`] for services, [`Trust::Sticky`] for programs
+    /// that somebody starts.
+    pub trust: Trust,
 }
 
 impl FileOptions {
@@ -43,7 +46,7 @@ impl FileOptions {
     /// As [`FileSink::open`].
     pub fn check(&self) -> Result<(), SinkError> {
         let failed = |source| SinkError::Open { path: self.path.clone(), source };
-        let (directory, name) = Directory::of(&self.path, Trust::Exclusive).map_err(failed)?;
+        let (directory, name) = Directory::of(&self.path, self.trust).map_err(failed)?;
         directory.check(&name).map_err(failed)?;
         if self.rotation.is_some() && !directory.is_regular(&name).map_err(failed)? {
             return Err(SinkError::NotRegular { path: self.path.clone() });
@@ -99,7 +102,7 @@ impl FileSink {
     /// [`SinkError::Open`], and [`SinkError::NotRegular`] if rotation is wanted of a file that is not regular.
     pub fn open(options: FileOptions, warnings: Warnings) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Open { path: options.path.clone(), source };
-        let (directory, name) = Directory::of(&options.path, Trust::Exclusive).map_err(failed)?;
+        let (directory, name) = Directory::of(&options.path, options.trust).map_err(failed)?;
         let file = directory.append(&name, options.mode).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let regular = metadata.is_file();

@@ -85,7 +85,8 @@ impl SinkSpec {
     /// Returns a file to which lines are appended. It is created if it does not exist.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        SinkKind::File(FileOptions { path: path.into(), append: true, rotation: None, mode: None }).into()
+        let trust = files::Trust::Sticky;
+        SinkKind::File(FileOptions { path: path.into(), append: true, rotation: None, mode: None, trust }).into()
     }
 
     /// Returns the problem that would make [`SinkSpec::open`] fail, as far as it can be found without opening or
@@ -96,9 +97,10 @@ impl SinkSpec {
             SinkKind::File(options) => {
                 let directory = options.path.parent().filter(|path| !path.as_os_str().is_empty());
                 match directory.filter(|directory| !directory.is_dir()) {
-                    Some(directory) => {
-                        Some(format!("there is no directory {}, in which the file is to be", directory.display()))
-                    }
+                    Some(directory) => Some(format!(
+                        "there is no directory {}, in which the file is to be",
+                        flowgate_base::text::path_text(directory)
+                    )),
                     None => options.check().err().map(|error| error.to_string()),
                 }
             }

@@ -286,7 +286,13 @@ mod tests {
             let at = |name: &str| directory.path().join(name);
             let size = Some(1 << 20);
             let rotation = Rotation { size, interval: None, keep: 3, keep_time: None, compress: true };
-            let options = FileOptions { path: at("audit"), append: true, mode: None, rotation: Some(rotation) };
+            let options = FileOptions {
+                path: at("audit"),
+                append: true,
+                mode: None,
+                rotation: Some(rotation),
+                trust: flowgate_base::files::Trust::Exclusive,
+            };
             let audit =
                 Audit::open(options, Duration::from_secs(3600), Warnings::new(|told| panic!("{told}"))).unwrap();
             let [old, next, last] = [length, 2 << 20, 100].map(|length| line(&audit, length));

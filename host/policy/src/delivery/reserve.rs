@@ -47,7 +47,7 @@ impl Sink for SpaceReservingSink {
             self.warnings.line(&format!(
                 "WARNING: {left} bytes are free on the file system of {}, where the audit is: what the tenant would write is dropped \
                  until there is more than {} (`reserve`).",
-                self.directory.display(),
+                flowgate_base::text::path_text(&self.directory),
                 self.reserve
             ));
         }

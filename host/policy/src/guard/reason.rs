@@ -1,6 +1,7 @@
 //! Why an action is refused.
 
 use crate::scope::Outside;
+use flowgate_base::text::clean;
 use flowgate_netlink::EncodeError;
 
 /// A refusal: the result for the plugin, and the reason, which only the operator learns.
@@ -27,7 +28,7 @@ pub enum Reason {
     #[error("the action does not name a flow completely")]
     Nameless,
     /// It could not be proposed as a request.
-    #[error("it cannot be proposed to the kernel: {0}")]
+    #[error("it cannot be proposed to the kernel: {}", clean(.0))]
     Unproposed(String),
     /// It cannot be encoded as a request.
     #[error("it cannot be asked of the kernel: {0}")]

@@ -133,7 +133,11 @@ impl Cache {
             Ok(directory) => Some(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                let why = format!("the cache {} is not used: {}", self.directory.display(), error_text(&error));
+                let why = format!(
+                    "the cache {} is not used: {}",
+                    flowgate_base::text::path_text(&self.directory),
+                    error_text(&error)
+                );
                 tracing::debug!("{}", flowgate_base::text::clean(&why));
                 None
             }

@@ -13,6 +13,7 @@ use std::{
 use flowgate_base::{
     files::{self, Directory, Trust},
     io_error::error_text,
+    text::{clean, path_text},
 };
 
 /// Maximum length of a key in bytes.
@@ -37,7 +38,7 @@ pub const FULL: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// It cannot be read.
-    #[error("cannot read the state file {}: {}", path.display(), error_text(source))]
+    #[error("cannot read the state file {}: {}", path_text(path), error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -45,7 +46,7 @@ pub enum StateError {
         source: io::Error,
     },
     /// It cannot be written.
-    #[error("cannot write the state file {}: {}", path.display(), error_text(source))]
+    #[error("cannot write the state file {}: {}", path_text(path), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -53,7 +54,11 @@ pub enum StateError {
         source: io::Error,
     },
     /// It has another format.
-    #[error("{} is no state file of flowgate ({said}); name another file, or remove it to start over", path.display())]
+    #[error(
+        "{} is no state file of flowgate ({}); name another file, or remove it to start over",
+        path_text(path),
+        clean(said)
+    )]
     Content {
         /// The file.
         path: PathBuf,
@@ -61,7 +66,7 @@ pub enum StateError {
         said: String,
     },
     /// It holds more than the store's capacity.
-    #[error("the state file {} holds {held} bytes, and the plugin may keep {capacity}", path.display())]
+    #[error("the state file {} holds {held} bytes, and the plugin may keep {capacity}", path_text(path))]
     TooMuch {
         /// The file.
         path: PathBuf,
@@ -162,13 +167,13 @@ impl State {
         &self.entries
     }
 
-    /// Returns a store that is read from a file, if it exists, and written to it. No other user may be able to replace
-    /// files in its directory.
+    /// Returns a store that is read from a file, if it exists, and written to it. `trust` is what is required of its
+    /// directory.
     ///
     /// # Errors
     /// [`StateError`]: the file exists but cannot be used. It is left unchanged.
-    pub fn in_file(path: &Path, capacity: usize) -> Result<Self, StateError> {
-        let (mut state, file, exists) = Self::load(path, capacity)?;
+    pub fn in_file(path: &Path, capacity: usize, trust: Trust) -> Result<Self, StateError> {
+        let (mut state, file, exists) = Self::load(path, capacity, trust)?;
         state.file = Some(file);
         if !exists {
             // A file that cannot be written is reported now rather than after hours of work.
@@ -182,17 +187,17 @@ impl State {
     ///
     /// # Errors
     /// The same as [`State::in_file`].
-    pub fn check(path: &Path, capacity: usize) -> Result<(), StateError> {
-        let (_, file, _) = Self::load(path, capacity)?;
+    pub fn check(path: &Path, capacity: usize, trust: Trust) -> Result<(), StateError> {
+        let (_, file, _) = Self::load(path, capacity, trust)?;
         file.directory.check(&file.name).map_err(|source| StateError::Write { path: path.into(), source })
     }
 
     /// Loads a file; also returns whether it exists.
-    fn load(path: &Path, capacity: usize) -> Result<(Self, StateFile, bool), StateError> {
+    fn load(path: &Path, capacity: usize, trust: Trust) -> Result<(Self, StateFile, bool), StateError> {
         let mut state = Self::in_memory(capacity);
         let unreadable = |source| StateError::Read { path: path.into(), source };
         let (directory, name) =
-            Directory::of(path, Trust::Exclusive).map_err(|source| StateError::Write { path: path.into(), source })?;
+            Directory::of(path, trust).map_err(|source| StateError::Write { path: path.into(), source })?;
         let file = StateFile { path: path.into(), directory, name };
         // A store of this capacity is never written to a larger file.
         let most = 2 * capacity.max(CAPACITY) as u64 + 4096;
@@ -381,16 +386,16 @@ mod tests {
     fn a_file_outlives_the_store() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state");
-        let mut state = State::in_file(&path, 1000).unwrap();
+        let mut state = State::in_file(&path, 1000, Trust::Sticky).unwrap();
         state.set(vec![0, 255], vec![1, 2]).unwrap();
         drop(state);
-        let state = State::in_file(&path, 1000).unwrap();
+        let state = State::in_file(&path, 1000, Trust::Sticky).unwrap();
         assert_eq!(state.get(&[0, 255]), Some(&[1, 2][..]));
-        assert!(matches!(State::in_file(&path, 10), Err(StateError::TooMuch { .. })));
+        assert!(matches!(State::in_file(&path, 10, Trust::Sticky), Err(StateError::TooMuch { .. })));
         fs::write(&path, "hello").unwrap();
-        assert!(matches!(State::in_file(&path, 1000), Err(StateError::Content { .. })));
+        assert!(matches!(State::in_file(&path, 1000, Trust::Sticky), Err(StateError::Content { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"hello", "what is no state file is left alone");
-        let nowhere = State::in_file(&directory.path().join("no/state"), 1000);
+        let nowhere = State::in_file(&directory.path().join("no/state"), 1000, Trust::Sticky);
         assert!(matches!(nowhere, Err(StateError::Write { .. })));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
     }
@@ -401,9 +406,9 @@ mod tests {
         let (path, victim) = (directory.path().join("state"), directory.path().join("victim"));
         fs::write(&victim, "").unwrap();
         std::os::unix::fs::symlink(&victim, &path).unwrap();
-        let error = State::in_file(&path, 1000).unwrap_err().to_string();
+        let error = State::in_file(&path, 1000, Trust::Sticky).unwrap_err().to_string();
         assert!(error.contains("is a symbolic link"), "{error}");
-        let error = State::in_file(Path::new("/dev/zero"), 1000).unwrap_err().to_string();
+        let error = State::in_file(Path::new("/dev/zero"), 1000, Trust::Sticky).unwrap_err().to_string();
         assert!(error.contains("no regular file"), "{error}");
         assert_eq!(fs::read(&victim).unwrap(), b"");
     }

@@ -21,19 +21,25 @@ fn links_on_the_way_are_followed_where_nobody_else_can_put_them() {
     symlink(at("real"), at("link")).unwrap();
     symlink("../real", at("shared/link")).unwrap();
     symlink("loop", at("loop")).unwrap();
-    opened(&at("link/file"), Trust::Exclusive).unwrap();
-    opened(&at("shared/link/file"), Trust::Exclusive).unwrap();
-    opened(&at("shared/../link/./file"), Trust::Exclusive).unwrap();
+    for trust in [Trust::Exclusive, Trust::Sticky] {
+        opened(&at("link/file"), trust).unwrap();
+        opened(&at("shared/link/file"), trust).unwrap();
+        opened(&at("shared/../link/./file"), trust).unwrap();
+    }
     assert!(opened(&at("loop/file"), Trust::Typed).unwrap_err().contains("symbolic links"));
     fs::set_permissions(at("shared"), fs::Permissions::from_mode(0o777)).unwrap();
-    for trust in [Trust::Exclusive, Trust::Typed] {
+    for trust in [Trust::Sticky, Trust::Typed] {
         let error = opened(&at("shared/link/file"), trust).unwrap_err();
         assert!(error.contains("shared/link is a symbolic link in a directory that others can write"), "{error}");
     }
     // A directory of another user is accepted for paths that a user types, but no link in it.
     opened(&at("shared/file"), Trust::Typed).unwrap();
-    let error = opened(&at("shared/file"), Trust::Exclusive).unwrap_err();
-    assert!(error.contains("shared can be written by everybody"), "{error}");
+    for trust in [Trust::Exclusive, Trust::Sticky] {
+        for file in ["shared/file", "shared/link/file"].iter().take(1 + usize::from(trust == Trust::Exclusive)) {
+            let error = opened(&at(file), trust).unwrap_err();
+            assert!(error.contains("shared can be written by everybody"), "{trust:?}: {error}");
+        }
+    }
     symlink(at("real/file"), at("shared/other")).unwrap();
     assert!(opened(&at("shared/other"), Trust::Typed).unwrap_err().contains("is a symbolic link"));
     for path in ["/", "real/", ".."] {
@@ -48,9 +54,50 @@ fn a_file_of_somebody_else_in_a_sticky_directory_is_not_written() {
     let path = directory.path().join("file");
     fs::write(&path, "").unwrap();
     if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
-        for trust in [Trust::Exclusive, Trust::Typed] {
+        for trust in [Trust::Sticky, Trust::Typed] {
             let error = opened(&path, trust).unwrap_err();
             assert!(error.contains("it belongs to user 65534"), "{error}");
+        }
+    }
+    // Not even one's own by a service: the next one may be somebody else's.
+    for file in ["file", "own"] {
+        let error = opened(&directory.path().join(file), Trust::Exclusive).unwrap_err();
+        assert!(error.contains("everybody can put files into ") && error.contains("use a directory that"), "{error}");
+    }
+    assert!(!directory.path().join("own").exists());
+    opened(&directory.path().join("own"), Trust::Sticky).unwrap();
+}
+
+/// What others can put into the place of a directory, where they can write above it.
+#[test]
+fn a_directory_that_others_have_replaced_is_not_entered() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    for above in ["sticky", "open"] {
+        for name in [above.to_owned(), format!("{above}/own"), format!("{above}/foreign")] {
+            fs::create_dir(at(&name)).unwrap();
+        }
+        fs::set_permissions(at(above), fs::Permissions::from_mode(if above == "open" { 0o777 } else { 0o1777 }))
+            .unwrap();
+        symlink(place.path(), at(&format!("{above}/link"))).unwrap();
+    }
+    opened(&at("sticky/own/file"), Trust::Exclusive).unwrap();
+    let error = opened(&at("open/own/file"), Trust::Exclusive).unwrap_err();
+    assert!(error.contains("open can be written by everybody"), "{error}");
+    opened(&at("open/own/file"), Trust::Sticky).unwrap();
+    let foreign = |path: &Path| std::os::unix::fs::lchown(path, Some(65534), None).is_ok();
+    for above in ["sticky", "open"] {
+        if !foreign(&at(&format!("{above}/foreign"))) || !foreign(&at(&format!("{above}/link"))) {
+            continue;
+        }
+        for trust in [Trust::Exclusive, Trust::Sticky] {
+            let errors =
+                ["foreign", "link"].map(|name| opened(&at(&format!("{above}/{name}/file")), trust).unwrap_err());
+            if (above, trust) == ("open", Trust::Exclusive) {
+                continue;
+            }
+            assert!(errors[0].contains("foreign belongs to user 65534"), "{errors:?}");
+            assert!(errors[1].contains("link is a symbolic link in a directory that others can write"), "{errors:?}");
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{io, path::PathBuf};
 
-use flowgate_base::io_error::error_text;
+use flowgate_base::{
+    io_error::error_text,
+    text::{clean, line, message, path_text},
+};
 
 /// An error of a subcommand of `plugin`.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// A file cannot be read.
-    #[error("cannot read {}: {}", path.display(), error_text(source))]
+    #[error("cannot read {}: {}", path_text(path), error_text(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -16,7 +19,7 @@ pub enum ToolError {
         source: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {}", path.display(), error_text(source))]
+    #[error("cannot write {}: {}", path_text(path), error_text(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -24,7 +27,7 @@ pub enum ToolError {
         source: io::Error,
     },
     /// A test.toml is invalid TOML or has unknown keys.
-    #[error("{}: {said}", path.display())]
+    #[error("{}: {}", path_text(path), message(said.as_bytes()))]
     Toml {
         /// The file.
         path: PathBuf,
@@ -32,7 +35,7 @@ pub enum ToolError {
         said: String,
     },
     /// A test.toml has an invalid value.
-    #[error("{}: case `{case}`: {problem}", path.display())]
+    #[error("{}: case `{}`: {}", path_text(path), clean(case), message(problem.as_bytes()))]
     Case {
         /// The file.
         path: PathBuf,
@@ -42,13 +45,16 @@ pub enum ToolError {
         problem: String,
     },
     /// A test.toml without cases.
-    #[error("{} has no [[case]]; each has a name, flows = \"FILE\" or expectations = \"FILE\", and what is expected", path.display())]
+    #[error(
+        "{} has no [[case]]; each has a name, flows = \"FILE\" or expectations = \"FILE\", and what is expected",
+        path_text(path)
+    )]
     NoCases {
         /// The file.
         path: PathBuf,
     },
     /// The plugin of a test cannot be found.
-    #[error("no plugin was found for {}: build it, or name it in test.toml (plugin = \"FILE\") or by --plugin; looked for {}", directory.display(), looked.join(", "))]
+    #[error("no plugin was found for {}: build it, or name it in test.toml (plugin = \"FILE\") or by --plugin; looked for {}", path_text(directory), line(looked.join(", ").as_bytes()))]
     NoPlugin {
         /// The directory of the test.
         directory: PathBuf,
@@ -56,7 +62,7 @@ pub enum ToolError {
         looked: Vec<String>,
     },
     /// The name of a new project is invalid.
-    #[error("`{name}` is no name for a plugin: {problem}")]
+    #[error("`{}` is no name for a plugin: {problem}", clean(name))]
     Name {
         /// The name.
         name: String,
@@ -64,13 +70,13 @@ pub enum ToolError {
         problem: &'static str,
     },
     /// The directory of a new project is not empty.
-    #[error("{} exists already and is not empty; choose another name, or another place with --dir", path.display())]
+    #[error("{} exists already and is not empty; choose another name, or another place with --dir", path_text(path))]
     Taken {
         /// The directory.
         path: PathBuf,
     },
     /// A plugin cannot be measured.
-    #[error("{} cannot be measured: {problem}", path.display())]
+    #[error("{} cannot be measured: {}", path_text(path), message(problem.as_bytes()))]
     Bench {
         /// The plugin.
         path: PathBuf,

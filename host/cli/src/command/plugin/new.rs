@@ -43,7 +43,7 @@ pub(super) fn run(
         }
         fs::write(&path, &file.content).map_err(failed)?;
     }
-    let shown = directory.display();
+    let shown = flowgate_base::text::path_text(&directory);
     let mut text = format!("{shown}: a plugin in {language}, {} files\n\n", files.len());
     text.push_str(&format!(
         "  cd {shown}\n  make          # build it\n  make test     # and run it on flows.txt, without root\n"
@@ -55,7 +55,7 @@ pub(super) fn run(
 
 /// Checks that a name can be that of a package, of a file and of a type.
 fn check(name: &str) -> Result<(), ToolError> {
-    let wrong = |problem| Err(ToolError::Name { name: flowgate_base::text::clean(name), problem });
+    let wrong = |problem| Err(ToolError::Name { name: name.into(), problem });
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return wrong("it begins with a small letter, as in `no-telnet`");

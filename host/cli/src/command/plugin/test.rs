@@ -97,7 +97,10 @@ fn case_of(
             Err(_) if bless => String::new(),
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Verdict::Failed {
-                    message: format!("{} does not exist; --bless writes it, if this is right:", path.display()),
+                    message: format!(
+                        "{} does not exist; --bless writes it, if this is right:",
+                        flowgate_base::text::path_text(path)
+                    ),
                     expected: Some((String::new(), transcript)),
                 });
             }
@@ -117,7 +120,7 @@ fn case_of(
             expected: Some((expected, transcript)),
         }),
         Expected::File(path) => Ok(Verdict::Failed {
-            message: format!("{} (-) and what came out (+):", path.display()),
+            message: format!("{} (-) and what came out (+):", flowgate_base::text::path_text(path)),
             expected: Some((expected, transcript)),
         }),
         _ => Ok(Verdict::Failed {

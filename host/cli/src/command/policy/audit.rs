@@ -14,7 +14,10 @@ use crate::{
     args::{Report, policy_command::AuditOptions},
     command::report::{self, CommandError, Exit},
 };
-use flowgate_base::{clock::now, text::clean};
+use flowgate_base::{
+    clock::now,
+    text::{clean, path_text},
+};
 use flowgate_pipeline::sink::{Sink, SinkError};
 use flowgate_policy::{
     audit::filter::{Filter, raw},
@@ -43,7 +46,7 @@ pub(in crate::command) fn audit(options: &AuditOptions, stdout: &mut dyn Sink) -
         }
         let found = found.map_err(|source| PolicyError::Audit { path: path.clone(), source })?;
         if found.broken > 0 {
-            report::line(&format!("WARNING: {}: {} lines are broken.", path.display(), found.broken));
+            report::line(&format!("WARNING: {}: {} lines are broken.", path_text(path), found.broken));
         }
         lines += found.lines;
     }

@@ -17,7 +17,11 @@ use crate::args::{
     PolicyCommand,
     policy_command::{Addressee, Order},
 };
-use flowgate_base::{files, io_error::error_text};
+use flowgate_base::{
+    files,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use flowgate_config::Diagnostic;
 use flowgate_pipeline::{loader::Purpose, sink::Sink};
 use flowgate_policy::{
@@ -30,7 +34,7 @@ use flowgate_privileges::PrivilegesError;
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The control socket cannot be created.
-    #[error("the control socket {} cannot be made: {}", path.display(), error_text(source))]
+    #[error("the control socket {} cannot be made: {}", path_text(path), error_text(source))]
     Socket {
         /// Path of the socket.
         path: PathBuf,
@@ -38,13 +42,13 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// Another service uses the control socket.
-    #[error("a service runs already: it answers at {}", path.display())]
+    #[error("a service runs already: it answers at {}", path_text(path))]
     Running {
         /// Path of the socket.
         path: PathBuf,
     },
     /// The service does not answer.
-    #[error("the service cannot be asked at {}: {source}", path.display())]
+    #[error("the service cannot be asked at {}: {source}", path_text(path))]
     Ask {
         /// Path of the socket.
         path: PathBuf,
@@ -55,7 +59,10 @@ pub enum PolicyError {
     #[error("the service does not run with privileges that it does not need: {0}")]
     Privileges(#[from] PrivilegesError),
     /// The policy came from a pipe or another file that can be read only once.
-    #[error("{} can be read only once and is not reloaded; give the service a file that can be read again", path.display())]
+    #[error(
+        "{} can be read only once and is not reloaded; give the service a file that can be read again",
+        path_text(path)
+    )]
     Once {
         /// Path of the file.
         path: PathBuf,
@@ -73,7 +80,7 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// A file of the audit cannot be read.
-    #[error("cannot read {}: {}", path.display(), error_text(source))]
+    #[error("cannot read {}: {}", path_text(path), error_text(source))]
     Audit {
         /// The file.
         path: PathBuf,
@@ -81,7 +88,7 @@ pub enum PolicyError {
         source: std::io::Error,
     },
     /// The text of a flow is invalid.
-    #[error("that is no flow: {wrong}; {right}")]
+    #[error("that is no flow: {}; {}", clean(wrong), clean(right))]
     Flow {
         /// The mistake.
         wrong: String,
@@ -207,6 +214,6 @@ pub(super) fn check(file: &Path, content: Vec<u8>, stdout: &mut dyn Sink) -> Res
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     notes.iter().for_each(|note| report::line(&note.to_string()));
     sound(file, &mistakes)?;
-    stdout.write(format!("{}: no mistakes\n", file.display()).as_bytes())?;
+    stdout.write(format!("{}: no mistakes\n", path_text(file)).as_bytes())?;
     Ok(Exit::Success)
 }

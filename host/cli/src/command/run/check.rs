@@ -108,8 +108,8 @@ fn outputs(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         let output = files::OutputFile::new(path, false);
         if outputs.iter().any(|other| output.clashes_with(other)) {
             let what = "is written by another part of the pipeline; each needs a file of its own";
-            wrong(plugin.grants.offset, format!("{} {what}", path.display()));
-        } else if let Err(error) = State::check(path, plugin.limits.state) {
+            wrong(plugin.grants.offset, format!("{} {what}", flowgate_base::text::path_text(path)));
+        } else if let Err(error) = State::check(path, plugin.limits.state, files::Trust::Sticky) {
             wrong(plugin.grants.offset, error.to_string());
         }
         outputs.push(output);

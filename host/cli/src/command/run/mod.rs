@@ -76,7 +76,7 @@ pub(super) fn run(
     }
     let row = row(&config)?;
     if options.check {
-        stdout.write(format!("{}: no mistakes\n", options.file.display()).as_bytes())?;
+        stdout.write(format!("{}: no mistakes\n", flowgate_base::text::path_text(&options.file)).as_bytes())?;
         return Ok(Exit::Success);
     }
     if options.explain {

@@ -14,7 +14,7 @@ fn numbered(path: &Path, number: u32, end: &str) -> PathBuf {
 }
 
 fn sink(path: &Path, append: bool, rotation: Option<Rotation>) -> FileSink {
-    let options = FileOptions { path: path.into(), append, rotation, mode: None };
+    let options = FileOptions { path: path.into(), append, rotation, mode: None, trust: Trust::Sticky };
     FileSink::open(options, flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap()
 }
 
@@ -113,7 +113,13 @@ fn a_file_has_its_mode_and_keeps_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("flows");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    let options = FileOptions { path: path.clone(), append: true, rotation: by_size(4, 3, true), mode: Some(0o640) };
+    let options = FileOptions {
+        path: path.clone(),
+        append: true,
+        rotation: by_size(4, 3, true),
+        mode: Some(0o640),
+        trust: Trust::Sticky,
+    };
     let mut sink =
         FileSink::open(options.clone(), flowgate_base::Warnings::new(|warning| panic!("{warning}"))).unwrap();
     for line in ["111\n", "222\n", "333\n"] {
@@ -224,7 +230,7 @@ fn what_is_there_is_kept_or_not() {
 fn what_cannot_be_written_is_named() {
     let open = |path: &str, rotation| {
         FileSink::open(
-            FileOptions { path: path.into(), append: true, rotation, mode: None },
+            FileOptions { path: path.into(), append: true, rotation, mode: None, trust: Trust::Sticky },
             flowgate_base::Warnings::ignored(),
         )
     };
@@ -261,7 +267,8 @@ fn links_are_not_followed() {
     let directory = tempfile::tempdir().unwrap();
     let (path, victim) = (directory.path().join("flows"), directory.path().join("victim"));
     let open = |path: &Path| {
-        let options = FileOptions { path: path.into(), append: true, rotation: None, mode: Some(0o640) };
+        let options =
+            FileOptions { path: path.into(), append: true, rotation: None, mode: Some(0o640), trust: Trust::Sticky };
         let checked = options.check().map_err(|error| error.to_string());
         let opened =
             FileSink::open(options, flowgate_base::Warnings::ignored()).map(|_| ()).map_err(|error| error.to_string());
@@ -296,15 +303,21 @@ fn links_are_not_followed() {
 fn directories_that_others_can_write_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("flows");
-    let open = |mode: u32| {
+    let open_with = |mode: u32, trust: Trust| {
         fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
-        let options = FileOptions { path: path.clone(), append: true, rotation: None, mode: None };
+        let options = FileOptions { path: path.clone(), append: true, rotation: None, mode: None, trust };
         FileSink::open(options, flowgate_base::Warnings::ignored()).map(|_| ()).map_err(|error| error.to_string())
     };
-    assert!(open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it"));
-    assert!(open(0o2775).unwrap_err().contains("can be written by group"));
-    assert!(!path.exists());
+    for trust in [Trust::Exclusive, Trust::Sticky] {
+        let open = |mode: u32| open_with(mode, trust);
+        assert!(
+            open(0o777).unwrap_err().contains("can be written by everybody, so that others can replace files in it")
+        );
+        assert!(open(0o2775).unwrap_err().contains("can be written by group"));
+    }
     // As the mode of /tmp.
-    open(0o1777).unwrap();
-    open(0o755).unwrap();
+    assert!(open_with(0o1777, Trust::Exclusive).unwrap_err().contains("everybody can put files into"));
+    assert!(!path.exists());
+    open_with(0o1777, Trust::Sticky).unwrap();
+    open_with(0o755, Trust::Exclusive).unwrap();
 }

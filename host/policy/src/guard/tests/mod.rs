@@ -288,7 +288,13 @@ fn guard(tenant: &Tenant, directory: &std::path::Path, halted: bool) -> TenantGu
 /// Returns an audit of two files with a maximum size in bytes.
 fn audit(directory: &std::path::Path, size: u64) -> Arc<Audit> {
     let rotation = Rotation { size: Some(size), interval: None, keep: 1, keep_time: None, compress: false };
-    let options = FileOptions { path: directory.join("audit"), append: true, mode: None, rotation: Some(rotation) };
+    let options = FileOptions {
+        path: directory.join("audit"),
+        append: true,
+        mode: None,
+        rotation: Some(rotation),
+        trust: flowgate_base::files::Trust::Exclusive,
+    };
     Arc::new(Audit::open(options, Duration::from_secs(3600), flowgate_base::Warnings::ignored()).unwrap())
 }
 

@@ -33,7 +33,12 @@ use crate::command::{
     standard_error,
 };
 use dispatch::{DesiredState, Dispatcher};
-use flowgate_base::{address::ListenAddress, files, io_error::error_text, text::clean};
+use flowgate_base::{
+    address::ListenAddress,
+    files,
+    io_error::error_text,
+    text::{clean, path_text},
+};
 use flowgate_config::Diagnostic;
 use flowgate_metrics::{MetricsProvider, TenantMetrics};
 use flowgate_netlink::{
@@ -396,7 +401,7 @@ impl Service {
         if self.once {
             return Err(vec![PolicyError::Once { path: self.file.clone() }.to_string()]);
         }
-        let failed = |error| vec![format!("cannot read {}: {}", self.file.display(), error_text(&error))];
+        let failed = |error| vec![format!("cannot read {}: {}", path_text(&self.file), error_text(&error))];
         files::read(&self.file, files::MAX_CONFIGURATION_FILE).map_err(failed)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Job;
-use flowgate_base::{TokenBucket, Warnings, text::clean};
+use flowgate_base::{TokenBucket, Warnings, files::Trust, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_model::grants::Grants;
 use flowgate_pipeline::{
@@ -71,7 +71,7 @@ impl Services {
         let mut plugins = Vec::new();
         for plugin in &tenant.plugins {
             let (title, grants) = (tenant.title(plugin), plugin.plugin.grants.value.clone());
-            let state = match states.open(&title, &grants, plugin.plugin.limits.state) {
+            let state = match states.open(&title, &grants, plugin.plugin.limits.state, Trust::Exclusive) {
                 Ok(state) => state,
                 Err(error) => {
                     problems.push(plugin.plugin.diagnostic(&policy.text, &plugin.options, None, &error));
