@@ -51,7 +51,7 @@ fn processes() -> BTreeMap<i32, (i32, String)> {
 }
 
 /// Returns the descendants of a process.
-fn below(process: i32) -> BTreeMap<i32, (i32, String)> {
+pub(super) fn below(process: i32) -> BTreeMap<i32, (i32, String)> {
     let all = processes();
     let above = |mut number: i32| {
         while let Some((parent, _)) = all.get(&number) {

@@ -6,6 +6,7 @@ mod compiling;
 mod files;
 mod held_up;
 mod hostile;
+mod limits;
 mod metrics;
 mod notify;
 mod privileges;

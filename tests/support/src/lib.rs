@@ -10,6 +10,7 @@ pub mod background;
 pub mod built;
 pub mod dying;
 pub mod entries;
+pub mod hostile;
 pub mod limit;
 pub mod namespace;
 pub mod netlink;

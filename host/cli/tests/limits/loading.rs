@@ -3,15 +3,20 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use flowgate_runtime::{Failure, Instance, Limits, LoadError, PluginComponent, PluginEngine};
 use flowgate_test_support::{
     Namespace, Outcome, Program,
+    hostile::{self, HostileFile},
     wasm::{self, COMPONENT, MODULE, NOTHING, id, items, name, number, section},
 };
 
-use super::plugins;
+use super::{
+    multiplied::{HOST, watch},
+    plugins,
+};
 
 /// Sequences that a terminal would interpret: a title, colours, clearing the screen by a C1 control, and bidirectional
 /// text.
@@ -95,6 +100,26 @@ fn tables_count_as_memory() {
     assert!(matches!(error.failure, Failure::Memory { limit: 4_194_304, .. }), "{error}");
     let instance = Instance::new(&component, memory(16 << 20)).unwrap();
     assert!(instance.memory() > 4 << 20);
+}
+
+/// What such files take until they are refused, as plugins of a command: not more than the host may take without them.
+#[test]
+fn hostile_files_take_no_more_than_others() {
+    let directory = tempfile::tempdir().unwrap();
+    Namespace::run(|_| {
+        for HostileFile { name, bytes, words } in hostile::files(&sound()) {
+            let path = directory.path().join("hostile.wasm");
+            fs::write(&path, bytes).unwrap();
+            let (errors, path) = (directory.path().join("errors"), path.display().to_string());
+            let mut command = Program::new(env!("CARGO_BIN_EXE_flowgate")).command(&["-L", "--plugin", &path]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&errors).unwrap());
+            let mut child = command.spawn().unwrap();
+            let seen = watch(&mut child, HOST, Limits::default().start_up * 3 / 2);
+            let errors = fs::read_to_string(errors).unwrap();
+            assert!(!seen.stopped && errors.contains(words), "{name}: {seen:?}, {errors}");
+            assert_eq!(child.wait().unwrap().code(), Some(1), "{name}");
+        }
+    });
 }
 
 #[test]

@@ -18,7 +18,10 @@ use flowgate_pipeline::{
     stage::Stage,
 };
 use flowgate_runtime::{Failure, Instance, Limits, deadline::Watch};
-use flowgate_test_support::{Namespace, Program, entries};
+use flowgate_test_support::{
+    Namespace, Program, entries,
+    hostile::{Attack, attacks},
+};
 
 use super::{batch, executor, failure, hostile, plugins, setup, started};
 
@@ -67,11 +70,16 @@ pub(crate) fn watch(child: &mut Child, memory: u64, time: Duration) -> Usage {
     }
 }
 
-/// Runs a listing with hostile plugins; panics if it exceeds its limits.
+/// Runs a listing with hostile plugins that are skipped when they fail; panics if it exceeds its limits.
 fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Usage {
+    bounded_if("skip", batch, plugins, more, time)
+}
+
+/// Does the same, with another value of `--on-error`.
+fn bounded_if(on_error: &str, batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Usage {
     let mut words = vec!["-L", "--batch", batch];
     for plugin in plugins {
-        words.extend(["--plugin", plugin, "--on-error", "skip"]);
+        words.extend(["--plugin", plugin, "--on-error", on_error]);
     }
     words.extend(more);
     let command = Program::new(env!("CARGO_BIN_EXE_flowgate"));
@@ -86,41 +94,42 @@ fn bounded(batch: &str, plugins: &[String], more: &[&str], time: Duration) -> Us
         most >> 20,
         seen.time
     );
-    assert!(child.wait().unwrap().success(), "{words:?}");
+    let ended = child.wait().unwrap();
+    assert!(ended.success() || on_error == "stop" && ended.code() == Some(1), "{words:?}: {ended}");
     seen
 }
 
-/// Returns the attacks, with the grants that each needs.
-fn attacks() -> Vec<(String, &'static [&'static str])> {
-    let mut attacks: Vec<(String, &'static [&'static str])> = Vec::new();
-    for column in ["helper", "helper-info", "labels", "labels-mask", "security-context"] {
-        // Far too much, the maximum for the values of an action, and the maximum for the kernel's own values.
-        let kernels = if column == "security-context" { "4096" } else { "15" };
-        for bytes in ["20000000", "256", kernels] {
-            attacks.push((format!("do=amplify-change,column={column},bytes={bytes}"), &[]));
-        }
-        attacks.push((format!("do=slow-change,column={column}"), &[]));
+/// Returns the options of an attack as the value of `--plugin`, and further words of the command line. Actions are only
+/// printed.
+fn words(plugin: &std::path::Path, attack: &Attack) -> (String, Vec<&'static str>) {
+    let more = match attack.grant {
+        "" => vec![],
+        "log" => vec!["--grant", "log"],
+        grant => vec!["--grant", grant, "--dry-run"],
+    };
+    (format!("{},{}", plugin.display(), attack.text()), more)
+}
+
+/// Every way to misbehave that the plugin has is tried, and with every column.
+#[test]
+fn every_attack_is_tried() {
+    let sources = [
+        include_str!("../../../../tests/plugins/hostile/src/lib.rs"),
+        include_str!("../../../../tests/plugins/hostile/src/multiply.rs"),
+    ];
+    let arms = sources.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let (names, _) = line.trim().strip_prefix('"')?.split_once("\" =>")?;
+        Some(names.split("\" | \""))
+    });
+    let tried: Vec<String> =
+        attacks().iter().flat_map(|attack| attack.options.clone()).map(|(_, value)| value).collect();
+    let mut names = 0;
+    for name in arms.flatten() {
+        names += 1;
+        // What a format writes.
+        assert!(tried.iter().any(|tried| tried == name) || name.ends_with("-text"), "`{name}` is not tried");
     }
-    for (what, grants) in [
-        ("do=slow-change,column=security-context,bytes=4096", &[][..]),
-        ("do=one-change-too-many", &[]),
-        ("do=amplify-notes", &[]),
-        ("do=amplify-notes,bytes=200", &[]),
-        ("do=escaped-notes", &[]),
-        ("do=escaped-notes,bytes=100", &[]),
-        ("do=empty-notes", &[]),
-        ("do=amplify-actions", &[]),
-        ("do=amplify-actions,bytes=4096,column=security-context", &["--grant", "update", "--dry-run"]),
-        ("do=raw-attributes", &[]),
-        ("do=more-columns", &[]),
-        ("do=duplicate-rows", &[]),
-        ("do=log-bytes", &["--grant", "log"]),
-        ("do=amplify", &[]),
-        ("do=action-flood", &["--grant", "delete", "--dry-run"]),
-    ] {
-        attacks.push((what.into(), grants));
-    }
-    attacks
+    assert!(names > 30, "{names} were found");
 }
 
 /// With batches of one flow and of a few: attacks that multiply something other than rows.
@@ -131,11 +140,15 @@ fn small_batches_take_no_more_than_was_handed_over() {
         let flows: Vec<String> = (0..40).map(|host| format!("-I -t 600 -p 50 -s 10.0.0.{host} -d 10.1.0.1")).collect();
         entries::load(namespace, &flows);
         let usual = bounded("1024", &[format!("{},do=nothing", plugin.display())], &[], Duration::from_secs(60));
-        for (attack, more) in attacks() {
+        for attack in attacks() {
+            let (plugin, more) = words(&plugin, &attack);
             // Printing 60,000 actions for each of 40 flows legitimately takes a long time.
-            for batch in ["1", "1024"].into_iter().filter(|&batch| batch != "1" || !more.contains(&"--dry-run")) {
-                let plugin = format!("{},{attack}", plugin.display());
-                bounded(batch, &[plugin], more, usual.time * 2 + FAILURES * CALL * 3 / 2);
+            for batch in
+                ["1", "1024", "65536"].into_iter().filter(|&batch| batch != "1" || !more.contains(&"--dry-run"))
+            {
+                bounded(batch, std::slice::from_ref(&plugin), &more, usual.time * 2 + FAILURES * CALL * 3 / 2);
+                // The first failure ends the command: it takes as long as one call.
+                bounded_if("stop", batch, std::slice::from_ref(&plugin), &more, usual.time * 2 + CALL * 3 / 2);
             }
         }
     });
@@ -158,15 +171,14 @@ fn large_batches_take_no_more_than_was_handed_over() {
             let name = |attack: &str| format!("{},{attack}", plugin.display());
             let usual = bounded("65536", &[name("do=nothing")], &output, Duration::from_secs(60));
             let most = usual.time * 2 + FAILURES * CALL * 3 / 2;
-            let attacks = attacks();
             // The format only affects what is shown.
-            let shown =
-                |attack: &str| output.is_empty() || attack.contains("notes") || attack.contains("amplify-change");
-            for (attack, more) in attacks.iter().filter(|(attack, _)| shown(attack)) {
-                bounded("65536", &[name(attack)], &[&output[..], more].concat(), most);
+            let shown = |attack: &str| attack.contains("notes") || attack.contains("amplify-change");
+            for attack in attacks().iter().filter(|attack| output.is_empty() || shown(&attack.text())) {
+                let (plugin, more) = words(&plugin, attack);
+                bounded("65536", std::slice::from_ref(&plugin), &[&output[..], &more].concat(), most);
                 // Printing 60,000 actions for each of 68 batches legitimately takes a long time.
                 if output.is_empty() && !more.contains(&"--dry-run") {
-                    bounded("1024", &[name(attack)], more, most * 2);
+                    bounded("1024", &[plugin], &more, most * 2);
                 }
             }
             // Annotations of several stages accumulate in the batch.
