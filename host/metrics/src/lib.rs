@@ -10,7 +10,7 @@ mod tenants;
 
 pub use export::{names, text};
 pub use server::{Server, serve, serve_tenants};
-pub use tenants::{MetricsProvider, PolicyMetrics, STATES, TenantMetrics, tenant_names};
+pub use tenants::{MetricsProvider, PolicyMetrics, STATES, TenantMetrics, WORKER_STATES, tenant_names};
 
 use flowgate_base::io_error::error_text;
 #[cfg(doc)]

@@ -1,6 +1,6 @@
 //! The metrics of the tenants of a policy. The number of series is bounded: tenants beyond the bound are summed up.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, registry::Registry};
 
@@ -19,6 +19,9 @@ const OTHER: &str = "other";
 
 /// The states of a tenant.
 pub const STATES: [&str; 4] = ["running", "paused", "quarantined", "ended"];
+
+/// The states of a tenant's worker.
+pub const WORKER_STATES: [&str; 6] = ["starting", "ready", "running", "draining", "restarting", "ended"];
 
 /// The metrics of a tenant. Values that only grow are counted from the start of the service, across reloads and
 /// restarts.
@@ -48,6 +51,14 @@ pub struct TenantMetrics {
     pub output_dropped: u64,
     /// Actions that the guard refused, by reason.
     pub refusals: BTreeMap<&'static str, u64>,
+    /// Its workers, by their states, in the order of [`WORKER_STATES`].
+    pub workers: [u64; WORKER_STATES.len()],
+    /// Number of workers that were started after another one.
+    pub worker_restarts: u64,
+    /// CPU time of its workers, in nanoseconds.
+    pub worker_nanoseconds: u64,
+    /// Number of workers that did not finish, by the reason.
+    pub worker_ends: BTreeMap<&'static str, u64>,
     /// Its plugins, by their names within the tenant.
     pub plugins: Vec<StageStats>,
 }
@@ -73,12 +84,16 @@ impl TenantMetrics {
             (&mut self.resyncs, other.resyncs),
             (&mut self.shown, other.shown),
             (&mut self.output_dropped, other.output_dropped),
+            (&mut self.worker_restarts, other.worker_restarts),
+            (&mut self.worker_nanoseconds, other.worker_nanoseconds),
         ] {
             *sum = sum.saturating_add(more);
         }
-        for (reason, more) in &other.refusals {
-            let sum = self.refusals.entry(reason).or_default();
-            *sum = sum.saturating_add(*more);
+        for (sums, others) in [(&mut self.refusals, &other.refusals), (&mut self.worker_ends, &other.worker_ends)] {
+            for (reason, more) in others {
+                let sum = sums.entry(reason).or_default();
+                *sum = sum.saturating_add(*more);
+            }
         }
     }
 
@@ -124,7 +139,7 @@ const RELOADED: [&str; 2] = ["done", "failed"];
 /// A metric with one value for each tenant: see [`ServiceMetric`].
 type TenantMetric = (&'static str, &'static str, bool, fn(&TenantMetrics) -> u64);
 
-const TENANTS: [TenantMetric; 9] = [
+const TENANTS: [TenantMetric; 10] = [
     ("tenant_generation", "The generation of the policy that the tenant is of", false, |tenant| tenant.generation),
     ("tenant_events", "Events in the tenant's scope", true, |tenant| tenant.events),
     ("tenant_handed_events", "Events that the tenant was handed", true, |tenant| tenant.handed),
@@ -136,11 +151,17 @@ const TENANTS: [TenantMetric; 9] = [
     ("tenant_output_dropped_lines", "Lines of the tenant's output that were dropped", true, |tenant| {
         tenant.output_dropped
     }),
+    ("tenant_worker_restarts", "Workers of the tenant that were started after another one", true, |tenant| {
+        tenant.worker_restarts
+    }),
 ];
 
 const STATE: (&str, &str) = ("tenant_state", "1 for the state that the tenant is in, 0 for the others");
 const ACTIONS: (&str, &str) = ("tenant_actions", "Actions that the tenant's plugins asked for, by what became of them");
 const REFUSALS: (&str, &str) = ("tenant_refusals", "Actions of the tenant that were refused, by the reason");
+const WORKERS: (&str, &str) = ("tenant_workers", "Processes that run the tenant's plugins, by their states");
+const WORKER_ENDS: (&str, &str) = ("tenant_worker_ends", "Workers of the tenant that did not finish, by the reason");
+const WORKER_TIME: (&str, &str) = ("tenant_worker_cpu_seconds", "CPU time of the tenant's workers");
 
 /// Returns true for process metrics that a service exports too; the others are counted for each tenant.
 fn is_of_the_service(name: &str) -> bool {
@@ -154,6 +175,7 @@ pub fn tenant_names() -> Vec<String> {
     let tenants = TENANTS.iter().map(|&(name, _, counter, _)| (name, counter));
     [(RELOADS.0, true), (STATE.0, false), (ACTIONS.0, true), (REFUSALS.0, true)]
         .into_iter()
+        .chain([(WORKERS.0, false), (WORKER_ENDS.0, true), (WORKER_TIME.0, true)])
         .chain(service)
         .chain(tenants)
         .map(|(name, counter)| format!("{}_{name}{}", export::PREFIX, if counter { "_total" } else { "" }))
@@ -207,6 +229,7 @@ impl SeriesGroup {
         figures.sum(&more);
         figures.generation = figures.generation.max(more.generation);
         figures.waiting = figures.waiting.saturating_add(more.waiting);
+        figures.workers.iter_mut().zip(more.workers).for_each(|(sum, more)| *sum = sum.saturating_add(more));
         let more = SeriesGroup::of(more);
         states.iter_mut().zip(more.states).for_each(|(sum, more)| *sum += more);
         actions.iter_mut().zip(more.actions).for_each(|(sum, more)| *sum = sum.saturating_add(more));
@@ -268,6 +291,17 @@ impl Collector for TenantCollector {
             let refusals = |group: &SeriesGroup| split(&group.labels, "reason", group.figures.refusals.clone());
             family(&mut encoder, REFUSALS.0, REFUSALS.1, true, groups.iter().flat_map(refusals))?;
         }
+        let workers =
+            |group: &SeriesGroup| split(&group.labels, "state", WORKER_STATES.into_iter().zip(group.figures.workers));
+        family(&mut encoder, WORKERS.0, WORKERS.1, false, groups.iter().flat_map(workers))?;
+        if groups.iter().any(|group| !group.figures.worker_ends.is_empty()) {
+            let ends = |group: &SeriesGroup| split(&group.labels, "reason", group.figures.worker_ends.clone());
+            family(&mut encoder, WORKER_ENDS.0, WORKER_ENDS.1, true, groups.iter().flat_map(ends))?;
+        }
+        let times = groups
+            .iter()
+            .map(|group| (&group.labels, Duration::from_nanos(group.figures.worker_nanoseconds).as_secs_f64()));
+        family(&mut encoder, WORKER_TIME.0, WORKER_TIME.1, true, times)?;
         let plugins: Vec<StageSeries> = groups.into_iter().flat_map(|group| group.plugins).collect();
         export::stages(&mut encoder, &plugins)
     }
@@ -288,6 +322,10 @@ mod tests {
             events: 5,
             waiting: 6,
             refusals: BTreeMap::from([("gone", 7)]),
+            workers: [0, 0, 1, 0, 0, 0],
+            worker_restarts: 2,
+            worker_nanoseconds: 1_500_000_000,
+            worker_ends: BTreeMap::from([("overuse", 3)]),
             plugins: vec![plugin.clone(), plugin],
             ..TenantMetrics::default()
         }
@@ -316,6 +354,11 @@ mod tests {
             "flowgate_tenant_state{tenant=\"blue\",state=\"running\"} 0",
             "flowgate_tenant_actions_total{tenant=\"blue\",result=\"done\"} 4",
             "flowgate_tenant_refusals_total{tenant=\"blue\",reason=\"gone\"} 7",
+            "flowgate_tenant_workers{tenant=\"blue\",state=\"running\"} 1",
+            "flowgate_tenant_workers{tenant=\"blue\",state=\"restarting\"} 0",
+            "flowgate_tenant_worker_restarts_total{tenant=\"blue\"} 2",
+            "flowgate_tenant_worker_ends_total{tenant=\"blue\",reason=\"overuse\"} 3",
+            "flowgate_tenant_worker_cpu_seconds_total{tenant=\"blue\"} 1.5",
             "flowgate_stage_calls_total{tenant=\"blue\",plugin=\"p\\\\n\\\"\",stage=\"1\"} 3.0",
         ] {
             has(&text, line);
@@ -340,6 +383,10 @@ mod tests {
             "flowgate_tenant_state{tenant=\"other\",state=\"paused\"} 40",
             "flowgate_tenant_actions_total{tenant=\"other\",result=\"done\"} 160",
             "flowgate_tenant_refusals_total{tenant=\"other\",reason=\"gone\"} 280",
+            "flowgate_tenant_workers{tenant=\"other\",state=\"running\"} 40",
+            "flowgate_tenant_worker_restarts_total{tenant=\"other\"} 80",
+            "flowgate_tenant_worker_ends_total{tenant=\"other\",reason=\"overuse\"} 120",
+            "flowgate_tenant_worker_cpu_seconds_total{tenant=\"other\"} 60.0",
             "flowgate_stage_calls_total{tenant=\"other\",plugin=\"other\",stage=\"0\"} 240.0",
             "flowgate_stage_memory_bytes{tenant=\"other\",plugin=\"other\",stage=\"0\"} 800.0",
             "flowgate_stage_health{tenant=\"other\",plugin=\"other\",stage=\"0\",state=\"running\"} 80",

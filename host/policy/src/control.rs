@@ -117,6 +117,41 @@ pub struct ControlAnswer {
     /// The tenants that were asked about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<Vec<TenantStatus>>,
+    /// What holds their workers, once the first one has been confined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+}
+
+/// What holds the processes that run the plugins of tenants. A system-call filter and not being dumpable are required:
+/// without them no worker starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a restriction of its own")]
+pub struct Isolation {
+    /// The version of Landlock, if the kernel has it.
+    #[serde(default)]
+    pub landlock: Option<u32>,
+    /// True if no memory can become executable (`PR_SET_MDWE`). The filter refuses it as well.
+    pub no_executable_memory: bool,
+    /// True if system calls are filtered.
+    pub filter: bool,
+    /// True if no other process of the same user may inspect them.
+    pub not_dumpable: bool,
+}
+
+impl Isolation {
+    /// Returns it in one line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let landlock = self.landlock.map_or_else(|| "no landlock".into(), |version| format!("landlock {version}"));
+        let others = [
+            (self.filter, "filter"),
+            (self.no_executable_memory, "no executable memory"),
+            (self.not_dumpable, "not dumpable"),
+        ];
+        let others = others.into_iter().filter(|(is, _)| *is).map(|(_, name)| name.to_string());
+        [landlock].into_iter().chain(others).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// State and counters of a tenant.
@@ -144,9 +179,158 @@ pub struct TenantStatus {
     pub waiting: u64,
     /// Lines of output that were dropped.
     pub output_dropped: u64,
+    /// The process in which its plugins run.
+    #[serde(default)]
+    pub worker: WorkerStatus,
     /// Its plugins.
     #[serde(default)]
     pub plugins: Vec<StageReport>,
+}
+
+/// The process in which the plugins of a tenant run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkerStatus {
+    /// Its state.
+    pub state: WorkerState,
+    /// Number of workers after the first.
+    pub restarts: u64,
+    /// CPU time of all of them, in nanoseconds.
+    pub nanoseconds: u64,
+    /// How the last one that did not finish has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_end: Option<WorkerEndReport>,
+}
+
+/// State of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerState {
+    /// Its plugins are being compiled, loaded or started.
+    #[default]
+    Starting,
+    /// Its plugins have started, and it waits until it is decided whether the tenant begins.
+    Ready,
+    /// It processes events.
+    Running,
+    /// It processes what is left: the tenant has been replaced, or the service ends.
+    Draining,
+    /// The one before has ended, and another one starts.
+    Restarting,
+    /// It has ended, and there is no other one.
+    Ended,
+}
+
+impl WorkerState {
+    /// All states.
+    pub const ALL: [WorkerState; 6] = [
+        WorkerState::Starting,
+        WorkerState::Ready,
+        WorkerState::Running,
+        WorkerState::Draining,
+        WorkerState::Restarting,
+        WorkerState::Ended,
+    ];
+
+    /// Returns its name in answers and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkerState::Starting => "starting",
+            WorkerState::Ready => "ready",
+            WorkerState::Running => "running",
+            WorkerState::Draining => "draining",
+            WorkerState::Restarting => "restarting",
+            WorkerState::Ended => "ended",
+        }
+    }
+}
+
+/// How a worker has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WorkerEndReport {
+    /// The reason, for programs.
+    pub code: WorkerEnd,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// Why a worker has ended that did not finish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerEnd {
+    /// It had no more memory.
+    OutOfMemory,
+    /// It was killed, since it did not start or did not process an event within its CPU time.
+    Deadline,
+    /// It made a system call that no worker makes.
+    SystemCall,
+    /// It sent what no worker sends.
+    Violation,
+    /// It ended by itself, with this or another exit status.
+    ExitStatus,
+    /// A signal ended it.
+    Signal,
+    /// It was killed, since it did not answer or did not receive.
+    NoAnswer,
+    /// It was killed, since it used more than a multiple of its CPU time.
+    Overuse,
+    /// Its plugins did not start.
+    NotStarted,
+    /// Its pipeline has failed.
+    Failed,
+    /// It was killed by an order: its tenant was quarantined, or did not finish in time.
+    Order,
+    /// It could not be started or reached: the service lacks something.
+    Unavailable,
+}
+
+impl WorkerEnd {
+    /// All reasons.
+    pub const ALL: [WorkerEnd; 12] = [
+        WorkerEnd::OutOfMemory,
+        WorkerEnd::Deadline,
+        WorkerEnd::SystemCall,
+        WorkerEnd::Violation,
+        WorkerEnd::ExitStatus,
+        WorkerEnd::Signal,
+        WorkerEnd::NoAnswer,
+        WorkerEnd::Overuse,
+        WorkerEnd::NotStarted,
+        WorkerEnd::Failed,
+        WorkerEnd::Order,
+        WorkerEnd::Unavailable,
+    ];
+
+    /// Returns its name in answers, metrics and the audit.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            WorkerEnd::OutOfMemory => "out-of-memory",
+            WorkerEnd::Deadline => "deadline",
+            WorkerEnd::SystemCall => "system-call",
+            WorkerEnd::Violation => "violation",
+            WorkerEnd::ExitStatus => "exit-status",
+            WorkerEnd::Signal => "signal",
+            WorkerEnd::NoAnswer => "no-answer",
+            WorkerEnd::Overuse => "overuse",
+            WorkerEnd::NotStarted => "not-started",
+            WorkerEnd::Failed => "failed",
+            WorkerEnd::Order => "order",
+            WorkerEnd::Unavailable => "unavailable",
+        }
+    }
+
+    /// Returns the action under which the audit records it.
+    #[must_use]
+    pub fn action(self) -> &'static str {
+        match self {
+            WorkerEnd::SystemCall | WorkerEnd::Violation => "worker-violation",
+            WorkerEnd::Deadline | WorkerEnd::NoAnswer | WorkerEnd::Overuse | WorkerEnd::Order => "worker-killed",
+            _ => "worker-ended",
+        }
+    }
 }
 
 /// Whether a tenant runs.
@@ -219,6 +403,18 @@ impl ControlAnswer {
             if let Some(reason) = status.reason.as_deref().map(clean).filter(|reason| !reason.is_empty()) {
                 let _ = writeln!(text, "  {reason}");
             }
+            let worker = &status.worker;
+            let _ = write!(
+                text,
+                "  worker: {}, {} restarts, {} ms of CPU time",
+                worker.state.name(),
+                worker.restarts,
+                worker.nanoseconds / 1_000_000,
+            );
+            if let Some(end) = &worker.last_end {
+                let _ = write!(text, ", last end: {} ({})", end.code.code(), clean(&end.reason));
+            }
+            text.push('\n');
             for plugin in &status.plugins {
                 let _ = writeln!(
                     text,
@@ -229,6 +425,9 @@ impl ControlAnswer {
                     plugin.failures,
                 );
             }
+        }
+        if let Some(isolation) = &self.isolation {
+            let _ = writeln!(text, "isolation: {}", isolation.text());
         }
         text
     }
@@ -382,9 +581,22 @@ mod tests {
             gaps: 1,
             waiting: 80,
             output_dropped: 7,
+            worker: WorkerStatus {
+                state: WorkerState::Restarting,
+                restarts: 2,
+                nanoseconds: 1_234_567_890,
+                last_end: Some(WorkerEndReport { code: WorkerEnd::NoAnswer, reason: "silent \u{1b}[2J".into() }),
+            },
             plugins: vec![StageReport { plugin: "blue:p".into(), rows_in: 9, ..StageReport::default() }],
         };
-        let answer = ControlAnswer { ok: true, generation: 3, errors: Vec::new(), tenants: Some(vec![status]) };
+        let isolation = Isolation { landlock: Some(7), no_executable_memory: false, filter: true, not_dumpable: true };
+        let answer = ControlAnswer {
+            ok: true,
+            generation: 3,
+            tenants: Some(vec![status]),
+            isolation: Some(isolation),
+            ..ControlAnswer::default()
+        };
         let line = answer.line();
         assert!(
             line.ends_with(b"}\n") && line.starts_with(br#"{"ok":true,"generation":3,"tenants":[{"tenant":"blue","#)
@@ -395,11 +607,37 @@ mod tests {
             "generation 3\n\
              tenant blue: ended, 5 events, 1 lost in 1 gaps, 80 bytes waiting, 7 lines of output dropped\n  \
              its \\u{1b}[2J plugin\n  \
-             plugin blue:p: running, 9 rows, 0 failures\n"
+             worker: restarting, 2 restarts, 1234 ms of CPU time, last end: no-answer (silent \\u{1b}[2J)\n  \
+             plugin blue:p: running, 9 rows, 0 failures\n\
+             isolation: landlock 7, filter, not dumpable\n"
         );
+        let json = String::from_utf8(line).unwrap();
+        for part in [
+            r#""worker":{"state":"restarting","restarts":2,"nanoseconds":1234567890,"last-end":{"code":"no-answer","#,
+            r#""isolation":{"landlock":7,"no-executable-memory":false,"filter":true,"not-dumpable":true}}"#,
+        ] {
+            assert!(json.contains(part), "{part} is not in {json}");
+        }
+        let none = Isolation { landlock: None, no_executable_memory: true, ..isolation };
+        assert_eq!(none.text(), "no landlock, filter, no executable memory, not dumpable");
         // A later service may say more.
         let later = br#"{"ok":false,"generation":1,"errors":["no"],"since":5}"#;
         assert_eq!(ControlAnswer::read(&later[..]).unwrap().errors, ["no"]);
+    }
+
+    /// Codes are in the audit and in metrics, which others compare with them.
+    #[test]
+    fn states_and_ends_are_named_as_in_answers() {
+        let name = |value: serde_json::Value| value.as_str().unwrap().to_string();
+        for state in WorkerState::ALL {
+            assert_eq!(name(serde_json::to_value(state).unwrap()), state.name());
+        }
+        for end in WorkerEnd::ALL {
+            assert_eq!(name(serde_json::to_value(end).unwrap()), end.code());
+        }
+        assert_eq!(WorkerEnd::ALL.map(WorkerEnd::action).iter().filter(|action| **action == "worker-ended").count(), 6);
+        assert_eq!(WorkerEnd::SystemCall.action(), "worker-violation");
+        assert_eq!(WorkerEnd::Overuse.action(), "worker-killed");
     }
 
     #[test]

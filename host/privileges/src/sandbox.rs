@@ -155,13 +155,14 @@ pub fn confine() -> Result<Sandbox, PrivilegesError> {
 }
 
 /// Confines the calling process, which must be single-threaded, to loading compiled code that has been made elsewhere, and
-/// to what [`confine_running`] leaves.
+/// to what [`confine_running`] leaves. Returns the version of Landlock in force, as in [`Sandbox`].
 ///
 /// # Errors
 /// As [`confine`].
-pub fn confine_loading() -> Result<(), PrivilegesError> {
-    isolate()?;
-    syscalls::load(loading_program()?)
+pub fn confine_loading() -> Result<Option<u32>, PrivilegesError> {
+    let landlock = isolate()?;
+    syscalls::load(loading_program()?)?;
+    Ok(landlock)
 }
 
 /// Confines a process that has loaded all of its code to running it, and the calling thread to computing; each other

@@ -75,6 +75,7 @@ mod reports {
     pub(super) const STATISTICS: u16 = 44;
     pub(super) const FAILED: u16 = 45;
     pub(super) const FINISHED: u16 = 46;
+    pub(super) const CONFINED: u16 = 47;
 }
 
 /// A part of the pipeline that a problem is about.
@@ -89,6 +90,13 @@ pub enum Part {
 /// What a worker sends.
 #[derive(Clone, Debug)]
 pub enum Report<'a> {
+    /// The worker has confined itself, and has not run any code of the tenant yet.
+    Confined {
+        /// The version of Landlock in force, if any.
+        landlock: Option<u32>,
+        /// True if no memory can become executable.
+        no_executable_memory: bool,
+    },
     /// The plugins have been started.
     Ready,
     /// Why the plugins have not been started; there may be several, and [`Report::Failed`] follows.
@@ -290,6 +298,10 @@ impl<'a> Report<'a> {
             return Err(Violation::Kind(frame.kind));
         }
         let report = match frame.kind {
+            reports::CONFINED => {
+                let landlock = Some(body.u32()?).filter(|version| *version > 0);
+                Report::Confined { landlock, no_executable_memory: body.bool()? }
+            }
             reports::READY => Report::Ready,
             reports::PROBLEM => {
                 let part = match body.u16()? {
@@ -346,6 +358,9 @@ impl<'a> Report<'a> {
     #[must_use]
     pub fn write(&self, frame: impl FnOnce(u16) -> Record) -> Record {
         match self {
+            Report::Confined { landlock, no_executable_memory } => {
+                frame(reports::CONFINED).u32(landlock.unwrap_or_default()).bool(*no_executable_memory)
+            }
             Report::Ready => frame(reports::READY),
             Report::Problem { part, place, what } => {
                 let index = match part {

@@ -15,6 +15,7 @@ mod replay;
 mod resume;
 mod service;
 mod voices;
+mod workers;
 
 use std::{
     fs,

@@ -19,6 +19,7 @@ use std::{
 use serde::Serialize;
 use share::{Shares, Use};
 
+use crate::control::WorkerEnd;
 use flowgate_base::Warnings;
 use flowgate_base::clock::now;
 use flowgate_pipeline::sink::{
@@ -71,10 +72,10 @@ pub struct Record {
     /// The kernel's error number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<u32>,
-    /// Code of the refusal, for programs.
+    /// Code of the refusal, or of the end of a worker, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<&'static str>,
-    /// Reason of the refusal, for people.
+    /// The same for people, and other reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Number of actions that the line stands for, if more than one.
@@ -249,16 +250,23 @@ impl Audit {
 
     /// Writes a line about the service itself.
     pub fn service(&self, generation: u64, tenant: &str, action: &str, reason: Option<String>) {
-        let record = Record {
-            time: now(),
-            stage: Stage::Service,
-            id: self.number(),
-            tenant: tenant.into(),
+        self.about(Record { generation, tenant: tenant.into(), action: action.into(), reason, ..Record::default() });
+    }
+
+    /// Writes a line about the end of a tenant's worker.
+    pub fn worker_end(&self, generation: u64, tenant: &str, end: WorkerEnd, reason: String) {
+        self.about(Record {
             generation,
-            action: action.into(),
-            reason,
+            tenant: tenant.into(),
+            action: end.action().into(),
+            code: Some(end.code()),
+            reason: Some(reason),
             ..Record::default()
-        };
+        });
+    }
+
+    fn about(&self, record: Record) {
+        let record = Record { time: now(), stage: Stage::Service, id: self.number(), ..record };
         // The operator has been warned if it could not be written.
         let _ = self.write(&[self.line(record)]);
     }

@@ -53,10 +53,13 @@ pub fn serve() -> u8 {
     let Ok(events) = flowgate_isolation::Channel::from_descriptor(events) else { return NO_SETUP };
     let owner = Owner::new(Link::new(calls));
     // From here on this process has nothing but its descriptors, and reads what the tenant's compiler has written.
-    if let Err(error) = sandbox::confine_loading() {
-        owner.report(&Report::Failed(&format!("the worker is not confined: {error}")));
-        return FAILED;
-    }
+    let landlock = match sandbox::confine_loading() {
+        Ok(landlock) => landlock,
+        Err(error) => {
+            owner.report(&Report::Failed(&format!("the worker is not confined: {error}")));
+            return FAILED;
+        }
+    };
     let mut file = File::from(file);
     let setup = match Setup::read(&mut file) {
         Ok(setup) => setup,
@@ -65,7 +68,7 @@ pub fn serve() -> u8 {
             return NO_SETUP;
         }
     };
-    let run = AssertUnwindSafe(|| run(&setup, file, &owner, Link::new(events)));
+    let run = AssertUnwindSafe(|| run(&setup, file, &owner, Link::new(events), landlock));
     let reason = match panic::catch_unwind(run) {
         Ok(Ok(())) => return 0,
         Ok(Err(reason)) => reason,
@@ -76,7 +79,7 @@ pub fn serve() -> u8 {
 }
 
 /// Runs the pipeline to its end.
-fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link) -> Result<(), String> {
+fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link, landlock: Option<u32>) -> Result<(), String> {
     owner.name_plugins(setup.plugins.iter().map(|plugin| plugin.name.clone()).collect());
     let engine = PluginEngine::of_code(Execution::elsewhere(setup.interpreted, setup.checked));
     let mut code = HashMap::new();
@@ -105,7 +108,8 @@ fn run(setup: &Setup, mut file: File, owner: &Arc<Owner>, events: Link) -> Resul
         }
     };
     engine.start_clock_after(clock).map_err(|error| error.to_string())?;
-    sandbox::confine_running().map_err(|error| cannot(&error))?;
+    let no_executable_memory = sandbox::confine_running().map_err(|error| cannot(&error))?;
+    owner.report(&Report::Confined { landlock, no_executable_memory });
 
     let states = setup.plugins.iter().map(|plugin| (plugin.name.clone(), plugin.state.clone())).collect();
     let host = RemoteHost { code, states: RefCell::new(states), receiver: owner.clone(), opened: RefCell::default() };

@@ -192,7 +192,7 @@ fn answer(
     meanwhile: Option<&dyn Fn()>,
 ) -> ControlAnswer {
     let result = request.map_err(|error| vec![error.to_string()]).and_then(|request| match request {
-        ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(Done::Tenants),
+        ControlRequest::Status { tenant } => status(service, tenant.as_deref()).map(Done::Status),
         ControlRequest::Reload { without } => {
             let without: Vec<String> = without.into_iter().collect();
             service.reload(&without, meanwhile.ok_or_else(busy)?).map(Done::Errors)
@@ -205,16 +205,22 @@ fn answer(
     });
     let generation = service.lock().generation;
     match result {
-        Ok(Done::Tenants(tenants)) => {
-            ControlAnswer { ok: true, generation, errors: Vec::new(), tenants: Some(tenants) }
+        Ok(Done::Status(tenants)) => {
+            let isolation = service.isolation.get().copied();
+            ControlAnswer { ok: true, generation, tenants: Some(tenants), isolation, ..ControlAnswer::default() }
         }
-        Ok(Done::Errors(errors)) => ControlAnswer { ok: true, generation, errors, tenants: None },
-        Err(errors) => ControlAnswer { ok: false, generation, errors, tenants: None },
+        Ok(Done::Tenants(tenants)) => {
+            ControlAnswer { ok: true, generation, tenants: Some(tenants), ..ControlAnswer::default() }
+        }
+        Ok(Done::Errors(errors)) => ControlAnswer { ok: true, generation, errors, ..ControlAnswer::default() },
+        Err(errors) => ControlAnswer { ok: false, generation, errors, ..ControlAnswer::default() },
     }
 }
 
 /// The result of a request that was carried out.
 enum Done {
+    /// State of the tenants that were asked about, and of the service.
+    Status(Vec<TenantStatus>),
     /// State of the tenants that the request named.
     Tenants(Vec<TenantStatus>),
     /// Errors of the tenants that have not started.

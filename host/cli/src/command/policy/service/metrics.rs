@@ -9,8 +9,14 @@ impl Inner {
     pub(super) fn metrics(&self, audit: &Audit) -> PolicyMetrics {
         let metrics = |running: &RunningTenant| {
             let mut metrics = running.metrics();
-            let before = self.leaving.iter().filter(|other| other.name == running.name).map(RunningTenant::metrics);
-            before.for_each(|before| metrics.add(&before));
+            let before = self.leaving.iter().filter(|other| other.name == running.name);
+            for (finished, before) in before.map(|other| (other.finished(), other.metrics())) {
+                metrics.add(&before);
+                if !finished {
+                    // Its worker is there beside the new one.
+                    metrics.workers.iter_mut().zip(before.workers).for_each(|(sum, more)| *sum += more);
+                }
+            }
             if let Some(past) = self.past.get(&running.name) {
                 metrics.add(past);
             }

@@ -20,7 +20,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -51,7 +51,7 @@ use flowgate_netlink::{
 use flowgate_pipeline::{
     counters::Counters, kernel::KernelTable, loader::StateStores, resync::Kernel as _, stats::Board,
 };
-use flowgate_policy::{Policy, audit::Audit, delivery::Listings, neighbours};
+use flowgate_policy::{Policy, audit::Audit, control::Isolation, delivery::Listings, neighbours};
 use flowgate_privileges::PrivilegeProfile;
 use flowgate_runtime::{Cache, PluginEngine};
 use heartbeat::Heartbeat;
@@ -70,6 +70,8 @@ pub(super) struct Service {
     engine: PluginEngine,
     /// How the code of plugins runs in workers.
     execution: (bool, bool),
+    /// What holds workers, as the first one has reported.
+    isolation: Arc<OnceLock<Isolation>>,
     audit: Arc<Audit>,
     states: Arc<StateStores>,
     stop: Stop,
@@ -532,6 +534,7 @@ pub(in crate::command) fn run(
         file: file.into(),
         once,
         execution: worker::execution(&engine)?,
+        isolation: Arc::default(),
         engine,
         audit,
         counters: counters.clone(),

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
@@ -25,7 +25,7 @@ use flowgate_netlink::namespace;
 use flowgate_pipeline::stats::{Health, Shared, StageStats};
 use flowgate_policy::{
     Policy, Tenant,
-    control::{TenantState, TenantStatus},
+    control::{TenantState, TenantStatus, WorkerEnd, WorkerEndReport, WorkerState, WorkerStatus},
     delivery::{Queue, gather_time},
 };
 
@@ -61,6 +61,18 @@ pub(super) struct TenantRecord {
     counts: Mutex<(u64, u64)>,
     /// True if the tenant is to end at once.
     killed: AtomicBool,
+    worker: Mutex<WorkerRecord>,
+    /// CPU time of all its workers, in nanoseconds.
+    worker_time: AtomicU64,
+}
+
+/// The life of a tenant's workers.
+#[derive(Default)]
+struct WorkerRecord {
+    state: WorkerState,
+    restarts: u64,
+    ends: BTreeMap<WorkerEnd, u64>,
+    last_end: Option<WorkerEndReport>,
 }
 
 impl TenantRecord {
@@ -82,6 +94,33 @@ impl TenantRecord {
     /// Sets the number of resyncs, and of rows that reached the format.
     pub(super) fn count(&self, resyncs: u64, shown: u64) {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = (resyncs, shown);
+    }
+
+    fn worker(&self) -> MutexGuard<'_, WorkerRecord> {
+        self.worker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the state of the worker.
+    pub(super) fn set_worker(&self, state: WorkerState) {
+        self.worker().state = state;
+    }
+
+    /// Counts a worker that is started after another one.
+    pub(super) fn restart_worker(&self) {
+        let mut worker = self.worker();
+        (worker.state, worker.restarts) = (WorkerState::Restarting, worker.restarts + 1);
+    }
+
+    /// Records the end of a worker that did not finish.
+    pub(super) fn worker_ended(&self, end: WorkerEnd, reason: &str) {
+        let mut worker = self.worker();
+        *worker.ends.entry(end).or_default() += 1;
+        worker.last_end = Some(WorkerEndReport { code: end, reason: reason.into() });
+    }
+
+    /// Adds CPU time of a worker.
+    pub(super) fn add_worker_time(&self, time: Duration) {
+        self.worker_time.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Sets the statistics of the plugins.
@@ -128,6 +167,7 @@ impl RunningTenant {
             budget: budget(tenant),
             gather_time: gather_time(policy.tenants.len()),
             record: record.clone(),
+            isolation: service.isolation.clone(),
         };
         let (tell, ready) = sync_channel(1);
         let failed = tell.clone();
@@ -286,6 +326,24 @@ impl RunningTenant {
         }
     }
 
+    /// Returns the state of the tenant's workers.
+    fn worker(&self) -> WorkerStatus {
+        let worker = self.record.worker();
+        let state = match worker.state {
+            _ if self.finished() => WorkerState::Ended,
+            WorkerState::Running if self.recipient.is_superseded() || self.recipient.queue.is_closed() => {
+                WorkerState::Draining
+            }
+            state => state,
+        };
+        WorkerStatus {
+            state,
+            restarts: worker.restarts,
+            nanoseconds: self.record.worker_time.load(Ordering::Relaxed),
+            last_end: worker.last_end.clone(),
+        }
+    }
+
     /// Returns the metrics of the tenant, except for those of the audit.
     pub(super) fn metrics(&self) -> TenantMetrics {
         let status = self.status();
@@ -296,6 +354,11 @@ impl RunningTenant {
             stage
         };
         let stages = self.record.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let worker_ends = {
+            let worker = self.record.worker();
+            let count = |end| worker.ends.get(&end).copied().unwrap_or_default();
+            WorkerEnd::ALL.into_iter().map(|end| (end.code(), count(end))).collect()
+        };
         TenantMetrics {
             name: status.tenant,
             generation: status.generation,
@@ -309,6 +372,10 @@ impl RunningTenant {
             waiting: status.waiting,
             output_dropped: status.output_dropped,
             refusals: BTreeMap::new(),
+            workers: WorkerState::ALL.map(|state| u64::from(state == status.worker.state)),
+            worker_restarts: status.worker.restarts,
+            worker_nanoseconds: status.worker.nanoseconds,
+            worker_ends,
             plugins: stages.iter().map(|stage| named(stage.lock().clone())).collect(),
         }
     }
@@ -328,6 +395,7 @@ impl RunningTenant {
             gaps: counts.gaps,
             waiting: counts.waiting as u64,
             output_dropped: self.record.dropped.load(Ordering::Relaxed),
+            worker: self.worker(),
             plugins: stages.iter().map(|stage| stage.lock().clone().into()).collect(),
         }
     }

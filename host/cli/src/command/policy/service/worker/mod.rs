@@ -14,7 +14,7 @@ mod session;
 mod table;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -36,11 +36,13 @@ use flowgate_pipeline::{
 use flowgate_policy::{
     Policy, Tenant,
     audit::Audit,
+    control::{Isolation, WorkerEnd, WorkerState},
     delivery::{Listings, RateLimitedSink, SpaceReservingSink, share_a_file_system},
     guard::{TenantGuard, UnproposedActions, ledger::Ledger},
 };
 use flowgate_runtime::{LoadError, PluginEngine};
 use flowgate_worker::protocol::Part;
+use process::Cause;
 use services::Services;
 use session::{Session, SessionEnd};
 
@@ -70,6 +72,8 @@ pub(super) struct Job {
     /// Time for which events are gathered.
     pub gather_time: Duration,
     pub record: Arc<TenantRecord>,
+    /// What holds workers, as the first one has reported.
+    pub isolation: Arc<OnceLock<Isolation>>,
 }
 
 /// Receives whether the tenant has started.
@@ -117,37 +121,51 @@ impl Job {
             self.recipient.queue.resume();
             let first = !begun;
             let started = || {
+                self.record.set_worker(WorkerState::Ready);
                 if first {
                     tell(Ok(()));
+                } else {
+                    self.audit.service(self.record.generation, &tenant.name, "worker-started", None);
                 }
             };
             let end = Session::run(self, &code, &mut services, &mut sink, &started);
             begun |= self.record.has_begun();
-            let reason = match end {
-                SessionEnd::Finished | SessionEnd::Ordered => break,
+            let cause = match end {
+                SessionEnd::Finished => break,
+                SessionEnd::Ordered(cause) => {
+                    self.record_end(&cause);
+                    break;
+                }
                 SessionEnd::Broken(error) => return Err(error),
-                SessionEnd::Failed(reason) => return Err(CommandError::Tenant(reason)),
+                SessionEnd::Failed(reason) => {
+                    self.record.worker_ended(WorkerEnd::Failed, &reason);
+                    return Err(CommandError::Tenant(reason));
+                }
                 SessionEnd::NotStarted(diagnostics) if first => {
                     tell(Err(diagnostics));
                     return Ok(());
                 }
                 SessionEnd::NotStarted(diagnostics) => {
                     let what = diagnostics.into_iter().next().map(|diagnostic| diagnostic.message);
-                    format!("its plugins did not start: {}", what.unwrap_or_default())
+                    let reason = format!("its plugins did not start: {}", what.unwrap_or_default());
+                    Cause::new(WorkerEnd::NotStarted, reason)
                 }
-                SessionEnd::Violated(reason) => {
-                    self.audit.service(self.record.generation, &tenant.name, "worker-violation", Some(reason.clone()));
+                SessionEnd::Violated(cause) => {
+                    self.record_end(&cause);
+                    let reason = cause.reason;
                     return Err(CommandError::Tenant(format!("its worker is not trusted any more: {reason}")));
                 }
-                SessionEnd::Died(reason) => reason,
+                SessionEnd::Died(cause) => cause,
             };
-            self.audit.service(self.record.generation, &tenant.name, "worker-ended", Some(reason.clone()));
+            self.record_end(&cause);
+            let reason = cause.reason;
             if first {
                 // Stored code may be from a machine with another processor.
                 if failures.count == 0 {
                     failures.count += 1;
                     if let Ok(anew) = code::compile(&policy.text, tenant, &self.engine, false) {
                         code = anew;
+                        self.record.restart_worker();
                         continue;
                     }
                 }
@@ -158,12 +176,20 @@ impl Job {
             self.warnings().line(&format!("WARNING: its worker has ended: {reason}; it is started again"));
             // What the worker had not processed is lost, and so is what arrives until the next one runs.
             self.recipient.queue.push_gap(now(), None);
+            self.record.set_worker(WorkerState::Restarting);
             if !self.pause(pause) {
                 break;
             }
+            self.record.restart_worker();
         }
         services.save_all(&self.warnings());
         Ok(sink.finish()?)
+    }
+
+    /// Records the end of a worker that did not finish.
+    fn record_end(&self, cause: &Cause) {
+        self.record.worker_ended(cause.end, &cause.reason);
+        self.audit.worker_end(self.record.generation, &self.tenant.name, cause.end, cause.reason.clone());
     }
 
     /// Returns the sinks of the tenant.

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::TenantRecord;
 use flowgate_isolation::{Channel, Child, Ending, Order, Role, Spawner};
+use flowgate_policy::control::WorkerEnd;
 use flowgate_runtime::compiler::sealed;
 use flowgate_worker::Link;
 
@@ -45,28 +47,47 @@ impl WorkerProcess {
         Ok((WorkerProcess { calls: Link::new(calls), child: Arc::new(child) }, events))
     }
 
-    /// Returns the description of how the process has ended, and whether it tried what a worker never does. Kills it if it
-    /// has not ended by itself a moment after its channel has.
-    pub(super) fn ended(&self) -> (String, bool) {
-        let ending = match self.child.wait(Instant::now() + END) {
-            Ok(Some(ending)) => ending,
-            Ok(None) => return ("it closed its channel".into(), true),
-            Err(error) => return (error.to_string(), false),
-        };
-        (describe(ending), ending.status == Err(libc::SIGSYS))
+    /// Returns how the process has ended, and its CPU time if that is known. Its handle kills it if it has not ended by
+    /// itself a moment after its channel has.
+    pub(super) fn ended(&self) -> (Cause, Option<Duration>) {
+        match self.child.wait(Instant::now() + END) {
+            Ok(Some(ending)) => (Cause::of(ending), Some(ending.time)),
+            Ok(None) => (Cause::new(WorkerEnd::Violation, "it closed its channel"), None),
+            Err(error) => (Cause::new(WorkerEnd::Unavailable, error.to_string()), None),
+        }
     }
 }
 
-/// Describes how a process ended.
-pub(super) fn describe(ending: Ending) -> String {
-    match ending.status {
-        // `process/memory.rs` of the program.
-        Ok(1) => "it had no more memory".into(),
-        Ok(status) => format!("exit status {status}"),
-        Err(libc::SIGSYS) => "SIGSYS: it made a system call that no worker makes".into(),
-        Err(libc::SIGKILL) => "SIGKILL: the kernel, or somebody else, has killed it".into(),
-        Err(signal) => nix::sys::signal::Signal::try_from(signal)
-            .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_string()),
+/// Why a worker has ended that did not finish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cause {
+    /// For programs.
+    pub end: WorkerEnd,
+    /// For people.
+    pub reason: String,
+}
+
+impl Cause {
+    pub(super) fn new(end: WorkerEnd, reason: impl Into<String>) -> Self {
+        Cause { end, reason: reason.into() }
+    }
+
+    /// Returns the cause that the end of a process tells.
+    fn of(ending: Ending) -> Self {
+        match ending.status {
+            // `process/memory.rs` of the program.
+            Ok(1) => Cause::new(WorkerEnd::OutOfMemory, "it had no more memory"),
+            Ok(status) => Cause::new(WorkerEnd::ExitStatus, format!("exit status {status}")),
+            Err(libc::SIGSYS) => {
+                Cause::new(WorkerEnd::SystemCall, "SIGSYS: it made a system call that no worker makes")
+            }
+            Err(libc::SIGKILL) => Cause::new(WorkerEnd::Signal, "SIGKILL: the kernel, or somebody else, has killed it"),
+            Err(signal) => {
+                let name = nix::sys::signal::Signal::try_from(signal)
+                    .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_string());
+                Cause::new(WorkerEnd::Signal, name)
+            }
+        }
     }
 }
 
@@ -76,18 +97,30 @@ pub(super) struct Meter {
     child: Arc<Child>,
     budget: Arc<Mutex<flowgate_base::TokenBucket>>,
     charged: Arc<Mutex<Duration>>,
+    record: Arc<TenantRecord>,
 }
 
 impl Meter {
-    pub(super) fn new(child: Arc<Child>, budget: Arc<Mutex<flowgate_base::TokenBucket>>) -> Self {
-        Meter { child, budget, charged: Arc::default() }
+    pub(super) fn new(
+        child: Arc<Child>,
+        budget: Arc<Mutex<flowgate_base::TokenBucket>>,
+        record: Arc<TenantRecord>,
+    ) -> Self {
+        Meter { child, budget, charged: Arc::default(), record }
     }
 
     /// Charges what has been used since the last call. Returns the time that has been used in all.
     pub(super) fn charge(&self) -> Duration {
+        self.charge_up_to(self.child.cpu_time())
+    }
+
+    /// Charges what has been used since the last call, given what has been used in all.
+    pub(super) fn charge_up_to(&self, used: Option<Duration>) -> Duration {
         let mut charged = self.charged.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.child.cpu_time().unwrap_or(*charged);
-        self.add(used.saturating_sub(*charged));
+        let used = used.unwrap_or(*charged);
+        let more = used.saturating_sub(*charged);
+        self.add(more);
+        self.record.add_worker_time(more);
         *charged = used;
         used
     }
@@ -103,5 +136,25 @@ impl Meter {
     /// Returns true if nothing of the budget is left.
     pub(super) fn is_exhausted(&self) -> bool {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_of_processes_have_codes() {
+        for (status, end, reason) in [
+            (Ok(1), WorkerEnd::OutOfMemory, "it had no more memory"),
+            (Ok(101), WorkerEnd::ExitStatus, "exit status 101"),
+            (Err(libc::SIGSYS), WorkerEnd::SystemCall, "SIGSYS: it made a system call that no worker makes"),
+            (Err(libc::SIGKILL), WorkerEnd::Signal, "SIGKILL: the kernel, or somebody else, has killed it"),
+            (Err(libc::SIGSEGV), WorkerEnd::Signal, "SIGSEGV"),
+            (Err(64), WorkerEnd::Signal, "signal 64"),
+        ] {
+            let ending = Ending { status, time: Duration::ZERO, memory: 0 };
+            assert_eq!(Cause::of(ending), Cause::new(end, reason));
+        }
     }
 }

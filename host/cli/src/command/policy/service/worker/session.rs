@@ -16,7 +16,7 @@ use super::{
     actions::{OnBehalf, Performer},
     feeder::Feeder,
     limits::limits,
-    process::{Meter, WorkerProcess},
+    process::{Cause, Meter, WorkerProcess},
     services::Services,
     table::{self, Table},
 };
@@ -24,7 +24,10 @@ use crate::command::{policy::service::dispatch::DesiredState, report::CommandErr
 use flowgate_base::{TokenBucket, clock::thread_time, text::clean};
 use flowgate_config::Diagnostic;
 use flowgate_pipeline::sink::{Sink, SinkError};
-use flowgate_policy::delivery::QueueSource;
+use flowgate_policy::{
+    control::{Isolation, WorkerEnd, WorkerState},
+    delivery::QueueSource,
+};
 use flowgate_runtime::deadline::Watch;
 use flowgate_worker::{
     Link, LinkError,
@@ -52,16 +55,16 @@ const EVIDENCE: usize = 64;
 pub(super) enum SessionEnd {
     /// All events have been processed, or it was decided that the tenant does not begin.
     Finished,
-    /// Somebody has ordered it.
-    Ordered,
+    /// Somebody has ordered it: the process is killed.
+    Ordered(Cause),
     /// Its plugins have not started.
     NotStarted(Vec<Diagnostic>),
     /// The pipeline has ended early, for this reason.
     Failed(String),
     /// The process has ended, or been killed, for this reason.
-    Died(String),
+    Died(Cause),
     /// The process has done what a worker of this program never does.
-    Violated(String),
+    Violated(Cause),
     /// A sink failed, or this process lacks something.
     Broken(CommandError),
 }
@@ -131,7 +134,7 @@ impl<'a> Session<'a> {
         let queue = usize::try_from(share.queue).unwrap_or(usize::MAX);
         let together = job.listings.clone().map(|listings| (listings, queue));
         let table = Table::new(table::open(job.namespace.as_ref(), &job.stop, &job.tenant.scope, together));
-        let meter = Meter::new(process.child.clone(), job.budget.clone());
+        let meter = Meter::new(process.child.clone(), job.budget.clone(), job.record.clone());
         let now = (Instant::now(), Duration::ZERO);
         let mut session = Session {
             job,
@@ -155,6 +158,7 @@ impl<'a> Session<'a> {
         if !job.waited() {
             return SessionEnd::Finished;
         }
+        job.record.set_worker(WorkerState::Running);
         session.follow(Link::new(events))
     }
 
@@ -165,24 +169,25 @@ impl<'a> Session<'a> {
         // CPU time, since a busy machine is not the tenant's fault; and a multiple of it on the clock.
         let allowed = plugins + 2 * GRACE;
         let late = Instant::now() + 4 * allowed;
-        let mut problems = Vec::new();
+        let (mut problems, mut confined) = (Vec::new(), false);
         loop {
             match self.process.calls.is_readable(LOOK) {
                 Ok(true) => {}
                 Ok(false) => {
                     let used = self.process.child.cpu_time().unwrap_or_default();
                     if used > allowed || Instant::now() > late {
-                        return Some(SessionEnd::Died(format!("its plugins did not start within {allowed:?}")));
+                        let reason = format!("its plugins did not start within {allowed:?}");
+                        return Some(died(WorkerEnd::Deadline, reason));
                     }
                     if let Ok(None) = self.process.child.started(Instant::now()) {
                         // Not started yet, or ended: its channel says so.
                     }
-                    if self.is_ordered() {
-                        return Some(SessionEnd::Ordered);
+                    if let Some(order) = self.order() {
+                        return Some(SessionEnd::Ordered(order));
                     }
                     continue;
                 }
-                Err(error) => return Some(SessionEnd::Died(error.to_string())),
+                Err(error) => return Some(died(WorkerEnd::Unavailable, error.to_string())),
             }
             let plugins = self.services.count();
             let report = match receive(&mut self.process.calls, plugins) {
@@ -190,6 +195,12 @@ impl<'a> Session<'a> {
                 Err(error) => return Some(self.ended(&error)),
             };
             match report {
+                Report::Confined { landlock, no_executable_memory } if !confined => {
+                    confined = true;
+                    let isolation = Isolation { landlock, no_executable_memory, filter: true, not_dumpable: true };
+                    // The first one tells: all are confined alike.
+                    let _ = self.job.isolation.set(isolation);
+                }
                 Report::Ready if problems.is_empty() => return None,
                 Report::Problem { part, place, what } if problems.len() < 1000 => {
                     problems.push(self.job.problem(part, &place, what));
@@ -229,7 +240,7 @@ impl<'a> Session<'a> {
         }));
         let events = match feeder.events.channel().try_clone() {
             Ok(events) => events,
-            Err(error) => return SessionEnd::Died(error.to_string()),
+            Err(error) => return died(WorkerEnd::Unavailable, error.to_string()),
         };
         self.progress = (Instant::now(), Duration::ZERO);
         self.judged = self.progress;
@@ -239,7 +250,7 @@ impl<'a> Session<'a> {
                 .spawn_scoped(scope, move || feeder.run(source));
             let end = match feeding {
                 Ok(_) => self.serve(),
-                Err(error) => SessionEnd::Died(error.to_string()),
+                Err(error) => died(WorkerEnd::Unavailable, error.to_string()),
             };
             // Whatever the other thread waits for.
             job.recipient.queue.interrupt();
@@ -270,7 +281,7 @@ impl<'a> Session<'a> {
                         None => continue,
                     }
                 }
-                Err(error) => return SessionEnd::Died(error.to_string()),
+                Err(error) => return died(WorkerEnd::Unavailable, error.to_string()),
             }
             let before = thread_time();
             self.frames.charge(1);
@@ -289,8 +300,8 @@ impl<'a> Session<'a> {
 
     /// Looks at orders, and at the life of the process. Returns how the session ends if it does.
     fn look(&mut self) -> Option<SessionEnd> {
-        if self.is_ordered() {
-            return Some(SessionEnd::Ordered);
+        if let Some(order) = self.order() {
+            return Some(SessionEnd::Ordered(order));
         }
         let used = self.meter.charge();
         let now = Instant::now();
@@ -300,9 +311,10 @@ impl<'a> Session<'a> {
         if self.sent.load(Ordering::Acquire) <= self.done {
             self.progress = (now, used);
         } else if used.saturating_sub(before) > allowed {
-            return Some(SessionEnd::Died(format!("it did not process an event within {allowed:?} of CPU time")));
+            let reason = format!("it did not process an event within {allowed:?} of CPU time");
+            return Some(died(WorkerEnd::Deadline, reason));
         } else if now.duration_since(since) > SILENT && used.saturating_sub(before) < GRACE / 10 {
-            return Some(SessionEnd::Died(format!("it has not answered for {SILENT:?}")));
+            return Some(died(WorkerEnd::NoAnswer, format!("it has not answered for {SILENT:?}")));
         }
         let (since, before) = self.judged;
         let elapsed = now.duration_since(since);
@@ -310,15 +322,19 @@ impl<'a> Session<'a> {
             self.judged = (now, used);
             let share = self.job.tenant.share.time.mul_f64(elapsed.as_secs_f64());
             if used.saturating_sub(before) > share * OVERUSE.1 + allowed {
-                return Some(SessionEnd::Died("it uses more than three times its CPU time".into()));
+                return Some(died(WorkerEnd::Overuse, "it uses more than three times its CPU time"));
             }
         }
         None
     }
 
-    /// Returns true if the worker is to end, whatever it does.
-    fn is_ordered(&self) -> bool {
-        self.job.record.is_killed() || self.job.recipient.desired() == DesiredState::Quarantine
+    /// Returns the order by which the worker is to end, whatever it does.
+    fn order(&self) -> Option<Cause> {
+        if self.job.record.is_killed() {
+            return Some(Cause::new(WorkerEnd::Order, "it did not finish within `drain`"));
+        }
+        let quarantined = self.job.recipient.desired() == DesiredState::Quarantine;
+        quarantined.then(|| Cause::new(WorkerEnd::Order, "its tenant is in quarantine"))
     }
 
     /// Receives a report, and does what it asks for.
@@ -388,7 +404,7 @@ impl<'a> Session<'a> {
             }
             Report::Failed(reason) => return Next::End(SessionEnd::Failed(clean(reason))),
             Report::Finished => return Next::End(SessionEnd::Finished),
-            Report::Ready | Report::Problem { .. } => {
+            Report::Confined { .. } | Report::Ready | Report::Problem { .. } => {
                 return Next::End(violated("a report of the start while it runs", &[]));
             }
         }
@@ -426,7 +442,10 @@ impl<'a> Session<'a> {
     fn answer(&mut self, frame: flowgate_isolation::Record) -> Next {
         match self.process.calls.send_within(frame, Instant::now() + ANSWER) {
             Ok(true) => Next::Continue,
-            Ok(false) => Next::End(SessionEnd::Died(format!("it has not received an answer for {ANSWER:?}"))),
+            Ok(false) => {
+                let reason = format!("it has not received an answer for {ANSWER:?}");
+                Next::End(died(WorkerEnd::NoAnswer, reason))
+            }
             Err(error) => Next::End(self.ended(&LinkError::from(error))),
         }
     }
@@ -435,10 +454,14 @@ impl<'a> Session<'a> {
     fn ended(&self, error: &LinkError) -> SessionEnd {
         match error {
             LinkError::Violation(violation) => violated(&violation.to_string(), &[]),
-            LinkError::Ended | LinkError::Socket(_) => match self.process.ended() {
-                (reason, true) => SessionEnd::Violated(reason),
-                (reason, false) => SessionEnd::Died(reason),
-            },
+            LinkError::Ended | LinkError::Socket(_) => {
+                let (cause, time) = self.process.ended();
+                self.meter.charge_up_to(time);
+                match cause.end {
+                    WorkerEnd::SystemCall | WorkerEnd::Violation => SessionEnd::Violated(cause),
+                    _ => SessionEnd::Died(cause),
+                }
+            }
         }
     }
 }
@@ -449,11 +472,16 @@ fn receive(calls: &mut Link, plugins: u16) -> Result<Report<'_>, LinkError> {
     Ok(Report::read(frame, plugins)?)
 }
 
+/// Returns the end of a process for this reason.
+fn died(end: WorkerEnd, reason: impl Into<String>) -> SessionEnd {
+    SessionEnd::Died(Cause::new(end, reason))
+}
+
 /// Returns the end by a violation, with the first bytes of the evidence.
 fn violated(rule: &str, evidence: &[u8]) -> SessionEnd {
     let digits: String = evidence.iter().take(EVIDENCE).map(|byte| format!("{byte:02x}")).collect();
     let digits = if digits.is_empty() { digits } else { format!(" ({digits})") };
-    SessionEnd::Violated(format!("it sent {rule}{digits}"))
+    SessionEnd::Violated(Cause::new(WorkerEnd::Violation, format!("it sent {rule}{digits}")))
 }
 
 fn broken(error: SinkError) -> Next {
